@@ -1,0 +1,64 @@
+"""Geometry of axis-aligned boxes in NumPy.
+
+Boxes are [N,4] (xmin, ymin, xmax, ymax) unless a name ends in `_cxcywh`, (centre x, centre y, width, height).
+Units are the caller's: every function but `clip` works on fractions and on pixels alike.
+"""
+
+import numpy as np
+
+
+def to_cxcywh(boxes):
+    """[N,4] (xmin, ymin, xmax, ymax) -> [N,4] (cx, cy, w, h)."""
+    low, high = boxes[..., :2], boxes[..., 2:]
+    return np.concatenate([(low + high) / 2, high - low], axis=-1)
+
+
+def from_cxcywh(boxes_cxcywh):
+    """[N,4] (cx, cy, w, h) -> [N,4] (xmin, ymin, xmax, ymax)."""
+    centre, half = boxes_cxcywh[..., :2], boxes_cxcywh[..., 2:] / 2
+    return np.concatenate([centre - half, centre + half], axis=-1)
+
+
+def clip(boxes, width=1.0, height=1.0):
+    """Cut [N,4] boxes to the window (0, 0, width, height)."""
+    return np.clip(boxes, 0, np.array([width, height, width, height], boxes.dtype))
+
+
+def area(boxes):
+    """Areas [N]; 0 for empty and inverted boxes."""
+    size = np.maximum(boxes[..., 2:] - boxes[..., :2], 0)
+    return size[..., 0] * size[..., 1]
+
+
+def intersection(a, b):
+    """Areas [N,M] of the overlaps of a [N,4] with b [M,4]; touching boxes overlap by 0."""
+    left_top = np.maximum(a[:, None, :2], b[None, :, :2])
+    right_bottom = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    size = np.maximum(right_bottom - left_top, 0)
+    return size[..., 0] * size[..., 1]
+
+
+def iou(a, b):
+    """Intersection over union [N,M] of a [N,4] with b [M,4], in 0..1.
+
+    Continuous edges, no +1. Two boxes without area have IoU 0.
+    """
+    common = intersection(a, b)
+    union = area(a)[:, None] + area(b)[None, :] - common
+    return np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+
+
+def nms(boxes, scores, iou_threshold, top_k=None):
+    """Greedy non-maximum suppression: keep the best box, drop those that overlap it by more, repeat.
+
+    boxes: [N,4]; scores: [N]; a box goes when its IoU with a kept one is above iou_threshold. With top_k,
+    only that many best candidates enter. Equal scores go by index.
+    Returns the kept indices, int64, best first.
+    """
+    order = np.argsort(-np.asarray(scores), kind="stable")[:top_k]
+    kept = []
+    while order.size:
+        best, rest = order[0], order[1:]
+        kept.append(best)
+        order = rest[iou(boxes[best : best + 1], boxes[rest])[0] <= iou_threshold]
+    return np.array(kept, np.int64)
