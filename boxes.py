@@ -31,21 +31,34 @@ def area(boxes):
 
 
 def intersection(a, b):
-    """Areas [N,M] of the overlaps of a [N,4] with b [M,4]; touching boxes overlap by 0."""
-    left_top = np.maximum(a[:, None, :2], b[None, :, :2])
-    right_bottom = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    size = np.maximum(right_bottom - left_top, 0)
-    return size[..., 0] * size[..., 1]
+    """Areas [N,M] of the overlaps of a [N,4] with b [M,4]; touching boxes overlap by 0.
+
+    Works on whole columns in place: with 8,732 anchors as b this is the costliest part of matching.
+    """
+    left, top, right, bottom = np.ascontiguousarray(b.T)
+    width = np.minimum(a[:, 2:3], right)
+    width -= np.maximum(a[:, 0:1], left)
+    height = np.minimum(a[:, 3:4], bottom)
+    height -= np.maximum(a[:, 1:2], top)
+    np.maximum(width, 0, out=width)
+    np.maximum(height, 0, out=height)
+    width *= height
+    return width
 
 
 def iou(a, b):
     """Intersection over union [N,M] of a [N,4] with b [M,4], in 0..1.
 
-    Continuous edges, no +1. Two boxes without area have IoU 0.
+    Continuous edges, no +1. Two boxes without area have IoU 0. Integers are computed as float64.
     """
+    if not np.issubdtype(np.result_type(a, b), np.floating):
+        a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     common = intersection(a, b)
-    union = area(a)[:, None] + area(b)[None, :] - common
-    return np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+    union = area(a)[:, None] + area(b)[None, :]
+    union -= common
+    np.maximum(union, np.finfo(union.dtype).tiny, out=union)  # 0/0 is no overlap
+    common /= union
+    return common
 
 
 def nms(boxes, scores, iou_threshold, top_k=None):

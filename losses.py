@@ -1,0 +1,50 @@
+"""The multibox loss as a pure function of tensors (arXiv 1512.02325, section 2.2; Caffe's MultiBoxLoss)."""
+
+import tensorflow.compat.v1 as tf
+
+
+def multibox_loss(logits, offsets, class_targets, offset_targets, negative_ratio=3):
+    """Sums over the batch, not yet divided by the number of positives.
+
+    logits: float32 [N,A,1+classes], background first; offsets: float32 [N,A,4]; class_targets: int32 [N,A],
+    label + 1 or 0 for background; offset_targets: float32 [N,A,4], used where class_targets > 0.
+    Returns scalars: `confidence` (softmax cross-entropy of positives and hard negatives), `localization`
+    (Smooth L1 over positives), `positives` (their number, float32). Dividing by the positives of the whole
+    effective batch is the caller's, so that accumulated and distributed batches give the same gradient.
+    """
+    positive = class_targets > 0
+    with tf.name_scope("confidence"):
+        cross_entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=class_targets, logits=logits)
+        confidence = tf.reduce_sum(tf.where(positive, cross_entropy, tf.zeros_like(cross_entropy)))
+        confidence += _hard_negatives(cross_entropy, positive, negative_ratio)
+    with tf.name_scope("localization"):
+        localization = tf.reduce_sum(
+            tf.where(positive, smooth_l1(offsets - offset_targets), tf.zeros_like(cross_entropy))
+        )
+    return {
+        "confidence": confidence,
+        "localization": localization,
+        "positives": tf.reduce_sum(tf.cast(positive, tf.float32)),
+    }
+
+
+def smooth_l1(differences):
+    """Smooth L1 summed over the four coordinates, [...,4] -> [...]."""
+    size = tf.abs(differences)
+    return tf.reduce_sum(tf.where(size < 1, 0.5 * tf.square(differences), size - 0.5), axis=-1)
+
+
+def _hard_negatives(cross_entropy, positive, negative_ratio):
+    """Sum of the highest losses among each image's negatives, negative_ratio for each positive of it.
+
+    An image without positives contributes none. Equal losses go by anchor index.
+    """
+    with tf.name_scope("hard_negatives"):
+        # Losses are >= 0, so a positive sorts behind every negative
+        candidates = tf.where(positive, -tf.ones_like(cross_entropy), cross_entropy)
+        positives = tf.reduce_sum(tf.cast(positive, tf.int32), axis=1)
+        negatives = tf.shape(positive)[1] - positives
+        wanted = tf.minimum(negative_ratio * positives, negatives)  # [N]
+        hardest, _ = tf.math.top_k(candidates, tf.reduce_max(wanted))  # [N, most wanted]
+        chosen = tf.sequence_mask(wanted, tf.shape(hardest)[1])
+        return tf.reduce_sum(tf.where(chosen, hardest, tf.zeros_like(hardest)))

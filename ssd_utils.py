@@ -1,0 +1,279 @@
+"""SSD's geometry in NumPy: presets, anchors, matching, encoding, decoding.
+
+Anchors are [A,4] (cx, cy, w, h), boxes [.,4] (xmin, ymin, xmax, ymax), both as fractions of the image. The
+order of anchors is (feature map, row, column, shape), the order in which the heads are flattened.
+
+Sources: arXiv 1512.02325, sections 2.1 and 2.2; weiliu89/caffe branch ssd, `prior_box_layer.cpp`,
+`bbox_util.cpp` and `examples/ssd/ssd_pascal.py`.
+"""
+
+import dataclasses
+
+import numpy as np
+
+import boxes as box_geometry
+from structures import UserError
+
+# Pairs below this overlap are never matched bipartitely (MatchBBox in Caffe's bbox_util.cpp).
+MINIMUM_BIPARTITE_IOU = 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class SSDPreset:
+    """All facts that rebuild a network and interpret its output. Sizes are in pixels of the input.
+
+    Imported weights keep their own mean, anchors and rules, so these live here and not in constants.
+    """
+
+    name: str
+    input_size: int
+    feature_maps: tuple  # cells along one side, one entry a map
+    steps: tuple  # distance of anchor centres
+    min_sizes: tuple
+    max_sizes: tuple
+    aspect_ratios: tuple  # for each map the ratios beside 1; each also stands for its reciprocal
+    width: float = 1.0  # factor on every channel count but the heads' outputs
+    conv12_form: str = "4x4"  # vgg512's last layer: "4x4" (Caffe) or "3x3" (the article)
+    clip_anchors: str = "none"  # "none" (Caffe), "size" (torchvision), "all" (ssd.pytorch: centres too)
+    variances: tuple = (0.1, 0.2)  # of centres and sizes (`prior_variance` in ssd_pascal.py)
+    mean: tuple = (123.0, 117.0, 104.0)  # RGB, subtracted from 0..255
+    channel_order: str = "RGB"  # as the first layer's weights expect it
+    input_scale: float = 1.0  # factor after the mean; below 1 where no pretrained conv1_1 expects 0..255
+    # After the network (`ssd_pascal.py`, det_out_param)
+    score_threshold: float = 0.01
+    nms_iou: float = 0.45
+    candidates_per_class: int = 400
+    keep: int = 200
+    clip_boxes: str = "output"  # "output": suppress unclipped boxes (Caffe); "before_nms": torchvision
+    size_offset_limit: float | None = None  # upper bound on decoded dw, dh (torchvision: ln(1000/16))
+
+    def __post_init__(self):
+        maps = len(self.feature_maps)
+        for name in ("steps", "min_sizes", "max_sizes", "aspect_ratios"):
+            if len(getattr(self, name)) != maps:
+                raise ValueError(f"{name} has {len(getattr(self, name))} entries for {maps} feature maps")
+        _require(self.conv12_form in ("4x4", "3x3"), f"conv12_form {self.conv12_form!r}")
+        _require(self.clip_anchors in ("none", "size", "all"), f"clip_anchors {self.clip_anchors!r}")
+        _require(self.channel_order in ("RGB", "BGR"), f"channel_order {self.channel_order!r}")
+        _require(self.clip_boxes in ("output", "before_nms"), f"clip_boxes {self.clip_boxes!r}")
+
+    @property
+    def anchors_per_cell(self):
+        """Number of anchor shapes at a cell of each feature map."""
+        return tuple(2 + 2 * len(ratios) for ratios in self.aspect_ratios)
+
+    @property
+    def num_anchors(self):
+        """Anchors of all maps: 8,732 for vgg300, 24,564 for vgg512."""
+        maps = zip(self.feature_maps, self.anchors_per_cell, strict=True)
+        return sum(side**2 * shapes for side, shapes in maps)
+
+    def to_json(self):
+        """A dict of plain JSON types; `from_json` is its inverse."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, values):
+        """Rebuild a preset from `to_json`'s dict. Raises ValueError on unknown or missing fields."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise ValueError(f"unknown preset fields {', '.join(unknown)}")
+        try:
+            return cls(**{key: _tuples(value) for key, value in values.items()})
+        except TypeError as error:
+            raise ValueError(f"incomplete preset: {error}") from None
+
+
+def _require(condition, what):
+    if not condition:
+        raise ValueError(f"unknown {what}")
+
+
+def _tuples(value):
+    return tuple(_tuples(item) for item in value) if isinstance(value, list | tuple) else value
+
+
+_VGG300 = SSDPreset(
+    name="vgg300",
+    input_size=300,
+    feature_maps=(38, 19, 10, 5, 3, 1),
+    steps=(8, 16, 32, 64, 100, 300),
+    min_sizes=(30, 60, 111, 162, 213, 264),
+    max_sizes=(60, 111, 162, 213, 264, 315),
+    aspect_ratios=((2,), (2, 3), (2, 3), (2, 3), (2,), (2,)),
+)
+
+_VGG512 = SSDPreset(
+    name="vgg512",
+    input_size=512,
+    feature_maps=(64, 32, 16, 8, 4, 2, 1),
+    steps=(8, 16, 32, 64, 128, 256, 512),
+    min_sizes=(35.84, 76.8, 153.6, 230.4, 307.2, 384.0, 460.8),
+    max_sizes=(76.8, 153.6, 230.4, 307.2, 384.0, 460.8, 537.6),
+    aspect_ratios=((2,), (2, 3), (2, 3), (2, 3), (2, 3), (2,), (2,)),
+)
+
+PRESETS = {
+    preset.name: preset
+    for preset in (
+        _VGG300,
+        _VGG512,
+        # ssd_coco.py: smaller objects, so a smaller first scale
+        dataclasses.replace(
+            _VGG300,
+            name="vgg300-coco",
+            min_sizes=(21, 45, 99, 153, 207, 261),
+            max_sizes=(45, 99, 153, 207, 261, 315),
+        ),
+        dataclasses.replace(
+            _VGG512,
+            name="vgg512-coco",
+            min_sizes=(20.48, 51.2, 133.12, 215.04, 296.96, 378.88, 460.8),
+            max_sizes=(51.2, 133.12, 215.04, 296.96, 378.88, 460.8, 542.72),
+        ),
+        # The article's author: scales 0.1, 0.2, 0.375, 0.55, 0.725, 0.9 and a last of 1.075
+        dataclasses.replace(
+            _VGG300,
+            name="vgg300-article",
+            min_sizes=(30, 60, 112.5, 165, 217.5, 270),
+            max_sizes=(60, 112.5, 165, 217.5, 270, 322.5),
+        ),
+        # The article's conv12_2: one cell of padding at the far sides, then 3×3 without padding
+        dataclasses.replace(_VGG512, name="vgg512-article", conv12_form="3x3"),
+    )
+}
+
+
+def get_preset(name):
+    """The SSDPreset of that name. Raises UserError for an unknown one."""
+    try:
+        return PRESETS[name]
+    except KeyError:
+        raise UserError(f"--preset {name}: unknown; choose one of {', '.join(PRESETS)}") from None
+
+
+def make_anchors(preset):
+    """Anchors of a preset, float32 [A,4] (cx, cy, w, h) as fractions of the input (Caffe's PriorBox)."""
+    maps = zip(preset.feature_maps, preset.steps, _anchor_shapes(preset), strict=True)
+    anchors = np.concatenate([_map_anchors(side, step, shapes) for side, step, shapes in maps])
+    anchors = anchors / preset.input_size
+    if preset.clip_anchors == "size":
+        anchors[:, 2:] = anchors[:, 2:].clip(0, 1)
+    elif preset.clip_anchors == "all":
+        anchors = anchors.clip(0, 1)
+    return anchors.astype(np.float32)
+
+
+def _map_anchors(side, step, shapes):
+    """Anchors of one feature map in pixels, [side·side·shapes, 4] (cx, cy, w, h)."""
+    centres = (np.arange(side) + 0.5) * step
+    cy, cx, _ = np.meshgrid(centres, centres, np.zeros(len(shapes)), indexing="ij")  # [row, column, shape]
+    sizes = np.broadcast_to(shapes, (side, side, *shapes.shape))
+    return np.concatenate([cx[..., None], cy[..., None], sizes], axis=-1).reshape(-1, 4)
+
+
+def _anchor_shapes(preset):
+    """For each map its shapes in pixels, [shapes, 2] (w, h), in the order of the heads' channels."""
+    maps = zip(preset.min_sizes, preset.max_sizes, preset.aspect_ratios, strict=True)
+    for smallest, largest, ratios in maps:
+        between = np.sqrt(smallest * largest)
+        shapes = [(smallest, smallest), (between, between)]
+        for ratio in ratios:
+            wide, narrow = smallest * np.sqrt(ratio), smallest / np.sqrt(ratio)
+            shapes += [(wide, narrow), (narrow, wide)]
+        yield np.array(shapes)
+
+
+def match_anchors(anchors, gt_boxes, threshold=0.5, bipartite=True):
+    """Assign ground truth to anchors: int32 [A], the index of the ground truth or -1.
+
+    anchors: [A,4] (cx, cy, w, h); gt_boxes: [N,4] (xmin, ymin, xmax, ymax). First a global greedy bipartite
+    match (the best pair of all, then the best of the rest, …: every ground truth that overlaps a free anchor
+    gets one of its own), then every other anchor of IoU >= threshold joins its best ground truth. Ties go
+    to the lowest anchor, then the lowest ground truth. bipartite=False leaves the first rule out, as the
+    article does: then a ground truth may stay without an anchor. (MatchBBox in Caffe's bbox_util.cpp.)
+    """
+    matches = np.full(len(anchors), -1, np.int32)
+    if not len(gt_boxes) or not len(anchors):
+        return matches
+    overlaps = box_geometry.iou(np.asarray(gt_boxes, np.float32), _corners(anchors))  # [N,A]
+    best_gt = overlaps.argmax(axis=0)
+    close = overlaps.max(axis=0) >= threshold
+    matches[close] = best_gt[close]
+    if bipartite:
+        for gt, anchor in _bipartite_pairs(overlaps):
+            matches[anchor] = gt
+    return matches
+
+
+def _bipartite_pairs(overlaps):
+    """Yield (ground truth, anchor) greedily by falling IoU; overlaps [N,A] is used up.
+
+    Keeps the best anchor of each ground truth; taking one disturbs only those that wanted the same, so the
+    work is close to N passes over A instead of N passes over N·A.
+    """
+    anchor_of = overlaps.argmax(axis=1)
+    best = overlaps[np.arange(len(overlaps)), anchor_of]
+    for _ in range(len(overlaps)):
+        candidates = np.flatnonzero(best == best.max())
+        gt = candidates[anchor_of[candidates].argmin()]
+        if best[gt] <= MINIMUM_BIPARTITE_IOU:
+            return
+        anchor = anchor_of[gt]
+        yield gt, anchor
+        best[gt] = -1
+        overlaps[:, anchor] = -1
+        for other in np.flatnonzero((anchor_of == anchor) & (best > 0)):
+            anchor_of[other] = overlaps[other].argmax()
+            best[other] = overlaps[other, anchor_of[other]]
+
+
+def _corners(anchors):
+    """Anchors as float32 [A,4] (xmin, ymin, xmax, ymax)."""
+    return box_geometry.from_cxcywh(np.asarray(anchors, np.float32))
+
+
+def encode_boxes(matched_gt_boxes, anchors, variances=(0.1, 0.2)):
+    """What the network must say at each anchor: offsets float32 [A,4] (dx, dy, dw, dh).
+
+    matched_gt_boxes: [A,4] (xmin, ymin, xmax, ymax) with area; anchors: [A,4] (cx, cy, w, h).
+    dx = (cx_gt - cx) / w / 0.1, dw = ln(w_gt / w) / 0.2 (the article prints the two factors the other way
+    round; its code and Caffe's EncodeBBox do this).
+    """
+    gt_cxcywh = box_geometry.to_cxcywh(np.asarray(matched_gt_boxes, np.float32))
+    centre, size = anchors[:, :2], anchors[:, 2:]
+    return np.concatenate(
+        [
+            (gt_cxcywh[:, :2] - centre) / size / np.float32(variances[0]),
+            np.log(gt_cxcywh[:, 2:] / size) / np.float32(variances[1]),
+        ],
+        axis=1,
+    )
+
+
+def decode_boxes(offsets, anchors, variances=(0.1, 0.2)):
+    """The inverse of `encode_boxes`: offsets [A,4] at anchors [A,4] -> boxes [A,4], not clipped."""
+    centre, size = anchors[:, :2], anchors[:, 2:]
+    return box_geometry.from_cxcywh(
+        np.concatenate(
+            [
+                offsets[:, :2] * np.float32(variances[0]) * size + centre,
+                np.exp(offsets[:, 2:] * np.float32(variances[1])) * size,
+            ],
+            axis=1,
+        )
+    )
+
+
+def encode_targets(anchors, gt_boxes, labels, matches, variances=(0.1, 0.2)):
+    """Turn matches into targets: class_targets int32 [A] (label + 1, 0 = background), offset_targets [A,4].
+
+    labels: int32 [N], 0-based; matches: int32 [A] of `match_anchors`. Offsets of unmatched anchors are 0.
+    """
+    class_targets = np.zeros(len(anchors), np.int32)
+    offset_targets = np.zeros((len(anchors), 4), np.float32)
+    positive = np.flatnonzero(matches >= 0)
+    gt = matches[positive]
+    class_targets[positive] = labels[gt] + 1
+    offset_targets[positive] = encode_boxes(gt_boxes[gt], anchors[positive], variances)
+    return class_targets, offset_targets

@@ -1,0 +1,162 @@
+"""The network: a batch of images -> class logits and box offsets at every anchor.
+
+VGG-16 with pool5 3×3 stride 1, fc6 and fc7 as subsampled convolutions (fc6 à trous), an L2-normalised
+conv4_3, extra layers conv8_1 … conv11_2 (conv12_2 for vgg512), and a 3×3 head for logits and one for offsets
+on each feature map. Sources: arXiv 1512.02325 section 2.1; `examples/ssd/ssd_pascal.py` of weiliu89/caffe.
+
+Variables are float32, named `LAYER/weights` (HWIO), `LAYER/biases` and `norm_conv4_3/scale`. The compute type
+may be narrower; logits and offsets always come out as float32.
+"""
+
+import tensorflow.compat.v1 as tf
+
+# Convolutions of the base, group by group (VGG-16 configuration D)
+VGG_GROUPS = (("conv1", 2, 64), ("conv2", 2, 128), ("conv3", 3, 256), ("conv4", 3, 512), ("conv5", 3, 512))
+# Initial conv4_3 scale of the original (ParseNet, arXiv 1506.04579) and the epsilon of its Normalize layer
+L2_NORM_SCALE = 20.0
+L2_NORM_EPSILON = 1e-10
+# Standard deviation of the heads' initial weights: so small that training starts at nearly uniform scores
+# whatever the features (the original's Xavier starts with scores that are sure of themselves and wrong)
+HEAD_STDDEV = 0.01
+
+
+def build(images, preset, num_classes, *, compute_dtype=tf.float32, initializer="he"):
+    """Images -> (logits float32 [N,A,num_classes+1], offsets float32 [N,A,4]).
+
+    images: uint8 [N,S,S,3] RGB, S = preset.input_size; class 0 of the logits is background; A follows the
+    order of `ssd_utils.make_anchors`. compute_dtype: tf.float32, tf.bfloat16 or tf.float16. initializer: "he"
+    or "xavier" (the original's), for every layer but the heads. Variables are reused if they exist.
+    """
+    net = _Net(preset.width, compute_dtype, initializer)
+    with tf.variable_scope("", reuse=tf.AUTO_REUSE, custom_getter=_casting_getter(compute_dtype)):
+        with tf.name_scope("preprocess"):
+            x = tf.cast(preprocess(images, preset), compute_dtype)
+        features = _feature_maps(net, x, preset)
+        return _heads(net, features, preset, num_classes)
+
+
+def preprocess(images, preset):
+    """uint8 RGB images -> what conv1_1 expects: float32, channel order, mean and scale of the preset."""
+    x = (tf.cast(images, tf.float32) - tf.constant(preset.mean, tf.float32)) * preset.input_scale
+    return tf.reverse(x, [-1]) if preset.channel_order == "BGR" else x
+
+
+def in_layer(variable_name, layer):
+    """Whether `conv1_2/weights` and the like belong to a layer or group: `conv1_2`, `conv1`, not conv10."""
+    name = variable_name.split("/")[0]
+    return name == layer or name.startswith(layer + "_")
+
+
+def _casting_getter(dtype):
+    """A custom_getter that keeps variables in float32 and hands them out in the compute type."""
+
+    def cast_variable(getter, *args, **kwargs):
+        variable = getter(*args, **kwargs)
+        return variable if variable.dtype.base_dtype == dtype else tf.cast(variable, dtype)
+
+    return cast_variable
+
+
+class _Net:
+    """Convolution with the settings that all layers share."""
+
+    def __init__(self, width, dtype, initializer):
+        self.width = width
+        self.dtype = dtype
+        # Both look at fan_in; Caffe's "xavier" is uniform with variance 1 / fan_in
+        scale, shape = {"he": (2.0, "untruncated_normal"), "xavier": (1.0, "uniform")}[initializer]
+        self.initializer = tf.variance_scaling_initializer(scale, "fan_in", shape)
+
+    def channels(self, full):
+        """A channel count of the full network, slimmed."""
+        return max(1, round(full * self.width))
+
+    def conv(self, x, name, channels, size, *, padding="SAME", stride=1, dilation=1, initializer=None):
+        """Convolution and bias. padding: "SAME", "VALID" or a number of cells on every side."""
+        if isinstance(padding, int):
+            # TensorFlow's SAME pads (0, 1) where the original pads (1, 1): features would shift by a cell
+            x = tf.pad(x, [[0, 0], [padding, padding], [padding, padding], [0, 0]])
+            padding = "VALID"
+        with tf.variable_scope(name):
+            shape = [size, size, x.shape[-1], channels]
+            weights = tf.get_variable("weights", shape, tf.float32, initializer or self.initializer)
+            biases = tf.get_variable("biases", [channels], tf.float32, tf.zeros_initializer())
+            x = tf.nn.conv2d(x, weights, strides=stride, padding=padding, dilations=dilation)
+            return tf.nn.bias_add(x, biases)
+
+    def layer(self, x, name, channels, size, **options):
+        """Convolution, bias and ReLU; channels as in the full network."""
+        return tf.nn.relu(self.conv(x, name, self.channels(channels), size, **options), name=f"{name}/relu")
+
+
+def _feature_maps(net, x, preset):
+    """The (name, tensor) pairs that carry heads, from fine to coarse."""
+    features = []
+    for group, depth, channels in VGG_GROUPS:
+        for index in range(1, depth + 1):
+            x = net.layer(x, f"{group}_{index}", channels, 3)
+        if group == "conv4":
+            features.append(("conv4_3", _l2_normalize(net, x, "norm_conv4_3")))
+        stride = 1 if group == "conv5" else 2
+        # SAME rounds up (75 -> 38), as Caffe's pooling does
+        x = tf.nn.max_pool2d(x, 3 if stride == 1 else 2, stride, "SAME", name=f"pool{group[-1]}")
+    x = net.layer(x, "fc6", 1024, 3, dilation=6)
+    x = net.layer(x, "fc7", 1024, 1)
+    features.append(("fc7", x))
+    for name, narrow, channels, options in _extra_layers(preset):
+        x = net.layer(x, f"{name}_1", narrow, 1)
+        x = _pad_far_sides(x) if options.pop("pad_far_sides", False) else x
+        x = net.layer(x, f"{name}_2", channels, **options)
+        features.append((f"{name}_2", x))
+    return features
+
+
+def _extra_layers(preset):
+    """(name, channels of the 1×1, channels of the second convolution, its options) of each extra pair."""
+    halving, valid = {"size": 3, "stride": 2, "padding": 1}, {"size": 3, "padding": "VALID"}
+    yield "conv8", 256, 512, dict(halving)
+    yield "conv9", 128, 256, dict(halving)
+    if preset.input_size < 512:
+        yield "conv10", 128, 256, dict(valid)
+        yield "conv11", 128, 256, dict(valid)
+        return
+    yield "conv10", 128, 256, dict(halving)
+    yield "conv11", 128, 256, dict(halving)
+    if preset.conv12_form == "4x4":
+        yield "conv12", 128, 256, {"size": 4, "padding": 1}
+    else:
+        yield "conv12", 128, 256, {"pad_far_sides": True, **valid}
+
+
+def _pad_far_sides(x):
+    """One cell of zeros below and to the right (the article's conv12)."""
+    return tf.pad(x, [[0, 0], [0, 1], [0, 1], [0, 0]])
+
+
+def _l2_normalize(net, x, name):
+    """Scale every cell to unit length over its channels, then by a learnt factor per channel.
+
+    In float32: a bfloat16 sum of 512 squares would lose most of its digits.
+    """
+    with tf.variable_scope(name):
+        initial = tf.constant_initializer(L2_NORM_SCALE)
+        scale = tf.get_variable("scale", [x.shape[-1]], tf.float32, initial)
+        x = tf.nn.l2_normalize(tf.cast(x, tf.float32), axis=-1, epsilon=L2_NORM_EPSILON)
+        return tf.cast(x, net.dtype) * scale
+
+
+def _heads(net, features, preset, num_classes):
+    """Heads on every feature map, concatenated in the order of the anchors."""
+    logits, offsets = [], []
+    for (name, x), side, shapes in zip(features, preset.feature_maps, preset.anchors_per_cell, strict=True):
+        if x.shape[1] != side:
+            raise ValueError(f"{name} has {x.shape[1]} cells a side, preset {preset.name} says {side}")
+        for kind, values, outputs in (("logits", num_classes + 1, logits), ("offsets", 4, offsets)):
+            initializer = tf.random_normal_initializer(stddev=HEAD_STDDEV)
+            head = net.conv(x, f"head_{name}_{kind}", shapes * values, 3, initializer=initializer)
+            # [N,side,side,shapes·values] -> [N,anchors of this map,values]
+            outputs.append(tf.reshape(head, [-1, side * side * shapes, values]))
+    return (
+        tf.cast(tf.concat(logits, axis=1, name="logits"), tf.float32),  # [N,A,classes+1]
+        tf.cast(tf.concat(offsets, axis=1, name="offsets"), tf.float32),  # [N,A,4]
+    )
