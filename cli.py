@@ -1,0 +1,166 @@
+"""What every program shares: flags that fail in one clear line, and exit codes.
+
+A program is `main(argv=None)` built on `ArgumentParser` below, ended by `cli.run(main)` under
+`if __name__ == "__main__":`. A wrong flag and a wrong file both arrive as `structures.UserError`.
+"""
+
+import argparse
+import difflib
+import errno
+import math
+import os
+import sys
+
+from structures import UserError
+
+SUCCESS, FAILURE, INTERRUPTED = 0, 1, 130
+
+
+def run(main):
+    """Call main() and end the process: 0; 1 after a user's error, told in one line; 130 after Ctrl-C.
+
+    Other exceptions are bugs and keep their traceback.
+    """
+    try:
+        main()
+        sys.stdout.flush()
+    except UserError as error:
+        _complain(error)
+        sys.exit(FAILURE)
+    except KeyboardInterrupt:
+        _complain("interrupted", prefix="")
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        if not _stdout_is_closed():
+            raise
+        sys.exit(FAILURE)
+    except OSError as error:
+        if not _is_environment(error):
+            raise
+        _complain(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
+        sys.exit(FAILURE)
+    sys.exit(SUCCESS)
+
+
+def warn(message):
+    """One line on stderr about something the user should know but that stops nothing."""
+    _complain(message, prefix="warning: ")
+
+
+def _complain(message, prefix="error: "):
+    print(prefix + " ".join(str(message).splitlines()), file=sys.stderr, flush=True)
+
+
+def _is_environment(error):
+    """Whether an OSError tells of the user's files or disk (not of a socket or pipe between processes)."""
+    return error.filename is not None or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+def _stdout_is_closed():
+    """Whether the reader of our output (`| head`) has gone; then also silences the flush at exit."""
+    try:
+        os.write(sys.stdout.fileno(), b"\n")
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    except (OSError, ValueError):  # a stdout without a file behind it
+        pass
+    return False
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """argparse whose errors are UserErrors (one line, exit code 1) and which takes no shortened flags."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**{"allow_abbrev": False, **kwargs})
+
+    def parse_args(self, args=None, namespace=None):
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"{unknown[0]}: no such argument" + self._nearest(unknown[0]))
+        return parsed
+
+    def error(self, message):
+        raise UserError(f"{message.removeprefix('argument ')} (see --help)")
+
+    def _nearest(self, flag):
+        """`, did you mean --run?` for `--rnu`."""
+        known = [name for action in self._actions for name in action.option_strings]
+        close = difflib.get_close_matches(flag.split("=")[0], known, n=1)
+        return f", did you mean {close[0]}?" if close else ""
+
+
+def _number(convert, accept, wanted):
+    """An argument type: `convert(text)`, which must pass `accept`; `wanted` completes 'is not …'."""
+
+    def parse(text):
+        try:
+            value = convert(text)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value) or not accept(value):
+            raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
+        return value
+
+    return parse
+
+
+positive_int = _number(int, lambda n: n > 0, "a whole number above 0")
+non_negative_int = _number(int, lambda n: n >= 0, "a whole number of at least 0")
+positive_float = _number(float, lambda x: x > 0, "a number above 0")
+non_negative_float = _number(float, lambda x: x >= 0, "a number of at least 0")
+fraction = _number(float, lambda x: 0 <= x <= 1, "a number from 0 to 1")
+positive_fraction = _number(float, lambda x: 0 < x <= 1, "a number above 0, at most 1")
+
+
+def existing_file(text):
+    """An argument type: the path of a file that can be read."""
+    if os.path.isdir(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is a folder, a file is needed")
+    return _readable(text, "file")
+
+
+def existing_folder(text):
+    """An argument type: the path of a folder that can be read."""
+    if os.path.exists(text) and not os.path.isdir(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is a file, a folder is needed")
+    return _readable(text, "folder")
+
+
+def existing_path(text):
+    """An argument type: the path of a file or a folder that can be read."""
+    return _readable(text, "file or folder")
+
+
+def _readable(text, kind):
+    if not os.path.exists(text):
+        raise argparse.ArgumentTypeError(f"{text!r}: no such {kind}")
+    if not os.access(text, os.R_OK):
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be read, check its permissions")
+    return text
+
+
+def output_file(text):
+    """An argument type: the path of a file that can be written; nothing is created yet."""
+    if not text or os.path.isdir(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not the name of a file to write")
+    if os.path.exists(text) and not os.access(text, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be overwritten, check its permissions")
+    _check_writable(os.path.dirname(os.path.abspath(text)))
+    return text
+
+
+def output_folder(text):
+    """An argument type: the path of a folder that exists or can be made; nothing is created yet."""
+    if not text or (os.path.exists(text) and not os.path.isdir(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not the name of a folder to write to")
+    _check_writable(os.path.abspath(text))
+    return text
+
+
+def _check_writable(folder):
+    """The folder, or the nearest one above it that exists, must accept new files."""
+    while not os.path.exists(folder):
+        folder = os.path.dirname(folder)
+    if not os.path.isdir(folder) or not os.access(folder, os.W_OK | os.X_OK):
+        raise argparse.ArgumentTypeError(f"cannot write to {folder!r}, choose another place")

@@ -1,0 +1,153 @@
+"""Exit codes, one-line errors and argument types."""
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cli
+from structures import UserError
+
+ROOT = Path(__file__).parents[1]
+
+
+def ended(main, capsys):
+    """Exit code and stderr of a program."""
+    with pytest.raises(SystemExit) as end:
+        cli.run(main)
+    return end.value.code, capsys.readouterr().err
+
+
+def fail(error):
+    def main():
+        raise error
+
+    return main
+
+
+def test_success_is_0(capsys):
+    assert ended(lambda: None, capsys) == (0, "")
+
+
+def test_user_error_is_one_line_and_1(capsys):
+    assert ended(fail(UserError("a.xml: broken\nmend it")), capsys) == (1, "error: a.xml: broken mend it\n")
+
+
+def test_interrupt_is_130(capsys):
+    code, err = ended(fail(KeyboardInterrupt()), capsys)
+    assert code == 130 and len(err.splitlines()) == 1
+
+
+def test_help_keeps_its_own_exit_code(capsys):
+    def main():
+        cli.ArgumentParser(description="d").parse_args(["--help"])
+
+    assert ended(main, capsys) == (0, "")
+
+
+def test_disk_and_permission_are_told_in_one_line(capsys):
+    denied = PermissionError(errno.EACCES, "Permission denied", "runs/x")
+    assert ended(fail(denied), capsys) == (1, "error: runs/x: Permission denied\n")
+    full = OSError(errno.ENOSPC, "No space left on device")
+    assert ended(fail(full), capsys) == (1, "error: No space left on device\n")
+
+
+@pytest.mark.parametrize("bug", [ValueError("bug"), ConnectionResetError("socket"), BrokenPipeError("a")])
+def test_bugs_keep_their_traceback(bug):
+    with pytest.raises(type(bug)):
+        cli.run(fail(bug))
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("lines", [1, 100_000])
+def test_closed_output_pipe_is_quiet(lines, unbuffered, monkeypatch):
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    program = f"import cli\ncli.run(lambda: print('line\\n' * {lines}))"
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-c", program], stdout=writer, stderr=subprocess.PIPE, cwd=ROOT)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+def parse(*argv, **kwargs):
+    parser = cli.ArgumentParser(prog="train.py")
+    parser.add_argument("--value", **kwargs)
+    parser.add_argument("--data", default="d")
+    return parser.parse_args(argv).value
+
+
+def complaint(*argv, **kwargs):
+    with pytest.raises(UserError) as error:
+        parse(*argv, **kwargs)
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+def test_wrong_flags_name_the_flag():
+    assert "--value" in complaint("--value")
+    assert "--value" in complaint(required=True)
+    assert "'z'" in complaint("--value", "z", choices=["a", "b"])
+    assert "did you mean --value?" in complaint("--vlaue", "3")
+    assert "did you mean --value?" in complaint("--vlaue=3")
+    assert "did you mean" not in complaint("--nothing-like-it")
+
+
+def test_shortened_flags_are_refused():
+    assert "--val" in complaint("--val", "3")
+
+
+@pytest.mark.parametrize(
+    ("kind", "good", "bad"),
+    [
+        ("positive_int", ["1", "12"], ["0", "-1", "1.5", "x", ""]),
+        ("non_negative_int", ["0", "3"], ["-1", "0.0", "nan"]),
+        ("positive_float", ["1e-3", "2"], ["0", "-1", "nan", "inf", "1,5"]),
+        ("non_negative_float", ["0", "0.5"], ["-0.1", "inf"]),
+        ("fraction", ["0", "1", "0.5"], ["1.01", "-0.1", "50%"]),
+        ("positive_fraction", ["1", "0.5"], ["0", "1.5"]),
+    ],
+)
+def test_numbers(kind, good, bad):
+    for text in good:
+        assert parse(f"--value={text}", type=getattr(cli, kind)) == float(text)
+    for text in bad:
+        message = complaint(f"--value={text}", type=getattr(cli, kind))
+        assert "--value" in message and repr(text) in message
+
+
+def test_paths_to_read(tmp_path):
+    file = tmp_path / "a.txt"
+    file.write_text("a")
+    missing = str(tmp_path / "missing")
+    assert parse("--value", str(file), type=cli.existing_file) == str(file)
+    assert parse("--value", str(tmp_path), type=cli.existing_folder) == str(tmp_path)
+    assert parse("--value", str(tmp_path), type=cli.existing_path) == str(tmp_path)
+    for kind in (cli.existing_file, cli.existing_folder, cli.existing_path):
+        message = complaint("--value", missing, type=kind)
+        assert "--value" in message and missing in message
+    assert "is a folder" in complaint("--value", str(tmp_path), type=cli.existing_file)
+    assert "is a file" in complaint("--value", str(file), type=cli.existing_folder)
+
+
+def test_paths_to_write(tmp_path):
+    file = tmp_path / "a.txt"
+    file.write_text("a")
+    deep = str(tmp_path / "new" / "deep")
+    for kind in (cli.output_file, cli.output_folder):
+        assert parse("--value", deep, type=kind) == deep
+        assert "--value" in complaint("--value", str(file / "below"), type=kind)
+        assert "--value" in complaint("--value=", type=kind)
+    assert not (tmp_path / "new").exists()
+    assert "not the name of a file" in complaint("--value", str(tmp_path), type=cli.output_file)
+    assert "not the name of a folder" in complaint("--value", str(file), type=cli.output_folder)
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+def test_unwritable_folder(tmp_path):
+    tmp_path.chmod(0o500)
+    assert str(tmp_path) in complaint("--value", str(tmp_path / "x"), type=cli.output_file)
