@@ -1,0 +1,406 @@
+"""Augmentation for training, and the plain warp for validation.
+
+The steps and their numbers are those of the original SSD (article sections 2.2 and 3.6; Caffe's
+im_transforms.cpp and sampler.cpp): distort the colours, expand onto a canvas of the mean, crop, resize,
+mirror. Subtracting the mean is the graph's work.
+
+The work is turned round for speed. `plan` makes every random choice, on the boxes alone, and composes
+expansion and crop into one window on the picture; `render` then resizes and distorts only the pixels that
+survive, of a picture that may have been decoded at a half, quarter or eighth of its size.
+
+Boxes are (xmin, ymin, xmax, ymax) as fractions of the picture unless a name ends in `_px`. The canvas may
+be larger than the picture: its fractions reach below 0 and above 1.
+"""
+
+import dataclasses
+
+import cv2
+import numpy as np
+
+from boxes import clip, iou
+
+PROBABILITY = 0.5  # of each colour step, of expanding, of mirroring
+MIN_IOUS = (0.1, 0.3, 0.5, 0.7, 0.9, 0.0)  # of the six samplers next to "whole image"; 0 accepts any crop
+TRIALS = 50  # crops that a sampler may try
+CROP_SCALE = (0.3, 1.0)  # √(crop's share of the canvas)
+CROP_RATIO = (0.5, 2.0)  # crop's width / height, in units of the canvas's
+WHOLE = (0.0, 0.0, 1.0, 1.0)
+INTERPOLATIONS = (cv2.INTER_LINEAR, cv2.INTER_AREA, cv2.INTER_NEAREST, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)
+REDUCTIONS = (8, 4, 2, 1)  # what libjpeg decodes at no extra cost
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """How much is changed at random. The defaults are the original's; every field is plain JSON.
+
+    brightness: shift within ± this many levels of 255. contrast, saturation: factor within 1 ± this.
+    hue: shift within ± this many of 180 steps. expand: side of the canvas, at most, in sides of the picture.
+    clip_boxes: cut boxes at the edge of the crop; the article leaves them whole.
+    Zero, or False, turns a step off; an `expand` of 1 does too.
+    """
+
+    brightness: float = 32.0
+    contrast: float = 0.5
+    saturation: float = 0.5
+    hue: float = 18.0
+    expand: float = 4.0
+    crop: bool = True
+    random_interpolation: bool = True
+    mirror: bool = True
+    clip_boxes: bool = True
+
+
+# full: the original. light: for scenes that already vary, or a short training: no small objects made by
+# expanding, no cut objects, colours that keep their meaning. none: the warp of validation.
+AUGMENTATIONS = {
+    "full": Augmentation(),
+    "light": Augmentation(saturation=0, hue=0, expand=1, crop=False, random_interpolation=False),
+    "none": Augmentation(
+        brightness=0,
+        contrast=0,
+        saturation=0,
+        hue=0,
+        expand=1,
+        crop=False,
+        random_interpolation=False,
+        mirror=False,
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Distortion:
+    """Colour changes: + brightness, × contrast, × saturation, + hue (of 180); these values change nothing.
+
+    contrast_first: contrast before saturation and hue, else after them.
+    """
+
+    brightness: float = 0.0
+    contrast: float = 1.0
+    saturation: float = 1.0
+    hue: float = 0.0
+    contrast_first: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Choices:
+    """All that chance decides about one picture.
+
+    canvas: box in fractions of the picture, at least as large as it. crop: box in fractions of the canvas.
+    interpolation: a cv2.INTER_ flag.
+    """
+
+    distortion: Distortion = Distortion()
+    canvas: tuple = WHOLE
+    crop: tuple = WHOLE
+    interpolation: int = cv2.INTER_LINEAR
+    mirror: bool = False
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Plan:
+    """One augmentation, decided and ready to render.
+
+    width, height: pixels of the undiminished picture.
+    source_px: what is cut from it; target_px: where that lands in the result, before mirroring. Whole
+    numbers; the rest of the result is the mean. All zeros if the crop missed the picture.
+    max_reduce: 1, 2, 4 or 8, the largest factor by which the picture may be decoded smaller without falling
+    below the resolution of the result.
+    boxes: float32 [M,4] in the result; labels: int32 [M]; kept: int64 [M], the survivors' input indices.
+    """
+
+    width: int
+    height: int
+    source_px: tuple
+    target_px: tuple
+    max_reduce: int
+    choices: Choices
+    boxes: np.ndarray
+    labels: np.ndarray
+    kept: np.ndarray
+
+
+def train_transforms(preset, augmentation=AUGMENTATIONS["full"]):
+    """The training augmentation for a preset: a `TrainTransforms` (picklable, without state)."""
+    return TrainTransforms(preset.input_size, tuple(preset.mean), augmentation)
+
+
+def valid_transforms(preset):
+    """The warp of validation: callable(image, boxes, labels, rng=None), in and out as `TrainTransforms`."""
+    return ValidTransforms(preset.input_size)
+
+
+@dataclasses.dataclass(frozen=True)
+class ValidTransforms:
+    """Linear warp to size × size; boxes as fractions do not change."""
+
+    size: int
+
+    def __call__(self, image, boxes, labels, rng=None):
+        return warp(image, self.size), np.array(boxes, np.float32), np.array(labels, np.int32)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainTransforms:
+    """Random distortion, expansion, crop, resizing and mirroring to size × size.
+
+    mean: RGB, fills the expanded canvas. Nothing passed in is changed.
+    """
+
+    size: int
+    mean: tuple
+    augmentation: Augmentation = Augmentation()
+
+    def __call__(self, image, boxes, labels, rng):
+        """Augment image uint8 [H,W,3] RGB, boxes float32 [N,4], labels int32 [N]; rng alone decides.
+
+        Returns image uint8 [size,size,3], boxes float32 [M,4], labels int32 [M], M ≤ N, perhaps 0. Boxes lie
+        in 0..1 (unless clip_boxes is off) and have width and height.
+        """
+        height, width = image.shape[:2]
+        plan = self.plan(width, height, boxes, labels, rng)
+        return self.render(plan, image), plan.boxes, plan.labels
+
+    def plan(self, width, height, boxes, labels, rng):
+        """Decide everything from the size of a picture and its ground truth: a `Plan`."""
+        return self.compose(width, height, boxes, labels, draw_choices(self.augmentation, boxes, rng))
+
+    def compose(self, width, height, boxes, labels, choices):
+        """Work out the geometry of given choices: a `Plan`.
+
+        Source and target are widened or rounded to whole pixels, and the boxes go through exactly that map:
+        they fit the pixels, at the price of a window that differs from the drawn one by about a pixel. The
+        source's edges fall on multiples of max_reduce, so that this holds for the smaller decoding too.
+        """
+        window_px = _compose_window(choices.canvas, choices.crop) * (width, height, width, height)
+        max_reduce = _max_reduce(window_px, self.size)
+        x = _fit_axis(window_px[0], window_px[2], width, self.size, max_reduce)
+        y = _fit_axis(window_px[1], window_px[3], height, self.size, max_reduce)
+        if x is None or y is None:
+            x = y = (0, 0, 0, 0)
+            moved, kept = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
+        else:
+            boxes_px = np.asarray(boxes, np.float64) * (width, height, width, height)
+            moved, kept = self._move_boxes(boxes_px, x, y, choices.mirror)
+        return Plan(
+            width=width,
+            height=height,
+            source_px=(x[0], y[0], x[1], y[1]),
+            target_px=(x[2], y[2], x[3], y[3]),
+            max_reduce=max_reduce,
+            choices=choices,
+            boxes=moved,
+            labels=np.asarray(labels, np.int32)[kept],
+            kept=kept,
+        )
+
+    def _move_boxes(self, boxes_px, x, y, mirror):
+        """Boxes [N,4] in source pixels -> (float32 [M,4] in the result, indices [M] of those that stay).
+
+        A box stays if its centre is inside and something of it is left (the original's rule).
+        """
+        moved = np.empty_like(boxes_px)
+        for axis, (source_low, source_high, target_low, target_high) in enumerate((x, y)):
+            scale = (target_high - target_low) / (source_high - source_low)
+            moved[:, axis::2] = ((boxes_px[:, axis::2] - source_low) * scale + target_low) / self.size
+        centres = (moved[:, :2] + moved[:, 2:]) / 2
+        if self.augmentation.clip_boxes:
+            moved = clip(moved)
+        if mirror:
+            moved[:, [0, 2]] = 1 - moved[:, [2, 0]]
+        moved = moved.astype(np.float32)  # before the next line: two edges may meet in float32
+        stays = ((centres >= 0) & (centres <= 1) & (moved[:, 2:] > moved[:, :2])).all(axis=1)
+        kept = np.flatnonzero(stays)
+        return moved[kept], kept
+
+    def render(self, plan, image):
+        """Carry out a plan on its picture uint8 [H,W,3], or on that picture decoded 2, 4 or 8 times smaller.
+
+        Returns uint8 [size,size,3]. Raises ValueError if the image is not the plan's.
+        """
+        left, top, right, bottom = plan.target_px
+        width, height = right - left, bottom - top
+        covers_all = width == self.size and height == self.size
+        if not covers_all:
+            result = np.empty((self.size, self.size, 3), np.uint8)
+            result[:] = np.rint(self.mean).astype(np.uint8)
+        if width:
+            patch = _cut(plan, image)
+            distort_first = patch.shape[0] * patch.shape[1] < width * height  # whichever has fewer pixels
+            if distort_first:
+                patch = distort(patch, plan.choices.distortion)
+            patch = cv2.resize(patch, (width, height), interpolation=plan.choices.interpolation)
+            if not distort_first:
+                patch = distort(patch, plan.choices.distortion)
+            if covers_all:
+                result = patch
+            else:
+                result[top:bottom, left:right] = patch
+        return cv2.flip(result, 1) if plan.choices.mirror else result
+
+
+def warp(image, size):
+    """uint8 [H,W,3] -> a new uint8 [size,size,3], linear, aspect ratio not kept: the input at test time."""
+    return cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
+
+
+def draw_choices(augmentation, boxes, rng):
+    """Draw the `Choices` for a picture with ground truth boxes [N,4].
+
+    The order of the draws is part of what a seed means: distortion, canvas, crop, interpolation, mirror.
+    """
+    distortion = draw_distortion(augmentation, rng)
+    canvas = draw_canvas(augmentation.expand, rng)
+    crop = draw_crop(_to_canvas(boxes, canvas), rng) if augmentation.crop else WHOLE
+    interpolation = cv2.INTER_LINEAR
+    if augmentation.random_interpolation:
+        interpolation = INTERPOLATIONS[rng.integers(len(INTERPOLATIONS))]
+    mirror = augmentation.mirror and bool(rng.random() < PROBABILITY)
+    return Choices(distortion, canvas, crop, interpolation, mirror)
+
+
+def draw_distortion(augmentation, rng):
+    """Draw a `Distortion`: each step happens, or not, independently."""
+    happens = rng.random(4) < PROBABILITY
+    amounts = rng.uniform(-1, 1, 4) * happens
+    return Distortion(
+        brightness=float(amounts[0] * augmentation.brightness),
+        contrast=float(1 + amounts[1] * augmentation.contrast),
+        saturation=float(1 + amounts[2] * augmentation.saturation),
+        hue=float(amounts[3] * augmentation.hue),
+        contrast_first=bool(rng.random() < 0.5),
+    )
+
+
+def draw_canvas(max_side, rng):
+    """Draw the canvas in fractions of the picture: sides 1 to max_side, the picture anywhere on it."""
+    if max_side <= 1 or rng.random() >= PROBABILITY:
+        return WHOLE
+    side = rng.uniform(1, max_side)
+    left, top = rng.uniform(0, side - 1, 2)
+    return (-left, -top, side - left, side - top)
+
+
+def draw_crop(objects, rng):
+    """Draw the crop for objects [N,4], both in fractions of the canvas.
+
+    Every sampler yields the first of its trials that overlaps at least one object enough; one is then drawn
+    among the whole image and those samplers that succeeded. Without objects none does. All trials are drawn
+    and judged at once, which chooses as trying them one by one would.
+    """
+    objects = objects[(objects[:, 2:] > objects[:, :2]).all(axis=1)]
+    if not len(objects):
+        return WHOLE
+    trials = _draw_trials(len(MIN_IOUS) * TRIALS, rng)
+    best = iou(trials, objects).max(axis=1).reshape(-1, TRIALS)
+    accepted = best >= np.array(MIN_IOUS)[:, None]  # [samplers, trials]
+    first = accepted.argmax(axis=1) + np.arange(len(MIN_IOUS)) * TRIALS
+    found = trials[first[accepted.any(axis=1)]]
+    pick = rng.integers(len(found) + 1)
+    return tuple(found[pick - 1].tolist()) if pick else WHOLE
+
+
+def _draw_trials(count, rng):
+    """Random crops, float64 [count,4] in 0..1: uniform scale, ratio within what fits, place."""
+    along_scale, along_ratio, along_x, along_y = rng.random((4, count))
+    scale = CROP_SCALE[0] + along_scale * (CROP_SCALE[1] - CROP_SCALE[0])
+    low = np.maximum(CROP_RATIO[0], scale**2)
+    high = np.minimum(CROP_RATIO[1], scale**-2)
+    root = np.sqrt(low + along_ratio * (high - low))
+    size = np.minimum(np.stack([scale * root, scale / root], axis=1), 1)  # rounding may pass 1
+    corner = np.stack([along_x, along_y], axis=1) * (1 - size)
+    return np.concatenate([corner, corner + size], axis=1)
+
+
+def _to_canvas(boxes, canvas):
+    """Boxes [N,4] in fractions of the picture -> float64 [N,4] in fractions of the canvas."""
+    left, top, right, bottom = canvas
+    size = (right - left, bottom - top)
+    return (np.asarray(boxes, np.float64) - (left, top, left, top)) / (size + size)
+
+
+def _compose_window(canvas, crop):
+    """A crop in fractions of the canvas -> float64 [4] in fractions of the picture."""
+    left, top, right, bottom = canvas
+    width, height = right - left, bottom - top
+    return np.array(crop) * (width, height, width, height) + (left, top, left, top)
+
+
+def _max_reduce(window_px, size):
+    """Largest reduction that leaves the window at least `size` pixels on both sides; 1 if it has fewer."""
+    pixels = min(window_px[2] - window_px[0], window_px[3] - window_px[1])
+    return next((factor for factor in REDUCTIONS if pixels >= factor * size), 1)
+
+
+def _fit_axis(low, high, length, size, step):
+    """Along one axis: what a window (low, high) sees of `length` pixels, and where it lands in `size` pixels.
+
+    Returns whole (source low, source high, target low, target high), never empty; None if the window misses
+    the picture. The source is widened to multiples of step, or to the picture's end.
+    """
+    low, high = round(low, 6), round(high, 6)  # an error in the 15th digit must not widen by a pixel
+    inside_low, inside_high = max(low, 0), min(high, length)
+    if inside_low >= inside_high:
+        return None
+    scale = size / (high - low)
+    target_low = min(round((inside_low - low) * scale), size - 1)
+    target_high = max(round((inside_high - low) * scale), target_low + 1)
+    source_low = int(inside_low // step) * step
+    source_high = min(int(-(-inside_high // step)) * step, length)
+    return source_low, source_high, target_low, target_high
+
+
+def _cut(plan, image):
+    """The part of an image (perhaps a smaller decoding of it) that a plan uses, as a view."""
+    height, width = image.shape[:2]
+    for factor in (1, 2, 4, 8):
+        rounded = abs(width - plan.width / factor) < 1 and abs(height - plan.height / factor) < 1
+        if rounded and factor <= plan.max_reduce:  # decoders round a smaller size up or down
+            break
+    else:
+        raise ValueError(
+            f"a plan for {plan.width}×{plan.height} pixels, or down to 1/{plan.max_reduce} of them, "
+            f"cannot use an image of {width}×{height}"
+        )
+    left, top, right, bottom = (-(-edge // factor) for edge in plan.source_px)
+    left, top = min(left, width - 1), min(top, height - 1)
+    return image[top:bottom, left:right]
+
+
+def distort(image, distortion):
+    """Change the colours of uint8 [H,W,3] RGB; the image itself is returned when there is nothing to change.
+
+    Every step rounds and saturates to 0..255, as the original's convertTo; hue turns round at 180.
+    """
+    hsv_steps = distortion.saturation != 1 or distortion.hue != 0
+    before = _tone_table(distortion.brightness, 1)
+    after = np.arange(256, dtype=np.uint8)
+    if distortion.contrast_first or not hsv_steps:
+        before = _tone_table(0, distortion.contrast)[before]
+    else:
+        after = _tone_table(0, distortion.contrast)
+    image = _apply_table(image, before)
+    if hsv_steps:
+        hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
+        hsv = cv2.LUT(hsv, _hsv_table(distortion.saturation, distortion.hue))
+        image = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+    return _apply_table(image, after)
+
+
+def _tone_table(shift, factor):
+    """uint8 [256]: level × factor + shift, rounded and saturated."""
+    return np.clip(np.rint(np.arange(256) * factor + shift), 0, 255).astype(np.uint8)
+
+
+def _hsv_table(saturation, hue):
+    """uint8 [1,256,3] for OpenCV's 8-bit HSV: hue turns round at 180, saturation saturates, value stays."""
+    levels = np.arange(256)
+    turned = np.rint(levels + hue) % 180
+    return np.stack([turned, _tone_table(0, saturation), levels], axis=-1).astype(np.uint8)[None]
+
+
+def _apply_table(image, table):
+    """Look every value up, unless the table changes nothing."""
+    if table[0] == 0 and (table == np.arange(256)).all():
+        return image
+    return cv2.LUT(image, table)
