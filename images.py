@@ -1,0 +1,297 @@
+"""A file on disk -> uint8 RGB [H,W,3], or a clear error; and back to JPEG or PNG.
+
+JPEG and PNG without transparency, which data sets are made of, are decoded by OpenCV (fast). Everything else
+goes through Pillow, which knows transparency and is strict about files that end too early. EXIF orientation
+is read and applied here, once, so that `header` and `read` cannot disagree.
+"""
+
+import functools
+import io
+import os
+import pathlib
+import struct
+import threading
+import warnings
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from structures import UserError
+
+# 179 million, where Pillow refuses too: no camera writes more, and decoded it fills 537 MB.
+MAX_PIXELS = 178_956_970
+# Names that hold pictures, the likeliest first.
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".jp2", ".avif", ".ppm", ".pgm")
+# Not all that Pillow opens: EPS, for one, starts Ghostscript.
+PILLOW_FORMATS = ("AVIF", "BMP", "GIF", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+JPEG_START, JPEG_END, PNG_START = b"\xff\xd8\xff", b"\xff\xd9", b"\x89PNG\r\n\x1a\n"
+# A JPEG's size stands in its first kilobytes unless a large EXIF block comes first.
+HEADER_BYTES = 16384
+NOT_AN_IMAGE = "not an image, or of a kind that cannot be read"
+TRUNCATED = "truncated: the file ends before the picture does"
+
+_JPEG_FLAGS = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+_UPRIGHT = {  # EXIF 2.3, tag 0x0112: what has to be done to the stored picture
+    2: lambda image: cv2.flip(image, 1),
+    3: lambda image: cv2.flip(image, -1),
+    4: lambda image: cv2.flip(image, 0),
+    5: cv2.transpose,
+    6: lambda image: cv2.rotate(image, cv2.ROTATE_90_CLOCKWISE),
+    7: lambda image: cv2.flip(cv2.transpose(image), -1),
+    8: lambda image: cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE),
+}
+
+# What the decoders would print about a bad file, ImageError says.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+class ImageError(UserError):
+    """A picture that cannot be read: `path`, and `reason` in a few words.
+
+    The arguments are kept as they are so that the error can be pickled out of a worker process.
+    """
+
+    def __init__(self, path, reason):
+        super().__init__(str(path), reason)
+        self.path, self.reason = str(path), reason
+
+    def __str__(self):
+        return f"cannot read {self.path}: {self.reason}; replace the file or leave it out"
+
+
+class _Header(NamedTuple):
+    """What a file says before it is decoded: sizes as stored (not rotated), EXIF orientation 1..8."""
+
+    kind: str  # 'jpeg', 'png' or 'other'
+    width: int
+    height: int
+    orientation: int = 1
+    transparent: bool = False
+    scan: int = 0  # JPEG: where its first scan begins
+
+
+def read(path, exif=True, reduce=1):
+    """Decode a picture to uint8 RGB [H,W,3], contiguous.
+
+    exif: turn it as its EXIF orientation says, as viewers do. reduce: 1, 2, 4 or 8; a JPEG is decoded to
+    1/reduce of its size (rounded up), which is several times faster; other formats ignore it: look at the
+    shape. Transparent pictures are laid over white, as a viewer shows them; of an animation the first frame
+    is read; 16 bits keep their upper 8. TIFF's own orientation is always applied.
+    Raises ImageError.
+    """
+    data = _content(path)
+    header = _inspect(path, data)
+    _refuse_size(path, header)
+    if header.kind == "jpeg" and data.rfind(JPEG_END, header.scan) < 0:
+        raise ImageError(path, TRUNCATED)
+    if header.kind == "jpeg":
+        image = _decode_cv2(path, data, _JPEG_FLAGS[reduce])
+    elif header.kind == "png" and not header.transparent:
+        image = _decode_cv2(path, data, cv2.IMREAD_COLOR)
+    else:
+        image = _decode_pillow(path, data)
+    if exif and header.orientation != 1:
+        image = _UPRIGHT[header.orientation](image)
+    return np.ascontiguousarray(image)
+
+
+def header(path):
+    """(width, height, EXIF orientation) without decoding; the sizes are those of read(path, exif=False).
+
+    A truncated JPEG may pass. Raises ImageError.
+    """
+    data = _content(path, HEADER_BYTES)
+    found = _inspect_jpeg(data) if data.startswith(JPEG_START) else None
+    if found is None:
+        found = _inspect(path, _content(path))
+    _refuse_size(path, found)
+    return found.width, found.height, found.orientation
+
+
+def write(path, image_rgb, quality=95):
+    """Write uint8 RGB [H,W,3] as JPEG or PNG, by the suffix; the file appears whole or not at all.
+
+    Raises UserError when the suffix is another one or the file cannot be written.
+    """
+    path = pathlib.Path(path)
+    if path.suffix.lower() not in (".jpg", ".jpeg", ".png"):
+        raise UserError(f"cannot write {path}: end its name in .jpg or .png")
+    done, encoded = cv2.imencode(
+        path.suffix.lower(), cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]
+    )
+    if not done:
+        raise UserError(f"cannot write {path}: {image_rgb.shape[1]}x{image_rgb.shape[0]} is too large for it")
+    part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    try:
+        part.write_bytes(encoded)
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise UserError(f"cannot write {path}: {_os_reason(error)}; choose another place") from None
+
+
+def _content(path, size=-1):
+    """The bytes of a file that holds some, or its first `size`."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(size)
+    except OSError as error:
+        raise ImageError(path, _os_reason(error)) from None
+    if not data:
+        raise ImageError(path, "the file is empty")
+    return data
+
+
+def _os_reason(error):
+    return (error.strerror or str(error)).lower()
+
+
+def _inspect(path, data):
+    """_Header of a file's bytes."""
+    if data.startswith(JPEG_START):
+        found = _inspect_jpeg(data)
+    elif data.startswith(PNG_START):
+        found = _inspect_png(data)
+    else:
+        found = _inspect_other(path, data)
+    if found is None:
+        raise ImageError(path, TRUNCATED)
+    return found
+
+
+def _refuse_size(path, found):
+    """ImageError for a _Header without pixels or with more than fit into memory."""
+    if not 0 < found.width * found.height <= MAX_PIXELS:
+        size = f"{found.width}x{found.height} pixels"
+        raise ImageError(path, f"{size}, but 1 to {MAX_PIXELS // 10**6} million can be read")
+
+
+def _inspect_jpeg(data):
+    """_Header of a JPEG, or None if it ends before the size and the first scan.
+
+    Walks the segments (ITU T.81, annex B) up to the first scan, so that the end mark of a thumbnail inside
+    EXIF is not taken for the picture's. Decoders cannot be trusted with that: OpenCV before 5.0 fills what is
+    missing with gray and does not say so.
+    """
+    width = height = None
+    orientation, at, end = 1, 2, len(data)
+    while True:
+        at = data.find(b"\xff", at)
+        while 0 <= at < end and data[at] == 0xFF:
+            at += 1
+        if not 0 <= at < end - 2:
+            return None
+        marker, body = data[at], at + 3
+        if marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD8:  # no length follows
+            at += 1
+            continue
+        if marker == 0xDA or marker == 0xD9:
+            break
+        length = data[at + 1] << 8 | data[at + 2]
+        if marker == 0xE1 and data[body : body + 6] == b"Exif\0\0":
+            orientation = _orientation(data[body : at + 1 + length])
+        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and body + 5 <= end:
+            height, width = struct.unpack(">HH", data[body + 1 : body + 5])
+        at += 1 + length
+    if width is None:
+        return None
+    return _Header("jpeg", width, height, orientation, scan=at)
+
+
+def _inspect_png(data):
+    """_Header of a PNG, or None if its chunks do not reach the last one, IEND."""
+    if len(data) < 33:
+        return None
+    width, height, _, colour_type = struct.unpack(">IIBB", data[16:26])
+    orientation, transparent = 1, colour_type in (4, 6)
+    at = 33
+    while at + 12 <= len(data):
+        length, name = struct.unpack(">I4s", data[at : at + 8])
+        if name == b"eXIf":
+            orientation = _orientation(data[at + 8 : at + 8 + length])
+        elif name == b"tRNS":
+            transparent = True
+        elif name == b"IEND":
+            return _Header("png", width, height, orientation, transparent=transparent)
+        at += 12 + length
+    return None
+
+
+def _inspect_other(path, data):
+    """_Header of any other format, from Pillow."""
+    with _pillow(path, data) as picture:
+        exif = picture.info.get("exif")
+        return _Header("other", *picture.size, _orientation(exif) if exif else 1)
+
+
+def _orientation(exif):
+    """EXIF orientation 1..8 from the bytes of an EXIF block; 1 where it is missing or makes no sense."""
+    tags = Image.Exif()
+    try:
+        tags.load(bytes(exif))
+        found = tags.get(0x0112)
+    except Exception:  # of any kind: EXIF is what cameras write
+        return 1
+    return found if found in _UPRIGHT else 1
+
+
+def _decode_cv2(path, data, flags):
+    """uint8 RGB [H,W,3], not rotated. OpenCV scales 16 bits and turns gray, palette and CMYK into colour."""
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:
+        image = None
+    if image is None:
+        raise ImageError(path, "damaged: it begins like a picture but cannot be decoded")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+
+
+@functools.cache
+def _pillow_formats():
+    """Those of PILLOW_FORMATS that this Pillow was built with; it fails on a name that it does not know."""
+    Image.init()
+    return [name for name in PILLOW_FORMATS if name in Image.OPEN]
+
+
+def _pillow(path, data):
+    """The picture as Pillow opens it, undecoded."""
+    try:
+        return Image.open(io.BytesIO(data), formats=_pillow_formats())
+    except Image.DecompressionBombError:
+        raise ImageError(path, f"more than {MAX_PIXELS // 10**6} million pixels") from None
+    except Exception:  # of any kind: Pillow's readers let through what their parsing meets
+        raise ImageError(path, NOT_AN_IMAGE) from None
+
+
+def _decode_pillow(path, data):
+    """uint8 RGB [H,W,3], not rotated; transparent pictures over white."""
+    with _pillow(path, data) as picture:
+        try:
+            picture.load()
+            if picture.mode.startswith("I"):
+                picture = _from_16_bits(picture)
+            if picture.mode.lower().endswith("a") or "transparency" in picture.info:
+                over = Image.new("RGBA", picture.size, "white")
+                over.alpha_composite(picture.convert("RGBA"))
+                picture = over
+            return np.array(picture.convert("RGB"))
+        except Exception as error:  # of any kind, as above
+            message = str(error).splitlines() or [type(error).__name__]
+            reason = TRUNCATED if "truncated" in message[0].lower() else f"damaged: {message[0]}"
+            raise ImageError(path, reason) from None
+
+
+def _from_16_bits(picture):
+    """Pillow's 16-bit gray -> 8-bit gray. Pillow's own conversion clips at 255."""
+    values = np.asarray(picture)
+    if values.min() < 0 or values.max() > 65535:
+        raise ValueError("more than 16 bits a sample")
+    return Image.fromarray((values >> 8).astype(np.uint8))
