@@ -1,0 +1,274 @@
+"""Video in and out: frames with their times from a file, camera or stream; frames into an H.264 MP4.
+
+Both ways go through PyAV (FFmpeg). OpenCV reads video no faster (720p H.264 on two cores: 245 frames/s, PyAV
+with the conversion to RGB 260), ignores the stream's colour matrix and cannot write H.264. Frames are uint8
+RGB [H,W,3]; times are seconds from the start of the source.
+"""
+
+import contextlib
+import os
+from fractions import Fraction
+
+import av
+import numpy as np
+
+from structures import UserError
+
+DEFAULT_RATE = Fraction(25)  # for sources that do not tell theirs
+BT709, LIMITED_RANGE = 1, 1  # ISO/IEC 23091-2 code points, as FFmpeg numbers them
+# Audio that browsers play inside an MP4; everything else is transcoded to AAC.
+MP4_AUDIO = ("aac", "mp3", "opus", "flac")
+
+
+def check_writable(path):
+    """Raise UserError unless a file can be written at `path`; an existing file is left as it is."""
+    existed = os.path.lexists(path)
+    try:
+        with open(path, "ab"):
+            pass
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); give another output path") from None
+    if not existed:
+        os.unlink(path)
+
+
+class VideoWriter:
+    """Frames into an H.264 MP4 (yuv420p, BT.709) that browsers play.
+
+    An ordinary MP4 keeps its index in memory until it is closed: a killed run would leave rubbish at `path`. A
+    temporary file that is renamed at the end would leave nothing there at all. So the file is written
+    fragmented, one frame a fragment, without B-frames or look-ahead: whatever ends the process, even kill -9,
+    the frames that reached the disk play, and at most the two or three inside the encoder's threads are lost.
+    `close` then copies the streams, without encoding again, into an ordinary MP4 with its index in front
+    (which starts at once over a network and tells its length) and moves it over the fragmented one in one
+    step.
+
+    padding: (columns, rows) added on the right and at the bottom, 0 or 1 each: H.264 in yuv420p has even sides.
+    frames: frames written. audio: what was done about the sound, in words, None without any.
+    faststart: whether `close` could make the ordinary MP4; the fragmented one stays otherwise.
+    """
+
+    def __init__(self, path, width, height, rate, *, audio_from=None, pixel_aspect=None):
+        """Open `path`, replacing what is there.
+
+        width, height: of the frames that `write` receives. rate: frames per second (a Fraction keeps
+        30000/1001 exact). audio_from: a file whose sound is kept, cut to the length of the picture.
+        pixel_aspect: width / height of a pixel, if not square.
+        Raises UserError if `path` cannot be written.
+        """
+        self.path = str(path)
+        self.width, self.height = width, height
+        self.rate = Fraction(rate or DEFAULT_RATE).limit_denominator(100_000)
+        self.padding = (width % 2, height % 2)
+        self.frames, self.faststart = 0, False
+        check_writable(self.path)
+        # About 1/90000 s, and a whole number of units per frame: constant rates are exact, others to 6 µs.
+        scale = self.rate.numerator
+        self._scale = scale * -(-90_000 // scale)
+        self._ticks = self._scale // self.rate.numerator * self.rate.denominator
+        self._next_pts = self._floor_pts = 0
+        self._reformatter = av.video.reformatter.VideoReformatter()
+        # A fragment every 30 ms, so one for each frame. (FFmpeg's frag_every_frame spoils the audio's times.)
+        # delay_moov: the header waits for the first frames, to tell when each stream starts.
+        flags = {"movflags": "empty_moov+delay_moov+default_base_moof", "frag_duration": "30000"}
+        self._container = av.open(self.path, "w", format="mp4", options={**flags, "flush_packets": "1"})
+        self._stream = self._add_stream(pixel_aspect)
+        self._sound = _Sound.of(audio_from, self._container) if audio_from is not None else None
+        with self._errors():
+            self._container.start_encoding()
+
+    def _add_stream(self, pixel_aspect):
+        try:
+            stream = self._container.add_stream("libx264", rate=self.rate)
+        except (ValueError, av.FFmpegError):
+            message = f"{self.path}: this PyAV has no H.264 encoder; install the `av` wheel from PyPI"
+            raise UserError(message) from None
+        codec = stream.codec_context
+        codec.width, codec.height = self.width + self.padding[0], self.height + self.padding[1]
+        codec.pix_fmt, codec.time_base = "yuv420p", Fraction(1, self._scale)
+        codec.color_primaries = codec.color_trc = codec.colorspace = BT709
+        codec.color_range = LIMITED_RANGE
+        codec.gop_size = max(1, min(250, round(2 * self.rate)))  # a viewer can jump to every second second
+        codec.thread_count = min(8, os.cpu_count() or 1)  # each thread holds a frame back
+        if pixel_aspect and pixel_aspect != 1:
+            codec.sample_aspect_ratio = pixel_aspect
+        # crf 20: no visible loss. Look-ahead bought 0.4% of size for 11 frames of delay.
+        stream.options = {"preset": "veryfast", "crf": "20", "bf": "0",
+                          "x264-params": "rc-lookahead=0:sync-lookahead=0"}  # fmt: skip
+        return stream
+
+    @property
+    def audio(self):
+        return self._sound and self._sound.report
+
+    def write(self, frame, time=None):
+        """Append one frame, uint8 RGB [height,width,3].
+
+        time: seconds; without it the frame follows the last one by 1 / rate. A time that is not later than
+        the last frame's is moved just behind it.
+        Raises UserError when the disk is full or the file cannot be written any more.
+        """
+        if frame.shape != (self.height, self.width, 3) or frame.dtype != np.uint8:
+            raise ValueError(f"frame is {frame.dtype} {frame.shape}, not uint8 {(self.height, self.width, 3)}")
+        pts = self._next_pts if time is None else max(self._floor_pts, round(time * self._scale))
+        self._next_pts, self._floor_pts = pts + self._ticks, pts + 1
+        if any(self.padding):
+            frame = np.pad(frame, ((0, self.padding[1]), (0, self.padding[0]), (0, 0)), mode="edge")
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+        picture = self._reformatter.reformat(
+            picture, format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG"
+        )
+        picture.pts, picture.time_base = pts, Fraction(1, self._scale)
+        self._encode(picture)
+        self.frames += 1
+        if self._sound:
+            with self._errors():
+                self._sound.advance(Fraction(pts, self._scale))
+
+    def _encode(self, picture):
+        with self._errors():
+            for packet in self._stream.encode(picture):
+                packet.duration = packet.duration or self._ticks
+                self._container.mux(packet)
+
+    def close(self):
+        """Write what is left and turn the file into an ordinary MP4. Without a frame no file is left."""
+        container, self._container = self._container, None
+        if container is None:
+            return
+        try:
+            if self.frames:
+                with self._errors():
+                    for packet in self._stream.encode(None):
+                        packet.duration = packet.duration or self._ticks
+                        container.mux(packet)
+                    if self._sound:
+                        self._sound.advance(Fraction(self._next_pts, self._scale))
+        finally:
+            if self._sound:
+                self._sound.close()
+            with self._errors():
+                container.close()
+        if self.frames:
+            self.faststart = _copy_to_faststart(self.path)
+        else:
+            os.unlink(self.path)
+
+    @contextlib.contextmanager
+    def _errors(self):
+        try:
+            yield
+        except av.FFmpegError as error:
+            message = f"{self.path}: cannot be written ({error.strerror}); free space or give another output path"
+            raise UserError(message) from None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, traceback):
+        if kind is None:
+            self.close()
+        else:
+            with contextlib.suppress(UserError):  # the first error is the one to report
+                self.close()
+
+
+def _copy_to_faststart(path):
+    """Rewrite a fragmented MP4 as an ordinary one, its index in front. False if that fails: it stays."""
+    folder, name = os.path.split(os.path.abspath(path))
+    new = os.path.join(folder, f".{name}.{os.getpid()}.tmp")
+    try:
+        with (
+            av.open(path) as source,
+            av.open(new, "w", format="mp4", options={"movflags": "faststart"}) as target,
+        ):
+            streams = {stream: target.add_stream_from_template(stream) for stream in source.streams}
+            for packet in source.demux():
+                if packet.dts is not None:
+                    packet.stream = streams[packet.stream]
+                    target.mux(packet)
+        os.replace(new, path)
+        return True
+    except (av.FFmpegError, OSError):
+        return False
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(new)
+
+
+def _start_of(container):
+    """The time of the source that counts as 0, in seconds: its earliest stream's start."""
+    return Fraction(container.start_time or 0, av.time_base)
+
+
+class _Sound:
+    """The first audio stream of a file, fed into an output container in step with the picture.
+
+    report: what is done with it, in words.
+    """
+
+    @classmethod
+    def of(cls, path, output):
+        """A _Sound, or None if the file has no audio stream."""
+        try:
+            source = av.open(str(path))
+        except av.FFmpegError:
+            return None
+        if not source.streams.audio:
+            source.close()
+            return None
+        return cls(source, output)
+
+    def __init__(self, source, output):
+        self._source, self._output = source, output
+        stream = source.streams.audio[0]
+        codec = stream.codec_context
+        name = codec.name.removesuffix("float")  # FFmpeg's MP3 decoder is called mp3float
+        # Raw AAC (ADTS, in transport streams) has no header to put into the MP4: transcode it too.
+        self._copy = name in MP4_AUDIO and not (name == "aac" and not codec.extradata)
+        if self._copy:
+            self._stream = output.add_stream_from_template(stream)
+            self.report = f"{name}, copied"
+        else:
+            self._stream = output.add_stream("aac", rate=codec.sample_rate)
+            self._stream.codec_context.layout = "mono" if codec.layout.nb_channels == 1 else "stereo"
+            self.report = f"{name}, transcoded to aac"
+        self._packets = self._read(stream)
+        self._waiting = None
+
+    def _read(self, stream):
+        """Packets for the output, their times counted from the start of the source."""
+        start = _start_of(self._source)
+        try:
+            for packet in self._source.demux(stream):
+                if self._copy:
+                    if packet.dts is not None:
+                        shift = round(start / packet.time_base)
+                        packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+                        yield packet
+                else:
+                    yield from self._transcode(packet, start)
+        except av.FFmpegError as error:
+            self.report += f", damaged ({error.strerror})"
+        if not self._copy:
+            yield from self._stream.encode(None)
+
+    def _transcode(self, packet, start):
+        for frame in packet.decode():
+            if frame.pts is not None:
+                frame.pts -= round(start / frame.time_base)
+            yield from self._stream.encode(frame)
+
+    def advance(self, seconds):
+        """Write all packets that begin before `seconds`."""
+        while True:
+            packet = self._waiting or next(self._packets, None)
+            self._waiting = packet
+            if packet is None or packet.pts * packet.time_base >= seconds:
+                return
+            self._waiting = None
+            packet.stream = self._stream
+            self._output.mux(packet)
+
+    def close(self):
+        self._source.close()
