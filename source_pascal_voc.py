@@ -1,0 +1,327 @@
+"""Data sets in the layout of Pascal VOC -> lists of samples.
+
+    Annotations/ID.xml    JPEGImages/ID.jpg    ImageSets/Main/SPLIT.txt
+
+Either one such folder, whose splits are named 'trainval', or a VOCdevkit of them (VOC2007/, VOC2012/), whose splits
+are named '2007:trainval'. The layout and the 1-based, inclusive coordinates are those of the VOC2007 development
+kit (http://host.robots.ox.ac.uk/pascal/VOC/voc2007/).
+"""
+
+import dataclasses
+import difflib
+import math
+import os
+import pathlib
+import re
+import sys
+import xml.etree.ElementTree as ElementTree
+from typing import NamedTuple
+from xml.parsers import expat
+
+import numpy as np
+from tqdm import tqdm
+
+import images
+from structures import Sample, UserError
+
+# The order of the development kit, which every published result uses.
+CLASSES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)  # fmt: skip
+PARTS = ("Annotations", "JPEGImages", "ImageSets/Main")
+
+
+class AnnotatedObject(NamedTuple):
+    """One <object> as it is written: pixels, 1-based, inclusive, not yet clipped."""
+
+    name: str
+    xmin: float
+    ymin: float
+    xmax: float
+    ymax: float
+    difficult: bool
+    truncated: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Annotation:
+    """One annotation file. width, height: what <size> says in pixels, or None; objects: AnnotatedObjects."""
+
+    width: int | None
+    height: int | None
+    objects: list
+
+
+class Entry(NamedTuple):
+    """The files of one picture of a split."""
+
+    id: str
+    annotation_path: str
+    image_path: str
+
+
+def parse_classes(text):
+    """Class names, a tuple, from a file with one name a line or from 'names,separated,by,commas'.
+
+    Raises UserError for no name, an empty or repeated one, 'background' (the network's own), or a file that
+    is missing.
+    """
+    path = pathlib.Path(text)
+    if path.is_file():
+        names = [line for line in map(str.strip, _lines(path)) if line]
+    elif path.suffix == ".txt" or (os.sep in text and "," not in text):
+        raise UserError(f"--classes {text}: no such file")
+    else:
+        names = [name.strip() for name in text.split(",")]
+    if not names or "" in names:
+        raise UserError(f"--classes {text}: a name is empty; give names,separated,by,commas or one a line")
+    for at, name in enumerate(names):
+        if name in names[:at]:
+            raise UserError(f"--classes {text}: {name!r} stands there twice; remove one")
+        if name.lower() == "background":
+            raise UserError(f"--classes {text}: leave out {name!r}; the network adds it by itself")
+        if "/" in name or "\\" in name:  # result files are named after classes
+            raise UserError(f"--classes {text}: {name!r} holds a slash; rename that class")
+    return tuple(names)
+
+
+def load(data, splits, class_names, *, other_classes="error", difficult="use", progress=False):
+    """The samples of some splits, in the order of their lists.
+
+    data: a VOCdevkit or one VOC-layout folder; splits: '2007:trainval,2012:trainval' or 'trainval'.
+    other_classes: 'error', or 'ignore' to drop objects whose class is not in class_names. difficult: 'use',
+    or 'ignore' to drop difficult objects (for training; the metric needs them). progress: show a bar.
+    Boxes are clipped to the picture; those with nothing in it are dropped, and one line on stderr says how
+    many. Pictures without objects are kept.
+    Raises UserError for anything missing or malformed, and ImageError for a picture without a header.
+    """
+    label_of = {name: label for label, name in enumerate(class_names)}
+    samples, lossy, dropped = [], [], 0
+    for entry in tqdm(find(data, splits), "annotations", unit="", leave=False, disable=not progress):
+        annotation = parse_annotation(entry.annotation_path)
+        objects = [
+            item
+            for item in annotation.objects
+            if _is_known(item.name, label_of, other_classes, entry.annotation_path)
+            and not (item.difficult and difficult == "ignore")
+        ]
+        sample = _sample(entry, annotation, objects, label_of)
+        samples.append(sample)
+        if len(sample.labels) < len(objects):
+            dropped += len(objects) - len(sample.labels)
+            lossy.append(entry.annotation_path)
+    if lossy:
+        print(
+            f"warning: dropped {dropped} boxes that are empty, inverted or outside the picture, in "
+            f"{len(lossy)} files, first in {lossy[0]}",
+            file=sys.stderr,
+        )
+    return samples
+
+
+def find(data, splits):
+    """The Entry of each picture of some splits, in the order of their lists; no file of them is opened.
+
+    data, splits: as for `load`. Raises UserError if something is missing, empty or listed twice.
+    """
+    entries, list_of = [], {}
+    for split in splits.split(","):
+        year, _, name = split.strip().rpartition(":")
+        folder = _folder(pathlib.Path(data), year)
+        split_path = _split_path(folder, name, year)
+        image_of = _images_by_stem(folder / "JPEGImages")
+        ids = _ids(split_path, image_of)
+        if not ids:
+            raise UserError(f"{split_path}: the split is empty; choose another one or list image ids in it")
+        for image_id in ids:
+            if image_id in list_of:
+                where = "twice" if list_of[image_id] == split_path else f"also in {list_of[image_id]}"
+                raise UserError(f"{split_path}: {image_id} is listed {where}; list each image once")
+            list_of[image_id] = split_path
+            if image_id not in image_of:
+                raise UserError(
+                    f"{folder / 'JPEGImages' / image_id}.jpg: no such image, but {split_path} lists it; "
+                    "add the file or remove the line (ids are written without extension)"
+                )
+            annotation_path = os.path.join(folder, "Annotations", image_id + ".xml")
+            entries.append(Entry(image_id, annotation_path, image_of[image_id]))
+    return entries
+
+
+def parse_annotation(path):
+    """Read one XML file -> Annotation.
+
+    Only direct children count: the <part>s of a VOC person have names and boxes too. DOCTYPE is refused, and
+    with it entities, which can be made to eat all memory or to read other files.
+    Raises UserError naming the file and the object.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the annotation: {(error.strerror or str(error)).lower()}") from None
+    try:
+        _refuse_doctype(path, data)
+        root = ElementTree.fromstring(data)
+    except (expat.ExpatError, ElementTree.ParseError, ValueError, LookupError) as error:
+        raise UserError(f"{path}: not valid XML ({error}); correct or remove the file") from None
+    if root.tag != "annotation":
+        raise UserError(f"{path}: <{root.tag}> instead of <annotation>; is it a Pascal VOC annotation?")
+    width, height = (_pixels(root.findtext(f"size/{side}")) for side in ("width", "height"))
+    objects = [_object(path, number, node) for number, node in enumerate(root.findall("object"), start=1)]
+    return Annotation(width, height, objects)
+
+
+def _refuse_doctype(path, data):
+    """UserError if the XML has a DOCTYPE, in whatever encoding: expat finds it, and stops before what follows."""
+
+    def refuse(*_):
+        raise UserError(f"{path}: XML with a DOCTYPE is refused; remove that declaration")
+
+    parser = expat.ParserCreate()
+    parser.StartDoctypeDeclHandler = refuse
+    parser.Parse(data, True)
+
+
+def _object(path, number, node):
+    """<object> number `number` of a file -> AnnotatedObject."""
+    name = (node.findtext("name") or "").strip()
+    if not name:
+        raise UserError(f"{path}: object {number} has no <name>; correct the file")
+    box = []
+    for corner in ("xmin", "ymin", "xmax", "ymax"):
+        text = node.findtext("bndbox/" + corner)
+        try:
+            value = float(text)
+        except (TypeError, ValueError):  # TypeError: there is none
+            value = math.nan
+        if not math.isfinite(value):
+            found = "is missing" if text is None else f"is {text.strip()!r}, not a number"
+            raise UserError(f"{path}: <{corner}> of object {number} ({name}) {found}; correct the file")
+        box.append(value)
+    return AnnotatedObject(name, *box, _flag(node, "difficult"), _flag(node, "truncated"))
+
+
+def _flag(node, name):
+    """A flag is set by 1; tools also write 'true', and leave it out or write 'Unspecified' if it is not."""
+    return (node.findtext(name) or "").strip().lower() in ("1", "true")
+
+
+def _pixels(text):
+    """A side of <size> in pixels, or None if the file does not tell."""
+    try:
+        side = int(float(text))
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return side if side > 0 else None
+
+
+def _is_known(name, label_of, other_classes, path):
+    """Whether a class is in the list; if it is not, UserError unless other_classes is 'ignore'."""
+    if name in label_of:
+        return True
+    if other_classes == "ignore":
+        return False
+    nearest = difflib.get_close_matches(name, label_of, n=1)
+    hint = f" (nearest: {nearest[0]!r})" if nearest else ""
+    raise UserError(
+        f"{path}: class {name!r} is not in the class list{hint}; drop its objects with --other-classes ignore, "
+        "or name all classes with --classes"
+    )
+
+
+def _sample(entry, annotation, objects, label_of):
+    """Sample with the boxes of `objects` that have an area inside the picture.
+
+    The width and height are those of the file: annotations carry wrong sizes.
+    """
+    width, height, orientation = images.header(entry.image_path)
+    # Orientations 5..8 swap the sides. Those that do not (2..4) leave no trace in <size>: taken as stored.
+    exif = orientation >= 5 and width != height and (annotation.width, annotation.height) == (height, width)
+    if exif:
+        width, height = height, width
+    corners = np.array([item[1:5] for item in objects], np.float64).reshape(-1, 4)
+    # A click without a drag leaves equal corners. Inclusive, that would be one pixel; nobody means it.
+    drawn = (corners[:, 2:] > corners[:, :2]).all(axis=1)
+    edges = (corners - (1, 1, 0, 0)) / (width, height, width, height)  # 1-based inclusive -> fractions
+    boxes = edges.clip(0, 1).astype(np.float32)
+    keep = drawn & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    return Sample(
+        id=entry.id,
+        image_path=entry.image_path,
+        boxes=boxes[keep],
+        labels=np.array([label_of[item.name] for item in objects], np.int32)[keep],
+        difficult=np.array([item.difficult for item in objects], bool)[keep],
+        width=width,
+        height=height,
+        exif=exif,
+    )
+
+
+def _folder(data, year):
+    """The VOC-layout folder that --data and the year of a split ('' if it names none) mean."""
+    if not data.is_dir():
+        raise UserError(f"--data {data}: no such folder")
+    years = sorted(child.name[3:] for child in data.glob("VOC*") if (child / "Annotations").is_dir())
+    alone = (data / "Annotations").is_dir()
+    if year and not (data / f"VOC{year}").is_dir():
+        if years:
+            raise UserError(f"--data {data}: it holds no VOC{year}; there are the years {', '.join(years)}")
+        if alone:
+            raise UserError(f"--data {data} is a single VOC-layout folder: name its splits without {year!r}")
+    if not year and not alone and years:
+        raise UserError(f"--data {data} holds several years: name the split with one, as in {years[0]}:trainval")
+    folder = data / f"VOC{year}" if year and (years or not alone) else data
+    missing = [part for part in PARTS if not (folder / part).is_dir()]
+    if missing:
+        below = data / "VOCdevkit"
+        remedy = f"is it {below}?" if below.is_dir() else f"a VOC-layout folder has {', '.join(PARTS)}"
+        raise UserError(f"--data {data}: {folder / missing[0]} is missing; {remedy}")
+    return folder
+
+
+def _split_path(folder, name, year):
+    """ImageSets/Main/NAME.txt, or UserError with the splits that exist."""
+    path = folder / "ImageSets" / "Main" / f"{name}.txt"
+    names = sorted(file.stem for file in path.parent.glob("*.txt"))
+    if name in names:
+        return path
+    # Pascal VOC has a list for each class and split besides, such as car_train: too many to show.
+    splits = [known for known in names if known.rpartition("_")[2] not in names or "_" not in known]
+    prefix = f"{year}:" if year else ""
+    known = ", ".join(prefix + split for split in splits) or "none"
+    raise UserError(f"{path.parent}: it has no split {name!r}; there are: {known}")
+
+
+def _images_by_stem(folder):
+    """{stem: path} of the pictures in a folder, from one listing. Of a.jpg and a.png the first suffix counts."""
+    found = {}
+    for name in sorted(os.listdir(folder)):
+        stem, suffix = os.path.splitext(name)
+        if suffix.lower() in images.SUFFIXES:
+            found.setdefault(stem, []).append(name)
+    rank = images.SUFFIXES.index
+    return {
+        stem: os.path.join(folder, min(names, key=lambda name: rank(os.path.splitext(name)[1].lower())))
+        for stem, names in found.items()
+    }
+
+
+def _ids(path, known):
+    """The ids that a split lists, one a line; ' -1', ' 0' or ' 1' after one, as in the lists of a class, goes.
+
+    An id may hold spaces: a line that names a picture of `known` is taken whole.
+    """
+    lines = [line for line in map(str.strip, _lines(path)) if line]
+    return [line if line in known else re.sub(r"\s+(-1|0|1)$", "", line) for line in lines]
+
+
+def _lines(path):
+    """The lines of a text file in UTF-8, with or without byte order mark, with any line ends."""
+    try:
+        return path.read_text("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not a text file in UTF-8; save it as one") from None
+    except OSError as error:
+        raise UserError(f"{path}: {(error.strerror or str(error)).lower()}") from None
