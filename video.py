@@ -7,6 +7,7 @@ RGB [H,W,3]; times are seconds from the start of the source.
 
 import contextlib
 import os
+import sys
 from fractions import Fraction
 
 import av
@@ -15,7 +16,8 @@ import numpy as np
 from structures import UserError
 
 DEFAULT_RATE = Fraction(25)  # for sources that do not tell theirs
-BT709, LIMITED_RANGE = 1, 1  # ISO/IEC 23091-2 code points, as FFmpeg numbers them
+STREAM_TIMEOUT = (10, 10)  # seconds to open a camera or address, and to wait for its next data
+BT709, UNSPECIFIED, LIMITED_RANGE = 1, 2, 1  # ISO/IEC 23091-2 code points, as FFmpeg numbers them
 # Audio that browsers play inside an MP4; everything else is transcoded to AAC.
 MP4_AUDIO = ("aac", "mp3", "opus", "flac")
 
@@ -30,6 +32,172 @@ def check_writable(path):
         raise UserError(f"{path}: cannot be written ({error.strerror}); give another output path") from None
     if not existed:
         os.unlink(path)
+
+
+class VideoReader:
+    """The frames of a file, a camera (its number, '0') or a stream (an address, 'rtsp://…').
+
+    Iterate it once, for (frame uint8 RGB [height,width,3], seconds from the start). Frames are as a player
+    shows them, turned by the file's display matrix (phones); the times are the file's own, so a variable
+    frame rate stays what it is.
+
+    width, height: of the frames. pixel_aspect: width / height of a pixel as shown, a Fraction. rate: mean
+    frames per second, a Fraction. live: camera or endless stream. duration: seconds, frame_count: as the file
+    declares it, or duration × rate; both None if live or unknown.
+    error: None, or in words why frames are missing; complete only after the last frame. Damage does not stop
+    the iteration before what can be decoded has been handed out.
+    """
+
+    def __init__(self, source):
+        """Open `source` and decode its first frame. Raises UserError unless there is one."""
+        self.source = str(source)
+        self.error = None
+        self._container = _open_source(self.source)
+        self._stream = self._find_stream()
+        self._stream.thread_type = "AUTO"
+        self._describe()
+        self._damaged = self._shown = 0
+        self._pictures = self._decode()
+        self._first = next(self._pictures, None)
+        if self._first is None:
+            self.close()
+            raise UserError(f"{self.source}: no frame can be decoded; give a complete video file")
+        self._orient(self._first)
+
+    def _find_stream(self):
+        cover = av.stream.Disposition.attached_pic
+        streams = [s for s in self._container.streams.video if not s.disposition & cover]
+        if not streams or streams[0].codec_context is None:
+            self.close()
+            raise UserError(f"{self.source}: has no video stream that can be decoded; give a video file")
+        return streams[0]
+
+    def _describe(self):
+        stream, container = self._stream, self._container
+        self.rate = stream.average_rate or stream.guessed_rate or DEFAULT_RATE
+        if stream.duration:
+            self.duration = float(stream.duration * stream.time_base)
+        else:
+            self.duration = container.duration / av.time_base if container.duration else None
+        self.live = self.duration is None and (self.source.isdigit() or "://" in self.source)
+        self.frame_count = stream.frames or (self.duration and max(1, round(self.duration * self.rate)))
+        self._start = _start_of(container)
+
+    def _orient(self, picture):
+        """Take size, colour matrix and orientation from the first decoded picture."""
+        self._size = (picture.width, picture.height)
+        # Untagged video is BT.709 from 720 lines on, BT.601 below, as players guess.
+        untagged = picture.colorspace == UNSPECIFIED
+        self._colorspace = "ITU709" if untagged and picture.height >= 720 else None
+        self._reformatter = av.video.reformatter.VideoReformatter()
+        matrix = picture.side_data.get("DISPLAYMATRIX")
+        self._turns = _turns(np.frombuffer(matrix, np.int32)) if matrix else (False, False, False)
+        self.width, self.height = self._size[:: -1 if self._turns[0] else 1]
+        aspect = self._stream.sample_aspect_ratio or Fraction(1)
+        self.pixel_aspect = 1 / aspect if self._turns[0] else aspect
+
+    def _decode(self):
+        """Pictures in order of display; damage is skipped and noted in `error`."""
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except av.FFmpegError as error:
+                self.error = f"{self.source}: broken off ({error.strerror})"
+                packet = None
+            try:
+                # None, and the empty packet that demux ends with, empty the decoder.
+                yield from self._stream.decode(packet)
+            except EOFError:  # emptied already
+                pass
+            except av.FFmpegError:
+                self._damaged += 1
+            if packet is None:
+                return
+
+    def __iter__(self):
+        picture, time = self._first, -1 / self.rate
+        self._first = None
+        while picture is not None:
+            known = picture.pts is not None
+            time = picture.pts * picture.time_base - self._start if known else time + 1 / self.rate
+            self._shown += 1
+            yield self._to_rgb(picture), float(time)
+            picture = next(self._pictures, None)
+        self._report_damage(float(time))
+
+    def _to_rgb(self, picture):
+        width, height = self._size  # a stream may change its size on the way: keep the first
+        rgb = self._reformatter.reformat(
+            picture, width, height, format="rgb24", src_colorspace=self._colorspace
+        ).to_ndarray()
+        if not any(self._turns):
+            return rgb
+        transpose, flip_columns, flip_rows = self._turns
+        if transpose:
+            rgb = rgb.transpose(1, 0, 2)
+        return np.ascontiguousarray(rgb[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1])
+
+    def _report_damage(self, last_time):
+        """Set `error` if the file declares more than it held."""
+        if self.error is None and self.duration and not self.live:
+            frame = 1 / float(self.rate)
+            missing = self.duration + self._stream_start() - last_time - frame
+            # An edit list may hide frames that are counted, and a duration alone may be that of a longer sound
+            # track: too few frames must agree with too short a time.
+            limit = frame / 2 if self._shown < self._stream.frames else max(1, 0.05 * self.duration)
+            if missing > limit:
+                self.error = f"{self.source}: cut off, {missing:.2f} of {self.duration:.2f} seconds are missing"
+        if self.error is None and self._damaged:
+            self.error = f"{self.source}: {self._damaged} damaged packets were skipped"
+
+    def _stream_start(self):
+        start = self._stream.start_time
+        return 0.0 if start is None else float(start * self._stream.time_base - self._start)
+
+    def close(self):
+        self._container.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def _open_source(source):
+    """An open PyAV container for a path, camera number or address. Raises UserError."""
+    try:
+        if source.isdigit():
+            format_name, name = {
+                "darwin": ("avfoundation", source), "win32": ("vfwcap", source),
+            }.get(sys.platform, ("v4l2", f"/dev/video{source}"))  # fmt: skip
+            return av.open(name, format=format_name, timeout=STREAM_TIMEOUT)
+        if "://" in source:
+            options = {"rtsp_transport": "tcp"} if source.startswith("rtsp") else {}
+            return av.open(source, options=options, timeout=STREAM_TIMEOUT)
+        return av.open(source)
+    except FileNotFoundError:
+        what = "no such camera" if source.isdigit() else "no such file"
+        raise UserError(f"{source}: {what}; give a video file, a camera number or an address") from None
+    except av.error.InvalidDataError:
+        reason = "not a video, or one that was cut off before its index was written"
+        raise UserError(f"{source}: {reason}; give a complete video file") from None
+    except (av.FFmpegError, OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{source}: cannot be opened ({reason}); give a video that can be read") from None
+
+
+def _turns(matrix):
+    """int32 [9] display matrix -> (transpose, flip columns, flip rows), to be done in this order.
+
+    The matrix maps (x, y) to (a x + c y, b x + d y) with a, b, c, d = elements 0, 1, 3, 4 (ISO/IEC 14496-12,
+    8.3.2); turns by other than quarter circles go to the nearest.
+    """
+    a, b, c, d = (int(matrix[i]) for i in (0, 1, 3, 4))
+    if abs(b) > abs(a):
+        return True, c < 0, b < 0
+    return False, a < 0, d < 0
 
 
 class VideoWriter:
