@@ -41,7 +41,7 @@ JPEG_QUALITY = 88
 LANE = 3.3  # metres
 
 # What a picture may hold, so that a person and a 300-pixel detector can tell it: shares of the silhouette, pixels.
-MAX_OCCLUDED = 0.5
+MAX_OCCLUDED = 0.55
 MIN_INSIDE = 0.5
 MIN_WIDTH, MIN_HEIGHT = 25, 29
 MAX_ASPECT = 3.0  # of the box on the square that SSD warps a picture to, either way round
@@ -66,6 +66,7 @@ WALLS = (
     (196, 150, 160),
 )  # fmt: skip
 ROOFS = ((140, 66, 52), (92, 92, 102), (110, 80, 64), (70, 84, 96))
+WHITE, YELLOW, KERB = (226, 226, 220), (232, 190, 60), (196, 194, 188)
 LEAVES = ((64, 128, 58), (86, 142, 52), (48, 104, 66), (156, 138, 44), (190, 110, 48))
 
 
@@ -204,7 +205,7 @@ def pedestrian(rng, mesh, **place):
         "skin": _pick(rng, SKINS), "hair": _pick(rng, HAIRS), "shirt": _pick(rng, CLOTHES),
         "trousers": _pick(rng, CLOTHES), "shoe": (50, 44, 44), "eye": (30, 26, 26),
     }  # fmt: skip
-    return Thing(mesh, palette=palette, label=PEDESTRIAN, scale=rng.uniform(0.92, 1.08), **place)
+    return Thing(mesh, palette=palette, label=PEDESTRIAN, scale=rng.uniform(0.98, 1.14), **place)
 
 
 def traffic_light(state, **place):
@@ -237,7 +238,7 @@ def _vehicle(rng, kind, **place):
 
 def _lane_vehicle(rng, street, kind, lit):
     lane = int(rng.integers(-street.left, street.right + 1))
-    nearest = rng.uniform(6.5, 21) if kind == CAR else rng.uniform(8, 24)
+    nearest = rng.uniform(6.5, 22.5) if kind == CAR else rng.uniform(8, 24)
     yaw = rng.normal(0, 0.04) + (math.pi if lane < -street.left + street.oncoming else 0)
     length = 4.4 if kind == CAR else 8.6
     return _vehicle(rng, kind, lit=lit, x=lane * LANE + rng.normal(0, 0.15), z=nearest + length / 2, yaw=yaw)
@@ -255,12 +256,12 @@ def _somebody(rng, street):
     """A pedestrian on a zebra crossing or a pavement."""
     phase, mirror = int(rng.integers(models.WALKING_PHASES)), bool(rng.random() < 0.5)
     left, right = street.edges
-    if street.crossings and rng.random() < 0.55:
+    if street.crossings and rng.random() < 0.65:
         x, z = rng.uniform(left, right), street.crossings[0][0] + rng.uniform(0.2, 2.4)
         return pedestrian(rng, models.walker(phase), x=x, z=z, mirror=mirror)
     x = left - rng.uniform(0.5, 2.2) if rng.random() < 0.5 else right + rng.uniform(0.5, 2.2)
     mesh = models.stander(phase, bool(rng.random() < 0.5)) if rng.random() < 0.7 else models.walker(phase)
-    return pedestrian(rng, mesh, x=x, z=rng.uniform(7, 15), mirror=mirror)
+    return pedestrian(rng, mesh, x=x, z=rng.uniform(7, 16.5), mirror=mirror)
 
 
 def _lights(rng, street):
@@ -284,10 +285,11 @@ def _apart(thing, others, gap=0.35):
 
 def _actors(rng, street, lit):
     """Vehicles, people and lights that do not stand in one another."""
-    actors = [thing for pair in _lights(rng, street) for thing in pair] if street.crossings else []
-    wanted = int(rng.integers(5, 9))
+    overhead = [thing for pair in _lights(rng, street) for thing in pair] if street.crossings else []
+    actors = []
+    wanted = int(rng.integers(4, 10))
     for _ in range(wanted):
-        kind = int(rng.choice([CAR, BUS, PEDESTRIAN], p=[0.5, 0.19, 0.31]))
+        kind = int(rng.choice([CAR, BUS, PEDESTRIAN], p=[0.46, 0.19, 0.35]))
         for _ in range(4):
             if kind == PEDESTRIAN:
                 candidate = _somebody(rng, street)
@@ -298,7 +300,7 @@ def _actors(rng, street, lit):
             if _apart(candidate, actors):
                 actors.append(candidate)
                 break
-    return actors
+    return overhead + actors
 
 
 def _house(rng, town, side, edge, z, lit):
@@ -388,47 +390,38 @@ def _draw_horizon(image, scene):
             cv2.rectangle(image, (int(x), int(horizon - height)), (int(x + width), int(horizon + 2)), colour, -1)
 
 
-def _draw_markings(image, scene):
-    """Lane lines, kerbs, zebra crossings and stop lines."""
-    camera, light, street = scene.camera, scene.light, scene.street
-    white = (226, 226, 220)
+def _markings(street, camera_z):
+    """Patches of the ground (x0, x1, z0, z1) that are white: dashes, zebra crossings and stop lines."""
     left, right = street.edges
-    far = np.array(drawing.BANDS)
-    for x in (left + 0.18, right - 0.3):
-        drawing.draw_ribbon(image, camera, light, x, x + 0.12, far, white)
+    white = []
     for line in range(1, street.left + street.right + 1):
         x = left + line * LANE - 0.07
-        if line == street.oncoming:
-            drawing.draw_ribbon(image, camera, light, x - 0.1, x + 0.02, far, (232, 190, 60))
-            drawing.draw_ribbon(image, camera, light, x + 0.14, x + 0.26, far, (232, 190, 60))
-            continue
-        for z in np.arange(-scene.z % 6.0 - 6.0, 70, 6.0):
-            if z + 3 > 2:
-                drawing.draw_ribbon(image, camera, light, x, x + 0.14, np.array([z, z + 3.0]), white)
-    for at, street_crosses in street.crossings:
-        z = at - scene.z
-        if z + 12 < 2:
-            continue
-        if street_crosses:
-            drawing.draw_ribbon(image, camera, light, -70, 70, np.array([z + 3.2, z + 11.2]), street.asphalt)
-        for x in np.arange(left + 0.35, right - 0.5, 1.0):
-            drawing.draw_ribbon(image, camera, light, x, x + 0.55, np.array([z, z + 2.6]), white)
-        middle = left + street.oncoming * LANE
-        drawing.draw_ribbon(image, camera, light, middle, right, np.array([z - 1.1, z - 0.7]), white)
+        if line != street.oncoming:
+            white += [(x, x + 0.14, z, z + 3) for z in np.arange(-camera_z % 6.0 - 6.0, 70, 6.0)]
+    for at, _ in street.crossings:
+        z = at - camera_z
+        white += [(x, x + 0.55, z, z + 2.6) for x in np.arange(left + 0.35, right - 0.5, 1.0)]
+        white.append((left + street.oncoming * LANE, right, z - 1.1, z - 0.7))
+    return white
 
 
 def _draw_street(image, scene):
-    camera, light, street = scene.camera, scene.light, scene.street
+    street, place = scene.street, (image, scene.camera, scene.light)
     left, right = street.edges
-    far = np.array(drawing.BANDS)
-    wet = scene.conditions.rain
-    asphalt = tuple(c * (0.72 if wet else 1.0) for c in street.asphalt)
+    asphalt = tuple(c * (0.72 if scene.conditions.rain else 1.0) for c in street.asphalt)
     for x in (left - 2.6, right):
-        drawing.draw_ribbon(image, camera, light, x, x + 2.6, far, street.pavement)
-    drawing.draw_ribbon(image, camera, light, left, right, far, asphalt)
+        drawing.draw_ribbon(*place, x, x + 2.6, street.pavement)
+    drawing.draw_ribbon(*place, left, right, asphalt)
     for x in (left - 0.2, right):
-        drawing.draw_ribbon(image, camera, light, x, x + 0.2, far, (196, 194, 188))
-    _draw_markings(image, scene)
+        drawing.draw_ribbon(*place, x, x + 0.2, KERB)
+    for x in (left + 0.18, right - 0.3):
+        drawing.draw_ribbon(*place, x, x + 0.12, WHITE)
+    middle = left + street.oncoming * LANE
+    for x in (middle - 0.18, middle + 0.06):
+        drawing.draw_ribbon(*place, x, x + 0.12, YELLOW)
+    side_streets = [(-70, 70, z - scene.z + 3.2, z - scene.z + 11.2) for z, crosses in street.crossings if crosses]
+    drawing.draw_patches(*place, side_streets, asphalt)
+    drawing.draw_patches(*place, _markings(street, scene.z), WHITE)
 
 
 _BONNET = np.array(
@@ -523,8 +516,9 @@ def _annotation(name, objects):
         x0, y0, x1, y1 = item.box_px
         lines.append(
             f"<object><name>{CLASSES[item.label]}</name><pose>Unspecified</pose>"
-            f"<truncated>{item.truncated:d}</truncated><occluded>{item.occluded > OCCLUDED:d}</occluded><difficult>{item.difficult:d}</difficult><bndbox>"
-            f"<xmin>{x0 + 1}</xmin><ymin>{y0 + 1}</ymin><xmax>{x1}</xmax><ymax>{y1}</ymax></bndbox></object>"
+            f"<truncated>{item.truncated:d}</truncated><occluded>{item.occluded > OCCLUDED:d}</occluded>"
+            f"<difficult>{item.difficult:d}</difficult><bndbox><xmin>{x0 + 1}</xmin><ymin>{y0 + 1}</ymin>"
+            f"<xmax>{x1}</xmax><ymax>{y1}</ymax></bndbox></object>"
         )
     return "\n".join([*lines, "</annotation>", ""])
 
@@ -596,6 +590,21 @@ def _is_written(target, manifest):
     return True
 
 
+def _fresh_partial(target):
+    """The folder's name while it is being written; what a killed run left there is removed."""
+    partial = target.with_name(target.name + ".partial")
+    if (partial / MANIFEST).is_file():
+        shutil.rmtree(partial)
+    if partial.exists():
+        raise UserError(f"--output {target}: {partial} is in the way; move it or name another folder")
+    return partial
+
+
+def _cores():
+    """How many processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def write_dataset(directory, train=4000, test=400, seed=0, workers=None):
     """Write a VOCdevkit folder: VOC2007 with the splits train (also called trainval) and test, and classes.txt.
 
@@ -609,17 +618,17 @@ def write_dataset(directory, train=4000, test=400, seed=0, workers=None):
     manifest = {"version": VERSION, "seed": seed, **counts, "classes": list(CLASSES)}
     if _is_written(target, manifest):
         return False
-    partial = target.with_name(target.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial = _fresh_partial(target)
     try:
+        partial.mkdir(parents=True)
+        (partial / MANIFEST).write_text(json.dumps(manifest) + "\n")
         for part in ("JPEGImages", "Annotations", "ImageSets/Main"):
             (partial / "VOC2007" / part).mkdir(parents=True)
         for split, count in (*counts.items(), ("trainval", train)):
             names = "".join(f"{_name(split.removesuffix('val'), index)}\n" for index in range(count))
             (partial / "VOC2007" / "ImageSets" / "Main" / f"{split}.txt").write_text(names)
         (partial / "classes.txt").write_text("".join(f"{name}\n" for name in CLASSES))
-        (partial / MANIFEST).write_text(json.dumps(manifest) + "\n")
-        _write_all(partial, seed, counts, len(os.sched_getaffinity(0)) if workers is None else workers)
+        _write_all(partial, seed, counts, _cores() if workers is None else workers)
         os.replace(partial, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -672,7 +681,7 @@ def _drive_movers(rng):
     movers = [
         Mover(car(rng, "hatchback", x=0, z=14), 11.0),
         Mover(car(rng, "saloon", x=-LANE, z=-9), 15.0),
-        Mover(bus(rng, x=LANE, z=26), 5.0, until=10.0),
+        Mover(bus(rng, x=LANE, z=26), 3.6, until=10.0),
         Mover(bus(rng, x=-2 * LANE, z=125, yaw=up), -8.0),
         Mover(car(rng, x=-2 * LANE, z=second + 17, yaw=up, kind="offroad"), 0, after=99),
         Mover(car(rng, x=-28, z=second + 5.4, yaw=across), 0, 8.5, after=5.4),

@@ -65,12 +65,14 @@ class Light:
 
     def tint(self, colour, shade, haze):
         """The (r, g, b) that the camera records of a surface colour or of a Shine."""
+        red, green, blue = colour[:3]
         if isinstance(colour, Shine):
-            return tuple(min(255.0, c * (1 - haze / 2)) for c in colour[:3])
+            dim = 1 - haze / 2
+            return red * dim, green * dim, blue * dim
         keep = shade * (1 - haze)
-        return tuple(
-            min(255.0, c * a * keep + h * haze) for c, a, h in zip(colour, self.ambient, self.haze, strict=True)
-        )
+        (ra, ga, ba), (rh, gh, bh) = self.ambient, self.haze
+        red, green, blue = red * ra * keep + rh * haze, green * ga * keep + gh * haze, blue * ba * keep + bh * haze
+        return min(red, 255.0), min(green, 255.0), min(blue, 255.0)
 
 
 LIGHTS = {
@@ -109,10 +111,13 @@ class Thing:
 
     def footprint(self):
         """(xmin, xmax, zmin, zmax) on the ground, at least 0.1 m deep."""
-        width, _, length = self.mesh.size * self.scale
-        c, s = abs(np.cos(self.yaw)), abs(np.sin(self.yaw))
-        w, d = (width * c + length * s) / 2, max(0.1, length * c + width * s) / 2
-        return self.x - w, self.x + w, self.z - d, self.z + d
+        (x, _, z), (width, _, length) = self.mesh.middle * self.scale, self.mesh.half * self.scale
+        c, s = math.cos(self.yaw), math.sin(self.yaw)
+        if self.mirror:
+            x = -x
+        x, z = self.x + x * c + z * s, self.z + z * c - x * s
+        w, d = width * abs(c) + length * abs(s), max(0.05, length * abs(c) + width * abs(s))
+        return x - w, x + w, z - d, z + d
 
 
 @dataclasses.dataclass(eq=False)
@@ -181,11 +186,8 @@ def _project_clipped(camera, mesh, points):
 
 
 def _project_whole(camera, mesh, points):
-    """The same of a thing wholly in front of the near plane; no polygons if it is out of the picture."""
+    """The same of a thing wholly in front of the near plane."""
     pixels = camera.project(points)
-    (x0, y0), (x1, y1) = pixels.min(axis=0), pixels.max(axis=0)
-    if x1 < 0 or y1 < 0 or x0 > WIDTH or y0 > HEIGHT:
-        return [], pixels[:0]
     fixed = _fixed(pixels)
     polygons = [
         (fixed[mesh.starts[i] : mesh.stops[i]], mesh.slots[i], mesh.shades[i], mesh.outlines[i])
@@ -197,13 +199,11 @@ def _project_whole(camera, mesh, points):
 def see(camera, thing):
     """Project a thing: a Sight, all of it visible still, or None where it is out of the picture."""
     points = thing.corners()
-    if points[:, 2].max() <= NEAR:
-        return None
     project = _project_whole if points[:, 2].min() >= NEAR else _project_clipped
     polygons, outline = project(camera, thing.mesh, points)
     if not len(outline):
         return None
-    full_box = (*outline.min(axis=0), *outline.max(axis=0))
+    full_box = (*outline.min(axis=0).tolist(), *outline.max(axis=0).tolist())
     x0, y0 = max(0, int(full_box[0]) - 1), max(0, int(full_box[1]) - 1)
     x1, y1 = min(WIDTH, int(full_box[2]) + 2), min(HEIGHT, int(full_box[3]) + 2)
     if x1 <= x0 or y1 <= y0:
@@ -320,17 +320,23 @@ def add_halos(image, halos, strength, wet):
             _add_patch(image, smear, int(x) - size // 4, int(y) + size // 3)
 
 
-def draw_ribbon(image, camera, light, x0, x1, depths, colour):
-    """Draw a strip of ground between x0 and x1 through ascending depths (those beyond the near edge are kept)."""
-    depths = np.maximum(depths, 2.0)
-    corners = np.zeros((2, len(depths), 3))
-    corners[0, :, 0], corners[1, :, 0], corners[:, :, 2] = x0, x1, depths
-    left, right = _fixed(camera.project(corners.reshape(-1, 3))).reshape(2, -1, 2)
-    pieces = np.stack([left[:-1], right[:-1], right[1:], left[1:]], axis=1)
-    for piece, (near, far) in zip(pieces, itertools.pairwise(depths), strict=True):
+def draw_patches(image, camera, light, patches, colour):
+    """Draw rectangles of the ground, float [N,4] (x0, x1, z0, z1); what is nearer than 2 m is cut off."""
+    x0, x1, z0, z1 = np.asarray(patches, np.float64).reshape(-1, 4).T
+    z0, z1 = np.maximum(z0, 2.0), np.maximum(z1, 2.0)
+    level = np.zeros_like(x0)
+    corners = np.array([(x0, level, z0), (x1, level, z0), (x1, level, z1), (x0, level, z1)])  # [4,3,N]
+    fixed = _fixed(camera.project(corners.transpose(2, 0, 1).reshape(-1, 3))).reshape(-1, 4, 2)
+    for corners, near, far in zip(fixed, z0.tolist(), z1.tolist(), strict=True):
         if near < far:
             shade = light.tint(colour, 1.0, light.haze_at(near * 0.6 + far * 0.4))
-            cv2.fillConvexPoly(image, piece, shade, cv2.LINE_AA, SHIFT)
+            cv2.fillConvexPoly(image, corners, shade, cv2.LINE_AA, SHIFT)
+
+
+def draw_ribbon(image, camera, light, x0, x1, colour):
+    """Draw a strip of ground between x0 and x1 from the camera to the horizon."""
+    patches = [(x0, x1, z0, z1) for z0, z1 in itertools.pairwise(BANDS)]
+    draw_patches(image, camera, light, patches, colour)
 
 
 def _fill_rows(image, colours):

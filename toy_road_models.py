@@ -26,7 +26,8 @@ class Mesh:
 
     vertices: float64 [V,3]; starts, stops: int [P], each polygon's slice of the vertices, counter-clockwise as
     seen from outside; slots: its colour's name; shades: its brightness; outlines: whether it adds to the
-    silhouette (details inside a face and shadows do not). A two-sided mesh is drawn from behind as well.
+    silhouette (details inside a face and shadows do not); outline_vertices: the indices of those that do; middle,
+    half: [3], the centre and half the size of their bounding box. A two-sided mesh is drawn from behind as well.
     """
 
     def __init__(self, two_sided=False):
@@ -75,7 +76,9 @@ class Mesh:
         self.stops = np.cumsum(self._sizes)
         self.starts = self.stops - self._sizes
         self.outline_vertices = np.flatnonzero(np.repeat(self.outlines, self._sizes))
-        self.size = self.vertices.max(axis=0) - self.vertices.min(axis=0)
+        solid = self.vertices[self.outline_vertices]
+        low, high = solid.min(axis=0), solid.max(axis=0)
+        self.middle, self.half = (low + high) / 2, (high - low) / 2
         return self
 
 
