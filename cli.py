@@ -7,9 +7,12 @@ A program is `main(argv=None)` built on `ArgumentParser` below, ended by `cli.ru
 import argparse
 import difflib
 import errno
+import importlib
 import math
 import os
+import signal
 import sys
+import tempfile
 
 from structures import UserError
 
@@ -164,3 +167,59 @@ def _check_writable(folder):
         folder = os.path.dirname(folder)
     if not os.path.isdir(folder) or not os.access(folder, os.W_OK | os.X_OK):
         raise argparse.ArgumentTypeError(f"cannot write to {folder!r}, choose another place")
+
+
+class StopRequest:
+    """While open, Ctrl-C and SIGTERM set a flag instead of cutting a step in half; a second one cuts.
+
+    `requested` is read between steps by work that can save itself; `raise_if_requested` ends work that cannot.
+    """
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self):
+        self.requested = False
+
+    def __enter__(self):
+        self._before = {number: signal.signal(number, self._handle) for number in self.SIGNALS}
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number, _frame):
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+        name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+        _complain(f"{name}: stopping after this step; once more stops at once and loses what is not saved", "\n")
+
+    def raise_if_requested(self):
+        """Raises KeyboardInterrupt after a stop was asked for."""
+        if self.requested:
+            raise KeyboardInterrupt
+
+
+def import_tensorflow():
+    """Import TensorFlow without the start-up chatter it prints on every machine.
+
+    TF_CPP_MIN_LOG_LEVEL, if set, is the user's wish and nothing is held back. If the import fails, all of
+    what was held back is shown.
+    """
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        return importlib.import_module("tensorflow.compat.v1")
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # its C++ side; the lines before that is read go round it
+    sys.stderr.flush()
+    before = os.dup(2)
+    with tempfile.TemporaryFile() as held_back:
+        os.dup2(held_back.fileno(), 2)
+        try:
+            return importlib.import_module("tensorflow.compat.v1")
+        except BaseException:
+            held_back.seek(0)
+            os.write(before, held_back.read())
+            raise
+        finally:
+            os.dup2(before, 2)
+            os.close(before)

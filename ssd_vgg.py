@@ -8,6 +8,7 @@ Variables are float32, named `LAYER/weights` (HWIO), `LAYER/biases` and `norm_co
 may be narrower; logits and offsets always come out as float32.
 """
 
+import numpy as np
 import tensorflow.compat.v1 as tf
 
 # Convolutions of the base, group by group (VGG-16 configuration D)
@@ -20,15 +21,18 @@ L2_NORM_EPSILON = 1e-10
 HEAD_STDDEV = 0.01
 
 
-def build(images, preset, num_classes, *, compute_dtype=tf.float32, initializer="he"):
+def build(images, preset, num_classes, *, compute_dtype=tf.float32, initializer="he", weights=None):
     """Images -> (logits float32 [N,A,num_classes+1], offsets float32 [N,A,4]).
 
     images: uint8 [N,S,S,3] RGB, S = preset.input_size; class 0 of the logits is background; A follows the
     order of `ssd_utils.make_anchors`. compute_dtype: tf.float32, tf.bfloat16 or tf.float16. initializer: "he"
     or "xavier" (the original's), for every layer but the heads. Variables are reused if they exist.
+    weights: dict of arrays by variable name; with it the graph holds constants of the compute type and no
+    variables.
     """
     net = _Net(preset.width, compute_dtype, initializer)
-    with tf.variable_scope("", reuse=tf.AUTO_REUSE, custom_getter=_casting_getter(compute_dtype)):
+    getter = _casting_getter(compute_dtype) if weights is None else _constant_getter(weights, compute_dtype)
+    with tf.variable_scope("", reuse=tf.AUTO_REUSE, custom_getter=getter):
         with tf.name_scope("preprocess"):
             x = tf.cast(preprocess(images, preset), compute_dtype)
         features = _feature_maps(net, x, preset)
@@ -55,6 +59,18 @@ def _casting_getter(dtype):
         return variable if variable.dtype.base_dtype == dtype else tf.cast(variable, dtype)
 
     return cast_variable
+
+
+def _constant_getter(weights, dtype):
+    """A custom_getter that hands out given arrays as constants in the compute type."""
+
+    def constant(getter, name, shape, *_args, **_kwargs):
+        value = np.asarray(weights[name])
+        if list(value.shape) != list(shape):
+            raise ValueError(f"{name} has shape {list(value.shape)}, the network needs {list(shape)}")
+        return tf.constant(value.astype(dtype.as_numpy_dtype), dtype, name=name.split("/")[-1])
+
+    return constant
 
 
 class _Net:

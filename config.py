@@ -1,0 +1,185 @@
+"""A run on disk, as far as it can be read without TensorFlow: config.json, the checkpoint index, MODEL names.
+
+    RUN/config.json                  the model's description, the training flags, versions
+    RUN/checkpoints/index.json       which checkpoint is the last and which the best
+    RUN/checkpoints/step-00001234/   model.index, model.data-…, state.json
+"""
+
+import dataclasses
+import json
+import os
+
+import ssd_utils
+from structures import UserError
+
+FORMAT = 1
+# Settings that may differ on --resume: they move the end or the speed, not the steps on the way
+RESUMABLE = ("epochs", "max_steps", "workers", "save_minutes")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelDescription:
+    """All that is needed to rebuild a model and read its output: the preset and the class names."""
+
+    preset: ssd_utils.SSDPreset
+    class_names: tuple
+
+    def to_json(self):
+        """A dict of plain JSON types; `from_json` is its inverse."""
+        return {"preset": self.preset.to_json(), "class_names": list(self.class_names)}
+
+    @classmethod
+    def from_json(cls, values):
+        """Raises ValueError or KeyError if something is missing or unknown."""
+        return cls(ssd_utils.SSDPreset.from_json(values["preset"]), tuple(values["class_names"]))
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingSettings:
+    """The flags of train.py that decide a training's outcome. Reasons for the defaults: train.py --help."""
+
+    data: str
+    train: str
+    valid: str | None = None
+    valid_every: int = 1
+    patience: int | None = None
+    other_classes: str = "error"
+    difficult: str = "use"
+    vgg_weights: str | None = None
+    init_from: str | None = None
+    initializer: str = "he"
+    epochs: int = 200
+    max_steps: int | None = None
+    batch_size: int = 8
+    accumulate: int = 1
+    optimizer: str = "adam"
+    adam_epsilon: float = 0.1
+    learning_rate: float = 1e-3
+    schedule: str = "exponential"
+    schedule_steps: tuple = (80000, 100000)
+    warmup_steps: int = 100
+    clip_norm: float = 10.0
+    bias_lr_multiplier: float = 1.0
+    weight_decay: float = 5e-4
+    negative_ratio: int = 3
+    matching: str = "bipartite"
+    augmentation: str = "full"
+    freeze: tuple = ()
+    precision: str = "float32"
+    workers: int = 2
+    seed: int = 0
+    deterministic: bool = False
+    save_minutes: float = 10.0
+
+    def to_json(self):
+        """A dict of plain JSON types; `from_json` is its inverse."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, values):
+        """Raises TypeError on unknown or missing fields."""
+        return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
+
+
+def write_json(path, value):
+    """Write a JSON file that appears whole or not at all. Raises UserError if it cannot be written."""
+    temporary = f"{path}.tmp"
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            json.dump(value, file, indent=1)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); check space and rights") from None
+
+
+def read_json(path):
+    """Read a JSON object. Raises UserError if it is missing or damaged."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            value = json.load(file)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: holds no JSON object")
+    return value
+
+
+def write_config(run, description, training, versions):
+    """Write RUN/config.json. training: TrainingSettings, or None for imported weights."""
+    values = {
+        "format": FORMAT,
+        "model": description.to_json(),
+        "training": training and training.to_json(),
+        "versions": versions,
+    }
+    write_json(os.path.join(run, "config.json"), values)
+
+
+def read_config(run):
+    """RUN/config.json -> (ModelDescription, TrainingSettings or None). Raises UserError."""
+    path = os.path.join(run, "config.json")
+    if not os.path.isfile(path):
+        raise UserError(f"{run}: not a run directory (no config.json)")
+    values = read_json(path)
+    if values.get("format") != FORMAT:
+        raise UserError(f"{path}: of format {values.get('format')}, not {FORMAT}; use the version that wrote it")
+    try:
+        training = values["training"] and TrainingSettings.from_json(values["training"])
+        return ModelDescription.from_json(values["model"]), training
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path}: damaged ({error}); restore it or train again") from None
+
+
+def read_index(run):
+    """RUN/checkpoints/index.json, {"last": name, "best": name or None, …}; {} before the first checkpoint."""
+    path = os.path.join(run, "checkpoints", "index.json")
+    return read_json(path) if os.path.exists(path) else {}
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSource:
+    """Where a MODEL argument leads: a checkpoint of a run, or an exported graph."""
+
+    name: str  # as the user wrote it
+    frozen: str | None = None  # path of the .pb
+    run: str | None = None
+    checkpoint: str | None = None  # prefix for TensorFlow's checkpoint reader
+
+
+def find_model(name):
+    """Resolve `RUN`, `RUN@last`, `RUN@best` or `FILE.pb`. Raises UserError if there is no such model.
+
+    A run stands for its best checkpoint, or its last if none was validated.
+    """
+    if os.path.isfile(name):
+        if not name.endswith(".pb"):
+            raise UserError(f"{name}: neither a run directory nor an exported .pb graph")
+        return ModelSource(name, frozen=name)
+    run, at, which = name.rpartition("@")
+    if not at or os.path.isdir(name):
+        run, which = name, None
+    if not os.path.isdir(run):
+        raise UserError(f"{run}: no such run directory or .pb file")
+    read_config(run)
+    return ModelSource(name, run=run, checkpoint=checkpoint_prefix(run, which))
+
+
+def checkpoint_prefix(run, which=None):
+    """Prefix of a run's checkpoint: which is "last", "best" or None (best if there is one, else last)."""
+    if which not in (None, "last", "best"):
+        raise UserError(f"{run}@{which}: a run has @last and @best")
+    index = read_index(run)
+    chosen = index.get(which) if which else index.get("best") or index.get("last")
+    if not chosen:
+        raise UserError(f"{run}: has no {which or 'finished'} checkpoint yet")
+    prefix = os.path.join(run, "checkpoints", chosen, "model")
+    if not os.path.isfile(prefix + ".index"):
+        raise UserError(f"{prefix}.index: missing, yet index.json names it; restore it or use another run")
+    return prefix

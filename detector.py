@@ -1,0 +1,262 @@
+"""From a run or an exported graph to detections on images: the only decode + NMS path, inside the graph.
+
+Names of the graph, also of an exported one (INTERFACE): `image_input:0`, `result/result:0`,
+`detections/{boxes,scores,classes,count}:0`, `metadata/json:0`.
+"""
+
+import collections
+import concurrent.futures
+import contextlib
+import itertools
+import json
+
+import cv2
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+import boxes as box_geometry
+import config
+import devices
+import images as image_files
+import ssd_utils
+import ssd_vgg
+from structures import Detections, UserError
+
+OUTPUTS = ("boxes", "scores", "classes", "count")
+
+
+def postprocess(logits, offsets, preset, threshold):
+    """Logits [N,A,1+classes] and offsets [N,A,4] -> tensors boxes, scores, classes, count.
+
+    boxes: float32 [N,keep,4] (xmin, ymin, xmax, ymax) in 0..1, not clipped unless the preset clips before
+    suppression; scores: float32 [N,keep], falling; classes: int32 [N,keep], labels; count: int32 [N], how many
+    of the rows are detections. Per class: scores above threshold, the best candidates_per_class, NMS; then the
+    best keep of all classes. (arXiv 1512.02325 section 2.2 "Inference"; Caffe's DetectionOutput layer.)
+    """
+    with tf.name_scope("result"):
+        probabilities = tf.nn.softmax(logits)
+        tf.concat([probabilities, offsets], axis=2, name="result")
+    with tf.name_scope("detections"):
+        candidates = min(preset.candidates_per_class, preset.num_anchors)
+        by_class = tf.transpose(probabilities[:, :, 1:], [0, 2, 1])  # [N,classes,A]
+        scores, anchors = tf.math.top_k(by_class, candidates)  # [N,classes,candidates]
+        boxes = tf.gather(_decode(offsets, preset), anchors, batch_dims=1)  # [N,classes,candidates,4]
+        kept = tf.image.combined_non_max_suppression(
+            tf.transpose(tf.gather(boxes, [1, 0, 3, 2], axis=-1), [0, 2, 1, 3]),  # y first, only here
+            tf.transpose(scores, [0, 2, 1]),  # [N,candidates,classes]
+            max_output_size_per_class=candidates,
+            max_total_size=preset.keep,
+            iou_threshold=preset.nms_iou,
+            score_threshold=threshold,
+            clip_boxes=False,
+        )
+        return {
+            "boxes": tf.gather(kept.nmsed_boxes, [1, 0, 3, 2], axis=-1, name="boxes"),
+            "scores": tf.identity(kept.nmsed_scores, name="scores"),
+            "classes": tf.cast(kept.nmsed_classes, tf.int32, name="classes"),
+            "count": tf.identity(kept.valid_detections, name="count"),
+        }
+
+
+def _decode(offsets, preset):
+    """`ssd_utils.decode_boxes` in the graph: offsets [N,A,4] -> boxes [N,A,4]."""
+    anchors = tf.constant(ssd_utils.make_anchors(preset))
+    centre_variance, size_variance = preset.variances
+    centre = offsets[..., :2] * centre_variance * anchors[:, 2:] + anchors[:, :2]
+    log_size = offsets[..., 2:] * size_variance
+    if preset.size_offset_limit is not None:
+        log_size = tf.minimum(log_size, preset.size_offset_limit)
+    half = tf.exp(log_size) * anchors[:, 2:] / 2
+    boxes = tf.concat([centre - half, centre + half], axis=-1)
+    return tf.clip_by_value(boxes, 0.0, 1.0) if preset.clip_boxes == "before_nms" else boxes
+
+
+def build_graph(description, weights, dtype, threshold):
+    """A tf.Graph with constants for weights, from uint8 images to detections, with its metadata inside."""
+    preset = description.preset
+    with tf.Graph().as_default() as graph:
+        side = preset.input_size
+        images = tf.placeholder(tf.uint8, [None, side, side, 3], "image_input")
+        logits, offsets = ssd_vgg.build(
+            images, preset, len(description.class_names), compute_dtype=dtype, weights=weights
+        )
+        postprocess(logits, offsets, preset, threshold)
+        metadata = {**description.to_json(), "threshold": threshold, "precision": dtype.name}
+        tf.constant(json.dumps(metadata), name="metadata/json")
+    return graph
+
+
+def read_weights(checkpoint):
+    """A checkpoint prefix -> dict of the network's arrays by variable name. Raises UserError if damaged."""
+    try:
+        reader = tf.train.load_checkpoint(checkpoint)
+        names = reader.get_variable_to_shape_map()
+        # The optimiser's slots have longer names (conv1_1/weights/adam_weights) or other endings
+        return {
+            name: reader.get_tensor(name)
+            for name in names
+            if name.count("/") == 1 and name.rpartition("/")[2] in ("weights", "biases", "scale")
+        }
+    except (tf.errors.OpError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{checkpoint}: cannot be read ({reason}); use another checkpoint") from None
+
+
+def load(model, *, precision="auto", threshold=0.01, batch_size=8):
+    """MODEL (a run directory, `RUN@last`, or an exported .pb) -> Detector.
+
+    precision: of the network ("auto", "float32", "bfloat16", "float16"); an exported graph has its own.
+    threshold: detections score above it. Raises UserError if there is no such model or it is damaged.
+    """
+    source = config.find_model(model)
+    if source.frozen:
+        graph, description, exported = _read_frozen(source.frozen)
+        if threshold < exported:
+            raise UserError(
+                f"--threshold {threshold}: {source.frozen} was exported with {exported}; "
+                f"export it again with --threshold {threshold}"
+            )
+    else:
+        description, _ = config.read_config(source.run)
+        graph = build_model_graph(source, description, precision, threshold)
+    session = tf.Session(graph=graph, config=devices.session_config())
+    tensors = {name: graph.get_tensor_by_name(f"detections/{name}:0") for name in OUTPUTS}
+    images = graph.get_tensor_by_name("image_input:0")
+    return Detector(session, images, tensors, description, threshold=threshold, batch_size=batch_size)
+
+
+def build_model_graph(source, description, precision, threshold):
+    """The detection graph of a run's checkpoint (a config.ModelSource). Raises UserError."""
+    weights = read_weights(source.checkpoint)
+    try:
+        return build_graph(description, weights, devices.compute_dtype(precision), threshold)
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{source.name}: checkpoint and config.json do not fit ({error})") from None
+
+
+def _read_frozen(path):
+    """An exported .pb -> (graph, ModelDescription, its score threshold)."""
+    definition = tf.GraphDef()
+    try:
+        with open(path, "rb") as file:
+            definition.ParseFromString(file.read())
+        with tf.Graph().as_default() as graph:
+            tf.import_graph_def(definition, name="")
+        values = json.loads(tf.make_ndarray(graph.get_operation_by_name("metadata/json").get_attr("value")).item())
+        return graph, config.ModelDescription.from_json(values), values["threshold"]
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except Exception as error:  # protobuf, importer and JSON each have their own exceptions for damage
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"{path}: not a graph of export_model.py ({reason})") from None
+
+
+class Detector:
+    """A session that turns images into detections.
+
+    class_names, preset, input_size, threshold and batch_size are what it was made with. Use it as a context
+    manager or call close().
+    """
+
+    def __init__(self, session, images, tensors, description, *, threshold, batch_size, owns_session=True):
+        self._session = session
+        self._images = images
+        self._tensors = tensors
+        self._owns_session = owns_session
+        self.class_names = description.class_names
+        self.preset = description.preset
+        self.input_size = description.preset.input_size
+        self.threshold = threshold
+        self.batch_size = batch_size
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        """Free the session (of a detector that `load` made)."""
+        if self._owns_session:
+            self._session.close()
+
+    def prepare(self, image):
+        """uint8 RGB [H,W,3] of any size -> uint8 [S,S,3]: warped, as the original does at test time."""
+        return cv2.resize(image, (self.input_size, self.input_size), interpolation=cv2.INTER_LINEAR)
+
+    def detect_prepared(self, batch, sizes):
+        """uint8 [N,S,S,3] and the N original sizes (width, height) -> list of N Detections in pixels of those."""
+        values = self._session.run(self._tensors, {self._images: batch})
+        return [
+            self._to_detections({name: values[name][index] for name in OUTPUTS}, size)
+            for index, size in enumerate(sizes)
+        ]
+
+    def detect(self, images):
+        """Images (uint8 RGB [H,W,3] arrays of any size) -> a list of Detections, batch_size at a time."""
+        detections = []
+        for start in range(0, len(images), self.batch_size):
+            group = images[start : start + self.batch_size]
+            prepared = np.stack([self.prepare(image) for image in group])
+            detections += self.detect_prepared(prepared, [image.shape[1::-1] for image in group])
+        return detections
+
+    def detect_files(self, files, threads=2):
+        """Yield (path, image or images.ImageError, Detections or None) for each of `files`, in their order.
+
+        files: an iterable of (path, whether to apply EXIF orientation), of any length: it is read ahead by a
+        few batches only. Reading, the network and the caller's work on the results overlap.
+        """
+        read = parallel_map(_read_or_error, files, threads=threads, ahead=2 * self.batch_size)
+        batches = parallel_map(self._detect_read, batched(read, self.batch_size), threads=1, ahead=2)
+        # Closing outermost first ends the threads of both stages when the caller stops early
+        with contextlib.closing(read), contextlib.closing(batches):
+            for results in batches:
+                yield from results
+
+    def _detect_read(self, group):
+        """One batch of (path, image or error) -> list of (path, image or error, Detections or None)."""
+        readable = [image for _, image in group if isinstance(image, np.ndarray)]
+        found = iter(self.detect(readable))
+        return [(path, image, next(found) if isinstance(image, np.ndarray) else None) for path, image in group]
+
+    def _to_detections(self, values, size):
+        """One image's rows of the outputs -> Detections in pixels, clipped to the image."""
+        rows = slice(0, values["count"])
+        scores = values["scores"][rows]
+        rows = np.flatnonzero(scores > self.threshold)
+        width, height = size
+        boxes_px = values["boxes"][rows] * np.array([width, height, width, height], np.float32)
+        return Detections(box_geometry.clip(boxes_px, width, height), scores[rows], values["classes"][rows])
+
+
+def _read_or_error(file):
+    path, exif = file
+    try:
+        return path, image_files.read(path, exif=exif)
+    except image_files.ImageError as error:
+        return path, error
+
+
+def batched(items, size):
+    """Yield lists of `size` items, the last one shorter (itertools.batched of Python 3.12)."""
+    iterator = iter(items)
+    while group := list(itertools.islice(iterator, size)):
+        yield group
+
+
+def parallel_map(function, items, *, threads, ahead):
+    """Like map(), computed by threads, in order, at most `ahead` items beyond the one being consumed."""
+    iterator = iter(items)
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+        pending = collections.deque()
+        try:
+            for item in iterator:
+                pending.append(pool.submit(function, item))
+                if len(pending) > ahead:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()

@@ -1,0 +1,116 @@
+"""One epoch of training, one evaluation."""
+
+import itertools
+import math
+import time
+
+import numpy as np
+import tqdm
+
+import average_precision
+import optimization
+from structures import UserError
+
+EXAMPLES = 6  # validation pictures that an evaluation keeps to be looked at
+
+
+def train_one_epoch(session, training_step, batches, state, *, settings, samples, total_steps, after_step):
+    """Train on what remains of an epoch, or until total_steps; moves `state` (runs.TrainingState) on.
+
+    batches: iterable of data_queue.Batch from batch number state.batch of the epoch on; samples: what the
+    batches' jobs (epoch, index) point into; after_step: callable(losses, rate), called when `state` is in
+    order. Raises UserError on a non-finite loss.
+    """
+    num_batches = math.ceil(len(samples) / settings.batch_size)
+    steps_per_epoch = math.ceil(num_batches / settings.accumulate)
+    groups = _effective_batches(batches, settings.accumulate)
+    with _progress_bar(state, settings, len(samples)) as bar:
+        while state.batch < num_batches and state.step < total_steps:
+            start = time.monotonic()
+            rate = optimization.learning_rate(settings, state.step, steps_per_epoch, total_steps)
+            sums, jobs = _effective_step(session, training_step, next(groups), rate, state.step, samples)
+            _add_sums(state.sums, sums)
+            state.step += 1
+            state.batch += math.ceil(len(jobs) / settings.batch_size)
+            state.seconds += time.monotonic() - start
+            running = optimization.mean_losses(state.sums)
+            bar.set_postfix_str("  ".join(f"{k} {v:.3f}" for k, v in running.items()), refresh=False)
+            bar.update(len(jobs))
+            after_step(optimization.mean_losses(sums), rate)
+
+
+def _progress_bar(state, settings, total):
+    return tqdm.tqdm(
+        total=total,
+        initial=min(total, state.batch * settings.batch_size),
+        desc=f"epoch {state.epoch + 1}/{settings.epochs}",
+        unit="img",
+        dynamic_ncols=True,
+    )
+
+
+def _effective_batches(batches, accumulate):
+    """Group the batches that make one optimiser step, without reading ahead of the group."""
+    iterator = iter(batches)
+    for first in iterator:
+        yield itertools.chain([first], itertools.islice(iterator, accumulate - 1))
+
+
+def _effective_step(session, training_step, group, rate, step, samples):
+    """One optimiser step over a group of batches -> its loss sums, and the jobs of its images."""
+    total, jobs = {}, []
+    batch = next(group)
+    while batch is not None:
+        following = next(group, None)
+        sums = training_step.run(session, batch.arrays, rate, update=following is None)
+        if not all(math.isfinite(value) for value in sums.values()):
+            raise _non_finite(sums, rate, step, [samples[index] for _, index in batch.jobs])
+        _add_sums(total, sums)
+        jobs += batch.jobs
+        batch.release()
+        batch = following
+    return total, jobs
+
+
+def _add_sums(total, sums):
+    for name, value in sums.items():
+        total[name] = total.get(name, 0.0) + value
+
+
+def _non_finite(sums, rate, step, samples):
+    """The error that ends a training whose loss is no longer a number."""
+    parts = ", ".join(f"{name} {value:g}" for name, value in sums.items())
+    files = " ".join(sample.image_path for sample in samples)
+    return UserError(
+        f"the loss is not finite at step {step + 1}, learning rate {rate:g} ({parts}); the last checkpoint is "
+        f"unharmed; lower --learning-rate, raise --warmup-steps or set --clip-norm; the batch was: {files}"
+    )
+
+
+def evaluate(detector, samples, *, check_stop, progress=True):
+    """Detect on all samples and score: (dict of average_precision.evaluate, list of EXAMPLES examples).
+
+    An example is (image, Detections, Sample), the same samples every time. check_stop: called after each
+    image; may raise to end the evaluation. Raises UserError if a picture cannot be read.
+    """
+    files = ((sample.image_path, sample.exif) for sample in samples)
+    kept = set(np.linspace(0, len(samples) - 1, min(EXAMPLES, len(samples))).astype(int).tolist())
+    detections, examples = {}, []
+    bar = tqdm.tqdm(
+        detector.detect_files(files),
+        total=len(samples),
+        desc="validation",
+        unit="img",
+        leave=False,
+        dynamic_ncols=True,
+        disable=not progress,
+    )
+    for index, (_, image, found) in enumerate(bar):
+        if found is None:
+            raise image
+        detections[samples[index].id] = found
+        if index in kept:
+            examples.append((image, found, samples[index]))
+        check_stop()
+    ground_truth = {sample.id: sample for sample in samples}
+    return average_precision.evaluate(ground_truth, detections, detector.class_names), examples

@@ -1,0 +1,198 @@
+"""Detect objects in pictures: single files, folders, or a split of a data set.
+
+Writes DIR/detections.json and, unless --no-draw, a copy of every picture with its boxes under DIR/images.
+Pictures that cannot be read are reported, listed under "errors" in the JSON, and skipped.
+"""
+
+import argparse
+import contextlib
+import os
+import shutil
+import time
+
+import tqdm
+import visualization
+
+import cli
+import config
+import images
+import results
+import source_pascal_voc
+from structures import UserError
+
+SHOW_THRESHOLD = 0.5
+CURVE_THRESHOLD = 0.01  # a split or VOC files are for scoring, which wants the whole precision–recall curve
+
+
+def main(argv=None):
+    flags = _parse(argv)
+    config.find_model(flags.model)
+    files = _split_files(flags) if flags.split else _find_files(flags.images, flags.recursive)
+    _make_output(flags.output, flags.overwrite)
+    with cli.StopRequest() as stop:
+        cli.import_tensorflow()
+        import detector  # every flag and path is known to be good before TensorFlow loads
+
+        precision = flags.precision
+        with detector.load(
+            flags.model, precision=precision, threshold=flags.threshold, batch_size=flags.batch_size
+        ) as loaded:
+            wanted = _wanted_labels(flags.classes, loaded.class_names)
+            _detect_all(flags, loaded, files, wanted, stop)
+
+
+def _detect_all(flags, detector, files, wanted, stop):
+    """Run the detector over (path, name, exif) files and write everything down."""
+    start, errors, found = time.monotonic(), 0, 0
+    with contextlib.ExitStack() as stack:
+        writers = _open_writers(flags, detector.class_names, stack)
+        stream = detector.detect_files((path, exif) for path, _, exif in files)
+        stack.enter_context(contextlib.closing(stream))
+        bar = tqdm.tqdm(zip(files, stream, strict=True), total=len(files), unit="img", dynamic_ncols=True)
+        for done, ((_, name, _), (_, image, detections)) in enumerate(bar, 1):
+            if detections is None:
+                errors += 1
+                bar.write(f"skipped {image.path}: {image.reason}")
+                writers["json"].error(name, image.reason)
+            else:
+                if wanted is not None:
+                    detections = detections.where([label in wanted for label in detections.labels.tolist()])
+                found += len(detections)
+                _write_one(flags, writers, name, image, detections, detector.class_names)
+            if stop.requested:
+                bar.close()
+                print(f"stopped: {done} of {len(files)} pictures are in {flags.output}")
+                raise KeyboardInterrupt
+    seconds = time.monotonic() - start
+    print(
+        f"{len(files) - errors} pictures, {found} detections above {flags.threshold:g}, {errors} unreadable; "
+        f"{len(files) / seconds:.1f} images/s; see {flags.output}"
+    )
+
+
+def _open_writers(flags, class_names, stack):
+    path = os.path.join(flags.output, "detections.json")
+    json_writer = results.DetectionsWriter(
+        path, model=flags.model, class_names=class_names, threshold=flags.threshold
+    )
+    writers = {"json": stack.enter_context(json_writer)}
+    if flags.voc_results:
+        writers["voc"] = stack.enter_context(results.Comp4Writer(flags.output, class_names))
+    return writers
+
+
+def _write_one(flags, writers, name, image, detections, class_names):
+    height, width = image.shape[:2]
+    writers["json"].add(name, width, height, detections)
+    if "voc" in writers:
+        writers["voc"].add(name, detections)
+    if flags.draw:
+        shown = detections.where(detections.scores >= flags.draw_threshold)
+        path = os.path.join(flags.output, "images", name)
+        if not path.lower().endswith((".jpg", ".jpeg", ".png")):
+            path += ".png"
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        images.write(path, visualization.draw_detections(image, shown, class_names))
+
+
+def _split_files(flags):
+    """The pictures of a split: list of (path, name in the output, whether EXIF is applied)."""
+    entries = source_pascal_voc.find(flags.data, flags.split)
+    return [(entry.image_path, os.path.basename(entry.image_path), True) for entry in entries]
+
+
+def _find_files(paths, recursive):
+    """Files and folders of the command line -> list of (path, name in the output, whether EXIF is applied).
+
+    Raises UserError for a missing path, a folder without pictures, and two pictures of one name.
+    """
+    files, origin = [], {}
+    for path in paths:
+        found = list(_find_in_folder(path, recursive)) if os.path.isdir(path) else [(path, os.path.basename(path))]
+        if not os.path.exists(path):
+            raise UserError(f"{path}: no such file or folder")
+        if not found:
+            more = "" if recursive else "; --recursive looks into its folders too"
+            raise UserError(f"{path}: holds no pictures ({', '.join(images.SUFFIXES)}){more}")
+        for file, name in found:
+            if name in origin:
+                raise UserError(f"{file}: has the name of {origin[name]} in the output; give them to two calls")
+            origin[name] = file
+            files.append((file, name, True))
+    return files
+
+
+def _find_in_folder(folder, recursive):
+    """Yield (path, path relative to the folder) of the pictures in it, in order of their names."""
+    if not recursive:
+        entries = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
+        yield from ((os.path.join(folder, name), name) for name in entries if _is_picture(name))
+        return
+    for parent, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(filter(_is_picture, names)):
+            path = os.path.join(parent, name)
+            yield path, os.path.relpath(path, folder)
+
+
+def _is_picture(name):
+    return name.lower().endswith(images.SUFFIXES)
+
+
+def _make_output(folder, overwrite):
+    """An output folder without earlier results: refuses to mix, or with overwrite removes those."""
+    ours = [name for name in ("detections.json", "images") if os.path.exists(os.path.join(folder, name))]
+    try:
+        os.makedirs(folder, exist_ok=True)
+        old = [name for name in os.listdir(folder) if name in ours or name.startswith(results.COMP4_PREFIX)]
+        if old and not overwrite:
+            raise UserError(f"--output {folder}: holds results already; choose another, or --overwrite replaces them")
+        for name in old:
+            path = os.path.join(folder, name)
+            shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
+        probe = os.path.join(folder, ".writable")
+        with open(probe, "w", encoding="ascii"):
+            os.remove(probe)
+    except OSError as error:
+        raise UserError(f"--output {folder}: cannot be written ({error.strerror})") from None
+
+
+def _wanted_labels(classes, class_names):
+    """--classes -> set of labels, or None for all. Raises UserError for a name the model does not have."""
+    if classes is None:
+        return None
+    wanted = source_pascal_voc.parse_classes(classes)
+    if unknown := [name for name in wanted if name not in class_names]:
+        raise UserError(f"--classes {unknown[0]}: the model has {', '.join(class_names)}")
+    return {class_names.index(name) for name in wanted}
+
+
+def _parse(argv):
+    parser = cli.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="a run directory (its best checkpoint; RUN@last: its last) or an exported .pb")
+    add("images", nargs="*", metavar="IMAGE_OR_FOLDER", help="pictures, or folders of them")
+    add("--data", metavar="DIR", help="with --split: a VOCdevkit or VOC-layout folder")
+    add("--split", metavar="SPLIT", help="such as 2007:test, or test")
+    add("--output", required=True, metavar="DIR", help="where detections.json and images/ go")
+    add("--overwrite", action="store_true", help="replace results that --output holds from an earlier call")
+    add("--threshold", type=cli.fraction, metavar="X", help="write detections above it (0.5; 0.01 to be scored)")
+    add("--draw-threshold", type=cli.fraction, default=0.5, metavar="X", help="draw those from it on (default: 0.5)")
+    add("--classes", metavar="NAMES", help="only these, with commas")
+    add("--batch-size", type=cli.positive_int, default=8, metavar="N", help="pictures at once (default: 8)")
+    add("--precision", choices=("auto", "float32", "bfloat16", "float16"), default="auto", help="(default: auto)")
+    add("--no-draw", dest="draw", action="store_false", help="write no pictures")
+    add("--voc-results", action="store_true", help="also write comp4_det_test_CLASS.txt for VOC's tools")
+    add("--recursive", action="store_true", help="look into folders inside folders")
+    flags = parser.parse_args(argv)
+    if bool(flags.data) != bool(flags.split):
+        raise UserError("--data and --split: go together")
+    if bool(flags.images) == bool(flags.split):
+        raise UserError("give pictures or folders, or --data with --split (one of the two)")
+    if flags.threshold is None:
+        flags.threshold = CURVE_THRESHOLD if flags.split or flags.voc_results else SHOW_THRESHOLD
+    return flags
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,150 @@
+"""From loss sums to updated weights: schedules, one training step, gradient accumulation.
+
+Sources: arXiv 1512.02325 section 3; `ssd_pascal.py` of weiliu89/caffe (solver settings, bias lr × 2); the
+article (Adam with epsilon 0.1, × 0.97 per epoch).
+"""
+
+import math
+
+import tensorflow.compat.v1 as tf
+
+import losses
+import ssd_vgg
+
+EXPONENTIAL_DECAY = 0.97  # per epoch, the article's
+STEP_DECAY = 0.1  # at each of --schedule-steps, the original's
+MOMENTUM = 0.9
+
+
+def learning_rate(settings, step, steps_per_epoch, total_steps):
+    """The rate of optimiser step `step` (0-based): linear warm-up times the schedule. Pure Python."""
+    warmup = min(1.0, (step + 1) / settings.warmup_steps) if settings.warmup_steps else 1.0
+    if settings.schedule == "exponential":
+        factor = EXPONENTIAL_DECAY ** (step // steps_per_epoch)
+    elif settings.schedule == "step":
+        factor = STEP_DECAY ** sum(step >= drop for drop in settings.schedule_steps)
+    elif settings.schedule == "cosine":
+        length = max(1, total_steps - settings.warmup_steps)
+        progress = min(1.0, max(0, step - settings.warmup_steps) / length)
+        factor = 0.5 * (1 + math.cos(math.pi * progress))
+    elif settings.schedule == "constant":
+        factor = 1.0
+    else:
+        raise ValueError(f"unknown schedule {settings.schedule!r}")
+    return settings.learning_rate * warmup * factor
+
+
+class TrainingStep:
+    """The graph of one training step, built into the default graph.
+
+    One backward pass of the loss sums serves all learning rates: weights and biases have an optimiser each,
+    which share the gradients. With accumulation, gradient sums and positives add up in variables; the
+    division by the positives of the whole effective batch, weight decay and clipping happen once, at the
+    update.
+
+    Attributes: images uint8 [N,S,S,3], class_targets int32 [N,A], offset_targets float32 [N,A,4] and
+    learning_rate are placeholders; logits, offsets and losses (see `losses.multibox_loss`) are tensors;
+    `run` does a step.
+    """
+
+    def __init__(self, description, settings, dtype):
+        preset, side = description.preset, description.preset.input_size
+        anchors = preset.num_anchors
+        self.images = tf.placeholder(tf.uint8, [None, side, side, 3], "image_input")
+        self.class_targets = tf.placeholder(tf.int32, [None, anchors], "class_targets")
+        self.offset_targets = tf.placeholder(tf.float32, [None, anchors, 4], "offset_targets")
+        self.learning_rate = tf.placeholder(tf.float32, [], "learning_rate")
+        self.logits, self.offsets = ssd_vgg.build(
+            self.images,
+            preset,
+            len(description.class_names),
+            compute_dtype=dtype,
+            initializer=settings.initializer,
+        )
+        with tf.name_scope("loss"):
+            self.losses = losses.multibox_loss(
+                self.logits, self.offsets, self.class_targets, self.offset_targets, settings.negative_ratio
+            )
+        self._settings = settings
+        self.trained = [v for v in tf.trainable_variables() if not _frozen(v, settings.freeze)]
+        with tf.name_scope("gradients"):
+            total = self.losses["confidence"] + self.losses["localization"]
+            gradients = tf.gradients(total, self.trained)
+        with tf.name_scope("update"):
+            if settings.accumulate == 1:
+                self._add = None
+                self._update = self._make_update(gradients, self.losses["positives"])
+            else:
+                self._add, self._update = self._accumulate(gradients)
+
+    def run(self, session, batch, rate, update=True):
+        """Feed a batch (dict of arrays: images, class_targets, offset_targets).
+
+        update: False only collects its gradient, for the last batch of an effective batch to apply.
+        Returns the loss sums and positives of this batch as Python floats.
+        """
+        feeds = {
+            self.images: batch["images"],
+            self.class_targets: batch["class_targets"],
+            self.offset_targets: batch["offset_targets"],
+            self.learning_rate: rate,
+        }
+        sums, _ = session.run((self.losses, self._update if update else self._add), feeds)
+        return {name: float(value) for name, value in sums.items()}
+
+    def _accumulate(self, gradients):
+        """Ops that add one batch to the effective batch, and that add the last one and apply the sum."""
+        slots = [tf.Variable(tf.zeros(v.shape), trainable=False, name="gradient_sum") for v in self.trained]
+        count = tf.Variable(0.0, trainable=False, name="positive_sum")
+        added = [tf.assign_add(slot, g, read_value=False) for slot, g in zip(slots, gradients, strict=True)]
+        added.append(tf.assign_add(count, self.losses["positives"], read_value=False))
+        with tf.control_dependencies(added):
+            update = self._make_update([slot.read_value() for slot in slots], count.read_value())
+        with tf.control_dependencies([update]):
+            cleared = [tf.assign(slot, tf.zeros_like(slot), read_value=False) for slot in [*slots, count]]
+        return tf.group(*added), tf.group(*cleared)
+
+    def _make_update(self, gradient_sums, positives):
+        """Divide, decay, clip, apply."""
+        scale = 1.0 / tf.maximum(positives, 1.0)
+        decay = self._settings.weight_decay
+        gradients = [
+            g * scale + decay * v if decay and _is_weight(v) else g * scale
+            for g, v in zip(gradient_sums, self.trained, strict=True)
+        ]
+        if self._settings.clip_norm:
+            gradients, _ = tf.clip_by_global_norm(gradients, self._settings.clip_norm)
+        pairs = list(zip(gradients, self.trained, strict=True))
+        biases = [pair for pair in pairs if _is_bias(pair[1])]
+        others = [pair for pair in pairs if not _is_bias(pair[1])]
+        updates = []
+        bias_factor = self._settings.bias_lr_multiplier
+        for kind, members, factor in (("weights", others, 1.0), ("biases", biases, bias_factor)):
+            if members:
+                optimizer = self._make_optimizer(self.learning_rate * factor, kind)
+                updates.append(optimizer.apply_gradients(members))
+        return tf.group(*updates)
+
+    def _make_optimizer(self, rate, kind):
+        if self._settings.optimizer == "adam":
+            return tf.train.AdamOptimizer(rate, epsilon=self._settings.adam_epsilon, name=f"adam_{kind}")
+        return tf.train.MomentumOptimizer(rate, MOMENTUM, name=f"momentum_{kind}")
+
+
+def mean_losses(sums):
+    """Loss sums of an effective batch -> {'confidence', 'localization', 'loss'} per positive."""
+    positives = max(1.0, sums["positives"])
+    parts = {name: sums[name] / positives for name in ("confidence", "localization")}
+    return {**parts, "loss": parts["confidence"] + parts["localization"]}
+
+
+def _frozen(variable, layers):
+    return any(ssd_vgg.in_layer(variable.op.name, layer) for layer in layers)
+
+
+def _is_weight(variable):
+    return variable.op.name.endswith("/weights")
+
+
+def _is_bias(variable):
+    return variable.op.name.endswith("/biases")

@@ -1,0 +1,148 @@
+"""What a training leaves to look at: metrics.csv, TensorBoard events, plots.
+
+All three are cut back to the checkpoint when a run is resumed, so that an interrupted training leaves the same
+records as an unbroken one.
+"""
+
+import csv
+import glob
+import io
+import os
+
+import cv2
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+import visualization
+from structures import UserError
+
+# Columns that differ from one execution to the next
+TIMING_COLUMNS = ("seconds", "images_per_second")
+HISTOGRAM_BINS = 60
+
+
+class Summaries:
+    """Writes the records of one run.
+
+    Events lie in RUN/events, metrics in RUN/metrics.csv (one row per epoch), pictures in RUN/plots.
+    """
+
+    def __init__(self, run, class_names):
+        self._run = run
+        self._class_names = class_names
+        self._events = os.path.join(run, "events")
+        self._writer = None
+
+    def open(self, step, rows):
+        """Start, or go on from optimiser step `step` with the rows of the epochs before; later ones are cut."""
+        cut_events(self._events, step)
+        self.write_rows(rows)
+        self._writer = tf.summary.FileWriter(self._events)
+
+    def close(self):
+        """Flush and close the event file."""
+        if self._writer:
+            self._writer.close()
+
+    def step(self, step, losses, rate):
+        """Losses and learning rate of one optimiser step."""
+        values = {f"loss/{name}": value for name, value in losses.items()}
+        self._scalars(step, {**values, "learning_rate": rate})
+
+    def epoch(self, row, evaluation, rows):
+        """One finished epoch: scalars, metrics.csv, plots. evaluation: of average_precision, or None."""
+        values = {f"epoch/{name}": row[name] for name in ("loss", "images_per_second")}
+        if evaluation:
+            values["mean_ap/voc07"] = evaluation["voc07"]["mean"]
+            values["mean_ap/area"] = evaluation["area"]["mean"]
+            for name, value in evaluation["voc07"]["per_class"].items():
+                values[f"ap_voc07/{name}"] = value
+        self._scalars(row["step"], values)
+        self._writer.flush()
+        self.write_rows(rows)
+        os.makedirs(os.path.join(self._run, "plots"), exist_ok=True)
+        visualization.plot_learning_curves(os.path.join(self._run, "plots", "learning_curves.png"), rows)
+
+    def write_rows(self, rows):
+        """Replace metrics.csv. Raises UserError if it cannot be written."""
+        path = os.path.join(self._run, "metrics.csv")
+        text = io.StringIO()
+        columns = list(rows[0]) if rows else ["epoch"]
+        writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="raise")
+        writer.writeheader()
+        writer.writerows(rows)
+        try:
+            with open(path + ".tmp", "w", encoding="utf-8", newline="") as file:
+                file.write(text.getvalue())
+            os.replace(path + ".tmp", path)
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written ({error.strerror}); check space and rights") from None
+
+    def pictures(self, step, examples):
+        """Validation pictures with what was detected and what is there. examples: (image, Detections, Sample)."""
+        values = []
+        for index, (image, detections, sample) in enumerate(examples):
+            drawn = visualization.draw_detections(image, detections, self._class_names, gt=sample)
+            _, encoded = cv2.imencode(".jpg", drawn[:, :, ::-1])
+            height, width = drawn.shape[:2]
+            picture = tf.Summary.Image(
+                height=height, width=width, colorspace=3, encoded_image_string=encoded.tobytes()
+            )
+            values.append(tf.Summary.Value(tag=f"validation/{index}", image=picture))
+        self._writer.add_summary(tf.Summary(value=values), step)
+
+    def histograms(self, step, arrays):
+        """Distribution of each array (filters), by name."""
+        values = [
+            tf.Summary.Value(tag=f"filters/{name}", histo=_histogram(array)) for name, array in arrays.items()
+        ]
+        self._writer.add_summary(tf.Summary(value=values), step)
+
+    def _scalars(self, step, values):
+        entries = [
+            tf.Summary.Value(tag=name, simple_value=value) for name, value in values.items() if value is not None
+        ]
+        self._writer.add_summary(tf.Summary(value=entries), step)
+
+
+def cut_events(folder, step):
+    """Leave in a folder of event files only what was recorded up to an optimiser step, as one file.
+
+    A record that was half written when the program died ends its file.
+    """
+    paths = sorted(glob.glob(os.path.join(folder, "events.out.tfevents.*")))
+    if not paths:
+        return
+    merged = os.path.join(folder, "cut.tmp")
+    with tf.python_io.TFRecordWriter(merged) as writer:
+        for path in paths:
+            for record in _whole_records(path):
+                if tf.Event.FromString(record).step <= step:
+                    writer.write(record)
+    # Replaces the first file; a crash before the others are gone repeats records, which TensorBoard takes
+    os.replace(merged, paths[0])
+    for path in paths[1:]:
+        os.remove(path)
+
+
+def _whole_records(path):
+    records = tf.python_io.tf_record_iterator(path)
+    while True:
+        try:
+            yield next(records)
+        except (StopIteration, tf.errors.DataLossError):
+            return
+
+
+def _histogram(array):
+    values = np.asarray(array, np.float64).ravel()
+    counts, edges = np.histogram(values, bins=HISTOGRAM_BINS)
+    return tf.HistogramProto(
+        min=values.min(),
+        max=values.max(),
+        num=values.size,
+        sum=values.sum(),
+        sum_squares=np.square(values).sum(),
+        bucket_limit=edges[1:],
+        bucket=counts,
+    )

@@ -1,0 +1,35 @@
+"""Train a detector on a data set in Pascal VOC layout."""
+
+import cli
+import source_pascal_voc
+import train_flags
+from structures import UserError
+
+
+def main(argv=None):
+    flags = train_flags.parse(argv, __doc__)
+    description, settings = train_flags.read(flags)
+    samples = _load(settings, settings.train, description.class_names, settings.difficult)
+    valid = _load(settings, settings.valid, description.class_names, "use") if settings.valid else []
+    if not any(len(sample.boxes) for sample in samples):
+        raise UserError(f"--train {settings.train}: not a single object of {', '.join(description.class_names)} in it")
+    with cli.StopRequest() as stop:
+        cli.import_tensorflow()
+        import trainer  # everything that can be wrong with the flags is known before TensorFlow loads
+
+        trainer.Trainer(flags.run, description, settings, samples, valid, stop).run(resume=flags.resume)
+
+
+def _load(settings, splits, class_names, difficult):
+    return source_pascal_voc.load(
+        settings.data,
+        splits,
+        class_names,
+        other_classes=settings.other_classes,
+        difficult=difficult,
+        progress=True,
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)

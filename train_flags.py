@@ -1,0 +1,279 @@
+"""The flags of train.py, and what they say: the model's description and the training settings.
+
+Free of TensorFlow, so that a wrong flag is told at once.
+"""
+
+import argparse
+import dataclasses
+import os
+
+import cli
+import config
+import source_pascal_voc
+import ssd_utils
+from structures import UserError
+
+# Without pretrained features nothing expects 0..255; this brings the input to about unit variance
+SCRATCH_INPUT_SCALE = 1 / 60
+DEFAULTS = config.TrainingSettings(data="", train="")
+
+
+def read(flags):
+    """Flags of `parse` -> (ModelDescription, TrainingSettings), of a new or a resumed run. Raises UserError."""
+    return _resume_config(flags) if flags.resume else _new_config(flags)
+
+
+def _new_config(flags):
+    """Flags -> (ModelDescription, TrainingSettings) of a new run; all that can be wrong without data is checked."""
+    given = vars(flags)
+    for name in ("data", "train"):
+        if name not in given:
+            raise UserError(f"--{name}: needed to start a run (a resumed one knows it)")
+    if os.path.isdir(flags.run) and os.listdir(flags.run):
+        raise UserError(f"--run {flags.run}: exists already; choose another name, or continue it with --resume")
+    names = {field.name for field in dataclasses.fields(config.TrainingSettings)}
+    settings = config.TrainingSettings(**{name: value for name, value in given.items() if name in names})
+    settings = dataclasses.replace(settings, vgg_weights=_vgg_weights(given, settings))
+    description = config.ModelDescription(_preset(given, settings), _class_names(given, settings))
+    _check(settings)
+    return description, settings
+
+
+def _vgg_weights(given, settings):
+    """The file behind --vgg-weights, or None."""
+    width = given.get("width", 1.0)
+    choice = given.get("vgg_weights") or ("none" if width != 1 or settings.init_from else "auto")
+    if choice == "none":
+        return None
+    if settings.init_from:
+        raise UserError("--vgg-weights and --init-from: both set the first weights; give one of them")
+    if width != 1:
+        raise UserError(f"--vgg-weights {choice}: fits --width 1 only; use --vgg-weights none with --width {width:g}")
+    if choice == "auto":
+        raise UserError("--vgg-weights auto: cannot be fetched yet; name a VGG-16 .npz file, or none")
+    if not os.path.isfile(choice):
+        raise UserError(f"--vgg-weights {choice}: no such file")
+    return os.path.abspath(choice)
+
+
+def _preset(given, settings):
+    """The preset of a new run: that of --init-from unless --preset says otherwise."""
+    if settings.init_from and "preset" not in given:
+        source = config.find_model(settings.init_from)
+        if source.frozen:
+            raise UserError(f"--init-from {settings.init_from}: an exported graph cannot be trained; give its run")
+        preset = config.read_config(source.run)[0].preset
+        if "width" in given and given["width"] != preset.width:
+            raise UserError(f"--width {given['width']:g}: {settings.init_from} has width {preset.width:g}")
+        return preset
+    preset = ssd_utils.get_preset(given.get("preset", "vgg300"))
+    scale = 1.0 if settings.vgg_weights or settings.init_from else SCRATCH_INPUT_SCALE
+    return dataclasses.replace(preset, width=given.get("width", 1.0), input_scale=scale)
+
+
+def _class_names(given, settings):
+    if "classes" in given:
+        return source_pascal_voc.parse_classes(given["classes"])
+    if settings.init_from:
+        return config.read_config(config.find_model(settings.init_from).run)[0].class_names
+    return source_pascal_voc.CLASSES
+
+
+def _check(settings):
+    """Combinations of flags that make no sense."""
+    if settings.patience is not None and not settings.valid:
+        raise UserError("--patience: needs --valid")
+    if settings.precision == "float16":
+        raise UserError("--precision float16: not for training yet; use bfloat16 or float32")
+
+
+def _resume_config(flags):
+    """The config of an existing run with the flags that may change; every other difference is an error."""
+    description, settings = config.read_config(flags.run)
+    if settings is None:
+        raise UserError(f"--resume: {flags.run} holds imported weights, not a training; use --init-from {flags.run}")
+    stored = {
+        **dataclasses.asdict(settings),
+        "preset": description.preset.name,
+        "width": description.preset.width,
+        "classes": description.class_names,
+    }
+    given = {name: value for name, value in vars(flags).items() if name in stored}
+    if "classes" in given:
+        given["classes"] = source_pascal_voc.parse_classes(given["classes"])
+    if given.get("vgg_weights"):
+        given["vgg_weights"] = _resumed_weights(given["vgg_weights"], settings)
+    for name, value in given.items():
+        if name not in config.RESUMABLE and value != stored[name]:
+            flag = "--" + name.replace("_", "-")
+            raise UserError(f"{flag} {value}: the run was started with {stored[name]}; leave it out to resume")
+    changes = {name: given[name] for name in config.RESUMABLE if name in given}
+    return description, dataclasses.replace(settings, **changes)
+
+
+def _resumed_weights(choice, settings):
+    if choice == "none":
+        return None
+    return settings.vgg_weights if choice == "auto" else os.path.abspath(choice)
+
+
+def _comma_list(text):
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _step_list(text):
+    try:
+        steps = tuple(int(part) for part in _comma_list(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers like 80000,100000") from None
+    if not steps or sorted(set(steps)) != list(steps) or steps[0] < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a rising list of steps")
+    return steps
+
+
+def _layer_list(text):
+    layers = _comma_list(text)
+    known = ("conv", "fc6", "fc7", "norm_", "head_")
+    for layer in layers:
+        if not layer.startswith(known):
+            raise argparse.ArgumentTypeError(f"{layer!r} is no layer (conv1, conv4_3, fc6, head_fc7, …)")
+    return layers
+
+
+def parse(argv, description):
+    """Flags that were given, and only those: what is absent takes its default, or the run's value on --resume."""
+    parser = cli.ArgumentParser(
+        description=description,
+        argument_default=argparse.SUPPRESS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="A first run on your own pictures:\n"
+        "  python train.py --data MYDATA --train train --valid val --classes cat,dog --run runs/mine \\\n"
+        "      --vgg-weights vgg16.npz --adam-epsilon 1e-8 --learning-rate 2e-4 --schedule cosine --epochs 40",
+    )
+    _data_flags(parser.add_argument_group("data"))
+    _model_flags(parser.add_argument_group("model"))
+    _training_flags(parser.add_argument_group("training"))
+    _optimiser_flags(parser.add_argument_group("optimiser"))
+    flags = parser.parse_args(argv)
+    if "data" in flags:
+        flags.data = os.path.abspath(flags.data)
+    if "init_from" in flags:
+        config.find_model(flags.init_from)
+    return flags
+
+
+def _data_flags(group):
+    group.add_argument("--data", metavar="DIR", help="VOCdevkit with VOC2007, VOC2012, …, or one VOC-layout folder")
+    group.add_argument("--train", metavar="SPLITS", help="such as 2007:trainval,2012:trainval, or train")
+    group.add_argument("--valid", metavar="SPLITS", help="scored after every epoch; the best model is kept")
+    group.add_argument(
+        "--classes", metavar="LIST", help="names with commas, or a file with one a line (default: VOC's 20)"
+    )
+    group.add_argument(
+        "--other-classes", choices=("error", "ignore"), help="what to do with classes not in the list (default: error)"
+    )
+    group.add_argument(
+        "--difficult",
+        choices=("use", "ignore"),
+        help="train on objects marked difficult, as the original does (default: use)",
+    )
+    group.add_argument(
+        "--augmentation",
+        choices=("full", "light", "none"),
+        help="full is the original's; light keeps objects whole (default: full)",
+    )
+    group.add_argument(
+        "--workers", type=cli.non_negative_int, metavar="N", help="processes that prepare batches (default: 2)"
+    )
+
+
+def _model_flags(group):
+    group.add_argument("--run", required=True, metavar="DIR", help="where config, checkpoints, metrics and plots go")
+    group.add_argument("--resume", action="store_true", default=False, help="continue the run from its last checkpoint")
+    group.add_argument("--preset", choices=tuple(ssd_utils.PRESETS), help="input size and anchors (default: vgg300)")
+    group.add_argument(
+        "--width", type=cli.positive_fraction, metavar="X", help="factor on all channel counts (default: 1)"
+    )
+    group.add_argument(
+        "--vgg-weights",
+        metavar="FILE|auto|none",
+        help="features to start from (default: auto at width 1, otherwise none)",
+    )
+    group.add_argument("--init-from", metavar="RUN", help="start from the weights of another run")
+    group.add_argument(
+        "--initializer",
+        choices=("he", "xavier"),
+        help="of layers without given weights; xavier is the original's (default: he)",
+    )
+    group.add_argument(
+        "--freeze", type=_layer_list, metavar="LAYERS", help="keep as they are: conv1,conv2 or conv4_3, fc6, …"
+    )
+    group.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        help="of the computation; weights are always float32 (default: float32)",
+    )
+    group.add_argument(
+        "--matching",
+        choices=("bipartite", "threshold"),
+        help="threshold leaves out the bipartite step, as the article (default: bipartite)",
+    )
+
+
+def _training_flags(group):
+    group.add_argument("--epochs", type=cli.positive_int, metavar="N", help=f"(default: {DEFAULTS.epochs})")
+    group.add_argument("--max-steps", type=cli.positive_int, metavar="N", help="end after that many optimiser steps")
+    group.add_argument("--valid-every", type=cli.positive_int, metavar="EPOCHS", help="(default: 1)")
+    group.add_argument(
+        "--patience", type=cli.positive_int, metavar="N", help="stop after N validations without a better mean AP"
+    )
+    group.add_argument("--batch-size", type=cli.positive_int, metavar="N", help="images in memory at once (default: 8)")
+    group.add_argument(
+        "--accumulate", type=cli.positive_int, metavar="N", help="batches for one optimiser step (default: 1)"
+    )
+    group.add_argument(
+        "--save-minutes", type=cli.positive_float, metavar="X", help="save within an epoch that often (default: 10)"
+    )
+    group.add_argument("--seed", type=cli.non_negative_int, metavar="N", help="(default: 0)")
+    group.add_argument(
+        "--deterministic", action="store_true", help="the same numbers in every execution, where TensorFlow can"
+    )
+
+
+def _optimiser_flags(group):
+    group.add_argument(
+        "--optimizer", choices=("adam", "momentum"), help="the article's or the original's (default: adam)"
+    )
+    group.add_argument(
+        "--adam-epsilon",
+        type=cli.positive_float,
+        metavar="X",
+        help="the article's is 0.1, TensorFlow's 1e-8 (default: 0.1)",
+    )
+    group.add_argument(
+        "--learning-rate", type=cli.positive_float, metavar="X", help=f"(default: {DEFAULTS.learning_rate:g})"
+    )
+    group.add_argument(
+        "--schedule",
+        choices=("exponential", "step", "cosine", "constant"),
+        help="exponential: × 0.97 an epoch; step: × 0.1 at --schedule-steps; cosine: to 0 (default: exponential)",
+    )
+    group.add_argument("--schedule-steps", type=_step_list, metavar="N,N", help="(default: 80000,100000)")
+    group.add_argument(
+        "--warmup-steps", type=cli.non_negative_int, metavar="N", help="linear rise to the rate (default: 100)"
+    )
+    group.add_argument(
+        "--clip-norm",
+        type=cli.non_negative_float,
+        metavar="X",
+        help="largest norm of the gradient, 0 for none (default: 10)",
+    )
+    group.add_argument(
+        "--bias-lr-multiplier", type=cli.positive_float, metavar="X", help="the original's is 2 (default: 1)"
+    )
+    group.add_argument(
+        "--weight-decay", type=cli.non_negative_float, metavar="X", help="on weights, not biases (default: 0.0005)"
+    )
+    group.add_argument(
+        "--negative-ratio", type=cli.positive_int, metavar="N", help="hard negatives for each positive (default: 3)"
+    )

@@ -1,0 +1,207 @@
+"""The training loop: epochs, validations, records and checkpoints of one run, until the end or a stop."""
+
+import math
+import time
+
+import tensorflow.compat.v1 as tf
+
+import config
+import detector
+import devices
+import engine
+import optimization
+import pretrained
+import runs
+import summaries
+import training_data
+
+LOG_EVERY = 10  # optimiser steps between two points of the loss curve in TensorBoard
+
+
+class Trainer:
+    """One call of the program: builds the graph, then trains, validates and records epoch by epoch."""
+
+    def __init__(self, run, description, settings, samples, valid, stop):
+        self.run_path = run
+        self.description = description
+        self.settings = settings
+        self.samples = samples
+        self.valid = valid
+        self.stop = stop
+        self.last_save = time.monotonic()
+        num_batches = math.ceil(len(samples) / settings.batch_size)
+        self.total_steps = settings.epochs * math.ceil(num_batches / settings.accumulate)
+        if settings.max_steps is not None:
+            self.total_steps = min(self.total_steps, settings.max_steps)
+
+    def run(self, resume):
+        """Train to the end, or to a stop asked for; then everything is saved and KeyboardInterrupt raised."""
+        settings = self.settings
+        dtype = devices.compute_dtype(settings.precision)
+        if settings.deterministic:
+            tf.config.experimental.enable_op_determinism()
+        with tf.Graph().as_default():
+            tf.set_random_seed(settings.seed)
+            self.step = optimization.TrainingStep(self.description, settings, dtype)
+            self.session = tf.Session(config=devices.session_config())
+            initial = self._initial_weights()
+            self.detector = self._make_detector()
+            with self.session:
+                self.session.run(tf.global_variables_initializer())
+                for variable, value in initial:
+                    variable.load(value, self.session)
+                if not resume:
+                    runs.create(self.run_path, self.description, settings)
+                self.checkpoints = runs.Checkpoints(self.run_path)
+                self.state = self.checkpoints.restore_last(self.session) if resume else None
+                self.state = self.state or runs.TrainingState()
+                self.summaries = summaries.Summaries(self.run_path, self.description.class_names)
+                self.summaries.open(self.state.step, self.state.rows)
+                try:
+                    self._train(dtype)
+                finally:
+                    self.summaries.close()
+
+    def _train(self, dtype):
+        settings, state = self.settings, self.state
+        print(
+            f"{self.description.preset.name}, width {self.description.preset.width:g}, {dtype.name}: "
+            f"{len(self.samples)} images, {len(self.description.class_names)} classes, "
+            f"{self.total_steps} steps; {len(self.valid)} validation images; run {self.run_path}",
+            flush=True,
+        )
+        queue = training_data.make_queue(
+            self.samples, self.description.preset, settings, workers=settings.workers
+        )
+        with queue:
+            unfinished = state.batch > 0  # stopped in the middle, or before the validation of the last epoch
+            while state.epoch < settings.epochs and (state.step < self.total_steps or unfinished):
+                unfinished = False
+                self._train_epoch(queue)
+                if self._finish_epoch():
+                    print(f"no better mean AP in {settings.patience} validations: stopping early")
+                    break
+        best = "" if state.best is None else f"; best VOC07 mean AP {state.best:.4f}"
+        print(f"done after {state.step} steps{best}; try: python infer.py {self.run_path} IMAGES --output DIR")
+
+    def _train_epoch(self, queue):
+        state, settings = self.state, self.settings
+        jobs = training_data.epoch_jobs(
+            len(self.samples), settings.seed, state.epoch, first=state.batch * settings.batch_size
+        )
+        engine.train_one_epoch(
+            self.session,
+            self.step,
+            queue.batches(jobs),
+            state,
+            settings=settings,
+            samples=self.samples,
+            total_steps=self.total_steps,
+            after_step=self._after_step,
+        )
+
+    def _after_step(self, losses, rate):
+        """Record, and save when it is time or a stop was asked for."""
+        if self.state.step % LOG_EVERY == 0:
+            self.summaries.step(self.state.step, losses, rate)
+        due = time.monotonic() - self.last_save > 60 * self.settings.save_minutes
+        if due or self.stop.requested:
+            self._save()
+        self.stop.raise_if_requested()
+
+    def _save(self, best=False):
+        self.checkpoints.save(self.session, self.state, best)
+        self.last_save = time.monotonic()
+
+    def _finish_epoch(self):
+        """Validate, record and save a finished epoch; returns whether patience has run out."""
+        state, settings = self.state, self.settings
+        last = state.step >= self.total_steps or state.epoch + 1 == settings.epochs
+        evaluation, examples, best = None, [], False
+        if self.valid and (last or (state.epoch + 1) % settings.valid_every == 0):
+            evaluation, examples = self._validate()
+            mean = evaluation["voc07"]["mean"]
+            best = mean is not None and (state.best is None or mean > state.best)
+            state.stale = 0 if best else state.stale + 1
+            state.best = mean if best else state.best
+        row = self._row(evaluation)
+        # An epoch cut short by --max-steps is continued by a resume and then has one row of its own
+        complete = state.batch >= math.ceil(len(self.samples) / settings.batch_size)
+        self.summaries.epoch(row, evaluation, [*state.rows, row])
+        self.summaries.pictures(state.step, examples)
+        self.summaries.histograms(state.step, self._filters())
+        if complete:
+            state.rows.append(row)
+            state.epoch, state.batch, state.sums, state.seconds = state.epoch + 1, 0, {}, 0.0
+        self._save(best)
+        self._print_row(row)
+        return settings.patience is not None and state.stale >= settings.patience
+
+    def _validate(self):
+        try:
+            return engine.evaluate(self.detector, self.valid, check_stop=self.stop.raise_if_requested)
+        except KeyboardInterrupt:
+            self._save()  # the epoch's steps are done: a resume starts with this validation
+            raise
+
+    def _row(self, evaluation):
+        """The row of metrics.csv for the current epoch."""
+        state = self.state
+        per_class = evaluation["voc07"]["per_class"] if evaluation else {}
+        images = min(len(self.samples), state.batch * self.settings.batch_size)
+        return {
+            "epoch": state.epoch + 1,
+            "step": state.step,
+            "learning_rate": self._last_rate(),
+            **optimization.mean_losses(state.sums),
+            "voc07": evaluation["voc07"]["mean"] if evaluation else None,
+            "area": evaluation["area"]["mean"] if evaluation else None,
+            **{f"voc07_{name}": per_class.get(name) for name in self.description.class_names},
+            "seconds": round(state.seconds, 2),
+            "images_per_second": round(images / max(state.seconds, 1e-9), 2),
+        }
+
+    def _last_rate(self):
+        num_batches = math.ceil(len(self.samples) / self.settings.batch_size)
+        steps_per_epoch = math.ceil(num_batches / self.settings.accumulate)
+        return optimization.learning_rate(self.settings, self.state.step - 1, steps_per_epoch, self.total_steps)
+
+    def _print_row(self, row):
+        parts = [f"epoch {row['epoch']}", f"step {row['step']}", f"loss {row['loss']:.3f}"]
+        if row["voc07"] is not None:
+            parts += [f"VOC07 {row['voc07']:.4f}", f"area {row['area']:.4f}"]
+        print("  ".join([*parts, f"{row['images_per_second']:.1f} images/s"]), flush=True)
+
+    def _filters(self):
+        names = [v for v in self.step.trained if v.op.name.endswith("/weights")]
+        return {v.op.name: value for v, value in zip(names, self.session.run(names), strict=True)}
+
+    def _make_detector(self):
+        """The detector of the weights in training: the same session, the same forward pass."""
+        preset = self.description.preset
+        tensors = detector.postprocess(self.step.logits, self.step.offsets, preset, preset.score_threshold)
+        return detector.Detector(
+            self.session,
+            self.step.images,
+            tensors,
+            self.description,
+            threshold=preset.score_threshold,
+            batch_size=self.settings.batch_size,
+            owns_session=False,
+        )
+
+    def _initial_weights(self):
+        """(variable, array) pairs from --vgg-weights or --init-from; says what keeps its random start."""
+        settings, arrays, origin = self.settings, {}, ""
+        if settings.init_from:
+            origin = settings.init_from
+            arrays = detector.read_weights(config.find_model(origin).checkpoint)
+        elif settings.vgg_weights:
+            origin = settings.vgg_weights
+            arrays = pretrained.read_vgg(origin, self.description.preset)
+        variables = {v.op.name: v for v in tf.trainable_variables()}
+        kept = {name for name, v in variables.items() if name in arrays and arrays[name].shape == tuple(v.shape)}
+        if origin:
+            fresh = sorted({name.split("/")[0] for name in set(variables) - kept})
+            print(f"{origin}: {len(kept)} arrays taken; initialised at random: {', '.join(fresh) or 'none'}")
+        return [(variables[name], arrays[name]) for name in sorted(kept)]

@@ -1,0 +1,78 @@
+"""Samples -> augmented, encoded batches, made by worker processes in shared memory.
+
+The randomness of a sample depends on (seed, epoch, index of the sample) alone, so a model sees the same batches
+whatever the number of workers, and from the middle of an epoch on after a resume.
+"""
+
+import dataclasses
+
+import cv2
+import numpy as np
+
+import images
+import ssd_utils
+import transforms
+from data_queue import DataQueue, Field
+
+
+@dataclasses.dataclass(frozen=True)
+class MakeTrainingItem:
+    """Callable (job, out): reads, augments and encodes one sample into a row of the batch.
+
+    job: (epoch, index into samples). samples: list of Sample; anchors: float32 [A,4] (cx, cy, w, h).
+    """
+
+    samples: list
+    preset: ssd_utils.SSDPreset
+    anchors: np.ndarray
+    transform: transforms.TrainTransforms
+    matching: str
+    seed: int
+
+    def __call__(self, job, out):
+        epoch, index = job
+        sample = self.samples[index]
+        rng = np.random.default_rng([self.seed, epoch, index])
+        plan = self.transform.plan(sample.width, sample.height, sample.boxes, sample.labels, rng)
+        out["images"][...] = self.transform.render(plan, images.read(sample.image_path, sample.exif, plan.max_reduce))
+        matches = ssd_utils.match_anchors(self.anchors, plan.boxes, bipartite=self.matching == "bipartite")
+        out["class_targets"][...], out["offset_targets"][...] = ssd_utils.encode_targets(
+            self.anchors, plan.boxes, plan.labels, matches, self.preset.variances
+        )
+
+
+def make_queue(samples, preset, settings, *, workers):
+    """A DataQueue of batches {images uint8 [B,S,S,3], class_targets int32 [B,A], offset_targets [B,A,4]}.
+
+    settings: config.TrainingSettings. Its jobs are those of `epoch_jobs`.
+    """
+    anchors = ssd_utils.make_anchors(preset)
+    side = preset.input_size
+    augmentation = transforms.AUGMENTATIONS[settings.augmentation]
+    make_item = MakeTrainingItem(
+        samples,
+        preset,
+        anchors,
+        transforms.train_transforms(preset, augmentation),
+        settings.matching,
+        settings.seed,
+    )
+    fields = [
+        Field("images", (side, side, 3), np.uint8),
+        Field("class_targets", (len(anchors),), np.int32),
+        Field("offset_targets", (len(anchors), 4), np.float32),
+    ]
+    return DataQueue(
+        fields, make_item, batch_size=settings.batch_size, workers=workers, initializer=_use_one_thread
+    )
+
+
+def epoch_jobs(num_samples, seed, epoch, first=0):
+    """The jobs of an epoch, shuffled, from sample number `first` on: a list of (epoch, index)."""
+    order = np.random.default_rng([seed, epoch]).permutation(num_samples)
+    return [(epoch, int(index)) for index in order[first:]]
+
+
+def _use_one_thread():
+    """Workers share the cores already; OpenCV's own threads would only fight for them."""
+    cv2.setNumThreads(1)
