@@ -143,11 +143,11 @@ class VideoReader:
         if self.error is None and self.duration and not self.live:
             frame = 1 / float(self.rate)
             missing = self.duration + self._stream_start() - last_time - frame
-            # An edit list may hide frames that are counted, and a duration alone may be that of a longer sound
-            # track: too few frames must agree with too short a time.
+            # An edit list may hide frames that are counted, and a duration alone may be that of a longer
+            # sound track: too few frames must agree with too short a time.
             limit = frame / 2 if self._shown < self._stream.frames else max(1, 0.05 * self.duration)
             if missing > limit:
-                self.error = f"{self.source}: cut off, {missing:.2f} of {self.duration:.2f} seconds are missing"
+                self.error = f"{self.source}: cut off, {missing:.2f} of {self.duration:.2f} s are missing"
         if self.error is None and self._damaged:
             self.error = f"{self.source}: {self._damaged} damaged packets were skipped"
 
@@ -180,8 +180,8 @@ def _open_source(source):
     except FileNotFoundError:
         what = "no such camera" if source.isdigit() else "no such file"
         raise UserError(f"{source}: {what}; give a video file, a camera number or an address") from None
-    except av.error.InvalidDataError:
-        reason = "not a video, or one that was cut off before its index was written"
+    except (av.error.InvalidDataError, EOFError):
+        reason = "not a video, or one that was cut off before the end of its index"
         raise UserError(f"{source}: {reason}; give a complete video file") from None
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -203,15 +203,15 @@ def _turns(matrix):
 class VideoWriter:
     """Frames into an H.264 MP4 (yuv420p, BT.709) that browsers play.
 
-    An ordinary MP4 keeps its index in memory until it is closed: a killed run would leave rubbish at `path`. A
-    temporary file that is renamed at the end would leave nothing there at all. So the file is written
-    fragmented, one frame a fragment, without B-frames or look-ahead: whatever ends the process, even kill -9,
-    the frames that reached the disk play, and at most the two or three inside the encoder's threads are lost.
+    An ordinary MP4 keeps its index in memory until it is closed: a killed run would leave rubbish at `path`.
+    A temporary file that is renamed at the end would leave nothing there at all. So the file is written
+    fragmented, one frame a fragment, without B-frames or look-ahead: whatever ends the process, even
+    kill -9, the frames that reached the disk play, and only the few inside the encoder's threads are lost.
     `close` then copies the streams, without encoding again, into an ordinary MP4 with its index in front
     (which starts at once over a network and tells its length) and moves it over the fragmented one in one
     step.
 
-    padding: (columns, rows) added on the right and at the bottom, 0 or 1 each: H.264 in yuv420p has even sides.
+    padding: (columns, rows) added on the right and at the bottom, 0 or 1 each: yuv420p has even sides.
     frames: frames written. audio: what was done about the sound, in words, None without any.
     faststart: whether `close` could make the ordinary MP4; the fragmented one stays otherwise.
     """
@@ -277,7 +277,7 @@ class VideoWriter:
         Raises UserError when the disk is full or the file cannot be written any more.
         """
         if frame.shape != (self.height, self.width, 3) or frame.dtype != np.uint8:
-            raise ValueError(f"frame is {frame.dtype} {frame.shape}, not uint8 {(self.height, self.width, 3)}")
+            raise ValueError(f"frame {frame.dtype} {frame.shape} is not uint8 {self.height, self.width, 3}")
         pts = self._next_pts if time is None else max(self._floor_pts, round(time * self._scale))
         self._next_pts, self._floor_pts = pts + self._ticks, pts + 1
         if any(self.padding):
@@ -327,8 +327,8 @@ class VideoWriter:
         try:
             yield
         except av.FFmpegError as error:
-            message = f"{self.path}: cannot be written ({error.strerror}); free space or give another output path"
-            raise UserError(message) from None
+            reason = f"cannot be written ({error.strerror})"
+            raise UserError(f"{self.path}: {reason}; free space or give another output path") from None
 
     def __enter__(self):
         return self
