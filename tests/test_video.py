@@ -317,7 +317,7 @@ def test_index_cut_off_is_one_clear_line(tmp_path):
     path = str(tmp_path / "a.mp4")
     with_sound(path, "aac", "mp4")  # this one has its index at the end
     data = Path(path).read_bytes()
-    for size in (data.index(b"moov") + 1000, data.index(b"moov") - 100):
+    for size in (len(data) - 1000, data.index(b"moov") - 100):
         Path(path).write_bytes(data[:size])
         with pytest.raises(UserError, match="cut off before the end of its index"):
             video.VideoReader(path)
