@@ -1,0 +1,349 @@
+"""Detections on disk: the project's JSON and the comp4 text files of the VOC devkit.
+
+The layout of `detections.json` is in INTERFACE (boxes are continuous edges in pixels of the original
+image). `comp4_det_test_CLASS.txt` holds `stem score xmin ymin xmax ymax` per line, in the devkit's 1-based
+inclusive pixels, (xmin + 1, ymin + 1, xmax, ymax) of the continuous edges. Both carry every digit: a
+float32 that is written and read again is the same float32.
+"""
+
+import contextlib
+import dataclasses
+import glob
+import json
+import os
+import sys
+
+import numpy as np
+
+from structures import Detections, UserError
+
+COMP4_PREFIX = "comp4_det_test_"
+COMP4_SHIFT = np.array([1.0, 1.0, 0.0, 0.0])
+LARGEST = sys.float_info.max
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Results:
+    """What a detections JSON or a comp4 folder says.
+
+    class_names: tuple, the list that labels index; detections: dict file stem -> Detections; sizes: dict
+    stem -> (width, height) in pixels; errors: dict stem -> reason, images that could not be read;
+    threshold: the lowest score written; model: what made them. A comp4 folder has no sizes, errors,
+    threshold (None) or model (None), and names only images with at least one detection.
+    """
+
+    class_names: tuple
+    detections: dict
+    sizes: dict = dataclasses.field(default_factory=dict)
+    errors: dict = dataclasses.field(default_factory=dict)
+    threshold: float | None = None
+    model: str | None = None
+
+
+def to_comp4_px(boxes_px):
+    """[N,4] continuous edges in pixels -> float64 [N,4] in the devkit's 1-based inclusive pixels."""
+    return np.asarray(boxes_px, np.float64).reshape(-1, 4) + COMP4_SHIFT
+
+
+def from_comp4_px(comp4_px):
+    """float64 [N,4] in the devkit's 1-based inclusive pixels -> [N,4] continuous edges in pixels."""
+    return comp4_px - COMP4_SHIFT
+
+
+def stem(file):
+    """'some/folder/a.jpg' -> 'a', the name by which images of different files are matched."""
+    return os.path.splitext(os.path.basename(file))[0]
+
+
+class _PendingFile:
+    """A text file that appears under its name only when complete."""
+
+    def __init__(self, path):
+        folder, name = os.path.split(os.path.abspath(path))
+        self._path, self._temporary = path, os.path.join(folder, f".{name}.{os.getpid()}.tmp")
+        try:
+            os.makedirs(folder, exist_ok=True)
+            # surrogateescape: a file name that is not UTF-8 goes out as it came in
+            self._file = open(self._temporary, "w", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written ({error.strerror}), choose another place") from None
+        self.write = self._file.write
+
+    def commit(self):
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        os.replace(self._temporary, self._path)
+
+    def discard(self):
+        with contextlib.suppress(OSError):  # the disk that filled up refuses the last flush too
+            self._file.close()
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(self._temporary)
+
+
+class _Writer:
+    """Context manager around `close` and `discard`: Ctrl-C keeps what is there, other failures keep nothing."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, trace):
+        if kind is None or issubclass(kind, KeyboardInterrupt):
+            self.close()
+        else:
+            self.discard()
+
+
+def write_json(path, data):
+    """Write `data` as an indented JSON file that is never seen half written."""
+    file = _PendingFile(path)
+    file.write(json.dumps(data, indent=2, allow_nan=False) + "\n")
+    file.commit()
+
+
+class DetectionsWriter(_Writer):
+    """Writes `detections.json` image by image in constant memory.
+
+    The file appears under its name at `close`; as a context manager also after Ctrl-C, with the images
+    done so far, but not after another exception.
+    """
+
+    def __init__(self, path, *, model, class_names, threshold):
+        self._class_names = tuple(class_names)
+        self._errors = []
+        self._separator = "\n"
+        self._file = _PendingFile(path)
+        head = {"model": str(model), "class_names": self._class_names, "threshold": float(threshold)}
+        self._file.write(json.dumps(head)[:-1] + ', "images": [')
+
+    def add(self, file, width, height, detections):
+        """The detections on one image of `width` × `height` pixels, read from `file`."""
+        entry = {"file": str(file), "width": int(width), "height": int(height)}
+        entry["detections"] = [
+            {"class": self._class_names[label], "score": score, "box": box}
+            for label, score, box in zip(*_as_lists(detections), strict=True)
+        ]
+        self._file.write(self._separator + json.dumps(entry, allow_nan=False))
+        self._separator = ",\n"
+
+    def error(self, file, reason):
+        """An image that could not be read, and why."""
+        self._errors.append({"file": str(file), "reason": str(reason)})
+
+    def close(self):
+        """Finish the file and put it in its place."""
+        self._file.write('\n], "errors": ' + json.dumps(self._errors, indent=1) + "}\n")
+        self._file.commit()
+
+    def discard(self):
+        """Leave nothing behind."""
+        self._file.discard()
+
+
+def _as_lists(detections):
+    """Labels, scores and boxes as Python numbers; a float32 becomes the float64 of the same value."""
+    return (
+        detections.labels.tolist(),
+        np.asarray(detections.scores, np.float64).tolist(),
+        np.asarray(detections.boxes_px, np.float64).reshape(-1, 4).tolist(),
+    )
+
+
+class Comp4Writer(_Writer):
+    """Writes one `comp4_det_test_CLASS.txt` per class into a folder, also for classes never detected.
+
+    Opens, closes and fails as DetectionsWriter does.
+    """
+
+    def __init__(self, folder, class_names):
+        for name in class_names:
+            if not name or "/" in name or os.sep in name:
+                raise UserError(f"class {name!r} cannot be part of a comp4 file name, rename it")
+        self._files = []
+        try:
+            for name in class_names:
+                self._files.append(_PendingFile(os.path.join(folder, f"{COMP4_PREFIX}{name}.txt")))
+        except UserError:
+            self.discard()
+            raise
+
+    def add(self, file, detections):
+        """The detections on the image of `file`, a name or a stem."""
+        labels, scores, _ = _as_lists(detections)
+        boxes = to_comp4_px(detections.boxes_px).tolist()
+        for label, score, box in zip(labels, scores, boxes, strict=True):
+            self._files[label].write(f"{stem(file)} {score!r} {' '.join(map(repr, box))}\n")
+
+    def close(self):
+        """Finish the files and put them in their places."""
+        for file in self._files:
+            file.commit()
+
+    def discard(self):
+        """Leave nothing behind."""
+        for file in self._files:
+            file.discard()
+
+
+def read(path, class_names=None):
+    """Read a detections JSON or a folder of comp4 files, of this or another detector, into Results.
+
+    class_names: the classes wanted, in this order (others in the file are passed over); None takes those
+    of the JSON, or of the folder's file names in alphabetical order.
+    Raises UserError, naming the entry, for whatever is malformed.
+    """
+    if os.path.isdir(path):
+        return _read_comp4(path, class_names)
+    return _read_json(path, class_names)
+
+
+def _read_json(path, class_names):
+    data = _parse_json(path)
+    strict = class_names is None  # without a choice, every class in the file must be on its own list
+    names = tuple(_field(data, "class_names", list, path) if strict else class_names)
+    label_of = {name: label for label, name in enumerate(names)}
+    detections, sizes, files = {}, {}, {}
+    for index, image in enumerate(_field(data, "images", list, path)):
+        where = f"{path}: images[{index}]"
+        file = _field(image, "file", str, where)
+        where = f"{where} ({file})"
+        key = stem(file)
+        if key in files:
+            raise UserError(f"{where} has the same stem as {files[key]}: images are matched by stem")
+        files[key] = file
+        detections[key] = _json_detections(_field(image, "detections", list, where), label_of, strict, where)
+        if "width" in image and "height" in image:
+            sizes[key] = (_field(image, "width", int, where), _field(image, "height", int, where))
+    errors = {}
+    for index, entry in enumerate(_field(data, "errors", list, path) if "errors" in data else []):
+        where = f"{path}: errors[{index}]"
+        errors[stem(_field(entry, "file", str, where))] = str(entry.get("reason", ""))
+    threshold = float(_field(data, "threshold", (int, float), path)) if "threshold" in data else None
+    return Results(names, detections, sizes, errors, threshold, data.get("model"))
+
+
+def _parse_json(path):
+    try:
+        with open(path, encoding="utf-8") as file:
+            data = json.load(file)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
+        raise UserError(f"{path}: not a complete JSON file ({error})") from None
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: not a detections file, the outermost value is not an object")
+    return data
+
+
+def _field(entry, name, kind, where):
+    """entry[name] of the kind wanted, or a UserError that says where it is not."""
+    if not isinstance(entry, dict) or name not in entry:
+        raise UserError(f"{where} has no {name!r}")
+    if not isinstance(entry[name], kind):
+        raise UserError(f"{where}: {name!r} is {_short(entry[name])}, of the wrong type")
+    return entry[name]
+
+
+def _short(value):
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _json_detections(entries, label_of, strict, where):
+    """The `detections` list of one image -> Detections."""
+    for index, entry in enumerate(entries):
+        _check_json_detection(entry, label_of if strict else None, f"{where}: detections[{index}]")
+    entries = [entry for entry in entries if entry["class"] in label_of]
+    return _best_first(
+        np.array([entry["box"] for entry in entries], np.float64).reshape(-1, 4),
+        np.array([entry["score"] for entry in entries], np.float64),
+        np.array([label_of[entry["class"]] for entry in entries], np.int32),
+    )
+
+
+def _check_json_detection(entry, label_of, where):
+    """Class, score and box of one detection are there and make sense. label_of: the classes allowed."""
+    name = _field(entry, "class", str, where)
+    if label_of is not None and name not in label_of:
+        raise UserError(f"{where}: class {name!r} is not among the file's class_names")
+    score = _field(entry, "score", (int, float), where)
+    box = _field(entry, "box", list, where)
+    if not abs(score) <= LARGEST:
+        raise UserError(f"{where}: score {score} is not a finite number")
+    if len(box) != 4 or not all(isinstance(edge, (int, float)) and abs(edge) <= LARGEST for edge in box):
+        raise UserError(f"{where}: box {_short(box)} is not four finite numbers")
+    if box[2] < box[0] or box[3] < box[1]:
+        raise UserError(f"{where}: box {_short(box)} is inverted, [xmin, ymin, xmax, ymax] is needed")
+
+
+def comp4_classes(folder):
+    """Class names of the comp4 files in a folder, alphabetically; UserError if there are none."""
+    files = glob.glob(os.path.join(glob.escape(folder), COMP4_PREFIX + "?*.txt"))
+    if not files:
+        raise UserError(f"{folder}: no {COMP4_PREFIX}CLASS.txt in it")
+    return tuple(sorted(stem(file)[len(COMP4_PREFIX) :] for file in files))
+
+
+def _read_comp4(folder, class_names):
+    found = comp4_classes(folder)
+    names = tuple(found if class_names is None else class_names)
+    stems, rows, labels = [], [], []
+    for label, name in enumerate(names):
+        if name not in found:
+            raise UserError(f"{folder}: no {COMP4_PREFIX}{name}.txt (an empty one means: nothing detected)")
+        class_stems, class_rows = _read_comp4_file(os.path.join(folder, f"{COMP4_PREFIX}{name}.txt"))
+        stems += class_stems
+        rows.append(class_rows)
+        labels.append(np.full(len(class_stems), label, np.int32))
+    rows, labels = np.concatenate(rows), np.concatenate(labels)
+    keys, image_of = np.unique(np.array(stems, object), return_inverse=True) if stems else ([], labels)
+    order = np.argsort(image_of, kind="stable")
+    parts = np.split(order, np.cumsum(np.bincount(image_of, minlength=len(keys)))[:-1]) if stems else []
+    boxes_px = from_comp4_px(rows[:, 1:])
+    detections = {
+        key: _best_first(boxes_px[part], rows[part, 0], labels[part])
+        for key, part in zip(keys, parts, strict=True)
+    }
+    return Results(names, detections)
+
+
+def _read_comp4_file(path):
+    """-> list of stems, float64 [N,5] (score, xmin, ymin, xmax, ymax), in the file's pixels and order."""
+    stems, rows = [], []
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            for number, line in enumerate(file, start=1):
+                if line.isspace():
+                    continue
+                try:
+                    name, *numbers = line.rsplit(None, 5)  # from the right: a stem may hold blanks
+                    score, xmin, ymin, xmax, ymax = map(float, numbers)
+                except ValueError:
+                    raise UserError(
+                        f"{path}, line {number}: {_short(line.strip())} is not 'stem score xmin ymin xmax ymax'"
+                    ) from None
+                if not abs(score + xmin + ymin + xmax + ymax) <= LARGEST:
+                    raise UserError(f"{path}, line {number}: {_short(line.strip())} has an infinite number or NaN")
+                stems.append(name)
+                rows.append((score, xmin, ymin, xmax, ymax))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    return stems, np.array(rows, np.float64).reshape(-1, 5)
+
+
+def _best_first(boxes_px, scores, labels):
+    """Detections with falling scores; equal ones keep their order."""
+    order = np.argsort(-scores, kind="stable")
+    return Detections(_narrow(boxes_px[order]), _narrow(scores[order]), labels[order])
+
+
+def _narrow(array):
+    """float64 -> float32 where no digit is lost.
+
+    Our own files are float32 throughout. Another detector's may tell scores apart that are equal as
+    float32, and the order of scores is what the metric is made of.
+    """
+    with np.errstate(over="ignore"):
+        narrow = array.astype(np.float32)
+    return narrow if np.array_equal(narrow, array) else array
