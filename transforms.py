@@ -220,23 +220,20 @@ class TrainTransforms:
         """
         left, top, right, bottom = plan.target_px
         width, height = right - left, bottom - top
-        covers_all = width == self.size and height == self.size
-        if not covers_all:
-            result = np.empty((self.size, self.size, 3), np.uint8)
-            result[:] = np.rint(self.mean).astype(np.uint8)
-        if width:
-            patch = _cut(plan, image)
-            distort_first = patch.shape[0] * patch.shape[1] < width * height  # whichever has fewer pixels
-            if distort_first:
-                patch = distort(patch, plan.choices.distortion)
-            patch = cv2.resize(patch, (width, height), interpolation=plan.choices.interpolation)
-            if not distort_first:
-                patch = distort(patch, plan.choices.distortion)
-            if covers_all:
-                result = patch
-            else:
-                result[top:bottom, left:right] = patch
-        return cv2.flip(result, 1) if plan.choices.mirror else result
+        mean = np.rint(self.mean)
+        if not width:
+            return np.tile(mean.astype(np.uint8), (self.size, self.size, 1))
+        patch = _cut(plan, image)
+        distort_first = patch.shape[0] * patch.shape[1] < width * height  # whichever has fewer pixels
+        if distort_first:
+            patch = distort(patch, plan.choices.distortion)
+        patch = cv2.resize(patch, (width, height), interpolation=plan.choices.interpolation)
+        if not distort_first:
+            patch = distort(patch, plan.choices.distortion)
+        if width < self.size or height < self.size:
+            edges = (top, self.size - bottom, left, self.size - right)
+            patch = cv2.copyMakeBorder(patch, *edges, cv2.BORDER_CONSTANT, value=mean)
+        return cv2.flip(patch, 1) if plan.choices.mirror else patch
 
 
 def warp(image, size):
