@@ -168,7 +168,8 @@ def parse_annotation(path):
         raise UserError(f"{path}: not valid XML ({error}); correct or remove the file") from None
     if root.tag != "annotation":
         raise UserError(f"{path}: <{root.tag}> instead of <annotation>; is it a Pascal VOC annotation?")
-    width, height = (_pixels(root.findtext(f"size/{side}")) for side in ("width", "height"))
+    size = root.find("size")
+    width, height = (None, None) if size is None else map(_pixels, map(size.findtext, ("width", "height")))
     objects = [_object(path, number, node) for number, node in enumerate(root.findall("object"), start=1)]
     return Annotation(width, height, objects)
 
@@ -189,9 +190,11 @@ def _object(path, number, node):
     name = (node.findtext("name") or "").strip()
     if not name:
         raise UserError(f"{path}: object {number} has no <name>; correct the file")
-    box = []
+    bndbox, box = node.find("bndbox"), []  # tag by tag: a path 'bndbox/xmin' takes three times as long
+    if bndbox is None:
+        raise UserError(f"{path}: object {number} ({name}) has no <bndbox>; correct the file")
     for corner in ("xmin", "ymin", "xmax", "ymax"):
-        text = node.findtext("bndbox/" + corner)
+        text = bndbox.findtext(corner)
         try:
             value = float(text)
         except (TypeError, ValueError):  # TypeError: there is none
