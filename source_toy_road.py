@@ -474,8 +474,7 @@ def road_object(sight):
     """The RoadObject of a labelled Sight."""
     x0, y0, x1, y1 = sight.full_box
     truncated = x0 < -0.5 or y0 < -0.5 or x1 > WIDTH + 0.5 or y1 > HEIGHT + 0.5
-    box = tuple(int(edge) for edge in sight.visible_box)
-    return RoadObject(sight.thing.label, box, sight.occluded, truncated, not fair(sight))
+    return RoadObject(sight.thing.label, sight.visible_box, sight.occluded, truncated, not fair(sight))
 
 
 def make_scene(seed, index, split):

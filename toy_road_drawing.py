@@ -140,9 +140,15 @@ class Sight:
 
     @property
     def visible_box(self):
-        """(x0, y0, x1, y1) around the visible pixels, whole pixels with x1 and y1 exclusive."""
-        x, y, w, h = cv2.boundingRect(self.visible)
-        return x + self.box[0], y + self.box[1], x + self.box[0] + w, y + self.box[1] + h
+        """(x0, y0, x1, y1) around the visible pixels, whole pixels with x1 and y1 exclusive.
+
+        Slivers less than three pixels thick that peep out between nearer things do not widen it: nobody sees them.
+        """
+        core = cv2.dilate(cv2.erode(self.visible, np.ones((3, 3), np.uint8)), np.ones((5, 5), np.uint8))
+        solid = cv2.bitwise_and(core, self.visible)
+        x, y, w, h = cv2.boundingRect(solid if cv2.countNonZero(solid) else self.visible)
+        x, y = x + self.box[0], y + self.box[1]
+        return x, y, x + w, y + h
 
 
 def _clipped(points):
