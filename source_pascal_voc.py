@@ -286,15 +286,15 @@ def _folder(data, year):
 
 def _split_path(folder, name, year):
     """ImageSets/Main/NAME.txt, or UserError with the splits that exist."""
-    path = folder / "ImageSets" / "Main" / f"{name}.txt"
-    names = sorted(file.stem for file in path.parent.glob("*.txt"))
+    lists = folder / "ImageSets" / "Main"
+    names = sorted(file.stem for file in lists.glob("*.txt"))
     if name in names:
-        return path
+        return lists / f"{name}.txt"
     # Pascal VOC has a list for each class and split besides, such as car_train: too many to show.
     splits = [known for known in names if known.rpartition("_")[2] not in names or "_" not in known]
     prefix = f"{year}:" if year else ""
     known = ", ".join(prefix + split for split in splits) or "none"
-    raise UserError(f"{path.parent}: it has no split {name!r}; there are: {known}")
+    raise UserError(f"{lists}: it has no split {name!r}; there are: {known}")
 
 
 def _images_by_stem(folder):
