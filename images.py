@@ -5,6 +5,7 @@ goes through Pillow, which knows transparency and is strict about files that end
 is read and applied here, once, so that `header` and `read` cannot disagree.
 """
 
+import contextlib
 import functools
 import io
 import os
@@ -134,7 +135,8 @@ def write(path, image_rgb, quality=95):
         part.write_bytes(encoded)
         os.replace(part, path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
         raise UserError(f"cannot write {path}: {_os_reason(error)}; choose another place") from None
 
 
@@ -276,7 +278,7 @@ def _decode_pillow(path, data):
     with _pillow(path, data) as picture:
         try:
             picture.load()
-            if picture.mode.startswith("I"):
+            if picture.mode[0] in "IF":  # 'I', 'I;16', 'I;16B', 'F'
                 picture = _from_16_bits(picture)
             if picture.mode.lower().endswith("a") or "transparency" in picture.info:
                 over = Image.new("RGBA", picture.size, "white")
@@ -290,8 +292,8 @@ def _decode_pillow(path, data):
 
 
 def _from_16_bits(picture):
-    """Pillow's 16-bit gray -> 8-bit gray. Pillow's own conversion clips at 255."""
+    """Pillow's 16-bit gray -> 8-bit gray, since its own conversion clips at 255. ValueError if it is wider."""
     values = np.asarray(picture)
-    if values.min() < 0 or values.max() > 65535:
-        raise ValueError("more than 16 bits a sample")
+    if picture.mode == "F" or values.min() < 0 or values.max() > 65535:
+        raise ValueError("its samples are not whole numbers of 8 or 16 bits")
     return Image.fromarray((values >> 8).astype(np.uint8))
