@@ -1,0 +1,330 @@
+"""Average precision after Pascal VOC (VOCdevkit `VOCevaldet.m`, REFERENCE section 7); also a program.
+
+    python average_precision.py RESULTS --data VOCDEVKIT --split 2007:test
+
+scores a detections JSON or a folder of `comp4_det_test_CLASS.txt` files, from any detector.
+
+The metric works in the devkit's 1-based inclusive pixels, where a box is xmax − xmin + 1 wide;
+`results.to_comp4_px` leads there from the continuous edges used elsewhere.
+"""
+
+import dataclasses
+import os
+import re
+import sys
+
+import numpy as np
+
+import cli
+import results
+import source_pascal_voc
+import visualization
+from structures import UserError
+
+TRUE, FALSE, IGNORED = 1, 0, -1
+# A results file cut at a higher score lacks the right end of its precision-recall curves.
+HIGH_THRESHOLD = 0.05
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ClassCurve:
+    """One class: every detection of it by falling score, and what follows.
+
+    positives: ground truth that counts (not difficult); scores: [N] falling; verdicts: int8 [N], TRUE,
+    FALSE or IGNORED (it hit a difficult object); recall, precision: float64 [N] after each detection, recall
+    NaN without positives; voc07: 11-point AP; area: AP as the area under the monotone envelope (VOC2010 on);
+    both None without positives and 0.0 without detections.
+    """
+
+    name: str
+    positives: int
+    scores: np.ndarray
+    verdicts: np.ndarray
+    recall: np.ndarray
+    precision: np.ndarray
+    voc07: float | None
+    area: float | None
+
+
+def evaluate(ground_truth, detections, class_names, iou_threshold=0.5):
+    """The figures that `--json` writes (INTERFACE), as a dict.
+
+    ground_truth: dict id -> Sample; detections: dict id -> Detections, an id left out counts as no
+    detections, an unknown one raises UserError; iou_threshold: above 0, at most 1.
+    Equal scores go by the order of ground_truth, then by the order within the image.
+    """
+    curves = precision_recall(ground_truth, detections, class_names, iou_threshold)
+    return summarise(curves, len(ground_truth), iou_threshold)
+
+
+def summarise(curves, images, iou_threshold):
+    """Dict as in INTERFACE from the ClassCurves of `images` images. Means run over classes with an AP."""
+    return {
+        "voc07": _mean_and_classes({curve.name: curve.voc07 for curve in curves}),
+        "area": _mean_and_classes({curve.name: curve.area for curve in curves}),
+        "iou": float(iou_threshold),
+        "images": images,
+        "ground_truth": {curve.name: curve.positives for curve in curves},
+        "detections": {curve.name: len(curve.scores) for curve in curves},
+    }
+
+
+def _mean_and_classes(per_class):
+    known = [ap for ap in per_class.values() if ap is not None]
+    return {"mean": float(np.mean(known)) if known else None, "per_class": per_class}
+
+
+def precision_recall(ground_truth, detections, class_names, iou_threshold=0.5):
+    """One ClassCurve per class, in the order of class_names. Arguments as in `evaluate`."""
+    if not 0 < iou_threshold <= 1:
+        raise ValueError(f"iou_threshold {iou_threshold} is not above 0 and at most 1")
+    unknown = [key for key in detections if key not in ground_truth]
+    if unknown:
+        raise UserError(f"image {unknown[0]!r} has detections but is not in the ground truth")
+    gt = _gather_ground_truth(ground_truth, len(class_names))
+    found = _gather_detections(ground_truth, detections, len(class_names))
+    verdicts = _judge(found, gt, len(ground_truth) * len(class_names), iou_threshold)
+    ends = np.searchsorted(found.labels, np.arange(len(class_names) + 1))
+    positives = np.bincount(gt.labels[~gt.difficult], minlength=len(class_names))
+    return [
+        _curve(name, int(positives[label]), found.scores[start:end], verdicts[start:end])
+        for label, (name, start, end) in enumerate(zip(class_names, ends[:-1], ends[1:], strict=True))
+    ]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Boxes:
+    """Boxes of many images in one array: boxes_px [N,4]; labels [N]; groups int64 [N], image · classes + label;
+    difficult bool [N] or scores [N]."""
+
+    boxes_px: np.ndarray
+    labels: np.ndarray
+    groups: np.ndarray
+    difficult: np.ndarray | None = None
+    scores: np.ndarray | None = None
+
+
+def _gather_ground_truth(ground_truth, classes):
+    """All objects, sorted by group; within a group as annotated."""
+    samples = list(ground_truth.values())
+    labels, groups = _labels_and_groups([sample.labels for sample in samples], classes)
+    order = np.argsort(groups, kind="stable")
+    return _Boxes(
+        boxes_px=_concatenate([sample.boxes_px for sample in samples], (0, 4))[order],
+        labels=labels[order],
+        groups=groups[order],
+        difficult=_concatenate([sample.difficult for sample in samples], 0).astype(bool)[order],
+    )
+
+
+def _gather_detections(ground_truth, detections, classes):
+    """All detections by class, then falling score, then the order of images, then that within the image."""
+    per_image = [detections.get(key) for key in ground_truth]
+    images = np.array([index for index, found in enumerate(per_image) if found is not None], np.int64)
+    per_image = [found for found in per_image if found is not None]
+    labels, groups = _labels_and_groups([found.labels for found in per_image], classes, images)
+    scores = _concatenate([found.scores for found in per_image], 0)
+    if np.isnan(scores).any():
+        raise ValueError("a score is NaN")
+    order = np.argsort(-scores, kind="stable")
+    order = order[np.argsort(labels[order], kind="stable")]
+    boxes_px = _concatenate([found.boxes_px for found in per_image], (0, 4))
+    return _Boxes(boxes_px[order], labels[order], groups[order], scores=scores[order])
+
+
+def _concatenate(arrays, empty_shape):
+    return np.concatenate([np.zeros(empty_shape, np.float32), *arrays])
+
+
+def _labels_and_groups(labels_per_image, classes, images=None):
+    """Labels [N] of all images, and the group image · classes + label [N] of each."""
+    images = np.arange(len(labels_per_image)) if images is None else images
+    labels = np.concatenate([np.zeros(0, np.int32), *labels_per_image]).astype(np.int32)
+    if labels.size and not 0 <= labels.min() <= labels.max() < classes:
+        raise ValueError(f"labels reach from {labels.min()} to {labels.max()}, there are {classes} classes")
+    image_of = np.repeat(images, [len(labels) for labels in labels_per_image])
+    return labels, image_of * classes + labels
+
+
+def _judge(found, gt, groups, iou_threshold):
+    """int8 [N]: TRUE, FALSE or IGNORED for each detection. groups: how many there are.
+
+    A detection looks at one object only, the one it overlaps most. So the first detection (they come by
+    falling score) of those that look at an object and overlap it enough claims it, and nothing depends on
+    what happened to the others.
+    """
+    overlap, target = _most_overlapped(found, gt, groups)
+    verdicts = np.full(len(target), FALSE, np.int8)
+    hits = np.flatnonzero(overlap >= iou_threshold)
+    difficult = gt.difficult[target[hits]]
+    verdicts[hits[difficult]] = IGNORED
+    hits = hits[~difficult]
+    _, firsts = np.unique(target[hits], return_index=True)
+    verdicts[hits[firsts]] = TRUE
+    return verdicts
+
+
+def _most_overlapped(found, gt, groups):
+    """For each detection the largest IoU with an object of its group, float64 [N], and that object, int64 [N].
+
+    Equal overlaps go to the object annotated first; without overlap the IoU is 0 and the object -1.
+    Works on the k-th object of every group at once: memory does not grow with the number of pairs.
+    """
+    count_of_group = np.bincount(gt.groups, minlength=groups)
+    count = count_of_group[found.groups]
+    first = (np.cumsum(count_of_group) - count_of_group)[found.groups]
+    gt_px = results.to_comp4_px(gt.boxes_px)
+    overlap, target = np.zeros(len(first)), np.full(len(first), -1)
+    active, k = np.flatnonzero(count), 0
+    while active.size:
+        candidates = first[active] + k
+        iou = _iou(results.to_comp4_px(found.boxes_px[active]), gt_px[candidates])
+        better = iou > overlap[active]
+        overlap[active[better]] = iou[better]
+        target[active[better]] = candidates[better]
+        k += 1
+        active = active[count[active] > k]
+    return overlap, target
+
+
+def _iou(a, b):
+    """IoU [N] of the pairs a[i], b[i], both [N,4] in 1-based inclusive pixels, with the devkit's +1."""
+    low = np.maximum(a[:, :2], b[:, :2])
+    high = np.minimum(a[:, 2:], b[:, 2:])
+    common = np.prod(np.maximum(high - low + 1, 0), axis=1)
+    union = np.prod(a[:, 2:] - a[:, :2] + 1, axis=1) + np.prod(b[:, 2:] - b[:, :2] + 1, axis=1) - common
+    return np.divide(common, union, out=np.zeros_like(common), where=common > 0)
+
+
+def _curve(name, positives, scores, verdicts):
+    """ClassCurve of one class from its detections by falling score."""
+    true, false = np.cumsum(verdicts == TRUE), np.cumsum(verdicts == FALSE)
+    precision = np.divide(true, true + false, out=np.zeros(len(true)), where=true + false > 0)  # 0/0 is 0
+    if positives == 0:
+        return ClassCurve(name, 0, scores, verdicts, np.full(len(true), np.nan), precision, None, None)
+    recall = true / positives
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    voc07, area = _eleven_points(true, positives, envelope), _area(recall, envelope)
+    return ClassCurve(name, positives, scores, verdicts, recall, precision, voc07, area)
+
+
+def _eleven_points(true, positives, envelope):
+    """VOC2007 AP: the mean of the best precision at recall ≥ 0, 0.1, …, 1, 0 where it is not reached.
+
+    Recall is compared in integers, 10·tp ≥ j·positives: steps of 0.1 in floating point miss exact recalls.
+    """
+    reached = np.searchsorted(10 * true, np.arange(11) * positives, side="left")
+    return float(np.append(envelope, 0.0)[reached].sum() / 11)
+
+
+def _area(recall, envelope):
+    """VOC2010 AP: the area under the envelope, which falls to 0 behind the last recall reached."""
+    return float(np.sum(np.diff(recall, prepend=0.0) * envelope))
+
+
+def main(argv=None):
+    """The program; see INTERFACE."""
+    args = _parser().parse_args(argv)
+    names = source_pascal_voc.parse_classes(args.classes) if args.classes else None
+    read = results.read(args.results, names)
+    samples = source_pascal_voc.load(
+        args.data,
+        args.split,
+        read.class_names,
+        other_classes=args.other_classes,
+        progress=sys.stderr.isatty(),
+    )
+    ground_truth = {sample.id: sample for sample in samples}
+    _check_images(read, ground_truth, args)
+    curves = precision_recall(ground_truth, read.detections, read.class_names, args.iou)
+    report = summarise(curves, len(ground_truth), args.iou)
+    print(table(report))
+    if args.json:
+        results.write_json(args.json, report)
+    if args.plots:
+        _plot(curves, report, args.plots)
+
+
+def _parser():
+    parser = cli.ArgumentParser(description="Score detections with the Pascal VOC metrics.")
+    parser.add_argument("results", metavar="RESULTS", type=cli.existing_path,
+                        help="detections JSON, or folder of comp4_det_test_CLASS.txt")  # fmt: skip
+    parser.add_argument("--data", required=True, metavar="VOCDEVKIT", type=cli.existing_folder,
+                        help="folder of VOC2007, VOC2012, …, or a single folder in VOC layout")  # fmt: skip
+    parser.add_argument("--split", required=True, help="2007:test, or without a year for a single folder: test")
+    parser.add_argument("--iou", type=cli.positive_fraction, default=0.5, metavar="X",
+                        help="overlap from which a detection counts as a hit, 0.5 by default")  # fmt: skip
+    parser.add_argument("--classes", metavar="FILE|NAMES",
+                        help="classes to score; by default those of RESULTS")  # fmt: skip
+    parser.add_argument("--other-classes", choices=("error", "ignore"), default="error",
+                        help="what to do with annotated objects of other classes")  # fmt: skip
+    parser.add_argument("--json", type=cli.output_file, metavar="FILE", help="write the figures here")
+    parser.add_argument("--plots", type=cli.output_folder, metavar="DIR",
+                        help="draw precision-recall curves here")  # fmt: skip
+    return parser
+
+
+def _check_images(read, ground_truth, args):
+    """RESULTS and the split must speak of the same pictures; warns about what makes figures doubtful."""
+    where = f"{args.results} against split {args.split} of {args.data}"
+    unknown = [key for key in read.detections if key not in ground_truth]
+    if unknown:
+        raise UserError(f"{where}: {len(unknown)} images are not in the split, the first is {unknown[0]!r}")
+    missing = [key for key in ground_truth if key not in read.detections and key not in read.errors]
+    if missing and not os.path.isdir(args.results):  # comp4 files do not list images without detections
+        raise UserError(
+            f"{where}: {len(missing)} of {len(ground_truth)} images are missing, the first is {missing[0]!r};"
+            " detect on the whole split"
+        )
+    failed = [key for key in ground_truth if key in read.errors and key not in read.detections]
+    if failed:
+        cli.warn(f"{len(failed)} images count as without detections, RESULTS could not read them: {failed[0]}, …")
+    resized = [key for key, size in read.sizes.items() if size != _size(ground_truth[key])]
+    if resized:
+        first = resized[0]
+        cli.warn(f"{len(resized)} images have another size or orientation in RESULTS than in the data set: {first}"
+                 f" {read.sizes[first]} against {_size(ground_truth[first])}; their boxes do not fit")  # fmt: skip
+    if read.threshold is not None and read.threshold > HIGH_THRESHOLD:
+        cli.warn(f"RESULTS holds scores above {read.threshold:g} only, which cuts the curves short and lowers AP;"
+                 " detect with --threshold 0.01")  # fmt: skip
+
+
+def _size(sample):
+    return sample.width, sample.height
+
+
+def table(report):
+    """The figures of `evaluate` as text, one class a line."""
+    width = max(len(name) for name in ("class", *report["ground_truth"]))
+    lines = [f"{'class':{width}}  objects  detections  AP VOC07  AP area"]
+    rows = [
+        (name, objects, report["detections"][name], *(report[m]["per_class"][name] for m in ("voc07", "area")))
+        for name, objects in report["ground_truth"].items()
+    ]
+    totals = [sum(report[count].values()) for count in ("ground_truth", "detections")]
+    rows.append(("mean", *totals, report["voc07"]["mean"], report["area"]["mean"]))
+    for name, objects, found, voc07, area in rows:
+        lines.append(f"{name:{width}}  {objects:7}  {found:10}  {_show(voc07):>8}  {_show(area):>7}")
+    return "\n".join([*lines, f"{report['images']} images, IoU ≥ {report['iou']:g}"])
+
+
+def _show(ap):
+    return "n/a" if ap is None else f"{ap:.4f}"
+
+
+def _plot(curves, report, folder):
+    """`precision_recall.png` with all classes, and one picture per class."""
+    os.makedirs(folder, exist_ok=True)
+    drawn = [curve for curve in curves if curve.positives]
+    lines = [(f"{curve.name} {curve.voc07:.3f}", curve.recall, curve.precision) for curve in drawn]
+    title = f"mean AP VOC07 {_show(report['voc07']['mean'])}, area {_show(report['area']['mean'])}"
+    title += f" (IoU ≥ {report['iou']:g}, {report['images']} images)"
+    visualization.plot_precision_recall(os.path.join(folder, "precision_recall.png"), lines, title)
+    for curve, line in zip(drawn, lines, strict=True):
+        title = f"{curve.name}: AP VOC07 {curve.voc07:.4f}, area {curve.area:.4f}"
+        name = "precision_recall_" + re.sub(r"[^\w.-]", "_", curve.name) + ".png"
+        visualization.plot_precision_recall(os.path.join(folder, name), [line], title)
+
+
+if __name__ == "__main__":
+    cli.run(main)

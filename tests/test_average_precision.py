@@ -1,0 +1,287 @@
+"""The VOC metric against a slow oracle, by hand, and the program around it."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import oracles_ap
+import pytest
+
+import average_precision
+import results
+from structures import Detections, Sample, UserError
+
+ROOT = Path(__file__).parents[1]
+
+
+def sample(key, boxes_px, labels=None, difficult=None, size=(100, 100)):
+    """A Sample with boxes in pixels (continuous edges)."""
+    boxes = np.array(boxes_px, np.float64).reshape(-1, 4)
+    count = len(boxes)
+    return Sample(
+        id=key,
+        image_path=f"{key}.jpg",
+        boxes=(boxes / (*size, *size)).astype(np.float32),
+        labels=np.array([0] * count if labels is None else labels, np.int32),
+        difficult=np.array([False] * count if difficult is None else difficult, bool),
+        width=size[0],
+        height=size[1],
+    )
+
+
+def detected(boxes_px, scores, labels=None):
+    boxes = np.array(boxes_px, np.float32).reshape(-1, 4)
+    labels = [0] * len(boxes) if labels is None else labels
+    return Detections(boxes, np.array(scores, np.float32), np.array(labels, np.int32))
+
+
+def random_case(rng):
+    """Images on a coarse grid, so that ties, duplicates and overlaps of exactly a half are common."""
+    classes = int(rng.integers(1, 4))
+    width, height = (int(side) for side in rng.choice([7, 16, 100, 500], 2))
+
+    def boxes(count):
+        corners = np.sort(rng.integers(0, 7, (count, 2, 2)), axis=1).reshape(count, 4).astype(np.float64)
+        corners[:, 2:] += 1
+        return corners * ([width, height] * 2) / 7 if rng.random() < 0.3 else np.minimum(corners, [width, height] * 2)
+
+    truth, found = {}, {}
+    for index in range(int(rng.integers(1, 6))):
+        key = f"{9 - index}"  # falling names: the order is that of the dict, not of the alphabet
+        count = int(rng.integers(0, 6))
+        gt = boxes(count)
+        truth[key] = sample(key, gt, rng.integers(0, classes, count), rng.random(count) < 0.25, (width, height))
+        if rng.random() < 0.15:
+            continue
+        many = int(rng.integers(0, 12))
+        candidates = np.concatenate([boxes(many), gt, gt])
+        chosen = candidates[rng.permutation(len(candidates))[:many]]
+        scores = np.sort(rng.integers(0, 8, len(chosen)))[::-1] / 8
+        found[key] = detected(chosen, scores, rng.integers(0, classes, len(chosen)))
+    return truth, found, [f"class{label}" for label in range(classes)]
+
+
+def assert_agree(report, oracle):
+    for name, (voc07, area, positives, count) in oracle.items():
+        assert report["ground_truth"][name] == positives
+        assert report["detections"][name] == count
+        for metric, expected in (("voc07", voc07), ("area", area)):
+            got = report[metric]["per_class"][name]
+            if expected is None:
+                assert got is None
+            else:
+                assert abs(got - expected) <= 1e-9, (metric, name, got, float(expected))
+
+
+def test_equals_the_oracle_on_1000_random_cases():
+    rng = np.random.default_rng(7)
+    verdicts_seen = set()
+    for _ in range(1000):
+        truth, found, names = random_case(rng)
+        threshold = float(rng.choice([0.5, 0.5, 0.25, 0.75, 1.0]))
+        report = average_precision.evaluate(truth, found, names, threshold)
+        assert_agree(report, oracles_ap.evaluate(truth, found, names, threshold))
+        verdicts_seen.update(oracles_ap.judge(truth, found, 0, threshold)[0])
+        for metric, column in (("voc07", 0), ("area", 1)):
+            known = [row[column] for row in oracles_ap.evaluate(truth, found, names, threshold).values()]
+            known = [ap for ap in known if ap is not None]
+            mean = report[metric]["mean"]
+            assert mean is None if not known else abs(mean - sum(known) / len(known)) <= 1e-9
+    assert verdicts_seen == {"tp", "fp", "ignored"}
+
+
+def test_equals_the_per_detection_loop():
+    rng = np.random.default_rng(3)
+    for _ in range(100):
+        truth, found, names = random_case(rng)
+        curves = average_precision.precision_recall(truth, found, names)
+        loop = oracles_ap.per_detection(truth, found, names)
+        for curve in curves:
+            np.testing.assert_array_equal(curve.verdicts == average_precision.TRUE, loop[curve.name])
+
+
+def test_without_the_plus_one_the_oracle_disagrees():
+    """The random cases can tell: boxes read as if they were 1-based without the +1 give other figures."""
+
+    def without(box):
+        xmin, ymin, xmax, ymax = oracles_ap.inclusive(box)
+        return xmin, ymin, xmax - 1, ymax - 1
+
+    rng = np.random.default_rng(7)
+    cases = [random_case(rng) for _ in range(50)]
+    assert any(oracles_ap.evaluate(*case) != oracles_ap.evaluate(*case, convert=without) for case in cases)
+
+
+def test_overlap_of_exactly_one_half_counts():
+    """In the devkit's pixels 1..10 × 1..10 against 1..10 × 1..5: 50/100 with +1, 36/81 without."""
+    truth = {"a": sample("a", [0, 0, 10, 10])}
+    np.testing.assert_array_equal(results.to_comp4_px([[0, 0, 10, 5]]), [[1, 1, 10, 5]])
+    half = average_precision.evaluate(truth, {"a": detected([0, 0, 10, 5], [0.9])}, ["car"])
+    assert half["area"]["mean"] == 1.0
+    less = average_precision.evaluate(truth, {"a": detected([0, 0, 10, 4.999], [0.9])}, ["car"])
+    assert less["area"]["mean"] == 0.0
+
+
+@pytest.mark.parametrize("width", [500, 333, 1023, 4000])
+def test_overlap_of_one_half_does_not_depend_on_the_fractions_rounding(width):
+    truth = {"a": sample("a", [1, 0, 11, 10], size=(width, 375))}
+    assert average_precision.evaluate(truth, {"a": detected([1, 0, 11, 5], [0.9])}, ["car"])["area"]["mean"] == 1.0
+
+
+def ranked(positives, pattern):
+    """Ground truth of `positives` objects, one an image, and detections by falling score: T hits, F misses."""
+    truth = {str(index): sample(str(index), [0, 0, 10, 10]) for index in range(positives)}
+    scores = iter(np.linspace(0.9, 0.1, len(pattern)))
+    found, hit = {}, 0
+    for letter in pattern:
+        box = [0, 0, 10, 10] if letter == "T" else [50, 50, 60, 60]
+        found.setdefault(str(hit), []).append((box, next(scores)))
+        hit += letter == "T"
+    return truth, {key: detected([b for b, _ in rows], [s for _, s in rows]) for key, rows in found.items()}
+
+
+@pytest.mark.parametrize("tenths", range(1, 11))
+def test_exact_recalls_are_reached(tenths):
+    """tp of 10 objects reach recall tp/10 exactly: points 0 … tp are 1 (floating steps miss 0.3, 0.6, 0.7)."""
+    truth, found = ranked(10, "T" * tenths)
+    report = average_precision.evaluate(truth, found, ["car"])
+    assert report["voc07"]["mean"] == pytest.approx((tenths + 1) / 11, abs=1e-12)
+    assert report["area"]["mean"] == pytest.approx(tenths / 10, abs=1e-12)
+
+
+def test_by_hand():
+    """4 objects, T F T F F T: precision 1, 1/2, 2/3, 1/2, 2/5, 1/2 at recall 1/4, ·, 1/2, ·, ·, 3/4."""
+    truth, found = ranked(4, "TFTFFT")
+    report = average_precision.evaluate(truth, found, ["car"])
+    # Recall 0, .1, .2: 1;  .3, .4, .5: 2/3;  .6, .7: 1/2;  .8, .9, 1: 0.
+    assert report["voc07"]["mean"] == pytest.approx((3 * 1 + 3 * 2 / 3 + 2 * 1 / 2) / 11, abs=1e-12)
+    assert report["area"]["mean"] == pytest.approx((1 + 2 / 3 + 1 / 2) / 4, abs=1e-12)
+    assert report == {
+        "voc07": {"mean": report["voc07"]["mean"], "per_class": {"car": report["voc07"]["mean"]}},
+        "area": {"mean": report["area"]["mean"], "per_class": {"car": report["area"]["mean"]}},
+        "iou": 0.5,
+        "images": 4,
+        "ground_truth": {"car": 4},
+        "detections": {"car": 6},
+    }
+    json.dumps(report, allow_nan=False)
+
+
+def verdicts(truth, found):
+    (curve,) = average_precision.precision_recall(truth, found, ["car"])
+    return curve.verdicts.tolist(), curve
+
+
+def test_difficult_objects_are_ignored_on_both_sides():
+    """A difficult object swallows every detection that hits it, and is not missed when none does."""
+    boxes = [[0, 0, 10, 10], [20, 20, 30, 30]]
+    truth = {"a": sample("a", boxes, difficult=[True, False])}
+    found = {"a": detected([boxes[0], boxes[0], boxes[1], [60, 60, 70, 70]], [0.9, 0.8, 0.7, 0.6])}
+    got, curve = verdicts(truth, found)
+    assert got == [average_precision.IGNORED] * 2 + [average_precision.TRUE, average_precision.FALSE]
+    assert curve.positives == 1
+    assert curve.precision.tolist() == [0, 0, 1, 0.5]  # 0/0 is 0
+    assert (curve.voc07, curve.area) == (1.0, 1.0)
+    easy = {"a": dataclasses.replace(truth["a"], difficult=np.array([False, False]))}
+    got, curve = verdicts(easy, found)
+    assert got == [1, 0, 1, 0] and curve.positives == 2
+    assert curve.area == pytest.approx((1 + 2 / 3) / 2)
+
+
+def test_a_detection_looks_at_one_object_only():
+    """The second detection overlaps both objects by more than a half, best the one already claimed."""
+    truth = {"a": sample("a", [[0, 0, 10, 10], [0, 0, 10, 12]])}
+    found = {"a": detected([[0, 0, 10, 12], [0, 0, 10, 11.5]], [0.9, 0.8])}
+    assert verdicts(truth, found)[0] == [1, 0]
+
+
+def test_equal_overlaps_go_to_the_object_annotated_first():
+    truth = {"a": sample("a", [[0, 0, 10, 20], [0, 10, 10, 30]], difficult=[True, False])}
+    found = {"a": detected([[0, 5, 10, 25]], [0.9])}  # 150/250 with both
+    assert verdicts(truth, found)[0] == [average_precision.IGNORED]
+
+
+def test_equal_scores_go_by_the_order_of_images_then_within():
+    truth = {"z": sample("z", [0, 0, 10, 10]), "a": sample("a", [0, 0, 10, 10])}
+    found = {
+        "a": detected([[0, 0, 10, 10], [50, 50, 60, 60]], [0.5, 0.5]),
+        "z": detected([[50, 50, 60, 60], [0, 0, 10, 10]], [0.5, 0.5]),
+    }
+    assert verdicts(truth, found)[0] == [0, 1, 1, 0]
+
+
+def test_classes_do_not_mix():
+    truth = {"a": sample("a", [[0, 0, 10, 10], [0, 0, 10, 10]], labels=[0, 1])}
+    found = {"a": detected([[0, 0, 10, 10], [0, 0, 10, 10]], [0.9, 0.8], labels=[1, 1])}
+    report = average_precision.evaluate(truth, found, ["car", "bus"])
+    assert report["area"]["per_class"] == {"car": 0.0, "bus": 1.0}
+    assert report["detections"] == {"car": 0, "bus": 2}
+    assert report["area"]["mean"] == 0.5
+
+
+def test_class_without_ground_truth_has_no_ap():
+    truth = {"a": sample("a", [[0, 0, 10, 10], [20, 20, 30, 30]], labels=[0, 1], difficult=[False, True])}
+    found = {"a": detected([[0, 0, 10, 10], [0, 0, 9, 9]], [0.9, 0.8], labels=[0, 2])}
+    report = average_precision.evaluate(truth, found, ["car", "only difficult", "none"])
+    assert report["voc07"]["per_class"] == {"car": 1.0, "only difficult": None, "none": None}
+    assert report["voc07"]["mean"] == 1.0
+    assert "n/a" in average_precision.table(report)
+
+
+def test_nothing_at_all():
+    report = average_precision.evaluate({"a": sample("a", [])}, {}, ["car"])
+    assert report["voc07"] == {"mean": None, "per_class": {"car": None}}
+    assert average_precision.evaluate({}, {}, ["car"])["images"] == 0
+    missing = average_precision.evaluate({"a": sample("a", [0, 0, 9, 9])}, {"a": Detections.empty()}, ["car"])
+    assert missing["area"]["mean"] == 0.0
+
+
+def test_unknown_image_is_an_error():
+    with pytest.raises(UserError, match="'b'"):
+        average_precision.evaluate({"a": sample("a", [])}, {"b": Detections.empty()}, ["car"])
+
+
+def test_bad_arguments_are_bugs():
+    truth = {"a": sample("a", [])}
+    with pytest.raises(ValueError, match="iou_threshold"):
+        average_precision.evaluate(truth, {}, ["car"], 0)
+    with pytest.raises(ValueError, match="labels"):
+        average_precision.evaluate(truth, {"a": detected([0, 0, 1, 1], [0.5], [1])}, ["car"])
+    with pytest.raises(ValueError, match="NaN"):
+        average_precision.evaluate(truth, {"a": detected([0, 0, 1, 1], [np.nan])}, ["car"])
+
+
+def test_inputs_are_not_changed():
+    rng = np.random.default_rng(1)
+    truth, found, names = random_case(rng)
+    before = {key: [array.copy() for array in vars(one).values()] for key, one in found.items()}
+    average_precision.evaluate(truth, found, names)
+    for key, one in found.items():
+        for array, old in zip(vars(one).values(), before[key], strict=True):
+            np.testing.assert_array_equal(array, old)
+
+
+def test_files_give_the_figures_of_memory(tmp_path):
+    """Detections written as JSON and as comp4 files score exactly as the arrays do."""
+    rng = np.random.default_rng(11)
+    for case in range(20):
+        truth, found, names = random_case(rng)
+        found = {key: one.where(np.argsort(-one.scores, kind="stable")) for key, one in found.items()}
+        jitter = rng.random() < 0.5
+        found = {key: _jittered(one, rng) if jitter else one for key, one in found.items()}
+        folder = tmp_path / str(case)
+        with results.DetectionsWriter(folder / "d.json", model="m", class_names=names, threshold=0) as json_file:
+            for key, one in found.items():
+                json_file.add(f"{key}.jpg", 10, 10, one)
+        with results.Comp4Writer(folder, names) as comp4:
+            for key, one in found.items():
+                comp4.add(f"{key}.jpg", one)
+        expected = average_precision.evaluate(truth, found, names)
+        for path in (folder / "d.json", folder):
+            assert average_precision.evaluate(truth, results.read(path).detections, names) == expected
+
+
+def _jittered(one, rng):
+    boxes = one.boxes_px + rng.random(one.boxes_px.shape, np.float32) * np.float32(0.1)
+    return Detections(boxes, np.sort(rng.random(len(one), np.float32))[::-1], one.labels)
