@@ -1,0 +1,329 @@
+"""The video program with a detector made of paint: order, counts, times, speed report, damage, Ctrl-C."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import types
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cli
+import process_video
+import video
+from structures import Detections, UserError
+
+ROOT = Path(__file__).parents[1]
+DASHCAM = ROOT.parent / "shared" / "data" / "dashcam.mp4"
+
+
+class FakeDetector:
+    """Finds a bus, and a car whose xmin is the gray level of the picture / 10: frames can be told apart."""
+
+    class_names = ("car", "bus")
+    input_size = 8
+
+    def __init__(self):
+        self.batches = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def prepare(self, image):
+        return np.full((8, 8, 3), image[:, :, 0].mean().round(), np.uint8)
+
+    def detect_prepared(self, batch, sizes):
+        self.batches.append(len(batch))
+        found = []
+        for picture, (width, height) in zip(batch, sizes, strict=True):
+            level = picture[0, 0, 0] / 10
+            boxes = np.array([[level, 1, width - 1, height - 1], [0, 0, 2, 2]], np.float32)
+            found.append(Detections(boxes, np.array([0.9, 0.6], np.float32), np.array([0, 1], np.int32)))
+        return found
+
+
+@pytest.fixture
+def detector(monkeypatch):
+    """A fake `detector` module; its `load` remembers how it was called."""
+    fake = FakeDetector()
+    fake.calls = []
+
+    def load(model, **settings):
+        fake.calls.append((model, settings))
+        return fake
+
+    monkeypatch.setitem(sys.modules, "detector", types.SimpleNamespace(load=load))
+    monkeypatch.setattr(cli, "import_tensorflow", lambda: None)
+    return fake
+
+
+@pytest.fixture
+def model(tmp_path):
+    path = tmp_path / "model.pb"
+    path.write_bytes(b"")
+    return str(path)
+
+
+def make(path, count=20, width=64, height=48, rate=Fraction(25), times=None):
+    """A video whose frames grow brighter, by 10 of 255 each."""
+    with video.VideoWriter(path, width, height, rate) as writer:
+        for index in range(count):
+            picture = np.full((height, width, 3), 10 * index % 250, np.uint8)
+            writer.write(picture, times[index] if times else None)
+    return str(path)
+
+
+def read(path):
+    with video.VideoReader(path) as reader:
+        return reader, list(reader)
+
+
+def found_levels(timeline):
+    """The fake's box of every frame, as the frame's number."""
+    return [round(frame["detections"][0]["box"][0]) for frame in timeline["frames"]]
+
+
+def run(tmp_path, *arguments):
+    output, timeline = str(tmp_path / "out.mp4"), str(tmp_path / "out.json")
+    process_video.main([*arguments[:2], output, "--json", timeline, *arguments[2:]])
+    with open(timeline, encoding="utf-8") as file:
+        return output, json.load(file)
+
+
+def test_frames_come_out_in_order_with_their_detections(tmp_path, detector, model):
+    output, timeline = run(tmp_path, model, make(tmp_path / "a.mp4", 21), "--batch-size", "4")
+    reader, frames = read(output)
+    assert (len(frames), reader.rate, reader.width, reader.height) == (21, 25, 64, 48)
+    np.testing.assert_allclose([seconds for _, seconds in frames], np.arange(21) / 25, atol=1e-6)
+    assert found_levels(timeline) == list(range(21))
+    assert [frame["index"] for frame in timeline["frames"]] == list(range(21))
+    assert [frame["time"] for frame in timeline["frames"]] == [round(index / 25, 6) for index in range(21)]
+    assert timeline["frames"][3]["detections"][1] == {
+        "class": "bus", "score": pytest.approx(0.6), "box": [0, 0, 2, 2]
+    }  # fmt: skip
+    assert detector.batches == [4, 4, 4, 4, 4, 1]
+    assert detector.calls == [(model, {"precision": "auto", "threshold": 0.5, "batch_size": 4})]
+    assert sorted(os.listdir(tmp_path)) == ["a.mp4", "model.pb", "out.json", "out.mp4"]
+
+
+def test_boxes_are_drawn_and_the_rest_stays(tmp_path, detector, model):
+    output, _ = run(tmp_path, model, make(tmp_path / "a.mp4", 3, 320, 240), "--classes", "bus")
+    for index, (image, _) in enumerate(read(output)[1]):
+        assert np.abs(image[120:, 160:].astype(int) - 10 * index).max() < 12
+        assert image[:40, :40].std() > 3  # something was drawn where the bus is
+
+
+def test_timing_of_every_stage(tmp_path, detector, model):
+    _, timeline = run(tmp_path, model, make(tmp_path / "a.mp4"))
+    assert list(timeline["timing"]) == ["decode", "network", "drawing", "encoding", "end_to_end"]
+    for stage in timeline["timing"].values():
+        assert stage["frames"] == 20 and stage["seconds"] > 0
+        assert stage["frames_per_second"] == pytest.approx(20 / stage["seconds"])
+    assert timeline["frame_count"] == 20 and timeline["error"] is None and not timeline["interrupted"]
+
+
+def test_stages_overlap(tmp_path, detector, model, monkeypatch):
+    def slow(function):
+        def slowed(*arguments):
+            time.sleep(0.02)
+            return function(*arguments)
+
+        return slowed
+
+    monkeypatch.setattr(detector, "prepare", slow(detector.prepare))
+    monkeypatch.setattr(detector, "detect_prepared", slow(detector.detect_prepared))
+    monkeypatch.setattr(process_video.visualization, "draw_detections", slow(lambda image, *_: image))
+    monkeypatch.setattr(video.VideoWriter, "write", slow(video.VideoWriter.write))
+    _, timeline = run(tmp_path, model, make(tmp_path / "a.mp4", 25), "--batch-size", "1")
+    assert timeline["timing"]["end_to_end"]["seconds"] < 25 * 0.02 * 2.5  # one after the other: 4
+
+
+def test_every_carries_boxes_and_says_so(tmp_path, detector, model, capsys):
+    _, timeline = run(tmp_path, model, make(tmp_path / "a.mp4", 10), "--every", "4", "--batch-size", "2")
+    assert found_levels(timeline) == [0, 0, 0, 0, 4, 4, 4, 4, 8, 8]
+    assert [frame["carried"] for frame in timeline["frames"]] == [index % 4 > 0 for index in range(10)]
+    assert timeline["every"] == 4 and timeline["timing"]["network"]["frames"] == 3
+    assert sum(detector.batches) == 3 and "--every 4" in capsys.readouterr().out
+
+
+def test_every_holds_a_bounded_number_of_frames(detector):
+    frames = (process_video.Frame(i, 0.0, None, b"" if i % 100 == 0 else None) for i in range(250))
+    assert max(map(len, process_video._groups(frames, 8))) == process_video.GROUP_FRAMES
+
+
+def test_variable_rate_keeps_its_times(tmp_path, detector, model):
+    times = [0.0, 0.04, 0.1, 0.9, 1.0, 1.5]
+    output, timeline = run(tmp_path, model, make(tmp_path / "a.mp4", 6, times=times))
+    np.testing.assert_allclose([seconds for _, seconds in read(output)[1]], times, atol=1e-5)
+    np.testing.assert_allclose([frame["time"] for frame in timeline["frames"]], times, atol=1e-5)
+
+
+def test_padding_of_odd_sides_is_noted(tmp_path, detector, model, monkeypatch, capsys):
+    class OddReader(video.VideoReader):
+        """H.264 test files have even sides: cut a row and a column off."""
+
+        def __init__(self, source):
+            super().__init__(source)
+            self.width, self.height = 63, 47
+
+        def __iter__(self):
+            return ((image[:47, :63], seconds) for image, seconds in super().__iter__())
+
+    monkeypatch.setattr(video, "VideoReader", OddReader)
+    _, timeline = run(tmp_path, model, make(tmp_path / "a.mp4", 3))
+    assert timeline["padding"] == {"right": 1, "bottom": 1}
+    assert (timeline["width"], timeline["height"]) == (63, 47)
+    assert "even sides" in capsys.readouterr().out
+
+
+def test_max_frames(tmp_path, detector, model):
+    output, timeline = run(tmp_path, model, make(tmp_path / "a.mp4"), "--max-frames", "7")
+    assert len(read(output)[1]) == len(timeline["frames"]) == 7 and sum(detector.batches) == 7
+
+
+def test_classes_filter(tmp_path, detector, model):
+    _, timeline = run(tmp_path, model, make(tmp_path / "a.mp4", 3), "--classes", "bus")
+    assert [[d["class"] for d in frame["detections"]] for frame in timeline["frames"]] == [["bus"]] * 3
+
+
+def test_cut_off_input_keeps_what_there_is_then_tells(tmp_path, detector, model):
+    path = tmp_path / "a.mp4"
+    with video.VideoWriter(path, 64, 48, 25) as writer:
+        for picture in np.random.default_rng(0).integers(0, 255, (20, 48, 64, 3), np.uint8):
+            writer.write(picture)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(UserError, match=r"cut off.*out\.mp4 holds the") as caught:
+        run(tmp_path, model, str(path))
+    assert "\n" not in str(caught.value)
+    timeline = json.loads((tmp_path / "out.json").read_text())
+    assert len(read(tmp_path / "out.mp4")[1]) == len(timeline["frames"]) > 5
+    assert "cut off" in timeline["error"]
+
+
+@pytest.mark.parametrize("stage", ["prepare", "detect_prepared", "draw_detections", "write"])
+def test_failure_of_any_stage_ends_all(tmp_path, detector, model, monkeypatch, stage):
+    def fail(*_):
+        raise UserError(f"{stage} failed")
+
+    owners = {"draw_detections": process_video.visualization, "write": video.VideoWriter}
+    monkeypatch.setattr(owners.get(stage, detector), stage, fail)
+    before = threading.active_count()
+    with pytest.raises(UserError, match=f"^{stage} failed$"):
+        run(tmp_path, model, make_with_av(tmp_path / "a.mp4"))
+    assert threading.active_count() == before
+    assert json.loads((tmp_path / "out.json").read_text())["frames"] == []
+
+
+def make_with_av(path):
+    """Like `make` without VideoWriter, whose `write` may be broken on purpose."""
+    import av
+
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        black = np.zeros((48, 64, 3), np.uint8)
+        for _ in range(40):
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(black, format="rgb24")))
+        output.mux(stream.encode(None))
+    return str(path)
+
+
+def test_wrong_flags_and_files_are_one_line_before_tensorflow(tmp_path, model, monkeypatch):
+    monkeypatch.setattr(cli, "import_tensorflow", lambda: pytest.fail("TensorFlow was imported"))
+    source, text = make(tmp_path / "a.mp4", 2), tmp_path / "text.mp4"
+    text.write_text("hello")
+    (tmp_path / "link.mp4").symlink_to(source)
+    out = str(tmp_path / "out.mp4")
+    cases = [
+        ([str(tmp_path / "no.pb"), source, out], "no.pb: no such run"),
+        ([model, str(tmp_path / "no.mp4"), out], "no.mp4: no such file"),
+        ([model, str(text), out], "text.mp4: not a video"),
+        ([model, source, source], "is also INPUT"),
+        ([model, source, str(tmp_path / "link.mp4")], "is also INPUT"),
+        ([model, source, out, "--json", source], "--json .* is also INPUT"),
+        ([model, source, out, "--json", out], "--json .* is also OUTPUT"),
+        ([model, source, str(tmp_path / "out.avi")], "end its name with .mp4"),
+        ([model, source, str(text / "out.mp4")], "cannot write to"),
+        ([model, source, out, "--every", "0"], "--every: '0'"),
+        ([model, source, out, "--threshold", "2"], "--threshold: '2'"),
+        ([model, source, out, "--max-frames", "x"], "--max-frames: 'x'"),
+        ([model, source, out, "--precision", "int8"], "--precision"),
+    ]
+    for arguments, message in cases:
+        with pytest.raises(UserError, match=message) as caught:
+            process_video.main(arguments)
+        assert "\n" not in str(caught.value)
+    assert not os.path.exists(out)
+    assert len(read(source)[1]) == 2
+
+
+def test_unknown_class_leaves_an_old_output_alone(tmp_path, detector, model):
+    (tmp_path / "out.mp4").write_text("precious")
+    with pytest.raises(UserError, match="--classes tram: the model has car, bus"):
+        run(tmp_path, model, make(tmp_path / "a.mp4", 2), "--classes", "tram")
+    assert (tmp_path / "out.mp4").read_text() == "precious"
+
+
+SLOW_PROGRAM = """
+import sys, time, types
+sys.path.insert(0, "tests")
+import cli, process_video, test_process_video
+fake = test_process_video.FakeDetector()
+quick = fake.detect_prepared
+def slow(batch, sizes):
+    time.sleep(0.02)
+    return quick(batch, sizes)
+fake.detect_prepared = slow
+sys.modules["detector"] = types.SimpleNamespace(load=lambda *_, **__: fake)
+cli.import_tensorflow = lambda: None
+cli.run(process_video.main)
+"""
+
+
+def stop_half_way(tmp_path, model, number):
+    """Run the program on a long video, send it a signal on the way; returns its exit code and stderr."""
+    source, output = make(tmp_path / "a.mp4", 500), str(tmp_path / "out.mp4")
+    command = [sys.executable, "-c", SLOW_PROGRAM, model, source, output, "--batch-size", "1"]
+    process = subprocess.Popen(
+        [*command, "--json", str(tmp_path / "out.json")], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while not (os.path.exists(output) and os.path.getsize(output) > 20_000):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    return process.returncode, errors
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_run_leaves_video_and_timeline(tmp_path, model, number):
+    code, errors = stop_half_way(tmp_path, model, number)
+    assert code == 130 and "Traceback" not in errors
+    timeline = json.loads((tmp_path / "out.json").read_text())
+    assert timeline["interrupted"] and timeline["error"] is None
+    assert 5 < len(timeline["frames"]) < 500
+    assert len(read(tmp_path / "out.mp4")[1]) == len(timeline["frames"]) == timeline["frame_count"]
+
+
+def test_killed_run_leaves_video(tmp_path, model):
+    code, _ = stop_half_way(tmp_path, model, signal.SIGKILL)
+    assert code == -signal.SIGKILL
+    assert 5 < len(read(tmp_path / "out.mp4")[1]) < 500
+
+
+@pytest.mark.skipif(not DASHCAM.exists(), reason="shared data is not here")
+def test_dashcam_goes_through(tmp_path, detector, model):
+    output, timeline = run(tmp_path, model, str(DASHCAM), "--every", "3")
+    reader, frames = read(output)
+    assert (len(frames), reader.rate, reader.width, reader.height) == (38, 25, 1280, 720)
+    assert len(timeline["frames"]) == 38 and timeline["audio"] == "aac, copied"
