@@ -168,6 +168,7 @@ def test_jpg_comes_before_png(one):
 
 def test_parts_of_an_object_are_not_objects(one):
     part = "<part><name>head</name><bndbox><xmin>2</xmin><ymin>2</ymin><xmax>3</xmax><ymax>3</ymax></bndbox></part>"
+    part += f"<context><object>{part}</object></context>"
     box = "<bndbox><ymax>8</ymax><xmin> 5.0 </xmin><ymin>3</ymin><xmax>10</xmax></bndbox>"
     path = set_xml(one, f"<annotation><object>{part}<name> cat\n</name>{box}</object></annotation>")
     (found,) = voc.parse_annotation(path).objects
