@@ -148,7 +148,7 @@ def car(kind):
     for side in ("left", "right"):
         mesh.inlay(body[side], "trim", 0, 0, 1, 0.14)
         for u in (0.34, 0.54, 0.74):
-            mesh.inlay(body[side], "trim", u, 0.15, u + 0.008, 0.97)
+            mesh.inlay(body[side], "paint", u, 0.15, u + 0.008, 0.97, 0.5)
     _add_wheels(mesh, w, (-length * 0.31, length * 0.31), 0.36)
     _add_faces(mesh, cabin, "paint")
     mesh.inlay(cabin["rear"], "glass", 0.1, 0.16, 0.9, 0.86)

@@ -61,6 +61,7 @@ def test_pictures_depend_on_seed_split_and_index_alone():
     assert np.array_equal(image, again) and objects == objects_again
     for other in ((3, 7, "test"), (3, 8, "train"), (4, 7, "train")):
         assert not np.array_equal(image, toy.generate_scene(*other)[0])
+        assert toy.make_scene(*other)[0].camera != toy.make_scene(3, 7, "train")[0].camera
 
 
 def clear_scene(index):
