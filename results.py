@@ -97,8 +97,9 @@ class _Writer:
 
 def write_json(path, data):
     """Write `data` as an indented JSON file that is never seen half written."""
+    text = json.dumps(data, indent=2, allow_nan=False) + "\n"
     file = _PendingFile(path)
-    file.write(json.dumps(data, indent=2, allow_nan=False) + "\n")
+    file.write(text)
     file.commit()
 
 
@@ -200,9 +201,9 @@ def read(path, class_names=None):
 
 def _read_json(path, class_names):
     data = _parse_json(path)
-    strict = class_names is None  # without a choice, every class in the file must be on its own list
-    names = tuple(_field(data, "class_names", list, path) if strict else class_names)
+    names = _json_classes(data, class_names, path)
     label_of = {name: label for label, name in enumerate(names)}
+    strict = class_names is None  # without a choice, every class in the file must be on its own list
     detections, sizes, files = {}, {}, {}
     for index, image in enumerate(_field(data, "images", list, path)):
         where = f"{path}: images[{index}]"
@@ -217,10 +218,22 @@ def _read_json(path, class_names):
             sizes[key] = (_field(image, "width", int, where), _field(image, "height", int, where))
     errors = {}
     for index, entry in enumerate(_field(data, "errors", list, path) if "errors" in data else []):
-        where = f"{path}: errors[{index}]"
-        errors[stem(_field(entry, "file", str, where))] = str(entry.get("reason", ""))
+        file = _field(entry, "file", str, f"{path}: errors[{index}]")
+        errors[stem(file)] = str(entry.get("reason", ""))
     threshold = float(_field(data, "threshold", (int, float), path)) if "threshold" in data else None
     return Results(names, detections, sizes, errors, threshold, data.get("model"))
+
+
+def _json_classes(data, wanted, path):
+    """The class list that labels will index: `wanted`, or the file's own if that is None."""
+    if wanted is not None and "class_names" not in data:
+        return tuple(wanted)
+    names = _field(data, "class_names", list, path)
+    if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+        raise UserError(f"{path}: 'class_names' {_short(names)} are not different texts")
+    if unknown := [name for name in wanted or () if name not in names]:
+        raise UserError(f"{path}: has no class {unknown[0]!r}, only {', '.join(names)}")
+    return tuple(names if wanted is None else wanted)
 
 
 def _parse_json(path):

@@ -194,7 +194,8 @@ def plot_precision_recall(path, lines, title):
     axes.grid(alpha=0.3)
     if lines:
         place = {"loc": "lower left"} if single else {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
-        axes.legend(fontsize="small", frameon=single, **place)
+        columns = 1 + (len(lines) - 1) // 30
+        axes.legend(fontsize="small", frameon=single, ncols=columns, **place)
     figure.savefig(path)
 
 
@@ -207,12 +208,12 @@ def _steps(recall, envelope):
 def plot_learning_curves(path, rows):
     """Write a PNG of losses and of mean AP against the epoch.
 
-    rows: list of dicts as in metrics.csv: epoch, step, loss, any of confidence, localization, regularization,
-    and voc07, area (None where the epoch was not validated), voc07_CLASS.
+    rows: list of dicts as in metrics.csv: epoch, step, loss, confidence, localization, and voc07, area,
+    voc07_CLASS, which are None where the epoch was not validated.
     """
     figure = _figure(8.0, 8.0)
     losses, scores = figure.subplots(2, 1, sharex=True)
-    for index, name in enumerate(("loss", "confidence", "localization", "regularization")):
+    for index, name in enumerate(("loss", "confidence", "localization")):
         _plot_column(losses, rows, name, label=name, color=_line_color(index), linewidth=2 if index == 0 else 1.3)
     losses.set(title="training loss", ylabel="loss per matched anchor (log scale)", yscale="log")
     per_class = sorted({name for row in rows for name in row if name.startswith("voc07_")})
@@ -220,10 +221,10 @@ def plot_learning_curves(path, rows):
         _plot_column(scores, rows, name, color="0.7", linewidth=0.8)
     if per_class:
         scores.plot([], [], color="0.7", linewidth=0.8, label="VOC07, single classes")
-    _plot_column(scores, rows, "voc07", label="VOC07 (11 points)", color=_line_color(0), linewidth=2)
-    _plot_column(scores, rows, "area", label="area under the curve", color=_line_color(1), linewidth=2)
+    _plot_column(scores, rows, "voc07", label="mean VOC07 (11 points)", color=_line_color(0), linewidth=2)
+    _plot_column(scores, rows, "area", label="mean area under the curve", color=_line_color(1), linewidth=2)
     steps = f" ({rows[-1]['step']:,} optimiser steps in all)" if rows and rows[-1].get("step") else ""
-    scores.set(title="validation", ylabel="mean AP at IoU 0.5", ylim=(0, 1), xlabel="epoch" + steps)
+    scores.set(title="validation", ylabel="AP at IoU 0.5", ylim=(0, 1), xlabel="epoch" + steps)
     for axes in (losses, scores):
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
