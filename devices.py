@@ -1,5 +1,6 @@
 """What the machine offers TensorFlow: the compute type and the session's settings."""
 
+import tensorflow
 import tensorflow.compat.v1 as tf
 
 from structures import UserError
@@ -40,3 +41,8 @@ def session_config():
     # Two convolutions at a time fight for the cores and caches that one already fills
     config.inter_op_parallelism_threads = 1
     return config
+
+
+def make_deterministic():
+    """Have every op give the same result in every execution, or refuse where none can."""
+    tensorflow.config.experimental.enable_op_determinism()  # not part of compat.v1

@@ -39,7 +39,7 @@ class Trainer:
         settings = self.settings
         dtype = devices.compute_dtype(settings.precision)
         if settings.deterministic:
-            tf.config.experimental.enable_op_determinism()
+            devices.make_deterministic()
         with tf.Graph().as_default():
             tf.set_random_seed(settings.seed)
             self.step = optimization.TrainingStep(self.description, settings, dtype)

@@ -1,0 +1,60 @@
+"""Running the programs as a user does, on a tiny data set, for tests."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+from voc_tree import write_voc
+
+ROOT = pathlib.Path(__file__).parents[1]
+CLASSES = "disc,square"
+# A training of a second: 3% of the channels
+TINY = ["--classes", CLASSES, "--width", "0.03", "--batch-size", "4", "--workers", "1", "--augmentation", "light"]
+
+
+def write_shapes(root, splits, seed=0, size=(120, 90)):
+    """A VOC-layout folder with a bright disc or square on noise in each picture. splits: {name: pictures}."""
+    rng = np.random.default_rng(seed)
+    pictures, lists = {}, {}
+    for split, count in splits.items():
+        lists[split] = [f"{split}_{index:03d}" for index in range(count)]
+        for image_id in lists[split]:
+            pictures[image_id] = _shape_picture(rng, *size)
+    return write_voc(root, pictures, lists, suffix=".png")
+
+
+def _shape_picture(rng, width, height):
+    image = rng.integers(0, 90, (height, width, 3), dtype=np.uint8)
+    side = int(rng.integers(30, 60))
+    x, y = int(rng.integers(0, width - side)), int(rng.integers(0, height - side))
+    kind = ("disc", "square")[rng.integers(2)]
+    grid_y, grid_x = np.mgrid[:side, :side] - (side - 1) / 2
+    mask = np.hypot(grid_x, grid_y) <= side / 2 if kind == "disc" else np.ones((side, side), bool)
+    image[y : y + side, x : x + side][mask] = (240, 200, 40) if kind == "disc" else (40, 220, 240)
+    return image, [(kind, (x + 1, y + 1, x + side, y + side))]
+
+
+def run(program, *arguments, check=True, **options):
+    """Run `python PROGRAM ARGUMENTS` from the project's root; returns the CompletedProcess, texts captured."""
+    done = subprocess.run(command(program, *arguments), cwd=ROOT, capture_output=True, text=True, **options)
+    if check and done.returncode:
+        raise AssertionError(f"{program} {arguments} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
+    return done
+
+
+def command(program, *arguments):
+    """The command line of a program as a list."""
+    return [sys.executable, str(ROOT / program), *map(os.fspath, arguments)]
+
+
+def error_of(program, *arguments):
+    """The one line on stderr of a call that must fail with exit code 1."""
+    done = run(program, *arguments, check=False)
+    lines = done.stderr.strip().splitlines()
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
+    errors = [line for line in lines if line.startswith("error: ")]
+    assert len(errors) == 1, done.stderr
+    return errors[0]

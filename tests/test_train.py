@@ -1,0 +1,220 @@
+"""The chain as a user runs it: train, stop, resume, detect, score."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+import tensorflow.compat.v1 as tf
+from programs import ROOT, TINY, command, error_of, run, write_shapes
+
+import config
+import summaries
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    return write_shapes(tmp_path_factory.mktemp("shapes"), {"train": 18, "val": 6})
+
+
+@pytest.fixture(scope="module")
+def flags(shapes):
+    return ["--data", shapes, "--train", "train", "--valid", "val", *TINY, "--epochs", "3", "--deterministic"]
+
+
+@pytest.fixture(scope="module")
+def unbroken(flags, tmp_path_factory):
+    """A finished run, against which stopped and resumed ones are held."""
+    path = tmp_path_factory.mktemp("runs") / "unbroken"
+    run("train.py", *flags, "--run", path)
+    return path
+
+
+def metrics(path):
+    """metrics.csv without its timing columns."""
+    with open(path / "metrics.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [{k: v for k, v in row.items() if k not in summaries.TIMING_COLUMNS} for row in rows]
+
+
+def event_steps(path):
+    """(step, tag) of every recorded value."""
+    steps = []
+    for file in sorted((path / "events").iterdir()):
+        for event in tf.train.summary_iterator(str(file)):
+            steps += [(event.step, value.tag) for value in event.summary.value]
+    return steps
+
+
+def weights(path):
+    reader = tf.train.load_checkpoint(config.checkpoint_prefix(str(path), "last"))
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
+def assert_same_run(path, unbroken):
+    assert metrics(path) == metrics(unbroken)
+    assert sorted(event_steps(path)) == sorted(event_steps(unbroken))
+    mine, theirs = weights(path), weights(unbroken)
+    assert mine.keys() == theirs.keys()
+    for name, value in mine.items():
+        assert (value == theirs[name]).all(), name
+
+
+def stop_after(arguments, sent, steps_seen, run_path):
+    """Start train.py, send a signal once `steps_seen(run_path, output)` says so; returns (code, stderr)."""
+    log = run_path.parent / "stderr.txt"
+    with open(log, "w", encoding="utf-8") as output:
+        process = subprocess.Popen(command("train.py", *arguments), cwd=ROOT, stderr=output, stdout=output)
+        deadline = time.monotonic() + 120
+        while not steps_seen(run_path, log.read_text("utf-8")):
+            assert process.poll() is None, f"ended too early:\n{log.read_text('utf-8')}"
+            assert time.monotonic() < deadline, "nothing happened"
+            time.sleep(0.02)
+        process.send_signal(sent)
+        return process.wait(60), log.read_text("utf-8")
+
+
+def test_run_directory_holds_what_the_interface_names(unbroken):
+    rows = metrics(unbroken)
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert [row["step"] for row in rows] == ["5", "10", "15"]
+    assert {"learning_rate", "confidence", "localization", "loss", "voc07", "area", "voc07_disc"} <= rows[0].keys()
+    assert (unbroken / "plots" / "learning_curves.png").stat().st_size > 1000
+    values = json.loads((unbroken / "config.json").read_text("utf-8"))
+    assert values["model"]["class_names"] == ["disc", "square"]
+    assert values["training"]["epochs"] == 3
+    tags = {tag for _, tag in event_steps(unbroken)}
+    assert {"loss/confidence", "learning_rate", "mean_ap/voc07", "ap_voc07/disc", "validation/0"} <= tags
+    assert "filters/conv1_1/weights" in tags
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_stopped_and_resumed_equals_unbroken(sent, flags, unbroken, tmp_path):
+    path = tmp_path / "run"
+
+    def in_second_epoch(run_path, output):
+        return "epoch 2/3" in output and "4/18" in output.split("epoch 2/3", 1)[1]
+
+    code, output = stop_after([*flags, "--run", path], sent, in_second_epoch, path)
+    assert code == (-signal.SIGKILL if sent == signal.SIGKILL else 130), output
+    assert "Traceback" not in output
+    run("train.py", "--run", path, "--resume")
+    assert_same_run(path, unbroken)
+
+
+def test_killed_while_the_first_checkpoint_is_missing(flags, unbroken, tmp_path):
+    path = tmp_path / "run"
+    started = lambda run_path, output: (run_path / "config.json").exists()  # noqa: E731
+    stop_after([*flags, "--run", path], signal.SIGKILL, started, path)
+    run("train.py", "--run", path, "--resume")
+    assert_same_run(path, unbroken)
+
+
+def test_resume_after_the_end_changes_nothing(unbroken):
+    before = metrics(unbroken)
+    run("train.py", "--run", unbroken, "--resume")
+    assert metrics(unbroken) == before
+
+
+def test_more_epochs_on_resume(unbroken, flags, tmp_path):
+    path = tmp_path / "run"
+    run("train.py", *flags, "--run", path, "--epochs", "2")
+    run("train.py", "--run", path, "--resume", "--epochs", "3", "--workers", "0")
+    assert_same_run(path, unbroken)
+
+
+def test_max_steps_in_the_middle_of_an_epoch_ends_like_an_epoch(unbroken, flags, tmp_path):
+    path = tmp_path / "run"
+    run("train.py", *flags, "--run", path, "--max-steps", "7")
+    assert [row["step"] for row in metrics(path)] == ["5", "7"]
+    assert metrics(path)[1]["voc07"] != ""
+    run("train.py", "--run", path, "--resume", "--max-steps", "100")
+    assert metrics(path) == metrics(unbroken)
+    assert (weights(path)["fc7/weights"] == weights(unbroken)["fc7/weights"]).all()
+
+
+def test_accumulation_freezing_and_momentum_train(shapes, tmp_path):
+    path = tmp_path / "run"
+    more = ["--accumulate", "2", "--optimizer", "momentum", "--bias-lr-multiplier", "2", "--freeze", "conv1"]
+    more += ["--schedule", "cosine", "--clip-norm", "5", "--max-steps", "3", "--save-minutes", "0.0001"]
+    run("train.py", "--data", shapes, "--train", "train", *TINY, "--run", path, *more)
+    assert [row["step"] for row in metrics(path)] == ["3"]
+    assert "conv1_1/weights/momentum_weights" not in weights(path)
+
+
+def test_init_from_takes_the_weights_of_a_run(unbroken, shapes, tmp_path):
+    path = tmp_path / "run"
+    arguments = ["--data", shapes, "--train", "train", "--batch-size", "4", "--max-steps", "1", "--workers", "0"]
+    done = run("train.py", *arguments, "--init-from", unbroken, "--run", path, "--learning-rate", "1e-12")
+    assert "initialised at random: none" in done.stdout
+    model = config.read_config(str(path))[0]
+    assert model == config.read_config(str(unbroken))[0]
+    before = tf.train.load_checkpoint(config.checkpoint_prefix(str(unbroken)))
+    assert abs(weights(path)["fc7/weights"] - before.get_tensor("fc7/weights")).max() < 1e-6
+
+
+def test_infer_and_score_give_the_validation_of_training(unbroken, shapes, tmp_path):
+    found = tmp_path / "found"
+    model = f"{unbroken}@last"
+    run("infer.py", model, "--data", shapes, "--split", "val", "--output", found, "--precision", "float32")
+    scored = tmp_path / "ap.json"
+    run("average_precision.py", found / "detections.json", "--data", shapes, "--split", "val", "--json", scored)
+    last = metrics(unbroken)[-1]
+    assert json.loads(scored.read_text("utf-8"))["voc07"]["mean"] == pytest.approx(float(last["voc07"]), abs=1e-6)
+    assert len(os.listdir(found / "images")) == 6
+
+
+def test_non_finite_loss_stops_with_its_parts_and_files(shapes, tmp_path):
+    path = tmp_path / "run"
+    base = ["--data", shapes, "--train", "train", *TINY, "--run", path, "--clip-norm", "0", "--warmup-steps", "0"]
+    line = error_of("train.py", *base, "--optimizer", "momentum", "--learning-rate", "1e30", "--max-steps", "9")
+    assert "not finite" in line
+    assert "localization" in line
+    assert "train_0" in line
+
+
+WRONG = {
+    "no such data": (["--data", "nowhere", "--train", "train"], "nowhere"),
+    "no such split": (["--train", "tarin"], "train"),
+    "unknown class": (["--classes", "disc,sqare"], "square"),
+    "class list of one name twice": (["--classes", "disc,disc"], "disc"),
+    "no objects": (["--classes", "cat", "--other-classes", "ignore"], "--train"),
+    "batch size 0": (["--batch-size", "0"], "--batch-size"),
+    "width above 1": (["--width", "2"], "--width"),
+    "weights of another width": (["--vgg-weights", "x.npz"], "--vgg-weights"),
+    "missing weights": (["--width", "1", "--vgg-weights", "x.npz"], "x.npz"),
+    "unknown layer": (["--freeze", "conv1,fc9x,layer3"], "fc9x"),
+    "falling steps": (["--schedule-steps", "20,10"], "--schedule-steps"),
+    "unknown preset": (["--preset", "vgg400"], "--preset"),
+    "unknown flag": (["--epoch", "3"], "--epochs"),
+    "no such run to start from": (["--init-from", "nothing"], "nothing"),
+    "patience without validation": (["--patience", "2"], "--patience"),
+    "resume of nothing": (["--resume", "--run", "nothing"], "nothing"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_mistakes_get_one_line(wrong, shapes, tmp_path):
+    arguments, named = WRONG[wrong]
+    base = ["--data", shapes, "--train", "train", *TINY, "--run", tmp_path / "run"]
+    assert named in error_of("train.py", *base, *arguments)
+    assert not (tmp_path / "run").exists()
+
+
+def test_existing_run_is_not_overwritten(unbroken, flags):
+    before = metrics(unbroken)
+    assert "--resume" in error_of("train.py", *flags, "--run", unbroken)
+    assert metrics(unbroken) == before
+
+
+def test_other_flags_on_resume_are_refused(unbroken):
+    assert "--learning-rate" in error_of("train.py", "--run", unbroken, "--resume", "--learning-rate", "0.5")
+    assert "--width" in error_of("train.py", "--run", unbroken, "--resume", "--width", "0.5")
+
+
+def test_unwritable_run(flags, tmp_path):
+    (tmp_path / "file").write_text("", "utf-8")
+    assert "--run" in error_of("train.py", *flags, "--run", tmp_path / "file" / "run")
