@@ -273,7 +273,7 @@ def _check_images(read, ground_truth, args):
     missing = [key for key in ground_truth if key not in read.detections and key not in read.errors]
     if missing and not os.path.isdir(args.results):  # comp4 files do not list images without detections
         raise UserError(
-            f"{where}: {len(missing)} of {len(ground_truth)} images are missing, the first is {missing[0]!r};"
+            f"{where}: {len(missing)} of the {len(ground_truth)} images are missing, the first is {missing[0]!r};"
             " detect on the whole split"
         )
     failed = [key for key in ground_truth if key in read.errors and key not in read.detections]

@@ -70,10 +70,14 @@ class _PendingFile:
         self.write = self._file.write
 
     def commit(self):
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        os.replace(self._temporary, self._path)
+        try:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            os.replace(self._temporary, self._path)
+        except OSError:
+            self.discard()
+            raise
 
     def discard(self):
         with contextlib.suppress(OSError):  # the disk that filled up refuses the last flush too

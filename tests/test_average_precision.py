@@ -2,17 +2,23 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import oracles_ap
 import pytest
 
 import average_precision
+import cli
 import results
+import source_pascal_voc
 from structures import Detections, Sample, UserError
 
 ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared"
 
 
 def sample(key, boxes_px, labels=None, difficult=None, size=(100, 100)):
@@ -81,11 +87,11 @@ def test_equals_the_oracle_on_1000_random_cases():
         truth, found, names = random_case(rng)
         threshold = float(rng.choice([0.5, 0.5, 0.25, 0.75, 1.0]))
         report = average_precision.evaluate(truth, found, names, threshold)
-        assert_agree(report, oracles_ap.evaluate(truth, found, names, threshold))
+        oracle = oracles_ap.evaluate(truth, found, names, threshold)
+        assert_agree(report, oracle)
         verdicts_seen.update(oracles_ap.judge(truth, found, 0, threshold)[0])
         for metric, column in (("voc07", 0), ("area", 1)):
-            known = [row[column] for row in oracles_ap.evaluate(truth, found, names, threshold).values()]
-            known = [ap for ap in known if ap is not None]
+            known = [row[column] for row in oracle.values() if row[column] is not None]
             mean = report[metric]["mean"]
             assert mean is None if not known else abs(mean - sum(known) / len(known)) <= 1e-9
     assert verdicts_seen == {"tp", "fp", "ignored"}
@@ -285,3 +291,138 @@ def test_files_give_the_figures_of_memory(tmp_path):
 def _jittered(one, rng):
     boxes = one.boxes_px + rng.random(one.boxes_px.shape, np.float32) * np.float32(0.1)
     return Detections(boxes, np.sort(rng.random(len(one), np.float32))[::-1], one.labels)
+
+
+XML = """<annotation><size><width>100</width><height>80</height><depth>3</depth></size>{}</annotation>"""
+OBJECT = (
+    "<object><name>{}</name><difficult>{}</difficult><bndbox><xmin>{}</xmin><ymin>{}</ymin>"
+    "<xmax>{}</xmax><ymax>{}</ymax></bndbox></object>"
+)
+
+
+@pytest.fixture
+def voc(tmp_path):
+    """A VOC-layout folder of three pictures: two cars and a difficult one, a bus, nothing."""
+    folder = tmp_path / "voc"
+    for part in ("Annotations", "JPEGImages", "ImageSets/Main"):
+        (folder / part).mkdir(parents=True)
+    objects = {
+        "a": [("car", 0, 1, 1, 10, 10), ("car", 0, 21, 21, 40, 40), ("car", 1, 51, 51, 60, 60)],
+        "b": [("bus", 0, 1, 1, 50, 50)],
+        "c": [],
+    }
+    for key, rows in objects.items():
+        xml = XML.format("".join(OBJECT.format(*row) for row in rows))
+        (folder / "Annotations" / f"{key}.xml").write_text(xml)
+        cv2.imwrite(str(folder / "JPEGImages" / f"{key}.jpg"), np.zeros((80, 100, 3), np.uint8))
+    (folder / "ImageSets/Main/test.txt").write_text("a\nb\nc\n")
+    return folder
+
+
+FOUND = {
+    "a": ([[0, 0, 10, 5], [70, 70, 80, 80], [50, 50, 60, 60]], [0.9, 0.8, 0.7], [0, 0, 0]),
+    "b": ([[0, 0, 50, 50]], [0.6], [1]),
+    "c": ([], [], []),
+}
+
+
+def write_found(path, found=FOUND, names=("car", "bus"), threshold=0.01, size=(100, 80), errors=()):
+    with results.DetectionsWriter(path, model="m", class_names=names, threshold=threshold) as writer:
+        for key, (boxes, scores, labels) in found.items():
+            writer.add(f"{key}.jpg", *size, detected(boxes, scores, labels))
+        for key in errors:
+            writer.error(f"{key}.jpg", "truncated")
+    return str(path)
+
+
+def score(voc, path, *flags):
+    average_precision.main([str(path), "--data", str(voc), "--split", "test", *flags])
+
+
+def test_program(voc, tmp_path, capsys):
+    path = write_found(tmp_path / "d.json")
+    score(voc, path, "--json", str(tmp_path / "out" / "ap.json"), "--plots", str(tmp_path / "plots"))
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    report = json.loads((tmp_path / "out" / "ap.json").read_text())
+    # The first box overlaps its car by exactly a half; the third hits the difficult one.
+    assert report["area"] == {"mean": 0.75, "per_class": {"car": 0.5, "bus": 1.0}}
+    assert report["ground_truth"] == {"car": 2, "bus": 1} and report["detections"] == {"car": 3, "bus": 1}
+    assert report["images"] == 3
+    rows = [line.split() for line in printed.out.splitlines()]
+    assert ["car", "2", "3", "0.5455", "0.5000"] in rows and ["mean", "3", "4", "0.7727", "0.7500"] in rows
+    for name in ("precision_recall", "precision_recall_car", "precision_recall_bus"):
+        assert cv2.imread(str(tmp_path / "plots" / f"{name}.png")) is not None
+
+
+def test_program_reads_comp4_files(voc, tmp_path, capsys):
+    with results.Comp4Writer(tmp_path / "comp4", ["car", "bus"]) as writer:
+        for key, (boxes, scores, labels) in FOUND.items():
+            writer.add(key, detected(boxes, scores, labels))
+    score(voc, tmp_path / "comp4", "--json", str(tmp_path / "ap.json"))
+    assert json.loads((tmp_path / "ap.json").read_text())["area"]["per_class"] == {"bus": 1.0, "car": 0.5}
+
+
+def test_program_with_chosen_classes_and_overlap(voc, tmp_path, capsys):
+    path = write_found(tmp_path / "d.json")
+    flags = ("--classes", "car", "--other-classes", "ignore", "--iou", "0.51", "--json", str(tmp_path / "ap.json"))
+    score(voc, path, *flags)
+    report = json.loads((tmp_path / "ap.json").read_text())
+    assert report["area"] == {"mean": 0.0, "per_class": {"car": 0.0}} and report["iou"] == 0.51
+
+
+def test_program_warns_about_a_high_threshold(voc, tmp_path, capsys):
+    score(voc, write_found(tmp_path / "d.json", threshold=0.05))
+    assert capsys.readouterr().err == ""
+    score(voc, write_found(tmp_path / "d.json", threshold=0.5))
+    err = capsys.readouterr().err
+    assert err.startswith("warning: ") and "0.5" in err and len(err.splitlines()) == 1
+
+
+def test_program_warns_about_other_sizes_and_unreadable_pictures(voc, tmp_path, capsys):
+    two = {key: FOUND[key] for key in "ab"}
+    score(voc, write_found(tmp_path / "d.json", two, size=(80, 100), errors="c"))
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and "could not read" in lines[0] and "c" in lines[0]
+    assert "(80, 100) against (100, 80)" in lines[1]
+
+
+@pytest.mark.parametrize(("change", "flags", "named"), [
+    ({"found": {"a": FOUND["a"]}}, (), "2 of the 3 images"),
+    ({"found": {**FOUND, "zz": FOUND["c"]}}, (), "'zz'"),
+    ({"names": ("car", "lorry")}, (), "bus"),
+    ({}, ("--classes", "car"), "bus"),
+    ({}, ("--classes", "car,dog"), "'dog'"),
+    ({}, ("--iou", "0"), "--iou"),
+    ({}, ("--split", "nothing"), "nothing"),
+    ({}, ("--data", "missing"), "--data"),
+    ({}, ("--wrong", "1"), "--wrong"),
+])  # fmt: skip
+def test_program_refuses_in_one_line(voc, tmp_path, capsys, monkeypatch, change, flags, named):
+    path = write_found(tmp_path / "d.json", **change)
+    command = ["average_precision.py", path, "--data", str(voc), "--split", "test", *flags]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit) as end:
+        cli.run(average_precision.main)
+    printed = capsys.readouterr()
+    assert end.value.code == 1 and printed.out == ""
+    assert len(printed.err.splitlines()) == 1 and named in printed.err and printed.err.startswith("error: ")
+
+
+def test_program_from_the_shell():
+    command = [sys.executable, "average_precision.py", "missing.json", "--data", ".", "--split", "test"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr == "error: RESULTS: 'missing.json': no such file or folder (see --help)\n"
+
+
+@pytest.mark.skipif(not (SHARED / "data/voc_traffic").exists(), reason="needs the shared photographs")
+def test_ground_truth_as_detections_is_perfect(tmp_path):
+    samples = source_pascal_voc.load(SHARED / "data/voc_traffic", "val", source_pascal_voc.CLASSES)
+    truth = {one.id: one for one in samples}
+    found = {
+        key: Detections(one.boxes_px.astype(np.float32), np.ones(len(one.labels), np.float32), one.labels)
+        for key, one in truth.items()
+    }
+    report = average_precision.evaluate(truth, found, source_pascal_voc.CLASSES)
+    assert report["voc07"]["mean"] == 1.0 and report["area"]["mean"] == 1.0
