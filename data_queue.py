@@ -40,6 +40,7 @@ from structures import UserError
 _ALIGNMENT = 64  # bytes; TensorFlow copies fed arrays that are aligned to less
 _JOB_BYTES = 512  # a pickled job: a short tuple takes under 100
 _POLL_SECONDS = 0.25
+_START_SECONDS = 60.0  # a worker may take that long to import its modules, from a cold disk
 _CLOSE_SECONDS = 1.0  # what close() grants the workers to end by themselves
 _TICKET = struct.Struct("=qII")  # epoch, slot, row; 16 bytes divide a page, so that no ticket straddles two
 _STARTING = -1  # in place of the epoch, when a worker reports that it cannot start
@@ -81,6 +82,7 @@ class _Slot:
     index: int
     jobs: list
     missing: int  # rows not made yet
+    failures: dict  # row -> what _attempt returned
 
 
 class DataQueue:
@@ -104,7 +106,7 @@ class DataQueue:
         self._batch_size = batch_size
         self._timeout = timeout
         self._names = [field.name for field in fields]
-        self._slots = [_Slot(index, [], 0) for index in range(depth)]
+        self._slots = [_Slot(index, [], 0, {}) for index in range(depth)]
         self._free = collections.deque()
         self._order = collections.deque()  # slots in flight, the next batch first
         self._jobs = iter(())
@@ -227,7 +229,7 @@ class DataQueue:
         """Give the jobs of as many batches as there are free slots to the workers."""
         while self._free and (jobs := list(itertools.islice(self._jobs, self._batch_size))):
             slot = self._free.popleft()
-            slot.jobs, slot.missing = jobs, len(jobs)
+            slot.jobs, slot.missing, slot.failures = jobs, len(jobs), {}
             self._order.append(slot)
             if self._processes:
                 for row, job in enumerate(jobs):
@@ -243,10 +245,14 @@ class DataQueue:
                 self._unsent.popleft()
 
     def _complete(self, slot):
-        """Return when all rows of a slot are made."""
+        """Return when all rows of a slot are made.
+
+        The failure of a row counts only now, and the first of several, as if the rows were made one by one.
+        """
         if self._processes:
             self._collect(0)
             self._wait(slot)
+            _raise(slot.failures[min(slot.failures)] if slot.failures else None)
         for row in range(len(slot.jobs) - slot.missing, len(slot.jobs)):
             _raise(_attempt(self._make_item, slot.jobs[row], self._ring.row(slot.index, row)))
             slot.missing -= 1
@@ -265,7 +271,7 @@ class DataQueue:
             same = counts == self._ring.beats[:, 0]
             counts = self._ring.beats[:, 0].copy()
             silent = np.where(same, silent + elapsed, 0)
-            late = silent >= self._timeout
+            late = silent >= np.where(counts == 1, max(self._timeout, _START_SECONDS), self._timeout)
             stuck = late & (counts % 2 == 1)
             if stuck.any() or late.all():  # an idle worker is no worry as long as another makes progress
                 index = int(np.argmax(stuck))
@@ -280,9 +286,12 @@ class DataQueue:
                 report = key.fileobj.recv_bytes()
             except (EOFError, OSError):
                 raise WorkerError(self._obituary(key.data)) from None
-            epoch, slot, _ = _TICKET.unpack_from(report)
-            if len(report) > _TICKET.size and epoch in (_STARTING, self._ring.epoch[0]):
-                _raise(pickle.loads(report[_TICKET.size :]))
+            epoch, slot, row = _TICKET.unpack_from(report)
+            failure = pickle.loads(report[_TICKET.size :]) if len(report) > _TICKET.size else None
+            if epoch == _STARTING:
+                _raise(failure)
+            elif failure:
+                self._slots[slot].failures[row] = failure
             self._slots[slot].missing -= 1
 
     def _describe(self, index):
@@ -322,8 +331,7 @@ class _Ring:
         specs += [((depth, batch_size, _JOB_BYTES), np.uint8), *batch * depth]
         starts, size = _lay_out(specs)
         self._file = _allocate(size) if file is None else file
-        with _short_of_memory(size):
-            memory = mmap.mmap(self._file.fileno(), size)
+        memory = mmap.mmap(self._file.fileno(), size)
         arrays = [
             np.frombuffer(memory, dtype, math.prod(shape), start).reshape(shape)
             for (shape, dtype), start in zip(specs, starts, strict=True)
@@ -371,42 +379,40 @@ def _lay_out(specs):
 
 
 def _allocate(size):
-    """An unnamed file of `size` zero bytes of memory that really exist: touching them later cannot fail."""
+    """An unnamed file of `size` zero bytes of memory that really exist: touching them later cannot fail.
+
+    An unnamed file has no limit of its own, so the free memory is looked up first: asked for too much, the kernel
+    does not refuse but kills processes. Half of it is left to the workers and the training.
+    """
     available = _available_memory()
-    with _short_of_memory(size, available):
-        if available is not None and size > available:
-            raise MemoryError
-        file = _as_file(os.memfd_create("batches"))
+    if size > available // 2:
+        raise UserError(_too_large(size, available))
+    file = _as_file(os.memfd_create("batches"))
+    try:
         os.posix_fallocate(file.fileno(), 0, size)
+    except OSError:
+        file.close()
+        raise UserError(_too_large(size, available)) from None
     return file
+
+
+def _too_large(size, available):
+    need, free = (f"{number / 2**20:.0f} MB" for number in (size, available))
+    return f"the batches take {need} of memory, more than half of the {free} free: lower --batch-size"
 
 
 def _as_file(descriptor):
     return open(descriptor, "r+b", buffering=0)
 
 
-@contextlib.contextmanager
-def _short_of_memory(size, available=None):
-    try:
-        yield
-    except (OSError, MemoryError, OverflowError):
-        free = "" if available is None else f" and {available / 2**20:.0f} MB are free"
-        need = f"the batches take {size / 2**20:.0f} MB of memory"
-        raise UserError(f"{need}{free}: lower --batch-size") from None
-
-
 def _available_memory():
-    """Bytes that the machine and the container can still give, or None if unknown.
-
-    Has to be asked: an anonymous file has no limit of its own, and the kernel would kill us instead.
-    """
-    limits = []
+    """Bytes that the machine can still give, and the container's limit if that is less."""
+    with open("/proc/meminfo") as file:
+        limits = [int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable:")]
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         with contextlib.suppress(OSError, ValueError), open(path) as file:  # ValueError: "max"
             limits.append(int(file.read()))
-    with contextlib.suppress(OSError), open("/proc/meminfo") as file:
-        limits += [int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable:")]
-    return min(limits, default=None)
+    return min(limits)
 
 
 @contextlib.contextmanager

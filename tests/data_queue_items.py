@@ -1,0 +1,102 @@
+"""What the workers of test_data_queue.py run: apart, so that they need not import pytest."""
+
+import os
+import signal
+import sys
+import time
+
+import numpy as np
+
+from data_queue import Field
+from structures import UserError
+
+FIELDS = [
+    Field("image", (6, 5, 3), np.uint8),
+    Field("targets", (7,), np.int32),
+    Field("offsets", (7, 4), np.float32),
+    Field("index", (), np.int64),
+]
+
+
+def make_item(job, out):
+    """Random content that depends on the job alone, made in a time that does not."""
+    epoch, index = job
+    rng = np.random.default_rng([epoch, index])
+    time.sleep(np.random.default_rng().uniform(0, 0.003))
+    out["image"][...] = rng.integers(0, 256, out["image"].shape)
+    out["targets"][...] = rng.integers(0, 21, out["targets"].shape)
+    out["offsets"][...] = rng.normal(size=out["offsets"].shape)
+    out["index"][...] = index
+
+
+class MisbehaveAt:
+    """Does `deed` when it meets job (0, 5)."""
+
+    def __init__(self, deed):
+        self.deed = deed
+
+    def __call__(self, job, out):
+        if job == (0, 5):
+            self.deed()
+        make_item(job, out)
+
+
+def raise_value_error():
+    raise ValueError("a strange sample")
+
+
+def raise_user_error():
+    raise UserError("a.jpg: not a picture; remove it")
+
+
+def kill_self():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def exit_with_3():
+    os._exit(3)
+
+
+def sleep_long():
+    time.sleep(100)
+
+
+def stop_self():
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+class Burden:
+    """Cannot be unpickled."""
+
+    def __reduce__(self):
+        return raise_value_error, ()
+
+    def __call__(self, job, out):
+        pass
+
+
+def count_item(job, out):
+    """Writes into a file named by the job how many were made."""
+    with open(job[0], "a") as file:
+        file.write("x")
+
+
+def put_index(job, out):
+    out["index"][...] = job
+
+
+def put_module_names(job, out):
+    forbidden = {"tensorflow", "cv2", "matplotlib", "keras"}
+    out["index"][...] = len(forbidden & set(sys.modules))
+
+
+def set_mark():
+    os.environ["DATA_QUEUE_TEST_MARK"] = "42"
+
+
+def put_mark(job, out):
+    out["index"][...] = int(os.environ.get("DATA_QUEUE_TEST_MARK", "0"))
+
+
+def sleep_a_little(job, out):
+    time.sleep(0.4)  # 8 of them in two workers take longer than the timeout
