@@ -63,8 +63,6 @@ class VideoReader:
             self.close()
             raise UserError(f"{self.source}: no frame can be decoded; give a complete video file")
         self._orient(self._first)
-        if self.live and self._first.pts is not None:
-            self._start = self._first.pts * self._first.time_base  # cameras may count from 1970
 
     def _find_stream(self):
         cover = av.stream.Disposition.attached_pic

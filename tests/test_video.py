@@ -1,10 +1,14 @@
 """Video: what goes in comes out again, damaged files tell, and a killed run leaves something that plays."""
 
+import contextlib
+import http.server
+import itertools
 import os
 import signal
 import struct
 import subprocess
 import sys
+import threading
 from fractions import Fraction
 from pathlib import Path
 
@@ -39,20 +43,21 @@ def read(path):
     return reader, frames, times
 
 
-def with_sound(path, codec, container, seconds=2):
-    """A video at 25/s whose sound, a tone, sets in after half a second."""
+def with_sound(path, codec, container, seconds=2, start=0):
+    """A video at 25/s from `start` seconds on; its sound, a tone, sets in half a second later."""
     with av.open(str(path), "w", format=container) as output:
         picture_stream = output.add_stream("mpeg4", rate=25)
         picture_stream.width, picture_stream.height, picture_stream.pix_fmt = 64, 48, "yuv420p"
         sound_stream = output.add_stream(codec, rate=48000, layout="stereo")
         for index in range(25 * seconds):
             picture = av.VideoFrame.from_ndarray(frame(index), format="rgb24")
-            picture.pts, picture.time_base = index, Fraction(1, 25)
+            picture.pts, picture.time_base = 25 * start + index, Fraction(1, 25)
             output.mux(picture_stream.encode(picture))
             at = np.arange(1920) + 1920 * index
             wave = (np.sin(at * 0.1) * (at >= 24000)).astype(np.float32)
             sound = av.AudioFrame.from_ndarray(np.stack([wave, wave]), format="fltp", layout="stereo")
-            sound.sample_rate, sound.pts, sound.time_base = 48000, 1920 * index, Fraction(1, 48000)
+            sound.sample_rate, sound.time_base = 48000, Fraction(1, 48000)
+            sound.pts = 48000 * start + 1920 * index
             output.mux(sound_stream.encode(sound))
         output.mux(picture_stream.encode(None))
         output.mux(sound_stream.encode(None))
@@ -166,16 +171,17 @@ def test_pixel_aspect_is_kept_and_turned(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "container", "codec", "report"),
+    ("name", "container", "codec", "start", "report"),
     [
-        ("a.mp4", "mp4", "aac", "aac, copied"),
-        ("a.mp4", "mp4", "libmp3lame", "mp3, copied"),
-        ("a.mkv", "matroska", "ac3", "ac3, transcoded to aac"),
-        ("a.ts", "mpegts", "aac", "aac, transcoded to aac"),
+        ("a.mp4", "mp4", "aac", 0, "aac, copied"),
+        ("a.mp4", "mp4", "libmp3lame", 0, "mp3, copied"),
+        ("a.mkv", "matroska", "aac", 7, "aac, copied"),
+        ("a.mkv", "matroska", "ac3", 7, "ac3, transcoded to aac"),
+        ("a.ts", "mpegts", "aac", 0, "aac, transcoded to aac"),
     ],
 )
-def test_sound_is_kept_in_step(tmp_path, name, container, codec, report):
-    with_sound(tmp_path / name, codec, container)
+def test_sound_is_kept_in_step(tmp_path, name, container, codec, start, report):
+    with_sound(tmp_path / name, codec, container, start=start)
     with (
         video.VideoReader(tmp_path / name) as reader,
         video.VideoWriter(tmp_path / "b.mp4", 64, 48, reader.rate, audio_from=tmp_path / name) as writer,
@@ -350,6 +356,36 @@ def test_damage_in_the_middle_is_skipped_and_told(tmp_path):
     reader, frames, times = read(path)
     assert 20 < len(frames) < 40 and times[-1] == pytest.approx(39 / 5)
     assert "damaged" in reader.error
+
+
+class EndlessStream(http.server.BaseHTTPRequestHandler):
+    """MPEG-TS without an end, whose clock has been running for long."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        gone = contextlib.suppress(ConnectionError, av.FFmpegError)
+        with gone, av.open(self.wfile, "w", format="mpegts") as output:
+            stream = output.add_stream("mpeg2video", rate=25)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            for index in itertools.count():
+                picture = av.VideoFrame.from_ndarray(frame(index), format="rgb24")
+                picture.pts, picture.time_base = 100_000 + index, Fraction(1, 25)
+                output.mux(stream.encode(picture))
+
+    def log_message(self, *_):
+        pass
+
+
+def test_stream_runs_until_stopped_and_starts_at_0():
+    with http.server.HTTPServer(("127.0.0.1", 0), EndlessStream) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        with video.VideoReader(f"http://127.0.0.1:{server.server_port}/live.ts") as reader:
+            times = [seconds for _, seconds in itertools.islice(reader, 100)]
+        thread.join()
+    assert reader.live and reader.duration is None and reader.frame_count is None
+    np.testing.assert_allclose(times, np.arange(100) / 25, atol=1e-4)
 
 
 @pytest.mark.skipif(not DASHCAM.exists(), reason="shared data is not here")
