@@ -11,6 +11,7 @@ and marked `difficult`.
 """
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import json
@@ -538,9 +539,27 @@ def _write_pictures(root, seed, split, indices):
     return len(indices)
 
 
+@contextlib.contextmanager
+def _interrupts_held():
+    """Hold Ctrl-C back until the end of the block. Needs the main thread.
+
+    Processes started meanwhile inherit the mask and never see it, not even while they still import. The mask
+    covers this thread alone; the handler is for when a library's thread receives the signal.
+    """
+    received = []
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    handler = signal.signal(signal.SIGINT, lambda *_: received.append(True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    if received:
+        raise KeyboardInterrupt
+
+
 def _start_worker():
-    """Leave Ctrl-C to the parent, and end with it even if it is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Let a worker end with its parent even if that is killed."""
 
     def follow_parent():
         multiprocessing.parent_process().join()
@@ -563,7 +582,8 @@ def _write_all(root, seed, counts, workers):
         context = multiprocessing.get_context("spawn")
         pool = concurrent.futures.ProcessPoolExecutor(workers, context, _start_worker)
         try:
-            futures = [pool.submit(_write_pictures, *chunk) for chunk in chunks]
+            with _interrupts_held():
+                futures = [pool.submit(_write_pictures, *chunk) for chunk in chunks]
             for future in concurrent.futures.as_completed(futures):
                 bar.update(future.result())
         except concurrent.futures.process.BrokenProcessPool:

@@ -13,6 +13,7 @@ import xml.etree.ElementTree as ET
 
 import cv2
 import numpy as np
+import psutil
 import pytest
 
 import source_toy_road as toy
@@ -212,13 +213,26 @@ def test_wrong_flags_give_one_line_and_exit_code_1(tmp_path, flags):
     assert not (tmp_path / "road").exists()
 
 
-def test_ctrl_c_leaves_nothing_behind(tmp_path):
-    process = run_program("--output", tmp_path / "road", "--train", 5000, "--workers", 2, start_new_session=True)
-    pictures = tmp_path / "road.partial" / "VOC2007" / "JPEGImages"
+def start_writing(folder, when, **kwargs):
+    """The program at work, once when() holds."""
+    process = run_program("--output", folder, "--train", 5000, "--workers", 2, **kwargs)
     deadline = time.monotonic() + 60
-    while not (pictures.is_dir() and any(pictures.iterdir())):
+    while not when(process):
         assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.05)
+        time.sleep(0.02)
+    return process
+
+
+@pytest.mark.parametrize("moment", ["workers start", "pictures appear"])
+def test_ctrl_c_leaves_nothing_behind(tmp_path, moment):
+    pictures = tmp_path / "road.partial" / "VOC2007" / "JPEGImages"
+
+    def reached(process):
+        if moment == "workers start":
+            return len(psutil.Process(process.pid).children()) >= 2
+        return pictures.is_dir() and any(pictures.iterdir())
+
+    process = start_writing(tmp_path / "road", reached, start_new_session=True)
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130 and "Traceback" not in errors
@@ -226,17 +240,11 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path):
 
 
 def test_workers_end_with_a_killed_parent(tmp_path):
-    psutil = pytest.importorskip("psutil")
-    process = run_program("--output", tmp_path / "road", "--train", 5000, "--workers", 2)
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "road.partial" / "VOC2007" / "JPEGImages").is_dir() or len(
-        workers := psutil.Process(process.pid).children()
-    ) < 2:
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.05)
+    process = start_writing(tmp_path / "road", lambda p: len(psutil.Process(p.pid).children()) >= 3)
+    workers = psutil.Process(process.pid).children()
     process.kill()
     process.communicate(timeout=30)
-    assert not psutil.wait_procs(workers, timeout=15)[1]
+    assert not psutil.wait_procs(workers, timeout=30)[1]
 
 
 def test_the_drive_approaches_overtakes_and_changes_its_lights():
