@@ -100,3 +100,8 @@ def put_mark(job, out):
 
 def sleep_a_little(job, out):
     time.sleep(0.4)  # 8 of them in two workers take longer than the timeout
+
+
+def count_item_slowly(job, out):
+    count_item(job, out)
+    time.sleep(0.1)

@@ -13,11 +13,15 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+
+import data_queue
+from data_queue import DataQueue, Field, WorkerError
 from data_queue_items import (
     FIELDS,
     Burden,
     MisbehaveAt,
     count_item,
+    count_item_slowly,
     exit_with_3,
     kill_self,
     make_item,
@@ -31,9 +35,6 @@ from data_queue_items import (
     sleep_long,
     stop_self,
 )
-
-import data_queue
-from data_queue import DataQueue, Field, WorkerError
 from structures import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -199,6 +200,14 @@ def test_prefetch_goes_on_without_the_consumer_and_is_bounded_by_depth(tmp_path)
         assert log.stat().st_size == 12
         first.release()
         assert wait_until(lambda: log.stat().st_size == 16)
+
+
+def test_workers_rest_when_an_epoch_is_left(tmp_path):
+    log = tmp_path / "log"
+    with open_queue(1, count_item_slowly) as queue:
+        next(queue.batches((str(log), index) for index in range(12)))
+        time.sleep(0.5)
+        assert 4 <= log.stat().st_size <= 6  # the batch, and what was begun before
 
 
 def test_more_tickets_than_the_pipe_holds():
