@@ -11,13 +11,13 @@ import shutil
 import time
 
 import tqdm
-import visualization
 
 import cli
 import config
 import images
 import results
 import source_pascal_voc
+import visualization
 from structures import UserError
 
 SHOW_THRESHOLD = 0.5

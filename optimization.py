@@ -94,14 +94,14 @@ class TrainingStep:
 
     def _accumulate(self, gradients):
         """Ops that add one batch to the effective batch, and that add the last one and apply the sum."""
-        slots = [tf.Variable(tf.zeros(v.shape), trainable=False, name="gradient_sum") for v in self.trained]
-        count = tf.Variable(0.0, trainable=False, name="positive_sum")
-        added = [tf.assign_add(slot, g, read_value=False) for slot, g in zip(slots, gradients, strict=True)]
-        added.append(tf.assign_add(count, self.losses["positives"], read_value=False))
+        slots = [_accumulator(v.shape, "gradient_sum") for v in self.trained]
+        count = _accumulator([], "positive_sum")
+        added = [slot.assign_add(g, read_value=False) for slot, g in zip(slots, gradients, strict=True)]
+        added.append(count.assign_add(self.losses["positives"], read_value=False))
         with tf.control_dependencies(added):
             update = self._make_update([slot.read_value() for slot in slots], count.read_value())
         with tf.control_dependencies([update]):
-            cleared = [tf.assign(slot, tf.zeros_like(slot), read_value=False) for slot in [*slots, count]]
+            cleared = [slot.assign(tf.zeros(slot.shape), read_value=False) for slot in [*slots, count]]
         return tf.group(*added), tf.group(*cleared)
 
     def _make_update(self, gradient_sums, positives):
@@ -136,6 +136,10 @@ def mean_losses(sums):
     positives = max(1.0, sums["positives"])
     parts = {name: sums[name] / positives for name in ("confidence", "localization")}
     return {**parts, "loss": parts["confidence"] + parts["localization"]}
+
+
+def _accumulator(shape, name):
+    return tf.Variable(tf.zeros(shape), trainable=False, name=name, use_resource=True)
 
 
 def _frozen(variable, layers):

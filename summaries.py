@@ -19,6 +19,7 @@ from structures import UserError
 # Columns that differ from one execution to the next
 TIMING_COLUMNS = ("seconds", "images_per_second")
 HISTOGRAM_BINS = 60
+SHOW_THRESHOLD = 0.5  # of detections in pictures
 
 
 class Summaries:
@@ -82,7 +83,8 @@ class Summaries:
         """Validation pictures with what was detected and what is there. examples: (image, Detections, Sample)."""
         values = []
         for index, (image, detections, sample) in enumerate(examples):
-            drawn = visualization.draw_detections(image, detections, self._class_names, gt=sample)
+            shown = detections.where(detections.scores >= SHOW_THRESHOLD)
+            drawn = visualization.draw_detections(image, shown, self._class_names, gt=sample)
             _, encoded = cv2.imencode(".jpg", drawn[:, :, ::-1])
             height, width = drawn.shape[:2]
             picture = tf.Summary.Image(

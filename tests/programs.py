@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import numpy as np
+
 from voc_tree import write_voc
 
 ROOT = pathlib.Path(__file__).parents[1]

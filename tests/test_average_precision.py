@@ -8,11 +8,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import oracles_ap
 import pytest
 
 import average_precision
 import cli
+import oracles_ap
 import results
 import source_pascal_voc
 from structures import Detections, Sample, UserError

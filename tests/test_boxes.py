@@ -5,11 +5,11 @@ import fractions
 import hypothesis.extra.numpy
 import hypothesis.strategies as st
 import numpy as np
-import oracles
 import pytest
 from hypothesis import given, settings
 
 import boxes
+import oracles
 
 # Corners on a grid of 1/16: IoU is then a ratio of small integers, ties are ties, and float32 is exact before the
 # division. Empty, inverted, touching, equal and nested boxes all come up often.

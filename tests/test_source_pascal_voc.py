@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from voc_tree import voc_xml, write_voc
 
 import source_pascal_voc as voc
 from structures import UserError
+from voc_tree import voc_xml, write_voc
 
 SHARED = pathlib.Path(__file__).parents[1].parent / "shared" / "data"
 NAMES = ("cat", "dog")

@@ -6,10 +6,10 @@ import math
 import hypothesis.extra.numpy
 import hypothesis.strategies as st
 import numpy as np
-import oracles
 import pytest
 from hypothesis import given, settings
 
+import oracles
 import ssd_utils
 from structures import UserError
 

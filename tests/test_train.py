@@ -9,10 +9,10 @@ import time
 
 import pytest
 import tensorflow.compat.v1 as tf
-from programs import ROOT, TINY, command, error_of, run, write_shapes
 
 import config
 import summaries
+from programs import ROOT, TINY, command, error_of, run, write_shapes
 
 
 @pytest.fixture(scope="module")

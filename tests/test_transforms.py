@@ -8,11 +8,11 @@ import types
 import cv2
 import hypothesis.extra.numpy as hnp
 import numpy as np
-import oracles_transforms as oracle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import oracles_transforms as oracle
 import transforms
 from transforms import AUGMENTATIONS, WHOLE, Augmentation, Choices, Distortion, TrainTransforms
 
