@@ -1,0 +1,332 @@
+"""Schedules by hand, and training steps against updates written out in NumPy.
+
+The updates run on a stand-in for the network: two layers on pictures of 4×4, so that a graph is built in a moment. What
+is new in an update (normaliser, decay, clipping, rates, optimiser) is computed here in float64 from the gradients of
+the loss sums; those of the loss itself are the business of test_losses.
+"""
+
+import dataclasses
+import types
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+import config
+import losses
+import optimization
+import ssd_utils
+import ssd_vgg
+
+SIDE, ANCHORS, NAMES = 4, 32, ("car", "bus")
+STAND_IN = config.ModelDescription(types.SimpleNamespace(input_size=SIDE, num_anchors=ANCHORS), NAMES)
+SHAPES = {
+    "conv1_1/weights": (3, 3, 3, 4),
+    "conv1_1/biases": (4,),
+    "norm_conv4_3/scale": (4,),
+    "conv10_1/weights": (1, 1, 4, 6),
+    "conv10_1/biases": (6,),
+    "head_conv10_1_logits/weights": (3, 3, 6, 2 * (1 + len(NAMES))),
+    "head_conv10_1_logits/biases": (2 * (1 + len(NAMES)),),
+    "head_conv10_1_offsets/weights": (3, 3, 6, 2 * 4),
+    "head_conv10_1_offsets/biases": (2 * 4,),
+}
+
+
+def settings(**changes):
+    """Momentum at a constant rate, and nothing else."""
+    plain = {
+        "optimizer": "momentum",
+        "schedule": "constant",
+        "warmup_steps": 0,
+        "clip_norm": 0.0,
+        "weight_decay": 0.0,
+    }
+    return config.TrainingSettings(data="", train="", **{**plain, **changes})
+
+
+# Schedules
+def rates(steps, steps_per_epoch=10, total_steps=100, **changes):
+    chosen = settings(**{"learning_rate": 1.0, **changes})
+    return [optimization.learning_rate(chosen, step, steps_per_epoch, total_steps) for step in steps]
+
+
+def test_constant_schedule():
+    assert rates([0, 50, 99], learning_rate=0.25) == [0.25, 0.25, 0.25]
+
+
+def test_exponential_schedule_falls_once_an_epoch():
+    assert rates([0, 9, 10, 25, 99], schedule="exponential") == pytest.approx(
+        [1, 1, 0.97, 0.9409, 0.97**9], rel=1e-12
+    )
+
+
+def test_step_schedule_drops_at_its_steps():
+    found = rates([0, 79_999, 80_000, 99_999, 100_000, 119_999], schedule="step", learning_rate=1e-3)
+    assert found == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4, 1e-5, 1e-5], rel=1e-12)
+    assert rates([2, 3], schedule="step", schedule_steps=(3,)) == pytest.approx([1, 0.1])
+
+
+def test_cosine_schedule():
+    assert rates([0, 25, 50, 75, 100, 120], schedule="cosine") == pytest.approx(
+        [1, 0.5 + 0.5**1.5, 0.5, 0.5 - 0.5**1.5, 0, 0], abs=1e-12
+    )
+
+
+def test_cosine_begins_after_the_warm_up():
+    found = rates([19, 20, 60, 100], schedule="cosine", warmup_steps=20)
+    assert found == pytest.approx([1, 1, 0.5, 0], abs=1e-12)
+
+
+def test_warm_up_is_linear_and_never_0():
+    assert rates([0, 1, 3, 4], warmup_steps=4) == pytest.approx([0.25, 0.5, 1, 1])
+    found = rates([0, 10], warmup_steps=20, schedule="exponential")
+    assert found == pytest.approx([0.05, 0.55 * 0.97])
+
+
+def test_a_cosine_shorter_than_its_warm_up_stays_finite():
+    assert rates([0, 4], schedule="cosine", warmup_steps=10, total_steps=5) == pytest.approx([0.1, 0.5])
+
+
+def test_unknown_schedule():
+    with pytest.raises(ValueError, match="'linear'"):
+        rates([0], schedule="linear")
+
+
+# The stand-in
+def network(images, _preset, num_classes, *, compute_dtype, initializer):
+    assert (num_classes, compute_dtype, initializer) == (len(NAMES), tf.float32, "he")
+    get = {name: tf.get_variable(name, shape) for name, shape in SHAPES.items()}
+
+    def conv(x, name):
+        return tf.nn.conv2d(x, get[f"{name}/weights"], 1, "SAME") + get[f"{name}/biases"]
+
+    x = tf.nn.relu(conv(tf.cast(images, tf.float32) / 255, "conv1_1")) * get["norm_conv4_3/scale"]
+    x = tf.nn.relu(conv(x, "conv10_1"))
+    logits = tf.reshape(conv(x, "head_conv10_1_logits"), [-1, ANCHORS, 1 + num_classes])
+    return logits, tf.reshape(conv(x, "head_conv10_1_offsets"), [-1, ANCHORS, 4])
+
+
+def start(seed=0):
+    rng = np.random.default_rng(seed)
+    return {name: rng.normal(0.1, 0.3, shape).astype(np.float32) for name, shape in SHAPES.items()}
+
+
+def make_batch(seed, positives):
+    """Arrays of len(positives) images with that many positives each."""
+    rng = np.random.default_rng(seed)
+    count = len(positives)
+    class_targets = np.zeros((count, ANCHORS), np.int32)
+    for row, wanted in zip(class_targets, positives, strict=True):
+        row[rng.permutation(ANCHORS)[:wanted]] = rng.integers(1, 1 + len(NAMES), wanted)
+    return {
+        "images": rng.integers(0, 256, (count, SIDE, SIDE, 3), np.uint8),
+        "class_targets": class_targets,
+        "offset_targets": rng.normal(0, 1, (count, ANCHORS, 4)).astype(np.float32),
+    }
+
+
+def halves(batch, first):
+    """A batch as two: its first images, and the rest."""
+    return {k: v[:first] for k, v in batch.items()}, {k: v[first:] for k, v in batch.items()}
+
+
+@pytest.fixture
+def train(monkeypatch):
+    """Callable: settings, [(batch, rate, update)] -> (values of the variables, returned sums, the graph)."""
+    monkeypatch.setattr(ssd_vgg, "build", network)
+
+    def run(chosen, steps):
+        with tf.Graph().as_default() as graph, tf.Session() as session:
+            step = optimization.TrainingStep(STAND_IN, chosen, tf.float32)
+            session.run(tf.global_variables_initializer())
+            for variable in tf.trainable_variables():
+                variable.load(start()[variable.op.name], session)
+            sums = [step.run(session, batch, rate, update) for batch, rate, update in steps]
+            return {v.op.name: session.run(v) for v in tf.trainable_variables()}, sums, graph
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def gradient_sums():
+    """Callable: values, batch -> (gradients of the loss sums by name, number of positives), in float64."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        batch = {
+            "images": tf.placeholder(tf.uint8, [None, SIDE, SIDE, 3]),
+            "class_targets": tf.placeholder(tf.int32, [None, ANCHORS]),
+            "offset_targets": tf.placeholder(tf.float32, [None, ANCHORS, 4]),
+        }
+        outputs = network(batch["images"], None, len(NAMES), compute_dtype=tf.float32, initializer="he")
+        parts = losses.multibox_loss(*outputs, batch["class_targets"], batch["offset_targets"])
+        variables = tf.trainable_variables()
+        gradients = tf.gradients(parts["confidence"] + parts["localization"], variables)
+
+        def compute(values, arrays):
+            for variable in variables:
+                variable.load(values[variable.op.name].astype(np.float32), session)
+            found, positives = session.run((gradients, parts["positives"]), {batch[k]: v for k, v in arrays.items()})
+            names = [v.op.name for v in variables]
+            return {n: g.astype(np.float64) for n, g in zip(names, found, strict=True)}, float(positives)
+
+        yield compute
+
+
+def expected_values(gradient_sums, chosen, steps):
+    """What whole batches [(batch, rate)] should make of `start()`."""
+    values = {name: value.astype(np.float64) for name, value in start().items()}
+    first = {name: np.zeros(shape) for name, shape in SHAPES.items()}
+    second = {name: np.zeros(shape) for name, shape in SHAPES.items()}
+    for t, (batch, rate) in enumerate(steps, 1):
+        gradients, positives = gradient_sums(values, batch)
+        for name in gradients:
+            gradients[name] /= max(1, positives)
+            if name.endswith("weights"):
+                gradients[name] += chosen.weight_decay * values[name]
+        norm = np.sqrt(sum(np.sum(g**2) for g in gradients.values()))
+        if chosen.clip_norm and norm > chosen.clip_norm:
+            gradients = {name: g * chosen.clip_norm / norm for name, g in gradients.items()}
+        for name, g in gradients.items():
+            own = rate * (chosen.bias_lr_multiplier if name.endswith("biases") else 1)
+            if chosen.optimizer == "momentum":
+                first[name] = 0.9 * first[name] + g
+                values[name] -= own * first[name]
+            else:
+                first[name] = 0.9 * first[name] + 0.1 * g
+                second[name] = 0.999 * second[name] + 0.001 * g**2
+                own *= np.sqrt(1 - 0.999**t) / (1 - 0.9**t)
+                values[name] -= own * first[name] / (np.sqrt(second[name]) + chosen.adam_epsilon)
+    return values
+
+
+def assert_moved_alike(found, expected, rtol=1e-4):
+    """The same change of every variable, to a fraction of the largest change of that variable."""
+    for name, before in start().items():
+        change = expected[name] - before
+        assert np.abs(change).max() > 0, name
+        np.testing.assert_allclose(
+            found[name] - before, change, rtol=0, atol=rtol * np.abs(change).max() + 2e-7, err_msg=name
+        )
+
+
+# Updates
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"bias_lr_multiplier": 2.0},
+        {"weight_decay": 0.05},
+        {"clip_norm": 0.5},
+        {"clip_norm": 0.5, "weight_decay": 0.05, "bias_lr_multiplier": 2.0},
+        {"optimizer": "adam", "adam_epsilon": 0.1},
+        {"optimizer": "adam", "adam_epsilon": 1e-3, "bias_lr_multiplier": 2.0, "weight_decay": 0.05},
+    ],
+    ids=str,
+)
+def test_update(train, gradient_sums, changes):
+    """Three steps at different rates, on batches whose images have very different numbers of positives."""
+    chosen = settings(**changes)
+    steps = [(make_batch(n, (1 + n, 9, 0)), 0.01 * (1 + n)) for n in range(3)]
+    found, _, _ = train(chosen, [(batch, rate, True) for batch, rate in steps])
+    assert_moved_alike(found, expected_values(gradient_sums, chosen, steps))
+
+
+def test_a_high_clip_norm_changes_nothing(train):
+    steps = [(make_batch(0, (3, 5)), 0.01, True)]
+    clipped, free = (train(settings(clip_norm=norm), steps)[0] for norm in (1e6, 0.0))
+    assert_moved_alike(clipped, free)
+
+
+@pytest.mark.parametrize("optimizer", ["momentum", "adam"])
+def test_biases_move_by_their_multiple(train, optimizer):
+    steps = [(make_batch(0, (3, 5)), 0.01, True)]
+    once, twice = (
+        train(settings(optimizer=optimizer, bias_lr_multiplier=factor), steps)[0] for factor in (1.0, 2.0)
+    )
+    for name, before in start().items():
+        factor = 2 if name.endswith("/biases") else 1
+        np.testing.assert_allclose(twice[name] - before, factor * (once[name] - before), atol=3e-7, err_msg=name)
+
+
+def test_decay_is_for_weights_alone(train):
+    """Without positives there is no loss: the weights shrink, biases and scale stay."""
+    found, sums, _ = train(settings(weight_decay=0.5), [(make_batch(0, (0, 0)), 0.1, True)])
+    assert sums == [{"confidence": 0, "localization": 0, "positives": 0}]
+    for name, before in start().items():
+        factor = 0.95 if name.endswith("/weights") else 1
+        np.testing.assert_allclose(found[name], before * factor, rtol=1e-6, err_msg=name)
+
+
+# Accumulation
+@pytest.mark.parametrize(
+    "changes", [{}, {"optimizer": "adam", "weight_decay": 0.05, "clip_norm": 0.5, "bias_lr_multiplier": 2.0}], ids=str
+)
+def test_two_halves_make_a_whole(train, changes):
+    """With 1 and 11 positives in the halves, and again for a second step: nothing is left in the sums."""
+    wholes = [make_batch(1, (1, 0, 8, 3)), make_batch(2, (5, 2, 0, 0))]
+    whole, _, _ = train(settings(**changes), [(batch, 0.02, True) for batch in wholes])
+    parts = [(half, 0.02, last) for b in wholes for half, last in zip(halves(b, 2), (False, True), strict=True)]
+    found, sums, _ = train(settings(accumulate=2, **changes), parts)
+    assert_moved_alike(found, whole)
+    assert [s["positives"] for s in sums] == [1, 11, 7, 0]
+
+
+def test_uneven_halves_make_a_whole(train):
+    batch = make_batch(3, (2, 9, 4))
+    whole, _, _ = train(settings(), [(batch, 0.02, True)])
+    first, second = halves(batch, 1)
+    found, _, _ = train(settings(accumulate=2), [(first, 0.02, False), (second, 0.02, True)])
+    assert_moved_alike(found, whole)
+
+
+def test_the_last_group_may_be_short(train):
+    """Accumulating 3: an epoch's last batch alone is an effective batch too."""
+    batch = make_batch(4, (2, 9))
+    whole, _, _ = train(settings(), [(batch, 0.02, True)])
+    found, _, _ = train(settings(accumulate=3), [(batch, 0.02, True)])
+    assert_moved_alike(found, whole)
+
+
+def test_collecting_moves_nothing(train):
+    found, _, _ = train(settings(accumulate=2, weight_decay=0.5), [(make_batch(5, (2, 9)), 1.0, False)])
+    for name, before in start().items():
+        np.testing.assert_array_equal(found[name], before)
+
+
+# What is trained
+def count(graph, kind):
+    return sum(op.type == kind for op in graph.get_operations())
+
+
+def test_frozen_layers_stay(train):
+    """conv1 is conv1_1 and not conv10_1."""
+    chosen = settings(freeze=("conv1", "norm_conv4_3"), weight_decay=0.05, bias_lr_multiplier=2.0)
+    found, _, graph = train(chosen, [(make_batch(n, (3, 5)), 0.05, True) for n in range(2)])
+    frozen = {name for name, before in start().items() if (found[name] == before).all()}
+    assert frozen == {"conv1_1/weights", "conv1_1/biases", "norm_conv4_3/scale"}
+    assert count(graph, "Conv2DBackpropFilter") == 3
+    slots = [v.op.name for v in graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)]
+    assert not any(name.startswith("conv1_1/") and "momentum" in name for name in slots)
+
+
+@pytest.mark.parametrize(("freeze", "frozen"), [((), 0), (("conv1", "conv2"), 4)])
+def test_one_backward_pass_serves_both_rates(freeze, frozen):
+    """One filter gradient for each trained convolution of the real network, whatever the multiplier."""
+    preset = dataclasses.replace(ssd_utils.get_preset("vgg300"), width=1 / 32)
+    description = config.ModelDescription(preset, NAMES)
+    chosen = settings(bias_lr_multiplier=2.0, weight_decay=5e-4, clip_norm=10.0, freeze=freeze)
+    with tf.Graph().as_default() as graph:
+        step = optimization.TrainingStep(description, chosen, tf.float32)
+    convolutions = count(graph, "Conv2D")
+    assert convolutions == 15 + 8 + 12
+    assert count(graph, "Conv2DBackpropFilter") == convolutions - frozen
+    assert count(graph, "Conv2DBackpropInput") <= convolutions - frozen
+    assert len(step.trained) == 2 * (convolutions - frozen) + 1
+    assert step.images.name == "image_input:0"
+
+
+def test_mean_losses():
+    means = optimization.mean_losses({"confidence": 6.0, "localization": 2.0, "positives": 4.0})
+    assert means == {"confidence": 1.5, "localization": 0.5, "loss": 2.0}
+    nothing = optimization.mean_losses({"confidence": 0.0, "localization": 0.0, "positives": 0.0})
+    assert nothing == {"confidence": 0, "localization": 0, "loss": 0}
