@@ -16,6 +16,7 @@ import sys
 import numpy as np
 
 import cli
+import files
 import results
 import source_pascal_voc
 import visualization
@@ -240,7 +241,7 @@ def main(argv=None):
     report = summarise(curves, len(ground_truth), args.iou)
     print(table(report))
     if args.json:
-        results.write_json(args.json, report)
+        files.write_json(args.json, report)
     if args.plots:
         _plot(curves, report, args.plots)
 

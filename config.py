@@ -6,9 +6,9 @@
 """
 
 import dataclasses
-import json
 import os
 
+import files
 import ssd_utils
 from structures import UserError
 
@@ -81,36 +81,6 @@ class TrainingSettings:
         return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
 
 
-def write_json(path, value):
-    """Write a JSON file that appears whole or not at all. Raises UserError if it cannot be written."""
-    temporary = f"{path}.tmp"
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            json.dump(value, file, indent=1)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); check space and rights") from None
-
-
-def read_json(path):
-    """Read a JSON object. Raises UserError if it is missing or damaged."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            value = json.load(file)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise UserError(f"{path}: not valid JSON ({error})") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: holds no JSON object")
-    return value
-
-
 def write_config(run, description, training, versions):
     """Write RUN/config.json. training: TrainingSettings, or None for imported weights."""
     values = {
@@ -119,7 +89,7 @@ def write_config(run, description, training, versions):
         "training": training and training.to_json(),
         "versions": versions,
     }
-    write_json(os.path.join(run, "config.json"), values)
+    files.write_json(os.path.join(run, "config.json"), values)
 
 
 def read_config(run):
@@ -127,7 +97,7 @@ def read_config(run):
     path = os.path.join(run, "config.json")
     if not os.path.isfile(path):
         raise UserError(f"{run}: not a run directory (no config.json)")
-    values = read_json(path)
+    values = files.read_json(path)
     if values.get("format") != FORMAT:
         raise UserError(f"{path}: of format {values.get('format')}, not {FORMAT}; use the version that wrote it")
     try:
@@ -140,7 +110,7 @@ def read_config(run):
 def read_index(run):
     """RUN/checkpoints/index.json, {"last": name, "best": name or None, …}; {} before the first checkpoint."""
     path = os.path.join(run, "checkpoints", "index.json")
-    return read_json(path) if os.path.exists(path) else {}
+    return files.read_json(path) if os.path.exists(path) else {}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -37,7 +37,7 @@ def main(argv=None):
         with detector.load(
             flags.model, precision=precision, threshold=flags.threshold, batch_size=flags.batch_size
         ) as loaded:
-            wanted = _wanted_labels(flags.classes, loaded.class_names)
+            wanted = source_pascal_voc.find_labels(flags.classes, loaded.class_names)
             _detect_all(flags, loaded, files, wanted, stop)
 
 
@@ -155,16 +155,6 @@ def _make_output(folder, overwrite):
             os.remove(probe)
     except OSError as error:
         raise UserError(f"--output {folder}: cannot be written ({error.strerror})") from None
-
-
-def _wanted_labels(classes, class_names):
-    """--classes -> set of labels, or None for all. Raises UserError for a name the model does not have."""
-    if classes is None:
-        return None
-    wanted = source_pascal_voc.parse_classes(classes)
-    if unknown := [name for name in wanted if name not in class_names]:
-        raise UserError(f"--classes {unknown[0]}: the model has {', '.join(class_names)}")
-    return {class_names.index(name) for name in wanted}
 
 
 def _parse(argv):

@@ -45,7 +45,7 @@ def main(argv=None):
                 flags.model, precision=precision, threshold=flags.threshold, batch_size=flags.batch_size
             )
         )
-        wanted = _wanted_labels(flags.classes, loaded.class_names)
+        wanted = source_pascal_voc.find_labels(flags.classes, loaded.class_names)
         stop.raise_if_requested()
         _process(flags, reader, loaded, wanted, stop)
 
@@ -331,16 +331,6 @@ def _check_outputs(flags):
             message = f"{name} {path}: cannot be written ({error.strerror}); give another path"
             raise UserError(message) from None
         video.check_writable(path)
-
-
-def _wanted_labels(classes, class_names):
-    """--classes -> list of labels, or None for all. Raises UserError for a name the model does not have."""
-    if classes is None:
-        return None
-    wanted = source_pascal_voc.parse_classes(classes)
-    if unknown := [name for name in wanted if name not in class_names]:
-        raise UserError(f"--classes {unknown[0]}: the model has {', '.join(class_names)}")
-    return [class_names.index(name) for name in wanted]
 
 
 def _mp4(text):

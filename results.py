@@ -6,7 +6,6 @@ inclusive pixels, (xmin + 1, ymin + 1, xmax, ymax) of the continuous edges. Both
 float32 that is written and read again is the same float32.
 """
 
-import contextlib
 import dataclasses
 import glob
 import json
@@ -15,6 +14,7 @@ import sys
 
 import numpy as np
 
+import files
 from structures import Detections, UserError
 
 COMP4_PREFIX = "comp4_det_test_"
@@ -55,37 +55,6 @@ def stem(file):
     return os.path.splitext(os.path.basename(file))[0]
 
 
-class _PendingFile:
-    """A text file that appears under its name only when complete."""
-
-    def __init__(self, path):
-        folder, name = os.path.split(os.path.abspath(path))
-        self._path, self._temporary = path, os.path.join(folder, f".{name}.{os.getpid()}.tmp")
-        try:
-            os.makedirs(folder, exist_ok=True)
-            # surrogateescape: a file name that is not UTF-8 goes out as it came in
-            self._file = open(self._temporary, "w", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
-        except OSError as error:
-            raise UserError(f"{path}: cannot be written ({error.strerror}), choose another place") from None
-        self.write = self._file.write
-
-    def commit(self):
-        try:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
-            os.replace(self._temporary, self._path)
-        except OSError:
-            self.discard()
-            raise
-
-    def discard(self):
-        with contextlib.suppress(OSError):  # the disk that filled up refuses the last flush too
-            self._file.close()
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(self._temporary)
-
-
 class _Writer:
     """Context manager around `close` and `discard`: Ctrl-C keeps what is there, other failures keep nothing."""
 
@@ -99,14 +68,6 @@ class _Writer:
             self.discard()
 
 
-def write_json(path, data):
-    """Write `data` as an indented JSON file that is never seen half written."""
-    text = json.dumps(data, indent=2, allow_nan=False) + "\n"
-    file = _PendingFile(path)
-    file.write(text)
-    file.commit()
-
-
 class DetectionsWriter(_Writer):
     """Writes `detections.json` image by image in constant memory.
 
@@ -118,7 +79,7 @@ class DetectionsWriter(_Writer):
         self._class_names = tuple(class_names)
         self._errors = []
         self._separator = "\n"
-        self._file = _PendingFile(path)
+        self._file = files.PendingFile(path)
         head = {"model": str(model), "class_names": self._class_names, "threshold": float(threshold)}
         self._file.write(json.dumps(head)[:-1] + ', "images": [')
 
@@ -168,7 +129,7 @@ class Comp4Writer(_Writer):
         self._files = []
         try:
             for name in class_names:
-                self._files.append(_PendingFile(os.path.join(folder, f"{COMP4_PREFIX}{name}.txt")))
+                self._files.append(files.PendingFile(os.path.join(folder, f"{COMP4_PREFIX}{name}.txt")))
         except UserError:
             self.discard()
             raise

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 import config
+import files
 from structures import UserError
 
 
@@ -86,7 +87,7 @@ class Checkpoints:
             self._saver.save(
                 session, os.path.join(temporary, "model"), write_meta_graph=False, write_state=False
             )
-            config.write_json(os.path.join(temporary, "state.json"), dataclasses.asdict(state))
+            files.write_json(os.path.join(temporary, "state.json"), dataclasses.asdict(state))
             _flush_folder(temporary)
             self._publish(temporary, name, best)
         except (OSError, tf.errors.OpError) as error:
@@ -103,7 +104,7 @@ class Checkpoints:
         index = {**config.read_index(self._run), "last": name}
         if best:
             index["best"] = name
-        config.write_json(os.path.join(self._folder, "index.json"), index)
+        files.write_json(os.path.join(self._folder, "index.json"), index)
         for entry in os.listdir(self._folder):
             if entry.startswith(("step-", "tmp-")) and entry not in index.values():
                 shutil.rmtree(os.path.join(self._folder, entry), ignore_errors=True)
@@ -113,7 +114,7 @@ class Checkpoints:
         if not config.read_index(self._run).get("last"):
             return None
         prefix = config.checkpoint_prefix(self._run, "last")
-        values = config.read_json(os.path.join(os.path.dirname(prefix), "state.json"))
+        values = files.read_json(os.path.join(os.path.dirname(prefix), "state.json"))
         try:
             self._saver.restore(session, prefix)
             return TrainingState(**values)

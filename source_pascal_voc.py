@@ -86,6 +86,19 @@ def parse_classes(text):
     return tuple(names)
 
 
+def find_labels(text, class_names):
+    """`--classes` of a program that has a model: a list as for parse_classes -> set of labels; None -> None.
+
+    Raises UserError for a name that is not in class_names.
+    """
+    if text is None:
+        return None
+    wanted = parse_classes(text)
+    if unknown := [name for name in wanted if name not in class_names]:
+        raise UserError(f"--classes {unknown[0]}: the model has {', '.join(class_names)}")
+    return {class_names.index(name) for name in wanted}
+
+
 def load(data, splits, class_names, *, other_classes="error", difficult="use", progress=False):
     """The samples of some splits, in the order of their lists.
 

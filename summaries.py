@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+import files
 import visualization
-from structures import UserError
 
 # Columns that differ from one execution to the next
 TIMING_COLUMNS = ("seconds", "images_per_second")
@@ -65,19 +65,14 @@ class Summaries:
         visualization.plot_learning_curves(os.path.join(self._run, "plots", "learning_curves.png"), rows)
 
     def write_rows(self, rows):
-        """Replace metrics.csv. Raises UserError if it cannot be written."""
+        """Replace metrics.csv."""
         path = os.path.join(self._run, "metrics.csv")
         text = io.StringIO()
         columns = list(rows[0]) if rows else ["epoch"]
         writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="raise")
         writer.writeheader()
         writer.writerows(rows)
-        try:
-            with open(path + ".tmp", "w", encoding="utf-8", newline="") as file:
-                file.write(text.getvalue())
-            os.replace(path + ".tmp", path)
-        except OSError as error:
-            raise UserError(f"{path}: cannot be written ({error.strerror}); check space and rights") from None
+        files.write(path, text.getvalue())
 
     def pictures(self, step, examples):
         """Validation pictures with what was detected and what is there. examples: (image, Detections, Sample)."""

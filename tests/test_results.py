@@ -181,14 +181,6 @@ def test_class_that_cannot_be_a_file_name(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_write_json(tmp_path):
-    results.write_json(tmp_path / "x.json", {"mean": None})
-    assert json.loads((tmp_path / "x.json").read_text()) == {"mean": None}
-    with pytest.raises(ValueError, match="JSON"):
-        results.write_json(tmp_path / "y.json", {"mean": float("nan")})
-    assert os.listdir(tmp_path) == ["x.json"]
-
-
 def damaged(**changes):
     """A valid file with parts replaced; a path like images.0.detections.1.score names the part."""
     box = [1, 2, 3, 4]

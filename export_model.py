@@ -1,0 +1,60 @@
+"""Write a trained model as one frozen TensorFlow graph: weights, decoding, suppression and class names inside.
+
+The file needs nothing but TensorFlow to run. Input `image_input:0`, uint8 [N,S,S,3] RGB, already resized;
+outputs `detections/boxes:0`, `detections/scores:0`, `detections/classes:0`, `detections/count:0` and the raw
+`result/result:0`; `metadata/json:0` tells class names, preset and thresholds.
+"""
+
+import argparse
+import os
+
+import cli
+import config
+import files
+from structures import UserError
+
+
+def main(argv=None):
+    flags = _parse(argv)
+    source = config.find_model(flags.model)
+    if source.frozen:
+        raise UserError(f"{flags.model}: is an exported graph already; give the run directory")
+    cli.import_tensorflow()
+    import detector  # every flag and path is known to be good before TensorFlow loads
+
+    description, _ = config.read_config(source.run)
+    graph = detector.build_model_graph(source, description, flags.precision, flags.threshold)
+    files.write(flags.output, graph.as_graph_def().SerializeToString())
+    size = os.path.getsize(flags.output) / 1e6
+    print(f"{flags.output}: {size:.1f} MB, {flags.precision}, {len(description.class_names)} classes, "
+          f"scores above {flags.threshold:g}; checkpoint {checkpoint_size(source) / 1e6:.1f} MB")  # fmt: skip
+
+
+def checkpoint_size(source):
+    """Bytes of a checkpoint's files: weights and optimiser."""
+    folder = os.path.dirname(source.checkpoint)
+    return sum(entry.stat().st_size for entry in os.scandir(folder) if entry.name.startswith("model"))
+
+
+def _parse(argv):
+    parser = cli.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="a run directory: its best checkpoint, or RUN@last")
+    add("--output", required=True, type=cli.output_file, metavar="FILE.pb", help="the file to write")
+    add("--format", choices=("frozen",), default="frozen", help="a frozen GraphDef")
+    add(
+        "--precision",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        default="float32",
+        help="of computation and stored weights; the narrow ones halve the file (default: float32, fast nowhere "
+        "in particular and right everywhere)",
+    )
+    add("--threshold", type=cli.fraction, default=0.01, metavar="X", help="lowest score it reports (default: 0.01)")
+    flags = parser.parse_args(argv)
+    if not flags.output.endswith(".pb"):
+        raise UserError(f"--output {flags.output}: end the name in .pb, by which the other programs know it")
+    return flags
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,76 @@
+"""Files that appear under their names whole or not at all, and JSON read with clear errors."""
+
+import contextlib
+import json
+import os
+
+from structures import UserError
+
+
+class PendingFile:
+    """A file that takes its name at `commit`; until then nobody sees it. binary: bytes instead of text.
+
+    Raises UserError if the place cannot be written.
+    """
+
+    def __init__(self, path, binary=False):
+        folder, name = os.path.split(os.path.abspath(path))
+        self._path, self._temporary = path, os.path.join(folder, f".{name}.{os.getpid()}.tmp")
+        # surrogateescape: a file name that is not UTF-8 goes out as it came in
+        text = {} if binary else {"encoding": "utf-8", "errors": "surrogateescape", "newline": "\n"}
+        try:
+            os.makedirs(folder, exist_ok=True)
+            self._file = open(self._temporary, "wb" if binary else "w", **text)  # noqa: SIM115
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written ({error.strerror}), choose another place") from None
+        self.write = self._file.write
+
+    def commit(self):
+        """Put the file in its place. On failure (OSError) nothing is left behind."""
+        try:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            os.replace(self._temporary, self._path)
+        except OSError:
+            self.discard()
+            raise
+
+    def discard(self):
+        """Leave nothing behind."""
+        with contextlib.suppress(OSError):  # the disk that filled up refuses the last flush too
+            self._file.close()
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(self._temporary)
+
+
+def write(path, content):
+    """Write text or bytes as a file that is never seen half written."""
+    file = PendingFile(path, binary=isinstance(content, bytes))
+    try:
+        file.write(content)
+    except OSError:
+        file.discard()
+        raise
+    file.commit()
+
+
+def write_json(path, data):
+    """Write `data` as an indented JSON file that is never seen half written. NaN is refused (ValueError)."""
+    write(path, json.dumps(data, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path):
+    """Read a JSON object. Raises UserError if it is missing or damaged."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            value = json.load(file)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: holds no JSON object")
+    return value
