@@ -14,6 +14,9 @@ $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@
 
+demo: $(VENV)/.installed
+	$(BIN)/python demo.py
+
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m "not slow"
 
