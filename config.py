@@ -103,14 +103,19 @@ def read_config(run):
     try:
         training = values["training"] and TrainingSettings.from_json(values["training"])
         return ModelDescription.from_json(values["model"]), training
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{path}: damaged ({error}); restore it or train again") from None
 
 
 def read_index(run):
     """RUN/checkpoints/index.json, {"last": name, "best": name or None, …}; {} before the first checkpoint."""
     path = os.path.join(run, "checkpoints", "index.json")
-    return files.read_json(path) if os.path.exists(path) else {}
+    if not os.path.exists(path):
+        return {}
+    index = files.read_json(path)
+    if not all(name is None or isinstance(name, str) for name in index.values()):
+        raise UserError(f"{path}: damaged (a name is not text); restore it or train again")
+    return index
 
 
 @dataclasses.dataclass(frozen=True)

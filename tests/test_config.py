@@ -1,0 +1,172 @@
+"""config.json there and back, and every way a MODEL argument can lead nowhere."""
+
+import dataclasses
+import json
+
+import pytest
+
+import config
+import ssd_utils
+from structures import UserError
+
+DESCRIPTION = config.ModelDescription(
+    dataclasses.replace(
+        ssd_utils.get_preset("vgg300-coco"),
+        width=0.25,
+        clip_anchors="size",
+        mean=(122.99925, 116.9991, 103.9992),
+        input_scale=1 / 60,
+        size_offset_limit=4.135166556742356,
+        clip_boxes="before_nms",
+    ),
+    ("car", "traffic light", "vélo"),
+)
+TRAINING = config.TrainingSettings(
+    data="VOCdevkit", train="2007:trainval", schedule_steps=(3, 5), freeze=("conv1", "conv2"), warmup_steps=7
+)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run directory with a config.json and no checkpoint."""
+    folder = tmp_path / "run"
+    (folder / "checkpoints").mkdir(parents=True)
+    config.write_config(str(folder), DESCRIPTION, TRAINING, {"python": "3"})
+    return folder
+
+
+def add_checkpoints(run, *names, **index):
+    for name in names:
+        (run / "checkpoints" / name).mkdir()
+        (run / "checkpoints" / name / "model.index").write_bytes(b"")
+    (run / "checkpoints" / "index.json").write_text(json.dumps(index))
+
+
+def change(run, edit):
+    """Rewrite config.json after edit(values) changed its values."""
+    path = run / "config.json"
+    values = json.loads(path.read_text())
+    edit(values)
+    path.write_text(json.dumps(values))
+
+
+def fails(message, function, *arguments):
+    """The call raises a UserError of one line that matches."""
+    with pytest.raises(UserError, match=message) as error:
+        function(*arguments)
+    assert "\n" not in str(error.value)
+
+
+def test_config_survives_the_disk(run):
+    assert config.read_config(str(run)) == (DESCRIPTION, TRAINING)
+
+
+def test_config_of_imported_weights_has_no_training(tmp_path):
+    config.write_config(str(tmp_path), DESCRIPTION, None, {})
+    assert config.read_config(str(tmp_path)) == (DESCRIPTION, None)
+
+
+def test_config_is_readable_json(run):
+    values = json.loads((run / "config.json").read_text())
+    assert values["model"]["class_names"] == ["car", "traffic light", "vélo"]
+    assert values["model"]["preset"]["min_sizes"] == [21, 45, 99, 153, 207, 261]
+    assert values["training"]["freeze"] == ["conv1", "conv2"]
+    assert values["versions"] == {"python": "3"}
+
+
+def test_fields_added_later_take_their_defaults(run):
+    """A run of an older version stays readable when a field with a default is new."""
+    change(run, lambda values: values["training"].pop("negative_ratio"))
+    assert config.read_config(str(run)) == (DESCRIPTION, TRAINING)
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda v: v["model"]["preset"].update(colour="red"), "config.json: damaged.*unknown preset fields colour"),
+        (lambda v: v["model"]["preset"].pop("steps"), "config.json: damaged.*steps"),
+        (lambda v: v["model"]["preset"].update(steps=[8]), "config.json: damaged.*steps has 1 entries"),
+        (lambda v: v["model"].update(preset=None), "config.json: damaged"),
+        (lambda v: v["model"].update(preset=[]), "config.json: damaged"),
+        (lambda v: v["model"].pop("class_names"), "config.json: damaged.*class_names"),
+        (lambda v: v.pop("model"), "config.json: damaged.*model"),
+        (lambda v: v.update(model=[]), "config.json: damaged"),
+        (lambda v: v["training"].update(flavour=1), "config.json: damaged.*flavour"),
+        (lambda v: v["training"].pop("data"), "config.json: damaged.*data"),
+        (lambda v: v.update(training=[1]), "config.json: damaged"),
+        (lambda v: v.update(format=99), "config.json: of format 99"),
+        (lambda v: v.pop("format"), "config.json: of format None"),
+    ],
+)
+def test_damaged_config(run, edit, message):
+    change(run, edit)
+    fails(message, config.read_config, str(run))
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"3"])
+def test_config_that_is_no_json_object(run, content):
+    (run / "config.json").write_bytes(content)
+    fails("config.json", config.read_config, str(run))
+
+
+def test_run_without_config(tmp_path):
+    fails("not a run directory", config.read_config, str(tmp_path))
+
+
+# MODEL
+def test_a_run_stands_for_its_best_checkpoint(run):
+    add_checkpoints(run, "step-1", "step-2", last="step-2", best="step-1")
+    for name, chosen in (("", "step-1"), ("@best", "step-1"), ("@last", "step-2")):
+        source = config.find_model(f"{run}{name}")
+        assert source.checkpoint == str(run / "checkpoints" / chosen / "model")
+        assert source.run == str(run)
+        assert source.frozen is None
+
+
+def test_a_run_never_validated_stands_for_its_last(run):
+    add_checkpoints(run, "step-2", last="step-2", best=None)
+    assert config.find_model(str(run)).checkpoint == str(run / "checkpoints" / "step-2" / "model")
+    fails("has no best checkpoint", config.find_model, f"{run}@best")
+
+
+def test_a_trailing_slash_is_the_same_run(run):
+    add_checkpoints(run, "step-2", last="step-2")
+    assert config.find_model(f"{run}/").checkpoint.endswith("step-2/model")
+
+
+def test_a_run_whose_name_has_an_at(run):
+    add_checkpoints(run, "step-2", last="step-2")
+    odd = run.rename(run.with_name("a@last"))
+    assert config.find_model(str(odd)).run == str(odd)
+    assert config.find_model(f"{odd}@last").run == str(odd)
+
+
+def test_an_exported_graph(tmp_path):
+    path = tmp_path / "model.pb"
+    path.write_bytes(b"anything: it is read later")
+    source = config.find_model(str(path))
+    assert (source.frozen, source.run, source.checkpoint) == (str(path), None, None)
+
+
+def test_models_that_are_not_there(run, tmp_path):
+    fails("nowhere: no such run directory or .pb file", config.find_model, "nowhere")
+    fails("nowhere: no such run", config.find_model, "nowhere@last")
+    fails("nowhere.pb: no such run", config.find_model, "nowhere.pb")
+    fails("has no finished checkpoint yet", config.find_model, str(run))
+    fails("has no last checkpoint yet", config.find_model, f"{run}@last")
+    fails("a run has @last and @best", config.find_model, f"{run}@first")
+    fails("not a run directory", config.find_model, str(tmp_path))
+    text = tmp_path / "notes.txt"
+    text.write_text("x")
+    fails("notes.txt: neither a run directory nor an exported .pb", config.find_model, str(text))
+
+
+def test_a_checkpoint_that_was_deleted(run):
+    add_checkpoints(run, last="step-9")
+    fails("step-9.*missing, yet index.json names it", config.find_model, str(run))
+
+
+@pytest.mark.parametrize("content", ["{", '"step-1"', '{"last": 5}', '{"last": ["step-1"]}'])
+def test_damaged_index(run, content):
+    (run / "checkpoints" / "index.json").write_text(content)
+    fails("index.json", config.find_model, str(run))
