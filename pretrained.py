@@ -1,7 +1,5 @@
 """Weight files -> named arrays for the network's variables."""
 
-import zipfile
-
 import numpy as np
 
 import ssd_vgg
@@ -16,16 +14,19 @@ def read_vgg(path, preset):
     """
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+            arrays = {name: np.asarray(file[name]) for name in file.files}
     except FileNotFoundError:
         raise UserError(f"--vgg-weights {path}: no such file") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"--vgg-weights {path}: not a readable .npz ({error})") from None
+    except Exception as error:  # zip, zlib and npy each have their own exceptions for damage
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"--vgg-weights {path}: not a readable .npz ({reason})") from None
     expected = vgg_shapes()
     unknown = sorted(set(arrays) - set(expected))
     missing = sorted(name for name in set(expected) - set(arrays) if name.startswith("conv"))
     wrong = [
-        f"{name} {array.shape}" for name, array in arrays.items() if name in expected and array.shape != expected[name]
+        f"{name} {array.shape} {array.dtype}"
+        for name, array in arrays.items()
+        if name in expected and (array.shape != expected[name] or array.dtype.kind not in "fiu")
     ]
     for what, names in (("lacks", missing), ("has unknown arrays", unknown), ("has wrongly shaped", wrong)):
         if names:
