@@ -178,6 +178,7 @@ def test_trials_have_the_stated_ranges():
     assert 0.5 - 1e-9 <= ratio.min() < 0.502 and 1.99 < ratio.max() <= 2 + 1e-9
     assert abs(scale.mean() - 0.65) < 0.01  # scale is uniform; area is not
     assert abs(ratio[scale < 0.6].mean() - 1.25) < 0.02  # so is the ratio where it is not clamped
+    assert (size < 1).mean() > 0.999  # the ratio is clamped to what fits, not the crop cut at the canvas
 
 
 def test_the_overlap_condition_can_fail():
