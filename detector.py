@@ -97,8 +97,8 @@ def read_weights(checkpoint):
             for name in names
             if name.count("/") == 1 and name.rpartition("/")[2] in ("weights", "biases", "scale")
         }
-    except (tf.errors.OpError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # the reader turns TensorFlow's errors into Python's: IndexError, RuntimeError, …
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{checkpoint}: cannot be read ({reason}); use another checkpoint") from None
 
 
@@ -120,9 +120,14 @@ def load(model, *, precision="auto", threshold=0.01, batch_size=8):
         description, _ = config.read_config(source.run)
         graph = build_model_graph(source, description, precision, threshold)
     session = tf.Session(graph=graph, config=devices.session_config())
-    tensors = {name: graph.get_tensor_by_name(f"detections/{name}:0") for name in OUTPUTS}
-    images = graph.get_tensor_by_name("image_input:0")
+    images, tensors = _ends(graph)
     return Detector(session, images, tensors, description, threshold=threshold, batch_size=batch_size)
+
+
+def _ends(graph):
+    """The input tensor and the dict of output tensors of a detection graph. Raises KeyError."""
+    tensors = {name: graph.get_tensor_by_name(f"detections/{name}:0") for name in OUTPUTS}
+    return graph.get_tensor_by_name("image_input:0"), tensors
 
 
 def build_model_graph(source, description, precision, threshold):
@@ -142,6 +147,7 @@ def _read_frozen(path):
             definition.ParseFromString(file.read())
         with tf.Graph().as_default() as graph:
             tf.import_graph_def(definition, name="")
+        _ends(graph)
         values = json.loads(tf.make_ndarray(graph.get_operation_by_name("metadata/json").get_attr("value")).item())
         return graph, config.ModelDescription.from_json(values), values["threshold"]
     except OSError as error:

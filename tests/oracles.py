@@ -185,6 +185,21 @@ def max_pool(x, size, stride):
     return np.max(views, axis=0)
 
 
+def random_weights(shapes, seed=0):
+    """Arrays that keep every layer alive and every channel different, whatever the width."""
+    rng = np.random.default_rng(seed)
+    arrays = {}
+    for name, shape in sorted(shapes.items()):
+        if name.endswith("/weights"):
+            values = rng.normal(0, math.sqrt(2 / np.prod(shape[:3])), shape)
+        elif name.endswith("/scale"):
+            values = rng.uniform(10, 30, shape)
+        else:
+            values = rng.uniform(0, 0.5, shape)
+        arrays[name] = values.astype(np.float32)
+    return arrays
+
+
 def network(image, weights, *, num_classes, ratios, mean=(123, 117, 104), bgr=False, scale=1.0):
     """The SSD of REFERENCE section 1 on one picture, in float64 -> (logits [A,K], offsets [A,4]).
 

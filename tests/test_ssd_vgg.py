@@ -30,21 +30,6 @@ def shapes_of(graph):
     return {v.op.name: tuple(v.shape.as_list()) for v in graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)}
 
 
-def random_weights(shapes, seed=0):
-    """Arrays that keep every layer alive and every channel different, whatever the width."""
-    rng = np.random.default_rng(seed)
-    arrays = {}
-    for name, shape in sorted(shapes.items()):
-        if name.endswith("/weights"):
-            values = rng.normal(0, math.sqrt(2 / np.prod(shape[:3])), shape)
-        elif name.endswith("/scale"):
-            values = rng.uniform(10, 30, shape)
-        else:
-            values = rng.uniform(0, 0.5, shape)
-        arrays[name] = values.astype(np.float32)
-    return arrays
-
-
 def picture(size, seed=0, count=1):
     return np.random.default_rng(seed).integers(0, 256, (count, size, size, 3), np.uint8)
 
@@ -74,7 +59,7 @@ class Network:
 def vgg300():
     preset = slim("vgg300", input_scale=1 / 60)
     graph, images, *outputs = build(preset)
-    weights = random_weights(shapes_of(graph))
+    weights = oracles.random_weights(shapes_of(graph))
     with tf.Session(graph=graph) as session:
         for variable in graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES):
             variable.load(weights[variable.op.name], session)
@@ -159,7 +144,7 @@ def test_vgg300_equals_its_twin(vgg300):
 @pytest.mark.parametrize("name", ["vgg512", "vgg512-article"])
 def test_vgg512_equals_its_twin(name):
     preset = slim(name, input_scale=1 / 60)
-    weights = random_weights(shapes_of(build(preset)[0]))
+    weights = oracles.random_weights(shapes_of(build(preset)[0]))
     batch = picture(512)
     expected = twin(batch[0], weights, preset)
     found = run_constants(preset, weights, batch)

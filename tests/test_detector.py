@@ -1,0 +1,514 @@
+"""Decoding and suppression in the graph against the slow pipeline; models on disk, whole and damaged."""
+
+import dataclasses
+import json
+import os
+import shutil
+import threading
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+import boxes
+import config
+import detector
+import images
+import optimization
+import oracles
+import runs
+import ssd_utils
+import ssd_vgg
+from structures import Detections, UserError
+
+NAMES = ("car", "bus", "person")
+TINY = dataclasses.replace(
+    ssd_utils.get_preset("vgg300"),
+    name="tiny",
+    input_size=64,
+    feature_maps=(4, 2, 1),
+    steps=(16, 32, 64),
+    min_sizes=(12, 24, 40),
+    max_sizes=(24, 40, 60),
+    aspect_ratios=((2,), (2, 3), (2,)),
+    candidates_per_class=20,
+    keep=30,
+)
+ANCHORS = TINY.num_anchors
+
+
+# postprocess
+def run_postprocess(preset, logits, offsets, threshold=0.01, fetch=None):
+    """One call on arrays -> dict of arrays, or the tensor named `fetch`."""
+    with tf.Graph().as_default() as graph, tf.Session() as session:
+        outputs = detector.postprocess(tf.constant(logits), tf.constant(offsets), preset, threshold)
+        return session.run(graph.get_tensor_by_name(fetch) if fetch else outputs)
+
+
+def oracle(preset, logits, offsets, threshold=0.01):
+    """What one image should give."""
+    return oracles.detect(
+        logits,
+        offsets,
+        ssd_utils.make_anchors(preset),
+        score=threshold,
+        per_class=preset.candidates_per_class,
+        iou_threshold=preset.nms_iou,
+        keep=preset.keep,
+        clip_before=preset.clip_boxes == "before_nms",
+        size_limit=preset.size_offset_limit,
+    )
+
+
+def random_outputs(seed, count=1, spread=2.0):
+    """Logits [count,A,4] and offsets [count,A,4] of a network that is sure of nothing."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, spread, (count, ANCHORS, 1 + len(NAMES)))
+    return logits.astype(np.float32), rng.normal(0, 2, (count, ANCHORS, 4)).astype(np.float32)
+
+
+def assert_image(found, n, expected):
+    """Row n of the outputs holds the expected (score, label, box), and nothing after them."""
+    count = found["count"][n]
+    assert count == len(expected)
+    np.testing.assert_array_equal(found["classes"][n, :count], [label for _, label, _ in expected])
+    np.testing.assert_allclose(found["scores"][n, :count], [score for score, _, _ in expected], rtol=1e-5)
+    np.testing.assert_allclose(found["boxes"][n, :count], [box for _, _, box in expected], rtol=1e-4, atol=1e-5)
+    assert not found["scores"][n, count:].any()
+
+
+@pytest.mark.parametrize(
+    ("changes", "threshold"),
+    [
+        ({"clip_boxes": "before_nms"}, 0.01),
+        ({"size_offset_limit": 0.2}, 0.01),
+        ({"candidates_per_class": 7}, 0.01),
+        ({"candidates_per_class": 400, "keep": 150}, 0.01),
+        ({"keep": 5}, 0.01),
+        ({"nms_iou": 0.1}, 0.01),
+        ({"nms_iou": 0.9}, 0.01),
+        ({"variances": (0.2, 0.1)}, 0.01),
+        ({}, 0.9),
+    ],
+    ids=str,
+)
+def test_pipeline_equals_the_oracle(changes, threshold):
+    """Every rule changes the result of some of these images, and the graph's in the same way."""
+    preset = dataclasses.replace(TINY, **changes)
+    logits, offsets = random_outputs(0, count=4)
+    found = run_postprocess(preset, logits, offsets, threshold)
+    assert found["boxes"].shape == (4, preset.keep, 4)
+    assert found["classes"].dtype == found["count"].dtype == np.int32
+    told = False
+    for n in range(4):
+        if "variances" in changes:
+            # The oracle has the usual ones: bring the offsets to them
+            wanted = oracle(preset, logits[n], offsets[n] * np.float32([2, 2, 0.5, 0.5]), threshold)
+        else:
+            wanted = oracle(preset, logits[n], offsets[n], threshold)
+        assert_image(found, n, wanted)
+        told |= wanted != oracle(TINY, logits[n], offsets[n])
+    assert told
+
+
+def test_original_pipeline_equals_the_oracle():
+    logits, offsets = random_outputs(1, count=6)
+    found = run_postprocess(TINY, logits, offsets)
+    for n in range(6):
+        assert_image(found, n, oracle(TINY, logits[n], offsets[n]))
+
+
+def quiet():
+    """Outputs of a network that sees background alone, and draws the anchors."""
+    logits = np.zeros((1, ANCHORS, 1 + len(NAMES)), np.float32)
+    logits[..., 0] = 20
+    return logits, np.zeros((1, ANCHORS, 4), np.float32)
+
+
+def test_nothing_to_see():
+    found = run_postprocess(TINY, *quiet())
+    assert found["count"].tolist() == [0]
+    assert not found["scores"].any()
+
+
+def test_one_box_may_carry_several_classes():
+    logits, offsets = quiet()
+    logits[0, 10] = [0, 9, 8, 0]
+    found = run_postprocess(TINY, logits, offsets, 0.1)
+    assert found["count"].tolist() == [2]
+    assert found["classes"][0, :2].tolist() == [0, 1]  # labels are 0-based: background has none
+    expected = boxes.from_cxcywh(ssd_utils.make_anchors(TINY))[10]
+    np.testing.assert_allclose(found["boxes"][0, :2], [expected, expected], atol=1e-6)
+
+
+def test_boxes_are_x_first():
+    logits, offsets = quiet()
+    logits[0, 2, 3] = 40  # row 0, column 0, the wide one
+    found = run_postprocess(TINY, logits, offsets)
+    root2 = 2**0.5
+    expected = [8 - 6 * root2, 8 - 6 / root2, 8 + 6 * root2, 8 + 6 / root2]
+    np.testing.assert_allclose(found["boxes"][0, 0] * 64, expected, rtol=1e-5)
+
+
+def test_a_score_of_exactly_the_threshold_is_not_above_it():
+    logits = np.zeros((1, ANCHORS, 4), np.float32)
+    offsets = np.zeros((1, ANCHORS, 4), np.float32)
+    assert run_postprocess(TINY, logits, offsets, 0.25)["count"].tolist() == [0]
+    assert run_postprocess(TINY, logits, offsets, 0.2499)["count"][0] > 0
+
+
+def test_clipping_before_suppression_changes_who_is_suppressed():
+    """Two boxes that differ outside the picture only."""
+    logits, offsets = quiet()
+    logits[0, 0, 1], logits[0, 4, 1] = 24, 22  # 12×12 pixels at (8, 8) and (24, 8)
+    anchors = ssd_utils.make_anchors(TINY)[[0, 4]]
+    wanted = np.array([[-0.5, 0, 0.25, 0.25], [0, 0, 0.25, 0.25]], np.float32)
+    offsets[0, [0, 4]] = ssd_utils.encode_boxes(wanted, anchors)
+    kept = run_postprocess(TINY, logits, offsets)
+    assert kept["count"].tolist() == [2]
+    np.testing.assert_allclose(kept["boxes"][0, :2], wanted, atol=1e-5)  # not clipped
+    cut = run_postprocess(dataclasses.replace(TINY, clip_boxes="before_nms"), logits, offsets)
+    assert cut["count"].tolist() == [1]
+    np.testing.assert_allclose(cut["boxes"][0, 0], [0, 0, 0.25, 0.25], atol=1e-5)
+
+
+def test_size_limit_keeps_boxes_finite():
+    logits, offsets = quiet()
+    logits[0, 0, 1] = 40
+    offsets[0, 0, 2:] = 1000
+    found = run_postprocess(dataclasses.replace(TINY, size_offset_limit=np.log(2.0)), logits, offsets)
+    np.testing.assert_allclose(found["boxes"][0, 0] * 64, [8 - 12, 8 - 12, 8 + 12, 8 + 12], rtol=1e-5)
+
+
+def test_result_is_softmax_then_offsets():
+    logits, offsets = random_outputs(2)
+    result = run_postprocess(TINY, logits, offsets, fetch="result/result:0")
+    assert result.shape == (1, ANCHORS, 4 + 4)
+    np.testing.assert_allclose(result[0, :, :4], [oracles.softmax(row) for row in logits[0]], atol=1e-6)
+    np.testing.assert_array_equal(result[..., 4:], offsets)
+
+
+# Models on disk
+DESCRIPTION = config.ModelDescription(
+    dataclasses.replace(ssd_utils.get_preset("vgg300"), width=1 / 32, input_scale=1 / 60), NAMES
+)
+THRESHOLD = 0.8
+ODD_SIZES = ((31, 47), (1, 1), (300, 300), (37, 640), (500, 375))  # (height, width)
+
+
+def pictures(sizes=ODD_SIZES, seed=0):
+    rng = np.random.default_rng(seed)
+    return [rng.integers(0, 256, (*size, 3), np.uint8) for size in sizes]
+
+
+@dataclasses.dataclass
+class Run:
+    path: str
+    best: dict  # arrays by variable name
+    last: dict
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run with two checkpoints, the better one first, and all of an optimiser's variables in them."""
+    path = str(tmp_path_factory.mktemp("runs") / "run")
+    settings = config.TrainingSettings(data="", train="", accumulate=2)
+    with tf.Graph().as_default(), tf.Session() as session:
+        optimization.TrainingStep(DESCRIPTION, settings, tf.float32)
+        session.run(tf.global_variables_initializer())
+        runs.create(path, DESCRIPTION, settings)
+        checkpoints = runs.Checkpoints(path)
+        weights = []
+        for seed, best in ((0, True), (1, False)):
+            variables = {v.op.name: v for v in tf.trainable_variables()}
+            arrays = oracles.random_weights({name: v.shape.as_list() for name, v in variables.items()}, seed)
+            for name in arrays:
+                if "_logits/weights" in name:
+                    arrays[name] *= 0.2  # scores of all sizes, and not thousands near 1
+            for name, variable in variables.items():
+                variable.load(arrays[name], session)
+            checkpoints.save(session, runs.TrainingState(step=seed + 1), best=best)
+            weights.append(arrays)
+    return Run(path, *weights)
+
+
+@pytest.fixture(scope="module")
+def best(run):
+    with detector.load(run.path, precision="float32", threshold=THRESHOLD) as loaded:
+        yield loaded
+
+
+@pytest.fixture(scope="module")
+def frozen(run, tmp_path_factory):
+    """Path of the best checkpoint's graph as a .pb, of threshold 0.1."""
+    path = tmp_path_factory.mktemp("frozen") / "model.pb"
+    graph = detector.build_model_graph(config.find_model(run.path), DESCRIPTION, "float32", 0.1)
+    path.write_bytes(graph.as_graph_def().SerializeToString())
+    return str(path)
+
+
+def assert_alike(found, expected, tolerance=1e-4):
+    """Two lists of Detections are the same; order is free among scores closer than the tolerance."""
+    for one, other in zip(found, expected, strict=True):
+        assert len(one) == len(other)
+        left = set(range(len(other)))
+        for n in range(len(one)):
+            score, box = np.abs(other.scores - one.scores[n]), np.abs(other.boxes_px - one.boxes_px[n]).max(axis=1)
+            same = (other.labels == one.labels[n]) & (score < tolerance) & (box < 640 * tolerance)
+            twins = left.intersection(np.flatnonzero(same))
+            assert twins, (one.labels[n], one.scores[n], one.boxes_px[n])
+            left.remove(twins.pop())
+
+
+def test_read_weights_takes_the_networks_arrays_alone(run):
+    for which, expected in (("best", run.best), ("last", run.last)):
+        arrays = detector.read_weights(config.checkpoint_prefix(run.path, which))
+        assert arrays.keys() == expected.keys()
+        for name in expected:
+            np.testing.assert_array_equal(arrays[name], expected[name])
+
+
+def expected_detections(image, weights, threshold):
+    """The whole way by oracles: resize, network, suppression, pixels, clip."""
+    prepared = cv2.resize(image, (300, 300), interpolation=cv2.INTER_LINEAR)
+    preset = DESCRIPTION.preset
+    logits, offsets = oracles.network(
+        prepared, weights, num_classes=len(NAMES), ratios=preset.anchors_per_cell, scale=preset.input_scale
+    )
+    height, width = image.shape[:2]
+    scores, labels, found = zip(*oracle(preset, logits, offsets, threshold), strict=True)
+    boxes_px = np.multiply([oracles.clip(box) for box in found], [width, height, width, height])
+    return Detections(boxes_px.astype(np.float32), np.array(scores, np.float32), np.array(labels, np.int32))
+
+
+def test_detect_equals_the_oracle_on_odd_sizes(run, best):
+    """From a picture of any size to pixels of that picture."""
+    expected = [expected_detections(image, run.best, THRESHOLD) for image in pictures()]
+    assert all(10 < len(e) < 200 for e in expected)
+    assert_alike(best.detect(pictures()), expected)
+
+
+def test_detections_are_as_promised(best):
+    for image, one in zip(pictures(), best.detect(pictures()), strict=True):
+        height, width = image.shape[:2]
+        assert (one.boxes_px.dtype, one.scores.dtype, one.labels.dtype) == (np.float32, np.float32, np.int32)
+        assert one.boxes_px.min() >= 0
+        assert one.boxes_px[:, [0, 2]].max() <= width
+        assert one.boxes_px[:, [1, 3]].max() <= height
+        assert (np.diff(one.scores) <= 0).all()
+        assert one.scores.min() > THRESHOLD
+        assert set(one.labels) <= {0, 1, 2}
+
+
+def test_some_box_was_clipped(best):
+    """Else the test above shows nothing."""
+    prepared = np.stack([best.prepare(image) for image in pictures()])
+    raw = best._session.run(best._tensors["boxes"], {best._images: prepared})
+    assert raw.min() < 0
+    assert raw.max() > 1
+
+
+def test_detect_nothing(best):
+    assert best.detect([]) == []
+
+
+def test_batches_do_not_matter(best):
+    batch = pictures()
+    together = best.detect(batch)
+    assert_alike([best.detect([image])[0] for image in batch], together)
+    best.batch_size = 2
+    try:
+        assert_alike(best.detect(batch), together)
+    finally:
+        best.batch_size = 8
+
+
+def test_what_a_detector_tells(best):
+    assert best.class_names == NAMES
+    assert best.preset == DESCRIPTION.preset
+    assert (best.input_size, best.threshold, best.batch_size) == (300, THRESHOLD, 8)
+
+
+def test_a_higher_threshold_is_a_cut(run, best):
+    with detector.load(f"{run.path}@best", precision="float32", threshold=0.88) as strict:
+        cut = [d.where(d.scores > 0.88) for d in best.detect(pictures())]
+        assert sum(map(len, cut)) > 0
+        assert_alike(strict.detect(pictures()), cut)
+
+
+def test_last_is_not_best(run):
+    image = pictures(((200, 100),))[0]
+    with detector.load(f"{run.path}@last", precision="float32", threshold=THRESHOLD) as last:
+        (found,) = last.detect([image])
+    assert_alike([found], [expected_detections(image, run.last, THRESHOLD)])
+
+
+def test_an_exported_graph_detects_the_same(frozen, best):
+    with detector.load(frozen, threshold=THRESHOLD) as loaded:
+        assert loaded.class_names == NAMES
+        assert loaded.preset == DESCRIPTION.preset
+        assert_alike(loaded.detect(pictures()), best.detect(pictures()))
+
+
+def test_exported_graph_has_the_promised_tensors(frozen):
+    definition = tf.GraphDef.FromString(Path(frozen).read_bytes())
+    with tf.Graph().as_default() as graph:
+        tf.import_graph_def(definition, name="")
+    promised = {
+        "image_input": (tf.uint8, [None, 300, 300, 3]),
+        "result/result": (tf.float32, [None, 8732, 1 + 3 + 4]),
+        "detections/boxes": (tf.float32, [None, 200, 4]),
+        "detections/scores": (tf.float32, [None, 200]),
+        "detections/classes": (tf.int32, [None, 200]),
+        "detections/count": (tf.int32, [None]),
+    }
+    for name, (dtype, shape) in promised.items():
+        tensor = graph.get_tensor_by_name(f"{name}:0")
+        assert (tensor.dtype, tensor.shape.as_list()) == (dtype, shape), name
+    with tf.Session(graph=graph) as session:
+        metadata = json.loads(session.run("metadata/json:0"))
+    assert metadata["class_names"] == list(NAMES)
+    assert metadata["threshold"] == 0.1
+    assert ssd_utils.SSDPreset.from_json(metadata["preset"]) == DESCRIPTION.preset
+
+
+def test_bfloat16_finds_much_the_same(run, best):
+    """Of the sure detections, nearly all again."""
+    batch = pictures(((300, 300),))
+    (wanted,) = best.detect(batch)
+    with detector.load(run.path, precision="bfloat16", threshold=THRESHOLD - 0.1) as loaded:
+        (found,) = loaded.detect(batch)
+    sure = wanted.where(wanted.scores > THRESHOLD + 0.05)
+    again = (boxes.iou(sure.boxes_px, found.boxes_px) > 0.7) & (sure.labels[:, None] == found.labels)
+    assert len(sure) > 10
+    assert again.any(axis=1).mean() > 0.8
+
+
+# Errors
+def fails(message, model, **options):
+    with pytest.raises(UserError, match=message) as error:
+        detector.load(str(model), **options)
+    assert "\n" not in str(error.value)
+
+
+def test_models_that_are_not_there(tmp_path):
+    fails("no such run directory or .pb file", tmp_path / "nothing")
+    fails("no such run directory or .pb file", tmp_path / "nothing.pb")
+    fails("not a run directory", tmp_path)
+
+
+def test_exported_graph_cannot_go_below_its_threshold(frozen):
+    fails(r"--threshold 0.01: .*was exported with 0.1; export it again with --threshold 0.01", frozen)
+
+
+def test_damaged_graphs(frozen, tmp_path):
+    path = tmp_path / "model.pb"
+    whole = Path(frozen).read_bytes()
+    for content in (b"", b"a text file, not a graph\n", whole[: len(whole) // 2], whole[:-1], whole[1:]):
+        path.write_bytes(content)
+        fails(r"model\.pb: not a graph of export_model\.py", path)
+
+
+def test_graphs_of_other_programs(tmp_path):
+    path = tmp_path / "model.pb"
+    metadata = json.dumps({**DESCRIPTION.to_json(), "threshold": 0.01})
+    for text in (None, "{}", "[1]", "not JSON", metadata):
+        with tf.Graph().as_default() as graph:
+            tf.constant(1.0, name="image_input")
+            if text is not None:
+                tf.constant(text, name="metadata/json")
+        path.write_bytes(graph.as_graph_def().SerializeToString())
+        fails(r"model\.pb: not a graph of export_model\.py", path)
+
+
+@pytest.fixture
+def copy(run, tmp_path):
+    """A copy of the run to damage, and the folder of its best checkpoint."""
+    path = shutil.copytree(run.path, tmp_path / "run")
+    return path, path / "checkpoints" / config.read_index(run.path)["best"]
+
+
+def test_damaged_checkpoints(copy):
+    path, checkpoint = copy
+    (data,) = checkpoint.glob("model.data-*")
+    os.truncate(data, data.stat().st_size // 2)
+    fails("model: cannot be read .*use another checkpoint", path)
+    data.unlink()
+    fails("model: cannot be read .*use another checkpoint", path)
+    (checkpoint / "model.index").write_bytes(b"x" * 100)
+    fails("model: cannot be read .*use another checkpoint", path)
+
+
+def test_config_of_another_model(copy):
+    path, _ = copy
+    for description in (
+        dataclasses.replace(DESCRIPTION, class_names=("car",)),
+        dataclasses.replace(DESCRIPTION, preset=dataclasses.replace(DESCRIPTION.preset, width=1 / 16)),
+        dataclasses.replace(
+            DESCRIPTION, preset=dataclasses.replace(ssd_utils.get_preset("vgg512"), width=DESCRIPTION.preset.width)
+        ),
+    ):
+        config.write_config(str(path), description, None, {})
+        fails("run: checkpoint and config.json do not fit", path)
+
+
+def test_unknown_precision(run):
+    fails("--precision float8: choose one of auto, float32", run.path, precision="float8")
+
+
+# Many files
+def test_files_in_order_and_unreadable_ones_named(best, tmp_path):
+    paths = []
+    for n, image in enumerate(pictures(((40, 60), (50, 30), (20, 20)))):
+        paths.append(tmp_path / f"{n}.png")
+        cv2.imwrite(str(paths[-1]), image[..., ::-1])
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(paths[0].read_bytes()[:200])
+    paths.insert(1, broken)
+    results = list(best.detect_files([(str(path), False) for path in paths]))
+    assert [path for path, _, _ in results] == [str(path) for path in paths]
+    assert isinstance(results[1][1], images.ImageError)
+    assert results[1][2] is None
+    good = [result for result in results if result[2] is not None]
+    assert_alike([found for _, _, found in good], best.detect([image for _, image, _ in good]))
+
+
+def test_parallel_map_keeps_order_and_reads_little_ahead():
+    taken = []
+
+    def source():
+        for n in range(20):
+            taken.append(n)
+            yield n
+
+    mapped = detector.parallel_map(lambda n: n * n, source(), threads=3, ahead=4)
+    assert next(mapped) == 0
+    assert len(taken) <= 5
+    assert list(mapped) == [n * n for n in range(1, 20)]
+
+
+def test_parallel_map_ends_its_threads_when_left():
+    before = threading.active_count()
+    mapped = detector.parallel_map(str, range(100), threads=3, ahead=4)
+    next(mapped)
+    mapped.close()
+    assert threading.active_count() == before
+
+
+def test_parallel_map_passes_an_error_on():
+    mapped = detector.parallel_map(lambda n: 1 // n, [2, 1, 0, 1], threads=2, ahead=2)
+    assert [next(mapped), next(mapped)] == [0, 1]
+    with pytest.raises(ZeroDivisionError):
+        next(mapped)
+
+
+def test_constants_are_not_variables():
+    """A detection graph can be run without any initialisation."""
+    shapes = {}
+    with tf.Graph().as_default():
+        ssd_vgg.build(tf.placeholder(tf.uint8, [None, 300, 300, 3]), DESCRIPTION.preset, len(NAMES))
+        shapes = {v.op.name: v.shape.as_list() for v in tf.global_variables()}
+    graph = detector.build_graph(DESCRIPTION, oracles.random_weights(shapes), tf.float32, 0.01)
+    assert not [op for op in graph.get_operations() if op.type in ("VarHandleOp", "VariableV2")]
