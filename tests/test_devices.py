@@ -1,0 +1,59 @@
+"""The choice of the compute type and the settings of a session."""
+
+import builtins
+import io
+
+import pytest
+import tensorflow.compat.v1 as tf
+
+import devices
+from structures import UserError
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_named_precision(precision):
+    assert devices.compute_dtype(precision) == tf.as_dtype(precision)
+
+
+@pytest.mark.parametrize(
+    ("flags", "dtype"),
+    [
+        ("fpu avx512f avx512_bf16", tf.bfloat16),
+        ("fpu amx_bf16", tf.bfloat16),
+        ("fpu avx512f avx2", tf.float32),
+        (None, tf.float32),
+    ],
+)
+def test_auto_asks_the_processor(monkeypatch, flags, dtype):
+    def cpuinfo(path, *_, **__):
+        assert path == "/proc/cpuinfo"
+        if flags is None:
+            raise FileNotFoundError(path)
+        return io.StringIO(f"processor\t: 0\nflags\t\t: {flags}\nbugs\t\t:\n")
+
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: [])
+    monkeypatch.setattr(builtins, "open", cpuinfo)
+    assert devices.compute_dtype("auto") == dtype
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "dtype"), [([(8, 0)], tf.bfloat16), ([(9, 0), (7, 5)], tf.float32), ([None], tf.float32)]
+)
+def test_auto_asks_every_gpu(monkeypatch, capabilities, dtype):
+    def details(capability):
+        return {"compute_capability": capability} if capability else {}
+
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: capabilities)
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", details)
+    assert devices.compute_dtype("auto") == dtype
+
+
+def test_unknown_precision():
+    with pytest.raises(UserError, match="--precision double: choose one of auto, float32, bfloat16, float16"):
+        devices.compute_dtype("double")
+
+
+def test_session_settings():
+    config = devices.session_config()
+    assert config.inter_op_parallelism_threads == 1
+    assert config.gpu_options.allow_growth
