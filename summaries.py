@@ -19,6 +19,7 @@ import visualization
 # Columns that differ from one execution to the next
 TIMING_COLUMNS = ("seconds", "images_per_second")
 HISTOGRAM_BINS = 60
+CUT_SUFFIX = ".cut"  # of the event file that holds what is left of earlier ones
 SHOW_THRESHOLD = 0.5  # of detections in pictures
 
 
@@ -38,7 +39,8 @@ class Summaries:
         """Start, or go on from optimiser step `step` with the rows of the epochs before; later ones are cut."""
         cut_events(self._events, step)
         self.write_rows(rows)
-        self._writer = tf.summary.FileWriter(self._events)
+        with tf.Graph().as_default():  # which the writer wants around it, though it records none
+            self._writer = tf.summary.FileWriter(self._events)
 
     def close(self):
         """Flush and close the event file."""
@@ -116,10 +118,13 @@ def cut_events(folder, step):
             for record in _whole_records(path):
                 if tf.Event.FromString(record).step <= step:
                     writer.write(record)
-    # Replaces the first file; a crash before the others are gone repeats records, which TensorBoard takes
-    os.replace(merged, paths[0])
-    for path in paths[1:]:
-        os.remove(path)
+    # A name of its own: a writer opened within the same second would take the first file's. A crash before
+    # the others are gone repeats records, which TensorBoard takes
+    final = paths[0].removesuffix(CUT_SUFFIX) + CUT_SUFFIX
+    os.replace(merged, final)
+    for path in paths:
+        if path != final:
+            os.remove(path)
 
 
 def _whole_records(path):

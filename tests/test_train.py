@@ -12,12 +12,7 @@ import tensorflow.compat.v1 as tf
 
 import config
 import summaries
-from programs import ROOT, TINY, command, error_of, run, write_shapes
-
-
-@pytest.fixture(scope="module")
-def shapes(tmp_path_factory):
-    return write_shapes(tmp_path_factory.mktemp("shapes"), {"train": 18, "val": 6})
+from programs import ROOT, TINY, command, error_of, run
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,19 @@
+"""Fixtures that several test files share: one data set of shapes, one model trained on it for a moment."""
+
+import pytest
+
+from programs import TINY, run, write_shapes
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory):
+    """A VOC-layout folder with the splits train (18 pictures) and val (6)."""
+    return write_shapes(tmp_path_factory.mktemp("shapes"), {"train": 18, "val": 6})
+
+
+@pytest.fixture(scope="session")
+def trained(shapes, tmp_path_factory):
+    """A run of 2 steps at 3% of the channels: knows nothing, but is a whole model."""
+    path = tmp_path_factory.mktemp("trained") / "run"
+    run("train.py", "--data", shapes, "--train", "train", *TINY, "--max-steps", "2", "--run", path)
+    return path

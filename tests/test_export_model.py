@@ -1,0 +1,105 @@
+"""An exported graph gives the detections of its run, with nothing but TensorFlow."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+import config
+import detector
+import optimization
+import runs
+import ssd_utils
+from programs import error_of, run
+
+
+def make_run(path, preset_name):
+    """A run with a random model of 1/32 of the channels, saved as training saves it."""
+    preset = dataclasses.replace(ssd_utils.get_preset(preset_name), width=1 / 32, input_scale=1 / 60)
+    description = config.ModelDescription(preset, ("car", "bus"))
+    settings = config.TrainingSettings(data="", train="")
+    with tf.Graph().as_default(), tf.Session() as session:
+        tf.set_random_seed(3)
+        optimization.TrainingStep(description, settings, tf.float32)
+        session.run(tf.global_variables_initializer())
+        for variable in tf.trainable_variables():
+            if variable.op.name.startswith("head_"):  # scores that differ from box to box
+                shape = variable.shape.as_list()
+                variable.load(np.random.default_rng(0).normal(0, 0.5, shape).astype(np.float32), session)
+        runs.create(str(path), description, settings)
+        runs.Checkpoints(str(path)).save(session, runs.TrainingState(step=1))
+    return path
+
+
+@pytest.fixture(scope="module", params=["vgg300", "vgg512"])
+def exported(request, tmp_path_factory):
+    """(run, its exported graph)."""
+    folder = tmp_path_factory.mktemp(request.param)
+    path = make_run(folder / "run", request.param)
+    run("export_model.py", path, "--output", folder / "model.pb", "--precision", "float32")
+    return path, folder / "model.pb"
+
+
+def test_frozen_graph_equals_its_run(exported):
+    path, frozen = exported
+    graph_def = tf.GraphDef()
+    graph_def.ParseFromString(frozen.read_bytes())
+    with tf.Graph().as_default() as graph, tf.Session() as session:
+        tf.import_graph_def(graph_def, name="")
+        metadata = json.loads(session.run("metadata/json:0"))
+        side = metadata["preset"]["input_size"]
+        pictures = np.random.default_rng(0).integers(0, 256, (2, side, side, 3), dtype=np.uint8)
+        names = ["boxes", "scores", "classes", "count"]
+        values = session.run([f"detections/{name}:0" for name in names], {"image_input:0": pictures})
+        boxes, scores, classes, count = values
+        raw = session.run("result/result:0", {"image_input:0": pictures})
+        assert not [n for n in graph_def.node if "Variable" in n.op or "Adam" in n.name or "VarHandle" in n.op]
+        assert graph.get_tensor_by_name("image_input:0").dtype == tf.uint8
+    assert metadata["class_names"] == ["car", "bus"]
+    assert raw.shape == (2, ssd_utils.get_preset(metadata["preset"]["name"]).num_anchors, 1 + 2 + 4)
+    np.testing.assert_allclose(raw[..., :3].sum(axis=-1), 1, atol=1e-5)
+    assert boxes.shape == (2, 200, 4)
+    assert classes.dtype == np.int32
+    with detector.load(str(path), precision="float32") as loaded:
+        expected = loaded.detect_prepared(pictures, [(1, 1), (1, 1)])
+    for index, found in enumerate(expected):
+        assert len(found) == count[index] > 10
+        np.testing.assert_allclose(scores[index, : len(found)], found.scores, atol=1e-4)
+        np.testing.assert_allclose(boxes[index, : len(found)].clip(0, 1), found.boxes_px, atol=1e-4)
+        assert (classes[index, : len(found)] == found.labels).all()
+
+
+def test_exported_graph_is_a_model_for_the_other_programs(exported, shapes, tmp_path):
+    path, frozen = exported
+    for model, out in ((path, "run"), (frozen, "pb")):
+        run("infer.py", model, shapes / "JPEGImages", "--output", tmp_path / out, "--threshold", "0.3",
+            "--precision", "float32", "--no-draw")  # fmt: skip
+    run_json, pb_json = (
+        json.loads((tmp_path / out / "detections.json").read_text("utf-8"))["images"] for out in ("run", "pb")
+    )
+    assert run_json == pb_json
+    assert sum(len(entry["detections"]) for entry in run_json) > 0
+
+
+def test_file_is_smaller_than_the_checkpoint_and_halved_by_bfloat16(exported, tmp_path):
+    path, frozen = exported
+    run("export_model.py", path, "--output", tmp_path / "half.pb", "--precision", "bfloat16")
+    checkpoint = sum(f.stat().st_size for f in (path / "checkpoints").glob("step-*/model.data*"))
+    assert frozen.stat().st_size < 0.6 * checkpoint
+    assert (tmp_path / "half.pb").stat().st_size < 0.75 * frozen.stat().st_size  # anchors stay float32
+
+
+def test_mistakes_get_one_line(exported, tmp_path):
+    path, frozen = exported
+    out = tmp_path / "x.pb"
+    assert "nothing" in error_of("export_model.py", "nothing", "--output", out)
+    assert "already" in error_of("export_model.py", frozen, "--output", out)
+    assert ".pb" in error_of("export_model.py", path, "--output", tmp_path / "x.onnx")
+    assert "--threshold 0.001" in error_of(
+        "infer.py", frozen, frozen.parent, "--output", tmp_path / "out", "--threshold", "0.001"
+    ) or "pictures" in error_of("infer.py", frozen, frozen.parent, "--output", tmp_path / "out")
+    (tmp_path / "damaged.pb").write_bytes(frozen.read_bytes()[:5000])
+    picture = frozen.parent / "missing"
+    assert "missing" in error_of("infer.py", tmp_path / "damaged.pb", picture, "--output", tmp_path / "out")

@@ -1,0 +1,110 @@
+"""infer.py on folders as people have them."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import images
+from programs import error_of, run
+
+READABLE = ("one.png", "gray.jpg", "cmyk.jpg", "deep.png", "alpha.png", "long.png", "turned.jpg")
+UNREADABLE = ("text.jpg", "empty.jpg", "cut.jpg")
+
+
+@pytest.fixture(scope="module")
+def odd_folder(tmp_path_factory):
+    """The pictures that break programs."""
+    folder = tmp_path_factory.mktemp("odd")
+    rng = np.random.default_rng(0)
+    color = Image.fromarray(rng.integers(0, 256, (60, 80, 3), dtype=np.uint8))
+    (folder / "text.jpg").write_text("not a picture", "utf-8")
+    (folder / "empty.jpg").write_bytes(b"")
+    color.save(folder / "cut.jpg")
+    (folder / "cut.jpg").write_bytes((folder / "cut.jpg").read_bytes()[:-900])
+    Image.new("RGB", (1, 1), (9, 8, 7)).save(folder / "one.png")
+    color.convert("L").save(folder / "gray.jpg")
+    color.convert("CMYK").save(folder / "cmyk.jpg")
+    Image.fromarray(rng.integers(0, 65536, (50, 40), dtype=np.uint16)).save(folder / "deep.png")
+    color.convert("RGBA").save(folder / "alpha.png")
+    Image.new("RGB", (2, 5000)).save(folder / "long.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    color.save(folder / "turned.jpg", exif=exif)
+    (folder / "notes.txt").write_text("no picture by its name either", "utf-8")
+    return folder
+
+
+def test_odd_pictures_are_detected_or_listed(trained, odd_folder, tmp_path):
+    done = run("infer.py", trained, odd_folder, "--output", tmp_path / "out", "--threshold", "0.01")
+    written = json.loads((tmp_path / "out" / "detections.json").read_text("utf-8"))
+    assert sorted(entry["file"] for entry in written["images"]) == sorted(READABLE)
+    assert sorted(entry["file"] for entry in written["errors"]) == sorted(UNREADABLE)
+    sizes = {entry["file"]: (entry["width"], entry["height"]) for entry in written["images"]}
+    assert sizes["turned.jpg"] == (60, 80)  # as a viewer shows it
+    assert sizes["long.png"] == (2, 5000)
+    for entry in written["images"]:
+        for found in entry["detections"]:
+            xmin, ymin, xmax, ymax = found["box"]
+            assert 0 <= xmin <= xmax <= entry["width"]
+            assert 0 <= ymin <= ymax <= entry["height"]
+    assert "truncated" in done.stdout + done.stderr
+    assert sorted(os.listdir(tmp_path / "out" / "images")) == sorted(READABLE)
+    assert images.read(tmp_path / "out" / "images" / "turned.jpg").shape == (80, 60, 3)
+
+
+def test_old_results_are_not_mixed_with_new(trained, shapes, tmp_path):
+    picture = sorted((shapes / "JPEGImages").iterdir())[0]
+    out = tmp_path / "out"
+    run("infer.py", trained, picture, "--output", out)
+    assert "--overwrite" in error_of("infer.py", trained, picture, "--output", out)
+    other = sorted((shapes / "JPEGImages").iterdir())[1]
+    run("infer.py", trained, other, "--output", out, "--overwrite")
+    assert os.listdir(out / "images") == [other.name]
+
+
+def test_recursive_keeps_folders_apart_and_voc_results_score(trained, shapes, tmp_path):
+    picture = sorted((shapes / "JPEGImages").iterdir())[0]
+    for name in ("a", "b"):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        (tmp_path / "in" / name / "same.png").write_bytes(picture.read_bytes())
+    out = tmp_path / "out"
+    run("infer.py", trained, tmp_path / "in", "--recursive", "--output", out, "--voc-results", "--classes", "disc")
+    assert (out / "images" / "a" / "same.png").exists()
+    assert (out / "images" / "b" / "same.png").exists()
+    assert {name for name in os.listdir(out) if name.endswith(".txt")} == {
+        "comp4_det_test_disc.txt",
+        "comp4_det_test_square.txt",
+    }
+    assert (out / "comp4_det_test_square.txt").read_text("utf-8") == ""
+    written = json.loads((out / "detections.json").read_text("utf-8"))
+    assert written["threshold"] == 0.01  # to be scored
+    assert [entry["file"] for entry in written["images"]] == ["a/same.png", "b/same.png"]
+
+
+MISTAKES = {
+    "missing model": (["nothing", "{pictures}", "--output", "{out}"], "nothing"),
+    "missing folder": (["{model}", "nowhere", "--output", "{out}"], "nowhere"),
+    "folder without pictures": (["{model}", "{model}", "--output", "{out}"], "--recursive"),
+    "unwritable output": (["{model}", "{pictures}", "--output", "{file}/x"], "--output"),
+    "unknown class": (["{model}", "{pictures}", "--output", "{out}", "--classes", "dog"], "dog"),
+    "no checkpoint of that name": (["{model}@first", "{pictures}", "--output", "{out}"], "first"),
+    "split without data": (["{model}", "--split", "val", "--output", "{out}"], "--data"),
+    "neither pictures nor a split": (["{model}", "--output", "{out}"], "pictures"),
+    "threshold above 1": (["{model}", "{pictures}", "--output", "{out}", "--threshold", "1.5"], "--threshold"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_get_one_line(mistake, trained, shapes, tmp_path):
+    (tmp_path / "file").write_text("", "utf-8")
+    places = {
+        "model": trained,
+        "pictures": shapes / "JPEGImages",
+        "out": tmp_path / "out",
+        "file": tmp_path / "file",
+    }
+    arguments, named = MISTAKES[mistake]
+    assert named in error_of("infer.py", *(argument.format(**places) for argument in arguments))

@@ -1,0 +1,112 @@
+"""Checkpoints appear whole or not at all."""
+
+import os
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+import config
+import runs
+import ssd_utils
+from structures import UserError
+
+DESCRIPTION = config.ModelDescription(ssd_utils.get_preset("vgg300"), ("car",))
+SETTINGS = config.TrainingSettings(data="d", train="t", schedule_steps=(3, 4), freeze=("conv1",))
+
+
+@pytest.fixture
+def run(tmp_path):
+    path = str(tmp_path / "run")
+    runs.create(path, DESCRIPTION, SETTINGS)
+    return path
+
+
+@pytest.fixture
+def session():
+    """A session over a graph with one variable, which stands for a model."""
+    with tf.Graph().as_default():
+        variable = tf.get_variable("v", [3], use_resource=True)
+        with tf.Session() as session:
+            session.variable = variable
+            session.run(tf.global_variables_initializer())
+            yield session
+
+
+def set_value(session, value):
+    session.variable.load(np.full(3, value, np.float32), session)
+
+
+def value_of(run, which):
+    return tf.train.load_checkpoint(config.checkpoint_prefix(run, which)).get_tensor("v")[0]
+
+
+def test_config_survives_the_disk(run):
+    assert config.read_config(run) == (DESCRIPTION, SETTINGS)
+
+
+def test_last_and_best_are_kept_and_others_go(run, session):
+    checkpoints = runs.Checkpoints(run)
+    for step, best in ((1, False), (2, True), (3, False), (4, False)):
+        set_value(session, step)
+        checkpoints.save(session, runs.TrainingState(step=step), best)
+    assert value_of(run, "last") == 4
+    assert value_of(run, "best") == 2
+    assert value_of(run, None) == 2
+    assert sorted(os.listdir(os.path.join(run, "checkpoints"))) == ["index.json", "step-00000002", "step-00000004"]
+
+
+def test_state_and_variables_come_back(run, session):
+    state = runs.TrainingState(7, 2, 3, {"positives": 2.5}, 1.5, [{"epoch": 1, "voc07": None}], 0.25, 1)
+    set_value(session, 5)
+    checkpoints = runs.Checkpoints(run)
+    checkpoints.save(session, state)
+    set_value(session, 0)
+    assert checkpoints.restore_last(session) == state
+    assert (session.run(session.variable) == 5).all()
+
+
+def test_the_same_step_saved_twice_never_touches_the_named_one(run, session, monkeypatch):
+    checkpoints = runs.Checkpoints(run)
+    set_value(session, 1)
+    checkpoints.save(session, runs.TrainingState(step=1))
+    set_value(session, 2)
+    monkeypatch.setattr(runs.files, "write_json", fail)
+    with pytest.raises(UserError, match="No space"):
+        checkpoints.save(session, runs.TrainingState(step=1))
+    assert value_of(run, "last") == 1
+
+
+def fail(*_):
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("broken", ["replace", "rename", "mkdir"])
+def test_failure_at_any_point_leaves_the_last_checkpoint(broken, run, session, monkeypatch):
+    checkpoints = runs.Checkpoints(run)
+    set_value(session, 1)
+    checkpoints.save(session, runs.TrainingState(step=1), best=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, broken, fail)
+        with pytest.raises(UserError, match="checkpoint cannot be written"):
+            checkpoints.save(session, runs.TrainingState(step=2), best=True)
+    assert value_of(run, "last") == value_of(run, "best") == 1
+    set_value(session, 3)
+    checkpoints.save(session, runs.TrainingState(step=3))
+    assert value_of(run, "last") == 3
+    assert not [name for name in os.listdir(os.path.join(run, "checkpoints")) if name.startswith("tmp-")]
+
+
+def test_existing_run_is_refused(run):
+    with pytest.raises(UserError, match="--resume"):
+        runs.create(run, DESCRIPTION, SETTINGS)
+
+
+def test_damaged_checkpoint_is_named(run, session):
+    checkpoints = runs.Checkpoints(run)
+    checkpoints.save(session, runs.TrainingState(step=1))
+    data = config.checkpoint_prefix(run, "last") + ".data-00000-of-00001"
+    with open(data, "r+b") as file:
+        file.truncate(3)
+    with pytest.raises(UserError, match="step-00000001"):
+        checkpoints.restore_last(session)

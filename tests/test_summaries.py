@@ -1,0 +1,88 @@
+"""Records of a training, and cutting them back."""
+
+import csv
+import os
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+import summaries
+from structures import Detections, Sample
+
+ROW = {"epoch": 1, "step": 5, "loss": 2.0, "confidence": 1.0, "localization": 1.0, "voc07": 0.5, "area": 0.5,
+       "learning_rate": 0.1, "seconds": 3.0, "images_per_second": 4.0}  # fmt: skip
+EVALUATION = {
+    "voc07": {"mean": 0.5, "per_class": {"car": 0.5, "bus": None}},
+    "area": {"mean": 0.6, "per_class": {"car": 0.6, "bus": None}},
+}
+
+
+def recorded(folder):
+    """{(step, tag): scalar} of all event files."""
+    found = {}
+    for name in sorted(os.listdir(folder)):
+        for event in tf.train.summary_iterator(os.path.join(folder, name)):
+            found.update({(event.step, value.tag): value.simple_value for value in event.summary.value})
+    return found
+
+
+@pytest.fixture
+def written(tmp_path):
+    """A run's records of the steps 1 to 9."""
+    records = summaries.Summaries(str(tmp_path), ("car", "bus"))
+    records.open(0, [])
+    for step in range(1, 10):
+        records.step(step, {"loss": float(step)}, 0.5)
+    records.epoch({**ROW, "step": 9}, EVALUATION, [{**ROW, "step": 9}])
+    records.close()
+    return tmp_path
+
+
+def test_epoch_leaves_scalars_metrics_and_a_plot(written):
+    found = recorded(written / "events")
+    assert found[9, "ap_voc07/car"] == 0.5
+    assert (9, "ap_voc07/bus") not in found
+    assert found[4, "loss/loss"] == 4
+    with open(written / "metrics.csv", encoding="utf-8", newline="") as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["9"]
+    assert (written / "plots" / "learning_curves.png").stat().st_size > 1000
+
+
+def test_resume_cuts_events_and_metrics_back(written):
+    records = summaries.Summaries(str(written), ("car", "bus"))
+    records.open(5, [ROW])
+    records.step(6, {"loss": -6.0}, 0.5)
+    records.close()
+    found = recorded(written / "events")
+    assert max(step for step, _ in found) == 6
+    assert found[6, "loss/loss"] == -6
+    assert found[5, "loss/loss"] == 5
+    with open(written / "metrics.csv", encoding="utf-8", newline="") as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["5"]
+
+
+def test_half_written_record_ends_its_file(written):
+    (path,) = (written / "events").iterdir()
+    with open(path, "r+b") as file:
+        file.truncate(path.stat().st_size - 5)
+    summaries.cut_events(str(written / "events"), 100)
+    found = recorded(written / "events")
+    assert found[9, "loss/loss"] == 9
+
+
+def test_pictures_and_histograms_are_recorded(tmp_path):
+    records = summaries.Summaries(str(tmp_path), ("car",))
+    records.open(0, [])
+    box = np.array([[0.1, 0.1, 0.5, 0.5]], np.float32)
+    sample = Sample("a", "a.jpg", box, np.zeros(1, np.int32), np.zeros(1, bool), 40, 30)
+    found = Detections(box * 30, np.ones(1, np.float32), np.zeros(1, np.int32))
+    records.pictures(3, [(np.zeros((30, 40, 3), np.uint8), found, sample)])
+    records.histograms(3, {"conv1_1/weights": np.arange(12.0).reshape(3, 4)})
+    records.close()
+    (path,) = (tmp_path / "events").iterdir()
+    values = [v for event in tf.train.summary_iterator(str(path)) for v in event.summary.value]
+    picture, histogram = values
+    assert (picture.image.width, picture.image.height) == (40, 30)
+    assert histogram.tag == "filters/conv1_1/weights"
+    assert sum(histogram.histo.bucket) == histogram.histo.num == 12
