@@ -8,6 +8,7 @@ import numpy as np
 import tqdm
 
 import average_precision
+import cli
 import optimization
 from structures import UserError
 
@@ -72,6 +73,10 @@ def _effective_step(session, training_step, group, rate, step, samples):
     return total, jobs
 
 
+class NonFiniteLoss(UserError):
+    """The loss is no longer a number, and neither may be the weights: nothing of this is worth saving."""
+
+
 def _add_sums(total, sums):
     for name, value in sums.items():
         total[name] = total.get(name, 0.0) + value
@@ -81,7 +86,7 @@ def _non_finite(sums, rate, step, samples):
     """The error that ends a training whose loss is no longer a number."""
     parts = ", ".join(f"{name} {value:g}" for name, value in sums.items())
     files = " ".join(sample.image_path for sample in samples)
-    return UserError(
+    return NonFiniteLoss(
         f"the loss is not finite at step {step + 1}, learning rate {rate:g} ({parts}); the last checkpoint is "
         f"unharmed; lower --learning-rate, raise --warmup-steps or set --clip-norm; the batch was: {files}"
     )
@@ -91,7 +96,7 @@ def evaluate(detector, samples, *, check_stop, progress=True):
     """Detect on all samples and score: (dict of average_precision.evaluate, list of EXAMPLES examples).
 
     An example is (image, Detections, Sample), the same samples every time. check_stop: called after each
-    image; may raise to end the evaluation. Raises UserError if a picture cannot be read.
+    image; may raise to end the evaluation. In a picture that cannot be read nothing is detected, which is said.
     """
     files = ((sample.image_path, sample.exif) for sample in samples)
     kept = set(np.linspace(0, len(samples) - 1, min(EXAMPLES, len(samples))).astype(int).tolist())
@@ -107,7 +112,8 @@ def evaluate(detector, samples, *, check_stop, progress=True):
     )
     for index, (_, image, found) in enumerate(bar):
         if found is None:
-            raise image
+            cli.warn(f"validation without {image.path}: {image.reason}")
+            continue
         detections[samples[index].id] = found
         if index in kept:
             examples.append((image, found, samples[index]))

@@ -46,8 +46,8 @@ def _parse(argv):
         "--precision",
         choices=("auto", "float32", "bfloat16", "float16"),
         default="float32",
-        help="of computation and stored weights; the narrow ones halve the file (default: float32, fast nowhere "
-        "in particular and right everywhere)",
+        help="of computation and stored weights; the narrow ones halve the file (default: float32, which every "
+        "machine computes at its full speed)",
     )
     add("--threshold", type=cli.fraction, default=0.01, metavar="X", help="lowest score it reports (default: 0.01)")
     flags = parser.parse_args(argv)

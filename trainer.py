@@ -14,6 +14,8 @@ import pretrained
 import runs
 import summaries
 import training_data
+from data_queue import WorkerError
+from structures import UserError
 
 LOG_EVERY = 10  # optimiser steps between two points of the loss curve in TensorBoard
 
@@ -89,16 +91,20 @@ class Trainer:
         jobs = training_data.epoch_jobs(
             len(self.samples), settings.seed, state.epoch, first=state.batch * settings.batch_size
         )
-        engine.train_one_epoch(
-            self.session,
-            self.step,
-            queue.batches(jobs),
-            state,
-            settings=settings,
-            samples=self.samples,
-            total_steps=self.total_steps,
-            after_step=self._after_step,
-        )
+        try:
+            engine.train_one_epoch(
+                self.session,
+                self.step,
+                queue.batches(jobs),
+                state,
+                settings=settings,
+                samples=self.samples,
+                total_steps=self.total_steps,
+                after_step=self._after_step,
+            )
+        except WorkerError as error:
+            self._save()  # between two steps: all that was learnt is sound
+            raise UserError(f"{error}; the run is saved, --resume goes on") from None
 
     def _after_step(self, losses, rate):
         """Record, and save when it is time or a stop was asked for."""

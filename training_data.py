@@ -9,10 +9,13 @@ import dataclasses
 import cv2
 import numpy as np
 
+import cli
 import images
 import ssd_utils
 import transforms
 from data_queue import DataQueue, Field
+
+_warned = set()  # paths of unreadable pictures, in this process
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +23,8 @@ class MakeTrainingItem:
     """Callable (job, out): reads, augments and encodes one sample into a row of the batch.
 
     job: (epoch, index into samples). samples: list of Sample; anchors: float32 [A,4] (cx, cy, w, h).
+    A picture that cannot be read is told of on stderr, once by each worker, and becomes a row without objects,
+    which adds nothing to the loss.
     """
 
     samples: list
@@ -34,7 +39,14 @@ class MakeTrainingItem:
         sample = self.samples[index]
         rng = np.random.default_rng([self.seed, epoch, index])
         plan = self.transform.plan(sample.width, sample.height, sample.boxes, sample.labels, rng)
-        out["images"][...] = self.transform.render(plan, images.read(sample.image_path, sample.exif, plan.max_reduce))
+        try:
+            image = images.read(sample.image_path, sample.exif, plan.max_reduce)
+        except images.ImageError as error:
+            _warn_once(error)
+            for array in out.values():
+                array[...] = 0
+            return
+        out["images"][...] = self.transform.render(plan, image)
         matches = ssd_utils.match_anchors(self.anchors, plan.boxes, bipartite=self.matching == "bipartite")
         out["class_targets"][...], out["offset_targets"][...] = ssd_utils.encode_targets(
             self.anchors, plan.boxes, plan.labels, matches, self.preset.variances
@@ -71,6 +83,12 @@ def epoch_jobs(num_samples, seed, epoch, first=0):
     """The jobs of an epoch, shuffled, from sample number `first` on: a list of (epoch, index)."""
     order = np.random.default_rng([seed, epoch]).permutation(num_samples)
     return [(epoch, int(index)) for index in order[first:]]
+
+
+def _warn_once(error):
+    if error.path not in _warned:
+        _warned.add(error.path)
+        cli.warn(f"training goes on without {error.path}: {error.reason}")
 
 
 def _use_one_thread():

@@ -12,7 +12,7 @@ import tensorflow.compat.v1 as tf
 
 import config
 import summaries
-from programs import ROOT, TINY, command, error_of, run
+from programs import ROOT, TINY, command, error_of, run, write_shapes
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +138,27 @@ def test_accumulation_freezing_and_momentum_train(shapes, tmp_path):
     run("train.py", "--data", shapes, "--train", "train", *TINY, "--run", path, *more)
     assert [row["step"] for row in metrics(path)] == ["3"]
     assert "conv1_1/weights/momentum_weights" not in weights(path)
+
+
+def test_patience_stops_early(flags, tmp_path):
+    path = tmp_path / "run"
+    done = run("train.py", *flags, "--run", path, "--epochs", "9", "--patience", "1", "--learning-rate", "1e-12")
+    assert len(metrics(path)) == 2
+    assert "stopping early" in done.stdout
+
+
+def test_unreadable_pictures_are_told_of_and_left_out(tmp_path):
+    data = write_shapes(tmp_path / "data", {"train": 5, "val": 3})
+    for name in ("train_002", "val_001"):
+        picture = data / "JPEGImages" / f"{name}.png"
+        content = bytearray(picture.read_bytes())
+        content[200:260] = bytes(60)  # damaged inside: its header and its end are sound
+        picture.write_bytes(content)
+    done = run("train.py", "--data", data, "--train", "train", "--valid", "val", *TINY, "--epochs", "1",
+               "--run", tmp_path / "run")  # fmt: skip
+    assert "train_002" in done.stderr
+    assert "val_001" in done.stderr
+    assert len(metrics(tmp_path / "run")) == 1
 
 
 def test_init_from_takes_the_weights_of_a_run(unbroken, shapes, tmp_path):
