@@ -215,8 +215,7 @@ def _bipartite_pairs(overlaps):
     anchor_of = overlaps.argmax(axis=1)
     best = overlaps[np.arange(len(overlaps)), anchor_of]
     for _ in range(len(overlaps)):
-        candidates = np.flatnonzero(best == best.max())
-        gt = candidates[anchor_of[candidates].argmin()]
+        gt = best.argmax()  # equals that want different anchors do not disturb each other: any order will do
         if best[gt] <= MINIMUM_BIPARTITE_IOU:
             return
         anchor = anchor_of[gt]
