@@ -2,7 +2,8 @@
 
     python average_precision.py RESULTS --data VOCDEVKIT --split 2007:test
 
-scores a detections JSON or a folder of `comp4_det_test_CLASS.txt` files, from any detector.
+scores a detections JSON or a folder of `comp4_det_test_CLASS.txt` files, from any detector; with `--protocol coco` by
+COCO's rules (coco_metric.py).
 
 The metric works in the devkit's 1-based inclusive pixels, where a box is xmax − xmin + 1 wide;
 `results.to_comp4_px` leads there from the continuous edges used elsewhere.
@@ -16,6 +17,7 @@ import sys
 import numpy as np
 
 import cli
+import coco_metric
 import files
 import results
 import source_pascal_voc
@@ -225,7 +227,7 @@ def _area(recall, envelope):
 
 def main(argv=None):
     """The program; see INTERFACE."""
-    args = _parser().parse_args(argv)
+    args = _parse(argv)
     names = source_pascal_voc.parse_classes(args.classes) if args.classes else None
     read = results.read(args.results, names)
     samples = source_pascal_voc.load(
@@ -237,23 +239,29 @@ def main(argv=None):
     )
     ground_truth = {sample.id: sample for sample in samples}
     _check_images(read, ground_truth, args)
-    curves = precision_recall(ground_truth, read.detections, read.class_names, args.iou)
-    report = summarise(curves, len(ground_truth), args.iou)
-    print(table(report))
+    if args.protocol == "coco":
+        report = coco_metric.evaluate(ground_truth, read.detections, read.class_names)
+        print(coco_metric.table(report))
+    else:
+        curves = precision_recall(ground_truth, read.detections, read.class_names, args.iou)
+        report = summarise(curves, len(ground_truth), args.iou)
+        print(table(report))
+        if args.plots:
+            _plot(curves, report, args.plots)
     if args.json:
         files.write_json(args.json, report)
-    if args.plots:
-        _plot(curves, report, args.plots)
 
 
-def _parser():
-    parser = cli.ArgumentParser(description="Score detections with the Pascal VOC metrics.")
+def _parse(argv):
+    parser = cli.ArgumentParser(description="Score detections with the metrics of Pascal VOC or COCO.")
     parser.add_argument("results", metavar="RESULTS", type=cli.existing_path,
                         help="detections JSON, or folder of comp4_det_test_CLASS.txt")  # fmt: skip
     parser.add_argument("--data", required=True, metavar="VOCDEVKIT", type=cli.existing_folder,
                         help="folder of VOC2007, VOC2012, …, or a single folder in VOC layout")  # fmt: skip
     parser.add_argument("--split", required=True, help="2007:test, or without a year for a single folder: test")
-    parser.add_argument("--iou", type=cli.positive_fraction, default=0.5, metavar="X",
+    parser.add_argument("--protocol", choices=("voc", "coco"), default="voc",
+                        help="voc: AP at one overlap; coco: AP over ten, small to large, and recall (default: voc)")
+    parser.add_argument("--iou", type=cli.positive_fraction, metavar="X",
                         help="overlap from which a detection counts as a hit, 0.5 by default")  # fmt: skip
     parser.add_argument("--classes", metavar="FILE|NAMES",
                         help="classes to score; by default those of RESULTS")  # fmt: skip
@@ -262,7 +270,12 @@ def _parser():
     parser.add_argument("--json", type=cli.output_file, metavar="FILE", help="write the figures here")
     parser.add_argument("--plots", type=cli.output_folder, metavar="DIR",
                         help="draw precision-recall curves here")  # fmt: skip
-    return parser
+    args = parser.parse_args(argv)
+    for flag in ("iou", "plots"):
+        if args.protocol == "coco" and getattr(args, flag) is not None:
+            raise UserError(f"--{flag}: belongs to --protocol voc; leave it out with --protocol coco")
+    args.iou = 0.5 if args.iou is None else args.iou
+    return args
 
 
 def _check_images(read, ground_truth, args):

@@ -355,6 +355,19 @@ def test_program(voc, tmp_path, capsys):
         assert cv2.imread(str(tmp_path / "plots" / f"{name}.png")) is not None
 
 
+def test_program_with_cocos_protocol(voc, tmp_path, capsys):
+    path = write_found(tmp_path / "d.json")
+    score(voc, path, "--protocol", "coco", "--json", str(tmp_path / "ap.json"))
+    report = json.loads((tmp_path / "ap.json").read_text())
+    assert set(report) == {"coco", "images", "ground_truth", "detections"}
+    # The car's overlap is exactly a half, which counts once in ten; the difficult car is ignored.
+    assert report["coco"]["per_class"]["car"]["AP50"] == pytest.approx(51 / 101)
+    assert report["coco"]["per_class"]["car"]["AP"] == pytest.approx(51 / 1010)
+    assert report["coco"]["mean"]["AP75"] == 0.5 and report["coco"]["per_class"]["bus"]["APm"] == 1
+    assert report["ground_truth"] == {"car": 2, "bus": 1} and report["detections"] == {"car": 3, "bus": 1}
+    assert "AR100" in capsys.readouterr().out
+
+
 def test_program_reads_comp4_files(voc, tmp_path, capsys):
     with results.Comp4Writer(tmp_path / "comp4", ["car", "bus"]) as writer:
         for key, (boxes, scores, labels) in FOUND.items():
@@ -394,6 +407,8 @@ def test_program_warns_about_other_sizes_and_unreadable_pictures(voc, tmp_path, 
     ({}, ("--classes", "car"), "bus"),
     ({}, ("--classes", "car,dog"), "'dog'"),
     ({}, ("--iou", "0"), "--iou"),
+    ({}, ("--iou", "0.5", "--protocol", "coco"), "--iou"),
+    ({}, ("--plots", "plots", "--protocol", "coco"), "--plots"),
     ({}, ("--split", "nothing"), "nothing"),
     ({}, ("--data", "missing"), "--data"),
     ({}, ("--wrong", "1"), "--wrong"),

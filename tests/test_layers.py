@@ -44,6 +44,7 @@ TABLE = {
     ),
     **rooms(
         1,
+        coco_metric="numpy",
         source_pascal_voc="numpy tqdm",
         source_toy_road="numpy cv2 tqdm",
         transforms="numpy cv2",
