@@ -1,174 +1,456 @@
-"""VGG-16 weights from .npz files: what is taken, turned and refused."""
+"""Published weights: every layout read into the network, compared with a slow reading; misfits refused."""
 
+import collections
 import dataclasses
-import zipfile
+import math
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import boxes
+import config
+import detector
 import pretrained
+import programs
 import ssd_utils
 import ssd_vgg
+import weight_files
+import weight_layouts
+import weight_twins
 from structures import UserError
 
-REAL = Path(__file__).parents[1].parent / "shared" / "data" / "vgg16_conv_base.npz"
+SHARED = Path(__file__).parents[1].parent / "shared"
+REAL = SHARED / "data" / "vgg16_conv_base.npz"
+GOLDEN = SHARED / "fixtures" / "torchvision_ssd300_golden.npz"
 RGB = ssd_utils.get_preset("vgg300")
 BGR = dataclasses.replace(RGB, channel_order="BGR")
+CLASSES = "cat,dog,cow"
+WIDTH = 1 / 32
+
+
+@pytest.fixture(autouse=True, scope="module")
+def slim_networks():
+    """Every preset at 1/32 of the channels: files are small and quick to write."""
+    whole = dict(ssd_utils.PRESETS)
+    ssd_utils.PRESETS.update({name: dataclasses.replace(preset, width=WIDTH) for name, preset in whole.items()})
+    yield
+    ssd_utils.PRESETS.update(whole)
 
 
 @pytest.fixture(scope="module")
-def shrunk():
-    """Shapes with 1/64 of the channels, so that files are small and quick to write."""
-    return {
-        name: tuple(side if side <= 7 else max(1, side // 64) for side in shape)
-        for name, shape in pretrained.vgg_shapes().items()
-    }
+def slim_vgg():
+    return dataclasses.replace(RGB, width=WIDTH)
 
 
-@pytest.fixture
-def small(monkeypatch, shrunk):
-    """Have `read_vgg` expect the small shapes; returns fitting arrays."""
-    monkeypatch.setattr(pretrained, "vgg_shapes", lambda: shrunk)
-    rng = np.random.default_rng(0)
-    return {name: rng.normal(size=shape).astype(np.float32) for name, shape in shrunk.items()}
+def same(found, expected):
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
+        assert found[name].dtype == np.float32
+        np.testing.assert_array_equal(found[name], array, err_msg=name)
 
 
-def saved(tmp_path, arrays):
-    path = tmp_path / "vgg.npz"
-    np.savez(path, **arrays)
-    return str(path)
+# SSD
+WRITERS = {
+    "torchvision-ssd300": (weight_twins.write_torch, "a.pth"),
+    "ssd.pytorch": (weight_twins.write_torch_legacy, "a.pth"),
+    "lufficc-ssd": (lambda p, a: weight_twins.write_torch_legacy(p, a, wrap=lambda t: {"model": t}), "a.pth"),
+    "ssd_keras": (weight_twins.write_h5, "a.h5"),
+    "caffe-ssd": (weight_twins.write_caffemodel, "a.caffemodel"),
+}
+TWINS = [(layout, size) for layout in WRITERS for size in (300, 512) if size == 300 or weight_twins.SSD[layout][1]]
 
 
-def fails(path, message):
+def write_twin(tmp_path, layout, size=300, classes=3, change=lambda arrays: None):
+    """A file of that layout in its own container -> (path, the variables it stands for)."""
+    arrays, ours = weight_twins.ssd(layout, size, classes)
+    change(arrays)
+    write, name = WRITERS[layout]
+    write(tmp_path / name, arrays)
+    return str(tmp_path / name), ours
+
+
+def imported(tmp_path, path, *flags):
+    run = str(tmp_path / "run")
+    pretrained.main([path, "--classes", CLASSES, "--run", run, *flags])
+    return run
+
+
+@pytest.mark.parametrize(("layout", "size"), TWINS)
+def test_every_layout_becomes_a_run(tmp_path, layout, size, capsys):
+    path, ours = write_twin(tmp_path, layout, size)
+    run = imported(tmp_path, path)
+    assert f"{layout}, input {size}, 3 classes" in capsys.readouterr().out
+    same(detector.read_weights(config.find_model(run).checkpoint), ours)
+    description, training = config.read_config(run)
+    assert training is None
+    assert description.class_names == ("cat", "dog", "cow")
+    with detector.load(run, precision="float32") as loaded:
+        assert loaded.preset == description.preset
+        assert len(loaded.detect([np.zeros((40, 50, 3), np.uint8)])) == 1
+
+
+@pytest.mark.parametrize("layout", ["torchvision-ssd300", "ssd_keras", "caffe-ssd"])
+@pytest.mark.parametrize(
+    ("write", "name"),
+    [(weight_twins.write_npz, "b.npz"), (weight_twins.write_safetensors, "b.safetensors")],
+)
+def test_names_tell_the_layout_and_not_the_container(tmp_path, layout, write, name):
+    arrays, ours = weight_twins.ssd(layout, 300, 3)
+    write(tmp_path / name, arrays)
+    found = weight_files.read(tmp_path / name)
+    assert weight_layouts.recognise("x", found).name == layout
+    run = imported(tmp_path, str(tmp_path / name))
+    same(detector.read_weights(config.find_model(run).checkpoint), ours)
+
+
+def preset_of(tmp_path, layout, size=300, *flags):
+    path, _ = write_twin(tmp_path, layout, size)
+    return config.read_config(imported(tmp_path, path, *flags))[0].preset
+
+
+def test_rules_of_torchvision(tmp_path):
+    preset = preset_of(tmp_path, "torchvision-ssd300")
+    assert preset.min_sizes == (21, 45, 99, 153, 207, 261)
+    assert preset.max_sizes == (45, 99, 153, 207, 261, 315)
+    assert preset.clip_anchors == "size"
+    np.testing.assert_allclose(preset.mean, (0.48235 * 255, 0.45882 * 255, 0.40784 * 255))
+    assert (preset.channel_order, preset.input_scale) == ("RGB", 1.0)
+    assert (preset.clip_boxes, preset.size_offset_limit) == ("before_nms", math.log(1000 / 16))
+    assert (preset.candidates_per_class, preset.keep) == (400, 200)
+
+
+def test_rules_of_ssd_pytorch(tmp_path):
+    preset = preset_of(tmp_path, "ssd.pytorch")
+    assert (preset.min_sizes, preset.max_sizes) == (RGB.min_sizes, RGB.max_sizes)
+    assert (preset.clip_anchors, preset.clip_boxes, preset.size_offset_limit) == ("all", "output", None)
+    assert (preset.mean, preset.channel_order) == ((123, 117, 104), "RGB")
+    assert (preset.candidates_per_class, preset.keep) == (200, 3 * 200)
+
+
+def test_rules_of_lufficc(tmp_path):
+    preset = preset_of(tmp_path, "lufficc-ssd", 512)
+    assert preset.max_sizes == (76.8, 153.6, 230.4, 307.2, 384.0, 460.8, 537.65)
+    assert (preset.clip_anchors, preset.channel_order) == ("all", "RGB")
+    assert (preset.candidates_per_class, preset.keep) == (24564, 100)
+
+
+def test_rules_of_ssd_keras(tmp_path):
+    preset = preset_of(tmp_path, "ssd_keras", 512)
+    assert preset.min_sizes == (35.84, 76.8, 153.6, 230.4, 307.2, 384.0, 460.8)
+    assert (preset.clip_anchors, preset.clip_boxes, preset.channel_order) == ("none", "output", "BGR")
+    assert (preset.mean, preset.candidates_per_class, preset.keep) == ((123, 117, 104), 24564, 200)
+
+
+def test_rules_of_caffe(tmp_path):
+    """PriorBox stores its sizes as integers."""
+    preset = preset_of(tmp_path, "caffe-ssd", 512)
+    assert preset.min_sizes == (35, 76, 153, 230, 307, 384, 460)
+    assert preset.max_sizes == (76, 153, 230, 307, 384, 460, 537)
+    assert (preset.clip_anchors, preset.clip_boxes, preset.channel_order) == ("none", "output", "BGR")
+    assert (preset.mean, preset.candidates_per_class, preset.keep) == ((123, 117, 104), 400, 200)
+    assert preset.conv12_form == "4x4"
+
+
+def test_anchors_of_coco(tmp_path):
+    preset = preset_of(tmp_path, "caffe-ssd", 300, "--preset", "vgg300-coco")
+    assert preset.min_sizes == (21, 45, 99, 153, 207, 261)
+
+
+def refused(tmp_path, message, path, *flags, classes=CLASSES):
+    run = tmp_path / "run"
     with pytest.raises(UserError, match=message) as error:
-        pretrained.read_vgg(str(path), RGB)
+        pretrained.main([str(path), "--classes", classes, "--run", str(run), *flags])
+    assert "\n" not in str(error.value)
+    assert not run.exists()
+    return str(error.value)
+
+
+def test_a_preset_of_another_size(tmp_path):
+    path, _ = write_twin(tmp_path, "caffe-ssd")
+    refused(tmp_path, "--preset vgg512: does not fit", path, "--preset", "vgg512")
+
+
+def test_torchvision_has_its_own_anchors(tmp_path):
+    path, _ = write_twin(tmp_path, "torchvision-ssd300")
+    refused(tmp_path, "--preset vgg300: does not fit", path, "--preset", "vgg300")
+
+
+def test_class_count(tmp_path):
+    path, _ = write_twin(tmp_path, "ssd.pytorch")
+    refused(tmp_path, "--classes: 2 names, but .* has 3 classes", path, classes="cat,dog")
+
+
+def test_eighty_classes_may_be_coco(tmp_path, capsys):
+    path, _ = write_twin(tmp_path, "caffe-ssd", classes=80)
+    (tmp_path / "names.txt").write_text("\n".join(f"c{i}" for i in range(80)))
+    pretrained.main([path, "--classes", str(tmp_path / "names.txt"), "--run", str(tmp_path / "run")])
+    assert "--preset vgg300-coco" in capsys.readouterr().err
+
+
+def test_every_misfit_of_an_ssd_is_named(tmp_path):
+    def spoil(arrays):
+        del arrays["vgg.7.bias"], arrays["extras.3.weight"]
+        arrays["conf.2.weight"] = np.zeros((5, 4, 3, 3), np.float32)
+        arrays["loc.5.bias"] = arrays["loc.5.bias"] * np.float32("nan")
+        arrays["stranger"] = arrays["other.bias"] = np.zeros(3, np.float32)
+
+    path, _ = write_twin(tmp_path, "ssd.pytorch", change=spoil)
+    told = refused(tmp_path, "does not fit the layout ssd.pytorch", path)
+    assert "lacks extras.3.weight, vgg.7.bias;" in told
+    assert "has unknown other.bias, stranger;" in told
+    assert "has wrongly shaped conf.2.weight (5, 4, 3, 3);" in told
+    assert "missing numbers in loc.5.bias" in told
+
+
+def test_stored_anchors_are_dropped_and_told(tmp_path, capsys):
+    path, _ = write_twin(tmp_path, "ssd.pytorch", change=lambda a: a.update(priors=np.zeros((8732, 4), np.float32)))
+    imported(tmp_path, path)
+    assert "not needed: priors" in capsys.readouterr().out
+
+
+def test_a_head_without_its_bias(tmp_path):
+    path, _ = write_twin(tmp_path, "ssd.pytorch", change=lambda arrays: arrays.pop("conf.0.bias"))
+    refused(tmp_path, "conf.0.bias is missing", path)
+
+
+def test_saved_from_data_parallel(tmp_path):
+    arrays, ours = weight_twins.ssd("ssd.pytorch", 300, 3)
+    weight_twins.write_npz(tmp_path / "a.npz", {f"module.{name}": array for name, array in arrays.items()})
+    run = imported(tmp_path, str(tmp_path / "a.npz"))
+    same(detector.read_weights(config.find_model(run).checkpoint), ours)
+
+
+def test_a_wrong_layout_flag(tmp_path):
+    path, _ = write_twin(tmp_path, "ssd.pytorch")
+    refused(tmp_path, "no caffe-ssd file", path, "--layout", "caffe-ssd")
+    refused(tmp_path, "--layout: invalid choice", path, "--layout", "mine")
+
+
+def test_nothing_known_in_it(tmp_path):
+    weight_twins.write_npz(tmp_path / "a.npz", {"x": np.zeros(3), "y": np.zeros(3)})
+    refused(tmp_path, "of no known layout .it holds x, y", tmp_path / "a.npz")
+
+
+def test_a_bare_vgg_is_no_detector(tmp_path):
+    weight_twins.write_h5(tmp_path / "a.h5", weight_twins.vgg("vgg16-keras", fc="whole")[0])
+    refused(tmp_path, "bare VGG-16 .vgg16-keras.*--vgg-weights", tmp_path / "a.h5")
+
+
+def test_an_existing_run_is_left_alone(tmp_path):
+    path, _ = write_twin(tmp_path, "ssd.pytorch")
+    run = imported(tmp_path, path)
+    with pytest.raises(UserError, match="exists already"):
+        imported(tmp_path, path)
+    assert config.find_model(run).checkpoint
+
+
+def test_a_disk_that_fills_up_leaves_nothing(tmp_path, monkeypatch):
+    import runs
+
+    def fail(*_):
+        raise UserError("checkpoint cannot be written (No space left on device)")
+
+    monkeypatch.setattr(runs.Checkpoints, "save", fail)
+    path, _ = write_twin(tmp_path, "ssd.pytorch")
+    refused(tmp_path, "No space left", path)
+
+
+# VGG-16
+VGG_FILES = [
+    ("vgg16-keras", "whole", weight_twins.write_h5, "a.h5"),
+    ("vgg16-keras", None, weight_twins.write_h5, "a.h5"),
+    ("vgg16-torchvision", "whole", weight_twins.write_torch, "a.pth"),
+    ("vgg16-torchvision", "whole", weight_twins.write_torch_legacy, "a.pth"),
+    ("vgg16-reducedfc", "reduced", weight_twins.write_torch_legacy, "a.pth"),
+    ("vgg16-caffe", "whole", weight_twins.write_caffemodel, "a.caffemodel"),
+    ("vgg16-caffe", "whole", lambda p, a: weight_twins.write_caffemodel(p, a, old=True), "a.caffemodel"),
+    ("vgg16-caffe", "reduced", weight_twins.write_caffemodel, "a.caffemodel"),
+    ("vgg16-npz", "reduced", weight_twins.write_npz, "a.npz"),
+    ("vgg16-npz", None, weight_twins.write_npz, "a.npz"),
+    ("vgg16-keras", "whole", weight_twins.write_safetensors, "a.safetensors"),
+]
+
+
+@pytest.mark.parametrize(("layout", "fc", "write", "name"), VGG_FILES)
+def test_every_vgg_layout(tmp_path, slim_vgg, layout, fc, write, name, capsys):
+    arrays, ours = weight_twins.vgg(layout, fc=fc)
+    write(tmp_path / name, arrays)
+    bgr = layout in ("vgg16-keras", "vgg16-caffe", "vgg16-npz")
+    preset = dataclasses.replace(slim_vgg, channel_order="BGR" if bgr else "RGB")
+    found = pretrained.read_vgg(str(tmp_path / name), preset)
+    assert layout in capsys.readouterr().out
+    if layout == "vgg16-torchvision":
+        ours = {**ours, **{key: found[key] for key in ("conv1_1/weights", "conv1_1/biases")}}  # see below
+    same(found, ours)
+
+
+@pytest.mark.parametrize("layout", ["vgg16-npz", "vgg16-reducedfc"])
+@pytest.mark.parametrize("order", ["RGB", "BGR"])
+def test_conv1_1_is_turned_to_the_order_of_the_network(tmp_path, slim_vgg, layout, order):
+    arrays, ours = weight_twins.vgg(layout, fc=None)
+    np.savez(tmp_path / "a.npz", **arrays)
+    found = pretrained.read_vgg(str(tmp_path / "a.npz"), dataclasses.replace(slim_vgg, channel_order=order))
+    turned = order != {"vgg16-npz": "BGR", "vgg16-reducedfc": "RGB"}[layout]
+    expected = ours["conv1_1/weights"]
+    np.testing.assert_array_equal(found["conv1_1/weights"], expected[:, :, [2, 1, 0]] if turned else expected)
+
+
+@pytest.mark.parametrize(("order", "scale"), [("RGB", 1.0), ("BGR", 1 / 60)])
+def test_imagenet_statistics_are_folded_into_conv1_1(tmp_path, slim_vgg, order, scale):
+    """(x / 255 - mean) / std through the file's conv1_1 is what ours gives, one pixel from the edge on."""
+    arrays, ours = weight_twins.vgg("vgg16-torchvision", fc=None)
+    np.savez(tmp_path / "a.npz", **arrays)
+    preset = dataclasses.replace(slim_vgg, channel_order=order, input_scale=scale)
+    found = pretrained.read_vgg(str(tmp_path / "a.npz"), preset)
+    patch = np.random.default_rng(0).integers(0, 256, (3, 3, 3)).astype(np.float64)
+    normal = (patch / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    theirs = np.einsum("hwc,hwco->o", normal, ours["conv1_1/weights"]) + ours["conv1_1/biases"]
+    fed = (patch - [123, 117, 104]) * scale
+    fed = fed[:, :, ::-1] if order == "BGR" else fed
+    mine = np.einsum("hwc,hwco->o", fed, found["conv1_1/weights"]) + found["conv1_1/biases"]
+    np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_torchvisions_features_only(tmp_path, slim_vgg, capsys):
+    """IMAGENET1K_FEATURES: amdegroot's convolutions, 0..255 minus the mean, and a classifier of NaN."""
+    arrays, ours = weight_twins.vgg("vgg16-torchvision", fc="whole")
+    arrays["classifier.6.weight"], arrays["classifier.6.bias"] = np.zeros((10, 128), "f4"), np.zeros(10, "f4")
+    for name in arrays:
+        if name.startswith("classifier"):
+            arrays[name] = np.full_like(arrays[name], np.nan)
+    weight_twins.write_torch(tmp_path / "a.pth", arrays)
+    found = pretrained.read_vgg(str(tmp_path / "a.pth"), slim_vgg)
+    same(found, {name: array for name, array in ours.items() if name.startswith("conv")})
+    assert "not needed: classifier.0.bias, classifier.0.weight" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("layout", "last"),
+    [
+        ("vgg16-keras", "predictions/predictions_W_1:0"),
+        ("vgg16-torchvision", "classifier.6.weight"),
+        ("vgg16-caffe", "fc8/0"),
+    ],
+)
+def test_the_thousand_classes_are_dropped_and_told(tmp_path, slim_vgg, layout, last, capsys):
+    arrays, ours = weight_twins.vgg(layout, fc="whole")
+    np.savez(tmp_path / "a.npz", **arrays, **{last: np.zeros((128, 10))})
+    assert pretrained.read_vgg(str(tmp_path / "a.npz"), slim_vgg).keys() == ours.keys()
+    assert f"not needed: {last}" in capsys.readouterr().out
+
+
+def fails(path, message, preset):
+    with pytest.raises(UserError, match=message) as error:
+        pretrained.read_vgg(str(path), preset)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_shapes_are_those_of_the_network():
-    """By the names and shapes of the variables, at full width."""
-    import tensorflow.compat.v1 as tf
+def test_every_misfit_of_a_vgg_is_named(tmp_path, slim_vgg):
+    path, (small, _) = tmp_path / "a.npz", weight_twins.vgg("vgg16-npz", fc="reduced")
 
-    with tf.Graph().as_default():
-        ssd_vgg.build(tf.placeholder(tf.uint8, [None, 300, 300, 3]), RGB, 1)
-        variables = {v.op.name: tuple(v.shape.as_list()) for v in tf.global_variables()}
-    shapes = pretrained.vgg_shapes()
-    assert len(shapes) == 2 * 15
-    assert shapes == {name: variables[name] for name in shapes}
+    def case(message, lacking=(), **extra):
+        np.savez(path, **{n: v for n, v in {**small, **extra}.items() if n not in lacking})
+        fails(path, message, slim_vgg)
 
-
-def test_bgr_file_is_turned_for_an_rgb_network(tmp_path, small):
-    path = saved(tmp_path, small)
-    found = pretrained.read_vgg(path, RGB)
-    np.testing.assert_array_equal(found["conv1_1/weights"][:, :, 0], small["conv1_1/weights"][:, :, 2])
-    np.testing.assert_array_equal(found["conv1_1/weights"][:, :, 2], small["conv1_1/weights"][:, :, 0])
-    assert found.keys() == small.keys()
-    for name in small:
-        assert found[name].dtype == np.float32
-        if name != "conv1_1/weights":
-            np.testing.assert_array_equal(found[name], small[name])
+    case("lacks conv3_2/biases, conv5_1/weights$", lacking=("conv3_2/biases", "conv5_1/weights"))
+    case("lacks fc7/biases$", lacking=("fc7/biases",))
+    case("lacks fc6/biases, fc6/weights, fc7/biases$", lacking=("fc7/biases", "fc6/weights", "fc6/biases"))
+    case("has unknown fc8/weights$", **{"fc8/weights": np.zeros(3)})
+    case(r"wrongly shaped conv1_2/biases \(9,\)$", **{"conv1_2/biases": np.zeros(9)})
+    case(r"wrongly shaped fc6/weights \(5, 5, 16, 32\)$", **{"fc6/weights": np.zeros((5, 5, 16, 32))})
+    case("numbers in conv2_1/biases$", **{"conv2_1/biases": np.full(4, np.inf)})
 
 
-def test_bgr_file_fits_a_bgr_network(tmp_path, small):
-    found = pretrained.read_vgg(saved(tmp_path, small), BGR)
-    np.testing.assert_array_equal(found["conv1_1/weights"], small["conv1_1/weights"])
+def test_an_ssd_is_no_vgg(tmp_path, slim_vgg):
+    path, _ = write_twin(tmp_path, "ssd.pytorch")
+    fails(path, "a whole SSD; import it with pretrained.py", slim_vgg)
 
 
-def test_fc6_and_fc7_may_be_missing(tmp_path, small):
-    convolutions = {name: value for name, value in small.items() if name.startswith("conv")}
-    assert pretrained.read_vgg(saved(tmp_path, convolutions), RGB).keys() == convolutions.keys()
-
-
-def test_every_misfit_is_named(tmp_path, small):
-    lacking = {n: v for n, v in small.items() if n not in ("conv3_2/biases", "conv5_1/weights")}
-    fails(saved(tmp_path, lacking), "lacks conv3_2/biases, conv5_1/weights;")
-    fails(saved(tmp_path, {**small, "fc8/weights": np.zeros(3)}), "has unknown arrays fc8/weights;")
-    fails(saved(tmp_path, {**small, "conv1_2/biases": np.zeros(9)}), r"wrongly shaped conv1_2/biases \(9,\)")
-
-
-def test_the_articles_own_fc6_is_not_taken_as_it_is(tmp_path, small):
-    """7×7×512×4096 has to be subsampled first."""
-    fails(saved(tmp_path, {**small, "fc6/weights": np.zeros((7, 7, 8, 64))}), "wrongly shaped fc6/weights")
-
-
-def test_files_that_are_no_npz(tmp_path, small):
-    fails(tmp_path / "missing.npz", "no such file")
-    fails(tmp_path, "not a readable .npz")
-    text = tmp_path / "text.npz"
-    text.write_text("not weights")
-    fails(text, "not a readable .npz")
-    empty = tmp_path / "empty.npz"
-    empty.write_bytes(b"")
-    fails(empty, "not a readable .npz")
-    single = tmp_path / "single.npy"
-    np.save(single, np.zeros(3))
-    fails(single, "not a readable .npz")
-
-
-@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_truncated_file(tmp_path, small, save):
-    path = tmp_path / "vgg.npz"
-    save(path, **small)
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
-    fails(path, "not a readable .npz")
-
-
-@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_damage_is_noticed_wherever_it_is(tmp_path, small, save):
-    """Eight bytes overwritten anywhere: refused in one line, or of no consequence (a field nobody reads)."""
-    path = tmp_path / "vgg.npz"
-    save(path, **small)
-    whole = path.read_bytes()
-    good, refused = pretrained.read_vgg(str(path), BGR), 0
-    for start in range(0, len(whole) - 8, len(whole) // 40):
-        path.write_bytes(whole[:start] + b"\x5a" * 8 + whole[start + 8 :])
-        try:
-            found = pretrained.read_vgg(str(path), BGR)
-        except UserError:
-            refused += 1
-        else:
-            assert all((found[name] == good[name]).all() for name in good)
-    assert refused > 20
-
-
-def test_an_encrypted_file(tmp_path, small):
-    """The zip module has exceptions of yet other kinds."""
-    path = tmp_path / "vgg.npz"
-    np.savez(path, **small)
-    whole = bytearray(path.read_bytes())
-    whole[whole.index(b"PK\x01\x02") + 8] |= 1  # the flag in the first entry of the central directory
-    path.write_bytes(whole)
-    fails(path, "not a readable .npz .*encrypted")
-
-
-def test_pickled_objects_are_not_loaded(tmp_path, small):
-    class Bomb:
-        def __reduce__(self):
-            return Path.touch, (tmp_path / "ran",)
-
-    hostile = {**small, "conv1_1/weights": np.array([Bomb()], dtype=object)}
-    fails(saved(tmp_path, hostile), "not a readable .npz")
-    assert not (tmp_path / "ran").exists()
-
-
-def test_an_array_that_is_no_npy(tmp_path, small):
-    path = saved(tmp_path, small)
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr("notes.txt", "hello")
-    fails(path, "has unknown arrays notes.txt")
-
-
-def test_words_are_no_weights(tmp_path, small):
-    words = np.full(small["conv1_2/biases"].shape, "x")
-    fails(saved(tmp_path, {**small, "conv1_2/biases": words}), "conv1_2/biases")
+def test_a_kernel_in_a_view(tmp_path, slim_vgg):
+    """PyTorch may store a transposed tensor: the strides tell."""
+    arrays, ours = weight_twins.vgg("vgg16-reducedfc", fc=None)
+    arrays = {name: np.asfortranarray(array) for name, array in arrays.items()}
+    weight_twins.write_torch(tmp_path / "a.pt", arrays)
+    same(pretrained.read_vgg(str(tmp_path / "a.pt"), slim_vgg), ours)
 
 
 @pytest.mark.skipif(not REAL.is_file(), reason="the real VGG-16 weights are not beside this clone")
 def test_the_real_weights():
     found = pretrained.read_vgg(str(REAL), RGB)
-    assert set(found) == {name for name in pretrained.vgg_shapes() if name.startswith("conv")}
+    assert len(found) == 26
     with np.load(REAL) as file:
         np.testing.assert_array_equal(found["conv1_1/weights"], file["conv1_1/weights"][:, :, ::-1])
+        np.testing.assert_array_equal(found["conv1_1/biases"], file["conv1_1/biases"])
+
+
+def test_layers_are_those_of_the_network():
+    groups = {f"{group}_{i}" for group, depth, _ in ssd_vgg.VGG_GROUPS for i in range(1, depth + 1)}
+    assert set(weight_layouts.CONVOLUTIONS) == groups
+    for layout in weight_layouts.LAYOUTS.values():
+        if layout.scale:
+            size = 512 if "conv12_2" in layout.layers else 300
+            preset = ssd_utils.get_preset(f"vgg{size}")
+            assert set(layout.names(size).values()) == set(pretrained.network_shapes(preset, 3))
+
+
+# Golden
+def golden_weights(seed):
+    """The weights of ../shared/fixtures/README.md, full size."""
+    shapes = {"backbone.scale_weight": (512,)}
+    for _, name, inputs, outputs, side in weight_twins.ssd_rows("torchvision-ssd300", 300, 20, width=1):
+        shapes |= {f"{name}.weight": (outputs, inputs, side, side), f"{name}.bias": (outputs,)}
+    gains, arrays = {"classification_head": 0.0125, "regression_head": 0.005}, {}
+    for key, shape in shapes.items():
+        values = np.random.default_rng([seed, zlib.crc32(key.encode())]).standard_normal(shape)
+        if key.endswith("bias"):
+            values *= 0.1
+        elif key == "backbone.scale_weight":
+            values += 20
+        else:
+            values *= next((g for k, g in gains.items() if k in key), 1) * math.sqrt(2 / math.prod(shape[1:]))
+        arrays[key] = values.astype(np.float32)
+    return arrays
+
+
+@pytest.mark.skipif(not GOLDEN.is_file(), reason="the golden outputs are not beside this clone")
+def test_torchvisions_own_outputs(tmp_path):
+    golden = np.load(GOLDEN)
+    seed, rows = int(golden["seed"]), golden["rows"]
+    np.savez(tmp_path / "a.npz", **golden_weights(seed))
+    programs.run("pretrained.py", tmp_path / "a.npz", "--run", tmp_path / "run")
+    images = np.random.default_rng([seed, 1]).integers(0, 256, (2, 300, 300, 3), dtype=np.uint8)
+    with detector.load(str(tmp_path / "run"), precision="float32") as loaded:
+        anchors = boxes.from_cxcywh(ssd_utils.make_anchors(loaded.preset))
+        np.testing.assert_allclose(anchors, golden["anchors_xyxy"], atol=1e-6)
+        graph, feed = loaded._session.graph, {loaded._images: images}
+        logits, offsets = loaded._session.run([graph.get_tensor_by_name(n) for n in ("logits:0", "offsets:0")], feed)
+        np.testing.assert_allclose(logits[:, rows], golden["logits"], atol=1e-4)
+        np.testing.assert_allclose(offsets[:, rows], golden["offsets"], atol=1e-4)
+        for index, found in enumerate(loaded.detect(list(images))):
+            theirs = [golden[f"det{index}_{what}"] for what in ("boxes", "scores", "labels")]
+            assert len(found) == len(theirs[1])
+            assert count_matches(found, *theirs) >= 0.99 * len(found)
+
+
+def count_matches(found, boxes_px, scores, labels):
+    """Pairs of the same label, scores within 1e-4, boxes within 0.05 pixels; each detection in one pair."""
+    free, matched = collections.Counter(range(len(found))), 0
+    for box, score, label in zip(boxes_px, scores, labels, strict=True):
+        close = (found.labels + 1 == label) & (abs(found.scores - score) < 1e-4)
+        close &= abs(found.boxes_px - box).max(axis=1) < 0.05
+        for index in np.flatnonzero(close):
+            if free[index]:
+                free[index], matched = 0, matched + 1
+                break
+    return matched
+
+
+def test_from_the_command_line(tmp_path):
+    """A refused file ends the program with one line and exit code 1."""
+    (tmp_path / "a.pth").write_bytes(b"not weights")
+    error = programs.error_of("pretrained.py", tmp_path / "a.pth", "--run", tmp_path / "run")
+    assert "a.pth: not a readable .pth" in error
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,188 @@
+"""PyTorch's .pth and .pt files -> NumPy arrays, without PyTorch and without running what is in them.
+
+Such a file is a pickle whose tensors point to raw numbers beside it: in the entries of a zip archive, or, before
+PyTorch 1.6, one block after another behind it (most published SSD weights are that old). A pickle may ask for any
+function of any module to be called. Here the few names that make tensors and dicts lead to functions of this module;
+any other name refuses the file before anything is called. (Formats: `torch/serialization.py`.)
+"""
+
+import collections
+import math
+import pickle
+import struct
+import zipfile
+from typing import NamedTuple
+
+import numpy as np
+
+from structures import UserError
+
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+STORAGE_TYPES = {
+    "DoubleStorage": "float64",
+    "FloatStorage": "float32",
+    "HalfStorage": "float16",
+    "BFloat16Storage": "bfloat16",
+    "LongStorage": "int64",
+    "IntStorage": "int32",
+    "ShortStorage": "int16",
+    "CharStorage": "int8",
+    "ByteStorage": "uint8",
+    "BoolStorage": "bool",
+}
+
+
+class _Storage(NamedTuple):
+    key: str
+    dtype: str  # a value of STORAGE_TYPES
+
+
+class _Tensor(NamedTuple):
+    """A strided view of a storage, counted in elements."""
+
+    storage: _Storage
+    offset: int
+    shape: tuple
+    strides: tuple
+
+
+def read(path):
+    """The tensors of a state dict (bare, or under `model` or `state_dict`) -> dict of arrays by name.
+
+    Raises UserError if the file asks for more than tensors; other exceptions if it is damaged.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            return _read_zip(path, archive)
+    with open(path, "rb") as file:
+        return _read_legacy(path, file)
+
+
+def from_bytes(data, dtype):
+    """Little-endian bytes -> 1-D array. dtype: NumPy's name, or "bfloat16", which becomes float32."""
+    if dtype == "bfloat16":
+        return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
+    return np.frombuffer(data, np.dtype(dtype).newbyteorder("<"))
+
+
+def _read_zip(path, archive):
+    folder = next((n.removesuffix("data.pkl") for n in archive.namelist() if n.endswith("/data.pkl")), None)
+    if folder is None:
+        raise ValueError("a zip archive without data.pkl")
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+        raise ValueError("compressed entries, which PyTorch does not write")
+    if folder + "byteorder" in archive.namelist() and archive.read(folder + "byteorder") != b"little":
+        raise ValueError("big-endian numbers")
+    with archive.open(folder + "data.pkl") as file:
+        tensors = _state_dict(_Unpickler(path, file).load())
+
+    def load(storage):
+        return from_bytes(archive.read(f"{folder}data/{storage.key}"), storage.dtype)
+
+    return _to_arrays(tensors, load)
+
+
+def _read_legacy(path, file):
+    """Five pickles (magic number, protocol, system, content, storage keys), then each storage's length and numbers."""
+    unpickler = _Unpickler(path, file)
+    if unpickler.load() != LEGACY_MAGIC:
+        raise ValueError("no PyTorch file")
+    _Unpickler(path, file).load()
+    if not _Unpickler(path, file).load()["little_endian"]:
+        raise ValueError("big-endian numbers")
+    content = _Unpickler(path, file)
+    tensors = _state_dict(content.load())
+    storages = {}
+    for key in _Unpickler(path, file).load():
+        dtype = content.storages[key].dtype
+        (length,) = struct.unpack("<q", file.read(8))
+        size = length * (2 if dtype == "bfloat16" else np.dtype(dtype).itemsize)
+        data = file.read(max(0, size))
+        if len(data) != size:
+            raise ValueError(f"ends within storage {key}")
+        storages[key] = from_bytes(data, dtype)
+    return _to_arrays(tensors, lambda storage: storages[storage.key])
+
+
+class _Unpickler(pickle.Unpickler):
+    """Knows tensors and dicts, nothing else."""
+
+    def __init__(self, path, file):
+        super().__init__(file, encoding="utf-8")  # names pickled by Python 2
+        self._path = path
+        self.storages = {}
+
+    def find_class(self, module, name):
+        """The only door through which a pickle gets at functions."""
+        if module == "torch" and name in STORAGE_TYPES:
+            return STORAGE_TYPES[name]
+        try:
+            return _FUNCTIONS[module, name]
+        except KeyError:
+            raise UserError(
+                f"{self._path}: wants {module}.{name} to be run, so it is refused; "
+                "only files of torch.save(model.state_dict(), FILE) are read"
+            ) from None
+
+    def persistent_load(self, pid):
+        """What a pickle says of a storage -> _Storage."""
+        kind, dtype, key, _location, _length, *view = pid
+        if kind != "storage" or dtype not in STORAGE_TYPES.values() or not isinstance(key, str) or any(view):
+            raise ValueError(f"unknown storage {pid}")
+        return self.storages.setdefault(key, _Storage(key, dtype))
+
+
+def _rebuild_tensor(storage, offset, shape, strides, *_):
+    if not isinstance(storage, _Storage):
+        raise ValueError("a tensor without storage")
+    return _Tensor(storage, offset, tuple(shape), tuple(strides))
+
+
+def _rebuild_parameter(tensor, *_):
+    return tensor
+
+
+_FUNCTIONS = {
+    ("collections", "OrderedDict"): collections.OrderedDict,
+    ("collections", "Counter"): dict,  # milestones of learning rate schedules, saved beside the model
+    ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
+    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
+    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+}
+
+
+def _state_dict(content):
+    """The dict of tensors: the content itself, or what training programs put it under."""
+    if not isinstance(content, dict):
+        raise ValueError("no dict of tensors")
+    for key in ("model", "state_dict"):
+        if isinstance(content.get(key), dict):
+            content = content[key]
+    for name, value in content.items():
+        if not isinstance(name, str) or not isinstance(value, _Tensor):
+            raise ValueError(f"{name!r} is no tensor")
+    return content
+
+
+def _to_arrays(tensors, load):
+    """dict of _Tensor -> dict of arrays. load: _Storage -> 1-D array. Tensors may share a storage."""
+    storages = {}
+    arrays = {}
+    for name, tensor in tensors.items():
+        if tensor.storage not in storages:
+            storages[tensor.storage] = load(tensor.storage)
+        arrays[name] = _view(name, tensor, storages[tensor.storage])
+    return arrays
+
+
+def _view(name, tensor, data):
+    """The elements of a _Tensor as an array. Raises ValueError if they are not all inside the storage."""
+    numbers = (tensor.offset, *tensor.shape, *tensor.strides)
+    if any(type(n) is not int or n < 0 for n in numbers) or len(tensor.shape) != len(tensor.strides):
+        raise ValueError(f"{name} has an impossible shape")
+    span = sum((side - 1) * stride for side, stride in zip(tensor.shape, tensor.strides, strict=True))
+    count = math.prod(tensor.shape)
+    if count > len(data) or (count and tensor.offset + span >= len(data)):
+        raise ValueError(f"{name} reaches beyond its numbers")
+    strides = [stride * data.itemsize for stride in tensor.strides]
+    return np.lib.stride_tricks.as_strided(data[tensor.offset :], tensor.shape, strides, writeable=False)

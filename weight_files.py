@@ -1,0 +1,219 @@
+"""Weight files of five kinds -> named arrays. Nothing in a file is ever run, only numbers are read.
+
+Names: those of PyTorch, safetensors and npz files as they are; `LAYER/WEIGHT NAME` for Keras; `LAYER/INDEX` for Caffe.
+"""
+
+import json
+import math
+import os
+import zipfile
+
+import h5py
+import numpy as np
+
+import torch_files
+from structures import UserError
+
+# VGG-16 in float64 is 1.1 GB; a small file that unfolds to more than this is no weight file
+LARGEST = 4 << 30
+SAFETENSORS_HEADER = 100_000_000  # the format's own limit
+SAFETENSORS_TYPES = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U8": "uint8",
+    "BOOL": "bool",
+}
+
+
+def read(path):
+    """A weight file -> dict of arrays (any shape and numeric type) by name. The ending tells the kind.
+
+    Raises UserError, one line, if the file is missing, damaged, of an unknown kind, or holds code.
+    """
+    path = os.fspath(path)
+    ending = os.path.splitext(path)[1].lower()
+    if ending not in READERS:
+        raise UserError(f"{path}: not a weight file by its ending; one of {', '.join(READERS)} is needed")
+    if not os.path.exists(path):
+        raise UserError(f"{path}: no such file")
+    try:
+        arrays = READERS[ending](path)
+    except UserError:
+        raise
+    except Exception as error:  # zip, zlib, npy, HDF5, pickle and JSON each have their own exceptions for damage
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"{path}: not a readable {ending} ({reason}); fetch or save it again") from None
+    words = sorted(name for name, array in arrays.items() if array.dtype.kind not in "fiub")
+    if words or not arrays:
+        raise UserError(f"{path}: {', '.join(words) + ': no numbers' if words else 'holds no arrays'}")
+    return arrays
+
+
+def _read_npz(path):
+    with zipfile.ZipFile(path) as archive:
+        _check_size(sum(entry.file_size for entry in archive.infolist()))
+    with np.load(path, allow_pickle=False) as file:
+        # An entry that is no .npy comes as bytes
+        return {name: np.asarray(file[name]) for name in file.files}
+
+
+def _check_size(size):
+    if size > LARGEST:
+        raise ValueError(f"unfolds to {size} bytes")
+
+
+def _read_safetensors(path):
+    """8 bytes of header length, a JSON header {name: dtype, shape, data_offsets}, the numbers without gaps."""
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > min(SAFETENSORS_HEADER, os.path.getsize(path)):
+            raise ValueError("header longer than the file")
+        header = json.loads(file.read(length))
+        data = memoryview(file.read())
+    header.pop("__metadata__", None)
+    arrays, end = {}, 0
+    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+        start, stop = entry["data_offsets"]
+        if start != end or not start <= stop <= len(data):
+            raise ValueError(f"{name} does not follow the array before it")
+        numbers = torch_files.from_bytes(data[start:stop], SAFETENSORS_TYPES[entry["dtype"]])
+        if math.prod(entry["shape"]) != len(numbers) or min(entry["shape"], default=0) < 0:
+            raise ValueError(f"{name} has {len(numbers)} numbers for the shape {entry['shape']}")
+        arrays[name], end = numbers.reshape(entry["shape"]), stop
+    if end != len(data):
+        raise ValueError("numbers that belong to no array, or an end missing")
+    return arrays
+
+
+def _read_h5(path):
+    """Keras' weights (or a whole model's, under model_weights), found by the lists it keeps in attributes."""
+    with h5py.File(path, "r") as file:
+        if '"Lambda"' in _text(file.attrs.get("model_config", "")):
+            raise UserError(
+                f"{path}: holds a Keras model with a Lambda layer, which is program code, so it is refused; "
+                "save the numbers alone with model.save_weights(FILE)"
+            )
+        root = file if "layer_names" in file.attrs else file.get("model_weights")
+        if not isinstance(root, h5py.Group) or "layer_names" not in root.attrs:
+            raise ValueError("no layer_names as Keras writes them")
+        arrays = {}
+        for layer in map(_text, root.attrs["layer_names"]):
+            for weight in map(_text, root[layer].attrs["weight_names"]):
+                arrays[f"{layer}/{weight}"] = _read_dataset(root, f"{layer}/{weight}")
+        stray = []
+        root.visititems(lambda name, item: stray.append(name) if isinstance(item, h5py.Dataset) else None)
+        if stray := sorted(set(stray) - set(arrays)):
+            raise ValueError(f"{', '.join(stray)}: in no list of weights")
+        return arrays
+
+
+def _read_dataset(root, name):
+    """One array, which must lie in the file itself: HDF5 can lead to any file of the machine."""
+    link = root.get(name, getlink=True)
+    dataset = root[name] if isinstance(link, h5py.HardLink) else None
+    if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
+        raise ValueError(f"{name} is not an array of this file")
+    _check_size(dataset.size * dataset.dtype.itemsize)
+    return dataset[()]
+
+
+def _text(value):
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _read_caffemodel(path):
+    """NetParameter: layers in field 100 (name 1, blobs 7), or in the older field 2 (name 4, blobs 6)."""
+    with open(path, "rb") as file:
+        content = memoryview(file.read())
+    arrays = {}
+    for field, layer in _fields(content):
+        if field not in (2, 100) or isinstance(layer, int):
+            continue
+        name_field, blobs_field = (1, 7) if field == 100 else (4, 6)
+        parts = list(_fields(layer))
+        names = [bytes(value).decode() for number, value in parts if number == name_field]
+        for index, blob in enumerate(value for number, value in parts if number == blobs_field):
+            name = f"{names[0]}/{index}"
+            if name in arrays:
+                raise ValueError(f"two layers of the name {names[0]}")
+            arrays[name] = _read_blob(blob, name)
+    return arrays
+
+
+def _read_blob(blob, name):
+    """BlobProto: data 5 (packed float), shape 7 (dims in its field 1), or the four dims of old files in 1–4."""
+    dims, old_dims, data = None, {}, []
+    for number, value in _fields(blob):
+        if number == 7:
+            dims = [dim for field, packed in _fields(value) if field == 1 for dim in _varints(packed)]
+        elif number in (1, 2, 3, 4):
+            old_dims[number] = value
+        elif number == 5:
+            data.append(np.frombuffer(value, "<f4"))
+    if dims is None:
+        dims = [old_dims.get(number, 1) for number in (1, 2, 3, 4)]
+        while len(dims) > 1 and dims[0] == 1:  # a vector of old files is 1×1×1×N
+            dims = dims[1:]
+    data = data[0] if len(data) == 1 else np.concatenate([np.zeros(0, "<f4"), *data])
+    if math.prod(dims) != len(data):
+        raise ValueError(f"{name} has {len(data)} numbers for the shape {dims}")
+    return data.reshape(dims)
+
+
+def _fields(message):
+    """Yield (field number, value) of a protobuf message: an int for a varint, otherwise the bytes as a memoryview."""
+    position = 0
+    while position < len(message):
+        key, position = _varint(message, position)
+        wire = key & 7
+        if wire == 0:
+            value, position = _varint(message, position)
+        elif wire in (1, 2, 5):
+            size, position = _varint(message, position) if wire == 2 else ({1: 8, 5: 4}[wire], position)
+            if size > len(message) - position:
+                raise ValueError(f"ends within field {key >> 3}")
+            value, position = message[position : position + size], position + size
+        else:
+            raise ValueError(f"wire type {wire}, which Caffe does not write")
+        yield key >> 3, value
+
+
+def _varints(packed):
+    """The numbers of a packed field, or the one of an unpacked field."""
+    if isinstance(packed, int):
+        yield packed
+        return
+    position = 0
+    while position < len(packed):
+        value, position = _varint(packed, position)
+        yield value
+
+
+def _varint(message, position):
+    """The number of variable length at a position -> (number, next position)."""
+    value, shift = 0, 0
+    while True:
+        if position >= len(message) or shift > 63:
+            raise ValueError("ends within a number")
+        byte = message[position]
+        value |= (byte & 0x7F) << shift
+        position, shift = position + 1, shift + 7
+        if byte < 0x80:
+            return value, position
+
+
+READERS = {
+    ".npz": _read_npz,
+    ".h5": _read_h5,
+    ".hdf5": _read_h5,
+    ".pth": torch_files.read,
+    ".pt": torch_files.read,
+    ".safetensors": _read_safetensors,
+    ".caffemodel": _read_caffemodel,
+}

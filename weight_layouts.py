@@ -1,0 +1,292 @@
+"""How public SSD and VGG-16 files name and order their arrays, and what their networks expect and do afterwards.
+
+A file's arrays become the network's variables (`LAYER/weights` HWIO, `LAYER/biases`, `norm_conv4_3/scale`). Every array
+is accounted for: taken, known as not needed, or the reason to refuse the file.
+
+Sources: weiliu89/caffe branch ssd (`ssd_pascal.py`, `detection_output_layer.cpp`, `prior_box_layer.cpp`),
+pytorch/vision `models/vgg.py` and `models/detection/ssd.py`, amdegroot/ssd.pytorch, lufficc/SSD,
+pierluigiferrari/ssd_keras, Keras `applications/vgg16.py`. Decimation of fc6 and fc7: arXiv 1512.02325 section 3.
+"""
+
+import dataclasses
+import math
+import re
+
+import numpy as np
+
+import ssd_utils
+from structures import UserError
+
+CONVOLUTIONS = tuple(
+    f"conv{group}_{index}" for group, depth in enumerate((2, 2, 3, 3, 3), 1) for index in range(1, depth + 1)
+)
+VGG_LAYERS = (*CONVOLUTIONS, "fc6", "fc7")
+EXTRAS = tuple(f"conv{group}_{index}" for group in (8, 9, 10, 11, 12) for index in (1, 2))
+FEATURES = ("conv4_3", "fc7", "conv8_2", "conv9_2", "conv10_2", "conv11_2", "conv12_2")
+# Places of the convolutions in a list of layers that also counts ReLU and pooling
+SEQUENCE = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
+# The network divides by these after the input is in 0..1 (ImageNet's, in torchvision), RGB
+TORCHVISION_MEAN = (0.485, 0.456, 0.406)
+TORCHVISION_STD = (0.229, 0.224, 0.225)
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """One way to write a network down.
+
+    layers: our layer -> its name in the file. suffixes: of weights and biases. scale: name of conv4_3's factors, None
+    for a bare VGG-16. hwio: kernels are HWIO (Keras), not OIHW. rules: fields of the preset that its own code's
+    detections need, beside the anchors of `vgg300` or `vgg512`.
+    """
+
+    name: str
+    layers: dict
+    suffixes: tuple
+    channel_order: str
+    scale: str | None = None
+    hwio: bool = False
+    imagenet_statistics: bool = False  # input is (x / 255 - mean) / std
+    not_needed: str = r"$^"  # regular expression of whole names
+    rules: dict = dataclasses.field(default_factory=dict)
+
+    def names(self, size):
+        """{name in the file: variable} of a network of that input size."""
+        found = {}
+        for layer, prefix in self.layers.items():
+            if size >= 512 or "conv12" not in layer:
+                found[prefix + self.suffixes[0]] = f"{layer}/weights"
+                found[prefix + self.suffixes[1]] = f"{layer}/biases"
+        if self.scale:
+            found[self.scale] = "norm_conv4_3/scale"
+        return found
+
+
+def _pairs(layers, names):
+    return dict(zip(layers, names, strict=True))
+
+
+def _heads(logits, offsets, names=range(7)):
+    """Head layers by feature map; logits, offsets: patterns with one place for each of names."""
+    maps = list(zip(FEATURES, names, strict=False))
+    return {
+        **{f"head_{feature}_logits": logits.format(name) for feature, name in maps},
+        **{f"head_{feature}_offsets": offsets.format(name) for feature, name in maps},
+    }
+
+
+_TORCH, _KERAS, _CAFFE, _OWN = (".weight", ".bias"), ("/kernel", "/bias"), ("/0", "/1"), ("/weights", "/biases")
+_NOT_NEEDED_TORCH = r"(.*\.)?(priors?|prior_boxes|anchors)"  # buffers that the preset's anchors replace
+# Caffe's names: its conv6_1 is our conv8_1
+_CAFFE_SSD = {
+    **_pairs(VGG_LAYERS, VGG_LAYERS),
+    **_pairs(EXTRAS, (f"conv{group}_{index}" for group in (6, 7, 8, 9, 10) for index in (1, 2))),
+    **_heads(
+        "{}_mbox_conf", "{}_mbox_loc", ("conv4_3_norm", "fc7", "conv6_2", "conv7_2", "conv8_2", "conv9_2", "conv10_2")
+    ),
+}
+_TORCHVISION_SSD = {
+    **_pairs(CONVOLUTIONS[:10], (f"backbone.features.{place}" for place in SEQUENCE[:10])),
+    **_pairs(VGG_LAYERS[10:], (f"backbone.extra.0.{place}" for place in ("1", "3", "5", "7.1", "7.3"))),
+    **_pairs(EXTRAS[:8], (f"backbone.extra.{group}.{place}" for group in (1, 2, 3, 4) for place in (0, 2))),
+    **_heads("head.classification_head.module_list.{}", "head.regression_head.module_list.{}", range(6)),
+}
+_SSD_PYTORCH = {
+    **_pairs(VGG_LAYERS, (f"vgg.{place}" for place in (*SEQUENCE, 31, 33))),
+    **_pairs(EXTRAS[:8], (f"extras.{place}" for place in range(8))),
+    **_heads("conf.{}", "loc.{}", range(6)),
+}
+_LUFFICC = {
+    **_pairs(VGG_LAYERS, (f"backbone.vgg.{place}" for place in (*SEQUENCE, 31, 33))),
+    **_pairs(EXTRAS, (f"backbone.extras.{place}" for place in range(10))),
+    **_heads("box_head.predictor.cls_headers.{}", "box_head.predictor.reg_headers.{}"),
+}
+_KERAS_VGG = _pairs(VGG_LAYERS, (*(f"block{name[4]}_conv{name[6]}" for name in CONVOLUTIONS), "fc1", "fc2"))
+_TORCHVISION_VGG = _pairs(VGG_LAYERS, (*(f"features.{place}" for place in SEQUENCE), "classifier.0", "classifier.3"))
+
+LAYOUTS = {
+    layout.name: layout
+    for layout in (
+        Layout("vgg16-keras", _KERAS_VGG, _KERAS, "BGR", hwio=True, not_needed=r"predictions/(kernel|bias)"),
+        Layout(
+            "vgg16-torchvision",
+            _TORCHVISION_VGG,
+            _TORCH,
+            "RGB",
+            imagenet_statistics=True,
+            not_needed=r"classifier\.6\.(weight|bias)",
+        ),
+        Layout("vgg16-reducedfc", _pairs(VGG_LAYERS, map(str, (*SEQUENCE, 31, 33))), _TORCH, "RGB"),
+        Layout("vgg16-reducedfc-keras", _pairs(VGG_LAYERS, VGG_LAYERS), _KERAS, "BGR", hwio=True),
+        Layout("vgg16-caffe", _pairs(VGG_LAYERS, VGG_LAYERS), _CAFFE, "BGR", not_needed=r"fc8.*/[01]"),
+        Layout("vgg16-npz", _pairs(VGG_LAYERS, VGG_LAYERS), _OWN, "BGR", hwio=True),
+        Layout(
+            "torchvision-ssd300",
+            _TORCHVISION_SSD,
+            _TORCH,
+            "RGB",
+            scale="backbone.scale_weight",
+            rules={
+                # Scales 0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05 whatever it was trained on
+                "min_sizes": ssd_utils.PRESETS["vgg300-coco"].min_sizes,
+                "max_sizes": ssd_utils.PRESETS["vgg300-coco"].max_sizes,
+                "clip_anchors": "size",
+                "mean": tuple(255 * mean for mean in (0.48235, 0.45882, 0.40784)),
+                "clip_boxes": "before_nms",
+                "size_offset_limit": math.log(1000 / 16),
+            },
+        ),
+        Layout(
+            "ssd.pytorch",
+            _SSD_PYTORCH,
+            _TORCH,
+            "RGB",
+            scale="L2Norm.weight",
+            not_needed=_NOT_NEEDED_TORCH,
+            rules={"clip_anchors": "all", "candidates_per_class": 200},
+        ),
+        Layout(
+            "lufficc-ssd",
+            _LUFFICC,
+            _TORCH,
+            "RGB",
+            scale="backbone.l2_norm.weight",
+            not_needed=_NOT_NEEDED_TORCH,
+            rules={"clip_anchors": "all", "keep": 100},
+        ),
+        Layout("ssd_keras", _CAFFE_SSD, _KERAS, "BGR", scale="conv4_3_norm/gamma", hwio=True),
+        Layout("caffe-ssd", _CAFFE_SSD, _CAFFE, "BGR", scale="conv4_3_norm/0"),
+    )
+}
+ANCHOR_PRESETS = ("vgg300", "vgg512", "vgg300-coco", "vgg512-coco")
+
+
+def recognise(path, arrays):
+    """The Layout that knows the most names of a file; a bare VGG-16 before an SSD. Raises UserError if none does."""
+    names = _plain_names(arrays)
+    known = {key: len(names.keys() & layout.names(512).keys()) for key, layout in LAYOUTS.items()}
+    best = max(known, key=known.get)
+    if not known[best]:
+        examples = ", ".join(list(arrays)[:3])
+        raise UserError(f"{path}: of no known layout (it holds {examples}, …); known are {', '.join(LAYOUTS)}")
+    return LAYOUTS[best]
+
+
+def _plain_names(arrays):
+    """{name without a container's habits: name in the file}."""
+    wrapped = all(name.startswith("module.") for name in arrays)  # saved from PyTorch's DataParallel
+    plain = {_plain_keras(name.removeprefix("module.") if wrapped else name): name for name in arrays}
+    # Two names that become one would hide an array
+    return plain if len(plain) == len(arrays) else {name: name for name in arrays}
+
+
+def _plain_keras(name):
+    """`fc6/fc6/kernel:0` and `fc1/fc1_W_1:0` -> `fc6/kernel`, `fc1/kernel`; other names as they are."""
+    layer, slash, rest = name.partition("/")
+    match = re.search(r"(?:^|[/_])(kernel|W|bias|b|gamma)(?:_\d+)?(?::\d+)?$", rest)
+    if not slash or not match:
+        return name
+    kind = {"W": "kernel", "b": "bias"}.get(match[1], match[1])
+    return f"{layer}/{kind}"
+
+
+def ssd_preset(layout, arrays, num_classes, anchors=None):
+    """The preset of an SSD file: anchors, input and rules as its own code has them.
+
+    anchors: name of the preset whose anchor sizes it was trained with; None for VOC's, or torchvision's own.
+    """
+    names = _plain_names(arrays)
+    size = 512 if names.keys() & (layout.names(512).keys() - layout.names(300).keys()) else 300
+    base = ssd_utils.get_preset(anchors or f"vgg{size}")
+    if base.input_size != size or (anchors and "min_sizes" in layout.rules):
+        raise UserError(f"--preset {anchors}: does not fit a {layout.name} file of input size {size}; leave it out")
+    changes = {"name": f"{base.name}-{layout.name}", "channel_order": layout.channel_order, "input_scale": 1.0}
+    if layout.name == "ssd.pytorch":
+        changes["keep"] = 200 * num_classes  # no cut across classes
+    if layout.name in ("lufficc-ssd", "ssd_keras"):
+        changes["candidates_per_class"] = base.num_anchors  # no cut before suppression
+    if layout.name == "lufficc-ssd" and base.name == "vgg512":
+        changes["max_sizes"] = (*base.max_sizes[:-1], 537.65)
+    if layout.name == "caffe-ssd":  # PriorBox keeps them as integers
+        changes["min_sizes"], changes["max_sizes"] = (tuple(map(int, s)) for s in (base.min_sizes, base.max_sizes))
+    return dataclasses.replace(base, **{**changes, **layout.rules})
+
+
+def count_classes(path, layout, arrays, preset):
+    """Number of classes without background, from the first logits head."""
+    name = layout.layers["head_conv4_3_logits"] + layout.suffixes[1]
+    outputs = arrays[_plain_names(arrays)[name]].size if name in _plain_names(arrays) else 0
+    classes, rest = divmod(outputs, preset.anchors_per_cell[0])
+    if rest or classes < 2:
+        raise UserError(f"{path}: {name} is missing or of {outputs} outputs; no {layout.name} file")
+    return classes - 1
+
+
+def to_variables(path, layout, arrays, shapes, size=300):
+    """A file's arrays -> (dict of float32 arrays by variable name, list of names that are not needed).
+
+    shapes: {variable: shape} that the network has. A VGG-16 may come without fc6 and fc7, and they may be whole.
+    Raises UserError that lists every array that is missing, unknown or wrongly shaped.
+    """
+    plain, names = _plain_names(arrays), layout.names(size)
+    not_needed = r"classifier\..*" if is_features_only(layout, arrays) else layout.not_needed
+    dropped = {name for name in plain if re.fullmatch(not_needed, name)}
+    if not layout.scale and not any(name in plain for name in _fc_names(names) - dropped):
+        names = {name: variable for name, variable in names.items() if name not in _fc_names(names)}
+    taken = names.keys() & plain.keys()
+    values = {name: _to_variable(layout, names[name], arrays[plain[name]], shapes[names[name]]) for name in taken}
+    problems = {
+        "lacks": names.keys() - taken,
+        "has unknown": {plain[name] for name in plain.keys() - taken - dropped},
+        "has wrongly shaped": {f"{plain[n]} {arrays[plain[n]].shape}" for n in taken if values[n] is None},
+        "has infinite or missing numbers in": {
+            plain[n] for n in taken if values[n] is not None and not np.isfinite(values[n]).all()
+        },
+    }
+    if any(problems.values()):
+        told = "; ".join(f"{what} {', '.join(sorted(which))}" for what, which in problems.items() if which)
+        raise UserError(f"{path}: does not fit the layout {layout.name}: {told}")
+    return {names[name]: values[name] for name in names}, sorted(plain[name] for name in dropped)
+
+
+def _fc_names(names):
+    return {name for name, variable in names.items() if variable.startswith("fc")}
+
+
+def is_features_only(layout, arrays):
+    """Whether this is torchvision's IMAGENET1K_FEATURES: the convolutions of vgg16-reducedfc, a classifier of NaN."""
+    name = _plain_names(arrays).get("classifier.0.weight")
+    return layout.imagenet_statistics and name is not None and bool(np.isnan(arrays[name]).all())
+
+
+def _to_variable(layout, variable, array, shape):
+    """One array in the order and form of the network, or None if it does not fit its shape."""
+    layer, kind = variable.split("/")
+    if kind == "weights":
+        array = _to_hwio(layout, layer, array)
+    if layer in ("fc6", "fc7") and not layout.scale and array.shape != shape:
+        array = _subsample(layer, kind, array)
+    if array.shape != shape:
+        return None
+    return np.ascontiguousarray(array, np.float32)
+
+
+def _to_hwio(layout, layer, array):
+    """A kernel -> HWIO. The matrix of a fully connected layer is a kernel of the size of its 7×7 or 1×1 input."""
+    if array.ndim == 2:
+        side = 7 if layer == "fc6" else 1
+        inputs = array.shape[0 if layout.hwio else 1] // side**2
+        # Keras flattens (row, column, channel), PyTorch and Caffe (channel, row, column)
+        shape = (side, side, inputs, array.shape[1]) if layout.hwio else (array.shape[0], inputs, side, side)
+        if math.prod(shape) != array.size:
+            return array
+        array = array.reshape(shape)
+    return array if layout.hwio or array.ndim != 4 else array.transpose(2, 3, 1, 0)
+
+
+def _subsample(layer, kind, array):
+    """Every 4th output (and fc7 input), rows and columns 0, 3, 6 of VGG-16's whole fc6 or fc7."""
+    if kind == "biases":
+        return array[::4]
+    if array.ndim != 4:
+        return array
+    return array[::3, ::3, :, ::4] if layer == "fc6" else array[:, :, ::4, ::4]
