@@ -40,7 +40,7 @@ def _new_config(flags):
 
 
 def _vgg_weights(given, settings):
-    """The file behind --vgg-weights, or None."""
+    """The file behind --vgg-weights, "auto" for the one that is downloaded when training starts, or None."""
     width = given.get("width", 1.0)
     choice = given.get("vgg_weights") or ("none" if width != 1 or settings.init_from else "auto")
     if choice == "none":
@@ -50,7 +50,7 @@ def _vgg_weights(given, settings):
     if width != 1:
         raise UserError(f"--vgg-weights {choice}: fits --width 1 only; use --vgg-weights none with --width {width:g}")
     if choice == "auto":
-        raise UserError("--vgg-weights auto: cannot be fetched yet; name a VGG-16 .npz file, or none")
+        return choice
     if not os.path.isfile(choice):
         raise UserError(f"--vgg-weights {choice}: no such file")
     return os.path.abspath(choice)
@@ -102,7 +102,7 @@ def _resume_config(flags):
     if "classes" in given:
         given["classes"] = source_pascal_voc.parse_classes(given["classes"])
     if given.get("vgg_weights"):
-        given["vgg_weights"] = _resumed_weights(given["vgg_weights"], settings)
+        given["vgg_weights"] = _resumed_weights(given["vgg_weights"])
     for name, value in given.items():
         if name not in config.RESUMABLE and value != stored[name]:
             flag = "--" + name.replace("_", "-")
@@ -111,10 +111,9 @@ def _resume_config(flags):
     return description, dataclasses.replace(settings, **changes)
 
 
-def _resumed_weights(choice, settings):
-    if choice == "none":
-        return None
-    return settings.vgg_weights if choice == "auto" else os.path.abspath(choice)
+def _resumed_weights(choice):
+    """What the run would have stored."""
+    return {"none": None, "auto": "auto"}.get(choice, os.path.abspath(choice))
 
 
 def _comma_list(text):
@@ -197,7 +196,8 @@ def _model_flags(group):
     group.add_argument(
         "--vgg-weights",
         metavar="FILE|auto|none",
-        help="features to start from (default: auto at width 1, otherwise none)",
+        help="VGG-16 to start from: .npz, .h5, .pth, .safetensors or .caffemodel; auto downloads Keras' once, 553 MB "
+        "(default: auto at width 1, otherwise none)",
     )
     group.add_argument("--init-from", metavar="RUN", help="start from the weights of another run")
     group.add_argument(

@@ -14,6 +14,7 @@ import pretrained
 import runs
 import summaries
 import training_data
+import vgg_download
 from data_queue import WorkerError
 from structures import UserError
 
@@ -46,7 +47,8 @@ class Trainer:
             tf.set_random_seed(settings.seed)
             self.step = optimization.TrainingStep(self.description, settings, dtype)
             self.session = tf.Session(config=devices.session_config())
-            initial = self._initial_weights()
+            started = resume and config.read_index(self.run_path).get("last")
+            initial = [] if started else self._initial_weights()
             self.detector = self._make_detector()
             with self.session:
                 self.session.run(tf.global_variables_initializer())
@@ -204,6 +206,8 @@ class Trainer:
             arrays = detector.read_weights(config.find_model(origin).checkpoint)
         elif settings.vgg_weights:
             origin = settings.vgg_weights
+            if origin == "auto":
+                origin = vgg_download.fetch(check_stop=self.stop.raise_if_requested)
             arrays = pretrained.read_vgg(origin, self.description.preset)
         variables = {v.op.name: v for v in tf.trainable_variables()}
         kept = {name for name, v in variables.items() if name in arrays and arrays[name].shape == tuple(v.shape)}

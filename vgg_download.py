@@ -1,0 +1,126 @@
+"""The published VGG-16 of `train.py --vgg-weights auto`: fetched once into a cache folder, and checked.
+
+It is the file of Keras' applications with ImageNet's weights; its checksum is the one that Keras states. A download
+that breaks off is continued by the next call.
+"""
+
+import fcntl
+import hashlib
+import http.client
+import os
+import urllib.error
+import urllib.request
+
+import tqdm
+
+from structures import UserError
+
+NAME = "vgg16_weights_tf_dim_ordering_tf_kernels.h5"
+URL = "https://github.com/fchollet/deep-learning-models/releases/download/v0.1/" + NAME
+MD5 = "64373286793e3c8b2b4e3219cbf3544b"
+CACHE_VARIABLE = "SSD_TENSORFLOW_CACHE"  # environment variable with another cache folder
+TRIES = 3  # a connection that fails in the middle is taken up again at once
+TIMEOUT = 30  # seconds without a byte
+CHUNK = 1 << 18
+
+
+def cached_path():
+    """Where the file is, or will be."""
+    folder = os.environ.get(CACHE_VARIABLE) or os.path.join(os.path.expanduser("~"), ".cache", "ssd-tensorflow")
+    return os.path.join(os.path.abspath(folder), NAME)
+
+
+def fetch(check_stop=lambda: None):
+    """Path of the checked file, downloaded if need be. check_stop is called often and may raise to end it.
+
+    Raises UserError if it cannot be had; what has arrived stays for the next call.
+    """
+    path = cached_path()
+    if os.path.exists(path):
+        if _md5(path) != MD5:
+            raise UserError(f"--vgg-weights auto: {path} is damaged (its MD5 is not {MD5}); delete it, then try again")
+        return path
+    part = path + ".part"
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(part, "ab") as file:
+            _lock(file, part)
+            if not os.path.exists(path):  # unless another process finished it meanwhile
+                _download(file, path, check_stop)
+                _publish(file, part, path)
+    except OSError as error:
+        raise UserError(
+            f"--vgg-weights auto: {error.filename or part} cannot be written ({error.strerror}); "
+            f"set {CACHE_VARIABLE} to another folder"
+        ) from None
+    return path
+
+
+def _lock(file, part):
+    """Two processes that write one file would spoil it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(f"--vgg-weights auto: another process is downloading {part}; wait for it") from None
+
+
+def _publish(file, part, path):
+    """Give a complete download its name, if it is the right one."""
+    file.flush()
+    os.fsync(file.fileno())
+    if _md5(part) != MD5:
+        file.truncate(0)
+        raise UserError(f"--vgg-weights auto: what {URL} sent has not the MD5 {MD5}; try again, or put it at {path}")
+    os.replace(part, path)
+
+
+def _download(file, path, check_stop):
+    """Append to an open file what it lacks."""
+    for attempt in range(TRIES):
+        before = file.seek(0, os.SEEK_END)
+        try:
+            return _receive(file, before, check_stop)
+        except (OSError, http.client.HTTPException) as error:
+            have, reason = file.tell(), str(getattr(error, "reason", None) or error or type(error).__name__)
+            if have == 0:
+                raise UserError(
+                    f"--vgg-weights auto: {URL} cannot be fetched ({reason}); fetch it elsewhere and put it at {path}, "
+                    "or name another file, or none"
+                ) from None
+            if attempt + 1 == TRIES:
+                raise UserError(
+                    f"--vgg-weights auto: {URL} broke off after {have / 1e6:.0f} MB ({reason}); the same command goes "
+                    f"on from there, or fetch it elsewhere and put it at {path}"
+                ) from None
+
+
+def _receive(file, start, check_stop):
+    """One connection: from byte `start` to the end. Raises OSError or HTTPException if it breaks off."""
+    headers = {"User-Agent": "ssd-tensorflow", **({"Range": f"bytes={start}-"} if start else {})}
+    try:
+        response = urllib.request.urlopen(urllib.request.Request(URL, headers=headers), timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+            return  # nothing is lacking; the checksum will tell
+        raise
+    with response:
+        if response.status != http.client.PARTIAL_CONTENT:  # a server that does not know Range starts again
+            start = 0
+            file.truncate(0)
+        length = response.headers.get("Content-Length")
+        total = None if length is None else start + int(length)
+        with tqdm.tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=NAME) as bar:
+            while chunk := response.read(CHUNK):
+                file.write(chunk)
+                bar.update(len(chunk))
+                check_stop()
+        if total is not None and file.tell() != total:
+            raise ConnectionError("the connection was closed")
+
+
+def _md5(path):
+    digest = hashlib.md5(usedforsecurity=False)
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
