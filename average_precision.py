@@ -2,8 +2,8 @@
 
     python average_precision.py RESULTS --data VOCDEVKIT --split 2007:test
 
-scores a detections JSON or a folder of `comp4_det_test_CLASS.txt` files, from any detector; with `--protocol coco` by
-COCO's rules (coco_metric.py).
+scores a detections JSON, a folder of `comp4_det_test_CLASS.txt` files, a COCO results list or a folder of YOLO's text
+files, from any detector; with `--protocol coco` by COCO's rules (coco_metric.py).
 
 The metric works in the devkit's 1-based inclusive pixels, where a box is xmax − xmin + 1 wide;
 `results.to_comp4_px` leads there from the continuous edges used elsewhere.
@@ -21,6 +21,7 @@ import coco_metric
 import files
 import results
 import source_pascal_voc
+import sources
 import visualization
 from structures import UserError
 
@@ -228,16 +229,7 @@ def _area(recall, envelope):
 def main(argv=None):
     """The program; see INTERFACE."""
     args = _parse(argv)
-    names = source_pascal_voc.parse_classes(args.classes) if args.classes else None
-    read = results.read(args.results, names)
-    samples = source_pascal_voc.load(
-        args.data,
-        args.split,
-        read.class_names,
-        other_classes=args.other_classes,
-        progress=sys.stderr.isatty(),
-    )
-    ground_truth = {sample.id: sample for sample in samples}
+    read, ground_truth = _read(args)
     _check_images(read, ground_truth, args)
     if args.protocol == "coco":
         report = coco_metric.evaluate(ground_truth, read.detections, read.class_names)
@@ -252,13 +244,48 @@ def main(argv=None):
         files.write_json(args.json, report)
 
 
+def _read(args):
+    """(Results, dict id -> Sample) of the arguments."""
+    names = source_pascal_voc.parse_classes(args.classes) if args.classes else None
+    data, kind = (args.data, args.split), results.kind(args.results)
+    if kind in ("comp4", "json"):
+        read = results.read(args.results, names)
+        return read, _load(args, read.class_names)
+    source = sources.choose(args.data, args.source)
+    numbered = sources.class_names(*data, source) if names is None or source == "yolo" else names
+    names = numbered if names is None else names
+    if kind == "coco":
+        if source != "coco":
+            raise UserError(f"{args.results}: a COCO results list; as --data give the COCO data set of its ids")
+        read = results.read_coco(args.results, names, *sources.SOURCES["coco"].result_ids(*data))
+        return read, _load(args, names)
+    ground_truth = _load(args, names)
+    sizes = {key: _size(sample) for key, sample in ground_truth.items()}
+    return results.read_yolo(args.results, names, numbered, sizes), ground_truth
+
+
+def _load(args, names):
+    samples = sources.load(
+        args.data,
+        args.split,
+        names,
+        source=args.source,
+        other_classes=args.other_classes,
+        progress=sys.stderr.isatty(),
+    )
+    return {sample.id: sample for sample in samples}
+
+
 def _parse(argv):
     parser = cli.ArgumentParser(description="Score detections with the metrics of Pascal VOC or COCO.")
     parser.add_argument("results", metavar="RESULTS", type=cli.existing_path,
-                        help="detections JSON, or folder of comp4_det_test_CLASS.txt")  # fmt: skip
-    parser.add_argument("--data", required=True, metavar="VOCDEVKIT", type=cli.existing_folder,
-                        help="folder of VOC2007, VOC2012, …, or a single folder in VOC layout")  # fmt: skip
-    parser.add_argument("--split", required=True, help="2007:test, or without a year for a single folder: test")
+                        help="detections JSON, folder of comp4_det_test_CLASS.txt, COCO results list or folder of "
+                             "YOLO's text files")  # fmt: skip
+    parser.add_argument("--data", required=True, metavar="DATA", type=cli.existing_path,
+                        help="folder of VOC2007, VOC2012, …, one in VOC layout, or a COCO, YOLO or CSV data set")
+    parser.add_argument("--source", choices=sources.CHOICES, default="auto",
+                        help="format of --data (default: auto, what fits)")
+    parser.add_argument("--split", required=True, help="2007:test; without years test, val2017, …")
     parser.add_argument("--protocol", choices=("voc", "coco"), default="voc",
                         help="voc: AP at one overlap; coco: AP over ten, small to large, and recall (default: voc)")
     parser.add_argument("--iou", type=cli.positive_fraction, metavar="X",
@@ -285,7 +312,7 @@ def _check_images(read, ground_truth, args):
     if unknown:
         raise UserError(f"{where}: {len(unknown)} images are not in the split, the first is {unknown[0]!r}")
     missing = [key for key in ground_truth if key not in read.detections and key not in read.errors]
-    if missing and not os.path.isdir(args.results):  # comp4 files do not list images without detections
+    if missing and read.complete:  # others do not list images without detections
         raise UserError(
             f"{where}: {len(missing)} of the {len(ground_truth)} images are missing, the first is {missing[0]!r};"
             " detect on the whole split"

@@ -43,6 +43,7 @@ class TrainingSettings:
     valid: str | None = None
     valid_every: int = 1
     patience: int | None = None
+    source: str = "auto"
     other_classes: str = "error"
     difficult: str = "use"
     vgg_weights: str | None = None

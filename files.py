@@ -1,4 +1,4 @@
-"""Files that appear under their names whole or not at all, and JSON read with clear errors."""
+"""Files that appear under their names whole or not at all, and text and JSON read with clear errors."""
 
 import contextlib
 import json
@@ -60,16 +60,26 @@ def write_json(path, data):
     write(path, json.dumps(data, indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path):
-    """Read a JSON object. Raises UserError if it is missing or damaged."""
+def read_text(path):
+    """Read text in UTF-8, with or without byte order mark. Raises UserError if it is missing or of another kind."""
     try:
-        with open(path, encoding="utf-8") as file:
-            value = json.load(file)
+        with open(path, "rb") as file:
+            content = file.read()
+        return content.decode("utf-8-sig")
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}, line {line}: not a text file in UTF-8; save it as one") from None
+
+
+def read_json(path):
+    """Read a JSON object. Raises UserError if it is missing or damaged."""
+    try:
+        value = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid JSON ({error})") from None
     if not isinstance(value, dict):
         raise UserError(f"{path}: holds no JSON object")

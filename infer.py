@@ -17,6 +17,7 @@ import config
 import images
 import results
 import source_pascal_voc
+import sources
 import visualization
 from structures import UserError
 
@@ -78,7 +79,29 @@ def _open_writers(flags, class_names, stack):
     writers = {"json": stack.enter_context(json_writer)}
     if flags.voc_results:
         writers["voc"] = stack.enter_context(results.Comp4Writer(flags.output, class_names))
+    if flags.coco_results:
+        path, ids = os.path.join(flags.output, results.COCO_NAME), _coco_ids(flags)
+        writers["coco"] = stack.enter_context(results.CocoWriter(path, class_names, *ids))
+    if flags.yolo_results:
+        writers["yolo"] = _yolo_numbers(flags, class_names)
     return writers
+
+
+def _coco_ids(flags):
+    """Ids of images and categories if the pictures are a COCO data set's."""
+    if flags.split and sources.choose(flags.data, flags.source) == "coco":
+        return sources.SOURCES["coco"].result_ids(flags.data, flags.split)
+    return None, None
+
+
+def _yolo_numbers(flags, class_names):
+    """The class number of each label: that of the YOLO data set detected on, else the label itself."""
+    if not flags.split or sources.choose(flags.data, flags.source) != "yolo":
+        return list(range(len(class_names)))
+    numbered = sources.class_names(flags.data, flags.split, flags.source)
+    if unknown := [name for name in class_names if name not in numbered]:
+        raise UserError(f"--yolo-results: {flags.data} has no class {unknown[0]!r}, so its detections have no number")
+    return [numbered.index(name) for name in class_names]
 
 
 def _write_one(flags, writers, name, image, detections, class_names):
@@ -86,6 +109,11 @@ def _write_one(flags, writers, name, image, detections, class_names):
     writers["json"].add(name, width, height, detections)
     if "voc" in writers:
         writers["voc"].add(name, detections)
+    if "coco" in writers:
+        writers["coco"].add(name, detections)
+    if "yolo" in writers:
+        folder = os.path.join(flags.output, results.YOLO_FOLDER)
+        results.write_yolo(folder, name, width, height, detections, writers["yolo"])
     if flags.draw:
         shown = detections.where(detections.scores >= flags.draw_threshold)
         path = os.path.join(flags.output, "images", name)
@@ -97,7 +125,7 @@ def _write_one(flags, writers, name, image, detections, class_names):
 
 def _split_files(flags):
     """The pictures of a split: list of (path, name in the output, whether EXIF is applied)."""
-    entries = source_pascal_voc.find(flags.data, flags.split)
+    entries = sources.find(flags.data, flags.split, flags.source)
     return [(entry.image_path, os.path.basename(entry.image_path), True) for entry in entries]
 
 
@@ -141,7 +169,8 @@ def _is_picture(name):
 
 def _make_output(folder, overwrite):
     """An output folder without earlier results: refuses to mix, or with overwrite removes those."""
-    ours = [name for name in ("detections.json", "images") if os.path.exists(os.path.join(folder, name))]
+    ours = ("detections.json", "images", results.COCO_NAME, results.YOLO_FOLDER)
+    ours = [name for name in ours if os.path.exists(os.path.join(folder, name))]
     try:
         os.makedirs(folder, exist_ok=True)
         old = [name for name in os.listdir(folder) if name in ours or name.startswith(results.COMP4_PREFIX)]
@@ -162,7 +191,8 @@ def _parse(argv):
     add = parser.add_argument
     add("model", metavar="MODEL", help="a run directory (its best checkpoint; RUN@last: its last) or an exported .pb")
     add("images", nargs="*", metavar="IMAGE_OR_FOLDER", help="pictures, or folders of them")
-    add("--data", metavar="DIR", help="with --split: a VOCdevkit or VOC-layout folder")
+    add("--data", metavar="DIR", help="with --split: a data set in the format of VOC, COCO, YOLO or CSV")
+    add("--source", choices=sources.CHOICES, default="auto", help="format of --data (default: auto, what fits)")
     add("--split", metavar="SPLIT", help="such as 2007:test, or test")
     add("--output", required=True, metavar="DIR", help="where detections.json and images/ go")
     add("--overwrite", action="store_true", help="replace results that --output holds from an earlier call")
@@ -173,6 +203,8 @@ def _parse(argv):
     add("--precision", choices=("auto", "float32", "bfloat16", "float16"), default="auto", help="(default: auto)")
     add("--no-draw", dest="draw", action="store_false", help="write no pictures")
     add("--voc-results", action="store_true", help="also write comp4_det_test_CLASS.txt for VOC's tools")
+    add("--coco-results", action="store_true", help=f"also write {results.COCO_NAME} for COCO's tools")
+    add("--yolo-results", action="store_true", help=f"also write {results.YOLO_FOLDER}/PICTURE.txt in YOLO's form")
     add("--recursive", action="store_true", help="look into folders inside folders")
     flags = parser.parse_args(argv)
     if bool(flags.data) != bool(flags.split):
@@ -180,7 +212,8 @@ def _parse(argv):
     if bool(flags.images) == bool(flags.split):
         raise UserError("give pictures or folders, or --data with --split (one of the two)")
     if flags.threshold is None:
-        flags.threshold = CURVE_THRESHOLD if flags.split or flags.voc_results else SHOW_THRESHOLD
+        scored = flags.split or flags.voc_results or flags.coco_results or flags.yolo_results
+        flags.threshold = CURVE_THRESHOLD if scored else SHOW_THRESHOLD
     return flags
 
 

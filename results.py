@@ -1,9 +1,11 @@
-"""Detections on disk: the project's JSON and the comp4 text files of the VOC devkit.
+"""Detections on disk: the project's JSON, the comp4 text files of the VOC devkit, COCO's results list, YOLO's text.
 
 The layout of `detections.json` is in INTERFACE (boxes are continuous edges in pixels of the original
 image). `comp4_det_test_CLASS.txt` holds `stem score xmin ymin xmax ymax` per line, in the devkit's 1-based
-inclusive pixels, (xmin + 1, ymin + 1, xmax, ymax) of the continuous edges. Both carry every digit: a
-float32 that is written and read again is the same float32.
+inclusive pixels, (xmin + 1, ymin + 1, xmax, ymax) of the continuous edges. A COCO results list holds
+`{"image_id", "category_id", "bbox": [x, y, width, height], "score"}` for each detection, continuous, in pixels. YOLO's
+`STEM.txt` holds `class cx cy width height confidence` per line, in fractions of the picture. All carry every digit:
+a float32 that is written and read again is the same float32.
 """
 
 import dataclasses
@@ -18,6 +20,7 @@ import files
 from structures import Detections, UserError
 
 COMP4_PREFIX = "comp4_det_test_"
+COCO_NAME, YOLO_FOLDER = "coco_results.json", "labels"
 COMP4_SHIFT = np.array([1.0, 1.0, 0.0, 0.0])
 LARGEST = sys.float_info.max
 
@@ -29,7 +32,7 @@ class Results:
     class_names: tuple, the list that labels index; detections: dict file stem -> Detections; sizes: dict
     stem -> (width, height) in pixels; errors: dict stem -> reason, images that could not be read;
     threshold: the lowest score written; model: what made them. A comp4 folder has no sizes, errors,
-    threshold (None) or model (None), and names only images with at least one detection.
+    threshold (None) or model (None), and names only images with at least one detection, as a COCO results list does.
     """
 
     class_names: tuple
@@ -38,6 +41,7 @@ class Results:
     errors: dict = dataclasses.field(default_factory=dict)
     threshold: float | None = None
     model: str | None = None
+    complete: bool = False  # names every image that was looked at
 
 
 def to_comp4_px(boxes_px):
@@ -152,6 +156,152 @@ class Comp4Writer(_Writer):
             file.discard()
 
 
+class CocoWriter(_Writer):
+    """Writes a COCO results list in constant memory. Opens, closes and fails as DetectionsWriter does.
+
+    image_ids: {stem: id} and category_ids: {class name: id} of the COCO data set detected on. Without one, an image's
+    id is its stem, a number if it is one, and categories are numbered from 1.
+    """
+
+    def __init__(self, path, class_names, image_ids=None, category_ids=None):
+        category_ids = category_ids or {name: number for number, name in enumerate(class_names, start=1)}
+        if unknown := [name for name in class_names if name not in category_ids]:
+            raise UserError(f"{path}: the data set has no category {unknown[0]!r}, so its detections would have no id")
+        self._image_ids, self._categories = image_ids, [category_ids[name] for name in class_names]
+        self._separator = "[\n"
+        self._file = files.PendingFile(path)
+
+    def add(self, file, detections):
+        """The detections on the image of `file`, a name or a stem."""
+        key = stem(file)
+        number = self._image_ids[key] if self._image_ids else int(key) if key.isdecimal() else key
+        for label, score, box in zip(*_as_lists(detections), strict=True):
+            bbox = [box[0], box[1], box[2] - box[0], box[3] - box[1]]
+            entry = {"image_id": number, "category_id": self._categories[label], "bbox": bbox, "score": score}
+            self._file.write(self._separator + json.dumps(entry, allow_nan=False))
+            self._separator = ",\n"
+
+    def close(self):
+        """Finish the file and put it in its place."""
+        self._file.write(("[" if self._separator == "[\n" else "") + "\n]\n")
+        self._file.commit()
+
+    def discard(self):
+        """Leave nothing behind."""
+        self._file.discard()
+
+
+def write_yolo(folder, file, width, height, detections, numbers):
+    """Write FOLDER/FILE.txt in YOLO's form. numbers: class number of each label; width, height: of the picture."""
+    boxes = np.asarray(detections.boxes_px, np.float64).reshape(-1, 4) / (width, height, width, height)
+    centres_sizes = np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], axis=1)
+    labels, scores, _ = _as_lists(detections)
+    lines = [
+        f"{numbers[label]} {' '.join(map(repr, box))} {score!r}\n"
+        for label, score, box in zip(labels, scores, centres_sizes.tolist(), strict=True)
+    ]
+    files.write(os.path.join(folder, os.path.splitext(file)[0] + ".txt"), "".join(lines))
+
+
+def kind(path):
+    """What results a path holds: 'comp4', 'yolo', 'coco' or 'json' (which its reader may still refuse)."""
+    if os.path.isdir(path):
+        names = os.listdir(path)
+        if any(name.startswith(COMP4_PREFIX) for name in names):
+            return "comp4"
+        return "yolo" if any(name.endswith(".txt") for name in names) else "comp4"
+    with open(path, "rb") as file:
+        return "coco" if file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[") else "json"
+
+
+def read_coco(path, class_names, image_ids, category_ids):
+    """Read a COCO results list into Results. image_ids, category_ids: {stem: id}, {class name: id} of the data set.
+
+    class_names: the classes wanted, in this order; others are passed over. Raises UserError, naming the entry, for
+    whatever is malformed or of an id that the data set does not have.
+    """
+    stem_of = {number: key for key, number in image_ids.items()}
+    name_of = {number: name for name, number in category_ids.items()}
+    label_of = {name: label for label, name in enumerate(class_names)}
+    entries = _parse_json(path, list)
+    rows = {}
+    for index, entry in enumerate(entries):
+        where = f"{path}: [{index}]"
+        image, category = (_known(entry, name, of, where) for name, of in
+                           (("image_id", stem_of), ("category_id", name_of)))  # fmt: skip
+        _check_numbers(entry, where)
+        if category in label_of:
+            x, y, width, height = entry["bbox"]
+            rows.setdefault(image, []).append((label_of[category], entry["score"], x, y, x + width, y + height))
+    return Results(tuple(class_names), {image: _from_rows(found) for image, found in rows.items()})
+
+
+def _known(entry, name, known, where):
+    """What an id of an entry stands for."""
+    number = _field(entry, name, (int, str), where)
+    if number not in known:
+        raise UserError(f"{where}: {name} {_short(number)} is not in the data set")
+    return known[number]
+
+
+def _check_numbers(entry, where):
+    """Score and bbox of an entry of a COCO results list make sense."""
+    if not abs(score := _field(entry, "score", (int, float), where)) <= LARGEST:
+        raise UserError(f"{where}: score {score} is not a finite number")
+    bbox = _field(entry, "bbox", list, where)
+    if len(bbox) != 4 or not all(isinstance(side, (int, float)) and abs(side) <= LARGEST for side in bbox):
+        raise UserError(f"{where}: bbox {_short(bbox)} is not four finite numbers")
+    if bbox[2] < 0 or bbox[3] < 0:
+        raise UserError(f"{where}: bbox {_short(bbox)} has a negative size, [x, y, width, height] is needed")
+
+
+def _from_rows(rows):
+    """Detections of (label, score, xmin, ymin, xmax, ymax) rows."""
+    table = np.array([row[1:] for row in rows], np.float64).reshape(-1, 5)
+    return _best_first(table[:, 1:], table[:, 0], np.array([row[0] for row in rows], np.int32))
+
+
+def read_yolo(folder, class_names, numbered_names, sizes):
+    """Read a folder of YOLO's text files, one for a picture, into Results.
+
+    class_names: the classes wanted, in this order; numbered_names: the class of each number; sizes: {stem: (width,
+    height)} of the data set's pictures. Raises UserError, naming the line, for whatever is malformed or unknown.
+    """
+    label_of = {name: label for label, name in enumerate(class_names)}
+    detections = {}
+    for name in sorted(name for name in os.listdir(folder) if name.endswith(".txt")):
+        path, key = os.path.join(folder, name), stem(name)
+        if key not in sizes:
+            raise UserError(f"{path}: the data set has no picture {key!r}")
+        rows = []
+        for number, line in enumerate(files.read_text(path).splitlines(), start=1):
+            if not line.strip():
+                continue
+            label, *row = _yolo_row(f"{path}, line {number}", line, len(numbered_names))
+            if numbered_names[label] in label_of:
+                rows.append((label_of[numbered_names[label]], *row))
+        found = _from_rows(rows)
+        width, height = sizes[key]
+        # To float32, of which every digit was written: fractions of fractions end a little beside it
+        boxes_px = (found.boxes_px.astype(np.float64) * (width, height, width, height)).astype(np.float32)
+        detections[key] = Detections(boxes_px, found.scores, found.labels)
+    return Results(tuple(class_names), detections)
+
+
+def _yolo_row(where, line, classes):
+    """'class cx cy width height confidence' -> (class number, confidence, xmin, ymin, xmax, ymax) in fractions."""
+    try:
+        number, cx, cy, width, height, score = map(float, line.split())
+        label = int(number)
+    except (ValueError, OverflowError):
+        raise UserError(f"{where}: {_short(line.strip())} is not 'class cx cy width height confidence'") from None
+    if not abs(cx + cy + width + height + score) <= LARGEST or width < 0 or height < 0:
+        raise UserError(f"{where}: {_short(line.strip())} has an infinite number, NaN or a negative size")
+    if label != number or not 0 <= label < classes:
+        raise UserError(f"{where}: class {number:g} is unknown, there are {classes} from 0")
+    return label, score, cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2
+
+
 def read(path, class_names=None):
     """Read a detections JSON or a folder of comp4 files, of this or another detector, into Results.
 
@@ -165,7 +315,7 @@ def read(path, class_names=None):
 
 
 def _read_json(path, class_names):
-    data = _parse_json(path)
+    data = _parse_json(path, dict)
     names = _json_classes(data, class_names, path)
     label_of = {name: label for label, name in enumerate(names)}
     strict = class_names is None  # without a choice, every class in the file must be on its own list
@@ -186,7 +336,7 @@ def _read_json(path, class_names):
         file = _field(entry, "file", str, f"{path}: errors[{index}]")
         errors[stem(file)] = str(entry.get("reason", ""))
     threshold = float(_field(data, "threshold", (int, float), path)) if "threshold" in data else None
-    return Results(names, detections, sizes, errors, threshold, data.get("model"))
+    return Results(names, detections, sizes, errors, threshold, data.get("model"), complete=True)
 
 
 def _json_classes(data, wanted, path):
@@ -201,7 +351,7 @@ def _json_classes(data, wanted, path):
     return tuple(names if wanted is None else wanted)
 
 
-def _parse_json(path):
+def _parse_json(path, outermost):
     try:
         with open(path, encoding="utf-8") as file:
             data = json.load(file)
@@ -209,8 +359,9 @@ def _parse_json(path):
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
         raise UserError(f"{path}: not a complete JSON file ({error})") from None
-    if not isinstance(data, dict):
-        raise UserError(f"{path}: not a detections file, the outermost value is not an object")
+    if not isinstance(data, outermost):
+        wanted = "an object" if outermost is dict else "a list"
+        raise UserError(f"{path}: not a detections file, the outermost value is not {wanted}")
     return data
 
 

@@ -8,21 +8,20 @@ kit (http://host.robots.ox.ac.uk/pascal/VOC/voc2007/).
 """
 
 import dataclasses
-import difflib
 import math
 import os
 import pathlib
 import re
-import sys
 import xml.etree.ElementTree as ElementTree
 from typing import NamedTuple
 from xml.parsers import expat
 
-import numpy as np
 from tqdm import tqdm
 
+import annotations
+import files
 import images
-from structures import Sample, UserError
+from structures import UserError
 
 # The order of the development kit, which every published result uses.
 CLASSES = (
@@ -69,21 +68,12 @@ def parse_classes(text):
     """
     path = pathlib.Path(text)
     if path.is_file():
-        names = [line for line in map(str.strip, _lines(path)) if line]
+        names = [line for line in map(str.strip, files.read_text(path).splitlines()) if line]
     elif path.suffix == ".txt" or (os.sep in text and "," not in text):
         raise UserError(f"--classes {text}: no such file")
     else:
         names = [name.strip() for name in text.split(",")]
-    if not names or "" in names:
-        raise UserError(f"--classes {text}: a name is empty; give names,separated,by,commas or one a line")
-    for at, name in enumerate(names):
-        if name in names[:at]:
-            raise UserError(f"--classes {text}: {name!r} stands there twice; remove one")
-        if name.lower() == "background":
-            raise UserError(f"--classes {text}: leave out {name!r}; the network adds it by itself")
-        if "/" in name or "\\" in name:  # result files are named after classes
-            raise UserError(f"--classes {text}: {name!r} holds a slash; rename that class")
-    return tuple(names)
+    return annotations.check_class_names(names, f"--classes {text}")
 
 
 def find_labels(text, class_names):
@@ -109,28 +99,26 @@ def load(data, splits, class_names, *, other_classes="error", difficult="use", p
     many. Pictures without objects are kept.
     Raises UserError for anything missing or malformed, and ImageError for a picture without a header.
     """
-    label_of = {name: label for label, name in enumerate(class_names)}
-    samples, lossy, dropped = [], [], 0
+    maker = annotations.SampleMaker(class_names, other_classes, difficult)
+    samples = []
     for entry in tqdm(find(data, splits), "annotations", unit="", leave=False, disable=not progress):
         annotation = parse_annotation(entry.annotation_path)
-        objects = [
-            item
-            for item in annotation.objects
-            if _is_known(item.name, label_of, other_classes, entry.annotation_path)
-            and not (item.difficult and difficult == "ignore")
-        ]
-        sample = _sample(entry, annotation, objects, label_of)
-        samples.append(sample)
-        if len(sample.labels) < len(objects):
-            dropped += len(objects) - len(sample.labels)
-            lossy.append(entry.annotation_path)
-    if lossy:
-        print(
-            f"warning: dropped {dropped} boxes that are empty, inverted or outside the picture, in "
-            f"{len(lossy)} files, first in {lossy[0]}",
-            file=sys.stderr,
-        )
+        size = annotations.size_as_stated(images.header(entry.image_path), (annotation.width, annotation.height))
+        samples.append(maker.make(entry.id, entry.image_path, size, _written(entry, annotation)))
+    maker.warn_of_dropped()
     return samples
+
+
+def fits(data):
+    """Whether a path looks like a data set of this layout."""
+    folder = pathlib.Path(data)
+    parts = (name for part in PARTS for name in (part, f"VOCdevkit/VOC*/{part}", f"VOC*/{part}"))
+    return folder.is_dir() and any(next(folder.glob(name), None) for name in parts)
+
+
+def class_names(data, splits):
+    """The classes of a data set that names none: those of Pascal VOC."""
+    return CLASSES
 
 
 def find(data, splits):
@@ -140,11 +128,7 @@ def find(data, splits):
     """
     entries, list_of = [], {}
     for split in splits.split(","):
-        year, _, name = split.strip().rpartition(":")
-        folder = _folder(pathlib.Path(data), year)
-        split_path = _split_path(folder, name, year)
-        image_of = _images_by_stem(folder / "JPEGImages")
-        ids = _ids(split_path, image_of)
+        folder, split_path, ids, image_of = listed(data, split)
         if not ids:
             raise UserError(f"{split_path}: the split is empty; choose another one or list image ids in it")
         for image_id in ids:
@@ -160,6 +144,28 @@ def find(data, splits):
             annotation_path = os.path.join(folder, "Annotations", image_id + ".xml")
             entries.append(Entry(image_id, annotation_path, image_of[image_id]))
     return entries
+
+
+def split_names(data):
+    """The splits of a data set, as `find` takes them, sorted; without Pascal VOC's lists of single classes."""
+    data = pathlib.Path(data)
+    years = [] if (data / "Annotations").is_dir() else _years(data)
+    if not years:
+        return _split_names(_folder(data, "") / "ImageSets" / "Main")
+    lists = [(year, _folder(data, year) / "ImageSets" / "Main") for year in years]
+    return [f"{year}:{name}" for year, path in lists for name in _split_names(path)]
+
+
+def listed(data, split):
+    """What one split lists: (folder, path of the list, ids, {stem: path of a picture}).
+
+    Ids may repeat or name no picture; `find` refuses those. Raises UserError if there is no such split.
+    """
+    year, _, name = split.strip().rpartition(":")
+    folder = _folder(pathlib.Path(data), year)
+    path = _split_path(folder, name, year)
+    image_of = _images_by_stem(folder / "JPEGImages")
+    return folder, path, _ids(path, image_of), image_of
 
 
 def parse_annotation(path):
@@ -233,53 +239,24 @@ def _pixels(text):
     return side if side > 0 else None
 
 
-def _is_known(name, label_of, other_classes, path):
-    """Whether a class is in the list; if it is not, UserError unless other_classes is 'ignore'."""
-    if name in label_of:
-        return True
-    if other_classes == "ignore":
-        return False
-    nearest = difflib.get_close_matches(name, label_of, n=1)
-    hint = f" (nearest: {nearest[0]!r})" if nearest else ""
-    raise UserError(
-        f"{path}: class {name!r} is not in the class list{hint}; drop its objects with --other-classes ignore, "
-        "or name all classes with --classes"
-    )
-
-
-def _sample(entry, annotation, objects, label_of):
-    """Sample with the boxes of `objects` that have an area inside the picture.
-
-    The width and height are those of the file: annotations carry wrong sizes.
-    """
-    width, height, orientation = images.header(entry.image_path)
-    # Orientations 5..8 swap the sides. Those that do not (2..4) leave no trace in <size>: taken as stored.
-    exif = orientation >= 5 and width != height and (annotation.width, annotation.height) == (height, width)
-    if exif:
-        width, height = height, width
-    corners = np.array([item[1:5] for item in objects], np.float64).reshape(-1, 4)
-    # A click without a drag leaves equal corners. Inclusive, that would be one pixel; nobody means it.
-    drawn = (corners[:, 2:] > corners[:, :2]).all(axis=1)
-    edges = (corners - (1, 1, 0, 0)) / (width, height, width, height)  # 1-based inclusive -> fractions
-    boxes = edges.clip(0, 1).astype(np.float32)
-    keep = drawn & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-    return Sample(
-        id=entry.id,
-        image_path=entry.image_path,
-        boxes=boxes[keep],
-        labels=np.array([label_of[item.name] for item in objects], np.int32)[keep],
-        difficult=np.array([item.difficult for item in objects], bool)[keep],
-        width=width,
-        height=height,
-        exif=exif,
-    )
+def _written(entry, annotation):
+    """The objects of an Annotation as Written."""
+    written = []
+    for number, item in enumerate(annotation.objects, start=1):
+        edges = item.xmin - 1, item.ymin - 1, item.xmax, item.ymax  # 1-based inclusive -> continuous edges
+        if item.xmax <= item.xmin or item.ymax <= item.ymin:
+            # A click without a drag leaves equal corners. Inclusive, that would be one pixel; nobody means it.
+            edges = (0, 0, 0, 0)
+        where = f"{entry.annotation_path}: object {number}"
+        written.append(annotations.Written(item.name, edges, where, item.difficult))
+    return written
 
 
 def _folder(data, year):
     """The VOC-layout folder that --data and the year of a split ('' if it names none) mean."""
     if not data.is_dir():
         raise UserError(f"--data {data}: no such folder")
-    years = sorted(child.name[3:] for child in data.glob("VOC*") if (child / "Annotations").is_dir())
+    years = _years(data)
     alone = (data / "Annotations").is_dir()
     if year and not (data / f"VOC{year}").is_dir():
         if years:
@@ -297,16 +274,24 @@ def _folder(data, year):
     return folder
 
 
+def _years(data):
+    """The years of a VOCdevkit: '2007' for VOC2007."""
+    return sorted(child.name[3:] for child in data.glob("VOC*") if (child / "Annotations").is_dir())
+
+
+def _split_names(lists):
+    """The splits of ImageSets/Main. Pascal VOC has a list for each class and split besides, such as car_train."""
+    names = sorted(file.stem for file in lists.glob("*.txt"))
+    return [name for name in names if name.rpartition("_")[2] not in names or "_" not in name]
+
+
 def _split_path(folder, name, year):
     """ImageSets/Main/NAME.txt, or UserError with the splits that exist."""
     lists = folder / "ImageSets" / "Main"
-    names = sorted(file.stem for file in lists.glob("*.txt"))
-    if name in names:
+    if name in {file.stem for file in lists.glob("*.txt")}:
         return lists / f"{name}.txt"
-    # Pascal VOC has a list for each class and split besides, such as car_train: too many to show.
-    splits = [known for known in names if known.rpartition("_")[2] not in names or "_" not in known]
     prefix = f"{year}:" if year else ""
-    known = ", ".join(prefix + split for split in splits) or "none"
+    known = ", ".join(prefix + split for split in _split_names(lists)) or "none"
     raise UserError(f"{lists}: it has no split {name!r}; there are: {known}")
 
 
@@ -329,15 +314,5 @@ def _ids(path, known):
 
     An id may hold spaces: a line that names a picture of `known` is taken whole.
     """
-    lines = [line for line in map(str.strip, _lines(path)) if line]
+    lines = [line for line in map(str.strip, files.read_text(path).splitlines()) if line]
     return [line if line in known else re.sub(r"\s+(-1|0|1)$", "", line) for line in lines]
-
-
-def _lines(path):
-    """The lines of a text file in UTF-8, with or without byte order mark, with any line ends."""
-    try:
-        return path.read_text("utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not a text file in UTF-8; save it as one") from None
-    except OSError as error:
-        raise UserError(f"{path}: {(error.strerror or str(error)).lower()}") from None

@@ -1,7 +1,7 @@
-"""Train a detector on a data set in Pascal VOC layout."""
+"""Train a detector on a data set in the format of Pascal VOC, COCO, YOLO or a CSV table."""
 
 import cli
-import source_pascal_voc
+import sources
 import train_flags
 from structures import UserError
 
@@ -10,6 +10,7 @@ def main(argv=None):
     flags = train_flags.parse(argv, __doc__)
     description, settings = train_flags.read(flags)
     samples = _load(settings, settings.train, description.class_names, settings.difficult)
+    samples = sources.without_crowds(samples)
     valid = _load(settings, settings.valid, description.class_names, "use") if settings.valid else []
     if not any(len(sample.boxes) for sample in samples):
         raise UserError(f"--train {settings.train}: not a single object of {', '.join(description.class_names)} in it")
@@ -21,10 +22,11 @@ def main(argv=None):
 
 
 def _load(settings, splits, class_names, difficult):
-    return source_pascal_voc.load(
+    return sources.load(
         settings.data,
         splits,
         class_names,
+        source=settings.source,
         other_classes=settings.other_classes,
         difficult=difficult,
         progress=True,

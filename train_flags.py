@@ -10,6 +10,7 @@ import os
 import cli
 import config
 import source_pascal_voc
+import sources
 import ssd_utils
 from structures import UserError
 
@@ -76,7 +77,7 @@ def _class_names(given, settings):
         return source_pascal_voc.parse_classes(given["classes"])
     if settings.init_from:
         return config.read_config(config.find_model(settings.init_from).run)[0].class_names
-    return source_pascal_voc.CLASSES
+    return sources.class_names(settings.data, settings.train, settings.source)
 
 
 def _check(settings):
@@ -162,11 +163,16 @@ def parse(argv, description):
 
 
 def _data_flags(group):
-    group.add_argument("--data", metavar="DIR", help="VOCdevkit with VOC2007, VOC2012, …, or one VOC-layout folder")
-    group.add_argument("--train", metavar="SPLITS", help="such as 2007:trainval,2012:trainval, or train")
+    group.add_argument(
+        "--data",
+        metavar="DIR",
+        help="VOCdevkit with VOC2007, VOC2012, …, or one VOC-layout folder; COCO, YOLO or CSV data set (see README)",
+    )
+    group.add_argument("--source", choices=sources.CHOICES, help="format of --data (default: auto, what fits)")
+    group.add_argument("--train", metavar="SPLITS", help="such as 2007:trainval,2012:trainval, train or train2017")
     group.add_argument("--valid", metavar="SPLITS", help="scored after every epoch; the best model is kept")
     group.add_argument(
-        "--classes", metavar="LIST", help="names with commas, or a file with one a line (default: VOC's 20)"
+        "--classes", metavar="LIST", help="names with commas, or a file with one a line (default: those of --data)"
     )
     group.add_argument(
         "--other-classes", choices=("error", "ignore"), help="what to do with classes not in the list (default: error)"

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import formats
 import images
 from programs import error_of, run
 
@@ -108,3 +109,33 @@ def test_mistakes_get_one_line(mistake, trained, shapes, tmp_path):
     }
     arguments, named = MISTAKES[mistake]
     assert named in error_of("infer.py", *(argument.format(**places) for argument in arguments))
+
+
+@pytest.fixture(scope="module")
+def shapes_of(shapes, tmp_path_factory):
+    """{format: DATA} of the shapes' split val."""
+    return formats.write_all(shapes, tmp_path_factory.mktemp("formats"), ["val"], ("disc", "square"))
+
+
+@pytest.mark.parametrize("name", ["voc", "coco", "yolo", "csv"])
+def test_results_of_every_form_score_the_same(trained, shapes_of, tmp_path, name):
+    """On a data set of each format; a COCO results list names ids, which only a COCO data set has."""
+    out, split = tmp_path / "out", ["--data", shapes_of[name], "--split", "val"]
+    run("infer.py", trained, *split, "--output", out, "--no-draw", "--coco-results", "--yolo-results", "--voc-results")
+    forms = ["detections.json", "", "labels"] + ["coco_results.json"] * (name == "coco")
+    scores = []
+    for protocol in ("voc", "coco"):
+        for form in forms:
+            classes = ["--classes", "disc,square", "--protocol", protocol, "--json", tmp_path / "ap.json"]
+            run("average_precision.py", out / form, *split, *classes)
+            scores.append(json.loads((tmp_path / "ap.json").read_text("utf-8")))
+        assert scores.count(scores[-1]) == len(forms)
+    assert scores[0]["images"] == 6
+    listed = json.loads((out / "coco_results.json").read_text("utf-8"))
+    assert len(listed) == sum(scores[0]["detections"].values()) > 0
+    assert {one["category_id"] for one in listed} <= ({10, 13} if name == "coco" else {1, 2})
+
+
+def test_source_is_what_was_said(trained, shapes_of, tmp_path):
+    wrong = ["--data", shapes_of["coco"], "--split", "val", "--source", "csv", "--output", tmp_path / "out"]
+    assert "it has no val.csv" in error_of("infer.py", trained, *wrong)

@@ -59,8 +59,15 @@ TABLE = {
         weight_files="numpy h5py",
         visualization="numpy cv2 PIL matplotlib",
     ),
-    **rooms(2, training_data="numpy cv2", average_precision="numpy", config="", weight_layouts="numpy"),
-    **rooms(3, ssd_vgg="numpy tensorflow", losses="tensorflow", devices="tensorflow", train_flags=""),
+    **rooms(2, training_data="numpy cv2", sources="", config="", weight_layouts="numpy"),
+    **rooms(
+        3,
+        ssd_vgg="numpy tensorflow",
+        losses="tensorflow",
+        devices="tensorflow",
+        train_flags="",
+        average_precision="numpy",
+    ),
     **rooms(4, runs="numpy cv2 tensorflow", summaries="numpy cv2 tensorflow", optimization="tensorflow"),
     **rooms(5, detector="numpy cv2 tensorflow", pretrained="numpy tensorflow"),
     **rooms(6, engine="numpy tqdm tensorflow"),
@@ -77,9 +84,8 @@ TABLE = {
 }
 PROGRAMS = {name for name, room in TABLE.items() if room.layer == 8}
 # Names that bring TensorFlow along
-HEAVY = {"tensorflow"} | {
-    name for name, room in TABLE.items() if 3 <= room.layer < 8 and name != "train_flags"
-}
+LIGHT = {"train_flags", "average_precision"}
+HEAVY = {"tensorflow"} | {name for name, room in TABLE.items() if 3 <= room.layer < 8 and name not in LIGHT}
 SOURCES = {path.stem: path for path in sorted(ROOT.glob("*.py"))}
 
 
@@ -132,7 +138,7 @@ def test_room_keeps_to_its_layer(name):
 
 
 def test_nothing_below_layer_3_may_have_tensorflow():
-    below = {name for name, room in TABLE.items() if room.layer < 3 and name != "cli"} | {"train_flags"}
+    below = {name for name, room in TABLE.items() if room.layer < 3 and name != "cli"} | LIGHT
     assert not [name for name in below if "tensorflow" in TABLE[name].packages]
 
 

@@ -256,3 +256,111 @@ def test_malformed_comp4_names_the_line(tmp_path, line):
     with pytest.raises(UserError, match=r"comp4_det_test_car\.txt, line 2") as error:
         results.read(tmp_path)
     assert "\n" not in str(error.value)
+
+
+COCO_IDS = {"one": 17, "two words": 4, "none": "x"}, {"car": 3, "traffic light": 9, "été": 1}
+
+
+def test_coco_round_trip_is_exact(tmp_path, images):
+    path = tmp_path / results.COCO_NAME
+    with results.CocoWriter(path, NAMES, *COCO_IDS) as writer:
+        for key, found in images.items():
+            writer.add(f"sub/{key}.jpg", found)
+    assert results.kind(path) == "coco"
+    read = results.read_coco(path, NAMES, *COCO_IDS)
+    assert set(read.detections) == {"one", "two words"} and not read.complete
+    for key, found in read.detections.items():
+        assert_same(found, images[key])
+    lights = results.read_coco(path, ("traffic light",), *COCO_IDS).detections["one"]
+    assert len(lights) == sum(images["one"].labels == 1) and set(lights.labels.tolist()) == {0}
+
+
+def test_coco_list_has_cocos_layout(tmp_path):
+    found = Detections(np.float32([[1, 2, 3.5, 4]]), np.float32([0.5]), np.int32([1]))
+    path = tmp_path / "c.json"
+    with results.CocoWriter(path, NAMES, *COCO_IDS) as writer:
+        writer.add("one.jpg", found)
+    entry = {"image_id": 17, "category_id": 9, "bbox": [1.0, 2.0, 2.5, 2.0], "score": 0.5}
+    assert json.loads(path.read_text()) == [entry]
+    with results.CocoWriter(path, NAMES) as writer:  # without a data set
+        writer.add("000042.jpg", found)
+        writer.add("shot.jpg", found)
+    changes = {"image_id": 42, "category_id": 2}, {"image_id": "shot", "category_id": 2}
+    assert json.loads(path.read_text()) == [{**entry, **change} for change in changes]
+    with results.CocoWriter(path, NAMES):
+        pass
+    assert json.loads(path.read_text()) == []
+
+
+def test_coco_class_without_category(tmp_path):
+    with pytest.raises(UserError, match="no category 'été'"):
+        results.CocoWriter(tmp_path / "c.json", NAMES, {}, {"car": 1, "traffic light": 2})
+    assert os.listdir(tmp_path) == []
+
+
+COCO_ENTRY = {"image_id": 17, "category_id": 3, "bbox": [1, 2, 3, 4], "score": 0.5}
+
+
+@pytest.mark.parametrize(("change", "named"), [
+    ({"image_id": 5}, "[1]: image_id 5 is not in the data set"),
+    ({"image_id": None}, "[1]: 'image_id' is None"),
+    ({"category_id": 5}, "[1]: category_id 5 is not in the data set"),
+    ({"bbox": [1, 2, -3, 4]}, "[1]: bbox [1, 2, -3, 4] has a negative size"),
+    ({"bbox": [1, 2, 3]}, "[1]: bbox [1, 2, 3] is not four"),
+    ({"score": float("nan")}, "[1]: score nan"),
+    ({"score": "high"}, "[1]: 'score' is 'high'"),
+])  # fmt: skip
+def test_malformed_coco_names_the_entry(tmp_path, change, named):
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps([COCO_ENTRY, {**COCO_ENTRY, **change}]))
+    with pytest.raises(UserError) as error:
+        results.read_coco(path, NAMES, *COCO_IDS)
+    assert str(path) in str(error.value) and named in str(error.value) and "\n" not in str(error.value)
+    for text in ("[1]", "{}", "["):
+        path.write_text(text)
+        with pytest.raises(UserError, match=r"c\.json"):
+            results.read_coco(path, NAMES, *COCO_IDS)
+
+
+def test_yolo_round_trip_is_exact(tmp_path, images):
+    for key, found in images.items():
+        results.write_yolo(tmp_path, f"{key}.jpg", 499, 4000, found, [2, 0, 1])
+    numbered = ("traffic light", "été", "car")
+    assert sorted(os.listdir(tmp_path)) == ["none.txt", "one.txt", "two words.txt"]
+    assert results.kind(tmp_path) == "yolo"
+    read = results.read_yolo(tmp_path, NAMES, numbered, dict.fromkeys(images, (499, 4000)))
+    for key, found in images.items():
+        assert_same(read.detections[key], found)
+
+
+def test_yolo_line_is_in_fractions(tmp_path):
+    found = Detections(np.float32([[10, 0, 30, 20]]), np.float32([0.75]), np.int32([0]))
+    results.write_yolo(tmp_path, "sub/a.jpg", 40, 80, found, [5])
+    assert (tmp_path / "sub" / "a.txt").read_text() == "5 0.5 0.125 0.5 0.25 0.75\n"
+
+
+@pytest.mark.parametrize(("line", "named"), [
+    ("0 0.5 0.5 0.1 0.1", "is not 'class cx cy width height confidence'"),
+    ("car 0.5 0.5 0.1 0.1 0.9", "is not 'class cx cy width height confidence'"),
+    ("3 0.5 0.5 0.1 0.1 0.9", "class 3 is unknown, there are 3 from 0"),
+    ("0.5 0.5 0.5 0.1 0.1 0.9", "class 0.5 is unknown"),
+    ("0 0.5 0.5 -0.1 0.1 0.9", "negative size"),
+    ("0 0.5 nan 0.1 0.1 0.9", "NaN"),
+    (b"\xff", "not a text file in UTF-8"),
+])  # fmt: skip
+def test_malformed_yolo_names_the_line(tmp_path, line, named):
+    line = line if isinstance(line, bytes) else line.encode()
+    (tmp_path / "a.txt").write_bytes(b"0 0.5 0.5 0.1 0.1 0.9\n" + line)
+    with pytest.raises(UserError) as error:
+        results.read_yolo(tmp_path, NAMES, NAMES, {"a": (9, 9)})
+    assert f"{tmp_path / 'a.txt'}, line 2" in str(error.value) and named in str(error.value)
+    with pytest.raises(UserError, match=r"a\.txt: the data set has no picture 'a'"):
+        results.read_yolo(tmp_path, NAMES, NAMES, {"b": (9, 9)})
+
+
+def test_kinds_of_results(tmp_path):
+    path = tmp_path / "d.json"
+    for text, expected in ((" \n[", "coco"), ("\ufeff[]", "coco"), ('{"images": []}', "json"), ("", "json")):
+        path.write_text(text, "utf-8")
+        assert results.kind(path) == expected
+    assert results.kind(tmp_path) == "comp4"  # whose reader says what is missing

@@ -83,8 +83,8 @@ def test_boxes_are_clipped_and_empty_ones_dropped_with_one_warning(tmp_path, cap
     assert samples[1].labels.tolist() == [0, 1] and samples[1].difficult.shape == (2,)
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
-        "warning: dropped 6 boxes that are empty, inverted or outside the picture, in 2 files, "
-        f"first in {root / 'Annotations' / 'b.xml'}"
+        "warning: dropped 6 boxes that are empty, inverted or outside the picture, of 2 pictures, "
+        f"the first is {root / 'Annotations' / 'b.xml'}: object 2"
     ]
 
 

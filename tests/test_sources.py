@@ -1,0 +1,179 @@
+"""One data set in every format gives the same samples, batches and AP; the format is found out."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import average_precision
+import coco_metric
+import config
+import formats
+import source_pascal_voc
+import sources
+import ssd_utils
+import training_data
+from structures import Detections, Sample, UserError
+from voc_tree import write_voc
+
+SHARED = Path(__file__).parents[1].parent / "shared" / "data"
+NAMES = ("cat", "traffic light", "dog")
+FORMATS = ("voc", "coco", "yolo", "csv")
+
+
+def write_pictures(root):
+    """Two splits of noise with boxes that touch the borders, are one pixel apart, or are not there."""
+    rng = np.random.default_rng(2)
+    pictures, splits = {}, {"train": [], "val": []}
+    for index in range(14):
+        width, height = int(rng.integers(40, 90)), int(rng.integers(40, 90))
+        objects = [(NAMES[index % 3], (1, 1, width, height))] if index == 3 else []
+        for _ in range(int(rng.integers(0, 4)) if index else 0):
+            x, y = int(rng.integers(1, width - 20)), int(rng.integers(1, height - 20))
+            box = (x, y, x + int(rng.integers(1, 20)), y + int(rng.integers(1, 20)))
+            objects.append((NAMES[rng.integers(3)], box))
+        picture = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        pictures[f"p{index:02d}"] = (picture, objects)
+        splits["val" if index % 3 == 2 else "train"].append(f"p{index:02d}")
+    return write_voc(root, pictures, splits, suffix=".png")
+
+
+@pytest.fixture(scope="module")
+def data_of(tmp_path_factory):
+    """{format: DATA} of the same pictures."""
+    voc = write_pictures(tmp_path_factory.mktemp("voc"))
+    return formats.write_all(voc, tmp_path_factory.mktemp("others"), ["train", "val"], NAMES)
+
+
+def assert_same_samples(left, right, ulps=1):
+    """ulps: how far the fractions may be apart in units of the last place of float32."""
+    assert [one.id for one in left] == [one.id for one in right]
+    for a, b in zip(left, right, strict=True):
+        np.testing.assert_array_max_ulp(a.boxes, b.boxes, ulps)
+        np.testing.assert_array_equal(a.boxes_px, b.boxes_px)
+        for name in ("labels", "difficult", "width", "height", "exif"):
+            np.testing.assert_array_equal(getattr(a, name), getattr(b, name), err_msg=name)
+            assert getattr(a, name) is None or type(getattr(a, name)) is type(getattr(b, name))
+        assert a.boxes.dtype == b.boxes.dtype == np.float32 and a.labels.dtype == b.labels.dtype
+        assert Path(a.image_path).read_bytes() == Path(b.image_path).read_bytes()
+        assert a.crowd is None and b.crowd is None
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_gives_the_same_samples(data_of, name):
+    for splits in ("train", "val", "val,train"):
+        expected = source_pascal_voc.load(data_of["voc"], splits, NAMES)
+        assert_same_samples(sources.load(str(data_of[name]), splits, NAMES), expected)
+        found = sources.find(data_of[name], splits)
+        assert [entry.id for entry in found] == [sample.id for sample in expected]
+
+
+def batches(samples):
+    preset, settings = ssd_utils.get_preset("vgg300"), config.TrainingSettings(data="", train="", batch_size=4)
+    with training_data.make_queue(samples, preset, settings, workers=0) as queue:
+        for batch in queue.batches(training_data.epoch_jobs(len(samples), 1, 0)):
+            yield {name: array.copy() for name, array in batch.arrays.items()}
+            batch.release()
+
+
+def test_every_format_gives_the_same_batches(data_of):
+    expected = list(batches(source_pascal_voc.load(data_of["voc"], "train", NAMES)))
+    for name in FORMATS[1:]:
+        made = list(batches(sources.load(data_of[name], "train", NAMES)))
+        assert len(made) == len(expected)
+        for a, b in zip(made, expected, strict=True):
+            np.testing.assert_array_equal(a["images"], b["images"])
+            np.testing.assert_array_equal(a["class_targets"], b["class_targets"])
+            np.testing.assert_allclose(a["offset_targets"], b["offset_targets"], atol=1e-4)
+
+
+def detections_of(samples, rng):
+    """Boxes near the objects, and anywhere."""
+    found = {}
+    for sample in samples:
+        near = np.repeat(sample.boxes_px, 2, axis=0)
+        boxes = near + rng.normal(0, 1.5, near.shape)
+        labels = np.repeat(sample.labels, 2)
+        order = np.argsort(-(scores := rng.random(len(labels), np.float32)))
+        found[sample.id] = Detections(boxes.astype(np.float32)[order], scores[order], labels[order])
+    return found
+
+
+def test_every_format_gives_the_same_ap(data_of):
+    expected = source_pascal_voc.load(data_of["voc"], "val", NAMES)
+    found = detections_of(expected, np.random.default_rng(0))
+    scores = {}
+    for name in FORMATS:
+        truth = {one.id: one for one in sources.load(data_of[name], "val", NAMES)}
+        scores[name] = average_precision.evaluate(truth, found, NAMES), coco_metric.evaluate(truth, found, NAMES)
+    assert 0 < scores["voc"][0]["area"]["mean"] < 1 and 0 < scores["voc"][1]["coco"]["mean"]["AP"] < 1
+    for name in FORMATS[1:]:
+        assert scores[name] == scores["voc"]
+
+
+def test_real_photographs_in_every_format(tmp_path):
+    if not (SHARED / "raccoon").is_dir():
+        pytest.skip("needs the shared photographs")
+    data = formats.write_all(SHARED / "raccoon", tmp_path, ["test"], ("raccoon",))
+    expected = source_pascal_voc.load(data["voc"], "test", ("raccoon",))
+    for name in FORMATS[1:]:
+        got = sources.load(data[name], "test", ("raccoon",))
+        assert_same_samples(got, sorted(expected, key=lambda one: one.id) if name == "yolo" else expected)
+
+
+def test_six_digits_are_enough_for_yolo(data_of, tmp_path):
+    """As Ultralytics writes them: within a thousandth of a pixel."""
+    data = formats.write_all(data_of["voc"], tmp_path, ["train"], NAMES, exact=lambda value: f"{value:.6f}")
+    for a, b in zip(sources.load(data["yolo"], "train", NAMES), sources.load(data["csv"], "train", NAMES), strict=True):
+        np.testing.assert_allclose(a.boxes_px, b.boxes_px, atol=1e-3)
+
+
+def test_the_format_is_found_out(data_of, tmp_path):
+    assert [sources.choose(data_of[name]) for name in FORMATS] == list(FORMATS)
+    assert sources.choose(data_of["coco"] / "annotations" / "instances_val.json") == "coco"
+    assert sources.choose(data_of["yolo"] / "data.yaml") == "yolo"
+    assert sources.choose(data_of["csv"] / "val.csv") == "csv"
+    assert sources.choose(data_of["voc"], "csv") == "csv"  # what is said is done
+    with pytest.raises(UserError, match="no data set is seen in it"):
+        sources.choose(tmp_path)
+    with pytest.raises(UserError, match="no such file or folder"):
+        sources.choose(tmp_path / "nowhere")
+
+
+def test_two_formats_in_one_folder_are_asked_about(data_of, tmp_path):
+    write_voc(tmp_path, {"a": ((20, 10), [])})
+    (tmp_path / "metrics.csv").write_text("epoch,loss,a,b,c,d\n1,2,3,4,5,6\n")
+    (tmp_path / "docker.yaml").write_text("services: {}\n")
+    assert sources.choose(tmp_path) == "voc"
+    (tmp_path / "labels.csv").write_text("a.jpg,1,2,3,4,cat\n")
+    with pytest.raises(UserError, match="voc or csv; say which with --source"):
+        sources.choose(tmp_path)
+
+
+def test_classes_that_the_data_name(data_of):
+    assert sources.class_names(data_of["voc"], "train") == source_pascal_voc.CLASSES
+    assert sources.class_names(data_of["coco"], "train") == NAMES
+    assert sources.class_names(data_of["yolo"], "train") == NAMES
+    assert sources.class_names(data_of["csv"], "train,val") == tuple(sorted(NAMES))
+
+
+@pytest.mark.parametrize("name", FORMATS[1:])
+def test_other_classes_and_splits_in_one_line(data_of, name):
+    with pytest.raises(UserError, match=r"class 'dog' is not in the class list \(nearest: 'dogs'\)"):
+        sources.load(data_of[name], "train", ("cat", "dogs", "traffic light"))
+    fewer = sources.load(data_of[name], "train", ("dog",), other_classes="ignore")
+    assert {label for one in fewer for label in one.labels.tolist()} == {0}
+    with pytest.raises(UserError, match=r"train, val|instances_none|train.*val") as error:
+        sources.load(data_of[name], "none", NAMES)
+    assert "none" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_crowds_are_not_trained_on():
+    boxes = np.array([[0, 0, 0.5, 0.5], [0, 0, 1, 1]], np.float32)
+    labels, crowd = np.array([0, 1], np.int32), np.array([False, True])
+    plain = Sample("a", "a.jpg", boxes, labels, np.zeros(2, bool), 10, 10)
+    with_crowd = Sample("b", "b.jpg", boxes, labels, crowd, 10, 10, crowd=crowd, area=np.array([25.0, 100.0]))
+    first, second = sources.without_crowds([plain, with_crowd])
+    assert first is plain
+    assert second.labels.tolist() == [0] and second.area.tolist() == [25] and second.crowd is None
+    assert len(second.boxes) == len(second.difficult) == 1
