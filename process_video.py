@@ -124,7 +124,7 @@ def _detect(frames, detector, batch_size, wanted, meter):
             found = detector.detect_prepared(np.stack(inputs), sizes) if seen else []
         for frame, detections in zip(seen, found, strict=True):
             if wanted is not None:
-                detections = detections.where(np.isin(detections.labels, wanted))
+                detections = detections.where(np.isin(detections.labels, list(wanted)))
             frame.detections = detections
         for frame in group:
             latest = frame.detections = latest if frame.detections is None else frame.detections

@@ -87,8 +87,11 @@ def test_file_is_smaller_than_the_checkpoint_and_halved_by_bfloat16(exported, tm
     path, frozen = exported
     run("export_model.py", path, "--output", tmp_path / "half.pb", "--precision", "bfloat16")
     checkpoint = sum(f.stat().st_size for f in (path / "checkpoints").glob("step-*/model.data*"))
-    assert frozen.stat().st_size < 0.6 * checkpoint
-    assert (tmp_path / "half.pb").stat().st_size < 0.75 * frozen.stat().st_size  # anchors stay float32
+    # In so slim a model the anchors (float32 at any precision) and the nodes count too; the rest is weights
+    anchors = config.read_config(str(path))[0].preset.num_anchors * 4 * 4
+    overhead = anchors + 60_000
+    assert frozen.stat().st_size - overhead < 0.4 * checkpoint  # Adam keeps two more values for each weight
+    assert (tmp_path / "half.pb").stat().st_size - overhead < 0.6 * (frozen.stat().st_size - overhead)
 
 
 def test_mistakes_get_one_line(exported, tmp_path):

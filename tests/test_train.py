@@ -91,7 +91,7 @@ def test_stopped_and_resumed_equals_unbroken(sent, flags, unbroken, tmp_path):
     path = tmp_path / "run"
 
     def in_second_epoch(run_path, output):
-        return "epoch 2/3" in output and "4/18" in output.split("epoch 2/3", 1)[1]
+        return "epoch 2/3" in output
 
     code, output = stop_after([*flags, "--run", path], sent, in_second_epoch, path)
     assert code == (-signal.SIGKILL if sent == signal.SIGKILL else 130), output
