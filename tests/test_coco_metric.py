@@ -4,14 +4,19 @@ import contextlib
 import dataclasses
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import coco_metric
+import formats
 import oracles_coco
+import results
+import source_coco
 from structures import Detections, Sample, UserError
 
+SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 SIZE = 250
 
 
@@ -87,11 +92,23 @@ def test_equals_the_oracle_on_random_cases():
     assert seen == {True, False}
 
 
-def _pycocotools(truth, found, classes):
-    """The twelve figures of pycocotools, -1 -> None."""
+def _pycocotools(load):
+    """The twelve figures of pycocotools by name. load(coco) -> (its COCO of the ground truth, results)."""
     coco = pytest.importorskip("pycocotools.coco")
     cocoeval = pytest.importorskip("pycocotools.cocoeval")
-    annotations, results = [], []
+    with contextlib.redirect_stdout(io.StringIO()):
+        data, results_list = load(coco)
+        evaluation = cocoeval.COCOeval(data, data.loadRes(results_list), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    stats = [None if value == -1 else value for value in evaluation.stats]
+    return dict(zip(coco_metric.FIGURES, stats, strict=True))
+
+
+def _from_memory(truth, found, classes):
+    """`load` of _pycocotools for samples and detections by image id, or None without detections."""
+    annotations, listed = [], []
     for key, one in truth.items():
         for index, box in enumerate(one.boxes_px.tolist()):
             crowd = False if one.crowd is None else bool(one.crowd[index])
@@ -105,10 +122,9 @@ def _pycocotools(truth, found, classes):
             rows = (found[key].boxes_px.tolist(), found[key].scores.tolist(), found[key].labels.tolist())
             for box, score, label in zip(*rows, strict=True):
                 bbox = [box[0], box[1], box[2] - box[0], box[3] - box[1]]
-                results.append({"image_id": key, "category_id": label, "bbox": bbox, "score": score})
-    if not results:
-        return None
-    with contextlib.redirect_stdout(io.StringIO()):
+                listed.append({"image_id": key, "category_id": label, "bbox": bbox, "score": score})
+
+    def load(coco):
         data = coco.COCO()
         data.dataset = {
             "images": [{"id": key} for key in truth],
@@ -116,11 +132,9 @@ def _pycocotools(truth, found, classes):
             "annotations": annotations,
         }
         data.createIndex()
-        evaluation = cocoeval.COCOeval(data, data.loadRes(results), "bbox")
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return [None if value == -1 else value for value in evaluation.stats]
+        return data, listed
+
+    return load if listed else None
 
 
 def test_equals_pycocotools():
@@ -134,14 +148,40 @@ def test_equals_pycocotools():
             key = next(iter(truth))
             near = np.concatenate([truth[key].boxes_px, np.tile([[0, 0, 8, 8]], (130, 1))])
             found[key] = detected(near, rng.random(len(near)))
-        expected = _pycocotools(truth, found, len(names))
-        if expected is None:
+        load = _from_memory(truth, found, len(names))
+        if load is None:
             continue
-        expected = dict(zip(coco_metric.FIGURES, expected, strict=True))
+        expected = _pycocotools(load)
         assert_figures(coco_metric.evaluate(truth, found, names)["coco"]["mean"], expected, 1e-9)
         assert_figures(oracles_coco.evaluate(truth, found, names)[0], expected, 1e-9)
         compared += 1
     assert compared > 60
+
+
+@pytest.mark.parametrize(("name", "names"), [("bccd", ("RBC", "WBC", "Platelets")), ("raccoon", ("raccoon",))])
+def test_equals_pycocotools_on_files(tmp_path, name, names):
+    """Real annotations through source_coco, detections through a results list, both read by pycocotools too."""
+    if not (SHARED / name).is_dir():
+        pytest.skip("needs the shared photographs")
+    data = formats.write_all(SHARED / name, tmp_path, ["test"], names)["coco"]
+    path, rng = data / "annotations" / "instances_test.json", np.random.default_rng(6)
+    content = json.loads(path.read_text("utf-8"))
+    for one in content["annotations"]:  # areas as of outlines, and some crowds
+        one.update(area=round(one["area"] * rng.uniform(0.4, 1), 2), iscrowd=int(rng.random() < 0.05))
+    path.write_text(json.dumps(content), "utf-8")
+    truth = {one.id: one for one in source_coco.load(data, "test", names)}
+    ids = source_coco.result_ids(data, "test")
+    with results.CocoWriter(tmp_path / "found.json", names, *ids) as writer:
+        for key, one in truth.items():
+            near = np.repeat(one.boxes_px, 3, axis=0)
+            near = near + rng.normal(0, 0.1, near.shape) * np.tile(near[:, 2:] - near[:, :2], 2)
+            near[:, 2:] = np.maximum(near[:, :2], near[:, 2:])
+            scores = np.round(rng.random(len(near)), 2).astype(np.float32)
+            writer.add(key, Detections(near.astype(np.float32), scores, np.repeat(one.labels, 3)))
+    expected = _pycocotools(lambda coco: (coco.COCO(str(path)), str(tmp_path / "found.json")))
+    found = results.read_coco(tmp_path / "found.json", names, *ids).detections
+    assert_figures(coco_metric.evaluate(truth, found, names)["coco"]["mean"], expected, 1e-9)
+    assert 0.1 < expected["AP"] < 0.9
 
 
 def test_by_hand():

@@ -13,6 +13,7 @@ import source_pascal_voc
 import sources
 import ssd_utils
 import training_data
+from programs import TINY, run
 from structures import Detections, Sample, UserError
 from voc_tree import write_voc
 
@@ -166,6 +167,13 @@ def test_other_classes_and_splits_in_one_line(data_of, name):
     with pytest.raises(UserError, match=r"train, val|instances_none|train.*val") as error:
         sources.load(data_of[name], "none", NAMES)
     assert "none" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_train_takes_the_data_sets_classes(data_of, tmp_path):
+    one_step = ["--train", "train", "--valid", "val", *TINY[2:], "--max-steps", "1", "--run", tmp_path / "run"]
+    run("train.py", "--data", data_of["coco"], *one_step)
+    description, settings = config.read_config(tmp_path / "run")
+    assert description.class_names == NAMES and settings.source == "auto"
 
 
 def test_crowds_are_not_trained_on():
