@@ -231,6 +231,13 @@ def test_objects_that_count_come_before_ignored_ones():
     assert figure(truth, {1: detected([0, 0, 100, 100], [0.9])}, "AP50") == 1
 
 
+def test_of_equal_overlaps_the_last_annotated_object_is_taken():
+    """The first detection overlaps both by 0.6; the second fits the first object only, which must be free still."""
+    truth = {1: sample("1", [[0, 0, 10, 20], [0, 10, 10, 30]])}
+    found = {1: detected([[0, 5, 10, 25], [0, 0, 10, 20]], [0.9, 0.8])}
+    assert figure(truth, found, "AP50") == oracles_coco.evaluate(truth, found, ["car"])[0]["AP50"] == 1
+
+
 def test_the_annotated_area_decides_the_size():
     boxes = [[0, 0, 32, 32]]
     found = {1: detected(boxes, [0.9])}
