@@ -154,7 +154,7 @@ def get_preset(name):
 
 def make_anchors(preset):
     """Anchors of a preset, float32 [A,4] (cx, cy, w, h) as fractions of the input (Caffe's PriorBox)."""
-    maps = zip(preset.feature_maps, preset.steps, _anchor_shapes(preset), strict=True)
+    maps = zip(preset.feature_maps, preset.steps, anchor_shapes(preset), strict=True)
     anchors = np.concatenate([_map_anchors(side, step, shapes) for side, step, shapes in maps])
     anchors = anchors / preset.input_size
     if preset.clip_anchors == "size":
@@ -172,7 +172,7 @@ def _map_anchors(side, step, shapes):
     return np.concatenate([cx[..., None], cy[..., None], sizes], axis=-1).reshape(-1, 4)
 
 
-def _anchor_shapes(preset):
+def anchor_shapes(preset):
     """For each map its shapes in pixels, [shapes, 2] (w, h), in the order of the heads' channels."""
     maps = zip(preset.min_sizes, preset.max_sizes, preset.aspect_ratios, strict=True)
     for smallest, largest, ratios in maps:

@@ -1,6 +1,7 @@
 """Train a detector on a data set in the format of Pascal VOC, COCO, YOLO or a CSV table."""
 
 import cli
+import dataset_checks
 import sources
 import train_flags
 from structures import UserError
@@ -14,6 +15,9 @@ def main(argv=None):
     valid = _load(settings, settings.valid, description.class_names, "use") if settings.valid else []
     if not any(len(sample.boxes) for sample in samples):
         raise UserError(f"--train {settings.train}: not a single object of {', '.join(description.class_names)} in it")
+    if not flags.resume:
+        for note in dataset_checks.quick_notes(samples, valid, description.class_names, description.preset):
+            cli.warn(note)
     with cli.StopRequest() as stop:
         cli.import_tensorflow()
         import trainer  # everything that can be wrong with the flags is known before TensorFlow loads

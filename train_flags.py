@@ -7,6 +7,7 @@ import argparse
 import dataclasses
 import os
 
+import anchor_advisor
 import cli
 import config
 import source_pascal_voc
@@ -58,7 +59,23 @@ def _vgg_weights(given, settings):
 
 
 def _preset(given, settings):
-    """The preset of a new run: that of --init-from unless --preset says otherwise."""
+    """The preset of a new run, with the anchors of --anchors."""
+    preset = _named_preset(given, settings)
+    if "anchors" not in given:
+        return preset
+    changed = anchor_advisor.read_anchors(given["anchors"], preset)
+    if settings.init_from:
+        own = config.read_config(config.find_model(settings.init_from).run)[0].preset.anchors_per_cell
+        if changed.anchors_per_cell != own:
+            raise UserError(
+                f"--anchors {given['anchors']}: {changed.anchors_per_cell} anchors a cell, but the heads of "
+                f"{settings.init_from} have {own}; leave one of the two flags out"
+            )
+    return changed
+
+
+def _named_preset(given, settings):
+    """The preset of --init-from unless --preset says otherwise."""
     if settings.init_from and "preset" not in given:
         source = config.find_model(settings.init_from)
         if source.frozen:
@@ -108,6 +125,8 @@ def _resume_config(flags):
         if name not in config.RESUMABLE and value != stored[name]:
             flag = "--" + name.replace("_", "-")
             raise UserError(f"{flag} {value}: the run was started with {stored[name]}; leave it out to resume")
+    if "anchors" in flags and anchor_advisor.read_anchors(flags.anchors, description.preset) != description.preset:
+        raise UserError(f"--anchors {flags.anchors}: the run was started with others; leave it out to resume")
     changes = {name: given[name] for name in config.RESUMABLE if name in given}
     return description, dataclasses.replace(settings, **changes)
 
@@ -196,6 +215,12 @@ def _model_flags(group):
     group.add_argument("--run", required=True, metavar="DIR", help="where config, checkpoints, metrics and plots go")
     group.add_argument("--resume", action="store_true", default=False, help="continue the run from its last checkpoint")
     group.add_argument("--preset", choices=tuple(ssd_utils.PRESETS), help="input size and anchors (default: vgg300)")
+    group.add_argument(
+        "--anchors",
+        type=cli.existing_file,
+        metavar="FILE",
+        help="sizes and ratios in place of the preset's, as check_dataset.py --anchors writes them",
+    )
     group.add_argument(
         "--width", type=cli.positive_fraction, metavar="X", help="factor on all channel counts (default: 1)"
     )

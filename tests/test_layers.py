@@ -59,7 +59,15 @@ TABLE = {
         weight_files="numpy h5py",
         visualization="numpy cv2 PIL matplotlib",
     ),
-    **rooms(2, training_data="numpy cv2", sources="", config="", weight_layouts="numpy"),
+    **rooms(
+        2,
+        training_data="numpy cv2",
+        sources="",
+        config="",
+        weight_layouts="numpy",
+        anchor_advisor="numpy",
+        dataset_scan="numpy cv2 tqdm",
+    ),
     **rooms(
         3,
         ssd_vgg="numpy tensorflow",
@@ -67,8 +75,16 @@ TABLE = {
         devices="tensorflow",
         train_flags="",
         average_precision="numpy",
+        dataset_checks="numpy",
     ),
-    **rooms(4, runs="numpy cv2 tensorflow", summaries="numpy cv2 tensorflow", optimization="tensorflow"),
+    **rooms(
+        4,
+        runs="numpy cv2 tensorflow",
+        summaries="numpy cv2 tensorflow",
+        optimization="tensorflow",
+        dataset_report="numpy cv2",
+        dataset_fixes="tqdm",
+    ),
     **rooms(5, detector="numpy cv2 tensorflow", pretrained="numpy tensorflow"),
     **rooms(6, engine="numpy tqdm tensorflow"),
     **rooms(7, trainer="tensorflow"),
@@ -78,13 +94,13 @@ TABLE = {
         infer="tqdm",
         export_model="tensorflow",
         process_video="numpy tqdm",
-        check_dataset="numpy tqdm",
+        check_dataset="",
         demo="",
     ),
 }
 PROGRAMS = {name for name, room in TABLE.items() if room.layer == 8}
 # Names that bring TensorFlow along
-LIGHT = {"train_flags", "average_precision"}
+LIGHT = {"train_flags", "average_precision", "dataset_checks", "dataset_report", "dataset_fixes"}
 HEAVY = {"tensorflow"} | {name for name, room in TABLE.items() if 3 <= room.layer < 8 and name not in LIGHT}
 SOURCES = {path.stem: path for path in sorted(ROOT.glob("*.py"))}
 
