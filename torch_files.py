@@ -104,7 +104,8 @@ def _read_legacy(path, file):
     return _to_arrays(tensors, lambda storage: storages[storage.key])
 
 
-class _Unpickler(pickle.Unpickler):
+# Python's own twin of the C version: that fills as much memory as a number in the pickle says (memo index)
+class _Unpickler(pickle._Unpickler):
     """Knows tensors and dicts, nothing else."""
 
     def __init__(self, path, file):
@@ -116,6 +117,8 @@ class _Unpickler(pickle.Unpickler):
         """The only door through which a pickle gets at functions."""
         if module == "torch" and name in STORAGE_TYPES:
             return STORAGE_TYPES[name]
+        if not (module and name):
+            raise EOFError("ends within a name")
         try:
             return _FUNCTIONS[module, name]
         except KeyError:

@@ -6,6 +6,8 @@ Names: those of PyTorch, safetensors and npz files as they are; `LAYER/WEIGHT NA
 import json
 import math
 import os
+import subprocess
+import sys
 import zipfile
 
 import h5py
@@ -17,6 +19,7 @@ from structures import UserError
 # VGG-16 in float64 is 1.1 GB; a small file that unfolds to more than this is no weight file
 LARGEST = 4 << 30
 SAFETENSORS_HEADER = 100_000_000  # the format's own limit
+H5_SECONDS = 60  # far more than it takes to go over the structure of a file
 SAFETENSORS_TYPES = {
     "F64": "float64",
     "F32": "float32",
@@ -92,35 +95,57 @@ def _read_safetensors(path):
 
 
 def _read_h5(path):
-    """Keras' weights (or a whole model's, under model_weights), found by the lists it keeps in attributes."""
+    """Keras' weights, or those of a whole saved model. Its structure is never interpreted."""
+    _survive(path)
+    names = _h5_names(path)
+    with h5py.File(path, "r") as file:
+        return {name: _h5_root(file)[name][()] for name in names}
+
+
+def _survive(path):
+    """Go over the structure in a process of its own: on damage the HDF5 library may hang or crash for good."""
+    try:
+        done = subprocess.run([sys.executable, __file__, path], capture_output=True, timeout=H5_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise ValueError("the HDF5 library hangs on it") from None
+    if done.returncode < 0:
+        raise ValueError(f"the HDF5 library crashes on it with signal {-done.returncode}")
+
+
+def _h5_names(path):
+    """Names `LAYER/WEIGHT NAME` of the arrays, by the lists that Keras keeps in attributes; all are checked."""
     with h5py.File(path, "r") as file:
         if '"Lambda"' in _text(file.attrs.get("model_config", "")):
             raise UserError(
                 f"{path}: holds a Keras model with a Lambda layer, which is program code, so it is refused; "
                 "save the numbers alone with model.save_weights(FILE)"
             )
-        root = file if "layer_names" in file.attrs else file.get("model_weights")
-        if not isinstance(root, h5py.Group) or "layer_names" not in root.attrs:
-            raise ValueError("no layer_names as Keras writes them")
-        arrays = {}
-        for layer in map(_text, root.attrs["layer_names"]):
-            for weight in map(_text, root[layer].attrs["weight_names"]):
-                arrays[f"{layer}/{weight}"] = _read_dataset(root, f"{layer}/{weight}")
+        root = _h5_root(file)
+        layers = map(_text, root.attrs["layer_names"])
+        names = [f"{layer}/{_text(weight)}" for layer in layers for weight in root[layer].attrs["weight_names"]]
+        _check_size(sum(_dataset_size(root, name) for name in names))
         stray = []
         root.visititems(lambda name, item: stray.append(name) if isinstance(item, h5py.Dataset) else None)
-        if stray := sorted(set(stray) - set(arrays)):
+        if stray := sorted(set(stray) - set(names)):
             raise ValueError(f"{', '.join(stray)}: in no list of weights")
-        return arrays
+        return names
 
 
-def _read_dataset(root, name):
-    """One array, which must lie in the file itself: HDF5 can lead to any file of the machine."""
+def _h5_root(file):
+    """The group with the layers: the file's root, or `model_weights` of a whole model."""
+    root = file if "layer_names" in file.attrs else file.get("model_weights")
+    if not isinstance(root, h5py.Group) or "layer_names" not in root.attrs:
+        raise ValueError("no layer_names as Keras writes them")
+    return root
+
+
+def _dataset_size(root, name):
+    """Bytes of an array, which must lie in the file itself: HDF5 can lead to any file of the machine."""
     link = root.get(name, getlink=True)
     dataset = root[name] if isinstance(link, h5py.HardLink) else None
     if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
         raise ValueError(f"{name} is not an array of this file")
-    _check_size(dataset.size * dataset.dtype.itemsize)
-    return dataset[()]
+    return dataset.size * dataset.dtype.itemsize
 
 
 def _text(value):
@@ -217,3 +242,6 @@ READERS = {
     ".safetensors": _read_safetensors,
     ".caffemodel": _read_caffemodel,
 }
+
+if __name__ == "__main__":  # the process of `_survive`
+    _h5_names(sys.argv[1])
