@@ -67,7 +67,7 @@ def parse_classes(text):
     is missing.
     """
     path = pathlib.Path(text)
-    if path.is_file():
+    if os.path.isfile(text):  # pathlib's raises for a text longer than a file name may be
         names = [line for line in map(str.strip, files.read_text(path).splitlines()) if line]
     elif path.suffix == ".txt" or (os.sep in text and "," not in text):
         raise UserError(f"--classes {text}: no such file")

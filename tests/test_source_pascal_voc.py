@@ -288,6 +288,8 @@ def test_split_that_is_no_text(one):
 def test_classes_from_names_and_files(tmp_path):
     assert voc.parse_classes("RBC, WBC,Platelets") == ("RBC", "WBC", "Platelets")
     assert voc.parse_classes("raccoon") == ("raccoon",)
+    many = [f"class{number}" for number in range(200)]  # together longer than a file name may be
+    assert voc.parse_classes(",".join(many)) == tuple(many)
     path = tmp_path / "names"
     path.write_bytes("\ufefftraffic light\r\n\r\n  bus \r\n".encode())
     assert voc.parse_classes(str(path)) == ("traffic light", "bus")
