@@ -17,6 +17,7 @@ from structures import UserError
 MATCH_IOU = 0.5
 # COCO's limits of small, medium and large, here on the side of a square of the box's area, in pixels of the input
 SIZE_LIMITS = {"small": (0, 32), "medium": (32, 96), "large": (96, math.inf)}
+ALL = "all objects"
 ANCHOR_FIELDS = ("min_sizes", "max_sizes", "aspect_ratios")
 
 # Ratios that are tried; each also stands for its reciprocal
@@ -83,18 +84,18 @@ def size_names(preset, boxes):
 
 
 def matchable(preset, boxes, labels, class_names):
-    """Matchable ground truth by class and size: {class or 'all': {size or 'all': (matchable, boxes)}}.
+    """Matchable ground truth by class and size: {class or ALL: {size or ALL: (matchable, boxes)}}.
 
     boxes: [N,4] in 0..1; labels: int [N], indices into class_names.
     """
     hits, sizes = best_iou(preset, boxes) >= MATCH_IOU, np.array(size_names(preset, boxes))
     labels = np.asarray(labels)
     table = {}
-    for name in ("all", *class_names):
-        of_class = np.ones(len(labels), bool) if name == "all" else labels == class_names.index(name)
+    for name in (ALL, *class_names):
+        of_class = np.ones(len(labels), bool) if name == ALL else labels == class_names.index(name)
         table[name] = {}
-        for size in ("all", *SIZE_LIMITS):
-            chosen = of_class if size == "all" else of_class & (sizes == size)
+        for size in (ALL, *SIZE_LIMITS):
+            chosen = of_class if size == ALL else of_class & (sizes == size)
             table[name][size] = int(hits[chosen].sum()), int(chosen.sum())
     return table
 

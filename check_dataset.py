@@ -15,7 +15,9 @@ import dataset_report
 import dataset_scan
 import files
 import source_pascal_voc
+import sources
 import ssd_utils
+from structures import UserError
 
 EPILOG = """examples:
   python check_dataset.py --data mydata --html check.html
@@ -33,6 +35,9 @@ EPILOG = """examples:
 
 def main(argv=None):
     flags = _parse(argv)
+    if os.path.exists(flags.data) and not source_pascal_voc.fits(flags.data):
+        kind = sources.choose(flags.data)
+        raise UserError(f"--data {flags.data}: of the format {kind}; this program reads Pascal VOC's layout only")
     class_names = source_pascal_voc.parse_classes(flags.classes) if flags.classes else None
     if flags.fix:
         dataset_fixes.check_target(flags.fix, flags.data)

@@ -430,7 +430,7 @@ def _quick_matchable(preset, boxes, labels, class_names):
     low = [
         f"{name} {hits / total:.0%}"
         for name, sizes in table.items()
-        for hits, total in [sizes["all"]]
+        for hits, total in [sizes[anchor_advisor.ALL]]
         if total >= RARE and hits < total / 2
     ]
     if not low:

@@ -31,7 +31,7 @@ body { font: 15px/1.45 system-ui, sans-serif; max-width: 1180px; margin: 2em aut
 h2 { margin-top: 2em; } h3 { margin: 1.6em 0 .3em; }
 table { border-collapse: collapse; margin: .6em 0; } td, th { padding: .25em .8em .25em 0; text-align: left;
   border-bottom: 1px solid #ddd; } td.n, th.n { text-align: right; }
-.grave { color: #b00020; font-weight: 600; } .muted { color: #666; } .good { color: #0a7a2f; }
+.grave, .grave a { color: #b00020; font-weight: 600; } .muted { color: #666; } .good { color: #0a7a2f; }
 .row { display: flex; flex-wrap: wrap; gap: 12px; } figure { margin: 0; width: 264px; } figure.pair { width: 540px; }
 figure img { max-width: 262px; border: 1px solid #ccc; } figcaption { font-size: 12px; overflow-wrap: anywhere; }
 .none { width: 260px; height: 120px; background: #eee; color: #777; display: flex; align-items: center;
@@ -96,7 +96,7 @@ def text(report, files_shown=3):
         for one in found[:files_shown]:
             lines.append(f"            {_short(report, one.path)}" + (f": {one.detail}" if one.detail else ""))
         if len(found) > files_shown:
-            lines.append(f"            and {len(found) - files_shown:,} more files")
+            lines.append(f"            and {len(found) - files_shown:,} more")
     if not report.findings:
         lines.append("no defects found")
     lines += ["", *_table_lines(_class_rows(report))]
@@ -129,12 +129,12 @@ def _share_title(report):
 
 
 def _share_rows(report):
-    sizes = ("all", *anchor_advisor.SIZE_LIMITS)
-    limits = {"all": "all sizes", "small": "below 32", "medium": "32 to 96", "large": "96 and more"}
+    sizes = (anchor_advisor.ALL, *anchor_advisor.SIZE_LIMITS)
+    limits = {anchor_advisor.ALL: "all sizes", "small": "below 32", "medium": "32 to 96", "large": "96 and more"}
     rows = [["class", *(limits[size] for size in sizes), "with advice"]]
     for name, of_size in report.shares.items():
         cells = [_share(*of_size[size]) for size in sizes]
-        rows.append([name, *cells, _share(*report.advised_shares[name]["all"])])
+        rows.append([name, *cells, _share(*report.advised_shares[name][anchor_advisor.ALL])])
     return rows
 
 
@@ -328,7 +328,7 @@ def _html_histograms(report):
     yield "<h2>Sizes and shapes</h2><div class=row>"
     if len(boxes):
         width, height = ((boxes[:, 2:] - boxes[:, :2]) * side).T
-        title = f"objects: side of a square of their area, pixels of the {side}-pixel input"
+        title = f"objects: √(width · height), pixels of the {side}-pixel input"
         yield _svg_histogram(np.sqrt(width * height), octaves, title)
         yield _svg_histogram(width / height, ratios, "objects: width / height in the input")
     sizes = np.array([one.size for one in report.scan.pictures if one.readable], np.float64).reshape(-1, 2)
@@ -348,13 +348,13 @@ def _svg_histogram(values, edges, title):
     width, height, step = 540, 170, 520 / len(counts)
     bars = []
     for index, count in enumerate(counts):
-        tall = count / max(counts.max(), 1) * 110
+        tall = count / max(counts.max(), 1) * 95
         x = 10 + index * step
         bars.append(f"<rect x={x:.1f} y={135 - tall:.1f} width={step - 2:.1f} height={tall:.1f} fill='#3b7dd8'/>")
         if count:
             bars.append(f"<text x={x + step / 2 - 1:.1f} y={131 - tall:.1f} text-anchor=middle>{count:,}</text>")
         if index % 2 == 0:
-            label = f"{edges[index]:.3g}" if edges[index] >= 1 else f"1/{1 / edges[index]:.3g}"
+            label = f"{edges[index]:.0f}" if edges[index] >= 1 else f"1/{1 / edges[index]:.0f}"
             bars.append(f"<text x={x:.1f} y=150 text-anchor=middle>{label}</text>")
     return (
         f"<svg width={width} height={height} viewBox='0 0 {width} {height}'>"
@@ -371,7 +371,7 @@ def _html_anchors(report):
         "<p class=muted>Matching gives every other object one anchor of its own, but little can be learned from one. "
         "Sizes are sides of squares of the box's area.</p>"
     )
-    yield f"<p><b>{html.escape(advice_line(report).capitalize())}</b></p>"
+    yield f"<p><b>{html.escape(advice_line(report))}</b></p>"
     if report.advice.worthwhile:
         rows = [["map", "smallest: now", "advised", "largest: now", "advised", "ratios: now", "advised"]]
         for index, side in enumerate(report.preset.feature_maps):

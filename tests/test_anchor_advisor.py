@@ -54,9 +54,9 @@ def test_matchable_by_class_and_size_by_hand():
     boxes = np.concatenate([centres - side[:, None] / 2, centres + side[:, None] / 2], axis=1)
     boxes[1] = [0.5, 0.5, 0.5 + 4 / 300, 0.5 + 90 / 300]  # 4 × 90 pixels: matches nothing
     table = anchor_advisor.matchable(VGG300, boxes, np.array([0, 0, 1]), ("cat", "dog"))
-    assert table["all"] == {"all": (2, 3), "small": (0, 1), "medium": (1, 1), "large": (1, 1)}
-    assert table["cat"] == {"all": (1, 2), "small": (0, 1), "medium": (1, 1), "large": (0, 0)}
-    assert table["dog"] == {"all": (1, 1), "small": (0, 0), "medium": (0, 0), "large": (1, 1)}
+    assert table[anchor_advisor.ALL] == {"all objects": (2, 3), "small": (0, 1), "medium": (1, 1), "large": (1, 1)}
+    assert table["cat"] == {"all objects": (1, 2), "small": (0, 1), "medium": (1, 1), "large": (0, 0)}
+    assert table["dog"] == {"all objects": (1, 1), "small": (0, 0), "medium": (0, 0), "large": (1, 1)}
 
 
 def test_long_thin_boxes_get_long_thin_anchors():

@@ -319,6 +319,16 @@ def test_splits_that_hold_others_are_no_conflict(clean):
     assert (found.defect, found.path) == ("duplicate-across-splits", str(picture(clean)))
 
 
+def test_lists_of_like_names_that_only_overlap_are_a_conflict(clean):
+    (clean / "ImageSets" / "Main" / "train_b.txt").write_text("train03\nspare\n", "utf-8")
+    images.write(picture(clean, "spare"), noise(97))
+    annotate(clean, GOOD, image_id="spare")
+    (found,) = findings(clean)
+    assert (found.defect, found.path) == ("in-two-splits", str(picture(clean)))
+    (clean / "ImageSets" / "Main" / "train_b.txt").write_text("train03\n", "utf-8")
+    assert [one.defect for one in findings(clean)] == ["unlisted"]
+
+
 def test_boxes_of_a_resized_picture_are_scaled(clean, tmp_path):
     annotate(clean, [("cat", (41, 21, 320, 180))], size=(WIDTH * 2, HEIGHT * 2))
     scan = dataset_scan.scan(clean, workers=1)
@@ -443,7 +453,7 @@ def test_page_stays_small_and_escapes(tmp_path):
     scan = dataset_scan.scan(root, workers=1)
     dataset_report.write_html(tmp_path / "page.html", dataset_report.make(scan, VGG300))
     source = (tmp_path / "page.html").read_text("utf-8")
-    assert "<b>&<" not in source and "&lt;b&gt;&amp;" in source
+    assert "<b>&" not in source and "&lt;b&gt;&amp;" in source
     check_html(source)
     assert len(source) < 30 * 40_000
 
@@ -469,7 +479,10 @@ def test_program_writes_all_that_is_asked_for(clean, tmp_path):
 
 def test_errors_of_the_user(clean, tmp_path):
     assert "no such folder" in error_of("check_dataset.py", "--data", tmp_path / "none")
+    (tmp_path / "yolo").mkdir()
+    (tmp_path / "yolo" / "data.yaml").write_text("train: images\nnames: [cat]\n", "utf-8")
     for arguments, words in (
+        (["--data", tmp_path / "yolo"], "of the format yolo; this program reads Pascal VOC's layout only"),
         (["--data", clean, "--split", "tset"], "there are: test, train"),
         (["--data", clean, "--split", "test,test"], "stands there twice"),
         (["--data", clean, "--classes", "cat,cat"], "stands there twice"),

@@ -60,7 +60,7 @@ def test_tiny_and_unmatchable_objects():
     assert tiny.startswith("20 of 60 objects are smaller than 8 pixels")
     assert "IoU 0.5: dog 0%;" in unmatched and "check_dataset.py --anchors FILE" in unmatched
     (thin,) = notes(samples_of(THIN, 0, 40) + samples_of(SQUARE, 1, 20))
-    assert "all 33%, cat 0%;" in thin
+    assert "all objects 33%, cat 0%;" in thin
 
 
 def write_anchors(path, **changes):
