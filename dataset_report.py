@@ -284,8 +284,8 @@ def thumbnail(picture, marked=(), colors=None):
 
     marked: indices of the objects to be drawn in red. Gray is added where boxes lie outside.
     """
-    reduce = max(factor for factor in (1, 2, 4, 8) if factor == 1 or max(picture.size) >= 2 * factor * THUMBNAIL) \
-        if picture.width else 1
+    longest = max(picture.width or 0, picture.height or 0)
+    reduce = max(factor for factor in (1, 2, 4, 8) if factor == 1 or longest >= 2 * factor * THUMBNAIL)
     try:
         with dataset_scan.decoder_messages():
             image = images.read(picture.image_path, exif=picture.exif, reduce=reduce)

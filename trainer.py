@@ -53,7 +53,8 @@ class Trainer:
             with self.session:
                 self.session.run(tf.global_variables_initializer())
                 for variable, value in initial:
-                    variable.load(value, self.session)
+                    initializer = variable.initializer  # its second input is the value
+                    self.session.run(initializer, {initializer.inputs[1]: value})
                 if not resume:
                     runs.create(self.run_path, self.description, settings)
                 self.checkpoints = runs.Checkpoints(self.run_path)
