@@ -67,15 +67,21 @@ def assert_same(left, right):
 
 
 def children():
-    """Child processes but multiprocessing's resource tracker, which lives as long as its parent."""
+    """Child processes of the test: not multiprocessing's resource tracker, nor a fork server that another test started.
+
+    Both live as long as their parent.
+    """
     found = []
     for process in psutil.Process().children(recursive=True):
         try:
-            if "resource_tracker" not in " ".join(process.cmdline()):
+            if process.pid not in older and "resource_tracker" not in " ".join(process.cmdline()):
                 found.append(process)
         except psutil.NoSuchProcess:
             pass
     return found
+
+
+older = set()  # process ids of the children that were there before the test
 
 
 def rings(pid="self"):
@@ -98,6 +104,8 @@ def wait_until(condition, seconds=5.0):
 @pytest.fixture(autouse=True)
 def nothing_left_behind():
     """No test may leave a process, a descriptor or a ring. (Others may use /dev/shm at the same time; we do not.)"""
+    older.clear()
+    older.update(process.pid for process in psutil.Process().children(recursive=True))
     descriptors = len(os.listdir("/proc/self/fd"))
     tracked = data_queue.resource_tracker._resource_tracker._fd is not None
     yield
