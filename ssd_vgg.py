@@ -11,6 +11,8 @@ may be narrower; logits and offsets always come out as float32.
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+import convolution
+
 # Convolutions of the base, group by group (VGG-16 configuration D)
 VGG_GROUPS = (("conv1", 2, 64), ("conv2", 2, 128), ("conv3", 3, 256), ("conv4", 3, 512), ("conv5", 3, 512))
 # Initial conv4_3 scale of the original (ParseNet, arXiv 1506.04579) and the epsilon of its Normalize layer
@@ -97,7 +99,7 @@ class _Net:
             shape = [size, size, x.shape[-1], channels]
             weights = tf.get_variable("weights", shape, tf.float32, initializer or self.initializer)
             biases = tf.get_variable("biases", [channels], tf.float32, tf.zeros_initializer())
-            x = tf.nn.conv2d(x, weights, strides=stride, padding=padding, dilations=dilation)
+            x = convolution.conv2d(x, weights, stride=stride, padding=padding, dilation=dilation)
             return tf.nn.bias_add(x, biases)
 
     def layer(self, x, name, channels, size, **options):

@@ -70,7 +70,7 @@ TABLE = {
     ),
     **rooms(
         3,
-        ssd_vgg="numpy tensorflow",
+        convolution="tensorflow",
         losses="tensorflow",
         devices="tensorflow",
         train_flags="",
@@ -79,13 +79,13 @@ TABLE = {
     ),
     **rooms(
         4,
+        ssd_vgg="numpy tensorflow",
         runs="numpy cv2 tensorflow",
         summaries="numpy cv2 tensorflow",
-        optimization="tensorflow",
         dataset_report="numpy cv2",
         dataset_fixes="tqdm",
     ),
-    **rooms(5, detector="numpy cv2 tensorflow", pretrained="numpy tensorflow"),
+    **rooms(5, detector="numpy cv2 tensorflow", pretrained="numpy tensorflow", optimization="tensorflow"),
     **rooms(6, engine="numpy tqdm tensorflow"),
     **rooms(7, trainer="tensorflow"),
     **rooms(
