@@ -1,0 +1,58 @@
+"""Measure this project, beside its peers where PyTorch is at hand: one JSON line for each benchmark.
+
+Every line: {name, unit, ours: {median, min, max, n}, peer: the same or null, ratio, command, machine}. A ratio
+says how many times better ours is than the peer's, of medians of runs made in turn. machine.others_busy tells
+how many cores other processes kept busy meanwhile: a line with more than 0.05 is not worth quoting.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+
+import bench_networks
+from bench_harness import Settings
+from bench_paths import ROOT  # noqa: F401, lets the next lines find the project
+
+import cli
+from structures import UserError
+
+BENCHMARKS = {**bench_networks.BENCHMARKS}
+
+
+def main(argv=None):
+    flags = _parse(argv)
+    wanted = flags.names or list(BENCHMARKS)
+    if unknown := [name for name in wanted if name not in BENCHMARKS]:
+        raise UserError(f"{unknown[0]}: no such benchmark; there are {', '.join(BENCHMARKS)}")
+    with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
+        settings = Settings(
+            quick=flags.quick,
+            tiny=flags.tiny,
+            data=flags.data,
+            model=flags.model,
+            peer_python=flags.peer_python,
+            scratch=scratch,
+        )
+        for name in wanted:
+            print(f"{name} …", file=sys.stderr, flush=True)
+            for line in BENCHMARKS[name](name, settings):
+                print(json.dumps(line), flush=True)
+
+
+def _parse(argv):
+    parser = cli.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("names", nargs="*", metavar="NAME", help=f"which (default: all): {', '.join(BENCHMARKS)}")
+    add("--quick", action="store_true", help="fewer runs: about 3 minutes instead of 20")
+    add("--tiny", action="store_true", help="sizes of the tests: shows that everything runs, measures nothing")
+    add("--data", type=cli.existing_folder, metavar="DIR",
+        help="photographs in VOC layout for what reads pictures (default: the toy road, drawn anew)")  # fmt: skip
+    add("--model", metavar="RUN", help="a trained model for what detects (default: random weights)")
+    add("--peer-python", default=Settings.peer_python, metavar="FILE",
+        help="interpreter with PyTorch and torchvision (default: %(default)s)")  # fmt: skip
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    cli.run(main)
