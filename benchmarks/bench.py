@@ -10,14 +10,15 @@ import json
 import sys
 import tempfile
 
+import bench_data
 import bench_networks
-from bench_harness import Settings
+from bench_harness import Settings, command
 from bench_paths import ROOT  # noqa: F401, lets the next lines find the project
 
 import cli
 from structures import UserError
 
-BENCHMARKS = {**bench_networks.BENCHMARKS}
+BENCHMARKS = {**bench_networks.BENCHMARKS, **bench_data.BENCHMARKS}
 
 
 def main(argv=None):
@@ -37,7 +38,8 @@ def main(argv=None):
         for name in wanted:
             print(f"{name} …", file=sys.stderr, flush=True)
             for line in BENCHMARKS[name](name, settings):
-                print(json.dumps(line), flush=True)
+                line = {**line, "command": command(name, settings)}
+                print(json.dumps(line, ensure_ascii=False), flush=True)
 
 
 def _parse(argv):

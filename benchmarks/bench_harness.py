@@ -21,7 +21,7 @@ from bench_paths import HERE, ROOT
 
 PAUSE_SECONDS = 0.1  # for the threads of the side that has just worked to fall asleep
 NO_PEER = "no PyTorch in the peer's interpreter; `make parity` makes its environment"
-HIGHER_IS_BETTER = ("images/s", "frames/s", "x")
+HIGHER_IS_BETTER = ("images/s", "frames/s")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,30 +113,27 @@ def rates(answers):
     return [answer["items"] / answer["seconds"] for answer in answers]
 
 
-def line(name, unit, ours, peer=None, *, target=None, settings, others, **more):
+def line(name, unit, ours, peer=None, *, target=None, facts=(), peer_facts=(), others, **more):
     """The dict of one JSON line. ours, peer: lists of values in `unit`; peer None where there is none.
 
     ratio: how many times better our median is than the peer's, whichever way is better in that unit. target:
-    the ratio, or without a peer the value, that the project wants.
+    the least ratio that the project wants, or without a peer the most that the value may be. facts,
+    peer_facts: what else is known of the two, as dicts.
     """
     ratio = None
     if peer is not None:
         mine, other = statistics.median(ours), statistics.median(peer)
         ratio = _round(mine / other if unit in HIGHER_IS_BETTER else other / mine)
-    result = {
+    return {
         "name": name,
         "unit": unit,
-        "ours": spread(ours),
-        "peer": None if peer is None else spread(peer),
+        "ours": {**spread(ours), **dict(facts)},
+        "peer": None if peer is None else {**spread(peer), **dict(peer_facts)},
         "ratio": ratio,
         "target": target,
         **more,
-        "command": command(name, settings),
         "machine": {**machine(), **others},
     }
-    if peer is not None and "peer_name" in result:
-        result["peer"] = {"name": result.pop("peer_name"), **result["peer"]}
-    return result
 
 
 def command(name, settings):
@@ -222,18 +219,17 @@ def duel(name, ours, peer, *, settings, rounds, unit="images/s", value=rates, ta
         if peer:
             sides.append(stack.enter_context(Side(*peer, python=python)))
         answers, others = alternate(sides, rounds, warmup=1 if settings.tiny else 2)
-        more = {**more, **sides[0].facts}
-        if peer:
-            more = {**more, **{f"peer_{key}": fact for key, fact in sides[1].facts.items()}}
-            more["peak_mb"] = [_round(max(a["peak_mb"] for a in side)) for side in answers]
-    values = [value(side) for side in answers]
+        facts = [
+            {**side.facts, "peak_mb": _round(max(answer["peak_mb"] for answer in given))}
+            for side, given in zip(sides, answers, strict=True)
+        ]
     return line(
         name,
         unit,
-        values[0],
-        values[1] if peer else None,
+        *(value(given) for given in answers),
         target=target,
-        settings=settings,
+        facts=facts[0],
+        peer_facts=facts[-1],
         others=others,
         **more,
     )

@@ -24,3 +24,27 @@ def ground_truth(count, objects=None, seed=0):
         boxes = np.concatenate([corner, corner + size], axis=1).astype(np.float32)
         pairs.append((boxes, rng.integers(0, len(CLASSES), n).astype(np.int32)))
     return pairs
+
+
+def evaluation(count, per_image, seed=0):
+    """Ground truth and detections of `count` images: (dict id -> Sample, dict id -> Detections).
+
+    The first detections of an image lie near its objects, the others anywhere.
+    """
+    from structures import Detections, Sample  # the peer's interpreter need not find the project
+
+    rng = np.random.default_rng([seed, 3])
+    samples, detections = {}, {}
+    for number, (boxes, labels) in enumerate(ground_truth(count, seed=seed)):
+        key, near = f"{number:06d}", min(len(boxes), per_image)
+        difficult = rng.random(len(boxes)) < 0.1
+        samples[key] = Sample(key, f"{key}.jpg", boxes, labels, difficult, 500, 375)
+        corner = rng.uniform(0, 0.6, (per_image, 2))
+        found = np.concatenate([corner, corner + rng.uniform(0.05, 0.4, (per_image, 2))], axis=1)
+        found[:near] = boxes[:near] + rng.normal(0, 0.02, (near, 4))
+        found_labels = rng.integers(0, len(CLASSES), per_image).astype(np.int32)
+        found_labels[:near] = labels[:near]
+        scores = np.sort(rng.random(per_image).astype(np.float32))[::-1]
+        boxes_px = (found * (500, 375, 500, 375)).astype(np.float32)
+        detections[key] = Detections(boxes_px, scores, found_labels)
+    return samples, detections

@@ -1,13 +1,23 @@
 """Our side: tasks for bench_worker."""
 
+import dataclasses
+import hashlib
+import time
+
 import bench_inputs
+import bench_pictures
+import cv2
 import numpy as np
 from bench_paths import ROOT  # noqa: F401, lets the next lines find the project
 from bench_worker import serve
 
+import average_precision
 import cli
 import config
+import oracles_ap
 import ssd_utils
+import training_data
+import transforms
 
 ALIGNMENT = 64  # bytes; TensorFlow copies what is aligned to less. The data queue's slots are so too
 
@@ -16,7 +26,7 @@ def describe(preset="vgg300", width=1.0, classes=20):
     """ModelDescription of a preset with so many classes."""
     preset = ssd_utils.get_preset(preset)
     return config.ModelDescription(
-        config.dataclasses.replace(preset, width=width), tuple(f"class{index}" for index in range(classes))
+        dataclasses.replace(preset, width=width), tuple(f"class{index}" for index in range(classes))
     )
 
 
@@ -37,9 +47,7 @@ def random_weights(description):
     side = description.preset.input_size
     with tf.Graph().as_default():
         tf.set_random_seed(0)
-        ssd_vgg.build(
-            tf.placeholder(tf.uint8, [None, side, side, 3]), description.preset, len(description.class_names)
-        )
+        ssd_vgg.build(tf.placeholder(tf.uint8, [None, side, side, 3]), description.preset, len(description.class_names))
         with tf.Session() as session:
             session.run(tf.global_variables_initializer())
             return {variable.op.name: variable.eval(session) for variable in tf.global_variables()}
@@ -99,7 +107,190 @@ def training_batch(preset, batch):
     return {"images": images, "class_targets": class_targets, "offset_targets": offset_targets}
 
 
-TASKS = {function.__name__: function for function in (network, training_step)}
+def data(index):
+    """Decode, augment, match and encode the pictures of an index, one after another in this thread."""
+    cv2.setNumThreads(1)
+    preset = ssd_utils.get_preset("vgg300")
+    anchors = ssd_utils.make_anchors(preset)
+    samples = bench_pictures.read_index(index)
+    make_item = training_data.MakeTrainingItem(
+        samples, preset, anchors, transforms.train_transforms(preset), "bipartite", seed=0
+    )
+    out = {
+        "images": np.empty((preset.input_size, preset.input_size, 3), np.uint8),
+        "class_targets": np.empty(len(anchors), np.int32),
+        "offset_targets": np.empty((len(anchors), 4), np.float32),
+    }
+    epochs = iter(range(1_000_000))
+
+    def run():
+        epoch = next(epochs)
+        for number in range(len(samples)):
+            make_item((epoch, number), out)
+        return {"items": len(samples)}
+
+    return {}, run
+
+
+def workers(index, workers, batches):
+    """The data queue with so many workers, from its first batch to its last."""
+    samples = bench_pictures.read_index(index)
+    settings = config.TrainingSettings(data="", train="")
+    queue = training_data.make_queue(samples, ssd_utils.get_preset("vgg300"), settings, workers=workers)
+    size = settings.batch_size
+    rows = list(range(len(samples))) * (1 + size * batches // len(samples))
+    epochs = iter(range(1_000_000))
+
+    def run():
+        epoch = next(epochs)
+        stream = queue.batches([(epoch, row) for row in rows[: size * batches]])
+        next(stream).release()
+        start = time.perf_counter()
+        for batch in stream:
+            batch.release()
+        return {"items": size * (batches - 1), "seconds": time.perf_counter() - start}
+
+    return {"name": f"{workers} workers"}, run
+
+
+def matching(objects, images=50):
+    """Targets of pictures with so many objects: matching and encoding."""
+    anchors = ssd_utils.make_anchors(ssd_utils.get_preset("vgg300"))
+    pairs = bench_inputs.ground_truth(images, objects)
+
+    def run():
+        for boxes, labels in pairs:
+            ssd_utils.encode_targets(anchors, boxes, labels, ssd_utils.match_anchors(anchors, boxes))
+        return {"items": images}
+
+    return {}, run
+
+
+def evaluator(images, per_image):
+    """The vectorised metric on `images` × `per_image` detections of 20 classes."""
+    ground_truth, detections = bench_inputs.evaluation(images, per_image)
+
+    def run():
+        start = time.perf_counter()
+        curves = average_precision.precision_recall(ground_truth, detections, bench_inputs.CLASSES)
+        seconds = time.perf_counter() - start
+        true = {curve.name: curve.verdicts == average_precision.TRUE for curve in curves}
+        return {"items": images * per_image, "seconds": seconds, "verdicts": _digest(true)}
+
+    return {}, run
+
+
+def evaluator_loop(images, per_image):
+    """The same by the usual loop, one detection at a time (tests/oracles_ap.py)."""
+    ground_truth, detections = bench_inputs.evaluation(images, per_image)
+
+    def run():
+        start = time.perf_counter()
+        true = oracles_ap.per_detection(ground_truth, detections, bench_inputs.CLASSES)
+        seconds = time.perf_counter() - start
+        return {"items": images * per_image, "seconds": seconds, "verdicts": _digest(true)}
+
+    return {"name": "loop over detections, tests/oracles_ap.py"}, run
+
+
+def _digest(true_of_class):
+    """A checksum of the verdicts of all classes, in their order."""
+    return hashlib.sha256(b"".join(np.packbits(true).tobytes() for true in true_of_class.values())).hexdigest()
+
+
+def load_graph(model, precision):
+    """MODEL (a run or an exported .pb) -> (tf.Graph, ModelDescription)."""
+    tf = cli.import_tensorflow()
+    import detector
+
+    source = config.find_model(model)
+    if not source.frozen:
+        description, _ = config.read_config(source.run)
+        return detector.build_model_graph(source, description, precision, 0.01), description
+    with detector.load(model) as loaded:  # reads and checks it
+        description = config.ModelDescription(loaded.preset, tuple(loaded.class_names))
+    definition = tf.GraphDef()
+    with open(source.frozen, "rb") as file:
+        definition.ParseFromString(file.read())
+    with tf.Graph().as_default() as graph:
+        tf.import_graph_def(definition, name="")
+    return graph, description
+
+
+def random_model(path, preset="vgg300", width=1.0):
+    """Write an exported graph with random weights to `path`; run does nothing."""
+    cli.import_tensorflow()
+    import detector
+    import devices
+
+    description = describe(preset, width)
+    graph = detector.build_graph(description, random_weights(description), devices.compute_dtype("auto"), 0.01)
+    with open(path, "wb") as file:
+        file.write(graph.as_graph_def().SerializeToString())
+    return {}, dict
+
+
+def model_network(model, batch, batches=1):
+    """The network of MODEL alone, up to `result/result:0`, `batches` times."""
+    tf = cli.import_tensorflow()
+    import devices
+
+    graph, description = load_graph(model, "auto")
+    session = tf.Session(graph=graph, config=devices.session_config())
+    images = aligned(bench_inputs.images(batch, description.preset.input_size))
+
+    def run():
+        for _ in range(batches):
+            session.run("result/result:0", {"image_input:0": images})
+        return {"items": batch * batches}
+
+    return {"name": f"network alone, batch {batch}"}, run
+
+
+def after_network(batch, model=None, index=None, width=1.0):
+    """One batch to logits and offsets only, then the same batch to detections.
+
+    model: MODEL and index: the pictures it sees; without them random weights and noise. The answers bring
+    "network_seconds" and "all_seconds". The softmax counts as work after the network.
+    """
+    tf = cli.import_tensorflow()
+    import detector
+    import devices
+    import images as image_files
+
+    if model:
+        graph, description = load_graph(model, "auto")
+        side = description.preset.input_size
+        pictures = [image_files.read(sample.image_path) for sample in bench_pictures.read_index(index)[:batch]]
+        fed = aligned(np.stack([transforms.warp(picture, side) for picture in pictures]))
+    else:
+        description = describe(width=width)
+        graph = detector.build_graph(description, random_weights(description), devices.compute_dtype("auto"), 0.01)
+        fed = aligned(bench_inputs.images(batch, description.preset.input_size))
+    session = tf.Session(graph=graph, config=devices.session_config())
+    probabilities, offsets = graph.get_operation_by_name("result/result").inputs[:2]
+    network = [probabilities.op.inputs[0].op, offsets.op]  # operations: nothing is copied out
+    everything = [f"detections/{name}:0" for name in detector.OUTPUTS]
+
+    def run():
+        times = []
+        for fetches in (network, everything):
+            start = time.perf_counter()
+            values = session.run(fetches, {"image_input:0": fed})
+            times.append(time.perf_counter() - start)
+        found = float(np.mean(values[-1]))
+        return {"items": batch, "network_seconds": times[0], "all_seconds": times[1], "found": found}
+
+    return {}, run
+
+
+TASKS = {
+    function.__name__: function
+    for function in (
+        network, training_step, data, workers, matching, evaluator, evaluator_loop, random_model, model_network,
+        after_network,
+    )
+}  # fmt: skip
 
 if __name__ == "__main__":
     serve(TASKS)

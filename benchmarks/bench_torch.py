@@ -1,6 +1,9 @@
 """The peer's side: torchvision's SSD, in the settings that suit it best. Runs in the peer's interpreter."""
 
 import contextlib
+import importlib.util
+import json
+import pathlib
 import time
 
 import bench_inputs
@@ -8,7 +11,9 @@ import numpy as np
 import torch
 import torchvision
 from bench_worker import serve
-from torchvision.models.detection import ssd, ssd300_vgg16
+from torchvision import tv_tensors
+from torchvision.models.detection import _utils, ssd, ssd300_vgg16
+from torchvision.transforms import v2
 
 TRIED_RUNS = 2  # of each setting, to find the fastest, after one that is not counted
 
@@ -103,7 +108,103 @@ def _seconds(run):
     return round(min(times), 3)
 
 
-TASKS = {function.__name__: function for function in (network, training_step)}
+def data(index, tried_pictures=40):
+    """torchvision v2's SSD transforms on decoded JPEGs, one thread, with the decoder and form that suit it best."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    samples = [
+        (
+            e["path"],
+            torch.tensor(e["boxes_px"], dtype=torch.float32),
+            torch.tensor(e["labels"]),
+            (e["height"], e["width"]),
+        )
+        for e in json.loads(pathlib.Path(index).read_text())
+    ]
+    decoders = {"torchvision.io": _decode_torchvision, "PIL": _decode_pil}
+    if importlib.util.find_spec("cv2"):
+        decoders["cv2"] = _decode_cv2
+    ways = {
+        f"{name}, antialias {antialias}": (decode, _ssd_transforms(antialias))
+        for name, decode in decoders.items()
+        for antialias in (True, False)
+        if antialias or name != "PIL"  # PIL always does
+    }
+    tried = {name: _seconds(_augmentation(samples[:tried_pictures], *way)) for name, way in ways.items()}
+    best = min(tried, key=tried.get)
+    return facts("torchvision v2 transforms", best, tried), _augmentation(samples, *ways[best])
+
+
+def _ssd_transforms(antialias):
+    """The steps of torchvision's own SSD recipe; Resize, which its model does, is among them."""
+    return v2.Compose(
+        [
+            v2.RandomPhotometricDistort(),
+            v2.RandomZoomOut(fill=[123, 117, 104]),
+            v2.RandomIoUCrop(),
+            v2.RandomHorizontalFlip(),
+            v2.Resize((300, 300), antialias=antialias),
+            v2.SanitizeBoundingBoxes(),
+            v2.ToImage(),
+        ]
+    )
+
+
+def _augmentation(samples, decode, transform):
+    def run():
+        for path, boxes, labels, size in samples:
+            boxes = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=size)
+            transform(decode(path), {"boxes": boxes, "labels": labels})
+        return {"items": len(samples)}
+
+    return run
+
+
+def _decode_torchvision(path):
+    data = torchvision.io.read_file(path)
+    return tv_tensors.Image(torchvision.io.decode_jpeg(data, mode=torchvision.io.ImageReadMode.RGB))
+
+
+def _decode_pil(path):
+    from PIL import Image
+
+    return Image.open(path).convert("RGB")
+
+
+def _decode_cv2(path):
+    import cv2
+
+    cv2.setNumThreads(1)
+    return tv_tensors.Image(torch.from_numpy(cv2.imread(path)[:, :, ::-1].copy()).permute(2, 0, 1))
+
+
+def matching(objects, images=50):
+    """What torchvision's SSD does to the targets of each picture in its training step; one thread."""
+    torch.set_num_threads(1)
+    model = build()
+    features = [torch.zeros(1, 1, side, side) for side in (38, 19, 10, 5, 3, 1)]
+    (anchors,) = model.anchor_generator(
+        torchvision.models.detection.image_list.ImageList(torch.zeros(1, 3, 300, 300), [(300, 300)]), features
+    )
+    matcher, coder = _utils.SSDMatcher(0.5), model.box_coder
+    pairs = [
+        (torch.from_numpy(boxes) * 300, torch.from_numpy(labels).long() + 1)
+        for boxes, labels in bench_inputs.ground_truth(images, objects)
+    ]
+
+    def run():
+        for boxes, labels in pairs:
+            matches = matcher(torchvision.ops.box_iou(boxes, anchors))
+            positive = torch.where(matches >= 0)[0]
+            coder.encode_single(boxes[matches[positive]], anchors[positive])
+            classes = torch.zeros(len(anchors), dtype=torch.long)
+            classes[positive] = labels[matches[positive]]
+        return {"items": images}
+
+    return facts("torchvision's SSDMatcher and BoxCoder", "one thread"), run
+
+
+TASKS = {function.__name__: function for function in (network, training_step, data, matching)}
 
 if __name__ == "__main__":
     serve(TASKS)

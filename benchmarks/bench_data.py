@@ -1,0 +1,92 @@
+"""Benchmarks of the data pipeline, the matching and the evaluator."""
+
+import contextlib
+
+import bench_pictures
+from bench_harness import Side, alternate, duel, line, machine, rates
+
+OBJECTS = (1, 10, 50, 200)
+
+
+def _data(peer, target):
+    """A benchmark: training images per second of one thread."""
+
+    def benchmark(name, settings):
+        index = bench_pictures.index(settings, settings.choose(200, 60, 4))
+        yield duel(
+            name,
+            ("bench_ours.py", "data", {"index": index}),
+            (peer, "data", {"index": index}),
+            settings=settings,
+            rounds=settings.choose(7, 3, 1),
+            target=target,
+            what=f"{bench_pictures.source_name(settings)}: decoded, augmented; ours also matched and encoded; 1 thread",
+        )
+
+    return benchmark
+
+
+def workers(name, settings):
+    """Images/s of the data queue by workers; the peer is one worker of ours."""
+    index = bench_pictures.index(settings, settings.choose(200, 60, 4))
+    batches = settings.choose(60, 20, 3)
+    counts = settings.choose((2, 0, 3, 4), (2,), (2,))
+    for count in counts:
+        sides = [("bench_ours.py", "workers", {"index": index, "workers": n, "batches": batches}) for n in (count, 1)]
+        yield duel(
+            f"{name}-{count}",
+            *sides,
+            settings=settings,
+            rounds=settings.choose(5, 3, 1),
+            target=1.8 if count == 2 and machine()["cores"] > 1 else None,
+            what=f"{bench_pictures.source_name(settings)}: batches of 8 through shared memory, nobody trains meanwhile",
+        )
+
+
+def matching(name, settings):
+    """Milliseconds per picture by number of objects."""
+    for objects in settings.choose(OBJECTS, OBJECTS, OBJECTS[:2]):
+        size = {"objects": objects, "images": settings.choose(50, 20, 2)}
+        yield duel(
+            f"{name}-{objects}",
+            ("bench_ours.py", "matching", size),
+            ("bench_torch.py", "matching", size),
+            settings=settings,
+            rounds=settings.choose(7, 3, 1),
+            unit="ms",
+            value=lambda answers: [1000 / rate for rate in rates(answers)],
+            what=f"targets of a picture with {objects} objects, 8732 anchors",
+        )
+
+
+def evaluator(name, settings):
+    """The metric on a million detections against the loop; their verdicts must be the same."""
+    size = settings.choose((5000, 200), (1000, 200), (20, 10))
+    options = dict(zip(("images", "per_image"), size, strict=True))
+    with contextlib.ExitStack() as stack:
+        sides = [stack.enter_context(Side("bench_ours.py", task, options)) for task in ("evaluator", "evaluator_loop")]
+        answers, others = alternate(sides, rounds=settings.choose(3, 2, 1), warmup=0)
+    digests = {answer["verdicts"] for side in answers for answer in side}
+    if len(digests) != 1:
+        raise RuntimeError("the evaluator and the loop do not agree on the true positives")
+    ours, loop = ([answer["seconds"] for answer in side] for side in answers)
+    yield line(
+        name,
+        "s",
+        ours,
+        loop,
+        target=10,
+        others=others,
+        peer_facts=sides[1].facts,
+        what=f"true positives of {size[0] * size[1]} detections in {size[0]} images, 20 classes",
+        identical=True,
+    )
+
+
+BENCHMARKS = {
+    "data": _data("bench_torch.py", 5),
+    "data-ssd.pytorch-style": _data("bench_float_pipeline.py", 3),
+    "workers": workers,
+    "matching": matching,
+    "evaluator": evaluator,
+}

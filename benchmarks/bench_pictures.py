@@ -1,0 +1,114 @@
+"""The pictures that benchmarks read: those of --data, or the toy road drawn into the scratch folder."""
+
+import json
+import os
+import pathlib
+
+import numpy as np
+from bench_paths import ROOT  # noqa: F401, lets the next lines find the project
+
+import source_pascal_voc
+import source_toy_road
+import video
+from structures import Sample, UserError
+
+FRAME = (768, 576)  # width, height of the video
+PAN = 25  # frames that one picture of it lasts
+
+
+def index(settings, count):
+    """Path of a JSON list of at most `count` pictures with objects, for both sides; see `read_index`."""
+    path = pathlib.Path(settings.scratch, f"pictures-{count}.json")
+    if not path.exists():
+        samples = [sample for sample in _samples(settings, count) if len(sample.boxes)][:count]
+        entries = [
+            {
+                "path": str(sample.image_path),
+                "boxes_px": sample.boxes_px.tolist(),
+                "labels": sample.labels.tolist(),
+                "width": sample.width,
+                "height": sample.height,
+            }
+            for sample in samples
+        ]
+        path.write_text(json.dumps(entries))
+    return str(path)
+
+
+def source_name(settings):
+    """What the pictures are, in words."""
+    return "pictures of --data" if settings.data else f"toy road {source_toy_road.WIDTH}×{source_toy_road.HEIGHT}"
+
+
+def read_index(path):
+    """An index -> list of Sample."""
+    samples = []
+    for entry in json.loads(pathlib.Path(path).read_text()):
+        size = np.array([entry["width"], entry["height"]] * 2, np.float64)
+        samples.append(
+            Sample(
+                id=pathlib.Path(entry["path"]).stem,
+                image_path=entry["path"],
+                boxes=(np.array(entry["boxes_px"]) / size).astype(np.float32),
+                labels=np.array(entry["labels"], np.int32),
+                difficult=np.zeros(len(entry["labels"]), bool),
+                width=entry["width"],
+                height=entry["height"],
+            )
+        )
+    return samples
+
+
+def _samples(settings, count):
+    """Samples of the largest split, of all classes that are named there."""
+    data = settings.data
+    if not data:
+        data = os.path.join(settings.scratch, f"toy-{count}")
+        source_toy_road.write_dataset(data, train=count, test=1)
+    splits = {name: source_pascal_voc.find(data, name) for name in source_pascal_voc.split_names(data)}
+    if not splits:
+        raise UserError(f"--data {data}: has no splits; give a folder in VOC layout")
+    largest = max(splits, key=lambda name: len(splits[name]))
+    names = {
+        item.name
+        for entry in splits[largest]
+        for item in source_pascal_voc.parse_annotation(entry.annotation_path).objects
+    }
+    return source_pascal_voc.load(data, largest, sorted(names))
+
+
+def folder(settings, count):
+    """A folder of `count` pictures: hard links to those of the index, again and again if there are fewer."""
+    path = pathlib.Path(settings.scratch, f"folder-{count}")
+    if not path.exists():
+        path.mkdir()
+        sources = [sample.image_path for sample in read_index(index(settings, min(count, 500)))]
+        for number in range(count):
+            source = pathlib.Path(sources[number % len(sources)])
+            link = path / f"{number:06d}{source.suffix}"
+            try:
+                os.link(source, link)
+            except OSError:  # on another disk
+                link.symlink_to(source.resolve())
+    return str(path)
+
+
+def film(settings, frames):
+    """An H.264 video of FRAME that pans over the pictures."""
+    import cv2
+
+    import images
+
+    path = pathlib.Path(settings.scratch, f"film-{frames}.mp4")
+    if not path.exists():
+        samples = read_index(index(settings, -(-frames // PAN)))
+        width, height = FRAME
+        with video.VideoWriter(str(path), width, height, 25) as writer:
+            for frame in range(frames):
+                shown, step = divmod(frame, PAN)
+                if step == 0:
+                    image = images.read(samples[shown % len(samples)].image_path)
+                    wide = cv2.resize(image, (width + 4 * PAN, height))
+                writer.write(np.ascontiguousarray(wide[:, 4 * step : 4 * step + width]))
+            writer.close()
+    return str(path)
