@@ -2,7 +2,8 @@
 
 Every line: {name, unit, ours: {median, min, max, n}, peer: the same or null, ratio, command, machine}. A ratio
 says how many times better ours is than the peer's, of medians of runs made in turn. machine.others_busy tells
-how many cores other processes kept busy meanwhile: a line with more than 0.05 is not worth quoting.
+how many cores other processes kept busy meanwhile, machine.gflops how fast the machine was between the runs: a
+line with more than 0.05 of the one, or a wide spread of the other, is not worth quoting.
 """
 
 import argparse
@@ -12,18 +13,20 @@ import tempfile
 
 import bench_data
 import bench_networks
+import bench_programs
 from bench_harness import Settings, command
 from bench_paths import ROOT  # noqa: F401, lets the next lines find the project
 
 import cli
 from structures import UserError
 
-BENCHMARKS = {**bench_networks.BENCHMARKS, **bench_data.BENCHMARKS}
+BENCHMARKS = {**bench_networks.BENCHMARKS, **bench_data.BENCHMARKS, **bench_programs.BENCHMARKS}
+NEEDS_MODEL = "after-network-trained"  # without --model it is left out, unless asked for by name
 
 
 def main(argv=None):
     flags = _parse(argv)
-    wanted = flags.names or list(BENCHMARKS)
+    wanted = flags.names or [name for name in BENCHMARKS if flags.model or name != NEEDS_MODEL]
     if unknown := [name for name in wanted if name not in BENCHMARKS]:
         raise UserError(f"{unknown[0]}: no such benchmark; there are {', '.join(BENCHMARKS)}")
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import psutil
 from bench_paths import HERE, ROOT
 
@@ -80,18 +81,30 @@ class Side:
 def alternate(sides, rounds, warmup=2):
     """Run the sides in turn: for each a list of `rounds` answers. `warmup` rounds before are not counted.
 
-    Returns (answers per side, how busy others kept the machine meanwhile).
+    Returns (answers per side, what is known of the machine meanwhile: see `Others` and `gflops`).
     """
     for _ in range(warmup):
         for side in sides:
             side.run()
-    answers = [[] for _ in sides]
+    answers, speeds = [[] for _ in sides], []
     with Others() as others:
         for _ in range(rounds):
+            speeds.append(gflops())
             for side, collected in zip(sides, answers, strict=True):
                 time.sleep(PAUSE_SECONDS)
                 collected.append(side.run())
-    return answers, others.to_json()
+        speeds.append(gflops())
+    return answers, {**others.to_json(), "gflops": spread(speeds)}
+
+
+def gflops(side=1500):
+    """Speed of a float32 matrix product on all cores: a virtual machine's host may slow it unseen."""
+    matrix, times = np.ones((side, side), np.float32), []
+    for _ in range(2):
+        start = time.perf_counter()
+        matrix @ matrix
+        times.append(time.perf_counter() - start)
+    return 2e-9 * side**3 / min(times)
 
 
 def spread(values):
@@ -161,7 +174,7 @@ def machine():
 class Others:
     """While open: how many cores were busy with processes that are not ours, or stolen by the host.
 
-    Below 0.05 a timing is worth keeping; the first second of noise is the kernel's own.
+    Below 0.05 a timing is worth keeping; so much the kernel takes itself.
     """
 
     def __enter__(self):

@@ -1,0 +1,196 @@
+"""Benchmarks of what follows the network, of whole programs, and of memory."""
+
+import contextlib
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import time
+
+import bench_pictures
+import psutil
+from bench_harness import Others, Side, alternate, duel, gflops, line, rates, spread
+from bench_paths import ROOT
+
+from structures import UserError
+
+BATCH = 8
+SAMPLE_SECONDS = 0.5  # between two looks at a program's memory
+
+
+def after_network_random(name, settings):
+    """Decode and NMS on random weights."""
+    options = settings.choose({}, {}, {"width": 0.03})
+    yield _after_network(name, settings, options, 15, "random weights, noise")
+
+
+def after_network_trained(name, settings):
+    """Decode and NMS of a trained model on pictures."""
+    if not settings.model:
+        raise UserError(f"{name}: give a trained model with --model RUN, and its kind of pictures with --data")
+    options = {"model": settings.model, "index": bench_pictures.index(settings, BATCH)}
+    yield _after_network(name, settings, options, 5, f"--model on {bench_pictures.source_name(settings)}")
+
+
+def _after_network(name, settings, options, target, what):
+    with Side("bench_ours.py", "after_network", {"batch": BATCH, **options}) as side:
+        (answers,), machine = alternate([side], settings.choose(15, 5, 1))
+    shares = [100 * (answer["all_seconds"] / answer["network_seconds"] - 1) for answer in answers]
+    found = answers[-1]["found"]
+    return line(
+        name,
+        "% of the network's time",
+        shares,
+        target=target,
+        others=machine,
+        what=f"softmax, decoding, NMS at threshold 0.01, batch {BATCH}; {what}",
+        detections_per_image=found,
+    )
+
+
+def _model(settings):
+    """--model, or an exported graph with random weights in the scratch folder."""
+    if settings.model:
+        return settings.model
+    path = pathlib.Path(settings.scratch, "random.pb")
+    if not path.exists():
+        width = settings.choose(1.0, 1.0, 0.03)
+        Side("bench_ours.py", "random_model", {"path": str(path), "width": width}).close()
+    return str(path)
+
+
+class Program:
+    """One of the project's programs as a side: `run` starts it and waits; its own clock gives the seconds.
+
+    read: text of stdout -> (items, seconds of the program's own clock, which starts when all is loaded).
+    """
+
+    def __init__(self, arguments, read):
+        self._command = [sys.executable, str(ROOT / arguments[0]), *map(str, arguments[1:])]
+        self._read = read
+
+    def run(self):
+        start = time.perf_counter()
+        done = subprocess.run(self._command, cwd=ROOT, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"{self._command[1]} failed: {done.stderr.strip()}")
+        items, seconds = self._read(done.stdout)
+        return {"items": items, "seconds": seconds, "total_seconds": time.perf_counter() - start}
+
+
+def _versus_network(name, program, settings, unit, what):
+    """A program against the network alone on the same batch, in turn -> a line."""
+    batches = settings.choose(8, 4, 1)
+    network = {"model": _model(settings), "batch": BATCH, "batches": batches}
+    with Side("bench_ours.py", "model_network", network) as alone:
+        alone.run()  # the program's first batch counts, so that only the side that lives on is warmed up
+        (ours, peer), machine = alternate([program, alone], settings.choose(3, 2, 1), warmup=0)
+        total = [answer["total_seconds"] for answer in ours]
+        return line(
+            name,
+            unit,
+            rates(ours),
+            rates(peer),
+            target=0.9,
+            facts={"total_seconds": spread(total)},
+            peer_facts=alone.facts,
+            others=machine,
+            what=what + "; by the program's own clock, which starts when the model is loaded",
+            model="--model" if settings.model else "random weights",
+        )
+
+
+def infer(name, settings):
+    """infer.py on a folder, pictures drawn and written, against the network alone."""
+    count = settings.choose(500, 100, 4)
+    output = pathlib.Path(settings.scratch, "infer")
+    folder = bench_pictures.folder(settings, count)
+    program = Program(
+        ["infer.py", _model(settings), folder, "--output", output, "--overwrite"],
+        lambda text: (count, count / float(re.search(r"([\d.]+) images/s", text).group(1))),
+    )
+    what = f"{count} pictures ({bench_pictures.source_name(settings)}) read, detected on, drawn, written"
+    yield _versus_network(name, program, settings, "images/s", what)
+
+
+def process_video(name, settings):
+    """process_video.py on a 768×576 video, against the network alone."""
+    frames = settings.choose(250, 75, 8)
+    film, report = bench_pictures.film(settings, frames), pathlib.Path(settings.scratch, "film.json")
+    output = pathlib.Path(settings.scratch, "film-out.mp4")
+
+    def read(_):
+        timing = json.loads(report.read_text())["timing"]["end_to_end"]
+        return timing["frames"], timing["seconds"]
+
+    program = Program(["process_video.py", _model(settings), film, output, "--json", report], read)
+    what = f"{frames} frames of 768×576 decoded, detected on, drawn, encoded"
+    yield _versus_network(name, program, settings, "frames/s", what)
+
+
+def training_memory(name, settings):
+    """Peak memory of the process that does training steps."""
+    batch = settings.choose(8, 8, 1)
+    yield duel(
+        name,
+        ("bench_ours.py", "training_step", {"batch": batch, **settings.choose({}, {}, {"width": 0.03})}),
+        ("bench_torch.py", "training_step", {"batch": batch}),
+        settings=settings,
+        rounds=settings.choose(3, 1, 1),
+        unit="MB",
+        value=lambda answers: [answer["peak_mb"] for answer in answers],
+        what=f"peak resident memory of a process that trains all layers, batch {batch}, libraries included",
+    )
+
+
+def infer_memory(name, settings):
+    """Resident memory of infer.py over many pictures: it must not grow."""
+    count = settings.choose(10_000, 1500, 6)
+    folder = bench_pictures.folder(settings, count)
+    model = pathlib.Path(settings.scratch, "slim.pb")
+    Side("bench_ours.py", "random_model", {"path": str(model), "width": 0.03}).close()
+    output = pathlib.Path(settings.scratch, "infer-memory")
+    command = ["infer.py", model, folder, "--output", output, "--no-draw", "--overwrite"]
+    speed = gflops()
+    with Others() as others:
+        samples = _watch_memory([sys.executable, str(ROOT / command[0]), *map(str, command[1:])])
+    steady = samples[len(samples) // 4 :]  # loading is over
+    first, last = steady[: len(steady) // 4 or 1], steady[-(len(steady) // 4 or 1) :]
+    yield line(
+        name,
+        "MB",
+        steady,
+        others={**others.to_json(), "gflops": spread([speed, gflops()])},
+        what=f"resident memory of infer.py over {count} pictures at 3% of the channels, after the first quarter",
+        growth_mb=round(sum(last) / len(last) - sum(first) / len(first), 1),
+        tenths_mb=[round(samples[len(samples) * tenth // 10]) for tenth in range(10)] + [round(samples[-1])],
+    )
+
+
+def _watch_memory(command):
+    """Run a command; resident memory in MB of its process and children, every SAMPLE_SECONDS."""
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    samples = []
+    with process:
+        watched = psutil.Process(process.pid)
+        while process.poll() is None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                members = [watched, *watched.children(recursive=True)]
+                samples.append(sum(member.memory_info().rss for member in members) / 2**20)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(SAMPLE_SECONDS)
+        if process.returncode:
+            raise RuntimeError(f"{os.path.basename(command[1])} failed: {process.stderr.read().strip()}")
+    return samples
+
+
+BENCHMARKS = {
+    "after-network-random": after_network_random,
+    "after-network-trained": after_network_trained,
+    "infer": infer,
+    "process-video": process_video,
+    "training-memory": training_memory,
+    "infer-memory": infer_memory,
+}
