@@ -89,18 +89,21 @@ class _Net:
         """A channel count of the full network, slimmed."""
         return max(1, round(full * self.width))
 
-    def conv(self, x, name, channels, size, *, padding="SAME", stride=1, dilation=1, initializer=None):
+    def conv(self, x, name, channels, size, *, padding="SAME", stride=1, dilation=1):
         """Convolution and bias. padding: "SAME", "VALID" or a number of cells on every side."""
         if isinstance(padding, int):
             # TensorFlow's SAME pads (0, 1) where the original pads (1, 1): features would shift by a cell
             x = tf.pad(x, [[0, 0], [padding, padding], [padding, padding], [0, 0]])
             padding = "VALID"
         with tf.variable_scope(name):
-            shape = [size, size, x.shape[-1], channels]
-            weights = tf.get_variable("weights", shape, tf.float32, initializer or self.initializer)
-            biases = tf.get_variable("biases", [channels], tf.float32, tf.zeros_initializer())
+            weights, biases = self.filters(x, channels, size, self.initializer)
             x = convolution.conv2d(x, weights, stride=stride, padding=padding, dilation=dilation)
             return tf.nn.bias_add(x, biases)
+
+    def filters(self, x, channels, size, initializer):
+        """The (weights, biases) of a convolution of x, of the current variable scope."""
+        weights = tf.get_variable("weights", [size, size, x.shape[-1], channels], tf.float32, initializer)
+        return weights, tf.get_variable("biases", [channels], tf.float32, tf.zeros_initializer())
 
     def layer(self, x, name, channels, size, **options):
         """Convolution, bias and ReLU; channels as in the full network."""
@@ -169,12 +172,26 @@ def _heads(net, features, preset, num_classes):
     for (name, x), side, shapes in zip(features, preset.feature_maps, preset.anchors_per_cell, strict=True):
         if x.shape[1] != side:
             raise ValueError(f"{name} has {x.shape[1]} cells a side, preset {preset.name} says {side}")
-        for kind, values, outputs in (("logits", num_classes + 1, logits), ("offsets", 4, offsets)):
-            initializer = tf.random_normal_initializer(stddev=HEAD_STDDEV)
-            head = net.conv(x, f"head_{name}_{kind}", shapes * values, 3, initializer=initializer)
-            # [N,side,side,shapes·values] -> [N,anchors of this map,values]
-            outputs.append(tf.reshape(head, [-1, side * side * shapes, values]))
+        channels = [shapes * (num_classes + 1), shapes * 4]
+        head = tf.split(_head(net, x, f"head_{name}", channels), channels, axis=-1)
+        # [N,side,side,shapes·values] -> [N,anchors of this map,values]
+        logits.append(tf.reshape(head[0], [-1, side * side * shapes, num_classes + 1]))
+        offsets.append(tf.reshape(head[1], [-1, side * side * shapes, 4]))
     return (
         tf.cast(tf.concat(logits, axis=1, name="logits"), tf.float32),  # [N,A,classes+1]
         tf.cast(tf.concat(offsets, axis=1, name="offsets"), tf.float32),  # [N,A,4]
     )
+
+
+def _head(net, x, name, channels):
+    """Logits and offsets of a feature map, side by side: [N,side,side,sum(channels)].
+
+    They have variables of their own and one convolution: alone, 16 offset channels would cost as much as 64.
+    """
+    filters = []
+    for kind, count in zip(("logits", "offsets"), channels, strict=True):
+        with tf.variable_scope(f"{name}_{kind}"):
+            filters.append(net.filters(x, count, 3, tf.random_normal_initializer(stddev=HEAD_STDDEV)))
+    with tf.name_scope(name):
+        weights, biases = (tf.concat(parts, axis=-1) for parts in zip(*filters, strict=True))
+        return tf.nn.bias_add(convolution.conv2d(x, weights), biases)

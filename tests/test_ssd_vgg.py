@@ -102,11 +102,10 @@ def test_parameter_counts_at_full_width(name, parameters):
 )
 def test_feature_map_sizes(name, sides):
     graph, *_ = build(slim(name))
-    heads = {f"head_{layer}_{kind}" for layer in sides for kind in ("logits", "offsets")}
+    heads = {f"head_{layer}" for layer in sides}
     found = {op.name: op.outputs[0].shape[1] for op in graph.get_operations() if op.type == "Conv2D"}
-    for head in heads:
-        layer = head.split("_", 1)[1].rpartition("_")[0]
-        assert found[f"{head}/Conv2D"] == sides[layer]
+    for layer, side in sides.items():
+        assert found[f"head_{layer}/Conv2D"] == side
     assert heads == {op.split("/")[0] for op in found if op.startswith("head_")}
 
 
