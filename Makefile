@@ -1,9 +1,10 @@
-# make demo | test | lint | bench | clean
+# make demo | test | test-slow | lint | bench | parity | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PARITY := .venv-parity
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow lint bench parity clean
 
 $(VENV)/.installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
@@ -23,8 +24,21 @@ test: $(VENV)/.installed-dev
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow
 
+# BENCH: names and flags, as in `make bench BENCH="network-300 --quick"`
+bench: $(VENV)/.installed-dev
+	@$(BIN)/python benchmarks/bench.py $(BENCH)
+
+# PyTorch and torchvision, the peers, live in an environment of their own (5.5 GB)
+$(PARITY)/.installed: requirements.txt requirements-parity.txt
+	$(PYTHON) -m venv $(PARITY)
+	$(PARITY)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-parity.txt
+	touch $@
+
+parity: $(PARITY)/.installed
+	$(PARITY)/bin/python benchmarks/parity.py --output docs/parity.md
+
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PARITY) .pytest_cache .ruff_cache .hypothesis

@@ -11,6 +11,7 @@ import json
 import sys
 import tempfile
 
+import bench_cost
 import bench_data
 import bench_networks
 import bench_programs
@@ -18,6 +19,7 @@ from bench_harness import Settings, command
 from bench_paths import ROOT  # noqa: F401, lets the next lines find the project
 
 import cli
+import files
 from structures import UserError
 
 BENCHMARKS = {**bench_networks.BENCHMARKS, **bench_data.BENCHMARKS, **bench_programs.BENCHMARKS}
@@ -38,6 +40,9 @@ def main(argv=None):
             peer_python=flags.peer_python,
             scratch=scratch,
         )
+        if flags.cost:
+            files.write(flags.cost, bench_cost.page(list(bench_cost.series(settings))).encode())
+            return
         for name in wanted:
             print(f"{name} …", file=sys.stderr, flush=True)
             for line in BENCHMARKS[name](name, settings):
@@ -54,6 +59,8 @@ def _parse(argv):
     add("--data", type=cli.existing_folder, metavar="DIR",
         help="photographs in VOC layout for what reads pictures (default: the toy road, drawn anew)")  # fmt: skip
     add("--model", metavar="RUN", help="a trained model for what detects (default: random weights)")
+    add("--cost", type=cli.output_file, metavar="FILE",
+        help="write a page on how the cost of ours grows with sizes, instead (docs/cost.md; 20 minutes)")  # fmt: skip
     add("--peer-python", default=Settings.peer_python, metavar="FILE",
         help="interpreter with PyTorch and torchvision (default: %(default)s)")  # fmt: skip
     return parser.parse_args(argv)

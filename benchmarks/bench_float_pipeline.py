@@ -110,5 +110,7 @@ def data(index):
     return {"name": "ssd.pytorch-style float32 pipeline, cv2"}, run
 
 
+TASKS = {"data": data}
+
 if __name__ == "__main__":
-    serve({"data": data})
+    serve(TASKS)

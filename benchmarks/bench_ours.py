@@ -15,6 +15,7 @@ import average_precision
 import cli
 import config
 import oracles_ap
+import source_pascal_voc
 import ssd_utils
 import training_data
 import transforms
@@ -247,7 +248,7 @@ def model_network(model, batch, batches=1):
     return {"name": f"network alone, batch {batch}"}, run
 
 
-def after_network(batch, model=None, index=None, width=1.0):
+def after_network(batch, model=None, index=None, width=1.0, classes=20):
     """One batch to logits and offsets only, then the same batch to detections.
 
     model: MODEL and index: the pictures it sees; without them random weights and noise. The answers bring
@@ -264,7 +265,7 @@ def after_network(batch, model=None, index=None, width=1.0):
         pictures = [image_files.read(sample.image_path) for sample in bench_pictures.read_index(index)[:batch]]
         fed = aligned(np.stack([transforms.warp(picture, side) for picture in pictures]))
     else:
-        description = describe(width=width)
+        description = describe(width=width, classes=classes)
         graph = detector.build_graph(description, random_weights(description), devices.compute_dtype("auto"), 0.01)
         fed = aligned(bench_inputs.images(batch, description.preset.input_size))
     session = tf.Session(graph=graph, config=devices.session_config())
@@ -284,11 +285,34 @@ def after_network(batch, model=None, index=None, width=1.0):
     return {}, run
 
 
+def dataset_load(data):
+    """Reading the annotations of a VOC-layout folder of one class, split "train"."""
+
+    def run():
+        samples = source_pascal_voc.load(data, "train", ("thing",))
+        return {"items": len(samples)}
+
+    return {}, run
+
+
+def queue_start(data):
+    """From nothing to the first batch of such a folder, with 2 workers."""
+    samples = source_pascal_voc.load(data, "train", ("thing",))
+    settings = config.TrainingSettings(data="", train="")
+
+    def run():
+        with training_data.make_queue(samples, ssd_utils.get_preset("vgg300"), settings, workers=2) as queue:
+            next(queue.batches(training_data.epoch_jobs(len(samples), 0, 0)))
+        return {"items": 1}
+
+    return {}, run
+
+
 TASKS = {
     function.__name__: function
     for function in (
         network, training_step, data, workers, matching, evaluator, evaluator_loop, random_model, model_network,
-        after_network,
+        after_network, dataset_load, queue_start,
     )
 }  # fmt: skip
 

@@ -1,0 +1,164 @@
+"""How cost grows: series of measurements of ours alone, as a page of tables (docs/cost.md)."""
+
+import pathlib
+import statistics
+
+import bench_pictures
+from bench_harness import Side, alternate, machine, rates
+from bench_paths import ROOT  # noqa: F401, lets the next line find the tests
+
+import voc_tree
+
+_quiet = []  # what `alternate` told of the machine, for the head of the page
+
+
+def series(settings):
+    """Yield (heading, remark, column heads, rows) of every table."""
+    for table in (
+        _network_by_batch,
+        _training_by_batch,
+        _presets_and_widths,
+        _classes,
+        _objects,
+        _workers,
+        _dataset_size,
+        _evaluator,
+    ):
+        yield table(settings)
+
+
+def measure(settings, task, options, rounds=5):
+    """A task of bench_ours -> (median items/s, median seconds, peak MB, all answers)."""
+    with Side("bench_ours.py", task, options) as side:
+        (answers,), quiet = alternate([side], settings.choose(rounds, 3, 1), warmup=settings.choose(2, 1, 0))
+    _quiet.append(quiet)
+    seconds = statistics.median(answer["seconds"] for answer in answers)
+    peak = max(answer["peak_mb"] for answer in answers)
+    return statistics.median(rates(answers)), seconds, peak, answers
+
+
+def _slim(settings):
+    return settings.choose({}, {}, {"width": 0.03})
+
+
+def _network_by_batch(settings):
+    rows = []
+    for batch in settings.choose((1, 2, 4, 8, 16, 32), (1, 8), (1,)):
+        rate, seconds, peak, _ = measure(settings, "network", {"preset": "vgg300", "batch": batch, **_slim(settings)})
+        rows.append([batch, f"{rate:.1f}", f"{1000 * seconds:.0f}", f"{peak:.0f}"])
+    heads = ["batch", "images/s", "ms a batch", "peak memory, MB"]
+    return "Batch: the network", "vgg300, full width, the frozen graph at `--precision auto`.", heads, rows
+
+
+def _training_by_batch(settings):
+    rows = []
+    for batch in settings.choose((1, 2, 4, 8, 16), (1, 8), (1,)):
+        rate, seconds, peak, _ = measure(settings, "training_step", {"batch": batch, **_slim(settings)}, rounds=4)
+        rows.append([batch, f"{rate:.2f}", f"{seconds:.2f}", f"{peak:.0f}"])
+    heads = ["batch", "images/s", "s a step", "peak memory, MB"]
+    remark = (
+        "vgg300, full width, all layers trained. `--accumulate` gives the gradient of a large batch in the memory of a "
+        "small one."
+    )
+    return "Batch: the training step", remark, heads, rows
+
+
+def _presets_and_widths(settings):
+    rows = []
+    for preset, width in settings.choose(
+        (("vgg300", 1), ("vgg300", 0.5), ("vgg300", 0.25), ("vgg512", 1)), (("vgg300", 0.25),), (("vgg300", 0.03),)
+    ):
+        options = {"preset": preset, "batch": settings.choose(8, 8, 1), "width": width}
+        network, _, _, _ = measure(settings, "network", options)
+        training, _, peak, _ = measure(settings, "training_step", options, rounds=4)
+        rows.append([preset, f"{width:g}", f"{network:.1f}", f"{training:.2f}", f"{peak:.0f}"])
+    heads = ["preset", "width", "network, images/s", "training, images/s", "peak of training, MB"]
+    return "Input size and width", "Batch 8. Cost goes with the square of the width, and with the pixels.", heads, rows
+
+
+def _classes(settings):
+    rows = []
+    for classes in settings.choose((1, 20, 80, 300), (20,), (2,)):
+        _, _, peak, answers = measure(
+            settings, "after_network", {"batch": 8, "classes": classes, **_slim(settings)}, rounds=9
+        )
+        network = statistics.median(answer["network_seconds"] for answer in answers) / 8
+        after = statistics.median(answer["all_seconds"] - answer["network_seconds"] for answer in answers) / 8
+        rows.append([classes, f"{1000 * network:.0f}", f"{1000 * after:.1f}", f"{peak:.0f}"])
+    heads = ["classes", "network, ms an image", "after it, ms an image", "peak memory, MB"]
+    remark = (
+        "vgg300, batch 8, random weights, threshold 0.01: nothing is sure and everything overlaps, the worst case for "
+        "suppression. After the network: softmax, decoding, NMS per class."
+    )
+    return "Classes", remark, heads, rows
+
+
+def _objects(settings):
+    rows = []
+    for objects in settings.choose((1, 10, 50, 100, 200), (1, 50), (1,)):
+        options = {"objects": objects, "images": settings.choose(50, 20, 2)}
+        rows.append([objects, f"{1000 / measure(settings, 'matching', options)[0]:.2f}"])
+    return "Boxes", "Matching and encoding of one picture against 8,732 anchors.", ["objects", "ms a picture"], rows
+
+
+def _workers(settings):
+    index, rows = bench_pictures.index(settings, settings.choose(200, 60, 4)), []
+    for workers in settings.choose((0, 1, 2, 3, 4), (0, 1, 2), (0,)):
+        options = {"index": index, "workers": workers, "batches": settings.choose(60, 20, 3)}
+        rows.append([workers, f"{measure(settings, 'workers', options)[0]:.0f}"])
+    remark = (
+        f"Full augmentation of {bench_pictures.source_name(settings)}, batches of 8; nobody trains meanwhile. "
+        "0: in the process itself."
+    )
+    return "Workers", remark, ["`--workers`", "images/s"], rows
+
+
+def _dataset_size(settings):
+    rows = []
+    for count in settings.choose((500, 5000, 50000), (500, 5000), (8,)):
+        data = _small_pictures(settings, count)
+        _, load, load_peak, _ = measure(settings, "dataset_load", {"data": data}, rounds=3)
+        _, start, _, _ = measure(settings, "queue_start", {"data": data}, rounds=3)
+        rows.append([f"{count:,}", f"{load:.2f}", f"{load_peak:.0f}", f"{start:.2f}"])
+    heads = ["pictures", "reading annotations, s", "peak memory, MB", "first batch after, s"]
+    remark = "VOC layout, files in the page cache; the first batch comes from two workers that are started for it."
+    return "Data-set size", remark, heads, rows
+
+
+def _small_pictures(settings, count):
+    """A VOC-layout folder of `count` pictures: one, and hard links to it."""
+    root = pathlib.Path(settings.scratch, f"small-{count}")
+    if not root.exists():
+        voc_tree.write_voc(root, {"0": ((120, 90), [("thing", (20, 20, 70, 80))])}, {"train": map(str, range(count))})
+        for number in range(1, count):
+            for part in ("JPEGImages/{}.jpg", "Annotations/{}.xml"):
+                (root / part.format(number)).hardlink_to(root / part.format(0))
+    return str(root)
+
+
+def _evaluator(settings):
+    rows = []
+    for count, per_image in settings.choose(((500, 20), (500, 200), (5000, 200)), ((500, 20),), ((20, 10),)):
+        _, seconds, peak, _ = measure(settings, "evaluator", {"images": count, "per_image": per_image}, rounds=3)
+        rows.append([f"{count * per_image:,}", f"{count:,}", f"{seconds:.2f}", f"{peak:.0f}"])
+    heads = ["detections", "images", "s", "peak memory, MB"]
+    return "Evaluation", "VOC's metric, 20 classes.", heads, rows
+
+
+def page(tables):
+    """The page as Markdown."""
+    facts = machine()
+    busy = max(quiet["others_busy"] for quiet in _quiet)
+    slowest, fastest = (limit(quiet["gflops"]["median"] for quiet in _quiet) for limit in (min, max))
+    parts = [
+        "# How cost grows",
+        f"Measured by `python benchmarks/bench.py --cost docs/cost.md` on {facts['cores']} cores of {facts['cpu']}, "
+        f"{facts['memory_gb']:.0f} GB, Python {facts['python']}. Medians of runs of ours alone; "
+        "what compares with others is in [benchmarks.md](benchmarks.md). Meanwhile other processes kept at most "
+        f"{busy:.2f} cores busy, and a float32 matrix product ran at {slowest:.0f} to {fastest:.0f} GFLOPS.",
+    ]
+    for heading, remark, heads, rows in tables:
+        table = [heads, ["---"] * len(heads), *rows]
+        lines = ["| " + " | ".join(map(str, row)) + " |" for row in table]
+        parts += [f"## {heading}", remark, "\n".join(lines)]
+    return "\n\n".join(parts) + "\n"
