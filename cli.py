@@ -205,8 +205,10 @@ def import_tensorflow():
     """Import TensorFlow without the start-up chatter it prints on every machine.
 
     TF_CPP_MIN_LOG_LEVEL, if set, is the user's wish and nothing is held back. If the import fails, all of
-    what was held back is shown.
+    what was held back is shown. oneDNN's kernels are switched on, unless TF_ENABLE_ONEDNN_OPTS says otherwise.
     """
+    # TensorFlow takes them by itself only on CPUs with AVX512-VNNI or newer; with AVX2 they are a fifth faster too
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
         return importlib.import_module("tensorflow.compat.v1")
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # its C++ side; the lines before that is read go round it

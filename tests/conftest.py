@@ -1,6 +1,11 @@
 """Fixtures that several test files share: one data set of shapes, one model trained on it for a moment."""
 
+import os
+
 import pytest
+
+# As cli.import_tensorflow has it for the programs; before any test file imports TensorFlow
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 from programs import TINY, run, write_shapes
 

@@ -151,3 +151,11 @@ def test_paths_to_write(tmp_path):
 def test_unwritable_folder(tmp_path):
     tmp_path.chmod(0o500)
     assert str(tmp_path) in complaint("--value", str(tmp_path / "x"), type=cli.output_file)
+
+
+@pytest.mark.parametrize(("wish", "found"), [({}, "1"), ({"TF_ENABLE_ONEDNN_OPTS": "0"}, "0")])
+def test_programs_use_onednn_unless_told_otherwise(wish, found):
+    program = "import os, cli; cli.import_tensorflow(); print(os.environ['TF_ENABLE_ONEDNN_OPTS'])"
+    settings = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"} | wish
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=settings, capture_output=True, text=True)
+    assert done.stdout.strip() == found, done.stderr
