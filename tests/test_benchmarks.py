@@ -2,6 +2,7 @@
 # ruff: noqa: E402, benchmarks/ must be found first
 
 import functools
+import gc
 import importlib
 import json
 import statistics
@@ -61,6 +62,14 @@ def check(line):
 def task_of(script, task, options):
     """(facts, run) of a task; the same for the benchmarks that share it."""
     return importlib.import_module(script.removesuffix(".py")).TASKS[task](**json.loads(options))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tasks_end_with_this_file():
+    """What they hold (graphs, worker processes, shared memory) would stay for the tests of other files."""
+    yield
+    task_of.cache_clear()
+    gc.collect()
 
 
 class InThisProcess:
