@@ -41,7 +41,7 @@ def main(argv=None):
             scratch=scratch,
         )
         if flags.cost:
-            files.write(flags.cost, bench_cost.page(list(bench_cost.series(settings))).encode())
+            files.write(flags.cost, bench_cost.page(list(bench_cost.series(settings))))
             return
         for name in wanted:
             print(f"{name} …", file=sys.stderr, flush=True)

@@ -86,7 +86,7 @@ def _versus_network(name, program, settings, unit, what):
     network = {"model": _model(settings), "batch": BATCH, "batches": batches}
     with Side("bench_ours.py", "model_network", network) as alone:
         alone.run()  # the program's first batch counts, so that only the side that lives on is warmed up
-        (ours, peer), machine = alternate([program, alone], settings.choose(3, 2, 1), warmup=0)
+        (ours, peer), machine = alternate([program, alone], settings.choose(2, 1, 1), warmup=0)
         total = [answer["total_seconds"] for answer in ours]
         return line(
             name,
