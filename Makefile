@@ -34,8 +34,9 @@ $(PARITY)/.installed: requirements.txt requirements-parity.txt
 	$(PARITY)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-parity.txt
 	touch $@
 
+# CASES: as in `make parity CASES="--coco-case mydata:test:cat,dog"`
 parity: $(PARITY)/.installed
-	$(PARITY)/bin/python benchmarks/parity.py --output docs/parity.md
+	$(PARITY)/bin/python benchmarks/parity.py --output docs/parity.md $(CASES)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

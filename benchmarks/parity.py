@@ -1,0 +1,318 @@
+"""Hold this project against the public SSD codes: same weights and pictures in, same numbers out?
+
+For every layout that pretrained.py reads, a randomly initialised peer is written in the peer's own file format,
+imported by the command line, and both run on the same random pictures in float32. Prints a table of the largest
+differences and ends with exit code 1 if one is beyond its tolerance. COCO's metric is held against pycocotools in the
+same way. Run it with `make parity`, which makes the environment.
+"""
+# ruff: noqa: E402, of the imports some must come before others
+
+import argparse
+import dataclasses
+import functools
+import importlib.metadata
+import pathlib
+import platform
+import subprocess
+import sys
+import tempfile
+import typing
+
+import numpy as np
+import safetensors.torch
+import torch  # before TensorFlow: in the other order the process dies in torch's libraries
+import torchvision
+from bench_paths import ROOT
+from parity_peers import MEAN_RGB, SSD, anchors, detect, randomize
+
+import cli
+
+cli.import_tensorflow()
+
+import parity_coco
+import parity_vgg
+
+import boxes as box_geometry
+import detector
+import files
+import ssd_utils
+import weight_twins
+from structures import Detections, UserError
+
+CLASSES = 20
+COCO = "coco-metric"  # among the names of layouts
+PICTURES = 2
+# Largest differences allowed; a share for `matched`
+TOLERANCES = {"logits": 1e-4, "offsets": 1e-4, "anchors": 1e-6, "matched": 0.99, "score": 1e-4, "box_px": 0.05}
+
+
+@dataclasses.dataclass(frozen=True)
+class Peer:
+    """A public code: its file, its anchors, its rules after the network."""
+
+    layout: str
+    size: int
+    name: str  # of the file
+    write: typing.Callable  # (path, the module's state under its own names)
+    bgr: bool = False
+    anchors: dict = dataclasses.field(default_factory=dict)
+    rules: dict = dataclasses.field(default_factory=dict)
+
+
+def _write_arrays(write):
+    return lambda path, state: write(path, {name: np.ascontiguousarray(v) for name, v in state.items()})
+
+
+def _tensors(state):
+    return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in state.items()}
+
+
+def _zip(path, state):
+    torch.save(_tensors(state), path)
+
+
+def _zip_of_a_checkpoint(path, state):
+    torch.save({"model": _tensors(state), "optimizer": {"state": {}}, "iteration": 120000}, path)
+
+
+def _legacy(path, state):
+    torch.save(_tensors(state), path, _use_new_zipfile_serialization=False)
+
+
+def _safetensors(path, state):
+    safetensors.torch.save_file(_tensors(state), path)
+
+
+_CAFFE, _KERAS = _write_arrays(weight_twins.write_caffemodel), _write_arrays(weight_twins.write_h5)
+_LUFFICC = {"anchors": {"clamp": True, "last_max": 537.65}, "rules": {"per_image": 100}}
+PEERS = (
+    Peer("torchvision-ssd300", 300, "a.pth", _zip),
+    Peer("torchvision-ssd300", 300, "a.safetensors", _safetensors),
+    Peer("ssd.pytorch", 300, "a.pth", _legacy, anchors={"clamp": True}, rules={"before_nms": 200}),
+    Peer("lufficc-ssd", 300, "a.pth", _zip_of_a_checkpoint, anchors={"clamp": True}, rules={"per_image": 100}),
+    Peer("lufficc-ssd", 512, "a.pth", _zip_of_a_checkpoint, **_LUFFICC),
+    *(
+        Peer("ssd_keras", size, "a.h5", _KERAS, bgr=True, anchors={"clamp": False}, rules={"per_image": 200})
+        for size in (300, 512)
+    ),
+    *(
+        Peer("caffe-ssd", size, "a.caffemodel", _CAFFE, bgr=True, anchors={"clamp": False, "integers": True},
+             rules={"before_nms": 400, "per_image": 200})
+        for size in (300, 512)
+    ),
+)  # fmt: skip
+
+
+def main(argv=None):
+    flags = _parse(argv)
+    wanted = [peer for peer in PEERS if not flags.layouts or peer.layout in flags.layouts]
+    vgg = [name for name in parity_vgg.LAYOUTS if not flags.layouts or name in flags.layouts]
+    rows, vgg_rows, coco_rows, failures = [], [], [], []
+    for seed, peer in enumerate(wanted):
+        print(f"{peer.layout} {peer.size} {peer.name} …", file=sys.stderr, flush=True)
+        with tempfile.TemporaryDirectory() as folder:
+            measured = _compare(peer, pathlib.Path(folder), seed)
+        failures += _failures(f"{peer.layout} {peer.size}", measured, TOLERANCES)
+        rows.append([peer.layout, peer.size, f"`{pathlib.Path(peer.name).suffix}`", *_told(measured)])
+    for name in vgg:
+        print(f"{name} …", file=sys.stderr, flush=True)
+        with tempfile.TemporaryDirectory() as folder:
+            measured = parity_vgg.compare(name, pathlib.Path(folder))
+        failures += _failures(name, measured, parity_vgg.TOLERANCES)
+        vgg_rows.append([name, *_told(measured)])
+    for name, measure in _coco_cases(flags):
+        print(f"{name} …", file=sys.stderr, flush=True)
+        measured = measure()
+        failures += _failures(name, measured, parity_coco.TOLERANCES)
+        coco_rows.append([name, *_told(measured)])
+    page = _page(rows, vgg_rows, coco_rows)
+    print(page)
+    if flags.output:
+        files.write(flags.output, page)
+    if failures:
+        raise UserError("beyond tolerance: " + "; ".join(failures))
+
+
+def _parse(argv):
+    parser = cli.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    layouts = [*sorted({peer.layout for peer in PEERS} | set(parity_vgg.LAYOUTS)), COCO]
+    parser.add_argument("layouts", nargs="*", metavar="LAYOUT", help=f"which (default: all): {', '.join(layouts)}")
+    parser.add_argument("--output", metavar="FILE", help="also write the table, as Markdown")
+    parser.add_argument(
+        "--coco-case", action="append", default=[], type=_case, metavar="FOLDER:SPLIT:CLASSES",
+        help="also compare COCO's metric on a VOC-layout folder, as in mydata:test:cat,dog; may be given again",
+    )  # fmt: skip
+    flags = parser.parse_args(argv)
+    if unknown := set(flags.layouts) - set(layouts):
+        parser.error(f"{sorted(unknown)[0]}: no such layout; there are {', '.join(layouts)}")
+    return flags
+
+
+def _case(text):
+    """FOLDER:SPLIT:CLASSES -> (folder, split, class names)."""
+    folder, *others = text.rsplit(":", 2)
+    if len(others) != 2 or not all(others):
+        raise argparse.ArgumentTypeError(f"{text!r} is not FOLDER:SPLIT:CLASSES")
+    return cli.existing_folder(folder), others[0], tuple(others[1].split(","))
+
+
+def _coco_cases(flags):
+    """(name, function that measures) of each."""
+    if flags.layouts and COCO not in flags.layouts:
+        return
+    yield f"{parity_coco.CASES} random cases", parity_coco.compare_random
+    for folder, split, names in flags.coco_case:
+        yield f"{pathlib.Path(folder).name}, {split}", functools.partial(parity_coco.compare_real, folder, split, names)
+
+
+def _compare(peer, folder, seed):
+    """One peer -> {measure: largest difference over all pictures}."""
+    images = np.random.default_rng(seed).integers(0, 256, (PICTURES, peer.size, peer.size, 3), dtype=np.uint8)
+    theirs = (_torchvision if peer.layout == "torchvision-ssd300" else _public)(peer, folder / peer.name, images, seed)
+    _import(folder / peer.name, folder / "run")
+    with detector.load(str(folder / "run"), precision="float32") as ours:
+        graph, feed = ours._session.graph, {ours._images: images}
+        logits, offsets = ours._session.run([graph.get_tensor_by_name(n) for n in ("logits:0", "offsets:0")], feed)
+        found = ours.detect(list(images))
+        priors = box_geometry.from_cxcywh(ssd_utils.make_anchors(ours.preset))
+    measured = {
+        "logits": abs(logits - theirs["logits"]).max(),
+        "offsets": abs(offsets - theirs["offsets"]).max(),
+        "anchors": abs(priors - theirs["anchors"]).max(),
+    }
+    pairs = [_match(mine, one) for mine, one in zip(found, theirs["detections"], strict=True)]
+    measured["matched"] = sum(len(p[0]) for p in pairs) / sum(p[2] for p in pairs)
+    measured["score"] = max(p[0].max(initial=0) for p in pairs)
+    measured["box_px"] = max(p[1].max(initial=0) for p in pairs)
+    return {**measured, "detections": sum(p[2] for p in pairs)}
+
+
+def _import(path, run):
+    """pretrained.py, as a user calls it."""
+    command = [sys.executable, ROOT / "pretrained.py", path, "--run", run]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"{path.name}: pretrained.py ended with {done.returncode}: {done.stderr}")
+
+
+def _public(peer, path, images, seed):
+    """A peer written in parity_peers: its file at `path`, and what it gives for the pictures."""
+    model = randomize(SSD(peer.size, CLASSES), seed)
+    peer.write(path, renamed(model, peer.layout))
+    # The weights are in the order of the peer's channels: it sees BGR where its file says so
+    x = torch.from_numpy(images).float() - torch.tensor(MEAN_RGB)
+    x = (x.flip(-1) if peer.bgr else x).permute(0, 3, 1, 2).contiguous()
+    priors = anchors(peer.size, **{"clamp": False, **peer.anchors})
+    with torch.no_grad():
+        logits, offsets = model(x)
+        found = [detect(a, b, priors, **peer.rules) for a, b in zip(logits, offsets, strict=True)]
+    detections = [
+        Detections((boxes.clamp(0, 1) * peer.size).numpy(), scores.numpy(), labels.numpy().astype(np.int32))
+        for boxes, scores, labels in found
+    ]
+    return {"logits": logits.numpy(), "offsets": offsets.numpy(),
+            "anchors": box_geometry.from_cxcywh(priors.numpy()), "detections": detections}  # fmt: skip
+
+
+def renamed(model, layout):
+    """The module's arrays under a layout's names, kernels in its order."""
+    layers, more, heads, suffixes, scale = weight_twins.SSD[layout]
+    targets = layers + (more if model.size == 512 else [])
+    bases = [f"vgg.{index}" for index, layer in enumerate(model.vgg) if isinstance(layer, torch.nn.Conv2d)]
+    sources = bases + [f"extras.{index}" for index in range(len(model.extras))]
+    pairs = list(zip(sources, targets, strict=True))
+    for index in range(len(model.conf)):
+        pairs += [(f"conf.{index}", heads[index][0]), (f"loc.{index}", heads[index][1])]
+    state = {name: value.numpy() for name, value in model.state_dict().items()}
+    arrays = {scale: state.pop("L2Norm.weight")}
+    for source, target in pairs:
+        kernel = state.pop(f"{source}.weight")
+        kernel = kernel.transpose(2, 3, 1, 0) if layout == "ssd_keras" else kernel
+        arrays[weight_twins.full_name(target, suffixes[0])] = kernel
+        arrays[weight_twins.full_name(target, suffixes[1])] = state.pop(f"{source}.bias")
+    assert not state, sorted(state)
+    return arrays
+
+
+def _torchvision(peer, path, images, seed):
+    """torchvision itself: as `_public`."""
+    model = torchvision.models.detection.ssd300_vgg16(weights=None, weights_backbone=None, num_classes=CLASSES + 1)
+    randomize(model, seed)
+    peer.write(path, {name: value.numpy() for name, value in model.state_dict().items()})
+    pictures = [torch.from_numpy(image).permute(2, 0, 1).float() / 255 for image in images]
+    with torch.no_grad():
+        batch, _ = model.transform(pictures)
+        maps = list(model.backbone(batch.tensors).values())
+        heads = model.head(maps)
+        priors = model.anchor_generator(batch, maps)[0].numpy() / peer.size
+        found = model(pictures)
+    detections = [
+        Detections(one["boxes"].numpy(), one["scores"].numpy(), one["labels"].numpy().astype(np.int32) - 1)
+        for one in found
+    ]
+    return {"logits": heads["cls_logits"].numpy(), "offsets": heads["bbox_regression"].numpy(),
+            "anchors": priors, "detections": detections}  # fmt: skip
+
+
+def _match(found, theirs):
+    """Pair detections of the same label whose score and box agree -> (score differences, box differences, how many).
+
+    The order does not count: scores closer than the tolerance may swap. "How many" is the larger of both sides.
+    """
+    free, scores, boxes = np.ones(len(found), bool), [], []
+    for box, score, label in zip(theirs.boxes_px, theirs.scores, theirs.labels, strict=True):
+        apart = abs(found.boxes_px - box).max(axis=1)
+        near = free & (found.labels == label) & (abs(found.scores - score) < TOLERANCES["score"])
+        near &= apart < TOLERANCES["box_px"]
+        if near.any():
+            index = np.flatnonzero(near)[apart[near].argmin()]
+            free[index] = False
+            scores.append(abs(found.scores[index] - score))
+            boxes.append(apart[index])
+    return np.array(scores), np.array(boxes), max(len(found), len(theirs))
+
+
+def _failures(what, measured, tolerances):
+    told = []
+    for name, limit in tolerances.items():
+        good = measured[name] >= limit if name == "matched" else measured[name] <= limit
+        if not good:  # also what is not a number
+            told.append(f"{what}: {name} {measured[name]:.3g}, allowed {limit:g}")
+    return told
+
+
+def _told(measured):
+    shown = {"matched": "{:.1%}", "detections": "{}", "images": "{}", "figures": "{}"}
+    return [shown.get(name, "{:.1e}").format(value) for name, value in measured.items()]
+
+
+def _page(rows, vgg_rows, coco_rows):
+    versions = f"torch {torch.__version__}, torchvision {torchvision.__version__}, Python {platform.python_version()}"
+    limits = ", ".join(f"{name} {limit:g}" for name, limit in TOLERANCES.items())
+    lines = ["# Parity with the public codes", "", f"Written by `make parity` ({versions})."]
+    if rows:
+        head = ["layout", "input", "file", "logits", "offsets", "anchors", "matched", "score", "box, px", "detections"]
+        lines += [
+            "",
+            "Same random weights, read from the peer's own file, and the same random pictures, in float32: the largest",
+            f"differences of {PICTURES} pictures. Allowed: {limits} (matched: at least).",
+            "",
+            *_table(head, rows),
+        ]
+    if vgg_rows:
+        head = ["VGG-16 file", "features", "fc6, fc7"]
+        lines += ["", parity_vgg.NOTE, "", *_table(head, vgg_rows)]
+    if coco_rows:
+        limit = parity_coco.TOLERANCES["difference"]
+        lines += ["", f"COCO's metric against pycocotools {importlib.metadata.version('pycocotools')}: the largest"]
+        lines += [f"difference of its twelve figures. Allowed: {limit:g}.", ""]
+        lines += _table(["case", "images", "figures", "difference"], coco_rows)
+    return "\n".join(lines) + "\n"
+
+
+def _table(head, rows):
+    return ["| " + " | ".join(map(str, cells)) + " |" for cells in [head, ["---"] * len(head), *rows]]
+
+
+if __name__ == "__main__":
+    cli.run(main)

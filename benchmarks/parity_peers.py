@@ -1,0 +1,150 @@
+"""The peers of `make parity`: public SSD codes as PyTorch modules with their own names, anchors and rules.
+
+torchvision is itself; the others are written here from the facts of their papers and repositories
+(amdegroot/ssd.pytorch, lufficc/SSD, pierluigiferrari/ssd_keras, weiliu89/caffe branch ssd), whose file formats and
+rules they follow.
+"""
+
+import math
+
+import torch
+import torchvision
+from torch import nn
+from torch.nn import functional
+
+VOC_CHANNELS = (64, 64, "M", 128, 128, "M", 256, 256, 256, "C", 512, 512, 512, "M", 512, 512, 512)
+# (min, max) sizes, steps, cells; as the four codes have them for VOC
+SIZES = {
+    300: (30, 60, 111, 162, 213, 264, 315),
+    512: (35.84, 76.8, 153.6, 230.4, 307.2, 384.0, 460.8, 537.6),
+}
+STEPS = {300: (8, 16, 32, 64, 100, 300), 512: (8, 16, 32, 64, 128, 256, 512)}
+CELLS = {300: (38, 19, 10, 5, 3, 1), 512: (64, 32, 16, 8, 4, 2, 1)}
+RATIOS = {300: ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,)), 512: ((2,), (2, 3), (2, 3), (2, 3), (2, 3), (2,), (2,))}
+MEAN_RGB = (123.0, 117.0, 104.0)
+
+
+class L2Norm(nn.Module):
+    """conv4_3 to unit length over its channels, times a factor for each."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((512,), 20.0))
+
+    def forward(self, x):
+        return x / (x.pow(2).sum(1, keepdim=True).sqrt() + 1e-10) * self.weight[None, :, None, None]
+
+
+class SSD(nn.Module):
+    """SSD300 or SSD512 with the module names of ssd.pytorch; RGB minus the mean in, (logits, offsets) out."""
+
+    def __init__(self, size, classes):
+        super().__init__()
+        self.size, self.classes = size, classes
+        self.vgg, self.L2Norm, self.extras = nn.ModuleList(_vgg()), L2Norm(), nn.ModuleList(_extras(size))
+        channels = [512, 1024, 512, 256, 256, 256, 256][: len(CELLS[size])]
+        shapes = [2 + 2 * len(ratios) for ratios in RATIOS[size]]
+        heads = list(zip(channels, shapes, strict=True))
+        self.conf = nn.ModuleList(nn.Conv2d(c, n * (classes + 1), 3, padding=1) for c, n in heads)
+        self.loc = nn.ModuleList(nn.Conv2d(c, n * 4, 3, padding=1) for c, n in heads)
+
+    def forward(self, x):
+        maps = []
+        for index, layer in enumerate(self.vgg):
+            x = layer(x)
+            if index == 22:  # ReLU of conv4_3
+                maps.append(self.L2Norm(x))
+        maps.append(x)
+        for index, layer in enumerate(self.extras):
+            x = functional.relu(layer(x))
+            if index % 2:
+                maps.append(x)
+        return [
+            torch.cat([h(m).permute(0, 2, 3, 1).reshape(len(m), -1, k) for h, m in zip(head, maps, strict=True)], 1)
+            for head, k in ((self.conf, self.classes + 1), (self.loc, 4))
+        ]
+
+    def features(self, x, last):
+        """What the base gives after layer `last` of vgg."""
+        for layer in self.vgg[: last + 1]:
+            x = layer(x)
+        return x
+
+
+def _vgg():
+    layers, channels = [], 3
+    for value in VOC_CHANNELS:
+        if isinstance(value, str):
+            layers.append(nn.MaxPool2d(2, 2, ceil_mode=value == "C"))
+        else:
+            layers += [nn.Conv2d(channels, value, 3, padding=1), nn.ReLU()]
+            channels = value
+    layers += [nn.MaxPool2d(3, 1, 1), nn.Conv2d(512, 1024, 3, padding=6, dilation=6), nn.ReLU()]
+    return [*layers, nn.Conv2d(1024, 1024, 1), nn.ReLU()]
+
+
+def _extras(size):
+    halving = {"stride": 2, "padding": 1}
+    layers = [nn.Conv2d(1024, 256, 1), nn.Conv2d(256, 512, 3, **halving)]
+    layers += [nn.Conv2d(512, 128, 1), nn.Conv2d(128, 256, 3, **halving)]
+    options = halving if size == 512 else {}
+    for _ in range(2):
+        layers += [nn.Conv2d(256, 128, 1), nn.Conv2d(128, 256, 3, **options)]
+    return layers + ([nn.Conv2d(256, 128, 1), nn.Conv2d(128, 256, 4, padding=1)] if size == 512 else [])
+
+
+def anchors(size, *, clamp, integers=False, last_max=None):
+    """[A,4] (cx, cy, w, h): map by map, row, column, shape."""
+    sizes = [*SIZES[size][:-1], last_max or SIZES[size][-1]]
+    sizes = [math.floor(value) for value in sizes] if integers else sizes
+    found = []
+    for index, (cells, step, ratios) in enumerate(zip(CELLS[size], STEPS[size], RATIOS[size], strict=True)):
+        small, large = sizes[index] / size, sizes[index + 1] / size
+        shapes = [(small, small), (math.sqrt(small * large),) * 2]
+        for ratio in ratios:
+            shapes += [(small * math.sqrt(ratio), small / math.sqrt(ratio))]
+            shapes += [(small / math.sqrt(ratio), small * math.sqrt(ratio))]
+        for row in range(cells):
+            for column in range(cells):
+                centre = ((column + 0.5) * step / size, (row + 0.5) * step / size)
+                found += [(*centre, *shape) for shape in shapes]
+    found = torch.tensor(found, dtype=torch.float64).float()
+    return found.clamp(0, 1) if clamp else found
+
+
+def detect(logits, offsets, priors, *, before_nms=None, per_image=None):
+    """One image's logits [A,1+C] and offsets [A,4] -> (boxes in 0..1 [N,4], scores, labels from 0), best first.
+
+    Per class: scores above 0.01, the best `before_nms` of them, suppression at 0.45; then the best `per_image`.
+    """
+    scores = logits.softmax(-1)
+    centre = priors[:, :2] + offsets[:, :2] * 0.1 * priors[:, 2:]
+    half = priors[:, 2:] * torch.exp(offsets[:, 2:] * 0.2) / 2
+    boxes = torch.cat([centre - half, centre + half], 1)
+    kept = []
+    for label in range(scores.shape[1] - 1):
+        mine = scores[:, label + 1]
+        order = torch.argsort(mine, descending=True, stable=True)
+        order = order[mine[order] > 0.01][:before_nms]
+        order = order[torchvision.ops.nms(boxes[order], mine[order], 0.45)]
+        kept.append((boxes[order], mine[order], torch.full((len(order),), label)))
+    boxes, scores, labels = (torch.cat(parts) for parts in zip(*kept, strict=True))
+    best = torch.argsort(scores, descending=True, stable=True)[:per_image]
+    return boxes[best], scores[best], labels[best]
+
+
+def randomize(module, seed):
+    """Give every parameter random numbers that keep activations in range and scores well above and below 0.01."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, value in module.named_parameters():
+        numbers = torch.randn(value.shape, generator=generator)
+        if value.ndim == 1 and value.shape[0] == 512 and ("scale" in name or "L2Norm" in name):
+            numbers += 20
+        elif value.ndim == 1:
+            numbers *= 0.1
+        else:
+            head = 0.0125 if name.startswith(("conf", "head.class")) else 0.005
+            gain = head if name.startswith(("conf", "loc", "head")) else 1
+            numbers *= gain * math.sqrt(2 / math.prod(value.shape[1:]))
+        value.data.copy_(numbers)
+    return module.eval()
