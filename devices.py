@@ -3,6 +3,7 @@
 import tensorflow
 import tensorflow.compat.v1 as tf
 
+import cpu
 from structures import UserError
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
@@ -26,12 +27,7 @@ def _has_fast_bfloat16():
     if gpus:
         details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
         return all(detail.get("compute_capability", (0, 0)) >= (8, 0) for detail in details)
-    try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
-            flags = next((line.split() for line in file if line.startswith("flags")), [])
-    except OSError:  # not Linux
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+    return bool(cpu.flags() & {"avx512_bf16", "amx_bf16"})
 
 
 def session_config():

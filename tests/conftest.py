@@ -1,11 +1,15 @@
 """Fixtures that several test files share: one data set of shapes, one model trained on it for a moment."""
 
+# ruff: noqa: E402, the settings must come before TensorFlow is imported
 import os
+import signal
 
 import pytest
 
 # As cli.import_tensorflow has it for the programs; before any test file imports TensorFlow
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+# A shell that starts the tests in the background has them ignore Ctrl-C, which programs under test would inherit
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from programs import TINY, run, write_shapes
 

@@ -6,6 +6,7 @@ import io
 import pytest
 import tensorflow.compat.v1 as tf
 
+import cpu
 import devices
 from structures import UserError
 
@@ -33,7 +34,11 @@ def test_auto_asks_the_processor(monkeypatch, flags, dtype):
 
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: [])
     monkeypatch.setattr(builtins, "open", cpuinfo)
-    assert devices.compute_dtype("auto") == dtype
+    cpu.flags.cache_clear()
+    try:
+        assert devices.compute_dtype("auto") == dtype
+    finally:
+        cpu.flags.cache_clear()
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ TABLE = {
         annotations="numpy",
         boxes="numpy",
         cli="tensorflow",
+        cpu="",
         data_queue="numpy",
         files="",
         images="numpy cv2 PIL",

@@ -1,0 +1,13 @@
+"""What the CPU can multiply at once, which decides compute types and kernels. Imports nothing."""
+
+import functools
+
+
+@functools.cache
+def flags():
+    """Names of the CPU's instruction sets as Linux lists them ("avx2", "avx512_bf16", …); elsewhere none."""
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+            return frozenset(next((line.split() for line in file if line.startswith("flags")), ()))
+    except OSError:  # not Linux
+        return frozenset()
