@@ -13,27 +13,32 @@ def compute_dtype(precision):
     """A --precision flag -> tf.float32, tf.bfloat16 or tf.float16.
 
     "auto" takes bfloat16 where the hardware multiplies it: CPUs with AVX512-BF16 or AMX, GPUs from compute
-    capability 8.0 (Ampere). Raises UserError for an unknown name.
+    capability 8.0 (Ampere); float16 on GPUs from 7.0 (Volta, Turing); else float32: earlier GPUs multiply
+    float16 no faster, most of them far slower. Raises UserError for an unknown name.
     """
     if precision == "auto":
-        precision = "bfloat16" if _has_fast_bfloat16() else "float32"
+        precision = _fastest()
     if precision not in PRECISIONS:
         raise UserError(f"--precision {precision}: choose one of {', '.join(PRECISIONS)}")
     return tf.as_dtype(precision)
 
 
-def _has_fast_bfloat16():
+def _fastest():
+    """What all devices multiply fastest, by name."""
     gpus = tf.config.list_physical_devices("GPU")
-    if gpus:
-        details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
-        return all(detail.get("compute_capability", (0, 0)) >= (8, 0) for detail in details)
-    return bool(cpu.flags() & {"avx512_bf16", "amx_bf16"})
+    if not gpus:
+        return "bfloat16" if cpu.flags() & {"avx512_bf16", "amx_bf16"} else "float32"
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+    oldest = min(detail.get("compute_capability", (0, 0)) for detail in details)
+    return "bfloat16" if oldest >= (8, 0) else "float16" if oldest >= (7, 0) else "float32"
 
 
 def session_config():
-    """Settings of every session: GPU memory grows on demand, one op at a time."""
+    """Settings of every session: GPU memory grows on demand, XLA joins a GPU's small ops, one op at a time."""
     config = tf.ConfigProto(allow_soft_placement=True)
     config.gpu_options.allow_growth = True
+    if tf.config.list_physical_devices("GPU"):
+        config.graph_options.optimizer_options.global_jit_level = tf.OptimizerOptions.ON_1
     # Two convolutions at a time fight for the cores and caches that one already fills
     config.inter_op_parallelism_threads = 1
     return config

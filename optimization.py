@@ -42,6 +42,10 @@ class TrainingStep:
     division by the positives of the whole effective batch, weight decay and clipping happen once, at the
     update.
 
+    In float16, whose range ends at 65504 and whose small gradients would be 0, the loss is scaled before the
+    backward pass. A step whose gradients leave the range moves nothing and halves the scale; 2000 good steps
+    double it (Micikevicius et al. 2018, arXiv 1710.03740, section 3.2).
+
     Attributes: images uint8 [N,S,S,3], class_targets int32 [N,A], offset_targets float32 [N,A,4] and
     learning_rate are placeholders; logits, offsets and losses (see `losses.multibox_loss`) are tensors;
     `run` does a step.
@@ -67,9 +71,10 @@ class TrainingStep:
             )
         self._settings = settings
         self.trained = [v for v in tf.trainable_variables() if not _frozen(v, settings.freeze)]
+        self._loss_scale = _LossScale() if dtype == tf.float16 else None
         with tf.name_scope("gradients"):
             total = self.losses["confidence"] + self.losses["localization"]
-            gradients = tf.gradients(total, self.trained)
+            gradients = tf.gradients(total * self._loss_scale.value if self._loss_scale else total, self.trained)
         with tf.name_scope("update"):
             if settings.accumulate == 1:
                 self._add = None
@@ -105,8 +110,16 @@ class TrainingStep:
         return tf.group(*added), tf.group(*cleared)
 
     def _make_update(self, gradient_sums, positives):
-        """Divide, decay, clip, apply."""
-        scale = 1.0 / tf.maximum(positives, 1.0)
+        """Divide, decay, clip, apply; in float16 only what is finite."""
+        if self._loss_scale is None:
+            return self._apply(gradient_sums, 1.0 / tf.maximum(positives, 1.0))
+        finite = tf.reduce_all([tf.reduce_all(tf.is_finite(g)) for g in gradient_sums])
+        scale = 1.0 / (tf.maximum(positives, 1.0) * self._loss_scale.value)
+        moved = self._loss_scale.update(finite)
+        return tf.group(moved, tf.cond(finite, lambda: self._apply(gradient_sums, scale), tf.no_op))
+
+    def _apply(self, gradient_sums, scale):
+        """One update by gradient_sums · scale, decayed and clipped."""
         decay = self._settings.weight_decay
         gradients = [
             g * scale + decay * v if decay and _is_weight(v) else g * scale
@@ -129,6 +142,30 @@ class TrainingStep:
         if self._settings.optimizer == "adam":
             return tf.train.AdamOptimizer(rate, epsilon=self._settings.adam_epsilon, name=f"adam_{kind}")
         return tf.train.MomentumOptimizer(rate, MOMENTUM, name=f"momentum_{kind}")
+
+
+class _LossScale:
+    """The factor on a float16 loss: as large as its gradients bear.
+
+    value: scalar float32 tensor, the factor as it was when the step began.
+    """
+
+    START, DOUBLE_AFTER = 2.0**15, 2000
+
+    def __init__(self):
+        self._scale = tf.Variable(self.START, trainable=False, name="loss_scale", use_resource=True)
+        self._good_steps = tf.Variable(0, trainable=False, name="good_steps", use_resource=True)
+        self.value = self._scale.read_value()
+
+    def update(self, finite):
+        """An op that moves the factor. finite: scalar bool, computed from gradients of the scaled loss."""
+        good_steps = tf.where(finite, self._good_steps + 1, 0)
+        double = good_steps >= self.DOUBLE_AFTER
+        kept = tf.where(double, 2 * self.value, self.value)
+        return tf.group(
+            self._scale.assign(tf.where(finite, kept, tf.maximum(self.value / 2, 1.0)), read_value=False),
+            self._good_steps.assign(tf.where(double, 0, good_steps), read_value=False),
+        )
 
 
 def mean_losses(sums):

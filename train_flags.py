@@ -101,8 +101,6 @@ def _check(settings):
     """Combinations of flags that make no sense."""
     if settings.patience is not None and not settings.valid:
         raise UserError("--patience: needs --valid")
-    if settings.precision == "float16":
-        raise UserError("--precision float16: not for training yet; use bfloat16 or float32")
 
 
 def _resume_config(flags):

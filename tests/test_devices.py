@@ -42,7 +42,14 @@ def test_auto_asks_the_processor(monkeypatch, flags, dtype):
 
 
 @pytest.mark.parametrize(
-    ("capabilities", "dtype"), [([(8, 0)], tf.bfloat16), ([(9, 0), (7, 5)], tf.float32), ([None], tf.float32)]
+    ("capabilities", "dtype"),
+    [
+        ([(8, 0)], tf.bfloat16),
+        ([(9, 0), (7, 5)], tf.float16),
+        ([(7, 0)], tf.float16),
+        ([(7, 5), (6, 1)], tf.float32),
+        ([None], tf.float32),
+    ],
 )
 def test_auto_asks_every_gpu(monkeypatch, capabilities, dtype):
     def details(capability):
@@ -62,3 +69,9 @@ def test_session_settings():
     config = devices.session_config()
     assert config.inter_op_parallelism_threads == 1
     assert config.gpu_options.allow_growth
+
+
+@pytest.mark.parametrize(("gpus", "level"), [([], tf.OptimizerOptions.DEFAULT), (["GPU:0"], tf.OptimizerOptions.ON_1)])
+def test_xla_is_for_gpus(monkeypatch, gpus, level):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: gpus)
+    assert devices.session_config().graph_options.optimizer_options.global_jit_level == level

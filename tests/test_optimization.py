@@ -95,16 +95,16 @@ def test_unknown_schedule():
 
 # The stand-in
 def network(images, _preset, num_classes, *, compute_dtype, initializer):
-    assert (num_classes, compute_dtype, initializer) == (len(NAMES), tf.float32, "he")
-    get = {name: tf.get_variable(name, shape) for name, shape in SHAPES.items()}
+    assert (num_classes, initializer) == (len(NAMES), "he")
+    get = {name: tf.cast(tf.get_variable(name, shape), compute_dtype) for name, shape in SHAPES.items()}
 
     def conv(x, name):
         return tf.nn.conv2d(x, get[f"{name}/weights"], 1, "SAME") + get[f"{name}/biases"]
 
-    x = tf.nn.relu(conv(tf.cast(images, tf.float32) / 255, "conv1_1")) * get["norm_conv4_3/scale"]
+    x = tf.nn.relu(conv(tf.cast(images, compute_dtype) / 255, "conv1_1")) * get["norm_conv4_3/scale"]
     x = tf.nn.relu(conv(x, "conv10_1"))
-    logits = tf.reshape(conv(x, "head_conv10_1_logits"), [-1, ANCHORS, 1 + num_classes])
-    return logits, tf.reshape(conv(x, "head_conv10_1_offsets"), [-1, ANCHORS, 4])
+    logits, offsets = (tf.cast(conv(x, f"head_conv10_1_{kind}"), tf.float32) for kind in ("logits", "offsets"))
+    return tf.reshape(logits, [-1, ANCHORS, 1 + num_classes]), tf.reshape(offsets, [-1, ANCHORS, 4])
 
 
 def start(seed=0):
@@ -131,19 +131,28 @@ def halves(batch, first):
     return {k: v[:first] for k, v in batch.items()}, {k: v[first:] for k, v in batch.items()}
 
 
+def loss_scale():
+    """The variable, in a list that is empty where there is none."""
+    return [v for v in tf.global_variables() if v.op.name == "loss_scale"]
+
+
 @pytest.fixture
 def train(monkeypatch):
-    """Callable: settings, [(batch, rate, update)] -> (values of the variables, returned sums, the graph)."""
+    """Callable: settings, [(batch, rate, update)] -> (values of the variables, returned sums, the graph).
+
+    before: called with the session before the steps, may change variables.
+    """
     monkeypatch.setattr(ssd_vgg, "build", network)
 
-    def run(chosen, steps):
+    def run(chosen, steps, dtype=tf.float32, before=lambda session: None):
         with tf.Graph().as_default() as graph, tf.Session() as session:
-            step = optimization.TrainingStep(STAND_IN, chosen, tf.float32)
+            step = optimization.TrainingStep(STAND_IN, chosen, dtype)
             session.run(tf.global_variables_initializer())
+            before(session)
             for variable in tf.trainable_variables():
                 variable.load(start()[variable.op.name], session)
             sums = [step.run(session, batch, rate, update) for batch, rate, update in steps]
-            return {v.op.name: session.run(v) for v in tf.trainable_variables()}, sums, graph
+            return {v.op.name: session.run(v) for v in [*tf.trainable_variables(), *loss_scale()]}, sums, graph
 
     return run
 
@@ -291,6 +300,42 @@ def test_collecting_moves_nothing(train):
     found, _, _ = train(settings(accumulate=2, weight_decay=0.5), [(make_batch(5, (2, 9)), 1.0, False)])
     for name, before in start().items():
         np.testing.assert_array_equal(found[name], before)
+
+
+# float16
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_float16_moves_as_float32_does(train, accumulate):
+    batches = [(make_batch(n, (3, 5)), 0.05, n % accumulate == accumulate - 1) for n in range(2)]
+    chosen = settings(accumulate=accumulate, weight_decay=0.05, clip_norm=5.0)
+    wide, _, _ = train(chosen, batches)
+    half, _, _ = train(chosen, batches, tf.float16, lambda session: loss_scale()[0].load(128.0, session))
+    assert half.pop("loss_scale") == 128
+    for name, before in start().items():
+        moved = wide[name] - before
+        np.testing.assert_allclose(half[name] - before, moved, atol=0.02 * np.abs(moved).max(), err_msg=name)
+
+
+@pytest.mark.parametrize("optimizer", ["momentum", "adam"])
+def test_float16_out_of_range_moves_nothing_and_halves_the_scale(train, optimizer):
+    def overflow(session):
+        loss_scale()[0].load(2.0**100, session)
+
+    chosen = settings(optimizer=optimizer, weight_decay=0.5)
+    found, sums, graph = train(chosen, [(make_batch(1, (3, 5)), 1.0, True)], tf.float16, overflow)
+    assert found.pop("loss_scale") == 2.0**99
+    assert all(np.isfinite(value) for value in sums[0].values())
+    for name, before in start().items():
+        np.testing.assert_array_equal(found[name], before)
+    saved = {v.op.name for v in graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)}
+    assert {"loss_scale", "good_steps"} <= saved  # so that a resumed run goes on with them
+
+
+def test_float16_doubles_the_scale_after_good_steps(train, monkeypatch):
+    monkeypatch.setattr(optimization._LossScale, "START", 8.0)
+    monkeypatch.setattr(optimization._LossScale, "DOUBLE_AFTER", 3)
+    steps = [(make_batch(n, (3, 5)), 0.01, True) for n in range(7)]
+    scales = [train(settings(), steps[:count], tf.float16)[0]["loss_scale"] for count in (2, 3, 5, 6)]
+    assert scales == [8, 16, 16, 32]
 
 
 # What is trained

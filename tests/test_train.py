@@ -234,3 +234,12 @@ def test_other_flags_on_resume_are_refused(unbroken):
 def test_unwritable_run(flags, tmp_path):
     (tmp_path / "file").write_text("", "utf-8")
     assert "--run" in error_of("train.py", *flags, "--run", tmp_path / "file" / "run")
+
+
+@pytest.mark.slow
+def test_float16(flags, tmp_path):
+    """Made for GPUs without bfloat16; a CPU runs it slowly. The loss scale is saved, or the resume would fail."""
+    done = run("train.py", *flags, "--precision", "float16", "--max-steps", "2", "--run", tmp_path / "run")
+    assert "float16" in done.stdout + done.stderr
+    run("train.py", "--run", tmp_path / "run", "--resume", "--max-steps", "3")
+    assert metrics(tmp_path / "run")[-1]["step"] == "3"
