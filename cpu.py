@@ -11,3 +11,8 @@ def flags():
             return frozenset(next((line.split() for line in file if line.startswith("flags")), ()))
     except OSError:  # not Linux
         return frozenset()
+
+
+def multiplies_bfloat16():
+    """Whether bfloat16 is faster than float32 here (AVX512-BF16 or AMX), not just emulated."""
+    return bool(flags() & {"avx512_bf16", "amx_bf16"})

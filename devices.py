@@ -27,7 +27,7 @@ def _fastest():
     """What all devices multiply fastest, by name."""
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus:
-        return "bfloat16" if cpu.flags() & {"avx512_bf16", "amx_bf16"} else "float32"
+        return "bfloat16" if cpu.multiplies_bfloat16() else "float32"
     details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
     oldest = min(detail.get("compute_capability", (0, 0)) for detail in details)
     return "bfloat16" if oldest >= (8, 0) else "float16" if oldest >= (7, 0) else "float32"
