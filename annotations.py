@@ -135,6 +135,27 @@ class Ids:
         return image_id
 
 
+def find_split_files(data, splits, paths_of, pattern):
+    """[(file, split)] of DATA, one such file or a folder with one for each split, and SPLITS, names with commas.
+
+    data: a Path; paths_of: callable, folder -> {split: path}; pattern: what such a file is called, with {} for the
+    split. Raises UserError for a split that is not there or named twice.
+    """
+    names = [name.strip() for name in splits.split(",")]
+    if data.is_file():
+        if len(names) > 1:
+            raise UserError(f"--data {data}: one file holds one split, not {splits}; give the folder")
+        return [(data, names[0])]
+    found = paths_of(data)
+    for at, name in enumerate(names):
+        if name not in found:
+            known = ", ".join(sorted(found)) or "none"
+            raise UserError(f"--data {data}: it has no {pattern.format(name)}; there are the splits {known}")
+        if name in names[:at]:
+            raise UserError(f"{found[name]}: the split {name} is asked for twice; name it once")
+    return [(found[name], name) for name in names]
+
+
 def find_folder(folders, names):
     """The first of some folders that holds a file of the first of some relative names; without one, the first."""
     name = next(iter(names), None)

@@ -108,19 +108,7 @@ def _is_table(path):
 
 def _find_files(data, splits):
     """[(table, split)] of DATA and SPLIT."""
-    data, names = pathlib.Path(data), [name.strip() for name in splits.split(",")]
-    if data.is_file():
-        if len(names) > 1:
-            raise UserError(f"--data {data}: one file holds one split, not {splits}; give the folder")
-        return [(data, names[0])]
-    found = _split_paths(data)
-    for at, name in enumerate(names):
-        if name not in found:
-            known = ", ".join(sorted(found)) or "none"
-            raise UserError(f"--data {data}: it has no {name}.csv; there are the splits {known}")
-        if name in names[:at]:
-            raise UserError(f"{found[name]}: the split {name} is asked for twice; name it once")
-    return [(found[name], name) for name in names]
+    return annotations.find_split_files(pathlib.Path(data), splits, _split_paths, "{}.csv")
 
 
 def _picture_folders(path, split):

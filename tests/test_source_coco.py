@@ -177,7 +177,7 @@ def test_other_files(tmp_path, content, named):
 def test_wrong_splits(tmp_path):
     path = write(tmp_path)
     for data, splits, named in [
-        (tmp_path, "train", "has no instances_train.json; there are the splits val"),
+        (tmp_path, "train", r"has no annotations/instances_train\.json; there are the splits val"),
         (tmp_path, "val,val", "the split val is asked for twice"),
         (path, "train,val", "one file holds one split, not train,val"),
     ]:
