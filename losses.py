@@ -3,11 +3,12 @@
 import tensorflow.compat.v1 as tf
 
 
-def multibox_loss(logits, offsets, class_targets, offset_targets, negative_ratio=3):
+def multibox_loss(logits, offsets, class_targets, offset_targets, negative_ratio=3, class_weights=None):
     """Sums over the batch, not yet divided by the number of positives.
 
     logits: float32 [N,A,1+classes], background first; offsets: float32 [N,A,4]; class_targets: int32 [N,A],
     label + 1 or 0 for background; offset_targets: float32 [N,A,4], used where class_targets > 0.
+    class_weights: a factor for each class by label, on the confidence loss of its positives; None for 1.
     Returns scalars: `confidence` (softmax cross-entropy of positives and hard negatives), `localization`
     (Smooth L1 over positives), `positives` (their number, float32). Dividing by the positives of the whole
     effective batch is the caller's, so that accumulated and distributed batches give the same gradient.
@@ -15,7 +16,11 @@ def multibox_loss(logits, offsets, class_targets, offset_targets, negative_ratio
     positive = class_targets > 0
     with tf.name_scope("confidence"):
         cross_entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=class_targets, logits=logits)
-        confidence = tf.reduce_sum(tf.where(positive, cross_entropy, tf.zeros_like(cross_entropy)))
+        weighted = cross_entropy
+        if class_weights is not None:
+            factors = tf.constant([1.0, *class_weights], tf.float32)  # background's is never used
+            weighted = cross_entropy * tf.gather(factors, class_targets)
+        confidence = tf.reduce_sum(tf.where(positive, weighted, tf.zeros_like(cross_entropy)))
         confidence += _hard_negatives(cross_entropy, positive, negative_ratio)
     with tf.name_scope("localization"):
         localization = tf.reduce_sum(

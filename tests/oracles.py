@@ -80,10 +80,11 @@ def softmax(logits):
     return e / e.sum()
 
 
-def multibox_loss(logits, offsets, class_targets, offset_targets, negative_ratio=3):
+def multibox_loss(logits, offsets, class_targets, offset_targets, negative_ratio=3, class_weights=None):
     """Sums over the batch and their gradients, float64.
 
-    logits [N,A,K], offsets [N,A,4], class_targets [N,A] (0 = background), offset_targets [N,A,4].
+    logits [N,A,K], offsets [N,A,4], class_targets [N,A] (0 = background), offset_targets [N,A,4]. class_weights: what
+    the confidence loss of a positive counts, by class without background; 1 if None.
     Returns a dict: confidence, localization, positives, d_logits [N,A,K] and d_offsets [N,A,4]. Equal losses: the
     lowest anchor is the harder negative.
     """
@@ -99,9 +100,11 @@ def multibox_loss(logits, offsets, class_targets, offset_targets, negative_ratio
         negative = negative[: negative_ratio * len(positive)]
         positives += len(positive)
         for a in positive + negative:
-            confidence += losses[a]
-            d_logits[n, a] = probabilities[a]
-            d_logits[n, a, int(class_targets[n][a])] -= 1
+            target = int(class_targets[n][a])
+            weight = 1 if class_weights is None or target == 0 else class_weights[target - 1]
+            confidence += weight * losses[a]
+            d_logits[n, a] = weight * probabilities[a]
+            d_logits[n, a, target] -= weight
         for a in positive:
             for i in range(4):
                 error = float(offsets[n][a][i]) - float(offset_targets[n][a][i])

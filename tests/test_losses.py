@@ -12,13 +12,14 @@ CLASSES = 4  # with background
 
 @pytest.fixture(scope="module")
 def evaluate():
-    """A callable: arrays -> dict as the oracle gives it. One graph and session for each negative ratio."""
+    """A callable: arrays -> dict as the oracle gives it. One graph and session for each choice of options."""
     graphs = {}
 
-    def run(logits, offsets, class_targets, offset_targets, negative_ratio=3):
-        if negative_ratio not in graphs:
-            graphs[negative_ratio] = _graph(negative_ratio)
-        session, feeds, fetches = graphs[negative_ratio]
+    def run(logits, offsets, class_targets, offset_targets, **options):
+        key = tuple(options.items())
+        if key not in graphs:
+            graphs[key] = _graph(options)
+        session, feeds, fetches = graphs[key]
         arrays = (logits, offsets, class_targets, offset_targets)
         return session.run(fetches, dict(zip(feeds, arrays, strict=True)))
 
@@ -27,13 +28,13 @@ def evaluate():
         session.close()
 
 
-def _graph(negative_ratio):
+def _graph(options):
     with tf.Graph().as_default() as graph:
         logits = tf.placeholder(tf.float32, [None, None, CLASSES])
         offsets = tf.placeholder(tf.float32, [None, None, 4])
         class_targets = tf.placeholder(tf.int32, [None, None])
         offset_targets = tf.placeholder(tf.float32, [None, None, 4])
-        parts = losses.multibox_loss(logits, offsets, class_targets, offset_targets, negative_ratio)
+        parts = losses.multibox_loss(logits, offsets, class_targets, offset_targets, **options)
         gradients = tf.gradients(parts["confidence"] + parts["localization"], [logits, offsets])
         fetches = {**parts, "d_logits": gradients[0], "d_offsets": gradients[1]}
         return tf.Session(graph=graph), (logits, offsets, class_targets, offset_targets), fetches
@@ -53,9 +54,9 @@ def case(seed, images=3, anchors=24, positives=(4, 1, 7)):
     )
 
 
-def check(evaluate, arguments, negative_ratio=3):
-    found = evaluate(*arguments, negative_ratio=negative_ratio)
-    expected = oracles.multibox_loss(*arguments, negative_ratio=negative_ratio)
+def check(evaluate, arguments, **options):
+    found = evaluate(*arguments, **options)
+    expected = oracles.multibox_loss(*arguments, **options)
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-5, err_msg=name)
     return found
@@ -103,7 +104,16 @@ def test_equal_losses_go_by_anchor(evaluate):
 
 @pytest.mark.parametrize("negative_ratio", [0, 1])
 def test_other_ratios(evaluate, negative_ratio):
-    check(evaluate, case(15), negative_ratio)
+    check(evaluate, case(15), negative_ratio=negative_ratio)
+
+
+def test_class_weights_count_for_positives_alone(evaluate):
+    arguments = case(18)
+    plain, weighted = check(evaluate, arguments), check(evaluate, arguments, class_weights=(0.25, 1.0, 8.0))
+    factors = np.array([1, 0.25, 1, 8])[arguments[2]]  # of each anchor, by its target
+    np.testing.assert_allclose(weighted["d_logits"], plain["d_logits"] * factors[:, :, None], rtol=1e-5)
+    assert (weighted["localization"], weighted["positives"]) == (plain["localization"], plain["positives"])
+    assert weighted["confidence"] != plain["confidence"]
 
 
 def test_surely_wrong_scores_stay_finite(evaluate):
