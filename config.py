@@ -46,6 +46,8 @@ class TrainingSettings:
     source: str = "auto"
     other_classes: str = "error"
     difficult: str = "use"
+    limit: int | None = None
+    repeat: int = 1
     vgg_weights: str | None = None
     init_from: str | None = None
     initializer: str = "he"
@@ -63,6 +65,7 @@ class TrainingSettings:
     bias_lr_multiplier: float = 1.0
     weight_decay: float = 5e-4
     negative_ratio: int = 3
+    class_weights: str | tuple | None = None  # "auto", or texts NAME=WEIGHT
     matching: str = "bipartite"
     augmentation: str = "full"
     freeze: tuple = ()

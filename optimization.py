@@ -48,10 +48,10 @@ class TrainingStep:
 
     Attributes: images uint8 [N,S,S,3], class_targets int32 [N,A], offset_targets float32 [N,A,4] and
     learning_rate are placeholders; logits, offsets and losses (see `losses.multibox_loss`) are tensors;
-    `run` does a step.
+    `run` does a step. class_weights: as in `losses.multibox_loss`.
     """
 
-    def __init__(self, description, settings, dtype):
+    def __init__(self, description, settings, dtype, class_weights=None):
         preset, side = description.preset, description.preset.input_size
         anchors = preset.num_anchors
         self.images = tf.placeholder(tf.uint8, [None, side, side, 3], "image_input")
@@ -67,7 +67,12 @@ class TrainingStep:
         )
         with tf.name_scope("loss"):
             self.losses = losses.multibox_loss(
-                self.logits, self.offsets, self.class_targets, self.offset_targets, settings.negative_ratio
+                self.logits,
+                self.offsets,
+                self.class_targets,
+                self.offset_targets,
+                settings.negative_ratio,
+                class_weights,
             )
         self._settings = settings
         self.trained = [v for v in tf.trainable_variables() if not _frozen(v, settings.freeze)]

@@ -4,6 +4,7 @@ import cli
 import dataset_checks
 import sources
 import train_flags
+import training_data
 from structures import UserError
 
 
@@ -22,11 +23,12 @@ def main(argv=None):
         cli.import_tensorflow()
         import trainer  # everything that can be wrong with the flags is known before TensorFlow loads
 
+        samples = samples * settings.repeat
         trainer.Trainer(flags.run, description, settings, samples, valid, stop).run(resume=flags.resume)
 
 
 def _load(settings, splits, class_names, difficult):
-    return sources.load(
+    samples = sources.load(
         settings.data,
         splits,
         class_names,
@@ -35,6 +37,7 @@ def _load(settings, splits, class_names, difficult):
         difficult=difficult,
         progress=True,
     )
+    return training_data.limited(samples, settings.limit)
 
 
 if __name__ == "__main__":

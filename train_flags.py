@@ -13,6 +13,7 @@ import config
 import source_pascal_voc
 import sources
 import ssd_utils
+import training_data
 from structures import UserError
 
 # Without pretrained features nothing expects 0..255; this brings the input to about unit variance
@@ -38,6 +39,7 @@ def _new_config(flags):
     settings = dataclasses.replace(settings, vgg_weights=_vgg_weights(given, settings))
     description = config.ModelDescription(_preset(given, settings), _class_names(given, settings))
     _check(settings)
+    training_data.class_weights(settings.class_weights, description.class_names)  # for its errors
     return description, settings
 
 
@@ -138,6 +140,19 @@ def _comma_list(text):
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def _pair_list(text):
+    """Texts NAME=VALUE, separated by commas, without spaces around the names."""
+    pairs = [tuple(part.strip() for part in pair.split("=")) for pair in text.split(",")]
+    for pair in pairs:
+        if len(pair) != 2 or "" in pair:
+            raise argparse.ArgumentTypeError(f"{text!r}: {'='.join(pair)!r} is not of the form NAME=VALUE")
+    return tuple("=".join(pair) for pair in pairs)
+
+
+def _class_weights(text):
+    return text if text == "auto" else _pair_list(text)
+
+
 def _step_list(text):
     try:
         steps = tuple(int(part) for part in _comma_list(text))
@@ -198,6 +213,15 @@ def _data_flags(group):
         "--difficult",
         choices=("use", "ignore"),
         help="train on objects marked difficult, as the original does (default: use)",
+    )
+    group.add_argument(
+        "--limit",
+        type=cli.positive_int,
+        metavar="N",
+        help="at most N pictures of --train and N of --valid, drawn the same way every time (default: all)",
+    )
+    group.add_argument(
+        "--repeat", type=cli.positive_int, metavar="N", help="show each picture N times an epoch (default: 1)"
     )
     group.add_argument(
         "--augmentation",
@@ -302,6 +326,13 @@ def _optimiser_flags(group):
     )
     group.add_argument(
         "--weight-decay", type=cli.non_negative_float, metavar="X", help="on weights, not biases (default: 0.0005)"
+    )
+    group.add_argument(
+        "--class-weights",
+        type=_class_weights,
+        metavar="auto|NAME=X,…",
+        help="factor on the confidence loss of a class's objects; auto: sum(n) / (sum(sqrt(n)) sqrt(n)) for n objects "
+        "of a class in --train, at most 10: rare ones count more, 1 on average (default: 1 for all)",
     )
     group.add_argument(
         "--negative-ratio", type=cli.positive_int, metavar="N", help="hard negatives for each positive (default: 3)"

@@ -45,7 +45,7 @@ class Trainer:
             devices.make_deterministic()
         with tf.Graph().as_default():
             tf.set_random_seed(settings.seed)
-            self.step = optimization.TrainingStep(self.description, settings, dtype)
+            self.step = optimization.TrainingStep(self.description, settings, dtype, self._class_weights())
             self.session = tf.Session(config=devices.session_config())
             started = resume and config.read_index(self.run_path).get("last")
             initial = [] if started else self._initial_weights()
@@ -71,7 +71,7 @@ class Trainer:
         settings, state = self.settings, self.state
         print(
             f"{self.description.preset.name}, width {self.description.preset.width:g}, {dtype.name}: "
-            f"{len(self.samples)} images, {len(self.description.class_names)} classes, "
+            f"{len(self.samples)} images an epoch, {len(self.description.class_names)} classes, "
             f"{self.total_steps} steps; {len(self.valid)} validation images; run {self.run_path}",
             flush=True,
         )
@@ -88,6 +88,14 @@ class Trainer:
                     break
         best = "" if state.best is None else f"; best VOC07 mean AP {state.best:.4f}"
         print(f"done after {state.step} steps{best}; try: python infer.py {self.run_path} IMAGES --output DIR")
+
+    def _class_weights(self):
+        """The weights of --class-weights, which are said; None without."""
+        names = self.description.class_names
+        weights = training_data.class_weights(self.settings.class_weights, names, self.samples)
+        if weights:
+            print("class weights:", ", ".join(f"{n} {w:.3g}" for n, w in zip(names, weights, strict=True)))
+        return weights
 
     def _train_epoch(self, queue):
         state, settings = self.state, self.settings

@@ -5,6 +5,7 @@ whatever the number of workers, and from the middle of an epoch on after a resum
 """
 
 import dataclasses
+import math
 
 import cv2
 import numpy as np
@@ -14,6 +15,9 @@ import images
 import ssd_utils
 import transforms
 from data_queue import DataQueue, Field
+from structures import UserError
+
+LARGEST_AUTO_WEIGHT = 10.0  # a handful of objects must not decide the gradient
 
 _warned = set()  # paths of unreadable pictures, in this process
 
@@ -83,6 +87,55 @@ def epoch_jobs(num_samples, seed, epoch, first=0):
     """The jobs of an epoch, shuffled, from sample number `first` on: a list of (epoch, index)."""
     order = np.random.default_rng([seed, epoch]).permutation(num_samples)
     return [(epoch, int(index)) for index in order[first:]]
+
+
+def limited(samples, limit):
+    """At most `limit` of the samples (None: all), in their order; the same ones every time, and more of them with more.
+
+    They are drawn, not the first: lists often go by class or by scene.
+    """
+    if limit is None:
+        return samples
+    chosen = np.random.default_rng(0).permutation(len(samples))[:limit]
+    return [samples[index] for index in sorted(chosen)]
+
+
+def class_weights(choice, class_names, samples=()):
+    """A factor on the confidence loss of each class's positives, a tuple; None for no weights.
+
+    choice: of the settings: None, texts NAME=WEIGHT (1 for classes not named), or "auto": with n objects of a class in
+    the samples, sum(n) / (sum(sqrt(n)) · sqrt(n)), at most LARGEST_AUTO_WEIGHT. So one object of a class with a
+    hundredth of another's counts ten times as much, and the mean over all objects is 1. A class without objects has 1.
+    Raises UserError for an unknown or repeated class and for what is no number above 0.
+    """
+    if choice is None:
+        return None
+    if choice == "auto":
+        counts = np.zeros(len(class_names))
+        for sample in samples:
+            np.add.at(counts, sample.labels, 1)
+        roots = np.sqrt(counts)
+        auto = np.where(counts > 0, counts.sum() / (max(roots.sum(), 1) * np.maximum(roots, 1)), 1)
+        return tuple(np.minimum(auto, LARGEST_AUTO_WEIGHT).tolist())
+    weights = {}
+    for pair in choice:
+        name, _, text = pair.partition("=")
+        if name not in class_names:
+            raise UserError(f"--class-weights {pair}: no class {name!r}; there are {', '.join(class_names)}")
+        if name in weights:
+            raise UserError(f"--class-weights {pair}: {name!r} stands there twice; remove one")
+        weights[name] = _weight(pair, text)
+    return tuple(weights.get(name, 1.0) for name in class_names)
+
+
+def _weight(pair, text):
+    try:
+        weight = float(text)
+    except ValueError:
+        weight = math.nan
+    if not 0 < weight < math.inf:
+        raise UserError(f"--class-weights {pair}: {text!r} is not a number above 0")
+    return weight
 
 
 def _warn_once(error):

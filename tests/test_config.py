@@ -22,7 +22,12 @@ DESCRIPTION = config.ModelDescription(
     ("car", "traffic light", "vélo"),
 )
 TRAINING = config.TrainingSettings(
-    data="VOCdevkit", train="2007:trainval", schedule_steps=(3, 5), freeze=("conv1", "conv2"), warmup_steps=7
+    data="VOCdevkit",
+    train="2007:trainval",
+    schedule_steps=(3, 5),
+    freeze=("conv1", "conv2"),
+    warmup_steps=7,
+    class_weights=("car=2", "vélo=0.5"),
 )
 
 

@@ -140,6 +140,20 @@ def test_accumulation_freezing_and_momentum_train(shapes, tmp_path):
     assert "conv1_1/weights/momentum_weights" not in weights(path)
 
 
+def test_small_data_helpers(shapes, tmp_path):
+    path = tmp_path / "run"
+    more = ["--limit", "5", "--repeat", "3", "--class-weights", "auto", "--valid", "val", "--epochs", "2"]
+    done = run("train.py", "--data", shapes, "--train", "train", *TINY, "--run", path, *more)
+    assert "15 images an epoch" in done.stdout and "5 validation images" in done.stdout
+    assert "class weights: disc " in done.stdout
+    assert [row["step"] for row in metrics(path)] == ["4", "8"]  # 15 pictures, 4 at a time
+    settings = config.read_config(str(path))[1]
+    assert (settings.limit, settings.repeat, settings.class_weights) == (5, 3, "auto")
+    assert "--limit" in error_of("train.py", "--run", path, "--resume", "--limit", "6")
+    run("train.py", "--run", path, "--resume", "--epochs", "3", "--repeat", "3", "--class-weights", "auto")
+    assert [row["step"] for row in metrics(path)] == ["4", "8", "12"]
+
+
 def test_patience_stops_early(flags, tmp_path):
     path = tmp_path / "run"
     done = run("train.py", *flags, "--run", path, "--epochs", "9", "--patience", "1", "--learning-rate", "1e-12")
@@ -207,6 +221,9 @@ WRONG = {
     "unknown preset": (["--preset", "vgg400"], "--preset"),
     "unknown flag": (["--epoch", "3"], "--epochs"),
     "no such run to start from": (["--init-from", "nothing"], "nothing"),
+    "limit 0": (["--limit", "0"], "--limit"),
+    "weight of no class": (["--class-weights", "dics=2"], "dics"),
+    "weight without a value": (["--class-weights", "disc"], "NAME=VALUE"),
     "patience without validation": (["--patience", "2"], "--patience"),
     "resume of nothing": (["--resume", "--run", "nothing"], "nothing"),
 }

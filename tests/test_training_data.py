@@ -1,5 +1,7 @@
 """Batches hold what the samples say, whoever makes them."""
 
+import types
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ import config
 import source_pascal_voc
 import ssd_utils
 import training_data
+from structures import UserError
 
 PRESET = ssd_utils.get_preset("vgg300")
 CLASSES = ("disc", "square")
@@ -58,6 +61,49 @@ def test_every_epoch_has_every_sample_in_another_order():
 def test_epochs_augment_anew(samples):
     first, second = (batches(samples[:1], [(epoch, 0)], workers=0)[0]["images"] for epoch in (0, 1))
     assert (first != second).any()
+
+
+def test_a_limit_takes_the_same_samples_every_time(samples):
+    few, more = ([one.id for one in training_data.limited(samples, limit)] for limit in (5, 9))
+    assert len(few) == 5 and len(more) == 9
+    assert set(few) < set(more) and more == sorted(more)  # in their order, and nested
+    assert few != [one.id for one in samples[:5]]
+    assert training_data.limited(samples, 5)[0] is next(one for one in samples if one.id == few[0])
+    for limit in (None, len(samples), 1000):
+        assert [one.id for one in training_data.limited(samples, limit)] == [one.id for one in samples]
+
+
+def test_repeated_samples_are_augmented_differently(samples):
+    first, second = batches(samples[:1] * 2, [(0, 0), (0, 1)], workers=0)[0]["images"]
+    assert (first != second).any()
+
+
+def objects(*labels):
+    """A stand-in for samples that hold these objects."""
+    return [types.SimpleNamespace(labels=np.array(some, np.int32)) for some in labels]
+
+
+def test_automatic_class_weights():
+    samples = objects([0] * 60, [], [0] * 40 + [1], [3] * 4)
+    weights = training_data.class_weights("auto", ("a", "b", "c", "d"), samples)
+    scale = 105 / (10 + 1 + 2)
+    assert weights == pytest.approx((scale / 10, scale, 1, scale / 2), rel=1e-12)
+    assert 100 * weights[0] + weights[1] + 4 * weights[3] == pytest.approx(105)  # 1 on average
+    assert training_data.class_weights("auto", ("a", "b", "c", "d"), samples * 3) == pytest.approx(weights)
+    assert training_data.class_weights("auto", ("a", "b"), objects([0] * 10_000, [1]))[1] == 10
+    assert training_data.class_weights("auto", ("a",), objects([])) == (1,)
+
+
+def test_given_class_weights():
+    assert training_data.class_weights(("dog=2.5", "cat=0.5"), ("cat", "cow", "dog")) == (0.5, 1, 2.5)
+    assert training_data.class_weights(None, ("cat",)) is None
+    for pairs, named in [
+        (("cow=1",), "no class 'cow'; there are cat"),
+        (("cat=1", "cat=2"), "'cat' stands there twice"),
+        *[((f"cat={text}",), f"{text!r} is not a number above 0") for text in ("0", "-1", "nan", "inf", "x")],
+    ]:
+        with pytest.raises(UserError, match=named):
+            training_data.class_weights(pairs, ("cat",))
 
 
 def test_targets_decode_to_the_ground_truth(samples):
