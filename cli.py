@@ -113,6 +113,7 @@ non_negative_int = _number(int, lambda n: n >= 0, "a whole number of at least 0"
 positive_float = _number(float, lambda x: x > 0, "a number above 0")
 non_negative_float = _number(float, lambda x: x >= 0, "a number of at least 0")
 fraction = _number(float, lambda x: 0 <= x <= 1, "a number from 0 to 1")
+inner_fraction = _number(float, lambda x: 0 < x < 1, "a number above 0 and below 1")
 positive_fraction = _number(float, lambda x: 0 < x <= 1, "a number above 0, at most 1")
 
 

@@ -64,6 +64,7 @@ class TrainingSettings:
     clip_norm: float = 10.0
     bias_lr_multiplier: float = 1.0
     weight_decay: float = 5e-4
+    ema: float | None = None
     negative_ratio: int = 3
     class_weights: str | tuple | None = None  # "auto", or texts NAME=WEIGHT
     matching: str = "bipartite"

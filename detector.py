@@ -87,13 +87,17 @@ def build_graph(description, weights, dtype, threshold):
 
 
 def read_weights(checkpoint):
-    """A checkpoint prefix -> dict of the network's arrays by variable name. Raises UserError if damaged."""
+    """A checkpoint prefix -> dict of the network's arrays by variable name. Raises UserError if damaged.
+
+    Where a training kept moving averages (--ema), they are the network's.
+    """
     try:
         reader = tf.train.load_checkpoint(checkpoint)
         names = reader.get_variable_to_shape_map()
+        averages = {name: f"{name}/{ssd_vgg.AVERAGE}" for name in names}
         # The optimiser's slots have longer names (conv1_1/weights/adam_weights) or other endings
         return {
-            name: reader.get_tensor(name)
+            name: reader.get_tensor(averages[name] if averages[name] in names else name)
             for name in names
             if name.count("/") == 1 and name.rpartition("/")[2] in ("weights", "biases", "scale")
         }

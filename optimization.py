@@ -14,6 +14,7 @@ import ssd_vgg
 EXPONENTIAL_DECAY = 0.97  # per epoch, the article's
 STEP_DECAY = 0.1  # at each of --schedule-steps, the original's
 MOMENTUM = 0.9
+AVERAGE_RAMP = 9  # about the ramp of TensorFlow's ExponentialMovingAverage with num_updates
 
 
 def learning_rate(settings, step, steps_per_epoch, total_steps):
@@ -48,7 +49,8 @@ class TrainingStep:
 
     Attributes: images uint8 [N,S,S,3], class_targets int32 [N,A], offset_targets float32 [N,A,4] and
     learning_rate are placeholders; logits, offsets and losses (see `losses.multibox_loss`) are tensors;
-    `run` does a step. class_weights: as in `losses.multibox_loss`.
+    averages: {variable name: its moving average}, empty without --ema; `run` does a step.
+    class_weights: as in `losses.multibox_loss`.
     """
 
     def __init__(self, description, settings, dtype, class_weights=None):
@@ -86,6 +88,9 @@ class TrainingStep:
                 self._update = self._make_update(gradients, self.losses["positives"])
             else:
                 self._add, self._update = self._accumulate(gradients)
+            self.averages, self._start_averages = {}, []
+            if settings.ema is not None:
+                self._update = self._average_after(self._update)
 
     def run(self, session, batch, rate, update=True):
         """Feed a batch (dict of arrays: images, class_targets, offset_targets).
@@ -113,6 +118,30 @@ class TrainingStep:
         with tf.control_dependencies([update]):
             cleared = [slot.assign(tf.zeros(slot.shape), read_value=False) for slot in [*slots, count]]
         return tf.group(*added), tf.group(*cleared)
+
+    def start_averages(self, session):
+        """Let the moving averages begin as the weights are; to be called when those have their first values."""
+        session.run(self._start_averages)
+
+    def _average_after(self, update):
+        """`update`, and then a step of the weights' moving averages, which are variables too: a resume is exact.
+
+        The share that stays is at most t / (9 + t) in step t: else the first weights would count for half of the
+        average after 700 steps of 0.999.
+        """
+        for v in self.trained:
+            self.averages[v.op.name] = tf.get_variable(
+                f"{v.op.name}/{ssd_vgg.AVERAGE}", v.shape, tf.float32, tf.zeros_initializer(), trainable=False
+            )
+        steps = _accumulator([], "average_steps")
+        pairs = [(self.averages[v.op.name], v) for v in self.trained]
+        self._start_averages = tf.group(*(a.assign(v.read_value(), read_value=False) for a, v in pairs))
+        with tf.control_dependencies([update]):
+            done = steps.assign_add(1.0)
+            share = tf.minimum(self._settings.ema, done / (AVERAGE_RAMP + done))
+            return tf.group(
+                *(a.assign_sub((1 - share) * (a.read_value() - v.read_value()), read_value=False) for a, v in pairs)
+            )
 
     def _make_update(self, gradient_sums, positives):
         """Divide, decay, clip, apply; in float16 only what is finite."""

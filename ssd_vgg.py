@@ -21,19 +21,24 @@ L2_NORM_EPSILON = 1e-10
 # Standard deviation of the heads' initial weights: so small that training starts at nearly uniform scores
 # whatever the features (the original's Xavier starts with scores that are sure of themselves and wrong)
 HEAD_STDDEV = 0.01
+# Last part of the name of a weight's moving average, as in conv1_1/weights/average
+AVERAGE = "average"
 
 
-def build(images, preset, num_classes, *, compute_dtype=tf.float32, initializer="he", weights=None):
+def build(images, preset, num_classes, *, compute_dtype=tf.float32, initializer="he", weights=None, averages=None):
     """Images -> (logits float32 [N,A,num_classes+1], offsets float32 [N,A,4]).
 
     images: uint8 [N,S,S,3] RGB, S = preset.input_size; class 0 of the logits is background; A follows the
     order of `ssd_utils.make_anchors`. compute_dtype: tf.float32, tf.bfloat16 or tf.float16. initializer: "he"
     or "xavier" (the original's), for every layer but the heads. Variables are reused if they exist.
     weights: dict of arrays by variable name; with it the graph holds constants of the compute type and no
-    variables.
+    variables. averages: dict of variables to take in place of those of these names.
     """
     net = _Net(preset.width, compute_dtype, initializer)
-    getter = _casting_getter(compute_dtype) if weights is None else _constant_getter(weights, compute_dtype)
+    if weights is None:
+        getter = _casting_getter(compute_dtype, averages or {})
+    else:
+        getter = _constant_getter(weights, compute_dtype)
     with tf.variable_scope("", reuse=tf.AUTO_REUSE, custom_getter=getter):
         with tf.name_scope("preprocess"):
             x = tf.cast(preprocess(images, preset), compute_dtype)
@@ -53,11 +58,12 @@ def in_layer(variable_name, layer):
     return name == layer or name.startswith(layer + "_")
 
 
-def _casting_getter(dtype):
-    """A custom_getter that keeps variables in float32 and hands them out in the compute type."""
+def _casting_getter(dtype, averages):
+    """A custom_getter that keeps variables in float32 and hands them, or their averages, out in the compute type."""
 
-    def cast_variable(getter, *args, **kwargs):
-        variable = getter(*args, **kwargs)
+    def cast_variable(getter, name, *args, **kwargs):
+        variable = getter(name, *args, **kwargs)
+        variable = averages.get(name, variable)
         return variable if variable.dtype.base_dtype == dtype else tf.cast(variable, dtype)
 
     return cast_variable

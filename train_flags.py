@@ -328,6 +328,13 @@ def _optimiser_flags(group):
         "--weight-decay", type=cli.non_negative_float, metavar="X", help="on weights, not biases (default: 0.0005)"
     )
     group.add_argument(
+        "--ema",
+        type=cli.inner_fraction,
+        metavar="X",
+        help="keep a moving average of the weights, of which each step leaves a share X, such as 0.999: it is scored, "
+        "exported and used, while training goes on from the weights themselves (default: none)",
+    )
+    group.add_argument(
         "--class-weights",
         type=_class_weights,
         metavar="auto|NAME=X,…",

@@ -12,6 +12,7 @@ import engine
 import optimization
 import pretrained
 import runs
+import ssd_vgg
 import summaries
 import training_data
 import vgg_download
@@ -49,12 +50,13 @@ class Trainer:
             self.session = tf.Session(config=devices.session_config())
             started = resume and config.read_index(self.run_path).get("last")
             initial = [] if started else self._initial_weights()
-            self.detector = self._make_detector()
+            self.detector = self._make_detector(dtype)
             with self.session:
                 self.session.run(tf.global_variables_initializer())
                 for variable, value in initial:
                     initializer = variable.initializer  # its second input is the value
                     self.session.run(initializer, {initializer.inputs[1]: value})
+                self.step.start_averages(self.session)
                 if not resume:
                     runs.create(self.run_path, self.description, settings)
                 self.checkpoints = runs.Checkpoints(self.run_path)
@@ -193,10 +195,23 @@ class Trainer:
         names = [v for v in self.step.trained if v.op.name.endswith("/weights")]
         return {v.op.name: value for v, value in zip(names, self.session.run(names), strict=True)}
 
-    def _make_detector(self):
-        """The detector of the weights in training: the same session, the same forward pass."""
+    def _evaluated(self, dtype):
+        """(logits, offsets) to score: those of the step, or of a second network that has the averages for weights."""
+        if self.settings.ema is None:
+            return self.step.logits, self.step.offsets
+        with tf.name_scope("averaged"):
+            return ssd_vgg.build(
+                self.step.images,
+                self.description.preset,
+                len(self.description.class_names),
+                compute_dtype=dtype,
+                averages=self.step.averages,
+            )
+
+    def _make_detector(self, dtype):
+        """The detector of the weights in training, or of their averages, in the same session."""
         preset = self.description.preset
-        tensors = detector.postprocess(self.step.logits, self.step.offsets, preset, preset.score_threshold)
+        tensors = detector.postprocess(*self._evaluated(dtype), preset, preset.score_threshold)
         return detector.Detector(
             self.session,
             self.step.images,

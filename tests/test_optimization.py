@@ -138,9 +138,10 @@ def loss_scale():
 
 @pytest.fixture
 def train(monkeypatch):
-    """Callable: settings, [(batch, rate, update)] -> (values of the variables, returned sums, the graph).
+    """Callable: settings, [(batch, rate, update)] -> (values by name, returned sums, the graph).
 
-    before: called with the session before the steps, may change variables.
+    The values are of weights, averages and loss scale. before: called with the session before the steps, may change
+    variables.
     """
     monkeypatch.setattr(ssd_vgg, "build", network)
 
@@ -151,8 +152,10 @@ def train(monkeypatch):
             before(session)
             for variable in tf.trainable_variables():
                 variable.load(start()[variable.op.name], session)
+            step.start_averages(session)
             sums = [step.run(session, batch, rate, update) for batch, rate, update in steps]
-            return {v.op.name: session.run(v) for v in [*tf.trainable_variables(), *loss_scale()]}, sums, graph
+            variables = [*tf.trainable_variables(), *step.averages.values(), *loss_scale()]
+            return {v.op.name: session.run(v) for v in variables}, sums, graph
 
     return run
 
@@ -336,6 +339,33 @@ def test_float16_doubles_the_scale_after_good_steps(train, monkeypatch):
     steps = [(make_batch(n, (3, 5)), 0.01, True) for n in range(7)]
     scales = [train(settings(), steps[:count], tf.float16)[0]["loss_scale"] for count in (2, 3, 5, 6)]
     assert scales == [8, 16, 16, 32]
+
+
+# Moving averages
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_averages_follow_the_weights(train, accumulate):
+    """Against the recurrence in float64, from the weights after each step; what only collects is no step."""
+    chosen = settings(ema=0.25, accumulate=accumulate, freeze=("conv1",))
+    steps = [(make_batch(n, (3, 5)), 0.05, (n + 1) % accumulate == 0) for n in range(3 * accumulate)]
+    after = [train(chosen, steps[:n])[0] for n in range(0, len(steps) + 1, accumulate)]
+    plain, _, _ = train(settings(accumulate=accumulate, freeze=("conv1",)), steps)
+    for name, value in plain.items():
+        np.testing.assert_array_equal(after[-1][name], value, err_msg=name)  # averaging changes no step
+        if name.startswith("conv1_"):
+            assert f"{name}/average" not in after[-1]
+            continue
+        average = after[0][name].astype(np.float64)
+        for share, values in zip((1 / 10, 2 / 11, 3 / 12), after[1:], strict=True):
+            average = share * average + (1 - share) * values[name]
+        np.testing.assert_allclose(after[-1][f"{name}/average"], average, atol=1e-6, err_msg=name)
+    capped, _, _ = train(dataclasses.replace(chosen, ema=0.05), steps)
+    assert any((capped[name] != value).any() for name, value in after[-1].items())
+
+
+def test_averages_start_as_the_weights(train):
+    values, _, _ = train(settings(ema=0.5), [])
+    for name, before in start().items():
+        np.testing.assert_array_equal(values[f"{name}/average"], before)
 
 
 # What is trained

@@ -11,6 +11,9 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import config
+import detector
+import engine
+import sources
 import summaries
 from programs import ROOT, TINY, command, error_of, run, write_shapes
 
@@ -154,6 +157,26 @@ def test_small_data_helpers(shapes, tmp_path):
     assert [row["step"] for row in metrics(path)] == ["4", "8", "12"]
 
 
+def test_moving_averages_are_scored_exported_and_resumed_exactly(flags, shapes, unbroken, tmp_path):
+    path, parts = tmp_path / "run", tmp_path / "parts"
+    run("train.py", *flags, "--run", path, "--ema", "0.9")
+    run("train.py", *flags, "--run", parts, "--ema", "0.9", "--max-steps", "7")
+    run("train.py", "--run", parts, "--resume", "--max-steps", "100")
+    assert metrics(parts) == metrics(path)
+    raw, averaged, plain = weights(path), weights(parts), weights(unbroken)
+    for name, value in raw.items():
+        assert (averaged[name] == value).all(), name
+    used = detector.read_weights(config.checkpoint_prefix(str(path), "last"))
+    for name, value in used.items():
+        assert (raw[name] == plain[name]).all(), name  # training goes on from the weights themselves
+        assert (value == raw[f"{name}/average"]).all(), name
+    assert any((value != raw[name]).any() for name, value in used.items())
+    samples = sources.load(str(shapes), "val", ("disc", "square"))
+    with detector.load(f"{path}@last", precision="float32") as loaded:
+        scored, _ = engine.evaluate(loaded, samples, check_stop=lambda: None, progress=False)
+    assert scored["voc07"]["mean"] == pytest.approx(float(metrics(path)[-1]["voc07"]), abs=1e-6)
+
+
 def test_patience_stops_early(flags, tmp_path):
     path = tmp_path / "run"
     done = run("train.py", *flags, "--run", path, "--epochs", "9", "--patience", "1", "--learning-rate", "1e-12")
@@ -224,6 +247,7 @@ WRONG = {
     "limit 0": (["--limit", "0"], "--limit"),
     "weight of no class": (["--class-weights", "dics=2"], "dics"),
     "weight without a value": (["--class-weights", "disc"], "NAME=VALUE"),
+    "average of nothing": (["--ema", "1"], "--ema"),
     "patience without validation": (["--patience", "2"], "--patience"),
     "resume of nothing": (["--resume", "--run", "nothing"], "nothing"),
 }
