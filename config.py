@@ -50,6 +50,7 @@ class TrainingSettings:
     repeat: int = 1
     vgg_weights: str | None = None
     init_from: str | None = None
+    map_classes: tuple = ()  # texts OLD=NEW
     initializer: str = "he"
     epochs: int = 200
     max_steps: int | None = None

@@ -8,6 +8,7 @@ import dataclasses
 import os
 
 import anchor_advisor
+import class_transfer
 import cli
 import config
 import source_pascal_voc
@@ -39,7 +40,7 @@ def _new_config(flags):
     settings = dataclasses.replace(settings, vgg_weights=_vgg_weights(given, settings))
     description = config.ModelDescription(_preset(given, settings), _class_names(given, settings))
     _check(settings)
-    training_data.class_weights(settings.class_weights, description.class_names)  # for its errors
+    _check_classes(settings, description.class_names)
     return description, settings
 
 
@@ -77,18 +78,21 @@ def _preset(given, settings):
 
 
 def _named_preset(given, settings):
-    """The preset of --init-from unless --preset says otherwise."""
-    if settings.init_from and "preset" not in given:
-        source = config.find_model(settings.init_from)
-        if source.frozen:
-            raise UserError(f"--init-from {settings.init_from}: an exported graph cannot be trained; give its run")
-        preset = config.read_config(source.run)[0].preset
-        if "width" in given and given["width"] != preset.width:
-            raise UserError(f"--width {given['width']:g}: {settings.init_from} has width {preset.width:g}")
-        return preset
-    preset = ssd_utils.get_preset(given.get("preset", "vgg300"))
-    scale = 1.0 if settings.vgg_weights or settings.init_from else SCRATCH_INPUT_SCALE
-    return dataclasses.replace(preset, width=given.get("width", 1.0), input_scale=scale)
+    """The preset of --init-from; of --preset where that is given, with the width and input of --init-from's weights."""
+    if not settings.init_from:
+        preset = ssd_utils.get_preset(given.get("preset", "vgg300"))
+        scale = 1.0 if settings.vgg_weights else SCRATCH_INPUT_SCALE
+        return dataclasses.replace(preset, width=given.get("width", 1.0), input_scale=scale)
+    source = config.find_model(settings.init_from)
+    if source.frozen:
+        raise UserError(f"--init-from {settings.init_from}: an exported graph cannot be trained; give its run")
+    own = config.read_config(source.run)[0].preset
+    if "width" in given and given["width"] != own.width:
+        raise UserError(f"--width {given['width']:g}: {settings.init_from} has width {own.width:g}")
+    if "preset" not in given:
+        return own
+    kept = {name: getattr(own, name) for name in ("width", "input_scale", "mean", "channel_order")}
+    return dataclasses.replace(ssd_utils.get_preset(given["preset"]), **kept)
 
 
 def _class_names(given, settings):
@@ -103,6 +107,16 @@ def _check(settings):
     """Combinations of flags that make no sense."""
     if settings.patience is not None and not settings.valid:
         raise UserError("--patience: needs --valid")
+
+
+def _check_classes(settings, class_names):
+    """Flags that name classes."""
+    training_data.class_weights(settings.class_weights, class_names)
+    if settings.init_from:
+        old_names = config.read_config(config.find_model(settings.init_from).run)[0].class_names
+        class_transfer.find_sources(old_names, class_names, settings.map_classes)
+    elif settings.map_classes:
+        raise UserError("--map-classes: says what becomes of the classes of --init-from, which is missing")
 
 
 def _resume_config(flags):
@@ -141,11 +155,11 @@ def _comma_list(text):
 
 
 def _pair_list(text):
-    """Texts NAME=VALUE, separated by commas, without spaces around the names."""
+    """Texts A=B, separated by commas, without spaces around the names."""
     pairs = [tuple(part.strip() for part in pair.split("=")) for pair in text.split(",")]
     for pair in pairs:
         if len(pair) != 2 or "" in pair:
-            raise argparse.ArgumentTypeError(f"{text!r}: {'='.join(pair)!r} is not of the form NAME=VALUE")
+            raise argparse.ArgumentTypeError(f"{text!r}: {'='.join(pair)!r} is not of the form NAME=…")
     return tuple("=".join(pair) for pair in pairs)
 
 
@@ -252,7 +266,17 @@ def _model_flags(group):
         help="VGG-16 to start from: .npz, .h5, .pth, .safetensors or .caffemodel; auto downloads Keras' once, 553 MB "
         "(default: auto at width 1, otherwise none)",
     )
-    group.add_argument("--init-from", metavar="RUN", help="start from the weights of another run")
+    group.add_argument(
+        "--init-from",
+        metavar="RUN",
+        help="start from the weights of another run; classes of the same name are kept, others may differ",
+    )
+    group.add_argument(
+        "--map-classes",
+        type=_pair_list,
+        metavar="OLD=NEW,…",
+        help="classes of --init-from that go on under another name here: car=vehicle",
+    )
     group.add_argument(
         "--initializer",
         choices=("he", "xavier"),

@@ -9,13 +9,12 @@ import config
 import detector
 import devices
 import engine
+import first_weights
 import optimization
-import pretrained
 import runs
 import ssd_vgg
 import summaries
 import training_data
-import vgg_download
 from data_queue import WorkerError
 from structures import UserError
 
@@ -49,7 +48,7 @@ class Trainer:
             self.step = optimization.TrainingStep(self.description, settings, dtype, self._class_weights())
             self.session = tf.Session(config=devices.session_config())
             started = resume and config.read_index(self.run_path).get("last")
-            initial = [] if started else self._initial_weights()
+            initial = [] if started else self._first_weights()
             self.detector = self._make_detector(dtype)
             with self.session:
                 self.session.run(tf.global_variables_initializer())
@@ -222,20 +221,6 @@ class Trainer:
             owns_session=False,
         )
 
-    def _initial_weights(self):
-        """(variable, array) pairs from --vgg-weights or --init-from; says what keeps its random start."""
-        settings, arrays, origin = self.settings, {}, ""
-        if settings.init_from:
-            origin = settings.init_from
-            arrays = detector.read_weights(config.find_model(origin).checkpoint)
-        elif settings.vgg_weights:
-            origin = settings.vgg_weights
-            if origin == "auto":
-                origin = vgg_download.fetch(check_stop=self.stop.raise_if_requested)
-            arrays = pretrained.read_vgg(origin, self.description.preset)
-        variables = {v.op.name: v for v in tf.trainable_variables()}
-        kept = {name for name, v in variables.items() if name in arrays and arrays[name].shape == tuple(v.shape)}
-        if origin:
-            fresh = sorted({name.split("/")[0] for name in set(variables) - kept})
-            print(f"{origin}: {len(kept)} arrays taken; initialised at random: {', '.join(fresh) or 'none'}")
-        return [(variables[name], arrays[name]) for name in sorted(kept)]
+    def _first_weights(self):
+        variables = tf.trainable_variables()
+        return first_weights.read(self.settings, self.description, variables, self.stop.raise_if_requested)

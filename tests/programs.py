@@ -15,25 +15,32 @@ CLASSES = "disc,square"
 TINY = ["--classes", CLASSES, "--width", "0.03", "--batch-size", "4", "--workers", "1", "--augmentation", "light"]
 
 
-def write_shapes(root, splits, seed=0, size=(120, 90)):
-    """A VOC-layout folder with a bright disc or square on noise in each picture. splits: {name: pictures}."""
+SHAPES = {  # colour, and mask from the cells' distances to the middle as a fraction of half the side
+    "disc": ((240, 200, 40), lambda x, y: np.hypot(x, y) <= 1),
+    "square": ((40, 220, 240), lambda x, y: np.ones_like(x, bool)),
+    "diamond": ((230, 60, 230), lambda x, y: abs(x) + abs(y) <= 1),
+}
+
+
+def write_shapes(root, splits, seed=0, size=(120, 90), kinds=("disc", "square")):
+    """A VOC-layout folder with a bright shape of one of `kinds` on noise in each picture. splits: {name: pictures}."""
     rng = np.random.default_rng(seed)
     pictures, lists = {}, {}
     for split, count in splits.items():
         lists[split] = [f"{split}_{index:03d}" for index in range(count)]
         for image_id in lists[split]:
-            pictures[image_id] = _shape_picture(rng, *size)
+            pictures[image_id] = _shape_picture(rng, kinds, *size)
     return write_voc(root, pictures, lists, suffix=".png")
 
 
-def _shape_picture(rng, width, height):
+def _shape_picture(rng, kinds, width, height):
     image = rng.integers(0, 90, (height, width, 3), dtype=np.uint8)
     side = int(rng.integers(30, 60))
     x, y = int(rng.integers(0, width - side)), int(rng.integers(0, height - side))
-    kind = ("disc", "square")[rng.integers(2)]
-    grid_y, grid_x = np.mgrid[:side, :side] - (side - 1) / 2
-    mask = np.hypot(grid_x, grid_y) <= side / 2 if kind == "disc" else np.ones((side, side), bool)
-    image[y : y + side, x : x + side][mask] = (240, 200, 40) if kind == "disc" else (40, 220, 240)
+    kind = kinds[rng.integers(len(kinds))]
+    colour, inside = SHAPES[kind]
+    grid_y, grid_x = (np.mgrid[:side, :side] - (side - 1) / 2) / (side / 2)
+    image[y : y + side, x : x + side][inside(grid_x, grid_y)] = colour
     return image, [(kind, (x + 1, y + 1, x + side, y + side))]
 
 

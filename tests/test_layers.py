@@ -47,6 +47,7 @@ TABLE = {
     ),
     **rooms(
         1,
+        class_transfer="numpy",
         coco_metric="numpy",
         source_coco="tqdm",
         source_csv="tqdm",
@@ -87,7 +88,7 @@ TABLE = {
         dataset_fixes="tqdm",
     ),
     **rooms(5, detector="numpy cv2 tensorflow", pretrained="numpy tensorflow", optimization="tensorflow"),
-    **rooms(6, engine="numpy tqdm tensorflow"),
+    **rooms(6, engine="numpy tqdm tensorflow", first_weights=""),
     **rooms(7, trainer="tensorflow"),
     **rooms(
         8,

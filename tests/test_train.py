@@ -246,7 +246,7 @@ WRONG = {
     "no such run to start from": (["--init-from", "nothing"], "nothing"),
     "limit 0": (["--limit", "0"], "--limit"),
     "weight of no class": (["--class-weights", "dics=2"], "dics"),
-    "weight without a value": (["--class-weights", "disc"], "NAME=VALUE"),
+    "weight without a value": (["--class-weights", "disc"], "NAME=…"),
     "average of nothing": (["--ema", "1"], "--ema"),
     "patience without validation": (["--patience", "2"], "--patience"),
     "resume of nothing": (["--resume", "--run", "nothing"], "nothing"),
