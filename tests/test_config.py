@@ -81,7 +81,8 @@ def test_config_is_readable_json(run):
 
 def test_fields_added_later_take_their_defaults(run):
     """A run of an older version stays readable when a field with a default is new."""
-    change(run, lambda values: values["training"].pop("negative_ratio"))
+    for name in ("negative_ratio", "limit", "repeat", "ema", "map_classes"):
+        change(run, lambda values, name=name: values["training"].pop(name))
     assert config.read_config(str(run)) == (DESCRIPTION, TRAINING)
 
 

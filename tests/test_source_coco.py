@@ -83,7 +83,9 @@ def test_the_same_ids_in_two_splits_have_no_results(tmp_path):
         source_coco.result_ids(tmp_path, "a,b")
 
 
-@pytest.mark.parametrize(("size", "exif"), [((10, 20), True), ((20, 10), False), ((None, None), False)])
+@pytest.mark.parametrize(
+    ("size", "exif"), [((10, 20), True), ((20, 10), False), ((None, None), False), ((-10, -20), False)]
+)
 def test_exif_counts_where_the_stated_size_is_the_turned_one(tmp_path, size, exif):
     content = copy.deepcopy(CONTENT)
     content["images"][1].update(width=size[0], height=size[1], file_name="a.jpg")

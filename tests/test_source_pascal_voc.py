@@ -208,6 +208,7 @@ BOX = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>{}</xmax><ymax>5</ymax></bndbox
         ("<annotation>", "not valid XML"),
         ("<annotation>&amp;&nosuch;</annotation>", "not valid XML"),
         ('<?xml version="1.0" encoding="nosuch"?><annotation/>', "not valid XML"),
+        ("<annotation><object><name>v\xe9lo</name></object></annotation>".encode("latin-1"), "not valid XML"),
         ("<html/>", "<html> instead of <annotation>"),
         ("<annotation><object>" + BOX.format(5) + "</object></annotation>", "object 1 has no <name>"),
         ("<annotation><object><name>cat</name></object></annotation>", "object 1 (cat) has no <bndbox>"),

@@ -153,6 +153,9 @@ def test_missing_and_repeated_pictures_are_named(data):
     (data / "list.txt").write_text("images/train/a.png\nimages/train/a.png\n")
     with pytest.raises(UserError, match=r"list\.txt, line 2: .*a\.png is listed twice"):
         load(data)
+    (data / "list.txt").write_bytes(b"images/train/a.png\nimages/train/\xe9.png\n")
+    with pytest.raises(UserError, match=r"list\.txt, line 2: not a text file in UTF-8"):
+        load(data)
     picture(data / "images" / "val" / "a.png")
     (data / "data.yaml").write_text(YAML)
     with pytest.raises(UserError, match=r"data\.yaml: .*val/a\.png has the name of .*train/a\.png"):
