@@ -12,8 +12,6 @@ import tensorflow.compat.v1 as tf
 
 import config
 import detector
-import engine
-import sources
 import summaries
 from programs import ROOT, TINY, command, error_of, run, write_shapes
 
@@ -157,7 +155,7 @@ def test_small_data_helpers(shapes, tmp_path):
     assert [row["step"] for row in metrics(path)] == ["4", "8", "12"]
 
 
-def test_moving_averages_are_scored_exported_and_resumed_exactly(flags, shapes, unbroken, tmp_path):
+def test_moving_averages_are_what_is_read_and_resumed_exactly(flags, unbroken, tmp_path):
     path, parts = tmp_path / "run", tmp_path / "parts"
     run("train.py", *flags, "--run", path, "--ema", "0.9")
     run("train.py", *flags, "--run", parts, "--ema", "0.9", "--max-steps", "7")
@@ -171,10 +169,6 @@ def test_moving_averages_are_scored_exported_and_resumed_exactly(flags, shapes, 
         assert (raw[name] == plain[name]).all(), name  # training goes on from the weights themselves
         assert (value == raw[f"{name}/average"]).all(), name
     assert any((value != raw[name]).any() for name, value in used.items())
-    samples = sources.load(str(shapes), "val", ("disc", "square"))
-    with detector.load(f"{path}@last", precision="float32") as loaded:
-        scored, _ = engine.evaluate(loaded, samples, check_stop=lambda: None, progress=False)
-    assert scored["voc07"]["mean"] == pytest.approx(float(metrics(path)[-1]["voc07"]), abs=1e-6)
 
 
 def test_patience_stops_early(flags, tmp_path):
