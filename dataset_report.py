@@ -1,6 +1,5 @@
 """What check_dataset.py found, for people: lines for the terminal, and one HTML page with pictures and nothing else."""
 
-import base64
 import collections
 import dataclasses
 import html
@@ -15,28 +14,17 @@ import anchor_advisor
 import dataset_checks
 import dataset_scan
 import files
+import html_page
 import images
 import ssd_utils
 import visualization
 from dataset_checks import DEFECTS
 
-# A page of the longest report stays below 10 MB: about 12 kB a thumbnail
-THUMBNAIL, QUALITY = 260, 80
+THUMBNAIL = html_page.PICTURE
+# A page of the longest report stays below 10 MB
 SHOWN_PICTURES, SHOWN_FILES, SAMPLES = 8, 50, 12
 RED = (235, 40, 40)
 MARGIN = 0.4  # of a picture's side that may be added to show boxes outside of it
-STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; max-width: 1180px; margin: 2em auto; padding: 0 1em; color: #222;
-  background: #fff; }
-h2 { margin-top: 2em; } h3 { margin: 1.6em 0 .3em; }
-table { border-collapse: collapse; margin: .6em 0; } td, th { padding: .25em .8em .25em 0; text-align: left;
-  border-bottom: 1px solid #ddd; } td.n, th.n { text-align: right; }
-.grave, .grave a { color: #b00020; font-weight: 600; } .muted { color: #666; } .good { color: #0a7a2f; }
-.row { display: flex; flex-wrap: wrap; gap: 12px; } figure { margin: 0; width: 264px; } figure.pair { width: 540px; }
-figure img { max-width: 262px; border: 1px solid #ccc; } figcaption { font-size: 12px; overflow-wrap: anywhere; }
-.none { width: 260px; height: 120px; background: #eee; color: #777; display: flex; align-items: center;
-  justify-content: center; } li { overflow-wrap: anywhere; } svg text { font-size: 11px; fill: #555; }
-"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,30 +164,17 @@ def to_json(report):
 
 def write_html(path, report):
     """Write the report as one HTML file that needs no other."""
-    name = html.escape(pathlib.Path(report.scan.data).resolve().name)
+    name = pathlib.Path(report.scan.data).resolve().name
     parts = [
-        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>",
-        f"<title>{name}: data set check</title><style>{STYLE}</style>",
-        f"<h1>{name}</h1><p>{html.escape(summary(report))}</p>",
+        f"<p>{html.escape(summary(report))}</p>",
         *_html_findings(report),
-        "<h2>Objects</h2>" + _html_table(_class_rows(report)),
+        "<h2>Objects</h2>" + html_page.table(_class_rows(report)),
         *_html_histograms(report),
         *_html_anchors(report),
         *_html_samples(report),
         *_html_details(report),
     ]
-    files.write(path, "\n".join(parts) + "</html>\n")
-
-
-def _html_table(rows):
-    head, *body = rows
-    lines = ["<table><tr>" + "".join(f"<th{_n(at)}>{html.escape(cell)}</th>" for at, cell in enumerate(head))]
-    lines += ["<tr>" + "".join(f"<td{_n(at)}>{html.escape(cell)}</td>" for at, cell in enumerate(row)) for row in body]
-    return "\n".join(lines) + "</table>"
-
-
-def _n(column):
-    return " class=n" if column else ""
+    files.write(path, html_page.page(f"{name}: data set check", name, parts))
 
 
 def _html_findings(report):
@@ -230,22 +205,15 @@ def _html_details(report):
                 yield _figure(report, one, colors)
         yield "</div><ul>"
         for one in found[:SHOWN_FILES]:
-            yield f"<li>{_escape(_short(report, one.path))}" + (f": {_escape(one.detail)}" if one.detail else "")
+            words = _short(report, one.path) + (f": {one.detail}" if one.detail else "")
+            yield f"<li>{html_page.escape(words)}"
         yield "</ul>" + (f"<p>and {len(found) - SHOWN_FILES:,} more" if len(found) > SHOWN_FILES else "")
-
-
-def _escape(words):
-    """Escaped for HTML; a file name that is not UTF-8 is shown with marks in place of what cannot be."""
-    return html.escape(words.encode("utf-8", "replace").decode())
 
 
 def _figure(report, finding, colors):
     pictures = [finding.picture] + ([finding.other] if finding.other else [])
-    shown = [
-        _html_thumbnail(one, finding.objects if one is finding.picture else (), colors) for one in pictures
-    ]
-    pair = " class=pair" if finding.other else ""
-    return f"<figure{pair}>{' '.join(shown)}<figcaption>{_escape(_short(report, finding.path))}</figcaption></figure>"
+    shown = [_html_thumbnail(one, finding.objects if one is finding.picture else (), colors) for one in pictures]
+    return html_page.figure(shown, html_page.escape(_short(report, finding.path)), pair=bool(finding.other))
 
 
 def _html_samples(report):
@@ -257,12 +225,12 @@ def _html_samples(report):
     colors = _colors(report)
     yield "<h2>Pictures at random</h2><p class=muted>Do the boxes fit?"
     for name in list(report.classes)[:20]:
-        yield f"<span style='color: rgb{colors[name]}'>&#9632;</span> {_escape(name)}"
+        yield f"<span style='color: rgb{colors[name]}'>&#9632;</span> {html_page.escape(name)}"
     yield "<div class=row>"
     for index in sorted(chosen):
         one = usable[index]
-        caption = _escape(_short(report, one.image_path))
-        yield f"<figure>{_html_thumbnail(one, (), colors)}<figcaption>{caption}</figcaption></figure>"
+        caption = html_page.escape(_short(report, one.image_path))
+        yield html_page.figure([_html_thumbnail(one, (), colors)], caption)
     yield "</div>"
 
 
@@ -271,12 +239,7 @@ def _colors(report):
 
 
 def _html_thumbnail(picture, marked, colors):
-    image = thumbnail(picture, marked, colors)
-    if image is None:
-        return "<div class=none>cannot be shown</div>"
-    quality = [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
-    encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)[1]
-    return f"<img alt='' src='data:image/jpeg;base64,{base64.b64encode(encoded).decode()}'>"
+    return html_page.picture(thumbnail(picture, marked, colors))
 
 
 def thumbnail(picture, marked=(), colors=None):
@@ -366,7 +329,7 @@ def _html_anchors(report):
     """Which objects the anchors match, and the advice."""
     if not report.shares:
         return
-    yield f"<h2>Anchors</h2><p>The {html.escape(_share_title(report))}:</p>" + _html_table(_share_rows(report))
+    yield f"<h2>Anchors</h2><p>The {html.escape(_share_title(report))}:</p>" + html_page.table(_share_rows(report))
     yield (
         "<p class=muted>Matching gives every other object one anchor of its own, but little can be learned from one. "
         "Sizes are sides of squares of the box's area.</p>"
@@ -381,4 +344,4 @@ def _html_anchors(report):
                 for preset in (report.preset, report.advice.preset)
             ]
             rows.append([f"{side}×{side}", *(cell.strip("(),") for cell in cells)])
-        yield _html_table(rows)
+        yield html_page.table(rows)

@@ -39,6 +39,7 @@ TABLE = {
         cpu="",
         data_queue="numpy",
         files="",
+        html_page="cv2",
         images="numpy cv2 PIL",
         torch_files="numpy",
         video="numpy cv2 av",
