@@ -11,13 +11,14 @@ The metric works in the devkit's 1-based inclusive pixels, where a box is xmax �
 
 import dataclasses
 import os
-import re
 import sys
 
 import numpy as np
 
+import boxes
 import cli
 import coco_metric
+import error_pages
 import files
 import results
 import source_pascal_voc
@@ -32,12 +33,14 @@ HIGH_THRESHOLD = 0.05
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ClassCurve:
-    """One class: every detection of it by falling score, and what follows.
+    """One class: every detection of it by falling score, what follows, and what the verdicts rest on.
 
     positives: ground truth that counts (not difficult); scores: [N] falling; verdicts: int8 [N], TRUE,
     FALSE or IGNORED (it hit a difficult object); recall, precision: float64 [N] after each detection, recall
     NaN without positives; voc07: 11-point AP; area: AP as the area under the monotone envelope (VOC2010 on);
     both None without positives and 0.0 without detections.
+    images: int64 [N], which image of the ground truth, by its order; boxes_px: [N,4]; overlaps: float64 [N], the
+    largest IoU with an object of this class; objects: int64 [N], the row of that object in its Sample, -1 without.
     """
 
     name: str
@@ -48,6 +51,20 @@ class ClassCurve:
     precision: np.ndarray
     voc07: float | None
     area: float | None
+    images: np.ndarray
+    boxes_px: np.ndarray
+    overlaps: np.ndarray
+    objects: np.ndarray
+
+    @property
+    def true(self):
+        """bool [N]: which detections are hits."""
+        return self.verdicts == TRUE
+
+    @property
+    def false(self):
+        """bool [N]: which detections are false positives."""
+        return self.verdicts == FALSE
 
 
 def evaluate(ground_truth, detections, class_names, iou_threshold=0.5):
@@ -87,11 +104,15 @@ def precision_recall(ground_truth, detections, class_names, iou_threshold=0.5):
         raise UserError(f"image {unknown[0]!r} has detections but is not in the ground truth")
     gt = _gather_ground_truth(ground_truth, len(class_names))
     found = _gather_detections(ground_truth, detections, len(class_names))
-    verdicts = _judge(found, gt, len(ground_truth) * len(class_names), iou_threshold)
+    overlaps, targets = _most_overlapped(found, gt, len(ground_truth) * len(class_names))
+    verdicts = _judge(overlaps, targets, gt.difficult, iou_threshold)
+    objects = np.where(targets >= 0, np.append(gt.rows, -1)[targets], -1)
+    images = found.groups // max(len(class_names), 1)
     ends = np.searchsorted(found.labels, np.arange(len(class_names) + 1))
     positives = np.bincount(gt.labels[~gt.difficult], minlength=len(class_names))
+    columns = (found.scores, verdicts, images, found.boxes_px, overlaps, objects)
     return [
-        _curve(name, int(positives[label]), found.scores[start:end], verdicts[start:end])
+        _curve(name, int(positives[label]), *(column[start:end] for column in columns))
         for label, (name, start, end) in enumerate(zip(class_names, ends[:-1], ends[1:], strict=True))
     ]
 
@@ -99,12 +120,13 @@ def precision_recall(ground_truth, detections, class_names, iou_threshold=0.5):
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Boxes:
     """Boxes of many images in one array: boxes_px [N,4]; labels [N]; groups int64 [N], image · classes + label;
-    difficult bool [N] or scores [N]."""
+    difficult bool [N] and rows int64 [N], of the object in its Sample, or scores [N]."""
 
     boxes_px: np.ndarray
     labels: np.ndarray
     groups: np.ndarray
     difficult: np.ndarray | None = None
+    rows: np.ndarray | None = None
     scores: np.ndarray | None = None
 
 
@@ -118,6 +140,7 @@ def _gather_ground_truth(ground_truth, classes):
         labels=labels[order],
         groups=groups[order],
         difficult=_concatenate([sample.difficult for sample in samples], 0).astype(bool)[order],
+        rows=_concatenate([np.arange(len(sample.labels)) for sample in samples], 0).astype(np.int64)[order],
     )
 
 
@@ -150,17 +173,16 @@ def _labels_and_groups(labels_per_image, classes, images=None):
     return labels, image_of * classes + labels
 
 
-def _judge(found, gt, groups, iou_threshold):
-    """int8 [N]: TRUE, FALSE or IGNORED for each detection. groups: how many there are.
+def _judge(overlap, target, gt_difficult, iou_threshold):
+    """int8 [N]: TRUE, FALSE or IGNORED for each detection, from what `_most_overlapped` says of it.
 
     A detection looks at one object only, the one it overlaps most. So the first detection (they come by
     falling score) of those that look at an object and overlap it enough claims it, and nothing depends on
     what happened to the others.
     """
-    overlap, target = _most_overlapped(found, gt, groups)
     verdicts = np.full(len(target), FALSE, np.int8)
     hits = np.flatnonzero(overlap >= iou_threshold)
-    difficult = gt.difficult[target[hits]]
+    difficult = gt_difficult[target[hits]]
     verdicts[hits[difficult]] = IGNORED
     hits = hits[~difficult]
     _, firsts = np.unique(target[hits], return_index=True)
@@ -172,7 +194,8 @@ def _most_overlapped(found, gt, groups):
     """For each detection the largest IoU with an object of its group, float64 [N], and that object, int64 [N].
 
     Equal overlaps go to the object annotated first; without overlap the IoU is 0 and the object -1.
-    Works on the k-th object of every group at once: memory does not grow with the number of pairs.
+    groups: how many there are. Works on the k-th object of every group at once: memory does not grow with the
+    number of pairs.
     """
     count_of_group = np.bincount(gt.groups, minlength=groups)
     count = count_of_group[found.groups]
@@ -182,7 +205,7 @@ def _most_overlapped(found, gt, groups):
     active, k = np.flatnonzero(count), 0
     while active.size:
         candidates = first[active] + k
-        iou = _iou(results.to_comp4_px(found.boxes_px[active]), gt_px[candidates])
+        iou = boxes.inclusive_iou(results.to_comp4_px(found.boxes_px[active]), gt_px[candidates])
         better = iou > overlap[active]
         overlap[active[better]] = iou[better]
         target[active[better]] = candidates[better]
@@ -191,25 +214,16 @@ def _most_overlapped(found, gt, groups):
     return overlap, target
 
 
-def _iou(a, b):
-    """IoU [N] of the pairs a[i], b[i], both [N,4] in 1-based inclusive pixels, with the devkit's +1."""
-    low = np.maximum(a[:, :2], b[:, :2])
-    high = np.minimum(a[:, 2:], b[:, 2:])
-    common = np.prod(np.maximum(high - low + 1, 0), axis=1)
-    union = np.prod(a[:, 2:] - a[:, :2] + 1, axis=1) + np.prod(b[:, 2:] - b[:, :2] + 1, axis=1) - common
-    return np.divide(common, union, out=np.zeros_like(common), where=common > 0)
-
-
-def _curve(name, positives, scores, verdicts):
-    """ClassCurve of one class from its detections by falling score."""
+def _curve(name, positives, scores, verdicts, *evidence):
+    """ClassCurve of one class from its detections by falling score. evidence: its last four fields."""
     true, false = np.cumsum(verdicts == TRUE), np.cumsum(verdicts == FALSE)
     precision = np.divide(true, true + false, out=np.zeros(len(true)), where=true + false > 0)  # 0/0 is 0
     if positives == 0:
-        return ClassCurve(name, 0, scores, verdicts, np.full(len(true), np.nan), precision, None, None)
+        return ClassCurve(name, 0, scores, verdicts, np.full(len(true), np.nan), precision, None, None, *evidence)
     recall = true / positives
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
     voc07, area = _eleven_points(true, positives, envelope), _area(recall, envelope)
-    return ClassCurve(name, positives, scores, verdicts, recall, precision, voc07, area)
+    return ClassCurve(name, positives, scores, verdicts, recall, precision, voc07, area, *evidence)
 
 
 def _eleven_points(true, positives, envelope):
@@ -240,6 +254,9 @@ def main(argv=None):
         print(table(report))
         if args.plots:
             _plot(curves, report, args.plots)
+            truth = (ground_truth, read.detections)
+            page = error_pages.write(args.plots, *truth, curves, read.class_names, args.iou)
+            print(f"{page}: what went wrong, with pictures")
     if args.json:
         files.write_json(args.json, report)
 
@@ -296,7 +313,7 @@ def _parse(argv):
                         help="what to do with annotated objects of other classes")  # fmt: skip
     parser.add_argument("--json", type=cli.output_file, metavar="FILE", help="write the figures here")
     parser.add_argument("--plots", type=cli.output_folder, metavar="DIR",
-                        help="draw precision-recall curves here")  # fmt: skip
+                        help="draw precision-recall curves and an error report (errors.html, errors.json) here")
     args = parser.parse_args(argv)
     for flag in ("iou", "plots"):
         if args.protocol == "coco" and getattr(args, flag) is not None:
@@ -361,10 +378,11 @@ def _plot(curves, report, folder):
     title = f"mean AP VOC07 {_show(report['voc07']['mean'])}, area {_show(report['area']['mean'])}"
     title += f" (IoU ≥ {report['iou']:g}, {report['images']} images)"
     visualization.plot_precision_recall(os.path.join(folder, "precision_recall.png"), lines, title)
+    names = dict(zip([curve.name for curve in curves], files.safe_names(curve.name for curve in curves), strict=True))
     for curve, line in zip(drawn, lines, strict=True):
         title = f"{curve.name}: AP VOC07 {curve.voc07:.4f}, area {curve.area:.4f}"
-        name = "precision_recall_" + re.sub(r"[^\w.-]", "_", curve.name) + ".png"
-        visualization.plot_precision_recall(os.path.join(folder, name), [line], title)
+        path = os.path.join(folder, f"precision_recall_{names[curve.name]}.png")
+        visualization.plot_precision_recall(path, [line], title)
 
 
 if __name__ == "__main__":

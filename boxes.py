@@ -61,6 +61,18 @@ def iou(a, b):
     return common
 
 
+def inclusive_iou(a, b):
+    """IoU of boxes in inclusive pixels, where a box is xmax − xmin + 1 wide, as VOC's devkit and comp4 files count.
+
+    a, b: float64 [...,4] of shapes that broadcast: [N,4] with [N,4] gives the pairs' [N], [N,1,4] with [M,4] all [N,M].
+    """
+    low = np.maximum(a[..., :2], b[..., :2])
+    high = np.minimum(a[..., 2:], b[..., 2:])
+    common = np.prod(np.maximum(high - low + 1, 0), axis=-1)
+    union = np.prod(a[..., 2:] - a[..., :2] + 1, axis=-1) + np.prod(b[..., 2:] - b[..., :2] + 1, axis=-1) - common
+    return np.divide(common, union, out=np.zeros_like(common), where=common > 0)
+
+
 def nms(boxes, scores, iou_threshold, top_k=None):
     """Greedy non-maximum suppression: keep the best box, drop those that overlap it by more, repeat.
 

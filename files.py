@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 
 from structures import UserError
 
@@ -58,6 +59,17 @@ def write(path, content):
 def write_json(path, data):
     """Write `data` as an indented JSON file that is never seen half written. NaN is refused (ValueError)."""
     write(path, json.dumps(data, indent=2, allow_nan=False) + "\n")
+
+
+def safe_names(texts):
+    """Different texts as parts of file names that are good on any disk and in links, all different."""
+    names = []
+    for text in texts:
+        name = re.sub(r"[^\w.-]", "_", text)
+        while name.lower() in {other.lower() for other in names}:  # some disks do not tell A from a
+            name += "_"
+        names.append(name)
+    return names
 
 
 def read_text(path):

@@ -15,6 +15,7 @@ table { border-collapse: collapse; margin: .6em 0; } td, th { padding: .25em .8e
   border-bottom: 1px solid #ddd; } td.n, th.n { text-align: right; }
 .grave, .grave a { color: #b00020; font-weight: 600; } .muted { color: #666; } .good { color: #0a7a2f; }
 .row { display: flex; flex-wrap: wrap; gap: 12px; } figure { margin: 0; width: 264px; } figure.pair { width: 540px; }
+img.chart { max-width: 100%; }
 figure img { max-width: 262px; border: 1px solid #ccc; } figcaption { font-size: 12px; overflow-wrap: anywhere; }
 .none { width: 260px; height: 120px; background: #eee; color: #777; display: flex; align-items: center;
   justify-content: center; } li { overflow-wrap: anywhere; } svg text { font-size: 11px; fill: #555; }

@@ -56,10 +56,10 @@ def draw_detections(image, detections, class_names, *, gt=None):
     line, font = max(2, round(scale * LINE_PART)), max(SMALLEST_FONT, round(scale * FONT_PART))
     if gt is not None:
         for box in gt.boxes_px:
-            _draw_dashed(canvas, box, line)
+            draw_dashed(canvas, box, line)
     colors = class_colors(class_names)
     for box, label in zip(detections.boxes_px[::-1], detections.labels[::-1], strict=True):
-        _draw_box(canvas, box, line, colors[label])
+        draw_box(canvas, box, line, colors[label])
     tabs = _Tabs(canvas, line)
     for box, score, label in zip(detections.boxes_px, detections.scores, detections.labels, strict=True):
         tabs.draw(box, (class_names[label], f"{score:.2f}"), font, colors[label])
@@ -84,7 +84,7 @@ def _edges(canvas, box, width):
     )
 
 
-def _draw_box(canvas, box, line, color):
+def draw_box(canvas, box, line, color):
     """The outline of a box, with a darkened seam inside that sets it off from a background of its colour."""
     seam = max(1, line // 3)
     for rows, columns in _edges(canvas, box, line + seam):
@@ -93,7 +93,7 @@ def _draw_box(canvas, box, line, color):
         canvas[rows, columns] = color
 
 
-def _draw_dashed(canvas, box, line):
+def draw_dashed(canvas, box, line):
     """A thin dashed outline, black and white in turn so that it shows on any background."""
     dash = 4 * line
     for side, (rows, columns) in enumerate(_edges(canvas, box, max(1, line // 2))):
@@ -203,6 +203,71 @@ def _steps(recall, envelope):
     """The envelope as a line: level until its recall is reached, 0 behind the last. Two arrays [2N+2]."""
     edges = np.repeat(np.concatenate([[0.0], recall]), 2)
     return edges, np.concatenate([np.repeat(np.append(envelope, 0.0), 2)[:1], np.repeat(envelope, 2), [0.0]])
+
+
+def plot_errors(path, title, *, true_scores, false_scores, kinds, confused, sizes):
+    """Write a PNG of a class's errors: scores, kinds of false positives, confusions, objects found by size.
+
+    true_scores, false_scores: [N] in 0..1; kinds, confused: {name: (among the best, all)}; sizes: {name: (objects hit
+    by the best, hit by others, missed)}. The best: as many detections as there are objects.
+    """
+    figure = _figure(11.0, 7.6)
+    figure.suptitle(title)
+    (scores, objects), (kind_axes, confused_axes) = figure.subplots(2, 2)
+    _plot_scores(scores, {"false positives": (false_scores, "C3"), "hits": (true_scores, "C2")})
+    _plot_sizes(objects, sizes)
+    _plot_shares(kind_axes, kinds, "false positives by kind")
+    _plot_shares(confused_axes, confused, "confused with")
+    figure.savefig(path)
+
+
+def _plot_scores(axes, groups, bins=25):
+    """Histograms over each other. groups: {label: (scores [N] in 0..1, colour)}."""
+    highest, floor = 1, 0.7  # of the log scale: a single one shows
+    axes.set(title="scores", xlabel="score", ylabel="detections (log scale)", xlim=(0, 1), yscale="log")
+    for label, (values, color) in groups.items():
+        counts, edges = np.histogram(values, bins, range=(0, 1))
+        label = f"{label} ({len(values):,})"
+        axes.stairs(np.maximum(counts, floor), edges, baseline=floor, fill=True, color=color, alpha=0.55, label=label)
+        highest = max(highest, counts.max())
+    axes.set_ylim(floor, 8 * highest)  # room for the legend
+    axes.legend(fontsize="small")
+
+
+def _plot_sizes(axes, sizes):
+    """Stacked columns: how well the objects of each size were found."""
+    labels = ("hit by the best", "hit by others", "missed")
+    bottom = np.zeros(len(sizes), int)
+    for index, (label, color) in enumerate(zip(labels, ("C2", "C8", "C3"), strict=True)):
+        counts = np.array([one[index] for one in sizes.values()])
+        axes.bar(list(sizes), counts, bottom=bottom, color=color, alpha=0.8, label=f"{label} ({counts.sum():,})")
+        bottom += counts
+    for x, (_, _, missed) in enumerate(sizes.values()):
+        if bottom[x]:
+            axes.annotate(f"{missed / bottom[x]:.0%} missed", (x, bottom[x]), ha="center", va="bottom", fontsize=7)
+    axes.set(title="objects by size", xlabel="√(width · height), pixels of the picture", ylabel="objects")
+    axes.set_ylim(0, 1.3 * max(bottom.max(), 1))  # room for the legend
+    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.legend(fontsize="small", ncols=3, loc="upper center", columnspacing=1.0, handletextpad=0.5)
+
+
+def _plot_shares(axes, counts, title, most=10):
+    """Bars of {name: (among the best, all)}, the first `most`, with their numbers."""
+    names = list(counts)[:most][::-1]
+    best, total = (np.array([counts[name][index] for name in names], int) for index in (0, 1))
+    rows = np.arange(len(names))
+    axes.barh(rows, total - best, left=best, color="C7", alpha=0.5, label="others")
+    axes.barh(rows, best, color="C1", label="among the best, as many as objects")
+    axes.set_yticks(rows, [name if len(name) <= 20 else f"{name[:19]}…" for name in names])
+    for y, (some, count) in enumerate(zip(best, total, strict=True)):
+        axes.annotate(f" {some:,} of {count:,}", (count, y), va="center", fontsize=8)
+    axes.set(title=title, xlabel="false positives", xlim=(0, 1.3 * max(total.max(initial=0), 1)))
+    axes.xaxis.get_major_locator().set_params(integer=True, nbins=6)
+    axes.set_ylim(min(-0.6, len(names) - 4.6), len(names) - 0.4)  # one bar is no wall
+    if names:
+        axes.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, frameon=False)
+    else:
+        axes.annotate("none", (0.5, 0.5), xycoords="axes fraction", ha="center")
 
 
 def plot_learning_curves(path, rows):

@@ -351,7 +351,7 @@ def test_program(voc, tmp_path, capsys):
     assert report["images"] == 3
     rows = [line.split() for line in printed.out.splitlines()]
     assert ["car", "2", "3", "0.5455", "0.5000"] in rows and ["mean", "3", "4", "0.7727", "0.7500"] in rows
-    for name in ("precision_recall", "precision_recall_car", "precision_recall_bus"):
+    for name in ("precision_recall", "precision_recall_car", "precision_recall_bus", "errors_car", "errors_bus"):
         assert cv2.imread(str(tmp_path / "plots" / f"{name}.png")) is not None
 
 

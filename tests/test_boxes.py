@@ -119,3 +119,10 @@ def test_nms_equals_the_oracle(given_boxes, scores, threshold, top_k):
     scores = np.array(scores[: len(given_boxes)])
     expected = oracles.nms([exact(b) for b in given_boxes], scores, fractions.Fraction(threshold), top_k)
     assert boxes.nms(given_boxes, scores, threshold, top_k).tolist() == expected
+
+
+def test_inclusive_iou_counts_pixels():
+    """Boxes over whole pixels, both ends included: a 2 × 2 and a 3 × 2 box share 1 × 2 pixels."""
+    a, b = np.array([[1, 1, 2, 2.0]]), np.array([[2, 1, 4, 2.0], [1, 1, 2, 2], [3, 1, 3, 1]])
+    np.testing.assert_allclose(boxes.inclusive_iou(a, b), [2 / 8, 1, 0])
+    np.testing.assert_allclose(boxes.inclusive_iou(b[:, None], a), [[2 / 8], [1], [0]])

@@ -70,6 +70,7 @@ TABLE = {
         weight_layouts="numpy",
         anchor_advisor="numpy",
         dataset_scan="numpy cv2 tqdm",
+        error_report="numpy",
     ),
     **rooms(
         3,
@@ -77,11 +78,12 @@ TABLE = {
         losses="tensorflow",
         devices="tensorflow",
         train_flags="",
-        average_precision="numpy",
         dataset_checks="numpy",
+        error_pages="numpy cv2",
     ),
     **rooms(
         4,
+        average_precision="numpy",
         ssd_vgg="numpy tensorflow",
         runs="numpy cv2 tensorflow",
         summaries="numpy cv2 tensorflow",
@@ -103,7 +105,8 @@ TABLE = {
 }
 PROGRAMS = {name for name, room in TABLE.items() if room.layer == 8}
 # Names that bring TensorFlow along
-LIGHT = {"train_flags", "average_precision", "dataset_checks", "dataset_report", "dataset_fixes"}
+LIGHT = {"train_flags", "average_precision", "dataset_checks", "dataset_report", "dataset_fixes",
+         "error_pages"}  # fmt: skip
 HEAVY = {"tensorflow"} | {name for name, room in TABLE.items() if 3 <= room.layer < 8 and name not in LIGHT}
 SOURCES = {path.stem: path for path in sorted(ROOT.glob("*.py"))}
 

@@ -1,5 +1,7 @@
 """Drawn boxes, labels and curves: where the ink lies, and that the files are pictures."""
 
+import warnings
+
 import cv2
 import numpy as np
 import pytest
@@ -184,3 +186,18 @@ def test_learning_curve_pictures(tmp_path):
         visualization.plot_learning_curves(tmp_path / f"{name}.png", part)
         assert is_picture(tmp_path / f"{name}.png", 0)
     assert is_picture(tmp_path / "all.png")
+
+
+def test_error_pictures(tmp_path):
+    """With many, with few and with no errors at all, of classes with long names; nothing warns."""
+    sizes = {"<16": (3, 1, 2), ">=256": (0, 0, 0)}
+    kinds = {"localisation": (1, 4000), "background": (0, 0)}
+    confused = {f"a class with a rather long name {index}": (1, 1 + index) for index in range(30)}
+    rng = np.random.default_rng(0)
+    many = {"true_scores": rng.random(50), "false_scores": rng.random(4000), "kinds": kinds, "confused": confused}
+    none = {"true_scores": [], "false_scores": [], "kinds": dict.fromkeys(kinds, (0, 0)), "confused": {}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        visualization.plot_errors(tmp_path / "many.png", "car", **many, sizes=sizes)
+        visualization.plot_errors(tmp_path / "none.png", "bus", **none, sizes=dict.fromkeys(sizes, (0, 0, 0)))
+    assert is_picture(tmp_path / "many.png") and is_picture(tmp_path / "none.png", 0)
