@@ -3,19 +3,15 @@
 Everything lands in runs/demo. Called again, it goes on where it stopped.
 """
 
-import csv
 import dataclasses
 import os
-import subprocess
-import sys
 import time
 
+import chain
 import cli
 import cpu
 import files
-from structures import UserError
 
-HERE = os.path.dirname(os.path.abspath(__file__))
 CLASSES = "car,bus,pedestrian,traffic_light"
 TEST = "2007:test"
 # From scratch at a quarter of the channels; what reached its score in the least time on two cores (README)
@@ -45,13 +41,13 @@ def main(argv=None):
     plan = _plan(flags)
     place = Place(flags.root)
     data = ["--data", place.data]
-    _call("source_toy_road.py", "--output", place.data, "--train", plan.images, "--drive", place.drive)
+    chain.call("source_toy_road.py", "--output", place.data, "--train", plan.images, "--drive", place.drive)
     _train(place, data, plan)
-    _call("infer.py", place.run, *data, "--split", TEST, "--output", place.inference, "--overwrite")
+    chain.call("infer.py", place.run, *data, "--split", TEST, "--output", place.inference, "--overwrite")
     found = os.path.join(place.inference, "detections.json")
-    _call("average_precision.py", found, *data, "--split", TEST, "--json", place.scores, "--plots", place.plots)
-    _call("export_model.py", place.run, "--output", place.model, "--precision", "auto")
-    _call("process_video.py", place.model, place.drive, place.annotated, "--json", place.timeline)
+    chain.call("average_precision.py", found, *data, "--split", TEST, "--json", place.scores, "--plots", place.plots)
+    chain.call("export_model.py", place.run, "--output", place.model, "--precision", "auto")
+    chain.call("process_video.py", place.model, place.drive, place.annotated, "--json", place.timeline)
     _summarise(place, time.monotonic() - start)
 
 
@@ -81,30 +77,18 @@ def _plan(flags):
 
 def _train(place, data, plan):
     """Train a new run, or finish one that was begun."""
-    if os.path.exists(os.path.join(place.run, "config.json")):
-        _call("train.py", "--run", place.run, "--resume")
+    if chain.has_begun(place.run):
+        chain.call("train.py", "--run", place.run, "--resume")
         return
     splits = ["--classes", CLASSES, "--train", "2007:train", "--valid", TEST]
     amount = ["--batch-size", plan.batch_size, "--learning-rate", plan.learning_rate, "--max-steps", plan.steps]
-    _call("train.py", *data, *splits, "--run", place.run, *RECIPE, *amount)
-
-
-def _call(program, *arguments):
-    """Run a program as a user would, showing the command. Raises UserError if it fails."""
-    arguments = [str(argument) for argument in arguments]
-    print(f"\n$ python {program} {' '.join(arguments)}", flush=True)
-    code = subprocess.call([sys.executable, os.path.join(HERE, program), *arguments])
-    if code == cli.INTERRUPTED:
-        raise KeyboardInterrupt
-    if code:
-        raise UserError(f"{program} ended with exit code {code}; its message is above; the demo can be called again")
+    chain.call("train.py", *data, *splits, "--run", place.run, *RECIPE, *amount)
 
 
 def _summarise(place, seconds):
     scores = files.read_json(place.scores)
     timing = files.read_json(place.timeline)["timing"]
-    with open(os.path.join(place.run, "metrics.csv"), encoding="utf-8", newline="") as file:
-        last = list(csv.DictReader(file))[-1]
+    last = chain.last_metrics(place.run)
     per_class = ", ".join(f"{name} {ap:.3f}" for name, ap in scores["voc07"]["per_class"].items())
     print(f"""
 The demo took {seconds / 60:.1f} minutes.

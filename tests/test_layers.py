@@ -49,6 +49,7 @@ TABLE = {
     **rooms(
         1,
         class_transfer="numpy",
+        chain="",
         coco_metric="numpy",
         source_coco="tqdm",
         source_csv="tqdm",
@@ -101,7 +102,9 @@ TABLE = {
         process_video="numpy tqdm",
         check_dataset="",
         demo="",
+        recipe="",
     ),
+    **rooms(9, bccd="", raccoon="", voc_traffic=""),
 }
 PROGRAMS = {name for name, room in TABLE.items() if room.layer == 8}
 # Names that bring TensorFlow along
@@ -109,6 +112,7 @@ LIGHT = {"train_flags", "average_precision", "dataset_checks", "dataset_report",
          "error_pages"}  # fmt: skip
 HEAVY = {"tensorflow"} | {name for name, room in TABLE.items() if 3 <= room.layer < 8 and name not in LIGHT}
 SOURCES = {path.stem: path for path in sorted(ROOT.glob("*.py"))}
+RECIPES = {path.stem: path for path in sorted(ROOT.glob("recipes/*.py"))}
 
 
 def imports(source):
@@ -154,9 +158,10 @@ def broken_rules(name, source):
     return broken
 
 
-@pytest.mark.parametrize("name", SOURCES)
+@pytest.mark.parametrize("name", [*SOURCES, *RECIPES])
 def test_room_keeps_to_its_layer(name):
-    assert broken_rules(name, SOURCES[name].read_text(encoding="utf-8")) == []
+    path = SOURCES.get(name) or RECIPES[name]
+    assert broken_rules(name, path.read_text(encoding="utf-8")) == []
 
 
 def test_nothing_below_layer_3_may_have_tensorflow():

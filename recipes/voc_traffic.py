@@ -1,0 +1,21 @@
+"""Traffic in photographs of Pascal VOC2007 (800 of its test pictures): 600 to learn from, 200 to be scored on.
+
+Annotated objects of the other 15 classes are left out.
+"""
+
+import recipe
+
+VOC_TRAFFIC = recipe.Recipe(
+    name="voc_traffic",
+    classes="car,bus,motorbike,bicycle,person",
+    train="train",
+    test="val",
+    epochs=36,
+    valid_every=6,
+    expected="About 2.5 hours on two cores. Not yet run to its end.",
+    other_classes="ignore",
+    video=True,
+)
+
+if __name__ == "__main__":
+    recipe.run(VOC_TRAFFIC)
