@@ -1,0 +1,218 @@
+#!/usr/bin/env bash
+# Pascal VOC2007 + VOC2012: download, check, train as the article and as the original did, score on VOC2007 test.
+set -euo pipefail
+
+usage() {
+    cat <<'END'
+usage: recipes/voc0712.sh [--help] [--data DIR] [--run DIR] [--only-data] [TRAINING...]
+
+Downloads VOC2007 trainval and test and VOC2012 trainval (2.9 GB), verifies and unpacks them, looks the data over,
+trains on the two trainval splits, and scores each training on VOC2007 test. Called again, it goes on where it stopped.
+A GPU is needed: on two CPU cores one training would take weeks.
+
+TRAINING: any of (default: all)
+  article300 article512    Adam, epsilon 0.1, rate 1e-3 × 0.97 an epoch, batch 8, 200 epochs, the article's presets
+  original300 original512  momentum, batch 32 as 4 × 8, rate 1e-3, × 0.1 after 80,000 and 100,000 of 120,000 steps,
+                           twice the rate for biases, weight decay 5e-4
+
+  --data DIR    where VOCdevkit goes (default: runs/voc0712/data)
+  --run DIR     where trainings and scores go (default: runs/voc0712)
+  --only-data   stop after looking the data over
+
+environment:
+  PYTHON        default: the project's .venv/bin/python, or else python3
+  VGG           VGG-16 weights as of train.py --vgg-weights (default: auto)
+  TRAIN_FLAGS   more flags for train.py, which override the recipe's
+  VOC_BASE_URL  default: http://host.robots.ox.ac.uk/pascal/VOC
+  VOC2007_TRAINVAL_MD5 VOC2007_TEST_MD5 VOC2012_TRAINVAL_MD5   of archives from elsewhere
+  VOC_NEED_MB   free disk space to insist on for each archive (default: twice its size)
+END
+}
+
+die() {
+    echo "error: $*" >&2
+    exit 1
+}
+
+HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+BASE_URL=${VOC_BASE_URL:-http://host.robots.ox.ac.uk/pascal/VOC}
+DATA=runs/voc0712/data RUN=runs/voc0712 ONLY_DATA=""
+TRAININGS=(article300 article512 original300 original512)
+# path below the base URL, MD5, size in MB
+ARCHIVES=(
+    "voc2007/VOCtrainval_06-Nov-2007.tar ${VOC2007_TRAINVAL_MD5:-c52e279531787c972589f7e41ab4ae64} 460"
+    "voc2007/VOCtest_06-Nov-2007.tar ${VOC2007_TEST_MD5:-b6e924de25625d8de591ea690078ad9f} 451"
+    "voc2012/VOCtrainval_11-May-2012.tar ${VOC2012_TRAINVAL_MD5:-6cd6e144f989b92b3379bac3b3de84fd} 2000"
+)
+TRAIN=2007:trainval,2012:trainval
+TEST=2007:test
+
+main() {
+    parse "$@"
+    find_tools
+    mkdir -p "$DATA" "$RUN" || die "--data $DATA, --run $RUN: cannot be made; choose other places"
+    local archive
+    for archive in "${ARCHIVES[@]}"; do
+        # shellcheck disable=SC2086 # three words
+        provide $archive
+    done
+    look_over
+    [ -z "$ONLY_DATA" ] || return 0
+    local name
+    for name in "${CHOSEN[@]}"; do
+        train "$name"
+        score "$name"
+    done
+    summarise
+}
+
+parse() {
+    CHOSEN=()
+    while [ $# -gt 0 ]; do
+        case $1 in
+            -h | --help)
+                usage
+                exit 0
+                ;;
+            --data | --run)
+                [ $# -ge 2 ] || die "$1: a folder must follow (see --help)"
+                [ "$1" = --data ] && DATA=$2 || RUN=$2
+                shift
+                ;;
+            --only-data) ONLY_DATA=1 ;;
+            -*) die "$1: no such argument (see --help)" ;;
+            *)
+                case " ${TRAININGS[*]} " in
+                    *" $1 "*) CHOSEN+=("$1") ;;
+                    *) die "$1: no such training; there are ${TRAININGS[*]}" ;;
+                esac
+                ;;
+        esac
+        shift
+    done
+    [ ${#CHOSEN[@]} -gt 0 ] || CHOSEN=("${TRAININGS[@]}")
+}
+
+find_tools() {
+    local tool
+    for tool in curl tar md5sum df awk; do
+        command -v "$tool" >/dev/null || die "$tool is missing; install it, for example: apt-get install $tool"
+    done
+    if [ -z "${PYTHON:-}" ]; then
+        PYTHON=python3
+        [ ! -x "$HERE/.venv/bin/python" ] || PYTHON=$HERE/.venv/bin/python
+    fi
+    "$PYTHON" -c "import tensorflow" 2>/dev/null ||
+        die "$PYTHON has no TensorFlow; run make demo once, or set PYTHON to an interpreter with requirements.txt"
+}
+
+# provide PATH MD5 MEGABYTES: an archive, downloaded, verified and unpacked
+provide() {
+    local name=${1##*/}
+    local file=$DATA/$name mark=$DATA/.unpacked-$name
+    if [ -e "$mark" ]; then
+        echo "$name: unpacked before"
+        return
+    fi
+    if [ ! -e "$file" ]; then
+        check_space "$3"
+        download "$BASE_URL/$1" "$file.part" "$2"
+        mv "$file.part" "$file"
+    fi
+    echo "$name: verifying"
+    matches "$file" "$2" || die "$file: its MD5 is not $2; delete it and call again, or give its own (see --help)"
+    echo "$name: unpacking"
+    tar -xf "$file" -C "$DATA" || die "$file: cannot be unpacked, see above; is there disk space in $DATA?"
+    : >"$mark"
+}
+
+check_space() {
+    local need=${VOC_NEED_MB:-$((2 * $1))} free
+    free=$(df -Pk "$DATA" | awk 'NR == 2 { print int($4 / 1024) }')
+    [ "$free" -ge "$need" ] || die "--data $DATA: $need MB are needed there for the next archive, $free MB are free"
+}
+
+# download URL PART MD5: into PART, going on where an earlier call broke off
+download() {
+    local status=0 answer show=(--silent)
+    [ ! -t 2 ] || show=(--progress-bar)
+    if [ -e "$2" ] && matches "$2" "$3"; then
+        return
+    fi
+    echo "$1: downloading"
+    answer=$(curl --fail --location "${show[@]}" --retry 3 --connect-timeout 30 --speed-time 60 --speed-limit 1 \
+        --continue-at - --write-out '%{http_code}' --output "$2" "$1") || status=$?
+    if [ $status -eq 33 ] || [ "$answer" = 416 ]; then # cannot go on from there: the server has no ranges, or no more
+        rm -f "$2"
+        die "$1: the server could not go on where the download broke off; what was there is deleted, call again"
+    fi
+    [ $status -eq 0 ] ||
+        die "$1: cannot be fetched (curl $status, HTTP $answer); call again to go on, or set VOC_BASE_URL"
+    if ! matches "$2" "$3"; then
+        rm -f "$2"
+        die "$1: what came has not the MD5 $3; it is deleted, call again"
+    fi
+}
+
+matches() {
+    [ "$(md5sum <"$1" | awk '{ print $1 }')" = "$2" ]
+}
+
+run() {
+    echo "\$ python $*"
+    "$PYTHON" "$HERE/$1" "${@:2}"
+}
+
+look_over() {
+    local page=$RUN/check.html
+    [ ! -e "$page" ] || return 0
+    run check_dataset.py --data "$DATA/VOCdevkit" --split "$TRAIN,$TEST" --html "$page"
+}
+
+train() {
+    local into=$RUN/$1
+    [ ! -e "$into.trained" ] || return 0
+    if [ -e "$into/config.json" ]; then
+        run train.py --run "$into" --resume
+    else
+        local recipe
+        case $1 in
+            article*)
+                recipe=(--preset "vgg${1#article}-article" --matching threshold --optimizer adam --adam-epsilon 0.1
+                    --learning-rate 1e-3 --schedule exponential --batch-size 8 --epochs 200)
+                ;;
+            original*) # the warm-up and the limit on the gradient are this project's
+                recipe=(--preset "vgg${1#original}" --optimizer momentum --batch-size 8 --accumulate 4
+                    --learning-rate 1e-3 --schedule step --schedule-steps "80000,100000" --epochs 240
+                    --max-steps 120000 --bias-lr-multiplier 2 --weight-decay 5e-4 --initializer xavier)
+                ;;
+        esac
+        # shellcheck disable=SC2086 # TRAIN_FLAGS are several words
+        run train.py --data "$DATA/VOCdevkit" --train "$TRAIN" --run "$into" --vgg-weights "${VGG:-auto}" \
+            "${recipe[@]}" --precision auto ${TRAIN_FLAGS:-}
+    fi
+    : >"$into.trained"
+}
+
+score() {
+    local out=$RUN/$1-score
+    [ ! -e "$out/ap.json" ] || return 0
+    local data=(--data "$DATA/VOCdevkit" --split "$TEST")
+    run infer.py "$RUN/$1@last" "${data[@]}" --output "$out" --overwrite --no-draw
+    run average_precision.py "$out/detections.json" "${data[@]}" --json "$out/ap.json" --plots "$out/plots"
+}
+
+summarise() {
+    local name
+    echo "VOC07 mean AP at IoU 0.5 on VOC2007 test"
+    for name in "${CHOSEN[@]}"; do
+        "$PYTHON" -c '
+import json, sys
+mean = json.load(open(sys.argv[2]))["voc07"]["mean"]
+print(f"  {sys.argv[1]:12}", "n/a" if mean is None else f"{mean:.4f}", " see", sys.argv[3])
+' "$name" "$RUN/$name-score/ap.json" "$RUN/$name-score/plots/errors.html"
+    done
+}
+
+trap 'exit 130' INT # after the program at work has saved itself
+main "$@"
