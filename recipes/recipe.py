@@ -12,10 +12,11 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # the project's modules
 
+import results_section
+
 import chain
 import cli
 import files
-from structures import UserError
 
 # Fine-tuning from VGG-16 in short trainings, as in README and REFERENCE section 9
 TRAINING = [
@@ -55,6 +56,8 @@ class Place:
     def __init__(self, root):
         self.root = root
         self.run = os.path.join(root, "run")
+        # The last checkpoint: the best one was chosen on the pictures that are scored
+        self.model = f"{self.run}@last"
         self.inference = os.path.join(root, "inference")
         self.scores = os.path.join(root, "ap.json")
         self.plots = os.path.join(root, "plots")
@@ -77,7 +80,9 @@ def main(recipe, argv=None):
     check = _check(recipe, flags)
     for seed, place in enumerate(places):
         _one_training(recipe, flags, place, seed)
-    print("\n".join(["", *_summary(recipe, places, check)]))
+    scored = (flags.data, recipe.test, recipe.other_classes)
+    page = results_section.write(flags.run, _results(recipe, places), places[0], *scored)
+    print("\n".join(["", *_summary(recipe, places, check), f"  {page}   all of it on a page"]))
 
 
 def _check(recipe, flags):
@@ -92,28 +97,30 @@ def _check(recipe, flags):
 
 def _one_training(recipe, flags, place, seed):
     """Train, detect on the test split, score, and annotate the video."""
-    links = chain.Chain(place.stages)
-    links.call("train", "train.py", *_training(recipe, flags, place, seed),
-               again=["--resume"] if chain.has_begun(place.run) else [])  # fmt: skip
-    # The last checkpoint: the best one was chosen on the pictures that are scored here
-    model, data = f"{place.run}@last", ["--data", flags.data, "--split", recipe.test]
-    links.call("infer", "infer.py", model, *data, "--output", place.inference, "--overwrite")
-    found = os.path.join(place.inference, "detections.json")
-    scored = ["--other-classes", recipe.other_classes, "--json", place.scores, "--plots", place.plots]
-    links.call("score", "average_precision.py", found, *data, *scored)
+    length = ["--epochs", flags.epochs, *(["--max-steps", flags.max_steps] if flags.max_steps else [])]
+    more = ["--valid", recipe.test, "--valid-every", recipe.valid_every, *length, *flags.more]
+    links = train_and_score(recipe, flags.data, place, [*start(flags.vgg), "--seed", seed, *more])
     if getattr(flags, "video", None):
-        links.call("video", "process_video.py", model, flags.video, place.annotated, "--json", place.timeline)
+        links.call("video", "process_video.py", place.model, flags.video, place.annotated, "--json", place.timeline)
 
 
-def _training(recipe, flags, place, seed):
-    """Arguments of train.py."""
-    arguments = ["--data", flags.data, "--train", recipe.train, "--valid", recipe.test, "--run", place.run]
-    arguments += ["--classes", recipe.classes, "--other-classes", recipe.other_classes, "--vgg-weights", flags.vgg]
-    arguments += [*TRAINING, *(FROZEN if flags.vgg != "none" else []), "--seed", seed]
-    arguments += ["--epochs", flags.epochs, "--valid-every", recipe.valid_every]
-    if flags.max_steps:
-        arguments += ["--max-steps", flags.max_steps]
-    return [*arguments, *flags.more]
+def start(vgg):
+    """Flags of train.py for the first weights: a file's, and its general features kept; or none."""
+    return ["--vgg-weights", vgg, *(FROZEN if vgg != "none" else [])]
+
+
+def train_and_score(recipe, data, place, arguments):
+    """Train with the recipe's flags and `arguments`, detect on its test split, score. Returns the Chain."""
+    links = chain.Chain(place.stages)
+    classes = ["--classes", recipe.classes, "--other-classes", recipe.other_classes]
+    links.call("train", "train.py", "--data", data, "--train", recipe.train, *classes, "--run", place.run, *TRAINING,
+               *arguments, again=["--resume"] if chain.has_begun(place.run) else [])  # fmt: skip
+    scored = ["--data", data, "--split", recipe.test]
+    links.call("infer", "infer.py", place.model, *scored, "--output", place.inference, "--overwrite")
+    found = os.path.join(place.inference, "detections.json")
+    scored += ["--other-classes", recipe.other_classes, "--json", place.scores, "--plots", place.plots]
+    links.call("score", "average_precision.py", found, *scored)
+    return links
 
 
 def _summary(recipe, places, check):
@@ -141,6 +148,22 @@ def _summary(recipe, places, check):
             yield f"  {place.annotated}   the annotated video"
 
 
+def _results(recipe, places):
+    """The figures in Markdown, parts of a page."""
+    reports = [files.read_json(place.scores) for place in places]
+    rows = ["| class | objects | AP VOC07 | AP area |", "| --- | --- | --- | --- |"]
+    for name, objects in reports[0]["ground_truth"].items():
+        cells = [_figures([report[metric]["per_class"][name] for report in reports]) for metric in ("voc07", "area")]
+        rows.append(f"| {name} | {objects:,} | {' | '.join(cells)} |")
+    cells = [_figures([report[metric]["mean"] for report in reports]) for metric in ("voc07", "area")]
+    rows.append(f"| mean | {sum(reports[0]['ground_truth'].values()):,} | {' | '.join(cells)} |")
+    steps = chain.last_metrics(places[0].run)["step"]
+    seeds = "" if len(places) == 1 else f", mean of {len(places)} seeds (each in brackets)"
+    yield f"# {recipe.name}"
+    yield f"{reports[0]['images']} pictures of {recipe.test}, IoU {reports[0]['iou']:g}, after {steps} steps{seeds}."
+    yield "\n".join(rows)
+
+
 def _figures(values):
     """'0.812', or for several '0.812 (0.801 0.823)': their mean and they themselves."""
     if None in values:
@@ -149,9 +172,21 @@ def _figures(values):
     return mean if len(values) == 1 else f"{mean} ({' '.join(f'{value:.3f}' for value in values)})"
 
 
-def _parse(recipe, argv):
+def split_arguments(argv):
+    """(the recipe's own, those for train.py) of a command line's arguments."""
     at = argv.index("--") if "--" in argv else len(argv)
-    own, more = argv[:at], argv[at + 1 :]
+    return argv[:at], argv[at + 1 :]
+
+
+def vgg_weights(text):
+    """An argument type: auto, none or a file."""
+    if text not in ("auto", "none") and not os.path.isfile(text):
+        raise argparse.ArgumentTypeError(f"{text}: no such file")
+    return text
+
+
+def _parse(recipe, argv):
+    own, more = split_arguments(argv)
     default = os.path.join("runs", recipe.name)
     parser = cli.ArgumentParser(
         description=f"{recipe.name}: look over, train, detect, score, report. {recipe.expected}",
@@ -160,7 +195,8 @@ def _parse(recipe, argv):
     )
     add = parser.add_argument
     add("--data", required=True, type=cli.existing_folder, metavar="FOLDER", help="the data set, in VOC layout")
-    add("--vgg", default="auto", metavar="FILE", help="VGG-16 weights, or auto or none as of train.py (default: auto)")
+    add("--vgg", type=vgg_weights, default="auto", metavar="FILE",
+        help="VGG-16 weights, or auto or none as of train.py (default: auto)")  # fmt: skip
     add("--run", default=default, type=cli.output_folder, metavar="DIR", help=f"(default: {default})")
     add("--epochs", type=cli.positive_int, default=recipe.epochs, metavar="N", help=f"(default: {recipe.epochs})")
     add("--max-steps", type=cli.positive_int, metavar="N", help="end after that many steps")
@@ -168,7 +204,5 @@ def _parse(recipe, argv):
     if recipe.video:
         add("--video", type=cli.existing_file, metavar="FILE", help="a video to annotate with the trained detector")
     flags = parser.parse_args(own)
-    if flags.vgg not in ("auto", "none") and not os.path.isfile(flags.vgg):
-        raise UserError(f"--vgg {flags.vgg}: no such file")
     flags.more = more
     return flags

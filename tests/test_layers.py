@@ -102,9 +102,11 @@ TABLE = {
         process_video="numpy tqdm",
         check_dataset="",
         demo="",
-        recipe="",
+        results_section="numpy cv2",
     ),
-    **rooms(9, bccd="", raccoon="", voc_traffic=""),
+    **rooms(9, recipe=""),
+    **rooms(10, bccd="", raccoon="", voc_traffic=""),
+    **rooms(11, ablations=""),
 }
 PROGRAMS = {name for name, room in TABLE.items() if room.layer == 8}
 # Names that bring TensorFlow along

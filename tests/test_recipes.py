@@ -11,13 +11,16 @@ from programs import ROOT, error_of, run, write_shapes
 
 sys.path.insert(0, str(ROOT / "recipes"))
 
+import ablations
 import bccd
 import raccoon
 import recipe
+import results_section
 import voc_traffic
 
 import chain
 import train_flags
+from structures import UserError
 
 RECIPES = {"bccd": bccd.BCCD, "raccoon": raccoon.RACCOON, "voc_traffic": voc_traffic.VOC_TRAFFIC}
 
@@ -50,10 +53,12 @@ def called(monkeypatch):
             write(f"{folder}/metrics.csv", "step,images_per_second\n20,2.5\n")
         elif program == "average_precision.py":
             seed = len([one for one, _ in commands if one == "average_precision.py"])
-            ap = {"mean": seed / 10, "per_class": {"raccoon": seed / 10}}
-            write(value(arguments, "--json"), {"voc07": ap, "iou": 0.5, "images": 3, "ground_truth": {"raccoon": 3}})
+            voc07, area = ({"mean": seed / tens, "per_class": {"raccoon": seed / tens}} for tens in (10, 5))
+            counts = {"iou": 0.5, "images": 3, "ground_truth": {"raccoon": 3}}
+            write(value(arguments, "--json"), {"voc07": voc07, "area": area, **counts})
 
     monkeypatch.setattr(chain, "call", fake)
+    monkeypatch.setattr(results_section, "write", lambda root, lines, *_: "\n".join(["PAGE", *lines]))
     return commands
 
 
@@ -82,7 +87,8 @@ def test_the_programs_take_the_flags(name, data, called, tmp_path, capsys):
     assert value(commands["train.py"], "--epochs") == str(RECIPES[name].epochs)
     assert "--freeze" not in commands["train.py"]  # layers that start at random must learn
     assert commands["infer.py"][0].endswith("run@last")
-    assert "mean          0.100" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "mean          0.100" in printed and "| mean | 3 | 0.100 | 0.200 |" in printed.partition("PAGE")[2]
 
 
 @pytest.mark.parametrize("program", ["check_dataset.py", "infer.py", "average_precision.py", "process_video.py"])
@@ -157,7 +163,7 @@ def test_a_picture_in_both_splits_is_said_aloud(data, called, tmp_path, monkeypa
 
 @pytest.mark.parametrize(
     ("arguments", "named"),
-    [(["--data", "missing"], "--data"), (["--data", ".", "--vgg", "missing"], "--vgg missing"), ([], "--data")],
+    [(["--data", "missing"], "--data"), (["--data", ".", "--vgg", "missing"], "--vgg: missing"), ([], "--data")],
 )
 def test_wrong_flags_are_told_in_one_line(arguments, named):
     assert named in error_of("recipes/bccd.py", *arguments)
@@ -175,5 +181,92 @@ def test_a_recipe_as_a_user_runs_it(tmp_path):
     assert "3 steps" in first.stdout and (out / "plots/errors.html").exists()
     again = run(*command, "--max-steps", "3", *more)
     assert again.stdout.count("done before") == 4
+    assert "(best.jpg)" in (out / "results.md").read_text() and (out / "best.jpg").exists()
     longer = run(*command, "--max-steps", "6", *more)
     assert "--resume" in longer.stdout and "6 steps" in longer.stdout
+
+
+@pytest.fixture
+def ablation(data, called, tmp_path, monkeypatch):
+    """ablation(scores, *arguments): runs ablations.py, each variant scoring as scores say; returns (runs, rows).
+
+    scores: {variant: [mean of seed 0, 1, …]}, 0.5 for others; runs: [(variant, seed)] trained; rows: the table's cells.
+    """
+    fake = chain.call
+    out = tmp_path / "ablations"
+
+    def ablation(scores, *arguments):
+        def scored(program, *given):
+            fake(program, *given)
+            if program == "average_precision.py":
+                path = value([str(one) for one in given], "--json")
+                name, seed = path.split("/")[-3], int(path.split("/")[-2].removeprefix("seed"))
+                mean = scores.get(name, [0.5] * 9)[seed]
+                write(path, {"voc07": {"mean": mean}})
+
+        monkeypatch.setattr(chain, "call", scored)
+        called.clear()
+        ablations.main(["--data", str(data), "--vgg", "none", "--run", str(out), "--steps", "20", *arguments])
+        runs = [value(given, "--run").split("/")[-3:-1] for program, given in called if program == "train.py"]
+        lines = (out / "ablations.md").read_text().splitlines()
+        rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+        return runs, {row[0]: row[1:] for row in rows[2:]}
+
+    return ablation
+
+
+FAR_APART = {name: [0.1 * index] * 9 for index, name in enumerate(ablations.NAMES, 1)}
+
+
+def test_ablations_table(ablation):
+    runs, rows = ablation(FAR_APART)
+    assert runs == [[name, "seed0"] for name in ablations.NAMES]
+    assert rows["baseline"][1:] == ["0.100", "1", "–", "–", "2.5"]
+    assert rows["momentum"][1:5] == ["0.500", "1", "adam-article", "+0.100"]
+    assert rows["random-quarter"][1:5] == ["0.800", "1", "random", "+0.600"]
+    assert ablation(FAR_APART)[0] == []  # all done
+
+
+def test_ablations_look_twice_where_it_is_close(ablation):
+    scores = {**FAR_APART, "baseline": [0.50, 0.40, 0.30], "float32": [0.52, 0.50, 0.48]}
+    runs, rows = ablation(scores, "--only", "float32,random")
+    assert runs[:3] == [["baseline", "seed0"], ["random", "seed0"], ["float32", "seed0"]]
+    assert runs[3:] == [[name, seed] for name in ("baseline", "float32") for seed in ("seed1", "seed2")]
+    assert rows["baseline"][1:3] == ["0.400 (0.300 – 0.500)", "3"]
+    assert rows["float32"][1:5] == ["0.500 (0.480 – 0.520)", "3", "baseline", "+0.100"]
+    assert rows["momentum"][1:5] == ["–", "–", "adam-article", "–"]
+    assert ablation(scores, "--only", "float32,random")[0] == []
+
+
+def test_ablations_go_on_and_keep_settings_apart(ablation, tmp_path, capsys):
+    assert ablation(FAR_APART, "--only", "random")[0] == [["baseline", "seed0"], ["random", "seed0"]]
+    runs, _ = ablation(FAR_APART, "--only", "random-quarter,momentum")  # with what they are compared with
+    assert runs == [[name, "seed0"] for name in ("adam-article", "momentum", "random-quarter")]
+    with pytest.raises(UserError, match="steps 20, not 30"):
+        ablation(FAR_APART, "--steps", "30")
+    with pytest.raises(UserError, match="no such variant"):
+        ablation(FAR_APART, "--only", "vgg")
+
+
+def test_ablations_differ_in_what_they_say(ablation, called, data, tmp_path):
+    weights = tmp_path / "vgg.npz"
+    weights.touch()
+    ablation(FAR_APART, "--vgg", str(weights))
+    read = {}
+    for name, (_, given) in zip(ablations.NAMES, [one for one in called if one[0] == "train.py"], strict=True):
+        given[given.index("--run") + 1] = str(tmp_path / "another")
+        description, settings = train_flags.read(train_flags.parse(given, ""))
+        read[name] = {**vars(settings), "width": description.preset.width}
+    base = read["baseline"]
+    changed = {name: {key for key in base if one[key] != base[key]} for name, one in read.items()}
+    assert changed == {
+        "baseline": set(),
+        "random": {"vgg_weights", "freeze"},
+        "no-augmentation": {"augmentation"},
+        "adam-article": {"adam_epsilon", "learning_rate"},
+        "momentum": {"optimizer", "learning_rate", "bias_lr_multiplier"},
+        "float32": {"precision"},
+        "threshold-matching": {"matching"},
+        "random-quarter": {"vgg_weights", "freeze", "width"},
+    }
+    assert base["max_steps"] == 20 and base["batch_size"] == 8

@@ -1,0 +1,191 @@
+"""What matters: trainings that differ from a baseline in one thing each, run one after another, and a table of them.
+
+Where a difference is too small to be trusted from one training, both sides get more seeds. Called again with the same
+arguments, it goes on where it stopped. The table is written anew after each training.
+"""
+
+import argparse
+import dataclasses
+import os
+import statistics
+import sys
+
+import bccd
+import recipe
+
+import chain
+import cli
+import files
+from structures import UserError
+
+BASELINE = "baseline"
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """A training that differs in `flags` of train.py from the one it is compared with. vgg: starts from VGG-16."""
+
+    name: str
+    change: str
+    flags: tuple = ()
+    against: str = BASELINE
+    vgg: bool = True
+
+
+# Optimisers have the rate that is usual for each: one rate for all would favour one of them
+VARIANTS = (
+    Variant(BASELINE, "VGG-16, Adam (epsilon 1e-8, rate 2e-4), full augmentation, bfloat16, bipartite matching",
+            ("--precision", "bfloat16")),
+    Variant("random", "random initialisation, nothing frozen", ("--precision", "bfloat16"), vgg=False),
+    Variant("no-augmentation", "no augmentation", ("--precision", "bfloat16", "--augmentation", "none")),
+    Variant("adam-article", "the article's Adam: epsilon 0.1, rate 1e-3",
+            ("--precision", "bfloat16", "--adam-epsilon", "0.1", "--learning-rate", "1e-3")),
+    Variant("momentum", "momentum 0.9, rate 1e-3, twice that for biases",
+            ("--precision", "bfloat16", "--optimizer", "momentum", "--learning-rate", "1e-3",
+             "--bias-lr-multiplier", "2"), against="adam-article"),
+    Variant("float32", "float32", ("--precision", "float32")),
+    Variant("threshold-matching", "matching by threshold only",
+            ("--precision", "bfloat16", "--matching", "threshold")),
+    Variant("random-quarter", "random initialisation, width 0.25", ("--precision", "bfloat16", "--width", "0.25"),
+            against="random", vgg=False),
+)  # fmt: skip
+NAMES = tuple(variant.name for variant in VARIANTS)
+
+
+def main(argv=None):
+    flags = _parse(sys.argv[1:] if argv is None else argv)
+    _check_folder(flags)
+    for variant in flags.variants:
+        _train(flags, variant, 0)
+    for variant in _close(flags):
+        for name in (variant.against, variant.name):
+            for seed in range(1, flags.seeds):
+                _train(flags, _named(name), seed)
+    print("\n" + files.read_text(_table_path(flags)), end="")
+
+
+def _check_folder(flags):
+    """Only trainings of the same settings can be compared: they are noted in the folder."""
+    path = os.path.join(flags.run, "settings.json")
+    settings = {name: getattr(flags, name) for name in ("vgg", "steps", "classes", "train", "test", "more")}
+    settings["data"] = os.path.abspath(flags.data)
+    if not os.path.exists(path):
+        files.write_json(path, settings)
+    for name, value in files.read_json(path).items():
+        if value != settings[name]:
+            other = f"{name} {value}, not {settings[name]}"
+            raise UserError(f"--run {flags.run}: holds trainings with {other}; choose another folder")
+
+
+def _named(name):
+    return VARIANTS[NAMES.index(name)]
+
+
+def _close(flags):
+    """The variants whose difference is too small for one training."""
+    for variant in flags.variants:
+        pair = [_scores(flags, name) for name in (variant.name, variant.against)]
+        if variant.name != BASELINE and all(pair) and abs(pair[0][0] - pair[1][0]) < flags.close:
+            yield variant
+
+
+def _place(flags, name, seed):
+    return recipe.Place(os.path.join(flags.run, name, f"seed{seed}"))
+
+
+def _train(flags, variant, seed):
+    """One training with its score, unless it is done; then the table."""
+    print(f"\n== {variant.name}, seed {seed}: {variant.change}", flush=True)
+    steps = ["--epochs", flags.steps, "--max-steps", flags.steps, "--seed", seed]  # an epoch has a step at least
+    arguments = [*recipe.start(flags.vgg if variant.vgg else "none"), *variant.flags, *steps, *flags.more]
+    recipe.train_and_score(flags.recipe, flags.data, _place(flags, variant.name, seed), arguments)
+    files.write(_table_path(flags), table(_results(flags), flags.steps))
+
+
+def _results(flags):
+    """{variant: (its scores by seed, its images/s)} of those that have finished."""
+    results = {}
+    for name in NAMES:
+        if scores := _scores(flags, name):
+            speed = float(chain.last_metrics(_place(flags, name, 0).run)["images_per_second"])
+            results[name] = (scores, speed)
+    return results
+
+
+def _scores(flags, name):
+    """VOC07 means of the seeds that have finished, in order."""
+    scores = []
+    while os.path.exists(path := _place(flags, name, len(scores)).scores):
+        mean = files.read_json(path)["voc07"]["mean"]
+        if mean is None:
+            raise UserError(f"{path}: the test split holds no object, so there is nothing to compare")
+        scores.append(mean)
+    return scores
+
+
+def _table_path(flags):
+    return os.path.join(flags.run, "ablations.md")
+
+
+def table(results, steps):
+    """Markdown of {variant: (scores, images/s)}; variants that are not there have dashes."""
+    lines = [
+        f"Trainings of {steps} steps; VOC07 mAP at IoU 0.5 of the last checkpoint, the mean of the seeds; in brackets "
+        "the lowest and the highest.",
+        "",
+        "| variant | what is different | mAP | seeds | compared with | difference | images/s |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for variant in VARIANTS:
+        scores, speed = results.get(variant.name, ((), None))
+        cells = [variant.name, variant.change, "–", "–", "–", "–", "–"]
+        if scores:
+            spread = f" ({min(scores):.3f} – {max(scores):.3f})" if len(scores) > 1 else ""
+            cells[2:4] = f"{statistics.fmean(scores):.3f}{spread}", str(len(scores))
+            cells[6] = f"{speed:.1f}"
+        if variant.name != BASELINE:
+            cells[4] = variant.against
+            if scores and variant.against in results:
+                cells[5] = f"{statistics.fmean(scores) - statistics.fmean(results[variant.against][0]):+.3f}"
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _parse(argv):
+    own, more = recipe.split_arguments(argv)
+    parser = cli.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="What follows -- goes to train.py of every training and overrides what the variants say.",
+    )
+    add, run = parser.add_argument, os.path.join("runs", "ablations")
+    add("--data", required=True, type=cli.existing_folder, metavar="FOLDER", help="BCCD, or another in VOC layout")
+    add("--vgg", type=recipe.vgg_weights, default="auto", metavar="FILE", help="VGG-16 weights (default: auto)")
+    add("--run", default=run, type=cli.output_folder, metavar="DIR", help=f"(default: {run})")
+    add("--steps", type=cli.positive_int, default=500, metavar="N", help="of each training (default: 500)")
+    add("--only", metavar="NAMES", help=f"with commas; of {', '.join(NAMES)} (default: all)")
+    add("--close", type=cli.non_negative_float, default=0.03, metavar="X",
+        help="a smaller difference is looked at with more seeds (default: 0.03)")  # fmt: skip
+    add("--seeds", type=cli.positive_int, default=3, metavar="N", help="then (default: 3)")
+    for name in ("classes", "train", "test"):
+        add(f"--{name}", default=getattr(bccd.BCCD, name), help="(default: %(default)s)")
+    flags = parser.parse_args(own)
+    flags.more, flags.variants = more, _variants(flags.only)
+    splits = {name: getattr(flags, name) for name in ("classes", "train", "test")}
+    flags.recipe = dataclasses.replace(bccd.BCCD, **splits)
+    return flags
+
+
+def _variants(only):
+    """The chosen variants and those that they are compared with, in the order of VARIANTS."""
+    wanted = set(NAMES if only is None else only.split(","))
+    if unknown := sorted(wanted - set(NAMES)):
+        raise UserError(f"--only {unknown[0]}: no such variant; there are {', '.join(NAMES)}")
+    for variant in reversed(VARIANTS):  # what is compared with comes first in the list
+        if variant.name in wanted:
+            wanted.add(variant.against)
+    return [variant for variant in VARIANTS if variant.name in wanted]
+
+
+if __name__ == "__main__":
+    cli.run(main)
