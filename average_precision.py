@@ -254,8 +254,7 @@ def main(argv=None):
         print(table(report))
         if args.plots:
             _plot(curves, report, args.plots)
-            truth = (ground_truth, read.detections)
-            page = error_pages.write(args.plots, *truth, curves, read.class_names, args.iou)
+            page = error_pages.write(args.plots, ground_truth, read.detections, curves, read.class_names, args.iou)
             print(f"{page}: what went wrong, with pictures")
     if args.json:
         files.write_json(args.json, report)

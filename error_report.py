@@ -22,6 +22,7 @@ import numpy as np
 
 import boxes
 import results
+from structures import Detections
 
 KINDS = ("localisation", "duplicate", "confusion", "background")
 MISSED = "missed"
@@ -77,11 +78,26 @@ class Case:
 
 def analyse(ground_truth, curves, iou_threshold):
     """[ClassErrors] for the ClassCurves of a ground truth, dict id -> Sample, both as the metric had them."""
-    samples = list(ground_truth.values())
-    return [_class_errors(samples, curve, label, iou_threshold) for label, curve in enumerate(curves)]
+    objects = _Objects(ground_truth.values())
+    return [_class_errors(objects, curve, label, iou_threshold) for label, curve in enumerate(curves)]
 
 
-def _class_errors(samples, curve, label, iou_threshold):
+class _Objects:
+    """All annotated objects of all images in arrays [M], image after image; first, count [images]: where they are."""
+
+    def __init__(self, samples):
+        self.count = np.array([len(sample.labels) for sample in samples], np.int64)
+        self.first = np.cumsum(self.count) - self.count
+        self.images = np.repeat(np.arange(len(self.count)), self.count)
+        self.rows = np.arange(len(self.images)) - self.first[self.images]
+        self.labels = np.concatenate([np.zeros(0, np.int64), *(sample.labels for sample in samples)])
+        self.difficult = np.concatenate([np.zeros(0, bool), *(sample.difficult for sample in samples)])
+        boxes_px = np.concatenate([np.zeros((0, 4)), *(sample.boxes_px for sample in samples)])
+        self.sizes = np.sqrt(boxes.area(boxes_px))
+        self.comp4_px = results.to_comp4_px(boxes_px)
+
+
+def _class_errors(objects, curve, label, iou_threshold):
     near = curve.false & (curve.overlaps >= min(BACKGROUND_IOU, iou_threshold))
     kinds = np.full(len(curve.scores), NO_ERROR, np.int8)
     kinds[near] = LOCALISATION
@@ -89,13 +105,14 @@ def _class_errors(samples, curve, label, iou_threshold):
     own = near | ~curve.false
     partners, overlaps = np.where(own, curve.objects, -1), np.where(own, curve.overlaps, 0.0)
     far = np.flatnonzero(~own)
-    others, other_overlaps = _most_overlapped_others(samples, curve, label, far)
+    others, other_overlaps = _most_overlapped_others(objects, curve.images[far], curve.boxes_px[far], label)
     confused = other_overlaps >= BACKGROUND_IOU
     kinds[far] = np.where(confused, CONFUSION, BACKGROUND)
     partners[far[confused]], overlaps[far[confused]] = others[confused], other_overlaps[confused]
     counted = curve.true | curve.false
     top = counted & (np.cumsum(counted) <= curve.positives)
-    images, rows = _counted_objects(samples, label)
+    mine = np.flatnonzero((objects.labels == label) & ~objects.difficult)
+    images, rows = objects.images[mine], objects.rows[mine]
     return ClassErrors(
         curve=curve,
         kinds=kinds,
@@ -104,43 +121,28 @@ def _class_errors(samples, curve, label, iou_threshold):
         overlaps=overlaps,
         object_images=images,
         object_rows=rows,
-        sizes=_sizes(samples, images, rows),
+        sizes=objects.sizes[mine],
         fates=_fates(curve, top, images, rows),
     )
 
 
-def _most_overlapped_others(samples, curve, label, wanted):
-    """Of the objects of other classes, for each of the wanted [W] detections the row of the one it overlaps most,
-    int64 [W] (the first annotated of equals, -1 without), and their IoU, float64 [W]."""
-    rows, overlaps = np.full(len(wanted), -1), np.zeros(len(wanted))
-    order = np.argsort(curve.images[wanted], kind="stable")
-    for group in np.split(order, np.flatnonzero(np.diff(curve.images[wanted[order]])) + 1):
-        sample = samples[curve.images[wanted[group[0]]]] if len(group) else None
-        others = np.flatnonzero(sample.labels != label) if sample else []
-        if len(others):
-            iou = _iou(curve.boxes_px[wanted[group]], sample.boxes_px[others])
-            best = iou.argmax(axis=1)
-            overlaps[group] = iou[np.arange(len(group)), best]
-            rows[group] = np.where(overlaps[group] > 0, others[best], -1)
+def _most_overlapped_others(objects, images, boxes_px, label):
+    """Of the objects of other classes in the images [D] of detections, boxes_px [D,4], the row of the one that each
+    overlaps most, int64 [D] (the first annotated of equals, -1 without), and their IoU, float64 [D].
+
+    Works on the k-th object of every image at once, as the metric does.
+    """
+    rows, overlaps = np.full(len(images), -1), np.zeros(len(images))
+    comp4_px = results.to_comp4_px(boxes_px)
+    active, k = np.flatnonzero(objects.count[images]), 0
+    while active.size:
+        candidates = objects.first[images[active]] + k
+        iou = boxes.inclusive_iou(comp4_px[active], objects.comp4_px[candidates])
+        better = (iou > overlaps[active]) & (objects.labels[candidates] != label)
+        overlaps[active[better]], rows[active[better]] = iou[better], k
+        k += 1
+        active = active[objects.count[images[active]] > k]
     return rows, overlaps
-
-
-def _iou(a_px, b_px):
-    """The metric's IoU [N,M] of continuous boxes a_px [N,4] with b_px [M,4]."""
-    return boxes.inclusive_iou(results.to_comp4_px(a_px)[:, None], results.to_comp4_px(b_px))
-
-
-def _counted_objects(samples, label):
-    """(images [M], rows [M]) of the objects of a class that are not difficult."""
-    mine = [np.flatnonzero((one.labels == label) & ~one.difficult) for one in samples]
-    images = np.repeat(np.arange(len(samples)), [len(rows) for rows in mine])
-    return images, np.concatenate([np.zeros(0, np.int64), *mine])
-
-
-def _sizes(samples, images, rows):
-    """√(width · height) [M] in pixels of objects."""
-    of_image = [boxes.area(one.boxes_px) for one in samples]
-    return np.sqrt([of_image[image][row] for image, row in zip(images, rows, strict=True)])
 
 
 def _fates(curve, top, images, rows):
@@ -210,8 +212,9 @@ def _false_case(errors, kind, index, ids, samples, class_names):
 
 def _missed_case(image_id, box_px, found, class_names):
     case = Case(MISSED, image_id, box_px)
-    iou = _iou(box_px[None], found.boxes_px)[0] if found is not None else np.zeros(0)
-    if not iou.size or iou.max() == 0:
+    found = Detections.empty() if found is None else found
+    iou = boxes.inclusive_iou(results.to_comp4_px(box_px), results.to_comp4_px(found.boxes_px))
+    if not iou.any():
         return case
     best = iou.argmax()
     return dataclasses.replace(
