@@ -39,10 +39,10 @@ class Page(html.parser.HTMLParser):
         self.words += data
 
 
-@pytest.fixture
-def reported(tmp_path):
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory):
     """(folder, data) of the report on three pictures, one of which is broken."""
-    rng = np.random.default_rng(0)
+    tmp_path, rng = tmp_path_factory.mktemp("reported"), np.random.default_rng(0)
     objects = [("car", (11, 11, 40, 40)), ("a <b>", (61, 11, 90, 40))]
     pictures = {key: (rng.integers(0, 255, (80, 120, 3), np.uint8), objects) for key in "abc"}
     voc = write_voc(tmp_path / "voc", pictures)
