@@ -79,8 +79,7 @@ class Chain:
             self._done = files.read_json(path)
 
     def call(self, stage, program, *arguments, again=()):
-        """Run a stage unless it is done. again: more arguments, for a program that was called before or that
-        do not change what comes out (they are not compared)."""
+        """Run a stage unless it is done. again: more arguments for a program that goes on, not part of the command."""
         command = [program, *(str(argument) for argument in arguments)]
         if self._all_left_out and self._done.get(stage) == command:
             print(f"{stage}: done before", flush=True)
@@ -88,6 +87,6 @@ class Chain:
         self._all_left_out = False
         if self._done.pop(stage, None):
             files.write_json(self._path, self._done)
-        call(*command, *again)
+        call(*command, *map(str, again))
         self._done[stage] = command
         files.write_json(self._path, self._done)

@@ -25,6 +25,7 @@ TRAINING = [
     *("--schedule", "cosine", "--warmup-steps", "100"),
 ]
 FROZEN = ["--freeze", "conv1,conv2"]
+NO_LIMIT = 10**9  # steps: the epochs end a training before
 # Findings of check_dataset.py that flatter a score
 SHARED = ("in-two-splits", "duplicate-across-splits", "near-duplicate-across-splits")
 EPILOG = """What follows -- is passed on to train.py after the recipe's own flags, which it overrides:
@@ -114,8 +115,11 @@ def train_and_score(recipe, data, place, arguments):
     """Train with the recipe's flags and `arguments`, detect on its test split, score. Returns the Chain."""
     links = chain.Chain(place.stages)
     classes = ["--classes", recipe.classes, "--other-classes", recipe.other_classes]
+    again = ["--resume"] if chain.has_begun(place.run) else []
+    if again and "--max-steps" not in arguments:
+        again += ["--max-steps", NO_LIMIT]  # an earlier call may have had one, which the run remembers
     links.call("train", "train.py", "--data", data, "--train", recipe.train, *classes, "--run", place.run, *TRAINING,
-               *arguments, again=["--resume"] if chain.has_begun(place.run) else [])  # fmt: skip
+               *arguments, again=again)  # fmt: skip
     scored = ["--data", data, "--split", recipe.test]
     links.call("infer", "infer.py", place.model, *scored, "--output", place.inference, "--overwrite")
     found = os.path.join(place.inference, "detections.json")

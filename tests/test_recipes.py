@@ -143,6 +143,13 @@ def test_a_second_call_goes_on(data, called, tmp_path, monkeypatch):
     assert "--resume" in called[4][1] and value(called[4][1], "--epochs") == "30"
 
 
+def test_a_trial_of_a_few_steps_does_not_end_the_recipe(data, called, tmp_path):
+    arguments = ["--data", str(data), "--vgg", "none", "--run", str(tmp_path / "out")]
+    recipe.main(bccd.BCCD, [*arguments, "--max-steps", "2"])
+    recipe.main(bccd.BCCD, arguments)
+    assert int(value(called[-3][1], "--max-steps")) > 10**6  # train.py would keep to the 2
+
+
 def test_a_picture_in_both_splits_is_said_aloud(data, called, tmp_path, monkeypatch, capsys):
     """The real check_dataset.py on a data set with a copy of a training picture in the test split."""
     fake = chain.call
