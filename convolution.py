@@ -1,7 +1,7 @@
 """Convolution with the form of gradient that is fastest, or the only one, on this machine.
 
 On a CPU most of a training step is spent in the gradients of convolutions, and oneDNN's gradient with respect
-to the filter is the slowest of the three passes: on a CPU without AVX-512 in float32 two to seven times slower than
+to the filter is the slowest of the three passes: on a CPU without AVX-512 in float32 up to seven times slower than
 the forward pass, elsewhere worst for a dilated convolution. The same sum is quicker as matrix products, one for each
 filter tap: dW[i,j] = Xᵢⱼᵀ · dY, with Xᵢⱼ the input shifted by that tap. Which form wins where was measured.
 Without oneDNN, TensorFlow has no gradients of a dilated convolution on a CPU at all; these products and a

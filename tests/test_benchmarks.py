@@ -201,8 +201,10 @@ def test_cost_page_has_every_table(measure, monkeypatch, tmp_path, shapes):
     for _, _, heads, rows in tables:
         assert rows
         assert all(len(row) == len(heads) for row in rows)
-        # A difference of two times may fall below 0 at these sizes
-        assert all(np.isfinite(float(str(text).replace(",", ""))) for _, *numbers in rows for text in numbers[1:])
+        for column, head in enumerate(heads[2:], 2):
+            numbers = [float(str(row[column]).replace(",", "")) for row in rows]
+            # That one is a difference of two times, which noise may bring below 0 at these sizes
+            assert np.isfinite(numbers).all() if head.startswith("after it") else min(numbers) >= 0
     text = bench_cost.page(tables)
     assert text.count("\n## ") == 8
     assert "GFLOPS" in text
