@@ -68,9 +68,9 @@ class Place:
 
 def _plan(flags):
     """What this machine trains in minutes, unless the flags say otherwise."""
-    plan = FAST if cpu.multiplies_bfloat16() else SLOW
+    plan = FAST if cpu.bfloat16_is_faster() else SLOW
     if plan is SLOW and not (flags.steps and flags.images):
-        print("This CPU does not multiply bfloat16: the demo trains, and finds, a little less (--steps N: more).")
+        print("This CPU is no faster in bfloat16: the demo trains, and finds, a little less (--steps N: more).")
     given = {name: getattr(flags, name) for name in ("steps", "images") if getattr(flags, name)}
     return dataclasses.replace(plan, **given)
 
@@ -109,7 +109,7 @@ def _parse(argv):
     parser.add_argument("--root", default=default_root, metavar="DIR", help=f"(default: {default_root})")
     for name, what in (("steps", "of training"), ("images", "training pictures to draw")):
         fast, slow = getattr(FAST, name), getattr(SLOW, name)
-        defaults = f"(default: {fast}, on CPUs without bfloat16 {slow})"
+        defaults = f"(default: {fast}, on CPUs no faster in bfloat16 {slow})"
         parser.add_argument(f"--{name}", type=cli.positive_int, metavar="N", help=f"{what} {defaults}")
     return parser.parse_args(argv)
 

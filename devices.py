@@ -12,7 +12,7 @@ PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 def compute_dtype(precision):
     """A --precision flag -> tf.float32, tf.bfloat16 or tf.float16.
 
-    "auto" takes bfloat16 where the hardware multiplies it: CPUs with AVX512-BF16 or AMX, GPUs from compute
+    "auto" takes bfloat16 where the hardware is faster at it: CPUs with AMX, AMD's with AVX512-BF16, GPUs from compute
     capability 8.0 (Ampere); float16 on GPUs from 7.0 (Volta, Turing); else float32: earlier GPUs multiply
     float16 no faster, most of them far slower. Raises UserError for an unknown name.
     """
@@ -27,7 +27,7 @@ def _fastest():
     """What all devices multiply fastest, by name."""
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus:
-        return "bfloat16" if cpu.multiplies_bfloat16() else "float32"
+        return "bfloat16" if cpu.bfloat16_is_faster() else "float32"
     details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
     oldest = min(detail.get("compute_capability", (0, 0)) for detail in details)
     return "bfloat16" if oldest >= (8, 0) else "float16" if oldest >= (7, 0) else "float32"

@@ -17,28 +17,30 @@ def test_named_precision(precision):
 
 
 @pytest.mark.parametrize(
-    ("flags", "dtype"),
+    ("vendor", "flags", "dtype"),
     [
-        ("fpu avx512f avx512_bf16", tf.bfloat16),
-        ("fpu amx_bf16", tf.bfloat16),
-        ("fpu avx512f avx2", tf.float32),
-        (None, tf.float32),
+        ("AuthenticAMD", "fpu avx512f avx512_bf16", tf.bfloat16),
+        ("GenuineIntel", "fpu avx512f avx512_bf16 amx_bf16", tf.bfloat16),
+        ("GenuineIntel", "fpu avx512f avx512_bf16", tf.float32),  # has it, at half the rate of float32
+        ("AuthenticAMD", "fpu avx512f avx2", tf.float32),
+        (None, None, tf.float32),
     ],
 )
-def test_auto_asks_the_processor(monkeypatch, flags, dtype):
+def test_auto_asks_the_processor(monkeypatch, vendor, flags, dtype):
     def cpuinfo(path, *_, **__):
         assert path == "/proc/cpuinfo"
         if flags is None:
             raise FileNotFoundError(path)
-        return io.StringIO(f"processor\t: 0\nflags\t\t: {flags}\nbugs\t\t:\n")
+        one = f"processor\t: %d\nvendor_id\t: {vendor}\nflags\t\t: {flags}\nbugs\t\t:\n"
+        return io.StringIO(one % 0 + "\n" + one % 1 + "\n")
 
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: [])
     monkeypatch.setattr(builtins, "open", cpuinfo)
-    cpu.flags.cache_clear()
+    cpu._fields.cache_clear()
     try:
         assert devices.compute_dtype("auto") == dtype
     finally:
-        cpu.flags.cache_clear()
+        cpu._fields.cache_clear()
 
 
 @pytest.mark.parametrize(
