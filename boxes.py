@@ -4,7 +4,24 @@ Boxes are [N,4] (xmin, ymin, xmax, ymax) unless a name ends in `_cxcywh`, (centr
 Units are the caller's: every function but `clip` works on fractions and on pixels alike.
 """
 
+from typing import NamedTuple
+
 import numpy as np
+
+
+class Columns(NamedTuple):
+    """Boxes [M,4] as their columns and areas, each [M] and contiguous: for overlaps with many others in turn."""
+
+    left: np.ndarray
+    top: np.ndarray
+    right: np.ndarray
+    bottom: np.ndarray
+    area: np.ndarray
+
+
+def columns(boxes):
+    """[M,4] -> Columns."""
+    return Columns(*np.ascontiguousarray(boxes.T), area(boxes))
 
 
 def to_cxcywh(boxes):
@@ -31,15 +48,15 @@ def area(boxes):
 
 
 def intersection(a, b):
-    """Areas [N,M] of the overlaps of a [N,4] with b [M,4]; touching boxes overlap by 0.
+    """Areas [N,M] of the overlaps of a [N,4] with b, [M,4] or Columns; touching boxes overlap by 0.
 
     Works on whole columns in place: with 8,732 anchors as b this is the costliest part of matching.
     """
-    left, top, right, bottom = np.ascontiguousarray(b.T)
-    width = np.minimum(a[:, 2:3], right)
-    width -= np.maximum(a[:, 0:1], left)
-    height = np.minimum(a[:, 3:4], bottom)
-    height -= np.maximum(a[:, 1:2], top)
+    b = b if isinstance(b, Columns) else columns(b)
+    width = np.minimum(a[:, 2:3], b.right)
+    width -= np.maximum(a[:, 0:1], b.left)
+    height = np.minimum(a[:, 3:4], b.bottom)
+    height -= np.maximum(a[:, 1:2], b.top)
     np.maximum(width, 0, out=width)
     np.maximum(height, 0, out=height)
     width *= height
@@ -47,18 +64,22 @@ def intersection(a, b):
 
 
 def iou(a, b):
-    """Intersection over union [N,M] of a [N,4] with b [M,4], in 0..1.
+    """Intersection over union [N,M] of a [N,4] with b, [M,4] or Columns; in 0..1.
 
     Continuous edges, no +1. Two boxes without area have IoU 0. Integers are computed as float64.
     """
-    if not np.issubdtype(np.result_type(a, b), np.floating):
-        a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    a = _floating(a)
+    b = b if isinstance(b, Columns) else columns(_floating(b))
     common = intersection(a, b)
-    union = area(a)[:, None] + area(b)[None, :]
+    union = area(a)[:, None] + b.area
     union -= common
     np.maximum(union, np.finfo(union.dtype).tiny, out=union)  # 0/0 is no overlap
     common /= union
     return common
+
+
+def _floating(boxes):
+    return boxes if np.issubdtype(boxes.dtype, np.floating) else boxes.astype(np.float64)
 
 
 def inclusive_iou(a, b):

@@ -33,11 +33,11 @@ HEADER_BYTES = 16384
 NOT_AN_IMAGE = "not an image, or of a kind that cannot be read"
 TRUNCATED = "truncated: the file ends before the picture does"
 
-_JPEG_FLAGS = {
-    1: cv2.IMREAD_COLOR,
-    2: cv2.IMREAD_REDUCED_COLOR_2,
-    4: cv2.IMREAD_REDUCED_COLOR_4,
-    8: cv2.IMREAD_REDUCED_COLOR_8,
+_REDUCED = {  # with IMREAD_COLOR_RGB they too decode to RGB
+    1: 0,
+    2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
+    4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
+    8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
 }
 _UPRIGHT = {  # EXIF 2.3, tag 0x0112: what has to be done to the stored picture
     2: lambda image: cv2.flip(image, 1),
@@ -94,9 +94,9 @@ def read(path, exif=True, reduce=1):
     if header.kind == "jpeg" and data.rfind(JPEG_END, header.scan) < 0:
         raise ImageError(path, TRUNCATED)
     if header.kind == "jpeg":
-        image = _decode_cv2(path, data, _JPEG_FLAGS[reduce])
+        image = _decode_cv2(path, data, _REDUCED[reduce])
     elif header.kind == "png" and not header.transparent:
-        image = _decode_cv2(path, data, cv2.IMREAD_COLOR)
+        image = _decode_cv2(path, data)
     else:
         image = _decode_pillow(path, data)
     if exif and header.orientation != 1:
@@ -245,15 +245,16 @@ def _orientation(exif):
     return found if found in _UPRIGHT else 1
 
 
-def _decode_cv2(path, data, flags):
+def _decode_cv2(path, data, reduced=0):
     """uint8 RGB [H,W,3], not rotated. OpenCV scales 16 bits and turns gray, palette and CMYK into colour."""
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
+        flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION | reduced
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
         image = None
     if image is None:
         raise ImageError(path, "damaged: it begins like a picture but cannot be decoded")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+    return image
 
 
 @functools.cache

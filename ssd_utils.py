@@ -193,17 +193,26 @@ def match_anchors(anchors, gt_boxes, threshold=0.5, bipartite=True):
     to the lowest anchor, then the lowest ground truth. bipartite=False leaves the first rule out, as the
     article does: then a ground truth may stay without an anchor. (MatchBBox in Caffe's bbox_util.cpp.)
     """
-    matches = np.full(len(anchors), -1, np.int32)
-    if not len(gt_boxes) or not len(anchors):
+    return match_columns(anchor_columns(anchors), gt_boxes, threshold, bipartite)
+
+
+def match_columns(columns, gt_boxes, threshold=0.5, bipartite=True):
+    """`match_anchors` of many pictures: columns are the `anchor_columns`, worked out once."""
+    matches = np.full(len(columns.left), -1, np.int32)
+    if not len(gt_boxes) or not len(matches):
         return matches
-    overlaps = box_geometry.iou(np.asarray(gt_boxes, np.float32), _corners(anchors))  # [N,A]
-    best_gt = overlaps.argmax(axis=0)
-    close = overlaps.max(axis=0) >= threshold
-    matches[close] = best_gt[close]
+    overlaps = box_geometry.iou(np.asarray(gt_boxes, np.float32), columns)  # [N,A]
+    close = np.flatnonzero(overlaps.max(axis=0) >= threshold)
+    matches[close] = overlaps[:, close].argmax(axis=0)
     if bipartite:
         for gt, anchor in _bipartite_pairs(overlaps):
             matches[anchor] = gt
     return matches
+
+
+def anchor_columns(anchors):
+    """Anchors [A,4] (cx, cy, w, h) -> their edges and areas, float32 boxes.Columns."""
+    return box_geometry.columns(box_geometry.from_cxcywh(np.asarray(anchors, np.float32)))
 
 
 def _bipartite_pairs(overlaps):
@@ -225,11 +234,6 @@ def _bipartite_pairs(overlaps):
         for other in np.flatnonzero((anchor_of == anchor) & (best > 0)):
             anchor_of[other] = overlaps[other].argmax()
             best[other] = overlaps[other, anchor_of[other]]
-
-
-def _corners(anchors):
-    """Anchors as float32 [A,4] (xmin, ymin, xmax, ymax)."""
-    return box_geometry.from_cxcywh(np.asarray(anchors, np.float32))
 
 
 def encode_boxes(matched_gt_boxes, anchors, variances=(0.1, 0.2)):

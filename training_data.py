@@ -5,6 +5,7 @@ whatever the number of workers, and from the middle of an epoch on after a resum
 """
 
 import dataclasses
+import functools
 import math
 
 import cv2
@@ -51,10 +52,14 @@ class MakeTrainingItem:
                 array[...] = 0
             return
         out["images"][...] = self.transform.render(plan, image)
-        matches = ssd_utils.match_anchors(self.anchors, plan.boxes, bipartite=self.matching == "bipartite")
+        matches = ssd_utils.match_columns(self._columns, plan.boxes, bipartite=self.matching == "bipartite")
         out["class_targets"][...], out["offset_targets"][...] = ssd_utils.encode_targets(
             self.anchors, plan.boxes, plan.labels, matches, self.preset.variances
         )
+
+    @functools.cached_property
+    def _columns(self):
+        return ssd_utils.anchor_columns(self.anchors)
 
 
 def make_queue(samples, preset, settings, *, workers):

@@ -157,11 +157,12 @@ def workers(index, workers, batches):
 def matching(objects, images=50):
     """Targets of pictures with so many objects: matching and encoding."""
     anchors = ssd_utils.make_anchors(ssd_utils.get_preset("vgg300"))
+    columns = ssd_utils.anchor_columns(anchors)
     pairs = bench_inputs.ground_truth(images, objects)
 
     def run():
         for boxes, labels in pairs:
-            ssd_utils.encode_targets(anchors, boxes, labels, ssd_utils.match_anchors(anchors, boxes))
+            ssd_utils.encode_targets(anchors, boxes, labels, ssd_utils.match_columns(columns, boxes))
         return {"items": images}
 
     return {}, run

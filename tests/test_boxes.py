@@ -95,6 +95,12 @@ def test_iou_equals_exact_arithmetic(a, b):
     np.testing.assert_array_equal(b, kept[1])
 
 
+@given(GRID, GRID)
+@settings(deadline=None)
+def test_iou_with_columns_is_the_same(a, b):
+    np.testing.assert_array_equal(boxes.iou(a, boxes.columns(b)), boxes.iou(a, b))
+
+
 def test_nms_by_hand():
     row = np.array([[0, 0, 4, 4], [0, 0, 4, 3], [3, 0, 7, 4], [0, 0, 4, 4.5]], np.float32)
     scores = np.array([0.6, 0.9, 0.5, 0.7], np.float32)
