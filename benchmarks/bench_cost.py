@@ -154,7 +154,7 @@ def page(tables):
         "# How cost grows",
         f"Measured by `python benchmarks/bench.py --cost docs/cost.md` on {facts['cores']} cores of {facts['cpu']}, "
         f"{facts['memory_gb']:.0f} GB, Python {facts['python']}. Medians of runs of ours alone; "
-        "what compares with others is in [benchmarks.md](benchmarks.md). Meanwhile other processes kept at most "
+        "what compares with others stands in the [README](../README.md#speed). Meanwhile other processes kept at most "
         f"{busy:.2f} cores busy, and a float32 matrix product ran at {slowest:.0f} to {fastest:.0f} GFLOPS.",
     ]
     for heading, remark, heads, rows in tables:
