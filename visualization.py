@@ -4,6 +4,7 @@ import functools
 import os
 import zlib
 
+import cv2
 import numpy as np
 
 # Forty colours far apart in CIE Lab (greedy farthest-point choice among vivid colours of middle lightness),
@@ -23,13 +24,14 @@ KNOWN_CLASSES = (
 # Sizes in relation to the square root of the image's area: 2 and 21 pixels at 1280 × 720.
 LINE_PART, FONT_PART = 1 / 400, 1 / 46
 SMALLEST_FONT = 11
+UNLIKE = 70  # distance in CIE Lab: two purples are 40 apart, red and orange 60
 
 
 def class_colors(class_names):
     """One RGB tuple per class, all different up to 40 classes.
 
     A colour depends on the name: those in KNOWN_CLASSES have their own, others one chosen by checksum or,
-    where that is taken, the next free one.
+    where that is taken or looks like one that is, the next that does not, or the most unlike.
     """
     return _class_colors(tuple(class_names))
 
@@ -38,11 +40,22 @@ def class_colors(class_names):
 def _class_colors(class_names):
     slots = {name: KNOWN_CLASSES.index(name) for name in class_names if name in KNOWN_CLASSES}
     for name in sorted(set(class_names) - set(slots)):
-        slot, taken = zlib.crc32(name.encode()) % len(PALETTE), set(slots.values())
-        while slot in taken and len(taken) < len(PALETTE):
-            slot = (slot + 1) % len(PALETTE)
-        slots[name] = slot
+        slots[name] = _free_slot(zlib.crc32(name.encode()), list(slots.values()))
     return [PALETTE[slots[name]] for name in class_names]
+
+
+def _free_slot(start, taken):
+    """The first of PALETTE's indices from `start` on, all round, that is unlike those taken, or the most unlike."""
+    order = (np.arange(len(PALETTE)) + start) % len(PALETTE)
+    distances = _palette_distances()[order][:, taken].min(axis=1, initial=np.inf)
+    return int(order[np.minimum(distances, UNLIKE).argmax()])
+
+
+@functools.cache
+def _palette_distances():
+    """float32 [colours, colours], in CIE Lab."""
+    lab = cv2.cvtColor(np.float32([PALETTE]) / 255, cv2.COLOR_RGB2LAB)[0]
+    return np.linalg.norm(lab[:, None] - lab, axis=-1)
 
 
 def draw_detections(image, detections, class_names, *, gt=None):

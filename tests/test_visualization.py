@@ -144,6 +144,14 @@ def test_colors_are_fixed_and_different():
     assert visualization.class_colors(["zebra"]) == visualization.class_colors(["zebra", "car"])[:1]
 
 
+@pytest.mark.parametrize("names", [("RBC", "WBC", "Platelets"), ("car", "zebra", "fox", "owl"), tuple("abcdefg")])
+def test_few_classes_look_different(names):
+    colors = np.float32([visualization.class_colors(names)]) / 255
+    lab = cv2.cvtColor(colors, cv2.COLOR_RGB2LAB)[0]
+    distances = np.linalg.norm(lab[:, None] - lab, axis=-1)
+    assert distances[~np.eye(len(names), dtype=bool)].min() > 50
+
+
 def test_palette_is_forty_different_colors_that_are_neither_gray_nor_black():
     assert len(set(visualization.PALETTE)) == 40
     assert min(max(color) - min(color) for color in visualization.PALETTE) > 60
