@@ -6,7 +6,6 @@ import time
 
 import bench_inputs
 import bench_pictures
-import cv2
 import numpy as np
 from bench_paths import ROOT  # noqa: F401, lets the next lines find the project
 from bench_worker import serve
@@ -110,7 +109,7 @@ def training_batch(preset, batch):
 
 def data(index):
     """Decode, augment, match and encode the pictures of an index, one after another in this thread."""
-    cv2.setNumThreads(1)
+    training_data.prepare_worker()
     preset = ssd_utils.get_preset("vgg300")
     anchors = ssd_utils.make_anchors(preset)
     samples = bench_pictures.read_index(index)

@@ -12,6 +12,7 @@ import time
 import bench_pictures
 import psutil
 from bench_harness import Others, Side, alternate, duel, gflops, line, rates, spread
+from bench_networks import TRAINING_SETTINGS
 from bench_paths import ROOT
 
 from structures import UserError
@@ -136,7 +137,7 @@ def training_memory(name, settings):
     yield duel(
         name,
         ("bench_ours.py", "training_step", {"batch": batch, **settings.choose({}, {}, {"width": 0.03})}),
-        ("bench_torch.py", "training_step", {"batch": batch}),
+        ("bench_torch.py", "training_step", {"batch": batch, "settings": TRAINING_SETTINGS[:1]}),
         settings=settings,
         rounds=settings.choose(3, 1, 1),
         unit="MB",
