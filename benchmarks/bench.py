@@ -41,13 +41,22 @@ def main(argv=None):
             scratch=scratch,
         )
         if flags.cost:
-            files.write(flags.cost, bench_cost.page(list(bench_cost.series(settings))))
+            _write_cost(flags.cost, settings)
             return
         for name in wanted:
             print(f"{name} …", file=sys.stderr, flush=True)
             for line in BENCHMARKS[name](name, settings):
                 line = {**line, "command": command(name, settings)}
                 print(json.dumps(line, ensure_ascii=False), flush=True)
+
+
+def _write_cost(path, settings):
+    """The page on costs, written anew with each table: what was measured stays if the rest is not."""
+    tables = []
+    for table in bench_cost.series(settings):
+        tables.append(table)
+        print(f"{table[0]}: done", file=sys.stderr, flush=True)
+        files.write(path, bench_cost.page(tables))
 
 
 def _parse(argv):
