@@ -14,15 +14,15 @@ _quiet = []  # what `alternate` told of the machine, for the head of the page
 
 def series(settings):
     """Yield (heading, remark, column heads, rows) of every table."""
-    for table in (
+    for table in (  # the quick ones first: a page that is cut off has most of them
+        _objects,
+        _workers,
+        _evaluator,
+        _dataset_size,
+        _classes,
         _network_by_batch,
         _training_by_batch,
         _presets_and_widths,
-        _classes,
-        _objects,
-        _workers,
-        _dataset_size,
-        _evaluator,
     ):
         yield table(settings)
 
