@@ -56,7 +56,7 @@ def _write_cost(path, settings):
     for table in bench_cost.series(settings):
         tables.append(table)
         print(f"{table[0]}: done", file=sys.stderr, flush=True)
-        files.write(path, bench_cost.page(tables))
+        files.write(path, bench_cost.page(tables, settings))
 
 
 def _parse(argv):

@@ -4,7 +4,7 @@ import pathlib
 import statistics
 
 import bench_pictures
-from bench_harness import Side, alternate, machine, rates
+from bench_harness import Side, alternate, command, machine, rates
 from bench_paths import ROOT  # noqa: F401, lets the next line find the tests
 
 import voc_tree
@@ -145,14 +145,14 @@ def _evaluator(settings):
     return "Evaluation", "VOC's metric, 20 classes.", heads, rows
 
 
-def page(tables):
+def page(tables, settings):
     """The page as Markdown."""
     facts = machine()
     busy = max(quiet["others_busy"] for quiet in _quiet)
     slowest, fastest = (limit(quiet["gflops"]["median"] for quiet in _quiet) for limit in (min, max))
     parts = [
         "# How cost grows",
-        f"Measured by `python benchmarks/bench.py --cost docs/cost.md` on {facts['cores']} cores of {facts['cpu']}, "
+        f"Measured by `{command('--cost docs/cost.md', settings)}` on {facts['cores']} cores of {facts['cpu']}, "
         f"{facts['memory_gb']:.0f} GB, Python {facts['python']}. Medians of runs of ours alone; "
         "what compares with others stands in the [README](../README.md#speed). Meanwhile other processes kept at most "
         f"{busy:.2f} cores busy, and a float32 matrix product ran at {slowest:.0f} to {fastest:.0f} GFLOPS.",

@@ -205,9 +205,9 @@ def test_cost_page_has_every_table(measure, monkeypatch, tmp_path, shapes):
             numbers = [float(str(row[column]).replace(",", "")) for row in rows]
             # That one is a difference of two times, which noise may bring below 0 at these sizes
             assert np.isfinite(numbers).all() if head.startswith("after it") else min(numbers) >= 0
-    text = bench_cost.page(tables)
+    text = bench_cost.page(tables, settings)
     assert text.count("\n## ") == 8
-    assert "GFLOPS" in text
+    assert "GFLOPS" in text and "--cost docs/cost.md --tiny --data DATA`" in text
 
 
 def test_every_benchmark_is_known_to_the_program():
