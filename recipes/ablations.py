@@ -97,7 +97,7 @@ def _train(flags, variant, seed):
     """One training with its score, unless it is done; then the table."""
     print(f"\n== {variant.name}, seed {seed}: {variant.change}", flush=True)
     steps = ["--epochs", flags.steps, "--max-steps", flags.steps, "--seed", seed]  # an epoch has a step at least
-    arguments = [*recipe.start(flags.vgg if variant.vgg else "none"), *variant.flags, *steps, *flags.more]
+    arguments = [*recipe.start(flags.recipe, flags.vgg if variant.vgg else "none"), *variant.flags, *steps, *flags.more]
     recipe.train_and_score(flags.recipe, flags.data, _place(flags, variant.name, seed), arguments)
     files.write(_table_path(flags), table(_results(flags), flags.steps))
 

@@ -24,7 +24,6 @@ TRAINING = [
     *("--optimizer", "adam", "--adam-epsilon", "1e-8", "--learning-rate", "2e-4"),
     *("--schedule", "cosine", "--warmup-steps", "100"),
 ]
-FROZEN = ["--freeze", "conv1,conv2"]
 NO_LIMIT = 10**9  # steps: the epochs end a training before
 # Findings of check_dataset.py that flatter a score
 SHARED = ("in-two-splits", "duplicate-across-splits", "near-duplicate-across-splits")
@@ -38,7 +37,8 @@ class Recipe:
     """A data set in VOC layout and how long to train on it.
 
     classes: with commas; train, test: splits; epochs, valid_every: of train.py; other_classes: error or ignore;
-    video: whether there is --video; expected: a line on how long it takes and what to expect.
+    video: whether there is --video; expected: a line on how long it takes and what to expect; freeze: layers of VGG-16
+    that are kept as they are; flags: of train.py, where they differ from TRAINING.
     """
 
     name: str
@@ -50,6 +50,8 @@ class Recipe:
     expected: str
     other_classes: str = "error"
     video: bool = False
+    freeze: str = "conv1,conv2"
+    flags: tuple = ()
 
 
 class Place:
@@ -101,14 +103,14 @@ def _one_training(recipe, flags, place, seed):
     """Train, detect on the test split, score, and annotate the video."""
     length = ["--epochs", flags.epochs, *(["--max-steps", flags.max_steps] if flags.max_steps else [])]
     more = ["--valid", recipe.test, "--valid-every", recipe.valid_every, *length, *flags.more]
-    links = train_and_score(recipe, flags.data, place, [*start(flags.vgg), "--seed", seed, *more])
+    links = train_and_score(recipe, flags.data, place, [*start(recipe, flags.vgg), "--seed", seed, *more])
     if getattr(flags, "video", None):
         links.call("video", "process_video.py", place.model, flags.video, place.annotated, "--json", place.timeline)
 
 
-def start(vgg):
+def start(recipe, vgg):
     """Flags of train.py for the first weights: a file's, and its general features kept; or none."""
-    return ["--vgg-weights", vgg, *(FROZEN if vgg != "none" else [])]
+    return ["--vgg-weights", vgg, *(["--freeze", recipe.freeze] if vgg != "none" else [])]
 
 
 def train_and_score(recipe, data, place, arguments):
@@ -119,7 +121,7 @@ def train_and_score(recipe, data, place, arguments):
     if again and "--max-steps" not in arguments:
         again += ["--max-steps", NO_LIMIT]  # an earlier call may have had one, which the run remembers
     links.call("train", "train.py", "--data", data, "--train", recipe.train, *classes, "--run", place.run, *TRAINING,
-               *arguments, again=again)  # fmt: skip
+               *recipe.flags, *arguments, again=again)  # fmt: skip
     scored = ["--data", data, "--split", recipe.test]
     links.call("infer", "infer.py", place.model, *scored, "--output", place.inference, "--overwrite")
     found = os.path.join(place.inference, "detections.json")
