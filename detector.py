@@ -71,14 +71,17 @@ def _decode(offsets, preset):
     return tf.clip_by_value(boxes, 0.0, 1.0) if preset.clip_boxes == "before_nms" else boxes
 
 
-def build_graph(description, weights, dtype, threshold):
-    """A tf.Graph with constants for weights, from uint8 images to detections, with its metadata inside."""
+def build_graph(description, weights, dtype, threshold, portable=False):
+    """A tf.Graph with constants for weights, from uint8 images to detections, with its metadata inside.
+
+    portable: as in `ssd_vgg.build`.
+    """
     preset = description.preset
     with tf.Graph().as_default() as graph:
         side = preset.input_size
         images = tf.placeholder(tf.uint8, [None, side, side, 3], "image_input")
         logits, offsets = ssd_vgg.build(
-            images, preset, len(description.class_names), compute_dtype=dtype, weights=weights
+            images, preset, len(description.class_names), compute_dtype=dtype, weights=weights, portable=portable
         )
         postprocess(logits, offsets, preset, threshold)
         metadata = {**description.to_json(), "threshold": threshold, "precision": dtype.name}
@@ -134,11 +137,14 @@ def _ends(graph):
     return graph.get_tensor_by_name("image_input:0"), tensors
 
 
-def build_model_graph(source, description, precision, threshold):
-    """The detection graph of a run's checkpoint (a config.ModelSource). Raises UserError."""
+def build_model_graph(source, description, precision, threshold, portable=False):
+    """The detection graph of a run's checkpoint (a config.ModelSource). Raises UserError.
+
+    portable: as in `ssd_vgg.build`.
+    """
     weights = read_weights(source.checkpoint)
     try:
-        return build_graph(description, weights, devices.compute_dtype(precision), threshold)
+        return build_graph(description, weights, devices.compute_dtype(precision), threshold, portable)
     except (KeyError, ValueError) as error:
         raise UserError(f"{source.name}: checkpoint and config.json do not fit ({error})") from None
 

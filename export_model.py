@@ -23,7 +23,7 @@ def main(argv=None):
     import detector  # every flag and path is known to be good before TensorFlow loads
 
     description, _ = config.read_config(source.run)
-    graph = detector.build_model_graph(source, description, flags.precision, flags.threshold)
+    graph = detector.build_model_graph(source, description, flags.precision, flags.threshold, portable=True)
     files.write(flags.output, graph.as_graph_def().SerializeToString())
     size = os.path.getsize(flags.output) / 1e6
     print(f"{flags.output}: {size:.1f} MB, {flags.precision}, {len(description.class_names)} classes, "

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 import convolution
+import winograd
 
 # Convolutions of the base, group by group (VGG-16 configuration D)
 VGG_GROUPS = (("conv1", 2, 64), ("conv2", 2, 128), ("conv3", 3, 256), ("conv4", 3, 512), ("conv5", 3, 512))
@@ -25,16 +26,27 @@ HEAD_STDDEV = 0.01
 AVERAGE = "average"
 
 
-def build(images, preset, num_classes, *, compute_dtype=tf.float32, initializer="he", weights=None, averages=None):
+def build(
+    images,
+    preset,
+    num_classes,
+    *,
+    compute_dtype=tf.float32,
+    initializer="he",
+    weights=None,
+    averages=None,
+    portable=False,
+):
     """Images -> (logits float32 [N,A,num_classes+1], offsets float32 [N,A,4]).
 
     images: uint8 [N,S,S,3] RGB, S = preset.input_size; class 0 of the logits is background; A follows the
     order of `ssd_utils.make_anchors`. compute_dtype: tf.float32, tf.bfloat16 or tf.float16. initializer: "he"
     or "xavier" (the original's), for every layer but the heads. Variables are reused if they exist.
     weights: dict of arrays by variable name; with it the graph holds constants of the compute type and no
-    variables. averages: dict of variables to take in place of those of these names.
+    variables. averages: dict of variables to take in place of those of these names. portable: plain convolutions only,
+    for a graph that other machines are to run.
     """
-    net = _Net(preset.width, compute_dtype, initializer)
+    net = _Net(preset.width, compute_dtype, initializer, portable)
     if weights is None:
         getter = _casting_getter(compute_dtype, averages or {})
     else:
@@ -84,9 +96,10 @@ def _constant_getter(weights, dtype):
 class _Net:
     """Convolution with the settings that all layers share."""
 
-    def __init__(self, width, dtype, initializer):
+    def __init__(self, width, dtype, initializer, portable):
         self.width = width
         self.dtype = dtype
+        self.portable = portable
         # Both look at fan_in; Caffe's "xavier" is uniform with variance 1 / fan_in
         scale, shape = {"he": (2.0, "untruncated_normal"), "xavier": (1.0, "uniform")}[initializer]
         self.initializer = tf.variance_scaling_initializer(scale, "fan_in", shape)
@@ -103,8 +116,13 @@ class _Net:
             padding = "VALID"
         with tf.variable_scope(name):
             weights, biases = self.filters(x, channels, size, self.initializer)
-            x = convolution.conv2d(x, weights, stride=stride, padding=padding, dilation=dilation)
-            return tf.nn.bias_add(x, biases)
+            return self.convolve(x, weights, biases, stride=stride, padding=padding, dilation=dilation)
+
+    def convolve(self, x, weights, biases, **options):
+        """A convolution with its bias, in the form that is fastest here."""
+        if not self.portable and winograd.is_faster(x, weights, **options):
+            return tf.nn.bias_add(winograd.conv2d(x, weights), biases)
+        return tf.nn.bias_add(convolution.conv2d(x, weights, **options), biases)
 
     def filters(self, x, channels, size, initializer):
         """The (weights, biases) of a convolution of x, of the current variable scope."""
@@ -200,4 +218,4 @@ def _head(net, x, name, channels):
             filters.append(net.filters(x, count, 3, tf.random_normal_initializer(stddev=HEAD_STDDEV)))
     with tf.name_scope(name):
         weights, biases = (tf.concat(parts, axis=-1) for parts in zip(*filters, strict=True))
-        return tf.nn.bias_add(convolution.conv2d(x, weights), biases)
+        return net.convolve(x, weights, biases)

@@ -76,6 +76,7 @@ TABLE = {
     **rooms(
         3,
         convolution="tensorflow",
+        winograd="numpy tensorflow",
         losses="tensorflow",
         devices="tensorflow",
         train_flags="",

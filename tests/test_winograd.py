@@ -1,0 +1,116 @@
+"""Winograd's convolution against the plain one, in values and gradients, and where it is used."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+import ssd_utils
+import ssd_vgg
+import winograd
+
+SIZES = [(4, 4), (1, 2), (10, 10), (9, 14), (19, 7)]
+
+
+def direct(x, weights):
+    """The plain convolution in float64."""
+    return tf.nn.conv2d(tf.cast(x, tf.float64), tf.cast(weights, tf.float64), 1, "SAME")
+
+
+def random(seed, *shape):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def close(found, expected):
+    """Up to the rounding of float32, as a share of the largest value."""
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, rtol=0, atol=5e-6 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("constant", [True, False])
+def test_values_are_those_of_a_convolution(size, batch, constant):
+    pictures, filters = random(1, batch, *size, 5), random(2, 3, 3, 5, 4)
+    with tf.Graph().as_default(), tf.Session() as session:
+        x = tf.placeholder(tf.float32, [None, *size, 5])  # of any number of pictures
+        weights = tf.constant(filters) if constant else tf.placeholder_with_default(filters, filters.shape)
+        both = winograd.conv2d(x, weights), direct(x, weights)
+        assert both[0].shape.as_list() == [None, *size, 4]
+        close(*session.run(both, {x: pictures}))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_gradients_are_those_of_a_convolution(size):
+    with tf.Graph().as_default(), tf.Session() as session:
+        x = tf.placeholder_with_default(random(1, 2, *size, 5), [None, *size, 5])
+        weights = tf.get_variable("weights", initializer=random(2, 3, 3, 5, 4))
+        ramp = random(3, 2, *size, 4)
+        ours = tf.gradients(tf.reduce_sum(winograd.conv2d(x, weights) * ramp), [x, weights])
+        theirs = tf.gradients(tf.reduce_sum(direct(x, weights) * ramp), [x, weights])
+        session.run(weights.initializer)
+        for found, expected in zip(*session.run((ours, theirs)), strict=True):
+            close(found, expected)
+
+
+def test_the_first_example_by_hand():
+    """A filter that shifts: each output is the cell above and to the left, zero at the edge."""
+    shift = np.zeros((3, 3, 1, 1), np.float32)
+    shift[0, 0] = 1
+    picture = np.arange(1, 26, dtype=np.float32).reshape(1, 5, 5, 1)
+    with tf.Graph().as_default(), tf.Session() as session:
+        found = session.run(winograd.conv2d(tf.constant(picture), tf.constant(shift)))[0, :, :, 0]
+    np.testing.assert_allclose(found[1:, 1:], picture[0, :4, :4, 0], atol=1e-4)
+    assert np.abs(found[0]).max() < 1e-4 and np.abs(found[:, 0]).max() < 1e-4
+
+
+def faster(dtype=tf.float32, side=38, channels=(64, 128), size=3, **options):
+    with tf.Graph().as_default():
+        x = tf.placeholder(dtype, [None, side, side, channels[0]])
+        return winograd.is_faster(x, tf.placeholder(dtype, [size, size, *channels]), **options)
+
+
+@pytest.fixture
+def no_gpu(monkeypatch):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: [])
+
+
+@pytest.mark.parametrize("change", [{}, {"side": 10}, {"side": 150}, {"channels": (512, 84)}])
+def test_wide_layers_in_float32_take_it(no_gpu, change):
+    assert faster(**change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dtype": tf.bfloat16},  # its 8 bits cannot bear the transforms
+        {"dtype": tf.float16},
+        {"side": 5},
+        {"side": None},
+        {"channels": (64, 64)},
+        {"channels": (512, 20)},
+        {"size": 1},
+        {"stride": 2},
+        {"dilation": 6},
+        {"padding": "VALID"},
+    ],
+)
+def test_others_do_not(no_gpu, change):
+    assert not faster(**change)
+
+
+def test_a_gpu_does_not(monkeypatch):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: ["GPU:0"])
+    assert not faster()
+
+
+@pytest.mark.parametrize("portable", [False, True])
+def test_the_network_takes_it_unless_the_graph_is_to_leave(no_gpu, portable):
+    """At a quarter of the channels: conv4_1 to conv5_3, and the heads at conv4_3 and fc7."""
+    preset = dataclasses.replace(ssd_utils.get_preset("vgg300"), width=0.25)
+    with tf.Graph().as_default() as graph:
+        ssd_vgg.build(tf.placeholder(tf.uint8, [None, 300, 300, 3]), preset, 20, portable=portable)
+        sizes = [tuple(op.inputs[1].shape.as_list()[2:]) for op in graph.get_operations() if op.type == "Conv2D"]
+    assert ((128, 128) in sizes) == ((128, 100) in sizes) == ((256, 150) in sizes) == portable
+    assert (3, 16) in sizes and (64, 64) in sizes
