@@ -111,6 +111,17 @@ def test_weights_are_passed_on_and_the_first_layers_kept(data, called, tmp_path)
     assert flags.learning_rate == 1e-3 and flags.adam_epsilon == 1e-8 and flags.schedule == "cosine"
 
 
+def test_a_recipes_own_flags_come_before_the_users(data, called, tmp_path):
+    weights = tmp_path / "vgg.npz"
+    weights.touch()
+    for more, batch_size in ((), 4), (("--", "--batch-size", "2"), 2):
+        start = ["--data", str(data), "--vgg", str(weights), "--run", str(tmp_path / f"out{batch_size}")]
+        recipe.main(voc_traffic.VOC_TRAFFIC, [*start, *more])
+        flags = train_flags.parse(dict(called)["train.py"], "")  # the last call's
+        assert (flags.batch_size, flags.class_weights) == (batch_size, "auto")
+        assert flags.freeze == ("conv1", "conv2", "conv3")
+
+
 def test_seeds_are_averaged(data, called, tmp_path, capsys):
     arguments = ["--data", str(data), "--vgg", "none", "--run", str(tmp_path / "out"), "--seeds", "3"]
     recipe.main(raccoon.RACCOON, arguments)
@@ -236,14 +247,14 @@ def test_ablations_table(ablation):
 
 
 def test_ablations_look_twice_where_it_is_close(ablation):
-    scores = {**FAR_APART, "baseline": [0.50, 0.40, 0.30], "float32": [0.52, 0.50, 0.48]}
-    runs, rows = ablation(scores, "--only", "float32,random")
-    assert runs[:3] == [["baseline", "seed0"], ["random", "seed0"], ["float32", "seed0"]]
-    assert runs[3:] == [[name, seed] for name in ("baseline", "float32") for seed in ("seed1", "seed2")]
+    scores = {**FAR_APART, "baseline": [0.50, 0.40, 0.30], "bfloat16": [0.52, 0.50, 0.48]}
+    runs, rows = ablation(scores, "--only", "bfloat16,random")
+    assert runs[:3] == [["baseline", "seed0"], ["random", "seed0"], ["bfloat16", "seed0"]]
+    assert runs[3:] == [[name, seed] for name in ("baseline", "bfloat16") for seed in ("seed1", "seed2")]
     assert rows["baseline"][1:3] == ["0.400 (0.300 – 0.500)", "3"]
-    assert rows["float32"][1:5] == ["0.500 (0.480 – 0.520)", "3", "baseline", "+0.100"]
+    assert rows["bfloat16"][1:5] == ["0.500 (0.480 – 0.520)", "3", "baseline", "+0.100"]
     assert rows["momentum"][1:5] == ["–", "–", "adam-article", "–"]
-    assert ablation(scores, "--only", "float32,random")[0] == []
+    assert ablation(scores, "--only", "bfloat16,random")[0] == []
 
 
 def test_ablations_go_on_and_keep_settings_apart(ablation, tmp_path, capsys):
@@ -273,7 +284,7 @@ def test_ablations_differ_in_what_they_say(ablation, called, data, tmp_path):
         "no-augmentation": {"augmentation"},
         "adam-article": {"adam_epsilon", "learning_rate"},
         "momentum": {"optimizer", "learning_rate", "bias_lr_multiplier"},
-        "float32": {"precision"},
+        "bfloat16": {"precision"},
         "threshold-matching": {"matching"},
         "random-quarter": {"vgg_weights", "freeze", "width"},
     }
