@@ -98,11 +98,10 @@ def read_weights(checkpoint):
         reader = tf.train.load_checkpoint(checkpoint)
         names = reader.get_variable_to_shape_map()
         averages = {name: f"{name}/{ssd_vgg.AVERAGE}" for name in names}
-        # The optimiser's slots have longer names (conv1_1/weights/adam_weights) or other endings
         return {
             name: reader.get_tensor(averages[name] if averages[name] in names else name)
             for name in names
-            if name.count("/") == 1 and name.rpartition("/")[2] in ("weights", "biases", "scale")
+            if _is_networks(name)
         }
     except Exception as error:  # the reader turns TensorFlow's errors into Python's: IndexError, RuntimeError, …
         reason = (str(error) or type(error).__name__).splitlines()[0]
@@ -159,12 +158,28 @@ def _read_frozen(path):
             tf.import_graph_def(definition, name="")
         _ends(graph)
         values = json.loads(tf.make_ndarray(graph.get_operation_by_name("metadata/json").get_attr("value")).item())
-        return graph, config.ModelDescription.from_json(values), values["threshold"]
+        description = config.ModelDescription.from_json(values)
+        weights = _network_constants(graph)  # none in graphs of older versions, which named them otherwise
+        if weights and values["precision"] == "float32":
+            # It has plain convolutions, for every machine; this one may have a faster form
+            graph = build_graph(description, weights, tf.float32, values["threshold"])
+        return graph, description, values["threshold"]
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except Exception as error:  # protobuf, importer and JSON each have their own exceptions for damage
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{path}: not a graph of export_model.py ({reason})") from None
+
+
+def _network_constants(graph):
+    """{variable name: array} of a graph made by `build_graph`."""
+    constants = [op for op in graph.get_operations() if op.type == "Const" and _is_networks(op.name)]
+    return {op.name: tf.make_ndarray(op.get_attr("value")) for op in constants}
+
+
+def _is_networks(name):
+    """Whether a variable is the network's: the optimiser's have longer names, as conv1_1/weights/adam_weights."""
+    return name.count("/") == 1 and name.rpartition("/")[2] in ("weights", "biases", "scale")
 
 
 class Detector:

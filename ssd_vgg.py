@@ -88,7 +88,7 @@ def _constant_getter(weights, dtype):
         value = np.asarray(weights[name])
         if list(value.shape) != list(shape):
             raise ValueError(f"{name} has shape {list(value.shape)}, the network needs {list(shape)}")
-        return tf.constant(value.astype(dtype.as_numpy_dtype), dtype, name=name.split("/")[-1])
+        return tf.constant(value.astype(dtype.as_numpy_dtype), dtype, name=name)
 
     return constant
 

@@ -352,6 +352,16 @@ def test_an_exported_graph_detects_the_same(frozen, best):
         assert_alike(loaded.detect(pictures()), best.detect(pictures()))
 
 
+def test_weights_are_read_back_from_an_exported_graph(run, frozen):
+    graph = tf.Graph()
+    with graph.as_default():
+        tf.import_graph_def(tf.GraphDef.FromString(Path(frozen).read_bytes()), name="")
+    found = detector._network_constants(graph)
+    assert found.keys() == run.best.keys()
+    for name, array in run.best.items():
+        np.testing.assert_array_equal(found[name], array, err_msg=name)
+
+
 def test_exported_graph_has_the_promised_tensors(frozen):
     definition = tf.GraphDef.FromString(Path(frozen).read_bytes())
     with tf.Graph().as_default() as graph:
