@@ -114,3 +114,20 @@ def test_the_network_takes_it_unless_the_graph_is_to_leave(no_gpu, portable):
         sizes = [tuple(op.inputs[1].shape.as_list()[2:]) for op in graph.get_operations() if op.type == "Conv2D"]
     assert ((128, 128) in sizes) == ((128, 100) in sizes) == ((256, 150) in sizes) == portable
     assert (3, 16) in sizes and (64, 64) in sizes
+
+
+def test_the_whole_network_and_its_gradients(no_gpu):
+    """The same weights in either form give the same logits and offsets, and the same gradient of every variable."""
+    preset = dataclasses.replace(ssd_utils.get_preset("vgg300"), width=0.25, input_scale=1 / 60)
+    images = np.random.default_rng(0).integers(0, 256, (2, 300, 300, 3), dtype=np.uint8)
+    with tf.Graph().as_default(), tf.Session() as session:
+        tf.set_random_seed(0)
+        both = []
+        for portable in (True, False):
+            outputs = ssd_vgg.build(tf.constant(images), preset, 3, portable=portable)  # the second reuses variables
+            ramps = [random(seed, *output.shape) for seed, output in enumerate(outputs)]
+            losses = [tf.reduce_sum(output * ramp) for output, ramp in zip(outputs, ramps, strict=True)]
+            both.append([*outputs, *tf.gradients(losses, tf.trainable_variables())])
+        session.run(tf.global_variables_initializer())
+        for expected, found in zip(*session.run(both), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=0, atol=2e-4 * np.abs(expected).max())
