@@ -116,7 +116,7 @@ def load(model, *, precision="auto", threshold=0.01, batch_size=8):
     """
     source = config.find_model(model)
     if source.frozen:
-        graph, description, exported = _read_frozen(source.frozen)
+        graph, description, exported = read_frozen(source.frozen)
         if threshold < exported:
             raise UserError(
                 f"--threshold {threshold}: {source.frozen} was exported with {exported}; "
@@ -148,8 +148,11 @@ def build_model_graph(source, description, precision, threshold, portable=False)
         raise UserError(f"{source.name}: checkpoint and config.json do not fit ({error})") from None
 
 
-def _read_frozen(path):
-    """An exported .pb -> (graph, ModelDescription, its score threshold)."""
+def read_frozen(path):
+    """An exported .pb -> (graph in the form that is fastest here, ModelDescription, its score threshold).
+
+    Raises UserError if it cannot be read or is another program's.
+    """
     definition = tf.GraphDef()
     try:
         with open(path, "rb") as file:

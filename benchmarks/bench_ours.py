@@ -201,21 +201,14 @@ def _digest(true_of_class):
 
 def load_graph(model, precision):
     """MODEL (a run or an exported .pb) -> (tf.Graph, ModelDescription)."""
-    tf = cli.import_tensorflow()
+    cli.import_tensorflow()
     import detector
 
     source = config.find_model(model)
-    if not source.frozen:
-        description, _ = config.read_config(source.run)
-        return detector.build_model_graph(source, description, precision, 0.01), description
-    with detector.load(model) as loaded:  # reads and checks it
-        description = config.ModelDescription(loaded.preset, tuple(loaded.class_names))
-    definition = tf.GraphDef()
-    with open(source.frozen, "rb") as file:
-        definition.ParseFromString(file.read())
-    with tf.Graph().as_default() as graph:
-        tf.import_graph_def(definition, name="")
-    return graph, description
+    if source.frozen:
+        return detector.read_frozen(source.frozen)[:2]
+    description, _ = config.read_config(source.run)
+    return detector.build_model_graph(source, description, precision, 0.01), description
 
 
 def random_model(path, preset="vgg300", width=1.0):
@@ -225,7 +218,8 @@ def random_model(path, preset="vgg300", width=1.0):
     import devices
 
     description = describe(preset, width)
-    graph = detector.build_graph(description, random_weights(description), devices.compute_dtype("auto"), 0.01)
+    dtype = devices.compute_dtype("auto")
+    graph = detector.build_graph(description, random_weights(description), dtype, 0.01, portable=True)
     with open(path, "wb") as file:
         file.write(graph.as_graph_def().SerializeToString())
     return {}, dict
