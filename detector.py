@@ -1,7 +1,8 @@
 """From a run or an exported graph to detections on images: the only decode + NMS path, inside the graph.
 
 Names of the graph, also of an exported one (INTERFACE): `image_input:0`, `result/result:0`,
-`detections/{boxes,scores,classes,count}:0`, `metadata/json:0`.
+`detections/{boxes,scores,classes,count}:0`, `metadata/json:0`. An exported graph also names its constants as the
+checkpoint its variables (`conv1_1/weights`), by which `read_frozen` finds them.
 """
 
 import collections
@@ -162,16 +163,22 @@ def read_frozen(path):
         _ends(graph)
         values = json.loads(tf.make_ndarray(graph.get_operation_by_name("metadata/json").get_attr("value")).item())
         description = config.ModelDescription.from_json(values)
-        weights = _network_constants(graph)  # none in graphs of older versions, which named them otherwise
-        if weights and values["precision"] == "float32":
-            # It has plain convolutions, for every machine; this one may have a faster form
-            graph = build_graph(description, weights, tf.float32, values["threshold"])
+        if values["precision"] == "float32" and not tf.config.list_physical_devices("GPU"):
+            graph = _in_fastest_form(graph, description, values["threshold"])
         return graph, description, values["threshold"]
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except Exception as error:  # protobuf, importer and JSON each have their own exceptions for damage
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{path}: not a graph of export_model.py ({reason})") from None
+
+
+def _in_fastest_form(graph, description, threshold):
+    """An exported graph built anew from its weights: it has plain convolutions, and this CPU may have a faster form."""
+    try:
+        return build_graph(description, _network_constants(graph), tf.float32, threshold)
+    except (KeyError, ValueError):  # of an older version, or changed by another tool: as it is
+        return graph
 
 
 def _network_constants(graph):
@@ -181,7 +188,7 @@ def _network_constants(graph):
 
 
 def _is_networks(name):
-    """Whether a variable is the network's: the optimiser's have longer names, as conv1_1/weights/adam_weights."""
+    """Whether it names weights, biases or the scale of a layer; the optimiser's have longer names or other endings."""
     return name.count("/") == 1 and name.rpartition("/")[2] in ("weights", "biases", "scale")
 
 

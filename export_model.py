@@ -47,7 +47,7 @@ def _parse(argv):
         choices=("auto", "float32", "bfloat16", "float16"),
         default="float32",
         help="of computation and stored weights; the narrow ones halve the file (default: float32, which every "
-        "machine computes at its full speed)",
+        "machine computes)",
     )
     add("--threshold", type=cli.fraction, default=0.01, metavar="X", help="lowest score it reports (default: 0.01)")
     flags = parser.parse_args(argv)

@@ -97,7 +97,7 @@ def network_shapes(preset, num_classes):
 
     with tf.Graph().as_default():
         images = tf.placeholder(tf.uint8, [None, preset.input_size, preset.input_size, 3])
-        ssd_vgg.build(images, preset, num_classes)
+        ssd_vgg.build(images, preset, num_classes, portable=True)
         return {v.op.name: tuple(v.shape.as_list()) for v in tf.global_variables()}
 
 

@@ -2,47 +2,66 @@
 
 Each tile of 4×4 outputs comes from a window of 6×6 inputs. Windows and filters are transformed to 36 points, at each
 of which the convolution is a plain product over the channels: 36 products where there were 16 · 9 = 144. The values are
-those of a convolution but for rounding, a few hundred-thousandths of the largest: this is for float32 only.
+those of a convolution but for rounding, a few millionths of the largest: this is for float32 only.
 Source: Lavin and Gray, arXiv 1509.09308, sections 4.1 to 4.3.
 
 Shapes: x is [N,H,W,C], weights [3,3,C,D], y [N,H,W,D]; a picture has h · w tiles, h = ceil(H / 4). H and W are static.
 """
 
+import math
+
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 TILE, WINDOW = 4, 6  # outputs and inputs of a tile, a side
-SMALLEST_SIDE = 10  # cells of a map for which it is worth it
-# The transforms of a column: of the window, of the filter, and back from the points to the outputs
-_WINDOW = np.array(
-    [[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0],
-     [0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1]], float
-)  # fmt: skip
-_FILTER = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]], float) / 24
-_OUTPUT = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]], float)
+# What it is worth it for: cells of a map, and channels
+SMALLEST_SIDE, FEWEST_CHANNELS = 10, 64
+# Where the polynomials of the method are evaluated, beside infinity. These round five times less than the usual 0, ±1
+# and ±2 (Barabasz et al., arXiv 1803.10986, on the choice of points; √½ and √2 by trial)
+POINTS = (0, -math.sqrt(0.5), math.sqrt(0.5), -math.sqrt(2), math.sqrt(2))
+
+
+def _column_transforms():
+    """What a column undergoes: of the window [6,6], of the filter [6,3], and from the points to the outputs [4,6].
+
+    y = output · ((filter · g) ⊙ (window · d)): Toom and Cook's product of polynomials, transposed.
+    """
+    others = [[other for other in POINTS if other != point] for point in POINTS]
+    window = np.zeros((WINDOW, WINDOW))
+    for row, roots in zip(window, [*others, POINTS], strict=True):
+        row[: len(roots) + 1] = np.poly(roots)[::-1]
+    powers = np.vander(POINTS, TILE, increasing=True)
+    scales = [math.prod(point - other for other in rest) for point, rest in zip(POINTS, others, strict=True)]
+    filters = np.vstack([powers[:, :3] / np.array(scales)[:, None], [0, 0, 1]])
+    return window, filters, np.column_stack([powers.T, [0, 0, 0, 1]])
+
+
 # The same on both sides of a square, whose cells are counted row by row
-WINDOW_TO_POINTS, FILTER_TO_POINTS, POINTS_TO_TILE = (np.kron(one, one) for one in (_WINDOW, _FILTER, _OUTPUT))
+WINDOW_TO_POINTS, FILTER_TO_POINTS, POINTS_TO_TILE = (np.kron(one, one) for one in _column_transforms())
 
 
 def is_faster(x, weights, *, stride=1, padding="SAME", dilation=1):
-    """Whether to take `conv2d` for x and weights: on a CPU, where a convolution runs as fast as its products can.
+    """Whether `conv2d` can take the place of TensorFlow's convolution of x and weights, and is faster, on a CPU.
 
-    Measured: with 64 → 64 channels the transforms cost more than the products save, as they do on small maps. A GPU
-    keeps cuDNN's own.
+    On small maps and with 64 → 64 channels the transforms cost more than the products save (ARCHITECTURE.md, measured
+    on an Intel CPU with AVX-512). A GPU keeps cuDNN's own.
     """
     size, _, *channels = weights.shape.as_list()
-    if tf.config.list_physical_devices("GPU") or x.dtype != tf.float32 or size != 3:
+    if tf.config.list_physical_devices("GPU") or x.dtype != tf.float32:
         return False
-    if (stride, padding, dilation) != (1, "SAME", 1) or min(channels) < 64 or max(channels) == 64:
+    if (size, stride, padding, dilation) != (3, 1, "SAME", 1):
         return False
     sides = x.shape.as_list()[1:3]
-    return None not in sides and min(sides) >= SMALLEST_SIDE
+    if None in sides or min(sides) < SMALLEST_SIDE:
+        return False
+    return min(channels) >= FEWEST_CHANNELS and max(channels) > FEWEST_CHANNELS
 
 
 def conv2d(x, weights):
-    """y of a stride-1 SAME convolution in float32; its gradients are found in the same way.
+    """y of a stride-1 SAME convolution in float32.
 
-    The filters of a network of constants are transformed here, once; those of variables in every step.
+    Constant weights are transformed here, once, and variables in every step. With variables the gradients are found in
+    the same way; nobody asks for those of a network of constants.
     """
     constant = tf.get_static_value(weights)
     if constant is not None:
@@ -103,19 +122,19 @@ def _squares(x, side, margin):
     down, right = (np.arange(side)[:, None] + TILE * np.arange(tiles) for tiles in _grid(x))  # [side,h], [side,w]
     full = [down.max() + 1, right.max() + 1]
     x = tf.pad(x, [[0, 0], [margin, full[0] - margin - height], [margin, full[1] - margin - width], [0, 0]])
-    cells = down[:, None, :, None] * full[1] + right[None, :, None, :]  # [side,side,h,w]
+    numbers = down[:, None, :, None] * full[1] + right[None, :, None, :]  # of cells in a picture: [side,side,h,w]
     pictures = tf.range(tf.shape(x)[0])[:, None] * (full[0] * full[1])
-    cells = tf.constant(cells.reshape(side * side, 1, -1), tf.int32) + pictures
+    numbers = tf.constant(numbers.reshape(side * side, 1, -1), tf.int32) + pictures
     # Rows of channels gathered by number: one pass over memory, straight into the order of the products
-    return tf.gather(tf.reshape(x, [-1, channels]), tf.reshape(cells, [side * side, -1]))
+    return tf.gather(tf.reshape(x, [-1, channels]), tf.reshape(numbers, [side * side, -1]))
 
 
 def _assemble(squares, like):
     """[16,N·h·w,D] -> [N,H,W,D] with the N, H and W of `like`."""
     _, height, width, _ = like.shape.as_list()
-    rows, columns = _grid(like)
-    y, x = np.arange(height)[:, None], np.arange(width)
-    cell = tf.constant(y % TILE * TILE + x % TILE, tf.int32) * tf.shape(squares)[1]
-    tile = tf.constant(y // TILE * columns + x // TILE, tf.int32)
-    pictures = tf.range(tf.shape(like)[0])[:, None, None] * (rows * columns)
-    return tf.gather(tf.reshape(squares, [-1, squares.shape[2]]), cell + tile + pictures)
+    tiles_down, tiles_right = _grid(like)
+    row, column = np.arange(height)[:, None], np.arange(width)
+    in_tile = tf.constant(row % TILE * TILE + column % TILE, tf.int32) * tf.shape(squares)[1]
+    tile = tf.constant(row // TILE * tiles_right + column // TILE, tf.int32)
+    pictures = tf.range(tf.shape(like)[0])[:, None, None] * (tiles_down * tiles_right)
+    return tf.gather(tf.reshape(squares, [-1, squares.shape[2]]), in_tile + tile + pictures)

@@ -47,7 +47,8 @@ def random_weights(description):
     side = description.preset.input_size
     with tf.Graph().as_default():
         tf.set_random_seed(0)
-        ssd_vgg.build(tf.placeholder(tf.uint8, [None, side, side, 3]), description.preset, len(description.class_names))
+        images = tf.placeholder(tf.uint8, [None, side, side, 3])
+        ssd_vgg.build(images, description.preset, len(description.class_names), portable=True)
         with tf.Session() as session:
             session.run(tf.global_variables_initializer())
             return {variable.op.name: variable.eval(session) for variable in tf.global_variables()}
@@ -200,7 +201,7 @@ def _digest(true_of_class):
 
 
 def load_graph(model, precision):
-    """MODEL (a run or an exported .pb) -> (tf.Graph, ModelDescription)."""
+    """MODEL (a run or an exported .pb, which has its own precision) -> (tf.Graph, ModelDescription)."""
     cli.import_tensorflow()
     import detector
 

@@ -21,6 +21,7 @@ import oracles
 import runs
 import ssd_utils
 import ssd_vgg
+import winograd
 from structures import Detections, UserError
 
 NAMES = ("car", "bus", "person")
@@ -360,6 +361,48 @@ def test_weights_are_read_back_from_an_exported_graph(run, frozen):
     assert found.keys() == run.best.keys()
     for name, array in run.best.items():
         np.testing.assert_array_equal(found[name], array, err_msg=name)
+
+
+def count_convolutions(graph):
+    return sum(op.type == "Conv2D" for op in graph.get_operations())
+
+
+@pytest.fixture
+def exported(run, tmp_path, monkeypatch):
+    """precision -> (an exported graph, its file), on a CPU where even this slim network gains from Winograd's form."""
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: [])
+    monkeypatch.setattr(winograd, "FEWEST_CHANNELS", 4)
+
+    def export(precision):
+        graph = detector.build_model_graph(config.find_model(run.path), DESCRIPTION, precision, 0.1, portable=True)
+        path = tmp_path / f"{precision}.pb"
+        path.write_bytes(graph.as_graph_def().SerializeToString())
+        return graph, path
+
+    return export
+
+
+def test_an_exported_graph_takes_the_form_of_this_machine(exported, best):
+    graph, path = exported("float32")
+    assert count_convolutions(graph) == 29
+    assert count_convolutions(detector.read_frozen(str(path))[0]) < 20
+    with detector.load(str(path), threshold=THRESHOLD) as loaded:
+        assert_alike(loaded.detect(pictures()), best.detect(pictures()))
+
+
+def test_a_narrow_exported_graph_stays_as_it_is(exported):
+    graph, path = exported("bfloat16")
+    read = detector.read_frozen(str(path))[0]
+    assert [op.name for op in read.get_operations()] == [op.name for op in graph.get_operations()]
+
+
+def test_an_exported_graph_with_other_names_stays_as_it_is(exported, best):
+    graph, path = exported("float32")
+    renamed = path.read_bytes().replace(b"conv1_1/weights", b"conv1_1_weights")  # of the same length
+    path.write_bytes(renamed)
+    assert count_convolutions(detector.read_frozen(str(path))[0]) == count_convolutions(graph)
+    with detector.load(str(path), threshold=THRESHOLD) as loaded:
+        assert_alike(loaded.detect(pictures()), best.detect(pictures()))
 
 
 def test_exported_graph_has_the_promised_tensors(frozen):

@@ -25,11 +25,13 @@ def random(seed, *shape):
 def close(found, expected):
     """Up to the rounding of float32, as a share of the largest value."""
     assert found.shape == expected.shape
+    if not found.size:
+        return
     np.testing.assert_allclose(found, expected, rtol=0, atol=5e-6 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("batch", [0, 1, 3])
 @pytest.mark.parametrize("constant", [True, False])
 def test_values_are_those_of_a_convolution(size, batch, constant):
     pictures, filters = random(1, batch, *size, 5), random(2, 3, 3, 5, 4)
@@ -107,12 +109,12 @@ def test_a_gpu_does_not(monkeypatch):
 
 @pytest.mark.parametrize("portable", [False, True])
 def test_the_network_takes_it_unless_the_graph_is_to_leave(no_gpu, portable):
-    """At a quarter of the channels: conv4_1 to conv5_3, and the heads at conv4_3 and fc7."""
+    """At a quarter of the channels: conv4_1 to conv5_3, and the heads at conv4_3, fc7 and conv8_2."""
     preset = dataclasses.replace(ssd_utils.get_preset("vgg300"), width=0.25)
     with tf.Graph().as_default() as graph:
         ssd_vgg.build(tf.placeholder(tf.uint8, [None, 300, 300, 3]), preset, 20, portable=portable)
         sizes = [tuple(op.inputs[1].shape.as_list()[2:]) for op in graph.get_operations() if op.type == "Conv2D"]
-    assert ((128, 128) in sizes) == ((128, 100) in sizes) == ((256, 150) in sizes) == portable
+    assert ((128, 128) in sizes) == ((128, 100) in sizes) == ((256, 150) in sizes) == ((128, 150) in sizes) == portable
     assert (3, 16) in sizes and (64, 64) in sizes
 
 
@@ -120,14 +122,31 @@ def test_the_whole_network_and_its_gradients(no_gpu):
     """The same weights in either form give the same logits and offsets, and the same gradient of every variable."""
     preset = dataclasses.replace(ssd_utils.get_preset("vgg300"), width=0.25, input_scale=1 / 60)
     images = np.random.default_rng(0).integers(0, 256, (2, 300, 300, 3), dtype=np.uint8)
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default() as graph, tf.Session() as session:
         tf.set_random_seed(0)
-        both = []
+        both, convolutions = [], []
         for portable in (True, False):
             outputs = ssd_vgg.build(tf.constant(images), preset, 3, portable=portable)  # the second reuses variables
             ramps = [random(seed, *output.shape) for seed, output in enumerate(outputs)]
             losses = [tf.reduce_sum(output * ramp) for output, ramp in zip(outputs, ramps, strict=True)]
             both.append([*outputs, *tf.gradients(losses, tf.trainable_variables())])
+            convolutions.append(sum(op.type == "Conv2D" for op in graph.get_operations()))
+        assert convolutions[1] - convolutions[0] == convolutions[0] - 6  # the second has none in conv4 and conv5
         session.run(tf.global_variables_initializer())
         for expected, found in zip(*session.run(both), strict=True):
             np.testing.assert_allclose(found, expected, rtol=0, atol=2e-4 * np.abs(expected).max())
+
+
+def test_rounding_with_many_channels():
+    pictures, filters = np.maximum(random(1, 1, 12, 12, 512), 0), random(2, 3, 3, 512, 128)
+    with tf.Graph().as_default(), tf.Session() as session:
+        x, weights = tf.constant(pictures), tf.constant(filters)
+        close(*session.run((winograd.conv2d(x, weights), direct(x, weights))))
+
+
+def test_the_transforms_are_exact():
+    """In float64 a window and a filter give the tile to its last digits."""
+    window, filter_ = random(1, 6, 6).astype(float), random(2, 3, 3).astype(float)
+    points = (winograd.WINDOW_TO_POINTS @ window.ravel()) * (winograd.FILTER_TO_POINTS @ filter_.ravel())
+    tile = [[(window[i : i + 3, j : j + 3] * filter_).sum() for j in range(4)] for i in range(4)]
+    np.testing.assert_allclose((winograd.POINTS_TO_TILE @ points).reshape(4, 4), tile, atol=1e-12)
