@@ -75,7 +75,7 @@ def _decode(offsets, preset):
 def build_graph(description, weights, dtype, threshold, portable=False):
     """A tf.Graph with constants for weights, from uint8 images to detections, with its metadata inside.
 
-    portable: as in `ssd_vgg.build`.
+    Unless `portable` it needs the session of `open_session`. portable: as in `ssd_vgg.build`.
     """
     preset = description.preset
     with tf.Graph().as_default() as graph:
@@ -126,9 +126,17 @@ def load(model, *, precision="auto", threshold=0.01, batch_size=8):
     else:
         description, _ = config.read_config(source.run)
         graph = build_model_graph(source, description, precision, threshold)
-    session = tf.Session(graph=graph, config=devices.session_config())
+    session = open_session(graph)
     images, tensors = _ends(graph)
     return Detector(session, images, tensors, description, threshold=threshold, batch_size=batch_size)
+
+
+def open_session(graph):
+    """A session for a graph of `build_graph` or `read_frozen`, ready to run."""
+    session = tf.Session(graph=graph, config=devices.session_config())
+    with graph.as_default():
+        session.run(tf.local_variables_initializer())  # prepared filters (`winograd.conv2d`)
+    return session
 
 
 def _ends(graph):

@@ -43,7 +43,8 @@ def build(
     order of `ssd_utils.make_anchors`. compute_dtype: tf.float32, tf.bfloat16 or tf.float16. initializer: "he"
     or "xavier" (the original's), for every layer but the heads. Variables are reused if they exist.
     weights: dict of arrays by variable name; with it the graph holds constants of the compute type and no
-    variables. averages: dict of variables to take in place of those of these names. portable: plain convolutions only,
+    variables but local ones, made of the constants (`winograd.conv2d`). averages: dict of variables to take in place
+    of those of these names. portable: plain convolutions only,
     for a graph that other machines are to run.
     """
     net = _Net(preset.width, compute_dtype, initializer, portable)

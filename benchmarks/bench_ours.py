@@ -63,7 +63,7 @@ def network(preset="vgg300", width=1.0, classes=20, batch=8, precision="auto"):
     description = describe(preset, width, classes)
     dtype = devices.compute_dtype(precision)
     graph = detector.build_graph(description, random_weights(description), dtype, 0.01)
-    session = tf.Session(graph=graph, config=devices.session_config())
+    session = detector.open_session(graph)
     images = aligned(bench_inputs.images(batch, description.preset.input_size))
 
     def run():
@@ -228,11 +228,11 @@ def random_model(path, preset="vgg300", width=1.0):
 
 def model_network(model, batch, batches=1):
     """The network of MODEL alone, up to `result/result:0`, `batches` times."""
-    tf = cli.import_tensorflow()
-    import devices
+    cli.import_tensorflow()
+    import detector
 
     graph, description = load_graph(model, "auto")
-    session = tf.Session(graph=graph, config=devices.session_config())
+    session = detector.open_session(graph)
     images = aligned(bench_inputs.images(batch, description.preset.input_size))
 
     def run():
@@ -249,7 +249,7 @@ def after_network(batch, model=None, index=None, width=1.0, classes=20):
     model: MODEL and index: the pictures it sees; without them random weights and noise. The answers bring
     "network_seconds" and "all_seconds". The softmax counts as work after the network.
     """
-    tf = cli.import_tensorflow()
+    cli.import_tensorflow()
     import detector
     import devices
     import images as image_files
@@ -263,7 +263,7 @@ def after_network(batch, model=None, index=None, width=1.0, classes=20):
         description = describe(width=width, classes=classes)
         graph = detector.build_graph(description, random_weights(description), devices.compute_dtype("auto"), 0.01)
         fed = aligned(bench_inputs.images(batch, description.preset.input_size))
-    session = tf.Session(graph=graph, config=devices.session_config())
+    session = detector.open_session(graph)
     probabilities, offsets = graph.get_operation_by_name("result/result").inputs[:2]
     network = [probabilities.op.inputs[0].op, offsets.op]  # operations: nothing is copied out
     everything = [f"detections/{name}:0" for name in detector.OUTPUTS]

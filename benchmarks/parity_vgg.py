@@ -53,6 +53,7 @@ def _features(weights, images, preset, layer):
     with tf.Graph().as_default() as graph, tf.Session() as session:
         x = tf.placeholder(tf.uint8, [None, SIDE, SIDE, 3])
         ssd_vgg.build(x, preset, 1, weights=weights)
+        session.run(tf.local_variables_initializer())
         return session.run(graph.get_tensor_by_name(f"{layer}/relu:0"), {x: images})
 
 
