@@ -71,7 +71,10 @@ def conv2d(x, weights):
     @tf.custom_gradient
     def convolve(x, weights):
         def gradients(dy):
-            return input_gradient(weights, dy), filter_gradient(x, dy)
+            # Or TensorFlow merges the window points with those of the forward pass, which then stay in memory till here
+            with tf.control_dependencies([dy]):
+                later = tf.identity(x)
+            return input_gradient(weights, dy), filter_gradient(later, dy)
 
         return _convolve(x, filter_points(weights)), gradients
 
