@@ -21,6 +21,7 @@ import devices
 import images as image_files
 import ssd_utils
 import ssd_vgg
+import winograd
 from structures import Detections, UserError
 
 OUTPUTS = ("boxes", "scores", "classes", "count")
@@ -134,8 +135,7 @@ def load(model, *, precision="auto", threshold=0.01, batch_size=8):
 def open_session(graph):
     """A session for a graph of `build_graph` or `read_frozen`, ready to run."""
     session = tf.Session(graph=graph, config=devices.session_config())
-    with graph.as_default():
-        session.run(tf.local_variables_initializer())  # prepared filters (`winograd.conv2d`)
+    winograd.initialize(session)
     return session
 
 
@@ -190,7 +190,7 @@ def _in_fastest_form(graph, description, threshold):
 
 
 def _network_constants(graph):
-    """{variable name: array} of a graph made by `build_graph`."""
+    """{variable name: array} of a portable graph of `build_graph`."""
     constants = [op for op in graph.get_operations() if op.type == "Const" and _is_networks(op.name)]
     return {op.name: tf.make_ndarray(op.get_attr("value")) for op in constants}
 

@@ -43,15 +43,15 @@ def build(
     order of `ssd_utils.make_anchors`. compute_dtype: tf.float32, tf.bfloat16 or tf.float16. initializer: "he"
     or "xavier" (the original's), for every layer but the heads. Variables are reused if they exist.
     weights: dict of arrays by variable name; with it the graph holds constants of the compute type and no
-    variables but local ones, made of the constants (`winograd.conv2d`). averages: dict of variables to take in place
-    of those of these names. portable: plain convolutions only,
-    for a graph that other machines are to run.
+    variables but those of `winograd.initialize`. averages: dict of variables to take in place of those of these
+    names. portable: plain convolutions only and, with weights, constants that have the names of variables, for a
+    graph that other machines are to run.
     """
     net = _Net(preset.width, compute_dtype, initializer, portable)
     if weights is None:
         getter = _casting_getter(compute_dtype, averages or {})
     else:
-        getter = _constant_getter(weights, compute_dtype)
+        getter = _given_getter(weights, compute_dtype, portable)
     with tf.variable_scope("", reuse=tf.AUTO_REUSE, custom_getter=getter):
         with tf.name_scope("preprocess"):
             x = tf.cast(preprocess(images, preset), compute_dtype)
@@ -82,16 +82,17 @@ def _casting_getter(dtype, averages):
     return cast_variable
 
 
-def _constant_getter(weights, dtype):
-    """A custom_getter that hands out given arrays as constants in the compute type."""
+def _given_getter(weights, dtype, named):
+    """A custom_getter that hands out given arrays in the compute type. named: as constants of the graph."""
 
-    def constant(getter, name, shape, *_args, **_kwargs):
+    def given(getter, name, shape, *_args, **_kwargs):
         value = np.asarray(weights[name])
         if list(value.shape) != list(shape):
             raise ValueError(f"{name} has shape {list(value.shape)}, the network needs {list(shape)}")
-        return tf.constant(value.astype(dtype.as_numpy_dtype), dtype, name=name)
+        value = value.astype(dtype.as_numpy_dtype)
+        return tf.constant(value, dtype, name=name) if named else value
 
-    return constant
+    return given
 
 
 class _Net:
@@ -120,10 +121,10 @@ class _Net:
             return self.convolve(x, weights, biases, stride=stride, padding=padding, dilation=dilation)
 
     def convolve(self, x, weights, biases, **options):
-        """A convolution with its bias, in the form that is fastest here."""
+        """A convolution with its bias, in the form that is fastest here. weights, biases: tensors or arrays."""
         if not self.portable and winograd.is_faster(x, weights, **options):
             return tf.nn.bias_add(winograd.conv2d(x, weights), biases)
-        return tf.nn.bias_add(convolution.conv2d(x, weights, **options), biases)
+        return tf.nn.bias_add(convolution.conv2d(x, tf.convert_to_tensor(weights), **options), biases)
 
     def filters(self, x, channels, size, initializer):
         """The (weights, biases) of a convolution of x, of the current variable scope."""
@@ -218,5 +219,11 @@ def _head(net, x, name, channels):
         with tf.variable_scope(f"{name}_{kind}"):
             filters.append(net.filters(x, count, 3, tf.random_normal_initializer(stddev=HEAD_STDDEV)))
     with tf.name_scope(name):
-        weights, biases = (tf.concat(parts, axis=-1) for parts in zip(*filters, strict=True))
+        weights, biases = (_side_by_side(parts) for parts in zip(*filters, strict=True))
         return net.convolve(x, weights, biases)
+
+
+def _side_by_side(parts):
+    """Tensors or arrays, joined along their last axis."""
+    join = np.concatenate if isinstance(parts[0], np.ndarray) else tf.concat
+    return join(parts, axis=-1)

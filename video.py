@@ -282,7 +282,7 @@ class VideoWriter:
         self._next_pts, self._floor_pts = pts + self._ticks, pts + 1
         if any(self.padding):
             frame = np.pad(frame, ((0, self.padding[1]), (0, self.padding[0]), (0, 0)), mode="edge")
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+        picture = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(frame), format="rgb24")
         picture = self._reformatter.reformat(
             picture, format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG"
         )

@@ -20,6 +20,8 @@ SMALLEST_SIDE, FEWEST_CHANNELS = 10, 64
 # and ±2 (Barabasz et al., arXiv 1803.10986, on the choice of points; √½ and √2 by trial)
 POINTS = (0, -math.sqrt(0.5), math.sqrt(0.5), -math.sqrt(2), math.sqrt(2))
 
+FED = "winograd/fed"  # the collection of pairs (placeholder, its array)
+
 
 def _column_transforms():
     """What a column undergoes: of the window [6,6], of the filter [6,3], and from the points to the outputs [4,6].
@@ -46,7 +48,7 @@ def is_faster(x, weights, *, stride=1, padding="SAME", dilation=1):
     On small maps and with 64 → 64 channels the transforms cost more than the products save (ARCHITECTURE.md, measured
     on an Intel CPU with AVX-512). A GPU keeps cuDNN's own.
     """
-    size, _, *channels = weights.shape.as_list()
+    size, _, *channels = tf.TensorShape(weights.shape).as_list()
     if tf.config.list_physical_devices("GPU") or x.dtype != tf.float32:
         return False
     if (size, stride, padding, dilation) != (3, 1, "SAME", 1):
@@ -58,15 +60,13 @@ def is_faster(x, weights, *, stride=1, padding="SAME", dilation=1):
 
 
 def conv2d(x, weights):
-    """y of a stride-1 SAME convolution in float32.
+    """y of a stride-1 SAME convolution in float32. weights: a tensor, or an array, which never changes.
 
-    Points of constant weights are kept in a local variable, to be initialised once: as constants, four times the size
-    of the weights, they made a session start 11 seconds later. Those of variables are computed in every step, and the
-    gradients are found in the same way; nobody asks for those of a network of constants.
+    The points of an array are kept in a local variable that `initialize` makes of it. Those of a tensor are computed
+    in every step, and the gradients are found in the same way; nobody asks for those of an array.
     """
-    if tf.get_static_value(weights) is not None:
-        kept = [tf.GraphKeys.LOCAL_VARIABLES]
-        return _convolve(x, tf.Variable(filter_points(weights), trainable=False, collections=kept, use_resource=True))
+    if isinstance(weights, np.ndarray):
+        return _convolve(x, _kept_points(weights))
 
     @tf.custom_gradient
     def convolve(x, weights):
@@ -78,7 +78,25 @@ def conv2d(x, weights):
 
         return _convolve(x, filter_points(weights)), gradients
 
-    return convolve(x, tf.convert_to_tensor(weights))
+    return convolve(x, weights)
+
+
+def _kept_points(weights):
+    """A variable for the points of an array.
+
+    As constants of the graph the points made a session start 11 seconds later, and the array itself, of a quarter of
+    the size, 3 seconds: TensorFlow copies its constants many times while it optimises. So it is fed once.
+    """
+    fed = tf.placeholder(tf.float32, weights.shape)
+    tf.add_to_collection(FED, (fed, weights))
+    kept = [tf.GraphKeys.LOCAL_VARIABLES]
+    return tf.Variable(filter_points(fed), trainable=False, collections=kept, use_resource=True)
+
+
+def initialize(session):
+    """Make the points of all arrays in the session's graph."""
+    with session.graph.as_default():
+        session.run(tf.local_variables_initializer(), dict(session.graph.get_collection(FED)))
 
 
 def input_gradient(weights, dy):

@@ -118,7 +118,7 @@ def infer(name, settings):
 
 def process_video(name, settings):
     """process_video.py on a 768×576 video, against the network alone."""
-    frames = settings.choose(250, 75, 8)
+    frames = settings.choose(500, 75, 8)
     film, report = bench_pictures.film(settings, frames), pathlib.Path(settings.scratch, "film.json")
     output = pathlib.Path(settings.scratch, "film-out.mp4")
 

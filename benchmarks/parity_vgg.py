@@ -14,6 +14,7 @@ import pretrained
 import ssd_utils
 import ssd_vgg
 import weight_twins
+import winograd
 
 LAYOUTS = ("vgg16-keras", "vgg16-keras without top", "vgg16-torchvision", "vgg16-reducedfc", "vgg16-caffe")
 TOLERANCES = {"features": 1e-4, "fc": 0}
@@ -53,7 +54,7 @@ def _features(weights, images, preset, layer):
     with tf.Graph().as_default() as graph, tf.Session() as session:
         x = tf.placeholder(tf.uint8, [None, SIDE, SIDE, 3])
         ssd_vgg.build(x, preset, 1, weights=weights)
-        session.run(tf.local_variables_initializer())
+        winograd.initialize(session)
         return session.run(graph.get_tensor_by_name(f"{layer}/relu:0"), {x: images})
 
 

@@ -245,7 +245,7 @@ def best(run):
 def frozen(run, tmp_path_factory):
     """Path of the best checkpoint's graph as a .pb, of threshold 0.1."""
     path = tmp_path_factory.mktemp("frozen") / "model.pb"
-    graph = detector.build_model_graph(config.find_model(run.path), DESCRIPTION, "float32", 0.1)
+    graph = detector.build_model_graph(config.find_model(run.path), DESCRIPTION, "float32", 0.1, portable=True)
     path.write_bytes(graph.as_graph_def().SerializeToString())
     return str(path)
 
