@@ -34,7 +34,7 @@ def _fastest():
 
 
 def session_config():
-    """Settings of every session: GPU memory grows on demand, XLA joins a GPU's small ops, one op at a time."""
+    """Settings of every session: GPU memory grows on demand, XLA joins a GPU's ops, one op at a time."""
     config = tf.ConfigProto(allow_soft_placement=True)
     config.gpu_options.allow_growth = True
     if tf.config.list_physical_devices("GPU"):

@@ -45,11 +45,23 @@ def _hard_negatives(cross_entropy, positive, negative_ratio):
     An image without positives contributes none. Equal losses go by anchor index.
     """
     with tf.name_scope("hard_negatives"):
+        hardest = _hardest(tf.stop_gradient(cross_entropy), positive, negative_ratio)
+        return tf.reduce_sum(tf.where(hardest, cross_entropy, tf.zeros_like(cross_entropy)))
+
+
+def _hardest(losses, positive, negative_ratio):
+    """bool [N,A]: the negatives that count.
+
+    XLA, on a GPU, would compile anew for each number of them, and with it all that it has joined, the whole network:
+    it is kept out, and nothing that it sees has a size that changes.
+    """
+    with tf.xla.experimental.jit_scope(compile_ops=False):
         # Losses are >= 0, so a positive sorts behind every negative
-        candidates = tf.where(positive, -tf.ones_like(cross_entropy), cross_entropy)
+        candidates = tf.where(positive, -tf.ones_like(losses), losses)
         positives = tf.reduce_sum(tf.cast(positive, tf.int32), axis=1)
         negatives = tf.shape(positive)[1] - positives
         wanted = tf.minimum(negative_ratio * positives, negatives)  # [N]
-        hardest, _ = tf.math.top_k(candidates, tf.reduce_max(wanted))  # [N, most wanted]
-        chosen = tf.sequence_mask(wanted, tf.shape(hardest)[1])
-        return tf.reduce_sum(tf.where(chosen, hardest, tf.zeros_like(hardest)))
+        _, anchors = tf.math.top_k(candidates, tf.reduce_max(wanted))  # [N, most wanted]
+        chosen = tf.sequence_mask(wanted, tf.shape(anchors)[1], tf.float32)
+        images = tf.broadcast_to(tf.range(tf.shape(anchors)[0])[:, None], tf.shape(anchors))
+        return tf.scatter_nd(tf.stack([images, anchors], axis=-1), chosen, tf.shape(losses)) > 0

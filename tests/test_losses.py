@@ -134,6 +134,18 @@ def test_a_whole_batch_is_the_sum_of_its_images(evaluate):
     np.testing.assert_allclose(whole["d_logits"], np.concatenate([p["d_logits"] for p in parts]), atol=1e-6)
 
 
+def test_xla_sees_no_size_that_changes():
+    """What has one is kept out of XLA: it would compile the network anew for each number of negatives."""
+    with tf.Graph().as_default() as graph:
+        logits, offsets = tf.zeros([3, 24, 5]), tf.zeros([3, 24, 4])
+        targets = tf.placeholder(tf.int32, [3, 24]), tf.placeholder(tf.float32, [3, 24, 4])
+        sums = losses.multibox_loss(logits, offsets, *targets)
+        tf.gradients([sums["confidence"], sums["localization"]], [logits, offsets])
+    changing = [op for op in graph.get_operations() if not all(t.shape.is_fully_defined() for t in op.outputs)]
+    assert "TopKV2" in {op.type for op in changing}
+    assert all("_XlaCompile" in op.node_def.attr and not op.get_attr("_XlaCompile") for op in changing)
+
+
 def test_smooth_l1_by_hand():
     with tf.Graph().as_default(), tf.Session() as session:
         summed = losses.smooth_l1(tf.constant([[0.5, -0.5, 2.0, -3.0], [1.0, 0, 0, 0]]))
