@@ -389,8 +389,12 @@ class _Sound:
 
     def __init__(self, source, output):
         self._source, self._output = source, output
+        self._packets, self._waiting = iter(()), None
         stream = source.streams.audio[0]
         codec = stream.codec_context
+        if codec is None:
+            self.report = "left out, as it is of an unknown kind"
+            return
         name = codec.name.removesuffix("float")  # FFmpeg's MP3 decoder is called mp3float
         # Raw AAC (ADTS, in transport streams) has no header to put into the MP4: transcode it too.
         self._copy = name in MP4_AUDIO and not (name == "aac" and not codec.extradata)
@@ -402,7 +406,6 @@ class _Sound:
             self._stream.codec_context.layout = "mono" if codec.layout.nb_channels == 1 else "stereo"
             self.report = f"{name}, transcoded to aac"
         self._packets = self._read(stream)
-        self._waiting = None
 
     def _read(self, stream):
         """Packets for the output, their times counted from the start of the source."""

@@ -196,6 +196,17 @@ def test_sound_is_kept_in_step(tmp_path, name, container, codec, start, report):
     assert sound_seconds == pytest.approx(1.5, abs=0.08)  # cut to the picture
 
 
+def test_sound_of_an_unknown_kind_is_left_out(tmp_path):
+    source = tmp_path / "a.mov"
+    with_sound(source, "pcm_s16le", "mov")
+    content = source.read_bytes()
+    assert content.count(b"sowt") == 1
+    source.write_bytes(content.replace(b"sowt", b"????"))
+    writer = write(tmp_path / "b.mp4", audio_from=source)
+    assert writer.audio == "left out, as it is of an unknown kind"
+    assert not av.open(str(tmp_path / "b.mp4")).streams.audio
+
+
 def test_no_sound_in_the_source(tmp_path):
     write(tmp_path / "a.mp4")
     assert write(tmp_path / "b.mp4", audio_from=tmp_path / "a.mp4").audio is None
