@@ -109,7 +109,8 @@ def _write_run(run, description, variables):
 
     runs.create(run, description, None)
     try:
-        with tf.Graph().as_default(), tf.Session() as session:
+        # On a GPU it would take all of the card's memory, to copy arrays
+        with tf.Graph().as_default(), tf.Session(config=tf.ConfigProto(device_count={"GPU": 0})) as session:
             created = {name: tf.get_variable(name, initializer=tf.zeros(v.shape)) for name, v in variables.items()}
             # Fed in place of the zeros: as constants they would meet the graph's limit of 2 GB
             values = {created[name].initializer.inputs[1]: value for name, value in variables.items()}
