@@ -31,7 +31,7 @@ class Plan:
     images: int
 
 
-# On two cores: 6 minutes of training at 23 images/s with bfloat16, 6 to 9 at 7 to 10 images/s without
+# On two cores: 6 minutes of training at 23 images/s with bfloat16, 3 to 6 at 10 to 18 images/s without
 FAST, SLOW = Plan(560, 16, "1e-3", 4000), Plan(460, 8, "2e-3", 3680)
 
 
