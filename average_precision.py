@@ -1,4 +1,4 @@
-"""Average precision after Pascal VOC (VOCdevkit `VOCevaldet.m`, REFERENCE section 7); also a program.
+"""Average precision after Pascal VOC (VOCdevkit `VOCevaldet.m`); also a program.
 
     python average_precision.py RESULTS --data VOCDEVKIT --split 2007:test
 
@@ -68,7 +68,7 @@ class ClassCurve:
 
 
 def evaluate(ground_truth, detections, class_names, iou_threshold=0.5):
-    """The figures that `--json` writes (INTERFACE), as a dict.
+    """The figures that `--json` writes (docs/formats.md), as a dict.
 
     ground_truth: dict id -> Sample; detections: dict id -> Detections, an id left out counts as no
     detections, an unknown one raises UserError; iou_threshold: above 0, at most 1.
@@ -79,7 +79,7 @@ def evaluate(ground_truth, detections, class_names, iou_threshold=0.5):
 
 
 def summarise(curves, images, iou_threshold):
-    """Dict as in INTERFACE from the ClassCurves of `images` images. Means run over classes with an AP."""
+    """Dict as in docs/formats.md from the ClassCurves of `images` images. Means run over classes with an AP."""
     return {
         "voc07": _mean_and_classes({curve.name: curve.voc07 for curve in curves}),
         "area": _mean_and_classes({curve.name: curve.area for curve in curves}),
@@ -241,7 +241,7 @@ def _area(recall, envelope):
 
 
 def main(argv=None):
-    """The program; see INTERFACE."""
+    """The program; `--help` tells its flags."""
     args = _parse(argv)
     read, ground_truth = _read(args)
     _check_images(read, ground_truth, args)

@@ -1,6 +1,6 @@
 """From a run or an exported graph to detections on images: the only decode + NMS path, inside the graph.
 
-Names of the graph, also of an exported one (INTERFACE): `image_input:0`, `result/result:0`,
+Names of the graph, also of an exported one (docs/formats.md): `image_input:0`, `result/result:0`,
 `detections/{boxes,scores,classes,count}:0`, `metadata/json:0`. An exported graph also names its constants as the
 checkpoint its variables (`conv1_1/weights`), by which `read_frozen` finds them.
 """

@@ -18,7 +18,7 @@ import chain
 import cli
 import files
 
-# Fine-tuning from VGG-16 in short trainings, as in README and REFERENCE section 9
+# Fine-tuning from VGG-16 in short trainings, as in README
 TRAINING = [
     *("--preset", "vgg300", "--batch-size", "8", "--precision", "auto"),
     *("--optimizer", "adam", "--adam-epsilon", "1e-8", "--learning-rate", "2e-4"),

@@ -1,4 +1,4 @@
-"""Slow, obvious versions of the numerical parts, written from REFERENCE sections 3 and 6 alone.
+"""Slow, obvious versions of the numerical parts, written from the published rules alone.
 
 Plain Python loops, exact fractions or float64, one rule of the reference per statement. No room of the project is
 imported here, so that an error there cannot repeat itself here.
@@ -139,7 +139,7 @@ def detect(
     logits, offsets, anchors, *, score=0.01, per_class=400, iou_threshold=0.45, keep=200, clip_before=False,
     size_limit=None,
 ):
-    """One image, the rules of REFERENCE section 6 -> list of (score, label, box), best first.
+    """One image, by the rules of Caffe's DetectionOutput -> list of (score, label, box), best first.
 
     logits [A,K] with background first, offsets [A,4], anchors [A,4] (cx, cy, w, h). Per class: above `score`, the
     best `per_class`, NMS; then the best `keep` of all classes. clip_before: boxes are cut to 0..1 before they
@@ -204,7 +204,7 @@ def random_weights(shapes, seed=0):
 
 
 def network(image, weights, *, num_classes, ratios, mean=(123, 117, 104), bgr=False, scale=1.0):
-    """The SSD of REFERENCE section 1 on one picture, in float64 -> (logits [A,K], offsets [A,4]).
+    """The original's SSD on one picture, in float64 -> (logits [A,K], offsets [A,4]).
 
     image: [S,S,3] RGB, of 300 or 512 pixels; weights: arrays by `LAYER/weights`, `LAYER/biases`,
     `norm_conv4_3/scale`; ratios: how many anchors a cell of each map has. 512 is known by its conv12.

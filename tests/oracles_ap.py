@@ -1,4 +1,4 @@
-"""The VOC metric written slowly from REFERENCE section 7, with exact fractions where rounding could decide.
+"""The VOC metric written slowly from VOCdevkit's rules, with exact fractions where rounding could decide.
 
 Plain lists and loops, nothing shared with average_precision.py. `per_detection` is the straightforward
 loop that the vectorised evaluator is timed against.

@@ -1,4 +1,4 @@
-"""The house of DESIGN.md: who may import whom, read from the sources; and no TensorFlow where workers live."""
+"""The table of ARCHITECTURE.md: who may import whom, read from the sources; and no TensorFlow where workers live."""
 
 import ast
 import subprocess
@@ -27,7 +27,7 @@ def rooms(layer, **packages_by_name):
 
 
 # `structures` lies under all others: it holds what they share (Sample, Detections, UserError). The packages are those
-# of DESIGN.md and tqdm for bars, PIL for fonts and odd pictures, cv2 where pictures are warped or a version is noted.
+# of ARCHITECTURE.md and tqdm for bars, PIL for fonts and odd pictures, cv2 where pictures are warped or a version is noted.
 # cli has a function by which the programs load TensorFlow once their flags are checked; no other room below layer 3.
 TABLE = {
     **rooms(-1, structures="numpy"),

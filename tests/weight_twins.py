@@ -1,4 +1,4 @@
-"""Twins of public weight files, for tests: the names and shapes of REFERENCE section 8 with random numbers, a slow
+"""Twins of public weight files, for tests: their names and shapes with random numbers, a slow
 reading of them into our variables, and writers of every container that share nothing with the readers."""
 
 import collections
