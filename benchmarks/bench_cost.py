@@ -73,7 +73,8 @@ def _presets_and_widths(settings):
         training, _, peak, _ = measure(settings, "training_step", options, rounds=4)
         rows.append([preset, f"{width:g}", f"{network:.1f}", f"{training:.2f}", f"{peak:.0f}"])
     heads = ["preset", "width", "network, images/s", "training, images/s", "peak of training, MB"]
-    return "Input size and width", "Batch 8. Twice the width costs about three times as much, and so do the pixels of vgg512.", heads, rows
+    remark = "Batch 8. Twice the width costs about three times as much, and so do the pixels of vgg512."
+    return "Input size and width", remark, heads, rows
 
 
 def _classes(settings):
