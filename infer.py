@@ -23,13 +23,16 @@ from structures import UserError
 
 SHOW_THRESHOLD = 0.5
 CURVE_THRESHOLD = 0.01  # a split or VOC files are for scoring, which wants the whole precision–recall curve
+UNFINISHED = ".infer_unfinished"
 
 
 def main(argv=None):
     flags = _parse(argv)
-    config.find_model(flags.model)
-    files = _split_files(flags) if flags.split else _find_files(flags.images, flags.recursive)
-    _make_output(flags.output, flags.overwrite)
+    model = config.find_model(flags.model)
+    files = _split_files(flags) if flags.split else _find_files(flags)
+    # A data set's labels need no line: they lie at --data or in `labels` beside `images`, which holds the pictures
+    inputs = [model.frozen or model.run, *[flags.data] * bool(flags.split), *(path for path, _, _ in files)]
+    _make_output(flags.output, flags.overwrite, inputs)
     with cli.StopRequest() as stop:
         cli.import_tensorflow()
         import detector  # every flag and path is known to be good before TensorFlow loads
@@ -46,6 +49,7 @@ def _detect_all(flags, detector, files, wanted, stop):
     """Run the detector over (path, name, exif) files and write everything down."""
     start, errors, found = time.monotonic(), 0, 0
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_unfinished(flags.output))
         writers = _open_writers(flags, detector.class_names, stack)
         stream = detector.detect_files((path, exif) for path, _, exif in files)
         stack.enter_context(contextlib.closing(stream))
@@ -72,7 +76,7 @@ def _detect_all(flags, detector, files, wanted, stop):
 
 
 def _open_writers(flags, class_names, stack):
-    path = os.path.join(flags.output, "detections.json")
+    path = os.path.join(flags.output, results.JSON_NAME)
     json_writer = results.DetectionsWriter(
         path, model=flags.model, class_names=class_names, threshold=flags.threshold
     )
@@ -129,14 +133,16 @@ def _split_files(flags):
     return [(entry.image_path, os.path.basename(entry.image_path), True) for entry in entries]
 
 
-def _find_files(paths, recursive):
+def _find_files(flags):
     """Files and folders of the command line -> list of (path, name in the output, whether EXIF is applied).
 
     Raises UserError for a missing path, a folder without pictures, and two pictures of one name.
     """
     files, origin = [], {}
-    for path in paths:
-        found = list(_find_in_folder(path, recursive)) if os.path.isdir(path) else [(path, os.path.basename(path))]
+    recursive, drawn = flags.recursive, _drawn_before(flags.output)
+    for path in flags.images:
+        is_folder = os.path.isdir(path)
+        found = list(_find_in_folder(path, recursive, drawn)) if is_folder else [(path, os.path.basename(path))]
         if not os.path.exists(path):
             raise UserError(f"{path}: no such file or folder")
         if not found:
@@ -150,14 +156,19 @@ def _find_files(paths, recursive):
     return files
 
 
-def _find_in_folder(folder, recursive):
-    """Yield (path, path relative to the folder) of the pictures in it, in order of their names."""
+def _find_in_folder(folder, recursive, passed_over):
+    """Yield (path, path relative to the folder) of the pictures in it, in order of their names.
+
+    passed_over: real paths of folders inside it that recursion leaves out.
+    """
     if not recursive:
         entries = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
         yield from ((os.path.join(folder, name), name) for name in entries if _is_picture(name))
         return
     for parent, folders, names in os.walk(folder):
-        folders.sort()
+        folders[:] = sorted(
+            name for name in folders if os.path.realpath(os.path.join(parent, name)) not in passed_over
+        )
         for name in sorted(filter(_is_picture, names)):
             path = os.path.join(parent, name)
             yield path, os.path.relpath(path, folder)
@@ -167,23 +178,72 @@ def _is_picture(name):
     return name.lower().endswith(images.SUFFIXES)
 
 
-def _make_output(folder, overwrite):
-    """An output folder without earlier results: refuses to mix, or with overwrite removes those."""
-    ours = ("detections.json", "images", results.COCO_NAME, results.YOLO_FOLDER)
-    ours = [name for name in ours if os.path.exists(os.path.join(folder, name))]
+def _make_output(folder, overwrite, inputs):
+    """An output folder without earlier results: refuses to mix, or with overwrite removes those.
+
+    inputs: all paths that are read. Raises UserError, with nothing removed, if one of them is in the way, or
+    something that no earlier call wrote.
+    """
     try:
         os.makedirs(folder, exist_ok=True)
-        old = [name for name in os.listdir(folder) if name in ours or name.startswith(results.COMP4_PREFIX)]
+        old, ours = _in_the_way(folder), _holds_results(folder)
+        for place in old:
+            if not ours or any(_is_within(path, place) for path in inputs):
+                raise UserError(f"--output {folder}: {place} lies where results would go; choose another folder")
         if old and not overwrite:
             raise UserError(f"--output {folder}: holds results already; choose another, or --overwrite replaces them")
-        for name in old:
-            path = os.path.join(folder, name)
-            shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
+        for path in old:
+            shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.remove(path)
         probe = os.path.join(folder, ".writable")
         with open(probe, "w", encoding="ascii"):
             os.remove(probe)
     except OSError as error:
         raise UserError(f"--output {folder}: cannot be written ({error.strerror})") from None
+
+
+def _in_the_way(folder):
+    """What lies in an output folder under the names that results get: a list of paths."""
+    ours = ("images", results.YOLO_FOLDER, results.JSON_NAME, results.COCO_NAME)
+    names = [name for name in ours if os.path.lexists(os.path.join(folder, name))]
+    names += sorted(name for name in os.listdir(folder) if name.startswith(results.COMP4_PREFIX))
+    return [os.path.join(folder, name) for name in names]
+
+
+def _holds_results(folder):
+    """Whether an earlier call wrote into a folder; else an images/ or labels/ there is the user's own."""
+    if os.path.exists(os.path.join(folder, UNFINISHED)):
+        return True
+    return results.is_detections(os.path.join(folder, results.JSON_NAME))
+
+
+def _drawn_before(folder):
+    """Real paths of the folders where an earlier call's drawn copies are, which are no pictures to detect in."""
+    places = (folder, os.path.join(folder, "images")) if _holds_results(folder) else ()
+    return {os.path.realpath(place) for place in places}
+
+
+def _is_within(path, folder):
+    """Whether a path is a folder or lies in it, be it a link that lies there or one that leads there."""
+    parent, name = os.path.split(os.path.abspath(path))
+    places = os.path.realpath(path), os.path.join(os.path.realpath(parent), name)
+    folder = os.path.realpath(folder)
+    return any(os.path.commonpath([place, folder]) == folder for place in places)
+
+
+@contextlib.contextmanager
+def _unfinished(folder):
+    """While open, a mark in the folder tells that what is there are results, though detections.json comes last.
+
+    The mark of a killed or failed call stays with its drawn copies, so that --overwrite knows them.
+    """
+    mark = os.path.join(folder, UNFINISHED)
+    with open(mark, "w", encoding="ascii"):
+        pass
+    try:
+        yield
+    finally:
+        if not _in_the_way(folder) or results.is_detections(os.path.join(folder, results.JSON_NAME)):
+            os.remove(mark)
 
 
 def _parse(argv):

@@ -20,7 +20,8 @@ import files
 from structures import Detections, UserError
 
 COMP4_PREFIX = "comp4_det_test_"
-COCO_NAME, YOLO_FOLDER = "coco_results.json", "labels"
+JSON_NAME, COCO_NAME, YOLO_FOLDER = "detections.json", "coco_results.json", "labels"
+JSON_START = b'{"model": '
 COMP4_SHIFT = np.array([1.0, 1.0, 0.0, 0.0])
 LARGEST = sys.float_info.max
 
@@ -212,6 +213,14 @@ def kind(path):
         return "yolo" if any(name.endswith(".txt") for name in names) else "comp4"
     with open(path, "rb") as file:
         return "coco" if file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[") else "json"
+
+
+def is_detections(path):
+    """Whether there is a file that begins as DetectionsWriter's do. Other programs too write files of that name."""
+    if not os.path.isfile(path):
+        return False
+    with open(path, "rb") as file:
+        return file.read(len(JSON_START)) == JSON_START
 
 
 def read_coco(path, class_names, image_ids, category_ids):

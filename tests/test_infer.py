@@ -2,6 +2,9 @@
 
 import json
 import os
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ from PIL import Image
 
 import formats
 import images
+import programs
 from programs import error_of, run
 
 READABLE = ("one.png", "gray.jpg", "cmyk.jpg", "deep.png", "alpha.png", "long.png", "turned.jpg")
@@ -84,6 +88,99 @@ def test_recursive_keeps_folders_apart_and_voc_results_score(trained, shapes, tm
     assert written["threshold"] == 0.01  # to be scored
     assert [entry["file"] for entry in written["images"]] == ["a/same.png", "b/same.png"]
 
+
+def contents(folder):
+    """{path: bytes} of all files below a folder."""
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture
+def mine(shapes, tmp_path):
+    """A folder with pictures and labels of the user's own in images/ and labels/, and other pictures elsewhere."""
+    picture = sorted((shapes / "JPEGImages").iterdir())[0]
+    for path in ("mine/images/a.png", "apart/b.png"):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).write_bytes(picture.read_bytes())
+    (tmp_path / "mine" / "labels").mkdir()
+    (tmp_path / "mine" / "labels" / "a.txt").write_text("0 0.5 0.5 0.1 0.1\n", "utf-8")
+    return tmp_path / "mine"
+
+
+@pytest.mark.parametrize("overwrite", [[], ["--overwrite"]])
+def test_own_pictures_and_labels_are_no_results(trained, mine, tmp_path, overwrite):
+    before = contents(mine)
+    for pictures in (["mine/images"], ["mine/images/a.png"], ["mine", "--recursive"], ["apart"]):
+        paths = [part if part.startswith("-") else tmp_path / part for part in pictures]
+        said = error_of("infer.py", trained, *paths, "--output", mine, *overwrite)
+        assert said == f"error: --output {mine}: {mine / 'images'} lies where results would go; choose another folder"
+        assert contents(mine) == before
+    (mine / "images").rename(mine / "pictures")
+    before = contents(mine)
+    said = error_of("infer.py", trained, tmp_path / "apart", "--output", mine, "--no-draw", *overwrite)
+    assert f"{mine / 'labels'} lies where results would go" in said
+    assert contents(mine) == before
+
+
+@pytest.mark.parametrize("name", ["coco", "yolo", "csv"])
+def test_a_data_set_is_no_result(trained, shapes_of, tmp_path, name):
+    """Even beside a detections.json, for which an earlier version asked nothing."""
+    data = tmp_path / "data"
+    shutil.copytree(shapes_of[name], data)
+    if name == "coco":
+        (data / "val").rename(data / "images")
+    (data / "detections.json").write_text('{"model": "run", "images": []}', "utf-8")
+    before = contents(data)
+    for extra in ([], ["--overwrite"]):
+        said = error_of("infer.py", trained, "--data", data, "--split", "val", "--output", data, *extra)
+        assert said.endswith(f"{data / 'images'} lies where results would go; choose another folder")
+        assert contents(data) == before
+
+
+def test_links_do_not_hide_inputs(trained, mine, tmp_path):
+    """Whether the output, the input or a picture is a link; and a model is an input too."""
+    (mine / "detections.json").write_text('{"model": "run", "images": []}', "utf-8")
+    (tmp_path / "link").symlink_to(mine)
+    (tmp_path / "linked.png").symlink_to(mine / "images" / "a.png")
+    (mine / "labels" / "model.pb").write_bytes(b"")
+    calls = [
+        (trained, mine / "images", tmp_path / "link"),
+        (trained, tmp_path / "link" / "images", mine),
+        (trained, tmp_path / "linked.png", mine),
+        (mine / "labels" / "model.pb", tmp_path / "apart", mine),
+    ]
+    before = contents(mine)
+    for model, pictures, output in calls:
+        said = error_of("infer.py", model, pictures, "--output", output, "--overwrite")
+        assert "lies where results would go" in said
+        assert contents(mine) == before
+
+
+@pytest.mark.parametrize("place", ["out", "."])
+def test_drawn_copies_are_not_detected_again(trained, mine, place):
+    """With --recursive and the output among the pictures."""
+    shutil.rmtree(mine / "labels")
+    (mine / "images").rename(mine / "pictures")
+    out = mine / place
+    shutil.copytree(mine / "pictures", out / "images")
+    (out / "detections.json").write_text('{"model": "run", "images": []}', "utf-8")
+    run("infer.py", trained, mine, "--recursive", "--output", out, "--overwrite")
+    written = json.loads((out / "detections.json").read_text("utf-8"))
+    assert [entry["file"] for entry in written["images"]] == ["pictures/a.png"]
+    assert os.listdir(out / "images") == ["pictures"]
+
+
+def test_results_of_a_killed_call_are_replaced(trained, mine, tmp_path):
+    """They have no detections.json, and so would look like the user's own pictures."""
+    out = tmp_path / "out"
+    call = programs.command("infer.py", trained, tmp_path / "apart", "--output", out)
+    code = "import os, sys, images; images.write = lambda *_: os.kill(os.getpid(), 9); "
+    code += f"sys.argv = {call[1:]}; sys.path[0] = {str(programs.ROOT)!r}; import cli, infer; cli.run(infer.main)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=programs.ROOT).returncode == -9
+    assert (out / "images").exists() and not (out / "detections.json").exists()
+    assert "--overwrite replaces them" in error_of("infer.py", trained, tmp_path / "apart", "--output", out)
+    run("infer.py", trained, tmp_path / "apart", "--output", out, "--overwrite")
+    left = {"detections.json", "images"}
+    assert {name for name in os.listdir(out) if not name.endswith(".tmp")} == left
 
 MISTAKES = {
     "missing model": (["nothing", "{pictures}", "--output", "{out}"], "nothing"),
