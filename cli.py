@@ -24,6 +24,10 @@ def run(main):
 
     Other exceptions are bugs and keep their traceback.
     """
+    for stream in (sys.stdout, sys.stderr):
+        # A file name that is not UTF-8, or a ≥ on a terminal without it, is no reason to lose an hour's work
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
         main()
         sys.stdout.flush()

@@ -3,6 +3,7 @@
 import hashlib
 import html.parser
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -511,3 +512,14 @@ def test_advice_on_real_data(name, gain):
     assert report.advice.after >= report.advice.before + gain and report.advice.after > 0.98
     kinds = {one.defect for one in report.findings}
     assert ("empty-box" if name == "bccd" else "duplicate-across-splits") in kinds
+
+
+def test_names_that_are_not_utf8(clean):
+    name = os.fsdecode(b"caf\xe9.jpg")
+    shutil.copy(picture(clean), clean / "JPEGImages" / name)
+    settings = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    pages = ["--html", clean / "check.html", "--json", clean / "check.json"]
+    done = run("check_dataset.py", "--data", clean, "--workers", "1", *pages, env=settings)
+    assert r"caf\udce9.jpg" in done.stdout
+    assert "caf?.jpg" in (clean / "check.html").read_text("utf-8")
+    assert r"caf\udce9.jpg" in (clean / "check.json").read_text("utf-8")

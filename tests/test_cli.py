@@ -73,6 +73,17 @@ def test_closed_output_pipe_is_quiet(lines, unbuffered, monkeypatch):
     assert (done.returncode, done.stderr) == (1, b"")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8:strict", "latin-1:strict", "ascii:strict"])
+def test_names_that_the_terminal_cannot_show_are_escaped(encoding):
+    """A file name that is not UTF-8, and signs outside of the terminal's alphabet, must not lose the work so far."""
+    program = "import cli, os\ncli.run(lambda: [print(os.fsdecode(b'caf\\xe9.jpg'), '≥ –'), cli.warn('≥')])"
+    settings = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=settings, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    signs = "≥ –" if encoding.startswith("utf-8") else r"\u2265 \u2013"
+    assert done.stdout.decode("utf-8") == rf"caf\udce9.jpg {signs}" + "\n"
+
+
 def parse(*argv, **kwargs):
     parser = cli.ArgumentParser(prog="train.py")
     parser.add_argument("--value", **kwargs)

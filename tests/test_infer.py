@@ -60,6 +60,21 @@ def test_odd_pictures_are_detected_or_listed(trained, odd_folder, tmp_path):
     assert images.read(tmp_path / "out" / "images" / "turned.jpg").shape == (80, 60, 3)
 
 
+def test_names_that_are_not_utf8_lose_nothing(trained, odd_folder, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    names = [os.fsdecode(name) for name in (b"broken\xe9.jpg", b"caf\xe9.png")]
+    for name, origin in zip(names, ("text.jpg", "one.png"), strict=True):
+        shutil.copy(odd_folder / origin, folder / name)
+    settings = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}  # as in most languages; in C they pass
+    flags = ["--output", tmp_path / "out", "--yolo-results", "--voc-results"]
+    done = run("infer.py", trained, folder, *flags, env=settings)
+    assert "skipped" in done.stdout and r"broken\udce9.jpg" in done.stdout
+    written = json.loads((tmp_path / "out" / "detections.json").read_text("utf-8"))
+    assert [written[part][0]["file"] for part in ("errors", "images")] == names
+    assert os.listdir(tmp_path / "out" / "images") == names[1:]
+
+
 def test_old_results_are_not_mixed_with_new(trained, shapes, tmp_path):
     picture = sorted((shapes / "JPEGImages").iterdir())[0]
     out = tmp_path / "out"
