@@ -30,6 +30,7 @@ def main(argv=None):
     flags = _parse(argv)
     model = config.find_model(flags.model)
     files = _split_files(flags) if flags.split else _find_files(flags)
+    _refuse_equal_names(flags, files)
     # A data set's labels need no line: they lie at --data or in `labels` beside `images`, which holds the pictures
     inputs = [model.frozen or model.run, *[flags.data] * bool(flags.split), *(path for path, _, _ in files)]
     _make_output(flags.output, flags.overwrite, inputs)
@@ -91,9 +92,13 @@ def _open_writers(flags, class_names, stack):
     return writers
 
 
+def _is_coco(flags):
+    return bool(flags.split) and sources.choose(flags.data, flags.source) == "coco"
+
+
 def _coco_ids(flags):
     """Ids of images and categories if the pictures are a COCO data set's."""
-    if flags.split and sources.choose(flags.data, flags.source) == "coco":
+    if _is_coco(flags):
         return sources.SOURCES["coco"].result_ids(flags.data, flags.split)
     return None, None
 
@@ -154,6 +159,24 @@ def _find_files(flags):
             origin[name] = file
             files.append((file, name, True))
     return files
+
+
+def _refuse_equal_names(flags, files):
+    """Raises UserError for two pictures that a form of results asked for would take for one."""
+    forms = (
+        ("--voc-results", flags.voc_results, results.stem),
+        # A COCO data set gives each picture an id, whatever number its name is
+        ("--coco-results", flags.coco_results, results.stem if _is_coco(flags) else results.coco_id),
+        ("--yolo-results", flags.yolo_results, results.yolo_name),
+    )
+    for flag, wanted, name_of in forms:
+        origin = {}
+        for path, name, _ in files if wanted else ():
+            if (key := name_of(name)) in origin:
+                raise UserError(
+                    f"{flag}: would take {path} and {origin[key]} for one picture, {key}; give them to two calls"
+                )
+            origin[key] = path
 
 
 def _find_in_folder(folder, recursive, passed_over):

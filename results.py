@@ -60,6 +60,17 @@ def stem(file):
     return os.path.splitext(os.path.basename(file))[0]
 
 
+def coco_id(file):
+    """An image's id where no COCO data set gives one: its stem, a number if it is one."""
+    key = stem(file)
+    return int(key) if key.isdecimal() else key
+
+
+def yolo_name(file):
+    """'some/folder/a.jpg' -> 'some/folder/a.txt', the name of a picture's results in YOLO's form."""
+    return os.path.splitext(file)[0] + ".txt"
+
+
 class _Writer:
     """Context manager around `close` and `discard`: Ctrl-C keeps what is there, other failures keep nothing."""
 
@@ -161,7 +172,7 @@ class CocoWriter(_Writer):
     """Writes a COCO results list in constant memory. Opens, closes and fails as DetectionsWriter does.
 
     image_ids: {stem: id} and category_ids: {class name: id} of the COCO data set detected on. Without one, an image's
-    id is its stem, a number if it is one, and categories are numbered from 1.
+    id is that of `coco_id`, and categories are numbered from 1.
     """
 
     def __init__(self, path, class_names, image_ids=None, category_ids=None):
@@ -174,8 +185,7 @@ class CocoWriter(_Writer):
 
     def add(self, file, detections):
         """The detections on the image of `file`, a name or a stem."""
-        key = stem(file)
-        number = self._image_ids[key] if self._image_ids else int(key) if key.isdecimal() else key
+        number = self._image_ids[stem(file)] if self._image_ids else coco_id(file)
         for label, score, box in zip(*_as_lists(detections), strict=True):
             bbox = [box[0], box[1], box[2] - box[0], box[3] - box[1]]
             entry = {"image_id": number, "category_id": self._categories[label], "bbox": bbox, "score": score}
@@ -201,7 +211,7 @@ def write_yolo(folder, file, width, height, detections, numbers):
         f"{numbers[label]} {' '.join(map(repr, box))} {score!r}\n"
         for label, score, box in zip(labels, scores, centres_sizes.tolist(), strict=True)
     ]
-    files.write(os.path.join(folder, os.path.splitext(file)[0] + ".txt"), "".join(lines))
+    files.write(os.path.join(folder, yolo_name(file)), "".join(lines))
 
 
 def kind(path):

@@ -12,6 +12,7 @@ from PIL import Image
 
 import formats
 import images
+import infer
 import programs
 from programs import error_of, run
 
@@ -85,23 +86,54 @@ def test_old_results_are_not_mixed_with_new(trained, shapes, tmp_path):
     assert os.listdir(out / "images") == [other.name]
 
 
-def test_recursive_keeps_folders_apart_and_voc_results_score(trained, shapes, tmp_path):
+def test_recursive_keeps_folders_apart(trained, shapes, tmp_path):
     picture = sorted((shapes / "JPEGImages").iterdir())[0]
     for name in ("a", "b"):
         (tmp_path / "in" / name).mkdir(parents=True)
         (tmp_path / "in" / name / "same.png").write_bytes(picture.read_bytes())
     out = tmp_path / "out"
-    run("infer.py", trained, tmp_path / "in", "--recursive", "--output", out, "--voc-results", "--classes", "disc")
+    run("infer.py", trained, tmp_path / "in", "--recursive", "--output", out, "--yolo-results")
     assert (out / "images" / "a" / "same.png").exists()
     assert (out / "images" / "b" / "same.png").exists()
+    assert (out / "labels" / "a" / "same.txt").exists()
+    assert (out / "labels" / "b" / "same.txt").exists()
+    written = json.loads((out / "detections.json").read_text("utf-8"))
+    assert [entry["file"] for entry in written["images"]] == ["a/same.png", "b/same.png"]
+
+
+def test_voc_results_are_there_for_every_class_and_score(trained, shapes, tmp_path):
+    picture, out = sorted((shapes / "JPEGImages").iterdir())[0], tmp_path / "out"
+    run("infer.py", trained, picture, "--output", out, "--voc-results", "--classes", "disc")
     assert {name for name in os.listdir(out) if name.endswith(".txt")} == {
         "comp4_det_test_disc.txt",
         "comp4_det_test_square.txt",
     }
     assert (out / "comp4_det_test_square.txt").read_text("utf-8") == ""
-    written = json.loads((out / "detections.json").read_text("utf-8"))
-    assert written["threshold"] == 0.01  # to be scored
-    assert [entry["file"] for entry in written["images"]] == ["a/same.png", "b/same.png"]
+    assert json.loads((out / "detections.json").read_text("utf-8"))["threshold"] == 0.01  # to be scored
+
+
+EQUAL_NAMES = {  # flag, two pictures that its results would take for one, two that it tells apart
+    "--voc-results": ("a/same.png", "b/same.jpg", "a/same.png", "b/other.png"),
+    "--coco-results": ("a/0001.jpg", "b/1.jpg", "a/1.jpg", "b/1a.jpg"),  # as numbers, which COCO's ids are
+    "--yolo-results": ("a/same.png", "a/same.jpg", "a/same.png", "b/same.png"),
+}
+
+
+@pytest.mark.parametrize("flag", EQUAL_NAMES)
+def test_results_that_would_mix_pictures_are_refused(flag, trained, tmp_path):
+    *equal, one, other = EQUAL_NAMES[flag]
+    for folder, names in (("equal", equal), ("different", (one, other))):
+        for name in names:
+            (tmp_path / folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / folder / name).write_bytes(b"")
+    call = ["infer.py", trained, tmp_path / "equal", "--recursive", "--output", tmp_path / "out"]
+    said = error_of(*call, flag)
+    assert flag in said and all(str(tmp_path / "equal" / name) in said for name in equal)
+    assert not (tmp_path / "out").exists()
+    files = infer._find_files(infer._parse([*map(str, call[1:])]))
+    infer._refuse_equal_names(infer._parse([*map(str, call[1:])]), files)  # without the flag
+    flags = infer._parse(["x", str(tmp_path / "different"), "--recursive", "--output", str(tmp_path / "out"), flag])
+    infer._refuse_equal_names(flags, infer._find_files(flags))
 
 
 def contents(folder):
