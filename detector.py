@@ -86,8 +86,8 @@ def build_graph(description, weights, dtype, threshold, portable=False):
             images, preset, len(description.class_names), compute_dtype=dtype, weights=weights, portable=portable
         )
         postprocess(logits, offsets, preset, threshold)
-        metadata = {**description.to_json(), "threshold": threshold, "precision": dtype.name}
-        tf.constant(json.dumps(metadata), name="metadata/json")
+        values = {**description.to_json(), "threshold": threshold, "precision": dtype.name}
+        tf.constant(json.dumps(values), name="metadata/json")
     return graph
 
 
@@ -114,15 +114,21 @@ def load(model, *, precision="auto", threshold=0.01, batch_size=8):
     """MODEL (a run directory, `RUN@last`, or an exported .pb) -> Detector.
 
     precision: of the network ("auto", "float32", "bfloat16", "float16"); an exported graph has its own.
-    threshold: detections score above it. Raises UserError if there is no such model or it is damaged.
+    threshold: detections score above it. Raises UserError if there is no such model, it is damaged, or it was exported
+    with another type or a higher threshold.
     """
     source = config.find_model(model)
     if source.frozen:
         graph, description, exported = read_frozen(source.frozen)
-        if threshold < exported:
+        if threshold < exported["threshold"]:
             raise UserError(
-                f"--threshold {threshold}: {source.frozen} was exported with {exported}; "
+                f"--threshold {threshold}: {source.frozen} was exported with {exported['threshold']}; "
                 f"export it again with --threshold {threshold}"
+            )
+        if precision not in ("auto", exported["precision"]):
+            raise UserError(
+                f"--precision {precision}: {source.frozen} computes in {exported['precision']}; leave the flag out, or "
+                f"export it again with --precision {precision}"
             )
     else:
         description, _ = config.read_config(source.run)
@@ -158,7 +164,7 @@ def build_model_graph(source, description, precision, threshold, portable=False)
 
 
 def read_frozen(path):
-    """An exported .pb -> (graph in the form that is fastest here, ModelDescription, its score threshold).
+    """An exported .pb -> (graph in the form that is fastest here, ModelDescription, its metadata).
 
     Raises UserError if it cannot be read or is another program's.
     """
@@ -169,16 +175,21 @@ def read_frozen(path):
         with tf.Graph().as_default() as graph:
             tf.import_graph_def(definition, name="")
         _ends(graph)
-        values = json.loads(tf.make_ndarray(graph.get_operation_by_name("metadata/json").get_attr("value")).item())
+        values = metadata(graph)
         description = config.ModelDescription.from_json(values)
         if values["precision"] == "float32" and not tf.config.list_physical_devices("GPU"):
             graph = _in_fastest_form(graph, description, values["threshold"])
-        return graph, description, values["threshold"]
+        return graph, description, values
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except Exception as error:  # protobuf, importer and JSON each have their own exceptions for damage
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{path}: not a graph of export_model.py ({reason})") from None
+
+
+def metadata(graph):
+    """What a graph of `build_graph` says of itself, a dict: the model's description, "threshold", "precision"."""
+    return json.loads(tf.make_ndarray(graph.get_operation_by_name("metadata/json").get_attr("value")).item())
 
 
 def _in_fastest_form(graph, description, threshold):

@@ -26,7 +26,8 @@ def main(argv=None):
     graph = detector.build_model_graph(source, description, flags.precision, flags.threshold, portable=True)
     files.write(flags.output, graph.as_graph_def().SerializeToString())
     size = os.path.getsize(flags.output) / 1e6
-    print(f"{flags.output}: {size:.1f} MB, {flags.precision}, {len(description.class_names)} classes, "
+    precision = detector.metadata(graph)["precision"]  # what "auto" chose here
+    print(f"{flags.output}: {size:.1f} MB, {precision}, {len(description.class_names)} classes, "
           f"scores above {flags.threshold:g}; checkpoint {checkpoint_size(source) / 1e6:.1f} MB")  # fmt: skip
 
 

@@ -396,6 +396,14 @@ def test_a_narrow_exported_graph_stays_as_it_is(exported):
     assert [op.name for op in read.get_operations()] == [op.name for op in graph.get_operations()]
 
 
+def test_an_exported_graph_computes_in_its_own_type(exported):
+    _, path = exported("bfloat16")
+    for precision in ("auto", "bfloat16"):
+        detector.load(str(path), precision=precision, threshold=THRESHOLD).close()
+    message = f"--precision float32: {path} computes in bfloat16; leave the flag out"
+    fails(message, path, precision="float32", threshold=THRESHOLD)
+
+
 def test_an_exported_graph_with_other_names_stays_as_it_is(exported, best):
     graph, path = exported("float32")
     renamed = path.read_bytes().replace(b"conv1_1/weights", b"conv1_1_weights")  # of the same length

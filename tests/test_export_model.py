@@ -9,6 +9,7 @@ import tensorflow.compat.v1 as tf
 
 import config
 import detector
+import devices
 import optimization
 import runs
 import ssd_utils
@@ -92,6 +93,12 @@ def test_file_is_smaller_than_the_checkpoint_and_halved_by_bfloat16(exported, tm
     overhead = anchors + 60_000
     assert frozen.stat().st_size - overhead < 0.4 * checkpoint  # Adam keeps two more values for each weight
     assert (tmp_path / "half.pb").stat().st_size - overhead < 0.6 * (frozen.stat().st_size - overhead)
+
+
+def test_the_type_that_auto_chose_is_told(exported, tmp_path):
+    path, _ = exported
+    done = run("export_model.py", path, "--output", tmp_path / "auto.pb", "--precision", "auto")
+    assert f", {devices.compute_dtype('auto').name}, 2 classes" in done.stdout
 
 
 def test_mistakes_get_one_line(exported, tmp_path):
