@@ -1,11 +1,14 @@
 """Files that appear under their names whole or not at all, and text and JSON read with clear errors."""
 
 import contextlib
+import itertools
 import json
 import os
 import re
 
 from structures import UserError
+
+_numbers = itertools.count()  # tell the temporary files of a process apart
 
 
 class PendingFile:
@@ -15,8 +18,9 @@ class PendingFile:
     """
 
     def __init__(self, path, binary=False):
-        folder, name = os.path.split(os.path.abspath(path))
-        self._path, self._temporary = path, os.path.join(folder, f".{name}.{os.getpid()}.tmp")
+        folder = os.path.dirname(os.path.abspath(path))
+        # Without the file's own name, which may be as long as a name can be
+        self._path, self._temporary = path, os.path.join(folder, f".{os.getpid()}-{next(_numbers)}.tmp")
         # surrogateescape: a file name that is not UTF-8 goes out as it came in
         text = {} if binary else {"encoding": "utf-8", "errors": "surrogateescape", "newline": "\n"}
         try:

@@ -6,6 +6,7 @@ is read and applied here, once, so that `header` and `read` cannot disagree.
 """
 
 import contextlib
+import errno
 import functools
 import io
 import os
@@ -68,6 +69,10 @@ class ImageError(UserError):
         return f"cannot read {self.path}: {self.reason}; replace the file or leave it out"
 
 
+class UnwritableImage(UserError):
+    """A picture that cannot be written for its own size or name, where others can."""
+
+
 class _Header(NamedTuple):
     """What a file says before it is decoded: sizes as stored (not rotated), EXIF orientation 1..8."""
 
@@ -120,7 +125,8 @@ def header(path):
 def write(path, image_rgb, quality=95):
     """Write uint8 RGB [H,W,3] as JPEG or PNG, by the suffix; the file appears whole or not at all.
 
-    Raises UserError when the suffix is another one or the file cannot be written.
+    Raises UserError when the suffix is another one or the file cannot be written; UnwritableImage, which is one, when
+    others could be.
     """
     path = pathlib.Path(path)
     if path.suffix.lower() not in (".jpg", ".jpeg", ".png"):
@@ -129,14 +135,17 @@ def write(path, image_rgb, quality=95):
         path.suffix.lower(), cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]
     )
     if not done:
-        raise UserError(f"cannot write {path}: {image_rgb.shape[1]}x{image_rgb.shape[0]} is too large for it")
-    part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+        raise UnwritableImage(f"cannot write {path}: {image_rgb.shape[1]}x{image_rgb.shape[0]} is too large for it")
+    # Without the picture's own name, which may be as long as a name can be
+    part = path.with_name(f".{os.getpid()}-{threading.get_ident()}.part")
     try:
         part.write_bytes(encoded)
         os.replace(part, path)
     except OSError as error:
         with contextlib.suppress(OSError):
             part.unlink()
+        if error.errno == errno.ENAMETOOLONG:
+            raise UnwritableImage(f"cannot write {path}: {_os_reason(error)}; shorten it") from None
         raise UserError(f"cannot write {path}: {_os_reason(error)}; choose another place") from None
 
 

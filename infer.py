@@ -48,7 +48,7 @@ def main(argv=None):
 
 def _detect_all(flags, detector, files, wanted, stop):
     """Run the detector over (path, name, exif) files and write everything down."""
-    start, errors, found = time.monotonic(), 0, 0
+    start, errors, found, not_drawn = time.monotonic(), 0, 0, 0
     with contextlib.ExitStack() as stack:
         stack.enter_context(_unfinished(flags.output))
         writers = _open_writers(flags, detector.class_names, stack)
@@ -64,15 +64,18 @@ def _detect_all(flags, detector, files, wanted, stop):
                 if wanted is not None:
                     detections = detections.where([label in wanted for label in detections.labels.tolist()])
                 found += len(detections)
-                _write_one(flags, writers, name, image, detections, detector.class_names)
+                _write_one(flags, writers, name, image, detections)
+                if flags.draw and not _draw_one(flags, name, image, detections, detector.class_names):
+                    not_drawn += 1
             if stop.requested:
                 bar.close()
                 print(f"stopped: {done} of {len(files)} pictures are in {flags.output}")
                 raise KeyboardInterrupt
     seconds = time.monotonic() - start
     print(
-        f"{len(files) - errors} pictures, {found} detections above {flags.threshold:g}, {errors} unreadable; "
-        f"{len(files) / seconds:.1f} images/s; see {flags.output}"
+        f"{len(files) - errors} pictures, {found} detections above {flags.threshold:g}, {errors} unreadable"
+        + f", {not_drawn} not drawn" * bool(not_drawn)
+        + f"; {len(files) / seconds:.1f} images/s; see {flags.output}"
     )
 
 
@@ -113,7 +116,7 @@ def _yolo_numbers(flags, class_names):
     return [numbered.index(name) for name in class_names]
 
 
-def _write_one(flags, writers, name, image, detections, class_names):
+def _write_one(flags, writers, name, image, detections):
     height, width = image.shape[:2]
     writers["json"].add(name, width, height, detections)
     if "voc" in writers:
@@ -123,13 +126,21 @@ def _write_one(flags, writers, name, image, detections, class_names):
     if "yolo" in writers:
         folder = os.path.join(flags.output, results.YOLO_FOLDER)
         results.write_yolo(folder, name, width, height, detections, writers["yolo"])
-    if flags.draw:
-        shown = detections.where(detections.scores >= flags.draw_threshold)
-        path = os.path.join(flags.output, "images", name)
-        if not path.lower().endswith((".jpg", ".jpeg", ".png")):
-            path += ".png"
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+
+
+def _draw_one(flags, name, image, detections, class_names):
+    """Write a copy of a picture with its boxes. Says so and returns False if this one picture cannot be written."""
+    shown = detections.where(detections.scores >= flags.draw_threshold)
+    path = os.path.join(flags.output, "images", name)
+    if not path.lower().endswith((".jpg", ".jpeg", ".png")):
+        path += ".png"
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    try:
         images.write(path, visualization.draw_detections(image, shown, class_names))
+    except images.UnwritableImage as error:
+        tqdm.tqdm.write(f"not drawn: {error}")
+        return False
+    return True
 
 
 def _split_files(flags):

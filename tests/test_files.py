@@ -37,6 +37,18 @@ def test_failed_commit_leaves_the_old_file(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["x"]
 
 
+def test_the_longest_names_can_be_written(tmp_path):
+    """Of 255 bytes; also several at once, which must not share a temporary file."""
+    names = [letter * 251 + ".txt" for letter in "ab"]
+    pending = [files.PendingFile(tmp_path / name) for name in names]
+    for name, file in zip(names, pending, strict=True):
+        file.write(name)
+    for file in pending:
+        file.commit()
+    assert sorted(os.listdir(tmp_path)) == names
+    assert [(tmp_path / name).read_text() for name in names] == names
+
+
 def test_unwritable_place_is_a_user_error(tmp_path):
     files.write(tmp_path / "x", "a file")
     with pytest.raises(UserError, match="cannot be written"):

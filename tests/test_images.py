@@ -385,6 +385,17 @@ def test_write_replaces_whole_files(tmp_path, picture, monkeypatch):
     assert os.listdir(tmp_path) == ["a.png"]
 
 
+def test_longest_name_is_written_and_a_longer_one_is_the_pictures_fault(tmp_path, picture):
+    images.write(tmp_path / ("a" * 251 + ".jpg"), picture)
+    wide = np.zeros((1, 70000, 3), np.uint8)
+    for path, image in ((tmp_path / ("a" * 252 + ".jpg"), picture), (tmp_path / "a.jpg", wide)):
+        with pytest.raises(images.UnwritableImage):
+            images.write(path, image)
+    with pytest.raises(UserError) as error:  # here no picture at all can be written
+        images.write(tmp_path / "nowhere" / "a.jpg", picture)
+    assert not isinstance(error.value, images.UnwritableImage)
+
+
 def test_write_where_nothing_can_be_written(tmp_path, picture):
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "nowhere" / "a.jpg", tmp_path / "file" / "a.jpg"):

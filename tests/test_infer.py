@@ -76,6 +76,22 @@ def test_names_that_are_not_utf8_lose_nothing(trained, odd_folder, tmp_path):
     assert os.listdir(tmp_path / "out" / "images") == names[1:]
 
 
+def test_copies_that_cannot_be_written_end_nothing(trained, odd_folder, tmp_path):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    long, longer = "l" * 251 + ".png", "m" * 251 + ".bmp"  # whose copy would end in .bmp.png, 259 bytes
+    shutil.copy(odd_folder / "one.png", folder / long)
+    Image.open(odd_folder / "one.png").save(folder / longer)
+    Image.new("RGB", (65_600, 1)).save(folder / "wide.jpg", "PNG")  # a JPEG has at most 65,500 columns
+    done = run("infer.py", trained, folder, "--output", out, "--yolo-results")
+    written = json.loads((out / "detections.json").read_text("utf-8"))
+    assert len(written["images"]) == 3 and written["errors"] == []
+    assert os.listdir(out / "images") == [long]
+    assert f"not drawn: cannot write {out / 'images' / longer}.png: file name too long" in done.stdout
+    assert f"not drawn: cannot write {out / 'images' / 'wide.jpg'}: 65600x1 is too large" in done.stdout
+    assert "2 not drawn" in done.stdout
+
+
 def test_old_results_are_not_mixed_with_new(trained, shapes, tmp_path):
     picture = sorted((shapes / "JPEGImages").iterdir())[0]
     out = tmp_path / "out"
