@@ -44,7 +44,8 @@ def run(main):
     except OSError as error:
         if not _is_environment(error):
             raise
-        _complain(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
+        without_name = f"{error.strerror}; free some space or write elsewhere"
+        _complain(f"{error.filename}: {error.strerror}" if error.filename else without_name)
         sys.exit(FAILURE)
     sys.exit(SUCCESS)
 

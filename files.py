@@ -1,6 +1,7 @@
 """Files that appear under their names whole or not at all, and text and JSON read with clear errors."""
 
 import contextlib
+import errno
 import itertools
 import json
 import os
@@ -11,10 +12,14 @@ from structures import UserError
 _numbers = itertools.count()  # tell the temporary files of a process apart
 
 
+class UnwritableFile(UserError, OSError):
+    """A file that cannot be written; `strerror` says why, for callers who have a remedy of their own."""
+
+
 class PendingFile:
     """A file that takes its name at `commit`; until then nobody sees it. binary: bytes instead of text.
 
-    Raises UserError if the place cannot be written.
+    All that writes raises UnwritableFile if the place cannot be written or the disk is full.
     """
 
     def __init__(self, path, binary=False):
@@ -27,19 +32,25 @@ class PendingFile:
             os.makedirs(folder, exist_ok=True)
             self._file = open(self._temporary, "wb" if binary else "w", **text)  # noqa: SIM115
         except OSError as error:
-            raise UserError(f"{path}: cannot be written ({error.strerror}), choose another place") from None
-        self.write = self._file.write
+            raise _unwritable(path, error) from None
+
+    def write(self, content):
+        """Add text, or bytes."""
+        try:
+            self._file.write(content)
+        except OSError as error:
+            raise _unwritable(self._path, error) from None
 
     def commit(self):
-        """Put the file in its place. On failure (OSError) nothing is left behind."""
+        """Put the file in its place. On failure nothing is left behind."""
         try:
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
             os.replace(self._temporary, self._path)
-        except OSError:
+        except OSError as error:
             self.discard()
-            raise
+            raise _unwritable(self._path, error) from None
 
     def discard(self):
         """Leave nothing behind."""
@@ -49,12 +60,21 @@ class PendingFile:
             os.remove(self._temporary)
 
 
+def _unwritable(path, error):
+    """UnwritableFile of an OSError, which from a write or a flush does not know its file."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    remedy = "free some space or choose another place" if full else "choose another place"
+    unwritable = UnwritableFile(f"{path}: cannot be written ({error.strerror}), {remedy}")
+    unwritable.strerror = error.strerror
+    return unwritable
+
+
 def write(path, content):
-    """Write text or bytes as a file that is never seen half written."""
+    """Write text or bytes as a file that is never seen half written. Raises UnwritableFile."""
     file = PendingFile(path, binary=isinstance(content, bytes))
     try:
         file.write(content)
-    except OSError:
+    except UnwritableFile:
         file.discard()
         raise
     file.commit()

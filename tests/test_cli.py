@@ -52,7 +52,7 @@ def test_disk_and_permission_are_told_in_one_line(capsys):
     denied = PermissionError(errno.EACCES, "Permission denied", "runs/x")
     assert ended(fail(denied), capsys) == (1, "error: runs/x: Permission denied\n")
     full = OSError(errno.ENOSPC, "No space left on device")
-    assert ended(fail(full), capsys) == (1, "error: No space left on device\n")
+    assert ended(fail(full), capsys) == (1, "error: No space left on device; free some space or write elsewhere\n")
 
 
 @pytest.mark.parametrize("bug", [ValueError("bug"), ConnectionResetError("socket"), BrokenPipeError("a")])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 
 import pytest
 
@@ -31,10 +32,40 @@ def test_failed_commit_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(UserError) as error:
         files.write(tmp_path / "x", "new")
+    message = "cannot be written (No space left on device), free some space or choose another place"
+    assert str(error.value) == f"{tmp_path / 'x'}: {message}"
+    assert isinstance(error.value, OSError) and error.value.strerror == "No space left on device"
     assert (tmp_path / "x").read_text() == "old"
     assert os.listdir(tmp_path) == ["x"]
+
+
+@pytest.fixture
+def small_disk():
+    """No file may grow beyond a kilobyte."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("size", [2000, 100_000])  # fails when it is flushed; at once, being larger than the buffer
+@pytest.mark.parametrize("kind", [str, bytes])
+def test_a_full_disk_is_told_with_the_file(tmp_path, small_disk, size, kind):
+    content = "a" * size
+    with pytest.raises(UserError, match=f"{tmp_path}/x: cannot be written .File too large., choose another place"):
+        files.write(tmp_path / "x", content if kind is str else content.encode())
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_disk_that_fills_up_while_a_file_is_written_bit_by_bit(tmp_path, small_disk):
+    file = files.PendingFile(tmp_path / "x")
+    with pytest.raises(UserError, match="x: cannot be written"):
+        for _ in range(100):
+            file.write("a" * 1000)
+    file.discard()
+    assert os.listdir(tmp_path) == []
 
 
 def test_the_longest_names_can_be_written(tmp_path):
