@@ -19,6 +19,7 @@ import tqdm
 
 import cli
 import config
+import files
 import source_pascal_voc
 import video
 import visualization
@@ -246,10 +247,9 @@ class Timeline:
     """The --json file, written frame by frame in constant memory; it appears under its name at the end."""
 
     def __init__(self, flags, reader, class_names):
-        self._path, self._temporary = flags.json, f"{flags.json}.{os.getpid()}.tmp"
         self._class_names = class_names
         self._separator = "\n"
-        self._file = open(self._temporary, "w", encoding="utf-8")  # noqa: SIM115
+        self._file = files.PendingFile(flags.json)
         head = {
             "model": flags.model, "input": flags.input, "output": flags.output,
             "class_names": list(class_names), "threshold": flags.threshold, "every": flags.every,
@@ -271,16 +271,13 @@ class Timeline:
     def finish(self, summary):
         """Add the summary and put the file in its place."""
         self._file.write("\n], " + json.dumps(summary)[1:] + "\n")
-        self._file.close()
-        os.replace(self._temporary, self._path)
+        self._file.commit()
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        self._file.close()
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(self._temporary)
+        self._file.discard()  # which leaves alone what `finish` put in its place
 
 
 def _summary(writer, reader, stop, meters, start):

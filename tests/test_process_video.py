@@ -223,6 +223,19 @@ def test_failure_of_any_stage_ends_all(tmp_path, detector, model, monkeypatch, s
     assert json.loads((tmp_path / "out.json").read_text())["frames"] == []
 
 
+def test_timeline_that_does_not_fit_is_told_and_leaves_the_old_one(tmp_path, detector, model, monkeypatch):
+    (tmp_path / "out.json").write_text("precious")
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(UserError, match=r"json: cannot be written .No space left on device., free some space"):
+        run(tmp_path, model, make(tmp_path / "a.mp4", 2))
+    assert (tmp_path / "out.json").read_text() == "precious"
+    assert sorted(os.listdir(tmp_path)) == ["a.mp4", "model.pb", "out.json", "out.mp4"]
+
+
 def make_with_av(path):
     """Like `make` without VideoWriter, whose `write` may be broken on purpose."""
     import av
