@@ -114,7 +114,7 @@ class SampleMaker:
 
 
 def stem(path):
-    """'some/folder/a.jpg' -> 'a': the id of a picture."""
+    """'some/folder/a.jpg' -> 'a': the id of a picture, by which results and data sets are matched."""
     return os.path.splitext(os.path.basename(path))[0]
 
 

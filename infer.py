@@ -12,6 +12,7 @@ import time
 
 import tqdm
 
+import annotations
 import cli
 import config
 import images
@@ -175,9 +176,9 @@ def _find_files(flags):
 def _refuse_equal_names(flags, files):
     """Raises UserError for two pictures that a form of results asked for would take for one."""
     forms = (
-        ("--voc-results", flags.voc_results, results.stem),
+        ("--voc-results", flags.voc_results, annotations.stem),
         # A COCO data set gives each picture an id, whatever number its name is
-        ("--coco-results", flags.coco_results, results.stem if _is_coco(flags) else results.coco_id),
+        ("--coco-results", flags.coco_results, annotations.stem if _is_coco(flags) else results.coco_id),
         ("--yolo-results", flags.yolo_results, results.yolo_name),
     )
     for flag, wanted, name_of in forms:

@@ -17,6 +17,7 @@ import sys
 import numpy as np
 
 import files
+from annotations import shorten, stem
 from structures import Detections, UserError
 
 COMP4_PREFIX = "comp4_det_test_"
@@ -53,11 +54,6 @@ def to_comp4_px(boxes_px):
 def from_comp4_px(comp4_px):
     """float64 [N,4] in the devkit's 1-based inclusive pixels -> [N,4] continuous edges in pixels."""
     return comp4_px - COMP4_SHIFT
-
-
-def stem(file):
-    """'some/folder/a.jpg' -> 'a', the name by which images of different files are matched."""
-    return os.path.splitext(os.path.basename(file))[0]
 
 
 def coco_id(file):
@@ -259,7 +255,7 @@ def _known(entry, name, known, where):
     """What an id of an entry stands for."""
     number = _field(entry, name, (int, str), where)
     if number not in known:
-        raise UserError(f"{where}: {name} {_short(number)} is not in the data set")
+        raise UserError(f"{where}: {name} {shorten(number)} is not in the data set")
     return known[number]
 
 
@@ -269,9 +265,9 @@ def _check_numbers(entry, where):
         raise UserError(f"{where}: score {score} is not a finite number")
     bbox = _field(entry, "bbox", list, where)
     if len(bbox) != 4 or not all(isinstance(side, (int, float)) and abs(side) <= LARGEST for side in bbox):
-        raise UserError(f"{where}: bbox {_short(bbox)} is not four finite numbers")
+        raise UserError(f"{where}: bbox {shorten(bbox)} is not four finite numbers")
     if bbox[2] < 0 or bbox[3] < 0:
-        raise UserError(f"{where}: bbox {_short(bbox)} has a negative size, [x, y, width, height] is needed")
+        raise UserError(f"{where}: bbox {shorten(bbox)} has a negative size, [x, y, width, height] is needed")
 
 
 def _from_rows(rows):
@@ -313,9 +309,9 @@ def _yolo_row(where, line, classes):
         number, cx, cy, width, height, score = map(float, line.split())
         label = int(number)
     except (ValueError, OverflowError):
-        raise UserError(f"{where}: {_short(line.strip())} is not 'class cx cy width height confidence'") from None
+        raise UserError(f"{where}: {shorten(line.strip())} is not 'class cx cy width height confidence'") from None
     if not abs(cx + cy + width + height + score) <= LARGEST or width < 0 or height < 0:
-        raise UserError(f"{where}: {_short(line.strip())} has an infinite number, NaN or a negative size")
+        raise UserError(f"{where}: {shorten(line.strip())} has an infinite number, NaN or a negative size")
     if label != number or not 0 <= label < classes:
         raise UserError(f"{where}: class {number:g} is unknown, there are {classes} from 0")
     return label, score, cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2
@@ -364,7 +360,7 @@ def _json_classes(data, wanted, path):
         return tuple(wanted)
     names = _field(data, "class_names", list, path)
     if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
-        raise UserError(f"{path}: 'class_names' {_short(names)} are not different texts")
+        raise UserError(f"{path}: 'class_names' {shorten(names)} are not different texts")
     if unknown := [name for name in wanted or () if name not in names]:
         raise UserError(f"{path}: has no class {unknown[0]!r}, only {', '.join(names)}")
     return tuple(names if wanted is None else wanted)
@@ -389,13 +385,8 @@ def _field(entry, name, kind, where):
     if not isinstance(entry, dict) or name not in entry:
         raise UserError(f"{where} has no {name!r}")
     if not isinstance(entry[name], kind):
-        raise UserError(f"{where}: {name!r} is {_short(entry[name])}, of the wrong type")
+        raise UserError(f"{where}: {name!r} is {shorten(entry[name])}, of the wrong type")
     return entry[name]
-
-
-def _short(value):
-    text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "..."
 
 
 def _json_detections(entries, label_of, strict, where):
@@ -420,9 +411,9 @@ def _check_json_detection(entry, label_of, where):
     if not abs(score) <= LARGEST:
         raise UserError(f"{where}: score {score} is not a finite number")
     if len(box) != 4 or not all(isinstance(edge, (int, float)) and abs(edge) <= LARGEST for edge in box):
-        raise UserError(f"{where}: box {_short(box)} is not four finite numbers")
+        raise UserError(f"{where}: box {shorten(box)} is not four finite numbers")
     if box[2] < box[0] or box[3] < box[1]:
-        raise UserError(f"{where}: box {_short(box)} is inverted, [xmin, ymin, xmax, ymax] is needed")
+        raise UserError(f"{where}: box {shorten(box)} is inverted, [xmin, ymin, xmax, ymax] is needed")
 
 
 def comp4_classes(folder):
@@ -469,10 +460,10 @@ def _read_comp4_file(path):
                     score, xmin, ymin, xmax, ymax = map(float, numbers)
                 except ValueError:
                     raise UserError(
-                        f"{path}, line {number}: {_short(line.strip())} is not 'stem score xmin ymin xmax ymax'"
+                        f"{path}, line {number}: {shorten(line.strip())} is not 'stem score xmin ymin xmax ymax'"
                     ) from None
                 if not abs(score + xmin + ymin + xmax + ymax) <= LARGEST:
-                    raise UserError(f"{path}, line {number}: {_short(line.strip())} has an infinite number or NaN")
+                    raise UserError(f"{path}, line {number}: {shorten(line.strip())} has an infinite number or NaN")
                 stems.append(name)
                 rows.append((score, xmin, ymin, xmax, ymax))
     except OSError as error:

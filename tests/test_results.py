@@ -6,6 +6,7 @@ import os
 import numpy as np
 import pytest
 
+import annotations
 import results
 from structures import Detections, UserError
 
@@ -165,7 +166,7 @@ def test_file_names_that_are_not_utf8(tmp_path):
     with results.Comp4Writer(tmp_path, ["a"]) as writer:
         writer.add(name, found)
     for path in (tmp_path / "d.json", tmp_path):
-        assert list(results.read(path).detections) == [results.stem(name)]
+        assert list(results.read(path).detections) == [annotations.stem(name)]
 
 
 def test_unwritable_place_is_one_line(tmp_path):
