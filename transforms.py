@@ -125,21 +125,6 @@ def train_transforms(preset, augmentation=AUGMENTATIONS["full"]):
     return TrainTransforms(preset.input_size, tuple(preset.mean), augmentation)
 
 
-def valid_transforms(preset):
-    """The warp of validation: callable(image, boxes, labels, rng=None), in and out as `TrainTransforms`."""
-    return ValidTransforms(preset.input_size)
-
-
-@dataclasses.dataclass(frozen=True)
-class ValidTransforms:
-    """Linear warp to size × size; boxes as fractions do not change."""
-
-    size: int
-
-    def __call__(self, image, boxes, labels, rng=None):
-        return warp(image, self.size), np.array(boxes, np.float32), np.array(labels, np.int32)
-
-
 @dataclasses.dataclass(frozen=True)
 class TrainTransforms:
     """Random distortion, expansion, crop, resizing and mirroring to size × size.
