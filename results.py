@@ -1,6 +1,6 @@
 """Detections on disk: the project's JSON, the comp4 text files of the VOC devkit, COCO's results list, YOLO's text.
 
-The layout of `detections.json` is in INTERFACE (boxes are continuous edges in pixels of the original
+The layout of `detections.json` is in docs/formats.md (boxes are continuous edges in pixels of the original
 image). `comp4_det_test_CLASS.txt` holds `stem score xmin ymin xmax ymax` per line, in the devkit's 1-based
 inclusive pixels, (xmin + 1, ymin + 1, xmax, ymax) of the continuous edges. A COCO results list holds
 `{"image_id", "category_id", "bbox": [x, y, width, height], "score"}` for each detection, continuous, in pixels. YOLO's

@@ -343,8 +343,8 @@ class VideoWriter:
 
 def _copy_to_faststart(path):
     """Rewrite a fragmented MP4 as an ordinary one, its index in front. False if that fails: it stays."""
-    folder, name = os.path.split(os.path.abspath(path))
-    new = os.path.join(folder, f".{name}.{os.getpid()}.tmp")
+    # Without the file's own name, which may be as long as a name can be
+    new = os.path.join(os.path.dirname(os.path.abspath(path)), f".{os.getpid()}-video.tmp")
     try:
         with (
             av.open(path) as source,

@@ -96,6 +96,11 @@ def test_count_rate_size_and_times_come_back(tmp_path, rate):
     assert frames[0].dtype == np.uint8 and frames[0].shape == (48, 64, 3)
 
 
+def test_a_name_as_long_as_names_can_be(tmp_path):
+    writer = write(tmp_path / f"{251 * 'a'}.mp4")
+    assert writer.faststart
+
+
 @pytest.mark.parametrize("height", [48, 720])  # players guess another colour matrix from 720 on
 def test_colours_come_back(tmp_path, height):
     write(tmp_path / "a.mp4", 2, height=height)
