@@ -49,7 +49,8 @@ class TrainingStep:
 
     Attributes: images uint8 [N,S,S,3], class_targets int32 [N,A], offset_targets float32 [N,A,4] and
     learning_rate are placeholders; logits, offsets and losses (see `losses.multibox_loss`) are tensors;
-    averages: {variable name: its moving average}, empty without --ema; `run` does a step.
+    averages: {variable name: its moving average}, empty without --ema; `run` does a step. A session needs both global
+    and local variables initialised.
     class_weights: as in `losses.multibox_loss`.
     """
 
@@ -108,9 +109,14 @@ class TrainingStep:
         return {name: float(value) for name, value in sums.items()}
 
     def _accumulate(self, gradients):
-        """Ops that add one batch to the effective batch, and that add the last one and apply the sum."""
-        slots = [_accumulator(v.shape, "gradient_sum") for v in self.trained]
-        count = _accumulator([], "positive_sum")
+        """Ops that add one batch to the effective batch, and that add the last one and apply the sum.
+
+        The sums are local variables: a checkpoint's position is that before the effective batch, all of which a resume
+        does again, so that a half collected gradient must not be in it.
+        """
+        local = [tf.GraphKeys.LOCAL_VARIABLES]
+        slots = [_accumulator(v.shape, "gradient_sum", local) for v in self.trained]
+        count = _accumulator([], "positive_sum", local)
         added = [slot.assign_add(g, read_value=False) for slot, g in zip(slots, gradients, strict=True)]
         added.append(count.assign_add(self.losses["positives"], read_value=False))
         with tf.control_dependencies(added):
@@ -209,8 +215,8 @@ def mean_losses(sums):
     return {**parts, "loss": parts["confidence"] + parts["localization"]}
 
 
-def _accumulator(shape, name):
-    return tf.Variable(tf.zeros(shape), trainable=False, name=name, use_resource=True)
+def _accumulator(shape, name, collections=None):
+    return tf.Variable(tf.zeros(shape), trainable=False, collections=collections, name=name, use_resource=True)
 
 
 def _frozen(variable, layers):

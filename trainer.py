@@ -51,7 +51,7 @@ class Trainer:
             initial = [] if started else self._first_weights()
             self.detector = self._make_detector(dtype)
             with self.session:
-                self.session.run(tf.global_variables_initializer())
+                self.session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
                 for variable, value in initial:
                     initializer = variable.initializer  # its second input is the value
                     self.session.run(initializer, {initializer.inputs[1]: value})

@@ -84,7 +84,7 @@ def training_step(preset="vgg300", width=1.0, batch=8, precision="auto"):
     dtype = devices.compute_dtype(precision)
     with tf.Graph().as_default() as graph:
         step = optimization.TrainingStep(description, settings, dtype)
-        initializer = tf.global_variables_initializer()
+        initializer = tf.group(tf.global_variables_initializer(), tf.local_variables_initializer())
     session = tf.Session(graph=graph, config=devices.session_config())
     session.run(initializer)
     fed = {name: aligned(array) for name, array in training_batch(description.preset, batch).items()}

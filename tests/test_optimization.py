@@ -148,7 +148,7 @@ def train(monkeypatch):
     def run(chosen, steps, dtype=tf.float32, before=lambda session: None):
         with tf.Graph().as_default() as graph, tf.Session() as session:
             step = optimization.TrainingStep(STAND_IN, chosen, dtype)
-            session.run(tf.global_variables_initializer())
+            session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
             before(session)
             for variable in tf.trainable_variables():
                 variable.load(start()[variable.op.name], session)

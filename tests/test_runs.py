@@ -66,6 +66,16 @@ def test_state_and_variables_come_back(run, session):
     assert (session.run(session.variable) == 5).all()
 
 
+def test_entries_of_older_versions_in_a_checkpoint_are_left_alone(run, session):
+    set_value(session, 5)
+    with tf.Graph().as_default(), tf.Session() as older:
+        variables = [tf.get_variable(name, initializer=[value] * 3) for name, value in (("v", 4.0), ("sum", 1.0))]
+        older.run([variable.initializer for variable in variables])
+        runs.Checkpoints(run).save(older, runs.TrainingState(step=1))
+    runs.Checkpoints(run).restore_last(session)
+    assert (session.run(session.variable) == 4).all()
+
+
 def test_the_same_step_saved_twice_never_touches_the_named_one(run, session, monkeypatch):
     checkpoints = runs.Checkpoints(run)
     set_value(session, 1)

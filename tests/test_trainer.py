@@ -1,0 +1,69 @@
+"""The training loop within one process: what a stop, a failure or a resume in an odd place leaves.
+
+`tests/test_train.py` holds the program as a user runs it.
+"""
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+import config
+import data_queue
+import train
+from programs import TINY
+from structures import UserError
+
+QUICK = [*TINY, "--workers", "0", "--augmentation", "none"]
+
+
+@pytest.fixture
+def start(shapes, tmp_path):
+    """Callable: flags -> the path of a run of 5 steps an epoch."""
+
+    def call(*flags, name="run"):
+        train.main(["--data", str(shapes), "--train", "train", *QUICK, "--run", str(tmp_path / name), *flags])
+        return tmp_path / name
+
+    return call
+
+
+def resume(run, *flags):
+    train.main(["--run", str(run), "--resume", *flags])
+
+
+def weights(run, which="last"):
+    """{variable: array} of a checkpoint."""
+    reader = tf.train.load_checkpoint(config.checkpoint_prefix(str(run), which))
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
+def assert_same_weights(run, other):
+    mine, theirs = weights(run), weights(other)
+    assert mine.keys() == theirs.keys()
+    for name, value in mine.items():
+        np.testing.assert_allclose(value, theirs[name], atol=1e-6, err_msg=name)
+
+
+def fail_after(monkeypatch, count):
+    """Let the data queue fail once after that many batches."""
+    original = data_queue.DataQueue.batches
+
+    def batches(self, jobs):
+        for index, batch in enumerate(original(self, jobs)):
+            if index == count:
+                monkeypatch.setattr(data_queue.DataQueue, "batches", original)
+                raise data_queue.WorkerError("worker 1 died")
+            yield batch
+
+    monkeypatch.setattr(data_queue.DataQueue, "batches", batches)
+
+
+def test_a_worker_failure_amid_a_collected_gradient_is_resumed_exactly(start, tmp_path, monkeypatch):
+    flags = ["--accumulate", "3", "--epochs", "1", "--optimizer", "momentum", "--warmup-steps", "0"]
+    unbroken = start(*flags, name="unbroken")
+    fail_after(monkeypatch, 2)  # the gradient of the first batch is collected by then
+    with pytest.raises(UserError, match="worker 1 died"):
+        start(*flags)
+    resume(tmp_path / "run")
+    assert_same_weights(tmp_path / "run", unbroken)
+    assert not [name for name in weights(unbroken) if "_sum" in name]
