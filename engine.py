@@ -12,6 +12,7 @@ import cli
 import optimization
 from structures import UserError
 
+REMEDY = "the last checkpoint is unharmed; lower --learning-rate, raise --warmup-steps or set --clip-norm"
 EXAMPLES = 6  # validation pictures that an evaluation keeps to be looked at
 
 
@@ -87,9 +88,14 @@ def _non_finite(sums, rate, step, samples):
     parts = ", ".join(f"{name} {value:g}" for name, value in sums.items())
     files = " ".join(sample.image_path for sample in samples)
     return NonFiniteLoss(
-        f"the loss is not finite at step {step + 1}, learning rate {rate:g} ({parts}); the last checkpoint is "
-        f"unharmed; lower --learning-rate, raise --warmup-steps or set --clip-norm; the batch was: {files}"
+        f"the loss is not finite at step {step + 1}, learning rate {rate:g} ({parts}); {REMEDY}; the batch was: {files}"
     )
+
+
+def require_sound(session, training_step, step, rate):
+    """Raises NonFiniteLoss if step number `step` (1-based) left weights that must not become a checkpoint."""
+    if not training_step.is_sound(session):
+        raise NonFiniteLoss(f"the weights are ruined at step {step}, learning rate {rate:g}; {REMEDY}")
 
 
 def evaluate(detector, samples, *, check_stop, progress=True):

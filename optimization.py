@@ -6,6 +6,7 @@ article (Adam with epsilon 0.1, × 0.97 per epoch).
 
 import math
 
+import numpy as np
 import tensorflow.compat.v1 as tf
 
 import losses
@@ -83,6 +84,8 @@ class TrainingStep:
         with tf.name_scope("gradients"):
             total = self.losses["confidence"] + self.losses["localization"]
             gradients = tf.gradients(total * self._loss_scale.value if self._loss_scale else total, self.trained)
+        with tf.name_scope("soundness"):
+            self._sound = tf.reduce_all([tf.reduce_all(tf.is_finite(x)) for x in (total, *self.trained)])
         with tf.name_scope("update"):
             if settings.accumulate == 1:
                 self._add = None
@@ -107,6 +110,20 @@ class TrainingStep:
         }
         sums, _ = session.run((self.losses, self._update if update else self._add), feeds)
         return {name: float(value) for name, value in sums.items()}
+
+    def is_sound(self, session):
+        """Whether the weights are finite, and the loss with them.
+
+        An update may leave numbers that are finite but overflow in the next forward pass. So the loss is tried too, of
+        a picture of noise all of whose anchors are positive.
+        """
+        side, anchors = self.images.shape[1], self.class_targets.shape[1]
+        feeds = {
+            self.images: np.random.default_rng(0).integers(0, 256, (1, side, side, 3), np.uint8),
+            self.class_targets: np.ones((1, anchors), np.int32),
+            self.offset_targets: np.zeros((1, anchors, 4), np.float32),
+        }
+        return bool(session.run(self._sound, feeds))
 
     def _accumulate(self, gradients):
         """Ops that add one batch to the effective batch, and that add the last one and apply the sum.

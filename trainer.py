@@ -127,12 +127,17 @@ class Trainer:
             self._save()
         self.stop.raise_if_requested()
 
+    def _require_sound(self):
+        engine.require_sound(self.session, self.step, self.state.step, self._last_rate())
+
     def _save(self, best=False):
+        self._require_sound()
         self.checkpoints.save(self.session, self.state, best)
         self.last_save = time.monotonic()
 
     def _finish_epoch(self):
         """Validate, record and save a finished epoch; returns whether patience has run out."""
+        self._require_sound()  # before anything is recorded of it
         state, settings = self.state, self.settings
         last = state.step >= self.total_steps or state.epoch + 1 == settings.epochs
         evaluation, examples, best = None, [], False

@@ -269,6 +269,25 @@ def test_decay_is_for_weights_alone(train):
         np.testing.assert_allclose(found[name], before * factor, rtol=1e-6, err_msg=name)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "sound"),
+    [
+        ("conv1_1/biases", 0.5, True),
+        ("conv1_1/biases", np.nan, False),
+        ("norm_conv4_3/scale", np.inf, False),
+        ("conv1_1/weights", 3e38, False),  # finite, but no loss of it is
+    ],
+)
+def test_soundness(monkeypatch, name, value, sound):
+    monkeypatch.setattr(ssd_vgg, "build", network)
+    with tf.Graph().as_default(), tf.Session() as session:
+        step = optimization.TrainingStep(STAND_IN, settings(), tf.float32)
+        session.run(tf.global_variables_initializer())
+        variable = next(v for v in step.trained if v.op.name == name)
+        variable.load(np.full(SHAPES[name], value, np.float32), session)
+        assert step.is_sound(session) == sound
+
+
 # Accumulation
 @pytest.mark.parametrize(
     "changes", [{}, {"optimizer": "adam", "weight_decay": 0.05, "clip_norm": 0.5, "bias_lr_multiplier": 2.0}], ids=str

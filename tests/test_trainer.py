@@ -9,6 +9,7 @@ import tensorflow.compat.v1 as tf
 
 import config
 import data_queue
+import engine
 import train
 from programs import TINY
 from structures import UserError
@@ -67,3 +68,16 @@ def test_a_worker_failure_amid_a_collected_gradient_is_resumed_exactly(start, tm
     resume(tmp_path / "run")
     assert_same_weights(tmp_path / "run", unbroken)
     assert not [name for name in weights(unbroken) if "_sum" in name]
+
+
+BLOWN_UP = ["--optimizer", "momentum", "--learning-rate", "1e30", "--clip-norm", "0", "--warmup-steps", "0"]
+
+
+@pytest.mark.parametrize(
+    "flags", [["--max-steps", "9", "--save-minutes", "1e-9"], ["--limit", "4", "--epochs", "9"]], ids=["step", "epoch"]
+)
+def test_a_ruined_model_is_not_saved(flags, start, tmp_path):
+    """The loss of the first step is finite, its update is not, or gives weights whose loss is not."""
+    with pytest.raises(engine.NonFiniteLoss, match=r"at step 1, .*--learning-rate"):
+        start(*BLOWN_UP, *flags)
+    assert config.read_index(str(tmp_path / "run")) == {}
