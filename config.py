@@ -5,16 +5,32 @@
     RUN/checkpoints/step-00001234/   model.index, model.data-…, state.json
 """
 
+import argparse
 import dataclasses
 import os
 
+import cli
 import files
 import ssd_utils
 from structures import UserError
 
 FORMAT = 1
+PATTERN = "*?[\\"  # TensorFlow reads a checkpoint's path as a pattern, in which these do not stand for themselves
 # Settings that may differ on --resume: they move the end or the speed, not the steps on the way
 RESUMABLE = ("epochs", "max_steps", "workers", "save_minutes")
+
+
+def run_folder(text):
+    """An argument type: a run directory that exists or can be made; nothing is created yet."""
+    if reason := _pattern_in(text):
+        raise argparse.ArgumentTypeError(f"{text!r}: {reason}; choose another name, or rename the folder")
+    return cli.output_folder(text)
+
+
+def _pattern_in(run):
+    """What speaks against the path of a run directory, or None."""
+    found = [character for character in PATTERN if character in run]
+    return f"TensorFlow takes {found[0]} for part of a pattern" if found else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,6 +164,8 @@ def find_model(name):
         run, which = name, None
     if not os.path.isdir(run):
         raise UserError(f"{run}: no such run directory or .pb file")
+    if reason := _pattern_in(run):
+        raise UserError(f"{run}: {reason}; rename the folder")
     read_config(run)
     return ModelSource(name, run=run, checkpoint=checkpoint_prefix(run, which))
 

@@ -59,7 +59,9 @@ def _parse(argv):
         choices=weight_layouts.ANCHOR_PRESETS,
         help="the anchors it was trained with, if not VOC's (torchvision's are known); -coco for a model of COCO",
     )
-    parser.add_argument("--run", required=True, metavar="DIR", help="the run directory to write")
+    parser.add_argument(
+        "--run", type=config.run_folder, required=True, metavar="DIR", help="the run directory to write"
+    )
     return parser.parse_args(argv)
 
 

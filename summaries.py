@@ -109,7 +109,7 @@ def cut_events(folder, step):
 
     A record that was half written when the program died ends its file.
     """
-    paths = sorted(glob.glob(os.path.join(folder, "events.out.tfevents.*")))
+    paths = sorted(glob.glob(os.path.join(glob.escape(folder), "events.out.tfevents.*")))
     if not paths:
         return
     merged = os.path.join(folder, "cut.tmp")

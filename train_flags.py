@@ -248,7 +248,13 @@ def _data_flags(group):
 
 
 def _model_flags(group):
-    group.add_argument("--run", required=True, metavar="DIR", help="where config, checkpoints, metrics and plots go")
+    group.add_argument(
+        "--run",
+        type=config.run_folder,
+        required=True,
+        metavar="DIR",
+        help="where config, checkpoints, metrics and plots go",
+    )
     group.add_argument("--resume", action="store_true", default=False, help="continue the run from its last checkpoint")
     group.add_argument("--preset", choices=tuple(ssd_utils.PRESETS), help="input size and anchors (default: vgg300)")
     group.add_argument(

@@ -147,6 +147,13 @@ def test_a_run_whose_name_has_an_at(run):
     assert config.find_model(f"{odd}@last").run == str(odd)
 
 
+@pytest.mark.parametrize("name", ["a[1]", "a*", "a?", "a\\b"])
+def test_a_run_whose_name_tensorflow_takes_for_a_pattern(run, name):
+    add_checkpoints(run, "step-2", last="step-2")
+    odd = run.rename(run.with_name(name))
+    fails("pattern.*rename the folder", config.find_model, str(odd))
+
+
 def test_an_exported_graph(tmp_path):
     path = tmp_path / "model.pb"
     path.write_bytes(b"anything: it is read later")

@@ -454,3 +454,11 @@ def test_from_the_command_line(tmp_path):
     error = programs.error_of("pretrained.py", tmp_path / "a.pth", "--run", tmp_path / "run")
     assert "a.pth: not a readable .pth" in error
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["a[1]", "a.pth", "a.pth/run"])
+def test_a_run_that_cannot_be_is_refused_first(tmp_path, name):
+    weights = tmp_path / "a.pth"
+    weights.write_bytes(b"not weights")
+    with pytest.raises(UserError, match=r"^--run: "):
+        pretrained.main([str(weights), "--run", str(tmp_path / name)])

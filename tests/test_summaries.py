@@ -62,6 +62,12 @@ def test_resume_cuts_events_and_metrics_back(written):
         assert [row["step"] for row in csv.DictReader(file)] == ["5"]
 
 
+def test_a_folder_whose_name_is_a_pattern_is_cut(written):
+    folder = (written / "events").rename(written / "a[1]")
+    summaries.cut_events(str(folder), 5)
+    assert max(step for step, _ in recorded(folder)) == 5
+
+
 def test_half_written_record_ends_its_file(written):
     (path,) = (written / "events").iterdir()
     with open(path, "r+b") as file:
