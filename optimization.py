@@ -11,6 +11,7 @@ import tensorflow.compat.v1 as tf
 
 import losses
 import ssd_vgg
+import weight_layouts
 
 EXPONENTIAL_DECAY = 0.97  # per epoch, the article's
 STEP_DECAY = 0.1  # at each of --schedule-steps, the original's
@@ -237,7 +238,7 @@ def _accumulator(shape, name, collections=None):
 
 
 def _frozen(variable, layers):
-    return any(ssd_vgg.in_layer(variable.op.name, layer) for layer in layers)
+    return any(weight_layouts.in_layer(variable.op.name, layer) for layer in layers)
 
 
 def _is_weight(variable):

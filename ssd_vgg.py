@@ -65,12 +65,6 @@ def preprocess(images, preset):
     return tf.reverse(x, [-1]) if preset.channel_order == "BGR" else x
 
 
-def in_layer(variable_name, layer):
-    """Whether `conv1_2/weights` and the like belong to a layer or group: `conv1_2`, `conv1`, not conv10."""
-    name = variable_name.split("/")[0]
-    return name == layer or name.startswith(layer + "_")
-
-
 def _casting_getter(dtype, averages):
     """A custom_getter that keeps variables in float32 and hands them, or their averages, out in the compute type."""
 

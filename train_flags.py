@@ -6,6 +6,7 @@ Free of TensorFlow, so that a wrong flag is told at once.
 import argparse
 import dataclasses
 import os
+import re
 
 import anchor_advisor
 import class_transfer
@@ -15,6 +16,7 @@ import source_pascal_voc
 import sources
 import ssd_utils
 import training_data
+import weight_layouts
 from structures import UserError
 
 # Without pretrained features nothing expects 0..255; this brings the input to about unit variance
@@ -40,6 +42,7 @@ def _new_config(flags):
     settings = dataclasses.replace(settings, vgg_weights=_vgg_weights(given, settings))
     description = config.ModelDescription(_preset(given, settings), _class_names(given, settings))
     _check(settings)
+    _check_layers(settings.freeze, description.preset)
     _check_classes(settings, description.class_names)
     return description, settings
 
@@ -109,6 +112,15 @@ def _check(settings):
         raise UserError("--patience: needs --valid")
 
 
+def _check_layers(layers, preset):
+    """The layers and groups of --freeze: one that matches nothing would freeze nothing."""
+    names = weight_layouts.variable_names(preset)
+    for layer in layers:
+        if not any(weight_layouts.in_layer(name, layer) for name in names):
+            known = ", ".join(dict.fromkeys(re.sub(r"(^conv\d+|^head_.*)_.*|/.*", r"\1", name) for name in names))
+            raise UserError(f"--freeze {layer}: {preset.name} has no such layer; it has {known}, or parts like conv4_3")
+
+
 def _check_classes(settings, class_names):
     """Flags that name classes."""
     training_data.class_weights(settings.class_weights, class_names)
@@ -175,15 +187,6 @@ def _step_list(text):
     if not steps or sorted(set(steps)) != list(steps) or steps[0] < 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a rising list of steps")
     return steps
-
-
-def _layer_list(text):
-    layers = _comma_list(text)
-    known = ("conv", "fc6", "fc7", "norm_", "head_")
-    for layer in layers:
-        if not layer.startswith(known):
-            raise argparse.ArgumentTypeError(f"{layer!r} is no layer (conv1, conv4_3, fc6, head_fc7, …)")
-    return layers
 
 
 def parse(argv, description):
@@ -289,7 +292,7 @@ def _model_flags(group):
         help="of layers without given weights; xavier is the original's (default: he)",
     )
     group.add_argument(
-        "--freeze", type=_layer_list, metavar="LAYERS", help="keep as they are: conv1,conv2 or conv4_3, fc6, …"
+        "--freeze", type=_comma_list, metavar="LAYERS", help="keep as they are: conv1,conv2 or conv4_3, fc6, …"
     )
     group.add_argument(
         "--precision",

@@ -160,6 +160,17 @@ LAYOUTS = {
 ANCHOR_PRESETS = ("vgg300", "vgg512", "vgg300-coco", "vgg512-coco")
 
 
+def variable_names(preset):
+    """Names of the network's variables, for checks of flags, which come before it is built."""
+    return list(LAYOUTS["caffe-ssd"].names(preset.input_size).values())
+
+
+def in_layer(variable_name, layer):
+    """Whether `conv1_2/weights` and the like belong to a layer or group: `conv1_2`, `conv1`, not conv10."""
+    name = variable_name.split("/")[0]
+    return name == layer or name.startswith(layer + "_")
+
+
 def recognise(path, arrays):
     """The Layout that knows the most names of a file; a bare VGG-16 before an SSD. Raises UserError if none does."""
     names = _plain_names(arrays)

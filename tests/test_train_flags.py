@@ -1,5 +1,7 @@
 """What train.py refuses before it looks at data or loads TensorFlow."""
 
+from pathlib import Path
+
 import pytest
 
 import train_flags
@@ -25,3 +27,19 @@ def test_a_run_that_cannot_be_written(tmp_path):
         read("--run", str(tmp_path / "file" / "run"))
     with pytest.raises(UserError, match=r"--run: .*file"):
         read("--run", str(tmp_path / "file"))
+
+
+SLIM = ["--data", str(Path(__file__).parent), "--classes", "car", "--width", "0.1"]
+
+
+
+@pytest.mark.parametrize("name", ["conv", "conv5_4", "conv99", "conv1-conv3", "head_", "conv12", "layer3", "fc8"])
+def test_freezing_what_is_no_layer(name):
+    with pytest.raises(UserError, match=f"--freeze {name}: vgg300 has no such layer.*conv1, .*, head_conv11_2"):
+        read(*SLIM, "--freeze", f"conv1,{name}")
+
+
+def test_freezing_layers_and_groups():
+    layers = ("conv1", "conv4_3", "fc6", "norm_conv4_3", "conv8", "head", "head_fc7", "head_conv4_3_logits")
+    assert read(*SLIM, "--freeze", ",".join(layers))[1].freeze == layers
+    assert read(*SLIM, "--preset", "vgg512", "--freeze", "conv12")[1].freeze == ("conv12",)
