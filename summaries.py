@@ -15,6 +15,7 @@ import tensorflow.compat.v1 as tf
 
 import files
 import visualization
+from structures import UserError
 
 # Columns that differ from one execution to the next
 TIMING_COLUMNS = ("seconds", "images_per_second")
@@ -36,11 +37,21 @@ class Summaries:
         self._writer = None
 
     def open(self, step, rows):
-        """Start, or go on from optimiser step `step` with the rows of the epochs before; later ones are cut."""
-        cut_events(self._events, step)
-        self.write_rows(rows)
-        with tf.Graph().as_default():  # which the writer wants around it, though it records none
-            self._writer = tf.summary.FileWriter(self._events)
+        """Start, or go on from optimiser step `step` with the rows of the epochs before; later ones are cut.
+
+        Raises UserError if the disk is full or not writable.
+        """
+        try:
+            cut_events(self._events, step)
+            self.write_rows(rows)
+            with tf.Graph().as_default():  # which the writer wants around it, though it records none
+                self._writer = tf.summary.FileWriter(self._events)
+        except (OSError, tf.errors.OpError) as error:
+            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            raise UserError(
+                f"{self._events}: cannot be written ({reason}); free some space or mend its permissions, "
+                "--resume goes on"
+            ) from None
 
     def close(self):
         """Flush and close the event file."""

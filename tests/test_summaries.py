@@ -8,7 +8,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import summaries
-from structures import Detections, Sample
+from structures import Detections, Sample, UserError
 
 ROW = {"epoch": 1, "step": 5, "loss": 2.0, "confidence": 1.0, "localization": 1.0, "voc07": 0.5, "area": 0.5,
        "learning_rate": 0.1, "seconds": 3.0, "images_per_second": 4.0}  # fmt: skip
@@ -66,6 +66,19 @@ def test_a_folder_whose_name_is_a_pattern_is_cut(written):
     folder = (written / "events").rename(written / "a[1]")
     summaries.cut_events(str(folder), 5)
     assert max(step for step, _ in recorded(folder)) == 5
+
+
+def test_records_that_cannot_be_written_are_one_line(written, tmp_path):
+    """A folder in the place of a file stands for a full or read-only disk: the tests may run as root."""
+    (written / "events" / "cut.tmp").mkdir()
+    with pytest.raises(UserError, match=r"events.*cannot be written.*--resume") as error:
+        summaries.Summaries(str(written), ("car", "bus")).open(5, [ROW])
+    assert "\n" not in str(error.value)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "events").write_text("", "utf-8")
+    with pytest.raises(UserError, match=r"events.*cannot be written"):
+        summaries.Summaries(str(other), ("car", "bus")).open(0, [])
 
 
 def test_half_written_record_ends_its_file(written):
