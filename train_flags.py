@@ -147,6 +147,8 @@ def _resume_config(flags):
         given["classes"] = source_pascal_voc.parse_classes(given["classes"])
     if given.get("vgg_weights"):
         given["vgg_weights"] = _resumed_weights(given["vgg_weights"])
+    if given.get("precision") == "auto":  # became a type when the run was started
+        del given["precision"]
     for name, value in given.items():
         if name not in config.RESUMABLE and value != stored[name]:
             flag = "--" + name.replace("_", "-")

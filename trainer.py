@@ -1,5 +1,6 @@
 """The training loop: epochs, validations, records and checkpoints of one run, until the end or a stop."""
 
+import dataclasses
 import math
 import time
 
@@ -41,6 +42,8 @@ class Trainer:
         """Train to the end, or to a stop asked for; then everything is saved and KeyboardInterrupt raised."""
         settings = self.settings
         dtype = devices.compute_dtype(settings.precision)
+        if not resume:  # what "auto" is here, so that a resume on another machine goes on in the same type
+            settings = self.settings = dataclasses.replace(settings, precision=dtype.name)
         if settings.deterministic:
             devices.make_deterministic()
         with tf.Graph().as_default():

@@ -9,6 +9,7 @@ import tensorflow.compat.v1 as tf
 
 import config
 import data_queue
+import devices
 import engine
 import train
 from programs import TINY
@@ -81,3 +82,20 @@ def test_a_ruined_model_is_not_saved(flags, start, tmp_path):
     with pytest.raises(engine.NonFiniteLoss, match=r"at step 1, .*--learning-rate"):
         start(*BLOWN_UP, *flags)
     assert config.read_index(str(tmp_path / "run")) == {}
+
+
+def settings(run):
+    return config.read_config(str(run))[1]
+
+
+def test_the_precision_that_auto_took_stays(start, monkeypatch, capsys):
+    monkeypatch.setattr(devices, "_fastest", lambda: "bfloat16")
+    run = start("--precision", "auto", "--max-steps", "1")
+    assert settings(run).precision == "bfloat16"
+    monkeypatch.setattr(devices, "_fastest", lambda: "float32")
+    for flags in (["--max-steps", "2"], ["--max-steps", "3", "--precision", "auto"]):
+        capsys.readouterr()
+        resume(run, *flags)
+        assert "bfloat16: 18 images" in capsys.readouterr().out
+    with pytest.raises(UserError, match="--precision float32: the run was started with bfloat16"):
+        resume(run, "--precision", "float32")
