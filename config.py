@@ -16,7 +16,8 @@ from structures import UserError
 
 FORMAT = 1
 PATTERN = "*?[\\"  # TensorFlow reads a checkpoint's path as a pattern, in which these do not stand for themselves
-# Settings that may differ on --resume: they move the end or the speed, not the steps on the way
+# Settings that may differ on --resume: they move the end or the speed. The steps on the way stay as they are, but for
+# the rates of the cosine schedule, which lead to the end
 RESUMABLE = ("epochs", "max_steps", "workers", "save_minutes")
 
 
@@ -112,6 +113,12 @@ def write_config(run, description, training, versions):
         "versions": versions,
     }
     files.write_json(os.path.join(run, "config.json"), values)
+
+
+def replace_training(run, training):
+    """Change the TrainingSettings in RUN/config.json, and nothing else in it."""
+    path = os.path.join(run, "config.json")
+    files.write_json(path, {**files.read_json(path), "training": training.to_json()})
 
 
 def read_config(run):

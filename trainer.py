@@ -22,6 +22,13 @@ from structures import UserError
 LOG_EVERY = 10  # optimiser steps between two points of the loss curve in TensorBoard
 
 
+def _total_steps(settings, num_samples):
+    """The optimiser step at which a training ends."""
+    num_batches = math.ceil(num_samples / settings.batch_size)
+    steps = settings.epochs * math.ceil(num_batches / settings.accumulate)
+    return steps if settings.max_steps is None else min(steps, settings.max_steps)
+
+
 class Trainer:
     """One call of the program: builds the graph, then trains, validates and records epoch by epoch."""
 
@@ -33,10 +40,7 @@ class Trainer:
         self.valid = valid
         self.stop = stop
         self.last_save = time.monotonic()
-        num_batches = math.ceil(len(samples) / settings.batch_size)
-        self.total_steps = settings.epochs * math.ceil(num_batches / settings.accumulate)
-        if settings.max_steps is not None:
-            self.total_steps = min(self.total_steps, settings.max_steps)
+        self.total_steps = _total_steps(settings, len(samples))
 
     def run(self, resume):
         """Train to the end, or to a stop asked for; then everything is saved and KeyboardInterrupt raised."""
@@ -63,6 +67,8 @@ class Trainer:
                     runs.create(self.run_path, self.description, settings)
                 self.checkpoints = runs.Checkpoints(self.run_path)
                 self.state = self.checkpoints.restore_last(self.session) if resume else None
+                if resume:
+                    self._keep_changes()
                 self.state = self.state or runs.TrainingState()
                 self.summaries = summaries.Summaries(self.run_path, self.description.class_names)
                 self.summaries.open(self.state.step, self.state.rows)
@@ -92,6 +98,18 @@ class Trainer:
                     break
         best = "" if state.best is None else f"; best VOC07 mean AP {state.best:.4f}"
         print(f"done after {state.step} steps{best}; try: python infer.py {self.run_path} IMAGES --output DIR")
+
+    def _keep_changes(self):
+        """Put what this resume changes into config.json: the next one is to know it."""
+        _, stored = config.read_config(self.run_path)
+        if stored == self.settings:
+            return
+        before = _total_steps(stored, len(self.samples))
+        if self.settings.schedule == "cosine" and before != self.total_steps:
+            print(
+                f"the end moves from step {before} to {self.total_steps}: all rates of the cosine schedule move with it"
+            )
+        config.replace_training(self.run_path, self.settings)
 
     def _class_weights(self):
         """The weights of --class-weights, which are said; None without."""

@@ -3,6 +3,8 @@
 `tests/test_train.py` holds the program as a user runs it.
 """
 
+import os
+
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
@@ -11,6 +13,7 @@ import config
 import data_queue
 import devices
 import engine
+import files
 import train
 from programs import TINY
 from structures import UserError
@@ -99,3 +102,25 @@ def test_the_precision_that_auto_took_stays(start, monkeypatch, capsys):
         assert "bfloat16: 18 images" in capsys.readouterr().out
     with pytest.raises(UserError, match="--precision float32: the run was started with bfloat16"):
         resume(run, "--precision", "float32")
+
+
+def test_changes_of_a_resume_are_kept(start, capsys):
+    run = start("--epochs", "1", "--schedule", "cosine")
+    versions = files.read_json(run / "config.json")["versions"]
+    resume(run, "--epochs", "3", "--max-steps", "7")
+    assert "moves from step 5 to 7: all rates of the cosine schedule move with it" in capsys.readouterr().out
+    assert (settings(run).epochs, settings(run).max_steps, settings(run).schedule) == (3, 7, "cosine")
+    resume(run, "--max-steps", "8")
+    assert settings(run).epochs == 3
+    assert runs_state(run)["step"] == 8
+    assert files.read_json(run / "config.json")["versions"] == versions
+    capsys.readouterr()
+    resume(run, "--workers", "1")
+    assert "moves from" not in capsys.readouterr().out
+    assert settings(run).workers == 1
+
+
+def runs_state(run):
+    """state.json of the last checkpoint."""
+    prefix = config.checkpoint_prefix(str(run), "last")
+    return files.read_json(os.path.join(os.path.dirname(prefix), "state.json"))
