@@ -26,7 +26,8 @@ class TrainingState:
 
     step: optimiser steps done; epoch: the current one, 0-based; batch: batches of it that are done; sums: loss
     sums and positives of the epoch so far; seconds: spent on the epoch so far; rows: metrics of the finished
-    epochs; best: the highest validation VOC07 mean, or None; stale: validations since then.
+    epochs; best: the highest validation VOC07 mean, or None; stale: validations of
+    complete epochs since then.
     """
 
     step: int = 0

@@ -91,11 +91,13 @@ class Trainer:
         with queue:
             unfinished = state.batch > 0  # stopped in the middle, or before the validation of the last epoch
             while state.epoch < settings.epochs and (state.step < self.total_steps or unfinished):
-                unfinished = False
-                self._train_epoch(queue)
-                if self._finish_epoch():
+                # Here and not after the epoch: the run may have been stopped early, or killed just before
+                if settings.patience is not None and state.stale >= settings.patience:
                     print(f"no better mean AP in {settings.patience} validations: stopping early")
                     break
+                unfinished = False
+                self._train_epoch(queue)
+                self._finish_epoch()
         best = "" if state.best is None else f"; best VOC07 mean AP {state.best:.4f}"
         print(f"done after {state.step} steps{best}; try: python infer.py {self.run_path} IMAGES --output DIR")
 
@@ -157,20 +159,21 @@ class Trainer:
         self.last_save = time.monotonic()
 
     def _finish_epoch(self):
-        """Validate, record and save a finished epoch; returns whether patience has run out."""
+        """Validate, record and save a finished epoch."""
         self._require_sound()  # before anything is recorded of it
         state, settings = self.state, self.settings
         last = state.step >= self.total_steps or state.epoch + 1 == settings.epochs
+        # An epoch cut short by --max-steps is continued by a resume and then has one row of its own
+        complete = state.batch >= math.ceil(len(self.samples) / settings.batch_size)
         evaluation, examples, best = None, [], False
         if self.valid and (last or (state.epoch + 1) % settings.valid_every == 0):
             evaluation, examples = self._validate()
             mean = evaluation["voc07"]["mean"]
             best = mean is not None and (state.best is None or mean > state.best)
-            state.stale = 0 if best else state.stale + 1
+            if complete:
+                state.stale = 0 if best else state.stale + 1
             state.best = mean if best else state.best
         row = self._row(evaluation)
-        # An epoch cut short by --max-steps is continued by a resume and then has one row of its own
-        complete = state.batch >= math.ceil(len(self.samples) / settings.batch_size)
         self.summaries.epoch(row, evaluation, [*state.rows, row])
         self.summaries.pictures(state.step, examples)
         self.summaries.histograms(state.step, self._filters())
@@ -179,7 +182,6 @@ class Trainer:
             state.epoch, state.batch, state.sums, state.seconds = state.epoch + 1, 0, {}, 0.0
         self._save(best)
         self._print_row(row)
-        return settings.patience is not None and state.stale >= settings.patience
 
     def _validate(self):
         try:

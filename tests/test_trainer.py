@@ -124,3 +124,27 @@ def runs_state(run):
     """state.json of the last checkpoint."""
     prefix = config.checkpoint_prefix(str(run), "last")
     return files.read_json(os.path.join(os.path.dirname(prefix), "state.json"))
+
+
+PATIENT = ["--valid", "val", "--patience", "1", "--learning-rate", "1e-12", "--epochs", "9"]
+
+
+def test_patience_counts_complete_epochs_alone(start):
+    """An epoch cut by --max-steps is validated when it is cut, and once more on each resume."""
+    run = start(*PATIENT, "--max-steps", "7")
+    for _ in range(2):
+        resume(run)
+        assert runs_state(run)["stale"] == 0
+        assert runs_state(run)["step"] == 7
+    resume(run, "--max-steps", "99")
+    assert runs_state(run)["step"] == 10
+
+
+def test_a_run_that_stopped_early_stays_stopped(start, capsys):
+    run = start(*PATIENT)
+    state = runs_state(run)
+    assert (state["step"], state["stale"]) == (10, 1)
+    capsys.readouterr()
+    resume(run)
+    assert "stopping early" in capsys.readouterr().out
+    assert runs_state(run) == state
