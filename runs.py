@@ -43,15 +43,19 @@ class TrainingState:
 def create(run, description, training):
     """Make a run directory with its config.json.
 
-    Raises UserError if it exists with something in it, or cannot be written.
+    Raises UserError if it exists with something in it, or cannot be written; then nothing of it is left. config.json
+    comes first: a folder without it is neither new nor a run.
     """
     if os.path.exists(run) and (not os.path.isdir(run) or os.listdir(run)):
         raise UserError(f"--run {run}: exists already; choose another name, or continue it with --resume")
     try:
-        os.makedirs(os.path.join(run, "checkpoints"), exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--run {run}: cannot be created ({error.strerror})") from None
-    config.write_config(run, description, training, versions())
+        os.makedirs(run, exist_ok=True)
+        config.write_config(run, description, training, versions())
+    except BaseException as error:
+        shutil.rmtree(run, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise UserError(f"--run {run}: cannot be created ({error.strerror}); choose another place") from None
+        raise
 
 
 def versions():
@@ -78,8 +82,8 @@ class Checkpoints:
         Raises UserError if the disk is full or not writable: the checkpoints before stay.
         """
         name = f"step-{state.step:08d}"
-        if name in config.read_index(self._run).values():
-            name += f"-{state.epoch}-{state.batch}-{len(state.rows)}"
+        while name in config.read_index(self._run).values():
+            name += "+"
         temporary = os.path.join(self._folder, f"tmp-{name}")
         try:
             os.makedirs(self._folder, exist_ok=True)

@@ -107,6 +107,40 @@ def test_failure_at_any_point_leaves_the_last_checkpoint(broken, run, session, m
     assert not [name for name in os.listdir(os.path.join(run, "checkpoints")) if name.startswith("tmp-")]
 
 
+def test_one_step_saved_again_and_again_never_touches_the_named_ones(run, session):
+    """As a resume of a run at its --max-steps does: epoch, batch and rows are the same too."""
+    checkpoints = runs.Checkpoints(run)
+    state = runs.TrainingState(step=7, epoch=1, batch=2)
+    for value in (1, 2, 3):
+        before = config.read_index(run).get("last")
+        set_value(session, value)
+        checkpoints.save(session, state, best=value == 1)
+        assert config.read_index(run)["last"] != before
+        assert (value_of(run, "last"), value_of(run, "best")) == (value, 1)
+
+
+@pytest.mark.parametrize("broken", ["replace", "fsync"])
+def test_a_run_that_cannot_be_written_leaves_nothing(broken, tmp_path, monkeypatch):
+    path = str(tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, broken, fail)
+        with pytest.raises(UserError, match=r"--run .*No space"):
+            runs.create(path, DESCRIPTION, SETTINGS)
+    assert not os.path.exists(path)
+    runs.create(path, DESCRIPTION, SETTINGS)
+
+
+def test_a_run_begins_with_its_config(tmp_path, monkeypatch):
+    """A kill right after the first thing in the folder must leave a run that can be resumed."""
+    seen = []
+    original = config.write_config
+    monkeypatch.setattr(
+        config, "write_config", lambda run, *values: (seen.extend(os.listdir(run)), original(run, *values))
+    )
+    runs.create(str(tmp_path / "run"), DESCRIPTION, SETTINGS)
+    assert seen == []
+
+
 def test_existing_run_is_refused(run):
     with pytest.raises(UserError, match="--resume"):
         runs.create(run, DESCRIPTION, SETTINGS)
