@@ -27,7 +27,7 @@ class TrainingState:
     step: optimiser steps done; epoch: the current one, 0-based; batch: batches of it that are done; sums: loss
     sums and positives of the epoch so far; seconds: spent on the epoch so far; rows: metrics of the finished
     epochs; best: the highest validation VOC07 mean, or None; stale: validations of
-    complete epochs since then.
+    complete epochs since then; data: what tells the pictures it is trained on from others, None in older versions.
     """
 
     step: int = 0
@@ -38,6 +38,7 @@ class TrainingState:
     rows: list = dataclasses.field(default_factory=list)
     best: float | None = None
     stale: int = 0
+    data: dict | None = None
 
 
 def create(run, description, training):

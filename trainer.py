@@ -1,6 +1,7 @@
 """The training loop: epochs, validations, records and checkpoints of one run, until the end or a stop."""
 
 import dataclasses
+import hashlib
 import math
 import time
 
@@ -67,9 +68,10 @@ class Trainer:
                     runs.create(self.run_path, self.description, settings)
                 self.checkpoints = runs.Checkpoints(self.run_path)
                 self.state = self.checkpoints.restore_last(self.session) if resume else None
+                self.state = self.state or runs.TrainingState()
+                self._check_data()
                 if resume:
                     self._keep_changes()
-                self.state = self.state or runs.TrainingState()
                 self.summaries = summaries.Summaries(self.run_path, self.description.class_names)
                 self.summaries.open(self.state.step, self.state.rows)
                 try:
@@ -100,6 +102,22 @@ class Trainer:
                 self._finish_epoch()
         best = "" if state.best is None else f"; best VOC07 mean AP {state.best:.4f}"
         print(f"done after {state.step} steps{best}; try: python infer.py {self.run_path} IMAGES --output DIR")
+
+    def _check_data(self):
+        """Note the pictures in the state, or refuse others than it knows: a position among those means nothing."""
+        ids = "\n".join(sample.id for sample in self.samples).encode("utf-8", "surrogatepass")
+        data = {"pictures": len(self.samples), "ids": hashlib.sha256(ids).hexdigest()}
+        before = self.state.data or data
+        if before != data:
+            source = f"--train {self.settings.train} of {self.settings.data} has"
+            change = f"{before['pictures']} pictures, {source} {data['pictures']} now"
+            if before["pictures"] == data["pictures"]:
+                change = f"other pictures than {source} now"
+            raise UserError(
+                f"--resume: {self.run_path} was trained on {change}; bring them back, or start a new run with "
+                f"--init-from {self.run_path}"
+            )
+        self.state.data = data
 
     def _keep_changes(self):
         """Put what this resume changes into config.json: the next one is to know it."""

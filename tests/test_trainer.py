@@ -3,7 +3,7 @@
 `tests/test_train.py` holds the program as a user runs it.
 """
 
-import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ import devices
 import engine
 import files
 import train
-from programs import TINY
+from programs import TINY, write_shapes
 from structures import UserError
 
 QUICK = [*TINY, "--workers", "0", "--augmentation", "none"]
@@ -36,9 +36,18 @@ def resume(run, *flags):
     train.main(["--run", str(run), "--resume", *flags])
 
 
-def weights(run, which="last"):
-    """{variable: array} of a checkpoint."""
-    reader = tf.train.load_checkpoint(config.checkpoint_prefix(str(run), which))
+def settings(run):
+    return config.read_config(str(run))[1]
+
+
+def state_of(run):
+    """state.json of the last checkpoint."""
+    return files.read_json(Path(config.checkpoint_prefix(str(run), "last")).with_name("state.json"))
+
+
+def weights(run):
+    """{variable: array} of the last checkpoint."""
+    reader = tf.train.load_checkpoint(config.checkpoint_prefix(str(run), "last"))
     return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 
 
@@ -87,10 +96,6 @@ def test_a_ruined_model_is_not_saved(flags, start, tmp_path):
     assert config.read_index(str(tmp_path / "run")) == {}
 
 
-def settings(run):
-    return config.read_config(str(run))[1]
-
-
 def test_the_precision_that_auto_took_stays(start, monkeypatch, capsys):
     monkeypatch.setattr(devices, "_fastest", lambda: "bfloat16")
     run = start("--precision", "auto", "--max-steps", "1")
@@ -112,18 +117,12 @@ def test_changes_of_a_resume_are_kept(start, capsys):
     assert (settings(run).epochs, settings(run).max_steps, settings(run).schedule) == (3, 7, "cosine")
     resume(run, "--max-steps", "8")
     assert settings(run).epochs == 3
-    assert runs_state(run)["step"] == 8
+    assert state_of(run)["step"] == 8
     assert files.read_json(run / "config.json")["versions"] == versions
     capsys.readouterr()
     resume(run, "--workers", "1")
     assert "moves from" not in capsys.readouterr().out
     assert settings(run).workers == 1
-
-
-def runs_state(run):
-    """state.json of the last checkpoint."""
-    prefix = config.checkpoint_prefix(str(run), "last")
-    return files.read_json(os.path.join(os.path.dirname(prefix), "state.json"))
 
 
 PATIENT = ["--valid", "val", "--patience", "1", "--learning-rate", "1e-12", "--epochs", "9"]
@@ -134,17 +133,44 @@ def test_patience_counts_complete_epochs_alone(start):
     run = start(*PATIENT, "--max-steps", "7")
     for _ in range(2):
         resume(run)
-        assert runs_state(run)["stale"] == 0
-        assert runs_state(run)["step"] == 7
+        assert state_of(run)["stale"] == 0
+        assert state_of(run)["step"] == 7
     resume(run, "--max-steps", "99")
-    assert runs_state(run)["step"] == 10
+    assert state_of(run)["step"] == 10
 
 
 def test_a_run_that_stopped_early_stays_stopped(start, capsys):
     run = start(*PATIENT)
-    state = runs_state(run)
+    state = state_of(run)
     assert (state["step"], state["stale"]) == (10, 1)
     capsys.readouterr()
     resume(run)
     assert "stopping early" in capsys.readouterr().out
-    assert runs_state(run) == state
+    assert state_of(run) == state
+
+
+def write_split(data, ids):
+    (data / "ImageSets" / "Main" / "train.txt").write_text("".join(f"{i}\n" for i in ids), "utf-8")
+
+
+def test_a_resume_notices_other_data(tmp_path):
+    data, run = write_shapes(tmp_path / "data", {"train": 9}), tmp_path / "run"
+    ids = [f"train_{index:03d}" for index in range(9)]
+    write_split(data, ids[:8])
+    train.main(["--data", str(data), "--train", "train", *QUICK, "--run", str(run), "--epochs", "1"])
+    for changed, message in ((ids, "on 8 pictures, .* has 9"), (ids[1:], "on other pictures than .* has now")):
+        write_split(data, changed)
+        with pytest.raises(UserError, match=f"--resume: .*run was trained {message}.*--init-from"):
+            resume(run, "--epochs", "2")
+    assert settings(run).epochs == 1
+    write_split(data, ids[:8])
+    resume(run, "--epochs", "2")
+    assert state_of(run)["step"] == 4
+
+
+def test_a_checkpoint_that_does_not_know_its_data_is_resumed(start):
+    run = start("--max-steps", "1")
+    path = Path(config.checkpoint_prefix(str(run), "last")).with_name("state.json")
+    files.write_json(path, {name: value for name, value in state_of(run).items() if name != "data"})
+    resume(run, "--max-steps", "2")
+    assert state_of(run)["data"]["pictures"] == 18
