@@ -34,7 +34,8 @@ class Variant:
 
 # Optimisers have the rate that is usual for each: one rate for all would favour one of them
 VARIANTS = (
-    Variant(BASELINE, "VGG-16, Adam (epsilon 1e-8, rate 2e-4), full augmentation, float32, bipartite matching"),
+    Variant(BASELINE, "VGG-16 (conv1 to conv3 kept), Adam (epsilon 1e-8, rate 2e-4), full augmentation, float32, "
+            "bipartite matching"),
     Variant("random", "random initialisation, nothing frozen", vgg=False),
     Variant("no-augmentation", "no augmentation", ("--augmentation", "none")),
     Variant("adam-article", "the article's Adam: epsilon 0.1, rate 1e-3",
@@ -169,7 +170,9 @@ def _parse(argv):
     flags = parser.parse_args(own)
     flags.more, flags.variants = more, _variants(flags.only)
     splits = {name: getattr(flags, name) for name in ("classes", "train", "test")}
-    flags.recipe = dataclasses.replace(bccd.BCCD, **splits, flags=("--precision", "float32"))
+    # conv3 is kept as well, which saves a quarter of the time
+    short = {"freeze": "conv1,conv2,conv3", "flags": ("--precision", "float32")}
+    flags.recipe = dataclasses.replace(bccd.BCCD, **splits, **short)
     return flags
 
 
