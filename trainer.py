@@ -156,7 +156,7 @@ class Trainer:
                 after_step=self._after_step,
             )
         except WorkerError as error:
-            self._save()  # between two steps: all that was learnt is sound
+            self._save_sound()  # between two steps
             raise UserError(f"{error}; the run is saved, --resume goes on") from None
 
     def _after_step(self, losses, rate):
@@ -165,20 +165,23 @@ class Trainer:
             self.summaries.step(self.state.step, losses, rate)
         due = time.monotonic() - self.last_save > 60 * self.settings.save_minutes
         if due or self.stop.requested:
-            self._save()
+            self._save_sound()
         self.stop.raise_if_requested()
 
     def _require_sound(self):
         engine.require_sound(self.session, self.step, self.state.step, self._last_rate())
 
-    def _save(self, best=False):
+    def _save_sound(self):
         self._require_sound()
+        self._save()
+
+    def _save(self, best=False):
         self.checkpoints.save(self.session, self.state, best)
         self.last_save = time.monotonic()
 
     def _finish_epoch(self):
         """Validate, record and save a finished epoch."""
-        self._require_sound()  # before anything is recorded of it
+        self._require_sound()  # once, before anything is recorded or saved of it
         state, settings = self.state, self.settings
         last = state.step >= self.total_steps or state.epoch + 1 == settings.epochs
         # An epoch cut short by --max-steps is continued by a resume and then has one row of its own
