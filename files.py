@@ -69,6 +69,11 @@ def _unwritable(path, error):
     return unwritable
 
 
+def reason(error):
+    """Why something failed, in a line, of an OSError or one of TensorFlow's errors."""
+    return getattr(error, "strerror", None) or str(error).splitlines()[0]
+
+
 def write(path, content):
     """Write text or bytes as a file that is never seen half written. Raises UnwritableFile."""
     file = PendingFile(path, binary=isinstance(content, bytes))

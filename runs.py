@@ -26,8 +26,8 @@ class TrainingState:
 
     step: optimiser steps done; epoch: the current one, 0-based; batch: batches of it that are done; sums: loss
     sums and positives of the epoch so far; seconds: spent on the epoch so far; rows: metrics of the finished
-    epochs; best: the highest validation VOC07 mean, or None; stale: validations of
-    complete epochs since then; data: what tells the pictures it is trained on from others, None in older versions.
+    epochs; best: the highest validation VOC07 mean, or None; stale: validations of complete epochs since then; data:
+    what tells the pictures it is trained on from others, None in older versions.
     """
 
     step: int = 0
@@ -97,9 +97,9 @@ class Checkpoints:
             _flush_folder(temporary)
             self._publish(temporary, name, best)
         except (OSError, tf.errors.OpError) as error:
-            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
             raise UserError(
-                f"{temporary}: checkpoint cannot be written ({reason}); the last one is unharmed, --resume goes on"
+                f"{temporary}: checkpoint cannot be written ({files.reason(error)}); the last one is unharmed, "
+                "--resume goes on"
             ) from None
 
     def _publish(self, temporary, name, best):

@@ -41,15 +41,14 @@ class Summaries:
 
         Raises UserError if the disk is full or not writable.
         """
+        self.write_rows(rows)
         try:
             cut_events(self._events, step)
-            self.write_rows(rows)
             with tf.Graph().as_default():  # which the writer wants around it, though it records none
                 self._writer = tf.summary.FileWriter(self._events)
         except (OSError, tf.errors.OpError) as error:
-            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
             raise UserError(
-                f"{self._events}: cannot be written ({reason}); free some space or mend its permissions, "
+                f"{self._events}: cannot be written ({files.reason(error)}); free some space or mend its permissions, "
                 "--resume goes on"
             ) from None
 
