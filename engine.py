@@ -16,20 +16,19 @@ REMEDY = "the last checkpoint is unharmed; lower --learning-rate, raise --warmup
 EXAMPLES = 6  # validation pictures that an evaluation keeps to be looked at
 
 
-def train_one_epoch(session, training_step, batches, state, *, settings, samples, total_steps, after_step):
-    """Train on what remains of an epoch, or until total_steps; moves `state` (runs.TrainingState) on.
+def train_one_epoch(session, training_step, batches, state, *, plan, samples, after_step):
+    """Train on what remains of an epoch, or until the plan's end; moves `state` (runs.TrainingState) on.
 
-    batches: iterable of data_queue.Batch from batch number state.batch of the epoch on; samples: what the
-    batches' jobs (epoch, index) point into; after_step: callable(losses, rate), called when `state` is in
-    order. Raises UserError on a non-finite loss.
+    batches: iterable of data_queue.Batch from batch number state.batch of the epoch on; plan: optimization.Plan;
+    samples: what the batches' jobs (epoch, index) point into; after_step: callable(losses, rate), called when
+    `state` is in order. Raises UserError on a non-finite loss.
     """
-    num_batches = math.ceil(len(samples) / settings.batch_size)
-    steps_per_epoch = math.ceil(num_batches / settings.accumulate)
+    settings = plan.settings
     groups = _effective_batches(batches, settings.accumulate)
     with _progress_bar(state, settings, len(samples)) as bar:
-        while state.batch < num_batches and state.step < total_steps:
+        while state.batch < plan.batches_per_epoch and state.step < plan.total_steps:
             start = time.monotonic()
-            rate = optimization.learning_rate(settings, state.step, steps_per_epoch, total_steps)
+            rate = plan.rate(state.step)
             sums, jobs = _effective_step(session, training_step, next(groups), rate, state.step, samples)
             _add_sums(state.sums, sums)
             state.step += 1

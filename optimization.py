@@ -4,11 +4,13 @@ Sources: arXiv 1512.02325 section 3; `ssd_pascal.py` of weiliu89/caffe (solver s
 article (Adam with epsilon 0.1, × 0.97 per epoch).
 """
 
+import dataclasses
 import math
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+import config
 import losses
 import ssd_vgg
 import weight_layouts
@@ -35,6 +37,32 @@ def learning_rate(settings, step, steps_per_epoch, total_steps):
     else:
         raise ValueError(f"unknown schedule {settings.schedule!r}")
     return settings.learning_rate * warmup * factor
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How many batches and optimiser steps a training has; num_images: those of an epoch."""
+
+    settings: config.TrainingSettings
+    num_images: int
+
+    @property
+    def batches_per_epoch(self):
+        return math.ceil(self.num_images / self.settings.batch_size)
+
+    @property
+    def steps_per_epoch(self):
+        return math.ceil(self.batches_per_epoch / self.settings.accumulate)
+
+    @property
+    def total_steps(self):
+        """The step at which the training ends."""
+        steps = self.settings.epochs * self.steps_per_epoch
+        return steps if self.settings.max_steps is None else min(steps, self.settings.max_steps)
+
+    def rate(self, step):
+        """The learning rate of optimiser step `step` (0-based)."""
+        return learning_rate(self.settings, step, self.steps_per_epoch, self.total_steps)
 
 
 class TrainingStep:

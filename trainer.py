@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import math
 import time
 
 import tensorflow.compat.v1 as tf
@@ -23,13 +22,6 @@ from structures import UserError
 LOG_EVERY = 10  # optimiser steps between two points of the loss curve in TensorBoard
 
 
-def _total_steps(settings, num_samples):
-    """The optimiser step at which a training ends."""
-    num_batches = math.ceil(num_samples / settings.batch_size)
-    steps = settings.epochs * math.ceil(num_batches / settings.accumulate)
-    return steps if settings.max_steps is None else min(steps, settings.max_steps)
-
-
 class Trainer:
     """One call of the program: builds the graph, then trains, validates and records epoch by epoch."""
 
@@ -41,7 +33,7 @@ class Trainer:
         self.valid = valid
         self.stop = stop
         self.last_save = time.monotonic()
-        self.total_steps = _total_steps(settings, len(samples))
+        self.plan = optimization.Plan(settings, len(samples))
 
     def run(self, resume):
         """Train to the end, or to a stop asked for; then everything is saved and KeyboardInterrupt raised."""
@@ -84,15 +76,13 @@ class Trainer:
         print(
             f"{self.description.preset.name}, width {self.description.preset.width:g}, {dtype.name}: "
             f"{len(self.samples)} images an epoch, {len(self.description.class_names)} classes, "
-            f"{self.total_steps} steps; {len(self.valid)} validation images; run {self.run_path}",
+            f"{self.plan.total_steps} steps; {len(self.valid)} validation images; run {self.run_path}",
             flush=True,
         )
-        queue = training_data.make_queue(
-            self.samples, self.description.preset, settings, workers=settings.workers
-        )
+        queue = training_data.make_queue(self.samples, self.description.preset, settings, workers=settings.workers)
         with queue:
             unfinished = state.batch > 0  # stopped in the middle, or before the validation of the last epoch
-            while state.epoch < settings.epochs and (state.step < self.total_steps or unfinished):
+            while state.epoch < settings.epochs and (state.step < self.plan.total_steps or unfinished):
                 # Here and not after the epoch: the run may have been stopped early, or killed just before
                 if settings.patience is not None and state.stale >= settings.patience:
                     print(f"no better mean AP in {settings.patience} validations: stopping early")
@@ -124,11 +114,9 @@ class Trainer:
         _, stored = config.read_config(self.run_path)
         if stored == self.settings:
             return
-        before = _total_steps(stored, len(self.samples))
-        if self.settings.schedule == "cosine" and before != self.total_steps:
-            print(
-                f"the end moves from step {before} to {self.total_steps}: all rates of the cosine schedule move with it"
-            )
+        before, now = optimization.Plan(stored, len(self.samples)).total_steps, self.plan.total_steps
+        if self.settings.schedule == "cosine" and before != now:
+            print(f"the end moves from step {before} to {now}: all rates of the cosine schedule move with it")
         config.replace_training(self.run_path, self.settings)
 
     def _class_weights(self):
@@ -150,9 +138,8 @@ class Trainer:
                 self.step,
                 queue.batches(jobs),
                 state,
-                settings=settings,
+                plan=self.plan,
                 samples=self.samples,
-                total_steps=self.total_steps,
                 after_step=self._after_step,
             )
         except WorkerError as error:
@@ -183,9 +170,9 @@ class Trainer:
         """Validate, record and save a finished epoch."""
         self._require_sound()  # once, before anything is recorded or saved of it
         state, settings = self.state, self.settings
-        last = state.step >= self.total_steps or state.epoch + 1 == settings.epochs
+        last = state.step >= self.plan.total_steps or state.epoch + 1 == settings.epochs
         # An epoch cut short by --max-steps is continued by a resume and then has one row of its own
-        complete = state.batch >= math.ceil(len(self.samples) / settings.batch_size)
+        complete = state.batch >= self.plan.batches_per_epoch
         evaluation, examples, best = None, [], False
         if self.valid and (last or (state.epoch + 1) % settings.valid_every == 0):
             evaluation, examples = self._validate()
@@ -229,9 +216,7 @@ class Trainer:
         }
 
     def _last_rate(self):
-        num_batches = math.ceil(len(self.samples) / self.settings.batch_size)
-        steps_per_epoch = math.ceil(num_batches / self.settings.accumulate)
-        return optimization.learning_rate(self.settings, self.state.step - 1, steps_per_epoch, self.total_steps)
+        return self.plan.rate(self.state.step - 1)
 
     def _print_row(self, row):
         parts = [f"epoch {row['epoch']}", f"step {row['step']}", f"loss {row['loss']:.3f}"]

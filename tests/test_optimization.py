@@ -51,6 +51,26 @@ def rates(steps, steps_per_epoch=10, total_steps=100, **changes):
     return [optimization.learning_rate(chosen, step, steps_per_epoch, total_steps) for step in steps]
 
 
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, (3, 3, 12)),
+        ({"accumulate": 2}, (3, 2, 8)),  # the last step of an epoch takes what is left
+        ({"accumulate": 5}, (3, 1, 4)),
+        ({"max_steps": 7}, (3, 3, 7)),
+        ({"max_steps": 70}, (3, 3, 12)),
+    ],
+)
+def test_plan_counts_batches_and_steps(changes, expected):
+    plan = optimization.Plan(settings(batch_size=4, epochs=4, **changes), num_images=9)
+    assert (plan.batches_per_epoch, plan.steps_per_epoch, plan.total_steps) == expected
+
+
+def test_plan_has_the_rates_of_its_own_steps():
+    plan = optimization.Plan(settings(schedule="exponential", learning_rate=1.0, batch_size=4, accumulate=2), 9)
+    assert [plan.rate(step) for step in range(5)] == pytest.approx([1, 1, 0.97, 0.97, 0.9409])
+
+
 def test_constant_schedule():
     assert rates([0, 50, 99], learning_rate=0.25) == [0.25, 0.25, 0.25]
 
