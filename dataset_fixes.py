@@ -52,7 +52,7 @@ def write_copy(scan, findings, target, progress=False):
         changes += _write_lists(scan, leaving, target)
         files.write(os.path.join(target, "changes.txt"), "".join(f"{line}\n" for line in changes))
     except OSError as error:
-        raise UserError(f"--fix {target}: {error.strerror or error}; free space or choose another place") from None
+        raise UserError(f"--fix {target}: {files.reason(error)}; free space or choose another place") from None
     return changes
 
 

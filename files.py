@@ -71,7 +71,8 @@ def _unwritable(path, error):
 
 def reason(error):
     """Why something failed, in a line, of an OSError or one of TensorFlow's errors."""
-    return getattr(error, "strerror", None) or str(error).splitlines()[0]
+    lines = [getattr(error, "strerror", None), *str(error).splitlines(), type(error).__name__]
+    return next(line for line in lines if line)
 
 
 def write(path, content):

@@ -179,7 +179,7 @@ def parse_annotation(path):
         with open(path, "rb") as file:
             data = file.read()
     except OSError as error:
-        raise UserError(f"{path}: cannot read the annotation: {(error.strerror or str(error)).lower()}") from None
+        raise UserError(f"{path}: cannot read the annotation: {files.reason(error).lower()}") from None
     try:
         _refuse_doctype(path, data)
         root = ElementTree.fromstring(data)

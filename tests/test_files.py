@@ -93,3 +93,15 @@ def test_read_json_names_what_is_wrong(tmp_path, content, reason):
         files.read_json(tmp_path / "x.json")
     with pytest.raises(UserError, match="no such file"):
         files.read_json(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (OSError("a line\nand another"), "a line"),
+        (OSError(), "OSError"),  # which says nothing of itself
+    ],
+)
+def test_reason_is_one_line(error, expected):
+    assert files.reason(error) == expected
