@@ -33,7 +33,10 @@ class Trainer:
         self.valid = valid
         self.stop = stop
         self.last_save = time.monotonic()
-        self.plan = optimization.Plan(settings, len(samples))
+
+    @property
+    def plan(self):
+        return optimization.Plan(self.settings, len(self.samples))
 
     def run(self, resume):
         """Train to the end, or to a stop asked for; then everything is saved and KeyboardInterrupt raised."""
