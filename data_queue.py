@@ -90,7 +90,8 @@ class DataQueue:
 
     fields: list of Field.
     make_item: callable(job, out) that fills `out`, a dict of field name -> view of one row, completely: rows
-        are reused. It must be picklable; its state travels once.
+        are reused. It must be picklable; its state travels once. A method `describe(job)`, if it has one, says
+        in messages what a job is.
     batch_size: rows of a batch. workers: processes. depth: slots of the ring, the consumer's among them.
     initializer: callable() run once in each worker, not with workers=0.
     timeout: seconds of waiting on a worker that makes no progress before it counts as stuck.
@@ -302,7 +303,9 @@ class DataQueue:
         count, slot, row = self._ring.beats[index].tolist()
         if count == 1:
             return "while starting"
-        return f"while making job {self._slots[slot].jobs[row]!r}" if count % 2 else "between two jobs"
+        if count % 2 == 0:
+            return "between two jobs"
+        return f"while making {_described(self._make_item, self._slots[slot].jobs[row])}"
 
     def _obituary(self, index):
         process = self._processes[index]
@@ -454,6 +457,11 @@ def _raise(failure):
         raise kind(text)
 
 
+def _described(make_item, job):
+    """A job in words, for messages."""
+    return make_item.describe(job) if hasattr(make_item, "describe") else f"job {job!r}"
+
+
 def _attempt(function, *arguments):
     """Call; returns None, or (UserError or WorkerError, text) for an exception."""
     try:
@@ -461,7 +469,7 @@ def _attempt(function, *arguments):
     except UserError as error:
         return UserError, str(error)
     except Exception as error:
-        doing = f"making job {arguments[0]!r}" if arguments else "starting a data worker"
+        doing = f"making {_described(function, arguments[0])}" if arguments else "starting a data worker"
         return WorkerError, f"{doing} failed: {type(error).__name__}: {error}\n{traceback.format_exc()}"
     return None
 

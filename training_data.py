@@ -61,6 +61,11 @@ class MakeTrainingItem:
             self.anchors, plan.boxes, plan.labels, matches, self.preset.variances
         )
 
+    def describe(self, job):
+        """What a job makes, for messages."""
+        epoch, index = job
+        return f"the sample of {self.samples[index].image_path} for epoch {epoch + 1}"
+
     @functools.cached_property
     def _columns(self):
         return ssd_utils.anchor_columns(self.anchors)

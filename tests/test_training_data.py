@@ -1,5 +1,6 @@
 """Batches hold what the samples say, whoever makes them."""
 
+import dataclasses
 import subprocess
 import sys
 import types
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 import config
+import data_queue
 import source_pascal_voc
 import ssd_utils
 import training_data
@@ -79,6 +81,15 @@ def test_a_limit_takes_the_same_samples_every_time(samples):
 def test_repeated_samples_are_augmented_differently(samples):
     first, second = batches(samples[:1] * 2, [(0, 0), (0, 1)], workers=0)[0]["images"]
     assert (first != second).any()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_sample_that_cannot_be_made_is_named(samples, workers):
+    broken = dataclasses.replace(samples[1], boxes=np.zeros((2, 3), np.float32))
+    with pytest.raises(data_queue.WorkerError) as caught:
+        batches([samples[0], broken], [(6, 0), (6, 1)], workers)
+    start = f"making the sample of {broken.image_path} for epoch 7 failed: "
+    assert str(caught.value).startswith(start)
 
 
 def objects(*labels):
