@@ -1,5 +1,7 @@
 """The multibox loss as a pure function of tensors (arXiv 1512.02325, section 2.2; Caffe's MultiBoxLoss)."""
 
+import contextlib
+
 import tensorflow.compat.v1 as tf
 
 
@@ -55,7 +57,9 @@ def _hardest(losses, positive, negative_ratio):
     XLA, on a GPU, would compile anew for each number of them, and with it all that it has joined, the whole network:
     it is kept out, and nothing that it sees has a size that changes.
     """
-    with tf.xla.experimental.jit_scope(compile_ops=False):
+    # Its scope is for graphs alone, and would refuse tensors that have values already
+    outside = contextlib.nullcontext() if tf.executing_eagerly() else tf.xla.experimental.jit_scope(compile_ops=False)
+    with outside:
         # Losses are >= 0, so a positive sorts behind every negative
         candidates = tf.where(positive, -tf.ones_like(losses), losses)
         positives = tf.reduce_sum(tf.cast(positive, tf.int32), axis=1)

@@ -146,6 +146,15 @@ def test_xla_sees_no_size_that_changes():
     assert all("_XlaCompile" in op.node_def.attr and not op.get_attr("_XlaCompile") for op in changing)
 
 
+def test_tensors_that_have_values_already(evaluate):
+    arrays = case(5)
+    in_graph = evaluate(*arrays)
+    with tf.init_scope():
+        assert tf.executing_eagerly()
+        for name, value in losses.multibox_loss(*map(tf.constant, arrays)).items():
+            assert value.numpy() == pytest.approx(in_graph[name], rel=1e-6)
+
+
 def test_smooth_l1_by_hand():
     with tf.Graph().as_default(), tf.Session() as session:
         summed = losses.smooth_l1(tf.constant([[0.5, -0.5, 2.0, -3.0], [1.0, 0, 0, 0]]))
