@@ -275,6 +275,11 @@ def _read(args):
             raise UserError(f"{args.results}: a COCO results list; as --data give the COCO data set of its ids")
         read = results.read_coco(args.results, names, *sources.SOURCES["coco"].result_ids(*data))
         return read, _load(args, names)
+    if args.classes is None and source != "yolo":
+        raise UserError(
+            f"--classes: YOLO's results have numbers for classes, and {args.data} is no YOLO data set that says which; "
+            "give the model's classes in its order"
+        )
     ground_truth = _load(args, names)
     sizes = {key: _size(sample) for key, sample in ground_truth.items()}
     return results.read_yolo(args.results, names, numbered, sizes), ground_truth
@@ -324,7 +329,7 @@ def _parse(argv):
 def _check_images(read, ground_truth, args):
     """RESULTS and the split must speak of the same pictures; warns about what makes figures doubtful."""
     where = f"{args.results} against split {args.split} of {args.data}"
-    unknown = [key for key in read.detections if key not in ground_truth]
+    unknown = [key for key in (*read.detections, *read.errors) if key not in ground_truth]
     if unknown:
         raise UserError(f"{where}: {len(unknown)} images are not in the split, the first is {unknown[0]!r}")
     missing = [key for key in ground_truth if key not in read.detections and key not in read.errors]

@@ -349,7 +349,9 @@ def _read_json(path, class_names):
     errors = {}
     for index, entry in enumerate(_field(data, "errors", list, path) if "errors" in data else []):
         file = _field(entry, "file", str, f"{path}: errors[{index}]")
-        errors[stem(file)] = str(entry.get("reason", ""))
+        if (key := stem(file)) in files:
+            raise UserError(f"{path}: errors[{index}] ({file}) has the same stem as {files[key]}")
+        files[key], errors[key] = file, str(entry.get("reason", ""))
     threshold = float(_field(data, "threshold", (int, float), path)) if "threshold" in data else None
     return Results(names, detections, sizes, errors, threshold, data.get("model"), complete=True)
 

@@ -400,9 +400,18 @@ def test_program_warns_about_other_sizes_and_unreadable_pictures(voc, tmp_path, 
     assert "(80, 100) against (100, 80)" in lines[1]
 
 
+def test_numbers_without_names_are_not_guessed(voc, tmp_path, capsys):
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "a.txt").write_text("0 0.05 0.05 0.1 0.1 0.9\n", "utf-8")
+    with pytest.raises(UserError, match=r"--classes: .*in its order"):
+        score(voc, tmp_path / "labels")
+    score(voc, tmp_path / "labels", "--classes", "car,bus")
+
+
 @pytest.mark.parametrize(("change", "flags", "named"), [
     ({"found": {"a": FOUND["a"]}}, (), "2 of the 3 images"),
     ({"found": {**FOUND, "zz": FOUND["c"]}}, (), "'zz'"),
+    ({"errors": ("zz",)}, (), "'zz'"),
     ({"names": ("car", "lorry")}, (), "bus"),
     ({}, ("--classes", "car"), "bus"),
     ({}, ("--classes", "car,dog"), "'dog'"),

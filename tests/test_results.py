@@ -221,6 +221,8 @@ def damaged(**changes):
     ("images.1.detections.1.class", ["car"], "detections[1]: 'class' is ['car']"),
     ("threshold", "low", "'threshold' is 'low'"),
     ("errors", [7], "errors[0]"),
+    ("errors", [{"file": "c/a.png"}], "errors[0] (c/a.png) has the same stem as a.jpg"),
+    ("errors", [{"file": "c.png"}, {"file": "c.jpg"}], "errors[1] (c.jpg) has the same stem as c.png"),
     ("errors", "none", "'errors' is 'none'"),
 ])  # fmt: skip
 def test_malformed_json_names_the_entry(tmp_path, path, value, named):
