@@ -33,7 +33,7 @@ class SSDPreset:
     max_sizes: tuple
     aspect_ratios: tuple  # for each map the ratios beside 1; each also stands for its reciprocal
     width: float = 1.0  # factor on every channel count but the heads' outputs
-    conv12_form: str = "4x4"  # vgg512's last layer: "4x4" (Caffe) or "3x3" (the article)
+    conv12_form: str = "4x4"  # vgg512's last layers: "4x4" (Caffe) or "3x3" (the article)
     clip_anchors: str = "none"  # "none" (Caffe), "size" (torchvision), "all" (ssd.pytorch: centres too)
     variances: tuple = (0.1, 0.2)  # of centres and sizes (`prior_variance` in ssd_pascal.py)
     mean: tuple = (123.0, 117.0, 104.0)  # RGB, subtracted from 0..255
@@ -138,7 +138,7 @@ PRESETS = {
             min_sizes=(30, 60, 112.5, 165, 217.5, 270),
             max_sizes=(60, 112.5, 165, 217.5, 270, 322.5),
         ),
-        # The article's conv12_2: one cell of padding at the far sides, then 3×3 without padding
+        # The article's conv11_2, 3×3 without padding, and conv12_2, the same after one cell of padding at the far sides
         dataclasses.replace(_VGG512, name="vgg512-article", conv12_form="3x3"),
     )
 }

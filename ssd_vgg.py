@@ -162,10 +162,11 @@ def _extra_layers(preset):
         yield "conv11", 128, 256, dict(valid)
         return
     yield "conv10", 128, 256, dict(halving)
-    yield "conv11", 128, 256, dict(halving)
     if preset.conv12_form == "4x4":
+        yield "conv11", 128, 256, dict(halving)
         yield "conv12", 128, 256, {"size": 4, "padding": 1}
-    else:
+    else:  # the article's, whose conv11_2 makes 4 -> 2 cells as well, without padding
+        yield "conv11", 128, 256, dict(valid)
         yield "conv12", 128, 256, {"pad_far_sides": True, **valid}
 
 

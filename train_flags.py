@@ -16,6 +16,7 @@ import source_pascal_voc
 import sources
 import ssd_utils
 import training_data
+import transforms
 import weight_layouts
 from structures import UserError
 
@@ -244,8 +245,9 @@ def _data_flags(group):
     )
     group.add_argument(
         "--augmentation",
-        choices=("full", "light", "none"),
-        help="full is the original's; light keeps objects whole (default: full)",
+        choices=tuple(transforms.AUGMENTATIONS),
+        help="full is the original's; article: cut objects keep their whole boxes; light keeps objects whole "
+        "(default: full)",
     )
     group.add_argument(
         "--workers", type=cli.non_negative_int, metavar="N", help="processes that prepare batches (default: 2)"

@@ -50,10 +50,12 @@ class Augmentation:
     clip_boxes: bool = True
 
 
-# full: the original. light: for scenes that already vary, or a short training: no small objects made by
-# expanding, no cut objects, colours that keep their meaning. none: the warp of validation.
+# full: the original. article: the same, but boxes may reach out of the crop. light: for scenes that already vary, or a
+# short training: no small objects made by expanding, no cut objects, colours that keep their meaning. none: the warp
+# of validation.
 AUGMENTATIONS = {
     "full": Augmentation(),
+    "article": Augmentation(clip_boxes=False),
     "light": Augmentation(saturation=0, hue=0, expand=1, crop=False, random_interpolation=False),
     "none": Augmentation(
         brightness=0,

@@ -178,8 +178,8 @@ train() {
         local recipe
         case $1 in
             article*)
-                recipe=(--preset "vgg${1#article}-article" --matching threshold --optimizer adam --adam-epsilon 0.1
-                    --learning-rate 1e-3 --schedule exponential --batch-size 8 --epochs 200)
+                recipe=(--preset "vgg${1#article}-article" --matching threshold --augmentation article
+                    --optimizer adam --adam-epsilon 0.1 --learning-rate 1e-3 --schedule exponential --batch-size 8 --epochs 200)
                 ;;
             original*) # the warm-up and the limit on the gradient are this project's
                 recipe=(--preset "vgg${1#original}" --optimizer momentum --batch-size 8 --accumulate 4

@@ -230,7 +230,7 @@ def network(image, weights, *, num_classes, ratios, mean=(123, 117, 104), bgr=Fa
     if "conv12_1/weights" in weights:
         extras.update({"conv10": halving, "conv11": halving, "conv12": {}})
         if weights["conv12_2/weights"].shape[0] == 3:
-            extras["conv12"] = {"before": 0, "after": 1}
+            extras.update({"conv11": valid, "conv12": {"before": 0, "after": 1}})
     for name, options in extras.items():
         x = conv(x, name + "_1", before=0, after=0)
         x = maps[name + "_2"] = conv(x, name + "_2", **options)
