@@ -44,8 +44,10 @@ def run(main):
     except OSError as error:
         if not _is_environment(error):
             raise
-        without_name = f"{error.strerror}; free some space or write elsewhere"
-        _complain(f"{error.filename}: {error.strerror}" if error.filename else without_name)
+        where = f"{error.filename}: " if error.filename else ""
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "free some space or write elsewhere" if full else "check its permissions or choose another place"
+        _complain(f"{where}{error.strerror}; {remedy}")
         sys.exit(FAILURE)
     sys.exit(SUCCESS)
 
@@ -77,13 +79,16 @@ def _stdout_is_closed():
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """argparse whose errors are UserErrors (one line, exit code 1) and which takes no shortened flags."""
+    """argparse whose errors are UserErrors (one line, exit code 1).
+
+    It takes no shortened flags, and what belongs together may stand apart: `MODEL a.jpg --output DIR b.jpg`.
+    """
 
     def __init__(self, **kwargs):
         super().__init__(**{"allow_abbrev": False, **kwargs})
 
     def parse_args(self, args=None, namespace=None):
-        parsed, unknown = self.parse_known_args(args, namespace)
+        parsed, unknown = self.parse_known_intermixed_args(args, namespace)
         if unknown:
             self.error(f"{unknown[0]}: no such argument" + self._nearest(unknown[0]))
         return parsed

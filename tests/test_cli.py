@@ -50,7 +50,8 @@ def test_help_keeps_its_own_exit_code(capsys):
 
 def test_disk_and_permission_are_told_in_one_line(capsys):
     denied = PermissionError(errno.EACCES, "Permission denied", "runs/x")
-    assert ended(fail(denied), capsys) == (1, "error: runs/x: Permission denied\n")
+    remedy = "check its permissions or choose another place"
+    assert ended(fail(denied), capsys) == (1, f"error: runs/x: Permission denied; {remedy}\n")
     full = OSError(errno.ENOSPC, "No space left on device")
     assert ended(fail(full), capsys) == (1, "error: No space left on device; free some space or write elsewhere\n")
 
@@ -106,6 +107,18 @@ def test_wrong_flags_name_the_flag():
     assert "did you mean --value?" in complaint("--vlaue", "3")
     assert "did you mean --value?" in complaint("--vlaue=3")
     assert "did you mean" not in complaint("--nothing-like-it")
+
+
+def test_flags_may_stand_among_arguments():
+    parser = cli.ArgumentParser()
+    parser.add_argument("model")
+    parser.add_argument("pictures", nargs="*")
+    parser.add_argument("--output")
+    for line in ("m a b --output o", "m a --output o b", "m --output o a b", "--output o m a b"):
+        assert vars(parser.parse_args(line.split())) == {"model": "m", "pictures": ["a", "b"], "output": "o"}
+    assert parser.parse_args(["m"]).pictures == []
+    with pytest.raises(UserError, match="--otput: no such argument, did you mean --output"):
+        parser.parse_args(["m", "a", "--otput", "o"])
 
 
 def test_shortened_flags_are_refused():
