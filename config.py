@@ -161,6 +161,7 @@ def find_model(name):
     """Resolve `RUN`, `RUN@last`, `RUN@best` or `FILE.pb`. Raises UserError if there is no such model.
 
     A run stands for its best checkpoint, or its last if none was validated.
+    description: ModelDescription | None = None  # of a run; a graph's is in the graph, which takes TensorFlow to read
     """
     if os.path.isfile(name):
         if not name.endswith(".pb"):
@@ -173,8 +174,8 @@ def find_model(name):
         raise UserError(f"{run}: no such run directory or .pb file")
     if reason := _pattern_in(run):
         raise UserError(f"{run}: {reason}; rename the folder")
-    read_config(run)
-    return ModelSource(name, run=run, checkpoint=checkpoint_prefix(run, which))
+    description, _ = read_config(run)
+    return ModelSource(name, run=run, checkpoint=checkpoint_prefix(run, which), description=description)
 
 
 def checkpoint_prefix(run, which=None):

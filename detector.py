@@ -11,7 +11,6 @@ import contextlib
 import itertools
 import json
 
-import cv2
 import numpy as np
 import tensorflow.compat.v1 as tf
 
@@ -21,6 +20,7 @@ import devices
 import images as image_files
 import ssd_utils
 import ssd_vgg
+import transforms
 import winograd
 from structures import Detections, UserError
 
@@ -131,8 +131,8 @@ def load(model, *, precision="auto", threshold=0.01, batch_size=8):
                 f"export it again with --precision {precision}"
             )
     else:
-        description, _ = config.read_config(source.run)
-        graph = build_model_graph(source, description, precision, threshold)
+        description = source.description
+        graph = build_model_graph(source, precision, threshold)
     session = open_session(graph)
     images, tensors = _ends(graph)
     return Detector(session, images, tensors, description, threshold=threshold, batch_size=batch_size)
@@ -151,14 +151,14 @@ def _ends(graph):
     return graph.get_tensor_by_name("image_input:0"), tensors
 
 
-def build_model_graph(source, description, precision, threshold, portable=False):
+def build_model_graph(source, precision, threshold, portable=False):
     """The detection graph of a run's checkpoint (a config.ModelSource). Raises UserError.
 
     portable: as in `ssd_vgg.build`.
     """
     weights = read_weights(source.checkpoint)
     try:
-        return build_graph(description, weights, devices.compute_dtype(precision), threshold, portable)
+        return build_graph(source.description, weights, devices.compute_dtype(precision), threshold, portable)
     except (KeyError, ValueError) as error:
         raise UserError(f"{source.name}: checkpoint and config.json do not fit ({error})") from None
 
@@ -242,7 +242,7 @@ class Detector:
 
     def prepare(self, image):
         """uint8 RGB [H,W,3] of any size -> uint8 [S,S,3]: warped, as the original does at test time."""
-        return cv2.resize(image, (self.input_size, self.input_size), interpolation=cv2.INTER_LINEAR)
+        return transforms.warp(image, self.input_size)
 
     def detect_prepared(self, batch, sizes):
         """uint8 [N,S,S,3] and the N original sizes (width, height) -> list of N Detections in pixels of those."""

@@ -22,12 +22,11 @@ def main(argv=None):
     cli.import_tensorflow()
     import detector  # every flag and path is known to be good before TensorFlow loads
 
-    description, _ = config.read_config(source.run)
-    graph = detector.build_model_graph(source, description, flags.precision, flags.threshold, portable=True)
+    graph = detector.build_model_graph(source, flags.precision, flags.threshold, portable=True)
     files.write(flags.output, graph.as_graph_def().SerializeToString())
     size = os.path.getsize(flags.output) / 1e6
     precision = detector.metadata(graph)["precision"]  # what "auto" chose here
-    print(f"{flags.output}: {size:.1f} MB, {precision}, {len(description.class_names)} classes, "
+    print(f"{flags.output}: {size:.1f} MB, {precision}, {len(source.description.class_names)} classes, "
           f"scores above {flags.threshold:g}; checkpoint {checkpoint_size(source) / 1e6:.1f} MB")  # fmt: skip
 
 

@@ -32,7 +32,7 @@ def read(settings, description, variables, check_stop):
 def _of_run(settings, description):
     """The arrays of --init-from by variable name, with heads for this training's classes."""
     source = config.find_model(settings.init_from)
-    old_names = config.read_config(source.run)[0].class_names
+    old_names = source.description.class_names
     sources = class_transfer.find_sources(old_names, description.class_names, settings.map_classes)
     print(f"{settings.init_from}: {class_transfer.describe(old_names, description.class_names, sources)}")
     return class_transfer.move_heads(detector.read_weights(source.checkpoint), len(old_names), sources)

@@ -72,7 +72,7 @@ def _preset(given, settings):
         return preset
     changed = anchor_advisor.read_anchors(given["anchors"], preset)
     if settings.init_from:
-        own = config.read_config(config.find_model(settings.init_from).run)[0].preset.anchors_per_cell
+        own = config.find_model(settings.init_from).description.preset.anchors_per_cell
         if changed.anchors_per_cell != own:
             raise UserError(
                 f"--anchors {given['anchors']}: {changed.anchors_per_cell} anchors a cell, but the heads of "
@@ -90,7 +90,7 @@ def _named_preset(given, settings):
     source = config.find_model(settings.init_from)
     if source.frozen:
         raise UserError(f"--init-from {settings.init_from}: an exported graph cannot be trained; give its run")
-    own = config.read_config(source.run)[0].preset
+    own = source.description.preset
     if "width" in given and given["width"] != own.width:
         raise UserError(f"--width {given['width']:g}: {settings.init_from} has width {own.width:g}")
     if "preset" not in given:
@@ -103,7 +103,7 @@ def _class_names(given, settings):
     if "classes" in given:
         return source_pascal_voc.parse_classes(given["classes"])
     if settings.init_from:
-        return config.read_config(config.find_model(settings.init_from).run)[0].class_names
+        return config.find_model(settings.init_from).description.class_names
     return sources.class_names(settings.data, settings.train, settings.source)
 
 
@@ -126,7 +126,7 @@ def _check_classes(settings, class_names):
     """Flags that name classes."""
     training_data.class_weights(settings.class_weights, class_names)
     if settings.init_from:
-        old_names = config.read_config(config.find_model(settings.init_from).run)[0].class_names
+        old_names = config.find_model(settings.init_from).description.class_names
         class_transfer.find_sources(old_names, class_names, settings.map_classes)
     elif settings.map_classes:
         raise UserError("--map-classes: says what becomes of the classes of --init-from, which is missing")

@@ -1,4 +1,4 @@
-"""Augmentation for training, and the plain warp for validation.
+"""Augmentation for training, and the plain warp of validation and detection.
 
 The steps and their numbers are those of the original SSD (article sections 2.2 and 3.6; Caffe's
 im_transforms.cpp and sampler.cpp): distort the colours, expand onto a canvas of the mean, crop, resize,

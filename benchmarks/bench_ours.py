@@ -208,8 +208,7 @@ def load_graph(model, precision):
     source = config.find_model(model)
     if source.frozen:
         return detector.read_frozen(source.frozen)[:2]
-    description, _ = config.read_config(source.run)
-    return detector.build_model_graph(source, description, precision, 0.01), description
+    return detector.build_model_graph(source, precision, 0.01), source.description
 
 
 def random_model(path, preset="vgg300", width=1.0):

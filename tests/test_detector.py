@@ -245,7 +245,7 @@ def best(run):
 def frozen(run, tmp_path_factory):
     """Path of the best checkpoint's graph as a .pb, of threshold 0.1."""
     path = tmp_path_factory.mktemp("frozen") / "model.pb"
-    graph = detector.build_model_graph(config.find_model(run.path), DESCRIPTION, "float32", 0.1, portable=True)
+    graph = detector.build_model_graph(config.find_model(run.path), "float32", 0.1, portable=True)
     path.write_bytes(graph.as_graph_def().SerializeToString())
     return str(path)
 
@@ -374,7 +374,7 @@ def exported(run, tmp_path, monkeypatch):
     monkeypatch.setattr(winograd, "FEWEST_CHANNELS", 4)
 
     def export(precision):
-        graph = detector.build_model_graph(config.find_model(run.path), DESCRIPTION, precision, 0.1, portable=True)
+        graph = detector.build_model_graph(config.find_model(run.path), precision, 0.1, portable=True)
         path = tmp_path / f"{precision}.pb"
         path.write_bytes(graph.as_graph_def().SerializeToString())
         return graph, path

@@ -92,7 +92,7 @@ TABLE = {
         dataset_report="numpy cv2",
         dataset_fixes="tqdm",
     ),
-    **rooms(5, detector="numpy cv2 tensorflow", pretrained="numpy tensorflow", optimization="numpy tensorflow"),
+    **rooms(5, detector="numpy tensorflow", pretrained="numpy tensorflow", optimization="numpy tensorflow"),
     **rooms(6, engine="numpy tqdm tensorflow", first_weights=""),
     **rooms(7, trainer="tensorflow"),
     **rooms(
