@@ -135,7 +135,10 @@ def load(model, *, precision="auto", threshold=0.01, batch_size=8):
         graph = build_model_graph(source, precision, threshold)
     session = open_session(graph)
     images, tensors = _ends(graph)
-    return Detector(session, images, tensors, description, threshold=threshold, batch_size=batch_size)
+    precision = metadata(graph)["precision"]
+    return Detector(
+        session, images, tensors, description, precision=precision, threshold=threshold, batch_size=batch_size
+    )
 
 
 def open_session(graph):
@@ -214,11 +217,11 @@ def _is_networks(name):
 class Detector:
     """A session that turns images into detections.
 
-    class_names, preset, input_size, threshold and batch_size are what it was made with. Use it as a context
-    manager or call close().
+    class_names, preset, input_size, precision, threshold and batch_size are what it was made with. Use it as a
+    context manager or call close().
     """
 
-    def __init__(self, session, images, tensors, description, *, threshold, batch_size, owns_session=True):
+    def __init__(self, session, images, tensors, description, *, precision, threshold, batch_size, owns_session=True):
         self._session = session
         self._images = images
         self._tensors = tensors
@@ -226,6 +229,7 @@ class Detector:
         self.class_names = description.class_names
         self.preset = description.preset
         self.input_size = description.preset.input_size
+        self.precision = precision
         self.threshold = threshold
         self.batch_size = batch_size
 

@@ -34,25 +34,25 @@ def main(argv=None):
     _refuse_equal_names(flags, files)
     # A data set's labels need no line: they lie at --data or in `labels` beside `images`, which holds the pictures
     inputs = [model.frozen or model.run, *[flags.data] * bool(flags.split), *(path for path, _, _ in files)]
-    _make_output(flags.output, flags.overwrite, inputs)
+    old = _check_output(flags.output, flags.overwrite, inputs)
+    source_pascal_voc.check_classes(flags.classes, model)
     with cli.StopRequest() as stop:
         cli.import_tensorflow()
         import detector  # every flag and path is known to be good before TensorFlow loads
 
-        precision = flags.precision
-        with detector.load(
-            flags.model, precision=precision, threshold=flags.threshold, batch_size=flags.batch_size
-        ) as loaded:
+        settings = {"precision": flags.precision, "threshold": flags.threshold, "batch_size": flags.batch_size}
+        with detector.load(flags.model, **settings) as loaded:
             wanted = source_pascal_voc.find_labels(flags.classes, loaded.class_names)
-            _detect_all(flags, loaded, files, wanted, stop)
+            _detect_all(flags, loaded, files, wanted, stop, old)
 
 
-def _detect_all(flags, detector, files, wanted, stop):
-    """Run the detector over (path, name, exif) files and write everything down."""
+def _detect_all(flags, detector, files, wanted, stop, old):
+    """Run the detector over (path, name, exif) files and write everything down, in the place of old results."""
     start, errors, found, not_drawn = time.monotonic(), 0, 0, 0
     with contextlib.ExitStack() as stack:
         stack.enter_context(_unfinished(flags.output))
         writers = _open_writers(flags, detector.class_names, stack)
+        _remove(flags.output, old)  # now that nothing can be wrong with the call any more
         stream = detector.detect_files((path, exif) for path, _, exif in files)
         stack.enter_context(contextlib.closing(stream))
         bar = tqdm.tqdm(zip(files, stream, strict=True), total=len(files), unit="img", dynamic_ncols=True)
@@ -76,7 +76,7 @@ def _detect_all(flags, detector, files, wanted, stop):
     print(
         f"{len(files) - errors} pictures, {found} detections above {flags.threshold:g}, {errors} unreadable"
         + f", {not_drawn} not drawn" * bool(not_drawn)
-        + f"; {len(files) / seconds:.1f} images/s; see {flags.output}"
+        + f"; {len(files) / seconds:.1f} images/s in {detector.precision}; see {flags.output}"
     )
 
 
@@ -132,9 +132,7 @@ def _write_one(flags, writers, name, image, detections):
 def _draw_one(flags, name, image, detections, class_names):
     """Write a copy of a picture with its boxes. Says so and returns False if this one picture cannot be written."""
     shown = detections.where(detections.scores >= flags.draw_threshold)
-    path = os.path.join(flags.output, "images", name)
-    if not path.lower().endswith((".jpg", ".jpeg", ".png")):
-        path += ".png"
+    path = os.path.join(flags.output, "images", _drawn_name(name))
     os.makedirs(os.path.dirname(path), exist_ok=True)
     try:
         images.write(path, visualization.draw_detections(image, shown, class_names))
@@ -142,6 +140,11 @@ def _draw_one(flags, name, image, detections, class_names):
         tqdm.tqdm.write(f"not drawn: {error}")
         return False
     return True
+
+
+def _drawn_name(name):
+    """The name of a picture's drawn copy: its own, where that is of a kind that is written."""
+    return name if name.lower().endswith((".jpg", ".jpeg", ".png")) else name + ".png"
 
 
 def _split_files(flags):
@@ -180,6 +183,7 @@ def _refuse_equal_names(flags, files):
         # A COCO data set gives each picture an id, whatever number its name is
         ("--coco-results", flags.coco_results, annotations.stem if _is_coco(flags) else results.coco_id),
         ("--yolo-results", flags.yolo_results, results.yolo_name),
+        ("--output", flags.draw, _drawn_name),
     )
     for flag, wanted, name_of in forms:
         origin = {}
@@ -213,13 +217,13 @@ def _is_picture(name):
     return name.lower().endswith(images.SUFFIXES)
 
 
-def _make_output(folder, overwrite, inputs):
-    """An output folder without earlier results: refuses to mix, or with overwrite removes those.
+def _check_output(folder, overwrite, inputs):
+    """Make an output folder, or look an old one over -> the paths of earlier results, which overwrite allows to remove.
 
-    inputs: all paths that are read. Raises UserError, with nothing removed, if one of them is in the way, or
-    something that no earlier call wrote.
+    inputs: all paths that are read. Raises UserError if one of them is in the way, something that no earlier call
+    wrote, or earlier results without overwrite.
     """
-    try:
+    with _writing_to(folder):
         os.makedirs(folder, exist_ok=True)
         old, ours = _in_the_way(folder), _holds_results(folder)
         for place in old:
@@ -227,11 +231,22 @@ def _make_output(folder, overwrite, inputs):
                 raise UserError(f"--output {folder}: {place} lies where results would go; choose another folder")
         if old and not overwrite:
             raise UserError(f"--output {folder}: holds results already; choose another, or --overwrite replaces them")
-        for path in old:
-            shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.remove(path)
         probe = os.path.join(folder, ".writable")
         with open(probe, "w", encoding="ascii"):
             os.remove(probe)
+    return old
+
+
+def _remove(folder, paths):
+    with _writing_to(folder):
+        for path in paths:
+            shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.remove(path)
+
+
+@contextlib.contextmanager
+def _writing_to(folder):
+    try:
+        yield
     except OSError as error:
         raise UserError(f"--output {folder}: cannot be written ({error.strerror})") from None
 

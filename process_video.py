@@ -32,7 +32,7 @@ POLL_SECONDS = 0.1  # how soon a waiting thread notices the end
 
 def main(argv=None):
     flags = _parse(argv)
-    config.find_model(flags.model)
+    source_pascal_voc.check_classes(flags.classes, config.find_model(flags.model))
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(cli.StopRequest())
         reader = stack.enter_context(video.VideoReader(flags.input))
@@ -40,12 +40,8 @@ def main(argv=None):
         cli.import_tensorflow()
         import detector  # every flag and path is known to be good before TensorFlow loads
 
-        precision = flags.precision
-        loaded = stack.enter_context(
-            detector.load(
-                flags.model, precision=precision, threshold=flags.threshold, batch_size=flags.batch_size
-            )
-        )
+        settings = {"precision": flags.precision, "threshold": flags.threshold, "batch_size": flags.batch_size}
+        loaded = stack.enter_context(detector.load(flags.model, **settings))
         wanted = source_pascal_voc.find_labels(flags.classes, loaded.class_names)
         stop.raise_if_requested()
         _process(flags, reader, loaded, wanted, stop)
@@ -72,7 +68,7 @@ def _process(flags, reader, detector, wanted, stop):
             summary = _summary(writer, reader, stop, meters, start)
             if timeline:
                 timeline.finish(summary)
-    _report(flags, summary)
+    _report(flags, summary, detector.precision)
     if stop.requested:
         raise KeyboardInterrupt
     if reader.error:
@@ -298,11 +294,11 @@ def _summary(writer, reader, stop, meters, start):
     }
 
 
-def _report(flags, summary):
+def _report(flags, summary, precision):
     """Say on stdout what was made."""
     timing = summary["timing"]
     rates = ", ".join(f"{name} {values['frames_per_second'] or 0:.1f}" for name, values in timing.items())
-    print(f"{summary['frame_count']} frames are in {flags.output}; frames/s: {rates.replace('_', ' ')}")
+    print(f"{summary['frame_count']} frames are in {flags.output}; frames/s in {precision}: {rates.replace('_', ' ')}")
     if flags.every > 1:
         print(f"--every {flags.every}: boxes of the frames in between are those of the frame before")
     if any(summary["padding"].values()):

@@ -89,6 +89,20 @@ def find_labels(text, class_names):
     return {class_names.index(name) for name in wanted}
 
 
+def usual_training(data):
+    """The splits that detectors are trained on by custom where data holds VOC2007 and VOC2012; elsewhere None."""
+    both = all(os.path.isdir(os.path.join(data, f"VOC{year}")) for year in (2007, 2012))
+    return "2007:trainval,2012:trainval" if both else None
+
+
+def check_classes(text, source):
+    """Raises find_labels' UserError where it is known without TensorFlow. source: config.ModelSource."""
+    if source.description:
+        find_labels(text, source.description.class_names)
+    elif text is not None:
+        parse_classes(text)
+
+
 def load(data, splits, class_names, *, other_classes="error", difficult="use", progress=False):
     """The samples of some splits, in the order of their lists.
 

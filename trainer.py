@@ -261,3 +261,4 @@ class Trainer:
     def _first_weights(self):
         variables = tf.trainable_variables()
         return first_weights.read(self.settings, self.description, variables, self.stop.raise_if_requested)
+            precision=dtype.name,

@@ -135,6 +135,35 @@ EQUAL_NAMES = {  # flag, two pictures that its results would take for one, two t
 }
 
 
+def test_drawn_copies_that_would_share_a_name_are_refused(trained, tmp_path):
+    for name in ("a.bmp", "a.bmp.png"):
+        (tmp_path / name).write_bytes(b"")
+    said = error_of("infer.py", trained, tmp_path, "--output", tmp_path / "out")
+    assert f"--output: would take {tmp_path / 'a.bmp.png'} and {tmp_path / 'a.bmp'} for one picture, a.bmp.png" in said
+
+
+def test_a_wrong_call_keeps_old_results(trained, shapes_of, mine, tmp_path):
+    out = tmp_path / "out"
+    run("infer.py", trained, tmp_path / "apart", "--output", out)
+    before = contents(out)
+    other = tmp_path / "other"
+    shutil.copytree(shapes_of["yolo"], other)
+    (path,) = other.glob("*.yaml")
+    path.write_text(path.read_text("utf-8").replace("disc", "ring"), "utf-8")
+    exported = tmp_path / "model.pb"
+    run("export_model.py", trained, "--output", exported, "--threshold", "0.2")
+    apart = tmp_path / "apart"
+    for call, named in (
+        ((trained, "--data", other, "--split", "val", "--yolo-results"), "'disc'"),
+        ((trained, apart, "--classes", "dog"), "dog"),
+        ((trained, apart, "--classes", "missing.txt"), "missing.txt"),
+        ((exported, apart, "--classes", "dog"), "dog"),
+        ((exported, apart, "--threshold", "0.1"), "--threshold"),
+    ):
+        assert named in error_of("infer.py", *call, "--output", out, "--overwrite")
+        assert contents(out) == before
+
+
 @pytest.mark.parametrize("flag", EQUAL_NAMES)
 def test_results_that_would_mix_pictures_are_refused(flag, trained, tmp_path):
     *equal, one, other = EQUAL_NAMES[flag]

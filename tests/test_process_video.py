@@ -28,6 +28,7 @@ class FakeDetector:
 
     class_names = ("car", "bus")
     input_size = 8
+    precision = "float32"
 
     def __init__(self):
         self.batches = []
