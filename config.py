@@ -34,6 +34,12 @@ def _pattern_in(run):
     return f"TensorFlow takes {found[0]} for part of a pattern" if found else None
 
 
+def check_new(run):
+    """Raises UserError if something is in the place of a new run. What a killed start left half written is not."""
+    if os.path.lexists(run) and not (os.path.isdir(run) and all(map(files.is_pending, os.listdir(run)))):
+        raise UserError(f"--run {run}: exists already; choose another name, or continue it with --resume")
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelDescription:
     """All that is needed to rebuild a model and read its output: the preset and the class names."""
@@ -155,13 +161,13 @@ class ModelSource:
     frozen: str | None = None  # path of the .pb
     run: str | None = None
     checkpoint: str | None = None  # prefix for TensorFlow's checkpoint reader
+    description: ModelDescription | None = None  # of a run; a graph's is in the graph, which takes TensorFlow to read
 
 
 def find_model(name):
     """Resolve `RUN`, `RUN@last`, `RUN@best` or `FILE.pb`. Raises UserError if there is no such model.
 
     A run stands for its best checkpoint, or its last if none was validated.
-    description: ModelDescription | None = None  # of a run; a graph's is in the graph, which takes TensorFlow to read
     """
     if os.path.isfile(name):
         if not name.endswith(".pb"):

@@ -12,7 +12,10 @@ import cli
 import optimization
 from structures import UserError
 
-REMEDY = "the last checkpoint is unharmed; lower --learning-rate, raise --warmup-steps or set --clip-norm"
+REMEDY = (
+    "the last checkpoint is unharmed; start a new run from it (--init-from RUN@last) with a lower --learning-rate, "
+    "more --warmup-steps or a smaller --clip-norm"
+)
 EXAMPLES = 6  # validation pictures that an evaluation keeps to be looked at
 
 
@@ -100,7 +103,7 @@ def require_sound(session, training_step, step, rate):
 def evaluate(detector, samples, *, check_stop, progress=True):
     """Detect on all samples and score: (dict of average_precision.evaluate, list of EXAMPLES examples).
 
-    An example is (image, Detections, Sample), the same samples every time. check_stop: called after each
+    An example is (image, Detections, Sample), the same samples every time. check_stop: called for each
     image; may raise to end the evaluation. In a picture that cannot be read nothing is detected, which is said.
     """
     files = ((sample.image_path, sample.exif) for sample in samples)
@@ -116,12 +119,12 @@ def evaluate(detector, samples, *, check_stop, progress=True):
         disable=not progress,
     )
     for index, (_, image, found) in enumerate(bar):
+        check_stop()
         if found is None:
             cli.warn(f"validation without {image.path}: {image.reason}")
             continue
         detections[samples[index].id] = found
         if index in kept:
             examples.append((image, found, samples[index]))
-        check_stop()
     ground_truth = {sample.id: sample for sample in samples}
     return average_precision.evaluate(ground_truth, detections, detector.class_names), examples

@@ -60,6 +60,11 @@ class PendingFile:
             os.remove(self._temporary)
 
 
+def is_pending(name):
+    """Whether a file's name is that of a PendingFile, of this process or of one that was killed."""
+    return re.fullmatch(r"\.\d+-\d+\.tmp", name) is not None
+
+
 def _unwritable(path, error):
     """UnwritableFile of an OSError, which from a write or a flush does not know its file."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)

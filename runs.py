@@ -4,7 +4,9 @@ A checkpoint is a folder that is written under a temporary name, renamed when it
 named in `checkpoints/index.json`. So whatever stops the program, the index names whole checkpoints.
 """
 
+import contextlib
 import dataclasses
+import fcntl
 import os
 import shutil
 import sys
@@ -13,9 +15,12 @@ import cv2
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+import cli
 import config
 import files
 from structures import UserError
+
+LOCK = ".lock"  # a file in the run
 
 
 @dataclasses.dataclass
@@ -47,8 +52,7 @@ def create(run, description, training):
     Raises UserError if it exists with something in it, or cannot be written; then nothing of it is left. config.json
     comes first: a folder without it is neither new nor a run.
     """
-    if os.path.exists(run) and (not os.path.isdir(run) or os.listdir(run)):
-        raise UserError(f"--run {run}: exists already; choose another name, or continue it with --resume")
+    config.check_new(run)
     try:
         os.makedirs(run, exist_ok=True)
         config.write_config(run, description, training, versions())
@@ -67,6 +71,19 @@ def versions():
         "numpy": np.__version__,
         "opencv": cv2.__version__,
     }
+
+
+@contextlib.contextmanager
+def lock(run):
+    """While open, no other process can train this run: two would delete each other's checkpoints. Raises UserError."""
+    with open(os.path.join(run, LOCK), "w", encoding="ascii") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"--run {run}: another process is training it; wait for it, or stop it") from None
+        except OSError as error:  # some network file systems have no locks
+            cli.warn(f"{run}: cannot be locked ({files.reason(error)}); do not train it from two places at once")
+        yield
 
 
 class Checkpoints:
@@ -88,7 +105,7 @@ class Checkpoints:
         temporary = os.path.join(self._folder, f"tmp-{name}")
         try:
             os.makedirs(self._folder, exist_ok=True)
-            shutil.rmtree(temporary, ignore_errors=True)
+            self._remove_unnamed()  # of a save that failed or was killed: this one may need their space
             os.mkdir(temporary)
             self._saver.save(
                 session, os.path.join(temporary, "model"), write_meta_graph=False, write_state=False
@@ -97,6 +114,7 @@ class Checkpoints:
             _flush_folder(temporary)
             self._publish(temporary, name, best)
         except (OSError, tf.errors.OpError) as error:
+            shutil.rmtree(temporary, ignore_errors=True)
             raise UserError(
                 f"{temporary}: checkpoint cannot be written ({files.reason(error)}); the last one is unharmed, "
                 "--resume goes on"
@@ -104,15 +122,18 @@ class Checkpoints:
 
     def _publish(self, temporary, name, best):
         """Give a complete checkpoint its name, put it into the index, delete those that nothing names."""
-        final = os.path.join(self._folder, name)
-        shutil.rmtree(final, ignore_errors=True)  # a leftover that the index does not name
-        os.rename(temporary, final)
+        os.rename(temporary, os.path.join(self._folder, name))
         index = {**config.read_index(self._run), "last": name}
         if best:
             index["best"] = name
         files.write_json(os.path.join(self._folder, "index.json"), index)
+        self._remove_unnamed()
+
+    def _remove_unnamed(self):
+        """Delete the checkpoints, whole or not, that the index does not name."""
+        named = config.read_index(self._run).values()
         for entry in os.listdir(self._folder):
-            if entry.startswith(("step-", "tmp-")) and entry not in index.values():
+            if entry.startswith(("step-", "tmp-")) and entry not in named:
                 shutil.rmtree(os.path.join(self._folder, entry), ignore_errors=True)
 
     def restore_last(self, session):

@@ -4,10 +4,13 @@ All three are cut back to the checkpoint when a run is resumed, so that an inter
 records as an unbroken one.
 """
 
+import contextlib
 import csv
 import glob
 import io
 import os
+import socket
+import time
 
 import cv2
 import numpy as np
@@ -27,7 +30,8 @@ SHOW_THRESHOLD = 0.5  # of detections in pictures
 class Summaries:
     """Writes the records of one run.
 
-    Events lie in RUN/events, metrics in RUN/metrics.csv (one row per epoch), pictures in RUN/plots.
+    Events lie in RUN/events, metrics in RUN/metrics.csv (one row per epoch), pictures in RUN/plots. Opened by
+    `open`, it is a context manager. All methods raise UserError if the disk is full or not writable.
     """
 
     def __init__(self, run, class_names):
@@ -37,25 +41,37 @@ class Summaries:
         self._writer = None
 
     def open(self, step, rows):
-        """Start, or go on from optimiser step `step` with the rows of the epochs before; later ones are cut.
-
-        Raises UserError if the disk is full or not writable.
-        """
+        """Start, or go on from optimiser step `step` with the rows of the epochs before; later ones are cut."""
         self.write_rows(rows)
-        try:
+        with self._writing():
             cut_events(self._events, step)
-            with tf.Graph().as_default():  # which the writer wants around it, though it records none
-                self._writer = tf.summary.FileWriter(self._events)
+            self._writer = _open_events(self._events)
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, trace):
+        try:
+            self.close()
+        except UserError:
+            if kind is None:  # else what came first is what the user should read
+                raise
+
+    def close(self):
+        """Flush and close the event file."""
+        with self._writing():
+            self._writer.close()
+
+    @contextlib.contextmanager
+    def _writing(self):
+        try:
+            yield
         except (OSError, tf.errors.OpError) as error:
             raise UserError(
                 f"{self._events}: cannot be written ({files.reason(error)}); free some space or mend its permissions, "
                 "--resume goes on"
             ) from None
-
-    def close(self):
-        """Flush and close the event file."""
-        if self._writer:
-            self._writer.close()
 
     def step(self, step, losses, rate):
         """Losses and learning rate of one optimiser step."""
@@ -71,7 +87,6 @@ class Summaries:
             for name, value in evaluation["voc07"]["per_class"].items():
                 values[f"ap_voc07/{name}"] = value
         self._scalars(row["step"], values)
-        self._writer.flush()
         self.write_rows(rows)
         os.makedirs(os.path.join(self._run, "plots"), exist_ok=True)
         visualization.plot_learning_curves(os.path.join(self._run, "plots", "learning_curves.png"), rows)
@@ -98,20 +113,35 @@ class Summaries:
                 height=height, width=width, colorspace=3, encoded_image_string=encoded.tobytes()
             )
             values.append(tf.Summary.Value(tag=f"validation/{index}", image=picture))
-        self._writer.add_summary(tf.Summary(value=values), step)
+        self._add(values, step)
 
     def histograms(self, step, arrays):
         """Distribution of each array (filters), by name."""
         values = [
             tf.Summary.Value(tag=f"filters/{name}", histo=_histogram(array)) for name, array in arrays.items()
         ]
-        self._writer.add_summary(tf.Summary(value=values), step)
+        self._add(values, step)
 
     def _scalars(self, step, values):
         entries = [
             tf.Summary.Value(tag=name, simple_value=value) for name, value in values.items() if value is not None
         ]
-        self._writer.add_summary(tf.Summary(value=entries), step)
+        self._add(entries, step)
+
+    def _add(self, values, step):
+        event = tf.Event(wall_time=time.time(), step=step, summary=tf.Summary(value=values))
+        with self._writing():
+            self._writer.write(event.SerializeToString())
+            self._writer.flush()
+
+
+def _open_events(folder):
+    """A writer of a new event file. That of tf.summary has a thread, which would tell of a full disk late and twice."""
+    os.makedirs(folder, exist_ok=True)
+    name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
+    writer = tf.python_io.TFRecordWriter(os.path.join(folder, name))
+    writer.write(tf.Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())
+    return writer
 
 
 def cut_events(folder, step):

@@ -33,11 +33,11 @@ def read(flags):
 def _new_config(flags):
     """Flags -> (ModelDescription, TrainingSettings) of a new run; all that can be wrong without data is checked."""
     given = vars(flags)
-    for name in ("data", "train"):
-        if name not in given:
-            raise UserError(f"--{name}: needed to start a run (a resumed one knows it)")
-    if os.path.isdir(flags.run) and os.listdir(flags.run):
-        raise UserError(f"--run {flags.run}: exists already; choose another name, or continue it with --resume")
+    if "data" not in given:
+        raise UserError("--data: needed to start a run (a resumed one knows it)")
+    if not given.setdefault("train", source_pascal_voc.usual_training(given["data"])):
+        raise UserError("--train: needed to start a run (a resumed one knows it), such as train or 2007:trainval")
+    config.check_new(flags.run)
     names = {field.name for field in dataclasses.fields(config.TrainingSettings)}
     settings = config.TrainingSettings(**{name: value for name, value in given.items() if name in names})
     settings = dataclasses.replace(settings, vgg_weights=_vgg_weights(given, settings))
@@ -199,8 +199,9 @@ def parse(argv, description):
         argument_default=argparse.SUPPRESS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="A first run on your own pictures:\n"
-        "  python train.py --data MYDATA --train train --valid val --classes cat,dog --run runs/mine \\\n"
-        "      --vgg-weights vgg16.npz --adam-epsilon 1e-8 --learning-rate 2e-4 --schedule cosine --epochs 40",
+        "  python train.py --data mydata --train train --valid val --classes cat,dog --run runs/mine \\\n"
+        "      --freeze conv1,conv2 --precision auto \\\n"
+        "      --adam-epsilon 1e-8 --learning-rate 2e-4 --schedule cosine --epochs 40",
     )
     _data_flags(parser.add_argument_group("data"))
     _model_flags(parser.add_argument_group("model"))
@@ -221,10 +222,16 @@ def _data_flags(group):
         help="VOCdevkit with VOC2007, VOC2012, …, or one VOC-layout folder; COCO, YOLO or CSV data set (see README)",
     )
     group.add_argument("--source", choices=sources.CHOICES, help="format of --data (default: auto, what fits)")
-    group.add_argument("--train", metavar="SPLITS", help="such as 2007:trainval,2012:trainval, train or train2017")
+    group.add_argument(
+        "--train",
+        metavar="SPLITS",
+        help="such as train, or train2017 (default: 2007:trainval,2012:trainval, if --data holds VOC2007 and VOC2012)",
+    )
     group.add_argument("--valid", metavar="SPLITS", help="scored after every epoch; the best model is kept")
     group.add_argument(
-        "--classes", metavar="LIST", help="names with commas, or a file with one a line (default: those of --data)"
+        "--classes",
+        metavar="LIST",
+        help="names with commas, or a file with one a line (default: those of --init-from, else of --data)",
     )
     group.add_argument(
         "--other-classes", choices=("error", "ignore"), help="what to do with classes not in the list (default: error)"
@@ -277,7 +284,7 @@ def _model_flags(group):
         "--vgg-weights",
         metavar="FILE|auto|none",
         help="VGG-16 to start from: .npz, .h5, .pth, .safetensors or .caffemodel; auto downloads Keras' once, 553 MB "
-        "(default: auto at width 1, otherwise none)",
+        "(default: auto at width 1, none at another and with --init-from)",
     )
     group.add_argument(
         "--init-from",
@@ -315,7 +322,7 @@ def _training_flags(group):
     group.add_argument("--max-steps", type=cli.positive_int, metavar="N", help="end after that many optimiser steps")
     group.add_argument("--valid-every", type=cli.positive_int, metavar="EPOCHS", help="(default: 1)")
     group.add_argument(
-        "--patience", type=cli.positive_int, metavar="N", help="stop after N validations without a better mean AP"
+        "--patience", type=cli.positive_int, metavar="EPOCHS", help="stop after that many without a better mean AP"
     )
     group.add_argument("--batch-size", type=cli.positive_int, metavar="N", help="images in memory at once (default: 8)")
     group.add_argument(

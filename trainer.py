@@ -1,5 +1,6 @@
 """The training loop: epochs, validations, records and checkpoints of one run, until the end or a stop."""
 
+import contextlib
 import dataclasses
 import hashlib
 import time
@@ -61,18 +62,20 @@ class Trainer:
                 self.step.start_averages(self.session)
                 if not resume:
                     runs.create(self.run_path, self.description, settings)
-                self.checkpoints = runs.Checkpoints(self.run_path)
-                self.state = self.checkpoints.restore_last(self.session) if resume else None
-                self.state = self.state or runs.TrainingState()
-                self._check_data()
-                if resume:
-                    self._keep_changes()
-                self.summaries = summaries.Summaries(self.run_path, self.description.class_names)
-                self.summaries.open(self.state.step, self.state.rows)
-                try:
-                    self._train(dtype)
-                finally:
-                    self.summaries.close()
+                with runs.lock(self.run_path):
+                    self._go_on(resume, dtype)
+
+    def _go_on(self, resume, dtype):
+        """Train from the last checkpoint on, or from what the variables hold if there is none."""
+        self.checkpoints = runs.Checkpoints(self.run_path)
+        self.state = self.checkpoints.restore_last(self.session) if resume else None
+        self.state = self.state or runs.TrainingState()
+        self._check_data()
+        if resume:
+            self._keep_changes()
+        self.summaries = summaries.Summaries(self.run_path, self.description.class_names)
+        with self.summaries.open(self.state.step, self.state.rows):
+            self._train(dtype)
 
     def _train(self, dtype):
         settings, state = self.settings, self.state
@@ -87,8 +90,8 @@ class Trainer:
             unfinished = state.batch > 0  # stopped in the middle, or before the validation of the last epoch
             while state.epoch < settings.epochs and (state.step < self.plan.total_steps or unfinished):
                 # Here and not after the epoch: the run may have been stopped early, or killed just before
-                if settings.patience is not None and state.stale >= settings.patience:
-                    print(f"no better mean AP in {settings.patience} validations: stopping early")
+                if settings.patience is not None and state.stale * settings.valid_every >= settings.patience:
+                    print(f"no better mean AP in {settings.patience} epochs: stopping early")
                     break
                 unfinished = False
                 self._train_epoch(queue)
@@ -152,11 +155,21 @@ class Trainer:
     def _after_step(self, losses, rate):
         """Record, and save when it is time or a stop was asked for."""
         if self.state.step % LOG_EVERY == 0:
-            self.summaries.step(self.state.step, losses, rate)
+            with self._recording():
+                self.summaries.step(self.state.step, losses, rate)
         due = time.monotonic() - self.last_save > 60 * self.settings.save_minutes
         if due or self.stop.requested:
             self._save_sound()
         self.stop.raise_if_requested()
+
+    @contextlib.contextmanager
+    def _recording(self):
+        """Records that cannot be written must not cost the steps since the last checkpoint."""
+        try:
+            yield
+        except UserError:
+            self._save_sound()
+            raise
 
     def _require_sound(self):
         engine.require_sound(self.session, self.step, self.state.step, self._last_rate())
@@ -181,13 +194,15 @@ class Trainer:
             evaluation, examples = self._validate()
             mean = evaluation["voc07"]["mean"]
             best = mean is not None and (state.best is None or mean > state.best)
-            if complete:
-                state.stale = 0 if best else state.stale + 1
-            state.best = mean if best else state.best
         row = self._row(evaluation)
-        self.summaries.epoch(row, evaluation, [*state.rows, row])
-        self.summaries.pictures(state.step, examples)
-        self.summaries.histograms(state.step, self._filters())
+        with self._recording():
+            self.summaries.epoch(row, evaluation, [*state.rows, row])
+            self.summaries.pictures(state.step, examples)
+            self.summaries.histograms(state.step, self._filters())
+        if best:
+            state.best, state.stale = evaluation["voc07"]["mean"], 0
+        elif evaluation and complete:
+            state.stale += 1
         if complete:
             state.rows.append(row)
             state.epoch, state.batch, state.sums, state.seconds = state.epoch + 1, 0, {}, 0.0
@@ -253,6 +268,7 @@ class Trainer:
             self.step.images,
             tensors,
             self.description,
+            precision=dtype.name,
             threshold=preset.score_threshold,
             batch_size=self.settings.batch_size,
             owns_session=False,
@@ -261,4 +277,3 @@ class Trainer:
     def _first_weights(self):
         variables = tf.trainable_variables()
         return first_weights.read(self.settings, self.description, variables, self.stop.raise_if_requested)
-            precision=dtype.name,

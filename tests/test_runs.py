@@ -107,6 +107,40 @@ def test_failure_at_any_point_leaves_the_last_checkpoint(broken, run, session, m
     assert not [name for name in os.listdir(os.path.join(run, "checkpoints")) if name.startswith("tmp-")]
 
 
+def test_remains_of_a_failed_save_take_no_space_from_the_next(run, session, monkeypatch):
+    checkpoints, folder = runs.Checkpoints(run), os.path.join(run, "checkpoints")
+    checkpoints.save(session, runs.TrainingState(step=1))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", fail)
+        with pytest.raises(UserError, match="No space"):
+            checkpoints.save(session, runs.TrainingState(step=2))
+    assert sorted(os.listdir(folder)) == ["index.json", "step-00000001"]
+    os.mkdir(os.path.join(folder, "tmp-step-00000002"))  # as a kill leaves it
+    seen = []
+    write = checkpoints._saver.save
+    monkeypatch.setattr(checkpoints._saver, "save", lambda *a, **k: (seen.extend(os.listdir(folder)), write(*a, **k)))
+    checkpoints.save(session, runs.TrainingState(step=3))
+    assert sorted(seen) == ["index.json", "step-00000001", "tmp-step-00000003"]
+
+
+def test_a_start_that_was_killed_is_in_nobodys_way(tmp_path):
+    path = tmp_path / "run"
+    path.mkdir()
+    (path / ".123-0.tmp").write_text("{", "utf-8")
+    runs.create(str(path), DESCRIPTION, SETTINGS)
+    assert config.read_config(str(path))[0] == DESCRIPTION
+
+
+def test_a_file_system_without_locks_is_warned_of(run, monkeypatch, capsys):
+    def fail(*_):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(runs.fcntl, "flock", fail)
+    with runs.lock(run):
+        pass
+    assert "cannot be locked (Operation not supported)" in capsys.readouterr().err
+
+
 def test_one_step_saved_again_and_again_never_touches_the_named_ones(run, session):
     """As a resume of a run at its --max-steps does: epoch, batch and rows are the same too."""
     checkpoints = runs.Checkpoints(run)

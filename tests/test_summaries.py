@@ -2,12 +2,15 @@
 
 import csv
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
 import summaries
+from programs import ROOT
 from structures import Detections, Sample, UserError
 
 ROW = {"epoch": 1, "step": 5, "loss": 2.0, "confidence": 1.0, "localization": 1.0, "voc07": 0.5, "area": 0.5,
@@ -79,6 +82,45 @@ def test_records_that_cannot_be_written_are_one_line(written, tmp_path):
     (other / "events").write_text("", "utf-8")
     with pytest.raises(UserError, match=r"events.*cannot be written"):
         summaries.Summaries(str(other), ("car", "bus")).open(0, [])
+
+
+FULL = """
+import resource, signal, sys, summaries
+from structures import UserError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+records = summaries.Summaries(sys.argv[1], ("car",)).open(0, [])
+resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+try:
+    with records:
+        for step in range(1000):
+            records.step(step, {"loss": 1.0}, 0.5)
+except UserError as error:
+    print(step, error)
+"""
+
+
+def test_a_disk_that_fills_up_is_one_line(tmp_path):
+    """A limit on the size of a file stands for the disk. What was recorded before is there."""
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}
+    call = [sys.executable, "-c", FULL, str(tmp_path)]
+    done = subprocess.run(call, env=environment, capture_output=True, text=True, check=True)
+    assert "Traceback" not in done.stderr
+    (line,) = done.stdout.splitlines()
+    assert "events: cannot be written" in line and "too large" in line
+    summaries.cut_events(str(tmp_path / "events"), 1000)
+    assert max(step for step, _ in recorded(tmp_path / "events")) == int(line.split()[0]) - 1
+
+
+def test_the_first_failure_is_the_one_told(tmp_path, monkeypatch):
+    def fail(*_):
+        raise UserError("no space for events")
+
+    monkeypatch.setattr(summaries.Summaries, "close", fail)
+    records = summaries.Summaries(str(tmp_path), ())
+    with pytest.raises(UserError, match="no space for a checkpoint"), records.open(0, []):
+        raise UserError("no space for a checkpoint")
+    with pytest.raises(UserError, match="no space for events"), records.open(0, []):
+        pass
 
 
 def test_half_written_record_ends_its_file(written):

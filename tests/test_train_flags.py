@@ -29,6 +29,16 @@ def test_a_run_that_cannot_be_written(tmp_path):
         read("--run", str(tmp_path / "file"))
 
 
+def test_pascal_voc_needs_no_splits(tmp_path):
+    flags = ["--data", str(tmp_path), "--run", str(tmp_path / "run"), "--width", "0.1"]
+    (tmp_path / "VOC2007").mkdir()
+    with pytest.raises(UserError, match="--train: needed"):
+        train_flags.read(train_flags.parse(flags, None))
+    (tmp_path / "VOC2012").mkdir()
+    settings = train_flags.read(train_flags.parse([*flags, "--classes", "car"], None))[1]
+    assert settings.train == "2007:trainval,2012:trainval"
+
+
 SLIM = ["--data", str(Path(__file__).parent), "--classes", "car", "--width", "0.1"]
 
 

@@ -14,6 +14,8 @@ import data_queue
 import devices
 import engine
 import files
+import runs
+import summaries
 import train
 from programs import TINY, write_shapes
 from structures import UserError
@@ -137,6 +139,57 @@ def test_patience_counts_complete_epochs_alone(start):
         assert state_of(run)["step"] == 7
     resume(run, "--max-steps", "99")
     assert state_of(run)["step"] == 10
+
+
+def test_a_better_score_at_a_cut_renews_the_patience(start, monkeypatch):
+    """The whole epoch may score less than its cut did, and is not stale for that: the best is not older than it."""
+    scores = [0.4, 0.3, 0.8, 0.7]
+    original = engine.evaluate
+
+    def evaluate(*arguments, **settings):
+        found, examples = original(*arguments, **settings)
+        found["voc07"]["mean"] = scores.pop(0)
+        return found, examples
+
+    monkeypatch.setattr(engine, "evaluate", evaluate)
+    run = start("--valid", "val", "--patience", "3", "--max-steps", "12")
+    assert (state_of(run)["stale"], state_of(run)["best"]) == (0, 0.8)
+    resume(run, "--max-steps", "15")
+    assert (state_of(run)["stale"], state_of(run)["best"]) == (1, 0.8)
+
+
+@pytest.mark.parametrize("method", ["step", "pictures"])
+def test_records_that_cannot_be_written_cost_no_steps(method, start, tmp_path, monkeypatch):
+    flags = ["--valid", "val", "--epochs", "3"]
+    unbroken = start(*flags, name="unbroken")
+
+    def fail(self, step, *_):
+        if step >= 10:
+            raise UserError("events: cannot be written")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(summaries.Summaries, method, fail)
+        with pytest.raises(UserError, match="events"):
+            start(*flags)
+    assert state_of(tmp_path / "run")["step"] == 10
+    resume(tmp_path / "run")
+    assert_same_weights(tmp_path / "run", unbroken)
+    mine, theirs = (state_of(path) for path in (tmp_path / "run", unbroken))
+    assert (mine["stale"], mine["best"]) == (theirs["stale"], theirs["best"])
+
+
+def test_a_run_in_training_is_not_trained_by_another(start):
+    run = start("--max-steps", "1")
+    with runs.lock(str(run)), pytest.raises(UserError, match=r"--run .*another process is training it"):
+        resume(run, "--max-steps", "2")
+    resume(run, "--max-steps", "2")
+    assert state_of(run)["step"] == 2
+
+
+def test_patience_is_in_epochs(start):
+    run = start(*PATIENT[:2], "--valid-every", "2", "--patience", "2", *PATIENT[4:])
+    state = state_of(run)
+    assert (state["epoch"], state["stale"]) == (4, 1)
 
 
 def test_a_run_that_stopped_early_stays_stopped(start, capsys):
