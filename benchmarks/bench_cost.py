@@ -89,7 +89,7 @@ def _classes(settings):
     heads = ["classes", "network, ms an image", "after it, ms an image", "peak memory, MB"]
     remark = (
         "vgg300, batch 8, random weights, threshold 0.01: nothing is sure and everything overlaps, the worst case for "
-        "suppression. After the network: softmax, decoding, NMS per class."
+        "suppression. After the network: softmax, decoding, NMS per class, as a difference; below 0 is noise."
     )
     return "Classes", remark, heads, rows
 
