@@ -99,9 +99,7 @@ def precision_recall(ground_truth, detections, class_names, iou_threshold=0.5):
     """One ClassCurve per class, in the order of class_names. Arguments as in `evaluate`."""
     if not 0 < iou_threshold <= 1:
         raise ValueError(f"iou_threshold {iou_threshold} is not above 0 and at most 1")
-    unknown = [key for key in detections if key not in ground_truth]
-    if unknown:
-        raise UserError(f"image {unknown[0]!r} has detections but is not in the ground truth")
+    coco_metric.require_known(ground_truth, detections)
     gt = _gather_ground_truth(ground_truth, len(class_names))
     found = _gather_detections(ground_truth, detections, len(class_names))
     overlaps, targets = _most_overlapped(found, gt, len(ground_truth) * len(class_names))

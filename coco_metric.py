@@ -22,6 +22,13 @@ MAX_DETECTIONS = 100
 FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
 
+def require_known(ground_truth, detections):
+    """Raises UserError for an image id of `detections` that `ground_truth` does not have."""
+    for key in detections:
+        if key not in ground_truth:
+            raise UserError(f"image {key!r} has detections but is not in the ground truth")
+
+
 def evaluate(ground_truth, detections, class_names):
     """COCO's twelve figures, for all classes and each: the dict that `average_precision.py --json` writes.
 
@@ -35,9 +42,7 @@ def evaluate(ground_truth, detections, class_names):
     where FIGURES is {"AP": …, "AP50": …, …}, each 0..1 or None where there is nothing to find, and the mean runs over
     the classes that have one. ground_truth counts what is not ignored, detections all that were given.
     """
-    unknown = [key for key in detections if key not in ground_truth]
-    if unknown:
-        raise UserError(f"image {unknown[0]!r} has detections but is not in the ground truth")
+    require_known(ground_truth, detections)
     judged = _judge(ground_truth, detections, len(class_names))
     per_class = {name: _figures(one) for name, one in zip(class_names, judged, strict=True)}
     mean = {}
