@@ -44,6 +44,9 @@ def main(argv=None):
     scan = dataset_scan.scan(flags.data, flags.split, workers=flags.workers, progress=True)
     report = dataset_report.make(scan, ssd_utils.get_preset(flags.preset), class_names, flags.near_duplicates)
     print("\n".join(dataset_report.text(report, flags.files)))
+    if flags.fix:  # first: other files may go into its folder, which must be empty
+        changes = dataset_fixes.write_copy(scan, report.findings, flags.fix, progress=True)
+        print(f"{flags.fix}: a copy with {len(changes)} changes, listed in {os.path.join(flags.fix, 'changes.txt')}")
     if flags.html:
         dataset_report.write_html(flags.html, report)
         print(f"{flags.html}: the same with pictures")
@@ -52,9 +55,6 @@ def main(argv=None):
         print(f"{flags.json}: the same for programs")
     if flags.anchors:
         _write_anchors(flags.anchors, report)
-    if flags.fix:
-        changes = dataset_fixes.write_copy(scan, report.findings, flags.fix, progress=True)
-        print(f"{flags.fix}: a copy with {len(changes)} changes, listed in {os.path.join(flags.fix, 'changes.txt')}")
 
 
 def _write_anchors(path, report):

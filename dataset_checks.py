@@ -167,8 +167,8 @@ def side(split_name):
 def conflicts(splits):
     """Pairs of split names, a set of both orders, that should have no picture in common.
 
-    Not those of which one is a part of the other by design: trainval holds train and val, train_small is of train.
-    Splits of two folders conflict if they are of two sides.
+    Not those of which one is a part of the other by design, or all of it: trainval holds train and val, train_small is
+    of train. Splits of two folders conflict if they are of two sides.
     """
     ids = {split.name: frozenset(split.ids) for split in splits}
     found = set()
@@ -176,8 +176,9 @@ def conflicts(splits):
         if one.folder != two.folder:
             apart = side(one.name) != side(two.name)
         else:
-            related = one.name in two.name or two.name in one.name or "all" in (one.name, two.name)
-            nested = ids[one.name] < ids[two.name] or ids[two.name] < ids[one.name]
+            a, b = (split.name.rpartition(":")[2] for split in (one, two))  # without the year
+            related = a in b or b in a or "all" in (a, b)
+            nested = ids[one.name] <= ids[two.name] or ids[two.name] <= ids[one.name]
             apart = not (related and nested)
         if apart:
             found.add((one.name, two.name))
@@ -224,18 +225,46 @@ def check_duplicates(scan):
 
 
 def check_near_duplicates(scan, within_splits=False):
-    """Pictures that look the same at 16 × 16 pixels: shrunk, compressed again, or neighbours in a film.
+    """Pictures that look like another at 16 × 16 pixels: shrunk, compressed again, or neighbours in a film.
 
-    Those of two splits that should have none in common; within_splits: all others too.
+    Those of two splits that should have none in common, the one on the training side; within_splits: all others too.
+    Each is told of once, however many are like it: of a camera that stands still they all are.
     """
-    conflicting = conflicts(scan.splits)
-    for one, two in _alike([picture for picture in scan.pictures if picture.readable]):
-        crossing = any(pair in conflicting for pair in itertools.product(one.splits, two.splits))
-        if one.digest != two.digest and (crossing or within_splits):
-            if crossing and max(map(side, one.splits)) < max(map(side, two.splits)):
-                one, two = two, one  # the one to name is that on the training side
-            kind = "near-duplicate-across-splits" if crossing else "near-duplicate"
-            yield Finding(kind, two.image_path, _copy_of(two, "like", one), two, other=one)
+    pictures = sorted((one for one in scan.pictures if one.readable), key=lambda one: -max(map(side, one.splits)))
+    apart, contents = _apart(pictures, conflicts(scan.splits)), _numbered([one.digest for one in pictures])
+    kinds = {"near-duplicate-across-splits": True, **({"near-duplicate": False} if within_splits else {})}
+    told = {kind: np.zeros(len(pictures), bool) for kind in kinds}
+    for index, near in _alike(pictures):
+        near = near[contents[near] != contents[index]]
+        for kind, crossing in kinds.items():
+            for one, two in _untold(index, near[apart(index, near) == crossing], told[kind]):
+                one, two = pictures[one], pictures[two]
+                yield Finding(kind, two.image_path, _copy_of(two, "like", one), two, other=one)
+
+
+def _apart(pictures, conflicting):
+    """Callable (index, indices) -> bool array: whether pictures are in splits that should have none in common."""
+    groups = list(dict.fromkeys(picture.splits for picture in pictures))
+    pairs = [[any(pair in conflicting for pair in itertools.product(a, b)) for b in groups] for a in groups]
+    table, group = np.array(pairs, bool), _numbered([picture.splits for picture in pictures])
+    return lambda index, indices: table[group[index], group[indices]]
+
+
+def _numbered(values):
+    """int array: the number of each value, in the order of their first appearance."""
+    numbers = {}
+    return np.array([numbers.setdefault(value, len(numbers)) for value in values], int)
+
+
+def _untold(index, near, told):
+    """Of the pairs of `index` and each of `near` those whose later one is new to `told`, which is updated."""
+    later = near[near > index]
+    later = later[~told[later]]
+    told[later] = True
+    yield from ((index, other) for other in later)
+    if not told[index] and (near < index).any():
+        told[index] = True
+        yield near[near < index][0], index
 
 
 def _copy_of(picture, relation, other):
@@ -244,7 +273,10 @@ def _copy_of(picture, relation, other):
 
 
 def _alike(pictures):
-    """Yield the pairs of pictures whose tiny copies differ by SAME_SIGNATURE or less on average."""
+    """Yield (index, array of indices) of pictures whose tiny copies differ by SAME_SIGNATURE or less on average.
+
+    Each pair is there once.
+    """
     if not pictures:
         return
     tiny = np.stack([dataset_scan.pixels(one.signature) for one in pictures])
@@ -257,8 +289,7 @@ def _alike(pictures):
         near = order[place + 1 : ends[place]]
         near = near[np.abs(parts[near] - parts[index]).mean(axis=1) <= SAME_SIGNATURE]
         near = near[np.abs(tiny[near] - tiny[index]).mean(axis=1) <= SAME_SIGNATURE]
-        for other in near:
-            yield pictures[min(index, other)], pictures[max(index, other)]
+        yield index, near
 
 
 def check_boxes(scan, input_size):

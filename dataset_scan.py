@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+import annotations
 import images
 import source_pascal_voc
 from structures import UserError
@@ -77,14 +78,19 @@ class Picture:
 
     @property
     def exif(self):
-        """Whether the boxes were drawn on the picture turned by EXIF (the rule of source_pascal_voc.load)."""
-        stated = self.annotation and (self.annotation.width, self.annotation.height)
-        return self.orientation >= 5 and self.width != self.height and stated == (self.height, self.width)
+        """Whether the boxes were drawn on the picture turned by EXIF."""
+        return self._sized.exif
 
     @property
     def size(self):
         """(width, height) of the picture that the boxes belong to."""
-        return (self.height, self.width) if self.exif else (self.width, self.height)
+        return self._sized[:2]
+
+    @property
+    def _sized(self):
+        one = self.annotation
+        stated = (one.width, one.height) if one else (None, None)
+        return annotations.size_as_stated((self.width, self.height, self.orientation), stated)
 
 
 @dataclasses.dataclass(frozen=True)

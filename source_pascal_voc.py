@@ -296,7 +296,15 @@ def _years(data):
 def _split_names(lists):
     """The splits of ImageSets/Main. Pascal VOC has a list for each class and split besides, such as car_train."""
     names = sorted(file.stem for file in lists.glob("*.txt"))
-    return [name for name in names if name.rpartition("_")[2] not in names or "_" not in name]
+    beside = [name for name in names if "_" in name and name.rpartition("_")[2] in names]
+    of_classes = {name for name in beside if _is_of_class(lists / f"{name}.txt")}
+    return [name for name in names if name not in of_classes]
+
+
+def _is_of_class(path):
+    """Whether a list has a -1, 0 or 1 after each id, or nothing at all."""
+    text = files.read_text(path).strip()
+    return not text or re.search(r"\s(-1|0|1)\s*$", text.splitlines()[0]) is not None
 
 
 def _split_path(folder, name, year):

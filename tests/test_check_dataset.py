@@ -1,5 +1,6 @@
 """Every defect, planted into a small data set, is named with its file; --fix mends what it says and nothing else."""
 
+import collections
 import hashlib
 import html.parser
 import json
@@ -414,6 +415,51 @@ def test_devkit_of_two_years_is_copied_with_its_years(tmp_path):
     dataset_fixes.write_copy(scan, found, tmp_path / "fixed")
     assert findings(tmp_path / "fixed") == []
     assert len(source_pascal_voc.find(tmp_path / "fixed", "2007:trainval,2012:trainval")) == 6
+
+
+def test_pascal_vocs_own_splits_are_no_conflict(tmp_path):
+    """In a devkit their names have the year in front."""
+    pictures = {f"p{number}": (noise(number), GOOD) for number in range(6)}
+    lists = {"train": ["p0", "p1"], "val": ["p2", "p3"], "trainval": ["p0", "p1", "p2", "p3"], "test": ["p4", "p5"]}
+    write_voc(tmp_path / "kit" / "VOC2007", pictures, {**lists, "night": ["p4"], "all": list(pictures)})
+    scan = dataset_scan.scan(tmp_path / "kit", workers=1)
+    assert ("2007:train", "2007:val") in dataset_checks.conflicts(scan.splits)
+    assert [(one.defect, one.picture.id) for one in dataset_checks.check(scan, VGG300)] == [("in-two-splits", "p4")]
+    dataset_fixes.write_copy(scan, [], tmp_path / "fixed")
+    assert len(source_pascal_voc.find(tmp_path / "fixed", "2007:trainval")) == 4
+
+
+def test_a_trainval_that_is_train_keeps_its_pictures(clean, tmp_path):
+    lists = clean / "ImageSets" / "Main"
+    shutil.copyfile(lists / "train.txt", lists / "trainval.txt")
+    scan = dataset_scan.scan(clean, workers=1)
+    assert dataset_checks.check(scan, VGG300) == []
+    dataset_fixes.write_copy(scan, [], tmp_path / "fixed")
+    assert len(source_pascal_voc.find(tmp_path / "fixed", "trainval")) == 14
+
+
+def test_pictures_of_a_still_camera_are_told_of_once_each(tmp_path):
+    """Of 12 that are all alike there are 66 pairs, 32 of them across the splits."""
+    scene = noise(3)
+    frames = [np.clip(scene.astype(int) + number % 3, 0, 255).astype(np.uint8) for number in range(12)]
+    for number, image in enumerate(frames):
+        image[0, number] = 0  # another content
+    pictures = {f"f{number:02d}": (image, GOOD) for number, image in enumerate(frames)}
+    ids = list(pictures)
+    root = write_voc(tmp_path / "data", pictures, {"train": ids[:8], "test": ids[8:]})
+    found = findings(root)
+    assert {one.defect for one in found} == {"near-duplicate-across-splits"}
+    assert sorted(one.picture.id for one in found) == ids[:8] and {one.other.id for one in found} <= set(ids[8:])
+    of_kind = collections.Counter(one.defect for one in findings(root, near_duplicates=True))
+    assert of_kind == {"near-duplicate-across-splits": 8, "near-duplicate": 7 + 3}
+
+
+def test_reports_may_go_into_the_copys_folder(clean, tmp_path):
+    plant_inverted(clean)
+    fixed = tmp_path / "fixed"
+    page, table = fixed / "check.html", fixed / "check.json"
+    check_dataset.main(["--data", str(clean), "--fix", str(fixed), "--html", str(page), "--json", str(table)])
+    assert page.stat().st_size and table.stat().st_size and findings(fixed) == []
 
 
 def test_a_copy_goes_nowhere_near_the_original(clean, tmp_path):

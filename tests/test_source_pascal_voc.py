@@ -270,6 +270,13 @@ def test_wrong_splits_and_folders(tmp_path, one):
         assert expected in error_of(voc.find, data, splits), (data, splits)
 
 
+def test_a_split_may_be_called_after_another(one):
+    lists = one / "ImageSets" / "Main"
+    for name, text in (("test", "a\n"), ("night_test", "a\n"), ("cat_test", "a  1\n"), ("dog_test", "a -1\n")):
+        (lists / f"{name}.txt").write_text(text)
+    assert voc._split_names(lists) == ["night_test", "test", "trainval"]
+
+
 def test_folder_without_a_part(one):
     (one / "JPEGImages").rename(one / "Images")
     assert f"{one / 'JPEGImages'} is missing" in error_of(voc.find, one, "trainval")
