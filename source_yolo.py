@@ -171,8 +171,9 @@ def _listed(path):
 def _label_path(image_path):
     """Where the labels of a picture are, or would be."""
     beside = os.path.splitext(image_path)[0] + ".txt"
-    head, found, tail = beside.rpartition(f"{os.sep}images{os.sep}")
-    apart = f"{head}{os.sep}labels{os.sep}{tail}"
+    # A relative path may begin with images/, which the / put before it lets be found
+    head, found, tail = f"{os.sep}{beside}".rpartition(f"{os.sep}images{os.sep}")
+    apart = f"{head}{os.sep}labels{os.sep}{tail}"[1:]
     return apart if found and (os.path.isfile(apart) or not os.path.isfile(beside)) else beside
 
 

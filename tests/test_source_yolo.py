@@ -90,6 +90,12 @@ def test_the_yaml_is_named_or_found(data):
         source_yolo.find(data, "train")
 
 
+@pytest.mark.parametrize("name", [".", "data.yaml"])
+def test_labels_are_found_from_within_the_data_set(data, monkeypatch, name):
+    monkeypatch.chdir(data)
+    assert [len(sample.boxes) for sample in load(name)] == [2, 0]
+
+
 def test_boxes_without_area_are_dropped_with_one_warning(data, capsys):
     labels = data / "labels/train/a.txt"
     labels.write_text("0 0.5 0.5 0.1 0.1\n0 0.5 0.5 -0.2 0.1\n1 0.5 0.5 0 0\n")
