@@ -20,6 +20,7 @@ STREAM_TIMEOUT = (10, 10)  # seconds to open a camera or address, and to wait fo
 BT709, UNSPECIFIED, LIMITED_RANGE = 1, 2, 1  # ISO/IEC 23091-2 code points, as FFmpeg numbers them
 # Audio that browsers play inside an MP4; everything else is transcoded to AAC.
 MP4_AUDIO = ("aac", "mp3", "opus", "flac")
+AAC_RATE = 48000  # for sound whose own rate AAC does not have
 
 
 def check_writable(path):
@@ -402,7 +403,8 @@ class _Sound:
             self._stream = output.add_stream_from_template(stream)
             self.report = f"{name}, copied"
         else:
-            self._stream = output.add_stream("aac", rate=codec.sample_rate)
+            known = av.Codec("aac", "w").audio_rates  # others are resampled
+            self._stream = output.add_stream("aac", rate=codec.sample_rate if codec.sample_rate in known else AAC_RATE)
             self._stream.codec_context.layout = "mono" if codec.layout.nb_channels == 1 else "stereo"
             self.report = f"{name}, transcoded to aac"
         self._packets = self._read(stream)

@@ -43,12 +43,12 @@ def read(path):
     return reader, frames, times
 
 
-def with_sound(path, codec, container, seconds=2, start=0):
-    """A video at 25/s from `start` seconds on; its sound, a tone, sets in half a second later."""
+def with_sound(path, codec, container, seconds=2, start=0, rate=48000):
+    """A video at 25/s from `start` seconds on; its sound, a tone of `rate` samples/s, sets in half a second later."""
     with av.open(str(path), "w", format=container) as output:
         picture_stream = output.add_stream("mpeg4", rate=25)
         picture_stream.width, picture_stream.height, picture_stream.pix_fmt = 64, 48, "yuv420p"
-        sound_stream = output.add_stream(codec, rate=48000, layout="stereo")
+        sound_stream = output.add_stream(codec, rate=rate, layout="stereo")
         for index in range(25 * seconds):
             picture = av.VideoFrame.from_ndarray(frame(index), format="rgb24")
             picture.pts, picture.time_base = 25 * start + index, Fraction(1, 25)
@@ -199,6 +199,15 @@ def test_sound_is_kept_in_step(tmp_path, name, container, codec, start, report):
     streams = av.open(str(tmp_path / "b.mp4")).streams
     sound_seconds = float(streams.audio[0].duration * streams.audio[0].time_base)
     assert sound_seconds == pytest.approx(1.5, abs=0.08)  # cut to the picture
+
+
+@pytest.mark.parametrize(("name", "rate"), [("a.avi", 11024), ("a.mov", 192000)])
+def test_sound_of_a_rate_that_aac_has_not(tmp_path, name, rate):
+    with_sound(tmp_path / name, "pcm_s16le", name[2:], rate=rate)
+    writer = write(tmp_path / "b.mp4", audio_from=tmp_path / name, count=50)
+    assert writer.audio == "pcm_s16le, transcoded to aac"
+    assert av.open(str(tmp_path / "b.mp4")).streams.audio[0].rate == 48000
+    assert sound_onset(tmp_path / "b.mp4") == pytest.approx(0.5, abs=0.005)
 
 
 def test_sound_of_an_unknown_kind_is_left_out(tmp_path):
