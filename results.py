@@ -75,7 +75,11 @@ class _Writer:
 
     def __exit__(self, kind, value, trace):
         if kind is None or issubclass(kind, KeyboardInterrupt):
-            self.close()
+            try:
+                self.close()
+            except UserError:
+                self.discard()
+                raise
         else:
             self.discard()
 

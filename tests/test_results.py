@@ -139,6 +139,16 @@ def test_interrupted_and_failed_writers(tmp_path, writer_of):
     assert results.read(tmp_path / "d.json" if (tmp_path / "d.json").exists() else tmp_path).detections == {}
 
 
+def test_a_writer_that_cannot_finish_leaves_nothing(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(UserError, match="No space"), results.Comp4Writer(tmp_path, NAMES):
+        pass
+    assert os.listdir(tmp_path) == []
+
+
 def test_interrupted_json_keeps_what_is_there(tmp_path, images):
     path = tmp_path / "d.json"
     with (
