@@ -6,6 +6,7 @@ Pictures that cannot be read are reported, listed under "errors" in the JSON, an
 
 import argparse
 import contextlib
+import functools
 import os
 import shutil
 import time
@@ -226,8 +227,9 @@ def _check_output(folder, overwrite, inputs):
     with _writing_to(folder):
         os.makedirs(folder, exist_ok=True)
         old, ours = _in_the_way(folder), _holds_results(folder)
+        inputs = {place for path in inputs for place in _places(path)}
         for place in old:
-            if not ours or any(_is_within(path, place) for path in inputs):
+            if not ours or _holds_any(place, inputs):
                 raise UserError(f"--output {folder}: {place} lies where results would go; choose another folder")
         if old and not overwrite:
             raise UserError(f"--output {folder}: holds results already; choose another, or --overwrite replaces them")
@@ -272,12 +274,22 @@ def _drawn_before(folder):
     return {os.path.realpath(place) for place in places}
 
 
-def _is_within(path, folder):
-    """Whether a path is a folder or lies in it, be it a link that lies there or one that leads there."""
+def _places(path):
+    """Where a path lies and, if it is a link, where it leads, as real paths."""
     parent, name = os.path.split(os.path.abspath(path))
-    places = os.path.realpath(path), os.path.join(os.path.realpath(parent), name)
-    folder = os.path.realpath(folder)
-    return any(os.path.commonpath([place, folder]) == folder for place in places)
+    return os.path.realpath(path), os.path.join(_real_folder(parent), name)
+
+
+@functools.cache
+def _real_folder(path):
+    return os.path.realpath(path)
+
+
+def _holds_any(place, real_paths):
+    """Whether a file or folder is one of some paths (a set), or holds one."""
+    real = os.path.realpath(place)
+    inside = real + os.sep
+    return real in real_paths or (os.path.isdir(real) and any(path.startswith(inside) for path in real_paths))
 
 
 @contextlib.contextmanager
