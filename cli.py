@@ -5,6 +5,7 @@ A program is `main(argv=None)` built on `ArgumentParser` below, ended by `cli.ru
 """
 
 import argparse
+import contextlib
 import difflib
 import errno
 import importlib
@@ -13,6 +14,7 @@ import os
 import signal
 import sys
 import tempfile
+import time
 
 from structures import UserError
 
@@ -36,6 +38,7 @@ def run(main):
         sys.exit(FAILURE)
     except KeyboardInterrupt:
         _complain("interrupted", prefix="")
+        _flush(sys.stdout)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         if not _stdout_is_closed():
@@ -58,7 +61,34 @@ def warn(message):
 
 
 def _complain(message, prefix="error: "):
-    print(prefix + " ".join(str(message).splitlines()), file=sys.stderr, flush=True)
+    print(prefix + " ".join(str(message).splitlines()), file=Unbreakable(sys.stderr))
+    _flush(sys.stderr)
+
+
+def _flush(stream):
+    """Write out what a stream holds back, into nothing if its reader (`| tee log`) has gone."""
+    try:
+        stream.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+class Unbreakable:
+    """A text stream whose reader may go: what is written after that is lost, and nothing else."""
+
+    def __init__(self, stream):
+        self._stream = stream
+
+    def write(self, text):
+        with contextlib.suppress(BrokenPipeError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self):
+        _flush(self._stream)
+
+    def __getattr__(self, name):
+        return getattr(self._stream, name)
 
 
 def _is_environment(error):
@@ -158,6 +188,8 @@ def output_file(text):
     """An argument type: the path of a file that can be written; nothing is created yet."""
     if not text or os.path.isdir(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not the name of a file to write")
+    if os.path.exists(text) and not os.path.isfile(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is a device or pipe, which the file would replace; name a file")
     if os.path.exists(text) and not os.access(text, os.W_OK):
         raise argparse.ArgumentTypeError(f"{text!r} cannot be overwritten, check its permissions")
     _check_writable(os.path.dirname(os.path.abspath(text)))
@@ -183,28 +215,38 @@ def _check_writable(folder):
 class StopRequest:
     """While open, Ctrl-C and SIGTERM set a flag instead of cutting a step in half; a second one cuts.
 
-    `requested` is read between steps by work that can save itself; `raise_if_requested` ends work that cannot.
+    `requested` is read between steps by work that can save itself; `raise_if_requested` ends work that cannot. Nor does
+    such work end because nobody reads what it says any more: Ctrl-C ends the `tee` behind it too.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
+    ONE_SECONDS = 1.0  # signals so close together are one: `timeout` and schedulers send it to all of a group, as we do
 
     def __init__(self):
         self.requested = False
+        self._since = None
 
     def __enter__(self):
         self._before = {number: signal.signal(number, self._handle) for number in self.SIGNALS}
+        self._streams = sys.stdout, sys.stderr
+        sys.stdout, sys.stderr = map(Unbreakable, self._streams)
         return self
 
     def __exit__(self, *_):
+        sys.stdout, sys.stderr = self._streams
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
     def _handle(self, number, _frame):
         if self.requested:
+            if time.monotonic() - self._since < self.ONE_SECONDS:
+                return
             raise KeyboardInterrupt
-        self.requested = True
+        self.requested, self._since = True, time.monotonic()
         name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-        _complain(f"{name}: stopping after this step; once more stops at once and loses what is not saved", "\n")
+        text = f"\n{name}: stopping after this step; once more stops at once and loses what is not saved\n"
+        with contextlib.suppress(OSError, ValueError):  # no reader, or no file behind stderr
+            os.write(sys.stderr.fileno(), text.encode())  # print() would fail in the middle of another one
 
     def raise_if_requested(self):
         """Raises KeyboardInterrupt after a stop was asked for."""

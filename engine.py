@@ -37,10 +37,10 @@ def train_one_epoch(session, training_step, batches, state, *, plan, samples, af
             state.step += 1
             state.batch += math.ceil(len(jobs) / settings.batch_size)
             state.seconds += time.monotonic() - start
+            after_step(optimization.mean_losses(sums), rate)
             running = optimization.mean_losses(state.sums)
             bar.set_postfix_str("  ".join(f"{k} {v:.3f}" for k, v in running.items()), refresh=False)
             bar.update(len(jobs))
-            after_step(optimization.mean_losses(sums), rate)
 
 
 def _progress_bar(state, settings, total):

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -100,6 +101,46 @@ def complaint(*argv, **kwargs):
     return message
 
 
+UNHEARD = """
+import pathlib, sys, time
+import cli
+def main():
+    with cli.StopRequest() as stop:
+        while not stop.requested:
+            print("step", flush=True)
+            time.sleep(0.01)
+        print("saving", file=sys.stderr)
+        pathlib.Path(sys.argv[1]).touch()
+        print("saved", flush=True)
+        stop.raise_if_requested()
+cli.run(main)
+"""
+
+
+def test_work_that_nobody_listens_to_saves_itself(tmp_path):
+    """Ctrl-C under `2>&1 | tee log` ends tee first."""
+    call = [sys.executable, "-c", UNHEARD, str(tmp_path / "saved")]
+    worker = subprocess.Popen(call, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert worker.stdout.readline() == b"step\n"
+    worker.stdout.close()
+    worker.send_signal(signal.SIGINT)
+    assert worker.wait(timeout=60) == 130
+    assert (tmp_path / "saved").exists()
+
+
+def test_a_signal_that_arrives_twice_is_one(monkeypatch):
+    """`timeout` and schedulers send it to parent and child, and the parent passes it on."""
+    now = [100.0]
+    monkeypatch.setattr(cli.time, "monotonic", lambda: now[0])
+    with cli.StopRequest() as stop:
+        for _ in range(3):
+            signal.raise_signal(signal.SIGTERM)
+        assert stop.requested
+        now[0] += 2
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+
+
 def test_wrong_flags_name_the_flag():
     assert "--value" in complaint("--value")
     assert "--value" in complaint(required=True)
@@ -168,6 +209,9 @@ def test_paths_to_write(tmp_path):
         assert "--value" in complaint("--value=", type=kind)
     assert not (tmp_path / "new").exists()
     assert "not the name of a file" in complaint("--value", str(tmp_path), type=cli.output_file)
+    assert "is a device" in complaint("--value", "/dev/null", type=cli.output_file)
+    os.mkfifo(tmp_path / "pipe")
+    assert "or pipe" in complaint("--value", str(tmp_path / "pipe"), type=cli.output_file)
     assert "not the name of a folder" in complaint("--value", str(file), type=cli.output_folder)
 
 
