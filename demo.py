@@ -78,7 +78,7 @@ def _plan(flags):
 def _train(place, data, plan):
     """Train a new run, or finish one that was begun."""
     if chain.has_begun(place.run):
-        chain.call("train.py", "--run", place.run, "--resume")
+        chain.call("train.py", "--run", place.run, "--resume", "--max-steps", plan.steps)
         return
     splits = ["--classes", CLASSES, "--train", "2007:train", "--valid", TEST]
     amount = ["--batch-size", plan.batch_size, "--learning-rate", plan.learning_rate, "--max-steps", plan.steps]

@@ -118,7 +118,7 @@ def train_and_score(recipe, data, place, arguments):
     links = chain.Chain(place.stages)
     classes = ["--classes", recipe.classes, "--other-classes", recipe.other_classes]
     again = ["--resume"] if chain.has_begun(place.run) else []
-    if again and "--max-steps" not in arguments:
+    if again and not any(str(argument).partition("=")[0] == "--max-steps" for argument in arguments):
         again += ["--max-steps", NO_LIMIT]  # an earlier call may have had one, which the run remembers
     links.call("train", "train.py", "--data", data, "--train", recipe.train, *classes, "--run", place.run, *TRAINING,
                *recipe.flags, *arguments, again=again)  # fmt: skip

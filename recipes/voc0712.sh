@@ -169,8 +169,17 @@ look_over() {
     run check_dataset.py --data "$DATA/VOCdevkit" --split "$TRAIN,$TEST" --html "$page"
 }
 
+# same_settings FILE: what a training was begun with, which a later call must have too
+same_settings() {
+    local now="TRAIN_FLAGS='${TRAIN_FLAGS:-}' VGG='${VGG:-auto}'"
+    [ -e "$1" ] || echo "$now" >"$1"
+    [ "$(cat "$1")" = "$now" ] ||
+        die "--run $RUN: ${1##*/} says $(cat "$1"), not $now; set them so again, or choose another --run"
+}
+
 train() {
     local into=$RUN/$1
+    same_settings "$into.settings"
     [ ! -e "$into.trained" ] || return 0
     if [ -e "$into/config.json" ]; then
         run train.py --run "$into" --resume

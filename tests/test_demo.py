@@ -1,13 +1,28 @@
 """The demo, with its real settings: does the detector learn? (Minutes: `pytest -m slow`.)"""
 
+import dataclasses
 import json
 
 import pytest
 
+import chain
+import demo
 from programs import run
 
 LEFT = ("data/VOC2007", "data/drive.mp4", "run/config.json", "inference/detections.json", "ap.json", "model.pb",
         "drive_annotated.mp4", "drive.json")  # fmt: skip
+
+
+def test_more_steps_go_on_from_where_it_stands(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(chain, "call", lambda *arguments: calls.append([str(one) for one in arguments]))
+    place = demo.Place(tmp_path)
+    demo._train(place, [], demo.SLOW)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").touch()
+    demo._train(place, [], dataclasses.replace(demo.SLOW, steps=1000))
+    limits = [call[call.index("--max-steps") + 1] for call in calls]
+    assert limits == [str(demo.SLOW.steps), "1000"] and "--resume" in calls[1]
 
 
 @pytest.mark.slow

@@ -159,6 +159,9 @@ def test_a_trial_of_a_few_steps_does_not_end_the_recipe(data, called, tmp_path):
     recipe.main(bccd.BCCD, [*arguments, "--max-steps", "2"])
     recipe.main(bccd.BCCD, arguments)
     assert int(value(called[-3][1], "--max-steps")) > 10**6  # train.py would keep to the 2
+    for more in (["--", "--max-steps", "50"], ["--", "--max-steps=60"]):
+        recipe.main(bccd.BCCD, [*arguments, *more])
+        assert train_flags.parse(called[-3][1], "").max_steps == int(more[-1][-2:])
 
 
 def test_a_picture_in_both_splits_is_said_aloud(data, called, tmp_path, monkeypatch, capsys):

@@ -18,13 +18,14 @@ import train_flags
 from programs import ROOT
 from voc_tree import write_voc
 
+pytestmark = pytest.mark.skipif(not shutil.which("curl"), reason="needs curl, as the script")
 SCRIPT = ROOT / "recipes" / "voc0712.sh"
 ARCHIVES = {
     "voc2007/VOCtrainval_06-Nov-2007.tar": ("2007", "trainval", "VOC2007_TRAINVAL_MD5"),
     "voc2007/VOCtest_06-Nov-2007.tar": ("2007", "test", "VOC2007_TEST_MD5"),
     "voc2012/VOCtrainval_11-May-2012.tar": ("2012", "trainval", "VOC2012_TRAINVAL_MD5"),
 }
-TOOLS = ("bash", "curl", "tar", "md5sum", "df", "awk", "dirname", "mkdir", "mv", "rm")
+TOOLS = ("bash", "cat", "curl", "tar", "md5sum", "df", "awk", "dirname", "mkdir", "mv", "rm")
 # What stands in for Python: notes its arguments and leaves what the programs would
 STUB = """#!{python}
 import json, os, pathlib, sys
@@ -233,6 +234,15 @@ def test_a_damaged_archive_is_refused(script, tmp_path):
 )
 def test_what_is_wrong_is_told_in_one_line(script, arguments, environment, named):
     assert named in error_of(script(*arguments, **environment))
+
+
+def test_a_trial_is_not_taken_for_the_training(script, tmp_path):
+    assert script("original300", TRAIN_FLAGS="--max-steps 9").returncode == 0
+    before = log(tmp_path)
+    said = error_of(script("original300"))
+    assert "original300.settings says TRAIN_FLAGS='--max-steps 9' VGG='auto', not TRAIN_FLAGS=''" in said
+    assert script("original300", TRAIN_FLAGS="--max-steps 9").returncode == 0
+    assert log(tmp_path) == before
 
 
 @pytest.mark.parametrize("missing", ["curl", "md5sum", "tar"])
