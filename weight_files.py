@@ -121,7 +121,9 @@ def _h5_names(path):
                 "save the numbers alone with model.save_weights(FILE)"
             )
         root = _h5_root(file)
-        layers = map(_text, root.attrs["layer_names"])
+        layers = list(map(_text, root.attrs["layer_names"]))
+        if strange := [layer for layer in layers if not _is_inside(root, layer)]:
+            raise ValueError(f"{strange[0]} is not a group of this file")
         names = [f"{layer}/{_text(weight)}" for layer in layers for weight in root[layer].attrs["weight_names"]]
         _check_size(sum(_dataset_size(root, name) for name in names))
         stray = []
@@ -133,19 +135,29 @@ def _h5_names(path):
 
 def _h5_root(file):
     """The group with the layers: the file's root, or `model_weights` of a whole model."""
-    root = file if "layer_names" in file.attrs else file.get("model_weights")
+    root = file
+    if "layer_names" not in file.attrs:
+        root = file["model_weights"] if "model_weights" in file and _is_inside(file, "model_weights") else None
     if not isinstance(root, h5py.Group) or "layer_names" not in root.attrs:
         raise ValueError("no layer_names as Keras writes them")
     return root
 
 
 def _dataset_size(root, name):
-    """Bytes of an array, which must lie in the file itself: HDF5 can lead to any file of the machine."""
-    link = root.get(name, getlink=True)
-    dataset = root[name] if isinstance(link, h5py.HardLink) else None
+    """Bytes of an array of numbers, which must lie in the file itself: HDF5 can lead to any file of the machine."""
+    dataset = root[name] if _is_inside(root, name) else None
     if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
         raise ValueError(f"{name} is not an array of this file")
+    if dataset.dtype.kind not in "fiu":  # others may take more than they say
+        raise ValueError(f"{name} holds {dataset.dtype}, not numbers")
     return dataset.size * dataset.dtype.itemsize
+
+
+def _is_inside(root, name):
+    """Whether every part of a path is in the file, none a link to somewhere else."""
+    parts = name.split("/")
+    paths = ("/".join(parts[:end]) for end in range(1, len(parts) + 1))
+    return all(isinstance(root.get(path, getlink=True), h5py.HardLink) for path in paths)
 
 
 def _text(value):
