@@ -599,6 +599,8 @@ def _is_written(target, manifest):
     if not target.is_dir():
         raise UserError(f"--output {target}: is a file; name a folder")
     if not any(target.iterdir()):
+        if os.path.ismount(target):  # which the finished folder could not replace
+            raise UserError(f"--output {target}: is a mount; name a folder in it, such as {target / 'road'}")
         return False
     try:
         found = json.loads((target / MANIFEST).read_text())
@@ -632,7 +634,7 @@ def write_dataset(directory, train=4000, test=400, seed=0, workers=None):
     holds the very same data set is left as it is.
     Returns whether it was written. Raises UserError if the folder holds anything else.
     """
-    target = pathlib.Path(os.path.abspath(directory))
+    target = pathlib.Path(os.path.realpath(directory))  # a link stays one
     counts = {"train": train, "test": test}
     manifest = {"version": VERSION, "seed": seed, **counts, "classes": list(CLASSES)}
     if _is_written(target, manifest):
