@@ -34,10 +34,10 @@ def _pattern_in(run):
     return f"TensorFlow takes {found[0]} for part of a pattern" if found else None
 
 
-def check_new(run):
+def check_new(run, remedy="choose another name, or continue it with --resume"):
     """Raises UserError if something is in the place of a new run. What a killed start left half written is not."""
     if os.path.lexists(run) and not (os.path.isdir(run) and all(map(files.is_pending, os.listdir(run)))):
-        raise UserError(f"--run {run}: exists already; choose another name, or continue it with --resume")
+        raise UserError(f"--run {run}: exists already; {remedy}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,6 @@ infer.py, export_model.py, process_video.py and `train.py --init-from`. Weights 
 """
 
 import argparse
-import os
 import shutil
 
 import numpy as np
@@ -22,8 +21,7 @@ from structures import UserError
 def main(argv=None):
     flags = _parse(argv)
     class_names = source_pascal_voc.parse_classes(flags.classes) if flags.classes else source_pascal_voc.CLASSES
-    if os.path.exists(flags.run) and (not os.path.isdir(flags.run) or os.listdir(flags.run)):
-        raise UserError(f"--run {flags.run}: exists already; choose another name")
+    config.check_new(flags.run, remedy="choose another name")
     arrays = weight_files.read(flags.weights)
     layout = weight_layouts.LAYOUTS.get(flags.layout) or weight_layouts.recognise(flags.weights, arrays)
     preset = _ssd_preset(flags, layout, arrays, class_names)
