@@ -261,7 +261,7 @@ def test_others_sees_a_process_that_is_not_ours():
     with bench_harness.Others() as others:
         time.sleep(1.0)
     assert others.to_json()["others_busy"] > 0.2
-    assert quiet.to_json()["stolen"] >= 0
+    assert set(quiet.to_json()) == set(others.to_json())
 
 
 def test_evaluation_data_has_hits_and_misses():

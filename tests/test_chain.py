@@ -1,6 +1,7 @@
 """Programs in a row: what fails is told, what is done is left out, and Ctrl-C lets a program save itself."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -78,7 +79,7 @@ def test_a_stop_waits_until_the_program_has_saved_itself(tmp_path, number):
     group = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, start_new_session=True, stderr=subprocess.PIPE)
     wait_for(tmp_path / "ready")
     if number == signal.SIGINT:
-        subprocess.run(["kill", "-INT", "--", f"-{group.pid}"], check=True)
+        os.killpg(group.pid, number)
     else:
         group.send_signal(number)
     assert group.wait(timeout=20) == 130

@@ -10,6 +10,7 @@ import tensorflow.compat.v1 as tf
 import config
 import detector
 import devices
+import images
 import optimization
 import runs
 import ssd_utils
@@ -107,9 +108,9 @@ def test_mistakes_get_one_line(exported, tmp_path):
     assert "nothing" in error_of("export_model.py", "nothing", "--output", out)
     assert "already" in error_of("export_model.py", frozen, "--output", out)
     assert ".pb" in error_of("export_model.py", path, "--output", tmp_path / "x.onnx")
-    assert "--threshold 0.001" in error_of(
-        "infer.py", frozen, frozen.parent, "--output", tmp_path / "out", "--threshold", "0.001"
-    ) or "pictures" in error_of("infer.py", frozen, frozen.parent, "--output", tmp_path / "out")
-    (tmp_path / "damaged.pb").write_bytes(frozen.read_bytes()[:5000])
-    picture = frozen.parent / "missing"
-    assert "missing" in error_of("infer.py", tmp_path / "damaged.pb", picture, "--output", tmp_path / "out")
+    picture, damaged = tmp_path / "a.png", tmp_path / "damaged.pb"
+    images.write(picture, np.zeros((30, 40, 3), np.uint8))
+    call = [picture, "--output", tmp_path / "out"]
+    assert "--threshold 0.001" in error_of("infer.py", frozen, *call, "--threshold", "0.001")
+    damaged.write_bytes(frozen.read_bytes()[:5000])
+    assert f"{damaged}: not a graph of export_model.py" in error_of("infer.py", damaged, *call)

@@ -145,7 +145,9 @@ def test_stages_overlap(tmp_path, detector, model, monkeypatch):
     monkeypatch.setattr(process_video.visualization, "draw_detections", slow(lambda image, *_: image))
     monkeypatch.setattr(video.VideoWriter, "write", slow(video.VideoWriter.write))
     _, timeline = run(tmp_path, model, make(tmp_path / "a.mp4", 25), "--batch-size", "1")
-    assert timeline["timing"]["end_to_end"]["seconds"] < 25 * 0.02 * 2.5  # one after the other: 4
+    timing = timeline["timing"]
+    stages = sum(timing[name]["seconds"] for name in ("decode", "network", "drawing", "encoding"))
+    assert timing["end_to_end"]["seconds"] < 0.7 * stages  # one after the other: all of it
 
 
 def test_every_carries_boxes_and_says_so(tmp_path, detector, model, capsys):
