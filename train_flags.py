@@ -40,7 +40,8 @@ def _new_config(flags):
     config.check_new(flags.run)
     names = {field.name for field in dataclasses.fields(config.TrainingSettings)}
     settings = config.TrainingSettings(**{name: value for name, value in given.items() if name in names})
-    settings = dataclasses.replace(settings, vgg_weights=_vgg_weights(given, settings))
+    rate = given.get("learning_rate", config.usual_rate(settings.optimizer, settings.adam_epsilon))
+    settings = dataclasses.replace(settings, vgg_weights=_vgg_weights(given, settings), learning_rate=rate)
     description = config.ModelDescription(_preset(given, settings), _class_names(given, settings))
     _check(settings)
     _check_layers(settings.freeze, description.preset)
@@ -200,8 +201,7 @@ def parse(argv, description):
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="A first run on your own pictures:\n"
         "  python train.py --data mydata --train train --valid val --classes cat,dog --run runs/mine \\\n"
-        "      --freeze conv1,conv2 --precision auto \\\n"
-        "      --adam-epsilon 1e-8 --learning-rate 2e-4 --schedule cosine --epochs 40",
+        "      --freeze conv1,conv2 --precision auto --schedule cosine --epochs 40",
     )
     _data_flags(parser.add_argument_group("data"))
     _model_flags(parser.add_argument_group("model"))
@@ -345,10 +345,13 @@ def _optimiser_flags(group):
         "--adam-epsilon",
         type=cli.positive_float,
         metavar="X",
-        help="the article's is 0.1, TensorFlow's 1e-8 (default: 0.1)",
+        help=f"the article's is 0.1, with which a short training learns far less (default: {DEFAULTS.adam_epsilon:g})",
     )
     group.add_argument(
-        "--learning-rate", type=cli.positive_float, metavar="X", help=f"(default: {DEFAULTS.learning_rate:g})"
+        "--learning-rate",
+        type=cli.positive_float,
+        metavar="X",
+        help=f"(default: {DEFAULTS.learning_rate:g}; 0.001 with momentum or the article's epsilon)",
     )
     group.add_argument(
         "--schedule",

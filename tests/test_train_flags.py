@@ -29,6 +29,22 @@ def test_a_run_that_cannot_be_written(tmp_path):
         read("--run", str(tmp_path / "file"))
 
 
+SLIM = ["--data", str(Path(__file__).parent), "--classes", "car", "--width", "0.1"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "rate"),
+    [
+        ([], 2e-4),
+        (["--adam-epsilon", "0.1"], 1e-3),
+        (["--optimizer", "momentum"], 1e-3),
+        (["--optimizer", "momentum", "--learning-rate", "0.5"], 0.5),
+    ],
+)
+def test_the_rate_fits_the_optimiser(flags, rate):
+    assert read(*SLIM, *flags)[1].learning_rate == rate
+
+
 def test_pascal_voc_needs_no_splits(tmp_path):
     flags = ["--data", str(tmp_path), "--run", str(tmp_path / "run"), "--width", "0.1"]
     (tmp_path / "VOC2007").mkdir()
@@ -37,10 +53,6 @@ def test_pascal_voc_needs_no_splits(tmp_path):
     (tmp_path / "VOC2012").mkdir()
     settings = train_flags.read(train_flags.parse([*flags, "--classes", "car"], None))[1]
     assert settings.train == "2007:trainval,2012:trainval"
-
-
-SLIM = ["--data", str(Path(__file__).parent), "--classes", "car", "--width", "0.1"]
-
 
 
 @pytest.mark.parametrize("name", ["conv", "conv5_4", "conv99", "conv1-conv3", "head_", "conv12", "layer3", "fc8"])
