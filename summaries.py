@@ -43,7 +43,7 @@ class Summaries:
     def open(self, step, rows):
         """Start, or go on from optimiser step `step` with the rows of the epochs before; later ones are cut."""
         self.write_rows(rows)
-        with self._writing():
+        with _writing(self._events):
             cut_events(self._events, step)
             self._writer = _open_events(self._events)
         return self
@@ -60,18 +60,8 @@ class Summaries:
 
     def close(self):
         """Flush and close the event file."""
-        with self._writing():
+        with _writing(self._events):
             self._writer.close()
-
-    @contextlib.contextmanager
-    def _writing(self):
-        try:
-            yield
-        except (OSError, tf.errors.OpError) as error:
-            raise UserError(
-                f"{self._events}: cannot be written ({files.reason(error)}); free some space or mend its permissions, "
-                "--resume goes on"
-            ) from None
 
     def step(self, step, losses, rate):
         """Losses and learning rate of one optimiser step."""
@@ -88,8 +78,10 @@ class Summaries:
                 values[f"ap_voc07/{name}"] = value
         self._scalars(row["step"], values)
         self.write_rows(rows)
-        os.makedirs(os.path.join(self._run, "plots"), exist_ok=True)
-        visualization.plot_learning_curves(os.path.join(self._run, "plots", "learning_curves.png"), rows)
+        plots = os.path.join(self._run, "plots")
+        with _writing(plots):
+            os.makedirs(plots, exist_ok=True)
+            visualization.plot_learning_curves(os.path.join(plots, "learning_curves.png"), rows)
 
     def write_rows(self, rows):
         """Replace metrics.csv."""
@@ -130,9 +122,20 @@ class Summaries:
 
     def _add(self, values, step):
         event = tf.Event(wall_time=time.time(), step=step, summary=tf.Summary(value=values))
-        with self._writing():
+        with _writing(self._events):
             self._writer.write(event.SerializeToString())
             self._writer.flush()
+
+
+@contextlib.contextmanager
+def _writing(folder):
+    try:
+        yield
+    except (OSError, tf.errors.OpError) as error:
+        raise UserError(
+            f"{folder}: cannot be written ({files.reason(error)}); free some space or mend its permissions, "
+            "--resume goes on"
+        ) from None
 
 
 def _open_events(folder):

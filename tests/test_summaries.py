@@ -111,6 +111,18 @@ def test_a_disk_that_fills_up_is_one_line(tmp_path):
     assert max(step for step, _ in recorded(tmp_path / "events")) == int(line.split()[0]) - 1
 
 
+def test_plots_that_cannot_be_written_are_one_line(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(summaries.visualization, "plot_learning_curves", fail)
+    with (
+        pytest.raises(UserError, match=r"plots: cannot be written \(No space"),
+        summaries.Summaries(str(tmp_path), ("car", "bus")).open(0, []) as records,
+    ):
+        records.epoch(ROW, EVALUATION, [ROW])
+
+
 def test_the_first_failure_is_the_one_told(tmp_path, monkeypatch):
     def fail(*_):
         raise UserError("no space for events")
