@@ -32,7 +32,8 @@ def run(main):
             stream.reconfigure(errors="backslashreplace")
     try:
         main()
-        sys.stdout.flush()
+        if sys.stdout:
+            sys.stdout.flush()
     except UserError as error:
         _complain(error)
         sys.exit(FAILURE)
@@ -61,20 +62,27 @@ def warn(message):
 
 
 def _complain(message, prefix="error: "):
-    print(prefix + " ".join(str(message).splitlines()), file=Unbreakable(sys.stderr))
-    _flush(sys.stderr)
+    if sys.stderr:
+        print(prefix + " ".join(str(message).splitlines()), file=Unbreakable(sys.stderr))
+        _flush(sys.stderr)
 
 
 def _flush(stream):
-    """Write out what a stream holds back, into nothing if its reader (`| tee log`) has gone."""
+    """Write out what a stream (None if it was closed) holds back, into nothing if its reader (`| tee log`) has gone."""
     try:
-        stream.flush()
+        if stream:
+            stream.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 class Unbreakable:
     """A text stream whose reader may go: what is written after that is lost, and nothing else."""
+
+    @classmethod
+    def of(cls, stream):
+        """None of None, which Python has for a closed stream and print() passes over."""
+        return stream and cls(stream)
 
     def __init__(self, stream):
         self._stream = stream
@@ -118,7 +126,10 @@ class ArgumentParser(argparse.ArgumentParser):
         super().__init__(**{"allow_abbrev": False, **kwargs})
 
     def parse_args(self, args=None, namespace=None):
-        parsed, unknown = self.parse_known_intermixed_args(args, namespace)
+        args = sys.argv[1:] if args is None else args
+        # What takes arguments and flags in any order loses a -- that follows a flag's value
+        parse = self.parse_known_args if "--" in args else self.parse_known_intermixed_args
+        parsed, unknown = parse(args, namespace)
         if unknown:
             self.error(f"{unknown[0]}: no such argument" + self._nearest(unknown[0]))
         return parsed
@@ -229,7 +240,7 @@ class StopRequest:
     def __enter__(self):
         self._before = {number: signal.signal(number, self._handle) for number in self.SIGNALS}
         self._streams = sys.stdout, sys.stderr
-        sys.stdout, sys.stderr = map(Unbreakable, self._streams)
+        sys.stdout, sys.stderr = map(Unbreakable.of, self._streams)
         return self
 
     def __exit__(self, *_):
@@ -245,7 +256,7 @@ class StopRequest:
         self.requested, self._since = True, time.monotonic()
         name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
         text = f"\n{name}: stopping after this step; once more stops at once and loses what is not saved\n"
-        with contextlib.suppress(OSError, ValueError):  # no reader, or no file behind stderr
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # no reader, or no file behind stderr
             os.write(sys.stderr.fileno(), text.encode())  # print() would fail in the middle of another one
 
     def raise_if_requested(self):

@@ -44,6 +44,7 @@ def main(argv=None):
         settings = {"precision": flags.precision, "threshold": flags.threshold, "batch_size": flags.batch_size}
         with detector.load(flags.model, **settings) as loaded:
             wanted = source_pascal_voc.find_labels(flags.classes, loaded.class_names)
+            stop.raise_if_requested()  # while old results are there
             _detect_all(flags, loaded, files, wanted, stop, old)
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,7 @@ import pathlib, sys, time
 import cli
 def main():
     with cli.StopRequest() as stop:
+        pathlib.Path(sys.argv[1] + ".ready").touch()
         while not stop.requested:
             print("step", flush=True)
             time.sleep(0.01)
@@ -123,6 +125,18 @@ def test_work_that_nobody_listens_to_saves_itself(tmp_path):
     worker = subprocess.Popen(call, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert worker.stdout.readline() == b"step\n"
     worker.stdout.close()
+    worker.send_signal(signal.SIGINT)
+    assert worker.wait(timeout=60) == 130
+    assert (tmp_path / "saved").exists()
+
+
+def test_closed_streams_stop_nothing(tmp_path):
+    (tmp_path / "unheard.py").write_text(UNHEARD)
+    line = f"exec {sys.executable} {tmp_path / 'unheard.py'} {tmp_path / 'saved'} >&- 2>&-"
+    worker = subprocess.Popen(["sh", "-c", line], env={**os.environ, "PYTHONPATH": str(ROOT)})
+    while not (tmp_path / "saved.ready").exists():
+        assert worker.poll() is None
+        time.sleep(0.01)
     worker.send_signal(signal.SIGINT)
     assert worker.wait(timeout=60) == 130
     assert (tmp_path / "saved").exists()
@@ -158,6 +172,7 @@ def test_flags_may_stand_among_arguments():
     for line in ("m a b --output o", "m a --output o b", "m --output o a b", "--output o m a b"):
         assert vars(parser.parse_args(line.split())) == {"model": "m", "pictures": ["a", "b"], "output": "o"}
     assert parser.parse_args(["m"]).pictures == []
+    assert parser.parse_args(["--output", "o", "--", "m", "-a.jpg"]).pictures == ["-a.jpg"]
     with pytest.raises(UserError, match="--otput: no such argument, did you mean --output"):
         parser.parse_args(["m", "a", "--otput", "o"])
 
