@@ -42,7 +42,7 @@ def main(argv=None):
     place = Place(flags.root)
     data = ["--data", place.data]
     chain.call("source_toy_road.py", "--output", place.data, "--train", plan.images, "--drive", place.drive)
-    _train(place, data, plan)
+    _train(place, data, plan, flags.steps)
     chain.call("infer.py", place.run, *data, "--split", TEST, "--output", place.inference, "--overwrite")
     found = os.path.join(place.inference, "detections.json")
     chain.call("average_precision.py", found, *data, "--split", TEST, "--json", place.scores, "--plots", place.plots)
@@ -75,10 +75,10 @@ def _plan(flags):
     return dataclasses.replace(plan, **given)
 
 
-def _train(place, data, plan):
-    """Train a new run, or finish one that was begun."""
+def _train(place, data, plan, more):
+    """Train a new run, or finish one that was begun, to `more` steps if that is not None."""
     if chain.has_begun(place.run):
-        chain.call("train.py", "--run", place.run, "--resume", "--max-steps", plan.steps)
+        chain.call("train.py", "--run", place.run, "--resume", *(["--max-steps", more] if more else []))
         return
     splits = ["--classes", CLASSES, "--train", "2007:train", "--valid", TEST]
     amount = ["--batch-size", plan.batch_size, "--learning-rate", plan.learning_rate, "--max-steps", plan.steps]

@@ -169,17 +169,17 @@ look_over() {
     run check_dataset.py --data "$DATA/VOCdevkit" --split "$TRAIN,$TEST" --html "$page"
 }
 
-# same_settings FILE: what a training was begun with, which a later call must have too
+# same_settings RUN: a later call must have what the training was begun with
 same_settings() {
-    local now="TRAIN_FLAGS='${TRAIN_FLAGS:-}' VGG='${VGG:-auto}'"
-    [ -e "$1" ] || echo "$now" >"$1"
-    [ "$(cat "$1")" = "$now" ] ||
-        die "--run $RUN: ${1##*/} says $(cat "$1"), not $now; set them so again, or choose another --run"
+    local now="TRAIN_FLAGS='${TRAIN_FLAGS:-}' VGG='${VGG:-auto}'" note=$1.settings
+    [ -e "$1/config.json" ] || echo "$now" >"$note"
+    [ "$(cat "$note")" = "$now" ] ||
+        die "--run $RUN: ${note##*/} says $(cat "$note"), not $now; set them so again, or choose another --run"
 }
 
 train() {
     local into=$RUN/$1
-    same_settings "$into.settings"
+    same_settings "$into"
     [ ! -e "$into.trained" ] || return 0
     if [ -e "$into/config.json" ]; then
         run train.py --run "$into" --resume

@@ -17,12 +17,14 @@ def test_more_steps_go_on_from_where_it_stands(tmp_path, monkeypatch):
     calls = []
     monkeypatch.setattr(chain, "call", lambda *arguments: calls.append([str(one) for one in arguments]))
     place = demo.Place(tmp_path)
-    demo._train(place, [], demo.SLOW)
+    demo._train(place, [], demo.SLOW, None)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.json").touch()
-    demo._train(place, [], dataclasses.replace(demo.SLOW, steps=1000))
+    demo._train(place, [], dataclasses.replace(demo.SLOW, steps=1000), 1000)
     limits = [call[call.index("--max-steps") + 1] for call in calls]
     assert limits == [str(demo.SLOW.steps), "1000"] and "--resume" in calls[1]
+    demo._train(place, [], demo.SLOW, None)  # to what the run remembers
+    assert "--resume" in calls[2] and "--max-steps" not in calls[2]
 
 
 @pytest.mark.slow

@@ -245,6 +245,12 @@ def test_a_trial_is_not_taken_for_the_training(script, tmp_path):
     assert log(tmp_path) == before
 
 
+def test_flags_that_trained_nothing_can_be_mended(script, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "original300.settings").write_text("TRAIN_FLAGS='--typo' VGG='auto'\n")
+    assert script("original300").returncode == 0
+
+
 @pytest.mark.parametrize("missing", ["curl", "md5sum", "tar"])
 def test_a_missing_tool_is_named(script, tmp_path, missing):
     folder = tmp_path / "bin"
