@@ -13,8 +13,8 @@ import optimization
 from structures import UserError
 
 REMEDY = (
-    "the last checkpoint is unharmed; start a new run from it (--init-from RUN@last) with a lower --learning-rate, "
-    "more --warmup-steps or a smaller --clip-norm"
+    "nothing of it is saved; start a new run, from the last checkpoint if there is one (--init-from RUN@last), with a "
+    "lower --learning-rate, more --warmup-steps or a smaller --clip-norm"
 )
 EXAMPLES = 6  # validation pictures that an evaluation keeps to be looked at
 
