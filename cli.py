@@ -73,7 +73,12 @@ def _flush(stream):
         if stream:
             stream.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        _silence(stream)
+
+
+def _silence(stream):
+    """Lead a stream that has lost its reader into nothing, also what it still holds back."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 class Unbreakable:
@@ -109,7 +114,7 @@ def _stdout_is_closed():
     try:
         os.write(sys.stdout.fileno(), b"\n")
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence(sys.stdout)
         return True
     except (OSError, ValueError):  # a stdout without a file behind it
         pass
@@ -231,7 +236,7 @@ class StopRequest:
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
-    ONE_SECONDS = 1.0  # signals so close together are one: `timeout` and schedulers send it to all of a group, as we do
+    REPEAT_SECONDS = 1.0  # signals so close together are one: `timeout` sends it to parent and child, and so do we
 
     def __init__(self):
         self.requested = False
@@ -250,7 +255,7 @@ class StopRequest:
 
     def _handle(self, number, _frame):
         if self.requested:
-            if time.monotonic() - self._since < self.ONE_SECONDS:
+            if time.monotonic() - self._since < self.REPEAT_SECONDS:
                 return
             raise KeyboardInterrupt
         self.requested, self._since = True, time.monotonic()

@@ -86,7 +86,7 @@ class TrainingSettings:
     accumulate: int = 1
     optimizer: str = "adam"
     adam_epsilon: float = 1e-8
-    learning_rate: float = 2e-4
+    learning_rate: float = usual_rate(optimizer, adam_epsilon)
     schedule: str = "exponential"
     schedule_steps: tuple = (80000, 100000)
     warmup_steps: int = 100

@@ -137,7 +137,7 @@ def _h5_root(file):
     """The group with the layers: the file's root, or `model_weights` of a whole model."""
     root = file
     if "layer_names" not in file.attrs:
-        root = file["model_weights"] if "model_weights" in file and _is_inside(file, "model_weights") else None
+        root = file["model_weights"] if _is_inside(file, "model_weights") else None
     if not isinstance(root, h5py.Group) or "layer_names" not in root.attrs:
         raise ValueError("no layer_names as Keras writes them")
     return root
