@@ -31,12 +31,12 @@ UNFINISHED = ".infer_unfinished"
 def main(argv=None):
     flags = _parse(argv)
     model = config.find_model(flags.model)
+    source_pascal_voc.check_classes(flags.classes, model)
     files = _split_files(flags) if flags.split else _find_files(flags)
     _refuse_equal_names(flags, files)
     # A data set's labels need no line: they lie at --data or in `labels` beside `images`, which holds the pictures
     inputs = [model.frozen or model.run, *[flags.data] * bool(flags.split), *(path for path, _, _ in files)]
     old = _check_output(flags.output, flags.overwrite, inputs)
-    source_pascal_voc.check_classes(flags.classes, model)
     with cli.StopRequest() as stop:
         cli.import_tensorflow()
         import detector  # every flag and path is known to be good before TensorFlow loads

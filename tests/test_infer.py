@@ -162,6 +162,8 @@ def test_a_wrong_call_keeps_old_results(trained, shapes_of, mine, tmp_path):
     ):
         assert named in error_of("infer.py", *call, "--output", out, "--overwrite")
         assert contents(out) == before
+    error_of("infer.py", trained, apart, "--classes", "dog", "--output", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("flag", EQUAL_NAMES)
