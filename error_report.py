@@ -13,7 +13,7 @@ Difficult objects count as objects here. Objects of classes that are not scored 
 is background. An object (not difficult) is missed if no detection, of whatever score, hits it.
 
 Low scores make many false positives that cost little. So everything is also counted among the best N detections
-of a class with N objects ("top", as in the article): there a perfect detector makes no error at all.
+of a class with N objects ("top", as Hoiem et al. have it): there a perfect detector makes no error at all.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ KINDS = ("localisation", "duplicate", "confusion", "background")
 MISSED = "missed"
 LOCALISATION, DUPLICATE, CONFUSION, BACKGROUND = range(len(KINDS))
 NO_ERROR = -1  # a hit, or on a difficult object
-BACKGROUND_IOU = 0.1  # of the article: less is no overlap
+BACKGROUND_IOU = 0.1  # Hoiem et al.'s: less is no overlap
 # √(width · height) of objects in pixels of the picture
 SIZE_EDGES = (0, 16, 32, 64, 128, 256, np.inf)
 SIZE_NAMES = ("<16", "16-32", "32-64", "64-128", "128-256", ">=256")

@@ -1,7 +1,7 @@
 """From loss sums to updated weights: schedules, one training step, gradient accumulation.
 
 Sources: arXiv 1512.02325 section 3; `ssd_pascal.py` of weiliu89/caffe (solver settings, bias lr × 2); the
-article (Adam with epsilon 0.1, × 0.97 per epoch).
+article (ARCHITECTURE.md; Adam with epsilon 0.1, × 0.97 per epoch).
 """
 
 import dataclasses

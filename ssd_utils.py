@@ -4,7 +4,7 @@ Anchors are [A,4] (cx, cy, w, h), boxes [.,4] (xmin, ymin, xmax, ymax), both as 
 order of anchors is (feature map, row, column, shape), the order in which the heads are flattened.
 
 Sources: arXiv 1512.02325, sections 2.1 and 2.2; weiliu89/caffe branch ssd, `prior_box_layer.cpp`,
-`bbox_util.cpp` and `examples/ssd/ssd_pascal.py`.
+`bbox_util.cpp` and `examples/ssd/ssd_pascal.py`; for the presets called article, the article (ARCHITECTURE.md).
 """
 
 import dataclasses

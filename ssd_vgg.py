@@ -2,7 +2,8 @@
 
 VGG-16 with pool5 3×3 stride 1, fc6 and fc7 as subsampled convolutions (fc6 à trous), an L2-normalised
 conv4_3, extra layers conv8_1 … conv11_2 (conv12_2 for vgg512), and a 3×3 head for logits and one for offsets
-on each feature map. Sources: arXiv 1512.02325 section 2.1; `examples/ssd/ssd_pascal.py` of weiliu89/caffe.
+on each feature map. Sources: arXiv 1512.02325 section 2.1; `examples/ssd/ssd_pascal.py` of weiliu89/caffe;
+for vgg512-article, the article (ARCHITECTURE.md).
 
 Variables are float32, named `LAYER/weights` (HWIO), `LAYER/biases` and `norm_conv4_3/scale`. The compute type
 may be narrower; logits and offsets always come out as float32.

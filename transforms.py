@@ -1,6 +1,6 @@
 """Augmentation for training, and the plain warp of validation and detection.
 
-The steps and their numbers are those of the original SSD (article sections 2.2 and 3.6; Caffe's
+The steps and their numbers are those of the original SSD (paper, sections 2.2 and 3.6; Caffe's
 im_transforms.cpp and sampler.cpp): distort the colours, expand onto a canvas of the mean, crop, resize,
 mirror. Subtracting the mean is the graph's work.
 
