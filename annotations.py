@@ -37,13 +37,11 @@ def size_as_stated(header, stated):
     """Size of a picture whose annotation states (width, height), or (None, None).
 
     header: (width, height, orientation) as stored, of `images.header`. Annotations carry wrong sizes, so the file
-    decides. The picture is turned by EXIF only if the stated size is the turned one's: orientations 5..8 swap the
-    sides; those that do not (2..4) leave no trace and are taken as stored.
+    decides. The picture is turned by EXIF only if the stated size is the turned one's. Where turning leaves the size as
+    it is (orientations 2..4, squares) that cannot tell, and it is turned: tools show it so, and so does detection.
     """
-    width, height, orientation = header
-    if orientation >= 5 and width != height and tuple(stated) == (height, width):
-        return Size(height, width, True)
-    return Size(width, height, False)
+    turned = size_as_shown(header)
+    return turned if tuple(stated) == turned[:2] else Size(*header[:2], False)
 
 
 def size_as_shown(header):

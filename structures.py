@@ -30,7 +30,7 @@ class Sample:
     class list; difficult: bool [N], objects that the VOC metric ignores.
     width, height: pixels of the picture as `images.read` decodes it with this sample's `exif`.
     exif: whether EXIF orientation is applied before the boxes fit (True only where the annotation's size
-    says that it was made on the rotated picture).
+    is that of the rotated picture).
     crowd: bool [N], regions of many objects that nobody counted, or None for none; they are `difficult` too.
     area: float64 [N], what COCO's metric takes for the objects' size in square pixels, or None for the boxes'.
     """

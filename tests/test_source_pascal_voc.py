@@ -116,25 +116,28 @@ def test_other_classes(tmp_path):
 
 @pytest.mark.parametrize(
     ("orientation", "xml_size", "exif"),
-    [(6, (10, 20), True), (8, (10, 20), True), (6, (20, 10), False), (6, (7, 7), False), (3, (20, 10), False)],
-)
+    [
+        (6, (10, 20), True), (8, (10, 20), True), (6, (20, 10), False), (6, (7, 7), False),
+        (3, (20, 10), True), (3, (10, 20), False), (1, (20, 10), False),
+    ],
+)  # fmt: skip
 def test_exif_counts_only_where_the_annotation_was_made_on_the_rotated_picture(one, orientation, xml_size, exif):
     tags = Image.Exif()
     tags[0x0112] = orientation
     Image.new("RGB", (20, 10)).save(one / "JPEGImages" / "a.jpg", exif=tags)
     set_xml(one, voc_xml(*xml_size, [("cat", (2, 3, 4, 10))]))
     (sample,) = voc.load(one, "trainval", NAMES)
-    width, height = (10, 20) if exif else (20, 10)
+    width, height = xml_size if exif else (20, 10)
     assert (sample.exif, sample.width, sample.height) == (exif, width, height)
     np.testing.assert_allclose(sample.boxes, [[1 / width, 2 / height, 4 / width, 10 / height]], rtol=1e-6)
 
 
-def test_square_picture_is_taken_as_stored(one):
+def test_square_picture_is_turned_as_tools_show_it(one):
     tags = Image.Exif()
     tags[0x0112] = 6
     Image.new("RGB", (10, 10)).save(one / "JPEGImages" / "a.jpg", exif=tags)
     set_xml(one, voc_xml(10, 10, []))
-    assert not voc.load(one, "trainval", NAMES)[0].exif
+    assert voc.load(one, "trainval", NAMES)[0].exif
 
 
 def test_splits_of_years_in_order(tmp_path):
