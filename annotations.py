@@ -155,7 +155,7 @@ def find_split_files(data, splits, paths_of, pattern):
 
 
 def find_folder(folders, names):
-    """The first of some folders that holds a file of the first of some relative names; without one, the first."""
+    """The first of `folders` that holds the first of `names`, relative paths; folders[0] if none does."""
     name = next(iter(names), None)
     if name is None:
         return folders[0]
@@ -164,8 +164,10 @@ def find_folder(folders, names):
 
 def check_class_names(names, where):
     """Class names, a tuple. Raises UserError for none, an empty or repeated one, one with a slash, 'background'."""
-    if not names or "" in names:
-        raise UserError(f"{where}: a name is empty; give names,separated,by,commas or one a line")
+    if not names:
+        raise UserError(f"{where}: there are no class names; give names,separated,by,commas or one a line")
+    if "" in names:
+        raise UserError(f"{where}: a name is empty; remove it or the comma beside it")
     for at, name in enumerate(names):
         if name in names[:at]:
             raise UserError(f"{where}: {name!r} stands there twice; remove one")

@@ -16,12 +16,12 @@ import sys
 import numpy as np
 
 import boxes
+import class_lists
 import cli
 import coco_metric
 import error_pages
 import files
 import results
-import source_pascal_voc
 import sources
 import visualization
 from structures import UserError
@@ -260,7 +260,7 @@ def main(argv=None):
 
 def _read(args):
     """(Results, dict id -> Sample) of the arguments."""
-    names = source_pascal_voc.parse_classes(args.classes) if args.classes else None
+    names = class_lists.parse_classes(args.classes) if args.classes else None
     data, kind = (args.data, args.split), results.kind(args.results)
     if kind in ("comp4", "json"):
         read = results.read(args.results, names)

@@ -9,6 +9,7 @@ import argparse
 import os
 
 import anchor_advisor
+import class_lists
 import cli
 import dataset_fixes
 import dataset_report
@@ -38,7 +39,7 @@ def main(argv=None):
     if os.path.exists(flags.data) and not source_pascal_voc.fits(flags.data):
         kind = sources.choose(flags.data)
         raise UserError(f"--data {flags.data}: of the format {kind}; this program reads Pascal VOC's layout only")
-    class_names = source_pascal_voc.parse_classes(flags.classes) if flags.classes else None
+    class_names = class_lists.parse_classes(flags.classes) if flags.classes else None
     if flags.fix:
         dataset_fixes.check_target(flags.fix, flags.data)
     scan = dataset_scan.scan(flags.data, flags.split, workers=flags.workers, progress=True)

@@ -168,6 +168,11 @@ class ModelSource:
     checkpoint: str | None = None  # prefix for TensorFlow's checkpoint reader
     description: ModelDescription | None = None  # of a run; a graph's is in the graph, which takes TensorFlow to read
 
+    @property
+    def class_names(self):
+        """Class names of a run, or None of a graph."""
+        return self.description and self.description.class_names
+
 
 def find_model(name):
     """Resolve `RUN`, `RUN@last`, `RUN@best` or `FILE.pb`. Raises UserError if there is no such model.

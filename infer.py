@@ -14,11 +14,11 @@ import time
 import tqdm
 
 import annotations
+import class_lists
 import cli
 import config
 import images
 import results
-import source_pascal_voc
 import sources
 import visualization
 from structures import UserError
@@ -31,7 +31,7 @@ UNFINISHED = ".infer_unfinished"
 def main(argv=None):
     flags = _parse(argv)
     model = config.find_model(flags.model)
-    source_pascal_voc.check_classes(flags.classes, model)
+    class_lists.check_classes(flags.classes, model.class_names)
     files = _split_files(flags) if flags.split else _find_files(flags)
     _refuse_equal_names(flags, files)
     # A data set's labels need no line: they lie at --data or in `labels` beside `images`, which holds the pictures
@@ -43,7 +43,7 @@ def main(argv=None):
 
         settings = {"precision": flags.precision, "threshold": flags.threshold, "batch_size": flags.batch_size}
         with detector.load(flags.model, **settings) as loaded:
-            wanted = source_pascal_voc.find_labels(flags.classes, loaded.class_names)
+            wanted = class_lists.find_labels(flags.classes, loaded.class_names)
             stop.raise_if_requested()  # while old results are there
             _detect_all(flags, loaded, files, wanted, stop, old)
 

@@ -10,6 +10,7 @@ import shutil
 
 import numpy as np
 
+import class_lists
 import cli
 import config
 import source_pascal_voc
@@ -20,7 +21,7 @@ from structures import UserError
 
 def main(argv=None):
     flags = _parse(argv)
-    class_names = source_pascal_voc.parse_classes(flags.classes) if flags.classes else source_pascal_voc.CLASSES
+    class_names = class_lists.parse_classes(flags.classes) if flags.classes else source_pascal_voc.CLASSES
     config.check_new(flags.run, remedy="choose another name")
     arrays = weight_files.read(flags.weights)
     layout = weight_layouts.LAYOUTS.get(flags.layout) or weight_layouts.recognise(flags.weights, arrays)

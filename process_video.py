@@ -17,10 +17,10 @@ import time
 import numpy as np
 import tqdm
 
+import class_lists
 import cli
 import config
 import files
-import source_pascal_voc
 import video
 import visualization
 from structures import Detections, UserError
@@ -32,7 +32,7 @@ POLL_SECONDS = 0.1  # how soon a waiting thread notices the end
 
 def main(argv=None):
     flags = _parse(argv)
-    source_pascal_voc.check_classes(flags.classes, config.find_model(flags.model))
+    class_lists.check_classes(flags.classes, config.find_model(flags.model).class_names)
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(cli.StopRequest())
         reader = stack.enter_context(video.VideoReader(flags.input))
@@ -42,7 +42,7 @@ def main(argv=None):
 
         settings = {"precision": flags.precision, "threshold": flags.threshold, "batch_size": flags.batch_size}
         loaded = stack.enter_context(detector.load(flags.model, **settings))
-        wanted = source_pascal_voc.find_labels(flags.classes, loaded.class_names)
+        wanted = class_lists.find_labels(flags.classes, loaded.class_names)
         stop.raise_if_requested()
         _process(flags, reader, loaded, wanted, stop)
 

@@ -60,47 +60,10 @@ class Entry(NamedTuple):
     image_path: str
 
 
-def parse_classes(text):
-    """Class names, a tuple, from a file with one name a line or from 'names,separated,by,commas'.
-
-    Raises UserError for no name, an empty or repeated one, 'background' (the network's own), or a file that
-    is missing.
-    """
-    path = pathlib.Path(text)
-    if os.path.isfile(text):  # pathlib's raises for a text longer than a file name may be
-        names = [line for line in map(str.strip, files.read_text(path).splitlines()) if line]
-    elif path.suffix == ".txt" or (os.sep in text and "," not in text):
-        raise UserError(f"--classes {text}: no such file")
-    else:
-        names = [name.strip() for name in text.split(",")]
-    return annotations.check_class_names(names, f"--classes {text}")
-
-
-def find_labels(text, class_names):
-    """`--classes` of a program that has a model: a list as for parse_classes -> set of labels; None -> None.
-
-    Raises UserError for a name that is not in class_names.
-    """
-    if text is None:
-        return None
-    wanted = parse_classes(text)
-    if unknown := [name for name in wanted if name not in class_names]:
-        raise UserError(f"--classes {unknown[0]}: the model has {', '.join(class_names)}")
-    return {class_names.index(name) for name in wanted}
-
-
 def usual_training(data):
     """The splits that detectors are trained on by custom where data holds VOC2007 and VOC2012; elsewhere None."""
     both = all(os.path.isdir(os.path.join(data, f"VOC{year}")) for year in (2007, 2012))
     return "2007:trainval,2012:trainval" if both else None
-
-
-def check_classes(text, source):
-    """Raises find_labels' UserError where it is known without TensorFlow. source: config.ModelSource."""
-    if source.description:
-        find_labels(text, source.description.class_names)
-    elif text is not None:
-        parse_classes(text)
 
 
 def load(data, splits, class_names, *, other_classes="error", difficult="use", progress=False):

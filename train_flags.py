@@ -9,6 +9,7 @@ import os
 import re
 
 import anchor_advisor
+import class_lists
 import class_transfer
 import cli
 import config
@@ -102,7 +103,7 @@ def _named_preset(given, settings):
 
 def _class_names(given, settings):
     if "classes" in given:
-        return source_pascal_voc.parse_classes(given["classes"])
+        return class_lists.parse_classes(given["classes"])
     if settings.init_from:
         return config.find_model(settings.init_from).description.class_names
     return sources.class_names(settings.data, settings.train, settings.source)
@@ -146,7 +147,7 @@ def _resume_config(flags):
     }
     given = {name: value for name, value in vars(flags).items() if name in stored}
     if "classes" in given:
-        given["classes"] = source_pascal_voc.parse_classes(given["classes"])
+        given["classes"] = class_lists.parse_classes(given["classes"])
     if given.get("vgg_weights"):
         given["vgg_weights"] = _resumed_weights(given["vgg_weights"])
     if given.get("precision") == "auto":  # became a type when the run was started

@@ -48,6 +48,7 @@ TABLE = {
     ),
     **rooms(
         1,
+        class_lists="",
         class_transfer="numpy",
         chain="",
         coco_metric="numpy",

@@ -296,39 +296,6 @@ def test_split_that_is_no_text(one):
     assert "not a text file in UTF-8" in error_of(voc.find, one, "trainval")
 
 
-def test_classes_from_names_and_files(tmp_path):
-    assert voc.parse_classes("RBC, WBC,Platelets") == ("RBC", "WBC", "Platelets")
-    assert voc.parse_classes("raccoon") == ("raccoon",)
-    many = [f"class{number}" for number in range(200)]  # together longer than a file name may be
-    assert voc.parse_classes(",".join(many)) == tuple(many)
-    path = tmp_path / "names"
-    path.write_bytes("\ufefftraffic light\r\n\r\n  bus \r\n".encode())
-    assert voc.parse_classes(str(path)) == ("traffic light", "bus")
-    assert voc.parse_classes(",".join(voc.CLASSES)) == voc.CLASSES
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("", "a name is empty"),
-        ("a,,b", "a name is empty"),
-        ("a,b,a", "'a' stands there twice"),
-        ("a,Background", "leave out 'Background'"),
-        ("a,b/c", "'b/c' holds a slash"),
-        ("names.txt", "no such file"),
-        ("some/names", "no such file"),
-    ],
-)
-def test_wrong_classes(text, expected):
-    message = error_of(voc.parse_classes, text)
-    assert message.startswith(f"--classes {text}: ") and expected in message
-
-
-def test_empty_class_file(tmp_path):
-    (tmp_path / "names.txt").write_text("\n")
-    assert "a name is empty" in error_of(voc.parse_classes, str(tmp_path / "names.txt"))
-
-
 def test_the_twenty_classes():
     assert len(voc.CLASSES) == 20 and list(voc.CLASSES) == sorted(voc.CLASSES)
     assert voc.CLASSES.index("person") == 14
