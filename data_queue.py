@@ -27,14 +27,14 @@ import pickle
 import selectors
 import signal
 import struct
-import threading
 import time
 import traceback
 import weakref
-from multiprocessing import reduction, resource_tracker
+from multiprocessing import reduction
 
 import numpy as np
 
+import worker_processes
 from structures import UserError
 
 _ALIGNMENT = 64  # bytes; TensorFlow copies fed arrays that are aligned to less
@@ -143,7 +143,7 @@ class DataQueue:
             self._selector.register(report_out, selectors.EVENT_READ, index)
             arguments = (index, self._ring, self._tickets_out, report_in)
             process = context.Process(target=_work, args=arguments, name=f"data-worker-{index}", daemon=True)
-            with _shielded_from_signals():
+            with worker_processes.shielded_from_signals():
                 process.start()
                 self._processes.append(process)
             report_in.close()
@@ -418,20 +418,6 @@ def _available_memory():
     return min(limits)
 
 
-@contextlib.contextmanager
-def _shielded_from_signals():
-    """A process started in here never sees Ctrl-C or SIGTERM sent to the group: the parent decides its end.
-
-    Blocked signals stay blocked in a child from its first moment on.
-    """
-    resource_tracker.ensure_running()  # its start, else part of the first process's, would unblock them
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def _stop(owner, processes, reports, tickets_out, tickets_in, selector):
     """End the workers: by the end of the ticket pipe if idle, otherwise by force."""
     if os.getpid() != owner:  # a fork of the parent exits: the workers are not its own
@@ -476,7 +462,7 @@ def _attempt(function, *arguments):
 
 def _work(index, ring, tickets, report):
     """A worker process: takes tickets until there are no more."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    worker_processes.follow_parent()
     make_item, initializer = pickle.loads(ring.payload)
     beat = ring.beats[index]
     with contextlib.suppress(BrokenPipeError):  # the parent is gone
@@ -492,11 +478,3 @@ def _work(index, ring, tickets, report):
                 failure = _attempt(make_item, ring.read_job(slot, row), ring.row(slot, row))
                 beat[0] += 1
             report.send_bytes(ticket + pickle.dumps(failure) if failure else ticket)
-
-
-def _end_with_parent():
-    """Exit even in the middle of a job when the parent has died."""
-    parent = multiprocessing.parent_process()
-    while parent.is_alive() and os.getppid() == parent.pid:
-        parent.join(1)
-    os._exit(1)

@@ -12,7 +12,6 @@ import hashlib
 import multiprocessing
 import os
 import re
-import signal
 import sys
 from typing import NamedTuple
 
@@ -23,6 +22,7 @@ from tqdm import tqdm
 import annotations
 import images
 import source_pascal_voc
+import worker_processes
 from structures import UserError
 
 # Decoded at a quarter of its size a JPEG costs a third, and damage shows all the same.
@@ -149,7 +149,9 @@ def _read_all(pending, workers, progress):
     context = multiprocessing.get_context("forkserver")  # no thread of the parent is copied half way
     pool = concurrent.futures.ProcessPoolExecutor(workers, context, initializer=_start_worker)
     try:
-        return list(bar(pool.map(read, pending, chunksize=max(1, min(16, len(pending) // (4 * workers))))))
+        with worker_processes.interrupts_held():
+            found = pool.map(read, pending, chunksize=max(1, min(16, len(pending) // (4 * workers))))
+        return list(bar(found))
     except concurrent.futures.process.BrokenProcessPool:
         raise UserError("a worker process was killed, perhaps for want of memory; try --workers 1") from None
     finally:
@@ -157,7 +159,7 @@ def _read_all(pending, workers, progress):
 
 
 def _start_worker():
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    worker_processes.follow_parent()
     cv2.setNumThreads(1)
 
 

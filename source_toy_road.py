@@ -11,7 +11,6 @@ and marked `difficult`.
 """
 
 import concurrent.futures
-import contextlib
 import dataclasses
 import functools
 import json
@@ -20,8 +19,6 @@ import multiprocessing
 import os
 import pathlib
 import shutil
-import signal
-import threading
 
 import cv2
 import numpy as np
@@ -30,6 +27,7 @@ import tqdm
 import cli
 import toy_road_drawing as drawing
 import toy_road_models as models
+import worker_processes
 from structures import UserError
 from toy_road_drawing import HEIGHT, WIDTH, Camera, Light, Shine, Thing
 
@@ -539,35 +537,6 @@ def _write_pictures(root, seed, split, indices):
     return len(indices)
 
 
-@contextlib.contextmanager
-def _interrupts_held():
-    """Hold Ctrl-C back until the end of the block. Needs the main thread.
-
-    Processes started meanwhile inherit the mask and never see it, not even while they still import. The mask
-    covers this thread alone; the handler is for when a library's thread receives the signal.
-    """
-    received = []
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    handler = signal.signal(signal.SIGINT, lambda *_: received.append(True))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    if received:
-        raise KeyboardInterrupt
-
-
-def _start_worker():
-    """Let a worker end with its parent even if that is killed."""
-
-    def follow_parent():
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=follow_parent, daemon=True).start()
-
-
 def _write_all(root, seed, counts, workers):
     chunks = [
         (root, seed, split, range(start, min(start + 16, count)))
@@ -580,9 +549,9 @@ def _write_all(root, seed, counts, workers):
                 bar.update(_write_pictures(*chunk))
             return
         context = multiprocessing.get_context("spawn")
-        pool = concurrent.futures.ProcessPoolExecutor(workers, context, _start_worker)
+        pool = concurrent.futures.ProcessPoolExecutor(workers, context, worker_processes.follow_parent)
         try:
-            with _interrupts_held():
+            with worker_processes.interrupts_held():
                 futures = [pool.submit(_write_pictures, *chunk) for chunk in chunks]
             for future in concurrent.futures.as_completed(futures):
                 bar.update(future.result())

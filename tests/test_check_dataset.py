@@ -8,9 +8,13 @@ import os
 import pathlib
 import re
 import shutil
+import signal
+import subprocess
+import time
 
 import cv2
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
@@ -23,7 +27,7 @@ import dataset_scan
 import images
 import source_pascal_voc
 import ssd_utils
-from programs import error_of, run
+from programs import ROOT, command, error_of, run
 from structures import UserError
 from voc_tree import voc_xml, write_voc
 
@@ -569,3 +573,43 @@ def test_names_that_are_not_utf8(clean):
     assert r"caf\udce9.jpg" in done.stdout
     assert "caf?.jpg" in (clean / "check.html").read_text("utf-8")
     assert r"caf\udce9.jpg" in (clean / "check.json").read_text("utf-8")
+
+
+@pytest.fixture
+def at_work(tmp_path):
+    """check_dataset.py in a session of its own, with its workers and their fork server, amid many large pictures."""
+    ids = [f"{number:03d}" for number in range(600)]
+    root = write_voc(tmp_path / "large", {image_id: (noise(0), GOOD) for image_id in ids[:1]}, {"train": ids})
+    Image.fromarray(noise(1, 3000, 2000)).save(root / "JPEGImages" / "000.jpg")
+    for image_id in ids[1:]:
+        for part, suffix in (("JPEGImages", "jpg"), ("Annotations", "xml")):
+            os.link(root / part / f"000.{suffix}", root / part / f"{image_id}.{suffix}")
+    arguments = command("check_dataset.py", "--data", root, "--workers", "2")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(arguments, cwd=ROOT, start_new_session=True, **pipes)
+    deadline = time.monotonic() + 60
+    while len(family := psutil.Process(process.pid).children(recursive=True)) < 4:  # and the resource tracker
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    yield process, family
+    for one in psutil.wait_procs(family, timeout=0)[1]:
+        one.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_workers_end_with_their_parent(at_work, number):
+    process, family = at_work
+    process.send_signal(number)
+    process.communicate(timeout=30)
+    assert not psutil.wait_procs(family, timeout=30)[1]
+
+
+@pytest.mark.parametrize("moment", ["workers start", "workers read"])
+def test_ctrl_c_ends_it_in_silence(at_work, moment):
+    process, family = at_work
+    if moment == "workers read":
+        time.sleep(2)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130 and "Traceback" not in errors
+    assert not psutil.wait_procs(family, timeout=30)[1]

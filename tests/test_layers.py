@@ -26,11 +26,11 @@ def rooms(layer, **packages_by_name):
     return {name: Room(layer, frozenset(packages.split())) for name, packages in packages_by_name.items()}
 
 
-# `structures` lies under all others: it holds what they share (Sample, Detections, UserError). Of the packages tqdm is
+# `structures` and `worker_processes` lie under all others: they hold what those share. Of the packages tqdm is
 # for bars, PIL for fonts and odd pictures, cv2 where pictures are warped or a version is noted.
 # cli has a function by which the programs load TensorFlow once their flags are checked; no other room below layer 3.
 TABLE = {
-    **rooms(-1, structures="numpy"),
+    **rooms(-1, structures="numpy", worker_processes=""),
     **rooms(
         0,
         annotations="numpy",
