@@ -25,6 +25,7 @@ TIMING_COLUMNS = ("seconds", "images_per_second")
 HISTOGRAM_BINS = 60
 CUT_SUFFIX = ".cut"  # of the event file that holds what is left of earlier ones
 SHOW_THRESHOLD = 0.5  # of detections in pictures
+PICTURE_SIDE = 1000  # pixels of the longer side of pictures, which are many in a long training
 
 
 class Summaries:
@@ -98,7 +99,7 @@ class Summaries:
         values = []
         for index, (image, detections, sample) in enumerate(examples):
             shown = detections.where(detections.scores >= SHOW_THRESHOLD)
-            drawn = visualization.draw_detections(image, shown, self._class_names, gt=sample)
+            drawn = _shrink(visualization.draw_detections(image, shown, self._class_names, gt=sample))
             _, encoded = cv2.imencode(".jpg", drawn[:, :, ::-1])
             height, width = drawn.shape[:2]
             picture = tf.Summary.Image(
@@ -177,6 +178,12 @@ def _whole_records(path):
             yield next(records)
         except (StopIteration, tf.errors.DataLossError):
             return
+
+
+def _shrink(image):
+    """A picture of PICTURE_SIDE at most, uint8 [H,W,3]."""
+    scale = PICTURE_SIDE / max(image.shape[:2])
+    return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else image
 
 
 def _histogram(array):
