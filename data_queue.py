@@ -454,6 +454,8 @@ def _attempt(function, *arguments):
         function(*arguments)
     except UserError as error:
         return UserError, str(error)
+    except WorkerError as error:
+        return WorkerError, str(error)
     except Exception as error:
         doing = f"making {_described(function, arguments[0])}" if arguments else "starting a data worker"
         return WorkerError, f"{doing} failed: {type(error).__name__}: {error}\n{traceback.format_exc()}"

@@ -10,6 +10,7 @@ import concurrent.futures
 import contextlib
 import itertools
 import json
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -25,6 +26,18 @@ import winograd
 from structures import Detections, UserError
 
 OUTPUTS = ("boxes", "scores", "classes", "count")
+
+
+class ReadImage(NamedTuple):
+    """A picture read from a file.
+
+    prepared: uint8 [S,S,3], of `Detector.prepare`; size: its own (width, height) in pixels; image: uint8 RGB [H,W,3],
+    or None where nobody asked to keep it.
+    """
+
+    prepared: np.ndarray
+    size: tuple
+    image: np.ndarray | None
 
 
 def postprocess(logits, offsets, preset, threshold):
@@ -265,24 +278,38 @@ class Detector:
             detections += self.detect_prepared(prepared, [image.shape[1::-1] for image in group])
         return detections
 
-    def detect_files(self, files, threads=2):
-        """Yield (path, image or images.ImageError, Detections or None) for each of `files`, in their order.
+    def detect_files(self, files, threads=2, keep=lambda index: True):
+        """Yield (path, ReadImage or images.ImageError, Detections or None) for each of `files`, in their order.
 
         files: an iterable of (path, whether to apply EXIF orientation), of any length: it is read ahead by a
-        few batches only. Reading, the network and the caller's work on the results overlap.
+        few batches only. keep: callable, number of a file -> whether its ReadImage is to hold the pixels: four batches
+        of photographs are a gigabyte. Reading, the network and the caller's work on the results overlap.
         """
-        read = parallel_map(_read_or_error, files, threads=threads, ahead=2 * self.batch_size)
-        batches = parallel_map(self._detect_read, batched(read, self.batch_size), threads=1, ahead=2)
+
+        def read(numbered):
+            index, (path, exif) = numbered
+            return path, self._read_or_error(path, exif, keep(index))
+
+        pictures = parallel_map(read, enumerate(files), threads=threads, ahead=self.batch_size)
+        batches = parallel_map(self._detect_read, batched(pictures, self.batch_size), threads=1, ahead=1)
         # Closing outermost first ends the threads of both stages when the caller stops early
-        with contextlib.closing(read), contextlib.closing(batches):
+        with contextlib.closing(pictures), contextlib.closing(batches):
             for results in batches:
                 yield from results
 
+    def _read_or_error(self, path, exif, keep):
+        try:
+            image = image_files.read(path, exif=exif)
+        except image_files.ImageError as error:
+            return error
+        return ReadImage(self.prepare(image), image.shape[1::-1], image if keep else None)
+
     def _detect_read(self, group):
-        """One batch of (path, image or error) -> list of (path, image or error, Detections or None)."""
-        readable = [image for _, image in group if isinstance(image, np.ndarray)]
-        found = iter(self.detect(readable))
-        return [(path, image, next(found) if isinstance(image, np.ndarray) else None) for path, image in group]
+        """One batch of (path, ReadImage or error) -> list of (path, ReadImage or error, Detections or None)."""
+        readable = [read for _, read in group if isinstance(read, ReadImage)]
+        prepared = [read.prepared for read in readable]
+        found = iter(self.detect_prepared(np.stack(prepared), [read.size for read in readable]) if readable else ())
+        return [(path, read, next(found) if isinstance(read, ReadImage) else None) for path, read in group]
 
     def _to_detections(self, values, size):
         """One image's rows of the outputs -> Detections in pixels, clipped to the image."""
@@ -292,14 +319,6 @@ class Detector:
         width, height = size
         boxes_px = values["boxes"][rows] * np.array([width, height, width, height], np.float32)
         return Detections(box_geometry.clip(boxes_px, width, height), scores[rows], values["classes"][rows])
-
-
-def _read_or_error(file):
-    path, exif = file
-    try:
-        return path, image_files.read(path, exif=exif)
-    except image_files.ImageError as error:
-        return path, error
 
 
 def batched(items, size):

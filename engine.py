@@ -9,6 +9,7 @@ import tqdm
 
 import average_precision
 import cli
+import images
 import optimization
 from structures import UserError
 
@@ -104,13 +105,14 @@ def evaluate(detector, samples, *, check_stop, progress=True):
     """Detect on all samples and score: (dict of average_precision.evaluate, list of EXAMPLES examples).
 
     An example is (image, Detections, Sample), the same samples every time. check_stop: called for each
-    image; may raise to end the evaluation. In a picture that cannot be read nothing is detected, which is said.
+    image; may raise to end the evaluation. In a picture that cannot be read nothing is detected, which is said. Raises
+    UserError if the pictures have gone, folder and all.
     """
     files = ((sample.image_path, sample.exif) for sample in samples)
     kept = set(np.linspace(0, len(samples) - 1, min(EXAMPLES, len(samples))).astype(int).tolist())
     detections, examples = {}, []
     bar = tqdm.tqdm(
-        detector.detect_files(files),
+        detector.detect_files(files, keep=kept.__contains__),
         total=len(samples),
         desc="validation",
         unit="img",
@@ -118,13 +120,15 @@ def evaluate(detector, samples, *, check_stop, progress=True):
         dynamic_ncols=True,
         disable=not progress,
     )
-    for index, (_, image, found) in enumerate(bar):
+    for index, (_, read, found) in enumerate(bar):
         check_stop()
         if found is None:
-            cli.warn(f"validation without {image.path}: {image.reason}")
+            if images.folder_is_gone(read.path):
+                raise UserError(f"{read.path}: its folder is gone; bring the data back, --resume then validates")
+            cli.warn(f"validation without {read.path}: {read.reason}")
             continue
         detections[samples[index].id] = found
         if index in kept:
-            examples.append((image, found, samples[index]))
+            examples.append((read.image, found, samples[index]))
     ground_truth = {sample.id: sample for sample in samples}
     return average_precision.evaluate(ground_truth, detections, detector.class_names), examples

@@ -109,6 +109,11 @@ def read(path, exif=True, reduce=1):
     return np.ascontiguousarray(image)
 
 
+def folder_is_gone(path):
+    """Whether even the folder of a file cannot be found: a disk or share that dropped out, or data that was moved."""
+    return not os.path.isdir(os.path.dirname(os.path.abspath(path)))
+
+
 def header(path):
     """(width, height, EXIF orientation) without decoding; the sizes are those of read(path, exif=False).
 

@@ -55,20 +55,20 @@ def _detect_all(flags, detector, files, wanted, stop, old):
         stack.enter_context(_unfinished(flags.output))
         writers = _open_writers(flags, detector.class_names, stack)
         _remove(flags.output, old)  # now that nothing can be wrong with the call any more
-        stream = detector.detect_files((path, exif) for path, _, exif in files)
+        stream = detector.detect_files(((path, exif) for path, _, exif in files), keep=lambda index: flags.draw)
         stack.enter_context(contextlib.closing(stream))
         bar = tqdm.tqdm(zip(files, stream, strict=True), total=len(files), unit="img", dynamic_ncols=True)
-        for done, ((_, name, _), (_, image, detections)) in enumerate(bar, 1):
+        for done, ((_, name, _), (_, read, detections)) in enumerate(bar, 1):
             if detections is None:
                 errors += 1
-                bar.write(f"skipped {image.path}: {image.reason}")
-                writers["json"].error(name, image.reason)
+                bar.write(f"skipped {read.path}: {read.reason}")
+                writers["json"].error(name, read.reason)
             else:
                 if wanted is not None:
                     detections = detections.where([label in wanted for label in detections.labels.tolist()])
                 found += len(detections)
-                _write_one(flags, writers, name, image, detections)
-                if flags.draw and not _draw_one(flags, name, image, detections, detector.class_names):
+                _write_one(flags, writers, name, read.size, detections)
+                if flags.draw and not _draw_one(flags, name, read.image, detections, detector.class_names):
                     not_drawn += 1
             if stop.requested:
                 bar.close()
@@ -119,16 +119,15 @@ def _yolo_numbers(flags, class_names):
     return [numbered.index(name) for name in class_names]
 
 
-def _write_one(flags, writers, name, image, detections):
-    height, width = image.shape[:2]
-    writers["json"].add(name, width, height, detections)
+def _write_one(flags, writers, name, size, detections):
+    writers["json"].add(name, *size, detections)
     if "voc" in writers:
         writers["voc"].add(name, detections)
     if "coco" in writers:
         writers["coco"].add(name, detections)
     if "yolo" in writers:
         folder = os.path.join(flags.output, results.YOLO_FOLDER)
-        results.write_yolo(folder, name, width, height, detections, writers["yolo"])
+        results.write_yolo(folder, name, *size, detections, writers["yolo"])
 
 
 def _draw_one(flags, name, image, detections, class_names):

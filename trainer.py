@@ -191,7 +191,8 @@ class Trainer:
         complete = state.batch >= self.plan.batches_per_epoch
         evaluation, examples, best = None, [], False
         if self.valid and (last or (state.epoch + 1) % settings.valid_every == 0):
-            evaluation, examples = self._validate()
+            self._save()  # of a validation that is stopped or killed a resume starts with that
+            evaluation, examples = engine.evaluate(self.detector, self.valid, check_stop=self.stop.raise_if_requested)
             mean = evaluation["voc07"]["mean"]
             best = mean is not None and (state.best is None or mean > state.best)
         row = self._row(evaluation)
@@ -208,13 +209,6 @@ class Trainer:
             state.epoch, state.batch, state.sums, state.seconds = state.epoch + 1, 0, {}, 0.0
         self._save(best)
         self._print_row(row)
-
-    def _validate(self):
-        try:
-            return engine.evaluate(self.detector, self.valid, check_stop=self.stop.raise_if_requested)
-        except KeyboardInterrupt:
-            self._save()  # the epoch's steps are done: a resume starts with this validation
-            raise
 
     def _row(self, evaluation):
         """The row of metrics.csv for the current epoch."""
@@ -243,8 +237,8 @@ class Trainer:
         print("  ".join([*parts, f"{row['images_per_second']:.1f} images/s"]), flush=True)
 
     def _filters(self):
-        names = [v for v in self.step.trained if v.op.name.endswith("/weights")]
-        return {v.op.name: value for v, value in zip(names, self.session.run(names), strict=True)}
+        variables = [v for v in self.step.trained if v.op.name.endswith("/weights")]
+        return {v.op.name: value for v, value in zip(variables, self.session.run(variables), strict=True)}
 
     def _evaluated(self, dtype):
         """(logits, offsets) to score: those of the step, or of a second network that has the averages for weights."""

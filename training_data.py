@@ -17,14 +17,18 @@ import cli
 import images
 import ssd_utils
 import transforms
-from data_queue import DataQueue, Field
+from data_queue import DataQueue, Field, WorkerError
 from structures import UserError
 
 LARGEST_AUTO_WEIGHT = 10.0  # a handful of objects must not decide the gradient
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 KEPT_BYTES, LARGEST_MMAP_THRESHOLD = 256 * 2**20, 32 * 2**20  # more than the second is refused
 
+# Unreadable pictures in a row, of one process, that are no longer put down to the pictures
+LONGEST_GAP = 50
+
 _warned = set()  # paths of unreadable pictures, in this process
+_in_a_row = 0  # unreadable pictures since the last good one, in this process
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +37,7 @@ class MakeTrainingItem:
 
     job: (epoch, index into samples). samples: list of Sample; anchors: float32 [A,4] (cx, cy, w, h).
     A picture that cannot be read is told of on stderr, once by each worker, and becomes a row without objects,
-    which adds nothing to the loss.
+    which adds nothing to the loss. Raises WorkerError if no picture can be read any more.
     """
 
     samples: list
@@ -51,10 +55,11 @@ class MakeTrainingItem:
         try:
             image = images.read(sample.image_path, sample.exif, plan.max_reduce)
         except images.ImageError as error:
-            _warn_once(error)
+            _note_unreadable(error)
             for array in out.values():
                 array[...] = 0
             return
+        _note_readable()
         out["images"][...] = self.transform.render(plan, image)
         matches = ssd_utils.match_columns(self._columns, plan.boxes, bipartite=self.matching == "bipartite")
         out["class_targets"][...], out["offset_targets"][...] = ssd_utils.encode_targets(
@@ -152,10 +157,22 @@ def _weight(pair, text):
     return weight
 
 
-def _warn_once(error):
+def _note_unreadable(error):
+    """Tell of an unreadable picture, once; WorkerError if it is not the picture's fault."""
+    global _in_a_row
+    _in_a_row += 1
+    if images.folder_is_gone(error.path):
+        raise WorkerError(f"{error.path}: its folder is gone; bring the data back")
+    if _in_a_row >= LONGEST_GAP:
+        raise WorkerError(f"{_in_a_row} pictures in a row cannot be read, the last is {error.path} ({error.reason})")
     if error.path not in _warned:
         _warned.add(error.path)
         cli.warn(f"training goes on without {error.path}: {error.reason}")
+
+
+def _note_readable():
+    global _in_a_row
+    _in_a_row = 0
 
 
 def prepare_worker():

@@ -533,7 +533,26 @@ def test_files_in_order_and_unreadable_ones_named(best, tmp_path):
     assert isinstance(results[1][1], images.ImageError)
     assert results[1][2] is None
     good = [result for result in results if result[2] is not None]
-    assert_alike([found for _, _, found in good], best.detect([image for _, image, _ in good]))
+    assert_alike([found for _, _, found in good], best.detect([read.image for _, read, _ in good]))
+    assert [read.size for _, read, _ in good] == [(60, 40), (30, 50), (20, 20)]
+
+
+def test_pictures_are_held_only_where_they_are_wanted_and_few_batches_of_them(best, tmp_path):
+    (image,) = pictures(((40, 60),))
+    cv2.imwrite(str(tmp_path / "a.png"), image[..., ::-1])
+    asked = []
+
+    def files():
+        for index in range(100):
+            asked.append(index)
+            yield str(tmp_path / "a.png"), False
+
+    stream = best.detect_files(files(), keep=lambda index: index == 1)
+    first, second = next(stream), next(stream)
+    assert first[1].image is None and second[1].image.shape == (40, 60, 3)
+    assert_alike([first[2]], [second[2]])
+    assert len(asked) <= 4 * best.batch_size
+    stream.close()
 
 
 def test_parallel_map_keeps_order_and_reads_little_ahead():

@@ -3,6 +3,7 @@
 `tests/test_train.py` holds the program as a user runs it.
 """
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import data_queue
 import devices
 import engine
 import files
+import images
 import runs
 import summaries
 import train
@@ -83,6 +85,49 @@ def test_a_worker_failure_amid_a_collected_gradient_is_resumed_exactly(start, tm
     resume(tmp_path / "run")
     assert_same_weights(tmp_path / "run", unbroken)
     assert not [name for name in weights(unbroken) if "_sum" in name]
+
+
+@pytest.fixture
+def disk(shapes, tmp_path):
+    """A copy of `shapes` that may drop out."""
+    return Path(shutil.copytree(shapes, tmp_path / "disk"))
+
+
+def test_data_that_vanishes_ends_a_training_that_is_saved(start, disk, tmp_path, monkeypatch):
+    """Without the stop the rest would be trained on empty batches."""
+    read, count = images.read, []
+
+    def reading(path, *arguments, **options):
+        count.append(path)
+        if len(count) == 10:
+            (disk / "JPEGImages").rename(disk / "gone")
+        return read(path, *arguments, **options)
+
+    monkeypatch.setattr(images, "read", reading)
+    with pytest.raises(UserError, match="its folder is gone; bring the data back; the run is saved, --resume goes on"):
+        start("--data", str(disk), "--epochs", "3")
+    assert state_of(tmp_path / "run")["step"] == 2
+    (disk / "gone").rename(disk / "JPEGImages")
+    resume(tmp_path / "run", "--epochs", "1")
+    assert state_of(tmp_path / "run")["step"] == 5
+
+
+def test_a_validation_without_its_pictures_can_be_made_up_for(start, disk, tmp_path, monkeypatch):
+    evaluate = engine.evaluate
+
+    def without(*arguments, **options):
+        (disk / "JPEGImages").rename(disk / "gone")
+        return evaluate(*arguments, **options)
+
+    monkeypatch.setattr(engine, "evaluate", without)
+    with pytest.raises(UserError, match="its folder is gone"):
+        start("--data", str(disk), "--epochs", "1", "--valid", "val")
+    assert state_of(tmp_path / "run")["step"] == 5
+    (disk / "gone").rename(disk / "JPEGImages")
+    monkeypatch.setattr(engine, "evaluate", evaluate)
+    resume(tmp_path / "run")
+    (row,) = state_of(tmp_path / "run")["rows"]
+    assert row["step"] == 5 and row["voc07"] is not None
 
 
 BLOWN_UP = ["--optimizer", "momentum", "--learning-rate", "1e30", "--clip-norm", "0", "--warmup-steps", "0"]
