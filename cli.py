@@ -13,7 +13,6 @@ import math
 import os
 import signal
 import sys
-import tempfile
 import time
 
 from structures import UserError
@@ -26,14 +25,14 @@ def run(main):
 
     Other exceptions are bugs and keep their traceback.
     """
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         # A file name that is not UTF-8, or a ≥ on a terminal without it, is no reason to lose an hour's work
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
         main()
-        if sys.stdout:
-            sys.stdout.flush()
+        sys.stdout.flush()
     except UserError as error:
         _complain(error)
         sys.exit(FAILURE)
@@ -46,6 +45,9 @@ def run(main):
             raise
         sys.exit(FAILURE)
     except OSError as error:
+        if _reader_has_gone(error):  # EIO without a file
+            _silence(sys.stdout)
+            sys.exit(FAILURE)
         if not _is_environment(error):
             raise
         where = f"{error.filename}: " if error.filename else ""
@@ -62,17 +64,40 @@ def warn(message):
 
 
 def _complain(message, prefix="error: "):
-    if sys.stderr:
+    if sys.stderr:  # closed ones are led into nothing where `run` was called
         print(prefix + " ".join(str(message).splitlines()), file=Unbreakable(sys.stderr))
         _flush(sys.stderr)
 
 
-def _flush(stream):
-    """Write out what a stream (None if it was closed) holds back, into nothing if its reader (`| tee log`) has gone."""
+def _open_closed_streams():
+    """Lead streams that were closed (`2>&-`) into nothing: libraries write to them, and what we open might be them."""
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:  # so Python says it
+            if not _is_open(number):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+
+
+def _is_open(descriptor):
     try:
-        if stream:
-            stream.flush()
-    except BrokenPipeError:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
+
+
+def _reader_has_gone(error):
+    """Whether an OSError says that nobody reads a stream any more: a closed pipe, or a terminal that hung up (EIO)."""
+    return isinstance(error, BrokenPipeError) or (error.errno == errno.EIO and error.filename is None)
+
+
+def _flush(stream):
+    """Write out what a stream holds back, into nothing if its reader (`| tee log`, a terminal) has gone."""
+    try:
+        stream.flush()
+    except OSError as error:
+        if not _reader_has_gone(error):
+            raise
         _silence(stream)
 
 
@@ -84,17 +109,15 @@ def _silence(stream):
 class Unbreakable:
     """A text stream whose reader may go: what is written after that is lost, and nothing else."""
 
-    @classmethod
-    def of(cls, stream):
-        """None of None, which Python has for a closed stream and print() passes over."""
-        return stream and cls(stream)
-
     def __init__(self, stream):
         self._stream = stream
 
     def write(self, text):
-        with contextlib.suppress(BrokenPipeError):
+        try:
             self._stream.write(text)
+        except OSError as error:
+            if not _reader_has_gone(error):
+                raise
         return len(text)
 
     def flush(self):
@@ -245,7 +268,7 @@ class StopRequest:
     def __enter__(self):
         self._before = {number: signal.signal(number, self._handle) for number in self.SIGNALS}
         self._streams = sys.stdout, sys.stderr
-        sys.stdout, sys.stderr = map(Unbreakable.of, self._streams)
+        sys.stdout, sys.stderr = map(Unbreakable, self._streams)
         return self
 
     def __exit__(self, *_):
@@ -283,7 +306,7 @@ def import_tensorflow():
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # its C++ side; the lines before that is read go round it
     sys.stderr.flush()
     before = os.dup(2)
-    with tempfile.TemporaryFile() as held_back:
+    with open(os.memfd_create("TensorFlow's chatter"), "w+b", buffering=0) as held_back:
         os.dup2(held_back.fileno(), 2)
         try:
             return importlib.import_module("tensorflow.compat.v1")

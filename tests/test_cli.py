@@ -142,6 +142,31 @@ def test_closed_streams_stop_nothing(tmp_path):
     assert (tmp_path / "saved").exists()
 
 
+def test_libraries_write_to_closed_streams_too(tmp_path):
+    program = "import pathlib, sys, tqdm, cli\ndef main():\n    cli.import_tensorflow()\n"
+    program += "    print('heard?')\n    cli.warn('heard?')\n    list(tqdm.tqdm(range(3)))\n"
+    program += "    pathlib.Path(sys.argv[1]).touch()\ncli.run(main)"
+    (tmp_path / "chatty.py").write_text(program)
+    line = f"exec {sys.executable} {tmp_path / 'chatty.py'} {tmp_path / 'done'} >&- 2>&-"
+    done = subprocess.run(["sh", "-c", line], env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert (done.returncode, (tmp_path / "done").exists()) == (0, True)
+
+
+def test_work_goes_on_after_the_terminal_hung_up(tmp_path):
+    """A training in the background of a shell that was left."""
+    ours, terminal = os.openpty()
+    call = [sys.executable, "-c", UNHEARD, str(tmp_path / "saved")]
+    worker = subprocess.Popen(call, cwd=ROOT, stdout=terminal, stderr=terminal)
+    os.close(terminal)
+    assert os.read(ours, 4) == b"step"
+    os.close(ours)
+    time.sleep(0.5)
+    assert worker.poll() is None
+    worker.send_signal(signal.SIGINT)
+    assert worker.wait(timeout=60) == 130
+    assert (tmp_path / "saved").exists()
+
+
 def test_a_signal_that_arrives_twice_is_one(monkeypatch):
     """`timeout` and schedulers send it to parent and child, and the parent passes it on."""
     now = [100.0]
