@@ -96,6 +96,23 @@ def write_json(path, data):
     write(path, json.dumps(data, indent=2, allow_nan=False) + "\n")
 
 
+def walk(folder, passed_over=()):
+    """Yield (folder, names of the files in it) of a folder and all below it, in the order of their names.
+
+    Links to folders are followed; each real folder comes once. passed_over: real paths of folders to leave out.
+    """
+    seen = {os.path.realpath(folder), *passed_over}
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        chosen = []
+        for name in sorted(folders, key=lambda name: (os.path.islink(os.path.join(parent, name)), name)):
+            real = os.path.realpath(os.path.join(parent, name))
+            if real not in seen:
+                seen.add(real)
+                chosen.append(name)
+        folders[:] = sorted(chosen)
+        yield parent, sorted(names)
+
+
 def safe_names(texts):
     """Different texts as parts of file names that are good on any disk and in links, all different."""
     names = []

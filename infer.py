@@ -5,18 +5,22 @@ Pictures that cannot be read are reported, listed under "errors" in the JSON, an
 """
 
 import argparse
+import collections
 import contextlib
+import dataclasses
 import functools
 import os
 import shutil
 import time
 
+import numpy as np
 import tqdm
 
 import annotations
 import class_lists
 import cli
 import config
+import files
 import images
 import results
 import sources
@@ -32,10 +36,10 @@ def main(argv=None):
     flags = _parse(argv)
     model = config.find_model(flags.model)
     class_lists.check_classes(flags.classes, model.class_names)
-    files = _split_files(flags) if flags.split else _find_files(flags)
-    _refuse_equal_names(flags, files)
+    pictures = _split_files(flags) if flags.split else _find_files(flags)
+    _refuse_equal_names(flags, pictures)
     # A data set's labels need no line: they lie at --data or in `labels` beside `images`, which holds the pictures
-    inputs = [model.frozen or model.run, *[flags.data] * bool(flags.split), *(path for path, _, _ in files)]
+    inputs = [model.frozen or model.run, *[flags.data] * bool(flags.split), *(path for path, _, _ in pictures)]
     old = _check_output(flags.output, flags.overwrite, inputs)
     with cli.StopRequest() as stop:
         cli.import_tensorflow()
@@ -45,44 +49,68 @@ def main(argv=None):
         with detector.load(flags.model, **settings) as loaded:
             wanted = class_lists.find_labels(flags.classes, loaded.class_names)
             stop.raise_if_requested()  # while old results are there
-            _detect_all(flags, loaded, files, wanted, stop, old)
+            _detect_all(flags, loaded, pictures, _Choice(loaded.class_names, wanted), stop, old)
 
 
-def _detect_all(flags, detector, files, wanted, stop, old):
-    """Run the detector over (path, name, exif) files and write everything down, in the place of old results."""
-    start, errors, found, not_drawn = time.monotonic(), 0, 0, 0
+class _Choice:
+    """The classes that are looked for; wanted: set of the model's labels, or None for all.
+
+    labels: of the model; class_names: theirs. Results speak of these alone: what nobody looked for was not missed.
+    """
+
+    def __init__(self, class_names, wanted):
+        self.labels = sorted(range(len(class_names)) if wanted is None else wanted)
+        self.class_names = tuple(class_names[label] for label in self.labels)
+
+    def take(self, detections):
+        """Of the model's Detections those of the chosen classes, with labels that index `class_names`."""
+        taken = detections.where(np.isin(detections.labels, self.labels))
+        return dataclasses.replace(taken, labels=np.searchsorted(self.labels, taken.labels).astype(np.int32))
+
+
+def _detect_all(flags, detector, pictures, choice, stop, old):
+    """Run the detector over (path, name, exif) pictures and write everything down, in the place of old results."""
+    start, counts = time.monotonic(), collections.Counter()
     with contextlib.ExitStack() as stack:
         stack.enter_context(_unfinished(flags.output))
-        writers = _open_writers(flags, detector.class_names, stack)
+        writers = _open_writers(flags, choice, stack)
         _remove(flags.output, old)  # now that nothing can be wrong with the call any more
-        stream = detector.detect_files(((path, exif) for path, _, exif in files), keep=lambda index: flags.draw)
+        files = ((path, exif) for path, _, exif in pictures)
+        stream = detector.detect_files(files, keep=lambda index: flags.draw)
         stack.enter_context(contextlib.closing(stream))
-        bar = tqdm.tqdm(zip(files, stream, strict=True), total=len(files), unit="img", dynamic_ncols=True)
-        for done, ((_, name, _), (_, read, detections)) in enumerate(bar, 1):
+        bar = tqdm.tqdm(zip(pictures, stream, strict=True), total=len(pictures), unit="img", dynamic_ncols=True)
+        stack.callback(_say_if_stopped, counts, len(pictures), flags.output)
+        for (_, name, _), (_, read, detections) in bar:
             if detections is None:
-                errors += 1
                 bar.write(f"skipped {read.path}: {read.reason}")
                 writers["json"].error(name, read.reason)
+                counts.update(["pictures", "unreadable"])
             else:
-                if wanted is not None:
-                    detections = detections.where([label in wanted for label in detections.labels.tolist()])
-                found += len(detections)
+                detections = choice.take(detections)
                 _write_one(flags, writers, name, read.size, detections)
-                if flags.draw and not _draw_one(flags, name, read.image, detections, detector.class_names):
-                    not_drawn += 1
+                counts.update(pictures=1, detections=len(detections))
+                if flags.draw:
+                    counts["not drawn"] += not _draw_one(flags, name, read.image, detections, choice.class_names)
             if stop.requested:
                 bar.close()
-                print(f"stopped: {done} of {len(files)} pictures are in {flags.output}")
                 raise KeyboardInterrupt
     seconds = time.monotonic() - start
     print(
-        f"{len(files) - errors} pictures, {found} detections above {flags.threshold:g}, {errors} unreadable"
-        + f", {not_drawn} not drawn" * bool(not_drawn)
-        + f"; {len(files) / seconds:.1f} images/s in {detector.precision}; see {flags.output}"
+        f"{len(pictures) - counts['unreadable']} pictures, {counts['detections']} detections above "
+        f"{flags.threshold:g}, {counts['unreadable']} unreadable"
+        + f", {counts['not drawn']} not drawn" * bool(counts["not drawn"])
+        + f"; {len(pictures) / seconds:.1f} images/s in {detector.precision}; see {flags.output}"
     )
 
 
-def _open_writers(flags, class_names, stack):
+def _say_if_stopped(counts, total, output):
+    """What a stop or a failure leaves."""
+    if counts["pictures"] < total:
+        print(f"stopped: {counts['pictures']} of {total} pictures are in {output}")
+
+
+def _open_writers(flags, choice, stack):
+    class_names = choice.class_names
     path = os.path.join(flags.output, results.JSON_NAME)
     json_writer = results.DetectionsWriter(
         path, model=flags.model, class_names=class_names, threshold=flags.threshold
@@ -94,7 +122,7 @@ def _open_writers(flags, class_names, stack):
         path, ids = os.path.join(flags.output, results.COCO_NAME), _coco_ids(flags)
         writers["coco"] = stack.enter_context(results.CocoWriter(path, class_names, *ids))
     if flags.yolo_results:
-        writers["yolo"] = _yolo_numbers(flags, class_names)
+        writers["yolo"] = _yolo_numbers(flags, choice)
     return writers
 
 
@@ -109,14 +137,14 @@ def _coco_ids(flags):
     return None, None
 
 
-def _yolo_numbers(flags, class_names):
-    """The class number of each label: that of the YOLO data set detected on, else the label itself."""
+def _yolo_numbers(flags, choice):
+    """The class number of each chosen class: that of the YOLO data set detected on, else the model's label."""
     if not flags.split or sources.choose(flags.data, flags.source) != "yolo":
-        return list(range(len(class_names)))
+        return choice.labels
     numbered = sources.class_names(flags.data, flags.split, flags.source)
-    if unknown := [name for name in class_names if name not in numbered]:
+    if unknown := [name for name in choice.class_names if name not in numbered]:
         raise UserError(f"--yolo-results: {flags.data} has no class {unknown[0]!r}, so its detections have no number")
-    return [numbered.index(name) for name in class_names]
+    return [numbered.index(name) for name in choice.class_names]
 
 
 def _write_one(flags, writers, name, size, detections):
@@ -159,7 +187,7 @@ def _find_files(flags):
 
     Raises UserError for a missing path, a folder without pictures, and two pictures of one name.
     """
-    files, origin = [], {}
+    pictures, origin = [], {}
     recursive, drawn = flags.recursive, _drawn_before(flags.output)
     for path in flags.images:
         is_folder = os.path.isdir(path)
@@ -173,11 +201,11 @@ def _find_files(flags):
             if name in origin:
                 raise UserError(f"{file}: has the name of {origin[name]} in the output; give them to two calls")
             origin[name] = file
-            files.append((file, name, True))
-    return files
+            pictures.append((file, name, True))
+    return pictures
 
 
-def _refuse_equal_names(flags, files):
+def _refuse_equal_names(flags, pictures):
     """Raises UserError for two pictures that a form of results asked for would take for one."""
     forms = (
         ("--voc-results", flags.voc_results, annotations.stem),
@@ -188,7 +216,7 @@ def _refuse_equal_names(flags, files):
     )
     for flag, wanted, name_of in forms:
         origin = {}
-        for path, name, _ in files if wanted else ():
+        for path, name, _ in pictures if wanted else ():
             if (key := name_of(name)) in origin:
                 raise UserError(
                     f"{flag}: would take {path} and {origin[key]} for one picture, {key}; give them to two calls"
@@ -205,11 +233,8 @@ def _find_in_folder(folder, recursive, passed_over):
         entries = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
         yield from ((os.path.join(folder, name), name) for name in entries if _is_picture(name))
         return
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(
-            name for name in folders if os.path.realpath(os.path.join(parent, name)) not in passed_over
-        )
-        for name in sorted(filter(_is_picture, names)):
+    for parent, names in files.walk(folder, passed_over):
+        for name in filter(_is_picture, names):
             path = os.path.join(parent, name)
             yield path, os.path.relpath(path, folder)
 
@@ -320,7 +345,7 @@ def _parse(argv):
     add("--overwrite", action="store_true", help="replace results that --output holds from an earlier call")
     add("--threshold", type=cli.fraction, metavar="X", help="write detections above it (0.5; 0.01 to be scored)")
     add("--draw-threshold", type=cli.fraction, default=0.5, metavar="X", help="draw those from it on (default: 0.5)")
-    add("--classes", metavar="NAMES", help="only these, with commas")
+    add("--classes", metavar="NAMES", help="only these, with commas: the results name no others")
     add("--batch-size", type=cli.positive_int, default=8, metavar="N", help="pictures at once (default: 8)")
     add("--precision", choices=("auto", "float32", "bfloat16", "float16"), default="auto", help="(default: auto)")
     add("--no-draw", dest="draw", action="store_false", help="write no pictures")

@@ -16,6 +16,7 @@ import sys
 
 import numpy as np
 
+import boxes as box_geometry
 import files
 from annotations import shorten, stem
 from structures import Detections, UserError
@@ -68,13 +69,19 @@ def yolo_name(file):
 
 
 class _Writer:
-    """Context manager around `close` and `discard`: Ctrl-C keeps what is there, other failures keep nothing."""
+    """Context manager around `close` and `discard`: Ctrl-C keeps what is there, as does a user's error amid the work.
+
+    begun: whether something was added; before that an error leaves an older file in its place.
+    """
+
+    begun = False
 
     def __enter__(self):
         return self
 
     def __exit__(self, kind, value, trace):
-        if kind is None or issubclass(kind, KeyboardInterrupt):
+        amid = self.begun and kind is not None and issubclass(kind, (UserError, OSError))
+        if amid or kind is None or issubclass(kind, KeyboardInterrupt):
             try:
                 self.close()
             except UserError:
@@ -87,8 +94,8 @@ class _Writer:
 class DetectionsWriter(_Writer):
     """Writes `detections.json` image by image in constant memory.
 
-    The file appears under its name at `close`; as a context manager also after Ctrl-C, with the images
-    done so far, but not after another exception.
+    The file appears under its name at `close`; as a context manager also after Ctrl-C, and after a UserError or an
+    OSError once there are images, with those done so far, but not after another exception.
     """
 
     def __init__(self, path, *, model, class_names, threshold):
@@ -107,10 +114,11 @@ class DetectionsWriter(_Writer):
             for label, score, box in zip(*_as_lists(detections), strict=True)
         ]
         self._file.write(self._separator + json.dumps(entry, allow_nan=False))
-        self._separator = ",\n"
+        self._separator, self.begun = ",\n", True
 
     def error(self, file, reason):
         """An image that could not be read, and why."""
+        self.begun = True
         self._errors.append({"file": str(file), "reason": str(reason)})
 
     def close(self):
@@ -156,6 +164,7 @@ class Comp4Writer(_Writer):
         boxes = to_comp4_px(detections.boxes_px).tolist()
         for label, score, box in zip(labels, scores, boxes, strict=True):
             self._files[label].write(f"{stem(file)} {score!r} {' '.join(map(repr, box))}\n")
+        self.begun = True
 
     def close(self):
         """Finish the files and put them in their places."""
@@ -191,6 +200,7 @@ class CocoWriter(_Writer):
             entry = {"image_id": number, "category_id": self._categories[label], "bbox": bbox, "score": score}
             self._file.write(self._separator + json.dumps(entry, allow_nan=False))
             self._separator = ",\n"
+        self.begun = True
 
     def close(self):
         """Finish the file and put it in its place."""
@@ -205,11 +215,10 @@ class CocoWriter(_Writer):
 def write_yolo(folder, file, width, height, detections, numbers):
     """Write FOLDER/FILE.txt in YOLO's form. numbers: class number of each label; width, height: of the picture."""
     boxes = np.asarray(detections.boxes_px, np.float64).reshape(-1, 4) / (width, height, width, height)
-    centres_sizes = np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], axis=1)
     labels, scores, _ = _as_lists(detections)
     lines = [
         f"{numbers[label]} {' '.join(map(repr, box))} {score!r}\n"
-        for label, score, box in zip(labels, scores, centres_sizes.tolist(), strict=True)
+        for label, score, box in zip(labels, scores, box_geometry.to_cxcywh(boxes).tolist(), strict=True)
     ]
     files.write(os.path.join(folder, yolo_name(file)), "".join(lines))
 
@@ -220,7 +229,7 @@ def kind(path):
         names = os.listdir(path)
         if any(name.startswith(COMP4_PREFIX) for name in names):
             return "comp4"
-        return "yolo" if any(name.endswith(".txt") for name in names) else "comp4"
+        return "yolo" if any(_yolo_files(path)) else "comp4"
     with open(path, "rb") as file:
         return "coco" if file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[") else "json"
 
@@ -281,17 +290,19 @@ def _from_rows(rows):
 
 
 def read_yolo(folder, class_names, numbered_names, sizes):
-    """Read a folder of YOLO's text files, one for a picture, into Results.
+    """Read a folder of YOLO's text files, also those in folders below it, one for a picture, into Results.
 
     class_names: the classes wanted, in this order; numbered_names: the class of each number; sizes: {stem: (width,
     height)} of the data set's pictures. Raises UserError, naming the line, for whatever is malformed or unknown.
     """
     label_of = {name: label for label, name in enumerate(class_names)}
     detections = {}
-    for name in sorted(name for name in os.listdir(folder) if name.endswith(".txt")):
-        path, key = os.path.join(folder, name), stem(name)
+    for path in _yolo_files(folder):
+        key = stem(path)
         if key not in sizes:
-            raise UserError(f"{path}: the data set has no picture {key!r}")
+            raise UserError(f"{path}: the data set has no picture {key!r}; give the data set and split detected on")
+        if key in detections:
+            raise UserError(f"{path}: there is another {key}.txt; pictures are told apart by name, without folder")
         rows = []
         for number, line in enumerate(files.read_text(path).splitlines(), start=1):
             if not line.strip():
@@ -305,6 +316,12 @@ def read_yolo(folder, class_names, numbered_names, sizes):
         boxes_px = (found.boxes_px.astype(np.float64) * (width, height, width, height)).astype(np.float32)
         detections[key] = Detections(boxes_px, found.scores, found.labels)
     return Results(tuple(class_names), detections)
+
+
+def _yolo_files(folder):
+    """The text files of a folder and those below it."""
+    for parent, names in files.walk(folder):
+        yield from (os.path.join(parent, name) for name in names if name.endswith(".txt"))
 
 
 def _yolo_row(where, line, classes):
@@ -338,24 +355,24 @@ def _read_json(path, class_names):
     names = _json_classes(data, class_names, path)
     label_of = {name: label for label, name in enumerate(names)}
     strict = class_names is None  # without a choice, every class in the file must be on its own list
-    detections, sizes, files = {}, {}, {}
+    detections, sizes, file_of = {}, {}, {}
     for index, image in enumerate(_field(data, "images", list, path)):
         where = f"{path}: images[{index}]"
         file = _field(image, "file", str, where)
         where = f"{where} ({file})"
         key = stem(file)
-        if key in files:
-            raise UserError(f"{where} has the same stem as {files[key]}: images are matched by stem")
-        files[key] = file
+        if key in file_of:
+            raise UserError(f"{where} has the same stem as {file_of[key]}: images are matched by stem")
+        file_of[key] = file
         detections[key] = _json_detections(_field(image, "detections", list, where), label_of, strict, where)
         if "width" in image and "height" in image:
             sizes[key] = (_field(image, "width", int, where), _field(image, "height", int, where))
     errors = {}
     for index, entry in enumerate(_field(data, "errors", list, path) if "errors" in data else []):
         file = _field(entry, "file", str, f"{path}: errors[{index}]")
-        if (key := stem(file)) in files:
-            raise UserError(f"{path}: errors[{index}] ({file}) has the same stem as {files[key]}")
-        files[key], errors[key] = file, str(entry.get("reason", ""))
+        if (key := stem(file)) in file_of:
+            raise UserError(f"{path}: errors[{index}] ({file}) has the same stem as {file_of[key]}")
+        file_of[key], errors[key] = file, str(entry.get("reason", ""))
     threshold = float(_field(data, "threshold", (int, float), path)) if "threshold" in data else None
     return Results(names, detections, sizes, errors, threshold, data.get("model"), complete=True)
 
@@ -424,10 +441,10 @@ def _check_json_detection(entry, label_of, where):
 
 def comp4_classes(folder):
     """Class names of the comp4 files in a folder, alphabetically; UserError if there are none."""
-    files = glob.glob(os.path.join(glob.escape(folder), COMP4_PREFIX + "?*.txt"))
-    if not files:
-        raise UserError(f"{folder}: no {COMP4_PREFIX}CLASS.txt in it")
-    return tuple(sorted(stem(file)[len(COMP4_PREFIX) :] for file in files))
+    paths = glob.glob(os.path.join(glob.escape(folder), COMP4_PREFIX + "?*.txt"))
+    if not paths:
+        raise UserError(f"{folder}: no {COMP4_PREFIX}CLASS.txt in it; is it the folder of the results?")
+    return tuple(sorted(stem(path)[len(COMP4_PREFIX) :] for path in paths))
 
 
 def _read_comp4(folder, class_names):

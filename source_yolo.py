@@ -151,9 +151,8 @@ def _pictures(yaml_path, root, description, split):
 def _in_folder(yaml_path, split, folder):
     if not folder.is_dir():
         raise UserError(f"{yaml_path}: {split!r} means {folder}: no such folder or file; correct it")
-    for parent, folders, names in os.walk(folder):
-        folders.sort()
-        for name in sorted(names):
+    for parent, names in files.walk(folder):
+        for name in names:
             if name.lower().endswith(images.SUFFIXES):
                 yield yaml_path, os.path.join(parent, name)
 

@@ -105,3 +105,18 @@ def test_read_json_names_what_is_wrong(tmp_path, content, reason):
 )
 def test_reason_is_one_line(error, expected):
     assert files.reason(error) == expected
+
+
+def test_walk_follows_links_and_meets_each_folder_once(tmp_path):
+    for name in ("b", "d/e"):
+        (tmp_path / "top" / name).mkdir(parents=True)
+        (tmp_path / "top" / name / "file").touch()
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "file").touch()
+    for name, target in {"a": "top/b", "c": "far", "d/up": "top", "d/self": "top/d"}.items():
+        (tmp_path / "top" / name).symlink_to(tmp_path / target)
+    found = list(files.walk(tmp_path / "top"))
+    assert [os.path.relpath(folder, tmp_path / "top") for folder, _ in found] == [".", "b", "c", "d", "d/e"]
+    assert [names for _, names in found] == [[], ["file"], ["file"], [], ["file"]]
+    left = files.walk(tmp_path / "top", {os.path.realpath(tmp_path / "far")})
+    assert [os.path.relpath(folder, tmp_path / "top") for folder, _ in left] == [".", "b", "d", "d/e"]

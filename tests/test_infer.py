@@ -15,6 +15,7 @@ import images
 import infer
 import programs
 from programs import error_of, run
+from structures import UserError
 
 READABLE = ("one.png", "gray.jpg", "cmyk.jpg", "deep.png", "alpha.png", "long.png", "turned.jpg")
 UNREADABLE = ("text.jpg", "empty.jpg", "cut.jpg")
@@ -119,13 +120,57 @@ def test_recursive_keeps_folders_apart(trained, shapes, tmp_path):
 
 def test_voc_results_are_there_for_every_class_and_score(trained, shapes, tmp_path):
     picture, out = sorted((shapes / "JPEGImages").iterdir())[0], tmp_path / "out"
-    run("infer.py", trained, picture, "--output", out, "--voc-results", "--classes", "disc")
+    run("infer.py", trained, picture, "--output", out, "--voc-results")
     assert {name for name in os.listdir(out) if name.endswith(".txt")} == {
         "comp4_det_test_disc.txt",
         "comp4_det_test_square.txt",
     }
-    assert (out / "comp4_det_test_square.txt").read_text("utf-8") == ""
     assert json.loads((out / "detections.json").read_text("utf-8"))["threshold"] == 0.01  # to be scored
+
+
+def test_results_speak_of_the_chosen_classes_only(trained, shapes, tmp_path):
+    """Else a class that nobody looked for counts as missed everywhere."""
+    split, found = ["--data", shapes, "--split", "val"], {}
+    for choice in ([], ["--classes", "square"]):
+        out = tmp_path / str(len(choice))
+        run("infer.py", trained, *split, "--output", out, "--no-draw", "--voc-results", "--yolo-results", *choice)
+        written = json.loads((out / "detections.json").read_text("utf-8"))
+        squares = [[one for one in entry["detections"] if one["class"] == "square"] for entry in written["images"]]
+        labels = [path.read_text("utf-8").splitlines() for path in sorted((out / "labels").iterdir())]
+        found[len(choice)] = squares, [[line for line in lines if line.startswith("1 ")] for lines in labels]
+    assert found[0] == found[2] and any(found[0][0])
+    assert written["class_names"] == ["square"] and sum(map(len, labels)) == sum(map(len, found[2][1]))
+    assert [name for name in os.listdir(out) if name.startswith("comp4")] == ["comp4_det_test_square.txt"]
+    score = ["--other-classes", "ignore", "--json", tmp_path / "ap.json"]
+    run("average_precision.py", out / "detections.json", *split, *score)
+    assert list(json.loads((tmp_path / "ap.json").read_text("utf-8"))["ground_truth"]) == ["square"]
+
+
+def test_what_was_detected_before_a_failure_is_kept(trained, shapes, tmp_path, monkeypatch, capsys):
+    written = []
+
+    def write(path, *_):
+        written.append(path)
+        if len(written) == 3:
+            raise UserError(f"cannot write {path}: no space left on device")
+
+    monkeypatch.setattr(images, "write", write)
+    with pytest.raises(UserError, match="no space left"):
+        infer.main([str(trained), "--data", str(shapes), "--split", "val", "--output", str(tmp_path / "out")])
+    assert "stopped: 3 of 6 pictures are in" in capsys.readouterr().out
+    assert len(json.loads((tmp_path / "out" / "detections.json").read_text("utf-8"))["images"]) == 3
+
+
+def test_linked_folders_are_looked_into_once(trained, shapes, tmp_path):
+    picture = sorted((shapes / "JPEGImages").iterdir())[0]
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "a.png").write_bytes(picture.read_bytes())
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "near").symlink_to(tmp_path / "far")
+    (tmp_path / "far" / "back").symlink_to(tmp_path / "in")
+    run("infer.py", trained, tmp_path / "in", "--recursive", "--output", tmp_path / "out", "--no-draw")
+    written = json.loads((tmp_path / "out" / "detections.json").read_text("utf-8"))
+    assert [entry["file"] for entry in written["images"]] == ["near/a.png"]
 
 
 EQUAL_NAMES = {  # flag, two pictures that its results would take for one, two that it tells apart

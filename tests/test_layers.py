@@ -99,7 +99,7 @@ TABLE = {
     **rooms(
         8,
         train="",
-        infer="tqdm",
+        infer="numpy tqdm",
         export_model="tensorflow",
         process_video="numpy tqdm",
         check_dataset="",

@@ -134,9 +134,17 @@ def test_interrupted_and_failed_writers(tmp_path, writer_of):
     with pytest.raises(ZeroDivisionError), writer_of(tmp_path):
         raise ZeroDivisionError
     assert os.listdir(tmp_path) == []
-    with pytest.raises(KeyboardInterrupt), writer_of(tmp_path):
-        raise KeyboardInterrupt
-    assert results.read(tmp_path / "d.json" if (tmp_path / "d.json").exists() else tmp_path).detections == {}
+    with pytest.raises(UserError), writer_of(tmp_path):
+        raise UserError("before anything is done")
+    assert os.listdir(tmp_path) == []
+    for stop in (KeyboardInterrupt, UserError, OSError):
+        with pytest.raises(stop), writer_of(tmp_path) as writer:
+            writer.begun = True
+            raise stop
+        path = tmp_path / "d.json" if (tmp_path / "d.json").exists() else tmp_path
+        assert results.read(path).detections == {}
+        for name in os.listdir(tmp_path):
+            (tmp_path / name).unlink()
 
 
 def test_a_writer_that_cannot_finish_leaves_nothing(tmp_path, monkeypatch):
@@ -344,6 +352,17 @@ def test_yolo_round_trip_is_exact(tmp_path, images):
     read = results.read_yolo(tmp_path, NAMES, numbered, dict.fromkeys(images, (499, 4000)))
     for key, found in images.items():
         assert_same(read.detections[key], found)
+
+
+def test_yolo_results_in_folders_below(tmp_path, images):
+    """As infer.py --recursive writes them."""
+    results.write_yolo(tmp_path, "deep/down/one.jpg", 499, 4000, images["one"], [0, 1, 2])
+    assert results.kind(tmp_path) == "yolo"
+    sizes = dict.fromkeys(images, (499, 4000))
+    assert_same(results.read_yolo(tmp_path, NAMES, NAMES, sizes).detections["one"], images["one"])
+    results.write_yolo(tmp_path, "one.jpg", 499, 4000, images["one"], [0, 1, 2])
+    with pytest.raises(UserError, match=r"there is another one\.txt"):
+        results.read_yolo(tmp_path, NAMES, NAMES, sizes)
 
 
 def test_yolo_line_is_in_fractions(tmp_path):
