@@ -12,6 +12,7 @@ import os
 import cli
 import files
 import ssd_utils
+import transforms
 from structures import UserError
 
 FORMAT = 1
@@ -19,6 +20,17 @@ PATTERN = "*?[\\"  # TensorFlow reads a checkpoint's path as a pattern, in which
 # Settings that may differ on --resume: they move the end or the speed. The steps on the way stay as they are, but for
 # the rates of the cosine schedule, which lead to the end
 RESUMABLE = ("epochs", "max_steps", "workers", "save_minutes")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+CHOICES = {  # what some TrainingSettings may be
+    "other_classes": ("error", "ignore"),
+    "difficult": ("use", "ignore"),
+    "initializer": ("he", "xavier"),
+    "optimizer": ("adam", "momentum"),
+    "schedule": ("exponential", "step", "cosine", "constant"),
+    "matching": ("bipartite", "threshold"),
+    "augmentation": tuple(transforms.AUGMENTATIONS),
+    "precision": PRECISIONS,
+}
 
 
 def run_folder(text):
@@ -64,7 +76,10 @@ def usual_rate(optimizer, adam_epsilon):
 
 @dataclasses.dataclass(frozen=True)
 class TrainingSettings:
-    """The flags of train.py that decide a training's outcome. Reasons for the defaults: train.py --help."""
+    """The flags of train.py that decide a training's outcome; train.py --help says what each is for.
+
+    Reasons for defaults that are not the original's: ARCHITECTURE.md. Raises ValueError for what is none of CHOICES.
+    """
 
     data: str
     train: str
@@ -105,13 +120,18 @@ class TrainingSettings:
     deterministic: bool = False
     save_minutes: float = 10.0
 
+    def __post_init__(self):
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} {getattr(self, name)!r} is not one of {', '.join(choices)}")
+
     def to_json(self):
         """A dict of plain JSON types; `from_json` is its inverse."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, values):
-        """Raises TypeError on unknown or missing fields."""
+        """Raises TypeError on unknown or missing fields, ValueError on unknown choices."""
         return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
 
 

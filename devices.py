@@ -3,10 +3,9 @@
 import tensorflow
 import tensorflow.compat.v1 as tf
 
+import config
 import cpu
 from structures import UserError
-
-PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
 def compute_dtype(precision):
@@ -18,8 +17,8 @@ def compute_dtype(precision):
     """
     if precision == "auto":
         precision = _fastest()
-    if precision not in PRECISIONS:
-        raise UserError(f"--precision {precision}: choose one of {', '.join(PRECISIONS)}")
+    if precision not in config.PRECISIONS:
+        raise UserError(f"--precision {precision}: choose one of {', '.join(config.PRECISIONS)}")
     return tf.as_dtype(precision)
 
 
@@ -35,13 +34,13 @@ def _fastest():
 
 def session_config():
     """Settings of every session: GPU memory grows on demand, XLA joins a GPU's ops, one op at a time."""
-    config = tf.ConfigProto(allow_soft_placement=True)
-    config.gpu_options.allow_growth = True
+    settings = tf.ConfigProto(allow_soft_placement=True)
+    settings.gpu_options.allow_growth = True
     if tf.config.list_physical_devices("GPU"):
-        config.graph_options.optimizer_options.global_jit_level = tf.OptimizerOptions.ON_1
+        settings.graph_options.optimizer_options.global_jit_level = tf.OptimizerOptions.ON_1
     # Two convolutions at a time fight for the cores and caches that one already fills
-    config.inter_op_parallelism_threads = 1
-    return config
+    settings.inter_op_parallelism_threads = 1
+    return settings
 
 
 def make_deterministic():

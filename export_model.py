@@ -44,7 +44,7 @@ def _parse(argv):
     add("--format", choices=("frozen",), default="frozen", help="a frozen GraphDef")
     add(
         "--precision",
-        choices=("auto", "float32", "bfloat16", "float16"),
+        choices=config.PRECISIONS,
         default="float32",
         help="of computation and stored weights; the narrow ones halve the file (default: float32, which every "
         "machine computes)",

@@ -347,7 +347,7 @@ def _parse(argv):
     add("--draw-threshold", type=cli.fraction, default=0.5, metavar="X", help="draw those from it on (default: 0.5)")
     add("--classes", metavar="NAMES", help="only these, with commas: the results name no others")
     add("--batch-size", type=cli.positive_int, default=8, metavar="N", help="pictures at once (default: 8)")
-    add("--precision", choices=("auto", "float32", "bfloat16", "float16"), default="auto", help="(default: auto)")
+    add("--precision", choices=config.PRECISIONS, default="auto", help="(default: auto)")
     add("--no-draw", dest="draw", action="store_false", help="write no pictures")
     add("--voc-results", action="store_true", help="also write comp4_det_test_CLASS.txt for VOC's tools")
     add("--coco-results", action="store_true", help=f"also write {results.COCO_NAME} for COCO's tools")

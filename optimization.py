@@ -32,10 +32,8 @@ def learning_rate(settings, step, steps_per_epoch, total_steps):
         length = max(1, total_steps - settings.warmup_steps)
         progress = min(1.0, max(0, step - settings.warmup_steps) / length)
         factor = 0.5 * (1 + math.cos(math.pi * progress))
-    elif settings.schedule == "constant":
+    else:  # constant
         factor = 1.0
-    else:
-        raise ValueError(f"unknown schedule {settings.schedule!r}")
     return settings.learning_rate * warmup * factor
 
 

@@ -346,7 +346,7 @@ def _parse(argv):
     add("--max-frames", type=cli.positive_int, metavar="N", help="stop after N frames")
     add("--batch-size", type=cli.positive_int, default=8, metavar="N",
         help="frames at once in the network, 1 for a camera or stream (default: 8)")  # fmt: skip
-    add("--precision", choices=("auto", "float32", "bfloat16", "float16"), default="auto",
+    add("--precision", choices=config.PRECISIONS, default="auto",
         help="of the network (default: auto)")  # fmt: skip
     add("--json", type=cli.output_file, metavar="FILE",
         help="write the detections of every frame, and the speeds")  # fmt: skip

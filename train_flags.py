@@ -17,7 +17,7 @@ import source_pascal_voc
 import sources
 import ssd_utils
 import training_data
-import transforms
+import weight_files
 import weight_layouts
 from structures import UserError
 
@@ -64,6 +64,7 @@ def _vgg_weights(given, settings):
         return choice
     if not os.path.isfile(choice):
         raise UserError(f"--vgg-weights {choice}: no such file")
+    weight_files.check_kind(choice)
     return os.path.abspath(choice)
 
 
@@ -131,7 +132,7 @@ def _check_classes(settings, class_names):
         old_names = config.find_model(settings.init_from).description.class_names
         class_transfer.find_sources(old_names, class_names, settings.map_classes)
     elif settings.map_classes:
-        raise UserError("--map-classes: says what becomes of the classes of --init-from, which is missing")
+        raise UserError("--map-classes: needs --init-from")
 
 
 def _resume_config(flags):
@@ -212,183 +213,201 @@ def parse(argv, description):
     if "data" in flags:
         flags.data = os.path.abspath(flags.data)
     if "init_from" in flags:
-        config.find_model(flags.init_from)
+        try:
+            config.find_model(flags.init_from)
+        except UserError as error:
+            raise UserError(f"--init-from {error}") from None
+        flags.init_from = os.path.abspath(flags.init_from)  # a resume from another folder is to find it
     return flags
 
 
+def _add(group, flag, **options):
+    """Add a flag, whose help ends in the default of the setting it is, unless it says something of defaults itself."""
+    text, default = options.get("help", ""), getattr(DEFAULTS, flag[2:].replace("-", "_"), None)
+    if "(default: " not in text and default not in (None, "", ()) and default is not False:
+        shown = f"{default:g}" if isinstance(default, float) else default
+        shown = ",".join(map(str, default)) if isinstance(default, tuple) else shown
+        options["help"] = f"{text} (default: {shown})".strip()
+    group.add_argument(flag, **options)
+
+
 def _data_flags(group):
-    group.add_argument(
+    _add(
+        group,
         "--data",
         metavar="DIR",
         help="VOCdevkit with VOC2007, VOC2012, …, or one VOC-layout folder; COCO, YOLO or CSV data set (see README)",
     )
-    group.add_argument("--source", choices=sources.CHOICES, help="format of --data (default: auto, what fits)")
-    group.add_argument(
+    _add(group, "--source", choices=sources.CHOICES, help="format of --data (default: auto, what fits)")
+    _add(
+        group,
         "--train",
         metavar="SPLITS",
         help="such as train, or train2017 (default: 2007:trainval,2012:trainval, if --data holds VOC2007 and VOC2012)",
     )
-    group.add_argument("--valid", metavar="SPLITS", help="scored after every epoch; the best model is kept")
-    group.add_argument(
+    _add(group, "--valid", metavar="SPLITS", help="scored after every epoch; the best model is kept")
+    _add(
+        group,
         "--classes",
         metavar="LIST",
         help="names with commas, or a file with one a line (default: those of --init-from, else of --data)",
     )
-    group.add_argument(
-        "--other-classes", choices=("error", "ignore"), help="what to do with classes not in the list (default: error)"
+    _add(
+        group,
+        "--other-classes",
+        choices=config.CHOICES["other_classes"],
+        help="what to do with classes not in the list",
     )
-    group.add_argument(
+    _add(
+        group,
         "--difficult",
-        choices=("use", "ignore"),
-        help="train on objects marked difficult, as the original does (default: use)",
+        choices=config.CHOICES["difficult"],
+        help="train on objects marked difficult, as the original does",
     )
-    group.add_argument(
+    _add(
+        group,
         "--limit",
         type=cli.positive_int,
         metavar="N",
         help="at most N pictures of --train and N of --valid, drawn the same way every time (default: all)",
     )
-    group.add_argument(
-        "--repeat", type=cli.positive_int, metavar="N", help="show each picture N times an epoch (default: 1)"
-    )
-    group.add_argument(
+    _add(group, "--repeat", type=cli.positive_int, metavar="N", help="show each picture N times an epoch")
+    _add(
+        group,
         "--augmentation",
-        choices=tuple(transforms.AUGMENTATIONS),
-        help="full is the original's; article: cut objects keep their whole boxes; light keeps objects whole "
-        "(default: full)",
+        choices=config.CHOICES["augmentation"],
+        help="full is the original's; article: cut objects keep their whole boxes; light keeps objects whole",
     )
-    group.add_argument(
-        "--workers", type=cli.non_negative_int, metavar="N", help="processes that prepare batches (default: 2)"
-    )
+    _add(group, "--workers", type=cli.non_negative_int, metavar="N", help="processes that prepare batches")
 
 
 def _model_flags(group):
-    group.add_argument(
+    _add(
+        group,
         "--run",
         type=config.run_folder,
         required=True,
         metavar="DIR",
         help="where config, checkpoints, metrics and plots go",
     )
-    group.add_argument("--resume", action="store_true", default=False, help="continue the run from its last checkpoint")
-    group.add_argument("--preset", choices=tuple(ssd_utils.PRESETS), help="input size and anchors (default: vgg300)")
-    group.add_argument(
+    _add(group, "--resume", action="store_true", default=False, help="continue the run from its last checkpoint")
+    _add(group, "--preset", choices=tuple(ssd_utils.PRESETS), help="input size and anchors (default: vgg300)")
+    _add(
+        group,
         "--anchors",
         type=cli.existing_file,
         metavar="FILE",
         help="sizes and ratios in place of the preset's, as check_dataset.py --anchors writes them",
     )
-    group.add_argument(
-        "--width", type=cli.positive_fraction, metavar="X", help="factor on all channel counts (default: 1)"
-    )
-    group.add_argument(
+    _add(group, "--width", type=cli.positive_fraction, metavar="X", help="factor on all channel counts (default: 1)")
+    _add(
+        group,
         "--vgg-weights",
         metavar="FILE|auto|none",
         help="VGG-16 to start from: .npz, .h5, .pth, .safetensors or .caffemodel; auto downloads Keras' once, 553 MB "
         "(default: auto at width 1, none at another and with --init-from)",
     )
-    group.add_argument(
+    _add(
+        group,
         "--init-from",
         metavar="RUN",
         help="start from the weights of another run; classes of the same name are kept, others may differ",
     )
-    group.add_argument(
+    _add(
+        group,
         "--map-classes",
         type=_pair_list,
         metavar="OLD=NEW,…",
         help="classes of --init-from that go on under another name here: car=vehicle",
     )
-    group.add_argument(
+    _add(
+        group,
         "--initializer",
-        choices=("he", "xavier"),
-        help="of layers without given weights; xavier is the original's (default: he)",
+        choices=config.CHOICES["initializer"],
+        help="of layers without given weights; xavier is the original's",
     )
-    group.add_argument(
-        "--freeze", type=_comma_list, metavar="LAYERS", help="keep as they are: conv1,conv2 or conv4_3, fc6, …"
-    )
-    group.add_argument(
+    _add(group, "--freeze", type=_comma_list, metavar="LAYERS", help="keep as they are: conv1,conv2 or conv4_3, fc6, …")
+    _add(
+        group,
         "--precision",
-        choices=("auto", "float32", "bfloat16", "float16"),
-        help="of the computation; weights are always float32 (default: float32)",
+        choices=config.CHOICES["precision"],
+        help="of the computation; weights are always float32",
     )
-    group.add_argument(
+    _add(
+        group,
         "--matching",
-        choices=("bipartite", "threshold"),
-        help="threshold leaves out the bipartite step, as the article (default: bipartite)",
+        choices=config.CHOICES["matching"],
+        help="threshold leaves out the bipartite step, as the article",
     )
 
 
 def _training_flags(group):
-    group.add_argument("--epochs", type=cli.positive_int, metavar="N", help=f"(default: {DEFAULTS.epochs})")
-    group.add_argument("--max-steps", type=cli.positive_int, metavar="N", help="end after that many optimiser steps")
-    group.add_argument("--valid-every", type=cli.positive_int, metavar="EPOCHS", help="(default: 1)")
-    group.add_argument(
-        "--patience", type=cli.positive_int, metavar="EPOCHS", help="stop after that many without a better mean AP"
+    _add(group, "--epochs", type=cli.positive_int, metavar="N")
+    _add(group, "--max-steps", type=cli.positive_int, metavar="N", help="end after that many optimiser steps")
+    _add(group, "--valid-every", type=cli.positive_int, metavar="EPOCHS")
+    _add(
+        group,
+        "--patience",
+        type=cli.positive_int,
+        metavar="EPOCHS",
+        help="stop after that many without a better mean AP",
     )
-    group.add_argument("--batch-size", type=cli.positive_int, metavar="N", help="images in memory at once (default: 8)")
-    group.add_argument(
-        "--accumulate", type=cli.positive_int, metavar="N", help="batches for one optimiser step (default: 1)"
-    )
-    group.add_argument(
-        "--save-minutes", type=cli.positive_float, metavar="X", help="save within an epoch that often (default: 10)"
-    )
-    group.add_argument("--seed", type=cli.non_negative_int, metavar="N", help="(default: 0)")
-    group.add_argument(
-        "--deterministic", action="store_true", help="the same numbers in every execution, where TensorFlow can"
+    _add(group, "--batch-size", type=cli.positive_int, metavar="N", help="images in memory at once")
+    _add(group, "--accumulate", type=cli.positive_int, metavar="N", help="batches for one optimiser step")
+    _add(group, "--save-minutes", type=cli.positive_float, metavar="X", help="save within an epoch that often")
+    _add(group, "--seed", type=cli.non_negative_int, metavar="N")
+    _add(
+        group, "--deterministic", action="store_true", help="the same numbers in every execution, where TensorFlow can"
     )
 
 
 def _optimiser_flags(group):
-    group.add_argument(
-        "--optimizer", choices=("adam", "momentum"), help="the article's or the original's (default: adam)"
-    )
-    group.add_argument(
+    _add(group, "--optimizer", choices=config.CHOICES["optimizer"], help="the article's or the original's")
+    _add(
+        group,
         "--adam-epsilon",
         type=cli.positive_float,
         metavar="X",
-        help=f"the article's is 0.1, with which a short training learns far less (default: {DEFAULTS.adam_epsilon:g})",
+        help="the article's is 0.1, with which a short training learns far less",
     )
-    group.add_argument(
+    _add(
+        group,
         "--learning-rate",
         type=cli.positive_float,
         metavar="X",
         help=f"(default: {DEFAULTS.learning_rate:g}; 0.001 with momentum or the article's epsilon)",
     )
-    group.add_argument(
+    _add(
+        group,
         "--schedule",
-        choices=("exponential", "step", "cosine", "constant"),
-        help="exponential: × 0.97 an epoch; step: × 0.1 at --schedule-steps; cosine: to 0 (default: exponential)",
+        choices=config.CHOICES["schedule"],
+        help="exponential: × 0.97 an epoch; step: × 0.1 at --schedule-steps; cosine: to 0",
     )
-    group.add_argument("--schedule-steps", type=_step_list, metavar="N,N", help="(default: 80000,100000)")
-    group.add_argument(
-        "--warmup-steps", type=cli.non_negative_int, metavar="N", help="linear rise to the rate (default: 100)"
-    )
-    group.add_argument(
+    _add(group, "--schedule-steps", type=_step_list, metavar="N,N")
+    _add(group, "--warmup-steps", type=cli.non_negative_int, metavar="N", help="linear rise to the rate")
+    _add(
+        group,
         "--clip-norm",
         type=cli.non_negative_float,
         metavar="X",
-        help="largest norm of the gradient, 0 for none (default: 10)",
+        help="largest norm of the gradient, 0 for none",
     )
-    group.add_argument(
-        "--bias-lr-multiplier", type=cli.positive_float, metavar="X", help="the original's is 2 (default: 1)"
-    )
-    group.add_argument(
-        "--weight-decay", type=cli.non_negative_float, metavar="X", help="on weights, not biases (default: 0.0005)"
-    )
-    group.add_argument(
+    _add(group, "--bias-lr-multiplier", type=cli.positive_float, metavar="X", help="the original's is 2")
+    _add(group, "--weight-decay", type=cli.non_negative_float, metavar="X", help="on weights, not biases")
+    _add(
+        group,
         "--ema",
         type=cli.inner_fraction,
         metavar="X",
         help="keep a moving average of the weights, of which each step leaves a share X, such as 0.999: it is scored, "
         "exported and used, while training goes on from the weights themselves (default: none)",
     )
-    group.add_argument(
+    _add(
+        group,
         "--class-weights",
         type=_class_weights,
         metavar="auto|NAME=X,…",
         help="factor on the confidence loss of a class's objects; auto: sum(n) / (sum(sqrt(n)) sqrt(n)) for n objects "
         "of a class in --train, at most 10: rare ones count more, 1 on average (default: 1 for all)",
     )
-    group.add_argument(
-        "--negative-ratio", type=cli.positive_int, metavar="N", help="hard negatives for each positive (default: 3)"
-    )
+    _add(group, "--negative-ratio", type=cli.positive_int, metavar="N", help="hard negatives for each positive")

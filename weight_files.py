@@ -40,9 +40,7 @@ def read(path):
     Raises UserError, one line, if the file is missing, damaged, of an unknown kind, or holds code.
     """
     path = os.fspath(path)
-    ending = os.path.splitext(path)[1].lower()
-    if ending not in READERS:
-        raise UserError(f"{path}: not a weight file by its ending; one of {', '.join(READERS)} is needed")
+    ending = check_kind(path)
     if not os.path.exists(path):
         raise UserError(f"{path}: no such file")
     try:
@@ -56,6 +54,14 @@ def read(path):
     if words or not arrays:
         raise UserError(f"{path}: {', '.join(words) + ': no numbers' if words else 'holds no arrays'}")
     return arrays
+
+
+def check_kind(path):
+    """The ending of a weight file's name, in lower case. Raises UserError if it is none of those that are read."""
+    ending = os.path.splitext(path)[1].lower()
+    if ending not in READERS:
+        raise UserError(f"{path}: not a weight file by its ending; one of {', '.join(READERS)} is needed")
+    return ending
 
 
 def _read_npz(path):

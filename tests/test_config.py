@@ -98,6 +98,7 @@ def test_fields_added_later_take_their_defaults(run):
         (lambda v: v.pop("model"), "config.json: damaged.*model"),
         (lambda v: v.update(model=[]), "config.json: damaged"),
         (lambda v: v["training"].update(flavour=1), "config.json: damaged.*flavour"),
+        (lambda v: v["training"].update(optimizer="sgd"), "config.json: damaged.*optimizer 'sgd' is not one of"),
         (lambda v: v["training"].pop("data"), "config.json: damaged.*data"),
         (lambda v: v.update(training=[1]), "config.json: damaged"),
         (lambda v: v.update(format=99), "config.json: of format 99"),

@@ -130,7 +130,7 @@ def test_mistakes_get_one_line(data, two, tmp_path, flags, named):
 
 def test_a_map_needs_a_run(data, tmp_path):
     flags = ["--data", data, "--train", "train2", "--width", "0.06", "--run", tmp_path / "run"]
-    assert "--init-from, which is missing" in error_of("train.py", *flags, "--map-classes", "disc=ball")
+    assert "--map-classes: needs --init-from" in error_of("train.py", *flags, "--map-classes", "disc=ball")
 
 
 SLOW = pytest.mark.slow

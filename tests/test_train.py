@@ -233,6 +233,7 @@ WRONG = {
     "width above 1": (["--width", "2"], "--width"),
     "weights of another width": (["--vgg-weights", "x.npz"], "--vgg-weights"),
     "missing weights": (["--width", "1", "--vgg-weights", "x.npz"], "x.npz"),
+    "weights of no known kind": (["--width", "1", "--vgg-weights", "README.md"], "README.md: not a weight file"),
     "unknown layer": (["--freeze", "conv1,fc9x,layer3"], "fc9x"),
     "falling steps": (["--schedule-steps", "20,10"], "--schedule-steps"),
     "unknown preset": (["--preset", "vgg400"], "--preset"),

@@ -61,6 +61,24 @@ def test_freezing_what_is_no_layer(name):
         read(*SLIM, "--freeze", f"conv1,{name}")
 
 
+def test_defaults_are_told(capsys):
+    with pytest.raises(SystemExit):
+        train_flags.parse(["--help"], "")
+    told = " ".join(capsys.readouterr().out.split())
+    for text in ("(default: 80000,100000)", "--seed N (default: 0)", "not biases (default: 0.0005)", "(default: adam)"):
+        assert text in told
+    assert "(default: )" not in told and "(default: False)" not in told
+
+
+def test_a_run_to_start_from_is_known_by_its_place(trained, monkeypatch):
+    """A resume from another folder is to find it."""
+    monkeypatch.chdir(trained.parent)
+    flags = train_flags.parse(["--run", "new", "--data", "data", "--init-from", f"{trained.name}@last"], "")
+    assert flags.init_from == f"{trained}@last"
+    with pytest.raises(UserError, match="--init-from nowhere: no such run"):
+        train_flags.parse(["--run", "new", "--data", "data", "--init-from", "nowhere"], "")
+
+
 def test_freezing_layers_and_groups():
     layers = ("conv1", "conv4_3", "fc6", "norm_conv4_3", "conv8", "head", "head_fc7", "head_conv4_3_logits")
     assert read(*SLIM, "--freeze", ",".join(layers))[1].freeze == layers
