@@ -1,6 +1,7 @@
 """The table of ARCHITECTURE.md: who may import whom, read from the sources; and no TensorFlow where workers live."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -42,14 +43,14 @@ TABLE = {
         html_page="cv2",
         images="numpy cv2 PIL",
         torch_files="numpy",
-        video="numpy cv2 av",
+        video="numpy av",
         toy_road_drawing="numpy cv2",
         toy_road_models="numpy",
     ),
     **rooms(
         1,
         class_lists="",
-        class_transfer="numpy",
+        class_transfer="",
         chain="",
         coco_metric="numpy",
         source_coco="tqdm",
@@ -94,13 +95,13 @@ TABLE = {
         dataset_fixes="tqdm",
     ),
     **rooms(5, detector="numpy tensorflow", pretrained="numpy tensorflow", optimization="numpy tensorflow"),
-    **rooms(6, engine="numpy tqdm tensorflow", first_weights=""),
+    **rooms(6, engine="numpy tqdm", first_weights=""),
     **rooms(7, trainer="tensorflow"),
     **rooms(
         8,
         train="",
         infer="numpy tqdm",
-        export_model="tensorflow",
+        export_model="",
         process_video="numpy tqdm",
         check_dataset="",
         demo="",
@@ -166,6 +167,22 @@ def broken_rules(name, source):
 def test_room_keeps_to_its_layer(name):
     path = SOURCES.get(name) or RECIPES[name]
     assert broken_rules(name, path.read_text(encoding="utf-8")) == []
+
+
+def test_the_page_says_the_same():
+    """ARCHITECTURE.md shows the layers; what lies under all is in its first."""
+    found = {}
+    for line in (ROOT / "ARCHITECTURE.md").read_text("utf-8").splitlines():
+        if row := re.match(r"\| (\d+) \| ([^|]+) \|", line):
+            found |= dict.fromkeys(re.findall(r"(\w+)\.py`", row[2]), int(row[1]))
+    assert found == {name: max(0, room.layer) for name, room in TABLE.items()}
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_a_room_has_no_package_that_it_does_not_use(name):
+    path = SOURCES.get(name) or RECIPES[name]
+    used = {module for module, _, _ in imports(path.read_text("utf-8"))}
+    assert TABLE[name].packages <= used
 
 
 def test_nothing_below_layer_3_may_have_tensorflow():
