@@ -14,7 +14,6 @@ import files
 import ssd_utils
 from structures import UserError
 
-MATCH_IOU = 0.5
 # COCO's limits of small, medium and large, here on the side of a square of the box's area, in pixels of the input
 SIZE_LIMITS = {"small": (0, 32), "medium": (32, 96), "large": (96, math.inf)}
 ALL = "all objects"
@@ -88,7 +87,7 @@ def matchable(preset, boxes, labels, class_names):
 
     boxes: [N,4] in 0..1; labels: int [N], indices into class_names.
     """
-    hits, sizes = best_iou(preset, boxes) >= MATCH_IOU, np.array(size_names(preset, boxes))
+    hits, sizes = best_iou(preset, boxes) >= ssd_utils.MATCH_IOU, np.array(size_names(preset, boxes))
     labels = np.asarray(labels)
     table = {}
     for name in (ALL, *class_names):
@@ -107,7 +106,7 @@ def propose(preset, boxes, labels):
     ratio, up to three, where the gain outweighs the anchors it adds. Classes count by the square root of their
     numbers, since mean AP counts them equally. Never proposes anchors with a lower share than the preset's.
     """
-    before = float((best_iou(preset, boxes) >= MATCH_IOU).mean())
+    before = float((best_iou(preset, boxes) >= ssd_utils.MATCH_IOU).mean())
     chosen = np.arange(len(boxes))
     if len(boxes) > SAMPLE:
         chosen = np.random.default_rng(0).choice(len(boxes), SAMPLE, replace=False)
@@ -115,7 +114,7 @@ def propose(preset, boxes, labels):
     own = (tuple(preset.min_sizes), preset.max_sizes[-1], tuple(map(tuple, preset.aspect_ratios)))
     found = max((search.climb(start) for start in (own, search.ladder())), key=search.value)
     proposed = _with_state(preset, found)
-    after = float((best_iou(proposed, boxes) >= MATCH_IOU).mean())
+    after = float((best_iou(proposed, boxes) >= ssd_utils.MATCH_IOU).mean())
     return Advice(proposed, before, after) if after > before else Advice(preset, before, before)
 
 
@@ -157,7 +156,7 @@ class _Search:
         for index, shapes in enumerate(ssd_utils.anchor_shapes(preset)):
             np.maximum(best, self._map_iou(index, shapes), out=best)
         more = preset.num_anchors / self._preset.num_anchors - 1
-        return float(self._weights @ ((best >= MATCH_IOU) + MEAN_IOU_WEIGHT * best)) - ANCHOR_COST * more
+        return float(self._weights @ ((best >= ssd_utils.MATCH_IOU) + MEAN_IOU_WEIGHT * best)) - ANCHOR_COST * more
 
     def _map_iou(self, index, shapes):
         key = index, shapes.tobytes()

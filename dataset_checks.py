@@ -13,7 +13,9 @@ import numpy as np
 
 import anchor_advisor
 import dataset_scan
+import images
 import source_pascal_voc
+import ssd_utils
 
 TINY = 8  # pixels of the input, side of a square of the box's area: one cell of the finest feature map
 OUTSIDE_TOLERANCE = 1  # pixels: annotations that count from 0 are off by one everywhere
@@ -116,13 +118,12 @@ def check_files(scan):
         if picture.image_path is None:
             yield Finding("missing-picture", path, f"listed in {', '.join(picture.splits)}", picture)
         elif picture.problem is not None:
-            kind = "truncated" if picture.problem.startswith("truncated") else "unreadable"
+            kind = "truncated" if picture.problem == images.TRUNCATED else "unreadable"
             yield Finding(kind, path, picture.problem, picture)
         elif picture.damage is not None:
             yield Finding("damaged", path, picture.damage, picture)
         if picture.annotation is None:
-            missing = picture.annotation_problem.endswith("no such file or directory")
-            kind = "missing-annotation" if missing else "bad-annotation"
+            kind = "missing-annotation" if picture.annotation_missing else "bad-annotation"
             yield Finding(kind, picture.annotation_path, picture.annotation_problem, picture)
         elif not picture.annotation.objects:
             yield Finding("no-objects", picture.annotation_path, "", picture)
@@ -313,7 +314,7 @@ def box_defect(item, size, input_size):
         return "empty-box"
     if item.xmin > item.xmax or item.ymin > item.ymax:
         return "inverted-box"
-    edges = np.array([item.xmin - 1, item.ymin - 1, item.xmax, item.ymax])
+    edges = np.array(item.edges_px)
     inside = edges.clip(0, size * 2)
     across, down = inside[2] - inside[0], inside[3] - inside[1]
     if across <= 0 or down <= 0:
@@ -421,9 +422,8 @@ def ground_truth(scan, class_names=None):
         for item in picture.annotation.objects:
             if item.name not in names and class_names:
                 continue
-            edges = np.array([item.xmin - 1, item.ymin - 1, item.xmax, item.ymax]) / (width, height, width, height)
-            edges = edges.clip(0, 1)
-            if item.xmax > item.xmin and item.ymax > item.ymin and (edges[2:] > edges[:2]).all():
+            edges = (np.array(item.edges_px) / (width, height, width, height)).clip(0, 1)
+            if item.has_area and (edges[2:] > edges[:2]).all():
                 found.append(edges)
                 labels.append(names.setdefault(item.name, len(names)))
     return GroundTruth(np.array(found, np.float64).reshape(-1, 4), np.array(labels, int), tuple(names), splits)
@@ -467,7 +467,7 @@ def _quick_matchable(preset, boxes, labels, class_names):
     if not low:
         return []
     return [
-        f"anchors overlap few objects by IoU {anchor_advisor.MATCH_IOU:g}: {_some(low)}; "
+        f"anchors overlap few objects by IoU {ssd_utils.MATCH_IOU:g}: {_some(low)}; "
         "check_dataset.py --anchors FILE proposes others, train.py --anchors FILE takes them"
     ]
 

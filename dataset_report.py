@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import html
 import itertools
 import os
 import pathlib
@@ -112,7 +111,7 @@ def _class_rows(report):
 def _share_title(report):
     return (
         f"share of objects in {', '.join(report.truth.splits)} that an anchor of {report.preset.name} overlaps by "
-        f"IoU {anchor_advisor.MATCH_IOU:g}, by size in the {report.preset.input_size}-pixel input"
+        f"IoU {ssd_utils.MATCH_IOU:g}, by size in the {report.preset.input_size}-pixel input"
     )
 
 
@@ -166,7 +165,7 @@ def write_html(path, report):
     """Write the report as one HTML file that needs no other."""
     name = pathlib.Path(report.scan.data).resolve().name
     parts = [
-        f"<p>{html.escape(summary(report))}</p>",
+        f"<p>{html_page.escape(summary(report))}</p>",
         *_html_findings(report),
         "<h2>Objects</h2>" + html_page.table(_class_rows(report)),
         *_html_histograms(report),
@@ -256,7 +255,7 @@ def thumbnail(picture, marked=(), colors=None):
         return None
     objects = picture.annotation.objects if picture.annotation else []
     width, height = picture.size
-    edges = np.array([(item.xmin - 1, item.ymin - 1, item.xmax, item.ymax) for item in objects]).reshape(-1, 4)
+    edges = np.array([item.edges_px for item in objects]).reshape(-1, 4)
     outer = np.array([0, 0, width, height], np.float64)
     if len(edges):
         low = np.minimum(edges.reshape(-1, 2).min(axis=0), 0).clip((-MARGIN * width, -MARGIN * height))
@@ -321,7 +320,7 @@ def _svg_histogram(values, edges, title):
             bars.append(f"<text x={x:.1f} y=150 text-anchor=middle>{label}</text>")
     return (
         f"<svg width={width} height={height} viewBox='0 0 {width} {height}'>"
-        f"<text x=10 y=12 style='font-weight: 600'>{html.escape(title)}</text>{''.join(bars)}</svg>"
+        f"<text x=10 y=12 style='font-weight: 600'>{html_page.escape(title)}</text>{''.join(bars)}</svg>"
     )
 
 
@@ -329,12 +328,12 @@ def _html_anchors(report):
     """Which objects the anchors match, and the advice."""
     if not report.shares:
         return
-    yield f"<h2>Anchors</h2><p>The {html.escape(_share_title(report))}:</p>" + html_page.table(_share_rows(report))
+    yield f"<h2>Anchors</h2><p>The {html_page.escape(_share_title(report))}:</p>" + html_page.table(_share_rows(report))
     yield (
         "<p class=muted>Matching gives every other object one anchor of its own, but little can be learned from one. "
         "Sizes are sides of squares of the box's area.</p>"
     )
-    yield f"<p><b>{html.escape(advice_line(report))}</b></p>"
+    yield f"<p><b>{html_page.escape(advice_line(report))}</b></p>"
     if report.advice.worthwhile:
         rows = [["map", "smallest: now", "advised", "largest: now", "advised", "ratios: now", "advised"]]
         for index, side in enumerate(report.preset.feature_maps):

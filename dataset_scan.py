@@ -52,7 +52,7 @@ class Picture:
     image_path, annotation_path: None and missing if there is no such file. width, height: pixels as stored, None if
     unreadable. problem: why it cannot be decoded, or None. damage: what the decoder had to fill in, or None.
     digest: of the file's bytes. signature: a tiny gray copy, uint8 bytes. annotation: source_pascal_voc.Annotation
-    or None, and then annotation_problem says why.
+    or None, and then annotation_problem says why, and annotation_missing whether there is no such file.
     """
 
     id: str
@@ -70,6 +70,7 @@ class Picture:
     signature: bytes | None = None
     annotation: source_pascal_voc.Annotation | None = None
     annotation_problem: str | None = None
+    annotation_missing: bool = False
 
     @property
     def readable(self):
@@ -170,6 +171,7 @@ def read(picture):
         found["annotation"] = source_pascal_voc.parse_annotation(picture.annotation_path)
     except UserError as error:
         found["annotation_problem"] = str(error).removeprefix(f"{picture.annotation_path}: ")
+        found["annotation_missing"] = not os.path.exists(picture.annotation_path)
     if picture.image_path is not None:
         try:
             found |= _read_image(picture.image_path)

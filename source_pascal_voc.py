@@ -42,6 +42,16 @@ class AnnotatedObject(NamedTuple):
     difficult: bool
     truncated: bool
 
+    @property
+    def edges_px(self):
+        """Continuous edges (xmin, ymin, xmax, ymax) in pixels from 0, not clipped."""
+        return self.xmin - 1, self.ymin - 1, self.xmax, self.ymax
+
+    @property
+    def has_area(self):
+        """Whether it is a box. A click without a drag leaves equal corners: inclusive, a pixel; nobody means that."""
+        return self.xmax > self.xmin and self.ymax > self.ymin
+
 
 @dataclasses.dataclass(frozen=True)
 class Annotation:
@@ -220,10 +230,7 @@ def _written(entry, annotation):
     """The objects of an Annotation as Written."""
     written = []
     for number, item in enumerate(annotation.objects, start=1):
-        edges = item.xmin - 1, item.ymin - 1, item.xmax, item.ymax  # 1-based inclusive -> continuous edges
-        if item.xmax <= item.xmin or item.ymax <= item.ymin:
-            # A click without a drag leaves equal corners. Inclusive, that would be one pixel; nobody means it.
-            edges = (0, 0, 0, 0)
+        edges = item.edges_px if item.has_area else (0, 0, 0, 0)
         where = f"{entry.annotation_path}: object {number}"
         written.append(annotations.Written(item.name, edges, where, item.difficult))
     return written

@@ -16,6 +16,8 @@ from structures import UserError
 
 # Pairs below this overlap are never matched bipartitely (MatchBBox in Caffe's bbox_util.cpp).
 MINIMUM_BIPARTITE_IOU = 1e-6
+MATCH_IOU = 0.5  # from which an anchor is matched in any case (`overlap_threshold` in ssd_pascal.py)
+VARIANCES = (0.1, 0.2)  # of centres and sizes (`prior_variance` in ssd_pascal.py)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +37,7 @@ class SSDPreset:
     width: float = 1.0  # factor on every channel count but the heads' outputs
     conv12_form: str = "4x4"  # vgg512's last layers: "4x4" (Caffe) or "3x3" (the article)
     clip_anchors: str = "none"  # "none" (Caffe), "size" (torchvision), "all" (ssd.pytorch: centres too)
-    variances: tuple = (0.1, 0.2)  # of centres and sizes (`prior_variance` in ssd_pascal.py)
+    variances: tuple = VARIANCES
     mean: tuple = (123.0, 117.0, 104.0)  # RGB, subtracted from 0..255
     channel_order: str = "RGB"  # as the first layer's weights expect it
     input_scale: float = 1.0  # factor after the mean; below 1 where no pretrained conv1_1 expects 0..255
@@ -184,7 +186,7 @@ def anchor_shapes(preset):
         yield np.array(shapes)
 
 
-def match_anchors(anchors, gt_boxes, threshold=0.5, bipartite=True):
+def match_anchors(anchors, gt_boxes, threshold=MATCH_IOU, bipartite=True):
     """Assign ground truth to anchors: int32 [A], the index of the ground truth or -1.
 
     anchors: [A,4] (cx, cy, w, h); gt_boxes: [N,4] (xmin, ymin, xmax, ymax). First a global greedy bipartite
@@ -196,7 +198,7 @@ def match_anchors(anchors, gt_boxes, threshold=0.5, bipartite=True):
     return match_columns(anchor_columns(anchors), gt_boxes, threshold, bipartite)
 
 
-def match_columns(columns, gt_boxes, threshold=0.5, bipartite=True):
+def match_columns(columns, gt_boxes, threshold=MATCH_IOU, bipartite=True):
     """`match_anchors` of many pictures: columns are the `anchor_columns`, worked out once."""
     matches = np.full(len(columns.left), -1, np.int32)
     if not len(gt_boxes) or not len(matches):
@@ -236,7 +238,7 @@ def _bipartite_pairs(overlaps):
             best[other] = overlaps[other, anchor_of[other]]
 
 
-def encode_boxes(matched_gt_boxes, anchors, variances=(0.1, 0.2)):
+def encode_boxes(matched_gt_boxes, anchors, variances=VARIANCES):
     """What the network must say at each anchor: offsets float32 [A,4] (dx, dy, dw, dh).
 
     matched_gt_boxes: [A,4] (xmin, ymin, xmax, ymax) with area; anchors: [A,4] (cx, cy, w, h).
@@ -254,7 +256,7 @@ def encode_boxes(matched_gt_boxes, anchors, variances=(0.1, 0.2)):
     )
 
 
-def decode_boxes(offsets, anchors, variances=(0.1, 0.2)):
+def decode_boxes(offsets, anchors, variances=VARIANCES):
     """The inverse of `encode_boxes`: offsets [A,4] at anchors [A,4] -> boxes [A,4], not clipped."""
     centre, size = anchors[:, :2], anchors[:, 2:]
     return box_geometry.from_cxcywh(
@@ -268,7 +270,7 @@ def decode_boxes(offsets, anchors, variances=(0.1, 0.2)):
     )
 
 
-def encode_targets(anchors, gt_boxes, labels, matches, variances=(0.1, 0.2)):
+def encode_targets(anchors, gt_boxes, labels, matches, variances=VARIANCES):
     """Turn matches into targets: class_targets int32 [A] (label + 1, 0 = background), offset_targets [A,4].
 
     labels: int32 [N], 0-based; matches: int32 [A] of `match_anchors`. Offsets of unmatched anchors are 0.
