@@ -338,7 +338,8 @@ def _check_images(read, ground_truth, args):
         )
     failed = [key for key in ground_truth if key in read.errors and key not in read.detections]
     if failed:
-        cli.warn(f"{len(failed)} images count as without detections, RESULTS could not read them: {failed[0]}, …")
+        more = ", …" if len(failed) > 1 else ""
+        cli.warn(f"{len(failed)} images count as without detections, RESULTS could not read them: {failed[0]}{more}")
     resized = [key for key, size in read.sizes.items() if size != _size(ground_truth[key])]
     if resized:
         first = resized[0]

@@ -1,7 +1,7 @@
 """Geometry of axis-aligned boxes in NumPy.
 
 Boxes are [N,4] (xmin, ymin, xmax, ymax) unless a name ends in `_cxcywh`, (centre x, centre y, width, height).
-Units are the caller's: every function but `clip` and `inclusive_iou` works on fractions and on pixels alike.
+Units are the caller's: all work on fractions and on pixels alike, but for `inclusive_iou`, which counts pixels.
 """
 
 from typing import NamedTuple

@@ -91,7 +91,7 @@ def _copy_picture(picture, folder):
         os.makedirs(os.path.join(folder, part), exist_ok=True)
     changes, name = [], os.path.basename(picture.image_path)
     if picture.orientation != 1:
-        if os.path.splitext(name)[1].lower() not in (".jpg", ".jpeg", ".png"):
+        if os.path.splitext(name)[1].lower() not in images.WRITABLE:
             name = os.path.splitext(name)[0] + ".png"
         upright = images.read(picture.image_path, exif=picture.exif)
         images.write(os.path.join(folder, "JPEGImages", name), upright)

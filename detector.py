@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 import boxes as box_geometry
+import cli
 import config
 import devices
 import images as image_files
@@ -194,7 +195,7 @@ def read_frozen(path):
         values = metadata(graph)
         description = config.ModelDescription.from_json(values)
         if values["precision"] == "float32" and not tf.config.list_physical_devices("GPU"):
-            graph = _in_fastest_form(graph, description, values["threshold"])
+            graph = _in_fastest_form(path, graph, description, values["threshold"])
         return graph, description, values
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
@@ -208,11 +209,12 @@ def metadata(graph):
     return json.loads(tf.make_ndarray(graph.get_operation_by_name("metadata/json").get_attr("value")).item())
 
 
-def _in_fastest_form(graph, description, threshold):
+def _in_fastest_form(path, graph, description, threshold):
     """An exported graph built anew from its weights: it has plain convolutions, and this CPU may have a faster form."""
     try:
         return build_graph(description, _network_constants(graph), tf.float32, threshold)
-    except (KeyError, ValueError):  # of an older version, or changed by another tool: as it is
+    except (KeyError, ValueError):  # of an older version, or changed by another tool
+        cli.warn(f"{path}: its weights are not where this version keeps them, so it runs as it is, perhaps slower")
         return graph
 
 

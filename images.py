@@ -26,6 +26,7 @@ from structures import UserError
 MAX_PIXELS = 178_956_970
 # Names that hold pictures, the likeliest first.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".jp2", ".avif", ".ppm", ".pgm")
+WRITABLE = (".jpg", ".jpeg", ".png")  # by `write`
 # Not all that Pillow opens: EPS, for one, starts Ghostscript.
 PILLOW_FORMATS = ("AVIF", "BMP", "GIF", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 JPEG_START, JPEG_END, PNG_START = b"\xff\xd8\xff", b"\xff\xd9", b"\x89PNG\r\n\x1a\n"
@@ -134,7 +135,7 @@ def write(path, image_rgb, quality=95):
     others could be.
     """
     path = pathlib.Path(path)
-    if path.suffix.lower() not in (".jpg", ".jpeg", ".png"):
+    if path.suffix.lower() not in WRITABLE:
         raise UserError(f"cannot write {path}: end its name in .jpg or .png")
     done, encoded = cv2.imencode(
         path.suffix.lower(), cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]

@@ -173,7 +173,7 @@ def _draw_one(flags, name, image, detections, class_names):
 
 def _drawn_name(name):
     """The name of a picture's drawn copy: its own, where that is of a kind that is written."""
-    return name if name.lower().endswith((".jpg", ".jpeg", ".png")) else name + ".png"
+    return name if name.lower().endswith(images.WRITABLE) else name + ".png"
 
 
 def _split_files(flags):

@@ -302,8 +302,8 @@ def _report(flags, summary, precision):
     if flags.every > 1:
         print(f"--every {flags.every}: boxes of the frames in between are those of the frame before")
     if any(summary["padding"].values()):
-        right, bottom = summary["padding"].values()
-        print(f"H.264 has even sides: {right} column and {bottom} row of pixels were added at the edge")
+        sides = [side for side, pixels in summary["padding"].items() if pixels]
+        print(f"H.264 has even sides: a line of pixels was added at the {' and the '.join(sides)}")
     if summary["audio"]:
         print(f"sound: {summary['audio']}")
 

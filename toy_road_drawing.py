@@ -2,7 +2,8 @@
 
 World coordinates in metres: x to the right of the camera, y up from the ground, z forward from the camera. What
 stands in the world is a `Thing`: a mesh (polygons with named colour slots, see toy_road_models.py), its place and
-its palette. `compose` draws things back to front and finds, front to back, which pixels of each remain visible.
+its palette. `sightings` finds, front to back, which pixels of each thing remain visible; `paint` draws them, back
+to front.
 """
 
 import dataclasses

@@ -241,7 +241,7 @@ def stander(phase, back):
 def light_head():
     """The three-lamp head of a traffic light, its lower edge at y = 0.
 
-    Slots: board, rim, and per lamp red, amber, green.
+    Slots: board, rim, hood, and per lamp red, amber, green.
     """
     mesh, w, height = Mesh(two_sided=True), 0.48, 1.84
     rim = [(-w, 0.1), (-w + 0.1, 0), (w - 0.1, 0), (w, 0.1)]

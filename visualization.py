@@ -98,7 +98,10 @@ def _edges(canvas, box, width):
 
 
 def draw_box(canvas, box, line, color):
-    """The outline of a box, with a darkened seam inside that sets it off from a background of its colour."""
+    """Draw the outline of a box, `line` pixels wide, with a darkened seam inside for backgrounds of its colour.
+
+    canvas: uint8 RGB [H,W,3], changed in place; box: (xmin, ymin, xmax, ymax) in pixels.
+    """
     seam = max(1, line // 3)
     for rows, columns in _edges(canvas, box, line + seam):
         canvas[rows, columns] //= 2
@@ -107,7 +110,7 @@ def draw_box(canvas, box, line, color):
 
 
 def draw_dashed(canvas, box, line):
-    """A thin dashed outline, black and white in turn so that it shows on any background."""
+    """Draw a thin dashed outline, black and white in turn so that it shows on any background; as `draw_box`."""
     dash = 4 * line
     for side, (rows, columns) in enumerate(_edges(canvas, box, max(1, line // 2))):
         strip, horizontal = canvas[rows, columns], side < 2

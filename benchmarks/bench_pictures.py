@@ -110,5 +110,4 @@ def film(settings, frames):
                     image = images.read(samples[shown % len(samples)].image_path)
                     wide = cv2.resize(image, (width + 4 * PAN, height))
                 writer.write(np.ascontiguousarray(wide[:, 4 * step : 4 * step + width]))
-            writer.close()
     return str(path)

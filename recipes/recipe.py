@@ -146,7 +146,7 @@ def _summary(recipe, places, check):
         named = f"the first is {shared[0]['file']}" + (f" ({shared[0]['detail']})" if shared[0]["detail"] else "")
         pictures = "picture that is" if len(shared) == 1 else "pictures that are"
         which = f"{recipe.train} holds {len(shared)} {pictures} in {recipe.test} too, or almost the same as one there"
-        yield f"MIND: {which}, which flatters the score; {named}"
+        yield f"warning: {which}, which flatters the score; {named}"
     yield "Look at"
     for place in places:
         yield f"  {place.inference}/images   pictures of {recipe.test} with boxes"

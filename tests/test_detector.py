@@ -404,11 +404,12 @@ def test_an_exported_graph_computes_in_its_own_type(exported):
     fails(message, path, precision="float32", threshold=THRESHOLD)
 
 
-def test_an_exported_graph_with_other_names_stays_as_it_is(exported, best):
+def test_an_exported_graph_with_other_names_stays_as_it_is(exported, best, capsys):
     graph, path = exported("float32")
     renamed = path.read_bytes().replace(b"conv1_1/weights", b"conv1_1_weights")  # of the same length
     path.write_bytes(renamed)
     assert count_convolutions(detector.read_frozen(str(path))[0]) == count_convolutions(graph)
+    assert f"warning: {path}: its weights are not where" in capsys.readouterr().err
     with detector.load(str(path), threshold=THRESHOLD) as loaded:
         assert_alike(loaded.detect(pictures()), best.detect(pictures()))
 

@@ -178,8 +178,8 @@ def test_a_picture_in_both_splits_is_said_aloud(data, called, tmp_path, monkeypa
     monkeypatch.setattr(chain, "call", checked)
     arguments = ["--data", str(data), "--vgg", "none", "--run", str(tmp_path / "out")]
     recipe.main(raccoon.RACCOON, arguments)
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("MIND")]
-    assert line.startswith("MIND: train holds 1 picture that is in test too")
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning")]
+    assert line.startswith("warning: train holds 1 picture that is in test too")
     assert "test_001" in line and "train_002" in line
 
 
