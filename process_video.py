@@ -53,15 +53,20 @@ def _process(flags, reader, detector, wanted, stop):
     start = time.monotonic()
     with contextlib.ExitStack() as stack:
         timeline = stack.enter_context(Timeline(flags, reader, detector.class_names)) if flags.json else None
+        threads = stack.enter_context(Threads(lambda: stop.requested))
+        frames = _connect(threads, flags, reader, detector, wanted, meters)
+        first = next(frames, None)
+        if first is None:  # stopped; what an earlier call wrote is still there
+            raise KeyboardInterrupt
         writer = video.VideoWriter(
             flags.output, reader.width, reader.height, reader.rate,
             audio_from=None if reader.live else flags.input, pixel_aspect=reader.pixel_aspect,
         )  # fmt: skip
         try:
             with writer:
-                with Threads(lambda: stop.requested) as threads:
-                    frames = _connect(threads, flags, reader, detector, wanted, meters)
-                    _encode(_progress(frames, reader, flags), writer, timeline, meters["encoding"])
+                frames = _progress(itertools.chain([first], frames), reader, flags)
+                _encode(frames, writer, timeline, meters["encoding"])
+                threads.end()
                 with meters["encoding"].measure(0):
                     writer.close()
         finally:  # also after Ctrl-C and errors: what was done counts
@@ -230,13 +235,17 @@ class Threads:
     def _stopped(self):
         return self._left.is_set() or self._asked()
 
+    def end(self):
+        """Wait for the threads, which leave what they hold."""
+        self._left.set()
+        for thread in self._threads:
+            thread.join()
+
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        self._left.set()
-        for thread in self._threads:
-            thread.join()
+        self.end()
 
 
 class Timeline:

@@ -21,6 +21,9 @@ BT709, UNSPECIFIED, LIMITED_RANGE = 1, 2, 1  # ISO/IEC 23091-2 code points, as F
 # Audio that browsers play inside an MP4; everything else is transcoded to AAC.
 MP4_AUDIO = ("aac", "mp3", "opus", "flac")
 AAC_RATE = 48000  # for sound whose own rate AAC does not have
+MP3_RATE = 16000  # an MP4 holds no MP3 below
+# Seconds that times may fall back by; more is a clock set anew: films put together, a camera that restarts
+FALL_BACK = 1
 
 
 def check_writable(path):
@@ -76,10 +79,9 @@ class VideoReader:
     def _describe(self):
         stream, container = self._stream, self._container
         self.rate = stream.average_rate or stream.guessed_rate or DEFAULT_RATE
-        if stream.duration:
-            self.duration = float(stream.duration * stream.time_base)
-        else:
-            self.duration = container.duration / av.time_base if container.duration else None
+        self.duration = _declared_duration(stream)
+        if self.duration is None and container.duration:
+            self.duration = container.duration / av.time_base
         self.live = self.duration is None and (self.source.isdigit() or "://" in self.source)
         self.frame_count = stream.frames or (self.duration and max(1, round(self.duration * self.rate)))
         self._start = _start_of(container)
@@ -117,11 +119,13 @@ class VideoReader:
                 return
 
     def __iter__(self):
-        picture, time = self._first, -1 / self.rate
+        picture, time, shift = self._first, -1 / self.rate, 0
         self._first = None
         while picture is not None:
-            known = picture.pts is not None
-            time = picture.pts * picture.time_base - self._start if known else time + 1 / self.rate
+            following = time + 1 / self.rate
+            time = following if picture.pts is None else picture.pts * picture.time_base - self._start + shift
+            if time < following - 1 / self.rate - FALL_BACK:
+                time, shift = following, shift + following - time
             self._shown += 1
             yield self._to_rgb(picture), float(time)
             picture = next(self._pictures, None)
@@ -144,10 +148,11 @@ class VideoReader:
         if self.error is None and self.duration and not self.live:
             frame = 1 / float(self.rate)
             missing = self.duration + self._stream_start() - last_time - frame
-            # An edit list may hide frames that are counted, and a duration alone may be that of a longer
-            # sound track: too few frames must agree with too short a time.
-            limit = frame / 2 if self._shown < self._stream.frames else max(1, 0.05 * self.duration)
-            if missing > limit:
+            # An edit list may hide frames that are counted, the last of them may stand for long, and a duration alone
+            # may be that of a longer sound track: too few frames must agree with too short a time.
+            counted = self._stream.frames
+            limit = frame / 2 if counted else max(1, 0.05 * self.duration)
+            if missing > limit and not self._shown >= counted > 0:
                 self.error = f"{self.source}: cut off, {missing:.2f} of {self.duration:.2f} s are missing"
         if self.error is None and self._damaged:
             self.error = f"{self.source}: {self._damaged} damaged packets were skipped"
@@ -365,6 +370,18 @@ def _copy_to_faststart(path):
             os.unlink(new)
 
 
+def _declared_duration(stream):
+    """Seconds that a stream says it lasts, or None; Matroska's says so in a tag, hours:minutes:seconds."""
+    if stream.duration:
+        return float(stream.duration * stream.time_base)
+    parts = stream.metadata.get("DURATION", "").split(":")
+    try:
+        hours, minutes, seconds = map(float, parts)
+    except ValueError:
+        return None
+    return 3600 * hours + 60 * minutes + seconds
+
+
 def _start_of(container):
     """The time of the source that counts as 0, in seconds: its earliest stream's start."""
     return Fraction(container.start_time or 0, av.time_base)
@@ -398,7 +415,8 @@ class _Sound:
             return
         name = codec.name.removesuffix("float")  # FFmpeg's MP3 decoder is called mp3float
         # Raw AAC (ADTS, in transport streams) has no header to put into the MP4: transcode it too.
-        self._copy = name in MP4_AUDIO and not (name == "aac" and not codec.extradata)
+        unfit = (name == "aac" and not codec.extradata) or (name == "mp3" and codec.sample_rate < MP3_RATE)
+        self._copy = name in MP4_AUDIO and not unfit
         if self._copy:
             self._stream = output.add_stream_from_template(stream)
             self.report = f"{name}, copied"
@@ -411,9 +429,14 @@ class _Sound:
 
     def _read(self, stream):
         """Packets for the output, their times counted from the start of the source."""
-        start = _start_of(self._source)
+        start, last = _start_of(self._source), None
         try:
             for packet in self._source.demux(stream):
+                if packet.dts is not None:
+                    if last is not None and (packet.dts - last) * packet.time_base < -FALL_BACK:
+                        self.report += ", left out from where its times start again"
+                        break
+                    last = packet.dts
                 if self._copy:
                     if packet.dts is not None:
                         shift = round(start / packet.time_base)
@@ -423,6 +446,8 @@ class _Sound:
                     yield from self._transcode(packet, start)
         except av.FFmpegError as error:
             self.report += f", damaged ({error.strerror})"
+        except ValueError:  # of PyAV's resampler
+            self.report += ", left out from where its channels or their kind change"
         if not self._copy:
             yield from self._stream.encode(None)
 

@@ -223,7 +223,8 @@ def test_failure_of_any_stage_ends_all(tmp_path, detector, model, monkeypatch, s
     with pytest.raises(UserError, match=f"^{stage} failed$"):
         run(tmp_path, model, make_with_av(tmp_path / "a.mp4"))
     assert threading.active_count() == before
-    assert json.loads((tmp_path / "out.json").read_text())["frames"] == []
+    # Before the first frame is through nothing is replaced
+    assert (tmp_path / "out.json").exists() == (stage == "write")
 
 
 def test_timeline_that_does_not_fit_is_told_and_leaves_the_old_one(tmp_path, detector, model, monkeypatch):
@@ -319,6 +320,20 @@ def stop_half_way(tmp_path, model, number):
     process.send_signal(number)
     _, errors = process.communicate(timeout=30)
     return process.returncode, errors
+
+
+def test_a_stop_before_the_first_frame_leaves_old_outputs_alone(tmp_path, model):
+    source, output, timeline = make(tmp_path / "a.mp4", 5), tmp_path / "out.mp4", tmp_path / "out.json"
+    output.write_text("precious")
+    timeline.write_text("{}")
+    program = SLOW_PROGRAM.replace("time.sleep(0.02)", "print('working', flush=True); time.sleep(2)")
+    command = [sys.executable, "-c", program, model, source, str(output), "--json", str(timeline)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "working\n"
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130 and "Traceback" not in errors
+    assert (output.read_text(), timeline.read_text()) == ("precious", "{}")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -43,16 +43,20 @@ def read(path):
     return reader, frames, times
 
 
-def with_sound(path, codec, container, seconds=2, start=0, rate=48000):
-    """A video at 25/s from `start` seconds on; its sound, a tone of `rate` samples/s, sets in half a second later."""
+def with_sound(path, codec, container, seconds=2, start=0, rate=48000, layout="stereo", shown=None):
+    """A video at 25/s from `start` seconds on; its sound, a tone of `rate` samples/s, sets in half a second later.
+
+    shown: seconds of the picture, if it is shorter than the sound.
+    """
     with av.open(str(path), "w", format=container) as output:
         picture_stream = output.add_stream("mpeg4", rate=25)
         picture_stream.width, picture_stream.height, picture_stream.pix_fmt = 64, 48, "yuv420p"
-        sound_stream = output.add_stream(codec, rate=rate, layout="stereo")
+        sound_stream = output.add_stream(codec, rate=rate, layout=layout)
         for index in range(25 * seconds):
-            picture = av.VideoFrame.from_ndarray(frame(index), format="rgb24")
-            picture.pts, picture.time_base = 25 * start + index, Fraction(1, 25)
-            output.mux(picture_stream.encode(picture))
+            if index < 25 * (seconds if shown is None else shown):
+                picture = av.VideoFrame.from_ndarray(frame(index), format="rgb24")
+                picture.pts, picture.time_base = 25 * start + index, Fraction(1, 25)
+                output.mux(picture_stream.encode(picture))
             at = np.arange(1920) + 1920 * index
             wave = (np.sin(at * 0.1) * (at >= 24000)).astype(np.float32)
             sound = av.AudioFrame.from_ndarray(np.stack([wave, wave]), format="fltp", layout="stereo")
@@ -208,6 +212,39 @@ def test_sound_of_a_rate_that_aac_has_not(tmp_path, name, rate):
     assert writer.audio == "pcm_s16le, transcoded to aac"
     assert av.open(str(tmp_path / "b.mp4")).streams.audio[0].rate == 48000
     assert sound_onset(tmp_path / "b.mp4") == pytest.approx(0.5, abs=0.005)
+
+
+def test_mp3_that_an_mp4_cannot_hold_is_transcoded(tmp_path):
+    with_sound(tmp_path / "a.avi", "libmp3lame", "avi", rate=8000)
+    writer = write(tmp_path / "b.mp4", audio_from=tmp_path / "a.avi", count=50)
+    assert writer.audio == "mp3, transcoded to aac" and writer.faststart
+    assert sound_onset(tmp_path / "b.mp4") == pytest.approx(sound_onset(tmp_path / "a.avi"), abs=0.05)
+
+
+def joined(path, *parts):
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return path
+
+
+def test_films_put_together_go_on_in_time(tmp_path):
+    """The second part's clock starts again: without care all its frames would share an instant."""
+    with_sound(tmp_path / "a.ts", "ac3", "mpegts")
+    path = joined(tmp_path / "c.ts", tmp_path / "a.ts", tmp_path / "a.ts")
+    _, frames, times = read(path)
+    assert len(frames) == 100
+    np.testing.assert_allclose(np.diff(times), 1 / 25, atol=1e-3)
+    writer = write(tmp_path / "b.mp4", times=times, count=100, audio_from=path)
+    assert writer.audio == "ac3, transcoded to aac, left out from where its times start again"
+    assert read(tmp_path / "b.mp4")[2] == pytest.approx(times, abs=1e-3)
+
+
+def test_sound_that_changes_its_channels_ends(tmp_path):
+    with_sound(tmp_path / "a.ts", "ac3", "mpegts")
+    with_sound(tmp_path / "b.ts", "ac3", "mpegts", start=2, layout="mono")
+    path = joined(tmp_path / "c.ts", tmp_path / "a.ts", tmp_path / "b.ts")
+    writer = write(tmp_path / "d.mp4", count=100, audio_from=path)
+    assert writer.audio == "ac3, transcoded to aac, left out from where its channels or their kind change"
+    assert len(read(tmp_path / "d.mp4")[1]) == 100
 
 
 def test_sound_of_an_unknown_kind_is_left_out(tmp_path):
@@ -366,6 +403,28 @@ def test_file_cut_in_the_middle_gives_what_it_has_then_tells(tmp_path):
         reader, frames, _ = read(path)
         assert 20 * share - 4 < len(frames) < 20 * share + 2
         assert reader.error.startswith(f"{path}: cut off") and "0.80 s" in reader.error
+
+
+def test_a_last_picture_that_stands_is_not_missing(tmp_path):
+    """Recordings of a screen: few frames, as long as nothing moves."""
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        packets = []
+        for index in range(50):
+            packets += stream.encode(av.VideoFrame.from_ndarray(frame(index), format="rgb24"))
+        packets += stream.encode(None)
+        packets[-1].duration = 250
+        output.mux(packets)
+    reader, frames, _ = read(path)
+    assert (len(frames), reader.duration, reader.error) == (50, pytest.approx(11.96, abs=0.1), None)
+
+
+def test_sound_that_outlasts_the_picture_is_not_a_cut(tmp_path):
+    with_sound(tmp_path / "a.mkv", "ac3", "matroska", seconds=8, shown=2)
+    reader, frames, _ = read(tmp_path / "a.mkv")
+    assert (len(frames), reader.duration, reader.error) == (50, pytest.approx(2, abs=0.1), None)
 
 
 def test_damage_in_the_middle_is_skipped_and_told(tmp_path):
