@@ -11,6 +11,8 @@ import chain
 import cli
 import cpu
 import files
+import source_toy_road
+from structures import UserError
 
 CLASSES = "car,bus,pedestrian,traffic_light"
 TEST = "2007:test"
@@ -72,7 +74,16 @@ def _plan(flags):
     if plan is SLOW and not (flags.steps and flags.images):
         print("This CPU is no faster in bfloat16: the demo trains, and finds, a little less (--steps N: more).")
     given = {name: getattr(flags, name) for name in ("steps", "images") if getattr(flags, name)}
+    drawn = _drawn_images(flags.root)
+    if drawn and given.setdefault("images", drawn) != drawn:
+        raise UserError(f"--images {flags.images}: {flags.root} holds {drawn}; leave it out, or give a new --root")
     return dataclasses.replace(plan, **given)
+
+
+def _drawn_images(root):
+    """How many training pictures an earlier call, perhaps with other flags, has drawn; None for none."""
+    path = os.path.join(Place(root).data, source_toy_road.MANIFEST)
+    return files.read_json(path)["train"] if os.path.exists(path) else None
 
 
 def _train(place, data, plan, more):

@@ -7,6 +7,8 @@ import zlib
 import cv2
 import numpy as np
 
+import cli
+
 # Forty colours far apart in CIE Lab (greedy farthest-point choice among vivid colours of middle lightness),
 # the liveliest first.
 PALETTE_HEX = (
@@ -170,7 +172,7 @@ def _tab(text, size, color):
     """A word on its colour, uint8 RGB [H,W,3], in `size` pixel letters; H depends on the size only."""
     from PIL import Image, ImageDraw
 
-    font, pad = _font(size), max(2, size // 5)
+    font, pad = _font(_font_path(text), size), max(2, size // 5)
     ascent, descent = font.getmetrics()
     tab = Image.new("RGB", (max(1, round(font.getlength(text))) + 2 * pad, ascent + descent), color)
     dark = np.dot(color, (0.299, 0.587, 0.114)) < 120  # luma of BT.601
@@ -178,14 +180,40 @@ def _tab(text, size, color):
     return np.asarray(tab)
 
 
-@functools.lru_cache(maxsize=8)
-def _font(size):
-    """DejaVu Sans Bold, which comes with matplotlib, in `size` pixels."""
-    import matplotlib
+@functools.lru_cache(maxsize=32)
+def _font(path, size):
     from PIL import ImageFont
 
-    path = os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans-Bold.ttf")
     return ImageFont.truetype(path, size)
+
+
+@functools.lru_cache(maxsize=512)
+def _font_path(text):
+    """A font that has the letters of a text: DejaVu Sans Bold, which comes with matplotlib, or one of the system's."""
+    import matplotlib
+
+    usual = os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans-Bold.ttf")
+    if _has_letters(usual, text):
+        return usual
+    from matplotlib import font_manager  # seconds, the first time on a machine: it looks at all fonts
+
+    # "Last Resort" has a frame for every letter there is
+    fonts = [font for font in font_manager.fontManager.ttflist if not font.name.startswith("Last Resort")]
+    fonts.sort(key=lambda font: (font.style != "normal", font.fname))
+    found = next((font.fname for font in fonts if _has_letters(font.fname, text)), None)
+    if found is None:
+        cli.warn(f"no font here has the letters of {text!r}; install one that has (CJK on Debian: fonts-noto-cjk)")
+    return found or usual
+
+
+def _has_letters(path, text):
+    from matplotlib import ft2font
+
+    try:
+        font = ft2font.FT2Font(path)
+    except (OSError, RuntimeError):  # gone, or none that FreeType knows
+        return False
+    return all(font.get_char_index(ord(letter)) for letter in text)
 
 
 def plot_precision_recall(path, lines, title):

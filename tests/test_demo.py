@@ -7,7 +7,9 @@ import pytest
 
 import chain
 import demo
+import source_toy_road
 from programs import run
+from structures import UserError
 
 LEFT = ("data/VOC2007", "data/drive.mp4", "run/config.json", "inference/detections.json", "ap.json", "model.pb",
         "drive_annotated.mp4", "drive.json")  # fmt: skip
@@ -25,6 +27,16 @@ def test_more_steps_go_on_from_where_it_stands(tmp_path, monkeypatch):
     assert limits == [str(demo.SLOW.steps), "1000"] and "--resume" in calls[1]
     demo._train(place, [], demo.SLOW, None)  # to what the run remembers
     assert "--resume" in calls[2] and "--max-steps" not in calls[2]
+
+
+def test_pictures_that_were_drawn_are_used(tmp_path):
+    """Else a trial with --images would be in the way of `make demo` for good."""
+    flags = demo._parse(["--root", str(tmp_path), "--images", "3", "--steps", "9"])
+    assert (demo._plan(flags).images, demo._plan(flags).steps) == (3, 9)
+    source_toy_road.write_dataset(demo.Place(tmp_path).data, train=3, test=1, workers=0)
+    assert demo._plan(demo._parse(["--root", str(tmp_path)])).images == 3
+    with pytest.raises(UserError, match=r"--images 4: .* holds 3; leave it out, or give a new --root"):
+        demo._plan(demo._parse(["--root", str(tmp_path), "--images", "4"]))
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Drawn boxes, labels and curves: where the ink lies, and that the files are pictures."""
 
+import os
 import warnings
 
 import cv2
@@ -80,6 +81,23 @@ def test_label_text_is_legible():
 
 
 CORNERS = [[0, 0, 60, 60], [260, 0, 320, 60], [0, 180, 60, 240], [260, 180, 320, 240]]
+
+
+def test_letters_that_the_usual_font_has_not(capsys):
+    """Chinese names were drawn as empty frames."""
+    usual = visualization._font_path("car 0.93")
+    assert os.path.basename(usual) == "DejaVuSans-Bold.ttf"
+    symbols = os.path.join(os.path.dirname(usual), "STIXNonUni.ttf")  # in matplotlib's list, as the system's are
+    special = next(
+        letter
+        for letter in map(chr, range(0xE000, 0xF8FF))
+        if visualization._has_letters(symbols, letter) and not visualization._has_letters(usual, letter)
+    )
+    assert visualization._has_letters(visualization._font_path(special), special)
+    for _ in range(2):
+        assert visualization._font_path("\U000e0042") == usual
+    assert capsys.readouterr().err.count("install one that has") == 1
+
 
 
 @pytest.mark.parametrize("box", [*CORNERS, [0, 0, 320, 240], [-50, -50, 900, 900], [100, 0, 110, 240]])
