@@ -8,9 +8,7 @@ import argparse
 import collections
 import contextlib
 import dataclasses
-import functools
 import os
-import shutil
 import time
 
 import numpy as np
@@ -22,6 +20,7 @@ import cli
 import config
 import files
 import images
+import result_folder
 import results
 import sources
 import visualization
@@ -29,7 +28,6 @@ from structures import UserError
 
 SHOW_THRESHOLD = 0.5
 CURVE_THRESHOLD = 0.01  # a split or VOC files are for scoring, which wants the whole precision–recall curve
-UNFINISHED = ".infer_unfinished"
 
 
 def main(argv=None):
@@ -40,7 +38,7 @@ def main(argv=None):
     _refuse_equal_names(flags, pictures)
     # A data set's labels need no line: they lie at --data or in `labels` beside `images`, which holds the pictures
     inputs = [model.frozen or model.run, *[flags.data] * bool(flags.split), *(path for path, _, _ in pictures)]
-    old = _check_output(flags.output, flags.overwrite, inputs)
+    old = result_folder.check(flags.output, flags.overwrite, inputs)
     with cli.StopRequest() as stop:
         cli.import_tensorflow()
         import detector  # every flag and path is known to be good before TensorFlow loads
@@ -72,9 +70,9 @@ def _detect_all(flags, detector, pictures, choice, stop, old):
     """Run the detector over (path, name, exif) pictures and write everything down, in the place of old results."""
     start, counts = time.monotonic(), collections.Counter()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_unfinished(flags.output))
+        stack.enter_context(result_folder.unfinished(flags.output))
         writers = _open_writers(flags, choice, stack)
-        _remove(flags.output, old)  # now that nothing can be wrong with the call any more
+        result_folder.remove(flags.output, old)  # now that nothing can be wrong with the call any more
         files = ((path, exif) for path, _, exif in pictures)
         stream = detector.detect_files(files, keep=lambda index: flags.draw)
         stack.enter_context(contextlib.closing(stream))
@@ -188,7 +186,7 @@ def _find_files(flags):
     Raises UserError for a missing path, a folder without pictures, and two pictures of one name.
     """
     pictures, origin = [], {}
-    recursive, drawn = flags.recursive, _drawn_before(flags.output)
+    recursive, drawn = flags.recursive, result_folder.drawn_before(flags.output)
     for path in flags.images:
         is_folder = os.path.isdir(path)
         found = list(_find_in_folder(path, recursive, drawn)) if is_folder else [(path, os.path.basename(path))]
@@ -241,96 +239,6 @@ def _find_in_folder(folder, recursive, passed_over):
 
 def _is_picture(name):
     return name.lower().endswith(images.SUFFIXES)
-
-
-def _check_output(folder, overwrite, inputs):
-    """Make an output folder, or look an old one over -> the paths of earlier results, which overwrite allows to remove.
-
-    inputs: all paths that are read. Raises UserError if one of them is in the way, something that no earlier call
-    wrote, or earlier results without overwrite.
-    """
-    with _writing_to(folder):
-        os.makedirs(folder, exist_ok=True)
-        old, ours = _in_the_way(folder), _holds_results(folder)
-        inputs = {place for path in inputs for place in _places(path)}
-        for place in old:
-            if not ours or _holds_any(place, inputs):
-                raise UserError(f"--output {folder}: {place} lies where results would go; choose another folder")
-        if old and not overwrite:
-            raise UserError(f"--output {folder}: holds results already; choose another, or --overwrite replaces them")
-        probe = os.path.join(folder, ".writable")
-        with open(probe, "w", encoding="ascii"):
-            os.remove(probe)
-    return old
-
-
-def _remove(folder, paths):
-    with _writing_to(folder):
-        for path in paths:
-            shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.remove(path)
-
-
-@contextlib.contextmanager
-def _writing_to(folder):
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"--output {folder}: cannot be written ({error.strerror})") from None
-
-
-def _in_the_way(folder):
-    """What lies in an output folder under the names that results get: a list of paths."""
-    ours = ("images", results.YOLO_FOLDER, results.JSON_NAME, results.COCO_NAME)
-    names = [name for name in ours if os.path.lexists(os.path.join(folder, name))]
-    names += sorted(name for name in os.listdir(folder) if name.startswith(results.COMP4_PREFIX))
-    return [os.path.join(folder, name) for name in names]
-
-
-def _holds_results(folder):
-    """Whether an earlier call wrote into a folder; else an images/ or labels/ there is the user's own."""
-    if os.path.exists(os.path.join(folder, UNFINISHED)):
-        return True
-    return results.is_detections(os.path.join(folder, results.JSON_NAME))
-
-
-def _drawn_before(folder):
-    """Real paths of the folders where an earlier call's drawn copies are, which are no pictures to detect in."""
-    places = (folder, os.path.join(folder, "images")) if _holds_results(folder) else ()
-    return {os.path.realpath(place) for place in places}
-
-
-def _places(path):
-    """Where a path lies and, if it is a link, where it leads, as real paths."""
-    parent, name = os.path.split(os.path.abspath(path))
-    return os.path.realpath(path), os.path.join(_real_folder(parent), name)
-
-
-@functools.cache
-def _real_folder(path):
-    return os.path.realpath(path)
-
-
-def _holds_any(place, real_paths):
-    """Whether a file or folder is one of some paths (a set), or holds one."""
-    real = os.path.realpath(place)
-    inside = real + os.sep
-    return real in real_paths or (os.path.isdir(real) and any(path.startswith(inside) for path in real_paths))
-
-
-@contextlib.contextmanager
-def _unfinished(folder):
-    """While open, a mark in the folder tells that what is there are results, though detections.json comes last.
-
-    The mark of a killed or failed call stays with its drawn copies, so that --overwrite knows them.
-    """
-    mark = os.path.join(folder, UNFINISHED)
-    with open(mark, "w", encoding="ascii"):
-        pass
-    try:
-        yield
-    finally:
-        if not _in_the_way(folder) or results.is_detections(os.path.join(folder, results.JSON_NAME)):
-            os.remove(mark)
 
 
 def _parse(argv):

@@ -69,6 +69,7 @@ TABLE = {
         2,
         training_data="numpy cv2",
         sources="",
+        result_folder="",
         config="",
         weight_layouts="numpy",
         anchor_advisor="numpy",
