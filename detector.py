@@ -5,10 +5,7 @@ Names of the graph, also of an exported one (docs/formats.md): `image_input:0`, 
 checkpoint its variables (`conv1_1/weights`), by which `read_frozen` finds them.
 """
 
-import collections
-import concurrent.futures
 import contextlib
-import itertools
 import json
 from typing import NamedTuple
 
@@ -22,6 +19,7 @@ import devices
 import images as image_files
 import ssd_utils
 import ssd_vgg
+import stages
 import transforms
 import winograd
 from structures import Detections, UserError
@@ -292,8 +290,8 @@ class Detector:
             index, (path, exif) = numbered
             return path, self._read_or_error(path, exif, keep(index))
 
-        pictures = parallel_map(read, enumerate(files), threads=threads, ahead=self.batch_size)
-        batches = parallel_map(self._detect_read, batched(pictures, self.batch_size), threads=1, ahead=1)
+        pictures = stages.parallel_map(read, enumerate(files), threads=threads, ahead=self.batch_size)
+        batches = stages.parallel_map(self._detect_read, stages.batched(pictures, self.batch_size), threads=1, ahead=1)
         # Closing outermost first ends the threads of both stages when the caller stops early
         with contextlib.closing(pictures), contextlib.closing(batches):
             for results in batches:
@@ -321,27 +319,3 @@ class Detector:
         width, height = size
         boxes_px = values["boxes"][rows] * np.array([width, height, width, height], np.float32)
         return Detections(box_geometry.clip(boxes_px, width, height), scores[rows], values["classes"][rows])
-
-
-def batched(items, size):
-    """Yield lists of `size` items, the last one shorter (itertools.batched of Python 3.12)."""
-    iterator = iter(items)
-    while group := list(itertools.islice(iterator, size)):
-        yield group
-
-
-def parallel_map(function, items, *, threads, ahead):
-    """Like map(), computed by threads, in order, at most `ahead` items beyond the one being consumed."""
-    iterator = iter(items)
-    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        pending = collections.deque()
-        try:
-            for item in iterator:
-                pending.append(pool.submit(function, item))
-                if len(pending) > ahead:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()

@@ -10,8 +10,6 @@ import dataclasses
 import itertools
 import json
 import os
-import queue
-import threading
 import time
 
 import numpy as np
@@ -21,13 +19,13 @@ import class_lists
 import cli
 import config
 import files
+import stages
 import video
 import visualization
 from structures import Detections, UserError
 
 AHEAD = 4  # frames that a stage makes in advance
 GROUP_FRAMES = 32  # frames held to fill one batch of the network: memory, with --every
-POLL_SECONDS = 0.1  # how soon a waiting thread notices the end
 
 
 def main(argv=None):
@@ -49,11 +47,11 @@ def main(argv=None):
 
 def _process(flags, reader, detector, wanted, stop):
     """The whole video through decoding, network, drawing and encoding. Raises UserError if it was damaged."""
-    meters = {name: Meter() for name in ("decode", "network", "drawing", "encoding")}
+    meters = {name: stages.Meter() for name in ("decode", "network", "drawing", "encoding")}
     start = time.monotonic()
     with contextlib.ExitStack() as stack:
         timeline = stack.enter_context(Timeline(flags, reader, detector.class_names)) if flags.json else None
-        threads = stack.enter_context(Threads(lambda: stop.requested))
+        threads = stack.enter_context(stages.Threads(lambda: stop.requested))
         frames = _connect(threads, flags, reader, detector, wanted, meters)
         first = next(frames, None)
         if first is None:  # stopped; what an earlier call wrote is still there
@@ -167,87 +165,6 @@ def _progress(frames, reader, flags):
     return tqdm.tqdm(frames, total=min(totals, default=None), unit="frame", dynamic_ncols=True)
 
 
-class Meter:
-    """How many frames a stage has done, and in how many seconds of its own (waiting does not count)."""
-
-    def __init__(self):
-        self.frames, self.seconds = 0, 0.0
-
-    @contextlib.contextmanager
-    def measure(self, frames=1):
-        start = time.monotonic()
-        try:
-            yield
-        finally:
-            self.seconds += time.monotonic() - start
-        self.frames += frames
-
-    def to_json(self):
-        rate = self.frames / self.seconds if self.seconds else None
-        return {"frames": self.frames, "seconds": self.seconds, "frames_per_second": rate}
-
-
-class Threads:
-    """Iterators that run ahead in threads. An exception in any of them is raised where its items are used.
-
-    stopped() is asked every POLL_SECONDS: once it is true, and when the `with` block is left, all iterators
-    end, in the middle of whatever they hold.
-    """
-
-    def __init__(self, stopped):
-        self._asked, self._left = stopped, threading.Event()
-        self._threads = []
-
-    def run(self, items, *, ahead):
-        """An iterator over `items`, which a new thread makes, at most `ahead` in advance."""
-        channel = queue.Queue(ahead)
-        thread = threading.Thread(target=self._feed, args=(items, channel), daemon=True)
-        self._threads.append(thread)
-        thread.start()
-        return self._drain(channel)
-
-    def _feed(self, items, channel):
-        try:
-            for item in items:
-                self._put(channel, (item, None))
-                if self._stopped():
-                    return
-            self._put(channel, (None, StopIteration()))
-        except BaseException as error:
-            self._put(channel, (None, error))
-
-    def _drain(self, channel):
-        while not self._stopped():
-            with contextlib.suppress(queue.Empty):
-                item, error = channel.get(timeout=POLL_SECONDS)
-                if isinstance(error, StopIteration):
-                    return
-                if error is not None:
-                    raise error
-                yield item
-
-    def _put(self, channel, entry):
-        while not self._stopped():
-            with contextlib.suppress(queue.Full):
-                channel.put(entry, timeout=POLL_SECONDS)
-                return
-
-    def _stopped(self):
-        return self._left.is_set() or self._asked()
-
-    def end(self):
-        """Wait for the threads, which leave what they hold."""
-        self._left.set()
-        for thread in self._threads:
-            thread.join()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.end()
-
-
 class Timeline:
     """The --json file, written frame by frame in constant memory; it appears under its name at the end."""
 
@@ -291,7 +208,7 @@ def _summary(writer, reader, stop, meters, start):
     Stages overlap, so their seconds add up to more than those of end_to_end. The frames of "network" are
     those that it ran on.
     """
-    whole = Meter()
+    whole = stages.Meter()
     whole.frames, whole.seconds = writer.frames, time.monotonic() - start
     return {
         "frame_count": writer.frames,

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 import shutil
-import threading
 from pathlib import Path
 
 import cv2
@@ -554,35 +553,6 @@ def test_pictures_are_held_only_where_they_are_wanted_and_few_batches_of_them(be
     assert_alike([first[2]], [second[2]])
     assert len(asked) <= 4 * best.batch_size
     stream.close()
-
-
-def test_parallel_map_keeps_order_and_reads_little_ahead():
-    taken = []
-
-    def source():
-        for n in range(20):
-            taken.append(n)
-            yield n
-
-    mapped = detector.parallel_map(lambda n: n * n, source(), threads=3, ahead=4)
-    assert next(mapped) == 0
-    assert len(taken) <= 5
-    assert list(mapped) == [n * n for n in range(1, 20)]
-
-
-def test_parallel_map_ends_its_threads_when_left():
-    before = threading.active_count()
-    mapped = detector.parallel_map(str, range(100), threads=3, ahead=4)
-    next(mapped)
-    mapped.close()
-    assert threading.active_count() == before
-
-
-def test_parallel_map_passes_an_error_on():
-    mapped = detector.parallel_map(lambda n: 1 // n, [2, 1, 0, 1], threads=2, ahead=2)
-    assert [next(mapped), next(mapped)] == [0, 1]
-    with pytest.raises(ZeroDivisionError):
-        next(mapped)
 
 
 def test_constants_are_not_variables():

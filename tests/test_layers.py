@@ -42,6 +42,7 @@ TABLE = {
         files="",
         html_page="cv2",
         images="numpy cv2 PIL",
+        stages="",
         torch_files="numpy",
         video="numpy av",
         toy_road_drawing="numpy cv2",
