@@ -94,8 +94,7 @@ class SampleMaker:
             return True
         if self._ignore_others:
             return False
-        nearest = difflib.get_close_matches(one.name, self._label_of, n=1)
-        hint = f" (nearest: {nearest[0]!r})" if nearest else ""
+        hint = nearest_hint(one.name, self._label_of)
         raise UserError(
             f"{one.where}: class {one.name!r} is not in the class list{hint}; drop its objects with --other-classes "
             "ignore, or name all classes with --classes"
@@ -160,6 +159,12 @@ def find_folder(folders, names):
     if name is None:
         return folders[0]
     return next((folder for folder in folders if os.path.isfile(os.path.join(folder, name))), folders[0])
+
+
+def nearest_hint(name, names):
+    """The end of a message about a name that is none of `names`: " (nearest: ...)"; "" if none of them is like it."""
+    nearest = difflib.get_close_matches(name, names, n=1)
+    return f" (nearest: {nearest[0]!r})" if nearest else ""
 
 
 def check_class_names(names, where):

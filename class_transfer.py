@@ -4,9 +4,9 @@ A feature map's confidence head has weights [3,3,channels,shapes·K] and biases 
 anchor shape a row (an output channel) for background and then one for each class. Everything else knows no classes.
 """
 
-import difflib
 import math
 
+import annotations
 from structures import UserError
 
 # What new classes start with, all together, of background's score. An object of a class not known yet is background to
@@ -44,8 +44,7 @@ def find_sources(old_names, new_names, pairs=()):
 
 def _check_known(pair, name, names, owner):
     if name not in names:
-        nearest = difflib.get_close_matches(name, names, n=1)
-        hint = f" (nearest: {nearest[0]!r})" if nearest else ""
+        hint = annotations.nearest_hint(name, names)
         raise UserError(f"--map-classes {pair}: {name!r} is unknown{hint}; {owner} {', '.join(names)} (OLD=NEW)")
 
 
