@@ -40,6 +40,11 @@ def run_folder(text):
     return cli.output_folder(text)
 
 
+def is_pattern(run):
+    """Whether TensorFlow would take the path of a run directory for a pattern of several."""
+    return _pattern_in(run) is not None
+
+
 def _pattern_in(run):
     """What speaks against the path of a run directory, or None."""
     found = [character for character in PATTERN if character in run]

@@ -143,7 +143,7 @@ class DataQueue:
             self._selector.register(report_out, selectors.EVENT_READ, index)
             arguments = (index, self._ring, self._tickets_out, report_in)
             process = context.Process(target=_work, args=arguments, name=f"data-worker-{index}", daemon=True)
-            with worker_processes.shielded_from_signals():
+            with worker_processes.shielded_from_signals(signal.SIGINT, signal.SIGTERM):
                 process.start()
                 self._processes.append(process)
             report_in.close()

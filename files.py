@@ -1,5 +1,6 @@
 """Files that appear under their names whole or not at all, and text and JSON read with clear errors."""
 
+import collections
 import contextlib
 import errno
 import itertools
@@ -25,6 +26,7 @@ class PendingFile:
     def __init__(self, path, binary=False):
         folder = os.path.dirname(os.path.abspath(path))
         # Without the file's own name, which may be as long as a name can be
+        self._failure = None
         self._path, self._temporary = path, os.path.join(folder, f".{os.getpid()}-{next(_numbers)}.tmp")
         # surrogateescape: a file name that is not UTF-8 goes out as it came in
         text = {} if binary else {"encoding": "utf-8", "errors": "surrogateescape", "newline": "\n"}
@@ -39,11 +41,14 @@ class PendingFile:
         try:
             self._file.write(content)
         except OSError as error:
+            self._failure = error
             raise _unwritable(self._path, error) from None
 
     def commit(self):
-        """Put the file in its place. On failure nothing is left behind."""
+        """Put the file in its place. On failure, also of an earlier `write`, nothing is left behind."""
         try:
+            if self._failure:
+                raise self._failure
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
@@ -99,18 +104,21 @@ def write_json(path, data):
 def walk(folder, passed_over=()):
     """Yield (folder, names of the files in it) of a folder and all below it, in the order of their names.
 
-    Links to folders are followed; each real folder comes once. passed_over: real paths of folders to leave out.
+    Then those that links to folders lead to. Each real folder comes once, and under its own name if that lies below.
+    passed_over: real paths of folders to leave out.
     """
-    seen = {os.path.realpath(folder), *passed_over}
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        chosen = []
-        for name in sorted(folders, key=lambda name: (os.path.islink(os.path.join(parent, name)), name)):
-            real = os.path.realpath(os.path.join(parent, name))
-            if real not in seen:
-                seen.add(real)
-                chosen.append(name)
-        folders[:] = sorted(chosen)
-        yield parent, sorted(names)
+    seen, tops = set(passed_over), collections.deque([folder])
+    while tops:
+        links = []
+        for parent, folders, names in os.walk(tops.popleft()):
+            if (real := os.path.realpath(parent)) in seen:
+                folders.clear()
+                continue
+            seen.add(real)
+            folders.sort()
+            links += [path for path in (os.path.join(parent, name) for name in folders) if os.path.islink(path)]
+            yield parent, sorted(names)
+        tops += links
 
 
 def safe_names(texts):

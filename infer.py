@@ -71,13 +71,13 @@ def _detect_all(flags, detector, pictures, choice, stop, old):
     start, counts = time.monotonic(), collections.Counter()
     with contextlib.ExitStack() as stack:
         stack.enter_context(result_folder.unfinished(flags.output))
+        stack.callback(_say_if_stopped, counts, len(pictures), flags.output)  # once the writers have ended
         writers = _open_writers(flags, choice, stack)
         result_folder.remove(flags.output, old)  # now that nothing can be wrong with the call any more
         files = ((path, exif) for path, _, exif in pictures)
         stream = detector.detect_files(files, keep=lambda index: flags.draw)
         stack.enter_context(contextlib.closing(stream))
         bar = tqdm.tqdm(zip(pictures, stream, strict=True), total=len(pictures), unit="img", dynamic_ncols=True)
-        stack.callback(_say_if_stopped, counts, len(pictures), flags.output)
         for (_, name, _), (_, read, detections) in bar:
             if detections is None:
                 bar.write(f"skipped {read.path}: {read.reason}")
@@ -103,7 +103,7 @@ def _detect_all(flags, detector, pictures, choice, stop, old):
 
 def _say_if_stopped(counts, total, output):
     """What a stop or a failure leaves."""
-    if counts["pictures"] < total:
+    if 0 < counts["pictures"] < total and results.is_detections(os.path.join(output, results.JSON_NAME)):
         print(f"stopped: {counts['pictures']} of {total} pictures are in {output}")
 
 
@@ -117,7 +117,7 @@ def _open_writers(flags, choice, stack):
     if flags.voc_results:
         writers["voc"] = stack.enter_context(results.Comp4Writer(flags.output, class_names))
     if flags.coco_results:
-        path, ids = os.path.join(flags.output, results.COCO_NAME), _coco_ids(flags)
+        path, ids = os.path.join(flags.output, results.COCO_NAME), _coco_ids(flags, choice)
         writers["coco"] = stack.enter_context(results.CocoWriter(path, class_names, *ids))
     if flags.yolo_results:
         writers["yolo"] = _yolo_numbers(flags, choice)
@@ -128,11 +128,11 @@ def _is_coco(flags):
     return bool(flags.split) and sources.choose(flags.data, flags.source) == "coco"
 
 
-def _coco_ids(flags):
-    """Ids of images and categories if the pictures are a COCO data set's."""
+def _coco_ids(flags, choice):
+    """Ids of images and categories, those of the COCO data set detected on; else None and the model's label + 1."""
     if _is_coco(flags):
         return sources.SOURCES["coco"].result_ids(flags.data, flags.split)
-    return None, None
+    return None, {name: label + 1 for name, label in zip(choice.class_names, choice.labels, strict=True)}
 
 
 def _yolo_numbers(flags, choice):

@@ -180,12 +180,11 @@ class Comp4Writer(_Writer):
 class CocoWriter(_Writer):
     """Writes a COCO results list in constant memory. Opens, closes and fails as DetectionsWriter does.
 
-    image_ids: {stem: id} and category_ids: {class name: id} of the COCO data set detected on. Without one, an image's
-    id is that of `coco_id`, and categories are numbered from 1.
+    category_ids: {class name: id}; image_ids: {stem: id}, of the COCO data set detected on, or None: then an image's id
+    is that of `coco_id`.
     """
 
-    def __init__(self, path, class_names, image_ids=None, category_ids=None):
-        category_ids = category_ids or {name: number for number, name in enumerate(class_names, start=1)}
+    def __init__(self, path, class_names, image_ids, category_ids):
         if unknown := [name for name in class_names if name not in category_ids]:
             raise UserError(f"{path}: the data set has no category {unknown[0]!r}, so its detections would have no id")
         self._image_ids, self._categories = image_ids, [category_ids[name] for name in class_names]

@@ -151,6 +151,8 @@ def _resume_config(flags):
         given["classes"] = class_lists.parse_classes(given["classes"])
     if given.get("vgg_weights"):
         given["vgg_weights"] = _resumed_weights(given["vgg_weights"])
+    if stored["init_from"]:  # of an older version: as it was given
+        stored["init_from"] = _whole_path(stored["init_from"])
     if given.get("precision") == "auto":  # became a type when the run was started
         del given["precision"]
     for name, value in given.items():
@@ -161,6 +163,12 @@ def _resume_config(flags):
         raise UserError(f"--anchors {flags.anchors}: the run was started with others; leave it out to resume")
     changes = {name: given[name] for name in config.RESUMABLE if name in given}
     return description, dataclasses.replace(settings, **changes)
+
+
+def _whole_path(run):
+    """--init-from as it is stored: a resume from another folder is to find it, if TensorFlow can read such a path."""
+    whole = os.path.abspath(run)
+    return run if config.is_pattern(whole) else whole
 
 
 def _resumed_weights(choice):
@@ -217,7 +225,7 @@ def parse(argv, description):
             config.find_model(flags.init_from)
         except UserError as error:
             raise UserError(f"--init-from {error}") from None
-        flags.init_from = os.path.abspath(flags.init_from)  # a resume from another folder is to find it
+        flags.init_from = _whole_path(flags.init_from)
     return flags
 
 

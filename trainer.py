@@ -191,8 +191,7 @@ class Trainer:
         complete = state.batch >= self.plan.batches_per_epoch
         evaluation, examples, best = None, [], False
         if self.valid and (last or (state.epoch + 1) % settings.valid_every == 0):
-            self._save()  # of a validation that is stopped or killed a resume starts with that
-            evaluation, examples = engine.evaluate(self.detector, self.valid, check_stop=self.stop.raise_if_requested)
+            evaluation, examples = self._validate()
             mean = evaluation["voc07"]["mean"]
             best = mean is not None and (state.best is None or mean > state.best)
         row = self._row(evaluation)
@@ -209,6 +208,13 @@ class Trainer:
             state.epoch, state.batch, state.sums, state.seconds = state.epoch + 1, 0, {}, 0.0
         self._save(best)
         self._print_row(row)
+
+    def _validate(self):
+        try:
+            return engine.evaluate(self.detector, self.valid, check_stop=self.stop.raise_if_requested)
+        except (KeyboardInterrupt, UserError):
+            self._save()  # the epoch's steps are done: a resume starts with this validation
+            raise
 
     def _row(self, evaluation):
         """The row of metrics.csv for the current epoch."""

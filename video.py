@@ -119,13 +119,10 @@ class VideoReader:
                 return
 
     def __iter__(self):
-        picture, time, shift = self._first, -1 / self.rate, 0
+        picture, clock, time = self._first, _Clock(1 / self.rate), 0
         self._first = None
         while picture is not None:
-            following = time + 1 / self.rate
-            time = following if picture.pts is None else picture.pts * picture.time_base - self._start + shift
-            if time < following - 1 / self.rate - FALL_BACK:
-                time, shift = following, shift + following - time
+            time = clock.read(None if picture.pts is None else picture.pts * picture.time_base - self._start)
             self._shown += 1
             yield self._to_rgb(picture), float(time)
             picture = next(self._pictures, None)
@@ -169,6 +166,28 @@ class VideoReader:
 
     def __exit__(self, *_):
         self.close()
+
+
+class _Clock:
+    """Times of frames from their stamps, which may be missing or start again. frame: seconds that one lasts."""
+
+    def __init__(self, frame):
+        self._frame, self._time = frame, -frame
+        self._shift = self._former = 0  # seconds added to stamps, and before they last fell back
+
+    def read(self, stamp):
+        """The time of the next frame, in the unit of `stamp`: seconds, or None if it has none."""
+        following = self._time + self._frame
+        if stamp is None:
+            self._time = following
+            return following
+        if abs(stamp + self._former - following) <= FALL_BACK:  # one stamp was wrong, the clock is not
+            self._shift = self._former
+        time = stamp + self._shift
+        if time < self._time - FALL_BACK:
+            self._former, self._shift, time = self._shift, following - stamp, following
+        self._time = time
+        return time
 
 
 def _open_source(source):

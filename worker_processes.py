@@ -9,13 +9,13 @@ from multiprocessing import resource_tracker
 
 
 @contextlib.contextmanager
-def shielded_from_signals():
-    """A process started in here never sees Ctrl-C or SIGTERM sent to the group: the parent decides its end.
+def shielded_from_signals(*numbers):
+    """A process started in here never sees these signals, which may be sent to the group: the parent decides its end.
 
     Blocked signals stay blocked in a child from its first moment on.
     """
     resource_tracker.ensure_running()  # its start, else part of the first process's, would unblock them
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
         yield
     finally:
@@ -24,15 +24,16 @@ def shielded_from_signals():
 
 @contextlib.contextmanager
 def interrupts_held():
-    """`shielded_from_signals` for a parent that has no handler of its own: Ctrl-C waits for the end of the block.
+    """For the start of a process pool: its workers never see Ctrl-C, which waits for the end of the block.
 
-    The mask covers this thread alone; the handler is for when a library's thread receives the signal. Needs the main
-    thread. Raises KeyboardInterrupt at the end if there was one.
+    SIGTERM they do see: with it a pool ends the others when one was killed. The mask covers this thread alone; the
+    handler is for when a library's thread receives the signal. Needs the main thread. Raises KeyboardInterrupt at the
+    end if there was one.
     """
     received = []
     handler = signal.signal(signal.SIGINT, lambda *_: received.append(True))
     try:
-        with shielded_from_signals():
+        with shielded_from_signals(signal.SIGINT):
             yield
     finally:
         signal.signal(signal.SIGINT, handler)

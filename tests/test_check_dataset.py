@@ -613,3 +613,14 @@ def test_ctrl_c_ends_it_in_silence(at_work, moment):
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130 and "Traceback" not in errors
     assert not psutil.wait_procs(family, timeout=30)[1]
+
+
+def test_a_killed_worker_is_told(at_work):
+    process, family = at_work
+    time.sleep(1)
+    workers = [one for one in family if one.ppid() != process.pid]
+    assert len(workers) == 2
+    workers[0].kill()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1 and "error: a worker process was killed" in errors and "Traceback" not in errors
+    assert not psutil.wait_procs(family, timeout=30)[1]

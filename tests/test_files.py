@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import types
 
 import pytest
 
@@ -68,6 +69,23 @@ def test_a_disk_that_fills_up_while_a_file_is_written_bit_by_bit(tmp_path, small
     assert os.listdir(tmp_path) == []
 
 
+def test_a_file_with_a_hole_is_not_committed(tmp_path, monkeypatch):
+    """The space may come back between a write that failed and the end."""
+
+    def fail(_):
+        raise OSError(28, "No space left")
+
+    file = files.PendingFile(tmp_path / "a")
+    file.write("one")
+    stream, file._file = file._file, types.SimpleNamespace(write=fail)
+    with pytest.raises(UserError, match="No space"):
+        file.write("two")
+    file._file = stream
+    with pytest.raises(UserError, match="No space"):
+        file.commit()
+    assert os.listdir(tmp_path) == []
+
+
 def test_the_longest_names_can_be_written(tmp_path):
     """Of 255 bytes; also several at once, which must not share a temporary file."""
     names = [letter * 251 + ".txt" for letter in "ab"]
@@ -113,10 +131,10 @@ def test_walk_follows_links_and_meets_each_folder_once(tmp_path):
         (tmp_path / "top" / name / "file").touch()
     (tmp_path / "far").mkdir()
     (tmp_path / "far" / "file").touch()
-    for name, target in {"a": "top/b", "c": "far", "d/up": "top", "d/self": "top/d"}.items():
+    for name, target in {"a": "top/d/e", "c": "far", "d/up": "top", "d/self": "top/d"}.items():
         (tmp_path / "top" / name).symlink_to(tmp_path / target)
     found = list(files.walk(tmp_path / "top"))
-    assert [os.path.relpath(folder, tmp_path / "top") for folder, _ in found] == [".", "b", "c", "d", "d/e"]
-    assert [names for _, names in found] == [[], ["file"], ["file"], [], ["file"]]
+    assert [os.path.relpath(folder, tmp_path / "top") for folder, _ in found] == [".", "b", "d", "d/e", "c"]
+    assert [names for _, names in found] == [[], ["file"], [], ["file"], ["file"]]
     left = files.walk(tmp_path / "top", {os.path.realpath(tmp_path / "far")})
     assert [os.path.relpath(folder, tmp_path / "top") for folder, _ in left] == [".", "b", "d", "d/e"]

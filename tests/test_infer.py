@@ -131,9 +131,10 @@ def test_voc_results_are_there_for_every_class_and_score(trained, shapes, tmp_pa
 def test_results_speak_of_the_chosen_classes_only(trained, shapes, tmp_path):
     """Else a class that nobody looked for counts as missed everywhere."""
     split, found = ["--data", shapes, "--split", "val"], {}
+    forms = ["--voc-results", "--yolo-results", "--coco-results"]
     for choice in ([], ["--classes", "square"]):
         out = tmp_path / str(len(choice))
-        run("infer.py", trained, *split, "--output", out, "--no-draw", "--voc-results", "--yolo-results", *choice)
+        run("infer.py", trained, *split, "--output", out, "--no-draw", *forms, *choice)
         written = json.loads((out / "detections.json").read_text("utf-8"))
         squares = [[one for one in entry["detections"] if one["class"] == "square"] for entry in written["images"]]
         labels = [path.read_text("utf-8").splitlines() for path in sorted((out / "labels").iterdir())]
@@ -141,6 +142,8 @@ def test_results_speak_of_the_chosen_classes_only(trained, shapes, tmp_path):
     assert found[0] == found[2] and any(found[0][0])
     assert written["class_names"] == ["square"] and sum(map(len, labels)) == sum(map(len, found[2][1]))
     assert [name for name in os.listdir(out) if name.startswith("comp4")] == ["comp4_det_test_square.txt"]
+    listed = json.loads((out / "coco_results.json").read_text("utf-8"))
+    assert {one["category_id"] for one in listed} == {2}
     score = ["--other-classes", "ignore", "--json", tmp_path / "ap.json"]
     run("average_precision.py", out / "detections.json", *split, *score)
     assert list(json.loads((tmp_path / "ap.json").read_text("utf-8"))["ground_truth"]) == ["square"]

@@ -303,12 +303,13 @@ def test_coco_list_has_cocos_layout(tmp_path):
         writer.add("one.jpg", found)
     entry = {"image_id": 17, "category_id": 9, "bbox": [1.0, 2.0, 2.5, 2.0], "score": 0.5}
     assert json.loads(path.read_text()) == [entry]
-    with results.CocoWriter(path, NAMES) as writer:  # without a data set
+    numbers = {name: number for number, name in enumerate(NAMES, start=1)}
+    with results.CocoWriter(path, NAMES, None, numbers) as writer:  # without a data set
         writer.add("000042.jpg", found)
         writer.add("shot.jpg", found)
     changes = {"image_id": 42, "category_id": 2}, {"image_id": "shot", "category_id": 2}
     assert json.loads(path.read_text()) == [{**entry, **change} for change in changes]
-    with results.CocoWriter(path, NAMES):
+    with results.CocoWriter(path, NAMES, None, numbers):
         pass
     assert json.loads(path.read_text()) == []
 

@@ -238,6 +238,13 @@ def test_films_put_together_go_on_in_time(tmp_path):
     assert read(tmp_path / "b.mp4")[2] == pytest.approx(times, abs=1e-3)
 
 
+def test_one_wrong_stamp_moves_no_other():
+    clock = video._Clock(Fraction(1, 25))
+    stamps = [100, 100.04, 0, 100.12, None, 100.2, 3, 3.04, 3.08]  # one that is wrong; later the clock starts again
+    times = [100, 100.04, 100.08, 100.12, 100.16, 100.2, 100.24, 100.28, 100.32]
+    assert [float(clock.read(stamp)) for stamp in stamps] == pytest.approx(times)
+
+
 def test_sound_that_changes_its_channels_ends(tmp_path):
     with_sound(tmp_path / "a.ts", "ac3", "mpegts")
     with_sound(tmp_path / "b.ts", "ac3", "mpegts", start=2, layout="mono")
