@@ -105,9 +105,9 @@ def walk(folder, passed_over=()):
     """Yield (folder, names of the files in it) of a folder and all below it, in the order of their names.
 
     Then those that links to folders lead to. Each real folder comes once, and under its own name if that lies below.
-    passed_over: real paths of folders to leave out.
+    passed_over: real paths of folders below it to leave out.
     """
-    seen, tops = set(passed_over), collections.deque([folder])
+    seen, tops = set(passed_over) - {os.path.realpath(folder)}, collections.deque([folder])
     while tops:
         links = []
         for parent, folders, names in os.walk(tops.popleft()):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import numpy as np
@@ -107,11 +108,11 @@ def nothing_left_behind():
     older.clear()
     older.update(process.pid for process in psutil.Process().children(recursive=True))
     descriptors = len(os.listdir("/proc/self/fd"))
-    tracked = data_queue.resource_tracker._resource_tracker._fd is not None
+    tracked = resource_tracker._resource_tracker._fd is not None
     yield
     gc.collect()  # a caught exception keeps the frames, they keep the arrays, they keep the ring
     assert children() == []
-    started = not tracked and data_queue.resource_tracker._resource_tracker._fd is not None
+    started = not tracked and resource_tracker._resource_tracker._fd is not None
     assert len(os.listdir("/proc/self/fd")) <= descriptors + started
     assert rings() == 0
 
