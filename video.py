@@ -145,11 +145,11 @@ class VideoReader:
         if self.error is None and self.duration and not self.live:
             frame = 1 / float(self.rate)
             missing = self.duration + self._stream_start() - last_time - frame
-            # An edit list may hide frames that are counted, the last of them may stand for long, and a duration alone
-            # may be that of a longer sound track: too few frames must agree with too short a time.
             counted = self._stream.frames
+            # An edit list may hide frames that are counted: too few must agree with too short a time. The last one may
+            # stand for long: if all are there, none is missing. A duration alone may be that of a longer sound track.
             limit = frame / 2 if counted else max(1, 0.05 * self.duration)
-            if missing > limit and not self._shown >= counted > 0:
+            if missing > limit and (self._shown < counted or not counted):
                 self.error = f"{self.source}: cut off, {missing:.2f} of {self.duration:.2f} s are missing"
         if self.error is None and self._damaged:
             self.error = f"{self.source}: {self._damaged} damaged packets were skipped"
