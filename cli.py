@@ -45,8 +45,8 @@ def run(main):
             raise
         sys.exit(FAILURE)
     except OSError as error:
-        if _reader_has_gone(error):  # EIO without a file: then nobody hears this, or a disk is failing
-            _complain(f"{error.strerror}; if the terminal is there, check the disk")
+        if _reader_has_gone(error):  # EIO of a terminal that hung up, where nobody hears this; or of a failing disk
+            _complain(f"{error.strerror}; check the disk that is written to or read from")
             _silence(sys.stdout)
             sys.exit(FAILURE)
         if not _is_environment(error):
