@@ -92,6 +92,19 @@ def test_a_sample_that_cannot_be_made_is_named(samples, workers):
     assert str(caught.value).startswith(start)
 
 
+def test_pictures_that_all_fail_end_the_work(samples, tmp_path, monkeypatch):
+    """Their folder is there, but nothing in it can be read any more: a disk that fails."""
+    monkeypatch.setattr(training_data, "_in_a_row", 0)
+    (tmp_path / "broken.png").touch()
+    broken = [dataclasses.replace(samples[0], image_path=str(tmp_path / "broken.png"))]
+    few = [(0, 0)] * (training_data.LONGEST_GAP - 1)
+    assert all(not batch["class_targets"].any() for batch in batches(broken, few, 0))
+    good_again = [(0, 1), *few]
+    assert len(batches([*broken, samples[0]], good_again, 0)) > 0
+    with pytest.raises(data_queue.WorkerError, match=r"50 pictures in a row cannot be read, the last is .*broken\.png"):
+        batches(broken, [(0, 0)], 0)
+
+
 def objects(*labels):
     """A stand-in for samples that hold these objects."""
     return [types.SimpleNamespace(labels=np.array(some, np.int32)) for some in labels]
