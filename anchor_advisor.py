@@ -124,9 +124,7 @@ def _with_state(preset, state):
     As in all presets a map's largest size is the next map's smallest.
     """
     min_sizes, last, ratios = state
-    return dataclasses.replace(
-        preset, min_sizes=min_sizes, max_sizes=(*min_sizes[1:], last), aspect_ratios=ratios
-    )
+    return dataclasses.replace(preset, min_sizes=min_sizes, max_sizes=(*min_sizes[1:], last), aspect_ratios=ratios)
 
 
 class _Search:

@@ -64,9 +64,7 @@ class SampleMaker:
 
     def make(self, image_id, image_path, size, objects):
         """A Sample from a Size and the Written objects. Raises UserError for a class that is not in the list."""
-        objects = [
-            one for one in objects if self._is_known(one) and not (one.difficult and self._ignore_difficult)
-        ]
+        objects = [one for one in objects if self._is_known(one) and not (one.difficult and self._ignore_difficult)]
         edges = np.array([one.edges_px for one in objects], np.float64).reshape(-1, 4)
         boxes = (edges / (size.width, size.height, size.width, size.height)).clip(0, 1).astype(np.float32)
         keep = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)

@@ -297,25 +297,49 @@ def _load(args, names):
 
 def _parse(argv):
     parser = cli.ArgumentParser(description="Score detections with the metrics of Pascal VOC or COCO.")
-    parser.add_argument("results", metavar="RESULTS", type=cli.existing_path,
-                        help="detections JSON, folder of comp4_det_test_CLASS.txt, COCO results list or folder of "
-                             "YOLO's text files")  # fmt: skip
-    parser.add_argument("--data", required=True, metavar="DATA", type=cli.existing_path,
-                        help="folder of VOC2007, VOC2012, …, one in VOC layout, or a COCO, YOLO or CSV data set")
-    parser.add_argument("--source", choices=sources.CHOICES, default="auto",
-                        help="format of --data (default: auto, what fits)")
+    parser.add_argument(
+        "results",
+        metavar="RESULTS",
+        type=cli.existing_path,
+        help="detections JSON, folder of comp4_det_test_CLASS.txt, COCO results list or folder of YOLO's text files",
+    )
+    parser.add_argument(
+        "--data",
+        required=True,
+        metavar="DATA",
+        type=cli.existing_path,
+        help="folder of VOC2007, VOC2012, …, one in VOC layout, or a COCO, YOLO or CSV data set",
+    )
+    parser.add_argument(
+        "--source", choices=sources.CHOICES, default="auto", help="format of --data (default: auto, what fits)"
+    )
     parser.add_argument("--split", required=True, help="2007:test; without years test, val2017, …")
-    parser.add_argument("--protocol", choices=("voc", "coco"), default="voc",
-                        help="voc: AP at one overlap; coco: AP over ten, small to large, and recall (default: voc)")
-    parser.add_argument("--iou", type=cli.positive_fraction, metavar="X",
-                        help="overlap from which a detection counts as a hit, 0.5 by default")  # fmt: skip
-    parser.add_argument("--classes", metavar="FILE|NAMES",
-                        help="classes to score; by default those of RESULTS")  # fmt: skip
-    parser.add_argument("--other-classes", choices=("error", "ignore"), default="error",
-                        help="what to do with annotated objects of other classes")  # fmt: skip
+    parser.add_argument(
+        "--protocol",
+        choices=("voc", "coco"),
+        default="voc",
+        help="voc: AP at one overlap; coco: AP over ten, small to large, and recall (default: voc)",
+    )
+    parser.add_argument(
+        "--iou",
+        type=cli.positive_fraction,
+        metavar="X",
+        help="overlap from which a detection counts as a hit, 0.5 by default",
+    )
+    parser.add_argument("--classes", metavar="FILE|NAMES", help="classes to score; by default those of RESULTS")
+    parser.add_argument(
+        "--other-classes",
+        choices=("error", "ignore"),
+        default="error",
+        help="what to do with annotated objects of other classes",
+    )
     parser.add_argument("--json", type=cli.output_file, metavar="FILE", help="write the figures here")
-    parser.add_argument("--plots", type=cli.output_folder, metavar="DIR",
-                        help="draw precision-recall curves and an error report (errors.html, errors.json) here")
+    parser.add_argument(
+        "--plots",
+        type=cli.output_folder,
+        metavar="DIR",
+        help="draw precision-recall curves and an error report (errors.html, errors.json) here",
+    )
     args = parser.parse_args(argv)
     for flag in ("iou", "plots"):
         if args.protocol == "coco" and getattr(args, flag) is not None:
@@ -343,11 +367,15 @@ def _check_images(read, ground_truth, args):
     resized = [key for key, size in read.sizes.items() if size != _size(ground_truth[key])]
     if resized:
         first = resized[0]
-        cli.warn(f"{len(resized)} images have another size or orientation in RESULTS than in the data set: {first}"
-                 f" {read.sizes[first]} against {_size(ground_truth[first])}; their boxes do not fit")  # fmt: skip
+        cli.warn(
+            f"{len(resized)} images have another size or orientation in RESULTS than in the data set: {first}"
+            f" {read.sizes[first]} against {_size(ground_truth[first])}; their boxes do not fit"
+        )
     if read.threshold is not None and read.threshold > HIGH_THRESHOLD:
-        cli.warn(f"RESULTS holds scores above {read.threshold:g} only, which cuts the curves short and lowers AP;"
-                 " detect with --threshold 0.01")  # fmt: skip
+        cli.warn(
+            f"RESULTS holds scores above {read.threshold:g} only, which cuts the curves short and lowers AP;"
+            " detect with --threshold 0.01"
+        )
 
 
 def _size(sample):

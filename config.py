@@ -1,8 +1,8 @@
 """A run on disk, as far as it can be read without TensorFlow: config.json, the checkpoint index, MODEL names.
 
-    RUN/config.json                  the model's description, the training flags, versions
-    RUN/checkpoints/index.json       which checkpoint is the last and which the best
-    RUN/checkpoints/step-00001234/   model.index, model.data-…, state.json
+RUN/config.json                  the model's description, the training flags, versions
+RUN/checkpoints/index.json       which checkpoint is the last and which the best
+RUN/checkpoints/step-00001234/   model.index, model.data-…, state.json
 """
 
 import argparse

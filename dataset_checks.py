@@ -59,9 +59,7 @@ DEFECTS = {
     ),
     "unknown-class": Defect("class not in --classes", "refuses, or --other-classes ignore", "leaves it", True, False),
     "similar-class": Defect("class name like another, misspelt?", "takes it for a class", "leaves it", True, False),
-    "size": Defect(
-        "annotation states another size than the file's", "takes the file's size", "corrects it", True
-    ),
+    "size": Defect("annotation states another size than the file's", "takes the file's size", "corrects it", True),
     "inverted-box": Defect("inverted box", "drops it, with a message", "swaps its corners"),
     "empty-box": Defect("empty box", "drops it, with a message", "drops it"),
     "outside-box": Defect("box outside the picture", "drops it, with a message", "drops it"),

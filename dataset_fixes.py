@@ -15,9 +15,15 @@ from structures import UserError
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 # Findings whose picture leaves all lists
 LEAVES = {
-    "missing-picture", "missing-annotation", "bad-annotation", "unreadable", "truncated", "damaged", "duplicate",
+    "missing-picture",
+    "missing-annotation",
+    "bad-annotation",
+    "unreadable",
+    "truncated",
+    "damaged",
+    "duplicate",
     "duplicate-across-splits",
-}  # fmt: skip
+}
 
 
 def check_target(target, data):

@@ -26,8 +26,10 @@ def main(argv=None):
     files.write(flags.output, graph.as_graph_def().SerializeToString())
     size = os.path.getsize(flags.output) / 1e6
     precision = detector.metadata(graph)["precision"]  # what "auto" chose here
-    print(f"{flags.output}: {size:.1f} MB, {precision}, {len(source.description.class_names)} classes, "
-          f"scores above {flags.threshold:g}; checkpoint {checkpoint_size(source) / 1e6:.1f} MB")  # fmt: skip
+    print(
+        f"{flags.output}: {size:.1f} MB, {precision}, {len(source.description.class_names)} classes, "
+        f"scores above {flags.threshold:g}; checkpoint {checkpoint_size(source) / 1e6:.1f} MB"
+    )
 
 
 def checkpoint_size(source):

@@ -110,9 +110,7 @@ def _say_if_stopped(counts, total, output):
 def _open_writers(flags, choice, stack):
     class_names = choice.class_names
     path = os.path.join(flags.output, results.JSON_NAME)
-    json_writer = results.DetectionsWriter(
-        path, model=flags.model, class_names=class_names, threshold=flags.threshold
-    )
+    json_writer = results.DetectionsWriter(path, model=flags.model, class_names=class_names, threshold=flags.threshold)
     writers = {"json": stack.enter_context(json_writer)}
     if flags.voc_results:
         writers["voc"] = stack.enter_context(results.Comp4Writer(flags.output, class_names))

@@ -57,9 +57,13 @@ def _process(flags, reader, detector, wanted, stop):
         if first is None:  # stopped; what an earlier call wrote is still there
             raise KeyboardInterrupt
         writer = video.VideoWriter(
-            flags.output, reader.width, reader.height, reader.rate,
-            audio_from=None if reader.live else flags.input, pixel_aspect=reader.pixel_aspect,
-        )  # fmt: skip
+            flags.output,
+            reader.width,
+            reader.height,
+            reader.rate,
+            audio_from=None if reader.live else flags.input,
+            pixel_aspect=reader.pixel_aspect,
+        )
         try:
             with writer:
                 frames = _progress(itertools.chain([first], frames), reader, flags)
@@ -173,10 +177,16 @@ class Timeline:
         self._separator = "\n"
         self._file = files.PendingFile(flags.json)
         head = {
-            "model": flags.model, "input": flags.input, "output": flags.output,
-            "class_names": list(class_names), "threshold": flags.threshold, "every": flags.every,
-            "width": reader.width, "height": reader.height, "rate": float(reader.rate),
-        }  # fmt: skip
+            "model": flags.model,
+            "input": flags.input,
+            "output": flags.output,
+            "class_names": list(class_names),
+            "threshold": flags.threshold,
+            "every": flags.every,
+            "width": reader.width,
+            "height": reader.height,
+            "rate": float(reader.rate),
+        }
         self._file.write(json.dumps(head)[:-1] + ', "frames": [')
 
     def add(self, frame):
@@ -184,9 +194,11 @@ class Timeline:
         found = frame.detections
         rows = zip(found.labels.tolist(), found.scores.tolist(), found.boxes_px.tolist(), strict=True)
         entry = {
-            "index": frame.index, "time": round(frame.time, 6), "carried": frame.prepared is None,
+            "index": frame.index,
+            "time": round(frame.time, 6),
+            "carried": frame.prepared is None,
             "detections": [{"class": self._class_names[k], "score": s, "box": box} for k, s, box in rows],
-        }  # fmt: skip
+        }
         self._file.write(self._separator + json.dumps(entry))
         self._separator = ",\n"
 
@@ -264,18 +276,25 @@ def _parse(argv):
     add("model", metavar="MODEL", help="a run directory (its best checkpoint; RUN@last: its last) or a .pb")
     add("input", metavar="INPUT", help="a video file, a camera's number (0), or an address (rtsp://…)")
     add("output", metavar="OUTPUT.mp4", type=_mp4, help="the video to write; replaced if it exists")
-    add("--threshold", type=cli.fraction, default=0.5, metavar="X",
-        help="show detections above it (default: 0.5)")  # fmt: skip
+    add("--threshold", type=cli.fraction, default=0.5, metavar="X", help="show detections above it (default: 0.5)")
     add("--classes", metavar="NAMES", help="only these, with commas")
-    add("--every", type=cli.positive_int, default=1, metavar="N",
-        help="run the network on every Nth frame only, keep its boxes in between (default: 1)")  # fmt: skip
+    add(
+        "--every",
+        type=cli.positive_int,
+        default=1,
+        metavar="N",
+        help="run the network on every Nth frame only, keep its boxes in between (default: 1)",
+    )
     add("--max-frames", type=cli.positive_int, metavar="N", help="stop after N frames")
-    add("--batch-size", type=cli.positive_int, default=8, metavar="N",
-        help="frames at once in the network, 1 for a camera or stream (default: 8)")  # fmt: skip
-    add("--precision", choices=config.PRECISIONS, default="auto",
-        help="of the network (default: auto)")  # fmt: skip
-    add("--json", type=cli.output_file, metavar="FILE",
-        help="write the detections of every frame, and the speeds")  # fmt: skip
+    add(
+        "--batch-size",
+        type=cli.positive_int,
+        default=8,
+        metavar="N",
+        help="frames at once in the network, 1 for a camera or stream (default: 8)",
+    )
+    add("--precision", choices=config.PRECISIONS, default="auto", help="of the network (default: auto)")
+    add("--json", type=cli.output_file, metavar="FILE", help="write the detections of every frame, and the speeds")
     return parser.parse_args(argv)
 
 

@@ -254,8 +254,9 @@ def read_coco(path, class_names, image_ids, category_ids):
     rows = {}
     for index, entry in enumerate(entries):
         where = f"{path}: [{index}]"
-        image, category = (_known(entry, name, of, where) for name, of in
-                           (("image_id", stem_of), ("category_id", name_of)))  # fmt: skip
+        image, category = (
+            _known(entry, name, of, where) for name, of in (("image_id", stem_of), ("category_id", name_of))
+        )
         _check_numbers(entry, where)
         if category in label_of:
             x, y, width, height = entry["bbox"]
@@ -463,8 +464,7 @@ def _read_comp4(folder, class_names):
     parts = np.split(order, np.cumsum(np.bincount(image_of, minlength=len(keys)))[:-1]) if stems else []
     boxes_px = from_comp4_px(rows[:, 1:])
     detections = {
-        key: _best_first(boxes_px[part], rows[part, 0], labels[part])
-        for key, part in zip(keys, parts, strict=True)
+        key: _best_first(boxes_px[part], rows[part, 0], labels[part]) for key, part in zip(keys, parts, strict=True)
     }
     return Results(names, detections)
 

@@ -107,9 +107,7 @@ class Checkpoints:
             os.makedirs(self._folder, exist_ok=True)
             self._remove_unnamed()  # of a save that failed or was killed: this one may need their space
             os.mkdir(temporary)
-            self._saver.save(
-                session, os.path.join(temporary, "model"), write_meta_graph=False, write_state=False
-            )
+            self._saver.save(session, os.path.join(temporary, "model"), write_meta_graph=False, write_state=False)
             files.write_json(os.path.join(temporary, "state.json"), dataclasses.asdict(state))
             _flush_folder(temporary)
             self._publish(temporary, name, best)

@@ -187,8 +187,10 @@ def _written(where, one, names):
     """One annotation as Written."""
     name = names.get(_id(one.get("category_id")))
     if name is None:
-        raise UserError(f"{where}: category_id {annotations.shorten(one.get('category_id'))} is unknown; there are "
-                        f"{', '.join(map(str, names))}")  # fmt: skip
+        raise UserError(
+            f"{where}: category_id {annotations.shorten(one.get('category_id'))} is unknown; there are "
+            f"{', '.join(map(str, names))}"
+        )
     bbox = one.get("bbox")
     if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(_is_number, bbox)):
         raise UserError(f"{where}: bbox {annotations.shorten(bbox)} is not [x, y, width, height]; correct the file")

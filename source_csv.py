@@ -26,9 +26,17 @@ from structures import UserError
 ROBOFLOW = "_annotations.csv"
 COLUMNS = ("image", "xmin", "ymin", "xmax", "ymax", "class")
 SYNONYMS = {
-    "filename": "image", "file": "image", "path": "image", "image_path": "image", "x1": "xmin", "y1": "ymin",
-    "x2": "xmax", "y2": "ymax", "label": "class", "class_name": "class",
-}  # fmt: skip
+    "filename": "image",
+    "file": "image",
+    "path": "image",
+    "image_path": "image",
+    "x1": "xmin",
+    "y1": "ymin",
+    "x2": "xmax",
+    "y2": "ymax",
+    "label": "class",
+    "class_name": "class",
+}
 
 
 class Entry(NamedTuple):

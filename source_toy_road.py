@@ -47,23 +47,50 @@ MAX_ASPECT = 3.0  # of the box on the square that SSD warps a picture to, either
 OCCLUDED = 0.05  # the VOC annotation guideline's limit
 
 CAR_PAINTS = (
-    (196, 30, 36), (32, 74, 158), (238, 238, 234), (38, 40, 46), (150, 156, 164), (226, 170, 28), (30, 118, 72),
-    (104, 34, 92), (228, 108, 30), (92, 170, 206), (122, 82, 52), (240, 206, 196), (86, 96, 60),
-)  # fmt: skip
+    (196, 30, 36),
+    (32, 74, 158),
+    (238, 238, 234),
+    (38, 40, 46),
+    (150, 156, 164),
+    (226, 170, 28),
+    (30, 118, 72),
+    (104, 34, 92),
+    (228, 108, 30),
+    (92, 170, 206),
+    (122, 82, 52),
+    (240, 206, 196),
+    (86, 96, 60),
+)
 BUS_PAINTS = (
-    ((232, 188, 30), (40, 60, 120)), ((190, 34, 40), (244, 240, 230)), ((40, 130, 90), (240, 230, 120)),
-    ((240, 240, 236), (210, 60, 50)), ((52, 110, 190), (250, 250, 250)), ((236, 130, 40), (250, 240, 220)),
-)  # fmt: skip
+    ((232, 188, 30), (40, 60, 120)),
+    ((190, 34, 40), (244, 240, 230)),
+    ((40, 130, 90), (240, 230, 120)),
+    ((240, 240, 236), (210, 60, 50)),
+    ((52, 110, 190), (250, 250, 250)),
+    ((236, 130, 40), (250, 240, 220)),
+)
 SKINS = ((246, 208, 178), (222, 170, 130), (176, 120, 82), (112, 74, 52))
 HAIRS = ((40, 30, 26), (96, 62, 36), (206, 168, 96), (150, 150, 152), (140, 58, 30))
 CLOTHES = (
-    (210, 40, 60), (40, 90, 190), (250, 200, 40), (30, 140, 90), (240, 240, 240), (150, 60, 150), (240, 130, 40),
-    (60, 60, 70), (110, 190, 210),
-)  # fmt: skip
+    (210, 40, 60),
+    (40, 90, 190),
+    (250, 200, 40),
+    (30, 140, 90),
+    (240, 240, 240),
+    (150, 60, 150),
+    (240, 130, 40),
+    (60, 60, 70),
+    (110, 190, 210),
+)
 WALLS = (
-    (206, 178, 148), (186, 110, 88), (222, 214, 196), (150, 158, 170), (216, 190, 120), (170, 196, 190),
+    (206, 178, 148),
+    (186, 110, 88),
+    (222, 214, 196),
+    (150, 158, 170),
+    (216, 190, 120),
+    (170, 196, 190),
     (196, 150, 160),
-)  # fmt: skip
+)
 ROOFS = ((140, 66, 52), (92, 92, 102), (110, 80, 64), (70, 84, 96))
 WHITE, YELLOW, KERB = (226, 226, 220), (232, 190, 60), (196, 194, 188)
 LEAVES = ((64, 128, 58), (86, 142, 52), (48, 104, 66), (156, 138, 44), (190, 110, 48))
@@ -142,10 +169,12 @@ def _pick(rng, options):
 
 # One block of 20 pictures has exactly these, shuffled: the share of adverse conditions must not depend on luck.
 _DECK = (
-    [("day", False, "")] * 9 + [("dusk", False, "")] * 3 + [("fog", False, "")] * 2
+    [("day", False, "")] * 9
+    + [("dusk", False, "")] * 3
+    + [("fog", False, "")] * 2
     + [("night", False, ""), ("night", False, ""), ("rain", True, ""), ("rain", True, "")]
     + [("day", False, "motion"), ("day", False, "focus")]
-)  # fmt: skip
+)
 
 
 def draw_conditions(seed, split, index):
@@ -166,21 +195,30 @@ def draw_street(rng):
         crossings = ((rng.uniform(8.5, 16), rng.random() < 0.65),)
     grey = rng.uniform(72, 98)
     return Street(
-        left=int(rng.integers(1, 3)), right=int(rng.integers(0, 2)), oncoming=1, crossings=crossings,
-        town=_pick(rng, ("city", "city", "suburb", "country")), asphalt=(grey, grey, grey + 5),
+        left=int(rng.integers(1, 3)),
+        right=int(rng.integers(0, 2)),
+        oncoming=1,
+        crossings=crossings,
+        town=_pick(rng, ("city", "city", "suburb", "country")),
+        asphalt=(grey, grey, grey + 5),
         pavement=_pick(rng, ((168, 164, 158), (176, 160, 146), (150, 152, 156))),
         grass=_pick(rng, ((104, 146, 74), (126, 150, 80), (88, 128, 70), (170, 160, 104))),
-    )  # fmt: skip
+    )
 
 
 def car(rng, kind=None, lit=False, **place):
     """A car as a Thing, with the lamps on or off."""
     palette = {
-        "paint": _pick(rng, CAR_PAINTS), "glass": (58, 72, 90), "tyre": (34, 34, 36), "hub": (150, 152, 156),
+        "paint": _pick(rng, CAR_PAINTS),
+        "glass": (58, 72, 90),
+        "tyre": (34, 34, 36),
+        "hub": (150, 152, 156),
         "head": Shine(255, 250, 222, 1.5) if lit else (236, 238, 230),
         "tail": Shine(255, 36, 30, 0.8) if lit else (176, 20, 26),
-        "plate": (238, 236, 214), "trim": (46, 48, 52), "shadow": (40, 42, 46),
-    }  # fmt: skip
+        "plate": (238, 236, 214),
+        "trim": (46, 48, 52),
+        "shadow": (40, 42, 46),
+    }
     kind = kind or _pick(rng, ("saloon", "saloon", "hatchback", "hatchback", "offroad", "van"))
     return Thing(models.car(kind), palette=palette, label=CAR, scale=rng.uniform(0.95, 1.05), **place)
 
@@ -189,21 +227,31 @@ def bus(rng, lit=False, **place):
     """A bus as a Thing, with the lamps on or off."""
     paint, stripe = _pick(rng, BUS_PAINTS)
     palette = {
-        "paint": paint, "stripe": stripe, "glass": Shine(236, 216, 150) if lit else (52, 66, 84),
-        "tyre": (34, 34, 36), "hub": (130, 132, 136), "sign": Shine(255, 170, 40), "plate": (238, 236, 214),
+        "paint": paint,
+        "stripe": stripe,
+        "glass": Shine(236, 216, 150) if lit else (52, 66, 84),
+        "tyre": (34, 34, 36),
+        "hub": (130, 132, 136),
+        "sign": Shine(255, 170, 40),
+        "plate": (238, 236, 214),
         "head": Shine(255, 250, 222, 1.5) if lit else (236, 238, 230),
         "tail": Shine(255, 36, 30, 0.8) if lit else (176, 20, 26),
-        "trim": (44, 46, 50), "shadow": (40, 42, 46),
-    }  # fmt: skip
+        "trim": (44, 46, 50),
+        "shadow": (40, 42, 46),
+    }
     return Thing(models.bus(), palette=palette, label=BUS, scale=rng.uniform(0.95, 1.05), **place)
 
 
 def pedestrian(rng, mesh, **place):
     """A pedestrian as a Thing, of any of the walking meshes."""
     palette = {
-        "skin": _pick(rng, SKINS), "hair": _pick(rng, HAIRS), "shirt": _pick(rng, CLOTHES),
-        "trousers": _pick(rng, CLOTHES), "shoe": (50, 44, 44), "eye": (30, 26, 26),
-    }  # fmt: skip
+        "skin": _pick(rng, SKINS),
+        "hair": _pick(rng, HAIRS),
+        "shirt": _pick(rng, CLOTHES),
+        "trousers": _pick(rng, CLOTHES),
+        "shoe": (50, 44, 44),
+        "eye": (30, 26, 26),
+    }
     return Thing(mesh, palette=palette, label=PEDESTRIAN, scale=rng.uniform(0.98, 1.14), **place)
 
 
@@ -307,9 +355,13 @@ def _house(rng, town, side, edge, z, lit):
     storeys = int(rng.integers(2, 6)) if town == "city" else int(rng.integers(1, 3))
     mesh = models.house(int(rng.integers(4)), round(wide), round(long), 2.6 * storeys + 0.4, town != "city")
     palette = {
-        "wall": _pick(rng, WALLS), "roof": _pick(rng, ROOFS), "glass": (84, 102, 124), "door": (96, 62, 46),
-        "lit": Shine(255, 214, 130) if lit else (112, 132, 150), "trim": (120, 112, 104),
-    }  # fmt: skip
+        "wall": _pick(rng, WALLS),
+        "roof": _pick(rng, ROOFS),
+        "glass": (84, 102, 124),
+        "door": (96, 62, 46),
+        "lit": Shine(255, 214, 130) if lit else (112, 132, 150),
+        "trim": (120, 112, 104),
+    }
     setback = rng.uniform(2.8, 3.4) if town == "city" else rng.uniform(4.5, 8)
     return Thing(mesh, edge + side * (setback + round(wide)), z + long, palette=palette)
 
@@ -483,9 +535,12 @@ def make_scene(seed, index, split):
     light = drawing.LIGHTS[conditions.time]
     lit = light.glow > 0
     camera = Camera(
-        focal=rng.uniform(415, 450), height=rng.uniform(1.3, 1.6), horizon=rng.uniform(150, 180),
-        centre=WIDTH / 2 + rng.uniform(-15, 15), bend=rng.normal(0, 0.0012),
-    )  # fmt: skip
+        focal=rng.uniform(415, 450),
+        height=rng.uniform(1.3, 1.6),
+        horizon=rng.uniform(150, 180),
+        centre=WIDTH / 2 + rng.uniform(-15, 15),
+        bend=rng.normal(0, 0.0012),
+    )
     street = draw_street(rng)
     things = _actors(rng, street, lit) + scenery(rng, street, lit)
     bonnet = _pick(rng, CAR_PAINTS) if rng.random() < 0.5 else None
@@ -506,10 +561,13 @@ def generate_scene(seed, index, split):
 def _annotation(name, objects):
     """The VOC XML of a picture; VOC pixels are 1-based and inclusive."""
     lines = [
-        "<annotation>", "<folder>VOC2007</folder>", f"<filename>{name}.jpg</filename>",
+        "<annotation>",
+        "<folder>VOC2007</folder>",
+        f"<filename>{name}.jpg</filename>",
         "<source><database>toy road</database></source>",
-        f"<size><width>{WIDTH}</width><height>{HEIGHT}</height><depth>3</depth></size>", "<segmented>0</segmented>",
-    ]  # fmt: skip
+        f"<size><width>{WIDTH}</width><height>{HEIGHT}</height><depth>3</depth></size>",
+        "<segmented>0</segmented>",
+    ]
     for item in objects:
         x0, y0, x1, y1 = item.box_px
         lines.append(
@@ -694,9 +752,7 @@ def _drive_movers(rng):
 def drive_frames(seed, frames, rate=25.0):
     """Yield (image uint8 RGB [HEIGHT,WIDTH,3], list of RoadObject) of a drive, the same for the same seed."""
     rng = np.random.default_rng([seed, 9])
-    street = Street(
-        2, 1, 1, tuple((z, True) for z in CROSSINGS), "city", (84, 84, 90), (168, 164, 158), (104, 146, 74)
-    )
+    street = Street(2, 1, 1, tuple((z, True) for z in CROSSINGS), "city", (84, 84, 90), (168, 164, 158), (104, 146, 74))
     movers = _drive_movers(rng)
     still = scenery(rng, street, lit=False, end=190)
     lights = [
@@ -747,9 +803,12 @@ def write_drive(path, seed=0, frames=250, rate=25.0):
 def _plain(item):
     """A RoadObject as JSON knows it."""
     return {
-        "class": CLASSES[item.label], "box": item.box_px, "occluded": round(item.occluded, 3),
-        "truncated": bool(item.truncated), "difficult": bool(item.difficult),
-    }  # fmt: skip
+        "class": CLASSES[item.label],
+        "box": item.box_px,
+        "occluded": round(item.occluded, 3),
+        "truncated": bool(item.truncated),
+        "difficult": bool(item.difficult),
+    }
 
 
 def main(argv=None):

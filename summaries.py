@@ -102,17 +102,13 @@ class Summaries:
             drawn = _shrink(visualization.draw_detections(image, shown, self._class_names, gt=sample))
             _, encoded = cv2.imencode(".jpg", drawn[:, :, ::-1])
             height, width = drawn.shape[:2]
-            picture = tf.Summary.Image(
-                height=height, width=width, colorspace=3, encoded_image_string=encoded.tobytes()
-            )
+            picture = tf.Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=encoded.tobytes())
             values.append(tf.Summary.Value(tag=f"validation/{index}", image=picture))
         self._add(values, step)
 
     def histograms(self, step, arrays):
         """Distribution of each array (filters), by name."""
-        values = [
-            tf.Summary.Value(tag=f"filters/{name}", histo=_histogram(array)) for name, array in arrays.items()
-        ]
+        values = [tf.Summary.Value(tag=f"filters/{name}", histo=_histogram(array)) for name, array in arrays.items()]
         self._add(values, step)
 
     def _scalars(self, step, values):

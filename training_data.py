@@ -97,9 +97,7 @@ def make_queue(samples, preset, settings, *, workers):
         Field("class_targets", (len(anchors),), np.int32),
         Field("offset_targets", (len(anchors), 4), np.float32),
     ]
-    return DataQueue(
-        fields, make_item, batch_size=settings.batch_size, workers=workers, initializer=prepare_worker
-    )
+    return DataQueue(fields, make_item, batch_size=settings.batch_size, workers=workers, initializer=prepare_worker)
 
 
 def epoch_jobs(num_samples, seed, epoch, first=0):

@@ -195,8 +195,9 @@ def _open_source(source):
     try:
         if source.isdigit():
             format_name, name = {
-                "darwin": ("avfoundation", source), "win32": ("vfwcap", source),
-            }.get(sys.platform, ("v4l2", f"/dev/video{source}"))  # fmt: skip
+                "darwin": ("avfoundation", source),
+                "win32": ("vfwcap", source),
+            }.get(sys.platform, ("v4l2", f"/dev/video{source}"))
             return av.open(name, format=format_name, timeout=STREAM_TIMEOUT)
         if "://" in source:
             options = {"rtsp_transport": "tcp"} if source.startswith("rtsp") else {}
@@ -286,8 +287,12 @@ class VideoWriter:
         if pixel_aspect and pixel_aspect != 1:
             codec.sample_aspect_ratio = pixel_aspect
         # crf 20: no visible loss. Look-ahead bought 0.4% of size for 11 frames of delay.
-        stream.options = {"preset": "veryfast", "crf": "20", "bf": "0",
-                          "x264-params": "rc-lookahead=0:sync-lookahead=0"}  # fmt: skip
+        stream.options = {
+            "preset": "veryfast",
+            "crf": "20",
+            "bf": "0",
+            "x264-params": "rc-lookahead=0:sync-lookahead=0",
+        }
         return stream
 
     @property
@@ -308,9 +313,7 @@ class VideoWriter:
         if any(self.padding):
             frame = np.pad(frame, ((0, self.padding[1]), (0, self.padding[0]), (0, 0)), mode="edge")
         picture = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(frame), format="rgb24")
-        picture = self._reformatter.reformat(
-            picture, format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG"
-        )
+        picture = self._reformatter.reformat(picture, format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
         picture.pts, picture.time_base = pts, Fraction(1, self._scale)
         self._encode(picture)
         self.frames += 1

@@ -19,10 +19,30 @@ PALETTE_HEX = (
 PALETTE = tuple(tuple(bytes.fromhex(code)) for code in PALETTE_HEX.split())
 # These keep one colour whatever other classes there are; the first are the most common on roads.
 KNOWN_CLASSES = (
-    "car", "person", "bicycle", "motorbike", "bus", "train", "truck", "dog", "cat", "bird", "horse", "aeroplane",
-    "boat", "bottle", "chair", "cow", "diningtable", "pottedplant", "sheep", "sofa", "tvmonitor", "pedestrian",
+    "car",
+    "person",
+    "bicycle",
+    "motorbike",
+    "bus",
+    "train",
+    "truck",
+    "dog",
+    "cat",
+    "bird",
+    "horse",
+    "aeroplane",
+    "boat",
+    "bottle",
+    "chair",
+    "cow",
+    "diningtable",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "tvmonitor",
+    "pedestrian",
     "traffic_light",
-)  # fmt: skip
+)
 # Sizes in relation to the square root of the image's area: 2 and 21 pixels at 1280 × 720.
 LINE_PART, FONT_PART = 1 / 400, 1 / 46
 SMALLEST_FONT = 11

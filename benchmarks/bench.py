@@ -65,13 +65,25 @@ def _parse(argv):
     add("names", nargs="*", metavar="NAME", help=f"which (default: all): {', '.join(BENCHMARKS)}")
     add("--quick", action="store_true", help="fewer runs: about 3 minutes instead of 20")
     add("--tiny", action="store_true", help="sizes of the tests: shows that everything runs, measures nothing")
-    add("--data", type=cli.existing_folder, metavar="DIR",
-        help="photographs in VOC layout for what reads pictures (default: the toy road, drawn anew)")  # fmt: skip
+    add(
+        "--data",
+        type=cli.existing_folder,
+        metavar="DIR",
+        help="photographs in VOC layout for what reads pictures (default: the toy road, drawn anew)",
+    )
     add("--model", metavar="RUN", help="a trained model for what detects (default: random weights)")
-    add("--cost", type=cli.output_file, metavar="FILE",
-        help="write a page on how the cost of ours grows with sizes, instead (docs/cost.md; 20 minutes)")  # fmt: skip
-    add("--peer-python", default=Settings.peer_python, metavar="FILE",
-        help="interpreter with PyTorch and torchvision (default: %(default)s)")  # fmt: skip
+    add(
+        "--cost",
+        type=cli.output_file,
+        metavar="FILE",
+        help="write a page on how the cost of ours grows with sizes, instead (docs/cost.md; 20 minutes)",
+    )
+    add(
+        "--peer-python",
+        default=Settings.peer_python,
+        metavar="FILE",
+        help="interpreter with PyTorch and torchvision (default: %(default)s)",
+    )
     return parser.parse_args(argv)
 
 

@@ -305,10 +305,20 @@ def queue_start(data):
 TASKS = {
     function.__name__: function
     for function in (
-        network, training_step, data, workers, matching, evaluator, evaluator_loop, random_model, model_network,
-        after_network, dataset_load, queue_start,
+        network,
+        training_step,
+        data,
+        workers,
+        matching,
+        evaluator,
+        evaluator_loop,
+        random_model,
+        model_network,
+        after_network,
+        dataset_load,
+        queue_start,
     )
-}  # fmt: skip
+}
 
 if __name__ == "__main__":
     serve(TASKS)

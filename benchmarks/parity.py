@@ -96,11 +96,18 @@ PEERS = (
         for size in (300, 512)
     ),
     *(
-        Peer("caffe-ssd", size, "a.caffemodel", _CAFFE, bgr=True, anchors={"clamp": False, "integers": True},
-             rules={"before_nms": 400, "per_image": 200})
+        Peer(
+            "caffe-ssd",
+            size,
+            "a.caffemodel",
+            _CAFFE,
+            bgr=True,
+            anchors={"clamp": False, "integers": True},
+            rules={"before_nms": 400, "per_image": 200},
+        )
         for size in (300, 512)
     ),
-)  # fmt: skip
+)
 
 
 def main(argv=None):
@@ -139,9 +146,13 @@ def _parse(argv):
     parser.add_argument("layouts", nargs="*", metavar="LAYOUT", help=f"which (default: all): {', '.join(layouts)}")
     parser.add_argument("--output", metavar="FILE", help="also write the table, as Markdown")
     parser.add_argument(
-        "--coco-case", action="append", default=[], type=_case, metavar="FOLDER:SPLIT:CLASSES",
+        "--coco-case",
+        action="append",
+        default=[],
+        type=_case,
+        metavar="FOLDER:SPLIT:CLASSES",
         help="also compare COCO's metric on a VOC-layout folder, as in mydata:test:cat,dog; may be given again",
-    )  # fmt: skip
+    )
     flags = parser.parse_args(argv)
     if unknown := set(flags.layouts) - set(layouts):
         parser.error(f"{sorted(unknown)[0]}: no such layout; there are {', '.join(layouts)}")
@@ -210,8 +221,12 @@ def _public(peer, path, images, seed):
         Detections((boxes.clamp(0, 1) * peer.size).numpy(), scores.numpy(), labels.numpy().astype(np.int32))
         for boxes, scores, labels in found
     ]
-    return {"logits": logits.numpy(), "offsets": offsets.numpy(),
-            "anchors": box_geometry.from_cxcywh(priors.numpy()), "detections": detections}  # fmt: skip
+    return {
+        "logits": logits.numpy(),
+        "offsets": offsets.numpy(),
+        "anchors": box_geometry.from_cxcywh(priors.numpy()),
+        "detections": detections,
+    }
 
 
 def renamed(model, layout):
@@ -250,8 +265,12 @@ def _torchvision(peer, path, images, seed):
         Detections(one["boxes"].numpy(), one["scores"].numpy(), one["labels"].numpy().astype(np.int32) - 1)
         for one in found
     ]
-    return {"logits": heads["cls_logits"].numpy(), "offsets": heads["bbox_regression"].numpy(),
-            "anchors": priors, "detections": detections}  # fmt: skip
+    return {
+        "logits": heads["cls_logits"].numpy(),
+        "offsets": heads["bbox_regression"].numpy(),
+        "anchors": priors,
+        "detections": detections,
+    }
 
 
 def _match(found, theirs):

@@ -61,9 +61,11 @@ def _features(weights, images, preset, layer):
 def _decimated(fc6, fc7):
     """Whole fc6 (weights [7,7,512,4096], biases) and fc7 ([4096,4096], biases) -> ours, subsampled."""
     return {
-        "fc6/weights": fc6[0][::3, ::3, :, ::4], "fc6/biases": fc6[1][::4],
-        "fc7/weights": fc7[0][None, None, ::4, ::4], "fc7/biases": fc7[1][::4],
-    }  # fmt: skip
+        "fc6/weights": fc6[0][::3, ::3, :, ::4],
+        "fc6/biases": fc6[1][::4],
+        "fc7/weights": fc7[0][None, None, ::4, ::4],
+        "fc7/biases": fc7[1][::4],
+    }
 
 
 def _mean_subtracted(images, bgr):
@@ -145,9 +147,11 @@ def _reduced(folder, images):
         theirs = _nhwc(model.features(x, 34))
     state = {name: value.numpy() for name, value in model.vgg.state_dict().items()}
     fc = {
-        "fc6/weights": state["31.weight"].transpose(2, 3, 1, 0), "fc6/biases": state["31.bias"],
-        "fc7/weights": state["33.weight"].transpose(2, 3, 1, 0), "fc7/biases": state["33.bias"],
-    }  # fmt: skip
+        "fc6/weights": state["31.weight"].transpose(2, 3, 1, 0),
+        "fc6/biases": state["31.bias"],
+        "fc7/weights": state["33.weight"].transpose(2, 3, 1, 0),
+        "fc7/biases": state["33.bias"],
+    }
     return folder / "a.pth", theirs, fc
 
 

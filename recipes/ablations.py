@@ -34,19 +34,27 @@ class Variant:
 
 # Optimisers have the rate that is usual for each: one rate for all would favour one of them
 VARIANTS = (
-    Variant(BASELINE, "VGG-16 (conv1 to conv3 kept), Adam (epsilon 1e-8, rate 2e-4), full augmentation, float32, "
-            "bipartite matching"),
+    Variant(
+        BASELINE,
+        "VGG-16 (conv1 to conv3 kept), Adam (epsilon 1e-8, rate 2e-4), full augmentation, float32, bipartite matching",
+    ),
     Variant("random", "random initialisation, nothing frozen", vgg=False),
     Variant("no-augmentation", "no augmentation", ("--augmentation", "none")),
-    Variant("adam-article", "the article's Adam: epsilon 0.1, rate 1e-3",
-            ("--adam-epsilon", "0.1", "--learning-rate", "1e-3")),
-    Variant("momentum", "momentum 0.9, rate 1e-3, twice that for biases",
-            ("--optimizer", "momentum", "--learning-rate", "1e-3", "--bias-lr-multiplier", "2"),
-            against="adam-article"),
+    Variant(
+        "adam-article",
+        "the article's Adam: epsilon 0.1, rate 1e-3",
+        ("--adam-epsilon", "0.1", "--learning-rate", "1e-3"),
+    ),
+    Variant(
+        "momentum",
+        "momentum 0.9, rate 1e-3, twice that for biases",
+        ("--optimizer", "momentum", "--learning-rate", "1e-3", "--bias-lr-multiplier", "2"),
+        against="adam-article",
+    ),
     Variant("bfloat16", "bfloat16", ("--precision", "bfloat16")),
     Variant("threshold-matching", "matching by threshold only", ("--matching", "threshold")),
     Variant("random-quarter", "random initialisation, width 0.25", ("--width", "0.25"), against="random", vgg=False),
-)  # fmt: skip
+)
 NAMES = tuple(variant.name for variant in VARIANTS)
 
 
@@ -162,8 +170,13 @@ def _parse(argv):
     add("--run", default=run, type=cli.output_folder, metavar="DIR", help=f"(default: {run})")
     add("--steps", type=cli.positive_int, default=500, metavar="N", help="of each training (default: 500)")
     add("--only", metavar="NAMES", help=f"with commas; of {', '.join(NAMES)} (default: all)")
-    add("--close", type=cli.non_negative_float, default=0.03, metavar="X",
-        help="a smaller difference is looked at with more seeds (default: 0.03)")  # fmt: skip
+    add(
+        "--close",
+        type=cli.non_negative_float,
+        default=0.03,
+        metavar="X",
+        help="a smaller difference is looked at with more seeds (default: 0.03)",
+    )
     add("--seeds", type=cli.positive_int, default=3, metavar="N", help="then (default: 3)")
     for name in ("classes", "train", "test"):
         add(f"--{name}", default=getattr(bccd.BCCD, name), help="(default: %(default)s)")

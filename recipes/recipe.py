@@ -120,8 +120,21 @@ def train_and_score(recipe, data, place, arguments):
     again = ["--resume"] if chain.has_begun(place.run) else []
     if again and not any(str(argument).partition("=")[0] == "--max-steps" for argument in arguments):
         again += ["--max-steps", NO_LIMIT]  # an earlier call may have had one, which the run remembers
-    links.call("train", "train.py", "--data", data, "--train", recipe.train, *classes, "--run", place.run, *TRAINING,
-               *recipe.flags, *arguments, again=again)  # fmt: skip
+    links.call(
+        "train",
+        "train.py",
+        "--data",
+        data,
+        "--train",
+        recipe.train,
+        *classes,
+        "--run",
+        place.run,
+        *TRAINING,
+        *recipe.flags,
+        *arguments,
+        again=again,
+    )
     scored = ["--data", data, "--split", recipe.test]
     links.call("infer", "infer.py", place.model, *scored, "--output", place.inference, "--overwrite")
     found = os.path.join(place.inference, "detections.json")
@@ -203,8 +216,13 @@ def _parse(recipe, argv):
     )
     add = parser.add_argument
     add("--data", required=True, type=cli.existing_folder, metavar="FOLDER", help="the data set, in VOC layout")
-    add("--vgg", type=vgg_weights, default="auto", metavar="FILE",
-        help="VGG-16 weights, or auto or none as of train.py (default: auto)")  # fmt: skip
+    add(
+        "--vgg",
+        type=vgg_weights,
+        default="auto",
+        metavar="FILE",
+        help="VGG-16 weights, or auto or none as of train.py (default: auto)",
+    )
     add("--run", default=default, type=cli.output_folder, metavar="DIR", help=f"(default: {default})")
     add("--epochs", type=cli.positive_int, default=recipe.epochs, metavar="N", help=f"(default: {recipe.epochs})")
     add("--max-steps", type=cli.positive_int, metavar="N", help="end after that many steps")

@@ -94,9 +94,15 @@ def from_memory(truth, found, classes):
             bbox = [box[0], box[1], box[2] - box[0], box[3] - box[1]]
             area = bbox[2] * bbox[3] if one.area is None else float(one.area[index])
             annotations.append(
-                {"id": len(annotations) + 1, "image_id": key, "category_id": int(one.labels[index]),
-                 "bbox": bbox, "iscrowd": int(crowd), "area": area}
-            )  # fmt: skip
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": key,
+                    "category_id": int(one.labels[index]),
+                    "bbox": bbox,
+                    "iscrowd": int(crowd),
+                    "area": area,
+                }
+            )
         if key in found:
             rows = (found[key].boxes_px.tolist(), found[key].scores.tolist(), found[key].labels.tolist())
             for box, score, label in zip(*rows, strict=True):

@@ -46,10 +46,16 @@ def _write_coco(root, split, rows, class_names):
         )
         for one in annotation.objects:
             bbox = [one.xmin - 1, one.ymin - 1, one.xmax - one.xmin + 1, one.ymax - one.ymin + 1]
-            content["annotations"].append({
-                "id": len(content["annotations"]) + 1, "image_id": number, "bbox": bbox, "iscrowd": 0,
-                "category_id": 10 + 3 * class_names.index(one.name), "area": bbox[2] * bbox[3],
-            })  # fmt: skip
+            content["annotations"].append(
+                {
+                    "id": len(content["annotations"]) + 1,
+                    "image_id": number,
+                    "bbox": bbox,
+                    "iscrowd": 0,
+                    "category_id": 10 + 3 * class_names.index(one.name),
+                    "area": bbox[2] * bbox[3],
+                }
+            )
     content["images"].reverse()  # the ids count, not the order
     path = root / "annotations" / f"instances_{split}.json"
     path.parent.mkdir(parents=True, exist_ok=True)

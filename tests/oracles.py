@@ -136,7 +136,15 @@ def clip(box):
 
 
 def detect(
-    logits, offsets, anchors, *, score=0.01, per_class=400, iou_threshold=0.45, keep=200, clip_before=False,
+    logits,
+    offsets,
+    anchors,
+    *,
+    score=0.01,
+    per_class=400,
+    iou_threshold=0.45,
+    keep=200,
+    clip_before=False,
     size_limit=None,
 ):
     """One image, by the rules of Caffe's DetectionOutput -> list of (score, label, box), best first.

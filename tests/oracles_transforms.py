@@ -49,9 +49,7 @@ def transform(image, boxes, labels, choices, size, mean, clip_boxes=True):
     x0, y0, x1, y1 = choices.crop
     low_x, low_y = math.floor(x0 * canvas_w + 1e-6), math.floor(y0 * canvas_h + 1e-6)
     high_x, high_y = math.ceil(x1 * canvas_w - 1e-6), math.ceil(y1 * canvas_h - 1e-6)
-    result = cv2.resize(
-        canvas[low_y:high_y, low_x:high_x], (size, size), interpolation=choices.interpolation
-    )
+    result = cv2.resize(canvas[low_y:high_y, low_x:high_x], (size, size), interpolation=choices.interpolation)
 
     moved, stay = [], []
     for box, label in zip(boxes.astype(float), labels, strict=True):

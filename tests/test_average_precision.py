@@ -408,20 +408,23 @@ def test_numbers_without_names_are_not_guessed(voc, tmp_path, capsys):
     score(voc, tmp_path / "labels", "--classes", "car,bus")
 
 
-@pytest.mark.parametrize(("change", "flags", "named"), [
-    ({"found": {"a": FOUND["a"]}}, (), "2 of the 3 images"),
-    ({"found": {**FOUND, "zz": FOUND["c"]}}, (), "'zz'"),
-    ({"errors": ("zz",)}, (), "'zz'"),
-    ({"names": ("car", "lorry")}, (), "bus"),
-    ({}, ("--classes", "car"), "bus"),
-    ({}, ("--classes", "car,dog"), "'dog'"),
-    ({}, ("--iou", "0"), "--iou"),
-    ({}, ("--iou", "0.5", "--protocol", "coco"), "--iou"),
-    ({}, ("--plots", "plots", "--protocol", "coco"), "--plots"),
-    ({}, ("--split", "nothing"), "nothing"),
-    ({}, ("--data", "missing"), "--data"),
-    ({}, ("--wrong", "1"), "--wrong"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "flags", "named"),
+    [
+        ({"found": {"a": FOUND["a"]}}, (), "2 of the 3 images"),
+        ({"found": {**FOUND, "zz": FOUND["c"]}}, (), "'zz'"),
+        ({"errors": ("zz",)}, (), "'zz'"),
+        ({"names": ("car", "lorry")}, (), "bus"),
+        ({}, ("--classes", "car"), "bus"),
+        ({}, ("--classes", "car,dog"), "'dog'"),
+        ({}, ("--iou", "0"), "--iou"),
+        ({}, ("--iou", "0.5", "--protocol", "coco"), "--iou"),
+        ({}, ("--plots", "plots", "--protocol", "coco"), "--plots"),
+        ({}, ("--split", "nothing"), "nothing"),
+        ({}, ("--data", "missing"), "--data"),
+        ({}, ("--wrong", "1"), "--wrong"),
+    ],
+)
 def test_program_refuses_in_one_line(voc, tmp_path, capsys, monkeypatch, change, flags, named):
     path = write_found(tmp_path / "d.json", **change)
     command = ["average_precision.py", path, "--data", str(voc), "--split", "test", *flags]

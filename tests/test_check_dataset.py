@@ -513,15 +513,24 @@ def test_program_writes_all_that_is_asked_for(clean, tmp_path):
     plant_reaching(clean)
     outputs = {name: tmp_path / name for name in ("page.html", "check.json", "anchors.json", "fixed")}
     done = run(
-        "check_dataset.py", "--data", clean, "--html", outputs["page.html"], "--json", outputs["check.json"],
-        "--anchors", outputs["anchors.json"], "--fix", outputs["fixed"], "--workers", "2",
-    )  # fmt: skip
+        "check_dataset.py",
+        "--data",
+        clean,
+        "--html",
+        outputs["page.html"],
+        "--json",
+        outputs["check.json"],
+        "--anchors",
+        outputs["anchors.json"],
+        "--fix",
+        outputs["fixed"],
+        "--workers",
+        "2",
+    )
     assert "box reaches out of the picture" in done.stdout and "Annotations/train03.xml" in done.stdout
     assert "Traceback" not in done.stderr
     values = json.loads(outputs["check.json"].read_text("utf-8"))
-    assert [(one["defect"], one["file"]) for one in values["findings"]] == [
-        ("reaching-box", "Annotations/train03.xml")
-    ]
+    assert [(one["defect"], one["file"]) for one in values["findings"]] == [("reaching-box", "Annotations/train03.xml")]
     assert values["objects"] == {"cat": {"test": 4, "train": 14}, "dog": {"test": 4, "train": 14}}
     assert anchor_advisor.read_anchors(outputs["anchors.json"], VGG300).name == "vgg300"
     assert findings(outputs["fixed"]) == []
@@ -547,8 +556,18 @@ def test_errors_of_the_user(clean, tmp_path):
 
 def test_no_object_at_all_is_no_crash(tmp_path, capsys):
     root = write_voc(tmp_path / "data", {"a": (noise(1), [])})
-    check_dataset.main(["--data", str(root), "--workers", "1", "--html", str(tmp_path / "page.html"), "--anchors",
-                        str(tmp_path / "anchors.json")])  # fmt: skip
+    check_dataset.main(
+        [
+            "--data",
+            str(root),
+            "--workers",
+            "1",
+            "--html",
+            str(tmp_path / "page.html"),
+            "--anchors",
+            str(tmp_path / "anchors.json"),
+        ]
+    )
     assert "no objects" in capsys.readouterr().out and not (tmp_path / "anchors.json").exists()
 
 

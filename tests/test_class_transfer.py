@@ -97,8 +97,11 @@ def test_new_classes_leave_the_scores_alone_and_have_the_largest_gradient(new):
 def test_without_a_common_class_the_heads_start_afresh():
     after = class_transfer.move_heads(network(), 3, (None, None))
     assert after.keys() == {
-        "conv1_1/weights", "norm_conv4_3/scale", "head_fc7_offsets/weights", "head_fc7_offsets/biases"
-    }  # fmt: skip
+        "conv1_1/weights",
+        "norm_conv4_3/scale",
+        "head_fc7_offsets/weights",
+        "head_fc7_offsets/biases",
+    }
 
 
 def test_what_is_said():

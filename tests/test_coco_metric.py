@@ -83,9 +83,19 @@ def test_by_hand():
     found = {1: detected([[0, 0, 100, 80], [230, 0, 240, 10]], [0.9, 0.8])}
     report = coco_metric.evaluate(truth, found, ["car", "bus"])
     expected = {
-        "AP": 0.7 * 51 / 101, "AP50": 51 / 101, "AP75": 51 / 101, "APs": None, "APm": None, "APl": 0.7 * 51 / 101,
-        "AR1": 0.35, "AR10": 0.35, "AR100": 0.35, "ARs": None, "ARm": None, "ARl": 0.35,
-    }  # fmt: skip
+        "AP": 0.7 * 51 / 101,
+        "AP50": 51 / 101,
+        "AP75": 51 / 101,
+        "APs": None,
+        "APm": None,
+        "APl": 0.7 * 51 / 101,
+        "AR1": 0.35,
+        "AR10": 0.35,
+        "AR100": 0.35,
+        "ARs": None,
+        "ARm": None,
+        "ARl": 0.35,
+    }
     assert_figures(report["coco"]["mean"], expected)
     assert_figures(report["coco"]["per_class"]["car"], expected)
     assert set(report["coco"]["per_class"]["bus"].values()) == {None}

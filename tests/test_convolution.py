@@ -26,9 +26,13 @@ def filter_gradients(form, size, dilation, dtype):
         x, dy = tf.constant(x, dtype), tf.constant(dy, dtype)
         ours = form(x, dy, size, dilation)
         theirs = tf.nn.conv2d_backprop_filter(
-            tf.cast(x, tf.float32), [size, size, 4, 5], tf.cast(dy, tf.float32), [1, 1, 1, 1], "SAME",
+            tf.cast(x, tf.float32),
+            [size, size, 4, 5],
+            tf.cast(dy, tf.float32),
+            [1, 1, 1, 1],
+            "SAME",
             dilations=[1, dilation, dilation, 1],
-        )  # fmt: skip
+        )
         return session.run((tf.cast(ours, tf.float32), theirs))
 
 

@@ -92,8 +92,9 @@ def test_anchors_and_the_heads_of_another_run(shapes, trained, tmp_path):
 
 
 def test_resuming_takes_the_same_anchors_only(trained, tmp_path):
-    same, other = write_anchors(tmp_path / "same.json"), write_anchors(
-        tmp_path / "other.json", min_sizes=[20, 60, 111, 162, 213, 264]
+    same, other = (
+        write_anchors(tmp_path / "same.json"),
+        write_anchors(tmp_path / "other.json", min_sizes=[20, 60, 111, 162, 213, 264]),
     )
     read_flags("--run", trained, "--resume", "--anchors", same)
     with pytest.raises(UserError, match="started with others"):
@@ -110,9 +111,21 @@ def test_training_uses_and_stores_the_anchors(shapes, tmp_path):
     ratios = [[2, 4], [2, 3], [2, 3], [2, 3], [2], [2]]
     path = write_anchors(tmp_path / "a.json", aspect_ratios=ratios)
     done = run(
-        "train.py", "--data", shapes, "--train", "train", "--valid", "val", *TINY, "--max-steps", "1",
-        "--run", tmp_path / "run", "--anchors", path,
-    )  # fmt: skip
+        "train.py",
+        "--data",
+        shapes,
+        "--train",
+        "train",
+        "--valid",
+        "val",
+        *TINY,
+        "--max-steps",
+        "1",
+        "--run",
+        tmp_path / "run",
+        "--anchors",
+        path,
+    )
     assert "warning" not in done.stderr
     preset = config.read_config(tmp_path / "run")[0].preset
     assert preset.anchors_per_cell == (6, 6, 6, 6, 4, 4)

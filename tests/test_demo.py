@@ -11,8 +11,16 @@ import source_toy_road
 from programs import run
 from structures import UserError
 
-LEFT = ("data/VOC2007", "data/drive.mp4", "run/config.json", "inference/detections.json", "ap.json", "model.pb",
-        "drive_annotated.mp4", "drive.json")  # fmt: skip
+LEFT = (
+    "data/VOC2007",
+    "data/drive.mp4",
+    "run/config.json",
+    "inference/detections.json",
+    "ap.json",
+    "model.pb",
+    "drive_annotated.mp4",
+    "drive.json",
+)
 
 
 def test_more_steps_go_on_from_where_it_stands(tmp_path, monkeypatch):

@@ -76,8 +76,18 @@ def test_frozen_graph_equals_its_run(exported):
 def test_exported_graph_is_a_model_for_the_other_programs(exported, shapes, tmp_path):
     path, frozen = exported
     for model, out in ((path, "run"), (frozen, "pb")):
-        run("infer.py", model, shapes / "JPEGImages", "--output", tmp_path / out, "--threshold", "0.3",
-            "--precision", "float32", "--no-draw")  # fmt: skip
+        run(
+            "infer.py",
+            model,
+            shapes / "JPEGImages",
+            "--output",
+            tmp_path / out,
+            "--threshold",
+            "0.3",
+            "--precision",
+            "float32",
+            "--no-draw",
+        )
     run_json, pb_json = (
         json.loads((tmp_path / out / "detections.json").read_text("utf-8"))["images"] for out in ("run", "pb")
     )

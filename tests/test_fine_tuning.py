@@ -20,8 +20,22 @@ import train
 import train_flags
 from programs import error_of, write_shapes
 
-QUICK = ["--batch-size", "4", "--workers", "0", "--augmentation", "light", "--adam-epsilon", "1e-8",
-         "--learning-rate", "2e-3", "--schedule", "constant", "--warmup-steps", "5"]  # fmt: skip
+QUICK = [
+    "--batch-size",
+    "4",
+    "--workers",
+    "0",
+    "--augmentation",
+    "light",
+    "--adam-epsilon",
+    "1e-8",
+    "--learning-rate",
+    "2e-3",
+    "--schedule",
+    "constant",
+    "--warmup-steps",
+    "5",
+]
 STILL = ["--max-steps", "1", "--learning-rate", "1e-12", "--workers", "0"]  # a step that moves nothing
 KINDS = ("disc", "square", "diamond")
 

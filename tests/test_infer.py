@@ -324,6 +324,7 @@ def test_results_of_a_killed_call_are_replaced(trained, mine, tmp_path):
     left = {"detections.json", "images"}
     assert {name for name in os.listdir(out) if not name.endswith(".tmp")} == left
 
+
 MISTAKES = {
     "missing model": (["nothing", "{pictures}", "--output", "{out}"], "nothing"),
     "missing folder": (["{model}", "nowhere", "--output", "{out}"], "nowhere"),

@@ -115,8 +115,7 @@ TABLE = {
 }
 PROGRAMS = {name for name, room in TABLE.items() if room.layer == 8}
 # Names that bring TensorFlow along
-LIGHT = {"train_flags", "average_precision", "dataset_checks", "dataset_report", "dataset_fixes",
-         "error_pages"}  # fmt: skip
+LIGHT = {"train_flags", "average_precision", "dataset_checks", "dataset_report", "dataset_fixes", "error_pages"}
 HEAVY = {"tensorflow"} | {name for name, room in TABLE.items() if 3 <= room.layer < 8 and name not in LIGHT}
 SOURCES = {path.stem: path for path in sorted(ROOT.glob("*.py"))}
 RECIPES = {path.stem: path for path in sorted(ROOT.glob("recipes/*.py"))}

@@ -76,9 +76,7 @@ def test_constant_schedule():
 
 
 def test_exponential_schedule_falls_once_an_epoch():
-    assert rates([0, 9, 10, 25, 99], schedule="exponential") == pytest.approx(
-        [1, 1, 0.97, 0.9409, 0.97**9], rel=1e-12
-    )
+    assert rates([0, 9, 10, 25, 99], schedule="exponential") == pytest.approx([1, 1, 0.97, 0.9409, 0.97**9], rel=1e-12)
 
 
 def test_step_schedule_drops_at_its_steps():
@@ -272,9 +270,7 @@ def test_a_high_clip_norm_changes_nothing(train):
 @pytest.mark.parametrize("optimizer", ["momentum", "adam"])
 def test_biases_move_by_their_multiple(train, optimizer):
     steps = [(make_batch(0, (3, 5)), 0.01, True)]
-    once, twice = (
-        train(settings(optimizer=optimizer, bias_lr_multiplier=factor), steps)[0] for factor in (1.0, 2.0)
-    )
+    once, twice = (train(settings(optimizer=optimizer, bias_lr_multiplier=factor), steps)[0] for factor in (1.0, 2.0))
     for name, before in start().items():
         factor = 2 if name.endswith("/biases") else 1
         np.testing.assert_allclose(twice[name] - before, factor * (once[name] - before), atol=3e-7, err_msg=name)

@@ -1,6 +1,5 @@
 """The recipes: each program gets flags it takes, calls go on where they stopped, the summary tells what is wrong."""
 
-
 import json
 import re
 import sys

@@ -126,10 +126,13 @@ def test_json_appears_only_when_complete(tmp_path, images):
     assert os.listdir(tmp_path) == ["d.json"]
 
 
-@pytest.mark.parametrize("writer_of", [
-    lambda folder: results.DetectionsWriter(folder / "d.json", model="m", class_names=NAMES, threshold=0),
-    lambda folder: results.Comp4Writer(folder, NAMES),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "writer_of",
+    [
+        lambda folder: results.DetectionsWriter(folder / "d.json", model="m", class_names=NAMES, threshold=0),
+        lambda folder: results.Comp4Writer(folder, NAMES),
+    ],
+)
 def test_interrupted_and_failed_writers(tmp_path, writer_of):
     with pytest.raises(ZeroDivisionError), writer_of(tmp_path):
         raise ZeroDivisionError
@@ -215,34 +218,37 @@ def damaged(**changes):
     return data
 
 
-@pytest.mark.parametrize(("path", "value", "named"), [
-    ("class_names", None, "'class_names'"),
-    ("class_names", ["car", "car"], "'class_names' ['car', 'car']"),
-    ("class_names", ["car", 7], "'class_names' ['car', 7]"),
-    ("class_names", ["bus"], "images[0] (a.jpg): detections[0]: class 'car'"),
-    ("images", {}, "'images'"),
-    ("images.1", 7, "images[1]"),
-    ("images.1", {}, "images[1] has no 'file'"),
-    ("images.1.file", "b/a.png", "images[1] (b/a.png) has the same stem as a.jpg"),
-    ("images.1.file", 7, "images[1]: 'file' is 7"),
-    ("images.1.width", "5", "images[1] (b.jpg): 'width' is '5'"),
-    ("images.1.detections", None, "images[1] (b.jpg): 'detections' is None"),
-    ("images.1.detections.1", None, "images[1] (b.jpg): detections[1]"),
-    ("images.1.detections.1", {"class": "car", "score": 1}, "detections[1] has no 'box'"),
-    ("images.1.detections.1.score", "high", "detections[1]: 'score' is 'high'"),
-    ("images.1.detections.1.score", float("nan"), "detections[1]: score nan"),
-    ("images.1.detections.1.score", 10**400, "detections[1]: score 1000"),
-    ("images.1.detections.1.box", [1, 2, 3], "detections[1]: box [1, 2, 3]"),
-    ("images.1.detections.1.box", [1, 2, 3, None], "detections[1]: box [1, 2, 3, None]"),
-    ("images.1.detections.1.box", [1, 2, 3, float("inf")], "detections[1]: box [1, 2, 3, inf]"),
-    ("images.1.detections.1.box", [9, 2, 3, 4], "detections[1]: box [9, 2, 3, 4] is inverted"),
-    ("images.1.detections.1.class", ["car"], "detections[1]: 'class' is ['car']"),
-    ("threshold", "low", "'threshold' is 'low'"),
-    ("errors", [7], "errors[0]"),
-    ("errors", [{"file": "c/a.png"}], "errors[0] (c/a.png) has the same stem as a.jpg"),
-    ("errors", [{"file": "c.png"}, {"file": "c.jpg"}], "errors[1] (c.jpg) has the same stem as c.png"),
-    ("errors", "none", "'errors' is 'none'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("path", "value", "named"),
+    [
+        ("class_names", None, "'class_names'"),
+        ("class_names", ["car", "car"], "'class_names' ['car', 'car']"),
+        ("class_names", ["car", 7], "'class_names' ['car', 7]"),
+        ("class_names", ["bus"], "images[0] (a.jpg): detections[0]: class 'car'"),
+        ("images", {}, "'images'"),
+        ("images.1", 7, "images[1]"),
+        ("images.1", {}, "images[1] has no 'file'"),
+        ("images.1.file", "b/a.png", "images[1] (b/a.png) has the same stem as a.jpg"),
+        ("images.1.file", 7, "images[1]: 'file' is 7"),
+        ("images.1.width", "5", "images[1] (b.jpg): 'width' is '5'"),
+        ("images.1.detections", None, "images[1] (b.jpg): 'detections' is None"),
+        ("images.1.detections.1", None, "images[1] (b.jpg): detections[1]"),
+        ("images.1.detections.1", {"class": "car", "score": 1}, "detections[1] has no 'box'"),
+        ("images.1.detections.1.score", "high", "detections[1]: 'score' is 'high'"),
+        ("images.1.detections.1.score", float("nan"), "detections[1]: score nan"),
+        ("images.1.detections.1.score", 10**400, "detections[1]: score 1000"),
+        ("images.1.detections.1.box", [1, 2, 3], "detections[1]: box [1, 2, 3]"),
+        ("images.1.detections.1.box", [1, 2, 3, None], "detections[1]: box [1, 2, 3, None]"),
+        ("images.1.detections.1.box", [1, 2, 3, float("inf")], "detections[1]: box [1, 2, 3, inf]"),
+        ("images.1.detections.1.box", [9, 2, 3, 4], "detections[1]: box [9, 2, 3, 4] is inverted"),
+        ("images.1.detections.1.class", ["car"], "detections[1]: 'class' is ['car']"),
+        ("threshold", "low", "'threshold' is 'low'"),
+        ("errors", [7], "errors[0]"),
+        ("errors", [{"file": "c/a.png"}], "errors[0] (c/a.png) has the same stem as a.jpg"),
+        ("errors", [{"file": "c.png"}, {"file": "c.jpg"}], "errors[1] (c.jpg) has the same stem as c.png"),
+        ("errors", "none", "'errors' is 'none'"),
+    ],
+)
 def test_malformed_json_names_the_entry(tmp_path, path, value, named):
     file = tmp_path / "d.json"
     file.write_text(json.dumps(damaged()))
@@ -323,15 +329,18 @@ def test_coco_class_without_category(tmp_path):
 COCO_ENTRY = {"image_id": 17, "category_id": 3, "bbox": [1, 2, 3, 4], "score": 0.5}
 
 
-@pytest.mark.parametrize(("change", "named"), [
-    ({"image_id": 5}, "[1]: image_id 5 is not in the data set"),
-    ({"image_id": None}, "[1]: 'image_id' is None"),
-    ({"category_id": 5}, "[1]: category_id 5 is not in the data set"),
-    ({"bbox": [1, 2, -3, 4]}, "[1]: bbox [1, 2, -3, 4] has a negative size"),
-    ({"bbox": [1, 2, 3]}, "[1]: bbox [1, 2, 3] is not four"),
-    ({"score": float("nan")}, "[1]: score nan"),
-    ({"score": "high"}, "[1]: 'score' is 'high'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"image_id": 5}, "[1]: image_id 5 is not in the data set"),
+        ({"image_id": None}, "[1]: 'image_id' is None"),
+        ({"category_id": 5}, "[1]: category_id 5 is not in the data set"),
+        ({"bbox": [1, 2, -3, 4]}, "[1]: bbox [1, 2, -3, 4] has a negative size"),
+        ({"bbox": [1, 2, 3]}, "[1]: bbox [1, 2, 3] is not four"),
+        ({"score": float("nan")}, "[1]: score nan"),
+        ({"score": "high"}, "[1]: 'score' is 'high'"),
+    ],
+)
 def test_malformed_coco_names_the_entry(tmp_path, change, named):
     path = tmp_path / "c.json"
     path.write_text(json.dumps([COCO_ENTRY, {**COCO_ENTRY, **change}]))
@@ -372,15 +381,18 @@ def test_yolo_line_is_in_fractions(tmp_path):
     assert (tmp_path / "sub" / "a.txt").read_text() == "5 0.5 0.125 0.5 0.25 0.75\n"
 
 
-@pytest.mark.parametrize(("line", "named"), [
-    ("0 0.5 0.5 0.1 0.1", "is not 'class cx cy width height confidence'"),
-    ("car 0.5 0.5 0.1 0.1 0.9", "is not 'class cx cy width height confidence'"),
-    ("3 0.5 0.5 0.1 0.1 0.9", "class 3 is unknown, there are 3 from 0"),
-    ("0.5 0.5 0.5 0.1 0.1 0.9", "class 0.5 is unknown"),
-    ("0 0.5 0.5 -0.1 0.1 0.9", "negative size"),
-    ("0 0.5 nan 0.1 0.1 0.9", "NaN"),
-    (b"\xff", "not a text file in UTF-8"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ("0 0.5 0.5 0.1 0.1", "is not 'class cx cy width height confidence'"),
+        ("car 0.5 0.5 0.1 0.1 0.9", "is not 'class cx cy width height confidence'"),
+        ("3 0.5 0.5 0.1 0.1 0.9", "class 3 is unknown, there are 3 from 0"),
+        ("0.5 0.5 0.5 0.1 0.1 0.9", "class 0.5 is unknown"),
+        ("0 0.5 0.5 -0.1 0.1 0.9", "negative size"),
+        ("0 0.5 nan 0.1 0.1 0.9", "NaN"),
+        (b"\xff", "not a text file in UTF-8"),
+    ],
+)
 def test_malformed_yolo_names_the_line(tmp_path, line, named):
     line = line if isinstance(line, bytes) else line.encode()
     (tmp_path / "a.txt").write_bytes(b"0 0.5 0.5 0.1 0.1 0.9\n" + line)

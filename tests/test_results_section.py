@@ -1,6 +1,5 @@
 """The page of a recipe's results: errors are counted as the metric does, and the pictures lie in that order."""
 
-
 import re
 import sys
 

@@ -124,29 +124,32 @@ def damaged(**changes):
     return content
 
 
-@pytest.mark.parametrize(("path", "value", "named"), [
-    ("images", None, "has no list 'images'; is it a COCO instances file?"),
-    ("annotations", {}, "has no list 'annotations'"),
-    ("categories", None, "has no list 'categories'"),
-    ("images.0", 5, "images[0] is 5, not an object"),
-    ("images.0.id", None, "images[0] has no id"),
-    ("images.0.id", 3, "image 3: its id is there twice, again at images[1]"),
-    ("images.0.file_name", None, "image 7 has no file_name"),
-    ("images.0.file_name", "c.png", "image 7: {root}/val/c.png: no such picture"),
-    ("images.0.file_name", "a.png", "image 7: {root}/val/a.png is listed twice"),
-    ("images.0.file_name", "../val/a.png", "image 7: {root}/val/../val/a.png has the name of {root}/val/a.png"),
-    ("images.0.id", 8, "annotation 1: image_id 7 is no image"),
-    ("annotations.1.id", 1, "annotation 1: its id is there twice, again at annotations[1]"),
-    ("annotations.1.id", None, ""),
-    ("annotations.1.category_id", 4, "annotation 2: category_id 4 is unknown; there are 2, 9"),
-    ("annotations.1.category_id", [4], "annotation 2: category_id [4] is unknown"),
-    ("annotations.1.bbox", None, "annotation 2: bbox None is not [x, y, width, height]"),
-    ("annotations.1.bbox", [1, 2, 3], "annotation 2: bbox [1, 2, 3] is not"),
-    ("annotations.1.bbox", [1, 2, 3, "4"], "annotation 2: bbox [1, 2, 3, '4'] is not"),
-    ("annotations.1.bbox", [1, 2, 3, float("nan")], "annotation 2: bbox [1, 2, 3, nan] is not"),
-    ("categories.0.id", 2, "category 2: its id is there twice"),
-    ("categories.0.name", "", "category 9 has no name"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("path", "value", "named"),
+    [
+        ("images", None, "has no list 'images'; is it a COCO instances file?"),
+        ("annotations", {}, "has no list 'annotations'"),
+        ("categories", None, "has no list 'categories'"),
+        ("images.0", 5, "images[0] is 5, not an object"),
+        ("images.0.id", None, "images[0] has no id"),
+        ("images.0.id", 3, "image 3: its id is there twice, again at images[1]"),
+        ("images.0.file_name", None, "image 7 has no file_name"),
+        ("images.0.file_name", "c.png", "image 7: {root}/val/c.png: no such picture"),
+        ("images.0.file_name", "a.png", "image 7: {root}/val/a.png is listed twice"),
+        ("images.0.file_name", "../val/a.png", "image 7: {root}/val/../val/a.png has the name of {root}/val/a.png"),
+        ("images.0.id", 8, "annotation 1: image_id 7 is no image"),
+        ("annotations.1.id", 1, "annotation 1: its id is there twice, again at annotations[1]"),
+        ("annotations.1.id", None, ""),
+        ("annotations.1.category_id", 4, "annotation 2: category_id 4 is unknown; there are 2, 9"),
+        ("annotations.1.category_id", [4], "annotation 2: category_id [4] is unknown"),
+        ("annotations.1.bbox", None, "annotation 2: bbox None is not [x, y, width, height]"),
+        ("annotations.1.bbox", [1, 2, 3], "annotation 2: bbox [1, 2, 3] is not"),
+        ("annotations.1.bbox", [1, 2, 3, "4"], "annotation 2: bbox [1, 2, 3, '4'] is not"),
+        ("annotations.1.bbox", [1, 2, 3, float("nan")], "annotation 2: bbox [1, 2, 3, nan] is not"),
+        ("categories.0.id", 2, "category 2: its id is there twice"),
+        ("categories.0.name", "", "category 9 has no name"),
+    ],
+)
 def test_mistakes_name_file_and_entry(tmp_path, path, value, named):
     file = write(tmp_path, damaged(**{path: value}))
     if not named:  # ids of annotations may be left out

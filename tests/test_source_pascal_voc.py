@@ -117,10 +117,15 @@ def test_other_classes(tmp_path):
 @pytest.mark.parametrize(
     ("orientation", "xml_size", "exif"),
     [
-        (6, (10, 20), True), (8, (10, 20), True), (6, (20, 10), False), (6, (7, 7), False),
-        (3, (20, 10), True), (3, (10, 20), False), (1, (20, 10), False),
+        (6, (10, 20), True),
+        (8, (10, 20), True),
+        (6, (20, 10), False),
+        (6, (7, 7), False),
+        (3, (20, 10), True),
+        (3, (10, 20), False),
+        (1, (20, 10), False),
     ],
-)  # fmt: skip
+)
 def test_exif_counts_only_where_the_annotation_was_made_on_the_rotated_picture(one, orientation, xml_size, exif):
     tags = Image.Exif()
     tags[0x0112] = orientation
@@ -180,10 +185,14 @@ def test_parts_of_an_object_are_not_objects(one):
 
 
 def test_annotation_as_written(one):
-    path = set_xml(one, voc_xml("20.0", 0, []).replace("</annotation>", "") + (
-        "<object><name>dog</name><truncated>1</truncated><difficult>Unspecified</difficult>"
-        "<bndbox><xmin>0</xmin><ymin>-1</ymin><xmax>99</xmax><ymax>1e1</ymax></bndbox></object></annotation>"
-    ))
+    path = set_xml(
+        one,
+        voc_xml("20.0", 0, []).replace("</annotation>", "")
+        + (
+            "<object><name>dog</name><truncated>1</truncated><difficult>Unspecified</difficult>"
+            "<bndbox><xmin>0</xmin><ymin>-1</ymin><xmax>99</xmax><ymax>1e1</ymax></bndbox></object></annotation>"
+        ),
+    )
     expected = voc.Annotation(20, None, [voc.AnnotatedObject("dog", 0, -1, 99, 10, False, True)])
     assert voc.parse_annotation(path) == expected
     assert voc.parse_annotation(set_xml(one, "<annotation/>")) == voc.Annotation(None, None, [])
@@ -220,7 +229,7 @@ BOX = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>{}</xmax><ymax>5</ymax></bndbox
         (f"<annotation><object><name>cat</name>{BOX.format(value)}</object></annotation>", f"(cat) is {value!r}")
         for value in ("nan", "inf", "-inf", "five", "", "1e999")
     ],
-)  # fmt: skip
+)
 def test_malformed_annotations_are_named(one, xml, expected):
     path = set_xml(one, xml)
     message = error_of(voc.load, one, "trainval", NAMES)
@@ -269,7 +278,7 @@ def test_wrong_splits_and_folders(tmp_path, one):
         (kit, "2007:train,2007:val", f"{main / 'val.txt'}: a is listed also in {main / 'train.txt'}"),
         (kit, "2007:train,2012:train", f"a is listed also in {main / 'train.txt'}"),
         (kit, "2007:train,", f"--data {kit} holds several years"),
-    ]:  # fmt: skip
+    ]:
         assert expected in error_of(voc.find, data, splits), (data, splits)
 
 

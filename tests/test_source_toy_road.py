@@ -214,9 +214,13 @@ def test_an_existing_folder_is_kept_or_refused(tmp_path):
 
 def run_program(*flags, **kwargs):
     return subprocess.Popen(
-        [sys.executable, "source_toy_road.py", *map(str, flags)], cwd=ROOT, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, **kwargs,
-    )  # fmt: skip
+        [sys.executable, "source_toy_road.py", *map(str, flags)],
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        **kwargs,
+    )
 
 
 @pytest.mark.parametrize("flags", [("--train", "0"), ("--seed", "x"), ("--sed", "1"), ("--workers", "-1")])

@@ -13,8 +13,18 @@ import summaries
 from programs import ROOT
 from structures import Detections, Sample, UserError
 
-ROW = {"epoch": 1, "step": 5, "loss": 2.0, "confidence": 1.0, "localization": 1.0, "voc07": 0.5, "area": 0.5,
-       "learning_rate": 0.1, "seconds": 3.0, "images_per_second": 4.0}  # fmt: skip
+ROW = {
+    "epoch": 1,
+    "step": 5,
+    "loss": 2.0,
+    "confidence": 1.0,
+    "localization": 1.0,
+    "voc07": 0.5,
+    "area": 0.5,
+    "learning_rate": 0.1,
+    "seconds": 3.0,
+    "images_per_second": 4.0,
+}
 EVALUATION = {
     "voc07": {"mean": 0.5, "per_class": {"car": 0.5, "bus": None}},
     "area": {"mean": 0.6, "per_class": {"car": 0.6, "bus": None}},

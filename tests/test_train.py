@@ -185,8 +185,20 @@ def test_unreadable_pictures_are_told_of_and_left_out(tmp_path):
         content = bytearray(picture.read_bytes())
         content[200:260] = bytes(60)  # damaged inside: its header and its end are sound
         picture.write_bytes(content)
-    done = run("train.py", "--data", data, "--train", "train", "--valid", "val", *TINY, "--epochs", "1",
-               "--run", tmp_path / "run")  # fmt: skip
+    done = run(
+        "train.py",
+        "--data",
+        data,
+        "--train",
+        "train",
+        "--valid",
+        "val",
+        *TINY,
+        "--epochs",
+        "1",
+        "--run",
+        tmp_path / "run",
+    )
     assert "train_002" in done.stderr
     assert "val_001" in done.stderr
     assert len(metrics(tmp_path / "run")) == 1

@@ -235,9 +235,7 @@ def test_geometry_first_equals_the_slow_pipeline(case):
     transform = TrainTransforms(60, MEAN, Augmentation(clip_boxes=clip_boxes))
     plan = transform.compose(width, height, boxes, labels, choices)
     result = transform.render(plan, image)
-    expected, expected_boxes, expected_labels = oracle.transform(
-        image, boxes, labels, choices, 60, MEAN, clip_boxes
-    )
+    expected, expected_boxes, expected_labels = oracle.transform(image, boxes, labels, choices, 60, MEAN, clip_boxes)
     assert plan.labels.tolist() == expected_labels
     np.testing.assert_allclose(plan.boxes, expected_boxes, atol=2e-6)
     difference = np.abs(result.astype(float) - expected)

@@ -483,9 +483,7 @@ def test_stream_runs_until_stopped_and_starts_at_0():
 def test_dashcam_goes_through(tmp_path):
     with (
         video.VideoReader(DASHCAM) as reader,
-        video.VideoWriter(
-            tmp_path / "a.mp4", reader.width, reader.height, reader.rate, audio_from=DASHCAM
-        ) as writer,
+        video.VideoWriter(tmp_path / "a.mp4", reader.width, reader.height, reader.rate, audio_from=DASHCAM) as writer,
     ):
         originals = []
         for picture, time in reader:

@@ -99,7 +99,6 @@ def test_letters_that_the_usual_font_has_not(capsys):
     assert capsys.readouterr().err.count("install one that has") == 1
 
 
-
 @pytest.mark.parametrize("box", [*CORNERS, [0, 0, 320, 240], [-50, -50, 900, 900], [100, 0, 110, 240]])
 def test_labels_stay_inside_the_image(box):
     drawn = visualization.draw_detections(canvas(320, 240), detected(box, [3]), NAMES)
@@ -203,11 +202,19 @@ def test_envelope_line_encloses_the_area():
 
 def test_learning_curve_pictures(tmp_path):
     rows = [
-        {"epoch": epoch, "step": 10 * epoch, "loss": 5 / epoch, "confidence": 3 / epoch, "localization": 2 / epoch,
-         "voc07": None if epoch % 2 else epoch / 20, "area": None if epoch % 2 else epoch / 19,
-         "voc07_car": None, "learning_rate": 1e-3}
+        {
+            "epoch": epoch,
+            "step": 10 * epoch,
+            "loss": 5 / epoch,
+            "confidence": 3 / epoch,
+            "localization": 2 / epoch,
+            "voc07": None if epoch % 2 else epoch / 20,
+            "area": None if epoch % 2 else epoch / 19,
+            "voc07_car": None,
+            "learning_rate": 1e-3,
+        }
         for epoch in range(1, 11)
-    ]  # fmt: skip
+    ]
     for name, part in (("all", rows), ("first", rows[:1]), ("none", [])):
         visualization.plot_learning_curves(tmp_path / f"{name}.png", part)
         assert is_picture(tmp_path / f"{name}.png", 0)

@@ -160,9 +160,14 @@ def test_everything_is_done_once(script, server, tmp_path):
     ran = log(tmp_path)
     scoring = ["infer.py", "average_precision.py"]
     assert [program for program, _ in ran] == [
-        "check_dataset.py", "train.py", *scoring, "train.py",  # stopped
-        "train.py", *scoring, *["train.py", *scoring] * 2,
-    ]  # fmt: skip
+        "check_dataset.py",
+        "train.py",
+        *scoring,
+        "train.py",  # stopped
+        "train.py",
+        *scoring,
+        *["train.py", *scoring] * 2,
+    ]
     assert "--resume" in ran[5][1]
     assert second.stdout.count("0.5000") == 4
     third = script()

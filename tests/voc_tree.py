@@ -13,8 +13,7 @@ def voc_xml(width, height, objects):
     parts = [f"<annotation><size><width>{width}</width><height>{height}</height><depth>3</depth></size>"]
     for name, box, *difficult in objects:
         corners = "".join(
-            f"<{corner}>{value}</{corner}>"
-            for corner, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)
+            f"<{corner}>{value}</{corner}>" for corner, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)
         )
         parts.append(
             f"<object><name>{escape(name)}</name><difficult>{int(any(difficult))}</difficult>"
