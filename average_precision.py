@@ -16,15 +16,13 @@ import sys
 import numpy as np
 
 import boxes
-import class_lists
-import cli
-import coco_metric
-import error_pages
-import files
-import results
 import sources
-import visualization
+from formats import class_lists
+from media import visualization
+from results import detection_files
+from scoring import coco_metric, error_pages
 from structures import UserError
+from system import cli, files
 
 TRUE, FALSE, IGNORED = 1, 0, -1
 # A results file cut at a higher score lacks the right end of its precision-recall curves.
@@ -198,12 +196,12 @@ def _most_overlapped(found, gt, groups):
     count_of_group = np.bincount(gt.groups, minlength=groups)
     count = count_of_group[found.groups]
     first = (np.cumsum(count_of_group) - count_of_group)[found.groups]
-    gt_px = results.to_comp4_px(gt.boxes_px)
+    gt_px = detection_files.to_comp4_px(gt.boxes_px)
     overlap, target = np.zeros(len(first)), np.full(len(first), -1)
     active, k = np.flatnonzero(count), 0
     while active.size:
         candidates = first[active] + k
-        iou = boxes.inclusive_iou(results.to_comp4_px(found.boxes_px[active]), gt_px[candidates])
+        iou = boxes.inclusive_iou(detection_files.to_comp4_px(found.boxes_px[active]), gt_px[candidates])
         better = iou > overlap[active]
         overlap[active[better]] = iou[better]
         target[active[better]] = candidates[better]
@@ -261,9 +259,9 @@ def main(argv=None):
 def _read(args):
     """(Results, dict id -> Sample) of the arguments."""
     names = class_lists.parse_classes(args.classes) if args.classes else None
-    data, kind = (args.data, args.split), results.kind(args.results)
+    data, kind = (args.data, args.split), detection_files.kind(args.results)
     if kind in ("comp4", "json"):
-        read = results.read(args.results, names)
+        read = detection_files.read(args.results, names)
         return read, _load(args, read.class_names)
     source = sources.choose(args.data, args.source)
     numbered = sources.class_names(*data, source) if names is None or source == "yolo" else names
@@ -271,7 +269,7 @@ def _read(args):
     if kind == "coco":
         if source != "coco":
             raise UserError(f"{args.results}: a COCO results list; as --data give the COCO data set of its ids")
-        read = results.read_coco(args.results, names, *sources.SOURCES["coco"].result_ids(*data))
+        read = detection_files.read_coco(args.results, names, *sources.SOURCES["coco"].result_ids(*data))
         return read, _load(args, names)
     if args.classes is None and source != "yolo":
         raise UserError(
@@ -280,7 +278,7 @@ def _read(args):
         )
     ground_truth = _load(args, names)
     sizes = {key: _size(sample) for key, sample in ground_truth.items()}
-    return results.read_yolo(args.results, names, numbered, sizes), ground_truth
+    return detection_files.read_yolo(args.results, names, numbered, sizes), ground_truth
 
 
 def _load(args, names):

@@ -8,17 +8,13 @@ failure: the exit code is 0.
 import argparse
 import os
 
-import anchor_advisor
-import class_lists
-import cli
-import dataset_fixes
-import dataset_report
-import dataset_scan
-import files
 import source_pascal_voc
 import sources
 import ssd_utils
+from dataset_check import anchor_advisor, fixes, reporting, scanning
+from formats import class_lists
 from structures import UserError
+from system import cli, files
 
 EPILOG = """examples:
   python check_dataset.py --data mydata --html check.html
@@ -41,18 +37,18 @@ def main(argv=None):
         raise UserError(f"--data {flags.data}: of the format {kind}; this program reads Pascal VOC's layout only")
     class_names = class_lists.parse_classes(flags.classes) if flags.classes else None
     if flags.fix:
-        dataset_fixes.check_target(flags.fix, flags.data)
-    scan = dataset_scan.scan(flags.data, flags.split, workers=flags.workers, progress=True)
-    report = dataset_report.make(scan, ssd_utils.get_preset(flags.preset), class_names, flags.near_duplicates)
-    print("\n".join(dataset_report.text(report, flags.files)))
+        fixes.check_target(flags.fix, flags.data)
+    scan = scanning.scan(flags.data, flags.split, workers=flags.workers, progress=True)
+    report = reporting.make(scan, ssd_utils.get_preset(flags.preset), class_names, flags.near_duplicates)
+    print("\n".join(reporting.text(report, flags.files)))
     if flags.fix:  # first: other files may go into its folder, which must be empty
-        changes = dataset_fixes.write_copy(scan, report.findings, flags.fix, progress=True)
+        changes = fixes.write_copy(scan, report.findings, flags.fix, progress=True)
         print(f"{flags.fix}: a copy with {len(changes)} changes, listed in {os.path.join(flags.fix, 'changes.txt')}")
     if flags.html:
-        dataset_report.write_html(flags.html, report)
+        reporting.write_html(flags.html, report)
         print(f"{flags.html}: the same with pictures")
     if flags.json:
-        files.write_json(flags.json, dataset_report.to_json(report))
+        files.write_json(flags.json, reporting.to_json(report))
         print(f"{flags.json}: the same for programs")
     if flags.anchors:
         _write_anchors(flags.anchors, report)

@@ -9,11 +9,10 @@ import argparse
 import dataclasses
 import os
 
-import cli
-import files
 import ssd_utils
 import transforms
 from structures import UserError
+from system import cli, files
 
 FORMAT = 1
 PATTERN = "*?[\\"  # TensorFlow reads a checkpoint's path as a pattern, in which these do not stand for themselves

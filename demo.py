@@ -7,12 +7,10 @@ import dataclasses
 import os
 import time
 
-import chain
-import cli
-import cpu
-import files
-import source_toy_road
+from kernels import cpu
 from structures import UserError
+from system import chain, cli, files
+from toy_road import dataset
 
 CLASSES = "car,bus,pedestrian,traffic_light"
 TEST = "2007:test"
@@ -43,7 +41,7 @@ def main(argv=None):
     plan = _plan(flags)
     place = Place(flags.root)
     data = ["--data", place.data]
-    chain.call("source_toy_road.py", "--output", place.data, "--train", plan.images, "--drive", place.drive)
+    chain.call("toy_road", "--output", place.data, "--train", plan.images, "--drive", place.drive)
     _train(place, data, plan, flags.steps)
     chain.call("infer.py", place.run, *data, "--split", TEST, "--output", place.inference, "--overwrite")
     found = os.path.join(place.inference, "detections.json")
@@ -82,7 +80,7 @@ def _plan(flags):
 
 def _drawn_images(root):
     """How many training pictures an earlier call, perhaps with other flags, has drawn; None for none."""
-    path = os.path.join(Place(root).data, source_toy_road.MANIFEST)
+    path = os.path.join(Place(root).data, dataset.MANIFEST)
     return files.read_json(path)["train"] if os.path.exists(path) else None
 
 

@@ -13,16 +13,14 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 import boxes as box_geometry
-import cli
 import config
-import devices
-import images as image_files
 import ssd_utils
 import ssd_vgg
-import stages
 import transforms
-import winograd
+from kernels import devices, winograd
+from media import images as image_files
 from structures import Detections, UserError
+from system import cli, stages
 
 OUTPUTS = ("boxes", "scores", "classes", "count")
 

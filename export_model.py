@@ -8,10 +8,9 @@ outputs `detections/boxes:0`, `detections/scores:0`, `detections/classes:0`, `de
 import argparse
 import os
 
-import cli
 import config
-import files
 from structures import UserError
+from system import cli, files
 
 
 def main(argv=None):

@@ -14,17 +14,13 @@ import time
 import numpy as np
 import tqdm
 
-import annotations
-import class_lists
-import cli
 import config
-import files
-import images
-import result_folder
-import results
 import sources
-import visualization
+from formats import annotations, class_lists
+from media import images, visualization
+from results import detection_files, result_folder
 from structures import UserError
+from system import cli, files
 
 SHOW_THRESHOLD = 0.5
 CURVE_THRESHOLD = 0.01  # a split or VOC files are for scoring, which wants the whole precision–recall curve
@@ -103,20 +99,24 @@ def _detect_all(flags, detector, pictures, choice, stop, old):
 
 def _say_if_stopped(counts, total, output):
     """What a stop or a failure leaves."""
-    if 0 < counts["pictures"] < total and results.is_detections(os.path.join(output, results.JSON_NAME)):
+    if 0 < counts["pictures"] < total and detection_files.is_detections(
+        os.path.join(output, detection_files.JSON_NAME)
+    ):
         print(f"stopped: {counts['pictures']} of {total} pictures are in {output}")
 
 
 def _open_writers(flags, choice, stack):
     class_names = choice.class_names
-    path = os.path.join(flags.output, results.JSON_NAME)
-    json_writer = results.DetectionsWriter(path, model=flags.model, class_names=class_names, threshold=flags.threshold)
+    path = os.path.join(flags.output, detection_files.JSON_NAME)
+    json_writer = detection_files.DetectionsWriter(
+        path, model=flags.model, class_names=class_names, threshold=flags.threshold
+    )
     writers = {"json": stack.enter_context(json_writer)}
     if flags.voc_results:
-        writers["voc"] = stack.enter_context(results.Comp4Writer(flags.output, class_names))
+        writers["voc"] = stack.enter_context(detection_files.Comp4Writer(flags.output, class_names))
     if flags.coco_results:
-        path, ids = os.path.join(flags.output, results.COCO_NAME), _coco_ids(flags, choice)
-        writers["coco"] = stack.enter_context(results.CocoWriter(path, class_names, *ids))
+        path, ids = os.path.join(flags.output, detection_files.COCO_NAME), _coco_ids(flags, choice)
+        writers["coco"] = stack.enter_context(detection_files.CocoWriter(path, class_names, *ids))
     if flags.yolo_results:
         writers["yolo"] = _yolo_numbers(flags, choice)
     return writers
@@ -150,8 +150,8 @@ def _write_one(flags, writers, name, size, detections):
     if "coco" in writers:
         writers["coco"].add(name, detections)
     if "yolo" in writers:
-        folder = os.path.join(flags.output, results.YOLO_FOLDER)
-        results.write_yolo(folder, name, *size, detections, writers["yolo"])
+        folder = os.path.join(flags.output, detection_files.YOLO_FOLDER)
+        detection_files.write_yolo(folder, name, *size, detections, writers["yolo"])
 
 
 def _draw_one(flags, name, image, detections, class_names):
@@ -206,8 +206,8 @@ def _refuse_equal_names(flags, pictures):
     forms = (
         ("--voc-results", flags.voc_results, annotations.stem),
         # A COCO data set gives each picture an id, whatever number its name is
-        ("--coco-results", flags.coco_results, annotations.stem if _is_coco(flags) else results.coco_id),
-        ("--yolo-results", flags.yolo_results, results.yolo_name),
+        ("--coco-results", flags.coco_results, annotations.stem if _is_coco(flags) else detection_files.coco_id),
+        ("--yolo-results", flags.yolo_results, detection_files.yolo_name),
         ("--output", flags.draw, _drawn_name),
     )
     for flag, wanted, name_of in forms:
@@ -256,8 +256,12 @@ def _parse(argv):
     add("--precision", choices=config.PRECISIONS, default="auto", help="(default: auto)")
     add("--no-draw", dest="draw", action="store_false", help="write no pictures")
     add("--voc-results", action="store_true", help="also write comp4_det_test_CLASS.txt for VOC's tools")
-    add("--coco-results", action="store_true", help=f"also write {results.COCO_NAME} for COCO's tools")
-    add("--yolo-results", action="store_true", help=f"also write {results.YOLO_FOLDER}/PICTURE.txt in YOLO's form")
+    add("--coco-results", action="store_true", help=f"also write {detection_files.COCO_NAME} for COCO's tools")
+    add(
+        "--yolo-results",
+        action="store_true",
+        help=f"also write {detection_files.YOLO_FOLDER}/PICTURE.txt in YOLO's form",
+    )
     add("--recursive", action="store_true", help="look into folders inside folders")
     flags = parser.parse_args(argv)
     if bool(flags.data) != bool(flags.split):

@@ -10,13 +10,12 @@ import shutil
 
 import numpy as np
 
-import class_lists
-import cli
 import config
 import source_pascal_voc
-import weight_files
-import weight_layouts
+from formats import class_lists
 from structures import UserError
+from system import cli
+from weights import layouts, weight_files
 
 
 def main(argv=None):
@@ -24,11 +23,11 @@ def main(argv=None):
     class_names = class_lists.parse_classes(flags.classes) if flags.classes else source_pascal_voc.CLASSES
     config.check_new(flags.run, remedy="choose another name")
     arrays = weight_files.read(flags.weights)
-    layout = weight_layouts.LAYOUTS.get(flags.layout) or weight_layouts.recognise(flags.weights, arrays)
+    layout = layouts.LAYOUTS.get(flags.layout) or layouts.recognise(flags.weights, arrays)
     preset = _ssd_preset(flags, layout, arrays, class_names)
     cli.import_tensorflow()
     shapes = network_shapes(preset, len(class_names))
-    variables, dropped = weight_layouts.to_variables(flags.weights, layout, arrays, shapes, preset.input_size)
+    variables, dropped = layouts.to_variables(flags.weights, layout, arrays, shapes, preset.input_size)
     _write_run(flags.run, config.ModelDescription(preset, class_names), variables)
     print(f"{flags.weights}: {layout.name}, input {preset.input_size}, {len(class_names)} classes{_told(dropped)}")
     print(f"{flags.run} is ready; try: python infer.py {flags.run} IMAGES --output DIR")
@@ -44,7 +43,7 @@ def _parse(argv):
     parser.add_argument("weights", metavar="WEIGHTS", type=cli.existing_file, help=f"a file that ends in {endings}")
     parser.add_argument(
         "--layout",
-        choices=tuple(weight_layouts.LAYOUTS),
+        choices=tuple(layouts.LAYOUTS),
         help="who wrote the file (default: recognised by the names in it)",
     )
     parser.add_argument(
@@ -55,7 +54,7 @@ def _parse(argv):
     )
     parser.add_argument(
         "--preset",
-        choices=weight_layouts.ANCHOR_PRESETS,
+        choices=layouts.ANCHOR_PRESETS,
         help="the anchors it was trained with, if not VOC's (torchvision's are known); -coco for a model of COCO",
     )
     parser.add_argument(
@@ -71,8 +70,8 @@ def _ssd_preset(flags, layout, arrays, class_names):
             f"{flags.weights}: a bare VGG-16 ({layout.name}), no detector; "
             f"train one with train.py --vgg-weights {flags.weights}"
         )
-    preset = weight_layouts.ssd_preset(layout, arrays, len(class_names), flags.preset)
-    found = weight_layouts.count_classes(flags.weights, layout, arrays, preset)
+    preset = layouts.ssd_preset(layout, arrays, len(class_names), flags.preset)
+    found = layouts.count_classes(flags.weights, layout, arrays, preset)
     if found != len(class_names):
         raise UserError(
             f"--classes: {len(class_names)} names, but {flags.weights} has {found} classes beside background; "
@@ -129,12 +128,12 @@ def read_vgg(path, preset):
     keep their biases although the preset's mean is rounded, as the original does. Raises UserError if it does not fit.
     """
     arrays = weight_files.read(path)
-    layout = weight_layouts.recognise(path, arrays)
+    layout = layouts.recognise(path, arrays)
     if layout.scale:
         raise UserError(f"--vgg-weights {path}: a whole SSD; import it with pretrained.py, give the run to --init-from")
-    variables, dropped = weight_layouts.to_variables(path, layout, arrays, vgg_shapes(preset))
+    variables, dropped = layouts.to_variables(path, layout, arrays, vgg_shapes(preset))
     print(f"{path}: {layout.name}{_told(dropped)}")
-    if layout.imagenet_statistics and not weight_layouts.is_features_only(layout, arrays):
+    if layout.imagenet_statistics and not layouts.is_features_only(layout, arrays):
         _fold_statistics(variables, preset)
     if layout.channel_order != preset.channel_order:
         variables["conv1_1/weights"] = np.ascontiguousarray(variables["conv1_1/weights"][:, :, ::-1])
@@ -148,8 +147,8 @@ def _fold_statistics(variables, preset):
     Exact but for the outermost pixels: their padding stands for the preset's mean then, at most 0.73 of 255 from the
     other.
     """
-    mean = 255 * np.array(weight_layouts.TORCHVISION_MEAN)
-    weights = variables["conv1_1/weights"] / (255 * np.array(weight_layouts.TORCHVISION_STD))[:, None]  # [3,3,RGB,64]
+    mean = 255 * np.array(layouts.TORCHVISION_MEAN)
+    weights = variables["conv1_1/weights"] / (255 * np.array(layouts.TORCHVISION_STD))[:, None]  # [3,3,RGB,64]
     shift = np.einsum("hwco,c->o", weights, np.array(preset.mean) - mean)
     variables["conv1_1/weights"] = weights.astype(np.float32)
     variables["conv1_1/biases"] = (variables["conv1_1/biases"] + shift).astype(np.float32)
@@ -157,7 +156,7 @@ def _fold_statistics(variables, preset):
 
 def vgg_shapes(preset):
     """{variable: shape} of the base."""
-    names = weight_layouts.VGG_LAYERS
+    names = layouts.VGG_LAYERS
     return {name: shape for name, shape in network_shapes(preset, 1).items() if name.split("/")[0] in names}
 
 

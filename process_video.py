@@ -15,14 +15,11 @@ import time
 import numpy as np
 import tqdm
 
-import class_lists
-import cli
 import config
-import files
-import stages
-import video
-import visualization
+from formats import class_lists
+from media import video, visualization
 from structures import Detections, UserError
+from system import cli, files, stages
 
 AHEAD = 4  # frames that a stage makes in advance
 GROUP_FRAMES = 32  # frames held to fill one batch of the network: memory, with --every

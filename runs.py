@@ -15,10 +15,9 @@ import cv2
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-import cli
 import config
-import files
 from structures import UserError
+from system import cli, files
 
 LOCK = ".lock"  # a file in the run
 

@@ -18,10 +18,10 @@ from xml.parsers import expat
 
 from tqdm import tqdm
 
-import annotations
-import files
-import images
+from formats import annotations
+from media import images
 from structures import UserError
+from system import files
 
 # The order of the development kit, which every published result uses.
 CLASSES = (

@@ -11,13 +11,11 @@ and a line in SOURCES. How each reads DATA and SPLIT is in its first lines.
 import dataclasses
 import os
 
-import source_coco
-import source_csv
 import source_pascal_voc
-import source_yolo
+from formats import coco, csv_table, yolo
 from structures import UserError
 
-SOURCES = {"voc": source_pascal_voc, "coco": source_coco, "yolo": source_yolo, "csv": source_csv}
+SOURCES = {"voc": source_pascal_voc, "coco": coco, "yolo": yolo, "csv": csv_table}
 CHOICES = ("auto", *SOURCES)
 
 

@@ -12,8 +12,7 @@ may be narrower; logits and offsets always come out as float32.
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-import convolution
-import winograd
+from kernels import convolution, winograd
 
 # Convolutions of the base, group by group (VGG-16 configuration D)
 VGG_GROUPS = (("conv1", 2, 64), ("conv2", 2, 128), ("conv3", 3, 256), ("conv4", 3, 512), ("conv5", 3, 512))

@@ -1,11 +1,11 @@
 """Train a detector on a data set in the format of Pascal VOC, COCO, YOLO or a CSV table."""
 
-import cli
-import dataset_checks
 import sources
-import train_flags
 import training_data
+from dataset_check import checks
 from structures import UserError
+from system import cli
+from training import train_flags
 
 
 def main(argv=None):
@@ -17,11 +17,11 @@ def main(argv=None):
     if not any(len(sample.boxes) for sample in samples):
         raise UserError(f"--train {settings.train}: not a single object of {', '.join(description.class_names)} in it")
     if not flags.resume:
-        for note in dataset_checks.quick_notes(samples, valid, description.class_names, description.preset):
+        for note in checks.quick_notes(samples, valid, description.class_names, description.preset):
             cli.warn(note)
     with cli.StopRequest() as stop:
         cli.import_tensorflow()
-        import trainer  # everything that can be wrong with the flags is known before TensorFlow loads
+        from training import trainer  # everything that can be wrong with the flags is known before TensorFlow loads
 
         samples = samples * settings.repeat
         trainer.Trainer(flags.run, description, settings, samples, valid, stop).run(resume=flags.resume)

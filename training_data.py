@@ -13,12 +13,12 @@ import math
 import cv2
 import numpy as np
 
-import cli
-import images
 import ssd_utils
 import transforms
-from data_queue import DataQueue, Field, WorkerError
+from media import images
 from structures import UserError
+from system import cli
+from system.data_queue import DataQueue, Field, WorkerError
 
 LARGEST_AUTO_WEIGHT = 10.0  # a handful of objects must not decide the gradient
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h

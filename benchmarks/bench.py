@@ -18,9 +18,8 @@ import bench_programs
 from bench_harness import Settings, command
 from bench_paths import ROOT  # noqa: F401, lets the next lines find the project
 
-import cli
-import files
 from structures import UserError
+from system import cli, files
 
 BENCHMARKS = {**bench_networks.BENCHMARKS, **bench_data.BENCHMARKS, **bench_programs.BENCHMARKS}
 NEEDS_MODEL = "after-network-trained"  # without --model it is left out, unless asked for by name

@@ -3,7 +3,7 @@
 from bench_harness import duel
 from bench_paths import ROOT  # noqa: F401, lets the next line find the project
 
-import cpu
+from kernels import cpu
 
 BFLOAT16, FLOAT32 = "bfloat16 autocast, channels_last", "float32, channels_last"
 # The peer too is slower in bfloat16, up to ten times, where the CPU is: no fair opponent

@@ -11,13 +11,13 @@ from bench_paths import ROOT  # noqa: F401, lets the next lines find the project
 from bench_worker import serve
 
 import average_precision
-import cli
 import config
 import oracles_ap
 import source_pascal_voc
 import ssd_utils
 import training_data
 import transforms
+from system import cli
 
 ALIGNMENT = 64  # bytes; TensorFlow copies what is aligned to less. The data queue's slots are so too
 
@@ -58,7 +58,7 @@ def network(preset="vgg300", width=1.0, classes=20, batch=8, precision="auto"):
     """The frozen graph from uint8 images to `result/result:0`."""
     tf = cli.import_tensorflow()
     import detector
-    import devices
+    from kernels import devices
 
     description = describe(preset, width, classes)
     dtype = devices.compute_dtype(precision)
@@ -76,8 +76,8 @@ def network(preset="vgg300", width=1.0, classes=20, batch=8, precision="auto"):
 def training_step(preset="vgg300", width=1.0, batch=8, precision="auto"):
     """One step of training all layers: forward, loss, backward, Adam."""
     tf = cli.import_tensorflow()
-    import devices
-    import optimization
+    from kernels import devices
+    from training import optimization
 
     description = describe(preset, width)
     settings = config.TrainingSettings(data="", train="", adam_epsilon=1e-8, weight_decay=0.0)
@@ -215,7 +215,7 @@ def random_model(path, preset="vgg300", width=1.0):
     """Write an exported graph with random weights to `path`; run does nothing."""
     cli.import_tensorflow()
     import detector
-    import devices
+    from kernels import devices
 
     description = describe(preset, width)
     dtype = devices.compute_dtype("auto")
@@ -250,8 +250,8 @@ def after_network(batch, model=None, index=None, width=1.0, classes=20):
     """
     cli.import_tensorflow()
     import detector
-    import devices
-    import images as image_files
+    from kernels import devices
+    from media import images as image_files
 
     if model:
         graph, description = load_graph(model, "auto")

@@ -8,9 +8,9 @@ import numpy as np
 from bench_paths import ROOT  # noqa: F401, lets the next lines find the project
 
 import source_pascal_voc
-import source_toy_road
-import video
+from media import video
 from structures import Sample, UserError
+from toy_road import dataset
 
 FRAME = (768, 576)  # width, height of the video
 PAN = 25  # frames that one picture of it lasts
@@ -37,7 +37,7 @@ def index(settings, count):
 
 def source_name(settings):
     """What the pictures are, in words."""
-    return "pictures of --data" if settings.data else f"toy road {source_toy_road.WIDTH}×{source_toy_road.HEIGHT}"
+    return "pictures of --data" if settings.data else f"toy road {dataset.WIDTH}×{dataset.HEIGHT}"
 
 
 def read_index(path):
@@ -64,7 +64,7 @@ def _samples(settings, count):
     data = settings.data
     if not data:
         data = os.path.join(settings.scratch, f"toy-{count}")
-        source_toy_road.write_dataset(data, train=count, test=1)
+        dataset.write_dataset(data, train=count, test=1)
     splits = {name: source_pascal_voc.find(data, name) for name in source_pascal_voc.split_names(data)}
     if not splits:
         raise UserError(f"--data {data}: has no splits; give a folder in VOC layout")
@@ -97,7 +97,7 @@ def film(settings, frames):
     """An H.264 video of FRAME that pans over the pictures."""
     import cv2
 
-    import images
+    from media import images
 
     path = pathlib.Path(settings.scratch, f"film-{frames}.mp4")
     if not path.exists():

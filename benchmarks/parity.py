@@ -25,7 +25,7 @@ import torchvision
 from bench_paths import ROOT
 from parity_peers import MEAN_RGB, SSD, anchors, detect, randomize
 
-import cli
+from system import cli
 
 cli.import_tensorflow()
 
@@ -34,10 +34,10 @@ import parity_vgg
 
 import boxes as box_geometry
 import detector
-import files
 import ssd_utils
 import weight_twins
 from structures import Detections, UserError
+from system import files
 
 CLASSES = 20
 COCO = "coco-metric"  # among the names of layouts

@@ -7,7 +7,7 @@ import numpy as np
 from bench_paths import ROOT  # noqa: F401, lets the next lines find the project
 
 import coco_cases
-import coco_metric
+from scoring import coco_metric
 
 CASES = 200
 TOLERANCES = {"difference": 1e-6}

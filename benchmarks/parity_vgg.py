@@ -14,7 +14,7 @@ import pretrained
 import ssd_utils
 import ssd_vgg
 import weight_twins
-import winograd
+from kernels import winograd
 
 LAYOUTS = ("vgg16-keras", "vgg16-keras without top", "vgg16-torchvision", "vgg16-reducedfc", "vgg16-caffe")
 TOLERANCES = {"features": 1e-4, "fc": 0}

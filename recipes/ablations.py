@@ -13,10 +13,8 @@ import sys
 import bccd
 import recipe
 
-import chain
-import cli
-import files
 from structures import UserError
+from system import chain, cli, files
 
 BASELINE = "baseline"
 

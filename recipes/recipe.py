@@ -14,9 +14,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # the proj
 
 import results_section
 
-import chain
-import cli
-import files
+from system import chain, cli, files
 
 # Fine-tuning from VGG-16 in short trainings, as in README
 TRAINING = [

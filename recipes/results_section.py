@@ -11,11 +11,10 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # the proj
 import cv2
 
 import average_precision
-import files
-import images
-import results
 import sources
-import visualization
+from media import images, visualization
+from results import detection_files
+from system import files
 
 SHOW_THRESHOLD = 0.5  # of the boxes that are drawn and judged
 SHOWN, COLUMNS = 6, 3
@@ -27,7 +26,7 @@ def write(root, lines, place, data, split, other_classes):
 
     Returns the path of the page.
     """
-    read = results.read(os.path.join(place.inference, "detections.json"))
+    read = detection_files.read(os.path.join(place.inference, "detections.json"))
     samples = sources.load(data, split, read.class_names, other_classes=other_classes)
     truth = {sample.id: sample for sample in samples}
     found = {key: one.where(one.scores >= SHOW_THRESHOLD) for key, one in read.detections.items()}

@@ -6,10 +6,10 @@ import json
 
 import numpy as np
 
-import coco_metric
-import formats
-import results
-import source_coco
+import dataset_formats
+from formats import coco as coco_format
+from results import detection_files
+from scoring import coco_metric
 from structures import Detections, Sample
 
 SIZE = 250
@@ -127,20 +127,20 @@ def real_case(source, split, names, scratch, seed=6):
 
     Returns (truth, found: for coco_metric; load: for figures_of_pycocotools), each read from the files in `scratch`.
     """
-    data = formats.write_all(source, scratch, [split], names)["coco"]
+    data = dataset_formats.write_all(source, scratch, [split], names)["coco"]
     path, rng = data / "annotations" / f"instances_{split}.json", np.random.default_rng(seed)
     content = json.loads(path.read_text("utf-8"))
     for one in content["annotations"]:  # areas as of outlines, and some crowds
         one.update(area=round(one["area"] * rng.uniform(0.4, 1), 2), iscrowd=int(rng.random() < 0.05))
     path.write_text(json.dumps(content), "utf-8")
-    truth = {one.id: one for one in source_coco.load(data, split, names)}
-    ids, list_path = source_coco.result_ids(data, split), scratch / "found.json"
-    with results.CocoWriter(list_path, names, *ids) as writer:
+    truth = {one.id: one for one in coco_format.load(data, split, names)}
+    ids, list_path = coco_format.result_ids(data, split), scratch / "found.json"
+    with detection_files.CocoWriter(list_path, names, *ids) as writer:
         for key, one in truth.items():
             near = np.repeat(one.boxes_px, 3, axis=0)
             near = near + rng.normal(0, 0.1, near.shape) * np.tile(near[:, 2:] - near[:, :2], 2)
             near[:, 2:] = np.maximum(near[:, :2], near[:, 2:])
             scores = np.round(rng.random(len(near)), 2).astype(np.float32)
             writer.add(key, Detections(near.astype(np.float32), scores, np.repeat(one.labels, 3)))
-    found = results.read_coco(list_path, names, *ids).detections
+    found = detection_files.read_coco(list_path, names, *ids).detections
     return truth, found, lambda coco: (coco.COCO(str(path)), str(list_path))

@@ -7,8 +7,8 @@ import time
 
 import numpy as np
 
-from data_queue import Field
 from structures import UserError
+from system.data_queue import Field
 
 FIELDS = [
     Field("image", (6, 5, 3), np.uint8),

@@ -18,15 +18,11 @@ import psutil
 import pytest
 from PIL import Image
 
-import anchor_advisor
 import check_dataset
-import dataset_checks
-import dataset_fixes
-import dataset_report
-import dataset_scan
-import images
 import source_pascal_voc
 import ssd_utils
+from dataset_check import anchor_advisor, checks, fixes, reporting, scanning
+from media import images
 from programs import ROOT, command, error_of, run
 from structures import UserError
 from voc_tree import voc_xml, write_voc
@@ -65,8 +61,8 @@ def annotate(root, objects, size=(WIDTH, HEIGHT), image_id="train03"):
 
 
 def findings(root, **options):
-    scan = dataset_scan.scan(root, workers=1)
-    return dataset_checks.check(scan, VGG300, **options)
+    scan = scanning.scan(root, workers=1)
+    return checks.check(scan, VGG300, **options)
 
 
 def plant_missing_picture(root):
@@ -231,27 +227,27 @@ def test_clean_data_has_no_findings(clean):
 
 
 def test_every_defect_is_planted():
-    assert set(PLANTS) == set(dataset_checks.DEFECTS) - {"unknown-class", "near-duplicate"}  # tests of their own
+    assert set(PLANTS) == set(checks.DEFECTS) - {"unknown-class", "near-duplicate"}  # tests of their own
 
 
 @pytest.mark.parametrize("defect", PLANTS)
 def test_planted_defect_is_named_alone_and_mended(clean, tmp_path, defect):
     path = PLANTS[defect](clean)
-    scan = dataset_scan.scan(clean, workers=1)
-    found = dataset_checks.check(scan, VGG300)
+    scan = scanning.scan(clean, workers=1)
+    found = checks.check(scan, VGG300)
     assert {one.defect for one in found} == {defect}
     assert found[0].path == str(path)
-    report = dataset_report.make(scan, VGG300)
-    lines = "\n".join(dataset_report.text(report))
-    assert dataset_checks.DEFECTS[defect].title in lines and path.name in lines
-    dataset_report.write_html(tmp_path / "page.html", report)
+    report = reporting.make(scan, VGG300)
+    lines = "\n".join(reporting.text(report))
+    assert checks.DEFECTS[defect].title in lines and path.name in lines
+    reporting.write_html(tmp_path / "page.html", report)
     assert path.name in check_html((tmp_path / "page.html").read_text("utf-8"))
 
     before = fingerprint(clean)
-    changes = dataset_fixes.write_copy(scan, found, tmp_path / "fixed")
+    changes = fixes.write_copy(scan, found, tmp_path / "fixed")
     assert fingerprint(clean) == before
     left = {one.defect for one in findings(tmp_path / "fixed")}
-    fixed = dataset_checks.DEFECTS[defect].fixed
+    fixed = checks.DEFECTS[defect].fixed
     assert left == (set() if fixed else {defect})
     assert bool(changes) == (fixed and defect != "unlisted")
     assert (tmp_path / "fixed" / "changes.txt").read_text("utf-8").splitlines() == changes
@@ -316,10 +312,10 @@ def test_splits_that_hold_others_are_no_conflict(clean):
     (lists / "trainval.txt").write_text(train + (lists / "val.txt").read_text("utf-8"), "utf-8")
     (lists / "test.txt").unlink()
     (lists / "cat_train.txt").write_text("train00 1\n", "utf-8")  # the list of a class
-    scan = dataset_scan.scan(clean, workers=1)
+    scan = scanning.scan(clean, workers=1)
     assert [split.name for split in scan.splits] == ["train", "trainval", "val"]
-    assert dataset_checks.check(scan, VGG300) == []
-    assert ("train", "val") in dataset_checks.conflicts(scan.splits)
+    assert checks.check(scan, VGG300) == []
+    assert ("train", "val") in checks.conflicts(scan.splits)
     shutil.copyfile(picture(clean, "test01"), picture(clean))
     (found,) = findings(clean)
     assert (found.defect, found.path) == ("duplicate-across-splits", str(picture(clean)))
@@ -337,11 +333,11 @@ def test_lists_of_like_names_that_only_overlap_are_a_conflict(clean):
 
 def test_boxes_of_a_resized_picture_are_scaled(clean, tmp_path):
     annotate(clean, [("cat", (41, 21, 320, 180))], size=(WIDTH * 2, HEIGHT * 2))
-    scan = dataset_scan.scan(clean, workers=1)
-    found = dataset_checks.check(scan, VGG300)
+    scan = scanning.scan(clean, workers=1)
+    found = checks.check(scan, VGG300)
     assert {one.defect for one in found} == {"size", "reaching-box"}
     assert "resized after it was annotated" in found[0].detail
-    dataset_fixes.write_copy(scan, found, tmp_path / "fixed")
+    fixes.write_copy(scan, found, tmp_path / "fixed")
     annotation = source_pascal_voc.parse_annotation(tmp_path / "fixed" / "Annotations" / "train03.xml")
     assert (annotation.width, annotation.height) == (WIDTH, HEIGHT)
     assert annotation.objects[0][1:5] == (21, 11, 160, 90)
@@ -352,11 +348,11 @@ def test_boxes_of_a_resized_picture_are_scaled(clean, tmp_path):
 def test_exif_is_taken_into_the_pixels_as_the_boxes_need_it(clean, tmp_path, stated, exif):
     plant_exif(clean)  # stored as HEIGHT × WIDTH
     annotate(clean, [("cat", (21, 11, 100, 90))], size=stated)
-    scan = dataset_scan.scan(clean, workers=1)
+    scan = scanning.scan(clean, workers=1)
     (sample,) = [one for one in source_pascal_voc.load(clean, "train", ("cat", "dog")) if one.id == "train03"]
     assert sample.exif == exif
     shown = images.read(sample.image_path, exif=sample.exif).astype(int)
-    dataset_fixes.write_copy(scan, dataset_checks.check(scan, VGG300), tmp_path / "fixed")
+    fixes.write_copy(scan, checks.check(scan, VGG300), tmp_path / "fixed")
     loaded = source_pascal_voc.load(tmp_path / "fixed", "train", ("cat", "dog"))
     (mended,) = [one for one in loaded if one.id == sample.id]
     assert images.header(mended.image_path) == (*stated, 1)
@@ -368,8 +364,8 @@ def test_a_mended_annotation_keeps_what_else_is_in_it(clean, tmp_path):
     path = clean / "Annotations" / "train03.xml"
     text = voc_xml(WIDTH, HEIGHT, [("cat", (-5, 11, 100, 90), True), ("dog", (9, 9, 9, 9))])
     path.write_text(text.replace("<size>", "<owner>Zoë</owner><size>"), "utf-8")
-    scan = dataset_scan.scan(clean, workers=1)
-    dataset_fixes.write_copy(scan, dataset_checks.check(scan, VGG300), tmp_path / "fixed")
+    scan = scanning.scan(clean, workers=1)
+    fixes.write_copy(scan, checks.check(scan, VGG300), tmp_path / "fixed")
     mended = tmp_path / "fixed" / "Annotations" / "train03.xml"
     assert "<owner>Zoë</owner>" in mended.read_text("utf-8")
     assert source_pascal_voc.parse_annotation(mended).objects == [
@@ -392,16 +388,16 @@ def test_a_mended_annotation_keeps_what_else_is_in_it(clean, tmp_path):
     ],
 )
 def test_mend_box(corners, mended, done):
-    assert dataset_fixes.mend_box(corners, (100, 50)) == (mended, done)
+    assert fixes.mend_box(corners, (100, 50)) == (mended, done)
 
 
 @pytest.mark.parametrize("corners", [(5, 5, 1, 1), (3, 3, 3, 8), (90, 40, 500, 500), (101, 1, 130, 9), (1, 1, 100, 50)])
 def test_a_mended_box_is_one_that_training_takes(corners):
     """Both see the same boxes: what mend_box keeps has no defect left."""
-    mended, _ = dataset_fixes.mend_box(corners, (100, 50))
+    mended, _ = fixes.mend_box(corners, (100, 50))
     if mended is not None:
         item = source_pascal_voc.AnnotatedObject("cat", *mended, False, False)
-        assert dataset_checks.box_defect(item, (100, 50), 300) is None
+        assert checks.box_defect(item, (100, 50), 300) is None
 
 
 def test_devkit_of_two_years_is_copied_with_its_years(tmp_path):
@@ -410,13 +406,13 @@ def test_devkit_of_two_years_is_copied_with_its_years(tmp_path):
         pictures = {f"{year}_{number}": (noise(seed + number), GOOD) for number in range(3)}
         write_voc(root / f"VOC{year}", pictures, {"trainval": list(pictures)})
     annotate(root / "VOC2012", [*GOOD, ("cat", (9, 9, 9, 9))], image_id="2012_1")
-    scan = dataset_scan.scan(root, workers=1)
+    scan = scanning.scan(root, workers=1)
     assert [split.name for split in scan.splits] == ["2007:trainval", "2012:trainval"]
-    found = dataset_checks.check(scan, VGG300)
+    found = checks.check(scan, VGG300)
     assert [(one.defect, one.path) for one in found] == [
         ("empty-box", str(root / "VOC2012" / "Annotations" / "2012_1.xml"))
     ]
-    dataset_fixes.write_copy(scan, found, tmp_path / "fixed")
+    fixes.write_copy(scan, found, tmp_path / "fixed")
     assert findings(tmp_path / "fixed") == []
     assert len(source_pascal_voc.find(tmp_path / "fixed", "2007:trainval,2012:trainval")) == 6
 
@@ -426,19 +422,19 @@ def test_pascal_vocs_own_splits_are_no_conflict(tmp_path):
     pictures = {f"p{number}": (noise(number), GOOD) for number in range(6)}
     lists = {"train": ["p0", "p1"], "val": ["p2", "p3"], "trainval": ["p0", "p1", "p2", "p3"], "test": ["p4", "p5"]}
     write_voc(tmp_path / "kit" / "VOC2007", pictures, {**lists, "night": ["p4"], "all": list(pictures)})
-    scan = dataset_scan.scan(tmp_path / "kit", workers=1)
-    assert ("2007:train", "2007:val") in dataset_checks.conflicts(scan.splits)
-    assert [(one.defect, one.picture.id) for one in dataset_checks.check(scan, VGG300)] == [("in-two-splits", "p4")]
-    dataset_fixes.write_copy(scan, [], tmp_path / "fixed")
+    scan = scanning.scan(tmp_path / "kit", workers=1)
+    assert ("2007:train", "2007:val") in checks.conflicts(scan.splits)
+    assert [(one.defect, one.picture.id) for one in checks.check(scan, VGG300)] == [("in-two-splits", "p4")]
+    fixes.write_copy(scan, [], tmp_path / "fixed")
     assert len(source_pascal_voc.find(tmp_path / "fixed", "2007:trainval")) == 4
 
 
 def test_a_trainval_that_is_train_keeps_its_pictures(clean, tmp_path):
     lists = clean / "ImageSets" / "Main"
     shutil.copyfile(lists / "train.txt", lists / "trainval.txt")
-    scan = dataset_scan.scan(clean, workers=1)
-    assert dataset_checks.check(scan, VGG300) == []
-    dataset_fixes.write_copy(scan, [], tmp_path / "fixed")
+    scan = scanning.scan(clean, workers=1)
+    assert checks.check(scan, VGG300) == []
+    fixes.write_copy(scan, [], tmp_path / "fixed")
     assert len(source_pascal_voc.find(tmp_path / "fixed", "trainval")) == 14
 
 
@@ -471,14 +467,14 @@ def test_a_copy_goes_nowhere_near_the_original(clean, tmp_path):
     (tmp_path / "full" / "file").touch()
     for target in (clean, clean / "new", tmp_path, tmp_path / "full"):
         with pytest.raises(UserError, match="--fix"):
-            dataset_fixes.check_target(target, clean)
-    dataset_fixes.check_target(tmp_path / "new", clean)
+            fixes.check_target(target, clean)
+    fixes.check_target(tmp_path / "new", clean)
 
 
 def test_workers_find_what_one_process_finds(clean):
     plant_damaged(clean)
     plant_gray(clean)
-    assert dataset_scan.scan(clean, workers=2) == dataset_scan.scan(clean, workers=1)
+    assert scanning.scan(clean, workers=2) == scanning.scan(clean, workers=1)
 
 
 def test_damage_is_no_extraneous_byte(clean):
@@ -490,19 +486,19 @@ def test_damage_is_no_extraneous_byte(clean):
 
 def test_thumbnail_shows_boxes_that_lie_outside(clean):
     annotate(clean, [("cat", (-40, 10, 20, 60)), ("dog", (30, 30, 80, 80))])
-    scan = dataset_scan.scan(clean, workers=1)
+    scan = scanning.scan(clean, workers=1)
     (one,) = [item for item in scan.pictures if item.id == "train03"]
-    image = dataset_report.thumbnail(one, marked=(0,))
-    assert max(image.shape) == dataset_report.THUMBNAIL and image.shape[1] > image.shape[0] * WIDTH / HEIGHT
-    red = np.flatnonzero((image == dataset_report.RED).all(axis=2).any(axis=0))
+    image = reporting.thumbnail(one, marked=(0,))
+    assert max(image.shape) == reporting.THUMBNAIL and image.shape[1] > image.shape[0] * WIDTH / HEIGHT
+    red = np.flatnonzero((image == reporting.RED).all(axis=2).any(axis=0))
     assert red[0] <= 1 and image[0, 2].tolist() == [205, 205, 205]
 
 
 def test_page_stays_small_and_escapes(tmp_path):
     objects = [("<b>&", (n + 1, 1, n + 90, 80)) for n in range(3)] + [("cat", (9, 9, 9, 9))]
     root = write_voc(tmp_path / "a&b", {f"p<{n}>": (noise(n, 900, 700), objects) for n in range(30)})
-    scan = dataset_scan.scan(root, workers=1)
-    dataset_report.write_html(tmp_path / "page.html", dataset_report.make(scan, VGG300))
+    scan = scanning.scan(root, workers=1)
+    reporting.write_html(tmp_path / "page.html", reporting.make(scan, VGG300))
     source = (tmp_path / "page.html").read_text("utf-8")
     assert "<b>&" not in source and "&lt;b&gt;&amp;" in source
     check_html(source)
@@ -576,8 +572,8 @@ def test_advice_on_real_data(name, gain):
     """Share of objects that vgg300's anchors match, before and after: BCCD 0.965 -> 0.999, raccoon 1 -> 1."""
     if not (SHARED / name).is_dir():
         pytest.skip(f"no {name} here")
-    report = dataset_report.make(dataset_scan.scan(SHARED / name, workers=2), VGG300)
-    print(dataset_report.advice_line(report))
+    report = reporting.make(scanning.scan(SHARED / name, workers=2), VGG300)
+    print(reporting.advice_line(report))
     assert report.advice.after >= report.advice.before + gain and report.advice.after > 0.98
     kinds = {one.defect for one in report.findings}
     assert ("empty-box" if name == "bccd" else "duplicate-across-splits") in kinds

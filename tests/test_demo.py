@@ -5,11 +5,11 @@ import json
 
 import pytest
 
-import chain
 import demo
-import source_toy_road
 from programs import run
 from structures import UserError
+from system import chain
+from toy_road import dataset
 
 LEFT = (
     "data/VOC2007",
@@ -41,7 +41,7 @@ def test_pictures_that_were_drawn_are_used(tmp_path):
     """Else a trial with --images would be in the way of `make demo` for good."""
     flags = demo._parse(["--root", str(tmp_path), "--images", "3", "--steps", "9"])
     assert (demo._plan(flags).images, demo._plan(flags).steps) == (3, 9)
-    source_toy_road.write_dataset(demo.Place(tmp_path).data, train=3, test=1, workers=0)
+    dataset.write_dataset(demo.Place(tmp_path).data, train=3, test=1, workers=0)
     assert demo._plan(demo._parse(["--root", str(tmp_path)])).images == 3
     with pytest.raises(UserError, match=r"--images 4: .* holds 3; leave it out, or give a new --root"):
         demo._plan(demo._parse(["--root", str(tmp_path), "--images", "4"]))

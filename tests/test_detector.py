@@ -14,14 +14,14 @@ import tensorflow.compat.v1 as tf
 import boxes
 import config
 import detector
-import images
-import optimization
 import oracles
 import runs
 import ssd_utils
 import ssd_vgg
-import winograd
+from kernels import winograd
+from media import images
 from structures import Detections, UserError
+from training import optimization
 
 NAMES = ("car", "bus", "person")
 TINY = dataclasses.replace(

@@ -9,12 +9,12 @@ import tensorflow.compat.v1 as tf
 
 import config
 import detector
-import devices
-import images
-import optimization
 import runs
 import ssd_utils
+from kernels import devices
+from media import images
 from programs import error_of, run
+from training import optimization
 
 
 def make_run(path, preset_name):

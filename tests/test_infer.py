@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import formats
-import images
+import dataset_formats
 import infer
 import programs
+from media import images
 from programs import error_of, run
 from structures import UserError
 
@@ -315,8 +315,9 @@ def test_results_of_a_killed_call_are_replaced(trained, mine, tmp_path):
     """They have no detections.json, and so would look like the user's own pictures."""
     out = tmp_path / "out"
     call = programs.command("infer.py", trained, tmp_path / "apart", "--output", out)
-    code = "import os, sys, images; images.write = lambda *_: os.kill(os.getpid(), 9); "
-    code += f"sys.argv = {call[1:]}; sys.path[0] = {str(programs.ROOT)!r}; import cli, infer; cli.run(infer.main)"
+    code = "import os, sys; from media import images; images.write = lambda *_: os.kill(os.getpid(), 9); "
+    code += f"sys.argv = {call[1:]}; sys.path[0] = {str(programs.ROOT)!r}; "
+    code += "import infer; from system import cli; cli.run(infer.main)"
     assert subprocess.run([sys.executable, "-c", code], cwd=programs.ROOT).returncode == -9
     assert (out / "images").exists() and not (out / "detections.json").exists()
     assert "--overwrite replaces them" in error_of("infer.py", trained, tmp_path / "apart", "--output", out)
@@ -354,7 +355,7 @@ def test_mistakes_get_one_line(mistake, trained, shapes, tmp_path):
 @pytest.fixture(scope="module")
 def shapes_of(shapes, tmp_path_factory):
     """{format: DATA} of the shapes' split val."""
-    return formats.write_all(shapes, tmp_path_factory.mktemp("formats"), ["val"], ("disc", "square"))
+    return dataset_formats.write_all(shapes, tmp_path_factory.mktemp("formats"), ["val"], ("disc", "square"))
 
 
 @pytest.mark.parametrize("name", ["voc", "coco", "yolo", "csv"])

@@ -16,10 +16,9 @@ import pretrained
 import programs
 import ssd_utils
 import ssd_vgg
-import weight_files
-import weight_layouts
 import weight_twins
 from structures import UserError
+from weights import layouts, weight_files
 
 SHARED = Path(__file__).parents[1].parent / "shared"
 REAL = SHARED / "data" / "vgg16_conv_base.npz"
@@ -100,7 +99,7 @@ def test_names_tell_the_layout_and_not_the_container(tmp_path, layout, write, na
     arrays, ours = weight_twins.ssd(layout, 300, 3)
     write(tmp_path / name, arrays)
     found = weight_files.read(tmp_path / name)
-    assert weight_layouts.recognise("x", found).name == layout
+    assert layouts.recognise("x", found).name == layout
     run = imported(tmp_path, str(tmp_path / name))
     same(detector.read_weights(config.find_model(run).checkpoint), ours)
 
@@ -388,8 +387,8 @@ def test_the_real_weights():
 
 def test_layers_are_those_of_the_network():
     groups = {f"{group}_{i}" for group, depth, _ in ssd_vgg.VGG_GROUPS for i in range(1, depth + 1)}
-    assert set(weight_layouts.CONVOLUTIONS) == groups
-    for layout in weight_layouts.LAYOUTS.values():
+    assert set(layouts.CONVOLUTIONS) == groups
+    for layout in layouts.LAYOUTS.values():
         if layout.scale:
             size = 512 if "conv12_2" in layout.layers else 300
             preset = ssd_utils.get_preset(f"vgg{size}")

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import cli
 import process_video
-import video
+from media import video
 from structures import Detections, UserError
+from system import cli
 
 ROOT = Path(__file__).parents[1]
 DASHCAM = ROOT.parent / "shared" / "data" / "dashcam.mp4"
@@ -291,7 +291,8 @@ def test_unknown_class_leaves_an_old_output_alone(tmp_path, detector, model):
 SLOW_PROGRAM = """
 import sys, time, types
 sys.path.insert(0, "tests")
-import cli, process_video, test_process_video
+import process_video, test_process_video
+from system import cli
 fake = test_process_video.FakeDetector()
 quick = fake.detect_prepared
 def slow(batch, sizes):

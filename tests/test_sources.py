@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 import average_precision
-import coco_metric
 import config
-import formats
+import dataset_formats
 import source_pascal_voc
 import sources
 import ssd_utils
 import training_data
 from programs import TINY, run
+from scoring import coco_metric
 from structures import Detections, Sample, UserError
 from voc_tree import write_voc
 
@@ -43,7 +43,7 @@ def write_pictures(root):
 def data_of(tmp_path_factory):
     """{format: DATA} of the same pictures."""
     voc = write_pictures(tmp_path_factory.mktemp("voc"))
-    return formats.write_all(voc, tmp_path_factory.mktemp("others"), ["train", "val"], NAMES)
+    return dataset_formats.write_all(voc, tmp_path_factory.mktemp("others"), ["train", "val"], NAMES)
 
 
 def assert_same_samples(left, right, ulps=1):
@@ -115,7 +115,7 @@ def test_every_format_gives_the_same_ap(data_of):
 def test_real_photographs_in_every_format(tmp_path):
     if not (SHARED / "raccoon").is_dir():
         pytest.skip("needs the shared photographs")
-    data = formats.write_all(SHARED / "raccoon", tmp_path, ["test"], ("raccoon",))
+    data = dataset_formats.write_all(SHARED / "raccoon", tmp_path, ["test"], ("raccoon",))
     expected = source_pascal_voc.load(data["voc"], "test", ("raccoon",))
     for name in FORMATS[1:]:
         got = sources.load(data[name], "test", ("raccoon",))
@@ -124,7 +124,7 @@ def test_real_photographs_in_every_format(tmp_path):
 
 def test_six_digits_are_enough_for_yolo(data_of, tmp_path):
     """As Ultralytics writes them: within a thousandth of a pixel."""
-    data = formats.write_all(data_of["voc"], tmp_path, ["train"], NAMES, exact=lambda value: f"{value:.6f}")
+    data = dataset_formats.write_all(data_of["voc"], tmp_path, ["train"], NAMES, exact=lambda value: f"{value:.6f}")
     for a, b in zip(sources.load(data["yolo"], "train", NAMES), sources.load(data["csv"], "train", NAMES), strict=True):
         np.testing.assert_allclose(a.boxes_px, b.boxes_px, atol=1e-3)
 

@@ -10,7 +10,7 @@ import tensorflow.compat.v1 as tf
 import oracles
 import ssd_utils
 import ssd_vgg
-import weight_layouts
+from weights import layouts
 
 CLASSES = 3
 SLIM = 1 / 32
@@ -286,9 +286,9 @@ def test_initial_values(initializer, variance):
     ],
 )
 def test_layers_are_named_whole(variable, layer, expected):
-    assert weight_layouts.in_layer(variable, layer) is expected
+    assert layouts.in_layer(variable, layer) is expected
 
 
 @pytest.mark.parametrize("name", ["vgg300", "vgg512"])
 def test_the_names_known_without_a_graph_are_the_networks(name):
-    assert set(weight_layouts.variable_names(slim(name))) == set(shapes_of(build(slim(name))[0]))
+    assert set(layouts.variable_names(slim(name))) == set(shapes_of(build(slim(name))[0]))

@@ -12,8 +12,8 @@ import tensorflow.compat.v1 as tf
 
 import config
 import detector
-import summaries
 from programs import ROOT, TINY, command, error_of, run, write_shapes
+from training import summaries
 
 
 @pytest.fixture(scope="module")

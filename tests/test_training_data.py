@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 import config
-import data_queue
 import source_pascal_voc
 import ssd_utils
 import training_data
 from programs import ROOT
 from structures import UserError
+from system import data_queue
 
 PRESET = ssd_utils.get_preset("vgg300")
 CLASSES = ("disc", "square")

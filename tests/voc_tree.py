@@ -5,7 +5,7 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
-import images
+from media import images
 
 
 def voc_xml(width, height, objects):

@@ -1,0 +1,268 @@
+"""How much ground truth a preset's anchors can match, and anchors that could match more of it.
+
+A ground truth is matchable if some anchor overlaps it by IoU 0.5 or more: the second rule of matching. Those that are
+not still get one anchor each by the bipartite rule, but learn from it alone and are found badly.
+"""
+
+import dataclasses
+import itertools
+import math
+
+import numpy as np
+
+import ssd_utils
+from structures import UserError
+from system import files
+
+# COCO's limits of small, medium and large, here on the side of a square of the box's area, in pixels of the input
+SIZE_LIMITS = {"small": (0, 32), "medium": (32, 96), "large": (96, math.inf)}
+ALL = "all objects"
+ANCHOR_FIELDS = ("min_sizes", "max_sizes", "aspect_ratios")
+
+# Ratios that are tried; each also stands for its reciprocal
+RATIOS = (1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.5, 8.0)
+MAX_RATIOS = 3  # on one map: the original has 1 or 2
+# Training shrinks and enlarges pictures, so the scales must keep spanning a range, however alike the objects are
+SMALLEST_STEP = 1.15
+STEPS = (0.6, 0.75, 0.85, 0.93, 1.07, 1.15, 1.3, 1.6)
+SAMPLE = 3000  # boxes that the search looks at
+ROUNDS = 8
+MEAN_IOU_WEIGHT = 0.2  # a better fit is worth something even where the share stays
+ANCHOR_COST = 0.05  # doubling the number of anchors must bring 5 points
+WORTHWHILE = 0.005  # gain in the share below which the preset's own anchors are as good
+
+
+@dataclasses.dataclass(frozen=True)
+class Advice:
+    """Proposed anchors. preset: with them in place; before, after: matchable share of all boxes, 0..1."""
+
+    preset: ssd_utils.SSDPreset
+    before: float
+    after: float
+
+    @property
+    def worthwhile(self):
+        """Whether the proposal gains enough to be worth a change."""
+        return self.after - self.before >= WORTHWHILE
+
+
+def best_iou(preset, boxes):
+    """The IoU of each box with the anchor that overlaps it most, float64 [N].
+
+    boxes: [N,4] (xmin, ymin, xmax, ymax) in 0..1. Looks only at the cell nearest to the box: of equal anchors none
+    overlaps it more. That is hundreds of times faster than all anchors, and gives the same.
+    """
+    boxes_px = np.asarray(boxes, np.float64) * preset.input_size
+    best = np.zeros(len(boxes_px))
+    maps = zip(preset.feature_maps, preset.steps, ssd_utils.anchor_shapes(preset), strict=True)
+    for side, step, shapes in maps:
+        if preset.clip_anchors != "none":  # centres lie inside in any case
+            shapes = shapes.clip(0, preset.input_size)
+        np.maximum(best, _map_iou(boxes_px, side, step, shapes), out=best)
+    return best
+
+
+def _map_iou(boxes_px, side, step, shapes):
+    """Best IoU [N] of boxes [N,4] with the anchors of one feature map; shapes [S,2] (w, h), all in pixels."""
+    overlap = []
+    for axis in (0, 1):
+        low, high = boxes_px[:, axis, None], boxes_px[:, axis + 2, None]
+        cell = np.floor((low + high) / 2 / step).clip(0, side - 1)
+        centre, half = (cell + 0.5) * step, shapes[None, :, axis] / 2
+        overlap.append((np.minimum(high, centre + half) - np.maximum(low, centre - half)).clip(0))
+    common = overlap[0] * overlap[1]
+    areas = (boxes_px[:, 2:] - boxes_px[:, :2]).prod(axis=1)[:, None] + shapes.prod(axis=1)[None]
+    return (common / np.maximum(areas - common, 1e-12)).max(axis=1, initial=0)
+
+
+def size_names(preset, boxes):
+    """'small', 'medium' or 'large' for each box of [N,4] in 0..1: its size in the preset's input."""
+    boxes = np.asarray(boxes, np.float64)
+    sides = np.sqrt((boxes[:, 2:] - boxes[:, :2]).prod(axis=1)) * preset.input_size
+    return [next(name for name, (_, high) in SIZE_LIMITS.items() if side < high) for side in sides]
+
+
+def matchable(preset, boxes, labels, class_names):
+    """Matchable ground truth by class and size: {class or ALL: {size or ALL: (matchable, boxes)}}.
+
+    boxes: [N,4] in 0..1; labels: int [N], indices into class_names.
+    """
+    hits, sizes = best_iou(preset, boxes) >= ssd_utils.MATCH_IOU, np.array(size_names(preset, boxes))
+    labels = np.asarray(labels)
+    table = {}
+    for name in (ALL, *class_names):
+        of_class = np.ones(len(labels), bool) if name == ALL else labels == class_names.index(name)
+        table[name] = {}
+        for size in (ALL, *SIZE_LIMITS):
+            chosen = of_class if size == ALL else of_class & (sizes == size)
+            table[name][size] = int(hits[chosen].sum()), int(chosen.sum())
+    return table
+
+
+def propose(preset, boxes, labels):
+    """Search for anchors that match more of these boxes: Advice.
+
+    boxes: float [N,4] in 0..1, with area; labels: int [N]. The number of feature maps stays; a map may get another
+    ratio, up to three, where the gain outweighs the anchors it adds. Classes count by the square root of their
+    numbers, since mean AP counts them equally. Never proposes anchors with a lower share than the preset's.
+    """
+    before = float((best_iou(preset, boxes) >= ssd_utils.MATCH_IOU).mean())
+    chosen = np.arange(len(boxes))
+    if len(boxes) > SAMPLE:
+        chosen = np.random.default_rng(0).choice(len(boxes), SAMPLE, replace=False)
+    search = _Search(preset, np.asarray(boxes)[chosen], np.asarray(labels)[chosen])
+    own = (tuple(preset.min_sizes), preset.max_sizes[-1], tuple(map(tuple, preset.aspect_ratios)))
+    found = max((search.climb(start) for start in (own, search.ladder())), key=search.value)
+    proposed = _with_state(preset, found)
+    after = float((best_iou(proposed, boxes) >= ssd_utils.MATCH_IOU).mean())
+    return Advice(proposed, before, after) if after > before else Advice(preset, before, before)
+
+
+def _with_state(preset, state):
+    """The preset with the anchors of a search state: (min_sizes, the last of max_sizes, aspect_ratios).
+
+    As in all presets a map's largest size is the next map's smallest.
+    """
+    min_sizes, last, ratios = state
+    return dataclasses.replace(preset, min_sizes=min_sizes, max_sizes=(*min_sizes[1:], last), aspect_ratios=ratios)
+
+
+class _Search:
+    """Climbs from some anchors to better ones, a number at a time."""
+
+    def __init__(self, preset, boxes, labels):
+        self._preset = preset
+        self._boxes_px = np.asarray(boxes, np.float64) * preset.input_size
+        _, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
+        self._weights = 1 / np.sqrt(counts[inverse])
+        self._weights /= self._weights.sum()
+        self._known = {}  # what a map with certain shapes matches
+
+    def ladder(self):
+        """A start whose sizes rise evenly from the small objects of this data to the large ones."""
+        sides = np.sqrt((self._boxes_px[:, 2:] - self._boxes_px[:, :2]).prod(axis=1))
+        low, high = np.quantile(sides, (0.03, 0.97))
+        low, high = float(low.clip(4, self._preset.min_sizes[1])), float(max(high, self._preset.input_size))
+        maps = len(self._preset.feature_maps)
+        sizes = [round(low * (high / low) ** (index / maps), 1) for index in range(maps + 1)]
+        return tuple(sizes[:-1]), sizes[-1], tuple(map(tuple, self._preset.aspect_ratios))
+
+    def value(self, state):
+        """What is to be raised: weighted share and, a little, mean IoU, less the cost of more anchors."""
+        preset = _with_state(self._preset, state)
+        best = np.zeros(len(self._boxes_px))
+        for index, shapes in enumerate(ssd_utils.anchor_shapes(preset)):
+            np.maximum(best, self._map_iou(index, shapes), out=best)
+        more = preset.num_anchors / self._preset.num_anchors - 1
+        return float(self._weights @ ((best >= ssd_utils.MATCH_IOU) + MEAN_IOU_WEIGHT * best)) - ANCHOR_COST * more
+
+    def _map_iou(self, index, shapes):
+        key = index, shapes.tobytes()
+        if key not in self._known:
+            if len(self._known) > 2000:  # 48 MB
+                self._known.clear()
+            side, step = self._preset.feature_maps[index], self._preset.steps[index]
+            self._known[key] = _map_iou(self._boxes_px, side, step, shapes)
+        return self._known[key]
+
+    def climb(self, state):
+        """Take the best change of each number in turn until none helps."""
+        best = self.value(state)
+        for _ in range(ROUNDS):
+            before = best
+            for moves in (self._scales, *(self._sizes(index) for index in range(len(state[0]) + 1)), self._ratios):
+                for candidate in list(moves(state)):
+                    value = self.value(candidate)
+                    if value > best + 1e-4:
+                        state, best = candidate, value
+            if best < before + 1e-3:
+                break
+        return state
+
+    def _scales(self, state):
+        """All sizes larger or smaller."""
+        min_sizes, last, ratios = state
+        for factor in STEPS:
+            sizes = [round(size * factor, 1) for size in (*min_sizes, last)]
+            if self._rising(sizes):
+                yield tuple(sizes[:-1]), sizes[-1], ratios
+
+    def _sizes(self, index):
+        """One size larger or smaller; index: of min_sizes, or one more for the last of max_sizes."""
+
+        def moves(state):
+            min_sizes, last, ratios = state
+            for factor in STEPS:
+                sizes = [*min_sizes, last]
+                sizes[index] = round(sizes[index] * factor, 1)
+                if self._rising(sizes):
+                    yield tuple(sizes[:-1]), sizes[-1], ratios
+
+        return moves
+
+    def _rising(self, sizes):
+        pairs = itertools.pairwise(sizes)
+        wide = sizes[0] >= 4 and 0.9 <= sizes[-1] / self._preset.input_size <= 1.2
+        return wide and all(high >= low * SMALLEST_STEP for low, high in pairs)
+
+    def _ratios(self, state):
+        """One ratio of one map replaced, or one more, or one set on all maps at once."""
+        min_sizes, last, ratios = state
+        for new in RATIOS:
+            for index, own in enumerate(ratios):
+                wanted = [(*own[:at], new, *own[at + 1 :]) for at in range(len(own))]
+                wanted += [(*own, new)] if len(own) < MAX_RATIOS else []
+                for changed in wanted:
+                    if len(set(changed)) == len(changed):
+                        changed = tuple(sorted(changed))
+                        yield min_sizes, last, (*ratios[:index], changed, *ratios[index + 1 :])
+            everywhere = tuple(own if new in own else tuple(sorted((*own[:-1], new))) for own in ratios)
+            yield min_sizes, last, everywhere
+
+
+def write_anchors(path, advice):
+    """Write a proposal as JSON, which `read_anchors` and people read."""
+    preset = advice.preset
+    values = {"preset": preset.name, "input_size": preset.input_size}
+    values |= {name: getattr(preset, name) for name in ANCHOR_FIELDS}
+    values["matchable_share"] = {"before": round(advice.before, 4), "after": round(advice.after, 4)}
+    files.write_json(path, values)
+
+
+def read_anchors(path, preset):
+    """The preset with the min_sizes, max_sizes and aspect_ratios of a JSON file.
+
+    Sizes are pixels of the input: a file that names another "input_size" is refused. Raises UserError.
+    """
+    values = files.read_json(path)
+    size = values.get("input_size", preset.input_size)
+    if size != preset.input_size:
+        raise UserError(f"{path}: anchors for an input of {size}, {preset.name} has {preset.input_size}")
+    maps = len(preset.feature_maps)
+    for name in ANCHOR_FIELDS:
+        if not isinstance(values.get(name), list) or len(values[name]) != maps:
+            raise UserError(f"{path}: {name} must be a list of {maps}, one for each feature map of {preset.name}")
+    for name in ("min_sizes", "max_sizes"):
+        _require_numbers(path, name, values[name], 0)
+    for index, (low, high) in enumerate(zip(values["min_sizes"], values["max_sizes"], strict=True)):
+        if high < low:
+            raise UserError(f"{path}: entry {index + 1} of max_sizes, {high}, is below that of min_sizes, {low}")
+    for ratios in values["aspect_ratios"]:
+        if not isinstance(ratios, list):
+            raise UserError(f"{path}: aspect_ratios must be a list of lists, such as [[2], [2, 3]]")
+        _require_numbers(path, "aspect_ratios", ratios, 1)  # 1 is there anyway, and each stands for 1/ratio too
+    return dataclasses.replace(
+        preset,
+        min_sizes=tuple(values["min_sizes"]),
+        max_sizes=tuple(values["max_sizes"]),
+        aspect_ratios=tuple(map(tuple, values["aspect_ratios"])),
+    )
+
+
+def _require_numbers(path, name, numbers, above):
+    for number in numbers:
+        good = isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)
+        if not good or number <= above:
+            raise UserError(f"{path}: {number!r} in {name} is not a number above {above}")
+    if len(set(numbers)) < len(numbers) and name == "aspect_ratios":
+        raise UserError(f"{path}: a ratio stands twice in one entry of aspect_ratios; remove one")

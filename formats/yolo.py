@@ -1,0 +1,212 @@
+"""Data sets in the layout of Ultralytics' YOLO -> lists of samples (https://docs.ultralytics.com/datasets/detect/).
+
+    DATA/data.yaml        path: . | train: images/train | val: images/val | names: [cat, dog] or {0: cat, 1: dog}
+    .../images/train/ID.jpg
+    .../labels/train/ID.txt        a line for each object: class cx cy width height, fractions of the picture
+
+DATA is the YAML file, or a folder with one; SPLIT is a key of it, such as 'train' or 'val'. `path` counts from the
+YAML's folder. A split is a folder (searched through, by name), a text file with a picture a line, or a list of these.
+The labels of a picture are in the folder `labels` beside its `images`, or next to it; a picture without has no
+objects. Lines with the corners of a polygon give the box around it. Pictures are turned by EXIF, as YOLO takes them.
+"""
+
+import math
+import os
+import pathlib
+import re
+from typing import NamedTuple
+
+import yaml
+from tqdm import tqdm
+
+from formats import annotations
+from media import images
+from structures import UserError
+from system import files
+
+SUFFIXES = (".yaml", ".yml")
+# Fractions may stick out a little; beyond this they are pixels
+LARGEST = 2.0
+
+
+class Entry(NamedTuple):
+    """The files of one picture. label_path: may be missing."""
+
+    id: str
+    image_path: str
+    label_path: str
+
+
+def fits(data):
+    """Whether a path looks like a data set of this layout."""
+    data = pathlib.Path(data)
+    return data.suffix.lower() in SUFFIXES if data.is_file() else bool(_descriptions(data))
+
+
+def class_names(data, splits):
+    """The names of the YAML, by class number."""
+    path = _yaml_path(data)
+    return _names(path, _read_yaml(path))
+
+
+def load(data, splits, class_names, *, other_classes="error", difficult="use", progress=False):
+    """The samples of some splits; see above and source_pascal_voc.load.
+
+    Raises UserError that names file and line for anything missing or malformed, ImageError for a picture without a
+    header.
+    """
+    path = _yaml_path(data)
+    names = _names(path, _read_yaml(path))
+    maker = annotations.SampleMaker(class_names, other_classes, difficult)
+    entries, samples = find(data, splits), []
+    if not any(os.path.isfile(entry.label_path) for entry in entries):
+        raise UserError(f"{path}: no picture of {splits} has labels; the first would be in {entries[0].label_path}")
+    for entry in tqdm(entries, "annotations", unit="", leave=False, disable=not progress):
+        size = annotations.size_as_shown(images.header(entry.image_path))
+        samples.append(maker.make(entry.id, entry.image_path, size, _written(entry.label_path, size, names)))
+    maker.warn_of_dropped()
+    return samples
+
+
+def find(data, splits):
+    """The Entry of each picture of some splits, in order; no picture is opened. Raises UserError."""
+    yaml_path = _yaml_path(data)
+    description = _read_yaml(yaml_path)
+    root = _root(yaml_path, description)
+    entries, ids = [], annotations.Ids()
+    for split in map(str.strip, splits.split(",")):
+        for where, image_path in _pictures(yaml_path, root, description, split):
+            image_id = ids.add(image_path, where)
+            entries.append(Entry(image_id, image_path, _label_path(image_path)))
+    return entries
+
+
+def _descriptions(folder):
+    """The YAML files of a folder that name classes."""
+    found = (path for path in sorted(folder.glob("*")) if path.suffix.lower() in SUFFIXES and path.is_file())
+    return [path for path in found if re.search(rb"^names\s*:", path.read_bytes(), re.MULTILINE)]
+
+
+def _yaml_path(data):
+    data = pathlib.Path(data)
+    if data.is_file():
+        return data
+    found = _descriptions(data)
+    if not found:
+        raise UserError(f"--data {data}: no .yaml file with 'names' in it")
+    if len(found) > 1 and data / "data.yaml" not in found:
+        raise UserError(f"--data {data}: both {found[0].name} and {found[1].name} are there; name the file")
+    return data / "data.yaml" if data / "data.yaml" in found else found[0]
+
+
+def _read_yaml(path):
+    """The YAML's mapping; all of its values are text, so that a class may be called 'no' or '1'."""
+    try:
+        # BaseLoader constructs texts, lists and mappings only: safer still than SafeLoader
+        content = yaml.load(files.read_text(path), Loader=yaml.BaseLoader)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())}); correct the file") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: holds no mapping; 'train', 'val' and 'names' are needed")
+    return content
+
+
+def _names(path, description):
+    names = description.get("names")
+    if isinstance(names, list):
+        names = {str(number): name for number, name in enumerate(names)}
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+        raise UserError(f"{path}: 'names' is neither a list of names nor a mapping of numbers to names")
+    in_order = [names.get(str(number)) for number in range(len(names))]
+    if None in in_order:
+        raise UserError(f"{path}: 'names' has no {in_order.index(None)}; number the {len(names)} classes from 0")
+    return annotations.check_class_names(in_order, path)
+
+
+def _root(path, description):
+    root = path.parent / str(description.get("path") or ".")
+    if not root.is_dir():
+        raise UserError(f"{path}: 'path' means {root}: no such folder; correct it, or remove it to mean {path.parent}")
+    return root
+
+
+def _pictures(yaml_path, root, description, split):
+    """Yield (where it is listed, picture) of a split."""
+    parts = description.get(split)
+    if not parts:
+        known = ", ".join(key for key in ("train", "val", "test") if description.get(key)) or "none"
+        raise UserError(f"{yaml_path}: has no split {split!r}; there are: {known}")
+    empty = True
+    for part in [parts] if isinstance(parts, str) else parts:
+        place = root / str(part)
+        if not place.exists() and str(part).startswith("../"):  # Roboflow writes it so, and means what is here
+            place = root / str(part)[3:]
+        for where, picture in _listed(place) if place.is_file() else _in_folder(yaml_path, split, place):
+            yield where, picture
+            empty = False
+    if empty:
+        raise UserError(f"{yaml_path}: the split {split!r} is empty; choose another one or add pictures to it")
+
+
+def _in_folder(yaml_path, split, folder):
+    if not folder.is_dir():
+        raise UserError(f"{yaml_path}: {split!r} means {folder}: no such folder or file; correct it")
+    for parent, names in files.walk(folder):
+        for name in names:
+            if name.lower().endswith(images.SUFFIXES):
+                yield yaml_path, os.path.join(parent, name)
+
+
+def _listed(path):
+    """The pictures that a text file lists; './' counts from its folder, as every relative path."""
+    for number, line in enumerate(files.read_text(path).splitlines(), start=1):
+        if line.strip():
+            where, picture = f"{path}, line {number}", os.path.normpath(path.parent / line.strip())
+            if not os.path.isfile(picture):
+                raise UserError(f"{where}: {picture}: no such picture; add the file or remove the line")
+            yield where, picture
+
+
+def _label_path(image_path):
+    """Where the labels of a picture are, or would be."""
+    beside = os.path.splitext(image_path)[0] + ".txt"
+    # A relative path may begin with images/, which the / put before it lets be found
+    head, found, tail = f"{os.sep}{beside}".rpartition(f"{os.sep}images{os.sep}")
+    apart = f"{head}{os.sep}labels{os.sep}{tail}"[1:]
+    return apart if found and (os.path.isfile(apart) or not os.path.isfile(beside)) else beside
+
+
+def _written(path, size, names):
+    """The objects of a label file as Written; [] if there is none."""
+    if not os.path.isfile(path):
+        return []
+    written = []
+    for number, line in enumerate(files.read_text(path).splitlines(), start=1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        label, values = _parse_line(where, line)
+        if label >= len(names):
+            raise UserError(f"{where}: class {label} is unknown, the YAML names {len(names)} from 0; correct one")
+        if len(values) == 4:
+            cx, cy, width, height = values
+            xs, ys = (cx - width / 2, cx + width / 2), (cy - height / 2, cy + height / 2)
+        else:
+            xs, ys = (min(values[::2]), max(values[::2])), (min(values[1::2]), max(values[1::2]))
+        edges = xs[0] * size.width, ys[0] * size.height, xs[1] * size.width, ys[1] * size.height
+        written.append(annotations.Written(names[label], edges, where))
+    return written
+
+
+def _parse_line(where, line):
+    """'class cx cy width height', or a class and the corners of a polygon -> (class number, list of fractions)."""
+    first, *rest = line.split()
+    try:
+        label, values = float(first), [float(text) for text in rest]
+    except ValueError:
+        label, values = -1, []
+    if label < 0 or not label.is_integer() or (len(values) != 4 and (len(values) < 6 or len(values) % 2)):
+        raise UserError(f"{where}: {annotations.shorten(line.strip())} is not 'class cx cy width height'; correct it")
+    if not all(math.isfinite(value) and abs(value) <= LARGEST for value in values):
+        raise UserError(f"{where}: {annotations.shorten(line.strip())} is not in fractions of the picture; correct it")
+    return int(label), values

@@ -1,0 +1,383 @@
+"""Pictures for people: boxes with labels drawn into a photograph, precision-recall and learning curves."""
+
+import functools
+import os
+import zlib
+
+import cv2
+import numpy as np
+
+from system import cli
+
+# Forty colours far apart in CIE Lab (greedy farthest-point choice among vivid colours of middle lightness),
+# the liveliest first.
+PALETTE_HEX = (
+    "00c3ff ff5a1e 3cff3c ff3cff ffe100 ff2846 0069ff 2dffc3 ff9669 a5e100 873cff ff87e1 1ea51e c3a5ff ff00a5 "
+    "00875a c3f087 a53cc3 d2960f 0078d2 0fe1e1 ff7800 2dff78 c33c1e f0d278 ff7887 87a500 875aa5 a5692d 5a963c "
+    "d20069 78d296 4bd200 8769e1 69e178 c32d96 b44b4b 78781e b44b78 ff5af0"
+)
+PALETTE = tuple(tuple(bytes.fromhex(code)) for code in PALETTE_HEX.split())
+# These keep one colour whatever other classes there are; the first are the most common on roads.
+KNOWN_CLASSES = (
+    "car",
+    "person",
+    "bicycle",
+    "motorbike",
+    "bus",
+    "train",
+    "truck",
+    "dog",
+    "cat",
+    "bird",
+    "horse",
+    "aeroplane",
+    "boat",
+    "bottle",
+    "chair",
+    "cow",
+    "diningtable",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "tvmonitor",
+    "pedestrian",
+    "traffic_light",
+)
+# Sizes in relation to the square root of the image's area: 2 and 21 pixels at 1280 × 720.
+LINE_PART, FONT_PART = 1 / 400, 1 / 46
+SMALLEST_FONT = 11
+UNLIKE = 70  # distance in CIE Lab: two purples are 40 apart, red and orange 60
+
+
+def class_colors(class_names):
+    """One RGB tuple per class, all different up to 40 classes.
+
+    A colour depends on the name: those in KNOWN_CLASSES have their own, others one chosen by checksum or,
+    where that is taken or looks like one that is, the next that does not, or the most unlike.
+    """
+    return _class_colors(tuple(class_names))
+
+
+@functools.lru_cache(maxsize=16)
+def _class_colors(class_names):
+    slots = {name: KNOWN_CLASSES.index(name) for name in class_names if name in KNOWN_CLASSES}
+    for name in sorted(set(class_names) - set(slots)):
+        slots[name] = _free_slot(zlib.crc32(name.encode()), list(slots.values()))
+    return [PALETTE[slots[name]] for name in class_names]
+
+
+def _free_slot(start, taken):
+    """The first of PALETTE's indices from `start` on, all round, that is unlike those taken, or the most unlike."""
+    order = (np.arange(len(PALETTE)) + start) % len(PALETTE)
+    distances = _palette_distances()[order][:, taken].min(axis=1, initial=np.inf)
+    return int(order[np.minimum(distances, UNLIKE).argmax()])
+
+
+@functools.cache
+def _palette_distances():
+    """float32 [colours, colours], in CIE Lab."""
+    lab = cv2.cvtColor(np.float32([PALETTE]) / 255, cv2.COLOR_RGB2LAB)[0]
+    return np.linalg.norm(lab[:, None] - lab, axis=-1)
+
+
+def draw_detections(image, detections, class_names, *, gt=None):
+    """A copy of an image with a box and a label, 'car 0.93', for each detection; the best lie on top.
+
+    image: uint8 RGB [H,W,3] of any size; detections: Detections, their labels index class_names; gt: a Sample
+    whose ground truth is drawn beneath in dashed white, or None.
+    """
+    canvas = np.array(image, order="C")
+    scale = np.sqrt(canvas.shape[0] * canvas.shape[1])
+    line, font = max(2, round(scale * LINE_PART)), max(SMALLEST_FONT, round(scale * FONT_PART))
+    if gt is not None:
+        for box in gt.boxes_px:
+            draw_dashed(canvas, box, line)
+    colors = class_colors(class_names)
+    for box, label in zip(detections.boxes_px[::-1], detections.labels[::-1], strict=True):
+        draw_box(canvas, box, line, colors[label])
+    tabs = _Tabs(canvas, line)
+    for box, score, label in zip(detections.boxes_px, detections.scores, detections.labels, strict=True):
+        tabs.draw(box, (class_names[label], f"{score:.2f}"), font, colors[label])
+    return canvas
+
+
+def _edges(canvas, box, width):
+    """Slices (rows, columns) of the four sides of a box: strips `width` thick just inside its edges.
+
+    Strips of boxes that reach over the image lie along the image's border. Order: top, bottom, left, right.
+    """
+    height_px, width_px = canvas.shape[:2]
+    limit = (width_px, height_px, width_px, height_px)
+    x0, y0, x1, y1 = (int(edge) for edge in np.rint(np.clip(box, 0, limit)))
+    x1, y1 = max(x1, x0 + 1), max(y1, y0 + 1)
+    across, down = min(width, x1 - x0), min(width, y1 - y0)
+    return (
+        (slice(y0, y0 + down), slice(x0, x1)),
+        (slice(y1 - down, y1), slice(x0, x1)),
+        (slice(y0, y1), slice(x0, x0 + across)),
+        (slice(y0, y1), slice(x1 - across, x1)),
+    )
+
+
+def draw_box(canvas, box, line, color):
+    """Draw the outline of a box, `line` pixels wide, with a darkened seam inside for backgrounds of its colour.
+
+    canvas: uint8 RGB [H,W,3], changed in place; box: (xmin, ymin, xmax, ymax) in pixels.
+    """
+    seam = max(1, line // 3)
+    for rows, columns in _edges(canvas, box, line + seam):
+        canvas[rows, columns] //= 2
+    for rows, columns in _edges(canvas, box, line):
+        canvas[rows, columns] = color
+
+
+def draw_dashed(canvas, box, line):
+    """Draw a thin dashed outline, black and white in turn so that it shows on any background; as `draw_box`."""
+    dash = 4 * line
+    for side, (rows, columns) in enumerate(_edges(canvas, box, max(1, line // 2))):
+        strip, horizontal = canvas[rows, columns], side < 2
+        along = np.arange(strip.shape[1 if horizontal else 0]) // dash % 2 == 0
+        shade = np.where(along, 255, 0).astype(np.uint8)[:, None]
+        strip[:] = shade[None] if horizontal else shade[:, None]
+
+
+class _Tabs:
+    """Draws the labels of one image, each on a filled tab, and keeps them off each other."""
+
+    def __init__(self, canvas, line):
+        self._canvas, self._line = canvas, line
+        self._taken = np.zeros((0, 4), int)
+
+    def draw(self, box, words, font_size, color):
+        """A tab with `words` at a free place by the box, or as many of them, from the first, as find one.
+
+        None where other labels leave no place (the colour still tells the class) or the image is too small.
+        """
+        parts = [_tab(word, font_size, color) for word in words]
+        while parts:
+            height, width = len(parts[0]), sum(part.shape[1] for part in parts)
+            place = self._place(box, width, height)
+            if place is not None:
+                break
+            parts.pop()
+        for part in parts:
+            x, y = place
+            self._canvas[y : y + height, x : x + part.shape[1]] = part
+            self._taken = np.append(self._taken, [[x, y, x + part.shape[1], y + height]], axis=0)
+            place = x + part.shape[1], y
+
+    def _place(self, box, width, height):
+        """(x, y) of the first place for a tab that covers no other: above the box, below it, inside; or None."""
+        bottom, right = self._canvas.shape[:2]
+        if width > right or 3 * height > bottom:
+            return None
+        x0, y0, x1, y1 = (int(edge) for edge in np.rint(np.clip(box, 0, (right, bottom, right, bottom))))
+        left, flush = min(x0, right - width), min(max(x1 - width, 0), right - width)
+        rows = (y0 - height, y1, y0 + self._line, y1 - self._line - height)
+        places = np.array([(x, y) for y in rows for x in (left, flush) if 0 <= y <= bottom - height])
+        if not len(places):
+            return None
+        free = ~self._covers(places, width, height)
+        return tuple(places[free.argmax()].tolist()) if free.any() else None
+
+    def _covers(self, places, width, height):
+        """bool [P]: whether a tab at each of places [P,2] (x, y) would cover a part of an earlier one."""
+        low = np.maximum(places[:, None], self._taken[None, :, :2])
+        high = np.minimum(places[:, None] + (width, height), self._taken[None, :, 2:])
+        return (high > low).all(axis=2).any(axis=1)
+
+
+@functools.lru_cache(maxsize=512)
+def _tab(text, size, color):
+    """A word on its colour, uint8 RGB [H,W,3], in `size` pixel letters; H depends on the size only."""
+    from PIL import Image, ImageDraw
+
+    font, pad = _font(_font_path(text), size), max(2, size // 5)
+    ascent, descent = font.getmetrics()
+    tab = Image.new("RGB", (max(1, round(font.getlength(text))) + 2 * pad, ascent + descent), color)
+    dark = np.dot(color, (0.299, 0.587, 0.114)) < 120  # luma of BT.601
+    ImageDraw.Draw(tab).text((pad, 0), text, fill="white" if dark else "black", font=font)
+    return np.asarray(tab)
+
+
+@functools.lru_cache(maxsize=32)
+def _font(path, size):
+    from PIL import ImageFont
+
+    return ImageFont.truetype(path, size)
+
+
+@functools.lru_cache(maxsize=512)
+def _font_path(text):
+    """A font that has the letters of a text: DejaVu Sans Bold, which comes with matplotlib, or one of the system's."""
+    import matplotlib
+
+    usual = os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans-Bold.ttf")
+    if _has_letters(usual, text):
+        return usual
+    from matplotlib import font_manager  # seconds, the first time on a machine: it looks at all fonts
+
+    # "Last Resort" has a frame for every letter there is
+    fonts = [font for font in font_manager.fontManager.ttflist if not font.name.startswith("Last Resort")]
+    fonts.sort(key=lambda font: (font.style != "normal", font.fname))
+    found = next((font.fname for font in fonts if _has_letters(font.fname, text)), None)
+    if found is None:
+        cli.warn(f"no font here has the letters of {text!r}; install one that has (CJK on Debian: fonts-noto-cjk)")
+    return found or usual
+
+
+def _has_letters(path, text):
+    from matplotlib import ft2font
+
+    try:
+        font = ft2font.FT2Font(path)
+    except (OSError, RuntimeError):  # gone, or none that FreeType knows
+        return False
+    return all(font.get_char_index(ord(letter)) for letter in text)
+
+
+def plot_precision_recall(path, lines, title):
+    """Write a PNG of precision against recall.
+
+    lines: list of (label, recall [N], precision [N]), both in 0..1 with recall rising, N may be 0. A single
+    line is drawn with its monotone envelope, the curve that AP measures; several get a legend.
+    """
+    single = len(lines) == 1
+    figure = _figure(6.4 if single else 9.0, 4.8 if single else 6.0)
+    axes = figure.add_subplot()
+    for index, (label, recall, precision) in enumerate(lines):
+        envelope = np.maximum.accumulate(np.asarray(precision)[::-1])[::-1]
+        color = _line_color(index)
+        if single:
+            axes.plot(recall, precision, color=color, linewidth=0.8, alpha=0.6, label="measured")
+            axes.fill_between(*_steps(recall, envelope), color=color, alpha=0.12, linewidth=0)
+        style = ("-", "--", ":")[index // 10 % 3]
+        name = "monotone envelope" if single else label
+        axes.plot(*_steps(recall, envelope), style, color=color, linewidth=1.6, label=name)
+    axes.set(title=title, xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.03))
+    axes.grid(alpha=0.3)
+    if lines:
+        place = {"loc": "lower left"} if single else {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
+        columns = 1 + (len(lines) - 1) // 30
+        axes.legend(fontsize="small", frameon=single, ncols=columns, **place)
+    figure.savefig(path)
+
+
+def _steps(recall, envelope):
+    """The envelope as a line: level until its recall is reached, 0 behind the last. Two arrays [2N+2]."""
+    edges = np.repeat(np.concatenate([[0.0], recall]), 2)
+    return edges, np.concatenate([np.repeat(np.append(envelope, 0.0), 2)[:1], np.repeat(envelope, 2), [0.0]])
+
+
+def plot_errors(path, title, *, true_scores, false_scores, kinds, confused, sizes):
+    """Write a PNG of a class's errors: scores, kinds of false positives, confusions, objects found by size.
+
+    true_scores, false_scores: [N] in 0..1; kinds, confused: {name: (among the best, all)}; sizes: {name: (objects hit
+    by the best, hit by others, missed)}. The best: as many detections as there are objects.
+    """
+    figure = _figure(11.0, 7.6)
+    figure.suptitle(title)
+    (scores, objects), (kind_axes, confused_axes) = figure.subplots(2, 2)
+    _plot_scores(scores, {"false positives": (false_scores, "C3"), "hits": (true_scores, "C2")})
+    _plot_sizes(objects, sizes)
+    _plot_shares(kind_axes, kinds, "false positives by kind")
+    _plot_shares(confused_axes, confused, "confused with")
+    figure.savefig(path)
+
+
+def _plot_scores(axes, groups, bins=25):
+    """Histograms over each other. groups: {label: (scores [N] in 0..1, colour)}."""
+    highest, floor = 1, 0.7  # of the log scale: a single one shows
+    axes.set(title="scores", xlabel="score", ylabel="detections (log scale)", xlim=(0, 1), yscale="log")
+    for label, (values, color) in groups.items():
+        counts, edges = np.histogram(values, bins, range=(0, 1))
+        label = f"{label} ({len(values):,})"
+        axes.stairs(np.maximum(counts, floor), edges, baseline=floor, fill=True, color=color, alpha=0.55, label=label)
+        highest = max(highest, counts.max())
+    axes.set_ylim(floor, 8 * highest)  # room for the legend
+    axes.legend(fontsize="small")
+
+
+def _plot_sizes(axes, sizes):
+    """Stacked columns: how well the objects of each size were found."""
+    labels = ("hit by the best", "hit by others", "missed")
+    bottom = np.zeros(len(sizes), int)
+    for index, (label, color) in enumerate(zip(labels, ("C2", "C8", "C3"), strict=True)):
+        counts = np.array([one[index] for one in sizes.values()])
+        axes.bar(list(sizes), counts, bottom=bottom, color=color, alpha=0.8, label=f"{label} ({counts.sum():,})")
+        bottom += counts
+    for x, (_, _, missed) in enumerate(sizes.values()):
+        if bottom[x]:
+            axes.annotate(f"{missed / bottom[x]:.0%} missed", (x, bottom[x]), ha="center", va="bottom", fontsize=7)
+    axes.set(title="objects by size", xlabel="√(width · height), pixels of the picture", ylabel="objects")
+    axes.set_ylim(0, 1.3 * max(bottom.max(), 1))  # room for the legend
+    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.legend(fontsize="small", ncols=3, loc="upper center", columnspacing=1.0, handletextpad=0.5)
+
+
+def _plot_shares(axes, counts, title, most=10):
+    """Bars of {name: (among the best, all)}, the first `most`, with their numbers."""
+    names = list(counts)[:most][::-1]
+    best, total = (np.array([counts[name][index] for name in names], int) for index in (0, 1))
+    rows = np.arange(len(names))
+    axes.barh(rows, total - best, left=best, color="C7", alpha=0.5, label="others")
+    axes.barh(rows, best, color="C1", label="among the best, as many as objects")
+    axes.set_yticks(rows, [name if len(name) <= 20 else f"{name[:19]}…" for name in names])
+    for y, (some, count) in enumerate(zip(best, total, strict=True)):
+        axes.annotate(f" {some:,} of {count:,}", (count, y), va="center", fontsize=8)
+    axes.set(title=title, xlabel="false positives", xlim=(0, 1.3 * max(total.max(initial=0), 1)))
+    axes.xaxis.get_major_locator().set_params(integer=True, nbins=6)
+    axes.set_ylim(min(-0.6, len(names) - 4.6), len(names) - 0.4)  # one bar is no wall
+    if names:
+        axes.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, frameon=False)
+    else:
+        axes.annotate("none", (0.5, 0.5), xycoords="axes fraction", ha="center")
+
+
+def plot_learning_curves(path, rows):
+    """Write a PNG of losses and of mean AP against the epoch.
+
+    rows: list of dicts as in metrics.csv: epoch, step, loss, confidence, localization, and voc07, area,
+    voc07_CLASS, which are None where the epoch was not validated.
+    """
+    figure = _figure(8.0, 8.0)
+    losses, scores = figure.subplots(2, 1, sharex=True)
+    for index, name in enumerate(("loss", "confidence", "localization")):
+        _plot_column(losses, rows, name, label=name, color=_line_color(index), linewidth=2 if index == 0 else 1.3)
+    losses.set(title="training loss", ylabel="loss per matched anchor (log scale)", yscale="log")
+    per_class = sorted({name for row in rows for name in row if name.startswith("voc07_")})
+    for name in per_class:
+        _plot_column(scores, rows, name, color="0.7", linewidth=0.8)
+    if per_class:
+        scores.plot([], [], color="0.7", linewidth=0.8, label="VOC07, single classes")
+    _plot_column(scores, rows, "voc07", label="mean VOC07 (11 points)", color=_line_color(0), linewidth=2)
+    _plot_column(scores, rows, "area", label="mean area under the curve", color=_line_color(1), linewidth=2)
+    steps = f" ({rows[-1]['step']:,} optimiser steps in all)" if rows and rows[-1].get("step") else ""
+    scores.set(title="validation", ylabel="AP at IoU 0.5", ylim=(0, 1), xlabel="epoch" + steps)
+    for axes in (losses, scores):
+        axes.grid(alpha=0.3)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        if axes.get_legend_handles_labels()[1]:
+            axes.legend(fontsize="small")
+    figure.savefig(path)
+
+
+def _plot_column(axes, rows, name, **style):
+    """One column against the epoch, without the rows in which it is empty."""
+    points = [(float(row["epoch"]), float(row[name])) for row in rows if row.get(name) not in (None, "")]
+    if points:
+        axes.plot(*zip(*points, strict=True), marker="o" if len(points) < 40 else None, markersize=3, **style)
+
+
+def _figure(width, height):
+    """A figure of width × height inches that leaves pyplot's global state alone."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _line_color(index):
+    return f"C{index % 10}"  # matplotlib's own ten, made for a white background

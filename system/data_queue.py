@@ -1,0 +1,482 @@
+"""A ring of fixed-shape batches in shared memory, filled row by row by worker processes.
+
+Workers write arrays straight into 64-byte-aligned slots and the consumer gets views of them, which TensorFlow
+feeds without a copy. Order and content of the batches do not depend on the number of workers.
+
+How it works. The work is split by row, not by batch: all workers fill the oldest batch first, so the first
+batch comes after batch_size / workers rows, and few slots keep many workers busy. As soon as a slot is free,
+its jobs are written into the ring and a 16-byte ticket for each row into one pipe that all workers read;
+whoever is idle takes the next. So the workers go on while the consumer is busy elsewhere, without a thread in
+its process. The kernel locks the pipe, so a killed worker cannot leave it locked. Each worker answers through
+a pipe of its own; the end of that pipe is the worker's death.
+
+The ring is an anonymous file (memfd): it has no name that could be left behind, and neither a full /dev/shm
+nor Docker's limit of 64 MB there concerns it.
+"""
+
+import atexit
+import collections
+import contextlib
+import dataclasses
+import itertools
+import math
+import mmap
+import multiprocessing
+import os
+import pickle
+import selectors
+import signal
+import struct
+import time
+import traceback
+import weakref
+from multiprocessing import reduction
+
+import numpy as np
+
+from structures import UserError
+from system import worker_processes
+
+_ALIGNMENT = 64  # bytes; TensorFlow copies fed arrays that are aligned to less
+_JOB_BYTES = 512  # a pickled job: a short tuple takes under 100
+_POLL_SECONDS = 0.25
+_START_SECONDS = 60.0  # a worker may take that long to import its modules, from a cold disk
+_CLOSE_SECONDS = 1.0  # what close() grants the workers to end by themselves
+_TICKET = struct.Struct("=qII")  # epoch, slot, row; 16 bytes divide a page, so that no ticket straddles two
+_STARTING = -1  # in place of the epoch, when a worker reports that it cannot start
+
+
+class WorkerError(RuntimeError):
+    """A worker died, hung, or met an exception. The first line names the job; a traceback may follow."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """One array of a batch: its name, the shape of one row (without the batch dimension) and its dtype."""
+
+    name: str
+    shape: tuple
+    dtype: type
+
+
+class Batch:
+    """One batch, in the order of its jobs.
+
+    arrays: dict, field name -> [n, *shape] view of the ring, 64-byte aligned and writeable; jobs: the n jobs.
+    """
+
+    def __init__(self, arrays, jobs, give_back):
+        self.arrays = arrays
+        self.jobs = jobs
+        self._give_back = give_back
+
+    def release(self):
+        """Hand the slot back for a later batch, which overwrites the arrays. Again is harmless."""
+        give_back, self._give_back = self._give_back, None
+        if give_back:
+            give_back()
+
+
+@dataclasses.dataclass
+class _Slot:
+    index: int
+    jobs: list
+    missing: int  # rows not made yet
+    failures: dict  # row -> what _attempt returned
+
+
+class DataQueue:
+    """Makes batches of rows, in worker processes or, with workers=0, in the calling process on demand.
+
+    fields: list of Field.
+    make_item: callable(job, out) that fills `out`, a dict of field name -> view of one row, completely: rows
+        are reused. It must be picklable; its state travels once. A method `describe(job)`, if it has one, says
+        in messages what a job is.
+    batch_size: rows of a batch. workers: processes. depth: slots of the ring, the consumer's among them.
+    initializer: callable() run once in each worker, not with workers=0.
+    timeout: seconds of waiting on a worker that makes no progress before it counts as stuck.
+
+    Any failure to make a batch closes the queue and raises: UserError where make_item raised one or memory is
+    short, otherwise WorkerError. For one thread only. Use it in a `with` block, or call close().
+    """
+
+    def __init__(self, fields, make_item, *, batch_size, workers, depth=4, initializer=None, timeout=60.0):
+        if batch_size < 1 or depth < 1 or workers < 0:
+            raise ValueError(f"{batch_size=} and {depth=} must be at least 1, {workers=} at least 0")
+        self._make_item = make_item
+        self._batch_size = batch_size
+        self._timeout = timeout
+        self._names = [field.name for field in fields]
+        self._slots = [_Slot(index, [], 0, {}) for index in range(depth)]
+        self._free = collections.deque()
+        self._order = collections.deque()  # slots in flight, the next batch first
+        self._jobs = iter(())
+        self._unsent = collections.deque()  # tickets that the pipe had no room for
+        self._processes = []
+        self._reports = []
+        self._selector = selectors.DefaultSelector()
+        payload = pickle.dumps((make_item, initializer)) if workers else b""
+        self._ring = _Ring(fields, batch_size, depth, workers, len(payload))
+        self._tickets_out, self._tickets_in = multiprocessing.Pipe(duplex=False)
+        ends = (self._tickets_out, self._tickets_in)
+        self._finalizer = weakref.finalize(
+            self, _stop, os.getpid(), self._processes, self._reports, *ends, self._selector
+        )
+        # Must run before multiprocessing's own exit handler, which waits for the workers. What is registered
+        # last runs first; weakref's handler may have been registered long ago.
+        self._finalizer.atexit = False
+        atexit.register(self._finalizer)
+        try:
+            self._start(workers, payload)
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, workers, payload):
+        self._ring.payload[:] = np.frombuffer(payload, np.uint8)
+        self._ring.beats[:, 0] = 1
+        os.set_blocking(self._tickets_in.fileno(), False)
+        context = multiprocessing.get_context("spawn")
+        for index in range(workers):
+            report_out, report_in = context.Pipe(duplex=False)
+            self._reports.append(report_out)
+            self._selector.register(report_out, selectors.EVENT_READ, index)
+            arguments = (index, self._ring, self._tickets_out, report_in)
+            process = context.Process(target=_work, args=arguments, name=f"data-worker-{index}", daemon=True)
+            with worker_processes.shielded_from_signals(signal.SIGINT, signal.SIGTERM):
+                process.start()
+                self._processes.append(process)
+            report_in.close()
+        self._ring.close_file()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        """Stop the workers. Again is harmless. Batches handed out stay readable."""
+        self._order.clear()
+        atexit.unregister(self._finalizer)
+        self._finalizer()
+
+    @property
+    def closed(self):
+        return not self._finalizer.alive
+
+    def batches(self, jobs):
+        """Iterate over the batches made from `jobs`, an iterable of small picklable values, one for each row.
+
+        Jobs are read as slots become free. A short last batch has fewer rows. The iterator may be left early.
+        Calling `batches` again, for the next epoch, ends the iterator before and takes back all slots,
+        released or not.
+        Raises RuntimeError if all slots wait for release().
+        """
+        self._check_open()
+        self._ring.epoch[0] += 1  # workers skip what is left of the epoch before
+        epoch = int(self._ring.epoch[0])
+        try:
+            for slot in self._slots:
+                self._wait(slot)
+            self._order.clear()
+            self._jobs = iter(jobs)
+            self._free = collections.deque(self._slots)
+            self._hand_out()
+        except BaseException:
+            self.close()
+            raise
+        return self._iterate(epoch)
+
+    def _iterate(self, epoch):
+        while self._is_current(epoch) and (slot := self._next_slot()):
+            try:
+                self._complete(slot)
+            except BaseException:
+                self.close()
+                raise
+            arrays = {name: view[: len(slot.jobs)] for name, view in self._ring.slots[slot.index].items()}
+            try:
+                yield Batch(arrays, slot.jobs, lambda slot=slot: self._release(slot, epoch))
+            except GeneratorExit:
+                if not self.closed and epoch == self._ring.epoch[0]:
+                    self._ring.epoch[0] += 1  # lets the workers rest
+                raise
+
+    def _check_open(self):
+        if self.closed:
+            raise RuntimeError("the data queue is closed")
+
+    def _is_current(self, epoch):
+        self._check_open()
+        if epoch != self._ring.epoch[0]:
+            raise RuntimeError("a later call of batches() has ended this iterator")
+        return True
+
+    def _next_slot(self):
+        """The slot of the next batch, or None at the end."""
+        if self._order:
+            return self._order.popleft()
+        if not self._free and next(self._jobs, self) is not self:
+            raise RuntimeError(f"all {len(self._slots)} slots of the ring are in use: release() a batch first")
+        return None
+
+    def _release(self, slot, epoch):
+        if not self.closed and epoch == self._ring.epoch[0]:
+            self._free.append(slot)
+            self._hand_out()
+
+    def _hand_out(self):
+        """Give the jobs of as many batches as there are free slots to the workers."""
+        while self._free and (jobs := list(itertools.islice(self._jobs, self._batch_size))):
+            slot = self._free.popleft()
+            slot.jobs, slot.missing, slot.failures = jobs, len(jobs), {}
+            self._order.append(slot)
+            if self._processes:
+                for row, job in enumerate(jobs):
+                    self._ring.write_job(slot.index, row, job)
+                    self._unsent.append(_TICKET.pack(int(self._ring.epoch[0]), slot.index, row))
+        self._send()
+
+    def _send(self):
+        """Put as many tickets into the pipe as it takes. Never blocks: a worker might be waiting for us."""
+        with contextlib.suppress(BlockingIOError):
+            while self._unsent:
+                os.write(self._tickets_in.fileno(), self._unsent[0])
+                self._unsent.popleft()
+
+    def _complete(self, slot):
+        """Return when all rows of a slot are made.
+
+        The failure of a row counts only now, and the first of several, as if the rows were made one by one.
+        """
+        if self._processes:
+            self._collect(0)
+            self._wait(slot)
+            _raise(slot.failures[min(slot.failures)] if slot.failures else None)
+        for row in range(len(slot.jobs) - slot.missing, len(slot.jobs)):
+            _raise(_attempt(self._make_item, slot.jobs[row], self._ring.row(slot.index, row)))
+            slot.missing -= 1
+
+    def _wait(self, slot):
+        """Collect reports until no row of a slot is missing.
+
+        A worker's silence is counted here only, and not over a pause of this process (Ctrl-Z).
+        """
+        silent = np.zeros(len(self._processes))  # seconds
+        counts = self._ring.beats[:, 0].copy()
+        while self._processes and slot.missing:
+            start = time.monotonic()
+            self._collect(_POLL_SECONDS)
+            elapsed = min(time.monotonic() - start, 2 * _POLL_SECONDS)
+            same = counts == self._ring.beats[:, 0]
+            counts = self._ring.beats[:, 0].copy()
+            silent = np.where(same, silent + elapsed, 0)
+            late = silent >= np.where(counts == 1, max(self._timeout, _START_SECONDS), self._timeout)
+            stuck = late & (counts % 2 == 1)
+            if stuck.any() or late.all():  # an idle worker is no worry as long as another makes progress
+                index = int(np.argmax(stuck))
+                silence = f"made no progress for {self._timeout:g} seconds"
+                raise WorkerError(f"{self._describe(index)} {silence} {self._occupation(index)}")
+
+    def _collect(self, timeout):
+        """Read one report of each worker that has one, waiting up to `timeout` seconds for the first."""
+        self._send()
+        for key, _ in self._selector.select(timeout):
+            try:
+                report = key.fileobj.recv_bytes()
+            except (EOFError, OSError):
+                raise WorkerError(self._obituary(key.data)) from None
+            epoch, slot, row = _TICKET.unpack_from(report)
+            failure = pickle.loads(report[_TICKET.size :]) if len(report) > _TICKET.size else None
+            if epoch == _STARTING:
+                _raise(failure)
+            elif failure:
+                self._slots[slot].failures[row] = failure
+            self._slots[slot].missing -= 1
+
+    def _describe(self, index):
+        return f"data worker {index} (pid {self._processes[index].pid})"
+
+    def _occupation(self, index):
+        """What the worker is at, by its own word."""
+        count, slot, row = self._ring.beats[index].tolist()
+        if count == 1:
+            return "while starting"
+        if count % 2 == 0:
+            return "between two jobs"
+        return f"while making {_described(self._make_item, self._slots[slot].jobs[row])}"
+
+    def _obituary(self, index):
+        process = self._processes[index]
+        process.join(_CLOSE_SECONDS)
+        code = process.exitcode
+        if code is None or code >= 0:
+            return f"{self._describe(index)} ended with exit code {code} {self._occupation(index)}"
+        name = signal.Signals(-code).name
+        hint = "; the system does this when memory runs out: lower --workers or --batch-size"
+        hint = hint if name == "SIGKILL" else ""
+        return f"{self._describe(index)} was killed by {name} {self._occupation(index)}{hint}"
+
+
+class _Ring:
+    """The shared memory and the arrays in it. Pickled while a process is spawned, it is shared with that process.
+
+    epoch: int64 [1], the one whose tickets count.
+    beats: int64 [workers,3], each written by one worker: a count that is odd while it is busy; slot and row.
+    payload: uint8 [P], pickled (make_item, initializer). slots: a list of {name: [batch_size, *shape]}.
+    """
+
+    def __init__(self, fields, batch_size, depth, workers, payload_size, file=None):
+        self._arguments = (fields, batch_size, depth, workers, payload_size)
+        batch = [((batch_size, *field.shape), field.dtype) for field in fields]
+        specs = [((1,), np.int64), ((workers, 3), np.int64), ((payload_size,), np.uint8)]
+        specs += [((depth, batch_size, _JOB_BYTES), np.uint8), *batch * depth]
+        starts, size = _lay_out(specs)
+        self._file = _allocate(size) if file is None else file
+        memory = mmap.mmap(self._file.fileno(), size)
+        arrays = [
+            np.frombuffer(memory, dtype, math.prod(shape), start).reshape(shape)
+            for (shape, dtype), start in zip(specs, starts, strict=True)
+        ]
+        self.epoch, self.beats, self.payload, self._jobs = arrays[:4]
+        names = [field.name for field in fields]
+        in_slots = iter(arrays[4:])
+        self.slots = [{name: next(in_slots) for name in names} for _ in range(depth)]
+
+    def __reduce__(self):
+        return _attach, (self._arguments, reduction.DupFd(self._file.fileno()))
+
+    def close_file(self):
+        """The mapping stays."""
+        self._file.close()
+
+    def row(self, slot, row):
+        """{name: view of one row}; `...` keeps a view where a row is a scalar."""
+        return {name: view[row, ...] for name, view in self.slots[slot].items()}
+
+    def write_job(self, slot, row, job):
+        data = pickle.dumps(job)
+        if len(data) > _JOB_BYTES:
+            raise ValueError(f"job {job!r} takes {len(data)} bytes pickled, more than {_JOB_BYTES}")
+        self._jobs[slot, row, : len(data)] = np.frombuffer(data, np.uint8)
+
+    def read_job(self, slot, row):
+        return pickle.loads(self._jobs[slot, row])  # reads up to the pickle's own end mark
+
+
+def _attach(arguments, file):
+    ring = _Ring(*arguments, file=_as_file(file.detach()))
+    ring.close_file()
+    return ring
+
+
+def _lay_out(specs):
+    """(starts, size) in bytes of arrays one after another, each aligned."""
+    starts, end = [], 0
+    for shape, dtype in specs:
+        starts.append(end)
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        end += -(-size // _ALIGNMENT) * _ALIGNMENT
+    return starts, end
+
+
+def _allocate(size):
+    """An unnamed file of `size` zero bytes of memory that really exist: touching them later cannot fail.
+
+    An unnamed file has no limit of its own, so the free memory is looked up first: asked for too much, the kernel
+    does not refuse but kills processes. Half of it is left to the workers and the training.
+    """
+    available = _available_memory()
+    if size > available // 2:
+        raise UserError(_too_large(size, available))
+    file = _as_file(os.memfd_create("batches"))
+    try:
+        os.posix_fallocate(file.fileno(), 0, size)
+    except OSError:
+        file.close()
+        raise UserError(_too_large(size, available)) from None
+    return file
+
+
+def _too_large(size, available):
+    need, free = (f"{number / 2**20:.0f} MB" for number in (size, available))
+    return f"the batches take {need} of memory, more than half of the {free} free: lower --batch-size"
+
+
+def _as_file(descriptor):
+    return open(descriptor, "r+b", buffering=0)
+
+
+def _available_memory():
+    """Bytes that the machine can still give, and the container's limit if that is less."""
+    with open("/proc/meminfo") as file:
+        limits = [int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable:")]
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError), open(path) as file:  # ValueError: "max"
+            limits.append(int(file.read()))
+    return min(limits)
+
+
+def _stop(owner, processes, reports, tickets_out, tickets_in, selector):
+    """End the workers: by the end of the ticket pipe if idle, otherwise by force."""
+    if os.getpid() != owner:  # a fork of the parent exits: the workers are not its own
+        return
+    try:
+        tickets_in.close()
+        deadline = time.monotonic() + _CLOSE_SECONDS
+        for process in processes:
+            process.join(max(0, deadline - time.monotonic()))
+    finally:
+        for process in processes:
+            process.kill()
+        for process in processes:
+            process.join()
+        selector.close()
+        for connection in (tickets_out, *reports):
+            connection.close()
+
+
+def _raise(failure):
+    if failure:
+        kind, text = failure
+        raise kind(text)
+
+
+def _described(make_item, job):
+    """A job in words, for messages."""
+    return make_item.describe(job) if hasattr(make_item, "describe") else f"job {job!r}"
+
+
+def _attempt(function, *arguments):
+    """Call; returns None, or (UserError or WorkerError, text) for an exception."""
+    try:
+        function(*arguments)
+    except UserError as error:
+        return UserError, str(error)
+    except WorkerError as error:
+        return WorkerError, str(error)
+    except Exception as error:
+        doing = f"making {_described(function, arguments[0])}" if arguments else "starting a data worker"
+        return WorkerError, f"{doing} failed: {type(error).__name__}: {error}\n{traceback.format_exc()}"
+    return None
+
+
+def _work(index, ring, tickets, report):
+    """A worker process: takes tickets until there are no more."""
+    worker_processes.follow_parent()
+    make_item, initializer = pickle.loads(ring.payload)
+    beat = ring.beats[index]
+    with contextlib.suppress(BrokenPipeError):  # the parent is gone
+        if initializer and (failure := _attempt(initializer)):
+            report.send_bytes(_TICKET.pack(_STARTING, 0, 0) + pickle.dumps(failure))
+        beat[0] += 1
+        while ticket := os.read(tickets.fileno(), _TICKET.size):
+            epoch, slot, row = _TICKET.unpack(ticket)
+            failure = None
+            if epoch == ring.epoch[0]:
+                beat[1:] = slot, row
+                beat[0] += 1
+                failure = _attempt(make_item, ring.read_job(slot, row), ring.row(slot, row))
+                beat[0] += 1
+            report.send_bytes(ticket + pickle.dumps(failure) if failure else ticket)

@@ -1,0 +1,292 @@
+"""The benchmarks run at tiny sizes and tell the truth about what they measured. No times are judged."""
+# ruff: noqa: E402, benchmarks/ must be found first
+
+import functools
+import gc
+import importlib
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import bench
+import bench_cost
+import bench_data
+import bench_float_pipeline
+import bench_harness
+import bench_inputs
+import bench_programs
+import numpy as np
+
+import average_precision
+import oracles_ap
+from structures import UserError
+
+KEYS = {"name", "unit", "ours", "peer", "ratio", "target", "what", "command", "machine"}
+NO_PEER = ["--peer-python", str(ROOT / "no-such-python")]  # PyTorch is slow, and not everywhere
+
+
+def bench_lines(*arguments):
+    """The parsed lines of `bench.py --tiny ARGUMENTS`."""
+    command = [sys.executable, str(ROOT / "benchmarks" / "bench.py"), "--tiny", *NO_PEER, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def check(line):
+    assert set(line) >= KEYS
+    for side in ("ours", "peer"):
+        if line[side] is not None:
+            assert line[side]["min"] <= line[side]["median"] <= line[side]["max"]
+            assert line[side]["n"] >= 1
+    if line["peer"] is None:
+        assert line["ratio"] is None
+    else:
+        better = line["ours"]["median"] / line["peer"]["median"]
+        if line["unit"] not in ("images/s", "frames/s"):
+            better = 1 / better
+        assert line["ratio"] == pytest.approx(better, rel=2e-3)  # both are rounded to four digits
+    assert {"cpu", "cores", "others_busy", "gflops"} <= set(line["machine"])
+    assert line["command"].startswith("python benchmarks/bench.py ")
+
+
+@functools.cache
+def task_of(script, task, options):
+    """(facts, run) of a task; the same for the benchmarks that share it."""
+    return importlib.import_module(script.removesuffix(".py")).TASKS[task](**json.loads(options))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tasks_end_with_this_file():
+    """What they hold (graphs, worker processes, shared memory) would stay for the tests of other files."""
+    yield
+    task_of.cache_clear()
+    gc.collect()
+
+
+class InThisProcess:
+    """A bench_harness.Side that needs no process of its own: TensorFlow is loaded once for all."""
+
+    def __init__(self, script, task, options=None, python=None):
+        self.facts, self._run = task_of(script, task, json.dumps(options or {}))
+
+    def run(self):
+        start = time.perf_counter()
+        done = self._run()
+        return {"seconds": time.perf_counter() - start, "peak_mb": 1.0, **done}
+
+    def close(self):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+@pytest.fixture
+def measure(monkeypatch, shapes, trained, tmp_path):
+    """A function: name of a benchmark -> its lines, measured at tiny sizes."""
+    monkeypatch.setattr(bench_harness, "Side", InThisProcess)
+    monkeypatch.setattr(bench_programs, "Side", InThisProcess)
+    monkeypatch.setattr(bench_data, "Side", InThisProcess)
+    settings = bench_harness.Settings(
+        tiny=True, data=str(shapes), model=str(trained), peer_python=NO_PEER[1], scratch=str(tmp_path)
+    )
+
+    def lines_of(name):
+        lines = [
+            {**line, "command": bench_harness.command(name, settings)}
+            for line in bench.BENCHMARKS[name](name, settings)
+        ]
+        for line in lines:
+            check(json.loads(json.dumps(line)))
+        return lines
+
+    return lines_of
+
+
+def test_lines_of_the_program_without_a_peer_say_so(shapes):
+    lines = bench_lines("matching", "data-ssd.pytorch-style", "--data", shapes)
+    assert [line["name"] for line in lines] == ["matching-1", "matching-10", "data-ssd.pytorch-style"]
+    for line in lines:
+        check(line)
+    assert "PyTorch" in lines[0]["note"]
+    assert lines[2]["ratio"] is not None
+    assert lines[2]["command"] == "python benchmarks/bench.py data-ssd.pytorch-style --tiny --data DATA"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "training-step",
+        "network-300",
+        "network-300-float32",
+        "network-512",
+        "network-512-float32",
+        "data",
+        "training-memory",
+    ],
+)
+def test_sides_beside_torchvision(measure, name):
+    (line,) = measure(name)
+    assert line["name"] == name
+    assert line["ours"]["median"] > 0
+    assert "PyTorch" in line["note"]
+
+
+def test_workers(measure):
+    (line,) = measure("workers")
+    assert line["name"] == "workers-2"
+    assert line["peer"]["name"] == "1 workers"
+
+
+def test_matching(measure):
+    assert [line["name"] for line in measure("matching")] == ["matching-1", "matching-10"]
+
+
+def test_evaluator(measure):
+    (line,) = measure("evaluator")
+    assert line["identical"] is True
+
+
+def test_evaluator_that_disagrees_with_the_loop_is_no_benchmark(measure, monkeypatch):
+    monkeypatch.setattr(oracles_ap, "per_detection", lambda *_: {"class0": np.ones(9, bool)})
+    with pytest.raises(RuntimeError, match="do not agree"):
+        measure("evaluator")
+
+
+@pytest.mark.parametrize("name", ["after-network-random", "after-network-trained"])
+def test_after_network(measure, name):
+    (line,) = measure(name)
+    assert line["target"] == (15 if name.endswith("random") else 5)
+    assert line["detections_per_image"] > 0  # the work was done
+
+
+def test_after_network_needs_a_model(measure):
+    settings = bench_harness.Settings(tiny=True)
+    with pytest.raises(UserError, match="--model RUN"):
+        next(bench.BENCHMARKS["after-network-trained"]("after-network-trained", settings))
+
+
+def test_infer(measure):
+    (line,) = measure("infer")
+    assert line["ours"]["total_seconds"]["median"] > 4 / line["ours"]["median"]  # the start counts there
+
+
+def test_process_video(measure):
+    (line,) = measure("process-video")
+    assert line["unit"] == "frames/s"
+
+
+def test_infer_memory(measure):
+    (line,) = measure("infer-memory")
+    assert line["ours"]["max"] > 50
+    assert len(line["tenths_mb"]) == 11
+
+
+def test_cost_page_has_every_table(measure, monkeypatch, tmp_path, shapes):
+    monkeypatch.setattr(bench_cost, "Side", InThisProcess)
+    settings = bench_harness.Settings(tiny=True, data=str(shapes), scratch=str(tmp_path))
+    tables = list(bench_cost.series(settings))
+    assert len(tables) == 8
+    for _, _, heads, rows in tables:
+        assert rows
+        assert all(len(row) == len(heads) for row in rows)
+        for column, head in enumerate(heads[2:], 2):
+            numbers = [float(str(row[column]).replace(",", "")) for row in rows]
+            # That one is a difference of two times, which noise may bring below 0 at these sizes
+            assert np.isfinite(numbers).all() if head.startswith("after it") else min(numbers) >= 0
+    text = bench_cost.page(tables, settings)
+    assert text.count("\n## ") == 8
+    assert "GFLOPS" in text and "--cost docs/cost.md --tiny --data DATA`" in text
+
+
+def test_every_benchmark_is_known_to_the_program():
+    assert len(bench.BENCHMARKS) == 16
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "bench.py"), "nothing"], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: nothing: no such benchmark")
+
+
+def test_ratio_says_how_many_times_better_ours_is():
+    faster = bench_harness.line("x", "images/s", [30, 20, 40], [10, 20, 10], others={})
+    assert faster["ratio"] == 3
+    assert faster["ours"] == {"median": 30, "min": 20, "max": 40, "n": 3}
+    shorter = bench_harness.line("x", "s", [2.0], [10.0], others={}, peer_facts={"name": "loop"})
+    assert shorter["ratio"] == 5
+    assert shorter["peer"]["name"] == "loop"
+    assert bench_harness.line("x", "s", [2.0], others={})["ratio"] is None
+
+
+class Recorder:
+    def __init__(self, name, log):
+        self.name, self.log = name, log
+
+    def run(self):
+        self.log.append(self.name)
+        return {"items": 1, "seconds": 1.0}
+
+
+def test_sides_work_in_turn():
+    log = []
+    answers, machine = bench_harness.alternate([Recorder("a", log), Recorder("b", log)], rounds=3, warmup=1)
+    assert log == list("ab" * 4)
+    assert [len(given) for given in answers] == [3, 3]
+    assert machine["gflops"]["n"] == 4
+
+
+def test_a_side_that_fails_is_told_of():
+    with pytest.raises(RuntimeError, match=r"bench_float_pipeline.py data ended with exit code 1"):
+        bench_harness.Side("bench_float_pipeline.py", "data", {"index": "no such file"})
+
+
+def test_others_sees_a_process_that_is_not_ours():
+    """A grandchild whose parent has ended is nobody's child: it counts as another's."""
+    burn = "import time\nend = time.time() + 2\nwhile time.time() < end: pass"
+    start = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {burn!r}])"
+    subprocess.run([sys.executable, "-c", start], check=True)
+    with bench_harness.Others() as others:
+        time.sleep(1.0)
+    assert others.to_json()["others_busy"] > 0.2
+
+
+def test_evaluation_data_has_hits_and_misses():
+    samples, detections = bench_inputs.evaluation(20, 10)
+    assert len(samples) == len(detections) == 20
+    assert statistics.mean(len(sample.boxes) for sample in samples.values()) == pytest.approx(2.4, abs=0.6)
+    curves = average_precision.precision_recall(samples, detections, bench_inputs.CLASSES)
+    verdicts = np.concatenate([curve.verdicts for curve in curves])
+    assert {0, 1} <= set(verdicts.tolist())
+
+
+def test_float_pipeline_keeps_boxes_with_their_objects():
+    """A bright square stays where its box says, whatever is drawn."""
+    rng = np.random.default_rng(0)
+    image = np.zeros((200, 300, 3), np.uint8)
+    image[60:140, 100:220] = 255
+    kept = 0
+    for _ in range(60):
+        out, boxes, labels = bench_float_pipeline.augment(image, np.array([[100.0, 60, 220, 140]]), np.array([4]), rng)
+        assert out.shape == (300, 300, 3)
+        if len(boxes) and (boxes[0, 2:] - boxes[0, :2] > 0.1).all():
+            kept += 1
+            x0, y0, x1, y1 = (boxes[0] * 300).astype(int)
+            inside = out[y0 + 4 : y1 - 4, x0 + 4 : x1 - 4] + bench_float_pipeline.MEAN_BGR
+            outside = out[max(y0 - 9, 0) : max(y0 - 5, 0), x0:x1] + bench_float_pipeline.MEAN_BGR
+            assert inside.mean() > 70
+            if outside.size:
+                assert inside.mean() > outside.mean()
+            assert labels.tolist() == [4]
+    assert kept > 20

@@ -1,0 +1,132 @@
+"""What train.py says of its data before it starts, and train.py --anchors."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+import config
+import ssd_utils
+from dataset_check import anchor_advisor, checks
+from programs import TINY, run
+from structures import Sample, UserError
+from system import files
+from training import train_flags
+
+VGG300 = ssd_utils.get_preset("vgg300")
+
+
+def sample(name, boxes, labels):
+    boxes = np.array(boxes, np.float32).reshape(-1, 4)
+    return Sample(name, f"{name}.jpg", boxes, np.array(labels, np.int32), np.zeros(len(labels), bool), 100, 100)
+
+
+def samples_of(box, label, count, prefix=""):
+    return [sample(f"{prefix}{number}", [box], [label]) for number in range(count)]
+
+
+def notes(train, valid=(), names=("cat", "dog")):
+    return checks.quick_notes(train, list(valid), names, VGG300)
+
+
+SQUARE, THIN, TINY_BOX = (0.2, 0.2, 0.6, 0.6), (0.2, 0.2, 0.24, 0.9), (0.5, 0.5, 0.51, 0.51)
+
+
+def test_clean_data_makes_no_noise():
+    train = samples_of(SQUARE, 0, 12, "c") + samples_of(SQUARE, 1, 9, "d") + [sample("empty", [], [])]
+    assert notes(train, samples_of(SQUARE, 0, 3, "v")) == []
+
+
+def test_pictures_of_both_sides():
+    train = samples_of(SQUARE, 0, 9) + samples_of(SQUARE, 1, 9, "d")
+    assert notes(train, train[2:4]) == ["2 pictures in both --train and --valid, the first is 2.jpg"]
+
+
+def test_classes_without_objects_or_with_few():
+    train = samples_of(SQUARE, 0, 100) + samples_of(SQUARE, 1, 3)
+    assert notes(train, names=("cat", "dog", "cow")) == ["few objects to learn from: dog (3), cow (0)"]
+
+
+def test_pictures_without_objects():
+    train = samples_of(SQUARE, 0, 4) + [sample(f"e{number}", [], []) for number in range(6)]
+    assert notes(train, names=("cat",)) == ["6 of 10 pictures have no objects, they add little"]
+
+
+def test_tiny_and_unmatchable_objects():
+    train = samples_of(SQUARE, 0, 40) + samples_of(TINY_BOX, 1, 20)
+    tiny, unmatched = notes(train)
+    assert tiny.startswith("20 of 60 objects are smaller than 8 pixels")
+    assert "IoU 0.5: dog 0%;" in unmatched and "check_dataset.py --anchors FILE" in unmatched
+    (thin,) = notes(samples_of(THIN, 0, 40) + samples_of(SQUARE, 1, 20))
+    assert "all objects 33%, cat 0%;" in thin
+
+
+def write_anchors(path, **changes):
+    values = {name: getattr(VGG300, name) for name in anchor_advisor.ANCHOR_FIELDS}
+    files.write_json(path, {**values, **changes})
+    return str(path)
+
+
+def read_flags(*arguments):
+    return train_flags.read(train_flags.parse([str(item) for item in arguments], ""))
+
+
+def test_flag_replaces_the_anchors_and_nothing_else(shapes, tmp_path):
+    path = write_anchors(tmp_path / "a.json", aspect_ratios=[[4], [2, 5], [2, 3], [2, 3], [2], [2]])
+    common = ["--data", shapes, "--train", "train", *TINY, "--run", tmp_path / "run"]
+    description, _ = read_flags(*common, "--anchors", path)
+    ratios = ((4,), (2, 5), (2, 3), (2, 3), (2,), (2,))
+    expected = dataclasses.replace(VGG300, width=0.03, input_scale=train_flags.SCRATCH_INPUT_SCALE)
+    assert description.preset == dataclasses.replace(expected, aspect_ratios=ratios)
+
+
+def test_anchors_and_the_heads_of_another_run(shapes, trained, tmp_path):
+    common = ["--data", shapes, "--train", "train", "--init-from", trained, "--run", tmp_path / "run"]
+    same = write_anchors(tmp_path / "same.json", aspect_ratios=[[4], [2, 5], [2, 3], [2, 3], [2], [2]])
+    assert read_flags(*common, "--anchors", same)[0].preset.aspect_ratios[0] == (4,)
+    more = write_anchors(tmp_path / "more.json", aspect_ratios=[[2, 3], [2, 3], [2, 3], [2, 3], [2], [2]])
+    with pytest.raises(UserError, match=r"more.json: \(6, 6, 6, 6, 4, 4\) anchors a cell, but .* \(4, 6, 6, 6, 4, 4\)"):
+        read_flags(*common, "--anchors", more)
+
+
+def test_resuming_takes_the_same_anchors_only(trained, tmp_path):
+    same, other = (
+        write_anchors(tmp_path / "same.json"),
+        write_anchors(tmp_path / "other.json", min_sizes=[20, 60, 111, 162, 213, 264]),
+    )
+    read_flags("--run", trained, "--resume", "--anchors", same)
+    with pytest.raises(UserError, match="started with others"):
+        read_flags("--run", trained, "--resume", "--anchors", other)
+
+
+def test_missing_file_is_told_before_anything_else(tmp_path):
+    with pytest.raises(UserError, match=r"--anchors: .*no such file"):
+        read_flags("--run", tmp_path / "run", "--anchors", tmp_path / "none.json")
+
+
+def test_training_uses_and_stores_the_anchors(shapes, tmp_path):
+    """From the check to a run that can be read again: heads of another shape, config.json, no noise on stderr."""
+    ratios = [[2, 4], [2, 3], [2, 3], [2, 3], [2], [2]]
+    path = write_anchors(tmp_path / "a.json", aspect_ratios=ratios)
+    done = run(
+        "train.py",
+        "--data",
+        shapes,
+        "--train",
+        "train",
+        "--valid",
+        "val",
+        *TINY,
+        "--max-steps",
+        "1",
+        "--run",
+        tmp_path / "run",
+        "--anchors",
+        path,
+    )
+    assert "warning" not in done.stderr
+    preset = config.read_config(tmp_path / "run")[0].preset
+    assert preset.anchors_per_cell == (6, 6, 6, 6, 4, 4)
+    stored = json.loads((tmp_path / "run" / "config.json").read_text("utf-8"))
+    assert stored["model"]["preset"]["aspect_ratios"] == ratios

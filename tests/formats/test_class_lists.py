@@ -1,0 +1,60 @@
+"""Lists of class names, from flags and files."""
+
+import pytest
+
+import source_pascal_voc
+from formats import class_lists
+from structures import UserError
+
+
+def error_of(function, *arguments):
+    with pytest.raises(UserError) as caught:
+        function(*arguments)
+    return str(caught.value)
+
+
+def test_classes_from_names_and_files(tmp_path):
+    assert class_lists.parse_classes("RBC, WBC,Platelets") == ("RBC", "WBC", "Platelets")
+    assert class_lists.parse_classes("raccoon") == ("raccoon",)
+    many = [f"class{number}" for number in range(200)]  # together longer than a file name may be
+    assert class_lists.parse_classes(",".join(many)) == tuple(many)
+    path = tmp_path / "names"
+    path.write_bytes("\ufefftraffic light\r\n\r\n  bus \r\n".encode())
+    assert class_lists.parse_classes(str(path)) == ("traffic light", "bus")
+    assert class_lists.parse_classes(",".join(source_pascal_voc.CLASSES)) == source_pascal_voc.CLASSES
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "a name is empty"),
+        ("a,,b", "a name is empty"),
+        ("a,b,a", "'a' stands there twice"),
+        ("a,Background", "leave out 'Background'"),
+        ("a,b/c", "'b/c' holds a slash"),
+        ("names.txt", "no such file"),
+        ("some/names", "no such file"),
+    ],
+)
+def test_wrong_classes(text, expected):
+    message = error_of(class_lists.parse_classes, text)
+    assert message.startswith(f"--classes {text}: ") and expected in message
+
+
+def test_empty_class_file(tmp_path):
+    (tmp_path / "names.txt").write_text("\n")
+    assert "there are no class names" in error_of(class_lists.parse_classes, str(tmp_path / "names.txt"))
+
+
+def test_labels_of_a_models_classes():
+    names = ("cat", "dog", "cow")
+    assert class_lists.find_labels(None, names) is None
+    assert class_lists.find_labels("cow,cat", names) == {0, 2}
+    assert error_of(class_lists.find_labels, "cat,bird", names) == "--classes bird: the model has cat, dog, cow"
+
+
+def test_what_can_be_known_before_the_model_is_loaded():
+    class_lists.check_classes(None, None)
+    class_lists.check_classes("bird", None)
+    assert "twice" in error_of(class_lists.check_classes, "bird,bird", None)
+    assert "the model has cat" in error_of(class_lists.check_classes, "bird", ("cat",))

@@ -1,0 +1,110 @@
+"""Tables of boxes as they are in the wild, and every way in which they may be wrong."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from formats import csv_table
+from structures import UserError
+
+NAMES = ("cat", "dog")
+PLAIN = "a.png,2,1,10.5,5.25,dog\nb.png,,,,,\na.png,-3,0,30,10,cat\n"
+
+
+@pytest.fixture
+def data(tmp_path):
+    for name in "ab":
+        Image.new("RGB", (20, 10)).save(tmp_path / f"{name}.png")
+    (tmp_path / "train.csv").write_text(PLAIN)
+    return tmp_path
+
+
+def load(data, split="train"):
+    return csv_table.load(str(data), split, NAMES)
+
+
+FORMS = {
+    "plain": PLAIN,
+    "header": "image,xmin,ymin,xmax,ymax,class\n" + PLAIN,
+    "crlf and mark": ("\ufeffimage,xmin,ymin,xmax,ymax,class\r\n" + PLAIN.replace("\n", "\r\n")),
+    "other columns": (
+        "filename,width,height,class,xmin,ymin,xmax,ymax\n"
+        "a.png,20,10,dog,2,1,10.5,5.25\nb.png,20,10,,,,,\na.png,20,10,cat,-3,0,30,10\n"
+    ),
+    "names of others": "Path, X1, Y1, X2, Y2, Label\n" + PLAIN,
+    "quoted and short": '"a.png",2,1,10.5,5.25,"dog"\n\nb.png\na.png, -3, 0, 30, 10, cat\n',
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_coordinates_by_hand(data, form):
+    (data / "train.csv").write_bytes(FORMS[form].encode())
+    first, second = load(data)
+    np.testing.assert_array_equal(first.boxes, np.float32([[2 / 20, 1 / 10, 10.5 / 20, 5.25 / 10], [0, 0, 1, 1]]))
+    assert first.labels.tolist() == [1, 0] and (first.id, second.id) == ("a", "b")
+    assert second.boxes.shape == (0, 4)
+    assert csv_table.fits(data) and csv_table.class_names(data, "train") == NAMES
+
+
+@pytest.mark.parametrize("folder", ["train", "images/train", "images"])
+def test_where_pictures_may_be(data, folder):
+    (data / folder).mkdir(parents=True)
+    for name in "ab":
+        (data / f"{name}.png").rename(data / folder / f"{name}.png")
+    for place in (data, data / "train.csv"):
+        assert load(place)[0].image_path == str(data / folder / "a.png")
+
+
+def test_layout_of_roboflow(data):
+    (data / "train").mkdir()
+    (data / "train.csv").rename(data / "train" / "_annotations.csv")
+    for name in "ab":
+        (data / f"{name}.png").rename(data / "train" / f"{name}.png")
+    assert csv_table.fits(data) and len(load(data)) == 2
+
+
+def test_boxes_without_area_are_dropped_with_one_warning(data, capsys):
+    (data / "train.csv").write_text("a.png,1,1,5,5,cat\na.png,5,1,1,5,cat\n")
+    assert len(load(data)[0].boxes) == 1
+    err = capsys.readouterr().err
+    assert "dropped 1 boxes" in err and f"the first is {data / 'train.csv'}, line 2" in err
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ("c.png,1,2,3,4,cat", "{data}/c.png: no such picture"),
+        ("../{data.name}/a.png,1,2,3,4,cat", "has the name of {data}/a.png"),
+        (",1,2,3,4,cat", "no image in it"),
+        ("a.png,1,2,3,4", "'a.png,1,2,3,4' is not 'image,xmin,ymin,xmax,ymax,class'"),
+        ("a.png,1,2,three,4,cat", "is not 'image,xmin"),
+        ("a.png,1,2,,4,cat", "is not 'image,xmin"),
+        ("a.png,1,2,inf,4,cat", "is not 'image,xmin"),
+        ("a.png,1,2,3,4,cow", "class 'cow' is not in the class list"),
+        (b"\xff.png,1,2,3,4,cat", "not a text file in UTF-8"),
+        ('a.png,1,2,3,4,"' + "x" * 200_000, "not a line of a table"),
+    ],
+)
+def test_wrong_lines_are_named(data, line, named):
+    line = line if isinstance(line, bytes) else line.replace("{data.name}", data.name).encode()
+    (data / "train.csv").write_bytes(PLAIN.encode() + line)
+    with pytest.raises(UserError) as error:
+        load(data)
+    message = str(error.value)
+    assert message.startswith(f"{data / 'train.csv'}, line 4: ") and named.format(data=data) in message
+    assert "\n" not in message and len(message) < 400
+
+
+def test_wrong_splits(data):
+    (data / "empty.csv").write_text("\n")
+    (data / "none.csv").write_text("a.png\n")
+    for place, splits, named in [
+        (data, "val", "has no val.csv; there are the splits empty, none, train"),
+        (data, "train,train", "the split train is asked for twice"),
+        (data, "empty", "the table is empty"),
+        (data / "train.csv", "train,val", "one file holds one split"),
+    ]:
+        with pytest.raises(UserError, match=named):
+            csv_table.find(place, splits)
+    with pytest.raises(UserError, match="not a single object in none; name the classes"):
+        csv_table.class_names(data, "none")

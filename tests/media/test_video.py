@@ -1,0 +1,497 @@
+"""Video: what goes in comes out again, damaged files tell, and a killed run leaves something that plays."""
+
+import contextlib
+import http.server
+import itertools
+import os
+import signal
+import struct
+import subprocess
+import sys
+import threading
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from media import video
+from structures import UserError
+
+ROOT = Path(__file__).parents[2]
+DASHCAM = ROOT.parent / "shared" / "data" / "dashcam.mp4"
+
+
+def frame(index, width=64, height=48):
+    """A picture of smooth colours (they survive chroma subsampling), another one for each index."""
+    y, x = np.mgrid[:height, :width]
+    channels = 255 * x / width, 255 * y / height, np.full(x.shape, 40 + 10 * index % 200)
+    return np.stack(channels, axis=-1).astype(np.uint8)
+
+
+def write(path, count=10, width=64, height=48, rate=Fraction(25), times=None, **kwargs):
+    with video.VideoWriter(path, width, height, rate, **kwargs) as writer:
+        for index in range(count):
+            writer.write(frame(index, width, height), times[index] if times else None)
+    return writer
+
+
+def read(path):
+    with video.VideoReader(path) as reader:
+        frames, times = zip(*reader, strict=True)
+    return reader, frames, times
+
+
+def with_sound(path, codec, container, seconds=2, start=0, rate=48000, layout="stereo", shown=None):
+    """A video at 25/s from `start` seconds on; its sound, a tone of `rate` samples/s, sets in half a second later.
+
+    shown: seconds of the picture, if it is shorter than the sound.
+    """
+    with av.open(str(path), "w", format=container) as output:
+        picture_stream = output.add_stream("mpeg4", rate=25)
+        picture_stream.width, picture_stream.height, picture_stream.pix_fmt = 64, 48, "yuv420p"
+        sound_stream = output.add_stream(codec, rate=rate, layout=layout)
+        for index in range(25 * seconds):
+            if index < 25 * (seconds if shown is None else shown):
+                picture = av.VideoFrame.from_ndarray(frame(index), format="rgb24")
+                picture.pts, picture.time_base = 25 * start + index, Fraction(1, 25)
+                output.mux(picture_stream.encode(picture))
+            at = np.arange(1920) + 1920 * index
+            wave = (np.sin(at * 0.1) * (at >= 24000)).astype(np.float32)
+            sound = av.AudioFrame.from_ndarray(np.stack([wave, wave]), format="fltp", layout="stereo")
+            sound.sample_rate, sound.time_base = 48000, Fraction(1, 48000)
+            sound.pts = 48000 * start + 1920 * index
+            output.mux(sound_stream.encode(sound))
+        output.mux(picture_stream.encode(None))
+        output.mux(sound_stream.encode(None))
+
+
+def sound_onset(path):
+    """Seconds from the start of the file to the tone."""
+    with av.open(str(path)) as container:
+        resampler = av.AudioResampler(format="fltp", layout="mono")
+        for decoded in container.decode(audio=0):
+            for sound in resampler.resample(decoded):
+                loud = np.flatnonzero(np.abs(sound.to_ndarray()[0]) > 0.3)
+                if loud.size:
+                    start = (container.start_time or 0) / av.time_base
+                    return sound.time + loud[0] / sound.sample_rate - start
+    return None
+
+
+def turn(path, a, b, c, d):
+    """Overwrite the display matrix of the first track of an MP4."""
+    data = bytearray(path.read_bytes())
+    at = data.index(b"tkhd") + 44
+    data[at : at + 36] = struct.pack(">9i", a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("rate", [Fraction(25), Fraction(30000, 1001), Fraction(24000, 1001), Fraction(60)])
+def test_count_rate_size_and_times_come_back(tmp_path, rate):
+    writer = write(tmp_path / "a.mp4", 12, rate=rate)
+    reader, frames, times = read(tmp_path / "a.mp4")
+    assert writer.frames == reader.frame_count == len(frames) == 12
+    assert (reader.width, reader.height, reader.rate) == (64, 48, rate)
+    assert writer.padding == (0, 0) and writer.audio is None and reader.error is None and not reader.live
+    np.testing.assert_allclose(times, np.arange(12) / float(rate), atol=1e-6)
+    assert reader.duration == pytest.approx(12 / float(rate), abs=1e-3)
+    assert frames[0].dtype == np.uint8 and frames[0].shape == (48, 64, 3)
+
+
+def test_a_name_as_long_as_names_can_be(tmp_path):
+    writer = write(tmp_path / f"{251 * 'a'}.mp4")
+    assert writer.faststart
+
+
+@pytest.mark.parametrize("height", [48, 720])  # players guess another colour matrix from 720 on
+def test_colours_come_back(tmp_path, height):
+    write(tmp_path / "a.mp4", 2, height=height)
+    _, frames, _ = read(tmp_path / "a.mp4")
+    for index, got in enumerate(frames):
+        error = np.abs(got.astype(int) - frame(index, 64, height)).mean(axis=(0, 1))
+        assert (error < 3).all(), error
+    stream = av.open(str(tmp_path / "a.mp4")).streams.video[0].codec_context
+    assert (stream.colorspace, stream.color_primaries, stream.color_trc, stream.color_range) == (1, 1, 1, 1)
+    assert stream.pix_fmt == "yuv420p" and stream.name == "h264"
+
+
+def test_untagged_high_definition_is_read_as_bt709(tmp_path):
+    path, colour = str(tmp_path / "a.mp4"), np.array([200, 60, 60], np.uint8)
+    with av.open(path, "w") as output:
+        stream = output.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 720, "yuv420p"
+        picture = av.VideoFrame.from_ndarray(np.tile(colour, (720, 64, 1)), format="rgb24")
+        output.mux(stream.encode(picture.reformat(format="yuv420p", dst_colorspace="ITU709")))
+        output.mux(stream.encode(None))
+    assert av.open(path).streams.video[0].codec_context.colorspace == video.UNSPECIFIED
+    _, frames, _ = read(path)
+    assert np.abs(frames[0].astype(int) - colour).max() < 6
+
+
+def test_variable_rate_keeps_its_times(tmp_path):
+    times = [0.0, 0.04, 0.1, 0.9, 1.0, 1.5]
+    write(tmp_path / "a.mp4", 6, times=times)
+    _, _, got = read(tmp_path / "a.mp4")
+    np.testing.assert_allclose(got, times, atol=1e-5)
+
+
+def test_times_that_do_not_rise_are_moved_on(tmp_path):
+    write(tmp_path / "a.mp4", 4, times=[0.0, 0.04, 0.04, 0.02])
+    _, _, got = read(tmp_path / "a.mp4")
+    assert len(got) == 4 and (np.diff(got) > 0).all()
+    assert got[3] == pytest.approx(0.04, abs=1e-3)
+
+
+def test_odd_sides_are_padded_and_said(tmp_path):
+    writer = write(tmp_path / "a.mp4", 3, width=63, height=47)
+    reader, frames, _ = read(tmp_path / "a.mp4")
+    assert writer.padding == (1, 1) and (reader.width, reader.height) == (64, 48)
+    assert np.abs(frames[0][:47, :63].astype(int) - frame(0, 63, 47)).mean() < 3
+    assert np.abs(frames[0][:, 63].astype(int) - frames[0][:, 62]).mean() < 6  # the edge goes on
+
+
+@pytest.mark.parametrize(
+    ("matrix", "expected"),
+    [
+        ((0, 1, -1, 0), lambda image: np.rot90(image, -1)),  # a phone held upright
+        ((0, -1, 1, 0), np.rot90),
+        ((-1, 0, 0, -1), lambda image: np.rot90(image, 2)),
+        ((-1, 0, 0, 1), lambda image: image[:, ::-1]),  # a front camera's mirror
+    ],
+)
+def test_display_matrix_turns_the_frames(tmp_path, matrix, expected):
+    path = tmp_path / "a.mp4"
+    write(path, 2)
+    _, straight, _ = read(path)
+    turn(path, *matrix)
+    reader, turned, _ = read(path)
+    np.testing.assert_array_equal(turned[1], expected(straight[1]))
+    assert (reader.height, reader.width) == turned[1].shape[:2]
+
+
+def test_pixel_aspect_is_kept_and_turned(tmp_path):
+    path = tmp_path / "a.mp4"
+    write(path, 2, pixel_aspect=Fraction(4, 3))
+    assert read(path)[0].pixel_aspect == Fraction(4, 3)
+    turn(path, 0, 1, -1, 0)
+    assert read(path)[0].pixel_aspect == Fraction(3, 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "container", "codec", "start", "report"),
+    [
+        ("a.mp4", "mp4", "aac", 0, "aac, copied"),
+        ("a.mp4", "mp4", "libmp3lame", 0, "mp3, copied"),
+        ("a.mkv", "matroska", "aac", 7, "aac, copied"),
+        ("a.mkv", "matroska", "ac3", 7, "ac3, transcoded to aac"),
+        ("a.ts", "mpegts", "aac", 0, "aac, transcoded to aac"),
+    ],
+)
+def test_sound_is_kept_in_step(tmp_path, name, container, codec, start, report):
+    with_sound(tmp_path / name, codec, container, start=start)
+    with (
+        video.VideoReader(tmp_path / name) as reader,
+        video.VideoWriter(tmp_path / "b.mp4", 64, 48, reader.rate, audio_from=tmp_path / name) as writer,
+    ):
+        for picture, time in reader:
+            if time < 1.5:
+                writer.write(picture, time)
+    assert writer.audio == report and writer.faststart
+    assert sound_onset(tmp_path / "b.mp4") == pytest.approx(sound_onset(tmp_path / name), abs=0.002)
+    streams = av.open(str(tmp_path / "b.mp4")).streams
+    sound_seconds = float(streams.audio[0].duration * streams.audio[0].time_base)
+    assert sound_seconds == pytest.approx(1.5, abs=0.08)  # cut to the picture
+
+
+@pytest.mark.parametrize(("name", "rate"), [("a.avi", 11024), ("a.mov", 192000)])
+def test_sound_of_a_rate_that_aac_has_not(tmp_path, name, rate):
+    with_sound(tmp_path / name, "pcm_s16le", name[2:], rate=rate)
+    writer = write(tmp_path / "b.mp4", audio_from=tmp_path / name, count=50)
+    assert writer.audio == "pcm_s16le, transcoded to aac"
+    assert av.open(str(tmp_path / "b.mp4")).streams.audio[0].rate == 48000
+    assert sound_onset(tmp_path / "b.mp4") == pytest.approx(0.5, abs=0.005)
+
+
+def test_mp3_that_an_mp4_cannot_hold_is_transcoded(tmp_path):
+    with_sound(tmp_path / "a.avi", "libmp3lame", "avi", rate=8000)
+    writer = write(tmp_path / "b.mp4", audio_from=tmp_path / "a.avi", count=50)
+    assert writer.audio == "mp3, transcoded to aac" and writer.faststart
+    assert sound_onset(tmp_path / "b.mp4") == pytest.approx(sound_onset(tmp_path / "a.avi"), abs=0.05)
+
+
+def joined(path, *parts):
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return path
+
+
+def test_films_put_together_go_on_in_time(tmp_path):
+    """The second part's clock starts again: without care all its frames would share an instant."""
+    with_sound(tmp_path / "a.ts", "ac3", "mpegts")
+    path = joined(tmp_path / "c.ts", tmp_path / "a.ts", tmp_path / "a.ts")
+    _, frames, times = read(path)
+    assert len(frames) == 100
+    np.testing.assert_allclose(np.diff(times), 1 / 25, atol=1e-3)
+    writer = write(tmp_path / "b.mp4", times=times, count=100, audio_from=path)
+    assert writer.audio == "ac3, transcoded to aac, left out from where its times start again"
+    assert read(tmp_path / "b.mp4")[2] == pytest.approx(times, abs=1e-3)
+
+
+def test_one_wrong_stamp_moves_no_other():
+    clock = video._Clock(Fraction(1, 25))
+    stamps = [100, 100.04, 0, 100.12, None, 100.2, 3, 3.04, 3.08]  # one that is wrong; later the clock starts again
+    times = [100, 100.04, 100.08, 100.12, 100.16, 100.2, 100.24, 100.28, 100.32]
+    assert [float(clock.read(stamp)) for stamp in stamps] == pytest.approx(times)
+
+
+def test_sound_that_changes_its_channels_ends(tmp_path):
+    with_sound(tmp_path / "a.ts", "ac3", "mpegts")
+    with_sound(tmp_path / "b.ts", "ac3", "mpegts", start=2, layout="mono")
+    path = joined(tmp_path / "c.ts", tmp_path / "a.ts", tmp_path / "b.ts")
+    writer = write(tmp_path / "d.mp4", count=100, audio_from=path)
+    assert writer.audio == "ac3, transcoded to aac, left out from where its channels or their kind change"
+    assert len(read(tmp_path / "d.mp4")[1]) == 100
+
+
+def test_sound_of_an_unknown_kind_is_left_out(tmp_path):
+    source = tmp_path / "a.mov"
+    with_sound(source, "pcm_s16le", "mov")
+    content = source.read_bytes()
+    assert content.count(b"sowt") == 1
+    source.write_bytes(content.replace(b"sowt", b"????"))
+    writer = write(tmp_path / "b.mp4", audio_from=source)
+    assert writer.audio == "left out, as it is of an unknown kind"
+    assert not av.open(str(tmp_path / "b.mp4")).streams.audio
+
+
+def test_no_sound_in_the_source(tmp_path):
+    write(tmp_path / "a.mp4")
+    assert write(tmp_path / "b.mp4", audio_from=tmp_path / "a.mp4").audio is None
+
+
+def test_finished_file_starts_with_its_index_and_leaves_nothing_else(tmp_path):
+    writer = write(tmp_path / "a.mp4")
+    data = (tmp_path / "a.mp4").read_bytes()
+    assert writer.faststart and data.index(b"moov") < data.index(b"mdat") and b"moof" not in data
+    assert os.listdir(tmp_path) == ["a.mp4"]
+
+
+def test_failure_to_finish_leaves_the_fragmented_file(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    assert not write(tmp_path / "a.mp4", 7).faststart
+    assert len(read(tmp_path / "a.mp4")[1]) == 7 and os.listdir(tmp_path) == ["a.mp4"]
+
+
+@pytest.mark.parametrize("sound", [False, True])
+def test_killed_writer_leaves_a_file_that_plays(tmp_path, sound):
+    source = tmp_path / "sound.mp4"
+    with_sound(source, "aac", "mp4")
+    script = (
+        "import sys, numpy as np\nfrom media import video\n"
+        f"w = video.VideoWriter(sys.argv[1], 64, 48, 25, audio_from={str(source) if sound else None!r})\n"
+        "for i in range(10**6):\n"
+        "    w.write(np.full((48, 64, 3), i % 200, np.uint8))\n"
+        "    print(i, flush=True)\n"
+    )
+    path = tmp_path / "a.mp4"
+    command = [sys.executable, "-c", script, path]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    while int(process.stdout.readline()) < 30:
+        pass
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    reader, frames, times = read(path)
+    assert len(frames) > 31 - 8 - 3  # up to 8 encoder threads hold one frame each
+    np.testing.assert_allclose(times, np.arange(len(times)) / 25, atol=1e-5)
+    assert reader.error is None
+    if sound:
+        assert sound_onset(path) == pytest.approx(sound_onset(source), abs=0.002)
+
+
+def test_exception_in_the_block_leaves_a_file_that_plays(tmp_path):
+    path = tmp_path / "a.mp4"
+    with pytest.raises(KeyboardInterrupt), video.VideoWriter(path, 64, 48, 25) as writer:
+        writer.write(frame(0))
+        raise KeyboardInterrupt
+    assert len(read(path)[1]) == 1
+
+
+def test_no_frame_leaves_no_file(tmp_path):
+    write(tmp_path / "a.mp4", 0)
+    assert os.listdir(tmp_path) == []
+
+
+def test_close_may_be_called_twice(tmp_path):
+    writer = write(tmp_path / "a.mp4")
+    writer.close()
+    assert len(read(tmp_path / "a.mp4")[1]) == 10
+
+
+def test_wrong_frame_is_a_bug_not_a_stretched_picture(tmp_path):
+    with video.VideoWriter(tmp_path / "a.mp4", 64, 48, 25) as writer, pytest.raises(ValueError, match="64"):
+        writer.write(frame(0, 48, 64))
+
+
+@pytest.mark.parametrize("where", ["missing/a.mp4", "folder", "file/a.mp4"])
+def test_unwritable_output_is_one_clear_line(tmp_path, where):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written") as caught:
+        video.VideoWriter(tmp_path / where, 64, 48, 25)
+    assert str(tmp_path / where) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_full_disk_is_one_clear_line():
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full")
+    with (
+        pytest.raises(UserError, match="No space left"),
+        video.VideoWriter("/dev/full", 64, 48, 25) as writer,
+    ):
+        for index in range(50):
+            writer.write(frame(index))
+
+
+def test_check_writable_leaves_things_alone(tmp_path):
+    video.check_writable(tmp_path / "new")
+    assert os.listdir(tmp_path) == []
+    (tmp_path / "old").write_text("precious")
+    video.check_writable(tmp_path / "old")
+    assert (tmp_path / "old").read_text() == "precious"
+
+
+def test_unreadable_inputs_are_one_clear_line(tmp_path):
+    (tmp_path / "text.mp4").write_text("hello\n" * 100)
+    (tmp_path / "empty.mp4").write_text("")
+    with av.open(str(tmp_path / "sound.mp4"), "w") as output:
+        stream = output.add_stream("aac", rate=48000, layout="mono")
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 4800), np.float32), format="fltp", layout="mono")
+        sound.sample_rate = 48000
+        output.mux([*stream.encode(sound), *stream.encode(None)])
+    cases = {
+        str(tmp_path / "missing.mp4"): "no such file",
+        str(tmp_path / "text.mp4"): "not a video",
+        str(tmp_path / "empty.mp4"): "not a video",
+        str(tmp_path / "sound.mp4"): "no video stream",
+        str(tmp_path): "Is a directory",
+        "97": "no such camera",
+        "http://127.0.0.1:9/a.mp4": "Connection refused",
+    }
+    for source, message in cases.items():
+        with pytest.raises(UserError, match=message) as caught:
+            video.VideoReader(source)
+        assert str(caught.value).startswith(f"{source}: ") and "\n" not in str(caught.value)
+
+
+def test_index_cut_off_is_one_clear_line(tmp_path):
+    path = str(tmp_path / "a.mp4")
+    with_sound(path, "aac", "mp4")  # this one has its index at the end
+    data = Path(path).read_bytes()
+    for size in (len(data) - 1000, data.index(b"moov") - 100):
+        Path(path).write_bytes(data[:size])
+        with pytest.raises(UserError, match="cut off before the end of its index"):
+            video.VideoReader(path)
+
+
+def test_file_cut_in_the_middle_gives_what_it_has_then_tells(tmp_path):
+    path = tmp_path / "a.mp4"
+    noise = np.random.default_rng(0).integers(0, 255, (20, 48, 64, 3), np.uint8)
+    with video.VideoWriter(path, 64, 48, 25) as writer:
+        for picture in noise:
+            writer.write(picture)
+    data = path.read_bytes()
+    for share in (0.5, 0.9):
+        path.write_bytes(data[: int(len(data) * share)])
+        reader, frames, _ = read(path)
+        assert 20 * share - 4 < len(frames) < 20 * share + 2
+        assert reader.error.startswith(f"{path}: cut off") and "0.80 s" in reader.error
+
+
+def test_a_last_picture_that_stands_is_not_missing(tmp_path):
+    """Recordings of a screen: few frames, as long as nothing moves."""
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        packets = []
+        for index in range(50):
+            packets += stream.encode(av.VideoFrame.from_ndarray(frame(index), format="rgb24"))
+        packets += stream.encode(None)
+        packets[-1].duration = 250
+        output.mux(packets)
+    reader, frames, _ = read(path)
+    assert (len(frames), reader.duration, reader.error) == (50, pytest.approx(11.96, abs=0.1), None)
+
+
+def test_sound_that_outlasts_the_picture_is_not_a_cut(tmp_path):
+    with_sound(tmp_path / "a.mkv", "ac3", "matroska", seconds=8, shown=2)
+    reader, frames, _ = read(tmp_path / "a.mkv")
+    assert (len(frames), reader.duration, reader.error) == (50, pytest.approx(2, abs=0.1), None)
+
+
+def test_damage_in_the_middle_is_skipped_and_told(tmp_path):
+    path = tmp_path / "a.mp4"
+    rng = np.random.default_rng(0)
+    with video.VideoWriter(path, 64, 48, 5) as writer:  # a key frame every 10
+        for _ in range(40):
+            writer.write(rng.integers(0, 255, (48, 64, 3), np.uint8))
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 20000] = bytes(20000)
+    path.write_bytes(data)
+    reader, frames, times = read(path)
+    assert 20 < len(frames) < 40 and times[-1] == pytest.approx(39 / 5)
+    assert "damaged" in reader.error
+
+
+class EndlessStream(http.server.BaseHTTPRequestHandler):
+    """MPEG-TS without an end, whose clock has been running for long."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        gone = contextlib.suppress(ConnectionError, av.FFmpegError)
+        with gone, av.open(self.wfile, "w", format="mpegts") as output:
+            stream = output.add_stream("mpeg2video", rate=25)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            for index in itertools.count():
+                picture = av.VideoFrame.from_ndarray(frame(index), format="rgb24")
+                picture.pts, picture.time_base = 100_000 + index, Fraction(1, 25)
+                output.mux(stream.encode(picture))
+
+    def log_message(self, *_):
+        pass
+
+
+def test_stream_runs_until_stopped_and_starts_at_0():
+    with http.server.HTTPServer(("127.0.0.1", 0), EndlessStream) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        with video.VideoReader(f"http://127.0.0.1:{server.server_port}/live.ts") as reader:
+            times = [seconds for _, seconds in itertools.islice(reader, 100)]
+        thread.join()
+    assert reader.live and reader.duration is None and reader.frame_count is None
+    np.testing.assert_allclose(times, np.arange(100) / 25, atol=1e-4)
+
+
+@pytest.mark.skipif(not DASHCAM.exists(), reason="shared data is not here")
+def test_dashcam_goes_through(tmp_path):
+    with (
+        video.VideoReader(DASHCAM) as reader,
+        video.VideoWriter(tmp_path / "a.mp4", reader.width, reader.height, reader.rate, audio_from=DASHCAM) as writer,
+    ):
+        originals = []
+        for picture, time in reader:
+            originals.append(picture)
+            writer.write(picture, time)
+    assert (reader.width, reader.height, reader.rate, reader.frame_count) == (1280, 720, 25, 38)
+    assert writer.audio == "aac, copied"
+    again, frames, times = read(tmp_path / "a.mp4")
+    assert (again.width, again.height, again.rate, len(frames)) == (1280, 720, 25, 38)
+    np.testing.assert_allclose(times, np.arange(38) / 25, atol=1e-6)
+    assert np.abs(frames[20].astype(int) - originals[20]).mean() < 4

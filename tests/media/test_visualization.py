@@ -1,0 +1,236 @@
+"""Drawn boxes, labels and curves: where the ink lies, and that the files are pictures."""
+
+import os
+import warnings
+
+import cv2
+import numpy as np
+import pytest
+
+from media import visualization
+from structures import Detections, Sample
+
+NAMES = ("car", "bus", "person", "zebra crossing")
+GRAY = 90
+
+
+def canvas(width, height):
+    return np.full((height, width, 3), GRAY, np.uint8)
+
+
+def detected(boxes, labels=None, scores=None):
+    boxes = np.array(boxes, np.float32).reshape(-1, 4)
+    scores = np.linspace(0.99, 0.5, len(boxes)) if scores is None else scores
+    labels = [0] * len(boxes) if labels is None else labels
+    return Detections(boxes, np.array(scores, np.float32), np.array(labels, np.int32))
+
+
+def inked(image):
+    """bool [H,W]: pixels that differ from the gray canvas."""
+    return (image != GRAY).any(axis=2)
+
+
+def test_the_image_is_not_changed():
+    image = canvas(320, 240)
+    before = image.copy()
+    drawn = visualization.draw_detections(image, detected([50, 60, 200, 200]), NAMES)
+    assert drawn.shape == image.shape and drawn.dtype == np.uint8 and drawn is not image
+    np.testing.assert_array_equal(image, before)
+    np.testing.assert_array_equal(visualization.draw_detections(image, Detections.empty(), NAMES), before)
+
+
+def test_read_only_and_reversed_images_are_drawn_on():
+    image = canvas(320, 240)
+    found = detected([50, 60, 200, 200])
+    expected = visualization.draw_detections(image, found, NAMES)
+    image.flags.writeable = False
+    np.testing.assert_array_equal(visualization.draw_detections(image[:, :, ::-1], found, NAMES), expected)
+
+
+@pytest.mark.parametrize(("width", "height"), [(320, 240), (1280, 720), (4000, 3000), (720, 1280)])
+def test_a_box_is_an_outline_in_its_color_with_a_label_above(width, height):
+    box = np.array([0.25, 0.3, 0.8, 0.9]) * ([width, height] * 2)
+    drawn = visualization.draw_detections(canvas(width, height), detected(box), NAMES)
+    color = visualization.class_colors(NAMES)[0]
+    x0, y0, x1, y1 = np.rint(box).astype(int)
+    middle = (x0 + x1) // 2, (y0 + y1) // 2
+    for x, y in ((middle[0], y0), (middle[0], y1 - 1), (x0, middle[1]), (x1 - 1, middle[1])):
+        assert tuple(drawn[y, x]) == color
+    ink = inked(drawn)
+    assert not ink[y1:].any() and not ink[:, x1:].any() and not ink[:, :x0].any()
+    line = np.argmin(ink[y0:y1, middle[0]])
+    assert 2 <= line <= max(4, height / 100)
+    assert not ink[y0 + line : y1 - line, x0 + line : x1 - line].any()  # the object is left alone
+    label = ink[:y0]
+    rows, columns = np.flatnonzero(label.any(axis=1)), np.flatnonzero(label.any(axis=0))
+    assert 11 <= len(rows) <= height / 10 and rows[-1] == y0 - 1
+    assert len(columns) < width / 3
+
+
+def test_label_text_is_legible():
+    """Black on a light tab, white on a dark one, at full contrast somewhere in each letter's stem."""
+    drawn = visualization.draw_detections(
+        canvas(640, 480), detected([[50, 100, 200, 300], [350, 100, 600, 300]], [0, 15]), [f"c{i}" for i in range(16)]
+    )
+    for x, label in ((50, 0), (350, 15)):
+        color = visualization.class_colors([f"c{i}" for i in range(16)])[label]
+        luma = np.dot(color, (0.299, 0.587, 0.114))
+        tab = drawn[100 - 12 : 100, x : x + 60]
+        assert (tab == (0 if luma >= 120 else 255)).all(axis=2).any()
+        assert (tab == color).all(axis=2).any()
+
+
+CORNERS = [[0, 0, 60, 60], [260, 0, 320, 60], [0, 180, 60, 240], [260, 180, 320, 240]]
+
+
+def test_letters_that_the_usual_font_has_not(capsys):
+    """Chinese names were drawn as empty frames."""
+    usual = visualization._font_path("car 0.93")
+    assert os.path.basename(usual) == "DejaVuSans-Bold.ttf"
+    symbols = os.path.join(os.path.dirname(usual), "STIXNonUni.ttf")  # in matplotlib's list, as the system's are
+    special = next(
+        letter
+        for letter in map(chr, range(0xE000, 0xF8FF))
+        if visualization._has_letters(symbols, letter) and not visualization._has_letters(usual, letter)
+    )
+    assert visualization._has_letters(visualization._font_path(special), special)
+    for _ in range(2):
+        assert visualization._font_path("\U000e0042") == usual
+    assert capsys.readouterr().err.count("install one that has") == 1
+
+
+@pytest.mark.parametrize("box", [*CORNERS, [0, 0, 320, 240], [-50, -50, 900, 900], [100, 0, 110, 240]])
+def test_labels_stay_inside_the_image(box):
+    drawn = visualization.draw_detections(canvas(320, 240), detected(box, [3]), NAMES)
+    color = visualization.class_colors(NAMES)[3]
+    tab = visualization._tab("zebra crossing", visualization.SMALLEST_FONT, color)
+    x, y = cv2.minMaxLoc(cv2.matchTemplate(drawn, tab, cv2.TM_SQDIFF))[2]
+    np.testing.assert_array_equal(drawn[y : y + tab.shape[0], x : x + tab.shape[1]], tab)  # all of it, uncut
+
+
+def test_labels_do_not_cover_each_other():
+    rng = np.random.default_rng(0)
+    low = rng.uniform(0, 250, (40, 2))
+    boxes = np.concatenate([low, low + rng.uniform(10, 70, (40, 2))], axis=1)
+    tabs = visualization._Tabs(canvas(320, 240), 2)
+    for box in boxes:
+        tabs.draw(box, ("car", "0.50"), 11, (255, 0, 0))
+    taken = tabs._taken
+    assert len(taken) > 10
+    cover = np.zeros((240, 320), int)
+    for x0, y0, x1, y1 in taken:
+        cover[y0:y1, x0:x1] += 1
+    assert cover.max() == 1 and cover.sum() == ((taken[:, 2:] - taken[:, :2]).prod(axis=1)).sum()
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (2, 5000), (5000, 2), (7, 7), (30, 30), (60, 40)])
+def test_images_of_any_size(width, height):
+    boxes = [[0, 0, width, height], [width / 2, height / 2, width, height], [width, height, width, height]]
+    truth = Sample("a", "", np.float32([[0, 0, 1, 1]]), np.int32([0]), np.array([False]), width, height)
+    drawn = visualization.draw_detections(canvas(width, height), detected(boxes, [0, 1, 3]), NAMES, gt=truth)
+    assert drawn.shape == (height, width, 3)
+
+
+def test_the_best_detection_lies_on_top():
+    same = [[50, 60, 200, 200]] * 2
+    drawn = visualization.draw_detections(canvas(320, 240), detected(same, [1, 2]), NAMES)
+    assert tuple(drawn[130, 50]) == visualization.class_colors(NAMES)[1]
+
+
+def test_ground_truth_is_dashed_white():
+    boxes = np.float32([[0.25, 0.25, 0.75, 0.75]])
+    truth = Sample("a", "", boxes, np.int32([0]), np.array([False]), 320, 240)
+    drawn = visualization.draw_detections(canvas(320, 240), Detections.empty(), NAMES, gt=truth)
+    edge = drawn[60, 80:240]
+    assert set(map(tuple, edge.tolist())) == {(255, 255, 255), (0, 0, 0)}
+    assert 0.3 < (edge == 255).all(axis=1).mean() < 0.7
+    assert not inked(drawn)[64:176, 84:236].any()
+
+
+def test_colors_are_fixed_and_different():
+    voc = visualization.KNOWN_CLASSES
+    colors = visualization.class_colors(voc)
+    assert len(set(colors)) == len(voc)
+    assert visualization.class_colors(("bus", "car")) == [colors[voc.index("bus")], colors[voc.index("car")]]
+    names = [f"class {index}" for index in range(40)]
+    mixed = visualization.class_colors(names)
+    assert len(set(mixed)) == 40
+    assert visualization.class_colors(names[::-1]) == mixed[::-1]
+    assert len(visualization.class_colors([f"class {index}" for index in range(90)])) == 90
+    assert all(0 <= part <= 255 and isinstance(part, int) for color in mixed for part in color)
+    assert visualization.class_colors(["zebra"]) == visualization.class_colors(["zebra", "car"])[:1]
+
+
+@pytest.mark.parametrize("names", [("RBC", "WBC", "Platelets"), ("car", "zebra", "fox", "owl"), tuple("abcdefg")])
+def test_few_classes_look_different(names):
+    colors = np.float32([visualization.class_colors(names)]) / 255
+    lab = cv2.cvtColor(colors, cv2.COLOR_RGB2LAB)[0]
+    distances = np.linalg.norm(lab[:, None] - lab, axis=-1)
+    assert distances[~np.eye(len(names), dtype=bool)].min() > 50
+
+
+def test_palette_is_forty_different_colors_that_are_neither_gray_nor_black():
+    assert len(set(visualization.PALETTE)) == 40
+    assert min(max(color) - min(color) for color in visualization.PALETTE) > 60
+
+
+def is_picture(path, color_share=0.005):
+    image = cv2.imread(str(path))
+    assert image is not None and min(image.shape[:2]) > 300
+    saturated = (image.max(axis=2).astype(int) - image.min(axis=2) > 60).mean()
+    return saturated > color_share if color_share else True
+
+
+def test_precision_recall_pictures(tmp_path):
+    recall, precision = np.array([0.1, 0.1, 0.2, 0.4]), np.array([1, 0.5, 0.66, 0.75])
+    line = ("car 0.4", recall, precision)
+    empty = ("bus 0.0", np.zeros(0), np.zeros(0))
+    visualization.plot_precision_recall(tmp_path / "one.png", [line], "car: AP 0.4")
+    visualization.plot_precision_recall(tmp_path / "many.png", [line, empty, *[line] * 40], "mean")
+    visualization.plot_precision_recall(tmp_path / "empty.png", [empty], "bus")
+    visualization.plot_precision_recall(tmp_path / "none.png", [], "nothing")
+    assert is_picture(tmp_path / "one.png") and is_picture(tmp_path / "many.png")
+    assert is_picture(tmp_path / "empty.png", 0) and is_picture(tmp_path / "none.png", 0)
+
+
+def test_envelope_line_encloses_the_area():
+    envelope, recall = np.array([1, 0.75, 0.75]), np.array([0.25, 0.5, 0.75])
+    x, y = visualization._steps(recall, envelope)
+    assert np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2) == pytest.approx(0.25 + 0.75 * 0.5)
+    assert (x[0], y[0], x[-1], y[-1]) == (0, 1, 0.75, 0)
+
+
+def test_learning_curve_pictures(tmp_path):
+    rows = [
+        {
+            "epoch": epoch,
+            "step": 10 * epoch,
+            "loss": 5 / epoch,
+            "confidence": 3 / epoch,
+            "localization": 2 / epoch,
+            "voc07": None if epoch % 2 else epoch / 20,
+            "area": None if epoch % 2 else epoch / 19,
+            "voc07_car": None,
+            "learning_rate": 1e-3,
+        }
+        for epoch in range(1, 11)
+    ]
+    for name, part in (("all", rows), ("first", rows[:1]), ("none", [])):
+        visualization.plot_learning_curves(tmp_path / f"{name}.png", part)
+        assert is_picture(tmp_path / f"{name}.png", 0)
+    assert is_picture(tmp_path / "all.png")
+
+
+def test_error_pictures(tmp_path):
+    """With many, with few and with no errors at all, of classes with long names; nothing warns."""
+    sizes = {"<16": (3, 1, 2), ">=256": (0, 0, 0)}
+    kinds = {"localisation": (1, 4000), "background": (0, 0)}
+    confused = {f"a class with a rather long name {index}": (1, 1 + index) for index in range(30)}
+    rng = np.random.default_rng(0)
+    many = {"true_scores": rng.random(50), "false_scores": rng.random(4000), "kinds": kinds, "confused": confused}
+    none = {"true_scores": [], "false_scores": [], "kinds": dict.fromkeys(kinds, (0, 0)), "confused": {}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        visualization.plot_errors(tmp_path / "many.png", "car", **many, sizes=sizes)
+        visualization.plot_errors(tmp_path / "none.png", "bus", **none, sizes=dict.fromkeys(sizes, (0, 0, 0)))
+    assert is_picture(tmp_path / "many.png") and is_picture(tmp_path / "none.png", 0)

@@ -1,0 +1,103 @@
+"""Programs in a row: what fails is told, what is done is left out, and Ctrl-C lets a program save itself."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from programs import ROOT
+from structures import UserError
+from system import chain
+
+
+@pytest.fixture
+def program(tmp_path):
+    """A program that notes its arguments and ends with the code that the first says."""
+    path = tmp_path / "program.py"
+    path.write_text(
+        "import pathlib, sys\n"
+        f"with open({str(tmp_path / 'calls')!r}, 'a') as file: print(*sys.argv[1:], file=file)\n"
+        "sys.exit(int(sys.argv[1]))"
+    )
+    return str(path)
+
+
+def calls(tmp_path):
+    path = tmp_path / "calls"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def test_a_failure_is_told_and_a_stop_stops(program):
+    chain.call(program, 0)
+    with pytest.raises(UserError, match=r"program\.py ended with exit code 3"):
+        chain.call(program, 3)
+    with pytest.raises(KeyboardInterrupt):
+        chain.call(program, 130)
+
+
+def test_what_is_done_is_left_out(program, tmp_path):
+    def run(first="0 a", second="0 b"):
+        links = chain.Chain(str(tmp_path / "stages.json"))
+        links.call("first", program, *first.split())
+        links.call("second", program, *second.split(), again=["again"])
+
+    run()
+    assert calls(tmp_path) == ["0 a", "0 b again"]
+    run()
+    assert len(calls(tmp_path)) == 2
+    run(second="0 c")  # another command
+    assert calls(tmp_path)[2:] == ["0 c again"]
+    run(first="0 d", second="0 c")  # the second rests on the first
+    assert calls(tmp_path)[3:] == ["0 d", "0 c again"]
+    with pytest.raises(UserError):
+        run(first="1 e", second="0 c")
+    assert set(json.loads((tmp_path / "stages.json").read_text())) == {"second"}
+    run(first="0 d", second="0 c")  # what failed is not done, though it was before
+    assert calls(tmp_path)[6:] == ["0 d", "0 c again"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_waits_until_the_program_has_saved_itself(tmp_path, number):
+    """Ctrl-C goes to all that runs in the terminal, SIGTERM to the caller only, which passes it on."""
+    saving = tmp_path / "saving.py"
+    saving.write_text(
+        "import pathlib, signal, sys, time\n"
+        f"here = pathlib.Path({str(tmp_path)!r})\n"
+        "def stop(*_):\n"
+        "    time.sleep(1)\n"
+        "    (here / 'saved').touch()\n"
+        "    sys.exit(130)\n"
+        "signal.signal(signal.SIGINT, stop); signal.signal(signal.SIGTERM, stop)\n"
+        "(here / 'ready').touch()\n"
+        "time.sleep(60)"
+    )
+    code = f"from system import chain, cli; cli.run(lambda: (chain.call({str(saving)!r}), chain.call('never.py')))"
+    group = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, start_new_session=True, stderr=subprocess.PIPE)
+    wait_for(tmp_path / "ready")
+    if number == signal.SIGINT:
+        os.killpg(group.pid, number)
+    else:
+        group.send_signal(number)
+    assert group.wait(timeout=20) == 130
+    assert (tmp_path / "saved").exists()
+    assert group.stderr.read() == b"interrupted\n"
+
+
+def wait_for(path):
+    for _ in range(400):
+        if path.exists():
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{path} did not appear")
+
+
+def test_last_metrics(tmp_path):
+    (tmp_path / "metrics.csv").write_text("epoch,step\n1,10\n2,20\n")
+    assert chain.last_metrics(tmp_path) == {"epoch": "2", "step": "20"}
+    (tmp_path / "metrics.csv").write_text("epoch,step\n")
+    with pytest.raises(UserError, match="no epoch"):
+        chain.last_metrics(tmp_path)

@@ -1,0 +1,270 @@
+"""Exit codes, one-line errors and argument types."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from structures import UserError
+from system import cli
+
+ROOT = Path(__file__).parents[2]
+
+
+def ended(main, capsys):
+    """Exit code and stderr of a program."""
+    with pytest.raises(SystemExit) as end:
+        cli.run(main)
+    return end.value.code, capsys.readouterr().err
+
+
+def fail(error):
+    def main():
+        raise error
+
+    return main
+
+
+def test_success_is_0(capsys):
+    assert ended(lambda: None, capsys) == (0, "")
+
+
+def test_user_error_is_one_line_and_1(capsys):
+    assert ended(fail(UserError("a.xml: broken\nmend it")), capsys) == (1, "error: a.xml: broken mend it\n")
+
+
+def test_interrupt_is_130(capsys):
+    code, err = ended(fail(KeyboardInterrupt()), capsys)
+    assert code == 130 and len(err.splitlines()) == 1
+
+
+def test_help_keeps_its_own_exit_code(capsys):
+    def main():
+        cli.ArgumentParser(description="d").parse_args(["--help"])
+
+    assert ended(main, capsys) == (0, "")
+
+
+def test_disk_and_permission_are_told_in_one_line(capsys):
+    denied = PermissionError(errno.EACCES, "Permission denied", "runs/x")
+    remedy = "check its permissions or choose another place"
+    assert ended(fail(denied), capsys) == (1, f"error: runs/x: Permission denied; {remedy}\n")
+    full = OSError(errno.ENOSPC, "No space left on device")
+    assert ended(fail(full), capsys) == (1, "error: No space left on device; free some space or write elsewhere\n")
+
+
+@pytest.mark.parametrize("bug", [ValueError("bug"), ConnectionResetError("socket"), BrokenPipeError("a")])
+def test_bugs_keep_their_traceback(bug):
+    with pytest.raises(type(bug)):
+        cli.run(fail(bug))
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("lines", [1, 100_000])
+def test_closed_output_pipe_is_quiet(lines, unbuffered, monkeypatch):
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    program = f"from system import cli\ncli.run(lambda: print('line\\n' * {lines}))"
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-c", program], stdout=writer, stderr=subprocess.PIPE, cwd=ROOT)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8:strict", "latin-1:strict", "ascii:strict"])
+def test_names_that_the_terminal_cannot_show_are_escaped(encoding):
+    """A file name that is not UTF-8, and signs outside of the terminal's alphabet, must not lose the work so far."""
+    program = "import os\nfrom system import cli\n"
+    program += "cli.run(lambda: [print(os.fsdecode(b'caf\\xe9.jpg'), '≥ –'), cli.warn('≥')])"
+    settings = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=settings, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    signs = "≥ –" if encoding.startswith("utf-8") else r"\u2265 \u2013"
+    assert done.stdout.decode("utf-8") == rf"caf\udce9.jpg {signs}" + "\n"
+
+
+def parse(*argv, **kwargs):
+    parser = cli.ArgumentParser(prog="train.py")
+    parser.add_argument("--value", **kwargs)
+    parser.add_argument("--data", default="d")
+    return parser.parse_args(argv).value
+
+
+def complaint(*argv, **kwargs):
+    with pytest.raises(UserError) as error:
+        parse(*argv, **kwargs)
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+UNHEARD = """
+import pathlib, sys, time
+from system import cli
+def main():
+    with cli.StopRequest() as stop:
+        pathlib.Path(sys.argv[1] + ".ready").touch()
+        while not stop.requested:
+            print("step", flush=True)
+            time.sleep(0.01)
+        print("saving", file=sys.stderr)
+        pathlib.Path(sys.argv[1]).touch()
+        print("saved", flush=True)
+        stop.raise_if_requested()
+cli.run(main)
+"""
+
+
+def test_work_that_nobody_listens_to_saves_itself(tmp_path):
+    """Ctrl-C under `2>&1 | tee log` ends tee first."""
+    call = [sys.executable, "-c", UNHEARD, str(tmp_path / "saved")]
+    worker = subprocess.Popen(call, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert worker.stdout.readline() == b"step\n"
+    worker.stdout.close()
+    worker.send_signal(signal.SIGINT)
+    assert worker.wait(timeout=60) == 130
+    assert (tmp_path / "saved").exists()
+
+
+def test_closed_streams_stop_nothing(tmp_path):
+    (tmp_path / "unheard.py").write_text(UNHEARD)
+    line = f"exec {sys.executable} {tmp_path / 'unheard.py'} {tmp_path / 'saved'} >&- 2>&-"
+    worker = subprocess.Popen(["sh", "-c", line], env={**os.environ, "PYTHONPATH": str(ROOT)})
+    while not (tmp_path / "saved.ready").exists():
+        assert worker.poll() is None
+        time.sleep(0.01)
+    worker.send_signal(signal.SIGINT)
+    assert worker.wait(timeout=60) == 130
+    assert (tmp_path / "saved").exists()
+
+
+def test_libraries_write_to_closed_streams_too(tmp_path):
+    program = "import pathlib, sys, tqdm\nfrom system import cli\ndef main():\n    cli.import_tensorflow()\n"
+    program += "    print('heard?')\n    cli.warn('heard?')\n    list(tqdm.tqdm(range(3)))\n"
+    program += "    pathlib.Path(sys.argv[1]).touch()\ncli.run(main)"
+    (tmp_path / "chatty.py").write_text(program)
+    line = f"exec {sys.executable} {tmp_path / 'chatty.py'} {tmp_path / 'done'} >&- 2>&-"
+    done = subprocess.run(["sh", "-c", line], env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert (done.returncode, (tmp_path / "done").exists()) == (0, True)
+
+
+def test_work_goes_on_after_the_terminal_hung_up(tmp_path):
+    """A training in the background of a shell that was left."""
+    ours, terminal = os.openpty()
+    call = [sys.executable, "-c", UNHEARD, str(tmp_path / "saved")]
+    worker = subprocess.Popen(call, cwd=ROOT, stdout=terminal, stderr=terminal)
+    os.close(terminal)
+    assert os.read(ours, 4) == b"step"
+    os.close(ours)
+    time.sleep(0.5)
+    assert worker.poll() is None
+    worker.send_signal(signal.SIGINT)
+    assert worker.wait(timeout=60) == 130
+    assert (tmp_path / "saved").exists()
+
+
+def test_a_signal_that_arrives_twice_is_one(monkeypatch):
+    """`timeout` and schedulers send it to parent and child, and the parent passes it on."""
+    now = [100.0]
+    monkeypatch.setattr(cli.time, "monotonic", lambda: now[0])
+    with cli.StopRequest() as stop:
+        for _ in range(3):
+            signal.raise_signal(signal.SIGTERM)
+        assert stop.requested
+        now[0] += 2
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+
+
+def test_wrong_flags_name_the_flag():
+    assert "--value" in complaint("--value")
+    assert "--value" in complaint(required=True)
+    assert "'z'" in complaint("--value", "z", choices=["a", "b"])
+    assert "did you mean --value?" in complaint("--vlaue", "3")
+    assert "did you mean --value?" in complaint("--vlaue=3")
+    assert "did you mean" not in complaint("--nothing-like-it")
+
+
+def test_flags_may_stand_among_arguments():
+    parser = cli.ArgumentParser()
+    parser.add_argument("model")
+    parser.add_argument("pictures", nargs="*")
+    parser.add_argument("--output")
+    for line in ("m a b --output o", "m a --output o b", "m --output o a b", "--output o m a b"):
+        assert vars(parser.parse_args(line.split())) == {"model": "m", "pictures": ["a", "b"], "output": "o"}
+    assert parser.parse_args(["m"]).pictures == []
+    assert parser.parse_args(["--output", "o", "--", "m", "-a.jpg"]).pictures == ["-a.jpg"]
+    with pytest.raises(UserError, match="--otput: no such argument, did you mean --output"):
+        parser.parse_args(["m", "a", "--otput", "o"])
+
+
+def test_shortened_flags_are_refused():
+    assert "--val" in complaint("--val", "3")
+
+
+@pytest.mark.parametrize(
+    ("kind", "good", "bad"),
+    [
+        ("positive_int", ["1", "12"], ["0", "-1", "1.5", "x", ""]),
+        ("non_negative_int", ["0", "3"], ["-1", "0.0", "nan"]),
+        ("positive_float", ["1e-3", "2"], ["0", "-1", "nan", "inf", "1,5"]),
+        ("non_negative_float", ["0", "0.5"], ["-0.1", "inf"]),
+        ("fraction", ["0", "1", "0.5"], ["1.01", "-0.1", "50%"]),
+        ("positive_fraction", ["1", "0.5"], ["0", "1.5"]),
+    ],
+)
+def test_numbers(kind, good, bad):
+    for text in good:
+        assert parse(f"--value={text}", type=getattr(cli, kind)) == float(text)
+    for text in bad:
+        message = complaint(f"--value={text}", type=getattr(cli, kind))
+        assert "--value" in message and repr(text) in message
+
+
+def test_paths_to_read(tmp_path):
+    file = tmp_path / "a.txt"
+    file.write_text("a")
+    missing = str(tmp_path / "missing")
+    assert parse("--value", str(file), type=cli.existing_file) == str(file)
+    assert parse("--value", str(tmp_path), type=cli.existing_folder) == str(tmp_path)
+    assert parse("--value", str(tmp_path), type=cli.existing_path) == str(tmp_path)
+    for kind in (cli.existing_file, cli.existing_folder, cli.existing_path):
+        message = complaint("--value", missing, type=kind)
+        assert "--value" in message and missing in message
+    assert "is a folder" in complaint("--value", str(tmp_path), type=cli.existing_file)
+    assert "is a file" in complaint("--value", str(file), type=cli.existing_folder)
+
+
+def test_paths_to_write(tmp_path):
+    file = tmp_path / "a.txt"
+    file.write_text("a")
+    deep = str(tmp_path / "new" / "deep")
+    for kind in (cli.output_file, cli.output_folder):
+        assert parse("--value", deep, type=kind) == deep
+        assert "--value" in complaint("--value", str(file / "below"), type=kind)
+        assert "--value" in complaint("--value=", type=kind)
+    assert not (tmp_path / "new").exists()
+    assert "not the name of a file" in complaint("--value", str(tmp_path), type=cli.output_file)
+    assert "is a device" in complaint("--value", "/dev/null", type=cli.output_file)
+    os.mkfifo(tmp_path / "pipe")
+    assert "or pipe" in complaint("--value", str(tmp_path / "pipe"), type=cli.output_file)
+    assert "not the name of a folder" in complaint("--value", str(file), type=cli.output_folder)
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+def test_unwritable_folder(tmp_path):
+    tmp_path.chmod(0o500)
+    assert str(tmp_path) in complaint("--value", str(tmp_path / "x"), type=cli.output_file)
+
+
+@pytest.mark.parametrize(("wish", "found"), [({}, "1"), ({"TF_ENABLE_ONEDNN_OPTS": "0"}, "0")])
+def test_programs_use_onednn_unless_told_otherwise(wish, found):
+    program = "import os; from system import cli; cli.import_tensorflow(); print(os.environ['TF_ENABLE_ONEDNN_OPTS'])"
+    settings = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"} | wish
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=settings, capture_output=True, text=True)
+    assert done.stdout.strip() == found, done.stderr

@@ -1,0 +1,466 @@
+"""Parallel feeding against its serial twin, and every way in which it can go wrong."""
+
+import gc
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from multiprocessing import resource_tracker
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from data_queue_items import (
+    FIELDS,
+    Burden,
+    MisbehaveAt,
+    count_item,
+    count_item_slowly,
+    exit_with_3,
+    kill_self,
+    make_item,
+    put_index,
+    put_mark,
+    put_module_names,
+    raise_user_error,
+    raise_value_error,
+    set_mark,
+    sleep_a_little,
+    sleep_long,
+    stop_self,
+)
+from structures import UserError
+from system import data_queue
+from system.data_queue import DataQueue, Field, WorkerError
+
+ROOT = Path(__file__).parents[2]
+
+
+def jobs_of(epoch, count=19, first=0):
+    return [(epoch, index) for index in range(first, count)]
+
+
+def open_queue(workers, item=make_item, **settings):
+    return DataQueue(FIELDS, item, **{"batch_size": 4, "workers": workers, "depth": 3, "timeout": 20} | settings)
+
+
+def collect(batches):
+    """Copies of all batches, each released at once: a list of (jobs, arrays)."""
+    copies = []
+    for batch in batches:
+        copies.append((batch.jobs, {name: array.copy() for name, array in batch.arrays.items()}))
+        batch.release()
+    return copies
+
+
+def assert_same(left, right):
+    assert [jobs for jobs, _ in left] == [jobs for jobs, _ in right]
+    for (_, a), (_, b) in zip(left, right, strict=True):
+        assert list(a) == list(b)
+        for name in a:
+            assert a[name].dtype == b[name].dtype
+            np.testing.assert_array_equal(a[name], b[name])
+
+
+def children():
+    """Child processes of the test: not multiprocessing's resource tracker, nor a fork server that another test started.
+
+    Both live as long as their parent.
+    """
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if process.pid not in older and "resource_tracker" not in " ".join(process.cmdline()):
+                found.append(process)
+        except psutil.NoSuchProcess:
+            pass
+    return found
+
+
+older = set()  # process ids of the children that were there before the test
+
+
+def rings(pid="self"):
+    """How many rings a process has mapped. They must be unnamed files: nothing of ours is in /dev/shm.
+
+    (Semaphores are there: of the process pools that other tests in this process made.)
+    """
+    maps = Path(f"/proc/{pid}/maps").read_text()
+    assert not [line for line in maps.splitlines() if "/dev/shm/" in line and "/dev/shm/sem." not in line]
+    return maps.count("memfd:batches")
+
+
+def wait_until(condition, seconds=5.0):
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return condition()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind():
+    """No test may leave a process, a descriptor or a ring. (Others may use /dev/shm at the same time; we do not.)"""
+    older.clear()
+    older.update(process.pid for process in psutil.Process().children(recursive=True))
+    descriptors = len(os.listdir("/proc/self/fd"))
+    tracked = resource_tracker._resource_tracker._fd is not None
+    yield
+    gc.collect()  # a caught exception keeps the frames, they keep the arrays, they keep the ring
+    assert children() == []
+    started = not tracked and resource_tracker._resource_tracker._fd is not None
+    assert len(os.listdir("/proc/self/fd")) <= descriptors + started
+    assert rings() == 0
+
+
+@pytest.fixture(scope="module")
+def serial():
+    """Three epochs made in this process."""
+    with open_queue(0) as queue:
+        return [collect(queue.batches(jobs_of(epoch))) for epoch in range(3)]
+
+
+def test_serial_batches_are_what_make_item_makes(serial):
+    assert [len(jobs) for jobs, _ in serial[1]] == [4, 4, 4, 4, 3]
+    for jobs, arrays in serial[1]:
+        for row, job in enumerate(jobs):
+            expected = {field.name: np.zeros(field.shape, field.dtype) for field in FIELDS}
+            make_item(job, expected)
+            for name in expected:
+                np.testing.assert_array_equal(arrays[name][row], expected[name])
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_parallel_equals_serial(serial, workers):
+    with open_queue(workers) as queue:
+        pids = {child.pid for child in children()}
+        assert len(pids) == workers and rings() == 1
+        for epoch in range(3):
+            assert_same(collect(queue.batches(jobs_of(epoch))), serial[epoch])
+        assert {child.pid for child in children()} == pids and {rings(pid) for pid in pids} == {1}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_leave_early_start_again_and_start_in_the_middle(serial, workers):
+    with open_queue(workers) as queue:
+        for attempt in range(5):
+            for number, batch in enumerate(queue.batches(jobs_of(attempt))):
+                if number == 1:
+                    break  # unreleased, more often than there are slots
+                batch.release()
+        assert_same(collect(queue.batches(jobs_of(0))), serial[0])
+        unused = queue.batches(jobs_of(0))
+        assert_same(collect(queue.batches(jobs_of(2, first=8))), serial[2][2:])
+        with pytest.raises(RuntimeError, match="later call of batches"):
+            next(unused)
+
+
+def test_a_batch_released_late_does_not_disturb_the_next_epoch(serial):
+    with open_queue(2) as queue:
+        old = next(queue.batches(jobs_of(0)))
+        batches = queue.batches(jobs_of(1))
+        old.release()
+        old.release()
+        assert_same(collect(batches), serial[1])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_arrays_are_what_tensorflow_feeds_without_copy(workers):
+    with open_queue(workers, batch_size=3) as queue:
+        addresses = {field.name: set() for field in FIELDS}
+        for batch in queue.batches(jobs_of(0, 20)):
+            for field in FIELDS:
+                array = batch.arrays[field.name]
+                assert array.shape == (len(batch.jobs), *field.shape)
+                assert array.dtype == field.dtype
+                assert array.ctypes.data % 64 == 0
+                assert array.flags.c_contiguous and array.flags.writeable and array.flags.aligned
+                addresses[field.name].add(array.ctypes.data)
+            batch.release()
+        assert all(len(found) == 3 for found in addresses.values())  # views of the three slots, not copies
+
+
+def test_a_held_batch_is_not_overwritten(serial):
+    with open_queue(2) as queue:
+        batches = queue.batches(jobs_of(0))
+        held = next(batches)
+        rest = collect(batches)
+        assert_same([(held.jobs, held.arrays)], serial[0][:1])
+        assert_same(rest, serial[0][1:])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_too_many_held_batches_are_an_error_not_a_hang(workers):
+    with open_queue(workers) as queue:
+        with pytest.raises(RuntimeError, match=r"all 3 slots .*release"):
+            list(queue.batches(jobs_of(0)))
+        held = [batch.jobs for batch in queue.batches(jobs_of(0, 12))]  # as many as there are slots: fine
+        assert len(held) == 3
+
+
+def test_prefetch_goes_on_without_the_consumer_and_is_bounded_by_depth(tmp_path):
+    log = tmp_path / "log"
+    with open_queue(2, count_item) as queue:
+        batches = queue.batches((str(log), index) for index in range(1000))
+        first = next(batches)
+        assert wait_until(lambda: log.stat().st_size == 12)  # 3 slots of 4 rows
+        time.sleep(0.2)
+        assert log.stat().st_size == 12
+        first.release()
+        assert wait_until(lambda: log.stat().st_size == 16)
+
+
+def test_workers_rest_when_an_epoch_is_left(tmp_path):
+    log = tmp_path / "log"
+    with open_queue(1, count_item_slowly) as queue:
+        next(queue.batches((str(log), index) for index in range(12)))
+        time.sleep(0.5)
+        assert 4 <= log.stat().st_size <= 6  # the batch, and what was begun before
+
+
+def test_more_tickets_than_the_pipe_holds():
+    with DataQueue([Field("index", (), np.int64)], put_index, batch_size=3000, workers=2, depth=4) as queue:
+        batches = collect(queue.batches(range(20_000)))
+        assert np.concatenate([arrays["index"] for _, arrays in batches]).tolist() == list(range(20_000))
+
+
+def test_no_jobs():
+    with open_queue(1) as queue:
+        assert list(queue.batches([])) == []
+
+
+def test_workers_import_nothing_heavy_and_run_the_initializer():
+    with open_queue(1, put_module_names) as queue:
+        (_, arrays), *_ = collect(queue.batches(jobs_of(0)))
+        assert arrays["index"].tolist() == [0] * 4
+    with open_queue(1, put_mark, initializer=set_mark) as queue:
+        (_, arrays), *_ = collect(queue.batches(jobs_of(0)))
+        assert arrays["index"].tolist() == [42] * 4
+
+
+def fails_with(kind, item, workers, **settings):
+    """The message with which an epoch ends; also checks that the queue is closed."""
+    queue = open_queue(workers, item, **settings)
+    start = time.monotonic()
+    with pytest.raises(kind) as caught:
+        collect(queue.batches(jobs_of(0)))
+    assert type(caught.value) is kind
+    assert time.monotonic() - start < 15  # noticed, and not only when the queue's 20 seconds of patience ended
+    assert queue.closed and children() == []
+    with pytest.raises(RuntimeError, match="closed"):
+        queue.batches(jobs_of(0))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_exception_names_the_job_and_carries_the_traceback(workers):
+    message = fails_with(WorkerError, MisbehaveAt(raise_value_error), workers)
+    first, rest = message.split("\n", 1)
+    assert first == "making job (0, 5) failed: ValueError: a strange sample"
+    assert "Traceback" in rest and "in raise_value_error" in rest
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_user_error_arrives_as_one(workers):
+    assert fails_with(UserError, MisbehaveAt(raise_user_error), workers) == "a.jpg: not a picture; remove it"
+
+
+def test_a_killed_worker_is_noticed():
+    message = fails_with(WorkerError, MisbehaveAt(kill_self), 2)
+    assert "was killed by SIGKILL while making job (0, 5)" in message
+    assert "memory" in message and "\n" not in message
+
+
+def test_a_worker_that_exits_is_noticed():
+    assert "ended with exit code 3 while making job (0, 5)" in fails_with(WorkerError, MisbehaveAt(exit_with_3), 1)
+
+
+@pytest.mark.parametrize("deed", [sleep_long, stop_self])
+def test_a_stuck_worker_is_noticed(deed):
+    message = fails_with(WorkerError, MisbehaveAt(deed), 2, timeout=1)
+    assert "made no progress for 1 seconds while making job (0, 5)" in message
+
+
+def test_a_slow_worker_is_not_stuck():
+    with open_queue(2, sleep_a_little, timeout=1.2) as queue:
+        assert len(collect(queue.batches(jobs_of(0, 8)))) == 2
+
+
+def test_a_worker_that_cannot_start_is_noticed(capfd):
+    assert "ended with exit code 1 while starting" in fails_with(WorkerError, Burden(), 1)
+    assert "a strange sample" in capfd.readouterr().err
+    message = fails_with(WorkerError, make_item, 1, initializer=raise_value_error)
+    assert message.startswith("starting a data worker failed: ValueError: a strange sample")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_error_comes_with_its_own_batch_and_not_if_the_epoch_is_left_before(serial, workers):
+    with open_queue(workers, MisbehaveAt(raise_value_error)) as queue:
+        batches = queue.batches(jobs_of(0))
+        first = next(batches)
+        time.sleep(0.1)
+        assert_same([(first.jobs, first.arrays)], serial[0][:1])
+        assert_same(collect(queue.batches(jobs_of(1))), serial[1])
+        batches = queue.batches(jobs_of(0))
+        next(batches)
+        with pytest.raises(WorkerError):
+            next(batches)
+
+
+def test_mistakes_of_the_caller():
+    with pytest.raises((pickle.PicklingError, AttributeError)):
+        open_queue(1, lambda job, out: None)
+    with pytest.raises(ValueError, match="batch_size=0"):
+        open_queue(1, batch_size=0)
+    with open_queue(1) as queue, pytest.raises(ValueError, match="bytes pickled"):
+        queue.batches(["x" * 1000])
+
+
+def refuse_to_allocate(*_):
+    raise AssertionError("the check must come before: this would take the machine's memory")
+
+
+def test_more_than_half_of_the_memory_is_refused_before_it_is_touched(monkeypatch):
+    """The sizes are small and the memory that seems free smaller still: no test may fill a machine."""
+    monkeypatch.setattr(data_queue.os, "posix_fallocate", refuse_to_allocate)
+    monkeypatch.setattr(data_queue, "_available_memory", lambda: 3 << 20)
+    with pytest.raises(UserError, match=r"^the batches take 2 MB of memory, more than half of the 3 MB free: lower"):
+        open_queue(2, batch_size=1000)
+
+
+def test_memory_that_the_system_refuses(monkeypatch):
+    monkeypatch.setattr(data_queue.os, "posix_fallocate", no_space)
+    with pytest.raises(UserError, match="lower --batch-size"):
+        open_queue(2)
+
+
+def test_available_memory_is_what_the_system_says():
+    assert 0 < data_queue._available_memory() <= psutil.virtual_memory().total
+
+
+def no_space(*_):
+    raise OSError(28, "No space left on device")
+
+
+def test_the_ring_is_backed_by_memory_before_it_is_used():
+    """A file that is only sparse would kill the writer when memory runs out."""
+    file = data_queue._allocate(1 << 20)
+    assert os.fstat(file.fileno()).st_blocks * 512 >= 1 << 20
+    file.close()
+
+
+def test_close_twice_arrays_stay_readable_and_garbage_collection_closes(serial):
+    queue = open_queue(1)
+    batch = next(queue.batches(jobs_of(0)))
+    queue.close()
+    queue.close()
+    batch.release()
+    assert_same([(batch.jobs, batch.arrays)], serial[0][:1])
+    queue = open_queue(2)
+    next(queue.batches(jobs_of(0))).release()
+    del queue
+    assert wait_until(lambda: children() == [])
+
+
+SCRIPT = """
+    import multiprocessing, signal, sys, time
+    import numpy as np
+    from system.data_queue import DataQueue, Field
+
+    def make_item(job, out):
+        if job == 30:
+            time.sleep(100)
+        out["x"][...] = job
+
+    if __name__ == "__main__":
+        queue = DataQueue([Field("x", (9,), np.uint8)], make_item, batch_size=4, workers=2, depth=8)
+        batches = queue.batches(range(100))
+        next(batches)
+        print(*[child.pid for child in multiprocessing.active_children()], flush=True)
+"""
+
+
+def start_script(tmp_path, ending):
+    """A program of its own, in its own process group, with two workers, one of them stuck: (process, pids)."""
+    path = tmp_path / "program.py"
+    path.write_text(textwrap.dedent(SCRIPT) + textwrap.indent(textwrap.dedent(ending), " " * 4))
+    process = subprocess.Popen(
+        [sys.executable, path],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    pids = [int(word) for word in process.stdout.readline().split()]
+    assert len(pids) == 2
+    time.sleep(0.3)
+    return process, pids
+
+
+def gone(pids):
+    def is_gone(pid):
+        try:
+            return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+
+    return all(is_gone(pid) for pid in pids)
+
+
+def test_workers_end_with_a_killed_parent(tmp_path):
+    process, pids = start_script(tmp_path, "time.sleep(100)")
+    process.kill()
+    assert wait_until(lambda: gone(pids), 3)
+    _, errors = process.communicate(timeout=5)  # ends only when nobody holds the pipe
+    assert errors == ""
+
+
+@pytest.mark.parametrize("ending", ["[batch.release() for batch in batches]", "time.sleep(100)"])
+def test_ctrl_c(tmp_path, ending):
+    """In the middle of waiting for a batch, and of something else."""
+    process, pids = start_script(tmp_path, ending)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=5)
+    assert process.returncode == -signal.SIGINT  # Python's own end by KeyboardInterrupt
+    assert errors.count("Traceback") == 1 and errors.rstrip().endswith("KeyboardInterrupt")  # the parent's alone
+    assert gone(pids)
+
+
+def test_sigterm_to_the_group_leaves_the_parent_in_charge(tmp_path):
+    ending = """
+        stopped = []
+        signal.signal(signal.SIGTERM, lambda *_: stopped.append(True))
+        print("ready", flush=True)
+        while not stopped:
+            time.sleep(0.01)
+        time.sleep(0.3)
+        for number in range(5):
+            next(batches).release()
+        print("still fed", flush=True)
+    """
+    process, pids = start_script(tmp_path, ending)
+    assert process.stdout.readline() == "ready\n"
+    os.killpg(process.pid, signal.SIGTERM)
+    output, errors = process.communicate(timeout=5)
+    assert (process.returncode, output, errors) == (0, "still fed\n", "")
+    assert gone(pids)
+
+
+def test_sigterm_without_a_handler(tmp_path):
+    process, pids = start_script(tmp_path, "time.sleep(100)")
+    os.killpg(process.pid, signal.SIGTERM)
+    process.communicate(timeout=5)
+    assert process.returncode == -signal.SIGTERM
+    assert wait_until(lambda: gone(pids), 3)
+
+
+def test_a_program_that_forgets_to_close(tmp_path):
+    process, pids = start_script(tmp_path, "import atexit")
+    _, errors = process.communicate(timeout=5)
+    assert (process.returncode, errors) == (0, "")
+    assert gone(pids)

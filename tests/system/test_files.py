@@ -1,0 +1,140 @@
+"""Files that appear whole or not at all."""
+
+import json
+import os
+import resource
+import types
+
+import pytest
+
+from structures import UserError
+from system import files
+
+
+def test_write_json(tmp_path):
+    files.write_json(tmp_path / "x.json", {"mean": None})
+    assert json.loads((tmp_path / "x.json").read_text()) == {"mean": None}
+    with pytest.raises(ValueError, match="JSON"):
+        files.write_json(tmp_path / "y.json", {"mean": float("nan")})
+    assert os.listdir(tmp_path) == ["x.json"]
+
+
+def test_write_replaces_text_and_bytes(tmp_path):
+    for content in ("first", "second", b"\x00\xff"):
+        files.write(tmp_path / "x", content)
+    assert (tmp_path / "x").read_bytes() == b"\x00\xff"
+    assert os.listdir(tmp_path) == ["x"]
+
+
+def test_failed_commit_leaves_the_old_file(tmp_path, monkeypatch):
+    files.write(tmp_path / "x", "old")
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(UserError) as error:
+        files.write(tmp_path / "x", "new")
+    message = "cannot be written (No space left on device), free some space or choose another place"
+    assert str(error.value) == f"{tmp_path / 'x'}: {message}"
+    assert isinstance(error.value, OSError) and error.value.strerror == "No space left on device"
+    assert (tmp_path / "x").read_text() == "old"
+    assert os.listdir(tmp_path) == ["x"]
+
+
+@pytest.fixture
+def small_disk():
+    """No file may grow beyond a kilobyte."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("size", [2000, 100_000])  # fails when it is flushed; at once, being larger than the buffer
+@pytest.mark.parametrize("kind", [str, bytes])
+def test_a_full_disk_is_told_with_the_file(tmp_path, small_disk, size, kind):
+    content = "a" * size
+    with pytest.raises(UserError, match=f"{tmp_path}/x: cannot be written .File too large., choose another place"):
+        files.write(tmp_path / "x", content if kind is str else content.encode())
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_disk_that_fills_up_while_a_file_is_written_bit_by_bit(tmp_path, small_disk):
+    file = files.PendingFile(tmp_path / "x")
+    with pytest.raises(UserError, match="x: cannot be written"):
+        for _ in range(100):
+            file.write("a" * 1000)
+    file.discard()
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_file_with_a_hole_is_not_committed(tmp_path, monkeypatch):
+    """The space may come back between a write that failed and the end."""
+
+    def fail(_):
+        raise OSError(28, "No space left")
+
+    file = files.PendingFile(tmp_path / "a")
+    file.write("one")
+    stream, file._file = file._file, types.SimpleNamespace(write=fail)
+    with pytest.raises(UserError, match="No space"):
+        file.write("two")
+    file._file = stream
+    with pytest.raises(UserError, match="No space"):
+        file.commit()
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_longest_names_can_be_written(tmp_path):
+    """Of 255 bytes; also several at once, which must not share a temporary file."""
+    names = [letter * 251 + ".txt" for letter in "ab"]
+    pending = [files.PendingFile(tmp_path / name) for name in names]
+    for name, file in zip(names, pending, strict=True):
+        file.write(name)
+    for file in pending:
+        file.commit()
+    assert sorted(os.listdir(tmp_path)) == names
+    assert [(tmp_path / name).read_text() for name in names] == names
+
+
+def test_unwritable_place_is_a_user_error(tmp_path):
+    files.write(tmp_path / "x", "a file")
+    with pytest.raises(UserError, match="cannot be written"):
+        files.write(tmp_path / "x" / "y", "below a file")
+
+
+@pytest.mark.parametrize(("content", "reason"), [("{", "not valid JSON"), ("[]", "no JSON object")])
+def test_read_json_names_what_is_wrong(tmp_path, content, reason):
+    (tmp_path / "x.json").write_text(content)
+    with pytest.raises(UserError, match=reason):
+        files.read_json(tmp_path / "x.json")
+    with pytest.raises(UserError, match="no such file"):
+        files.read_json(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (OSError("a line\nand another"), "a line"),
+        (OSError(), "OSError"),  # which says nothing of itself
+    ],
+)
+def test_reason_is_one_line(error, expected):
+    assert files.reason(error) == expected
+
+
+def test_walk_follows_links_and_meets_each_folder_once(tmp_path):
+    for name in ("b", "d/e"):
+        (tmp_path / "top" / name).mkdir(parents=True)
+        (tmp_path / "top" / name / "file").touch()
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "file").touch()
+    for name, target in {"a": "top/d/e", "c": "far", "d/up": "top", "d/self": "top/d"}.items():
+        (tmp_path / "top" / name).symlink_to(tmp_path / target)
+    found = list(files.walk(tmp_path / "top"))
+    assert [os.path.relpath(folder, tmp_path / "top") for folder, _ in found] == [".", "b", "d", "d/e", "c"]
+    assert [names for _, names in found] == [[], ["file"], [], ["file"], ["file"]]
+    left = files.walk(tmp_path / "top", {os.path.realpath(tmp_path / name) for name in ("far", "top")})
+    assert [os.path.relpath(folder, tmp_path / "top") for folder, _ in left] == [".", "b", "d", "d/e"]

@@ -1,0 +1,172 @@
+"""Records of a training, and cutting them back."""
+
+import csv
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+from programs import ROOT
+from structures import Detections, Sample, UserError
+from training import summaries
+
+ROW = {
+    "epoch": 1,
+    "step": 5,
+    "loss": 2.0,
+    "confidence": 1.0,
+    "localization": 1.0,
+    "voc07": 0.5,
+    "area": 0.5,
+    "learning_rate": 0.1,
+    "seconds": 3.0,
+    "images_per_second": 4.0,
+}
+EVALUATION = {
+    "voc07": {"mean": 0.5, "per_class": {"car": 0.5, "bus": None}},
+    "area": {"mean": 0.6, "per_class": {"car": 0.6, "bus": None}},
+}
+
+
+def recorded(folder):
+    """{(step, tag): scalar} of all event files."""
+    found = {}
+    for name in sorted(os.listdir(folder)):
+        for event in tf.train.summary_iterator(os.path.join(folder, name)):
+            found.update({(event.step, value.tag): value.simple_value for value in event.summary.value})
+    return found
+
+
+@pytest.fixture
+def written(tmp_path):
+    """A run's records of the steps 1 to 9."""
+    records = summaries.Summaries(str(tmp_path), ("car", "bus"))
+    records.open(0, [])
+    for step in range(1, 10):
+        records.step(step, {"loss": float(step)}, 0.5)
+    records.epoch({**ROW, "step": 9}, EVALUATION, [{**ROW, "step": 9}])
+    records.close()
+    return tmp_path
+
+
+def test_epoch_leaves_scalars_metrics_and_a_plot(written):
+    found = recorded(written / "events")
+    assert found[9, "ap_voc07/car"] == 0.5
+    assert (9, "ap_voc07/bus") not in found
+    assert found[4, "loss/loss"] == 4
+    with open(written / "metrics.csv", encoding="utf-8", newline="") as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["9"]
+    assert (written / "plots" / "learning_curves.png").stat().st_size > 1000
+
+
+def test_resume_cuts_events_and_metrics_back(written):
+    records = summaries.Summaries(str(written), ("car", "bus"))
+    records.open(5, [ROW])
+    records.step(6, {"loss": -6.0}, 0.5)
+    records.close()
+    found = recorded(written / "events")
+    assert max(step for step, _ in found) == 6
+    assert found[6, "loss/loss"] == -6
+    assert found[5, "loss/loss"] == 5
+    with open(written / "metrics.csv", encoding="utf-8", newline="") as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["5"]
+
+
+def test_a_folder_whose_name_is_a_pattern_is_cut(written):
+    folder = (written / "events").rename(written / "a[1]")
+    summaries.cut_events(str(folder), 5)
+    assert max(step for step, _ in recorded(folder)) == 5
+
+
+def test_records_that_cannot_be_written_are_one_line(written, tmp_path):
+    """A folder in the place of a file stands for a full or read-only disk: the tests may run as root."""
+    (written / "events" / "cut.tmp").mkdir()
+    with pytest.raises(UserError, match=r"events.*cannot be written.*--resume") as error:
+        summaries.Summaries(str(written), ("car", "bus")).open(5, [ROW])
+    assert "\n" not in str(error.value)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "events").write_text("", "utf-8")
+    with pytest.raises(UserError, match=r"events.*cannot be written"):
+        summaries.Summaries(str(other), ("car", "bus")).open(0, [])
+
+
+FULL = """
+import resource, signal, sys
+from training import summaries
+from structures import UserError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+records = summaries.Summaries(sys.argv[1], ("car",)).open(0, [])
+resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+try:
+    with records:
+        for step in range(1000):
+            records.step(step, {"loss": 1.0}, 0.5)
+except UserError as error:
+    print(step, error)
+"""
+
+
+def test_a_disk_that_fills_up_is_one_line(tmp_path):
+    """A limit on the size of a file stands for the disk. What was recorded before is there."""
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}
+    call = [sys.executable, "-c", FULL, str(tmp_path)]
+    done = subprocess.run(call, env=environment, capture_output=True, text=True, check=True)
+    assert "Traceback" not in done.stderr
+    (line,) = done.stdout.splitlines()
+    assert "events: cannot be written" in line and "too large" in line
+    summaries.cut_events(str(tmp_path / "events"), 1000)
+    assert max(step for step, _ in recorded(tmp_path / "events")) == int(line.split()[0]) - 1
+
+
+def test_plots_that_cannot_be_written_are_one_line(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(summaries.visualization, "plot_learning_curves", fail)
+    with (
+        pytest.raises(UserError, match=r"plots: cannot be written \(No space"),
+        summaries.Summaries(str(tmp_path), ("car", "bus")).open(0, []) as records,
+    ):
+        records.epoch(ROW, EVALUATION, [ROW])
+
+
+def test_the_first_failure_is_the_one_told(tmp_path, monkeypatch):
+    def fail(*_):
+        raise UserError("no space for events")
+
+    monkeypatch.setattr(summaries.Summaries, "close", fail)
+    records = summaries.Summaries(str(tmp_path), ())
+    with pytest.raises(UserError, match="no space for a checkpoint"), records.open(0, []):
+        raise UserError("no space for a checkpoint")
+    with pytest.raises(UserError, match="no space for events"), records.open(0, []):
+        pass
+
+
+def test_half_written_record_ends_its_file(written):
+    (path,) = (written / "events").iterdir()
+    with open(path, "r+b") as file:
+        file.truncate(path.stat().st_size - 5)
+    summaries.cut_events(str(written / "events"), 100)
+    found = recorded(written / "events")
+    assert found[9, "loss/loss"] == 9
+
+
+def test_pictures_and_histograms_are_recorded(tmp_path):
+    records = summaries.Summaries(str(tmp_path), ("car",))
+    records.open(0, [])
+    box = np.array([[0.1, 0.1, 0.5, 0.5]], np.float32)
+    sample = Sample("a", "a.jpg", box, np.zeros(1, np.int32), np.zeros(1, bool), 40, 30)
+    found = Detections(box * 30, np.ones(1, np.float32), np.zeros(1, np.int32))
+    records.pictures(3, [(np.zeros((30, 40, 3), np.uint8), found, sample)])
+    records.histograms(3, {"conv1_1/weights": np.arange(12.0).reshape(3, 4)})
+    records.close()
+    (path,) = (tmp_path / "events").iterdir()
+    values = [v for event in tf.train.summary_iterator(str(path)) for v in event.summary.value]
+    picture, histogram = values
+    assert (picture.image.width, picture.image.height) == (40, 30)
+    assert histogram.tag == "filters/conv1_1/weights"
+    assert sum(histogram.histo.bucket) == histogram.histo.num == 12

@@ -1,0 +1,272 @@
+"""The training loop within one process: what a stop, a failure or a resume in an odd place leaves.
+
+`tests/test_train.py` holds the program as a user runs it.
+"""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+import config
+import runs
+import train
+from kernels import devices
+from media import images
+from programs import TINY, write_shapes
+from structures import UserError
+from system import data_queue, files
+from training import engine, summaries
+
+QUICK = [*TINY, "--workers", "0", "--augmentation", "none"]
+
+
+@pytest.fixture
+def start(shapes, tmp_path):
+    """Callable: flags -> the path of a run of 5 steps an epoch."""
+
+    def call(*flags, name="run"):
+        train.main(["--data", str(shapes), "--train", "train", *QUICK, "--run", str(tmp_path / name), *flags])
+        return tmp_path / name
+
+    return call
+
+
+def resume(run, *flags):
+    train.main(["--run", str(run), "--resume", *flags])
+
+
+def settings(run):
+    return config.read_config(str(run))[1]
+
+
+def state_of(run):
+    """state.json of the last checkpoint."""
+    return files.read_json(Path(config.checkpoint_prefix(str(run), "last")).with_name("state.json"))
+
+
+def weights(run):
+    """{variable: array} of the last checkpoint."""
+    reader = tf.train.load_checkpoint(config.checkpoint_prefix(str(run), "last"))
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
+def assert_same_weights(run, other):
+    mine, theirs = weights(run), weights(other)
+    assert mine.keys() == theirs.keys()
+    for name, value in mine.items():
+        np.testing.assert_allclose(value, theirs[name], atol=1e-6, err_msg=name)
+
+
+def fail_after(monkeypatch, count):
+    """Let the data queue fail once after that many batches."""
+    original = data_queue.DataQueue.batches
+
+    def batches(self, jobs):
+        for index, batch in enumerate(original(self, jobs)):
+            if index == count:
+                monkeypatch.setattr(data_queue.DataQueue, "batches", original)
+                raise data_queue.WorkerError("worker 1 died")
+            yield batch
+
+    monkeypatch.setattr(data_queue.DataQueue, "batches", batches)
+
+
+def test_a_worker_failure_amid_a_collected_gradient_is_resumed_exactly(start, tmp_path, monkeypatch):
+    flags = ["--accumulate", "3", "--epochs", "1", "--optimizer", "momentum", "--warmup-steps", "0"]
+    unbroken = start(*flags, name="unbroken")
+    fail_after(monkeypatch, 2)  # the gradient of the first batch is collected by then
+    with pytest.raises(UserError, match="worker 1 died"):
+        start(*flags)
+    resume(tmp_path / "run")
+    assert_same_weights(tmp_path / "run", unbroken)
+    assert not [name for name in weights(unbroken) if "_sum" in name]
+
+
+@pytest.fixture
+def disk(shapes, tmp_path):
+    """A copy of `shapes` that may drop out."""
+    return Path(shutil.copytree(shapes, tmp_path / "disk"))
+
+
+def test_data_that_vanishes_ends_a_training_that_is_saved(start, disk, tmp_path, monkeypatch):
+    """Without the stop the rest would be trained on empty batches."""
+    read, count = images.read, []
+
+    def reading(path, *arguments, **options):
+        count.append(path)
+        if len(count) == 10:
+            (disk / "JPEGImages").rename(disk / "gone")
+        return read(path, *arguments, **options)
+
+    monkeypatch.setattr(images, "read", reading)
+    with pytest.raises(UserError, match="its folder is gone; bring the data back; the run is saved, --resume goes on"):
+        start("--data", str(disk), "--epochs", "3")
+    assert state_of(tmp_path / "run")["step"] == 2
+    (disk / "gone").rename(disk / "JPEGImages")
+    resume(tmp_path / "run", "--epochs", "1")
+    assert state_of(tmp_path / "run")["step"] == 5
+
+
+def test_a_validation_without_its_pictures_can_be_made_up_for(start, disk, tmp_path, monkeypatch):
+    evaluate = engine.evaluate
+
+    def without(*arguments, **options):
+        (disk / "JPEGImages").rename(disk / "gone")
+        return evaluate(*arguments, **options)
+
+    monkeypatch.setattr(engine, "evaluate", without)
+    with pytest.raises(UserError, match="its folder is gone"):
+        start("--data", str(disk), "--epochs", "1", "--valid", "val")
+    assert state_of(tmp_path / "run")["step"] == 5
+    (disk / "gone").rename(disk / "JPEGImages")
+    monkeypatch.setattr(engine, "evaluate", evaluate)
+    resume(tmp_path / "run")
+    (row,) = state_of(tmp_path / "run")["rows"]
+    assert row["step"] == 5 and row["voc07"] is not None
+
+
+BLOWN_UP = ["--optimizer", "momentum", "--learning-rate", "1e30", "--clip-norm", "0", "--warmup-steps", "0"]
+
+
+@pytest.mark.parametrize(
+    "flags", [["--max-steps", "9", "--save-minutes", "1e-9"], ["--limit", "4", "--epochs", "9"]], ids=["step", "epoch"]
+)
+def test_a_ruined_model_is_not_saved(flags, start, tmp_path):
+    """The loss of the first step is finite, its update is not, or gives weights whose loss is not."""
+    with pytest.raises(engine.NonFiniteLoss, match=r"at step 1, .*--learning-rate"):
+        start(*BLOWN_UP, *flags)
+    assert config.read_index(str(tmp_path / "run")) == {}
+
+
+def test_the_precision_that_auto_took_stays(start, monkeypatch, capsys):
+    monkeypatch.setattr(devices, "_fastest", lambda: "bfloat16")
+    run = start("--precision", "auto", "--max-steps", "1")
+    assert settings(run).precision == "bfloat16"
+    monkeypatch.setattr(devices, "_fastest", lambda: "float32")
+    for flags in (["--max-steps", "2"], ["--max-steps", "3", "--precision", "auto"]):
+        capsys.readouterr()
+        resume(run, *flags)
+        assert "bfloat16: 18 images" in capsys.readouterr().out
+    with pytest.raises(UserError, match="--precision float32: the run was started with bfloat16"):
+        resume(run, "--precision", "float32")
+
+
+def test_changes_of_a_resume_are_kept(start, capsys):
+    run = start("--epochs", "1", "--schedule", "cosine")
+    versions = files.read_json(run / "config.json")["versions"]
+    resume(run, "--epochs", "3", "--max-steps", "7")
+    assert "moves from step 5 to 7: all rates of the cosine schedule move with it" in capsys.readouterr().out
+    assert (settings(run).epochs, settings(run).max_steps, settings(run).schedule) == (3, 7, "cosine")
+    resume(run, "--max-steps", "8")
+    assert settings(run).epochs == 3
+    assert state_of(run)["step"] == 8
+    assert files.read_json(run / "config.json")["versions"] == versions
+    capsys.readouterr()
+    resume(run, "--workers", "1")
+    assert "moves from" not in capsys.readouterr().out
+    assert settings(run).workers == 1
+
+
+PATIENT = ["--valid", "val", "--patience", "1", "--learning-rate", "1e-12", "--epochs", "9"]
+
+
+def test_patience_counts_complete_epochs_alone(start):
+    """An epoch cut by --max-steps is validated when it is cut, and once more on each resume."""
+    run = start(*PATIENT, "--max-steps", "7")
+    for _ in range(2):
+        resume(run)
+        assert state_of(run)["stale"] == 0
+        assert state_of(run)["step"] == 7
+    resume(run, "--max-steps", "99")
+    assert state_of(run)["step"] == 10
+
+
+def test_a_better_score_at_a_cut_renews_the_patience(start, monkeypatch):
+    """The whole epoch may score less than its cut did, and is not stale for that: the best is not older than it."""
+    scores = [0.4, 0.3, 0.8, 0.7]
+    original = engine.evaluate
+
+    def evaluate(*arguments, **settings):
+        found, examples = original(*arguments, **settings)
+        found["voc07"]["mean"] = scores.pop(0)
+        return found, examples
+
+    monkeypatch.setattr(engine, "evaluate", evaluate)
+    run = start("--valid", "val", "--patience", "3", "--max-steps", "12")
+    assert (state_of(run)["stale"], state_of(run)["best"]) == (0, 0.8)
+    resume(run, "--max-steps", "15")
+    assert (state_of(run)["stale"], state_of(run)["best"]) == (1, 0.8)
+
+
+@pytest.mark.parametrize("method", ["step", "pictures"])
+def test_records_that_cannot_be_written_cost_no_steps(method, start, tmp_path, monkeypatch):
+    flags = ["--valid", "val", "--epochs", "3"]
+    unbroken = start(*flags, name="unbroken")
+
+    def fail(self, step, *_):
+        if step >= 10:
+            raise UserError("events: cannot be written")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(summaries.Summaries, method, fail)
+        with pytest.raises(UserError, match="events"):
+            start(*flags)
+    assert state_of(tmp_path / "run")["step"] == 10
+    resume(tmp_path / "run")
+    assert_same_weights(tmp_path / "run", unbroken)
+    mine, theirs = (state_of(path) for path in (tmp_path / "run", unbroken))
+    assert (mine["stale"], mine["best"]) == (theirs["stale"], theirs["best"])
+
+
+def test_a_run_in_training_is_not_trained_by_another(start):
+    run = start("--max-steps", "1")
+    with runs.lock(str(run)), pytest.raises(UserError, match=r"--run .*another process is training it"):
+        resume(run, "--max-steps", "2")
+    resume(run, "--max-steps", "2")
+    assert state_of(run)["step"] == 2
+
+
+def test_patience_is_in_epochs(start):
+    run = start(*PATIENT[:2], "--valid-every", "2", "--patience", "2", *PATIENT[4:])
+    state = state_of(run)
+    assert (state["epoch"], state["stale"]) == (4, 1)
+
+
+def test_a_run_that_stopped_early_stays_stopped(start, capsys):
+    run = start(*PATIENT)
+    state = state_of(run)
+    assert (state["step"], state["stale"]) == (10, 1)
+    capsys.readouterr()
+    resume(run)
+    assert "stopping early" in capsys.readouterr().out
+    assert state_of(run) == state
+
+
+def write_split(data, ids):
+    (data / "ImageSets" / "Main" / "train.txt").write_text("".join(f"{i}\n" for i in ids), "utf-8")
+
+
+def test_a_resume_notices_other_data(tmp_path):
+    data, run = write_shapes(tmp_path / "data", {"train": 9}), tmp_path / "run"
+    ids = [f"train_{index:03d}" for index in range(9)]
+    write_split(data, ids[:8])
+    train.main(["--data", str(data), "--train", "train", *QUICK, "--run", str(run), "--epochs", "1"])
+    for changed, message in ((ids, "on 8 pictures, .* has 9"), (ids[1:], "on other pictures than .* has now")):
+        write_split(data, changed)
+        with pytest.raises(UserError, match=f"--resume: .*run was trained {message}.*--init-from"):
+            resume(run, "--epochs", "2")
+    assert settings(run).epochs == 1
+    write_split(data, ids[:8])
+    resume(run, "--epochs", "2")
+    assert state_of(run)["step"] == 4
+
+
+def test_a_checkpoint_that_does_not_know_its_data_is_resumed(start):
+    run = start("--max-steps", "1")
+    path = Path(config.checkpoint_prefix(str(run), "last")).with_name("state.json")
+    files.write_json(path, {name: value for name, value in state_of(run).items() if name != "data"})
+    resume(run, "--max-steps", "2")
+    assert state_of(run)["data"]["pictures"] == 18

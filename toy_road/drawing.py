@@ -1,0 +1,430 @@
+"""The toy road as a camera sees it: perspective, painter's order, visible masks, light and weather.
+
+World coordinates in metres: x to the right of the camera, y up from the ground, z forward from the camera. What
+stands in the world is a `Thing`: a mesh (polygons with named colour slots, see toy_road/models.py), its place and
+its palette. `sightings` finds, front to back, which pixels of each thing remain visible; `paint` draws them, back
+to front.
+"""
+
+import dataclasses
+import functools
+import itertools
+import math
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+WIDTH, HEIGHT = 480, 360
+NEAR = 0.8  # metres: whatever is nearer is cut off
+SHIFT = 4  # fractional bits of polygon corners
+BANDS = (2.2, 3.2, 4.5, 6.5, 9.0, 12.5, 18.0, 26.0, 40.0, 70.0, 260.0)  # the ground's steps of haze
+
+
+class Shine(NamedTuple):
+    """The colour of a lamp: daylight does not matter to it, and its halo is `reach` metres wide."""
+
+    red: int
+    green: int
+    blue: int
+    reach: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Camera:
+    """A level pinhole camera. focal, horizon, centre: pixels; height: metres; bend: the road's curvature in 1/m."""
+
+    focal: float = 430.0
+    height: float = 1.4
+    horizon: float = 165.0
+    centre: float = WIDTH / 2
+    bend: float = 0.0
+
+    def project(self, points):
+        """[N,3] metres -> [N,2] pixels (continuous: the first pixel covers 0..1). Every z must be positive."""
+        x, y, z = points[:, 0], points[:, 1], points[:, 2]
+        scale = self.focal / z
+        bent = x + self.bend / 2 * z * z
+        return np.stack([self.centre + bent * scale, self.horizon + (self.height - y) * scale], axis=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Light:
+    """The time of day as colours. ambient: what daylight leaves of each channel; haze: the colour of distance,
+    reached by two thirds at haze_depth metres; glow: strength of halos, 0..1."""
+
+    ambient: tuple
+    sky_top: tuple
+    sky_low: tuple
+    haze: tuple
+    haze_depth: float = 220.0
+    glow: float = 0.0
+
+    def haze_at(self, z):
+        """How far haze has replaced colour at a depth, 0..1."""
+        return 1 - math.exp(-max(z, 0.0) / self.haze_depth)
+
+    def tint(self, colour, shade, haze):
+        """The (r, g, b) that the camera records of a surface colour or of a Shine."""
+        red, green, blue = colour[:3]
+        if isinstance(colour, Shine):
+            dim = 1 - haze / 2
+            return red * dim, green * dim, blue * dim
+        keep = shade * (1 - haze)
+        (ra, ga, ba), (rh, gh, bh) = self.ambient, self.haze
+        red, green, blue = red * ra * keep + rh * haze, green * ga * keep + gh * haze, blue * ba * keep + bh * haze
+        return min(red, 255.0), min(green, 255.0), min(blue, 255.0)
+
+
+LIGHTS = {
+    "day": Light((1.0, 1.0, 1.0), (84, 146, 222), (206, 228, 246), (204, 222, 236)),
+    "dusk": Light((0.86, 0.66, 0.58), (72, 62, 128), (252, 164, 92), (226, 156, 112), glow=0.6),
+    "night": Light((0.36, 0.38, 0.50), (8, 10, 34), (38, 42, 78), (30, 34, 62), glow=1.0),
+    "rain": Light((0.72, 0.75, 0.79), (124, 134, 146), (176, 184, 190), (166, 174, 182), 90.0, glow=0.5),
+    "fog": Light((0.88, 0.89, 0.90), (188, 194, 198), (206, 210, 212), (206, 210, 212), 38.0, glow=0.4),
+}
+
+
+@dataclasses.dataclass(eq=False)
+class Thing:
+    """One thing in the world: mesh (Mesh), x, z, y (metres), yaw (radians, 0 = facing away from the camera, positive
+    turns to the right), scale, mirror (left and right swapped), palette (slot -> (r, g, b) or Shine), label (class
+    index, or None for scenery)."""
+
+    mesh: object
+    x: float
+    z: float
+    y: float = 0.0
+    yaw: float = 0.0
+    scale: float = 1.0
+    mirror: bool = False
+    palette: dict = dataclasses.field(default_factory=dict)
+    label: int | None = None
+
+    def corners(self):
+        """The mesh's vertices in the world, float64 [V,3]."""
+        points = self.mesh.vertices * self.scale
+        if self.mirror:
+            points = points * (-1, 1, 1)
+        c, s = np.cos(self.yaw), np.sin(self.yaw)
+        x, y, z = points.T
+        return np.stack([x * c + z * s + self.x, y + self.y, z * c - x * s + self.z], axis=1)
+
+    def footprint(self):
+        """(xmin, xmax, zmin, zmax) on the ground, at least 0.1 m deep."""
+        (x, _, z), (width, _, length) = self.mesh.middle * self.scale, self.mesh.half * self.scale
+        c, s = math.cos(self.yaw), math.sin(self.yaw)
+        if self.mirror:
+            x = -x
+        x, z = self.x + x * c + z * s, self.z + z * c - x * s
+        w, d = width * abs(c) + length * abs(s), max(0.05, length * abs(c) + width * abs(s))
+        return x - w, x + w, z - d, z + d
+
+
+@dataclasses.dataclass(eq=False)
+class Sight:
+    """A thing in the picture. polygons: (corners int32 [K,2] in 1/2**SHIFT pixels, slot, shade, outline), back to
+    front; box: the silhouette's (x0, y0, x1, y1) within the image, mask: uint8 over it, 0 or 1; full_box: before the
+    image's edges cut it; visible: the part of mask that nothing nearer hides; its box and share follow from it."""
+
+    thing: Thing
+    polygons: list
+    full_box: tuple
+    box: tuple
+    mask: np.ndarray
+    visible: np.ndarray = None
+
+    @property
+    def occluded(self):
+        """The share of the silhouette within the image that nearer things hide, 0..1."""
+        return 1 - cv2.countNonZero(self.visible) / cv2.countNonZero(self.mask)
+
+    @property
+    def visible_box(self):
+        """(x0, y0, x1, y1) around the visible pixels, whole pixels with x1 and y1 exclusive.
+
+        Slivers less than three pixels thick that peep out between nearer things do not widen it: nobody sees them.
+        """
+        core = cv2.dilate(cv2.erode(self.visible, np.ones((3, 3), np.uint8)), np.ones((5, 5), np.uint8))
+        solid = cv2.bitwise_and(core, self.visible)
+        x, y, w, h = cv2.boundingRect(solid if cv2.countNonZero(solid) else self.visible)
+        x, y = x + self.box[0], y + self.box[1]
+        return x, y, x + w, y + h
+
+
+def _clipped(points):
+    """The part of a polygon [K,3] that lies at z >= NEAR; maybe empty."""
+    kept = []
+    for a, b in zip(points, np.roll(points, -1, axis=0), strict=True):
+        if a[2] >= NEAR:
+            kept.append(a)
+        if (a[2] >= NEAR) != (b[2] >= NEAR):
+            kept.append(a + (b - a) * (NEAR - a[2]) / (b[2] - a[2]))
+    return np.array(kept).reshape(-1, 3)
+
+
+def _fixed(pixels):
+    """Continuous pixels -> cv2's fixed point, where whole numbers are the centres of pixels."""
+    return np.round((np.clip(pixels, -4000, 4000) - 0.5) * 2**SHIFT).astype(np.int32)
+
+
+def _facing(mesh, pixels):
+    """bool [P]: which polygons turn their outside to the camera, from the pixels of their corners [V,2]."""
+    if mesh.two_sided:
+        return np.ones(len(mesh.starts), bool)
+    a, b, c = (pixels[mesh.starts + corner] for corner in range(3))
+    u, v = b - a, c - b
+    return u[:, 0] * v[:, 1] < u[:, 1] * v[:, 0]
+
+
+def _project_clipped(camera, mesh, points):
+    """(polygons as in Sight, their pixels [N,2]) of a thing that reaches behind the near plane."""
+    polygons, pixels = [], [np.zeros((0, 2))]
+    for a, b, slot, shade, outline in zip(mesh.starts, mesh.stops, mesh.slots, mesh.shades, mesh.outlines, strict=True):
+        piece = _clipped(points[a:b])
+        if len(piece) < 3:
+            continue
+        piece = camera.project(piece)
+        (ux, uy), (vx, vy) = piece[1] - piece[0], piece[2] - piece[1]
+        if mesh.two_sided or ux * vy < uy * vx:
+            polygons.append((_fixed(piece), slot, shade, outline))
+            pixels.append(piece if outline else piece[:0])
+    return polygons, np.concatenate(pixels)
+
+
+def _project_whole(camera, mesh, points):
+    """The same of a thing wholly in front of the near plane."""
+    pixels = camera.project(points)
+    fixed = _fixed(pixels)
+    polygons = [
+        (fixed[mesh.starts[i] : mesh.stops[i]], mesh.slots[i], mesh.shades[i], mesh.outlines[i])
+        for i in np.flatnonzero(_facing(mesh, pixels))
+    ]
+    return polygons, pixels[mesh.outline_vertices]
+
+
+def see(camera, thing):
+    """Project a thing: a Sight, all of it visible still, or None where it is out of the picture."""
+    points = thing.corners()
+    project = _project_whole if points[:, 2].min() >= NEAR else _project_clipped
+    polygons, outline = project(camera, thing.mesh, points)
+    if not len(outline):
+        return None
+    full_box = (*outline.min(axis=0).tolist(), *outline.max(axis=0).tolist())
+    x0, y0 = max(0, int(full_box[0]) - 1), max(0, int(full_box[1]) - 1)
+    x1, y1 = min(WIDTH, int(full_box[2]) + 2), min(HEIGHT, int(full_box[3]) + 2)
+    if x1 <= x0 or y1 <= y0:
+        return None
+    mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
+    offset = np.array([x0, y0], np.int32) << SHIFT
+    for corners, _, _, is_outline in polygons:
+        if is_outline:
+            cv2.fillConvexPoly(mask, corners - offset, 1, cv2.LINE_8, SHIFT)
+    if not cv2.countNonZero(mask):
+        return None
+    return Sight(thing, polygons, full_box, (x0, y0, x1, y1), mask, mask)
+
+
+def front_to_back(things):
+    """Things ordered so that none can hide an earlier one.
+
+    Footprints that do not overlap are separated by a plane across or along the road; whichever lies on the
+    camera's side of such a plane cannot be hidden by the other. Ties and overlaps go by depth.
+    """
+    if not things:
+        return []
+    footprints = np.array([thing.footprint() for thing in things])
+    by_depth = np.argsort(footprints[:, 2], kind="stable")
+    things = [things[i] for i in by_depth]
+    x0, x1, z0, z1 = footprints[by_depth].T
+    nearer = z1[:, None] <= z0[None, :]
+    inner_right = (x1[:, None] <= x0[None, :]) & (x0[None, :] > 0)
+    inner_left = (x0[:, None] >= x1[None, :]) & (x1[None, :] < 0)
+    before = nearer | inner_right | inner_left
+    blocked = before.T & ~before
+    order, left = [], np.ones(len(things), bool)
+    for _ in things:
+        free = left & ~(blocked & left[None, :]).any(axis=1)
+        pick = int(np.argmax(free if free.any() else left))
+        order.append(things[pick])
+        left[pick] = False
+    return order
+
+
+def sightings(camera, things, accept, cover=None):
+    """Sights of the things that are drawn, nearest first, each with its visible mask.
+
+    accept(sight) -> bool decides, once the sight's visible part is known, whether the thing is drawn at all.
+    cover: uint8 [H,W], 1 where something of the camera's own car hides the world.
+    """
+    taken = np.zeros((HEIGHT, WIDTH), np.uint8) if cover is None else cover.copy()
+    kept = []
+    for thing in front_to_back(things):
+        sight = see(camera, thing)
+        if sight is None:
+            continue
+        x0, y0, x1, y1 = sight.box
+        behind = taken[y0:y1, x0:x1]
+        sight.visible = cv2.subtract(sight.mask, behind)
+        if not accept(sight):
+            continue
+        cv2.bitwise_or(behind, sight.mask, dst=behind)
+        kept.append(sight)
+    return kept
+
+
+def paint(image, sight, light):
+    """Draw a sight into the image; return its halos [(x, y, radius in pixels, Shine)]."""
+    thing = sight.thing
+    haze = light.haze_at(thing.z)
+    colours, halos = {}, []
+    for corners, slot, shade, _ in sight.polygons:
+        key = slot, shade
+        if key not in colours:
+            colours[key] = light.tint(thing.palette[slot], shade, haze)
+        cv2.fillConvexPoly(image, corners, colours[key], cv2.LINE_AA, SHIFT)
+        colour = thing.palette[slot]
+        if light.glow and isinstance(colour, Shine) and colour.reach:
+            x, y = corners.mean(axis=0) / 2**SHIFT
+            column, row = int(x) - sight.box[0], int(y) - sight.box[1]
+            height, width = sight.visible.shape
+            if 0 <= row < height and 0 <= column < width and sight.visible[row, column]:
+                halos.append((x, y, colour.reach * 430 / max(thing.z, 2.0), colour))
+    return halos
+
+
+@functools.cache
+def _fading_disc(size):
+    """float32 [size,size,1], 1 in the middle, falling to 0 at the rim."""
+    axis = (np.arange(size) + 0.5) / size * 2 - 1
+    distance = np.sqrt(axis[:, None] ** 2 + axis**2)
+    return (np.clip(1 - distance, 0, 1) ** 2).astype(np.float32)[:, :, None]
+
+
+@functools.lru_cache(maxsize=2048)
+def _halo(size, colour):
+    return (_fading_disc(size) * np.array(colour, np.float32)).astype(np.uint8)
+
+
+def _add_patch(image, patch, x, y):
+    """Add a uint8 patch to the image with its upper left corner at (x, y), cut at the image's edges."""
+    x0, y0 = max(0, x), max(0, y)
+    x1, y1 = min(image.shape[1], x + patch.shape[1]), min(image.shape[0], y + patch.shape[0])
+    if x1 > x0 and y1 > y0:
+        target = image[y0:y1, x0:x1]
+        cv2.add(target, patch[y0 - y : y1 - y, x0 - x : x1 - x], dst=target)
+
+
+def add_halos(image, halos, strength, wet):
+    """Add halos [(x, y, radius, Shine)]; on a wet road each also smears downwards."""
+    for x, y, radius, colour in halos:
+        size = max(6, min(160, int(radius * 2))) // 2 * 2
+        dimmed = tuple(round(c * strength * 0.55) for c in colour[:3])
+        _add_patch(image, _halo(size, dimmed), int(x) - size // 2, int(y) - size // 2)
+        if wet:
+            smear = _halo(size, tuple(round(c * strength * 0.3) for c in colour[:3]))
+            smear = cv2.resize(smear, (size // 2, size * 3))
+            _add_patch(image, smear, int(x) - size // 4, int(y) + size // 3)
+
+
+def draw_patches(image, camera, light, patches, colour):
+    """Draw rectangles of the ground, float [N,4] (x0, x1, z0, z1); what is nearer than 2 m is cut off."""
+    x0, x1, z0, z1 = np.asarray(patches, np.float64).reshape(-1, 4).T
+    z0, z1 = np.maximum(z0, 2.0), np.maximum(z1, 2.0)
+    level = np.zeros_like(x0)
+    corners = np.array([(x0, level, z0), (x1, level, z0), (x1, level, z1), (x0, level, z1)])  # [4,3,N]
+    fixed = _fixed(camera.project(corners.transpose(2, 0, 1).reshape(-1, 3))).reshape(-1, 4, 2)
+    for corners, near, far in zip(fixed, z0.tolist(), z1.tolist(), strict=True):
+        if near < far:
+            shade = light.tint(colour, 1.0, light.haze_at(near * 0.6 + far * 0.4))
+            cv2.fillConvexPoly(image, corners, shade, cv2.LINE_AA, SHIFT)
+
+
+def draw_ribbon(image, camera, light, x0, x1, colour):
+    """Draw a strip of ground between x0 and x1 from the camera to the horizon."""
+    patches = [(x0, x1, z0, z1) for z0, z1 in itertools.pairwise(BANDS)]
+    draw_patches(image, camera, light, patches, colour)
+
+
+def _fill_rows(image, colours):
+    """Give each row of the image one colour of [rows,3]."""
+    cv2.resize(colours.astype(np.uint8)[:, None], (image.shape[1], image.shape[0]), image, 0, 0, cv2.INTER_NEAREST)
+
+
+def draw_sky(image, camera, light):
+    """Fill the rows above the horizon with the sky's gradient."""
+    rows = int(np.ceil(camera.horizon)) + 1
+    mix = np.linspace(0, 1, rows)[:, None] ** 1.4
+    column = np.array(light.sky_top) * (1 - mix) + np.array(light.sky_low) * mix
+    _fill_rows(image[:rows], column)
+
+
+def draw_ground(image, camera, light, colour):
+    """Fill the rows below the horizon with a colour that haze takes over with distance."""
+    rows = np.arange(int(np.ceil(camera.horizon)), HEIGHT)
+    depth = camera.focal * camera.height / (rows - camera.horizon + 0.5)
+    haze = 1 - np.exp(-depth / light.haze_depth)[:, None]
+    column = np.array(colour) * light.ambient * (1 - haze) + np.array(light.haze) * haze
+    _fill_rows(image[rows[0] :], column)
+
+
+@functools.cache
+def _headlight_cone():
+    """float32 [H,W]: how much the own headlights brighten each pixel, in units of 1."""
+    y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
+    reach = np.exp(-(((x - WIDTH / 2) / 190) ** 2) - ((y - 225) / 75) ** 2)
+    return (1 + 1.15 * reach)[:, :, None].repeat(3, axis=2)
+
+
+def add_headlights(image):
+    """Brighten what the camera's own car lights at night."""
+    return cv2.multiply(image, _headlight_cone(), dtype=cv2.CV_8U)
+
+
+@functools.cache
+def _noise_tiles():
+    """Two uint8 tiles, the positive and the negative part of Gaussian noise of 8 grey values, larger than a frame."""
+    noise = np.random.default_rng(0).normal(0, 8, (HEIGHT + 64, WIDTH + 64, 3))
+    return np.clip(noise, 0, 255).astype(np.uint8), np.clip(-noise, 0, 255).astype(np.uint8)
+
+
+@functools.cache
+def _rain_tile(slant):
+    """uint8 [H+64,W+64,3] of falling streaks, slanted by `slant` pixels."""
+    rng = np.random.default_rng(100 + slant)
+    tile = np.zeros((HEIGHT + 64, WIDTH + 64), np.uint8)
+    for _ in range(420):
+        x, y, length = rng.uniform(0, WIDTH + 64), rng.uniform(-20, HEIGHT + 64), rng.uniform(8, 26)
+        end = (int((x + slant * length / 20) * 16), int((y + length) * 16))
+        cv2.line(tile, (int(x * 16), int(y * 16)), end, rng.uniform(30, 90), 1, cv2.LINE_AA, 4)
+    return np.repeat(tile[:, :, None], 3, axis=2)
+
+
+def _window(tile, rng):
+    y, x = rng.integers(0, 64, 2)
+    return tile[y : y + HEIGHT, x : x + WIDTH]
+
+
+def add_rain(image, rng):
+    """Add falling rain."""
+    slant = int(rng.integers(-2, 3)) * 4
+    return cv2.add(image, _window(_rain_tile(slant), rng))
+
+
+def motion_blur(image, length, angle):
+    """Blur along a line of `length` pixels (odd) at an angle in radians."""
+    kernel = np.zeros((length, length), np.float32)
+    half = length // 2
+    dx, dy = np.cos(angle) * half, np.sin(angle) * half
+    ends = [(round((half - dx) * 16), round((half - dy) * 16)), (round((half + dx) * 16), round((half + dy) * 16))]
+    cv2.line(kernel, *ends, 1.0, 1, cv2.LINE_8, 4)
+    return cv2.filter2D(image, -1, kernel / kernel.sum())
+
+
+def expose(image, gain, noise, rng):
+    """Scale brightness by gain and add sensor noise (0 = none, 1 = 8 grey values)."""
+    image = cv2.convertScaleAbs(image, alpha=gain)
+    if noise <= 0:
+        return image
+    more, less = (_window(tile, rng) for tile in _noise_tiles())
+    return cv2.subtract(cv2.addWeighted(image, 1, more, noise, 0), cv2.convertScaleAbs(less, alpha=noise))

@@ -1,0 +1,1 @@
+"""Train a detector: flags, first weights, one step, one epoch, and the loop around them."""

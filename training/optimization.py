@@ -1,0 +1,276 @@
+"""From loss sums to updated weights: schedules, one training step, gradient accumulation.
+
+Sources: arXiv 1512.02325 section 3; `ssd_pascal.py` of weiliu89/caffe (solver settings, bias lr × 2); the
+article (ARCHITECTURE.md; Adam with epsilon 0.1, × 0.97 per epoch).
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+import config
+import losses
+import ssd_vgg
+from weights import layouts
+
+EXPONENTIAL_DECAY = 0.97  # per epoch, the article's
+STEP_DECAY = 0.1  # at each of --schedule-steps, the original's
+MOMENTUM = 0.9
+AVERAGE_RAMP = 9  # about the ramp of TensorFlow's ExponentialMovingAverage with num_updates
+
+
+def learning_rate(settings, step, steps_per_epoch, total_steps):
+    """The rate of optimiser step `step` (0-based): linear warm-up times the schedule. Pure Python."""
+    warmup = min(1.0, (step + 1) / settings.warmup_steps) if settings.warmup_steps else 1.0
+    if settings.schedule == "exponential":
+        factor = EXPONENTIAL_DECAY ** (step // steps_per_epoch)
+    elif settings.schedule == "step":
+        factor = STEP_DECAY ** sum(step >= drop for drop in settings.schedule_steps)
+    elif settings.schedule == "cosine":
+        length = max(1, total_steps - settings.warmup_steps)
+        progress = min(1.0, max(0, step - settings.warmup_steps) / length)
+        factor = 0.5 * (1 + math.cos(math.pi * progress))
+    else:  # constant
+        factor = 1.0
+    return settings.learning_rate * warmup * factor
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How many batches and optimiser steps a training has; num_images: those of an epoch."""
+
+    settings: config.TrainingSettings
+    num_images: int
+
+    @property
+    def batches_per_epoch(self):
+        return math.ceil(self.num_images / self.settings.batch_size)
+
+    @property
+    def steps_per_epoch(self):
+        return math.ceil(self.batches_per_epoch / self.settings.accumulate)
+
+    @property
+    def total_steps(self):
+        """The step at which the training ends."""
+        steps = self.settings.epochs * self.steps_per_epoch
+        return steps if self.settings.max_steps is None else min(steps, self.settings.max_steps)
+
+    def rate(self, step):
+        """The learning rate of optimiser step `step` (0-based)."""
+        return learning_rate(self.settings, step, self.steps_per_epoch, self.total_steps)
+
+
+class TrainingStep:
+    """The graph of one training step, built into the default graph.
+
+    One backward pass of the loss sums serves all learning rates: weights and biases have an optimiser each,
+    which share the gradients. With accumulation, gradient sums and positives add up in variables; the
+    division by the positives of the whole effective batch, weight decay and clipping happen once, at the
+    update.
+
+    In float16, whose range ends at 65504 and whose small gradients would be 0, the loss is scaled before the
+    backward pass. A step whose gradients leave the range moves nothing and halves the scale; 2000 good steps
+    double it (Micikevicius et al. 2018, arXiv 1710.03740, section 3.2).
+
+    Attributes: images uint8 [N,S,S,3], class_targets int32 [N,A], offset_targets float32 [N,A,4] and
+    learning_rate are placeholders; logits, offsets and losses (see `losses.multibox_loss`) are tensors;
+    averages: {variable name: its moving average}, empty without --ema; `run` does a step. A session needs both global
+    and local variables initialised.
+    class_weights: as in `losses.multibox_loss`.
+    """
+
+    def __init__(self, description, settings, dtype, class_weights=None):
+        preset, side = description.preset, description.preset.input_size
+        anchors = preset.num_anchors
+        self.images = tf.placeholder(tf.uint8, [None, side, side, 3], "image_input")
+        self.class_targets = tf.placeholder(tf.int32, [None, anchors], "class_targets")
+        self.offset_targets = tf.placeholder(tf.float32, [None, anchors, 4], "offset_targets")
+        self.learning_rate = tf.placeholder(tf.float32, [], "learning_rate")
+        self.logits, self.offsets = ssd_vgg.build(
+            self.images,
+            preset,
+            len(description.class_names),
+            compute_dtype=dtype,
+            initializer=settings.initializer,
+        )
+        with tf.name_scope("loss"):
+            self.losses = losses.multibox_loss(
+                self.logits,
+                self.offsets,
+                self.class_targets,
+                self.offset_targets,
+                settings.negative_ratio,
+                class_weights,
+            )
+        self._settings = settings
+        self.trained = [v for v in tf.trainable_variables() if not _frozen(v, settings.freeze)]
+        self._loss_scale = _LossScale() if dtype == tf.float16 else None
+        with tf.name_scope("gradients"):
+            total = self.losses["confidence"] + self.losses["localization"]
+            gradients = tf.gradients(total * self._loss_scale.value if self._loss_scale else total, self.trained)
+        with tf.name_scope("soundness"):
+            self._sound = tf.reduce_all(tf.is_finite([total, *(tf.nn.l2_loss(v) for v in self.trained)]))
+        with tf.name_scope("update"):
+            if settings.accumulate == 1:
+                self._add = None
+                self._update = self._make_update(gradients, self.losses["positives"])
+            else:
+                self._add, self._update = self._accumulate(gradients)
+            self.averages, self._start_averages = {}, []
+            if settings.ema is not None:
+                self._update = self._average_after(self._update)
+
+    def run(self, session, batch, rate, update=True):
+        """Feed a batch (dict of arrays: images, class_targets, offset_targets).
+
+        update: False only collects its gradient, for the last batch of an effective batch to apply.
+        Returns the loss sums and positives of this batch as Python floats.
+        """
+        feeds = {
+            self.images: batch["images"],
+            self.class_targets: batch["class_targets"],
+            self.offset_targets: batch["offset_targets"],
+            self.learning_rate: rate,
+        }
+        sums, _ = session.run((self.losses, self._update if update else self._add), feeds)
+        return {name: float(value) for name, value in sums.items()}
+
+    def is_sound(self, session):
+        """Whether the weights have finite squares, and a finite loss.
+
+        An update may leave numbers that are finite but overflow in the next forward pass. So the loss is tried too, of
+        a picture of faint noise (what float16 bears in real pictures must not fail here) with all anchors positive. It
+        is not enough by itself: ReLU makes zeros of what is not a number.
+        """
+        side, anchors = self.images.shape[1], self.class_targets.shape[1]
+        feeds = {
+            self.images: np.random.default_rng(0).integers(96, 160, (1, side, side, 3), np.uint8),
+            self.class_targets: np.ones((1, anchors), np.int32),
+            self.offset_targets: np.zeros((1, anchors, 4), np.float32),
+        }
+        return bool(session.run(self._sound, feeds))
+
+    def _accumulate(self, gradients):
+        """Ops that add one batch to the effective batch, and that add the last one and apply the sum.
+
+        The sums are local variables: a checkpoint's position is that before the effective batch, all of which a resume
+        does again, so that a half collected gradient must not be in it.
+        """
+        local = [tf.GraphKeys.LOCAL_VARIABLES]
+        slots = [_accumulator(v.shape, "gradient_sum", local) for v in self.trained]
+        count = _accumulator([], "positive_sum", local)
+        added = [slot.assign_add(g, read_value=False) for slot, g in zip(slots, gradients, strict=True)]
+        added.append(count.assign_add(self.losses["positives"], read_value=False))
+        with tf.control_dependencies(added):
+            update = self._make_update([slot.read_value() for slot in slots], count.read_value())
+        with tf.control_dependencies([update]):
+            cleared = [slot.assign(tf.zeros(slot.shape), read_value=False) for slot in [*slots, count]]
+        return tf.group(*added), tf.group(*cleared)
+
+    def start_averages(self, session):
+        """Let the moving averages begin as the weights are; to be called when those have their first values."""
+        session.run(self._start_averages)
+
+    def _average_after(self, update):
+        """`update`, and then a step of the weights' moving averages, which are variables too: a resume is exact.
+
+        The share that stays is at most t / (9 + t) in step t: else the first weights would count for half of the
+        average after 700 steps of 0.999.
+        """
+        for v in self.trained:
+            self.averages[v.op.name] = tf.get_variable(
+                f"{v.op.name}/{ssd_vgg.AVERAGE}", v.shape, tf.float32, tf.zeros_initializer(), trainable=False
+            )
+        steps = _accumulator([], "average_steps")
+        pairs = [(self.averages[v.op.name], v) for v in self.trained]
+        self._start_averages = tf.group(*(a.assign(v.read_value(), read_value=False) for a, v in pairs))
+        with tf.control_dependencies([update]):
+            done = steps.assign_add(1.0)
+            share = tf.minimum(self._settings.ema, done / (AVERAGE_RAMP + done))
+            return tf.group(
+                *(a.assign_sub((1 - share) * (a.read_value() - v.read_value()), read_value=False) for a, v in pairs)
+            )
+
+    def _make_update(self, gradient_sums, positives):
+        """Divide, decay, clip, apply; in float16 only what is finite."""
+        if self._loss_scale is None:
+            return self._apply(gradient_sums, 1.0 / tf.maximum(positives, 1.0))
+        finite = tf.reduce_all([tf.reduce_all(tf.is_finite(g)) for g in gradient_sums])
+        scale = 1.0 / (tf.maximum(positives, 1.0) * self._loss_scale.value)
+        moved = self._loss_scale.update(finite)
+        return tf.group(moved, tf.cond(finite, lambda: self._apply(gradient_sums, scale), tf.no_op))
+
+    def _apply(self, gradient_sums, scale):
+        """One update by gradient_sums · scale, decayed and clipped."""
+        decay = self._settings.weight_decay
+        gradients = [
+            g * scale + decay * v if decay and _is_weight(v) else g * scale
+            for g, v in zip(gradient_sums, self.trained, strict=True)
+        ]
+        if self._settings.clip_norm:
+            gradients, _ = tf.clip_by_global_norm(gradients, self._settings.clip_norm)
+        pairs = list(zip(gradients, self.trained, strict=True))
+        biases = [pair for pair in pairs if _is_bias(pair[1])]
+        others = [pair for pair in pairs if not _is_bias(pair[1])]
+        updates = []
+        bias_factor = self._settings.bias_lr_multiplier
+        for kind, members, factor in (("weights", others, 1.0), ("biases", biases, bias_factor)):
+            if members:
+                optimizer = self._make_optimizer(self.learning_rate * factor, kind)
+                updates.append(optimizer.apply_gradients(members))
+        return tf.group(*updates)
+
+    def _make_optimizer(self, rate, kind):
+        if self._settings.optimizer == "adam":
+            return tf.train.AdamOptimizer(rate, epsilon=self._settings.adam_epsilon, name=f"adam_{kind}")
+        return tf.train.MomentumOptimizer(rate, MOMENTUM, name=f"momentum_{kind}")
+
+
+class _LossScale:
+    """The factor on a float16 loss: as large as its gradients bear.
+
+    value: scalar float32 tensor, the factor as it was when the step began.
+    """
+
+    START, DOUBLE_AFTER = 2.0**15, 2000
+
+    def __init__(self):
+        self._scale = tf.Variable(self.START, trainable=False, name="loss_scale", use_resource=True)
+        self._good_steps = tf.Variable(0, trainable=False, name="good_steps", use_resource=True)
+        self.value = self._scale.read_value()
+
+    def update(self, finite):
+        """An op that moves the factor. finite: scalar bool, computed from gradients of the scaled loss."""
+        good_steps = tf.where(finite, self._good_steps + 1, 0)
+        double = good_steps >= self.DOUBLE_AFTER
+        kept = tf.where(double, 2 * self.value, self.value)
+        return tf.group(
+            self._scale.assign(tf.where(finite, kept, tf.maximum(self.value / 2, 1.0)), read_value=False),
+            self._good_steps.assign(tf.where(double, 0, good_steps), read_value=False),
+        )
+
+
+def mean_losses(sums):
+    """Loss sums of an effective batch -> {'confidence', 'localization', 'loss'} per positive."""
+    positives = max(1.0, sums["positives"])
+    parts = {name: sums[name] / positives for name in ("confidence", "localization")}
+    return {**parts, "loss": parts["confidence"] + parts["localization"]}
+
+
+def _accumulator(shape, name, collections=None):
+    return tf.Variable(tf.zeros(shape), trainable=False, collections=collections, name=name, use_resource=True)
+
+
+def _frozen(variable, layers):
+    return any(layouts.in_layer(variable.op.name, layer) for layer in layers)
+
+
+def _is_weight(variable):
+    return variable.op.name.endswith("/weights")
+
+
+def _is_bias(variable):
+    return variable.op.name.endswith("/biases")

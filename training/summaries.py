@@ -1,0 +1,196 @@
+"""What a training leaves to look at: metrics.csv, TensorBoard events, plots.
+
+All three are cut back to the checkpoint when a run is resumed, so that an interrupted training leaves the same
+records as an unbroken one.
+"""
+
+import contextlib
+import csv
+import glob
+import io
+import os
+import socket
+import time
+
+import cv2
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from media import visualization
+from structures import UserError
+from system import files
+
+# Columns that differ from one execution to the next
+TIMING_COLUMNS = ("seconds", "images_per_second")
+HISTOGRAM_BINS = 60
+CUT_SUFFIX = ".cut"  # of the event file that holds what is left of earlier ones
+SHOW_THRESHOLD = 0.5  # of detections in pictures
+PICTURE_SIDE = 1000  # pixels of the longer side of pictures, which are many in a long training
+
+
+class Summaries:
+    """Writes the records of one run.
+
+    Events lie in RUN/events, metrics in RUN/metrics.csv (one row per epoch), pictures in RUN/plots. Opened by
+    `open`, it is a context manager. All methods raise UserError if the disk is full or not writable.
+    """
+
+    def __init__(self, run, class_names):
+        self._run = run
+        self._class_names = class_names
+        self._events = os.path.join(run, "events")
+        self._writer = None
+
+    def open(self, step, rows):
+        """Start, or go on from optimiser step `step` with the rows of the epochs before; later ones are cut."""
+        self.write_rows(rows)
+        with _writing(self._events):
+            cut_events(self._events, step)
+            self._writer = _open_events(self._events)
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, trace):
+        try:
+            self.close()
+        except UserError:
+            if kind is None:  # else what came first is what the user should read
+                raise
+
+    def close(self):
+        """Flush and close the event file."""
+        with _writing(self._events):
+            self._writer.close()
+
+    def step(self, step, losses, rate):
+        """Losses and learning rate of one optimiser step."""
+        values = {f"loss/{name}": value for name, value in losses.items()}
+        self._scalars(step, {**values, "learning_rate": rate})
+
+    def epoch(self, row, evaluation, rows):
+        """One finished epoch: scalars, metrics.csv, plots. evaluation: of average_precision, or None."""
+        values = {f"epoch/{name}": row[name] for name in ("loss", "images_per_second")}
+        if evaluation:
+            values["mean_ap/voc07"] = evaluation["voc07"]["mean"]
+            values["mean_ap/area"] = evaluation["area"]["mean"]
+            for name, value in evaluation["voc07"]["per_class"].items():
+                values[f"ap_voc07/{name}"] = value
+        self._scalars(row["step"], values)
+        self.write_rows(rows)
+        plots = os.path.join(self._run, "plots")
+        with _writing(plots):
+            os.makedirs(plots, exist_ok=True)
+            visualization.plot_learning_curves(os.path.join(plots, "learning_curves.png"), rows)
+
+    def write_rows(self, rows):
+        """Replace metrics.csv."""
+        path = os.path.join(self._run, "metrics.csv")
+        text = io.StringIO()
+        columns = list(rows[0]) if rows else ["epoch"]
+        writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="raise")
+        writer.writeheader()
+        writer.writerows(rows)
+        files.write(path, text.getvalue())
+
+    def pictures(self, step, examples):
+        """Validation pictures with what was detected and what is there. examples: (image, Detections, Sample)."""
+        values = []
+        for index, (image, detections, sample) in enumerate(examples):
+            shown = detections.where(detections.scores >= SHOW_THRESHOLD)
+            drawn = _shrink(visualization.draw_detections(image, shown, self._class_names, gt=sample))
+            _, encoded = cv2.imencode(".jpg", drawn[:, :, ::-1])
+            height, width = drawn.shape[:2]
+            picture = tf.Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=encoded.tobytes())
+            values.append(tf.Summary.Value(tag=f"validation/{index}", image=picture))
+        self._add(values, step)
+
+    def histograms(self, step, arrays):
+        """Distribution of each array (filters), by name."""
+        values = [tf.Summary.Value(tag=f"filters/{name}", histo=_histogram(array)) for name, array in arrays.items()]
+        self._add(values, step)
+
+    def _scalars(self, step, values):
+        entries = [
+            tf.Summary.Value(tag=name, simple_value=value) for name, value in values.items() if value is not None
+        ]
+        self._add(entries, step)
+
+    def _add(self, values, step):
+        event = tf.Event(wall_time=time.time(), step=step, summary=tf.Summary(value=values))
+        with _writing(self._events):
+            self._writer.write(event.SerializeToString())
+            self._writer.flush()
+
+
+@contextlib.contextmanager
+def _writing(folder):
+    try:
+        yield
+    except (OSError, tf.errors.OpError) as error:
+        raise UserError(
+            f"{folder}: cannot be written ({files.reason(error)}); free some space or mend its permissions, "
+            "--resume goes on"
+        ) from None
+
+
+def _open_events(folder):
+    """A writer of a new event file. That of tf.summary has a thread, which would tell of a full disk late and twice."""
+    os.makedirs(folder, exist_ok=True)
+    name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
+    writer = tf.python_io.TFRecordWriter(os.path.join(folder, name))
+    writer.write(tf.Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())
+    return writer
+
+
+def cut_events(folder, step):
+    """Leave in a folder of event files only what was recorded up to an optimiser step, as one file.
+
+    A record that was half written when the program died ends its file.
+    """
+    paths = sorted(glob.glob(os.path.join(glob.escape(folder), "events.out.tfevents.*")))
+    if not paths:
+        return
+    merged = os.path.join(folder, "cut.tmp")
+    with tf.python_io.TFRecordWriter(merged) as writer:
+        for path in paths:
+            for record in _whole_records(path):
+                if tf.Event.FromString(record).step <= step:
+                    writer.write(record)
+    # A name of its own: a writer opened within the same second would take the first file's. A crash before
+    # the others are gone repeats records, which TensorBoard takes
+    final = paths[0].removesuffix(CUT_SUFFIX) + CUT_SUFFIX
+    os.replace(merged, final)
+    for path in paths:
+        if path != final:
+            os.remove(path)
+
+
+def _whole_records(path):
+    records = tf.python_io.tf_record_iterator(path)
+    while True:
+        try:
+            yield next(records)
+        except (StopIteration, tf.errors.DataLossError):
+            return
+
+
+def _shrink(image):
+    """A picture of PICTURE_SIDE at most, uint8 [H,W,3]."""
+    scale = PICTURE_SIDE / max(image.shape[:2])
+    return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else image
+
+
+def _histogram(array):
+    values = np.asarray(array, np.float64).ravel()
+    counts, edges = np.histogram(values, bins=HISTOGRAM_BINS)
+    return tf.HistogramProto(
+        min=values.min(),
+        max=values.max(),
+        num=values.size,
+        sum=values.sum(),
+        sum_squares=np.square(values).sum(),
+        bucket_limit=edges[1:],
+        bucket=counts,
+    )
