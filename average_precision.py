@@ -15,12 +15,11 @@ import sys
 
 import numpy as np
 
-import boxes
 import sources
 from formats import class_lists
 from media import visualization
 from results import detection_files
-from scoring import coco_metric, error_pages
+from scoring import coco_metric, error_pages, matching
 from structures import UserError
 from system import cli, files
 
@@ -97,7 +96,7 @@ def precision_recall(ground_truth, detections, class_names, iou_threshold=0.5):
     """One ClassCurve per class, in the order of class_names. Arguments as in `evaluate`."""
     if not 0 < iou_threshold <= 1:
         raise ValueError(f"iou_threshold {iou_threshold} is not above 0 and at most 1")
-    coco_metric.require_known(ground_truth, detections)
+    matching.require_known(ground_truth, detections)
     gt = _gather_ground_truth(ground_truth, len(class_names))
     found = _gather_detections(ground_truth, detections, len(class_names))
     overlaps, targets = _most_overlapped(found, gt, len(ground_truth) * len(class_names))
@@ -190,24 +189,12 @@ def _most_overlapped(found, gt, groups):
     """For each detection the largest IoU with an object of its group, float64 [N], and that object, int64 [N].
 
     Equal overlaps go to the object annotated first; without overlap the IoU is 0 and the object -1.
-    groups: how many there are. Works on the k-th object of every group at once: memory does not grow with the
-    number of pairs.
+    groups: how many there are.
     """
-    count_of_group = np.bincount(gt.groups, minlength=groups)
-    count = count_of_group[found.groups]
-    first = (np.cumsum(count_of_group) - count_of_group)[found.groups]
-    gt_px = detection_files.to_comp4_px(gt.boxes_px)
-    overlap, target = np.zeros(len(first)), np.full(len(first), -1)
-    active, k = np.flatnonzero(count), 0
-    while active.size:
-        candidates = first[active] + k
-        iou = boxes.inclusive_iou(detection_files.to_comp4_px(found.boxes_px[active]), gt_px[candidates])
-        better = iou > overlap[active]
-        overlap[active[better]] = iou[better]
-        target[active[better]] = candidates[better]
-        k += 1
-        active = active[count[active] > k]
-    return overlap, target
+    count = np.bincount(gt.groups, minlength=groups)
+    first = np.cumsum(count) - count
+    found_px, gt_px = (detection_files.to_comp4_px(some.boxes_px) for some in (found, gt))
+    return matching.most_overlapped(found_px, first[found.groups], count[found.groups], gt_px)
 
 
 def _curve(name, positives, scores, verdicts, *evidence):

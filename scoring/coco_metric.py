@@ -11,7 +11,7 @@ import dataclasses
 
 import numpy as np
 
-from structures import UserError
+from scoring import matching
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
@@ -20,13 +20,6 @@ AREAS = np.array([(0, 1e10), (0, 32**2), (32**2, 96**2), (96**2, 1e10)], np.floa
 ALL, SMALL, MEDIUM, LARGE = range(4)
 MAX_DETECTIONS = 100
 FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
-
-
-def require_known(ground_truth, detections):
-    """Raises UserError for an image id of `detections` that `ground_truth` does not have."""
-    for key in detections:
-        if key not in ground_truth:
-            raise UserError(f"image {key!r} has detections but is not in the ground truth")
 
 
 def evaluate(ground_truth, detections, class_names):
@@ -42,7 +35,7 @@ def evaluate(ground_truth, detections, class_names):
     where FIGURES is {"AP": …, "AP50": …, …}, each 0..1 or None where there is nothing to find, and the mean runs over
     the classes that have one. ground_truth counts what is not ignored, detections all that were given.
     """
-    require_known(ground_truth, detections)
+    matching.require_known(ground_truth, detections)
     judged = _judge(ground_truth, detections, len(class_names))
     per_class = {name: _figures(one) for name, one in zip(class_names, judged, strict=True)}
     mean = {}

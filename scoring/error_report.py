@@ -22,6 +22,7 @@ import numpy as np
 
 import boxes
 from results import detection_files
+from scoring import matching
 from structures import Detections
 
 KINDS = ("localisation", "duplicate", "confusion", "background")
@@ -129,20 +130,12 @@ def _class_errors(objects, curve, label, iou_threshold):
 def _most_overlapped_others(objects, images, boxes_px, label):
     """Of the objects of other classes in the images [D] of detections, boxes_px [D,4], the row of the one that each
     overlaps most, int64 [D] (the first annotated of equals, -1 without), and their IoU, float64 [D].
-
-    Works on the k-th object of every image at once, as the metric does.
     """
-    rows, overlaps = np.full(len(images), -1), np.zeros(len(images))
-    comp4_px = detection_files.to_comp4_px(boxes_px)
-    active, k = np.flatnonzero(objects.count[images]), 0
-    while active.size:
-        candidates = objects.first[images[active]] + k
-        iou = boxes.inclusive_iou(comp4_px[active], objects.comp4_px[candidates])
-        better = (iou > overlaps[active]) & (objects.labels[candidates] != label)
-        overlaps[active[better]], rows[active[better]] = iou[better], k
-        k += 1
-        active = active[objects.count[images[active]] > k]
-    return rows, overlaps
+    first, found_px = objects.first[images], detection_files.to_comp4_px(boxes_px)
+    overlaps, targets = matching.most_overlapped(
+        found_px, first, objects.count[images], objects.comp4_px, allowed=objects.labels != label
+    )
+    return np.where(targets >= 0, targets - first, -1), overlaps
 
 
 def _fates(curve, top, images, rows):
