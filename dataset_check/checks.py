@@ -4,7 +4,6 @@ Pure functions; nothing here opens a file. `quick_notes` is the part that train.
 """
 
 import collections
-import difflib
 import itertools
 import os
 from typing import NamedTuple
@@ -15,6 +14,7 @@ import source_pascal_voc
 import ssd_utils
 from dataset_check import anchor_advisor, scanning
 from media import images
+from system import wording
 
 TINY = 8  # pixels of the input, side of a square of the box's area: one cell of the finest feature map
 OUTSIDE_TOLERANCE = 1  # pixels: annotations that count from 0 are off by one everywhere
@@ -341,11 +341,11 @@ def check_classes(scan, class_names=None):
             where[item.name].add(picture.annotation_path)
     known = list(class_names or counts)
     for name, count in sorted(counts.items()):
-        files = f"{name!r}: {_plural(count, 'object')} in {_plural(len(where[name]), 'file')}"
+        files = f"{name!r}: {wording.plural(count, 'object')} in {wording.plural(len(where[name]), 'file')}"
         path, picture = first[name].annotation_path, first[name]
         objects = tuple(at for at, item in enumerate(picture.annotation.objects) if item.name == name)
         if class_names and name not in known:
-            near = nearest(name, known, HINT)
+            near = wording.nearest(name, known, HINT)
             yield Finding("unknown-class", path, files + (f"; nearest: {near!r}" if near else ""), picture)
         elif not class_names and (near := _meant(name, counts)):
             detail = f"{files}; nearest: {near!r} ({counts[near]})"
@@ -360,29 +360,15 @@ def check_classes(scan, class_names=None):
 def _meant(name, counts):
     """The far more frequent name that a name is probably a slip of, or None; Pascal VOC's names are no slips."""
     frequent = [other for other, count in counts.items() if count >= SIMILAR_TIMES * counts[name]]
-    near = nearest(name, frequent, SIMILAR)
-    slip = near and name not in source_pascal_voc.CLASSES and abs(len(_plain(near)) - len(_plain(name))) <= 1
-    return near if slip else None
-
-
-def nearest(name, names, cutoff):
-    """The most similar of some names, or None; capitals, spaces, - and _ do not count."""
-    of_plain = {_plain(other): other for other in names}
-    close = difflib.get_close_matches(_plain(name), of_plain, n=1, cutoff=cutoff)
-    return of_plain[close[0]] if close else None
-
-
-def _plain(text):
-    return "".join(letter for letter in text.casefold() if letter.isalnum())
+    near = wording.nearest(name, frequent, SIMILAR)
+    if not near or name in source_pascal_voc.CLASSES:
+        return None
+    return near if abs(len(wording.plain(near)) - len(wording.plain(name))) <= 1 else None
 
 
 def is_rare(count, counts):
     """Whether a class of that many objects is rare beside the others, {name: count}."""
     return count < RARE and count < RARE_SHARE * max(counts.values())
-
-
-def _plural(count, what):
-    return f"{count} {what}" + ("" if count == 1 else "s")
 
 
 def count_objects(scan):
@@ -434,7 +420,8 @@ def quick_notes(samples, valid, class_names, preset):
     notes = []
     shared = {sample.image_path for sample in samples} & {sample.image_path for sample in valid}
     if shared:
-        notes.append(f"{_plural(len(shared), 'picture')} in both --train and --valid, the first is {min(shared)}")
+        both = wording.plural(len(shared), "picture")
+        notes.append(f"{both} in both --train and --valid, the first is {min(shared)}")
     boxes = np.concatenate([sample.boxes for sample in samples])
     labels = np.concatenate([sample.labels for sample in samples])
     counts = {name: int((labels == label).sum()) for label, name in enumerate(class_names)}

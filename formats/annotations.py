@@ -1,13 +1,12 @@
 """What the sources of samples share: names and class lists, sizes, and objects as written -> a Sample."""
 
-import difflib
 import os
-import sys
 from typing import NamedTuple
 
 import numpy as np
 
 from structures import Sample, UserError
+from system import cli, wording
 
 
 class Written(NamedTuple):
@@ -92,7 +91,7 @@ class SampleMaker:
             return True
         if self._ignore_others:
             return False
-        hint = nearest_hint(one.name, self._label_of)
+        hint = wording.nearest_hint(one.name, self._label_of)
         raise UserError(
             f"{one.where}: class {one.name!r} is not in the class list{hint}; drop its objects with --other-classes "
             "ignore, or name all classes with --classes"
@@ -101,16 +100,10 @@ class SampleMaker:
     def warn_of_dropped(self):
         """One line on stderr if boxes were dropped, which names the first."""
         if self._dropped:
-            print(
-                f"warning: dropped {self._dropped} boxes that are empty, inverted or outside the picture, of "
-                f"{self._pictures} pictures, the first is {self._first}",
-                file=sys.stderr,
+            cli.warn(
+                f"dropped {self._dropped} boxes that are empty, inverted or outside the picture, of "
+                f"{self._pictures} pictures, the first is {self._first}"
             )
-
-
-def stem(path):
-    """'some/folder/a.jpg' -> 'a': the id of a picture, by which results and data sets are matched."""
-    return os.path.splitext(os.path.basename(path))[0]
 
 
 class Ids:
@@ -121,7 +114,7 @@ class Ids:
 
     def add(self, image_path, where):
         """The id of a picture that `where` (file and entry) names. Raises UserError if there is one of that id."""
-        image_id = stem(image_path)
+        image_id = wording.stem(image_path)
         if image_id in self._path_of:
             other = self._path_of[image_id]
             what = "is listed twice" if other == image_path else f"has the name of {other}"
@@ -159,12 +152,6 @@ def find_folder(folders, names):
     return next((folder for folder in folders if os.path.isfile(os.path.join(folder, name))), folders[0])
 
 
-def nearest_hint(name, names):
-    """The end of a message about a name that is none of `names`: " (nearest: ...)"; "" if none of them is like it."""
-    nearest = difflib.get_close_matches(name, names, n=1)
-    return f" (nearest: {nearest[0]!r})" if nearest else ""
-
-
 def check_class_names(names, where):
     """Class names, a tuple. Raises UserError for none, an empty or repeated one, one with a slash, 'background'."""
     if not names:
@@ -179,9 +166,3 @@ def check_class_names(names, where):
         if "/" in name or "\\" in name:  # result files are named after classes
             raise UserError(f"{where}: {name!r} holds a slash; rename that class")
     return tuple(names)
-
-
-def shorten(value):
-    """A value of a file, for a message."""
-    text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "..."

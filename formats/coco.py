@@ -20,7 +20,7 @@ from tqdm import tqdm
 from formats import annotations
 from media import images
 from structures import UserError
-from system import files
+from system import files, wording
 
 PREFIX, ROBOFLOW = "instances_", "_annotations.coco.json"
 
@@ -126,7 +126,7 @@ def _entries(path, content, split, ids):
     objects = {number: [] for number in stated}
     for where, _, one in _numbered(path, content, "annotations", "annotation"):
         if _id(one.get("image_id")) not in objects:
-            shown = annotations.shorten(one.get("image_id"))
+            shown = wording.shorten(one.get("image_id"))
             raise UserError(f"{where}: image_id {shown} is no image of the file; correct it")
         objects[one["image_id"]].append((where, one))
     if not stated:
@@ -167,7 +167,7 @@ def _numbered(path, content, key, kind):
     seen = set()
     for index, entry in enumerate(content[key]):
         if not isinstance(entry, dict):
-            raise UserError(f"{path}: {key}[{index}] is {annotations.shorten(entry)}, not an object; correct the file")
+            raise UserError(f"{path}: {key}[{index}] is {wording.shorten(entry)}, not an object; correct the file")
         number = _id(entry.get("id"))
         where = f"{path}: {key}[{index}]" if number is None else f"{path}: {kind} {number}"
         if number is None and ("id" in entry or kind != "annotation"):
@@ -188,12 +188,12 @@ def _written(where, one, names):
     name = names.get(_id(one.get("category_id")))
     if name is None:
         raise UserError(
-            f"{where}: category_id {annotations.shorten(one.get('category_id'))} is unknown; there are "
+            f"{where}: category_id {wording.shorten(one.get('category_id'))} is unknown; there are "
             f"{', '.join(map(str, names))}"
         )
     bbox = one.get("bbox")
     if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(_is_number, bbox)):
-        raise UserError(f"{where}: bbox {annotations.shorten(bbox)} is not [x, y, width, height]; correct the file")
+        raise UserError(f"{where}: bbox {wording.shorten(bbox)} is not [x, y, width, height]; correct the file")
     x, y, width, height = bbox
     crowd = one.get("iscrowd") in (1, True)
     area = one["area"] if _is_number(one.get("area")) else max(width, 0) * max(height, 0)

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from formats import annotations
 from media import images
 from structures import UserError
-from system import files
+from system import files, wording
 
 ROBOFLOW = "_annotations.csv"
 COLUMNS = ("image", "xmin", "ymin", "xmax", "ymax", "class")
@@ -161,6 +161,6 @@ def _parse(where, row, columns):
     except ValueError:
         edges = (math.nan,)
     if not name or not all(math.isfinite(edge) for edge in edges):
-        shown, wanted = annotations.shorten(",".join(row)), ",".join(COLUMNS)
+        shown, wanted = wording.shorten(",".join(row)), ",".join(COLUMNS)
         raise UserError(f"{where}: {shown} is not {wanted!r}; correct the line, or name the columns in line 1")
     return image, annotations.Written(name, edges, where)

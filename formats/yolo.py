@@ -22,7 +22,7 @@ from tqdm import tqdm
 from formats import annotations
 from media import images
 from structures import UserError
-from system import files
+from system import files, wording
 
 SUFFIXES = (".yaml", ".yml")
 # Fractions may stick out a little; beyond this they are pixels
@@ -206,7 +206,7 @@ def _parse_line(where, line):
     except ValueError:
         label, values = -1, []
     if label < 0 or not label.is_integer() or (len(values) != 4 and (len(values) < 6 or len(values) % 2)):
-        raise UserError(f"{where}: {annotations.shorten(line.strip())} is not 'class cx cy width height'; correct it")
+        raise UserError(f"{where}: {wording.shorten(line.strip())} is not 'class cx cy width height'; correct it")
     if not all(math.isfinite(value) and abs(value) <= LARGEST for value in values):
-        raise UserError(f"{where}: {annotations.shorten(line.strip())} is not in fractions of the picture; correct it")
+        raise UserError(f"{where}: {wording.shorten(line.strip())} is not in fractions of the picture; correct it")
     return int(label), values

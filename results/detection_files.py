@@ -17,9 +17,9 @@ import sys
 import numpy as np
 
 import boxes as box_geometry
-from formats.annotations import shorten, stem
 from structures import Detections, UserError
 from system import files
+from system.wording import shorten, stem
 
 COMP4_PREFIX = "comp4_det_test_"
 JSON_NAME, COCO_NAME, YOLO_FOLDER = "detections.json", "coco_results.json", "labels"

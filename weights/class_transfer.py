@@ -6,8 +6,8 @@ anchor shape a row (an output channel) for background and then one for each clas
 
 import math
 
-from formats import annotations
 from structures import UserError
+from system import wording
 
 # What new classes start with, all together, of background's score. An object of a class not known yet is background to
 # the old detector; so a new class has a copy of background's row with a lower bias, and background's own bias falls by
@@ -44,7 +44,7 @@ def find_sources(old_names, new_names, pairs=()):
 
 def _check_known(pair, name, names, owner):
     if name not in names:
-        hint = annotations.nearest_hint(name, names)
+        hint = wording.nearest_hint(name, names)
         raise UserError(f"--map-classes {pair}: {name!r} is unknown{hint}; {owner} {', '.join(names)} (OLD=NEW)")
 
 

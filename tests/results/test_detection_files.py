@@ -6,9 +6,9 @@ import os
 import numpy as np
 import pytest
 
-from formats import annotations
 from results import detection_files
 from structures import Detections, UserError
+from system import wording
 
 NAMES = ("car", "traffic light", "été")
 
@@ -187,7 +187,7 @@ def test_file_names_that_are_not_utf8(tmp_path):
     with detection_files.Comp4Writer(tmp_path, ["a"]) as writer:
         writer.add(name, found)
     for path in (tmp_path / "d.json", tmp_path):
-        assert list(detection_files.read(path).detections) == [annotations.stem(name)]
+        assert list(detection_files.read(path).detections) == [wording.stem(name)]
 
 
 def test_unwritable_place_is_one_line(tmp_path):

@@ -1,0 +1,42 @@
+"""Small pieces of text that messages and names are made of."""
+
+import difflib
+import os
+from collections.abc import Iterable
+
+
+def stem(path: str | os.PathLike) -> str:
+    """'some/folder/a.jpg' -> 'a': the id of a picture, by which results and data sets are matched."""
+    return os.path.splitext(os.path.basename(path))[0]
+
+
+def shorten(value: object) -> str:
+    """The repr of a value from a file, at most 40 characters long, for a message."""
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def plural(count: int, what: str) -> str:
+    """'1 picture', '2 pictures'."""
+    return f"{count} {what}" + ("" if count == 1 else "s")
+
+
+def nearest(name: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The most similar of some names, or None if none is similar; capitals and all but letters and digits are ignored.
+
+    cutoff: how similar, 0 to 1, as in difflib.get_close_matches.
+    """
+    of_plain = {plain(other): other for other in names}
+    close = difflib.get_close_matches(plain(name), of_plain, n=1, cutoff=cutoff)
+    return of_plain[close[0]] if close else None
+
+
+def nearest_hint(name: str, names: Iterable[str]) -> str:
+    """The end of a message about an unknown name: " (nearest: 'dog')", or "" if no known name is similar."""
+    near = nearest(name, names)
+    return f" (nearest: {near!r})" if near else ""
+
+
+def plain(text: str) -> str:
+    """The letters and digits of a name, all small."""
+    return "".join(letter for letter in text.casefold() if letter.isalnum())

@@ -1,0 +1,27 @@
+"""Pieces of text that messages and names are made of."""
+
+import pytest
+
+from system import wording
+
+
+def test_stem():
+    assert [wording.stem(path) for path in ("a.jpg", "some/folder/a.b.jpg", "a")] == ["a", "a.b", "a"]
+
+
+def test_shorten_keeps_short_values_and_cuts_long_ones():
+    assert wording.shorten("dog") == "'dog'"
+    assert len(wording.shorten("x" * 1000)) == 40
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, "0 pictures"), (1, "1 picture"), (2, "2 pictures")])
+def test_plural(count, text):
+    assert wording.plural(count, "picture") == text
+
+
+@pytest.mark.parametrize(
+    ("name", "near"), [("Dog", "dog"), ("traffic light", "traffic_light"), ("dgo", "dog"), ("aeroplane", None)]
+)
+def test_nearest_ignores_capitals_and_signs(name, near):
+    assert wording.nearest(name, ["cat", "dog", "traffic_light"]) == near
+    assert wording.nearest_hint(name, ["cat", "dog", "traffic_light"]) == (f" (nearest: {near!r})" if near else "")
