@@ -16,13 +16,12 @@ import tqdm
 
 import config
 import sources
-from formats import annotations, class_lists
+from formats import class_lists
 from media import images, visualization
 from results import detection_files, result_folder
 from structures import UserError
-from system import cli, files
+from system import cli, files, wording
 
-SHOW_THRESHOLD = 0.5
 CURVE_THRESHOLD = 0.01  # a split or VOC files are for scoring, which wants the whole precision–recall curve
 
 
@@ -204,9 +203,9 @@ def _find_files(flags):
 def _refuse_equal_names(flags, pictures):
     """Raises UserError for two pictures that a form of results asked for would take for one."""
     forms = (
-        ("--voc-results", flags.voc_results, annotations.stem),
+        ("--voc-results", flags.voc_results, wording.stem),
         # A COCO data set gives each picture an id, whatever number its name is
-        ("--coco-results", flags.coco_results, annotations.stem if _is_coco(flags) else detection_files.coco_id),
+        ("--coco-results", flags.coco_results, wording.stem if _is_coco(flags) else detection_files.coco_id),
         ("--yolo-results", flags.yolo_results, detection_files.yolo_name),
         ("--output", flags.draw, _drawn_name),
     )
@@ -250,7 +249,14 @@ def _parse(argv):
     add("--output", required=True, metavar="DIR", help="where detections.json and images/ go")
     add("--overwrite", action="store_true", help="replace results that --output holds from an earlier call")
     add("--threshold", type=cli.fraction, metavar="X", help="write detections above it (0.5; 0.01 to be scored)")
-    add("--draw-threshold", type=cli.fraction, default=0.5, metavar="X", help="draw those from it on (default: 0.5)")
+    show = visualization.SHOW_THRESHOLD
+    add(
+        "--draw-threshold",
+        type=cli.fraction,
+        default=show,
+        metavar="X",
+        help=f"draw those from it on (default: {show})",
+    )
     add("--classes", metavar="NAMES", help="only these, with commas: the results name no others")
     add("--batch-size", type=cli.positive_int, default=8, metavar="N", help="pictures at once (default: 8)")
     add("--precision", choices=config.PRECISIONS, default="auto", help="(default: auto)")
@@ -270,7 +276,7 @@ def _parse(argv):
         raise UserError("give pictures or folders, or --data with --split (one of the two)")
     if flags.threshold is None:
         scored = flags.split or flags.voc_results or flags.coco_results or flags.yolo_results
-        flags.threshold = CURVE_THRESHOLD if scored else SHOW_THRESHOLD
+        flags.threshold = CURVE_THRESHOLD if scored else show
     return flags
 
 

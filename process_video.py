@@ -253,12 +253,7 @@ def _check_outputs(flags):
             if os.path.realpath(path) == os.path.realpath(used):
                 raise UserError(f"{name} {path}: is also {other}; give another file")
         taken[name] = path
-        try:
-            os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        except OSError as error:
-            message = f"{name} {path}: cannot be written ({error.strerror}); give another path"
-            raise UserError(message) from None
-        video.check_writable(path)
+        files.check_writable(path)
 
 
 def _mp4(text):
@@ -273,7 +268,8 @@ def _parse(argv):
     add("model", metavar="MODEL", help="a run directory (its best checkpoint; RUN@last: its last) or a .pb")
     add("input", metavar="INPUT", help="a video file, a camera's number (0), or an address (rtsp://…)")
     add("output", metavar="OUTPUT.mp4", type=_mp4, help="the video to write; replaced if it exists")
-    add("--threshold", type=cli.fraction, default=0.5, metavar="X", help="show detections above it (default: 0.5)")
+    show = visualization.SHOW_THRESHOLD
+    add("--threshold", type=cli.fraction, default=show, metavar="X", help=f"show detections above it (default: {show})")
     add("--classes", metavar="NAMES", help="only these, with commas")
     add(
         "--every",

@@ -108,7 +108,6 @@ class Checkpoints:
             os.mkdir(temporary)
             self._saver.save(session, os.path.join(temporary, "model"), write_meta_graph=False, write_state=False)
             files.write_json(os.path.join(temporary, "state.json"), dataclasses.asdict(state))
-            _flush_folder(temporary)
             self._publish(temporary, name, best)
         except (OSError, tf.errors.OpError) as error:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -119,7 +118,7 @@ class Checkpoints:
 
     def _publish(self, temporary, name, best):
         """Give a complete checkpoint its name, put it into the index, delete those that nothing names."""
-        os.rename(temporary, os.path.join(self._folder, name))
+        files.publish(temporary, os.path.join(self._folder, name))
         index = {**config.read_index(self._run), "last": name}
         if best:
             index["best"] = name
@@ -145,13 +144,3 @@ class Checkpoints:
         except (tf.errors.OpError, ValueError, TypeError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(f"{prefix}: checkpoint is damaged or of another model ({reason})") from None
-
-
-def _flush_folder(folder):
-    """Have the disk hold every file of a folder: a power cut must not leave a named but empty checkpoint."""
-    for entry in os.listdir(folder):
-        descriptor = os.open(os.path.join(folder, entry), os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

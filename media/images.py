@@ -5,14 +5,12 @@ goes through Pillow, which knows transparency and is strict about files that end
 is read and applied here, once, so that `header` and `read` cannot disagree.
 """
 
-import contextlib
 import errno
 import functools
 import io
 import os
 import pathlib
 import struct
-import threading
 import warnings
 from typing import NamedTuple
 
@@ -21,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from structures import UserError
+from system import files
 
 # 179 million, where Pillow refuses too: no camera writes more, and decoded it fills 537 MB.
 MAX_PIXELS = 178_956_970
@@ -136,23 +135,19 @@ def write(path, image_rgb, quality=95):
     """
     path = pathlib.Path(path)
     if path.suffix.lower() not in WRITABLE:
-        raise UserError(f"cannot write {path}: end its name in .jpg or .png")
+        raise UserError(f"{path}: cannot be written; end its name in .jpg or .png")
     done, encoded = cv2.imencode(
         path.suffix.lower(), cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]
     )
     if not done:
-        raise UnwritableImage(f"cannot write {path}: {image_rgb.shape[1]}x{image_rgb.shape[0]} is too large for it")
-    # Without the picture's own name, which may be as long as a name can be
-    part = path.with_name(f".{os.getpid()}-{threading.get_ident()}.part")
+        height, width = image_rgb.shape[:2]
+        raise UnwritableImage(f"{path}: cannot be written ({width}x{height} is too large for this format)")
     try:
-        part.write_bytes(encoded)
-        os.replace(part, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
+        files.write(path, encoded.tobytes(), durable=False)  # thousands are drawn, and can be drawn again
+    except files.UnwritableFile as error:
         if error.errno == errno.ENAMETOOLONG:
-            raise UnwritableImage(f"cannot write {path}: {_os_reason(error)}; shorten it") from None
-        raise UserError(f"cannot write {path}: {_os_reason(error)}; choose another place") from None
+            raise UnwritableImage(f"{path}: cannot be written ({error.strerror}), shorten its name") from None
+        raise
 
 
 def _content(path, size=-1):

@@ -14,6 +14,7 @@ import av
 import numpy as np
 
 from structures import UserError
+from system import files
 
 DEFAULT_RATE = Fraction(25)  # for sources that do not tell theirs
 STREAM_TIMEOUT = (10, 10)  # seconds to open a camera or address, and to wait for its next data
@@ -24,18 +25,6 @@ AAC_RATE = 48000  # for sound whose own rate AAC does not have
 MP3_RATE = 16000  # an MP4 holds no MP3 below
 # Seconds that times may fall back by; more is a clock set anew: films put together, a camera that restarts
 FALL_BACK = 1
-
-
-def check_writable(path):
-    """Raise UserError unless a file can be written at `path`; an existing file is left as it is."""
-    existed = os.path.lexists(path)
-    try:
-        with open(path, "ab"):
-            pass
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); give another output path") from None
-    if not existed:
-        os.unlink(path)
 
 
 class VideoReader:
@@ -255,7 +244,8 @@ class VideoWriter:
         self.rate = Fraction(rate or DEFAULT_RATE).limit_denominator(100_000)
         self.padding = (width % 2, height % 2)
         self.frames, self.faststart = 0, False
-        check_writable(self.path)
+        files.check_writable(self.path)
+        os.makedirs(os.path.dirname(os.path.abspath(self.path)), exist_ok=True)
         # About 1/90000 s, and a whole number of units per frame: constant rates are exact, others to 6 µs.
         scale = self.rate.numerator
         self._scale = scale * -(-90_000 // scale)
@@ -371,8 +361,7 @@ class VideoWriter:
 
 def _copy_to_faststart(path):
     """Rewrite a fragmented MP4 as an ordinary one, its index in front. False if that fails: it stays."""
-    # Without the file's own name, which may be as long as a name can be
-    new = os.path.join(os.path.dirname(os.path.abspath(path)), f".{os.getpid()}-video.tmp")
+    new = files.temporary_beside(path)
     try:
         with (
             av.open(path) as source,
@@ -383,7 +372,7 @@ def _copy_to_faststart(path):
                 if packet.dts is not None:
                     packet.stream = streams[packet.stream]
                     target.mux(packet)
-        os.replace(new, path)
+        files.publish(new, path)
         return True
     except (av.FFmpegError, OSError):
         return False

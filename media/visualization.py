@@ -9,6 +9,8 @@ import numpy as np
 
 from system import cli
 
+SHOW_THRESHOLD = 0.5  # score from which a detection is shown to people, unless they ask for others
+
 # Forty colours far apart in CIE Lab (greedy farthest-point choice among vivid colours of middle lightness),
 # the liveliest first.
 PALETTE_HEX = (

@@ -16,7 +16,6 @@ from media import images, visualization
 from results import detection_files
 from system import files
 
-SHOW_THRESHOLD = 0.5  # of the boxes that are drawn and judged
 SHOWN, COLUMNS = 6, 3
 TILE = (400, 300)  # width, height
 
@@ -29,7 +28,7 @@ def write(root, lines, place, data, split, other_classes):
     read = detection_files.read(os.path.join(place.inference, "detections.json"))
     samples = sources.load(data, split, read.class_names, other_classes=other_classes)
     truth = {sample.id: sample for sample in samples}
-    found = {key: one.where(one.scores >= SHOW_THRESHOLD) for key, one in read.detections.items()}
+    found = {key: one.where(one.scores >= visualization.SHOW_THRESHOLD) for key, one in read.detections.items()}
     errors = count_errors(truth, found, read.class_names)
     # Of pictures with equally many errors those with more objects: they are the harder to get right
     order = sorted(truth, key=lambda key: (errors[key], -int((~truth[key].difficult).sum())))
@@ -47,8 +46,8 @@ def write(root, lines, place, data, split, other_classes):
         f"![Learning curves]({at(place.run)}/plots/learning_curves.png)",
         f"![Precision and recall]({at(place.plots)}/precision_recall.png)",
         f"[What went wrong, class by class]({at(place.plots)}/errors.html)",
-        f"Detections with a score of {SHOW_THRESHOLD:g} or more in colour, annotated objects dashed. The best pictures "
-        "are those with the fewest false positives and missed objects, and of equals those with the most objects:",
+        f"Detections with a score of {visualization.SHOW_THRESHOLD:g} or more in color, annotated objects dashed. "
+        "The best pictures have the fewest false positives and missed objects, and of equals the most objects:",
         "![The best pictures](best.jpg)",
         "The worst:" if worst else "No picture has an error.",
         *(["![The worst pictures](worst.jpg)"] if worst else []),

@@ -7,6 +7,7 @@ import shutil
 
 from results import detection_files
 from structures import UserError
+from system import files
 
 UNFINISHED = ".infer_unfinished"
 
@@ -26,9 +27,7 @@ def check(folder, overwrite, inputs):
                 raise UserError(f"--output {folder}: {place} lies where results would go; choose another folder")
         if old and not overwrite:
             raise UserError(f"--output {folder}: holds results already; choose another, or --overwrite replaces them")
-        probe = os.path.join(folder, ".writable")
-        with open(probe, "w", encoding="ascii"):
-            os.remove(probe)
+        files.check_folder_writable(folder)
     return old
 
 

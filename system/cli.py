@@ -6,7 +6,6 @@ A program is `main(argv=None)` built on `ArgumentParser` below, ended by `cli.ru
 
 import argparse
 import contextlib
-import difflib
 import errno
 import importlib
 import math
@@ -16,6 +15,7 @@ import sys
 import time
 
 from structures import UserError
+from system import files, wording
 
 SUCCESS, FAILURE, INTERRUPTED = 0, 1, 130
 
@@ -169,8 +169,8 @@ class ArgumentParser(argparse.ArgumentParser):
     def _nearest(self, flag):
         """`, did you mean --run?` for `--rnu`."""
         known = [name for action in self._actions for name in action.option_strings]
-        close = difflib.get_close_matches(flag.split("=")[0], known, n=1)
-        return f", did you mean {close[0]}?" if close else ""
+        near = wording.nearest(flag.split("=")[0], known)
+        return f", did you mean {near}?" if near else ""
 
 
 def _number(convert, accept, wanted):
@@ -230,26 +230,22 @@ def output_file(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not the name of a file to write")
     if os.path.exists(text) and not os.path.isfile(text):
         raise argparse.ArgumentTypeError(f"{text!r} is a device or pipe, which the file would replace; name a file")
-    if os.path.exists(text) and not os.access(text, os.W_OK):
-        raise argparse.ArgumentTypeError(f"{text!r} cannot be overwritten, check its permissions")
-    _check_writable(os.path.dirname(os.path.abspath(text)))
-    return text
+    return _writable(text, files.check_writable)
 
 
 def output_folder(text):
     """An argument type: the path of a folder that exists or can be made; nothing is created yet."""
     if not text or (os.path.exists(text) and not os.path.isdir(text)):
         raise argparse.ArgumentTypeError(f"{text!r} is not the name of a folder to write to")
-    _check_writable(os.path.abspath(text))
+    return _writable(text, files.check_folder_writable)
+
+
+def _writable(text, check):
+    try:
+        check(text)
+    except files.UnwritableFile as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
     return text
-
-
-def _check_writable(folder):
-    """The folder, or the nearest one above it that exists, must accept new files."""
-    while not os.path.exists(folder):
-        folder = os.path.dirname(folder)
-    if not os.path.isdir(folder) or not os.access(folder, os.W_OK | os.X_OK):
-        raise argparse.ArgumentTypeError(f"cannot write to {folder!r}, choose another place")
 
 
 class StopRequest:

@@ -14,24 +14,54 @@ _numbers = itertools.count()  # tell the temporary files of a process apart
 
 
 class UnwritableFile(UserError, OSError):
-    """A file that cannot be written; `strerror` says why, for callers who have a remedy of their own."""
+    """A file that cannot be written; `errno` and `strerror` say why, for callers who have a remedy of their own."""
+
+    def __str__(self):
+        return self.args[0]  # not OSError's own, which is made of errno and strerror
+
+
+def temporary_beside(path):
+    """A name in the folder of a file under which to write it, until `publish` gives it its own."""
+    # Without the file's own name, which may be as long as a name can be
+    return os.path.join(os.path.dirname(os.path.abspath(path)), f".{os.getpid()}-{next(_numbers)}.tmp")
+
+
+def publish(temporary, path, durable=True):
+    """Give a complete file or folder its name, in place of an older one. Raises OSError.
+
+    durable: its content is on the disk before, so that a power cut leaves the old one or the new one, not an empty one.
+    """
+    if durable:
+        flush(temporary)
+    os.replace(temporary, path)
+
+
+def flush(path):
+    """Have the disk hold a file, or every file of a folder and its list of them. Raises OSError."""
+    is_folder = os.path.isdir(path)
+    for one in [*(os.path.join(path, name) for name in (os.listdir(path) if is_folder else ())), path]:
+        descriptor = os.open(one, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 class PendingFile:
-    """A file that takes its name at `commit`; until then nobody sees it. binary: bytes instead of text.
+    """A file that takes its name at `commit`; until then nobody sees it.
 
+    binary: bytes instead of text.
+    durable: as in `publish`.
     All that writes raises UnwritableFile if the place cannot be written or the disk is full.
     """
 
-    def __init__(self, path, binary=False):
-        folder = os.path.dirname(os.path.abspath(path))
-        # Without the file's own name, which may be as long as a name can be
-        self._failure = None
-        self._path, self._temporary = path, os.path.join(folder, f".{os.getpid()}-{next(_numbers)}.tmp")
+    def __init__(self, path, binary=False, durable=True):
+        self._failure, self._durable = None, durable
+        self._path, self._temporary = path, temporary_beside(path)
         # surrogateescape: a file name that is not UTF-8 goes out as it came in
         text = {} if binary else {"encoding": "utf-8", "errors": "surrogateescape", "newline": "\n"}
         try:
-            os.makedirs(folder, exist_ok=True)
+            os.makedirs(os.path.dirname(self._temporary), exist_ok=True)
             self._file = open(self._temporary, "wb" if binary else "w", **text)  # noqa: SIM115
         except OSError as error:
             raise _unwritable(path, error) from None
@@ -49,10 +79,8 @@ class PendingFile:
         try:
             if self._failure:
                 raise self._failure
-            self._file.flush()
-            os.fsync(self._file.fileno())
             self._file.close()
-            os.replace(self._temporary, self._path)
+            publish(self._temporary, self._path, self._durable)
         except OSError as error:
             self.discard()
             raise _unwritable(self._path, error) from None
@@ -75,7 +103,7 @@ def _unwritable(path, error):
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     remedy = "free some space or choose another place" if full else "choose another place"
     unwritable = UnwritableFile(f"{path}: cannot be written ({error.strerror}), {remedy}")
-    unwritable.strerror = error.strerror
+    unwritable.errno, unwritable.strerror = error.errno, error.strerror
     return unwritable
 
 
@@ -85,9 +113,12 @@ def reason(error):
     return next(line for line in lines if line)
 
 
-def write(path, content):
-    """Write text or bytes as a file that is never seen half written. Raises UnwritableFile."""
-    file = PendingFile(path, binary=isinstance(content, bytes))
+def write(path, content, durable=True):
+    """Write text or bytes as a file that is never seen half written. Raises UnwritableFile.
+
+    durable: as in `publish`.
+    """
+    file = PendingFile(path, isinstance(content, bytes), durable)
     try:
         file.write(content)
     except UnwritableFile:
@@ -99,6 +130,33 @@ def write(path, content):
 def write_json(path, data):
     """Write `data` as an indented JSON file that is never seen half written. NaN is refused (ValueError)."""
     write(path, json.dumps(data, indent=2, allow_nan=False) + "\n")
+
+
+def check_writable(path):
+    """Raise UnwritableFile unless a file can be written at `path`; an old file there stays, a new one is not left.
+
+    Folders that do not exist yet would be made in the nearest one above them that does, so that one is tried.
+    """
+    try:
+        if os.path.exists(path):
+            with open(path, "ab"):
+                return
+        check_folder_writable(os.path.dirname(os.path.abspath(path)))
+    except OSError as error:
+        raise _unwritable(path, error) from None
+
+
+def check_folder_writable(folder):
+    """Raise UnwritableFile unless files can be made in a folder, or in the nearest one above it that exists."""
+    existing = os.path.abspath(folder)
+    while not os.path.lexists(existing):
+        existing = os.path.dirname(existing)
+    probe = temporary_beside(os.path.join(existing, "file"))
+    try:
+        with open(probe, "xb"):
+            os.remove(probe)
+    except OSError as error:
+        raise _unwritable(folder, error) from None
 
 
 def walk(folder, passed_over=()):

@@ -88,8 +88,8 @@ def test_copies_that_cannot_be_written_end_nothing(trained, odd_folder, tmp_path
     written = json.loads((out / "detections.json").read_text("utf-8"))
     assert len(written["images"]) == 3 and written["errors"] == []
     assert os.listdir(out / "images") == [long]
-    assert f"not drawn: cannot write {out / 'images' / longer}.png: file name too long" in done.stdout
-    assert f"not drawn: cannot write {out / 'images' / 'wide.jpg'}: 65600x1 is too large" in done.stdout
+    assert f"not drawn: {out / 'images' / longer}.png: cannot be written (File name too long)" in done.stdout
+    assert f"not drawn: {out / 'images' / 'wide.jpg'}: cannot be written (65600x1 is too large" in done.stdout
     assert "2 not drawn" in done.stdout
 
 

@@ -91,7 +91,7 @@ def fail(*_):
     raise OSError(28, "No space left on device")
 
 
-@pytest.mark.parametrize("broken", ["replace", "rename", "mkdir"])
+@pytest.mark.parametrize("broken", ["replace", "fsync", "mkdir"])
 def test_failure_at_any_point_leaves_the_last_checkpoint(broken, run, session, monkeypatch):
     checkpoints = runs.Checkpoints(run)
     set_value(session, 1)
@@ -110,8 +110,9 @@ def test_failure_at_any_point_leaves_the_last_checkpoint(broken, run, session, m
 def test_remains_of_a_failed_save_take_no_space_from_the_next(run, session, monkeypatch):
     checkpoints, folder = runs.Checkpoints(run), os.path.join(run, "checkpoints")
     checkpoints.save(session, runs.TrainingState(step=1))
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "rename", fail)
+    replace = os.replace
+    with monkeypatch.context() as patch:  # fails when the whole checkpoint gets its name
+        patch.setattr(os, "replace", lambda old, new: fail() if os.path.isdir(old) else replace(old, new))
         with pytest.raises(UserError, match="No space"):
             checkpoints.save(session, runs.TrainingState(step=2))
     assert sorted(os.listdir(folder)) == ["index.json", "step-00000001"]

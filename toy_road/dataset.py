@@ -23,7 +23,7 @@ import numpy as np
 import tqdm
 
 from structures import UserError
-from system import worker_processes
+from system import files, worker_processes
 from toy_road import drawing, models
 from toy_road.drawing import HEIGHT, WIDTH, Camera, Light, Shine, Thing
 
@@ -673,7 +673,7 @@ def write_dataset(directory, train=4000, test=400, seed=0, workers=None):
             (partial / "VOC2007" / "ImageSets" / "Main" / f"{split}.txt").write_text(names)
         (partial / "classes.txt").write_text("".join(f"{name}\n" for name in CLASSES))
         _write_all(partial, seed, counts, _cores() if workers is None else workers)
-        os.replace(partial, target)
+        files.publish(partial, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return True
@@ -792,7 +792,7 @@ def write_drive(path, seed=0, frames=250, rate=25.0):
             writer.write(image)
             truth.append({"objects": [_plain(item) for item in objects]})
     facts = {"class_names": CLASSES, "width": WIDTH, "height": HEIGHT, "rate": rate, "frames": truth}
-    truth_path.write_text(json.dumps(facts) + "\n")
+    files.write(truth_path, json.dumps(facts) + "\n")
     return truth_path
 
 

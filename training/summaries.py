@@ -24,7 +24,6 @@ from system import files
 TIMING_COLUMNS = ("seconds", "images_per_second")
 HISTOGRAM_BINS = 60
 CUT_SUFFIX = ".cut"  # of the event file that holds what is left of earlier ones
-SHOW_THRESHOLD = 0.5  # of detections in pictures
 PICTURE_SIDE = 1000  # pixels of the longer side of pictures, which are many in a long training
 
 
@@ -98,7 +97,7 @@ class Summaries:
         """Validation pictures with what was detected and what is there. examples: (image, Detections, Sample)."""
         values = []
         for index, (image, detections, sample) in enumerate(examples):
-            shown = detections.where(detections.scores >= SHOW_THRESHOLD)
+            shown = detections.where(detections.scores >= visualization.SHOW_THRESHOLD)
             drawn = _shrink(visualization.draw_detections(image, shown, self._class_names, gt=sample))
             _, encoded = cv2.imencode(".jpg", drawn[:, :, ::-1])
             height, width = drawn.shape[:2]
@@ -161,7 +160,7 @@ def cut_events(folder, step):
     # A name of its own: a writer opened within the same second would take the first file's. A crash before
     # the others are gone repeats records, which TensorBoard takes
     final = paths[0].removesuffix(CUT_SUFFIX) + CUT_SUFFIX
-    os.replace(merged, final)
+    files.publish(merged, final)
     for path in paths:
         if path != final:
             os.remove(path)

@@ -14,6 +14,7 @@ import urllib.request
 import tqdm
 
 from structures import UserError
+from system import files
 
 NAME = "vgg16_weights_tf_dim_ordering_tf_kernels.h5"
 URL = "https://github.com/fchollet/deep-learning-models/releases/download/v0.1/" + NAME
@@ -67,11 +68,10 @@ def _lock(file, part):
 def _publish(file, part, path):
     """Give a complete download its name, if it is the right one."""
     file.flush()
-    os.fsync(file.fileno())
     if _md5(part) != MD5:
         file.truncate(0)
         raise UserError(f"--vgg-weights auto: what {URL} sent has not the MD5 {MD5}; try again, or put it at {path}")
-    os.replace(part, path)
+    files.publish(part, path)
 
 
 def _download(file, path, check_stop):

@@ -379,7 +379,7 @@ def test_write_replaces_whole_files(tmp_path, picture, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(UserError, match=r"cannot write .*a.png: no space left on device"):
+    with pytest.raises(UserError, match=r"a.png: cannot be written .No space left on device"):
         images.write(tmp_path / "a.png", picture[:5])
     assert_reads(tmp_path / "a.png", picture)
     assert os.listdir(tmp_path) == ["a.png"]
@@ -392,17 +392,16 @@ def test_longest_name_is_written_and_a_longer_one_is_the_pictures_fault(tmp_path
         with pytest.raises(images.UnwritableImage):
             images.write(path, image)
     with pytest.raises(UserError) as error:  # here no picture at all can be written
-        images.write(tmp_path / "nowhere" / "a.jpg", picture)
+        images.write(tmp_path / ("a" * 251 + ".jpg") / "a.jpg", picture)
     assert not isinstance(error.value, images.UnwritableImage)
 
 
 def test_write_where_nothing_can_be_written(tmp_path, picture):
     (tmp_path / "file").write_text("")
-    for path in (tmp_path / "nowhere" / "a.jpg", tmp_path / "file" / "a.jpg"):
-        with pytest.raises(UserError, match=r"cannot write .*a.jpg: .*; choose another place"):
-            images.write(path, picture)
-    with pytest.raises(UserError, match=r"cannot write .*a.webp: end its name in .jpg or .png"):
+    with pytest.raises(UserError, match=r"a.jpg: cannot be written .*, choose another place"):
+        images.write(tmp_path / "file" / "a.jpg", picture)
+    with pytest.raises(UserError, match=r"a.webp: .*end its name in .jpg or .png"):
         images.write(tmp_path / "a.webp", picture)
-    with pytest.raises(UserError, match=r"cannot write .*a.jpg: 70000x1 is too large"):
+    with pytest.raises(UserError, match=r"a.jpg: .*70000x1"):
         images.write(tmp_path / "a.jpg", np.zeros((1, 70000, 3), np.uint8))
     assert os.listdir(tmp_path) == ["file"]

@@ -337,13 +337,18 @@ def test_wrong_frame_is_a_bug_not_a_stretched_picture(tmp_path):
         writer.write(frame(0, 48, 64))
 
 
-@pytest.mark.parametrize("where", ["missing/a.mp4", "folder", "file/a.mp4"])
+@pytest.mark.parametrize("where", ["folder", "file/a.mp4", "file/missing/a.mp4"])
 def test_unwritable_output_is_one_clear_line(tmp_path, where):
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written") as caught:
         video.VideoWriter(tmp_path / where, 64, 48, 25)
     assert str(tmp_path / where) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_missing_folders_are_made(tmp_path):
+    write(tmp_path / "some" / "where" / "a.mp4", 1)
+    assert len(read(tmp_path / "some" / "where" / "a.mp4")[1]) == 1
 
 
 def test_full_disk_is_one_clear_line():
@@ -355,14 +360,6 @@ def test_full_disk_is_one_clear_line():
     ):
         for index in range(50):
             writer.write(frame(index))
-
-
-def test_check_writable_leaves_things_alone(tmp_path):
-    video.check_writable(tmp_path / "new")
-    assert os.listdir(tmp_path) == []
-    (tmp_path / "old").write_text("precious")
-    video.check_writable(tmp_path / "old")
-    assert (tmp_path / "old").read_text() == "precious"
 
 
 def test_unreadable_inputs_are_one_clear_line(tmp_path):

@@ -104,6 +104,33 @@ def test_unwritable_place_is_a_user_error(tmp_path):
         files.write(tmp_path / "x" / "y", "below a file")
 
 
+def test_check_writable_leaves_things_alone(tmp_path):
+    files.check_writable(tmp_path / "new")
+    files.check_writable(tmp_path / "far" / "away" / "new")
+    assert os.listdir(tmp_path) == []
+    (tmp_path / "old").write_text("precious")
+    files.check_writable(tmp_path / "old")
+    assert (tmp_path / "old").read_text() == "precious"
+    for path in (tmp_path, tmp_path / "old" / "new"):  # a folder; below a file
+        with pytest.raises(files.UnwritableFile, match=str(path)):
+            files.check_writable(path)
+    with pytest.raises(files.UnwritableFile, match="far"):
+        files.check_folder_writable(tmp_path / "old" / "far")
+    assert os.listdir(tmp_path) == ["old"]
+
+
+def test_publish_replaces_files_and_names_folders(tmp_path):
+    (tmp_path / "a").write_text("new")
+    (tmp_path / "b").write_text("old")
+    files.publish(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "b").read_text() == "new" and os.listdir(tmp_path) == ["b"]
+    (tmp_path / "part").mkdir()
+    (tmp_path / "part" / "file").write_text("inside")
+    files.publish(tmp_path / "part", tmp_path / "whole")
+    assert (tmp_path / "whole" / "file").read_text() == "inside"
+    assert sorted(os.listdir(tmp_path)) == ["b", "whole"]
+
+
 @pytest.mark.parametrize(("content", "reason"), [("{", "not valid JSON"), ("[]", "no JSON object")])
 def test_read_json_names_what_is_wrong(tmp_path, content, reason):
     (tmp_path / "x.json").write_text(content)
