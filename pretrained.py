@@ -12,6 +12,7 @@ import numpy as np
 
 import config
 import source_pascal_voc
+import ssd_layers
 from formats import class_lists
 from structures import UserError
 from system import cli
@@ -27,7 +28,7 @@ def main(argv=None):
     preset = _ssd_preset(flags, layout, arrays, class_names)
     cli.import_tensorflow()
     shapes = network_shapes(preset, len(class_names))
-    variables, dropped = layouts.to_variables(flags.weights, layout, arrays, shapes, preset.input_size)
+    variables, dropped = layouts.to_variables(flags.weights, layout, arrays, shapes)
     _write_run(flags.run, config.ModelDescription(preset, class_names), variables)
     print(f"{flags.weights}: {layout.name}, input {preset.input_size}, {len(class_names)} classes{_told(dropped)}")
     print(f"{flags.run} is ready; try: python infer.py {flags.run} IMAGES --output DIR")
@@ -65,7 +66,7 @@ def _parse(argv):
 
 def _ssd_preset(flags, layout, arrays, class_names):
     """The preset of an SSD file whose heads fit the class names. Raises UserError."""
-    if not layout.scale:
+    if not layout.is_ssd:
         raise UserError(
             f"{flags.weights}: a bare VGG-16 ({layout.name}), no detector; "
             f"train one with train.py --vgg-weights {flags.weights}"
@@ -77,7 +78,7 @@ def _ssd_preset(flags, layout, arrays, class_names):
             f"--classes: {len(class_names)} names, but {flags.weights} has {found} classes beside background; "
             "give one name for each, in its order"
         )
-    if found == 80 and not flags.preset and "min_sizes" not in layout.rules:
+    if found == 80 and not flags.preset and not layout.has_own_anchors:
         cli.warn(
             f"{flags.weights} has 80 classes, as COCO; if it was trained on COCO, its anchors need "
             f"--preset {preset.name[:6]}-coco"
@@ -129,7 +130,7 @@ def read_vgg(path, preset):
     """
     arrays = weight_files.read(path)
     layout = layouts.recognise(path, arrays)
-    if layout.scale:
+    if layout.is_ssd:
         raise UserError(f"--vgg-weights {path}: a whole SSD; import it with pretrained.py, give the run to --init-from")
     variables, dropped = layouts.to_variables(path, layout, arrays, vgg_shapes(preset))
     print(f"{path}: {layout.name}{_told(dropped)}")
@@ -156,7 +157,7 @@ def _fold_statistics(variables, preset):
 
 def vgg_shapes(preset):
     """{variable: shape} of the base."""
-    names = layouts.VGG_LAYERS
+    names = ssd_layers.VGG_LAYERS
     return {name: shape for name, shape in network_shapes(preset, 1).items() if name.split("/")[0] in names}
 
 

@@ -12,10 +12,9 @@ may be narrower; logits and offsets always come out as float32.
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+import ssd_layers
 from kernels import convolution, winograd
 
-# Convolutions of the base, group by group (VGG-16 configuration D)
-VGG_GROUPS = (("conv1", 2, 64), ("conv2", 2, 128), ("conv3", 3, 256), ("conv4", 3, 512), ("conv5", 3, 512))
 # Initial conv4_3 scale of the original (ParseNet, arXiv 1506.04579) and the epsilon of its Normalize layer
 L2_NORM_SCALE = 20.0
 L2_NORM_EPSILON = 1e-10
@@ -104,15 +103,17 @@ class _Net:
         """A channel count of the full network, slimmed."""
         return max(1, round(full * self.width))
 
-    def conv(self, x, name, channels, size, *, padding="SAME", stride=1, dilation=1):
-        """Convolution and bias. padding: "SAME", "VALID" or a number of cells on every side."""
-        if isinstance(padding, int):
+    def layer(self, x, layer):
+        """A `ssd_layers.Layer`: convolution, bias and ReLU."""
+        padding = layer.padding
+        if not isinstance(padding, str):
             # TensorFlow's SAME pads (0, 1) where the original pads (1, 1): features would shift by a cell
-            x = tf.pad(x, [[0, 0], [padding, padding], [padding, padding], [0, 0]])
+            x = tf.pad(x, [[0, 0], padding, padding, [0, 0]])
             padding = "VALID"
-        with tf.variable_scope(name):
-            weights, biases = self.filters(x, channels, size, self.initializer)
-            return self.convolve(x, weights, biases, stride=stride, padding=padding, dilation=dilation)
+        with tf.variable_scope(layer.name):
+            weights, biases = self.filters(x, self.channels(layer.channels), layer.size, self.initializer)
+            x = self.convolve(x, weights, biases, stride=layer.stride, padding=padding, dilation=layer.dilation)
+        return tf.nn.relu(x, name=f"{layer.name}/relu")
 
     def convolve(self, x, weights, biases, **options):
         """A convolution with its bias, in the form that is fastest here. weights, biases: tensors or arrays."""
@@ -125,54 +126,21 @@ class _Net:
         weights = tf.get_variable("weights", [size, size, x.shape[-1], channels], tf.float32, initializer)
         return weights, tf.get_variable("biases", [channels], tf.float32, tf.zeros_initializer())
 
-    def layer(self, x, name, channels, size, **options):
-        """Convolution, bias and ReLU; channels as in the full network."""
-        return tf.nn.relu(self.conv(x, name, self.channels(channels), size, **options), name=f"{name}/relu")
-
 
 def _feature_maps(net, x, preset):
     """The (name, tensor) pairs that carry heads, from fine to coarse."""
-    features = []
-    for group, depth, channels in VGG_GROUPS:
-        for index in range(1, depth + 1):
-            x = net.layer(x, f"{group}_{index}", channels, 3)
-        if group == "conv4":
-            features.append(("conv4_3", _l2_normalize(net, x, "norm_conv4_3")))
-        stride = 1 if group == "conv5" else 2
+    maps = {}
+    for number, group in enumerate(ssd_layers.VGG_GROUPS, 1):
+        for layer in group:
+            x = net.layer(x, layer)
+        if group[-1].name == ssd_layers.NORMALIZED:
+            maps[ssd_layers.NORMALIZED] = _l2_normalize(net, x, ssd_layers.NORMALIZATION)
+        size, stride = (3, 1) if group is ssd_layers.VGG_GROUPS[-1] else (2, 2)
         # SAME rounds up (75 -> 38), as Caffe's pooling does
-        x = tf.nn.max_pool2d(x, 3 if stride == 1 else 2, stride, "SAME", name=f"pool{group[-1]}")
-    x = net.layer(x, "fc6", 1024, 3, dilation=6)
-    x = net.layer(x, "fc7", 1024, 1)
-    features.append(("fc7", x))
-    for name, narrow, channels, options in _extra_layers(preset):
-        x = net.layer(x, f"{name}_1", narrow, 1)
-        x = _pad_far_sides(x) if options.pop("pad_far_sides", False) else x
-        x = net.layer(x, f"{name}_2", channels, **options)
-        features.append((f"{name}_2", x))
-    return features
-
-
-def _extra_layers(preset):
-    """(name, channels of the 1×1, channels of the second convolution, its options) of each extra pair."""
-    halving, valid = {"size": 3, "stride": 2, "padding": 1}, {"size": 3, "padding": "VALID"}
-    yield "conv8", 256, 512, dict(halving)
-    yield "conv9", 128, 256, dict(halving)
-    if preset.input_size < 512:
-        yield "conv10", 128, 256, dict(valid)
-        yield "conv11", 128, 256, dict(valid)
-        return
-    yield "conv10", 128, 256, dict(halving)
-    if preset.conv12_form == "4x4":
-        yield "conv11", 128, 256, dict(halving)
-        yield "conv12", 128, 256, {"size": 4, "padding": 1}
-    else:  # the article's, whose conv11_2 makes 4 -> 2 cells as well, without padding
-        yield "conv11", 128, 256, dict(valid)
-        yield "conv12", 128, 256, {"pad_far_sides": True, **valid}
-
-
-def _pad_far_sides(x):
-    """One cell of zeros below and to the right (the article's conv12)."""
-    return tf.pad(x, [[0, 0], [0, 1], [0, 1], [0, 0]])
+        x = tf.nn.max_pool2d(x, size, stride, "SAME", name=f"pool{number}")
+    for layer in (*ssd_layers.FC_LAYERS, *ssd_layers.extra_layers(preset)):
+        x = maps[layer.name] = net.layer(x, layer)
+    return [(name, maps[name]) for name in ssd_layers.feature_names(preset)]
 
 
 def _l2_normalize(net, x, name):
@@ -194,7 +162,7 @@ def _heads(net, features, preset, num_classes):
         if x.shape[1] != side:
             raise ValueError(f"{name} has {x.shape[1]} cells a side, preset {preset.name} says {side}")
         channels = [shapes * (num_classes + 1), shapes * 4]
-        head = tf.split(_head(net, x, f"head_{name}", channels), channels, axis=-1)
+        head = tf.split(_head(net, x, name, channels), channels, axis=-1)
         # [N,side,side,shapes·values] -> [N,anchors of this map,values]
         logits.append(tf.reshape(head[0], [-1, side * side * shapes, num_classes + 1]))
         offsets.append(tf.reshape(head[1], [-1, side * side * shapes, 4]))
@@ -204,16 +172,16 @@ def _heads(net, features, preset, num_classes):
     )
 
 
-def _head(net, x, name, channels):
+def _head(net, x, feature, channels):
     """Logits and offsets of a feature map, side by side: [N,side,side,sum(channels)].
 
     They have variables of their own and one convolution: alone, 16 offset channels would cost as much as 64.
     """
     filters = []
-    for kind, count in zip(("logits", "offsets"), channels, strict=True):
-        with tf.variable_scope(f"{name}_{kind}"):
+    for kind, count in zip((ssd_layers.LOGITS, ssd_layers.OFFSETS), channels, strict=True):
+        with tf.variable_scope(ssd_layers.head_name(feature, kind)):
             filters.append(net.filters(x, count, 3, tf.random_normal_initializer(stddev=HEAD_STDDEV)))
-    with tf.name_scope(name):
+    with tf.name_scope(f"head_{feature}"):
         weights, biases = (_side_by_side(parts) for parts in zip(*filters, strict=True))
         return net.convolve(x, weights, biases)
 

@@ -15,7 +15,6 @@ import detector
 import pretrained
 import programs
 import ssd_utils
-import ssd_vgg
 import weight_twins
 from structures import UserError
 from weights import layouts, weight_files
@@ -386,13 +385,12 @@ def test_the_real_weights():
 
 
 def test_layers_are_those_of_the_network():
-    groups = {f"{group}_{i}" for group, depth, _ in ssd_vgg.VGG_GROUPS for i in range(1, depth + 1)}
-    assert set(layouts.CONVOLUTIONS) == groups
     for layout in layouts.LAYOUTS.values():
-        if layout.scale:
-            size = 512 if "conv12_2" in layout.layers else 300
-            preset = ssd_utils.get_preset(f"vgg{size}")
-            assert set(layout.names(size).values()) == set(pretrained.network_shapes(preset, 3))
+        if layout.is_ssd:
+            preset = ssd_utils.get_preset("vgg512" if "conv12_2" in layout.layers else "vgg300")
+            assert set(layout.variables.values()) == set(pretrained.network_shapes(preset, 3))
+        else:
+            assert set(layout.variables.values()) == set(pretrained.vgg_shapes(RGB))
 
 
 # Golden

@@ -28,6 +28,7 @@ WITHOUT_TENSORFLOW = {
     "boxes",
     "transforms",
     "ssd_utils",
+    "ssd_layers",
     "config",
     "source_pascal_voc",
     "sources",

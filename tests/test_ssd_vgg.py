@@ -8,9 +8,9 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import oracles
+import ssd_layers
 import ssd_utils
 import ssd_vgg
-from weights import layouts
 
 CLASSES = 3
 SLIM = 1 / 32
@@ -271,24 +271,6 @@ def test_initial_values(initializer, variance):
     assert (values["norm_conv4_3/scale"] == 20).all()
 
 
-@pytest.mark.parametrize(
-    ("variable", "layer", "expected"),
-    [
-        ("conv1_1/weights", "conv1", True),
-        ("conv1_2/biases", "conv1", True),
-        ("conv10_1/weights", "conv1", False),
-        ("conv1_1/weights", "conv1_1", True),
-        ("conv1_2/weights", "conv1_1", False),
-        ("norm_conv4_3/scale", "conv4", False),
-        ("fc6/weights", "fc6", True),
-        ("head_conv4_3_logits/weights", "head", True),
-        ("head_conv4_3_logits/weights", "conv4_3", False),
-    ],
-)
-def test_layers_are_named_whole(variable, layer, expected):
-    assert layouts.in_layer(variable, layer) is expected
-
-
-@pytest.mark.parametrize("name", ["vgg300", "vgg512"])
+@pytest.mark.parametrize("name", list(ssd_utils.PRESETS))
 def test_the_names_known_without_a_graph_are_the_networks(name):
-    assert set(layouts.variable_names(slim(name))) == set(shapes_of(build(slim(name))[0]))
+    assert set(ssd_layers.variable_names(slim(name))) == set(shapes_of(build(slim(name))[0]))

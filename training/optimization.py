@@ -12,8 +12,8 @@ import tensorflow.compat.v1 as tf
 
 import config
 import losses
+import ssd_layers
 import ssd_vgg
-from weights import layouts
 
 EXPONENTIAL_DECAY = 0.97  # per epoch, the article's
 STEP_DECAY = 0.1  # at each of --schedule-steps, the original's
@@ -265,7 +265,7 @@ def _accumulator(shape, name, collections=None):
 
 
 def _frozen(variable, layers):
-    return any(layouts.in_layer(variable.op.name, layer) for layer in layers)
+    return any(ssd_layers.in_layer(variable.op.name, layer) for layer in layers)
 
 
 def _is_weight(variable):

@@ -11,13 +11,14 @@ import re
 import config
 import source_pascal_voc
 import sources
+import ssd_layers
 import ssd_utils
 import training_data
 from dataset_check import anchor_advisor
 from formats import class_lists
 from structures import UserError
 from system import cli
-from weights import class_transfer, layouts, weight_files
+from weights import class_transfer, weight_files
 
 # Without pretrained features nothing expects 0..255; this brings the input to about unit variance
 SCRATCH_INPUT_SCALE = 1 / 60
@@ -116,9 +117,9 @@ def _check(settings):
 
 def _check_layers(layers, preset):
     """The layers and groups of --freeze: one that matches nothing would freeze nothing."""
-    names = layouts.variable_names(preset)
+    names = ssd_layers.variable_names(preset)
     for layer in layers:
-        if not any(layouts.in_layer(name, layer) for name in names):
+        if not any(ssd_layers.in_layer(name, layer) for name in names):
             known = ", ".join(dict.fromkeys(re.sub(r"(^conv\d+|^head_.*)_.*|/.*", r"\1", name) for name in names))
             raise UserError(f"--freeze {layer}: {preset.name} has no such layer; it has {known}, or parts like conv4_3")
 

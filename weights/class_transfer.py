@@ -6,6 +6,7 @@ anchor shape a row (an output channel) for background and then one for each clas
 
 import math
 
+import ssd_layers
 from structures import UserError
 from system import wording
 
@@ -56,15 +57,11 @@ def move_heads(arrays, num_old, sources):
     left out, to start afresh.
     """
     if all(source is None for source in sources):
-        return {name: array for name, array in arrays.items() if not _is_confidence(name)}
+        return {name: array for name, array in arrays.items() if not ssd_layers.is_confidence(name)}
     return {
-        name: _move_rows(array, num_old, sources, name.endswith("/biases")) if _is_confidence(name) else array
+        name: _move_rows(array, num_old, sources, name.endswith("/biases")) if ssd_layers.is_confidence(name) else array
         for name, array in arrays.items()
     }
-
-
-def _is_confidence(name):
-    return name.startswith("head_") and name.split("/")[0].endswith("_logits")
 
 
 def _move_rows(array, num_old, sources, is_bias):

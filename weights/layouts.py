@@ -9,20 +9,20 @@ pierluigiferrari/ssd_keras, Keras `applications/vgg16.py`. Decimation of fc6 and
 """
 
 import dataclasses
+import functools
 import math
 import re
 
 import numpy as np
 
+import ssd_layers
 import ssd_utils
+from ssd_layers import CONVOLUTIONS, LOGITS, OFFSETS, VGG_LAYERS
 from structures import UserError
 
-CONVOLUTIONS = tuple(
-    f"conv{group}_{index}" for group, depth in enumerate((2, 2, 3, 3, 3), 1) for index in range(1, depth + 1)
-)
-VGG_LAYERS = (*CONVOLUTIONS, "fc6", "fc7")
-EXTRAS = tuple(f"conv{group}_{index}" for group in (8, 9, 10, 11, 12) for index in (1, 2))
-FEATURES = ("conv4_3", "fc7", "conv8_2", "conv9_2", "conv10_2", "conv11_2", "conv12_2")
+_LARGE = ssd_utils.get_preset("vgg512")  # whose network has every layer of the smaller one
+EXTRAS = ssd_layers.names(ssd_layers.extra_layers(_LARGE))
+FEATURES = ssd_layers.feature_names(_LARGE)
 # Places of the convolutions in a list of layers that also counts ReLU and pooling
 SEQUENCE = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
 # The network divides by these after the input is in 0..1 (ImageNet's, in torchvision), RGB
@@ -32,11 +32,21 @@ TORCHVISION_STD = (0.229, 0.224, 0.225)
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """One way to write a network down.
+    """How one program names and orders a network's arrays, and what its code does around the network.
 
-    layers: our layer -> its name in the file. suffixes: of weights and biases. scale: name of conv4_3's factors, None
-    for a bare VGG-16. hwio: kernels are HWIO (Keras), not OIHW. rules: fields of the preset that its own code's
-    detections need, beside the anchors of `vgg300` or `vgg512`.
+    name: as in --layout.
+    layers: {layer of ours: its name in the file}.
+    suffixes: what the file appends to a layer's name for its weights and for its biases.
+    channel_order: "RGB" or "BGR", as conv1_1 expects it.
+    scale: name of conv4_3's factors; None for a bare VGG-16.
+    hwio: whether kernels are HWIO (Keras), not OIHW.
+    imagenet_statistics: whether the input is (x / 255 - mean) / std.
+    not_needed: regular expression of the whole names that are not needed.
+    cuts_across_classes: whether at most `keep` detections of all classes together are kept.
+    cuts_candidates: whether at most `candidates_per_class` anchors enter the suppression.
+    integer_anchor_sizes: whether its minimum and maximum sizes of anchors are rounded down to whole pixels.
+    rules: fields of the preset that its own code's detections need, beside the anchors of `vgg300` or `vgg512`.
+    rules_by_anchors: {preset whose anchors are taken: such fields for these anchors only}.
     """
 
     name: str
@@ -45,20 +55,32 @@ class Layout:
     channel_order: str
     scale: str | None = None
     hwio: bool = False
-    imagenet_statistics: bool = False  # input is (x / 255 - mean) / std
-    not_needed: str = r"$^"  # regular expression of whole names
+    imagenet_statistics: bool = False
+    not_needed: str = r"$^"
+    cuts_across_classes: bool = True
+    cuts_candidates: bool = True
+    integer_anchor_sizes: bool = False
     rules: dict = dataclasses.field(default_factory=dict)
+    rules_by_anchors: dict = dataclasses.field(default_factory=dict)
 
-    def names(self, size):
-        """{name in the file: variable} of a network of that input size."""
+    @property
+    def is_ssd(self):
+        """Whether it is a layout of detectors, not of a bare VGG-16."""
+        return self.scale is not None
+
+    @property
+    def has_own_anchors(self):
+        """Whether its anchor sizes are the same whatever it was trained on."""
+        return "min_sizes" in self.rules
+
+    @functools.cached_property
+    def variables(self):
+        """{name in the file: variable of ours} of the largest network in this layout."""
         found = {}
         for layer, prefix in self.layers.items():
-            if size >= 512 or "conv12" not in layer:
-                found[prefix + self.suffixes[0]] = f"{layer}/weights"
-                found[prefix + self.suffixes[1]] = f"{layer}/biases"
-        if self.scale:
-            found[self.scale] = "norm_conv4_3/scale"
-        return found
+            found[prefix + self.suffixes[0]] = f"{layer}/weights"
+            found[prefix + self.suffixes[1]] = f"{layer}/biases"
+        return {**found, self.scale: f"{ssd_layers.NORMALIZATION}/scale"} if self.is_ssd else found
 
 
 def _pairs(layers, names):
@@ -69,8 +91,9 @@ def _heads(logits, offsets, names=range(7)):
     """Head layers by feature map; logits, offsets: patterns with one place for each of names."""
     maps = list(zip(FEATURES, names, strict=False))
     return {
-        **{f"head_{feature}_logits": logits.format(name) for feature, name in maps},
-        **{f"head_{feature}_offsets": offsets.format(name) for feature, name in maps},
+        ssd_layers.head_name(feature, kind): pattern.format(name)
+        for kind, pattern in ((LOGITS, logits), (OFFSETS, offsets))
+        for feature, name in maps
     }
 
 
@@ -142,6 +165,7 @@ LAYOUTS = {
             "RGB",
             scale="L2Norm.weight",
             not_needed=_NOT_NEEDED_TORCH,
+            cuts_across_classes=False,
             rules={"clip_anchors": "all", "candidates_per_class": 200},
         ),
         Layout(
@@ -151,30 +175,29 @@ LAYOUTS = {
             "RGB",
             scale="backbone.l2_norm.weight",
             not_needed=_NOT_NEEDED_TORCH,
+            cuts_candidates=False,
             rules={"clip_anchors": "all", "keep": 100},
+            rules_by_anchors={"vgg512": {"max_sizes": (*_LARGE.max_sizes[:-1], 537.65)}},
         ),
-        Layout("ssd_keras", _CAFFE_SSD, _KERAS, "BGR", scale="conv4_3_norm/gamma", hwio=True),
-        Layout("caffe-ssd", _CAFFE_SSD, _CAFFE, "BGR", scale="conv4_3_norm/0"),
+        Layout(
+            "ssd_keras",
+            _CAFFE_SSD,
+            _KERAS,
+            "BGR",
+            scale="conv4_3_norm/gamma",
+            hwio=True,
+            cuts_candidates=False,
+        ),
+        Layout("caffe-ssd", _CAFFE_SSD, _CAFFE, "BGR", scale="conv4_3_norm/0", integer_anchor_sizes=True),
     )
 }
 ANCHOR_PRESETS = ("vgg300", "vgg512", "vgg300-coco", "vgg512-coco")
 
 
-def variable_names(preset):
-    """Names of the network's variables, for checks of flags, which come before it is built."""
-    return list(LAYOUTS["caffe-ssd"].names(preset.input_size).values())
-
-
-def in_layer(variable_name, layer):
-    """Whether `conv1_2/weights` and the like belong to a layer or group: `conv1_2`, `conv1`, not conv10."""
-    name = variable_name.split("/")[0]
-    return name == layer or name.startswith(layer + "_")
-
-
 def recognise(path, arrays):
     """The Layout that knows the most names of a file; a bare VGG-16 before an SSD. Raises UserError if none does."""
     names = _plain_names(arrays)
-    known = {key: len(names.keys() & layout.names(512).keys()) for key, layout in LAYOUTS.items()}
+    known = {key: len(names.keys() & layout.variables.keys()) for key, layout in LAYOUTS.items()}
     best = max(known, key=known.get)
     if not known[best]:
         examples = ", ".join(list(arrays)[:3])
@@ -205,26 +228,41 @@ def ssd_preset(layout, arrays, num_classes, anchors=None):
 
     anchors: name of the preset whose anchor sizes it was trained with; None for VOC's, or torchvision's own.
     """
-    names = _plain_names(arrays)
-    size = 512 if names.keys() & (layout.names(512).keys() - layout.names(300).keys()) else 300
-    base = ssd_utils.get_preset(anchors or f"vgg{size}")
-    if base.input_size != size or (anchors and "min_sizes" in layout.rules):
-        raise UserError(f"--preset {anchors}: does not fit a {layout.name} file of input size {size}; leave it out")
-    changes = {"name": f"{base.name}-{layout.name}", "channel_order": layout.channel_order, "input_scale": 1.0}
-    if layout.name == "ssd.pytorch":
-        changes["keep"] = 200 * num_classes  # no cut across classes
-    if layout.name in ("lufficc-ssd", "ssd_keras"):
-        changes["candidates_per_class"] = base.num_anchors  # no cut before suppression
-    if layout.name == "lufficc-ssd" and base.name == "vgg512":
-        changes["max_sizes"] = (*base.max_sizes[:-1], 537.65)
-    if layout.name == "caffe-ssd":  # PriorBox keeps them as integers
-        changes["min_sizes"], changes["max_sizes"] = (tuple(map(int, s)) for s in (base.min_sizes, base.max_sizes))
-    return dataclasses.replace(base, **{**changes, **layout.rules})
+    fitting = ssd_utils.get_preset(_name_of_size(layout, arrays))
+    base = ssd_utils.get_preset(anchors) if anchors else fitting
+    if base.input_size != fitting.input_size or (anchors and layout.has_own_anchors):
+        raise UserError(
+            f"--preset {anchors}: does not fit a {layout.name} file of input size {fitting.input_size}; leave it out"
+        )
+    preset = dataclasses.replace(
+        base,
+        name=f"{base.name}-{layout.name}",
+        channel_order=layout.channel_order,
+        input_scale=1.0,
+        **{**layout.rules, **layout.rules_by_anchors.get(base.name, {})},
+    )
+    changes = {}
+    if not layout.cuts_candidates:
+        changes["candidates_per_class"] = preset.num_anchors
+    if not layout.cuts_across_classes:
+        changes["keep"] = preset.candidates_per_class * num_classes
+    if layout.integer_anchor_sizes:
+        changes["min_sizes"], changes["max_sizes"] = (
+            tuple(map(int, sizes)) for sizes in (preset.min_sizes, preset.max_sizes)
+        )
+    return dataclasses.replace(preset, **changes)
+
+
+def _name_of_size(layout, arrays):
+    """The preset of the input size of an SSD file, by whether it has the layers that only the larger network has."""
+    large, small = (set(ssd_layers.variable_names(ssd_utils.get_preset(name))) for name in ("vgg512", "vgg300"))
+    has_more = any(layout.variables.get(name) in large - small for name in _plain_names(arrays))
+    return "vgg512" if has_more else "vgg300"
 
 
 def count_classes(path, layout, arrays, preset):
     """Number of classes without background, from the first logits head."""
-    name = layout.layers["head_conv4_3_logits"] + layout.suffixes[1]
+    name = layout.layers[ssd_layers.head_name(FEATURES[0], LOGITS)] + layout.suffixes[1]
     outputs = arrays[_plain_names(arrays)[name]].size if name in _plain_names(arrays) else 0
     classes, rest = divmod(outputs, preset.anchors_per_cell[0])
     if rest or classes < 2:
@@ -232,16 +270,17 @@ def count_classes(path, layout, arrays, preset):
     return classes - 1
 
 
-def to_variables(path, layout, arrays, shapes, size=300):
+def to_variables(path, layout, arrays, shapes):
     """A file's arrays -> (dict of float32 arrays by variable name, list of names that are not needed).
 
     shapes: {variable: shape} that the network has. A VGG-16 may come without fc6 and fc7, and they may be whole.
     Raises UserError that lists every array that is missing, unknown or wrongly shaped.
     """
-    plain, names = _plain_names(arrays), layout.names(size)
+    plain = _plain_names(arrays)
+    names = {name: variable for name, variable in layout.variables.items() if variable in shapes}
     not_needed = r"classifier\..*" if is_features_only(layout, arrays) else layout.not_needed
     dropped = {name for name in plain if re.fullmatch(not_needed, name)}
-    if not layout.scale and not any(name in plain for name in _fc_names(names) - dropped):
+    if not layout.is_ssd and not any(name in plain for name in _fc_names(names) - dropped):
         names = {name: variable for name, variable in names.items() if name not in _fc_names(names)}
     taken = names.keys() & plain.keys()
     values = {name: _to_variable(layout, names[name], arrays[plain[name]], shapes[names[name]]) for name in taken}
@@ -274,7 +313,7 @@ def _to_variable(layout, variable, array, shape):
     layer, kind = variable.split("/")
     if kind == "weights":
         array = _to_hwio(layout, layer, array)
-    if layer in ("fc6", "fc7") and not layout.scale and array.shape != shape:
+    if layer in ("fc6", "fc7") and not layout.is_ssd and array.shape != shape:
         array = _subsample(layer, kind, array)
     if array.shape != shape:
         return None
