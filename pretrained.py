@@ -81,7 +81,7 @@ def _ssd_preset(flags, layout, arrays, class_names):
     if found == 80 and not flags.preset and not layout.has_own_anchors:
         cli.warn(
             f"{flags.weights} has 80 classes, as COCO; if it was trained on COCO, its anchors need "
-            f"--preset {preset.name[:6]}-coco"
+            f"--preset {preset.base}-coco"
         )
     return preset
 

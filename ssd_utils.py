@@ -60,6 +60,11 @@ class SSDPreset:
         _require(self.clip_boxes in ("output", "before_nms"), f"clip_boxes {self.clip_boxes!r}")
 
     @property
+    def base(self):
+        """Name of the preset with this input size that the paper describes: "vgg300" or "vgg512"."""
+        return f"vgg{self.input_size}"
+
+    @property
     def anchors_per_cell(self):
         """Number of anchor shapes at a cell of each feature map."""
         return tuple(2 + 2 * len(ratios) for ratios in self.aspect_ratios)

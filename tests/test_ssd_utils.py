@@ -137,6 +137,13 @@ def test_what_follows_the_network_by_default():
     assert preset.variances == (0.1, 0.2)
 
 
+@pytest.mark.parametrize(("name", "base"), [("vgg300-coco", "vgg300"), ("vgg512-article", "vgg512")])
+def test_the_base_of_a_preset_is_known_and_not_stored(name, base):
+    preset = ssd_utils.get_preset(name)
+    assert dataclasses.replace(preset, name="imported").base == base
+    assert "base" not in preset.to_json()
+
+
 @pytest.mark.parametrize("name", list(ssd_utils.PRESETS))
 def test_preset_survives_json(name):
     preset = ssd_utils.get_preset(name)
