@@ -40,7 +40,9 @@ parity: $(PARITY)/.installed
 	$(PARITY)/bin/python benchmarks/parity.py --output docs/parity.md $(CASES)
 
 lint: $(VENV)/.installed-dev
+	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) $(PARITY) .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PARITY) .pytest_cache .ruff_cache .mypy_cache .hypothesis

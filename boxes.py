@@ -19,35 +19,36 @@ class Columns(NamedTuple):
     area: np.ndarray
 
 
-def columns(boxes):
+def columns(boxes: np.ndarray) -> Columns:
     """[M,4] -> Columns."""
-    return Columns(*np.ascontiguousarray(boxes.T), area(boxes))
+    left, top, right, bottom = np.ascontiguousarray(boxes.T)
+    return Columns(left, top, right, bottom, area(boxes))
 
 
-def to_cxcywh(boxes):
+def to_cxcywh(boxes: np.ndarray) -> np.ndarray:
     """[N,4] (xmin, ymin, xmax, ymax) -> [N,4] (cx, cy, w, h)."""
     low, high = boxes[..., :2], boxes[..., 2:]
     return np.concatenate([(low + high) / 2, high - low], axis=-1)
 
 
-def from_cxcywh(boxes_cxcywh):
+def from_cxcywh(boxes_cxcywh: np.ndarray) -> np.ndarray:
     """[N,4] (cx, cy, w, h) -> [N,4] (xmin, ymin, xmax, ymax)."""
     centre, half = boxes_cxcywh[..., :2], boxes_cxcywh[..., 2:] / 2
     return np.concatenate([centre - half, centre + half], axis=-1)
 
 
-def clip(boxes, width=1.0, height=1.0):
+def clip(boxes: np.ndarray, width: float = 1.0, height: float = 1.0) -> np.ndarray:
     """Cut [N,4] boxes to the window (0, 0, width, height)."""
     return np.clip(boxes, 0, np.array([width, height, width, height], boxes.dtype))
 
 
-def area(boxes):
+def area(boxes: np.ndarray) -> np.ndarray:
     """Areas [N]; 0 for empty and inverted boxes."""
     size = np.maximum(boxes[..., 2:] - boxes[..., :2], 0)
     return size[..., 0] * size[..., 1]
 
 
-def intersection(a, b):
+def intersection(a: np.ndarray, b: np.ndarray | Columns) -> np.ndarray:
     """Areas [N,M] of the overlaps of a [N,4] with b, [M,4] or Columns; touching boxes overlap by 0.
 
     Works on whole columns in place: with 8,732 anchors as b this is the costliest part of matching.
@@ -63,7 +64,7 @@ def intersection(a, b):
     return width
 
 
-def iou(a, b):
+def iou(a: np.ndarray, b: np.ndarray | Columns) -> np.ndarray:
     """Intersection over union [N,M] of a [N,4] with b, [M,4] or Columns; in 0..1.
 
     Continuous edges, no +1. Two boxes without area have IoU 0. Integers are computed as float64.
@@ -82,7 +83,7 @@ def _floating(boxes):
     return boxes if np.issubdtype(boxes.dtype, np.floating) else boxes.astype(np.float64)
 
 
-def inclusive_iou(a, b):
+def inclusive_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """IoU of boxes in inclusive pixels, where a box is xmax − xmin + 1 wide, as VOC's devkit and comp4 files count.
 
     a, b: float64 [...,4] of shapes that broadcast: [N,4] with [N,4] gives the pairs' [N], [N,1,4] with [M,4] all [N,M].
@@ -94,7 +95,7 @@ def inclusive_iou(a, b):
     return np.divide(common, union, out=np.zeros_like(common), where=common > 0)
 
 
-def nms(boxes, scores, iou_threshold, top_k=None):
+def nms(boxes: np.ndarray, scores: np.ndarray, iou_threshold: float, top_k: int | None = None) -> np.ndarray:
     """Greedy non-maximum suppression: keep the best box, drop those that overlap it by more, repeat.
 
     boxes: [N,4]; scores: [N]; a box goes when its IoU with a kept one is above iou_threshold. With top_k,

@@ -8,6 +8,8 @@ RUN/checkpoints/step-00001234/   model.index, model.data-…, state.json
 import argparse
 import dataclasses
 import os
+from collections.abc import Mapping
+from typing import Any
 
 import ssd_utils
 import transforms
@@ -32,14 +34,14 @@ CHOICES = {  # what some TrainingSettings may be
 }
 
 
-def run_folder(text):
+def run_folder(text: str) -> str:
     """An argument type: a run directory that exists or can be made; nothing is created yet."""
     if reason := _pattern_in(text):
         raise argparse.ArgumentTypeError(f"{text!r}: {reason}; choose another name, or rename the folder")
     return cli.output_folder(text)
 
 
-def is_pattern(run):
+def is_pattern(run: str) -> bool:
     """Whether TensorFlow would take the path of a run directory for a pattern of several."""
     return _pattern_in(run) is not None
 
@@ -50,7 +52,7 @@ def _pattern_in(run):
     return f"TensorFlow takes {found[0]} for part of a pattern" if found else None
 
 
-def check_new(run, remedy="choose another name, or continue it with --resume"):
+def check_new(run: str, remedy: str = "choose another name, or continue it with --resume") -> None:
     """Raises UserError if something is in the place of a new run. What a killed start left half written is not."""
     if os.path.lexists(run) and not (os.path.isdir(run) and all(map(files.is_pending, os.listdir(run)))):
         raise UserError(f"--run {run}: exists already; {remedy}")
@@ -61,19 +63,19 @@ class ModelDescription:
     """All that is needed to rebuild a model and read its output: the preset and the class names."""
 
     preset: ssd_utils.SSDPreset
-    class_names: tuple
+    class_names: tuple[str, ...]
 
-    def to_json(self):
+    def to_json(self) -> dict[str, Any]:
         """A dict of plain JSON types; `from_json` is its inverse."""
         return {"preset": self.preset.to_json(), "class_names": list(self.class_names)}
 
     @classmethod
-    def from_json(cls, values):
+    def from_json(cls, values: Mapping[str, Any]) -> "ModelDescription":
         """Raises ValueError or KeyError if something is missing or unknown."""
         return cls(ssd_utils.SSDPreset.from_json(values["preset"]), tuple(values["class_names"]))
 
 
-def usual_rate(optimizer, adam_epsilon):
+def usual_rate(optimizer: str, adam_epsilon: float) -> float:
     """The learning rate where none is given. The article's epsilon, 0.1, makes Adam's steps much smaller."""
     return 2e-4 if optimizer == "adam" and adam_epsilon < 0.01 else 1e-3
 
@@ -97,7 +99,7 @@ class TrainingSettings:
     repeat: int = 1
     vgg_weights: str | None = None
     init_from: str | None = None
-    map_classes: tuple = ()  # texts OLD=NEW
+    map_classes: tuple[str, ...] = ()  # texts OLD=NEW
     initializer: str = "he"
     epochs: int = 200
     max_steps: int | None = None
@@ -107,17 +109,17 @@ class TrainingSettings:
     adam_epsilon: float = 1e-8
     learning_rate: float = usual_rate(optimizer, adam_epsilon)
     schedule: str = "exponential"
-    schedule_steps: tuple = (80000, 100000)
+    schedule_steps: tuple[int, ...] = (80000, 100000)
     warmup_steps: int = 100
     clip_norm: float = 10.0
     bias_lr_multiplier: float = 1.0
     weight_decay: float = 5e-4
     ema: float | None = None
     negative_ratio: int = 3
-    class_weights: str | tuple | None = None  # "auto", or texts NAME=WEIGHT
+    class_weights: str | tuple[str, ...] | None = None  # "auto", or texts NAME=WEIGHT
     matching: str = "bipartite"
     augmentation: str = "full"
-    freeze: tuple = ()
+    freeze: tuple[str, ...] = ()
     precision: str = "float32"
     workers: int = 2
     seed: int = 0
@@ -129,17 +131,20 @@ class TrainingSettings:
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} {getattr(self, name)!r} is not one of {', '.join(choices)}")
 
-    def to_json(self):
+    def to_json(self) -> dict[str, Any]:
         """A dict of plain JSON types; `from_json` is its inverse."""
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_json(cls, values):
+    def from_json(cls, values: Mapping[str, Any]) -> "TrainingSettings":
         """Raises TypeError on unknown or missing fields, ValueError on unknown choices."""
-        return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
+        fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+        return cls(**fields)
 
 
-def write_config(run, description, training, versions):
+def write_config(
+    run: str, description: ModelDescription, training: TrainingSettings | None, versions: Mapping[str, str]
+) -> None:
     """Write RUN/config.json. training: TrainingSettings, or None for imported weights."""
     values = {
         "format": FORMAT,
@@ -150,13 +155,13 @@ def write_config(run, description, training, versions):
     files.write_json(os.path.join(run, "config.json"), values)
 
 
-def replace_training(run, training):
+def replace_training(run: str, training: TrainingSettings) -> None:
     """Change the TrainingSettings in RUN/config.json, and nothing else in it."""
     path = os.path.join(run, "config.json")
     files.write_json(path, {**files.read_json(path), "training": training.to_json()})
 
 
-def read_config(run):
+def read_config(run: str) -> tuple[ModelDescription, TrainingSettings | None]:
     """RUN/config.json -> (ModelDescription, TrainingSettings or None). Raises UserError."""
     path = os.path.join(run, "config.json")
     if not os.path.isfile(path):
@@ -171,7 +176,7 @@ def read_config(run):
         raise UserError(f"{path}: damaged ({error}); restore it or train again") from None
 
 
-def read_index(run):
+def read_index(run: str) -> dict[str, Any]:
     """RUN/checkpoints/index.json, {"last": name, "best": name or None, …}; {} before the first checkpoint."""
     path = os.path.join(run, "checkpoints", "index.json")
     if not os.path.exists(path):
@@ -193,12 +198,12 @@ class ModelSource:
     description: ModelDescription | None = None  # of a run; a graph's is in the graph, which takes TensorFlow to read
 
     @property
-    def class_names(self):
+    def class_names(self) -> tuple[str, ...] | None:
         """Class names of a run, or None of a graph."""
-        return self.description and self.description.class_names
+        return self.description.class_names if self.description else None
 
 
-def find_model(name):
+def find_model(name: str) -> ModelSource:
     """Resolve `RUN`, `RUN@last`, `RUN@best` or `FILE.pb`. Raises UserError if there is no such model.
 
     A run stands for its best checkpoint, or its last if none was validated.
@@ -207,7 +212,8 @@ def find_model(name):
         if not name.endswith(".pb"):
             raise UserError(f"{name}: neither a run directory nor an exported .pb graph")
         return ModelSource(name, frozen=name)
-    run, at, which = name.rpartition("@")
+    run, at, suffix = name.rpartition("@")
+    which: str | None = suffix
     if not at or os.path.isdir(name):
         run, which = name, None
     if not os.path.isdir(run):
@@ -218,7 +224,7 @@ def find_model(name):
     return ModelSource(name, run=run, checkpoint=checkpoint_prefix(run, which), description=description)
 
 
-def checkpoint_prefix(run, which=None):
+def checkpoint_prefix(run: str, which: str | None = None) -> str:
     """Prefix of a run's checkpoint: which is "last", "best" or None (best if there is one, else last)."""
     if which not in (None, "last", "best"):
         raise UserError(f"{run}@{which}: a run has @last and @best")

@@ -7,7 +7,8 @@ checkpoint its variables (`conv1_1/weights`), by which `read_frozen` finds them.
 
 import contextlib
 import json
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -17,8 +18,10 @@ import config
 import ssd_utils
 import ssd_vgg
 import transforms
+from config import ModelDescription
 from kernels import devices, winograd
 from media import images as image_files
+from ssd_utils import SSDPreset
 from structures import Detections, UserError
 from system import cli, stages
 
@@ -33,11 +36,11 @@ class ReadImage(NamedTuple):
     """
 
     prepared: np.ndarray
-    size: tuple
+    size: tuple[int, int]
     image: np.ndarray | None
 
 
-def postprocess(logits, offsets, preset, threshold):
+def postprocess(logits: tf.Tensor, offsets: tf.Tensor, preset: SSDPreset, threshold: float) -> dict[str, tf.Tensor]:
     """Logits [N,A,1+classes] and offsets [N,A,4] -> tensors boxes, scores, classes, count.
 
     boxes: float32 [N,keep,4] (xmin, ymin, xmax, ymax) in 0..1, not clipped unless the preset clips before
@@ -83,7 +86,13 @@ def _decode(offsets, preset):
     return tf.clip_by_value(boxes, 0.0, 1.0) if preset.clip_boxes == "before_nms" else boxes
 
 
-def build_graph(description, weights, dtype, threshold, portable=False):
+def build_graph(
+    description: ModelDescription,
+    weights: Mapping[str, np.ndarray],
+    dtype: tf.DType,
+    threshold: float,
+    portable: bool = False,
+) -> tf.Graph:
     """A tf.Graph with constants for weights, from uint8 images to detections, with its metadata inside.
 
     Unless `portable` it needs the session of `open_session`. portable: as in `ssd_vgg.build`.
@@ -101,7 +110,7 @@ def build_graph(description, weights, dtype, threshold, portable=False):
     return graph
 
 
-def read_weights(checkpoint):
+def read_weights(checkpoint: str) -> dict[str, np.ndarray]:
     """A checkpoint prefix -> dict of the network's arrays by variable name. Raises UserError if damaged.
 
     Where a training kept moving averages (--ema), they are the network's.
@@ -120,7 +129,7 @@ def read_weights(checkpoint):
         raise UserError(f"{checkpoint}: cannot be read ({reason}); use another checkpoint") from None
 
 
-def load(model, *, precision="auto", threshold=0.01, batch_size=8):
+def load(model: str, *, precision: str = "auto", threshold: float = 0.01, batch_size: int = 8) -> "Detector":
     """MODEL (a run directory, `RUN@last`, or an exported .pb) -> Detector.
 
     precision: of the network ("auto", "float32", "bfloat16", "float16"); an exported graph has its own.
@@ -129,7 +138,7 @@ def load(model, *, precision="auto", threshold=0.01, batch_size=8):
     """
     source = config.find_model(model)
     if source.frozen:
-        graph, description, exported = read_frozen(source.frozen)
+        graph, _, exported = read_frozen(source.frozen)
         if threshold < exported["threshold"]:
             raise UserError(
                 f"--threshold {threshold}: {source.frozen} was exported with {exported['threshold']}; "
@@ -141,17 +150,22 @@ def load(model, *, precision="auto", threshold=0.01, batch_size=8):
                 f"export it again with --precision {precision}"
             )
     else:
-        description = source.description
         graph = build_model_graph(source, precision, threshold)
     session = open_session(graph)
     images, tensors = _ends(graph)
-    precision = metadata(graph)["precision"]
+    values = metadata(graph)
     return Detector(
-        session, images, tensors, description, precision=precision, threshold=threshold, batch_size=batch_size
+        session,
+        images,
+        tensors,
+        ModelDescription.from_json(values),
+        precision=values["precision"],
+        threshold=threshold,
+        batch_size=batch_size,
     )
 
 
-def open_session(graph):
+def open_session(graph: tf.Graph) -> tf.Session:
     """A session for a graph of `build_graph` or `read_frozen`, ready to run."""
     session = tf.Session(graph=graph, config=devices.session_config())
     winograd.initialize(session)
@@ -164,11 +178,12 @@ def _ends(graph):
     return graph.get_tensor_by_name("image_input:0"), tensors
 
 
-def build_model_graph(source, precision, threshold, portable=False):
+def build_model_graph(source: config.ModelSource, precision: str, threshold: float, portable: bool = False) -> tf.Graph:
     """The detection graph of a run's checkpoint (a config.ModelSource). Raises UserError.
 
     portable: as in `ssd_vgg.build`.
     """
+    assert source.checkpoint and source.description, f"{source.name} is not a run"
     weights = read_weights(source.checkpoint)
     try:
         return build_graph(source.description, weights, devices.compute_dtype(precision), threshold, portable)
@@ -176,7 +191,7 @@ def build_model_graph(source, precision, threshold, portable=False):
         raise UserError(f"{source.name}: checkpoint and config.json do not fit ({error})") from None
 
 
-def read_frozen(path):
+def read_frozen(path: str) -> tuple[tf.Graph, ModelDescription, dict[str, Any]]:
     """An exported .pb -> (graph in the form that is fastest here, ModelDescription, its metadata).
 
     Raises UserError if it cannot be read or is another program's.
@@ -189,7 +204,7 @@ def read_frozen(path):
             tf.import_graph_def(definition, name="")
         _ends(graph)
         values = metadata(graph)
-        description = config.ModelDescription.from_json(values)
+        description = ModelDescription.from_json(values)
         if values["precision"] == "float32" and not tf.config.list_physical_devices("GPU"):
             graph = _in_fastest_form(path, graph, description, values["threshold"])
         return graph, description, values
@@ -200,7 +215,7 @@ def read_frozen(path):
         raise UserError(f"{path}: not a graph of export_model.py ({reason})") from None
 
 
-def metadata(graph):
+def metadata(graph: tf.Graph) -> dict[str, Any]:
     """What a graph of `build_graph` says of itself, a dict: the model's description, "threshold", "precision"."""
     return json.loads(tf.make_ndarray(graph.get_operation_by_name("metadata/json").get_attr("value")).item())
 
@@ -232,7 +247,18 @@ class Detector:
     context manager or call close().
     """
 
-    def __init__(self, session, images, tensors, description, *, precision, threshold, batch_size, owns_session=True):
+    def __init__(
+        self,
+        session: tf.Session,
+        images: tf.Tensor,
+        tensors: Mapping[str, tf.Tensor],
+        description: ModelDescription,
+        *,
+        precision: str,
+        threshold: float,
+        batch_size: int,
+        owns_session: bool = True,
+    ) -> None:
         self._session = session
         self._images = images
         self._tensors = tensors
@@ -244,22 +270,22 @@ class Detector:
         self.threshold = threshold
         self.batch_size = batch_size
 
-    def __enter__(self):
+    def __enter__(self) -> "Detector":
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.close()
 
-    def close(self):
+    def close(self) -> None:
         """Free the session (of a detector that `load` made)."""
         if self._owns_session:
             self._session.close()
 
-    def prepare(self, image):
+    def prepare(self, image: np.ndarray) -> np.ndarray:
         """uint8 RGB [H,W,3] of any size -> uint8 [S,S,3]: warped, as the original does at test time."""
         return transforms.warp(image, self.input_size)
 
-    def detect_prepared(self, batch, sizes):
+    def detect_prepared(self, batch: np.ndarray, sizes: Sequence[tuple[int, int]]) -> list[Detections]:
         """uint8 [N,S,S,3] and the N original sizes (width, height) -> list of N Detections in pixels of those."""
         values = self._session.run(self._tensors, {self._images: batch})
         return [
@@ -267,7 +293,7 @@ class Detector:
             for index, size in enumerate(sizes)
         ]
 
-    def detect(self, images):
+    def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
         """Images (uint8 RGB [H,W,3] arrays of any size) -> a list of Detections, batch_size at a time."""
         detections = []
         for start in range(0, len(images), self.batch_size):
@@ -276,7 +302,9 @@ class Detector:
             detections += self.detect_prepared(prepared, [image.shape[1::-1] for image in group])
         return detections
 
-    def detect_files(self, files, threads=2, keep=lambda index: True):
+    def detect_files(
+        self, files: Iterable[tuple[str, bool]], threads: int = 2, keep: Callable[[int], bool] = lambda index: True
+    ) -> Iterator[tuple[str, ReadImage | image_files.ImageError, Detections | None]]:
         """Yield (path, ReadImage or images.ImageError, Detections or None) for each of `files`, in their order.
 
         files: an iterable of (path, whether to apply EXIF orientation), of any length: it is read ahead by a
@@ -311,8 +339,7 @@ class Detector:
 
     def _to_detections(self, values, size):
         """One image's rows of the outputs -> Detections in pixels, clipped to the image."""
-        rows = slice(0, values["count"])
-        scores = values["scores"][rows]
+        scores = values["scores"][: values["count"]]
         rows = np.flatnonzero(scores > self.threshold)
         width, height = size
         boxes_px = values["boxes"][rows] * np.array([width, height, width, height], np.float32)

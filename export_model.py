@@ -7,16 +7,17 @@ outputs `detections/boxes:0`, `detections/scores:0`, `detections/classes:0`, `de
 
 import argparse
 import os
+from collections.abc import Sequence
 
 import config
 from structures import UserError
 from system import cli, files
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     flags = _parse(argv)
     source = config.find_model(flags.model)
-    if source.frozen:
+    if not source.checkpoint:
         raise UserError(f"{flags.model}: is an exported graph already; give the run directory")
     cli.import_tensorflow()
     import detector  # every flag and path is known to be good before TensorFlow loads
@@ -24,16 +25,16 @@ def main(argv=None):
     graph = detector.build_model_graph(source, flags.precision, flags.threshold, portable=True)
     files.write(flags.output, graph.as_graph_def().SerializeToString())
     size = os.path.getsize(flags.output) / 1e6
-    precision = detector.metadata(graph)["precision"]  # what "auto" chose here
+    values = detector.metadata(graph)  # with the precision that "auto" chose here
     print(
-        f"{flags.output}: {size:.1f} MB, {precision}, {len(source.description.class_names)} classes, "
-        f"scores above {flags.threshold:g}; checkpoint {checkpoint_size(source) / 1e6:.1f} MB"
+        f"{flags.output}: {size:.1f} MB, {values['precision']}, {len(values['class_names'])} classes, "
+        f"scores above {flags.threshold:g}; checkpoint {checkpoint_size(source.checkpoint) / 1e6:.1f} MB"
     )
 
 
-def checkpoint_size(source):
-    """Bytes of a checkpoint's files: weights and optimiser."""
-    folder = os.path.dirname(source.checkpoint)
+def checkpoint_size(checkpoint: str) -> int:
+    """Bytes of a checkpoint's files, weights and optimizer. checkpoint: its prefix, `…/model`."""
+    folder = os.path.dirname(checkpoint)
     return sum(entry.stat().st_size for entry in os.scandir(folder) if entry.name.startswith("model"))
 
 

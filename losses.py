@@ -1,11 +1,19 @@
 """The multibox loss as a pure function of tensors (arXiv 1512.02325, section 2.2; Caffe's MultiBoxLoss)."""
 
 import contextlib
+from collections.abc import Sequence
 
 import tensorflow.compat.v1 as tf
 
 
-def multibox_loss(logits, offsets, class_targets, offset_targets, negative_ratio=3, class_weights=None):
+def multibox_loss(
+    logits: tf.Tensor,
+    offsets: tf.Tensor,
+    class_targets: tf.Tensor,
+    offset_targets: tf.Tensor,
+    negative_ratio: int = 3,
+    class_weights: Sequence[float] | None = None,
+) -> dict[str, tf.Tensor]:
     """Sums over the batch, not yet divided by the number of positives.
 
     logits: float32 [N,A,1+classes], background first; offsets: float32 [N,A,4]; class_targets: int32 [N,A],
@@ -35,7 +43,7 @@ def multibox_loss(logits, offsets, class_targets, offset_targets, negative_ratio
     }
 
 
-def smooth_l1(differences):
+def smooth_l1(differences: tf.Tensor) -> tf.Tensor:
     """Smooth L1 summed over the four coordinates, [...,4] -> [...]."""
     size = tf.abs(differences)
     return tf.reduce_sum(tf.where(size < 1, 0.5 * tf.square(differences), size - 0.5), axis=-1)

@@ -7,6 +7,7 @@ infer.py, export_model.py, process_video.py and `train.py --init-from`. Weights 
 
 import argparse
 import shutil
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -14,12 +15,13 @@ import config
 import source_pascal_voc
 import ssd_layers
 from formats import class_lists
+from ssd_utils import SSDPreset
 from structures import UserError
 from system import cli
 from weights import layouts, weight_files
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     flags = _parse(argv)
     class_names = class_lists.parse_classes(flags.classes) if flags.classes else source_pascal_voc.CLASSES
     config.check_new(flags.run, remedy="choose another name")
@@ -90,7 +92,7 @@ def _told(dropped):
     return f"; not needed: {', '.join(dropped)}" if dropped else ""
 
 
-def network_shapes(preset, num_classes):
+def network_shapes(preset: SSDPreset, num_classes: int) -> dict[str, tuple[int, ...]]:
     """{variable: shape} of the network."""
     import tensorflow.compat.v1 as tf
 
@@ -122,7 +124,7 @@ def _write_run(run, description, variables):
         raise
 
 
-def read_vgg(path, preset):
+def read_vgg(path: str, preset: SSDPreset) -> dict[str, np.ndarray]:
     """A VGG-16 file of any known layout -> dict of arrays by variable name, for the input that the preset describes.
 
     fc6 and fc7 come subsampled; they are left out if the file has none. Arrays of files that expect 0..255 minus a mean
@@ -155,7 +157,7 @@ def _fold_statistics(variables, preset):
     variables["conv1_1/biases"] = (variables["conv1_1/biases"] + shift).astype(np.float32)
 
 
-def vgg_shapes(preset):
+def vgg_shapes(preset: SSDPreset) -> dict[str, tuple[int, ...]]:
     """{variable: shape} of the base."""
     names = ssd_layers.VGG_LAYERS
     return {name: shape for name, shape in network_shapes(preset, 1).items() if name.split("/")[0] in names}

@@ -55,14 +55,14 @@ VGG_LAYERS = (*CONVOLUTIONS, *names(FC_LAYERS))
 
 def extra_layers(preset: SSDPreset) -> Iterator[Layer]:
     """Yield the layers after fc7: conv8_1, conv8_2, … conv11_2, and for inputs of 512 pixels conv12_1 and conv12_2."""
-    halving, valid = {"stride": 2, "padding": (1, 1)}, {"padding": "VALID"}
-    forms: tuple[dict[str, Any], ...]  # of the second convolution of each pair
+    halving: dict[str, Any] = {"stride": 2, "padding": (1, 1)}
+    valid: dict[str, Any] = {"padding": "VALID"}
     if preset.input_size < 512:
-        forms = (halving, halving, valid, valid)
+        forms = [halving, halving, valid, valid]  # of the second convolution of each pair
     elif preset.conv12_form == "4x4":
-        forms = (halving, halving, halving, halving, {"size": 4, "padding": (1, 1)})
+        forms = [halving, halving, halving, halving, {"size": 4, "padding": (1, 1)}]
     else:  # the article's, whose conv11_2 makes 4 -> 2 cells as well, without padding
-        forms = (halving, halving, halving, valid, {"padding": (0, 1)})
+        forms = [halving, halving, halving, valid, {"padding": (0, 1)}]
     for group, form in enumerate(forms, 8):
         narrow, channels = (256, 512) if group == 8 else (128, 256)
         yield Layer(f"conv{group}_1", narrow, size=1)

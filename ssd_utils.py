@@ -8,6 +8,8 @@ Sources: arXiv 1512.02325, sections 2.1 and 2.2; weiliu89/caffe branch ssd, `pri
 """
 
 import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -29,16 +31,18 @@ class SSDPreset:
 
     name: str
     input_size: int
-    feature_maps: tuple  # cells along one side, one entry a map
-    steps: tuple  # distance of anchor centres
-    min_sizes: tuple
-    max_sizes: tuple
-    aspect_ratios: tuple  # for each map the ratios beside 1; each also stands for its reciprocal
+    feature_maps: tuple[int, ...]  # cells along one side, one entry a map
+    steps: tuple[float, ...]  # distance of anchor centres
+    min_sizes: tuple[float, ...]
+    max_sizes: tuple[float, ...]
+    aspect_ratios: tuple[
+        tuple[float, ...], ...
+    ]  # for each map the ratios beside 1; each also stands for its reciprocal
     width: float = 1.0  # factor on every channel count but the heads' outputs
     conv12_form: str = "4x4"  # vgg512's last layers: "4x4" (Caffe) or "3x3" (the article)
     clip_anchors: str = "none"  # "none" (Caffe), "size" (torchvision), "all" (ssd.pytorch: centres too)
-    variances: tuple = VARIANCES
-    mean: tuple = (123.0, 117.0, 104.0)  # RGB, subtracted from 0..255
+    variances: tuple[float, float] = VARIANCES
+    mean: tuple[float, float, float] = (123.0, 117.0, 104.0)  # RGB, subtracted from 0..255
     channel_order: str = "RGB"  # as the first layer's weights expect it
     input_scale: float = 1.0  # factor after the mean; below 1 where no pretrained conv1_1 expects 0..255
     # After the network (`ssd_pascal.py`, det_out_param)
@@ -60,27 +64,27 @@ class SSDPreset:
         _require(self.clip_boxes in ("output", "before_nms"), f"clip_boxes {self.clip_boxes!r}")
 
     @property
-    def base(self):
+    def base(self) -> str:
         """Name of the preset with this input size that the paper describes: "vgg300" or "vgg512"."""
         return f"vgg{self.input_size}"
 
     @property
-    def anchors_per_cell(self):
+    def anchors_per_cell(self) -> tuple[int, ...]:
         """Number of anchor shapes at a cell of each feature map."""
         return tuple(2 + 2 * len(ratios) for ratios in self.aspect_ratios)
 
     @property
-    def num_anchors(self):
+    def num_anchors(self) -> int:
         """Anchors of all maps: 8,732 for vgg300, 24,564 for vgg512."""
         maps = zip(self.feature_maps, self.anchors_per_cell, strict=True)
         return sum(side**2 * shapes for side, shapes in maps)
 
-    def to_json(self):
+    def to_json(self) -> dict[str, Any]:
         """A dict of plain JSON types; `from_json` is its inverse."""
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_json(cls, values):
+    def from_json(cls, values: Mapping[str, Any]) -> "SSDPreset":
         """Rebuild a preset from `to_json`'s dict. Raises ValueError on unknown or missing fields."""
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(values) - known):
@@ -151,7 +155,7 @@ PRESETS = {
 }
 
 
-def get_preset(name):
+def get_preset(name: str) -> SSDPreset:
     """The SSDPreset of that name. Raises UserError for an unknown one."""
     try:
         return PRESETS[name]
@@ -159,7 +163,7 @@ def get_preset(name):
         raise UserError(f"--preset {name}: unknown; choose one of {', '.join(PRESETS)}") from None
 
 
-def make_anchors(preset):
+def make_anchors(preset: SSDPreset) -> np.ndarray:
     """Anchors of a preset, float32 [A,4] (cx, cy, w, h) as fractions of the input (Caffe's PriorBox)."""
     maps = zip(preset.feature_maps, preset.steps, anchor_shapes(preset), strict=True)
     anchors = np.concatenate([_map_anchors(side, step, shapes) for side, step, shapes in maps])
@@ -179,7 +183,7 @@ def _map_anchors(side, step, shapes):
     return np.concatenate([cx[..., None], cy[..., None], sizes], axis=-1).reshape(-1, 4)
 
 
-def anchor_shapes(preset):
+def anchor_shapes(preset: SSDPreset) -> Iterator[np.ndarray]:
     """For each map its shapes in pixels, [shapes, 2] (w, h), in the order of the heads' channels."""
     maps = zip(preset.min_sizes, preset.max_sizes, preset.aspect_ratios, strict=True)
     for smallest, largest, ratios in maps:
@@ -191,7 +195,9 @@ def anchor_shapes(preset):
         yield np.array(shapes)
 
 
-def match_anchors(anchors, gt_boxes, threshold=MATCH_IOU, bipartite=True):
+def match_anchors(
+    anchors: np.ndarray, gt_boxes: np.ndarray, threshold: float = MATCH_IOU, bipartite: bool = True
+) -> np.ndarray:
     """Assign ground truth to anchors: int32 [A], the index of the ground truth or -1.
 
     anchors: [A,4] (cx, cy, w, h); gt_boxes: [N,4] (xmin, ymin, xmax, ymax). First a global greedy bipartite
@@ -203,7 +209,9 @@ def match_anchors(anchors, gt_boxes, threshold=MATCH_IOU, bipartite=True):
     return match_columns(anchor_columns(anchors), gt_boxes, threshold, bipartite)
 
 
-def match_columns(columns, gt_boxes, threshold=MATCH_IOU, bipartite=True):
+def match_columns(
+    columns: box_geometry.Columns, gt_boxes: np.ndarray, threshold: float = MATCH_IOU, bipartite: bool = True
+) -> np.ndarray:
     """`match_anchors` of many pictures: columns are the `anchor_columns`, worked out once."""
     matches = np.full(len(columns.left), -1, np.int32)
     if not len(gt_boxes) or not len(matches):
@@ -217,7 +225,7 @@ def match_columns(columns, gt_boxes, threshold=MATCH_IOU, bipartite=True):
     return matches
 
 
-def anchor_columns(anchors):
+def anchor_columns(anchors: np.ndarray) -> box_geometry.Columns:
     """Anchors [A,4] (cx, cy, w, h) -> their edges and areas, float32 boxes.Columns."""
     return box_geometry.columns(box_geometry.from_cxcywh(np.asarray(anchors, np.float32)))
 
@@ -243,7 +251,9 @@ def _bipartite_pairs(overlaps):
             best[other] = overlaps[other, anchor_of[other]]
 
 
-def encode_boxes(matched_gt_boxes, anchors, variances=VARIANCES):
+def encode_boxes(
+    matched_gt_boxes: np.ndarray, anchors: np.ndarray, variances: tuple[float, float] = VARIANCES
+) -> np.ndarray:
     """What the network must say at each anchor: offsets float32 [A,4] (dx, dy, dw, dh).
 
     matched_gt_boxes: [A,4] (xmin, ymin, xmax, ymax) with area; anchors: [A,4] (cx, cy, w, h).
@@ -261,7 +271,7 @@ def encode_boxes(matched_gt_boxes, anchors, variances=VARIANCES):
     )
 
 
-def decode_boxes(offsets, anchors, variances=VARIANCES):
+def decode_boxes(offsets: np.ndarray, anchors: np.ndarray, variances: tuple[float, float] = VARIANCES) -> np.ndarray:
     """The inverse of `encode_boxes`: offsets [A,4] at anchors [A,4] -> boxes [A,4], not clipped."""
     centre, size = anchors[:, :2], anchors[:, 2:]
     return box_geometry.from_cxcywh(
@@ -275,7 +285,13 @@ def decode_boxes(offsets, anchors, variances=VARIANCES):
     )
 
 
-def encode_targets(anchors, gt_boxes, labels, matches, variances=VARIANCES):
+def encode_targets(
+    anchors: np.ndarray,
+    gt_boxes: np.ndarray,
+    labels: np.ndarray,
+    matches: np.ndarray,
+    variances: tuple[float, float] = VARIANCES,
+) -> tuple[np.ndarray, np.ndarray]:
     """Turn matches into targets: class_targets int32 [A] (label + 1, 0 = background), offset_targets [A,4].
 
     labels: int32 [N], 0-based; matches: int32 [A] of `match_anchors`. Offsets of unmatched anchors are 0.

@@ -9,11 +9,14 @@ Variables are float32, named `LAYER/weights` (HWIO), `LAYER/biases` and `norm_co
 may be narrower; logits and offsets always come out as float32.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 import ssd_layers
 from kernels import convolution, winograd
+from ssd_utils import SSDPreset
 
 # Initial conv4_3 scale of the original (ParseNet, arXiv 1506.04579) and the epsilon of its Normalize layer
 L2_NORM_SCALE = 20.0
@@ -26,16 +29,16 @@ AVERAGE = "average"
 
 
 def build(
-    images,
-    preset,
-    num_classes,
+    images: tf.Tensor,
+    preset: SSDPreset,
+    num_classes: int,
     *,
-    compute_dtype=tf.float32,
-    initializer="he",
-    weights=None,
-    averages=None,
-    portable=False,
-):
+    compute_dtype: tf.DType = tf.float32,
+    initializer: str = "he",
+    weights: Mapping[str, np.ndarray] | None = None,
+    averages: Mapping[str, tf.Variable] | None = None,
+    portable: bool = False,
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Images -> (logits float32 [N,A,num_classes+1], offsets float32 [N,A,4]).
 
     images: uint8 [N,S,S,3] RGB, S = preset.input_size; class 0 of the logits is background; A follows the
@@ -58,7 +61,7 @@ def build(
         return _heads(net, features, preset, num_classes)
 
 
-def preprocess(images, preset):
+def preprocess(images: tf.Tensor, preset: SSDPreset) -> tf.Tensor:
     """uint8 RGB images -> what conv1_1 expects: float32, channel order, mean and scale of the preset."""
     x = (tf.cast(images, tf.float32) - tf.constant(preset.mean, tf.float32)) * preset.input_scale
     return tf.reverse(x, [-1]) if preset.channel_order == "BGR" else x

@@ -9,14 +9,16 @@ import ctypes
 import dataclasses
 import functools
 import math
+from collections.abc import Iterable, Mapping, Sequence
 
 import cv2
 import numpy as np
 
 import ssd_utils
 import transforms
+from config import TrainingSettings
 from media import images
-from structures import UserError
+from structures import Sample, UserError
 from system import cli
 from system.data_queue import DataQueue, Field, WorkerError
 
@@ -24,10 +26,12 @@ LARGEST_AUTO_WEIGHT = 10.0  # a handful of objects must not decide the gradient
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 KEPT_BYTES, LARGEST_MMAP_THRESHOLD = 256 * 2**20, 32 * 2**20  # more than the second is refused
 
+Job = tuple[int, int]  # (epoch, index into the samples)
+
 # Unreadable pictures in a row, of one process, that are no longer put down to the pictures
 LONGEST_GAP = 50
 
-_warned = set()  # paths of unreadable pictures, in this process
+_warned: set[str] = set()  # paths of unreadable pictures, in this process
 _in_a_row = 0  # unreadable pictures since the last good one, in this process
 
 
@@ -40,14 +44,14 @@ class MakeTrainingItem:
     which adds nothing to the loss. Raises WorkerError if no picture can be read any more.
     """
 
-    samples: list
+    samples: Sequence[Sample]
     preset: ssd_utils.SSDPreset
     anchors: np.ndarray
     transform: transforms.TrainTransforms
     matching: str
     seed: int
 
-    def __call__(self, job, out):
+    def __call__(self, job: Job, out: Mapping[str, np.ndarray]) -> None:
         epoch, index = job
         sample = self.samples[index]
         rng = np.random.default_rng([self.seed, epoch, index])
@@ -66,7 +70,7 @@ class MakeTrainingItem:
             self.anchors, plan.boxes, plan.labels, matches, self.preset.variances
         )
 
-    def describe(self, job):
+    def describe(self, job: Job) -> str:
         """What a job makes, for messages."""
         epoch, index = job
         return f"the sample of {self.samples[index].image_path} for epoch {epoch + 1}"
@@ -76,7 +80,9 @@ class MakeTrainingItem:
         return ssd_utils.anchor_columns(self.anchors)
 
 
-def make_queue(samples, preset, settings, *, workers):
+def make_queue(
+    samples: Sequence[Sample], preset: ssd_utils.SSDPreset, settings: TrainingSettings, *, workers: int
+) -> DataQueue:
     """A DataQueue of batches {images uint8 [B,S,S,3], class_targets int32 [B,A], offset_targets [B,A,4]}.
 
     settings: config.TrainingSettings. Its jobs are those of `epoch_jobs`.
@@ -100,13 +106,13 @@ def make_queue(samples, preset, settings, *, workers):
     return DataQueue(fields, make_item, batch_size=settings.batch_size, workers=workers, initializer=prepare_worker)
 
 
-def epoch_jobs(num_samples, seed, epoch, first=0):
+def epoch_jobs(num_samples: int, seed: int, epoch: int, first: int = 0) -> list[Job]:
     """The jobs of an epoch, shuffled, from sample number `first` on: a list of (epoch, index)."""
     order = np.random.default_rng([seed, epoch]).permutation(num_samples)
     return [(epoch, int(index)) for index in order[first:]]
 
 
-def limited(samples, limit):
+def limited(samples: Sequence[Sample], limit: int | None) -> Sequence[Sample]:
     """At most `limit` of the samples (None: all), in their order; the same ones every time, and more of them with more.
 
     They are drawn, not the first: lists often go by class or by scene.
@@ -117,7 +123,9 @@ def limited(samples, limit):
     return [samples[index] for index in sorted(chosen)]
 
 
-def class_weights(choice, class_names, samples=()):
+def class_weights(
+    choice: str | Sequence[str] | None, class_names: Sequence[str], samples: Iterable[Sample] = ()
+) -> tuple[float, ...] | None:
     """A factor on the confidence loss of each class's positives, a tuple; None for no weights.
 
     choice: of the settings: None, texts NAME=WEIGHT (1 for classes not named), or "auto": with n objects of a class in
@@ -173,7 +181,7 @@ def _note_readable():
     _in_a_row = 0
 
 
-def prepare_worker():
+def prepare_worker() -> None:
     """Once in a process that does nothing but make batches: use one thread, keep memory.
 
     Workers share the cores already; OpenCV's own threads would only fight for them. Pictures come and go: without the

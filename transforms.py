@@ -18,13 +18,15 @@ import cv2
 import numpy as np
 
 from boxes import clip, iou
+from ssd_utils import SSDPreset
 
 PROBABILITY = 0.5  # of each colour step, of expanding, of mirroring
 MIN_IOUS = (0.1, 0.3, 0.5, 0.7, 0.9, 0.0)  # of the six samplers next to "whole image"; 0 accepts any crop
 TRIALS = 50  # crops that a sampler may try
 CROP_SCALE = (0.3, 1.0)  # √(crop's share of the canvas)
 CROP_RATIO = (0.5, 2.0)  # crop's width / height, in units of the canvas's
-WHOLE = (0.0, 0.0, 1.0, 1.0)
+Window = tuple[float, float, float, float]  # (xmin, ymin, xmax, ymax)
+WHOLE: Window = (0.0, 0.0, 1.0, 1.0)
 INTERPOLATIONS = (cv2.INTER_LINEAR, cv2.INTER_AREA, cv2.INTER_NEAREST, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)
 REDUCTIONS = (1, 2, 4, 8)  # what libjpeg decodes to directly, faster than in full
 
@@ -93,8 +95,8 @@ class Choices:
     """
 
     distortion: Distortion = Distortion()
-    canvas: tuple = WHOLE
-    crop: tuple = WHOLE
+    canvas: Window = WHOLE
+    crop: Window = WHOLE
     interpolation: int = cv2.INTER_LINEAR
     mirror: bool = False
 
@@ -113,8 +115,8 @@ class Plan:
 
     width: int
     height: int
-    source_px: tuple
-    target_px: tuple
+    source_px: tuple[int, int, int, int]
+    target_px: tuple[int, int, int, int]
     max_reduce: int
     choices: Choices
     boxes: np.ndarray
@@ -122,9 +124,9 @@ class Plan:
     kept: np.ndarray
 
 
-def train_transforms(preset, augmentation=AUGMENTATIONS["full"]):
+def train_transforms(preset: SSDPreset, augmentation: Augmentation = AUGMENTATIONS["full"]) -> "TrainTransforms":
     """The training augmentation for a preset: a `TrainTransforms` (picklable, without state)."""
-    return TrainTransforms(preset.input_size, tuple(preset.mean), augmentation)
+    return TrainTransforms(preset.input_size, preset.mean, augmentation)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,10 +137,12 @@ class TrainTransforms:
     """
 
     size: int
-    mean: tuple
+    mean: tuple[float, float, float]
     augmentation: Augmentation = Augmentation()
 
-    def __call__(self, image, boxes, labels, rng):
+    def __call__(
+        self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Augment image uint8 [H,W,3] RGB, boxes float32 [N,4], labels int32 [N]; rng alone decides.
 
         Returns image uint8 [size,size,3], boxes float32 [M,4], labels int32 [M], M ≤ N, perhaps 0. Boxes lie
@@ -148,11 +152,11 @@ class TrainTransforms:
         plan = self.plan(width, height, boxes, labels, rng)
         return self.render(plan, image), plan.boxes, plan.labels
 
-    def plan(self, width, height, boxes, labels, rng):
+    def plan(self, width: int, height: int, boxes: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Plan:
         """Decide everything from the size of a picture and its ground truth: a `Plan`."""
         return self.compose(width, height, boxes, labels, draw_choices(self.augmentation, boxes, rng))
 
-    def compose(self, width, height, boxes, labels, choices):
+    def compose(self, width: int, height: int, boxes: np.ndarray, labels: np.ndarray, choices: Choices) -> Plan:
         """Work out the geometry of given choices: a `Plan`.
 
         Source and target are widened or rounded to whole pixels, and the boxes go through exactly that map:
@@ -200,7 +204,7 @@ class TrainTransforms:
         kept = np.flatnonzero(stays)
         return moved[kept], kept
 
-    def render(self, plan, image):
+    def render(self, plan: Plan, image: np.ndarray) -> np.ndarray:
         """Carry out a plan on its picture uint8 [H,W,3], or on that picture decoded 2, 4 or 8 times smaller.
 
         Returns uint8 [size,size,3]. Raises ValueError if the image is not the plan's.
@@ -218,17 +222,17 @@ class TrainTransforms:
         if not distort_first:
             patch = distort(patch, plan.choices.distortion)
         if width < self.size or height < self.size:
-            edges = (top, self.size - bottom, left, self.size - right)
-            patch = cv2.copyMakeBorder(patch, *edges, cv2.BORDER_CONSTANT, value=mean)
+            below, beside = self.size - bottom, self.size - right
+            patch = cv2.copyMakeBorder(patch, top, below, left, beside, cv2.BORDER_CONSTANT, value=mean.tolist())
         return cv2.flip(patch, 1) if plan.choices.mirror else patch
 
 
-def warp(image, size):
+def warp(image: np.ndarray, size: int) -> np.ndarray:
     """uint8 [H,W,3] -> a new uint8 [size,size,3], linear, aspect ratio not kept: the input at test time."""
     return cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
 
 
-def draw_choices(augmentation, boxes, rng):
+def draw_choices(augmentation: Augmentation, boxes: np.ndarray, rng: np.random.Generator) -> Choices:
     """Draw the `Choices` for a picture with ground truth boxes [N,4].
 
     The order of the draws is part of what a seed means: distortion, canvas, crop, interpolation, mirror.
@@ -243,7 +247,7 @@ def draw_choices(augmentation, boxes, rng):
     return Choices(distortion, canvas, crop, interpolation, mirror)
 
 
-def draw_distortion(augmentation, rng):
+def draw_distortion(augmentation: Augmentation, rng: np.random.Generator) -> Distortion:
     """Draw a `Distortion`: each step happens, or not, independently."""
     happens = rng.random(4) < PROBABILITY
     amounts = rng.uniform(-1, 1, 4) * happens
@@ -256,7 +260,7 @@ def draw_distortion(augmentation, rng):
     )
 
 
-def draw_canvas(max_side, rng):
+def draw_canvas(max_side: float, rng: np.random.Generator) -> Window:
     """Draw the canvas in fractions of the picture: sides 1 to max_side, the picture anywhere on it."""
     if max_side <= 1 or rng.random() >= PROBABILITY:
         return WHOLE
@@ -265,7 +269,7 @@ def draw_canvas(max_side, rng):
     return (-left, -top, side - left, side - top)
 
 
-def draw_crop(objects, rng):
+def draw_crop(objects: np.ndarray, rng: np.random.Generator) -> Window:
     """Draw the crop for objects [N,4], both in fractions of the canvas.
 
     Every sampler yields the first of its trials that overlaps at least one object enough; one is then drawn
@@ -351,7 +355,7 @@ def _cut(plan, image):
     return image[top:bottom, left:right]
 
 
-def distort(image, distortion):
+def distort(image: np.ndarray, distortion: Distortion) -> np.ndarray:
     """Change the colours of uint8 [H,W,3] RGB; the image itself is returned when there is nothing to change.
 
     Every step rounds and saturates to 0..255, as the original's convertTo; hue turns round at 180.
