@@ -1,7 +1,7 @@
 """Geometry of axis-aligned boxes in NumPy.
 
-Boxes are [N,4] (xmin, ymin, xmax, ymax) unless a name ends in `_cxcywh`, (centre x, centre y, width, height).
-Units are the caller's: all work on fractions and on pixels alike, but for `inclusive_iou`, which counts pixels.
+Boxes are [N,4] (xmin, ymin, xmax, ymax) unless a name ends in `_cxcywh`: (center x, center y, width, height).
+All functions work on fractions and on pixels, but `inclusive_iou` needs pixels.
 """
 
 from typing import NamedTuple
@@ -10,7 +10,11 @@ import numpy as np
 
 
 class Columns(NamedTuple):
-    """Boxes [M,4] as their columns and areas, each [M] and contiguous: for overlaps with many others in turn."""
+    """Boxes [M,4] as contiguous columns, for overlaps with many other boxes in turn.
+
+    left, top, right, bottom: edges, each [M].
+    area: [M].
+    """
 
     left: np.ndarray
     top: np.ndarray
@@ -20,7 +24,7 @@ class Columns(NamedTuple):
 
 
 def columns(boxes: np.ndarray) -> Columns:
-    """[M,4] -> Columns."""
+    """Boxes [M,4] -> Columns."""
     left, top, right, bottom = np.ascontiguousarray(boxes.T)
     return Columns(left, top, right, bottom, area(boxes))
 
@@ -33,25 +37,25 @@ def to_cxcywh(boxes: np.ndarray) -> np.ndarray:
 
 def from_cxcywh(boxes_cxcywh: np.ndarray) -> np.ndarray:
     """[N,4] (cx, cy, w, h) -> [N,4] (xmin, ymin, xmax, ymax)."""
-    centre, half = boxes_cxcywh[..., :2], boxes_cxcywh[..., 2:] / 2
-    return np.concatenate([centre - half, centre + half], axis=-1)
+    center, half = boxes_cxcywh[..., :2], boxes_cxcywh[..., 2:] / 2
+    return np.concatenate([center - half, center + half], axis=-1)
 
 
 def clip(boxes: np.ndarray, width: float = 1.0, height: float = 1.0) -> np.ndarray:
-    """Cut [N,4] boxes to the window (0, 0, width, height)."""
+    """Boxes [N,4], clipped to the window (0, 0, width, height)."""
     return np.clip(boxes, 0, np.array([width, height, width, height], boxes.dtype))
 
 
 def area(boxes: np.ndarray) -> np.ndarray:
-    """Areas [N]; 0 for empty and inverted boxes."""
+    """Areas [N] of boxes [N,4]; 0 for empty and inverted boxes."""
     size = np.maximum(boxes[..., 2:] - boxes[..., :2], 0)
     return size[..., 0] * size[..., 1]
 
 
 def intersection(a: np.ndarray, b: np.ndarray | Columns) -> np.ndarray:
-    """Areas [N,M] of the overlaps of a [N,4] with b, [M,4] or Columns; touching boxes overlap by 0.
+    """Areas [N,M] of the overlaps of a [N,4] and b, [M,4] or Columns; boxes that only touch overlap by 0.
 
-    Works on whole columns in place: with 8,732 anchors as b this is the costliest part of matching.
+    It works on whole columns in place: with 8,732 anchors as b, this is the most expensive part of matching.
     """
     b = b if isinstance(b, Columns) else columns(b)
     width = np.minimum(a[:, 2:3], b.right)
@@ -65,16 +69,16 @@ def intersection(a: np.ndarray, b: np.ndarray | Columns) -> np.ndarray:
 
 
 def iou(a: np.ndarray, b: np.ndarray | Columns) -> np.ndarray:
-    """Intersection over union [N,M] of a [N,4] with b, [M,4] or Columns; in 0..1.
+    """Intersection over union [N,M] of a [N,4] and b, [M,4] or Columns; in 0..1.
 
-    Continuous edges, no +1. Two boxes without area have IoU 0. Integers are computed as float64.
+    Edges are continuous (no +1). Two boxes without area have IoU 0. Integers are converted to float64.
     """
     a = _floating(a)
     b = b if isinstance(b, Columns) else columns(_floating(b))
     common = intersection(a, b)
     union = area(a)[:, None] + b.area
     union -= common
-    np.maximum(union, np.finfo(union.dtype).tiny, out=union)  # 0/0 is no overlap
+    np.maximum(union, np.finfo(union.dtype).tiny, out=union)  # 0 / 0 becomes 0
     common /= union
     return common
 
@@ -84,9 +88,9 @@ def _floating(boxes):
 
 
 def inclusive_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """IoU of boxes in inclusive pixels, where a box is xmax − xmin + 1 wide, as VOC's devkit and comp4 files count.
+    """IoU of boxes in inclusive pixels, where a box is xmax − xmin + 1 wide, as in VOC's devkit and comp4 files.
 
-    a, b: float64 [...,4] of shapes that broadcast: [N,4] with [N,4] gives the pairs' [N], [N,1,4] with [M,4] all [N,M].
+    a, b: float64 [...,4] whose shapes broadcast: [N,4] and [N,4] give [N], pair by pair; [N,1,4] and [M,4] give [N,M].
     """
     low = np.maximum(a[..., :2], b[..., :2])
     high = np.minimum(a[..., 2:], b[..., 2:])
@@ -96,10 +100,10 @@ def inclusive_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def nms(boxes: np.ndarray, scores: np.ndarray, iou_threshold: float, top_k: int | None = None) -> np.ndarray:
-    """Greedy non-maximum suppression: keep the best box, drop those that overlap it by more, repeat.
+    """Greedy non-maximum suppression: keep the best box, drop those that overlap it too much, repeat.
 
-    boxes: [N,4]; scores: [N]; a box goes when its IoU with a kept one is above iou_threshold. With top_k,
-    only that many best candidates enter. Equal scores go by index.
+    boxes: [N,4]; scores: [N]. A box is dropped if its IoU with a kept box is above iou_threshold. With top_k, only the
+    top_k best boxes are considered. Of equal scores the lower index goes first.
     Returns the kept indices, int64, best first.
     """
     order = np.argsort(-np.asarray(scores), kind="stable")[:top_k]

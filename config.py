@@ -1,4 +1,4 @@
-"""A run on disk, as far as it can be read without TensorFlow: config.json, the checkpoint index, MODEL names.
+"""The parts of a run that can be read without TensorFlow: config.json, the checkpoint index, MODEL arguments.
 
 RUN/config.json                  the model's description, the training flags, versions
 RUN/checkpoints/index.json       which checkpoint is the last and which the best
@@ -17,12 +17,12 @@ from structures import UserError
 from system import cli, files
 
 FORMAT = 1
-PATTERN = "*?[\\"  # TensorFlow reads a checkpoint's path as a pattern, in which these do not stand for themselves
-# Settings that may differ on --resume: they move the end or the speed. The steps on the way stay as they are, but for
-# the rates of the cosine schedule, which lead to the end
+PATTERN = "*?[\\"  # TensorFlow reads a checkpoint's path as a pattern, in which these have a special meaning
+# Settings that may differ on --resume: they change the end or the speed, but not the steps before the end (except the
+# rates of the cosine schedule, which depend on the end)
 RESUMABLE = ("epochs", "max_steps", "workers", "save_minutes")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
-CHOICES = {  # what some TrainingSettings may be
+CHOICES = {  # allowed values of some TrainingSettings
     "other_classes": ("error", "ignore"),
     "difficult": ("use", "ignore"),
     "initializer": ("he", "xavier"),
@@ -35,32 +35,36 @@ CHOICES = {  # what some TrainingSettings may be
 
 
 def run_folder(text: str) -> str:
-    """An argument type: a run directory that exists or can be made; nothing is created yet."""
+    """An argument type: a run directory that exists or can be created; nothing is created yet."""
     if reason := _pattern_in(text):
         raise argparse.ArgumentTypeError(f"{text!r}: {reason}; choose another name, or rename the folder")
     return cli.output_folder(text)
 
 
 def is_pattern(run: str) -> bool:
-    """Whether TensorFlow would take the path of a run directory for a pattern of several."""
+    """Whether TensorFlow would read the path of a run directory as a pattern."""
     return _pattern_in(run) is not None
 
 
 def _pattern_in(run):
-    """What speaks against the path of a run directory, or None."""
+    """Why the path of a run directory cannot be used, or None."""
     found = [character for character in PATTERN if character in run]
-    return f"TensorFlow takes {found[0]} for part of a pattern" if found else None
+    return f"TensorFlow reads {found[0]} in a path as part of a pattern" if found else None
 
 
 def check_new(run: str, remedy: str = "choose another name, or continue it with --resume") -> None:
-    """Raises UserError if something is in the place of a new run. What a killed start left half written is not."""
+    """Raises UserError if the path of a new run exists, unless it only holds temporary files of a killed start."""
     if os.path.lexists(run) and not (os.path.isdir(run) and all(map(files.is_pending, os.listdir(run)))):
-        raise UserError(f"--run {run}: exists already; {remedy}")
+        raise UserError(f"--run {run}: already exists; {remedy}")
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelDescription:
-    """All that is needed to rebuild a model and read its output: the preset and the class names."""
+    """Everything needed to rebuild a model and read its output.
+
+    preset: the network, its input and its rules.
+    class_names: by label, without background.
+    """
 
     preset: ssd_utils.SSDPreset
     class_names: tuple[str, ...]
@@ -71,20 +75,24 @@ class ModelDescription:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "ModelDescription":
-        """Raises ValueError or KeyError if something is missing or unknown."""
+        """Rebuild a description from the dict of `to_json`.
+
+        Raises ValueError or KeyError if something is missing or unknown.
+        """
         return cls(ssd_utils.SSDPreset.from_json(values["preset"]), tuple(values["class_names"]))
 
 
 def usual_rate(optimizer: str, adam_epsilon: float) -> float:
-    """The learning rate where none is given. The article's epsilon, 0.1, makes Adam's steps much smaller."""
+    """The default learning rate. With a large epsilon, as the article's 0.1, Adam's steps are much smaller."""
     return 2e-4 if optimizer == "adam" and adam_epsilon < 0.01 else 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingSettings:
-    """The flags of train.py that decide a training's outcome; train.py --help says what each is for.
+    """The flags of train.py that decide a training's outcome; train.py --help explains each.
 
-    Reasons for defaults that are not the original's: ARCHITECTURE.md. Raises ValueError for what is none of CHOICES.
+    ARCHITECTURE.md gives the reasons for defaults that differ from the original's. Raises ValueError for a value that
+    is not in CHOICES.
     """
 
     data: str
@@ -137,7 +145,10 @@ class TrainingSettings:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "TrainingSettings":
-        """Raises TypeError on unknown or missing fields, ValueError on unknown choices."""
+        """Rebuild settings from the dict of `to_json`.
+
+        Raises TypeError for unknown or missing fields, ValueError for unknown choices.
+        """
         fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
         return cls(**fields)
 
@@ -145,7 +156,7 @@ class TrainingSettings:
 def write_config(
     run: str, description: ModelDescription, training: TrainingSettings | None, versions: Mapping[str, str]
 ) -> None:
-    """Write RUN/config.json. training: TrainingSettings, or None for imported weights."""
+    """Write RUN/config.json. training: None for imported weights. versions: by package."""
     values = {
         "format": FORMAT,
         "model": description.to_json(),
@@ -156,19 +167,22 @@ def write_config(
 
 
 def replace_training(run: str, training: TrainingSettings) -> None:
-    """Change the TrainingSettings in RUN/config.json, and nothing else in it."""
+    """Replace the TrainingSettings in RUN/config.json, and nothing else."""
     path = os.path.join(run, "config.json")
     files.write_json(path, {**files.read_json(path), "training": training.to_json()})
 
 
 def read_config(run: str) -> tuple[ModelDescription, TrainingSettings | None]:
-    """RUN/config.json -> (ModelDescription, TrainingSettings or None). Raises UserError."""
+    """RUN/config.json -> (ModelDescription, TrainingSettings or None for imported weights).
+
+    Raises UserError if it is missing, damaged or of another format.
+    """
     path = os.path.join(run, "config.json")
     if not os.path.isfile(path):
         raise UserError(f"{run}: not a run directory (no config.json)")
     values = files.read_json(path)
     if values.get("format") != FORMAT:
-        raise UserError(f"{path}: of format {values.get('format')}, not {FORMAT}; use the version that wrote it")
+        raise UserError(f"{path}: has format {values.get('format')}, needs {FORMAT}; use the version that wrote it")
     try:
         training = values["training"] and TrainingSettings.from_json(values["training"])
         return ModelDescription.from_json(values["model"]), training
@@ -177,7 +191,10 @@ def read_config(run: str) -> tuple[ModelDescription, TrainingSettings | None]:
 
 
 def read_index(run: str) -> dict[str, Any]:
-    """RUN/checkpoints/index.json, {"last": name, "best": name or None, …}; {} before the first checkpoint."""
+    """RUN/checkpoints/index.json: {"last": name, "best": name or None, …}; {} before the first checkpoint.
+
+    Raises UserError if it is damaged.
+    """
     path = os.path.join(run, "checkpoints", "index.json")
     if not os.path.exists(path):
         return {}
@@ -189,24 +206,31 @@ def read_index(run: str) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class ModelSource:
-    """Where a MODEL argument leads: a checkpoint of a run, or an exported graph."""
+    """What a MODEL argument names: a checkpoint of a run, or an exported graph.
 
-    name: str  # as the user wrote it
-    frozen: str | None = None  # path of the .pb
+    name: as the user wrote it.
+    frozen: path of an exported graph (.pb); None for a run.
+    run: path of a run directory; None for a graph.
+    checkpoint: prefix for TensorFlow's checkpoint reader; None for a graph.
+    description: of a run; None for a graph, which only TensorFlow can read.
+    """
+
+    name: str
+    frozen: str | None = None
     run: str | None = None
-    checkpoint: str | None = None  # prefix for TensorFlow's checkpoint reader
-    description: ModelDescription | None = None  # of a run; a graph's is in the graph, which takes TensorFlow to read
+    checkpoint: str | None = None
+    description: ModelDescription | None = None
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
-        """Class names of a run, or None of a graph."""
+        """Class names of a run; None for a graph."""
         return self.description.class_names if self.description else None
 
 
 def find_model(name: str) -> ModelSource:
-    """Resolve `RUN`, `RUN@last`, `RUN@best` or `FILE.pb`. Raises UserError if there is no such model.
+    """Find the model that `RUN`, `RUN@last`, `RUN@best` or `FILE.pb` names. Raises UserError if there is none.
 
-    A run stands for its best checkpoint, or its last if none was validated.
+    `RUN` means its best checkpoint, or its last if none was validated.
     """
     if os.path.isfile(name):
         if not name.endswith(".pb"):
@@ -225,14 +249,17 @@ def find_model(name: str) -> ModelSource:
 
 
 def checkpoint_prefix(run: str, which: str | None = None) -> str:
-    """Prefix of a run's checkpoint: which is "last", "best" or None (best if there is one, else last)."""
+    """Prefix of a run's checkpoint. which: "last", "best", or None for the best if there is one, else the last.
+
+    Raises UserError if there is no such checkpoint.
+    """
     if which not in (None, "last", "best"):
-        raise UserError(f"{run}@{which}: a run has @last and @best")
+        raise UserError(f"{run}@{which}: no such checkpoint; use @last or @best")
     index = read_index(run)
     chosen = index.get(which) if which else index.get("best") or index.get("last")
     if not chosen:
         raise UserError(f"{run}: has no {which or 'finished'} checkpoint yet")
     prefix = os.path.join(run, "checkpoints", chosen, "model")
     if not os.path.isfile(prefix + ".index"):
-        raise UserError(f"{prefix}.index: missing, yet index.json names it; restore it or use another run")
+        raise UserError(f"{prefix}.index: missing, but index.json names it; restore it or use another run")
     return prefix

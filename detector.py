@@ -1,8 +1,8 @@
-"""From a run or an exported graph to detections on images: the only decode + NMS path, inside the graph.
+"""A run or an exported graph -> detections on images; decoding and suppression are done in the graph and only there.
 
-Names of the graph, also of an exported one (docs/formats.md): `image_input:0`, `result/result:0`,
-`detections/{boxes,scores,classes,count}:0`, `metadata/json:0`. An exported graph also names its constants as the
-checkpoint its variables (`conv1_1/weights`), by which `read_frozen` finds them.
+Tensors of every graph, exported or not (docs/formats.md): `image_input:0`, `result/result:0`,
+`detections/{boxes,scores,classes,count}:0`, `metadata/json:0`. The constants of an exported graph have the names of the
+checkpoint's variables (`conv1_1/weights`), by which `read_frozen` finds them.
 """
 
 import contextlib
@@ -31,8 +31,9 @@ OUTPUTS = ("boxes", "scores", "classes", "count")
 class ReadImage(NamedTuple):
     """A picture read from a file.
 
-    prepared: uint8 [S,S,3], of `Detector.prepare`; size: its own (width, height) in pixels; image: uint8 RGB [H,W,3],
-    or None where nobody asked to keep it.
+    prepared: uint8 [S,S,3], of `Detector.prepare`.
+    size: the picture's own (width, height) in pixels.
+    image: uint8 RGB [H,W,3]; None if it was not to be kept.
     """
 
     prepared: np.ndarray
@@ -44,9 +45,9 @@ def postprocess(logits: tf.Tensor, offsets: tf.Tensor, preset: SSDPreset, thresh
     """Logits [N,A,1+classes] and offsets [N,A,4] -> tensors boxes, scores, classes, count.
 
     boxes: float32 [N,keep,4] (xmin, ymin, xmax, ymax) in 0..1, not clipped unless the preset clips before
-    suppression; scores: float32 [N,keep], falling; classes: int32 [N,keep], labels; count: int32 [N], how many
-    of the rows are detections. Per class: scores above threshold, the best candidates_per_class, NMS; then the
-    best keep of all classes. (arXiv 1512.02325 section 2.2 "Inference"; Caffe's DetectionOutput layer.)
+    suppression; scores: float32 [N,keep], falling; classes: int32 [N,keep], labels; count: int32 [N], how many of the
+    rows are detections. For each class, the best candidates_per_class with scores above threshold enter NMS; then the
+    best `keep` of all classes are kept. (arXiv 1512.02325 section 2.2 "Inference"; Caffe's DetectionOutput layer.)
     """
     with tf.name_scope("result"):
         probabilities = tf.nn.softmax(logits)
@@ -76,13 +77,13 @@ def postprocess(logits: tf.Tensor, offsets: tf.Tensor, preset: SSDPreset, thresh
 def _decode(offsets, preset):
     """`ssd_utils.decode_boxes` in the graph: offsets [N,A,4] -> boxes [N,A,4]."""
     anchors = tf.constant(ssd_utils.make_anchors(preset))
-    centre_variance, size_variance = preset.variances
-    centre = offsets[..., :2] * centre_variance * anchors[:, 2:] + anchors[:, :2]
+    center_variance, size_variance = preset.variances
+    center = offsets[..., :2] * center_variance * anchors[:, 2:] + anchors[:, :2]
     log_size = offsets[..., 2:] * size_variance
     if preset.size_offset_limit is not None:
         log_size = tf.minimum(log_size, preset.size_offset_limit)
     half = tf.exp(log_size) * anchors[:, 2:] / 2
-    boxes = tf.concat([centre - half, centre + half], axis=-1)
+    boxes = tf.concat([center - half, center + half], axis=-1)
     return tf.clip_by_value(boxes, 0.0, 1.0) if preset.clip_boxes == "before_nms" else boxes
 
 
@@ -93,9 +94,11 @@ def build_graph(
     threshold: float,
     portable: bool = False,
 ) -> tf.Graph:
-    """A tf.Graph with constants for weights, from uint8 images to detections, with its metadata inside.
+    """A tf.Graph from uint8 images to detections, with constants for weights and its metadata inside.
 
-    Unless `portable` it needs the session of `open_session`. portable: as in `ssd_vgg.build`.
+    weights: by variable name, as of `read_weights`. threshold: detections score above it. portable: as in
+    `ssd_vgg.build`; other graphs need the session of `open_session`. Raises KeyError or ValueError if the weights do
+    not fit the description.
     """
     preset = description.preset
     with tf.Graph().as_default() as graph:
@@ -111,9 +114,9 @@ def build_graph(
 
 
 def read_weights(checkpoint: str) -> dict[str, np.ndarray]:
-    """A checkpoint prefix -> dict of the network's arrays by variable name. Raises UserError if damaged.
+    """A checkpoint prefix -> dict of the network's arrays by variable name. Raises UserError if it is damaged.
 
-    Where a training kept moving averages (--ema), they are the network's.
+    If the training kept moving averages (--ema), these are returned.
     """
     try:
         reader = tf.train.load_checkpoint(checkpoint)
@@ -124,7 +127,9 @@ def read_weights(checkpoint: str) -> dict[str, np.ndarray]:
             for name in names
             if _is_networks(name)
         }
-    except Exception as error:  # the reader turns TensorFlow's errors into Python's: IndexError, RuntimeError, …
+    except (
+        Exception
+    ) as error:  # the reader raises Python's exceptions instead of TensorFlow's: IndexError, RuntimeError, …
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{checkpoint}: cannot be read ({reason}); use another checkpoint") from None
 
@@ -133,15 +138,15 @@ def load(model: str, *, precision: str = "auto", threshold: float = 0.01, batch_
     """MODEL (a run directory, `RUN@last`, or an exported .pb) -> Detector.
 
     precision: of the network ("auto", "float32", "bfloat16", "float16"); an exported graph has its own.
-    threshold: detections score above it. Raises UserError if there is no such model, it is damaged, or it was exported
-    with another type or a higher threshold.
+    threshold: detections score above it. batch_size: images that go through the network at once. Raises UserError if
+    there is no such model, if it is damaged, or if it was exported with another precision or a higher threshold.
     """
     source = config.find_model(model)
     if source.frozen:
         graph, _, exported = read_frozen(source.frozen)
         if threshold < exported["threshold"]:
             raise UserError(
-                f"--threshold {threshold}: {source.frozen} was exported with {exported['threshold']}; "
+                f"--threshold {threshold}: {source.frozen} was exported with --threshold {exported['threshold']}; "
                 f"export it again with --threshold {threshold}"
             )
         if precision not in ("auto", exported["precision"]):
@@ -166,7 +171,7 @@ def load(model: str, *, precision: str = "auto", threshold: float = 0.01, batch_
 
 
 def open_session(graph: tf.Graph) -> tf.Session:
-    """A session for a graph of `build_graph` or `read_frozen`, ready to run."""
+    """A session for a graph of `build_graph` or `read_frozen`, initialized."""
     session = tf.Session(graph=graph, config=devices.session_config())
     winograd.initialize(session)
     return session
@@ -188,13 +193,13 @@ def build_model_graph(source: config.ModelSource, precision: str, threshold: flo
     try:
         return build_graph(source.description, weights, devices.compute_dtype(precision), threshold, portable)
     except (KeyError, ValueError) as error:
-        raise UserError(f"{source.name}: checkpoint and config.json do not fit ({error})") from None
+        raise UserError(f"{source.name}: the checkpoint does not fit config.json ({error}); use another run") from None
 
 
 def read_frozen(path: str) -> tuple[tf.Graph, ModelDescription, dict[str, Any]]:
     """An exported .pb -> (graph in the form that is fastest here, ModelDescription, its metadata).
 
-    Raises UserError if it cannot be read or is another program's.
+    Raises UserError if it cannot be read or was not written by export_model.py.
     """
     definition = tf.GraphDef()
     try:
@@ -210,22 +215,22 @@ def read_frozen(path: str) -> tuple[tf.Graph, ModelDescription, dict[str, Any]]:
         return graph, description, values
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except Exception as error:  # protobuf, importer and JSON each have their own exceptions for damage
+    except Exception as error:  # protobuf, importer and JSON each raise their own exceptions for damage
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{path}: not a graph of export_model.py ({reason})") from None
 
 
 def metadata(graph: tf.Graph) -> dict[str, Any]:
-    """What a graph of `build_graph` says of itself, a dict: the model's description, "threshold", "precision"."""
+    """The metadata in a graph of `build_graph`: the fields of ModelDescription, "threshold", "precision"."""
     return json.loads(tf.make_ndarray(graph.get_operation_by_name("metadata/json").get_attr("value")).item())
 
 
 def _in_fastest_form(path, graph, description, threshold):
-    """An exported graph built anew from its weights: it has plain convolutions, and this CPU may have a faster form."""
+    """An exported graph rebuilt from its weights: it has plain convolutions, and this CPU may have a faster form."""
     try:
         return build_graph(description, _network_constants(graph), tf.float32, threshold)
-    except (KeyError, ValueError):  # of an older version, or changed by another tool
-        cli.warn(f"{path}: its weights are not where this version keeps them, so it runs as it is, perhaps slower")
+    except (KeyError, ValueError):  # written by an older version, or changed by another tool
+        cli.warn(f"{path}: its weights do not have the names of this version, so it runs as it is, perhaps slower")
         return graph
 
 
@@ -236,15 +241,21 @@ def _network_constants(graph):
 
 
 def _is_networks(name):
-    """Whether it names weights, biases or the scale of a layer; the optimiser's have longer names or other endings."""
+    """Whether a variable is a layer's weights, biases or scale; the optimizer's have longer names or other endings."""
     return name.count("/") == 1 and name.rpartition("/")[2] in ("weights", "biases", "scale")
 
 
 class Detector:
     """A session that turns images into detections.
 
-    class_names, preset, input_size, precision, threshold and batch_size are what it was made with. Use it as a
-    context manager or call close().
+    Use it as a context manager or call close().
+
+    class_names: by label.
+    preset: of the network.
+    input_size: side of the network's input in pixels.
+    precision: type that the network computes in.
+    threshold: detections score above it.
+    batch_size: images that go through the network at once.
     """
 
     def __init__(
@@ -277,16 +288,16 @@ class Detector:
         self.close()
 
     def close(self) -> None:
-        """Free the session (of a detector that `load` made)."""
+        """Close the session, if the detector owns it."""
         if self._owns_session:
             self._session.close()
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
-        """uint8 RGB [H,W,3] of any size -> uint8 [S,S,3]: warped, as the original does at test time."""
+        """uint8 RGB [H,W,3] of any size -> uint8 [S,S,3], resized as the original does at test time."""
         return transforms.warp(image, self.input_size)
 
     def detect_prepared(self, batch: np.ndarray, sizes: Sequence[tuple[int, int]]) -> list[Detections]:
-        """uint8 [N,S,S,3] and the N original sizes (width, height) -> list of N Detections in pixels of those."""
+        """uint8 [N,S,S,3] and the N original sizes (width, height) -> N Detections in pixels of the originals."""
         values = self._session.run(self._tensors, {self._images: batch})
         return [
             self._to_detections({name: values[name][index] for name in OUTPUTS}, size)
@@ -294,7 +305,7 @@ class Detector:
         ]
 
     def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
-        """Images (uint8 RGB [H,W,3] arrays of any size) -> a list of Detections, batch_size at a time."""
+        """Images (uint8 RGB [H,W,3] arrays of any size) -> a list of Detections, in the order of the images."""
         detections = []
         for start in range(0, len(images), self.batch_size):
             group = images[start : start + self.batch_size]
@@ -307,9 +318,9 @@ class Detector:
     ) -> Iterator[tuple[str, ReadImage | image_files.ImageError, Detections | None]]:
         """Yield (path, ReadImage or images.ImageError, Detections or None) for each of `files`, in their order.
 
-        files: an iterable of (path, whether to apply EXIF orientation), of any length: it is read ahead by a
-        few batches only. keep: callable, number of a file -> whether its ReadImage is to hold the pixels: four batches
-        of photographs are a gigabyte. Reading, the network and the caller's work on the results overlap.
+        files: (path, whether to apply EXIF orientation), of any number; only a few batches are read ahead. threads:
+        that read. keep: index of a file -> whether its ReadImage keeps the pixels; four batches of photographs take a
+        gigabyte. Reading, the network and the caller's work on the results overlap.
         """
 
         def read(numbered):
@@ -318,7 +329,7 @@ class Detector:
 
         pictures = stages.parallel_map(read, enumerate(files), threads=threads, ahead=self.batch_size)
         batches = stages.parallel_map(self._detect_read, stages.batched(pictures, self.batch_size), threads=1, ahead=1)
-        # Closing outermost first ends the threads of both stages when the caller stops early
+        # Closing the outer stage first ends the threads of both if the caller stops early
         with contextlib.closing(pictures), contextlib.closing(batches):
             for results in batches:
                 yield from results

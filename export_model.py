@@ -1,8 +1,15 @@
-"""Write a trained model as one frozen TensorFlow graph: weights, decoding, suppression and class names inside.
+"""Export a trained model as one frozen TensorFlow graph: weights, box decoding, suppression and class names.
 
-The file needs nothing but TensorFlow to run. Input `image_input:0`, uint8 [N,S,S,3] RGB, already resized;
-outputs `detections/boxes:0`, `detections/scores:0`, `detections/classes:0`, `detections/count:0` and the raw
-`result/result:0`; `metadata/json:0` tells class names, preset and thresholds.
+The file runs with TensorFlow alone, in any language that has it; infer.py and process_video.py read it too.
+For N pictures of S × S pixels (S is 300 or 512, the preset's size) its tensors are:
+
+  image_input:0         uint8 [N,S,S,3], RGB: the input, already resized
+  detections/boxes:0    float32 [N,K,4], (xmin, ymin, xmax, ymax) as fractions of the picture
+  detections/scores:0   float32 [N,K], best first
+  detections/classes:0  int32 [N,K], indices into the class names
+  detections/count:0    int32 [N], how many of the K rows are detections
+  result/result:0       float32 [N,anchors,1+classes+4], the network's scores (background first) and box offsets
+  metadata/json:0       a string: class names, preset, threshold and precision
 """
 
 import argparse
@@ -18,9 +25,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     flags = _parse(argv)
     source = config.find_model(flags.model)
     if not source.checkpoint:
-        raise UserError(f"{flags.model}: is an exported graph already; give the run directory")
+        raise UserError(f"{flags.model}: is already an exported graph; give the run directory")
     cli.import_tensorflow()
-    import detector  # every flag and path is known to be good before TensorFlow loads
+    import detector  # imported here, since it loads TensorFlow: flags and paths are checked before
 
     graph = detector.build_model_graph(source, flags.precision, flags.threshold, portable=True)
     files.write(flags.output, graph.as_graph_def().SerializeToString())
@@ -39,22 +46,39 @@ def checkpoint_size(checkpoint: str) -> int:
 
 
 def _parse(argv):
-    parser = cli.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="example:\n  python export_model.py runs/street --output street.pb --precision bfloat16",
+    )
     add = parser.add_argument
-    add("model", metavar="MODEL", help="a run directory: its best checkpoint, or RUN@last")
-    add("--output", required=True, type=cli.output_file, metavar="FILE.pb", help="the file to write")
-    add("--format", choices=("frozen",), default="frozen", help="a frozen GraphDef")
+    add("model", metavar="MODEL", help="a run directory, for its best checkpoint; RUN@last for its last")
+    add(
+        "--output",
+        required=True,
+        type=cli.output_file,
+        metavar="FILE.pb",
+        help="the file to write; its name ends in .pb",
+    )
+    add("--format", choices=("frozen",), default="frozen", help="frozen: a GraphDef whose weights are constants")
     add(
         "--precision",
         choices=config.PRECISIONS,
         default="float32",
-        help="of computation and stored weights; the narrow ones halve the file (default: float32, which every "
-        "machine computes)",
+        help="number type of the computation and the stored weights: float16 and bfloat16 halve the file, auto takes "
+        "the type that is fastest on this machine (default: float32, which runs on every machine)",
     )
-    add("--threshold", type=cli.fraction, default=0.01, metavar="X", help="lowest score it reports (default: 0.01)")
+    add(
+        "--threshold",
+        type=cli.fraction,
+        default=0.01,
+        metavar="X",
+        help="the graph reports detections that score above X; programs that read the file can raise this but not "
+        "lower it (default: 0.01)",
+    )
     flags = parser.parse_args(argv)
     if not flags.output.endswith(".pb"):
-        raise UserError(f"--output {flags.output}: end the name in .pb, by which the other programs know it")
+        raise UserError(f"--output {flags.output}: the name must end in .pb, by which the other programs recognize it")
     return flags
 
 

@@ -14,14 +14,15 @@ def multibox_loss(
     negative_ratio: int = 3,
     class_weights: Sequence[float] | None = None,
 ) -> dict[str, tf.Tensor]:
-    """Sums over the batch, not yet divided by the number of positives.
+    """The loss terms as sums over the batch, not divided by the number of positives.
 
-    logits: float32 [N,A,1+classes], background first; offsets: float32 [N,A,4]; class_targets: int32 [N,A],
-    label + 1 or 0 for background; offset_targets: float32 [N,A,4], used where class_targets > 0.
-    class_weights: a factor for each class by label, on the confidence loss of its positives; None for 1.
-    Returns scalars: `confidence` (softmax cross-entropy of positives and hard negatives), `localization`
-    (Smooth L1 over positives), `positives` (their number, float32). Dividing by the positives of the whole
-    effective batch is the caller's, so that accumulated and distributed batches give the same gradient.
+    logits: float32 [N,A,1+classes], background first; offsets: float32 [N,A,4]; class_targets: int32 [N,A], label + 1,
+    or 0 for background; offset_targets: float32 [N,A,4], used where class_targets > 0.
+    negative_ratio: hard negatives per positive of an image.
+    class_weights: by label, a factor on the confidence loss of the positives of each class; None for 1.
+    Returns scalars: `confidence` (softmax cross-entropy of positives and hard negatives), `localization` (Smooth L1
+    over positives), `positives` (their number, float32). The caller divides by the positives of the whole effective
+    batch, so that accumulated and distributed batches give the same gradient.
     """
     positive = class_targets > 0
     with tf.name_scope("confidence"):
@@ -44,15 +45,15 @@ def multibox_loss(
 
 
 def smooth_l1(differences: tf.Tensor) -> tf.Tensor:
-    """Smooth L1 summed over the four coordinates, [...,4] -> [...]."""
+    """Smooth L1 of differences [...,4], summed over the four coordinates -> [...] (arXiv 1504.08083, equation 3)."""
     size = tf.abs(differences)
     return tf.reduce_sum(tf.where(size < 1, 0.5 * tf.square(differences), size - 0.5), axis=-1)
 
 
 def _hard_negatives(cross_entropy, positive, negative_ratio):
-    """Sum of the highest losses among each image's negatives, negative_ratio for each positive of it.
+    """The sum of each image's highest losses of negatives: negative_ratio of them per positive of the image.
 
-    An image without positives contributes none. Equal losses go by anchor index.
+    An image without positives adds none. Of equal losses the lower anchor index goes first.
     """
     with tf.name_scope("hard_negatives"):
         hardest = _hardest(tf.stop_gradient(cross_entropy), positive, negative_ratio)
@@ -60,15 +61,15 @@ def _hard_negatives(cross_entropy, positive, negative_ratio):
 
 
 def _hardest(losses, positive, negative_ratio):
-    """bool [N,A]: the negatives that count.
+    """bool [N,A]: the hard negatives.
 
-    XLA, on a GPU, would compile anew for each number of them, and with it all that it has joined, the whole network:
-    it is kept out, and nothing that it sees has a size that changes.
+    Their number changes from batch to batch. On a GPU, XLA would compile the whole network anew for each number, so
+    these operations are kept out of it, and every tensor that leaves them has a fixed size.
     """
-    # Its scope is for graphs alone, and would refuse tensors that have values already
+    # jit_scope works in graphs only
     outside = contextlib.nullcontext() if tf.executing_eagerly() else tf.xla.experimental.jit_scope(compile_ops=False)
     with outside:
-        # Losses are >= 0, so a positive sorts behind every negative
+        # Losses are >= 0, so positives sort behind all negatives
         candidates = tf.where(positive, -tf.ones_like(losses), losses)
         positives = tf.reduce_sum(tf.cast(positive, tf.int32), axis=1)
         negatives = tf.shape(positive)[1] - positives

@@ -1,8 +1,10 @@
-"""Import the weights of a published SSD: a weight file of another program becomes a run directory.
+"""Import a published SSD: convert the weight file of another program into a run directory.
 
-The run carries the anchors, the input's mean and order and the rules of detection of its origin, and works with
-infer.py, export_model.py, process_video.py and `train.py --init-from`. Weights of a bare VGG-16 are for
-`train.py --vgg-weights`.
+The file may come from Caffe (the original), torchvision, ssd.pytorch, lufficc/SSD or ssd_keras; which one is detected
+automatically. The run keeps the anchors, the input's mean and channel order, and the detection rules of that program.
+
+Use the run with infer.py, export_model.py and process_video.py, or train it further with train.py --init-from.
+The weights of a bare VGG-16 are not a detector: start a training from them with train.py --vgg-weights.
 """
 
 import argparse
@@ -20,19 +22,30 @@ from structures import UserError
 from system import cli
 from weights import layouts, weight_files
 
+EXAMPLES = """examples:
+  the original SSD300, trained on Pascal VOC:
+    python pretrained.py VGG_VOC0712_SSD_300x300_iter_120000.caffemodel --run runs/ssd300
+  an SSD512 trained on COCO, with its 80 class names in coco.txt:
+    python pretrained.py ssd512_coco.caffemodel --classes coco.txt --preset vgg512-coco --run runs/ssd512
+then:
+    python infer.py runs/ssd300 photos/ --output found/
+"""
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     flags = _parse(argv)
     class_names = class_lists.parse_classes(flags.classes) if flags.classes else source_pascal_voc.CLASSES
     config.check_new(flags.run, remedy="choose another name")
     arrays = weight_files.read(flags.weights)
-    layout = layouts.LAYOUTS.get(flags.layout) or layouts.recognise(flags.weights, arrays)
+    layout = layouts.LAYOUTS.get(flags.layout) or layouts.recognize(flags.weights, arrays)
     preset = _ssd_preset(flags, layout, arrays, class_names)
     cli.import_tensorflow()
     shapes = network_shapes(preset, len(class_names))
     variables, dropped = layouts.to_variables(flags.weights, layout, arrays, shapes)
     _write_run(flags.run, config.ModelDescription(preset, class_names), variables)
-    print(f"{flags.weights}: {layout.name}, input {preset.input_size}, {len(class_names)} classes{_told(dropped)}")
+    print(
+        f"{flags.weights}: {layout.name}, input {preset.input_size}, {len(class_names)} classes{_dropped_note(dropped)}"
+    )
     print(f"{flags.run} is ready; try: python infer.py {flags.run} IMAGES --output DIR")
 
 
@@ -40,63 +53,64 @@ def _parse(argv):
     parser = cli.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="example:\n  python pretrained.py VGG_VOC0712_SSD_300x300_iter_120000.caffemodel --run runs/ssd300",
+        epilog=EXAMPLES,
     )
     endings = ", ".join(weight_files.READERS)
-    parser.add_argument("weights", metavar="WEIGHTS", type=cli.existing_file, help=f"a file that ends in {endings}")
+    parser.add_argument("weights", metavar="WEIGHTS", type=cli.existing_file, help=f"the weight file: {endings}")
     parser.add_argument(
         "--layout",
         choices=tuple(layouts.LAYOUTS),
-        help="who wrote the file (default: recognised by the names in it)",
+        help="how the file names its arrays (default: detected automatically)",
     )
     parser.add_argument(
         "--classes",
         metavar="LIST",
-        help="names in the order of the weights, without background: with commas, or a file with one a line "
-        "(default: VOC's 20)",
+        help="the class names in the order of the weights, without background: separated by commas, or a file with "
+        "one name per line (default: the 20 classes of Pascal VOC)",
     )
     parser.add_argument(
         "--preset",
         choices=layouts.ANCHOR_PRESETS,
-        help="the anchors it was trained with, if not VOC's (torchvision's are known); -coco for a model of COCO",
+        help="whose anchors the model was trained with (default: those for VOC; torchvision's own for its files): "
+        "the -coco presets for a model trained on COCO",
     )
     parser.add_argument(
-        "--run", type=config.run_folder, required=True, metavar="DIR", help="the run directory to write"
+        "--run", type=config.run_folder, required=True, metavar="DIR", help="the run directory to create"
     )
     return parser.parse_args(argv)
 
 
 def _ssd_preset(flags, layout, arrays, class_names):
-    """The preset of an SSD file whose heads fit the class names. Raises UserError."""
+    """The preset of an SSD file. Raises UserError if it is no SSD or its heads do not fit the class names."""
     if not layout.is_ssd:
         raise UserError(
-            f"{flags.weights}: a bare VGG-16 ({layout.name}), no detector; "
+            f"{flags.weights}: a bare VGG-16 ({layout.name}), not a detector; "
             f"train one with train.py --vgg-weights {flags.weights}"
         )
     preset = layouts.ssd_preset(layout, arrays, len(class_names), flags.preset)
     found = layouts.count_classes(flags.weights, layout, arrays, preset)
     if found != len(class_names):
         raise UserError(
-            f"--classes: {len(class_names)} names, but {flags.weights} has {found} classes beside background; "
-            "give one name for each, in its order"
+            f"--classes: {len(class_names)} names, but {flags.weights} has {found} classes without background; "
+            "give one name for each, in the order of the weights"
         )
     if found == 80 and not flags.preset and not layout.has_own_anchors:
         cli.warn(
-            f"{flags.weights} has 80 classes, as COCO; if it was trained on COCO, its anchors need "
-            f"--preset {preset.base}-coco"
+            f"{flags.weights} has 80 classes, as COCO has; if it was trained on COCO, import it with "
+            f"--preset {preset.base}-coco, or its boxes will be wrong"
         )
     return preset
 
 
-def _told(dropped):
+def _dropped_note(dropped):
     return f"; not needed: {', '.join(dropped)}" if dropped else ""
 
 
 def network_shapes(preset: SSDPreset, num_classes: int) -> dict[str, tuple[int, ...]]:
-    """{variable: shape} of the network."""
+    """{variable: shape} of the network for a preset. num_classes: without background."""
     import tensorflow.compat.v1 as tf
 
-    import ssd_vgg  # as a program, this room knows its flags to be good before TensorFlow loads
+    import ssd_vgg  # imported here, since it loads TensorFlow: the program checks its flags before
 
     with tf.Graph().as_default():
         images = tf.placeholder(tf.uint8, [None, preset.input_size, preset.input_size, 3])
@@ -105,17 +119,17 @@ def network_shapes(preset: SSDPreset, num_classes: int) -> dict[str, tuple[int, 
 
 
 def _write_run(run, description, variables):
-    """A run directory with one checkpoint, or nothing if it cannot be written whole."""
+    """Create a run directory with one checkpoint, or nothing if it cannot be written completely."""
     import tensorflow.compat.v1 as tf
 
     import runs
 
     runs.create(run, description, None)
     try:
-        # On a GPU it would take all of the card's memory, to copy arrays
+        # Without a GPU: only to copy arrays, TensorFlow would take all of its memory
         with tf.Graph().as_default(), tf.Session(config=tf.ConfigProto(device_count={"GPU": 0})) as session:
             created = {name: tf.get_variable(name, initializer=tf.zeros(v.shape)) for name, v in variables.items()}
-            # Fed in place of the zeros: as constants they would meet the graph's limit of 2 GB
+            # The values are fed in place of the zeros: as constants they could exceed a graph's limit of 2 GB
             values = {created[name].initializer.inputs[1]: value for name, value in variables.items()}
             session.run([variable.initializer for variable in created.values()], values)
             runs.Checkpoints(run).save(session, runs.TrainingState())
@@ -127,15 +141,17 @@ def _write_run(run, description, variables):
 def read_vgg(path: str, preset: SSDPreset) -> dict[str, np.ndarray]:
     """A VGG-16 file of any known layout -> dict of arrays by variable name, for the input that the preset describes.
 
-    fc6 and fc7 come subsampled; they are left out if the file has none. Arrays of files that expect 0..255 minus a mean
-    keep their biases although the preset's mean is rounded, as the original does. Raises UserError if it does not fit.
+    fc6 and fc7 are subsampled, or left out if the file has none. Files for inputs of 0..255 minus a mean keep their
+    biases although the preset's mean is rounded, as in the original. Raises UserError if the file does not fit.
     """
     arrays = weight_files.read(path)
-    layout = layouts.recognise(path, arrays)
+    layout = layouts.recognize(path, arrays)
     if layout.is_ssd:
-        raise UserError(f"--vgg-weights {path}: a whole SSD; import it with pretrained.py, give the run to --init-from")
+        raise UserError(
+            f"--vgg-weights {path}: a whole SSD; import it with pretrained.py and give the run to --init-from"
+        )
     variables, dropped = layouts.to_variables(path, layout, arrays, vgg_shapes(preset))
-    print(f"{path}: {layout.name}{_told(dropped)}")
+    print(f"{path}: {layout.name}{_dropped_note(dropped)}")
     if layout.imagenet_statistics and not layouts.is_features_only(layout, arrays):
         _fold_statistics(variables, preset)
     if layout.channel_order != preset.channel_order:
@@ -145,10 +161,10 @@ def read_vgg(path: str, preset: SSDPreset) -> dict[str, np.ndarray]:
 
 
 def _fold_statistics(variables, preset):
-    """Have conv1_1 (RGB) take x - preset.mean instead of (x / 255 - mean) / std.
+    """Change conv1_1 (RGB) to take x - preset.mean instead of (x / 255 - mean) / std.
 
-    Exact but for the outermost pixels: their padding stands for the preset's mean then, at most 0.73 of 255 from the
-    other.
+    Exact except for the outermost pixels: the zeros of their padding now mean the preset's mean, which differs from
+    the other by at most 0.73 of 255.
     """
     mean = 255 * np.array(layouts.TORCHVISION_MEAN)
     weights = variables["conv1_1/weights"] / (255 * np.array(layouts.TORCHVISION_STD))[:, None]  # [3,3,RGB,64]
@@ -158,7 +174,7 @@ def _fold_statistics(variables, preset):
 
 
 def vgg_shapes(preset: SSDPreset) -> dict[str, tuple[int, ...]]:
-    """{variable: shape} of the base."""
+    """{variable: shape} of VGG-16's layers in the network for a preset."""
     names = ssd_layers.VGG_LAYERS
     return {name: shape for name, shape in network_shapes(preset, 1).items() if name.split("/")[0] in names}
 

@@ -1,7 +1,7 @@
 """SSD's geometry in NumPy: presets, anchors, matching, encoding, decoding.
 
 Anchors are [A,4] (cx, cy, w, h), boxes [.,4] (xmin, ymin, xmax, ymax), both as fractions of the image. The
-order of anchors is (feature map, row, column, shape), the order in which the heads are flattened.
+order of anchors is (feature map, row, column, shape), as the heads are flattened.
 
 Sources: arXiv 1512.02325, sections 2.1 and 2.2; weiliu89/caffe branch ssd, `prior_box_layer.cpp`,
 `bbox_util.cpp` and `examples/ssd/ssd_pascal.py`; for the presets called article, the article (ARCHITECTURE.md).
@@ -16,42 +16,43 @@ import numpy as np
 import boxes as box_geometry
 from structures import UserError
 
-# Pairs below this overlap are never matched bipartitely (MatchBBox in Caffe's bbox_util.cpp).
+# Pairs with no more overlap are never matched bipartitely (MatchBBox in Caffe's bbox_util.cpp)
 MINIMUM_BIPARTITE_IOU = 1e-6
-MATCH_IOU = 0.5  # from which an anchor is matched in any case (`overlap_threshold` in ssd_pascal.py)
-VARIANCES = (0.1, 0.2)  # of centres and sizes (`prior_variance` in ssd_pascal.py)
+MATCH_IOU = 0.5  # every anchor with at least this overlap is matched (`overlap_threshold` in ssd_pascal.py)
+VARIANCES = (0.1, 0.2)  # of centers and sizes (`prior_variance` in ssd_pascal.py)
 
 
 @dataclasses.dataclass(frozen=True)
 class SSDPreset:
-    """All facts that rebuild a network and interpret its output. Sizes are in pixels of the input.
+    """Everything needed to rebuild a network and interpret its output. Sizes are in pixels of the input.
 
-    Imported weights keep their own mean, anchors and rules, so these live here and not in constants.
+    Imported weights keep their own mean, anchors and rules, so these are fields and not constants. Raises ValueError
+    if the fields do not fit each other.
     """
 
     name: str
     input_size: int
-    feature_maps: tuple[int, ...]  # cells along one side, one entry a map
-    steps: tuple[float, ...]  # distance of anchor centres
+    feature_maps: tuple[int, ...]  # cells along one side of each map
+    steps: tuple[float, ...]  # distance between neighboring anchor centers of each map
     min_sizes: tuple[float, ...]
     max_sizes: tuple[float, ...]
-    aspect_ratios: tuple[
-        tuple[float, ...], ...
-    ]  # for each map the ratios beside 1; each also stands for its reciprocal
+    aspect_ratios: tuple[tuple[float, ...], ...]  # of each map, besides 1; each includes its reciprocal
     width: float = 1.0  # factor on every channel count but the heads' outputs
     conv12_form: str = "4x4"  # vgg512's last layers: "4x4" (Caffe) or "3x3" (the article)
-    clip_anchors: str = "none"  # "none" (Caffe), "size" (torchvision), "all" (ssd.pytorch: centres too)
+    clip_anchors: str = "none"  # "none" (Caffe), "size" (torchvision), "all" (ssd.pytorch: centers too)
     variances: tuple[float, float] = VARIANCES
     mean: tuple[float, float, float] = (123.0, 117.0, 104.0)  # RGB, subtracted from 0..255
     channel_order: str = "RGB"  # as the first layer's weights expect it
-    input_scale: float = 1.0  # factor after the mean; below 1 where no pretrained conv1_1 expects 0..255
-    # After the network (`ssd_pascal.py`, det_out_param)
+    input_scale: float = 1.0  # factor after the mean is subtracted; 1 if a pretrained conv1_1 expects 0..255
+    # From here on: what is done after the network (`ssd_pascal.py`, det_out_param)
     score_threshold: float = 0.01
     nms_iou: float = 0.45
     candidates_per_class: int = 400
     keep: int = 200
-    clip_boxes: str = "output"  # "output": suppress unclipped boxes (Caffe); "before_nms": torchvision
-    size_offset_limit: float | None = None  # upper bound on decoded dw, dh (torchvision: ln(1000/16))
+    clip_boxes: str = (
+        "output"  # "output": only the result, after suppression (Caffe); "before_nms": before it (torchvision)
+    )
+    size_offset_limit: float | None = None  # upper bound of decoded dw and dh (torchvision: ln(1000/16))
 
     def __post_init__(self):
         maps = len(self.feature_maps)
@@ -70,22 +71,22 @@ class SSDPreset:
 
     @property
     def anchors_per_cell(self) -> tuple[int, ...]:
-        """Number of anchor shapes at a cell of each feature map."""
+        """Number of anchor shapes per cell of each feature map."""
         return tuple(2 + 2 * len(ratios) for ratios in self.aspect_ratios)
 
     @property
     def num_anchors(self) -> int:
-        """Anchors of all maps: 8,732 for vgg300, 24,564 for vgg512."""
+        """Number of anchors of all maps: 8,732 for vgg300, 24,564 for vgg512."""
         maps = zip(self.feature_maps, self.anchors_per_cell, strict=True)
         return sum(side**2 * shapes for side, shapes in maps)
 
     def to_json(self) -> dict[str, Any]:
-        """A dict of plain JSON types; `from_json` is its inverse."""
+        """The fields as a dict of plain JSON types; `from_json` is the inverse."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "SSDPreset":
-        """Rebuild a preset from `to_json`'s dict. Raises ValueError on unknown or missing fields."""
+        """Rebuild a preset from the dict of `to_json`. Raises ValueError for unknown or missing fields."""
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(values) - known):
             raise ValueError(f"unknown preset fields {', '.join(unknown)}")
@@ -129,7 +130,7 @@ PRESETS = {
     for preset in (
         _VGG300,
         _VGG512,
-        # ssd_coco.py: smaller objects, so a smaller first scale
+        # ssd_coco.py: COCO's objects are smaller, so the first scale is
         dataclasses.replace(
             _VGG300,
             name="vgg300-coco",
@@ -142,21 +143,21 @@ PRESETS = {
             min_sizes=(20.48, 51.2, 133.12, 215.04, 296.96, 378.88, 460.8),
             max_sizes=(51.2, 133.12, 215.04, 296.96, 378.88, 460.8, 542.72),
         ),
-        # The article's author: scales 0.1, 0.2, 0.375, 0.55, 0.725, 0.9 and a last of 1.075
+        # The article's scales: 0.1, 0.2, 0.375, 0.55, 0.725, 0.9, 1.075
         dataclasses.replace(
             _VGG300,
             name="vgg300-article",
             min_sizes=(30, 60, 112.5, 165, 217.5, 270),
             max_sizes=(60, 112.5, 165, 217.5, 270, 322.5),
         ),
-        # The article's conv11_2, 3×3 without padding, and conv12_2, the same after one cell of padding at the far sides
+        # The article's conv11_2 is 3×3 without padding; conv12_2 too, after one cell of padding at the far sides
         dataclasses.replace(_VGG512, name="vgg512-article", conv12_form="3x3"),
     )
 }
 
 
 def get_preset(name: str) -> SSDPreset:
-    """The SSDPreset of that name. Raises UserError for an unknown one."""
+    """The SSDPreset of that name. Raises UserError for an unknown name."""
     try:
         return PRESETS[name]
     except KeyError:
@@ -177,14 +178,14 @@ def make_anchors(preset: SSDPreset) -> np.ndarray:
 
 def _map_anchors(side, step, shapes):
     """Anchors of one feature map in pixels, [side·side·shapes, 4] (cx, cy, w, h)."""
-    centres = (np.arange(side) + 0.5) * step
-    cy, cx, _ = np.meshgrid(centres, centres, np.zeros(len(shapes)), indexing="ij")  # [row, column, shape]
+    centers = (np.arange(side) + 0.5) * step
+    cy, cx, _ = np.meshgrid(centers, centers, np.zeros(len(shapes)), indexing="ij")  # [row, column, shape]
     sizes = np.broadcast_to(shapes, (side, side, *shapes.shape))
     return np.concatenate([cx[..., None], cy[..., None], sizes], axis=-1).reshape(-1, 4)
 
 
 def anchor_shapes(preset: SSDPreset) -> Iterator[np.ndarray]:
-    """For each map its shapes in pixels, [shapes, 2] (w, h), in the order of the heads' channels."""
+    """Yield each map's anchor shapes in pixels, float64 [shapes, 2] (w, h), in the order of the heads' channels."""
     maps = zip(preset.min_sizes, preset.max_sizes, preset.aspect_ratios, strict=True)
     for smallest, largest, ratios in maps:
         between = np.sqrt(smallest * largest)
@@ -200,11 +201,11 @@ def match_anchors(
 ) -> np.ndarray:
     """Assign ground truth to anchors: int32 [A], the index of the ground truth or -1.
 
-    anchors: [A,4] (cx, cy, w, h); gt_boxes: [N,4] (xmin, ymin, xmax, ymax). First a global greedy bipartite
-    match (the best pair of all, then the best of the rest, …: every ground truth that overlaps a free anchor
-    gets one of its own), then every other anchor of IoU >= threshold joins its best ground truth. Ties go
-    to the lowest anchor, then the lowest ground truth. bipartite=False leaves the first rule out, as the
-    article does: then a ground truth may stay without an anchor. (MatchBBox in Caffe's bbox_util.cpp.)
+    anchors: [A,4] (cx, cy, w, h); gt_boxes: [N,4] (xmin, ymin, xmax, ymax). First a greedy bipartite match: the pair
+    of highest IoU, then the best pair of the rest, and so on, so that every ground truth that overlaps a free anchor
+    gets one of its own. Then every other anchor with IoU >= threshold is matched to its best ground truth. Ties go to
+    the lowest anchor, then to the lowest ground truth. bipartite=False skips the first step, as the article does; a
+    ground truth may then have no anchor. (MatchBBox in Caffe's bbox_util.cpp.)
     """
     return match_columns(anchor_columns(anchors), gt_boxes, threshold, bipartite)
 
@@ -212,7 +213,7 @@ def match_anchors(
 def match_columns(
     columns: box_geometry.Columns, gt_boxes: np.ndarray, threshold: float = MATCH_IOU, bipartite: bool = True
 ) -> np.ndarray:
-    """`match_anchors` of many pictures: columns are the `anchor_columns`, worked out once."""
+    """`match_anchors` for many pictures. columns: of `anchor_columns`, computed once."""
     matches = np.full(len(columns.left), -1, np.int32)
     if not len(gt_boxes) or not len(matches):
         return matches
@@ -231,15 +232,15 @@ def anchor_columns(anchors: np.ndarray) -> box_geometry.Columns:
 
 
 def _bipartite_pairs(overlaps):
-    """Yield (ground truth, anchor) greedily by falling IoU; overlaps [N,A] is used up.
+    """Yield (ground truth, anchor) pairs greedily by falling IoU; overwrites overlaps [N,A].
 
-    Keeps the best anchor of each ground truth; taking one disturbs only those that wanted the same, so the
-    work is close to N passes over A instead of N passes over N·A.
+    It keeps the best anchor of each ground truth. Taking an anchor changes only those with the same best anchor, so
+    the work is close to N passes over A instead of N passes over N·A.
     """
     anchor_of = overlaps.argmax(axis=1)
     best = overlaps[np.arange(len(overlaps)), anchor_of]
     for _ in range(len(overlaps)):
-        gt = best.argmax()  # equals that want different anchors do not disturb each other: any order will do
+        gt = best.argmax()  # of equals with different anchors, any may go first
         if best[gt] <= MINIMUM_BIPARTITE_IOU:
             return
         anchor = anchor_of[gt]
@@ -254,17 +255,17 @@ def _bipartite_pairs(overlaps):
 def encode_boxes(
     matched_gt_boxes: np.ndarray, anchors: np.ndarray, variances: tuple[float, float] = VARIANCES
 ) -> np.ndarray:
-    """What the network must say at each anchor: offsets float32 [A,4] (dx, dy, dw, dh).
+    """The offsets that the network should predict at each anchor: float32 [A,4] (dx, dy, dw, dh).
 
     matched_gt_boxes: [A,4] (xmin, ymin, xmax, ymax) with area; anchors: [A,4] (cx, cy, w, h).
-    dx = (cx_gt - cx) / w / 0.1, dw = ln(w_gt / w) / 0.2 (the article prints the two factors the other way
-    round; its code and Caffe's EncodeBBox do this).
+    dx = (cx_gt - cx) / w / 0.1, dw = ln(w_gt / w) / 0.2, as in Caffe's EncodeBBox and the article's code (its text
+    swaps the two factors).
     """
     gt_cxcywh = box_geometry.to_cxcywh(np.asarray(matched_gt_boxes, np.float32))
-    centre, size = anchors[:, :2], anchors[:, 2:]
+    center, size = anchors[:, :2], anchors[:, 2:]
     return np.concatenate(
         [
-            (gt_cxcywh[:, :2] - centre) / size / np.float32(variances[0]),
+            (gt_cxcywh[:, :2] - center) / size / np.float32(variances[0]),
             np.log(gt_cxcywh[:, 2:] / size) / np.float32(variances[1]),
         ],
         axis=1,
@@ -273,11 +274,11 @@ def encode_boxes(
 
 def decode_boxes(offsets: np.ndarray, anchors: np.ndarray, variances: tuple[float, float] = VARIANCES) -> np.ndarray:
     """The inverse of `encode_boxes`: offsets [A,4] at anchors [A,4] -> boxes [A,4], not clipped."""
-    centre, size = anchors[:, :2], anchors[:, 2:]
+    center, size = anchors[:, :2], anchors[:, 2:]
     return box_geometry.from_cxcywh(
         np.concatenate(
             [
-                offsets[:, :2] * np.float32(variances[0]) * size + centre,
+                offsets[:, :2] * np.float32(variances[0]) * size + center,
                 np.exp(offsets[:, 2:] * np.float32(variances[1])) * size,
             ],
             axis=1,

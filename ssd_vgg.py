@@ -1,12 +1,12 @@
 """The network: a batch of images -> class logits and box offsets at every anchor.
 
-VGG-16 with pool5 3×3 stride 1, fc6 and fc7 as subsampled convolutions (fc6 à trous), an L2-normalised
-conv4_3, extra layers conv8_1 … conv11_2 (conv12_2 for vgg512), and a 3×3 head for logits and one for offsets
-on each feature map. Sources: arXiv 1512.02325 section 2.1; `examples/ssd/ssd_pascal.py` of weiliu89/caffe;
-for vgg512-article, the article (ARCHITECTURE.md).
+VGG-16 with a 3×3 pool5 of stride 1, fc6 and fc7 as subsampled convolutions (fc6 à trous), an L2-normalized conv4_3,
+extra layers conv8_1 … conv11_2 (conv12_2 for vgg512), and on each feature map a 3×3 head for logits and one for
+offsets. The layers are listed in ssd_layers.py. Sources: arXiv 1512.02325 section 2.1; `examples/ssd/ssd_pascal.py` of
+weiliu89/caffe; for vgg512-article, the article (ARCHITECTURE.md).
 
-Variables are float32, named `LAYER/weights` (HWIO), `LAYER/biases` and `norm_conv4_3/scale`. The compute type
-may be narrower; logits and offsets always come out as float32.
+Variables are float32, named `LAYER/weights` (HWIO), `LAYER/biases` and `norm_conv4_3/scale`. The compute type may be
+narrower; logits and offsets are always returned as float32.
 """
 
 from collections.abc import Mapping
@@ -18,11 +18,12 @@ import ssd_layers
 from kernels import convolution, winograd
 from ssd_utils import SSDPreset
 
-# Initial conv4_3 scale of the original (ParseNet, arXiv 1506.04579) and the epsilon of its Normalize layer
+# The original's initial scale of conv4_3 (ParseNet, arXiv 1506.04579) and the epsilon of its Normalize layer
 L2_NORM_SCALE = 20.0
 L2_NORM_EPSILON = 1e-10
-# Standard deviation of the heads' initial weights: so small that training starts at nearly uniform scores
-# whatever the features (the original's Xavier starts with scores that are sure of themselves and wrong)
+# Standard deviation of the heads' initial weights, the same for every feature map. It does not bound the first scores:
+# with VGG-16's features the logits of untrained heads have a standard deviation of up to 8.7 (on fc7's map). The
+# original's Xavier gives weights of 0.010 on fc7's map, and up to 0.021 on maps of 256 channels.
 HEAD_STDDEV = 0.01
 # Last part of the name of a weight's moving average, as in conv1_1/weights/average
 AVERAGE = "average"
@@ -44,10 +45,11 @@ def build(
     images: uint8 [N,S,S,3] RGB, S = preset.input_size; class 0 of the logits is background; A follows the
     order of `ssd_utils.make_anchors`. compute_dtype: tf.float32, tf.bfloat16 or tf.float16. initializer: "he"
     or "xavier" (the original's), for every layer but the heads. Variables are reused if they exist.
-    weights: dict of arrays by variable name; with it the graph holds constants of the compute type and no
-    variables but those of `winograd.initialize`. averages: dict of variables to take in place of those of these
-    names. portable: plain convolutions only and, with weights, constants that have the names of variables, for a
-    graph that other machines are to run.
+    weights: arrays by variable name; the graph then holds constants of the compute type, and no variables but those
+    of `winograd.initialize`. averages: by variable name, variables that are used in place of the network's own.
+    portable: for a graph that other machines run: plain convolutions only and, with weights, constants named as the
+    variables are. Raises ValueError if weights or the preset's feature maps do not fit the network, KeyError if a
+    weight is missing.
     """
     net = _Net(preset.width, compute_dtype, initializer, portable)
     if weights is None:
@@ -68,7 +70,7 @@ def preprocess(images: tf.Tensor, preset: SSDPreset) -> tf.Tensor:
 
 
 def _casting_getter(dtype, averages):
-    """A custom_getter that keeps variables in float32 and hands them, or their averages, out in the compute type."""
+    """A custom_getter that keeps variables in float32 and returns them, or their averages, in the compute type."""
 
     def cast_variable(getter, name, *args, **kwargs):
         variable = getter(name, *args, **kwargs)
@@ -79,7 +81,7 @@ def _casting_getter(dtype, averages):
 
 
 def _given_getter(weights, dtype, named):
-    """A custom_getter that hands out given arrays in the compute type. named: as constants of the graph."""
+    """A custom_getter that returns given arrays in the compute type. named: as constants of the graph."""
 
     def given(getter, name, shape, *_args, **_kwargs):
         value = np.asarray(weights[name])
@@ -92,18 +94,18 @@ def _given_getter(weights, dtype, named):
 
 
 class _Net:
-    """Convolution with the settings that all layers share."""
+    """The settings that all layers share, and the layers built with them."""
 
     def __init__(self, width, dtype, initializer, portable):
         self.width = width
         self.dtype = dtype
         self.portable = portable
-        # Both look at fan_in; Caffe's "xavier" is uniform with variance 1 / fan_in
+        # Both scale by fan_in; Caffe's "xavier" is uniform with variance 1 / fan_in
         scale, shape = {"he": (2.0, "untruncated_normal"), "xavier": (1.0, "uniform")}[initializer]
         self.initializer = tf.variance_scaling_initializer(scale, "fan_in", shape)
 
     def channels(self, full):
-        """A channel count of the full network, slimmed."""
+        """The channel count at this width for a count of the full network."""
         return max(1, round(full * self.width))
 
     def layer(self, x, layer):
@@ -125,13 +127,13 @@ class _Net:
         return tf.nn.bias_add(convolution.conv2d(x, tf.convert_to_tensor(weights), **options), biases)
 
     def filters(self, x, channels, size, initializer):
-        """The (weights, biases) of a convolution of x, of the current variable scope."""
+        """The (weights, biases) of a convolution of x, from the current variable scope."""
         weights = tf.get_variable("weights", [size, size, x.shape[-1], channels], tf.float32, initializer)
         return weights, tf.get_variable("biases", [channels], tf.float32, tf.zeros_initializer())
 
 
 def _feature_maps(net, x, preset):
-    """The (name, tensor) pairs that carry heads, from fine to coarse."""
+    """The (layer name, tensor) pairs that the heads read, from fine to coarse."""
     maps = {}
     for number, group in enumerate(ssd_layers.VGG_GROUPS, 1):
         for layer in group:
@@ -147,7 +149,7 @@ def _feature_maps(net, x, preset):
 
 
 def _l2_normalize(net, x, name):
-    """Scale every cell to unit length over its channels, then by a learnt factor per channel.
+    """Scale every cell to unit length over its channels, then by a learned factor per channel.
 
     In float32: a bfloat16 sum of 512 squares would lose most of its digits.
     """
@@ -178,7 +180,7 @@ def _heads(net, features, preset, num_classes):
 def _head(net, x, feature, channels):
     """Logits and offsets of a feature map, side by side: [N,side,side,sum(channels)].
 
-    They have variables of their own and one convolution: alone, 16 offset channels would cost as much as 64.
+    Each has its own variables; one convolution computes both, since 16 offset channels alone cost as much as 64.
     """
     filters = []
     for kind, count in zip((ssd_layers.LOGITS, ssd_layers.OFFSETS), channels, strict=True):

@@ -1,7 +1,7 @@
 """Samples -> augmented, encoded batches, made by worker processes in shared memory.
 
-The randomness of a sample depends on (seed, epoch, index of the sample) alone, so a model sees the same batches
-whatever the number of workers, and from the middle of an epoch on after a resume.
+The randomness of a sample depends only on (seed, epoch, index of the sample). So a model gets the same batches with any
+number of workers, and after a resume in the middle of an epoch.
 """
 
 import contextlib
@@ -22,13 +22,13 @@ from structures import Sample, UserError
 from system import cli
 from system.data_queue import DataQueue, Field, WorkerError
 
-LARGEST_AUTO_WEIGHT = 10.0  # a handful of objects must not decide the gradient
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
-KEPT_BYTES, LARGEST_MMAP_THRESHOLD = 256 * 2**20, 32 * 2**20  # more than the second is refused
+LARGEST_AUTO_WEIGHT = 10.0  # so that a handful of objects does not dominate the gradient
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h
+KEPT_BYTES, LARGEST_MMAP_THRESHOLD = 256 * 2**20, 32 * 2**20  # glibc's upper limit of the second
 
 Job = tuple[int, int]  # (epoch, index into the samples)
 
-# Unreadable pictures in a row, of one process, that are no longer put down to the pictures
+# From this many unreadable pictures in a row, in one process, the cause is the disk and not the pictures
 LONGEST_GAP = 50
 
 _warned: set[str] = set()  # paths of unreadable pictures, in this process
@@ -39,9 +39,15 @@ _in_a_row = 0  # unreadable pictures since the last good one, in this process
 class MakeTrainingItem:
     """Callable (job, out): reads, augments and encodes one sample into a row of the batch.
 
-    job: (epoch, index into samples). samples: list of Sample; anchors: float32 [A,4] (cx, cy, w, h).
-    A picture that cannot be read is told of on stderr, once by each worker, and becomes a row without objects,
-    which adds nothing to the loss. Raises WorkerError if no picture can be read any more.
+    A picture that cannot be read is reported on stderr, once by each worker, and becomes a row without objects, which
+    adds nothing to the loss. Raises WorkerError if no picture can be read any more.
+
+    samples: the pictures with their ground truth.
+    preset: of the network.
+    anchors: float32 [A,4] (cx, cy, w, h).
+    transform: the augmentation.
+    matching: "bipartite" or "threshold", as in config.CHOICES.
+    seed: of the training.
     """
 
     samples: Sequence[Sample]
@@ -71,7 +77,7 @@ class MakeTrainingItem:
         )
 
     def describe(self, job: Job) -> str:
-        """What a job makes, for messages."""
+        """The sample of a job, for messages."""
         epoch, index = job
         return f"the sample of {self.samples[index].image_path} for epoch {epoch + 1}"
 
@@ -83,9 +89,9 @@ class MakeTrainingItem:
 def make_queue(
     samples: Sequence[Sample], preset: ssd_utils.SSDPreset, settings: TrainingSettings, *, workers: int
 ) -> DataQueue:
-    """A DataQueue of batches {images uint8 [B,S,S,3], class_targets int32 [B,A], offset_targets [B,A,4]}.
+    """A DataQueue of batches {images uint8 [B,S,S,3], class_targets int32 [B,A], offset_targets float32 [B,A,4]}.
 
-    settings: config.TrainingSettings. Its jobs are those of `epoch_jobs`.
+    Its jobs are those of `epoch_jobs`.
     """
     anchors = ssd_utils.make_anchors(preset)
     side = preset.input_size
@@ -107,15 +113,16 @@ def make_queue(
 
 
 def epoch_jobs(num_samples: int, seed: int, epoch: int, first: int = 0) -> list[Job]:
-    """The jobs of an epoch, shuffled, from sample number `first` on: a list of (epoch, index)."""
+    """The jobs (epoch, index) of an epoch in shuffled order, without the first `first`."""
     order = np.random.default_rng([seed, epoch]).permutation(num_samples)
     return [(epoch, int(index)) for index in order[first:]]
 
 
 def limited(samples: Sequence[Sample], limit: int | None) -> Sequence[Sample]:
-    """At most `limit` of the samples (None: all), in their order; the same ones every time, and more of them with more.
+    """At most `limit` of the samples (None: all), in their order.
 
-    They are drawn, not the first: lists often go by class or by scene.
+    They are drawn at random, since lists are often sorted by class or scene, and are the same in every call; a larger
+    limit adds samples and drops none.
     """
     if limit is None:
         return samples
@@ -126,12 +133,12 @@ def limited(samples: Sequence[Sample], limit: int | None) -> Sequence[Sample]:
 def class_weights(
     choice: str | Sequence[str] | None, class_names: Sequence[str], samples: Iterable[Sample] = ()
 ) -> tuple[float, ...] | None:
-    """A factor on the confidence loss of each class's positives, a tuple; None for no weights.
+    """By label, a factor on the confidence loss of the positives of each class; None for no weights.
 
-    choice: of the settings: None, texts NAME=WEIGHT (1 for classes not named), or "auto": with n objects of a class in
-    the samples, sum(n) / (sum(sqrt(n)) · sqrt(n)), at most LARGEST_AUTO_WEIGHT. So one object of a class with a
-    hundredth of another's counts ten times as much, and the mean over all objects is 1. A class without objects has 1.
-    Raises UserError for an unknown or repeated class and for what is no number above 0.
+    choice: None; texts NAME=WEIGHT (other classes have 1); or "auto": with n objects of a class in the samples,
+    sum(n) / (sum(sqrt(n)) · sqrt(n)), at most LARGEST_AUTO_WEIGHT. So an object of a class with a hundredth of the
+    objects of another counts ten times as much, and the mean over all objects is 1. A class without objects has 1.
+    Raises UserError for an unknown or repeated class, and for a weight that is not a number above 0.
     """
     if choice is None:
         return None
@@ -146,9 +153,9 @@ def class_weights(
     for pair in choice:
         name, _, text = pair.partition("=")
         if name not in class_names:
-            raise UserError(f"--class-weights {pair}: no class {name!r}; there are {', '.join(class_names)}")
+            raise UserError(f"--class-weights {pair}: no class {name!r}; the classes are {', '.join(class_names)}")
         if name in weights:
-            raise UserError(f"--class-weights {pair}: {name!r} stands there twice; remove one")
+            raise UserError(f"--class-weights {pair}: {name!r} is listed twice; remove one")
         weights[name] = _weight(pair, text)
     return tuple(weights.get(name, 1.0) for name in class_names)
 
@@ -164,7 +171,7 @@ def _weight(pair, text):
 
 
 def _note_unreadable(error):
-    """Tell of an unreadable picture, once; WorkerError if it is not the picture's fault."""
+    """Report an unreadable picture, once; raises WorkerError if the cause is not the picture."""
     global _in_a_row
     _in_a_row += 1
     if images.folder_is_gone(error.path):
@@ -182,13 +189,13 @@ def _note_readable():
 
 
 def prepare_worker() -> None:
-    """Once in a process that does nothing but make batches: use one thread, keep memory.
+    """To be called once in a process that only makes batches: use one thread, keep freed memory.
 
-    Workers share the cores already; OpenCV's own threads would only fight for them. Pictures come and go: without the
-    limits glibc gives their memory back and fetches it anew, page by page, which took a twentieth of the time.
+    The workers fill all cores, so that OpenCV's own threads would only slow them down. Without the limits glibc returns
+    the memory of every picture to the system and requests it again, page by page, which took 5% of the time.
     """
     cv2.setNumThreads(1)
-    with contextlib.suppress(AttributeError, OSError):  # another C library
+    with contextlib.suppress(AttributeError, OSError):  # not glibc
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
         mallopt(M_MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD)

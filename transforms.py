@@ -1,15 +1,15 @@
 """Augmentation for training, and the plain warp of validation and detection.
 
-The steps and their numbers are those of the original SSD (paper, sections 2.2 and 3.6; Caffe's
-im_transforms.cpp and sampler.cpp): distort the colours, expand onto a canvas of the mean, crop, resize,
-mirror. Subtracting the mean is the graph's work.
+The steps and their numbers are those of the original SSD (paper, sections 2.2 and 3.6; Caffe's im_transforms.cpp and
+sampler.cpp): distort the colors, expand onto a canvas filled with the mean, crop, resize, mirror. The graph subtracts
+the mean.
 
-The work is turned round for speed. `plan` makes every random choice, on the boxes alone, and composes
-expansion and crop into one window on the picture; `render` then resizes and distorts only the pixels that
-survive, of a picture that may have been decoded at a half, quarter or eighth of its size.
+For speed, geometry comes first. `plan` makes every random choice from the boxes alone and composes expansion and crop
+into one window on the picture; `render` then resizes and distorts only the pixels in that window. The picture may have
+been decoded at a half, quarter or eighth of its size.
 
-Boxes are (xmin, ymin, xmax, ymax) as fractions of the picture unless a name ends in `_px`. The canvas may
-be larger than the picture: its fractions reach below 0 and above 1.
+Boxes are (xmin, ymin, xmax, ymax) as fractions of the picture unless a name ends in `_px`. The canvas may be larger
+than the picture: its edges may be below 0 and above 1.
 """
 
 import dataclasses
@@ -20,25 +20,32 @@ import numpy as np
 from boxes import clip, iou
 from ssd_utils import SSDPreset
 
-PROBABILITY = 0.5  # of each colour step, of expanding, of mirroring
-MIN_IOUS = (0.1, 0.3, 0.5, 0.7, 0.9, 0.0)  # of the six samplers next to "whole image"; 0 accepts any crop
-TRIALS = 50  # crops that a sampler may try
-CROP_SCALE = (0.3, 1.0)  # √(crop's share of the canvas)
+PROBABILITY = 0.5  # of each color step, of expanding, of mirroring
+MIN_IOUS = (0.1, 0.3, 0.5, 0.7, 0.9, 0.0)  # of the six samplers besides "whole image"; 0 accepts any crop
+TRIALS = 50  # crops that a sampler tries
+CROP_SCALE = (0.3, 1.0)  # square root of the crop's share of the canvas
 CROP_RATIO = (0.5, 2.0)  # crop's width / height, in units of the canvas's
 Window = tuple[float, float, float, float]  # (xmin, ymin, xmax, ymax)
 WHOLE: Window = (0.0, 0.0, 1.0, 1.0)
 INTERPOLATIONS = (cv2.INTER_LINEAR, cv2.INTER_AREA, cv2.INTER_NEAREST, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)
-REDUCTIONS = (1, 2, 4, 8)  # what libjpeg decodes to directly, faster than in full
+REDUCTIONS = (1, 2, 4, 8)  # factors by which libjpeg can shrink while decoding, which is faster than decoding in full
 
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """How much is changed at random. The defaults are the original's; every field is plain JSON.
+    """How much is changed at random. The defaults are the original's.
 
-    brightness: shift within ± this many levels of 255. contrast, saturation: factor within 1 ± this.
-    hue: shift within ± this many of 180 steps. expand: side of the canvas, at most, in sides of the picture.
-    clip_boxes: cut boxes at the edge of the crop; the article leaves them whole.
-    Zero, or False, turns a step off; an `expand` of 1 does too.
+    Zero, or False, turns a step off; for `expand`, 1 does.
+
+    brightness: largest shift up or down, in levels of 0..255.
+    contrast: largest difference of the factor from 1.
+    saturation: largest difference of the factor from 1.
+    hue: largest shift up or down, in steps of 1/180 of the circle.
+    expand: largest side of the canvas, in sides of the picture.
+    crop: whether pictures are cropped.
+    random_interpolation: whether each picture draws its way of resizing; else it is linear.
+    mirror: whether pictures are mirrored.
+    clip_boxes: whether boxes are clipped to the crop; the article leaves them whole.
     """
 
     brightness: float = 32.0
@@ -52,9 +59,9 @@ class Augmentation:
     clip_boxes: bool = True
 
 
-# full: the original. article: the same, but boxes may reach out of the crop. light: for scenes that already vary, or a
-# short training: no small objects made by expanding, no cut objects, colours that keep their meaning. none: the warp
-# of validation.
+# full: the original. article: the same, but boxes may extend beyond the crop. light: for scenes that already vary, or
+# short trainings: no shrunk objects (expanding), no cut objects (cropping), and the colors keep their hue. none: only
+# the resizing of validation.
 AUGMENTATIONS = {
     "full": Augmentation(),
     "article": Augmentation(clip_boxes=False),
@@ -74,9 +81,13 @@ AUGMENTATIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class Distortion:
-    """Colour changes: + brightness, × contrast, × saturation, + hue (of 180); these values change nothing.
+    """Changes of color; the defaults change nothing.
 
-    contrast_first: contrast before saturation and hue, else after them.
+    brightness: added to the levels 0..255.
+    contrast: factor on the levels.
+    saturation: factor on the saturation.
+    hue: added to the hue, in steps of 1/180 of the circle.
+    contrast_first: whether contrast comes before saturation and hue, or after them.
     """
 
     brightness: float = 0.0
@@ -88,10 +99,13 @@ class Distortion:
 
 @dataclasses.dataclass(frozen=True)
 class Choices:
-    """All that chance decides about one picture.
+    """Every random choice for one picture.
 
-    canvas: box in fractions of the picture, at least as large as it. crop: box in fractions of the canvas.
+    distortion: changes of color.
+    canvas: box in fractions of the picture that contains the picture.
+    crop: box in fractions of the canvas.
     interpolation: a cv2.INTER_ flag.
+    mirror: whether the result is mirrored.
     """
 
     distortion: Distortion = Distortion()
@@ -105,12 +119,16 @@ class Choices:
 class Plan:
     """One augmentation, decided and ready to render.
 
-    width, height: pixels of the undiminished picture.
-    source_px: what is cut from it; target_px: where that lands in the result, before mirroring. Whole
-    numbers; the rest of the result is the mean. All zeros if the crop missed the picture.
-    max_reduce: 1, 2, 4 or 8, the largest factor by which the picture may be decoded smaller without falling
-    below the resolution of the result.
-    boxes: float32 [M,4] in the result; labels: int32 [M]; kept: int64 [M], the survivors' input indices.
+    width: pixels of the picture in full size.
+    height: pixels of the picture in full size.
+    source_px: the box of whole pixels that is cut from the picture; all 0 if the crop misses the picture.
+    target_px: the box of whole pixels where it is placed in the result, before mirroring; the rest is the mean.
+    max_reduce: 1, 2, 4 or 8, the largest factor by which the decoded picture may be smaller and still have the
+        resolution of the result.
+    choices: the random choices behind it.
+    boxes: float32 [M,4], fractions of the result.
+    labels: int32 [M].
+    kept: int64 [M], indices of these boxes among the boxes that came in.
     """
 
     width: int
@@ -125,15 +143,17 @@ class Plan:
 
 
 def train_transforms(preset: SSDPreset, augmentation: Augmentation = AUGMENTATIONS["full"]) -> "TrainTransforms":
-    """The training augmentation for a preset: a `TrainTransforms` (picklable, without state)."""
+    """The training augmentation for a preset: a `TrainTransforms`, which can be pickled and has no state."""
     return TrainTransforms(preset.input_size, preset.mean, augmentation)
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainTransforms:
-    """Random distortion, expansion, crop, resizing and mirroring to size × size.
+    """Random distortion, expansion, crop, resizing and mirroring to size × size pixels. Inputs are never changed.
 
-    mean: RGB, fills the expanded canvas. Nothing passed in is changed.
+    size: side of the result in pixels.
+    mean: RGB in 0..255, fills the expanded canvas.
+    augmentation: how much is changed.
     """
 
     size: int
@@ -143,25 +163,25 @@ class TrainTransforms:
     def __call__(
         self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Augment image uint8 [H,W,3] RGB, boxes float32 [N,4], labels int32 [N]; rng alone decides.
+        """Augment an image uint8 [H,W,3] RGB with its boxes float32 [N,4] and labels int32 [N].
 
-        Returns image uint8 [size,size,3], boxes float32 [M,4], labels int32 [M], M ≤ N, perhaps 0. Boxes lie
-        in 0..1 (unless clip_boxes is off) and have width and height.
+        All randomness comes from rng. Returns image uint8 [size,size,3], boxes float32 [M,4], labels int32 [M], with
+        0 ≤ M ≤ N. Boxes are in 0..1 (unless clip_boxes is off) and not empty.
         """
         height, width = image.shape[:2]
         plan = self.plan(width, height, boxes, labels, rng)
         return self.render(plan, image), plan.boxes, plan.labels
 
     def plan(self, width: int, height: int, boxes: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Plan:
-        """Decide everything from the size of a picture and its ground truth: a `Plan`."""
+        """Make the `Plan` for a picture of this size in pixels, with boxes float32 [N,4] and labels int32 [N]."""
         return self.compose(width, height, boxes, labels, draw_choices(self.augmentation, boxes, rng))
 
     def compose(self, width: int, height: int, boxes: np.ndarray, labels: np.ndarray, choices: Choices) -> Plan:
-        """Work out the geometry of given choices: a `Plan`.
+        """Make the `Plan` for given choices.
 
-        Source and target are widened or rounded to whole pixels, and the boxes go through exactly that map:
-        they fit the pixels, at the price of a window that differs from the drawn one by about a pixel. The
-        source's edges fall on multiples of max_reduce, so that this holds for the smaller decoding too.
+        Source and target are widened or rounded to whole pixels, and boxes are moved by exactly the same map. So boxes
+        fit the pixels, but the window differs from the drawn one by about a pixel. The edges of the source are
+        multiples of max_reduce, so that boxes also fit a picture that is decoded smaller.
         """
         window_px = _compose_window(choices.canvas, choices.crop) * (width, height, width, height)
         max_reduce = _max_reduce(window_px, self.size)
@@ -186,28 +206,28 @@ class TrainTransforms:
         )
 
     def _move_boxes(self, boxes_px, x, y, mirror):
-        """Boxes [N,4] in source pixels -> (float32 [M,4] in the result, indices [M] of those that stay).
+        """Boxes [N,4] in source pixels -> (float32 [M,4] in the result, indices [M] of the boxes that are kept).
 
-        A box stays if its centre is inside and something of it is left (the original's rule).
+        A box is kept if its center is inside and its clipped area is not empty (the original's rule).
         """
         moved = np.empty_like(boxes_px)
         for axis, (source_low, source_high, target_low, target_high) in enumerate((x, y)):
             scale = (target_high - target_low) / (source_high - source_low)
             moved[:, axis::2] = ((boxes_px[:, axis::2] - source_low) * scale + target_low) / self.size
-        centres = (moved[:, :2] + moved[:, 2:]) / 2
+        centers = (moved[:, :2] + moved[:, 2:]) / 2
         if self.augmentation.clip_boxes:
             moved = clip(moved)
         if mirror:
             moved[:, [0, 2]] = 1 - moved[:, [2, 0]]
-        moved = moved.astype(np.float32)  # before the next line: two edges may meet in float32
-        stays = ((centres >= 0) & (centres <= 1) & (moved[:, 2:] > moved[:, :2])).all(axis=1)
+        moved = moved.astype(np.float32)  # before the next line, since two edges may become equal in float32
+        stays = ((centers >= 0) & (centers <= 1) & (moved[:, 2:] > moved[:, :2])).all(axis=1)
         kept = np.flatnonzero(stays)
         return moved[kept], kept
 
     def render(self, plan: Plan, image: np.ndarray) -> np.ndarray:
-        """Carry out a plan on its picture uint8 [H,W,3], or on that picture decoded 2, 4 or 8 times smaller.
+        """Apply a plan to its picture uint8 [H,W,3], which may be decoded up to max_reduce times smaller.
 
-        Returns uint8 [size,size,3]. Raises ValueError if the image is not the plan's.
+        Returns uint8 [size,size,3]. Raises ValueError if the image's size is not one of the plan's.
         """
         left, top, right, bottom = plan.target_px
         width, height = right - left, bottom - top
@@ -215,7 +235,7 @@ class TrainTransforms:
         if not width:
             return np.tile(mean.astype(np.uint8), (self.size, self.size, 1))
         patch = _cut(plan, image)
-        distort_first = patch.shape[0] * patch.shape[1] < width * height  # whichever has fewer pixels
+        distort_first = patch.shape[0] * patch.shape[1] < width * height  # distort where there are fewer pixels
         if distort_first:
             patch = distort(patch, plan.choices.distortion)
         patch = cv2.resize(patch, (width, height), interpolation=plan.choices.interpolation)
@@ -228,14 +248,15 @@ class TrainTransforms:
 
 
 def warp(image: np.ndarray, size: int) -> np.ndarray:
-    """uint8 [H,W,3] -> a new uint8 [size,size,3], linear, aspect ratio not kept: the input at test time."""
+    """uint8 [H,W,3] -> a new uint8 [size,size,3], linear, without keeping the aspect ratio: the input at test time."""
     return cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
 
 
 def draw_choices(augmentation: Augmentation, boxes: np.ndarray, rng: np.random.Generator) -> Choices:
     """Draw the `Choices` for a picture with ground truth boxes [N,4].
 
-    The order of the draws is part of what a seed means: distortion, canvas, crop, interpolation, mirror.
+    The order of the draws must not change, or a seed gives other pictures: distortion, canvas, crop, interpolation,
+    mirror.
     """
     distortion = draw_distortion(augmentation, rng)
     canvas = draw_canvas(augmentation.expand, rng)
@@ -248,7 +269,7 @@ def draw_choices(augmentation: Augmentation, boxes: np.ndarray, rng: np.random.G
 
 
 def draw_distortion(augmentation: Augmentation, rng: np.random.Generator) -> Distortion:
-    """Draw a `Distortion`: each step happens, or not, independently."""
+    """Draw a `Distortion`; each step is done with PROBABILITY, independently."""
     happens = rng.random(4) < PROBABILITY
     amounts = rng.uniform(-1, 1, 4) * happens
     return Distortion(
@@ -261,7 +282,7 @@ def draw_distortion(augmentation: Augmentation, rng: np.random.Generator) -> Dis
 
 
 def draw_canvas(max_side: float, rng: np.random.Generator) -> Window:
-    """Draw the canvas in fractions of the picture: sides 1 to max_side, the picture anywhere on it."""
+    """Draw the canvas in fractions of the picture: a side of 1 to max_side, with the picture anywhere on it."""
     if max_side <= 1 or rng.random() >= PROBABILITY:
         return WHOLE
     side = rng.uniform(1, max_side)
@@ -272,15 +293,15 @@ def draw_canvas(max_side: float, rng: np.random.Generator) -> Window:
 def draw_crop(objects: np.ndarray, rng: np.random.Generator) -> Window:
     """Draw the crop for objects [N,4], both in fractions of the canvas.
 
-    Every sampler yields the first of its trials that overlaps at least one object enough; one is then drawn
-    among the whole image and those samplers that succeeded. Without objects none does. All trials are drawn
-    and judged at once, which chooses as trying them one by one would.
+    Every sampler takes the first of its trials that overlaps at least one object enough. The result is drawn from the
+    crops found and the whole image; without objects it is the whole image. All trials are drawn and tested at once,
+    which gives the same distribution as one by one.
     """
     objects = objects[(objects[:, 2:] > objects[:, :2]).all(axis=1)]
     if not len(objects):
         return WHOLE
     trials = _draw_trials(len(MIN_IOUS) * TRIALS, rng)
-    best = iou(objects, trials).max(axis=0).reshape(-1, TRIALS)  # long rows: quicker than the other way round
+    best = iou(objects, trials).max(axis=0).reshape(-1, TRIALS)  # faster than trials by objects: rows are long
     accepted = best >= np.array(MIN_IOUS)[:, None]  # [samplers, trials]
     first = accepted.argmax(axis=1) + np.arange(len(MIN_IOUS)) * TRIALS
     found = trials[first[accepted.any(axis=1)]]
@@ -289,13 +310,13 @@ def draw_crop(objects: np.ndarray, rng: np.random.Generator) -> Window:
 
 
 def _draw_trials(count, rng):
-    """Random crops, float64 [count,4] in 0..1: uniform scale, ratio within what fits, place."""
+    """Random crops, float64 [count,4] in 0..1, uniform in scale, in the aspect ratios that fit, and in position."""
     along_scale, along_ratio, along_x, along_y = rng.random((4, count))
     scale = CROP_SCALE[0] + along_scale * (CROP_SCALE[1] - CROP_SCALE[0])
     low = np.maximum(CROP_RATIO[0], scale**2)
     high = np.minimum(CROP_RATIO[1], scale**-2)
     root = np.sqrt(low + along_ratio * (high - low))
-    size = np.minimum(np.stack([scale * root, scale / root], axis=1), 1)  # rounding may pass 1
+    size = np.minimum(np.stack([scale * root, scale / root], axis=1), 1)  # rounding may exceed 1
     corner = np.stack([along_x, along_y], axis=1) * (1 - size)
     return np.concatenate([corner, corner + size], axis=1)
 
@@ -315,15 +336,15 @@ def _compose_window(canvas, crop):
 
 
 def _max_reduce(window_px, size):
-    """Largest reduction that leaves the window at least `size` pixels on both sides; 1 if it has fewer."""
+    """Largest reduction that leaves the window at least `size` pixels wide and high; 1 if it is smaller anyway."""
     pixels = min(window_px[2] - window_px[0], window_px[3] - window_px[1])
     return max(factor for factor in REDUCTIONS if factor == 1 or pixels >= factor * size)
 
 
 def _fit_axis(low, high, length, size, step):
-    """Along one axis: what a window (low, high) sees of `length` pixels, and where it lands in `size` pixels.
+    """Along one axis: which of `length` pixels a window (low, high) covers, and their place in `size` pixels.
 
-    Returns whole (source low, source high, target low, target high), never empty; None if the window misses
+    Returns integers (source low, source high, target low, target high), neither range empty; None if the window misses
     the picture. The source is widened to multiples of step, or to the picture's end.
     """
     low, high = round(low, 6), round(high, 6)  # an error in the 15th digit must not widen by a pixel
@@ -339,7 +360,7 @@ def _fit_axis(low, high, length, size, step):
 
 
 def _cut(plan, image):
-    """The part of an image (perhaps a smaller decoding of it) that a plan uses, as a view."""
+    """The part of an image, in full size or decoded smaller, that a plan uses, as a view."""
     height, width = image.shape[:2]
     for factor in REDUCTIONS:
         rounded = abs(width - plan.width / factor) < 1 and abs(height - plan.height / factor) < 1
@@ -347,8 +368,8 @@ def _cut(plan, image):
             break
     else:
         raise ValueError(
-            f"a plan for {plan.width}×{plan.height} pixels, or down to 1/{plan.max_reduce} of them, "
-            f"cannot use an image of {width}×{height}"
+            f"an image of {width}×{height} pixels does not fit a plan for {plan.width}×{plan.height}, "
+            f"or up to {plan.max_reduce} times smaller"
         )
     left, top, right, bottom = (-(-edge // factor) for edge in plan.source_px)
     left, top = min(left, width - 1), min(top, height - 1)
@@ -356,9 +377,9 @@ def _cut(plan, image):
 
 
 def distort(image: np.ndarray, distortion: Distortion) -> np.ndarray:
-    """Change the colours of uint8 [H,W,3] RGB; the image itself is returned when there is nothing to change.
+    """Change the colors of uint8 [H,W,3] RGB; returns the image itself if there is nothing to change.
 
-    Every step rounds and saturates to 0..255, as the original's convertTo; hue turns round at 180.
+    Every step rounds and clips to 0..255, as the original's convertTo does; hue wraps around at 180.
     """
     hsv_steps = distortion.saturation != 1 or distortion.hue != 0
     before = _tone_table(distortion.brightness, 1)
@@ -376,19 +397,19 @@ def distort(image: np.ndarray, distortion: Distortion) -> np.ndarray:
 
 
 def _tone_table(shift, factor):
-    """uint8 [256]: level × factor + shift, rounded and saturated."""
+    """uint8 [256]: level × factor + shift, rounded and clipped."""
     return np.clip(np.rint(np.arange(256) * factor + shift), 0, 255).astype(np.uint8)
 
 
 def _hsv_table(saturation, hue):
-    """uint8 [1,256,3] for OpenCV's 8-bit HSV: hue turns round at 180, saturation saturates, value stays."""
+    """uint8 [1,256,3] for OpenCV's 8-bit HSV: hue wraps around at 180, saturation is clipped, value stays."""
     levels = np.arange(256)
-    turned = np.rint(levels + hue) % 180
-    return np.stack([turned, _tone_table(0, saturation), levels], axis=-1).astype(np.uint8)[None]
+    wrapped = np.rint(levels + hue) % 180
+    return np.stack([wrapped, _tone_table(0, saturation), levels], axis=-1).astype(np.uint8)[None]
 
 
 def _apply_table(image, table):
-    """Look every value up, unless the table changes nothing."""
+    """Replace every value by its entry in the table; the image itself if the table changes nothing."""
     if table[0] == 0 and (table == np.arange(256)).all():
         return image
     return cv2.LUT(image, table)

@@ -1,12 +1,11 @@
-"""Convolution with the form of gradient that is fastest, or the only one, on this machine.
+"""Convolution with the form of gradient that is fastest on this machine, or the only one that it has.
 
-On a CPU most of a training step is spent in the gradients of convolutions, and oneDNN's gradient with respect
-to the filter is the slowest of the three passes: on a CPU without AVX-512 in float32 up to seven times slower than
-the forward pass, elsewhere worst for a dilated convolution. The same sum is quicker as matrix products, one for each
-filter tap: dW[i,j] = Xᵢⱼᵀ · dY, with Xᵢⱼ the input shifted by that tap. Which form wins where was measured.
-Without oneDNN, TensorFlow has no gradients of a dilated convolution on a CPU at all; these products and a
-convolution with the flipped filter give them everywhere.
-ARCHITECTURE.md, "The training step on a CPU", lists what else was tried.
+On a CPU most of a training step is spent in the gradients of convolutions, and oneDNN's gradient with respect to the
+filter is the slowest of the three passes: without AVX-512, in float32, it takes up to seven times as long as the
+forward pass; on other CPUs it is slowest for dilated convolutions. The same sum is faster as matrix products, one for
+each filter tap: dW[i,j] = Xᵢⱼᵀ · dY, where Xᵢⱼ is the input shifted by that tap. Measurements decided which form is
+used where (docs/cpu_speed.md, "The training step on a CPU"). Without oneDNN, TensorFlow has no gradients of dilated
+convolutions on a CPU; these products, and a convolution with the flipped filter, provide them everywhere.
 """
 
 import tensorflow.compat.v1 as tf
@@ -18,27 +17,27 @@ _GRADIENT = "SSDConv2DProducts"
 
 
 def conv2d(x, weights, *, stride=1, padding="SAME", dilation=1):
-    """`tf.nn.conv2d` of x [N,H,W,C] and weights [k,k,C,D] with padding "SAME" or "VALID"; same values.
+    """`tf.nn.conv2d` of x [N,H,W,C] and weights [k,k,C,D] with padding "SAME" or "VALID"; the values are the same.
 
-    On a CPU, with stride 1, SAME and an odd filter, its gradients are those below where the convolution is
-    dilated, and where they are faster. A GPU keeps cuDNN's own.
+    On a CPU, with stride 1, SAME and an odd filter, the gradients below replace TensorFlow's for dilated convolutions
+    and where they are faster. On a GPU cuDNN's are used.
     """
     options = {"strides": stride, "padding": padding, "dilations": dilation}
     if stride == 1 and padding == "SAME" and _filter_gradient_form(x, weights, dilation):
-        # Overriding by type leaves the Conv2D node as it is, so that it still fuses with bias and ReLU
+        # An override by type leaves the Conv2D node unchanged, so that it is still fused with bias and ReLU
         with tf.get_default_graph().gradient_override_map({"Conv2D": _GRADIENT}):
             return tf.nn.conv2d(x, weights, **options)
     return tf.nn.conv2d(x, weights, **options)
 
 
 def _filter_gradient_form(x, weights, dilation):
-    """The function below that gives the filter gradient of a stride-1 SAME convolution, or None: TensorFlow's own."""
+    """The function below for the filter gradient of a stride-1 SAME convolution; None for TensorFlow's own."""
     size, _, *channels = weights.shape.as_list()
     side = x.shape.as_list()[1]
     if tf.config.list_physical_devices("GPU") or size % 2 == 0 or side is None:
         return None
     small = side <= SMALL_SIDE
-    # A product of fewer channels is too thin to fill the vector units
+    # With fewer channels the products are too small to fill the vector units
     if x.dtype == tf.float32 and not cpu.flags() & {"avx512f"} and min(channels) >= 64:
         return row_products if small or dilation > 1 else flat_products
     if dilation > 1 or (x.dtype == tf.bfloat16 and min(channels) >= 128 and small):
@@ -56,13 +55,13 @@ def _conv2d_gradient(op, dy):
 
 
 def input_gradient(weights, dy, dilation):
-    """weights [k,k,C,D], dy [N,H,W,D] -> dX [N,H,W,C] of a stride-1 SAME convolution: one with the filter flipped."""
+    """weights [k,k,C,D], dy [N,H,W,D] -> dX [N,H,W,C] of a stride-1 SAME convolution, by the flipped filter."""
     flipped = tf.transpose(tf.reverse(weights, [0, 1]), [0, 1, 3, 2])
     return tf.nn.conv2d(dy, flipped, 1, "SAME", dilations=dilation)
 
 
 def tap_products(x, dy, size, dilation):
-    """x [N,H,W,C], dy [N,H,W,D] -> dW [size,size,C,D] of a stride-1 SAME convolution: a product for each tap."""
+    """x [N,H,W,C], dy [N,H,W,D] -> dW [size,size,C,D] of a stride-1 SAME convolution: one product per tap."""
     inputs, outputs = x.shape.as_list()[3], dy.shape.as_list()[3]
     shifted = _shifted(x, size, dilation)
     products = [tf.matmul(tap, _rows(dy), transpose_a=True) for row in shifted for tap in map(_rows, row)]
@@ -70,7 +69,7 @@ def tap_products(x, dy, size, dilation):
 
 
 def row_products(x, dy, size, dilation):
-    """As `tap_products`, with the taps of a filter row side by side in one product: three times as wide."""
+    """As `tap_products`, but one product, three times as wide, for the taps of a filter row side by side."""
     inputs, outputs = x.shape.as_list()[3], dy.shape.as_list()[3]
     shifted = _shifted(x, size, dilation)
     products = [tf.matmul(_rows(tf.concat(row, -1)), _rows(dy), transpose_a=True) for row in shifted]
@@ -80,14 +79,14 @@ def row_products(x, dy, size, dilation):
 def flat_products(x, dy, size, dilation):
     """As `tap_products`, without a copy of x for each tap.
 
-    In the padded map laid out as rows of channels, a tap is the same rows from another start on, which TensorFlow
-    takes without copying; dy gets zeros where x has its padding. Those cost more products than small maps are worth.
+    The padded map is laid out as rows of channels; a tap is then a range of rows with another start, which TensorFlow
+    slices without a copy. dy gets zeros where x has its padding; on small maps their products cost more than copies.
     """
     side, inputs = x.shape.as_list()[1:4:2]
     outputs, margin = dy.shape.as_list()[3], dilation * (size // 2)
     x = _rows(tf.pad(x, [[0, 0], [margin, margin], [margin, margin], [0, 0]]))
     dy = _rows(tf.pad(dy, [[0, 0], [0, 2 * margin], [0, 2 * margin], [0, 0]]))
-    length = tf.shape(x)[0] - 2 * margin * (side + 2 * margin + 1)  # what follows is padding for every tap
+    length = tf.shape(x)[0] - 2 * margin * (side + 2 * margin + 1)  # the rest is padding for every tap
     starts = [dilation * (i * (side + 2 * margin) + j) for i in range(size) for j in range(size)]
     dy = tf.slice(dy, [0, 0], [length, outputs])
     products = [tf.matmul(tf.slice(x, [start, 0], [length, inputs]), dy, transpose_a=True) for start in starts]
@@ -95,7 +94,7 @@ def flat_products(x, dy, size, dilation):
 
 
 def _shifted(x, size, dilation):
-    """[row of the filter][column]: the map [N,H,W,C] as that tap sees it, zeros outside."""
+    """[row of the filter][column]: the map [N,H,W,C] shifted by that tap, with zeros outside."""
     side, margin = x.shape.as_list()[1], dilation * (size // 2)
     padded = tf.pad(x, [[0, 0], [margin, margin], [margin, margin], [0, 0]]) if margin else x
     starts = [dilation * tap for tap in range(size)]

@@ -1,11 +1,11 @@
-"""What the CPU can multiply at once, which decides compute types and kernels. Imports nothing."""
+"""The CPU's instruction sets, by which number types and kernels are chosen."""
 
 import functools
 
 
 @functools.cache
 def _fields():
-    """{field: text} of the first processor in Linux's /proc/cpuinfo; elsewhere empty."""
+    """{field: text} of the first processor in Linux's /proc/cpuinfo; empty on other systems."""
     try:
         with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
             first = file.read().split("\n\n")[0]
@@ -16,16 +16,17 @@ def _fields():
 
 
 def flags():
-    """Names of the CPU's instruction sets as Linux lists them ("avx2", "avx512_bf16", …); elsewhere none."""
+    """Names of the CPU's instruction sets as Linux lists them ("avx2", "avx512_bf16", …); empty on other systems."""
     return frozenset(_fields().get("flags", "").split())
 
 
 def bfloat16_is_faster():
-    """Whether the network is faster in bfloat16 than in float32 here.
+    """Whether the network is faster in bfloat16 than in float32 on this CPU.
 
-    With AMX it is. With AVX512-BF16 alone it is on AMD's cores, where SSD300 ran twice as fast; Intel's multiply
-    bfloat16 at half the rate of float32, and an Emerald Rapids whose host hides AMX did 2.7 images/s against 5.1. Both
-    before `winograd.py`, which made float32 about 1.5 times as fast: on AMD bfloat16 still leads by those figures.
+    With AMX it is. With AVX512-BF16 alone it is on AMD's CPUs, where SSD300 ran twice as fast. Intel's multiply
+    bfloat16 at half the rate of float32: an Emerald Rapids without AMX ran 2.7 images/s, against 5.1 in float32. Both
+    figures are from before `winograd.py`, which made float32 about 1.5 times as fast; by them bfloat16 is still faster
+    on AMD.
     """
     by_vector = "avx512_bf16" in flags() and _fields().get("vendor_id") == "AuthenticAMD"
     return by_vector or "amx_bf16" in flags()

@@ -1,4 +1,4 @@
-"""What the machine offers TensorFlow: the compute type and the session's settings."""
+"""The compute type and the session settings that fit this machine."""
 
 import tensorflow
 import tensorflow.compat.v1 as tf
@@ -11,9 +11,9 @@ from structures import UserError
 def compute_dtype(precision):
     """A --precision flag -> tf.float32, tf.bfloat16 or tf.float16.
 
-    "auto" takes bfloat16 where the hardware is faster at it: CPUs with AMX, AMD's with AVX512-BF16, GPUs from compute
-    capability 8.0 (Ampere); float16 on GPUs from 7.0 (Volta, Turing); else float32: earlier GPUs multiply
-    float16 no faster, most of them far slower. Raises UserError for an unknown name.
+    "auto" is bfloat16 where the hardware is faster with it: CPUs with AMX, AMD's with AVX512-BF16, GPUs from compute
+    capability 8.0 (Ampere); float16 on GPUs from 7.0 (Volta, Turing); else float32, since earlier GPUs are not faster
+    with float16 and most are far slower. Raises UserError for an unknown name.
     """
     if precision == "auto":
         precision = _fastest()
@@ -23,7 +23,7 @@ def compute_dtype(precision):
 
 
 def _fastest():
-    """What all devices multiply fastest, by name."""
+    """Name of the type that all devices compute fastest with."""
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus:
         return "bfloat16" if cpu.bfloat16_is_faster() else "float32"
@@ -33,16 +33,16 @@ def _fastest():
 
 
 def session_config():
-    """Settings of every session: GPU memory grows on demand, XLA joins a GPU's ops, one op at a time."""
+    """Settings of every session: GPU memory grows on demand, XLA fuses operations on a GPU, one operation at a time."""
     settings = tf.ConfigProto(allow_soft_placement=True)
     settings.gpu_options.allow_growth = True
     if tf.config.list_physical_devices("GPU"):
         settings.graph_options.optimizer_options.global_jit_level = tf.OptimizerOptions.ON_1
-    # Two convolutions at a time fight for the cores and caches that one already fills
+    # One convolution already fills all cores and caches; two at a time slow each other down
     settings.inter_op_parallelism_threads = 1
     return settings
 
 
 def make_deterministic():
-    """Have every op give the same result in every execution, or refuse where none can."""
+    """Make every operation give the same result in every run; one that cannot then raises an error."""
     tensorflow.config.experimental.enable_op_determinism()  # not part of compat.v1

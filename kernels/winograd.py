@@ -1,8 +1,8 @@
 """3×3 convolution with a quarter of the multiplications: Winograd's F(4×4, 3×3), as TensorFlow ops.
 
-Each tile of 4×4 outputs comes from a window of 6×6 inputs. Windows and filters are transformed to 36 points, at each
-of which the convolution is a plain product over the channels: 36 products where there were 16 · 9 = 144. The values are
-those of a convolution but for rounding, a few millionths of the largest: this is for float32 only.
+Each tile of 4×4 outputs is computed from a window of 6×6 inputs. Windows and filters are transformed to 36 points; at
+each point the convolution is a product over the channels: 36 products instead of 16 · 9 = 144. The values differ from
+those of a convolution by rounding, a few millionths of the largest; this is for float32 only.
 Source: Lavin and Gray, arXiv 1509.09308, sections 4.1 to 4.3.
 
 Shapes: x is [N,H,W,C], weights [3,3,C,D], y [N,H,W,D]; a picture has h · w tiles, h = ceil(H / 4). H and W are static.
@@ -13,20 +13,20 @@ import math
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-TILE, WINDOW = 4, 6  # outputs and inputs of a tile, a side
-# What it is worth it for: cells of a map, and channels
+TILE, WINDOW = 4, 6  # sides of a tile's outputs and inputs
+# The smallest maps (in cells) and fewest channels for which it is faster
 SMALLEST_SIDE, FEWEST_CHANNELS = 10, 64
-# Where the polynomials of the method are evaluated, beside infinity. These round five times less than the usual 0, ±1
-# and ±2 (Barabasz et al., arXiv 1803.10986, on the choice of points; √½ and √2 by trial)
+# Where the method evaluates polynomials, besides infinity. The rounding error is a fifth of that with the usual 0, ±1
+# and ±2 (Barabasz et al., arXiv 1803.10986, on the choice of points; √½ and √2 were found by trial)
 POINTS = (0, -math.sqrt(0.5), math.sqrt(0.5), -math.sqrt(2), math.sqrt(2))
 
-FED = "winograd/fed"  # the collection of pairs (placeholder, its array)
+FED = "winograd/fed"  # the collection of pairs (placeholder, array to feed)
 
 
 def _column_transforms():
-    """What a column undergoes: of the window [6,6], of the filter [6,3], and from the points to the outputs [4,6].
+    """The matrices for one column: of the window [6,6], of the filter [6,3], and from the points to the outputs [4,6].
 
-    y = output · ((filter · g) ⊙ (window · d)): Toom and Cook's product of polynomials, transposed.
+    y = output · ((filter · g) ⊙ (window · d)): the transposed Toom–Cook product of polynomials.
     """
     others = [[other for other in POINTS if other != point] for point in POINTS]
     window = np.zeros((WINDOW, WINDOW))
@@ -38,15 +38,15 @@ def _column_transforms():
     return window, filters, np.column_stack([powers.T, [0, 0, 0, 1]])
 
 
-# The same on both sides of a square, whose cells are counted row by row
+# The same for both axes of a square whose cells are numbered row by row
 WINDOW_TO_POINTS, FILTER_TO_POINTS, POINTS_TO_TILE = (np.kron(one, one) for one in _column_transforms())
 
 
 def is_faster(x, weights, *, stride=1, padding="SAME", dilation=1):
-    """Whether `conv2d` can take the place of TensorFlow's convolution of x and weights, and is faster, on a CPU.
+    """Whether `conv2d` can replace TensorFlow's convolution of x and weights, and is faster, on a CPU.
 
-    On small maps and with 64 → 64 channels the transforms cost more than the products save (ARCHITECTURE.md, measured
-    on an Intel CPU with AVX-512). A GPU keeps cuDNN's own.
+    On small maps and with 64 → 64 channels the transforms cost more than the products save (docs/cpu_speed.md,
+    measured on an Intel CPU with AVX-512). On a GPU cuDNN's convolution is used.
     """
     size, _, *channels = tf.TensorShape(weights.shape).as_list()
     if tf.config.list_physical_devices("GPU") or x.dtype != tf.float32:
@@ -62,8 +62,8 @@ def is_faster(x, weights, *, stride=1, padding="SAME", dilation=1):
 def conv2d(x, weights):
     """y of a stride-1 SAME convolution in float32. weights: a tensor, or an array, which never changes.
 
-    The points of an array are kept in a local variable that `initialize` makes of it. Those of a tensor are computed
-    in every step, and the gradients are found in the same way; nobody asks for those of an array.
+    The points of an array are kept in a local variable that `initialize` computes once; it has no gradients. The points
+    of a tensor are computed in every step, and its gradients by the same method.
     """
     if isinstance(weights, np.ndarray):
         return _convolve(x, _kept_points(weights))
@@ -71,7 +71,7 @@ def conv2d(x, weights):
     @tf.custom_gradient
     def convolve(x, weights):
         def gradients(dy):
-            # Or TensorFlow merges the window points with those of the forward pass, which then stay in memory till here
+            # Without this, TensorFlow reuses the window points of the forward pass and keeps them in memory until here
             with tf.control_dependencies([dy]):
                 later = tf.identity(x)
             return input_gradient(weights, dy), filter_gradient(later, dy)
@@ -84,8 +84,8 @@ def conv2d(x, weights):
 def _kept_points(weights):
     """A variable for the points of an array.
 
-    As constants of the graph the points made a session start 11 seconds later, and the array itself, of a quarter of
-    the size, 3 seconds: TensorFlow copies its constants many times while it optimises. So it is fed once.
+    As constants of the graph the points delayed the start of a session by 11 seconds, and the array itself, a quarter
+    of their size, by 3: TensorFlow copies constants many times while it optimizes. So the array is fed once.
     """
     fed = tf.placeholder(tf.float32, weights.shape)
     tf.add_to_collection(FED, (fed, weights))
@@ -94,35 +94,35 @@ def _kept_points(weights):
 
 
 def initialize(session):
-    """Make the points of all arrays in the session's graph."""
+    """Compute the points of all arrays in the session's graph."""
     with session.graph.as_default():
         session.run(tf.local_variables_initializer(), dict(session.graph.get_collection(FED)))
 
 
 def input_gradient(weights, dy):
-    """dX of `conv2d`: a convolution of dy with the filter flipped."""
+    """dX [N,H,W,C] of `conv2d` for dy [N,H,W,D]: a convolution of dy with the flipped filter."""
     return _convolve(dy, filter_points(tf.transpose(tf.reverse(weights, [0, 1]), [0, 1, 3, 2])))
 
 
 def filter_gradient(x, dy):
-    """dW of `conv2d`: each of its steps transposed."""
+    """dW [3,3,C,D] of `conv2d` for dy [N,H,W,D]: each of its steps transposed."""
     tiles = _transform(POINTS_TO_TILE.T, _squares(dy, TILE, margin=0))
     points = tf.matmul(_window_points(x), tiles, transpose_a=True)  # [36,C,D]
     return tf.reshape(_transform(FILTER_TO_POINTS.T, points), [3, 3, *points.shape[1:]])
 
 
 def filter_points(weights):
-    """[3,3,C,D] -> [36,C,D]."""
+    """A filter [3,3,C,D] -> its points [36,C,D]."""
     return _transform(FILTER_TO_POINTS, tf.reshape(weights, [9, *weights.shape[2:]]))
 
 
 def _convolve(x, points):
-    """x and the filter's points [36,C,D] -> y."""
+    """x [N,H,W,C] and the filter's points [36,C,D] -> y [N,H,W,D]."""
     return _assemble(_transform(POINTS_TO_TILE, tf.matmul(_window_points(x), points)), x)
 
 
 def _window_points(x):
-    """x -> [36,N·h·w,C]."""
+    """x [N,H,W,C] -> the points of its windows [36,N·h·w,C]."""
     return _transform(WINDOW_TO_POINTS, _squares(x, WINDOW, margin=1))
 
 
@@ -133,12 +133,12 @@ def _transform(matrix, cells):
 
 
 def _grid(x):
-    """(h, w): the tiles of a picture."""
+    """(h, w): rows and columns of a picture's tiles."""
     return [-(-side // TILE) for side in x.shape.as_list()[1:3]]
 
 
 def _squares(x, side, margin):
-    """[side²,N·h·w,C]: side × side cells of x for every tile, from `margin` cells before it on; zeros outside x."""
+    """[side²,N·h·w,C]: for every tile, side × side cells of x that start `margin` cells before it; zeros outside x."""
     _, height, width, channels = x.shape.as_list()
     down, right = (np.arange(side)[:, None] + TILE * np.arange(tiles) for tiles in _grid(x))  # [side,h], [side,w]
     full = [down.max() + 1, right.max() + 1]
@@ -146,7 +146,7 @@ def _squares(x, side, margin):
     numbers = down[:, None, :, None] * full[1] + right[None, :, None, :]  # of cells in a picture: [side,side,h,w]
     pictures = tf.range(tf.shape(x)[0])[:, None] * (full[0] * full[1])
     numbers = tf.constant(numbers.reshape(side * side, 1, -1), tf.int32) + pictures
-    # Rows of channels gathered by number: one pass over memory, straight into the order of the products
+    # Rows of channels are gathered by number: one pass over memory, in the order that the products need
     return tf.gather(tf.reshape(x, [-1, channels]), tf.reshape(numbers, [side * side, -1]))
 
 

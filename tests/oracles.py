@@ -1,6 +1,6 @@
 """Slow, obvious versions of the numerical parts, written from the published rules alone.
 
-Plain Python loops, exact fractions or float64, one rule of the reference per statement. No room of the project is
+Plain Python loops, exact fractions or float64, one rule of the reference per statement. No module of the project is
 imported here, so that an error there cannot repeat itself here.
 """
 

@@ -61,8 +61,8 @@ def transform(image, boxes, labels, choices, size, mean, clip_boxes=True):
             (edge - origin) / side
             for edge, origin, side in zip(on_canvas, (x0, y0) * 2, (x1 - x0, y1 - y0) * 2, strict=True)
         ]
-        centre_x, centre_y = (in_crop[0] + in_crop[2]) / 2, (in_crop[1] + in_crop[3]) / 2
-        if not (0 <= centre_x <= 1 and 0 <= centre_y <= 1):
+        center_x, center_y = (in_crop[0] + in_crop[2]) / 2, (in_crop[1] + in_crop[3]) / 2
+        if not (0 <= center_x <= 1 and 0 <= center_y <= 1):
             continue
         if clip_boxes:
             in_crop = [min(max(edge, 0), 1) for edge in in_crop]

@@ -63,7 +63,7 @@ def oracle(preset, logits, offsets, threshold=0.01):
 
 
 def random_outputs(seed, count=1, spread=2.0):
-    """Logits [count,A,4] and offsets [count,A,4] of a network that is sure of nothing."""
+    """Logits [count,A,4] and offsets [count,A,4] of a network without high scores."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, spread, (count, ANCHORS, 1 + len(NAMES)))
     return logits.astype(np.float32), rng.normal(0, 2, (count, ANCHORS, 4)).astype(np.float32)
@@ -121,7 +121,7 @@ def test_original_pipeline_equals_the_oracle():
 
 
 def quiet():
-    """Outputs of a network that sees background alone, and draws the anchors."""
+    """Outputs that are all background, with the anchors as boxes."""
     logits = np.zeros((1, ANCHORS, 1 + len(NAMES)), np.float32)
     logits[..., 0] = 20
     return logits, np.zeros((1, ANCHORS, 4), np.float32)
@@ -160,7 +160,7 @@ def test_a_score_of_exactly_the_threshold_is_not_above_it():
 
 
 def test_clipping_before_suppression_changes_who_is_suppressed():
-    """Two boxes that differ outside the picture only."""
+    """Two boxes that differ only outside the picture."""
     logits, offsets = quiet()
     logits[0, 0, 1], logits[0, 4, 1] = 24, 22  # 12×12 pixels at (8, 8) and (24, 8)
     anchors = ssd_utils.make_anchors(TINY)[[0, 4]]
@@ -212,7 +212,7 @@ class Run:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run with two checkpoints, the better one first, and all of an optimiser's variables in them."""
+    """A run with two checkpoints, the better one first, and all of an optimizer's variables in them."""
     path = str(tmp_path_factory.mktemp("runs") / "run")
     settings = config.TrainingSettings(data="", train="", accumulate=2)
     with tf.Graph().as_default(), tf.Session() as session:
@@ -271,7 +271,7 @@ def test_read_weights_takes_the_networks_arrays_alone(run):
 
 
 def expected_detections(image, weights, threshold):
-    """The whole way by oracles: resize, network, suppression, pixels, clip."""
+    """Every step by the oracles: resize, network, suppression, pixels, clip."""
     prepared = cv2.resize(image, (300, 300), interpolation=cv2.INTER_LINEAR)
     preset = DESCRIPTION.preset
     logits, offsets = oracles.network(
@@ -303,7 +303,7 @@ def test_detections_are_as_promised(best):
 
 
 def test_some_box_was_clipped(best):
-    """Else the test above shows nothing."""
+    """Otherwise the test above shows nothing."""
     prepared = np.stack([best.prepare(image) for image in pictures()])
     raw = best._session.run(best._tensors["boxes"], {best._images: prepared})
     assert raw.min() < 0
@@ -399,7 +399,7 @@ def test_an_exported_graph_computes_in_its_own_type(exported):
     _, path = exported("bfloat16")
     for precision in ("auto", "bfloat16"):
         detector.load(str(path), precision=precision, threshold=THRESHOLD).close()
-    message = f"--precision float32: {path} computes in bfloat16; leave the flag out"
+    message = f"--precision float32: {path} .*bfloat16"
     fails(message, path, precision="float32", threshold=THRESHOLD)
 
 
@@ -408,7 +408,7 @@ def test_an_exported_graph_with_other_names_stays_as_it_is(exported, best, capsy
     renamed = path.read_bytes().replace(b"conv1_1/weights", b"conv1_1_weights")  # of the same length
     path.write_bytes(renamed)
     assert count_convolutions(detector.read_frozen(str(path))[0]) == count_convolutions(graph)
-    assert f"warning: {path}: its weights are not where" in capsys.readouterr().err
+    assert f"warning: {path}: " in capsys.readouterr().err
     with detector.load(str(path), threshold=THRESHOLD) as loaded:
         assert_alike(loaded.detect(pictures()), best.detect(pictures()))
 
@@ -436,7 +436,7 @@ def test_exported_graph_has_the_promised_tensors(frozen):
 
 
 def test_bfloat16_finds_much_the_same(run, best):
-    """Of the sure detections, nearly all again."""
+    """Nearly all detections with high scores are found again."""
     batch = pictures(((300, 300),))
     (wanted,) = best.detect(batch)
     with detector.load(run.path, precision="bfloat16", threshold=THRESHOLD - 0.1) as loaded:
@@ -455,13 +455,13 @@ def fails(message, model, **options):
 
 
 def test_models_that_are_not_there(tmp_path):
-    fails("no such run directory or .pb file", tmp_path / "nothing")
-    fails("no such run directory or .pb file", tmp_path / "nothing.pb")
-    fails("not a run directory", tmp_path)
+    fails("nothing: ", tmp_path / "nothing")
+    fails("nothing.pb: ", tmp_path / "nothing.pb")
+    fails("config.json", tmp_path)
 
 
 def test_exported_graph_cannot_go_below_its_threshold(frozen):
-    fails(r"--threshold 0.01: .*was exported with 0.1; export it again with --threshold 0.01", frozen)
+    fails(r"--threshold 0\.01: .*\.pb .*--threshold 0\.1; .*--threshold 0\.01$", frozen)
 
 
 def test_damaged_graphs(frozen, tmp_path):
@@ -469,7 +469,7 @@ def test_damaged_graphs(frozen, tmp_path):
     whole = Path(frozen).read_bytes()
     for content in (b"", b"a text file, not a graph\n", whole[: len(whole) // 2], whole[:-1], whole[1:]):
         path.write_bytes(content)
-        fails(r"model\.pb: not a graph of export_model\.py", path)
+        fails(r"model\.pb: .*export_model\.py", path)
 
 
 def test_graphs_of_other_programs(tmp_path):
@@ -481,7 +481,7 @@ def test_graphs_of_other_programs(tmp_path):
             if text is not None:
                 tf.constant(text, name="metadata/json")
         path.write_bytes(graph.as_graph_def().SerializeToString())
-        fails(r"model\.pb: not a graph of export_model\.py", path)
+        fails(r"model\.pb: .*export_model\.py", path)
 
 
 @pytest.fixture
@@ -495,11 +495,11 @@ def test_damaged_checkpoints(copy):
     path, checkpoint = copy
     (data,) = checkpoint.glob("model.data-*")
     os.truncate(data, data.stat().st_size // 2)
-    fails("model: cannot be read .*use another checkpoint", path)
+    fails("checkpoints/.*/model: ", path)
     data.unlink()
-    fails("model: cannot be read .*use another checkpoint", path)
+    fails("checkpoints/.*/model: ", path)
     (checkpoint / "model.index").write_bytes(b"x" * 100)
-    fails("model: cannot be read .*use another checkpoint", path)
+    fails("checkpoints/.*/model: ", path)
 
 
 def test_config_of_another_model(copy):
@@ -512,11 +512,11 @@ def test_config_of_another_model(copy):
         ),
     ):
         config.write_config(str(path), description, None, {})
-        fails("run: checkpoint and config.json do not fit", path)
+        fails("run: .*checkpoint .*config.json", path)
 
 
 def test_unknown_precision(run):
-    fails("--precision float8: choose one of auto, float32", run.path, precision="float8")
+    fails("--precision float8: .*auto, float32", run.path, precision="float8")
 
 
 # Many files
@@ -556,7 +556,7 @@ def test_pictures_are_held_only_where_they_are_wanted_and_few_batches_of_them(be
 
 
 def test_constants_are_not_variables():
-    """A detection graph can be run without any initialisation."""
+    """A detection graph can be run without any initialization."""
     shapes = {}
     with tf.Graph().as_default():
         ssd_vgg.build(tf.placeholder(tf.uint8, [None, 300, 300, 3]), DESCRIPTION.preset, len(NAMES))

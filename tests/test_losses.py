@@ -86,7 +86,7 @@ def test_fewer_negatives_than_wanted(evaluate):
 
 
 def test_mining_is_per_image(evaluate):
-    """One positive buys three negatives of its own image, however hard those of another are."""
+    """One positive selects three negatives of its own image, even if another image has harder ones."""
     logits, offsets, class_targets, offset_targets = case(13, images=2, positives=(1, 1))
     logits[1, :, 0] -= 20
     found = check(evaluate, (logits, offsets, class_targets, offset_targets))
@@ -125,7 +125,7 @@ def test_surely_wrong_scores_stay_finite(evaluate):
 
 
 def test_a_whole_batch_is_the_sum_of_its_images(evaluate):
-    """Nothing is divided per image or per batch: that is what accumulation and several machines rest on."""
+    """Nothing is divided per image or per batch, which accumulation and several machines need."""
     arguments = case(17)
     whole = evaluate(*arguments)
     parts = [evaluate(*(a[n : n + 1] for a in arguments)) for n in range(3)]
@@ -135,7 +135,7 @@ def test_a_whole_batch_is_the_sum_of_its_images(evaluate):
 
 
 def test_xla_sees_no_size_that_changes():
-    """What has one is kept out of XLA: it would compile the network anew for each number of negatives."""
+    """Operations that have one are kept out of XLA, which would compile the network for each number of negatives."""
     with tf.Graph().as_default() as graph:
         logits, offsets = tf.zeros([3, 24, 5]), tf.zeros([3, 24, 4])
         targets = tf.placeholder(tf.int32, [3, 24]), tf.placeholder(tf.float32, [3, 24, 4])

@@ -123,7 +123,7 @@ def test_clipping_variants(anchors_300):
     assert anchors_300[:, 2:].max() > 1.2  # vgg300 as such is not clipped
     np.testing.assert_array_equal(size[:, :2], anchors_300[:, :2])
     np.testing.assert_array_equal(size[:, 2:], np.minimum(anchors_300[:, 2:], 1))
-    assert np.count_nonzero(size[:, 1] > 1) == 60  # the last row of the 10×10 map stays centred at 1.0133
+    assert np.count_nonzero(size[:, 1] > 1) == 60  # the last row of the 10×10 map stays centered at 1.0133
     assert size[:, :2].max() == pytest.approx(304 / 300)
     np.testing.assert_array_equal(everything, anchors_300.clip(0, 1))
 
@@ -158,7 +158,7 @@ def test_unknown_preset_is_the_users_error():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"colour": "red"}, "unknown preset fields colour"),
+        ({"color": "red"}, "unknown preset fields color"),
         ({"steps": [8, 16]}, "steps has 2 entries for 6"),
         ({"clip_anchors": "some"}, "clip_anchors 'some'"),
         ({"channel_order": "GBR"}, "channel_order 'GBR'"),
@@ -250,7 +250,7 @@ def test_matching_on_the_real_anchors(seed, anchors_300):
 # Encoding
 def test_encoding_by_hand():
     anchors = np.array([[0.5, 0.5, 0.2, 0.4]], np.float32)
-    gt = np.array([[0.35, 0.4, 0.75, 0.8]], np.float32)  # centre (0.55, 0.6), 0.4 × 0.4
+    gt = np.array([[0.35, 0.4, 0.75, 0.8]], np.float32)  # center (0.55, 0.6), 0.4 × 0.4
     expected = [[0.05 / 0.2 * 10, 0.1 / 0.4 * 10, math.log(2) * 5, 0]]
     np.testing.assert_allclose(ssd_utils.encode_boxes(gt, anchors), expected, atol=1e-5)
 

@@ -43,7 +43,7 @@ def twin(image, weights, preset, **options):
 
 @dataclasses.dataclass
 class Network:
-    """A graph of variables with known values, shared by the tests that only look."""
+    """A graph of variables with known values, shared by the tests that only read it."""
 
     preset: ssd_utils.SSDPreset
     weights: dict
@@ -74,7 +74,7 @@ def run_constants(preset, weights, batch, **options):
 
 
 def close(found, expected, tolerance=2e-4):
-    """Within a fraction of the spread, of values that do spread."""
+    """Values agree within a fraction of their standard deviation, which is not 0."""
     spread = np.std(expected)
     assert spread > 1e-3
     np.testing.assert_allclose(found, expected, atol=tolerance * spread, rtol=0)
@@ -207,7 +207,7 @@ def test_bfloat16_is_close_and_keeps_float32_variables(vgg300):
 
 # Heads
 def test_heads_go_by_row_column_anchor_and_class(vgg300):
-    """Biases tell every output's anchor and class; one lit output, of a picture of columns, tells its cell."""
+    """Biases identify every output's anchor and class; one output, of a picture of columns, identifies its cell."""
     weights = dict(vgg300.weights)
     for kind, values in (("logits", CLASSES + 1), ("offsets", 4)):
         name = f"head_conv4_3_{kind}"

@@ -1,4 +1,4 @@
-"""Batches hold what the samples say, whoever makes them."""
+"""Batches contain what the samples say, with any number of workers."""
 
 import dataclasses
 import subprocess
@@ -93,7 +93,7 @@ def test_a_sample_that_cannot_be_made_is_named(samples, workers):
 
 
 def test_pictures_that_all_fail_end_the_work(samples, tmp_path, monkeypatch):
-    """Their folder is there, but nothing in it can be read any more: a disk that fails."""
+    """Their folder exists, but nothing in it can be read any more, as on a failing disk."""
     monkeypatch.setattr(training_data, "_in_a_row", 0)
     (tmp_path / "broken.png").touch()
     broken = [dataclasses.replace(samples[0], image_path=str(tmp_path / "broken.png"))]
@@ -101,7 +101,7 @@ def test_pictures_that_all_fail_end_the_work(samples, tmp_path, monkeypatch):
     assert all(not batch["class_targets"].any() for batch in batches(broken, few, 0))
     good_again = [(0, 1), *few]
     assert len(batches([*broken, samples[0]], good_again, 0)) > 0
-    with pytest.raises(data_queue.WorkerError, match=r"50 pictures in a row cannot be read, the last is .*broken\.png"):
+    with pytest.raises(data_queue.WorkerError, match=r"50 pictures .*broken\.png"):
         batches(broken, [(0, 0)], 0)
 
 
@@ -125,9 +125,9 @@ def test_given_class_weights():
     assert training_data.class_weights(("dog=2.5", "cat=0.5"), ("cat", "cow", "dog")) == (0.5, 1, 2.5)
     assert training_data.class_weights(None, ("cat",)) is None
     for pairs, named in [
-        (("cow=1",), "no class 'cow'; there are cat"),
-        (("cat=1", "cat=2"), "'cat' stands there twice"),
-        *[((f"cat={text}",), f"{text!r} is not a number above 0") for text in ("0", "-1", "nan", "inf", "x")],
+        (("cow=1",), "--class-weights cow=1: .*'cow'.* cat$"),
+        (("cat=1", "cat=2"), "--class-weights cat=2: 'cat' .*twice"),
+        *[((f"cat={text}",), f"--class-weights cat={text}: {text!r} .* 0$") for text in ("0", "-1", "nan", "inf", "x")],
     ]:
         with pytest.raises(UserError, match=named):
             training_data.class_weights(pairs, ("cat",))
@@ -159,7 +159,7 @@ def test_threshold_matching_leaves_some_objects_out(samples):
 
 
 def test_workers_keep_the_memory_of_pictures():
-    """Pages that are given back and fetched anew cost faults: 700 in a picture of 3 MB."""
+    """Memory that is returned and requested again costs page faults: 700 for a picture of 3 MB."""
     script = """
 import resource, sys
 import numpy as np

@@ -39,7 +39,7 @@ def random_boxes(rng, count):
     return np.concatenate([corner, corner + size], 1).astype(np.float32), np.arange(count, dtype=np.int32)
 
 
-# Colours
+# Colors
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_distortion_matches_the_float_oracle_pixel_by_pixel(distortion):
     assert difference.mean() <= (1.5 if in_hsv else 0.5)
 
 
-def test_the_order_of_contrast_and_colour_matters_and_is_obeyed():
+def test_the_order_of_contrast_and_color_matters_and_is_obeyed():
     pixel = np.array([[[200, 180, 40]]], np.uint8)
     first = transforms.distort(pixel, Distortion(contrast=1.5, saturation=0.5, contrast_first=True))
     last = transforms.distort(pixel, Distortion(contrast=1.5, saturation=0.5, contrast_first=False))
@@ -77,7 +77,7 @@ def test_the_order_of_contrast_and_colour_matters_and_is_obeyed():
 
 
 def test_hue_and_saturation_change_channels_not_rows():
-    """Elsewhere they were applied to image[0] and image[1]: rows, not channels."""
+    """Another project applied them to image[0] and image[1]: rows, not channels."""
     image = np.random.default_rng(2).integers(0, 256, (9, 7, 3), dtype=np.uint8)
     whole = transforms.distort(image, ALL_STEPS)
     for y in range(9):
@@ -98,12 +98,12 @@ def test_hue_and_saturation_change_channels_not_rows():
         ((250, 5, 128), Distortion(brightness=-32), (218, 0, 96)),
     ],
 )
-def test_colours_known_by_hand(rgb, distortion, expected):
+def test_colors_known_by_hand(rgb, distortion, expected):
     changed = transforms.distort(np.array([[rgb]], np.uint8), distortion)[0, 0].astype(int)
     assert np.abs(changed - expected).max() <= 4, changed
 
 
-def test_each_colour_step_happens_half_the_time_within_its_range():
+def test_each_color_step_happens_half_the_time_within_its_range():
     rng = np.random.default_rng(3)
     drawn = [transforms.draw_distortion(Augmentation(), rng) for _ in range(4000)]
     for name, neutral, reach in [("brightness", 0, 32), ("contrast", 1, 0.5), ("saturation", 1, 0.5), ("hue", 0, 18)]:
@@ -182,7 +182,7 @@ def test_trials_have_the_stated_ranges():
 
 
 def test_the_overlap_condition_can_fail():
-    """Elsewhere it compared the wrong way and accepted every crop: an object far too small leaves two candidates."""
+    """Another project compared the wrong way and accepted every crop: a far too small object leaves two candidates."""
     objects = np.array([(0.5, 0.5, 0.52, 0.52)])
     crops = crops_of(objects, 1000, 5, transforms.draw_crop)
     whole = (crops == WHOLE).all(axis=1)
@@ -258,9 +258,9 @@ def test_drawn_choices_agree_with_the_slow_pipeline_to_a_pixel(seed):
     canvas_size = canvas[2:] - canvas[:2]
     corner, window = canvas[:2] + crop[:2] * canvas_size, (crop[2:] - crop[:2]) * canvas_size
     pixel = (1 / (window * (width, height)) + 1 / 60).max()
-    centres = ((boxes[:, :2] + boxes[:, 2:]) / 2 - corner) / window
-    for label in set(plan.labels) ^ set(expected_labels):  # only a centre on the very edge may differ
-        assert np.minimum(np.abs(centres[label]), np.abs(centres[label] - 1)).min() <= 1.5 * pixel
+    centers = ((boxes[:, :2] + boxes[:, 2:]) / 2 - corner) / window
+    for label in set(plan.labels) ^ set(expected_labels):  # only a center on the very edge may differ
+        assert np.minimum(np.abs(centers[label]), np.abs(centers[label] - 1)).min() <= 1.5 * pixel
     both = sorted(set(plan.labels) & set(expected_labels))
     ours = plan.boxes[np.isin(plan.labels, both)]
     theirs = expected_boxes[np.isin(expected_labels, both)]
@@ -357,7 +357,7 @@ def test_a_crop_that_misses_the_picture_is_all_mean():
     assert plan.boxes.shape == (0, 4) and plan.labels.shape == (0,) and plan.kept.shape == (0,)
 
 
-def test_a_box_stays_when_its_centre_is_inside_and_is_clipped_or_not():
+def test_a_box_stays_when_its_center_is_inside_and_is_clipped_or_not():
     boxes = np.array([(0.4, 0.4, 0.7, 0.7), (0.3, 0.4, 0.69, 0.8), (0.45, 0.3, 0.9, 0.9)], np.float32)
     labels = np.array([5, 6, 7], np.int32)
     choices = Choices(crop=(0.5, 0.5, 1, 1))
@@ -378,7 +378,7 @@ def test_empty_and_inverted_boxes_do_not_survive():
 
 
 @pytest.mark.parametrize("side", [20, 200])
-def test_colours_are_distorted_once_whether_before_or_after_resizing(side):
+def test_colors_are_distorted_once_whether_before_or_after_resizing(side):
     flat = np.full((side, side, 3), (90, 140, 60), np.uint8)
     plan = TrainTransforms(60, MEAN).compose(side, side, np.zeros((0, 4)), np.zeros(0), Choices(ALL_STEPS))
     result = TrainTransforms(60, MEAN).render(plan, flat)
@@ -439,7 +439,7 @@ def test_a_plan_refuses_another_picture():
     plan = transform.compose(200, 100, np.zeros((0, 4)), np.zeros(0, np.int32), Choices())
     transform.render(plan, np.zeros((50, 100, 3), np.uint8))  # half the size is enough for 50 pixels
     for shape in [(200, 100, 3), (25, 50, 3), (100, 199, 3)]:
-        with pytest.raises(ValueError, match="a plan for 200×100"):
+        with pytest.raises(ValueError, match="200×100"):
             transform.render(plan, np.zeros(shape, np.uint8))
 
 

@@ -1,7 +1,7 @@
-"""How public SSD and VGG-16 files name and order their arrays, and what their networks expect and do afterwards.
+"""How public SSD and VGG-16 files name and order their arrays, and what their programs do before and after the network.
 
 A file's arrays become the network's variables (`LAYER/weights` HWIO, `LAYER/biases`, `norm_conv4_3/scale`). Every array
-is accounted for: taken, known as not needed, or the reason to refuse the file.
+is either used, or known as not needed; a file with any other array is refused.
 
 Sources: weiliu89/caffe branch ssd (`ssd_pascal.py`, `detection_output_layer.cpp`, `prior_box_layer.cpp`),
 pytorch/vision `models/vgg.py` and `models/detection/ssd.py`, amdegroot/ssd.pytorch, lufficc/SSD,
@@ -23,9 +23,9 @@ from structures import UserError
 _LARGE = ssd_utils.get_preset("vgg512")  # whose network has every layer of the smaller one
 EXTRAS = ssd_layers.names(ssd_layers.extra_layers(_LARGE))
 FEATURES = ssd_layers.feature_names(_LARGE)
-# Places of the convolutions in a list of layers that also counts ReLU and pooling
+# Positions of VGG-16's convolutions in a list of layers that also counts ReLU and pooling
 SEQUENCE = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
-# The network divides by these after the input is in 0..1 (ImageNet's, in torchvision), RGB
+# RGB mean and standard deviation of ImageNet's pictures in 0..1; torchvision normalizes its input with them
 TORCHVISION_MEAN = (0.485, 0.456, 0.406)
 TORCHVISION_STD = (0.229, 0.224, 0.225)
 
@@ -88,7 +88,7 @@ def _pairs(layers, names):
 
 
 def _heads(logits, offsets, names=range(7)):
-    """Head layers by feature map; logits, offsets: patterns with one place for each of names."""
+    """{head layer of ours: its name in the file}. logits, offsets: patterns, to be filled with a map's name."""
     maps = list(zip(FEATURES, names, strict=False))
     return {
         ssd_layers.head_name(feature, kind): pattern.format(name)
@@ -98,7 +98,7 @@ def _heads(logits, offsets, names=range(7)):
 
 
 _TORCH, _KERAS, _CAFFE, _OWN = (".weight", ".bias"), ("/kernel", "/bias"), ("/0", "/1"), ("/weights", "/biases")
-_NOT_NEEDED_TORCH = r"(.*\.)?(priors?|prior_boxes|anchors)"  # buffers that the preset's anchors replace
+_NOT_NEEDED_TORCH = r"(.*\.)?(priors?|prior_boxes|anchors)"  # anchors, which the preset has
 # Caffe's names: its conv6_1 is our conv8_1
 _CAFFE_SSD = {
     **_pairs(VGG_LAYERS, VGG_LAYERS),
@@ -149,7 +149,7 @@ LAYOUTS = {
             "RGB",
             scale="backbone.scale_weight",
             rules={
-                # Scales 0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05 whatever it was trained on
+                # Scales 0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05 for every data set
                 "min_sizes": ssd_utils.PRESETS["vgg300-coco"].min_sizes,
                 "max_sizes": ssd_utils.PRESETS["vgg300-coco"].max_sizes,
                 "clip_anchors": "size",
@@ -194,22 +194,25 @@ LAYOUTS = {
 ANCHOR_PRESETS = ("vgg300", "vgg512", "vgg300-coco", "vgg512-coco")
 
 
-def recognise(path, arrays):
-    """The Layout that knows the most names of a file; a bare VGG-16 before an SSD. Raises UserError if none does."""
+def recognize(path, arrays):
+    """The Layout that has the most names of a file. Raises UserError if none has any.
+
+    Of layouts with equally many, the first in LAYOUTS is taken: a bare VGG-16 before an SSD.
+    """
     names = _plain_names(arrays)
     known = {key: len(names.keys() & layout.variables.keys()) for key, layout in LAYOUTS.items()}
     best = max(known, key=known.get)
     if not known[best]:
         examples = ", ".join(list(arrays)[:3])
-        raise UserError(f"{path}: of no known layout (it holds {examples}, …); known are {', '.join(LAYOUTS)}")
+        raise UserError(f"{path}: unknown layout (it has {examples}, …); the known layouts are {', '.join(LAYOUTS)}")
     return LAYOUTS[best]
 
 
 def _plain_names(arrays):
-    """{name without a container's habits: name in the file}."""
-    wrapped = all(name.startswith("module.") for name in arrays)  # saved from PyTorch's DataParallel
+    """{name without what a container adds to it: name in the file}."""
+    wrapped = all(name.startswith("module.") for name in arrays)  # of PyTorch's DataParallel
     plain = {_plain_keras(name.removeprefix("module.") if wrapped else name): name for name in arrays}
-    # Two names that become one would hide an array
+    # If two names become the same, one would hide the other
     return plain if len(plain) == len(arrays) else {name: name for name in arrays}
 
 
@@ -224,9 +227,10 @@ def _plain_keras(name):
 
 
 def ssd_preset(layout, arrays, num_classes, anchors=None):
-    """The preset of an SSD file: anchors, input and rules as its own code has them.
+    """The preset of an SSD file: anchors, input and rules as in its own code.
 
-    anchors: name of the preset whose anchor sizes it was trained with; None for VOC's, or torchvision's own.
+    anchors: name of the preset whose anchor sizes it was trained with; None for VOC's, or torchvision's own. Raises
+    UserError if that preset does not fit the file.
     """
     fitting = ssd_utils.get_preset(_name_of_size(layout, arrays))
     base = ssd_utils.get_preset(anchors) if anchors else fitting
@@ -261,20 +265,20 @@ def _name_of_size(layout, arrays):
 
 
 def count_classes(path, layout, arrays, preset):
-    """Number of classes without background, from the first logits head."""
+    """Number of classes without background, by the first head of logits. Raises UserError if it is missing or odd."""
     name = layout.layers[ssd_layers.head_name(FEATURES[0], LOGITS)] + layout.suffixes[1]
     outputs = arrays[_plain_names(arrays)[name]].size if name in _plain_names(arrays) else 0
     classes, rest = divmod(outputs, preset.anchors_per_cell[0])
     if rest or classes < 2:
-        raise UserError(f"{path}: {name} is missing or of {outputs} outputs; no {layout.name} file")
+        raise UserError(f"{path}: {name} is missing or has {outputs} outputs; not a {layout.name} file")
     return classes - 1
 
 
 def to_variables(path, layout, arrays, shapes):
     """A file's arrays -> (dict of float32 arrays by variable name, list of names that are not needed).
 
-    shapes: {variable: shape} that the network has. A VGG-16 may come without fc6 and fc7, and they may be whole.
-    Raises UserError that lists every array that is missing, unknown or wrongly shaped.
+    shapes: {variable: shape} of the network. A VGG-16 may lack fc6 and fc7, or have them in full size. Raises one
+    UserError that lists every array that is missing, unknown, wrongly shaped or not finite.
     """
     plain = _plain_names(arrays)
     names = {name: variable for name, variable in layout.variables.items() if variable in shapes}
@@ -288,13 +292,13 @@ def to_variables(path, layout, arrays, shapes):
         "lacks": names.keys() - taken,
         "has unknown": {plain[name] for name in plain.keys() - taken - dropped},
         "has wrongly shaped": {f"{plain[n]} {arrays[plain[n]].shape}" for n in taken if values[n] is None},
-        "has infinite or missing numbers in": {
+        "has infinite numbers or NaN in": {
             plain[n] for n in taken if values[n] is not None and not np.isfinite(values[n]).all()
         },
     }
     if any(problems.values()):
-        told = "; ".join(f"{what} {', '.join(sorted(which))}" for what, which in problems.items() if which)
-        raise UserError(f"{path}: does not fit the layout {layout.name}: {told}")
+        listed = "; ".join(f"{what} {', '.join(sorted(which))}" for what, which in problems.items() if which)
+        raise UserError(f"{path}: does not fit the layout {layout.name}: {listed}")
     return {names[name]: values[name] for name in names}, sorted(plain[name] for name in dropped)
 
 
@@ -303,13 +307,13 @@ def _fc_names(names):
 
 
 def is_features_only(layout, arrays):
-    """Whether this is torchvision's IMAGENET1K_FEATURES: the convolutions of vgg16-reducedfc, a classifier of NaN."""
+    """Whether a file is torchvision's IMAGENET1K_FEATURES: vgg16-reducedfc's convolutions and a classifier of NaN."""
     name = _plain_names(arrays).get("classifier.0.weight")
     return layout.imagenet_statistics and name is not None and bool(np.isnan(arrays[name]).all())
 
 
 def _to_variable(layout, variable, array, shape):
-    """One array in the order and form of the network, or None if it does not fit its shape."""
+    """An array in the network's order and type, or None if it does not have its shape."""
     layer, kind = variable.split("/")
     if kind == "weights":
         array = _to_hwio(layout, layer, array)
@@ -321,7 +325,7 @@ def _to_variable(layout, variable, array, shape):
 
 
 def _to_hwio(layout, layer, array):
-    """A kernel -> HWIO. The matrix of a fully connected layer is a kernel of the size of its 7×7 or 1×1 input."""
+    """A kernel -> HWIO. A fully connected layer's matrix becomes a kernel as large as its input, 7×7 or 1×1."""
     if array.ndim == 2:
         side = 7 if layer == "fc6" else 1
         inputs = array.shape[0 if layout.hwio else 1] // side**2
@@ -334,7 +338,7 @@ def _to_hwio(layout, layer, array):
 
 
 def _subsample(layer, kind, array):
-    """Every 4th output (and fc7 input), rows and columns 0, 3, 6 of VGG-16's whole fc6 or fc7."""
+    """VGG-16's fc6 or fc7 subsampled: every 4th output, every 4th input of fc7, rows and columns 0, 3, 6 of fc6."""
     if kind == "biases":
         return array[::4]
     if array.ndim != 4:

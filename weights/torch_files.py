@@ -1,9 +1,9 @@
 """PyTorch's .pth and .pt files -> NumPy arrays, without PyTorch and without running what is in them.
 
-Such a file is a pickle whose tensors point to raw numbers beside it: in the entries of a zip archive, or, before
-PyTorch 1.6, one block after another behind it (most published SSD weights are that old). A pickle may ask for any
-function of any module to be called. Here the few names that make tensors and dicts lead to functions of this module;
-any other name refuses the file before anything is called. (Formats: `torch/serialization.py`.)
+Such a file is a pickle whose tensors refer to raw numbers outside it: in entries of a zip archive or, before PyTorch
+1.6, in blocks that follow the pickle (most published SSD weights are that old). A pickle can ask to call any function
+of any module. Here the few names that make tensors and dicts are mapped to functions of this module; a file with any
+other name is refused before anything is called. (Formats: `torch/serialization.py`.)
 """
 
 import collections
@@ -33,12 +33,24 @@ STORAGE_TYPES = {
 
 
 class _Storage(NamedTuple):
+    """A block of raw numbers.
+
+    key: its name in the file.
+    dtype: a value of STORAGE_TYPES.
+    """
+
     key: str
-    dtype: str  # a value of STORAGE_TYPES
+    dtype: str
 
 
 class _Tensor(NamedTuple):
-    """A strided view of a storage, counted in elements."""
+    """A strided view of a storage.
+
+    storage: where its numbers are.
+    offset: of the first number, in elements.
+    shape: of the array.
+    strides: by axis, in elements.
+    """
 
     storage: _Storage
     offset: int
@@ -49,7 +61,7 @@ class _Tensor(NamedTuple):
 def read(path):
     """The tensors of a state dict (bare, or under `model` or `state_dict`) -> dict of arrays by name.
 
-    Raises UserError if the file asks for more than tensors; other exceptions if it is damaged.
+    Raises UserError if the pickle asks for anything but tensors; other exceptions if the file is damaged.
     """
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
@@ -59,7 +71,7 @@ def read(path):
 
 
 def from_bytes(data, dtype):
-    """Little-endian bytes -> 1-D array. dtype: NumPy's name, or "bfloat16", which becomes float32."""
+    """Little-endian bytes -> 1-D array. dtype: NumPy's name of a type, or "bfloat16", which becomes float32."""
     if dtype == "bfloat16":
         return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
     return np.frombuffer(data, np.dtype(dtype).newbyteorder("<"))
@@ -83,10 +95,10 @@ def _read_zip(path, archive):
 
 
 def _read_legacy(path, file):
-    """Five pickles (magic number, protocol, system, content, storage keys), then each storage's length and numbers."""
+    """Read five pickles (magic number, protocol, system, content, storage keys), then each storage: length, numbers."""
     unpickler = _Unpickler(path, file)
     if unpickler.load() != LEGACY_MAGIC:
-        raise ValueError("no PyTorch file")
+        raise ValueError("not a PyTorch file")
     _Unpickler(path, file).load()
     if not _Unpickler(path, file).load()["little_endian"]:
         raise ValueError("big-endian numbers")
@@ -104,9 +116,9 @@ def _read_legacy(path, file):
     return _to_arrays(tensors, lambda storage: storages[storage.key])
 
 
-# Python's own twin of the C version: that fills as much memory as a number in the pickle says (memo index)
+# The pure Python version: the C version allocates as much memory as a number in the pickle says (a memo index)
 class _Unpickler(pickle._Unpickler):
-    """Knows tensors and dicts, nothing else."""
+    """Makes tensors and dicts, nothing else."""
 
     def __init__(self, path, file):
         super().__init__(file, encoding="utf-8")  # names pickled by Python 2
@@ -114,7 +126,7 @@ class _Unpickler(pickle._Unpickler):
         self.storages = {}
 
     def find_class(self, module, name):
-        """The only door through which a pickle gets at functions."""
+        """The function that a pickle asks for: the only way by which it can reach one."""
         if module == "torch" and name in STORAGE_TYPES:
             return STORAGE_TYPES[name]
         if not (module and name):
@@ -123,12 +135,12 @@ class _Unpickler(pickle._Unpickler):
             return _FUNCTIONS[module, name]
         except KeyError:
             raise UserError(
-                f"{self._path}: wants {module}.{name} to be run, so it is refused; "
-                "only files of torch.save(model.state_dict(), FILE) are read"
+                f"{self._path}: asks to run {module}.{name}, so it is refused; "
+                "save the weights alone with torch.save(model.state_dict(), FILE)"
             ) from None
 
     def persistent_load(self, pid):
-        """What a pickle says of a storage -> _Storage."""
+        """A pickle's reference to a storage -> _Storage."""
         kind, dtype, key, _location, _length, *view = pid
         if kind != "storage" or dtype not in STORAGE_TYPES.values() or not isinstance(key, str) or any(view):
             raise ValueError(f"unknown storage {pid}")
@@ -155,15 +167,15 @@ _FUNCTIONS = {
 
 
 def _state_dict(content):
-    """The dict of tensors: the content itself, or what training programs put it under."""
+    """The dict of tensors: the content itself, or its entry `model` or `state_dict`, as training programs save it."""
     if not isinstance(content, dict):
-        raise ValueError("no dict of tensors")
+        raise ValueError("not a dict of tensors")
     for key in ("model", "state_dict"):
         if isinstance(content.get(key), dict):
             content = content[key]
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, _Tensor):
-            raise ValueError(f"{name!r} is no tensor")
+            raise ValueError(f"{name!r} is not a tensor")
     return content
 
 
@@ -179,13 +191,13 @@ def _to_arrays(tensors, load):
 
 
 def _view(name, tensor, data):
-    """The elements of a _Tensor as an array. Raises ValueError if they are not all inside the storage."""
+    """The elements of a _Tensor as an array. Raises ValueError if some are outside the storage."""
     numbers = (tensor.offset, *tensor.shape, *tensor.strides)
     if any(type(n) is not int or n < 0 for n in numbers) or len(tensor.shape) != len(tensor.strides):
         raise ValueError(f"{name} has an impossible shape")
     span = sum((side - 1) * stride for side, stride in zip(tensor.shape, tensor.strides, strict=True))
     count = math.prod(tensor.shape)
     if count > len(data) or (count and tensor.offset + span >= len(data)):
-        raise ValueError(f"{name} reaches beyond its numbers")
+        raise ValueError(f"{name} needs more numbers than the file has")
     strides = [stride * data.itemsize for stride in tensor.strides]
     return np.lib.stride_tricks.as_strided(data[tensor.offset :], tensor.shape, strides, writeable=False)

@@ -1,7 +1,7 @@
-"""The published VGG-16 of `train.py --vgg-weights auto`: fetched once into a cache folder, and checked.
+"""The published VGG-16 of `train.py --vgg-weights auto`: downloaded once into a cache folder and verified.
 
-It is the file of Keras' applications with ImageNet's weights; its checksum is the one that Keras states. A download
-that breaks off is continued by the next call.
+It is the file of Keras' applications with ImageNet's weights; its checksum is the one that Keras states. An interrupted
+download is continued by the next call.
 """
 
 import fcntl
@@ -19,34 +19,35 @@ from system import files
 NAME = "vgg16_weights_tf_dim_ordering_tf_kernels.h5"
 URL = "https://github.com/fchollet/deep-learning-models/releases/download/v0.1/" + NAME
 MD5 = "64373286793e3c8b2b4e3219cbf3544b"
-CACHE_VARIABLE = "SSD_TENSORFLOW_CACHE"  # environment variable with another cache folder
-TRIES = 3  # a connection that fails in the middle is taken up again at once
-TIMEOUT = 30  # seconds without a byte
-CHUNK = 1 << 18
+CACHE_VARIABLE = "SSD_TENSORFLOW_CACHE"  # environment variable that names another cache folder
+TRIES = 3  # connections, if they break in the middle
+TIMEOUT = 30  # seconds without data
+CHUNK = 1 << 18  # bytes
 
 
 def cached_path():
-    """Where the file is, or will be."""
+    """Path of the file, downloaded or not."""
     folder = os.environ.get(CACHE_VARIABLE) or os.path.join(os.path.expanduser("~"), ".cache", "ssd-tensorflow")
     return os.path.join(os.path.abspath(folder), NAME)
 
 
 def fetch(check_stop=lambda: None):
-    """Path of the checked file, downloaded if need be. check_stop is called often and may raise to end it.
+    """Path of the verified file, downloaded if necessary.
 
-    Raises UserError if it cannot be had; what has arrived stays for the next call.
+    check_stop: called many times a second during the download; may raise to end it. Raises UserError if the file is
+    damaged or cannot be downloaded; the part that has arrived is kept for the next call.
     """
     path = cached_path()
     if os.path.exists(path):
         if _md5(path) != MD5:
-            raise UserError(f"--vgg-weights auto: {path} is damaged (its MD5 is not {MD5}); delete it, then try again")
+            raise UserError(f"--vgg-weights auto: {path} is damaged (its MD5 is not {MD5}); delete it and try again")
         return path
     part = path + ".part"
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(part, "ab") as file:
             _lock(file, part)
-            if not os.path.exists(path):  # unless another process finished it meanwhile
+            if not os.path.exists(path):  # another process may have finished meanwhile
                 _download(file, path, check_stop)
                 _publish(file, part, path)
     except OSError as error:
@@ -58,7 +59,7 @@ def fetch(check_stop=lambda: None):
 
 
 def _lock(file, part):
-    """Two processes that write one file would spoil it."""
+    """Lock the file, since two processes that write it would damage it."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -66,16 +67,18 @@ def _lock(file, part):
 
 
 def _publish(file, part, path):
-    """Give a complete download its name, if it is the right one."""
+    """Verify a complete download and give it its final name."""
     file.flush()
     if _md5(part) != MD5:
         file.truncate(0)
-        raise UserError(f"--vgg-weights auto: what {URL} sent has not the MD5 {MD5}; try again, or put it at {path}")
+        raise UserError(
+            f"--vgg-weights auto: the file from {URL} does not have the MD5 {MD5}; try again, or put the file at {path}"
+        )
     files.publish(part, path)
 
 
 def _download(file, path, check_stop):
-    """Append to an open file what it lacks."""
+    """Append the missing part to an open file."""
     for attempt in range(TRIES):
         before = file.seek(0, os.SEEK_END)
         try:
@@ -84,27 +87,27 @@ def _download(file, path, check_stop):
             have, reason = file.tell(), str(getattr(error, "reason", None) or error or type(error).__name__)
             if have == 0:
                 raise UserError(
-                    f"--vgg-weights auto: {URL} cannot be fetched ({reason}); fetch it elsewhere and put it at {path}, "
-                    "or name another file, or none"
+                    f"--vgg-weights auto: {URL} cannot be downloaded ({reason}); download it elsewhere and put it at "
+                    f"{path}, or give another file, or none"
                 ) from None
             if attempt + 1 == TRIES:
                 raise UserError(
-                    f"--vgg-weights auto: {URL} broke off after {have / 1e6:.0f} MB ({reason}); the same command goes "
-                    f"on from there, or fetch it elsewhere and put it at {path}"
+                    f"--vgg-weights auto: {URL} was interrupted after {have / 1e6:.0f} MB ({reason}); run the same "
+                    f"command to continue, or download it elsewhere and put it at {path}"
                 ) from None
 
 
 def _receive(file, start, check_stop):
-    """One connection: from byte `start` to the end. Raises OSError or HTTPException if it breaks off."""
+    """Receive from byte `start` to the end in one connection. Raises OSError or HTTPException if it breaks."""
     headers = {"User-Agent": "ssd-tensorflow", **({"Range": f"bytes={start}-"} if start else {})}
     try:
         response = urllib.request.urlopen(urllib.request.Request(URL, headers=headers), timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
         if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
-            return  # nothing is lacking; the checksum will tell
+            return  # nothing is missing; the checksum is verified later
         raise
     with response:
-        if response.status != http.client.PARTIAL_CONTENT:  # a server that does not know Range starts again
+        if response.status != http.client.PARTIAL_CONTENT:  # a server without Range starts at 0
             start = 0
             file.truncate(0)
         length = response.headers.get("Content-Length")

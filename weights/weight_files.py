@@ -1,6 +1,6 @@
-"""Weight files of five kinds -> named arrays. Nothing in a file is ever run, only numbers are read.
+"""Weight files of five kinds -> named arrays. Only numbers are read; no code in a file is ever run.
 
-Names: those of PyTorch, safetensors and npz files as they are; `LAYER/WEIGHT NAME` for Keras; `LAYER/INDEX` for Caffe.
+Names are as in the file for PyTorch, safetensors and npz; `LAYER/WEIGHT NAME` for Keras; `LAYER/INDEX` for Caffe.
 """
 
 import contextlib
@@ -18,12 +18,11 @@ import numpy as np
 from structures import UserError
 from weights import torch_files
 
-# VGG-16 in float64 is 1.1 GB; a small file that unfolds to more than this is no weight file
-LARGEST = 4 << 30
-SAFETENSORS_HEADER = 100_000_000  # the format's own limit
-H5_SECONDS = 60  # far more than it takes to go over the structure of a file
+LARGEST = 4 << 30  # bytes of an unpacked file; VGG-16 in float64 has 1.1 GB
+SAFETENSORS_HEADER = 100_000_000  # bytes, the format's own limit
+H5_SECONDS = 60  # far more than reading the structure of a file takes
 ROOT = pathlib.Path(__file__).parents[1]
-H5_PROBE = (sys.executable, "-m", "weights.weight_files")  # run in ROOT; what it does is at the end of this file
+H5_PROBE = (sys.executable, "-m", "weights.weight_files")  # run in ROOT: the end of this file
 SAFETENSORS_TYPES = {
     "F64": "float64",
     "F32": "float32",
@@ -39,9 +38,9 @@ SAFETENSORS_TYPES = {
 
 
 def read(path):
-    """A weight file -> dict of arrays (any shape and numeric type) by name. The ending tells the kind.
+    """A weight file -> dict of arrays (any shape and numeric type) by name. The ending of its name says its kind.
 
-    Raises UserError, one line, if the file is missing, damaged, of an unknown kind, or holds code.
+    Raises UserError, one line, if the file is missing, damaged, of an unknown kind, or contains code.
     """
     path = os.fspath(path)
     ending = check_kind(path)
@@ -51,20 +50,20 @@ def read(path):
         arrays = READERS[ending](path)
     except UserError:
         raise
-    except Exception as error:  # zip, zlib, npy, HDF5, pickle and JSON each have their own exceptions for damage
+    except Exception as error:  # zip, zlib, npy, HDF5, pickle and JSON each raise their own exceptions for damage
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"{path}: not a readable {ending} ({reason}); fetch or save it again") from None
-    words = sorted(name for name, array in arrays.items() if array.dtype.kind not in "fiub")
-    if words or not arrays:
-        raise UserError(f"{path}: {', '.join(words) + ': no numbers' if words else 'holds no arrays'}")
+        raise UserError(f"{path}: not a readable {ending} ({reason}); download or save it again") from None
+    others = sorted(name for name, array in arrays.items() if array.dtype.kind not in "fiub")
+    if others or not arrays:
+        raise UserError(f"{path}: {', '.join(others) + ': not numbers' if others else 'contains no arrays'}")
     return arrays
 
 
 def check_kind(path):
-    """The ending of a weight file's name, in lower case. Raises UserError if it is none of those that are read."""
+    """The ending of a weight file's name, in lower case. Raises UserError for an unknown ending."""
     ending = os.path.splitext(path)[1].lower()
     if ending not in READERS:
-        raise UserError(f"{path}: not a weight file by its ending; one of {', '.join(READERS)} is needed")
+        raise UserError(f"{path}: not a weight file; its name must end in one of {', '.join(READERS)}")
     return ending
 
 
@@ -72,17 +71,17 @@ def _read_npz(path):
     with zipfile.ZipFile(path) as archive:
         _check_size(sum(entry.file_size for entry in archive.infolist()))
     with np.load(path, allow_pickle=False) as file:
-        # An entry that is no .npy comes as bytes
+        # An entry that is not an .npy file is read as bytes
         return {name: np.asarray(file[name]) for name in file.files}
 
 
 def _check_size(size):
     if size > LARGEST:
-        raise ValueError(f"unfolds to {size} bytes")
+        raise ValueError(f"it unpacks to {size} bytes, more than {LARGEST}")
 
 
 def _read_safetensors(path):
-    """8 bytes of header length, a JSON header {name: dtype, shape, data_offsets}, the numbers without gaps."""
+    """Read 8 bytes of header length, a JSON header {name: dtype, shape, data_offsets}, the numbers without gaps."""
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > min(SAFETENSORS_HEADER, os.path.getsize(path)):
@@ -94,26 +93,26 @@ def _read_safetensors(path):
     for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
         start, stop = entry["data_offsets"]
         if start != end or not start <= stop <= len(data):
-            raise ValueError(f"{name} does not follow the array before it")
+            raise ValueError(f"{name} does not start where the array before it ends")
         numbers = torch_files.from_bytes(data[start:stop], SAFETENSORS_TYPES[entry["dtype"]])
         if math.prod(entry["shape"]) != len(numbers) or min(entry["shape"], default=0) < 0:
             raise ValueError(f"{name} has {len(numbers)} numbers for the shape {entry['shape']}")
         arrays[name], end = numbers.reshape(entry["shape"]), stop
     if end != len(data):
-        raise ValueError("numbers that belong to no array, or an end missing")
+        raise ValueError("the arrays do not fill the file")
     return arrays
 
 
 def _read_h5(path):
-    """Keras' weights, or those of a whole saved model. Its structure is never interpreted."""
-    _survive(path)
+    """Read Keras' weights, alone or in a saved model, whose structure is ignored."""
+    _probe_h5(path)
     names = _h5_names(path)
     with h5py.File(path, "r") as file:
         return {name: _h5_root(file)[name][()] for name in names}
 
 
-def _survive(path):
-    """Go over the structure in a process of its own: on damage the HDF5 library may hang or crash for good."""
+def _probe_h5(path):
+    """Read the structure in a separate process, since the HDF5 library may hang or crash on a damaged file."""
     try:
         command = [*H5_PROBE, os.path.abspath(path)]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=H5_SECONDS)
@@ -121,28 +120,28 @@ def _survive(path):
         raise ValueError("the HDF5 library hangs on it") from None
     if done.returncode < 0:
         raise ValueError(f"the HDF5 library crashes on it with signal {-done.returncode}")
-    if done.returncode:  # not the file's fault: the probe did not get as far as reading it
+    if done.returncode:  # the file is not the cause: the probe did not start to read it
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
 
 
 def _h5_names(path):
-    """Names `LAYER/WEIGHT NAME` of the arrays, by the lists that Keras keeps in attributes; all are checked."""
+    """Names `LAYER/WEIGHT NAME` of the arrays, from the lists that Keras keeps in attributes; checks every array."""
     with h5py.File(path, "r") as file:
         if '"Lambda"' in _text(file.attrs.get("model_config", "")):
             raise UserError(
-                f"{path}: holds a Keras model with a Lambda layer, which is program code, so it is refused; "
-                "save the numbers alone with model.save_weights(FILE)"
+                f"{path}: contains a Keras model with a Lambda layer, which is program code, so it is refused; "
+                "save the weights alone with model.save_weights(FILE)"
             )
         root = _h5_root(file)
         layers = list(map(_text, root.attrs["layer_names"]))
-        if strange := [layer for layer in layers if not _is_inside(root, layer)]:
-            raise ValueError(f"{strange[0]} is not a group of this file")
+        if outside := [layer for layer in layers if not _is_inside(root, layer)]:
+            raise ValueError(f"{outside[0]} is not a group of this file")
         names = [f"{layer}/{_text(weight)}" for layer in layers for weight in root[layer].attrs["weight_names"]]
         _check_size(sum(_dataset_size(root, name) for name in names))
         stray = []
         root.visititems(lambda name, item: stray.append(name) if isinstance(item, h5py.Dataset) else None)
         if stray := sorted(set(stray) - set(names)):
-            raise ValueError(f"{', '.join(stray)}: in no list of weights")
+            raise ValueError(f"{', '.join(stray)}: not in the lists of weights")
         return names
 
 
@@ -152,22 +151,22 @@ def _h5_root(file):
     if "layer_names" not in file.attrs:
         root = file["model_weights"] if _is_inside(file, "model_weights") else None
     if not isinstance(root, h5py.Group) or "layer_names" not in root.attrs:
-        raise ValueError("no layer_names as Keras writes them")
+        raise ValueError("no attribute layer_names, which Keras writes")
     return root
 
 
 def _dataset_size(root, name):
-    """Bytes of an array of numbers, which must lie in the file itself: HDF5 can lead to any file of the machine."""
+    """Bytes of an array of numbers, which must be in the file itself: HDF5 can link to any file of the machine."""
     dataset = root[name] if _is_inside(root, name) else None
     if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
         raise ValueError(f"{name} is not an array of this file")
-    if dataset.dtype.kind not in "fiu":  # others may take more than they say
-        raise ValueError(f"{name} holds {dataset.dtype}, not numbers")
+    if dataset.dtype.kind not in "fiu":  # others may take more memory than they say
+        raise ValueError(f"{name} contains {dataset.dtype}, not numbers")
     return dataset.size * dataset.dtype.itemsize
 
 
 def _is_inside(root, name):
-    """Whether every part of a path is in the file, none a link to somewhere else."""
+    """Whether every part of a path is in the file and none is a link."""
     parts = name.split("/")
     paths = ("/".join(parts[:end]) for end in range(1, len(parts) + 1))
     return all(isinstance(root.get(path, getlink=True), h5py.HardLink) for path in paths)
@@ -178,7 +177,7 @@ def _text(value):
 
 
 def _read_caffemodel(path):
-    """NetParameter: layers in field 100 (name 1, blobs 7), or in the older field 2 (name 4, blobs 6)."""
+    """Read a NetParameter: layers in field 100 (name 1, blobs 7), or in the older field 2 (name 4, blobs 6)."""
     with open(path, "rb") as file:
         content = memoryview(file.read())
     arrays = {}
@@ -191,13 +190,13 @@ def _read_caffemodel(path):
         for index, blob in enumerate(value for number, value in parts if number == blobs_field):
             name = f"{names[0]}/{index}"
             if name in arrays:
-                raise ValueError(f"two layers of the name {names[0]}")
+                raise ValueError(f"two layers have the name {names[0]}")
             arrays[name] = _read_blob(blob, name)
     return arrays
 
 
 def _read_blob(blob, name):
-    """BlobProto: data 5 (packed float), shape 7 (dims in its field 1), or the four dims of old files in 1–4."""
+    """Read a BlobProto: data 5 (packed float), shape 7 (dims in its field 1), or an old file's four dims in 1–4."""
     dims, old_dims, data = None, {}, []
     for number, value in _fields(blob):
         if number == 7:
@@ -208,7 +207,7 @@ def _read_blob(blob, name):
             data.append(np.frombuffer(value, "<f4"))
     if dims is None:
         dims = [old_dims.get(number, 1) for number in (1, 2, 3, 4)]
-        while len(dims) > 1 and dims[0] == 1:  # a vector of old files is 1×1×1×N
+        while len(dims) > 1 and dims[0] == 1:  # old files write a vector as 1×1×1×N
             dims = dims[1:]
     data = data[0] if len(data) == 1 else np.concatenate([np.zeros(0, "<f4"), *data])
     if math.prod(dims) != len(data):
@@ -235,7 +234,7 @@ def _fields(message):
 
 
 def _varints(packed):
-    """The numbers of a packed field, or the one of an unpacked field."""
+    """Yield the numbers of a packed field, or the one number of an unpacked field."""
     if isinstance(packed, int):
         yield packed
         return
@@ -246,7 +245,7 @@ def _varints(packed):
 
 
 def _varint(message, position):
-    """The number of variable length at a position -> (number, next position)."""
+    """Read the variable-length number at a position -> (number, next position)."""
     value, shift = 0, 0
     while True:
         if position >= len(message) or shift > 63:
@@ -268,6 +267,6 @@ READERS = {
     ".caffemodel": _read_caffemodel,
 }
 
-if __name__ == "__main__":  # the process of `_survive`, which reads the same again and raises what this passes over
+if __name__ == "__main__":  # the process of `_probe_h5`, whose caller reads again and raises what is ignored here
     with contextlib.suppress(Exception):
         _h5_names(sys.argv[1])

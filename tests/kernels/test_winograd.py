@@ -148,7 +148,7 @@ def test_rounding_with_many_channels():
 
 
 def test_the_transforms_are_exact():
-    """In float64 a window and a filter give the tile to its last digits."""
+    """In float64 a window and a filter give the tile's values to the last digits."""
     window, filter_ = random(1, 6, 6).astype(float), random(2, 3, 3).astype(float)
     points = (winograd.WINDOW_TO_POINTS @ window.ravel()) * (winograd.FILTER_TO_POINTS @ filter_.ravel())
     tile = [[(window[i : i + 3, j : j + 3] * filter_).sum() for j in range(4)] for i in range(4)]

@@ -131,7 +131,7 @@ def test_another_preset_keeps_what_fits(data, two, tmp_path, capsys):
         (["--classes", "ball,square", "--map-classes", "ball=disc"], "'ball' is unknown"),
         (["--map-classes", "disc"], "--map-classes"),
         (["--map-classes", "disc=="], "--map-classes"),
-        (["--map-classes", "disc=square"], "knows 'square' itself"),
+        (["--map-classes", "disc=square"], "--map-classes disc=square: "),
     ],
 )
 def test_mistakes_get_one_line(data, two, tmp_path, flags, named):

@@ -1,4 +1,4 @@
-"""Rows of the heads go where their class goes."""
+"""The heads' rows follow their classes."""
 
 import numpy as np
 import pytest
@@ -24,11 +24,11 @@ def test_sources_by_name_and_by_map():
 @pytest.mark.parametrize(
     ("pairs", "named"),
     [
-        (("cra=vehicle",), r"cra=vehicle: 'cra' is unknown \(nearest: 'car'\); the run of --init-from has car, bus, p"),
-        (("car=vehicel",), r"'vehicel' is unknown \(nearest: 'vehicle'\); --classes has vehicle, person"),
-        (("vehicle=car",), "'vehicle' is unknown; the run"),  # the wrong way round
-        (("car=vehicle", "bus=vehicle"), "bus=vehicle: 'car' becomes 'vehicle' already"),
-        (("bus=person",), "bus=person: the run of --init-from knows 'person' itself"),
+        (("cra=vehicle",), "cra=vehicle: 'cra' .*'car'.*--init-from .*car, bus, person"),
+        (("car=vehicel",), "car=vehicel: 'vehicel' .*'vehicle'.*--classes .*vehicle, person"),
+        (("vehicle=car",), "vehicle=car: 'vehicle' .*--init-from"),  # the wrong way round
+        (("car=vehicle", "bus=vehicle"), "bus=vehicle: 'car' .*'vehicle'"),
+        (("bus=person",), "bus=person: .*--init-from .*'person'"),
     ],
 )
 def test_wrong_maps(pairs, named):
@@ -78,7 +78,7 @@ def softmax(logits):
 
 @pytest.mark.parametrize("new", [1, 80])
 def test_new_classes_leave_the_scores_alone_and_have_the_largest_gradient(new):
-    """Whatever the features: also those of hundreds, and where background is sure of itself."""
+    """For any features: also those in the hundreds, and where background's score is high."""
     arrays, x = network(shapes=1, channels=50), np.random.default_rng(1).normal(0, 100, (1000, 450))
     after = class_transfer.move_heads(arrays, 3, (0, 1, 2, *[None] * new))
 
@@ -110,4 +110,4 @@ def test_what_is_said():
         "classes kept: person; copied: car as vehicle; new: cat; left out: bus"
     )
     assert class_transfer.describe(OLD, OLD, (0, 1, 2)) == "classes kept: car, bus, person"
-    assert "afresh" in class_transfer.describe(OLD, ("cat",), (None,))
+    assert "heads" in class_transfer.describe(OLD, ("cat",), (None,))

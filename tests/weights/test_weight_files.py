@@ -70,11 +70,11 @@ def test_any_truncation_is_refused(container):
             with contextlib.suppress(UserError):
                 assert len(weight_files.read(path)) < len(arrays)
         else:
-            refused(path, "not a readable")
+            refused(path, f"{path.name}: .*{path.suffix.lower()}")
 
 
 def test_damage_is_one_line_or_of_no_consequence(container):
-    """Eight bytes overwritten anywhere never give another exception, or memory and time without end."""
+    """Eight bytes overwritten anywhere never raise another exception, nor take unlimited memory or time."""
     path, arrays = container
     whole = path.read_bytes()
     places = 8 if ".h" in path.name else 150  # each HDF5 file costs a process
@@ -92,12 +92,12 @@ def test_damage_is_one_line_or_of_no_consequence(container):
 @pytest.mark.parametrize(
     ("child", "message"),
     [
-        ("while True: pass", "the HDF5 library hangs on it"),
-        ("import os; os.abort()", "the HDF5 library crashes on it with signal 6"),
+        ("while True: pass", "HDF5 .*hangs"),
+        ("import os; os.abort()", "HDF5 .*signal 6"),
     ],
 )
 def test_a_library_that_gives_up(tmp_path, monkeypatch, child, message):
-    """HDF5 hangs on some damage and crashes on other: both stay in a process of their own."""
+    """HDF5 hangs on some damaged files and crashes on others, in a separate process."""
     (tmp_path / "child.py").write_text(child)
     weight_twins.write_h5(tmp_path / "w.h5", ARRAYS)
     monkeypatch.setattr(weight_files, "H5_PROBE", (sys.executable, str(tmp_path / "child.py")))
@@ -110,14 +110,14 @@ def test_noise_is_refused(tmp_path):
     noise = np.random.default_rng(0).bytes(1000)
     for ending in weight_files.READERS:
         (tmp_path / f"w{ending}").write_bytes(noise)
-        refused(tmp_path / f"w{ending}", "not a readable|holds no arrays")
+        refused(tmp_path / f"w{ending}", rf"w\{ending}: ")
 
 
 def test_files_that_are_none(tmp_path):
     refused(tmp_path / "w.npz", "no such file")
-    refused(tmp_path / "w.bin", "not a weight file by its ending")
+    refused(tmp_path / "w.bin", ", ".join(weight_files.READERS))
     (tmp_path / "folder.pth").mkdir()
-    refused(tmp_path / "folder.pth", "not a readable")
+    refused(tmp_path / "folder.pth", "folder.pth: ")
 
 
 def test_narrow_and_wide_numbers(tmp_path):
@@ -168,7 +168,7 @@ def test_a_pickle_with_code_runs_nothing(tmp_path, where):
         torch_zip(path, bomb)
     else:
         path.write_bytes(bomb if where == "bare" else magic + bomb)
-    refused(path, r"wants (__builtin__\.getattr|pathlib\S*) to be run, so it is refused; only files of torch.save")
+    refused(path, r"(__builtin__\.getattr|pathlib\S*), so it is refused.*torch\.save\(")
     assert not (tmp_path / "ran").exists()
 
 
@@ -191,7 +191,7 @@ def test_a_pickle_with_code_runs_nothing(tmp_path, where):
 def test_no_name_but_those_of_tensors(tmp_path, content):
     path = tmp_path / "w.pth"
     torch_zip(path, content)
-    refused(path, "to be run, so it is refused|not a readable|holds no arrays")
+    refused(path, "w.pth: ")
 
 
 @pytest.mark.parametrize(
@@ -206,11 +206,11 @@ def test_no_name_but_those_of_tensors(tmp_path, content):
 )
 def test_a_pickle_without_tensors(tmp_path, content):
     torch_zip(tmp_path / "w.pth", pickle.dumps(content, protocol=2))
-    refused(tmp_path / "w.pth", "not a readable .pth .*no (dict of tensors|tensor)")
+    refused(tmp_path / "w.pth", "w.pth: .*not a (dict of tensors|tensor)")
 
 
 def test_a_state_dict_inside_a_training_checkpoint(tmp_path):
-    """Optimiser state beside the model is not read."""
+    """Optimizer state beside the model is not read."""
     for write in (weight_twins.write_torch, weight_twins.write_torch_legacy):
         for key in ("model", "state_dict"):
             write(tmp_path / "w.pth", ARRAYS, wrap=lambda t, key=key: {key: t, "optimizer": {"lr": 0.1}, "epoch": 3})
@@ -236,7 +236,7 @@ def test_a_tensor_beyond_its_storage(tmp_path, shape, strides, offset):
         return {"x": weight_twins._Tensor(storage, shape, strides, offset)}
 
     weight_twins.write_torch(tmp_path / "w.pth", {"x": np.zeros((4, 3), np.float32)}, wrap=wrap)
-    refused(tmp_path / "w.pth", "x (reaches beyond|has an impossible shape)")
+    refused(tmp_path / "w.pth", "w.pth: .*x .*(numbers|shape)")
 
 
 def test_views_of_one_storage(tmp_path):
@@ -258,7 +258,7 @@ def test_views_of_one_storage(tmp_path):
 
 
 def test_a_compressed_pytorch_archive(tmp_path):
-    """PyTorch does not compress, so a small file cannot unfold into a large one."""
+    """PyTorch does not compress, so a small file cannot unpack to a large one."""
     with zipfile.ZipFile(tmp_path / "w.pth", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", pickle.dumps({}))
     refused(tmp_path / "w.pth", "compressed")
@@ -274,18 +274,18 @@ def test_a_torchscript_archive_or_a_keras_one(tmp_path):
 def test_pickled_objects_in_npz_are_not_loaded(tmp_path):
     path = tmp_path / "w.npz"
     np.savez(path, a=np.array([Bomb(tmp_path / "ran")], dtype=object))
-    refused(path, "not a readable .npz")
+    refused(path, "w.npz: .*allow_pickle")
     assert not (tmp_path / "ran").exists()
 
 
 def test_what_is_no_number(tmp_path):
     np.savez(tmp_path / "w.npz", a=np.zeros(3), b=np.array(["x"]), c=np.zeros(2, complex))
-    refused(tmp_path / "w.npz", "b, c: no numbers")
+    refused(tmp_path / "w.npz", "w.npz: b, c: .*numbers")
     with zipfile.ZipFile(tmp_path / "v.npz", "w") as archive:
         archive.writestr("notes.txt", "hello")
-    refused(tmp_path / "v.npz", "notes.txt: no numbers")
+    refused(tmp_path / "v.npz", "v.npz: notes.txt: .*numbers")
     np.savez(tmp_path / "u.npz")
-    refused(tmp_path / "u.npz", "not a readable|holds no arrays")
+    refused(tmp_path / "u.npz", "u.npz: ")
 
 
 def test_an_encrypted_archive(tmp_path):
@@ -294,13 +294,13 @@ def test_an_encrypted_archive(tmp_path):
     whole = bytearray(path.read_bytes())
     whole[whole.index(b"PK\x01\x02") + 8] |= 1  # the flag in the first entry of the central directory
     path.write_bytes(whole)
-    refused(path, "not a readable .npz .*encrypted")
+    refused(path, "w.npz: .*encrypted")
 
 
 def test_a_zip_bomb(tmp_path, monkeypatch):
     np.savez_compressed(tmp_path / "w.npz", a=np.zeros(100_000))
     monkeypatch.setattr(weight_files, "LARGEST", 100_000)
-    refused(tmp_path / "w.npz", "unfolds to 8001")
+    refused(tmp_path / "w.npz", " 8001.* 100000")
 
 
 # safetensors
@@ -322,7 +322,7 @@ def test_safetensors_that_lie(tmp_path, change):
     entry = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8], **change}
     text = json.dumps({"x": entry}).encode()
     (tmp_path / "w.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + bytes(8))
-    refused(tmp_path / "w.safetensors", "not a readable .safetensors")
+    refused(tmp_path / "w.safetensors", "w.safetensors: ")
 
 
 def test_safetensors_with_overlap_or_a_huge_header(tmp_path):
@@ -330,9 +330,9 @@ def test_safetensors_with_overlap_or_a_huge_header(tmp_path):
     text = json.dumps({"x": entry, "y": entry}).encode()
     path = tmp_path / "w.safetensors"
     path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(8))
-    refused(path, "y does not follow")
+    refused(path, "w.safetensors: .*y ")
     path.write_bytes(struct.pack("<Q", 1 << 62) + b"{}")
-    refused(path, "header longer than the file")
+    refused(path, "w.safetensors: .*header")
 
 
 # Keras
@@ -342,7 +342,7 @@ def test_a_lambda_layer_is_refused(tmp_path, as_bytes):
     model = json.dumps({"class_name": "Functional", "config": {"layers": [{"class_name": "Lambda"}]}})
     with h5py.File(tmp_path / "w.h5", "a") as file:
         file.attrs["model_config"] = model.encode() if as_bytes else model
-    refused(tmp_path / "w.h5", "Lambda layer, which is program code")
+    refused(tmp_path / "w.h5", "w.h5: .*Lambda")
 
 
 def test_a_whole_model_without_code(tmp_path):
@@ -357,13 +357,13 @@ def test_arrays_in_no_list(tmp_path):
     weight_twins.write_h5(tmp_path / "w.h5", ARRAYS)
     with h5py.File(tmp_path / "w.h5", "a") as file:
         file["a/stray"] = np.zeros(3)
-    refused(tmp_path / "w.h5", "a/stray: in no list")
+    refused(tmp_path / "w.h5", "w.h5: .*a/stray")
 
 
 def test_h5_of_other_origin(tmp_path):
     with h5py.File(tmp_path / "w.h5", "w") as file:
         file["x"] = np.zeros(3)
-    refused(tmp_path / "w.h5", "no layer_names")
+    refused(tmp_path / "w.h5", "w.h5: .*layer_names")
 
 
 @pytest.mark.parametrize(
@@ -393,32 +393,32 @@ def test_h5_that_leads_elsewhere(tmp_path, how):
             file.create_virtual_dataset("a/bias", layout)
         else:
             file.create_group("a/bias")
-    refused(path, "a is not a group of this file" if how == "external group" else "a/bias is not an array of this file")
+    refused(path, "a is not a group" if how == "external group" else "a/bias is not an array")
 
 
 def test_h5_whose_model_lies_elsewhere(tmp_path):
     weight_twins.write_h5(tmp_path / "secret.h5", ARRAYS)
     with h5py.File(tmp_path / "w.h5", "w") as file:
         file["model_weights"] = h5py.ExternalLink(str(tmp_path / "secret.h5"), "/")
-    refused(tmp_path / "w.h5", "no layer_names as Keras writes them")
+    refused(tmp_path / "w.h5", "w.h5: .*layer_names")
 
 
 def test_h5_of_lists(tmp_path):
-    """Entries of any length take 16 bytes each before they are read."""
+    """Entries of variable length declare 16 bytes each, however long they are."""
     weight_twins.write_h5(tmp_path / "w.h5", ARRAYS)
     with h5py.File(tmp_path / "w.h5", "a") as file:
         del file["a/bias"]
         file.create_dataset("a/bias", (2,), h5py.vlen_dtype(np.float32))
-    refused(tmp_path / "w.h5", "a/bias holds object, not numbers")
+    refused(tmp_path / "w.h5", "w.h5: .*a/bias .*object")
 
 
-def test_h5_that_unfolds_without_end(tmp_path):
-    """A data set without content takes no place on disk and any in memory."""
+def test_h5_that_unpacks_without_end(tmp_path):
+    """An empty data set takes no space on disk and any amount in memory."""
     weight_twins.write_h5(tmp_path / "w.h5", ARRAYS)
     with h5py.File(tmp_path / "w.h5", "a") as file:
         del file["a/bias"]
         file.create_dataset("a/bias", (1 << 20, 1 << 20), "f4", chunks=(64, 64))
-    refused(tmp_path / "w.h5", "unfolds to")
+    refused(tmp_path / "w.h5", f" 4398046511[0-9]{{3}} .* {weight_files.LARGEST}")
 
 
 # Caffe
@@ -434,18 +434,18 @@ def test_a_blob_that_lies(tmp_path):
     path = tmp_path / "w.caffemodel"
     for dims in ([3], [-2], [1 << 40], [2, 1 << 62], []):
         path.write_bytes(caffe_blob(dim=dims, data=[1.0, 2.0]).SerializeToString())
-        refused(path, "a/0 has 2 numbers for the shape")
+        refused(path, "a/0 .*2 numbers")
 
 
 def test_two_layers_of_one_name(tmp_path):
     net = caffe_blob(dim=[1], data=[1.0])
     (tmp_path / "w.caffemodel").write_bytes(net.SerializeToString() * 2)
-    refused(tmp_path / "w.caffemodel", "two layers of the name a")
+    refused(tmp_path / "w.caffemodel", "w.caffemodel: .*two layers .*a")
 
 
 def test_a_net_without_weights(tmp_path):
     (tmp_path / "w.caffemodel").write_bytes(weight_twins.caffe_messages()(name="x").SerializeToString())
-    refused(tmp_path / "w.caffemodel", "holds no arrays")
+    refused(tmp_path / "w.caffemodel", "w.caffemodel: .*no arrays")
 
 
 def test_numbers_one_by_one(tmp_path):
