@@ -63,12 +63,12 @@ class Summaries:
         with _writing(self._events):
             self._writer.close()
 
-    def step(self, step, losses, rate):
+    def record_step(self, step, losses, rate):
         """Losses and learning rate of one optimiser step."""
         values = {f"loss/{name}": value for name, value in losses.items()}
         self._scalars(step, {**values, "learning_rate": rate})
 
-    def epoch(self, row, evaluation, rows):
+    def record_epoch(self, row, evaluation, rows):
         """One finished epoch: scalars, metrics.csv, plots. evaluation: of average_precision, or None."""
         values = {f"epoch/{name}": row[name] for name in ("loss", "images_per_second")}
         if evaluation:
@@ -93,7 +93,7 @@ class Summaries:
         writer.writerows(rows)
         files.write(path, text.getvalue())
 
-    def pictures(self, step, examples):
+    def record_pictures(self, step, examples):
         """Validation pictures with what was detected and what is there. examples: (image, Detections, Sample)."""
         values = []
         for index, (image, detections, sample) in enumerate(examples):
@@ -105,7 +105,7 @@ class Summaries:
             values.append(tf.Summary.Value(tag=f"validation/{index}", image=picture))
         self._add(values, step)
 
-    def histograms(self, step, arrays):
+    def record_filters(self, step, arrays):
         """Distribution of each array (filters), by name."""
         values = [tf.Summary.Value(tag=f"filters/{name}", histo=_histogram(array)) for name, array in arrays.items()]
         self._add(values, step)

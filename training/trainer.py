@@ -153,7 +153,7 @@ class Trainer:
         """Record, and save when it is time or a stop was asked for."""
         if self.state.step % LOG_EVERY == 0:
             with self._recording():
-                self.summaries.step(self.state.step, losses, rate)
+                self.summaries.record_step(self.state.step, losses, rate)
         due = time.monotonic() - self.last_save > 60 * self.settings.save_minutes
         if due or self.stop.requested:
             self._save_sound()
@@ -193,9 +193,9 @@ class Trainer:
             best = mean is not None and (state.best is None or mean > state.best)
         row = self._row(evaluation)
         with self._recording():
-            self.summaries.epoch(row, evaluation, [*state.rows, row])
-            self.summaries.pictures(state.step, examples)
-            self.summaries.histograms(state.step, self._filters())
+            self.summaries.record_epoch(row, evaluation, [*state.rows, row])
+            self.summaries.record_pictures(state.step, examples)
+            self.summaries.record_filters(state.step, self._filters())
         if best:
             state.best, state.stale = evaluation["voc07"]["mean"], 0
         elif evaluation and complete:

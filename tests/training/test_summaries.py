@@ -46,8 +46,8 @@ def written(tmp_path):
     records = summaries.Summaries(str(tmp_path), ("car", "bus"))
     records.open(0, [])
     for step in range(1, 10):
-        records.step(step, {"loss": float(step)}, 0.5)
-    records.epoch({**ROW, "step": 9}, EVALUATION, [{**ROW, "step": 9}])
+        records.record_step(step, {"loss": float(step)}, 0.5)
+    records.record_epoch({**ROW, "step": 9}, EVALUATION, [{**ROW, "step": 9}])
     records.close()
     return tmp_path
 
@@ -65,7 +65,7 @@ def test_epoch_leaves_scalars_metrics_and_a_plot(written):
 def test_resume_cuts_events_and_metrics_back(written):
     records = summaries.Summaries(str(written), ("car", "bus"))
     records.open(5, [ROW])
-    records.step(6, {"loss": -6.0}, 0.5)
+    records.record_step(6, {"loss": -6.0}, 0.5)
     records.close()
     found = recorded(written / "events")
     assert max(step for step, _ in found) == 6
@@ -104,7 +104,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
 try:
     with records:
         for step in range(1000):
-            records.step(step, {"loss": 1.0}, 0.5)
+            records.record_step(step, {"loss": 1.0}, 0.5)
 except UserError as error:
     print(step, error)
 """
@@ -131,7 +131,7 @@ def test_plots_that_cannot_be_written_are_one_line(tmp_path, monkeypatch):
         pytest.raises(UserError, match=r"plots: cannot be written \(No space"),
         summaries.Summaries(str(tmp_path), ("car", "bus")).open(0, []) as records,
     ):
-        records.epoch(ROW, EVALUATION, [ROW])
+        records.record_epoch(ROW, EVALUATION, [ROW])
 
 
 def test_the_first_failure_is_the_one_told(tmp_path, monkeypatch):
@@ -161,8 +161,8 @@ def test_pictures_and_histograms_are_recorded(tmp_path):
     box = np.array([[0.1, 0.1, 0.5, 0.5]], np.float32)
     sample = Sample("a", "a.jpg", box, np.zeros(1, np.int32), np.zeros(1, bool), 40, 30)
     found = Detections(box * 30, np.ones(1, np.float32), np.zeros(1, np.int32))
-    records.pictures(3, [(np.zeros((30, 40, 3), np.uint8), found, sample)])
-    records.histograms(3, {"conv1_1/weights": np.arange(12.0).reshape(3, 4)})
+    records.record_pictures(3, [(np.zeros((30, 40, 3), np.uint8), found, sample)])
+    records.record_filters(3, {"conv1_1/weights": np.arange(12.0).reshape(3, 4)})
     records.close()
     (path,) = (tmp_path / "events").iterdir()
     values = [v for event in tf.train.summary_iterator(str(path)) for v in event.summary.value]

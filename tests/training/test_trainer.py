@@ -201,7 +201,7 @@ def test_a_better_score_at_a_cut_renews_the_patience(start, monkeypatch):
     assert (state_of(run)["stale"], state_of(run)["best"]) == (1, 0.8)
 
 
-@pytest.mark.parametrize("method", ["step", "pictures"])
+@pytest.mark.parametrize("method", ["record_step", "record_pictures"])
 def test_records_that_cannot_be_written_cost_no_steps(method, start, tmp_path, monkeypatch):
     flags = ["--valid", "val", "--epochs", "3"]
     unbroken = start(*flags, name="unbroken")
