@@ -24,7 +24,9 @@ def main(argv=None):
         from training import trainer  # everything that can be wrong with the flags is known before TensorFlow loads
 
         samples = samples * settings.repeat
-        trainer.Trainer(flags.run, description, settings, samples, valid, stop).run(resume=flags.resume)
+        task = trainer.Task(flags.run, description, settings, samples, valid, flags.resume)
+        with trainer.open_trainer(task, stop) as opened:
+            opened.train()
 
 
 def _load(settings, splits, class_names, difficult):

@@ -1,6 +1,5 @@
 """One epoch of training, one evaluation."""
 
-import itertools
 import math
 import time
 
@@ -20,28 +19,37 @@ REMEDY = (
 EXAMPLES = 6  # validation pictures that an evaluation keeps to be looked at
 
 
-def train_one_epoch(session, training_step, batches, state, *, plan, samples, after_step):
-    """Train on what remains of an epoch, or until the plan's end; moves `state` (runs.TrainingState) on.
+def train_one_epoch(graph, batches, state, plan, samples, after_step):
+    """Train on what remains of an epoch, or until the plan's end; moves `state` on.
 
-    batches: iterable of data_queue.Batch from batch number state.batch of the epoch on; plan: optimization.Plan;
-    samples: what the batches' jobs (epoch, index) point into; after_step: callable(losses, rate), called when
-    `state` is in order. Raises UserError on a non-finite loss.
+    graph: training_graph.TrainingGraph; batches: iterable of data_queue.Batch from batch number state.batch of the
+    epoch on; state: runs.TrainingState; plan: optimization.Plan; samples: those that the batches' jobs (epoch, index)
+    name; after_step: callable(losses, rate), called after each optimizer step, when `state` is up to date. Raises
+    NonFiniteLoss.
     """
-    settings = plan.settings
-    groups = _effective_batches(batches, settings.accumulate)
+    settings, batches = plan.settings, iter(batches)
     with _progress_bar(state, settings, len(samples)) as bar:
         while state.batch < plan.batches_per_epoch and state.step < plan.total_steps:
             start = time.monotonic()
             rate = plan.rate(state.step)
-            sums, jobs = _effective_step(session, training_step, next(groups), rate, state.step, samples)
-            _add_sums(state.sums, sums)
+            step_sums, images = {}, 0
+            count = min(settings.accumulate, plan.batches_per_epoch - state.batch)  # the last step may have fewer
+            for number in range(count):
+                batch = next(batches)
+                sums = graph.training_step.run(graph.session, batch.arrays, rate, update=number == count - 1)
+                if not all(map(math.isfinite, sums.values())):
+                    raise _non_finite(sums, rate, state.step, [samples[index] for _, index in batch.jobs])
+                _add_sums(step_sums, sums)
+                images += len(batch.jobs)
+                batch.release()
+            _add_sums(state.sums, step_sums)
             state.step += 1
-            state.batch += math.ceil(len(jobs) / settings.batch_size)
+            state.batch += count
             state.seconds += time.monotonic() - start
-            after_step(optimization.mean_losses(sums), rate)
+            after_step(optimization.mean_losses(step_sums), rate)
             running = optimization.mean_losses(state.sums)
             bar.set_postfix_str("  ".join(f"{k} {v:.3f}" for k, v in running.items()), refresh=False)
-            bar.update(len(jobs))
+            bar.update(images)
 
 
 def _progress_bar(state, settings, total):
@@ -52,29 +60,6 @@ def _progress_bar(state, settings, total):
         unit="img",
         dynamic_ncols=True,
     )
-
-
-def _effective_batches(batches, accumulate):
-    """Group the batches that make one optimiser step, without reading ahead of the group."""
-    iterator = iter(batches)
-    for first in iterator:
-        yield itertools.chain([first], itertools.islice(iterator, accumulate - 1))
-
-
-def _effective_step(session, training_step, group, rate, step, samples):
-    """One optimiser step over a group of batches -> its loss sums, and the jobs of its images."""
-    total, jobs = {}, []
-    batch = next(group)
-    while batch is not None:
-        following = next(group, None)
-        sums = training_step.run(session, batch.arrays, rate, update=following is None)
-        if not all(math.isfinite(value) for value in sums.values()):
-            raise _non_finite(sums, rate, step, [samples[index] for _, index in batch.jobs])
-        _add_sums(total, sums)
-        jobs += batch.jobs
-        batch.release()
-        batch = following
-    return total, jobs
 
 
 class NonFiniteLoss(UserError):
@@ -95,9 +80,9 @@ def _non_finite(sums, rate, step, samples):
     )
 
 
-def require_sound(session, training_step, step, rate):
+def require_sound(graph, step, rate):
     """Raises NonFiniteLoss if step number `step` (1-based) left weights that must not become a checkpoint."""
-    if not training_step.is_sound(session):
+    if not graph.training_step.is_sound(graph.session):
         raise NonFiniteLoss(f"the weights are ruined at step {step}, learning rate {rate:g}; {REMEDY}")
 
 

@@ -85,6 +85,20 @@ def test_a_worker_failure_amid_a_collected_gradient_is_resumed_exactly(start, tm
     assert not [name for name in weights(unbroken) if "_sum" in name]
 
 
+def test_a_worker_that_died_between_two_epochs_is_reported_in_one_line(start, tmp_path, monkeypatch):
+    original = data_queue.DataQueue.batches
+
+    def batches(self, jobs):
+        if jobs[0][0] == 1:  # the second epoch
+            raise data_queue.WorkerError("worker 1 died")
+        return original(self, jobs)
+
+    monkeypatch.setattr(data_queue.DataQueue, "batches", batches)
+    with pytest.raises(UserError, match=r"worker 1 died.*--resume"):
+        start("--epochs", "2")
+    assert state_of(tmp_path / "run")["step"] == 5
+
+
 @pytest.fixture
 def disk(shapes, tmp_path):
     """A copy of `shapes` that may drop out."""

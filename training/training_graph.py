@@ -1,0 +1,75 @@
+"""The graph of a training, its session, and a detector of the weights in training."""
+
+import dataclasses
+
+import tensorflow.compat.v1 as tf
+
+import detector
+import ssd_vgg
+from kernels import devices
+from training import optimization
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingGraph:
+    """The session of a training and what runs in it.
+
+    session: of the graph; whoever built it closes it
+    training_step: moves the weights
+    detector: validates the weights, or their moving averages with --ema
+    """
+
+    session: tf.Session
+    training_step: optimization.TrainingStep
+    detector: detector.Detector
+
+    def initialize(self, first_values):
+        """Give every variable its first value. first_values: (variable, array) pairs in place of random values."""
+        self.session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
+        for variable, value in first_values:
+            initializer = variable.initializer  # its second input is the value
+            self.session.run(initializer, {initializer.inputs[1]: value})
+        self.training_step.start_averages(self.session)
+
+    def filters(self):
+        """{variable name: float32 array} of the trained weights, without biases and scales."""
+        variables = [v for v in self.training_step.trained if v.op.name.endswith("/weights")]
+        return {v.op.name: value for v, value in zip(variables, self.session.run(variables), strict=True)}
+
+
+def build(description, settings, dtype, class_weights=None):
+    """Build a TrainingGraph into the default graph; its variables have no values yet.
+
+    description: config.ModelDescription; settings: config.TrainingSettings; dtype: of the computation;
+    class_weights: as in `losses.multibox_loss`.
+    """
+    tf.set_random_seed(settings.seed)
+    training_step = optimization.TrainingStep(description, settings, dtype, class_weights)
+    session = tf.Session(config=devices.session_config())
+    preset = description.preset
+    outputs = _evaluated(training_step, description, settings, dtype)
+    validated = detector.Detector(
+        session,
+        training_step.images,
+        detector.postprocess(*outputs, preset, preset.score_threshold),
+        description,
+        precision=dtype.name,
+        threshold=preset.score_threshold,
+        batch_size=settings.batch_size,
+        owns_session=False,
+    )
+    return TrainingGraph(session, training_step, validated)
+
+
+def _evaluated(training_step, description, settings, dtype):
+    """(logits, offsets) to score: those of the step; with --ema, of a second network whose weights are the averages."""
+    if settings.ema is None:
+        return training_step.logits, training_step.offsets
+    with tf.name_scope("averaged"):
+        return ssd_vgg.build(
+            training_step.images,
+            description.preset,
+            len(description.class_names),
+            compute_dtype=dtype,
+            averages=training_step.averages,
+        )
