@@ -1,6 +1,6 @@
-"""The flags of train.py, and what they say: the model's description and the training settings.
+"""The flags of train.py, and what they mean: the model's description and the training settings.
 
-Free of TensorFlow, so that a wrong flag is told at once.
+Imports no TensorFlow, so that a wrong flag fails at once.
 """
 
 import argparse
@@ -20,23 +20,25 @@ from structures import UserError
 from system import cli
 from weights import class_transfer, weight_files
 
-# Without pretrained features nothing expects 0..255; this brings the input to about unit variance
+# Pretrained features expect 0..255. From scratch, this brings the input to about unit variance
 SCRATCH_INPUT_SCALE = 1 / 60
 DEFAULTS = config.TrainingSettings(data="", train="")
 
 
-def read(flags):
-    """Flags of `parse` -> (ModelDescription, TrainingSettings), of a new or a resumed run. Raises UserError."""
+def read(flags: argparse.Namespace) -> tuple[config.ModelDescription, config.TrainingSettings]:
+    """Flags of `parse` -> (ModelDescription, TrainingSettings) of a new or resumed run.
+
+    Checks everything that can be checked without reading pictures. Raises UserError that names the flag.
+    """
     return _resume_config(flags) if flags.resume else _new_config(flags)
 
 
 def _new_config(flags):
-    """Flags -> (ModelDescription, TrainingSettings) of a new run; all that can be wrong without data is checked."""
     given = vars(flags)
     if "data" not in given:
-        raise UserError("--data: needed to start a run (a resumed one knows it)")
+        raise UserError("--data: needed to start a run (only --resume does without)")
     if not given.setdefault("train", source_pascal_voc.usual_training(given["data"])):
-        raise UserError("--train: needed to start a run (a resumed one knows it), such as train or 2007:trainval")
+        raise UserError("--train: needed to start a run, such as train or 2007:trainval (only --resume does without)")
     config.check_new(flags.run)
     names = {field.name for field in dataclasses.fields(config.TrainingSettings)}
     settings = config.TrainingSettings(**{name: value for name, value in given.items() if name in names})
@@ -50,15 +52,15 @@ def _new_config(flags):
 
 
 def _vgg_weights(given, settings):
-    """The file behind --vgg-weights, "auto" for the one that is downloaded when training starts, or None."""
+    """The path of --vgg-weights; "auto" for the file that is downloaded when training starts; or None."""
     width = given.get("width", 1.0)
     choice = given.get("vgg_weights") or ("none" if width != 1 or settings.init_from else "auto")
     if choice == "none":
         return None
     if settings.init_from:
-        raise UserError("--vgg-weights and --init-from: both set the first weights; give one of them")
+        raise UserError("--vgg-weights and --init-from: both set the first weights; give only one")
     if width != 1:
-        raise UserError(f"--vgg-weights {choice}: fits --width 1 only; use --vgg-weights none with --width {width:g}")
+        raise UserError(f"--vgg-weights {choice}: fits --width 1 only; give --vgg-weights none with --width {width:g}")
     if choice == "auto":
         return choice
     if not os.path.isfile(choice):
@@ -77,24 +79,26 @@ def _preset(given, settings):
         own = config.find_model(settings.init_from).description.preset.anchors_per_cell
         if changed.anchors_per_cell != own:
             raise UserError(
-                f"--anchors {given['anchors']}: {changed.anchors_per_cell} anchors a cell, but the heads of "
-                f"{settings.init_from} have {own}; leave one of the two flags out"
+                f"--anchors {given['anchors']}: {changed.anchors_per_cell} anchors a cell, but "
+                f"{settings.init_from} has {own}; leave one of the two flags out"
             )
     return changed
 
 
 def _named_preset(given, settings):
-    """The preset of --init-from; of --preset where that is given, with the width and input of --init-from's weights."""
+    """--preset, with the width and input of --init-from's weights if that is given; without --preset that run's own."""
     if not settings.init_from:
         preset = ssd_utils.get_preset(given.get("preset", "vgg300"))
         scale = 1.0 if settings.vgg_weights else SCRATCH_INPUT_SCALE
         return dataclasses.replace(preset, width=given.get("width", 1.0), input_scale=scale)
     source = config.find_model(settings.init_from)
     if source.frozen:
-        raise UserError(f"--init-from {settings.init_from}: an exported graph cannot be trained; give its run")
+        raise UserError(
+            f"--init-from {settings.init_from}: an exported graph cannot be trained; give the run it was exported from"
+        )
     own = source.description.preset
     if "width" in given and given["width"] != own.width:
-        raise UserError(f"--width {given['width']:g}: {settings.init_from} has width {own.width:g}")
+        raise UserError(f"--width {given['width']:g}: {settings.init_from} has width {own.width:g}; leave --width out")
     if "preset" not in given:
         return own
     kept = {name: getattr(own, name) for name in ("width", "input_scale", "mean", "channel_order")}
@@ -110,13 +114,13 @@ def _class_names(given, settings):
 
 
 def _check(settings):
-    """Combinations of flags that make no sense."""
+    """Refuse combinations of flags that make no sense."""
     if settings.patience is not None and not settings.valid:
-        raise UserError("--patience: needs --valid")
+        raise UserError("--patience: needs --valid, which gives the mean AP")
 
 
 def _check_layers(layers, preset):
-    """The layers and groups of --freeze: one that matches nothing would freeze nothing."""
+    """Refuse a layer or group of --freeze that matches nothing: it would freeze nothing."""
     names = ssd_layers.variable_names(preset)
     for layer in layers:
         if not any(ssd_layers.in_layer(name, layer) for name in names):
@@ -125,7 +129,7 @@ def _check_layers(layers, preset):
 
 
 def _check_classes(settings, class_names):
-    """Flags that name classes."""
+    """Refuse wrong names in the flags that name classes."""
     training_data.class_weights(settings.class_weights, class_names)
     if settings.init_from:
         old_names = config.find_model(settings.init_from).description.class_names
@@ -138,7 +142,10 @@ def _resume_config(flags):
     """The config of an existing run with the flags that may change; every other difference is an error."""
     description, settings = config.read_config(flags.run)
     if settings is None:
-        raise UserError(f"--resume: {flags.run} holds imported weights, not a training; use --init-from {flags.run}")
+        raise UserError(
+            f"--resume: {flags.run} holds imported weights, not a training; "
+            f"start a new run with --init-from {flags.run}"
+        )
     stored = {
         **dataclasses.asdict(settings),
         "preset": description.preset.name,
@@ -150,28 +157,27 @@ def _resume_config(flags):
         given["classes"] = class_lists.parse_classes(given["classes"])
     if given.get("vgg_weights"):
         given["vgg_weights"] = _resumed_weights(given["vgg_weights"])
-    if stored["init_from"]:  # of an older version: as it was given
+    if stored["init_from"]:  # older versions stored it as it was given
         stored["init_from"] = _whole_path(stored["init_from"])
-    if given.get("precision") == "auto":  # became a type when the run was started
+    if given.get("precision") == "auto":  # the run's start replaced it by a number type
         del given["precision"]
     for name, value in given.items():
         if name not in config.RESUMABLE and value != stored[name]:
-            flag = "--" + name.replace("_", "-")
-            raise UserError(f"{flag} {value}: the run was started with {stored[name]}; leave it out to resume")
+            raise UserError(f"{_flag(name)} {value}: the run was started with {stored[name]}; leave it out to resume")
     if "anchors" in flags and anchor_advisor.read_anchors(flags.anchors, description.preset) != description.preset:
-        raise UserError(f"--anchors {flags.anchors}: the run was started with others; leave it out to resume")
+        raise UserError(f"--anchors {flags.anchors}: the run was started with other anchors; leave it out to resume")
     changes = {name: given[name] for name in config.RESUMABLE if name in given}
     return description, dataclasses.replace(settings, **changes)
 
 
 def _whole_path(run):
-    """--init-from as it is stored: a resume from another folder is to find it, if TensorFlow can read such a path."""
+    """--init-from as it is stored: absolute, for a resume from another folder, unless that makes it a pattern."""
     whole = os.path.abspath(run)
     return run if config.is_pattern(whole) else whole
 
 
 def _resumed_weights(choice):
-    """What the run would have stored."""
+    """--vgg-weights as `_vgg_weights` stores it."""
     return {"none": None, "auto": "auto"}.get(choice, os.path.abspath(choice))
 
 
@@ -180,7 +186,7 @@ def _comma_list(text):
 
 
 def _pair_list(text):
-    """Texts A=B, separated by commas, without spaces around the names."""
+    """'A=B, C=D' -> ('A=B', 'C=D'), without spaces around the names."""
     pairs = [tuple(part.strip() for part in pair.split("=")) for pair in text.split(",")]
     for pair in pairs:
         if len(pair) != 2 or "" in pair:
@@ -198,13 +204,17 @@ def _step_list(text):
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers like 80000,100000") from None
     if not steps or sorted(set(steps)) != list(steps) or steps[0] < 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a rising list of steps")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of steps in rising order")
     return steps
 
 
-def parse(argv, description):
-    """Flags that were given, and only those: what is absent takes its default, or the run's value on --resume."""
+def parse(argv: list[str] | None, description: str | None) -> argparse.Namespace:
+    """The flags that were given, and only those: an absent one takes its default, or the run's value on --resume.
+
+    Paths of data and runs are made absolute. Raises UserError for a wrong flag.
+    """
     parser = cli.ArgumentParser(
+        usage="%(prog)s --data DIR --train SPLITS --run DIR [flags]\n       %(prog)s --run DIR --resume",
         description=description,
         argument_default=argparse.SUPPRESS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -212,10 +222,15 @@ def parse(argv, description):
         "  python train.py --data mydata --train train --valid val --classes cat,dog --run runs/mine \\\n"
         "      --freeze conv1,conv2 --precision auto --schedule cosine --epochs 40",
     )
-    _data_flags(parser.add_argument_group("data"))
-    _model_flags(parser.add_argument_group("model"))
-    _training_flags(parser.add_argument_group("training"))
-    _optimiser_flags(parser.add_argument_group("optimiser"))
+    for title, text, add_flags in (
+        ("data", "what to train on; README.md describes the formats", _add_data_flags),
+        ("model", "the network and its anchors", _add_model_flags),
+        ("weights to start from", "published features, another run, or random values", _add_weight_flags),
+        ("loss", None, _add_loss_flags),
+        ("optimization", "how the weights are updated", _add_optimization_flags),
+        ("run", "where it is saved, how long it lasts, how it computes", _add_run_flags),
+    ):
+        add_flags(parser.add_argument_group(title, text))
     flags = parser.parse_args(argv)
     if "data" in flags:
         flags.data = os.path.abspath(flags.data)
@@ -228,193 +243,301 @@ def parse(argv, description):
     return flags
 
 
-def _add(group, flag, **options):
-    """Add a flag, whose help ends in the default of the setting it is, unless it says something of defaults itself."""
-    text, default = options.get("help", ""), getattr(DEFAULTS, flag[2:].replace("-", "_"), None)
+def _add(group, flag, text, **options):
+    """Add a flag with a help text, which ends with the default of its setting unless it names a default itself."""
+    default = getattr(DEFAULTS, flag[2:].replace("-", "_"), None)
     if "(default: " not in text and default not in (None, "", ()) and default is not False:
         shown = f"{default:g}" if isinstance(default, float) else default
         shown = ",".join(map(str, default)) if isinstance(default, tuple) else shown
-        options["help"] = f"{text} (default: {shown})".strip()
-    group.add_argument(flag, **options)
+        text = f"{text} (default: {shown})"
+    group.add_argument(flag, help=text, **options)
 
 
-def _data_flags(group):
+def _add_data_flags(group):
     _add(
         group,
         "--data",
+        "data set: a VOCdevkit with VOC2007, VOC2012, …, one folder in VOC layout, or a COCO, YOLO or CSV data set",
         metavar="DIR",
-        help="VOCdevkit with VOC2007, VOC2012, …, or one VOC-layout folder; COCO, YOLO or CSV data set (see README)",
     )
-    _add(group, "--source", choices=sources.CHOICES, help="format of --data (default: auto, what fits)")
+    _add(group, "--source", "format of --data (default: auto, which detects it)", choices=sources.CHOICES)
     _add(
         group,
         "--train",
+        "comma-separated splits to train on, such as train, 2007:trainval or train2017 "
+        "(default: 2007:trainval,2012:trainval if --data holds VOC2007 and VOC2012)",
         metavar="SPLITS",
-        help="such as train, or train2017 (default: 2007:trainval,2012:trainval, if --data holds VOC2007 and VOC2012)",
     )
-    _add(group, "--valid", metavar="SPLITS", help="scored after every epoch; the best model is kept")
+    _add(
+        group,
+        "--valid",
+        "comma-separated splits to validate on; the checkpoint with the highest VOC07 mean AP is kept as the best "
+        "(default: none)",
+        metavar="SPLITS",
+    )
     _add(
         group,
         "--classes",
+        "comma-separated class names, or a file with one name per line "
+        "(default: those of --init-from, else those of --data)",
         metavar="LIST",
-        help="names with commas, or a file with one a line (default: those of --init-from, else of --data)",
     )
     _add(
         group,
         "--other-classes",
+        "objects of a class that is not in the list: error stops, ignore drops them",
         choices=config.CHOICES["other_classes"],
-        help="what to do with classes not in the list",
     )
     _add(
         group,
         "--difficult",
+        "objects marked difficult: use trains on them, as the original does; ignore drops them",
         choices=config.CHOICES["difficult"],
-        help="train on objects marked difficult, as the original does",
     )
     _add(
         group,
         "--limit",
+        "use at most N pictures of --train and N of --valid, the same ones every time (default: all)",
         type=cli.positive_int,
         metavar="N",
-        help="at most N pictures of --train and N of --valid, drawn the same way every time (default: all)",
     )
-    _add(group, "--repeat", type=cli.positive_int, metavar="N", help="show each picture N times an epoch")
+    _add(
+        group,
+        "--repeat",
+        "show each picture N times an epoch, so that few pictures still make a long epoch",
+        type=cli.positive_int,
+        metavar="N",
+    )
     _add(
         group,
         "--augmentation",
+        "random changes of pictures: full (the original's), article (full, but cut objects keep their whole boxes), "
+        "light (mirroring, brightness and contrast: better for few pictures of large objects), none",
         choices=config.CHOICES["augmentation"],
-        help="full is the original's; article: cut objects keep their whole boxes; light keeps objects whole",
     )
-    _add(group, "--workers", type=cli.non_negative_int, metavar="N", help="processes that prepare batches")
 
 
-def _model_flags(group):
+def _add_model_flags(group):
     _add(
         group,
-        "--run",
-        type=config.run_folder,
-        required=True,
-        metavar="DIR",
-        help="where config, checkpoints, metrics and plots go",
+        "--preset",
+        "input size and anchors; vgg512 finds smaller objects at three times the cost "
+        "(default: that of --init-from, else vgg300)",
+        choices=tuple(ssd_utils.PRESETS),
     )
-    _add(group, "--resume", action="store_true", default=False, help="continue the run from its last checkpoint")
-    _add(group, "--preset", choices=tuple(ssd_utils.PRESETS), help="input size and anchors (default: vgg300)")
     _add(
         group,
         "--anchors",
+        "sizes and ratios of anchors in place of the preset's: a file that check_dataset.py --anchors writes",
         type=cli.existing_file,
         metavar="FILE",
-        help="sizes and ratios in place of the preset's, as check_dataset.py --anchors writes them",
     )
-    _add(group, "--width", type=cli.positive_fraction, metavar="X", help="factor on all channel counts (default: 1)")
+    _add(
+        group,
+        "--width",
+        "factor on all channel counts, at most 1; 0.25 trains from scratch in minutes "
+        "(default: that of --init-from, else 1)",
+        type=cli.positive_fraction,
+        metavar="X",
+    )
+
+
+def _add_weight_flags(group):
     _add(
         group,
         "--vgg-weights",
+        "VGG-16 to start from: .npz, .h5, .pth, .safetensors or .caffemodel; auto downloads Keras's once, 553 MB "
+        "(default: auto; none with --init-from or a --width below 1)",
         metavar="FILE|auto|none",
-        help="VGG-16 to start from: .npz, .h5, .pth, .safetensors or .caffemodel; auto downloads Keras' once, 553 MB "
-        "(default: auto at width 1, none at another and with --init-from)",
     )
     _add(
         group,
         "--init-from",
+        "run to start from: its best checkpoint, or RUN@last. Classes of the same name are kept; others may differ",
         metavar="RUN",
-        help="start from the weights of another run; classes of the same name are kept, others may differ",
     )
     _add(
         group,
         "--map-classes",
+        "classes of --init-from that get another name here, such as car=vehicle",
         type=_pair_list,
         metavar="OLD=NEW,…",
-        help="classes of --init-from that go on under another name here: car=vehicle",
     )
     _add(
         group,
         "--initializer",
+        "random values of layers without given weights; xavier is the original's",
         choices=config.CHOICES["initializer"],
-        help="of layers without given weights; xavier is the original's",
     )
-    _add(group, "--freeze", type=_comma_list, metavar="LAYERS", help="keep as they are: conv1,conv2 or conv4_3, fc6, …")
     _add(
         group,
-        "--precision",
-        choices=config.CHOICES["precision"],
-        help="of the computation; weights are always float32",
+        "--freeze",
+        "layers that stay as they are, such as conv1,conv2 or conv4_3,fc6: general features are kept and a step takes "
+        "less time (default: none)",
+        type=_comma_list,
+        metavar="LAYERS",
     )
+
+
+def _add_loss_flags(group):
     _add(
         group,
         "--matching",
+        "anchors that learn an object: all with an IoU above 0.5; bipartite adds the best anchor of each object, "
+        "threshold, the article's, does not",
         choices=config.CHOICES["matching"],
-        help="threshold leaves out the bipartite step, as the article",
     )
-
-
-def _training_flags(group):
-    _add(group, "--epochs", type=cli.positive_int, metavar="N")
-    _add(group, "--max-steps", type=cli.positive_int, metavar="N", help="end after that many optimiser steps")
-    _add(group, "--valid-every", type=cli.positive_int, metavar="EPOCHS")
+    _add(group, "--negative-ratio", "hard negatives for each positive anchor", type=cli.positive_int, metavar="N")
     _add(
         group,
-        "--patience",
-        type=cli.positive_int,
-        metavar="EPOCHS",
-        help="stop after that many without a better mean AP",
+        "--class-weights",
+        "factor on the confidence loss of a class's objects; auto makes rare classes count more: "
+        "sum(n) / (sum(sqrt(n)) sqrt(n)) for n objects of a class in --train, at most 10, on average 1 "
+        "(default: 1 for all)",
+        type=_class_weights,
+        metavar="auto|NAME=X,…",
     )
-    _add(group, "--batch-size", type=cli.positive_int, metavar="N", help="images in memory at once")
-    _add(group, "--accumulate", type=cli.positive_int, metavar="N", help="batches for one optimiser step")
-    _add(group, "--save-minutes", type=cli.positive_float, metavar="X", help="save within an epoch that often")
-    _add(group, "--seed", type=cli.non_negative_int, metavar="N")
+
+
+def _add_optimization_flags(group):
     _add(
-        group, "--deterministic", action="store_true", help="the same numbers in every execution, where TensorFlow can"
+        group,
+        "--batch-size",
+        "images in memory at once",
+        type=cli.positive_int,
+        metavar="N",
     )
-
-
-def _optimiser_flags(group):
-    _add(group, "--optimizer", choices=config.CHOICES["optimizer"], help="the article's or the original's")
+    _add(
+        group,
+        "--accumulate",
+        "batches for one optimizer step; 4 gives the original's 32 images in the memory of 8",
+        type=cli.positive_int,
+        metavar="N",
+    )
+    _add(
+        group,
+        "--optimizer",
+        "adam is the article's, momentum the original's",
+        choices=config.CHOICES["optimizer"],
+    )
     _add(
         group,
         "--adam-epsilon",
+        "the article's is 0.1, with which a short training learns far less",
         type=cli.positive_float,
         metavar="X",
-        help="the article's is 0.1, with which a short training learns far less",
     )
     _add(
         group,
         "--learning-rate",
+        "rate before --schedule lowers it "
+        f"(default: {DEFAULTS.learning_rate:g}; 0.001 with momentum or the article's epsilon)",
         type=cli.positive_float,
         metavar="X",
-        help=f"(default: {DEFAULTS.learning_rate:g}; 0.001 with momentum or the article's epsilon)",
     )
     _add(
         group,
         "--schedule",
+        "exponential: × 0.97 an epoch; step: × 0.1 at each of --schedule-steps; cosine: falls to 0 at the end, good "
+        "for fine-tuning",
         choices=config.CHOICES["schedule"],
-        help="exponential: × 0.97 an epoch; step: × 0.1 at --schedule-steps; cosine: to 0",
     )
-    _add(group, "--schedule-steps", type=_step_list, metavar="N,N")
-    _add(group, "--warmup-steps", type=cli.non_negative_int, metavar="N", help="linear rise to the rate")
+    _add(group, "--schedule-steps", "steps at which --schedule step lowers the rate", type=_step_list, metavar="N,N")
+    _add(
+        group,
+        "--warmup-steps",
+        "steps in which the rate rises linearly to --learning-rate, against an early NaN; 0 for none",
+        type=cli.non_negative_int,
+        metavar="N",
+    )
     _add(
         group,
         "--clip-norm",
+        "largest norm of the gradient, against an early NaN; 0 for no limit",
         type=cli.non_negative_float,
         metavar="X",
-        help="largest norm of the gradient, 0 for none",
     )
-    _add(group, "--bias-lr-multiplier", type=cli.positive_float, metavar="X", help="the original's is 2")
-    _add(group, "--weight-decay", type=cli.non_negative_float, metavar="X", help="on weights, not biases")
+    _add(
+        group,
+        "--bias-lr-multiplier",
+        "factor on the learning rate of biases; the original's is 2",
+        type=cli.positive_float,
+        metavar="X",
+    )
+    _add(
+        group, "--weight-decay", "L2 decay of weights; biases are not decayed", type=cli.non_negative_float, metavar="X"
+    )
     _add(
         group,
         "--ema",
+        "also keep a moving average of the weights, of which each step keeps the share X, such as 0.999. Validation, "
+        "infer.py and export_model.py use the average; training goes on from the weights themselves (default: none)",
         type=cli.inner_fraction,
         metavar="X",
-        help="keep a moving average of the weights, of which each step leaves a share X, such as 0.999: it is scored, "
-        "exported and used, while training goes on from the weights themselves (default: none)",
+    )
+
+
+def _add_run_flags(group):
+    _add(
+        group,
+        "--run",
+        "folder for the configuration, checkpoints, metrics and plots",
+        type=config.run_folder,
+        required=True,
+        metavar="DIR",
     )
     _add(
         group,
-        "--class-weights",
-        type=_class_weights,
-        metavar="auto|NAME=X,…",
-        help="factor on the confidence loss of a class's objects; auto: sum(n) / (sum(sqrt(n)) sqrt(n)) for n objects "
-        "of a class in --train, at most 10: rare ones count more, 1 on average (default: 1 for all)",
+        "--resume",
+        f"continue the run from its last checkpoint; of the other flags only {_flag_list(config.RESUMABLE)} may change",
+        action="store_true",
+        default=False,
     )
-    _add(group, "--negative-ratio", type=cli.positive_int, metavar="N", help="hard negatives for each positive")
+    _add(group, "--epochs", "passes over the pictures of --train", type=cli.positive_int, metavar="N")
+    _add(
+        group,
+        "--max-steps",
+        "end after N optimizer steps, even if --epochs are not done (default: no limit)",
+        type=cli.positive_int,
+        metavar="N",
+    )
+    _add(group, "--valid-every", "epochs from one validation to the next", type=cli.positive_int, metavar="EPOCHS")
+    _add(
+        group,
+        "--patience",
+        "stop after this many epochs without a better mean AP; needs --valid (default: never)",
+        type=cli.positive_int,
+        metavar="EPOCHS",
+    )
+    _add(
+        group,
+        "--save-minutes",
+        "minutes between checkpoints within an epoch; each epoch ends with one too",
+        type=cli.positive_float,
+        metavar="X",
+    )
+    _add(
+        group,
+        "--precision",
+        "number type of the computation; weights are always float32. auto takes the fastest that the hardware has",
+        choices=config.CHOICES["precision"],
+    )
+    _add(group, "--workers", "processes that prepare batches", type=cli.non_negative_int, metavar="N")
+    _add(group, "--seed", "seed of all random numbers", type=cli.non_negative_int, metavar="N")
+    _add(
+        group,
+        "--deterministic",
+        "the same numbers in every execution, where TensorFlow can",
+        action="store_true",
+    )
+
+
+def _flag(name):
+    """'max_steps' -> '--max-steps'."""
+    return "--" + name.replace("_", "-")
+
+
+def _flag_list(names):
+    """('max_steps', 'workers') -> '--max-steps and --workers'."""
+    *first, last = map(_flag, names)
+    return f"{', '.join(first)} and {last}"

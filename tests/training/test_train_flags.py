@@ -1,9 +1,12 @@
-"""What train.py refuses before it looks at data or loads TensorFlow."""
+"""What train.py checks before it reads data or imports TensorFlow."""
 
+import dataclasses
+import re
 from pathlib import Path
 
 import pytest
 
+import config
 from structures import UserError
 from training import train_flags
 
@@ -16,12 +19,12 @@ def read(*flags):
 
 @pytest.mark.parametrize("name", ["a[1]", "runs/a*", "b?/run", "back\\slash"])
 @pytest.mark.parametrize("more", [[], ["--resume"]], ids=["new", "resumed"])
-def test_a_run_whose_name_tensorflow_takes_for_a_pattern(name, more):
-    with pytest.raises(UserError, match=r"--run: .*pattern.*rename the folder"):
+def test_a_run_named_like_a_pattern_of_tensorflow_is_refused(name, more):
+    with pytest.raises(UserError, match=r"--run: .*pattern"):
         read("--run", name, *more)
 
 
-def test_a_run_that_cannot_be_written(tmp_path):
+def test_an_unwritable_run_is_refused(tmp_path):
     (tmp_path / "file").write_text("", "utf-8")
     with pytest.raises(UserError, match=r"--run: .*file"):
         read("--run", str(tmp_path / "file" / "run"))
@@ -41,14 +44,14 @@ SLIM = ["--data", str(Path(__file__).parent), "--classes", "car", "--width", "0.
         (["--optimizer", "momentum", "--learning-rate", "0.5"], 0.5),
     ],
 )
-def test_the_rate_fits_the_optimiser(flags, rate):
+def test_the_rate_fits_the_optimizer(flags, rate):
     assert read(*SLIM, *flags)[1].learning_rate == rate
 
 
 def test_pascal_voc_needs_no_splits(tmp_path):
     flags = ["--data", str(tmp_path), "--run", str(tmp_path / "run"), "--width", "0.1"]
     (tmp_path / "VOC2007").mkdir()
-    with pytest.raises(UserError, match="--train: needed"):
+    with pytest.raises(UserError, match="--train: "):
         train_flags.read(train_flags.parse(flags, None))
     (tmp_path / "VOC2012").mkdir()
     settings = train_flags.read(train_flags.parse([*flags, "--classes", "car"], None))[1]
@@ -56,26 +59,33 @@ def test_pascal_voc_needs_no_splits(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["conv", "conv5_4", "conv99", "conv1-conv3", "head_", "conv12", "layer3", "fc8"])
-def test_freezing_what_is_no_layer(name):
-    with pytest.raises(UserError, match=f"--freeze {name}: vgg300 has no such layer.*conv1, .*, head_conv11_2"):
+def test_an_unknown_layer_to_freeze_is_refused(name):
+    with pytest.raises(UserError, match=f"--freeze {name}: vgg300 .*conv1, .*, head_conv11_2"):
         read(*SLIM, "--freeze", f"conv1,{name}")
 
 
-def test_defaults_are_told(capsys):
+def test_the_help_names_every_setting_and_its_default(capsys):
     with pytest.raises(SystemExit):
         train_flags.parse(["--help"], "")
     told = " ".join(capsys.readouterr().out.split())
-    for text in ("(default: 80000,100000)", "--seed N (default: 0)", "not biases (default: 0.0005)", "(default: adam)"):
-        assert text in told
+    for flag, default in (
+        ("--schedule-steps N,N", "80000,100000"),
+        ("--seed N", "0"),
+        ("--weight-decay X", "0.0005"),
+        ("--optimizer {adam,momentum}", "adam"),
+    ):
+        assert re.search(rf"{re.escape(flag)} [^(]*\(default: {default}\)", told), flag
+    settings = {field.name.replace("_", "-") for field in dataclasses.fields(config.TrainingSettings)}
+    assert settings <= set(re.findall(r"--([a-z-]+)", told))
     assert "(default: )" not in told and "(default: False)" not in told
 
 
-def test_a_run_to_start_from_is_known_by_its_place(trained, monkeypatch):
-    """A resume from another folder is to find it."""
+def test_init_from_becomes_an_absolute_path(trained, monkeypatch):
+    """A resume from another folder must find it."""
     monkeypatch.chdir(trained.parent)
     flags = train_flags.parse(["--run", "new", "--data", "data", "--init-from", f"{trained.name}@last"], "")
     assert flags.init_from == f"{trained}@last"
-    with pytest.raises(UserError, match="--init-from nowhere: no such run"):
+    with pytest.raises(UserError, match="--init-from nowhere"):
         train_flags.parse(["--run", "new", "--data", "data", "--init-from", "nowhere"], "")
 
 
