@@ -1,7 +1,7 @@
 """A run directory: created once, checkpointed atomically, resumed exactly.
 
 A checkpoint is a folder that is written under a temporary name, renamed when it is complete, and only then
-named in `checkpoints/index.json`. So whatever stops the program, the index names whole checkpoints.
+named in `checkpoints/index.json`. So the index names only complete checkpoints, whatever stops the program.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ import fcntl
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -24,32 +25,38 @@ LOCK = ".lock"  # a file in the run
 
 @dataclasses.dataclass
 class TrainingState:
-    """Where a training stands; with the variables it is all that a resume needs.
+    """The position of a training; a resume needs this and the variables, and nothing else.
 
-    The data's randomness follows from seed, epoch and sample, so the position is the random state.
+    The data's randomness follows from seed, epoch and sample, so the position is also the random state.
 
-    step: optimiser steps done; epoch: the current one, 0-based; batch: batches of it that are done; sums: loss
-    sums and positives of the epoch so far; seconds: spent on the epoch so far; rows: metrics of the finished
-    epochs; best: the highest validation VOC07 mean, or None; stale: validations of complete epochs since then; data:
-    what tells the pictures it is trained on from others, None in older versions.
+    step: optimizer steps done
+    epoch: the current one, 0-based
+    batch: batches of the epoch that are done
+    sums: loss sums and positives of the epoch so far
+    seconds: spent on the epoch so far
+    rows: metrics of the finished epochs
+    best: the highest VOC07 mean AP of a validation, or None
+    stale: validations of complete epochs since then
+    data: {"pictures": number, "ids": hash} of the pictures it is trained on; None in older versions
     """
 
     step: int = 0
     epoch: int = 0
     batch: int = 0
-    sums: dict = dataclasses.field(default_factory=dict)
+    sums: dict[str, float] = dataclasses.field(default_factory=dict)
     seconds: float = 0.0
-    rows: list = dataclasses.field(default_factory=list)
+    rows: list[dict] = dataclasses.field(default_factory=list)
     best: float | None = None
     stale: int = 0
     data: dict | None = None
 
 
-def create(run, description, training):
+def create(run: str, description: config.ModelDescription, training: config.TrainingSettings | None) -> None:
     """Make a run directory with its config.json.
 
-    Raises UserError if it exists with something in it, or cannot be written; then nothing of it is left. config.json
-    comes first: a folder without it is neither new nor a run.
+    description: config.ModelDescription; training: config.TrainingSettings, or None for imported weights. config.json
+    is written first: a folder with other files but without it would be neither new nor a run. Raises UserError if the
+    directory exists and is not empty, or cannot be written; a failure leaves nothing behind.
     """
     config.check_new(run)
     try:
@@ -62,8 +69,8 @@ def create(run, description, training):
         raise
 
 
-def versions():
-    """Versions of what decides a result."""
+def versions() -> dict[str, str]:
+    """{name: version} of Python and the packages that influence a result."""
     return {
         "python": sys.version.split()[0],
         "tensorflow": tf.__version__,
@@ -73,30 +80,33 @@ def versions():
 
 
 @contextlib.contextmanager
-def lock(run):
-    """While open, no other process can train this run: two would delete each other's checkpoints. Raises UserError."""
+def lock(run: str) -> Iterator[None]:
+    """Context manager: no other process can train this run meanwhile; two would delete each other's checkpoints.
+
+    Raises UserError if another process holds the lock. Warns where the file system has no locks.
+    """
     with open(os.path.join(run, LOCK), "w", encoding="ascii") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(f"--run {run}: another process is training it; wait for it, or stop it") from None
         except OSError as error:  # some network file systems have no locks
-            cli.warn(f"{run}: cannot be locked ({files.reason(error)}); do not train it from two places at once")
+            cli.warn(f"{run}: cannot be locked ({files.reason(error)}); do not train it with two processes at once")
         yield
 
 
 class Checkpoints:
     """Saves and restores the variables of the default graph and the TrainingState of a run."""
 
-    def __init__(self, run):
+    def __init__(self, run: str) -> None:
         self._run = run
         self._folder = os.path.join(run, "checkpoints")
         self._saver = tf.train.Saver(tf.global_variables(), max_to_keep=None)
 
-    def save(self, session, state, best=False):
+    def save(self, session: tf.Session, state: TrainingState, best: bool = False) -> None:
         """Write a checkpoint and make it the last one; with best, also the best.
 
-        Raises UserError if the disk is full or not writable: the checkpoints before stay.
+        Raises UserError if the disk is full or not writable; the earlier checkpoints stay.
         """
         name = f"step-{state.step:08d}"
         while name in config.read_index(self._run).values():
@@ -104,7 +114,7 @@ class Checkpoints:
         temporary = os.path.join(self._folder, f"tmp-{name}")
         try:
             os.makedirs(self._folder, exist_ok=True)
-            self._remove_unnamed()  # of a save that failed or was killed: this one may need their space
+            self._remove_unnamed()  # what a failed or killed save left: this one may need the space
             os.mkdir(temporary)
             self._saver.save(session, os.path.join(temporary, "model"), write_meta_graph=False, write_state=False)
             files.write_json(os.path.join(temporary, "state.json"), dataclasses.asdict(state))
@@ -112,12 +122,12 @@ class Checkpoints:
         except (OSError, tf.errors.OpError) as error:
             shutil.rmtree(temporary, ignore_errors=True)
             raise UserError(
-                f"{temporary}: checkpoint cannot be written ({files.reason(error)}); the last one is unharmed, "
-                "--resume goes on"
+                f"{temporary}: checkpoint cannot be written ({files.reason(error)}); free some space or correct the "
+                "permissions, then --resume continues from the last checkpoint"
             ) from None
 
     def _publish(self, temporary, name, best):
-        """Give a complete checkpoint its name, put it into the index, delete those that nothing names."""
+        """Give a complete checkpoint its name, enter it in the index, delete those that are not in the index."""
         files.publish(temporary, os.path.join(self._folder, name))
         index = {**config.read_index(self._run), "last": name}
         if best:
@@ -126,14 +136,17 @@ class Checkpoints:
         self._remove_unnamed()
 
     def _remove_unnamed(self):
-        """Delete the checkpoints, whole or not, that the index does not name."""
+        """Delete the checkpoints, complete or not, that are not in the index."""
         named = config.read_index(self._run).values()
         for entry in os.listdir(self._folder):
             if entry.startswith(("step-", "tmp-")) and entry not in named:
                 shutil.rmtree(os.path.join(self._folder, entry), ignore_errors=True)
 
-    def restore_last(self, session):
-        """Load the last checkpoint's variables; returns its TrainingState, or None if there is none yet."""
+    def restore_last(self, session: tf.Session) -> TrainingState | None:
+        """Load the last checkpoint's variables; returns its TrainingState, or None if there is no checkpoint yet.
+
+        Raises UserError if the checkpoint is damaged or from another model.
+        """
         if not config.read_index(self._run).get("last"):
             return None
         prefix = config.checkpoint_prefix(self._run, "last")
@@ -143,4 +156,4 @@ class Checkpoints:
             return TrainingState(**values)
         except (tf.errors.OpError, ValueError, TypeError) as error:
             reason = str(error).splitlines()[0]
-            raise UserError(f"{prefix}: checkpoint is damaged or of another model ({reason})") from None
+            raise UserError(f"{prefix}: checkpoint is damaged or from another model ({reason})") from None
