@@ -6,6 +6,7 @@ article (ARCHITECTURE.md; Adam with epsilon 0.1, × 0.97 per epoch).
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -21,8 +22,8 @@ MOMENTUM = 0.9
 AVERAGE_RAMP = 9  # about the ramp of TensorFlow's ExponentialMovingAverage with num_updates
 
 
-def learning_rate(settings, step, steps_per_epoch, total_steps):
-    """The rate of optimiser step `step` (0-based): linear warm-up times the schedule. Pure Python."""
+def learning_rate(settings: config.TrainingSettings, step: int, steps_per_epoch: int, total_steps: int) -> float:
+    """The rate of optimizer step `step` (0-based): linear warm-up times the schedule."""
     warmup = min(1.0, (step + 1) / settings.warmup_steps) if settings.warmup_steps else 1.0
     if settings.schedule == "exponential":
         factor = EXPONENTIAL_DECAY ** (step // steps_per_epoch)
@@ -39,50 +40,65 @@ def learning_rate(settings, step, steps_per_epoch, total_steps):
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How many batches and optimiser steps a training has; num_images: those of an epoch."""
+    """How many batches and optimizer steps a training has.
+
+    settings: config.TrainingSettings
+    num_images: images of an epoch
+    """
 
     settings: config.TrainingSettings
     num_images: int
 
     @property
-    def batches_per_epoch(self):
+    def batches_per_epoch(self) -> int:
         return math.ceil(self.num_images / self.settings.batch_size)
 
     @property
-    def steps_per_epoch(self):
+    def steps_per_epoch(self) -> int:
         return math.ceil(self.batches_per_epoch / self.settings.accumulate)
 
     @property
-    def total_steps(self):
+    def total_steps(self) -> int:
         """The step at which the training ends."""
         steps = self.settings.epochs * self.steps_per_epoch
         return steps if self.settings.max_steps is None else min(steps, self.settings.max_steps)
 
-    def rate(self, step):
-        """The learning rate of optimiser step `step` (0-based)."""
+    def rate(self, step: int) -> float:
+        """The learning rate of optimizer step `step` (0-based)."""
         return learning_rate(self.settings, step, self.steps_per_epoch, self.total_steps)
 
 
 class TrainingStep:
     """The graph of one training step, built into the default graph.
 
-    One backward pass of the loss sums serves all learning rates: weights and biases have an optimiser each,
-    which share the gradients. With accumulation, gradient sums and positives add up in variables; the
-    division by the positives of the whole effective batch, weight decay and clipping happen once, at the
-    update.
+    One backward pass of the loss sums serves all learning rates: weights and biases each have an optimizer, and both
+    use the same gradients. With accumulation, gradient sums and positives add up in variables; the division by the
+    positives of the whole effective batch, weight decay and clipping happen once, at the update.
 
     In float16, whose range ends at 65504 and whose small gradients would be 0, the loss is scaled before the
-    backward pass. A step whose gradients leave the range moves nothing and halves the scale; 2000 good steps
+    backward pass. A step whose gradients leave the range changes no weight and halves the scale; 2000 good steps
     double it (Micikevicius et al. 2018, arXiv 1710.03740, section 3.2).
 
-    Attributes: images uint8 [N,S,S,3], class_targets int32 [N,A], offset_targets float32 [N,A,4] and
-    learning_rate are placeholders; logits, offsets and losses (see `losses.multibox_loss`) are tensors;
-    averages: {variable name: its moving average}, empty without --ema; `run` does a step. A session needs both global
-    and local variables initialised.
-    class_weights: as in `losses.multibox_loss`.
+    dtype: tf.float32, tf.bfloat16 or tf.float16; class_weights: as in `losses.multibox_loss`. A session must
+    initialize global and local variables.
+
+    images: placeholder, uint8 [N,S,S,3] RGB
+    class_targets: placeholder, int32 [N,A], 0 for background
+    offset_targets: placeholder, float32 [N,A,4]
+    learning_rate: placeholder, a scalar
+    logits, offsets: tensors of `ssd_vgg.build`
+    losses: dict of scalar tensors, see `losses.multibox_loss`
+    trained: the variables that are not frozen
+    averages: {variable name: its moving average}, empty without --ema
     """
 
-    def __init__(self, description, settings, dtype, class_weights=None):
+    def __init__(
+        self,
+        description: config.ModelDescription,
+        settings: config.TrainingSettings,
+        dtype: tf.DType,
+        class_weights: Sequence[float] | None = None,
+    ) -> None:
         preset, side = description.preset, description.preset.input_size
         anchors = preset.num_anchors
         self.images = tf.placeholder(tf.uint8, [None, side, side, 3], "image_input")
@@ -119,14 +135,17 @@ class TrainingStep:
                 self._update = self._make_update(gradients, self.losses["positives"])
             else:
                 self._add, self._update = self._accumulate(gradients)
-            self.averages, self._start_averages = {}, []
+            self.averages: dict[str, tf.Variable] = {}
+            self._start_averages = tf.no_op()
             if settings.ema is not None:
                 self._update = self._average_after(self._update)
 
-    def run(self, session, batch, rate, update=True):
-        """Feed a batch (dict of arrays: images, class_targets, offset_targets).
+    def run(
+        self, session: tf.Session, batch: dict[str, np.ndarray], rate: float, update: bool = True
+    ) -> dict[str, float]:
+        """Do one step with a batch, a dict of the arrays images, class_targets and offset_targets.
 
-        update: False only collects its gradient, for the last batch of an effective batch to apply.
+        update: False only adds the batch's gradient to the sum, which the last batch of an effective batch applies.
         Returns the loss sums and positives of this batch as Python floats.
         """
         feeds = {
@@ -138,12 +157,12 @@ class TrainingStep:
         sums, _ = session.run((self.losses, self._update if update else self._add), feeds)
         return {name: float(value) for name, value in sums.items()}
 
-    def is_sound(self, session):
-        """Whether the weights have finite squares, and a finite loss.
+    def is_sound(self, session: tf.Session) -> bool:
+        """Whether the weights have finite squares and a finite loss.
 
-        An update may leave numbers that are finite but overflow in the next forward pass. So the loss is tried too, of
-        a picture of faint noise (what float16 bears in real pictures must not fail here) with all anchors positive. It
-        is not enough by itself: ReLU makes zeros of what is not a number.
+        An update may leave numbers that are finite but overflow in the next forward pass. So the loss is computed too,
+        for one picture with all anchors positive. The picture is faint noise, because a model that works on real
+        pictures in float16 must not fail here. The loss alone is not enough: ReLU turns NaN into 0.
         """
         side, anchors = self.images.shape[1], self.class_targets.shape[1]
         feeds = {
@@ -154,10 +173,9 @@ class TrainingStep:
         return bool(session.run(self._sound, feeds))
 
     def _accumulate(self, gradients):
-        """Ops that add one batch to the effective batch, and that add the last one and apply the sum.
+        """Two ops: one adds a batch to the effective batch, the other adds the last batch and applies the sum.
 
-        The sums are local variables: a checkpoint's position is that before the effective batch, all of which a resume
-        does again, so that a half collected gradient must not be in it.
+        The sums are local variables, which checkpoints leave out: a resume repeats the whole effective batch.
         """
         local = [tf.GraphKeys.LOCAL_VARIABLES]
         slots = [_accumulator(v.shape, "gradient_sum", local) for v in self.trained]
@@ -170,15 +188,15 @@ class TrainingStep:
             cleared = [slot.assign(tf.zeros(slot.shape), read_value=False) for slot in [*slots, count]]
         return tf.group(*added), tf.group(*cleared)
 
-    def start_averages(self, session):
-        """Let the moving averages begin as the weights are; to be called when those have their first values."""
+    def start_averages(self, session: tf.Session) -> None:
+        """Set the moving averages to the weights; call it once these have their first values."""
         session.run(self._start_averages)
 
     def _average_after(self, update):
-        """`update`, and then a step of the weights' moving averages, which are variables too: a resume is exact.
+        """`update` followed by a step of the moving averages, which are variables too, so that a resume is exact.
 
-        The share that stays is at most t / (9 + t) in step t: else the first weights would count for half of the
-        average after 700 steps of 0.999.
+        In step t the average keeps at most t / (9 + t) of itself. Otherwise, with 0.999, the first weights would still
+        make up half of the average after 700 steps.
         """
         for v in self.trained:
             self.averages[v.op.name] = tf.get_variable(
@@ -195,7 +213,7 @@ class TrainingStep:
             )
 
     def _make_update(self, gradient_sums, positives):
-        """Divide, decay, clip, apply; in float16 only what is finite."""
+        """Divide, decay, clip, apply; in float16 only if all gradients are finite."""
         if self._loss_scale is None:
             return self._apply(gradient_sums, 1.0 / tf.maximum(positives, 1.0))
         finite = tf.reduce_all([tf.reduce_all(tf.is_finite(g)) for g in gradient_sums])
@@ -230,9 +248,9 @@ class TrainingStep:
 
 
 class _LossScale:
-    """The factor on a float16 loss: as large as its gradients bear.
+    """The factor on a float16 loss, as large as possible without overflow in the gradients.
 
-    value: scalar float32 tensor, the factor as it was when the step began.
+    value: scalar float32 tensor, the factor at the start of the step
     """
 
     START, DOUBLE_AFTER = 2.0**15, 2000
@@ -243,7 +261,7 @@ class _LossScale:
         self.value = self._scale.read_value()
 
     def update(self, finite):
-        """An op that moves the factor. finite: scalar bool, computed from gradients of the scaled loss."""
+        """An op that changes the factor. finite: scalar bool tensor, whether the scaled loss has finite gradients."""
         good_steps = tf.where(finite, self._good_steps + 1, 0)
         double = good_steps >= self.DOUBLE_AFTER
         kept = tf.where(double, 2 * self.value, self.value)
@@ -253,8 +271,8 @@ class _LossScale:
         )
 
 
-def mean_losses(sums):
-    """Loss sums of an effective batch -> {'confidence', 'localization', 'loss'} per positive."""
+def mean_losses(sums: dict[str, float]) -> dict[str, float]:
+    """Sums of losses and positives -> {'confidence', 'localization', 'loss'}, each per positive anchor."""
     positives = max(1.0, sums["positives"])
     parts = {name: sums[name] / positives for name in ("confidence", "localization")}
     return {**parts, "loss": parts["confidence"] + parts["localization"]}

@@ -1,8 +1,8 @@
 """Schedules by hand, and training steps against updates written out in NumPy.
 
-The updates run on a stand-in for the network: two layers on pictures of 4×4, so that a graph is built in a moment. What
-is new in an update (normaliser, decay, clipping, rates, optimiser) is computed here in float64 from the gradients of
-the loss sums; those of the loss itself are the business of test_losses.
+The updates run on a stand-in for the network, two layers on pictures of 4×4, whose graph is built in a moment. The
+expected updates (normalization, decay, clipping, rates, optimizer) are computed in float64 from the gradients of the
+loss sums; test_losses checks these gradients.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ SHAPES = {
 
 
 def settings(**changes):
-    """Momentum at a constant rate, and nothing else."""
+    """Momentum at a constant rate, without warm-up, clipping and decay."""
     plain = {
         "optimizer": "momentum",
         "schedule": "constant",
@@ -150,7 +150,7 @@ def halves(batch, first):
 
 
 def loss_scale():
-    """The variable, in a list that is empty where there is none."""
+    """The loss scale's variable, in a list that is empty if there is none."""
     return [v for v in tf.global_variables() if v.op.name == "loss_scale"]
 
 
@@ -158,8 +158,8 @@ def loss_scale():
 def train(monkeypatch):
     """Callable: settings, [(batch, rate, update)] -> (values by name, returned sums, the graph).
 
-    The values are of weights, averages and loss scale. before: called with the session before the steps, may change
-    variables.
+    The values are those of weights, averages and loss scale. before: called with the session before the steps; may
+    change variables.
     """
     monkeypatch.setattr(ssd_vgg, "build", network)
 
@@ -203,7 +203,7 @@ def gradient_sums():
 
 
 def expected_values(gradient_sums, chosen, steps):
-    """What whole batches [(batch, rate)] should make of `start()`."""
+    """The values that steps with whole batches [(batch, rate)] should give from `start()`."""
     values = {name: value.astype(np.float64) for name, value in start().items()}
     first = {name: np.zeros(shape) for name, shape in SHAPES.items()}
     second = {name: np.zeros(shape) for name, shape in SHAPES.items()}
@@ -230,7 +230,7 @@ def expected_values(gradient_sums, chosen, steps):
 
 
 def assert_moved_alike(found, expected, rtol=1e-4):
-    """The same change of every variable, to a fraction of the largest change of that variable."""
+    """Every variable changed alike, within a fraction of its largest change."""
     for name, before in start().items():
         change = expected[name] - before
         assert np.abs(change).max() > 0, name
@@ -268,7 +268,7 @@ def test_a_high_clip_norm_changes_nothing(train):
 
 
 @pytest.mark.parametrize("optimizer", ["momentum", "adam"])
-def test_biases_move_by_their_multiple(train, optimizer):
+def test_biases_have_a_multiple_of_the_rate(train, optimizer):
     steps = [(make_batch(0, (3, 5)), 0.01, True)]
     once, twice = (train(settings(optimizer=optimizer, bias_lr_multiplier=factor), steps)[0] for factor in (1.0, 2.0))
     for name, before in start().items():
@@ -276,8 +276,8 @@ def test_biases_move_by_their_multiple(train, optimizer):
         np.testing.assert_allclose(twice[name] - before, factor * (once[name] - before), atol=3e-7, err_msg=name)
 
 
-def test_decay_is_for_weights_alone(train):
-    """Without positives there is no loss: the weights shrink, biases and scale stay."""
+def test_only_weights_decay(train):
+    """Without positives there is no loss: weights shrink, biases and scale stay."""
     found, sums, _ = train(settings(weight_decay=0.5), [(make_batch(0, (0, 0)), 0.1, True)])
     assert sums == [{"confidence": 0, "localization": 0, "positives": 0}]
     for name, before in start().items():
@@ -293,7 +293,7 @@ def test_decay_is_for_weights_alone(train):
         (["norm_conv4_3/scale"], np.inf, False),
         (["conv1_1/weights"], 3e38, False),
         (list(SHAPES), 1e3, True),
-        (list(SHAPES), 1e13, False),  # four layers of it leave the range
+        (list(SHAPES), 1e13, False),  # four such layers overflow
     ],
 )
 def test_soundness(monkeypatch, names, value, sound):
@@ -312,7 +312,7 @@ def test_soundness(monkeypatch, names, value, sound):
     "changes", [{}, {"optimizer": "adam", "weight_decay": 0.05, "clip_norm": 0.5, "bias_lr_multiplier": 2.0}], ids=str
 )
 def test_two_halves_make_a_whole(train, changes):
-    """With 1 and 11 positives in the halves, and again for a second step: nothing is left in the sums."""
+    """With 1 and 11 positives in the halves; a second step shows that the sums start from 0 again."""
     wholes = [make_batch(1, (1, 0, 8, 3)), make_batch(2, (5, 2, 0, 0))]
     whole, _, _ = train(settings(**changes), [(batch, 0.02, True) for batch in wholes])
     parts = [(half, 0.02, last) for b in wholes for half, last in zip(halves(b, 2), (False, True), strict=True)]
@@ -330,14 +330,14 @@ def test_uneven_halves_make_a_whole(train):
 
 
 def test_the_last_group_may_be_short(train):
-    """Accumulating 3: an epoch's last batch alone is an effective batch too."""
+    """With --accumulate 3, the last batch of an epoch alone makes an effective batch too."""
     batch = make_batch(4, (2, 9))
     whole, _, _ = train(settings(), [(batch, 0.02, True)])
     found, _, _ = train(settings(accumulate=3), [(batch, 0.02, True)])
     assert_moved_alike(found, whole)
 
 
-def test_collecting_moves_nothing(train):
+def test_adding_up_gradients_changes_no_weight(train):
     found, _, _ = train(settings(accumulate=2, weight_decay=0.5), [(make_batch(5, (2, 9)), 1.0, False)])
     for name, before in start().items():
         np.testing.assert_array_equal(found[name], before)
@@ -345,7 +345,7 @@ def test_collecting_moves_nothing(train):
 
 # float16
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_float16_moves_as_float32_does(train, accumulate):
+def test_float16_steps_equal_those_of_float32(train, accumulate):
     batches = [(make_batch(n, (3, 5)), 0.05, n % accumulate == accumulate - 1) for n in range(2)]
     chosen = settings(accumulate=accumulate, weight_decay=0.05, clip_norm=5.0)
     wide, _, _ = train(chosen, batches)
@@ -357,7 +357,7 @@ def test_float16_moves_as_float32_does(train, accumulate):
 
 
 @pytest.mark.parametrize("optimizer", ["momentum", "adam"])
-def test_float16_out_of_range_moves_nothing_and_halves_the_scale(train, optimizer):
+def test_float16_overflow_changes_no_weight_and_halves_the_scale(train, optimizer):
     def overflow(session):
         loss_scale()[0].load(2.0**100, session)
 
@@ -368,7 +368,7 @@ def test_float16_out_of_range_moves_nothing_and_halves_the_scale(train, optimize
     for name, before in start().items():
         np.testing.assert_array_equal(found[name], before)
     saved = {v.op.name for v in graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)}
-    assert {"loss_scale", "good_steps"} <= saved  # so that a resumed run goes on with them
+    assert {"loss_scale", "good_steps"} <= saved  # so that a resume continues with them
 
 
 def test_float16_doubles_the_scale_after_good_steps(train, monkeypatch):
@@ -382,7 +382,7 @@ def test_float16_doubles_the_scale_after_good_steps(train, monkeypatch):
 # Moving averages
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_averages_follow_the_weights(train, accumulate):
-    """Against the recurrence in float64, from the weights after each step; what only collects is no step."""
+    """Against the recurrence in float64, from the weights after each step; a batch that only adds is no step."""
     chosen = settings(ema=0.25, accumulate=accumulate, freeze=("conv1",))
     steps = [(make_batch(n, (3, 5)), 0.05, (n + 1) % accumulate == 0) for n in range(3 * accumulate)]
     after = [train(chosen, steps[:n])[0] for n in range(0, len(steps) + 1, accumulate)]
@@ -412,7 +412,7 @@ def count(graph, kind):
 
 
 def test_frozen_layers_stay(train):
-    """conv1 is conv1_1 and not conv10_1."""
+    """conv1 means conv1_1 but not conv10_1."""
     chosen = settings(freeze=("conv1", "norm_conv4_3"), weight_decay=0.05, bias_lr_multiplier=2.0)
     found, _, graph = train(chosen, [(make_batch(n, (3, 5)), 0.05, True) for n in range(2)])
     frozen = {name for name, before in start().items() if (found[name] == before).all()}
@@ -430,7 +430,7 @@ def test_one_backward_pass_serves_both_rates(freeze, frozen):
     chosen = settings(bias_lr_multiplier=2.0, weight_decay=5e-4, clip_norm=10.0, freeze=freeze)
     with tf.Graph().as_default() as graph:
         step = optimization.TrainingStep(description, chosen, tf.float32)
-    # A map's logits and offsets are one convolution; on a CPU fc6's gradients are products and a convolution
+    # A map's logits and offsets are one convolution; on a CPU, fc6's gradients are products and a convolution
     forward = [op for op in graph.get_operations() if op.type == "Conv2D" and not op.name.startswith("gradients/")]
     assert len(forward) == 15 + 8 + 6
     dilated = 0 if tf.config.list_physical_devices("GPU") else 1
