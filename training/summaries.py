@@ -1,7 +1,7 @@
-"""What a training leaves to look at: metrics.csv, TensorBoard events, plots.
+"""The records of a training: metrics.csv, TensorBoard events, plots.
 
-All three are cut back to the checkpoint when a run is resumed, so that an interrupted training leaves the same
-records as an unbroken one.
+A resume cuts all three back to the checkpoint, so that an interrupted training leaves the same records as an
+uninterrupted one.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ import io
 import os
 import socket
 import time
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -20,28 +21,27 @@ from media import visualization
 from structures import UserError
 from system import files
 
-# Columns that differ from one execution to the next
+# Columns of metrics.csv that differ from one execution to the next
 TIMING_COLUMNS = ("seconds", "images_per_second")
 HISTOGRAM_BINS = 60
-CUT_SUFFIX = ".cut"  # of the event file that holds what is left of earlier ones
-PICTURE_SIDE = 1000  # pixels of the longer side of pictures, which are many in a long training
+CUT_SUFFIX = ".cut"  # of the event file that merges what a resume keeps
+PICTURE_SIDE = 1000  # largest side of recorded pictures, in pixels: a long training records many
 
 
 class Summaries:
-    """Writes the records of one run.
+    """Writes the records of one run: RUN/events, RUN/metrics.csv (one row per epoch) and RUN/plots.
 
-    Events lie in RUN/events, metrics in RUN/metrics.csv (one row per epoch), pictures in RUN/plots. Opened by
-    `open`, it is a context manager. All methods raise UserError if the disk is full or not writable.
+    `open` comes first and returns a context manager. All methods raise UserError if the disk is full or not writable.
     """
 
-    def __init__(self, run, class_names):
+    def __init__(self, run: str, class_names: Sequence[str]) -> None:
         self._run = run
         self._class_names = class_names
         self._events = os.path.join(run, "events")
-        self._writer = None
+        self._writer: tf.python_io.TFRecordWriter = None  # `open` makes it
 
-    def open(self, step, rows):
-        """Start, or go on from optimiser step `step` with the rows of the epochs before; later ones are cut."""
+    def open(self, step: int, rows: list[dict]) -> "Summaries":
+        """Start at optimizer step `step` with the rows of the epochs before it; later records are deleted."""
         self.write_rows(rows)
         with _writing(self._events):
             cut_events(self._events, step)
@@ -55,21 +55,25 @@ class Summaries:
         try:
             self.close()
         except UserError:
-            if kind is None:  # else what came first is what the user should read
+            if kind is None:  # otherwise the user should read the first error
                 raise
 
-    def close(self):
+    def close(self) -> None:
         """Flush and close the event file."""
         with _writing(self._events):
             self._writer.close()
 
-    def record_step(self, step, losses, rate):
-        """Losses and learning rate of one optimiser step."""
+    def record_step(self, step: int, losses: dict[str, float], rate: float) -> None:
+        """Record losses and learning rate of one optimizer step."""
         values = {f"loss/{name}": value for name, value in losses.items()}
         self._scalars(step, {**values, "learning_rate": rate})
 
-    def record_epoch(self, row, evaluation, rows):
-        """One finished epoch: scalars, metrics.csv, plots. evaluation: of average_precision, or None."""
+    def record_epoch(self, row: dict, evaluation: dict | None, rows: list[dict]) -> None:
+        """Record a finished epoch: scalars, metrics.csv, plots.
+
+        row: its row of metrics.csv; evaluation: dict of `average_precision.evaluate`, or None; rows: those of all
+        epochs, this one's last.
+        """
         values = {f"epoch/{name}": row[name] for name in ("loss", "images_per_second")}
         if evaluation:
             values["mean_ap/voc07"] = evaluation["voc07"]["mean"]
@@ -83,7 +87,7 @@ class Summaries:
             os.makedirs(plots, exist_ok=True)
             visualization.plot_learning_curves(os.path.join(plots, "learning_curves.png"), rows)
 
-    def write_rows(self, rows):
+    def write_rows(self, rows: list[dict]) -> None:
         """Replace metrics.csv."""
         path = os.path.join(self._run, "metrics.csv")
         text = io.StringIO()
@@ -93,8 +97,8 @@ class Summaries:
         writer.writerows(rows)
         files.write(path, text.getvalue())
 
-    def record_pictures(self, step, examples):
-        """Validation pictures with what was detected and what is there. examples: (image, Detections, Sample)."""
+    def record_pictures(self, step: int, examples: list[tuple]) -> None:
+        """Record validation pictures with detections and ground truth. examples: those of `engine.evaluate`."""
         values = []
         for index, (image, detections, sample) in enumerate(examples):
             shown = detections.where(detections.scores >= visualization.SHOW_THRESHOLD)
@@ -105,8 +109,8 @@ class Summaries:
             values.append(tf.Summary.Value(tag=f"validation/{index}", image=picture))
         self._add(values, step)
 
-    def record_filters(self, step, arrays):
-        """Distribution of each array (filters), by name."""
+    def record_filters(self, step: int, arrays: dict[str, np.ndarray]) -> None:
+        """Record a histogram of each array. arrays: {variable name: array}."""
         values = [tf.Summary.Value(tag=f"filters/{name}", histo=_histogram(array)) for name, array in arrays.items()]
         self._add(values, step)
 
@@ -129,13 +133,13 @@ def _writing(folder):
         yield
     except (OSError, tf.errors.OpError) as error:
         raise UserError(
-            f"{folder}: cannot be written ({files.reason(error)}); free some space or mend its permissions, "
-            "--resume goes on"
+            f"{folder}: cannot be written ({files.reason(error)}); free some space or correct its permissions, "
+            "then --resume continues"
         ) from None
 
 
 def _open_events(folder):
-    """A writer of a new event file. That of tf.summary has a thread, which would tell of a full disk late and twice."""
+    """A writer of a new event file. That of tf.summary has a thread, which would report a full disk late and twice."""
     os.makedirs(folder, exist_ok=True)
     name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
     writer = tf.python_io.TFRecordWriter(os.path.join(folder, name))
@@ -143,10 +147,10 @@ def _open_events(folder):
     return writer
 
 
-def cut_events(folder, step):
-    """Leave in a folder of event files only what was recorded up to an optimiser step, as one file.
+def cut_events(folder: str, step: int) -> None:
+    """Merge the event files of a folder into one that ends with optimizer step `step`.
 
-    A record that was half written when the program died ends its file.
+    What follows an incomplete record, which a killed program leaves, is not read.
     """
     paths = sorted(glob.glob(os.path.join(glob.escape(folder), "events.out.tfevents.*")))
     if not paths:
@@ -157,8 +161,8 @@ def cut_events(folder, step):
             for record in _whole_records(path):
                 if tf.Event.FromString(record).step <= step:
                     writer.write(record)
-    # A name of its own: a writer opened within the same second would take the first file's. A crash before
-    # the others are gone repeats records, which TensorBoard takes
+    # A name of its own: a writer that opens within the same second would reuse the first file's. A crash before the
+    # others are deleted leaves records twice, which TensorBoard accepts
     final = paths[0].removesuffix(CUT_SUFFIX) + CUT_SUFFIX
     files.publish(merged, final)
     for path in paths:
@@ -176,7 +180,7 @@ def _whole_records(path):
 
 
 def _shrink(image):
-    """A picture of PICTURE_SIDE at most, uint8 [H,W,3]."""
+    """A picture, uint8 [H,W,3], shrunk until no side is longer than PICTURE_SIDE."""
     scale = PICTURE_SIDE / max(image.shape[:2])
     return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else image
 
