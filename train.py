@@ -8,20 +8,23 @@ from system import cli
 from training import train_flags
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     flags = train_flags.parse(argv, __doc__)
     description, settings = train_flags.read(flags)
     samples = _load(settings, settings.train, description.class_names, settings.difficult)
     samples = sources.without_crowds(samples)
     valid = _load(settings, settings.valid, description.class_names, "use") if settings.valid else []
     if not any(len(sample.boxes) for sample in samples):
-        raise UserError(f"--train {settings.train}: not a single object of {', '.join(description.class_names)} in it")
+        raise UserError(
+            f"--train {settings.train}: no object of {', '.join(description.class_names)} in it; "
+            "check --train and --classes"
+        )
     if not flags.resume:
         for note in checks.quick_notes(samples, valid, description.class_names, description.preset):
             cli.warn(note)
     with cli.StopRequest() as stop:
         cli.import_tensorflow()
-        from training import trainer  # everything that can be wrong with the flags is known before TensorFlow loads
+        from training import trainer  # imports TensorFlow, which takes seconds: flags and data are checked before
 
         samples = samples * settings.repeat
         task = trainer.Task(flags.run, description, settings, samples, valid, flags.resume)
@@ -30,6 +33,7 @@ def main(argv=None):
 
 
 def _load(settings, splits, class_names, difficult):
+    """The samples of some splits, at most --limit."""
     samples = sources.load(
         settings.data,
         splits,

@@ -1,8 +1,9 @@
-"""The chain as a user runs it: train, stop, resume, detect, score."""
+"""The programs as a user runs them: train, stop, resume, detect, score."""
 
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -23,7 +24,7 @@ def flags(shapes):
 
 @pytest.fixture(scope="module")
 def unbroken(flags, tmp_path_factory):
-    """A finished run, against which stopped and resumed ones are held."""
+    """A finished run, with which stopped and resumed runs are compared."""
     path = tmp_path_factory.mktemp("runs") / "unbroken"
     run("train.py", *flags, "--run", path)
     return path
@@ -145,8 +146,8 @@ def test_small_data_helpers(shapes, tmp_path):
     path = tmp_path / "run"
     more = ["--limit", "5", "--repeat", "3", "--class-weights", "auto", "--valid", "val", "--epochs", "2"]
     done = run("train.py", "--data", shapes, "--train", "train", *TINY, "--run", path, *more)
-    assert "15 images an epoch" in done.stdout and "5 validation images" in done.stdout
-    assert "class weights: disc " in done.stdout
+    assert re.search(r"\b15 images\b.*\b5 validation\b", done.stdout)
+    assert re.search(r"\bdisc \d.*\bsquare \d", done.stdout)
     assert [row["step"] for row in metrics(path)] == ["4", "8"]  # 15 pictures, 4 at a time
     settings = config.read_config(str(path))[1]
     assert (settings.limit, settings.repeat, settings.class_weights) == (5, 3, "auto")
@@ -155,7 +156,7 @@ def test_small_data_helpers(shapes, tmp_path):
     assert [row["step"] for row in metrics(path)] == ["4", "8", "12"]
 
 
-def test_moving_averages_are_what_is_read_and_resumed_exactly(flags, unbroken, tmp_path):
+def test_moving_averages_are_read_and_resumed_exactly(flags, unbroken, tmp_path):
     path, parts = tmp_path / "run", tmp_path / "parts"
     run("train.py", *flags, "--run", path, "--ema", "0.9")
     run("train.py", *flags, "--run", parts, "--ema", "0.9", "--max-steps", "7")
@@ -166,7 +167,7 @@ def test_moving_averages_are_what_is_read_and_resumed_exactly(flags, unbroken, t
         assert (averaged[name] == value).all(), name
     used = detector.read_weights(config.checkpoint_prefix(str(path), "last"))
     for name, value in used.items():
-        assert (raw[name] == plain[name]).all(), name  # training goes on from the weights themselves
+        assert (raw[name] == plain[name]).all(), name  # training continues from the weights themselves
         assert (value == raw[f"{name}/average"]).all(), name
     assert any((value != raw[name]).any() for name, value in used.items())
 
@@ -175,15 +176,15 @@ def test_patience_stops_early(flags, tmp_path):
     path = tmp_path / "run"
     done = run("train.py", *flags, "--run", path, "--epochs", "9", "--patience", "1", "--learning-rate", "1e-12")
     assert len(metrics(path)) == 2
-    assert "stopping early" in done.stdout
+    assert "--patience" in done.stdout
 
 
-def test_unreadable_pictures_are_told_of_and_left_out(tmp_path):
+def test_unreadable_pictures_are_reported_and_left_out(tmp_path):
     data = write_shapes(tmp_path / "data", {"train": 5, "val": 3})
     for name in ("train_002", "val_001"):
         picture = data / "JPEGImages" / f"{name}.png"
         content = bytearray(picture.read_bytes())
-        content[200:260] = bytes(60)  # damaged inside: its header and its end are sound
+        content[200:260] = bytes(60)  # damaged inside: header and end are intact
         picture.write_bytes(content)
     done = run(
         "train.py",
@@ -208,7 +209,7 @@ def test_init_from_takes_the_weights_of_a_run(unbroken, shapes, tmp_path):
     path = tmp_path / "run"
     arguments = ["--data", shapes, "--train", "train", "--batch-size", "4", "--max-steps", "1", "--workers", "0"]
     done = run("train.py", *arguments, "--init-from", unbroken, "--run", path, "--learning-rate", "1e-12")
-    assert "initialised at random: none" in done.stdout
+    assert re.search(r"\brandom: none\b", done.stdout)
     model = config.read_config(str(path))[0]
     assert model == config.read_config(str(unbroken))[0]
     before = tf.train.load_checkpoint(config.checkpoint_prefix(str(unbroken)))
@@ -230,7 +231,7 @@ def test_non_finite_loss_stops_with_its_parts_and_files(shapes, tmp_path):
     path = tmp_path / "run"
     base = ["--data", shapes, "--train", "train", *TINY, "--run", path, "--clip-norm", "0", "--warmup-steps", "0"]
     line = error_of("train.py", *base, "--optimizer", "momentum", "--learning-rate", "1e30", "--max-steps", "9")
-    assert "not finite" in line
+    assert "--learning-rate" in line
     assert "localization" in line
     assert "train_0" in line
 
@@ -239,13 +240,13 @@ WRONG = {
     "no such data": (["--data", "nowhere", "--train", "train"], "nowhere"),
     "no such split": (["--train", "tarin"], "train"),
     "unknown class": (["--classes", "disc,sqare"], "square"),
-    "class list of one name twice": (["--classes", "disc,disc"], "disc"),
+    "class listed twice": (["--classes", "disc,disc"], "disc"),
     "no objects": (["--classes", "cat", "--other-classes", "ignore"], "--train"),
     "batch size 0": (["--batch-size", "0"], "--batch-size"),
     "width above 1": (["--width", "2"], "--width"),
     "weights of another width": (["--vgg-weights", "x.npz"], "--vgg-weights"),
     "missing weights": (["--width", "1", "--vgg-weights", "x.npz"], "x.npz"),
-    "weights of no known kind": (["--width", "1", "--vgg-weights", "README.md"], "README.md: not a weight file"),
+    "weights of no known kind": (["--width", "1", "--vgg-weights", "README.md"], "README.md"),
     "unknown layer": (["--freeze", "conv1,fc9x,layer3"], "fc9x"),
     "falling steps": (["--schedule-steps", "20,10"], "--schedule-steps"),
     "unknown preset": (["--preset", "vgg400"], "--preset"),
@@ -286,7 +287,7 @@ def test_unwritable_run(flags, tmp_path):
 
 @pytest.mark.slow
 def test_float16(flags, tmp_path):
-    """Made for GPUs without bfloat16; a CPU runs it slowly. The loss scale is saved, or the resume would fail."""
+    """float16 is for GPUs without bfloat16; a CPU runs it slowly. The loss scale must be saved for the resume."""
     done = run("train.py", *flags, "--precision", "float16", "--max-steps", "2", "--run", tmp_path / "run")
     assert "float16" in done.stdout + done.stderr
     run("train.py", "--run", tmp_path / "run", "--resume", "--max-steps", "3")

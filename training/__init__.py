@@ -1,1 +1,1 @@
-"""Train a detector: flags, first weights, one step, one epoch, and the loop around them."""
+"""Train a detector: flags, first weights, one step, one epoch, the loop over epochs, and records."""

@@ -2,29 +2,39 @@
 
 import math
 import time
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import tqdm
 
 import average_precision
+import runs
+from detector import Detector
 from media import images
-from structures import UserError
+from structures import Sample, UserError
 from system import cli
-from training import optimization
+from system.data_queue import Batch
+from training import optimization, training_graph
 
 REMEDY = (
-    "nothing of it is saved; start a new run, from the last checkpoint if there is one (--init-from RUN@last), with a "
-    "lower --learning-rate, more --warmup-steps or a smaller --clip-norm"
+    "this step is not saved; start a new run with a lower --learning-rate, more --warmup-steps or a smaller "
+    "--clip-norm, from the last checkpoint if there is one (--init-from RUN@last)"
 )
-EXAMPLES = 6  # validation pictures that an evaluation keeps to be looked at
+EXAMPLES = 6  # validation pictures that an evaluation keeps for display
 
 
-def train_one_epoch(graph, batches, state, plan, samples, after_step):
+def train_one_epoch(
+    graph: training_graph.TrainingGraph,
+    batches: Iterable[Batch],
+    state: runs.TrainingState,
+    plan: optimization.Plan,
+    samples: Sequence[Sample],
+    after_step: Callable[[dict[str, float], float], None],
+) -> None:
     """Train on what remains of an epoch, or until the plan's end; moves `state` on.
 
-    graph: training_graph.TrainingGraph; batches: iterable of data_queue.Batch from batch number state.batch of the
-    epoch on; state: runs.TrainingState; plan: optimization.Plan; samples: those that the batches' jobs (epoch, index)
-    name; after_step: callable(losses, rate), called after each optimizer step, when `state` is up to date. Raises
+    batches: those of the epoch from number state.batch on; samples: those that the batches' jobs (epoch, index) name;
+    after_step: called with (losses, learning rate) after each optimizer step, when `state` is up to date. Raises
     NonFiniteLoss.
     """
     settings, batches = plan.settings, iter(batches)
@@ -32,7 +42,8 @@ def train_one_epoch(graph, batches, state, plan, samples, after_step):
         while state.batch < plan.batches_per_epoch and state.step < plan.total_steps:
             start = time.monotonic()
             rate = plan.rate(state.step)
-            step_sums, images = {}, 0
+            step_sums: dict[str, float] = {}
+            num_images = 0
             count = min(settings.accumulate, plan.batches_per_epoch - state.batch)  # the last step may have fewer
             for number in range(count):
                 batch = next(batches)
@@ -40,7 +51,7 @@ def train_one_epoch(graph, batches, state, plan, samples, after_step):
                 if not all(map(math.isfinite, sums.values())):
                     raise _non_finite(sums, rate, state.step, [samples[index] for _, index in batch.jobs])
                 _add_sums(step_sums, sums)
-                images += len(batch.jobs)
+                num_images += len(batch.jobs)
                 batch.release()
             _add_sums(state.sums, step_sums)
             state.step += 1
@@ -49,7 +60,7 @@ def train_one_epoch(graph, batches, state, plan, samples, after_step):
             after_step(optimization.mean_losses(step_sums), rate)
             running = optimization.mean_losses(state.sums)
             bar.set_postfix_str("  ".join(f"{k} {v:.3f}" for k, v in running.items()), refresh=False)
-            bar.update(images)
+            bar.update(num_images)
 
 
 def _progress_bar(state, settings, total):
@@ -63,7 +74,7 @@ def _progress_bar(state, settings, total):
 
 
 class NonFiniteLoss(UserError):
-    """The loss is no longer a number, and neither may be the weights: nothing of this is worth saving."""
+    """The loss or the weights are no longer finite: they must not be saved."""
 
 
 def _add_sums(total, sums):
@@ -72,7 +83,7 @@ def _add_sums(total, sums):
 
 
 def _non_finite(sums, rate, step, samples):
-    """The error that ends a training whose loss is no longer a number."""
+    """The error for a loss that is not finite. step: 0-based; samples: those of the batch."""
     parts = ", ".join(f"{name} {value:g}" for name, value in sums.items())
     files = " ".join(sample.image_path for sample in samples)
     return NonFiniteLoss(
@@ -80,18 +91,20 @@ def _non_finite(sums, rate, step, samples):
     )
 
 
-def require_sound(graph, step, rate):
+def require_sound(graph: training_graph.TrainingGraph, step: int, rate: float) -> None:
     """Raises NonFiniteLoss if step number `step` (1-based) left weights that must not become a checkpoint."""
     if not graph.training_step.is_sound(graph.session):
-        raise NonFiniteLoss(f"the weights are ruined at step {step}, learning rate {rate:g}; {REMEDY}")
+        raise NonFiniteLoss(f"the weights are not usable after step {step}, learning rate {rate:g}; {REMEDY}")
 
 
-def evaluate(detector, samples, *, check_stop, progress=True):
-    """Detect on all samples and score: (dict of average_precision.evaluate, list of EXAMPLES examples).
+def evaluate(
+    detector: Detector, samples: Sequence[Sample], *, check_stop: Callable[[], None], progress: bool = True
+) -> tuple[dict, list]:
+    """Detect on all samples and score -> (dict of `average_precision.evaluate`, list of at most EXAMPLES examples).
 
-    An example is (image, Detections, Sample), the same samples every time. check_stop: called for each
-    image; may raise to end the evaluation. In a picture that cannot be read nothing is detected, which is said. Raises
-    UserError if the pictures have gone, folder and all.
+    An example is (image uint8 RGB [H,W,3], Detections, Sample), of the same samples every time. check_stop: called for
+    each image; may raise to end the evaluation. A picture that cannot be read counts as one without detections, and a
+    warning names it. Raises UserError if the pictures' folder is gone.
     """
     files = ((sample.image_path, sample.exif) for sample in samples)
     kept = set(np.linspace(0, len(samples) - 1, min(EXAMPLES, len(samples))).astype(int).tolist())
@@ -109,8 +122,8 @@ def evaluate(detector, samples, *, check_stop, progress=True):
         check_stop()
         if found is None:
             if images.folder_is_gone(read.path):
-                raise UserError(f"{read.path}: its folder is gone; bring the data back, --resume then validates")
-            cli.warn(f"validation without {read.path}: {read.reason}")
+                raise UserError(f"{read.path}: its folder is gone; bring the data back, then --resume validates again")
+            cli.warn(f"validation continues without {read.path}: {read.reason}")
             continue
         detections[samples[index].id] = found
         if index in kept:

@@ -1,4 +1,6 @@
-"""What a training starts from: the arrays of --vgg-weights or --init-from, and a line that says what was taken."""
+"""The weights that a training starts from: the arrays of --vgg-weights or --init-from."""
+
+from collections.abc import Callable, Iterable
 
 import config
 import detector
@@ -6,11 +8,16 @@ import pretrained
 from weights import class_transfer, vgg_download
 
 
-def read(settings, description, variables, check_stop):
-    """The (variable, array) pairs to set before the first step; prints what starts otherwise.
+def read(
+    settings: config.TrainingSettings,
+    description: config.ModelDescription,
+    variables: Iterable,
+    check_stop: Callable[[], None],
+) -> list[tuple]:
+    """The (variable, array) pairs to set before the first step; prints which layers start from random values.
 
-    variables: the network's; those whose shape differs keep their random start. check_stop: called during a download;
-    may raise to end it.
+    variables: the network's; check_stop: called during a download, may raise to end it. A variable that has no array
+    of its shape keeps its random values. Raises UserError for a file or run that cannot be read.
     """
     if settings.init_from:
         origin, arrays = settings.init_from, _of_run(settings, description)
@@ -24,12 +31,12 @@ def read(settings, description, variables, check_stop):
     by_name = {v.op.name: v for v in variables}
     taken = [name for name in sorted(by_name) if name in arrays and arrays[name].shape == tuple(by_name[name].shape)]
     fresh = sorted({name.split("/")[0] for name in by_name.keys() - set(taken)})
-    print(f"{origin}: {len(taken)} arrays taken; initialised at random: {', '.join(fresh) or 'none'}")
+    print(f"{origin}: {len(taken)} arrays taken; initialized at random: {', '.join(fresh) or 'none'}")
     return [(by_name[name], arrays[name]) for name in taken]
 
 
 def _of_run(settings, description):
-    """The arrays of --init-from by variable name, with heads for this training's classes."""
+    """The arrays of --init-from by variable name, their heads converted to the classes of this training."""
     source = config.find_model(settings.init_from)
     old_names = source.description.class_names
     sources = class_transfer.find_sources(old_names, description.class_names, settings.map_classes)

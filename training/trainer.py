@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import time
+from collections.abc import Iterator
 
 import tensorflow.compat.v1 as tf
 
@@ -11,7 +12,7 @@ import config
 import runs
 import training_data
 from kernels import devices
-from structures import UserError
+from structures import Sample, UserError
 from system.cli import StopRequest
 from system.data_queue import DataQueue, WorkerError
 from training import engine, first_weights, optimization, training_graph
@@ -25,30 +26,30 @@ class Task:
     """What one call of train.py is asked to do.
 
     run: path of the run directory
-    description: config.ModelDescription
-    settings: config.TrainingSettings
-    samples: list of structures.Sample to train on, those of one epoch
-    valid: list of structures.Sample to validate on; may be empty
+    description: the model
+    settings: the flags
+    samples: to train on, those of one epoch
+    valid: to validate on; may be empty
     resume: whether to continue a run that exists
     """
 
     run: str
     description: config.ModelDescription
     settings: config.TrainingSettings
-    samples: list
-    valid: list
+    samples: list[Sample]
+    valid: list[Sample]
     resume: bool = False
 
     @property
-    def plan(self):
+    def plan(self) -> optimization.Plan:
         return optimization.Plan(self.settings, len(self.samples))
 
 
 @contextlib.contextmanager
-def open_trainer(task, stop):
-    """A context manager: the Trainer of a new or resumed run, with all that it needs open until the block ends.
+def open_trainer(task: Task, stop: StopRequest) -> Iterator["Trainer"]:
+    """Context manager: the Trainer of a new or resumed run, with everything that it needs open until the block ends.
 
-    stop: cli.StopRequest. Raises UserError if the run cannot be created or resumed, or another process trains it.
+    Raises UserError if the run cannot be created or resumed, or another process trains it.
     """
     dtype = devices.compute_dtype(task.settings.precision)
     if not task.resume:  # config.json gets what "auto" is here: a resume on another machine computes in the same type
@@ -95,7 +96,7 @@ def _first_values(task, stop):
 
 
 def _check_data(task, state):
-    """Note the pictures in the state, or refuse others: the position in the epoch would mean nothing among them."""
+    """Note the pictures in the state; a resume on others is refused: its position in the epoch would be meaningless."""
     ids = "\n".join(sample.id for sample in task.samples).encode("utf-8", "surrogatepass")
     data = {"pictures": len(task.samples), "ids": hashlib.sha256(ids).hexdigest()}
     before = state.data or data
@@ -118,7 +119,7 @@ def _keep_changes(task):
         return
     before, now = optimization.Plan(stored, len(task.samples)).total_steps, task.plan.total_steps
     if task.settings.schedule == "cosine" and before != now:
-        print(f"the end moves from step {before} to {now}: all rates of the cosine schedule move with it")
+        print(f"training ends at step {now} instead of {before}: this changes all rates of the cosine schedule")
     config.replace_training(task.run, task.settings)
 
 
@@ -155,14 +156,14 @@ class Trainer:
     queue: DataQueue
     last_save: float = dataclasses.field(default_factory=time.monotonic)
 
-    def train(self):
+    def train(self) -> None:
         """Train to the end, or until a stop is requested: then everything is saved and KeyboardInterrupt raised."""
         state, settings, plan = self.state, self.task.settings, self.task.plan
         unfinished = state.batch > 0  # stopped in the middle, or before the validation of the last epoch
         while state.epoch < settings.epochs and (state.step < plan.total_steps or unfinished):
             # Here and not after the epoch: the run may have been stopped early, or killed just before
             if settings.patience is not None and state.stale * settings.valid_every >= settings.patience:
-                print(f"no better mean AP in {settings.patience} epochs: stopping early")
+                print(f"--patience: no better mean AP in {settings.patience} epochs, so training stops early")
                 break
             unfinished = False
             samples, first = self.task.samples, state.batch * settings.batch_size
@@ -172,7 +173,7 @@ class Trainer:
                 engine.train_one_epoch(self.graph, batches, state, plan, samples, self._after_step)
             except WorkerError as error:
                 self._save_sound()  # between two steps
-                raise UserError(f"{error}; the run is saved, --resume goes on") from None
+                raise UserError(f"{error}; the run is saved, --resume continues it") from None
             self._finish_epoch()
         best = "" if state.best is None else f"; best VOC07 mean AP {state.best:.4f}"
         print(f"done after {state.step} steps{best}; try: python infer.py {self.task.run} IMAGES --output DIR")
@@ -209,7 +210,7 @@ class Trainer:
 
     def _finish_epoch(self):
         """Validate, record and save a finished epoch."""
-        self._require_sound()  # once, before anything of this epoch is recorded or saved
+        self._require_sound()  # once, before anything of the epoch is recorded or saved
         state, settings, plan = self.state, self.task.settings, self.task.plan
         last = state.step >= plan.total_steps or state.epoch + 1 == settings.epochs
         # An epoch cut short by --max-steps is continued by a resume and then has one row of its own

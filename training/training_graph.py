@@ -1,9 +1,12 @@
 """The graph of a training, its session, and a detector of the weights in training."""
 
 import dataclasses
+from collections.abc import Iterable, Sequence
 
+import numpy as np
 import tensorflow.compat.v1 as tf
 
+import config
 import detector
 import ssd_vgg
 from kernels import devices
@@ -23,7 +26,7 @@ class TrainingGraph:
     training_step: optimization.TrainingStep
     detector: detector.Detector
 
-    def initialize(self, first_values):
+    def initialize(self, first_values: Iterable[tuple]) -> None:
         """Give every variable its first value. first_values: (variable, array) pairs in place of random values."""
         self.session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
         for variable, value in first_values:
@@ -31,27 +34,31 @@ class TrainingGraph:
             self.session.run(initializer, {initializer.inputs[1]: value})
         self.training_step.start_averages(self.session)
 
-    def filters(self):
+    def filters(self) -> dict[str, np.ndarray]:
         """{variable name: float32 array} of the trained weights, without biases and scales."""
         variables = [v for v in self.training_step.trained if v.op.name.endswith("/weights")]
         return {v.op.name: value for v, value in zip(variables, self.session.run(variables), strict=True)}
 
 
-def build(description, settings, dtype, class_weights=None):
+def build(
+    description: config.ModelDescription,
+    settings: config.TrainingSettings,
+    dtype: tf.DType,
+    class_weights: Sequence[float] | None = None,
+) -> TrainingGraph:
     """Build a TrainingGraph into the default graph; its variables have no values yet.
 
-    description: config.ModelDescription; settings: config.TrainingSettings; dtype: of the computation;
-    class_weights: as in `losses.multibox_loss`.
+    dtype: of the computation; class_weights: as in `losses.multibox_loss`.
     """
     tf.set_random_seed(settings.seed)
     training_step = optimization.TrainingStep(description, settings, dtype, class_weights)
     session = tf.Session(config=devices.session_config())
     preset = description.preset
-    outputs = _evaluated(training_step, description, settings, dtype)
+    logits, offsets = _evaluated(training_step, description, settings, dtype)
     validated = detector.Detector(
         session,
         training_step.images,
-        detector.postprocess(*outputs, preset, preset.score_threshold),
+        detector.postprocess(logits, offsets, preset, preset.score_threshold),
         description,
         precision=dtype.name,
         threshold=preset.score_threshold,

@@ -1,7 +1,8 @@
-"""A detector goes on with other classes: what it keeps, what it learns, and the whole chain at every size."""
+"""Fine-tuning to other classes: what a detector keeps, what it learns, and the whole chain at every size."""
 
 import csv
 import json
+import re
 import types
 
 import numpy as np
@@ -34,13 +35,13 @@ QUICK = [
     "--warmup-steps",
     "5",
 ]
-STILL = ["--max-steps", "1", "--learning-rate", "1e-12", "--workers", "0"]  # a step that moves nothing
+STILL = ["--max-steps", "1", "--learning-rate", "1e-12", "--workers", "0"]  # a step that changes nothing
 KINDS = ("disc", "square", "diamond")
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """All three shapes; the first two by themselves are in train2 and val2."""
+    """All three shapes in train and val; only the first two in train2 and val2."""
     root = tmp_path_factory.mktemp("three")
     write_shapes(root, {"train": 24, "val": 12}, seed=1, kinds=KINDS)
     return write_shapes(root, {"train2": 24, "val2": 12})
@@ -48,7 +49,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def two(data, tmp_path_factory):
-    """A run that knows discs and squares by now."""
+    """A run that detects discs and squares."""
     path = tmp_path_factory.mktemp("runs") / "two"
     classes = ["--classes", "disc,square", "--width", "0.06"]
     train.main(["--data", str(data), "--train", "train2", *classes, *QUICK, "--epochs", "8", "--run", str(path)])
@@ -56,7 +57,7 @@ def two(data, tmp_path_factory):
 
 
 def score(run, data, split, names):
-    """VOC's metrics of a run on a split, of the classes that it knows."""
+    """VOC's metrics of a run on a split, for the classes of the run."""
     samples = sources.load(str(data), split, names)
     with detector.load(str(run), precision="float32") as loaded:
         return engine.evaluate(loaded, samples, check_stop=lambda: None, progress=False)[0]
@@ -72,21 +73,21 @@ def test_a_superset_of_the_classes_keeps_ap_and_learns(data, two, tmp_path, caps
     before = score(two, data, "val2", ("disc", "square"))
     train.main([*superset, *STILL, "--run", str(tmp_path / "still")])
     told = capsys.readouterr().out
-    assert "classes kept: square, disc; new: diamond" in told and "initialised at random: none" in told
+    assert re.search(r"\bsquare, disc\b.*\bdiamond\b", told) and re.search(r"\brandom: none\b", told)
     names = config.read_config(tmp_path / "still")[0].class_names
     assert names == ("square", "diamond", "disc")
     after = score(tmp_path / "still", data, "val2", names)
     for metric in ("voc07", "area"):
         for name in ("disc", "square"):
             assert after[metric]["per_class"][name] == pytest.approx(before[metric]["per_class"][name], abs=1e-6)
-    assert before["voc07"]["mean"] > 0.4  # it is a detector that is kept
-    assert after["detections"]["diamond"] == 0  # its scores lie below what is reported
+    assert before["voc07"]["mean"] > 0.4  # what is kept is a working detector
+    assert after["detections"]["diamond"] == 0  # its scores are below the threshold of reports
 
     averaging = ["--ema", "0.9", "--valid", "val", "--valid-every", "100"]
     train.main([*superset, *QUICK, *averaging, "--epochs", "10", "--run", str(tmp_path / "three")])
     learnt = score(tmp_path / "three", data, "val", names)
     assert learnt["voc07"]["per_class"]["diamond"] > 0.3 and min(learnt["voc07"]["per_class"].values()) > 0.3
-    # What training scored is what other programs read: the averages, and not the weights
+    # Training scores what other programs read: the averages, not the weights
     (row,) = [row for row in _metrics(tmp_path / "three") if row["area"]]
     assert float(row["area"]) == pytest.approx(learnt["area"]["mean"], abs=1e-6)
     monkeypatch.setattr(ssd_vgg, "AVERAGE", "no such variable")
@@ -94,7 +95,7 @@ def test_a_superset_of_the_classes_keeps_ap_and_learns(data, two, tmp_path, caps
 
 
 def first_arrays(*flags):
-    """(settings' preset, {variable: array}) that train.py with these flags would start from, without its training."""
+    """(preset, {variable: array}) that train.py with these flags starts from; nothing is trained."""
     description, settings = train_flags.read(train_flags.parse(list(map(str, flags)), ""))
     shapes = pretrained.network_shapes(description.preset, len(description.class_names))
     variables = [types.SimpleNamespace(op=types.SimpleNamespace(name=n), shape=s) for n, s in shapes.items()]
@@ -102,10 +103,10 @@ def first_arrays(*flags):
     return description.preset, {variable.op.name: array for variable, array in pairs}
 
 
-def test_a_class_goes_on_under_another_name(data, two, tmp_path, capsys):
+def test_a_class_continues_under_another_name(data, two, tmp_path, capsys):
     names = ["--classes", "square,ball", "--map-classes", "disc=ball"]
     _, new = first_arrays("--init-from", two, "--data", data, "--train", "train", *names, "--run", tmp_path / "run")
-    assert "classes kept: square; copied: disc as ball" in capsys.readouterr().out
+    assert re.search(r"\bsquare\b.*\bdisc\b.*\bball\b", capsys.readouterr().out)
     old = detector.read_weights(config.find_model(str(two)).checkpoint)
     assert old.keys() == new.keys()
     for name, value in old.items():
@@ -114,11 +115,11 @@ def test_a_class_goes_on_under_another_name(data, two, tmp_path, capsys):
         np.testing.assert_array_equal(groups[1], groups[0][:, order], err_msg=name)
 
 
-def test_another_preset_keeps_what_fits(data, two, tmp_path, capsys):
+def test_another_preset_keeps_arrays_of_the_same_shape(data, two, tmp_path, capsys):
     flags = ["--init-from", two, "--data", data, "--train", "train2", "--preset", "vgg512", "--run", tmp_path / "run"]
     preset, arrays = first_arrays(*flags)
     told = capsys.readouterr().out
-    assert "random: conv12_1, conv12_2, head_conv10_2_logits, head_conv10_2_offsets" in told
+    assert "conv12_1, conv12_2, head_conv10_2_logits, head_conv10_2_offsets" in told
     assert "head_fc7_logits/weights" in arrays
     own = config.read_config(two)[0].preset
     assert (preset.name, preset.width, preset.input_scale) == ("vgg512", own.width, own.input_scale)
@@ -127,8 +128,8 @@ def test_another_preset_keeps_what_fits(data, two, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("flags", "named"),
     [
-        (["--map-classes", "disk=square"], "--map-classes disk=square: 'disk' is unknown (nearest: 'disc')"),
-        (["--classes", "ball,square", "--map-classes", "ball=disc"], "'ball' is unknown"),
+        (["--map-classes", "disk=square"], "--map-classes disk=square: 'disk' .*'disc'"),
+        (["--classes", "ball,square", "--map-classes", "ball=disc"], "--map-classes ball=disc: 'ball'"),
         (["--map-classes", "disc"], "--map-classes"),
         (["--map-classes", "disc=="], "--map-classes"),
         (["--map-classes", "disc=square"], "--map-classes disc=square: "),
@@ -136,13 +137,13 @@ def test_another_preset_keeps_what_fits(data, two, tmp_path, capsys):
 )
 def test_mistakes_get_one_line(data, two, tmp_path, flags, named):
     base = ["--data", data, "--train", "train2", "--init-from", two, "--run", tmp_path / "run"]
-    assert named in error_of("train.py", *base, *flags)
+    assert re.search(named, error_of("train.py", *base, *flags))
     assert not (tmp_path / "run").exists()
 
 
 def test_a_map_needs_a_run(data, tmp_path):
     flags = ["--data", data, "--train", "train2", "--width", "0.06", "--run", tmp_path / "run"]
-    assert "--map-classes: needs --init-from" in error_of("train.py", *flags, "--map-classes", "disc=ball")
+    assert re.search("--map-classes: .*--init-from", error_of("train.py", *flags, "--map-classes", "disc=ball"))
 
 
 SLOW = pytest.mark.slow
