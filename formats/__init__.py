@@ -1,1 +1,1 @@
-"""Read data sets in the formats of COCO, YOLO and CSV; what all formats share: class lists, sizes, written objects."""
+"""Read data sets in the formats of COCO, YOLO and CSV, with what all formats share: class lists, sizes, objects."""

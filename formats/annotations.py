@@ -1,19 +1,22 @@
-"""What the sources of samples share: names and class lists, sizes, and objects as written -> a Sample."""
+"""What all formats share: objects and picture sizes as annotated -> Samples, ids, and where files may be."""
 
 import os
 from typing import NamedTuple
 
 import numpy as np
+from tqdm import tqdm
 
 from structures import Sample, UserError
 from system import cli, wording
 
 
 class Written(NamedTuple):
-    """One object as it is written.
+    """One object as annotated.
 
-    edges_px: (xmin, ymin, xmax, ymax), continuous edges in pixels, not yet clipped; where: file and entry, for
-    messages; difficult, crowd, area: as in Sample.
+    name: its class.
+    edges_px: (xmin, ymin, xmax, ymax), continuous edges in pixels, not yet clipped.
+    where: file and entry, for messages.
+    difficult, crowd, area: as in Sample.
     """
 
     name: str
@@ -25,7 +28,11 @@ class Written(NamedTuple):
 
 
 class Size(NamedTuple):
-    """Pixels of a picture as it is decoded, and whether EXIF orientation is applied to it."""
+    """The size of a picture as it is decoded.
+
+    width, height: pixels.
+    exif: whether EXIF orientation is applied.
+    """
 
     width: int
     height: int
@@ -33,36 +40,49 @@ class Size(NamedTuple):
 
 
 def size_as_stated(header, stated):
-    """Size of a picture whose annotation states (width, height), or (None, None).
+    """The Size of a picture whose annotation states (width, height), or (None, None) if it states none.
 
-    header: (width, height, orientation) as stored, of `images.header`. Annotations carry wrong sizes, so the file
-    decides. The picture is turned by EXIF only if the stated size is the turned one's. Where turning leaves the size as
-    it is (orientations 2..4, squares) that cannot tell, and it is turned: tools show it so, and so does detection.
+    header: (width, height, orientation) as stored, from `images.header`. The size comes from the file, because
+    annotations often state a wrong one. EXIF orientation is applied if the stated size is the rotated one. Where
+    rotation does not change the size (orientations 2 to 4, squares) the stated size cannot tell: EXIF is then applied,
+    as labeling tools and detection do.
     """
     turned = size_as_shown(header)
     return turned if tuple(stated) == turned[:2] else Size(*header[:2], False)
 
 
 def size_as_shown(header):
-    """Size of a picture, turned by EXIF as viewers and labelling tools show it; for formats that state no size."""
+    """The Size of a picture with EXIF applied, as viewers and labeling tools show it; for formats without sizes."""
     width, height, orientation = header
     return Size(height, width, True) if orientation >= 5 else Size(width, height, orientation != 1)
 
 
-class SampleMaker:
-    """Makes samples of one data set, and keeps count of the boxes that have no area inside their picture.
+def make_samples(entries, read, class_names, *, other_classes, difficult, progress):
+    """The Sample of each entry of a data set, in order.
 
-    class_names: the list that labels index; other_classes: 'error', or 'ignore' to drop objects of other classes;
-    difficult: 'use', or 'ignore' to drop difficult objects.
+    entries: objects with .id and .image_path.
+    read: callable, entry -> (Size, list of Written).
+    class_names, other_classes, difficult, progress: as in source_pascal_voc.load.
+    Boxes are clipped to the picture; those without area inside it are dropped, with one warning for all.
+    Raises UserError for a class that is not in class_names unless other_classes is 'ignore'.
     """
+    maker = _SampleMaker(class_names, other_classes, difficult)
+    bar = tqdm(entries, "annotations", unit="", leave=False, disable=not progress)
+    samples = [maker.make(entry, *read(entry)) for entry in bar]
+    maker.warn_of_dropped()
+    return samples
+
+
+class _SampleMaker:
+    """Makes the samples of one data set and counts the boxes that it drops."""
 
     def __init__(self, class_names, other_classes, difficult):
         self._label_of = {name: label for label, name in enumerate(class_names)}
         self._ignore_others, self._ignore_difficult = other_classes == "ignore", difficult == "ignore"
         self._dropped, self._pictures, self._first = 0, 0, None
 
-    def make(self, image_id, image_path, size, objects):
-        """A Sample from a Size and the Written objects. Raises UserError for a class that is not in the list."""
+    def make(self, entry, size, objects):
+        """The Sample of an entry, from a Size and a list of Written."""
         objects = [one for one in objects if self._is_known(one) and not (one.difficult and self._ignore_difficult)]
         edges = np.array([one.edges_px for one in objects], np.float64).reshape(-1, 4)
         boxes = (edges / (size.width, size.height, size.width, size.height)).clip(0, 1).astype(np.float32)
@@ -74,8 +94,8 @@ class SampleMaker:
         crowd = np.array([one.crowd for one in objects], bool)[keep]
         areas = [one.area for one in objects]
         return Sample(
-            id=image_id,
-            image_path=image_path,
+            id=entry.id,
+            image_path=entry.image_path,
             boxes=boxes[keep],
             labels=np.array([self._label_of[one.name] for one in objects], np.int32)[keep],
             difficult=np.array([one.difficult for one in objects], bool)[keep],
@@ -94,40 +114,46 @@ class SampleMaker:
         hint = wording.nearest_hint(one.name, self._label_of)
         raise UserError(
             f"{one.where}: class {one.name!r} is not in the class list{hint}; drop its objects with --other-classes "
-            "ignore, or name all classes with --classes"
+            "ignore, or list all classes with --classes"
         )
 
     def warn_of_dropped(self):
-        """One line on stderr if boxes were dropped, which names the first."""
+        """Print one warning if boxes were dropped; it names the first."""
         if self._dropped:
             cli.warn(
-                f"dropped {self._dropped} boxes that are empty, inverted or outside the picture, of "
-                f"{self._pictures} pictures, the first is {self._first}"
+                f"dropped {self._dropped} boxes that are empty, inverted or outside the picture, in "
+                f"{self._pictures} pictures; the first is {self._first}"
             )
 
 
 class Ids:
-    """The ids of a data set's pictures, of which no two may be equal: pictures and results are matched by them."""
+    """The ids of the pictures of a data set: file stems, all different, since results are matched by them."""
 
     def __init__(self):
         self._path_of = {}
 
     def add(self, image_path, where):
-        """The id of a picture that `where` (file and entry) names. Raises UserError if there is one of that id."""
+        """The id of a picture. where: the file and entry that name it, for messages.
+
+        Raises UserError if an earlier picture has the same id.
+        """
         image_id = wording.stem(image_path)
         if image_id in self._path_of:
             other = self._path_of[image_id]
-            what = "is listed twice" if other == image_path else f"has the name of {other}"
-            raise UserError(f"{where}: {image_path} {what}; pictures are told apart by name, without folder and suffix")
+            what = "is listed twice" if other == image_path else f"has the same name as {other}"
+            raise UserError(f"{where}: {image_path} {what}; names without folder and suffix must all be different")
         self._path_of[image_id] = image_path
         return image_id
 
 
 def find_split_files(data, splits, paths_of, pattern):
-    """[(file, split)] of DATA, one such file or a folder with one for each split, and SPLITS, names with commas.
+    """[(file, split)] for a format that keeps each split in one file.
 
-    data: a Path; paths_of: callable, folder -> {split: path}; pattern: what such a file is called, with {} for the
-    split. Raises UserError for a split that is not there or named twice.
+    data: a Path of one such file, or of a folder with one for each split.
+    splits: names, separated by commas.
+    paths_of: callable, folder -> {split: path}.
+    pattern: the usual name of such a file, with {} for the split, for messages.
+    Raises UserError for a split that does not exist or is named twice.
     """
     names = [name.strip() for name in splits.split(",")]
     if data.is_file():
@@ -138,10 +164,16 @@ def find_split_files(data, splits, paths_of, pattern):
     for at, name in enumerate(names):
         if name not in found:
             known = ", ".join(sorted(found)) or "none"
-            raise UserError(f"--data {data}: it has no {pattern.format(name)}; there are the splits {known}")
+            raise UserError(f"--data {data}: there is no {pattern.format(name)}; the splits are: {known}")
         if name in names[:at]:
-            raise UserError(f"{found[name]}: the split {name} is asked for twice; name it once")
+            raise UserError(f"{found[name]}: the split {name} is named twice; name it once")
     return [(found[name], name) for name in names]
+
+
+def require_picture(image_path, where):
+    """Raise UserError if a picture that `where` (file and entry) names does not exist."""
+    if not os.path.isfile(image_path):
+        raise UserError(f"{where}: {image_path}: no such picture; add the file or remove the entry")
 
 
 def find_folder(folders, names):
@@ -150,19 +182,3 @@ def find_folder(folders, names):
     if name is None:
         return folders[0]
     return next((folder for folder in folders if os.path.isfile(os.path.join(folder, name))), folders[0])
-
-
-def check_class_names(names, where):
-    """Class names, a tuple. Raises UserError for none, an empty or repeated one, one with a slash, 'background'."""
-    if not names:
-        raise UserError(f"{where}: there are no class names; give names,separated,by,commas or one a line")
-    if "" in names:
-        raise UserError(f"{where}: a name is empty; remove it or the comma beside it")
-    for at, name in enumerate(names):
-        if name in names[:at]:
-            raise UserError(f"{where}: {name!r} stands there twice; remove one")
-        if name.lower() == "background":
-            raise UserError(f"{where}: leave out {name!r}; the network adds it by itself")
-        if "/" in name or "\\" in name:  # result files are named after classes
-            raise UserError(f"{where}: {name!r} holds a slash; rename that class")
-    return tuple(names)

@@ -1,18 +1,35 @@
-"""What --classes says: a list of class names, for a program that trains, or that has a model with names of its own."""
+"""Lists of class names: what they may hold, and how --classes gives one to a program with or without a model."""
 
 import os
 import pathlib
 
-from formats import annotations
 from structures import UserError
 from system import files
 
 
-def parse_classes(text):
-    """Class names, a tuple, from a file with one name a line or from 'names,separated,by,commas'.
+def check_names(names, where):
+    """A list of class names as a tuple. where: the file or flag that messages name.
 
-    Raises UserError for no name, an empty or repeated one, one with a slash, 'background' (the network's own), or a
-    file that is missing.
+    Raises UserError for an empty list, an empty or repeated name, a slash in a name, or 'background'.
+    """
+    if not names:
+        raise UserError(f"{where}: there are no class names; give names,separated,by,commas or one per line")
+    if "" in names:
+        raise UserError(f"{where}: a name is empty; remove it or the extra comma")
+    for at, name in enumerate(names):
+        if name in names[:at]:
+            raise UserError(f"{where}: {name!r} is listed twice; remove one")
+        if name.lower() == "background":
+            raise UserError(f"{where}: remove {name!r}; the network adds that class itself")
+        if "/" in name or "\\" in name:  # result files are named after classes
+            raise UserError(f"{where}: {name!r} contains a slash; rename that class")
+    return tuple(names)
+
+
+def parse_classes(text):
+    """Class names, a tuple, from a file with one name per line or from 'names,separated,by,commas'.
+
+    Raises UserError as check_names does, and for a file that does not exist.
     """
     path = pathlib.Path(text)
     if os.path.isfile(text):  # pathlib's raises for a text longer than a file name may be
@@ -21,13 +38,14 @@ def parse_classes(text):
         raise UserError(f"--classes {text}: no such file")
     else:
         names = [name.strip() for name in text.split(",")]
-    return annotations.check_class_names(names, f"--classes {text}")
+    return check_names(names, f"--classes {text}")
 
 
 def find_labels(text, class_names):
-    """`--classes` of a program that has a model: a list as for parse_classes -> set of labels; None -> None.
+    """--classes of a program that has a model: the labels of the names, a set; None if text is None.
 
-    Raises UserError for a name that is not in class_names.
+    class_names: the model's, which labels index. Raises UserError as parse_classes does, and for a name that the
+    model does not have.
     """
     if text is None:
         return None
@@ -38,7 +56,10 @@ def find_labels(text, class_names):
 
 
 def check_classes(text, class_names):
-    """Raises find_labels' UserError as far as it is known. class_names: the model's, None while that is not loaded."""
+    """Raise the UserError of find_labels before the model is loaded, as far as it is known by then.
+
+    class_names: the model's, or None if only loading the model tells them.
+    """
     if class_names is not None:
         find_labels(text, class_names)
     elif text is not None:

@@ -1,13 +1,13 @@
-"""Data sets in a table -> lists of samples.
+"""Data sets in CSV tables -> lists of samples.
 
     DATA/SPLIT.csv                      a line for each object: image,xmin,ymin,xmax,ymax,class
     DATA/SPLIT/_annotations.csv         the same (Roboflow)
 
-DATA may be a .csv file itself; SPLIT then only helps to find the pictures. `image` counts from the table's folder, or
-from SPLIT, images/SPLIT or images in it. A first line with these names (also filename, x1, y1, x2, y2, label) may put
-the columns in another order and have more of them. Edges are continuous, in pixels: the left column of pixels reaches
-from 0 to 1 (VOC's numbers minus one at the left and at the top). A line with an image alone, or with empty columns,
-is a picture without objects. Pictures are turned by EXIF, as labelling tools show them.
+DATA may also be a .csv file; SPLIT then only helps to find the pictures. `image` is relative to the table's folder, or
+to SPLIT, images/SPLIT or images in it. A first line with these column names (also filename, x1, y1, x2, y2, label) may
+change their order and add other columns. Edges are continuous, in pixels: the leftmost column of pixels extends from
+0 to 1, so xmin and ymin are one less than in VOC, xmax and ymax the same. A line with only an image is a picture
+without objects. EXIF orientation is applied, as labeling tools do.
 """
 
 import csv
@@ -16,9 +16,7 @@ import os
 import pathlib
 from typing import NamedTuple
 
-from tqdm import tqdm
-
-from formats import annotations
+from formats import annotations, class_lists
 from media import images
 from structures import UserError
 from system import files, wording
@@ -40,7 +38,12 @@ SYNONYMS = {
 
 
 class Entry(NamedTuple):
-    """One picture of a split and its Written objects."""
+    """One picture of a split.
+
+    id: the stem of its file name.
+    image_path: the picture.
+    objects: list of Written.
+    """
 
     id: str
     image_path: str
@@ -48,7 +51,7 @@ class Entry(NamedTuple):
 
 
 def fits(data):
-    """Whether a path looks like a data set of this format."""
+    """Whether a path looks like a data set in this format."""
     data = pathlib.Path(data)
     if data.is_file():
         return data.suffix.lower() == ".csv"
@@ -56,45 +59,44 @@ def fits(data):
 
 
 def class_names(data, splits):
-    """The classes of the objects of some splits, by alphabet."""
+    """The classes of the objects in some splits, a tuple in alphabetical order. Raises UserError if there are none."""
     names = {one.name for entry in find(data, splits) for one in entry.objects}
     if not names:
-        raise UserError(f"--data {data}: not a single object in {splits}; name the classes with --classes")
-    return annotations.check_class_names(sorted(names), f"--data {data}")
+        raise UserError(f"--data {data}: {splits} has no objects; list the classes with --classes")
+    return class_lists.check_names(sorted(names), f"--data {data}")
 
 
 def load(data, splits, class_names, *, other_classes="error", difficult="use", progress=False):
-    """The samples of some splits, in the order of their first lines; see above and source_pascal_voc.load.
+    """The samples of some splits. Arguments as for source_pascal_voc.load; DATA and SPLITS are described above.
 
-    Raises UserError that names file and line for anything missing or malformed, ImageError for a picture without a
-    header.
+    Pictures come in the order of their first lines. Raises UserError that names file and line for anything missing or
+    malformed, ImageError for a picture whose header cannot be read.
     """
-    maker = annotations.SampleMaker(class_names, other_classes, difficult)
-    samples = []
-    for entry in tqdm(find(data, splits), "annotations", unit="", leave=False, disable=not progress):
-        size = annotations.size_as_shown(images.header(entry.image_path))
-        samples.append(maker.make(entry.id, entry.image_path, size, entry.objects))
-    maker.warn_of_dropped()
-    return samples
+
+    def read(entry):
+        return annotations.size_as_shown(images.header(entry.image_path)), entry.objects
+
+    return annotations.make_samples(
+        find(data, splits), read, class_names, other_classes=other_classes, difficult=difficult, progress=progress
+    )
 
 
 def find(data, splits):
-    """The Entry of each picture of some splits, in order; no picture is opened. Raises UserError."""
+    """The Entry of each picture of some splits, in the order of `load`; opens no picture. Raises UserError."""
     entries, ids = [], annotations.Ids()
-    for path, split in _find_files(data, splits):
-        objects = {}  # by image as it is written
-        lines = {}
-        for number, image, one in _rows(path):
-            objects.setdefault(image, []).extend([one] if one else [])
-            lines.setdefault(image, f"{path}, line {number}")
-        if not objects:
+    for path, split in annotations.find_split_files(pathlib.Path(data), splits, _split_paths, "{}.csv"):
+        listed = {}  # {image as written: (its first line, objects)}
+        for where, image, one in _rows(path):
+            _, objects = listed.setdefault(image, (where, []))
+            if one is not None:
+                objects.append(one)
+        if not listed:
             raise UserError(f"{path}: the table is empty; choose another split or list pictures in it")
-        folder = annotations.find_folder(_picture_folders(path, split), objects)
-        for image, found in objects.items():
+        folder = annotations.find_folder(_picture_folders(path, split), listed)
+        for image, (where, objects) in listed.items():
             image_path = os.path.join(folder, image)
-            if not os.path.isfile(image_path):
-                raise UserError(f"{lines[image]}: {image_path}: no such picture; add the file or remove the line")
-            entries.append(Entry(ids.add(image_path, lines[image]), image_path, found))
+            annotations.require_picture(image_path, where)
+            entries.append(Entry(ids.add(image_path, where), image_path, objects))
     return entries
 
 
@@ -105,7 +107,7 @@ def _split_paths(folder):
 
 
 def _is_table(path):
-    """Whether the first line has the columns of this format."""
+    """Whether the first line of a file looks like this format: its column names, or an object."""
     with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
         row = [cell.strip() for cell in file.readline().split(",")]
     try:
@@ -114,18 +116,13 @@ def _is_table(path):
         return False
 
 
-def _find_files(data, splits):
-    """[(table, split)] of DATA and SPLIT."""
-    return annotations.find_split_files(pathlib.Path(data), splits, _split_paths, "{}.csv")
-
-
 def _picture_folders(path, split):
-    """Where the pictures of a table may be, the likeliest first."""
+    """Where the pictures of a table may be, the most likely first."""
     return [path.parent, path.parent / split, path.parent / "images" / split, path.parent / "images"]
 
 
 def _rows(path):
-    """Yield (line, image, Written, or None for a line without object)."""
+    """Yield (where, image, object) of each line. object: Written, or None for a picture without objects."""
     reader = csv.reader(files.read_text(path).splitlines(keepends=True))
     columns = None
     try:
@@ -138,22 +135,23 @@ def _rows(path):
                 if columns is not None:
                     continue
                 columns = range(len(COLUMNS))
-            yield reader.line_num, *_parse(f"{path}, line {reader.line_num}", row, columns)
+            where = f"{path}, line {reader.line_num}"
+            yield where, *_parse(where, row, columns)
     except csv.Error as error:
-        raise UserError(f"{path}, line {reader.line_num}: not a line of a table ({error}); correct it") from None
+        raise UserError(f"{path}, line {reader.line_num}: not valid CSV ({error}); correct the line") from None
 
 
 def _header(row):
-    """Where COLUMNS are in a line of names; None for a line of values."""
+    """The position of each of COLUMNS in a line of column names; None for any other line."""
     names = [SYNONYMS.get(cell.lower(), cell.lower()) for cell in row]
     return [names.index(name) for name in COLUMNS] if set(COLUMNS) <= set(names) else None
 
 
 def _parse(where, row, columns):
-    """One line -> (image, Written or None)."""
-    image, *corners, name = ([*row, *[""] * len(COLUMNS)][at] for at in columns)
+    """One line -> (image, Written or None). columns: the position of each of COLUMNS."""
+    image, *corners, name = (row[at] if at < len(row) else "" for at in columns)
     if not image:
-        raise UserError(f"{where}: no image in it; correct the line")
+        raise UserError(f"{where}: the image is missing; correct the line")
     if not any((*corners, name)):
         return image, None
     try:

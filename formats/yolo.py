@@ -4,10 +4,11 @@
     .../images/train/ID.jpg
     .../labels/train/ID.txt        a line for each object: class cx cy width height, fractions of the picture
 
-DATA is the YAML file, or a folder with one; SPLIT is a key of it, such as 'train' or 'val'. `path` counts from the
-YAML's folder. A split is a folder (searched through, by name), a text file with a picture a line, or a list of these.
-The labels of a picture are in the folder `labels` beside its `images`, or next to it; a picture without has no
-objects. Lines with the corners of a polygon give the box around it. Pictures are turned by EXIF, as YOLO takes them.
+DATA is the YAML file or a folder with one; SPLIT is a key in it, such as 'train' or 'val'. `path` is relative to the
+YAML file's folder. A split is a folder (with all folders in it, sorted by name), a text file with a picture per line,
+or a list of these. The labels of a picture are in the folder `labels` next to its `images`, or next to the picture; a
+picture without a label file has no objects. A line with the corners of a polygon gives the box around it. EXIF
+orientation is applied, as YOLO does.
 """
 
 import math
@@ -17,20 +18,23 @@ import re
 from typing import NamedTuple
 
 import yaml
-from tqdm import tqdm
 
-from formats import annotations
+from formats import annotations, class_lists
 from media import images
 from structures import UserError
 from system import files, wording
 
 SUFFIXES = (".yaml", ".yml")
-# Fractions may stick out a little; beyond this they are pixels
-LARGEST = 2.0
+LARGEST = 2.0  # fractions may lie a little outside 0..1; numbers beyond this must be pixels
 
 
 class Entry(NamedTuple):
-    """The files of one picture. label_path: may be missing."""
+    """The files of one picture.
+
+    id: the stem of the picture's file name.
+    image_path: the picture.
+    label_path: its labels; there may be no such file.
+    """
 
     id: str
     image_path: str
@@ -44,34 +48,36 @@ def fits(data):
 
 
 def class_names(data, splits):
-    """The names of the YAML, by class number."""
-    path = _yaml_path(data)
-    return _names(path, _read_yaml(path))
+    """The names in the YAML file, a tuple in the order of class numbers. Raises UserError."""
+    return _names(*_read_yaml(data))
 
 
 def load(data, splits, class_names, *, other_classes="error", difficult="use", progress=False):
-    """The samples of some splits; see above and source_pascal_voc.load.
+    """The samples of some splits. Arguments as for source_pascal_voc.load; DATA and SPLITS are described above.
 
-    Raises UserError that names file and line for anything missing or malformed, ImageError for a picture without a
-    header.
+    Raises UserError that names file and line for anything missing or malformed, ImageError for a picture whose
+    header cannot be read.
     """
-    path = _yaml_path(data)
-    names = _names(path, _read_yaml(path))
-    maker = annotations.SampleMaker(class_names, other_classes, difficult)
-    entries, samples = find(data, splits), []
+    path, description = _read_yaml(data)
+    names, entries = _names(path, description), _entries(path, description, splits)
     if not any(os.path.isfile(entry.label_path) for entry in entries):
-        raise UserError(f"{path}: no picture of {splits} has labels; the first would be in {entries[0].label_path}")
-    for entry in tqdm(entries, "annotations", unit="", leave=False, disable=not progress):
+        raise UserError(f"{path}: no picture of {splits} has labels; the first file would be {entries[0].label_path}")
+
+    def read(entry):
         size = annotations.size_as_shown(images.header(entry.image_path))
-        samples.append(maker.make(entry.id, entry.image_path, size, _written(entry.label_path, size, names)))
-    maker.warn_of_dropped()
-    return samples
+        return size, _written(entry.label_path, size, names)
+
+    return annotations.make_samples(
+        entries, read, class_names, other_classes=other_classes, difficult=difficult, progress=progress
+    )
 
 
 def find(data, splits):
-    """The Entry of each picture of some splits, in order; no picture is opened. Raises UserError."""
-    yaml_path = _yaml_path(data)
-    description = _read_yaml(yaml_path)
+    """The Entry of each picture of some splits, in the order of `load`; opens no picture. Raises UserError."""
+    return _entries(*_read_yaml(data), splits)
+
+
+def _entries(yaml_path, description, splits):
     root = _root(yaml_path, description)
     entries, ids = [], annotations.Ids()
     for split in map(str.strip, splits.split(",")):
@@ -88,30 +94,33 @@ def _descriptions(folder):
 
 
 def _yaml_path(data):
+    """The YAML file of DATA. Raises UserError if there is none or several."""
     data = pathlib.Path(data)
     if data.is_file():
         return data
     found = _descriptions(data)
     if not found:
-        raise UserError(f"--data {data}: no .yaml file with 'names' in it")
+        raise UserError(f"--data {data}: there is no .yaml file with 'names' in it")
     if len(found) > 1 and data / "data.yaml" not in found:
-        raise UserError(f"--data {data}: both {found[0].name} and {found[1].name} are there; name the file")
+        raise UserError(f"--data {data}: it has {found[0].name} and {found[1].name}; give the file")
     return data / "data.yaml" if data / "data.yaml" in found else found[0]
 
 
-def _read_yaml(path):
-    """The YAML's mapping; all of its values are text, so that a class may be called 'no' or '1'."""
+def _read_yaml(data):
+    """(path of the YAML file of DATA, its mapping). Raises UserError."""
+    path = _yaml_path(data)
     try:
-        # BaseLoader constructs texts, lists and mappings only: safer still than SafeLoader
+        # BaseLoader makes strings, lists and mappings only: a class may be called 'no' or '1', and no code can run
         content = yaml.load(files.read_text(path), Loader=yaml.BaseLoader)
     except (yaml.YAMLError, RecursionError) as error:
         raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())}); correct the file") from None
     if not isinstance(content, dict):
-        raise UserError(f"{path}: holds no mapping; 'train', 'val' and 'names' are needed")
-    return content
+        raise UserError(f"{path}: not a mapping; 'train', 'val' and 'names' are needed")
+    return path, content
 
 
 def _names(path, description):
+    """The class names of the YAML file at `path`, a tuple in the order of class numbers."""
     names = description.get("names")
     if isinstance(names, list):
         names = {str(number): name for number, name in enumerate(names)}
@@ -120,13 +129,14 @@ def _names(path, description):
     in_order = [names.get(str(number)) for number in range(len(names))]
     if None in in_order:
         raise UserError(f"{path}: 'names' has no {in_order.index(None)}; number the {len(names)} classes from 0")
-    return annotations.check_class_names(in_order, path)
+    return class_lists.check_names(in_order, path)
 
 
 def _root(path, description):
+    """The folder that the splits of the YAML file at `path` are relative to."""
     root = path.parent / str(description.get("path") or ".")
     if not root.is_dir():
-        raise UserError(f"{path}: 'path' means {root}: no such folder; correct it, or remove it to mean {path.parent}")
+        raise UserError(f"{path}: 'path' means {root}: no such folder; correct it, or remove it to use {path.parent}")
     return root
 
 
@@ -135,11 +145,11 @@ def _pictures(yaml_path, root, description, split):
     parts = description.get(split)
     if not parts:
         known = ", ".join(key for key in ("train", "val", "test") if description.get(key)) or "none"
-        raise UserError(f"{yaml_path}: has no split {split!r}; there are: {known}")
+        raise UserError(f"{yaml_path}: has no split {split!r}; the splits are: {known}")
     empty = True
     for part in [parts] if isinstance(parts, str) else parts:
         place = root / str(part)
-        if not place.exists() and str(part).startswith("../"):  # Roboflow writes it so, and means what is here
+        if not place.exists() and str(part).startswith("../"):  # Roboflow writes this for a folder here
             place = root / str(part)[3:]
         for where, picture in _listed(place) if place.is_file() else _in_folder(yaml_path, split, place):
             yield where, picture
@@ -149,6 +159,7 @@ def _pictures(yaml_path, root, description, split):
 
 
 def _in_folder(yaml_path, split, folder):
+    """Yield (where, picture) for a folder and the folders in it."""
     if not folder.is_dir():
         raise UserError(f"{yaml_path}: {split!r} means {folder}: no such folder or file; correct it")
     for parent, names in files.walk(folder):
@@ -158,26 +169,25 @@ def _in_folder(yaml_path, split, folder):
 
 
 def _listed(path):
-    """The pictures that a text file lists; './' counts from its folder, as every relative path."""
+    """Yield (where, picture) for a text file. Relative paths, also those with './', are relative to its folder."""
     for number, line in enumerate(files.read_text(path).splitlines(), start=1):
         if line.strip():
             where, picture = f"{path}, line {number}", os.path.normpath(path.parent / line.strip())
-            if not os.path.isfile(picture):
-                raise UserError(f"{where}: {picture}: no such picture; add the file or remove the line")
+            annotations.require_picture(picture, where)
             yield where, picture
 
 
 def _label_path(image_path):
-    """Where the labels of a picture are, or would be."""
+    """Where the labels of a picture are, or would be if there were any."""
     beside = os.path.splitext(image_path)[0] + ".txt"
-    # A relative path may begin with images/, which the / put before it lets be found
+    # A relative path may begin with images/: with a / in front it is found too
     head, found, tail = f"{os.sep}{beside}".rpartition(f"{os.sep}images{os.sep}")
     apart = f"{head}{os.sep}labels{os.sep}{tail}"[1:]
     return apart if found and (os.path.isfile(apart) or not os.path.isfile(beside)) else beside
 
 
 def _written(path, size, names):
-    """The objects of a label file as Written; [] if there is none."""
+    """The objects of a label file, a list of Written; [] if there is no such file."""
     if not os.path.isfile(path):
         return []
     written = []
@@ -187,7 +197,9 @@ def _written(path, size, names):
         where = f"{path}, line {number}"
         label, values = _parse_line(where, line)
         if label >= len(names):
-            raise UserError(f"{where}: class {label} is unknown, the YAML names {len(names)} from 0; correct one")
+            raise UserError(
+                f"{where}: class {label} is not in the YAML file, which has 0 to {len(names) - 1}; correct one"
+            )
         if len(values) == 4:
             cx, cy, width, height = values
             xs, ys = (cx - width / 2, cx + width / 2), (cy - height / 2, cy + height / 2)
@@ -208,5 +220,5 @@ def _parse_line(where, line):
     if label < 0 or not label.is_integer() or (len(values) != 4 and (len(values) < 6 or len(values) % 2)):
         raise UserError(f"{where}: {wording.shorten(line.strip())} is not 'class cx cy width height'; correct it")
     if not all(math.isfinite(value) and abs(value) <= LARGEST for value in values):
-        raise UserError(f"{where}: {wording.shorten(line.strip())} is not in fractions of the picture; correct it")
+        raise UserError(f"{where}: {wording.shorten(line.strip())} must hold fractions of the picture; correct it")
     return int(label), values

@@ -27,11 +27,11 @@ def test_classes_from_names_and_files(tmp_path):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", "a name is empty"),
-        ("a,,b", "a name is empty"),
-        ("a,b,a", "'a' stands there twice"),
-        ("a,Background", "leave out 'Background'"),
-        ("a,b/c", "'b/c' holds a slash"),
+        ("", "empty"),
+        ("a,,b", "empty"),
+        ("a,b,a", "'a'"),
+        ("a,Background", "'Background'"),
+        ("a,b/c", "'b/c'"),
         ("names.txt", "no such file"),
         ("some/names", "no such file"),
     ],
@@ -42,19 +42,21 @@ def test_wrong_classes(text, expected):
 
 
 def test_empty_class_file(tmp_path):
-    (tmp_path / "names.txt").write_text("\n")
-    assert "there are no class names" in error_of(class_lists.parse_classes, str(tmp_path / "names.txt"))
+    path = tmp_path / "names.txt"
+    path.write_text("\n")
+    assert error_of(class_lists.parse_classes, str(path)).startswith(f"--classes {path}: ")
 
 
 def test_labels_of_a_models_classes():
     names = ("cat", "dog", "cow")
     assert class_lists.find_labels(None, names) is None
     assert class_lists.find_labels("cow,cat", names) == {0, 2}
-    assert error_of(class_lists.find_labels, "cat,bird", names) == "--classes bird: the model has cat, dog, cow"
+    assert error_of(class_lists.find_labels, "cat,bird", names).startswith("--classes bird: ")
 
 
 def test_what_can_be_known_before_the_model_is_loaded():
     class_lists.check_classes(None, None)
     class_lists.check_classes("bird", None)
-    assert "twice" in error_of(class_lists.check_classes, "bird,bird", None)
-    assert "the model has cat" in error_of(class_lists.check_classes, "bird", ("cat",))
+    assert "'bird'" in error_of(class_lists.check_classes, "bird,bird", None)
+    message = error_of(class_lists.check_classes, "bird", ("cat",))
+    assert message.startswith("--classes bird: ") and "cat" in message
