@@ -1,26 +1,31 @@
-"""Data sets of any format that the project knows -> lists of samples; the format is found out or named.
+"""Data sets in every supported format -> lists of samples; the format is detected, or named by --source.
 
 A format is a module with
-    fits(data)                  whether a path looks like one of its data sets; reads next to nothing
+    fits(data)                  whether a path looks like a data set in this format; reads very little
     class_names(data, splits)   the classes that the data set names, a tuple
     find(data, splits)          a list with .id and .image_path of each picture; opens no picture
     load(data, splits, class_names, *, other_classes, difficult, progress)    a list of Sample, in the same order
-and a line in SOURCES. How each reads DATA and SPLIT is in its first lines.
+and an entry in SOURCES. Its docstring says what DATA and SPLITS mean.
 """
 
 import dataclasses
 import os
+from collections.abc import Sequence
+from typing import Any
 
 import source_pascal_voc
 from formats import coco, csv_table, yolo
-from structures import UserError
+from structures import Sample, UserError
 
 SOURCES = {"voc": source_pascal_voc, "coco": coco, "yolo": yolo, "csv": csv_table}
 CHOICES = ("auto", *SOURCES)
 
 
-def choose(data, source="auto"):
-    """The name in SOURCES of a data set's format. Raises UserError if none fits or several do."""
+def choose(data: str | os.PathLike, source: str = "auto") -> str:
+    """The format of a data set, a key of SOURCES: `source`, or the one that fits if that is 'auto'.
+
+    Raises UserError if there is no such path, or not exactly one format fits.
+    """
     if not os.path.exists(data):
         raise UserError(f"--data {data}: no such file or folder")
     if source != "auto":
@@ -28,37 +33,46 @@ def choose(data, source="auto"):
     found = [name for name, module in SOURCES.items() if module.fits(data)]
     if not found:
         raise UserError(
-            f"--data {data}: no data set is seen in it: neither Annotations/*.xml (VOC), annotations/*.json (COCO), a "
+            f"--data {data}: no data set found in it: neither Annotations/*.xml (VOC), annotations/*.json (COCO), a "
             ".yaml with 'names' (YOLO) nor SPLIT.csv"
         )
     if len(found) > 1:
-        raise UserError(f"--data {data}: it may be {' or '.join(found)}; say which with --source")
+        raise UserError(f"--data {data}: it may be {' or '.join(found)}; choose one with --source")
     return found[0]
 
 
-def class_names(data, splits, source="auto"):
-    """The classes that a data set names; those of Pascal VOC in its layout, which names none."""
+def class_names(data: str | os.PathLike, splits: str, source: str = "auto") -> tuple[str, ...]:
+    """The classes that a data set names; for Pascal VOC's layout, which names none, Pascal VOC's own."""
     return SOURCES[choose(data, source)].class_names(data, splits)
 
 
-def find(data, splits, source="auto"):
-    """A list with .id and .image_path of each picture of some splits."""
+def find(data: str | os.PathLike, splits: str, source: str = "auto") -> list[Any]:
+    """A list with .id and .image_path of each picture of some splits, in the order of `load`."""
     return SOURCES[choose(data, source)].find(data, splits)
 
 
-def load(data, splits, class_names, *, source="auto", other_classes="error", difficult="use", progress=False):
+def load(
+    data: str | os.PathLike,
+    splits: str,
+    class_names: Sequence[str],
+    *,
+    source: str = "auto",
+    other_classes: str = "error",
+    difficult: str = "use",
+    progress: bool = False,
+) -> list[Sample]:
     """The samples of some splits. other_classes, difficult, progress: as in source_pascal_voc.load.
 
-    Raises UserError that names file and entry for anything missing or malformed, ImageError for a picture without a
-    header.
+    Raises UserError that names file and entry for anything missing or malformed, ImageError for a picture whose
+    header cannot be read.
     """
     return SOURCES[choose(data, source)].load(
         data, splits, class_names, other_classes=other_classes, difficult=difficult, progress=progress
     )
 
 
-def without_crowds(samples):
-    """Samples for training: a region of uncounted objects is not an object."""
+def without_crowds(samples: list[Sample]) -> list[Sample]:
+    """Samples for training, without crowd regions: such a region is not an object to learn."""
     return [sample if sample.crowd is None else _without_crowd(sample) for sample in samples]
 
 

@@ -9,13 +9,13 @@ import numpy as np
 
 
 class UserError(Exception):
-    """Something only the user can mend. Programs print the message on one line and exit with code 1.
+    """An error that the user can correct. Programs print its message on one line and exit with code 1.
 
     The message names the file or flag and says what to do.
     """
 
 
-def no_boxes():
+def no_boxes() -> np.ndarray:
     """An empty float32 [0,4] array of boxes."""
     return np.zeros((0, 4), np.float32)
 
@@ -24,15 +24,15 @@ def no_boxes():
 class Sample:
     """One picture of a data set with its ground truth.
 
-    id: the file stem, unique within a split.
-    image_path: where the picture lies.
-    boxes: float32 [N,4] (xmin, ymin, xmax, ymax) in 0..1; labels: int32 [N], 0-based indices into the
-    class list; difficult: bool [N], objects that the VOC metric ignores.
+    id: the stem of the file name, unique within a split.
+    image_path: the picture.
+    boxes: float32 [N,4] (xmin, ymin, xmax, ymax) in 0..1.
+    labels: int32 [N], 0-based indices into the class list.
+    difficult: bool [N], objects that the VOC metric ignores.
     width, height: pixels of the picture as `images.read` decodes it with this sample's `exif`.
-    exif: whether EXIF orientation is applied before the boxes fit (True only where the annotation's size
-    is that of the rotated picture).
-    crowd: bool [N], regions of many objects that nobody counted, or None for none; they are `difficult` too.
-    area: float64 [N], what COCO's metric takes for the objects' size in square pixels, or None for the boxes'.
+    exif: whether EXIF orientation must be applied for the boxes to fit.
+    crowd: bool [N], regions of many objects that are not counted one by one, or None for none; also `difficult`.
+    area: float64 [N], square pixels, the size of each object for COCO's metric, or None to take the boxes' areas.
     """
 
     id: str
@@ -47,11 +47,11 @@ class Sample:
     area: np.ndarray | None = None
 
     @property
-    def boxes_px(self):
+    def boxes_px(self) -> np.ndarray:
         """Ground truth as float64 [N,4] continuous edges in pixels.
 
-        Rounded to a thousandth of a pixel: a float32 fraction carries an error of about 1e-5 pixels, and
-        an IoU of exactly one half must not depend on it.
+        Rounded to a thousandth of a pixel: float32 fractions are off by about 1e-5 pixels, and an IoU of exactly one
+        half must not depend on that.
         """
         size = np.array([self.width, self.height, self.width, self.height], np.float64)
         return np.round(self.boxes.astype(np.float64) * size, 3)
@@ -61,22 +61,23 @@ class Sample:
 class Detections:
     """Detections on one image, best first.
 
-    boxes_px: float32 [N,4] (xmin, ymin, xmax, ymax), continuous edges in pixels of the original image,
-    clipped to it; scores: float32 [N] in 0..1, falling; labels: int32 [N], 0-based.
+    boxes_px: float32 [N,4] (xmin, ymin, xmax, ymax), continuous edges in pixels of the original image, clipped to it.
+    scores: float32 [N] in 0..1, descending.
+    labels: int32 [N], 0-based indices into the class list.
     """
 
     boxes_px: np.ndarray
     scores: np.ndarray
     labels: np.ndarray
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.scores)
 
     @classmethod
-    def empty(cls):
-        """Nothing detected."""
+    def empty(cls) -> "Detections":
+        """No detections."""
         return cls(no_boxes(), np.zeros(0, np.float32), np.zeros(0, np.int32))
 
-    def where(self, mask):
-        """The detections that a bool [N] mask (or an index array) selects, in order."""
+    def where(self, mask: np.ndarray) -> "Detections":
+        """The detections that a bool [N] mask or an index array selects, in order."""
         return Detections(self.boxes_px[mask], self.scores[mask], self.labels[mask])

@@ -1,4 +1,4 @@
-"""One data set in every format gives the same samples, batches and AP; the format is found out."""
+"""One data set in every format gives the same samples, batches and AP; the format is detected."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ FORMATS = ("voc", "coco", "yolo", "csv")
 
 
 def write_pictures(root):
-    """Two splits of noise with boxes that touch the borders, are one pixel apart, or are not there."""
+    """Two splits of noise with boxes that touch the borders, boxes one pixel wide, and pictures without boxes."""
     rng = np.random.default_rng(2)
     pictures, splits = {}, {"train": [], "val": []}
     for index in range(14):
@@ -47,7 +47,7 @@ def data_of(tmp_path_factory):
 
 
 def assert_same_samples(left, right, ulps=1):
-    """ulps: how far the fractions may be apart in units of the last place of float32."""
+    """ulps: the largest difference of the fractions, in units in the last place of float32."""
     assert [one.id for one in left] == [one.id for one in right]
     for a, b in zip(left, right, strict=True):
         np.testing.assert_array_max_ulp(a.boxes, b.boxes, ulps)
@@ -89,7 +89,7 @@ def test_every_format_gives_the_same_batches(data_of):
 
 
 def detections_of(samples, rng):
-    """Boxes near the objects, and anywhere."""
+    """Two boxes near each object, with random scores."""
     found = {}
     for sample in samples:
         near = np.repeat(sample.boxes_px, 2, axis=0)
@@ -123,21 +123,21 @@ def test_real_photographs_in_every_format(tmp_path):
 
 
 def test_six_digits_are_enough_for_yolo(data_of, tmp_path):
-    """As Ultralytics writes them: within a thousandth of a pixel."""
+    """Ultralytics writes six: boxes are then within a thousandth of a pixel."""
     data = dataset_formats.write_all(data_of["voc"], tmp_path, ["train"], NAMES, exact=lambda value: f"{value:.6f}")
     for a, b in zip(sources.load(data["yolo"], "train", NAMES), sources.load(data["csv"], "train", NAMES), strict=True):
         np.testing.assert_allclose(a.boxes_px, b.boxes_px, atol=1e-3)
 
 
-def test_the_format_is_found_out(data_of, tmp_path):
+def test_the_format_is_detected(data_of, tmp_path):
     assert [sources.choose(data_of[name]) for name in FORMATS] == list(FORMATS)
     assert sources.choose(data_of["coco"] / "annotations" / "instances_val.json") == "coco"
     assert sources.choose(data_of["yolo"] / "data.yaml") == "yolo"
     assert sources.choose(data_of["csv"] / "val.csv") == "csv"
-    assert sources.choose(data_of["voc"], "csv") == "csv"  # what is said is done
-    with pytest.raises(UserError, match="no data set is seen in it"):
+    assert sources.choose(data_of["voc"], "csv") == "csv"  # a named format is not checked
+    with pytest.raises(UserError, match=f"--data {tmp_path}: no data set"):
         sources.choose(tmp_path)
-    with pytest.raises(UserError, match="no such file or folder"):
+    with pytest.raises(UserError, match=f"--data {tmp_path / 'nowhere'}: no such"):
         sources.choose(tmp_path / "nowhere")
 
 
@@ -147,7 +147,7 @@ def test_two_formats_in_one_folder_are_asked_about(data_of, tmp_path):
     (tmp_path / "docker.yaml").write_text("services: {}\n")
     assert sources.choose(tmp_path) == "voc"
     (tmp_path / "labels.csv").write_text("a.jpg,1,2,3,4,cat\n")
-    with pytest.raises(UserError, match="voc or csv; say which with --source"):
+    with pytest.raises(UserError, match=r"voc or csv; .*--source"):
         sources.choose(tmp_path)
 
 
@@ -160,7 +160,7 @@ def test_classes_that_the_data_name(data_of):
 
 @pytest.mark.parametrize("name", FORMATS[1:])
 def test_other_classes_and_splits_in_one_line(data_of, name):
-    with pytest.raises(UserError, match=r"class 'dog' is not in the class list \(nearest: 'dogs'\)"):
+    with pytest.raises(UserError, match=r"class 'dog' .*'dogs'"):
         sources.load(data_of[name], "train", ("cat", "dogs", "traffic light"))
     fewer = sources.load(data_of[name], "train", ("dog",), other_classes="ignore")
     assert {label for one in fewer for label in one.labels.tolist()} == {0}
