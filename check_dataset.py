@@ -1,62 +1,66 @@
-"""Look a data set over before training on it: files, lists, boxes, classes, and whether the anchors fit.
+"""Check a data set in Pascal VOC's layout before training: files, lists of splits, boxes, class names, anchors.
 
-Prints what was found, the gravest first ('!' stops a training or spoils its result), the objects per class and
-split, and the share of objects that the preset's anchors can match. Nothing is changed; defects are a result, not a
-failure: the exit code is 0.
+    DATA/Annotations/ID.xml    DATA/JPEGImages/ID.jpg    DATA/ImageSets/Main/SPLIT.txt
+
+Prints the defects it finds, the gravest first ('!' marks those that stop training or spoil its result), with the files
+that have them; then the number of objects of each class and split, and the share of objects that the preset's anchors
+can match. The data set itself is never changed. The exit code is 0 even if there are defects.
 """
 
 import argparse
 import os
+from collections.abc import Sequence
 
 import source_pascal_voc
 import sources
 import ssd_utils
-from dataset_check import anchor_advisor, fixes, reporting, scanning
+from dataset_check import anchor_advisor, fixes, html_report, reporting, scanning
 from formats import class_lists
 from structures import UserError
 from system import cli, files
 
 EPILOG = """examples:
   python check_dataset.py --data mydata --html check.html
-      all splits; open check.html in a browser to see the pictures
+      check all splits; open check.html in a browser to see the pictures
   python check_dataset.py --data VOCdevkit --split 2007:trainval,2007:test --classes car,dog
-      names beside car and dog are told, with the one that was probably meant
+      check two splits; class names other than car and dog are reported, each with the one that was probably meant
   python check_dataset.py --data mydata --fix mydata_clean
-      a copy without what can be mended: broken files and copies off the lists, boxes clipped, sizes corrected;
-      mydata_clean/changes.txt says what was done
+      write a copy with everything corrected that can be: unreadable files and copies of pictures removed from the
+      lists, boxes clipped, sizes corrected; mydata_clean/changes.txt lists each change
   python check_dataset.py --data mydata --preset vgg300 --anchors anchors.json
   python train.py --data mydata --preset vgg300 --anchors anchors.json ...
-      anchors made for the sizes and shapes of this data
+      write anchors that fit the sizes and shapes of the objects in this data, and train with them
 """
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the program. argv: the arguments; by default those of the command line."""
     flags = _parse(argv)
     if os.path.exists(flags.data) and not source_pascal_voc.fits(flags.data):
         kind = sources.choose(flags.data)
-        raise UserError(f"--data {flags.data}: of the format {kind}; this program reads Pascal VOC's layout only")
+        raise UserError(f"--data {flags.data}: its format is {kind}; this program reads only Pascal VOC's layout")
     class_names = class_lists.parse_classes(flags.classes) if flags.classes else None
     if flags.fix:
         fixes.check_target(flags.fix, flags.data)
     scan = scanning.scan(flags.data, flags.split, workers=flags.workers, progress=True)
     report = reporting.make(scan, ssd_utils.get_preset(flags.preset), class_names, flags.near_duplicates)
     print("\n".join(reporting.text(report, flags.files)))
-    if flags.fix:  # first: other files may go into its folder, which must be empty
+    if flags.fix:  # first: its folder must be empty, and the other files may go into it
         changes = fixes.write_copy(scan, report.findings, flags.fix, progress=True)
         print(f"{flags.fix}: a copy with {len(changes)} changes, listed in {os.path.join(flags.fix, 'changes.txt')}")
     if flags.html:
-        reporting.write_html(flags.html, report)
-        print(f"{flags.html}: the same with pictures")
+        html_report.write(flags.html, report)
+        print(f"{flags.html}: this report with pictures")
     if flags.json:
         files.write_json(flags.json, reporting.to_json(report))
-        print(f"{flags.json}: the same for programs")
+        print(f"{flags.json}: this report as JSON")
     if flags.anchors:
         _write_anchors(flags.anchors, report)
 
 
 def _write_anchors(path, report):
     if report.advice is None:
-        print(f"{path}: not written, there is no object to fit anchors to")
+        print(f"{path}: not written; there are no objects to fit anchors to")
         return
     anchor_advisor.write_anchors(path, report.advice)
     print(f"{path}: anchors for {report.preset.name}, matching {report.advice.after:.1%} of the objects")
@@ -67,22 +71,39 @@ def _parse(argv):
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EPILOG
     )
     add = parser.add_argument
-    add("--data", required=True, metavar="DIR", help="VOCdevkit with VOC2007, …, or one VOC-layout folder")
-    add("--split", metavar="SPLITS", help="such as train,val or 2007:trainval,2007:test (default: all)")
-    add("--classes", metavar="LIST", help="names with commas, or a file with one a line (default: those of the data)")
+    add("--data", required=True, metavar="DIR", help="a VOCdevkit (VOC2007, VOC2012, …) or one folder in its layout")
+    add("--split", metavar="SPLITS", help="splits to check: train,val or 2007:trainval,2007:test (default: all)")
+    add(
+        "--classes",
+        metavar="LIST",
+        help="the class names to expect: car,dog or a file with one per line (default: those of the data)",
+    )
     add(
         "--preset",
         choices=tuple(ssd_utils.PRESETS),
         default="vgg300",
-        help="whose input size and anchors to judge by (default: vgg300)",
+        help="check boxes against the input size and anchors of this preset (default: vgg300)",
     )
-    add("--html", type=cli.output_file, metavar="FILE", help="also write one page with pictures, to open in a browser")
-    add("--json", type=cli.output_file, metavar="FILE", help="also write every finding for programs")
-    add("--fix", type=cli.output_folder, metavar="DIR", help="write a cleaned copy there; the original stays as it is")
-    add("--anchors", type=cli.output_file, metavar="FILE", help="write better anchors there, for train.py --anchors")
-    add("--near-duplicates", action="store_true", help="also pictures of one split that look almost the same")
-    add("--files", type=cli.non_negative_int, default=3, metavar="N", help="files named for each defect (default: 3)")
-    add("--workers", type=cli.positive_int, default=os.cpu_count() or 1, metavar="N", help="processes (default: all)")
+    add("--html", type=cli.output_file, metavar="FILE", help="also write the report as a page with pictures")
+    add("--json", type=cli.output_file, metavar="FILE", help="also write the report as JSON, with every finding")
+    add(
+        "--fix", type=cli.output_folder, metavar="DIR", help="write a corrected copy to DIR, which must be new or empty"
+    )
+    add(
+        "--anchors",
+        type=cli.output_file,
+        metavar="FILE",
+        help="write anchors that fit this data, for train.py --anchors",
+    )
+    add("--near-duplicates", action="store_true", help="also report pictures of one split that look almost the same")
+    add("--files", type=cli.non_negative_int, default=3, metavar="N", help="files to name for each defect (default: 3)")
+    add(
+        "--workers",
+        type=cli.positive_int,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="processes (default: one per CPU)",
+    )
     return parser.parse_args(argv)
 
 

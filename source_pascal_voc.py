@@ -45,6 +45,7 @@ CLASSES = (
     "train",
     "tvmonitor",
 )
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
 PARTS = ("Annotations", "JPEGImages", "ImageSets/Main")
 
 
@@ -267,7 +268,7 @@ def _object(path, number, node):
     bndbox, box = node.find("bndbox"), []  # tag by tag: a path 'bndbox/xmin' takes three times as long
     if bndbox is None:
         raise UserError(f"{path}: object {number} ({name}) has no <bndbox>; correct the file")
-    for corner in ("xmin", "ymin", "xmax", "ymax"):
+    for corner in CORNERS:
         text = bndbox.findtext(corner)
         try:
             value = float(text)

@@ -1,1 +1,1 @@
-"""Find what is wrong with a data set, report it, write a cleaned copy, and fit anchors to its objects."""
+"""Find what is wrong with a data set, report it, write a cleaned copy, and propose anchors that fit its objects."""

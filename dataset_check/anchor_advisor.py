@@ -1,7 +1,7 @@
-"""How much ground truth a preset's anchors can match, and anchors that could match more of it.
+"""How many ground-truth boxes a preset's anchors can match, and a search for anchors that match more.
 
-A ground truth is matchable if some anchor overlaps it by IoU 0.5 or more: the second rule of matching. Those that are
-not still get one anchor each by the bipartite rule, but learn from it alone and are found badly.
+A box is matchable if some anchor overlaps it by IoU 0.5 or more, the second rule of matching. The bipartite rule gives
+every other box one anchor too, but one is little to learn from, and such objects are detected poorly.
 """
 
 import dataclasses
@@ -14,27 +14,32 @@ import ssd_utils
 from structures import UserError
 from system import files
 
-# COCO's limits of small, medium and large, here on the side of a square of the box's area, in pixels of the input
+# COCO's limits of small, medium and large, for the square root of the box's area in pixels of the input
 SIZE_LIMITS = {"small": (0, 32), "medium": (32, 96), "large": (96, math.inf)}
 ALL = "all objects"
 ANCHOR_FIELDS = ("min_sizes", "max_sizes", "aspect_ratios")
 
-# Ratios that are tried; each also stands for its reciprocal
+# Ratios that the search tries; each adds its reciprocal too
 RATIOS = (1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.5, 8.0)
-MAX_RATIOS = 3  # on one map: the original has 1 or 2
-# Training shrinks and enlarges pictures, so the scales must keep spanning a range, however alike the objects are
+MAX_RATIOS = 3  # for one feature map: the original has 1 or 2
+# Training shrinks and enlarges pictures, so sizes must span a range even if all objects are of one size: each size is
+# at least this many times the one before
 SMALLEST_STEP = 1.15
-STEPS = (0.6, 0.75, 0.85, 0.93, 1.07, 1.15, 1.3, 1.6)
-SAMPLE = 3000  # boxes that the search looks at
-ROUNDS = 8
-MEAN_IOU_WEIGHT = 0.2  # a better fit is worth something even where the share stays
-ANCHOR_COST = 0.05  # doubling the number of anchors must bring 5 points
-WORTHWHILE = 0.005  # gain in the share below which the preset's own anchors are as good
+STEPS = (0.6, 0.75, 0.85, 0.93, 1.07, 1.15, 1.3, 1.6)  # factors on sizes that the search tries
+SAMPLE = 3000  # at most this many boxes are used in the search
+ROUNDS = 8  # at most; the search stops earlier if a round gains nothing
+MEAN_IOU_WEIGHT = 0.2  # a better fit counts even if the share stays the same
+ANCHOR_COST = 0.05  # doubling the number of anchors must gain 5 percentage points
+WORTHWHILE = 0.005  # a smaller gain in the share is not worth a change
 
 
 @dataclasses.dataclass(frozen=True)
 class Advice:
-    """Proposed anchors. preset: with them in place; before, after: matchable share of all boxes, 0..1."""
+    """Proposed anchors.
+
+    preset: the preset with these anchors.
+    before, after: the share of all boxes, 0..1, that the preset's own anchors and these can match.
+    """
 
     preset: ssd_utils.SSDPreset
     before: float
@@ -49,41 +54,46 @@ class Advice:
 def best_iou(preset, boxes):
     """The IoU of each box with the anchor that overlaps it most, float64 [N].
 
-    boxes: [N,4] (xmin, ymin, xmax, ymax) in 0..1. Looks only at the cell nearest to the box: of equal anchors none
-    overlaps it more. That is hundreds of times faster than all anchors, and gives the same.
+    boxes: [N,4] (xmin, ymin, xmax, ymax) in 0..1. Looks only at the cell nearest to the box, since of anchors with the
+    same shape none overlaps it more. That is hundreds of times faster than all anchors, with the same result.
     """
     boxes_px = np.asarray(boxes, np.float64) * preset.input_size
     best = np.zeros(len(boxes_px))
     maps = zip(preset.feature_maps, preset.steps, ssd_utils.anchor_shapes(preset), strict=True)
     for side, step, shapes in maps:
-        if preset.clip_anchors != "none":  # centres lie inside in any case
+        if preset.clip_anchors != "none":  # centers are always inside
             shapes = shapes.clip(0, preset.input_size)
         np.maximum(best, _map_iou(boxes_px, side, step, shapes), out=best)
     return best
 
 
 def _map_iou(boxes_px, side, step, shapes):
-    """Best IoU [N] of boxes [N,4] with the anchors of one feature map; shapes [S,2] (w, h), all in pixels."""
+    """The best IoU [N] of boxes [N,4] with the anchors of one feature map. shapes: [S,2] (w, h). All in pixels."""
     overlap = []
     for axis in (0, 1):
         low, high = boxes_px[:, axis, None], boxes_px[:, axis + 2, None]
         cell = np.floor((low + high) / 2 / step).clip(0, side - 1)
-        centre, half = (cell + 0.5) * step, shapes[None, :, axis] / 2
-        overlap.append((np.minimum(high, centre + half) - np.maximum(low, centre - half)).clip(0))
+        center, half = (cell + 0.5) * step, shapes[None, :, axis] / 2
+        overlap.append((np.minimum(high, center + half) - np.maximum(low, center - half)).clip(0))
     common = overlap[0] * overlap[1]
     areas = (boxes_px[:, 2:] - boxes_px[:, :2]).prod(axis=1)[:, None] + shapes.prod(axis=1)[None]
     return (common / np.maximum(areas - common, 1e-12)).max(axis=1, initial=0)
 
 
-def size_names(preset, boxes):
-    """'small', 'medium' or 'large' for each box of [N,4] in 0..1: its size in the preset's input."""
+def sides_px(preset, boxes):
+    """The square root of each box's area in pixels of the preset's input, float64 [N]. boxes: [N,4] in 0..1."""
     boxes = np.asarray(boxes, np.float64)
-    sides = np.sqrt((boxes[:, 2:] - boxes[:, :2]).prod(axis=1)) * preset.input_size
+    return np.sqrt((boxes[:, 2:] - boxes[:, :2]).prod(axis=1)) * preset.input_size
+
+
+def size_names(preset, boxes):
+    """'small', 'medium' or 'large' for each box of [N,4] in 0..1, by its size in the preset's input."""
+    sides = sides_px(preset, boxes)
     return [next(name for name, (_, high) in SIZE_LIMITS.items() if side < high) for side in sides]
 
 
 def matchable(preset, boxes, labels, class_names):
-    """Matchable ground truth by class and size: {class or ALL: {size or ALL: (matchable, boxes)}}.
+    """Matchable boxes by class and size: {class or ALL: {size or ALL: (matchable boxes, boxes)}}.
 
     boxes: [N,4] in 0..1; labels: int [N], indices into class_names.
     """
@@ -100,11 +110,11 @@ def matchable(preset, boxes, labels, class_names):
 
 
 def propose(preset, boxes, labels):
-    """Search for anchors that match more of these boxes: Advice.
+    """Search for anchors that match more of these boxes -> Advice.
 
-    boxes: float [N,4] in 0..1, with area; labels: int [N]. The number of feature maps stays; a map may get another
-    ratio, up to three, where the gain outweighs the anchors it adds. Classes count by the square root of their
-    numbers, since mean AP counts them equally. Never proposes anchors with a lower share than the preset's.
+    boxes: float [N,4] in 0..1, with area; labels: int [N]. The feature maps stay; a map may get more ratios, up to
+    three, if the gain outweighs the anchors they add. A class counts by the square root of its number of boxes, since
+    mean AP counts classes equally. Never proposes anchors that match fewer boxes than the preset's.
     """
     before = float((best_iou(preset, boxes) >= ssd_utils.MATCH_IOU).mean())
     chosen = np.arange(len(boxes))
@@ -121,14 +131,14 @@ def propose(preset, boxes, labels):
 def _with_state(preset, state):
     """The preset with the anchors of a search state: (min_sizes, the last of max_sizes, aspect_ratios).
 
-    As in all presets a map's largest size is the next map's smallest.
+    As in all presets, the largest size of a map is the smallest of the next.
     """
     min_sizes, last, ratios = state
     return dataclasses.replace(preset, min_sizes=min_sizes, max_sizes=(*min_sizes[1:], last), aspect_ratios=ratios)
 
 
 class _Search:
-    """Climbs from some anchors to better ones, a number at a time."""
+    """Improves anchors step by step: changes one number, or all sizes at once, and keeps what helps."""
 
     def __init__(self, preset, boxes, labels):
         self._preset = preset
@@ -136,10 +146,10 @@ class _Search:
         _, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
         self._weights = 1 / np.sqrt(counts[inverse])
         self._weights /= self._weights.sum()
-        self._known = {}  # what a map with certain shapes matches
+        self._known = {}  # {(feature map, shapes): IoU of each box}
 
     def ladder(self):
-        """A start whose sizes rise evenly from the small objects of this data to the large ones."""
+        """A state to start from: sizes in equal ratios from the small objects of this data to the large ones."""
         sides = np.sqrt((self._boxes_px[:, 2:] - self._boxes_px[:, :2]).prod(axis=1))
         low, high = np.quantile(sides, (0.03, 0.97))
         low, high = float(low.clip(4, self._preset.min_sizes[1])), float(max(high, self._preset.input_size))
@@ -148,7 +158,7 @@ class _Search:
         return tuple(sizes[:-1]), sizes[-1], tuple(map(tuple, self._preset.aspect_ratios))
 
     def value(self, state):
-        """What is to be raised: weighted share and, a little, mean IoU, less the cost of more anchors."""
+        """What the search maximizes: the weighted share, plus a little of the mean IoU, minus the cost of anchors."""
         preset = _with_state(self._preset, state)
         best = np.zeros(len(self._boxes_px))
         for index, shapes in enumerate(ssd_utils.anchor_shapes(preset)):
@@ -166,7 +176,7 @@ class _Search:
         return self._known[key]
 
     def climb(self, state):
-        """Take the best change of each number in turn until none helps."""
+        """Try changes of each number in turn and keep those that help, until none does. Returns the best state."""
         best = self.value(state)
         for _ in range(ROUNDS):
             before = best
@@ -180,7 +190,7 @@ class _Search:
         return state
 
     def _scales(self, state):
-        """All sizes larger or smaller."""
+        """Yield states with all sizes larger or smaller."""
         min_sizes, last, ratios = state
         for factor in STEPS:
             sizes = [round(size * factor, 1) for size in (*min_sizes, last)]
@@ -188,7 +198,7 @@ class _Search:
                 yield tuple(sizes[:-1]), sizes[-1], ratios
 
     def _sizes(self, index):
-        """One size larger or smaller; index: of min_sizes, or one more for the last of max_sizes."""
+        """Moves of one size, larger or smaller. index: into min_sizes, or its length for the last of max_sizes."""
 
         def moves(state):
             min_sizes, last, ratios = state
@@ -201,12 +211,13 @@ class _Search:
         return moves
 
     def _rising(self, sizes):
+        """Whether sizes rise by SMALLEST_STEP or more, from 4 pixels or more to about the size of the input."""
         pairs = itertools.pairwise(sizes)
         wide = sizes[0] >= 4 and 0.9 <= sizes[-1] / self._preset.input_size <= 1.2
         return wide and all(high >= low * SMALLEST_STEP for low, high in pairs)
 
     def _ratios(self, state):
-        """One ratio of one map replaced, or one more, or one set on all maps at once."""
+        """Yield states with one ratio of a map replaced or added, or one ratio set on all maps."""
         min_sizes, last, ratios = state
         for new in RATIOS:
             for index, own in enumerate(ratios):
@@ -221,7 +232,7 @@ class _Search:
 
 
 def write_anchors(path, advice):
-    """Write a proposal as JSON, which `read_anchors` and people read."""
+    """Write the anchors of an Advice as JSON, for `read_anchors` and for people."""
     preset = advice.preset
     values = {"preset": preset.name, "input_size": preset.input_size}
     values |= {name: getattr(preset, name) for name in ANCHOR_FIELDS}
@@ -232,12 +243,12 @@ def write_anchors(path, advice):
 def read_anchors(path, preset):
     """The preset with the min_sizes, max_sizes and aspect_ratios of a JSON file.
 
-    Sizes are pixels of the input: a file that names another "input_size" is refused. Raises UserError.
+    Sizes are in pixels of the input. Raises UserError for a file that is malformed or states another "input_size".
     """
     values = files.read_json(path)
     size = values.get("input_size", preset.input_size)
     if size != preset.input_size:
-        raise UserError(f"{path}: anchors for an input of {size}, {preset.name} has {preset.input_size}")
+        raise UserError(f"{path}: these anchors are for an input of {size}, {preset.name} has {preset.input_size}")
     maps = len(preset.feature_maps)
     for name in ANCHOR_FIELDS:
         if not isinstance(values.get(name), list) or len(values[name]) != maps:
@@ -250,7 +261,7 @@ def read_anchors(path, preset):
     for ratios in values["aspect_ratios"]:
         if not isinstance(ratios, list):
             raise UserError(f"{path}: aspect_ratios must be a list of lists, such as [[2], [2, 3]]")
-        _require_numbers(path, "aspect_ratios", ratios, 1)  # 1 is there anyway, and each stands for 1/ratio too
+        _require_numbers(path, "aspect_ratios", ratios, 1)  # 1 is always there, and each ratio adds its reciprocal
     return dataclasses.replace(
         preset,
         min_sizes=tuple(values["min_sizes"]),
@@ -265,4 +276,4 @@ def _require_numbers(path, name, numbers, above):
         if not good or number <= above:
             raise UserError(f"{path}: {number!r} in {name} is not a number above {above}")
     if len(set(numbers)) < len(numbers) and name == "aspect_ratios":
-        raise UserError(f"{path}: a ratio stands twice in one entry of aspect_ratios; remove one")
+        raise UserError(f"{path}: an entry of aspect_ratios lists a ratio twice; remove one")

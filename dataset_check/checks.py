@@ -1,106 +1,39 @@
-"""What can be wrong with a data set: a scan of it -> findings, and the numbers of its ground truth.
+"""Check a data set: a scan of it -> findings, and its boxes as training sees them.
 
-Pure functions; nothing here opens a file. `quick_notes` is the part that train.py runs by itself.
+Pure functions; nothing here opens a file. train.py calls `quick_notes` before training.
 """
 
 import collections
-import itertools
-import os
 from typing import NamedTuple
 
 import numpy as np
 
 import source_pascal_voc
 import ssd_utils
-from dataset_check import anchor_advisor, scanning
+from dataset_check import anchor_advisor, duplicates
+from dataset_check.defects import DEFECTS, Finding
 from media import images
 from system import wording
 
-TINY = 8  # pixels of the input, side of a square of the box's area: one cell of the finest feature map
-OUTSIDE_TOLERANCE = 1  # pixels: annotations that count from 0 are off by one everywhere
-RARE, RARE_SHARE = 10, 0.05  # objects, and in relation to the most frequent class
-HINT, SIMILAR = 0.6, 0.75  # difflib's ratio of names: for a hint; to suspect a slip of the pen
-SIMILAR_TIMES = 5  # ... of a name that is this many times as frequent
-SAME_SIGNATURE = 3.0  # mean difference of gray levels, of 255, up to which pictures are near-duplicates
-
-
-class Defect(NamedTuple):
-    """A kind of finding. grave: it stops a training or spoils its result; fixed: --fix mends it."""
-
-    title: str
-    training: str  # what train.py does
-    fix: str  # what --fix does
-    grave: bool = False
-    fixed: bool = True
-
-
-# The gravest first: the order of every report.
-DEFECTS = {
-    "missing-picture": Defect("listed, but there is no such picture", "refuses", "takes it off the list", True),
-    "missing-annotation": Defect("no annotation", "refuses", "takes it off the list", True),
-    "bad-annotation": Defect("annotation cannot be read", "refuses", "takes it off the list", True),
-    "listed-twice": Defect("listed twice", "refuses", "lists it once", True),
-    "unreadable": Defect(
-        "picture cannot be read", "refuses, or goes on without it with a message", "takes it off the list", True
-    ),
-    "truncated": Defect("truncated picture", "goes on without it, with a message", "takes it off the list", True),
-    "damaged": Defect(
-        "damaged picture, a part is made up by the decoder", "learns from it", "takes it off the list", True
-    ),
-    "in-two-splits": Defect(
-        "listed in two splits", "learns what it is tested on", "takes it off the training side", True
-    ),
-    "duplicate-across-splits": Defect(
-        "same picture in two splits", "learns what it is tested on", "takes it off the training side", True
-    ),
-    "near-duplicate-across-splits": Defect(
-        "almost the same picture in two splits", "learns what it is tested on", "leaves it", True, False
-    ),
-    "unknown-class": Defect("class not in --classes", "refuses, or --other-classes ignore", "leaves it", True, False),
-    "similar-class": Defect("class name like another, misspelt?", "takes it for a class", "leaves it", True, False),
-    "size": Defect("annotation states another size than the file's", "takes the file's size", "corrects it", True),
-    "inverted-box": Defect("inverted box", "drops it, with a message", "swaps its corners"),
-    "empty-box": Defect("empty box", "drops it, with a message", "drops it"),
-    "outside-box": Defect("box outside the picture", "drops it, with a message", "drops it"),
-    "reaching-box": Defect("box reaches out of the picture", "clips it", "clips it"),
-    "repeated-box": Defect("the same box twice", "learns it twice", "drops the second"),
-    "duplicate": Defect("same picture twice in a split", "learns it twice", "keeps the one with more objects"),
-    "near-duplicate": Defect("almost the same picture in a split", "learns from both", "leaves it", False, False),
-    "exif": Defect("rotated by EXIF", "turns it if its annotation was made so", "turns the pixels for good"),
-    "tiny-box": Defect("tiny box at the input's size", "learns it, will hardly find it", "leaves it", False, False),
-    "rare-class": Defect("rare class", "learns it badly", "leaves it", False, False),
-    "no-objects": Defect("no objects", "takes it as background, adds little", "leaves it", False, False),
-    "grayscale": Defect("gray picture", "learns from it", "leaves it", False, False),
-    "unlisted": Defect("picture that no split lists", "does not see it", "leaves it out"),
-}
-
-
-class Finding(NamedTuple):
-    """A defect of a file. picture: the scanning.Picture or None; objects: indices in its annotation.
-
-    other: the Picture that it is a copy of.
-    """
-
-    defect: str
-    path: str
-    detail: str
-    picture: scanning.Picture | None = None
-    objects: tuple = ()
-    other: scanning.Picture | None = None
-
-    @property
-    def count(self):
-        """Boxes that have the defect, or 1."""
-        return len(self.objects) or 1
+TINY = 8  # pixels of the input, square root of the box's area: one cell of the finest feature map
+OUTSIDE_TOLERANCE = 1  # pixels: in annotations that count from 0 all boxes are off by one
+RARE, RARE_SHARE = 10, 0.05  # a rare class has fewer objects, and a smaller share of the most frequent class's
+HINT, SIMILAR = 0.6, 0.75  # difflib's ratio of two names: to name one as a hint; to suspect a typing error
+SIMILAR_TIMES = 5  # ... if the other name is this many times as frequent
 
 
 def check(scan, preset, class_names=None, near_duplicates=False):
-    """All findings of a Scan, the gravest first. class_names: what --classes says, or None."""
+    """All findings of a Scan, a list, the gravest first.
+
+    preset: whose input size tells which boxes are tiny.
+    class_names: of --classes, or None.
+    near_duplicates: report pictures of one split that are almost the same too.
+    """
     found = [
         *check_files(scan),
-        *check_lists(scan),
-        *check_duplicates(scan),
-        *check_near_duplicates(scan, near_duplicates),
+        *duplicates.check_lists(scan),
+        *duplicates.check_duplicates(scan),
+        *duplicates.check_near_duplicates(scan, near_duplicates),
         *check_boxes(scan, preset.input_size),
         *check_classes(scan, class_names),
     ]
@@ -109,7 +42,7 @@ def check(scan, preset, class_names=None, near_duplicates=False):
 
 
 def check_files(scan):
-    """Pictures and annotations that are missing, unreadable or odd; one defect a file at most of those that stop."""
+    """Yield a Finding for each picture or annotation that is missing, unreadable, damaged, odd or not listed."""
     for picture in scan.pictures:
         path = picture.image_path or f"{picture.folder}/JPEGImages/{picture.id}.*"
         if picture.image_path is None:
@@ -131,24 +64,24 @@ def check_files(scan):
 
 
 def _check_odd(picture):
-    """A readable picture that is gray or turned, or whose annotation states another size."""
+    """Yield the findings of a readable picture: gray, rotated by EXIF, or of another size than stated."""
     if picture.gray:
         yield Finding("grayscale", picture.image_path, "", picture)
     if picture.orientation != 1:
-        drawn = "turned" if picture.exif else "stored"
-        detail = f"orientation {picture.orientation}; its boxes count as drawn on the picture as {drawn}"
+        drawn = "rotated" if picture.exif else "stored"
+        detail = f"orientation {picture.orientation}; the boxes fit the picture as {drawn}"
         yield Finding("exif", picture.image_path, detail, picture)
-    stated = (picture.annotation.width, picture.annotation.height)
+    stated = picture.annotation.stated_size
     if None not in stated and stated != picture.size:
-        detail = "states {}x{}, the file has {}x{}".format(*stated, *picture.size)
+        detail = "states {}x{}, the picture has {}x{}".format(*stated, *picture.size)
         if drawn_on_stated_size(picture):
-            detail += "; its boxes fit the stated size: the picture was resized after it was annotated"
+            detail += "; the boxes fit the stated size: the picture was resized after annotation"
         yield Finding("size", picture.annotation_path, detail, picture)
 
 
 def drawn_on_stated_size(picture):
-    """Whether the boxes fit the size that the annotation states, of equal shape, and not that of the file."""
-    stated, objects = (picture.annotation.width, picture.annotation.height), picture.annotation.objects
+    """Whether the boxes fit the size that the annotation states, and not the picture's, of the same aspect ratio."""
+    stated, objects = picture.annotation.stated_size, picture.annotation.objects
     if None in stated or not objects or abs(stated[0] * picture.size[1] / (stated[1] * picture.size[0]) - 1) > 0.02:
         return False
     reach = max(item.xmax for item in objects), max(item.ymax for item in objects)
@@ -156,142 +89,8 @@ def drawn_on_stated_size(picture):
     return within and any(far > side + OUTSIDE_TOLERANCE for far, side in zip(reach, picture.size, strict=True))
 
 
-def side(split_name):
-    """0 for a split to train on, 2 for one to test on, 1 for any other, such as val."""
-    name = split_name.rpartition(":")[2].lower()
-    return 0 if "train" in name else 2 if "test" in name else 1
-
-
-def conflicts(splits):
-    """Pairs of split names, a set of both orders, that should have no picture in common.
-
-    Not those of which one is a part of the other by design, or all of it: trainval holds train and val, train_small is
-    of train. Splits of two folders conflict if they are of two sides.
-    """
-    ids = {split.name: frozenset(split.ids) for split in splits}
-    found = set()
-    for one, two in itertools.permutations(splits, 2):
-        if one.folder != two.folder:
-            apart = side(one.name) != side(two.name)
-        else:
-            a, b = (split.name.rpartition(":")[2] for split in (one, two))  # without the year
-            related = a in b or b in a or "all" in (a, b)
-            nested = ids[one.name] <= ids[two.name] or ids[two.name] <= ids[one.name]
-            apart = not (related and nested)
-        if apart:
-            found.add((one.name, two.name))
-    return found
-
-
-def lost_splits(picture, conflicting):
-    """Splits of a picture that it must leave, since another split it is in is nearer to the test: a set."""
-    lost = set()
-    for one, two in itertools.combinations(picture.splits, 2):
-        if (one, two) in conflicting:
-            lost.add(one if side(one) < side(two) else two)
-    return lost
-
-
-def check_lists(scan):
-    """Ids that stand twice in a list, or in two lists that should have none in common."""
-    conflicting = conflicts(scan.splits)
-    picture_of = {(picture.folder, picture.id): picture for picture in scan.pictures}
-    for split in scan.splits:
-        for image_id, count in collections.Counter(split.ids).items():
-            if count > 1:
-                detail = f"{image_id} stands there {count} times"
-                yield Finding("listed-twice", split.path, detail, picture_of[split.folder, image_id])
-    for picture in scan.pictures:
-        if lost_splits(picture, conflicting):
-            detail = f"listed in {', '.join(picture.splits)}"
-            yield Finding("in-two-splits", picture.image_path or picture.annotation_path, detail, picture)
-
-
-def check_duplicates(scan):
-    """Files of equal content. Of each group the one nearest to the test is right, then the one with most objects."""
-    conflicting, groups = conflicts(scan.splits), collections.defaultdict(list)
-    for picture in scan.pictures:
-        if picture.readable and picture.damage is None:
-            groups[picture.digest].append(picture)
-    for group in groups.values():
-        kept = max(group, key=lambda one: (max(map(side, one.splits)), len(one.annotation.objects)))
-        for other in group:
-            if other is not kept:
-                crossing = any(pair in conflicting for pair in itertools.product(other.splits, kept.splits))
-                kind = "duplicate-across-splits" if crossing else "duplicate"
-                yield Finding(kind, other.image_path, _copy_of(other, "the same as", kept), other, other=kept)
-
-
-def check_near_duplicates(scan, within_splits=False):
-    """Pictures that look like another at 16 × 16 pixels: shrunk, compressed again, or neighbours in a film.
-
-    Those of two splits that should have none in common, the one on the training side; within_splits: all others too.
-    Each is told of once, however many are like it: of a camera that stands still they all are.
-    """
-    pictures = sorted((one for one in scan.pictures if one.readable), key=lambda one: -max(map(side, one.splits)))
-    apart, contents = _apart(pictures, conflicts(scan.splits)), _numbered([one.digest for one in pictures])
-    kinds = {"near-duplicate-across-splits": True, **({"near-duplicate": False} if within_splits else {})}
-    told = {kind: np.zeros(len(pictures), bool) for kind in kinds}
-    for index, near in _alike(pictures):
-        near = near[contents[near] != contents[index]]
-        for kind, crossing in kinds.items():
-            for one, two in _untold(index, near[apart(index, near) == crossing], told[kind]):
-                one, two = pictures[one], pictures[two]
-                yield Finding(kind, two.image_path, _copy_of(two, "like", one), two, other=one)
-
-
-def _apart(pictures, conflicting):
-    """Callable (index, indices) -> bool array: whether pictures are in splits that should have none in common."""
-    groups = list(dict.fromkeys(picture.splits for picture in pictures))
-    pairs = [[any(pair in conflicting for pair in itertools.product(a, b)) for b in groups] for a in groups]
-    table, group = np.array(pairs, bool), _numbered([picture.splits for picture in pictures])
-    return lambda index, indices: table[group[index], group[indices]]
-
-
-def _numbered(values):
-    """int array: the number of each value, in the order of their first appearance."""
-    numbers = {}
-    return np.array([numbers.setdefault(value, len(numbers)) for value in values], int)
-
-
-def _untold(index, near, told):
-    """Of the pairs of `index` and each of `near` those whose later one is new to `told`, which is updated."""
-    later = near[near > index]
-    later = later[~told[later]]
-    told[later] = True
-    yield from ((index, other) for other in later)
-    if not told[index] and (near < index).any():
-        told[index] = True
-        yield near[near < index][0], index
-
-
-def _copy_of(picture, relation, other):
-    name = os.path.basename(other.image_path)
-    return f"in {', '.join(picture.splits)}; {relation} {name} in {', '.join(other.splits)}"
-
-
-def _alike(pictures):
-    """Yield (index, array of indices) of pictures whose tiny copies differ by SAME_SIGNATURE or less on average.
-
-    Each pair is there once.
-    """
-    if not pictures:
-        return
-    tiny = np.stack([scanning.pixels(one.signature) for one in pictures])
-    # A mean difference is at least the difference of the means: of the whole for sorting, of 4 × 4 parts for sieving
-    parts = tiny.reshape(-1, 4, 4, 4, 4).mean(axis=(2, 4)).reshape(-1, 16)
-    order = np.argsort(tiny.mean(axis=1), kind="stable")
-    means = tiny.mean(axis=1)[order]
-    ends = np.searchsorted(means, means + SAME_SIGNATURE, "right")
-    for place, index in enumerate(order):
-        near = order[place + 1 : ends[place]]
-        near = near[np.abs(parts[near] - parts[index]).mean(axis=1) <= SAME_SIGNATURE]
-        near = near[np.abs(tiny[near] - tiny[index]).mean(axis=1) <= SAME_SIGNATURE]
-        yield index, near
-
-
 def check_boxes(scan, input_size):
-    """Boxes that are empty, inverted, outside, reaching out, tiny in an input of that many pixels, or repeated."""
+    """Yield a Finding for each picture and defect of its boxes. input_size: pixels, tells which boxes are tiny."""
     for picture in scan.pictures:
         if not picture.readable:
             continue
@@ -302,11 +101,15 @@ def check_boxes(scan, input_size):
             of_kind[kind].append(index)
         of_kind.pop(None, None)
         for kind, indices in of_kind.items():
-            yield Finding(kind, picture.annotation_path, _objects(picture, indices), picture, tuple(indices))
+            names = [object_name(index, picture.annotation.objects[index]) for index in indices]
+            yield Finding(kind, picture.annotation_path, _some(names, 3), picture, tuple(indices))
 
 
 def box_defect(item, size, input_size):
-    """The defect of an AnnotatedObject in a picture of (width, height), or None."""
+    """The defect of an AnnotatedObject in a picture, a key of DEFECTS, or None.
+
+    size: (width, height) of the picture; input_size: of the network. In pixels.
+    """
     if item.xmin == item.xmax or item.ymin == item.ymax:
         return "empty-box"
     if item.xmin > item.xmax or item.ymin > item.ymax:
@@ -323,16 +126,16 @@ def box_defect(item, size, input_size):
     return None
 
 
-def _objects(picture, indices):
-    """'object 3 (dog 7,7,7,7), …' for some objects of a picture, numbered from 1 as errors do."""
-    items = [(index + 1, picture.annotation.objects[index]) for index in indices[:3]]
-    more = f" and {len(indices) - 3} more" if len(indices) > 3 else ""
-    numbers = ("object {} ({} {:g},{:g},{:g},{:g})".format(number, *item[:5]) for number, item in items)
-    return ", ".join(numbers) + more
+def object_name(index, item):
+    """'object 3 (dog 7,7,7,7)' for an AnnotatedObject and its index, numbered from 1 as in error messages."""
+    return "object {} ({} {:g},{:g},{:g},{:g})".format(index + 1, *item[:5])
 
 
 def check_classes(scan, class_names=None):
-    """Names that are unknown, like another, or rare. A finding names the first annotation that has the name."""
+    """Yield a Finding for each class name that is unknown, similar to another, or rare.
+
+    class_names: of --classes, or None. Each Finding names the first annotation with that name.
+    """
     counts, first, where = collections.Counter(), {}, collections.defaultdict(set)
     for picture in scan.pictures:
         for item in picture.annotation.objects if picture.annotation else ():
@@ -354,11 +157,11 @@ def check_classes(scan, class_names=None):
             yield Finding("rare-class", path, files, picture)
     for name in known:
         if name not in counts:
-            yield Finding("rare-class", scan.data, f"{name!r}: not a single object")
+            yield Finding("rare-class", scan.data, f"{name!r}: no objects")
 
 
 def _meant(name, counts):
-    """The far more frequent name that a name is probably a slip of, or None; Pascal VOC's names are no slips."""
+    """The much more frequent name that a name is probably a misspelling of, or None; Pascal VOC's names are right."""
     frequent = [other for other, count in counts.items() if count >= SIMILAR_TIMES * counts[name]]
     near = wording.nearest(name, frequent, SIMILAR)
     if not near or name in source_pascal_voc.CLASSES:
@@ -367,12 +170,12 @@ def _meant(name, counts):
 
 
 def is_rare(count, counts):
-    """Whether a class of that many objects is rare beside the others, {name: count}."""
+    """Whether a class with `count` objects is rare. counts: {name: objects} of all classes."""
     return count < RARE and count < RARE_SHARE * max(counts.values())
 
 
 def count_objects(scan):
-    """{class: {split: objects}}, the most frequent class first; only of pictures that can be read."""
+    """{class: {split: objects}} of the readable pictures, the most frequent class first."""
     table = collections.defaultdict(lambda: dict.fromkeys((split.name for split in scan.splits), 0))
     for picture in scan.pictures:
         for item in picture.annotation.objects if picture.readable else ():
@@ -382,7 +185,13 @@ def count_objects(scan):
 
 
 class GroundTruth(NamedTuple):
-    """Boxes as training sees them. boxes: float64 [N,4] in 0..1; labels: int [N]; names: of the labels."""
+    """Boxes as training sees them.
+
+    boxes: float64 [N,4] (xmin, ymin, xmax, ymax) in 0..1.
+    labels: int [N], indices into names.
+    names: the classes.
+    splits: names of the splits that the boxes are from.
+    """
 
     boxes: np.ndarray
     labels: np.ndarray
@@ -391,11 +200,11 @@ class GroundTruth(NamedTuple):
 
 
 def ground_truth(scan, class_names=None):
-    """The usable boxes of the splits to train on, or of all if there is none: GroundTruth.
+    """The GroundTruth of the training splits, or of all splits if none is for training.
 
-    Clipped; empty, inverted and outside ones and classes beside class_names left out, as train.py does.
+    As in train.py, boxes are clipped; those without area and those of classes not in class_names are left out.
     """
-    splits = tuple(split.name for split in scan.splits if side(split.name) == 0)
+    splits = tuple(split.name for split in scan.splits if duplicates.side(split.name) == 0)
     splits = splits or tuple(split.name for split in scan.splits)
     found, labels, names = [], [], {name: label for label, name in enumerate(class_names or ())}
     for picture in scan.pictures:
@@ -413,15 +222,17 @@ def ground_truth(scan, class_names=None):
 
 
 def quick_notes(samples, valid, class_names, preset):
-    """What the user should know before a training: a few lines, none for clean data. Opens no file.
+    """What the user should know before training, a list of lines, empty for clean data. Opens no file.
 
-    samples, valid: lists of Sample to train on and to validate with.
+    samples, valid: lists of Sample for training and for validation.
+    class_names: of their labels.
+    preset: whose anchors will be trained.
     """
     notes = []
     shared = {sample.image_path for sample in samples} & {sample.image_path for sample in valid}
     if shared:
         both = wording.plural(len(shared), "picture")
-        notes.append(f"{both} in both --train and --valid, the first is {min(shared)}")
+        notes.append(f"{both} in both --train and --valid; the first is {min(shared)}")
     boxes = np.concatenate([sample.boxes for sample in samples])
     labels = np.concatenate([sample.labels for sample in samples])
     counts = {name: int((labels == label).sum()) for label, name in enumerate(class_names)}
@@ -429,18 +240,16 @@ def quick_notes(samples, valid, class_names, preset):
         notes.append("few objects to learn from: " + _some(rare))
     without = sum(not len(sample.boxes) for sample in samples)
     if without > len(samples) / 2:
-        notes.append(f"{without} of {len(samples)} pictures have no objects, they add little")
-    sides = np.sqrt((boxes[:, 2:] - boxes[:, :2]).prod(axis=1)) * preset.input_size
-    if (tiny := int((sides < TINY).sum())) > len(boxes) / 20:
-        notes.append(
-            f"{tiny} of {len(boxes)} objects are smaller than {TINY} pixels at the input's size, too small to be found"
-        )
+        notes.append(f"{without} of {len(samples)} pictures have no objects; they add little to training")
+    tiny = int((anchor_advisor.sides_px(preset, boxes) < TINY).sum())
+    if tiny > len(boxes) / 20:
+        notes.append(f"{tiny} of {len(boxes)} objects are below {TINY} pixels at the input size, too small to detect")
     notes += _quick_matchable(preset, boxes, labels, class_names)
     return notes
 
 
 def _quick_matchable(preset, boxes, labels, class_names):
-    """A line if the anchors match less than half of all objects, or of some classes."""
+    """A list of one line if the anchors match less than half of all objects, or of some classes; otherwise empty."""
     table = anchor_advisor.matchable(preset, boxes, labels, class_names)
     low = [
         f"{name} {hits / total:.0%}"
@@ -452,10 +261,11 @@ def _quick_matchable(preset, boxes, labels, class_names):
         return []
     return [
         f"anchors overlap few objects by IoU {ssd_utils.MATCH_IOU:g}: {_some(low)}; "
-        "check_dataset.py --anchors FILE proposes others, train.py --anchors FILE takes them"
+        "write better ones with check_dataset.py --anchors FILE, then train with --anchors FILE"
     ]
 
 
 def _some(items, limit=5):
+    """The first of some texts: 'a, b and 3 more'."""
     more = f" and {len(items) - limit} more" if len(items) > limit else ""
     return ", ".join(items[:limit]) + more

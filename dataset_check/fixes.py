@@ -1,4 +1,4 @@
-"""A cleaned copy of a data set in Pascal VOC layout. The original is only read."""
+"""Write a cleaned copy of a data set in Pascal VOC layout. The original is never changed."""
 
 import os
 import pathlib
@@ -7,13 +7,14 @@ import xml.etree.ElementTree as ElementTree
 
 from tqdm import tqdm
 
-from dataset_check import checks
+import source_pascal_voc
+from dataset_check import checks, duplicates
+from dataset_check.defects import DEFECTS
 from media import images
 from structures import UserError
 from system import files
 
-CORNERS = ("xmin", "ymin", "xmax", "ymax")
-# Findings whose picture leaves all lists
+# Defects whose picture is removed from all lists
 LEAVES = {
     "missing-picture",
     "missing-annotation",
@@ -27,19 +28,19 @@ LEAVES = {
 
 
 def check_target(target, data):
-    """Raise UserError unless a folder for the copy is missing or empty, and apart from the original."""
+    """Raise UserError unless the folder for the copy is new or empty, and neither in nor around the original."""
     new, old = pathlib.Path(target).resolve(), pathlib.Path(data).resolve()
     if new == old or old in new.parents or new in old.parents:
-        raise UserError(f"--fix {target}: lies within --data {data} or around it; choose another place")
+        raise UserError(f"--fix {target}: it is inside --data {data} or contains it; choose another place")
     if os.path.exists(target) and (not os.path.isdir(target) or os.listdir(target)):
-        raise UserError(f"--fix {target}: exists already and is not an empty folder; choose another name")
+        raise UserError(f"--fix {target}: it exists and is not an empty folder; choose another name")
 
 
 def write_copy(scan, findings, target, progress=False):
-    """Write a copy of the splits of a Scan without what --fix mends. Returns a list of changes, lines of text.
+    """Write a copy of the splits of a Scan without the defects that --fix corrects. Returns the changes, lines of text.
 
-    The lists are written last: a copy that broke off has no splits. Also writes TARGET/changes.txt. Raises UserError
-    if the target cannot be written.
+    Also writes the changes to TARGET/changes.txt. The lists of splits are written last, so that an interrupted copy
+    has no splits. Raises UserError if the target cannot be written.
     """
     check_target(target, scan.data)
     leaving = {}
@@ -47,14 +48,14 @@ def write_copy(scan, findings, target, progress=False):
         if finding.defect in LEAVES:
             leaving.setdefault((finding.picture.folder, finding.picture.id), finding)
     changes = [
-        f"{finding.path}: left out, {checks.DEFECTS[finding.defect].title}"
+        f"{finding.path}: left out: {DEFECTS[finding.defect].title}"
         + (f" ({finding.detail})" if finding.detail else "")
         for finding in leaving.values()
     ]
     try:
         for picture in tqdm(scan.pictures, "copying", unit="img", leave=False, disable=not progress):
             if (picture.folder, picture.id) not in leaving:
-                changes += _copy_picture(picture, _counterpart(scan, picture.folder, target))
+                changes += _copy_picture(picture, _place_in_copy(scan, picture.folder, target))
         changes += _write_lists(scan, leaving, target)
         files.write(os.path.join(target, "changes.txt"), "".join(f"{line}\n" for line in changes))
     except OSError as error:
@@ -62,37 +63,35 @@ def write_copy(scan, findings, target, progress=False):
     return changes
 
 
-def _counterpart(scan, folder, target):
-    """The folder of the copy for a folder of the original: TARGET itself, or TARGET/VOC2007."""
-    return os.path.join(target, os.path.relpath(folder, scan.data))
+def _place_in_copy(scan, path, target):
+    """Where a file or folder of the original belongs in the copy."""
+    return os.path.join(target, os.path.relpath(path, scan.data))
 
 
 def _write_lists(scan, leaving, target):
-    """Write ImageSets/Main of the copy. Returns changes."""
+    """Write the lists of the copy's splits. Returns the changes."""
     changes = []
-    conflicting = checks.conflicts(scan.splits)
-    picture_of = {(picture.folder, picture.id): picture for picture in scan.pictures}
+    conflicting, picture_of = duplicates.conflicts(scan.splits), scan.picture_of
     for split in scan.splits:
         kept = []
         for image_id in dict.fromkeys(split.ids):
             if (split.folder, image_id) in leaving:
                 continue
-            if split.name in checks.lost_splits(picture_of[split.folder, image_id], conflicting):
+            if split.name in duplicates.lost_splits(picture_of[split.folder, image_id], conflicting):
                 name = os.path.basename(picture_of[split.folder, image_id].image_path)
-                changes.append(f"{split.path}: {name} taken off, it is in another split too")
+                changes.append(f"{split.path}: {name} removed, it is in another split too")
             else:
                 kept.append(image_id)
         if len(split.ids) > len(set(split.ids)):
             changes.append(f"{split.path}: each picture listed once")
         if not kept:
-            changes.append(f"{split.path}: nothing is left on it")
-        path = os.path.join(_counterpart(scan, split.folder, target), "ImageSets", "Main", os.path.basename(split.path))
-        files.write(path, "".join(f"{image_id}\n" for image_id in kept))
+            changes.append(f"{split.path}: it has no pictures left")
+        files.write(_place_in_copy(scan, split.path, target), "".join(f"{image_id}\n" for image_id in kept))
     return changes
 
 
 def _copy_picture(picture, folder):
-    """Copy one picture and its annotation, mended. Returns changes."""
+    """Copy a picture and its annotation, corrected. Returns the changes."""
     for part in ("JPEGImages", "Annotations"):
         os.makedirs(os.path.join(folder, part), exist_ok=True)
     changes, name = [], os.path.basename(picture.image_path)
@@ -101,25 +100,24 @@ def _copy_picture(picture, folder):
             name = os.path.splitext(name)[0] + ".png"
         upright = images.read(picture.image_path, exif=picture.exif)
         images.write(os.path.join(folder, "JPEGImages", name), upright)
-        changes.append(f"{picture.image_path}: EXIF orientation {picture.orientation} taken into the pixels")
-        if not picture.exif:
-            changes[-1] = f"{picture.image_path}: EXIF orientation {picture.orientation} removed, the boxes fit without"
+        done = "applied to the pixels" if picture.exif else "removed, the boxes fit without it"
+        changes.append(f"{picture.image_path}: EXIF orientation {picture.orientation} {done}")
     else:
         shutil.copyfile(picture.image_path, os.path.join(folder, "JPEGImages", name))
     target = os.path.join(folder, "Annotations", os.path.basename(picture.annotation_path))
     root = ElementTree.parse(picture.annotation_path).getroot()
-    mended = _mend(picture, root)
-    if not mended:
+    corrections = _mend(picture, root)
+    if not corrections:
         shutil.copyfile(picture.annotation_path, target)
     else:
         files.write(target, ElementTree.tostring(root, encoding="utf-8", xml_declaration=True))
-    return changes + [f"{picture.annotation_path}: {change}" for change in mended]
+    return changes + [f"{picture.annotation_path}: {change}" for change in corrections]
 
 
 def _mend(picture, root):
-    """Correct the size and the boxes of an annotation's XML in place. Returns what was changed."""
+    """Correct the size and the boxes in an annotation's XML, in place. Returns the changes."""
     changes = []
-    stated, size = (picture.annotation.width, picture.annotation.height), picture.size
+    stated, size = picture.annotation.stated_size, picture.size
     if None not in stated and stated != size:
         changes.append("size {}x{} corrected to {}x{}".format(*stated, *size))
         for name, value in zip(("width", "height"), size, strict=True):
@@ -127,37 +125,38 @@ def _mend(picture, root):
     scale = (1, 1)
     if checks.drawn_on_stated_size(picture):
         scale = size[0] / stated[0], size[1] / stated[1]
-        changes.append("boxes scaled with it")
+        changes.append("boxes scaled to it")
     seen = set()
-    for number, node in enumerate(root.findall("object"), start=1):
-        item = picture.annotation.objects[number - 1]
-        before = item[1:5]
+    for index, (node, item) in enumerate(zip(root.findall("object"), picture.annotation.objects, strict=True)):
+        before, name = item[1:5], checks.object_name(index, item)
         after, reason = mend_box(before, size, scale)
         if after is not None and (item.name, after) in seen:
             after, reason = None, "repeated"
         seen.add((item.name, after))
         if after is None:
             root.remove(node)
-            changes.append("object {} ({} {:g},{:g},{:g},{:g}) dropped: {}".format(number, *item[:5], reason))
+            changes.append(f"{name} dropped: {reason}")
         elif after != before:
-            for name, value in zip(CORNERS, after, strict=True):
-                node.find("bndbox").find(name).text = f"{value:.3f}".rstrip("0").rstrip(".")
+            for corner, value in zip(source_pascal_voc.CORNERS, after, strict=True):
+                node.find("bndbox").find(corner).text = f"{value:.3f}".rstrip("0").rstrip(".")
             if reason:
-                changes.append("object {} ({} {:g},{:g},{:g},{:g}) {}".format(number, *item[:5], reason))
+                changes.append(f"{name} {reason}")
     return changes
 
 
 def mend_box(corners, size, scale=(1, 1)):
-    """Corners (xmin, ymin, xmax, ymax), 1-based and inclusive -> (corners or None to drop them, what was done).
+    """Correct a box. Returns (the new corners, or None to drop the box; what was done or why it is dropped).
 
-    size: (width, height) of the picture; scale: factors along x and y from the size that the boxes were drawn on.
+    corners: (xmin, ymin, xmax, ymax) in pixels, 1-based and inclusive.
+    size: (width, height) of the picture in pixels.
+    scale: (x, y), factors from the size that the box was drawn on to the picture's.
     """
     (xmin, ymin, xmax, ymax), done = corners, []
     if xmin == xmax or ymin == ymax:
         return None, "empty"
     if xmin > xmax or ymin > ymax:
         xmin, xmax, ymin, ymax = min(xmin, xmax), max(xmin, xmax), min(ymin, ymax), max(ymin, ymax)
-        done.append("turned round")
+        done.append("corners swapped")
     if scale != (1, 1):
         xmin, xmax, ymin, ymax = (xmin - 1) * scale[0] + 1, xmax * scale[0], (ymin - 1) * scale[1] + 1, ymax * scale[1]
     clipped = max(xmin, 1), max(ymin, 1), min(xmax, size[0]), min(ymax, size[1])

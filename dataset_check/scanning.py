@@ -1,6 +1,6 @@
-"""Every picture of a data set in Pascal VOC layout, read once by worker processes: what check_dataset.py judges.
+"""Read every picture and annotation of a data set in Pascal VOC layout once, in worker processes.
 
-Nothing here is an error: what cannot be read is written down. Memory does not grow with the size of the pictures.
+A file that cannot be read is no error here; the reason is recorded. Only a tiny copy of each picture stays in memory.
 """
 
 import concurrent.futures
@@ -25,19 +25,24 @@ from media import images
 from structures import UserError
 from system import worker_processes
 
-# Decoded at a quarter of its size a JPEG costs a third, and damage shows all the same.
+# A JPEG decoded at a quarter of its size takes a third of the time, and damage is still detected
 REDUCE = 4
 SIGNATURE_SIDE = 16
-# Rounding of the colour transform, and of encoders, stays below this
-GRAY_TOLERANCE = 3
+GRAY_TOLERANCE = 3  # largest difference of channels that rounding causes in a gray picture, of 255
 # What libjpeg and libpng print when they fill in what they cannot decode
 DAMAGE = ("Corrupt JPEG data", "Premature end", "libpng error")
-# A few bytes between picture and end mark are harmless and common; hundreds were meant to be picture
+# A few bytes between the pixels and the end marker are common and harmless; hundreds are lost pixels
 HARMLESS = re.compile(r"Corrupt JPEG data: \d{1,2} extraneous bytes")
 
 
 class Split(NamedTuple):
-    """One list of pictures. ids: as listed, repetitions too; folder, path: the VOC-layout folder and the list."""
+    """One list of pictures.
+
+    name: as source_pascal_voc.find takes it, such as '2007:train'.
+    folder: the VOC-layout folder.
+    path: the list.
+    ids: as listed; they may repeat.
+    """
 
     name: str
     folder: str
@@ -49,10 +54,21 @@ class Split(NamedTuple):
 class Picture:
     """What is known of one picture after reading it and its annotation.
 
-    image_path, annotation_path: None and missing if there is no such file. width, height: pixels as stored, None if
-    unreadable. problem: why it cannot be decoded, or None. damage: what the decoder had to fill in, or None.
-    digest: of the file's bytes. signature: a tiny gray copy, uint8 bytes. annotation: source_pascal_voc.Annotation
-    or None, and then annotation_problem says why, and annotation_missing whether there is no such file.
+    id: the stem of its files.
+    folder: the VOC-layout folder.
+    splits: names of the splits that list it.
+    image_path: the picture, or None if there is no such file.
+    annotation_path: the annotation; there may be no such file.
+    width, height: pixels as stored, or None if it cannot be read.
+    orientation: EXIF's, 1 to 8.
+    problem: why it cannot be decoded, or None.
+    damage: the decoder's message about pixels that it filled in, or None.
+    digest: a hash of the file's bytes.
+    gray: whether it has no color.
+    signature: a tiny gray copy, uint8 bytes, 16 × 16; see `pixels`.
+    annotation: source_pascal_voc.Annotation, or None if it cannot be read.
+    annotation_problem: why the annotation cannot be read, or None.
+    annotation_missing: whether there is no annotation file.
     """
 
     id: str
@@ -74,47 +90,60 @@ class Picture:
 
     @property
     def readable(self):
-        """Whether the picture can be decoded and its annotation read: then train.py can learn from it."""
+        """Whether picture and annotation can both be read, so that train.py can learn from it."""
         return self.problem is None and self.image_path is not None and self.annotation is not None
 
     @property
     def exif(self):
-        """Whether the boxes were drawn on the picture turned by EXIF."""
+        """Whether the boxes were drawn on the picture with EXIF orientation applied."""
         return self._sized.exif
 
     @property
     def size(self):
-        """(width, height) of the picture that the boxes belong to."""
+        """(width, height) in pixels of the picture as the boxes were drawn on it."""
         return self._sized[:2]
 
     @property
     def _sized(self):
-        one = self.annotation
-        stated = (one.width, one.height) if one else (None, None)
+        stated = self.annotation.stated_size if self.annotation else (None, None)
         return annotations.size_as_stated((self.width, self.height, self.orientation), stated)
 
 
 @dataclasses.dataclass(frozen=True)
 class Scan:
-    """A data set as it was read. unlisted: paths of pictures that no split lists."""
+    """A data set as it was read.
+
+    data: its path.
+    splits: the Splits.
+    pictures: a Picture for each that a split lists.
+    unlisted: paths of pictures that no split lists.
+    """
 
     data: str
     splits: tuple
     pictures: tuple
     unlisted: tuple = ()
 
+    @property
+    def picture_of(self):
+        """{(folder, id): Picture}."""
+        return {(picture.folder, picture.id): picture for picture in self.pictures}
+
 
 def scan(data, splits=None, *, workers=2, progress=False):
-    """Read every picture of some splits: Scan.
+    """Read every picture of some splits -> Scan.
 
-    data: a VOCdevkit or one VOC-layout folder; splits: '2007:trainval,2007:test', or None for all there are; workers:
-    processes. Raises UserError if the data set or a split is missing.
+    data: a VOCdevkit or one VOC-layout folder.
+    splits: such as '2007:trainval,2007:test', or None for all splits.
+    workers: the number of processes.
+    progress: show a bar.
+    Raises UserError if the data set or a split does not exist.
     """
     names = [name.strip() for name in splits.split(",")] if splits else source_pascal_voc.split_names(data)
     if not names:
-        raise UserError(f"--data {data}: ImageSets/Main holds no lists; write one image id a line into train.txt")
+        raise UserError(f"--data {data}: ImageSets/Main has no lists; write train.txt there, one image id per line")
     if repeated := [name for at, name in enumerate(names) if name in names[:at]]:
-        raise UserError(f"--split {splits}: {repeated[0]} stands there twice; remove one")
+        raise UserError(f"--split {splits}: {repeated[0]} is listed twice; remove one")
     lists, tasks, image_of = [], {}, {}
     for name in names:
         folder, path, ids, image_of[str(folder)] = source_pascal_voc.listed(data, name)
@@ -127,7 +156,7 @@ def scan(data, splits=None, *, workers=2, progress=False):
             folder,
             tuple(dict.fromkeys(in_splits)),
             image_of[folder].get(image_id),
-            os.path.join(folder, "Annotations", f"{image_id}.xml"),
+            source_pascal_voc.annotation_path(folder, image_id),
         )
         for (folder, image_id), in_splits in tasks.items()
     ]
@@ -141,20 +170,20 @@ def scan(data, splits=None, *, workers=2, progress=False):
 
 
 def _read_all(pending, workers, progress):
-    """`read` of each Picture, in their order, by worker processes; with one worker, by this process."""
+    """`read` each Picture, in order, in worker processes; with one worker, in this process."""
     bar = functools.partial(
         tqdm, desc="reading", total=len(pending), unit="img", dynamic_ncols=True, disable=not progress, leave=False
     )
     if workers == 1:
         return list(bar(map(read, pending)))
-    context = multiprocessing.get_context("forkserver")  # no thread of the parent is copied half way
+    context = multiprocessing.get_context("forkserver")  # fork would copy locks that threads hold
     pool = concurrent.futures.ProcessPoolExecutor(workers, context, initializer=_start_worker)
     try:
         with worker_processes.interrupts_held():
             found = pool.map(read, pending, chunksize=max(1, min(16, len(pending) // (4 * workers))))
         return list(bar(found))
     except concurrent.futures.process.BrokenProcessPool:
-        raise UserError("a worker process was killed, perhaps for want of memory; try --workers 1") from None
+        raise UserError("a worker process was killed, perhaps because memory ran out; try --workers 1") from None
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -165,7 +194,7 @@ def _start_worker():
 
 
 def read(picture):
-    """A Picture with all that its files tell."""
+    """A Picture, completed with what its files contain."""
     found = {}
     try:
         found["annotation"] = source_pascal_voc.parse_annotation(picture.annotation_path)
@@ -181,7 +210,7 @@ def read(picture):
 
 
 def _read_image(path):
-    """Fields of a Picture that the image file tells. Raises ImageError."""
+    """The fields of a Picture that come from the image file, a dict. Raises ImageError."""
     with decoder_messages() as messages:
         image = images.read(path, exif=False, reduce=REDUCE)
     width, height, orientation = images.header(path)
@@ -202,7 +231,10 @@ def _read_image(path):
 
 @contextlib.contextmanager
 def decoder_messages():
-    """A list that afterwards holds what the C decoders printed of damage: they go on, and tell nobody else."""
+    """Context that gives a list; after it, the list has the C decoders' messages about damage.
+
+    They print these to stderr, fill in the damaged pixels and report no error.
+    """
     messages = []
     sys.stderr.flush()
     before, held = os.dup(2), os.memfd_create("decoder messages")
@@ -219,5 +251,5 @@ def decoder_messages():
 
 
 def pixels(signature):
-    """The tiny gray copy of a Picture as float32 [256]."""
+    """The signature of a Picture as float32 [256], gray levels 0..255."""
     return np.frombuffer(signature, np.uint8).astype(np.float32)

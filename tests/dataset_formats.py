@@ -10,8 +10,8 @@ import source_pascal_voc as voc
 def write_all(voc_root, root, splits, class_names, exact=repr):
     """Write the VOC-layout folder `voc_root` as COCO, YOLO and CSV too: {format: DATA}. exact: float -> text.
 
-    Coordinates come from the XML by hand: VOC's left and top are 1-based, and its right and bottom are inclusive, so
-    that a box is xmax - xmin + 1 wide.
+    Coordinates are converted here, not by the code under test: VOC's pixels are 1-based and inclusive, so a box is
+    xmax - xmin + 1 pixels wide.
     """
     voc_root, root = pathlib.Path(voc_root), pathlib.Path(root)
     tables = {name: root / name for name in ("coco", "yolo", "csv")}
@@ -56,7 +56,7 @@ def _write_coco(root, split, rows, class_names):
                     "area": bbox[2] * bbox[3],
                 }
             )
-    content["images"].reverse()  # the ids count, not the order
+    content["images"].reverse()  # loaders go by id, not by this order
     path = root / "annotations" / f"instances_{split}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content), "utf-8")

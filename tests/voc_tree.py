@@ -25,8 +25,9 @@ def voc_xml(width, height, objects):
 def write_voc(root, pictures, splits=None, suffix=".jpg"):
     """Write a VOC-layout folder and return its path.
 
-    pictures: {id: (picture, objects)}, a picture being uint8 RGB [H,W,3] or (width, height) of a gray one, objects
-    as for voc_xml. splits: {name: ids}; without it, one split 'trainval' of all.
+    pictures: {id: (picture, objects)}; a picture is uint8 RGB [H,W,3], or (width, height) of a gray one; objects are as
+    for voc_xml.
+    splits: {name: ids}; by default one split 'trainval' with all.
     """
     root = pathlib.Path(root)
     for part in ("Annotations", "JPEGImages", "ImageSets/Main"):

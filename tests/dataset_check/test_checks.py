@@ -1,4 +1,4 @@
-"""What train.py says of its data before it starts, and train.py --anchors."""
+"""What train.py prints about its data before it starts, and train.py --anchors."""
 
 import dataclasses
 import json
@@ -33,30 +33,33 @@ def notes(train, valid=(), names=("cat", "dog")):
 SQUARE, THIN, TINY_BOX = (0.2, 0.2, 0.6, 0.6), (0.2, 0.2, 0.24, 0.9), (0.5, 0.5, 0.51, 0.51)
 
 
-def test_clean_data_makes_no_noise():
+def test_clean_data_has_no_notes():
     train = samples_of(SQUARE, 0, 12, "c") + samples_of(SQUARE, 1, 9, "d") + [sample("empty", [], [])]
     assert notes(train, samples_of(SQUARE, 0, 3, "v")) == []
 
 
-def test_pictures_of_both_sides():
+def test_pictures_in_training_and_validation():
     train = samples_of(SQUARE, 0, 9) + samples_of(SQUARE, 1, 9, "d")
-    assert notes(train, train[2:4]) == ["2 pictures in both --train and --valid, the first is 2.jpg"]
+    (note,) = notes(train, train[2:4])
+    assert note.startswith("2 pictures") and "--train" in note and "--valid" in note and note.endswith(" 2.jpg")
 
 
 def test_classes_without_objects_or_with_few():
     train = samples_of(SQUARE, 0, 100) + samples_of(SQUARE, 1, 3)
-    assert notes(train, names=("cat", "dog", "cow")) == ["few objects to learn from: dog (3), cow (0)"]
+    (note,) = notes(train, names=("cat", "dog", "cow"))
+    assert note.endswith(": dog (3), cow (0)")
 
 
 def test_pictures_without_objects():
     train = samples_of(SQUARE, 0, 4) + [sample(f"e{number}", [], []) for number in range(6)]
-    assert notes(train, names=("cat",)) == ["6 of 10 pictures have no objects, they add little"]
+    (note,) = notes(train, names=("cat",))
+    assert note.startswith("6 of 10 pictures ")
 
 
 def test_tiny_and_unmatchable_objects():
     train = samples_of(SQUARE, 0, 40) + samples_of(TINY_BOX, 1, 20)
     tiny, unmatched = notes(train)
-    assert tiny.startswith("20 of 60 objects are smaller than 8 pixels")
+    assert tiny.startswith("20 of 60 objects ") and " 8 pixels" in tiny
     assert "IoU 0.5: dog 0%;" in unmatched and "check_dataset.py --anchors FILE" in unmatched
     (thin,) = notes(samples_of(THIN, 0, 40) + samples_of(SQUARE, 1, 20))
     assert "all objects 33%, cat 0%;" in thin
@@ -86,7 +89,7 @@ def test_anchors_and_the_heads_of_another_run(shapes, trained, tmp_path):
     same = write_anchors(tmp_path / "same.json", aspect_ratios=[[4], [2, 5], [2, 3], [2, 3], [2], [2]])
     assert read_flags(*common, "--anchors", same)[0].preset.aspect_ratios[0] == (4,)
     more = write_anchors(tmp_path / "more.json", aspect_ratios=[[2, 3], [2, 3], [2, 3], [2, 3], [2], [2]])
-    with pytest.raises(UserError, match=r"more.json: \(6, 6, 6, 6, 4, 4\) anchors a cell, but .* \(4, 6, 6, 6, 4, 4\)"):
+    with pytest.raises(UserError, match=r"more\.json: .*\(6, 6, 6, 6, 4, 4\) .*\(4, 6, 6, 6, 4, 4\)"):
         read_flags(*common, "--anchors", more)
 
 
@@ -96,17 +99,17 @@ def test_resuming_takes_the_same_anchors_only(trained, tmp_path):
         write_anchors(tmp_path / "other.json", min_sizes=[20, 60, 111, 162, 213, 264]),
     )
     read_flags("--run", trained, "--resume", "--anchors", same)
-    with pytest.raises(UserError, match="started with others"):
+    with pytest.raises(UserError, match="--anchors"):
         read_flags("--run", trained, "--resume", "--anchors", other)
 
 
-def test_missing_file_is_told_before_anything_else(tmp_path):
+def test_missing_file_is_reported_before_anything_else(tmp_path):
     with pytest.raises(UserError, match=r"--anchors: .*no such file"):
         read_flags("--run", tmp_path / "run", "--anchors", tmp_path / "none.json")
 
 
 def test_training_uses_and_stores_the_anchors(shapes, tmp_path):
-    """From the check to a run that can be read again: heads of another shape, config.json, no noise on stderr."""
+    """From the check to a run that can be read again: heads of another shape, config.json, no warnings on stderr."""
     ratios = [[2, 4], [2, 3], [2, 3], [2, 3], [2], [2]]
     path = write_anchors(tmp_path / "a.json", aspect_ratios=ratios)
     done = run(
