@@ -25,7 +25,7 @@ SIMILAR_TIMES = 5  # ... if the other name is this many times as frequent
 def check(scan, preset, class_names=None, near_duplicates=False):
     """All findings of a Scan, a list, the gravest first.
 
-    preset: whose input size tells which boxes are tiny.
+    preset: its input size decides which boxes are tiny.
     class_names: of --classes, or None.
     near_duplicates: report pictures of one split that are almost the same too.
     """
@@ -90,7 +90,7 @@ def drawn_on_stated_size(picture):
 
 
 def check_boxes(scan, input_size):
-    """Yield a Finding for each picture and defect of its boxes. input_size: pixels, tells which boxes are tiny."""
+    """Yield a Finding for each picture and defect of its boxes. input_size: in pixels, decides which boxes are tiny."""
     for picture in scan.pictures:
         if not picture.readable:
             continue

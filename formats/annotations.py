@@ -44,8 +44,8 @@ def size_as_stated(header, stated):
 
     header: (width, height, orientation) as stored, from `images.header`. The size comes from the file, because
     annotations often state a wrong one. EXIF orientation is applied if the stated size is the rotated one. Where
-    rotation does not change the size (orientations 2 to 4, squares) the stated size cannot tell: EXIF is then applied,
-    as labeling tools and detection do.
+    rotation does not change the size (orientations 2 to 4, squares), it is applied too, as labeling tools and detection
+    do.
     """
     turned = size_as_shown(header)
     return turned if tuple(stated) == turned[:2] else Size(*header[:2], False)

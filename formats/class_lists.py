@@ -1,4 +1,4 @@
-"""Lists of class names: what they may hold, and how --classes gives one to a program with or without a model."""
+"""Lists of class names: what they may contain, and how --classes gives one to a program with or without a model."""
 
 import os
 import pathlib
@@ -58,7 +58,7 @@ def find_labels(text, class_names):
 def check_classes(text, class_names):
     """Raise the UserError of find_labels before the model is loaded, as far as it is known by then.
 
-    class_names: the model's, or None if only loading the model tells them.
+    class_names: the model's, or None if they are known only after loading it.
     """
     if class_names is not None:
         find_labels(text, class_names)

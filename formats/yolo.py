@@ -220,5 +220,5 @@ def _parse_line(where, line):
     if label < 0 or not label.is_integer() or (len(values) != 4 and (len(values) < 6 or len(values) % 2)):
         raise UserError(f"{where}: {wording.shorten(line.strip())} is not 'class cx cy width height'; correct it")
     if not all(math.isfinite(value) and abs(value) <= LARGEST for value in values):
-        raise UserError(f"{where}: {wording.shorten(line.strip())} must hold fractions of the picture; correct it")
+        raise UserError(f"{where}: {wording.shorten(line.strip())} must contain fractions of the picture; correct it")
     return int(label), values

@@ -113,8 +113,8 @@ def test_boxes_without_area_are_dropped_with_one_warning(data, capsys):
         ("0.5 0.5 0.5 0.1 0.1", "is not 'class cx"),
         ("-1 0.5 0.5 0.1 0.1", "is not 'class cx"),
         ("2 0.5 0.5 0.1 0.1", "class 2 "),
-        ("0 150 80 20 30", "'0 150 80 20 30' must hold fractions"),
-        ("0 nan 0.5 0.1 0.1", "must hold fractions"),
+        ("0 150 80 20 30", "'0 150 80 20 30' must contain fractions"),
+        ("0 nan 0.5 0.1 0.1", "must contain fractions"),
         (b"0 0.5 \xff 0.1 0.1", "not a text file in UTF-8"),
     ],
 )
