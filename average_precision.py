@@ -6,7 +6,7 @@ scores a detections JSON, a folder of `comp4_det_test_CLASS.txt` files, a COCO r
 files, from any detector; with `--protocol coco` by COCO's rules (coco_metric.py).
 
 The metric works in the devkit's 1-based inclusive pixels, where a box is xmax − xmin + 1 wide;
-`results.to_comp4_px` leads there from the continuous edges used elsewhere.
+`comp4.to_comp4_px` leads there from the continuous edges used elsewhere.
 """
 
 import dataclasses
@@ -18,7 +18,8 @@ import numpy as np
 import sources
 from formats import class_lists
 from media import visualization
-from results import detection_files
+from results import comp4, detection_files
+from results.data_set import DataSet
 from scoring import coco_metric, error_pages, matching
 from structures import UserError
 from system import cli, files
@@ -193,7 +194,7 @@ def _most_overlapped(found, gt, groups):
     """
     count = np.bincount(gt.groups, minlength=groups)
     first = np.cumsum(count) - count
-    found_px, gt_px = (detection_files.to_comp4_px(some.boxes_px) for some in (found, gt))
+    found_px, gt_px = (comp4.to_comp4_px(some.boxes_px) for some in (found, gt))
     return matching.most_overlapped(found_px, first[found.groups], count[found.groups], gt_px)
 
 
@@ -226,7 +227,11 @@ def _area(recall, envelope):
 def main(argv=None):
     """The program; `--help` tells its flags."""
     args = _parse(argv)
-    read, ground_truth = _read(args)
+    names = class_lists.parse_classes(args.classes) if args.classes else None
+    loading = {"other_classes": args.other_classes, "progress": sys.stderr.isatty()}
+    data = DataSet(args.data, args.split, args.source, **loading)
+    read = detection_files.read(args.results, names, data)
+    ground_truth = data.samples(read.class_names)
     _check_images(read, ground_truth, args)
     if args.protocol == "coco":
         report = coco_metric.evaluate(ground_truth, read.detections, read.class_names)
@@ -241,43 +246,6 @@ def main(argv=None):
             print(f"{page}: what went wrong, with pictures")
     if args.json:
         files.write_json(args.json, report)
-
-
-def _read(args):
-    """(Results, dict id -> Sample) of the arguments."""
-    names = class_lists.parse_classes(args.classes) if args.classes else None
-    data, kind = (args.data, args.split), detection_files.kind(args.results)
-    if kind in ("comp4", "json"):
-        read = detection_files.read(args.results, names)
-        return read, _load(args, read.class_names)
-    source = sources.choose(args.data, args.source)
-    numbered = sources.class_names(*data, source) if names is None or source == "yolo" else names
-    names = numbered if names is None else names
-    if kind == "coco":
-        if source != "coco":
-            raise UserError(f"{args.results}: a COCO results list; as --data give the COCO data set of its ids")
-        read = detection_files.read_coco(args.results, names, *sources.SOURCES["coco"].result_ids(*data))
-        return read, _load(args, names)
-    if args.classes is None and source != "yolo":
-        raise UserError(
-            f"--classes: YOLO's results have numbers for classes, and {args.data} is no YOLO data set that says which; "
-            "give the model's classes in its order"
-        )
-    ground_truth = _load(args, names)
-    sizes = {key: _size(sample) for key, sample in ground_truth.items()}
-    return detection_files.read_yolo(args.results, names, numbered, sizes), ground_truth
-
-
-def _load(args, names):
-    samples = sources.load(
-        args.data,
-        args.split,
-        names,
-        source=args.source,
-        other_classes=args.other_classes,
-        progress=sys.stderr.isatty(),
-    )
-    return {sample.id: sample for sample in samples}
 
 
 def _parse(argv):

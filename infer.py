@@ -8,6 +8,7 @@ import argparse
 import collections
 import contextlib
 import dataclasses
+import functools
 import os
 import time
 
@@ -19,8 +20,10 @@ import sources
 from formats import class_lists
 from media import images, visualization
 from results import detection_files, result_folder
+from results.data_set import DataSet
+from results.result_files import Origin
 from structures import UserError
-from system import cli, files, wording
+from system import cli, files
 
 CURVE_THRESHOLD = 0.01  # a split or VOC files are for scoring, which wants the whole precision–recall curve
 
@@ -63,107 +66,95 @@ class _Choice:
 
 def _detect_all(flags, detector, pictures, choice, stop, old):
     """Run the detector over (path, name, exif) pictures and write everything down, in the place of old results."""
-    start, counts = time.monotonic(), collections.Counter()
+    start = time.monotonic()
+    with _open_output(flags, choice, len(pictures)) as output:
+        result_folder.remove(flags.output, old)  # now that nothing can be wrong with the call any more
+        stream = detector.detect_files(((path, exif) for path, _, exif in pictures), keep=lambda index: flags.draw)
+        with contextlib.closing(stream):
+            bar = tqdm.tqdm(zip(pictures, stream, strict=True), total=len(pictures), unit="img", dynamic_ncols=True)
+            for (_, name, _), (_, read, detections) in bar:
+                if detections is None:
+                    output.error(name, read)
+                else:
+                    output.add(name, read, choice.take(detections))
+                if stop.requested:
+                    bar.close()
+                    raise KeyboardInterrupt
+    output.report(time.monotonic() - start, detector.precision)
+
+
+@contextlib.contextmanager
+def _open_output(flags, choice, total):
+    """An _Output for `total` pictures, whose files are finished at the end, also after a stop or a failure."""
+    output = _Output(flags, choice.class_names)
+    origin = Origin(flags.model, choice.class_names, choice.labels, flags.threshold, _data_set(flags))
     with contextlib.ExitStack() as stack:
         stack.enter_context(result_folder.unfinished(flags.output))
-        stack.callback(_say_if_stopped, counts, len(pictures), flags.output)  # once the writers have ended
-        writers = _open_writers(flags, choice, stack)
-        result_folder.remove(flags.output, old)  # now that nothing can be wrong with the call any more
-        files = ((path, exif) for path, _, exif in pictures)
-        stream = detector.detect_files(files, keep=lambda index: flags.draw)
-        stack.enter_context(contextlib.closing(stream))
-        bar = tqdm.tqdm(zip(pictures, stream, strict=True), total=len(pictures), unit="img", dynamic_ncols=True)
-        for (_, name, _), (_, read, detections) in bar:
-            if detections is None:
-                bar.write(f"skipped {read.path}: {read.reason}")
-                writers["json"].error(name, read.reason)
-                counts.update(["pictures", "unreadable"])
-            else:
-                detections = choice.take(detections)
-                _write_one(flags, writers, name, read.size, detections)
-                counts.update(pictures=1, detections=len(detections))
-                if flags.draw:
-                    counts["not drawn"] += not _draw_one(flags, name, read.image, detections, choice.class_names)
-            if stop.requested:
-                bar.close()
-                raise KeyboardInterrupt
-    seconds = time.monotonic() - start
-    print(
-        f"{len(pictures) - counts['unreadable']} pictures, {counts['detections']} detections above "
-        f"{flags.threshold:g}, {counts['unreadable']} unreadable"
-        + f", {counts['not drawn']} not drawn" * bool(counts["not drawn"])
-        + f"; {len(pictures) / seconds:.1f} images/s in {detector.precision}; see {flags.output}"
-    )
+        stack.callback(output.say_if_stopped, total)  # once the writers have ended
+        for module in _formats(flags):
+            output.writers.append(stack.enter_context(module.open_writer(flags.output, origin)))
+        yield output
 
 
-def _say_if_stopped(counts, total, output):
-    """What a stop or a failure leaves."""
-    if 0 < counts["pictures"] < total and detection_files.is_detections(
-        os.path.join(output, detection_files.JSON_NAME)
-    ):
-        print(f"stopped: {counts['pictures']} of {total} pictures are in {output}")
+class _Output:
+    """Writes the detections on each picture in every format asked for, draws the copies, and counts."""
+
+    def __init__(self, flags, class_names):
+        self._flags, self._class_names = flags, class_names
+        self.writers, self._counts = [], collections.Counter()
+
+    def add(self, name, read, detections):
+        """A picture that was read, and the Detections on it."""
+        for writer in self.writers:
+            writer.add(name, *read.size, detections)
+        self._counts.update(pictures=1, detections=len(detections))
+        if self._flags.draw:
+            self._counts["not drawn"] += not self._draw(name, read.image, detections)
+
+    def error(self, name, error):
+        """A picture that could not be read, with the ImageError that says why."""
+        tqdm.tqdm.write(f"skipped {error.path}: {error.reason}")
+        for writer in self.writers:
+            writer.error(name, error.reason)
+        self._counts.update(["pictures", "unreadable"])
+
+    def _draw(self, name, image, detections):
+        """Write a copy of a picture with its boxes. Prints why and returns False if this one cannot be written."""
+        shown = detections.where(detections.scores >= self._flags.draw_threshold)
+        path = os.path.join(self._flags.output, result_folder.DRAWN, _drawn_name(name))
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        try:
+            images.write(path, visualization.draw_detections(image, shown, self._class_names))
+        except images.UnwritableImage as error:
+            tqdm.tqdm.write(f"not drawn: {error}")
+            return False
+        return True
+
+    def say_if_stopped(self, total):
+        """Print what a stop or a failure leaves of `total` pictures."""
+        output = self._flags.output
+        if 0 < self._counts["pictures"] < total and result_folder.is_finished(output):
+            print(f"stopped: {self._counts['pictures']} of {total} pictures are in {output}")
+
+    def report(self, seconds, precision):
+        """Print what was done."""
+        counts = self._counts
+        undrawn = f", {counts['not drawn']} not drawn" if counts["not drawn"] else ""
+        print(
+            f"{counts['pictures'] - counts['unreadable']} pictures, {counts['detections']} detections above "
+            f"{self._flags.threshold:g}, {counts['unreadable']} unreadable{undrawn}; "
+            f"{counts['pictures'] / seconds:.1f} images/s in {precision}; see {self._flags.output}"
+        )
 
 
-def _open_writers(flags, choice, stack):
-    class_names = choice.class_names
-    path = os.path.join(flags.output, detection_files.JSON_NAME)
-    json_writer = detection_files.DetectionsWriter(
-        path, model=flags.model, class_names=class_names, threshold=flags.threshold
-    )
-    writers = {"json": stack.enter_context(json_writer)}
-    if flags.voc_results:
-        writers["voc"] = stack.enter_context(detection_files.Comp4Writer(flags.output, class_names))
-    if flags.coco_results:
-        path, ids = os.path.join(flags.output, detection_files.COCO_NAME), _coco_ids(flags, choice)
-        writers["coco"] = stack.enter_context(detection_files.CocoWriter(path, class_names, *ids))
-    if flags.yolo_results:
-        writers["yolo"] = _yolo_numbers(flags, choice)
-    return writers
+def _formats(flags):
+    """The formats to write, in the order of the table."""
+    return [module for module in detection_files.FORMATS.values() if module.FLAG in (None, *flags.formats)]
 
 
-def _is_coco(flags):
-    return bool(flags.split) and sources.choose(flags.data, flags.source) == "coco"
-
-
-def _coco_ids(flags, choice):
-    """Ids of images and categories, those of the COCO data set detected on; else None and the model's label + 1."""
-    if _is_coco(flags):
-        return sources.SOURCES["coco"].result_ids(flags.data, flags.split)
-    return None, {name: label + 1 for name, label in zip(choice.class_names, choice.labels, strict=True)}
-
-
-def _yolo_numbers(flags, choice):
-    """The class number of each chosen class: that of the YOLO data set detected on, else the model's label."""
-    if not flags.split or sources.choose(flags.data, flags.source) != "yolo":
-        return choice.labels
-    numbered = sources.class_names(flags.data, flags.split, flags.source)
-    if unknown := [name for name in choice.class_names if name not in numbered]:
-        raise UserError(f"--yolo-results: {flags.data} has no class {unknown[0]!r}, so its detections have no number")
-    return [numbered.index(name) for name in choice.class_names]
-
-
-def _write_one(flags, writers, name, size, detections):
-    writers["json"].add(name, *size, detections)
-    if "voc" in writers:
-        writers["voc"].add(name, detections)
-    if "coco" in writers:
-        writers["coco"].add(name, detections)
-    if "yolo" in writers:
-        folder = os.path.join(flags.output, detection_files.YOLO_FOLDER)
-        detection_files.write_yolo(folder, name, *size, detections, writers["yolo"])
-
-
-def _draw_one(flags, name, image, detections, class_names):
-    """Write a copy of a picture with its boxes. Says so and returns False if this one picture cannot be written."""
-    shown = detections.where(detections.scores >= flags.draw_threshold)
-    path = os.path.join(flags.output, "images", _drawn_name(name))
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    try:
-        images.write(path, visualization.draw_detections(image, shown, class_names))
-    except images.UnwritableImage as error:
-        tqdm.tqdm.write(f"not drawn: {error}")
-        return False
-    return True
+def _data_set(flags):
+    """The data set to detect on, or None for pictures of the command line."""
+    return DataSet(flags.data, flags.split, flags.source) if flags.split else None
 
 
 def _drawn_name(name):
@@ -201,18 +192,13 @@ def _find_files(flags):
 
 
 def _refuse_equal_names(flags, pictures):
-    """Raises UserError for two pictures that a form of results asked for would take for one."""
-    forms = (
-        ("--voc-results", flags.voc_results, wording.stem),
-        # A COCO data set gives each picture an id, whatever number its name is
-        ("--coco-results", flags.coco_results, wording.stem if _is_coco(flags) else detection_files.coco_id),
-        ("--yolo-results", flags.yolo_results, detection_files.yolo_name),
-        ("--output", flags.draw, _drawn_name),
-    )
-    for flag, wanted, name_of in forms:
+    """Raises UserError for two pictures that a format of results asked for would take for one."""
+    data = _data_set(flags)
+    keys = [(module.FLAG or "--output", functools.partial(module.picture_key, data=data)) for module in _formats(flags)]
+    for flag, key_of in [*keys, *[("--output", _drawn_name)] * flags.draw]:
         origin = {}
-        for path, name, _ in pictures if wanted else ():
-            if (key := name_of(name)) in origin:
+        for path, name, _ in pictures:
+            if (key := key_of(name)) in origin:
                 raise UserError(
                     f"{flag}: would take {path} and {origin[key]} for one picture, {key}; give them to two calls"
                 )
@@ -261,13 +247,16 @@ def _parse(argv):
     add("--batch-size", type=cli.positive_int, default=8, metavar="N", help="pictures at once (default: 8)")
     add("--precision", choices=config.PRECISIONS, default="auto", help="(default: auto)")
     add("--no-draw", dest="draw", action="store_false", help="write no pictures")
-    add("--voc-results", action="store_true", help="also write comp4_det_test_CLASS.txt for VOC's tools")
-    add("--coco-results", action="store_true", help=f"also write {detection_files.COCO_NAME} for COCO's tools")
-    add(
-        "--yolo-results",
-        action="store_true",
-        help=f"also write {detection_files.YOLO_FOLDER}/PICTURE.txt in YOLO's form",
-    )
+    for module in detection_files.FORMATS.values():
+        if module.FLAG:
+            add(
+                module.FLAG,
+                dest="formats",
+                action="append_const",
+                const=module.FLAG,
+                default=[],
+                help=f"also write {module.HELP}",
+            )
     add("--recursive", action="store_true", help="look into folders inside folders")
     flags = parser.parse_args(argv)
     if bool(flags.data) != bool(flags.split):
@@ -275,8 +264,7 @@ def _parse(argv):
     if bool(flags.images) == bool(flags.split):
         raise UserError("give pictures or folders, or --data with --split (one of the two)")
     if flags.threshold is None:
-        scored = flags.split or flags.voc_results or flags.coco_results or flags.yolo_results
-        flags.threshold = CURVE_THRESHOLD if scored else show
+        flags.threshold = CURVE_THRESHOLD if flags.split or flags.formats else show
     return flags
 
 

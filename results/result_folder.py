@@ -5,11 +5,12 @@ import functools
 import os
 import shutil
 
-from results import detection_files
+from results import detection_files, detections_json
 from structures import UserError
 from system import files
 
 UNFINISHED = ".infer_unfinished"
+DRAWN = "images"  # the folder of the drawn copies
 
 
 def check(folder, overwrite, inputs):
@@ -48,22 +49,26 @@ def _writing_to(folder):
 
 def _in_the_way(folder):
     """What lies in an output folder under the names that results get: a list of paths."""
-    ours = ("images", detection_files.YOLO_FOLDER, detection_files.JSON_NAME, detection_files.COCO_NAME)
-    names = [name for name in ours if os.path.lexists(os.path.join(folder, name))]
-    names += sorted(name for name in os.listdir(folder) if name.startswith(detection_files.COMP4_PREFIX))
-    return [os.path.join(folder, name) for name in names]
+    names = sorted(os.listdir(folder))
+    ours = [name for name in names if name == DRAWN]
+    for module in detection_files.FORMATS.values():
+        ours += filter(module.owns, names)
+    return [os.path.join(folder, name) for name in ours]
+
+
+def is_finished(folder):
+    """Whether a folder has a detections.json of infer.py, which is written last."""
+    return detections_json.is_ours(os.path.join(folder, detections_json.NAME))
 
 
 def _holds_results(folder):
     """Whether an earlier call wrote into a folder; else an images/ or labels/ there is the user's own."""
-    if os.path.exists(os.path.join(folder, UNFINISHED)):
-        return True
-    return detection_files.is_detections(os.path.join(folder, detection_files.JSON_NAME))
+    return os.path.exists(os.path.join(folder, UNFINISHED)) or is_finished(folder)
 
 
 def drawn_before(folder):
     """Real paths of the folders where an earlier call's drawn copies are, which are no pictures to detect in."""
-    places = (folder, os.path.join(folder, "images")) if _holds_results(folder) else ()
+    places = (folder, os.path.join(folder, DRAWN)) if _holds_results(folder) else ()
     return {os.path.realpath(place) for place in places}
 
 
@@ -97,5 +102,5 @@ def unfinished(folder):
     try:
         yield
     finally:
-        if not _in_the_way(folder) or detection_files.is_detections(os.path.join(folder, detection_files.JSON_NAME)):
+        if not _in_the_way(folder) or is_finished(folder):
             os.remove(mark)

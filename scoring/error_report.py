@@ -21,7 +21,7 @@ import dataclasses
 import numpy as np
 
 import boxes
-from results import detection_files
+from results import comp4
 from scoring import matching
 from structures import Detections
 
@@ -95,7 +95,7 @@ class _Objects:
         self.difficult = np.concatenate([np.zeros(0, bool), *(sample.difficult for sample in samples)])
         boxes_px = np.concatenate([np.zeros((0, 4)), *(sample.boxes_px for sample in samples)])
         self.sizes = np.sqrt(boxes.area(boxes_px))
-        self.comp4_px = detection_files.to_comp4_px(boxes_px)
+        self.comp4_px = comp4.to_comp4_px(boxes_px)
 
 
 def _class_errors(objects, curve, label, iou_threshold):
@@ -131,7 +131,7 @@ def _most_overlapped_others(objects, images, boxes_px, label):
     """Of the objects of other classes in the images [D] of detections, boxes_px [D,4], the row of the one that each
     overlaps most, int64 [D] (the first annotated of equals, -1 without), and their IoU, float64 [D].
     """
-    first, found_px = objects.first[images], detection_files.to_comp4_px(boxes_px)
+    first, found_px = objects.first[images], comp4.to_comp4_px(boxes_px)
     overlaps, targets = matching.most_overlapped(
         found_px, first, objects.count[images], objects.comp4_px, allowed=objects.labels != label
     )
@@ -206,7 +206,7 @@ def _false_case(errors, kind, index, ids, samples, class_names):
 def _missed_case(image_id, box_px, found, class_names):
     case = Case(MISSED, image_id, box_px)
     found = Detections.empty() if found is None else found
-    iou = boxes.inclusive_iou(detection_files.to_comp4_px(box_px), detection_files.to_comp4_px(found.boxes_px))
+    iou = boxes.inclusive_iou(comp4.to_comp4_px(box_px), comp4.to_comp4_px(found.boxes_px))
     if not iou.any():
         return case
     best = iou.argmax()

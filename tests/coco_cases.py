@@ -8,7 +8,8 @@ import numpy as np
 
 import dataset_formats
 from formats import coco as coco_format
-from results import detection_files
+from results import coco_list
+from results.data_set import DataSet
 from scoring import coco_metric
 from structures import Detections, Sample
 
@@ -134,13 +135,15 @@ def real_case(source, split, names, scratch, seed=6):
         one.update(area=round(one["area"] * rng.uniform(0.4, 1), 2), iscrowd=int(rng.random() < 0.05))
     path.write_text(json.dumps(content), "utf-8")
     truth = {one.id: one for one in coco_format.load(data, split, names)}
-    ids, list_path = coco_format.result_ids(data, split), scratch / "found.json"
-    with detection_files.CocoWriter(list_path, names, *ids) as writer:
+    data_set, list_path = DataSet(data, split, "coco"), scratch / "found.json"
+    with coco_list.Writer(list_path, names, *data_set.coco_ids) as writer:
         for key, one in truth.items():
             near = np.repeat(one.boxes_px, 3, axis=0)
             near = near + rng.normal(0, 0.1, near.shape) * np.tile(near[:, 2:] - near[:, :2], 2)
             near[:, 2:] = np.maximum(near[:, :2], near[:, 2:])
             scores = np.round(rng.random(len(near)), 2).astype(np.float32)
-            writer.add(key, Detections(near.astype(np.float32), scores, np.repeat(one.labels, 3)))
-    found = detection_files.read_coco(list_path, names, *ids).detections
+            writer.add(
+                key, one.width, one.height, Detections(near.astype(np.float32), scores, np.repeat(one.labels, 3))
+            )
+    found = coco_list.read(list_path, names, data_set).detections
     return truth, found, lambda coco: (coco.COCO(str(path)), str(list_path))

@@ -13,7 +13,7 @@ import pytest
 import average_precision
 import oracles_ap
 import source_pascal_voc
-from results import detection_files
+from results import comp4, detection_files, detections_json
 from structures import Detections, Sample, UserError
 from system import cli
 
@@ -122,7 +122,7 @@ def test_without_the_plus_one_the_oracle_disagrees():
 def test_overlap_of_exactly_one_half_counts():
     """In the devkit's pixels 1..10 × 1..10 against 1..10 × 1..5: 50/100 with +1, 36/81 without."""
     truth = {"a": sample("a", [0, 0, 10, 10])}
-    np.testing.assert_array_equal(detection_files.to_comp4_px([[0, 0, 10, 5]]), [[1, 1, 10, 5]])
+    np.testing.assert_array_equal(comp4.to_comp4_px([[0, 0, 10, 5]]), [[1, 1, 10, 5]])
     half = average_precision.evaluate(truth, {"a": detected([0, 0, 10, 5], [0.9])}, ["car"])
     assert half["area"]["mean"] == 1.0
     less = average_precision.evaluate(truth, {"a": detected([0, 0, 10, 4.999], [0.9])}, ["car"])
@@ -277,14 +277,12 @@ def test_files_give_the_figures_of_memory(tmp_path):
         jitter = rng.random() < 0.5
         found = {key: _jittered(one, rng) if jitter else one for key, one in found.items()}
         folder = tmp_path / str(case)
-        with detection_files.DetectionsWriter(
-            folder / "d.json", model="m", class_names=names, threshold=0
-        ) as json_file:
+        with detections_json.Writer(folder / "d.json", model="m", class_names=names, threshold=0) as json_file:
             for key, one in found.items():
                 json_file.add(f"{key}.jpg", 10, 10, one)
-        with detection_files.Comp4Writer(folder, names) as comp4:
+        with comp4.Writer(folder, names) as comp4_files:
             for key, one in found.items():
-                comp4.add(f"{key}.jpg", one)
+                comp4_files.add(f"{key}.jpg", 10, 10, one)
         expected = average_precision.evaluate(truth, found, names)
         for path in (folder / "d.json", folder):
             assert average_precision.evaluate(truth, detection_files.read(path).detections, names) == expected
@@ -329,7 +327,7 @@ FOUND = {
 
 
 def write_found(path, found=FOUND, names=("car", "bus"), threshold=0.01, size=(100, 80), errors=()):
-    with detection_files.DetectionsWriter(path, model="m", class_names=names, threshold=threshold) as writer:
+    with detections_json.Writer(path, model="m", class_names=names, threshold=threshold) as writer:
         for key, (boxes, scores, labels) in found.items():
             writer.add(f"{key}.jpg", *size, detected(boxes, scores, labels))
         for key in errors:
@@ -371,9 +369,9 @@ def test_program_with_cocos_protocol(voc, tmp_path, capsys):
 
 
 def test_program_reads_comp4_files(voc, tmp_path, capsys):
-    with detection_files.Comp4Writer(tmp_path / "comp4", ["car", "bus"]) as writer:
+    with comp4.Writer(tmp_path / "comp4", ["car", "bus"]) as writer:
         for key, (boxes, scores, labels) in FOUND.items():
-            writer.add(key, detected(boxes, scores, labels))
+            writer.add(key, 100, 80, detected(boxes, scores, labels))
     score(voc, tmp_path / "comp4", "--json", str(tmp_path / "ap.json"))
     assert json.loads((tmp_path / "ap.json").read_text())["area"]["per_class"] == {"bus": 1.0, "car": 0.5}
 

@@ -15,7 +15,7 @@ sys.path.insert(0, str(ROOT / "recipes"))
 import recipe
 import results_section
 
-from results import detection_files
+from results import detections_json
 from system import files
 from test_average_precision import detected, sample
 
@@ -52,7 +52,7 @@ def place(tmp_path):
     pictures = {key: (np.full((75, 100, 3), gray, np.uint8), [("car", inclusive)]) for key, (gray, _) in grays.items()}
     write_voc(tmp_path / "data", pictures, suffix=".png")
     place = recipe.Place(str(tmp_path / "out"))
-    with detection_files.DetectionsWriter(
+    with detections_json.Writer(
         f"{place.inference}/detections.json", model="m", class_names=["car"], threshold=0.01
     ) as writer:
         for key, (_, errors) in grays.items():
@@ -81,7 +81,7 @@ def test_pictures_are_in_order(place, tmp_path):
 
 
 def test_without_any_error(place, tmp_path):
-    with detection_files.DetectionsWriter(
+    with detections_json.Writer(
         f"{place.inference}/detections.json", model="m", class_names=["car"], threshold=0.01
     ) as writer:
         for key in range(8):

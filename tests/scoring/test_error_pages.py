@@ -10,7 +10,7 @@ import pytest
 
 import average_precision
 from media import images
-from results import detection_files
+from results import detections_json
 from scoring import error_pages, error_report
 from structures import Detections
 from system import files
@@ -47,7 +47,7 @@ def reported(tmp_path_factory):
     voc = write_voc(tmp_path / "voc", pictures)
     broken = voc / "JPEGImages/b.jpg"
     broken.write_bytes(broken.read_bytes()[:-2000])  # its header is whole: the size can be read
-    with detection_files.DetectionsWriter(tmp_path / "d.json", model="m", class_names=NAMES, threshold=0.01) as writer:
+    with detections_json.Writer(tmp_path / "d.json", model="m", class_names=NAMES, threshold=0.01) as writer:
         for key, box, score, label in (
             ("a", [10, 10, 40, 40], 0.9, 0),
             ("b", [60, 10, 90, 40], 0.8, 0),  # confused, in the broken picture

@@ -1,0 +1,125 @@
+"""COCO's list of results: a JSON list with {"image_id", "category_id", "bbox", "score"} for each detection.
+
+bbox is [x, y, width, height], continuous, in pixels (https://cocodataset.org/#format-results). A float32 that is
+written and read again is the same float32.
+"""
+
+import json
+import os
+
+from results import result_files
+from results.result_files import Results, field
+from structures import UserError
+from system import files
+from system.wording import shorten, stem
+
+FLAG = "--coco-results"
+NAME = "coco_results.json"
+HELP = f"{NAME} for COCO's tools"
+LOOKS = "a COCO results list"
+
+
+def owns(name):
+    """Whether a file of that name, in a folder of results, is this format's."""
+    return name == NAME
+
+
+def picture_key(file, data):
+    """What tells a picture from others: its stem, to which a COCO data set gives an id; else the id made of it."""
+    return stem(file) if _is_coco(data) else id_of(file)
+
+
+def id_of(file):
+    """An image's id where no COCO data set gives one: its stem, a number if it is one."""
+    key = stem(file)
+    return int(key) if key.isdecimal() else key
+
+
+def _is_coco(data):
+    return data is not None and data.format == "coco"
+
+
+def open_writer(folder, origin):
+    """A Writer of FOLDER/coco_results.json. Without a COCO data set a category's id is the model's label + 1."""
+    path = os.path.join(folder, NAME)
+    if _is_coco(origin.data):
+        return Writer(path, origin.class_names, *origin.data.coco_ids)
+    numbers = (label + 1 for label in origin.class_numbers)
+    return Writer(path, origin.class_names, None, dict(zip(origin.class_names, numbers, strict=True)))
+
+
+class Writer(result_files.Writer):
+    """Writes a COCO results list.
+
+    category_ids: {class name: id}; image_ids: {stem: id} of the COCO data set detected on, or None: then an image's id
+    is that of `id_of`.
+    """
+
+    def __init__(self, path, class_names, image_ids, category_ids):
+        if unknown := [name for name in class_names if name not in category_ids]:
+            raise UserError(f"{path}: the data set has no category {unknown[0]!r}, so its detections would have no id")
+        self._image_ids, self._categories = image_ids, [category_ids[name] for name in class_names]
+        self._separator = "[\n"
+        self._file = files.PendingFile(path)
+
+    def add(self, file, width, height, detections):
+        number = self._image_ids[stem(file)] if self._image_ids else id_of(file)
+        for label, score, box in zip(*result_files.as_lists(detections), strict=True):
+            bbox = [box[0], box[1], box[2] - box[0], box[3] - box[1]]
+            entry = {"image_id": number, "category_id": self._categories[label], "bbox": bbox, "score": score}
+            self._file.write(self._separator + json.dumps(entry, allow_nan=False))
+            self._separator = ",\n"
+        self.begun = True
+
+    def close(self):
+        self._file.write(("[" if self._separator == "[\n" else "") + "\n]\n")
+        self._file.commit()
+
+    def discard(self):
+        self._file.discard()
+
+
+def fits(path):
+    """Whether a path is a JSON file whose outermost value is a list."""
+    return result_files.json_begins(path, b"[")
+
+
+def read(path, class_names=None, data=None):
+    """Read a COCO results list into Results.
+
+    class_names: the classes wanted, in this order, others are skipped; None takes those of the data set.
+    data: the COCO data set whose ids the list names.
+    Raises UserError, naming the entry, for whatever is malformed or of an id that the data set does not have.
+    """
+    if not _is_coco(data):
+        raise UserError(f"{path}: a COCO results list names ids; give the COCO data set they are from as --data")
+    names = tuple(data.class_names if class_names is None else class_names)
+    image_ids, category_ids = data.coco_ids
+    stem_of = {number: key for key, number in image_ids.items()}
+    name_of = {number: name for name, number in category_ids.items()}
+    label_of = {name: label for label, name in enumerate(names)}
+    rows = {}
+    for index, entry in enumerate(result_files.parse_json(path, list)):
+        where = f"{path}: [{index}]"
+        image, category = _known(entry, "image_id", stem_of, where), _known(entry, "category_id", name_of, where)
+        score, box = _score_and_edges(entry, where)
+        if category in label_of:
+            rows.setdefault(image, []).append((label_of[category], score, *box))
+    return Results(names, {image: result_files.from_rows(found) for image, found in rows.items()})
+
+
+def _known(entry, name, known, where):
+    """What an id of an entry means."""
+    number = field(entry, name, (int, str), where)
+    if number not in known:
+        raise UserError(f"{where}: {name} {shorten(number)} is not in the data set")
+    return known[number]
+
+
+def _score_and_edges(entry, where):
+    """Score and (xmin, ymin, xmax, ymax) of an entry."""
+    score, (x, y, width, height) = result_files.score_and_box(entry, "bbox", where)
+    if width < 0 or height < 0:
+        bbox = shorten(entry["bbox"])
+        raise UserError(f"{where}: bbox {bbox} has a negative size, [x, y, width, height] is needed")
+    return score, (x, y, x + width, y + height)

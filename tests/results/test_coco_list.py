@@ -1,0 +1,88 @@
+"""COCO's list of results."""
+
+import json
+import os
+import types
+
+import numpy as np
+import pytest
+
+from result_cases import NAMES, assert_same
+from results import coco_list, detection_files
+from structures import Detections, UserError
+
+COCO_IDS = {"one": 17, "two words": 4, "none": "x"}, {"car": 3, "traffic light": 9, "été": 1}
+COCO = types.SimpleNamespace(format="coco", coco_ids=COCO_IDS, class_names=NAMES, path="coco")
+
+
+def test_coco_round_trip_is_exact(tmp_path, images):
+    path = tmp_path / coco_list.NAME
+    with coco_list.Writer(path, NAMES, *COCO_IDS) as writer:
+        for key, found in images.items():
+            writer.add(f"sub/{key}.jpg", 500, 375, found)
+    assert detection_files.choose(path) == "coco"
+    read = coco_list.read(path, NAMES, COCO)
+    assert set(read.detections) == {"one", "two words"} and not read.complete
+    for key, found in read.detections.items():
+        assert_same(found, images[key])
+    lights = coco_list.read(path, ("traffic light",), COCO).detections["one"]
+    assert len(lights) == sum(images["one"].labels == 1) and set(lights.labels.tolist()) == {0}
+
+
+def test_coco_list_has_cocos_layout(tmp_path):
+    found = Detections(np.float32([[1, 2, 3.5, 4]]), np.float32([0.5]), np.int32([1]))
+    path = tmp_path / "c.json"
+    with coco_list.Writer(path, NAMES, *COCO_IDS) as writer:
+        writer.add("one.jpg", 9, 9, found)
+    entry = {"image_id": 17, "category_id": 9, "bbox": [1.0, 2.0, 2.5, 2.0], "score": 0.5}
+    assert json.loads(path.read_text()) == [entry]
+    numbers = {name: number for number, name in enumerate(NAMES, start=1)}
+    with coco_list.Writer(path, NAMES, None, numbers) as writer:  # without a data set
+        writer.add("000042.jpg", 9, 9, found)
+        writer.add("shot.jpg", 9, 9, found)
+    changes = {"image_id": 42, "category_id": 2}, {"image_id": "shot", "category_id": 2}
+    assert json.loads(path.read_text()) == [{**entry, **change} for change in changes]
+    with coco_list.Writer(path, NAMES, None, numbers):
+        pass
+    assert json.loads(path.read_text()) == []
+
+
+def test_coco_class_without_category(tmp_path):
+    with pytest.raises(UserError, match="no category 'été'"):
+        coco_list.Writer(tmp_path / "c.json", NAMES, {}, {"car": 1, "traffic light": 2})
+    assert os.listdir(tmp_path) == []
+
+
+COCO_ENTRY = {"image_id": 17, "category_id": 3, "bbox": [1, 2, 3, 4], "score": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"image_id": 5}, "[1]: image_id 5 is not in the data set"),
+        ({"image_id": None}, "[1]: 'image_id' is None"),
+        ({"category_id": 5}, "[1]: category_id 5 is not in the data set"),
+        ({"bbox": [1, 2, -3, 4]}, "[1]: bbox [1, 2, -3, 4] has a negative size"),
+        ({"bbox": [1, 2, 3]}, "[1]: bbox [1, 2, 3] is not four"),
+        ({"score": float("nan")}, "[1]: score nan"),
+        ({"score": "high"}, "[1]: 'score' is 'high'"),
+    ],
+)
+def test_malformed_coco_names_the_entry(tmp_path, change, named):
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps([COCO_ENTRY, {**COCO_ENTRY, **change}]))
+    with pytest.raises(UserError) as error:
+        coco_list.read(path, NAMES, COCO)
+    assert str(path) in str(error.value) and named in str(error.value) and "\n" not in str(error.value)
+    for text in ("[1]", "{}", "["):
+        path.write_text(text)
+        with pytest.raises(UserError, match=r"c\.json"):
+            coco_list.read(path, NAMES, COCO)
+
+
+def test_coco_list_needs_a_coco_data_set(tmp_path):
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps([COCO_ENTRY]))
+    for data in (None, types.SimpleNamespace(format="voc")):
+        with pytest.raises(UserError, match=r"c\.json.*--data"):
+            coco_list.read(path, NAMES, data)

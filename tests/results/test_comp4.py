@@ -1,0 +1,54 @@
+"""The comp4 files of the VOC devkit."""
+
+import os
+
+import numpy as np
+import pytest
+
+from result_cases import NAMES, assert_same
+from results import comp4
+from structures import Detections, UserError
+
+
+def test_comp4_round_trip_is_exact(tmp_path, images):
+    with comp4.Writer(tmp_path, NAMES) as writer:
+        for key, found in images.items():
+            writer.add(f"{key}.jpg", 500, 375, found)
+    read = comp4.read(tmp_path, NAMES)
+    assert read.class_names == NAMES and read.threshold is None
+    assert set(read.detections) == {"one", "two words"}
+    for key, found in read.detections.items():
+        assert_same(found, images[key])
+    assert comp4.read(tmp_path).class_names == tuple(sorted(NAMES))
+
+
+def test_comp4_line_is_one_based_and_inclusive(tmp_path):
+    found = Detections(np.float32([[0, 9, 10, 20]]), np.float32([0.75]), np.int32([0]))
+    with comp4.Writer(tmp_path, ["car", "bus"]) as writer:
+        writer.add("000005.jpg", 500, 375, found)
+    assert (tmp_path / "comp4_det_test_car.txt").read_text() == "000005 0.75 1.0 10.0 10.0 20.0\n"
+    assert (tmp_path / "comp4_det_test_bus.txt").read_text() == ""
+
+
+def test_comp4_of_another_detector(tmp_path):
+    (tmp_path / "comp4_det_test_dog.txt").write_text("b 0.90000001 1 1 5 5\n\nb 0.90000002 2 2 6 6\na -3e0 1 1 2 2\n")
+    read = comp4.read(tmp_path)
+    assert read.class_names == ("dog",)
+    # Equal as float32, so they stay float64
+    assert read.detections["b"].scores.tolist() == [0.90000002, 0.90000001]
+    assert read.detections["b"].boxes_px.tolist() == [[1, 1, 6, 6], [0, 0, 5, 5]]
+    assert read.detections["a"].scores.tolist() == [-3]
+
+
+def test_class_that_cannot_be_a_file_name(tmp_path):
+    with pytest.raises(UserError, match="'n/a'"):
+        comp4.Writer(tmp_path, ["car", "n/a"])
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("line", ["a 0.5 1 2 3", "0.5 1 2 3 4", "a high 1 2 3 4", "a 0.5 1 2 3 nan", "a inf 1 2 3 4"])
+def test_malformed_comp4_names_the_line(tmp_path, line):
+    (tmp_path / "comp4_det_test_car.txt").write_text(f"a 0.5 1 2 3 4\n{line}\n")
+    with pytest.raises(UserError, match=r"comp4_det_test_car\.txt, line 2") as error:
+        comp4.read(tmp_path)
+    assert "\n" not in str(error.value)
