@@ -1,1 +1,1 @@
-"""Score detections beyond average precision: COCO's metric, and the kinds of errors with pages that show them."""
+"""Score detections beyond average precision: COCO's metric, and kinds of errors with pages that show them."""

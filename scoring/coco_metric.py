@@ -1,10 +1,10 @@
 """Average precision and recall after COCO (https://cocodataset.org/#detection-eval), as pycocotools computes them.
 
-Boxes are continuous edges in pixels, without VOC's +1. Of every class the 100 best detections of an image count.
-They are matched by falling score, each to the object it overlaps most of those still free, at ten overlaps from 0.5
-to 0.95. Ignored objects (crowds, difficult ones, those outside the range of areas asked for) come second: a detection
-takes one only if no object that counts is left for it, and then counts neither as hit nor as miss. A crowd takes any
-number of detections, and the overlap with it is the share of the detection inside it.
+Boxes are continuous edges in pixels, without VOC's +1. The 100 best detections of each class in an image count. By
+falling score, each is matched to the free object that it overlaps most, at ten thresholds of overlap from 0.5 to 0.95.
+Ignored objects (crowds, difficult ones, those outside the range of areas) come second: a detection takes one only if
+no object that counts is left for it, and is then neither a hit nor a false positive. A crowd takes any number of
+detections, and the overlap with it is the share of the detection inside it.
 """
 
 import dataclasses
@@ -23,17 +23,17 @@ FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "A
 
 
 def evaluate(ground_truth, detections, class_names):
-    """COCO's twelve figures, for all classes and each: the dict that `average_precision.py --json` writes.
+    """COCO's twelve figures, of each class and their means: the dict that `average_precision.py --json` writes.
 
-    ground_truth: dict id -> Sample, of which `crowd` and `area` count if given; detections: dict id -> Detections, an
-    id left out counts as no detections, an unknown one raises UserError. Equal scores go by the order of ground_truth,
-    which pycocotools sorts by image id. Returns
+    ground_truth: dict id -> Sample, whose `crowd` and `area` are used if given.
+    detections: dict id -> Detections; an id left out counts as no detections, an unknown one raises UserError.
+    Equal scores are sorted by the order of ground_truth; pycocotools sorts by image id. Returns
 
         {"coco": {"mean": FIGURES, "per_class": {name: FIGURES}}, "images": N, "ground_truth": {name: N},
          "detections": {name: N}}
 
-    where FIGURES is {"AP": …, "AP50": …, …}, each 0..1 or None where there is nothing to find, and the mean runs over
-    the classes that have one. ground_truth counts what is not ignored, detections all that were given.
+    where FIGURES is {"AP": …, "AP50": …, …}, each 0..1 or None without objects that count; means are over the classes
+    that have a figure. ground_truth counts the objects that are not ignored, detections all that were given.
     """
     matching.require_known(ground_truth, detections)
     judged = _judge(ground_truth, detections, len(class_names))
@@ -52,10 +52,13 @@ def evaluate(ground_truth, detections, class_names):
 
 @dataclasses.dataclass(eq=False)
 class _Judged:
-    """One class over all images. With A ranges of areas and T overlaps:
+    """One class over all images, with A ranges of areas and T thresholds of overlap. Lists have an array per image.
 
-    given: number of detections before the limit of 100; positives: int [A], objects that count; scores: [N] arrays,
-    one an image, falling; hit, ignored: bool [A,T,N] arrays, what became of each detection.
+    given: number of detections before the limit of 100.
+    positives: int [A], objects that count.
+    scores: list of [N], falling.
+    hit: list of bool [A,T,N], whether a detection took an object.
+    ignored: list of bool [A,T,N], whether a detection counts neither as hit nor as false positive.
     """
 
     given: int = 0
@@ -116,7 +119,7 @@ def _match(iou, crowd, ignored):
     """One class of one image. iou: [D,G], best detection first; crowd: bool [G]; ignored: bool [A,G].
 
     Returns two bool [A,T,D]: whether the detection took an object, and whether that is an ignored one. All ranges of
-    areas and all overlaps go through the detections together.
+    areas and all thresholds are handled together, one detection after the other.
     """
     shape = len(AREAS), len(THRESHOLDS)
     hit, on_ignored = np.zeros((2, *shape, len(iou)), bool)
@@ -130,7 +133,7 @@ def _match(iou, crowd, ignored):
         counted = candidates & ~ignored[:, None]
         candidates = np.where(counted.any(axis=2, keepdims=True), counted, candidates)
         taken = candidates.any(axis=2)
-        # Of equal overlaps the last annotated: pycocotools goes on while an overlap is not smaller
+        # Of equal overlaps the last annotated: pycocotools replaces its choice unless the overlap is smaller
         best = len(crowd) - 1 - np.argmax(np.where(candidates, overlap, -1.0)[..., ::-1], axis=2)
         hit[..., index] = taken
         on_ignored[..., index] = taken & ignored[area, best]
@@ -143,14 +146,14 @@ def _figures(judged):
     ap = [_average_precisions(judged, area) for area in range(len(AREAS))]  # [T] each, or None
     ar = [_average_recall(judged, area, MAX_DETECTIONS) for area in range(len(AREAS))]
     precision = [None if one is None else float(np.mean(one)) for one in ap]
-    at = (None, None) if ap[ALL] is None else (float(ap[ALL][0]), float(ap[ALL][5]))  # overlaps 0.5 and 0.75
+    at = (None, None) if ap[ALL] is None else (float(ap[ALL][0]), float(ap[ALL][5]))  # thresholds 0.5 and 0.75
     recall = [_average_recall(judged, ALL, limit) for limit in (1, 10)]
     values = (precision[ALL], *at, *precision[SMALL:], *recall, ar[ALL], *ar[SMALL:])
     return dict(zip(FIGURES, values, strict=True))
 
 
 def _average_precisions(judged, area):
-    """AP [T] at each overlap: the mean over 101 recalls of the best precision there or further on; or None."""
+    """AP [T] at each threshold: the mean over 101 recalls of the best precision at that recall or above; or None."""
     positives = judged.positives[area]
     if positives == 0:
         return None
@@ -167,7 +170,7 @@ def _average_precisions(judged, area):
 
 
 def _average_recall(judged, area, limit):
-    """The recall of the `limit` best detections of each image, mean over the overlaps; or None."""
+    """The recall of the `limit` best detections of each image, averaged over the thresholds; or None."""
     positives = judged.positives[area]
     if positives == 0:
         return None

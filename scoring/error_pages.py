@@ -1,6 +1,6 @@
 """The error report for people and programs: errors.json, charts of each class, and a page of the worst cases.
 
-Everything lies in one folder; the page opens without a server and holds its small pictures itself.
+Everything is in one folder; the page opens without a server, and its small pictures are inside it.
 """
 
 import os
@@ -15,23 +15,24 @@ from system import files
 SHOWN, LISTED = 8, 50  # worst cases of each kind on the page, and in errors.json
 PAGE, DATA = "errors.html", "errors.json"
 MARKED, PARTNER = (235, 40, 40), (40, 190, 70)  # red: what the case is about; green: what it overlaps
-CONTEXT = 2.2  # side of the picture's window in sides of what is marked
-SMALLEST_WINDOW = 64  # pixels: less shows nothing but a blur
+CONTEXT = 2.2  # side of the window of a case, in sides of the boxes marked in it
+SMALLEST_WINDOW = 64  # pixels; smaller ones are only a blur
 TITLES = {
-    "localisation": ("Localisation", "on an object of this class, but not well enough"),
-    "duplicate": ("Duplicates", "on an object that a better scored detection has claimed"),
+    "localization": ("Localization", "on an object of this class, but overlapping it too little"),
+    "duplicate": ("Duplicates", "on an object that a detection of higher score has claimed"),
     "confusion": ("Confusion", "on an object of another class"),
     "background": ("Background", f"overlapping no annotated object by {error_report.BACKGROUND_IOU:g} or more"),
-    "missed": ("Missed objects", "hit by no detection of any score; the largest first"),
+    "missed": ("Missed objects", "hit by no detection, whatever its score; the largest first"),
 }
 
 
 def write(folder, ground_truth, detections, curves, class_names, iou_threshold):
-    """Write errors.json, errors_CLASS.png and errors.html into a folder that exists; the metric's arguments.
+    """Write errors.json, errors_CLASS.png and errors.html into an existing folder, and return the path of the page.
 
-    A picture that cannot be read is shown as missing. Returns the path of the page.
+    ground_truth, detections, class_names, iou_threshold: as for average_precision.precision_recall; curves: what it
+    returned. A picture that cannot be read is shown as missing.
     """
-    all_errors = error_report.analyse(ground_truth, curves, iou_threshold)
+    all_errors = error_report.analyze(ground_truth, curves, iou_threshold)
     data = error_report.to_json(all_errors, ground_truth, detections, class_names, iou_threshold, LISTED)
     files.write_json(os.path.join(folder, DATA), data)
     names = dict(zip(class_names, files.safe_names(class_names), strict=True))
@@ -61,18 +62,18 @@ def _plot(path, errors, ground_truth, class_names):
 
 
 def _summary(all_errors, names, iou_threshold):
-    """What the words mean, and one row per class. names: {class: as in file names}."""
+    """Definitions of the kinds, and a row per class. names: {class: its part of file names}."""
     low = f"{error_report.BACKGROUND_IOU:g}"
     yield (
         "<p>A detection hits the object of its class that it overlaps most if their IoU is at least "
-        f"{iou_threshold:g} and no better scored detection has claimed it. Any other is a false positive, of the first "
-        "kind that fits: <b>duplicate</b>, the object is claimed; <b>localisation</b>, it overlaps an object of its "
-        f"class by {low} or more; <b>confusion</b>, one of another class by {low} or more; <b>background</b>. An "
-        "object is <b>missed</b> if no detection hits it. Detections that hit a difficult object count for nothing; "
-        "objects of classes that are not scored are not known here.</p>"
+        f"{iou_threshold:g} and no detection of higher score has claimed it. Any other is a false positive, of the "
+        "first kind that applies: <b>duplicate</b>, the object is claimed; <b>localization</b>, it overlaps an object "
+        f"of its class by {low} or more; <b>confusion</b>, one of another class by {low} or more; <b>background</b>. "
+        "An object is <b>missed</b> if no detection hits it. Detections that hit a difficult object count for nothing; "
+        "objects of classes that are not scored are left out.</p>"
         "<p class=muted>Kinds after Hoiem, Chodpathumwan and Dai, Diagnosing Error in Object Detectors, ECCV 2012. "
-        "The numbers here are of the best detections of each class, as many as it has objects (a perfect detector has "
-        "no false positive among them); in brackets those of all detections, most of which have low scores.</p>"
+        "The numbers count the best detections of each class, as many as it has objects (a perfect detector has no "
+        "false positive among them); numbers in brackets count all detections, most of which have low scores.</p>"
     )
     rows = [["class", "objects", "AP VOC07", "hits", *error_report.KINDS, "missed"]]
     for errors in all_errors:
@@ -93,7 +94,7 @@ def _summary(all_errors, names, iou_threshold):
 
 
 def _class_part(errors, cases, safe, folder, ground_truth):
-    """Charts and worst cases of one class, called `safe` in file names."""
+    """Charts and worst cases of one class. safe: its part of file names."""
     name = html_page.escape(errors.curve.name)
     yield f"<h2 id='class-{safe}'>{name}</h2><p><img class=chart alt='errors of {name}' src='errors_{safe}.png'></p>"
     curve = f"precision_recall_{safe}.png"
@@ -144,12 +145,12 @@ def draw(case, sample):
 
 
 def _window(boxes_px, width, height):
-    """(left, top, right, bottom) whole pixels of the part of a picture that shows boxes [N,4] and what is around."""
+    """(left, top, right, bottom) whole pixels of the part of a picture around boxes [N,4]."""
     low, high = boxes_px[:, :2].min(axis=0), boxes_px[:, 2:].max(axis=0)
     side = max(CONTEXT * (high - low).max(), SMALLEST_WINDOW)
     edges = []
-    for centre, length in zip((low + high) / 2, (width, height), strict=True):
-        start = round(float(np.clip(centre - side / 2, 0, max(length - side, 0))))
+    for center, length in zip((low + high) / 2, (width, height), strict=True):
+        start = round(float(np.clip(center - side / 2, 0, max(length - side, 0))))
         start = min(start, length - 1)
         edges.append((start, min(length, max(start + 1, round(start + side)))))
     (left, right), (top, bottom) = edges

@@ -1,19 +1,19 @@
 """What a detector does wrong, class by class: kinds of false positives, and which objects were missed.
 
-Rests on the metric's own verdicts (average_precision.ClassCurve). The kinds are those of Hoiem, Chodpathumwan and Dai,
-"Diagnosing Error in Object Detectors" (ECCV 2012), with duplicates counted for themselves and the other classes
-named instead of grouped. A false positive is the first of these that fits; overlaps are the metric's IoU:
+It uses the metric's own verdicts (average_precision.ClassCurve). The kinds are those of Hoiem, Chodpathumwan and Dai,
+"Diagnosing Error in Object Detectors" (ECCV 2012), but duplicates are a kind of their own, and other classes are
+named instead of grouped. A false positive is of the first of these kinds that applies; overlaps are the metric's IoU:
 
     duplicate     overlaps an object of its class enough for a hit, but a better scored detection has claimed it
-    localisation  overlaps an object of its class by BACKGROUND_IOU or more, but not enough for a hit
+    localization  overlaps an object of its class by BACKGROUND_IOU or more, but not enough for a hit
     confusion     overlaps an object of another class by BACKGROUND_IOU or more; with the one it overlaps most
     background    everything else
 
 Difficult objects count as objects here. Objects of classes that are not scored are unknown: a detection on one
 is background. An object (not difficult) is missed if no detection, of whatever score, hits it.
 
-Low scores make many false positives that cost little. So everything is also counted among the best N detections
-of a class with N objects ("top", as Hoiem et al. have it): there a perfect detector makes no error at all.
+Many false positives have low scores and cost little. So everything is also counted among the best N detections
+of a class with N objects ("top", as in Hoiem et al.): there a perfect detector makes no error.
 """
 
 import dataclasses
@@ -25,9 +25,9 @@ from results import comp4
 from scoring import matching
 from structures import Detections
 
-KINDS = ("localisation", "duplicate", "confusion", "background")
+KINDS = ("localization", "duplicate", "confusion", "background")
 MISSED = "missed"
-LOCALISATION, DUPLICATE, CONFUSION, BACKGROUND = range(len(KINDS))
+LOCALIZATION, DUPLICATE, CONFUSION, BACKGROUND = range(len(KINDS))
 NO_ERROR = -1  # a hit, or on a difficult object
 BACKGROUND_IOU = 0.1  # Hoiem et al.'s: less is no overlap
 # √(width · height) of objects in pixels of the picture
@@ -38,13 +38,18 @@ HIT_TOP, HIT_LATER, NOT_HIT = range(3)
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ClassErrors:
-    """The errors of one class; curve: its average_precision.ClassCurve.
+    """The errors of one class: of its N detections, by falling score, and its M objects that are not difficult.
 
-    Its N detections, by falling score: kinds int8 [N], NO_ERROR or an index into KINDS; top bool [N], among the
-    best curve.positives (those on difficult objects not counted); partners int64 [N], the row in its Sample of the
-    object that the kind is about (of a hit: that was hit), -1 for background; overlaps float64 [N], the IoU with it.
-    Its M objects that are not difficult: object_images, object_rows int64 [M], where they are; sizes float64 [M]
-    (SIZE_EDGES); fates int8 [M], HIT_TOP, HIT_LATER (by a detection that is not among the top) or NOT_HIT.
+    curve: its average_precision.ClassCurve.
+    kinds: int8 [N], NO_ERROR or an index into KINDS.
+    top: bool [N], among the best curve.positives detections (those on difficult objects not counted).
+    partners: int64 [N], the row in its Sample of the object that the kind is about (of a hit: that was hit), -1 for
+        background.
+    overlaps: float64 [N], the IoU with that object.
+    object_images: int64 [M], which image of the ground truth, by its order.
+    object_rows: int64 [M], the object's row in its Sample.
+    sizes: float64 [M], as in SIZE_EDGES.
+    fates: int8 [M], HIT_TOP, HIT_LATER (by a detection that is not among the top) or NOT_HIT.
     """
 
     curve: object
@@ -60,11 +65,17 @@ class ClassErrors:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Case:
-    """One error to look at.
+    """One error to look at: a false positive, or a missed object.
 
-    kind: of KINDS, or MISSED; id: of the image; box_px: the detection, of a miss the object; score: None of a miss;
-    partner, partner_px: class and box of the object that the kind is about, of a miss those of the detection (of any
-    class) that overlaps it most, with partner_score; None without; overlap: IoU of the two.
+    kind: of KINDS, or MISSED.
+    id: of the image.
+    box_px: the detection's, or the missed object's.
+    score: of the detection; None for a missed object.
+    partner: class of the object that the kind is about, for a missed object that of the detection (of any class) that
+        overlaps it most; None without.
+    partner_px: box of the partner, or None.
+    partner_score: score of the detection that overlaps a missed object most, or None.
+    overlap: IoU of the two boxes.
     """
 
     kind: str
@@ -77,14 +88,14 @@ class Case:
     overlap: float = 0.0
 
 
-def analyse(ground_truth, curves, iou_threshold):
-    """[ClassErrors] for the ClassCurves of a ground truth, dict id -> Sample, both as the metric had them."""
+def analyze(ground_truth, curves, iou_threshold):
+    """A list with the ClassErrors of each ClassCurve. ground_truth, curves: as the metric had and returned them."""
     objects = _Objects(ground_truth.values())
     return [_class_errors(objects, curve, label, iou_threshold) for label, curve in enumerate(curves)]
 
 
 class _Objects:
-    """All annotated objects of all images in arrays [M], image after image; first, count [images]: where they are."""
+    """All annotated objects in arrays [M], image after image: those of image i are count[i] from first[i] on."""
 
     def __init__(self, samples):
         self.count = np.array([len(sample.labels) for sample in samples], np.int64)
@@ -101,7 +112,7 @@ class _Objects:
 def _class_errors(objects, curve, label, iou_threshold):
     near = curve.false & (curve.overlaps >= min(BACKGROUND_IOU, iou_threshold))
     kinds = np.full(len(curve.scores), NO_ERROR, np.int8)
-    kinds[near] = LOCALISATION
+    kinds[near] = LOCALIZATION
     kinds[near & (curve.overlaps >= iou_threshold)] = DUPLICATE
     own = near | ~curve.false
     partners, overlaps = np.where(own, curve.objects, -1), np.where(own, curve.overlaps, 0.0)
@@ -128,8 +139,9 @@ def _class_errors(objects, curve, label, iou_threshold):
 
 
 def _most_overlapped_others(objects, images, boxes_px, label):
-    """Of the objects of other classes in the images [D] of detections, boxes_px [D,4], the row of the one that each
-    overlaps most, int64 [D] (the first annotated of equals, -1 without), and their IoU, float64 [D].
+    """For each detection the object of another class that it overlaps most: (its row int64 [D], IoU float64 [D]).
+
+    images: [D], the detections' images; boxes_px: [D,4]. Of equal overlaps the object annotated first; -1 without.
     """
     first, found_px = objects.first[images], comp4.to_comp4_px(boxes_px)
     overlaps, targets = matching.most_overlapped(
@@ -174,7 +186,7 @@ def by_size(errors):
 
 
 def worst_cases(errors, ground_truth, detections, class_names, count):
-    """{kind: up to `count` Cases}: for each of KINDS the highest scores, for MISSED the largest objects, first."""
+    """{kind: up to `count` Cases}, of KINDS those of highest score first, of MISSED the largest objects first."""
     ids, samples = list(ground_truth), list(ground_truth.values())
     cases = {}
     for kind_index, kind in enumerate(KINDS):
@@ -246,7 +258,7 @@ def _named(pair):
 
 
 def _case_json(case):
-    """A Case without what does not apply to it."""
+    """A Case as JSON, without the fields that are None."""
     row = {"image": case.id, "box": _rounded(case.box_px)}
     if case.score is not None:
         row["score"] = case.score

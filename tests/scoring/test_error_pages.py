@@ -82,7 +82,7 @@ def test_page_needs_no_server_and_no_other_folder(reported):
     assert "a <b>" in page.words and "score 0.80, IoU 1.00 with a <b>" in page.words
 
 
-def test_picture_that_cannot_be_read_is_told_in_its_place(reported):
+def test_a_picture_that_cannot_be_read_has_a_message_in_its_place(reported):
     page = Page(reported[0] / "errors.html")
     # In picture b: the confusion, the missed car and the missed a <b>
     assert page.words.count("cannot be shown") == 3
@@ -98,7 +98,7 @@ def test_boxes_are_drawn_where_they_are(tmp_path):
     one = sample("a", [[320, 220, 360, 260]], size=(400, 300))
     one = type(one)(**{**vars(one), "image_path": str(path)})
     box_px, partner_px = np.array([340, 240, 400, 300.0]), one.boxes_px[0]
-    case = error_report.Case("localisation", "a", box_px, 0.9, partner="car", partner_px=partner_px, overlap=0.1)
+    case = error_report.Case("localization", "a", box_px, 0.9, partner="car", partner_px=partner_px, overlap=0.1)
     drawn = error_pages.draw(case, one)
     assert max(drawn.shape) == 260
     left, top, right, bottom = error_pages._window(np.array([box_px, partner_px]), 400, 300)

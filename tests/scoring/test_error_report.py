@@ -16,9 +16,9 @@ OBJECT = [10, 10, 20, 20]
 FAR = [60, 60, 70, 70]
 
 
-def analysed(truth, found, names=NAMES, iou=0.5):
+def analyzed(truth, found, names=NAMES, iou=0.5):
     curves = average_precision.precision_recall(truth, found, names, iou)
-    return error_report.analyse(truth, curves, iou)
+    return error_report.analyze(truth, curves, iou)
 
 
 def kinds(errors):
@@ -35,20 +35,20 @@ def one_picture(objects, difficult=None):
     [
         ([(CAR, OBJECT)], OBJECT, None, 1),
         ([(CAR, OBJECT)], [10, 10, 20, 15], None, 0.5),  # exactly enough
-        ([(CAR, OBJECT)], [10, 10, 20, 14], "localisation", 0.4),
-        ([(CAR, OBJECT)], [10, 10, 20, 11], "localisation", 0.1),  # exactly
+        ([(CAR, OBJECT)], [10, 10, 20, 14], "localization", 0.4),
+        ([(CAR, OBJECT)], [10, 10, 20, 11], "localization", 0.1),  # exactly
         ([(CAR, OBJECT)], [10, 10, 19, 11], "background", 0),  # 0.09
         ([(CAR, OBJECT)], FAR, "background", 0),
         ([(BUS, OBJECT)], OBJECT, "confusion", 1),
         ([(BUS, OBJECT)], [10, 10, 20, 11], "confusion", 0.1),
         ([(BUS, OBJECT)], [10, 10, 19, 11], "background", 0),
         # The own class first, however small its overlap
-        ([(CAR, [10, 10, 20, 12]), (BUS, OBJECT)], OBJECT, "localisation", 0.2),
+        ([(CAR, [10, 10, 20, 12]), (BUS, OBJECT)], OBJECT, "localization", 0.2),
         ([], OBJECT, "background", 0),
     ],
 )
 def test_a_planted_detection_is_of_its_kind(objects, box, kind, overlap):
-    errors = analysed(one_picture(objects), {"a": detected([box], [0.9], [CAR])})[CAR]
+    errors = analyzed(one_picture(objects), {"a": detected([box], [0.9], [CAR])})[CAR]
     assert kinds(errors) == [kind]
     assert errors.overlaps.tolist() == [pytest.approx(overlap)]
     assert (errors.partners[0] == -1) == (kind == "background")
@@ -57,7 +57,7 @@ def test_a_planted_detection_is_of_its_kind(objects, box, kind, overlap):
 def test_duplicates_are_what_the_metric_did_not_take():
     truth = one_picture([(CAR, OBJECT), (CAR, FAR)])
     found = {"a": detected([OBJECT, OBJECT, FAR, [10, 10, 20, 16]], [0.9, 0.8, 0.7, 0.6], [CAR] * 4)}
-    errors = analysed(truth, found)[CAR]
+    errors = analyzed(truth, found)[CAR]
     assert kinds(errors) == [None, "duplicate", None, "duplicate"]
     assert error_report.false_positives(errors)["duplicate"] == (1, 2)  # of two objects, the best two detections
     assert errors.fates.tolist() == [error_report.HIT_TOP, error_report.HIT_LATER]
@@ -67,7 +67,7 @@ def test_duplicates_are_what_the_metric_did_not_take():
 def test_confusions_name_the_class_that_is_overlapped_most():
     truth = one_picture([(CAR, [80, 80, 90, 90]), (BUS, OBJECT), (VAN, [10, 10, 20, 18])])
     found = {"a": detected([OBJECT, [10, 10, 20, 18], [10, 10, 20, 17]], [0.9, 0.8, 0.7], [CAR] * 3)}
-    errors = analysed(truth, found)[CAR]
+    errors = analyzed(truth, found)[CAR]
     assert kinds(errors) == ["confusion"] * 3
     assert error_report.confused_with(errors, truth, NAMES) == {"van": (0, 2), "bus": (1, 1)}
     assert errors.partners.tolist() == [1, 2, 2]
@@ -85,7 +85,7 @@ def test_confusions_are_found_in_the_right_pictures():
         "empty": detected([FAR], [0.8], [CAR]),
         "z": detected([FAR, OBJECT], [0.7, 0.2], [CAR, CAR]),
     }
-    errors = analysed(truth, found)[CAR]
+    errors = analyzed(truth, found)[CAR]
     assert kinds(errors) == ["confusion", "background", "confusion", "background", "confusion"]
     assert error_report.confused_with(errors, truth, NAMES) == {"bus": (0, 2), "van": (0, 1)}
     assert errors.partners.tolist() == [0, -1, 1, -1, 0]
@@ -94,8 +94,8 @@ def test_confusions_are_found_in_the_right_pictures():
 def test_difficult_objects_are_not_missed_and_their_hits_no_errors():
     truth = one_picture([(CAR, OBJECT), (CAR, FAR)], difficult=[True, False])
     found = {"a": detected([OBJECT, OBJECT, [10, 10, 20, 14]], [0.9, 0.8, 0.7], [CAR] * 3)}
-    errors = analysed(truth, found)[CAR]
-    assert kinds(errors) == [None, None, "localisation"]
+    errors = analyzed(truth, found)[CAR]
+    assert kinds(errors) == [None, None, "localization"]
     assert errors.top.tolist() == [False, False, True]  # the first that counts
     assert errors.fates.tolist() == [error_report.NOT_HIT] and errors.object_rows.tolist() == [1]
 
@@ -107,7 +107,7 @@ def test_misses_by_size():
         for name, side in sides.items()
     }
     found = {name: detected([[0, 0, side, side]], [0.9], [CAR]) for name, side in sides.items() if side > 20}
-    errors = analysed(truth, found)[CAR]
+    errors = analyzed(truth, found)[CAR]
     expected = {name: (1, 0, 1) if side > 20 else (0, 0, 2) for name, side in sides.items()}
     assert error_report.by_size(errors) == expected
 
@@ -122,7 +122,7 @@ def test_worst_cases():
         "a": detected([[10, 10, 20, 14], [80, 80, 90, 90]], [0.6, 0.5], [CAR, CAR]),
         "c": detected([FAR, [0, 0, 9, 9]], [0.9, 0.8], [CAR, CAR]),
     }
-    errors = analysed(truth, found)[CAR]
+    errors = analyzed(truth, found)[CAR]
     cases = error_report.worst_cases(errors, truth, found, NAMES, 2)
     assert [len(some) for some in cases.values()] == [1, 0, 1, 2, 2]
     (wrong,) = cases["confusion"]
@@ -138,7 +138,7 @@ def test_worst_cases():
 def test_what_is_written_is_plain_json():
     truth = one_picture([(CAR, OBJECT)])
     found = {"a": detected([FAR, OBJECT], [0.9, 0.8], [CAR, BUS])}
-    data = error_report.to_json(analysed(truth, found), truth, found, NAMES, 0.5, 10)
+    data = error_report.to_json(analyzed(truth, found), truth, found, NAMES, 0.5, 10)
     json.dumps(data, allow_nan=False)
     car, bus = data["classes"]["car"], data["classes"]["bus"]
     assert car["false_positives"]["background"] == {"top": 1, "all": 1} and car["missed"] == 1
@@ -156,7 +156,7 @@ def test_agrees_with_the_metric_on_random_cases(iou):
     seen = set()
     for _ in range(300):
         truth, found, names = random_case(rng)
-        for label, errors in enumerate(analysed(truth, found, names, iou)):
+        for label, errors in enumerate(analyzed(truth, found, names, iou)):
             curve = errors.curve
             np.testing.assert_array_equal(errors.kinds >= 0, curve.verdicts == average_precision.FALSE)
             hit = {(i, o) for i, o in zip(curve.images[curve.true], curve.objects[curve.true], strict=True)}
@@ -167,7 +167,7 @@ def test_agrees_with_the_metric_on_random_cases(iou):
                 one = list(truth.values())[curve.images[index]]
                 assert kinds(errors)[index] == by_hand(one, curve.boxes_px[index], label, iou)
             seen.update(kinds(errors))
-    assert {"duplicate", "confusion", "background", None} <= seen and ("localisation" in seen) == (iou > 0.1)
+    assert {"duplicate", "confusion", "background", None} <= seen and ("localization" in seen) == (iou > 0.1)
 
 
 def by_hand(one, box, label, iou):
@@ -177,7 +177,7 @@ def by_hand(one, box, label, iou):
     if max(own, default=0) >= iou:
         return "duplicate"
     if max(own, default=0) >= 0.1:
-        return "localisation"
+        return "localization"
     return "confusion" if max(others, default=0) >= 0.1 else "background"
 
 
@@ -190,9 +190,9 @@ def overlap(a, b):
 
 def test_nothing_at_all():
     truth = {"a": sample("a", [])}
-    for errors in analysed(truth, {}):
+    for errors in analyzed(truth, {}):
         assert not len(errors.kinds) and not len(errors.fates)
         assert error_report.worst_cases(errors, truth, {}, NAMES, 5) == {
             kind: [] for kind in (*error_report.KINDS, error_report.MISSED)
         }
-    assert analysed({}, {})[CAR].curve.positives == 0
+    assert analyzed({}, {})[CAR].curve.positives == 0
