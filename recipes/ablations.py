@@ -1,7 +1,7 @@
-"""What matters: trainings that differ from a baseline in one thing each, run one after another, and a table of them.
+"""Measure what matters: trainings that differ from a baseline in one thing each, and a table of their scores.
 
-Where a difference is too small to be trusted from one training, both sides get more seeds. Called again with the same
-arguments, it goes on where it stopped. The table is written anew after each training.
+Where a difference is too small to trust one training of each, both get more seeds. Called again with the same
+arguments, it goes on where it stopped. The table, DIR/ablations.md, is rewritten after each training.
 """
 
 import argparse
@@ -21,7 +21,14 @@ BASELINE = "baseline"
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """A training that differs in `flags` of train.py from the one it is compared with. vgg: starts from VGG-16."""
+    """A training that differs in one thing from the one it is compared with.
+
+    name: of the variant, and of its folder.
+    change: what is different, for the table.
+    flags: the flags of train.py that make the difference.
+    against: name of the variant that it is compared with.
+    vgg: whether it starts from VGG-16.
+    """
 
     name: str
     change: str
@@ -30,13 +37,13 @@ class Variant:
     vgg: bool = True
 
 
-# Optimisers have the rate that is usual for each: one rate for all would favour one of them
+# Each optimizer has its usual rate: one rate for all would favor one of them
 VARIANTS = (
     Variant(
         BASELINE,
         "VGG-16 (conv1 to conv3 kept), Adam (epsilon 1e-8, rate 2e-4), full augmentation, float32, bipartite matching",
     ),
-    Variant("random", "random initialisation, nothing frozen", vgg=False),
+    Variant("random", "random initialization, nothing frozen", vgg=False),
     Variant("no-augmentation", "no augmentation", ("--augmentation", "none")),
     Variant(
         "adam-article",
@@ -51,7 +58,7 @@ VARIANTS = (
     ),
     Variant("bfloat16", "bfloat16", ("--precision", "bfloat16")),
     Variant("threshold-matching", "matching by threshold only", ("--matching", "threshold")),
-    Variant("random-quarter", "random initialisation, width 0.25", ("--width", "0.25"), against="random", vgg=False),
+    Variant("random-quarter", "random initialization, width 0.25", ("--width", "0.25"), against="random", vgg=False),
 )
 NAMES = tuple(variant.name for variant in VARIANTS)
 
@@ -69,7 +76,7 @@ def main(argv=None):
 
 
 def _check_folder(flags):
-    """Only trainings of the same settings can be compared: they are noted in the folder."""
+    """Raise UserError unless the folder's trainings have the same settings; only such trainings can be compared."""
     path = os.path.join(flags.run, "settings.json")
     settings = {name: getattr(flags, name) for name in ("vgg", "steps", "classes", "train", "test", "more")}
     settings["data"] = os.path.abspath(flags.data)
@@ -78,7 +85,7 @@ def _check_folder(flags):
     for name, value in files.read_json(path).items():
         if value != settings[name]:
             other = f"{name} {value}, not {settings[name]}"
-            raise UserError(f"--run {flags.run}: holds trainings with {other}; choose another folder")
+            raise UserError(f"--run {flags.run}: has trainings with {other}; choose another folder")
 
 
 def _named(name):
@@ -86,7 +93,7 @@ def _named(name):
 
 
 def _close(flags):
-    """The variants whose difference is too small for one training."""
+    """The variants whose difference is too small to trust one training."""
     for variant in flags.variants:
         pair = [_scores(flags, name) for name in (variant.name, variant.against)]
         if variant.name != BASELINE and all(pair) and abs(pair[0][0] - pair[1][0]) < flags.close:
@@ -98,7 +105,7 @@ def _place(flags, name, seed):
 
 
 def _train(flags, variant, seed):
-    """One training with its score, unless it is done; then the table."""
+    """Train and score once, unless that is done; then write the table."""
     print(f"\n== {variant.name}, seed {seed}: {variant.change}", flush=True)
     steps = ["--epochs", flags.steps, "--max-steps", flags.steps, "--seed", seed]  # an epoch has a step at least
     arguments = [*recipe.start(flags.recipe, flags.vgg if variant.vgg else "none"), *variant.flags, *steps, *flags.more]
@@ -107,7 +114,7 @@ def _train(flags, variant, seed):
 
 
 def _results(flags):
-    """{variant: (its scores by seed, its images/s)} of those that have finished."""
+    """{variant: (scores by seed, images/s)} of the variants that have a score."""
     results = {}
     for name in NAMES:
         if scores := _scores(flags, name):
@@ -122,7 +129,9 @@ def _scores(flags, name):
     while os.path.exists(path := _place(flags, name, len(scores)).scores):
         mean = files.read_json(path)["voc07"]["mean"]
         if mean is None:
-            raise UserError(f"{path}: the test split holds no object, so there is nothing to compare")
+            raise UserError(
+                f"{path}: no object in the test split, so there is nothing to compare; choose another with --test"
+            )
         scores.append(mean)
     return scores
 
@@ -132,10 +141,10 @@ def _table_path(flags):
 
 
 def table(results, steps):
-    """Markdown of {variant: (scores, images/s)}; variants that are not there have dashes."""
+    """Markdown of {variant: (scores, images/s)}; variants without a score have dashes."""
     lines = [
-        f"Trainings of {steps} steps; VOC07 mAP at IoU 0.5 of the last checkpoint, the mean of the seeds; in brackets "
-        "the lowest and the highest.",
+        f"Trainings of {steps} steps; VOC07 mAP at IoU 0.5 of the last checkpoint, the mean of the seeds; the lowest "
+        "and the highest are in brackets.",
         "",
         "| variant | what is different | mAP | seeds | compared with | difference | images/s |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -160,39 +169,58 @@ def _parse(argv):
     parser = cli.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="What follows -- goes to train.py of every training and overrides what the variants say.",
+        epilog="Arguments after -- go to train.py in every training and override the variants' own.",
     )
-    add, run = parser.add_argument, os.path.join("runs", "ablations")
-    add("--data", required=True, type=cli.existing_folder, metavar="FOLDER", help="BCCD, or another in VOC layout")
-    add("--vgg", type=recipe.vgg_weights, default="auto", metavar="FILE", help="VGG-16 weights (default: auto)")
-    add("--run", default=run, type=cli.output_folder, metavar="DIR", help=f"(default: {run})")
-    add("--steps", type=cli.positive_int, default=500, metavar="N", help="of each training (default: 500)")
-    add("--only", metavar="NAMES", help=f"with commas; of {', '.join(NAMES)} (default: all)")
-    add(
-        "--close",
-        type=cli.non_negative_float,
-        default=0.03,
-        metavar="X",
-        help="a smaller difference is looked at with more seeds (default: 0.03)",
-    )
-    add("--seeds", type=cli.positive_int, default=3, metavar="N", help="then (default: 3)")
-    for name in ("classes", "train", "test"):
-        add(f"--{name}", default=getattr(bccd.BCCD, name), help="(default: %(default)s)")
+    _add_flags(parser.add_argument_group("data and output"), parser.add_argument_group("trainings"))
     flags = parser.parse_args(own)
     flags.more, flags.variants = more, _variants(flags.only)
     splits = {name: getattr(flags, name) for name in ("classes", "train", "test")}
-    # conv3 is kept as well, which saves a quarter of the time
+    # conv3 is frozen too, which saves a quarter of the time
     short = {"freeze": "conv1,conv2,conv3", "flags": ("--precision", "float32")}
     flags.recipe = dataclasses.replace(bccd.BCCD, **splits, **short)
     return flags
 
 
+def _add_flags(data, training):
+    default = os.path.join("runs", "ablations")
+    folder = {"type": cli.output_folder, "metavar": "DIR", "default": default}
+    what = "the data set, in VOC layout: BCCD or another"
+    data.add_argument("--data", required=True, type=cli.existing_folder, metavar="FOLDER", help=what)
+    for name, meaning in (
+        ("classes", "classes, separated by commas"),
+        ("train", "split to train on"),
+        ("test", "split to score on"),
+    ):
+        data.add_argument(f"--{name}", default=getattr(bccd.BCCD, name), help=f"{meaning} (default: %(default)s)")
+    data.add_argument("--run", help=f"folder for the trainings and the table (default: {default})", **folder)
+    training.add_argument(
+        "--vgg",
+        type=recipe.vgg_weights,
+        default="auto",
+        metavar="FILE",
+        help="VGG-16 weights, or auto or none, as for train.py --vgg-weights (default: auto)",
+    )
+    number = {"type": cli.positive_int, "metavar": "N"}
+    training.add_argument("--steps", default=500, help="length of each training (default: 500)", **number)
+    names = f"variants to train, separated by commas: {', '.join(NAMES)} (default: all)"
+    training.add_argument("--only", metavar="NAMES", help=names)
+    training.add_argument(
+        "--close",
+        type=cli.non_negative_float,
+        default=0.03,
+        metavar="X",
+        help="train both with more seeds if their scores differ by less than X (default: 0.03)",
+    )
+    seeds = "seeds of each training in that case (default: 3)"
+    training.add_argument("--seeds", default=3, help=seeds, **number)
+
+
 def _variants(only):
-    """The chosen variants and those that they are compared with, in the order of VARIANTS."""
+    """The chosen variants and those they are compared with, in the order of VARIANTS."""
     wanted = set(NAMES if only is None else only.split(","))
     if unknown := sorted(wanted - set(NAMES)):
         raise UserError(f"--only {unknown[0]}: no such variant; there are {', '.join(NAMES)}")
-    for variant in reversed(VARIANTS):  # what is compared with comes first in the list
+    for variant in reversed(VARIANTS):  # a variant comes after the one it is compared with
         if variant.name in wanted:
             wanted.add(variant.against)
     return [variant for variant in VARIANTS if variant.name in wanted]

@@ -1,4 +1,4 @@
-"""Blood cells in microscope pictures: github Shenggan/BCCD_Dataset, 292 pictures to learn from, 72 to be scored on."""
+"""Blood cells in microscope pictures: github Shenggan/BCCD_Dataset, 292 pictures to train on, 72 to score on."""
 
 import recipe
 

@@ -1,9 +1,9 @@
-"""Raccoons: github datitran/raccoon_dataset, 160 photographs to learn from, 40 to be scored on.
+"""Raccoons: github datitran/raccoon_dataset, 160 photographs to train on, 40 to score on.
 
-With 44 objects in the test split one object is 2.3 points: --seeds 3 tells more than one training.
-An epoch of so few pictures has few steps, so batches are of 4; conv3 is kept as well, which saves time. The
-animals take half their picture in both splits: light augmentation, which neither shrinks nor cuts them, does better
-than the original's.
+The test split has 44 objects, so one object is 2.3 points: --seeds 3 says more than one training.
+An epoch of so few pictures has few steps, so batches are of 4; conv3 is frozen too, which saves time. The animals
+fill half of their picture in both splits: light augmentation, which neither shrinks nor cuts them, does better than
+the original's.
 """
 
 import recipe

@@ -1,6 +1,7 @@
-"""What the recipes share: look a data set over, train on it, detect, score, and say what came out.
+"""What the recipes share: check a data set, train on it, detect, score, and report the results.
 
-Each recipe is a `Recipe` and a call of `run`. Everything lands in runs/NAME; called again, it goes on where it stopped.
+Each recipe is a `Recipe` and a call of `run`. Everything is written to runs/NAME; called again, a recipe goes on where
+it stopped.
 """
 
 import argparse
@@ -16,16 +17,16 @@ import results_section
 
 from system import chain, cli, files
 
-# Fine-tuning from VGG-16 in short trainings, as in README
+# For fine-tuning from VGG-16 in short trainings, as in README
 TRAINING = [
     *("--preset", "vgg300", "--batch-size", "8", "--precision", "auto"),
     *("--optimizer", "adam", "--adam-epsilon", "1e-8", "--learning-rate", "2e-4"),
     *("--schedule", "cosine", "--warmup-steps", "100"),
 ]
-NO_LIMIT = 10**9  # steps: the epochs end a training before
-# Findings of check_dataset.py that flatter a score
+NO_LIMIT = 10**9  # steps; a training ends earlier, with its epochs
+# Findings of check_dataset.py that make a score look better than it is
 SHARED = ("in-two-splits", "duplicate-across-splits", "near-duplicate-across-splits")
-EPILOG = """What follows -- is passed on to train.py after the recipe's own flags, which it overrides:
+EPILOG = """Arguments after -- go to train.py and override the recipe's own:
   python recipes/%s.py --data DIR --vgg none -- --width 0.25 --learning-rate 1e-3
 Called again with the same arguments, a recipe goes on where it stopped."""
 
@@ -34,9 +35,17 @@ Called again with the same arguments, a recipe goes on where it stopped."""
 class Recipe:
     """A data set in VOC layout and how long to train on it.
 
-    classes: with commas; train, test: splits; epochs, valid_every: of train.py; other_classes: error or ignore;
-    video: whether there is --video; expected: a line on how long it takes and what to expect; freeze: layers of VGG-16
-    that are kept as they are; flags: of train.py, where they differ from TRAINING.
+    name: of the recipe, and of its folder in runs/.
+    classes: separated by commas.
+    train: the split to train on.
+    test: the split to score on.
+    epochs: as for train.py.
+    valid_every: as for train.py, in epochs.
+    expected: a line on how long it takes and which score to expect.
+    other_classes: "error" or "ignore", as for train.py.
+    video: whether there is a flag --video.
+    freeze: layers of VGG-16 that are not trained.
+    flags: of train.py, where they differ from TRAINING.
     """
 
     name: str
@@ -53,12 +62,12 @@ class Recipe:
 
 
 class Place:
-    """Where the files of one training lie."""
+    """The paths of one training's files. root: the folder that holds them."""
 
     def __init__(self, root):
         self.root = root
         self.run = os.path.join(root, "run")
-        # The last checkpoint: the best one was chosen on the pictures that are scored
+        # Not the best checkpoint, which was chosen on the pictures that are scored
         self.model = f"{self.run}@last"
         self.inference = os.path.join(root, "inference")
         self.scores = os.path.join(root, "ap.json")
@@ -69,7 +78,7 @@ class Place:
 
 
 def run(recipe):
-    """End the process as a program does, after `main`."""
+    """Run `main` as a program, which ends the process."""
     cli.run(lambda: main(recipe))
 
 
@@ -84,7 +93,7 @@ def main(recipe, argv=None):
         _one_training(recipe, flags, place, seed)
     scored = (flags.data, recipe.test, recipe.other_classes)
     page = results_section.write(flags.run, _results(recipe, places), places[0], *scored)
-    print("\n".join(["", *_summary(recipe, places, check), f"  {page}   all of it on a page"]))
+    print("\n".join(["", *_summary(recipe, places, check), f"  {page}   all of this on one page"]))
 
 
 def _check(recipe, flags):
@@ -107,7 +116,7 @@ def _one_training(recipe, flags, place, seed):
 
 
 def start(recipe, vgg):
-    """Flags of train.py for the first weights: a file's, and its general features kept; or none."""
+    """Flags of train.py for the first weights: those of VGG-16, with its first layers frozen, or random ones."""
     return ["--vgg-weights", vgg, *(["--freeze", recipe.freeze] if vgg != "none" else [])]
 
 
@@ -117,7 +126,7 @@ def train_and_score(recipe, data, place, arguments):
     classes = ["--classes", recipe.classes, "--other-classes", recipe.other_classes]
     again = ["--resume"] if chain.has_begun(place.run) else []
     if again and not any(str(argument).partition("=")[0] == "--max-steps" for argument in arguments):
-        again += ["--max-steps", NO_LIMIT]  # an earlier call may have had one, which the run remembers
+        again += ["--max-steps", NO_LIMIT]  # lifts the limit of an earlier call, which the run remembers
     links.call(
         "train",
         "train.py",
@@ -142,7 +151,7 @@ def train_and_score(recipe, data, place, arguments):
 
 
 def _summary(recipe, places, check):
-    """What came out, as lines."""
+    """Yield the lines of the report."""
     reports = [files.read_json(place.scores) for place in places]
     shared = [one for one in check["findings"] if one["defect"] in SHARED]
     yield f"{recipe.name}: VOC07 AP at IoU {reports[0]['iou']:g} on {reports[0]['images']} pictures of {recipe.test}"
@@ -156,19 +165,19 @@ def _summary(recipe, places, check):
     if shared:
         named = f"the first is {shared[0]['file']}" + (f" ({shared[0]['detail']})" if shared[0]["detail"] else "")
         pictures = "picture that is" if len(shared) == 1 else "pictures that are"
-        which = f"{recipe.train} holds {len(shared)} {pictures} in {recipe.test} too, or almost the same as one there"
-        yield f"warning: {which}, which flatters the score; {named}"
+        which = f"{recipe.train} has {len(shared)} {pictures} also in {recipe.test}, exactly or almost"
+        yield f"warning: {which}, which makes the score look better than it is; {named}"
     yield "Look at"
     for place in places:
         yield f"  {place.inference}/images   pictures of {recipe.test} with boxes"
-        yield f"  {place.plots}/errors.html   what went wrong; precision and recall beside it"
+        yield f"  {place.plots}/errors.html   the errors; precision and recall are beside it"
         yield f"  {place.run}/plots   learning curves"
         if os.path.exists(place.timeline):
             yield f"  {place.annotated}   the annotated video"
 
 
 def _results(recipe, places):
-    """The figures in Markdown, parts of a page."""
+    """Yield the parts of a page with the figures, in Markdown."""
     reports = [files.read_json(place.scores) for place in places]
     rows = ["| class | objects | AP VOC07 | AP area |", "| --- | --- | --- | --- |"]
     for name, objects in reports[0]["ground_truth"].items():
@@ -184,7 +193,7 @@ def _results(recipe, places):
 
 
 def _figures(values):
-    """'0.812', or for several '0.812 (0.801 0.823)': their mean and they themselves."""
+    """'0.812'; for several values their mean and the values, '0.812 (0.801 0.823)'."""
     if None in values:
         return "n/a"
     mean = f"{statistics.fmean(values):.3f}"
@@ -192,13 +201,13 @@ def _figures(values):
 
 
 def split_arguments(argv):
-    """(the recipe's own, those for train.py) of a command line's arguments."""
+    """The arguments of a command line before and after --: (the recipe's own, those for train.py)."""
     at = argv.index("--") if "--" in argv else len(argv)
     return argv[:at], argv[at + 1 :]
 
 
 def vgg_weights(text):
-    """An argument type: auto, none or a file."""
+    """An argument type: auto, none or the path of a file."""
     if text not in ("auto", "none") and not os.path.isfile(text):
         raise argparse.ArgumentTypeError(f"{text}: no such file")
     return text
@@ -206,27 +215,38 @@ def vgg_weights(text):
 
 def _parse(recipe, argv):
     own, more = split_arguments(argv)
-    default = os.path.join("runs", recipe.name)
     parser = cli.ArgumentParser(
-        description=f"{recipe.name}: look over, train, detect, score, report. {recipe.expected}",
+        description=f"{recipe.name}: check the data set, train, detect, score, report. {recipe.expected}",
         epilog=EPILOG % recipe.name,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add = parser.add_argument
-    add("--data", required=True, type=cli.existing_folder, metavar="FOLDER", help="the data set, in VOC layout")
-    add(
+    _add_flags(parser, recipe)
+    flags = parser.parse_args(own)
+    flags.more = more
+    return flags
+
+
+def _add_flags(parser, recipe):
+    data, training = parser.add_argument_group("data and output"), parser.add_argument_group("training")
+    default = os.path.join("runs", recipe.name)
+    folder = {"type": cli.output_folder, "metavar": "DIR", "default": default}
+    data.add_argument(
+        "--data", required=True, type=cli.existing_folder, metavar="FOLDER", help="the data set, in VOC layout"
+    )
+    data.add_argument("--run", help=f"folder for everything that is written (default: {default})", **folder)
+    if recipe.video:
+        what = "a video to annotate with the trained detector (default: none)"
+        data.add_argument("--video", type=cli.existing_file, metavar="FILE", help=what)
+    training.add_argument(
         "--vgg",
         type=vgg_weights,
         default="auto",
         metavar="FILE",
-        help="VGG-16 weights, or auto or none as of train.py (default: auto)",
+        help="VGG-16 weights, or auto or none, as for train.py --vgg-weights (default: auto)",
     )
-    add("--run", default=default, type=cli.output_folder, metavar="DIR", help=f"(default: {default})")
-    add("--epochs", type=cli.positive_int, default=recipe.epochs, metavar="N", help=f"(default: {recipe.epochs})")
-    add("--max-steps", type=cli.positive_int, metavar="N", help="end after that many steps")
-    add("--seeds", type=cli.positive_int, default=1, metavar="N", help="trainings, to give their mean (default: 1)")
-    if recipe.video:
-        add("--video", type=cli.existing_file, metavar="FILE", help="a video to annotate with the trained detector")
-    flags = parser.parse_args(own)
-    flags.more = more
-    return flags
+    number = {"type": cli.positive_int, "metavar": "N"}
+    length = f"length of the training (default: {recipe.epochs})"
+    training.add_argument("--epochs", default=recipe.epochs, help=length, **number)
+    training.add_argument("--max-steps", help="end after N steps (default: no limit)", **number)
+    seeds = "number of trainings, whose mean is reported (default: 1)"
+    training.add_argument("--seeds", default=1, help=seeds, **number)

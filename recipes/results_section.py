@@ -1,4 +1,4 @@
-"""The results of a recipe as a page: results.md beside the files it shows, with the best and the worst pictures."""
+"""The results of a recipe as a page, results.md, with the best and the worst pictures."""
 
 import os
 import pathlib
@@ -21,16 +21,17 @@ TILE = (400, 300)  # width, height
 
 
 def write(root, lines, place, data, split, other_classes):
-    """Write ROOT/results.md, best.jpg and worst.jpg. lines: Markdown to begin with; place: of the training shown.
+    """Write ROOT/results.md, best.jpg and worst.jpg, and return the path of the page.
 
-    Returns the path of the page.
+    lines: paragraphs of Markdown at its start; place: recipe.Place of the training to show; data, split, other_classes:
+    as for sources.load.
     """
     read = detection_files.read(os.path.join(place.inference, "detections.json"))
     samples = sources.load(data, split, read.class_names, other_classes=other_classes)
     truth = {sample.id: sample for sample in samples}
     found = {key: one.where(one.scores >= visualization.SHOW_THRESHOLD) for key, one in read.detections.items()}
     errors = count_errors(truth, found, read.class_names)
-    # Of pictures with equally many errors those with more objects: they are the harder to get right
+    # Of pictures with equally many errors those with more objects come first: they are harder to get right
     order = sorted(truth, key=lambda key: (errors[key], -int((~truth[key].difficult).sum())))
     worst = sorted((key for key in truth if errors[key]), key=lambda key: -errors[key])
     for name, keys in (("best", order), ("worst", worst)):
@@ -45,9 +46,9 @@ def write(root, lines, place, data, split, other_classes):
         *lines,
         f"![Learning curves]({at(place.run)}/plots/learning_curves.png)",
         f"![Precision and recall]({at(place.plots)}/precision_recall.png)",
-        f"[What went wrong, class by class]({at(place.plots)}/errors.html)",
+        f"[The errors, class by class]({at(place.plots)}/errors.html)",
         f"Detections with a score of {visualization.SHOW_THRESHOLD:g} or more in color, annotated objects dashed. "
-        "The best pictures have the fewest false positives and missed objects, and of equals the most objects:",
+        "The best pictures have the fewest false positives and missed objects; of equals, those with more objects:",
         "![The best pictures](best.jpg)",
         "The worst:" if worst else "No picture has an error.",
         *(["![The worst pictures](worst.jpg)"] if worst else []),
@@ -62,12 +63,12 @@ def count_errors(truth, found, class_names):
     counts = np.array([(~sample.difficult).sum() for sample in truth.values()], np.int64)
     for curve in curves:
         np.add.at(counts, curve.images[curve.false], 1)
-        np.add.at(counts, curve.images[curve.true], -1)  # one missed less
+        np.add.at(counts, curve.images[curve.true], -1)  # one missed object less
     return dict(zip(truth, counts.tolist(), strict=True))
 
 
 def _drawn(sample, detections, class_names):
-    """The picture with its boxes, fitted into a tile, or an empty one."""
+    """The picture with its boxes, scaled into a tile; an empty tile if it cannot be read."""
     tile = np.full((TILE[1], TILE[0], 3), 235, np.uint8)
     try:
         image = images.read(sample.image_path, exif=sample.exif)
@@ -79,7 +80,7 @@ def _drawn(sample, detections, class_names):
     width, height = (max(1, round(side * scale)) for side in image.shape[1::-1])
     left, top = (TILE[0] - width) // 2, (TILE[1] - height) // 2
     tile[top : top + height, left : left + width] = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    for edge in (np.s_[:2], np.s_[-2:], np.s_[:, :2], np.s_[:, -2:]):  # a seam between neighbours
+    for edge in (np.s_[:2], np.s_[-2:], np.s_[:, :2], np.s_[:, -2:]):  # a seam between neighbors
         tile[edge] = 255
     return tile
 

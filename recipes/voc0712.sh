@@ -6,7 +6,7 @@ usage() {
     cat <<'END'
 usage: recipes/voc0712.sh [--help] [--data DIR] [--run DIR] [--only-data] [TRAINING...]
 
-Downloads VOC2007 trainval and test and VOC2012 trainval (2.9 GB), verifies and unpacks them, looks the data over,
+Downloads VOC2007 trainval and test and VOC2012 trainval (2.9 GB), verifies and unpacks them, checks the data,
 trains on the two trainval splits, and scores each training on VOC2007 test. Called again, it goes on where it stopped.
 A GPU is needed: on two CPU cores one training would take weeks.
 
@@ -17,15 +17,15 @@ TRAINING: any of (default: all)
 
   --data DIR    where VOCdevkit goes (default: runs/voc0712/data)
   --run DIR     where trainings and scores go (default: runs/voc0712)
-  --only-data   stop after looking the data over
+  --only-data   stop after checking the data
 
 environment:
   PYTHON        default: the project's .venv/bin/python, or else python3
-  VGG           VGG-16 weights as of train.py --vgg-weights (default: auto)
+  VGG           VGG-16 weights, as for train.py --vgg-weights (default: auto)
   TRAIN_FLAGS   more flags for train.py, which override the recipe's
   VOC_BASE_URL  default: http://host.robots.ox.ac.uk/pascal/VOC
-  VOC2007_TRAINVAL_MD5 VOC2007_TEST_MD5 VOC2012_TRAINVAL_MD5   of archives from elsewhere
-  VOC_NEED_MB   free disk space to insist on for each archive (default: twice its size)
+  VOC2007_TRAINVAL_MD5 VOC2007_TEST_MD5 VOC2012_TRAINVAL_MD5   of archives from another place
+  VOC_NEED_MB   free disk space needed for each archive (default: twice its size)
 END
 }
 
@@ -50,20 +50,20 @@ TEST=2007:test
 main() {
     parse "$@"
     find_tools
-    mkdir -p "$DATA" "$RUN" || die "--data $DATA, --run $RUN: cannot be made; choose other places"
+    mkdir -p "$DATA" "$RUN" || die "--data $DATA, --run $RUN: cannot be created; choose other folders"
     local archive
     for archive in "${ARCHIVES[@]}"; do
         # shellcheck disable=SC2086 # three words
         provide $archive
     done
-    look_over
+    check_data
     [ -z "$ONLY_DATA" ] || return 0
     local name
     for name in "${CHOSEN[@]}"; do
         train "$name"
         score "$name"
     done
-    summarise
+    summarize
 }
 
 parse() {
@@ -111,7 +111,7 @@ provide() {
     local name=${1##*/}
     local file=$DATA/$name mark=$DATA/.unpacked-$name
     if [ -e "$mark" ]; then
-        echo "$name: unpacked before"
+        echo "$name: already unpacked"
         return
     fi
     if [ ! -e "$file" ]; then
@@ -132,7 +132,7 @@ check_space() {
     [ "$free" -ge "$need" ] || die "--data $DATA: $need MB are needed there for the next archive, $free MB are free"
 }
 
-# download URL PART MD5: into PART, going on where an earlier call broke off
+# download URL PART MD5: into PART, continuing where an earlier call stopped
 download() {
     local status=0 answer show=(--silent)
     [ ! -t 2 ] || show=(--progress-bar)
@@ -142,15 +142,15 @@ download() {
     echo "$1: downloading"
     answer=$(curl --fail --location "${show[@]}" --retry 3 --connect-timeout 30 --speed-time 60 --speed-limit 1 \
         --continue-at - --write-out '%{http_code}' --output "$2" "$1") || status=$?
-    if [ $status -eq 33 ] || [ "$answer" = 416 ]; then # cannot go on from there: the server has no ranges, or no more
+    if [ $status -eq 33 ] || [ "$answer" = 416 ]; then # the server has no ranges, or nothing after that byte
         rm -f "$2"
-        die "$1: the server could not go on where the download broke off; what was there is deleted, call again"
+        die "$1: the server cannot continue the download; its first part is deleted, call again"
     fi
     [ $status -eq 0 ] ||
-        die "$1: cannot be fetched (curl $status, HTTP $answer); call again to go on, or set VOC_BASE_URL"
+        die "$1: cannot be downloaded (curl $status, HTTP $answer); call again to continue, or set VOC_BASE_URL"
     if ! matches "$2" "$3"; then
         rm -f "$2"
-        die "$1: what came has not the MD5 $3; it is deleted, call again"
+        die "$1: the download does not have the MD5 $3; it is deleted, call again"
     fi
 }
 
@@ -163,18 +163,18 @@ run() {
     "$PYTHON" "$HERE/$1" "${@:2}"
 }
 
-look_over() {
+check_data() {
     local page=$RUN/check.html
     [ ! -e "$page" ] || return 0
     run check_dataset.py --data "$DATA/VOCdevkit" --split "$TRAIN,$TEST" --html "$page"
 }
 
-# same_settings RUN: a later call must have what the training was begun with
+# same_settings RUN: a later call must have the settings that the training was started with
 same_settings() {
     local now="TRAIN_FLAGS='${TRAIN_FLAGS:-}' VGG='${VGG:-auto}'" note=$1.settings
     [ -e "$1/config.json" ] || echo "$now" >"$note"
     [ "$(cat "$note")" = "$now" ] ||
-        die "--run $RUN: ${note##*/} says $(cat "$note"), not $now; set them so again, or choose another --run"
+        die "--run $RUN: ${note##*/} says $(cat "$note"), not $now; use these settings, or choose another --run"
 }
 
 train() {
@@ -190,7 +190,7 @@ train() {
                 recipe=(--preset "vgg${1#article}-article" --matching threshold --augmentation article
                     --optimizer adam --adam-epsilon 0.1 --learning-rate 1e-3 --schedule exponential --batch-size 8 --epochs 200)
                 ;;
-            original*) # the warm-up and the limit on the gradient are this project's
+            original*) # warm-up and gradient clipping are this project's
                 recipe=(--preset "vgg${1#original}" --optimizer momentum --batch-size 8 --accumulate 4
                     --learning-rate 1e-3 --schedule step --schedule-steps "80000,100000" --epochs 240
                     --max-steps 120000 --bias-lr-multiplier 2 --weight-decay 5e-4 --initializer xavier)
@@ -211,7 +211,7 @@ score() {
     run average_precision.py "$out/detections.json" "${data[@]}" --json "$out/ap.json" --plots "$out/plots"
 }
 
-summarise() {
+summarize() {
     local name
     echo "VOC07 mean AP at IoU 0.5 on VOC2007 test"
     for name in "${CHOSEN[@]}"; do
@@ -223,5 +223,5 @@ print(f"  {sys.argv[1]:12}", "n/a" if mean is None else f"{mean:.4f}", " see", s
     done
 }
 
-trap 'exit 130' INT # after the program at work has saved itself
+trap 'exit 130' INT # after the running program has saved its state
 main "$@"

@@ -1,7 +1,7 @@
-"""Traffic in photographs of Pascal VOC2007 (800 of its test pictures): 600 to learn from, 200 to be scored on.
+"""Traffic in photographs of Pascal VOC2007 (800 of its test pictures): 600 to train on, 200 to score on.
 
 Annotated objects of the other 15 classes are left out.
-An epoch of so few pictures has few steps, so batches are of 4; conv3 is kept as well, which saves time.
+An epoch of so few pictures has few steps, so batches are of 4; conv3 is frozen too, which saves time.
 """
 
 import recipe

@@ -1,4 +1,4 @@
-"""The recipes: each program gets flags it takes, calls go on where they stopped, the summary tells what is wrong."""
+"""The recipes: each program gets flags it takes, calls go on where they stopped, the summary names what is wrong."""
 
 import json
 import re
@@ -163,7 +163,7 @@ def test_a_trial_of_a_few_steps_does_not_end_the_recipe(data, called, tmp_path):
         assert train_flags.parse(called[-3][1], "").max_steps == int(more[-1][-2:])
 
 
-def test_a_picture_in_both_splits_is_said_aloud(data, called, tmp_path, monkeypatch, capsys):
+def test_a_picture_in_both_splits_is_printed(data, called, tmp_path, monkeypatch, capsys):
     """The real check_dataset.py on a data set with a copy of a training picture in the test split."""
     fake = chain.call
     (data / "JPEGImages/test_001.png").write_bytes((data / "JPEGImages/train_002.png").read_bytes())
@@ -178,15 +178,14 @@ def test_a_picture_in_both_splits_is_said_aloud(data, called, tmp_path, monkeypa
     arguments = ["--data", str(data), "--vgg", "none", "--run", str(tmp_path / "out")]
     recipe.main(raccoon.RACCOON, arguments)
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning")]
-    assert line.startswith("warning: train holds 1 picture that is in test too")
-    assert "test_001" in line and "train_002" in line
+    assert "test_001" in line and "train_002" in line and " 1 picture " in line
 
 
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [(["--data", "missing"], "--data"), (["--data", ".", "--vgg", "missing"], "--vgg: missing"), ([], "--data")],
 )
-def test_wrong_flags_are_told_in_one_line(arguments, named):
+def test_wrong_flags_fail_with_one_line(arguments, named):
     assert named in error_of("recipes/bccd.py", *arguments)
 
 
@@ -248,7 +247,7 @@ def test_ablations_table(ablation):
     assert ablation(FAR_APART)[0] == []  # all done
 
 
-def test_ablations_look_twice_where_it_is_close(ablation):
+def test_ablations_take_more_seeds_where_it_is_close(ablation):
     scores = {**FAR_APART, "baseline": [0.50, 0.40, 0.30], "bfloat16": [0.52, 0.50, 0.48]}
     runs, rows = ablation(scores, "--only", "bfloat16,random")
     assert runs[:3] == [["baseline", "seed0"], ["random", "seed0"], ["bfloat16", "seed0"]]
@@ -265,11 +264,11 @@ def test_ablations_go_on_and_keep_settings_apart(ablation, tmp_path, capsys):
     assert runs == [[name, "seed0"] for name in ("adam-article", "momentum", "random-quarter")]
     with pytest.raises(UserError, match="steps 20, not 30"):
         ablation(FAR_APART, "--steps", "30")
-    with pytest.raises(UserError, match="no such variant"):
+    with pytest.raises(UserError, match="--only vgg"):
         ablation(FAR_APART, "--only", "vgg")
 
 
-def test_ablations_differ_in_what_they_say(ablation, called, data, tmp_path):
+def test_ablations_differ_in_what_their_names_say(ablation, called, data, tmp_path):
     weights = tmp_path / "vgg.npz"
     weights.touch()
     ablation(FAR_APART, "--vgg", str(weights))

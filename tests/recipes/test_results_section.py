@@ -1,4 +1,4 @@
-"""The page of a recipe's results: errors are counted as the metric does, and the pictures lie in that order."""
+"""The page of a recipe's results: errors are counted as the metric does, and pictures are sorted by them."""
 
 import re
 import sys
@@ -88,4 +88,4 @@ def test_without_any_error(place, tmp_path):
             writer.add(f"p{key}.png", 100, 75, detected([BOX], [0.9]))
     page = results_section.write(place.root, [], place, str(tmp_path / "data"), "trainval", "error")
     text = files.read_text(page)
-    assert "No picture has an error." in text and "worst.jpg" not in text
+    assert "(best.jpg)" in text and "worst.jpg" not in text

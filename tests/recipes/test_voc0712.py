@@ -232,12 +232,12 @@ def test_a_damaged_archive_is_refused(script, tmp_path):
         (["--wrong"], {}, "--wrong"),
         (["vgg300"], {}, "article300 article512 original300 original512"),
         (["--data"], {}, "--data"),
-        ([], {"VOC_NEED_MB": "999999999"}, "999999999 MB are needed"),
+        ([], {"VOC_NEED_MB": "999999999"}, "999999999 MB"),
         ([], {"VOC_BASE_URL": "http://127.0.0.1:9"}, "http://127.0.0.1:9/voc2007"),
         ([], {"PYTHON": "/no/such/python"}, "/no/such/python"),
     ],
 )
-def test_what_is_wrong_is_told_in_one_line(script, arguments, environment, named):
+def test_a_mistake_fails_with_one_line(script, arguments, environment, named):
     assert named in error_of(script(*arguments, **environment))
 
 
@@ -245,7 +245,7 @@ def test_a_trial_is_not_taken_for_the_training(script, tmp_path):
     assert script("original300", TRAIN_FLAGS="--max-steps 9").returncode == 0
     before = log(tmp_path)
     said = error_of(script("original300"))
-    assert "original300.settings says TRAIN_FLAGS='--max-steps 9' VGG='auto', not TRAIN_FLAGS=''" in said
+    assert "original300.settings" in said and "TRAIN_FLAGS='--max-steps 9'" in said and "TRAIN_FLAGS=''" in said
     assert script("original300", TRAIN_FLAGS="--max-steps 9").returncode == 0
     assert log(tmp_path) == before
 
