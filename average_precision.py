@@ -2,16 +2,18 @@
 
     python average_precision.py RESULTS --data VOCDEVKIT --split 2007:test
 
-scores a detections JSON, a folder of `comp4_det_test_CLASS.txt` files, a COCO results list or a folder of YOLO's text
-files, from any detector; with `--protocol coco` by COCO's rules (coco_metric.py).
+scores the results of any detector, in any format of results/detection_files.py; with `--protocol coco` by COCO's rules
+(scoring/coco_metric.py).
 
 The metric works in the devkit's 1-based inclusive pixels, where a box is xmax − xmin + 1 wide;
-`comp4.to_comp4_px` leads there from the continuous edges used elsewhere.
+`comp4.to_comp4_px` converts the continuous edges used elsewhere.
 """
 
+import argparse
 import dataclasses
 import os
 import sys
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -21,24 +23,30 @@ from media import visualization
 from results import comp4, detection_files
 from results.data_set import DataSet
 from scoring import coco_metric, error_pages, matching
-from structures import UserError
+from structures import Detections, Sample, UserError
 from system import cli, files
 
 TRUE, FALSE, IGNORED = 1, 0, -1
-# A results file cut at a higher score lacks the right end of its precision-recall curves.
+# Results cut at a higher score lack the right end of their precision-recall curves.
 HIGH_THRESHOLD = 0.05
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ClassCurve:
-    """One class: every detection of it by falling score, what follows, and what the verdicts rest on.
+    """One class: all its detections by falling score, the verdict on each, and the curve and AP that follow.
 
-    positives: ground truth that counts (not difficult); scores: [N] falling; verdicts: int8 [N], TRUE,
-    FALSE or IGNORED (it hit a difficult object); recall, precision: float64 [N] after each detection, recall
-    NaN without positives; voc07: 11-point AP; area: AP as the area under the monotone envelope (VOC2010 on);
-    both None without positives and 0.0 without detections.
-    images: int64 [N], which image of the ground truth, by its order; boxes_px: [N,4]; overlaps: float64 [N], the
-    largest IoU with an object of this class; objects: int64 [N], the row of that object in its Sample, -1 without.
+    name: of the class.
+    positives: number of objects that count (not difficult).
+    scores: [N], falling.
+    verdicts: int8 [N], TRUE, FALSE or IGNORED (it hit a difficult object).
+    recall: float64 [N], after each detection; NaN without positives.
+    precision: float64 [N], after each detection.
+    voc07: 11-point AP (VOC2007); None without positives, 0.0 without detections.
+    area: AP as the area under the monotone envelope (VOC2010 on); None and 0.0 as for voc07.
+    images: int64 [N], which image of the ground truth, by its order.
+    boxes_px: [N,4], continuous edges.
+    overlaps: float64 [N], the largest IoU with an object of this class.
+    objects: int64 [N], the row of that object in its Sample, -1 without.
     """
 
     name: str
@@ -55,29 +63,35 @@ class ClassCurve:
     objects: np.ndarray
 
     @property
-    def true(self):
+    def true(self) -> np.ndarray:
         """bool [N]: which detections are hits."""
         return self.verdicts == TRUE
 
     @property
-    def false(self):
+    def false(self) -> np.ndarray:
         """bool [N]: which detections are false positives."""
         return self.verdicts == FALSE
 
 
-def evaluate(ground_truth, detections, class_names, iou_threshold=0.5):
+def evaluate(
+    ground_truth: Mapping[str, Sample],
+    detections: Mapping[str, Detections],
+    class_names: Sequence[str],
+    iou_threshold: float = 0.5,
+) -> dict:
     """The figures that `--json` writes (docs/formats.md), as a dict.
 
-    ground_truth: dict id -> Sample; detections: dict id -> Detections, an id left out counts as no
-    detections, an unknown one raises UserError; iou_threshold: above 0, at most 1.
-    Equal scores go by the order of ground_truth, then by the order within the image.
+    ground_truth: id -> Sample.
+    detections: id -> Detections; an id left out counts as no detections, an unknown one raises UserError.
+    iou_threshold: above 0, at most 1.
+    Equal scores are sorted by the order of ground_truth, then by the order within the image.
     """
     curves = precision_recall(ground_truth, detections, class_names, iou_threshold)
-    return summarise(curves, len(ground_truth), iou_threshold)
+    return summarize(curves, len(ground_truth), iou_threshold)
 
 
-def summarise(curves, images, iou_threshold):
-    """Dict as in docs/formats.md from the ClassCurves of `images` images. Means run over classes with an AP."""
+def summarize(curves: Sequence[ClassCurve], images: int, iou_threshold: float) -> dict:
+    """Dict as in docs/formats.md from the ClassCurves of `images` images. Means are over the classes with an AP."""
     return {
         "voc07": _mean_and_classes({curve.name: curve.voc07 for curve in curves}),
         "area": _mean_and_classes({curve.name: curve.area for curve in curves}),
@@ -93,7 +107,12 @@ def _mean_and_classes(per_class):
     return {"mean": float(np.mean(known)) if known else None, "per_class": per_class}
 
 
-def precision_recall(ground_truth, detections, class_names, iou_threshold=0.5):
+def precision_recall(
+    ground_truth: Mapping[str, Sample],
+    detections: Mapping[str, Detections],
+    class_names: Sequence[str],
+    iou_threshold: float = 0.5,
+) -> list[ClassCurve]:
     """One ClassCurve per class, in the order of class_names. Arguments as in `evaluate`."""
     if not 0 < iou_threshold <= 1:
         raise ValueError(f"iou_threshold {iou_threshold} is not above 0 and at most 1")
@@ -115,8 +134,15 @@ def precision_recall(ground_truth, detections, class_names, iou_threshold=0.5):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Boxes:
-    """Boxes of many images in one array: boxes_px [N,4]; labels [N]; groups int64 [N], image · classes + label;
-    difficult bool [N] and rows int64 [N], of the object in its Sample, or scores [N]."""
+    """Boxes of many images in one array: ground truth, with difficult and rows, or detections, with scores.
+
+    boxes_px: [N,4], continuous edges.
+    labels: [N].
+    groups: int64 [N], image · classes + label.
+    difficult: bool [N], or None.
+    rows: int64 [N], of the object in its Sample, or None.
+    scores: [N], or None.
+    """
 
     boxes_px: np.ndarray
     labels: np.ndarray
@@ -170,11 +196,10 @@ def _labels_and_groups(labels_per_image, classes, images=None):
 
 
 def _judge(overlap, target, gt_difficult, iou_threshold):
-    """int8 [N]: TRUE, FALSE or IGNORED for each detection, from what `_most_overlapped` says of it.
+    """int8 [N]: TRUE, FALSE or IGNORED for each detection. overlap, target: from `_most_overlapped`.
 
-    A detection looks at one object only, the one it overlaps most. So the first detection (they come by
-    falling score) of those that look at an object and overlap it enough claims it, and nothing depends on
-    what happened to the others.
+    A detection can only hit the object that it overlaps most. So each object is claimed by the first detection (they
+    are sorted by falling score) that has it as its target and overlaps it enough, whatever became of the others.
     """
     verdicts = np.full(len(target), FALSE, np.int8)
     hits = np.flatnonzero(overlap >= iou_threshold)
@@ -220,12 +245,12 @@ def _eleven_points(true, positives, envelope):
 
 
 def _area(recall, envelope):
-    """VOC2010 AP: the area under the envelope, which falls to 0 behind the last recall reached."""
+    """VOC2010 AP: the area under the envelope, which falls to 0 after the last recall reached."""
     return float(np.sum(np.diff(recall, prepend=0.0) * envelope))
 
 
-def main(argv=None):
-    """The program; `--help` tells its flags."""
+def main(argv: Sequence[str] | None = None) -> None:
+    """The program; `--help` lists its flags."""
     args = _parse(argv)
     names = class_lists.parse_classes(args.classes) if args.classes else None
     loading = {"other_classes": args.other_classes, "progress": sys.stderr.isatty()}
@@ -238,95 +263,126 @@ def main(argv=None):
         print(coco_metric.table(report))
     else:
         curves = precision_recall(ground_truth, read.detections, read.class_names, args.iou)
-        report = summarise(curves, len(ground_truth), args.iou)
+        report = summarize(curves, len(ground_truth), args.iou)
         print(table(report))
         if args.plots:
             _plot(curves, report, args.plots)
             page = error_pages.write(args.plots, ground_truth, read.detections, curves, read.class_names, args.iou)
-            print(f"{page}: what went wrong, with pictures")
+            print(f"{page}: the errors, with pictures")
     if args.json:
         files.write_json(args.json, report)
 
 
-def _parse(argv):
-    parser = cli.ArgumentParser(description="Score detections with the metrics of Pascal VOC or COCO.")
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = cli.ArgumentParser(
+        description="Score the detections of any detector with Pascal VOC's metric or COCO's, and show the errors.",
+        epilog="example: python average_precision.py runs/found/detections.json --data VOCdevkit --split 2007:test",
+    )
+    looks = ", ".join(module.LOOKS for module in detection_files.FORMATS.values())
     parser.add_argument(
         "results",
         metavar="RESULTS",
         type=cli.existing_path,
-        help="detections JSON, folder of comp4_det_test_CLASS.txt, COCO results list or folder of YOLO's text files",
+        help=f"the detections: {looks}. The format is detected automatically",
     )
-    parser.add_argument(
-        "--data",
-        required=True,
-        metavar="DATA",
-        type=cli.existing_path,
-        help="folder of VOC2007, VOC2012, …, one in VOC layout, or a COCO, YOLO or CSV data set",
-    )
-    parser.add_argument(
-        "--source", choices=sources.CHOICES, default="auto", help="format of --data (default: auto, what fits)"
-    )
-    parser.add_argument("--split", required=True, help="2007:test; without years test, val2017, …")
-    parser.add_argument(
-        "--protocol",
-        choices=("voc", "coco"),
-        default="voc",
-        help="voc: AP at one overlap; coco: AP over ten, small to large, and recall (default: voc)",
-    )
-    parser.add_argument(
-        "--iou",
-        type=cli.positive_fraction,
-        metavar="X",
-        help="overlap from which a detection counts as a hit, 0.5 by default",
-    )
-    parser.add_argument("--classes", metavar="FILE|NAMES", help="classes to score; by default those of RESULTS")
-    parser.add_argument(
-        "--other-classes",
-        choices=("error", "ignore"),
-        default="error",
-        help="what to do with annotated objects of other classes",
-    )
-    parser.add_argument("--json", type=cli.output_file, metavar="FILE", help="write the figures here")
-    parser.add_argument(
-        "--plots",
-        type=cli.output_folder,
-        metavar="DIR",
-        help="draw precision-recall curves and an error report (errors.html, errors.json) here",
-    )
+    _data_flags(parser.add_argument_group("ground truth"))
+    _metric_flags(parser.add_argument_group("metric"))
+    _output_flags(parser.add_argument_group("output (the figures are also printed)"))
     args = parser.parse_args(argv)
     for flag in ("iou", "plots"):
         if args.protocol == "coco" and getattr(args, flag) is not None:
-            raise UserError(f"--{flag}: belongs to --protocol voc; leave it out with --protocol coco")
+            raise UserError(f"--{flag}: for --protocol voc only; leave it out with --protocol coco")
     args.iou = 0.5 if args.iou is None else args.iou
     return args
 
 
+def _data_flags(group):
+    group.add_argument(
+        "--data",
+        required=True,
+        metavar="DATA",
+        type=cli.existing_path,
+        help="the data set: a folder with VOC2007, VOC2012, …, one in VOC layout, or a COCO, YOLO or CSV data set",
+    )
+    group.add_argument(
+        "--source",
+        choices=sources.CHOICES,
+        default="auto",
+        help="format of --data (default: auto, which detects it)",
+    )
+    group.add_argument(
+        "--split", required=True, help="the split detected on: 2007:test; where there are no years test, val2017, …"
+    )
+    group.add_argument(
+        "--classes",
+        metavar="FILE|NAMES",
+        help="classes to score: a file with one name a line, or names separated by commas (default: those of RESULTS; "
+        "those of DATA if RESULTS only has numbers)",
+    )
+    group.add_argument(
+        "--other-classes",
+        choices=("error", "ignore"),
+        default="error",
+        help="annotated objects of other classes are an error, or are left out (default: error)",
+    )
+
+
+def _metric_flags(group):
+    group.add_argument(
+        "--protocol",
+        choices=("voc", "coco"),
+        default="voc",
+        help="voc: average precision (AP) at one overlap, in two variants, of 2007 and 2010; coco: AP averaged over "
+        "ten overlaps, AP by size of object, and recall (default: voc)",
+    )
+    group.add_argument(
+        "--iou",
+        type=cli.positive_fraction,
+        metavar="X",
+        help="smallest overlap (intersection over union) at which a detection counts as a hit, with --protocol voc "
+        "(default: 0.5)",
+    )
+
+
+def _output_flags(group):
+    group.add_argument("--json", type=cli.output_file, metavar="FILE", help="write the figures to this file")
+    group.add_argument(
+        "--plots",
+        type=cli.output_folder,
+        metavar="DIR",
+        help="draw precision-recall curves and write an error report (errors.html, errors.json) into this folder, with "
+        "--protocol voc",
+    )
+
+
 def _check_images(read, ground_truth, args):
-    """RESULTS and the split must speak of the same pictures; warns about what makes figures doubtful."""
-    where = f"{args.results} against split {args.split} of {args.data}"
+    """Raise UserError unless RESULTS and the split name the same pictures; warn about what makes figures doubtful."""
+    where = f"{args.results}, compared with split {args.split} of {args.data}"
     unknown = [key for key in (*read.detections, *read.errors) if key not in ground_truth]
     if unknown:
-        raise UserError(f"{where}: {len(unknown)} images are not in the split, the first is {unknown[0]!r}")
+        raise UserError(
+            f"{where}: {len(unknown)} images are not in the split, first {unknown[0]!r}; give the split detected on"
+        )
     missing = [key for key in ground_truth if key not in read.detections and key not in read.errors]
     if missing and read.complete:  # others do not list images without detections
         raise UserError(
-            f"{where}: {len(missing)} of the {len(ground_truth)} images are missing, the first is {missing[0]!r};"
+            f"{where}: {len(missing)} of the {len(ground_truth)} images have no result, first {missing[0]!r};"
             " detect on the whole split"
         )
     failed = [key for key in ground_truth if key in read.errors and key not in read.detections]
     if failed:
         more = ", …" if len(failed) > 1 else ""
-        cli.warn(f"{len(failed)} images count as without detections, RESULTS could not read them: {failed[0]}{more}")
+        cli.warn(f"{len(failed)} images that could not be read count as without detections: {failed[0]}{more}")
     resized = [key for key, size in read.sizes.items() if size != _size(ground_truth[key])]
     if resized:
         first = resized[0]
         cli.warn(
             f"{len(resized)} images have another size or orientation in RESULTS than in the data set: {first}"
-            f" {read.sizes[first]} against {_size(ground_truth[first])}; their boxes do not fit"
+            f" has {read.sizes[first]}, not {_size(ground_truth[first])}; their boxes do not match"
         )
     if read.threshold is not None and read.threshold > HIGH_THRESHOLD:
         cli.warn(
-            f"RESULTS holds scores above {read.threshold:g} only, which cuts the curves short and lowers AP;"
+            f"RESULTS only has scores above {read.threshold:g}, which cuts the curves short and lowers AP;"
             " detect with --threshold 0.01"
         )
 
@@ -335,7 +391,7 @@ def _size(sample):
     return sample.width, sample.height
 
 
-def table(report):
+def table(report: dict) -> str:
     """The figures of `evaluate` as text, one class a line."""
     width = max(len(name) for name in ("class", *report["ground_truth"]))
     lines = [f"{'class':{width}}  objects  detections  AP VOC07  AP area"]
@@ -355,7 +411,7 @@ def _show(ap):
 
 
 def _plot(curves, report, folder):
-    """`precision_recall.png` with all classes, and one picture per class."""
+    """Write `precision_recall.png` with all classes, and a picture per class."""
     os.makedirs(folder, exist_ok=True)
     drawn = [curve for curve in curves if curve.positives]
     lines = [(f"{curve.name} {curve.voc07:.3f}", curve.recall, curve.precision) for curve in drawn]

@@ -25,7 +25,7 @@ def owns(name):
 
 
 def picture_key(file, data):
-    """What tells a picture from others: its stem, to which a COCO data set gives an id; else the id made of it."""
+    """The stem, for which a COCO data set has an id; without such a data set the id that is made of the stem."""
     return stem(file) if _is_coco(data) else id_of(file)
 
 

@@ -1,4 +1,4 @@
-"""The folder that infer.py writes into: what lies there, what of it is an earlier call's and may go, what is not."""
+"""The folder that infer.py writes into: which of its files are earlier results, that --overwrite may replace."""
 
 import contextlib
 import functools
@@ -14,10 +14,10 @@ DRAWN = "images"  # the folder of the drawn copies
 
 
 def check(folder, overwrite, inputs):
-    """Make an output folder, or look an old one over -> the paths of earlier results, which overwrite allows to remove.
+    """Make an output folder, or check an old one. Returns the paths of earlier results, to be removed.
 
-    inputs: all paths that are read. Raises UserError if one of them is in the way, something that no earlier call
-    wrote, or earlier results without overwrite.
+    inputs: all paths that are read. Raises UserError if in the place of results there is an input, something that no
+    earlier call wrote, or earlier results without `overwrite`.
     """
     with _writing_to(folder):
         os.makedirs(folder, exist_ok=True)
@@ -25,15 +25,17 @@ def check(folder, overwrite, inputs):
         inputs = {place for path in inputs for place in _places(path)}
         for place in old:
             if not ours or _holds_any(place, inputs):
-                raise UserError(f"--output {folder}: {place} lies where results would go; choose another folder")
+                raise UserError(f"--output {folder}: {place} is in the place of results; choose another folder")
         if old and not overwrite:
-            raise UserError(f"--output {folder}: holds results already; choose another, or --overwrite replaces them")
+            raise UserError(
+                f"--output {folder}: already holds results; choose another folder, or replace them with --overwrite"
+            )
         files.check_folder_writable(folder)
     return old
 
 
 def remove(folder, paths):
-    """Remove earlier results, of `check`."""
+    """Remove earlier results, as found by `check`."""
     with _writing_to(folder):
         for path in paths:
             shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.remove(path)
@@ -48,7 +50,7 @@ def _writing_to(folder):
 
 
 def _in_the_way(folder):
-    """What lies in an output folder under the names that results get: a list of paths."""
+    """What an output folder holds under the names that results get: a list of paths."""
     names = sorted(os.listdir(folder))
     ours = [name for name in names if name == DRAWN]
     for module in detection_files.FORMATS.values():
@@ -62,18 +64,18 @@ def is_finished(folder):
 
 
 def _holds_results(folder):
-    """Whether an earlier call wrote into a folder; else an images/ or labels/ there is the user's own."""
+    """Whether an earlier call wrote into a folder; if not, an images/ or labels/ in it is the user's own."""
     return os.path.exists(os.path.join(folder, UNFINISHED)) or is_finished(folder)
 
 
 def drawn_before(folder):
-    """Real paths of the folders where an earlier call's drawn copies are, which are no pictures to detect in."""
+    """Real paths of the folders with an earlier call's drawn copies, in which nothing is to be detected."""
     places = (folder, os.path.join(folder, DRAWN)) if _holds_results(folder) else ()
     return {os.path.realpath(place) for place in places}
 
 
 def _places(path):
-    """Where a path lies and, if it is a link, where it leads, as real paths."""
+    """The real paths of a path and, if it is a link, of the link itself."""
     parent, name = os.path.split(os.path.abspath(path))
     return os.path.realpath(path), os.path.join(_real_folder(parent), name)
 
@@ -84,7 +86,7 @@ def _real_folder(path):
 
 
 def _holds_any(place, real_paths):
-    """Whether a file or folder is one of some paths (a set), or holds one."""
+    """Whether a file or folder is one of some real paths (a set), or contains one."""
     real = os.path.realpath(place)
     inside = real + os.sep
     return real in real_paths or (os.path.isdir(real) and any(path.startswith(inside) for path in real_paths))
@@ -92,9 +94,9 @@ def _holds_any(place, real_paths):
 
 @contextlib.contextmanager
 def unfinished(folder):
-    """While open, a mark in the folder tells that what is there are results, though detections.json comes last.
+    """While open, a file in the folder marks what is there as results: detections.json, which shows it, comes last.
 
-    The mark of a killed or failed call stays with its drawn copies, so that --overwrite knows them.
+    The mark of a killed or failed call stays beside its drawn copies, so that --overwrite recognizes them.
     """
     mark = os.path.join(folder, UNFINISHED)
     with open(mark, "w", encoding="ascii"):

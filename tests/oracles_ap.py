@@ -1,7 +1,7 @@
 """The VOC metric written slowly from VOCdevkit's rules, with exact fractions where rounding could decide.
 
 Plain lists and loops, nothing shared with average_precision.py. `per_detection` is the straightforward
-loop that the vectorised evaluator is timed against.
+loop that the vectorized evaluator is timed against.
 """
 
 from fractions import Fraction

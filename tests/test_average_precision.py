@@ -396,14 +396,14 @@ def test_program_warns_about_other_sizes_and_unreadable_pictures(voc, tmp_path, 
     two = {key: FOUND[key] for key in "ab"}
     score(voc, write_found(tmp_path / "d.json", two, size=(80, 100), errors="c"))
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 2 and "could not read" in lines[0] and "c" in lines[0]
-    assert "(80, 100) against (100, 80)" in lines[1]
+    assert len(lines) == 2 and lines[0].endswith(": c")
+    assert "(80, 100)" in lines[1] and "(100, 80)" in lines[1]
 
 
 def test_numbers_without_names_are_not_guessed(voc, tmp_path, capsys):
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / "a.txt").write_text("0 0.05 0.05 0.1 0.1 0.9\n", "utf-8")
-    with pytest.raises(UserError, match=r"--classes: .*in its order"):
+    with pytest.raises(UserError, match="--classes"):
         score(voc, tmp_path / "labels")
     score(voc, tmp_path / "labels", "--classes", "car,bus")
 
@@ -411,7 +411,7 @@ def test_numbers_without_names_are_not_guessed(voc, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("change", "flags", "named"),
     [
-        ({"found": {"a": FOUND["a"]}}, (), "2 of the 3 images"),
+        ({"found": {"a": FOUND["a"]}}, (), "2 of the 3"),
         ({"found": {**FOUND, "zz": FOUND["c"]}}, (), "'zz'"),
         ({"errors": ("zz",)}, (), "'zz'"),
         ({"names": ("car", "lorry")}, (), "bus"),
@@ -425,7 +425,7 @@ def test_numbers_without_names_are_not_guessed(voc, tmp_path, capsys):
         ({}, ("--wrong", "1"), "--wrong"),
     ],
 )
-def test_program_refuses_in_one_line(voc, tmp_path, capsys, monkeypatch, change, flags, named):
+def test_a_mistake_fails_with_one_line(voc, tmp_path, capsys, monkeypatch, change, flags, named):
     path = write_found(tmp_path / "d.json", **change)
     command = ["average_precision.py", path, "--data", str(voc), "--split", "test", *flags]
     monkeypatch.setattr(sys, "argv", command)
@@ -440,7 +440,7 @@ def test_program_from_the_shell():
     command = [sys.executable, "average_precision.py", "missing.json", "--data", ".", "--split", "test"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and done.stdout == ""
-    assert done.stderr == "error: RESULTS: 'missing.json': no such file or folder (see --help)\n"
+    assert done.stderr.startswith("error: RESULTS: 'missing.json'") and len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.skipif(not (SHARED / "data/voc_traffic").exists(), reason="needs the shared photographs")

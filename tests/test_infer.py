@@ -71,7 +71,7 @@ def test_names_that_are_not_utf8_lose_nothing(trained, odd_folder, tmp_path):
     settings = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}  # as in most languages; in C they pass
     flags = ["--output", tmp_path / "out", "--yolo-results", "--voc-results"]
     done = run("infer.py", trained, folder, *flags, env=settings)
-    assert "skipped" in done.stdout and r"broken\udce9.jpg" in done.stdout
+    assert r"broken\udce9.jpg" in done.stdout
     written = json.loads((tmp_path / "out" / "detections.json").read_text("utf-8"))
     assert [written[part][0]["file"] for part in ("errors", "images")] == names
     assert os.listdir(tmp_path / "out" / "images") == names[1:]
@@ -88,8 +88,8 @@ def test_copies_that_cannot_be_written_end_nothing(trained, odd_folder, tmp_path
     written = json.loads((out / "detections.json").read_text("utf-8"))
     assert len(written["images"]) == 3 and written["errors"] == []
     assert os.listdir(out / "images") == [long]
-    assert f"not drawn: {out / 'images' / longer}.png: cannot be written (File name too long)" in done.stdout
-    assert f"not drawn: {out / 'images' / 'wide.jpg'}: cannot be written (65600x1 is too large" in done.stdout
+    assert f"{out / 'images' / longer}.png: " in done.stdout and "File name too long" in done.stdout
+    assert f"{out / 'images' / 'wide.jpg'}: " in done.stdout and "65600x1" in done.stdout
     assert "2 not drawn" in done.stdout
 
 
@@ -128,8 +128,8 @@ def test_voc_results_are_there_for_every_class_and_score(trained, shapes, tmp_pa
     assert json.loads((out / "detections.json").read_text("utf-8"))["threshold"] == 0.01  # to be scored
 
 
-def test_results_speak_of_the_chosen_classes_only(trained, shapes, tmp_path):
-    """Else a class that nobody looked for counts as missed everywhere."""
+def test_results_name_the_chosen_classes_only(trained, shapes, tmp_path):
+    """Otherwise a class that nobody looked for would count as missed everywhere."""
     split, found = ["--data", shapes, "--split", "val"], {}
     forms = ["--voc-results", "--yolo-results", "--coco-results"]
     for choice in ([], ["--classes", "square"]):
@@ -160,7 +160,7 @@ def test_what_was_detected_before_a_failure_is_kept(trained, shapes, tmp_path, m
     monkeypatch.setattr(images, "write", write)
     with pytest.raises(UserError, match="no space left"):
         infer.main([str(trained), "--data", str(shapes), "--split", "val", "--output", str(tmp_path / "out")])
-    assert "stopped: 3 of 6 pictures are in" in capsys.readouterr().out
+    assert f"3 of 6 pictures are in {tmp_path / 'out'}" in capsys.readouterr().out
     assert len(json.loads((tmp_path / "out" / "detections.json").read_text("utf-8"))["images"]) == 3
 
 
@@ -176,7 +176,7 @@ def test_linked_folders_are_looked_into_once(trained, shapes, tmp_path):
     assert [entry["file"] for entry in written["images"]] == ["near/a.png"]
 
 
-EQUAL_NAMES = {  # flag, two pictures that its results would take for one, two that it tells apart
+EQUAL_NAMES = {  # flag: two pictures that its results would mix, two that it keeps apart
     "--voc-results": ("a/same.png", "b/same.jpg", "a/same.png", "b/other.png"),
     "--coco-results": ("a/0001.jpg", "b/1.jpg", "a/1.jpg", "b/1a.jpg"),  # as numbers, which COCO's ids are
     "--yolo-results": ("a/same.png", "a/same.jpg", "a/same.png", "b/same.png"),
@@ -187,7 +187,7 @@ def test_drawn_copies_that_would_share_a_name_are_refused(trained, tmp_path):
     for name in ("a.bmp", "a.bmp.png"):
         (tmp_path / name).write_bytes(b"")
     said = error_of("infer.py", trained, tmp_path, "--output", tmp_path / "out")
-    assert f"--output: would take {tmp_path / 'a.bmp.png'} and {tmp_path / 'a.bmp'} for one picture, a.bmp.png" in said
+    assert "--output" in said and str(tmp_path / "a.bmp.png") in said and f"{tmp_path / 'a.bmp'} " in said
 
 
 def test_a_wrong_call_keeps_old_results(trained, shapes_of, mine, tmp_path):
@@ -249,23 +249,23 @@ def mine(shapes, tmp_path):
 
 
 @pytest.mark.parametrize("overwrite", [[], ["--overwrite"]])
-def test_own_pictures_and_labels_are_no_results(trained, mine, tmp_path, overwrite):
+def test_own_pictures_and_labels_are_not_results(trained, mine, tmp_path, overwrite):
     before = contents(mine)
     for pictures in (["mine/images"], ["mine/images/a.png"], ["mine", "--recursive"], ["apart"]):
         paths = [part if part.startswith("-") else tmp_path / part for part in pictures]
         said = error_of("infer.py", trained, *paths, "--output", mine, *overwrite)
-        assert said == f"error: --output {mine}: {mine / 'images'} lies where results would go; choose another folder"
+        assert said.startswith(f"error: --output {mine}: {mine / 'images'} ")
         assert contents(mine) == before
     (mine / "images").rename(mine / "pictures")
     before = contents(mine)
     said = error_of("infer.py", trained, tmp_path / "apart", "--output", mine, "--no-draw", *overwrite)
-    assert f"{mine / 'labels'} lies where results would go" in said
+    assert said.startswith(f"error: --output {mine}: {mine / 'labels'} ")
     assert contents(mine) == before
 
 
 @pytest.mark.parametrize("name", ["coco", "yolo", "csv"])
-def test_a_data_set_is_no_result(trained, shapes_of, tmp_path, name):
-    """Even beside a detections.json, for which an earlier version asked nothing."""
+def test_a_data_set_is_not_a_result(trained, shapes_of, tmp_path, name):
+    """Not even beside a detections.json, which an earlier version took as proof."""
     data = tmp_path / "data"
     shutil.copytree(shapes_of[name], data)
     if name == "coco":
@@ -274,12 +274,12 @@ def test_a_data_set_is_no_result(trained, shapes_of, tmp_path, name):
     before = contents(data)
     for extra in ([], ["--overwrite"]):
         said = error_of("infer.py", trained, "--data", data, "--split", "val", "--output", data, *extra)
-        assert said.endswith(f"{data / 'images'} lies where results would go; choose another folder")
+        assert said.startswith(f"error: --output {data}: {data / 'images'} ")
         assert contents(data) == before
 
 
 def test_links_do_not_hide_inputs(trained, mine, tmp_path):
-    """Whether the output, the input or a picture is a link; and a model is an input too."""
+    """Neither if the output, the input or a picture is a link, nor if the input is the model."""
     (mine / "detections.json").write_text('{"model": "run", "images": []}', "utf-8")
     (tmp_path / "link").symlink_to(mine)
     (tmp_path / "linked.png").symlink_to(mine / "images" / "a.png")
@@ -293,7 +293,7 @@ def test_links_do_not_hide_inputs(trained, mine, tmp_path):
     before = contents(mine)
     for model, pictures, output in calls:
         said = error_of("infer.py", model, pictures, "--output", output, "--overwrite")
-        assert "lies where results would go" in said
+        assert said.startswith(f"error: --output {output}: {output}{os.sep}")
         assert contents(mine) == before
 
 
@@ -312,7 +312,7 @@ def test_drawn_copies_are_not_detected_again(trained, mine, place):
 
 
 def test_results_of_a_killed_call_are_replaced(trained, mine, tmp_path):
-    """They have no detections.json, and so would look like the user's own pictures."""
+    """They have no detections.json, so they could be taken for the user's own pictures."""
     out = tmp_path / "out"
     call = programs.command("infer.py", trained, tmp_path / "apart", "--output", out)
     code = "import os, sys; from media import images; images.write = lambda *_: os.kill(os.getpid(), 9); "
@@ -320,7 +320,7 @@ def test_results_of_a_killed_call_are_replaced(trained, mine, tmp_path):
     code += "import infer; from system import cli; cli.run(infer.main)"
     assert subprocess.run([sys.executable, "-c", code], cwd=programs.ROOT).returncode == -9
     assert (out / "images").exists() and not (out / "detections.json").exists()
-    assert "--overwrite replaces them" in error_of("infer.py", trained, tmp_path / "apart", "--output", out)
+    assert "--overwrite" in error_of("infer.py", trained, tmp_path / "apart", "--output", out)
     run("infer.py", trained, tmp_path / "apart", "--output", out, "--overwrite")
     left = {"detections.json", "images"}
     assert {name for name in os.listdir(out) if not name.endswith(".tmp")} == left
@@ -340,7 +340,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_mistakes_get_one_line(mistake, trained, shapes, tmp_path):
+def test_a_mistake_fails_with_one_line(mistake, trained, shapes, tmp_path):
     (tmp_path / "file").write_text("", "utf-8")
     places = {
         "model": trained,
@@ -377,6 +377,6 @@ def test_results_of_every_form_score_the_same(trained, shapes_of, tmp_path, name
     assert {one["category_id"] for one in listed} <= ({10, 13} if name == "coco" else {1, 2})
 
 
-def test_source_is_what_was_said(trained, shapes_of, tmp_path):
+def test_source_is_the_one_given(trained, shapes_of, tmp_path):
     wrong = ["--data", shapes_of["coco"], "--split", "val", "--source", "csv", "--output", tmp_path / "out"]
-    assert "it has no val.csv" in error_of("infer.py", trained, *wrong)
+    assert "val.csv" in error_of("infer.py", trained, *wrong)

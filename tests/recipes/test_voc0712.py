@@ -26,7 +26,7 @@ ARCHIVES = {
     "voc2012/VOCtrainval_11-May-2012.tar": ("2012", "trainval", "VOC2012_TRAINVAL_MD5"),
 }
 TOOLS = ("bash", "cat", "curl", "tar", "md5sum", "df", "awk", "dirname", "mkdir", "mv", "rm")
-# What stands in for Python: notes its arguments and leaves what the programs would
+# Replaces Python: records its arguments and leaves the files that the programs would
 STUB = """#!{python}
 import json, os, pathlib, sys
 if sys.argv[1] == "-c":

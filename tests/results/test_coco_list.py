@@ -48,7 +48,7 @@ def test_coco_list_has_cocos_layout(tmp_path):
 
 
 def test_coco_class_without_category(tmp_path):
-    with pytest.raises(UserError, match="no category 'été'"):
+    with pytest.raises(UserError, match="'été'"):
         coco_list.Writer(tmp_path / "c.json", NAMES, {}, {"car": 1, "traffic light": 2})
     assert os.listdir(tmp_path) == []
 
@@ -59,11 +59,11 @@ COCO_ENTRY = {"image_id": 17, "category_id": 3, "bbox": [1, 2, 3, 4], "score": 0
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"image_id": 5}, "[1]: image_id 5 is not in the data set"),
+        ({"image_id": 5}, "[1]: image_id 5"),
         ({"image_id": None}, "[1]: 'image_id' is None"),
-        ({"category_id": 5}, "[1]: category_id 5 is not in the data set"),
-        ({"bbox": [1, 2, -3, 4]}, "[1]: bbox [1, 2, -3, 4] has a negative size"),
-        ({"bbox": [1, 2, 3]}, "[1]: bbox [1, 2, 3] is not four"),
+        ({"category_id": 5}, "[1]: category_id 5"),
+        ({"bbox": [1, 2, -3, 4]}, "[1]: bbox [1, 2, -3, 4]"),
+        ({"bbox": [1, 2, 3]}, "[1]: bbox [1, 2, 3]"),
         ({"score": float("nan")}, "[1]: score nan"),
         ({"score": "high"}, "[1]: 'score' is 'high'"),
     ],

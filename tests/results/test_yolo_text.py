@@ -36,7 +36,7 @@ def test_yolo_results_in_folders_below(tmp_path, images):
     data = yolo(NAMES, images, 499, 4000)
     assert_same(yolo_text.read(tmp_path, NAMES, data).detections["one"], images["one"])
     yolo_text.Writer(tmp_path, [0, 1, 2]).add("one.jpg", 499, 4000, images["one"])
-    with pytest.raises(UserError, match=r"there is another one\.txt"):
+    with pytest.raises(UserError, match=r"one\.txt"):
         yolo_text.read(tmp_path, NAMES, data)
 
 
@@ -49,13 +49,13 @@ def test_yolo_line_is_in_fractions(tmp_path):
 @pytest.mark.parametrize(
     ("line", "named"),
     [
-        ("0 0.5 0.5 0.1 0.1", "is not 'class cx cy width height confidence'"),
-        ("car 0.5 0.5 0.1 0.1 0.9", "is not 'class cx cy width height confidence'"),
-        ("3 0.5 0.5 0.1 0.1 0.9", "class 3 is unknown, there are 3 from 0"),
-        ("0.5 0.5 0.5 0.1 0.1 0.9", "class 0.5 is unknown"),
-        ("0 0.5 0.5 -0.1 0.1 0.9", "negative size"),
-        ("0 0.5 nan 0.1 0.1 0.9", "NaN"),
-        (b"\xff", "not a text file in UTF-8"),
+        ("0 0.5 0.5 0.1 0.1", "'class cx cy width height confidence'"),
+        ("car 0.5 0.5 0.1 0.1 0.9", "'class cx cy width height confidence'"),
+        ("3 0.5 0.5 0.1 0.1 0.9", "class 3 "),
+        ("0.5 0.5 0.5 0.1 0.1 0.9", "class 0.5 "),
+        ("0 0.5 0.5 -0.1 0.1 0.9", "'0 0.5 0.5 -0.1 0.1 0.9'"),
+        ("0 0.5 nan 0.1 0.1 0.9", "'0 0.5 nan 0.1 0.1 0.9'"),
+        (b"\xff", "UTF-8"),
     ],
 )
 def test_malformed_yolo_names_the_line(tmp_path, line, named):
@@ -64,5 +64,5 @@ def test_malformed_yolo_names_the_line(tmp_path, line, named):
     with pytest.raises(UserError) as error:
         yolo_text.read(tmp_path, NAMES, yolo(NAMES, ["a"], 9, 9))
     assert f"{tmp_path / 'a.txt'}, line 2" in str(error.value) and named in str(error.value)
-    with pytest.raises(UserError, match=r"a\.txt: the data set has no picture 'a'"):
+    with pytest.raises(UserError, match=r"a\.txt: .*'a'"):
         yolo_text.read(tmp_path, NAMES, yolo(NAMES, ["b"], 9, 9))
