@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -194,7 +194,8 @@ def _find_files(flags):
 
     Raises UserError for a missing path, a folder without pictures, and two pictures of one name.
     """
-    pictures, origin = [], {}
+    pictures: list[Picture] = []
+    origin: dict[str, str] = {}
     recursive, drawn = flags.recursive, result_folder.drawn_before(flags.output)
     for path in flags.images:
         is_folder = os.path.isdir(path)
@@ -217,9 +218,10 @@ def _find_files(flags):
 def _refuse_equal_names(flags, pictures):
     """Raise UserError if two pictures would have one name in the drawn copies or in a format asked for."""
     data = _data_set(flags)
+    keys: list[tuple[str, Callable[[str], str]]]
     keys = [(module.FLAG or "--output", functools.partial(module.picture_key, data=data)) for module in _formats(flags)]
     for flag, key_of in [*keys, *[("--output", _drawn_name)] * flags.draw]:
-        origin = {}
+        origin: dict[str, str] = {}
         for path, name in pictures:
             if (key := key_of(name)) in origin:
                 raise UserError(f"{flag}: {path} and {origin[key]} would both be {key}; call infer.py for each")

@@ -265,7 +265,7 @@ def _object(path, number, node):
     name = (node.findtext("name") or "").strip()
     if not name:
         raise UserError(f"{path}: object {number} has no <name>; correct the file")
-    bndbox, box = node.find("bndbox"), []  # tag by tag: a path 'bndbox/xmin' takes three times as long
+    bndbox, box = node.find("bndbox"), {}  # tag by tag: a path 'bndbox/xmin' takes three times as long
     if bndbox is None:
         raise UserError(f"{path}: object {number} ({name}) has no <bndbox>; correct the file")
     for corner in CORNERS:
@@ -277,8 +277,8 @@ def _object(path, number, node):
         if not math.isfinite(value):
             found = "is missing" if text is None else f"is {text.strip()!r}, not a number"
             raise UserError(f"{path}: <{corner}> of object {number} ({name}) {found}; correct the file")
-        box.append(value)
-    return AnnotatedObject(name, *box, _flag(node, "difficult"), _flag(node, "truncated"))
+        box[corner] = value
+    return AnnotatedObject(name, **box, difficult=_flag(node, "difficult"), truncated=_flag(node, "truncated"))
 
 
 def _flag(node, name):
@@ -364,7 +364,7 @@ def _split_path(folder, name, year):
 
 def _images_by_stem(folder):
     """{stem: path} of the pictures in a folder. Of a.png and a.jpg it has the one whose suffix is first in SUFFIXES."""
-    found = {}
+    found: dict[str, list[str]] = {}
     for name in sorted(os.listdir(folder)):
         stem, suffix = os.path.splitext(name)
         if suffix.lower() in images.SUFFIXES:
