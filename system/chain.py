@@ -1,4 +1,4 @@
-"""Programs run one after another, as a user would run them: what the demo and the recipes are made of."""
+"""Run programs one after another, as a user would: the base of the demo and the recipes."""
 
 import csv
 import os
@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable
 
 from structures import UserError
 from system import cli, files
@@ -13,27 +14,30 @@ from system import cli, files
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
-def call(program, *arguments):
-    """Run a program of the project as a user would, showing the command. Raises UserError if it fails.
+def call(program: str, *arguments: object) -> None:
+    """Print a command of the project and run it. Raises UserError if it fails, KeyboardInterrupt if it is interrupted.
 
     program: a file such as train.py, or a package that is run with `python -m`.
     """
-    arguments = [str(argument) for argument in arguments]
+    words = [str(argument) for argument in arguments]
     is_file = program.endswith(".py")
-    print(f"\n$ python {program if is_file else f'-m {program}'} {shlex.join(arguments)}", flush=True)
+    print(f"\n$ python {program if is_file else f'-m {program}'} {shlex.join(words)}", flush=True)
     target = [os.path.join(ROOT, program)] if is_file else ["-m", program]
-    with _Child([sys.executable, *target, *arguments]) as child:
+    with _Child([sys.executable, *target, *words]) as child:
         code = child.wait()
     if child.stopped or code == cli.INTERRUPTED:
         raise KeyboardInterrupt
     if code:
-        raise UserError(f"{program} ended with exit code {code}; its message is above; the same call goes on from here")
+        raise UserError(
+            f"{program} ended with exit code {code}; see its message above; repeat the command to continue from here"
+        )
 
 
 class _Child:
-    """A process that has the time to save itself when we are told to stop.
+    """A child process that gets the time to save its work when this process is told to stop.
 
-    Ctrl-C reaches it without us, as all that runs in the terminal; SIGTERM is passed on. Neither ends us before it.
+    Ctrl-C reaches every process of the terminal, the child too; SIGTERM is passed on. Neither ends this process before
+    the child has ended.
     """
 
     def __init__(self, command):
@@ -42,7 +46,7 @@ class _Child:
     def __enter__(self):
         numbers = (signal.SIGINT, signal.SIGTERM)
         self._before = {number: signal.signal(number, self._handle) for number in numbers}
-        paths = filter(None, (ROOT, os.environ.get("PYTHONPATH")))  # a package is found from any folder
+        paths = filter(None, (ROOT, os.environ.get("PYTHONPATH")))  # so that packages are found from any folder
         self._process = subprocess.Popen(self._command, env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)})
         self.wait = self._process.wait
         return self
@@ -57,13 +61,13 @@ class _Child:
             self._process.send_signal(number)
 
 
-def has_begun(run):
-    """Whether a training was begun in a run directory, so that --resume goes on with it."""
+def has_begun(run: str) -> bool:
+    """Whether a run directory holds a training that --resume can continue."""
     return os.path.exists(os.path.join(run, "config.json"))
 
 
-def last_metrics(run):
-    """The last row of a run's metrics.csv, a dict of texts. Raises UserError without one."""
+def last_metrics(run: str) -> dict[str, str]:
+    """The last row of a run's metrics.csv, all values as text. Raises UserError if there is none."""
     path = os.path.join(run, "metrics.csv")
     rows = list(csv.DictReader(files.read_text(path).splitlines()))
     if not rows:
@@ -72,24 +76,28 @@ def last_metrics(run):
 
 
 class Chain:
-    """Programs in a row that go on where an earlier call stopped.
+    """Stages, each a program, that continue where an earlier call stopped.
 
-    A stage is left out if the same command finished it before and every stage ahead of it was left out too.
-    What has finished is written into a JSON file, {stage: command}.
+    A stage is skipped if the same command finished it before and every stage ahead of it was skipped too.
+    The finished stages are kept in the JSON file `path`: {stage: command}.
     """
 
-    def __init__(self, path):
-        self._path, self._done, self._all_left_out = path, {}, True
+    def __init__(self, path: str):
+        self._path, self._done, self._all_skipped = path, {}, True
         if os.path.exists(path):
             self._done = files.read_json(path)
 
-    def call(self, stage, program, *arguments, again=()):
-        """Run a stage unless it is done. again: more arguments for a program that goes on, not part of the command."""
+    def call(self, stage: str, program: str, *arguments: object, again: Iterable[object] = ()) -> None:
+        """Run a stage unless it is done.
+
+        again: arguments that only continue an earlier call, such as --resume; a stage is compared without them.
+        Raises UserError if the program fails.
+        """
         command = [program, *(str(argument) for argument in arguments)]
-        if self._all_left_out and self._done.get(stage) == command:
+        if self._all_skipped and self._done.get(stage) == command:
             print(f"{stage}: done before", flush=True)
             return
-        self._all_left_out = False
+        self._all_skipped = False
         if self._done.pop(stage, None):
             files.write_json(self._path, self._done)
         call(*command, *map(str, again))

@@ -1,7 +1,7 @@
-"""What every program shares: flags that fail in one clear line, and exit codes.
+"""What all programs share: wrong flags fail with one clear line, and exit codes.
 
-A program is `main(argv=None)` built on `ArgumentParser` below, ended by `cli.run(main)` under
-`if __name__ == "__main__":`. A wrong flag and a wrong file both arrive as `structures.UserError`.
+A program is a `main(argv=None)` that parses its flags with `ArgumentParser` below and is started by `cli.run(main)`
+under `if __name__ == "__main__":`. A wrong flag and a wrong file both raise `structures.UserError`.
 """
 
 import argparse
@@ -13,6 +13,9 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
+from types import ModuleType
+from typing import NoReturn
 
 from structures import UserError
 from system import files, wording
@@ -20,14 +23,14 @@ from system import files, wording
 SUCCESS, FAILURE, INTERRUPTED = 0, 1, 130
 
 
-def run(main):
-    """Call main() and end the process: 0; 1 after a user's error, told in one line; 130 after Ctrl-C.
+def run(main: Callable[[], object]) -> NoReturn:
+    """Call main() and exit: 0; 1 after a user's error, reported in one line; 130 after Ctrl-C.
 
     Other exceptions are bugs and keep their traceback.
     """
     _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
-        # A file name that is not UTF-8, or a ≥ on a terminal without it, is no reason to lose an hour's work
+        # Neither a file name that is not UTF-8 nor a ≥ that the terminal cannot show may end an hour's work
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
@@ -45,35 +48,35 @@ def run(main):
             raise
         sys.exit(FAILURE)
     except OSError as error:
-        if _reader_has_gone(error):  # EIO of a terminal that hung up, where nobody hears this; or of a failing disk
-            _complain(f"{error.strerror}; check the disk that is written to or read from")
+        if _reader_is_gone(error):  # EIO: the terminal hung up, and nobody reads this, or the disk fails
+            _complain(f"{error.strerror}; check the disk that the program reads or writes")
             _silence(sys.stdout)
             sys.exit(FAILURE)
         if not _is_environment(error):
             raise
         where = f"{error.filename}: " if error.filename else ""
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        remedy = "free some space or write elsewhere" if full else "check its permissions or choose another place"
+        full = error.errno in files.DISK_IS_FULL
+        remedy = "free some space or choose another place" if full else "check its permissions or choose another place"
         _complain(f"{where}{error.strerror}; {remedy}")
         sys.exit(FAILURE)
     sys.exit(SUCCESS)
 
 
-def warn(message):
-    """One line on stderr about something the user should know but that stops nothing."""
+def warn(message: object) -> None:
+    """Print one line on stderr, about something that the user should know but that stops nothing."""
     _complain(message, prefix="warning: ")
 
 
 def _complain(message, prefix="error: "):
-    if sys.stderr:  # closed ones are led into nothing where `run` was called
+    if sys.stderr:  # None if it is closed and `run` was not called
         print(prefix + " ".join(str(message).splitlines()), file=Unbreakable(sys.stderr))
         _flush(sys.stderr)
 
 
 def _open_closed_streams():
-    """Lead streams that were closed (`2>&-`) into nothing: libraries write to them, and what we open might be them."""
+    """Open closed streams (`2>&-`) on /dev/null: libraries write to them, and a new file could get their number."""
     for name, number in (("stdout", 1), ("stderr", 2)):
-        if getattr(sys, name) is None:  # so Python says it
+        if getattr(sys, name) is None:  # which is how Python marks a closed stream
             if not _is_open(number):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), number)
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
@@ -87,28 +90,28 @@ def _is_open(descriptor):
     return True
 
 
-def _reader_has_gone(error):
-    """Whether an OSError says that nobody reads a stream any more: a closed pipe, or a terminal that hung up (EIO)."""
+def _reader_is_gone(error):
+    """Whether an OSError means that nobody reads a stream any more: a closed pipe, or a terminal that hung up (EIO)."""
     return isinstance(error, BrokenPipeError) or (error.errno == errno.EIO and error.filename is None)
 
 
 def _flush(stream):
-    """Write out what a stream holds back, into nothing if its reader (`| tee log`, a terminal) has gone."""
+    """Flush a stream; what it holds is dropped if its reader (`| tee log`, a terminal) is gone."""
     try:
         stream.flush()
     except OSError as error:
-        if not _reader_has_gone(error):
+        if not _reader_is_gone(error):
             raise
         _silence(stream)
 
 
 def _silence(stream):
-    """Lead a stream that has lost its reader into nothing, also what it still holds back."""
+    """Send a stream that has lost its reader to /dev/null, with what it still holds."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 class Unbreakable:
-    """A text stream whose reader may go: what is written after that is lost, and nothing else."""
+    """A text stream whose reader may go away: what is written after that is lost, without an error."""
 
     def __init__(self, stream):
         self._stream = stream
@@ -117,7 +120,7 @@ class Unbreakable:
         try:
             self._stream.write(text)
         except OSError as error:
-            if not _reader_has_gone(error):
+            if not _reader_is_gone(error):
                 raise
         return len(text)
 
@@ -129,12 +132,12 @@ class Unbreakable:
 
 
 def _is_environment(error):
-    """Whether an OSError tells of the user's files or disk (not of a socket or pipe between processes)."""
-    return error.filename is not None or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+    """Whether an OSError is about the user's files or disk (not about a socket or pipe between processes)."""
+    return error.filename is not None or error.errno in (*files.DISK_IS_FULL, errno.EROFS)
 
 
 def _stdout_is_closed():
-    """Whether the reader of our output (`| head`) has gone; then also silences the flush at exit."""
+    """Whether the reader of the output (`| head`) is gone; if so, also silence the flush at exit."""
     try:
         os.write(sys.stdout.fileno(), b"\n")
     except BrokenPipeError:
@@ -146,9 +149,9 @@ def _stdout_is_closed():
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """argparse whose errors are UserErrors (one line, exit code 1).
+    """An argparse parser whose errors are UserErrors (one line, exit code 1).
 
-    It takes no shortened flags, and what belongs together may stand apart: `MODEL a.jpg --output DIR b.jpg`.
+    It accepts no abbreviated flags, and flags between arguments: `MODEL a.jpg --output DIR b.jpg`.
     """
 
     def __init__(self, **kwargs):
@@ -156,7 +159,7 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def parse_args(self, args=None, namespace=None):
         args = sys.argv[1:] if args is None else args
-        # What takes arguments and flags in any order loses a -- that follows a flag's value
+        # Intermixed parsing loses a -- that follows a flag's value
         parse = self.parse_known_args if "--" in args else self.parse_known_intermixed_args
         parsed, unknown = parse(args, namespace)
         if unknown:
@@ -174,7 +177,7 @@ class ArgumentParser(argparse.ArgumentParser):
 
 
 def _number(convert, accept, wanted):
-    """An argument type: `convert(text)`, which must pass `accept`; `wanted` completes 'is not …'."""
+    """An argument type: `convert(text)`, which must pass `accept`. wanted: the end of the message '… is not …'."""
 
     def parse(text):
         try:
@@ -197,21 +200,21 @@ inner_fraction = _number(float, lambda x: 0 < x < 1, "a number above 0 and below
 positive_fraction = _number(float, lambda x: 0 < x <= 1, "a number above 0, at most 1")
 
 
-def existing_file(text):
+def existing_file(text: str) -> str:
     """An argument type: the path of a file that can be read."""
     if os.path.isdir(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is a folder, a file is needed")
+        raise argparse.ArgumentTypeError(f"{text!r} is a folder; give a file")
     return _readable(text, "file")
 
 
-def existing_folder(text):
+def existing_folder(text: str) -> str:
     """An argument type: the path of a folder that can be read."""
     if os.path.exists(text) and not os.path.isdir(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is a file, a folder is needed")
+        raise argparse.ArgumentTypeError(f"{text!r} is a file; give a folder")
     return _readable(text, "folder")
 
 
-def existing_path(text):
+def existing_path(text: str) -> str:
     """An argument type: the path of a file or a folder that can be read."""
     return _readable(text, "file or folder")
 
@@ -220,21 +223,23 @@ def _readable(text, kind):
     if not os.path.exists(text):
         raise argparse.ArgumentTypeError(f"{text!r}: no such {kind}")
     if not os.access(text, os.R_OK):
-        raise argparse.ArgumentTypeError(f"{text!r} cannot be read, check its permissions")
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be read; check its permissions")
     return text
 
 
-def output_file(text):
+def output_file(text: str) -> str:
     """An argument type: the path of a file that can be written; nothing is created yet."""
     if not text or os.path.isdir(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not the name of a file to write")
     if os.path.exists(text) and not os.path.isfile(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is a device or pipe, which the file would replace; name a file")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is a device or pipe, which the output would replace; give the name of a file"
+        )
     return _writable(text, files.check_writable)
 
 
-def output_folder(text):
-    """An argument type: the path of a folder that exists or can be made; nothing is created yet."""
+def output_folder(text: str) -> str:
+    """An argument type: the path of a folder that exists or can be created; nothing is created yet."""
     if not text or (os.path.exists(text) and not os.path.isdir(text)):
         raise argparse.ArgumentTypeError(f"{text!r} is not the name of a folder to write to")
     return _writable(text, files.check_folder_writable)
@@ -249,14 +254,16 @@ def _writable(text, check):
 
 
 class StopRequest:
-    """While open, Ctrl-C and SIGTERM set a flag instead of cutting a step in half; a second one cuts.
+    """While open, Ctrl-C and SIGTERM set a flag instead of interrupting a step; a second signal interrupts it.
 
-    `requested` is read between steps by work that can save itself; `raise_if_requested` ends work that cannot. Nor does
-    such work end because nobody reads what it says any more: Ctrl-C ends the `tee` behind it too.
+    Work that can be saved checks `requested` between steps; `raise_if_requested` ends work that cannot. Output that
+    nobody reads any more is no error meanwhile: Ctrl-C also ends the `tee` that reads it.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
-    REPEAT_SECONDS = 1.0  # signals so close together are one: `timeout` sends it to parent and child, and so do we
+    REPEAT_SECONDS = (
+        1.0  # signals this close together count as one: `timeout` and `chain` send them to parent and child
+    )
 
     def __init__(self):
         self.requested = False
@@ -280,30 +287,32 @@ class StopRequest:
             raise KeyboardInterrupt
         self.requested, self._since = True, time.monotonic()
         name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-        text = f"\n{name}: stopping after this step; once more stops at once and loses what is not saved\n"
+        text = f"\n{name}: stopping after this step; press it again to stop now and lose what is not saved\n"
         with contextlib.suppress(OSError, ValueError, AttributeError):  # no reader, or no file behind stderr
-            os.write(sys.stderr.fileno(), text.encode())  # print() would fail in the middle of another one
+            os.write(sys.stderr.fileno(), text.encode())  # print() would fail in the middle of another print()
 
-    def raise_if_requested(self):
-        """Raises KeyboardInterrupt after a stop was asked for."""
+    def raise_if_requested(self) -> None:
+        """Raise KeyboardInterrupt if a stop was requested."""
         if self.requested:
             raise KeyboardInterrupt
 
 
-def import_tensorflow():
-    """Import TensorFlow without the start-up chatter it prints on every machine.
+def import_tensorflow() -> ModuleType:
+    """Import TensorFlow without the start-up messages that it prints on every machine.
 
-    TF_CPP_MIN_LOG_LEVEL, if set, is the user's wish and nothing is held back. If the import fails, all of
-    what was held back is shown. oneDNN's kernels are switched on, unless TF_ENABLE_ONEDNN_OPTS says otherwise.
+    Nothing is suppressed if the user has set TF_CPP_MIN_LOG_LEVEL. If the import fails, what was suppressed is
+    printed. oneDNN's kernels are switched on, unless TF_ENABLE_ONEDNN_OPTS says otherwise.
+
+    Returns the module tensorflow.compat.v1.
     """
-    # TensorFlow takes them by itself only on CPUs with AVX512-VNNI or newer; with AVX2 they are a fifth faster too
+    # By itself TensorFlow uses them only on CPUs with AVX512-VNNI or newer; with AVX2 they are a fifth faster too
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
         return importlib.import_module("tensorflow.compat.v1")
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # its C++ side; the lines before that is read go round it
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # for its C++ code, which prints some lines before it reads this
     sys.stderr.flush()
     before = os.dup(2)
-    with open(os.memfd_create("TensorFlow's chatter"), "w+b", buffering=0) as held_back:
+    with open(os.memfd_create("TensorFlow's messages"), "w+b", buffering=0) as held_back:
         os.dup2(held_back.fileno(), 2)
         try:
             return importlib.import_module("tensorflow.compat.v1")

@@ -1,17 +1,17 @@
 """A ring of fixed-shape batches in shared memory, filled row by row by worker processes.
 
-Workers write arrays straight into 64-byte-aligned slots and the consumer gets views of them, which TensorFlow
+Workers write arrays directly into 64-byte-aligned slots and the consumer gets views of them, which TensorFlow
 feeds without a copy. Order and content of the batches do not depend on the number of workers.
 
-How it works. The work is split by row, not by batch: all workers fill the oldest batch first, so the first
-batch comes after batch_size / workers rows, and few slots keep many workers busy. As soon as a slot is free,
-its jobs are written into the ring and a 16-byte ticket for each row into one pipe that all workers read;
-whoever is idle takes the next. So the workers go on while the consumer is busy elsewhere, without a thread in
-its process. The kernel locks the pipe, so a killed worker cannot leave it locked. Each worker answers through
-a pipe of its own; the end of that pipe is the worker's death.
+The work is split by row, not by batch: all workers fill the oldest batch first, so the first batch is ready after
+batch_size / workers rows, and few slots keep many workers busy. As soon as a slot is free, its jobs are written into
+the ring, and a 16-byte ticket for each row into one pipe that all workers read; any idle worker takes the next ticket.
+So the workers continue while the consumer is busy elsewhere, without a thread in its process. The kernel locks the
+pipe, so a killed worker cannot leave it locked. Each worker answers through its own pipe, which closes when the worker
+dies.
 
-The ring is an anonymous file (memfd): it has no name that could be left behind, and neither a full /dev/shm
-nor Docker's limit of 64 MB there concerns it.
+The ring is an anonymous file (memfd): no name can be left behind, and neither a full /dev/shm nor Docker's limit of
+64 MB on it matters.
 """
 
 import atexit
@@ -30,48 +30,57 @@ import struct
 import time
 import traceback
 import weakref
+from collections.abc import Callable, Iterable, Iterator
 from multiprocessing import reduction
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any
 
 import numpy as np
 
 from structures import UserError
 from system import worker_processes
 
-_ALIGNMENT = 64  # bytes; TensorFlow copies fed arrays that are aligned to less
+_ALIGNMENT = 64  # bytes; TensorFlow copies fed arrays with a smaller alignment
 _JOB_BYTES = 512  # a pickled job: a short tuple takes under 100
 _POLL_SECONDS = 0.25
-_START_SECONDS = 60.0  # a worker may take that long to import its modules, from a cold disk
-_CLOSE_SECONDS = 1.0  # what close() grants the workers to end by themselves
-_TICKET = struct.Struct("=qII")  # epoch, slot, row; 16 bytes divide a page, so that no ticket straddles two
+_START_SECONDS = 60.0  # a worker may take this long to import its modules from a cold disk
+_CLOSE_SECONDS = 1.0  # after close(), how long workers may take to end by themselves
+_TICKET = struct.Struct("=qII")  # epoch, slot, row; 16 bytes divide a page, so no ticket is split between two
 _STARTING = -1  # in place of the epoch, when a worker reports that it cannot start
 
 
 class WorkerError(RuntimeError):
-    """A worker died, hung, or met an exception. The first line names the job; a traceback may follow."""
+    """A worker died, got stuck or raised an exception. The first line names the job; a traceback may follow."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Field:
-    """One array of a batch: its name, the shape of one row (without the batch dimension) and its dtype."""
+    """One array of a batch.
+
+    shape: of one row, without the batch dimension
+    dtype: NumPy's
+    """
 
     name: str
-    shape: tuple
+    shape: tuple[int, ...]
     dtype: type
 
 
 class Batch:
     """One batch, in the order of its jobs.
 
-    arrays: dict, field name -> [n, *shape] view of the ring, 64-byte aligned and writeable; jobs: the n jobs.
+    arrays: {field name: [n, *shape]}, views of the ring, 64-byte aligned and writeable
+    jobs: the n jobs
     """
 
-    def __init__(self, arrays, jobs, give_back):
+    def __init__(self, arrays: dict[str, np.ndarray], jobs: list, give_back: Callable[[], None]):
         self.arrays = arrays
         self.jobs = jobs
-        self._give_back = give_back
+        self._give_back: Callable[[], None] | None = give_back
 
-    def release(self):
-        """Hand the slot back for a later batch, which overwrites the arrays. Again is harmless."""
+    def release(self) -> None:
+        """Free the slot for a later batch, which overwrites the arrays. A second call does nothing."""
         give_back, self._give_back = self._give_back, None
         if give_back:
             give_back()
@@ -88,32 +97,42 @@ class _Slot:
 class DataQueue:
     """Makes batches of rows, in worker processes or, with workers=0, in the calling process on demand.
 
-    fields: list of Field.
-    make_item: callable(job, out) that fills `out`, a dict of field name -> view of one row, completely: rows
-        are reused. It must be picklable; its state travels once. A method `describe(job)`, if it has one, says
-        in messages what a job is.
-    batch_size: rows of a batch. workers: processes. depth: slots of the ring, the consumer's among them.
-    initializer: callable() run once in each worker, not with workers=0.
-    timeout: seconds of waiting on a worker that makes no progress before it counts as stuck.
+    fields: list of Field
+    make_item: callable(job, out) that fills all of `out`, {field name: view of one row}; rows are reused. It must be
+        picklable; it is sent to each worker once. If it has a method `describe(job)`, messages name jobs by it.
+    batch_size: rows of a batch
+    workers: processes
+    depth: slots of the ring, including those that the consumer holds
+    initializer: callable() run once in each worker, but not with workers=0
+    timeout: seconds without progress after which a worker counts as stuck
 
-    Any failure to make a batch closes the queue and raises: UserError where make_item raised one or memory is
-    short, otherwise WorkerError. For one thread only. Use it in a `with` block, or call close().
+    Any failure to make a batch closes the queue and raises UserError if make_item raised one or memory is short,
+    otherwise WorkerError. Only one thread may use a queue. Use it in a `with` block, or call close().
     """
 
-    def __init__(self, fields, make_item, *, batch_size, workers, depth=4, initializer=None, timeout=60.0):
+    def __init__(
+        self,
+        fields: list[Field],
+        make_item: Callable[[Any, dict[str, np.ndarray]], object],
+        *,
+        batch_size: int,
+        workers: int,
+        depth: int = 4,
+        initializer: Callable[[], object] | None = None,
+        timeout: float = 60.0,
+    ):
         if batch_size < 1 or depth < 1 or workers < 0:
             raise ValueError(f"{batch_size=} and {depth=} must be at least 1, {workers=} at least 0")
         self._make_item = make_item
         self._batch_size = batch_size
         self._timeout = timeout
-        self._names = [field.name for field in fields]
         self._slots = [_Slot(index, [], 0, {}) for index in range(depth)]
-        self._free = collections.deque()
-        self._order = collections.deque()  # slots in flight, the next batch first
-        self._jobs = iter(())
-        self._unsent = collections.deque()  # tickets that the pipe had no room for
-        self._processes = []
-        self._reports = []
+        self._free: collections.deque[_Slot] = collections.deque()
+        self._order: collections.deque[_Slot] = collections.deque()  # slots in flight, the next batch first
+        self._jobs: Iterator = iter(())
+        self._unsent: collections.deque[bytes] = collections.deque()  # tickets that the pipe had no room for
+        self._processes: list[BaseProcess] = []
+        self._reports: list[Connection] = []
         self._selector = selectors.DefaultSelector()
         payload = pickle.dumps((make_item, initializer)) if workers else b""
         self._ring = _Ring(fields, batch_size, depth, workers, len(payload))
@@ -122,8 +141,8 @@ class DataQueue:
         self._finalizer = weakref.finalize(
             self, _stop, os.getpid(), self._processes, self._reports, *ends, self._selector
         )
-        # Must run before multiprocessing's own exit handler, which waits for the workers. What is registered
-        # last runs first; weakref's handler may have been registered long ago.
+        # It must run before multiprocessing's own exit handler, which waits for the workers. Handlers run in reverse
+        # order of registration, and weakref's may have been registered long ago.
         self._finalizer.atexit = False
         atexit.register(self._finalizer)
         try:
@@ -155,26 +174,27 @@ class DataQueue:
     def __exit__(self, *_):
         self.close()
 
-    def close(self):
-        """Stop the workers. Again is harmless. Batches handed out stay readable."""
+    def close(self) -> None:
+        """Stop the workers. A second call does nothing. Batches handed out stay readable."""
         self._order.clear()
         atexit.unregister(self._finalizer)
         self._finalizer()
 
     @property
-    def closed(self):
+    def closed(self) -> bool:
+        """Whether close() was called, or a failure closed the queue."""
         return not self._finalizer.alive
 
-    def batches(self, jobs):
+    def batches(self, jobs: Iterable[Any]) -> Iterator[Batch]:
         """Iterate over the batches made from `jobs`, an iterable of small picklable values, one for each row.
 
-        Jobs are read as slots become free. A short last batch has fewer rows. The iterator may be left early.
-        Calling `batches` again, for the next epoch, ends the iterator before and takes back all slots,
-        released or not.
-        Raises RuntimeError if all slots wait for release().
+        Jobs are read as slots become free. The last batch may have fewer rows. The iterator may be left early.
+        Calling `batches` again, for the next epoch, ends the previous iterator and takes back all slots, released or
+        not.
+        Raises RuntimeError if the queue is closed or all slots wait for release().
         """
         self._check_open()
-        self._ring.epoch[0] += 1  # workers skip what is left of the epoch before
+        self._ring.epoch[0] += 1  # workers skip the rest of the previous epoch
         epoch = int(self._ring.epoch[0])
         try:
             for slot in self._slots:
@@ -214,11 +234,13 @@ class DataQueue:
         return True
 
     def _next_slot(self):
-        """The slot of the next batch, or None at the end."""
+        """The slot of the next batch, or None after the last."""
         if self._order:
             return self._order.popleft()
         if not self._free and next(self._jobs, self) is not self:
-            raise RuntimeError(f"all {len(self._slots)} slots of the ring are in use: release() a batch first")
+            raise RuntimeError(
+                f"all {len(self._slots)} slots of the ring are in use: release() a batch before the next"
+            )
         return None
 
     def _release(self, slot, epoch):
@@ -227,7 +249,7 @@ class DataQueue:
             self._hand_out()
 
     def _hand_out(self):
-        """Give the jobs of as many batches as there are free slots to the workers."""
+        """Give the workers the jobs of a batch for each free slot."""
         while self._free and (jobs := list(itertools.islice(self._jobs, self._batch_size))):
             slot = self._free.popleft()
             slot.jobs, slot.missing, slot.failures = jobs, len(jobs), {}
@@ -239,16 +261,16 @@ class DataQueue:
         self._send()
 
     def _send(self):
-        """Put as many tickets into the pipe as it takes. Never blocks: a worker might be waiting for us."""
+        """Write as many tickets as fit into the pipe. It never blocks: a worker may be waiting for this process."""
         with contextlib.suppress(BlockingIOError):
             while self._unsent:
                 os.write(self._tickets_in.fileno(), self._unsent[0])
                 self._unsent.popleft()
 
     def _complete(self, slot):
-        """Return when all rows of a slot are made.
+        """Wait until all rows of a slot are made.
 
-        The failure of a row counts only now, and the first of several, as if the rows were made one by one.
+        A failure is raised only now, and only that of the first row, as if rows were made one by one.
         """
         if self._processes:
             self._collect(0)
@@ -261,7 +283,7 @@ class DataQueue:
     def _wait(self, slot):
         """Collect reports until no row of a slot is missing.
 
-        A worker's silence is counted here only, and not over a pause of this process (Ctrl-Z).
+        A worker's silence is measured only here, and pauses of this process (Ctrl-Z) do not count.
         """
         silent = np.zeros(len(self._processes))  # seconds
         counts = self._ring.beats[:, 0].copy()
@@ -274,13 +296,13 @@ class DataQueue:
             silent = np.where(same, silent + elapsed, 0)
             late = silent >= np.where(counts == 1, max(self._timeout, _START_SECONDS), self._timeout)
             stuck = late & (counts % 2 == 1)
-            if stuck.any() or late.all():  # an idle worker is no worry as long as another makes progress
+            if stuck.any() or late.all():  # an idle worker is fine as long as another makes progress
                 index = int(np.argmax(stuck))
                 silence = f"made no progress for {self._timeout:g} seconds"
                 raise WorkerError(f"{self._describe(index)} {silence} {self._occupation(index)}")
 
     def _collect(self, timeout):
-        """Read one report of each worker that has one, waiting up to `timeout` seconds for the first."""
+        """Read one report from each worker that has one; wait up to `timeout` seconds for the first."""
         self._send()
         for key, _ in self._selector.select(timeout):
             try:
@@ -299,7 +321,7 @@ class DataQueue:
         return f"data worker {index} (pid {self._processes[index].pid})"
 
     def _occupation(self, index):
-        """What the worker is at, by its own word."""
+        """What the worker was doing last, by its own record."""
         count, slot, row = self._ring.beats[index].tolist()
         if count == 1:
             return "while starting"
@@ -320,11 +342,12 @@ class DataQueue:
 
 
 class _Ring:
-    """The shared memory and the arrays in it. Pickled while a process is spawned, it is shared with that process.
+    """The shared memory and the arrays in it. Pickling it for a spawned process shares it with that process.
 
-    epoch: int64 [1], the one whose tickets count.
-    beats: int64 [workers,3], each written by one worker: a count that is odd while it is busy; slot and row.
-    payload: uint8 [P], pickled (make_item, initializer). slots: a list of {name: [batch_size, *shape]}.
+    epoch: int64 [1], the current one; workers skip tickets of others
+    beats: int64 [workers,3], a row written by each worker: a count that is odd while it is busy, slot, row
+    payload: uint8 [P], pickled (make_item, initializer)
+    slots: list of {name: [batch_size, *shape]}
     """
 
     def __init__(self, fields, batch_size, depth, workers, payload_size, file=None):
@@ -348,7 +371,7 @@ class _Ring:
         return _attach, (self._arguments, reduction.DupFd(self._file.fileno()))
 
     def close_file(self):
-        """The mapping stays."""
+        """Close the file; the mapping stays valid."""
         self._file.close()
 
     def row(self, slot, row):
@@ -362,7 +385,7 @@ class _Ring:
         self._jobs[slot, row, : len(data)] = np.frombuffer(data, np.uint8)
 
     def read_job(self, slot, row):
-        return pickle.loads(self._jobs[slot, row])  # reads up to the pickle's own end mark
+        return pickle.loads(self._jobs[slot, row])  # stops at the pickle's end mark
 
 
 def _attach(arguments, file):
@@ -372,7 +395,7 @@ def _attach(arguments, file):
 
 
 def _lay_out(specs):
-    """(starts, size) in bytes of arrays one after another, each aligned."""
+    """(starts, size) in bytes of consecutive arrays, each aligned."""
     starts, end = [], 0
     for shape, dtype in specs:
         starts.append(end)
@@ -382,10 +405,10 @@ def _lay_out(specs):
 
 
 def _allocate(size):
-    """An unnamed file of `size` zero bytes of memory that really exist: touching them later cannot fail.
+    """An unnamed file of `size` zero bytes that are really allocated: writing to them later cannot fail.
 
-    An unnamed file has no limit of its own, so the free memory is looked up first: asked for too much, the kernel
-    does not refuse but kills processes. Half of it is left to the workers and the training.
+    Nothing limits an unnamed file, so the free memory is checked first: the kernel does not refuse a request that is
+    too large, but kills processes. Half of the free memory is left for the workers and the training.
     """
     available = _available_memory()
     if size > available // 2:
@@ -409,7 +432,7 @@ def _as_file(descriptor):
 
 
 def _available_memory():
-    """Bytes that the machine can still give, and the container's limit if that is less."""
+    """Free memory of the machine in bytes, or the container's limit if that is less."""
     with open("/proc/meminfo") as file:
         limits = [int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable:")]
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
@@ -419,8 +442,8 @@ def _available_memory():
 
 
 def _stop(owner, processes, reports, tickets_out, tickets_in, selector):
-    """End the workers: by the end of the ticket pipe if idle, otherwise by force."""
-    if os.getpid() != owner:  # a fork of the parent exits: the workers are not its own
+    """End the workers: idle ones see the end of the ticket pipe, the others are killed."""
+    if os.getpid() != owner:  # a fork of the parent exits: the workers are not its children
         return
     try:
         tickets_in.close()
@@ -444,12 +467,12 @@ def _raise(failure):
 
 
 def _described(make_item, job):
-    """A job in words, for messages."""
+    """The description of a job for messages."""
     return make_item.describe(job) if hasattr(make_item, "describe") else f"job {job!r}"
 
 
 def _attempt(function, *arguments):
-    """Call; returns None, or (UserError or WorkerError, text) for an exception."""
+    """Call a function; returns None, or (UserError or WorkerError, message) if it raised an exception."""
     try:
         function(*arguments)
     except UserError as error:
@@ -463,7 +486,7 @@ def _attempt(function, *arguments):
 
 
 def _work(index, ring, tickets, report):
-    """A worker process: takes tickets until there are no more."""
+    """The main function of a worker process: take tickets until their pipe ends."""
     worker_processes.follow_parent()
     make_item, initializer = pickle.loads(ring.payload)
     beat = ring.beats[index]

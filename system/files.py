@@ -1,4 +1,4 @@
-"""Files that appear under their names whole or not at all, and text and JSON read with clear errors."""
+"""Write files that appear complete or not at all, and read text and JSON with clear errors."""
 
 import collections
 import contextlib
@@ -7,37 +7,42 @@ import itertools
 import json
 import os
 import re
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from structures import UserError
 
-_numbers = itertools.count()  # tell the temporary files of a process apart
+Path = str | os.PathLike
+
+DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)  # errno of a full disk and of a used-up quota
+_numbers = itertools.count()  # distinguish the temporary files of a process
 
 
 class UnwritableFile(UserError, OSError):
-    """A file that cannot be written; `errno` and `strerror` say why, for callers who have a remedy of their own."""
+    """A file that cannot be written; `errno` and `strerror` say why, for callers with a remedy of their own."""
 
     def __str__(self):
-        return self.args[0]  # not OSError's own, which is made of errno and strerror
+        return self.args[0]  # OSError would build a message from errno and strerror
 
 
-def temporary_beside(path):
-    """A name in the folder of a file under which to write it, until `publish` gives it its own."""
-    # Without the file's own name, which may be as long as a name can be
+def temporary_beside(path: Path) -> str:
+    """A name in the folder of a file, under which it is written until `publish` renames it."""
+    # It does not contain the file's own name, which may be as long as a name can be
     return os.path.join(os.path.dirname(os.path.abspath(path)), f".{os.getpid()}-{next(_numbers)}.tmp")
 
 
-def publish(temporary, path, durable=True):
-    """Give a complete file or folder its name, in place of an older one. Raises OSError.
+def publish(temporary: Path, path: Path, durable: bool = True) -> None:
+    """Rename a complete file or folder to `path`, replacing an older one. Raises OSError.
 
-    durable: its content is on the disk before, so that a power cut leaves the old one or the new one, not an empty one.
+    durable: flush its content to disk first, so that a power cut leaves the old or the new one, not an empty one.
     """
     if durable:
         flush(temporary)
     os.replace(temporary, path)
 
 
-def flush(path):
-    """Have the disk hold a file, or every file of a folder and its list of them. Raises OSError."""
+def flush(path: Path) -> None:
+    """Flush a file to disk, or a folder and every file in it. Raises OSError."""
     is_folder = os.path.isdir(path)
     for one in [*(os.path.join(path, name) for name in (os.listdir(path) if is_folder else ())), path]:
         descriptor = os.open(one, os.O_RDONLY)
@@ -48,34 +53,35 @@ def flush(path):
 
 
 class PendingFile:
-    """A file that takes its name at `commit`; until then nobody sees it.
+    """A file that appears under its name at `commit`.
 
     binary: bytes instead of text.
     durable: as in `publish`.
-    All that writes raises UnwritableFile if the place cannot be written or the disk is full.
+    Creating, writing and committing raise UnwritableFile if the place cannot be written or the disk is full.
     """
 
-    def __init__(self, path, binary=False, durable=True):
-        self._failure, self._durable = None, durable
+    def __init__(self, path: Path, binary: bool = False, durable: bool = True):
+        self._failure: OSError | None = None
+        self._durable = durable
         self._path, self._temporary = path, temporary_beside(path)
-        # surrogateescape: a file name that is not UTF-8 goes out as it came in
-        text = {} if binary else {"encoding": "utf-8", "errors": "surrogateescape", "newline": "\n"}
+        # surrogateescape writes a file name that is not UTF-8 as it was read
+        text: dict[str, Any] = {} if binary else {"encoding": "utf-8", "errors": "surrogateescape", "newline": "\n"}
         try:
             os.makedirs(os.path.dirname(self._temporary), exist_ok=True)
             self._file = open(self._temporary, "wb" if binary else "w", **text)  # noqa: SIM115
         except OSError as error:
             raise _unwritable(path, error) from None
 
-    def write(self, content):
-        """Add text, or bytes."""
+    def write(self, content: str | bytes) -> None:
+        """Append text, or bytes if the file is binary."""
         try:
             self._file.write(content)
         except OSError as error:
             self._failure = error
             raise _unwritable(self._path, error) from None
 
-    def commit(self):
-        """Put the file in its place. On failure, also of an earlier `write`, nothing is left behind."""
+    def commit(self) -> None:
+        """Publish the file. If this or an earlier `write` fails, nothing is left behind."""
         try:
             if self._failure:
                 raise self._failure
@@ -85,36 +91,36 @@ class PendingFile:
             self.discard()
             raise _unwritable(self._path, error) from None
 
-    def discard(self):
-        """Leave nothing behind."""
-        with contextlib.suppress(OSError):  # the disk that filled up refuses the last flush too
+    def discard(self) -> None:
+        """Remove the file unless it is published."""
+        with contextlib.suppress(OSError):  # a full disk refuses the last flush too
             self._file.close()
         with contextlib.suppress(FileNotFoundError):
             os.remove(self._temporary)
 
 
-def is_pending(name):
-    """Whether a file's name is that of a PendingFile, of this process or of one that was killed."""
+def is_pending(name: str) -> bool:
+    """Whether a file name is that of a PendingFile, of this process or of one that was killed."""
     return re.fullmatch(r"\.\d+-\d+\.tmp", name) is not None
 
 
 def _unwritable(path, error):
-    """UnwritableFile of an OSError, which from a write or a flush does not know its file."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    """The UnwritableFile for an OSError, which does not name its file if it comes from a write or a flush."""
+    full = error.errno in DISK_IS_FULL
     remedy = "free some space or choose another place" if full else "choose another place"
     unwritable = UnwritableFile(f"{path}: cannot be written ({error.strerror}), {remedy}")
     unwritable.errno, unwritable.strerror = error.errno, error.strerror
     return unwritable
 
 
-def reason(error):
-    """Why something failed, in a line, of an OSError or one of TensorFlow's errors."""
+def reason(error: Exception) -> str:
+    """One line that says why something failed, from any exception."""
     lines = [getattr(error, "strerror", None), *str(error).splitlines(), type(error).__name__]
     return next(line for line in lines if line)
 
 
-def write(path, content, durable=True):
-    """Write text or bytes as a file that is never seen half written. Raises UnwritableFile.
+def write(path: Path, content: str | bytes, durable: bool = True) -> None:
+    """Write text or bytes to a file that appears complete or not at all. Raises UnwritableFile.
 
     durable: as in `publish`.
     """
@@ -127,15 +133,15 @@ def write(path, content, durable=True):
     file.commit()
 
 
-def write_json(path, data):
-    """Write `data` as an indented JSON file that is never seen half written. NaN is refused (ValueError)."""
+def write_json(path: Path, data: object) -> None:
+    """Write `data` as indented JSON; as `write`. Raises ValueError for NaN and infinity, which JSON does not have."""
     write(path, json.dumps(data, indent=2, allow_nan=False) + "\n")
 
 
-def check_writable(path):
-    """Raise UnwritableFile unless a file can be written at `path`; an old file there stays, a new one is not left.
+def check_writable(path: Path) -> None:
+    """Raise UnwritableFile unless a file can be written at `path`. An old file there stays, and no new one is left.
 
-    Folders that do not exist yet would be made in the nearest one above them that does, so that one is tried.
+    Missing folders would be created in the nearest existing one above them, so that one is tried.
     """
     try:
         if os.path.exists(path):
@@ -146,8 +152,8 @@ def check_writable(path):
         raise _unwritable(path, error) from None
 
 
-def check_folder_writable(folder):
-    """Raise UnwritableFile unless files can be made in a folder, or in the nearest one above it that exists."""
+def check_folder_writable(folder: Path) -> None:
+    """Raise UnwritableFile unless files can be created in a folder, or in the nearest existing one above it."""
     existing = os.path.abspath(folder)
     while not os.path.lexists(existing):
         existing = os.path.dirname(existing)
@@ -159,13 +165,14 @@ def check_folder_writable(folder):
         raise _unwritable(folder, error) from None
 
 
-def walk(folder, passed_over=()):
-    """Yield (folder, names of the files in it) of a folder and all below it, in the order of their names.
+def walk(folder: Path, passed_over: Iterable[str] = ()) -> Iterator[tuple[str, list[str]]]:
+    """Yield (folder, names of the files in it) for a folder and all folders below it, sorted by name.
 
-    Then those that links to folders lead to. Each real folder comes once, and under its own name if that lies below.
-    passed_over: real paths of folders below it to leave out.
+    Folders that are links follow at the end. Each real folder is yielded once, by its own name if it
+    lies below `folder`.
+    passed_over: real paths of folders to skip.
     """
-    seen, tops = set(passed_over) - {os.path.realpath(folder)}, collections.deque([folder])
+    seen, tops = set(passed_over) - {os.path.realpath(folder)}, collections.deque([os.fspath(folder)])
     while tops:
         links = []
         for parent, folders, names in os.walk(tops.popleft()):
@@ -179,19 +186,19 @@ def walk(folder, passed_over=()):
         tops += links
 
 
-def safe_names(texts):
-    """Different texts as parts of file names that are good on any disk and in links, all different."""
-    names = []
+def safe_names(texts: Iterable[str]) -> list[str]:
+    """A different file name part for each of different texts, valid on any disk and in links."""
+    names: list[str] = []
     for text in texts:
         name = re.sub(r"[^\w.-]", "_", text)
-        while name.lower() in {other.lower() for other in names}:  # some disks do not tell A from a
+        while name.lower() in {other.lower() for other in names}:  # some disks ignore case
             name += "_"
         names.append(name)
     return names
 
 
-def read_text(path):
-    """Read text in UTF-8, with or without byte order mark. Raises UserError if it is missing or of another kind."""
+def read_text(path: Path) -> str:
+    """Read UTF-8 text, with or without a byte order mark. Raises UserError if the file is missing or not UTF-8."""
     try:
         with open(path, "rb") as file:
             content = file.read()
@@ -202,11 +209,11 @@ def read_text(path):
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{path}, line {line}: not a text file in UTF-8; save it as one") from None
+        raise UserError(f"{path}, line {line}: not UTF-8 text; save the file as UTF-8") from None
 
 
-def read_json(path):
-    """Read a JSON object. Raises UserError if it is missing or damaged."""
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object. Raises UserError if the file is missing or damaged."""
     try:
         value = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:

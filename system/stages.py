@@ -1,6 +1,6 @@
-"""Work in stages that overlap: iterators computed ahead by threads, and how long each stage works.
+"""Run stages of work at the same time: iterators computed ahead by threads, and the time each stage works.
 
-NumPy, OpenCV, FFmpeg and TensorFlow let other threads run while they compute.
+Threads suffice, because NumPy, OpenCV, FFmpeg and TensorFlow release the interpreter lock while they compute.
 """
 
 import collections
@@ -10,22 +10,26 @@ import itertools
 import queue
 import threading
 import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 POLL_SECONDS = 0.1  # how soon a waiting thread notices the end
+T = TypeVar("T")
+R = TypeVar("R")
 
 
-def batched(items, size):
-    """Yield lists of `size` items, the last one shorter (itertools.batched of Python 3.12)."""
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Yield lists of `size` items; the last may be shorter (itertools.batched of Python 3.12)."""
     iterator = iter(items)
     while group := list(itertools.islice(iterator, size)):
         yield group
 
 
-def parallel_map(function, items, *, threads, ahead):
-    """Like map(), computed by threads, in order, at most `ahead` items beyond the one being consumed."""
+def parallel_map(function: Callable[[T], R], items: Iterable[T], *, threads: int, ahead: int) -> Iterator[R]:
+    """map() by threads, in order, at most `ahead` items ahead of the consumer."""
     iterator = iter(items)
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        pending = collections.deque()
+        pending: collections.deque[concurrent.futures.Future[R]] = collections.deque()
         try:
             for item in iterator:
                 pending.append(pool.submit(function, item))
@@ -39,14 +43,14 @@ def parallel_map(function, items, *, threads, ahead):
 
 
 class Meter:
-    """How many frames a stage has done, and in how many seconds of its own (waiting does not count)."""
+    """Counts the frames of a stage and the seconds that it works; waiting does not count."""
 
     def __init__(self):
         self.frames, self.seconds = 0, 0.0
 
     @contextlib.contextmanager
-    def measure(self, frames=1):
-        """Time what is done inside, the work on so many frames."""
+    def measure(self, frames: int = 1) -> Iterator[None]:
+        """Time the `with` block, which processes so many frames."""
         start = time.monotonic()
         try:
             yield
@@ -54,8 +58,8 @@ class Meter:
             self.seconds += time.monotonic() - start
         self.frames += frames
 
-    def to_json(self):
-        """Frames, seconds and frames_per_second, None before the first."""
+    def to_json(self) -> dict[str, float | None]:
+        """{"frames", "seconds", "frames_per_second"}; the rate is None before the first frame."""
         rate = self.frames / self.seconds if self.seconds else None
         return {"frames": self.frames, "seconds": self.seconds, "frames_per_second": rate}
 
@@ -63,17 +67,17 @@ class Meter:
 class Threads:
     """Iterators that run ahead in threads. An exception in any of them is raised where its items are used.
 
-    stopped() is asked every POLL_SECONDS: once it is true, and when the `with` block is left, all iterators
-    end, in the middle of whatever they hold.
+    stopped: a function, called every POLL_SECONDS. Once it returns True, or the `with` block is left, all iterators
+    end and the items they hold are dropped.
     """
 
-    def __init__(self, stopped):
+    def __init__(self, stopped: Callable[[], bool]):
         self._asked, self._left = stopped, threading.Event()
-        self._threads = []
+        self._threads: list[threading.Thread] = []
 
-    def run(self, items, *, ahead):
-        """An iterator over `items`, which a new thread makes, at most `ahead` in advance."""
-        channel = queue.Queue(ahead)
+    def run(self, items: Iterable[T], *, ahead: int) -> Iterator[T]:
+        """An iterator over `items`, which a new thread computes, at most `ahead` in advance."""
+        channel: queue.Queue = queue.Queue(ahead)
         thread = threading.Thread(target=self._feed, args=(items, channel), daemon=True)
         self._threads.append(thread)
         thread.start()
@@ -108,8 +112,8 @@ class Threads:
     def _stopped(self):
         return self._left.is_set() or self._asked()
 
-    def end(self):
-        """Wait for the threads, which leave what they hold."""
+    def end(self) -> None:
+        """Stop the threads and wait for them; the items they hold are dropped."""
         self._left.set()
         for thread in self._threads:
             thread.join()

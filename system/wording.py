@@ -1,4 +1,4 @@
-"""Small pieces of text that messages and names are made of."""
+"""Small pieces of text for messages and names."""
 
 import difflib
 import os
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 def stem(path: str | os.PathLike) -> str:
-    """'some/folder/a.jpg' -> 'a': the id of a picture, by which results and data sets are matched."""
+    """'some/folder/a.jpg' -> 'a': the id of a picture, which matches results with data sets."""
     return os.path.splitext(os.path.basename(path))[0]
 
 
@@ -22,9 +22,9 @@ def plural(count: int, what: str) -> str:
 
 
 def nearest(name: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """The most similar of some names, or None if none is similar; capitals and all but letters and digits are ignored.
+    """The most similar of some names, or None if none is similar. Compares letters and digits only, without case.
 
-    cutoff: how similar, 0 to 1, as in difflib.get_close_matches.
+    cutoff: the least similarity, 0 to 1, as in difflib.get_close_matches.
     """
     of_plain = {plain(other): other for other in names}
     close = difflib.get_close_matches(plain(name), of_plain, n=1, cutoff=cutoff)
@@ -38,5 +38,5 @@ def nearest_hint(name: str, names: Iterable[str]) -> str:
 
 
 def plain(text: str) -> str:
-    """The letters and digits of a name, all small."""
+    """The letters and digits of a name, in lower case."""
     return "".join(letter for letter in text.casefold() if letter.isalnum())

@@ -1,20 +1,21 @@
-"""What all worker processes keep to: Ctrl-C is the parent's to answer, and they end when the parent does."""
+"""Rules for all worker processes: the parent alone handles Ctrl-C, and workers end when the parent ends."""
 
 import contextlib
 import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from multiprocessing import resource_tracker
 
 
 @contextlib.contextmanager
-def shielded_from_signals(*numbers):
-    """A process started in here never sees these signals, which may be sent to the group: the parent decides its end.
+def shielded_from_signals(*numbers: int) -> Iterator[None]:
+    """Processes started in the block never receive these signals, even sent to the group: the parent ends them.
 
-    Blocked signals stay blocked in a child from its first moment on.
+    A child inherits blocked signals, so it is shielded from its start.
     """
-    resource_tracker.ensure_running()  # its start, else part of the first process's, would unblock them
+    resource_tracker.ensure_running()  # otherwise it starts with the first process and unblocks the signals
     before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
         yield
@@ -23,12 +24,12 @@ def shielded_from_signals(*numbers):
 
 
 @contextlib.contextmanager
-def interrupts_held():
-    """For the start of a process pool: its workers never see Ctrl-C, which waits for the end of the block.
+def interrupts_held() -> Iterator[None]:
+    """For the start of a process pool: its workers never see Ctrl-C, and here it is delayed to the end of the block.
 
-    SIGTERM they do see: with it a pool ends the others when one was killed. The mask covers this thread alone; the
-    handler is for when a library's thread receives the signal. Needs the main thread. Raises KeyboardInterrupt at the
-    end if there was one.
+    Workers do receive SIGTERM, which a pool sends to the others when one was killed. The mask covers this thread only;
+    the handler is for a signal that a library's thread receives. Must be called in the main thread.
+    Raises KeyboardInterrupt at the end if Ctrl-C was pressed.
     """
     received = []
     handler = signal.signal(signal.SIGINT, lambda *_: received.append(True))
@@ -41,14 +42,14 @@ def interrupts_held():
         raise KeyboardInterrupt
 
 
-def follow_parent():
-    """For a worker that starts: from now on it ends, even in the middle of a job, when its parent has died."""
+def follow_parent() -> None:
+    """Call at the start of a worker: it then exits, even in the middle of a job, once its parent has died."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent():
     parent = multiprocessing.parent_process()
-    # Not so if a fork server bore it: then the pipe alone tells, which a fork of the parent could hold open
+    # False if a fork server started it: then only the pipe shows the end, and a fork of the parent could hold it open
     is_child = os.getppid() == parent.pid
     while parent.is_alive() and (not is_child or os.getppid() == parent.pid):
         parent.join(1)

@@ -1,4 +1,4 @@
-"""What the workers of test_data_queue.py run: apart, so that they need not import pytest."""
+"""What the workers of test_data_queue.py run; in a module of its own, so that they need not import pytest."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ FIELDS = [
 
 
 def make_item(job, out):
-    """Random content that depends on the job alone, made in a time that does not."""
+    """Random content that depends on the job only, made in a random time."""
     epoch, index = job
     rng = np.random.default_rng([epoch, index])
     time.sleep(np.random.default_rng().uniform(0, 0.003))
@@ -30,13 +30,15 @@ def make_item(job, out):
 
 
 class MisbehaveAt:
-    """Does `deed` when it meets job (0, 5)."""
+    """Calls `deed` at job (0, 5), and creates the file `mark` before, if one is given."""
 
-    def __init__(self, deed):
-        self.deed = deed
+    def __init__(self, deed, mark=None):
+        self.deed, self.mark = deed, mark
 
     def __call__(self, job, out):
         if job == (0, 5):
+            if self.mark:
+                self.mark.touch()
             self.deed()
         make_item(job, out)
 
@@ -76,7 +78,7 @@ class Burden:
 
 
 def count_item(job, out):
-    """Writes into a file named by the job how many were made."""
+    """Appends a character to the file that the job names."""
     with open(job[0], "a") as file:
         file.write("x")
 
@@ -102,6 +104,8 @@ def sleep_a_little(job, out):
     time.sleep(0.4)  # 8 of them in two workers take longer than the timeout
 
 
-def count_item_slowly(job, out):
+def count_item_behind_a_gate(job, out):
+    """count_item, which at index 4 then waits for the file with the suffix .gate."""
     count_item(job, out)
-    time.sleep(0.1)
+    while job[1] == 4 and not os.path.exists(job[0] + ".gate"):
+        time.sleep(0.01)

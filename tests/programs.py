@@ -1,9 +1,10 @@
-"""Running the programs as a user does, on a tiny data set, for tests."""
+"""Run the programs as a user does, on a tiny data set, and wait for what they do."""
 
 import os
 import pathlib
 import subprocess
 import sys
+import time
 
 import numpy as np
 
@@ -11,11 +12,11 @@ from voc_tree import write_voc
 
 ROOT = pathlib.Path(__file__).parents[1]
 CLASSES = "disc,square"
-# A training of a second: 3% of the channels
+# One second of training: 3% of the channels
 TINY = ["--classes", CLASSES, "--width", "0.03", "--batch-size", "4", "--workers", "1", "--augmentation", "light"]
 
 
-SHAPES = {  # colour, and mask from the cells' distances to the middle as a fraction of half the side
+SHAPES = {  # color, and mask from the cells' distances to the center as a fraction of half the side
     "disc": ((240, 200, 40), lambda x, y: np.hypot(x, y) <= 1),
     "square": ((40, 220, 240), lambda x, y: np.ones_like(x, bool)),
     "diamond": ((230, 60, 230), lambda x, y: abs(x) + abs(y) <= 1),
@@ -23,7 +24,7 @@ SHAPES = {  # colour, and mask from the cells' distances to the middle as a frac
 
 
 def write_shapes(root, splits, seed=0, size=(120, 90), kinds=("disc", "square")):
-    """A VOC-layout folder with a bright shape of one of `kinds` on noise in each picture. splits: {name: pictures}."""
+    """A VOC-layout folder whose pictures show a bright shape of one of `kinds` on noise. splits: {name: pictures}."""
     rng = np.random.default_rng(seed)
     pictures, lists = {}, {}
     for split, count in splits.items():
@@ -38,18 +39,28 @@ def _shape_picture(rng, kinds, width, height):
     side = int(rng.integers(30, 60))
     x, y = int(rng.integers(0, width - side)), int(rng.integers(0, height - side))
     kind = kinds[rng.integers(len(kinds))]
-    colour, inside = SHAPES[kind]
+    color, inside = SHAPES[kind]
     grid_y, grid_x = (np.mgrid[:side, :side] - (side - 1) / 2) / (side / 2)
-    image[y : y + side, x : x + side][inside(grid_x, grid_y)] = colour
+    image[y : y + side, x : x + side][inside(grid_x, grid_y)] = color
     return image, [(kind, (x + 1, y + 1, x + side, y + side))]
 
 
 def run(program, *arguments, check=True, **options):
-    """Run `python PROGRAM ARGUMENTS` from the project's root; returns the CompletedProcess, texts captured."""
+    """Run `python PROGRAM ARGUMENTS` in the project's root; returns the CompletedProcess, output as text."""
     done = subprocess.run(command(program, *arguments), cwd=ROOT, capture_output=True, text=True, **options)
     if check and done.returncode:
         raise AssertionError(f"{program} {arguments} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
     return done
+
+
+def wait_until(condition, process=None, seconds=60):
+    """Return what condition() returns, once that is true. Fails after `seconds`, or if `process` ends before."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert process is None or process.poll() is None, f"the program ended with {process.returncode}"
+        assert time.monotonic() < deadline, f"not within {seconds} seconds"
+        time.sleep(0.02)
+    return found
 
 
 def command(program, *arguments):

@@ -1,22 +1,21 @@
-"""Programs in a row: what fails is told, what is done is left out, and Ctrl-C lets a program save itself."""
+"""Programs run one after another: failures are reported, finished stages skipped, and a stop waits for the program."""
 
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
-from programs import ROOT
+from programs import ROOT, wait_until
 from structures import UserError
 from system import chain
 
 
 @pytest.fixture
 def program(tmp_path):
-    """A program that notes its arguments and ends with the code that the first says."""
+    """A program that records its arguments and ends with the first as its exit code."""
     path = tmp_path / "program.py"
     path.write_text(
         "import pathlib, sys\n"
@@ -31,15 +30,15 @@ def calls(tmp_path):
     return path.read_text().splitlines() if path.exists() else []
 
 
-def test_a_failure_is_told_and_a_stop_stops(program):
+def test_a_failure_is_reported_and_an_interrupt_ends_the_chain(program):
     chain.call(program, 0)
-    with pytest.raises(UserError, match=r"program\.py ended with exit code 3"):
+    with pytest.raises(UserError, match=r"program\.py .*\b3\b"):
         chain.call(program, 3)
     with pytest.raises(KeyboardInterrupt):
         chain.call(program, 130)
 
 
-def test_what_is_done_is_left_out(program, tmp_path):
+def test_finished_stages_are_skipped(program, tmp_path):
     def run(first="0 a", second="0 b"):
         links = chain.Chain(str(tmp_path / "stages.json"))
         links.call("first", program, *first.split())
@@ -56,13 +55,13 @@ def test_what_is_done_is_left_out(program, tmp_path):
     with pytest.raises(UserError):
         run(first="1 e", second="0 c")
     assert set(json.loads((tmp_path / "stages.json").read_text())) == {"second"}
-    run(first="0 d", second="0 c")  # what failed is not done, though it was before
+    run(first="0 d", second="0 c")  # a stage that failed is not done, even if it was before
     assert calls(tmp_path)[6:] == ["0 d", "0 c again"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_waits_until_the_program_has_saved_itself(tmp_path, number):
-    """Ctrl-C goes to all that runs in the terminal, SIGTERM to the caller only, which passes it on."""
+def test_a_stop_waits_until_the_program_has_saved_its_work(tmp_path, number):
+    """Ctrl-C reaches all processes of the terminal; SIGTERM only the caller, which passes it on."""
     saving = tmp_path / "saving.py"
     saving.write_text(
         "import pathlib, signal, sys, time\n"
@@ -77,7 +76,7 @@ def test_a_stop_waits_until_the_program_has_saved_itself(tmp_path, number):
     )
     code = f"from system import chain, cli; cli.run(lambda: (chain.call({str(saving)!r}), chain.call('never.py')))"
     group = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, start_new_session=True, stderr=subprocess.PIPE)
-    wait_for(tmp_path / "ready")
+    wait_until((tmp_path / "ready").exists, group)
     if number == signal.SIGINT:
         os.killpg(group.pid, number)
     else:
@@ -87,17 +86,9 @@ def test_a_stop_waits_until_the_program_has_saved_itself(tmp_path, number):
     assert group.stderr.read() == b"interrupted\n"
 
 
-def wait_for(path):
-    for _ in range(400):
-        if path.exists():
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"{path} did not appear")
-
-
 def test_last_metrics(tmp_path):
     (tmp_path / "metrics.csv").write_text("epoch,step\n1,10\n2,20\n")
     assert chain.last_metrics(tmp_path) == {"epoch": "2", "step": "20"}
     (tmp_path / "metrics.csv").write_text("epoch,step\n")
-    with pytest.raises(UserError, match="no epoch"):
+    with pytest.raises(UserError, match=r"metrics\.csv"):
         chain.last_metrics(tmp_path)

@@ -5,15 +5,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
 
+from programs import ROOT, wait_until
 from structures import UserError
 from system import cli
-
-ROOT = Path(__file__).parents[2]
 
 
 def ended(main, capsys):
@@ -50,12 +47,12 @@ def test_help_keeps_its_own_exit_code(capsys):
     assert ended(main, capsys) == (0, "")
 
 
-def test_disk_and_permission_are_told_in_one_line(capsys):
+def test_disk_and_permission_errors_are_one_line(capsys):
     denied = PermissionError(errno.EACCES, "Permission denied", "runs/x")
-    remedy = "check its permissions or choose another place"
-    assert ended(fail(denied), capsys) == (1, f"error: runs/x: Permission denied; {remedy}\n")
     full = OSError(errno.ENOSPC, "No space left on device")
-    assert ended(fail(full), capsys) == (1, "error: No space left on device; free some space or write elsewhere\n")
+    for error, start in ((denied, "error: runs/x: Permission denied; "), (full, "error: No space left on device; ")):
+        code, message = ended(fail(error), capsys)
+        assert code == 1 and message.startswith(start) and len(message.splitlines()) == 1
 
 
 @pytest.mark.parametrize("bug", [ValueError("bug"), ConnectionResetError("socket"), BrokenPipeError("a")])
@@ -78,7 +75,7 @@ def test_closed_output_pipe_is_quiet(lines, unbuffered, monkeypatch):
 
 @pytest.mark.parametrize("encoding", ["utf-8:strict", "latin-1:strict", "ascii:strict"])
 def test_names_that_the_terminal_cannot_show_are_escaped(encoding):
-    """A file name that is not UTF-8, and signs outside of the terminal's alphabet, must not lose the work so far."""
+    """A file name that is not UTF-8, or a character that the terminal lacks, must not lose the work so far."""
     program = "import os\nfrom system import cli\n"
     program += "cli.run(lambda: [print(os.fsdecode(b'caf\\xe9.jpg'), '≥ –'), cli.warn('≥')])"
     settings = {**os.environ, "PYTHONIOENCODING": encoding}
@@ -109,7 +106,10 @@ from system import cli
 def main():
     with cli.StopRequest() as stop:
         pathlib.Path(sys.argv[1] + ".ready").touch()
+        steps = 0
         while not stop.requested:
+            steps += 1
+            pathlib.Path(sys.argv[1] + ".steps").write_text("." * steps)
             print("step", flush=True)
             time.sleep(0.01)
         print("saving", file=sys.stderr)
@@ -120,7 +120,7 @@ cli.run(main)
 """
 
 
-def test_work_that_nobody_listens_to_saves_itself(tmp_path):
+def test_work_is_saved_although_nobody_reads_its_output(tmp_path):
     """Ctrl-C under `2>&1 | tee log` ends tee first."""
     call = [sys.executable, "-c", UNHEARD, str(tmp_path / "saved")]
     worker = subprocess.Popen(call, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -135,9 +135,7 @@ def test_closed_streams_stop_nothing(tmp_path):
     (tmp_path / "unheard.py").write_text(UNHEARD)
     line = f"exec {sys.executable} {tmp_path / 'unheard.py'} {tmp_path / 'saved'} >&- 2>&-"
     worker = subprocess.Popen(["sh", "-c", line], env={**os.environ, "PYTHONPATH": str(ROOT)})
-    while not (tmp_path / "saved.ready").exists():
-        assert worker.poll() is None
-        time.sleep(0.01)
+    wait_until((tmp_path / "saved.ready").exists, worker)
     worker.send_signal(signal.SIGINT)
     assert worker.wait(timeout=60) == 130
     assert (tmp_path / "saved").exists()
@@ -153,23 +151,24 @@ def test_libraries_write_to_closed_streams_too(tmp_path):
     assert (done.returncode, (tmp_path / "done").exists()) == (0, True)
 
 
-def test_work_goes_on_after_the_terminal_hung_up(tmp_path):
-    """A training in the background of a shell that was left."""
+def test_work_continues_after_the_terminal_hung_up(tmp_path):
+    """A training in the background of a shell that was closed."""
     ours, terminal = os.openpty()
     call = [sys.executable, "-c", UNHEARD, str(tmp_path / "saved")]
     worker = subprocess.Popen(call, cwd=ROOT, stdout=terminal, stderr=terminal)
     os.close(terminal)
     assert os.read(ours, 4) == b"step"
     os.close(ours)
-    time.sleep(0.5)
-    assert worker.poll() is None
+    steps = tmp_path / "saved.steps"
+    before = steps.stat().st_size
+    wait_until(lambda: steps.stat().st_size > before + 2, worker)
     worker.send_signal(signal.SIGINT)
     assert worker.wait(timeout=60) == 130
     assert (tmp_path / "saved").exists()
 
 
 def test_a_signal_that_arrives_twice_is_one(monkeypatch):
-    """`timeout` and schedulers send it to parent and child, and the parent passes it on."""
+    """`timeout` and schedulers send it to parent and child, and the parent passes it on too."""
     now = [100.0]
     monkeypatch.setattr(cli.time, "monotonic", lambda: now[0])
     with cli.StopRequest() as stop:
@@ -185,9 +184,9 @@ def test_wrong_flags_name_the_flag():
     assert "--value" in complaint("--value")
     assert "--value" in complaint(required=True)
     assert "'z'" in complaint("--value", "z", choices=["a", "b"])
-    assert "did you mean --value?" in complaint("--vlaue", "3")
-    assert "did you mean --value?" in complaint("--vlaue=3")
-    assert "did you mean" not in complaint("--nothing-like-it")
+    assert "--value" in complaint("--vlaue", "3")
+    assert "--value" in complaint("--vlaue=3")
+    assert "--value" not in complaint("--nothing-like-it")
 
 
 def test_flags_may_stand_among_arguments():
@@ -199,11 +198,11 @@ def test_flags_may_stand_among_arguments():
         assert vars(parser.parse_args(line.split())) == {"model": "m", "pictures": ["a", "b"], "output": "o"}
     assert parser.parse_args(["m"]).pictures == []
     assert parser.parse_args(["--output", "o", "--", "m", "-a.jpg"]).pictures == ["-a.jpg"]
-    with pytest.raises(UserError, match="--otput: no such argument, did you mean --output"):
+    with pytest.raises(UserError, match=r"--otput.*--output"):
         parser.parse_args(["m", "a", "--otput", "o"])
 
 
-def test_shortened_flags_are_refused():
+def test_abbreviated_flags_are_refused():
     assert "--val" in complaint("--val", "3")
 
 
@@ -236,8 +235,8 @@ def test_paths_to_read(tmp_path):
     for kind in (cli.existing_file, cli.existing_folder, cli.existing_path):
         message = complaint("--value", missing, type=kind)
         assert "--value" in message and missing in message
-    assert "is a folder" in complaint("--value", str(tmp_path), type=cli.existing_file)
-    assert "is a file" in complaint("--value", str(file), type=cli.existing_folder)
+    assert repr(str(tmp_path)) in complaint("--value", str(tmp_path), type=cli.existing_file)
+    assert repr(str(file)) in complaint("--value", str(file), type=cli.existing_folder)
 
 
 def test_paths_to_write(tmp_path):
@@ -249,11 +248,10 @@ def test_paths_to_write(tmp_path):
         assert "--value" in complaint("--value", str(file / "below"), type=kind)
         assert "--value" in complaint("--value=", type=kind)
     assert not (tmp_path / "new").exists()
-    assert "not the name of a file" in complaint("--value", str(tmp_path), type=cli.output_file)
-    assert "is a device" in complaint("--value", "/dev/null", type=cli.output_file)
     os.mkfifo(tmp_path / "pipe")
-    assert "or pipe" in complaint("--value", str(tmp_path / "pipe"), type=cli.output_file)
-    assert "not the name of a folder" in complaint("--value", str(file), type=cli.output_folder)
+    for path in (str(tmp_path), "/dev/null", str(tmp_path / "pipe")):
+        assert repr(path) in complaint("--value", path, type=cli.output_file)
+    assert repr(str(file)) in complaint("--value", str(file), type=cli.output_folder)
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")

@@ -1,4 +1,4 @@
-"""Parallel feeding against its serial twin, and every way in which it can go wrong."""
+"""Batches from workers against batches made serially, and every way in which workers can fail."""
 
 import gc
 import os
@@ -20,7 +20,7 @@ from data_queue_items import (
     Burden,
     MisbehaveAt,
     count_item,
-    count_item_slowly,
+    count_item_behind_a_gate,
     exit_with_3,
     kill_self,
     make_item,
@@ -34,11 +34,10 @@ from data_queue_items import (
     sleep_long,
     stop_self,
 )
+from programs import ROOT, wait_until
 from structures import UserError
 from system import data_queue
 from system.data_queue import DataQueue, Field, WorkerError
-
-ROOT = Path(__file__).parents[2]
 
 
 def jobs_of(epoch, count=19, first=0):
@@ -68,9 +67,9 @@ def assert_same(left, right):
 
 
 def children():
-    """Child processes of the test: not multiprocessing's resource tracker, nor a fork server that another test started.
+    """Child processes of the test, without multiprocessing's resource tracker and a fork server of another test.
 
-    Both live as long as their parent.
+    Those two live as long as their parent.
     """
     found = []
     for process in psutil.Process().children(recursive=True):
@@ -86,25 +85,18 @@ older = set()  # process ids of the children that were there before the test
 
 
 def rings(pid="self"):
-    """How many rings a process has mapped. They must be unnamed files: nothing of ours is in /dev/shm.
+    """How many rings a process has mapped. They must be unnamed files: none of them may be in /dev/shm.
 
-    (Semaphores are there: of the process pools that other tests in this process made.)
+    (The process pools of other tests in this process have semaphores there.)
     """
     maps = Path(f"/proc/{pid}/maps").read_text()
     assert not [line for line in maps.splitlines() if "/dev/shm/" in line and "/dev/shm/sem." not in line]
     return maps.count("memfd:batches")
 
 
-def wait_until(condition, seconds=5.0):
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return condition()
-
-
 @pytest.fixture(autouse=True)
 def nothing_left_behind():
-    """No test may leave a process, a descriptor or a ring. (Others may use /dev/shm at the same time; we do not.)"""
+    """No test may leave a process, a descriptor or a ring behind."""
     older.clear()
     older.update(process.pid for process in psutil.Process().children(recursive=True))
     descriptors = len(os.listdir("/proc/self/fd"))
@@ -203,23 +195,33 @@ def test_too_many_held_batches_are_an_error_not_a_hang(workers):
 
 
 def test_prefetch_goes_on_without_the_consumer_and_is_bounded_by_depth(tmp_path):
-    log = tmp_path / "log"
+    log, given = tmp_path / "log", []
+
+    def jobs():
+        for index in range(1000):
+            given.append(index)
+            yield str(log), index
+
     with open_queue(2, count_item) as queue:
-        batches = queue.batches((str(log), index) for index in range(1000))
+        batches = queue.batches(jobs())
         first = next(batches)
-        assert wait_until(lambda: log.stat().st_size == 12)  # 3 slots of 4 rows
-        time.sleep(0.2)
-        assert log.stat().st_size == 12
+        wait_until(lambda: log.stat().st_size == 12)  # 3 slots of 4 rows
+        assert len(given) == 12  # so workers cannot make more
         first.release()
-        assert wait_until(lambda: log.stat().st_size == 16)
+        wait_until(lambda: log.stat().st_size == 16)
+        assert len(given) == 16
 
 
 def test_workers_rest_when_an_epoch_is_left(tmp_path):
     log = tmp_path / "log"
-    with open_queue(1, count_item_slowly) as queue:
-        next(queue.batches((str(log), index) for index in range(12)))
-        time.sleep(0.5)
-        assert 4 <= log.stat().st_size <= 6  # the batch, and what was begun before
+    with open_queue(1, count_item_behind_a_gate) as queue:
+        batches = queue.batches((str(log), index) for index in range(12))
+        next(batches)
+        wait_until(lambda: log.stat().st_size == 5)
+        batches.close()
+        log.with_name("log.gate").touch()
+        wait_until(lambda: not queue._tickets_out.poll())  # nothing else shows that the worker has taken all tickets
+        assert log.stat().st_size == 5  # the batch, and the row that was begun before
 
 
 def test_more_tickets_than_the_pipe_holds():
@@ -249,7 +251,7 @@ def fails_with(kind, item, workers, **settings):
     with pytest.raises(kind) as caught:
         collect(queue.batches(jobs_of(0)))
     assert type(caught.value) is kind
-    assert time.monotonic() - start < 15  # noticed, and not only when the queue's 20 seconds of patience ended
+    assert time.monotonic() - start < 15  # before the queue's timeout of 20 seconds
     assert queue.closed and children() == []
     with pytest.raises(RuntimeError, match="closed"):
         queue.batches(jobs_of(0))
@@ -298,11 +300,13 @@ def test_a_worker_that_cannot_start_is_noticed(capfd):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_error_comes_with_its_own_batch_and_not_if_the_epoch_is_left_before(serial, workers):
-    with open_queue(workers, MisbehaveAt(raise_value_error)) as queue:
+def test_an_error_comes_with_its_own_batch_and_not_if_the_epoch_is_left_before(serial, workers, tmp_path):
+    mark = tmp_path / "mark"
+    with open_queue(workers, MisbehaveAt(raise_value_error, mark)) as queue:
         batches = queue.batches(jobs_of(0))
         first = next(batches)
-        time.sleep(0.1)
+        if workers:
+            wait_until(mark.exists)
         assert_same([(first.jobs, first.arrays)], serial[0][:1])
         assert_same(collect(queue.batches(jobs_of(1))), serial[1])
         batches = queue.batches(jobs_of(0))
@@ -321,20 +325,20 @@ def test_mistakes_of_the_caller():
 
 
 def refuse_to_allocate(*_):
-    raise AssertionError("the check must come before: this would take the machine's memory")
+    raise AssertionError("the check must come first: this would take the machine's memory")
 
 
 def test_more_than_half_of_the_memory_is_refused_before_it_is_touched(monkeypatch):
-    """The sizes are small and the memory that seems free smaller still: no test may fill a machine."""
+    """The sizes are small, and the free memory is faked to be smaller: no test may fill a machine."""
     monkeypatch.setattr(data_queue.os, "posix_fallocate", refuse_to_allocate)
     monkeypatch.setattr(data_queue, "_available_memory", lambda: 3 << 20)
-    with pytest.raises(UserError, match=r"^the batches take 2 MB of memory, more than half of the 3 MB free: lower"):
+    with pytest.raises(UserError, match=r"2 MB .* 3 MB .*--batch-size"):
         open_queue(2, batch_size=1000)
 
 
 def test_memory_that_the_system_refuses(monkeypatch):
     monkeypatch.setattr(data_queue.os, "posix_fallocate", no_space)
-    with pytest.raises(UserError, match="lower --batch-size"):
+    with pytest.raises(UserError, match="--batch-size"):
         open_queue(2)
 
 
@@ -347,7 +351,7 @@ def no_space(*_):
 
 
 def test_the_ring_is_backed_by_memory_before_it_is_used():
-    """A file that is only sparse would kill the writer when memory runs out."""
+    """With a sparse file the writer would be killed when memory runs out."""
     file = data_queue._allocate(1 << 20)
     assert os.fstat(file.fileno()).st_blocks * 512 >= 1 << 20
     file.close()
@@ -363,16 +367,17 @@ def test_close_twice_arrays_stay_readable_and_garbage_collection_closes(serial):
     queue = open_queue(2)
     next(queue.batches(jobs_of(0))).release()
     del queue
-    assert wait_until(lambda: children() == [])
+    wait_until(lambda: children() == [])
 
 
 SCRIPT = """
-    import multiprocessing, signal, sys, time
+    import multiprocessing, pathlib, signal, sys, time
     import numpy as np
     from system.data_queue import DataQueue, Field
 
     def make_item(job, out):
         if job == 30:
+            pathlib.Path(__file__).with_suffix(".stuck").touch()
             time.sleep(100)
         out["x"][...] = job
 
@@ -385,7 +390,7 @@ SCRIPT = """
 
 
 def start_script(tmp_path, ending):
-    """A program of its own, in its own process group, with two workers, one of them stuck: (process, pids)."""
+    """A program in a process group of its own with two workers, one of them stuck: (process, pids of the workers)."""
     path = tmp_path / "program.py"
     path.write_text(textwrap.dedent(SCRIPT) + textwrap.indent(textwrap.dedent(ending), " " * 4))
     process = subprocess.Popen(
@@ -398,7 +403,7 @@ def start_script(tmp_path, ending):
     )
     pids = [int(word) for word in process.stdout.readline().split()]
     assert len(pids) == 2
-    time.sleep(0.3)
+    wait_until(path.with_suffix(".stuck").exists)
     return process, pids
 
 
@@ -415,15 +420,16 @@ def gone(pids):
 def test_workers_end_with_a_killed_parent(tmp_path):
     process, pids = start_script(tmp_path, "time.sleep(100)")
     process.kill()
-    assert wait_until(lambda: gone(pids), 3)
-    _, errors = process.communicate(timeout=5)  # ends only when nobody holds the pipe
+    wait_until(lambda: gone(pids))
+    _, errors = process.communicate(timeout=5)  # ends only when no process holds the pipe
     assert errors == ""
 
 
 @pytest.mark.parametrize("ending", ["[batch.release() for batch in batches]", "time.sleep(100)"])
 def test_ctrl_c(tmp_path, ending):
-    """In the middle of waiting for a batch, and of something else."""
+    """While the parent waits for a batch, and while it does something else."""
     process, pids = start_script(tmp_path, ending)
+    wait_until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_SLEEPING)
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=5)
     assert process.returncode == -signal.SIGINT  # Python's own end by KeyboardInterrupt
@@ -436,9 +442,12 @@ def test_sigterm_to_the_group_leaves_the_parent_in_charge(tmp_path):
         stopped = []
         signal.signal(signal.SIGTERM, lambda *_: stopped.append(True))
         print("ready", flush=True)
-        while not stopped:
+        def has_arrived(pid):
+            status = pathlib.Path(f"/proc/{pid}/status").read_text()
+            pending = next(line for line in status.splitlines() if line.startswith("ShdPnd:"))
+            return int(pending.split()[1], 16) >> (signal.SIGTERM - 1) & 1
+        while not (stopped and all(has_arrived(child.pid) for child in multiprocessing.active_children())):
             time.sleep(0.01)
-        time.sleep(0.3)
         for number in range(5):
             next(batches).release()
         print("still fed", flush=True)
@@ -456,7 +465,7 @@ def test_sigterm_without_a_handler(tmp_path):
     os.killpg(process.pid, signal.SIGTERM)
     process.communicate(timeout=5)
     assert process.returncode == -signal.SIGTERM
-    assert wait_until(lambda: gone(pids), 3)
+    wait_until(lambda: gone(pids))
 
 
 def test_a_program_that_forgets_to_close(tmp_path):
