@@ -1,9 +1,11 @@
-"""Parts of the HTML pages that programs write: one file that needs no other, opened without a server."""
+"""Parts of the HTML pages that programs write: a single file each, which opens without a server."""
 
 import base64
 import html
+from collections.abc import Iterable, Sequence
 
 import cv2
+import numpy as np
 
 PICTURE = 260  # pixels of a small picture's longer side
 QUALITY = 80  # of its JPEG: about 12 kB
@@ -22,8 +24,8 @@ figure img { max-width: 262px; border: 1px solid #ccc; } figcaption { font-size:
 """
 
 
-def page(title, heading, parts):
-    """A whole page. title, heading: plain text; parts: HTML."""
+def page(title: str, heading: str, parts: Iterable[str]) -> str:
+    """A complete page. title, heading: plain text; parts: HTML."""
     start = [
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>",
         f"<title>{escape(title)}</title><style>{STYLE}</style><h1>{escape(heading)}</h1>",
@@ -31,13 +33,13 @@ def page(title, heading, parts):
     return "\n".join([*start, *parts]) + "</html>\n"
 
 
-def escape(words):
-    """Plain text for HTML; a file name that is not UTF-8 is shown with marks in place of what cannot be."""
+def escape(words: str) -> str:
+    """Escape plain text for HTML; bytes of a file name that are not UTF-8 become question marks."""
     return html.escape(words.encode("utf-8", "replace").decode())
 
 
-def table(rows):
-    """Rows of plain texts, the first of them the head; all columns but the first to the right."""
+def table(rows: Iterable[Sequence[str]]) -> str:
+    """A table of plain text. The first row is the head; all columns but the first are aligned right."""
     head, *body = rows
     lines = ["<table><tr>" + "".join(f"<th{_n(at)}>{escape(cell)}</th>" for at, cell in enumerate(head))]
     lines += ["<tr>" + "".join(f"<td{_n(at)}>{escape(cell)}</td>" for at, cell in enumerate(row)) for row in body]
@@ -48,15 +50,15 @@ def _n(column):
     return " class=n" if column else ""
 
 
-def picture(image):
-    """A small picture, uint8 RGB [H,W,3], inside the page; None says that it cannot be shown."""
+def picture(image: np.ndarray | None) -> str:
+    """A small picture, uint8 RGB [H,W,3], embedded in the page; None gives a note that it cannot be shown."""
     if image is None:
         return "<div class=none>cannot be shown</div>"
     quality = [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
     encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)[1]
-    return f"<img alt='' src='data:image/jpeg;base64,{base64.b64encode(encoded).decode()}'>"
+    return f"<img alt='' src='data:image/jpeg;base64,{base64.b64encode(encoded.tobytes()).decode()}'>"
 
 
-def figure(pictures, caption, pair=False):
-    """Pictures (HTML of `picture`) over a caption (HTML)."""
+def figure(pictures: Iterable[str], caption: str, pair: bool = False) -> str:
+    """Pictures (HTML from `picture`) above a caption (HTML). pair: wide enough for two."""
     return f"<figure{' class=pair' if pair else ''}>{' '.join(pictures)}<figcaption>{caption}</figcaption></figure>"

@@ -1,8 +1,8 @@
-"""A file on disk -> uint8 RGB [H,W,3], or a clear error; and back to JPEG or PNG.
+"""Read a picture file as uint8 RGB [H,W,3], or fail with a clear error; write JPEG and PNG.
 
-JPEG and PNG without transparency, which data sets are made of, are decoded by OpenCV (fast). Everything else
-goes through Pillow, which knows transparency and is strict about files that end too early. EXIF orientation
-is read and applied here, once, so that `header` and `read` cannot disagree.
+OpenCV, which is fast, decodes JPEG and PNG without transparency: most data sets have only these. Pillow decodes
+everything else; it knows transparency and rejects truncated files. EXIF orientation is read and applied here only, so
+`header` and `read` cannot disagree.
 """
 
 import errno
@@ -12,6 +12,7 @@ import os
 import pathlib
 import struct
 import warnings
+from collections.abc import Callable
 from typing import NamedTuple
 
 import cv2
@@ -21,26 +22,28 @@ from PIL import Image
 from structures import UserError
 from system import files
 
-# 179 million, where Pillow refuses too: no camera writes more, and decoded it fills 537 MB.
+# 179 million, which is Pillow's limit too: no camera writes more, and decoded they take 537 MB.
 MAX_PIXELS = 178_956_970
-# Names that hold pictures, the likeliest first.
+# Suffixes of picture files, the most likely first.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".jp2", ".avif", ".ppm", ".pgm")
 WRITABLE = (".jpg", ".jpeg", ".png")  # by `write`
-# Not all that Pillow opens: EPS, for one, starts Ghostscript.
+# Not all that Pillow opens: for EPS it starts Ghostscript.
 PILLOW_FORMATS = ("AVIF", "BMP", "GIF", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 JPEG_START, JPEG_END, PNG_START = b"\xff\xd8\xff", b"\xff\xd9", b"\x89PNG\r\n\x1a\n"
-# A JPEG's size stands in its first kilobytes unless a large EXIF block comes first.
+# A JPEG's size is in its first kilobytes unless a large EXIF block comes before it.
 HEADER_BYTES = 16384
 NOT_AN_IMAGE = "not an image, or of a kind that cannot be read"
 TRUNCATED = "truncated: the file ends before the picture does"
 
-_REDUCED = {  # with IMREAD_COLOR_RGB they too decode to RGB
+_REDUCED = {  # together with IMREAD_COLOR_RGB these decode to RGB too
     1: 0,
     2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
     4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
     8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
 }
-_UPRIGHT = {  # EXIF 2.3, tag 0x0112: what has to be done to the stored picture
+_UPRIGHT: dict[
+    int, Callable[[np.ndarray], np.ndarray]
+] = {  # EXIF 2.3, tag 0x0112: orientation -> how to turn the stored picture upright
     2: lambda image: cv2.flip(image, 1),
     3: lambda image: cv2.flip(image, -1),
     4: lambda image: cv2.flip(image, 0),
@@ -50,18 +53,21 @@ _UPRIGHT = {  # EXIF 2.3, tag 0x0112: what has to be done to the stored picture
     8: lambda image: cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE),
 }
 
-# What the decoders would print about a bad file, ImageError says.
+# ImageError reports what the decoders would print about a bad file.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class ImageError(UserError):
-    """A picture that cannot be read: `path`, and `reason` in a few words.
+    """A picture that cannot be read.
 
-    The arguments are kept as they are so that the error can be pickled out of a worker process.
+    path: of the file
+    reason: in a few words
+
+    Both stay the exception's arguments, so that a worker process can send it pickled.
     """
 
-    def __init__(self, path, reason):
+    def __init__(self, path: files.Path, reason: str):
         super().__init__(str(path), reason)
         self.path, self.reason = str(path), reason
 
@@ -70,27 +76,35 @@ class ImageError(UserError):
 
 
 class UnwritableImage(UserError):
-    """A picture that cannot be written for its own size or name, where others can."""
+    """A picture whose own size or name prevents writing; others can be written to the same place."""
 
 
 class _Header(NamedTuple):
-    """What a file says before it is decoded: sizes as stored (not rotated), EXIF orientation 1..8."""
+    """What a file says before it is decoded.
 
-    kind: str  # 'jpeg', 'png' or 'other'
+    kind: 'jpeg', 'png' or 'other'
+    width, height: as stored, not rotated
+    orientation: EXIF's, 1 to 8
+    scan: byte offset of a JPEG's first scan
+    """
+
+    kind: str
     width: int
     height: int
     orientation: int = 1
     transparent: bool = False
-    scan: int = 0  # JPEG: where its first scan begins
+    scan: int = 0
 
 
-def read(path, exif=True, reduce=1):
+def read(path: files.Path, exif: bool = True, reduce: int = 1) -> np.ndarray:
     """Decode a picture to uint8 RGB [H,W,3], contiguous.
 
-    exif: turn it as its EXIF orientation says, as viewers do. reduce: 1, 2, 4 or 8; a JPEG is decoded to
-    1/reduce of its size (rounded up), which is several times faster; other formats ignore it: look at the
-    shape. Transparent pictures are laid over white, as a viewer shows them; of an animation the first frame
-    is read; 16 bits keep their upper 8. TIFF's own orientation is always applied.
+    exif: apply its EXIF orientation, as viewers do
+    reduce: 1, 2, 4 or 8; a JPEG is decoded to 1/reduce of its size (rounded up), which is several times faster.
+        Other formats ignore it, so check the shape.
+
+    Transparent pictures are laid over white, as a viewer shows them. The first frame of an animation is read, and the
+    upper 8 bits of 16. TIFF's own orientation is always applied.
     Raises ImageError.
     """
     data = _content(path)
@@ -109,15 +123,15 @@ def read(path, exif=True, reduce=1):
     return np.ascontiguousarray(image)
 
 
-def folder_is_gone(path):
-    """Whether even the folder of a file cannot be found: a disk or share that dropped out, or data that was moved."""
+def folder_is_gone(path: files.Path) -> bool:
+    """Whether the folder of a file is missing too: a disk or share was disconnected, or the data were moved."""
     return not os.path.isdir(os.path.dirname(os.path.abspath(path)))
 
 
-def header(path):
-    """(width, height, EXIF orientation) without decoding; the sizes are those of read(path, exif=False).
+def header(path: files.Path) -> tuple[int, int, int]:
+    """(width, height, EXIF orientation) without decoding; the size is that of read(path, exif=False).
 
-    A truncated JPEG may pass. Raises ImageError.
+    Does not notice every truncated JPEG. Raises ImageError.
     """
     data = _content(path, HEADER_BYTES)
     found = _inspect_jpeg(data) if data.startswith(JPEG_START) else None
@@ -127,15 +141,16 @@ def header(path):
     return found.width, found.height, found.orientation
 
 
-def write(path, image_rgb, quality=95):
-    """Write uint8 RGB [H,W,3] as JPEG or PNG, by the suffix; the file appears whole or not at all.
+def write(path: files.Path, image_rgb: np.ndarray, quality: int = 95) -> None:
+    """Write uint8 RGB [H,W,3] as JPEG or PNG, by the suffix; the file appears complete or not at all.
 
-    Raises UserError when the suffix is another one or the file cannot be written; UnwritableImage, which is one, when
-    others could be.
+    quality: of a JPEG, 0 to 100
+    Raises UserError if the suffix is another one or the file cannot be written; its subclass UnwritableImage if only
+    this picture cannot be written.
     """
     path = pathlib.Path(path)
     if path.suffix.lower() not in WRITABLE:
-        raise UserError(f"{path}: cannot be written; end its name in .jpg or .png")
+        raise UserError(f"{path}: cannot be written; choose a name that ends in .jpg or .png")
     done, encoded = cv2.imencode(
         path.suffix.lower(), cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]
     )
@@ -146,28 +161,24 @@ def write(path, image_rgb, quality=95):
         files.write(path, encoded.tobytes(), durable=False)  # thousands are drawn, and can be drawn again
     except files.UnwritableFile as error:
         if error.errno == errno.ENAMETOOLONG:
-            raise UnwritableImage(f"{path}: cannot be written ({error.strerror}), shorten its name") from None
+            raise UnwritableImage(f"{path}: cannot be written ({error.strerror}); shorten its name") from None
         raise
 
 
 def _content(path, size=-1):
-    """The bytes of a file that holds some, or its first `size`."""
+    """The bytes of a file, or its first `size`. Raises ImageError if it cannot be read or is empty."""
     try:
         with open(path, "rb") as file:
             data = file.read(size)
     except OSError as error:
-        raise ImageError(path, _os_reason(error)) from None
+        raise ImageError(path, files.reason(error).lower()) from None
     if not data:
         raise ImageError(path, "the file is empty")
     return data
 
 
-def _os_reason(error):
-    return (error.strerror or str(error)).lower()
-
-
 def _inspect(path, data):
-    """_Header of a file's bytes."""
+    """The _Header of a file, from its bytes. Raises ImageError."""
     if data.startswith(JPEG_START):
         found = _inspect_jpeg(data)
     elif data.startswith(PNG_START):
@@ -180,18 +191,18 @@ def _inspect(path, data):
 
 
 def _refuse_size(path, found):
-    """ImageError for a _Header without pixels or with more than fit into memory."""
+    """Raise ImageError for a _Header without pixels, or with more than MAX_PIXELS."""
     if not 0 < found.width * found.height <= MAX_PIXELS:
         size = f"{found.width}x{found.height} pixels"
         raise ImageError(path, f"{size}, but 1 to {MAX_PIXELS // 10**6} million can be read")
 
 
 def _inspect_jpeg(data):
-    """_Header of a JPEG, or None if it ends before the size and the first scan.
+    """The _Header of a JPEG, or None if it ends before its size and first scan.
 
-    Walks the segments (ITU T.81, annex B) up to the first scan, so that the end mark of a thumbnail inside
-    EXIF is not taken for the picture's. Decoders cannot be trusted with that: OpenCV before 5.0 fills what is
-    missing with gray and does not say so.
+    Walks the segments (ITU T.81, annex B) up to the first scan, so that the end mark of a thumbnail inside EXIF is not
+    mistaken for the picture's. Decoders do not detect truncation reliably: OpenCV before 5.0 silently fills the
+    missing part with gray.
     """
     width = height = None
     orientation, at, end = 1, 2, len(data)
@@ -219,11 +230,11 @@ def _inspect_jpeg(data):
 
 
 def _inspect_png(data):
-    """_Header of a PNG, or None if its chunks do not reach the last one, IEND."""
+    """The _Header of a PNG, or None if it ends before its last chunk, IEND."""
     if len(data) < 33:
         return None
-    width, height, _, colour_type = struct.unpack(">IIBB", data[16:26])
-    orientation, transparent = 1, colour_type in (4, 6)
+    width, height, _, color_type = struct.unpack(">IIBB", data[16:26])
+    orientation, transparent = 1, color_type in (4, 6)
     at = 33
     while at + 12 <= len(data):
         length, name = struct.unpack(">I4s", data[at : at + 8])
@@ -238,25 +249,25 @@ def _inspect_png(data):
 
 
 def _inspect_other(path, data):
-    """_Header of any other format, from Pillow."""
+    """The _Header of any other format, from Pillow."""
     with _pillow(path, data) as picture:
         exif = picture.info.get("exif")
         return _Header("other", *picture.size, _orientation(exif) if exif else 1)
 
 
 def _orientation(exif):
-    """EXIF orientation 1..8 from the bytes of an EXIF block; 1 where it is missing or makes no sense."""
+    """EXIF orientation 1..8 from the bytes of an EXIF block; 1 if it is missing or invalid."""
     tags = Image.Exif()
     try:
         tags.load(bytes(exif))
         found = tags.get(0x0112)
-    except Exception:  # of any kind: EXIF is what cameras write
+    except Exception:  # any kind: cameras write all sorts of broken EXIF
         return 1
     return found if found in _UPRIGHT else 1
 
 
 def _decode_cv2(path, data, reduced=0):
-    """uint8 RGB [H,W,3], not rotated. OpenCV scales 16 bits and turns gray, palette and CMYK into colour."""
+    """uint8 RGB [H,W,3], not rotated. OpenCV scales 16 bits and converts gray, palette and CMYK to RGB."""
     try:
         flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION | reduced
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -269,18 +280,18 @@ def _decode_cv2(path, data, reduced=0):
 
 @functools.cache
 def _pillow_formats():
-    """Those of PILLOW_FORMATS that this Pillow was built with; it fails on a name that it does not know."""
+    """The PILLOW_FORMATS that this Pillow was built with; it fails on an unknown name."""
     Image.init()
     return [name for name in PILLOW_FORMATS if name in Image.OPEN]
 
 
 def _pillow(path, data):
-    """The picture as Pillow opens it, undecoded."""
+    """The picture as Pillow opens it, not yet decoded. Raises ImageError."""
     try:
         return Image.open(io.BytesIO(data), formats=_pillow_formats())
     except Image.DecompressionBombError:
         raise ImageError(path, f"more than {MAX_PIXELS // 10**6} million pixels") from None
-    except Exception:  # of any kind: Pillow's readers let through what their parsing meets
+    except Exception:  # any kind: Pillow's readers raise whatever their parsing runs into
         raise ImageError(path, NOT_AN_IMAGE) from None
 
 
@@ -296,14 +307,14 @@ def _decode_pillow(path, data):
                 over.alpha_composite(picture.convert("RGBA"))
                 picture = over
             return np.array(picture.convert("RGB"))
-        except Exception as error:  # of any kind, as above
-            message = str(error).splitlines() or [type(error).__name__]
-            reason = TRUNCATED if "truncated" in message[0].lower() else f"damaged: {message[0]}"
+        except Exception as error:  # any kind, as above
+            message = files.reason(error)
+            reason = TRUNCATED if "truncated" in message.lower() else f"damaged: {message}"
             raise ImageError(path, reason) from None
 
 
 def _from_16_bits(picture):
-    """Pillow's 16-bit gray -> 8-bit gray, since its own conversion clips at 255. ValueError if it is wider."""
+    """Pillow's 16-bit gray -> 8-bit gray; its own conversion clips at 255. Raises ValueError for wider samples."""
     values = np.asarray(picture)
     if picture.mode == "F" or values.min() < 0 or values.max() > 65535:
         raise ValueError("its samples are not whole numbers of 8 or 16 bits")

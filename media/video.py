@@ -1,13 +1,14 @@
-"""Video in and out: frames with their times from a file, camera or stream; frames into an H.264 MP4.
+"""Read frames and their times from a video file, camera or stream; write frames to an H.264 MP4.
 
-Both ways go through PyAV (FFmpeg). OpenCV reads video no faster (720p H.264 on two cores: 245 frames/s, PyAV
-with the conversion to RGB 260), ignores the stream's colour matrix and cannot write H.264. Frames are uint8
-RGB [H,W,3]; times are seconds from the start of the source.
+Both use PyAV (FFmpeg). OpenCV reads video no faster (720p H.264 on two cores: 245 frames/s, PyAV with the conversion
+to RGB 260), ignores the stream's color matrix and cannot write H.264. Frames are uint8 RGB [H,W,3]; times are seconds
+from the start of the source.
 """
 
 import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from fractions import Fraction
 
 import av
@@ -16,35 +17,37 @@ import numpy as np
 from structures import UserError
 from system import files
 
-DEFAULT_RATE = Fraction(25)  # for sources that do not tell theirs
-STREAM_TIMEOUT = (10, 10)  # seconds to open a camera or address, and to wait for its next data
+DEFAULT_RATE = Fraction(25)  # for sources that declare no rate
+STREAM_TIMEOUT = (10, 10)  # seconds to open a camera or address, and to wait for more data
 BT709, UNSPECIFIED, LIMITED_RANGE = 1, 2, 1  # ISO/IEC 23091-2 code points, as FFmpeg numbers them
 # Audio that browsers play inside an MP4; everything else is transcoded to AAC.
 MP4_AUDIO = ("aac", "mp3", "opus", "flac")
-AAC_RATE = 48000  # for sound whose own rate AAC does not have
-MP3_RATE = 16000  # an MP4 holds no MP3 below
-# Seconds that times may fall back by; more is a clock set anew: films put together, a camera that restarts
+AAC_RATE = 48000  # for sound at a rate that AAC does not support
+MP3_RATE = 16000  # the lowest rate of an MP3 in an MP4
+# Seconds that times may go back by; a larger step is a clock that restarts: joined videos, a camera that was restarted
 FALL_BACK = 1
 
 
 class VideoReader:
     """The frames of a file, a camera (its number, '0') or a stream (an address, 'rtsp://…').
 
-    Iterate it once, for (frame uint8 RGB [height,width,3], seconds from the start). Frames are as a player
-    shows them, turned by the file's display matrix (phones); the times are the file's own, so a variable
-    frame rate stays what it is.
+    Iterate it once, for (frame uint8 RGB [height,width,3], seconds from the start). Frames are as a player shows them,
+    turned by the file's display matrix (phones). The times are those in the file, so a variable frame rate is kept.
+    Damage does not end the iteration: all frames that can be decoded are returned.
 
-    width, height: of the frames. pixel_aspect: width / height of a pixel as shown, a Fraction. rate: mean
-    frames per second, a Fraction. live: camera or endless stream. duration: seconds, frame_count: as the file
-    declares it, or duration × rate; both None if live or unknown.
-    error: None, or in words why frames are missing; complete only after the last frame. Damage does not stop
-    the iteration before what can be decoded has been handed out.
+    width, height: of the frames
+    pixel_aspect: width / height of a pixel as shown, a Fraction
+    rate: mean frames per second, a Fraction
+    live: whether it is a camera or an endless stream
+    duration: seconds; None if live or unknown
+    frame_count: as the file declares it, or duration × rate; None if live or unknown
+    error: why frames are missing, or None; complete only after the last frame
     """
 
-    def __init__(self, source):
-        """Open `source` and decode its first frame. Raises UserError unless there is one."""
+    def __init__(self, source: files.Path):
+        """Open `source` and decode its first frame. Raises UserError if there is none."""
         self.source = str(source)
-        self.error = None
+        self.error: str | None = None
         self._container = _open_source(self.source)
         self._stream = self._find_stream()
         self._stream.thread_type = "AUTO"
@@ -62,7 +65,7 @@ class VideoReader:
         streams = [s for s in self._container.streams.video if not s.disposition & cover]
         if not streams or streams[0].codec_context is None:
             self.close()
-            raise UserError(f"{self.source}: has no video stream that can be decoded; give a video file")
+            raise UserError(f"{self.source}: holds no video stream that can be decoded; give a video file")
         return streams[0]
 
     def _describe(self):
@@ -76,9 +79,9 @@ class VideoReader:
         self._start = _start_of(container)
 
     def _orient(self, picture):
-        """Take size, colour matrix and orientation from the first decoded picture."""
+        """Set size, color matrix and orientation from the first decoded picture."""
         self._size = (picture.width, picture.height)
-        # Untagged video is BT.709 from 720 lines on, BT.601 below, as players guess.
+        # Players treat untagged video as BT.709 from 720 lines on, as BT.601 below
         untagged = picture.colorspace == UNSPECIFIED
         self._colorspace = "ITU709" if untagged and picture.height >= 720 else None
         self._reformatter = av.video.reformatter.VideoReformatter()
@@ -89,25 +92,25 @@ class VideoReader:
         self.pixel_aspect = 1 / aspect if self._turns[0] else aspect
 
     def _decode(self):
-        """Pictures in order of display; damage is skipped and noted in `error`."""
+        """Yield pictures in display order; damage is skipped and recorded in `error`."""
         packets = self._container.demux(self._stream)
         while True:
             try:
                 packet = next(packets, None)
             except av.FFmpegError as error:
-                self.error = f"{self.source}: broken off ({error.strerror})"
+                self.error = f"{self.source}: reading ended early ({error.strerror})"
                 packet = None
             try:
-                # None, and the empty packet that demux ends with, empty the decoder.
+                # None, like the empty packet at the end of demux, flushes the decoder
                 yield from self._stream.decode(packet)
-            except EOFError:  # emptied already
+            except EOFError:  # already flushed
                 pass
             except av.FFmpegError:
                 self._damaged += 1
             if packet is None:
                 return
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[tuple[np.ndarray, float]]:
         picture, clock, time = self._first, _Clock(1 / self.rate), 0
         self._first = None
         while picture is not None:
@@ -118,7 +121,7 @@ class VideoReader:
         self._report_damage(float(time))
 
     def _to_rgb(self, picture):
-        width, height = self._size  # a stream may change its size on the way: keep the first
+        width, height = self._size  # a stream may change its size later: keep the first
         rgb = self._reformatter.reformat(
             picture, width, height, format="rgb24", src_colorspace=self._colorspace
         ).to_ndarray()
@@ -130,16 +133,16 @@ class VideoReader:
         return np.ascontiguousarray(rgb[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1])
 
     def _report_damage(self, last_time):
-        """Set `error` if the file declares more than it held."""
+        """Set `error` if the file declares more frames than it held."""
         if self.error is None and self.duration and not self.live:
             frame = 1 / float(self.rate)
             missing = self.duration + self._stream_start() - last_time - frame
             counted = self._stream.frames
-            # An edit list may hide frames that are counted: too few must agree with too short a time. The last one may
-            # stand for long: if all are there, none is missing. A duration alone may be that of a longer sound track.
+            # An edit list may hide frames that are counted, so both count and time must be too small; the last frame
+            # may be shown for long. Without a count, the duration may be that of a longer sound track.
             limit = frame / 2 if counted else max(1, 0.05 * self.duration)
             if missing > limit and (self._shown < counted or not counted):
-                self.error = f"{self.source}: cut off, {missing:.2f} of {self.duration:.2f} s are missing"
+                self.error = f"{self.source}: cut off: {missing:.2f} of {self.duration:.2f} s are missing"
         if self.error is None and self._damaged:
             self.error = f"{self.source}: {self._damaged} damaged packets were skipped"
 
@@ -147,7 +150,8 @@ class VideoReader:
         start = self._stream.start_time
         return 0.0 if start is None else float(start * self._stream.time_base - self._start)
 
-    def close(self):
+    def close(self) -> None:
+        """Close the source."""
         self._container.close()
 
     def __enter__(self):
@@ -158,11 +162,14 @@ class VideoReader:
 
 
 class _Clock:
-    """Times of frames from their stamps, which may be missing or start again. frame: seconds that one lasts."""
+    """Computes the times of frames from their stamps, which may be missing or restart.
+
+    frame: seconds that a frame lasts
+    """
 
     def __init__(self, frame):
         self._frame, self._time = frame, -frame
-        self._shift = self._former = 0  # seconds added to stamps, and before they last fell back
+        self._shift = self._former = 0  # seconds added to stamps; the same before the last restart
 
     def read(self, stamp):
         """The time of the next frame, in the unit of `stamp`: seconds, or None if it has none."""
@@ -170,7 +177,7 @@ class _Clock:
         if stamp is None:
             self._time = following
             return following
-        if abs(stamp + self._former - following) <= FALL_BACK:  # one stamp was wrong, the clock is not
+        if abs(stamp + self._former - following) <= FALL_BACK:  # only one stamp was wrong
             self._shift = self._former
         time = stamp + self._shift
         if time < self._time - FALL_BACK:
@@ -196,18 +203,17 @@ def _open_source(source):
         what = "no such camera" if source.isdigit() else "no such file"
         raise UserError(f"{source}: {what}; give a video file, a camera number or an address") from None
     except (av.error.InvalidDataError, EOFError):
-        reason = "not a video, or one that was cut off before the end of its index"
+        reason = "not a video, or cut off before the end of its index"
         raise UserError(f"{source}: {reason}; give a complete video file") from None
     except (av.FFmpegError, OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{source}: cannot be opened ({reason}); give a video that can be read") from None
+        raise UserError(f"{source}: cannot be opened ({files.reason(error)}); give a video that can be read") from None
 
 
 def _turns(matrix):
-    """int32 [9] display matrix -> (transpose, flip columns, flip rows), to be done in this order.
+    """int32 [9] display matrix -> (transpose, flip columns, flip rows), applied in this order.
 
-    The matrix maps (x, y) to (a x + c y, b x + d y) with a, b, c, d = elements 0, 1, 3, 4 (ISO/IEC 14496-12,
-    8.3.2); turns by other than quarter circles go to the nearest.
+    The matrix maps (x, y) to (a x + c y, b x + d y) with a, b, c, d = elements 0, 1, 3, 4 (ISO/IEC 14496-12, 8.3.2).
+    Rotations are rounded to quarter turns.
     """
     a, b, c, d = (int(matrix[i]) for i in (0, 1, 3, 4))
     if abs(b) > abs(a):
@@ -216,44 +222,53 @@ def _turns(matrix):
 
 
 class VideoWriter:
-    """Frames into an H.264 MP4 (yuv420p, BT.709) that browsers play.
+    """Writes frames to an H.264 MP4 (yuv420p, BT.709) that browsers play.
 
-    An ordinary MP4 keeps its index in memory until it is closed: a killed run would leave rubbish at `path`.
-    A temporary file that is renamed at the end would leave nothing there at all. So the file is written
-    fragmented, one frame a fragment, without B-frames or look-ahead: whatever ends the process, even
-    kill -9, the frames that reached the disk play, and only the few inside the encoder's threads are lost.
-    `close` then copies the streams, without encoding again, into an ordinary MP4 with its index in front
-    (which starts at once over a network and tells its length) and moves it over the fragmented one in one
-    step.
+    An ordinary MP4 keeps its index in memory until it is closed: a killed run would leave an unreadable file at `path`,
+    or none if a temporary file were renamed at the end. So the file is written in fragments of one frame, without
+    B-frames or look-ahead: whatever ends the process, even kill -9, the frames on disk play, and only the few in the
+    encoder's threads are lost. `close` then copies the streams, without encoding again, into an ordinary MP4 with its
+    index in front (it starts at once over a network and shows its length) and replaces the fragmented file.
 
-    padding: (columns, rows) added on the right and at the bottom, 0 or 1 each: yuv420p has even sides.
-    frames: frames written. audio: what was done about the sound, in words, None without any.
-    faststart: whether `close` could make the ordinary MP4; the fragmented one stays otherwise.
+    padding: (columns, rows) added on the right and at the bottom, 0 or 1 each, as yuv420p needs even sides
+    frames: frames written
+    audio: what was done with the sound, in words; None without sound
+    faststart: whether `close` could write the ordinary MP4; if not, the fragmented one stays
     """
 
-    def __init__(self, path, width, height, rate, *, audio_from=None, pixel_aspect=None):
-        """Open `path`, replacing what is there.
+    def __init__(
+        self,
+        path: files.Path,
+        width: int,
+        height: int,
+        rate: Fraction | float | None,
+        *,
+        audio_from: files.Path | None = None,
+        pixel_aspect: Fraction | None = None,
+    ):
+        """Open `path`, replacing an older file.
 
-        width, height: of the frames that `write` receives. rate: frames per second (a Fraction keeps
-        30000/1001 exact). audio_from: a file whose sound is kept, cut to the length of the picture.
-        pixel_aspect: width / height of a pixel, if not square.
+        width, height: of the frames that `write` receives
+        rate: frames per second (a Fraction keeps 30000/1001 exact)
+        audio_from: a file whose sound is kept, cut to the length of the picture
+        pixel_aspect: width / height of a pixel, if not square
         Raises UserError if `path` cannot be written.
         """
         self.path = str(path)
         self.width, self.height = width, height
         self.rate = Fraction(rate or DEFAULT_RATE).limit_denominator(100_000)
         self.padding = (width % 2, height % 2)
-        self.frames, self.faststart = 0, False
+        self.frames, self.faststart, self._closed = 0, False, False
         files.check_writable(self.path)
         os.makedirs(os.path.dirname(os.path.abspath(self.path)), exist_ok=True)
-        # About 1/90000 s, and a whole number of units per frame: constant rates are exact, others to 6 µs.
+        # About 1/90000 s, and a whole number of units per frame: constant rates are exact, others to 6 µs
         scale = self.rate.numerator
         self._scale = scale * -(-90_000 // scale)
         self._ticks = self._scale // self.rate.numerator * self.rate.denominator
         self._next_pts = self._floor_pts = 0
         self._reformatter = av.video.reformatter.VideoReformatter()
-        # A fragment every 30 ms, so one for each frame. (FFmpeg's frag_every_frame spoils the audio's times.)
-        # delay_moov: the header waits for the first frames, to tell when each stream starts.
+        # A fragment every 30 ms, so one for each frame. (FFmpeg's frag_every_frame breaks the audio's times.)
+        # delay_moov: the header is written after the first frames, when the start of each stream is known.
         flags = {"movflags": "empty_moov+delay_moov+default_base_moof", "frag_duration": "30000"}
         self._container = av.open(self.path, "w", format="mp4", options={**flags, "flush_packets": "1"})
         self._stream = self._add_stream(pixel_aspect)
@@ -272,11 +287,11 @@ class VideoWriter:
         codec.pix_fmt, codec.time_base = "yuv420p", Fraction(1, self._scale)
         codec.color_primaries = codec.color_trc = codec.colorspace = BT709
         codec.color_range = LIMITED_RANGE
-        codec.gop_size = max(1, min(250, round(2 * self.rate)))  # a viewer can jump to every second second
-        codec.thread_count = min(8, os.cpu_count() or 1)  # each thread holds a frame back
+        codec.gop_size = max(1, min(250, round(2 * self.rate)))  # a viewer can jump to every other second
+        codec.thread_count = min(8, os.cpu_count() or 1)  # each thread holds a frame
         if pixel_aspect and pixel_aspect != 1:
             codec.sample_aspect_ratio = pixel_aspect
-        # crf 20: no visible loss. Look-ahead bought 0.4% of size for 11 frames of delay.
+        # crf 20: no visible loss. Look-ahead saved 0.4% of the size and delayed 11 frames.
         stream.options = {
             "preset": "veryfast",
             "crf": "20",
@@ -286,15 +301,15 @@ class VideoWriter:
         return stream
 
     @property
-    def audio(self):
-        return self._sound and self._sound.report
+    def audio(self) -> str | None:
+        return self._sound.report if self._sound else None
 
-    def write(self, frame, time=None):
+    def write(self, frame: np.ndarray, time: float | None = None) -> None:
         """Append one frame, uint8 RGB [height,width,3].
 
-        time: seconds; without it the frame follows the last one by 1 / rate. A time that is not later than
-        the last frame's is moved just behind it.
-        Raises UserError when the disk is full or the file cannot be written any more.
+        time: seconds; without it the frame follows the previous one by 1 / rate. A time that is not after the previous
+            frame's becomes the next one possible.
+        Raises UserError if the disk is full or the file can no longer be written.
         """
         if frame.shape != (self.height, self.width, 3) or frame.dtype != np.uint8:
             raise ValueError(f"frame {frame.dtype} {frame.shape} is not uint8 {self.height, self.width, 3}")
@@ -303,38 +318,46 @@ class VideoWriter:
         if any(self.padding):
             frame = np.pad(frame, ((0, self.padding[1]), (0, self.padding[0]), (0, 0)), mode="edge")
         picture = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(frame), format="rgb24")
-        picture = self._reformatter.reformat(picture, format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
+        picture = self._reformatter.reformat(
+            picture,
+            format="yuv420p",
+            dst_colorspace="ITU709",  # type: ignore[arg-type]  # PyAV takes names too
+            dst_color_range="MPEG",
+        )
         picture.pts, picture.time_base = pts, Fraction(1, self._scale)
         self._encode(picture)
         self.frames += 1
-        if self._sound:
-            with self._errors():
-                self._sound.advance(Fraction(pts, self._scale))
+        self._advance_sound(pts)
 
     def _encode(self, picture):
+        """Encode and write a picture; None writes those that are still in the encoder."""
         with self._errors():
             for packet in self._stream.encode(picture):
                 packet.duration = packet.duration or self._ticks
                 self._container.mux(packet)
 
-    def close(self):
-        """Write what is left and turn the file into an ordinary MP4. Without a frame no file is left."""
-        container, self._container = self._container, None
-        if container is None:
+    def _advance_sound(self, pts):
+        if self._sound:
+            with self._errors():
+                self._sound.advance(Fraction(pts, self._scale))
+
+    def close(self) -> None:
+        """Write the remaining frames and make the file an ordinary MP4; without a frame, remove it.
+
+        A second call does nothing. Raises UserError if the file cannot be written.
+        """
+        if self._closed:
             return
+        self._closed = True
         try:
             if self.frames:
-                with self._errors():
-                    for packet in self._stream.encode(None):
-                        packet.duration = packet.duration or self._ticks
-                        container.mux(packet)
-                    if self._sound:
-                        self._sound.advance(Fraction(self._next_pts, self._scale))
+                self._encode(None)
+                self._advance_sound(self._next_pts)
         finally:
             if self._sound:
                 self._sound.close()
             with self._errors():
-                container.close()
+                self._container.close()
         if self.frames:
             self.faststart = _copy_to_faststart(self.path)
         else:
@@ -346,7 +369,7 @@ class VideoWriter:
             yield
         except av.FFmpegError as error:
             reason = f"cannot be written ({error.strerror})"
-            raise UserError(f"{self.path}: {reason}; free space or give another output path") from None
+            raise UserError(f"{self.path}: {reason}; free some space or give another output path") from None
 
     def __enter__(self):
         return self
@@ -360,7 +383,7 @@ class VideoWriter:
 
 
 def _copy_to_faststart(path):
-    """Rewrite a fragmented MP4 as an ordinary one, its index in front. False if that fails: it stays."""
+    """Replace a fragmented MP4 by an ordinary one with its index in front. Returns whether that succeeded."""
     new = files.temporary_beside(path)
     try:
         with (
@@ -382,7 +405,7 @@ def _copy_to_faststart(path):
 
 
 def _declared_duration(stream):
-    """Seconds that a stream says it lasts, or None; Matroska's says so in a tag, hours:minutes:seconds."""
+    """The duration that a stream declares in seconds, or None; Matroska has it in a tag, hours:minutes:seconds."""
     if stream.duration:
         return float(stream.duration * stream.time_base)
     parts = stream.metadata.get("DURATION", "").split(":")
@@ -399,9 +422,9 @@ def _start_of(container):
 
 
 class _Sound:
-    """The first audio stream of a file, fed into an output container in step with the picture.
+    """Copies the first audio stream of a file into an output container in step with the picture.
 
-    report: what is done with it, in words.
+    report: what is done with it, in words
     """
 
     @classmethod
@@ -425,7 +448,7 @@ class _Sound:
             self.report = "left out, as it is of an unknown kind"
             return
         name = codec.name.removesuffix("float")  # FFmpeg's MP3 decoder is called mp3float
-        # Raw AAC (ADTS, in transport streams) has no header to put into the MP4: transcode it too.
+        # Raw AAC (ADTS, in transport streams) has no header for the MP4: transcode it too
         unfit = (name == "aac" and not codec.extradata) or (name == "mp3" and codec.sample_rate < MP3_RATE)
         self._copy = name in MP4_AUDIO and not unfit
         if self._copy:
@@ -439,7 +462,7 @@ class _Sound:
         self._packets = self._read(stream)
 
     def _read(self, stream):
-        """Packets for the output, their times counted from the start of the source."""
+        """Yield packets for the output; their times count from the start of the source."""
         start, last = _start_of(self._source), None
         try:
             for packet in self._source.demux(stream):
@@ -457,7 +480,7 @@ class _Sound:
                     yield from self._transcode(packet, start)
         except av.FFmpegError as error:
             self.report += f", damaged ({error.strerror})"
-        except ValueError:  # of PyAV's resampler
+        except ValueError:  # from PyAV's resampler
             self.report += ", left out from where its channels or their kind change"
         if not self._copy:
             yield from self._stream.encode(None)

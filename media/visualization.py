@@ -1,25 +1,31 @@
-"""Pictures for people: boxes with labels drawn into a photograph, precision-recall and learning curves."""
+"""Pictures for people: boxes with labels drawn into photographs, precision-recall curves, learning curves."""
 
 import functools
 import os
 import zlib
+from collections.abc import Iterable, Sequence
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
+from structures import Detections, Sample
 from system import cli
+from system.files import Path
 
-SHOW_THRESHOLD = 0.5  # score from which a detection is shown to people, unless they ask for others
+Color = tuple[int, int, int]  # RGB, 0 to 255
 
-# Forty colours far apart in CIE Lab (greedy farthest-point choice among vivid colours of middle lightness),
-# the liveliest first.
+SHOW_THRESHOLD = 0.5  # default for the lowest score that is shown to people
+
+# Forty colors far apart in CIE Lab (greedy farthest-point choice among vivid colors of middle lightness), the most
+# vivid first.
 PALETTE_HEX = (
     "00c3ff ff5a1e 3cff3c ff3cff ffe100 ff2846 0069ff 2dffc3 ff9669 a5e100 873cff ff87e1 1ea51e c3a5ff ff00a5 "
     "00875a c3f087 a53cc3 d2960f 0078d2 0fe1e1 ff7800 2dff78 c33c1e f0d278 ff7887 87a500 875aa5 a5692d 5a963c "
     "d20069 78d296 4bd200 8769e1 69e178 c32d96 b44b4b 78781e b44b78 ff5af0"
 )
 PALETTE = tuple(tuple(bytes.fromhex(code)) for code in PALETTE_HEX.split())
-# These keep one colour whatever other classes there are; the first are the most common on roads.
+# These keep their color whatever other classes there are; the first are the most common on roads.
 KNOWN_CLASSES = (
     "car",
     "person",
@@ -45,17 +51,17 @@ KNOWN_CLASSES = (
     "pedestrian",
     "traffic_light",
 )
-# Sizes in relation to the square root of the image's area: 2 and 21 pixels at 1280 × 720.
+# Sizes as parts of the square root of the image's area: 2 and 21 pixels at 1280 × 720.
 LINE_PART, FONT_PART = 1 / 400, 1 / 46
 SMALLEST_FONT = 11
 UNLIKE = 70  # distance in CIE Lab: two purples are 40 apart, red and orange 60
 
 
-def class_colors(class_names):
+def class_colors(class_names: Iterable[str]) -> list[Color]:
     """One RGB tuple per class, all different up to 40 classes.
 
-    A colour depends on the name: those in KNOWN_CLASSES have their own, others one chosen by checksum or,
-    where that is taken or looks like one that is, the next that does not, or the most unlike.
+    Names in KNOWN_CLASSES have fixed colors. For other names a checksum chooses; if that color is taken or similar to
+    a taken one, the next dissimilar one is used, or else the most dissimilar.
     """
     return _class_colors(tuple(class_names))
 
@@ -69,7 +75,7 @@ def _class_colors(class_names):
 
 
 def _free_slot(start, taken):
-    """The first of PALETTE's indices from `start` on, all round, that is unlike those taken, or the most unlike."""
+    """The first index of PALETTE from `start` on, cyclic, whose color is unlike those taken, or the most unlike."""
     order = (np.arange(len(PALETTE)) + start) % len(PALETTE)
     distances = _palette_distances()[order][:, taken].min(axis=1, initial=np.inf)
     return int(order[np.minimum(distances, UNLIKE).argmax()])
@@ -77,16 +83,19 @@ def _free_slot(start, taken):
 
 @functools.cache
 def _palette_distances():
-    """float32 [colours, colours], in CIE Lab."""
+    """float32 [colors, colors], in CIE Lab."""
     lab = cv2.cvtColor(np.float32([PALETTE]) / 255, cv2.COLOR_RGB2LAB)[0]
     return np.linalg.norm(lab[:, None] - lab, axis=-1)
 
 
-def draw_detections(image, detections, class_names, *, gt=None):
-    """A copy of an image with a box and a label, 'car 0.93', for each detection; the best lie on top.
+def draw_detections(
+    image: np.ndarray, detections: Detections, class_names: Sequence[str], *, gt: Sample | None = None
+) -> np.ndarray:
+    """A copy of an image with a box and a label, 'car 0.93', for each detection; the best are on top.
 
-    image: uint8 RGB [H,W,3] of any size; detections: Detections, their labels index class_names; gt: a Sample
-    whose ground truth is drawn beneath in dashed white, or None.
+    image: uint8 RGB [H,W,3] of any size
+    detections: their labels index class_names
+    gt: a sample whose ground truth is drawn below them in dashed white
     """
     canvas = np.array(image, order="C")
     scale = np.sqrt(canvas.shape[0] * canvas.shape[1])
@@ -104,9 +113,9 @@ def draw_detections(image, detections, class_names, *, gt=None):
 
 
 def _edges(canvas, box, width):
-    """Slices (rows, columns) of the four sides of a box: strips `width` thick just inside its edges.
+    """Slices (rows, columns) of the four sides of a box: strips `width` thick along the inside of its edges.
 
-    Strips of boxes that reach over the image lie along the image's border. Order: top, bottom, left, right.
+    The box is clipped to the image first. Order: top, bottom, left, right.
     """
     height_px, width_px = canvas.shape[:2]
     limit = (width_px, height_px, width_px, height_px)
@@ -121,8 +130,8 @@ def _edges(canvas, box, width):
     )
 
 
-def draw_box(canvas, box, line, color):
-    """Draw the outline of a box, `line` pixels wide, with a darkened seam inside for backgrounds of its colour.
+def draw_box(canvas: np.ndarray, box: np.ndarray, line: int, color: Color) -> None:
+    """Draw the outline of a box, `line` pixels wide, with a dark seam inside that shows on backgrounds of its color.
 
     canvas: uint8 RGB [H,W,3], changed in place; box: (xmin, ymin, xmax, ymax) in pixels.
     """
@@ -133,8 +142,8 @@ def draw_box(canvas, box, line, color):
         canvas[rows, columns] = color
 
 
-def draw_dashed(canvas, box, line):
-    """Draw a thin dashed outline, black and white in turn so that it shows on any background; as `draw_box`."""
+def draw_dashed(canvas: np.ndarray, box: np.ndarray, line: int) -> None:
+    """Draw a thin outline of black and white dashes, which shows on any background; arguments as of `draw_box`."""
     dash = 4 * line
     for side, (rows, columns) in enumerate(_edges(canvas, box, max(1, line // 2))):
         strip, horizontal = canvas[rows, columns], side < 2
@@ -144,16 +153,16 @@ def draw_dashed(canvas, box, line):
 
 
 class _Tabs:
-    """Draws the labels of one image, each on a filled tab, and keeps them off each other."""
+    """Draws the labels of one image on filled tabs that do not overlap."""
 
     def __init__(self, canvas, line):
         self._canvas, self._line = canvas, line
         self._taken = np.zeros((0, 4), int)
 
     def draw(self, box, words, font_size, color):
-        """A tab with `words` at a free place by the box, or as many of them, from the first, as find one.
+        """Draw a tab with `words` in a free place next to the box, or with the first of them if there is less space.
 
-        None where other labels leave no place (the colour still tells the class) or the image is too small.
+        Draws nothing if other labels leave no space (the color still shows the class) or the image is too small.
         """
         parts = [_tab(word, font_size, color) for word in words]
         while parts:
@@ -169,7 +178,7 @@ class _Tabs:
             place = x + part.shape[1], y
 
     def _place(self, box, width, height):
-        """(x, y) of the first place for a tab that covers no other: above the box, below it, inside; or None."""
+        """(x, y) of the first place where a tab covers no other: above the box, below it, inside; or None."""
         bottom, right = self._canvas.shape[:2]
         if width > right or 3 * height > bottom:
             return None
@@ -183,7 +192,7 @@ class _Tabs:
         return tuple(places[free.argmax()].tolist()) if free.any() else None
 
     def _covers(self, places, width, height):
-        """bool [P]: whether a tab at each of places [P,2] (x, y) would cover a part of an earlier one."""
+        """bool [P]: whether a tab at each of places [P,2] (x, y) would overlap an earlier one."""
         low = np.maximum(places[:, None], self._taken[None, :, :2])
         high = np.minimum(places[:, None] + (width, height), self._taken[None, :, 2:])
         return (high > low).all(axis=2).any(axis=1)
@@ -191,7 +200,7 @@ class _Tabs:
 
 @functools.lru_cache(maxsize=512)
 def _tab(text, size, color):
-    """A word on its colour, uint8 RGB [H,W,3], in `size` pixel letters; H depends on the size only."""
+    """A word on its color, uint8 RGB [H,W,3], in letters of `size` pixels; H depends on the size only."""
     from PIL import Image, ImageDraw
 
     font, pad = _font(_font_path(text), size), max(2, size // 5)
@@ -211,20 +220,22 @@ def _font(path, size):
 
 @functools.lru_cache(maxsize=512)
 def _font_path(text):
-    """A font that has the letters of a text: DejaVu Sans Bold, which comes with matplotlib, or one of the system's."""
+    """A font that has the letters of a text: DejaVu Sans Bold, which comes with matplotlib, or a font of the system."""
     import matplotlib
 
     usual = os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans-Bold.ttf")
     if _has_letters(usual, text):
         return usual
-    from matplotlib import font_manager  # seconds, the first time on a machine: it looks at all fonts
+    from matplotlib import font_manager  # takes seconds the first time on a machine: it reads all fonts
 
-    # "Last Resort" has a frame for every letter there is
+    # "Last Resort" shows every letter as a frame
     fonts = [font for font in font_manager.fontManager.ttflist if not font.name.startswith("Last Resort")]
     fonts.sort(key=lambda font: (font.style != "normal", font.fname))
     found = next((font.fname for font in fonts if _has_letters(font.fname, text)), None)
     if found is None:
-        cli.warn(f"no font here has the letters of {text!r}; install one that has (CJK on Debian: fonts-noto-cjk)")
+        cli.warn(
+            f"no installed font has the letters of {text!r}; install one that has (for CJK on Debian: fonts-noto-cjk)"
+        )
     return found or usual
 
 
@@ -233,16 +244,16 @@ def _has_letters(path, text):
 
     try:
         font = ft2font.FT2Font(path)
-    except (OSError, RuntimeError):  # gone, or none that FreeType knows
+    except (OSError, RuntimeError):  # missing, or not a font that FreeType can read
         return False
     return all(font.get_char_index(ord(letter)) for letter in text)
 
 
-def plot_precision_recall(path, lines, title):
+def plot_precision_recall(path: Path, lines: Sequence[tuple[str, ArrayLike, ArrayLike]], title: str) -> None:
     """Write a PNG of precision against recall.
 
-    lines: list of (label, recall [N], precision [N]), both in 0..1 with recall rising, N may be 0. A single
-    line is drawn with its monotone envelope, the curve that AP measures; several get a legend.
+    lines: list of (label, recall [N], precision [N]), both in 0..1, recall rising; N may be 0. A single line is drawn
+        with its monotone envelope, the curve that AP measures; several get a legend.
     """
     single = len(lines) == 1
     figure = _figure(6.4 if single else 9.0, 4.8 if single else 6.0)
@@ -266,16 +277,28 @@ def plot_precision_recall(path, lines, title):
 
 
 def _steps(recall, envelope):
-    """The envelope as a line: level until its recall is reached, 0 behind the last. Two arrays [2N+2]."""
+    """The envelope as a step line (x [2N+2], y [2N+2]): level up to each recall, 0 after the last."""
     edges = np.repeat(np.concatenate([[0.0], recall]), 2)
     return edges, np.concatenate([np.repeat(np.append(envelope, 0.0), 2)[:1], np.repeat(envelope, 2), [0.0]])
 
 
-def plot_errors(path, title, *, true_scores, false_scores, kinds, confused, sizes):
+def plot_errors(
+    path: Path,
+    title: str,
+    *,
+    true_scores: ArrayLike,
+    false_scores: ArrayLike,
+    kinds: dict[str, tuple[int, int]],
+    confused: dict[str, tuple[int, int]],
+    sizes: dict[str, tuple[int, int, int]],
+) -> None:
     """Write a PNG of a class's errors: scores, kinds of false positives, confusions, objects found by size.
 
-    true_scores, false_scores: [N] in 0..1; kinds, confused: {name: (among the best, all)}; sizes: {name: (objects hit
-    by the best, hit by others, missed)}. The best: as many detections as there are objects.
+    "The best" are as many detections as there are objects.
+
+    true_scores, false_scores: [N] in 0..1
+    kinds, confused: {name: (among the best, all)}
+    sizes: {name: (objects hit by the best, hit by others, missed)}
     """
     figure = _figure(11.0, 7.6)
     figure.suptitle(title)
@@ -288,8 +311,8 @@ def plot_errors(path, title, *, true_scores, false_scores, kinds, confused, size
 
 
 def _plot_scores(axes, groups, bins=25):
-    """Histograms over each other. groups: {label: (scores [N] in 0..1, colour)}."""
-    highest, floor = 1, 0.7  # of the log scale: a single one shows
+    """Overlaid histograms. groups: {label: (scores [N] in 0..1, color)}."""
+    highest, floor = 1, 0.7  # of the log scale: a single detection is visible
     axes.set(title="scores", xlabel="score", ylabel="detections (log scale)", xlim=(0, 1), yscale="log")
     for label, (values, color) in groups.items():
         counts, edges = np.histogram(values, bins, range=(0, 1))
@@ -301,7 +324,7 @@ def _plot_scores(axes, groups, bins=25):
 
 
 def _plot_sizes(axes, sizes):
-    """Stacked columns: how well the objects of each size were found."""
+    """Stacked columns: how many objects of each size were found."""
     labels = ("hit by the best", "hit by others", "missed")
     bottom = np.zeros(len(sizes), int)
     for index, (label, color) in enumerate(zip(labels, ("C2", "C8", "C3"), strict=True)):
@@ -318,7 +341,7 @@ def _plot_sizes(axes, sizes):
 
 
 def _plot_shares(axes, counts, title, most=10):
-    """Bars of {name: (among the best, all)}, the first `most`, with their numbers."""
+    """Bars of {name: (among the best, all)}, at most the first `most`, with their numbers."""
     names = list(counts)[:most][::-1]
     best, total = (np.array([counts[name][index] for name in names], int) for index in (0, 1))
     rows = np.arange(len(names))
@@ -329,18 +352,18 @@ def _plot_shares(axes, counts, title, most=10):
         axes.annotate(f" {some:,} of {count:,}", (count, y), va="center", fontsize=8)
     axes.set(title=title, xlabel="false positives", xlim=(0, 1.3 * max(total.max(initial=0), 1)))
     axes.xaxis.get_major_locator().set_params(integer=True, nbins=6)
-    axes.set_ylim(min(-0.6, len(names) - 4.6), len(names) - 0.4)  # one bar is no wall
+    axes.set_ylim(min(-0.6, len(names) - 4.6), len(names) - 0.4)  # so that a single bar does not fill the plot
     if names:
         axes.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, frameon=False)
     else:
         axes.annotate("none", (0.5, 0.5), xycoords="axes fraction", ha="center")
 
 
-def plot_learning_curves(path, rows):
-    """Write a PNG of losses and of mean AP against the epoch.
+def plot_learning_curves(path: Path, rows: Sequence[dict]) -> None:
+    """Write a PNG of losses and mean AP against the epoch.
 
-    rows: list of dicts as in metrics.csv: epoch, step, loss, confidence, localization, and voc07, area,
-    voc07_CLASS, which are None where the epoch was not validated.
+    rows: list of dicts as in metrics.csv: epoch, step, loss, confidence, localization, and voc07, area, voc07_CLASS,
+        which are None if the epoch was not validated
     """
     figure = _figure(8.0, 8.0)
     losses, scores = figure.subplots(2, 1, sharex=True)
@@ -354,7 +377,7 @@ def plot_learning_curves(path, rows):
         scores.plot([], [], color="0.7", linewidth=0.8, label="VOC07, single classes")
     _plot_column(scores, rows, "voc07", label="mean VOC07 (11 points)", color=_line_color(0), linewidth=2)
     _plot_column(scores, rows, "area", label="mean area under the curve", color=_line_color(1), linewidth=2)
-    steps = f" ({rows[-1]['step']:,} optimiser steps in all)" if rows and rows[-1].get("step") else ""
+    steps = f" ({rows[-1]['step']:,} optimizer steps in total)" if rows and rows[-1].get("step") else ""
     scores.set(title="validation", ylabel="AP at IoU 0.5", ylim=(0, 1), xlabel="epoch" + steps)
     for axes in (losses, scores):
         axes.grid(alpha=0.3)
@@ -365,14 +388,14 @@ def plot_learning_curves(path, rows):
 
 
 def _plot_column(axes, rows, name, **style):
-    """One column against the epoch, without the rows in which it is empty."""
+    """Plot one column against the epoch, without the rows in which it is empty."""
     points = [(float(row["epoch"]), float(row[name])) for row in rows if row.get(name) not in (None, "")]
     if points:
         axes.plot(*zip(*points, strict=True), marker="o" if len(points) < 40 else None, markersize=3, **style)
 
 
 def _figure(width, height):
-    """A figure of width × height inches that leaves pyplot's global state alone."""
+    """A figure of width × height inches, created without pyplot's global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -382,4 +405,4 @@ def _figure(width, height):
 
 
 def _line_color(index):
-    return f"C{index % 10}"  # matplotlib's own ten, made for a white background
+    return f"C{index % 10}"  # matplotlib's ten default colors, for a white background

@@ -1,4 +1,4 @@
-"""Every kind of picture a folder may hold, read as a viewer shows it or refused with a reason."""
+"""Every kind of picture that a folder may hold is read as a viewer shows it, or refused with a reason."""
 
 import io
 import os
@@ -40,12 +40,12 @@ def put(folder, data, name="picture"):
 
 
 def reason_of(path, function=images.read):
-    """The reason an ImageError gives; its message is one line with the path and a remedy."""
+    """The reason of the ImageError; its message is one line that names the path."""
     with pytest.raises(images.ImageError) as caught:
         function(path)
     error = caught.value
     assert isinstance(error, UserError) and error.path == str(path)
-    assert str(error) == f"cannot read {path}: {error.reason}; replace the file or leave it out"
+    assert str(path) in str(error) and error.reason in str(error)
     assert "\n" not in str(error)
     return error.reason
 
@@ -90,7 +90,7 @@ def test_gray_bilevel_and_palette(tmp_path, picture, kind, mode):
 
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
 def test_cmyk(tmp_path, picture, kind):
-    """Adobe's JPEGs hold it inverted; taken wrongly, white is black."""
+    """Adobe's JPEGs store it inverted; read wrongly, white becomes black."""
     data = encoded(Image.fromarray(picture).convert("CMYK"), kind)
     assert_reads(put(tmp_path, data), np.array(Image.open(io.BytesIO(data)).convert("RGB")), 2)
     assert_reads(put(tmp_path, data), picture, 3)
@@ -143,7 +143,7 @@ def test_transparency_shows_white(tmp_path, picture, kind, mode):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "GIF"])
-def test_transparent_colour_of_a_palette(tmp_path, kind):
+def test_transparent_color_of_a_palette(tmp_path, kind):
     indices = np.zeros((4, 6), np.uint8)
     indices[:, 3:] = 1
     source = Image.fromarray(indices)
@@ -152,14 +152,14 @@ def test_transparent_colour_of_a_palette(tmp_path, kind):
     assert (found[:, :3] == 255).all() and (found[:, 3:] == (200, 100, 50)).all()
 
 
-def test_transparent_gray_and_colour_keys(tmp_path):
+def test_transparent_gray_and_color_keys(tmp_path):
     for source, key in [(np.full((2, 2), 7, np.uint8), 7), (np.full((2, 2, 3), (1, 2, 3), np.uint8), (1, 2, 3))]:
         assert (images.read(put(tmp_path, encoded(source, "PNG", transparency=key))) == 255).all()
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
 def test_first_frame_of_an_animation(tmp_path, kind):
-    frames = [Image.new("RGB", (6, 4), colour) for colour in ("red", "blue")]
+    frames = [Image.new("RGB", (6, 4), color) for color in ("red", "blue")]
     options = {"lossless": True} if kind == "WEBP" else {}
     data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
     assert_reads(put(tmp_path, data), np.full((4, 6, 3), (255, 0, 0), np.uint8), 1)
@@ -284,7 +284,9 @@ def test_truncated(tmp_path, picture, kind, share):
 def test_jpeg_without_its_end(tmp_path, picture, cut):
     data = encoded(picture, "JPEG")
     assert reason_of(put(tmp_path, data[:-cut])) == images.TRUNCATED
-    assert reason_of(put(tmp_path, data[:-cut] + bytes(cut))) == images.TRUNCATED  # a download laid out in advance
+    assert (
+        reason_of(put(tmp_path, data[:-cut] + bytes(cut))) == images.TRUNCATED
+    )  # a download whose space was reserved in advance
 
 
 def test_end_of_a_thumbnail_is_not_the_end_of_the_picture(tmp_path, picture):
@@ -298,11 +300,11 @@ def test_end_of_a_thumbnail_is_not_the_end_of_the_picture(tmp_path, picture):
 
 
 def test_jpeg_with_something_behind_its_end(tmp_path, picture):
-    """Phones put a film or a depth map there."""
+    """Phones append a video or a depth map."""
     assert_reads(put(tmp_path, encoded(picture, "JPEG", quality=95) + b"more" * 500), picture, 2)
 
 
-def test_reads_truncated_pictures_no_matter_what_the_decoder_thinks(tmp_path, picture, monkeypatch):
+def test_truncated_pictures_are_refused_although_the_decoder_reads_them(tmp_path, picture, monkeypatch):
     """OpenCV before 5.0 returns gray rows instead of None."""
     monkeypatch.setattr(cv2, "imdecode", lambda *_: np.full((HEIGHT, WIDTH, 3), 128, np.uint8))
     for kind in ("JPEG", "PNG"):
@@ -331,7 +333,7 @@ def test_any_damage_gives_a_picture_or_an_image_error(tmp_path_factory, picture,
 
 
 def png_of_size(width, height):
-    """A PNG that claims a size and holds nothing."""
+    """A PNG that declares a size and holds no pixels."""
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", b""), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
@@ -360,7 +362,7 @@ def test_huge_bmp_is_refused(tmp_path, picture):
 def test_error_survives_pickling(tmp_path):
     error = pickle.loads(pickle.dumps(images.ImageError(tmp_path / "a.jpg", "why")))
     assert (error.path, error.reason) == (str(tmp_path / "a.jpg"), "why")
-    assert str(error) == f"cannot read {tmp_path / 'a.jpg'}: why; replace the file or leave it out"
+    assert str(tmp_path / "a.jpg") in str(error) and "why" in str(error)
 
 
 @pytest.mark.parametrize(("name", "tolerance"), [("a.png", 0), ("a.jpg", 2), ("a.JPEG", 2)])
@@ -379,7 +381,7 @@ def test_write_replaces_whole_files(tmp_path, picture, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(UserError, match=r"a.png: cannot be written .No space left on device"):
+    with pytest.raises(UserError, match=r"a\.png: .*No space left on device"):
         images.write(tmp_path / "a.png", picture[:5])
     assert_reads(tmp_path / "a.png", picture)
     assert os.listdir(tmp_path) == ["a.png"]
@@ -391,16 +393,16 @@ def test_longest_name_is_written_and_a_longer_one_is_the_pictures_fault(tmp_path
     for path, image in ((tmp_path / ("a" * 252 + ".jpg"), picture), (tmp_path / "a.jpg", wide)):
         with pytest.raises(images.UnwritableImage):
             images.write(path, image)
-    with pytest.raises(UserError) as error:  # here no picture at all can be written
+    with pytest.raises(UserError) as error:  # no picture can be written here
         images.write(tmp_path / ("a" * 251 + ".jpg") / "a.jpg", picture)
     assert not isinstance(error.value, images.UnwritableImage)
 
 
 def test_write_where_nothing_can_be_written(tmp_path, picture):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"a.jpg: cannot be written .*, choose another place"):
+    with pytest.raises(UserError, match=r"file/a\.jpg: "):
         images.write(tmp_path / "file" / "a.jpg", picture)
-    with pytest.raises(UserError, match=r"a.webp: .*end its name in .jpg or .png"):
+    with pytest.raises(UserError, match=r"a\.webp: .*\.jpg or \.png"):
         images.write(tmp_path / "a.webp", picture)
     with pytest.raises(UserError, match=r"a.jpg: .*70000x1"):
         images.write(tmp_path / "a.jpg", np.zeros((1, 70000, 3), np.uint8))
