@@ -1,11 +1,12 @@
-"""The whole chain on the toy road: draw a data set, train, score, detect, export, annotate a drive.
+"""Run all programs on the toy road: draw a data set, train, score, detect, export, annotate a video.
 
-Everything lands in runs/demo. Called again, it goes on where it stopped.
+All files are written to one folder. Called again, it continues where it stopped.
 """
 
 import dataclasses
 import os
 import time
+from collections.abc import Sequence
 
 from kernels import cpu
 from structures import UserError
@@ -14,7 +15,7 @@ from toy_road import dataset
 
 CLASSES = "car,bus,pedestrian,traffic_light"
 TEST = "2007:test"
-# From scratch at a quarter of the channels; what reached its score in the least time on two cores (README)
+# From scratch at a quarter of the channels; these settings reached the score in the least time on two cores (README)
 RECIPE = [
     *("--width", "0.25", "--augmentation", "light", "--precision", "auto"),
     *("--adam-epsilon", "1e-8", "--weight-decay", "0", "--schedule", "cosine", "--warmup-steps", "50"),
@@ -23,7 +24,11 @@ RECIPE = [
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How much is trained; `images` are drawn for it."""
+    """How much is trained.
+
+    learning_rate: as train.py takes it
+    images: training pictures to draw
+    """
 
     steps: int
     batch_size: int
@@ -31,11 +36,12 @@ class Plan:
     images: int
 
 
-# On two cores: 6 minutes of training at 23 images/s with bfloat16, 3 to 6 at 10 to 18 images/s without
+# On two cores: 6 minutes of training at 23 images/s with bfloat16, 3 to 6 minutes at 10 to 18 images/s without
 FAST, SLOW = Plan(560, 16, "1e-3", 4000), Plan(460, 8, "2e-3", 3680)
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the program. argv: its arguments, by default the command line's. Raises UserError, KeyboardInterrupt."""
     flags = _parse(argv)
     start = time.monotonic()
     plan = _plan(flags)
@@ -48,13 +54,13 @@ def main(argv=None):
     chain.call("average_precision.py", found, *data, "--split", TEST, "--json", place.scores, "--plots", place.plots)
     chain.call("export_model.py", place.run, "--output", place.model, "--precision", "auto")
     chain.call("process_video.py", place.model, place.drive, place.annotated, "--json", place.timeline)
-    _summarise(place, time.monotonic() - start)
+    _print_summary(place, time.monotonic() - start)
 
 
 class Place:
-    """Where the demo's files lie, below one folder."""
+    """The paths of the demo's files, all below the folder `root`."""
 
-    def __init__(self, root):
+    def __init__(self, root: str | os.PathLike):
         self.data = os.path.join(root, "data")
         self.drive = os.path.join(root, "data", "drive.mp4")
         self.run = os.path.join(root, "run")
@@ -67,25 +73,29 @@ class Place:
 
 
 def _plan(flags):
-    """What this machine trains in minutes, unless the flags say otherwise."""
+    """The Plan that this machine trains in minutes, with the numbers that the flags give."""
     plan = FAST if cpu.bfloat16_is_faster() else SLOW
     if plan is SLOW and not (flags.steps and flags.images):
-        print("This CPU is no faster in bfloat16: the demo trains, and finds, a little less (--steps N: more).")
+        print(
+            "This CPU is no faster in bfloat16: the demo trains less and detects a little less (--steps N trains more)."
+        )
     given = {name: getattr(flags, name) for name in ("steps", "images") if getattr(flags, name)}
     drawn = _drawn_images(flags.root)
     if drawn and given.setdefault("images", drawn) != drawn:
-        raise UserError(f"--images {flags.images}: {flags.root} holds {drawn}; leave it out, or give a new --root")
+        raise UserError(
+            f"--images {flags.images}: {flags.root} already holds {drawn}; leave --images out, or give a new --root"
+        )
     return dataclasses.replace(plan, **given)
 
 
 def _drawn_images(root):
-    """How many training pictures an earlier call, perhaps with other flags, has drawn; None for none."""
+    """How many training pictures an earlier call has drawn, perhaps with other flags; None if there was none."""
     path = os.path.join(Place(root).data, dataset.MANIFEST)
     return files.read_json(path)["train"] if os.path.exists(path) else None
 
 
 def _train(place, data, plan, more):
-    """Train a new run, or finish one that was begun, to `more` steps if that is not None."""
+    """Train a new run or resume an existing one, with `more` as its new number of steps unless that is None."""
     if chain.has_begun(place.run):
         chain.call("train.py", "--run", place.run, "--resume", *(["--max-steps", more] if more else []))
         return
@@ -94,7 +104,7 @@ def _train(place, data, plan, more):
     chain.call("train.py", *data, *splits, "--run", place.run, *RECIPE, *amount)
 
 
-def _summarise(place, seconds):
+def _print_summary(place, seconds):
     scores = files.read_json(place.scores)
     timing = files.read_json(place.timeline)["timing"]
     last = chain.last_metrics(place.run)
@@ -115,10 +125,12 @@ Look at
 def _parse(argv):
     parser = cli.ArgumentParser(description=__doc__)
     default_root = os.path.join("runs", "demo")
-    parser.add_argument("--root", default=default_root, metavar="DIR", help=f"(default: {default_root})")
-    for name, what in (("steps", "of training"), ("images", "training pictures to draw")):
+    parser.add_argument(
+        "--root", default=default_root, metavar="DIR", help=f"folder for all files (default: {default_root})"
+    )
+    for name, what in (("steps", "training steps"), ("images", "training pictures to draw")):
         fast, slow = getattr(FAST, name), getattr(SLOW, name)
-        defaults = f"(default: {fast}, on CPUs no faster in bfloat16 {slow})"
+        defaults = f"(default: {fast}, or {slow} on a CPU that is no faster in bfloat16)"
         parser.add_argument(f"--{name}", type=cli.positive_int, metavar="N", help=f"{what} {defaults}")
     return parser.parse_args(argv)
 

@@ -1,6 +1,6 @@
-"""Draw what a detector sees into a video: H.264 with the size, times and sound of the source.
+"""Draw detections into a video. The output is H.264 with the size, times and sound of the source.
 
-INPUT is a video file, a camera's number or a stream's address; these two run until Ctrl-C. An interrupted
+INPUT is a video file, a camera's number or a stream's address; cameras and streams run until Ctrl-C. An interrupted
 run leaves a video that plays.
 """
 
@@ -11,6 +11,8 @@ import itertools
 import json
 import os
 import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import tqdm
@@ -21,11 +23,12 @@ from media import video, visualization
 from structures import Detections, UserError
 from system import cli, files, stages
 
-AHEAD = 4  # frames that a stage makes in advance
-GROUP_FRAMES = 32  # frames held to fill one batch of the network: memory, with --every
+AHEAD = 4  # frames that a stage computes in advance
+GROUP_FRAMES = 32  # most frames held to fill one batch of the network, which bounds memory with --every
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the program. argv: its arguments, by default the command line's. Raises UserError, KeyboardInterrupt."""
     flags = _parse(argv)
     class_lists.check_classes(flags.classes, config.find_model(flags.model).class_names)
     with contextlib.ExitStack() as stack:
@@ -33,7 +36,7 @@ def main(argv=None):
         reader = stack.enter_context(video.VideoReader(flags.input))
         _check_outputs(flags)
         cli.import_tensorflow()
-        import detector  # every flag and path is known to be good before TensorFlow loads
+        import detector  # TensorFlow loads only after all flags and paths are checked
 
         settings = {"precision": flags.precision, "threshold": flags.threshold, "batch_size": flags.batch_size}
         loaded = stack.enter_context(detector.load(flags.model, **settings))
@@ -43,7 +46,7 @@ def main(argv=None):
 
 
 def _process(flags, reader, detector, wanted, stop):
-    """The whole video through decoding, network, drawing and encoding. Raises UserError if it was damaged."""
+    """Decode, detect, draw and encode the whole video. Raises UserError if it was damaged."""
     meters = {name: stages.Meter() for name in ("decode", "network", "drawing", "encoding")}
     start = time.monotonic()
     with contextlib.ExitStack() as stack:
@@ -51,7 +54,7 @@ def _process(flags, reader, detector, wanted, stop):
         threads = stack.enter_context(stages.Threads(lambda: stop.requested))
         frames = _connect(threads, flags, reader, detector, wanted, meters)
         first = next(frames, None)
-        if first is None:  # stopped; what an earlier call wrote is still there
+        if first is None:  # stopped; the output of an earlier call is kept
             raise KeyboardInterrupt
         writer = video.VideoWriter(
             flags.output,
@@ -68,7 +71,7 @@ def _process(flags, reader, detector, wanted, stop):
                 threads.end()
                 with meters["encoding"].measure(0):
                     writer.close()
-        finally:  # also after Ctrl-C and errors: what was done counts
+        finally:  # also after Ctrl-C and errors, for the frames that are done
             summary = _summary(writer, reader, stop, meters, start)
             if timeline:
                 timeline.finish(summary)
@@ -80,8 +83,8 @@ def _process(flags, reader, detector, wanted, stop):
 
 
 def _connect(threads, flags, reader, detector, wanted, meters):
-    """The stages before encoding, each in a thread of its own -> iterator of finished Frames, in order."""
-    batch = 1 if reader.live else flags.batch_size  # a live picture should not wait for others
+    """Start the stages before encoding, each in its own thread -> iterator of finished Frames, in order."""
+    batch = 1 if reader.live else flags.batch_size  # a live frame should not wait for others
     frames = threads.run(_decode(reader, detector, flags, meters["decode"]), ahead=max(AHEAD, batch))
     frames = threads.run(_detect(frames, detector, batch, wanted, meters["network"]), ahead=AHEAD)
     return threads.run(_draw(frames, detector.class_names, meters["drawing"]), ahead=AHEAD)
@@ -89,9 +92,14 @@ def _connect(threads, flags, reader, detector, wanted, meters):
 
 @dataclasses.dataclass
 class Frame:
-    """One frame on its way: image uint8 RGB [H,W,3], time in seconds, prepared uint8 [S,S,3] network input.
+    """One frame on its way through the stages.
 
-    prepared is None for frames that the network skips; their detections are those of the frame before.
+    index: 0 for the first
+    time: seconds from the start
+    image: uint8 RGB [H,W,3]
+    prepared: uint8 [S,S,3], the network's input; None if the network skips this frame, which then has the detections
+        of the frame before
+    detections: None before the network
     """
 
     index: int
@@ -102,7 +110,7 @@ class Frame:
 
 
 def _decode(reader, detector, flags, meter):
-    """Yield Frames, every Nth with its network input."""
+    """Yield Frames, every Nth prepared for the network."""
     frames = itertools.islice(enumerate(reader), flags.max_frames)
     while True:
         with meter.measure(0):
@@ -117,7 +125,7 @@ def _decode(reader, detector, flags, meter):
 def _detect(frames, detector, batch_size, wanted, meter):
     """Run the network on the prepared frames, a batch at a time; yield all Frames with detections."""
     latest = Detections.empty()
-    for group in _groups(frames, batch_size):
+    for group in group_frames(frames, batch_size):
         seen = [frame for frame in group if frame.prepared is not None]
         with meter.measure(len(seen)):
             sizes = [frame.image.shape[1::-1] for frame in seen]
@@ -132,9 +140,10 @@ def _detect(frames, detector, batch_size, wanted, meter):
             yield frame
 
 
-def _groups(frames, batch_size):
-    """Yield lists of consecutive frames with batch_size network inputs, at most GROUP_FRAMES long."""
-    group, inputs = [], 0
+def group_frames(frames: Iterable[Frame], batch_size: int) -> Iterator[list[Frame]]:
+    """Yield lists of consecutive frames: batch_size prepared ones each, at most GROUP_FRAMES or batch_size long."""
+    group: list[Frame] = []
+    inputs = 0
     for frame in frames:
         group.append(frame)
         inputs += frame.prepared is not None
@@ -161,15 +170,18 @@ def _encode(frames, writer, timeline, meter):
 
 
 def _progress(frames, reader, flags):
-    """The same frames, counted by a bar with the rate and the time left."""
+    """The same frames, with a progress bar that shows rate and remaining time."""
     totals = [number for number in (reader.frame_count, flags.max_frames) if number]
     return tqdm.tqdm(frames, total=min(totals, default=None), unit="frame", dynamic_ncols=True)
 
 
 class Timeline:
-    """The --json file, written frame by frame in constant memory; it appears under its name at the end."""
+    """The --json file, written frame by frame in constant memory; it appears under its name at the end.
 
-    def __init__(self, flags, reader, class_names):
+    All methods raise UserError if the file cannot be written.
+    """
+
+    def __init__(self, flags: argparse.Namespace, reader: video.VideoReader, class_names: Sequence[str]):
         self._class_names = class_names
         self._separator = "\n"
         self._file = files.PendingFile(flags.json)
@@ -186,9 +198,10 @@ class Timeline:
         }
         self._file.write(json.dumps(head)[:-1] + ', "frames": [')
 
-    def add(self, frame):
-        """One frame: its place, time in seconds, whether its boxes are carried over, its detections."""
+    def add(self, frame: Frame) -> None:
+        """Add a frame: index, time in seconds, whether its boxes are carried over, detections."""
         found = frame.detections
+        assert found is not None  # the network stage is done
         rows = zip(found.labels.tolist(), found.scores.tolist(), found.boxes_px.tolist(), strict=True)
         entry = {
             "index": frame.index,
@@ -199,8 +212,8 @@ class Timeline:
         self._file.write(self._separator + json.dumps(entry))
         self._separator = ",\n"
 
-    def finish(self, summary):
-        """Add the summary and put the file in its place."""
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Add the summary, a dict as from `_summary`, and publish the file."""
         self._file.write("\n], " + json.dumps(summary)[1:] + "\n")
         self._file.commit()
 
@@ -208,14 +221,13 @@ class Timeline:
         return self
 
     def __exit__(self, *_):
-        self._file.discard()  # which leaves alone what `finish` put in its place
+        self._file.discard()  # which does not touch a published file
 
 
 def _summary(writer, reader, stop, meters, start):
-    """What the JSON says after the frames, as a dict.
+    """The part of the JSON after the frames, as a dict.
 
-    Stages overlap, so their seconds add up to more than those of end_to_end. The frames of "network" are
-    those that it ran on.
+    Stages overlap, so their seconds add up to more than end_to_end's. "network" counts the frames that it ran on.
     """
     whole = stages.Meter()
     whole.frames, whole.seconds = writer.frames, time.monotonic() - start
@@ -230,53 +242,59 @@ def _summary(writer, reader, stop, meters, start):
 
 
 def _report(flags, summary, precision):
-    """Say on stdout what was made."""
+    """Print what was written."""
     timing = summary["timing"]
     rates = ", ".join(f"{name} {values['frames_per_second'] or 0:.1f}" for name, values in timing.items())
-    print(f"{summary['frame_count']} frames are in {flags.output}; frames/s in {precision}: {rates.replace('_', ' ')}")
+    print(f"{flags.output}: {summary['frame_count']} frames; frames/s in {precision}: {rates.replace('_', ' ')}")
     if flags.every > 1:
-        print(f"--every {flags.every}: boxes of the frames in between are those of the frame before")
+        print(f"--every {flags.every}: the frames in between have the boxes of the frame before")
     if any(summary["padding"].values()):
         sides = [side for side, pixels in summary["padding"].items() if pixels]
-        print(f"H.264 has even sides: a line of pixels was added at the {' and the '.join(sides)}")
+        print(f"H.264 needs even sides: a line of pixels was added at the {' and the '.join(sides)}")
     if summary["audio"]:
         print(f"sound: {summary['audio']}")
 
 
 def _check_outputs(flags):
-    """Raises UserError if a file to write is one to read, or cannot be written."""
+    """Raise UserError if an output file is also an input or another output, or cannot be written."""
     taken = {"INPUT": flags.input}
     for name, path in (("OUTPUT", flags.output), ("--json", flags.json)):
         if path is None:
             continue
         for other, used in taken.items():
             if os.path.realpath(path) == os.path.realpath(used):
-                raise UserError(f"{name} {path}: is also {other}; give another file")
+                raise UserError(f"{name} {path}: is the same file as {other}; give another file")
         taken[name] = path
         files.check_writable(path)
 
 
 def _mp4(text):
     if not text.lower().endswith(".mp4"):
-        raise argparse.ArgumentTypeError(f"{text!r}: the video is written as MP4, end its name with .mp4")
+        raise argparse.ArgumentTypeError(f"{text!r}: the video is written as MP4; give a name that ends in .mp4")
     return cli.output_file(text)
 
 
 def _parse(argv):
     parser = cli.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("model", metavar="MODEL", help="a run directory (its best checkpoint; RUN@last: its last) or a .pb")
+    add("model", metavar="MODEL", help="a run directory (its best checkpoint; RUN@last: its last) or an exported .pb")
     add("input", metavar="INPUT", help="a video file, a camera's number (0), or an address (rtsp://…)")
-    add("output", metavar="OUTPUT.mp4", type=_mp4, help="the video to write; replaced if it exists")
+    add("output", metavar="OUTPUT.mp4", type=_mp4, help="the video to write; an existing file is replaced")
     show = visualization.SHOW_THRESHOLD
-    add("--threshold", type=cli.fraction, default=show, metavar="X", help=f"show detections above it (default: {show})")
-    add("--classes", metavar="NAMES", help="only these, with commas")
+    add(
+        "--threshold",
+        type=cli.fraction,
+        default=show,
+        metavar="X",
+        help=f"lowest score of the detections to show (default: {show})",
+    )
+    add("--classes", metavar="NAMES", help="show only these classes, separated by commas (default: all)")
     add(
         "--every",
         type=cli.positive_int,
         default=1,
         metavar="N",
-        help="run the network on every Nth frame only, keep its boxes in between (default: 1)",
+        help="run the network on every Nth frame only, and keep its boxes in between (default: 1)",
     )
     add("--max-frames", type=cli.positive_int, metavar="N", help="stop after N frames")
     add(
@@ -284,10 +302,15 @@ def _parse(argv):
         type=cli.positive_int,
         default=8,
         metavar="N",
-        help="frames at once in the network, 1 for a camera or stream (default: 8)",
+        help="frames that the network processes at once; always 1 for a camera or stream (default: 8)",
     )
-    add("--precision", choices=config.PRECISIONS, default="auto", help="of the network (default: auto)")
-    add("--json", type=cli.output_file, metavar="FILE", help="write the detections of every frame, and the speeds")
+    add("--precision", choices=config.PRECISIONS, default="auto", help="number type of the network (default: auto)")
+    add(
+        "--json",
+        type=cli.output_file,
+        metavar="FILE",
+        help="write the detections of every frame and the speed of every stage to FILE",
+    )
     return parser.parse_args(argv)
 
 

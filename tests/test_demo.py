@@ -1,14 +1,14 @@
-"""The demo, with its real settings: does the detector learn? (Minutes: `pytest -m slow`.)"""
+"""What the demo calls, and whether its detector learns (minutes: `pytest -m slow`)."""
 
-import dataclasses
 import json
+import os
 
 import pytest
 
 import demo
 from programs import run
 from structures import UserError
-from system import chain
+from system import chain, files
 from toy_road import dataset
 
 LEFT = (
@@ -23,28 +23,49 @@ LEFT = (
 )
 
 
-def test_more_steps_go_on_from_where_it_stands(tmp_path, monkeypatch):
-    calls = []
-    monkeypatch.setattr(chain, "call", lambda *arguments: calls.append([str(one) for one in arguments]))
+@pytest.fixture
+def calls(tmp_path, monkeypatch):
+    """calls(*flags): the arguments of the programs that a demo below tmp_path calls, {program: [argument]}."""
+    monkeypatch.setattr(demo.cpu, "bfloat16_is_faster", lambda: False)
     place = demo.Place(tmp_path)
-    demo._train(place, [], demo.SLOW, None)
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "config.json").touch()
-    demo._train(place, [], dataclasses.replace(demo.SLOW, steps=1000), 1000)
-    limits = [call[call.index("--max-steps") + 1] for call in calls]
-    assert limits == [str(demo.SLOW.steps), "1000"] and "--resume" in calls[1]
-    demo._train(place, [], demo.SLOW, None)  # to what the run remembers
-    assert "--resume" in calls[2] and "--max-steps" not in calls[2]
+    files.write_json(place.scores, {"voc07": {"mean": 0.8, "per_class": {"car": 0.8}}, "images": 1})
+    files.write_json(place.timeline, {"timing": {"end_to_end": {"frames_per_second": 9.0}}})
+
+    def run_demo(*flags):
+        called = {}
+
+        def call(program, *arguments):
+            called[program] = [str(one) for one in arguments]
+            if program == "train.py":
+                files.write(os.path.join(place.run, "config.json"), "{}")
+                files.write(os.path.join(place.run, "metrics.csv"), "step,images_per_second\n1,1\n")
+
+        monkeypatch.setattr(chain, "call", call)
+        demo.main(["--root", str(tmp_path), *flags])
+        return called
+
+    return run_demo
 
 
-def test_pictures_that_were_drawn_are_used(tmp_path):
-    """Else a trial with --images would be in the way of `make demo` for good."""
-    flags = demo._parse(["--root", str(tmp_path), "--images", "3", "--steps", "9"])
-    assert (demo._plan(flags).images, demo._plan(flags).steps) == (3, 9)
+def value(arguments, flag):
+    return arguments[arguments.index(flag) + 1]
+
+
+def test_more_steps_continue_the_run(calls):
+    first, more, again = (calls(*flags)["train.py"] for flags in ((), ("--steps", "1000"), ()))
+    assert value(first, "--max-steps") == str(demo.SLOW.steps) and "--resume" not in first
+    assert value(more, "--max-steps") == "1000" and "--resume" in more
+    assert "--resume" in again and "--max-steps" not in again  # up to the number that the run has stored
+
+
+def test_pictures_that_were_drawn_are_used(tmp_path, calls):
+    """Otherwise a trial with --images would block `make demo` for good."""
+    called = calls("--images", "3", "--steps", "9")
+    assert (value(called["toy_road"], "--train"), value(called["train.py"], "--max-steps")) == ("3", "9")
     dataset.write_dataset(demo.Place(tmp_path).data, train=3, test=1, workers=0)
-    assert demo._plan(demo._parse(["--root", str(tmp_path)])).images == 3
-    with pytest.raises(UserError, match=r"--images 4: .* holds 3; leave it out, or give a new --root"):
-        demo._plan(demo._parse(["--root", str(tmp_path), "--images", "4"]))
+    assert value(calls()["toy_road"], "--train") == "3"
+    with pytest.raises(UserError, match=r"--images 4: .* 3\b.*--root"):
+        calls("--images", "4")
 
 
 @pytest.mark.slow
