@@ -1,1 +1,1 @@
-"""Draw the toy road: a generated data set and a drive through it (`python -m toy_road --help`)."""
+"""Draw the toy road: a generated data set, and a video of a drive (`python -m toy_road --help`)."""

@@ -1,26 +1,43 @@
-"""The program: `python -m toy_road --output DIR` draws the data set, and a drive with `--drive FILE.mp4`."""
+"""The program: `python -m toy_road --output DIR` draws the data set, and `--drive FILE.mp4` adds a video."""
 
 from system import cli
-from toy_road.dataset import CLASSES, write_dataset, write_drive
+from toy_road.dataset import write_dataset
+from toy_road.drive import write_drive
+from toy_road.town import CLASSES
 
 
 def main(argv=None):
-    """Parse the flags and write what they ask for."""
-    parser = cli.ArgumentParser(description="Draw the toy road: a data set in Pascal VOC layout, and a drive.")
-    parser.add_argument("--output", required=True, type=cli.output_folder, help="folder to make, a VOCdevkit")
-    parser.add_argument("--train", type=cli.positive_int, default=4000, help="training pictures (%(default)s)")
-    parser.add_argument("--test", type=cli.positive_int, default=400, help="test pictures (%(default)s)")
-    parser.add_argument("--drive", type=cli.output_file, metavar="FILE.mp4", help="also write a video of a drive")
-    parser.add_argument("--seed", type=cli.non_negative_int, default=0, help="another seed, another town (0)")
-    parser.add_argument("--workers", type=cli.non_negative_int, help="processes (one per core); 0 = no others")
+    """Run the program. argv: its arguments, by default the command line's. Raises UserError, KeyboardInterrupt."""
+    parser = cli.ArgumentParser(
+        prog="python -m toy_road",
+        description="Draw the toy road: a data set in Pascal VOC layout, and a video of a drive.",
+    )
+    parser.add_argument(
+        "--output", required=True, type=cli.output_folder, metavar="DIR", help="VOCdevkit folder to write"
+    )
+    parser.add_argument(
+        "--train", type=cli.positive_int, metavar="N", default=4000, help="training pictures (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--test", type=cli.positive_int, metavar="N", default=400, help="test pictures (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--drive", type=cli.output_file, metavar="FILE.mp4", help="also write a video of a drive, and its ground truth"
+    )
+    parser.add_argument(
+        "--seed", type=cli.non_negative_int, metavar="N", default=0, help="each seed draws other pictures (default: 0)"
+    )
+    parser.add_argument(
+        "--workers", type=cli.non_negative_int, help="worker processes; 0 draws in this one (default: one per core)"
+    )
     flags = parser.parse_args(argv)
     written = write_dataset(flags.output, flags.train, flags.test, flags.seed, flags.workers)
-    note = "" if written else " (was there already)"
+    note = "" if written else " (already there)"
     print(f"{flags.output}: {flags.train} training and {flags.test} test pictures{note}; use it with")
     print(f"  --data {flags.output} --classes {','.join(CLASSES)} --train 2007:train --valid 2007:test")
     if flags.drive:
         truth = write_drive(flags.drive, flags.seed)
-        print(f"{flags.drive}: the drive; its ground truth: {truth}")
+        print(f"{flags.drive}: the drive; its ground truth is in {truth}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
 """The toy road as a camera sees it: perspective, painter's order, visible masks, light and weather.
 
-World coordinates in metres: x to the right of the camera, y up from the ground, z forward from the camera. What
-stands in the world is a `Thing`: a mesh (polygons with named colour slots, see toy_road/models.py), its place and
-its palette. `sightings` finds, front to back, which pixels of each thing remain visible; `paint` draws them, back
-to front.
+World coordinates are meters: x to the right of the camera, y up from the ground, z forward from the camera. A `Thing`
+is a mesh (polygons with named color slots, see toy_road/models.py) with a place and a palette. `sightings` finds, front
+to back, the visible pixels of each thing; `paint` draws them, back to front.
 """
 
 import dataclasses
@@ -16,13 +15,29 @@ import cv2
 import numpy as np
 
 WIDTH, HEIGHT = 480, 360
-NEAR = 0.8  # metres: whatever is nearer is cut off
+NEAR = 0.8  # meters: everything nearer is cut off
 SHIFT = 4  # fractional bits of polygon corners
-BANDS = (2.2, 3.2, 4.5, 6.5, 9.0, 12.5, 18.0, 26.0, 40.0, 70.0, 260.0)  # the ground's steps of haze
+BANDS = (
+    2.2,
+    3.2,
+    4.5,
+    6.5,
+    9.0,
+    12.5,
+    18.0,
+    26.0,
+    40.0,
+    70.0,
+    260.0,
+)  # meters: on the ground, haze changes at these distances
 
 
 class Shine(NamedTuple):
-    """The colour of a lamp: daylight does not matter to it, and its halo is `reach` metres wide."""
+    """The color of a lamp, which does not depend on daylight.
+
+    red, green, blue: 0 to 255
+    reach: radius of its halo in meters
+    """
 
     red: int
     green: int
@@ -32,26 +47,39 @@ class Shine(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Camera:
-    """A level pinhole camera. focal, horizon, centre: pixels; height: metres; bend: the road's curvature in 1/m."""
+    """A level pinhole camera.
+
+    focal: focal length in pixels
+    height: meters above the ground
+    horizon: y of the horizon in pixels
+    center: x of the optical axis in pixels
+    bend: the road's curvature in 1/m
+    """
 
     focal: float = 430.0
     height: float = 1.4
     horizon: float = 165.0
-    centre: float = WIDTH / 2
+    center: float = WIDTH / 2
     bend: float = 0.0
 
     def project(self, points):
-        """[N,3] metres -> [N,2] pixels (continuous: the first pixel covers 0..1). Every z must be positive."""
+        """[N,3] meters -> [N,2] pixels (continuous: the first pixel covers 0 to 1). Every z must be positive."""
         x, y, z = points[:, 0], points[:, 1], points[:, 2]
         scale = self.focal / z
         bent = x + self.bend / 2 * z * z
-        return np.stack([self.centre + bent * scale, self.horizon + (self.height - y) * scale], axis=1)
+        return np.stack([self.center + bent * scale, self.horizon + (self.height - y) * scale], axis=1)
 
 
 @dataclasses.dataclass(frozen=True)
 class Light:
-    """The time of day as colours. ambient: what daylight leaves of each channel; haze: the colour of distance,
-    reached by two thirds at haze_depth metres; glow: strength of halos, 0..1."""
+    """The light at a time of day.
+
+    ambient: factor of each channel for lit surfaces, 0 to 1
+    sky_top, sky_low: colors (r, g, b) of the sky, at the top of the image and at the horizon
+    haze: the color (r, g, b) that everything takes on with distance
+    haze_depth: meters at which haze has replaced two thirds of a color
+    glow: strength of halos, 0 to 1
+    """
 
     ambient: tuple
     sky_top: tuple
@@ -61,13 +89,17 @@ class Light:
     glow: float = 0.0
 
     def haze_at(self, z):
-        """How far haze has replaced colour at a depth, 0..1."""
+        """The share of a color that haze has replaced at depth z, 0 to 1."""
         return 1 - math.exp(-max(z, 0.0) / self.haze_depth)
 
-    def tint(self, colour, shade, haze):
-        """The (r, g, b) that the camera records of a surface colour or of a Shine."""
-        red, green, blue = colour[:3]
-        if isinstance(colour, Shine):
+    def tint(self, color, shade, haze):
+        """The (r, g, b) that the camera records for a surface color or a Shine.
+
+        shade: factor of brightness of the surface
+        haze: as from `haze_at`
+        """
+        red, green, blue = color[:3]
+        if isinstance(color, Shine):
             dim = 1 - haze / 2
             return red * dim, green * dim, blue * dim
         keep = shade * (1 - haze)
@@ -87,9 +119,16 @@ LIGHTS = {
 
 @dataclasses.dataclass(eq=False)
 class Thing:
-    """One thing in the world: mesh (Mesh), x, z, y (metres), yaw (radians, 0 = facing away from the camera, positive
-    turns to the right), scale, mirror (left and right swapped), palette (slot -> (r, g, b) or Shine), label (class
-    index, or None for scenery)."""
+    """One thing in the world.
+
+    mesh: a models.Mesh
+    x, z, y: meters
+    yaw: radians; 0 faces away from the camera, positive turns to the right
+    scale: factor of its size
+    mirror: whether left and right are swapped
+    palette: {slot: (r, g, b) or Shine}
+    label: class index, or None for scenery
+    """
 
     mesh: object
     x: float
@@ -123,9 +162,14 @@ class Thing:
 
 @dataclasses.dataclass(eq=False)
 class Sight:
-    """A thing in the picture. polygons: (corners int32 [K,2] in 1/2**SHIFT pixels, slot, shade, outline), back to
-    front; box: the silhouette's (x0, y0, x1, y1) within the image, mask: uint8 over it, 0 or 1; full_box: before the
-    image's edges cut it; visible: the part of mask that nothing nearer hides; its box and share follow from it."""
+    """A thing in the picture.
+
+    polygons: (corners int32 [K,2] in 1/2**SHIFT pixels, slot, shade, outline), back to front
+    full_box: (x0, y0, x1, y1) of the silhouette in pixels, before the image's edges cut it
+    box: the same within the image, whole pixels
+    mask: uint8 [y1-y0,x1-x0], the silhouette within box, 0 or 1
+    visible: the part of mask that nothing nearer hides
+    """
 
     thing: Thing
     polygons: list
@@ -136,14 +180,14 @@ class Sight:
 
     @property
     def occluded(self):
-        """The share of the silhouette within the image that nearer things hide, 0..1."""
+        """The share of the silhouette within the image that nearer things hide, 0 to 1."""
         return 1 - cv2.countNonZero(self.visible) / cv2.countNonZero(self.mask)
 
     @property
     def visible_box(self):
         """(x0, y0, x1, y1) around the visible pixels, whole pixels with x1 and y1 exclusive.
 
-        Slivers less than three pixels thick that peep out between nearer things do not widen it: nobody sees them.
+        Slivers less than three pixels thick that show between nearer things do not widen it: nobody sees them.
         """
         core = cv2.dilate(cv2.erode(self.visible, np.ones((3, 3), np.uint8)), np.ones((5, 5), np.uint8))
         solid = cv2.bitwise_and(core, self.visible)
@@ -153,7 +197,7 @@ class Sight:
 
 
 def _clipped(points):
-    """The part of a polygon [K,3] that lies at z >= NEAR; maybe empty."""
+    """The part of a polygon [K,3] that lies at z >= NEAR; it may be empty."""
     kept = []
     for a, b in zip(points, np.roll(points, -1, axis=0), strict=True):
         if a[2] >= NEAR:
@@ -164,12 +208,12 @@ def _clipped(points):
 
 
 def _fixed(pixels):
-    """Continuous pixels -> cv2's fixed point, where whole numbers are the centres of pixels."""
+    """Continuous pixels -> OpenCV's fixed point, in which whole numbers are centers of pixels."""
     return np.round((np.clip(pixels, -4000, 4000) - 0.5) * 2**SHIFT).astype(np.int32)
 
 
 def _facing(mesh, pixels):
-    """bool [P]: which polygons turn their outside to the camera, from the pixels of their corners [V,2]."""
+    """bool [P]: which polygons show their outside, from the pixels of their corners [V,2]."""
     if mesh.two_sided:
         return np.ones(len(mesh.starts), bool)
     a, b, c = (pixels[mesh.starts + corner] for corner in range(3))
@@ -193,7 +237,7 @@ def _project_clipped(camera, mesh, points):
 
 
 def _project_whole(camera, mesh, points):
-    """The same of a thing wholly in front of the near plane."""
+    """The same for a thing that is entirely in front of the near plane."""
     pixels = camera.project(points)
     fixed = _fixed(pixels)
     polygons = [
@@ -204,7 +248,7 @@ def _project_whole(camera, mesh, points):
 
 
 def see(camera, thing):
-    """Project a thing: a Sight, all of it visible still, or None where it is out of the picture."""
+    """Project a thing -> a Sight, still visible in full, or None if it is outside the picture."""
     points = thing.corners()
     project = _project_whole if points[:, 2].min() >= NEAR else _project_clipped
     polygons, outline = project(camera, thing.mesh, points)
@@ -226,10 +270,10 @@ def see(camera, thing):
 
 
 def front_to_back(things):
-    """Things ordered so that none can hide an earlier one.
+    """Things in an order in which none can hide an earlier one.
 
-    Footprints that do not overlap are separated by a plane across or along the road; whichever lies on the
-    camera's side of such a plane cannot be hidden by the other. Ties and overlaps go by depth.
+    Two footprints that do not overlap are separated by a plane across or along the road, and the one on the camera's
+    side of it cannot be hidden by the other. Overlapping ones are ordered by depth.
     """
     if not things:
         return []
@@ -254,8 +298,8 @@ def front_to_back(things):
 def sightings(camera, things, accept, cover=None):
     """Sights of the things that are drawn, nearest first, each with its visible mask.
 
-    accept(sight) -> bool decides, once the sight's visible part is known, whether the thing is drawn at all.
-    cover: uint8 [H,W], 1 where something of the camera's own car hides the world.
+    accept: function Sight -> bool, called when its visible part is known: whether the thing is drawn
+    cover: uint8 [H,W], 1 where the camera's own car hides the world
     """
     taken = np.zeros((HEIGHT, WIDTH), np.uint8) if cover is None else cover.copy()
     kept = []
@@ -274,36 +318,36 @@ def sightings(camera, things, accept, cover=None):
 
 
 def paint(image, sight, light):
-    """Draw a sight into the image; return its halos [(x, y, radius in pixels, Shine)]."""
+    """Draw a sight into the image -> its halos [(x, y, radius in pixels, Shine)]."""
     thing = sight.thing
     haze = light.haze_at(thing.z)
-    colours, halos = {}, []
+    colors, halos = {}, []
     for corners, slot, shade, _ in sight.polygons:
         key = slot, shade
-        if key not in colours:
-            colours[key] = light.tint(thing.palette[slot], shade, haze)
-        cv2.fillConvexPoly(image, corners, colours[key], cv2.LINE_AA, SHIFT)
-        colour = thing.palette[slot]
-        if light.glow and isinstance(colour, Shine) and colour.reach:
+        if key not in colors:
+            colors[key] = light.tint(thing.palette[slot], shade, haze)
+        cv2.fillConvexPoly(image, corners, colors[key], cv2.LINE_AA, SHIFT)
+        color = thing.palette[slot]
+        if light.glow and isinstance(color, Shine) and color.reach:
             x, y = corners.mean(axis=0) / 2**SHIFT
             column, row = int(x) - sight.box[0], int(y) - sight.box[1]
             height, width = sight.visible.shape
             if 0 <= row < height and 0 <= column < width and sight.visible[row, column]:
-                halos.append((x, y, colour.reach * 430 / max(thing.z, 2.0), colour))
+                halos.append((x, y, color.reach * 430 / max(thing.z, 2.0), color))
     return halos
 
 
 @functools.cache
 def _fading_disc(size):
-    """float32 [size,size,1], 1 in the middle, falling to 0 at the rim."""
+    """float32 [size,size,1], 1 in the center, falling to 0 at the rim."""
     axis = (np.arange(size) + 0.5) / size * 2 - 1
     distance = np.sqrt(axis[:, None] ** 2 + axis**2)
     return (np.clip(1 - distance, 0, 1) ** 2).astype(np.float32)[:, :, None]
 
 
 @functools.lru_cache(maxsize=2048)
-def _halo(size, colour):
-    return (_fading_disc(size) * np.array(colour, np.float32)).astype(np.uint8)
+def _halo(size, color):
+    return (_fading_disc(size) * np.array(color, np.float32)).astype(np.uint8)
 
 
 def _add_patch(image, patch, x, y):
@@ -316,19 +360,19 @@ def _add_patch(image, patch, x, y):
 
 
 def add_halos(image, halos, strength, wet):
-    """Add halos [(x, y, radius, Shine)]; on a wet road each also smears downwards."""
-    for x, y, radius, colour in halos:
+    """Add halos [(x, y, radius, Shine)]; on a wet road each is also reflected downward."""
+    for x, y, radius, color in halos:
         size = max(6, min(160, int(radius * 2))) // 2 * 2
-        dimmed = tuple(round(c * strength * 0.55) for c in colour[:3])
+        dimmed = tuple(round(c * strength * 0.55) for c in color[:3])
         _add_patch(image, _halo(size, dimmed), int(x) - size // 2, int(y) - size // 2)
         if wet:
-            smear = _halo(size, tuple(round(c * strength * 0.3) for c in colour[:3]))
+            smear = _halo(size, tuple(round(c * strength * 0.3) for c in color[:3]))
             smear = cv2.resize(smear, (size // 2, size * 3))
             _add_patch(image, smear, int(x) - size // 4, int(y) + size // 3)
 
 
-def draw_patches(image, camera, light, patches, colour):
-    """Draw rectangles of the ground, float [N,4] (x0, x1, z0, z1); what is nearer than 2 m is cut off."""
+def draw_patches(image, camera, light, patches, color):
+    """Draw rectangles of the ground, float [N,4] (x0, x1, z0, z1), in meters; nearer than 2 m they are cut off."""
     x0, x1, z0, z1 = np.asarray(patches, np.float64).reshape(-1, 4).T
     z0, z1 = np.maximum(z0, 2.0), np.maximum(z1, 2.0)
     level = np.zeros_like(x0)
@@ -336,19 +380,19 @@ def draw_patches(image, camera, light, patches, colour):
     fixed = _fixed(camera.project(corners.transpose(2, 0, 1).reshape(-1, 3))).reshape(-1, 4, 2)
     for corners, near, far in zip(fixed, z0.tolist(), z1.tolist(), strict=True):
         if near < far:
-            shade = light.tint(colour, 1.0, light.haze_at(near * 0.6 + far * 0.4))
+            shade = light.tint(color, 1.0, light.haze_at(near * 0.6 + far * 0.4))
             cv2.fillConvexPoly(image, corners, shade, cv2.LINE_AA, SHIFT)
 
 
-def draw_ribbon(image, camera, light, x0, x1, colour):
+def draw_ribbon(image, camera, light, x0, x1, color):
     """Draw a strip of ground between x0 and x1 from the camera to the horizon."""
     patches = [(x0, x1, z0, z1) for z0, z1 in itertools.pairwise(BANDS)]
-    draw_patches(image, camera, light, patches, colour)
+    draw_patches(image, camera, light, patches, color)
 
 
-def _fill_rows(image, colours):
-    """Give each row of the image one colour of [rows,3]."""
-    cv2.resize(colours.astype(np.uint8)[:, None], (image.shape[1], image.shape[0]), image, 0, 0, cv2.INTER_NEAREST)
+def _fill_rows(image, colors):
+    """Fill each row of the image with one of the colors [rows,3]."""
+    cv2.resize(colors.astype(np.uint8)[:, None], (image.shape[1], image.shape[0]), image, 0, 0, cv2.INTER_NEAREST)
 
 
 def draw_sky(image, camera, light):
@@ -359,31 +403,31 @@ def draw_sky(image, camera, light):
     _fill_rows(image[:rows], column)
 
 
-def draw_ground(image, camera, light, colour):
-    """Fill the rows below the horizon with a colour that haze takes over with distance."""
+def draw_ground(image, camera, light, color):
+    """Fill the rows below the horizon with a color that haze replaces with distance."""
     rows = np.arange(int(np.ceil(camera.horizon)), HEIGHT)
     depth = camera.focal * camera.height / (rows - camera.horizon + 0.5)
     haze = 1 - np.exp(-depth / light.haze_depth)[:, None]
-    column = np.array(colour) * light.ambient * (1 - haze) + np.array(light.haze) * haze
+    column = np.array(color) * light.ambient * (1 - haze) + np.array(light.haze) * haze
     _fill_rows(image[rows[0] :], column)
 
 
 @functools.cache
 def _headlight_cone():
-    """float32 [H,W]: how much the own headlights brighten each pixel, in units of 1."""
+    """float32 [H,W,3]: the factor by which the camera's own headlights brighten each pixel."""
     y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
     reach = np.exp(-(((x - WIDTH / 2) / 190) ** 2) - ((y - 225) / 75) ** 2)
     return (1 + 1.15 * reach)[:, :, None].repeat(3, axis=2)
 
 
 def add_headlights(image):
-    """Brighten what the camera's own car lights at night."""
+    """Brighten what the headlights of the camera's own car light at night."""
     return cv2.multiply(image, _headlight_cone(), dtype=cv2.CV_8U)
 
 
 @functools.cache
 def _noise_tiles():
-    """Two uint8 tiles, the positive and the negative part of Gaussian noise of 8 grey values, larger than a frame."""
+    """Two uint8 tiles larger than a frame: the positive and the negative part of Gaussian noise of 8 gray levels."""
     noise = np.random.default_rng(0).normal(0, 8, (HEIGHT + 64, WIDTH + 64, 3))
     return np.clip(noise, 0, 255).astype(np.uint8), np.clip(-noise, 0, 255).astype(np.uint8)
 
@@ -422,7 +466,7 @@ def motion_blur(image, length, angle):
 
 
 def expose(image, gain, noise, rng):
-    """Scale brightness by gain and add sensor noise (0 = none, 1 = 8 grey values)."""
+    """Scale brightness by gain and add sensor noise (0 = none, 1 = 8 gray levels)."""
     image = cv2.convertScaleAbs(image, alpha=gain)
     if noise <= 0:
         return image

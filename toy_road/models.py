@@ -1,8 +1,8 @@
-"""The toy road's things as flat polygons in space: cars, buses, pedestrians, lights, houses, trees.
+"""The meshes of the toy road: cars, buses, pedestrians, lights, houses and trees of flat polygons.
 
-Metres; x to the right, y up, z forward, the origin on the ground below the middle of the thing; a vehicle's nose
+Meters; x to the right, y up, z forward, the origin on the ground below the middle of the thing; a vehicle's nose
 points to +z. A model is built once and cached: a scene gives it a place, a heading and a palette, which maps the
-slot names used here to colours.
+slot names used here to colors.
 """
 
 import functools
@@ -13,7 +13,7 @@ SHADES = {"rear": 0.95, "front": 0.95, "left": 0.72, "right": 0.82, "top": 1.12}
 
 # Length, half width, sill, waistline, roof, and where the cabin starts and ends at the waistline and at the roof.
 CARS = {
-    "saloon": (4.4, 0.92, 0.28, 0.94, 1.50, (-1.75, 1.15), (-1.15, 0.35)),
+    "sedan": (4.4, 0.92, 0.28, 0.94, 1.50, (-1.75, 1.15), (-1.15, 0.35)),
     "hatchback": (3.9, 0.90, 0.28, 0.96, 1.56, (-1.90, 1.05), (-1.60, 0.35)),
     "offroad": (4.5, 1.00, 0.38, 1.10, 1.85, (-2.20, 1.15), (-2.00, 0.65)),
     "van": (4.7, 1.00, 0.32, 1.12, 2.02, (-2.33, 1.75), (-2.28, 1.05)),
@@ -24,10 +24,14 @@ WALKING_PHASES = 8
 class Mesh:
     """Convex polygons in painter's order.
 
-    vertices: float64 [V,3]; starts, stops: int [P], each polygon's slice of the vertices, counter-clockwise as
-    seen from outside; slots: its colour's name; shades: its brightness; outlines: whether it adds to the
-    silhouette (details inside a face and shadows do not); outline_vertices: the indices of those that do; middle,
-    half: [3], the centre and half the size of their bounding box. A two-sided mesh is drawn from behind as well.
+    two_sided: whether it is visible from behind too
+    vertices: float64 [V,3]
+    starts, stops: int [P], each polygon's slice of the vertices, counterclockwise as seen from outside
+    slots: [P], the name of each polygon's color
+    shades: [P], its brightness
+    outlines: [P], whether it belongs to the silhouette; details inside a face and shadows do not
+    outline_vertices: the indices of the vertices of those that do
+    middle, half: [3], center and half the size of the bounding box of these vertices
     """
 
     def __init__(self, two_sided=False):
@@ -71,7 +75,7 @@ class Mesh:
         self.add([(x, y, 0.0) for x, y in corners], slot, shade)
 
     def frozen(self):
-        """Turn the lists into arrays and return the mesh; nothing may be added afterwards."""
+        """Convert the lists to arrays and return the mesh; nothing may be added afterward."""
         self.vertices = np.array(self._points, np.float64)
         self.stops = np.cumsum(self._sizes)
         self.starts = self.stops - self._sizes
@@ -106,36 +110,36 @@ def _add_shadow(mesh, half_width, half_length):
     mesh.add(corners, "shadow", outline=False)
 
 
-def _add_tyres(mesh, half_width, half_length):
-    """Tyres and the dark underside as seen from behind and from the front."""
+def _add_tires(mesh, half_width, half_length):
+    """Tires and the dark underside as seen from behind and from the front."""
     for z, side in ((-half_length + 0.3, 1), (half_length - 0.3, -1)):
         for x in (-half_width + 0.05, half_width - 0.3):
             ends = [(x, z), (x + 0.25, z)][::side]
             (xa, _), (xb, _) = ends
-            mesh.add([(xa, 0, z), (xb, 0, z), (xb, 0.5, z), (xa, 0.5, z)], "tyre")
+            mesh.add([(xa, 0, z), (xb, 0, z), (xb, 0.5, z), (xa, 0.5, z)], "tire")
         w = side * (half_width - 0.1)
-        mesh.add([(-w, 0.16, z), (w, 0.16, z), (w, 0.5, z), (-w, 0.5, z)], "tyre", 0.8)
+        mesh.add([(-w, 0.16, z), (w, 0.16, z), (w, 0.5, z), (-w, 0.5, z)], "tire", 0.8)
 
 
 def _add_wheels(mesh, half_width, places, radius):
     for side in (-1, 1):
         x = side * (half_width + 0.02)
         for z in places:
-            for r, slot in ((radius, "tyre"), (radius * 0.55, "hub")):
+            for r, slot in ((radius, "tire"), (radius * 0.55, "hub")):
                 angles = np.linspace(0, 2 * np.pi, 10, endpoint=False)
                 circle = [(x, radius + r * np.sin(a), z + side * r * np.cos(a)) for a in angles]
-                mesh.add(circle, slot, outline=slot == "tyre")
+                mesh.add(circle, slot, outline=slot == "tire")
 
 
 @functools.cache
 def car(kind):
-    """A car of one of the kinds in CARS. Slots: paint, glass, tyre, hub, head, tail, plate, trim, shadow."""
+    """A car of one of the kinds in CARS. Slots: paint, glass, tire, hub, head, tail, plate, trim, shadow."""
     length, w, sill, waist, roof, (rear0, front0), (rear1, front1) = CARS[kind]
     mesh, h = Mesh(), length / 2
     body = _faces((w, -h, h, sill), (w - 0.04, -h + 0.05, h - 0.12, waist))
     cabin = _faces((w - 0.06, rear0, front0, waist), (w - 0.2, rear1, front1, roof))
     _add_shadow(mesh, w, h)
-    _add_tyres(mesh, w, h)
+    _add_tires(mesh, w, h)
     _add_faces(mesh, body, "paint")
     mesh.inlay(body["rear"], "trim", 0, 0, 1, 0.24)
     mesh.inlay(body["rear"], "plate", 0.36, 0.34, 0.64, 0.56)
@@ -161,11 +165,11 @@ def car(kind):
 
 @functools.cache
 def bus():
-    """A city bus. Slots as of car, and sign, the lit destination; stripe."""
+    """A city bus. Slots: those of `car`, stripe, and sign, the lit destination."""
     mesh, w, h = Mesh(), 1.28, 4.3
     body = _faces((w, -h, h, 0.34), (w - 0.03, -h + 0.03, h - 0.1, 3.1))
     _add_shadow(mesh, w, h)
-    _add_tyres(mesh, w, h)
+    _add_tires(mesh, w, h)
     _add_faces(mesh, body, "paint")
     for name in ("rear", "front", "left", "right"):
         mesh.inlay(body[name], "stripe", 0, 0.26, 1, 0.37, SHADES[name])
@@ -191,7 +195,7 @@ def bus():
 
 @functools.cache
 def walker(phase):
-    """A pedestrian from the side, walking to the right; phase counts WALKING_PHASES a double step.
+    """A pedestrian from the side, walking to the right; phase: 0 to WALKING_PHASES - 1, within a double step.
 
     Slots: skin, hair, shirt, trousers, shoe, eye.
     """
@@ -216,7 +220,7 @@ def walker(phase):
 
 @functools.cache
 def stander(phase, back):
-    """A pedestrian coming nearer, or (back) going away; phase as of walker. Slots as of walker."""
+    """A pedestrian who comes nearer, or with `back` walks away. phase and slots as of `walker`."""
     mesh = Mesh(two_sided=True)
     lift = np.sin((phase + 0.5) * 2 * np.pi / WALKING_PHASES)
     for side in (-1, 1):
@@ -241,7 +245,7 @@ def stander(phase, back):
 def light_head():
     """The three-lamp head of a traffic light, its lower edge at y = 0.
 
-    Slots: board, rim, hood, and per lamp red, amber, green.
+    Slots: board, rim, hood, and one for each lamp: red, amber, green.
     """
     mesh, w, height = Mesh(two_sided=True), 0.48, 1.84
     rim = [(-w, 0.1), (-w + 0.1, 0), (w - 0.1, 0), (w, 0.1)]
@@ -257,7 +261,7 @@ def light_head():
 
 @functools.cache
 def light_pole(height, arm):
-    """The pole of a traffic light with an arm (metres, negative to the left) that carries the head. Slot: pole."""
+    """The pole of a traffic light; its arm (meters, negative to the left) carries the head. Slot: pole."""
     mesh = Mesh(two_sided=True)
     mesh.flat_box(-0.09, 0, 0.09, height, "pole")
     mesh.flat_box(-0.16, 0, 0.16, 0.5, "pole", 0.8)
@@ -294,7 +298,7 @@ def tree(kind):
 
 @functools.cache
 def house(pattern, half_width, half_length, height, gabled):
-    """A house whose storeys are 2.6 m high; `pattern` (an integer) says which windows are lit.
+    """A house whose stories are 2.6 m high; `pattern` (an integer) chooses which windows are lit.
 
     Slots: wall, roof, glass, lit, door, trim.
     """

@@ -1,0 +1,51 @@
+"""The drive: the camera's way, the traffic lights, the video and its ground truth."""
+
+import json
+import pathlib
+
+import cv2
+import numpy as np
+import pytest
+
+from toy_road import drawing, drive, town
+
+
+def test_the_drive_approaches_overtakes_and_changes_its_lights():
+    frames = list(drive.drive_frames(0, 40, rate=4.0))
+    assert all(image.shape == (drawing.HEIGHT, drawing.WIDTH, 3) for image, _ in frames)
+    labels = {item.label for _, objects in frames for item in objects if not item.difficult}
+    assert labels == set(range(len(town.CLASSES)))
+    gone = np.array([drive.camera_z(t) for t in np.arange(0, 10, 0.25)])
+    assert np.all(np.diff(gone) >= 0) and 60 < gone[-1] < drive.CROSSINGS[1]
+    lights = [[o.box_px[3] - o.box_px[1] for o in objects if o.label == town.TRAFFIC_LIGHT] for _, objects in frames]
+    assert max(lights[8]) > 1.5 * max(lights[0])
+    assert np.array_equal(frames[3][0], next(f for i, (f, _) in enumerate(drive.drive_frames(0, 4, 4.0)) if i == 3))
+
+
+def test_the_drives_lights_turn_green_then_red():
+    red, green = np.array((255, 48, 40)), np.array((64, 255, 130))
+    frames = list(drive.drive_frames(0, 40, rate=4.0))
+
+    def shows(frame, color):
+        image, objects = frames[frame]
+        boxes = [o.box_px for o in objects if o.label == town.TRAFFIC_LIGHT and not o.difficult]
+        lights = [image[y0:y1, x0:x1] for x0, y0, x1, y1 in boxes]
+        return any((np.abs(light.astype(int) - color).max(axis=2) < 60).sum() > 20 for light in lights)
+
+    assert shows(10, green) and not shows(10, red)
+    assert shows(36, red) and not shows(36, green)
+
+
+def test_a_drive_is_a_video_with_its_ground_truth(tmp_path):
+    path = tmp_path / "films" / "drive.mp4"
+    truth_path = drive.write_drive(path, seed=1, frames=12, rate=25.0)
+    truth = json.loads(pathlib.Path(truth_path).read_text())
+    assert truth["class_names"] == list(town.CLASSES) and (truth["width"], truth["height"]) == (480, 360)
+    video = cv2.VideoCapture(str(path))
+    decoded = []
+    while (frame := video.read())[0]:
+        decoded.append(frame[1][:, :, ::-1])
+    assert len(decoded) == len(truth["frames"]) == 12 and video.get(cv2.CAP_PROP_FPS) == pytest.approx(25)
+    image, objects = list(drive.drive_frames(1, 12))[-1]
+    assert np.abs(decoded[-1].astype(int) - image).mean() < 8
+    assert [tuple(item["box"]) for item in truth["frames"][-1]["objects"]] == [item.box_px for item in objects]
