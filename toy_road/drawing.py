@@ -176,7 +176,7 @@ class Sight:
     full_box: tuple
     box: tuple
     mask: np.ndarray
-    visible: np.ndarray = None
+    visible: np.ndarray
 
     @property
     def occluded(self):

@@ -34,12 +34,12 @@ class Mover:
 
     def at(self, time, camera_z):
         """The Thing at a time in seconds, seen from a camera that has driven camera_z meters."""
-        gone = min(max(time, self.after), self.until) - self.after
+        moving = min(max(time, self.after), self.until) - self.after
         mesh = self.thing.mesh
         if self.stride:
-            mesh = self.stride(int(gone * 1.5 * models.WALKING_PHASES) % models.WALKING_PHASES)
-        z = self.thing.z + self.speed * gone - camera_z
-        return dataclasses.replace(self.thing, mesh=mesh, x=self.thing.x + self.drift * gone, z=z)
+            mesh = self.stride(int(moving * 1.5 * models.WALKING_PHASES) % models.WALKING_PHASES)
+        z = self.thing.z + self.speed * moving - camera_z
+        return dataclasses.replace(self.thing, mesh=mesh, x=self.thing.x + self.drift * moving, z=z)
 
 
 # The drive: past a light that turns green at CROSSINGS[0], then to a stop before one that turns red at CROSSINGS[1].

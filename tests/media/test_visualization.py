@@ -224,7 +224,7 @@ def test_learning_curve_pictures(tmp_path):
 def test_error_pictures(tmp_path):
     """With many, with few and with no errors at all, of classes with long names; nothing warns."""
     sizes = {"<16": (3, 1, 2), ">=256": (0, 0, 0)}
-    kinds = {"localisation": (1, 4000), "background": (0, 0)}
+    kinds = {"localization": (1, 4000), "background": (0, 0)}
     confused = {f"a class with a rather long name {index}": (1, 1 + index) for index in range(30)}
     rng = np.random.default_rng(0)
     many = {"true_scores": rng.random(50), "false_scores": rng.random(4000), "kinds": kinds, "confused": confused}

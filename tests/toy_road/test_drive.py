@@ -15,8 +15,8 @@ def test_the_drive_approaches_overtakes_and_changes_its_lights():
     assert all(image.shape == (drawing.HEIGHT, drawing.WIDTH, 3) for image, _ in frames)
     labels = {item.label for _, objects in frames for item in objects if not item.difficult}
     assert labels == set(range(len(town.CLASSES)))
-    gone = np.array([drive.camera_z(t) for t in np.arange(0, 10, 0.25)])
-    assert np.all(np.diff(gone) >= 0) and 60 < gone[-1] < drive.CROSSINGS[1]
+    way = np.array([drive.camera_z(t) for t in np.arange(0, 10, 0.25)])
+    assert np.all(np.diff(way) >= 0) and 60 < way[-1] < drive.CROSSINGS[1]
     lights = [[o.box_px[3] - o.box_px[1] for o in objects if o.label == town.TRAFFIC_LIGHT] for _, objects in frames]
     assert max(lights[8]) > 1.5 * max(lights[0])
     assert np.array_equal(frames[3][0], next(f for i, (f, _) in enumerate(drive.drive_frames(0, 4, 4.0)) if i == 3))
