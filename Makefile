@@ -18,24 +18,24 @@ $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
 demo: $(VENV)/.installed
 	$(BIN)/python demo.py
 
-# Two at a time, each file's tests in one process: 527 s instead of 709 s on two cores
+# Two processes, each file's tests in one of them: 527 s instead of 709 s on two cores
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow
 
-# BENCH: names and flags, as in `make bench BENCH="network-300 --quick"`
+# BENCH: names and flags, such as `make bench BENCH="network-300 --quick"`
 bench: $(VENV)/.installed-dev
 	@$(BIN)/python benchmarks/bench.py $(BENCH)
 
-# PyTorch and torchvision, the peers, live in an environment of their own (5.5 GB)
+# The peers, PyTorch and torchvision, have an environment of their own (5.5 GB)
 $(PARITY)/.installed: requirements.txt requirements-parity.txt
 	$(PYTHON) -m venv $(PARITY)
 	$(PARITY)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-parity.txt
 	touch $@
 
-# CASES: as in `make parity CASES="--coco-case mydata:test:cat,dog"`
+# CASES: further flags, such as `make parity CASES="--coco-case mydata:test:cat,dog"`
 parity: $(PARITY)/.installed
 	$(PARITY)/bin/python benchmarks/parity.py --output docs/parity.md $(CASES)
 

@@ -1,31 +1,31 @@
 #!/usr/bin/env bash
-# Pascal VOC2007 + VOC2012: download, check, train as the article and as the original did, score on VOC2007 test.
+# Pascal VOC2007 + VOC2012: download, check, train with the settings of the article and of the original, score.
 set -euo pipefail
 
 usage() {
     cat <<'END'
 usage: recipes/voc0712.sh [--help] [--data DIR] [--run DIR] [--only-data] [TRAINING...]
 
-Downloads VOC2007 trainval and test and VOC2012 trainval (2.9 GB), verifies and unpacks them, checks the data,
-trains on the two trainval splits, and scores each training on VOC2007 test. Called again, it goes on where it stopped.
-A GPU is needed: on two CPU cores one training would take weeks.
+Downloads VOC2007 trainval and test and VOC2012 trainval (2.9 GB), verifies and unpacks them, checks the data, trains
+on the two trainval splits, and scores each training on VOC2007 test. Called again, it continues where it stopped.
+It needs a GPU: on two CPU cores one training would take weeks.
 
 TRAINING: any of (default: all)
-  article300 article512    Adam, epsilon 0.1, rate 1e-3 × 0.97 an epoch, batch 8, 200 epochs, the article's presets
+  article300 article512    Adam, epsilon 0.1, rate 1e-3 × 0.97 per epoch, batch 8, 200 epochs, the article's presets
   original300 original512  momentum, batch 32 as 4 × 8, rate 1e-3, × 0.1 after 80,000 and 100,000 of 120,000 steps,
                            twice the rate for biases, weight decay 5e-4
 
-  --data DIR    where VOCdevkit goes (default: runs/voc0712/data)
-  --run DIR     where trainings and scores go (default: runs/voc0712)
+  --data DIR    folder for VOCdevkit (default: runs/voc0712/data)
+  --run DIR     folder for trainings and scores (default: runs/voc0712)
   --only-data   stop after checking the data
 
 environment:
-  PYTHON        default: the project's .venv/bin/python, or else python3
+  PYTHON        interpreter (default: the project's .venv/bin/python if there is one, python3 otherwise)
   VGG           VGG-16 weights, as for train.py --vgg-weights (default: auto)
-  TRAIN_FLAGS   more flags for train.py, which override the recipe's
-  VOC_BASE_URL  default: http://host.robots.ox.ac.uk/pascal/VOC
-  VOC2007_TRAINVAL_MD5 VOC2007_TEST_MD5 VOC2012_TRAINVAL_MD5   of archives from another place
-  VOC_NEED_MB   free disk space needed for each archive (default: twice its size)
+  TRAIN_FLAGS   further flags for train.py, which override the recipe's
+  VOC_BASE_URL  address of the archives (default: http://host.robots.ox.ac.uk/pascal/VOC)
+  VOC2007_TRAINVAL_MD5 VOC2007_TEST_MD5 VOC2012_TRAINVAL_MD5   checksums of other archives
+  VOC_NEED_MB   free disk space required for each archive (default: twice its size)
 END
 }
 
@@ -63,7 +63,7 @@ main() {
         train "$name"
         score "$name"
     done
-    summarize
+    print_scores
 }
 
 parse() {
@@ -75,7 +75,7 @@ parse() {
                 exit 0
                 ;;
             --data | --run)
-                [ $# -ge 2 ] || die "$1: a folder must follow (see --help)"
+                [ $# -ge 2 ] || die "$1: give a folder after it (see --help)"
                 [ "$1" = --data ] && DATA=$2 || RUN=$2
                 shift
                 ;;
@@ -84,7 +84,7 @@ parse() {
             *)
                 case " ${TRAININGS[*]} " in
                     *" $1 "*) CHOSEN+=("$1") ;;
-                    *) die "$1: no such training; there are ${TRAININGS[*]}" ;;
+                    *) die "$1: no such training; choose from ${TRAININGS[*]}" ;;
                 esac
                 ;;
         esac
@@ -103,10 +103,10 @@ find_tools() {
         [ ! -x "$HERE/.venv/bin/python" ] || PYTHON=$HERE/.venv/bin/python
     fi
     "$PYTHON" -c "import tensorflow" 2>/dev/null ||
-        die "$PYTHON has no TensorFlow; run make demo once, or set PYTHON to an interpreter with requirements.txt"
+        die "$PYTHON has no TensorFlow; run make demo once, or set PYTHON to an interpreter with the packages of requirements.txt"
 }
 
-# provide PATH MD5 MEGABYTES: an archive, downloaded, verified and unpacked
+# provide PATH MD5 MEGABYTES: download, verify and unpack an archive
 provide() {
     local name=${1##*/}
     local file=$DATA/$name mark=$DATA/.unpacked-$name
@@ -120,19 +120,19 @@ provide() {
         mv "$file.part" "$file"
     fi
     echo "$name: verifying"
-    matches "$file" "$2" || die "$file: its MD5 is not $2; delete it and call again, or give its own (see --help)"
+    matches "$file" "$2" || die "$file: its MD5 is not $2; delete the file and call again, or set its own MD5 (see --help)"
     echo "$name: unpacking"
-    tar -xf "$file" -C "$DATA" || die "$file: cannot be unpacked, see above; is there disk space in $DATA?"
+    tar -xf "$file" -C "$DATA" || die "$file: cannot be unpacked, see above; check the disk space of $DATA"
     : >"$mark"
 }
 
 check_space() {
     local need=${VOC_NEED_MB:-$((2 * $1))} free
     free=$(df -Pk "$DATA" | awk 'NR == 2 { print int($4 / 1024) }')
-    [ "$free" -ge "$need" ] || die "--data $DATA: $need MB are needed there for the next archive, $free MB are free"
+    [ "$free" -ge "$need" ] || die "--data $DATA: $need MB are needed for the next archive, $free MB are free"
 }
 
-# download URL PART MD5: into PART, continuing where an earlier call stopped
+# download URL PART MD5: download into PART, continuing an earlier call
 download() {
     local status=0 answer show=(--silent)
     [ ! -t 2 ] || show=(--progress-bar)
@@ -142,9 +142,9 @@ download() {
     echo "$1: downloading"
     answer=$(curl --fail --location "${show[@]}" --retry 3 --connect-timeout 30 --speed-time 60 --speed-limit 1 \
         --continue-at - --write-out '%{http_code}' --output "$2" "$1") || status=$?
-    if [ $status -eq 33 ] || [ "$answer" = 416 ]; then # the server has no ranges, or nothing after that byte
+    if [ $status -eq 33 ] || [ "$answer" = 416 ]; then # the server cannot send the rest: it has no ranges, or no more data
         rm -f "$2"
-        die "$1: the server cannot continue the download; its first part is deleted, call again"
+        die "$1: the server cannot continue the download; the part is deleted, call again"
     fi
     [ $status -eq 0 ] ||
         die "$1: cannot be downloaded (curl $status, HTTP $answer); call again to continue, or set VOC_BASE_URL"
@@ -169,12 +169,12 @@ check_data() {
     run check_dataset.py --data "$DATA/VOCdevkit" --split "$TRAIN,$TEST" --html "$page"
 }
 
-# same_settings RUN: a later call must have the settings that the training was started with
+# same_settings RUN: a later call needs the settings that the training was started with
 same_settings() {
     local now="TRAIN_FLAGS='${TRAIN_FLAGS:-}' VGG='${VGG:-auto}'" note=$1.settings
     [ -e "$1/config.json" ] || echo "$now" >"$note"
     [ "$(cat "$note")" = "$now" ] ||
-        die "--run $RUN: ${note##*/} says $(cat "$note"), not $now; use these settings, or choose another --run"
+        die "--run $RUN: ${note##*/} says $(cat "$note"), not $now; set them as before, or choose another --run"
 }
 
 train() {
@@ -211,7 +211,7 @@ score() {
     run average_precision.py "$out/detections.json" "${data[@]}" --json "$out/ap.json" --plots "$out/plots"
 }
 
-summarize() {
+print_scores() {
     local name
     echo "VOC07 mean AP at IoU 0.5 on VOC2007 test"
     for name in "${CHOSEN[@]}"; do
@@ -223,5 +223,5 @@ print(f"  {sys.argv[1]:12}", "n/a" if mean is None else f"{mean:.4f}", " see", s
     done
 }
 
-trap 'exit 130' INT # after the running program has saved its state
+trap 'exit 130' INT # after the running program has saved its work
 main "$@"
