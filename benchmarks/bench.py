@@ -1,9 +1,9 @@
-"""Measure this project, beside its peers where PyTorch is at hand: one JSON line for each benchmark.
+"""Measure the speed and memory of this project, and of its peers if PyTorch is installed. Prints a JSON line for each.
 
-Every line: {name, unit, ours: {median, min, max, n}, peer: the same or null, ratio, command, machine}. A ratio
-says how many times better ours is than the peer's, of medians of runs made in turn. machine.others_busy tells
-how many cores other processes kept busy meanwhile, machine.gflops how fast the machine was between the runs: a
-line with more than 0.05 of the one, or a wide spread of the other, is not worth quoting.
+A line holds {name, unit, ours: {median, min, max, n}, peer: the same or null, ratio, command, machine}. The ratio says
+how many times better our median is than the peer's; the two run in turn. machine.others_busy is the number of cores
+that other processes kept busy meanwhile, machine.gflops the speed of the machine between the runs: do not quote a line
+whose others_busy is above 0.05 or whose gflops vary widely.
 """
 
 import argparse
@@ -22,14 +22,14 @@ from structures import UserError
 from system import cli, files
 
 BENCHMARKS = {**bench_networks.BENCHMARKS, **bench_data.BENCHMARKS, **bench_programs.BENCHMARKS}
-NEEDS_MODEL = "after-network-trained"  # without --model it is left out, unless asked for by name
+NEEDS_MODEL = "after-network-trained"  # without --model it is skipped unless it is named
 
 
 def main(argv=None):
     flags = _parse(argv)
     wanted = flags.names or [name for name in BENCHMARKS if flags.model or name != NEEDS_MODEL]
     if unknown := [name for name in wanted if name not in BENCHMARKS]:
-        raise UserError(f"{unknown[0]}: no such benchmark; there are {', '.join(BENCHMARKS)}")
+        raise UserError(f"{unknown[0]}: no such benchmark; choose from {', '.join(BENCHMARKS)}")
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
         settings = Settings(
             quick=flags.quick,
@@ -50,7 +50,7 @@ def main(argv=None):
 
 
 def _write_cost(path, settings):
-    """The page on costs, written anew with each table: what was measured stays if the rest is not."""
+    """Write the page on costs after each table, so that an interrupted call leaves the tables so far."""
     tables = []
     for table in bench_cost.series(settings):
         tables.append(table)
@@ -61,21 +61,21 @@ def _write_cost(path, settings):
 def _parse(argv):
     parser = cli.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("names", nargs="*", metavar="NAME", help=f"which (default: all): {', '.join(BENCHMARKS)}")
-    add("--quick", action="store_true", help="fewer runs: about 3 minutes instead of 20")
-    add("--tiny", action="store_true", help="sizes of the tests: shows that everything runs, measures nothing")
+    add("names", nargs="*", metavar="NAME", help=f"benchmarks to run (default: all): {', '.join(BENCHMARKS)}")
+    add("--quick", action="store_true", help="fewer runs: 3 minutes instead of 20")
+    add("--tiny", action="store_true", help="tiny sizes, for tests: shows that everything runs, but measures nothing")
     add(
         "--data",
         type=cli.existing_folder,
         metavar="DIR",
-        help="photographs in VOC layout for what reads pictures (default: the toy road, drawn anew)",
+        help="photographs in VOC layout, for benchmarks that read pictures (default: a newly drawn toy road)",
     )
-    add("--model", metavar="RUN", help="a trained model for what detects (default: random weights)")
+    add("--model", metavar="RUN", help="a trained model, for benchmarks that detect (default: random weights)")
     add(
         "--cost",
         type=cli.output_file,
         metavar="FILE",
-        help="write a page on how the cost of ours grows with sizes, instead (docs/cost.md; 20 minutes)",
+        help="instead, write a page on how our cost grows with sizes, such as docs/cost.md (20 minutes)",
     )
     add(
         "--peer-python",

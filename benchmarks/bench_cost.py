@@ -1,20 +1,21 @@
-"""How cost grows: series of measurements of ours alone, as a page of tables (docs/cost.md)."""
+"""How our cost grows with sizes: series of measurements as a page of tables (docs/cost.md)."""
 
 import pathlib
 import statistics
 
 import bench_pictures
+import bench_tables
 from bench_harness import Side, alternate, command, machine, rates
 from bench_paths import ROOT  # noqa: F401, lets the next line find the tests
 
 import voc_tree
 
-_quiet = []  # what `alternate` told of the machine, for the head of the page
+_machines = []  # what `alternate` reported about the machine, for the head of the page
 
 
 def series(settings):
     """Yield (heading, remark, column heads, rows) of every table."""
-    for table in (  # the quick ones first: a page that is cut off has most of them
+    for table in (  # the quick ones first: an interrupted call leaves most of them
         _objects,
         _workers,
         _evaluator,
@@ -28,37 +29,33 @@ def series(settings):
 
 
 def measure(settings, task, options, rounds=5):
-    """A task of bench_ours -> (median items/s, median seconds, peak MB, all answers)."""
+    """Measure a task of bench_ours -> (median items/s, median seconds, peak MB, all answers)."""
     with Side("bench_ours.py", task, options) as side:
-        (answers,), quiet = alternate([side], settings.choose(rounds, 3, 1), warmup=settings.choose(2, 1, 0))
-    _quiet.append(quiet)
+        (answers,), machine_state = alternate([side], settings.choose(rounds, 3, 1), warmup=settings.choose(2, 1, 0))
+    _machines.append(machine_state)
     seconds = statistics.median(answer["seconds"] for answer in answers)
     peak = max(answer["peak_mb"] for answer in answers)
     return statistics.median(rates(answers)), seconds, peak, answers
 
 
-def _slim(settings):
-    return settings.choose({}, {}, {"width": 0.03})
-
-
 def _network_by_batch(settings):
     rows = []
     for batch in settings.choose((1, 2, 4, 8, 16, 32), (1, 8), (1,)):
-        rate, seconds, peak, _ = measure(settings, "network", {"preset": "vgg300", "batch": batch, **_slim(settings)})
+        rate, seconds, peak, _ = measure(settings, "network", {"preset": "vgg300", "batch": batch, **settings.slim()})
         rows.append([batch, f"{rate:.1f}", f"{1000 * seconds:.0f}", f"{peak:.0f}"])
-    heads = ["batch", "images/s", "ms a batch", "peak memory, MB"]
-    return "Batch: the network", "vgg300, full width, the frozen graph at `--precision auto`.", heads, rows
+    heads = ["batch", "images/s", "ms per batch", "peak memory, MB"]
+    return "Batch: the network", "vgg300, full width, the frozen graph with `--precision auto`.", heads, rows
 
 
 def _training_by_batch(settings):
     rows = []
     for batch in settings.choose((1, 2, 4, 8, 16), (1, 8), (1,)):
-        rate, seconds, peak, _ = measure(settings, "training_step", {"batch": batch, **_slim(settings)}, rounds=4)
+        rate, seconds, peak, _ = measure(settings, "training_step", {"batch": batch, **settings.slim()}, rounds=4)
         rows.append([batch, f"{rate:.2f}", f"{seconds:.2f}", f"{peak:.0f}"])
-    heads = ["batch", "images/s", "s a step", "peak memory, MB"]
+    heads = ["batch", "images/s", "s per step", "peak memory, MB"]
     remark = (
-        "vgg300, full width, all layers trained. `--accumulate` gives the gradient of a large batch in the memory of a "
-        "small one."
+        "vgg300, full width, all layers trained. `--accumulate` computes the gradient of a large batch in the memory "
+        "of a small one."
     )
     return "Batch: the training step", remark, heads, rows
 
@@ -73,7 +70,7 @@ def _presets_and_widths(settings):
         training, _, peak, _ = measure(settings, "training_step", options, rounds=4)
         rows.append([preset, f"{width:g}", f"{network:.1f}", f"{training:.2f}", f"{peak:.0f}"])
     heads = ["preset", "width", "network, images/s", "training, images/s", "peak of training, MB"]
-    remark = "Batch 8. Twice the width costs about three times as much, and so do the pixels of vgg512."
+    remark = "Batch 8. Twice the width costs about three times as much, and so does the larger input of vgg512."
     return "Input size and width", remark, heads, rows
 
 
@@ -81,15 +78,16 @@ def _classes(settings):
     rows = []
     for classes in settings.choose((1, 20, 80, 300), (20,), (2,)):
         _, _, peak, answers = measure(
-            settings, "after_network", {"batch": 8, "classes": classes, **_slim(settings)}, rounds=9
+            settings, "after_network", {"batch": 8, "classes": classes, **settings.slim()}, rounds=9
         )
         network = statistics.median(answer["network_seconds"] for answer in answers) / 8
         after = statistics.median(answer["all_seconds"] - answer["network_seconds"] for answer in answers) / 8
         rows.append([classes, f"{1000 * network:.0f}", f"{1000 * after:.1f}", f"{peak:.0f}"])
-    heads = ["classes", "network, ms an image", "after it, ms an image", "peak memory, MB"]
+    heads = ["classes", "network, ms per image", "after it, ms per image", "peak memory, MB"]
     remark = (
-        "vgg300, batch 8, random weights, threshold 0.01: nothing is sure and everything overlaps, the worst case for "
-        "suppression. After the network: softmax, decoding, NMS per class, as a difference; below 0 is noise."
+        "vgg300, batch 8, random weights, threshold 0.01: no score is high and all boxes overlap, the worst case for "
+        "suppression. After the network come softmax, decoding and NMS per class; their time is a difference, and "
+        "values below 0 are noise."
     )
     return "Classes", remark, heads, rows
 
@@ -99,7 +97,12 @@ def _objects(settings):
     for objects in settings.choose((1, 10, 50, 100, 200), (1, 50), (1,)):
         options = {"objects": objects, "images": settings.choose(50, 20, 2)}
         rows.append([objects, f"{1000 / measure(settings, 'matching', options)[0]:.2f}"])
-    return "Boxes", "Matching and encoding of one picture against 8,732 anchors.", ["objects", "ms a picture"], rows
+    return (
+        "Boxes",
+        "Matching and encoding the objects of one picture with 8,732 anchors.",
+        ["objects", "ms per picture"],
+        rows,
+    )
 
 
 def _workers(settings):
@@ -108,8 +111,8 @@ def _workers(settings):
         options = {"index": index, "workers": workers, "batches": settings.choose(60, 20, 3)}
         rows.append([workers, f"{measure(settings, 'workers', options)[0]:.0f}"])
     remark = (
-        f"Full augmentation of {bench_pictures.source_name(settings)}, batches of 8; nobody trains meanwhile. "
-        "0: in the process itself."
+        f"Full augmentation of {bench_pictures.source_name(settings)}, batches of 8, without training. "
+        "0 workers: in the process itself."
     )
     return "Workers", remark, ["`--workers`", "images/s"], rows
 
@@ -121,13 +124,13 @@ def _dataset_size(settings):
         _, load, load_peak, _ = measure(settings, "dataset_load", {"data": data}, rounds=3)
         _, start, _, _ = measure(settings, "queue_start", {"data": data}, rounds=3)
         rows.append([f"{count:,}", f"{load:.2f}", f"{load_peak:.0f}", f"{start:.2f}"])
-    heads = ["pictures", "reading annotations, s", "peak memory, MB", "first batch after, s"]
-    remark = "VOC layout, files in the page cache; the first batch comes from two workers that are started for it."
-    return "Data-set size", remark, heads, rows
+    heads = ["pictures", "reading annotations, s", "peak memory, MB", "then first batch, s"]
+    remark = "VOC layout, files in the page cache. The first batch comes from two workers that are started for it."
+    return "Data set size", remark, heads, rows
 
 
 def _small_pictures(settings, count):
-    """A VOC-layout folder of `count` pictures: one, and hard links to it."""
+    """A VOC-layout folder of `count` pictures: one picture and hard links to it."""
     root = pathlib.Path(settings.scratch, f"small-{count}")
     if not root.exists():
         voc_tree.write_voc(root, {"0": ((120, 90), [("thing", (20, 20, 70, 80))])}, {"train": map(str, range(count))})
@@ -149,17 +152,16 @@ def _evaluator(settings):
 def page(tables, settings):
     """The page as Markdown."""
     facts = machine()
-    busy = max(quiet["others_busy"] for quiet in _quiet)
-    slowest, fastest = (limit(quiet["gflops"]["median"] for quiet in _quiet) for limit in (min, max))
+    busy = max(state["others_busy"] for state in _machines)
+    slowest, fastest = (limit(state["gflops"]["median"] for state in _machines) for limit in (min, max))
     parts = [
         "# How cost grows",
         f"Measured by `{command('--cost docs/cost.md', settings)}` on {facts['cores']} cores of {facts['cpu']}, "
-        f"{facts['memory_gb']:.0f} GB, Python {facts['python']}. Medians of runs of ours alone; "
-        "what compares with others stands in the [README](../README.md#speed). Meanwhile other processes kept at most "
-        f"{busy:.2f} cores busy, and a float32 matrix product ran at {slowest:.0f} to {fastest:.0f} GFLOPS.",
+        f"{facts['memory_gb']:.0f} GB, Python {facts['python']}. The numbers are medians. "
+        "For comparisons with other projects, see the [README](../README.md#speed). During the measurements other "
+        f"processes kept at most {busy:.2f} cores busy, and a float32 matrix product ran at {slowest:.0f} to "
+        f"{fastest:.0f} GFLOPS.",
     ]
     for heading, remark, heads, rows in tables:
-        table = [heads, ["---"] * len(heads), *rows]
-        lines = ["| " + " | ".join(map(str, row)) + " |" for row in table]
-        parts += [f"## {heading}", remark, "\n".join(lines)]
+        parts += [f"## {heading}", remark, bench_tables.table(heads, rows)]
     return "\n\n".join(parts) + "\n"

@@ -1,4 +1,4 @@
-"""Benchmarks of the data pipeline, the matching and the evaluator."""
+"""Benchmarks of the data pipeline, of matching and of the evaluator."""
 
 import contextlib
 
@@ -20,14 +20,14 @@ def _data(peer, target):
             settings=settings,
             rounds=settings.choose(7, 3, 1),
             target=target,
-            what=f"{bench_pictures.source_name(settings)}: decoded, augmented; ours also matched and encoded; 1 thread",
+            what=f"{bench_pictures.source_name(settings)}: decode and augment in 1 thread; ours also matches, encodes",
         )
 
     return benchmark
 
 
 def workers(name, settings):
-    """Images/s of the data queue by workers; the peer is one worker of ours."""
+    """Images/s of the data queue, by number of workers; the peer is our queue with one worker."""
     index = bench_pictures.index(settings, settings.choose(200, 60, 4))
     batches = settings.choose(60, 20, 3)
     counts = settings.choose((2, 0, 3, 4), (2,), (2,))
@@ -39,7 +39,7 @@ def workers(name, settings):
             settings=settings,
             rounds=settings.choose(5, 3, 1),
             target=1.8 if count == 2 and machine()["cores"] > 1 else None,
-            what=f"{bench_pictures.source_name(settings)}: batches of 8 through shared memory, nobody trains meanwhile",
+            what=f"{bench_pictures.source_name(settings)}: batches of 8 through shared memory, without training",
         )
 
 
@@ -55,12 +55,12 @@ def matching(name, settings):
             rounds=settings.choose(7, 3, 1),
             unit="ms",
             value=lambda answers: [1000 / rate for rate in rates(answers)],
-            what=f"targets of a picture with {objects} objects, 8732 anchors",
+            what=f"targets of a picture with {objects} objects and 8732 anchors",
         )
 
 
 def evaluator(name, settings):
-    """The metric on a million detections against the loop; their verdicts must be the same."""
+    """The metric on a million detections against a plain loop; both must find the same true positives."""
     size = settings.choose((5000, 200), (1000, 200), (20, 10))
     options = dict(zip(("images", "per_image"), size, strict=True))
     with contextlib.ExitStack() as stack:

@@ -1,7 +1,7 @@
-"""A peer's side: augmentation as ssd.pytorch orders it, written from its published description.
+"""A peer's side: augmentation in the order of ssd.pytorch, written from its published description.
 
-Step after step over the whole picture in float32: colours, canvas, crop, mirror, resizing, mean. NumPy and OpenCV,
-one thread. Its crop accepts any window that holds a centre: the overlap it asks for can never fail.
+All steps process the whole picture in float32: colors, canvas, crop, mirror, resizing, mean. It uses NumPy and OpenCV
+in one thread. Its crop accepts any window that contains a center, because its overlap check never fails.
 """
 
 import json
@@ -13,7 +13,7 @@ from bench_worker import serve
 
 SIZE = 300
 MEAN_BGR = np.array([104, 117, 123], np.float32)
-SAMPLERS = 7  # one of them takes the whole picture
+SAMPLERS = 7  # one of them keeps the whole picture
 TRIALS = 50
 
 
@@ -31,6 +31,7 @@ def augment(image, boxes, labels, rng):
 
 
 def distort(image, rng):
+    """Change brightness, contrast, saturation, hue and the order of channels. float32 BGR [H,W,3], in place."""
     if rng.random() < 0.5:
         image += np.float32(rng.uniform(-32, 32))
     contrast_first = rng.random() < 0.5
@@ -57,6 +58,7 @@ def _contrast(image, rng):
 
 
 def expand(image, boxes, rng):
+    """Put the picture on a canvas of up to 4 times its sides -> (image, boxes in pixels)."""
     if rng.random() < 0.5:
         return image, boxes.copy()
     height, width, channels = image.shape
@@ -69,6 +71,7 @@ def expand(image, boxes, rng):
 
 
 def crop(image, boxes, labels, rng):
+    """Crop to a random window that contains a center -> (image, boxes in pixels, labels)."""
     height, width = image.shape[:2]
     while rng.integers(SAMPLERS):
         for _ in range(TRIALS):
@@ -77,9 +80,9 @@ def crop(image, boxes, labels, rng):
                 continue
             left, top = int(rng.uniform(0, width - w)), int(rng.uniform(0, height - h))
             window = np.array([left, top, left + int(w), top + int(h)])
-            _iou(boxes, window)  # computed, and never refused
-            centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-            inside = ((centres > window[:2]) & (centres < window[2:])).all(axis=1)
+            _iou(boxes, window)  # computed as in the peer, which ignores it
+            centers = (boxes[:, :2] + boxes[:, 2:]) / 2
+            inside = ((centers > window[:2]) & (centers < window[2:])).all(axis=1)
             if inside.any():
                 low = np.maximum(boxes[inside, :2], window[:2]) - window[:2]
                 high = np.minimum(boxes[inside, 2:], window[2:]) - window[:2]
@@ -96,7 +99,7 @@ def _iou(boxes, window):
 
 
 def data(index):
-    """Decode and augment the pictures of an index."""
+    """Task: decode and augment the pictures of an index."""
     cv2.setNumThreads(1)
     entries = json.loads(pathlib.Path(index).read_text())
     samples = [(e["path"], np.array(e["boxes_px"]), np.array(e["labels"])) for e in entries]

@@ -1,8 +1,8 @@
-"""Measuring two sides in turn, and the JSON line that tells of it.
+"""Measure two sides in turn and report them in a JSON line.
 
-TensorFlow and PyTorch in one process fight over threads, so each side is a process of its own that lives
-through the whole measurement and works only when asked: A, B, A, B, …, the other one idle. What else the
-machine did meanwhile is read from the kernel's counters and stands in the line.
+TensorFlow and PyTorch in one process compete for threads, so each side is a process of its own that lives through the
+whole measurement and works only when it is told to: A, B, A, B, …, while the other is idle. The load by other processes
+is read from the kernel's counters and is part of the line.
 """
 
 import contextlib
@@ -20,14 +20,22 @@ import numpy as np
 import psutil
 from bench_paths import HERE, ROOT
 
-PAUSE_SECONDS = 0.1  # for the threads of the side that has just worked to fall asleep
-NO_PEER = "no PyTorch in the peer's interpreter; `make parity` makes its environment"
+PAUSE_SECONDS = 0.1  # until the threads of the side that has just worked are idle
+NO_PEER = "the peer's interpreter has no PyTorch; `make parity` creates its environment"
 HIGHER_IS_BETTER = ("images/s", "frames/s")
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What the flags say. tiny: sizes of the tests, which measure nothing. quick: fewer runs."""
+    """What the flags of bench.py say.
+
+    quick: fewer runs
+    tiny: the tests' sizes, which measure nothing
+    data: folder in VOC layout, or None for the toy road
+    model: a trained model, or None for random weights
+    peer_python: interpreter with PyTorch
+    scratch: folder for temporary files
+    """
 
     quick: bool = False
     tiny: bool = False
@@ -37,12 +45,19 @@ class Settings:
     scratch: str = "."
 
     def choose(self, full, quick, tiny):
-        """The value that fits."""
+        """The value for these settings."""
         return tiny if self.tiny else quick if self.quick else full
+
+    def slim(self):
+        """Options of a task that builds a network: 3% of the channels if tiny."""
+        return self.choose({}, {}, {"width": 0.03})
 
 
 class Side:
-    """A process that does a task whenever `run` is called. `facts` is what its task told of itself."""
+    """A process that does a task whenever `run` is called.
+
+    facts: what the task reports about itself, a dict
+    """
 
     def __init__(self, script, task, options=None, python=sys.executable):
         command = [python, str(HERE / script), task, json.dumps(options or {})]
@@ -63,7 +78,7 @@ class Side:
     def _read(self):
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"{self.name} ended with exit code {self._process.wait()}; its message is above")
+            raise RuntimeError(f"{self.name} ended with exit code {self._process.wait()}; see its message above")
         return json.loads(line)
 
     def close(self):
@@ -79,9 +94,10 @@ class Side:
 
 
 def alternate(sides, rounds, warmup=2):
-    """Run the sides in turn: for each a list of `rounds` answers. `warmup` rounds before are not counted.
+    """Run the sides in turn.
 
-    Returns (answers per side, what is known of the machine meanwhile: see `Others` and `gflops`).
+    warmup: rounds before, which are not counted
+    Returns ([[answer of each round] of each side], state of the machine as from `Others` and `gflops`).
     """
     for _ in range(warmup):
         for side in sides:
@@ -98,7 +114,7 @@ def alternate(sides, rounds, warmup=2):
 
 
 def gflops(side=1500):
-    """Speed of a float32 matrix product on all cores: a virtual machine's host may slow it unseen."""
+    """Speed of a float32 matrix product on all cores; the host of a virtual machine may slow it down unseen."""
     matrix, times = np.ones((side, side), np.float32), []
     for _ in range(2):
         start = time.perf_counter()
@@ -108,7 +124,7 @@ def gflops(side=1500):
 
 
 def spread(values):
-    """{"median", "min", "max", "n"} of numbers, to four digits."""
+    """{"median", "min", "max", "n"} of numbers, rounded to four digits."""
     return {
         "median": _round(statistics.median(values)),
         "min": _round(min(values)),
@@ -127,11 +143,13 @@ def rates(answers):
 
 
 def line(name, unit, ours, peer=None, *, target=None, facts=(), peer_facts=(), others, **more):
-    """The dict of one JSON line. ours, peer: lists of values in `unit`; peer None where there is none.
+    """The dict of one JSON line. Its ratio says how many times better our median is than the peer's in that unit.
 
-    ratio: how many times better our median is than the peer's, whichever way is better in that unit. target:
-    the least ratio that the project wants, or without a peer the most that the value may be. facts,
-    peer_facts: what else is known of the two, as dicts.
+    ours, peer: lists of values in `unit`; peer is None if there is none
+    target: the least ratio that the project aims at, or without a peer the largest value
+    facts, peer_facts: what else is known about the two, as dicts
+    others: state of the machine, as from `alternate`
+    more: further items of the line
     """
     ratio = None
     if peer is not None:
@@ -150,7 +168,7 @@ def line(name, unit, ours, peer=None, *, target=None, facts=(), peer_facts=(), o
 
 
 def command(name, settings):
-    """What repeats a line, paths of this machine left out."""
+    """The command that measures a line again, without paths of this machine."""
     flags = [flag for flag in ("quick", "tiny") if getattr(settings, flag)]
     words = ["python benchmarks/bench.py", name, *(f"--{flag}" for flag in flags)]
     words += [f"--{flag} {flag.upper()}" for flag in ("data", "model") if getattr(settings, flag)]
@@ -159,7 +177,7 @@ def command(name, settings):
 
 @functools.cache
 def machine():
-    """The machine, as far as it decides speed."""
+    """The properties of the machine that decide speed, a dict."""
     model = platform.processor() or platform.machine()
     with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
         model = next((row.split(":")[1].strip() for row in file if row.startswith("model name")), model)
@@ -172,9 +190,9 @@ def machine():
 
 
 class Others:
-    """While open: how many cores were busy with processes that are not ours, or stolen by the host.
+    """Measures, while open, how many cores other processes kept busy and how many the host took away.
 
-    Below 0.05 a timing is worth keeping; so much the kernel takes itself.
+    The kernel itself takes up to 0.05 cores; below that a timing is reliable.
     """
 
     def __enter__(self):
@@ -192,7 +210,7 @@ class Others:
         me = psutil.Process()
         for process in (me, *me.children(recursive=True)):
             with contextlib.suppress(psutil.NoSuchProcess):
-                own += sum(process.cpu_times()[:4])  # its own and that of children that have ended
+                own += sum(process.cpu_times()[:4])  # its own, and that of its children that have ended
         return time.monotonic(), busy - own, everybody.steal
 
     def to_json(self):
@@ -216,11 +234,11 @@ def peer_versions(python):
 
 
 def duel(name, ours, peer, *, settings, rounds, unit="images/s", value=rates, target=None, **more):
-    """One side of ours against one of the peer's, in turn -> a line.
+    """Run one side of ours and one of the peer's in turn -> a line.
 
-    ours, peer: (script, task, options); peer None where there is nothing to compare with. Sides of
-    bench_torch.py need the peer's interpreter; without PyTorch there the line says so and has no ratio.
-    value: list of answers -> list of values in `unit`.
+    ours, peer: (script, task, options); peer is None if there is nothing to compare with. Sides of bench_torch.py need
+        the peer's interpreter; if it has no PyTorch, the line says so and has no ratio.
+    value: function list of answers -> list of values in `unit`
     """
     python = sys.executable
     if peer and peer[0] == "bench_torch.py":

@@ -1,4 +1,4 @@
-"""What both sides are fed: the same random images and ground truth, for the same seed. NumPy only."""
+"""Inputs of both sides: random images and ground truth that depend on the seed only. Needs NumPy only."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ CLASSES = tuple(f"class{index}" for index in range(20))  # as many as VOC's
 
 
 def images(count, side, seed=0):
-    """uint8 [count,side,side,3]: noise; a convolution takes as long for a picture."""
+    """uint8 [count,side,side,3]: noise, for which a convolution takes as long as for a picture."""
     return np.random.default_rng([seed, 1]).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
 
 
@@ -29,9 +29,9 @@ def ground_truth(count, objects=None, seed=0):
 def evaluation(count, per_image, seed=0):
     """Ground truth and detections of `count` images: (dict id -> Sample, dict id -> Detections).
 
-    The first detections of an image lie near its objects, the others anywhere.
+    The first detections of an image are near its objects, the others anywhere.
     """
-    from structures import Detections, Sample  # the peer's interpreter need not find the project
+    from structures import Detections, Sample  # the peer's interpreter need not have the project
 
     rng = np.random.default_rng([seed, 3])
     samples, detections = {}, {}

@@ -6,7 +6,7 @@ from bench_paths import ROOT  # noqa: F401, lets the next line find the project
 from kernels import cpu
 
 BFLOAT16, FLOAT32 = "bfloat16 autocast, channels_last", "float32, channels_last"
-# The peer too is slower in bfloat16, up to ten times, where the CPU is: no fair opponent
+# If the CPU is slow in bfloat16, so is the peer, up to ten times, which would be no fair comparison
 BEST = BFLOAT16 if cpu.bfloat16_is_faster() else FLOAT32
 TRAINING_SETTINGS = tuple(
     setting
@@ -22,11 +22,11 @@ TRAINING_SETTINGS = tuple(
 
 
 def _network(preset, setting, target, batch=8):
-    """A benchmark: images/s of the network alone."""
+    """A benchmark: images per second of the network alone."""
 
     def benchmark(name, settings):
         size = {"preset": preset, "batch": settings.choose(batch, batch, 1)}
-        ours = {**size, **settings.choose({}, {}, {"width": 0.03})}
+        ours = {**size, **settings.slim()}
         yield duel(
             name,
             ("bench_ours.py", "network", ours),
@@ -41,11 +41,11 @@ def _network(preset, setting, target, batch=8):
 
 
 def training_step(name, settings):
-    """One training step, all layers trained, loss and Adam inside."""
+    """One training step of all layers, with loss and Adam."""
     batch = settings.choose(8, 8, 1)
     yield duel(
         name,
-        ("bench_ours.py", "training_step", {"batch": batch, **settings.choose({}, {}, {"width": 0.03})}),
+        ("bench_ours.py", "training_step", {"batch": batch, **settings.slim()}),
         ("bench_torch.py", "training_step", {"batch": batch, "settings": _tried(settings)}),
         settings=settings,
         rounds=settings.choose(11, 4, 1),

@@ -1,4 +1,4 @@
-"""Our side: tasks for bench_worker."""
+"""Our side: the tasks that bench_worker runs in a process."""
 
 import dataclasses
 import hashlib
@@ -19,11 +19,11 @@ import training_data
 import transforms
 from system import cli
 
-ALIGNMENT = 64  # bytes; TensorFlow copies what is aligned to less. The data queue's slots are so too
+ALIGNMENT = 64  # bytes, as in the data queue; TensorFlow copies arrays with a smaller alignment
 
 
 def describe(preset="vgg300", width=1.0, classes=20):
-    """ModelDescription of a preset with so many classes."""
+    """The ModelDescription of a preset with some number of classes."""
     preset = ssd_utils.get_preset(preset)
     return config.ModelDescription(
         dataclasses.replace(preset, width=width), tuple(f"class{index}" for index in range(classes))
@@ -40,7 +40,7 @@ def aligned(array):
 
 
 def random_weights(description):
-    """dict of freshly initialised arrays by variable name."""
+    """{variable name: freshly initialized array}."""
     tf = cli.import_tensorflow()
     import ssd_vgg
 
@@ -97,7 +97,7 @@ def training_step(preset="vgg300", width=1.0, batch=8, precision="auto"):
 
 
 def training_batch(preset, batch):
-    """What `optimization.TrainingStep.run` takes, of the images and ground truth of bench_inputs."""
+    """The input of `optimization.TrainingStep.run` from the images and ground truth of bench_inputs."""
     anchors = ssd_utils.make_anchors(preset)
     targets = [
         ssd_utils.encode_targets(anchors, boxes, labels, ssd_utils.match_anchors(anchors, boxes))
@@ -109,7 +109,7 @@ def training_batch(preset, batch):
 
 
 def data(index):
-    """Decode, augment, match and encode the pictures of an index, one after another in this thread."""
+    """Decode, augment, match and encode the pictures of an index one after another, in this thread."""
     training_data.prepare_worker()
     preset = ssd_utils.get_preset("vgg300")
     anchors = ssd_utils.make_anchors(preset)
@@ -134,7 +134,7 @@ def data(index):
 
 
 def workers(index, workers, batches):
-    """The data queue with so many workers, from its first batch to its last."""
+    """The data queue with a number of workers, from its first batch to its last."""
     samples = bench_pictures.read_index(index)
     settings = config.TrainingSettings(data="", train="")
     queue = training_data.make_queue(samples, ssd_utils.get_preset("vgg300"), settings, workers=workers)
@@ -155,7 +155,7 @@ def workers(index, workers, batches):
 
 
 def matching(objects, images=50):
-    """Targets of pictures with so many objects: matching and encoding."""
+    """Match and encode the objects of pictures."""
     anchors = ssd_utils.make_anchors(ssd_utils.get_preset("vgg300"))
     columns = ssd_utils.anchor_columns(anchors)
     pairs = bench_inputs.ground_truth(images, objects)
@@ -169,7 +169,7 @@ def matching(objects, images=50):
 
 
 def evaluator(images, per_image):
-    """The vectorised metric on `images` × `per_image` detections of 20 classes."""
+    """The vectorized metric on `images` × `per_image` detections of 20 classes."""
     ground_truth, detections = bench_inputs.evaluation(images, per_image)
 
     def run():
@@ -183,7 +183,7 @@ def evaluator(images, per_image):
 
 
 def evaluator_loop(images, per_image):
-    """The same by the usual loop, one detection at a time (tests/oracles_ap.py)."""
+    """The same with the usual loop over detections (tests/oracles_ap.py)."""
     ground_truth, detections = bench_inputs.evaluation(images, per_image)
 
     def run():
@@ -201,7 +201,7 @@ def _digest(true_of_class):
 
 
 def load_graph(model, precision):
-    """MODEL (a run or an exported .pb, which has its own precision) -> (tf.Graph, ModelDescription)."""
+    """MODEL -> (tf.Graph, ModelDescription); an exported .pb has its own precision."""
     cli.import_tensorflow()
     import detector
 
@@ -212,7 +212,7 @@ def load_graph(model, precision):
 
 
 def random_model(path, preset="vgg300", width=1.0):
-    """Write an exported graph with random weights to `path`; run does nothing."""
+    """Write an exported graph with random weights to `path`; its run does nothing."""
     cli.import_tensorflow()
     import detector
     from kernels import devices
@@ -243,10 +243,10 @@ def model_network(model, batch, batches=1):
 
 
 def after_network(batch, model=None, index=None, width=1.0, classes=20):
-    """One batch to logits and offsets only, then the same batch to detections.
+    """Compute logits and offsets of a batch, then detections of the same batch.
 
-    model: MODEL and index: the pictures it sees; without them random weights and noise. The answers bring
-    "network_seconds" and "all_seconds". The softmax counts as work after the network.
+    model, index: a MODEL and its pictures; without them, random weights and noise
+    The answers have "network_seconds" and "all_seconds". Softmax counts as work after the network.
     """
     cli.import_tensorflow()
     import detector
@@ -280,7 +280,7 @@ def after_network(batch, model=None, index=None, width=1.0, classes=20):
 
 
 def dataset_load(data):
-    """Reading the annotations of a VOC-layout folder of one class, split "train"."""
+    """Read the annotations of a VOC-layout folder with one class, split "train"."""
 
     def run():
         samples = source_pascal_voc.load(data, "train", ("thing",))
@@ -290,7 +290,7 @@ def dataset_load(data):
 
 
 def queue_start(data):
-    """From nothing to the first batch of such a folder, with 2 workers."""
+    """Start a queue with 2 workers on such a folder and wait for its first batch."""
     samples = source_pascal_voc.load(data, "train", ("thing",))
     settings = config.TrainingSettings(data="", train="")
 

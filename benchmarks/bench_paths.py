@@ -1,6 +1,6 @@
-"""Where the project lies; importing this lets a benchmark import its modules.
+"""The project's folder. Importing this module lets a benchmark import the project's modules.
 
-Must not import anything but Python's own library: the peer's interpreter imports it too.
+It must import Python's standard library only, as the peer's interpreter imports it too.
 """
 
 import pathlib

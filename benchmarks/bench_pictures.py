@@ -1,4 +1,4 @@
-"""The pictures that benchmarks read: those of --data, or the toy road drawn into the scratch folder."""
+"""The pictures that benchmarks read: those of --data, or the toy road, drawn in the scratch folder."""
 
 import json
 import os
@@ -10,14 +10,14 @@ from bench_paths import ROOT  # noqa: F401, lets the next lines find the project
 import source_pascal_voc
 from media import video
 from structures import Sample, UserError
-from toy_road import dataset
+from toy_road import dataset, drawing
 
 FRAME = (768, 576)  # width, height of the video
-PAN = 25  # frames that one picture of it lasts
+PAN = 25  # frames that show one picture
 
 
 def index(settings, count):
-    """Path of a JSON list of at most `count` pictures with objects, for both sides; see `read_index`."""
+    """The path of a JSON list of at most `count` pictures with objects, for both sides; see `read_index`."""
     path = pathlib.Path(settings.scratch, f"pictures-{count}.json")
     if not path.exists():
         samples = [sample for sample in _samples(settings, count) if len(sample.boxes)][:count]
@@ -36,8 +36,8 @@ def index(settings, count):
 
 
 def source_name(settings):
-    """What the pictures are, in words."""
-    return "pictures of --data" if settings.data else f"toy road {dataset.WIDTH}×{dataset.HEIGHT}"
+    """What the pictures are, for messages."""
+    return "pictures of --data" if settings.data else f"toy road {drawing.WIDTH}×{drawing.HEIGHT}"
 
 
 def read_index(path):
@@ -60,14 +60,14 @@ def read_index(path):
 
 
 def _samples(settings, count):
-    """Samples of the largest split, of all classes that are named there."""
+    """The samples of the largest split, with all classes that occur in it."""
     data = settings.data
     if not data:
         data = os.path.join(settings.scratch, f"toy-{count}")
         dataset.write_dataset(data, train=count, test=1)
     splits = {name: source_pascal_voc.find(data, name) for name in source_pascal_voc.split_names(data)}
     if not splits:
-        raise UserError(f"--data {data}: has no splits; give a folder in VOC layout")
+        raise UserError(f"--data {data}: no splits found; give a folder in VOC layout")
     largest = max(splits, key=lambda name: len(splits[name]))
     names = {
         item.name
@@ -78,7 +78,7 @@ def _samples(settings, count):
 
 
 def folder(settings, count):
-    """A folder of `count` pictures: hard links to those of the index, again and again if there are fewer."""
+    """A folder of `count` pictures: hard links to those of the index, repeated if there are fewer."""
     path = pathlib.Path(settings.scratch, f"folder-{count}")
     if not path.exists():
         path.mkdir()

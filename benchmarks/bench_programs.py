@@ -1,4 +1,4 @@
-"""Benchmarks of what follows the network, of whole programs, and of memory."""
+"""Benchmarks of the steps after the network, of whole programs, and of memory."""
 
 import contextlib
 import json
@@ -18,19 +18,18 @@ from bench_paths import ROOT
 from structures import UserError
 
 BATCH = 8
-SAMPLE_SECONDS = 0.5  # between two looks at a program's memory
+SAMPLE_SECONDS = 0.5  # between two samples of a program's memory
 
 
 def after_network_random(name, settings):
-    """Decode and NMS on random weights."""
-    options = settings.choose({}, {}, {"width": 0.03})
-    yield _after_network(name, settings, options, 15, "random weights, noise")
+    """Decoding and NMS with random weights."""
+    yield _after_network(name, settings, settings.slim(), 15, "random weights, noise")
 
 
 def after_network_trained(name, settings):
-    """Decode and NMS of a trained model on pictures."""
+    """Decoding and NMS with a trained model on pictures."""
     if not settings.model:
-        raise UserError(f"{name}: give a trained model with --model RUN, and its kind of pictures with --data")
+        raise UserError(f"{name}: give a trained model with --model RUN, and pictures for it with --data")
     options = {"model": settings.model, "index": bench_pictures.index(settings, BATCH)}
     yield _after_network(name, settings, options, 5, f"--model on {bench_pictures.source_name(settings)}")
 
@@ -55,17 +54,21 @@ def _model(settings):
     """--model, or an exported graph with random weights in the scratch folder."""
     if settings.model:
         return settings.model
-    path = pathlib.Path(settings.scratch, "random.pb")
+    return _random_model(settings, "random.pb", **settings.slim())
+
+
+def _random_model(settings, name, **options):
+    """The path of an exported graph with random weights in the scratch folder."""
+    path = pathlib.Path(settings.scratch, name)
     if not path.exists():
-        width = settings.choose(1.0, 1.0, 0.03)
-        Side("bench_ours.py", "random_model", {"path": str(path), "width": width}).close()
+        Side("bench_ours.py", "random_model", {"path": str(path), **options}).close()
     return str(path)
 
 
 class Program:
-    """One of the project's programs as a side: `run` starts it and waits; its own clock gives the seconds.
+    """One of the project's programs as a side: `run` starts it and waits for it.
 
-    read: text of stdout -> (items, seconds of the program's own clock, which starts when all is loaded).
+    read: function stdout -> (items, seconds by the program's own clock, which starts when the model is loaded)
     """
 
     def __init__(self, arguments, read):
@@ -82,11 +85,11 @@ class Program:
 
 
 def _versus_network(name, program, settings, unit, what):
-    """A program against the network alone on the same batch, in turn -> a line."""
+    """Run a program and the network alone with the same batch size in turn -> a line."""
     batches = settings.choose(8, 4, 1)
     network = {"model": _model(settings), "batch": BATCH, "batches": batches}
     with Side("bench_ours.py", "model_network", network) as alone:
-        alone.run()  # the program's first batch counts, so that only the side that lives on is warmed up
+        alone.run()  # the program's first batch counts, so only the other side is warmed up
         (ours, peer), machine = alternate([program, alone], settings.choose(2, 1, 1), warmup=0)
         total = [answer["total_seconds"] for answer in ours]
         return line(
@@ -104,7 +107,7 @@ def _versus_network(name, program, settings, unit, what):
 
 
 def infer(name, settings):
-    """infer.py on a folder, pictures drawn and written, against the network alone."""
+    """infer.py on a folder, with drawn pictures, against the network alone."""
     count = settings.choose(500, 100, 4)
     output = pathlib.Path(settings.scratch, "infer")
     folder = bench_pictures.folder(settings, count)
@@ -112,7 +115,7 @@ def infer(name, settings):
         ["infer.py", _model(settings), folder, "--output", output, "--overwrite"],
         lambda text: (count, count / float(re.search(r"([\d.]+) images/s", text).group(1))),
     )
-    what = f"{count} pictures ({bench_pictures.source_name(settings)}) read, detected on, drawn, written"
+    what = f"{count} pictures ({bench_pictures.source_name(settings)}) read, detected, drawn, written"
     yield _versus_network(name, program, settings, "images/s", what)
 
 
@@ -127,16 +130,16 @@ def process_video(name, settings):
         return timing["frames"], timing["seconds"]
 
     program = Program(["process_video.py", _model(settings), film, output, "--json", report], read)
-    what = f"{frames} frames of 768×576 decoded, detected on, drawn, encoded"
+    what = f"{frames} frames of 768×576 decoded, detected, drawn, encoded"
     yield _versus_network(name, program, settings, "frames/s", what)
 
 
 def training_memory(name, settings):
-    """Peak memory of the process that does training steps."""
+    """Peak memory of a process that does training steps."""
     batch = settings.choose(8, 8, 1)
     yield duel(
         name,
-        ("bench_ours.py", "training_step", {"batch": batch, **settings.choose({}, {}, {"width": 0.03})}),
+        ("bench_ours.py", "training_step", {"batch": batch, **settings.slim()}),
         ("bench_torch.py", "training_step", {"batch": batch, "settings": TRAINING_SETTINGS[:1]}),
         settings=settings,
         rounds=settings.choose(3, 1, 1),
@@ -147,17 +150,15 @@ def training_memory(name, settings):
 
 
 def infer_memory(name, settings):
-    """Resident memory of infer.py over many pictures: it must not grow."""
+    """Resident memory of infer.py over many pictures; it must not grow."""
     count = settings.choose(10_000, 1500, 6)
     folder = bench_pictures.folder(settings, count)
-    model = pathlib.Path(settings.scratch, "slim.pb")
-    Side("bench_ours.py", "random_model", {"path": str(model), "width": 0.03}).close()
-    output = pathlib.Path(settings.scratch, "infer-memory")
+    model, output = _random_model(settings, "slim.pb", width=0.03), pathlib.Path(settings.scratch, "infer-memory")
     command = ["infer.py", model, folder, "--output", output, "--no-draw", "--overwrite"]
     speed = gflops()
     with Others() as others:
         samples = _watch_memory([sys.executable, str(ROOT / command[0]), *map(str, command[1:])])
-    steady = samples[len(samples) // 4 :]  # loading is over
+    steady = samples[len(samples) // 4 :]  # after loading
     first, last = steady[: len(steady) // 4 or 1], steady[-(len(steady) // 4 or 1) :]
     yield line(
         name,
@@ -171,7 +172,7 @@ def infer_memory(name, settings):
 
 
 def _watch_memory(command):
-    """Run a command; resident memory in MB of its process and children, every SAMPLE_SECONDS."""
+    """Run a command -> resident memory in MB of its process and children, every SAMPLE_SECONDS."""
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     samples = []
     with process:

@@ -1,4 +1,4 @@
-"""The peer's side: torchvision's SSD, in the settings that suit it best. Runs in the peer's interpreter."""
+"""The peer's side: torchvision's SSD in its fastest settings. Runs in the peer's interpreter."""
 
 import contextlib
 import importlib.util
@@ -15,11 +15,11 @@ from torchvision import tv_tensors
 from torchvision.models.detection import _utils, ssd, ssd300_vgg16
 from torchvision.transforms import v2
 
-TRIED_RUNS = 2  # of each setting, to find the fastest, after one that is not counted
+TRIED_RUNS = 2  # of each setting to find the fastest, after one that is not counted
 
 
 def build(preset="vgg300", classes=20):
-    """torchvision's SSD300, or its builder with the layers of SSD512; random weights, all trained."""
+    """torchvision's SSD300, or its builder with the layers of SSD512; random weights, all trainable."""
     if preset == "vgg300":
         return ssd300_vgg16(weights=None, weights_backbone=None, num_classes=classes + 1)
     backbone = ssd._vgg_extractor(torchvision.models.vgg16(weights=None), highres=True, trainable_layers=5)
@@ -30,21 +30,23 @@ def build(preset="vgg300", classes=20):
 
 
 def autocast(setting):
+    """The context in which a setting computes."""
     return torch.autocast("cpu", torch.bfloat16) if "bfloat16 autocast" in setting else contextlib.nullcontext()
 
 
 def layout(setting):
+    """The memory layout of a setting."""
     return torch.channels_last if "channels_last" in setting else torch.contiguous_format
 
 
 def facts(name, setting, tried=None):
-    """What the line says about the peer."""
-    told = {"name": name, "setting": setting, "torch": torch.__version__, "torchvision": torchvision.__version__}
-    return {**told, "settings_tried": tried} if tried else told
+    """The facts about the peer for the JSON line."""
+    known = {"name": name, "setting": setting, "torch": torch.__version__, "torchvision": torchvision.__version__}
+    return {**known, "settings_tried": tried} if tried else known
 
 
 def network(preset="vgg300", classes=20, batch=8, setting="bfloat16 autocast, channels_last"):
-    """Backbone and heads on prepared float32 images: no normalising, no softmax, no boxes."""
+    """Backbone and heads on prepared float32 images, without normalization, softmax and boxes."""
     model = build(preset, classes).eval().to(memory_format=layout(setting))
     side = {"vgg300": 300, "vgg512": 512}[preset]
     images = torch.from_numpy(bench_inputs.images(batch, side)).permute(0, 3, 1, 2)
@@ -59,7 +61,7 @@ def network(preset="vgg300", classes=20, batch=8, setting="bfloat16 autocast, ch
 
 
 def training_step(batch=8, settings=("bfloat16 autocast, channels_last, fused Adam",)):
-    """torchvision's own training forward with its loss, backward, Adam; in the fastest of `settings`."""
+    """torchvision's training step (forward with its loss, backward, Adam) in the fastest of `settings`."""
     ground_truth = bench_inputs.ground_truth(batch)
     scale = np.float32(300)
     targets = [
@@ -74,7 +76,7 @@ def training_step(batch=8, settings=("bfloat16 autocast, channels_last, fused Ad
             tried[setting] = _seconds(runs[setting])
     best = min(tried, key=tried.get) if tried else settings[0]
     run = runs[best]
-    runs.clear()  # the others' memory
+    runs.clear()  # frees the others' memory
     return facts("torchvision SSD300", best, tried), run
 
 
@@ -98,7 +100,7 @@ def _training_run(images, targets, setting):
 
 
 def _seconds(run):
-    """The fastest of TRIED_RUNS."""
+    """The seconds of the fastest of TRIED_RUNS runs."""
     run()
     times = []
     for _ in range(TRIED_RUNS):
@@ -109,7 +111,7 @@ def _seconds(run):
 
 
 def data(index, tried_pictures=40):
-    """torchvision v2's SSD transforms on decoded JPEGs, one thread, with the decoder and form that suit it best."""
+    """torchvision v2's SSD transforms on decoded JPEGs, one thread, with the fastest decoder and form."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     samples = [
@@ -128,7 +130,7 @@ def data(index, tried_pictures=40):
         f"{name}, antialias {antialias}": (decode, _ssd_transforms(antialias))
         for name, decode in decoders.items()
         for antialias in (True, False)
-        if antialias or name != "PIL"  # PIL always does
+        if antialias or name != "PIL"  # PIL always antialiases
     }
     tried = {name: _seconds(_augmentation(samples[:tried_pictures], *way)) for name, way in ways.items()}
     best = min(tried, key=tried.get)
@@ -136,7 +138,7 @@ def data(index, tried_pictures=40):
 
 
 def _ssd_transforms(antialias):
-    """The steps of torchvision's own SSD recipe; Resize, which its model does, is among them."""
+    """The steps of torchvision's own SSD recipe; they include Resize, which its model does."""
     return v2.Compose(
         [
             v2.RandomPhotometricDistort(),
@@ -179,7 +181,7 @@ def _decode_cv2(path):
 
 
 def matching(objects, images=50):
-    """What torchvision's SSD does to the targets of each picture in its training step; one thread."""
+    """What torchvision's SSD does with the targets of each picture in its training step, in one thread."""
     torch.set_num_threads(1)
     model = build()
     features = [torch.zeros(1, 1, side, side) for side in (38, 19, 10, 5, 3, 1)]

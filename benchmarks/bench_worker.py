@@ -1,11 +1,11 @@
-"""The process of one side: builds a task, then does it once for every line on stdin.
+"""The process of one side: it builds a task, then does it once for every line on stdin.
 
-A bench_SIDE.py ends with `serve(TASKS)`. TASKS maps a name to a function of keyword options that returns
-(facts, run): facts is a dict about what was built, run a callable that does the work once and returns a dict,
-with "items", how much work that was, and whatever else there is to tell. run is timed here, in the process
-that works, unless its dict brings its own "seconds".
+A bench_SIDE.py ends with `serve(TASKS)`. TASKS maps a name to a function of keyword options that returns (facts, run):
+facts is a dict about what was built; run is a callable that does the work once and returns a dict with "items", the
+amount of work, and anything else to report. run is timed here, in the process that works, unless its dict has its own
+"seconds".
 
-Only Python's own library is used: the peer's environment need not have more.
+Only Python's standard library is used, as the peer's environment may have nothing else.
 """
 
 import json
@@ -16,9 +16,9 @@ import time
 
 
 def serve(tasks):
-    """Answer on stdout, one JSON line each: first the facts, then one for every line on stdin, until its end."""
+    """Print JSON lines on stdout: first the facts, then an answer for every line on stdin, until its end."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print must not look like an answer
+    os.dup2(2, 1)  # so that nothing that libraries print looks like an answer
     facts, run = tasks[sys.argv[1]](**json.loads(sys.argv[2]))
     _answer(answers, facts)
     for _ in sys.stdin:

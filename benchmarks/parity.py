@@ -1,11 +1,11 @@
-"""Hold this project against the public SSD codes: same weights and pictures in, same numbers out?
+"""Compare this project with the public SSD codes: the same weights and pictures must give the same numbers.
 
-For every layout that pretrained.py reads, a randomly initialised peer is written in the peer's own file format,
-imported by the command line, and both run on the same random pictures in float32. Prints a table of the largest
-differences and ends with exit code 1 if one is beyond its tolerance. COCO's metric is held against pycocotools in the
-same way. Run it with `make parity`, which makes the environment.
+For every layout that pretrained.py reads, a randomly initialized peer is written in the peer's own file format and
+imported by pretrained.py; both then run on the same random pictures in float32. Prints a table of the largest
+differences, and ends with exit code 1 if one exceeds its tolerance. COCO's metric is compared with pycocotools too.
+Run it with `make parity`, which creates the environment.
 """
-# ruff: noqa: E402, of the imports some must come before others
+# ruff: noqa: E402, as the order of some imports matters
 
 import argparse
 import dataclasses
@@ -18,9 +18,10 @@ import sys
 import tempfile
 import typing
 
+import bench_tables
 import numpy as np
 import safetensors.torch
-import torch  # before TensorFlow: in the other order the process dies in torch's libraries
+import torch  # before TensorFlow: in the other order torch's libraries crash
 import torchvision
 from bench_paths import ROOT
 from parity_peers import MEAN_RGB, SSD, anchors, detect, randomize
@@ -42,18 +43,26 @@ from system import files
 CLASSES = 20
 COCO = "coco-metric"  # among the names of layouts
 PICTURES = 2
-# Largest differences allowed; a share for `matched`
+# The largest differences allowed; for `matched` the smallest share
 TOLERANCES = {"logits": 1e-4, "offsets": 1e-4, "anchors": 1e-6, "matched": 0.99, "score": 1e-4, "box_px": 0.05}
 
 
 @dataclasses.dataclass(frozen=True)
 class Peer:
-    """A public code: its file, its anchors, its rules after the network."""
+    """A public code.
+
+    layout: as pretrained.py names it
+    size: input size in pixels
+    name: of its file
+    write: function (path, {name of the peer: array}) that writes the file
+    bgr: whether its input is BGR
+    anchors, rules: options of parity_peers.anchors and parity_peers.detect
+    """
 
     layout: str
     size: int
-    name: str  # of the file
-    write: typing.Callable  # (path, the module's state under its own names)
+    name: str
+    write: typing.Callable
     bgr: bool = False
     anchors: dict = dataclasses.field(default_factory=dict)
     rules: dict = dataclasses.field(default_factory=dict)
@@ -111,6 +120,7 @@ PEERS = (
 
 
 def main(argv=None):
+    """Run the program. argv: its arguments, by default the command line's. Raises UserError."""
     flags = _parse(argv)
     wanted = [peer for peer in PEERS if not flags.layouts or peer.layout in flags.layouts]
     vgg = [name for name in parity_vgg.LAYOUTS if not flags.layouts or name in flags.layouts]
@@ -120,42 +130,44 @@ def main(argv=None):
         with tempfile.TemporaryDirectory() as folder:
             measured = _compare(peer, pathlib.Path(folder), seed)
         failures += _failures(f"{peer.layout} {peer.size}", measured, TOLERANCES)
-        rows.append([peer.layout, peer.size, f"`{pathlib.Path(peer.name).suffix}`", *_told(measured)])
+        rows.append([peer.layout, peer.size, f"`{pathlib.Path(peer.name).suffix}`", *_cells(measured)])
     for name in vgg:
         print(f"{name} …", file=sys.stderr, flush=True)
         with tempfile.TemporaryDirectory() as folder:
             measured = parity_vgg.compare(name, pathlib.Path(folder))
         failures += _failures(name, measured, parity_vgg.TOLERANCES)
-        vgg_rows.append([name, *_told(measured)])
+        vgg_rows.append([name, *_cells(measured)])
     for name, measure in _coco_cases(flags):
         print(f"{name} …", file=sys.stderr, flush=True)
         measured = measure()
         failures += _failures(name, measured, parity_coco.TOLERANCES)
-        coco_rows.append([name, *_told(measured)])
+        coco_rows.append([name, *_cells(measured)])
     page = _page(rows, vgg_rows, coco_rows)
     print(page)
     if flags.output:
         files.write(flags.output, page)
     if failures:
-        raise UserError("beyond tolerance: " + "; ".join(failures))
+        raise UserError("differences exceed the tolerances: " + "; ".join(failures))
 
 
 def _parse(argv):
     parser = cli.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     layouts = [*sorted({peer.layout for peer in PEERS} | set(parity_vgg.LAYOUTS)), COCO]
-    parser.add_argument("layouts", nargs="*", metavar="LAYOUT", help=f"which (default: all): {', '.join(layouts)}")
-    parser.add_argument("--output", metavar="FILE", help="also write the table, as Markdown")
+    parser.add_argument(
+        "layouts", nargs="*", metavar="LAYOUT", help=f"layouts to compare (default: all): {', '.join(layouts)}"
+    )
+    parser.add_argument("--output", metavar="FILE", help="also write the page as Markdown to FILE")
     parser.add_argument(
         "--coco-case",
         action="append",
         default=[],
         type=_case,
         metavar="FOLDER:SPLIT:CLASSES",
-        help="also compare COCO's metric on a VOC-layout folder, as in mydata:test:cat,dog; may be given again",
+        help="also compare COCO's metric on a folder in VOC layout, such as mydata:test:cat,dog; repeatable",
     )
     flags = parser.parse_args(argv)
     if unknown := set(flags.layouts) - set(layouts):
-        parser.error(f"{sorted(unknown)[0]}: no such layout; there are {', '.join(layouts)}")
+        parser.error(f"{sorted(unknown)[0]}: no such layout; choose from {', '.join(layouts)}")
     return flags
 
 
@@ -168,7 +180,7 @@ def _case(text):
 
 
 def _coco_cases(flags):
-    """(name, function that measures) of each."""
+    """Yield (name, function that measures) of each case."""
     if flags.layouts and COCO not in flags.layouts:
         return
     yield f"{parity_coco.CASES} random cases", parity_coco.compare_random
@@ -177,7 +189,7 @@ def _coco_cases(flags):
 
 
 def _compare(peer, folder, seed):
-    """One peer -> {measure: largest difference over all pictures}."""
+    """Compare with one peer -> {measure: largest difference over all pictures}."""
     images = np.random.default_rng(seed).integers(0, 256, (PICTURES, peer.size, peer.size, 3), dtype=np.uint8)
     theirs = (_torchvision if peer.layout == "torchvision-ssd300" else _public)(peer, folder / peer.name, images, seed)
     _import(folder / peer.name, folder / "run")
@@ -199,7 +211,7 @@ def _compare(peer, folder, seed):
 
 
 def _import(path, run):
-    """pretrained.py, as a user calls it."""
+    """Run pretrained.py as a user does. Raises UserError if it fails."""
     command = [sys.executable, ROOT / "pretrained.py", path, "--run", run]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
@@ -207,10 +219,10 @@ def _import(path, run):
 
 
 def _public(peer, path, images, seed):
-    """A peer written in parity_peers: its file at `path`, and what it gives for the pictures."""
+    """Write the file of a peer from parity_peers to `path` -> its logits, offsets, anchors and detections, a dict."""
     model = randomize(SSD(peer.size, CLASSES), seed)
     peer.write(path, renamed(model, peer.layout))
-    # The weights are in the order of the peer's channels: it sees BGR where its file says so
+    # The weights are in the peer's channel order, which is BGR for some files
     x = torch.from_numpy(images).float() - torch.tensor(MEAN_RGB)
     x = (x.flip(-1) if peer.bgr else x).permute(0, 3, 1, 2).contiguous()
     priors = anchors(peer.size, **{"clamp": False, **peer.anchors})
@@ -230,7 +242,7 @@ def _public(peer, path, images, seed):
 
 
 def renamed(model, layout):
-    """The module's arrays under a layout's names, kernels in its order."""
+    """{name in a layout: array} of the module, kernels in the layout's order of axes."""
     layers, more, heads, suffixes, scale = weight_twins.SSD[layout]
     targets = layers + (more if model.size == 512 else [])
     bases = [f"vgg.{index}" for index, layer in enumerate(model.vgg) if isinstance(layer, torch.nn.Conv2d)]
@@ -250,7 +262,7 @@ def renamed(model, layout):
 
 
 def _torchvision(peer, path, images, seed):
-    """torchvision itself: as `_public`."""
+    """The same for torchvision's own SSD."""
     model = torchvision.models.detection.ssd300_vgg16(weights=None, weights_backbone=None, num_classes=CLASSES + 1)
     randomize(model, seed)
     peer.write(path, {name: value.numpy() for name, value in model.state_dict().items()})
@@ -274,9 +286,10 @@ def _torchvision(peer, path, images, seed):
 
 
 def _match(found, theirs):
-    """Pair detections of the same label whose score and box agree -> (score differences, box differences, how many).
+    """Pair detections of the same label whose score and box agree -> (score differences, box differences, count).
 
-    The order does not count: scores closer than the tolerance may swap. "How many" is the larger of both sides.
+    Order is ignored, as scores closer than the tolerance may swap. count: the number of detections of the side that has
+    more.
     """
     free, scores, boxes = np.ones(len(found), bool), [], []
     for box, score, label in zip(theirs.boxes_px, theirs.scores, theirs.labels, strict=True):
@@ -292,15 +305,16 @@ def _match(found, theirs):
 
 
 def _failures(what, measured, tolerances):
-    told = []
+    """A text for each measure beyond its tolerance."""
+    failures = []
     for name, limit in tolerances.items():
         good = measured[name] >= limit if name == "matched" else measured[name] <= limit
-        if not good:  # also what is not a number
-            told.append(f"{what}: {name} {measured[name]:.3g}, allowed {limit:g}")
-    return told
+        if not good:  # also if it is NaN
+            failures.append(f"{what}: {name} {measured[name]:.3g}, allowed {limit:g}")
+    return failures
 
 
-def _told(measured):
+def _cells(measured):
     shown = {"matched": "{:.1%}", "detections": "{}", "images": "{}", "figures": "{}"}
     return [shown.get(name, "{:.1e}").format(value) for name, value in measured.items()]
 
@@ -313,24 +327,20 @@ def _page(rows, vgg_rows, coco_rows):
         head = ["layout", "input", "file", "logits", "offsets", "anchors", "matched", "score", "box, px", "detections"]
         lines += [
             "",
-            "Same random weights, read from the peer's own file, and the same random pictures, in float32: the largest",
-            f"differences of {PICTURES} pictures. Allowed: {limits} (matched: at least).",
+            "The largest differences between this project and each peer in float32, with the same random weights, read",
+            f"from the peer's own file, on the same {PICTURES} random pictures. Allowed: {limits} (matched: at least).",
             "",
-            *_table(head, rows),
+            bench_tables.table(head, rows),
         ]
     if vgg_rows:
         head = ["VGG-16 file", "features", "fc6, fc7"]
-        lines += ["", parity_vgg.NOTE, "", *_table(head, vgg_rows)]
+        lines += ["", parity_vgg.NOTE, "", bench_tables.table(head, vgg_rows)]
     if coco_rows:
         limit = parity_coco.TOLERANCES["difference"]
-        lines += ["", f"COCO's metric against pycocotools {importlib.metadata.version('pycocotools')}: the largest"]
-        lines += [f"difference of its twelve figures. Allowed: {limit:g}.", ""]
-        lines += _table(["case", "images", "figures", "difference"], coco_rows)
+        lines += ["", "The largest difference between the twelve figures of COCO's metric here and in pycocotools"]
+        lines += [f"{importlib.metadata.version('pycocotools')}. Allowed: {limit:g}.", ""]
+        lines += [bench_tables.table(["case", "images", "figures", "difference"], coco_rows)]
     return "\n".join(lines) + "\n"
-
-
-def _table(head, rows):
-    return ["| " + " | ".join(map(str, cells)) + " |" for cells in [head, ["---"] * len(head), *rows]]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""COCO's metric against pycocotools: the largest difference of the twelve figures."""
+"""Compare COCO's metric with pycocotools: the largest difference of the twelve figures."""
 
 import pathlib
 import tempfile
@@ -14,7 +14,7 @@ TOLERANCES = {"difference": 1e-6}
 
 
 def compare_random():
-    """{"images", "figures": how many were compared, "difference": the largest} over random cases."""
+    """Random cases -> {"images": how many, "figures": how many were compared, "difference": the largest}."""
     rng, images, apart = np.random.default_rng(12), 0, []
     for case in range(CASES):
         truth, found, names = coco_cases.random_case(rng)
@@ -27,7 +27,7 @@ def compare_random():
 
 
 def compare_real(folder, split, names):
-    """The same for a VOC-layout folder's annotations, written as COCO's JSON, and detections strewn about them."""
+    """The same for a VOC-layout folder's annotations, written as COCO's JSON, and random detections near them."""
     with tempfile.TemporaryDirectory() as scratch:
         truth, found, load = coco_cases.real_case(folder, split, names, pathlib.Path(scratch))
         apart = _differences(truth, found, names, load)
@@ -35,7 +35,7 @@ def compare_real(folder, split, names):
 
 
 def _differences(truth, found, names, load):
-    """Of each figure; infinite where only one side has it."""
+    """The difference of each figure; infinite if only one side has it."""
     ours = coco_metric.evaluate(truth, found, names)["coco"]["mean"]
     theirs = coco_cases.figures_of_pycocotools(load)
     one_sided = {figure for figure in theirs if (ours[figure] is None) != (theirs[figure] is None)}

@@ -1,6 +1,6 @@
 """The peers of `make parity`: public SSD codes as PyTorch modules with their own names, anchors and rules.
 
-torchvision is itself; the others are written here from the facts of their papers and repositories
+torchvision's SSD is the real one. The others are written from the facts in their papers and repositories
 (amdegroot/ssd.pytorch, lufficc/SSD, pierluigiferrari/ssd_keras, weiliu89/caffe branch ssd), whose file formats and
 rules they follow.
 """
@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 VOC_CHANNELS = (64, 64, "M", 128, 128, "M", 256, 256, 256, "C", 512, 512, 512, "M", 512, 512, 512)
-# (min, max) sizes, steps, cells; as the four codes have them for VOC
+# Sizes, steps, cells and aspect ratios, as in the four codes for VOC
 SIZES = {
     300: (30, 60, 111, 162, 213, 264, 315),
     512: (35.84, 76.8, 153.6, 230.4, 307.2, 384.0, 460.8, 537.6),
@@ -25,7 +25,7 @@ MEAN_RGB = (123.0, 117.0, 104.0)
 
 
 class L2Norm(nn.Module):
-    """conv4_3 to unit length over its channels, times a factor for each."""
+    """Scales conv4_3 to unit length over its channels, times a factor for each channel."""
 
     def __init__(self):
         super().__init__()
@@ -65,7 +65,7 @@ class SSD(nn.Module):
         ]
 
     def features(self, x, last):
-        """What the base gives after layer `last` of vgg."""
+        """The output of layer `last` of vgg."""
         for layer in self.vgg[: last + 1]:
             x = layer(x)
         return x
@@ -94,7 +94,7 @@ def _extras(size):
 
 
 def anchors(size, *, clamp, integers=False, last_max=None):
-    """[A,4] (cx, cy, w, h): map by map, row, column, shape."""
+    """Anchors [A,4] (cx, cy, w, h), ordered by map, row, column, shape."""
     sizes = [*SIZES[size][:-1], last_max or SIZES[size][-1]]
     sizes = [math.floor(value) for value in sizes] if integers else sizes
     found = []
@@ -106,8 +106,8 @@ def anchors(size, *, clamp, integers=False, last_max=None):
             shapes += [(small / math.sqrt(ratio), small * math.sqrt(ratio))]
         for row in range(cells):
             for column in range(cells):
-                centre = ((column + 0.5) * step / size, (row + 0.5) * step / size)
-                found += [(*centre, *shape) for shape in shapes]
+                center = ((column + 0.5) * step / size, (row + 0.5) * step / size)
+                found += [(*center, *shape) for shape in shapes]
     found = torch.tensor(found, dtype=torch.float64).float()
     return found.clamp(0, 1) if clamp else found
 
@@ -115,12 +115,12 @@ def anchors(size, *, clamp, integers=False, last_max=None):
 def detect(logits, offsets, priors, *, before_nms=None, per_image=None):
     """One image's logits [A,1+C] and offsets [A,4] -> (boxes in 0..1 [N,4], scores, labels from 0), best first.
 
-    Per class: scores above 0.01, the best `before_nms` of them, suppression at 0.45; then the best `per_image`.
+    Per class, the best `before_nms` scores above 0.01, suppression at 0.45; then the best `per_image` of all.
     """
     scores = logits.softmax(-1)
-    centre = priors[:, :2] + offsets[:, :2] * 0.1 * priors[:, 2:]
+    center = priors[:, :2] + offsets[:, :2] * 0.1 * priors[:, 2:]
     half = priors[:, 2:] * torch.exp(offsets[:, 2:] * 0.2) / 2
-    boxes = torch.cat([centre - half, centre + half], 1)
+    boxes = torch.cat([center - half, center + half], 1)
     kept = []
     for label in range(scores.shape[1] - 1):
         mine = scores[:, label + 1]
@@ -134,7 +134,7 @@ def detect(logits, offsets, priors, *, before_nms=None, per_image=None):
 
 
 def randomize(module, seed):
-    """Give every parameter random numbers that keep activations in range and scores well above and below 0.01."""
+    """Set random parameters that keep activations in range and give scores well above and below 0.01."""
     generator = torch.Generator().manual_seed(seed)
     for name, value in module.named_parameters():
         numbers = torch.randn(value.shape, generator=generator)

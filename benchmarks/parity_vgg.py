@@ -1,4 +1,4 @@
-"""VGG-16 files against the codes that publish them: features of the base, and fc6 and fc7 after decimation."""
+"""Compare VGG-16 files with the codes that publish them: features of the base, and fc6 and fc7 after decimation."""
 
 import math
 
@@ -20,14 +20,14 @@ LAYOUTS = ("vgg16-keras", "vgg16-keras without top", "vgg16-torchvision", "vgg16
 TOLERANCES = {"features": 1e-4, "fc": 0}
 NOTE = f"""\
 VGG-16: the largest difference of the last shared feature map (conv5_3; fc7 for vgg16-reducedfc), as a share of its
-largest value, and of fc6 and fc7 after decimation. Keras and torchvision are themselves. torchvision's map is compared
-where its padding, which stands for another mean than the original's, is out of sight. Allowed: features
+largest value, and of fc6 and fc7 after decimation. Keras and torchvision are the real packages. torchvision pads with
+another mean than the original, so its map is compared only in cells that the padding does not reach. Allowed: features
 {TOLERANCES["features"]:g}, fc6 and fc7 {TOLERANCES["fc"]:g}."""
-SIDE, CENTRE = 300, slice(8, 11)  # cells of conv5_3 that see no border of the picture
+SIDE, CENTER = 300, slice(8, 11)  # cells of conv5_3 that no border of the picture reaches
 
 
 def compare(name, folder):
-    """{"features": …, "fc": …} of one kind of file."""
+    """The largest differences {"features", "fc"} for one kind of file."""
     images = np.random.default_rng(1).integers(0, 256, (1, SIDE, SIDE, 3), dtype=np.uint8)
     make = {
         "vgg16-keras": lambda: _keras(folder, images, top=True),
@@ -41,7 +41,7 @@ def compare(name, folder):
     found = pretrained.read_vgg(str(path), preset)
     assert ("fc6/weights" in found) == (fc is not None)
     ours = _features(found, images, preset, "fc7" if name == "vgg16-reducedfc" else "conv5_3")
-    cells = CENTRE if name == "vgg16-torchvision" else slice(None)
+    cells = CENTER if name == "vgg16-torchvision" else slice(None)
     apart = abs(ours - theirs)[:, cells, cells].max() / theirs.max()
     differences = [abs(found[key] - fc[key]).max() for key in fc or ()]
     return {"features": float(apart), "fc": float(max(differences, default=0))}
@@ -59,7 +59,7 @@ def _features(weights, images, preset, layer):
 
 
 def _decimated(fc6, fc7):
-    """Whole fc6 (weights [7,7,512,4096], biases) and fc7 ([4096,4096], biases) -> ours, subsampled."""
+    """Full fc6 (weights [7,7,512,4096], biases) and fc7 ([4096,4096], biases) -> ours, subsampled."""
     return {
         "fc6/weights": fc6[0][::3, ::3, :, ::4],
         "fc6/biases": fc6[1][::4],
@@ -88,7 +88,7 @@ def _randomize_keras(model):
 
 
 def _keras(folder, images, top):
-    """Keras' own VGG16 with its names, in the form of its published files."""
+    """Keras' own VGG16, with the names and the form of its published files."""
     whole = keras.applications.VGG16(weights=None, include_top=top)
     _randomize_keras(whole)
     arrays = {
@@ -125,7 +125,7 @@ def _torchvision(folder, images):
 
 
 def _ceil_features(model, x):
-    """torchvision's features up to the ReLU of conv5_3, poolings rounding up as in an SSD (75 -> 38)."""
+    """torchvision's features up to the ReLU of conv5_3, with pooling that rounds up as in an SSD (75 -> 38)."""
     for layer in model.features[:30]:
         if isinstance(layer, torch.nn.MaxPool2d):
             layer.ceil_mode = True
@@ -139,7 +139,7 @@ def _decimated_torch(fc6, fc7):
 
 
 def _reduced(folder, images):
-    """vgg16_reducedfc.pth: the list `vgg` of ssd.pytorch, bare indices."""
+    """vgg16_reducedfc.pth: the list `vgg` of ssd.pytorch, named by its indices only."""
     model = randomize(SSD(300, 1), 4)
     torch.save(model.vgg.state_dict(), folder / "a.pth")
     x = torch.from_numpy(_mean_subtracted(images, bgr=False)).permute(0, 3, 1, 2)
@@ -156,7 +156,7 @@ def _reduced(folder, images):
 
 
 def _caffe(folder, images):
-    """VGG_ILSVRC_16_layers.caffemodel: the old form of layers, BGR, fully connected fc6 and fc7."""
+    """VGG_ILSVRC_16_layers.caffemodel: the old form of layers, BGR, fc6 and fc7 fully connected."""
     model = randomize(torchvision.models.vgg16(weights=None), 5)
     convolutions = [layer for layer in model.features if isinstance(layer, torch.nn.Conv2d)]
     modules = [*convolutions, model.classifier[0], model.classifier[3]]
