@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 class Place:
     """The paths of the demo's files, all below the folder `root`."""
 
-    def __init__(self, root: str | os.PathLike):
+    def __init__(self, root: str | os.PathLike) -> None:
         self.data = os.path.join(root, "data")
         self.drive = os.path.join(root, "data", "drive.mp4")
         self.run = os.path.join(root, "run")

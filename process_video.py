@@ -114,9 +114,10 @@ def _decode(reader, detector, flags, meter):
     frames = itertools.islice(enumerate(reader), flags.max_frames)
     while True:
         with meter.measure(0):
-            index, (image, seconds) = next(frames, (None, (None, None)))
-            if index is None:
+            read = next(frames, None)
+            if read is None:
                 return
+            index, (image, seconds) = read
             prepared = detector.prepare(image) if index % flags.every == 0 else None
         meter.frames += 1
         yield Frame(index, seconds, image, prepared)
@@ -129,7 +130,7 @@ def _detect(frames, detector, batch_size, wanted, meter):
         seen = [frame for frame in group if frame.prepared is not None]
         with meter.measure(len(seen)):
             sizes = [frame.image.shape[1::-1] for frame in seen]
-            inputs = [frame.prepared for frame in seen]
+            inputs = [frame.prepared for frame in seen if frame.prepared is not None]
             found = detector.detect_prepared(np.stack(inputs), sizes) if seen else []
         for frame, detections in zip(seen, found, strict=True):
             if wanted is not None:
@@ -181,7 +182,7 @@ class Timeline:
     All methods raise UserError if the file cannot be written.
     """
 
-    def __init__(self, flags: argparse.Namespace, reader: video.VideoReader, class_names: Sequence[str]):
+    def __init__(self, flags: argparse.Namespace, reader: video.VideoReader, class_names: Sequence[str]) -> None:
         self._class_names = class_names
         self._separator = "\n"
         self._file = files.PendingFile(flags.json)

@@ -10,7 +10,7 @@ import itertools
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TypeVar
 
 POLL_SECONDS = 0.1  # how soon a waiting thread notices the end
@@ -25,7 +25,9 @@ def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield group
 
 
-def parallel_map(function: Callable[[T], R], items: Iterable[T], *, threads: int, ahead: int) -> Iterator[R]:
+def parallel_map(
+    function: Callable[[T], R], items: Iterable[T], *, threads: int, ahead: int
+) -> Generator[R, None, None]:
     """map() by threads, in order, at most `ahead` items ahead of the consumer."""
     iterator = iter(items)
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
