@@ -224,10 +224,12 @@ def parse(argv: list[str] | None, description: str | None) -> argparse.Namespace
     )
     for title, text, add_flags in (
         ("data", "what to train on; README.md describes the formats", _add_data_flags),
+        ("pictures of an epoch", "how many, and how they are changed", _add_sampling_flags),
         ("model", "the network and its anchors", _add_model_flags),
         ("weights to start from", "published features, another run, or random values", _add_weight_flags),
         ("loss", None, _add_loss_flags),
         ("optimization", "how the weights are updated", _add_optimization_flags),
+        ("learning rate", "how large the steps are", _add_rate_flags),
         ("run", "where it is saved, how long it lasts, how it computes", _add_run_flags),
     ):
         add_flags(parser.add_argument_group(title, text))
@@ -294,6 +296,9 @@ def _add_data_flags(group):
         "objects marked difficult: use trains on them, as the original does; ignore drops them",
         choices=config.CHOICES["difficult"],
     )
+
+
+def _add_sampling_flags(group):
     _add(
         group,
         "--limit",
@@ -429,6 +434,27 @@ def _add_optimization_flags(group):
     )
     _add(
         group,
+        "--clip-norm",
+        "largest norm of the gradient, against an early NaN; 0 for no limit",
+        type=cli.non_negative_float,
+        metavar="X",
+    )
+    _add(
+        group, "--weight-decay", "L2 decay of weights; biases are not decayed", type=cli.non_negative_float, metavar="X"
+    )
+    _add(
+        group,
+        "--ema",
+        "also keep a moving average of the weights, of which each step keeps the share X, such as 0.999. Validation, "
+        "infer.py and export_model.py use the average; training goes on from the weights themselves (default: none)",
+        type=cli.inner_fraction,
+        metavar="X",
+    )
+
+
+def _add_rate_flags(group):
+    _add(
+        group,
         "--learning-rate",
         "rate before --schedule lowers it "
         f"(default: {DEFAULTS.learning_rate:g}; 0.001 with momentum or the article's epsilon)",
@@ -452,27 +478,9 @@ def _add_optimization_flags(group):
     )
     _add(
         group,
-        "--clip-norm",
-        "largest norm of the gradient, against an early NaN; 0 for no limit",
-        type=cli.non_negative_float,
-        metavar="X",
-    )
-    _add(
-        group,
         "--bias-lr-multiplier",
         "factor on the learning rate of biases; the original's is 2",
         type=cli.positive_float,
-        metavar="X",
-    )
-    _add(
-        group, "--weight-decay", "L2 decay of weights; biases are not decayed", type=cli.non_negative_float, metavar="X"
-    )
-    _add(
-        group,
-        "--ema",
-        "also keep a moving average of the weights, of which each step keeps the share X, such as 0.999. Validation, "
-        "infer.py and export_model.py use the average; training goes on from the weights themselves (default: none)",
-        type=cli.inner_fraction,
         metavar="X",
     )
 
