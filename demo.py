@@ -26,8 +26,8 @@ RECIPE = [
 class Plan:
     """How much is trained.
 
-    learning_rate: as train.py takes it
-    images: training pictures to draw
+    learning_rate: as train.py takes it.
+    images: training pictures to draw.
     """
 
     steps: int

@@ -94,12 +94,12 @@ def _connect(threads, flags, reader, detector, wanted, meters):
 class Frame:
     """One frame on its way through the stages.
 
-    index: 0 for the first
-    time: seconds from the start
-    image: uint8 RGB [H,W,3]
+    index: 0 for the first.
+    time: seconds from the start.
+    image: uint8 RGB [H,W,3].
     prepared: uint8 [S,S,3], the network's input; None if the network skips this frame, which then has the detections
-        of the frame before
-    detections: None before the network
+        of the frame before.
+    detections: None before the network.
     """
 
     index: int

@@ -29,15 +29,15 @@ class TrainingState:
 
     The data's randomness follows from seed, epoch and sample, so the position is also the random state.
 
-    step: optimizer steps done
-    epoch: the current one, 0-based
-    batch: batches of the epoch that are done
-    sums: loss sums and positives of the epoch so far
-    seconds: spent on the epoch so far
-    rows: metrics of the finished epochs
-    best: the highest VOC07 mean AP of a validation, or None
-    stale: validations of complete epochs since then
-    data: {"pictures": number, "ids": hash} of the pictures it is trained on; None in older versions
+    step: optimizer steps done.
+    epoch: the current one, 0-based.
+    batch: batches of the epoch that are done.
+    sums: loss sums and positives of the epoch so far.
+    seconds: spent on the epoch so far.
+    rows: metrics of the finished epochs.
+    best: the highest VOC07 mean AP of a validation, or None.
+    stale: validations of complete epochs since then.
+    data: {"pictures": number, "ids": hash} of the pictures it is trained on; None in older versions.
     """
 
     step: int = 0

@@ -29,12 +29,12 @@ HIGHER_IS_BETTER = ("images/s", "frames/s")
 class Settings:
     """What the flags of bench.py say.
 
-    quick: fewer runs
-    tiny: the tests' sizes, which measure nothing
-    data: folder in VOC layout, or None for the toy road
-    model: a trained model, or None for random weights
-    peer_python: interpreter with PyTorch
-    scratch: folder for temporary files
+    quick: fewer runs.
+    tiny: the tests' sizes, which measure nothing.
+    data: folder in VOC layout, or None for the toy road.
+    model: a trained model, or None for random weights.
+    peer_python: interpreter with PyTorch.
+    scratch: folder for temporary files.
     """
 
     quick: bool = False
@@ -56,7 +56,7 @@ class Settings:
 class Side:
     """A process that does a task whenever `run` is called.
 
-    facts: what the task reports about itself, a dict
+    facts: what the task reports about itself, a dict.
     """
 
     def __init__(self, script, task, options=None, python=sys.executable):
@@ -96,7 +96,7 @@ class Side:
 def alternate(sides, rounds, warmup=2):
     """Run the sides in turn.
 
-    warmup: rounds before, which are not counted
+    warmup: rounds before, which are not counted.
     Returns ([[answer of each round] of each side], state of the machine as from `Others` and `gflops`).
     """
     for _ in range(warmup):
@@ -145,11 +145,11 @@ def rates(answers):
 def line(name, unit, ours, peer=None, *, target=None, facts=(), peer_facts=(), others, **more):
     """The dict of one JSON line. Its ratio says how many times better our median is than the peer's in that unit.
 
-    ours, peer: lists of values in `unit`; peer is None if there is none
-    target: the least ratio that the project aims at, or without a peer the largest value
-    facts, peer_facts: what else is known about the two, as dicts
-    others: state of the machine, as from `alternate`
-    more: further items of the line
+    ours, peer: lists of values in `unit`; peer is None if there is none.
+    target: the least ratio that the project aims at, or without a peer the largest value.
+    facts, peer_facts: what else is known about the two, as dicts.
+    others: state of the machine, as from `alternate`.
+    more: further items of the line.
     """
     ratio = None
     if peer is not None:
@@ -238,7 +238,7 @@ def duel(name, ours, peer, *, settings, rounds, unit="images/s", value=rates, ta
 
     ours, peer: (script, task, options); peer is None if there is nothing to compare with. Sides of bench_torch.py need
         the peer's interpreter; if it has no PyTorch, the line says so and has no ratio.
-    value: function list of answers -> list of values in `unit`
+    value: function list of answers -> list of values in `unit`.
     """
     python = sys.executable
     if peer and peer[0] == "bench_torch.py":

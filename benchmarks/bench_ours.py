@@ -245,7 +245,7 @@ def model_network(model, batch, batches=1):
 def after_network(batch, model=None, index=None, width=1.0, classes=20):
     """Compute logits and offsets of a batch, then detections of the same batch.
 
-    model, index: a MODEL and its pictures; without them, random weights and noise
+    model, index: a MODEL and its pictures; without them, random weights and noise.
     The answers have "network_seconds" and "all_seconds". Softmax counts as work after the network.
     """
     cli.import_tensorflow()

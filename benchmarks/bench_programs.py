@@ -68,7 +68,7 @@ def _random_model(settings, name, **options):
 class Program:
     """One of the project's programs as a side: `run` starts it and waits for it.
 
-    read: function stdout -> (items, seconds by the program's own clock, which starts when the model is loaded)
+    read: function stdout -> (items, seconds by the program's own clock, which starts when the model is loaded).
     """
 
     def __init__(self, arguments, read):

@@ -51,12 +51,12 @@ TOLERANCES = {"logits": 1e-4, "offsets": 1e-4, "anchors": 1e-6, "matched": 0.99,
 class Peer:
     """A public code.
 
-    layout: as pretrained.py names it
-    size: input size in pixels
-    name: of its file
-    write: function (path, {name of the peer: array}) that writes the file
-    bgr: whether its input is BGR
-    anchors, rules: options of parity_peers.anchors and parity_peers.detect
+    layout: as pretrained.py names it.
+    size: input size in pixels.
+    name: of its file.
+    write: function (path, {name of the peer: array}) that writes the file.
+    bgr: whether its input is BGR.
+    anchors, rules: options of parity_peers.anchors and parity_peers.detect.
     """
 
     layout: str

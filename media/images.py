@@ -61,8 +61,8 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 class ImageError(UserError):
     """A picture that cannot be read.
 
-    path: of the file
-    reason: in a few words
+    path: of the file.
+    reason: in a few words.
 
     Both stay the exception's arguments, so that a worker process can send it pickled.
     """
@@ -82,10 +82,10 @@ class UnwritableImage(UserError):
 class _Header(NamedTuple):
     """What a file says before it is decoded.
 
-    kind: 'jpeg', 'png' or 'other'
-    width, height: as stored, not rotated
-    orientation: EXIF's, 1 to 8
-    scan: byte offset of a JPEG's first scan
+    kind: 'jpeg', 'png' or 'other'.
+    width, height: as stored, not rotated.
+    orientation: EXIF's, 1 to 8.
+    scan: byte offset of a JPEG's first scan.
     """
 
     kind: str
@@ -99,7 +99,7 @@ class _Header(NamedTuple):
 def read(path: files.Path, exif: bool = True, reduce: int = 1) -> np.ndarray:
     """Decode a picture to uint8 RGB [H,W,3], contiguous.
 
-    exif: apply its EXIF orientation, as viewers do
+    exif: apply its EXIF orientation, as viewers do.
     reduce: 1, 2, 4 or 8; a JPEG is decoded to 1/reduce of its size (rounded up), which is several times faster.
         Other formats ignore it, so check the shape.
 
@@ -144,7 +144,7 @@ def header(path: files.Path) -> tuple[int, int, int]:
 def write(path: files.Path, image_rgb: np.ndarray, quality: int = 95) -> None:
     """Write uint8 RGB [H,W,3] as JPEG or PNG, by the suffix; the file appears complete or not at all.
 
-    quality: of a JPEG, 0 to 100
+    quality: of a JPEG, 0 to 100.
     Raises UserError if the suffix is another one or the file cannot be written; its subclass UnwritableImage if only
     this picture cannot be written.
     """

@@ -35,13 +35,13 @@ class VideoReader:
     turned by the file's display matrix (phones). The times are those in the file, so a variable frame rate is kept.
     Damage does not end the iteration: all frames that can be decoded are returned.
 
-    width, height: of the frames
-    pixel_aspect: width / height of a pixel as shown, a Fraction
-    rate: mean frames per second, a Fraction
-    live: whether it is a camera or an endless stream
-    duration: seconds; None if live or unknown
-    frame_count: as the file declares it, or duration × rate; None if live or unknown
-    error: why frames are missing, or None; complete only after the last frame
+    width, height: of the frames.
+    pixel_aspect: width / height of a pixel as shown, a Fraction.
+    rate: mean frames per second, a Fraction.
+    live: whether it is a camera or an endless stream.
+    duration: seconds; None if live or unknown.
+    frame_count: as the file declares it, or duration × rate; None if live or unknown.
+    error: why frames are missing, or None; complete only after the last frame.
     """
 
     def __init__(self, source: files.Path):
@@ -164,7 +164,7 @@ class VideoReader:
 class _Clock:
     """Computes the times of frames from their stamps, which may be missing or restart.
 
-    frame: seconds that a frame lasts
+    frame: seconds that a frame lasts.
     """
 
     def __init__(self, frame):
@@ -230,10 +230,10 @@ class VideoWriter:
     encoder's threads are lost. `close` then copies the streams, without encoding again, into an ordinary MP4 with its
     index in front (it starts at once over a network and shows its length) and replaces the fragmented file.
 
-    padding: (columns, rows) added on the right and at the bottom, 0 or 1 each, as yuv420p needs even sides
-    frames: frames written
-    audio: what was done with the sound, in words; None without sound
-    faststart: whether `close` could write the ordinary MP4; if not, the fragmented one stays
+    padding: (columns, rows) added on the right and at the bottom, 0 or 1 each, as yuv420p needs even sides.
+    frames: frames written.
+    audio: what was done with the sound, in words; None without sound.
+    faststart: whether `close` could write the ordinary MP4; if not, the fragmented one stays.
     """
 
     def __init__(
@@ -248,10 +248,10 @@ class VideoWriter:
     ):
         """Open `path`, replacing an older file.
 
-        width, height: of the frames that `write` receives
-        rate: frames per second (a Fraction keeps 30000/1001 exact)
-        audio_from: a file whose sound is kept, cut to the length of the picture
-        pixel_aspect: width / height of a pixel, if not square
+        width, height: of the frames that `write` receives.
+        rate: frames per second (a Fraction keeps 30000/1001 exact).
+        audio_from: a file whose sound is kept, cut to the length of the picture.
+        pixel_aspect: width / height of a pixel, if not square.
         Raises UserError if `path` cannot be written.
         """
         self.path = str(path)
@@ -424,7 +424,7 @@ def _start_of(container):
 class _Sound:
     """Copies the first audio stream of a file into an output container in step with the picture.
 
-    report: what is done with it, in words
+    report: what is done with it, in words.
     """
 
     @classmethod

@@ -93,9 +93,9 @@ def draw_detections(
 ) -> np.ndarray:
     """A copy of an image with a box and a label, 'car 0.93', for each detection; the best are on top.
 
-    image: uint8 RGB [H,W,3] of any size
-    detections: their labels index class_names
-    gt: a sample whose ground truth is drawn below them in dashed white
+    image: uint8 RGB [H,W,3] of any size.
+    detections: their labels index class_names.
+    gt: a sample whose ground truth is drawn below them in dashed white.
     """
     canvas = np.array(image, order="C")
     scale = np.sqrt(canvas.shape[0] * canvas.shape[1])
@@ -296,9 +296,9 @@ def plot_errors(
 
     "The best" are as many detections as there are objects.
 
-    true_scores, false_scores: [N] in 0..1
-    kinds, confused: {name: (among the best, all)}
-    sizes: {name: (objects hit by the best, hit by others, missed)}
+    true_scores, false_scores: [N] in 0..1.
+    kinds, confused: {name: (among the best, all)}.
+    sizes: {name: (objects hit by the best, hit by others, missed)}.
     """
     figure = _figure(11.0, 7.6)
     figure.suptitle(title)
@@ -363,7 +363,7 @@ def plot_learning_curves(path: Path, rows: Sequence[dict]) -> None:
     """Write a PNG of losses and mean AP against the epoch.
 
     rows: list of dicts as in metrics.csv: epoch, step, loss, confidence, localization, and voc07, area, voc07_CLASS,
-        which are None if the epoch was not validated
+        which are None if the epoch was not validated.
     """
     figure = _figure(8.0, 8.0)
     losses, scores = figure.subplots(2, 1, sharex=True)

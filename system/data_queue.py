@@ -58,8 +58,8 @@ class WorkerError(RuntimeError):
 class Field:
     """One array of a batch.
 
-    shape: of one row, without the batch dimension
-    dtype: NumPy's
+    shape: of one row, without the batch dimension.
+    dtype: NumPy's.
     """
 
     name: str
@@ -70,8 +70,8 @@ class Field:
 class Batch:
     """One batch, in the order of its jobs.
 
-    arrays: {field name: [n, *shape]}, views of the ring, 64-byte aligned and writeable
-    jobs: the n jobs
+    arrays: {field name: [n, *shape]}, views of the ring, 64-byte aligned and writeable.
+    jobs: the n jobs.
     """
 
     def __init__(self, arrays: dict[str, np.ndarray], jobs: list, give_back: Callable[[], None]):
@@ -97,14 +97,14 @@ class _Slot:
 class DataQueue:
     """Makes batches of rows, in worker processes or, with workers=0, in the calling process on demand.
 
-    fields: list of Field
+    fields: list of Field.
     make_item: callable(job, out) that fills all of `out`, {field name: view of one row}; rows are reused. It must be
         picklable; it is sent to each worker once. If it has a method `describe(job)`, messages name jobs by it.
-    batch_size: rows of a batch
-    workers: processes
-    depth: slots of the ring, including those that the consumer holds
-    initializer: callable() run once in each worker, but not with workers=0
-    timeout: seconds without progress after which a worker counts as stuck
+    batch_size: rows of a batch.
+    workers: processes.
+    depth: slots of the ring, including those that the consumer holds.
+    initializer: callable() run once in each worker, but not with workers=0.
+    timeout: seconds without progress after which a worker counts as stuck.
 
     Any failure to make a batch closes the queue and raises UserError if make_item raised one or memory is short,
     otherwise WorkerError. Only one thread may use a queue. Use it in a `with` block, or call close().
@@ -344,10 +344,10 @@ class DataQueue:
 class _Ring:
     """The shared memory and the arrays in it. Pickling it for a spawned process shares it with that process.
 
-    epoch: int64 [1], the current one; workers skip tickets of others
-    beats: int64 [workers,3], a row written by each worker: a count that is odd while it is busy, slot, row
-    payload: uint8 [P], pickled (make_item, initializer)
-    slots: list of {name: [batch_size, *shape]}
+    epoch: int64 [1], the current one; workers skip tickets of others.
+    beats: int64 [workers,3], a row written by each worker: a count that is odd while it is busy, slot, row.
+    payload: uint8 [P], pickled (make_item, initializer).
+    slots: list of {name: [batch_size, *shape]}.
     """
 
     def __init__(self, fields, batch_size, depth, workers, payload_size, file=None):

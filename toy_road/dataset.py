@@ -122,8 +122,8 @@ def write_dataset(directory, train=4000, test=400, seed=0, workers=None):
     Its flags for train.py are `--data DIR --classes DIR/classes.txt --train 2007:train --valid 2007:test`. The folder
     appears under its name when it is complete. If it already holds the same data set, it is left as it is.
 
-    train, test: number of pictures
-    workers: processes; None for one per core, 0 for none besides this one
+    train, test: number of pictures.
+    workers: processes; None for one per core, 0 for none besides this one.
     Returns whether it was written. Raises UserError if the folder holds anything else.
     """
     target = pathlib.Path(os.path.realpath(directory))  # a link stays one

@@ -35,8 +35,8 @@ BANDS = (
 class Shine(NamedTuple):
     """The color of a lamp, which does not depend on daylight.
 
-    red, green, blue: 0 to 255
-    reach: radius of its halo in meters
+    red, green, blue: 0 to 255.
+    reach: radius of its halo in meters.
     """
 
     red: int
@@ -49,11 +49,11 @@ class Shine(NamedTuple):
 class Camera:
     """A level pinhole camera.
 
-    focal: focal length in pixels
-    height: meters above the ground
-    horizon: y of the horizon in pixels
-    center: x of the optical axis in pixels
-    bend: the road's curvature in 1/m
+    focal: focal length in pixels.
+    height: meters above the ground.
+    horizon: y of the horizon in pixels.
+    center: x of the optical axis in pixels.
+    bend: the road's curvature in 1/m.
     """
 
     focal: float = 430.0
@@ -74,11 +74,11 @@ class Camera:
 class Light:
     """The light at a time of day.
 
-    ambient: factor of each channel for lit surfaces, 0 to 1
-    sky_top, sky_low: colors (r, g, b) of the sky, at the top of the image and at the horizon
-    haze: the color (r, g, b) that everything takes on with distance
-    haze_depth: meters at which haze has replaced two thirds of a color
-    glow: strength of halos, 0 to 1
+    ambient: factor of each channel for lit surfaces, 0 to 1.
+    sky_top, sky_low: colors (r, g, b) of the sky, at the top of the image and at the horizon.
+    haze: the color (r, g, b) that everything takes on with distance.
+    haze_depth: meters at which haze has replaced two thirds of a color.
+    glow: strength of halos, 0 to 1.
     """
 
     ambient: tuple
@@ -95,8 +95,8 @@ class Light:
     def tint(self, color, shade, haze):
         """The (r, g, b) that the camera records for a surface color or a Shine.
 
-        shade: factor of brightness of the surface
-        haze: as from `haze_at`
+        shade: factor of brightness of the surface.
+        haze: as from `haze_at`.
         """
         red, green, blue = color[:3]
         if isinstance(color, Shine):
@@ -121,13 +121,13 @@ LIGHTS = {
 class Thing:
     """One thing in the world.
 
-    mesh: a models.Mesh
-    x, z, y: meters
-    yaw: radians; 0 faces away from the camera, positive turns to the right
-    scale: factor of its size
-    mirror: whether left and right are swapped
-    palette: {slot: (r, g, b) or Shine}
-    label: class index, or None for scenery
+    mesh: a models.Mesh.
+    x, z, y: meters.
+    yaw: radians; 0 faces away from the camera, positive turns to the right.
+    scale: factor of its size.
+    mirror: whether left and right are swapped.
+    palette: {slot: (r, g, b) or Shine}.
+    label: class index, or None for scenery.
     """
 
     mesh: object
@@ -164,11 +164,11 @@ class Thing:
 class Sight:
     """A thing in the picture.
 
-    polygons: (corners int32 [K,2] in 1/2**SHIFT pixels, slot, shade, outline), back to front
-    full_box: (x0, y0, x1, y1) of the silhouette in pixels, before the image's edges cut it
-    box: the same within the image, whole pixels
-    mask: uint8 [y1-y0,x1-x0], the silhouette within box, 0 or 1
-    visible: the part of mask that nothing nearer hides
+    polygons: (corners int32 [K,2] in 1/2**SHIFT pixels, slot, shade, outline), back to front.
+    full_box: (x0, y0, x1, y1) of the silhouette in pixels, before the image's edges cut it.
+    box: the same within the image, whole pixels.
+    mask: uint8 [y1-y0,x1-x0], the silhouette within box, 0 or 1.
+    visible: the part of mask that nothing nearer hides.
     """
 
     thing: Thing
@@ -298,8 +298,8 @@ def front_to_back(things):
 def sightings(camera, things, accept, cover=None):
     """Sights of the things that are drawn, nearest first, each with its visible mask.
 
-    accept: function Sight -> bool, called when its visible part is known: whether the thing is drawn
-    cover: uint8 [H,W], 1 where the camera's own car hides the world
+    accept: function Sight -> bool, called when its visible part is known: whether the thing is drawn.
+    cover: uint8 [H,W], 1 where the camera's own car hides the world.
     """
     taken = np.zeros((HEIGHT, WIDTH), np.uint8) if cover is None else cover.copy()
     kept = []

@@ -20,9 +20,9 @@ from toy_road.drawing import HEIGHT, WIDTH, Camera, Thing
 class Mover:
     """A thing that moves in a drive.
 
-    speed, drift: m/s along and across the road
-    after, until: the seconds between which it moves
-    stride: function phase -> mesh of a walking thing, or None
+    speed, drift: m/s along and across the road.
+    after, until: the seconds between which it moves.
+    stride: function phase -> mesh of a walking thing, or None.
     """
 
     thing: Thing
@@ -89,8 +89,8 @@ def _drive_movers(rng):
 def drive_frames(seed, frames, rate=25.0):
     """Yield (image uint8 RGB [HEIGHT,WIDTH,3], list of RoadObject) of a drive, which depends on the seed only.
 
-    frames: how many
-    rate: frames per second
+    frames: how many.
+    rate: frames per second.
     """
     rng = np.random.default_rng([seed, 9])
     street = town.Street(

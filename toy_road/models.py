@@ -24,14 +24,14 @@ WALKING_PHASES = 8
 class Mesh:
     """Convex polygons in painter's order.
 
-    two_sided: whether it is visible from behind too
-    vertices: float64 [V,3]
-    starts, stops: int [P], each polygon's slice of the vertices, counterclockwise as seen from outside
-    slots: [P], the name of each polygon's color
-    shades: [P], its brightness
-    outlines: [P], whether it belongs to the silhouette; details inside a face and shadows do not
-    outline_vertices: the indices of the vertices of those that do
-    middle, half: [3], center and half the size of the bounding box of these vertices
+    two_sided: whether it is visible from behind too.
+    vertices: float64 [V,3].
+    starts, stops: int [P], each polygon's slice of the vertices, counterclockwise as seen from outside.
+    slots: [P], the name of each polygon's color.
+    shades: [P], its brightness.
+    outlines: [P], whether it belongs to the silhouette; details inside a face and shadows do not.
+    outline_vertices: the indices of the vertices of those that do.
+    middle, half: [3], center and half the size of the bounding box of these vertices.
     """
 
     def __init__(self, two_sided=False):

@@ -29,11 +29,11 @@ WHITE, YELLOW, CURB = (226, 226, 220), (232, 190, 60), (196, 194, 188)
 class RoadObject:
     """One annotated object.
 
-    label: index into town.CLASSES
-    box_px: int (xmin, ymin, xmax, ymax), continuous edges of whole pixels
-    occluded: share of its silhouette that nearer things hide, 0 to 1
-    truncated: whether the image's edge cuts it
-    difficult: whether it is too small, too hidden or too truncated to be judged; only in drives
+    label: index into town.CLASSES.
+    box_px: int (xmin, ymin, xmax, ymax), continuous edges of whole pixels.
+    occluded: share of its silhouette that nearer things hide, 0 to 1.
+    truncated: whether the image's edge cuts it.
+    difficult: whether it is too small, too hidden or too truncated to be judged; only in drives.
     """
 
     label: int
@@ -47,12 +47,12 @@ class RoadObject:
 class Conditions:
     """Weather and camera.
 
-    time: a key of drawing.LIGHTS
-    blur: "", "motion" or "focus"
-    blur_size: pixels
-    blur_angle: radians
-    gain: factor of brightness
-    noise: 1 = 8 gray levels
+    time: a key of drawing.LIGHTS.
+    blur: "", "motion" or "focus".
+    blur_size: pixels.
+    blur_angle: radians.
+    gain: factor of brightness.
+    noise: 1 = 8 gray levels.
     """
 
     time: str = "day"
@@ -73,10 +73,10 @@ class Conditions:
 class Scene:
     """All that one picture shows.
 
-    things: list of Thing
-    backdrop: what is at infinity, as from `draw_backdrop`
-    hood: (r, g, b) of the camera's own car, or None if it does not show
-    z: how far the camera has driven, in meters, for what repeats along the road
+    things: list of Thing.
+    backdrop: what is at infinity, as from `draw_backdrop`.
+    hood: (r, g, b) of the camera's own car, or None if it does not show.
+    z: how far the camera has driven, in meters, for what repeats along the road.
     """
 
     conditions: Conditions
@@ -200,8 +200,8 @@ _HOOD = np.array(
 def render(scene, accept, rng):
     """Draw a scene -> (image uint8 RGB [H,W,3], Sights, nearest first).
 
-    accept: as in drawing.sightings
-    rng: for noise and rain
+    accept: as in drawing.sightings.
+    rng: for noise and rain.
     """
     camera, light, conditions = scene.camera, scene.light, scene.conditions
     image = np.empty((HEIGHT, WIDTH, 3), np.uint8)

@@ -64,11 +64,11 @@ LEAVES = ((64, 128, 58), (86, 142, 52), (48, 104, 66), (156, 138, 44), (190, 110
 class Street:
     """The shape of the road.
 
-    left, right: lanes beside the camera's
-    oncoming: how many of the leftmost lanes have oncoming traffic
-    crossings: ((z, whether a street crosses there), …) of the crosswalks
-    town: "city", "suburb" or "country"
-    asphalt, sidewalk, grass: colors (r, g, b)
+    left, right: lanes beside the camera's.
+    oncoming: how many of the leftmost lanes have oncoming traffic.
+    crossings: ((z, whether a street crosses there), …) of the crosswalks.
+    town: "city", "suburb" or "country".
+    asphalt, sidewalk, grass: colors (r, g, b).
     """
 
     left: int

@@ -42,8 +42,8 @@ def learning_rate(settings: config.TrainingSettings, step: int, steps_per_epoch:
 class Plan:
     """How many batches and optimizer steps a training has.
 
-    settings: config.TrainingSettings
-    num_images: images of an epoch
+    settings: config.TrainingSettings.
+    num_images: images of an epoch.
     """
 
     settings: config.TrainingSettings
@@ -82,14 +82,14 @@ class TrainingStep:
     dtype: tf.float32, tf.bfloat16 or tf.float16; class_weights: as in `losses.multibox_loss`. A session must
     initialize global and local variables.
 
-    images: placeholder, uint8 [N,S,S,3] RGB
-    class_targets: placeholder, int32 [N,A], 0 for background
-    offset_targets: placeholder, float32 [N,A,4]
-    learning_rate: placeholder, a scalar
-    logits, offsets: tensors of `ssd_vgg.build`
-    losses: dict of scalar tensors, see `losses.multibox_loss`
-    trained: the variables that are not frozen
-    averages: {variable name: its moving average}, empty without --ema
+    images: placeholder, uint8 [N,S,S,3] RGB.
+    class_targets: placeholder, int32 [N,A], 0 for background.
+    offset_targets: placeholder, float32 [N,A,4].
+    learning_rate: placeholder, a scalar.
+    logits, offsets: tensors of `ssd_vgg.build`.
+    losses: dict of scalar tensors, see `losses.multibox_loss`.
+    trained: the variables that are not frozen.
+    averages: {variable name: its moving average}, empty without --ema.
     """
 
     def __init__(
@@ -250,7 +250,7 @@ class TrainingStep:
 class _LossScale:
     """The factor on a float16 loss, as large as possible without overflow in the gradients.
 
-    value: scalar float32 tensor, the factor at the start of the step
+    value: scalar float32 tensor, the factor at the start of the step.
     """
 
     START, DOUBLE_AFTER = 2.0**15, 2000

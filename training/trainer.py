@@ -25,12 +25,12 @@ LOG_EVERY = 10  # optimizer steps between two points of the loss curve in Tensor
 class Task:
     """What one call of train.py is asked to do.
 
-    run: path of the run directory
-    description: the model
-    settings: the flags
-    samples: to train on, those of one epoch
-    valid: to validate on; may be empty
-    resume: whether to continue a run that exists
+    run: path of the run directory.
+    description: the model.
+    settings: the flags.
+    samples: to train on, those of one epoch.
+    valid: to validate on; may be empty.
+    resume: whether to continue a run that exists.
     """
 
     run: str
@@ -137,14 +137,14 @@ def _print_start(task, dtype):
 class Trainer:
     """Trains, validates, records and saves epoch by epoch. Made by `open_trainer`.
 
-    task: what to do
-    stop: tells when the user asks for an end
-    graph: the network and its session
-    checkpoints: of the run
-    state: where the training stands; follows it
-    summaries: the records, open
-    queue: makes the batches
-    last_save: time.monotonic() of the last checkpoint
+    task: what to do.
+    stop: tells when the user asks for an end.
+    graph: the network and its session.
+    checkpoints: of the run.
+    state: where the training stands; follows it.
+    summaries: the records, open.
+    queue: makes the batches.
+    last_save: time.monotonic() of the last checkpoint.
     """
 
     task: Task

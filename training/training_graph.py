@@ -17,9 +17,9 @@ from training import optimization
 class TrainingGraph:
     """The session of a training and what runs in it.
 
-    session: of the graph; whoever built it closes it
-    training_step: moves the weights
-    detector: validates the weights, or their moving averages with --ema
+    session: of the graph; whoever built it closes it.
+    training_step: moves the weights.
+    detector: validates the weights, or their moving averages with --ema.
     """
 
     session: tf.Session

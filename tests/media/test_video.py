@@ -46,7 +46,7 @@ def read(path):
 def with_sound(path, codec, container, seconds=2, start=0, rate=48000, layout="stereo", shown=None):
     """Write a video at 25/s from `start` seconds on, with sound: a tone of `rate` samples/s after half a second.
 
-    shown: seconds of the picture, if it is shorter than the sound
+    shown: seconds of the picture, if it is shorter than the sound.
     """
     with av.open(str(path), "w", format=container) as output:
         picture_stream = output.add_stream("mpeg4", rate=25)
