@@ -1,9 +1,9 @@
-"""Average precision after Pascal VOC (VOCdevkit `VOCevaldet.m`); also a program.
+"""Average precision by Pascal VOC's rules (VOCdevkit `VOCevaldet.m`); also a program.
 
     python average_precision.py RESULTS --data VOCDEVKIT --split 2007:test
 
-scores the results of any detector, in any format of results/detection_files.py; with `--protocol coco` by COCO's rules
-(scoring/coco_metric.py).
+The program scores the results of any detector, in any format of results/detection_files.py; with `--protocol coco` it
+uses COCO's rules (scoring/coco_metric.py).
 
 The metric works in the devkit's 1-based inclusive pixels, where a box is xmax − xmin + 1 wide;
 `comp4.to_comp4_px` converts the continuous edges used elsewhere.
@@ -215,7 +215,7 @@ def _most_overlapped(found, gt, groups):
     """For each detection the largest IoU with an object of its group, float64 [N], and that object, int64 [N].
 
     Equal overlaps go to the object annotated first; without overlap the IoU is 0 and the object -1.
-    groups: how many there are.
+    groups: the number of groups.
     """
     count = np.bincount(gt.groups, minlength=groups)
     first = np.cumsum(count) - count
@@ -224,7 +224,7 @@ def _most_overlapped(found, gt, groups):
 
 
 def _curve(name, positives, scores, verdicts, *evidence):
-    """ClassCurve of one class from its detections by falling score. evidence: its last four fields."""
+    """ClassCurve of one class from its detections by falling score. evidence: the last four fields."""
     true, false = np.cumsum(verdicts == TRUE), np.cumsum(verdicts == FALSE)
     precision = np.divide(true, true + false, out=np.zeros(len(true)), where=true + false > 0)  # 0/0 is 0
     if positives == 0:
@@ -311,7 +311,9 @@ def _data_flags(group):
         help="format of --data (default: auto, which detects it)",
     )
     group.add_argument(
-        "--split", required=True, help="the split detected on: 2007:test; where there are no years test, val2017, …"
+        "--split",
+        required=True,
+        help="the split that RESULTS is for: 2007:test, or test, val2017, … in data without years",
     )
     group.add_argument(
         "--classes",
@@ -361,7 +363,8 @@ def _check_images(read, ground_truth, args):
     unknown = [key for key in (*read.detections, *read.errors) if key not in ground_truth]
     if unknown:
         raise UserError(
-            f"{where}: {len(unknown)} images are not in the split, first {unknown[0]!r}; give the split detected on"
+            f"{where}: {len(unknown)} images are not in the split, first {unknown[0]!r};"
+            " give the split that RESULTS is for"
         )
     missing = [key for key in ground_truth if key not in read.detections and key not in read.errors]
     if missing and read.complete:  # others do not list images without detections
@@ -372,7 +375,7 @@ def _check_images(read, ground_truth, args):
     failed = [key for key in ground_truth if key in read.errors and key not in read.detections]
     if failed:
         more = ", …" if len(failed) > 1 else ""
-        cli.warn(f"{len(failed)} images that could not be read count as without detections: {failed[0]}{more}")
+        cli.warn(f"{len(failed)} images that could not be read count as having no detections: {failed[0]}{more}")
     resized = [key for key, size in read.sizes.items() if size != _size(ground_truth[key])]
     if resized:
         first = resized[0]

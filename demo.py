@@ -15,7 +15,7 @@ from toy_road import dataset
 
 CLASSES = "car,bus,pedestrian,traffic_light"
 TEST = "2007:test"
-# From scratch at a quarter of the channels; these settings reached the score in the least time on two cores (README)
+# From scratch at a quarter of the channels; these settings reached the README's score in the least time on two cores
 RECIPE = [
     *("--width", "0.25", "--augmentation", "light", "--precision", "auto"),
     *("--adam-epsilon", "1e-8", "--weight-decay", "0", "--schedule", "cosine", "--warmup-steps", "50"),

@@ -96,7 +96,7 @@ def build_graph(
 ) -> tf.Graph:
     """A tf.Graph from uint8 images to detections, with constants for weights and its metadata inside.
 
-    weights: by variable name, as of `read_weights`. threshold: detections score above it. portable: as in
+    weights: by variable name, as from `read_weights`. threshold: detections score above it. portable: as in
     `ssd_vgg.build`; other graphs need the session of `open_session`. Raises KeyError or ValueError if the weights do
     not fit the description.
     """
@@ -319,8 +319,8 @@ class Detector:
         """Yield (path, ReadImage or images.ImageError, Detections or None) for each of `files`, in their order.
 
         files: (path, whether to apply EXIF orientation), of any number; only a few batches are read ahead. threads:
-        that read. keep: index of a file -> whether its ReadImage keeps the pixels; four batches of photographs take a
-        gigabyte. Reading, the network and the caller's work on the results overlap.
+        the number that read. keep: index of a file -> whether its ReadImage keeps the pixels, of which four batches of
+        photographs take a gigabyte. Reading, the network and the caller's work on the results overlap.
         """
 
         def read(numbered):

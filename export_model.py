@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not source.checkpoint:
         raise UserError(f"{flags.model}: is already an exported graph; give the run directory")
     cli.import_tensorflow()
-    import detector  # imported here, since it loads TensorFlow: flags and paths are checked before
+    import detector  # imported here, since it loads TensorFlow: flags and paths are checked first
 
     graph = detector.build_model_graph(source, flags.precision, flags.threshold, portable=True)
     files.write(flags.output, graph.as_graph_def().SerializeToString())

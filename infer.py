@@ -208,7 +208,7 @@ def _find_files(flags):
         for file, name in found:
             if name in origin:
                 raise UserError(
-                    f"{file}: would have the same name as {origin[name]} in the output; call infer.py for each"
+                    f"{file}: would have the same name as {origin[name]} in the output; call infer.py for each of them"
                 )
             origin[name] = file
             pictures.append(Picture(file, name))
@@ -224,7 +224,7 @@ def _refuse_equal_names(flags, pictures):
         origin: dict[str, str] = {}
         for path, name in pictures:
             if (key := key_of(name)) in origin:
-                raise UserError(f"{flag}: {path} and {origin[key]} would both be {key}; call infer.py for each")
+                raise UserError(f"{flag}: {path} and {origin[key]} would both be {key}; call infer.py for each of them")
             origin[key] = path
 
 

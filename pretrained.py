@@ -71,8 +71,8 @@ def _parse(argv):
     parser.add_argument(
         "--preset",
         choices=layouts.ANCHOR_PRESETS,
-        help="whose anchors the model was trained with (default: those for VOC; torchvision's own for its files): "
-        "the -coco presets for a model trained on COCO",
+        help="the preset whose anchors the model was trained with; a -coco preset if it was trained on COCO (default: "
+        "VOC's anchors; torchvision's own for its files)",
     )
     parser.add_argument(
         "--run", type=config.run_folder, required=True, metavar="DIR", help="the run directory to create"
@@ -110,7 +110,7 @@ def network_shapes(preset: SSDPreset, num_classes: int) -> dict[str, tuple[int, 
     """{variable: shape} of the network for a preset. num_classes: without background."""
     import tensorflow.compat.v1 as tf
 
-    import ssd_vgg  # imported here, since it loads TensorFlow: the program checks its flags before
+    import ssd_vgg  # imported here, since it loads TensorFlow: the program checks its flags first
 
     with tf.Graph().as_default():
         images = tf.placeholder(tf.uint8, [None, preset.input_size, preset.input_size, 3])
@@ -126,7 +126,7 @@ def _write_run(run, description, variables):
 
     runs.create(run, description, None)
     try:
-        # Without a GPU: only to copy arrays, TensorFlow would take all of its memory
+        # The GPU is hidden, since TensorFlow would take all of its memory only to copy arrays
         with tf.Graph().as_default(), tf.Session(config=tf.ConfigProto(device_count={"GPU": 0})) as session:
             created = {name: tf.get_variable(name, initializer=tf.zeros(v.shape)) for name, v in variables.items()}
             # The values are fed in place of the zeros: as constants they could exceed a graph's limit of 2 GB

@@ -1,4 +1,4 @@
-"""What travels between the rooms: a sample of a data set, and the detections on one image.
+"""What the packages exchange: a sample of a data set, and the detections on one image.
 
 Boxes are float32 [N,4] (xmin, ymin, xmax, ymax) as fractions of the image unless a name ends in `_px`.
 """

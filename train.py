@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> None:
             cli.warn(note)
     with cli.StopRequest() as stop:
         cli.import_tensorflow()
-        from training import trainer  # imports TensorFlow, which takes seconds: flags and data are checked before
+        from training import trainer  # imports TensorFlow, which takes seconds: flags and data are checked first
 
         samples = samples * settings.repeat
         task = trainer.Task(flags.run, description, settings, samples, valid, flags.resume)

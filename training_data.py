@@ -180,7 +180,7 @@ def _note_unreadable(error):
         raise WorkerError(f"{_in_a_row} pictures in a row cannot be read, the last is {error.path} ({error.reason})")
     if error.path not in _warned:
         _warned.add(error.path)
-        cli.warn(f"training goes on without {error.path}: {error.reason}")
+        cli.warn(f"training continues without {error.path}: {error.reason}")
 
 
 def _note_readable():

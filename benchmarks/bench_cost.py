@@ -15,7 +15,7 @@ _machines = []  # what `alternate` reported about the machine, for the head of t
 
 def series(settings):
     """Yield (heading, remark, column heads, rows) of every table."""
-    for table in (  # the quick ones first: an interrupted call leaves most of them
+    for table in (  # the quick ones first: an interrupted call has then written most of them
         _objects,
         _workers,
         _evaluator,

@@ -30,7 +30,7 @@ class Settings:
     """What the flags of bench.py say.
 
     quick: fewer runs.
-    tiny: the tests' sizes, which measure nothing.
+    tiny: the tests' sizes, which are too small to measure anything.
     data: folder in VOC layout, or None for the toy road.
     model: a trained model, or None for random weights.
     peer_python: interpreter with PyTorch.
@@ -96,7 +96,7 @@ class Side:
 def alternate(sides, rounds, warmup=2):
     """Run the sides in turn.
 
-    warmup: rounds before, which are not counted.
+    warmup: rounds before the first that counts.
     Returns ([[answer of each round] of each side], state of the machine as from `Others` and `gflops`).
     """
     for _ in range(warmup):

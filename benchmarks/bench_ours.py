@@ -212,7 +212,7 @@ def load_graph(model, precision):
 
 
 def random_model(path, preset="vgg300", width=1.0):
-    """Write an exported graph with random weights to `path`; its run does nothing."""
+    """Write an exported graph with random weights to `path`; its run() does nothing."""
     cli.import_tensorflow()
     import detector
     from kernels import devices

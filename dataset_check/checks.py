@@ -17,7 +17,10 @@ from system import wording
 
 TINY = 8  # pixels of the input, square root of the box's area: one cell of the finest feature map
 OUTSIDE_TOLERANCE = 1  # pixels: in annotations that count from 0 all boxes are off by one
-RARE, RARE_SHARE = 10, 0.05  # a rare class has fewer objects, and a smaller share of the most frequent class's
+RARE, RARE_SHARE = (
+    10,
+    0.05,
+)  # a rare class has fewer objects than both: this number, and this share of the most frequent class's
 HINT, SIMILAR = 0.6, 0.75  # difflib's ratio of two names: to name one as a hint; to suspect a typing error
 SIMILAR_TIMES = 5  # ... if the other name is this many times as frequent
 

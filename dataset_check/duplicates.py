@@ -43,7 +43,7 @@ def conflicts(splits):
 
 
 def lost_splits(picture, conflicting):
-    """The splits that a picture must leave, a set: of two that conflict, the one for training. conflicting: a set."""
+    """The set of splits that a picture must leave: of two that conflict, the one for training. conflicting: a set."""
     lost = set()
     for one, two in itertools.combinations(picture.splits, 2):
         if (one, two) in conflicting:
@@ -83,7 +83,7 @@ def check_duplicates(scan):
 def check_near_duplicates(scan, within_splits=False):
     """Yield a Finding for each picture that looks like another at 16 × 16 pixels: shrunk, recompressed, the next frame.
 
-    Of two pictures in splits that conflict it is the one for training. within_splits: report all other pairs too.
+    Of two pictures in conflicting splits, the one for training is reported. within_splits: report all other pairs too.
     Each picture is reported once, however many others it is like: pictures of a fixed camera are all alike.
     """
     pictures = sorted((one for one in scan.pictures if one.readable), key=lambda one: -max(map(side, one.splits)))

@@ -1,4 +1,4 @@
-"""Convolution with the form of gradient that is fastest on this machine, or the only one that it has.
+"""Convolution with the form of gradient that is fastest on this machine, or the only one available.
 
 On a CPU most of a training step is spent in the gradients of convolutions, and oneDNN's gradient with respect to the
 filter is the slowest of the three passes: without AVX-512, in float32, it takes up to seven times as long as the

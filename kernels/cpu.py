@@ -23,10 +23,10 @@ def flags():
 def bfloat16_is_faster():
     """Whether the network is faster in bfloat16 than in float32 on this CPU.
 
-    With AMX it is. With AVX512-BF16 alone it is on AMD's CPUs, where SSD300 ran twice as fast. Intel's multiply
-    bfloat16 at half the rate of float32: an Emerald Rapids without AMX ran 2.7 images/s, against 5.1 in float32. Both
-    figures are from before `winograd.py`, which made float32 about 1.5 times as fast; by them bfloat16 is still faster
-    on AMD.
+    It is with AMX, and with AVX512-BF16 alone on AMD's CPUs, where SSD300 ran twice as fast. Intel's CPUs without AMX
+    multiply bfloat16 at half the rate of float32: an Emerald Rapids without AMX ran 2.7 images/s, against 5.1
+    in float32. All this was measured before `winograd.py`, which made float32 about 1.5 times as fast; so bfloat16 is
+    still faster on AMD.
     """
     by_vector = "avx512_bf16" in flags() and _fields().get("vendor_id") == "AuthenticAMD"
     return by_vector or "amx_bf16" in flags()

@@ -64,7 +64,7 @@ class ImageError(UserError):
     path: of the file.
     reason: in a few words.
 
-    Both stay the exception's arguments, so that a worker process can send it pickled.
+    Both remain the exception's arguments, so that a worker process can send it pickled.
     """
 
     def __init__(self, path: files.Path, reason: str):

@@ -424,7 +424,7 @@ def _start_of(container):
 class _Sound:
     """Copies the first audio stream of a file into an output container in step with the picture.
 
-    report: what is done with it, in words.
+    report: what is done with the sound, in words.
     """
 
     @classmethod

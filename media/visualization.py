@@ -160,7 +160,7 @@ class _Tabs:
         self._taken = np.zeros((0, 4), int)
 
     def draw(self, box, words, font_size, color):
-        """Draw a tab with `words` in a free place next to the box, or with the first of them if there is less space.
+        """Draw a tab with `words` in a free place next to the box, or with the first word if there is less space.
 
         Draws nothing if other labels leave no space (the color still shows the class) or the image is too small.
         """

@@ -1,7 +1,7 @@
 """Measure what matters: trainings that differ from a baseline in one thing each, and a table of their scores.
 
-Where a difference is too small to trust one training of each, both get more seeds. Called again with the same
-arguments, it goes on where it stopped. The table, DIR/ablations.md, is rewritten after each training.
+Where a difference is too small to trust one training of each, both are trained with more seeds. Called again with the
+same arguments, it continues where it stopped. The table, DIR/ablations.md, is rewritten after each training.
 """
 
 import argparse
@@ -209,7 +209,7 @@ def _add_flags(data, training):
         type=cli.non_negative_float,
         default=0.03,
         metavar="X",
-        help="train both with more seeds if their scores differ by less than X (default: 0.03)",
+        help="train both variants with more seeds if their scores differ by less than X (default: 0.03)",
     )
     seeds = "seeds of each training in that case (default: 3)"
     training.add_argument("--seeds", default=3, help=seeds, **number)

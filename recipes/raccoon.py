@@ -2,8 +2,8 @@
 
 The test split has 44 objects, so one object is 2.3 points: --seeds 3 says more than one training.
 An epoch of so few pictures has few steps, so batches are of 4; conv3 is frozen too, which saves time. The animals
-fill half of their picture in both splits: light augmentation, which neither shrinks nor cuts them, does better than
-the original's.
+fill half of their picture in both splits: light augmentation, which neither shrinks nor cuts them, scores higher
+than the original's.
 """
 
 import recipe

@@ -1,7 +1,7 @@
 """What the recipes share: check a data set, train on it, detect, score, and report the results.
 
-Each recipe is a `Recipe` and a call of `run`. Everything is written to runs/NAME; called again, a recipe goes on where
-it stopped.
+Each recipe is a `Recipe` and a call of `run`. Everything is written to runs/NAME; called again, a recipe continues
+where it stopped.
 """
 
 import argparse
@@ -28,7 +28,7 @@ NO_LIMIT = 10**9  # steps; a training ends earlier, with its epochs
 SHARED = ("in-two-splits", "duplicate-across-splits", "near-duplicate-across-splits")
 EPILOG = """Arguments after -- go to train.py and override the recipe's own:
   python recipes/%s.py --data DIR --vgg none -- --width 0.25 --learning-rate 1e-3
-Called again with the same arguments, a recipe goes on where it stopped."""
+Called again with the same arguments, a recipe continues where it stopped."""
 
 
 @dataclasses.dataclass(frozen=True)

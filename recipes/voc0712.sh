@@ -169,7 +169,7 @@ check_data() {
     run check_dataset.py --data "$DATA/VOCdevkit" --split "$TRAIN,$TEST" --html "$page"
 }
 
-# same_settings RUN: a later call needs the settings that the training was started with
+# same_settings RUN: fail unless a later call has the settings that the training was started with
 same_settings() {
     local now="TRAIN_FLAGS='${TRAIN_FLAGS:-}' VGG='${VGG:-auto}'" note=$1.settings
     [ -e "$1/config.json" ] || echo "$now" >"$note"

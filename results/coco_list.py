@@ -20,12 +20,12 @@ LOOKS = "a COCO results list"
 
 
 def owns(name):
-    """Whether a file of that name, in a folder of results, is this format's."""
+    """Whether a file of that name in a folder of results belongs to this format."""
     return name == NAME
 
 
 def picture_key(file, data):
-    """The stem, for which a COCO data set has an id; without such a data set the id that is made of the stem."""
+    """The stem, for which a COCO data set has an id; without one, the id that `id_of` makes from the stem."""
     return stem(file) if _is_coco(data) else id_of(file)
 
 

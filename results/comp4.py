@@ -33,7 +33,7 @@ def from_comp4_px(comp4_px):
 
 
 def owns(name):
-    """Whether a file of that name, in a folder of results, is this format's."""
+    """Whether a file of that name in a folder of results belongs to this format."""
     return name.startswith(PREFIX)
 
 

@@ -6,7 +6,7 @@ import sources
 
 
 class DataSet:
-    """A split of a data set. Every part is read when it is first asked for, so formats pay for what they need.
+    """A split of a data set. Each part is read when it is first used, so a format reads only what it needs.
 
     path, splits, source: as `data`, `splits` and `source` of `sources`.
     loading: how `samples` loads them, keywords of sources.load.
@@ -29,7 +29,7 @@ class DataSet:
 
     @functools.cached_property
     def coco_ids(self):
-        """Of a COCO data set ({stem: image id}, {class name: category id})."""
+        """The ids of a COCO data set: ({stem: image id}, {class name: category id})."""
         return sources.SOURCES["coco"].result_ids(self.path, self.splits)
 
     def samples(self, class_names):

@@ -5,8 +5,8 @@ import os
 from results import coco_list, comp4, detections_json, yolo_text
 from structures import UserError
 
-# Writers are opened in this order and closed in reverse: detections.json comes last and says that all is there.
-# A path is of the first format that fits
+# Writers are opened in this order and closed in reverse: detections.json is finished last and shows that all is there.
+# A path has the first format that fits
 FORMATS = {"json": detections_json, "voc": comp4, "coco": coco_list, "yolo": yolo_text}
 
 
@@ -25,7 +25,7 @@ def read(path, class_names=None, data=None):
     """Read results of any format, of this or another detector, into Results.
 
     class_names: the classes wanted, in this order, others are skipped; None takes all.
-    data: the data set detected on, a data_set.DataSet, which COCO's and YOLO's results need.
+    data: the data set that the pictures are from, a data_set.DataSet, which COCO's and YOLO's results need.
     Raises UserError, naming the entry or line, for whatever is malformed.
     """
     return FORMATS[choose(path)].read(path, class_names, data)

@@ -19,11 +19,11 @@ FLAG = None
 HELP = "the detections"
 NAME = "detections.json"
 LOOKS = f"a {NAME}"
-START = b'{"model": '  # of our own files; other programs too write files of that name
+START = b'{"model": '  # of our own files, since other programs also write files of that name
 
 
 def owns(name):
-    """Whether a file of that name, in a folder of results, is this format's."""
+    """Whether a file of that name in a folder of results belongs to this format."""
     return name == NAME
 
 

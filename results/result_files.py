@@ -4,12 +4,12 @@ A format is a module of this package with
     FLAG                     infer.py's flag that asks for it; None: it is always written
     HELP                     what that flag writes, for --help
     LOOKS                    what its results look like on disk, for messages
-    owns(name)               whether a file or folder of that name, in a folder of results, is this format's
+    owns(name)               whether a file or folder of that name in a folder of results belongs to this format
     picture_key(file, data)  what a picture is called in it: two pictures with one key cannot be told apart
     open_writer(folder, origin)          a Writer of results in a folder
     fits(path)               whether a path holds such results; reads next to nothing
     read(path, class_names, data)        Results; class_names: the classes wanted, in this order, None for all
-and a line in detection_files.FORMATS. `data` is the data set detected on, a data_set.DataSet, or None without one.
+and a line in detection_files.FORMATS. `data` is the data set of the pictures, a data_set.DataSet, or None.
 """
 
 import dataclasses
@@ -87,7 +87,7 @@ class Writer:
         raise NotImplementedError
 
     def discard(self):
-        """Leave nothing behind."""
+        """Remove everything that was written."""
         raise NotImplementedError
 
     def __enter__(self):

@@ -14,7 +14,7 @@ DRAWN = "images"  # the folder of the drawn copies
 
 
 def check(folder, overwrite, inputs):
-    """Make an output folder, or check an old one. Returns the paths of earlier results, to be removed.
+    """Make an output folder, or check an old one. Returns the paths of earlier results, which `remove` takes.
 
     inputs: all paths that are read. Raises UserError if in the place of results there is an input, something that no
     earlier call wrote, or earlier results without `overwrite`.
@@ -94,7 +94,7 @@ def _holds_any(place, real_paths):
 
 @contextlib.contextmanager
 def unfinished(folder):
-    """While open, a file in the folder marks what is there as results: detections.json, which shows it, comes last.
+    """While open, a file in the folder marks its content as results, since detections.json is written only at the end.
 
     The mark of a killed or failed call stays beside its drawn copies, so that --overwrite recognizes them.
     """

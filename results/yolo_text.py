@@ -23,7 +23,7 @@ LOOKS = "a folder with YOLO's text files"
 
 
 def owns(name):
-    """Whether a folder of that name, in a folder of results, is this format's."""
+    """Whether a folder of that name in a folder of results belongs to this format."""
     return name == NAME
 
 
@@ -78,7 +78,7 @@ def read(path, class_names=None, data=None):
     """Read a folder of YOLO's text files, also those in folders below it, one for a picture, into Results.
 
     class_names: the classes wanted, in this order, others are skipped; None takes those of the data set.
-    data: the data set detected on. The class numbers are those of a YOLO data set, else positions in class_names.
+    data: the data set of the pictures. The class numbers are those of a YOLO data set, else positions in class_names.
     Raises UserError, naming the line, for whatever is malformed or unknown.
     """
     is_yolo = data.format == "yolo"
@@ -93,7 +93,7 @@ def read(path, class_names=None, data=None):
     for file in _paths(path):
         key = stem(file)
         if key not in samples:
-            raise UserError(f"{file}: the data set has no picture {key!r}; give the data set and split detected on")
+            raise UserError(f"{file}: the data set has no picture {key!r}; give the data set and split that it is from")
         if key in detections:
             raise UserError(f"{file}: there is another {key}.txt; pictures are matched by name, without folder")
         detections[key] = _read_picture(file, numbered, names, (samples[key].width, samples[key].height))
@@ -110,7 +110,7 @@ def _read_picture(path, numbered, names, size):
             if numbered[label] in label_of:
                 rows.append((label_of[numbered[label]], *row))
     found = result_files.from_rows(rows)
-    # To float32, of which every digit was written: fractions of fractions end a little beside it
+    # The edges were float32 pixels: rounding to float32 removes the error of dividing and multiplying by the size
     boxes_px = (found.boxes_px.astype(np.float64) * (*size, *size)).astype(np.float32)
     return Detections(boxes_px, found.scores, found.labels)
 

@@ -1,4 +1,4 @@
-"""Average precision and recall after COCO (https://cocodataset.org/#detection-eval), as pycocotools computes them.
+"""Average precision and recall by COCO's rules (https://cocodataset.org/#detection-eval), as pycocotools computes them.
 
 Boxes are continuous edges in pixels, without VOC's +1. The 100 best detections of each class in an image count. By
 falling score, each is matched to the free object that it overlaps most, at ten thresholds of overlap from 0.5 to 0.95.

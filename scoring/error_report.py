@@ -4,7 +4,7 @@ It uses the metric's own verdicts (average_precision.ClassCurve). The kinds are 
 "Diagnosing Error in Object Detectors" (ECCV 2012), but duplicates are a kind of their own, and other classes are
 named instead of grouped. A false positive is of the first of these kinds that applies; overlaps are the metric's IoU:
 
-    duplicate     overlaps an object of its class enough for a hit, but a better scored detection has claimed it
+    duplicate     overlaps an object of its class enough for a hit, but a detection of higher score has claimed it
     localization  overlaps an object of its class by BACKGROUND_IOU or more, but not enough for a hit
     confusion     overlaps an object of another class by BACKGROUND_IOU or more; with the one it overlaps most
     background    everything else
@@ -43,8 +43,8 @@ class ClassErrors:
     curve: its average_precision.ClassCurve.
     kinds: int8 [N], NO_ERROR or an index into KINDS.
     top: bool [N], among the best curve.positives detections (those on difficult objects not counted).
-    partners: int64 [N], the row in its Sample of the object that the kind is about (of a hit: that was hit), -1 for
-        background.
+    partners: int64 [N], the row in its Sample of the object that the kind is about (for a hit, the object that it
+        hit), -1 for background.
     overlaps: float64 [N], the IoU with that object.
     object_images: int64 [M], which image of the ground truth, by its order.
     object_rows: int64 [M], the object's row in its Sample.
@@ -89,7 +89,7 @@ class Case:
 
 
 def analyze(ground_truth, curves, iou_threshold):
-    """A list with the ClassErrors of each ClassCurve. ground_truth, curves: as the metric had and returned them."""
+    """A list with the ClassErrors of each ClassCurve. ground_truth, curves: what the metric took and returned."""
     objects = _Objects(ground_truth.values())
     return [_class_errors(objects, curve, label, iou_threshold) for label, curve in enumerate(curves)]
 

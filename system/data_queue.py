@@ -220,7 +220,7 @@ class DataQueue:
                 yield Batch(arrays, slot.jobs, lambda slot=slot: self._release(slot, epoch))
             except GeneratorExit:
                 if not self.closed and epoch == self._ring.epoch[0]:
-                    self._ring.epoch[0] += 1  # lets the workers rest
+                    self._ring.epoch[0] += 1  # so that the workers stop making rows of this epoch
                 raise
 
     def _check_open(self):

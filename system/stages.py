@@ -52,7 +52,7 @@ class Meter:
 
     @contextlib.contextmanager
     def measure(self, frames: int = 1) -> Iterator[None]:
-        """Time the `with` block, which processes so many frames."""
+        """Time the `with` block, which processes that many frames."""
         start = time.monotonic()
         try:
             yield

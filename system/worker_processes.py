@@ -25,7 +25,7 @@ def shielded_from_signals(*numbers: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def interrupts_held() -> Iterator[None]:
-    """For the start of a process pool: its workers never see Ctrl-C, and here it is delayed to the end of the block.
+    """For the start of a process pool: its workers never see Ctrl-C; this process sees it at the end of the block.
 
     Workers do receive SIGTERM, which a pool sends to the others when one was killed. The mask covers this thread only;
     the handler is for a signal that a library's thread receives. Must be called in the main thread.

@@ -1,4 +1,4 @@
-"""config.json written and read, and every way in which a MODEL argument can name no model."""
+"""config.json written and read, and every way in which a MODEL argument can fail to name a model."""
 
 import dataclasses
 import json

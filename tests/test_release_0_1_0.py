@@ -1,4 +1,4 @@
-"""What release 0.1.0 wrote still serves: its run and its graph load, go on, are fine-tuned, exported and detect alike.
+"""A run and a graph of release 0.1.0 still work: they load, resume, are fine-tuned and exported, and detect the same.
 
 tests/fixtures/release_0_1_0 was made at commit 1b1dd90: `train.py` for one epoch with `--ema 0.9` on the pictures of
 `write_shapes(root, {"train": 10, "val": 4})` with `programs.TINY`, `export_model.py` of it, and the detections.json of

@@ -28,7 +28,10 @@ def main(argv=None):
         "--seed", type=cli.non_negative_int, metavar="N", default=0, help="each seed draws other pictures (default: 0)"
     )
     parser.add_argument(
-        "--workers", type=cli.non_negative_int, help="worker processes; 0 draws in this one (default: one per core)"
+        "--workers",
+        type=cli.non_negative_int,
+        metavar="N",
+        help="worker processes; 0 draws in this one (default: one per core)",
     )
     flags = parser.parse_args(argv)
     written = write_dataset(flags.output, flags.train, flags.test, flags.seed, flags.workers)

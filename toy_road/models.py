@@ -30,8 +30,8 @@ class Mesh:
     slots: [P], the name of each polygon's color.
     shades: [P], its brightness.
     outlines: [P], whether it belongs to the silhouette; details inside a face and shadows do not.
-    outline_vertices: the indices of the vertices of those that do.
-    middle, half: [3], center and half the size of the bounding box of these vertices.
+    outline_vertices: the indices of the silhouette's vertices.
+    middle, half: [3], center and half the size of the bounding box of the silhouette's vertices.
     """
 
     def __init__(self, two_sided=False):
@@ -220,7 +220,7 @@ def walker(phase):
 
 @functools.cache
 def stander(phase, back):
-    """A pedestrian who comes nearer, or with `back` walks away. phase and slots as of `walker`."""
+    """A pedestrian who walks toward the camera, or away from it with `back`. phase and slots as of `walker`."""
     mesh = Mesh(two_sided=True)
     lift = np.sin((phase + 0.5) * 2 * np.pi / WALKING_PHASES)
     for side in (-1, 1):

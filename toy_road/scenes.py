@@ -1,10 +1,10 @@
 """Pictures of the toy road, as a dashcam sees it, with the exact boxes of their objects.
 
-A picture depends on (seed, split, index) only, so train and test never share one and a data set can be drawn again bit
-for bit. A box bounds the pixels of its object that are visible in the image, as VOC annotates. An object is marked
-`occluded` if nearer things hide more than 5% of its silhouette, and `truncated` if the image's edge cuts it. Objects
-that are too small, too hidden or too truncated to be judged are neither drawn nor annotated; in a drive, where things
-come and go, they are drawn and marked `difficult`.
+A picture depends on (seed, split, index) only, so train and test never share a picture, and a data set can be drawn
+again bit for bit. A box bounds the pixels of its object that are visible in the image, as VOC annotates. An object is
+marked `occluded` if nearer things hide more than 5% of its silhouette, and `truncated` if the image's edge cuts it.
+Objects that are too small, too hidden or too truncated to be judged are neither drawn nor annotated; in a drive, where
+things come and go, they are drawn and marked `difficult`.
 """
 
 import dataclasses

@@ -31,7 +31,7 @@ def train_one_epoch(
     samples: Sequence[Sample],
     after_step: Callable[[dict[str, float], float], None],
 ) -> None:
-    """Train on what remains of an epoch, or until the plan's end; moves `state` on.
+    """Train on what remains of an epoch, or until the plan's end; updates `state`.
 
     batches: those of the epoch from number state.batch on; samples: those that the batches' jobs (epoch, index) name;
     after_step: called with (losses, learning rate) after each optimizer step, when `state` is up to date. Raises

@@ -40,7 +40,7 @@ def learning_rate(settings: config.TrainingSettings, step: int, steps_per_epoch:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How many batches and optimizer steps a training has.
+    """The number of batches and optimizer steps of a training.
 
     settings: config.TrainingSettings.
     num_images: images of an epoch.

@@ -446,7 +446,7 @@ def _add_optimization_flags(group):
         group,
         "--ema",
         "also keep a moving average of the weights, of which each step keeps the share X, such as 0.999. Validation, "
-        "infer.py and export_model.py use the average; training goes on from the weights themselves (default: none)",
+        "infer.py and export_model.py use the average; training continues from the weights themselves (default: none)",
         type=cli.inner_fraction,
         metavar="X",
     )

@@ -96,7 +96,7 @@ def _first_values(task, stop):
 
 
 def _check_data(task, state):
-    """Note the pictures in the state; a resume on others is refused: its position in the epoch would be meaningless."""
+    """Note the pictures in the state; refuse a resume on others, whose position in the epoch would be meaningless."""
     ids = "\n".join(sample.id for sample in task.samples).encode("utf-8", "surrogatepass")
     data = {"pictures": len(task.samples), "ids": hashlib.sha256(ids).hexdigest()}
     before = state.data or data
@@ -138,10 +138,10 @@ class Trainer:
     """Trains, validates, records and saves epoch by epoch. Made by `open_trainer`.
 
     task: what to do.
-    stop: tells when the user asks for an end.
+    stop: whether the user has asked for an end.
     graph: the network and its session.
-    checkpoints: of the run.
-    state: where the training stands; follows it.
+    checkpoints: those of the run.
+    state: the position of the training, always up to date.
     summaries: the records, open.
     queue: makes the batches.
     last_save: time.monotonic() of the last checkpoint.
@@ -157,7 +157,7 @@ class Trainer:
     last_save: float = dataclasses.field(default_factory=time.monotonic)
 
     def train(self) -> None:
-        """Train to the end, or until a stop is requested: then everything is saved and KeyboardInterrupt raised."""
+        """Train to the end. If a stop is requested, save everything and raise KeyboardInterrupt."""
         state, settings, plan = self.state, self.task.settings, self.task.plan
         unfinished = state.batch > 0  # stopped in the middle, or before the validation of the last epoch
         while state.epoch < settings.epochs and (state.step < plan.total_steps or unfinished):
@@ -190,7 +190,7 @@ class Trainer:
 
     @contextlib.contextmanager
     def _recording(self):
-        """Records that cannot be written must not cost the steps since the last checkpoint."""
+        """Save a checkpoint if the records written in the block fail: the steps since the last one must not be lost."""
         try:
             yield
         except UserError:

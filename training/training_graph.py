@@ -18,8 +18,8 @@ class TrainingGraph:
     """The session of a training and what runs in it.
 
     session: of the graph; whoever built it closes it.
-    training_step: moves the weights.
-    detector: validates the weights, or their moving averages with --ema.
+    training_step: the TrainingStep, which changes the weights.
+    detector: a Detector with the weights, or with their moving averages under --ema.
     """
 
     session: tf.Session

@@ -76,7 +76,7 @@ def _move_rows(array, num_old, sources, is_bias):
 
 
 def describe(old_names, new_names, sources):
-    """A line on what becomes of the classes: 'classes kept: cat; copied: car as van; new: bus; left out: cow'."""
+    """What becomes of the classes, one line: 'classes kept: cat; copied: car as van; new: bus; left out: cow'."""
     if all(source is None for source in sources):
         return "no class in common: the confidence heads start at random"
     olds = [None if source is None else old_names[source] for source in sources]

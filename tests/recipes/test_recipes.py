@@ -1,4 +1,4 @@
-"""The recipes: each program gets flags it takes, calls go on where they stopped, the summary names what is wrong."""
+"""The recipes: each program gets flags it takes, calls continue where they stopped, the summary names what is wrong."""
 
 import json
 import re

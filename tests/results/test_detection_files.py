@@ -1,4 +1,4 @@
-"""The table of formats: every format keeps the same promises, and the one that a path holds is detected."""
+"""The table of formats: every format passes the same tests, and the format of a path is detected."""
 
 import os
 import types

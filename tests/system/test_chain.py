@@ -50,7 +50,7 @@ def test_finished_stages_are_skipped(program, tmp_path):
     assert len(calls(tmp_path)) == 2
     run(second="0 c")  # another command
     assert calls(tmp_path)[2:] == ["0 c again"]
-    run(first="0 d", second="0 c")  # the second rests on the first
+    run(first="0 d", second="0 c")  # the second depends on the first
     assert calls(tmp_path)[3:] == ["0 d", "0 c again"]
     with pytest.raises(UserError):
         run(first="1 e", second="0 c")
