@@ -56,7 +56,7 @@ def find_labels(text, class_names):
 
 
 def check_classes(text, class_names):
-    """Raise the UserError of find_labels before the model is loaded, as far as it is known by then.
+    """Raise the UserError of find_labels before the model is loaded, if class_names is known by then.
 
     class_names: the model's, or None if they are known only after loading it.
     """

@@ -445,7 +445,7 @@ class _Sound:
         stream = source.streams.audio[0]
         codec = stream.codec_context
         if codec is None:
-            self.report = "left out, as it is of an unknown kind"
+            self.report = "left out, because its format is unknown"
             return
         name = codec.name.removesuffix("float")  # FFmpeg's MP3 decoder is called mp3float
         # Raw AAC (ADTS, in transport streams) has no header for the MP4: transcode it too

@@ -261,7 +261,7 @@ def test_sound_of_an_unknown_kind_is_left_out(tmp_path):
     assert content.count(b"sowt") == 1
     source.write_bytes(content.replace(b"sowt", b"????"))
     writer = write(tmp_path / "b.mp4", audio_from=source)
-    assert writer.audio == "left out, as it is of an unknown kind"
+    assert writer.audio.startswith("left out")
     assert not av.open(str(tmp_path / "b.mp4")).streams.audio
 
 
