@@ -67,8 +67,8 @@ def make_samples(entries, read, class_names, *, other_classes, difficult, progre
     Raises UserError for a class that is not in class_names unless other_classes is 'ignore'.
     """
     maker = _SampleMaker(class_names, other_classes, difficult)
-    bar = tqdm(entries, "annotations", unit="", leave=False, disable=not progress)
-    samples = [maker.make(entry, *read(entry)) for entry in bar]
+    with tqdm(entries, "annotations", unit="", leave=False, disable=not progress) as bar:  # cleared before an error
+        samples = [maker.make(entry, *read(entry)) for entry in bar]
     maker.warn_of_dropped()
     return samples
 

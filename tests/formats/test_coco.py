@@ -167,7 +167,7 @@ def test_mistakes_name_file_and_entry(tmp_path, path, value, named):
 @pytest.mark.parametrize(
     ("content", "named"),
     [
-        (b'{"images": [\n{"file_name": "\xe9.jpg"}]}', ", line 2: not a text file in UTF-8"),
+        (b'{"images": [\n{"file_name": "\xe9.jpg"}]}', ", line 2: not UTF-8"),
         (b"{", "not valid JSON"),
         (b"[]", "JSON object"),
         (b"[" * 100_000, "not valid JSON"),

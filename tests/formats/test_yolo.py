@@ -115,7 +115,7 @@ def test_boxes_without_area_are_dropped_with_one_warning(data, capsys):
         ("2 0.5 0.5 0.1 0.1", "class 2 "),
         ("0 150 80 20 30", "'0 150 80 20 30' must contain fractions"),
         ("0 nan 0.5 0.1 0.1", "must contain fractions"),
-        (b"0 0.5 \xff 0.1 0.1", "not a text file in UTF-8"),
+        (b"0 0.5 \xff 0.1 0.1", "not UTF-8"),
     ],
 )
 def test_wrong_lines_are_named(data, line, named):
@@ -140,7 +140,7 @@ def test_wrong_lines_are_named(data, line, named):
         (YAML.replace("images/train", "labels/train"), "the split 'train' is empty"),
         (YAML + "x: [1", "not valid YAML"),
         ("- names:\nnames: 1", "not valid YAML"),
-        (YAML.encode() + b"# \xe9", ", line 5: not a text file in UTF-8"),
+        (YAML.encode() + b"# \xe9", ", line 5: not UTF-8"),
     ],
 )
 def test_wrong_yaml_is_named(data, yaml, named):
@@ -160,7 +160,7 @@ def test_missing_and_repeated_pictures_are_named(data):
     with pytest.raises(UserError, match=r"list\.txt, line 2: .*a\.png "):
         load(data)
     (data / "list.txt").write_bytes(b"images/train/a.png\nimages/train/\xe9.png\n")
-    with pytest.raises(UserError, match=r"list\.txt, line 2: not a text file in UTF-8"):
+    with pytest.raises(UserError, match=r"list\.txt, line 2: not UTF-8"):
         load(data)
     picture(data / "images" / "val" / "a.png")
     (data / "data.yaml").write_text(YAML)
