@@ -1,6 +1,6 @@
 """The multibox loss as a pure function of tensors (arXiv 1512.02325, section 2.2; Caffe's MultiBoxLoss)."""
 
-import contextlib
+import math
 from collections.abc import Sequence
 
 import tensorflow.compat.v1 as tf
@@ -13,6 +13,7 @@ def multibox_loss(
     offset_targets: tf.Tensor,
     negative_ratio: int = 3,
     class_weights: Sequence[float] | None = None,
+    fixed_shapes: bool = False,
 ) -> dict[str, tf.Tensor]:
     """The loss terms as sums over the batch, not divided by the number of positives.
 
@@ -20,6 +21,7 @@ def multibox_loss(
     or 0 for background; offset_targets: float32 [N,A,4], used where class_targets > 0.
     negative_ratio: hard negatives per positive of an image.
     class_weights: by label, a factor on the confidence loss of the positives of each class; None for 1.
+    fixed_shapes: whether no tensor has a size that depends on the values of others, for a compiler (XLA).
     Returns scalars: `confidence` (softmax cross-entropy of positives and hard negatives), `localization` (Smooth L1
     over positives), `positives` (their number, float32). The caller divides by the positives of the whole effective
     batch, so that accumulated and distributed batches give the same gradient.
@@ -32,7 +34,7 @@ def multibox_loss(
             factors = tf.constant([1.0, *class_weights], tf.float32)  # background's is never used
             weighted = cross_entropy * tf.gather(factors, class_targets)
         confidence = tf.reduce_sum(tf.where(positive, weighted, tf.zeros_like(cross_entropy)))
-        confidence += _hard_negatives(cross_entropy, positive, negative_ratio)
+        confidence += _hard_negatives(cross_entropy, positive, negative_ratio, fixed_shapes)
     with tf.name_scope("localization"):
         localization = tf.reduce_sum(
             tf.where(positive, smooth_l1(offsets - offset_targets), tf.zeros_like(cross_entropy))
@@ -50,31 +52,27 @@ def smooth_l1(differences: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.where(size < 1, 0.5 * tf.square(differences), size - 0.5), axis=-1)
 
 
-def _hard_negatives(cross_entropy, positive, negative_ratio):
+def _hard_negatives(cross_entropy, positive, negative_ratio, fixed_shapes):
     """The sum of each image's highest losses of negatives: negative_ratio of them per positive of the image.
 
     An image without positives adds none. Of equal losses the lower anchor index goes first.
     """
     with tf.name_scope("hard_negatives"):
-        hardest = _hardest(tf.stop_gradient(cross_entropy), positive, negative_ratio)
+        hardest = _hardest(tf.stop_gradient(cross_entropy), positive, negative_ratio, fixed_shapes)
         return tf.reduce_sum(tf.where(hardest, cross_entropy, tf.zeros_like(cross_entropy)))
 
 
-def _hardest(losses, positive, negative_ratio):
-    """bool [N,A]: the hard negatives.
-
-    Their number changes from batch to batch. On a GPU, XLA would compile the whole network anew for each number, so
-    these operations are kept out of it, and every tensor that leaves them has a fixed size.
-    """
-    # jit_scope works in graphs only
-    outside = contextlib.nullcontext() if tf.executing_eagerly() else tf.xla.experimental.jit_scope(compile_ops=False)
-    with outside:
-        # Losses are >= 0, so positives sort behind all negatives
-        candidates = tf.where(positive, -tf.ones_like(losses), losses)
-        positives = tf.reduce_sum(tf.cast(positive, tf.int32), axis=1)
-        negatives = tf.shape(positive)[1] - positives
-        wanted = tf.minimum(negative_ratio * positives, negatives)  # [N]
-        _, anchors = tf.math.top_k(candidates, tf.reduce_max(wanted))  # [N, most wanted]
-        chosen = tf.sequence_mask(wanted, tf.shape(anchors)[1], tf.float32)
-        images = tf.broadcast_to(tf.range(tf.shape(anchors)[0])[:, None], tf.shape(anchors))
-        return tf.scatter_nd(tf.stack([images, anchors], axis=-1), chosen, tf.shape(losses)) > 0
+def _hardest(losses, positive, negative_ratio, fixed_shapes):
+    """bool [N,A]: the hard negatives, those above the lowest loss that is wanted and of its equals the first."""
+    # Losses are >= 0, so positives sort behind all negatives. What is not a number must be chosen, to be noticed
+    losses = tf.where(tf.is_nan(losses), tf.fill(tf.shape(losses), math.inf), losses)
+    candidates = tf.where(positive, -tf.ones_like(losses), losses)
+    positives = tf.reduce_sum(tf.cast(positive, tf.int32), axis=1)
+    wanted = tf.minimum(negative_ratio * positives, tf.shape(positive)[1] - positives)  # [N]
+    # A CPU sorts only as many as this batch wants; XLA would compile anew for each number
+    most = tf.shape(positive)[1] if fixed_shapes else tf.maximum(tf.reduce_max(wanted), 1)
+    falling, _ = tf.math.top_k(candidates, most)
+    lowest = tf.gather(falling, tf.maximum(wanted - 1, 0), batch_dims=1)[:, None]  # [N,1]
+    above, equal = candidates > lowest, tf.equal(candidates, lowest)  # none of them where none is wanted
+    room = wanted - tf.reduce_sum(tf.cast(above, tf.int32), axis=1)
+    return above | (equal & (tf.cumsum(tf.cast(equal, tf.int32), axis=1) <= room[:, None]))

@@ -10,15 +10,15 @@ import oracles
 CLASSES = 4  # with background
 
 
-@pytest.fixture(scope="module")
-def evaluate():
+@pytest.fixture(scope="module", params=[False, True], ids=["sizes follow values", "fixed shapes"])
+def evaluate(request):
     """A callable: arrays -> dict as the oracle gives it. One graph and session for each choice of options."""
     graphs = {}
 
     def run(logits, offsets, class_targets, offset_targets, **options):
         key = tuple(options.items())
         if key not in graphs:
-            graphs[key] = _graph(options)
+            graphs[key] = _graph({**options, "fixed_shapes": request.param})
         session, feeds, fetches = graphs[key]
         arrays = (logits, offsets, class_targets, offset_targets)
         return session.run(fetches, dict(zip(feeds, arrays, strict=True)))
@@ -134,16 +134,21 @@ def test_a_whole_batch_is_the_sum_of_its_images(evaluate):
     np.testing.assert_allclose(whole["d_logits"], np.concatenate([p["d_logits"] for p in parts]), atol=1e-6)
 
 
-def test_xla_sees_no_size_that_changes():
-    """Operations that have one are kept out of XLA, which would compile the network for each number of negatives."""
+def test_fixed_shapes_are_fixed():
+    """XLA would compile the network anew for each size that follows from values, as the number of negatives does."""
     with tf.Graph().as_default() as graph:
         logits, offsets = tf.zeros([3, 24, 5]), tf.zeros([3, 24, 4])
         targets = tf.placeholder(tf.int32, [3, 24]), tf.placeholder(tf.float32, [3, 24, 4])
-        sums = losses.multibox_loss(logits, offsets, *targets)
+        sums = losses.multibox_loss(logits, offsets, *targets, fixed_shapes=True)
         tf.gradients([sums["confidence"], sums["localization"]], [logits, offsets])
-    changing = [op for op in graph.get_operations() if not all(t.shape.is_fully_defined() for t in op.outputs)]
-    assert "TopKV2" in {op.type for op in changing}
-    assert all("_XlaCompile" in op.node_def.attr and not op.get_attr("_XlaCompile") for op in changing)
+    changing = [op.name for op in graph.get_operations() if not all(t.shape.is_fully_defined() for t in op.outputs)]
+    assert changing == []
+
+
+def test_a_negative_that_is_not_a_number_is_noticed(evaluate):
+    logits, offsets, class_targets, offset_targets = case(19)
+    logits[0, np.flatnonzero(class_targets[0] == 0)[-1], 0] = np.nan
+    assert np.isnan(evaluate(logits, offsets, class_targets, offset_targets)["confidence"])
 
 
 def test_tensors_that_have_values_already(evaluate):

@@ -1,0 +1,83 @@
+"""Non-maximum suppression in plain tensor operations: they run on a GPU and compile (XLA), TensorFlow's own does not.
+
+`tf.image.combined_non_max_suppression` has a CPU kernel only: a GPU that has found the boxes waits for it.
+"""
+
+import tensorflow.compat.v1 as tf
+
+
+def suppress(
+    boxes: tf.Tensor, scores: tf.Tensor, *, iou_threshold: float, score_threshold: float, keep: int
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Suppress boxes of each class, then keep the best of all classes: the rows of combined_non_max_suppression.
+
+    boxes: float32 [N,classes,K,4] (xmin, ymin, xmax, ymax); scores: float32 [N,classes,K], falling along K.
+    iou_threshold: a box goes if its IoU with a better one that stays is above.
+    score_threshold: a box goes if its score is not above.
+    keep: how many rows the result has.
+    -> boxes float32 [N,keep,4], scores float32 [N,keep] (falling), classes int32 [N,keep], count int32 [N]: how many
+    rows are detections; the other rows are 0.
+    """
+    with tf.name_scope("suppression"):
+        alive = scores > score_threshold
+        survives = _survivors(_overlaps(boxes, iou_threshold), alive)
+        return _best(boxes, tf.where(survives, scores, -tf.ones_like(scores)), keep)
+
+
+def _overlaps(boxes, iou_threshold):
+    """bool [N,classes,K,K]: whether the IoU of two boxes [N,classes,K,4] is above the threshold."""
+    low, high = boxes[..., :2], boxes[..., 2:]
+    size = tf.maximum(high - low, 0.0)
+    area = size[..., 0] * size[..., 1]  # [N,classes,K]
+    shared = tf.maximum(
+        tf.minimum(high[..., :, None, :], high[..., None, :, :])
+        - tf.maximum(low[..., :, None, :], low[..., None, :, :]),
+        0.0,
+    )
+    shared = shared[..., 0] * shared[..., 1]  # [N,classes,K,K]
+    return tf.math.divide_no_nan(shared, area[..., :, None] + area[..., None, :] - shared) > iou_threshold
+
+
+def _survivors(overlaps, alive):
+    """bool [N,classes,K]: what the sequential rule leaves, found by iteration to its fixed point.
+
+    The rule: from the best box on, a box stays unless it overlaps a better one that stays. Here all boxes are judged at
+    once, by what the round before left. The best box is right after one round, and a box is right one round after all
+    better ones are; so the rounds end at the rule's result, after as many as the longest chain of boxes that decide
+    each other has links, which are few.
+    """
+    count = alive.shape[-1]
+    ranks = tf.range(count)
+    better = ranks[:, None] < ranks[None, :]  # [K,K]: of the row's box over the column's
+    # Of 16 bits, as sums of at most a few hundred ones are only compared with 0
+    decides = tf.cast(overlaps & better & alive[..., :, None], tf.float16)
+
+    def judge(stays):
+        against = tf.linalg.matvec(decides, tf.cast(stays, tf.float16), transpose_a=True)
+        return alive & tf.equal(against, 0)
+
+    def goes_on(stays, before):
+        return tf.reduce_any(tf.not_equal(stays, before))
+
+    first = judge(alive)
+    stays, _ = tf.while_loop(
+        goes_on, lambda stays, _: (judge(stays), stays), (first, alive), maximum_iterations=count, back_prop=False
+    )
+    return stays
+
+
+def _best(boxes, scores, keep):
+    """The rows of `suppress`: the best boxes of all classes. scores: float32 [N,classes,K], below 0 for boxes that went."""
+    _, classes, candidates = scores.shape
+    missing = max(0, keep - classes * candidates)
+    flat = tf.pad(tf.reshape(scores, [-1, classes * candidates]), [[0, 0], [0, missing]], constant_values=-1.0)
+    flat_boxes = tf.pad(tf.reshape(boxes, [-1, classes * candidates, 4]), [[0, 0], [0, missing], [0, 0]])
+    best, rows = tf.math.top_k(flat, keep)
+    is_there = best > 0
+    picked = tf.gather(flat_boxes, rows, batch_dims=1)  # [N,keep,4]
+    return (
+        picked * tf.cast(is_there, tf.float32)[..., None],
+        tf.where(is_there, best, tf.zeros_like(best)),
+        tf.where(is_there, rows // candidates, tf.zeros_like(rows)),
+        tf.reduce_sum(tf.cast(is_there, tf.int32), axis=1),
+    )
