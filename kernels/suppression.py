@@ -67,7 +67,7 @@ def _survivors(overlaps, alive):
 
 
 def _best(boxes, scores, keep):
-    """The rows of `suppress`: the best boxes of all classes. scores: float32 [N,classes,K], below 0 for boxes that went."""
+    """The rows of `suppress`, best first. scores: float32 [N,classes,K], below 0 for boxes that went."""
     _, classes, candidates = scores.shape
     missing = max(0, keep - classes * candidates)
     flat = tf.pad(tf.reshape(scores, [-1, classes * candidates]), [[0, 0], [0, missing]], constant_values=-1.0)
