@@ -19,7 +19,7 @@ import ssd_utils
 import ssd_vgg
 import transforms
 from config import ModelDescription
-from kernels import devices, winograd
+from kernels import devices, suppression, winograd
 from media import images as image_files
 from ssd_utils import SSDPreset
 from structures import Detections, UserError
@@ -41,13 +41,16 @@ class ReadImage(NamedTuple):
     image: np.ndarray | None
 
 
-def postprocess(logits: tf.Tensor, offsets: tf.Tensor, preset: SSDPreset, threshold: float) -> dict[str, tf.Tensor]:
+def postprocess(
+    logits: tf.Tensor, offsets: tf.Tensor, preset: SSDPreset, threshold: float, portable: bool = False
+) -> dict[str, tf.Tensor]:
     """Logits [N,A,1+classes] and offsets [N,A,4] -> tensors boxes, scores, classes, count.
 
     boxes: float32 [N,keep,4] (xmin, ymin, xmax, ymax) in 0..1, not clipped unless the preset clips before
     suppression; scores: float32 [N,keep], falling; classes: int32 [N,keep], labels; count: int32 [N], how many of the
     rows are detections. For each class, the best candidates_per_class with scores above threshold enter NMS; then the
     best `keep` of all classes are kept. (arXiv 1512.02325 section 2.2 "Inference"; Caffe's DetectionOutput layer.)
+    portable: with TensorFlow's own suppression; otherwise with the one that is faster here, of the same results.
     """
     with tf.name_scope("result"):
         probabilities = tf.nn.softmax(logits)
@@ -57,21 +60,10 @@ def postprocess(logits: tf.Tensor, offsets: tf.Tensor, preset: SSDPreset, thresh
         by_class = tf.transpose(probabilities[:, :, 1:], [0, 2, 1])  # [N,classes,A]
         scores, anchors = tf.math.top_k(by_class, candidates)  # [N,classes,candidates]
         boxes = tf.gather(_decode(offsets, preset), anchors, batch_dims=1)  # [N,classes,candidates,4]
-        kept = tf.image.combined_non_max_suppression(
-            tf.transpose(tf.gather(boxes, [1, 0, 3, 2], axis=-1), [0, 2, 1, 3]),  # y first, only here
-            tf.transpose(scores, [0, 2, 1]),  # [N,candidates,classes]
-            max_output_size_per_class=candidates,
-            max_total_size=preset.keep,
-            iou_threshold=preset.nms_iou,
-            score_threshold=threshold,
-            clip_boxes=False,
-        )
-        return {
-            "boxes": tf.gather(kept.nmsed_boxes, [1, 0, 3, 2], axis=-1, name="boxes"),
-            "scores": tf.identity(kept.nmsed_scores, name="scores"),
-            "classes": tf.cast(kept.nmsed_classes, tf.int32, name="classes"),
-            "count": tf.identity(kept.valid_detections, name="count"),
-        }
+        on_device = devices.has_gpu() and not portable
+        suppress = suppression.suppress if on_device else suppression.suppress_on_cpu
+        kept = suppress(boxes, scores, iou_threshold=preset.nms_iou, score_threshold=threshold, keep=preset.keep)
+        return {name: tf.identity(tensor, name=name) for name, tensor in zip(OUTPUTS, kept, strict=True)}
 
 
 def _decode(offsets, preset):
@@ -93,21 +85,22 @@ def build_graph(
     dtype: tf.DType,
     threshold: float,
     portable: bool = False,
+    batch_size: int | None = None,
 ) -> tf.Graph:
     """A tf.Graph from uint8 images to detections, with constants for weights and its metadata inside.
 
     weights: by variable name, as from `read_weights`. threshold: detections score above it. portable: as in
-    `ssd_vgg.build`; other graphs need the session of `open_session`. Raises KeyError or ValueError if the weights do
-    not fit the description.
+    `ssd_vgg.build`; other graphs need the session of `open_session`. batch_size: images that a run takes, None for any
+    number. Raises KeyError or ValueError if the weights do not fit the description.
     """
     preset = description.preset
     with tf.Graph().as_default() as graph:
         side = preset.input_size
-        images = tf.placeholder(tf.uint8, [None, side, side, 3], "image_input")
+        images = tf.placeholder(tf.uint8, [batch_size, side, side, 3], "image_input")
         logits, offsets = ssd_vgg.build(
             images, preset, len(description.class_names), compute_dtype=dtype, weights=weights, portable=portable
         )
-        postprocess(logits, offsets, preset, threshold)
+        postprocess(logits, offsets, preset, threshold, portable)
         values = {**description.to_json(), "threshold": threshold, "precision": dtype.name}
         tf.constant(json.dumps(values), name="metadata/json")
     return graph
@@ -142,8 +135,10 @@ def load(model: str, *, precision: str = "auto", threshold: float = 0.01, batch_
     there is no such model, if it is damaged, or if it was exported with another precision or a higher threshold.
     """
     source = config.find_model(model)
+    # A GPU chooses its algorithms anew, and XLA compiles anew, for each number of images
+    fixed = batch_size if devices.has_gpu() else None
     if source.frozen:
-        graph, _, exported = read_frozen(source.frozen)
+        graph, _, exported = read_frozen(source.frozen, fixed)
         if threshold < exported["threshold"]:
             raise UserError(
                 f"--threshold {threshold}: {source.frozen} was exported with --threshold {exported['threshold']}; "
@@ -155,7 +150,7 @@ def load(model: str, *, precision: str = "auto", threshold: float = 0.01, batch_
                 f"export it again with --precision {precision}"
             )
     else:
-        graph = build_model_graph(source, precision, threshold)
+        graph = build_model_graph(source, precision, threshold, batch_size=fixed)
     session = open_session(graph)
     images, tensors = _ends(graph)
     values = metadata(graph)
@@ -183,22 +178,30 @@ def _ends(graph):
     return graph.get_tensor_by_name("image_input:0"), tensors
 
 
-def build_model_graph(source: config.ModelSource, precision: str, threshold: float, portable: bool = False) -> tf.Graph:
+def build_model_graph(
+    source: config.ModelSource,
+    precision: str,
+    threshold: float,
+    portable: bool = False,
+    batch_size: int | None = None,
+) -> tf.Graph:
     """The detection graph of a run's checkpoint (a config.ModelSource). Raises UserError.
 
-    portable: as in `ssd_vgg.build`.
+    portable, batch_size: as in `build_graph`.
     """
     assert source.checkpoint and source.description, f"{source.name} is not a run"
     weights = read_weights(source.checkpoint)
     try:
-        return build_graph(source.description, weights, devices.compute_dtype(precision), threshold, portable)
+        dtype = devices.compute_dtype(precision)
+        return build_graph(source.description, weights, dtype, threshold, portable, batch_size)
     except (KeyError, ValueError) as error:
         raise UserError(f"{source.name}: the checkpoint does not fit config.json ({error}); use another run") from None
 
 
-def read_frozen(path: str) -> tuple[tf.Graph, ModelDescription, dict[str, Any]]:
+def read_frozen(path: str, batch_size: int | None = None) -> tuple[tf.Graph, ModelDescription, dict[str, Any]]:
     """An exported .pb -> (graph in the form that is fastest here, ModelDescription, its metadata).
 
+    batch_size: as in `build_graph`, where the graph is built anew.
     Raises UserError if it cannot be read or was not written by export_model.py.
     """
     definition = tf.GraphDef()
@@ -210,8 +213,8 @@ def read_frozen(path: str) -> tuple[tf.Graph, ModelDescription, dict[str, Any]]:
         _ends(graph)
         values = metadata(graph)
         description = ModelDescription.from_json(values)
-        if values["precision"] == "float32" and not tf.config.list_physical_devices("GPU"):
-            graph = _in_fastest_form(path, graph, description, values["threshold"])
+        if values["precision"] == "float32" or devices.has_gpu():
+            graph = _in_fastest_form(path, graph, description, values, batch_size)
         return graph, description, values
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
@@ -225,10 +228,11 @@ def metadata(graph: tf.Graph) -> dict[str, Any]:
     return json.loads(tf.make_ndarray(graph.get_operation_by_name("metadata/json").get_attr("value")).item())
 
 
-def _in_fastest_form(path, graph, description, threshold):
-    """An exported graph rebuilt from its weights: it has plain convolutions, and this CPU may have a faster form."""
+def _in_fastest_form(path, graph, description, values, batch_size):
+    """An exported graph rebuilt from its weights: a CPU may have faster convolutions, a GPU a faster suppression."""
     try:
-        return build_graph(description, _network_constants(graph), tf.float32, threshold)
+        dtype = tf.as_dtype(values["precision"])
+        return build_graph(description, _network_constants(graph), dtype, values["threshold"], batch_size=batch_size)
     except (KeyError, ValueError):  # written by an older version, or changed by another tool
         cli.warn(f"{path}: its weights do not have the names of this version, so it runs as it is, perhaps slower")
         return graph
@@ -298,6 +302,9 @@ class Detector:
 
     def detect_prepared(self, batch: np.ndarray, sizes: Sequence[tuple[int, int]]) -> list[Detections]:
         """uint8 [N,S,S,3] and the N original sizes (width, height) -> N Detections in pixels of the originals."""
+        missing = (self._images.shape[0] or len(batch)) - len(batch)
+        if missing > 0:  # a graph for batches of one size
+            batch = np.concatenate([batch, np.zeros((missing, *batch.shape[1:]), batch.dtype)])
         values = self._session.run(self._tensors, {self._images: batch})
         return [
             self._to_detections({name: values[name][index] for name in OUTPUTS}, size)

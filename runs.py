@@ -101,7 +101,9 @@ class Checkpoints:
     def __init__(self, run: str) -> None:
         self._run = run
         self._folder = os.path.join(run, "checkpoints")
-        self._saver = tf.train.Saver(tf.global_variables(), max_to_keep=None)
+        # XLA numbers what it compiles: with these among it, a resume would find nothing of a new run in the cache
+        with tf.xla.experimental.jit_scope(compile_ops=False):
+            self._saver = tf.train.Saver(tf.global_variables(), max_to_keep=None)
 
     def save(self, session: tf.Session, state: TrainingState, best: bool = False) -> None:
         """Write a checkpoint and make it the last one; with best, also the best.

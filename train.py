@@ -23,11 +23,11 @@ def main(argv: list[str] | None = None) -> None:
         for note in checks.quick_notes(samples, valid, description.class_names, description.preset):
             cli.warn(note)
     with cli.StopRequest() as stop:
-        cli.import_tensorflow()
+        cli.import_tensorflow(xla_on_cpu=flags.xla == "on")
         from training import trainer  # imports TensorFlow, which takes seconds: flags and data are checked first
 
         samples = samples * settings.repeat
-        task = trainer.Task(flags.run, description, settings, samples, valid, flags.resume)
+        task = trainer.Task(flags.run, description, settings, samples, valid, flags.resume, flags.xla)
         with trainer.open_trainer(task, stop) as opened:
             opened.train()
 

@@ -14,6 +14,7 @@ from structures import UserError
 
 Path = str | os.PathLike
 
+CACHE_VARIABLE = "SSD_TENSORFLOW_CACHE"  # environment variable that names another cache folder
 DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)  # errno of a full disk and of a used-up quota
 _numbers = itertools.count()  # distinguish the temporary files of a process
 
@@ -23,6 +24,12 @@ class UnwritableFile(UserError, OSError):
 
     def __str__(self):
         return self.args[0]  # OSError would build a message from errno and strerror
+
+
+def cache_folder() -> str:
+    """The absolute path of the folder for what can be made or downloaded again; it may not exist yet."""
+    home = os.path.join(os.path.expanduser("~"), ".cache", "ssd-tensorflow")
+    return os.path.abspath(os.environ.get(CACHE_VARIABLE) or home)
 
 
 def temporary_beside(path: Path) -> str:

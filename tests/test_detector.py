@@ -563,3 +563,26 @@ def test_constants_are_not_variables():
         shapes = {v.op.name: v.shape.as_list() for v in tf.global_variables()}
     graph = detector.build_graph(DESCRIPTION, oracles.random_weights(shapes), tf.float32, 0.01)
     assert not [op for op in graph.get_operations() if op.type in ("VarHandleOp", "VariableV2")]
+
+
+def test_a_graph_for_batches_of_one_size_detects_the_same(run, best, monkeypatch):
+    """As on a GPU: a batch that is smaller is filled up, and suppression is done by tensor operations."""
+    rng = np.random.default_rng(5)
+    pictures = [rng.integers(0, 256, (50, 70, 3), np.uint8) for _ in range(7)]
+    monkeypatch.setattr(detector.devices, "has_gpu", lambda: True)
+    with detector.load(run.path, precision="float32", threshold=THRESHOLD, batch_size=4) as fixed:
+        assert fixed._images.shape[0] == 4
+        found = fixed.detect(pictures)
+    assert sum(map(len, found)) > 0
+    assert_alike(found, best.detect(pictures))
+
+
+def test_an_exported_graph_is_rebuilt_for_a_gpu(frozen, monkeypatch):
+    rng = np.random.default_rng(6)
+    pictures = [rng.integers(0, 256, (50, 70, 3), np.uint8) for _ in range(3)]
+    with detector.load(frozen, threshold=0.1) as plain:
+        expected = plain.detect(pictures)
+    monkeypatch.setattr(detector.devices, "has_gpu", lambda: True)
+    with detector.load(frozen, threshold=0.1, batch_size=2) as fixed:
+        assert fixed._images.shape[0] == 2
+        assert_alike(fixed.detect(pictures), expected)

@@ -58,6 +58,10 @@ class Plan:
         return math.ceil(self.batches_per_epoch / self.settings.accumulate)
 
     @property
+    def images_per_step(self) -> int:
+        return self.settings.batch_size * self.settings.accumulate
+
+    @property
     def total_steps(self) -> int:
         """The step at which the training ends."""
         steps = self.settings.epochs * self.steps_per_epoch
@@ -79,8 +83,9 @@ class TrainingStep:
     backward pass. A step whose gradients leave the range changes no weight and halves the scale; 2000 good steps
     double it (Micikevicius et al. 2018, arXiv 1710.03740, section 3.2).
 
-    dtype: tf.float32, tf.bfloat16 or tf.float16; class_weights: as in `losses.multibox_loss`. A session must
-    initialize global and local variables.
+    dtype: tf.float32, tf.bfloat16 or tf.float16; class_weights: as in `losses.multibox_loss`; fixed_shapes: whether
+    every tensor has the same size in every step, for which `run` fills small batches up with images that count for
+    nothing. A session must initialize global and local variables.
 
     images: placeholder, uint8 [N,S,S,3] RGB.
     class_targets: placeholder, int32 [N,A], 0 for background.
@@ -98,12 +103,14 @@ class TrainingStep:
         settings: config.TrainingSettings,
         dtype: tf.DType,
         class_weights: Sequence[float] | None = None,
+        fixed_shapes: bool = False,
     ) -> None:
         preset, side = description.preset, description.preset.input_size
         anchors = preset.num_anchors
-        self.images = tf.placeholder(tf.uint8, [None, side, side, 3], "image_input")
-        self.class_targets = tf.placeholder(tf.int32, [None, anchors], "class_targets")
-        self.offset_targets = tf.placeholder(tf.float32, [None, anchors, 4], "offset_targets")
+        rows = settings.batch_size if fixed_shapes else None
+        self.images = tf.placeholder(tf.uint8, [rows, side, side, 3], "image_input")
+        self.class_targets = tf.placeholder(tf.int32, [rows, anchors], "class_targets")
+        self.offset_targets = tf.placeholder(tf.float32, [rows, anchors, 4], "offset_targets")
         self.learning_rate = tf.placeholder(tf.float32, [], "learning_rate")
         self.logits, self.offsets = ssd_vgg.build(
             self.images,
@@ -120,6 +127,7 @@ class TrainingStep:
                 self.offset_targets,
                 settings.negative_ratio,
                 class_weights,
+                fixed_shapes,
             )
         self._settings = settings
         self.trained = [v for v in tf.trainable_variables() if not _frozen(v, settings.freeze)]
@@ -148,14 +156,23 @@ class TrainingStep:
         update: False only adds the batch's gradient to the sum, which the last batch of an effective batch applies.
         Returns the loss sums and positives of this batch as Python floats.
         """
-        feeds = {
-            self.images: batch["images"],
-            self.class_targets: batch["class_targets"],
-            self.offset_targets: batch["offset_targets"],
-            self.learning_rate: rate,
-        }
+        feeds = {**self._feeds(batch), self.learning_rate: rate}
         sums, _ = session.run((self.losses, self._update if update else self._add), feeds)
         return {name: float(value) for name, value in sums.items()}
+
+    def _feeds(self, batch):
+        """{placeholder: array} of a batch. What fills it up has no objects, so it adds nothing to loss or gradient."""
+        placeholders = {
+            "images": self.images,
+            "class_targets": self.class_targets,
+            "offset_targets": self.offset_targets,
+        }
+        feeds = {}
+        for name, placeholder in placeholders.items():
+            array = batch[name]
+            missing = (placeholder.shape[0] or len(array)) - len(array)
+            feeds[placeholder] = np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1)) if missing else array
+        return feeds
 
     def is_sound(self, session: tf.Session) -> bool:
         """Whether the weights have finite squares and a finite loss.
@@ -165,12 +182,12 @@ class TrainingStep:
         pictures in float16 must not fail here. The loss alone is not enough: ReLU turns NaN into 0.
         """
         side, anchors = self.images.shape[1], self.class_targets.shape[1]
-        feeds = {
-            self.images: np.random.default_rng(0).integers(96, 160, (1, side, side, 3), np.uint8),
-            self.class_targets: np.ones((1, anchors), np.int32),
-            self.offset_targets: np.zeros((1, anchors, 4), np.float32),
+        picture = {
+            "images": np.random.default_rng(0).integers(96, 160, (1, side, side, 3), np.uint8),
+            "class_targets": np.ones((1, anchors), np.int32),
+            "offset_targets": np.zeros((1, anchors, 4), np.float32),
         }
-        return bool(session.run(self._sound, feeds))
+        return bool(session.run(self._sound, self._feeds(picture)))
 
     def _accumulate(self, gradients):
         """Two ops: one adds a batch to the effective batch, the other adds the last batch and applies the sum.

@@ -530,6 +530,13 @@ def _add_run_flags(group):
         "number type of the computation; weights are always float32. auto takes the fastest that the hardware has",
         choices=config.CHOICES["precision"],
     )
+    group.add_argument(
+        "--xla",
+        choices=("auto", "on", "off"),
+        default="auto",
+        help="compile the training step with XLA, which takes a minute or two at the first start and then makes a GPU "
+        "faster; auto does so on a GPU for long trainings (default: auto)",
+    )
     _add(group, "--workers", "processes that prepare batches", type=cli.non_negative_int, metavar="N")
     _add(group, "--seed", "seed of all random numbers", type=cli.non_negative_int, metavar="N")
     _add(

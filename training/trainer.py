@@ -31,6 +31,7 @@ class Task:
     samples: to train on, those of one epoch.
     valid: to validate on; may be empty.
     resume: whether to continue a run that exists.
+    xla: "auto", "on" or "off", as in --xla.
     """
 
     run: str
@@ -39,6 +40,7 @@ class Task:
     samples: list[Sample]
     valid: list[Sample]
     resume: bool = False
+    xla: str = "auto"
 
     @property
     def plan(self) -> optimization.Plan:
@@ -58,7 +60,8 @@ def open_trainer(task: Task, stop: StopRequest) -> Iterator["Trainer"]:
         devices.make_deterministic()
     with contextlib.ExitStack() as stack:
         stack.enter_context(tf.Graph().as_default())
-        graph = training_graph.build(task.description, task.settings, dtype, _class_weights(task))
+        compile = devices.compiles(task.xla, task.plan.total_steps * task.plan.images_per_step)
+        graph = training_graph.build(task.description, task.settings, dtype, _class_weights(task), compile)
         stack.enter_context(graph.session)
         graph.initialize(_first_values(task, stop))
         if not task.resume:
@@ -71,7 +74,7 @@ def open_trainer(task: Task, stop: StopRequest) -> Iterator["Trainer"]:
             _keep_changes(task)
         summaries = Summaries(task.run, task.description.class_names)
         stack.enter_context(summaries.open(state.step, state.rows))
-        _print_start(task, dtype)
+        _print_start(task, dtype, compile)
         queue = training_data.make_queue(
             task.samples, task.description.preset, task.settings, workers=task.settings.workers
         )
@@ -123,7 +126,7 @@ def _keep_changes(task):
     config.replace_training(task.run, task.settings)
 
 
-def _print_start(task, dtype):
+def _print_start(task, dtype, compile):
     preset, class_names = task.description.preset, task.description.class_names
     print(
         f"{preset.name}, width {preset.width:g}, {dtype.name}: {len(task.samples)} images an epoch, "
@@ -131,6 +134,12 @@ def _print_start(task, dtype):
         f"run {task.run}",
         flush=True,
     )
+    if compile:
+        print(
+            "XLA compiles the training step before the first step and the validation before the first validation: a "
+            "minute or two, and less when this machine has done it before (--xla off starts at once)",
+            flush=True,
+        )
 
 
 @dataclasses.dataclass

@@ -45,14 +45,17 @@ def build(
     settings: config.TrainingSettings,
     dtype: tf.DType,
     class_weights: Sequence[float] | None = None,
+    compile: bool = False,
 ) -> TrainingGraph:
     """Build a TrainingGraph into the default graph; its variables have no values yet.
 
-    dtype: of the computation; class_weights: as in `losses.multibox_loss`.
+    dtype: of the computation; class_weights: as in `losses.multibox_loss`; compile: with XLA.
     """
     tf.set_random_seed(settings.seed)
-    training_step = optimization.TrainingStep(description, settings, dtype, class_weights)
-    session = tf.Session(config=devices.session_config())
+    # A GPU chooses its algorithms anew, and XLA compiles anew, for each number of images
+    fixed_shapes = compile or devices.has_gpu()
+    training_step = optimization.TrainingStep(description, settings, dtype, class_weights, fixed_shapes)
+    session = tf.Session(config=devices.session_config(compile))
     preset = description.preset
     logits, offsets = _evaluated(training_step, description, settings, dtype)
     validated = detector.Detector(

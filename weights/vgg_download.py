@@ -19,7 +19,6 @@ from system import files
 NAME = "vgg16_weights_tf_dim_ordering_tf_kernels.h5"
 URL = "https://github.com/fchollet/deep-learning-models/releases/download/v0.1/" + NAME
 MD5 = "64373286793e3c8b2b4e3219cbf3544b"
-CACHE_VARIABLE = "SSD_TENSORFLOW_CACHE"  # environment variable that names another cache folder
 TRIES = 3  # connections, if they break in the middle
 TIMEOUT = 30  # seconds without data
 CHUNK = 1 << 18  # bytes
@@ -27,8 +26,7 @@ CHUNK = 1 << 18  # bytes
 
 def cached_path():
     """Path of the file, downloaded or not."""
-    folder = os.environ.get(CACHE_VARIABLE) or os.path.join(os.path.expanduser("~"), ".cache", "ssd-tensorflow")
-    return os.path.join(os.path.abspath(folder), NAME)
+    return os.path.join(files.cache_folder(), NAME)
 
 
 def fetch(check_stop=lambda: None):
@@ -53,7 +51,7 @@ def fetch(check_stop=lambda: None):
     except OSError as error:
         raise UserError(
             f"--vgg-weights auto: {error.filename or part} cannot be written ({error.strerror}); "
-            f"set {CACHE_VARIABLE} to another folder"
+            f"set {files.CACHE_VARIABLE} to another folder"
         ) from None
     return path
 

@@ -72,7 +72,12 @@ def test_session_settings():
     assert config.gpu_options.allow_growth
 
 
-@pytest.mark.parametrize(("gpus", "level"), [([], tf.OptimizerOptions.DEFAULT), (["GPU:0"], tf.OptimizerOptions.ON_1)])
-def test_xla_is_for_gpus(monkeypatch, gpus, level):
+@pytest.mark.parametrize(("compile", "level"), [(False, tf.OptimizerOptions.DEFAULT), (True, tf.OptimizerOptions.ON_1)])
+def test_sessions_compile_if_asked(compile, level):
+    assert devices.session_config(compile).graph_options.optimizer_options.global_jit_level == level
+
+
+@pytest.mark.parametrize(("gpus", "threads"), [([], 1), (["GPU:0"], 0)])
+def test_one_operation_at_a_time_is_for_cpus(monkeypatch, gpus, threads):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: gpus)
-    assert devices.session_config().graph_options.optimizer_options.global_jit_level == level
+    assert devices.session_config().inter_op_parallelism_threads == threads

@@ -163,9 +163,9 @@ def train(monkeypatch):
     """
     monkeypatch.setattr(ssd_vgg, "build", network)
 
-    def run(chosen, steps, dtype=tf.float32, before=lambda session: None):
+    def run(chosen, steps, dtype=tf.float32, before=lambda session: None, fixed_shapes=False):
         with tf.Graph().as_default() as graph, tf.Session() as session:
-            step = optimization.TrainingStep(STAND_IN, chosen, dtype)
+            step = optimization.TrainingStep(STAND_IN, chosen, dtype, fixed_shapes=fixed_shapes)
             session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
             before(session)
             for variable in tf.trainable_variables():
@@ -446,3 +446,32 @@ def test_mean_losses():
     assert means == {"confidence": 1.5, "localization": 0.5, "loss": 2.0}
     nothing = optimization.mean_losses({"confidence": 0.0, "localization": 0.0, "positives": 0.0})
     assert nothing == {"confidence": 0, "localization": 0, "loss": 0}
+
+
+@pytest.mark.parametrize("changes", [{}, {"accumulate": 2, "optimizer": "adam", "ema": 0.9, "clip_norm": 0.1}])
+def test_a_batch_filled_up_to_a_fixed_size_counts_for_what_is_in_it(train, changes):
+    """The last, smaller batch of an epoch, beside a whole one."""
+    steps = [
+        (make_batch(0, [3, 2, 0, 1]), 0.1, not changes),
+        (make_batch(1, [4, 1]), 0.1, True),
+        (make_batch(2, [0]), 0.1, True),
+    ]
+    chosen = settings(batch_size=4, weight_decay=1e-3, **changes)
+    (plain, sums, _), (filled, filled_sums, graph) = (
+        train(chosen, steps, fixed_shapes=fixed) for fixed in (False, True)
+    )
+    assert graph.get_tensor_by_name("image_input:0").shape[0] == 4
+    for one, other in zip(sums, filled_sums, strict=True):
+        assert other == pytest.approx(one, rel=1e-5)
+    for name, value in plain.items():
+        np.testing.assert_allclose(filled[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def test_soundness_is_judged_in_a_graph_of_fixed_shapes(monkeypatch):
+    monkeypatch.setattr(ssd_vgg, "build", network)
+    with tf.Graph().as_default(), tf.Session() as session:
+        step = optimization.TrainingStep(STAND_IN, settings(batch_size=3), tf.float32, fixed_shapes=True)
+        session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
+        assert step.is_sound(session)
+        step.trained[0].load(np.full(step.trained[0].shape, np.nan, np.float32), session)
+        assert not step.is_sound(session)

@@ -13,6 +13,7 @@ import pytest
 
 import programs
 from structures import UserError
+from system import files
 from weights import vgg_download
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
@@ -52,7 +53,7 @@ def server(tmp_path, monkeypatch):
         monkeypatch.setattr(vgg_download, "URL", f"http://127.0.0.1:{server.server_address[1]}/vgg.h5")
         monkeypatch.setattr(vgg_download, "MD5", hashlib.md5(CONTENT).hexdigest())
         monkeypatch.setattr(vgg_download, "CHUNK", 1000)
-        monkeypatch.setenv(vgg_download.CACHE_VARIABLE, str(tmp_path / "cache"))
+        monkeypatch.setenv(files.CACHE_VARIABLE, str(tmp_path / "cache"))
         yield server
 
 
@@ -168,19 +169,19 @@ def test_two_processes(server, tmp_path):
 
 def test_a_cache_that_cannot_be_written(server, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv(vgg_download.CACHE_VARIABLE, str(tmp_path / "file" / "cache"))
-    fails(f"written .*{vgg_download.CACHE_VARIABLE}")
+    monkeypatch.setenv(files.CACHE_VARIABLE, str(tmp_path / "file" / "cache"))
+    fails(f"written .*{files.CACHE_VARIABLE}")
 
 
 def test_default_place(monkeypatch):
-    monkeypatch.delenv(vgg_download.CACHE_VARIABLE, raising=False)
+    monkeypatch.delenv(files.CACHE_VARIABLE, raising=False)
     monkeypatch.setenv("HOME", "/home/someone")
     assert vgg_download.cached_path() == f"/home/someone/.cache/ssd-tensorflow/{vgg_download.NAME}"
 
 
 def test_train_takes_it_from_the_cache_by_default(tmp_path, monkeypatch):
     """At width 1. The file there is not the right one: it is refused before a run is made, and nothing is fetched."""
-    monkeypatch.setenv(vgg_download.CACHE_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(files.CACHE_VARIABLE, str(tmp_path))
     (tmp_path / vgg_download.NAME).write_bytes(b"spoilt")
     data = programs.write_shapes(tmp_path / "data", {"train": 2})
     flags = ("--data", data, "--train", "train", "--classes", programs.CLASSES, "--batch-size", "1", "--workers", "1")
