@@ -17,7 +17,6 @@ import sys
 import time
 
 import numpy as np
-import psutil
 from bench_paths import HERE, ROOT
 
 PAUSE_SECONDS = 0.1  # until the threads of the side that has just worked are idle
@@ -184,7 +183,7 @@ def machine():
     return {
         "cpu": model,
         "cores": len(os.sched_getaffinity(0)),
-        "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "python": platform.python_version(),
     }
 
@@ -204,6 +203,8 @@ class Others:
 
     @staticmethod
     def _read():
+        import psutil  # here, so that the rest runs where it is missing
+
         everybody = psutil.cpu_times()
         busy = everybody.user + everybody.system + everybody.nice + everybody.irq + everybody.softirq
         own = 0.0

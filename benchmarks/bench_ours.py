@@ -43,13 +43,14 @@ def random_weights(description):
     """{variable name: freshly initialized array}."""
     tf = cli.import_tensorflow()
     import ssd_vgg
+    from kernels import devices
 
     side = description.preset.input_size
     with tf.Graph().as_default():
         tf.set_random_seed(0)
         images = tf.placeholder(tf.uint8, [None, side, side, 3])
         ssd_vgg.build(images, description.preset, len(description.class_names), portable=True)
-        with tf.Session() as session:
+        with tf.Session(config=devices.session_config()) as session:  # which leaves memory of a GPU to others
             session.run(tf.global_variables_initializer())
             return {variable.op.name: variable.eval(session) for variable in tf.global_variables()}
 

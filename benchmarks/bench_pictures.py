@@ -8,7 +8,6 @@ import numpy as np
 from bench_paths import ROOT  # noqa: F401, lets the next lines find the project
 
 import source_pascal_voc
-from media import video
 from structures import Sample, UserError
 from toy_road import dataset, drawing
 
@@ -60,11 +59,23 @@ def read_index(path):
 
 
 def _samples(settings, count):
-    """The samples of the largest split, with all classes that occur in it."""
-    data = settings.data
-    if not data:
-        data = os.path.join(settings.scratch, f"toy-{count}")
-        dataset.write_dataset(data, train=count, test=1)
+    """Samples of the largest split, of all classes that are named there."""
+    data = folder_of_data(settings, count)
+    split, names = split_and_classes(data)
+    return source_pascal_voc.load(data, split, names)
+
+
+def folder_of_data(settings, count):
+    """--data, or the toy road with `count` pictures to train on."""
+    if settings.data:
+        return settings.data
+    data = os.path.join(settings.scratch, f"toy-{count}")
+    dataset.write_dataset(data, train=count, test=1)
+    return data
+
+
+def split_and_classes(data):
+    """The largest split of a folder in VOC layout, and the sorted names of the classes in it. Raises UserError."""
     splits = {name: source_pascal_voc.find(data, name) for name in source_pascal_voc.split_names(data)}
     if not splits:
         raise UserError(f"--data {data}: no splits found; give a folder in VOC layout")
@@ -74,7 +85,7 @@ def _samples(settings, count):
         for entry in splits[largest]
         for item in source_pascal_voc.parse_annotation(entry.annotation_path).objects
     }
-    return source_pascal_voc.load(data, largest, sorted(names))
+    return largest, sorted(names)
 
 
 def folder(settings, count):
@@ -93,16 +104,16 @@ def folder(settings, count):
     return str(path)
 
 
-def film(settings, frames):
-    """An H.264 video of FRAME that pans over the pictures."""
+def film(settings, frames, size=FRAME):
+    """An H.264 video that pans over the pictures. size: (width, height). Needs PyAV."""
     import cv2
 
-    from media import images
+    from media import images, video
 
-    path = pathlib.Path(settings.scratch, f"film-{frames}.mp4")
+    width, height = size
+    path = pathlib.Path(settings.scratch, f"film-{width}x{height}-{frames}.mp4")
     if not path.exists():
         samples = read_index(index(settings, -(-frames // PAN)))
-        width, height = FRAME
         with video.VideoWriter(str(path), width, height, 25) as writer:
             for frame in range(frames):
                 shown, step = divmod(frame, PAN)
