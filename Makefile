@@ -1,10 +1,10 @@
-# make demo | test | test-slow | lint | bench | parity | clean
+# make demo | test | test-slow | lint | bench | gpu | parity | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PARITY := .venv-parity
 
-.PHONY: demo test test-slow lint bench parity clean
+.PHONY: demo test test-slow lint bench gpu parity clean
 
 $(VENV)/.installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
@@ -28,6 +28,10 @@ test-slow: $(VENV)/.installed-dev
 # BENCH: names and flags, such as `make bench BENCH="network-300 --quick"`
 bench: $(VENV)/.installed-dev
 	@$(BIN)/python benchmarks/bench.py $(BENCH)
+
+# On a machine with a GPU; installs nothing. GPU: flags, as in `make gpu GPU="--rows step --output gpu.jsonl"`
+gpu:
+	@$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) benchmarks/gpu.py $(GPU)
 
 # The peers, PyTorch and torchvision, have an environment of their own (5.5 GB)
 $(PARITY)/.installed: requirements.txt requirements-parity.txt

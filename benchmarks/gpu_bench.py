@@ -1,0 +1,152 @@
+"""Goes through the plan of gpu.py: opens sides, lets them run in turn, reports rows or why there are none."""
+
+import contextlib
+import fnmatch
+import functools
+import statistics
+import subprocess
+import sys
+
+import gpu_plan
+from bench_harness import spread
+from gpu_client import Failed, Missing, OutOfTime
+from gpu_programs import Programs
+
+CHUNK_SECONDS, ROUNDS = 0.4, 7  # of each side in turn
+
+
+def matches(name, patterns):
+    """Whether a row is asked for: by its name, the beginning of its name, or a pattern with *."""
+    return any(name == p or name.startswith(f"{p}-") or fnmatch.fnmatchcase(name, p) for p in patterns)
+
+
+class Bench:
+    """Measures the items of the plan and reports their rows."""
+
+    def __init__(self, flags, settings, budget, ours, torch, report, environment):
+        self._flags, self._budget, self.report = flags, budget, report
+        self._workers = {"ours": ours, "torch": torch}
+        self._programs = Programs(settings, ours, budget, environment)
+
+    @functools.cached_property
+    def _no_torch(self):
+        """Why there are no rows of torchvision; None if there are."""
+        find = "import importlib.util, sys; sys.exit(not importlib.util.find_spec('torchvision'))"
+        python = self._flags.peer_python
+        try:
+            found = subprocess.run([python, "-c", find], stderr=subprocess.DEVNULL).returncode == 0
+        except OSError:
+            found = False
+        if not found:
+            return "torchvision is not installed (--peer-python names an interpreter that has it)"
+        try:
+            on_gpu = self._workers["torch"].ask("gpu")
+        except Failed as error:
+            return f"PyTorch does not start: {error}"
+        return None if on_gpu or self._flags.tiny else "PyTorch sees no GPU"
+
+    def measure(self, item):
+        """Measure the rows of an item that are asked for, or report why they are skipped."""
+        done, wanted = self.report.names(), self._flags.rows
+        names = [name for name in item.names if name not in done and (not wanted or matches(name, wanted))]
+        if not names:
+            return
+        print(f"{', '.join(names)} … {self._budget.left():.0f} s left", file=sys.stderr, flush=True)
+        if self._flags.tiny and item.slow and not wanted:
+            self._skip(names, "left out by --tiny, as compiling takes a minute; name it with --rows")
+        elif self._budget.left() < item.needs and not (self._flags.tiny and self._budget.left()):
+            left = f"{self._budget.left():.0f} s of {self._budget.seconds:g} s were left"
+            self._skip(names, f"no time: needs about {item.needs:g} s, {left} (--budget gives more)")
+        else:
+            measure = {gpu_plan.Duel: self._duel, gpu_plan.Question: self._question, gpu_plan.Program: self._program}
+            measure[type(item)](item, names)
+
+    def _skip(self, names, reason):
+        for name in names:
+            self.report.add({"row": name, "skipped": reason})
+
+    def _fail(self, name, error):
+        kind = "skipped" if isinstance(error, OutOfTime | Missing) else "failed"
+        self.report.add({"row": name, kind: str(error)})
+
+    def _question(self, item, names):
+        try:
+            answer = self._workers["ours"].ask(item.question, **item.options)
+        except Failed as error:
+            self._fail(item.name, error)
+            return
+        self.report.add({"row": item.name, "unit": gpu_plan.VERDICT, "value": answer["correct"], **answer})
+
+    def _program(self, item, names):
+        try:
+            result = getattr(self._programs, item.method)(**item.options)
+        except Failed as error:
+            for name in names:
+                self._fail(name, error)
+            return
+        for name, key, what, unit in item.rows:
+            if name in names:
+                figures = result[key] if key else result
+                self.report.add({"row": name, "unit": unit, **item.options, **figures, "what": what})
+
+    def _duel(self, item, names):
+        """Open the sides, let them run in turn, close them. A side that was measured before is the others' measure."""
+        opened = {}
+        for number, side in enumerate(item.sides):
+            if side.name in names or number == 0:
+                self._open(side, opened, names)
+        try:
+            rates = self._in_turn(opened)
+            for side, facts in opened.values():
+                if side.name in names:
+                    self.report.add(_row(side, facts, rates, item.sides[0].name))
+        except Failed as error:
+            for side, _ in opened.values():
+                if side.name in names and side.name not in self.report.names():
+                    self._fail(side.name, error)
+        for side, _ in opened.values():
+            with contextlib.suppress(Failed, KeyError):
+                self._workers[side.worker].request("close", key=side.name)
+
+    def _open(self, side, opened, names):
+        """Add a side to `opened`, or report why it cannot be."""
+        if side.worker == "torch" and self._no_torch:
+            self.report.add({"row": side.name, "skipped": self._no_torch})
+            return
+        try:
+            facts = self._workers[side.worker].request("open", key=side.name, task=side.task, options=side.options)
+        except Failed as error:
+            if side.name in names:
+                self._fail(side.name, error)
+            return
+        opened[side.name] = side, facts
+
+    def _in_turn(self, opened):
+        """{name: images/s of each round}."""
+        rates = {name: [] for name in opened}
+        for _ in range(2 if self._flags.tiny else ROUNDS):
+            for name, (side, facts) in opened.items():
+                times = 1 if self._flags.tiny else max(1, round(CHUNK_SECONDS / facts["run_seconds"]))
+                done = self._workers[side.worker].request("run", key=name, times=times)
+                rates[name].append(done["items"] / done["seconds"])
+        return rates
+
+    def trace(self, folder, side):
+        """Trace one training step into a folder: one of a gpu_plan.Side's type, batch and width."""
+        traced = {key: side.options[key] for key in ("precision", "batch", "width")}
+        try:
+            answer = self._workers["ours"].ask("trace", folder=folder, **traced)
+        except Failed as error:
+            self._fail("trace", error)
+            return
+        what = f"one training step, {answer['device']}"
+        self.report.add({"row": "trace", "what": what, "unit": "ms", "value": answer["total_ms"], **answer})
+
+
+def _row(side, facts, rates, first):
+    """The dict of a side's row. first: name of the side that the ratio is to."""
+    mine = rates[side.name]
+    row = {"row": side.name, "unit": gpu_plan.RATE, "value": statistics.median(mine), **spread(mine)}
+    if first in rates and first != side.name:
+        row |= {"ratio": round(statistics.median(mine) / statistics.median(rates[first]), 3), "against": first}
+    return {**row, **side.options, **facts, "what": side.what}

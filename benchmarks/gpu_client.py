@@ -1,0 +1,111 @@
+"""The other end of gpu_worker.py: a side's process, asked with a deadline, and started again after a failure."""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import time
+
+from bench_paths import HERE
+
+CLOSING_SECONDS = 10  # that a process gets to end by itself
+
+
+class Failed(Exception):
+    """A row has no figures; the message says why."""
+
+
+class OutOfTime(Failed):
+    """The time budget ended in the middle of a row."""
+
+
+class Missing(Failed):
+    """This machine lacks what the row needs."""
+
+
+class Budget:
+    """seconds: all that there is, from now on."""
+
+    def __init__(self, seconds):
+        self.seconds = seconds
+        self._end = time.monotonic() + seconds
+
+    def left(self):
+        """Seconds that are left; at least 0."""
+        return max(0.0, self._end - time.monotonic())
+
+
+class Worker:
+    """A side's process. It starts at the first request, and anew after it had to be ended.
+
+    script: a gpu_SIDE.py; python: its interpreter; budget: a Budget; environment: of the process.
+    """
+
+    def __init__(self, script, python, budget, environment):
+        self._command = [python, str(HERE / script)]
+        self._budget, self._environment = budget, environment
+        self._process = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def request(self, do, **values):
+        """One request -> the answer's dict. Raises Failed, and OutOfTime when the budget ends first."""
+        if self._process is None:
+            self._process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env=self._environment,
+                start_new_session=True,
+            )
+        try:
+            self._process.stdin.write(json.dumps({"do": do, **values}) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            self._end("its process has ended; see the messages above")
+        return self._read()
+
+    def ask(self, question, **options):
+        """The answer to a question."""
+        return self.request("ask", question=question, options=options)["answer"]
+
+    def _read(self):
+        ready, _, _ = select.select([self._process.stdout], [], [], self._budget.left())
+        if not ready:
+            self.kill()
+            raise OutOfTime(f"not finished within the time budget of {self._budget.seconds:g} s")
+        line = self._process.stdout.readline()
+        if not line:
+            self._end("its process ended; see the messages above")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise Failed(answer["error"])
+        return answer
+
+    def _end(self, reason):
+        code = self._process.wait()
+        self._process = None
+        raise Failed(f"{reason} (exit code {code})")
+
+    def kill(self):
+        """End the process at once, with all that it started."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._process = None
+
+    def close(self):
+        """End the process, first by asking."""
+        if self._process is None:
+            return
+        self._process.stdin.close()
+        try:
+            self._process.wait(CLOSING_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        self._process = None

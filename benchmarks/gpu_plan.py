@@ -1,0 +1,185 @@
+"""The rows of gpu.py, the most important first: when the time budget ends, the last ones are missing."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+STEP, NETWORK, DETECTIONS = "training step", "network alone", "detections"
+RATE, SECONDS, VERDICT = "images/s", "seconds", "correct"
+
+# Ways to run the training step, and what is left of it, in words
+VARIANTS = {"plain": "", "auto": ", XLA where it chooses"}
+PARTS = {
+    "whole": "the whole step",
+    "no-feeding": "the batch lies on the card",
+    "no-clipping": "without clipping",
+    "no-adam": "gradient descent instead of Adam",
+    "backward": "forward and backward",
+    "forward": "forward only",
+}
+
+
+class Side(NamedTuple):
+    """One row that is measured in turn with others.
+
+    name: of the row; what: in words; worker: "ours" or "torch"; task, options: of that worker.
+    """
+
+    name: str
+    what: str
+    worker: str
+    task: str
+    options: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Duel:
+    """Rows that are measured in turn, each against the first. needs: seconds on an H100, for which there must be time.
+
+    slow: whether --tiny leaves them out unless asked for by name.
+    """
+
+    sides: tuple[Side, ...]
+    needs: float
+    slow: bool = False
+
+    @property
+    def names(self):
+        return [side.name for side in self.sides]
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """A row that our worker answers at once. name, what: of the row; question, options: of the worker."""
+
+    name: str
+    what: str
+    question: str
+    options: dict[str, Any]
+    needs: float
+    slow: bool = False
+
+    @property
+    def names(self):
+        return [self.name]
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """Rows that watching a program gives.
+
+    method, options: of gpu_programs.Programs; rows: (name, key of its result or "" for the whole, what, unit).
+    """
+
+    method: str
+    options: dict[str, Any]
+    rows: tuple[tuple[str, str, str, str], ...]
+    needs: float
+    slow: bool = False
+
+    @property
+    def names(self):
+        return [name for name, *_ in self.rows]
+
+
+def plan(types, tiny):
+    """All items in their order.
+
+    types: of the card, the one of --precision auto first; tiny: the sizes of --tiny.
+    """
+    width, batches = (0.03, (2,)) if tiny else (1.0, (8, 32, 1))
+    main, small, large = types[0], batches[0], batches[min(1, len(batches) - 1)]
+    rows = _Rows(width)
+    return [
+        Duel((rows.step(main, small), rows.torch("step", main, small)), 60),
+        Duel(_detections(rows, main, small), 40),
+        *_correctness(types, width, tiny),
+        train(large, "auto", 60, tiny),
+        *(Duel((rows.step(main, b), rows.torch("step", main, b)), 40) for b in batches[1:2]),
+        program("infer", large, 40),
+        program("process_video", large, 45, "frames/s"),
+        Duel((rows.step(main, small), rows.step(main, small, "auto")), 100, slow=True),
+        Duel(tuple(rows.stage(main, small, part) for part in PARTS), 40),
+        Program("data", {}, (("data", "", "data pipeline alone", RATE),), 15),
+        *(Duel(_detections(rows, main, batch), 30) for batch in batches[1:]),
+        *(Duel((rows.step(main, b),), 25) for b in batches[2:]),
+        train(large, "on", 150, tiny, slow=True),
+        *(Duel(_other_type(rows, kind, large), 40) for kind in types[1:] if not tiny),
+        *(program("infer", batch, 40) for batch in batches if batch != large),
+        *(program("process_video", batch, 45, "frames/s") for batch in batches if batch != large),
+        Duel((rows.network(main, large), rows.network(main, large, compile=True)), 40, slow=True),
+        Duel((rows.step(main, large), rows.step(main, large, "auto")), 120, slow=True),
+        *(Duel(_other_type(rows, kind, batch), 40) for kind in types[1:] for batch in batches if batch != large),
+    ]
+
+
+class _Rows:
+    """Makes Sides for networks of one width."""
+
+    def __init__(self, width):
+        self._width = width
+
+    def step(self, kind, batch, variant="plain"):
+        name = "step" if variant == "plain" else f"step-{variant}"
+        return self._ours(f"{name}-{kind}-{batch}", STEP + VARIANTS[variant], "step", kind, batch, variant=variant)
+
+    def network(self, kind, batch, compile=False):
+        name, words = ("network-auto", VARIANTS["auto"]) if compile else ("network", "")
+        return self._ours(f"{name}-{kind}-{batch}", NETWORK + words, "network", kind, batch, compile=compile)
+
+    def detections(self, kind, batch, portable=False):
+        name, words = ("detections-cpu", ", suppression on the CPU") if portable else ("detections", "")
+        return self._ours(f"{name}-{kind}-{batch}", DETECTIONS + words, "detections", kind, batch, portable=portable)
+
+    def stage(self, kind, batch, part):
+        return self._ours(f"stage-{part}-{kind}-{batch}", f"{STEP}: {PARTS[part]}", "stage", kind, batch, part=part)
+
+    def torch(self, task, kind, batch):
+        what = {"step": STEP, "network": NETWORK, "detections": DETECTIONS}[task]
+        options = {"precision": kind, "batch": batch}
+        return Side(f"torch-{task}-{kind}-{batch}", f"torchvision: {what}", "torch", task, options)
+
+    def _ours(self, name, what, task, kind, batch, **options):
+        return Side(name, what, "ours", task, {"precision": kind, "batch": batch, "width": self._width, **options})
+
+
+def _detections(rows, kind, batch):
+    return (
+        rows.network(kind, batch),
+        rows.detections(kind, batch),
+        rows.detections(kind, batch, portable=True),
+        rows.torch("network", kind, batch),
+        rows.torch("detections", kind, batch),
+    )
+
+
+def _other_type(rows, kind, batch):
+    return rows.step(kind, batch), rows.network(kind, batch), rows.detections(kind, batch)
+
+
+def _correctness(types, width, tiny):
+    """A training step in each type, float32 also without TF32; detections."""
+    cases = [("float32", False), ("float32", True), *((kind, True) for kind in types if kind != "float32")]
+    if tiny:
+        cases.remove(("float32", True))  # no CPU has it
+    for number, (kind, tf32) in enumerate(cases):
+        name = "correct-float32-tf32" if (kind, tf32) == ("float32", True) else f"correct-{kind}"
+        options = {"precision": kind, "tf32": tf32, "batch": 2 + number, "width": width}
+        yield Question(name, "a training step like the CPU's", "correct_step", options, 30)
+    yield Question("correct-detections", "suppression like the CPU's", "correct_detections", {"batch": 4}, 15)
+
+
+def train(batch, xla, needs, tiny, slow=False):
+    """train.py: seconds to its first step, twice, and its speed."""
+    name, words = ("train-xla", " --xla on") if xla == "on" else ("train", "")
+    rows = (
+        (f"{name}-{batch}", "speed", f"train.py{words}", RATE),
+        (f"{name}-first-start-{batch}", "first start", f"train.py{words}: first step, nothing cached", SECONDS),
+        (f"{name}-second-start-{batch}", "second start", f"train.py{words}: first step of a second start", SECONDS),
+    )
+    return Program("train", {"batch": batch, "xla": xla}, rows, needs, slow)
+
+
+def program(method, batch, needs, unit=RATE):
+    """infer.py or process_video.py."""
+    row = (f"{method}-{batch}", "", f"{method}.py", unit)
+    return Program(method, {"batch": batch}, (row,), needs)

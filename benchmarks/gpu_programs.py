@@ -1,0 +1,172 @@
+"""The project's programs, watched from outside: when their first result comes, and how many a second follow."""
+
+import csv
+import importlib.util
+import os
+import pathlib
+import re
+import select
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from typing import NamedTuple
+
+import bench_pictures
+from bench_harness import spread
+from bench_paths import ROOT
+from gpu_client import Failed, Missing, OutOfTime
+
+PROGRESS = re.compile(rb"(\d+)/(\d+) \[")  # of tqdm
+WARMED_UP = 0.25  # share of the work after which the speed counts
+FRAME = (1280, 720)
+CORES = len(os.sched_getaffinity(0))
+PICTURES = 500  # of the toy road, as many as bench_pictures.folder draws
+NO_VIDEO = "PyAV is missing, which reads and writes video (pip install av)"
+
+
+class Sight(NamedTuple):
+    """What was seen of a program.
+
+    points: (seconds since its start, results, of how many) of its progress bars, from the first result on
+    """
+
+    points: list[tuple[float, int, int]]
+
+    @property
+    def first_seconds(self):
+        """From its start to its first result."""
+        return self.points[0][0]
+
+    def rate(self):
+        """Results a second of its only bar, from the first look after WARMED_UP to its end. Raises Failed."""
+        warm = [point for point in self.points if point[1] >= WARMED_UP * point[2]]
+        (start, before, _), (end, after, _) = warm[0], warm[-1]
+        if after == before:
+            raise Failed("too little work to measure a speed")
+        return (after - before) / (end - start)
+
+
+def watch(arguments, budget, environment):
+    """Run `python PROGRAM ARGUMENTS` -> Sight. Raises Failed, and OutOfTime when the budget ends first."""
+    command = [sys.executable, str(ROOT / arguments[0]), *map(str, arguments[1:])]
+    start = time.monotonic()
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={"TQDM_MININTERVAL": "0.01", **environment},
+        start_new_session=True,
+    )
+    with process:
+        try:
+            points, text = _read_progress(process, budget, start)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    if process.returncode:
+        raise Failed(f"{arguments[0]}: {_last_line(text)}")
+    return Sight(points)
+
+
+def _read_progress(process, budget, start):
+    """([(seconds since start, done, of how many)], all of stderr) until the program closes its stderr."""
+    points, text, seen = [], b"", 0
+    while True:
+        ready, _, _ = select.select([process.stderr], [], [], budget.left())
+        if not ready:
+            raise OutOfTime(f"not finished within the time budget of {budget.seconds:g} s")
+        piece = os.read(process.stderr.fileno(), 1 << 16)
+        if not piece:
+            if not points and process.wait() == 0:
+                raise Failed("its progress bar was not seen")
+            return points, text
+        text += piece
+        for match in PROGRESS.finditer(text, seen):
+            seen = match.end()
+            done, total = map(int, match.groups())
+            if done:
+                points.append((time.monotonic() - start, done, total))
+
+
+def _last_line(text):
+    lines = text.decode(errors="replace").replace("\r", "\n").strip().splitlines()
+    return lines[-1] if lines else "failed without a message"
+
+
+class Programs:
+    """The programs on the toy road or --data, with an exported graph of random weights.
+
+    settings: bench_harness.Settings, of which tiny, data and scratch count; ours: the gpu_client.Worker of our side;
+    budget: gpu_client.Budget; environment: of the programs.
+    """
+
+    def __init__(self, settings, ours, budget, environment):
+        self._settings, self._ours, self._budget, self._environment = settings, ours, budget, environment
+        self._scratch = pathlib.Path(settings.scratch)
+
+    def train(self, batch, xla):
+        """Two starts of train.py, first with empty caches, then with those of the first -> three rows' figures."""
+        cache = self._scratch / f"cache-{xla}"
+        environment = {**self._environment, "SSD_TENSORFLOW_CACHE": str(cache), "CUDA_CACHE_PATH": str(cache / "cuda")}
+        runs = [self._scratch / f"run-{xla}-{batch}-{name}" for name in ("first", "second")]
+        flags = self._training_flags(batch, xla)
+        first = watch([*flags, "--run", runs[0], "--max-steps", 1], self._budget, environment)
+        second = watch([*flags, "--run", runs[1]], self._budget, environment)
+        with open(runs[1] / "metrics.csv", newline="", encoding="utf-8") as file:
+            epochs = [float(row["images_per_second"]) for row in csv.DictReader(file)]
+        return {
+            "first start": {"value": first.first_seconds},
+            "second start": {"value": second.first_seconds},
+            "speed": {"value": epochs[-1], "what": f"the last of {len(epochs)} epochs"},
+        }
+
+    def _training_flags(self, batch, xla):
+        pictures, repeat, epochs = self._settings.choose((PICTURES, 8, 2), (PICTURES, 8, 2), (12, 1, 2))
+        data = bench_pictures.folder_of_data(self._settings, pictures)
+        split, classes = bench_pictures.split_and_classes(data)
+        limit = ["--limit", pictures, "--repeat", repeat]
+        model = ["--vgg-weights", "none", "--width", self._settings.choose(1.0, 1.0, 0.03), "--precision", "auto"]
+        workers = ["--workers", self._settings.choose(CORES, CORES, 1)]
+        where = ["--data", data, "--train", split, "--classes", ",".join(classes)]
+        return ["train.py", *where, *limit, *model, *workers, "--batch-size", batch, "--epochs", epochs, "--xla", xla]
+
+    def data(self):
+        """Batches of 8 from worker processes, one for each core, with nobody who trains on them."""
+        index = bench_pictures.index(self._settings, self._settings.choose(PICTURES, PICTURES, 12))
+        batches = self._settings.choose(40 * CORES, 40 * CORES, 3)
+        options = {"index": index, "workers": CORES, "batches": batches}
+        self._ours.request("open", key="data", task="data", options=options)
+        rounds = [self._ours.request("run", key="data", times=1) for _ in range(3)]
+        self._ours.request("close", key="data")
+        rates = [done["items"] / done["seconds"] for done in rounds]
+        return {"value": statistics.median(rates), **spread(rates), "workers": CORES}
+
+    def infer(self, batch):
+        """infer.py on a folder, pictures drawn and written."""
+        count = self._settings.choose(1500, 1500, 12)
+        folder = bench_pictures.folder(self._settings, count)
+        output = self._scratch / f"infer-{batch}"
+        return self._one(["infer.py", self._model(), folder, "--output", output, "--batch-size", batch])
+
+    def process_video(self, batch):
+        """process_video.py on a film of FRAME. Raises Missing without PyAV."""
+        if not importlib.util.find_spec("av"):
+            raise Missing(NO_VIDEO)
+        frames = self._settings.choose(600, 600, 12)
+        film = bench_pictures.film(self._settings, frames, FRAME)
+        output = self._scratch / f"film-out-{batch}.mp4"
+        return self._one(["process_video.py", self._model(), film, output, "--batch-size", batch])
+
+    def _one(self, arguments):
+        sight = watch(arguments, self._budget, self._environment)
+        return {"value": sight.rate(), "first_seconds": round(sight.first_seconds, 2)}
+
+    def _model(self):
+        path = self._scratch / "random.pb"
+        if not path.exists():
+            self._ours.ask("random_model", path=str(path), width=self._settings.choose(1.0, 1.0, 0.03))
+        return path
