@@ -1,6 +1,5 @@
 """Goes through the plan of gpu.py: opens sides, lets them run in turn, reports rows or why there are none."""
 
-import contextlib
 import fnmatch
 import functools
 import statistics
@@ -105,8 +104,7 @@ class Bench:
                 if side.name in names and side.name not in self.report.names():
                     self._fail(side.name, error)
         for side, _ in opened.values():
-            with contextlib.suppress(Failed, KeyError):
-                self._workers[side.worker].request("close", key=side.name)
+            self._workers[side.worker].release(side.name)
 
     def _open(self, side, opened, names):
         """Add a side to `opened`, or report why it cannot be."""

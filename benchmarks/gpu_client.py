@@ -1,5 +1,6 @@
 """The other end of gpu_worker.py: a side's process, asked with a deadline, and started again after a failure."""
 
+import contextlib
 import json
 import os
 import select
@@ -70,6 +71,12 @@ class Worker:
         except BrokenPipeError:
             self._end("its process has ended; see the messages above")
         return self._read()
+
+    def release(self, key):
+        """Close an open task, if the process that held it still runs."""
+        if self._process is not None:
+            with contextlib.suppress(Failed):
+                self.request("close", key=key)
 
     def ask(self, question, **options):
         """The answer to a question."""

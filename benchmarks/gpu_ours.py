@@ -145,18 +145,12 @@ def _fed(session, fetches, batch, description):
     return run
 
 
-@contextlib.contextmanager
-def data(index, workers, batches):
-    """Augmented, encoded batches of 8 from so many workers."""
-    yield bench_ours.workers(index, workers, batches)
-
-
 def random_model(path, width):
     """Write an exported graph with random weights."""
     bench_ours.random_model(path, width=width)
 
 
-TASKS = {"step": step, "stage": gpu_stages.stage, "network": network, "detections": detections, "data": data}
+TASKS = {"step": step, "stage": gpu_stages.stage, "network": network, "detections": detections}
 QUESTIONS = {
     "machine": machine,
     "correct_step": gpu_correctness.step,

@@ -1,0 +1,322 @@
+"""benchmarks/gpu.py runs at tiny sizes on a CPU, and tells what it did not measure. No times are judged."""
+# ruff: noqa: E402, benchmarks/ must be found first
+
+import dataclasses
+import json
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import gpu
+import gpu_bench
+import gpu_client
+import gpu_plan
+import gpu_programs
+import gpu_report
+import gpu_worker
+
+from structures import UserError
+
+PROGRAM = ROOT / "benchmarks" / "gpu.py"
+NO_PEER = ["--peer-python", str(ROOT / "no-such-python")]
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """(lines, table) of a run with a row of each kind but the programs, which take long to start."""
+    output = tmp_path_factory.mktemp("gpu") / "gpu.jsonl"
+    rows = "step-float32,torch-step,correct-bfloat16,correct-detections"
+    command = [sys.executable, str(PROGRAM), "--tiny", "--output", str(output), "--rows", rows, *NO_PEER]
+    done = subprocess.run([*command, "--budget", "300"], capture_output=True, text=True, cwd=output.parent)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in output.read_text().splitlines()], done.stdout
+
+
+def test_the_first_line_names_machine_and_versions(measured):
+    machine = measured[0][0]["machine"]
+    assert {"gpu", "compute_capability", "types", "tensorflow", "cuda", "cudnn", "cores", "python"} <= set(machine)
+    assert machine["tiny"] is True
+
+
+def test_every_row_has_figures_or_a_reason(measured):
+    for row in measured[0][1:]:
+        if "skipped" in row:
+            assert len(row["skipped"]) > 20
+        else:
+            assert math.isfinite(row["value"])
+            assert row["unit"] in ("images/s", "correct")
+    (row,) = (row for row in measured[0] if row.get("unit") == "images/s")
+    assert 0 < row["min"] <= row["median"] <= row["max"]
+    assert row["first_seconds"] > 0
+
+
+def test_a_missing_peer_is_a_reason(measured):
+    (row,) = (row for row in measured[0] if row.get("row") == "torch-step-float32-2")
+    assert "torchvision" in row["skipped"]
+
+
+def test_the_table_has_every_row(measured):
+    lines, table = measured
+    for row in lines[1:]:
+        assert f"`{row['row']}`" in table
+    assert "Not measured:" in table
+
+
+def test_results_are_compared(measured):
+    (row,) = (row for row in measured[0] if row.get("row") == "correct-bfloat16")
+    assert row["correct"] is True
+    assert 0 < row["update"] < row["tolerance"]
+    (row,) = (row for row in measured[0] if row.get("row") == "correct-detections")
+    assert row["correct"] is True
+    assert row["detections"] > 0
+
+
+def test_a_machine_without_a_gpu_ends_with_one_line():
+    done = subprocess.run([sys.executable, str(PROGRAM)], capture_output=True, text=True)
+    if done.returncode == 0:
+        pytest.skip("this machine has a GPU")
+    assert done.returncode == 1
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "GPU" in done.stderr
+    assert "--tiny" in done.stderr
+
+
+class Spy:
+    """Stands for a worker. answers: {task: seconds of a run, or the Failed to raise}."""
+
+    def __init__(self, answers, budget=None):
+        self.answers, self.budget, self.open = answers, budget, {}
+
+    def request(self, do, key, task=None, options=None, times=None):
+        if do == "open":
+            if isinstance(self.answers[task], Exception):
+                raise self.answers[task]
+            self.open[key] = self.answers[task]
+            return {"run_seconds": self.answers[task], "first_seconds": 1.0, "peak_gpu_mb": None}
+        return {"items": 8 * times, "seconds": self.open[key] * times}
+
+    def release(self, key):
+        del self.open[key]
+
+    def ask(self, question, **options):
+        return {"what": question, "correct": False, "update": 0.5}
+
+
+@pytest.fixture
+def bench(tmp_path):
+    """A function: answers of our worker, seconds of budget -> Bench whose report goes to a file."""
+    flags = gpu._parse(["--tiny", *NO_PEER])
+
+    def make(answers, seconds=100.0):
+        settings = gpu.Settings(tiny=True, scratch=str(tmp_path))
+        report = gpu_report.Report(open(tmp_path / "rows.jsonl", "w"), {"gpu": None})  # noqa: SIM115
+        worker = Spy(answers)
+        return gpu_bench.Bench(flags, settings, gpu_client.Budget(seconds), worker, worker, report, {})
+
+    return make
+
+
+def duel(*tasks):
+    return gpu_plan.Duel(tuple(gpu_plan.Side(task, task, "ours", task, {}) for task in tasks), needs=10)
+
+
+def test_a_ratio_is_to_the_first_side(bench):
+    made = bench({"slow": 0.2, "fast": 0.1})
+    made.measure(duel("slow", "fast"))
+    slow, fast = made.report.rows
+    assert slow["value"] == pytest.approx(40)
+    assert "ratio" not in slow
+    assert (fast["ratio"], fast["against"]) == (2.0, "slow")
+
+
+def test_a_row_is_reported_once_and_then_serves_as_measure(bench):
+    made = bench({"slow": 0.2, "fast": 0.1})
+    made.measure(duel("slow"))
+    made.measure(duel("slow", "fast"))
+    assert [row["row"] for row in made.report.rows] == ["slow", "fast"]
+    assert made.report.rows[1]["ratio"] == 2.0
+
+
+def test_a_side_that_fails_is_a_fault_and_the_others_go_on(bench):
+    made = bench({"broken": gpu_client.Failed("out of memory"), "fast": 0.1})
+    made.measure(duel("broken", "fast"))
+    assert [row.get("failed") for row in made.report.rows] == ["out of memory", None]
+    assert [row["row"] for row in made.report.faults()] == ["broken"]
+    assert not made._workers["ours"].open
+
+
+def test_without_time_rows_are_skipped(bench):
+    made = bench({"slow": 0.2}, seconds=0)
+    made.measure(duel("slow"))
+    assert "no time" in made.report.rows[0]["skipped"]
+    assert made.report.faults() == []
+
+
+def test_tiny_leaves_compiling_out_unless_asked_for(bench):
+    made = bench({"slow": 0.2})
+    made.measure(dataclasses.replace(duel("slow"), slow=True))
+    assert "--tiny" in made.report.rows[0]["skipped"]
+    made = bench({"slow": 0.2})
+    made._flags.rows = ["slow"]
+    made.measure(dataclasses.replace(duel("slow"), slow=True))
+    assert made.report.rows[0]["value"] > 0
+
+
+def test_a_wrong_result_is_a_fault(bench):
+    made = bench({})
+    made.measure(gpu_plan.Question("correct-float32", "", "correct_step", {}, 1))
+    assert [row["row"] for row in made.report.faults()] == ["correct-float32"]
+
+
+def test_the_most_important_rows_come_first_and_have_unique_options():
+    for tiny in (False, True):
+        items = gpu_plan.plan(["bfloat16", "float16", "float32"], tiny)
+        assert items[0].names[0].startswith("step-bfloat16-")
+        seen = {}
+        for item in items:
+            for side in getattr(item, "sides", ()):
+                assert seen.setdefault(side.name, side) == side
+    names = {name for item in items for name in item.names}
+    assert {"data", "correct-float32", "correct-detections"} <= names
+
+
+def test_a_full_plan_has_all_batches_types_and_programs():
+    names = {name for item in gpu_plan.plan(["bfloat16", "float16", "float32"], False) for name in item.names}
+    for kind in ("bfloat16", "float16", "float32"):
+        for batch in (1, 8, 32):
+            assert {f"{task}-{kind}-{batch}" for task in ("step", "network", "detections")} <= names
+    programs = {f"{program}-{batch}" for program in ("infer", "process_video") for batch in (1, 8, 32)}
+    assert programs <= names
+    assert {"train-32", "train-first-start-32", "train-second-start-32", "train-xla-first-start-32"} <= names
+
+
+def test_a_step_on_a_held_batch_is_the_same_step():
+    """The first losses of the fed and of the held batch, from equal weights; and later ones, after an update."""
+    import gpu_stages  # which loads TensorFlow
+
+    with gpu_stages.training("float32", 1, 0.03) as opened, gpu_stages._held(opened) as held:
+        fetches, feeds = gpu_stages.recorded(opened)
+        for _ in range(2):
+            losses, _ = opened.session.run(fetches, feeds)
+            assert held()[:-1] == pytest.approx(list(losses.values()), rel=1e-4)
+
+
+def test_the_parts_of_the_plan_are_those_of_the_sides():
+    import gpu_ours
+    import gpu_stages
+
+    assert gpu_stages.PARTS.keys() == gpu_plan.PARTS.keys()
+    assert gpu_ours.VARIANTS.keys() == gpu_plan.VARIANTS.keys()
+
+
+def test_an_unknown_row_is_an_error():
+    items = gpu_plan.plan(["float32"], True)
+    gpu._check_names(["step", "torch-*", "data"], items)
+    with pytest.raises(UserError, match="--rows stap"):
+        gpu._check_names(["stap"], items)
+
+
+def budgeted(script, seconds=60.0):
+    """A worker that is a few lines of Python, started as gpu_client does."""
+    worker = gpu_client.Worker("none.py", sys.executable, gpu_client.Budget(seconds), None)
+    worker._command = [sys.executable, "-c", script]
+    return worker
+
+
+SERVE = f"""
+import contextlib, sys, time
+sys.path.insert(0, {str(ROOT / "benchmarks")!r})
+import gpu_worker
+class Memory:
+    def start(self): pass
+    def peak_mb(self): return 7
+@contextlib.contextmanager
+def task(images):
+    yield {{"setting": "x"}}, lambda: images
+def broken():
+    raise ValueError("first line\\nsecond line")
+gpu_worker.serve({{"task": task}}, {{"broken": broken, "sleep": lambda: time.sleep(60)}}, Memory())
+"""
+
+
+def test_a_worker_opens_runs_and_survives_errors():
+    with budgeted(SERVE) as worker:
+        with pytest.raises(gpu_client.Failed, match=r"^ValueError: first line$"):
+            worker.ask("broken")
+        facts = worker.request("open", key="a", task="task", options={"images": 3})
+        assert facts["setting"] == "x"
+        assert facts["peak_gpu_mb"] == 7
+        assert worker.request("run", key="a", times=5)["items"] == 15
+        worker.release("a")
+        with pytest.raises(gpu_client.Failed, match="KeyError"):
+            worker.request("run", key="a", times=1)
+
+
+def test_a_worker_that_takes_too_long_is_ended_and_one_that_died_is_told():
+    with budgeted(SERVE, seconds=2) as worker:
+        with pytest.raises(gpu_client.OutOfTime, match="2 s"):
+            worker.ask("sleep")
+        assert worker._process is None
+    with (
+        budgeted("import sys; sys.stdin.readline(); sys.exit(3)") as worker,
+        pytest.raises(gpu_client.Failed, match="3"),
+    ):
+        worker.ask("anything")
+
+
+def test_a_clock_of_its_own_counts():
+    runs = iter([{"items": 2, "seconds": 4.0}, {"items": 3, "seconds": 6.0}])
+    assert gpu_worker._timed(lambda: next(runs), 2) == {"items": 5, "seconds": 10.0}
+
+
+def test_speed_of_a_program_counts_after_the_first_quarter():
+    points = [(10.0, 1, 100), (11.0, 25, 100), (12.0, 50, 100), (14.0, 100, 100)]
+    sight = gpu_programs.Sight(points)
+    assert sight.first_seconds == 10.0
+    assert sight.rate() == pytest.approx(75 / 3)
+    with pytest.raises(gpu_client.Failed, match="too little"):
+        gpu_programs.Sight([(1.0, 8, 8)]).rate()
+
+
+def test_a_program_is_watched(tmp_path, monkeypatch):
+    script = tmp_path / "fake.py"
+    script.write_text("import tqdm, time\nfor _ in tqdm.tqdm(range(8)): time.sleep(0.05)\n")
+    monkeypatch.setattr(gpu_programs, "ROOT", tmp_path)
+    sight = gpu_programs.watch(["fake.py"], gpu_client.Budget(60), {})
+    assert sight.points[-1][1:] == (8, 8)
+    assert 5 < sight.rate() < 21
+    script.write_text("raise SystemExit('error: no such thing')")
+    with pytest.raises(gpu_client.Failed, match=r"fake.py: error: no such thing"):
+        gpu_programs.watch(["fake.py"], gpu_client.Budget(60), {})
+    script.write_text("import time; time.sleep(60)")
+    with pytest.raises(gpu_client.OutOfTime):
+        gpu_programs.watch(["fake.py"], gpu_client.Budget(1), {})
+
+
+def test_video_without_pyav_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu_programs.importlib.util, "find_spec", lambda name: None)
+    programs = gpu_programs.Programs(gpu.Settings(tiny=True, scratch=str(tmp_path)), None, None, {})
+    with pytest.raises(gpu_client.Missing, match="PyAV"):
+        programs.process_video(batch=2)
+
+
+def test_nothing_else_needs_pyav_or_psutil():
+    """The modules of this program, loaded where neither can be."""
+    modules = "gpu, bench_ours, bench_pictures, gpu_worker"
+    block = "import sys; sys.modules.update(av=None, psutil=None); sys.path.insert(0, 'benchmarks')"
+    code = f"{block}; import {modules}"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_the_page_explains_every_kind_of_row():
+    page = (ROOT / "docs" / "gpu.md").read_text("utf-8")
+    names = {name for item in gpu_plan.plan(["bfloat16", "float32"], False) for name in item.names}
+    for kind in {re.sub(r"(-(bfloat16|float32))?-\d+$", "", name) for name in names}:
+        assert f"`{kind}`" in page, kind
