@@ -14,7 +14,7 @@ from media import images
 from structures import Sample, UserError
 from system import cli
 from system.data_queue import Batch
-from training import optimization, training_graph
+from training import feeding, optimization, training_graph
 
 REMEDY = (
     "this step is not saved; start a new run with a lower --learning-rate, more --warmup-steps or a smaller "
@@ -37,7 +37,8 @@ def train_one_epoch(
     after_step: called with (losses, learning rate) after each optimizer step, when `state` is up to date. Raises
     NonFiniteLoss.
     """
-    settings, batches = plan.settings, iter(batches)
+    settings, step = plan.settings, graph.training_step
+    pairs = feeding.in_pairs(batches, step.feeds_ahead)
     with _progress_bar(state, settings, len(samples)) as bar:
         while state.batch < plan.batches_per_epoch and state.step < plan.total_steps:
             start = time.monotonic()
@@ -46,8 +47,9 @@ def train_one_epoch(
             num_images = 0
             count = min(settings.accumulate, plan.batches_per_epoch - state.batch)  # the last step may have fewer
             for number in range(count):
-                batch = next(batches)
-                sums = graph.training_step.run(graph.session, batch.arrays, rate, update=number == count - 1)
+                batch, following = next(pairs)
+                coming = following and following.arrays
+                sums = step.run(graph.session, batch.arrays, rate, update=number == count - 1, following=coming)
                 if not all(map(math.isfinite, sums.values())):
                     raise _non_finite(sums, rate, state.step, [samples[index] for _, index in batch.jobs])
                 _add_sums(step_sums, sums)

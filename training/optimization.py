@@ -15,6 +15,7 @@ import config
 import losses
 import ssd_layers
 import ssd_vgg
+from training import feeding
 
 EXPONENTIAL_DECAY = 0.97  # per epoch, the article's
 STEP_DECAY = 0.1  # at each of --schedule-steps, the original's
@@ -85,11 +86,13 @@ class TrainingStep:
 
     dtype: tf.float32, tf.bfloat16 or tf.float16; class_weights: as in `losses.multibox_loss`; fixed_shapes: whether
     every tensor has the same size in every step, for which `run` fills small batches up with images that count for
-    nothing. A session must initialize global and local variables.
+    nothing; feed_ahead: whether the next batch is copied to the GPU during a step. A session must initialize global and
+    local variables.
 
-    images: placeholder, uint8 [N,S,S,3] RGB.
-    class_targets: placeholder, int32 [N,A], 0 for background.
-    offset_targets: placeholder, float32 [N,A,4].
+    feeds_ahead: whether `run` has a use for the batch that follows.
+    images: tensor to feed, uint8 [N,S,S,3] RGB.
+    class_targets: tensor to feed, int32 [N,A], 0 for background; int64 with feed_ahead.
+    offset_targets: tensor to feed, float32 [N,A,4].
     learning_rate: placeholder, a scalar.
     logits, offsets: tensors of `ssd_vgg.build`.
     losses: dict of scalar tensors, see `losses.multibox_loss`.
@@ -104,13 +107,12 @@ class TrainingStep:
         dtype: tf.DType,
         class_weights: Sequence[float] | None = None,
         fixed_shapes: bool = False,
+        feed_ahead: bool = False,
     ) -> None:
-        preset, side = description.preset, description.preset.input_size
-        anchors = preset.num_anchors
-        rows = settings.batch_size if fixed_shapes else None
-        self.images = tf.placeholder(tf.uint8, [rows, side, side, 3], "image_input")
-        self.class_targets = tf.placeholder(tf.int32, [rows, anchors], "class_targets")
-        self.offset_targets = tf.placeholder(tf.float32, [rows, anchors, 4], "offset_targets")
+        preset = description.preset
+        self.feeds_ahead = feed_ahead
+        self._inputs = feeding.Inputs(_input_specs(preset, settings.batch_size if fixed_shapes else None), feed_ahead)
+        self.images, self.class_targets, self.offset_targets = self._inputs.tensors.values()
         self.learning_rate = tf.placeholder(tf.float32, [], "learning_rate")
         self.logits, self.offsets = ssd_vgg.build(
             self.images,
@@ -149,30 +151,22 @@ class TrainingStep:
                 self._update = self._average_after(self._update)
 
     def run(
-        self, session: tf.Session, batch: dict[str, np.ndarray], rate: float, update: bool = True
+        self,
+        session: tf.Session,
+        batch: dict[str, np.ndarray],
+        rate: float,
+        update: bool = True,
+        following: dict[str, np.ndarray] | None = None,
     ) -> dict[str, float]:
         """Do one step with a batch, a dict of the arrays images, class_targets and offset_targets.
 
         update: False only adds the batch's gradient to the sum, which the last batch of an effective batch applies.
+        following: the batch of the next call, which feed_ahead copies to the GPU during this step.
         Returns the loss sums and positives of this batch as Python floats.
         """
-        feeds = {**self._feeds(batch), self.learning_rate: rate}
-        sums, _ = session.run((self.losses, self._update if update else self._add), feeds)
+        fetches = (self.losses, self._update if update else self._add)
+        sums, _ = self._inputs.run(session, fetches, batch, following, {self.learning_rate: rate})
         return {name: float(value) for name, value in sums.items()}
-
-    def _feeds(self, batch):
-        """{placeholder: array} of a batch. What fills it up has no objects, so it adds nothing to loss or gradient."""
-        placeholders = {
-            "images": self.images,
-            "class_targets": self.class_targets,
-            "offset_targets": self.offset_targets,
-        }
-        feeds = {}
-        for name, placeholder in placeholders.items():
-            array = batch[name]
-            missing = (placeholder.shape[0] or len(array)) - len(array)
-            feeds[placeholder] = np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1)) if missing else array
-        return feeds
 
     def is_sound(self, session: tf.Session) -> bool:
         """Whether the weights have finite squares and a finite loss.
@@ -187,7 +181,7 @@ class TrainingStep:
             "class_targets": np.ones((1, anchors), np.int32),
             "offset_targets": np.zeros((1, anchors, 4), np.float32),
         }
-        return bool(session.run(self._sound, self._feeds(picture)))
+        return bool(session.run(self._sound, self._inputs.feeds(picture)))
 
     def _accumulate(self, gradients):
         """Two ops: one adds a batch to the effective batch, the other adds the last batch and applies the sum.
@@ -293,6 +287,16 @@ def mean_losses(sums: dict[str, float]) -> dict[str, float]:
     positives = max(1.0, sums["positives"])
     parts = {name: sums[name] / positives for name in ("confidence", "localization")}
     return {**parts, "loss": parts["confidence"] + parts["localization"]}
+
+
+def _input_specs(preset, rows):
+    """What a batch consists of. rows: its number of images, None for any."""
+    side, anchors = preset.input_size, preset.num_anchors
+    return {
+        "images": tf.TensorSpec([rows, side, side, 3], tf.uint8, "image_input"),
+        "class_targets": tf.TensorSpec([rows, anchors], tf.int32, "class_targets"),
+        "offset_targets": tf.TensorSpec([rows, anchors, 4], tf.float32, "offset_targets"),
+    }
 
 
 def _accumulator(shape, name, collections=None):

@@ -54,7 +54,9 @@ def build(
     tf.set_random_seed(settings.seed)
     # A GPU chooses its algorithms anew, and XLA compiles anew, for each number of images
     fixed_shapes = compile or devices.has_gpu()
-    training_step = optimization.TrainingStep(description, settings, dtype, class_weights, fixed_shapes)
+    training_step = optimization.TrainingStep(
+        description, settings, dtype, class_weights, fixed_shapes, feed_ahead=devices.has_gpu()
+    )
     session = tf.Session(config=devices.session_config(compile))
     preset = description.preset
     logits, offsets = _evaluated(training_step, description, settings, dtype)

@@ -1,0 +1,108 @@
+"""How batches enter the training graph: fed in step with it, or copied to the GPU one step ahead."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from system.data_queue import Batch
+
+Arrays = Mapping[str, np.ndarray]
+
+
+class Inputs:
+    """The tensors that a network takes a batch from, built into the default graph.
+
+    With `ahead`, each run also copies the following batch into a staging area on the GPU, from which the next run takes
+    it. A run then has the same feeds and fetches whether a batch follows or not, since TensorFlow prepares each
+    combination anew. Such a graph is for one session.
+
+    specs: {name of an array: shape [N or None, …], dtype and graph name of its tensor}.
+    ahead: whether batches are copied one run ahead.
+
+    tensors: {name of an array: tensor}. A tensor that is fed takes the fed value instead of a staged one. With `ahead`,
+    int32 becomes int64, because TensorFlow computes with int32 on the host.
+    """
+
+    def __init__(self, specs: Mapping[str, tf.TensorSpec], ahead: bool = False) -> None:
+        self.ahead = ahead
+        self._staged: Arrays | None = None  # the batch that the staging area holds
+        if not ahead:
+            self.tensors = {name: tf.placeholder(spec.dtype, spec.shape, spec.name) for name, spec in specs.items()}
+            return
+        with tf.name_scope("staging"):
+            self._following = {name: tf.placeholder(s.dtype, [None, *s.shape[1:]], name) for name, s in specs.items()}
+            with tf.device("/GPU:0"):
+                staged = self._build_area([spec.dtype for spec in specs.values()])
+        self.tensors = {
+            name: tf.placeholder_with_default(value, spec.shape, spec.name)
+            for (name, spec), value in zip(specs.items(), staged, strict=True)
+        }
+
+    def _build_area(self, dtypes):
+        """The ops of the staging area; returns the tensors that it gives out."""
+        area = {"shared_name": "batches", "capacity": 0, "memory_limit": 0}  # no limits: a run never waits for room
+        values = list(self._following.values())
+        self._put = tf.raw_ops.Stage(values=values, **area)
+        with tf.control_dependencies([tf.raw_ops.StageClear(dtypes=dtypes, **area)]):
+            self._replace = tf.raw_ops.Stage(values=values, **area)
+        taken = tf.raw_ops.Unstage(dtypes=dtypes, **area)
+        return [tf.cast(value, tf.int64) if value.dtype == tf.int32 else value for value in taken]
+
+    def run(
+        self, session: tf.Session, fetches: Any, batch: Arrays, following: Arrays | None, feeds: Mapping[tf.Tensor, Any]
+    ) -> Any:
+        """`session.run(fetches)` with a batch. following: the batch of the next call, or None; feeds: further ones.
+
+        A batch that was not the `following` of the last successful run is copied first, and what that run staged is
+        dropped.
+        """
+        if not self.ahead:
+            return session.run(fetches, {**self.feeds(batch), **feeds})
+        if batch is not self._staged:
+            session.run(self._replace, self._feeds_of(batch, self._following))
+        self._staged = None  # unless this run succeeds
+        nothing = {name: array[:0] for name, array in batch.items()}
+        staging = self._feeds_of(nothing if following is None else following, self._following)
+        found, _ = session.run((fetches, self._put), {**staging, **feeds})
+        self._staged = following
+        return found
+
+    def feeds(self, batch: Arrays) -> dict[tf.Tensor, np.ndarray]:
+        """{tensor: array} that feeds a batch directly.
+
+        Where the tensors have a fixed number of rows, zeros fill a smaller batch up: images without objects, which add
+        nothing to loss or gradient.
+        """
+        return self._feeds_of(batch, self.tensors)
+
+    def _feeds_of(self, batch, targets):
+        return {target: _filled_up(batch[name], self.tensors[name].shape[0]) for name, target in targets.items()}
+
+
+def _filled_up(array, rows):
+    """The array with zeros behind it up to so many rows; as it is if it has no rows or `rows` is None."""
+    missing = (rows or len(array)) - len(array)
+    return np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1)) if missing and len(array) else array
+
+
+def in_pairs(batches: Iterable[Batch], ahead: bool) -> Iterator[tuple[Batch, Batch | None]]:
+    """Yield (batch, the batch after it) for each batch; None after the last, and always None without `ahead`.
+
+    If the batch after cannot be made, the batch before it still comes, with None; only then the exception is raised.
+    """
+    if not ahead:
+        yield from ((batch, None) for batch in batches)
+        return
+    batches, failure = iter(batches), None
+    batch = next(batches, None)
+    while batch is not None:
+        try:
+            following = next(batches, None)
+        except Exception as error:
+            following, failure = None, error
+        yield batch, following
+        batch = following
+    if failure:
+        raise failure
