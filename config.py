@@ -129,7 +129,7 @@ class TrainingSettings:
     augmentation: str = "full"
     freeze: tuple[str, ...] = ()
     precision: str = "float32"
-    workers: int = 2
+    workers: int | None = None  # None: as many as suit the machine, also another one that resumes the run
     seed: int = 0
     deterministic: bool = False
     save_minutes: float = 10.0

@@ -109,7 +109,17 @@ def make_queue(
         Field("class_targets", (len(anchors),), np.int32),
         Field("offset_targets", (len(anchors), 4), np.float32),
     ]
-    return DataQueue(fields, make_item, batch_size=settings.batch_size, workers=workers, initializer=prepare_worker)
+    # Two batches are in the consumer's hands (one in training, the next on its way to the GPU), one is ready, and the
+    # workers fill as many as it takes to give each of them a row: 14 workers at batch 8 need 5 slots, 18 MB for vgg300
+    depth = 3 + math.ceil(workers / settings.batch_size)
+    return DataQueue(
+        fields,
+        make_item,
+        batch_size=settings.batch_size,
+        workers=workers,
+        depth=depth,
+        initializer=prepare_worker,
+    )
 
 
 def epoch_jobs(num_samples: int, seed: int, epoch: int, first: int = 0) -> list[Job]:

@@ -111,11 +111,6 @@ def _fresh_partial(target):
     return partial
 
 
-def _cores():
-    """How many processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def write_dataset(directory, train=4000, test=400, seed=0, workers=None):
     """Write a VOCdevkit folder: VOC2007 with the splits train (also called trainval) and test, and classes.txt.
 
@@ -141,7 +136,7 @@ def write_dataset(directory, train=4000, test=400, seed=0, workers=None):
             names = "".join(f"{_name(split.removesuffix('val'), index)}\n" for index in range(count))
             (partial / "VOC2007" / "ImageSets" / "Main" / f"{split}.txt").write_text(names)
         (partial / "classes.txt").write_text("".join(f"{name}\n" for name in CLASSES))
-        _write_all(partial, seed, counts, _cores() if workers is None else workers)
+        _write_all(partial, seed, counts, worker_processes.usable_cores() if workers is None else workers)
         files.publish(partial, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

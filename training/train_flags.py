@@ -17,7 +17,7 @@ import training_data
 from dataset_check import anchor_advisor
 from formats import class_lists
 from structures import UserError
-from system import cli
+from system import cli, worker_processes
 from weights import class_transfer, weight_files
 
 # Pretrained features expect 0..255. From scratch, this brings the input to about unit variance
@@ -537,7 +537,14 @@ def _add_run_flags(group):
         help="compile the training step with XLA, which takes a minute or two at the first start and then makes a GPU "
         "faster; auto does so on a GPU for long trainings (default: auto)",
     )
-    _add(group, "--workers", "processes that prepare batches", type=cli.non_negative_int, metavar="N")
+    _add(
+        group,
+        "--workers",
+        "processes that prepare batches; 0 prepares them between the steps (default: two less than the cores of the "
+        f"machine, at least 2 and at most {worker_processes.MOST_WORKERS})",
+        type=cli.non_negative_int,
+        metavar="N",
+    )
     _add(group, "--seed", "seed of all random numbers", type=cli.non_negative_int, metavar="N")
     _add(
         group,

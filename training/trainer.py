@@ -13,6 +13,7 @@ import runs
 import training_data
 from kernels import devices
 from structures import Sample, UserError
+from system import worker_processes
 from system.cli import StopRequest
 from system.data_queue import DataQueue, WorkerError
 from training import engine, first_weights, optimization, training_graph
@@ -75,9 +76,8 @@ def open_trainer(task: Task, stop: StopRequest) -> Iterator["Trainer"]:
         summaries = Summaries(task.run, task.description.class_names)
         stack.enter_context(summaries.open(state.step, state.rows))
         _print_start(task, dtype, compile)
-        queue = training_data.make_queue(
-            task.samples, task.description.preset, task.settings, workers=task.settings.workers
-        )
+        workers = worker_processes.beside_network() if task.settings.workers is None else task.settings.workers
+        queue = training_data.make_queue(task.samples, task.description.preset, task.settings, workers=workers)
         stack.enter_context(queue)
         yield Trainer(task, stop, graph, checkpoints, state, summaries, queue)
 

@@ -15,22 +15,24 @@ import tensorflow.compat.v1 as tf
 import config
 import runs
 import train
+import training_data
 from kernels import devices
 from media import images
 from programs import TINY, write_shapes
 from structures import UserError
-from system import data_queue, files
+from system import data_queue, files, worker_processes
 from training import engine, optimization, summaries
 
-QUICK = [*TINY, "--workers", "0", "--augmentation", "none"]
+QUICK = [*TINY[: TINY.index("--workers")], "--augmentation", "none"]
 
 
 @pytest.fixture
 def start(shapes, tmp_path):
-    """Callable: flags -> the path of a run of 5 steps an epoch."""
+    """Callable: flags -> the path of a run of 5 steps an epoch. workers: None for the default."""
 
-    def call(*flags, name="run"):
-        train.main(["--data", str(shapes), "--train", "train", *QUICK, "--run", str(tmp_path / name), *flags])
+    def call(*flags, name="run", workers="0"):
+        given = [] if workers is None else ["--workers", workers]
+        train.main(["--data", str(shapes), "--train", "train", *QUICK, *given, "--run", str(tmp_path / name), *flags])
         return tmp_path / name
 
     return call
@@ -199,6 +201,23 @@ def test_changes_of_a_resume_are_kept(start, capsys):
     assert settings(run).workers == 1
 
 
+def test_each_machine_has_its_own_default_of_workers(start, monkeypatch):
+    counts, make_queue = [], training_data.make_queue
+
+    def making(*arguments, workers):
+        counts.append(workers)
+        return make_queue(*arguments, workers=0)
+
+    monkeypatch.setattr(training_data, "make_queue", making)
+    monkeypatch.setattr(worker_processes, "usable_cores", lambda: 2)
+    run = start("--max-steps", "1", workers=None)
+    monkeypatch.setattr(worker_processes, "usable_cores", lambda: 16)
+    resume(run, "--max-steps", "2")
+    resume(run, "--max-steps", "3", "--workers", "5")
+    resume(run, "--max-steps", "4")
+    assert counts == [2, 14, 5, 5]
+
+
 PATIENT = ["--valid", "val", "--patience", "1", "--learning-rate", "1e-12", "--epochs", "9"]
 
 
@@ -282,7 +301,8 @@ def test_a_resume_notices_other_data(tmp_path):
     data, run = write_shapes(tmp_path / "data", {"train": 9}), tmp_path / "run"
     ids = [f"train_{index:03d}" for index in range(9)]
     write_split(data, ids[:8])
-    train.main(["--data", str(data), "--train", "train", *QUICK, "--run", str(run), "--epochs", "1"])
+    flags = ["--data", str(data), "--train", "train", *QUICK, "--workers", "0"]
+    train.main([*flags, "--run", str(run), "--epochs", "1"])
     for changed, message in ((ids, r"\b8\b.*\b9\b"), (ids[1:], "--train train")):
         write_split(data, changed)
         with pytest.raises(UserError, match=f"--resume: .*{message}.*--init-from"):
