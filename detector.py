@@ -23,7 +23,7 @@ from kernels import devices, suppression, winograd
 from media import images as image_files
 from ssd_utils import SSDPreset
 from structures import Detections, UserError
-from system import cli, stages
+from system import cli, stages, worker_processes
 
 OUTPUTS = ("boxes", "scores", "classes", "count")
 
@@ -127,14 +127,16 @@ def read_weights(checkpoint: str) -> dict[str, np.ndarray]:
         raise UserError(f"{checkpoint}: cannot be read ({reason}); use another checkpoint") from None
 
 
-def load(model: str, *, precision: str = "auto", threshold: float = 0.01, batch_size: int = 8) -> "Detector":
+def load(model: str, *, precision: str = "auto", threshold: float = 0.01, batch_size: int | None = None) -> "Detector":
     """MODEL (a run directory, `RUN@last`, or an exported .pb) -> Detector.
 
     precision: of the network ("auto", "float32", "bfloat16", "float16"); an exported graph has its own.
-    threshold: detections score above it. batch_size: images that go through the network at once. Raises UserError if
-    there is no such model, if it is damaged, or if it was exported with another precision or a higher threshold.
+    threshold: detections score above it. batch_size: images that go through the network at once, None for the number
+    that suits this machine. Raises UserError if there is no such model, if it is damaged, or if it was exported with
+    another precision or a higher threshold.
     """
     source = config.find_model(model)
+    batch_size = batch_size or devices.detection_batch()
     # A GPU chooses its algorithms anew, and XLA compiles anew, for each number of images
     fixed = batch_size if devices.has_gpu() else None
     if source.frozen:
@@ -301,15 +303,26 @@ class Detector:
         return transforms.warp(image, self.input_size)
 
     def detect_prepared(self, batch: np.ndarray, sizes: Sequence[tuple[int, int]]) -> list[Detections]:
-        """uint8 [N,S,S,3] and the N original sizes (width, height) -> N Detections in pixels of the originals."""
+        """uint8 [N,S,S,3] and the N original sizes (width, height) -> N Detections in pixels of the originals.
+
+        Raises devices.OutOfMemory.
+        """
         missing = (self._images.shape[0] or len(batch)) - len(batch)
         if missing > 0:  # a graph for batches of one size
             batch = np.concatenate([batch, np.zeros((missing, *batch.shape[1:]), batch.dtype)])
-        values = self._session.run(self._tensors, {self._images: batch})
+        try:
+            values = self._session.run(self._tensors, {self._images: batch})
+        except tf.errors.ResourceExhaustedError:
+            raise devices.OutOfMemory(f"{devices.full_memory()}: {self._smaller_batch()}") from None
         return [
             self._to_detections({name: values[name][index] for name in OUTPUTS}, size)
             for index, size in enumerate(sizes)
         ]
+
+    def _smaller_batch(self):
+        """What to do where memory is full."""
+        free = "end other programs that hold memory"
+        return f"give --batch-size {self.batch_size // 2}, or {free}" if self.batch_size > 1 else free
 
     def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
         """Images (uint8 RGB [H,W,3] arrays of any size) -> a list of Detections, in the order of the images."""
@@ -321,14 +334,19 @@ class Detector:
         return detections
 
     def detect_files(
-        self, files: Iterable[tuple[str, bool]], threads: int = 2, keep: Callable[[int], bool] = lambda index: True
+        self,
+        files: Iterable[tuple[str, bool]],
+        threads: int | None = None,
+        keep: Callable[[int], bool] = lambda index: True,
     ) -> Iterator[tuple[str, ReadImage | image_files.ImageError, Detections | None]]:
         """Yield (path, ReadImage or images.ImageError, Detections or None) for each of `files`, in their order.
 
         files: (path, whether to apply EXIF orientation), of any number; only a few batches are read ahead. threads:
-        the number that read. keep: index of a file -> whether its ReadImage keeps the pixels, of which four batches of
-        photographs take a gigabyte. Reading, the network and the caller's work on the results overlap.
+        that read, None for as many as suit this machine. keep: index of a file -> whether its ReadImage keeps the
+        pixels; four batches of 8 photographs take a gigabyte. Reading, the network and the caller's work on the results
+        overlap. Raises devices.OutOfMemory.
         """
+        threads = threads or worker_processes.beside_network()
 
         def read(numbered):
             index, (path, exif) = numbered

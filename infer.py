@@ -299,7 +299,7 @@ def _detection_flags(group):
         help="look for these only, separated by commas; the results name no others (default: all of the model)",
     )
     group.add_argument(
-        "--batch-size", type=cli.positive_int, default=8, metavar="N", help="pictures at once (default: 8)"
+        "--batch-size", type=cli.positive_int, metavar="N", help="pictures at once (default: 8, on a GPU 32)"
     )
     group.add_argument(
         "--precision",

@@ -38,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         cli.import_tensorflow()
         import detector  # TensorFlow loads only after all flags and paths are checked
 
-        settings = {"precision": flags.precision, "threshold": flags.threshold, "batch_size": flags.batch_size}
+        batch_size = 1 if reader.live else flags.batch_size  # a live picture should not wait for others
+        settings = {"precision": flags.precision, "threshold": flags.threshold, "batch_size": batch_size}
         loaded = stack.enter_context(detector.load(flags.model, **settings))
         wanted = class_lists.find_labels(flags.classes, loaded.class_names)
         stop.raise_if_requested()
@@ -84,7 +85,7 @@ def _process(flags, reader, detector, wanted, stop):
 
 def _connect(threads, flags, reader, detector, wanted, meters):
     """Start the stages before encoding, each in its own thread -> iterator of finished Frames, in order."""
-    batch = 1 if reader.live else flags.batch_size  # a live frame should not wait for others
+    batch = detector.batch_size
     frames = threads.run(_decode(reader, detector, flags, meters["decode"]), ahead=max(AHEAD, batch))
     frames = threads.run(_detect(frames, detector, batch, wanted, meters["network"]), ahead=AHEAD)
     return threads.run(_draw(frames, detector.class_names, meters["drawing"]), ahead=AHEAD)
@@ -301,9 +302,8 @@ def _parse(argv):
     add(
         "--batch-size",
         type=cli.positive_int,
-        default=8,
         metavar="N",
-        help="frames that the network processes at once; always 1 for a camera or stream (default: 8)",
+        help="frames that the network processes at once; always 1 for a camera or stream (default: 8, on a GPU 32)",
     )
     add("--precision", choices=config.PRECISIONS, default="auto", help="number type of the network (default: auto)")
     add(

@@ -1,4 +1,4 @@
-"""The compute type and the session settings that fit this machine."""
+"""The compute type, the session settings and the batch size that fit this machine."""
 
 import tensorflow
 import tensorflow.compat.v1 as tf
@@ -38,6 +38,23 @@ def _fastest():
 def has_gpu():
     """Whether TensorFlow sees a GPU."""
     return bool(tf.config.list_physical_devices("GPU"))
+
+
+def detection_batch():
+    """How many images should go through the network at once in detection.
+
+    8 already fill the cores of a CPU; an H100 does half as many images again a second with 32 (docs/gpu.md).
+    """
+    return 32 if has_gpu() else 8
+
+
+class OutOfMemory(UserError):
+    """TensorFlow gets no memory, from the GPU or from a machine without one, for the images of a batch."""
+
+
+def full_memory():
+    """Which memory is full when TensorFlow gets none (tf.errors.ResourceExhaustedError), as words for a message."""
+    return f"the memory of {'the GPU' if has_gpu() else 'this machine'} is full"
 
 
 def compiles(choice, images):

@@ -18,7 +18,7 @@ import oracles
 import runs
 import ssd_utils
 import ssd_vgg
-from kernels import winograd
+from kernels import devices, winograd
 from media import images
 from structures import Detections, UserError
 from training import optimization
@@ -517,6 +517,42 @@ def test_config_of_another_model(copy):
 
 def test_unknown_precision(run):
     fails("--precision float8: .*auto, float32", run.path, precision="float8")
+
+
+# What suits the machine
+@pytest.mark.parametrize(("gpus", "expected"), [([], 8), (["GPU:0"], 32)])
+def test_the_batch_size_suits_the_machine(run, monkeypatch, gpus, expected):
+    monkeypatch.setattr(devices, "has_gpu", lambda: bool(gpus))
+    monkeypatch.setattr(detector, "build_model_graph", lambda *_, batch_size, **__: _ends_of_nothing(batch_size))
+    with detector.load(run.path) as loaded:
+        assert loaded.batch_size == expected
+        assert loaded._images.shape[0] == (expected if gpus else None)
+    with detector.load(run.path, batch_size=3) as loaded:
+        assert loaded.batch_size == 3
+
+
+def _ends_of_nothing(batch_size):
+    """A graph with the ends of a detection graph."""
+    with tf.Graph().as_default() as graph:
+        tf.placeholder(tf.uint8, [batch_size, 300, 300, 3], "image_input")
+        for name in detector.OUTPUTS:
+            tf.constant(0, name=f"detections/{name}")
+        values = {**DESCRIPTION.to_json(), "threshold": 0.01, "precision": "float32"}
+        tf.constant(json.dumps(values), name="metadata/json")
+    return graph
+
+
+@pytest.mark.parametrize(("batch_size", "remedy"), [(8, "give --batch-size 4, "), (1, "end other programs")])
+def test_full_memory_names_the_flag(best, monkeypatch, batch_size, remedy):
+    def run_out(*_, **__):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor\nHint")
+
+    monkeypatch.setattr(tf.Session, "run", run_out)
+    monkeypatch.setattr(best, "batch_size", batch_size)
+    for gpu, memory in ((True, "the GPU"), (False, "this machine")):
+        monkeypatch.setattr(devices, "has_gpu", lambda gpu=gpu: gpu)
+        with pytest.raises(devices.OutOfMemory, match=f"the memory of {memory} is full: {remedy}"):
+            best.detect(pictures())
 
 
 # Many files

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow.compat.v1 as tf
 from PIL import Image
 
 import dataset_formats
@@ -162,6 +163,22 @@ def test_what_was_detected_before_a_failure_is_kept(trained, shapes, tmp_path, m
         infer.main([str(trained), "--data", str(shapes), "--split", "val", "--output", str(tmp_path / "out")])
     assert f"3 of 6 pictures are in {tmp_path / 'out'}" in capsys.readouterr().out
     assert len(json.loads((tmp_path / "out" / "detections.json").read_text("utf-8"))["images"]) == 3
+
+
+def test_full_memory_ends_with_the_flag_to_change(trained, shapes, tmp_path, monkeypatch, capsys):
+    original, calls = tf.Session.run, []
+
+    def run_out(self, *arguments, **options):
+        calls.append(arguments)
+        if len(calls) == 3:  # the first prepares the session
+            raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+        return original(self, *arguments, **options)
+
+    monkeypatch.setattr(tf.Session, "run", run_out)
+    flags = ["--data", str(shapes), "--split", "val", "--batch-size", "2", "--output", str(tmp_path / "out")]
+    with pytest.raises(UserError, match=r"memory .*--batch-size 1"):
+        infer.main([str(trained), *flags])
+    assert f"2 of 6 pictures are in {tmp_path / 'out'}" in capsys.readouterr().out
 
 
 def test_linked_folders_are_looked_into_once(trained, shapes, tmp_path):

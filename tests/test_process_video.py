@@ -13,6 +13,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import tensorflow.compat.v1 as tf
 
 import process_video
 from media import video
@@ -60,6 +61,7 @@ def detector(monkeypatch):
 
     def load(model, **settings):
         fake.calls.append((model, settings))
+        fake.batch_size = settings["batch_size"] or 8
         return fake
 
     monkeypatch.setitem(sys.modules, "detector", types.SimpleNamespace(load=load))
@@ -112,6 +114,39 @@ def test_frames_come_out_in_order_with_their_detections(tmp_path, detector, mode
     assert detector.batches == [4, 4, 4, 4, 4, 1]
     assert detector.calls == [(model, {"precision": "auto", "threshold": 0.5, "batch_size": 4})]
     assert sorted(os.listdir(tmp_path)) == ["a.mp4", "model.pb", "out.json", "out.mp4"]
+
+
+def test_the_detector_chooses_the_batch_size_but_for_a_camera(tmp_path, detector, model, monkeypatch):
+    source = make(tmp_path / "a.mp4", 9)
+    run(tmp_path, model, source)
+    assert detector.calls.pop()[1]["batch_size"] is None and detector.batches == [8, 1]
+
+    class Live(video.VideoReader):
+        def __init__(self, source):
+            super().__init__(source)
+            self.live = True
+
+    detector.batches.clear()
+    monkeypatch.setattr(video, "VideoReader", Live)
+    run(tmp_path, model, source, "--batch-size", "4")
+    assert detector.calls.pop()[1]["batch_size"] == 1 and detector.batches == [1] * 9
+
+
+def test_full_memory_ends_with_the_flag_to_change(tmp_path, trained, monkeypatch):
+    """The frames before it are in a video that plays."""
+    original, calls = tf.Session.run, []
+
+    def run_out(self, *arguments, **options):
+        calls.append(arguments)
+        if len(calls) == 3:  # the first prepares the session
+            raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+        return original(self, *arguments, **options)
+
+    monkeypatch.setattr(tf.Session, "run", run_out)
+    source, output = make(tmp_path / "a.mp4", 12), str(tmp_path / "out.mp4")
+    with pytest.raises(UserError, match=r"memory .*--batch-size 2"):
+        process_video.main([str(trained), source, output, "--batch-size", "4"])
+    assert len(calls) == 3
 
 
 def test_boxes_are_drawn_and_the_rest_stays(tmp_path, detector, model):

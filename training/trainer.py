@@ -52,7 +52,8 @@ class Task:
 def open_trainer(task: Task, stop: StopRequest) -> Iterator["Trainer"]:
     """Context manager: the Trainer of a new or resumed run, with everything that it needs open until the block ends.
 
-    Raises UserError if the run cannot be created or resumed, or another process trains it.
+    Raises UserError if the run cannot be created or resumed, or another process trains it, or, also from the block, if
+    memory is full.
     """
     dtype = devices.compute_dtype(task.settings.precision)
     if not task.resume:  # config.json gets what "auto" is here: a resume on another machine computes in the same type
@@ -60,6 +61,7 @@ def open_trainer(task: Task, stop: StopRequest) -> Iterator["Trainer"]:
     if task.settings.deterministic:
         devices.make_deterministic()
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_full_memory_explained(task))
         stack.enter_context(tf.Graph().as_default())
         compile = devices.compiles(task.xla, task.plan.total_steps * task.plan.images_per_step)
         graph = training_graph.build(task.description, task.settings, dtype, _class_weights(task), compile)
@@ -80,6 +82,30 @@ def open_trainer(task: Task, stop: StopRequest) -> Iterator["Trainer"]:
         queue = training_data.make_queue(task.samples, task.description.preset, task.settings, workers=workers)
         stack.enter_context(queue)
         yield Trainer(task, stop, graph, checkpoints, state, summaries, queue)
+
+
+@contextlib.contextmanager
+def _full_memory_explained(task):
+    """Where TensorFlow gets no memory, raise a UserError that says what is saved and how to go on."""
+    try:
+        yield
+    except (tf.errors.ResourceExhaustedError, devices.OutOfMemory):
+        last = config.read_index(task.run).get("last")  # a step that ran out of memory is not saved
+        saved = f"{last} is saved" if last else "nothing is saved yet"
+        source = f" and --init-from {task.run}@last" if last else ""
+        raise UserError(
+            f"{devices.full_memory()}; {saved}; start a new run with {_smaller_batch(task.settings)}{source}, or end "
+            "other programs that hold memory and --resume"
+        ) from None
+
+
+def _smaller_batch(settings):
+    """The flags of a training in less memory, if possible with the same gradients."""
+    size = settings.batch_size
+    factor = next((n for n in range(2, size + 1) if size % n == 0), None)
+    if factor is None:
+        return "a smaller --preset or --width or more layers in --freeze"
+    return f"--batch-size {size // factor} --accumulate {settings.accumulate * factor} (the same gradients)"
 
 
 def _class_weights(task):

@@ -218,6 +218,61 @@ def test_each_machine_has_its_own_default_of_workers(start, monkeypatch):
     assert counts == [2, 14, 5, 5]
 
 
+def exhausted(monkeypatch, when):
+    """Let TensorFlow get no memory for a session.run whose feeds meet a condition."""
+    original = tf.Session.run
+
+    def run(self, fetches, feed_dict=None, *arguments, **options):
+        if feed_dict and when(feed_dict):
+            raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor with shape[8,64,300,300]")
+        return original(self, fetches, feed_dict, *arguments, **options)
+
+    monkeypatch.setattr(tf.Session, "run", run)
+
+
+def names(feeds):
+    return {tensor.op.name for tensor in feeds if hasattr(tensor, "op")}
+
+
+def test_full_memory_in_a_step_keeps_the_last_checkpoint(start, tmp_path, monkeypatch):
+    run, steps = tmp_path / "run", []
+
+    def in_batch_8(feeds):  # of the third step
+        steps.extend(["step"] * ("learning_rate" in names(feeds)))
+        return len(steps) == 8
+
+    with monkeypatch.context() as patch:
+        exhausted(patch, in_batch_8)
+        with pytest.raises(
+            UserError,
+            match=f"memory.*step-00000002 is saved.*--batch-size 2 --accumulate 6.*--init-from {run}@last.*--resume",
+        ):
+            start("--accumulate", "3", "--batch-size", "4", "--repeat", "3", "--save-minutes", "1e-9")
+    assert state_of(run)["step"] == 2
+    resume(run, "--max-steps", "3")
+    assert state_of(run)["step"] == 3
+
+
+def test_full_memory_in_the_first_step(start, tmp_path, monkeypatch):
+    exhausted(monkeypatch, lambda feeds: "learning_rate" in names(feeds))
+    with pytest.raises(UserError, match=r"nothing is saved.*--batch-size 3 --accumulate 3") as error:
+        start("--batch-size", "9")
+    assert "--init-from" not in str(error.value)
+    with pytest.raises(UserError, match=r"nothing is saved.*--freeze"):
+        start("--batch-size", "1", name="small")
+
+
+def test_full_memory_in_a_validation_costs_no_step(start, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        exhausted(patch, lambda feeds: names(feeds) == {"image_input"})
+        with pytest.raises(UserError, match=r"memory.*step-00000005 is saved.*--batch-size 2 --accumulate 2.*--resume"):
+            start("--epochs", "1", "--valid", "val")
+    assert state_of(tmp_path / "run")["rows"] == []
+    resume(tmp_path / "run")
+    (row,) = state_of(tmp_path / "run")["rows"]
+    assert row["step"] == 5 and row["voc07"] is not None
+
+
 PATIENT = ["--valid", "val", "--patience", "1", "--learning-rate", "1e-12", "--epochs", "9"]
 
 
