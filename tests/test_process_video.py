@@ -30,6 +30,7 @@ class FakeDetector:
     class_names = ("car", "bus")
     input_size = 8
     precision = "float32"
+    batch_size = 8
 
     def __init__(self):
         self.batches = []
