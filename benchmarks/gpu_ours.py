@@ -36,7 +36,9 @@ class Variant(NamedTuple):
 # A new one needs its words in gpu_plan.VARIANTS
 VARIANTS = {
     "plain": Variant(compile=False, options={}),
+    "ahead": Variant(compile=False, options={"feed_ahead": True}),
     "auto": Variant(compile=True, options={}),
+    "whole": Variant(compile=False, options={"one_computation": True}),
 }
 
 

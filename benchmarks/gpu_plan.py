@@ -7,7 +7,12 @@ STEP, NETWORK, DETECTIONS = "training step", "network alone", "detections"
 RATE, SECONDS, VERDICT = "images/s", "seconds", "correct"
 
 # Ways to run the training step, and what is left of it, in words
-VARIANTS = {"plain": "", "auto": ", XLA where it chooses"}
+VARIANTS = {
+    "plain": "",
+    "ahead": ", the next batch copied meanwhile",
+    "auto": ", XLA where it chooses",
+    "whole": ", network and gradients as one XLA computation",
+}
 PARTS = {
     "whole": "the whole step",
     "no-feeding": "the batch lies on the card",
@@ -99,7 +104,8 @@ def plan(types, tiny):
         program("process_video", large, 45, "frames/s"),
         Duel(tuple(rows.stage(main, small, part) for part in PARTS), 40),
         Program("data", {}, (("data", "", "data pipeline alone", RATE),), 15),
-        Duel((rows.step(main, small), rows.step(main, small, "auto")), 100, slow=True),
+        Duel((rows.step(main, small), rows.step(main, small, "ahead")), 30),
+        Duel(tuple(rows.step(main, small, variant) for variant in ("plain", "auto", "whole")), 170, slow=True),
         *(Duel(_detections(rows, main, batch), 30) for batch in batches[1:]),
         *(Duel((rows.step(main, b),), 25) for b in batches[2:]),
         train(large, "on", 150, tiny, slow=True),
@@ -107,7 +113,7 @@ def plan(types, tiny):
         *(program("infer", batch, 40) for batch in batches if batch != large),
         *(program("process_video", batch, 45, "frames/s") for batch in batches if batch != large),
         Duel((rows.network(main, large), rows.network(main, large, compile=True)), 40, slow=True),
-        Duel((rows.step(main, large), rows.step(main, large, "auto")), 120, slow=True),
+        Duel(tuple(rows.step(main, large, variant) for variant in ("plain", "auto", "whole")), 200, slow=True),
         *(Duel(_other_type(rows, kind, batch), 40) for kind in types[1:] for batch in batches if batch != large),
     ]
 

@@ -53,7 +53,7 @@ def training(precision, batch, width, *, compile=False, options=None, changes=No
         session.run(initializer)
 
         def run():
-            _require_finite(step.run(session, fed, RATE))
+            _require_finite(step.run(session, fed, RATE, following=fed if step.feeds_ahead else None))
             return batch
 
         yield Training(step, session, initializer, fed, run)

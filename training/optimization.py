@@ -5,6 +5,7 @@ article (ARCHITECTURE.md; Adam with epsilon 0.1, × 0.97 per epoch).
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 
@@ -86,7 +87,8 @@ class TrainingStep:
 
     dtype: tf.float32, tf.bfloat16 or tf.float16; class_weights: as in `losses.multibox_loss`; fixed_shapes: whether
     every tensor has the same size in every step, for which `run` fills small batches up with images that count for
-    nothing; feed_ahead: whether the next batch is copied to the GPU during a step. A session must initialize global and
+    nothing; feed_ahead: whether the next batch is copied to the GPU during a step; one_computation: whether XLA
+    compiles network, loss and gradients as one computation (needs fixed_shapes). A session must initialize global and
     local variables.
 
     feeds_ahead: whether `run` has a use for the batch that follows.
@@ -108,36 +110,43 @@ class TrainingStep:
         class_weights: Sequence[float] | None = None,
         fixed_shapes: bool = False,
         feed_ahead: bool = False,
+        one_computation: bool = False,
     ) -> None:
         preset = description.preset
         self.feeds_ahead = feed_ahead
         self._inputs = feeding.Inputs(_input_specs(preset, settings.batch_size if fixed_shapes else None), feed_ahead)
         self.images, self.class_targets, self.offset_targets = self._inputs.tensors.values()
         self.learning_rate = tf.placeholder(tf.float32, [], "learning_rate")
-        self.logits, self.offsets = ssd_vgg.build(
-            self.images,
-            preset,
-            len(description.class_names),
+        network = functools.partial(
+            ssd_vgg.build,
+            preset=preset,
+            num_classes=len(description.class_names),
             compute_dtype=dtype,
             initializer=settings.initializer,
         )
-        with tf.name_scope("loss"):
-            self.losses = losses.multibox_loss(
-                self.logits,
-                self.offsets,
-                self.class_targets,
-                self.offset_targets,
-                settings.negative_ratio,
-                class_weights,
-                fixed_shapes,
-            )
+        multibox_loss = functools.partial(
+            losses.multibox_loss,
+            negative_ratio=settings.negative_ratio,
+            class_weights=class_weights,
+            fixed_shapes=fixed_shapes,
+        )
+        self.logits, self.offsets = network(self.images)
         self._settings = settings
         self.trained = [v for v in tf.trainable_variables() if not _frozen(v, settings.freeze)]
         self._loss_scale = _LossScale() if dtype == tf.float16 else None
-        with tf.name_scope("gradients"):
-            total = self.losses["confidence"] + self.losses["localization"]
-            gradients = tf.gradients(total * self._loss_scale.value if self._loss_scale else total, self.trained)
+        targets = (self.class_targets, self.offset_targets)
+        if one_computation:  # the network once more, inside of it
+            compute = tf.function(
+                lambda images, *targets: self._losses_and_gradients(multibox_loss(*network(images), *targets)),
+                jit_compile=True,
+            )
+            self.losses, gradients = compute(self.images, *targets)
+        else:
+            with tf.name_scope("loss"):
+                parts = multibox_loss(self.logits, self.offsets, *targets)
+            self.losses, gradients = self._losses_and_gradients(parts)
         with tf.name_scope("soundness"):
+            total = self.losses["confidence"] + self.losses["localization"]
             self._sound = tf.reduce_all(tf.is_finite([total, *(tf.nn.l2_loss(v) for v in self.trained)]))
         with tf.name_scope("update"):
             if settings.accumulate == 1:
@@ -149,6 +158,13 @@ class TrainingStep:
             self._start_averages = tf.no_op()
             if settings.ema is not None:
                 self._update = self._average_after(self._update)
+
+    def _losses_and_gradients(self, parts):
+        """(`parts`, the dict of `losses.multibox_loss`; the gradients of their sum by the trained variables)."""
+        with tf.name_scope("gradients"):
+            total = parts["confidence"] + parts["localization"]
+            scaled = total * self._loss_scale.value if self._loss_scale else total
+            return parts, tf.gradients(scaled, self.trained)
 
     def run(
         self,

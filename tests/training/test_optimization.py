@@ -112,9 +112,10 @@ def test_unknown_schedule():
 
 
 # The stand-in
-def network(images, _preset, num_classes, *, compute_dtype, initializer):
+def network(images, preset, num_classes, *, compute_dtype, initializer):
     assert (num_classes, initializer) == (len(NAMES), "he")
-    get = {name: tf.cast(tf.get_variable(name, shape), compute_dtype) for name, shape in SHAPES.items()}
+    with tf.variable_scope("", reuse=tf.AUTO_REUSE):
+        get = {name: tf.cast(tf.get_variable(name, shape), compute_dtype) for name, shape in SHAPES.items()}
 
     def conv(x, name):
         return tf.nn.conv2d(x, get[f"{name}/weights"], 1, "SAME") + get[f"{name}/biases"]
@@ -163,9 +164,9 @@ def train(monkeypatch):
     """
     monkeypatch.setattr(ssd_vgg, "build", network)
 
-    def run(chosen, steps, dtype=tf.float32, before=lambda session: None, fixed_shapes=False):
+    def run(chosen, steps, dtype=tf.float32, before=lambda session: None, **options):
         with tf.Graph().as_default() as graph, tf.Session() as session:
-            step = optimization.TrainingStep(STAND_IN, chosen, dtype, fixed_shapes=fixed_shapes)
+            step = optimization.TrainingStep(STAND_IN, chosen, dtype, **options)
             session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
             before(session)
             for variable in tf.trainable_variables():
@@ -475,3 +476,16 @@ def test_soundness_is_judged_in_a_graph_of_fixed_shapes(monkeypatch):
         assert step.is_sound(session)
         step.trained[0].load(np.full(step.trained[0].shape, np.nan, np.float32), session)
         assert not step.is_sound(session)
+
+
+@pytest.mark.parametrize("changes", [{}, {"accumulate": 2, "optimizer": "adam", "ema": 0.9, "clip_norm": 0.1}])
+def test_one_computation_for_xla_moves_the_weights_alike(train, changes):
+    steps = [(make_batch(0, [3, 2, 0, 1]), 0.1, not changes), (make_batch(1, [4, 1]), 0.1, True)]
+    chosen = settings(batch_size=4, weight_decay=1e-3, freeze=("conv10_1",), **changes)
+    plain, sums, _ = train(chosen, steps)
+    compiled, compiled_sums, graph = train(chosen, steps, fixed_shapes=True, one_computation=True)
+    assert [op.type for op in graph.get_operations() if "_XlaMustCompile" in op.node_def.attr]
+    for one, other in zip(sums, compiled_sums, strict=True):
+        assert other == pytest.approx(one, rel=1e-5)
+    for name, value in plain.items():
+        np.testing.assert_allclose(compiled[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
