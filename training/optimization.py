@@ -88,8 +88,8 @@ class TrainingStep:
     dtype: tf.float32, tf.bfloat16 or tf.float16; class_weights: as in `losses.multibox_loss`; fixed_shapes: whether
     every tensor has the same size in every step, for which `run` fills small batches up with images that count for
     nothing; feed_ahead: whether the next batch is copied to the GPU during a step; one_computation: whether XLA
-    compiles network, loss and gradients as one computation (needs fixed_shapes). A session must initialize global and
-    local variables.
+    compiles network, loss and gradients as one computation, and the update as another (needs fixed_shapes). A session
+    must initialize global and local variables.
 
     feeds_ahead: whether `run` has a use for the batch that follows.
     images: tensor to feed, uint8 [N,S,S,3] RGB.
@@ -131,7 +131,7 @@ class TrainingStep:
             fixed_shapes=fixed_shapes,
         )
         self.logits, self.offsets = network(self.images)
-        self._settings = settings
+        self._settings, self._one_computation = settings, one_computation
         self.trained = [v for v in tf.trainable_variables() if not _frozen(v, settings.freeze)]
         self._loss_scale = _LossScale() if dtype == tf.float16 else None
         targets = (self.class_targets, self.offset_targets)
@@ -249,6 +249,18 @@ class TrainingStep:
         return tf.group(moved, tf.cond(finite, lambda: self._apply(gradient_sums, scale), tf.no_op))
 
     def _apply(self, gradient_sums, scale):
+        """One update by gradient_sums · scale; with one_computation in one pass over weights and optimizer state."""
+        if not self._one_computation:
+            return self._move_weights(gradient_sums, scale)
+        scope = tf.get_default_graph().get_name_scope()  # the optimizer's variables take their names from it
+
+        def compute(scale, *gradient_sums):
+            with tf.name_scope(scope and f"{scope}/"), tf.control_dependencies([self._move_weights(gradient_sums, scale)]):
+                return tf.identity(scale)
+
+        return tf.function(compute, jit_compile=True)(scale, *gradient_sums).op
+
+    def _move_weights(self, gradient_sums, scale):
         """One update by gradient_sums · scale, decayed and clipped."""
         decay = self._settings.weight_decay
         gradients = [
