@@ -1,7 +1,6 @@
 """How batches enter the training graph: fed in step with it, or copied to the GPU one step ahead."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -50,24 +49,26 @@ class Inputs:
         taken = tf.raw_ops.Unstage(dtypes=dtypes, **area)
         return [tf.cast(value, tf.int64) if value.dtype == tf.int32 else value for value in taken]
 
-    def run(
-        self, session: tf.Session, fetches: Any, batch: Arrays, following: Arrays | None, feeds: Mapping[tf.Tensor, Any]
-    ) -> Any:
-        """`session.run(fetches)` with a batch. following: the batch of the next call, or None; feeds: further ones.
+    def prepare(
+        self, session: tf.Session, batch: Arrays, following: Arrays | None
+    ) -> tuple[dict[tf.Tensor, np.ndarray], list[tf.Operation]]:
+        """What a run with a batch has to feed, and what to fetch beside its results.
 
+        following: the batch of the next run, or None.
         A batch that was not the `following` of the last successful run is copied first, and what that run staged is
-        dropped.
+        dropped. Call `confirm` after the run.
         """
         if not self.ahead:
-            return session.run(fetches, {**self.feeds(batch), **feeds})
+            return self.feeds(batch), []
         if batch is not self._staged:
             session.run(self._replace, self._feeds_of(batch, self._following))
-        self._staged = None  # unless this run succeeds
+        self._staged = None  # unless the run succeeds
         nothing = {name: array[:0] for name, array in batch.items()}
-        staging = self._feeds_of(nothing if following is None else following, self._following)
-        found, _ = session.run((fetches, self._put), {**staging, **feeds})
+        return self._feeds_of(nothing if following is None else following, self._following), [self._put]
+
+    def confirm(self, following: Arrays | None) -> None:
+        """Note that a run succeeded, and so staged the batch that follows."""
         self._staged = following
-        return found
 
     def feeds(self, batch: Arrays) -> dict[tf.Tensor, np.ndarray]:
         """{tensor: array} that feeds a batch directly.

@@ -180,8 +180,10 @@ class TrainingStep:
         following: the batch of the next call, which feed_ahead copies to the GPU during this step.
         Returns the loss sums and positives of this batch as Python floats.
         """
-        fetches = (self.losses, self._update if update else self._add)
-        sums, _ = self._inputs.run(session, fetches, batch, following, {self.learning_rate: rate})
+        feeds, staging = self._inputs.prepare(session, batch, following)
+        fetches = (self.losses, self._update if update else self._add, *staging)
+        sums, *_ = session.run(fetches, {**feeds, self.learning_rate: rate})
+        self._inputs.confirm(following)
         return {name: float(value) for name, value in sums.items()}
 
     def is_sound(self, session: tf.Session) -> bool:
@@ -255,7 +257,10 @@ class TrainingStep:
         scope = tf.get_default_graph().get_name_scope()  # the optimizer's variables take their names from it
 
         def compute(scale, *gradient_sums):
-            with tf.name_scope(scope and f"{scope}/"), tf.control_dependencies([self._move_weights(gradient_sums, scale)]):
+            with (
+                tf.name_scope(scope and f"{scope}/"),
+                tf.control_dependencies([self._move_weights(gradient_sums, scale)]),
+            ):
                 return tf.identity(scale)
 
         return tf.function(compute, jit_compile=True)(scale, *gradient_sums).op

@@ -43,7 +43,9 @@ class Area:
         )
 
     def run(self, arrays, following, factor=1.0):
-        found = self.inputs.run(self.session, self.fetches, arrays, following, {self.factor: factor})
+        feeds, staging = self.inputs.prepare(self.session, arrays, following)
+        found, *_ = self.session.run((self.fetches, *staging), {**feeds, self.factor: factor})
+        self.inputs.confirm(following)
         assert found["images"][:, 0].tolist() == found["class_targets"].tolist()
         return found["sum"]
 
@@ -93,7 +95,7 @@ def test_a_run_that_failed_stages_nothing(area, monkeypatch):
             area, "fetches", tf.debugging.assert_less(area.inputs.tensors["images"], tf.constant(0, tf.uint8))
         )
         with pytest.raises(tf.errors.InvalidArgumentError):
-            area.inputs.run(area.session, area.fetches, first, second, {area.factor: 1.0})
+            area.run(first, second)
     assert area.run(second, None) == second["images"].sum()
     assert area.session.run(area.size) == 1
 
