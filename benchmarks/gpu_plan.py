@@ -98,7 +98,7 @@ def plan(types, tiny):
         Duel((rows.step(main, small), rows.torch("step", main, small)), 60),
         Duel(_detections(rows, main, small), 40),
         *_correctness(types, width, tiny),
-        train(large, "auto", 60, tiny),
+        train(large, "auto", 60),
         *(Duel((rows.step(main, b), rows.torch("step", main, b)), 40) for b in batches[1:2]),
         program("infer", large, 40),
         program("process_video", large, 45, "frames/s"),
@@ -108,7 +108,8 @@ def plan(types, tiny):
         Duel(tuple(rows.step(main, small, variant) for variant in ("plain", "auto", "whole")), 170, slow=True),
         *(Duel(_detections(rows, main, batch), 30) for batch in batches[1:]),
         *(Duel((rows.step(main, b),), 25) for b in batches[2:]),
-        train(large, "on", 150, tiny, slow=True),
+        train(large, "auto", 60, slow=True, autotune=False),
+        train(large, "on", 150, slow=True),
         *(Duel(_other_type(rows, kind, large), 40) for kind in types[1:] if not tiny),
         *(program("infer", batch, 40) for batch in batches if batch != large),
         *(program("process_video", batch, 45, "frames/s") for batch in batches if batch != large),
@@ -174,15 +175,17 @@ def _correctness(types, width, tiny):
     yield Question("correct-detections", "suppression like the CPU's", "correct_detections", {"batch": 4}, 15)
 
 
-def train(batch, xla, needs, tiny, slow=False):
+def train(batch, xla, needs, slow=False, autotune=True):
     """train.py: seconds to its first step, twice, and its speed."""
     name, words = ("train-xla", " --xla on") if xla == "on" else ("train", "")
+    if not autotune:
+        name, words = f"{name}-untuned", f"{words}, without the trials of cuDNN's algorithms"
     rows = (
         (f"{name}-{batch}", "speed", f"train.py{words}", RATE),
         (f"{name}-first-start-{batch}", "first start", f"train.py{words}: first step, nothing cached", SECONDS),
         (f"{name}-second-start-{batch}", "second start", f"train.py{words}: first step of a second start", SECONDS),
     )
-    return Program("train", {"batch": batch, "xla": xla}, rows, needs, slow)
+    return Program("train", {"batch": batch, "xla": xla, "autotune": autotune}, rows, needs, slow)
 
 
 def program(method, batch, needs, unit=RATE):

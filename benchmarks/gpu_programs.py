@@ -108,11 +108,16 @@ class Programs:
         self._settings, self._ours, self._budget, self._environment = settings, ours, budget, environment
         self._scratch = pathlib.Path(settings.scratch)
 
-    def train(self, batch, xla):
-        """Two starts of train.py, first with empty caches, then with those of the first -> three rows' figures."""
-        cache = self._scratch / f"cache-{xla}"
+    def train(self, batch, xla, autotune=True):
+        """Two starts of train.py, first with empty caches, then with those of the first -> three rows' figures.
+
+        autotune: whether cuDNN tries its algorithms for each convolution, at the first step.
+        """
+        name = xla if autotune else f"{xla}-untuned"
+        cache = self._scratch / f"cache-{name}"
         environment = {**self._environment, "SSD_TENSORFLOW_CACHE": str(cache), "CUDA_CACHE_PATH": str(cache / "cuda")}
-        runs = [self._scratch / f"run-{xla}-{batch}-{name}" for name in ("first", "second")]
+        environment["TF_CUDNN_USE_AUTOTUNE"] = str(int(autotune))
+        runs = [self._scratch / f"run-{name}-{batch}-{start}" for start in ("first", "second")]
         flags = self._training_flags(batch, xla)
         first = watch([*flags, "--run", runs[0], "--max-steps", 1], self._budget, environment)
         second = watch([*flags, "--run", runs[1]], self._budget, environment)

@@ -45,6 +45,12 @@ def _shape_picture(rng, kinds, width, height):
     return image, [(kind, (x + 1, y + 1, x + side, y + side))]
 
 
+def fresh_environment(**variables):
+    """os.environ with `variables`, without what cli.import_tensorflow may have set in this process."""
+    ours = ("TF_CPP_MIN_LOG_LEVEL", "TF_XLA_FLAGS")
+    return {**{name: value for name, value in os.environ.items() if name not in ours}, **variables}
+
+
 def run(program, *arguments, check=True, **options):
     """Run `python PROGRAM ARGUMENTS` in the project's root; returns the CompletedProcess, output as text."""
     done = subprocess.run(command(program, *arguments), cwd=ROOT, capture_output=True, text=True, **options)

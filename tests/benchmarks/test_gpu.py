@@ -4,7 +4,6 @@
 import dataclasses
 import json
 import math
-import os
 import re
 import subprocess
 import sys
@@ -23,6 +22,7 @@ import gpu_programs
 import gpu_report
 import gpu_worker
 
+from programs import fresh_environment
 from structures import UserError
 
 PROGRAM = ROOT / "benchmarks" / "gpu.py"
@@ -80,9 +80,7 @@ def test_results_are_compared(measured):
 
 
 def test_a_machine_without_a_gpu_ends_with_one_line():
-    # Other tests of this process may have set it, which lets TensorFlow's start-up messages through
-    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
-    done = subprocess.run([sys.executable, str(PROGRAM)], capture_output=True, text=True, env=environment)
+    done = subprocess.run([sys.executable, str(PROGRAM)], capture_output=True, text=True, env=fresh_environment())
     if done.returncode == 0:
         pytest.skip("this machine has a GPU")
     assert done.returncode == 1

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from kernels import devices
-from programs import TINY, run, write_shapes
+from programs import TINY, fresh_environment, run, write_shapes
 
 
 def compilations(text):
@@ -22,7 +22,7 @@ def test_each_computation_is_compiled_once(tmp_path):
     """10 pictures at batch 4: the last batch of each epoch has 2; the 5 of the validation have a last batch of 1."""
     data = write_shapes(tmp_path / "shapes", {"train": 10, "val": 5})
     verbose = {"TF_CPP_MIN_LOG_LEVEL": "0", "TF_CPP_VMODULE": "device_compilation_profiler=1"}
-    environment = {**os.environ, **verbose, "SSD_TENSORFLOW_CACHE": str(tmp_path / "cache")}
+    environment = fresh_environment(**verbose, SSD_TENSORFLOW_CACHE=str(tmp_path / "cache"))
     flags = ["--data", data, "--train", "train", "--valid", "val", *TINY, "--epochs", "3", "--xla", "on"]
     done = run("train.py", *flags, "--run", tmp_path / "run", env=environment)
     assert "done after 9 steps" in done.stdout
