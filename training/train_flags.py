@@ -230,7 +230,8 @@ def parse(argv: list[str] | None, description: str | None) -> argparse.Namespace
         ("loss", None, _add_loss_flags),
         ("optimization", "how the weights are updated", _add_optimization_flags),
         ("learning rate", "how large the steps are", _add_rate_flags),
-        ("run", "where it is saved, how long it lasts, how it computes", _add_run_flags),
+        ("run", "where it is saved and how long it lasts", _add_run_flags),
+        ("machine", "how it computes", _add_machine_flags),
     ):
         add_flags(parser.add_argument_group(title, text))
     flags = parser.parse_args(argv)
@@ -524,6 +525,9 @@ def _add_run_flags(group):
         type=cli.positive_float,
         metavar="X",
     )
+
+
+def _add_machine_flags(group):
     _add(
         group,
         "--precision",
@@ -535,7 +539,7 @@ def _add_run_flags(group):
         choices=("auto", "on", "off"),
         default="auto",
         help="compile the training step with XLA, which takes a minute or two at the first start and then makes a GPU "
-        "faster; auto does so on a GPU for long trainings (default: auto)",
+        "faster; auto does so on a GPU for long trainings; may change on --resume (default: auto)",
     )
     _add(
         group,
