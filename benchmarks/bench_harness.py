@@ -1,7 +1,7 @@
 """Measure two sides in turn and report them in a JSON line.
 
 TensorFlow and PyTorch in one process compete for threads, so each side is a process of its own that lives through the
-whole measurement and works only when it is told to: A, B, A, B, …, while the other is idle. The load by other processes
+whole measurement and works only when asked: A, B, A, B, …, while the other is idle. The load by other processes
 is read from the kernel's counters and is part of the line.
 """
 

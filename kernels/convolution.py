@@ -10,7 +10,7 @@ convolutions on a CPU; these products, and a convolution with the flipped filter
 
 import tensorflow.compat.v1 as tf
 
-from kernels import cpu
+from kernels import cpu, devices
 
 SMALL_SIDE = 40  # cells; SSD300's conv4_3 has 38, conv3_3 75
 _GRADIENT = "SSDConv2DProducts"
@@ -34,7 +34,7 @@ def _filter_gradient_form(x, weights, dilation):
     """The function below for the filter gradient of a stride-1 SAME convolution; None for TensorFlow's own."""
     size, _, *channels = weights.shape.as_list()
     side = x.shape.as_list()[1]
-    if tf.config.list_physical_devices("GPU") or size % 2 == 0 or side is None:
+    if devices.has_gpu() or size % 2 == 0 or side is None:
         return None
     small = side <= SMALL_SIDE
     # With fewer channels the products are too small to fill the vector units

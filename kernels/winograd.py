@@ -13,6 +13,8 @@ import math
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from kernels import devices
+
 TILE, WINDOW = 4, 6  # sides of a tile's outputs and inputs
 # The smallest maps (in cells) and fewest channels for which it is faster
 SMALLEST_SIDE, FEWEST_CHANNELS = 10, 64
@@ -49,7 +51,7 @@ def is_faster(x, weights, *, stride=1, padding="SAME", dilation=1):
     measured on an Intel CPU with AVX-512). On a GPU cuDNN's convolution is used.
     """
     size, _, *channels = tf.TensorShape(weights.shape).as_list()
-    if tf.config.list_physical_devices("GPU") or x.dtype != tf.float32:
+    if devices.has_gpu() or x.dtype != tf.float32:
         return False
     if (size, stride, padding, dilation) != (3, 1, "SAME", 1):
         return False

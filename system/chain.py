@@ -34,7 +34,7 @@ def call(program: str, *arguments: object) -> None:
 
 
 class _Child:
-    """A child process that gets the time to save its work when this process is told to stop.
+    """A child process that gets the time to save its work when this process receives a stop signal.
 
     Ctrl-C reaches every process of the terminal, the child too; SIGTERM is passed on. Neither ends this process before
     the child has ended.
