@@ -25,8 +25,8 @@ PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 CHOICES = {  # allowed values of some TrainingSettings
     "other_classes": ("error", "ignore"),
     "difficult": ("use", "ignore"),
-    "initializer": ("he", "xavier"),
-    "optimizer": ("adam", "momentum"),
+    "initializer": ("lsuv", "he", "xavier"),
+    "optimizer": ("adam", "adamw", "momentum"),
     "schedule": ("exponential", "step", "cosine", "constant"),
     "matching": ("bipartite", "threshold"),
     "augmentation": tuple(transforms.AUGMENTATIONS),
@@ -84,7 +84,7 @@ class ModelDescription:
 
 def usual_rate(optimizer: str, adam_epsilon: float) -> float:
     """The default learning rate. With a large epsilon, as the article's 0.1, Adam's steps are much smaller."""
-    return 2e-4 if optimizer == "adam" and adam_epsilon < 0.01 else 1e-3
+    return 2e-4 if optimizer.startswith("adam") and adam_epsilon < 0.01 else 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +108,7 @@ class TrainingSettings:
     vgg_weights: str | None = None
     init_from: str | None = None
     map_classes: tuple[str, ...] = ()  # texts OLD=NEW
-    initializer: str = "he"
+    initializer: str = "lsuv"
     epochs: int = 200
     max_steps: int | None = None
     batch_size: int = 8
@@ -121,6 +121,7 @@ class TrainingSettings:
     warmup_steps: int = 100
     clip_norm: float = 10.0
     bias_lr_multiplier: float = 1.0
+    vgg_lr_multiplier: float = 1.0
     weight_decay: float = 5e-4
     ema: float | None = None
     negative_ratio: int = 3

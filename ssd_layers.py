@@ -79,6 +79,11 @@ def head_name(feature: str, kind: str) -> str:
     return f"head_{feature}_{kind}"
 
 
+def head_feature(head: str) -> str:
+    """The feature map of a head's layer: the inverse of `head_name`."""
+    return head.removeprefix("head_").rpartition("_")[0]
+
+
 def is_confidence(variable_name: str) -> bool:
     """Whether a variable, as `head_fc7_logits/weights`, is of a head of logits, whose shape depends on the classes."""
     layer = variable_name.split("/")[0]

@@ -22,8 +22,9 @@ from ssd_utils import SSDPreset
 L2_NORM_SCALE = 20.0
 L2_NORM_EPSILON = 1e-10
 # Standard deviation of the heads' initial weights, the same for every feature map. It does not bound the first scores:
-# with VGG-16's features the logits of untrained heads have a standard deviation of up to 8.7 (on fc7's map). The
-# original's Xavier gives weights of 0.010 on fc7's map, and up to 0.021 on maps of 256 channels.
+# with VGG-16's features the logits of untrained heads have a standard deviation of up to 8.7 (on fc7's map), which is
+# why train.py scales them (training/layer_scaling.py). The original's Xavier gives weights of 0.010 on fc7's map, and
+# up to 0.021 on maps of 256 channels.
 HEAD_STDDEV = 0.01
 # Last part of the name of a weight's moving average, as in conv1_1/weights/average
 AVERAGE = "average"
@@ -42,9 +43,10 @@ def build(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Images -> (logits float32 [N,A,num_classes+1], offsets float32 [N,A,4]).
 
-    images: uint8 [N,S,S,3] RGB, S = preset.input_size; class 0 of the logits is background; A follows the
-    order of `ssd_utils.make_anchors`. compute_dtype: tf.float32, tf.bfloat16 or tf.float16. initializer: "he"
-    or "xavier" (the original's), for every layer but the heads. Variables are reused if they exist.
+    images: uint8 [N,S,S,3] RGB, S = preset.input_size; class 0 of the logits is background; A follows the order of
+    `ssd_utils.make_anchors`. compute_dtype: tf.float32, tf.bfloat16 or tf.float16. initializer: "he", "lsuv" (He's,
+    which training/layer_scaling.py scales) or "xavier" (the original's); heads have their own. Variables are reused if
+    they exist.
     weights: arrays by variable name; the graph then holds constants of the compute type, and no variables but those
     of `winograd.initialize`. averages: by variable name, variables that are used in place of the network's own.
     portable: for a graph that other machines run: plain convolutions only and, with weights, constants named as the
@@ -101,7 +103,7 @@ class _Net:
         self.dtype = dtype
         self.portable = portable
         # Both scale by fan_in; Caffe's "xavier" is uniform with variance 1 / fan_in
-        scale, shape = {"he": (2.0, "untruncated_normal"), "xavier": (1.0, "uniform")}[initializer]
+        scale, shape = (1.0, "uniform") if initializer == "xavier" else (2.0, "untruncated_normal")
         self.initializer = tf.variance_scaling_initializer(scale, "fan_in", shape)
 
     def channels(self, full):

@@ -93,22 +93,7 @@ def make_queue(
 
     Its jobs are those of `epoch_jobs`.
     """
-    anchors = ssd_utils.make_anchors(preset)
-    side = preset.input_size
-    augmentation = transforms.AUGMENTATIONS[settings.augmentation]
-    make_item = MakeTrainingItem(
-        samples,
-        preset,
-        anchors,
-        transforms.train_transforms(preset, augmentation),
-        settings.matching,
-        settings.seed,
-    )
-    fields = [
-        Field("images", (side, side, 3), np.uint8),
-        Field("class_targets", (len(anchors),), np.int32),
-        Field("offset_targets", (len(anchors), 4), np.float32),
-    ]
+    make_item, fields = _make_item(samples, preset, settings), _fields(preset)
     # Two batches are in the consumer's hands (one in training, the next on its way to the GPU), one is ready, and the
     # workers fill as many as it takes to give each of them a row: 14 workers at batch 8 need 5 slots, 18 MB for vgg300
     depth = 3 + math.ceil(workers / settings.batch_size)
@@ -120,6 +105,40 @@ def make_queue(
         depth=depth,
         initializer=prepare_worker,
     )
+
+
+def first_images(
+    samples: Sequence[Sample], preset: ssd_utils.SSDPreset, settings: TrainingSettings, count: int
+) -> np.ndarray:
+    """uint8 [N,S,S,3]: the first `count` images that training is going to see, or as many as an epoch has.
+
+    Raises UserError if they cannot be read because their folder is gone.
+    """
+    make_item = _make_item(samples, preset, settings)
+    jobs = epoch_jobs(len(samples), settings.seed, epoch=0)[:count]
+    rows = {field.name: np.zeros((len(jobs), *field.shape), field.dtype) for field in _fields(preset)}
+    try:
+        for number, job in enumerate(jobs):
+            make_item(job, {name: array[number] for name, array in rows.items()})
+    except WorkerError as error:
+        raise UserError(str(error)) from None
+    return rows["images"]
+
+
+def _make_item(samples, preset, settings):
+    transform = transforms.train_transforms(preset, transforms.AUGMENTATIONS[settings.augmentation])
+    anchors = ssd_utils.make_anchors(preset)
+    return MakeTrainingItem(samples, preset, anchors, transform, settings.matching, settings.seed)
+
+
+def _fields(preset):
+    """The arrays of a batch."""
+    side, anchors = preset.input_size, preset.num_anchors
+    return [
+        Field("images", (side, side, 3), np.uint8),
+        Field("class_targets", (anchors,), np.int32),
+        Field("offset_targets", (anchors, 4), np.float32),
+    ]
 
 
 def epoch_jobs(num_samples: int, seed: int, epoch: int, first: int = 0) -> list[Job]:

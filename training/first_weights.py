@@ -1,6 +1,8 @@
 """The weights that a training starts from: the arrays of --vgg-weights or --init-from."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
 
 import config
 import detector
@@ -11,13 +13,13 @@ from weights import class_transfer, vgg_download
 def read(
     settings: config.TrainingSettings,
     description: config.ModelDescription,
-    variables: Iterable,
+    shapes: Mapping[str, Sequence[int]],
     check_stop: Callable[[], None],
-) -> list[tuple]:
-    """The (variable, array) pairs to set before the first step; prints which layers start from random values.
+) -> dict[str, np.ndarray]:
+    """The given arrays by variable name; prints which layers start from random values.
 
-    variables: the network's; check_stop: called during a download, may raise to end it. A variable that has no array
-    of its shape keeps its random values. Raises UserError for a file or run that cannot be read.
+    shapes: of the network's variables, by name; check_stop: called during a download, may raise to end it. A variable
+    that has no array of its shape is left out. Raises UserError for a file or run that cannot be read.
     """
     if settings.init_from:
         origin, arrays = settings.init_from, _of_run(settings, description)
@@ -27,12 +29,11 @@ def read(
             origin = vgg_download.fetch(check_stop=check_stop)
         arrays = pretrained.read_vgg(origin, description.preset)
     else:
-        return []
-    by_name = {v.op.name: v for v in variables}
-    taken = [name for name in sorted(by_name) if name in arrays and arrays[name].shape == tuple(by_name[name].shape)]
-    fresh = sorted({name.split("/")[0] for name in by_name.keys() - set(taken)})
+        return {}
+    taken = [name for name in sorted(shapes) if name in arrays and arrays[name].shape == tuple(shapes[name])]
+    fresh = sorted({name.split("/")[0] for name in shapes.keys() - set(taken)})
     print(f"{origin}: {len(taken)} arrays taken; initialized at random: {', '.join(fresh) or 'none'}")
-    return [(by_name[name], arrays[name]) for name in taken]
+    return {name: arrays[name] for name in taken}
 
 
 def _of_run(settings, description):

@@ -267,26 +267,36 @@ class TrainingStep:
 
     def _move_weights(self, gradient_sums, scale):
         """One update by gradient_sums · scale, decayed and clipped."""
-        decay = self._settings.weight_decay
+        decay, decoupled = self._settings.weight_decay, self._settings.optimizer == "adamw"
         gradients = [
-            g * scale + decay * v if decay and _is_weight(v) else g * scale
+            g * scale + decay * v if decay and not decoupled and _is_weight(v) else g * scale
             for g, v in zip(gradient_sums, self.trained, strict=True)
         ]
         if self._settings.clip_norm:
             gradients, _ = tf.clip_by_global_norm(gradients, self._settings.clip_norm)
-        pairs = list(zip(gradients, self.trained, strict=True))
-        biases = [pair for pair in pairs if _is_bias(pair[1])]
-        others = [pair for pair in pairs if not _is_bias(pair[1])]
         updates = []
-        bias_factor = self._settings.bias_lr_multiplier
-        for kind, members, factor in (("weights", others, 1.0), ("biases", biases, bias_factor)):
-            if members:
-                optimizer = self._make_optimizer(self.learning_rate * factor, kind)
-                updates.append(optimizer.apply_gradients(members))
+        for (name, factor), members in self._groups(gradients).items():
+            rate = self.learning_rate * factor
+            shrunk = []
+            if decay and decoupled:
+                with tf.control_dependencies(gradients):  # which have read the weights
+                    shrunk = [v.assign_sub(rate * decay * v, read_value=False) for _, v in members if _is_weight(v)]
+            with tf.control_dependencies(shrunk):
+                updates.append(self._make_optimizer(rate, name).apply_gradients(members))
         return tf.group(*updates)
 
+    def _groups(self, gradients):
+        """{(name, factor on the learning rate): (gradient, variable) pairs}; each group has its optimizer."""
+        settings, groups = self._settings, {}
+        for gradient, variable in zip(gradients, self.trained, strict=True):
+            name, factor = ("biases", settings.bias_lr_multiplier) if _is_bias(variable) else ("weights", 1.0)
+            if settings.vgg_lr_multiplier != 1 and variable.op.name.split("/")[0] in ssd_layers.CONVOLUTIONS:
+                name, factor = f"vgg_{name}", factor * settings.vgg_lr_multiplier
+            groups.setdefault((name, factor), []).append((gradient, variable))
+        return groups
+
     def _make_optimizer(self, rate, kind):
-        if self._settings.optimizer == "adam":
+        if self._settings.optimizer.startswith("adam"):
             return tf.train.AdamOptimizer(rate, epsilon=self._settings.adam_epsilon, name=f"adam_{kind}")
         return tf.train.MomentumOptimizer(rate, MOMENTUM, name=f"momentum_{kind}")
 

@@ -372,7 +372,8 @@ def _add_weight_flags(group):
     _add(
         group,
         "--initializer",
-        "random values of layers without given weights; xavier is the original's",
+        "random values of layers without given weights: lsuv, He's scaled by the first pictures so that the outputs of "
+        "all layers start at one size; he; xavier, the original's",
         choices=config.CHOICES["initializer"],
     )
     _add(
@@ -423,7 +424,7 @@ def _add_optimization_flags(group):
     _add(
         group,
         "--optimizer",
-        "adam is the article's, momentum the original's",
+        "adam is the article's, momentum the original's; adamw is Adam with decay apart from the gradient",
         choices=config.CHOICES["optimizer"],
     )
     _add(
@@ -481,6 +482,14 @@ def _add_rate_flags(group):
         group,
         "--bias-lr-multiplier",
         "factor on the learning rate of biases; the original's is 2",
+        type=cli.positive_float,
+        metavar="X",
+    )
+    _add(
+        group,
+        "--vgg-lr-multiplier",
+        "factor on the learning rate of VGG-16's convolutions, conv1_1 to conv5_3, which start from trained weights; "
+        "0.1 lets the new layers learn faster than these",
         type=cli.positive_float,
         metavar="X",
     )

@@ -16,9 +16,10 @@ from structures import Sample, UserError
 from system import worker_processes
 from system.cli import StopRequest
 from system.data_queue import DataQueue, WorkerError
-from training import engine, first_weights, optimization, training_graph
+from training import engine, first_weights, layer_scaling, optimization, training_graph
 from training.summaries import Summaries
 
+PICTURES_TO_SCALE_BY = 8  # that the first weights are measured on
 LOG_EVERY = 10  # optimizer steps between two points of the loss curve in TensorBoard
 
 
@@ -118,10 +119,15 @@ def _class_weights(task):
 
 
 def _first_values(task, stop):
-    """The (variable, array) pairs to start from; none if a checkpoint follows."""
+    """{variable name: array} to start from; empty if a checkpoint follows."""
     if task.resume and config.read_index(task.run).get("last"):
-        return []
-    return first_weights.read(task.settings, task.description, tf.trainable_variables(), stop.raise_if_requested)
+        return {}
+    shapes = {v.op.name: v.shape.as_list() for v in tf.trainable_variables()}
+    given = first_weights.read(task.settings, task.description, shapes, stop.raise_if_requested)
+    if task.settings.initializer != "lsuv" or not shapes.keys() - given.keys():
+        return given
+    images = training_data.first_images(task.samples, task.description.preset, task.settings, PICTURES_TO_SCALE_BY)
+    return layer_scaling.scaled(task.description, given, images, task.settings.seed)
 
 
 def _check_data(task, state):

@@ -1,7 +1,7 @@
 """The graph of a training, its session, and a detector of the weights in training."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -26,18 +26,25 @@ class TrainingGraph:
     training_step: optimization.TrainingStep
     detector: detector.Detector
 
-    def initialize(self, first_values: Iterable[tuple]) -> None:
-        """Give every variable its first value. first_values: (variable, array) pairs in place of random values."""
-        self.session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
-        for variable, value in first_values:
-            initializer = variable.initializer  # its second input is the value
-            self.session.run(initializer, {initializer.inputs[1]: value})
+    def initialize(self, first_values: Mapping[str, np.ndarray]) -> None:
+        """Give every variable its first value. first_values: arrays by variable name, in place of random values."""
+        with self.session.graph.as_default():
+            self.session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
+            set_values(self.session, tf.trainable_variables(), first_values)
         self.training_step.start_averages(self.session)
 
     def filters(self) -> dict[str, np.ndarray]:
         """{variable name: float32 array} of the trained weights, without biases and scales."""
         variables = [v for v in self.training_step.trained if v.op.name.endswith("/weights")]
         return {v.op.name: value for v, value in zip(variables, self.session.run(variables), strict=True)}
+
+
+def set_values(session: tf.Session, variables: Iterable[tf.Variable], values: Mapping[str, np.ndarray]) -> None:
+    """Set the variables that `values`, arrays by variable name, names."""
+    for variable in variables:
+        if variable.op.name in values:
+            initializer = variable.initializer  # its second input is the value
+            session.run(initializer, {initializer.inputs[1]: values[variable.op.name]})
 
 
 def build(

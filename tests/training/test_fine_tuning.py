@@ -3,7 +3,6 @@
 import csv
 import json
 import re
-import types
 
 import numpy as np
 import pytest
@@ -98,9 +97,7 @@ def first_arrays(*flags):
     """(preset, {variable: array}) that train.py with these flags starts from; nothing is trained."""
     description, settings = train_flags.read(train_flags.parse(list(map(str, flags)), ""))
     shapes = pretrained.network_shapes(description.preset, len(description.class_names))
-    variables = [types.SimpleNamespace(op=types.SimpleNamespace(name=n), shape=s) for n, s in shapes.items()]
-    pairs = first_weights.read(settings, description, variables, check_stop=lambda: None)
-    return description.preset, {variable.op.name: array for variable, array in pairs}
+    return description.preset, first_weights.read(settings, description, shapes, check_stop=lambda: None)
 
 
 def test_a_class_continues_under_another_name(data, two, tmp_path, capsys):

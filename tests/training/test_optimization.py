@@ -113,7 +113,7 @@ def test_unknown_schedule():
 
 # The stand-in
 def network(images, preset, num_classes, *, compute_dtype, initializer):
-    assert (num_classes, initializer) == (len(NAMES), "he")
+    assert (num_classes, initializer) == (len(NAMES), "lsuv")
     with tf.variable_scope("", reuse=tf.AUTO_REUSE):
         get = {name: tf.cast(tf.get_variable(name, shape), compute_dtype) for name, shape in SHAPES.items()}
 
@@ -188,7 +188,7 @@ def gradient_sums():
             "class_targets": tf.placeholder(tf.int32, [None, ANCHORS]),
             "offset_targets": tf.placeholder(tf.float32, [None, ANCHORS, 4]),
         }
-        outputs = network(batch["images"], None, len(NAMES), compute_dtype=tf.float32, initializer="he")
+        outputs = network(batch["images"], None, len(NAMES), compute_dtype=tf.float32, initializer="lsuv")
         parts = losses.multibox_loss(*outputs, batch["class_targets"], batch["offset_targets"])
         variables = tf.trainable_variables()
         gradients = tf.gradients(parts["confidence"] + parts["localization"], variables)
@@ -212,13 +212,16 @@ def expected_values(gradient_sums, chosen, steps):
         gradients, positives = gradient_sums(values, batch)
         for name in gradients:
             gradients[name] /= max(1, positives)
-            if name.endswith("weights"):
+            if name.endswith("weights") and chosen.optimizer != "adamw":
                 gradients[name] += chosen.weight_decay * values[name]
         norm = np.sqrt(sum(np.sum(g**2) for g in gradients.values()))
         if chosen.clip_norm and norm > chosen.clip_norm:
             gradients = {name: g * chosen.clip_norm / norm for name, g in gradients.items()}
         for name, g in gradients.items():
             own = rate * (chosen.bias_lr_multiplier if name.endswith("biases") else 1)
+            own *= chosen.vgg_lr_multiplier if name.startswith("conv1_") else 1
+            if name.endswith("weights") and chosen.optimizer == "adamw":
+                values[name] *= 1 - own * chosen.weight_decay
             if chosen.optimizer == "momentum":
                 first[name] = 0.9 * first[name] + g
                 values[name] -= own * first[name]
@@ -251,6 +254,9 @@ def assert_moved_alike(found, expected, rtol=1e-4):
         {"clip_norm": 0.5, "weight_decay": 0.05, "bias_lr_multiplier": 2.0},
         {"optimizer": "adam", "adam_epsilon": 0.1},
         {"optimizer": "adam", "adam_epsilon": 1e-3, "bias_lr_multiplier": 2.0, "weight_decay": 0.05},
+        {"optimizer": "adamw", "adam_epsilon": 1e-3, "weight_decay": 5.0, "clip_norm": 0.5},
+        {"optimizer": "adamw", "adam_epsilon": 1e-3, "weight_decay": 5.0, "vgg_lr_multiplier": 0.1},
+        {"vgg_lr_multiplier": 0.1, "bias_lr_multiplier": 2.0, "weight_decay": 0.05},
     ],
     ids=str,
 )
@@ -310,7 +316,13 @@ def test_soundness(monkeypatch, names, value, sound):
 
 # Accumulation
 @pytest.mark.parametrize(
-    "changes", [{}, {"optimizer": "adam", "weight_decay": 0.05, "clip_norm": 0.5, "bias_lr_multiplier": 2.0}], ids=str
+    "changes",
+    [
+        {},
+        {"optimizer": "adam", "weight_decay": 0.05, "clip_norm": 0.5, "bias_lr_multiplier": 2.0},
+        {"optimizer": "adamw", "weight_decay": 5.0, "clip_norm": 0.5},
+    ],
+    ids=str,
 )
 def test_two_halves_make_a_whole(train, changes):
     """With 1 and 11 positives in the halves; a second step shows that the sums start from 0 again."""

@@ -72,7 +72,7 @@ def test_the_help_names_every_setting_and_its_default(capsys):
         ("--schedule-steps N,N", "80000,100000"),
         ("--seed N", "0"),
         ("--weight-decay X", "0.0005"),
-        ("--optimizer {adam,momentum}", "adam"),
+        ("--optimizer {adam,adamw,momentum}", "adam"),
     ):
         assert re.search(rf"{re.escape(flag)} [^(]*\(default: {default}\)", told), flag
     settings = {field.name.replace("_", "-") for field in dataclasses.fields(config.TrainingSettings)}
