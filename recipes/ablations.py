@@ -13,10 +13,12 @@ import sys
 import bccd
 import recipe
 
+import config
 from structures import UserError
 from system import chain, cli, files
 
 BASELINE = "baseline"
+SETTINGS = ("vgg", "steps", "classes", "other_classes", "train", "test", "more")  # those of all trainings in a folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +45,24 @@ VARIANTS = (
         BASELINE,
         "VGG-16 (conv1 to conv3 kept), Adam (epsilon 1e-8, rate 2e-4), full augmentation, float32, bipartite matching",
     ),
+    Variant("he-start", "random layers not scaled by the first pictures", ("--initializer", "he")),
+    Variant(
+        "adamw", "AdamW: decay of 0.05 apart from the gradient", ("--optimizer", "adamw", "--weight-decay", "0.05")
+    ),
+    Variant("no-decay", "no weight decay", ("--weight-decay", "0")),
+    Variant("rate-5e-4", "Adam at 2.5 times the rate", ("--learning-rate", "5e-4")),
+    Variant(
+        "new-layers-faster",
+        "Adam at 2.5 times the rate, VGG-16's layers as before",
+        ("--learning-rate", "5e-4", "--vgg-lr-multiplier", "0.4"),
+    ),
+    Variant("average", "moving average of the weights, 0.99", ("--ema", "0.99")),
+    Variant(
+        "average-constant",
+        "moving average of the weights, 0.99, at a constant rate",
+        ("--ema", "0.99", "--schedule", "constant"),
+    ),
+    Variant("light-augmentation", "light augmentation", ("--augmentation", "light")),
     Variant("random", "random initialization, nothing frozen", vgg=False),
     Variant("no-augmentation", "no augmentation", ("--augmentation", "none")),
     Variant(
@@ -78,7 +98,7 @@ def main(argv=None):
 def _check_folder(flags):
     """Raise UserError unless the folder's trainings have the same settings; only such trainings can be compared."""
     path = os.path.join(flags.run, "settings.json")
-    settings = {name: getattr(flags, name) for name in ("vgg", "steps", "classes", "train", "test", "more")}
+    settings = {name: getattr(flags, name) for name in SETTINGS}
     settings["data"] = os.path.abspath(flags.data)
     if not os.path.exists(path):
         files.write_json(path, settings)
@@ -174,7 +194,7 @@ def _parse(argv):
     _add_flags(parser.add_argument_group("data and output"), parser.add_argument_group("trainings"))
     flags = parser.parse_args(own)
     flags.more, flags.variants = more, _variants(flags.only)
-    splits = {name: getattr(flags, name) for name in ("classes", "train", "test")}
+    splits = {name: getattr(flags, name) for name in ("classes", "other_classes", "train", "test")}
     # conv3 is frozen too, which saves a quarter of the time
     short = {"freeze": "conv1,conv2,conv3", "flags": ("--precision", "float32")}
     flags.recipe = dataclasses.replace(bccd.BCCD, **splits, **short)
@@ -186,6 +206,12 @@ def _add_flags(data, training):
     folder = {"type": cli.output_folder, "metavar": "DIR", "default": default}
     what = "the data set, in VOC layout: BCCD or another"
     data.add_argument("--data", required=True, type=cli.existing_folder, metavar="FOLDER", help=what)
+    data.add_argument(
+        "--other-classes",
+        choices=config.CHOICES["other_classes"],
+        default=bccd.BCCD.other_classes,
+        help="objects of a class that is not in the list: error stops, ignore drops them (default: %(default)s)",
+    )
     for name, meaning in (
         ("classes", "classes, separated by commas"),
         ("train", "split to train on"),

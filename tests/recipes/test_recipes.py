@@ -242,8 +242,8 @@ def test_ablations_table(ablation):
     runs, rows = ablation(FAR_APART)
     assert runs == [[name, "seed0"] for name in ablations.NAMES]
     assert rows["baseline"][1:] == ["0.100", "1", "–", "–", "2.5"]
-    assert rows["momentum"][1:5] == ["0.500", "1", "adam-article", "+0.100"]
-    assert rows["random-quarter"][1:5] == ["0.800", "1", "random", "+0.600"]
+    assert rows["momentum"][1:5] == ["1.300", "1", "adam-article", "+0.100"]
+    assert rows["random-quarter"][1:5] == ["1.600", "1", "random", "+0.600"]
     assert ablation(FAR_APART)[0] == []  # all done
 
 
@@ -281,6 +281,14 @@ def test_ablations_differ_in_what_their_names_say(ablation, called, data, tmp_pa
     changed = {name: {key for key in base if one[key] != base[key]} for name, one in read.items()}
     assert changed == {
         "baseline": set(),
+        "he-start": {"initializer"},
+        "adamw": {"optimizer", "weight_decay"},
+        "no-decay": {"weight_decay"},
+        "rate-5e-4": {"learning_rate"},
+        "new-layers-faster": {"learning_rate", "vgg_lr_multiplier"},
+        "average": {"ema"},
+        "average-constant": {"ema", "schedule"},
+        "light-augmentation": {"augmentation"},
         "random": {"vgg_weights", "freeze"},
         "no-augmentation": {"augmentation"},
         "adam-article": {"adam_epsilon", "learning_rate"},
