@@ -21,6 +21,8 @@ from bench_paths import HERE, ROOT
 
 PAUSE_SECONDS = 0.1  # until the threads of the side that has just worked are idle
 NO_PEER = "the peer's interpreter has no PyTorch; `make parity` creates its environment"
+PEER_PYTHON = ROOT / ".venv-parity" / "bin" / "python"
+PEER_PYTHON_HELP = "interpreter with PyTorch and torchvision (default: that of `make parity`, else this one)"
 HIGHER_IS_BETTER = ("images/s", "frames/s")
 
 
@@ -40,7 +42,7 @@ class Settings:
     tiny: bool = False
     data: str | None = None
     model: str | None = None
-    peer_python: str = str(ROOT / ".venv-parity" / "bin" / "python")
+    peer_python: str = str(PEER_PYTHON)
     scratch: str = "."
 
     def choose(self, full, quick, tiny):
@@ -186,6 +188,21 @@ def machine():
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "python": platform.python_version(),
     }
+
+
+def commit():
+    """The short hash of the commit; None in a plain copy."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except OSError:
+        return None
+    return done.stdout.strip() or None
+
+
+def peer_python():
+    """The path of the interpreter that `make parity` creates, or of this one."""
+    return str(PEER_PYTHON if PEER_PYTHON.exists() else sys.executable)
 
 
 class Others:

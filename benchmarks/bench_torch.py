@@ -123,12 +123,12 @@ def data(index, tried_pictures=40):
         )
         for e in json.loads(pathlib.Path(index).read_text())
     ]
-    decoders = {"torchvision.io": _decode_torchvision, "PIL": _decode_pil}
+    decoders = {"torchvision.io": decode, "PIL": _decode_pil}
     if importlib.util.find_spec("cv2"):
         decoders["cv2"] = _decode_cv2
     ways = {
-        f"{name}, antialias {antialias}": (decode, _ssd_transforms(antialias))
-        for name, decode in decoders.items()
+        f"{name}, antialias {antialias}": (read, ssd_transforms(antialias))
+        for name, read in decoders.items()
         for antialias in (True, False)
         if antialias or name != "PIL"  # PIL always antialiases
     }
@@ -137,8 +137,11 @@ def data(index, tried_pictures=40):
     return facts("torchvision v2 transforms", best, tried), _augmentation(samples, *ways[best])
 
 
-def _ssd_transforms(antialias):
-    """The steps of torchvision's own SSD recipe; they include Resize, which its model does."""
+def ssd_transforms(antialias):
+    """The steps of torchvision's own SSD recipe; they include Resize, which its model does without antialiasing.
+
+    Takes and returns (picture, {"boxes", "labels"}); what comes back is 300×300.
+    """
     return v2.Compose(
         [
             v2.RandomPhotometricDistort(),
@@ -152,19 +155,21 @@ def _ssd_transforms(antialias):
     )
 
 
-def _augmentation(samples, decode, transform):
+def _augmentation(samples, read, transform):
     def run():
         for path, boxes, labels, size in samples:
             boxes = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=size)
-            transform(decode(path), {"boxes": boxes, "labels": labels})
+            transform(read(path), {"boxes": boxes, "labels": labels})
         return {"items": len(samples)}
 
     return run
 
 
-def _decode_torchvision(path):
+def decode(path, exif=False):
+    """A picture's file -> uint8 RGB [3,H,W]. exif: whether to turn it as its EXIF data says."""
     data = torchvision.io.read_file(path)
-    return tv_tensors.Image(torchvision.io.decode_jpeg(data, mode=torchvision.io.ImageReadMode.RGB))
+    mode = torchvision.io.ImageReadMode.RGB
+    return tv_tensors.Image(torchvision.io.decode_image(data, mode=mode, apply_exif_orientation=exif))
 
 
 def _decode_pil(path):

@@ -8,13 +8,11 @@ import argparse
 import contextlib
 import os
 import pathlib
-import subprocess
 import sys
 import tempfile
 
 import gpu_plan
-from bench_harness import Settings
-from bench_paths import ROOT
+from bench_harness import PEER_PYTHON_HELP, Settings, commit, peer_python
 from gpu_bench import Bench, matches
 from gpu_client import Budget, Failed, Worker
 from gpu_report import Report
@@ -23,7 +21,6 @@ from structures import UserError
 from system import cli
 
 BUDGET_SECONDS = 360
-PEER_PYTHON = ROOT / ".venv-parity" / "bin" / "python"
 
 
 def main(argv=None):
@@ -58,17 +55,7 @@ def _machine(ours, flags):
         raise UserError(f"TensorFlow does not start: {error}") from None
     if not machine["gpu"] and not flags.tiny:
         raise UserError("TensorFlow sees no GPU; --tiny tries this program out on a CPU (it measures nothing)")
-    return {**machine, "tiny": flags.tiny, "commit": _commit(), "budget_seconds": flags.budget}
-
-
-def _commit():
-    """The short hash of the commit; None in a plain copy."""
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True)
-    except OSError:
-        return None
-    return done.stdout.strip() or None
+    return {**machine, "tiny": flags.tiny, "commit": commit(), "budget_seconds": flags.budget}
 
 
 def _check_names(wanted, items):
@@ -103,12 +90,7 @@ def _parse(argv):
         help="what all rows may take together (default: %(default)s)",
     )
     add("--trace", type=cli.output_folder, metavar="DIR", help="also trace one training step into this folder")
-    add(
-        "--peer-python",
-        default=str(PEER_PYTHON if PEER_PYTHON.exists() else sys.executable),
-        metavar="FILE",
-        help="interpreter with PyTorch and torchvision (default: that of `make parity`, else this one)",
-    )
+    add("--peer-python", default=peer_python(), metavar="FILE", help=PEER_PYTHON_HELP)
     return parser.parse_args(argv)
 
 

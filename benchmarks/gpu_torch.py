@@ -34,14 +34,16 @@ def gpu():
     return torch.cuda.get_device_name() if ON_GPU else None
 
 
-def _model():
-    torch.manual_seed(0)
+def model_on_device(classes=20, seed=0):
+    """torchvision's SSD300 with random weights. classes: without background."""
+    torch.manual_seed(seed)
     torch.backends.cudnn.benchmark = True
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-    return bench_torch.build().to(DEVICE, memory_format=torch.channels_last)
+    return bench_torch.build(classes=classes).to(DEVICE, memory_format=torch.channels_last)
 
 
-def _autocast(precision):
+def autocast(precision):
+    """The context in which the network computes in "float32", "bfloat16" or "float16"."""
     if precision == "float32":
         return contextlib.nullcontext()
     return torch.autocast(DEVICE, getattr(torch, precision))
@@ -53,14 +55,15 @@ def _images(batch):
     return images.pin_memory() if ON_GPU else images
 
 
-def _on_device(images):
+def on_device(images):
+    """uint8 images of the host, at best pinned -> float32 in 0..1."""
     return images.to(DEVICE, non_blocking=True).float() / 255
 
 
 @contextlib.contextmanager
 def step(precision, batch):
     """torchvision's own training forward with its loss, backward, and Adam; float16 with loss scaling."""
-    model, images = _model().train(), _images(batch)
+    model, images = model_on_device().train(), _images(batch)
     targets = [
         {
             "boxes": torch.from_numpy(boxes * np.float32(300)).to(DEVICE),
@@ -73,8 +76,8 @@ def step(precision, batch):
 
     def run():
         optimizer.zero_grad(set_to_none=True)
-        with _autocast(precision):
-            loss = sum(model(list(_on_device(images)), targets).values())
+        with autocast(precision):
+            loss = sum(model(list(on_device(images)), targets).values())
         scaler.scale(loss).backward()
         scaler.step(optimizer)
         scaler.update()
@@ -88,12 +91,12 @@ def step(precision, batch):
 @contextlib.contextmanager
 def network(precision, batch):
     """Normalized images -> softmax and offsets, whose sum comes back, as on our side."""
-    model, images = _model().eval(), _images(batch)
+    model, images = model_on_device().eval(), _images(batch)
 
     @torch.no_grad()
     def run():
-        with _autocast(precision):
-            prepared = (_on_device(images) - 0.45).contiguous(memory_format=torch.channels_last)
+        with autocast(precision):
+            prepared = (on_device(images) - 0.45).contiguous(memory_format=torch.channels_last)
             outputs = model.head(list(model.backbone(prepared).values()))
         probabilities = outputs["cls_logits"].float().softmax(-1)
         (probabilities.sum() + outputs["bbox_regression"].float().sum()).item()
@@ -105,12 +108,12 @@ def network(precision, batch):
 @contextlib.contextmanager
 def detections(precision, batch):
     """The whole model, whose detections are copied to host memory."""
-    model, images = _model().eval(), _images(batch)
+    model, images = model_on_device().eval(), _images(batch)
 
     @torch.no_grad()
     def run():
-        with _autocast(precision):
-            found = model(list(_on_device(images)))
+        with autocast(precision):
+            found = model(list(on_device(images)))
         for one in found:
             for tensor in one.values():
                 tensor.cpu()

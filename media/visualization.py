@@ -256,7 +256,7 @@ def plot_precision_recall(path: Path, lines: Sequence[tuple[str, ArrayLike, Arra
         with its monotone envelope, the curve that AP measures; several get a legend.
     """
     single = len(lines) == 1
-    figure = _figure(6.4 if single else 9.0, 4.8 if single else 6.0)
+    figure = make_figure(6.4 if single else 9.0, 4.8 if single else 6.0)
     axes = figure.add_subplot()
     for index, (label, recall, precision) in enumerate(lines):
         envelope = np.maximum.accumulate(np.asarray(precision)[::-1])[::-1]
@@ -300,7 +300,7 @@ def plot_errors(
     kinds, confused: {name: (among the best, all)}.
     sizes: {name: (objects hit by the best, hit by others, missed)}.
     """
-    figure = _figure(11.0, 7.6)
+    figure = make_figure(11.0, 7.6)
     figure.suptitle(title)
     (scores, objects), (kind_axes, confused_axes) = figure.subplots(2, 2)
     _plot_scores(scores, {"false positives": (false_scores, "C3"), "hits": (true_scores, "C2")})
@@ -365,7 +365,7 @@ def plot_learning_curves(path: Path, rows: Sequence[dict]) -> None:
     rows: list of dicts as in metrics.csv: epoch, step, loss, confidence, localization, and voc07, area, voc07_CLASS,
         which are None if the epoch was not validated.
     """
-    figure = _figure(8.0, 8.0)
+    figure = make_figure(8.0, 8.0)
     losses, scores = figure.subplots(2, 1, sharex=True)
     for index, name in enumerate(("loss", "confidence", "localization")):
         _plot_column(losses, rows, name, label=name, color=_line_color(index), linewidth=2 if index == 0 else 1.3)
@@ -394,8 +394,8 @@ def _plot_column(axes, rows, name, **style):
         axes.plot(*zip(*points, strict=True), marker="o" if len(points) < 40 else None, markersize=3, **style)
 
 
-def _figure(width, height):
-    """A figure of width × height inches, created without pyplot's global state."""
+def make_figure(width, height):
+    """A figure of width × height inches, created without pyplot's global state; savefig writes it."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
