@@ -1,10 +1,10 @@
-# make demo | test | test-slow | lint | bench | gpu | parity | clean
+# make demo | test | test-slow | lint | bench | gpu | parity | learning | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PARITY := .venv-parity
 
-.PHONY: demo test test-slow lint bench gpu parity clean
+.PHONY: demo test test-slow lint bench gpu parity learning clean
 
 $(VENV)/.installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
@@ -42,6 +42,10 @@ $(PARITY)/.installed: requirements.txt requirements-parity.txt
 # CASES: further flags, such as `make parity CASES="--coco-case mydata:test:cat,dog"`
 parity: $(PARITY)/.installed
 	$(PARITY)/bin/python benchmarks/parity.py --output docs/parity.md $(CASES)
+
+# LEARNING: flags, such as `make learning LEARNING="--data VOC --vgg vgg16.npz"` or `LEARNING=--tiny`
+learning: $(PARITY)/.installed
+	$(PARITY)/bin/python benchmarks/learning.py $(LEARNING)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
