@@ -56,7 +56,7 @@ def main(path):
             break
         if (epoch + 1) % job["valid_every"] == 0 or epoch + 1 == job["epochs"]:
             voc07 = score(trainer.model, valid, class_names, job["workers"])["voc07"]["mean"]
-            print(f"VOC07 {voc07:.4f}", flush=True)
+            print(f"VOC07 {voc07}", flush=True)  # None without objects
             images = (epoch + 1) * len(train)
             points.append({"images": images, "seconds": round(seconds, 2), "loss": loss, "voc07": voc07})
     result = {"points": points, "diverged": diverged, "first_loss": trainer.first_loss.item()}

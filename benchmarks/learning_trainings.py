@@ -45,9 +45,9 @@ class Trainings:
         return files.read_json(path) if os.path.exists(path) else None
 
     def record(self, training):
-        """The record of a training, which is done now unless it has ended before: a dict
+        """The record of a training, which is done now unless it has ended before.
 
-        {"side", "rate", "points": [{"images", "seconds", "loss", "voc07"}], "diverged", …}. Raises UserError.
+        A dict {"side", "rate", "points": [{"images", "seconds", "loss", "voc07"}], "diverged", …}. Raises UserError.
         """
         if known := self.result(training):
             return known
