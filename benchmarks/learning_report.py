@@ -133,4 +133,6 @@ def draw(figure, records):
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("VOC07 mAP")
     if winners:
-        figure.axes[0].legend(fontsize="small", loc="lower right")
+        figure.legend(
+            *figure.axes[0].get_legend_handles_labels(), fontsize="small", loc="outside upper center", ncols=3
+        )
