@@ -67,12 +67,15 @@ def _hardest(losses, positive, negative_ratio, fixed_shapes):
     # Losses are >= 0, so positives sort behind all negatives. What is not a number must be chosen, to be noticed
     losses = tf.where(tf.is_nan(losses), tf.fill(tf.shape(losses), math.inf), losses)
     candidates = tf.where(positive, -tf.ones_like(losses), losses)
-    positives = tf.reduce_sum(tf.cast(positive, tf.int32), axis=1)
-    wanted = tf.minimum(negative_ratio * positives, tf.shape(positive)[1] - positives)  # [N]
+    # Counts are floats, which are exact up to 2^24: a GPU leaves comparisons and sums of int32 to the host
+    positives = tf.reduce_sum(tf.cast(positive, tf.float32), axis=1)
+    negatives = tf.cast(tf.shape(positive)[1], tf.float32) - positives
+    wanted = tf.minimum(negative_ratio * positives, negatives)  # [N]
+    last = tf.cast(tf.maximum(wanted - 1, 0), tf.int32)
     # A CPU sorts only as many as this batch wants; XLA would compile anew for each number
-    most = tf.shape(positive)[1] if fixed_shapes else tf.maximum(tf.reduce_max(wanted), 1)
+    most = tf.shape(positive)[1] if fixed_shapes else tf.reduce_max(last) + 1
     falling, _ = tf.math.top_k(candidates, most)
-    lowest = tf.gather(falling, tf.maximum(wanted - 1, 0), batch_dims=1)[:, None]  # [N,1]
+    lowest = tf.gather(falling, last, batch_dims=1)[:, None]  # [N,1]
     above, equal = candidates > lowest, tf.equal(candidates, lowest)  # none of them where none is wanted
-    room = wanted - tf.reduce_sum(tf.cast(above, tf.int32), axis=1)
-    return above | (equal & (tf.cumsum(tf.cast(equal, tf.int32), axis=1) <= room[:, None]))
+    room = wanted - tf.reduce_sum(tf.cast(above, tf.float32), axis=1)
+    return above | (equal & (tf.cumsum(tf.cast(equal, tf.float32), axis=1) <= room[:, None]))

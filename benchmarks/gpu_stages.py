@@ -82,6 +82,13 @@ def recorded(opened):
     return recorder.fetches, recorder.feeds
 
 
+def fetches(step, batch, last):
+    """What a run of a TrainingStep with a batch fetches. last: whether the batch is the last before an update."""
+    recorder = _Recorder()
+    step.run(recorder, batch, RATE, update=last)
+    return recorder.fetches
+
+
 @contextlib.contextmanager
 def stage(precision, batch, width, part):
     """The training step without something. part: a key of PARTS."""

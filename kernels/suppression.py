@@ -77,9 +77,8 @@ def _survivors(overlaps, alive):
         return tf.reduce_any(tf.not_equal(stays, before))
 
     first = judge(alive)
-    stays, _ = tf.while_loop(
-        goes_on, lambda stays, _: (judge(stays), stays), (first, alive), maximum_iterations=count, back_prop=False
-    )
+    # Without a bound on the rounds, which the host would count; a round after the last would change nothing
+    stays, _ = tf.while_loop(goes_on, lambda stays, _: (judge(stays), stays), (first, alive), back_prop=False)
     return stays
 
 
@@ -92,9 +91,11 @@ def _best(boxes, scores, keep):
     best, rows = tf.math.top_k(flat, keep)
     is_there = best > 0
     picked = tf.gather(flat_boxes, rows, batch_dims=1)  # [N,keep,4]
+    # A GPU leaves divisions and sums of int32 to the host
+    classes_of = tf.cast(tf.cast(rows, tf.int64) // candidates, tf.int32)
     return (
         picked * tf.cast(is_there, tf.float32)[..., None],
         tf.where(is_there, best, tf.zeros_like(best)),
-        tf.where(is_there, rows // candidates, tf.zeros_like(rows)),
-        tf.reduce_sum(tf.cast(is_there, tf.int32), axis=1),
+        tf.where(is_there, classes_of, tf.zeros_like(rows)),
+        tf.cast(tf.reduce_sum(tf.cast(is_there, tf.float32), axis=1), tf.int32),
     )
