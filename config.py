@@ -22,6 +22,8 @@ PATTERN = "*?[\\"  # TensorFlow reads a checkpoint's path as a pattern, in which
 # rates of the cosine schedule, which depend on the end)
 RESUMABLE = ("epochs", "max_steps", "workers", "save_minutes")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+# What XLA compiles of a training step: nothing; the optimizer's update; what TensorFlow chooses; everything
+XLA_FORMS = ("off", "update", "on", "whole")
 CHOICES = {  # allowed values of some TrainingSettings
     "other_classes": ("error", "ignore"),
     "difficult": ("use", "ignore"),

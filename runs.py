@@ -149,13 +149,29 @@ class Checkpoints:
 
         Raises UserError if the checkpoint is damaged or from another model.
         """
-        if not config.read_index(self._run).get("last"):
+        state = last_state(self._run)
+        if state is None:
             return None
         prefix = config.checkpoint_prefix(self._run, "last")
-        values = files.read_json(os.path.join(os.path.dirname(prefix), "state.json"))
         try:
             self._saver.restore(session, prefix)
-            return TrainingState(**values)
-        except (tf.errors.OpError, ValueError, TypeError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"{prefix}: checkpoint is damaged or from another model ({reason})") from None
+        except (tf.errors.OpError, ValueError) as error:
+            raise _damaged(prefix, error) from None
+        return state
+
+
+def last_state(run: str) -> TrainingState | None:
+    """The TrainingState of the last checkpoint, None if there is none yet. Raises UserError if it is damaged."""
+    if not config.read_index(run).get("last"):
+        return None
+    prefix = config.checkpoint_prefix(run, "last")
+    values = files.read_json(os.path.join(os.path.dirname(prefix), "state.json"))
+    try:
+        return TrainingState(**values)
+    except TypeError as error:
+        raise _damaged(prefix, error) from None
+
+
+def _damaged(prefix, error):
+    reason = str(error).splitlines()[0]
+    return UserError(f"{prefix}: checkpoint is damaged or from another model ({reason})")

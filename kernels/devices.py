@@ -2,13 +2,16 @@
 
 import tensorflow
 import tensorflow.compat.v1 as tf
+from tensorflow.core.framework import attr_value_pb2
 
 import config
 from kernels import cpu
 from structures import UserError
 
-# An H100 at batch 8 compiles for 74 s and then saves 1.45 ms an image (352 images/s become 720; docs/gpu.md)
-XLA_PAYS_FROM = 50_000
+# What --xla auto takes on a GPU (config.XLA_FORMS): by how many images the training is going to see at least. An H100
+# at batch 8 compiles for 74 s with "on" and then saves 1.45 ms an image. docs/gpu.md, "Which form of the training
+# step", says what to measure before this is changed
+XLA_BY_IMAGES = ((0, "off"), (50_000, "on"))
 
 
 def compute_dtype(precision):
@@ -57,16 +60,21 @@ def full_memory():
     return f"the memory of {'the GPU' if has_gpu() else 'this machine'} is full"
 
 
-def compiles(choice, images):
-    """A --xla flag -> whether XLA compiles the training step. images: how many the training is going to see.
+def xla_form(choice, images):
+    """A --xla flag -> one of config.XLA_FORMS. images: how many the training is going to see.
 
-    "auto": on a GPU, if the time that compiled steps save exceeds the time that compiling takes.
+    "auto": what XLA_BY_IMAGES says on a GPU, so that compiling takes less time than it saves; "off" on a CPU.
     """
-    return choice == "on" or (choice == "auto" and has_gpu() and images >= XLA_PAYS_FROM)
+    if choice != "auto":
+        return choice
+    return [form for least, form in XLA_BY_IMAGES if images >= least][-1] if has_gpu() else "off"
 
 
 def session_config(compile=False):
-    """Settings of every session: GPU memory grows on demand; one operation at a time on a CPU; compile: with XLA."""
+    """Settings of every session: GPU memory grows on demand; one operation at a time on a CPU.
+
+    compile: whether XLA compiles what it chooses, but not what `left_to_tensorflow` or `leave_to_tensorflow` names.
+    """
     settings = tf.ConfigProto(allow_soft_placement=True)
     settings.gpu_options.allow_growth = True
     if compile:
@@ -75,6 +83,22 @@ def session_config(compile=False):
         # One convolution already fills all cores and caches; two at a time slow each other down
         settings.inter_op_parallelism_threads = 1
     return settings
+
+
+def left_to_tensorflow():
+    """Context manager: XLA compiles none of the operations that are built meanwhile."""
+    return tf.xla.experimental.jit_scope(compile_ops=False)
+
+
+def leave_to_tensorflow(operations):
+    """Let XLA compile none of some operations, nor of what they depend on. Call it before a session runs them."""
+    waiting, seen = list(operations), set()
+    while waiting:
+        operation = waiting.pop()
+        if operation not in seen:
+            seen.add(operation)
+            operation._set_attr("_XlaCompile", attr_value_pb2.AttrValue(b=False))
+            waiting += [*(tensor.op for tensor in operation.inputs), *operation.control_inputs]
 
 
 def make_deterministic():

@@ -71,7 +71,7 @@ class Inputs:
         self._staged = following
 
     def feeds(self, batch: Arrays) -> dict[tf.Tensor, np.ndarray]:
-        """{tensor: array} that feeds a batch directly.
+        """{tensor: array} that feeds a batch, or some arrays of one, directly.
 
         Where the tensors have a fixed number of rows, zeros fill a smaller batch up: images without objects, which add
         nothing to loss or gradient.
@@ -79,7 +79,7 @@ class Inputs:
         return self._feeds_of(batch, self.tensors)
 
     def _feeds_of(self, batch, targets):
-        return {target: _filled_up(batch[name], self.tensors[name].shape[0]) for name, target in targets.items()}
+        return {targets[name]: _filled_up(array, self.tensors[name].shape[0]) for name, array in batch.items()}
 
 
 def _filled_up(array, rows):

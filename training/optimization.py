@@ -4,6 +4,7 @@ Sources: arXiv 1512.02325 section 3; `ssd_pascal.py` of weiliu89/caffe (solver s
 article (ARCHITECTURE.md; Adam with epsilon 0.1, × 0.97 per epoch).
 """
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -16,6 +17,7 @@ import config
 import losses
 import ssd_layers
 import ssd_vgg
+from kernels import devices
 from training import feeding
 
 EXPONENTIAL_DECAY = 0.97  # per epoch, the article's
@@ -87,19 +89,21 @@ class TrainingStep:
 
     dtype: tf.float32, tf.bfloat16 or tf.float16; class_weights: as in `losses.multibox_loss`; fixed_shapes: whether
     every tensor has the same size in every step, for which `run` fills small batches up with images that count for
-    nothing; feed_ahead: whether the next batch is copied to the GPU during a step; one_computation: whether XLA
-    compiles network, loss and gradients as one computation, and the update as another (needs fixed_shapes). A session
-    must initialize global and local variables.
+    nothing; feed_ahead: whether the next batch is copied to the GPU during a step; xla: one of config.XLA_FORMS, what
+    XLA compiles: with "update" the update as one computation, with "whole" also network, loss and gradients as
+    another, with "on" what it chooses in a session of `devices.session_config(compile=True)`; the last two need
+    fixed_shapes. A session must initialize global and local variables.
 
     feeds_ahead: whether `run` has a use for the batch that follows.
     images: tensor to feed, uint8 [N,S,S,3] RGB.
     class_targets: tensor to feed, int32 [N,A], 0 for background; int64 with feed_ahead.
     offset_targets: tensor to feed, float32 [N,A,4].
     learning_rate: placeholder, a scalar.
-    logits, offsets: tensors of `ssd_vgg.build`.
+    logits, offsets: tensors of `ssd_vgg.build`, which XLA does not compile.
     losses: dict of scalar tensors, see `losses.multibox_loss`.
     trained: the variables that are not frozen.
     averages: {variable name: its moving average}, empty without --ema.
+    first_averages: the operation that sets the averages to the weights.
     """
 
     def __init__(
@@ -110,7 +114,7 @@ class TrainingStep:
         class_weights: Sequence[float] | None = None,
         fixed_shapes: bool = False,
         feed_ahead: bool = False,
-        one_computation: bool = False,
+        xla: str = "off",
     ) -> None:
         preset = description.preset
         self.feeds_ahead = feed_ahead
@@ -130,24 +134,13 @@ class TrainingStep:
             class_weights=class_weights,
             fixed_shapes=fixed_shapes,
         )
-        self.logits, self.offsets = network(self.images)
-        self._settings, self._one_computation = settings, one_computation
-        self.trained = [v for v in tf.trainable_variables() if not _frozen(v, settings.freeze)]
+        self._settings, self._xla = settings, xla
+        with devices.left_to_tensorflow() if xla == "on" else contextlib.nullcontext():
+            self.logits, self.offsets = network(self.images)
+            self.trained = [v for v in tf.trainable_variables() if not _frozen(v, settings.freeze)]
+            self._sound = self._soundness()
         self._loss_scale = _LossScale() if dtype == tf.float16 else None
-        targets = (self.class_targets, self.offset_targets)
-        if one_computation:  # the network once more, inside of it
-            compute = tf.function(
-                lambda images, *targets: self._losses_and_gradients(multibox_loss(*network(images), *targets)),
-                jit_compile=True,
-            )
-            self.losses, gradients = compute(self.images, *targets)
-        else:
-            with tf.name_scope("loss"):
-                parts = multibox_loss(self.logits, self.offsets, *targets)
-            self.losses, gradients = self._losses_and_gradients(parts)
-        with tf.name_scope("soundness"):
-            total = self.losses["confidence"] + self.losses["localization"]
-            self._sound = tf.reduce_all(tf.is_finite([total, *(tf.nn.l2_loss(v) for v in self.trained)]))
+        self.losses, gradients = self._losses_and_gradients(network, multibox_loss)
         with tf.name_scope("update"):
             if settings.accumulate == 1:
                 self._add = None
@@ -155,16 +148,34 @@ class TrainingStep:
             else:
                 self._add, self._update = self._accumulate(gradients)
             self.averages: dict[str, tf.Variable] = {}
-            self._start_averages = tf.no_op()
+            self.first_averages = tf.no_op()
             if settings.ema is not None:
                 self._update = self._average_after(self._update)
 
-    def _losses_and_gradients(self, parts):
-        """(`parts`, the dict of `losses.multibox_loss`; the gradients of their sum by the trained variables)."""
-        with tf.name_scope("gradients"):
-            total = parts["confidence"] + parts["localization"]
-            scaled = total * self._loss_scale.value if self._loss_scale else total
-            return parts, tf.gradients(scaled, self.trained)
+    def _losses_and_gradients(self, network, multibox_loss):
+        """(the dict of `losses.multibox_loss`; the gradients of the sum of its losses by the trained variables).
+
+        What XLA compiles has a network of its own, so that logits and offsets are there without compiling.
+        """
+
+        def compute(images, *targets):
+            outputs = network(images) if self._xla in ("on", "whole") else (self.logits, self.offsets)
+            with tf.name_scope("loss"):
+                parts = multibox_loss(*outputs, *targets)
+            with tf.name_scope("gradients"):
+                total = parts["confidence"] + parts["localization"]
+                scaled = total * self._loss_scale.value if self._loss_scale else total
+                return parts, tf.gradients(scaled, self.trained)
+
+        if self._xla == "whole":
+            compute = tf.function(compute, jit_compile=True)
+        return compute(self.images, self.class_targets, self.offset_targets)
+
+    def _soundness(self):
+        """Scalar bool tensor: whether squares of weights, and the outputs for the fed images, are finite in sum."""
+        with tf.name_scope("soundness"):
+            outputs = [tf.reduce_sum(tf.abs(output)) for output in (self.logits, self.offsets)]
+            return tf.reduce_all(tf.is_finite([*outputs, *(tf.nn.l2_loss(v) for v in self.trained)]))
 
     def run(
         self,
@@ -181,28 +192,26 @@ class TrainingStep:
         Returns the loss sums and positives of this batch as Python floats.
         """
         feeds, staging = self._inputs.prepare(session, batch, following)
-        fetches = (self.losses, self._update if update else self._add, *staging)
-        sums, *_ = session.run(fetches, {**feeds, self.learning_rate: rate})
+        rates = {self.learning_rate: rate}
+        sums, *_ = session.run((self.losses, self._update if self._add is None else self._add, *staging), feeds | rates)
         self._inputs.confirm(following)
+        if update and self._add is not None:  # by itself, so that XLA compiles the rest once for all batches
+            session.run(self._update, rates)
         return {name: float(value) for name, value in sums.items()}
 
     def is_sound(self, session: tf.Session) -> bool:
-        """Whether the weights have finite squares and a finite loss.
+        """Whether the weights have finite squares and the network has finite outputs.
 
-        An update may leave numbers that are finite but overflow in the next forward pass. So the loss is computed too,
-        for one picture with all anchors positive. The picture is faint noise, because a model that works on real
-        pictures in float16 must not fail here. The loss alone is not enough: ReLU turns NaN into 0.
+        An update may leave numbers that are finite but overflow in the next forward pass. So the network runs too, on
+        one picture. The picture is faint noise, because a model that works on real pictures in float16 must not fail
+        here. The outputs alone are not enough: ReLU turns NaN into 0.
         """
-        side, anchors = self.images.shape[1], self.class_targets.shape[1]
-        picture = {
-            "images": np.random.default_rng(0).integers(96, 160, (1, side, side, 3), np.uint8),
-            "class_targets": np.ones((1, anchors), np.int32),
-            "offset_targets": np.zeros((1, anchors, 4), np.float32),
-        }
-        return bool(session.run(self._sound, self._inputs.feeds(picture)))
+        side = self.images.shape[1]
+        picture = np.random.default_rng(0).integers(96, 160, (1, side, side, 3), np.uint8)
+        return bool(session.run(self._sound, self._inputs.feeds({"images": picture})))
 
     def _accumulate(self, gradients):
-        """Two ops: one adds a batch to the effective batch, the other adds the last batch and applies the sum.
+        """Two ops: one adds a batch to the effective batch, the other applies the sum and sets it to 0.
 
         The sums are local variables, which checkpoints leave out: a resume repeats the whole effective batch.
         """
@@ -211,15 +220,14 @@ class TrainingStep:
         count = _accumulator([], "positive_sum", local)
         added = [slot.assign_add(g, read_value=False) for slot, g in zip(slots, gradients, strict=True)]
         added.append(count.assign_add(self.losses["positives"], read_value=False))
-        with tf.control_dependencies(added):
-            update = self._make_update([slot.read_value() for slot in slots], count.read_value())
+        update = self._make_update([slot.read_value() for slot in slots], count.read_value())
         with tf.control_dependencies([update]):
             cleared = [slot.assign(tf.zeros(slot.shape), read_value=False) for slot in [*slots, count]]
         return tf.group(*added), tf.group(*cleared)
 
     def start_averages(self, session: tf.Session) -> None:
         """Set the moving averages to the weights; call it once these have their first values."""
-        session.run(self._start_averages)
+        session.run(self.first_averages)
 
     def _average_after(self, update):
         """`update` followed by a step of the moving averages, which are variables too, so that a resume is exact.
@@ -233,7 +241,7 @@ class TrainingStep:
             )
         steps = _accumulator([], "average_steps")
         pairs = [(self.averages[v.op.name], v) for v in self.trained]
-        self._start_averages = tf.group(*(a.assign(v.read_value(), read_value=False) for a, v in pairs))
+        self.first_averages = tf.group(*(a.assign(v.read_value(), read_value=False) for a, v in pairs))
         with tf.control_dependencies([update]):
             done = steps.assign_add(1.0)
             share = tf.minimum(self._settings.ema, done / (AVERAGE_RAMP + done))
@@ -251,8 +259,8 @@ class TrainingStep:
         return tf.group(moved, tf.cond(finite, lambda: self._apply(gradient_sums, scale), tf.no_op))
 
     def _apply(self, gradient_sums, scale):
-        """One update by gradient_sums · scale; with one_computation in one pass over weights and optimizer state."""
-        if not self._one_computation:
+        """One update by gradient_sums · scale; compiled, it is one pass over the weights and the optimizer's state."""
+        if self._xla not in ("update", "whole"):
             return self._move_weights(gradient_sums, scale)
         scope = tf.get_default_graph().get_name_scope()  # the optimizer's variables take their names from it
 

@@ -545,10 +545,11 @@ def _add_machine_flags(group):
     )
     group.add_argument(
         "--xla",
-        choices=("auto", "on", "off"),
+        choices=("auto", *config.XLA_FORMS),
         default="auto",
-        help="compile the training step with XLA, which takes a minute or two at the first start and then makes a GPU "
-        "faster; auto does so on a GPU for long trainings; may change on --resume (default: auto)",
+        help="what XLA compiles of the training step before the first one, which makes a GPU faster: nothing (off), "
+        "the optimizer's update (seconds), what TensorFlow chooses (on, a minute or so at the first start), everything "
+        "(whole, likewise). auto is on for long trainings on a GPU, else off; may change on --resume (default: auto)",
     )
     _add(
         group,

@@ -21,6 +21,12 @@ from training.summaries import Summaries
 
 PICTURES_TO_SCALE_BY = 8  # that the first weights are measured on
 LOG_EVERY = 10  # optimizer steps between two points of the loss curve in TensorBoard
+_SOON = "which takes a minute or so, and less when this machine has done it before (--xla off starts at once)"
+COMPILING = {
+    "update": "the optimizer's update, which takes seconds",
+    "on": f"parts of it, {_SOON}",
+    "whole": f"it, {_SOON}",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +39,7 @@ class Task:
     samples: to train on, those of one epoch.
     valid: to validate on; may be empty.
     resume: whether to continue a run that exists.
-    xla: "auto", "on" or "off", as in --xla.
+    xla: "auto" or one of config.XLA_FORMS, as in --xla.
     """
 
     run: str
@@ -64,8 +70,8 @@ def open_trainer(task: Task, stop: StopRequest) -> Iterator["Trainer"]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(_full_memory_explained(task))
         stack.enter_context(tf.Graph().as_default())
-        compile = devices.compiles(task.xla, task.plan.total_steps * task.plan.images_per_step)
-        graph = training_graph.build(task.description, task.settings, dtype, _class_weights(task), compile)
+        xla = devices.xla_form(task.xla, _remaining_images(task))
+        graph = training_graph.build(task.description, task.settings, dtype, _class_weights(task), xla)
         stack.enter_context(graph.session)
         graph.initialize(_first_values(task, stop))
         if not task.resume:
@@ -78,11 +84,17 @@ def open_trainer(task: Task, stop: StopRequest) -> Iterator["Trainer"]:
             _keep_changes(task)
         summaries = Summaries(task.run, task.description.class_names)
         stack.enter_context(summaries.open(state.step, state.rows))
-        _print_start(task, dtype, compile)
+        _print_start(task, dtype, xla)
         workers = worker_processes.beside_network() if task.settings.workers is None else task.settings.workers
         queue = training_data.make_queue(task.samples, task.description.preset, task.settings, workers=workers)
         stack.enter_context(queue)
         yield Trainer(task, stop, graph, checkpoints, state, summaries, queue)
+
+
+def _remaining_images(task):
+    """How many images the training is going to see from here on."""
+    state = runs.last_state(task.run) if task.resume else None
+    return (task.plan.total_steps - (state.step if state else 0)) * task.plan.images_per_step
 
 
 @contextlib.contextmanager
@@ -158,7 +170,7 @@ def _keep_changes(task):
     config.replace_training(task.run, task.settings)
 
 
-def _print_start(task, dtype, compile):
+def _print_start(task, dtype, xla):
     preset, class_names = task.description.preset, task.description.class_names
     print(
         f"{preset.name}, width {preset.width:g}, {dtype.name}: {len(task.samples)} images an epoch, "
@@ -166,12 +178,8 @@ def _print_start(task, dtype, compile):
         f"run {task.run}",
         flush=True,
     )
-    if compile:
-        print(
-            "XLA compiles the training step before the first step and the validation before the first validation: a "
-            "minute or two, and less when this machine has done it before (--xla off starts at once)",
-            flush=True,
-        )
+    if xla != "off":
+        print(f"before the first step XLA compiles {COMPILING[xla]}", flush=True)
 
 
 @dataclasses.dataclass

@@ -52,25 +52,30 @@ def build(
     settings: config.TrainingSettings,
     dtype: tf.DType,
     class_weights: Sequence[float] | None = None,
-    compile: bool = False,
+    xla: str = "off",
 ) -> TrainingGraph:
     """Build a TrainingGraph into the default graph; its variables have no values yet.
 
-    dtype: of the computation; class_weights: as in `losses.multibox_loss`; compile: with XLA.
+    dtype: of the computation; class_weights: as in `losses.multibox_loss`; xla: one of config.XLA_FORMS, what XLA
+    compiles of a training step. It compiles nothing else.
     """
     tf.set_random_seed(settings.seed)
     # A GPU chooses its algorithms anew, and XLA compiles anew, for each number of images
-    fixed_shapes = compile or devices.has_gpu()
+    fixed_shapes = xla in ("on", "whole") or devices.has_gpu()
     training_step = optimization.TrainingStep(
-        description, settings, dtype, class_weights, fixed_shapes, feed_ahead=devices.has_gpu()
+        description, settings, dtype, class_weights, fixed_shapes, feed_ahead=devices.has_gpu(), xla=xla
     )
-    session = tf.Session(config=devices.session_config(compile))
     preset = description.preset
-    logits, offsets = _evaluated(training_step, description, settings, dtype)
+    with devices.left_to_tensorflow():
+        logits, offsets = _evaluated(training_step, description, settings, dtype)
+        detections = detector.postprocess(logits, offsets, preset, preset.score_threshold)
+    variables = [*tf.global_variables(), *tf.local_variables()]
+    devices.leave_to_tensorflow([training_step.first_averages, *(v.initializer for v in variables)])
+    session = tf.Session(config=devices.session_config(compile=xla == "on"))
     validated = detector.Detector(
         session,
         training_step.images,
-        detector.postprocess(logits, offsets, preset, preset.score_threshold),
+        detections,
         description,
         precision=dtype.name,
         threshold=preset.score_threshold,

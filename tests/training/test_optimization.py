@@ -491,20 +491,24 @@ def test_soundness_is_judged_in_a_graph_of_fixed_shapes(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("changes", "dtype"),
+    ("form", "changes", "dtype"),
     [
-        ({}, tf.float32),
-        ({"accumulate": 2, "optimizer": "adam", "ema": 0.9, "clip_norm": 0.1}, tf.float32),
-        ({"optimizer": "adam", "bias_lr_multiplier": 2.0}, tf.float16),
+        ("whole", {}, tf.float32),
+        ("whole", {"accumulate": 2, "optimizer": "adam", "ema": 0.9, "clip_norm": 0.1}, tf.float32),
+        ("whole", {"optimizer": "adam", "bias_lr_multiplier": 2.0}, tf.float16),
+        ("update", {"accumulate": 2, "optimizer": "adam", "ema": 0.9, "clip_norm": 0.1}, tf.float32),
+        ("update", {"optimizer": "adam", "bias_lr_multiplier": 2.0}, tf.float16),
+        ("on", {"optimizer": "adam", "clip_norm": 0.1}, tf.float32),  # its own network; XLA itself: test_xla.py
     ],
 )
-def test_one_computation_for_xla_moves_the_weights_alike(train, changes, dtype):
+def test_every_form_for_xla_moves_the_weights_alike(train, form, changes, dtype):
     steps = [(make_batch(0, [3, 2, 0, 1]), 0.1, "accumulate" not in changes), (make_batch(1, [4, 1]), 0.1, True)]
     chosen = settings(batch_size=4, weight_decay=1e-3, freeze=("conv10_1",), **changes)
     plain, sums, plain_graph = train(chosen, steps, dtype)
-    compiled, compiled_sums, graph = train(chosen, steps, dtype, fixed_shapes=True, one_computation=True)
+    compiled, compiled_sums, graph = train(chosen, steps, dtype, fixed_shapes=True, xla=form)
     functions = [op.name for op in graph.get_operations() if "_XlaMustCompile" in op.node_def.attr]
-    assert len(functions) == 2 or dtype == tf.float16  # there the update is in a branch, which is a function itself
+    update = int(form != "on" and dtype != tf.float16)  # in float16 it is in a branch, which is a function itself
+    assert len(functions) == update + (form == "whole")
     names = [{v.op.name for v in one.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)} for one in (plain_graph, graph)]
     assert names[0] == names[1]  # so that a checkpoint of one resumes in the other
     tolerance = 1e-4 if dtype == tf.float32 else 1e-2
