@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> None:
         for note in checks.quick_notes(samples, valid, description.class_names, description.preset):
             cli.warn(note)
     with cli.StopRequest() as stop:
-        cli.import_tensorflow(xla_on_cpu=flags.xla == "on")
+        cli.import_tensorflow(xla=flags.xla != "off", xla_on_cpu=flags.xla == "on")
         from training import trainer  # imports TensorFlow, which takes seconds: flags and data are checked first
 
         samples = samples * settings.repeat

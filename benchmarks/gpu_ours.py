@@ -11,7 +11,7 @@ from gpu_worker import serve
 
 from system import cli
 
-tf = cli.import_tensorflow(xla_on_cpu=True)  # before the next lines, as it sets flags and keeps messages back
+tf = cli.import_tensorflow(xla=True, xla_on_cpu=True)  # before the next lines, as it sets flags and keeps messages back
 
 import gpu_correctness  # noqa: E402
 import gpu_stages  # noqa: E402

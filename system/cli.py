@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import NoReturn
 
 from structures import UserError
-from system import files, wording
+from system import compiled_code, files, wording
 
 SUCCESS, FAILURE, INTERRUPTED = 0, 1, 130
 
@@ -297,17 +297,19 @@ class StopRequest:
             raise KeyboardInterrupt
 
 
-def import_tensorflow(xla_on_cpu: bool = False) -> ModuleType:
+def import_tensorflow(xla: bool = False, xla_on_cpu: bool = False) -> ModuleType:
     """Import TensorFlow without the start-up messages that it prints on every machine.
 
     Nothing is suppressed if the user has set TF_CPP_MIN_LOG_LEVEL. If the import fails, what was suppressed is
-    printed. oneDNN's kernels are switched on, unless TF_ENABLE_ONEDNN_OPTS says otherwise. What XLA compiles is kept
-    for the next start.
+    printed. oneDNN's kernels are switched on, unless TF_ENABLE_ONEDNN_OPTS says otherwise.
 
-    xla_on_cpu: whether XLA may compile for CPUs too.
+    xla: whether XLA may compile something, which is then kept for the next start if the disk allows it.
+    xla_on_cpu: whether it may choose what it compiles on CPUs too.
     Returns the module tensorflow.compat.v1.
     """
-    _set_xla_flags(xla_on_cpu)
+    compiled_code.keep_drivers()
+    if xla:
+        _keep_compiled_code(xla_on_cpu)
     # By itself TensorFlow uses them only on CPUs with AVX512-VNNI or newer; with AVX2 they are a fifth faster too
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
@@ -328,12 +330,10 @@ def import_tensorflow(xla_on_cpu: bool = False) -> ModuleType:
             os.close(before)
 
 
-def _set_xla_flags(on_cpu):
-    """Add our flags to those of the user in TF_XLA_FLAGS, which TensorFlow reads when it loads."""
-    given = os.environ.get("TF_XLA_FLAGS", "").split()
-    folder = os.path.join(files.cache_folder(), "xla")
-    ours = ["--tf_xla_cpu_global_jit"] * on_cpu
-    if not any(map(str.isspace, folder)):  # flags end at a space, so there is no way to name such a folder
-        ours.append(f"--tf_xla_persistent_cache_directory={folder}")
-    names = {flag.partition("=")[0] for flag in given}
-    os.environ["TF_XLA_FLAGS"] = " ".join([*given, *(flag for flag in ours if flag.partition("=")[0] not in names)])
+def _keep_compiled_code(xla_on_cpu):
+    if xla_on_cpu:
+        compiled_code.allow_on_cpu()
+    try:
+        compiled_code.keep()
+    except OSError as error:
+        warn(f"{files.cache_folder()}: cannot be written ({files.reason(error)}); what XLA compiles is not kept")
