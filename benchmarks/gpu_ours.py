@@ -14,6 +14,7 @@ from system import cli
 tf = cli.import_tensorflow(xla=True, xla_on_cpu=True)  # before the next lines, as it sets flags and keeps messages back
 
 import gpu_correctness  # noqa: E402
+import gpu_placement  # noqa: E402
 import gpu_stages  # noqa: E402
 import gpu_trace  # noqa: E402
 
@@ -37,8 +38,9 @@ class Variant(NamedTuple):
 VARIANTS = {
     "plain": Variant(compile=False, options={}),
     "ahead": Variant(compile=False, options={"feed_ahead": True}),
-    "auto": Variant(compile=True, options={}),
-    "whole": Variant(compile=False, options={"one_computation": True}),
+    "update": Variant(compile=False, options={"xla": "update"}),
+    "auto": Variant(compile=True, options={"xla": "on"}),
+    "whole": Variant(compile=False, options={"xla": "whole"}),
 }
 
 
@@ -157,6 +159,7 @@ QUESTIONS = {
     "machine": machine,
     "correct_step": gpu_correctness.step,
     "correct_detections": gpu_correctness.detections,
+    "stalls": gpu_placement.check,
     "trace": gpu_trace.trace,
     "random_model": random_model,
 }

@@ -10,6 +10,7 @@ RATE, SECONDS, VERDICT = "images/s", "seconds", "correct"
 VARIANTS = {
     "plain": "",
     "ahead": ", the next batch copied meanwhile",
+    "update": ", the update as one XLA computation",
     "auto": ", XLA where it chooses",
     "whole": ", network and gradients as one XLA computation",
 }
@@ -21,6 +22,15 @@ PARTS = {
     "backward": "forward and backward",
     "forward": "forward only",
 }
+
+# train.py --xla in the names of rows, and what the first step lacks in words
+FORMS = {"auto": "", "update": "update", "on": "xla", "whole": "whole"}
+LEFT_OUT = {
+    "": "",
+    "untuned": ", without the trials of cuDNN's algorithms",
+    "unchecked": ", without a check of memory around each trial of cuDNN",
+}
+END_OF_EPOCH = "train.py: validation of 500 pictures, records, checkpoint"
 
 
 class Side(NamedTuple):
@@ -98,23 +108,27 @@ def plan(types, tiny):
         Duel((rows.step(main, small), rows.torch("step", main, small)), 60),
         Duel(_detections(rows, main, small), 40),
         *_correctness(types, width, tiny),
+        *(_stalls(kind, width) for kind in types),
         train(large, "auto", 60),
         *(Duel((rows.step(main, b), rows.torch("step", main, b)), 40) for b in batches[1:2]),
+        Program("epoch_end", {"batch": large}, ((f"epoch-end-{large}", "", END_OF_EPOCH, "% of an epoch"),), 50),
         program("infer", large, 40),
         program("process_video", large, 45, "frames/s"),
         Duel(tuple(rows.stage(main, small, part) for part in PARTS), 40),
         Program("data", {}, (("data", "", "data pipeline alone", RATE),), 15),
-        Duel((rows.step(main, small), rows.step(main, small, "ahead")), 30),
+        Duel((rows.step(main, small), rows.step(main, small, "ahead"), rows.step(main, small, "update")), 40),
         Duel(tuple(rows.step(main, small, variant) for variant in ("plain", "auto", "whole")), 170, slow=True),
         *(Duel(_detections(rows, main, batch), 30) for batch in batches[1:]),
         *(Duel((rows.step(main, b),), 25) for b in batches[2:]),
-        train(large, "auto", 60, slow=True, autotune=False),
+        *(train(large, "auto", 60, slow=True, left_out=name) for name in ("untuned", "unchecked")),
         train(large, "on", 150, slow=True),
+        train(large, "whole", 150, slow=True),
         *(Duel(_other_type(rows, kind, large), 40) for kind in types[1:] if not tiny),
         *(program("infer", batch, 40) for batch in batches if batch != large),
         *(program("process_video", batch, 45, "frames/s") for batch in batches if batch != large),
         Duel((rows.network(main, large), rows.network(main, large, compile=True)), 40, slow=True),
-        Duel(tuple(rows.step(main, large, variant) for variant in ("plain", "auto", "whole")), 200, slow=True),
+        Duel(tuple(rows.step(main, large, variant) for variant in VARIANTS), 200, slow=True),
+        train(large, "update", 70, slow=True),
         *(Duel(_other_type(rows, kind, batch), 40) for kind in types[1:] for batch in batches if batch != large),
     ]
 
@@ -175,17 +189,21 @@ def _correctness(types, width, tiny):
     yield Question("correct-detections", "suppression like the CPU's", "correct_detections", {"batch": 4}, 15)
 
 
-def train(batch, xla, needs, slow=False, autotune=True):
+def _stalls(kind, width):
+    """Whether something makes the card wait for the host."""
+    return Question(f"stalls-{kind}", "does not wait for the host", "stalls", {"precision": kind, "width": width}, 20)
+
+
+def train(batch, xla, needs, slow=False, left_out=""):
     """train.py: seconds to its first step, twice, and its speed."""
-    name, words = ("train-xla", " --xla on") if xla == "on" else ("train", "")
-    if not autotune:
-        name, words = f"{name}-untuned", f"{words}, without the trials of cuDNN's algorithms"
+    name = "-".join(filter(None, ["train", FORMS[xla], left_out]))
+    words = (f" --xla {xla}" if FORMS[xla] else "") + LEFT_OUT[left_out]
     rows = (
         (f"{name}-{batch}", "speed", f"train.py{words}", RATE),
         (f"{name}-first-start-{batch}", "first start", f"train.py{words}: first step, nothing cached", SECONDS),
         (f"{name}-second-start-{batch}", "second start", f"train.py{words}: first step of a second start", SECONDS),
     )
-    return Program("train", {"batch": batch, "xla": xla, "autotune": autotune}, rows, needs, slow)
+    return Program("train", {"batch": batch, "xla": xla, "left_out": left_out}, rows, needs, slow)
 
 
 def program(method, batch, needs, unit=RATE):

@@ -18,34 +18,61 @@ from bench_harness import Side, spread
 from bench_paths import ROOT
 from gpu_client import Failed, Missing, OutOfTime
 
-PROGRESS = re.compile(rb"(\d+)/(\d+) \[")  # of tqdm
+PROGRESS = re.compile(rb"(?:([^\r\n:|]*): )? *\d+%[^\r\n]*?(\d+)/(\d+) \[")  # of tqdm
 WARMED_UP = 0.25  # share of the work after which the speed counts
 FRAME = (1280, 720)
 CORES = len(os.sched_getaffinity(0))
 PICTURES = 500  # of the toy road, as many as bench_pictures.folder draws
 NO_VIDEO = "PyAV is missing, which reads and writes video (pip install av)"
+# What train.py may leave out of its first step, by the name that is in the row: variables of the environment
+UNTUNED = {"": {}, "untuned": {"TF_CUDNN_USE_AUTOTUNE": "0"}, "unchecked": {"TF_DISABLE_RZ_CHECK": "1"}}
+EPOCH_PICTURES = 5000  # by which the ends of epochs are judged
+
+
+class Point(NamedTuple):
+    """A look at a progress bar.
+
+    seconds: since the program's start; done: results, of `total`; bar: its name, "" without one
+    """
+
+    seconds: float
+    done: int
+    total: int
+    bar: str
 
 
 class Sight(NamedTuple):
-    """What was seen of a program.
+    """What was seen of a program: the Points of its progress bars, from the first result on."""
 
-    points: (seconds since its start, results, of how many) of its progress bars, from the first result on
-    """
-
-    points: list[tuple[float, int, int]]
+    points: list[Point]
 
     @property
     def first_seconds(self):
         """From its start to its first result."""
-        return self.points[0][0]
+        return self.points[0].seconds
 
     def rate(self):
         """Results a second of its only bar, from the first look after WARMED_UP to its end. Raises Failed."""
-        warm = [point for point in self.points if point[1] >= WARMED_UP * point[2]]
-        (start, before, _), (end, after, _) = warm[0], warm[-1]
-        if after == before:
-            raise Failed("too little work to measure a speed")
-        return (after - before) / (end - start)
+        warm = [point for point in self.points if point.done >= WARMED_UP * point.total]
+        return _rate(warm[0], warm[-1])
+
+    def between_epochs(self):
+        """(seconds between train.py's last two epochs, images a second in the last one). Raises Failed."""
+        epochs = {}
+        for point in self.points:
+            if point.bar.startswith("epoch "):
+                epochs.setdefault(point.bar, []).append(point)
+        if len(epochs) < 2:
+            raise Failed("its progress bars of two epochs were not seen")
+        *_, before, last = epochs.values()
+        rate = _rate(last[0], last[-1])
+        return last[0].seconds - before[-1].seconds - last[0].done / rate, rate
+
+
+def _rate(first, last):
+    if last.done == first.done:
+        raise Failed("too little work to measure a speed")
+    return (last.done - first.done) / (last.seconds - first.seconds)
 
 
 def watch(arguments, budget, environment):
@@ -73,7 +100,7 @@ def watch(arguments, budget, environment):
 
 
 def _read_progress(process, budget, start):
-    """([(seconds since start, done, of how many)], all of stderr) until the program closes its stderr."""
+    """(list of Points, all of stderr) until the program closes its stderr."""
     points, text, seen = [], b"", 0
     while True:
         ready, _, _ = select.select([process.stderr], [], [], budget.left())
@@ -87,9 +114,10 @@ def _read_progress(process, budget, start):
         text += piece
         for match in PROGRESS.finditer(text, seen):
             seen = match.end()
-            done, total = map(int, match.groups())
-            if done:
-                points.append((time.monotonic() - start, done, total))
+            bar, done, total = match.groups(b"")
+            if int(done):
+                name = bar.decode(errors="replace").strip()
+                points.append(Point(time.monotonic() - start, int(done), int(total), name))
 
 
 def _last_line(text):
@@ -108,15 +136,15 @@ class Programs:
         self._settings, self._ours, self._budget, self._environment = settings, ours, budget, environment
         self._scratch = pathlib.Path(settings.scratch)
 
-    def train(self, batch, xla, autotune=True):
+    def train(self, batch, xla, left_out=""):
         """Two starts of train.py, first with empty caches, then with those of the first -> three rows' figures.
 
-        autotune: whether cuDNN tries its algorithms for each convolution, at the first step.
+        left_out: of the first step, a key of UNTUNED.
         """
-        name = xla if autotune else f"{xla}-untuned"
+        name = f"{xla}-{left_out}"
         cache = self._scratch / f"cache-{name}"
         environment = {**self._environment, "SSD_TENSORFLOW_CACHE": str(cache), "CUDA_CACHE_PATH": str(cache / "cuda")}
-        environment["TF_CUDNN_USE_AUTOTUNE"] = str(int(autotune))
+        environment |= UNTUNED[left_out]
         runs = [self._scratch / f"run-{name}-{batch}-{start}" for start in ("first", "second")]
         flags = self._training_flags(batch, xla)
         first = watch([*flags, "--run", runs[0], "--max-steps", 1], self._budget, environment)
@@ -128,6 +156,16 @@ class Programs:
             "second start": {"value": second.first_seconds},
             "speed": {"value": epochs[-1], "epochs": len(epochs)},
         }
+
+    def epoch_end(self, batch):
+        """What validation of PICTURES, records and a checkpoint take, in percent of an epoch of EPOCH_PICTURES."""
+        flags = self._training_flags(batch, "off")
+        split = flags[flags.index("--train") + 1]
+        run = self._scratch / f"run-epoch-end-{batch}"
+        sight = watch([*flags, "--valid", split, "--run", run], self._budget, self._environment)
+        seconds, rate = sight.between_epochs()
+        share = 100 * seconds * rate / EPOCH_PICTURES
+        return {"value": share, "seconds": round(seconds, 3), "images_per_second": round(rate, 1)}
 
     def _training_flags(self, batch, xla):
         pictures, repeat, epochs = self._settings.choose((PICTURES, 8, 2), (PICTURES, 8, 2), (12, 1, 2))

@@ -8,6 +8,7 @@ import contextlib
 import csv
 import glob
 import io
+import math
 import os
 import socket
 import time
@@ -26,6 +27,7 @@ TIMING_COLUMNS = ("seconds", "images_per_second")
 HISTOGRAM_BINS = 60
 CUT_SUFFIX = ".cut"  # of the event file that merges what a resume keeps
 PICTURE_SIDE = 1000  # largest side of recorded pictures, in pixels: a long training records many
+PLOT_SECONDS = 60  # at least, from one drawing of the plots to the next: on a GPU an epoch may take seconds
 
 
 class Summaries:
@@ -39,6 +41,8 @@ class Summaries:
         self._class_names = class_names
         self._events = os.path.join(run, "events")
         self._writer: tf.python_io.TFRecordWriter = None  # `open` makes it
+        self._last_plots = -math.inf  # time.monotonic()
+        self._not_plotted: list[dict] = []
 
     def open(self, step: int, rows: list[dict]) -> "Summaries":
         """Start at optimizer step `step` with the rows of the epochs before it; later records are deleted."""
@@ -59,9 +63,13 @@ class Summaries:
                 raise
 
     def close(self) -> None:
-        """Flush and close the event file."""
-        with _writing(self._events):
-            self._writer.close()
+        """Draw the plots that are due, flush and close the event file."""
+        try:
+            if self._not_plotted:
+                self._plot()
+        finally:
+            with _writing(self._events):
+                self._writer.close()
 
     def record_step(self, step: int, losses: dict[str, float], rate: float) -> None:
         """Record losses and learning rate of one optimizer step."""
@@ -69,7 +77,7 @@ class Summaries:
         self._scalars(step, {**values, "learning_rate": rate})
 
     def record_epoch(self, row: dict, evaluation: dict | None, rows: list[dict]) -> None:
-        """Record a finished epoch: scalars, metrics.csv, plots.
+        """Record a finished epoch: scalars, metrics.csv, and plots, which may be drawn later.
 
         row: its row of metrics.csv; evaluation: dict of `average_precision.evaluate`, or None; rows: those of all
         epochs, this one's last.
@@ -82,10 +90,16 @@ class Summaries:
                 values[f"ap_voc07/{name}"] = value
         self._scalars(row["step"], values)
         self.write_rows(rows)
+        self._not_plotted = rows
+        if time.monotonic() - self._last_plots >= PLOT_SECONDS:
+            self._plot()
+
+    def _plot(self):
         plots = os.path.join(self._run, "plots")
         with _writing(plots):
             os.makedirs(plots, exist_ok=True)
-            visualization.plot_learning_curves(os.path.join(plots, "learning_curves.png"), rows)
+            visualization.plot_learning_curves(os.path.join(plots, "learning_curves.png"), self._not_plotted)
+        self._not_plotted, self._last_plots = [], time.monotonic()
 
     def write_rows(self, rows: list[dict]) -> None:
         """Replace metrics.csv."""
@@ -186,14 +200,17 @@ def _shrink(image):
 
 
 def _histogram(array):
-    values = np.asarray(array, np.float64).ravel()
-    counts, edges = np.histogram(values, bins=HISTOGRAM_BINS)
+    """A tf.HistogramProto of finite numbers. In their own type: for 26 million a third of np.histogram's time."""
+    values = np.asarray(array).ravel()
+    low, high = float(values.min()), float(values.max())
+    width = (high - low) / HISTOGRAM_BINS or 1.0
+    bins = np.minimum((values - low) / width, HISTOGRAM_BINS - 1).astype(np.int64)
     return tf.HistogramProto(
-        min=values.min(),
-        max=values.max(),
+        min=low,
+        max=high,
         num=values.size,
-        sum=values.sum(),
-        sum_squares=np.square(values).sum(),
-        bucket_limit=edges[1:],
-        bucket=counts,
+        sum=values.sum(dtype=np.float64),
+        sum_squares=float(np.vdot(values, values)),
+        bucket_limit=low + width * np.arange(1, HISTOGRAM_BINS + 1),
+        bucket=np.bincount(bins, minlength=HISTOGRAM_BINS),
     )

@@ -22,6 +22,7 @@ import gpu_programs
 import gpu_report
 import gpu_worker
 
+import config
 from programs import fresh_environment
 from structures import UserError
 
@@ -195,7 +196,8 @@ def test_a_full_plan_has_all_batches_types_and_programs():
             assert {f"{task}-{kind}-{batch}" for task in ("step", "network", "detections")} <= names
     programs = {f"{program}-{batch}" for program in ("infer", "process_video") for batch in (1, 8, 32)}
     assert programs <= names
-    assert {"train-32", "train-first-start-32", "train-second-start-32", "train-xla-first-start-32"} <= names
+    assert {f"train-{form}first-start-32" for form in ("", "update-", "xla-", "whole-")} <= names
+    assert {"train-32", "train-second-start-32", "epoch-end-32", "stalls-bfloat16"} <= names
 
 
 def test_a_step_on_a_held_batch_is_the_same_step():
@@ -215,6 +217,8 @@ def test_the_parts_of_the_plan_are_those_of_the_sides():
 
     assert gpu_stages.PARTS.keys() == gpu_plan.PARTS.keys()
     assert gpu_ours.VARIANTS.keys() == gpu_plan.VARIANTS.keys()
+    assert gpu_programs.UNTUNED.keys() == gpu_plan.LEFT_OUT.keys()
+    assert gpu_plan.FORMS.keys() == {"auto", *config.XLA_FORMS} - {"off"}
 
 
 def test_an_unknown_row_is_an_error():
@@ -279,11 +283,21 @@ def test_a_clock_of_its_own_counts():
 
 def test_speed_of_a_program_counts_after_the_first_quarter():
     points = [(10.0, 1, 100), (11.0, 25, 100), (12.0, 50, 100), (14.0, 100, 100)]
-    sight = gpu_programs.Sight(points)
+    sight = gpu_programs.Sight([gpu_programs.Point(*point, "") for point in points])
     assert sight.first_seconds == 10.0
     assert sight.rate() == pytest.approx(75 / 3)
     with pytest.raises(gpu_client.Failed, match="too little"):
-        gpu_programs.Sight([(1.0, 8, 8)]).rate()
+        gpu_programs.Sight([gpu_programs.Point(1.0, 8, 8, "")]).rate()
+
+
+def test_the_end_of_an_epoch_is_what_is_left_between_two():
+    """10 s between the bars, of which the 4 images seen first in the second epoch took 2."""
+    seen = [(5, 8, 10, "epoch 1/2"), (6, 10, 10, "epoch 1/2"), (9, 3, 5, "validation"), (10, 5, 5, "validation")]
+    seen += [(16, 4, 10, "epoch 2/2"), (19, 10, 10, "epoch 2/2")]
+    sight = gpu_programs.Sight([gpu_programs.Point(*point) for point in seen])
+    assert sight.between_epochs() == (8, 2)
+    with pytest.raises(gpu_client.Failed, match="two epochs"):
+        gpu_programs.Sight([gpu_programs.Point(1, 1, 2, "epoch 1/1")]).between_epochs()
 
 
 def test_a_program_is_watched(tmp_path, monkeypatch):
@@ -291,8 +305,11 @@ def test_a_program_is_watched(tmp_path, monkeypatch):
     script.write_text("import tqdm, time\nfor _ in tqdm.tqdm(range(8)): time.sleep(0.05)\n")
     monkeypatch.setattr(gpu_programs, "ROOT", tmp_path)
     sight = gpu_programs.watch(["fake.py"], gpu_client.Budget(60), {})
-    assert sight.points[-1][1:] == (8, 8)
-    assert 5 < sight.rate() < 21
+    assert sight.points[-1][1:] == (8, 8, "")
+    assert sight.rate() > 0
+    script.write_text("import tqdm\nfor n in (1, 2): list(tqdm.tqdm(range(3), desc=f'epoch {n}/2', unit='img'))\n")
+    bars = {point.bar for point in gpu_programs.watch(["fake.py"], gpu_client.Budget(60), {}).points}
+    assert bars == {"epoch 1/2", "epoch 2/2"}
     script.write_text("raise SystemExit('error: no such thing')")
     with pytest.raises(gpu_client.Failed, match=r"fake.py: error: no such thing"):
         gpu_programs.watch(["fake.py"], gpu_client.Budget(60), {})

@@ -170,3 +170,28 @@ def test_pictures_and_histograms_are_recorded(tmp_path):
     assert (picture.image.width, picture.image.height) == (40, 30)
     assert histogram.tag == "filters/conv1_1/weights"
     assert sum(histogram.histo.bucket) == histogram.histo.num == 12
+
+
+@pytest.mark.parametrize("values", [np.random.default_rng(0).normal(size=5000), np.full(7, 0.25), np.arange(120)])
+def test_histograms_are_those_of_numpy(values):
+    found = summaries._histogram(values.astype(np.float32))
+    counts, _ = np.histogram(values, bins=summaries.HISTOGRAM_BINS)
+    assert (found.min, found.max, found.num) == pytest.approx((values.min(), values.max(), values.size))
+    assert (found.sum, found.sum_squares) == pytest.approx((values.sum(), np.square(values).sum()), rel=1e-5)
+    assert sum(found.bucket) == values.size
+    if values.min() < values.max():
+        assert np.abs(np.cumsum(found.bucket) - np.cumsum(counts)).max() <= 2  # values on an edge, after a rounding
+        assert found.bucket_limit[-1] == pytest.approx(values.max())
+
+
+def test_plots_are_drawn_once_a_minute_and_at_the_end(tmp_path, monkeypatch):
+    drawn, clock = [], [1000.0]
+    monkeypatch.setattr(summaries.visualization, "plot_learning_curves", lambda path, rows: drawn.append(len(rows)))
+    monkeypatch.setattr(summaries.time, "monotonic", lambda: clock[0])
+    with summaries.Summaries(str(tmp_path), ("car",)).open(0, []) as records:
+        rows = []
+        for seconds in (0, 30, 29, 1, 59):
+            clock[0] += seconds
+            rows.append(ROW | {"epoch": len(rows) + 1})
+            records.record_epoch(rows[-1], None, list(rows))
+    assert drawn == [1, 4, 5]
