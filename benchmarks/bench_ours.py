@@ -40,7 +40,7 @@ def aligned(array):
 
 
 def random_weights(description):
-    """{variable name: freshly initialized array}."""
+    """{variable name: freshly initialized array}; biases too are random, as TensorFlow drops those that are 0."""
     tf = cli.import_tensorflow()
     import ssd_vgg
     from kernels import devices
@@ -52,7 +52,10 @@ def random_weights(description):
         ssd_vgg.build(images, description.preset, len(description.class_names), portable=True)
         with tf.Session(config=devices.session_config()) as session:  # which leaves memory of a GPU to others
             session.run(tf.global_variables_initializer())
-            return {variable.op.name: variable.eval(session) for variable in tf.global_variables()}
+            weights = {variable.op.name: variable.eval(session) for variable in tf.global_variables()}
+    rng = np.random.default_rng(0)
+    biases = {name: value for name, value in weights.items() if name.endswith("/biases")}
+    return weights | {name: rng.normal(0, 0.01, value.shape).astype(np.float32) for name, value in biases.items()}
 
 
 def network(preset="vgg300", width=1.0, classes=20, batch=8, precision="auto"):

@@ -3,9 +3,12 @@
 Each such operation makes the card wait: its input is copied to the host, computed there, and perhaps copied back. Found
 are operations without a GPU kernel for their types, those whose GPU kernel reads or writes a tensor in host memory (as
 most with int32 do), and loops, which the host decides. What only depends on constants and fixed shapes does not count,
-as TensorFlow computes it once; nor does what is fed, or goes to the host because it is fetched.
+as TensorFlow computes it once if it is small; nor does what is fed, or goes to the host because it is fetched.
+
+Likewise, TensorFlow's optimizer of graphs can be asked what it makes of a graph on a GPU that is not there.
 """
 
+import collections
 import contextlib
 import dataclasses
 import functools
@@ -13,7 +16,9 @@ import functools
 import bench_ours
 import gpu_stages
 import tensorflow.compat.v1 as tf
+from tensorflow.core.protobuf import device_properties_pb2 as properties
 from tensorflow.python.framework import function_def_to_graph, kernels
+from tensorflow.python.grappler import cluster, tf_optimizer
 
 import config
 import detector
@@ -23,6 +28,7 @@ from training import optimization
 HOST, CARD = "host", "card"
 NO_KERNEL, READS, WRITES, LOOPS = "no GPU kernel", "reads in host memory", "writes in host memory", "asks the host"
 FED = ("Placeholder", "PlaceholderWithDefault")
+COMPUTED_ONCE = 100 * 1024  # bytes; kMaxConstantSize of TensorFlow's constant_folding.cc
 LOOP = ("While", "StatelessWhile")
 # What is known to wait, of a number type or of "detections". float16: whether all gradients are finite decides a
 # branch, and the steps where they are are counted in an int32 variable, which lies on the host. Detections: the loop
@@ -78,23 +84,45 @@ def of_training(precision, width, **changes):
     return stalls(graph, tf.nest.flatten(fetched))
 
 
-def of_detections(precision, width):
-    """The Stalls of detecting on a batch with SSD300."""
+def detection_graph(precision, width):
+    """(the graph of detecting on a batch with SSD300, the tensors that a run fetches)."""
     description = bench_ours.describe(width=width)
     weights = bench_ours.random_weights(description)
     with as_on_gpu():
         graph = detector.build_graph(description, weights, tf.as_dtype(precision), 0.01, batch_size=2)
-    return stalls(graph, [graph.get_tensor_by_name(f"detections/{name}:0") for name in detector.OUTPUTS])
+    return graph, [graph.get_tensor_by_name(f"detections/{name}:0") for name in detector.OUTPUTS]
+
+
+def optimized(graph, fetched):
+    """{type of operation: how many} of what TensorFlow's optimizer makes of a graph on an H100."""
+    with graph.as_default():
+        for fetch in fetched:
+            tf.add_to_collection(tf.GraphKeys.TRAIN_OP, fetch)
+        meta_graph = tf.train.export_meta_graph(graph=graph)
+    names = {kind: f"/job:localhost/replica:0/task:0/device:{kind}:0" for kind in ("CPU", "GPU")}
+    for node in meta_graph.graph_def.node:
+        node.device = names["CPU" if _kernel(graph.get_operation_by_name(node.name)) is None else "GPU"]
+    card = {"type": "GPU", "num_cores": 132, "environment": {"architecture": "9.0", "cudnn": "9000"}}
+    machine = [
+        properties.NamedDevice(name=names["CPU"], properties=properties.DeviceProperties(type="CPU", num_cores=16)),
+        properties.NamedDevice(name=names["GPU"], properties=properties.DeviceProperties(**card)),
+    ]
+    found = tf_optimizer.OptimizeGraph(tf.ConfigProto(), meta_graph, cluster=cluster.Cluster(devices=machine))
+    return collections.Counter(node.op for node in found.node)
 
 
 def check(precision, width):
-    """A row's dict: whether the card waits for the host only where that is known."""
-    parts = {precision: of_training(precision, width), "detections": of_detections(precision, width)}
+    """A row's dict: whether the card waits for the host only where that is known; how many convolutions are fused."""
+    detection = detection_graph(precision, width)
+    parts = {precision: of_training(precision, width), "detections": stalls(*detection)}
+    counts = optimized(*detection)
     unknown = [stall for part, found in parts.items() for stall in unknown_ones(part, found)]
     return {
         "what": f"training step and detections in {precision}: the card waits for the host only where that is known",
         "stalls": [dataclasses.astuple(stall) for found in parts.values() for stall in found],
         "differing": len(unknown),
+        "fused_convolutions": counts["_FusedConv2D"],
+        "plain_convolutions": counts["Conv2D"],
         "correct": not unknown,
     }
 
@@ -163,13 +191,19 @@ class _Walk:
                 self._static[op] = True
             else:
                 pure = len(op.inputs) > 0 and not op.op_def.is_stateful and op.type not in FED
-                self._static[op] = pure and all(self._is_static(tensor.op) for tensor in op.inputs)
+                small = all(_bytes(tensor) <= COMPUTED_ONCE for tensor in op.outputs)
+                self._static[op] = pure and small and all(self._is_static(tensor.op) for tensor in op.inputs)
         return self._static[op]
 
     def _body(self, name):
         definition = self._root._get_function(name)
         with self._root.as_default():
             return function_def_to_graph.function_def_to_graph(definition.cached_definition)
+
+
+def _bytes(tensor):
+    """The size of a tensor; 0 where its shape is not known."""
+    return (tensor.shape.num_elements() or 0) * (tensor.dtype.size or 0)
 
 
 def _needed(fetched):

@@ -72,8 +72,9 @@ def _columns(row):
 
 def _value(row):
     if row["unit"] == "correct":
-        differences = {key: row[key] for key in ("losses", "outputs", "update", "differing") if key in row}
-        found = ", ".join(f"{key} {value:g}" for key, value in differences.items())
+        shown = ("losses", "outputs", "update", "differing", "fused_convolutions", "plain_convolutions")
+        differences = {key: row[key] for key in shown if key in row}
+        found = ", ".join(f"{key.replace('_', ' ')} {value:g}" for key, value in differences.items())
         return f"{'yes' if row['correct'] else '**no**'} ({found})"
     value = row["value"]
     return f"{value:,.0f} {row['unit']}" if value >= 100 else f"{value:.3g} {row['unit']}"

@@ -64,7 +64,7 @@ def _survivors(overlaps, alive):
     each other has links, which are few.
     """
     count = alive.shape[-1]
-    ranks = tf.range(count)
+    ranks = tf.range(count, dtype=tf.float32)  # a GPU leaves comparisons of int32 to the host
     better = ranks[:, None] < ranks[None, :]  # [K,K]: of the row's box over the column's
     # Of 16 bits, as sums of at most a few hundred ones are only compared with 0
     decides = tf.cast(overlaps & better & alive[..., :, None], tf.float16)

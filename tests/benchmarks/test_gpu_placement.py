@@ -39,6 +39,12 @@ def test_fixed_shapes_and_constants_are_computed_once():
     assert found(lambda x: tf.reshape(x, [tf.shape(x)[0] * tf.reduce_prod(tf.shape(x)[1:])])) == set()
 
 
+@pytest.mark.parametrize(("count", "stalls"), [(300, set()), (400, {("Less(int32, bool)", WRITES)})])
+def test_a_large_constant_is_computed_in_every_run(count, stalls):
+    ranks = list(range(count))
+    assert found(lambda x: x[0, 0] * tf.cast(tf.range(count)[:, None] < tf.constant(ranks), tf.float32)) == stalls
+
+
 def test_loops_and_what_is_in_them_is_found():
     def halved(x):
         return tf.while_loop(lambda x: tf.reduce_sum(tf.cast(x > 1, tf.int32)) > 0, lambda x: x / 2, [x])
@@ -54,14 +60,17 @@ def test_a_training_step_runs_without_the_host(precision, changes):
     assert gpu_placement.of_training(precision, WIDTH, **changes) == []
 
 
-@pytest.mark.parametrize(
-    ("part", "stalls"),
-    [
-        ("float16", gpu_placement.of_training),
-        ("detections", lambda _, width: gpu_placement.of_detections("bfloat16", width)),
-    ],
-)
-def test_what_needs_the_host_is_known(part, stalls):
-    found = stalls(part, WIDTH)
-    assert {(stall.operation, stall.reason) for stall in found} == gpu_placement.KNOWN[part]
-    assert gpu_placement.unknown_ones(part, found) == []
+def test_what_needs_the_host_in_float16_is_known():
+    stalls = gpu_placement.of_training("float16", WIDTH)
+    assert {(stall.operation, stall.reason) for stall in stalls} == gpu_placement.KNOWN["float16"]
+    assert gpu_placement.unknown_ones("float16", stalls) == []
+
+
+def test_detections_need_the_host_for_their_loop_only_and_convolutions_are_fused_with_bias_and_relu():
+    graph, fetched = gpu_placement.detection_graph("float32", WIDTH)
+    stalls = gpu_placement.stalls(graph, fetched)
+    assert {(stall.operation, stall.reason) for stall in stalls} == gpu_placement.KNOWN["detections"]
+    counts = gpu_placement.optimized(graph, fetched)
+    # The heads have no ReLU; two maps feed a head and the next layer
+    assert counts["_FusedConv2D"] >= 18
+    assert counts["Conv2D"] == 29 - counts["_FusedConv2D"] == counts["BiasAdd"]
