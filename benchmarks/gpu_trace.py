@@ -13,8 +13,8 @@ TOP = 20  # operations in the table
 def trace(folder, precision, batch, width):
     """Trace one step after three others; write FOLDER/step.json for chrome://tracing.
 
-    Returns {"file", "device", "total_ms", "top", "host"}. top: rows of operation, milliseconds, calls of the device, the
-    slowest kinds first; host: likewise what the CPU did beside it.
+    Returns {"file", "device", "total_ms", "top", "host"}. top: rows of operation, milliseconds, calls of the device,
+    the slowest kinds first; host: likewise what the CPU did beside it.
     """
     with gpu_stages.training(precision, batch, width) as opened:
         for _ in range(3):
