@@ -498,6 +498,7 @@ def test_soundness_is_judged_in_a_graph_of_fixed_shapes(monkeypatch):
         ("whole", {"optimizer": "adam", "bias_lr_multiplier": 2.0}, tf.float16),
         ("update", {"accumulate": 2, "optimizer": "adam", "ema": 0.9, "clip_norm": 0.1}, tf.float32),
         ("update", {"optimizer": "adam", "bias_lr_multiplier": 2.0}, tf.float16),
+        ("update", {"optimizer": "adamw", "clip_norm": 0.1}, tf.float32),
         ("on", {"optimizer": "adam", "clip_norm": 0.1}, tf.float32),  # its own network; XLA itself: test_xla.py
     ],
 )

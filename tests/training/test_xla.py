@@ -99,7 +99,7 @@ batch = {"images": images, **targets, "offset_targets": np.zeros((2, preset.num_
 with tf.Graph().as_default():
     graph = training_graph.build(config.ModelDescription(preset, ("a", "b")), settings, tf.float32, xla=sys.argv[1])
     stage("initialize")
-    graph.initialize([])
+    graph.initialize({})
     for number in (1, 2):
         stage(f"step {number}")
         graph.training_step.run(graph.session, batch, 1e-3, update=number == 2)
