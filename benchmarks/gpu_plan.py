@@ -108,7 +108,7 @@ def plan(types, tiny):
         Duel((rows.step(main, small), rows.torch("step", main, small)), 60),
         Duel(_detections(rows, main, small), 40),
         *_correctness(types, width, tiny),
-        *(_stalls(kind, width) for kind in types),
+        _stalls(main, width),
         train(large, "auto", 60),
         *(Duel((rows.step(main, b), rows.torch("step", main, b)), 40) for b in batches[1:2]),
         Program("epoch_end", {"batch": large}, ((f"epoch-end-{large}", "", END_OF_EPOCH, "% of an epoch"),), 50),

@@ -284,7 +284,7 @@ def test_a_clock_of_its_own_counts():
 def test_speed_of_a_program_counts_after_the_first_quarter():
     points = [(10.0, 1, 100), (11.0, 25, 100), (12.0, 50, 100), (14.0, 100, 100)]
     sight = gpu_programs.Sight([gpu_programs.Point(*point, "") for point in points])
-    assert sight.first_seconds == 10.0
+    assert sight.first_seconds() == 10.0
     assert sight.rate() == pytest.approx(75 / 3)
     with pytest.raises(gpu_client.Failed, match="too little"):
         gpu_programs.Sight([gpu_programs.Point(1.0, 8, 8, "")]).rate()
@@ -296,6 +296,7 @@ def test_the_end_of_an_epoch_is_what_is_left_between_two():
     seen += [(16, 4, 10, "epoch 2/2"), (19, 10, 10, "epoch 2/2")]
     sight = gpu_programs.Sight([gpu_programs.Point(*point) for point in seen])
     assert sight.between_epochs() == (8, 2)
+    assert gpu_programs.Sight([gpu_programs.Point(1, 1, 9, "reading"), *sight.points]).first_seconds("epoch ") == 5
     with pytest.raises(gpu_client.Failed, match="two epochs"):
         gpu_programs.Sight([gpu_programs.Point(1, 1, 2, "epoch 1/1")]).between_epochs()
 
