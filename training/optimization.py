@@ -18,7 +18,7 @@ import losses
 import ssd_layers
 import ssd_vgg
 from kernels import devices
-from training import feeding
+from training import feeding, probes
 
 EXPONENTIAL_DECAY = 0.97  # per epoch, the article's
 STEP_DECAY = 0.1  # at each of --schedule-steps, the original's
@@ -104,6 +104,7 @@ class TrainingStep:
     trained: the variables that are not frozen.
     averages: {variable name: its moving average}, empty without --ema.
     first_averages: the operation that sets the averages to the weights.
+    gradient_probe: the probes.GradientProbe that notes every update.
     """
 
     def __init__(
@@ -139,6 +140,7 @@ class TrainingStep:
             self.logits, self.offsets = network(self.images)
             self.trained = [v for v in tf.trainable_variables() if not _frozen(v, settings.freeze)]
             self._sound = self._soundness()
+        self.gradient_probe = probes.GradientProbe(self.trained, settings.clip_norm)
         self._loss_scale = _LossScale() if dtype == tf.float16 else None
         self.losses, gradients = self._losses_and_gradients(network, multibox_loss)
         with tf.name_scope("update"):
@@ -280,9 +282,10 @@ class TrainingStep:
             g * scale + decay * v if decay and not decoupled and _is_weight(v) else g * scale
             for g, v in zip(gradient_sums, self.trained, strict=True)
         ]
+        norm = tf.global_norm(gradients)
+        updates = [self.gradient_probe.note(gradients, norm)]
         if self._settings.clip_norm:
-            gradients, _ = tf.clip_by_global_norm(gradients, self._settings.clip_norm)
-        updates = []
+            gradients, _ = tf.clip_by_global_norm(gradients, self._settings.clip_norm, norm)
         for (name, factor), members in self._groups(gradients).items():
             rate = self.learning_rate * factor
             shrunk = []

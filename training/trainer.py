@@ -16,7 +16,7 @@ from structures import Sample, UserError
 from system import worker_processes
 from system.cli import StopRequest
 from system.data_queue import DataQueue, WorkerError
-from training import engine, first_weights, layer_scaling, optimization, training_graph
+from training import diagnostics, engine, first_weights, layer_scaling, optimization, probes, training_graph
 from training.summaries import Summaries
 
 PICTURES_TO_SCALE_BY = 8  # that the first weights are measured on
@@ -73,6 +73,7 @@ def open_trainer(task: Task, stop: StopRequest) -> Iterator["Trainer"]:
         xla = devices.xla_form(task.xla, _remaining_images(task))
         graph = training_graph.build(task.description, task.settings, dtype, _class_weights(task), xla)
         stack.enter_context(graph.session)
+        probe = probes.StepProbe(graph.training_step.trained, graph.training_step.gradient_probe)
         graph.initialize(_first_values(task, stop))
         if not task.resume:
             runs.create(task.run, task.description, task.settings)
@@ -88,7 +89,7 @@ def open_trainer(task: Task, stop: StopRequest) -> Iterator["Trainer"]:
         workers = worker_processes.beside_network() if task.settings.workers is None else task.settings.workers
         queue = training_data.make_queue(task.samples, task.description.preset, task.settings, workers=workers)
         stack.enter_context(queue)
-        yield Trainer(task, stop, graph, checkpoints, state, summaries, queue)
+        yield Trainer(task, stop, graph, checkpoints, state, summaries, queue, probe)
 
 
 def _remaining_images(task):
@@ -193,6 +194,7 @@ class Trainer:
     state: the position of the training, always up to date.
     summaries: the records, open.
     queue: makes the batches.
+    probe: reads what the steps to record did.
     last_save: time.monotonic() of the last checkpoint.
     """
 
@@ -203,12 +205,14 @@ class Trainer:
     state: runs.TrainingState
     summaries: Summaries
     queue: DataQueue
+    probe: probes.StepProbe
     last_save: float = dataclasses.field(default_factory=time.monotonic)
 
     def train(self) -> None:
         """Train to the end. If a stop is requested, save everything and raise KeyboardInterrupt."""
         state, settings, plan = self.state, self.task.settings, self.task.plan
         unfinished = state.batch > 0  # stopped in the middle, or before the validation of the last epoch
+        self._before_step()
         while state.epoch < settings.epochs and (state.step < plan.total_steps or unfinished):
             # Here and not after the epoch: the run may have been stopped early, or killed just before
             if settings.patience is not None and state.stale * settings.valid_every >= settings.patience:
@@ -227,15 +231,26 @@ class Trainer:
         best = "" if state.best is None else f"; best VOC07 mean AP {state.best:.4f}"
         print(f"done after {state.step} steps{best}; try: python infer.py {self.task.run} IMAGES --output DIR")
 
-    def _after_step(self, losses, rate):
+    def _after_step(self, sums, rate, class_targets):
         """Record; save if it is time or a stop was requested."""
         if self.state.step % LOG_EVERY == 0:
-            with self._recording():
-                self.summaries.record_step(self.state.step, losses, rate)
+            self._record_step(sums, rate, class_targets)
+        self._before_step()
         due = time.monotonic() - self.last_save > 60 * self.task.settings.save_minutes
         if due or self.stop.requested:
             self._save_sound()
         self.stop.raise_if_requested()
+
+    def _record_step(self, sums, rate, class_targets):
+        reading = self.probe.read(self.graph.session)
+        values = diagnostics.values(reading, class_targets, self.task.description.preset)
+        with self._recording():
+            self.summaries.record_step(self.state.step, optimization.mean_losses(sums), rate, values)
+
+    def _before_step(self):
+        """Keep the weights if the next step is one to record."""
+        if (self.state.step + 1) % LOG_EVERY == 0:
+            self.probe.remember(self.graph.session)
 
     @contextlib.contextmanager
     def _recording(self):
