@@ -101,17 +101,18 @@ class StepProbe:
         """The Reading of the last update; begins to count clipped updates anew."""
         (norm, (clipped, updates), gradients), norms, moved = session.run([self._noted, self._norms, self._moved])
         session.run(self._reset)
-        ends = np.cumsum(self._gradients.sizes)[:-1]
-        moved = moved if self._remembers else []
-        self._remembers = False
-        return Reading(
+        noted = self._gradients
+        ends = np.cumsum(noted.sizes, dtype=int)
+        reading = Reading(
             float(norm),
             int(clipped),
             int(updates),
-            dict(zip(self._gradients.biases, np.split(gradients, ends), strict=True)),
+            {layer: gradients[end - n : end] for layer, n, end in zip(noted.biases, noted.sizes, ends, strict=True)},
             dict(zip(self._layers, norms.tolist(), strict=True)),
-            {layer: float(size) for layer, size in zip(self._layers, moved, strict=False)},
+            dict(zip(self._layers, moved.tolist(), strict=True)) if self._remembers else {},
         )
+        self._remembers = False
+        return reading
 
 
 def _layer(variable):

@@ -3,17 +3,19 @@
 import contextlib
 import dataclasses
 import hashlib
+import sys
 import time
 from collections.abc import Iterator
 
 import tensorflow.compat.v1 as tf
+import tqdm
 
 import config
 import runs
 import training_data
 from kernels import devices
 from structures import Sample, UserError
-from system import worker_processes
+from system import cli, worker_processes
 from system.cli import StopRequest
 from system.data_queue import DataQueue, WorkerError
 from training import diagnostics, engine, first_weights, layer_scaling, optimization, probes, training_graph
@@ -71,7 +73,8 @@ def open_trainer(task: Task, stop: StopRequest) -> Iterator["Trainer"]:
         stack.enter_context(_full_memory_explained(task))
         stack.enter_context(tf.Graph().as_default())
         xla = devices.xla_form(task.xla, _remaining_images(task))
-        graph = training_graph.build(task.description, task.settings, dtype, _class_weights(task), xla)
+        weights = _class_weights(task)
+        graph = training_graph.build(task.description, task.settings, dtype, weights, xla)
         stack.enter_context(graph.session)
         probe = probes.StepProbe(graph.training_step.trained, graph.training_step.gradient_probe)
         graph.initialize(_first_values(task, stop))
@@ -81,6 +84,8 @@ def open_trainer(task: Task, stop: StopRequest) -> Iterator["Trainer"]:
         checkpoints = runs.Checkpoints(task.run)
         state = (checkpoints.restore_last(graph.session) if task.resume else None) or runs.TrainingState()
         _check_data(task, state)
+        largest = max(weights) if weights else 1.0
+        diagnosis = diagnostics.Diagnosis(state.diagnosis, task.settings, task.description, largest)
         if task.resume:
             _keep_changes(task)
         summaries = Summaries(task.run, task.description.class_names)
@@ -89,7 +94,7 @@ def open_trainer(task: Task, stop: StopRequest) -> Iterator["Trainer"]:
         workers = worker_processes.beside_network() if task.settings.workers is None else task.settings.workers
         queue = training_data.make_queue(task.samples, task.description.preset, task.settings, workers=workers)
         stack.enter_context(queue)
-        yield Trainer(task, stop, graph, checkpoints, state, summaries, queue, probe)
+        yield Trainer(task, stop, graph, checkpoints, state, summaries, queue, probe, diagnosis)
 
 
 def _remaining_images(task):
@@ -195,6 +200,7 @@ class Trainer:
     summaries: the records, open.
     queue: makes the batches.
     probe: reads what the steps to record did.
+    diagnosis: what it has read.
     last_save: time.monotonic() of the last checkpoint.
     """
 
@@ -206,6 +212,7 @@ class Trainer:
     summaries: Summaries
     queue: DataQueue
     probe: probes.StepProbe
+    diagnosis: diagnostics.Diagnosis
     last_save: float = dataclasses.field(default_factory=time.monotonic)
 
     def train(self) -> None:
@@ -233,6 +240,7 @@ class Trainer:
 
     def _after_step(self, sums, rate, class_targets):
         """Record; save if it is time or a stop was requested."""
+        self.diagnosis.add(sums)
         if self.state.step % LOG_EVERY == 0:
             self._record_step(sums, rate, class_targets)
         self._before_step()
@@ -242,10 +250,12 @@ class Trainer:
         self.stop.raise_if_requested()
 
     def _record_step(self, sums, rate, class_targets):
-        reading = self.probe.read(self.graph.session)
-        values = diagnostics.values(reading, class_targets, self.task.description.preset)
+        values = self.diagnosis.record(rate, self.probe.read(self.graph.session), class_targets)
         with self._recording():
             self.summaries.record_step(self.state.step, optimization.mean_losses(sums), rate, values)
+        for text in self.diagnosis.new_warnings():
+            with tqdm.tqdm.external_write_mode(sys.stderr):  # on a line of its own, not in the progress bar's
+                cli.warn(text)
 
     def _before_step(self):
         """Keep the weights if the next step is one to record."""
@@ -269,6 +279,7 @@ class Trainer:
         self._save()
 
     def _save(self, best=False):
+        self.state.diagnosis = self.diagnosis.to_json(*self.probe.count(self.graph.session))
         self.checkpoints.save(self.graph.session, self.state, best)
         self.last_save = time.monotonic()
 
