@@ -17,8 +17,11 @@ from training.probes import Reading
 
 WINDOW = 10  # records that a warning looks back on; one record is every LOG_EVERY steps of training/trainer.py
 LOSS_AFTER = 200  # optimizer steps before the loss is judged
+# Of the confidence loss, in that of uniform scores. Good rates come to 0.7, ten times as much with momentum to 1.6; what
+# learns nothing stays at 1.1, because the negatives that count are the hardest
+HIGHEST_LOSS = 1.2
 POSITIVES_AFTER = 100  # optimizer steps without a positive anchor
-# With Adam, good rates leave 0 to 0.02 of the units without gradient, and ten times as much 0.4 (docs/training.md)
+# Of units without gradient. Good rates come to 0.06, rates that are ten times too high with Adam to 0.4
 SILENT_SHARE = 0.25
 LOWEST_RATIO = 1e-6  # of update to weights. Float32 does not even store what is below 6e-8
 
@@ -112,7 +115,7 @@ class Diagnosis:
         memory, settings = self._memory, self._settings
         lower = f"start a new run with a lower --learning-rate, such as {settings.learning_rate / 10:g}, or more "
         lower += "--warmup-steps" if settings.initializer == "lsuv" else "--warmup-steps, or with --initializer lsuv"
-        if memory.steps >= LOSS_AFTER and _mean(memory.confidence) > self._uniform:
+        if memory.steps >= LOSS_AFTER and _mean(memory.confidence) > HIGHEST_LOSS * self._uniform:
             yield (
                 "loss",
                 f"the confidence loss is {_mean(memory.confidence):.1f} after {memory.steps} steps, but "
@@ -128,8 +131,8 @@ class Diagnosis:
             usual = config.usual_rate(settings.optimizer, settings.adam_epsilon)
             yield (
                 "low rate",
-                f"a step changes the weights of a usual layer by only {_mean(memory.ratios):.0e} of their size: start a "
-                f"new run with a higher --learning-rate (the default with this --optimizer is {usual:g})",
+                f"a step changes the weights of a usual layer by only {_mean(memory.ratios):.0e} of their size: "
+                f"start a new run with a higher --learning-rate (the default with this --optimizer is {usual:g})",
             )
         if dead := [layer for layer, records in memory.dead.items() if records >= WINDOW]:
             yield (
