@@ -17,8 +17,8 @@ from training.probes import Reading
 
 WINDOW = 10  # records that a warning looks back on; one record is every LOG_EVERY steps of training/trainer.py
 LOSS_AFTER = 200  # optimizer steps before the loss is judged
-# Of the confidence loss, in that of uniform scores. Good rates come to 0.7, ten times as much with momentum to 1.6; what
-# learns nothing stays at 1.1, because the negatives that count are the hardest
+# Of the confidence loss, in that of uniform scores. Good rates come to 0.7, ten times as much to 1.6 with momentum. A
+# net that learns nothing stays at 1.1, because the negatives that count are the hardest
 HIGHEST_LOSS = 1.2
 POSITIVES_AFTER = 100  # optimizer steps without a positive anchor
 # Of units without gradient. Good rates come to 0.06, rates that are ten times too high with Adam to 0.4
