@@ -21,7 +21,7 @@ LOSS_AFTER = 200  # optimizer steps before the loss is judged
 # net that learns nothing stays at 1.1, because the negatives that count are the hardest
 HIGHEST_LOSS = 1.2
 POSITIVES_AFTER = 100  # optimizer steps without a positive anchor
-# Of units without gradient. Good rates come to 0.06, rates that are ten times too high with Adam to 0.4
+# Of units without gradient. Good rates come to 0.08, rates ten times too high to 0.35 and more (not with momentum)
 SILENT_SHARE = 0.25
 LOWEST_RATIO = 1e-6  # of update to weights. Float32 does not even store what is below 6e-8
 
@@ -118,8 +118,8 @@ class Diagnosis:
         if memory.steps >= LOSS_AFTER and _mean(memory.confidence) > HIGHEST_LOSS * self._uniform:
             yield (
                 "loss",
-                f"the confidence loss is {_mean(memory.confidence):.1f} after {memory.steps} steps, but "
-                f"{self._uniform:.1f} where all classes score the same: {lower}; check_dataset.py finds wrong labels",
+                f"the confidence loss is {_mean(memory.confidence):.3g} after {memory.steps} steps, but "
+                f"{self._uniform:.3g} where all classes score the same: {lower}; check_dataset.py finds wrong labels",
             )
         if _mean(memory.silent) > SILENT_SHARE:
             yield (
