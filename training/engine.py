@@ -39,7 +39,7 @@ def train_one_epoch(
     """
     settings, step = plan.settings, graph.training_step
     pairs = feeding.in_pairs(batches, step.feeds_ahead)
-    with _progress_bar(state, settings, len(samples)) as bar:
+    with _progress_bar(state, plan, len(samples)) as bar:
         while state.batch < plan.batches_per_epoch and state.step < plan.total_steps:
             start = time.monotonic()
             rate = plan.rate(state.step)
@@ -67,11 +67,11 @@ def train_one_epoch(
             bar.update(num_images)
 
 
-def _progress_bar(state, settings, total):
+def _progress_bar(state, plan, total):
     return tqdm.tqdm(
         total=total,
-        initial=min(total, state.batch * settings.batch_size),
-        desc=f"epoch {state.epoch + 1}/{settings.epochs}",
+        initial=min(total, state.batch * plan.settings.batch_size),
+        desc=f"epoch {state.epoch + 1}/{plan.epochs}",
         unit="img",
         dynamic_ncols=True,
     )

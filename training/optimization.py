@@ -71,6 +71,11 @@ class Plan:
         steps = self.settings.epochs * self.steps_per_epoch
         return steps if self.settings.max_steps is None else min(steps, self.settings.max_steps)
 
+    @property
+    def epochs(self) -> int:
+        """The epochs that the training begins, the last of which --max-steps may cut short."""
+        return math.ceil(self.total_steps / self.steps_per_epoch)
+
     def rate(self, step: int) -> float:
         """The learning rate of optimizer step `step` (0-based)."""
         return learning_rate(self.settings, step, self.steps_per_epoch, self.total_steps)
