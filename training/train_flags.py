@@ -7,6 +7,8 @@ import argparse
 import dataclasses
 import os
 import re
+import shlex
+from collections.abc import Sequence
 
 import config
 import sources
@@ -29,7 +31,35 @@ def read(flags: argparse.Namespace) -> tuple[config.ModelDescription, config.Tra
 
     Checks everything that can be checked without reading pictures. Raises UserError that names the flag.
     """
+    if flags.find_rate:
+        if flags.resume:
+            raise UserError("--find-rate: tests the flags of a new run; leave --resume out")
+        for path in rate_files(flags.run):
+            _check_rate_file(path)
     return _resume_config(flags) if flags.resume else _new_config(flags)
+
+
+def rate_files(run: str) -> tuple[str, str]:
+    """(plot, curve): what --find-rate writes, beside the run, which a training can then create."""
+    return f"{os.path.normpath(run)}-rate.png", f"{os.path.normpath(run)}-rate.json"
+
+
+def _check_rate_file(path):
+    try:
+        cli.output_file(path)
+    except argparse.ArgumentTypeError as error:
+        raise UserError(f"--find-rate: {error}") from None
+
+
+def training_command(argv: Sequence[str], rate: float) -> str:
+    """The command that trains with the flags of a --find-rate, at a rate of its own."""
+    kept, words = [], iter(argv)
+    for word in words:
+        if word == "--learning-rate":
+            next(words)
+        elif word != "--find-rate" and not word.startswith("--learning-rate="):
+            kept.append(word)
+    return shlex.join(["python", "train.py", *kept, "--learning-rate", f"{rate:g}"])
 
 
 def _new_config(flags):
@@ -518,6 +548,14 @@ def _add_rate_flags(group):
         f"(default: {config.DEFAULTS.learning_rate:g}; 0.001 with momentum or the article's epsilon)",
         type=cli.positive_float,
         metavar="X",
+    )
+    _add(
+        group,
+        "--find-rate",
+        "do not train, but try rising learning rates for at most two minutes and propose one; writes RUN-rate.png and "
+        "RUN-rate.json beside --run",
+        action="store_true",
+        default=False,
     )
     _add(
         group,

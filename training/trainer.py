@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import hashlib
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -64,37 +65,69 @@ def open_trainer(task: Task, stop: StopRequest) -> Iterator["Trainer"]:
     Raises UserError if the run cannot be created or resumed, or another process trains it, or, also from the block, if
     memory is full.
     """
-    dtype = devices.compute_dtype(task.settings.precision)
-    if not task.resume:  # config.json gets what "auto" is here: a resume on another machine computes in the same type
-        task = dataclasses.replace(task, settings=dataclasses.replace(task.settings, precision=dtype.name))
-    if task.settings.deterministic:
-        devices.make_deterministic()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_full_memory_explained(task))
-        stack.enter_context(tf.Graph().as_default())
-        xla = devices.xla_form(task.xla, _remaining_images(task))
-        weights = _class_weights(task)
-        graph = training_graph.build(task.description, task.settings, dtype, weights, xla)
-        stack.enter_context(graph.session)
-        probe = probes.StepProbe(graph.training_step.trained, graph.training_step.gradient_probe)
-        graph.initialize(_first_values(task, stop))
+        opened = stack.enter_context(open_network(task, stop))
+        task, session = opened.task, opened.graph.session
         if not task.resume:
             runs.create(task.run, task.description, task.settings)
         stack.enter_context(runs.lock(task.run))
         checkpoints = runs.Checkpoints(task.run)
-        state = (checkpoints.restore_last(graph.session) if task.resume else None) or runs.TrainingState()
+        state = (checkpoints.restore_last(session) if task.resume else None) or runs.TrainingState()
         _check_data(task, state)
-        largest = max(weights) if weights else 1.0
+        largest = max(opened.class_weights) if opened.class_weights else 1.0
         diagnosis = diagnostics.Diagnosis(state.diagnosis, task.settings, task.description, largest)
         if task.resume:
             _keep_changes(task)
         summaries = Summaries(task.run, task.description.class_names)
         stack.enter_context(summaries.open(state.step, state.rows))
-        _print_start(task, dtype, xla)
-        workers = worker_processes.beside_network() if task.settings.workers is None else task.settings.workers
-        queue = training_data.make_queue(task.samples, task.description.preset, task.settings, workers=workers)
-        stack.enter_context(queue)
-        yield Trainer(task, stop, graph, checkpoints, state, summaries, queue, probe, diagnosis)
+        _print_start(opened)
+        queue = stack.enter_context(open_queue(task))
+        yield Trainer(task, stop, opened.graph, checkpoints, state, summaries, queue, opened.probe, diagnosis)
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenNetwork:
+    """A network whose weights have the values that a training starts from, as `open_network` makes it.
+
+    task: what to do, with the number type that --precision auto is on this machine.
+    graph: the network and its session.
+    probe: reads what steps do, from variables of the graph.
+    class_weights: of --class-weights, None without it.
+    xla: what XLA compiles of it, one of config.XLA_FORMS.
+    """
+
+    task: Task
+    graph: training_graph.TrainingGraph
+    probe: probes.StepProbe
+    class_weights: tuple[float, ...] | None
+    xla: str
+
+
+@contextlib.contextmanager
+def open_network(task: Task, stop: StopRequest) -> Iterator[OpenNetwork]:
+    """Context manager: the network of a task, until the block ends. Writes nothing.
+
+    Raises UserError if the first weights cannot be read, or, also from the block, if memory is full.
+    """
+    dtype = devices.compute_dtype(task.settings.precision)
+    if not task.resume:  # config.json gets what "auto" is here: a resume on another machine computes in the same type
+        task = dataclasses.replace(task, settings=dataclasses.replace(task.settings, precision=dtype.name))
+    if task.settings.deterministic:
+        devices.make_deterministic()
+    with _full_memory_explained(task), tf.Graph().as_default():
+        xla = devices.xla_form(task.xla, _remaining_images(task))
+        weights = _class_weights(task)
+        graph = training_graph.build(task.description, task.settings, dtype, weights, xla)
+        with graph.session:
+            probe = probes.StepProbe(graph.training_step.trained, graph.training_step.gradient_probe)
+            graph.initialize(_first_values(task, stop))
+            yield OpenNetwork(task, graph, probe, weights, xla)
+
+
+def open_queue(task: Task) -> DataQueue:
+    """The queue that makes a task's batches; a context manager."""
+    workers = worker_processes.beside_network() if task.settings.workers is None else task.settings.workers
+    return training_data.make_queue(task.samples, task.description.preset, task.settings, workers=workers)
 
 
 def _remaining_images(task):
@@ -112,9 +145,10 @@ def _full_memory_explained(task):
         last = config.read_index(task.run).get("last")  # a step that ran out of memory is not saved
         saved = f"{last} is saved" if last else "nothing is saved yet"
         source = f" and --init-from {task.run}@last" if last else ""
+        again = "--resume" if os.path.exists(os.path.join(task.run, "config.json")) else "try again"
         raise UserError(
             f"{devices.full_memory()}; {saved}; start a new run with {_smaller_batch(task.settings)}{source}, or end "
-            "other programs that hold memory and --resume"
+            f"other programs that hold memory and {again}"
         ) from None
 
 
@@ -176,16 +210,17 @@ def _keep_changes(task):
     config.replace_training(task.run, task.settings)
 
 
-def _print_start(task, dtype, xla):
+def _print_start(opened):
+    task, settings = opened.task, opened.task.settings
     preset, class_names = task.description.preset, task.description.class_names
     print(
-        f"{preset.name}, width {preset.width:g}, {dtype.name}: {len(task.samples)} images an epoch, "
+        f"{preset.name}, width {preset.width:g}, {settings.precision}: {len(task.samples)} images an epoch, "
         f"{len(class_names)} classes, {task.plan.total_steps} steps; {len(task.valid)} validation images; "
         f"run {task.run}",
         flush=True,
     )
-    if xla != "off":
-        print(f"before the first step XLA compiles {COMPILING[xla]}", flush=True)
+    if opened.xla != "off":
+        print(f"before the first step XLA compiles {COMPILING[opened.xla]}", flush=True)
 
 
 @dataclasses.dataclass
