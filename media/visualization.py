@@ -400,10 +400,12 @@ def plot_rate_test(
     axes.plot(rates, smooth, color=_line_color(0), linewidth=2, label="smoothed")
     if proposed is not None:
         axes.axvline(proposed, color=_line_color(3), label=f"proposed: {proposed:g}")
+    if losses:
+        axes.set_ylim(0.9 * min(losses), 8 * min(smooth))
+    else:  # a log scale needs limits
+        axes.set(xlim=(1e-6, 1), ylim=(1, 10))
     axes.set(title="learning-rate range test", xlabel="learning rate", xscale="log", yscale="log")
     axes.set_ylabel("loss per matched anchor (log scale)")
-    if smooth:
-        axes.set_ylim(0.9 * min(losses), 8 * min(smooth))
     axes.grid(alpha=0.3, which="both")
     axes.legend(fontsize="small", loc="upper left")
     figure.savefig(path)

@@ -19,8 +19,9 @@ from system.cli import StopRequest
 from system.data_queue import WorkerError
 from training import engine, optimization, trainer
 
-# Below the first no optimizer moved the loss; before the last all blew up, at 0.005 to 0.3 (Adam with epsilon 0.1)
-FIRST_RATE, LAST_RATE = 1e-6, 1.0
+# No loss moved below the first. Most blew up from 0.005 (Adam) to 0.3 (its epsilon 0.1), but a network of 3% of the
+# channels with momentum only between 1 and 10
+FIRST_RATE, LAST_RATE = 1e-5, 10.0
 STEPS = 100  # from the first rate to the last; where they do not fit into SECONDS, each raises the rate by more
 SECONDS = 120.0  # for all steps but the first, which may wait for compilation
 FEWEST = 20  # steps that a proposal needs; with 15, a full network that trains well at 2e-4 seemed to learn at no rate
@@ -81,7 +82,7 @@ def propose(rates: Sequence[float], losses: Sequence[float]) -> float:
     if smooth[lowest] > (1 - LEAST_FALL) * min(smooth[:AT_FIRST]):
         raise NoProposal(
             f"--find-rate: the loss falls at no rate from {rates[0]:.2g} to {rates[-1]:.2g}; check the boxes "
-            "(check_dataset.py --html), and --freeze and --init-from"
+            "(check_dataset.py --html) and --freeze; weights that have learned these pictures already show no rate"
         )
     if lowest >= len(rates) - 2:
         raise NoProposal(f"--find-rate: the loss still falls at {rates[-1]:.2g}, so a good rate may lie above it")

@@ -54,16 +54,16 @@ def rates(steps, steps_per_epoch=10, total_steps=100, **changes):
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({}, (3, 3, 12)),
-        ({"accumulate": 2}, (3, 2, 8)),  # the last step of an epoch takes what is left
-        ({"accumulate": 5}, (3, 1, 4)),
-        ({"max_steps": 7}, (3, 3, 7)),
-        ({"max_steps": 70}, (3, 3, 12)),
+        ({}, (3, 3, 12, 4)),
+        ({"accumulate": 2}, (3, 2, 8, 4)),  # the last step of an epoch takes what is left
+        ({"accumulate": 5}, (3, 1, 4, 4)),
+        ({"max_steps": 7}, (3, 3, 7, 3)),
+        ({"max_steps": 70}, (3, 3, 12, 4)),
     ],
 )
-def test_plan_counts_batches_and_steps(changes, expected):
+def test_plan_counts_batches_steps_and_epochs(changes, expected):
     plan = optimization.Plan(settings(batch_size=4, epochs=4, **changes), num_images=9)
-    assert (plan.batches_per_epoch, plan.steps_per_epoch, plan.total_steps) == expected
+    assert (plan.batches_per_epoch, plan.steps_per_epoch, plan.total_steps, plan.epochs) == expected
 
 
 def test_plan_has_the_rates_of_its_own_steps():

@@ -78,7 +78,7 @@ def test_smoothing_by_the_slow_obvious_way():
     [
         (RATES[:5], [5.0] * 5, "5 steps are too few"),
         (RATES, [5.0] * 50 + list(np.linspace(5, 50, 51)), "falls at no rate"),
-        (RATES, list(np.linspace(5, 2, 101)), "still falls at 1,"),
+        (RATES, list(np.linspace(5, 2, 101)), "still falls at 10,"),
     ],
 )
 def test_a_curve_that_shows_no_rate(rates, losses, named):
@@ -166,7 +166,7 @@ def test_a_loss_that_is_not_finite_ends_it(find_rate, tmp_path, monkeypatch):
     assert (len(found["steps"]), found["end"], found["proposed"]) == (8, "then the loss was not finite", None)
 
 
-@pytest.mark.parametrize("steps", [3, 32])
+@pytest.mark.parametrize("steps", [1, 3, 32])
 def test_ctrl_c_ends_it_with_what_it_has(find_rate, tmp_path, monkeypatch, steps):
     run, calls = optimization.TrainingStep.run, []
 
@@ -184,7 +184,7 @@ def test_ctrl_c_ends_it_with_what_it_has(find_rate, tmp_path, monkeypatch, steps
     assert left_behind(tmp_path) == ["run-rate.json", "run-rate.png"]
     found = json.loads((tmp_path / "run-rate.json").read_text("utf-8"))
     assert len(found["steps"]) == steps - 1 and found["end"] == "stopped"
-    assert ("too few" in find_rate.lines[-1]) == (steps == 3)
+    assert ("too few" in find_rate.lines[-1]) == (steps < 32)
 
 
 def test_its_errors(shapes, trained, tmp_path):
