@@ -322,7 +322,7 @@ def test_soundness(monkeypatch, names, value, sound):
         ({"clip_norm": 6.0, "weight_decay": 0.05, "ema": 0.9, "freeze": ("conv1",)}, {}),
         ({"accumulate": 2, "clip_norm": 6.0}, {}),
         ({}, {}),
-        ({"clip_norm": 6.0}, {"fixed_shapes": True, "one_computation": True}),
+        ({"clip_norm": 6.0}, {"fixed_shapes": True, "xla": "whole"}),
     ],
     ids=str,
 )
