@@ -158,8 +158,8 @@ def _measure(task, stop):
     curve, state = Curve(), runs.TrainingState()
     plan = _RisingRates(settings, len(task.samples), curve)
 
-    def after_step(losses, rate):
-        curve.add(losses["loss"], rate)
+    def after_step(sums, rate, _):
+        curve.add(optimization.mean_losses(sums)["loss"], rate)
         if end := "stopped" if stop.requested else curve.end():
             raise _End(end)
 
