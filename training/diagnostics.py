@@ -228,8 +228,7 @@ def dead_layers(reading: Reading, preset: SSDPreset) -> list[str]:
 
 def positive_shares(class_targets: np.ndarray, preset: SSDPreset) -> dict[str, float]:
     """{feature map: its share of the positives} of class_targets [N,A]; empty if there are none."""
-    counts = [side * side * shapes for side, shapes in zip(preset.feature_maps, preset.anchors_per_cell, strict=True)]
-    starts = np.cumsum([0, *counts[:-1]])
+    starts = np.cumsum([0, *preset.anchors_per_map[:-1]])
     positives = np.add.reduceat(np.count_nonzero(class_targets, axis=0), starts)
     total = positives.sum()
     return dict(zip(ssd_layers.feature_names(preset), (positives / total).tolist(), strict=True)) if total else {}
