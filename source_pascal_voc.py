@@ -58,6 +58,7 @@ class AnnotatedObject(NamedTuple):
     xmin, ymin, xmax, ymax: pixels, 1-based, inclusive, not clipped.
     difficult, truncated: its flags.
     shape: 'box'; 'rotated' or 'polygon' if the file has such a shape and no box: the corners are those around it.
+    crowd: whether it is a region of many; such a flag is an addition of convert_dataset.py.
     """
 
     name: str
@@ -68,6 +69,7 @@ class AnnotatedObject(NamedTuple):
     difficult: bool
     truncated: bool
     shape: str = "box"
+    crowd: bool = False
 
     @property
     def edges_px(self) -> tuple[float, float, float, float]:
@@ -222,7 +224,8 @@ def _object(path, number, node):
         raise UserError(f"{path}: object {number} has no <name>; correct the file")
     corners, shape = _corners(path, f"object {number} ({name})", node)
     xmin, ymin, xmax, ymax = corners
-    return AnnotatedObject(name, xmin, ymin, xmax, ymax, _flag(node, "difficult"), _flag(node, "truncated"), shape)
+    difficult, truncated, crowd = (_flag(node, flag) for flag in ("difficult", "truncated", "iscrowd"))
+    return AnnotatedObject(name, xmin, ymin, xmax, ymax, difficult or crowd, truncated, shape, crowd)
 
 
 def _corners(path, what, node):
@@ -285,7 +288,7 @@ def _read(entry):
     written = []
     for number, item in enumerate(annotation.objects, start=1):
         one = annotations.Written(item.name, item.edges_px, f"{entry.annotation_path}: object {number}", item.difficult)
-        written.append(one._replace(shape=item.shape, truncated=item.truncated))
+        written.append(one._replace(crowd=item.crowd, shape=item.shape, truncated=item.truncated))
     return annotations.Annotated(written, annotation.stated_size)
 
 

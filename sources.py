@@ -249,6 +249,18 @@ def first_pixel(data: str | os.PathLike, source: str = "auto") -> int:
     return getattr(_module(choose(data, source)), "first_pixel", 0)
 
 
+def make_samples(
+    data: str | os.PathLike, entries: list, read: Callable, class_names: Sequence[str], source: str, **options: Any
+) -> list[Sample]:
+    """The samples of entries of `find`, with the warnings and errors of `load`. source: the format.
+
+    read: callable, entry -> annotations.Annotated, such as that of `reader`.
+    """
+    name = getattr(_module(source), "name", source)
+    more = {"first_pixel": first_pixel(data, source), "format_name": name}
+    return annotations.make_samples(entries, read, class_names, **more, **options)
+
+
 def numbered_names(data: str | os.PathLike, splits: str, source: str = "auto") -> tuple[str, ...]:
     """The classes by the number that the data set gives them, for results that hold numbers."""
     name = choose(data, source)
@@ -257,17 +269,25 @@ def numbered_names(data: str | os.PathLike, splits: str, source: str = "auto") -
 
 def without_crowds(samples: list[Sample]) -> list[Sample]:
     """Samples for training, without crowd regions: such a region is not an object to learn."""
-    return [sample if sample.crowd is None else _without_crowd(sample) for sample in samples]
+    return [
+        sample if sample.crowd is None else dataclasses.replace(_only(sample, ~sample.crowd), crowd=None)
+        for sample in samples
+    ]
 
 
-def _without_crowd(sample):
-    keep = ~sample.crowd
-    area = None if sample.area is None else sample.area[keep]
+def without_difficult(samples: list[Sample]) -> list[Sample]:
+    """Samples without difficult objects, as `load` returns them with difficult='ignore'."""
+    return [_only(sample, ~sample.difficult) if sample.difficult.any() else sample for sample in samples]
+
+
+def _only(sample, keep):
+    """A Sample with some of its objects. keep: bool [N]."""
+    crowd = None if sample.crowd is None else sample.crowd[keep]
     return dataclasses.replace(
         sample,
         boxes=sample.boxes[keep],
         labels=sample.labels[keep],
         difficult=sample.difficult[keep],
-        crowd=None,
-        area=area,
+        crowd=crowd if crowd is not None and crowd.any() else None,
+        area=None if sample.area is None else sample.area[keep],
     )

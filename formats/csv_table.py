@@ -6,11 +6,12 @@
 DATA may also be a .csv file; SPLIT then only helps to find the pictures. `image` is relative to the table's folder, or
 to SPLIT, images/SPLIT or images in it; of a path with other folders the longest end that exists counts. Commas,
 semicolons or tabs separate the cells. A first line with these column names (also filename, x1, y1, x2, y2, label, and
-others in SYNONYMS) may change their order and add other columns, of which width and height are the size of the picture
-that the boxes were drawn on. Without it the order is the one above, that of makesense.ai or that of AutoML. Edges are
-continuous, in pixels: the leftmost column of pixels extends from 0 to 1, so xmin and ymin are one less than in VOC,
-xmax and ymax the same. A line with only an image is a picture without objects, one that begins with # a comment. EXIF
-orientation is applied, as labeling tools do, unless the stated size is the stored one.
+others in SYNONYMS) may change their order and add other columns: width and height, the size of the picture that the
+boxes were drawn on; difficult, iscrowd and truncated, 1 or true where they are set; area. Without it the order is the
+one above, that of makesense.ai or that of AutoML. Edges are continuous, in pixels: the leftmost column of pixels goes
+from 0 to 1, so xmin and ymin are one less than in VOC, xmax and ymax the same. A line with only an image is a picture
+without objects, one that begins with # a comment. EXIF orientation is applied, as labeling tools do, unless the stated
+size is the stored one.
 """
 
 import collections
@@ -29,6 +30,7 @@ COLUMNS = ("image", "xmin", "ymin", "xmax", "ymax", "class")
 # With x, y, width and height of the box instead of its edges; "image_width" is the width of the picture
 SIDES = ("image", "x", "y", "box_width", "box_height", "class")
 SIZE = ("image_width", "image_height")
+FLAGS = ("difficult", "iscrowd", "truncated")
 SYNONYMS = {
     "filename": "image",
     "file": "image",
@@ -58,6 +60,8 @@ SYNONYMS = {
     "label_name": "class",
     "labelname": "class",
     "category": "class",
+    "isgroupof": "iscrowd",
+    "istruncated": "truncated",
     "img_width": "image_width",
     "img_height": "image_height",
 }
@@ -265,7 +269,11 @@ def _parse(where, row, columns):
         raise UserError(f"{where}: {shown} is not {wanted!r}; correct the line, or name the columns in line 1")
     if not has_edges:
         edges = [edges[0], edges[1], edges[0] + edges[2], edges[1] + edges[3]]
-    return _Row(where, image, annotations.Written(name, tuple(edges), where), stated)
+    flags = {flag: flag in columns and cell(flag).lower() in ("1", "true", "yes") for flag in FLAGS}
+    area = annotations.numbers([cell("area")]) if "area" in columns else None
+    one = annotations.Written(name, tuple(edges), where, flags["difficult"] or flags["iscrowd"], flags["iscrowd"])
+    one = one._replace(area=area and area[0], truncated=flags["truncated"])
+    return _Row(where, image, one, stated)
 
 
 def write_fixed(copy):

@@ -44,8 +44,17 @@ def split_names(data):
     """The splits of a data set, sorted."""
     if not _has_yaml(data):
         return folders.Layout(data, KIND).names
-    description = _read_yaml(data)[1]
-    return sorted(key for key in description if key in folders.SPLIT_NAMES and description[key])
+    return sorted(_split_keys(_read_yaml(data)[1]))
+
+
+def _split_keys(description):
+    """The keys of a YAML file that are splits: those with usual names, and those that are called like their folder."""
+    return {key for key, value in description.items() if value and (key in folders.SPLIT_NAMES or _is_own(key, value))}
+
+
+def _is_own(key, value):
+    """Whether a key names its folder of pictures, as in 'night: images/night'."""
+    return isinstance(value, str) and re.fullmatch(r"(.*/)?images/(.*/)?" + re.escape(key), value) is not None
 
 
 def class_names(data, splits):
@@ -240,7 +249,7 @@ def _place(root, part):
 
 def _pictures(yaml_path, root, description, split, check):
     """Yield (where it is listed, picture) of a split. check: refuse pictures that are missing."""
-    keys = {key for key in description if key in folders.SPLIT_NAMES and description[key]}
+    keys = _split_keys(description)
     parts = description.get(split) or description.get(folders.synonym(split, keys))
     if not parts:
         raise UserError(f"{yaml_path}: has no split {split!r}; the splits are: {', '.join(sorted(keys)) or 'none'}")
