@@ -125,7 +125,7 @@ def test_what_yolo_cannot_hold_is_said_once_with_counts(tmp_path, capsys):
         "warning: yolo has no place for 2 truncated objects: written like the others",
         "warning: yolo has no place for 1 outline: its area is left out",
     ]
-    assert [80 * one[0] for one in marks_of(output)] == pytest.approx([10, 12, 13, 14, 15])
+    assert [80 * one[0] for one in marks_of(output)] == pytest.approx([11, 13, 14, 15, 16])
     assert sources.class_names(output, "train") == ("dog", "cat")  # in the order of COCO's numbers
 
 
