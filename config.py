@@ -1,6 +1,7 @@
 """The parts of a run that can be read without TensorFlow: config.json, the checkpoint index, MODEL arguments.
 
 RUN/config.json                  the model's description, the training flags, versions
+RUN/division.json                the pictures of --valid-share, if the run has that
 RUN/checkpoints/index.json       which checkpoint is the last and which the best
 RUN/checkpoints/step-00001234/   model.index, model.data-…, state.json
 """
@@ -17,6 +18,7 @@ from structures import UserError
 from system import cli, files
 
 FORMAT = 1
+DIVISION = "division.json"  # in a run: what formats.division wrote
 PATTERN = "*?[\\"  # TensorFlow reads a checkpoint's path as a pattern, in which these have a special meaning
 # Settings that may differ on --resume: they change the end or the speed, but not the steps before the end (except the
 # rates of the cosine schedule, which depend on the end)
@@ -101,6 +103,7 @@ class TrainingSettings:
     data: str
     train: str
     valid: str | None = None
+    valid_share: float | None = None
     valid_every: int = 1
     patience: int | None = None
     source: str = "auto"

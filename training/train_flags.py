@@ -163,8 +163,10 @@ def _class_names(given, settings):
 
 def _check(settings):
     """Refuse combinations of flags that make no sense."""
-    if settings.patience is not None and not settings.valid:
-        raise UserError("--patience: needs --valid, which gives the mean AP")
+    if settings.valid and settings.valid_share:
+        raise UserError("--valid-share: divides --train, and --valid names other pictures; leave one of the two out")
+    if settings.patience is not None and not (settings.valid or settings.valid_share):
+        raise UserError("--patience: needs --valid or --valid-share, which gives the mean AP")
 
 
 def _check_layers(layers, preset):
@@ -336,6 +338,15 @@ def _add_data_flags(group):
         "comma-separated splits to validate on; the checkpoint with the highest VOC07 mean AP is kept as the best "
         "(default: none)",
         metavar="SPLITS",
+    )
+    _add(
+        group,
+        "--valid-share",
+        "where the data set has no split for --valid: keep the share X of the pictures of --train, such as 0.2, for "
+        "validation. Each class is divided by that share, copies of a picture stay together, and a hash of the "
+        "pictures' paths decides, so that --seed does not change it; the run remembers it (default: none)",
+        type=cli.inner_fraction,
+        metavar="X",
     )
     _add(
         group,
@@ -617,7 +628,7 @@ def _add_run_flags(group):
     _add(
         group,
         "--patience",
-        "stop after this many epochs without a better mean AP; needs --valid (default: never)",
+        "stop after this many epochs without a better mean AP; needs --valid or --valid-share (default: never)",
         type=cli.positive_int,
         metavar="EPOCHS",
     )

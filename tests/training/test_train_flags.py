@@ -115,7 +115,7 @@ def test_a_flag_beside_a_recipe_wins():
 
 def test_a_recipe_sets_all_that_decides_what_is_learned():
     """So that it stays what it is when a default changes."""
-    of_the_data = "data train valid source missing_annotations other_classes difficult limit repeat"
+    of_the_data = "data train valid valid_share source missing_annotations other_classes difficult limit repeat"
     of_the_first_weights = "vgg_weights init_from map_classes"
     of_the_machine = "valid_every patience precision workers seed deterministic save_minutes"
     names = {field.name for field in dataclasses.fields(config.TrainingSettings)}
@@ -211,3 +211,14 @@ def test_names_with_equal_signs_are_mapped():
     assert class_transfer.find_sources(old, new, pairs) == (0, 1, None)
     with pytest.raises(UserError, match="'x' is unknown"):
         class_transfer.find_sources(old, new, ("x=c",))
+
+
+def test_a_share_for_validation_stands_alone():
+    assert read(*SLIM, "--valid-share", "0.25", "--patience", "3")[1].valid_share == 0.25
+    with pytest.raises(UserError, match=r"--valid-share: .*--valid names other pictures"):
+        read(*SLIM, "--valid-share", "0.25", "--valid", "val")
+    with pytest.raises(UserError, match="--patience: needs --valid or --valid-share"):
+        read(*SLIM, "--patience", "3")
+    for share in ("0", "1", "20"):
+        with pytest.raises(UserError, match="--valid-share: "):
+            read(*SLIM, "--valid-share", share)
