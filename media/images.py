@@ -7,6 +7,7 @@ everything else; it knows transparency and rejects truncated files. EXIF orienta
 
 import errno
 import functools
+import hashlib
 import io
 import os
 import pathlib
@@ -17,11 +18,13 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+import PIL
 from PIL import Image
 
 from structures import UserError
 from system import files
 
+READING = 1  # to be raised with every change of what `read` returns: a cache on disk outlives this program
 # 179 million, which is Pillow's limit too: no camera writes more, and decoded they take 537 MB.
 MAX_PIXELS = 178_956_970
 # Suffixes of picture files, the most likely first.
@@ -121,6 +124,20 @@ def read(path: files.Path, exif: bool = True, reduce: int = 1) -> np.ndarray:
     if exif and header.orientation != 1:
         image = _UPRIGHT[header.orientation](image)
     return np.ascontiguousarray(image)
+
+
+def is_jpeg(path: files.Path) -> bool:
+    """Whether a file is read as a JPEG, which alone can be decoded smaller; False if it cannot be read."""
+    try:
+        return _content(path, len(JPEG_START)) == JPEG_START
+    except ImageError:
+        return False
+
+
+def decoders() -> str:
+    """A text that changes whenever `read` may return other pixels for the same file."""
+    build = hashlib.blake2b(cv2.getBuildInformation().encode(), digest_size=8).hexdigest()  # with libjpeg's version
+    return f"{READING} OpenCV {cv2.__version__} {build} Pillow {PIL.__version__}"
 
 
 def folder_is_gone(path: files.Path) -> bool:

@@ -135,7 +135,7 @@ def test_the_same_trials_give_the_same_candidates_as_the_slow_loop(seed, monkeyp
     queues = [iter(trials[start : start + 50].tolist()) for start in range(0, 300, 50)]
     expected = oracle.crop_candidates(lambda sampler: tuple(next(queues[sampler])), objects)
 
-    monkeypatch.setattr(transforms, "_draw_trials", lambda count, rng: trials)
+    monkeypatch.setattr(transforms, "_draw_trials", lambda count, rng: trials.T)
     counts = []
     for pick in range(len(expected)):
         fake = types.SimpleNamespace(integers=lambda count, pick=pick: counts.append(count) or pick)
@@ -170,7 +170,7 @@ def test_crops_are_distributed_as_the_slow_loop_draws_them(objects):
 
 
 def test_trials_have_the_stated_ranges():
-    trials = transforms._draw_trials(20000, np.random.default_rng(4))
+    trials = transforms._draw_trials(20000, np.random.default_rng(4)).T
     size = trials[:, 2:] - trials[:, :2]
     scale, ratio = np.sqrt(size.prod(1)), size[:, 0] / size[:, 1]
     assert trials.min() >= 0 and trials.max() <= 1
