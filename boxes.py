@@ -9,6 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 
+_TINY = {np.dtype(kind): np.finfo(kind).tiny for kind in (np.float16, np.float32, np.float64)}  # finfo itself is slow
+
+
 class Columns(NamedTuple):
     """Boxes [M,4] as contiguous columns, for overlaps with many other boxes in turn.
 
@@ -79,7 +82,7 @@ def iou(a: np.ndarray, b: np.ndarray | Columns) -> np.ndarray:
     common = intersection(a, b)
     union = area(a)[:, None] + b.area
     union -= common
-    common /= union.clip(np.finfo(union.dtype).tiny, out=union)  # 0 / 0 becomes 0
+    common /= union.clip(_TINY[union.dtype], out=union)  # 0 / 0 becomes 0
     return common
 
 

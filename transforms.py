@@ -98,6 +98,11 @@ class Distortion:
     hue: float = 0.0
     contrast_first: bool = True
 
+    @property
+    def in_hsv(self) -> bool:
+        """Whether saturation or hue changes."""
+        return self.saturation != 1 or self.hue != 0
+
 
 @dataclasses.dataclass(frozen=True)
 class Choices:
@@ -266,11 +271,18 @@ class TrainTransforms:
         return _resized(plan, _cut(plan, image))
 
     def finish(self, plan: Plan, resized: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """The steps of `render` that follow `resized`."""
-        return self._put(plan, distort(resized, plan.choices.distortion), out)
+        """The steps of `render` that follow `resized`, into a new array or `out`."""
+        left, top, right, bottom = plan.target_px
+        distortion = plan.choices.distortion
+        if distortion.in_hsv or (right - left, bottom - top) != (self.size, self.size):
+            return self._put(plan, distort(resized, distortion), out)
+        # Mirrored first, the colors are changed where they are. Not in HSV: OpenCV rounds it in another way at the end
+        # of a row, so that the order matters
+        out = self._put(plan, resized, out)
+        return distort(out, distortion, out)
 
     def _put(self, plan, patch, out):
-        """A resized and distorted patch at its place in the result, with the mean around it, mirrored."""
+        """A resized patch at its place in the result, with the mean around it, mirrored; into a new array or out."""
         left, top, right, bottom = plan.target_px
         if right - left < self.size or bottom - top < self.size:
             below, beside = self.size - bottom, self.size - right
@@ -278,8 +290,7 @@ class TrainTransforms:
             patch = cv2.copyMakeBorder(patch, top, below, left, beside, cv2.BORDER_CONSTANT, value=mean)
         if plan.choices.mirror:
             return cv2.flip(patch, 1, dst=out)
-        if out is None:
-            return patch
+        out = np.empty_like(patch) if out is None else out
         out[...] = patch
         return out
 
@@ -430,40 +441,62 @@ def _cut(plan, image):
     return image[top:bottom, left:right]
 
 
-def distort(image: np.ndarray, distortion: Distortion) -> np.ndarray:
-    """Change the colors of uint8 [H,W,3] RGB; returns the image itself if there is nothing to change.
+def distort(image: np.ndarray, distortion: Distortion, out: np.ndarray | None = None) -> np.ndarray:
+    """Change the colors of uint8 [H,W,3] RGB.
 
     Every step rounds and clips to 0..255, as the original's convertTo does; hue wraps around at 180.
+
+    out: array for the result, which may be the image; None for the image itself if there is nothing to change, else a
+        new array.
     """
-    hsv_steps = distortion.saturation != 1 or distortion.hue != 0
-    before = _tone_table(distortion.brightness, 1)
-    after = np.arange(256, dtype=np.uint8)
-    if distortion.contrast_first or not hsv_steps:
-        before = _tone_table(0, distortion.contrast)[before]
-    else:
-        after = _tone_table(0, distortion.contrast)
-    image = _apply_table(image, before)
-    if hsv_steps:
-        hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
-        hsv = cv2.LUT(hsv, _hsv_table(distortion.saturation, distortion.hue))
-        image = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
-    return _apply_table(image, after)
+    contrast_first = distortion.contrast_first or not distortion.in_hsv
+    changed = _brighten(image, distortion.brightness, out)
+    if contrast_first:
+        changed = _multiply(changed, distortion.contrast, out)
+    if distortion.in_hsv:
+        hsv = cv2.cvtColor(changed, cv2.COLOR_RGB2HSV)
+        hsv = cv2.LUT(hsv, _hsv_table(distortion.saturation, distortion.hue), dst=hsv)
+        changed = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB, dst=out)
+    if not contrast_first:
+        changed = _multiply(changed, distortion.contrast, out)
+    if out is not None and changed is not out:
+        out[...] = changed
+        return out
+    return changed
+
+
+_LEVELS = np.arange(256)
+_LEVELS_8 = _LEVELS.astype(np.uint8)[None]
 
 
 def _tone_table(shift, factor):
     """uint8 [256]: level × factor + shift, rounded and clipped."""
-    return np.clip(np.rint(np.arange(256) * factor + shift), 0, 255).astype(np.uint8)
+    return np.clip(np.rint(_LEVELS * factor + shift), 0, 255).astype(np.uint8)
 
 
 def _hsv_table(saturation, hue):
     """uint8 [1,256,3] for OpenCV's 8-bit HSV: hue wraps around at 180, saturation is clipped, value stays."""
-    levels = np.arange(256)
-    wrapped = np.rint(levels + hue) % 180
-    return np.stack([wrapped, _tone_table(0, saturation), levels], axis=-1).astype(np.uint8)[None]
+    wrapped = np.rint(_LEVELS + hue) % 180
+    return np.stack([wrapped, _tone_table(0, saturation), _LEVELS], axis=-1).astype(np.uint8)[None]
 
 
-def _apply_table(image, table):
-    """Replace every value by its entry in the table; the image itself if the table changes nothing."""
-    if table[0] == 0 and (table == np.arange(256)).all():
+def _brighten(image, shift, out=None):
+    """level + shift, rounded and clipped; the image itself if nothing changes."""
+    if shift == 0:
         return image
-    return cv2.LUT(image, table)
+    table = _tone_table(shift, 1)
+    whole = round(shift)
+    if np.array_equal(table, (_LEVELS + whole).clip(0, 255)):  # not if each second level is rounded the other way
+        add = cv2.add if whole > 0 else cv2.subtract  # saturated, and several times faster than a table
+        return add(image, (abs(whole),) * 4, dst=out)
+    return cv2.LUT(image, table, dst=out)
+
+
+def _multiply(image, factor, out=None):
+    """level × factor, rounded and clipped; the image itself if nothing changes."""
+    if factor == 1:
+        return image
+    table = _tone_table(0, factor)
+    if np.array_equal(table, cv2.convertScaleAbs(_LEVELS_8, alpha=factor)[0]):  # in float32: some ties round otherwise
+        return cv2.convertScaleAbs(image, dst=out, alpha=factor)  # twice as fast as a table
+    return cv2.LUT(image, table, dst=out)

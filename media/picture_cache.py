@@ -43,36 +43,47 @@ class PictureCache:
 
     Pickling it for a process that is being started shares the store with that process.
 
-    pictures: all that are read, without repetition.
-    kinds: names of what the store keeps: "1", "2", "4", "8" for pictures decoded at such a part of their size; others
-        for what is made of them.
+    pictures: those that are kept, without repetition.
+    kinds: names of what is kept: "1", "2", "4", "8" for pictures decoded at such a part of their size; others for what
+        is made of them.
     store: has a slot for each of the pictures, and the kinds in this order.
     """
 
     def __init__(self, pictures: Sequence[Picture], kinds: Sequence[str], store: Store):
-        self._pictures, self._kinds, self._store = pictures, kinds, store
+        self._arguments = pictures, kinds, store
+        self._store = store
+        self._slot_of = {picture: slot for slot, picture in enumerate(pictures)}
         self._kind_of = {name: kind for kind, name in enumerate(kinds)}
-        self._jpeg: dict[int, tuple[Signature, bool]] = {}  # by slot
+        self._jpeg: dict[str, tuple[Signature, bool]] = {}  # by path
 
     def __reduce__(self):
-        return PictureCache, (self._pictures, self._kinds, self._store)
+        return PictureCache, self._arguments
 
-    def read(self, slot: int, reduce: int = 1) -> np.ndarray:
-        """What images.read(path, exif, reduce) returns, read-only. Raises ImageError."""
-        path, exif = self._pictures[slot]
+    def close(self) -> None:
+        """Give up the store. Pictures handed out stay readable."""
+        self._store.close()
+
+    def read(self, path: str, exif: bool = True, reduce: int = 1) -> np.ndarray:
+        """What `images.read` returns, read-only. Raises ImageError."""
         seen = signature(path)
         # Other formats are decoded whole, whatever `reduce` says, and need only one entry
-        kind = str(reduce) if seen is None or reduce == 1 or self._is_jpeg(slot, seen) else "1"
-        return self._get(slot, kind, seen, lambda: images.read(path, exif, reduce))
+        shrinks = reduce != 1 and (seen is None or self._is_jpeg(path, seen))
+        return self._get(
+            Picture(path, exif), str(reduce if shrinks else 1), seen, lambda: images.read(path, exif, reduce)
+        )
 
-    def made(self, slot: int, kind: str, make: Callable[[np.ndarray], np.ndarray], reduce: int = 1) -> np.ndarray:
-        """make(images.read(path, exif, reduce)), read-only. Raises ImageError."""
-        path, exif = self._pictures[slot]
-        return self._get(slot, kind, signature(path), lambda: make(images.read(path, exif, reduce)))
+    def made(
+        self, kind: str, make: Callable[[np.ndarray], np.ndarray], path: str, exif: bool = True, reduce: int = 1
+    ) -> np.ndarray:
+        """make(images.read(path, exif, reduce)), read-only. Raises ImageError.
 
-    def _get(self, slot, kind, seen, make):
-        number = self._kind_of.get(kind)
-        if seen is None or number is None:
+        kind: one of `kinds`, that goes with this `make` and `reduce` for this picture.
+        """
+        return self._get(Picture(path, exif), kind, signature(path), lambda: make(images.read(path, exif, reduce)))
+
+    def _get(self, picture, kind, seen, make):
+        slot, number = self._slot_of.get(picture), self._kind_of.get(kind)
+        if seen is None or slot is None or number is None:
             return make()
         found = self._store.find(slot, number, seen)
         if found is None:
@@ -81,10 +92,10 @@ class PictureCache:
                 self._store.add(slot, number, seen, found)
         return found
 
-    def _is_jpeg(self, slot, seen):
-        known = self._jpeg.get(slot)
+    def _is_jpeg(self, path, seen):
+        known = self._jpeg.get(path)
         if known is None or known[0] != seen:
-            known = self._jpeg[slot] = seen, images.is_jpeg(self._pictures[slot].path)
+            known = self._jpeg[path] = seen, images.is_jpeg(path)
         return known[1]
 
 

@@ -24,7 +24,7 @@ import numpy as np
 
 from structures import UserError
 from system import cli, files
-from system.shared_arrays import HEADER_BYTES, HEADER_WORDS, Locked, Signature
+from system.shared_arrays import HEADER_BYTES, HEADER_WORDS, Locked, Signature, share_out
 
 SUFFIX, RESERVATION = ".array", ".training"
 KEPT_FREE = 0.05  # share of the disk that is left free
@@ -194,12 +194,8 @@ def _reserve(limit, names, wanted, signatures):
             os.remove(path)
         free += sizes[path]
     disk = shutil.disk_usage(names.folder)
-    left = granted = max(0, min(free, int(disk.free - KEPT_FREE * disk.total), sum(missing)))
-    limits = []
-    for one in missing:
-        limits.append(min(one, left))
-        left -= limits[-1]
-    return Reserved(ArrayFolder(names, limits), sum(present), granted)
+    limits = share_out(missing, min(free, int(disk.free - KEPT_FREE * disk.total)))
+    return Reserved(ArrayFolder(names, limits), sum(present), sum(limits))
 
 
 def _scan(folder, now):

@@ -8,7 +8,7 @@ a killed process cannot leave it locked.
 import fcntl
 import mmap
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from multiprocessing import reduction
 
 import numpy as np
@@ -29,6 +29,14 @@ Signature = tuple[int, int, int]  # what the content of a picture's file is reco
 def block_bytes(height: int, width: int) -> int:
     """How many bytes an array uint8 [height,width,3] takes in a store."""
     return -(-(HEADER_BYTES + height * width * 3) // ALIGNMENT) * ALIGNMENT
+
+
+def share_out(wanted: Iterable[int], limit: int) -> list[int]:
+    """How many bytes each kind gets of `limit`; the first get all that they want."""
+    shares: list[int] = []
+    for one in wanted:
+        shares.append(max(0, min(one, limit - sum(shares))))
+    return shares
 
 
 class MemoryStore:

@@ -16,7 +16,7 @@ from structures import Sample, UserError
 from system import worker_processes
 from system.cli import StopRequest
 from system.data_queue import DataQueue, WorkerError
-from training import engine, first_weights, layer_scaling, optimization, training_graph
+from training import caching, engine, first_weights, layer_scaling, optimization, training_graph
 from training.summaries import Summaries
 
 PICTURES_TO_SCALE_BY = 8  # that the first weights are measured on
@@ -86,7 +86,10 @@ def open_trainer(task: Task, stop: StopRequest) -> Iterator["Trainer"]:
         stack.enter_context(summaries.open(state.step, state.rows))
         _print_start(task, dtype, xla)
         workers = worker_processes.beside_network() if task.settings.workers is None else task.settings.workers
-        queue = training_data.make_queue(task.samples, task.description.preset, task.settings, workers=workers)
+        cache = stack.enter_context(caching.opened(task.samples, task.description.preset, task.settings))
+        queue = training_data.make_queue(
+            task.samples, task.description.preset, task.settings, workers=workers, cache=cache
+        )
         stack.enter_context(queue)
         yield Trainer(task, stop, graph, checkpoints, state, summaries, queue)
 

@@ -16,11 +16,11 @@ import psutil
 import pytest
 
 from data_queue_items import (
-    AddToShared,
-    OpenCounter,
     FIELDS,
+    AddToShared,
     Burden,
     MisbehaveAt,
+    OpenCounter,
     count_item,
     count_item_behind_a_gate,
     exit_with_3,
