@@ -46,6 +46,9 @@ class Names:
         self.folder, self.pictures, self.kinds = folder, pictures, kinds
         self._hashes = [hashlib.blake2b(f"{kind}\0".encode(), digest_size=16) for kind in kinds]
 
+    def __reduce__(self):
+        return Names, (self.folder, self.pictures, self.kinds)
+
     def path(self, slot: int, kind: int, signature: Signature) -> str:
         """The file of an array, which may not exist."""
         digest = self._hashes[kind].copy()
