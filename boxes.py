@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-
 _TINY = {np.dtype(kind): np.finfo(kind).tiny for kind in (np.float16, np.float32, np.float64)}  # finfo itself is slow
 
 

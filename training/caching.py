@@ -32,7 +32,9 @@ def opened(
         store, told = _in_memory(settings, pictures, needed)
     else:
         store, told = _on_disk(settings, pictures, needed, preset)
-    print(f"--cache {settings.cache}: {len(pictures)} pictures take up to {_gb(sum(needed.values()))} decoded; {told}")
+    print(
+        f"--cache {settings.cache}: {len(pictures)} pictures take up to {shown(sum(needed.values()))} decoded; {told}"
+    )
     cache = picture_cache.PictureCache(pictures, kinds, store)
     with contextlib.closing(cache):
         yield cache
@@ -44,8 +46,8 @@ def _in_memory(settings, pictures, needed):
     limits = shared_arrays.share_out(needed.values(), limit)
     told = "all are kept in memory"
     if sum(limits) < sum(needed.values()):
-        reason = "--cache-gb" if settings.cache_gb else "half of the free memory, without --cache-gb"
-        told = f"{_gb(limit)} ({reason}) are kept in memory, the rest is decoded each time"
+        reason = "--cache-gb" if settings.cache_gb else "half of the free memory"
+        told = f"{shown(limit)} ({reason}) are kept in memory, the rest is decoded each time"
     return shared_arrays.MemoryStore(len(pictures), limits), told
 
 
@@ -58,11 +60,12 @@ def _on_disk(settings, pictures, needed, preset):
     names = array_folder.Names(folder, [f"{os.path.abspath(one.path)}\0{one.exif}" for one in pictures], kinds)
     signatures = (picture_cache.signature(one.path) for one in pictures)
     got = array_folder.reserve(int((settings.cache_gb or DISK_GB) * GB), names, list(needed.values()), signatures)
-    told = f"{_gb(got.present)} are in {folder}, up to {_gb(got.granted)} are written there"
+    told = f"{shown(got.present)} are in {folder}, up to {shown(got.granted)} are written there"
     if got.present + got.granted < sum(needed.values()):
         told += ", the rest is decoded each time (--cache-gb, free disk space and other trainings limit it)"
     return got.store, told
 
 
-def _gb(size):
-    return f"{size / GB:.2f} GB"
+def shown(size: int) -> str:
+    """A number of bytes for a message."""
+    return f"{size / GB:.2f} GB" if size >= GB else f"{1000 * size / GB:.2f} MB"
