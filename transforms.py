@@ -18,7 +18,7 @@ import math
 import cv2
 import numpy as np
 
-from boxes import clip, columns, iou
+from boxes import columns, iou
 from ssd_utils import SSDPreset
 
 PROBABILITY = 0.5  # of each color step, of expanding, of mirroring
@@ -190,11 +190,10 @@ class TrainTransforms:
         fit the pixels, but the window differs from the drawn one by about a pixel. The edges of the source are
         multiples of max_reduce, so that boxes also fit a picture that is decoded smaller.
         """
-        window_px = _compose_window(choices.canvas, choices.crop) * (width, height, width, height)
-        left, top, right, bottom = window_px.tolist()  # Python's numbers are several times faster than NumPy's scalars
-        max_reduce = _max_reduce((left, top, right, bottom), self.size)
+        window_px = _compose_window(choices.canvas, choices.crop, width, height)
+        max_reduce = _max_reduce(window_px, self.size)
         # An error in the 15th digit must not widen by a pixel
-        left, top, right, bottom = window_px.round(6).tolist()
+        left, top, right, bottom = (round(edge * 1e6) / 1e6 for edge in window_px)
         x = _fit_axis(left, right, width, self.size, max_reduce)
         y = _fit_axis(top, bottom, height, self.size, max_reduce)
         if x is None or y is None:
@@ -221,15 +220,18 @@ class TrainTransforms:
         A box is kept if its center is inside and its clipped area is not empty (the original's rule).
         """
         scale_x, scale_y = ((axis[3] - axis[2]) / (axis[1] - axis[0]) for axis in (x, y))
-        moved = boxes_px - (x[0], y[0], x[0], y[0])
-        moved *= (scale_x, scale_y, scale_x, scale_y)
-        moved += (x[2], y[2], x[2], y[2])
+        source, scale, target = np.array(
+            ((x[0], y[0], x[0], y[0]), (scale_x, scale_y, scale_x, scale_y), (x[2], y[2], x[2], y[2])), np.float64
+        )
+        moved = boxes_px - source
+        moved *= scale
+        moved += target
         moved /= self.size
         centers = (moved[:, :2] + moved[:, 2:]) / 2
         if self.augmentation.clip_boxes:
-            moved = clip(moved)
+            moved = moved.clip(0, 1)
         if mirror:
-            moved[:, [0, 2]] = 1 - moved[:, [2, 0]]
+            moved[:, ::2] = 1 - moved[:, 2::-2]
         moved = moved.astype(np.float32)  # before the next line, since two edges may become equal in float32
         stays = ((centers >= 0) & (centers <= 1) & (moved[:, 2:] > moved[:, :2])).all(axis=1)
         kept = np.flatnonzero(stays)
@@ -394,11 +396,19 @@ def _to_canvas(boxes, canvas):
     return (np.asarray(boxes, np.float64) - (left, top, left, top)) / (size + size)
 
 
-def _compose_window(canvas, crop):
-    """A crop in fractions of the canvas -> float64 [4] in fractions of the picture."""
+def _compose_window(canvas, crop, width, height):
+    """A crop in fractions of the canvas -> four numbers in pixels of the picture.
+
+    With Python's numbers: for so few they are several times faster than NumPy.
+    """
     left, top, right, bottom = canvas
-    width, height = right - left, bottom - top
-    return np.array(crop) * (width, height, width, height) + (left, top, left, top)
+    canvas_width, canvas_height = right - left, bottom - top
+    return (
+        (crop[0] * canvas_width + left) * width,
+        (crop[1] * canvas_height + top) * height,
+        (crop[2] * canvas_width + left) * width,
+        (crop[3] * canvas_height + top) * height,
+    )
 
 
 def _max_reduce(window_px, size):
@@ -488,7 +498,7 @@ def _brighten(image, shift, out=None):
     whole = round(shift)
     if np.array_equal(table, (_LEVELS + whole).clip(0, 255)):  # not if each second level is rounded the other way
         add = cv2.add if whole > 0 else cv2.subtract  # saturated, and several times faster than a table
-        return add(image, (abs(whole),) * 4, dst=out)
+        return add(image, np.full((4, 1), abs(whole), np.float64), dst=out)  # which OpenCV takes as a scalar
     return cv2.LUT(image, table, dst=out)
 
 

@@ -26,6 +26,45 @@ def _data(peer, target):
     return benchmark
 
 
+def cached(name, settings):
+    """Images/s of one thread when all pictures are in the cache; the peer is ours without a cache."""
+    options = {
+        "index": bench_pictures.index(settings, settings.choose(200, 60, 4)),
+        "folder": f"{settings.scratch}/cache",
+    }
+    for augmentation in ("light", "full"):
+        options["augmentation"] = augmentation
+        for cache in ("ram", "disk"):
+            yield duel(
+                f"{name}-{cache}-{augmentation}",
+                *(("bench_ours.py", "data", {**options, "cache": which}) for which in (cache, "none")),
+                settings=settings,
+                rounds=settings.choose(7, 3, 1),
+                wanted="2500 images/s",
+                what=f"{bench_pictures.source_name(settings)}: training images with --cache {cache}, in 1 thread",
+            )
+
+
+def loading(name, settings):
+    """Seconds and memory to load the annotations of large data sets."""
+    for kind, pictures, target in (
+        ("voc", settings.choose(20_000, 2_000, 5), 6),
+        ("coco", settings.choose(120_000, 12_000, 5), 15),
+    ):
+        data = bench_pictures.annotated(settings, kind, pictures)
+        with Side("bench_ours.py", "dataset_load", {"data": data}) as side:
+            (answers,), others = alternate([side], rounds=settings.choose(3, 1, 1), warmup=0)
+        yield line(
+            f"{name}-{kind}",
+            "s",
+            [answer["seconds"] for answer in answers],
+            target=target,
+            facts={"peak_mb": max(answer["peak_mb"] for answer in answers)},
+            others=others,
+            what=f"{pictures} pictures with 1 to 8 objects each: annotations and headers of the pictures",
+        )
+
+
 def workers(name, settings):
     """Images/s of the data queue, by number of workers; the peer is our queue with one worker."""
     index = bench_pictures.index(settings, settings.choose(200, 60, 4))
@@ -86,6 +125,8 @@ def evaluator(name, settings):
 BENCHMARKS = {
     "data": _data("bench_torch.py", 5),
     "data-ssd.pytorch-style": _data("bench_float_pipeline.py", 3),
+    "cache": cached,
+    "loading": loading,
     "workers": workers,
     "matching": matching,
     "evaluator": evaluator,

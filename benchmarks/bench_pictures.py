@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 
+import cv2
 import numpy as np
 from bench_paths import ROOT  # noqa: F401, lets the next lines find the project
 
@@ -104,10 +105,71 @@ def folder(settings, count):
     return str(path)
 
 
+def annotated(settings, kind, count):
+    """A folder with `count` small pictures of noise and the split "train". kind: "voc" or "coco"."""
+    path = pathlib.Path(settings.scratch, f"{kind}-{count}")
+    if path.exists():
+        return str(path)
+    rng = np.random.default_rng(0)
+    picture = cv2.imencode(".jpg", rng.integers(0, 256, (48, 64, 3), dtype=np.uint8))[1].tobytes()
+    boxes = [rng.integers(1, 30, (int(rng.integers(1, 9)), 2)).tolist() for _ in range(count)]  # corners
+    pictures, write = path / ("JPEGImages" if kind == "voc" else "train"), _write_voc if kind == "voc" else _write_coco
+    pictures.mkdir(parents=True)
+    for number in range(count):
+        (pictures / f"{number:012d}.jpg").write_bytes(picture)
+    write(path, boxes)
+    return str(path)
+
+
+def _write_voc(path, boxes):
+    """Pascal VOC's files for pictures of 64×48 pixels. boxes: corners (x, y) of each picture's objects."""
+    (path / "Annotations").mkdir()
+    (path / "ImageSets" / "Main").mkdir(parents=True)
+    for number, corners in enumerate(boxes):
+        objects = "".join(
+            "<object><name>thing</name><pose>Left</pose><truncated>0</truncated><difficult>0</difficult><bndbox>"
+            f"<xmin>{x}</xmin><ymin>{y}</ymin><xmax>{x + 15}</xmax><ymax>{y + 15}</ymax></bndbox></object>\n"
+            for x, y in corners
+        )
+        text = (
+            f"<annotation><folder>VOC2012</folder><filename>{number:012d}.jpg</filename>\n"
+            f"<size><width>64</width><height>48</height><depth>3</depth></size>\n{objects}</annotation>\n"
+        )
+        (path / "Annotations" / f"{number:012d}.xml").write_text(text)
+    ids = "".join(f"{number:012d}\n" for number in range(len(boxes)))
+    (path / "ImageSets" / "Main" / "train.txt").write_text(ids)
+
+
+def _write_coco(path, boxes):
+    """COCO's file for such pictures, with a polygon for each object, as COCO has them."""
+    images = [
+        {"id": number, "file_name": f"{number:012d}.jpg", "width": 64, "height": 48} for number in range(len(boxes))
+    ]
+    objects = [
+        {
+            "image_id": number,
+            "category_id": 1 + (x + y) % 80,
+            "bbox": [x + 0.25, y, 15.5, 15],
+            "area": 200.5,
+            "iscrowd": 0,
+            "segmentation": [[x + 0.25, y, x + 15.75, y, x + 15.75, y + 15.01, x + 0.25, y + 15.01]],
+        }
+        for number, corners in enumerate(boxes)
+        for x, y in corners
+    ]
+    for number, one in enumerate(objects):
+        one["id"] = number
+    content = {
+        "images": images,
+        "annotations": objects,
+        "categories": [{"id": number, "name": f"class {number}"} for number in range(1, 81)],
+    }
+    (path / "annotations").mkdir()
+    (path / "annotations" / "instances_train.json").write_text(json.dumps(content))
+
+
 def film(settings, frames, size=FRAME):
     """An H.264 video that pans over the pictures. size: (width, height). Needs PyAV."""
-    import cv2
-
     from media import images, video
 
     width, height = size

@@ -34,6 +34,7 @@ WITHOUT_TENSORFLOW = {
     "sources",
     "training_data",
     "average_precision",
+    "training.caching",
     "training.train_flags",
     "kernels.cpu",
     *PROGRAMS,

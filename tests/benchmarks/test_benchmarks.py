@@ -152,6 +152,24 @@ def test_workers(measure):
     assert line["peer"]["name"] == "1 workers"
 
 
+def test_cache(measure):
+    lines = measure("cache")
+    assert [line["name"] for line in lines] == [
+        "cache-ram-light",
+        "cache-disk-light",
+        "cache-ram-full",
+        "cache-disk-full",
+    ]
+    assert lines[0]["ours"]["name"] == "--augmentation light --cache ram"
+    assert lines[0]["peer"]["name"] == "--augmentation light --cache none"
+
+
+def test_loading(measure):
+    lines = measure("loading")
+    assert [(line["name"], line["target"]) for line in lines] == [("loading-voc", 6), ("loading-coco", 15)]
+    assert all(line["what"].startswith("5 pictures") for line in lines)
+
+
 def test_matching(measure):
     assert [line["name"] for line in measure("matching")] == ["matching-1", "matching-10"]
 
