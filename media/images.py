@@ -7,6 +7,7 @@ everything else; it knows transparency and rejects truncated files. EXIF orienta
 
 import errno
 import functools
+import importlib.util
 import io
 import os
 import pathlib
@@ -25,7 +26,25 @@ from system import files
 # 179 million, which is Pillow's limit too: no camera writes more, and decoded they take 537 MB.
 MAX_PIXELS = 178_956_970
 # Suffixes of picture files, the most likely first.
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".jp2", ".avif", ".ppm", ".pgm")
+SUFFIXES = (
+    ".jpg",
+    ".jpeg",
+    ".png",
+    ".bmp",
+    ".webp",
+    ".tif",
+    ".tiff",
+    ".gif",
+    ".jp2",
+    ".avif",
+    ".ppm",
+    ".pgm",
+    ".jfif",
+    ".jpe",
+)
+HEIF_SUFFIXES = (".heic", ".heif")  # of the pictures that telephones take
+if importlib.util.find_spec("pillow_heif"):
+    SUFFIXES += HEIF_SUFFIXES
 WRITABLE = (".jpg", ".jpeg", ".png")  # by `write`
 # Not all that Pillow opens: for EPS it starts Ghostscript.
 PILLOW_FORMATS = ("AVIF", "BMP", "GIF", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
@@ -139,6 +158,14 @@ def header(path: files.Path) -> tuple[int, int, int]:
         found = _inspect(path, _content(path))
     _refuse_size(path, found)
     return found.width, found.height, found.orientation
+
+
+def unread_suffix(name: str) -> str:
+    """The end of a message about a picture that is not read because of its suffix."""
+    suffix = os.path.splitext(name)[1]
+    if suffix.lower() in HEIF_SUFFIXES:
+        return ", which needs the package pillow-heif: pip install pillow-heif, or save it as JPEG"
+    return f", and files called {suffix or 'without a suffix'} are not read; save it as JPEG or PNG"
 
 
 def write(path: files.Path, image_rgb: np.ndarray, quality: int = 95) -> None:
@@ -282,7 +309,11 @@ def _decode_cv2(path, data, reduced=0):
 def _pillow_formats():
     """The PILLOW_FORMATS that this Pillow was built with; it fails on an unknown name."""
     Image.init()
-    return [name for name in PILLOW_FORMATS if name in Image.OPEN]
+    known = list(PILLOW_FORMATS)
+    if ".heic" in SUFFIXES:
+        importlib.import_module("pillow_heif").register_heif_opener()
+        known.append("HEIF")
+    return [name for name in known if name in Image.OPEN]
 
 
 def _pillow(path, data):

@@ -151,8 +151,13 @@ def test_two_formats_in_one_folder_are_asked_about(data_of, tmp_path):
         sources.choose(tmp_path)
 
 
-def test_classes_that_the_data_name(data_of):
-    assert sources.class_names(data_of["voc"], "train") == source_pascal_voc.CLASSES
+def test_classes_that_the_data_name(data_of, tmp_path):
+    assert sources.class_names(data_of["voc"], "train") == tuple(sorted(NAMES))
+    write_voc(tmp_path / "VOC2007", {"a": ((20, 10), [("cat", (1, 1, 9, 9)), ("dog", (1, 1, 9, 9))])})
+    assert sources.class_names(tmp_path, "2007:trainval") == source_pascal_voc.CLASSES
+    assert sources.class_names(tmp_path / "VOC2007", "trainval") == ("cat", "dog")
+    write_voc(tmp_path / "VOC2012", {"b": ((20, 10), [("kite", (1, 1, 9, 9))])})
+    assert sources.class_names(tmp_path, "2007:trainval,2012:trainval") == ("cat", "dog", "kite")
     assert sources.class_names(data_of["coco"], "train") == NAMES
     assert sources.class_names(data_of["yolo"], "train") == NAMES
     assert sources.class_names(data_of["csv"], "train,val") == tuple(sorted(NAMES))
