@@ -40,6 +40,10 @@ SOURCES: dict[str, ModuleType] = {
     "labelme": labelme,
 }
 CHOICES = ("auto", *SOURCES)
+SOURCE_HELP = (
+    f"format of --data: {', '.join(SOURCES)}, or NAME of a file source_NAME.py of your own in the current folder "
+    "(default: auto, which detects it)"
+)
 FUNCTIONS = ("split_names", "class_names", "find", "load")  # that a format of the user's own needs
 MISSING_ANNOTATIONS = ("error", "background")  # values of --missing-annotations
 MOST_FILES = 2000  # that a message about a folder counts
