@@ -173,13 +173,15 @@ def split_names(data: str | os.PathLike) -> list[str]:
     return folders.Layout(data, KIND).names
 
 
-def listed(data: str | os.PathLike, split: str) -> folders.Split:
-    """What one split lists. Raises UserError if there is no such split."""
+def read_splits(data: str | os.PathLike, names: Sequence[str] | None = None) -> list[folders.Split]:
+    """What some splits list, None for all. Raises UserError if one does not exist."""
     _require_folder(data)
-    layout = folders.Layout(data, KIND)
-    found = layout.split(split)
-    if found is None:
-        raise UserError(f"--data {data}: there is no split {split!r}; {annotations.splits_hint(layout.names)}")
+    layout, found = folders.Layout(data, KIND), []
+    for name in layout.names if names is None else names:
+        split = layout.split(name)
+        if split is None:
+            raise UserError(f"--data {data}: there is no split {name!r}; {annotations.splits_hint(layout.names)}")
+        found.append(split)
     return found
 
 

@@ -63,7 +63,7 @@ class MakeTrainingItem:
         rng = np.random.default_rng([self.seed, epoch, index])
         plan = self.transform.plan(sample.width, sample.height, sample.boxes, sample.labels, rng)
         try:
-            image = images.read(sample.image_path, sample.exif, plan.max_reduce)
+            image = images.read(sample.image_path, sample.exif, plan.max_reduce, self.preset.gray16)
         except images.ImageError as error:
             _note_unreadable(error)
             for array in out.values():

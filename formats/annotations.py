@@ -112,7 +112,7 @@ def size_as_shown(header):
 
 def is_same_shape(size, stated):
     """Whether a picture of `stated` (width, height) may have been resized to `size`, to whole pixels."""
-    if None in stated or min(stated) <= 0:
+    if None in (*size[:2], *stated) or min(stated) <= 0:
         return False
     low = max((side - 1) / from_side for side, from_side in zip(size[:2], stated, strict=True))
     high = min((side + 1) / from_side for side, from_side in zip(size[:2], stated, strict=True))

@@ -196,6 +196,7 @@ class Split(NamedTuple):
     name: of the split.
     home: the folder with the pictures and annotations.
     where: the list, or the folder if there is no list, for messages.
+    list_path: the list, or where it would be if several lists of single classes make this split; None without lists.
     ids: keys of `pictures`, in order; ids that name no picture are as listed. They may repeat.
     pictures, annotations: the Index of each.
     """
@@ -203,6 +204,7 @@ class Split(NamedTuple):
     name: str
     home: str
     where: str
+    list_path: str | None
     ids: list
     pictures: Index
     annotations: Index
@@ -280,14 +282,15 @@ class _Home:
         if name in self.lists:
             paths = self.lists[name]
             ids = list(dict.fromkeys(self._listed(paths))) if len(paths) > 1 else self._listed(paths)
-            return Split(shown, str(self.folder), str(paths[0]), ids, self.pictures, self.annotations)
+            own = str(paths[0].with_name(f"{name}.txt"))
+            return Split(shown, str(self.folder), str(paths[0]), own, ids, self.pictures, self.annotations)
         below = f"{name}/" if name in self.parts else ""
         ids = {key for key in self.pictures.path_of if key.startswith(below)}
         for key, path in self.annotations.path_of.items():
             if key.startswith(below) and not self.pictures.find(key) and self._kind.looks(path):
                 ids.add(key)
         where = os.path.join(self._pictures_folder, below)
-        return Split(shown, str(self.folder), where, sorted(ids), self.pictures, self.annotations)
+        return Split(shown, str(self.folder), where, None, sorted(ids), self.pictures, self.annotations)
 
     def _listed(self, paths):
         """The ids in some lists. An id may contain spaces: a line that is one of a picture is taken whole."""
