@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
+import config
 import source_pascal_voc
 from formats import bdd100k, coco, csv_table, folders, kitti, labelme, yolo
 from structures import Sample, UserError
@@ -45,7 +46,7 @@ SOURCE_HELP = (
     "(default: auto, which detects it)"
 )
 FUNCTIONS = ("split_names", "class_names", "find", "load")  # that a format of the user's own needs
-MISSING_ANNOTATIONS = ("error", "background")  # values of --missing-annotations
+MISSING_ANNOTATIONS = config.CHOICES["missing_annotations"]
 MOST_FILES = 2000  # that a message about a folder counts
 
 

@@ -180,7 +180,7 @@ def class_weights(
         return tuple(np.minimum(auto, LARGEST_AUTO_WEIGHT).tolist())
     weights = {}
     for pair in choice:
-        name, _, text = pair.partition("=")
+        name, _, text = pair.rpartition("=")
         if name not in class_names:
             raise UserError(f"--class-weights {pair}: no class {name!r}; the classes are {', '.join(class_names)}")
         if name in weights:

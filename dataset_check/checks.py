@@ -1,6 +1,6 @@
 """Check a data set: a scan of it -> findings, and its boxes as training sees them.
 
-Pure functions; nothing here opens a file. train.py calls `quick_notes` before training.
+Pure functions; nothing here opens a file.
 """
 
 import collections
@@ -9,8 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 import source_pascal_voc
-import ssd_utils
-from dataset_check import anchor_advisor, duplicates
+from dataset_check import duplicates
 from dataset_check.defects import DEFECTS, Finding
 from formats import annotations
 from media import images
@@ -119,7 +118,7 @@ def check_boxes(scan, input_size):
             of_kind["shape"] = shaped
         for kind, indices in of_kind.items():
             names = [object_name(index, picture.annotation.objects[index]) for index in indices]
-            yield Finding(kind, picture.annotation_path, _some(names, 3), picture, tuple(indices))
+            yield Finding(kind, picture.annotation_path, some(names, 3), picture, tuple(indices))
 
 
 def box_defect(item, size, input_size):
@@ -238,51 +237,7 @@ def ground_truth(scan, class_names=None):
     return GroundTruth(np.array(found, np.float64).reshape(-1, 4), np.array(labels, int), tuple(names), splits)
 
 
-def quick_notes(samples, valid, class_names, preset):
-    """What the user should know before training, a list of lines, empty for clean data. Opens no file.
-
-    samples, valid: lists of Sample for training and for validation.
-    class_names: of their labels.
-    preset: whose anchors will be trained.
-    """
-    notes = []
-    shared = {sample.image_path for sample in samples} & {sample.image_path for sample in valid}
-    if shared:
-        both = wording.plural(len(shared), "picture")
-        notes.append(f"{both} in both --train and --valid; the first is {min(shared)}")
-    boxes = np.concatenate([sample.boxes for sample in samples])
-    labels = np.concatenate([sample.labels for sample in samples])
-    counts = {name: int((labels == label).sum()) for label, name in enumerate(class_names)}
-    if rare := [f"{name} ({count})" for name, count in counts.items() if not count or is_rare(count, counts)]:
-        notes.append("few objects to learn from: " + _some(rare))
-    without = sum(not len(sample.boxes) for sample in samples)
-    if without > len(samples) / 2:
-        notes.append(f"{without} of {len(samples)} pictures have no objects; they add little to training")
-    tiny = int((anchor_advisor.sides_px(preset, boxes) < TINY).sum())
-    if tiny > len(boxes) / 20:
-        notes.append(f"{tiny} of {len(boxes)} objects are below {TINY} pixels at the input size, too small to detect")
-    notes += _quick_matchable(preset, boxes, labels, class_names)
-    return notes
-
-
-def _quick_matchable(preset, boxes, labels, class_names):
-    """A list of one line if the anchors match less than half of all objects, or of some classes; otherwise empty."""
-    table = anchor_advisor.matchable(preset, boxes, labels, class_names)
-    low = [
-        f"{name} {hits / total:.0%}"
-        for name, sizes in table.items()
-        for hits, total in [sizes[anchor_advisor.ALL]]
-        if total >= RARE and hits < total / 2
-    ]
-    if not low:
-        return []
-    return [
-        f"anchors overlap few objects by IoU {ssd_utils.MATCH_IOU:g}: {_some(low)}; "
-        "write better ones with check_dataset.py --anchors FILE, then train with --anchors FILE"
-    ]
-
-
-def _some(items, limit=5):
+def some(items, limit=5):
     """The first of some texts: 'a, b and 3 more'."""
     more = f" and {len(items) - limit} more" if len(items) > limit else ""
     return ", ".join(items[:limit]) + more

@@ -8,7 +8,7 @@ import pytest
 
 import config
 import ssd_utils
-from dataset_check import anchor_advisor, checks
+from dataset_check import anchor_advisor, before_training
 from programs import TINY, run
 from structures import Sample, UserError
 from system import files
@@ -27,7 +27,7 @@ def samples_of(box, label, count, prefix=""):
 
 
 def notes(train, valid=(), names=("cat", "dog")):
-    return checks.quick_notes(train, list(valid), names, VGG300)
+    return before_training.quick_notes(train, list(valid), names, VGG300)
 
 
 SQUARE, THIN, TINY_BOX = (0.2, 0.2, 0.6, 0.6), (0.2, 0.2, 0.24, 0.9), (0.5, 0.5, 0.51, 0.51)
