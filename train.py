@@ -13,10 +13,11 @@ from training import train_flags
 def main(argv: list[str] | None = None) -> None:
     flags = train_flags.parse(argv, __doc__)
     description, settings = train_flags.read(flags)
-    _refuse_one_file(settings)
-    samples = _load(settings, settings.train, description.class_names, settings.difficult)
+    source = sources.choose(settings.data, settings.source)
+    _refuse_one_file(settings, source)
+    samples = _load(settings, source, settings.train, description.class_names, settings.difficult)
     samples = sources.without_crowds(samples)
-    valid = _load(settings, settings.valid, description.class_names, "use") if settings.valid else []
+    valid = _load(settings, source, settings.valid, description.class_names, "use") if settings.valid else []
     if not any(len(sample.boxes) for sample in samples):
         raise UserError(
             f"--train {settings.train}: no object of {', '.join(description.class_names)} in it; "
@@ -37,10 +38,10 @@ def main(argv: list[str] | None = None) -> None:
             opened.train()
 
 
-def _refuse_one_file(settings):
+def _refuse_one_file(settings, source):
     """Raise UserError if --train and --valid name two splits of a file that holds one."""
     if settings.valid and settings.valid != settings.train and os.path.isfile(settings.data):
-        names = sources.split_names(settings.data, settings.source)
+        names = sources.split_names(settings.data, source)
         if len(names) == 1:
             raise UserError(
                 f"--valid {settings.valid}: --data {settings.data} is one file, so both splits would be the same "
@@ -48,13 +49,13 @@ def _refuse_one_file(settings):
             )
 
 
-def _load(settings, splits, class_names, difficult):
-    """The samples of some splits, at most --limit."""
+def _load(settings, source, splits, class_names, difficult):
+    """The samples of some splits, at most --limit. source: the format."""
     samples = sources.load(
         settings.data,
         splits,
         class_names,
-        source=settings.source,
+        source=source,
         other_classes=settings.other_classes,
         difficult=difficult,
         missing_annotations=settings.missing_annotations,

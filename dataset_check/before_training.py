@@ -21,7 +21,7 @@ def class_line(samples, class_names):
     """'classes: dog (31 objects), cat (12)', the most frequent first."""
     counts = _counts(samples, class_names)
     shown = sorted(counts.items(), key=lambda item: -item[1])
-    return f"{wording.plural(len(counts), 'class', 'classes')}, with objects: " + checks.some(
+    return f"{wording.plural(len(counts), 'class')}, with objects: " + checks.some(
         [f"{name} ({count})" for name, count in shown], FEW_CLASSES
     )
 

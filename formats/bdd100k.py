@@ -84,8 +84,8 @@ def _split_paths(data):
             if name.endswith(".json") and _split_of(path) in folders.SPLIT_NAMES and _looks(path):
                 found.setdefault(_split_of(path), path)
             elif name in folders.SPLIT_NAMES and path.is_dir() and folder != data:
-                first = next((one for one in files.visible(path) if one.endswith(".json")), None)
-                if first and _looks(path / first):
+                inside = files.visible(path, ".json")
+                if inside and _looks(path / inside[0]):
                     found.setdefault(name, path)
     return found
 
@@ -101,9 +101,8 @@ def _picture_folders(data, split):
 def _frames(path):
     """Yield (where, name of the picture, list of labels) of a file with a list, or of the files of a folder."""
     if path.is_dir():
-        for name in files.visible(path):
-            if name.endswith(".json"):
-                yield from _frames_of(path / name, [files.read_json(path / name)])
+        for name in files.visible(path, ".json"):
+            yield from _frames_of(path / name, [files.read_json(path / name)])
     else:
         content = files.read_json(path, list)
         yield from _frames_of(path, content)

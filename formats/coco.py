@@ -124,14 +124,14 @@ def _split_paths(data):
     found = {}
     for name in files.visible(data):
         below = data / name
-        inside = [one for one in files.visible(below) if one.endswith(".json")] if name != "annotations" else []
+        inside = files.visible(below, ".json") if name != "annotations" else []
         if ROBOFLOW in inside:
             found[name] = below / ROBOFLOW
         elif len(inside) == 1 and _looks(below / inside[0]):
             found[name] = below / inside[0]
         elif name.endswith(".json") and _looks(below):
             found[below.stem.removeprefix(PREFIX)] = below
-    named = [name for name in files.visible(data / "annotations") if name.endswith(".json")]
+    named = files.visible(data / "annotations", ".json")
     for name in sorted(named, key=lambda name: name.startswith(PREFIX)):  # instances_ replaces another of its split
         found[name.removesuffix(".json").removeprefix(PREFIX)] = data / "annotations" / name
     return found

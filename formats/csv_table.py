@@ -145,14 +145,15 @@ def find(data, splits):
 
 def _split_paths(folder):
     """{split: path} of the tables of a folder."""
-    names = files.visible(folder)
-    found = {name: folder / name / ROBOFLOW for name in names if (folder / name / ROBOFLOW).is_file()}
-    return {**found, **{name[:-4]: folder / name for name in names if name.lower().endswith(".csv")}}
+    below = (name for name in files.visible(folder) if (folder / name / ROBOFLOW).is_file())
+    found = {name: folder / name / ROBOFLOW for name in below}
+    return {**found, **{name[:-4]: folder / name for name in files.visible(folder, ".csv")}}
 
 
 def _is_table(path):
     """Whether the first line of a file looks like this format: its column names, or an object."""
-    rows = csv.reader(folders.beginning(path).splitlines()[:1], delimiter=_delimiter(folders.beginning(path)))
+    text = folders.beginning(path)
+    rows = csv.reader([_first_line(text)], delimiter=_delimiter(text))
     try:
         row = [cell.strip() for cell in next(rows, [])]
         columns = _header(row)
@@ -189,9 +190,13 @@ def _rows(path):
 
 def _delimiter(text):
     """What separates the cells: the one of DELIMITERS that the first line has most often, outside of quotes."""
-    first = next((line for line in text.splitlines() if line.strip() and not line.startswith("#")), "")
-    unquoted = "".join(first.split('"')[::2])
+    unquoted = "".join(_first_line(text).split('"')[::2])
     return max(DELIMITERS, key=unquoted.count)
+
+
+def _first_line(text):
+    """The first line that is neither blank nor a comment."""
+    return next((line for line in text.splitlines() if line.strip() and not line.startswith("#")), "")
 
 
 def _header(row):

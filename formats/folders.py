@@ -41,6 +41,7 @@ SPLIT_NAMES = {"trainval", "default", *itertools.chain(*SYNONYMS)}
 ALL = "all"  # the split of a folder that names none
 OF_CLASS = re.compile(r"\s+(-1|0|1)$")  # what follows an id in Pascal VOC's lists of one class
 SNIFFED_BYTES = 65536
+FILES_TRIED = 20  # in which annotations of a kind are looked for
 
 
 def synonym(name, known):
@@ -386,18 +387,9 @@ def _find_home(folder, kind):
 
 def _holds(folder, kind, deep=True):
     """Whether a folder (deep: or one below it) has an annotation file of a kind; looks into few of its files."""
-    tried = 0
-    for parent, names in files.walk(folder):
-        for name in names:
-            if name.lower().endswith(kind.suffix):
-                if kind.looks(os.path.join(parent, name)):
-                    return True
-                tried += 1
-                if tried == 20:
-                    return False
-        if not deep:
-            break
-    return False
+    listed = (parent for parent, _ in files.walk(folder)) if deep else [folder]
+    paths = (os.path.join(parent, name) for parent in listed for name in files.visible(parent, kind.suffix))
+    return any(kind.looks(path) for path in itertools.islice(paths, FILES_TRIED) if os.path.isfile(path))
 
 
 def _holds_pictures(folder):

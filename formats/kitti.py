@@ -12,7 +12,7 @@ from formats import annotations, class_lists, folders
 from structures import UserError
 from system import files, wording
 
-LEAST = 8  # columns of a line: those up to `bottom`
+NUMBERS = (15, 14)  # that follow a type, with and without the score of a detection
 DONT_CARE = "DontCare"
 
 
@@ -45,8 +45,8 @@ def load(data, splits, class_names, **options):
 
 def _looks(path):
     """Whether a text file holds labels, by its first line."""
-    first = next((line for line in folders.beginning(path).splitlines() if line.strip()), "").split()
-    return len(first) in (15, 16) and not first[0].replace(".", "").isdecimal() and bool(annotations.numbers(first[1:]))
+    first = next((line for line in folders.beginning(path).splitlines() if line.strip()), "")
+    return _parse_line(first) is not None
 
 
 KIND = folders.Kind(".txt", _looks)
@@ -58,13 +58,23 @@ def _read(entry):
     annotations.read_bytes(entry.annotation_path)  # raises MissingAnnotation
     for number, line in files.read_lines(entry.annotation_path):
         where = f"{entry.annotation_path}, line {number}"
-        name, *values = line.split()
-        values = annotations.numbers(values)
-        if values is None or len(values) < LEAST - 1:
+        parsed = _parse_line(line)
+        if parsed is None:
             raise UserError(
                 f"{where}: {wording.shorten(line)} is not 'type truncated occluded alpha left top right bottom …'; "
                 "correct it"
             )
+        name, edges = parsed
         if name != DONT_CARE:
-            written.append(annotations.Written(name, tuple(values[3:7]), where))
+            written.append(annotations.Written(name, edges, where))
     return annotations.Annotated(written)
+
+
+def _parse_line(line):
+    """A line -> (type, (left, top, right, bottom)), None if it is no label. A type may hold spaces."""
+    words = line.split()
+    for columns in NUMBERS:
+        values = annotations.numbers(words[-columns:]) if len(words) > columns else None
+        if values is not None and annotations.numbers(words[:1]) is None:
+            return " ".join(words[:-columns]), tuple(values[3:7])
+    return None

@@ -180,12 +180,16 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name.lower() in LEFTOVERS
 
 
-def visible(folder: Path) -> list[str]:
-    """The names of the files and folders in a folder, sorted, without hidden ones; [] if there is no such folder."""
+def visible(folder: Path, suffix: str = "") -> list[str]:
+    """The names of the files and folders in a folder, sorted, without hidden ones; [] if there is no such folder.
+
+    suffix: in lower case, of the names wanted; quick also in a folder of 100,000 others.
+    """
     try:
-        return sorted(name for name in os.listdir(folder) if not is_hidden(name))
+        names = os.listdir(folder)
     except (FileNotFoundError, NotADirectoryError):
         return []
+    return sorted(name for name in names if name.lower().endswith(suffix) and not is_hidden(name))
 
 
 def walk(folder: Path, passed_over: Iterable[str] = ()) -> Iterator[tuple[str, list[str]]]:

@@ -16,9 +16,10 @@ def shorten(value: object) -> str:
     return text if len(text) <= 40 else text[:37] + "..."
 
 
-def plural(count: int, what: str, several: str | None = None) -> str:
-    """'1 picture', '2 pictures'. several: the plural if it is not formed with -s."""
-    return f"{count} {what if count == 1 else several or what + 's'}"
+def plural(count: int, what: str) -> str:
+    """'1 picture', '2 pictures', '2 boxes'."""
+    ending = "" if count == 1 else "es" if what.endswith(("s", "x")) else "s"
+    return f"{count} {what}{ending}"
 
 
 def nearest(name: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:

@@ -1,5 +1,7 @@
 """One data set in every format gives the same samples, batches and AP; the format is detected."""
 
+import argparse
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import source_pascal_voc
 import sources
 import ssd_utils
 import training_data
+from media import images
 from programs import TINY, run
 from scoring import coco_metric
 from structures import Detections, Sample, UserError
@@ -19,7 +22,8 @@ from voc_tree import write_voc
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 NAMES = ("cat", "traffic light", "dog")
-FORMATS = ("voc", "coco", "yolo", "csv")
+FORMATS = ("voc", "coco", "yolo", "csv", "bdd100k", "kitti", "labelme")
+BY_NAME = ("yolo", "kitti", "labelme")  # whose pictures come in the order of their names
 
 
 def write_pictures(root):
@@ -119,7 +123,7 @@ def test_real_photographs_in_every_format(tmp_path):
     expected = source_pascal_voc.load(data["voc"], "test", ("raccoon",))
     for name in FORMATS[1:]:
         got = sources.load(data[name], "test", ("raccoon",))
-        assert_same_samples(got, sorted(expected, key=lambda one: one.id) if name == "yolo" else expected)
+        assert_same_samples(got, sorted(expected, key=lambda one: one.id) if name in BY_NAME else expected)
 
 
 def test_six_digits_are_enough_for_yolo(data_of, tmp_path):
@@ -160,7 +164,11 @@ def test_classes_that_the_data_name(data_of, tmp_path):
     assert sources.class_names(tmp_path, "2007:trainval,2012:trainval") == ("cat", "dog", "kite")
     assert sources.class_names(data_of["coco"], "train") == NAMES
     assert sources.class_names(data_of["yolo"], "train") == NAMES
-    assert sources.class_names(data_of["csv"], "train,val") == tuple(sorted(NAMES))
+    for name in ("csv", "bdd100k", "kitti", "labelme"):
+        assert sources.class_names(data_of[name], "train,val") == tuple(sorted(NAMES))
+    for name in FORMATS:
+        assert sources.split_names(data_of[name]) == ["train", "val"]
+        assert sources.usual_training(data_of[name]) == "train"
 
 
 @pytest.mark.parametrize("name", FORMATS[1:])
@@ -190,3 +198,71 @@ def test_crowds_are_not_trained_on():
     assert first is plain
     assert second.labels.tolist() == [0] and second.area.tolist() == [25] and second.crowd is None
     assert len(second.boxes) == len(second.difficult) == 1
+
+
+OWN = """
+import json
+from typing import NamedTuple
+
+from formats import annotations
+
+
+class Entry(NamedTuple):
+    id: str
+    image_path: str
+    where: str
+    boxes: list
+
+
+def split_names(data):
+    return ["train"]
+
+
+def class_names(data, splits):
+    return ("cat",)
+
+
+def find(data, splits):
+    with open(f"{data}/boxes.json") as file:
+        entries = [Entry("", f"{data}/{name}", f"boxes.json: {name}", boxes) for name, boxes in json.load(file).items()]
+    return annotations.with_ids(entries, data)
+
+
+def load(data, splits, class_names, **options):
+    def read(entry):
+        return annotations.Annotated([annotations.Written("cat", tuple(box), entry.where) for box in entry.boxes])
+
+    return annotations.make_samples(find(data, splits), read, class_names, **options)
+"""
+
+
+def test_a_format_of_the_users_own(tmp_path, monkeypatch):
+    images.write(tmp_path / "a.png", np.zeros((10, 20, 3), np.uint8))
+    (tmp_path / "boxes.json").write_text('{"a.png": [[2, 1, 10, 5]]}')
+    (tmp_path / "source_mine_a.py").write_text(OWN)
+    (tmp_path / "source_bad.py").write_text("import nosuchmodule\n")
+    (tmp_path / "source_half.py").write_text("def find(data, splits): ...\n")
+    assert "mine_a" not in sources.CHOICES
+    with pytest.raises(argparse.ArgumentTypeError, match=r"source_mine_a\.py"):
+        sources.source_name("mine_a")  # it is in another folder
+    monkeypatch.chdir(tmp_path)
+    assert sources.source_name("mine_a") == "mine_a" and sources.source_name("auto") == "auto"
+    for name in ("../mine_a", "mine_a.py", "nosuch"):
+        with pytest.raises(argparse.ArgumentTypeError, match="neither"):
+            sources.source_name(name)
+    (sample,) = sources.load(tmp_path, "train", ("cat",), source="mine_a")
+    assert sample.id == "a" and sample.boxes_px.tolist() == [[2, 1, 10, 5]]
+    with pytest.raises(UserError, match=r"source_bad\.py: .*nosuchmodule"):
+        sources.find(tmp_path, "train", "bad")
+    with pytest.raises(UserError, match=r"source_half\.py: has no function 'split_names'"):
+        sources.find(tmp_path, "train", "half")
+
+
+def test_a_folder_without_a_data_set_is_described(data_of, tmp_path):
+    shutil.copytree(data_of["coco"], tmp_path / "outer" / "set")
+    with pytest.raises(UserError, match=r"do you mean .*outer/set \(coco\)\?"):
+        sources.choose(tmp_path / "outer")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").write_text("words")
+    with pytest.raises(UserError, match=r"1 \.txt, but no annotations of the formats voc, coco"):
+        sources.choose(tmp_path / "notes")

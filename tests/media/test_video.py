@@ -118,7 +118,7 @@ def test_a_stream_of_several_is_chosen(tmp_path):
             assert (reader.streams, reader.width) == (2, width)
             frames = [image for image, _ in reader]
         assert len(frames) == 4 and abs(int(frames[0].mean()) - level) < 6
-    with pytest.raises(UserError, match="no video stream 3 .* it has 2"):
+    with pytest.raises(UserError, match=r"no video stream 3 .* it has 2"):
         video.VideoReader(tmp_path / "dual.mp4", 3)
 
 
