@@ -1,6 +1,7 @@
 """One data set in every format gives the same samples, batches and AP; the format is detected."""
 
 import argparse
+import re
 import shutil
 from pathlib import Path
 
@@ -200,45 +201,13 @@ def test_crowds_are_not_trained_on():
     assert len(second.boxes) == len(second.difficult) == 1
 
 
-OWN = """
-import json
-from typing import NamedTuple
-
-from formats import annotations
-
-
-class Entry(NamedTuple):
-    id: str
-    image_path: str
-    where: str
-    boxes: list
-
-
-def split_names(data):
-    return ["train"]
-
-
-def class_names(data, splits):
-    return ("cat",)
-
-
-def find(data, splits):
-    with open(f"{data}/boxes.json") as file:
-        entries = [Entry("", f"{data}/{name}", f"boxes.json: {name}", boxes) for name, boxes in json.load(file).items()]
-    return annotations.with_ids(entries, data)
-
-
-def load(data, splits, class_names, **options):
-    def read(entry):
-        return annotations.Annotated([annotations.Written("cat", tuple(box), entry.where) for box in entry.boxes])
-
-    return annotations.make_samples(find(data, splits), read, class_names, **options)
-"""
+PAGE = (Path(__file__).parents[1] / "docs" / "formats.md").read_text("utf-8")
+OWN = re.search(r"### A format of your own.*?```python\n(.*?)```", PAGE, re.DOTALL)[1]  # the example works as it stands
 
 
 def test_a_format_of_the_users_own(tmp_path, monkeypatch):
-    images.write(tmp_path / "a.png", np.zeros((10, 20, 3), np.uint8))
-    (tmp_path / "boxes.json").write_text('{"a.png": [[2, 1, 10, 5]]}')
+    images.write(tmp_path / "train" / "a.png", np.zeros((10, 20, 3), np.uint8))
+    (tmp_path / "train.json").write_text('{"a.png": [["cat", 2, 1, 10, 5]]}')
     (tmp_path / "source_mine_a.py").write_text(OWN)
     (tmp_path / "source_bad.py").write_text("import nosuchmodule\n")
     (tmp_path / "source_half.py").write_text("def find(data, splits): ...\n")
@@ -250,7 +219,7 @@ def test_a_format_of_the_users_own(tmp_path, monkeypatch):
     for name in ("../mine_a", "mine_a.py", "nosuch"):
         with pytest.raises(argparse.ArgumentTypeError, match="neither"):
             sources.source_name(name)
-    (sample,) = sources.load(tmp_path, "train", ("cat",), source="mine_a")
+    (sample,) = sources.load(tmp_path, "train", sources.class_names(tmp_path, "train", "mine_a"), source="mine_a")
     assert sample.id == "a" and sample.boxes_px.tolist() == [[2, 1, 10, 5]]
     with pytest.raises(UserError, match=r"source_bad\.py: .*nosuchmodule"):
         sources.find(tmp_path, "train", "bad")
