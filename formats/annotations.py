@@ -233,7 +233,7 @@ class _SampleMaker:
         if annotated.fractions:
             edges *= (size.width, size.height) * 2
         elif objects:
-            self._check_units(objects, edges)
+            self._check_units(objects)
             factor = self._resize(entry, objects, edges, size, annotated.stated)
         for one in objects:
             if one.shape != "box":
@@ -249,16 +249,15 @@ class _SampleMaker:
         self._notes.add("background", entry.image_path)
         return Annotated([], (None, None))
 
-    def _check_units(self, objects, edges):
+    def _check_units(self, objects):
         """Count boxes, and those that are fractions."""
         self._boxes += len(objects)
-        if edges.max() > 1.001:  # most are told by this
-            edges = edges[edges.max(axis=1) <= 1.001]
-        for one in objects if len(edges) else ():
-            corners = np.add(one.edges_px, (self._first_pixel, self._first_pixel, 0, 0))
-            if are_fractions(corners.tolist()):
-                self._notes.add("fraction", one.where)
-                self._fraction = self._fraction or f"{one.where}: " + ", ".join(f"{value:g}" for value in corners)
+        for one in objects:
+            if max(one.edges_px) <= 1.001:  # few are, and the rest takes longer
+                corners = np.add(one.edges_px, (self._first_pixel, self._first_pixel, 0, 0))
+                if are_fractions(corners.tolist()):
+                    self._notes.add("fraction", one.where)
+                    self._fraction = self._fraction or f"{one.where}: " + ", ".join(f"{value:g}" for value in corners)
 
     def _resize(self, entry, objects, edges, size, stated):
         """Scale the edges of a picture that was resized after annotation, in place. Returns the factor on areas."""

@@ -12,7 +12,6 @@ segmentation. Crowd regions become difficult objects with `Sample.crowd` set, an
 difficult. Samples come in the order of image ids, as in COCO's own tools.
 """
 
-import math
 import os
 import pathlib
 from typing import NamedTuple
@@ -23,6 +22,7 @@ from system import cli, files, wording
 
 PREFIX, ROBOFLOW = "instances_", "_annotations.coco.json"
 LISTS = ("images", "annotations", "categories")  # that every file has
+NUMBERS, LARGEST = frozenset((int, float)), 1e9
 
 
 class Entry(NamedTuple):
@@ -122,15 +122,15 @@ def find(data, splits):
 def _split_paths(data):
     """{split: path} of the JSON files of a folder."""
     found = {}
-    for name in files.visible(data):
-        below = data / name
-        inside = files.visible(below, ".json") if name != "annotations" else []
+    for name in files.visible_folders(data):
+        inside = files.visible(data / name, ".json") if name != "annotations" else []
         if ROBOFLOW in inside:
-            found[name] = below / ROBOFLOW
-        elif len(inside) == 1 and _looks(below / inside[0]):
-            found[name] = below / inside[0]
-        elif name.endswith(".json") and _looks(below):
-            found[below.stem.removeprefix(PREFIX)] = below
+            found[name] = data / name / ROBOFLOW
+        elif len(inside) == 1 and _looks(data / name / inside[0]):
+            found[name] = data / name / inside[0]
+    for name in files.visible(data, ".json"):
+        if _looks(data / name):
+            found[name.removesuffix(".json").removeprefix(PREFIX)] = data / name
     named = files.visible(data / "annotations", ".json")
     for name in sorted(named, key=lambda name: name.startswith(PREFIX)):  # instances_ replaces another of its split
         found[name.removesuffix(".json").removeprefix(PREFIX)] = data / "annotations" / name
@@ -239,7 +239,7 @@ def _written(where, one, names):
     bbox, shape = one.get("bbox"), "box"
     if not bbox and (around := _around(one.get("segmentation"))):
         bbox, shape = around, "polygon"
-    if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(_is_number, bbox)):
+    if not isinstance(bbox, list) or len(bbox) != 4 or not _are_numbers(bbox):
         raise UserError(f"{where}: bbox {wording.shorten(bbox)} is not [x, y, width, height]; correct the file")
     x, y, width, height = bbox
     crowd = one.get("iscrowd") in (1, True)
@@ -260,4 +260,9 @@ def _around(segmentation):
 
 
 def _is_number(value):
-    return isinstance(value, (int, float)) and abs(value) < 1e9 and not math.isnan(value)
+    return type(value) in NUMBERS and abs(value) < LARGEST
+
+
+def _are_numbers(values):
+    """Whether all are numbers that make sense; the slow part of a million annotations, so NaN shows in the sum."""
+    return NUMBERS.issuperset(map(type, values)) and sum(map(abs, values)) < LARGEST

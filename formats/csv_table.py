@@ -145,7 +145,7 @@ def find(data, splits):
 
 def _split_paths(folder):
     """{split: path} of the tables of a folder."""
-    below = (name for name in files.visible(folder) if (folder / name / ROBOFLOW).is_file())
+    below = (name for name in files.visible_folders(folder) if (folder / name / ROBOFLOW).is_file())
     found = {name: folder / name / ROBOFLOW for name in below}
     return {**found, **{name[:-4]: folder / name for name in files.visible(folder, ".csv")}}
 

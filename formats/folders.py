@@ -334,8 +334,8 @@ class Layout:
         if own is not None:
             self._add(own)
             return
-        for name in files.visible(data):
-            home = _find_home(data / name, kind) if (data / name).is_dir() else None
+        for name in files.visible_folders(data):
+            home = _find_home(data / name, kind)
             if home is None:
                 continue
             year = re.fullmatch(r"VOC(\w+)", name)
@@ -370,7 +370,7 @@ class Layout:
 
 def _find_home(folder, kind):
     """The _Home that a folder is, or None."""
-    below = {name.lower(): folder / name for name in files.visible(folder) if (folder / name).is_dir()}
+    below = {name.lower(): folder / name for name in files.visible_folders(folder)}
     whole = kind.parts and all((folder / part).is_dir() for part in kind.parts)
     named = [below[name] for name in ANNOTATIONS if name in below]
     annotations = folder / kind.parts[0] if whole else next((one for one in named if _holds(one, kind)), None)

@@ -111,7 +111,7 @@ def _has_yaml(data):
 
 def _listed_names(folder):
     """The names of classes of a folder without a YAML file."""
-    places = [folder, folder / "labels", *(folder / name for name in files.visible(folder))]
+    places = [folder, folder / "labels", *(folder / name for name in files.visible_folders(folder))]
     paths = [place / name for place in places for name in NAMES if (place / name).is_file()]
     if not paths:
         raise UserError(
@@ -130,8 +130,8 @@ def _listed_names(folder):
 
 def _descriptions(folder):
     """The YAML files of a folder that name classes."""
-    paths = (folder / name for name in files.visible(folder))
-    found = (path for path in paths if path.suffix.lower() in SUFFIXES and path.is_file())
+    paths = (folder / name for suffix in SUFFIXES for name in files.visible(folder, suffix))
+    found = sorted(path for path in paths if path.is_file())
     return [path for path in found if re.search(rb"^names\s*:", path.read_bytes(), re.MULTILINE)]
 
 

@@ -192,6 +192,15 @@ def visible(folder: Path, suffix: str = "") -> list[str]:
     return sorted(name for name in names if name.lower().endswith(suffix) and not is_hidden(name))
 
 
+def visible_folders(folder: Path) -> list[str]:
+    """The names of the folders in a folder, sorted, without hidden ones; [] if there is no such folder."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir() and not is_hidden(entry.name))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
 def walk(folder: Path, passed_over: Iterable[str] = ()) -> Iterator[tuple[str, list[str]]]:
     """Yield (folder, names of the files in it) for a folder and all folders below it, sorted by name.
 
