@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 import config
+import training_data
 from structures import UserError
 from training import train_flags
+from weights import class_transfer
 
 NEW = ["--data", "data", "--train", "train", "--run", "runs/new"]
 
@@ -93,3 +95,22 @@ def test_freezing_layers_and_groups():
     layers = ("conv1", "conv4_3", "fc6", "norm_conv4_3", "conv8", "head", "head_fc7", "head_conv4_3_logits")
     assert read(*SLIM, "--freeze", ",".join(layers))[1].freeze == layers
     assert read(*SLIM, "--preset", "vgg512", "--freeze", "conv12")[1].freeze == ("conv12",)
+
+
+def test_names_with_commas_and_equal_signs_stand_in_a_file(tmp_path):
+    (tmp_path / "names.txt").write_text("lorry, big\na=b\ncar\n")
+    (tmp_path / "weights.txt").write_text("lorry, big=2\na=b=0.5\n")
+    classes = ["--data", str(tmp_path), "--classes", str(tmp_path / "names.txt"), "--width", "0.1"]
+    description, settings = read(*classes, "--class-weights", str(tmp_path / "weights.txt"))
+    assert description.class_names == ("lorry, big", "a=b", "car")
+    assert training_data.class_weights(settings.class_weights, description.class_names) == (2, 0.5, 1)
+    assert read(*classes, "--class-weights", "a=b=3,car=2")[1].class_weights == ("a=b=3", "car=2")
+    with pytest.raises(UserError, match=r"--class-weights: .*NAME="):
+        read(*classes, "--class-weights", "car")
+
+
+def test_names_with_equal_signs_are_mapped():
+    pairs, old, new = ("a=b=c", "d=e=f"), ("a=b", "d"), ("c", "e=f", "g")
+    assert class_transfer.find_sources(old, new, pairs) == (0, 1, None)
+    with pytest.raises(UserError, match="'x' is unknown"):
+        class_transfer.find_sources(old, new, ("x=c",))
