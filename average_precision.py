@@ -253,7 +253,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The program; `--help` lists its flags."""
     args = _parse(argv)
     names = class_lists.parse_classes(args.classes) if args.classes else None
-    loading = {"other_classes": args.other_classes, "progress": sys.stderr.isatty()}
+    loading = {"other_classes": args.other_classes, "missing_annotations": args.missing_annotations}
+    loading["progress"] = sys.stderr.isatty()
     data = DataSet(args.data, args.split, args.source, **loading)
     read = detection_files.read(args.results, names, data)
     ground_truth = data.samples(read.class_names)
@@ -306,9 +307,10 @@ def _data_flags(group):
     )
     group.add_argument(
         "--source",
-        choices=sources.CHOICES,
+        type=sources.source_name,
+        metavar="FORMAT",
         default="auto",
-        help="format of --data (default: auto, which detects it)",
+        help=sources.SOURCE_HELP,
     )
     group.add_argument(
         "--split",
@@ -326,6 +328,14 @@ def _data_flags(group):
         choices=("error", "ignore"),
         default="error",
         help="annotated objects of other classes are an error, or are left out (default: error)",
+    )
+
+    group.add_argument(
+        "--missing-annotations",
+        choices=sources.MISSING_ANNOTATIONS,
+        default="error",
+        help="pictures without an annotation file: error stops, background takes them as pictures without objects "
+        "(default: error)",
     )
 
 

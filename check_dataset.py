@@ -1,7 +1,8 @@
-"""Check a data set in Pascal VOC's layout before training: files, lists of splits, boxes, class names, anchors.
+"""Check a data set of Pascal VOC's XML files before training: files, lists of splits, boxes, class names, anchors.
 
     DATA/Annotations/ID.xml    DATA/JPEGImages/ID.jpg    DATA/ImageSets/Main/SPLIT.txt
 
+and the other folders in which tools write such files.
 Prints the defects it finds, the gravest first ('!' marks those that stop training or spoil its result), with the files
 that have them; then the number of objects of each class and split, and the share of objects that the preset's anchors
 can match. The data set itself is never changed. The exit code is 0 even if there are defects.
@@ -26,7 +27,7 @@ EPILOG = """examples:
       check two splits; class names other than car and dog are reported, each with the one that was probably meant
   python check_dataset.py --data mydata --fix mydata_clean
       write a copy with everything corrected that can be: unreadable files and copies of pictures removed from the
-      lists, boxes clipped, sizes corrected; mydata_clean/changes.txt lists each change
+      lists, boxes clipped, boxes of resized pictures scaled; mydata_clean/changes.txt lists each change
   python check_dataset.py --data mydata --preset vgg300 --anchors anchors.json
   python train.py --data mydata --preset vgg300 --anchors anchors.json ...
       write anchors that fit the sizes and shapes of the objects in this data, and train with them
@@ -38,11 +39,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     flags = _parse(argv)
     if os.path.exists(flags.data) and not source_pascal_voc.fits(flags.data):
         kind = sources.choose(flags.data)
-        raise UserError(f"--data {flags.data}: its format is {kind}; this program reads only Pascal VOC's layout")
+        raise UserError(f"--data {flags.data}: its format is {kind}; this program reads only Pascal VOC's XML")
     class_names = class_lists.parse_classes(flags.classes) if flags.classes else None
     if flags.fix:
         fixes.check_target(flags.fix, flags.data)
-    scan = scanning.scan(flags.data, flags.split, workers=flags.workers, progress=True)
+    reading = {"missing_annotations": flags.missing_annotations, "workers": flags.workers, "progress": True}
+    scan = scanning.scan(flags.data, flags.split, **reading)
     report = reporting.make(scan, ssd_utils.get_preset(flags.preset), class_names, flags.near_duplicates)
     print("\n".join(reporting.text(report, flags.files)))
     if flags.fix:  # first: its folder must be empty, and the other files may go into it
@@ -71,12 +73,24 @@ def _parse(argv):
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EPILOG
     )
     add = parser.add_argument
-    add("--data", required=True, metavar="DIR", help="a VOCdevkit (VOC2007, VOC2012, …) or one folder in its layout")
+    add(
+        "--data",
+        required=True,
+        metavar="DIR",
+        help="a VOCdevkit (VOC2007, VOC2012, …) or another folder with XML files",
+    )
     add("--split", metavar="SPLITS", help="splits to check: train,val or 2007:trainval,2007:test (default: all)")
     add(
         "--classes",
         metavar="LIST",
         help="the class names to expect: car,dog or a file with one per line (default: those of the data)",
+    )
+    add(
+        "--missing-annotations",
+        choices=sources.MISSING_ANNOTATIONS,
+        default="error",
+        help="pictures without an annotation file: error reports them, background takes them as pictures without "
+        "objects (default: error)",
     )
     add(
         "--preset",

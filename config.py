@@ -27,6 +27,7 @@ XLA_FORMS = ("off", "update", "on", "whole")
 CHOICES = {  # allowed values of some TrainingSettings
     "other_classes": ("error", "ignore"),
     "difficult": ("use", "ignore"),
+    "missing_annotations": ("error", "background"),
     "initializer": ("lsuv", "he", "xavier"),
     "optimizer": ("adam", "adamw", "momentum"),
     "schedule": ("exponential", "step", "cosine", "constant"),
@@ -106,6 +107,7 @@ class TrainingSettings:
     source: str = "auto"
     other_classes: str = "error"
     difficult: str = "use"
+    missing_annotations: str = "error"
     limit: int | None = None
     repeat: int = 1
     vgg_weights: str | None = None

@@ -361,7 +361,7 @@ class Detector:
 
     def _read_or_error(self, path, exif, keep):
         try:
-            image = image_files.read(path, exif=exif)
+            image = image_files.read(path, exif=exif, gray16=self.preset.gray16)
         except image_files.ImageError as error:
             return error
         return ReadImage(self.prepare(image), image.shape[1::-1], image if keep else None)

@@ -25,7 +25,7 @@ from results import detection_files, result_folder
 from results.data_set import DataSet
 from results.result_files import Origin, Writer
 from structures import Detections, UserError
-from system import cli, files
+from system import cli, files, wording
 
 CURVE_THRESHOLD = 0.01  # results to be scored need the whole precision–recall curve
 
@@ -186,7 +186,7 @@ def _drawn_name(name):
 def _split_files(flags):
     """The Pictures of a split."""
     entries = sources.find(flags.data, flags.split, flags.source)
-    return [Picture(entry.image_path, os.path.basename(entry.image_path)) for entry in entries]
+    return [Picture(entry.image_path, entry.id + os.path.splitext(entry.image_path)[1]) for entry in entries]
 
 
 def _find_files(flags):
@@ -202,9 +202,13 @@ def _find_files(flags):
         found = list(_find_in_folder(path, recursive, drawn)) if is_folder else [(path, os.path.basename(path))]
         if not os.path.exists(path):
             raise UserError(f"{path}: no such file or folder")
+        left_out = _left_out(path, recursive, drawn) if is_folder else ""
         if not found:
             more = "" if recursive else "; --recursive also searches the folders in it"
-            raise UserError(f"{path}: no pictures in it ({', '.join(images.SUFFIXES)}){more}")
+            left_out = f"; {left_out}" if left_out else ""
+            raise UserError(f"{path}: no pictures in it ({', '.join(images.SUFFIXES)}){more}{left_out}")
+        if left_out:
+            print(f"{path}: {left_out}")
         for file, name in found:
             if name in origin:
                 raise UserError(
@@ -233,14 +237,32 @@ def _find_in_folder(folder, recursive, passed_over):
 
     passed_over: real paths of folders in it that a recursive search leaves out.
     """
+    for path, name in _files(folder, recursive, passed_over):
+        if _is_picture(name):
+            yield path, name
+
+
+def _files(folder, recursive, passed_over):
+    """Yield (path, path relative to the folder) of the files in it, without hidden ones; arguments as above."""
     if not recursive:
-        entries = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
-        yield from ((os.path.join(folder, name), name) for name in entries if _is_picture(name))
+        paths = ((os.path.join(folder, name), name) for name in files.visible(folder))
+        yield from ((path, name) for path, name in paths if os.path.isfile(path))
         return
     for parent, names in files.walk(folder, passed_over):
-        for name in filter(_is_picture, names):
-            path = os.path.join(parent, name)
+        for path in (os.path.join(parent, name) for name in names):
             yield path, os.path.relpath(path, folder)
+
+
+def _left_out(folder, recursive, passed_over):
+    """'3 files left out: .txt (2), .heic (1)', or "" if a folder has only pictures; arguments as above."""
+    others = [name for _, name in _files(folder, recursive, passed_over) if not _is_picture(name)]
+    counts = collections.Counter(os.path.splitext(name)[1] or "without a suffix" for name in others)
+    if not counts:
+        return ""
+    heif = [suffix for suffix in counts if suffix.lower() in images.HEIF_SUFFIXES]
+    hint = f"; pip install pillow-heif to read {heif[0]}" if heif else ""
+    shown = ", ".join(f"{suffix} ({count})" for suffix, count in counts.most_common())
+    return f"{wording.plural(len(others), 'file')} left out: {shown}{hint}"
 
 
 def _is_picture(name):
@@ -275,12 +297,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def _input_flags(parser, group):
     parser.add_argument("images", nargs="*", metavar="IMAGE_OR_FOLDER", help="pictures, or folders with pictures")
     parser.add_argument("--recursive", action="store_true", help="also search the folders inside the folders")
-    group.add_argument("--data", metavar="DIR", help="the data set, in the format of VOC, COCO, YOLO or CSV")
+    group.add_argument("--data", metavar="DIR", help="the data set, in any format that train.py reads")
     group.add_argument(
         "--source",
-        choices=sources.CHOICES,
+        type=sources.source_name,
+        metavar="FORMAT",
         default="auto",
-        help="format of --data (default: auto, which detects it)",
+        help=sources.SOURCE_HELP,
     )
     group.add_argument("--split", metavar="SPLIT", help="its split, such as 2007:test, or test")
 

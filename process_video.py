@@ -33,7 +33,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     class_lists.check_classes(flags.classes, config.find_model(flags.model).class_names)
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(cli.StopRequest())
-        reader = stack.enter_context(video.VideoReader(flags.input))
+        reader = stack.enter_context(video.VideoReader(flags.input, flags.stream))
+        if reader.streams > 1:
+            print(f"{flags.input}: video stream {flags.stream} of {reader.streams}; --stream N takes another")
         _check_outputs(flags)
         cli.import_tensorflow()
         import detector  # TensorFlow loads only after all flags and paths are checked
@@ -297,6 +299,13 @@ def _parse(argv):
         default=1,
         metavar="N",
         help="run the network on every Nth frame only, and keep its boxes in between (default: 1)",
+    )
+    add(
+        "--stream",
+        type=cli.positive_int,
+        default=1,
+        metavar="N",
+        help="which video stream of a file that has several, such as a dashcam's front and rear camera (default: 1)",
     )
     add("--max-frames", type=cli.positive_int, metavar="N", help="stop after N frames")
     add(

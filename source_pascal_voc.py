@@ -1,26 +1,24 @@
-"""Data sets in the layout of Pascal VOC -> lists of samples.
+"""Data sets with an XML file for each picture, as Pascal VOC has -> lists of samples.
 
     Annotations/ID.xml    JPEGImages/ID.jpg    ImageSets/Main/SPLIT.txt
 
 DATA is one such folder, with splits named like 'trainval', or a VOCdevkit with several (VOC2007/, VOC2012/), with
 splits named like '2007:trainval'. SPLITS names several, separated by commas. The layout and the 1-based, inclusive
-coordinates are those of the VOC2007 development kit (http://host.robots.ox.ac.uk/pascal/VOC/voc2007/).
+coordinates are those of the VOC2007 development kit (http://host.robots.ox.ac.uk/pascal/VOC/voc2007/). The other
+folders in which tools write such files, also without lists, are those of `folders.Layout`.
 """
 
 import dataclasses
 import math
 import os
-import pathlib
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from typing import NamedTuple
 from xml.parsers import expat
 
-from formats import annotations
-from media import images
+from formats import annotations, class_lists, folders
 from structures import Sample, UserError
-from system import files
 
 # The order of the development kit, which every published result uses.
 CLASSES = (
@@ -46,7 +44,10 @@ CLASSES = (
     "tvmonitor",
 )
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
-PARTS = ("Annotations", "JPEGImages", "ImageSets/Main")
+ROOT_TAG = re.compile(r"<(\w+:)?annotation[\s>/]")
+DECLARED = re.compile(rb"<\?xml[^>]*?encoding\s*=\s*[\"']([\w.-]+)[\"']")
+# Chinese tools declare gb2312 and use letters of its extension
+WIDER = {"gb2312": "gb18030", "gbk": "gb18030"}
 
 
 class AnnotatedObject(NamedTuple):
@@ -55,6 +56,7 @@ class AnnotatedObject(NamedTuple):
     name: its class.
     xmin, ymin, xmax, ymax: pixels, 1-based, inclusive, not clipped.
     difficult, truncated: its flags.
+    shape: 'box'; 'rotated' or 'polygon' if the file has such a shape and no box: the corners are those around it.
     """
 
     name: str
@@ -64,6 +66,7 @@ class AnnotatedObject(NamedTuple):
     ymax: float
     difficult: bool
     truncated: bool
+    shape: str = "box"
 
     @property
     def edges_px(self) -> tuple[float, float, float, float]:
@@ -97,34 +100,6 @@ class Annotation:
         return self.width, self.height
 
 
-class Listed(NamedTuple):
-    """What one split lists.
-
-    folder: the VOC-layout folder.
-    path: the list, ImageSets/Main/SPLIT.txt.
-    ids: as listed; they may repeat, or name no picture.
-    image_of: {stem: path} of all pictures of the folder.
-    """
-
-    folder: pathlib.Path
-    path: pathlib.Path
-    ids: list[str]
-    image_of: dict[str, str]
-
-
-class Entry(NamedTuple):
-    """The files of one picture of a split.
-
-    id: as the split lists it, the stem of both files.
-    annotation_path: the XML file; there may be no such file.
-    image_path: the picture.
-    """
-
-    id: str
-    annotation_path: str
-    image_path: str
-
-
 def usual_training(data: str | os.PathLike) -> str | None:
     """The splits that detectors are usually trained on if `data` has VOC2007 and VOC2012, otherwise None."""
     both = all(os.path.isdir(os.path.join(data, f"VOC{year}")) for year in (2007, 2012))
@@ -138,90 +113,90 @@ def load(
     *,
     other_classes: str = "error",
     difficult: str = "use",
+    missing_annotations: str = "error",
     progress: bool = False,
 ) -> list[Sample]:
     """The samples of some splits, in the order of their lists.
 
-    data: a VOCdevkit or one VOC-layout folder.
+    data: a VOCdevkit or another folder with XML files.
     splits: '2007:trainval,2012:trainval' or 'trainval'.
     class_names: the list that labels index.
     other_classes: 'error', or 'ignore' to drop objects whose class is not in class_names.
     difficult: 'use', or 'ignore' to drop difficult objects (for training; the metric needs them).
+    missing_annotations: 'error', or 'background' to take pictures without an annotation file as without objects.
     progress: show a bar.
     Boxes are clipped to the picture; those without area inside it are dropped, and one line on stderr says how many.
     Pictures without objects are kept.
     Raises UserError that names file and object for anything missing or malformed, ImageError for a picture whose
     header cannot be read.
     """
-
-    def read(entry):
-        annotation = parse_annotation(entry.annotation_path)
-        size = annotations.size_as_stated(images.header(entry.image_path), annotation.stated_size)
-        return size, _written(entry, annotation)
-
     return annotations.make_samples(
-        find(data, splits), read, class_names, other_classes=other_classes, difficult=difficult, progress=progress
+        find(data, splits),
+        _read,
+        class_names,
+        other_classes=other_classes,
+        difficult=difficult,
+        missing_annotations=missing_annotations,
+        progress=progress,
+        first_pixel=1,
+        format_name="Pascal VOC's XML",
     )
 
 
 def fits(data: str | os.PathLike) -> bool:
     """Whether a path looks like a data set in this layout."""
-    folder = pathlib.Path(data)
-    parts = (name for part in PARTS for name in (part, f"VOCdevkit/VOC*/{part}", f"VOC*/{part}"))
-    return folder.is_dir() and any(next(folder.glob(name), None) for name in parts)
+    return os.path.isdir(data) and bool(split_names(data))
 
 
 def class_names(data: str | os.PathLike, splits: str) -> tuple[str, ...]:
-    """Pascal VOC's classes: this layout has no list of its own."""
-    return CLASSES
+    """The classes of the objects in some splits, in alphabetical order; of a VOCdevkit without others the 20 of VOC.
+
+    Raises UserError if there are no objects.
+    """
+    names = sorted(annotations.count_names(find(data, splits), _read))
+    if ":" in splits and names and set(names) <= set(CLASSES):
+        return CLASSES
+    return class_lists.names_of_data(names, data, splits)
 
 
-def find(data: str | os.PathLike, splits: str) -> list[Entry]:
+def find(data: str | os.PathLike, splits: str) -> list[annotations.Entry]:
     """The Entry of each picture of some splits, in the order of `load`; opens no picture and no annotation.
 
     data, splits: as for `load`. Raises UserError if something is missing, empty or listed twice.
     """
-    entries: list[Entry] = []
-    list_of: dict[str, pathlib.Path] = {}
-    for split in splits.split(","):
-        folder, split_path, ids, image_of = listed(data, split)
-        if not ids:
-            raise UserError(f"{split_path}: the split is empty; choose another one or list image ids in it")
-        for image_id in ids:
-            if image_id in list_of:
-                where = "twice" if list_of[image_id] == split_path else f"also in {list_of[image_id]}"
-                raise UserError(f"{split_path}: {image_id} is listed {where}; list each image once")
-            list_of[image_id] = split_path
-            if image_id not in image_of:
-                raise UserError(
-                    f"{folder / 'JPEGImages' / image_id}.jpg: no such image, but {split_path} lists it; "
-                    "add the file or remove the line (ids have no suffix)"
-                )
-            entries.append(Entry(image_id, annotation_path(folder, image_id), image_of[image_id]))
-    return entries
-
-
-def annotation_path(folder: str | os.PathLike, image_id: str) -> str:
-    """Where the annotation of a picture belongs in a VOC-layout folder."""
-    return os.path.join(folder, "Annotations", f"{image_id}.xml")
+    _require_folder(data)
+    return annotations.find_entries(data, splits, KIND)
 
 
 def split_names(data: str | os.PathLike) -> list[str]:
     """The splits of a data set, as `find` takes them, sorted; without Pascal VOC's lists of single classes."""
-    data = pathlib.Path(data)
-    years = [] if (data / "Annotations").is_dir() else _years(data)
-    if not years:
-        return _split_names(_folder(data, ""))
-    return [f"{year}:{name}" for year in years for name in _split_names(_folder(data, year))]
+    return folders.Layout(data, KIND).names
 
 
-def listed(data: str | os.PathLike, split: str) -> Listed:
-    """What one split lists. Raises UserError if there is no such split."""
-    year, _, name = split.strip().rpartition(":")
-    folder = _folder(pathlib.Path(data), year)
-    path = _split_path(folder, name, year)
-    image_of = _images_by_stem(folder / "JPEGImages")
-    return Listed(folder, path, _ids(path, image_of), image_of)
+def read_splits(data: str | os.PathLike, names: Sequence[str] | None = None) -> list[folders.Split]:
+    """What some splits list, None for all. Raises UserError if one does not exist."""
+    _require_folder(data)
+    layout, found = folders.Layout(data, KIND), []
+    for name in layout.names if names is None else names:
+        split = layout.split(name)
+        if split is None:
+            raise UserError(f"--data {data}: there is no split {name!r}; {annotations.splits_hint(layout.names)}")
+        found.append(split)
+    return found
+
+
+def _require_folder(data):
+    if not os.path.isdir(data):
+        raise UserError(f"--data {data}: no such folder")
+
+
+def _looks(path):
+    """Whether an XML file is an annotation, by its first tag; damaged ones are taken for one."""
+    text = folders.beginning(path)
+    return ROOT_TAG.search(text) is not None or not re.search(r"<\w", text)
+
+
+KIND = folders.Kind(".xml", _looks, ("Annotations", "JPEGImages"))
 
 
 def parse_annotation(path: str | os.PathLike) -> Annotation:
@@ -231,22 +206,41 @@ def parse_annotation(path: str | os.PathLike) -> Annotation:
     entities with it, which can use up all memory or read other files.
     Raises UserError that names the file and the object.
     """
-    try:
-        with open(path, "rb") as file:
-            data = file.read()
-    except OSError as error:
-        raise UserError(f"{path}: cannot read the annotation: {files.reason(error).lower()}") from None
-    try:
-        _refuse_doctype(path, data)
-        root = ElementTree.fromstring(data)
-    except (expat.ExpatError, ElementTree.ParseError, ValueError, LookupError) as error:
-        raise UserError(f"{path}: not valid XML ({error}); correct or remove the file") from None
-    if root.tag != "annotation":
-        raise UserError(f"{path}: <{root.tag}> instead of <annotation>; is it a Pascal VOC annotation?")
+    root = read_xml(path)
     size = root.find("size")
     width, height = (None, None) if size is None else (_pixels(size.findtext(name)) for name in ("width", "height"))
     objects = [_object(path, number, node) for number, node in enumerate(root.findall("object"), start=1)]
     return Annotation(width, height, objects)
+
+
+def read_xml(path: str | os.PathLike) -> ElementTree.Element:
+    """The root of an annotation's XML, without namespaces. Raises UserError, MissingAnnotation if there is no file."""
+    data = annotations.read_bytes(path)
+    try:
+        root = _parse(path, data)
+    except (expat.ExpatError, ElementTree.ParseError, ValueError, LookupError) as error:
+        raise UserError(f"{path}: not valid XML ({error}); correct or remove the file") from None
+    if root.tag.startswith("{"):
+        for node in root.iter():
+            node.tag = node.tag.rpartition("}")[2]
+    if root.tag != "annotation":
+        raise UserError(f"{path}: <{root.tag}> instead of <annotation>; is it a Pascal VOC annotation?")
+    return root
+
+
+def _parse(path, data):
+    """The root of XML in any encoding that Python knows; expat by itself knows none with several bytes a letter."""
+    try:
+        _refuse_doctype(path, data)
+        return ElementTree.fromstring(data)
+    except (expat.ExpatError, ElementTree.ParseError, ValueError, LookupError):
+        declared = DECLARED.match(data[:200].lstrip())
+        if declared is None or declared[1].lower().replace(b"-", b"") in (b"utf8", b"utf16"):
+            raise
+    encoding = declared[1].decode().lower()
+    text = data.lstrip()[declared.end() :].partition(b">")[2].decode(WIDER.get(encoding, encoding))
+    _refuse_doctype(path, text.encode())
+    return ElementTree.fromstring(text)
 
 
 def _refuse_doctype(path, data):
@@ -265,20 +259,49 @@ def _object(path, number, node):
     name = (node.findtext("name") or "").strip()
     if not name:
         raise UserError(f"{path}: object {number} has no <name>; correct the file")
-    bndbox, box = node.find("bndbox"), {}  # tag by tag: a path 'bndbox/xmin' takes three times as long
-    if bndbox is None:
-        raise UserError(f"{path}: object {number} ({name}) has no <bndbox>; correct the file")
-    for corner in CORNERS:
-        text = bndbox.findtext(corner)
-        try:
-            value = float(text)
-        except (TypeError, ValueError):  # TypeError: no such tag
-            value = math.nan
-        if not math.isfinite(value):
-            found = "is missing" if text is None else f"is {text.strip()!r}, not a number"
-            raise UserError(f"{path}: <{corner}> of object {number} ({name}) {found}; correct the file")
-        box[corner] = value
-    return AnnotatedObject(name, **box, difficult=_flag(node, "difficult"), truncated=_flag(node, "truncated"))
+    corners, shape = _corners(path, f"object {number} ({name})", node)
+    xmin, ymin, xmax, ymax = corners
+    return AnnotatedObject(name, xmin, ymin, xmax, ymax, _flag(node, "difficult"), _flag(node, "truncated"), shape)
+
+
+def _corners(path, what, node):
+    """(xmin, ymin, xmax, ymax) of an <object>, and the shape that they are around. what: the object, for messages."""
+    bndbox = node.find("bndbox")  # tag by tag: a path 'bndbox/xmin' takes three times as long
+    if bndbox is not None and (bndbox.find("xmin") is not None or _points(bndbox) is None):
+        return [_number(path, what, bndbox, corner) for corner in CORNERS], "box"
+    rotated = node.find("robndbox")
+    if rotated is not None:  # roLabelImg: center, sides and an angle in radians
+        cx, cy, width, height, angle = (_number(path, what, rotated, tag) for tag in ("cx", "cy", "w", "h", "angle"))
+        across, down = abs(math.cos(angle)), abs(math.sin(angle))
+        half_x, half_y = (width * across + height * down) / 2, (width * down + height * across) / 2
+        return [cx - half_x, cy - half_y, cx + half_x, cy + half_y], "rotated"
+    for part in (node.find("polygon"), bndbox):
+        points = None if part is None else _points(part)
+        if points is not None:
+            xs, ys = points
+            return [min(xs), min(ys), max(xs), max(ys)], "polygon"
+    raise UserError(f"{path}: {what} has no <bndbox>; correct the file")
+
+
+def _number(path, what, node, tag):
+    text = node.findtext(tag)
+    try:
+        value = float(text)
+    except (TypeError, ValueError):  # TypeError: no such tag
+        value = math.nan
+    if not math.isfinite(value):
+        found = "is missing" if text is None else f"is {text.strip()!r}, not a number"
+        raise UserError(f"{path}: <{tag}> of {what} {found}; correct the file")
+    return value
+
+
+def _points(node):
+    """(xs, ys) of a polygon: <x1>, <y1>, <x2>, … or <pt> with <x> and <y>; None if it has no such points."""
+    xs, ys = (
+        annotations.numbers(child.text for child in node.iter() if re.fullmatch(f"{axis}\\d*", child.tag))
+        for axis in "xy"
+    )
+    return (xs, ys) if xs and ys and len(xs) == len(ys) > 1 else None
 
 
 def _flag(node, name):
@@ -295,91 +318,12 @@ def _pixels(text):
     return side if side > 0 else None
 
 
-def _written(entry, annotation):
-    """The objects of an Annotation, a list of Written."""
+def _read(entry):
+    """The Annotated of an Entry."""
+    annotation = parse_annotation(entry.annotation_path)
     written = []
     for number, item in enumerate(annotation.objects, start=1):
         edges = item.edges_px if item.has_area else (0, 0, 0, 0)
         where = f"{entry.annotation_path}: object {number}"
-        written.append(annotations.Written(item.name, edges, where, item.difficult))
-    return written
-
-
-def _folder(data, year):
-    """The VOC-layout folder of --data and the year of a split, '' for none."""
-    if not data.is_dir():
-        raise UserError(f"--data {data}: no such folder")
-    years = _years(data)
-    alone = (data / "Annotations").is_dir()
-    if year and not (data / f"VOC{year}").is_dir():
-        if years:
-            raise UserError(f"--data {data}: there is no VOC{year}; the years are {', '.join(years)}")
-        if alone:
-            raise UserError(f"--data {data} is a single VOC-layout folder; name its splits without {year!r}")
-    if not year and not alone and years:
-        raise UserError(f"--data {data} has several years; name the split with its year, as in {years[0]}:trainval")
-    folder = data / f"VOC{year}" if year and (years or not alone) else data
-    missing = [part for part in PARTS if not (folder / part).is_dir()]
-    if missing:
-        below = data / "VOCdevkit"
-        remedy = f"do you mean {below}?" if below.is_dir() else f"a VOC-layout folder has {', '.join(PARTS)}"
-        raise UserError(f"--data {data}: {folder / missing[0]} is missing; {remedy}")
-    return folder
-
-
-def _years(data):
-    """The years of a VOCdevkit: '2007' for VOC2007."""
-    return sorted(child.name[3:] for child in data.glob("VOC*") if (child / "Annotations").is_dir())
-
-
-def _lists(folder):
-    """Where a VOC-layout folder has its lists of pictures."""
-    return folder / "ImageSets" / "Main"
-
-
-def _split_names(folder):
-    """The splits of a VOC-layout folder, without Pascal VOC's lists for each class and split, such as car_train."""
-    lists = _lists(folder)
-    names = sorted(file.stem for file in lists.glob("*.txt"))
-    beside = [name for name in names if "_" in name and name.rpartition("_")[2] in names]
-    of_classes = {name for name in beside if _is_of_class(lists / f"{name}.txt")}
-    return [name for name in names if name not in of_classes]
-
-
-def _is_of_class(path):
-    """Whether a list has -1, 0 or 1 after its first id, or is empty."""
-    text = files.read_text(path).strip()
-    return not text or re.search(r"\s(-1|0|1)\s*$", text.splitlines()[0]) is not None
-
-
-def _split_path(folder, name, year):
-    """ImageSets/Main/NAME.txt. Raises UserError, which lists the splits that exist, if there is none."""
-    lists = _lists(folder)
-    if name in {file.stem for file in lists.glob("*.txt")}:
-        return lists / f"{name}.txt"
-    prefix = f"{year}:" if year else ""
-    known = ", ".join(prefix + split for split in _split_names(folder)) or "none"
-    raise UserError(f"{lists}: there is no split {name!r}; the splits are: {known}")
-
-
-def _images_by_stem(folder):
-    """{stem: path} of the pictures in a folder. Of a.png and a.jpg it has the one whose suffix is first in SUFFIXES."""
-    found: dict[str, list[str]] = {}
-    for name in sorted(os.listdir(folder)):
-        stem, suffix = os.path.splitext(name)
-        if suffix.lower() in images.SUFFIXES:
-            found.setdefault(stem, []).append(name)
-    rank = images.SUFFIXES.index
-    return {
-        stem: os.path.join(folder, min(names, key=lambda name: rank(os.path.splitext(name)[1].lower())))
-        for stem, names in found.items()
-    }
-
-
-def _ids(path, known):
-    """The ids that a split lists, one per line; the ' -1', ' 0' or ' 1' after them in lists of a class is removed.
-
-    An id may contain spaces: a line that is the stem of a picture, one of `known`, is taken whole.
-    """
-    lines = [line for line in map(str.strip, files.read_text(path).splitlines()) if line]
-    return [line if line in known else re.sub(r"\s+(-1|0|1)$", "", line) for line in lines]
+        written.append(annotations.Written(item.name, edges, where, item.difficult, shape=item.shape))
+    return annotations.Annotated(written, annotation.stated_size)

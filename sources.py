@@ -2,27 +2,89 @@
 
 A format is a module with
     fits(data)                  whether a path looks like a data set in this format; reads very little
+    split_names(data)           the splits that it has, a list
     class_names(data, splits)   the classes that the data set names, a tuple
-    find(data, splits)          a list with .id and .image_path of each picture; opens no picture
-    load(data, splits, class_names, *, other_classes, difficult, progress)    a list of Sample, in the same order
-and an entry in SOURCES. Its docstring says what DATA and SPLITS mean.
+    find(data, splits)          a list of NamedTuples with .id, .image_path and .where of each picture; opens no picture
+    load(data, splits, class_names, **options)    a list of Sample, in the same order; options: as in `load` below
+and an entry in SOURCES. Its docstring says what DATA and SPLITS mean. `annotations.make_samples` does what all formats
+share, and gives `load` its options.
+
+A format of the user's own needs no entry: --source NAME loads source_NAME.py from the current folder, a module with
+these functions but `fits`. It is program code, which runs; so it is loaded only if it is named, and from nowhere else.
+docs/formats.md has an example.
 """
 
+import argparse
+import collections
 import dataclasses
+import functools
+import importlib.util
 import os
+import re
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
+import config
 import source_pascal_voc
-from formats import coco, csv_table, yolo
+from formats import bdd100k, coco, csv_table, folders, kitti, labelme, yolo
 from structures import Sample, UserError
+from system import files
 
-SOURCES = {"voc": source_pascal_voc, "coco": coco, "yolo": yolo, "csv": csv_table}
+SOURCES: dict[str, ModuleType] = {
+    "voc": source_pascal_voc,
+    "coco": coco,
+    "yolo": yolo,
+    "csv": csv_table,
+    "bdd100k": bdd100k,
+    "kitti": kitti,
+    "labelme": labelme,
+}
 CHOICES = ("auto", *SOURCES)
+SOURCE_HELP = (
+    f"format of --data: {', '.join(SOURCES)}, or NAME of a file source_NAME.py of your own in the current folder "
+    "(default: auto, which detects it)"
+)
+FUNCTIONS = ("split_names", "class_names", "find", "load")  # that a format of the user's own needs
+MISSING_ANNOTATIONS = config.CHOICES["missing_annotations"]
+MOST_FILES = 2000  # that a message about a folder counts
+
+
+def source_name(text: str) -> str:
+    """An argument type: one of CHOICES, or NAME of a file source_NAME.py in the current folder."""
+    if text not in CHOICES and not (re.fullmatch(r"\w+", text) and os.path.isfile(_own_path(text))):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither {', '.join(CHOICES)} nor the name of a file {_own_path(text)} in this folder"
+        )
+    return text
+
+
+def _own_path(name):
+    return f"source_{name}.py"
+
+
+@functools.cache
+def _module(name):
+    """The module of a format. Raises UserError if it is one of the user's own that is missing or incomplete."""
+    if name in SOURCES:
+        return SOURCES[name]
+    path = _own_path(name)
+    if not os.path.isfile(path):
+        raise UserError(f"--source {name}: there is no {path} in this folder; start the program in the folder with it")
+    spec = importlib.util.spec_from_file_location(f"source_{name}", os.path.abspath(path))
+    assert spec and spec.loader  # it is a .py file
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UserError(f"{path}: cannot be loaded: {type(error).__name__}: {files.reason(error)}") from error
+    if missing := [function for function in FUNCTIONS if not hasattr(module, function)]:
+        raise UserError(f"{path}: has no function {missing[0]!r}; a format needs {', '.join(FUNCTIONS)}")
+    return module
 
 
 def choose(data: str | os.PathLike, source: str = "auto") -> str:
-    """The format of a data set, a key of SOURCES: `source`, or the one that fits if that is 'auto'.
+    """The format of a data set, a key of SOURCES or the user's own: `source`, or the one that fits if that is 'auto'.
 
     Raises UserError if there is no such path, or not exactly one format fits.
     """
@@ -30,25 +92,64 @@ def choose(data: str | os.PathLike, source: str = "auto") -> str:
         raise UserError(f"--data {data}: no such file or folder")
     if source != "auto":
         return source
-    found = [name for name, module in SOURCES.items() if module.fits(data)]
+    found = _fitting(data)
     if not found:
-        raise UserError(
-            f"--data {data}: no data set found in it: neither Annotations/*.xml (VOC), annotations/*.json (COCO), a "
-            ".yaml with 'names' (YOLO) nor SPLIT.csv"
-        )
+        raise UserError(f"--data {data}: no data set found in it: {_contents(data)}")
     if len(found) > 1:
         raise UserError(f"--data {data}: it may be {' or '.join(found)}; choose one with --source")
     return found[0]
 
 
+def _fitting(data):
+    return [name for name, module in SOURCES.items() if module.fits(data)]
+
+
+def _contents(data):
+    """What a folder without a data set holds, and what to do, for a message."""
+    if os.path.isfile(data):
+        return f"it is a file; give a folder, or a file of the formats {', '.join(SOURCES)} (docs/formats.md)"
+    below = [name for name in files.visible(data) if os.path.isdir(os.path.join(data, name))]
+    for name in below:
+        if found := _fitting(os.path.join(data, name)):
+            return f"do you mean {os.path.join(data, name)} ({found[0]})?"
+    suffixes: collections.Counter = collections.Counter()
+    for _, names in files.walk(data):
+        suffixes.update(os.path.splitext(name)[1].lower() or "no suffix" for name in names)
+        if suffixes.total() > MOST_FILES:
+            break
+    counted = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common(5)) or "no files"
+    inside = f"the folders {', '.join(below[:5])} and " if below else ""
+    return (
+        f"it holds {inside}{counted}, but no annotations of the formats {', '.join(SOURCES)} where these have them; "
+        "docs/formats.md shows each layout"
+    )
+
+
+def split_names(data: str | os.PathLike, source: str = "auto") -> list[str]:
+    """The splits of a data set, as the other functions take them."""
+    return _module(choose(data, source)).split_names(data)
+
+
+def usual_training(data: str | os.PathLike, source: str = "auto") -> str | None:
+    """The splits to train on if none are named: VOC2007's and VOC2012's trainval, 'train', or all of the pictures.
+
+    None if the data set has other splits.
+    """
+    usual = source_pascal_voc.usual_training(data)
+    if usual:
+        return usual
+    names = split_names(data, source)
+    return names[0] if names == [folders.ALL] else folders.synonym("train", names)
+
+
 def class_names(data: str | os.PathLike, splits: str, source: str = "auto") -> tuple[str, ...]:
-    """The classes that a data set names; for Pascal VOC's layout, which names none, Pascal VOC's own."""
-    return SOURCES[choose(data, source)].class_names(data, splits)
+    """The classes that a data set names: in its list of classes, or else in the annotations of some splits."""
+    return _module(choose(data, source)).class_names(data, splits)
 
 
 def find(data: str | os.PathLike, splits: str, source: str = "auto") -> list[Any]:
-    """A list with .id and .image_path of each picture of some splits, in the order of `load`."""
-    return SOURCES[choose(data, source)].find(data, splits)
+    """A list with .id, .image_path and .where of each picture of some splits, in the order of `load`."""
+    return _module(choose(data, source)).find(data, splits)
 
 
 def load(
@@ -59,16 +160,29 @@ def load(
     source: str = "auto",
     other_classes: str = "error",
     difficult: str = "use",
+    missing_annotations: str = "error",
     progress: bool = False,
 ) -> list[Sample]:
-    """The samples of some splits. other_classes, difficult, progress: as in source_pascal_voc.load.
+    """The samples of some splits. The options are those of source_pascal_voc.load.
 
     Raises UserError that names file and entry for anything missing or malformed, ImageError for a picture whose
     header cannot be read.
     """
-    return SOURCES[choose(data, source)].load(
-        data, splits, class_names, other_classes=other_classes, difficult=difficult, progress=progress
+    return _module(choose(data, source)).load(
+        data,
+        splits,
+        class_names,
+        other_classes=other_classes,
+        difficult=difficult,
+        missing_annotations=missing_annotations,
+        progress=progress,
     )
+
+
+def numbered_names(data: str | os.PathLike, splits: str, source: str = "auto") -> tuple[str, ...]:
+    """The classes by the number that the data set gives them, for results that hold numbers."""
+    name = choose(data, source)
+    return yolo.numbered_names(data) if name == "yolo" else class_names(data, splits, name)
 
 
 def without_crowds(samples: list[Sample]) -> list[Sample]:

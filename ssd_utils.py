@@ -53,6 +53,7 @@ class SSDPreset:
         "output"  # "output": only the result, after suppression (Caffe); "before_nms": before it (torchvision)
     )
     size_offset_limit: float | None = None  # upper bound of decoded dw and dh (torchvision: ln(1000/16))
+    gray16: str = "full"  # how pictures with 16 bits a sample become 8, as in `images.read`
 
     def __post_init__(self):
         maps = len(self.feature_maps)

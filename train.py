@@ -1,8 +1,10 @@
-"""Train a detector on a data set in the format of Pascal VOC, COCO, YOLO or a CSV table."""
+"""Train a detector on a data set in the format of Pascal VOC, COCO, YOLO or a CSV table, or another one."""
+
+import os
 
 import sources
 import training_data
-from dataset_check import checks
+from dataset_check import before_training
 from structures import UserError
 from system import cli
 from training import train_flags
@@ -11,16 +13,20 @@ from training import train_flags
 def main(argv: list[str] | None = None) -> None:
     flags = train_flags.parse(argv, __doc__)
     description, settings = train_flags.read(flags)
-    samples = _load(settings, settings.train, description.class_names, settings.difficult)
+    source = sources.choose(settings.data, settings.source)
+    _refuse_one_file(settings, source)
+    samples = _load(settings, source, settings.train, description.class_names, settings.difficult)
     samples = sources.without_crowds(samples)
-    valid = _load(settings, settings.valid, description.class_names, "use") if settings.valid else []
+    valid = _load(settings, source, settings.valid, description.class_names, "use") if settings.valid else []
     if not any(len(sample.boxes) for sample in samples):
         raise UserError(
             f"--train {settings.train}: no object of {', '.join(description.class_names)} in it; "
             "check --train and --classes"
         )
     if not flags.resume:
-        for note in checks.quick_notes(samples, valid, description.class_names, description.preset):
+        if "classes" not in flags:
+            print(before_training.class_line(samples, description.class_names))
+        for note in before_training.notes(samples, valid, description, settings):
             cli.warn(note)
     with cli.StopRequest() as stop:
         cli.import_tensorflow(xla=flags.xla != "off", xla_on_cpu=flags.xla == "on")
@@ -32,15 +38,27 @@ def main(argv: list[str] | None = None) -> None:
             opened.train()
 
 
-def _load(settings, splits, class_names, difficult):
-    """The samples of some splits, at most --limit."""
+def _refuse_one_file(settings, source):
+    """Raise UserError if --train and --valid name two splits of a file that holds one."""
+    if settings.valid and settings.valid != settings.train and os.path.isfile(settings.data):
+        names = sources.split_names(settings.data, source)
+        if len(names) == 1:
+            raise UserError(
+                f"--valid {settings.valid}: --data {settings.data} is one file, so both splits would be the same "
+                "pictures; give the folder with a file for each split"
+            )
+
+
+def _load(settings, source, splits, class_names, difficult):
+    """The samples of some splits, at most --limit. source: the format."""
     samples = sources.load(
         settings.data,
         splits,
         class_names,
-        source=settings.source,
+        source=source,
         other_classes=settings.other_classes,
         difficult=difficult,
+        missing_annotations=settings.missing_annotations,
         progress=True,
     )
     return training_data.limited(samples, settings.limit)

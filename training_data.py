@@ -93,7 +93,7 @@ class MakeTrainingItem:
         """Read the picture of a sample and render it. Raises ImageError."""
         source = sample.image_path, sample.exif, plan.max_reduce
         if self.cache is None:
-            self.transform.render(plan, images.read(*source), out)
+            self.transform.render(plan, images.read(*source, self.preset.gray16), out)
         elif self.transform.resizes_whole(sample.width, sample.height):
             resized = self.cache.made(RESIZED, functools.partial(self.transform.resized, plan), *source)
             self.transform.finish(plan, resized, out)
@@ -224,7 +224,7 @@ def class_weights(
         return tuple(np.minimum(auto, LARGEST_AUTO_WEIGHT).tolist())
     weights = {}
     for pair in choice:
-        name, _, text = pair.partition("=")
+        name, _, text = pair.rpartition("=")
         if name not in class_names:
             raise UserError(f"--class-weights {pair}: no class {name!r}; the classes are {', '.join(class_names)}")
         if name in weights:

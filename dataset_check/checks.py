@@ -1,6 +1,6 @@
 """Check a data set: a scan of it -> findings, and its boxes as training sees them.
 
-Pure functions; nothing here opens a file. train.py calls `quick_notes` before training.
+Pure functions; nothing here opens a file.
 """
 
 import collections
@@ -9,14 +9,13 @@ from typing import NamedTuple
 import numpy as np
 
 import source_pascal_voc
-import ssd_utils
-from dataset_check import anchor_advisor, duplicates
+from dataset_check import duplicates
 from dataset_check.defects import DEFECTS, Finding
+from formats import annotations
 from media import images
 from system import wording
 
 TINY = 8  # pixels of the input, square root of the box's area: one cell of the finest feature map
-OUTSIDE_TOLERANCE = 1  # pixels: in annotations that count from 0 all boxes are off by one
 RARE, RARE_SHARE = (
     10,
     0.05,
@@ -47,9 +46,12 @@ def check(scan, preset, class_names=None, near_duplicates=False):
 def check_files(scan):
     """Yield a Finding for each picture or annotation that is missing, unreadable, damaged, odd or not listed."""
     for picture in scan.pictures:
-        path = picture.image_path or f"{picture.folder}/JPEGImages/{picture.id}.*"
+        path = picture.image_path or f"{picture.place}.*"
         if picture.image_path is None:
-            yield Finding("missing-picture", path, f"listed in {', '.join(picture.splits)}", picture)
+            listed = (
+                f"no such picture, but it is listed in {', '.join(picture.splits)}; add the file or remove its line"
+            )
+            yield Finding("missing-picture", path, listed, picture)
         elif picture.problem is not None:
             kind = "truncated" if picture.problem == images.TRUNCATED else "unreadable"
             yield Finding(kind, path, picture.problem, picture)
@@ -68,28 +70,32 @@ def check_files(scan):
 
 def _check_odd(picture):
     """Yield the findings of a readable picture: gray, rotated by EXIF, or of another size than stated."""
-    if picture.gray:
+    if picture.gray and picture.levels is None:  # 16 bits are of a thermal camera, which has no colors
         yield Finding("grayscale", picture.image_path, "", picture)
     if picture.orientation != 1:
         drawn = "rotated" if picture.exif else "stored"
         detail = f"orientation {picture.orientation}; the boxes fit the picture as {drawn}"
         yield Finding("exif", picture.image_path, detail, picture)
+    if images.uses_few_levels(picture.levels):
+        low, high = picture.levels
+        detail = f"samples {low} to {high}, {(high >> 8) - (low >> 8) + 1} of 256 gray levels after the upper 8 bits"
+        yield Finding("few-levels", picture.image_path, f"{detail}; train with --gray16 stretch", picture)
     stated = picture.annotation.stated_size
     if None not in stated and stated != picture.size:
         detail = "states {}x{}, the picture has {}x{}".format(*stated, *picture.size)
-        if drawn_on_stated_size(picture):
-            detail += "; the boxes fit the stated size: the picture was resized after annotation"
-        yield Finding("size", picture.annotation_path, detail, picture)
+        if picture.resized:
+            yield Finding("resized", picture.annotation_path, f"{detail}; the boxes fit the stated size", picture)
+        else:
+            other = (
+                "has another shape" if not annotations.is_same_shape(picture.size, stated) else "does not fit the boxes"
+            )
+            yield Finding("size", picture.annotation_path, f"{detail}; the stated size {other}", picture)
 
 
-def drawn_on_stated_size(picture):
-    """Whether the boxes fit the size that the annotation states, and not the picture's, of the same aspect ratio."""
-    stated, objects = picture.annotation.stated_size, picture.annotation.objects
-    if None in stated or not objects or abs(stated[0] * picture.size[1] / (stated[1] * picture.size[0]) - 1) > 0.02:
-        return False
-    reach = max(item.xmax for item in objects), max(item.ymax for item in objects)
-    within = all(far <= side + OUTSIDE_TOLERANCE for far, side in zip(reach, stated, strict=True))
-    return within and any(far > side + OUTSIDE_TOLERANCE for far, side in zip(reach, picture.size, strict=True))
+def holds_fractions(picture):
+    """Whether all boxes of a readable Picture are fractions of it by their look."""
+    objects = picture.annotation.objects
+    return bool(objects) and all(annotations.are_fractions(item[1:5]) for item in objects)
 
 
 def check_boxes(scan, input_size):
@@ -97,15 +103,22 @@ def check_boxes(scan, input_size):
     for picture in scan.pictures:
         if not picture.readable:
             continue
+        if holds_fractions(picture):
+            detail = "the coordinates look like fractions of the picture, VOC wants pixels"
+            indices = tuple(range(len(picture.annotation.objects)))
+            yield Finding("fractions", picture.annotation_path, detail, picture, indices)
+            continue
         of_kind, seen = collections.defaultdict(list), set()
         for index, item in enumerate(picture.annotation.objects):
             kind = "repeated-box" if item[:5] in seen else box_defect(item, picture.size, input_size)
             seen.add(item[:5])
             of_kind[kind].append(index)
         of_kind.pop(None, None)
+        if shaped := [at for at, item in enumerate(picture.annotation.objects) if item.shape != "box"]:
+            of_kind["shape"] = shaped
         for kind, indices in of_kind.items():
             names = [object_name(index, picture.annotation.objects[index]) for index in indices]
-            yield Finding(kind, picture.annotation_path, _some(names, 3), picture, tuple(indices))
+            yield Finding(kind, picture.annotation_path, some(names, 3), picture, tuple(indices))
 
 
 def box_defect(item, size, input_size):
@@ -122,7 +135,7 @@ def box_defect(item, size, input_size):
     across, down = inside[2] - inside[0], inside[3] - inside[1]
     if across <= 0 or down <= 0:
         return "outside-box"
-    if np.abs(edges - inside).max() > OUTSIDE_TOLERANCE:
+    if np.abs(edges - inside).max() > annotations.OUTSIDE_TOLERANCE:
         return "reaching-box"
     if input_size * np.sqrt(across / size[0] * down / size[1]) < TINY:
         return "tiny-box"
@@ -224,51 +237,7 @@ def ground_truth(scan, class_names=None):
     return GroundTruth(np.array(found, np.float64).reshape(-1, 4), np.array(labels, int), tuple(names), splits)
 
 
-def quick_notes(samples, valid, class_names, preset):
-    """What the user should know before training, a list of lines, empty for clean data. Opens no file.
-
-    samples, valid: lists of Sample for training and for validation.
-    class_names: of their labels.
-    preset: whose anchors will be trained.
-    """
-    notes = []
-    shared = {sample.image_path for sample in samples} & {sample.image_path for sample in valid}
-    if shared:
-        both = wording.plural(len(shared), "picture")
-        notes.append(f"{both} in both --train and --valid; the first is {min(shared)}")
-    boxes = np.concatenate([sample.boxes for sample in samples])
-    labels = np.concatenate([sample.labels for sample in samples])
-    counts = {name: int((labels == label).sum()) for label, name in enumerate(class_names)}
-    if rare := [f"{name} ({count})" for name, count in counts.items() if not count or is_rare(count, counts)]:
-        notes.append("few objects to learn from: " + _some(rare))
-    without = sum(not len(sample.boxes) for sample in samples)
-    if without > len(samples) / 2:
-        notes.append(f"{without} of {len(samples)} pictures have no objects; they add little to training")
-    tiny = int((anchor_advisor.sides_px(preset, boxes) < TINY).sum())
-    if tiny > len(boxes) / 20:
-        notes.append(f"{tiny} of {len(boxes)} objects are below {TINY} pixels at the input size, too small to detect")
-    notes += _quick_matchable(preset, boxes, labels, class_names)
-    return notes
-
-
-def _quick_matchable(preset, boxes, labels, class_names):
-    """A list of one line if the anchors match less than half of all objects, or of some classes; otherwise empty."""
-    table = anchor_advisor.matchable(preset, boxes, labels, class_names)
-    low = [
-        f"{name} {hits / total:.0%}"
-        for name, sizes in table.items()
-        for hits, total in [sizes[anchor_advisor.ALL]]
-        if total >= RARE and hits < total / 2
-    ]
-    if not low:
-        return []
-    return [
-        f"anchors overlap few objects by IoU {ssd_utils.MATCH_IOU:g}: {_some(low)}; "
-        "write better ones with check_dataset.py --anchors FILE, then train with --anchors FILE"
-    ]
-
-
-def _some(items, limit=5):
+def some(items, limit=5):
     """The first of some texts: 'a, b and 3 more'."""
     more = f" and {len(items) - limit} more" if len(items) > limit else ""
     return ", ".join(items[:limit]) + more

@@ -50,7 +50,22 @@ DEFECTS = {
     "similar-class": Defect(
         "class name similar to another, misspelled?", "learns it as a class of its own", "keeps it", True, False
     ),
-    "size": Defect("wrong picture size in the annotation", "uses the picture's own size", "corrects it", True),
+    "fractions": Defect(
+        "boxes in fractions of the picture instead of pixels", "stops", "removes the picture from the list", True
+    ),
+    "resized": Defect(
+        "picture resized after annotation", "scales its boxes", "scales its boxes and corrects the size", True
+    ),
+    "size": Defect(
+        "picture of another size than its annotation states", "leaves its boxes as they are", "keeps it", True, False
+    ),
+    "few-levels": Defect(
+        "16-bit picture with few gray levels",
+        "sees them only with --gray16 stretch or LOW-HIGH",
+        "keeps it",
+        True,
+        False,
+    ),
     "inverted-box": Defect("inverted box", "drops it and prints a message", "swaps its corners"),
     "empty-box": Defect("empty box", "drops it and prints a message", "drops it"),
     "outside-box": Defect("box outside the picture", "drops it and prints a message", "drops it"),
@@ -63,6 +78,7 @@ DEFECTS = {
         "rotates it if its boxes were drawn that way",
         "rotates the pixels or removes the tag",
     ),
+    "shape": Defect("rotated box or polygon", "takes the box around it", "keeps it", False, False),
     "tiny-box": Defect("tiny box at the input size", "learns it, but hardly detects it", "keeps it", False, False),
     "rare-class": Defect("rare class", "learns it poorly", "keeps it", False, False),
     "no-objects": Defect("picture without objects", "learns it as background", "keeps it", False, False),

@@ -6,7 +6,7 @@ import pathlib
 import cv2
 import numpy as np
 
-from dataset_check import anchor_advisor, reporting, scanning
+from dataset_check import anchor_advisor, reporting
 from dataset_check.defects import DEFECTS
 from media import html_page, images, visualization
 from system import files
@@ -110,8 +110,7 @@ def thumbnail(picture, marked=(), colors=None):
     longest = max(picture.width or 0, picture.height or 0)
     reduce = max(factor for factor in (1, 2, 4, 8) if factor == 1 or longest >= 2 * factor * THUMBNAIL)
     try:
-        with scanning.decoder_messages():
-            image = images.read(picture.image_path, exif=picture.exif, reduce=reduce)
+        image = images.read(picture.image_path, exif=picture.exif, reduce=reduce, gray16=images.STRETCH)
     except images.ImageError:
         return None
     objects = picture.annotation.objects if picture.annotation else []

@@ -5,14 +5,12 @@ A file that cannot be read is no error here; the reason is recorded. Only a tiny
 
 import concurrent.futures
 import concurrent.futures.process
-import contextlib
 import dataclasses
 import functools
 import hashlib
 import multiprocessing
 import os
 import re
-import sys
 from typing import NamedTuple
 
 import cv2
@@ -21,7 +19,7 @@ from tqdm import tqdm
 
 import source_pascal_voc
 from formats import annotations
-from media import images
+from media import decoder_messages, images
 from structures import UserError
 from system import worker_processes
 
@@ -39,34 +37,39 @@ class Split(NamedTuple):
     """One list of pictures.
 
     name: as source_pascal_voc.find takes it, such as '2007:train'.
-    folder: the VOC-layout folder.
-    path: the list.
+    folder: the folder with its pictures and annotations.
+    path: the list, or the folder of its pictures if there is no list.
     ids: as listed; they may repeat.
+    list_path: the list, None if there is none.
     """
 
     name: str
     folder: str
     path: str
     ids: tuple
+    list_path: str | None
 
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
     """What is known of one picture after reading it and its annotation.
 
-    id: the stem of its files.
-    folder: the VOC-layout folder.
+    id: the path of its files in their folders, without suffix.
+    folder: the folder of its split.
     splits: names of the splits that list it.
     image_path: the picture, or None if there is no such file.
     annotation_path: the annotation; there may be no such file.
+    place: where the picture belongs, a path without suffix.
     width, height: pixels as stored, or None if it cannot be read.
     orientation: EXIF's, 1 to 8.
     problem: why it cannot be decoded, or None.
     damage: the decoder's message about pixels that it filled in, or None.
     digest: a hash of the file's bytes.
     gray: whether it has no color.
+    levels: the lowest and highest sample if they have 16 bits, else None.
     signature: a tiny gray copy, uint8 bytes, 16 × 16; see `pixels`.
-    annotation: source_pascal_voc.Annotation, or None if it cannot be read.
+    annotation: source_pascal_voc.Annotation, or None if it cannot be read; with its objects on the picture as it is.
+    resized: whether the picture was resized after annotation: then the objects in the file are of another scale.
     annotation_problem: why the annotation cannot be read, or None.
     annotation_missing: whether there is no annotation file.
     """
@@ -76,6 +79,7 @@ class Picture:
     splits: tuple
     image_path: str | None
     annotation_path: str
+    place: str = ""
     width: int | None = None
     height: int | None = None
     orientation: int = 1
@@ -83,8 +87,10 @@ class Picture:
     damage: str | None = None
     digest: bytes | None = None
     gray: bool = False
+    levels: tuple | None = None
     signature: bytes | None = None
     annotation: source_pascal_voc.Annotation | None = None
+    resized: bool = False
     annotation_problem: str | None = None
     annotation_missing: bool = False
 
@@ -130,57 +136,60 @@ class Scan:
         return {(picture.folder, picture.id): picture for picture in self.pictures}
 
 
-def scan(data, splits=None, *, workers=2, progress=False):
+def scan(data, splits=None, *, missing_annotations="error", workers=2, progress=False):
     """Read every picture of some splits -> Scan.
 
-    data: a VOCdevkit or one VOC-layout folder.
+    data: a VOCdevkit or another folder with XML files.
     splits: such as '2007:trainval,2007:test', or None for all splits.
+    missing_annotations: 'background' takes pictures without an annotation file as without objects.
     workers: the number of processes.
     progress: show a bar.
     Raises UserError if the data set or a split does not exist.
     """
-    names = [name.strip() for name in splits.split(",")] if splits else source_pascal_voc.split_names(data)
-    if not names:
-        raise UserError(f"--data {data}: ImageSets/Main has no lists; write train.txt there, one image id per line")
-    if repeated := [name for at, name in enumerate(names) if name in names[:at]]:
+    names = [name.strip() for name in splits.split(",")] if splits else None
+    if names and (repeated := [name for at, name in enumerate(names) if name in names[:at]]):
         raise UserError(f"--split {splits}: {repeated[0]} is listed twice; remove one")
-    lists, tasks, image_of = [], {}, {}
-    for name in names:
-        folder, path, ids, image_of[str(folder)] = source_pascal_voc.listed(data, name)
-        lists.append(Split(name, str(folder), str(path), tuple(ids)))
-        for image_id in ids:
-            tasks.setdefault((str(folder), image_id), []).append(name)
+    found = source_pascal_voc.read_splits(data, names)
+    if not found:
+        raise UserError(f"--data {data}: ImageSets/Main has no lists; write train.txt there, one image id per line")
+    tasks = {}
+    for split in found:
+        for image_id in split.ids:
+            tasks.setdefault((split.home, image_id), []).append(split)
     pending = [
         Picture(
             image_id,
             folder,
-            tuple(dict.fromkeys(in_splits)),
-            image_of[folder].get(image_id),
-            source_pascal_voc.annotation_path(folder, image_id),
+            tuple(dict.fromkeys(split.name for split in of_splits)),
+            of_splits[0].pictures.path_of.get(image_id),
+            of_splits[0].annotation_path(image_id),
+            os.path.join(of_splits[0].pictures.folder, image_id),
         )
-        for (folder, image_id), in_splits in tasks.items()
+        for (folder, image_id), of_splits in tasks.items()
     ]
     unlisted = [
         path
-        for folder, paths in image_of.items()
-        for stem, path in sorted(paths.items())
-        if splits is None and (folder, stem) not in tasks
+        for split in {split.home: split for split in found}.values()
+        for image_id, path in sorted(split.pictures.path_of.items())
+        if names is None and (split.home, image_id) not in tasks
     ]
-    return Scan(str(data), tuple(lists), tuple(_read_all(pending, workers, progress)), tuple(unlisted))
+    lists = (Split(one.name, one.home, one.where, tuple(one.ids), one.list_path) for one in found)
+    step = functools.partial(read, missing_annotations=missing_annotations)
+    return Scan(str(data), tuple(lists), tuple(_read_all(step, pending, workers, progress)), tuple(unlisted))
 
 
-def _read_all(pending, workers, progress):
-    """`read` each Picture, in order, in worker processes; with one worker, in this process."""
+def _read_all(step, pending, workers, progress):
+    """step(Picture) of each, in order, in worker processes; with one worker, in this process."""
     bar = functools.partial(
         tqdm, desc="reading", total=len(pending), unit="img", dynamic_ncols=True, disable=not progress, leave=False
     )
     if workers == 1:
-        return list(bar(map(read, pending)))
+        return list(bar(map(step, pending)))
     context = multiprocessing.get_context("forkserver")  # fork would copy locks that threads hold
     pool = concurrent.futures.ProcessPoolExecutor(workers, context, initializer=_start_worker)
     try:
         with worker_processes.interrupts_held():
-            found = pool.map(read, pending, chunksize=max(1, min(16, len(pending) // (4 * workers))))
+            found = pool.map(step, pending, chunksize=max(1, min(16, len(pending) // (4 * workers))))
         return list(bar(found))
     except concurrent.futures.process.BrokenProcessPool:
         raise UserError("a worker process was killed, perhaps because memory ran out; try --workers 1") from None
@@ -193,26 +202,58 @@ def _start_worker():
     cv2.setNumThreads(1)
 
 
-def read(picture):
-    """A Picture, completed with what its files contain."""
+def read(picture, missing_annotations="error"):
+    """A Picture, completed with what its files contain. missing_annotations: as for `scan`."""
     found = {}
     try:
         found["annotation"] = source_pascal_voc.parse_annotation(picture.annotation_path)
+    except annotations.MissingAnnotation as error:
+        if missing_annotations == "background":
+            found["annotation"] = source_pascal_voc.Annotation(None, None, [])
+        else:
+            found |= {"annotation_problem": _reason(error, picture), "annotation_missing": True}
     except UserError as error:
-        found["annotation_problem"] = str(error).removeprefix(f"{picture.annotation_path}: ")
-        found["annotation_missing"] = not os.path.exists(picture.annotation_path)
+        found["annotation_problem"] = _reason(error, picture)
     if picture.image_path is not None:
         try:
             found |= _read_image(picture.image_path)
         except images.ImageError as error:
             found["problem"] = error.reason
-    return dataclasses.replace(picture, **found)
+    return _on_its_scale(dataclasses.replace(picture, **found))
+
+
+def _reason(error, picture):
+    return str(error).removeprefix(f"{picture.annotation_path}: ")
+
+
+def _on_its_scale(picture):
+    """The Picture with the objects scaled to it, if it was resized after annotation."""
+    if not picture.readable or not picture.annotation.objects:
+        return picture
+    objects = picture.annotation.objects
+    reach = max(item.xmax for item in objects), max(item.ymax for item in objects)
+    scale = annotations.scale_to(picture.size, picture.annotation.stated_size, reach)
+    if scale is None:
+        return picture
+    scaled = [
+        item._replace(
+            xmin=(item.xmin - 1) * scale[0] + 1,
+            ymin=(item.ymin - 1) * scale[1] + 1,
+            xmax=item.xmax * scale[0],
+            ymax=item.ymax * scale[1],
+        )
+        for item in objects
+    ]
+    return dataclasses.replace(
+        picture, annotation=dataclasses.replace(picture.annotation, objects=scaled), resized=True
+    )
 
 
 def _read_image(path):
     """The fields of a Picture that come from the image file, a dict. Raises ImageError."""
-    with decoder_messages() as messages:
-        image = images.read(path, exif=False, reduce=REDUCE)
+    with decoder_messages.collected() as lines:
+        image = images.read(path, exif=False, reduce=REDUCE, gray16=images.STRETCH)
+    messages = [line for line in lines if line.startswith(DAMAGE) and not HARMLESS.match(line)]
     width, height, orientation = images.header(path)
     with open(path, "rb") as file:
         digest = hashlib.blake2b(file.read(), digest_size=16).digest()
@@ -224,30 +265,10 @@ def _read_image(path):
         "orientation": orientation,
         "digest": digest,
         "gray": int((high - low).max()) <= GRAY_TOLERANCE,
+        "levels": images.sixteen_bits(path),
         "signature": cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).tobytes(),
         "damage": messages[0] if messages else None,
     }
-
-
-@contextlib.contextmanager
-def decoder_messages():
-    """Context that gives a list; after it, the list has the C decoders' messages about damage.
-
-    They print these to stderr, fill in the damaged pixels and report no error.
-    """
-    messages = []
-    sys.stderr.flush()
-    before, held = os.dup(2), os.memfd_create("decoder messages")
-    os.dup2(held, 2)
-    try:
-        yield messages
-    finally:
-        os.dup2(before, 2)
-        os.close(before)
-        os.lseek(held, 0, os.SEEK_SET)
-        lines = os.read(held, 4096).decode("utf-8", "replace").splitlines()
-        os.close(held)
-        messages += [line for line in lines if line.startswith(DAMAGE) and not HARMLESS.match(line)]
 
 
 def pixels(signature):

@@ -1,13 +1,22 @@
-"""What all formats share: objects and picture sizes as annotated -> Samples, ids, and where files may be."""
+"""What all formats share: objects and picture sizes as annotated -> Samples, their ids, and the splits of a data set.
 
+Here and nowhere else the size that an annotation states is compared with the picture's, and coordinates that are
+fractions are told from pixels. What a user should know is said once for each kind, with a count and the first case.
+"""
+
+import collections
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
+from formats import folders
+from media import images
 from structures import Sample, UserError
-from system import cli, wording
+from system import cli, files, wording
+
+OUTSIDE_TOLERANCE = 1  # pixels: in annotations that count from 0 all boxes are off by one
 
 
 class Written(NamedTuple):
@@ -17,6 +26,7 @@ class Written(NamedTuple):
     edges_px: (xmin, ymin, xmax, ymax), continuous edges in pixels, not yet clipped.
     where: file and entry, for messages.
     difficult, crowd, area: as in Sample.
+    shape: 'box'; 'rotated' or 'polygon' if edges_px is the box around such a shape.
     """
 
     name: str
@@ -25,6 +35,46 @@ class Written(NamedTuple):
     difficult: bool = False
     crowd: bool = False
     area: float | None = None
+    shape: str = "box"
+
+
+class Annotated(NamedTuple):
+    """What the annotations say of one picture.
+
+    objects: list of Written.
+    stated: (width, height) in pixels of the picture that they were drawn on, (None, None) if that is left out; None
+        in a format that has no place for it.
+    fractions: whether edges_px of the objects are fractions of the picture instead of pixels.
+    """
+
+    objects: list
+    stated: tuple | None = None
+    fractions: bool = False
+
+
+class Entry(NamedTuple):
+    """The files of one picture of a split, in a format that has a file of annotations for each.
+
+    id: see `with_ids`.
+    image_path: the picture.
+    where: the list or folder that names it, for messages.
+    annotation_path: its annotations; there may be no such file.
+    """
+
+    id: str
+    image_path: str
+    where: str
+    annotation_path: str
+
+
+class MissingAnnotation(UserError):
+    """A picture without a file of annotations, in a format that has one for each picture."""
+
+    def __init__(self, path):
+        super().__init__(
+            f"{path}: cannot read the annotation: no such file; add it, or take pictures without one as background "
+            "with --missing-annotations background"
+        )
 
 
 class Size(NamedTuple):
@@ -43,12 +93,15 @@ def size_as_stated(header, stated):
     """The Size of a picture whose annotation states (width, height), or (None, None) if it states none.
 
     header: (width, height, orientation) as stored, from `images.header`. The size comes from the file, because
-    annotations often state a wrong one. EXIF orientation is applied if the stated size is the rotated one. Where
-    rotation does not change the size (orientations 2 to 4, squares), it is applied too, as labeling tools and detection
-    do.
+    annotations often state a wrong one. EXIF orientation is applied if the stated size is the rotated one, or has its
+    shape and not that of the stored one. Where rotation does not change the size (orientations 2 to 4, squares), it is
+    applied too, as labeling tools and detection do.
     """
-    turned = size_as_shown(header)
-    return turned if tuple(stated) == turned[:2] else Size(*header[:2], False)
+    turned, stored, stated = size_as_shown(header), Size(*header[:2], False), tuple(stated)
+    if stated in (turned[:2], stored[:2]):
+        return turned if stated == turned[:2] else stored
+    alike = is_same_shape(turned, stated) and (turned[:2] == stored[:2] or not is_same_shape(stored, stated))
+    return turned if alike else stored
 
 
 def size_as_shown(header):
@@ -57,34 +110,168 @@ def size_as_shown(header):
     return Size(height, width, True) if orientation >= 5 else Size(width, height, orientation != 1)
 
 
-def make_samples(entries, read, class_names, *, other_classes, difficult, progress):
+def is_same_shape(size, stated):
+    """Whether a picture of `stated` (width, height) may have been resized to `size`, to whole pixels."""
+    if None in (*size[:2], *stated) or min(stated) <= 0:
+        return False
+    low = max((side - 1) / from_side for side, from_side in zip(size[:2], stated, strict=True))
+    high = min((side + 1) / from_side for side, from_side in zip(size[:2], stated, strict=True))
+    return low <= high
+
+
+def scale_to(size, stated, reach):
+    """(x, y) factors for boxes that were drawn before their picture was resized; None if they must stay as they are.
+
+    size, stated: (width, height) of the picture and as the annotation states it. reach: (xmax, ymax) of all its boxes.
+    They are scaled if the stated size is another one of the picture's shape and the boxes fit it.
+    """
+    if tuple(stated) == tuple(size[:2]) or not is_same_shape(size, stated):
+        return None
+    if any(far > side + OUTSIDE_TOLERANCE for far, side in zip(reach, stated, strict=True)):
+        return None
+    return size[0] / stated[0], size[1] / stated[1]
+
+
+def are_fractions(corners):
+    """Whether numbers that should be pixels (xmin, ymin, xmax, ymax) are fractions of the picture by their look."""
+    return all(0 <= value <= 1.001 for value in corners) and any(value % 1 for value in corners)
+
+
+# What a user is told, once for each kind: text with the number of pictures or objects, and what is counted
+_NOTES = {
+    "background": ("{} without an annotation file: taken as background", "picture"),
+    "scaled": (
+        "{} of another size than the annotation states, as if resized after annotation: their boxes are scaled",
+        "picture",
+    ),
+    "unscaled": (
+        "{} of another size than the annotation states, of another shape or with boxes that do not fit it: "
+        "their boxes are left as they are",
+        "picture",
+    ),
+    "rotated": ("{}: the upright box around each is taken", "rotated box"),
+    "polygon": ("{}: the box around each is taken", "polygon"),
+    "fraction": ("{} within the first pixel of their picture, as if given in fractions of it", "box"),
+}
+
+
+class Notes:
+    """Counts what the user should know about a data set; `warn` says it, one line for each kind."""
+
+    def __init__(self):
+        self._found = collections.defaultdict(lambda: [0, None])
+
+    def add(self, kind, where, count=1):
+        """Count a case. kind: a key of _NOTES; where: file and entry."""
+        found = self._found[kind]
+        found[0] += count
+        found[1] = found[1] or where
+
+    def count(self, kind):
+        """How often a kind was added."""
+        return self._found[kind][0] if kind in self._found else 0
+
+    def warn(self):
+        """Print a warning for each kind."""
+        for kind, (text, what) in _NOTES.items():
+            if kind in self._found:
+                count, first = self._found[kind]
+                cli.warn(f"{text.format(wording.plural(count, what))}; the first is {first}")
+
+
+def make_samples(
+    entries,
+    read,
+    class_names,
+    *,
+    other_classes="error",
+    difficult="use",
+    missing_annotations="error",
+    progress=False,
+    first_pixel=0,
+    format_name="this format",
+):
     """The Sample of each entry of a data set, in order.
 
     entries: objects with .id and .image_path.
-    read: callable, entry -> (Size, list of Written).
-    class_names, other_classes, difficult, progress: as in source_pascal_voc.load.
-    Boxes are clipped to the picture; those without area inside it are dropped, with one warning for all.
-    Raises UserError for a class that is not in class_names unless other_classes is 'ignore'.
+    read: callable, entry -> Annotated. It may raise MissingAnnotation.
+    class_names, other_classes, difficult, missing_annotations, progress: as in source_pascal_voc.load.
+    first_pixel: what the format calls the first row and column, 0 or 1; format_name: for a message.
+    Boxes are clipped to the picture; those without area inside it are dropped, with one warning for all. Boxes of
+    pictures that were resized after annotation are scaled to them (`scale_to`).
+    Raises UserError for a class that is not in class_names unless other_classes is 'ignore', and if most boxes are
+    fractions where pixels are needed.
     """
-    maker = _SampleMaker(class_names, other_classes, difficult)
+    maker = _SampleMaker(class_names, other_classes, difficult, missing_annotations, first_pixel)
     with tqdm(entries, "annotations", unit="", leave=False, disable=not progress) as bar:  # cleared before an error
-        samples = [maker.make(entry, *read(entry)) for entry in bar]
-    maker.warn_of_dropped()
+        samples = [maker.make(entry, read) for entry in bar]
+    maker.finish(format_name)
     return samples
 
 
 class _SampleMaker:
-    """Makes the samples of one data set and counts the boxes that it drops."""
+    """Makes the samples of one data set and counts what it drops or changes."""
 
-    def __init__(self, class_names, other_classes, difficult):
+    def __init__(self, class_names, other_classes, difficult, missing, first_pixel):
         self._label_of = {name: label for label, name in enumerate(class_names)}
         self._ignore_others, self._ignore_difficult = other_classes == "ignore", difficult == "ignore"
+        self._missing_allowed, self._first_pixel = missing == "background", first_pixel
         self._dropped, self._pictures, self._first = 0, 0, None
+        self._boxes, self._entries, self._fraction = 0, 0, None
+        self._notes = Notes()
 
-    def make(self, entry, size, objects):
-        """The Sample of an entry, from a Size and a list of Written."""
-        objects = [one for one in objects if self._is_known(one) and not (one.difficult and self._ignore_difficult)]
+    def make(self, entry, read):
+        """The Sample of an entry."""
+        annotated, self._entries = self._read(entry, read), self._entries + 1
+        header = images.header(entry.image_path)
+        size = size_as_shown(header) if annotated.stated is None else size_as_stated(header, annotated.stated)
+        objects = [
+            one for one in annotated.objects if self._is_known(one) and not (one.difficult and self._ignore_difficult)
+        ]
         edges = np.array([one.edges_px for one in objects], np.float64).reshape(-1, 4)
+        factor = 1.0
+        if annotated.fractions:
+            edges *= (size.width, size.height) * 2
+        elif objects:
+            self._check_units(objects)
+            factor = self._resize(entry, objects, edges, size, annotated.stated)
+        for one in objects:
+            if one.shape != "box":
+                self._notes.add(one.shape, one.where)
+        return self._sample(entry, size, objects, edges, factor)
+
+    def _read(self, entry, read):
+        try:
+            return read(entry)
+        except MissingAnnotation:
+            if not self._missing_allowed:
+                raise
+        self._notes.add("background", entry.image_path)
+        return Annotated([], (None, None))
+
+    def _check_units(self, objects):
+        """Count boxes, and those that are fractions."""
+        self._boxes += len(objects)
+        for one in objects:
+            if max(one.edges_px) <= 1.001:  # few are, and the rest takes longer
+                corners = np.add(one.edges_px, (self._first_pixel, self._first_pixel, 0, 0))
+                if are_fractions(corners.tolist()):
+                    self._notes.add("fraction", one.where)
+                    self._fraction = self._fraction or f"{one.where}: " + ", ".join(f"{value:g}" for value in corners)
+
+    def _resize(self, entry, objects, edges, size, stated):
+        """Scale the edges of a picture that was resized after annotation, in place. Returns the factor on areas."""
+        if stated is None or None in stated or tuple(stated) == size[:2]:
+            return 1.0
+        where = "{}: states {}x{}, the picture has {}x{}".format(_file_of(entry, objects), *stated, *size[:2])
+        factors = scale_to(size, stated, edges[:, 2:].max(axis=0))
+        self._notes.add("unscaled" if factors is None else "scaled", where)
+        if factors is None:
+            return 1.0
+        edges *= factors * 2
+        return factors[0] * factors[1]
+
+    def _sample(self, entry, size, objects, edges, factor):
         boxes = (edges / (size.width, size.height, size.width, size.height)).clip(0, 1).astype(np.float32)
         keep = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
         if not keep.all():
@@ -103,7 +290,7 @@ class _SampleMaker:
             height=size.height,
             exif=size.exif,
             crowd=crowd if crowd.any() else None,
-            area=np.array(areas, np.float64)[keep] if areas and None not in areas else None,
+            area=np.array(areas, np.float64)[keep] * factor if areas and None not in areas else None,
         )
 
     def _is_known(self, one):
@@ -117,8 +304,16 @@ class _SampleMaker:
             "ignore, or list all classes with --classes"
         )
 
-    def warn_of_dropped(self):
-        """Print one warning if boxes were dropped; it names the first."""
+    def finish(self, format_name):
+        """Refuse fractions where pixels are needed; otherwise print a warning for each kind of what was found."""
+        if self._fraction and 2 * self._notes.count("fraction") > self._boxes:
+            raise UserError(
+                f"{self._fraction}: the coordinates look like fractions of the picture, {format_name} wants pixels; "
+                "multiply x by its width and y by its height"
+            )
+        if self._entries and self._notes.count("background") == self._entries:
+            raise UserError("--missing-annotations background: no picture has an annotation; check --data")
+        self._notes.warn()
         if self._dropped:
             cli.warn(
                 f"dropped {self._dropped} boxes that are empty, inverted or outside the picture, in "
@@ -126,24 +321,63 @@ class _SampleMaker:
             )
 
 
-class Ids:
-    """The ids of the pictures of a data set: file stems, all different, since results are matched by them."""
+def _file_of(entry, objects):
+    """The file that annotates a picture, with its entry if it holds several, for messages."""
+    return getattr(entry, "annotation_path", None) or objects[0].where
 
-    def __init__(self):
-        self._path_of = {}
 
-    def add(self, image_path, where):
-        """The id of a picture. where: the file and entry that name it, for messages.
+def with_ids(entries, root):
+    """NamedTuples with .id, .image_path and .where, with the ids set that results are matched by.
 
-        Raises UserError if an earlier picture has the same id.
-        """
-        image_id = wording.stem(image_path)
-        if image_id in self._path_of:
-            other = self._path_of[image_id]
-            what = "is listed twice" if other == image_path else f"has the same name as {other}"
-            raise UserError(f"{where}: {image_path} {what}; names without folder and suffix must all be different")
-        self._path_of[image_id] = image_path
-        return image_id
+    An id is the picture's file name without suffix. Pictures that share it with another have their path below `root`
+    (--data, or its folder if it is a file) without suffix instead.
+    Raises UserError if a picture is listed twice.
+    """
+    root = root if os.path.isdir(root) else os.path.dirname(root)
+    shared, where_of = collections.Counter(wording.stem(entry.image_path) for entry in entries), {}
+    numbered = []
+    for entry in entries:
+        path = os.path.normpath(entry.image_path)
+        if path in where_of:
+            what = "twice" if where_of[path] == entry.where else f"also in {where_of[path]}"
+            raise UserError(f"{entry.where}: {path} is listed {what}; list each picture once")
+        where_of[path] = entry.where
+        image_id = wording.stem(path)
+        if shared[image_id] > 1:
+            image_id = os.path.splitext(os.path.relpath(path, root))[0]
+        numbered.append(entry._replace(id=image_id))
+    return numbered
+
+
+def find_entries(data, splits, kind):
+    """The Entry of each picture of some splits; opens no picture and no annotation.
+
+    kind: folders.Kind of the annotations. Raises UserError if a split or picture is missing, or is listed twice.
+    """
+    layout, entries = folders.Layout(data, kind), []
+    for name in map(str.strip, splits.split(",")):
+        split = layout.split(name)
+        if split is None:
+            raise UserError(f"--data {data}: there is no split {name!r}; {splits_hint(layout.names)}")
+        if not split.ids:
+            raise UserError(f"{split.where}: the split is empty; choose another one or list pictures in it")
+        for image_id in split.ids:
+            if image_id not in split.pictures.path_of:
+                expected = os.path.join(split.pictures.folder, image_id + images.SUFFIXES[0])
+                folders.require_picture(expected, split.where, "remove its line")
+            path = split.pictures.path_of[image_id]
+            entries.append(Entry("", path, split.where, split.annotation_path(image_id)))
+    return with_ids(entries, data)
+
+
+def splits_hint(names):
+    """The end of a message about a split that does not exist. names: the splits that do."""
+    if list(names) == [folders.ALL]:
+        return (
+            f"neither lists nor folders divide its pictures, so they are one split, {folders.ALL!r}; name that, or "
+            "make folders train and val, or lists ImageSets/Main/train.txt and val.txt with a picture's name a line"
+        )
+    return f"the splits are: {', '.join(names) or 'none'}"
 
 
 def find_split_files(data, splits, paths_of, pattern):
@@ -160,25 +394,44 @@ def find_split_files(data, splits, paths_of, pattern):
         if len(names) > 1:
             raise UserError(f"--data {data}: one file holds one split, not {splits}; give the folder")
         return [(data, names[0])]
-    found = paths_of(data)
-    for at, name in enumerate(names):
-        if name not in found:
-            known = ", ".join(sorted(found)) or "none"
-            raise UserError(f"--data {data}: there is no {pattern.format(name)}; the splits are: {known}")
-        if name in names[:at]:
-            raise UserError(f"{found[name]}: the split {name} is named twice; name it once")
-    return [(found[name], name) for name in names]
+    found, chosen = paths_of(data), []
+    for name in names:
+        known = folders.synonym(name, found)
+        if known is None:
+            splits = ", ".join(sorted(found)) or "none"
+            raise UserError(f"--data {data}: there is no {pattern.format(name)}; the splits are: {splits}")
+        if (found[known], known) in chosen:
+            raise UserError(f"{found[known]}: the split {name} is named twice; name it once")
+        chosen.append((found[known], known))
+    return chosen
 
 
-def require_picture(image_path, where):
-    """Raise UserError if a picture that `where` (file and entry) names does not exist."""
-    if not os.path.isfile(image_path):
-        raise UserError(f"{where}: {image_path}: no such picture; add the file or remove the entry")
+def count_names(entries, read):
+    """Counter of the class names of all objects. read: as for `make_samples`; missing annotations have none."""
+    counts = collections.Counter()
+    for entry in entries:
+        try:
+            counts.update(one.name for one in read(entry).objects)
+        except MissingAnnotation:
+            continue
+    return counts
 
 
-def find_folder(folders, names):
-    """The first of `folders` that holds the first of `names`, relative paths; folders[0] if none does."""
-    name = next(iter(names), None)
-    if name is None:
-        return folders[0]
-    return next((folder for folder in folders if os.path.isfile(os.path.join(folder, name))), folders[0])
+def read_bytes(path):
+    """The bytes of an annotation. Raises MissingAnnotation if there is no such file, UserError if it is unreadable."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        raise MissingAnnotation(path) from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the annotation: {files.reason(error).lower()}") from None
+
+
+def numbers(values: Any) -> list | None:
+    """The values as floats if all are finite numbers or texts of such, else None."""
+    try:
+        found = [float(value) for value in values]
+    except (TypeError, ValueError):
+        return None
+    return found if np.isfinite(found).all() else None

@@ -4,7 +4,7 @@ import os
 import pathlib
 
 from structures import UserError
-from system import files
+from system import files, wording
 
 
 def check_names(names, where):
@@ -19,11 +19,33 @@ def check_names(names, where):
     for at, name in enumerate(names):
         if name in names[:at]:
             raise UserError(f"{where}: {name!r} is listed twice; remove one")
-        if name.lower() == "background":
+        if is_background(name):
             raise UserError(f"{where}: remove {name!r}; the network adds that class itself")
         if "/" in name or "\\" in name:  # result files are named after classes
             raise UserError(f"{where}: {name!r} contains a slash; rename that class")
     return tuple(names)
+
+
+def names_of_data(names, data, splits):
+    """The class names that a data set has, as a tuple. data, splits: --data and its splits, for messages.
+
+    Raises UserError as check_names does; for 'background' it says how to train without that class.
+    """
+    if not names:
+        raise UserError(f"--data {data}: {splits} has no objects; list the classes with --classes")
+    for name in names:
+        if is_background(name):
+            others = ",".join(other for other in names if other != name)
+            raise UserError(
+                f"--data {data}: it has a class {name!r}, which the network adds by itself; leave its objects out with "
+                f"--classes {wording.shorten(others)[1:-1]} --other-classes ignore, or rename the class in the data"
+            )
+    return check_names(names, f"--data {data}")
+
+
+def is_background(name):
+    """Whether a class is what the network calls background: it is none of the classes to detect."""
+    return name.strip().lower() == "background"
 
 
 def parse_classes(text):

@@ -1,49 +1,55 @@
 """Data sets in COCO's format -> lists of samples (https://cocodataset.org/#format-data, object detection).
 
-    DATA/annotations/instances_SPLIT.json    pictures in DATA/SPLIT, DATA/images/SPLIT, DATA/images or DATA
-    DATA/annotations/SPLIT.json              the same
-    DATA/SPLIT/_annotations.coco.json        pictures next to it (Roboflow)
+    DATA/annotations/instances_SPLIT.json    pictures in DATA/SPLIT, DATA/images/SPLIT, DATA/images, DATA/data or DATA
+    DATA/annotations/SPLIT.json, DATA/SPLIT.json            the same
+    DATA/SPLIT/_annotations.coco.json        pictures next to it (Roboflow); also labels.json (FiftyOne) and others
 
 DATA may also be a JSON file; SPLIT then only helps to find the pictures, in SPLIT, images/SPLIT or images next to the
-file (or next to its folder `annotations`), or directly there. SPLITS names several, as in 'train2017,val2017'. Boxes
-are x, y, width, height, continuous, in pixels. Crowd regions become difficult objects with `Sample.crowd` set, and
-objects marked "ignore" become difficult. Samples come in the order of image ids, as in COCO's own tools.
+file (or next to its folder `annotations`), or directly there. A file_name with other folders (Label Studio's
+../../media/upload/4/a.jpg) means the picture that shares the longest end of it. SPLITS names several, as in
+'train2017,val2017'. Boxes are x, y, width, height, continuous, in pixels; an object without one has the box around its
+segmentation. Crowd regions become difficult objects with `Sample.crowd` set, and objects marked "ignore" become
+difficult. Samples come in the order of image ids, as in COCO's own tools.
 """
 
-import math
 import os
 import pathlib
 from typing import NamedTuple
 
-from formats import annotations, class_lists
-from media import images
+from formats import annotations, class_lists, folders
 from structures import UserError
-from system import files, wording
+from system import cli, files, wording
 
 PREFIX, ROBOFLOW = "instances_", "_annotations.coco.json"
+LISTS = ("images", "annotations", "categories")  # that every file has
+NUMBERS, LARGEST = frozenset((int, float)), 1e9
 
 
 class Entry(NamedTuple):
     """One picture of a split.
 
-    id: the stem of its file name.
+    id: see `annotations.with_ids`.
     image_path: the picture.
+    where: file and entry, for messages.
     number: its id in the JSON.
     stated: (width, height) as the JSON states them, not checked.
     objects: (where, annotation) pairs; where: file and entry, for messages; annotation: a dict, not checked.
+    names: {category id: name} of its file.
     """
 
     id: str
     image_path: str
+    where: str
     number: int | str
     stated: tuple
     objects: list
+    names: dict
 
 
 class ResultIds(NamedTuple):
     """The ids that a COCO results list uses.
 
-    image_ids: {stem of the file name: image id}.
+    image_ids: {Entry.id: image id}.
     category_ids: {class name: category id}.
     """
 
@@ -57,61 +63,84 @@ def fits(data):
     return data.suffix.lower() == ".json" if data.is_file() else bool(_split_paths(data))
 
 
+def split_names(data):
+    """The splits of a data set, sorted; of a file, the one."""
+    data = pathlib.Path(data)
+    return [data.stem.removeprefix(PREFIX)] if data.is_file() else sorted(_split_paths(data))
+
+
 def class_names(data, splits):
-    """The categories of some splits, a tuple in the order of their ids. Raises UserError as `load` does."""
-    found = [_categories(path, files.read_json(path)) for path, _ in _find_files(data, splits)]
-    names = dict.fromkeys(name for categories in found for name in categories.values())  # each once, in order
-    return class_lists.check_names(list(names), f"--data {data}")
+    """The categories of some splits, a tuple in the order of their ids. Raises UserError as `load` does.
+
+    Without Roboflow's category 0, the name of the whole data set, and without a background that no object has.
+    """
+    found, used = {}, set()
+    for path, _ in _find_files(data, splits):
+        content = files.read_json(path)
+        categories = _categories(path, content)
+        used |= {one.get("category_id") for _, _, one in _numbered(path, content, "annotations", "annotation")}
+        above = {category.get("supercategory") for category in content["categories"]}
+        for number, name in categories.items():
+            unused = number not in used and ((number == 0 and name in above) or class_lists.is_background(name))
+            found[name] = found.get(name, False) or not unused
+    if left_out := [name for name, wanted in found.items() if not wanted]:
+        cli.warn(f"--data {data}: category {left_out[0]!r} has no objects and is left out")
+    return class_lists.names_of_data([name for name, wanted in found.items() if wanted], data, splits)
 
 
 def result_ids(data, splits):
     """The ResultIds of some splits. Raises UserError if an id means two things."""
-    stems, categories = {}, {}  # stems by image id
-    for path, content, entries in _read(data, splits):
-        for entry in entries:
-            if entry.number in stems:
-                raise UserError(f"{path}: image {entry.number} is in another split too; choose one split")
-            stems[entry.number] = entry.id
-        for number, name in _categories(path, content).items():
+    entries, numbers, categories = find(data, splits), {}, {}  # numbers: where each image id is
+    for entry in entries:
+        path = entry.where.rpartition(": ")[0]
+        if entry.number in numbers:
+            raise UserError(f"{path}: image {entry.number} is in another split too; choose one split")
+        numbers[entry.number] = path
+        for number, name in entry.names.items():
             if (other := categories.setdefault(name, number)) != number:
                 raise UserError(f"{path}: category {name!r} has the ids {other} and {number}; results need one id")
-    return ResultIds({stem: number for number, stem in stems.items()}, categories)
+    return ResultIds({entry.id: entry.number for entry in entries}, categories)
 
 
-def load(data, splits, class_names, *, other_classes="error", difficult="use", progress=False):
-    """The samples of some splits. Arguments as for source_pascal_voc.load; DATA and SPLITS are described above.
+def load(data, splits, class_names, **options):
+    """The samples of some splits. DATA and SPLITS are described above; options: as for source_pascal_voc.load.
 
     Raises UserError that names file and entry for anything missing or malformed, ImageError for a picture whose
     header cannot be read.
     """
-    entries, names_of = [], {}  # {id: {category id: name}}
-    for path, content, found in _read(data, splits):
-        entries += found
-        names_of |= dict.fromkeys((entry.id for entry in found), _categories(path, content))
-
-    def read(entry):
-        size = annotations.size_as_stated(images.header(entry.image_path), entry.stated)
-        return size, [_written(where, one, names_of[entry.id]) for where, one in entry.objects]
-
-    return annotations.make_samples(
-        entries, read, class_names, other_classes=other_classes, difficult=difficult, progress=progress
-    )
+    return annotations.make_samples(find(data, splits), _annotated, class_names, format_name="COCO", **options)
 
 
 def find(data, splits):
     """The Entry of each picture of some splits, in the order of `load`; opens no picture. Raises UserError."""
-    return [entry for _, _, entries in _read(data, splits) for entry in entries]
+    entries = []
+    for path, split in _find_files(data, splits):
+        entries += _entries(path, files.read_json(path), split, split_names(data))
+    return annotations.with_ids(entries, os.fspath(data))
 
 
 def _split_paths(data):
     """{split: path} of the JSON files of a folder."""
-    found = {path.parent.name: path for path in sorted(data.glob(f"*/{ROBOFLOW}"))}
-    for path in sorted((data / "annotations").glob("*.json")):
-        found.setdefault(path.stem, path)
-    for path in sorted((data / "annotations").glob(f"{PREFIX}*.json")):
-        found[path.stem.removeprefix(PREFIX)] = path
-        del found[path.stem]
+    found = {}
+    for name in files.visible_folders(data):
+        inside = files.visible(data / name, ".json") if name != "annotations" else []
+        if ROBOFLOW in inside:
+            found[name] = data / name / ROBOFLOW
+        elif len(inside) == 1 and _looks(data / name / inside[0]):
+            found[name] = data / name / inside[0]
+    for name in files.visible(data, ".json"):
+        if _looks(data / name):
+            found[name.removesuffix(".json").removeprefix(PREFIX)] = data / name
+    named = files.visible(data / "annotations", ".json")
+    for name in sorted(named, key=lambda name: name.startswith(PREFIX)):  # instances_ replaces another of its split
+        found[name.removesuffix(".json").removeprefix(PREFIX)] = data / "annotations" / name
     return found
+
+
+def _looks(path):
+    """Whether a JSON file has COCO's lists, by its beginning and its end."""
+    text = folders.beginning(path) + folders.ending(path)
+    return sum(f'"{name}"' in text for name in LISTS) >= 2
 
 
 def _find_files(data, splits):
@@ -119,15 +148,7 @@ def _find_files(data, splits):
     return annotations.find_split_files(pathlib.Path(data), splits, _split_paths, f"annotations/{PREFIX}{{}}.json")
 
 
-def _read(data, splits):
-    """Yield (path, content, entries) of each split."""
-    ids = annotations.Ids()
-    for path, split in _find_files(data, splits):
-        content = files.read_json(path)
-        yield path, content, _entries(path, content, split, ids)
-
-
-def _entries(path, content, split, ids):
+def _entries(path, content, split, splits):
     """The Entry of each image, in the order of image ids."""
     described = {}  # the image of each id
     for where, number, image in _numbered(path, content, "images", "image"):
@@ -142,21 +163,26 @@ def _entries(path, content, split, ids):
         objects[one["image_id"]].append((where, one))
     if not described:
         raise UserError(f"{path}: the file lists no images; choose another split")
-    described = _by_id(described)
-    folder = annotations.find_folder(_picture_folders(path, split), (one["file_name"] for one in described.values()))
+    names = _categories(path, content)
+    finder = folders.Finder(_picture_folders(path, split), {other for other in splits if other != split})
     entries = []
-    for number, image in described.items():
-        image_path, where = os.path.join(folder, image["file_name"]), f"{path}: image {number}"
-        annotations.require_picture(image_path, where)
-        stated = image.get("width"), image.get("height")
-        entries.append(Entry(ids.add(image_path, where), image_path, number, stated, objects[number]))
+    for number, image in _by_id(described).items():
+        where = f"{path}: image {number}"
+        stated = _side(image.get("width")), _side(image.get("height"))
+        image_path = finder.find(image["file_name"], where)
+        entries.append(Entry("", image_path, where, number, stated, objects[number], names))
     return entries
 
 
 def _picture_folders(path, split):
-    """Where the pictures of a JSON file may be, the most likely first."""
+    """Where the pictures of a JSON file may be, the most likely first; the last one holds the others."""
     base = path.parent.parent if path.parent.name == "annotations" else path.parent
-    return [base / split, base / "images" / split, base / "images", base]
+    return [base / split, base / "images" / split, base / "images", base / "data", base]
+
+
+def _side(value):
+    """A side that an image states, or None if it is no positive number."""
+    return round(value) if _is_number(value) and value >= 1 else None
 
 
 def _categories(path, content):
@@ -197,6 +223,11 @@ def _id(value):
     return value if isinstance(value, (int, str)) and not isinstance(value, bool) else None
 
 
+def _annotated(entry):
+    """The Annotated of an Entry."""
+    return annotations.Annotated([_written(where, one, entry.names) for where, one in entry.objects], entry.stated)
+
+
 def _written(where, one, names):
     """The Written of one annotation. names: {category id: name}."""
     name = names.get(_id(one.get("category_id")))
@@ -205,15 +236,33 @@ def _written(where, one, names):
             f"{where}: category_id {wording.shorten(one.get('category_id'))} is unknown; the ids are "
             f"{', '.join(map(str, names))}"
         )
-    bbox = one.get("bbox")
-    if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(_is_number, bbox)):
+    bbox, shape = one.get("bbox"), "box"
+    if not bbox and (around := _around(one.get("segmentation"))):
+        bbox, shape = around, "polygon"
+    if not isinstance(bbox, list) or len(bbox) != 4 or not _are_numbers(bbox):
         raise UserError(f"{where}: bbox {wording.shorten(bbox)} is not [x, y, width, height]; correct the file")
     x, y, width, height = bbox
     crowd = one.get("iscrowd") in (1, True)
     area = one["area"] if _is_number(one.get("area")) else max(width, 0) * max(height, 0)
     edges = x, y, x + width, y + height
-    return annotations.Written(name, edges, where, crowd or bool(one.get("ignore")), crowd, area)
+    return annotations.Written(name, edges, where, crowd or bool(one.get("ignore")), crowd, area, shape)
+
+
+def _around(segmentation):
+    """[x, y, width, height] around the polygons of a segmentation, or None if it has none."""
+    if not isinstance(segmentation, list) or not all(isinstance(polygon, list) for polygon in segmentation):
+        return None
+    values = annotations.numbers([value for polygon in segmentation for value in polygon])
+    if not values or len(values) % 2:
+        return None
+    xs, ys = values[::2], values[1::2]
+    return [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
 
 
 def _is_number(value):
-    return isinstance(value, (int, float)) and abs(value) < 1e9 and not math.isnan(value)
+    return type(value) in NUMBERS and abs(value) < LARGEST
+
+
+def _are_numbers(values):
+    """Whether all are numbers that make sense; the slow part of a million annotations, so NaN shows in the sum."""
+    return NUMBERS.issuperset(map(type, values)) and sum(map(abs, values)) < LARGEST

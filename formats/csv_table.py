@@ -4,50 +4,92 @@
     DATA/SPLIT/_annotations.csv         the same (Roboflow)
 
 DATA may also be a .csv file; SPLIT then only helps to find the pictures. `image` is relative to the table's folder, or
-to SPLIT, images/SPLIT or images in it. A first line with these column names (also filename, x1, y1, x2, y2, label) may
-change their order and add other columns. Edges are continuous, in pixels: the leftmost column of pixels extends from
-0 to 1, so xmin and ymin are one less than in VOC, xmax and ymax the same. A line with only an image is a picture
-without objects. EXIF orientation is applied, as labeling tools do.
+to SPLIT, images/SPLIT or images in it; of a path with other folders the longest end that exists counts. Commas,
+semicolons or tabs separate the cells. A first line with these column names (also filename, x1, y1, x2, y2, label, and
+others in SYNONYMS) may change their order and add other columns, of which width and height are the size of the picture
+that the boxes were drawn on. Without it the order is the one above, that of makesense.ai or that of AutoML. Edges are
+continuous, in pixels: the leftmost column of pixels extends from 0 to 1, so xmin and ymin are one less than in VOC,
+xmax and ymax the same. A line with only an image is a picture without objects, one that begins with # a comment. EXIF
+orientation is applied, as labeling tools do, unless the stated size is the stored one.
 """
 
 import csv
-import math
 import os
 import pathlib
 from typing import NamedTuple
 
-from formats import annotations, class_lists
-from media import images
+from formats import annotations, class_lists, folders
 from structures import UserError
 from system import files, wording
 
 ROBOFLOW = "_annotations.csv"
 COLUMNS = ("image", "xmin", "ymin", "xmax", "ymax", "class")
+# With x, y, width and height of the box instead of its edges; "image_width" is the width of the picture
+SIDES = ("image", "x", "y", "box_width", "box_height", "class")
+SIZE = ("image_width", "image_height")
 SYNONYMS = {
     "filename": "image",
     "file": "image",
+    "file_name": "image",
     "path": "image",
     "image_path": "image",
+    "image_name": "image",
+    "imageid": "image",
+    "image_id": "image",
     "x1": "xmin",
     "y1": "ymin",
     "x2": "xmax",
     "y2": "ymax",
+    "x_min": "xmin",
+    "y_min": "ymin",
+    "x_max": "xmax",
+    "y_max": "ymax",
+    "bbox_x": "x",
+    "bbox_y": "y",
+    "bbox_width": "box_width",
+    "bbox_height": "box_height",
+    "w": "box_width",
+    "h": "box_height",
     "label": "class",
     "class_name": "class",
+    "classname": "class",
+    "label_name": "class",
+    "labelname": "class",
+    "category": "class",
+    "img_width": "image_width",
+    "img_height": "image_height",
 }
+# Tables without a first line of names: how many cells, and the column of each
+MAKESENSE = ("class", "x", "y", "box_width", "box_height", "image", "image_width", "image_height")
+AUTOML = ("set", "image", "class", "xmin", "ymin", "", "", "xmax", "ymax", "", "")
+AUTOML_SETS = ("TRAIN", "VALIDATION", "VALIDATE", "TEST", "UNASSIGNED")
+DELIMITERS = (",", ";", "\t")
 
 
 class Entry(NamedTuple):
     """One picture of a split.
 
-    id: the stem of its file name.
+    id: see `annotations.with_ids`.
     image_path: the picture.
+    where: file and line that name it first, for messages.
     objects: list of Written.
+    stated: (width, height) as the table states them, or (None, None); None if it has no columns for them.
     """
 
     id: str
     image_path: str
+    where: str
     objects: list
+    stated: tuple | None
+
+
+class _Row(NamedTuple):
+    """A line of a table: where it is, the image as written, the Written or None, the stated size or None."""
+
+    where: str
+    image: str
+    object: annotations.Written | None
+    stated: tuple | None
 
 
 def fits(data):
@@ -58,107 +100,147 @@ def fits(data):
     return any(map(_is_table, _split_paths(data).values()))
 
 
+def split_names(data):
+    """The splits of a data set, sorted; of a file, the one."""
+    data = pathlib.Path(data)
+    return [data.stem] if data.is_file() else sorted(_split_paths(data))
+
+
 def class_names(data, splits):
     """The classes of the objects in some splits, a tuple in alphabetical order. Raises UserError if there are none."""
-    names = {one.name for entry in find(data, splits) for one in entry.objects}
-    if not names:
-        raise UserError(f"--data {data}: {splits} has no objects; list the classes with --classes")
-    return class_lists.check_names(sorted(names), f"--data {data}")
+    names = sorted({one.name for entry in find(data, splits) for one in entry.objects})
+    return class_lists.names_of_data(names, data, splits)
 
 
-def load(data, splits, class_names, *, other_classes="error", difficult="use", progress=False):
-    """The samples of some splits. Arguments as for source_pascal_voc.load; DATA and SPLITS are described above.
+def load(data, splits, class_names, **options):
+    """The samples of some splits. DATA and SPLITS are described above; options: as for source_pascal_voc.load.
 
     Pictures come in the order of their first lines. Raises UserError that names file and line for anything missing or
     malformed, ImageError for a picture whose header cannot be read.
     """
 
     def read(entry):
-        return annotations.size_as_shown(images.header(entry.image_path)), entry.objects
+        return annotations.Annotated(entry.objects, entry.stated)
 
-    return annotations.make_samples(
-        find(data, splits), read, class_names, other_classes=other_classes, difficult=difficult, progress=progress
-    )
+    return annotations.make_samples(find(data, splits), read, class_names, format_name="a CSV table", **options)
 
 
 def find(data, splits):
     """The Entry of each picture of some splits, in the order of `load`; opens no picture. Raises UserError."""
-    entries, ids = [], annotations.Ids()
+    entries = []
     for path, split in annotations.find_split_files(pathlib.Path(data), splits, _split_paths, "{}.csv"):
-        listed = {}  # {image as written: (its first line, objects)}
-        for where, image, one in _rows(path):
-            _, objects = listed.setdefault(image, (where, []))
-            if one is not None:
-                objects.append(one)
-        if not listed:
+        found = {}  # {image as written: Entry}
+        finder = folders.Finder(_picture_folders(path, split), {other for other in split_names(data) if other != split})
+        for row in _rows(path):
+            if row.image not in found:
+                image_path = finder.find(row.image, row.where)
+                found[row.image] = Entry("", image_path, row.where, [], row.stated)
+            if row.object is not None:
+                found[row.image].objects.append(row.object)
+        if not found:
             raise UserError(f"{path}: the table is empty; choose another split or list pictures in it")
-        folder = annotations.find_folder(_picture_folders(path, split), listed)
-        for image, (where, objects) in listed.items():
-            image_path = os.path.join(folder, image)
-            annotations.require_picture(image_path, where)
-            entries.append(Entry(ids.add(image_path, where), image_path, objects))
-    return entries
+        entries += found.values()
+    return annotations.with_ids(entries, os.fspath(data))
 
 
 def _split_paths(folder):
     """{split: path} of the tables of a folder."""
-    found = {path.parent.name: path for path in sorted(folder.glob(f"*/{ROBOFLOW}"))}
-    return {**found, **{path.stem: path for path in sorted(folder.glob("*.csv"))}}
+    below = (name for name in files.visible_folders(folder) if (folder / name / ROBOFLOW).is_file())
+    found = {name: folder / name / ROBOFLOW for name in below}
+    return {**found, **{name[:-4]: folder / name for name in files.visible(folder, ".csv")}}
 
 
 def _is_table(path):
     """Whether the first line of a file looks like this format: its column names, or an object."""
-    with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
-        row = [cell.strip() for cell in file.readline().split(",")]
+    text = folders.beginning(path)
+    rows = csv.reader([_first_line(text)], delimiter=_delimiter(text))
     try:
-        return _header(row) is not None or _parse(path, row, range(len(COLUMNS)))[1] is not None
-    except UserError:
+        row = [cell.strip() for cell in next(rows, [])]
+        columns = _header(row)
+        return columns is not None or _parse(path, row, _unnamed(row)).object is not None
+    except (UserError, csv.Error):
         return False
 
 
 def _picture_folders(path, split):
-    """Where the pictures of a table may be, the most likely first."""
-    return [path.parent, path.parent / split, path.parent / "images" / split, path.parent / "images"]
+    """Where the pictures of a table may be, the most likely first; the last one holds the others."""
+    base = path.parent
+    return [base, base / split, base / "images" / split, base / "images", base]
 
 
 def _rows(path):
-    """Yield (where, image, object) of each line. object: Written, or None for a picture without objects."""
-    reader = csv.reader(files.read_text(path).splitlines(keepends=True))
+    """Yield the _Row of each line."""
+    text = files.read_text(path)
+    reader = csv.reader(text.splitlines(keepends=True), delimiter=_delimiter(text))
     columns = None
     try:
         for row in reader:
             row = [cell.strip() for cell in row]
-            if not any(row):
+            if not any(row) or row[0].startswith("#"):
                 continue
             if columns is None:
                 columns = _header(row)
                 if columns is not None:
                     continue
-                columns = range(len(COLUMNS))
-            where = f"{path}, line {reader.line_num}"
-            yield where, *_parse(where, row, columns)
+                columns = _unnamed(row)
+            yield _parse(f"{path}, line {reader.line_num}", row, columns)
     except csv.Error as error:
         raise UserError(f"{path}, line {reader.line_num}: not valid CSV ({error}); correct the line") from None
 
 
+def _delimiter(text):
+    """What separates the cells: the one of DELIMITERS that the first line has most often, outside of quotes."""
+    unquoted = "".join(_first_line(text).split('"')[::2])
+    return max(DELIMITERS, key=unquoted.count)
+
+
+def _first_line(text):
+    """The first line that is neither blank nor a comment."""
+    return next((line for line in text.splitlines() if line.strip() and not line.startswith("#")), "")
+
+
 def _header(row):
-    """The position of each of COLUMNS in a line of column names; None for any other line."""
+    """{column: position} of a line of column names; None for any other line."""
     names = [SYNONYMS.get(cell.lower(), cell.lower()) for cell in row]
-    return [names.index(name) for name in COLUMNS] if set(COLUMNS) <= set(names) else None
+    at = {name: position for position, name in reversed(list(enumerate(names)))}
+    if set(COLUMNS) <= at.keys():  # then width and height are the picture's
+        at |= {f"image_{side}": at[side] for side in ("width", "height") if side in at and f"image_{side}" not in at}
+    else:
+        at |= {f"box_{side}": at[side] for side in ("width", "height") if side in at and f"box_{side}" not in at}
+    return at if set(COLUMNS) <= at.keys() or set(SIDES) <= at.keys() else None
+
+
+def _unnamed(row):
+    """{column: position} of a table without column names, whose first line is `row`."""
+    order = COLUMNS
+    if len(row) >= len(AUTOML) - 2 and row[0].upper() in AUTOML_SETS:
+        order = AUTOML
+    elif len(row) == len(MAKESENSE) and annotations.numbers(row[1:5]) and annotations.numbers(row[6:]):
+        order = MAKESENSE
+    return {name: position for position, name in enumerate(order) if name}
 
 
 def _parse(where, row, columns):
-    """One line -> (image, Written or None). columns: the position of each of COLUMNS."""
-    image, *corners, name = (row[at] if at < len(row) else "" for at in columns)
+    """One line -> _Row. columns: {column: position}."""
+
+    def cell(name):
+        return row[columns[name]] if columns[name] < len(row) else ""
+
+    image, name = cell("image"), cell("class")
+    has_edges = set(COLUMNS) <= columns.keys()
+    corners = [cell(column) for column in (COLUMNS if has_edges else SIDES)[1:5]]
+    stated = None
+    if set(SIZE) <= columns.keys():
+        sides = [annotations.numbers([cell(side)]) for side in SIZE]
+        stated = tuple(round(side[0]) if side and side[0] >= 1 else None for side in sides)
     if not image:
         raise UserError(f"{where}: the image is missing; correct the line")
     if not any((*corners, name)):
-        return image, None
-    try:
-        edges = tuple(float(text) for text in corners)
-    except ValueError:
-        edges = (math.nan,)
-    if not name or not all(math.isfinite(edge) for edge in edges):
+        return _Row(where, image, None, stated)
+    edges = annotations.numbers(corners)
+    if not name or edges is None:
         shown, wanted = wording.shorten(",".join(row)), ",".join(COLUMNS)
         raise UserError(f"{where}: {shown} is not {wanted!r}; correct the line, or name the columns in line 1")
-    return image, annotations.Written(name, edges, where)
+    if not has_edges:
+        edges = [edges[0], edges[1], edges[0] + edges[2], edges[1] + edges[3]]
+    return _Row(where, image, annotations.Written(name, tuple(edges), where), stated)

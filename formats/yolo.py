@@ -1,4 +1,4 @@
-"""Data sets in the layout of Ultralytics' YOLO -> lists of samples (https://docs.ultralytics.com/datasets/detect/).
+"""Data sets in the layout of YOLO -> lists of samples (https://docs.ultralytics.com/datasets/detect/).
 
     DATA/data.yaml        path: . | train: images/train | val: images/val | names: [cat, dog] or {0: cat, 1: dog}
     .../images/train/ID.jpg
@@ -6,90 +6,132 @@
 
 DATA is the YAML file or a folder with one; SPLIT is a key in it, such as 'train' or 'val'. `path` is relative to the
 YAML file's folder. A split is a folder (with all folders in it, sorted by name), a text file with a picture per line,
-or a list of these. The labels of a picture are in the folder `labels` next to its `images`, or next to the picture; a
-picture without a label file has no objects. A line with the corners of a polygon gives the box around it. EXIF
-orientation is applied, as YOLO does.
+or a list of these; of a path on another computer the longest end that exists counts. The labels of a picture are in the
+folder `labels` next to its `images`, or next to the picture; a picture without a label file has no objects. A line with
+the corners of a polygon gives the box around it. EXIF orientation is applied, as YOLO does.
+
+Without a YAML file (labelImg, Label Studio, CVAT, Darknet) the classes are those of classes.txt, obj.names or
+notes.json, and the splits those of `folders.Layout`.
 """
 
 import math
 import os
 import pathlib
 import re
-from typing import NamedTuple
 
 import yaml
 
-from formats import annotations, class_lists
+from formats import annotations, class_lists, folders
 from media import images
 from structures import UserError
-from system import files, wording
+from system import cli, files, wording
 
 SUFFIXES = (".yaml", ".yml")
 LARGEST = 2.0  # fractions may lie a little outside 0..1; numbers beyond this must be pixels
-
-
-class Entry(NamedTuple):
-    """The files of one picture.
-
-    id: the stem of the picture's file name.
-    image_path: the picture.
-    label_path: its labels; there may be no such file.
-    """
-
-    id: str
-    image_path: str
-    label_path: str
+NAMES = ("obj.names", "classes.txt", "predefined_classes.txt", "notes.json")  # files with the names of classes
 
 
 def fits(data):
     """Whether a path looks like a data set of this layout."""
     data = pathlib.Path(data)
-    return data.suffix.lower() in SUFFIXES if data.is_file() else bool(_descriptions(data))
+    if data.is_file():
+        return data.suffix.lower() in SUFFIXES
+    return bool(_descriptions(data) or folders.Layout(data, KIND).names)
+
+
+def split_names(data):
+    """The splits of a data set, sorted."""
+    if not _has_yaml(data):
+        return folders.Layout(data, KIND).names
+    description = _read_yaml(data)[1]
+    return sorted(key for key in description if key in folders.SPLIT_NAMES and description[key])
 
 
 def class_names(data, splits):
-    """The names in the YAML file, a tuple in the order of class numbers. Raises UserError."""
-    return _names(*_read_yaml(data))
+    """The classes, a tuple in the order of their numbers, without a background that has no objects. Raises UserError.
+
+    `numbered_names` has all.
+    """
+    names, background = numbered_names(data), []
+    for number, name in enumerate(names):
+        if class_lists.is_background(name) and not annotations.count_names(find(data, splits), _reader(names))[name]:
+            cli.warn(f"--data {data}: class {number}, {name!r}, has no objects and is left out")
+            background.append(name)
+    return class_lists.names_of_data([name for name in names if name not in background], data, splits)
 
 
-def load(data, splits, class_names, *, other_classes="error", difficult="use", progress=False):
-    """The samples of some splits. Arguments as for source_pascal_voc.load; DATA and SPLITS are described above.
+def numbered_names(data):
+    """The names of all classes, a tuple in the order of class numbers. Raises UserError."""
+    if _has_yaml(data):
+        return _yaml_names(*_read_yaml(data))
+    return _listed_names(pathlib.Path(data))
+
+
+def load(data, splits, class_names, **options):
+    """The samples of some splits. DATA and SPLITS are described above; options: as for source_pascal_voc.load.
 
     Raises UserError that names file and line for anything missing or malformed, ImageError for a picture whose
     header cannot be read.
     """
-    path, description = _read_yaml(data)
-    names, entries = _names(path, description), _entries(path, description, splits)
-    if not any(os.path.isfile(entry.label_path) for entry in entries):
-        raise UserError(f"{path}: no picture of {splits} has labels; the first file would be {entries[0].label_path}")
-
-    def read(entry):
-        size = annotations.size_as_shown(images.header(entry.image_path))
-        return size, _written(entry.label_path, size, names)
-
-    return annotations.make_samples(
-        entries, read, class_names, other_classes=other_classes, difficult=difficult, progress=progress
-    )
+    names, entries = numbered_names(data), find(data, splits)
+    if not any(os.path.isfile(entry.annotation_path) for entry in entries):
+        where = _yaml_path(data) if _has_yaml(data) else f"--data {data}"
+        first = entries[0].annotation_path
+        raise UserError(f"{where}: no picture of {splits} has labels; the first file would be {first}")
+    return annotations.make_samples(entries, _reader(names), class_names, **options)
 
 
 def find(data, splits):
     """The Entry of each picture of some splits, in the order of `load`; opens no picture. Raises UserError."""
-    return _entries(*_read_yaml(data), splits)
-
-
-def _entries(yaml_path, description, splits):
-    root = _root(yaml_path, description)
-    entries, ids = [], annotations.Ids()
+    if not _has_yaml(data):
+        return annotations.find_entries(data, splits, KIND)
+    path, description = _read_yaml(data)
+    root, entries = _root(path, description), []
     for split in map(str.strip, splits.split(",")):
-        for where, image_path in _pictures(yaml_path, root, description, split):
-            image_id = ids.add(image_path, where)
-            entries.append(Entry(image_id, image_path, _label_path(image_path)))
-    return entries
+        for where, image_path in _pictures(path, root, description, split):
+            entries.append(annotations.Entry("", image_path, where, _label_path(image_path)))
+    return annotations.with_ids(entries, os.path.normpath(root))
+
+
+def _looks(path):
+    """Whether a text file holds labels, by its first line."""
+    first = next((line for line in folders.beginning(path).splitlines() if line.strip()), "").split()
+    right = len(first) == 5 or (len(first) >= 7 and len(first) % 2)
+    return bool(right and first[0].isdecimal() and annotations.numbers(first))
+
+
+KIND = folders.Kind(".txt", _looks)
+
+
+def _has_yaml(data):
+    """Whether DATA is a YAML file or has one."""
+    data = pathlib.Path(data)
+    return data.is_file() or bool(_descriptions(data))
+
+
+def _listed_names(folder):
+    """The names of classes of a folder without a YAML file."""
+    places = [folder, folder / "labels", *(folder / name for name in files.visible_folders(folder))]
+    paths = [place / name for place in places for name in NAMES if (place / name).is_file()]
+    if not paths:
+        raise UserError(
+            f"--data {folder}: labels in YOLO's format, but no names of classes; write classes.txt with a name a line, "
+            "or data.yaml with the four lines 'path: .', 'train: images/train', 'val: images/val', 'names: [cat, dog]'"
+        )
+    if paths[0].suffix == ".json":
+        categories = files.read_json(paths[0]).get("categories")
+        names = [one.get("name") for one in categories] if isinstance(categories, list) else []
+    else:
+        names = [line.strip() for line in files.read_text(paths[0]).strip().splitlines()]
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise UserError(f"{paths[0]}: not a list of class names; write a name a line, in the order of class numbers")
+    return tuple(names)
 
 
 def _descriptions(folder):
     """The YAML files of a folder that name classes."""
-    found = (path for path in sorted(folder.glob("*")) if path.suffix.lower() in SUFFIXES and path.is_file())
+    paths = (folder / name for suffix in SUFFIXES for name in files.visible(folder, suffix))
+    found = sorted(path for path in paths if path.is_file())
     return [path for path in found if re.search(rb"^names\s*:", path.read_bytes(), re.MULTILINE)]
 
 
@@ -119,7 +161,7 @@ def _read_yaml(data):
     return path, content
 
 
-def _names(path, description):
+def _yaml_names(path, description):
     """The class names of the YAML file at `path`, a tuple in the order of class numbers."""
     names = description.get("names")
     if isinstance(names, list):
@@ -129,29 +171,53 @@ def _names(path, description):
     in_order = [names.get(str(number)) for number in range(len(names))]
     if None in in_order:
         raise UserError(f"{path}: 'names' has no {in_order.index(None)}; number the {len(names)} classes from 0")
-    return class_lists.check_names(in_order, path)
+    if repeated := [name for at, name in enumerate(in_order) if name in in_order[:at]]:
+        raise UserError(f"{path}: {repeated[0]!r} is listed twice in 'names'; remove or rename one")
+    return tuple(in_order)
 
 
 def _root(path, description):
     """The folder that the splits of the YAML file at `path` are relative to."""
-    root = path.parent / str(description.get("path") or ".")
-    if not root.is_dir():
-        raise UserError(f"{path}: 'path' means {root}: no such folder; correct it, or remove it to use {path.parent}")
-    return root
+    root = path.parent / str(description.get("path") or ".").replace("\\", "/")
+    if root.is_dir():
+        return root
+    # Ultralytics' `path` is often one on another computer, or relative to its own folder of data sets
+    for key in folders.SPLIT_NAMES:
+        parts = description.get(key)
+        if parts and _place(path.parent, parts if isinstance(parts, str) else parts[0]).exists():
+            return path.parent
+    raise UserError(f"{path}: 'path' means {root}: no such folder; correct it, or remove it to use {path.parent}")
+
+
+def _place(root, part):
+    """The folder or list that a YAML file means: as written, else the longest end of it that exists below `root`.
+
+    Also with its last two folders swapped: train/images for images/train.
+    """
+    written = root / str(part).replace("\\", "/")
+    if written.exists():
+        return written
+    parts = folders.plain_path(str(part)).split("/")
+    for start in range(len(parts)):
+        end = parts[start:]
+        tried = [end, [*end[:-2], end[-1], end[-2]]] if len(end) > 1 else [end]
+        for one in tried:
+            # `images` alone would be the pictures of all splits
+            if root.joinpath(*one).exists() and (len(one) > 1 or one[0].lower() not in folders.PICTURES):
+                return root.joinpath(*one)
+    return written
 
 
 def _pictures(yaml_path, root, description, split):
     """Yield (where it is listed, picture) of a split."""
-    parts = description.get(split)
+    keys = {key for key in description if key in folders.SPLIT_NAMES and description[key]}
+    parts = description.get(split) or description.get(folders.synonym(split, keys))
     if not parts:
-        known = ", ".join(key for key in ("train", "val", "test") if description.get(key)) or "none"
-        raise UserError(f"{yaml_path}: has no split {split!r}; the splits are: {known}")
+        raise UserError(f"{yaml_path}: has no split {split!r}; the splits are: {', '.join(sorted(keys)) or 'none'}")
     empty = True
     for part in [parts] if isinstance(parts, str) else parts:
-        place = root / str(part)
-        if not place.exists() and str(part).startswith("../"):  # Roboflow writes this for a folder here
-            place = root / str(part)[3:]
-        for where, picture in _listed(place) if place.is_file() else _in_folder(yaml_path, split, place):
+        place = _place(root, part)
+        for where, picture in _listed(place, root) if place.is_file() else _in_folder(yaml_path, split, place):
             yield where, picture
             empty = False
     if empty:
@@ -165,16 +231,15 @@ def _in_folder(yaml_path, split, folder):
     for parent, names in files.walk(folder):
         for name in names:
             if name.lower().endswith(images.SUFFIXES):
-                yield yaml_path, os.path.join(parent, name)
+                yield str(yaml_path), os.path.join(parent, name)
 
 
-def _listed(path):
+def _listed(path, root):
     """Yield (where, picture) for a text file. Relative paths, also those with './', are relative to its folder."""
-    for number, line in enumerate(files.read_text(path).splitlines(), start=1):
-        if line.strip():
-            where, picture = f"{path}, line {number}", os.path.normpath(path.parent / line.strip())
-            annotations.require_picture(picture, where)
-            yield where, picture
+    finder = folders.Finder([path.parent, root])
+    for number, line in files.read_lines(path):
+        where = f"{path}, line {number}"
+        yield where, os.path.normpath(finder.find(line.replace("\\", "/"), where))
 
 
 def _label_path(image_path):
@@ -186,27 +251,30 @@ def _label_path(image_path):
     return apart if found and (os.path.isfile(apart) or not os.path.isfile(beside)) else beside
 
 
-def _written(path, size, names):
-    """The objects of a label file, a list of Written; [] if there is no such file."""
+def _reader(names):
+    """Callable, Entry -> Annotated. names: of all classes, by number."""
+    return lambda entry: annotations.Annotated(_written(entry.annotation_path, names), None, fractions=True)
+
+
+def _written(path, names):
+    """The objects of a label file, a list of Written with fractions; [] if there is no such file."""
     if not os.path.isfile(path):
         return []
     written = []
-    for number, line in enumerate(files.read_text(path).splitlines(), start=1):
-        if not line.strip():
-            continue
+    for number, line in files.read_lines(path):
         where = f"{path}, line {number}"
         label, values = _parse_line(where, line)
         if label >= len(names):
             raise UserError(
-                f"{where}: class {label} is not in the YAML file, which has 0 to {len(names) - 1}; correct one"
+                f"{where}: class {label} is not in the list of classes, which has 0 to {len(names) - 1}; correct one"
             )
         if len(values) == 4:
             cx, cy, width, height = values
-            xs, ys = (cx - width / 2, cx + width / 2), (cy - height / 2, cy + height / 2)
+            edges = cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2
         else:
-            xs, ys = (min(values[::2]), max(values[::2])), (min(values[1::2]), max(values[1::2]))
-        edges = xs[0] * size.width, ys[0] * size.height, xs[1] * size.width, ys[1] * size.height
-        written.append(annotations.Written(names[label], edges, where))
+            edges = min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2])
+        shape = "box" if len(values) == 4 else "polygon"
+        written.append(annotations.Written(names[label], edges, where, shape=shape))
     return written
 
 
@@ -220,5 +288,8 @@ def _parse_line(where, line):
     if label < 0 or not label.is_integer() or (len(values) != 4 and (len(values) < 6 or len(values) % 2)):
         raise UserError(f"{where}: {wording.shorten(line.strip())} is not 'class cx cy width height'; correct it")
     if not all(math.isfinite(value) and abs(value) <= LARGEST for value in values):
-        raise UserError(f"{where}: {wording.shorten(line.strip())} must contain fractions of the picture; correct it")
+        raise UserError(
+            f"{where}: {wording.shorten(line.strip())} must contain fractions of the picture; if these are pixels, "
+            "divide x by its width and y by its height"
+        )
     return int(label), values

@@ -5,9 +5,11 @@ everything else; it knows transparency and rejects truncated files. EXIF orienta
 `header` and `read` cannot disagree.
 """
 
+import argparse
 import errno
 import functools
 import hashlib
+import importlib.util
 import io
 import os
 import pathlib
@@ -21,6 +23,7 @@ import numpy as np
 import PIL
 from PIL import Image
 
+from media import decoder_messages
 from structures import UserError
 from system import files
 
@@ -28,7 +31,25 @@ READING = 1  # to be raised with every change of what `read` returns: a cache on
 # 179 million, which is Pillow's limit too: no camera writes more, and decoded they take 537 MB.
 MAX_PIXELS = 178_956_970
 # Suffixes of picture files, the most likely first.
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".jp2", ".avif", ".ppm", ".pgm")
+SUFFIXES = (
+    ".jpg",
+    ".jpeg",
+    ".png",
+    ".bmp",
+    ".webp",
+    ".tif",
+    ".tiff",
+    ".gif",
+    ".jp2",
+    ".avif",
+    ".ppm",
+    ".pgm",
+    ".jfif",
+    ".jpe",
+)
+HEIF_SUFFIXES = (".heic", ".heif")  # of the pictures that telephones take
+if importlib.util.find_spec("pillow_heif"):
+    SUFFIXES += HEIF_SUFFIXES
 WRITABLE = (".jpg", ".jpeg", ".png")  # by `write`
 # Not all that Pillow opens: for EPS it starts Ghostscript.
 PILLOW_FORMATS = ("AVIF", "BMP", "GIF", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
@@ -61,6 +82,11 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
+FULL, STRETCH = "full", "stretch"  # values of gray16, besides LOW-HIGH
+STRETCHED_PERCENTILES = (0.1, 99.9)  # of a picture's samples: a dead pixel must not set the range
+FEW_LEVELS = 64  # of 256; a 16-bit picture with fewer after its upper 8 bits are taken is hardly seen
+
+
 class ImageError(UserError):
     """A picture that cannot be read.
 
@@ -89,6 +115,7 @@ class _Header(NamedTuple):
     width, height: as stored, not rotated.
     orientation: EXIF's, 1 to 8.
     scan: byte offset of a JPEG's first scan.
+    deep: whether it is a PNG with 16 bits a sample.
     """
 
     kind: str
@@ -97,17 +124,20 @@ class _Header(NamedTuple):
     orientation: int = 1
     transparent: bool = False
     scan: int = 0
+    deep: bool = False
 
 
-def read(path: files.Path, exif: bool = True, reduce: int = 1) -> np.ndarray:
+def read(path: files.Path, exif: bool = True, reduce: int = 1, gray16: str = FULL) -> np.ndarray:
     """Decode a picture to uint8 RGB [H,W,3], contiguous.
 
     exif: apply its EXIF orientation, as viewers do.
     reduce: 1, 2, 4 or 8; a JPEG is decoded to 1/reduce of its size (rounded up), which is several times faster.
         Other formats ignore it, so check the shape.
+    gray16: of the 16 bits of a sample, 'full' takes the upper 8; 'stretch' spreads the samples that the picture has,
+        but for the outermost thousandth, over 0..255; LOW-HIGH, such as '2000-4040', spreads these.
 
-    Transparent pictures are laid over white, as a viewer shows them. The first frame of an animation is read, and the
-    upper 8 bits of 16. TIFF's own orientation is always applied.
+    Transparent pictures are laid over white, as a viewer shows them. The first frame of an animation is read. TIFF's
+    own orientation is always applied.
     Raises ImageError.
     """
     data = _content(path)
@@ -117,10 +147,12 @@ def read(path: files.Path, exif: bool = True, reduce: int = 1) -> np.ndarray:
         raise ImageError(path, TRUNCATED)
     if header.kind == "jpeg":
         image = _decode_cv2(path, data, _REDUCED[reduce])
+    elif header.deep and gray16 != FULL and not header.transparent:
+        image = spread(_decode_cv2(path, data, cv2.IMREAD_ANYDEPTH), gray16)
     elif header.kind == "png" and not header.transparent:
         image = _decode_cv2(path, data)
     else:
-        image = _decode_pillow(path, data)
+        image = _decode_pillow(path, data, gray16)
     if exif and header.orientation != 1:
         image = _UPRIGHT[header.orientation](image)
     return np.ascontiguousarray(image)
@@ -140,6 +172,49 @@ def decoders() -> str:
     return f"{READING} OpenCV {cv2.__version__} {build} Pillow {PIL.__version__}"
 
 
+def gray16_choice(text: str) -> str:
+    """An argument type: 'full', 'stretch' or LOW-HIGH, as in `read`."""
+    low, dash, high = text.partition("-")
+    is_range = dash and low.isdecimal() and high.isdecimal() and int(low) < int(high) <= 65535
+    if text not in (FULL, STRETCH) and not is_range:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither full, stretch nor LOW-HIGH, such as 2000-4040")
+    return text
+
+
+def spread(values: np.ndarray, gray16: str) -> np.ndarray:
+    """16-bit samples, uint16 of any shape -> uint8. gray16: as in `read`."""
+    if gray16 == FULL:
+        return (values >> 8).astype(np.uint8)
+    if gray16 == STRETCH:
+        low, high = np.percentile(values, STRETCHED_PERCENTILES)
+    else:
+        low, high = map(float, gray16.split("-"))
+    scaled = (values.astype(np.float32) - low) * (255 / max(high - low, 1))
+    return np.rint(scaled.clip(0, 255)).astype(np.uint8)
+
+
+def sixteen_bits(path: files.Path) -> tuple[int, int] | None:
+    """The lowest and highest sample of a picture with 16 bits a sample; None for any other. Raises ImageError."""
+    data = _content(path)
+    header = _inspect(path, data)
+    _refuse_size(path, header)
+    if header.deep:
+        values = _decode_cv2(path, data, cv2.IMREAD_ANYDEPTH)
+    elif header.kind == "other":
+        with _pillow(path, data) as picture:
+            if not picture.mode.startswith("I"):
+                return None
+            values = _load(path, picture, np.asarray)
+    else:
+        return None
+    return int(values.min()), int(values.max())
+
+
+def uses_few_levels(levels: tuple[int, int] | None) -> bool:
+    """Whether a picture loses most of its contrast if the upper 8 of its 16 bits are taken. levels: `sixteen_bits`."""
+    return levels is not None and (levels[1] >> 8) - (levels[0] >> 8) < FEW_LEVELS
+
+
 def folder_is_gone(path: files.Path) -> bool:
     """Whether the folder of a file is missing too: a disk or share was disconnected, or the data were moved."""
     return not os.path.isdir(os.path.dirname(os.path.abspath(path)))
@@ -156,6 +231,14 @@ def header(path: files.Path) -> tuple[int, int, int]:
         found = _inspect(path, _content(path))
     _refuse_size(path, found)
     return found.width, found.height, found.orientation
+
+
+def unread_suffix(name: str) -> str:
+    """The end of a message about a picture that is not read because of its suffix."""
+    suffix = os.path.splitext(name)[1]
+    if suffix.lower() in HEIF_SUFFIXES:
+        return ", which needs the package pillow-heif: pip install pillow-heif, or save it as JPEG"
+    return f", and files called {suffix or 'without a suffix'} are not read; save it as JPEG or PNG"
 
 
 def write(path: files.Path, image_rgb: np.ndarray, quality: int = 95) -> None:
@@ -250,7 +333,7 @@ def _inspect_png(data):
     """The _Header of a PNG, or None if it ends before its last chunk, IEND."""
     if len(data) < 33:
         return None
-    width, height, _, color_type = struct.unpack(">IIBB", data[16:26])
+    width, height, depth, color_type = struct.unpack(">IIBB", data[16:26])
     orientation, transparent = 1, color_type in (4, 6)
     at = 33
     while at + 12 <= len(data):
@@ -260,7 +343,7 @@ def _inspect_png(data):
         elif name == b"tRNS":
             transparent = True
         elif name == b"IEND":
-            return _Header("png", width, height, orientation, transparent=transparent)
+            return _Header("png", width, height, orientation, transparent, deep=depth == 16)
         at += 12 + length
     return None
 
@@ -283,11 +366,15 @@ def _orientation(exif):
     return found if found in _UPRIGHT else 1
 
 
-def _decode_cv2(path, data, reduced=0):
-    """uint8 RGB [H,W,3], not rotated. OpenCV scales 16 bits and converts gray, palette and CMYK to RGB."""
+def _decode_cv2(path, data, more=0):
+    """uint8 RGB [H,W,3], not rotated. OpenCV scales 16 bits and converts gray, palette and CMYK to RGB.
+
+    more: flags, _REDUCED or IMREAD_ANYDEPTH, with which 16 bits are uint16.
+    """
     try:
-        flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION | reduced
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION | more
+        with decoder_messages.silenced():
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
         image = None
     if image is None:
@@ -299,7 +386,11 @@ def _decode_cv2(path, data, reduced=0):
 def _pillow_formats():
     """The PILLOW_FORMATS that this Pillow was built with; it fails on an unknown name."""
     Image.init()
-    return [name for name in PILLOW_FORMATS if name in Image.OPEN]
+    known = list(PILLOW_FORMATS)
+    if ".heic" in SUFFIXES:
+        importlib.import_module("pillow_heif").register_heif_opener()
+        known.append("HEIF")
+    return [name for name in known if name in Image.OPEN]
 
 
 def _pillow(path, data):
@@ -312,27 +403,37 @@ def _pillow(path, data):
         raise ImageError(path, NOT_AN_IMAGE) from None
 
 
-def _decode_pillow(path, data):
-    """uint8 RGB [H,W,3], not rotated; transparent pictures over white."""
+def _decode_pillow(path, data, gray16=FULL):
+    """uint8 RGB [H,W,3], not rotated; transparent pictures over white. gray16: as in `read`."""
+
+    def convert(picture):
+        if picture.mode[0] in "IF":  # 'I', 'I;16', 'I;16B', 'F'
+            picture = _from_16_bits(picture, gray16)
+        if picture.mode.lower().endswith("a") or "transparency" in picture.info:
+            over = Image.new("RGBA", picture.size, "white")
+            over.alpha_composite(picture.convert("RGBA"))
+            picture = over
+        return np.array(picture.convert("RGB"))
+
     with _pillow(path, data) as picture:
-        try:
+        return _load(path, picture, convert)
+
+
+def _load(path, picture, convert):
+    """convert(picture) for one that Pillow has opened, once it is decoded. Raises ImageError."""
+    try:
+        with decoder_messages.silenced():
             picture.load()
-            if picture.mode[0] in "IF":  # 'I', 'I;16', 'I;16B', 'F'
-                picture = _from_16_bits(picture)
-            if picture.mode.lower().endswith("a") or "transparency" in picture.info:
-                over = Image.new("RGBA", picture.size, "white")
-                over.alpha_composite(picture.convert("RGBA"))
-                picture = over
-            return np.array(picture.convert("RGB"))
-        except Exception as error:  # any kind, as above
-            message = files.reason(error)
-            reason = TRUNCATED if "truncated" in message.lower() else f"damaged: {message}"
-            raise ImageError(path, reason) from None
+        return convert(picture)
+    except Exception as error:  # any kind, as above
+        message = files.reason(error)
+        reason = TRUNCATED if "truncated" in message.lower() else f"damaged: {message}"
+        raise ImageError(path, reason) from None
 
 
-def _from_16_bits(picture):
+def _from_16_bits(picture, gray16):
     """Pillow's 16-bit gray -> 8-bit gray; its own conversion clips at 255. Raises ValueError for wider samples."""
     values = np.asarray(picture)
     if picture.mode == "F" or values.min() < 0 or values.max() > 65535:
         raise ValueError("its samples are not whole numbers of 8 or 16 bits")
-    return Image.fromarray((values >> 8).astype(np.uint8))
+    return Image.fromarray(spread(values.astype(np.uint16), gray16))

@@ -47,11 +47,12 @@ class PictureCache:
     kinds: names of what is kept: "1", "2", "4", "8" for pictures decoded at such a part of their size; others for what
         is made of them.
     store: has a slot for each of the pictures, and the kinds in this order.
+    gray16: as for `images.read`.
     """
 
-    def __init__(self, pictures: Sequence[Picture], kinds: Sequence[str], store: Store):
-        self._arguments = pictures, kinds, store
-        self._store = store
+    def __init__(self, pictures: Sequence[Picture], kinds: Sequence[str], store: Store, gray16: str = images.FULL):
+        self._arguments = pictures, kinds, store, gray16
+        self._store, self._gray16 = store, gray16
         self._slot_of = {picture: slot for slot, picture in enumerate(pictures)}
         self._kind_of = {name: kind for kind, name in enumerate(kinds)}
         self._jpeg: dict[str, tuple[Signature, bool]] = {}  # by path
@@ -69,7 +70,10 @@ class PictureCache:
         # Other formats are decoded whole, whatever `reduce` says, and need only one entry
         shrinks = reduce != 1 and (seen is None or self._is_jpeg(path, seen))
         return self._get(
-            Picture(path, exif), str(reduce if shrinks else 1), seen, lambda: images.read(path, exif, reduce)
+            Picture(path, exif),
+            str(reduce if shrinks else 1),
+            seen,
+            lambda: images.read(path, exif, reduce, self._gray16),
         )
 
     def made(
@@ -79,7 +83,12 @@ class PictureCache:
 
         kind: one of `kinds`, that goes with this `make` and `reduce` for this picture.
         """
-        return self._get(Picture(path, exif), kind, signature(path), lambda: make(images.read(path, exif, reduce)))
+        return self._get(
+            Picture(path, exif), kind, signature(path), lambda: make(images.read(path, exif, reduce, self._gray16))
+        )
+
+    def _decode(self, path, exif, reduce):
+        return images.read(path, exif, reduce, self._gray16)
 
     def _get(self, picture, kind, seen, make):
         slot, number = self._slot_of.get(picture), self._kind_of.get(kind)

@@ -35,6 +35,7 @@ class VideoReader:
     turned by the file's display matrix (phones). The times are those in the file, so a variable frame rate is kept.
     Damage does not end the iteration: all frames that can be decoded are returned.
 
+    streams: the number of video streams, such as 2 of a dashcam with a rear camera.
     width, height: of the frames.
     pixel_aspect: width / height of a pixel as shown, a Fraction.
     rate: mean frames per second, a Fraction.
@@ -44,12 +45,15 @@ class VideoReader:
     error: why frames are missing, or None; complete only after the last frame.
     """
 
-    def __init__(self, source: files.Path):
-        """Open `source` and decode its first frame. Raises UserError if there is none."""
+    def __init__(self, source: files.Path, stream: int = 1):
+        """Open `source` and decode its first frame. Raises UserError if there is none.
+
+        stream: which of its video streams, from 1.
+        """
         self.source = str(source)
         self.error: str | None = None
         self._container = _open_source(self.source)
-        self._stream = self._find_stream()
+        self._stream = self._find_stream(stream)
         self._stream.thread_type = "AUTO"
         self._describe()
         self._damaged = self._shown = 0
@@ -60,13 +64,17 @@ class VideoReader:
             raise UserError(f"{self.source}: no frame can be decoded; give a complete video file")
         self._orient(self._first)
 
-    def _find_stream(self):
+    def _find_stream(self, number):
         cover = av.stream.Disposition.attached_pic
         streams = [s for s in self._container.streams.video if not s.disposition & cover]
         if not streams or streams[0].codec_context is None:
             self.close()
             raise UserError(f"{self.source}: holds no video stream that can be decoded; give a video file")
-        return streams[0]
+        self.streams = len(streams)
+        if number > self.streams or streams[number - 1].codec_context is None:
+            self.close()
+            raise UserError(f"{self.source}: has no video stream {number} that can be decoded; it has {len(streams)}")
+        return streams[number - 1]
 
     def _describe(self):
         stream, container = self._stream, self._container

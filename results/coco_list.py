@@ -11,7 +11,7 @@ from results import result_files
 from results.result_files import Results, field
 from structures import UserError
 from system import files
-from system.wording import shorten, stem
+from system.wording import shorten
 
 FLAG = "--coco-results"
 NAME = "coco_results.json"
@@ -25,14 +25,9 @@ def owns(name):
 
 
 def picture_key(file, data):
-    """The stem, for which a COCO data set has an id; without one, the id that `id_of` makes from the stem."""
-    return stem(file) if _is_coco(data) else id_of(file)
-
-
-def id_of(file):
-    """An image's id where no COCO data set gives one: its stem, a number if it is one."""
-    key = stem(file)
-    return int(key) if key.isdecimal() else key
+    """The picture's id in the data set; unless that is one of COCO, a number if it is one."""
+    key = result_files.picture_id(file, data)
+    return int(key) if key.isdecimal() and not _is_coco(data) else key
 
 
 def _is_coco(data):
@@ -43,27 +38,28 @@ def open_writer(folder, origin):
     """A Writer of FOLDER/coco_results.json. Without a COCO data set a category's id is the model's label + 1."""
     path = os.path.join(folder, NAME)
     if _is_coco(origin.data):
-        return Writer(path, origin.class_names, *origin.data.coco_ids)
+        return Writer(path, origin.class_names, *origin.data.coco_ids, origin.data)
     numbers = (label + 1 for label in origin.class_numbers)
-    return Writer(path, origin.class_names, None, dict(zip(origin.class_names, numbers, strict=True)))
+    return Writer(path, origin.class_names, None, dict(zip(origin.class_names, numbers, strict=True)), origin.data)
 
 
 class Writer(result_files.Writer):
     """Writes a COCO results list.
 
-    category_ids: {class name: id}; image_ids: {stem: id} of the COCO data set detected on, or None: then an image's id
-    is that of `id_of`.
+    data: the data set detected on, or None; image_ids: {its picture's id: image id} if it is one of COCO, or None: then
+    an image's id is its `picture_key`. category_ids: {class name: id}.
     """
 
-    def __init__(self, path, class_names, image_ids, category_ids):
+    def __init__(self, path, class_names, image_ids, category_ids, data=None):
         if unknown := [name for name in class_names if name not in category_ids]:
             raise UserError(f"{path}: the data set has no category {unknown[0]!r}, so its detections would have no id")
-        self._image_ids, self._categories = image_ids, [category_ids[name] for name in class_names]
+        self._data, self._image_ids, self._categories = data, image_ids, [category_ids[name] for name in class_names]
         self._separator = "[\n"
         self._file = files.PendingFile(path)
 
     def add(self, file, width, height, detections):
-        number = self._image_ids[stem(file)] if self._image_ids else id_of(file)
+        key = picture_key(file, self._data)
+        number = self._image_ids[key] if self._image_ids else key
         for label, score, box in zip(*result_files.as_lists(detections), strict=True):
             bbox = [box[0], box[1], box[2] - box[0], box[3] - box[1]]
             entry = {"image_id": number, "category_id": self._categories[label], "bbox": bbox, "score": score}

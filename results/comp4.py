@@ -38,19 +38,23 @@ def owns(name):
 
 
 def picture_key(file, data):
-    """The stem, with which a picture's lines begin."""
-    return stem(file)
+    """The id, with which a picture's lines begin."""
+    return result_files.picture_id(file, data)
 
 
 def open_writer(folder, origin):
     """A Writer of a file for each class in a folder."""
-    return Writer(folder, origin.class_names)
+    return Writer(folder, origin.class_names, origin.data)
 
 
 class Writer(result_files.Writer):
-    """Writes a file for each class into a folder, also for classes that are never detected."""
+    """Writes a file for each class into a folder, also for classes that are never detected.
 
-    def __init__(self, folder, class_names):
+    data: the data set that the pictures are from, or None.
+    """
+
+    def __init__(self, folder, class_names, data=None):
+        self._data = data
         for name in class_names:
             if not name or "/" in name or os.sep in name:
                 raise UserError(f"{FLAG}: class {name!r} cannot be part of a file name; rename it")
@@ -64,9 +68,9 @@ class Writer(result_files.Writer):
 
     def add(self, file, width, height, detections):
         labels, scores, _ = result_files.as_lists(detections)
-        boxes = to_comp4_px(detections.boxes_px).tolist()
+        boxes, key = to_comp4_px(detections.boxes_px).tolist(), picture_key(file, self._data)
         for label, score, box in zip(labels, scores, boxes, strict=True):
-            self._files[label].write(f"{stem(file)} {score!r} {' '.join(map(repr, box))}\n")
+            self._files[label].write(f"{key} {score!r} {' '.join(map(repr, box))}\n")
         self.begun = True
 
     def close(self):

@@ -24,12 +24,22 @@ class DataSet:
 
     @functools.cached_property
     def class_names(self):
-        """The classes that it names; of a YOLO data set by class number."""
+        """The classes that it names."""
         return sources.class_names(self.path, self.splits, self.format)
 
     @functools.cached_property
+    def numbered_names(self):
+        """The classes by class number of a YOLO data set, also those that are no class of a detector (background)."""
+        return sources.numbered_names(self.path, self.splits, self.format)
+
+    @functools.cached_property
+    def ids(self):
+        """The ids of its pictures, a set."""
+        return {entry.id for entry in sources.find(self.path, self.splits, self.format)}
+
+    @functools.cached_property
     def coco_ids(self):
-        """The ids of a COCO data set: ({stem: image id}, {class name: category id})."""
+        """The ids of a COCO data set: ({picture's id: image id}, {class name: category id})."""
         return sources.SOURCES["coco"].result_ids(self.path, self.splits)
 
     def samples(self, class_names):

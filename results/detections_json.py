@@ -13,7 +13,7 @@ from results import result_files
 from results.result_files import Results, field
 from structures import UserError
 from system import files
-from system.wording import shorten, stem
+from system.wording import shorten
 
 FLAG = None
 HELP = "the detections"
@@ -98,14 +98,14 @@ def read(path, class_names=None, data=None):
         where = f"{path}: images[{index}]"
         file = field(image, "file", str, where)
         where = f"{where} ({file})"
-        key = stem(file)
+        key = result_files.picture_id(file, data)
         if key in file_of:
             raise UserError(f"{where} has the same stem as {file_of[key]}: images are matched by stem")
         file_of[key] = file
         detections[key] = _detections(field(image, "detections", list, where), label_of, strict, where)
         if "width" in image and "height" in image:
             sizes[key] = (field(image, "width", int, where), field(image, "height", int, where))
-    errors = _errors(content, path, file_of)
+    errors = _errors(content, path, file_of, data)
     threshold = float(field(content, "threshold", (int, float), path)) if "threshold" in content else None
     return Results(names, detections, sizes, errors, threshold, content.get("model"), complete=True)
 
@@ -122,12 +122,12 @@ def _class_names(content, wanted, path):
     return tuple(names if wanted is None else wanted)
 
 
-def _errors(content, path, file_of):
-    """{stem: reason} of the pictures that could not be read. file_of: {stem: file} of the others."""
+def _errors(content, path, file_of, data):
+    """{id: reason} of the pictures that could not be read. file_of: {id: file} of the others."""
     errors, file_of = {}, dict(file_of)
     for index, entry in enumerate(field(content, "errors", list, path) if "errors" in content else []):
         file = field(entry, "file", str, f"{path}: errors[{index}]")
-        if (key := stem(file)) in file_of:
+        if (key := result_files.picture_id(file, data)) in file_of:
             raise UserError(f"{path}: errors[{index}] ({file}) has the same stem as {file_of[key]}")
         file_of[key], errors[key] = file, str(entry.get("reason", ""))
     return errors

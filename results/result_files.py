@@ -20,7 +20,7 @@ import sys
 import numpy as np
 
 from structures import Detections, UserError
-from system.wording import shorten
+from system.wording import shorten, stem
 
 LARGEST = sys.float_info.max
 
@@ -30,9 +30,9 @@ class Results:
     """The detections that were read from disk.
 
     class_names: tuple, the list that labels index.
-    detections: dict file stem -> Detections.
-    sizes: dict stem -> (width, height) in pixels.
-    errors: dict stem -> reason, the pictures that could not be read.
+    detections: dict id (`picture_id`) -> Detections.
+    sizes: dict id -> (width, height) in pixels.
+    errors: dict id -> reason, the pictures that could not be read.
     threshold: the lowest score written, or None if the format does not record it.
     model: what made them, or None if the format does not record it.
     complete: whether every picture that was looked at is named, also those without detections.
@@ -103,6 +103,16 @@ class Writer:
                 raise
         else:
             self.discard()
+
+
+def picture_id(file, data=None):
+    """The id in a data set of the picture that results call `file`; without one, and for most, the file's stem.
+
+    data: the data_set.DataSet, or None. Where pictures of one name are in several folders, ids are paths without
+    suffix.
+    """
+    path = os.path.splitext(file)[0]
+    return path if data is not None and "/" in path and path in data.ids else stem(file)
 
 
 def as_lists(detections):

@@ -37,7 +37,7 @@ def open_writer(folder, origin):
     folder = os.path.join(folder, NAME)
     if origin.data is None or origin.data.format != "yolo":
         return Writer(folder, origin.class_numbers)
-    numbered = origin.data.class_names
+    numbered = origin.data.numbered_names
     if unknown := [name for name in origin.class_names if name not in numbered]:
         raise UserError(f"{FLAG}: {origin.data.path} has no class {unknown[0]!r}, so its detections have no number")
     return Writer(folder, [numbered.index(name) for name in origin.class_names])
@@ -87,11 +87,12 @@ def read(path, class_names=None, data=None):
             f"--classes: YOLO's results have numbers for classes, and {data.path} is no YOLO data set that names them; "
             "give the model's classes in its order"
         )
-    numbered = data.class_names if is_yolo else class_names
-    names = tuple(numbered if class_names is None else class_names)
+    numbered = data.numbered_names if is_yolo else class_names
+    names = tuple(data.class_names if class_names is None else class_names)
     samples, detections = data.samples(names), {}
     for file in _paths(path):
-        key = stem(file)
+        below = os.path.splitext(os.path.relpath(file, path))[0]
+        key = below if below in samples else stem(file)
         if key not in samples:
             raise UserError(f"{file}: the data set has no picture {key!r}; give the data set and split that it is from")
         if key in detections:

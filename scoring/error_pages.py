@@ -124,7 +124,7 @@ def _caption(case):
 def draw(case, sample):
     """The surroundings of a Case as a small picture, uint8 RGB [H,W,3]; None if the picture cannot be read."""
     try:
-        image = images.read(sample.image_path, exif=sample.exif)
+        image = images.read(sample.image_path, exif=sample.exif, gray16=images.STRETCH)
     except images.ImageError:
         return None
     marked = [case.box_px] if case.partner_px is None else [case.box_px, case.partner_px]

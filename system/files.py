@@ -1,5 +1,6 @@
 """Write files that appear complete or not at all, and read text and JSON with clear errors."""
 
+import codecs
 import collections
 import contextlib
 import errno
@@ -16,6 +17,8 @@ Path = str | os.PathLike
 
 CACHE_VARIABLE = "SSD_TENSORFLOW_CACHE"  # environment variable that names another cache folder
 DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)  # errno of a full disk and of a used-up quota
+# What file managers, archives and network disks leave among a user's files; names in lower case
+LEFTOVERS = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "lost+found", "thumbs.db", "desktop.ini"}
 _numbers = itertools.count()  # distinguish the temporary files of a process
 
 
@@ -172,11 +175,37 @@ def check_folder_writable(folder: Path) -> None:
         raise _unwritable(folder, error) from None
 
 
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of that name is none of the user's data: `.ipynb_checkpoints`, `._a.jpg`, `__MACOSX`."""
+    return name.startswith(".") or name.lower() in LEFTOVERS
+
+
+def visible(folder: Path, suffix: str = "") -> list[str]:
+    """The names of the files and folders in a folder, sorted, without hidden ones; [] if there is no such folder.
+
+    suffix: in lower case, of the names wanted; quick also in a folder of 100,000 others.
+    """
+    try:
+        names = os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted(name for name in names if name.lower().endswith(suffix) and not is_hidden(name))
+
+
+def visible_folders(folder: Path) -> list[str]:
+    """The names of the folders in a folder, sorted, without hidden ones; [] if there is no such folder."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir() and not is_hidden(entry.name))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
 def walk(folder: Path, passed_over: Iterable[str] = ()) -> Iterator[tuple[str, list[str]]]:
     """Yield (folder, names of the files in it) for a folder and all folders below it, sorted by name.
 
-    Folders that are links follow at the end. Each real folder is yielded once, by its own name if it
-    lies below `folder`.
+    Hidden files and folders (`is_hidden`) are left out. Folders that are links follow at the end. Each real folder is
+    yielded once, by its own name if it lies below `folder`.
     passed_over: real paths of folders to skip.
     """
     seen, tops = set(passed_over) - {os.path.realpath(folder)}, collections.deque([os.fspath(folder)])
@@ -187,9 +216,9 @@ def walk(folder: Path, passed_over: Iterable[str] = ()) -> Iterator[tuple[str, l
                 folders.clear()
                 continue
             seen.add(real)
-            folders.sort()
+            folders[:] = sorted(name for name in folders if not is_hidden(name))
             links += [path for path in (os.path.join(parent, name) for name in folders) if os.path.islink(path)]
-            yield parent, sorted(names)
+            yield parent, sorted(name for name in names if not is_hidden(name))
         tops += links
 
 
@@ -205,11 +234,14 @@ def safe_names(texts: Iterable[str]) -> list[str]:
 
 
 def read_text(path: Path) -> str:
-    """Read UTF-8 text, with or without a byte order mark. Raises UserError if the file is missing or not UTF-8."""
+    """Read text in UTF-8, or in UTF-16 with a byte order mark, as Windows writes it.
+
+    Raises UserError if the file is missing or in another encoding.
+    """
     try:
         with open(path, "rb") as file:
             content = file.read()
-        return content.decode("utf-8-sig")
+        return decode(content)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except OSError as error:
@@ -219,12 +251,27 @@ def read_text(path: Path) -> str:
         raise UserError(f"{path}, line {line}: not UTF-8 text; save the file as UTF-8") from None
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object. Raises UserError if the file is missing or damaged."""
+def decode(content: bytes) -> str:
+    """Text of UTF-8 with or without a byte order mark, or of UTF-16 with one. Raises UnicodeDecodeError."""
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and len(content) % 2 == 0
+    return content.decode("utf-16" if wide else "utf-8-sig")
+
+
+def read_lines(path: Path) -> list[tuple[int, str]]:
+    """(number from 1, text) of the lines of a list; without blank lines, comments (#) and spaces around a line.
+
+    Raises UserError as `read_text` does.
+    """
+    lines = enumerate(map(str.strip, read_text(path).splitlines()), start=1)
+    return [(number, line) for number, line in lines if line and not line.startswith("#")]
+
+
+def read_json(path: Path, outermost: type = dict) -> Any:
+    """Read a JSON object, or a list if `outermost` is list. Raises UserError if the file is missing or damaged."""
     try:
         value = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid JSON ({error})") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: holds no JSON object")
+    if not isinstance(value, outermost):
+        raise UserError(f"{path}: holds no JSON {'object' if outermost is dict else 'list'}")
     return value

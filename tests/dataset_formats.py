@@ -8,18 +8,21 @@ import source_pascal_voc as voc
 
 
 def write_all(voc_root, root, splits, class_names, exact=repr):
-    """Write the VOC-layout folder `voc_root` as COCO, YOLO and CSV too: {format: DATA}. exact: float -> text.
+    """Write the VOC-layout folder `voc_root` in every other format too: {format: DATA}. exact: float -> text.
 
     Coordinates are converted here, not by the code under test: VOC's pixels are 1-based and inclusive, so a box is
     xmax - xmin + 1 pixels wide.
     """
     voc_root, root = pathlib.Path(voc_root), pathlib.Path(root)
-    tables = {name: root / name for name in ("coco", "yolo", "csv")}
+    tables = {name: root / name for name in ("coco", "yolo", "csv", "bdd100k", "kitti", "labelme")}
     for split in splits:
         rows = [_read(entry) for entry in voc.find(voc_root, split)]
         _write_coco(tables["coco"], split, rows, class_names)
         _write_yolo(tables["yolo"], split, rows, class_names, exact)
         _write_csv(tables["csv"], split, rows)
+        _write_bdd100k(tables["bdd100k"], split, rows)
+        _write_kitti(tables["kitti"], split, rows)
+        _write_labelme(tables["labelme"], split, rows)
     lines = [f"{split}: images/{split}" for split in splits]
     names = [f"  {number}: {name}" for number, name in enumerate(class_names)]
     (tables["yolo"] / "data.yaml").write_text("\n".join(["path: .", *lines, "names:", *names, ""]), "utf-8")
@@ -85,3 +88,47 @@ def _write_csv(root, split, rows):
         if not annotation.objects:
             lines.append(f"{picture.name},,,,,")
     (root / f"{split}.csv").write_text("\n".join(lines) + "\n", "utf-8")
+
+
+def _edges(one):
+    """Continuous edges of an AnnotatedObject."""
+    return one.xmin - 1, one.ymin - 1, one.xmax, one.ymax
+
+
+def _write_bdd100k(root, split, rows):
+    frames = []
+    for picture, annotation in rows:
+        _copy(picture, root / "images" / "100k" / split)
+        labels = [
+            {"category": one.name, "box2d": dict(zip(("x1", "y1", "x2", "y2"), _edges(one), strict=True))}
+            for one in annotation.objects
+        ]
+        frames.append({"name": picture.name, "labels": [*labels, {"category": "lane", "poly2d": []}]})
+    (root / "labels" / "det_20").mkdir(parents=True, exist_ok=True)
+    (root / "labels" / "det_20" / f"det_{split}.json").write_text(json.dumps(frames), "utf-8")
+
+
+def _write_kitti(root, split, rows):
+    labels = root / split / "label_2"
+    labels.mkdir(parents=True, exist_ok=True)
+    for picture, annotation in rows:
+        _copy(picture, root / split / "image_2")
+        lines = [
+            f"{one.name} 0.00 0 -10 {' '.join(map(str, _edges(one)))} -1 -1 -1 -1 -1 -1 -1"
+            for one in annotation.objects
+        ]
+        lines.append("DontCare -1 -1 -10 1.0 1.0 9.0 9.0 -1 -1 -1 -1000 -1000 -1000 -10")
+        (labels / f"{picture.stem}.txt").write_text("\n".join(lines) + "\n", "utf-8")
+
+
+def _write_labelme(root, split, rows):
+    for picture, annotation in rows:
+        _copy(picture, root / split)
+        shapes = []
+        for number, one in enumerate(annotation.objects):
+            left, top, right, bottom = _edges(one)
+            points = [[left, top], [right, bottom]] if number % 2 else [[right, bottom], [left, top]]  # as it was drawn
+            shapes.append({"label": one.name, "points": points, "shape_type": "rectangle", "flags": {}})
+        content = {"version": "5.0.1", "shapes": shapes, "imagePath": picture.name, "imageData": None}
+        content |= {"imageWidth": annotation.width, "imageHeight": annotation.height}
+        (root / split / f"{picture.stem}.json").write_text(json.dumps(content), "utf-8")

@@ -51,6 +51,7 @@ def test_odd_pictures_are_detected_or_listed(trained, odd_folder, tmp_path):
     assert sorted(entry["file"] for entry in written["images"]) == sorted(READABLE)
     assert sorted(entry["file"] for entry in written["errors"]) == sorted(UNREADABLE)
     sizes = {entry["file"]: (entry["width"], entry["height"]) for entry in written["images"]}
+    assert "1 file left out: .txt (1)" in done.stdout
     assert sizes["turned.jpg"] == (60, 80)  # as a viewer shows it
     assert sizes["long.png"] == (2, 5000)
     for entry in written["images"]:
@@ -61,6 +62,22 @@ def test_odd_pictures_are_detected_or_listed(trained, odd_folder, tmp_path):
     assert "truncated" in done.stdout + done.stderr
     assert sorted(os.listdir(tmp_path / "out" / "images")) == sorted(READABLE)
     assert images.read(tmp_path / "out" / "images" / "turned.jpg").shape == (80, 60, 3)
+
+
+@pytest.mark.parametrize("recursive", [False, True])
+def test_what_is_left_out_of_a_folder_is_said(trained, tmp_path, capsys, recursive):
+    for name in ("a.jpg", "b.jfif", "c.jpe", "._a.jpg", ".ipynb_checkpoints/a.jpg", "in/d.png"):
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (9, 9)).save(tmp_path / "photos" / name, "PNG" if name.endswith("png") else "JPEG")
+    for name in ("x.HEIC", "y.txt", "z.txt", "README", "Thumbs.db", "in/w.pcx"):
+        (tmp_path / "photos" / name).write_bytes(b"x")
+    flags = ["--no-draw", "--output", str(tmp_path / "out"), *["--recursive"] * recursive]
+    infer.main([str(trained), str(tmp_path / "photos"), *flags])
+    found = json.loads((tmp_path / "out" / "detections.json").read_text("utf-8"))
+    assert [entry["file"] for entry in found["images"]] == ["a.jpg", "b.jfif", "c.jpe", *["in/d.png"] * recursive]
+    said = "5 files left out: .txt (2)" if recursive else "4 files left out: .txt (2)"
+    out = capsys.readouterr().out
+    assert said in out and ".HEIC (1)" in out and "without a suffix (1)" in out and (".pcx (1)" in out) == recursive
 
 
 def test_names_that_are_not_utf8_lose_nothing(trained, odd_folder, tmp_path):

@@ -47,6 +47,7 @@ ONLY_IN = {
     "h5py": "weights.weight_files",
     "yaml": "formats.yolo",
     "matplotlib": "media.visualization",
+    "pillow_heif": "media.images",
 }
 EVERYWHERE = {"numpy", "cv2", "tqdm", "PIL", "tensorflow"}
 

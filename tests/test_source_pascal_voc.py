@@ -246,7 +246,7 @@ def test_missing_files_are_named(one):
     assert error_of(voc.load, one, "trainval", NAMES).startswith(f"{xml}: ")
     jpg.unlink()
     message = error_of(voc.find, one, "trainval")
-    assert message.startswith(f"{jpg}: ") and str(one / "ImageSets" / "Main" / "trainval.txt") in message
+    assert message.startswith(f"{one / 'ImageSets' / 'Main' / 'trainval.txt'}: {jpg}: no such picture")
 
 
 def test_unreadable_picture_is_named(one):
@@ -263,20 +263,19 @@ def test_wrong_splits_and_folders(tmp_path, one):
     for data, splits, named in [
         (tmp_path / "nowhere", "train", f"--data {tmp_path / 'nowhere'}: no such folder"),
         (main / "train.txt", "train", f"--data {main / 'train.txt'}: no such folder"),
-        (kit, "2007:test", f"{main}: .* 'test'; .*: 2007:none, 2007:train, 2007:val$"),
-        (kit, "2007:", f"{main}: .* ''; .*: 2007:none, 2007:train, 2007:val$"),
-        (kit, "2007:../Main/train", f"{main}: .* '../Main/train'; .*: 2007:none"),
-        (one, "test", f"{one / 'ImageSets' / 'Main'}: .* 'test'; .*: trainval$"),
-        (kit, "2010:train", f"--data {kit}: .* VOC2010; .* 2007, 2012$"),
-        (kit, "train", f"--data {kit} .* 2007:trainval$"),
-        (one, "2007:train", f"--data {one} .* '2007'$"),
-        (tmp_path, "2007:train", f"--data {tmp_path}: .*Annotations .* {kit}.$"),
-        (kit / "VOC2007" / "ImageSets", "train", f"{kit / 'VOC2007' / 'ImageSets' / 'Annotations'} "),
+        (kit, "2007:test", f"--data {kit}: .* '2007:test'; .*: 2007:none, 2007:train, 2007:val, 2012:none"),
+        (kit, "2007:", f"--data {kit}: .* '2007:'; .*: 2007:none, 2007:train, 2007:val"),
+        (kit, "2007:../Main/train", f"--data {kit}: .* '2007:../Main/train'; .*: 2007:none"),
+        (one, "test", f"--data {one}: .* 'test'; .*: trainval$"),
+        (kit, "2010:train", f"--data {kit}: .* '2010:train'; .* 2007:none"),
+        (kit, "train", f"--data {kit}: .* 2007:train"),
+        (one, "2007:train", f"--data {one}: .* '2007:train'; .*: trainval$"),
+        (tmp_path, "2007:train", f"--data {tmp_path}: .* '2007:train'"),
+        (kit / "VOC2007" / "ImageSets", "train", f"--data {kit / 'VOC2007' / 'ImageSets'}: .*: none$"),
         (kit, "2007:none", f"{main / 'none.txt'}: .* empty"),
-        (kit, "2007:train,2007:train", f"{main / 'train.txt'}: a .*twice"),
-        (kit, "2007:train,2007:val", f"{main / 'val.txt'}: a .* {main / 'train.txt'}"),
-        (kit, "2007:train,2012:train", f"a .* {main / 'train.txt'}"),
-        (kit, "2007:train,", f"--data {kit} "),
+        (kit, "2007:train,2007:train", f"{main / 'train.txt'}: .*a.jpg is listed twice"),
+        (kit, "2007:train,2007:val", f"{main / 'val.txt'}: .*a.jpg .* {main / 'train.txt'}"),
+        (kit, "2007:train,", f"--data {kit}: "),
     ]:
         assert re.search(named, error_of(voc.find, data, splits)), (data, splits)
 
@@ -288,20 +287,15 @@ def test_a_split_may_be_called_after_another(one):
     assert voc.split_names(one) == ["night_test", "test", "trainval"]
 
 
-def test_folder_without_a_part(one):
-    (one / "JPEGImages").rename(one / "Images")
-    assert f"{one / 'JPEGImages'} " in error_of(voc.find, one, "trainval")
-
-
 def test_id_listed_twice_in_a_split(one):
     (one / "ImageSets/Main/trainval.txt").write_text("a\nb\na 1\n")
     (one / "JPEGImages" / "b.jpg").write_bytes(b"x")
     message = error_of(voc.find, one, "trainval")
-    assert message.startswith(f"{one / 'ImageSets' / 'Main' / 'trainval.txt'}: a ")
+    assert message.startswith(f"{one / 'ImageSets' / 'Main' / 'trainval.txt'}: ") and "a.jpg is listed twice" in message
 
 
 def test_split_that_is_no_text(one):
-    (one / "ImageSets/Main/trainval.txt").write_bytes(b"\xff\xfe\x00a")
+    (one / "ImageSets/Main/trainval.txt").write_bytes(b"\xff\x00a")
     path = one / "ImageSets" / "Main" / "trainval.txt"
     message = error_of(voc.find, one, "trainval")
     assert message.startswith(str(path)) and "UTF-8" in message

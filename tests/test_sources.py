@@ -1,5 +1,8 @@
 """One data set in every format gives the same samples, batches and AP; the format is detected."""
 
+import argparse
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,7 @@ import source_pascal_voc
 import sources
 import ssd_utils
 import training_data
+from media import images
 from programs import TINY, run
 from scoring import coco_metric
 from structures import Detections, Sample, UserError
@@ -19,7 +23,8 @@ from voc_tree import write_voc
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 NAMES = ("cat", "traffic light", "dog")
-FORMATS = ("voc", "coco", "yolo", "csv")
+FORMATS = ("voc", "coco", "yolo", "csv", "bdd100k", "kitti", "labelme")
+BY_NAME = ("yolo", "kitti", "labelme")  # whose pictures come in the order of their names
 
 
 def write_pictures(root):
@@ -119,7 +124,7 @@ def test_real_photographs_in_every_format(tmp_path):
     expected = source_pascal_voc.load(data["voc"], "test", ("raccoon",))
     for name in FORMATS[1:]:
         got = sources.load(data[name], "test", ("raccoon",))
-        assert_same_samples(got, sorted(expected, key=lambda one: one.id) if name == "yolo" else expected)
+        assert_same_samples(got, sorted(expected, key=lambda one: one.id) if name in BY_NAME else expected)
 
 
 def test_six_digits_are_enough_for_yolo(data_of, tmp_path):
@@ -151,11 +156,20 @@ def test_two_formats_in_one_folder_are_asked_about(data_of, tmp_path):
         sources.choose(tmp_path)
 
 
-def test_classes_that_the_data_name(data_of):
-    assert sources.class_names(data_of["voc"], "train") == source_pascal_voc.CLASSES
+def test_classes_that_the_data_name(data_of, tmp_path):
+    assert sources.class_names(data_of["voc"], "train") == tuple(sorted(NAMES))
+    write_voc(tmp_path / "VOC2007", {"a": ((20, 10), [("cat", (1, 1, 9, 9)), ("dog", (1, 1, 9, 9))])})
+    assert sources.class_names(tmp_path, "2007:trainval") == source_pascal_voc.CLASSES
+    assert sources.class_names(tmp_path / "VOC2007", "trainval") == ("cat", "dog")
+    write_voc(tmp_path / "VOC2012", {"b": ((20, 10), [("kite", (1, 1, 9, 9))])})
+    assert sources.class_names(tmp_path, "2007:trainval,2012:trainval") == ("cat", "dog", "kite")
     assert sources.class_names(data_of["coco"], "train") == NAMES
     assert sources.class_names(data_of["yolo"], "train") == NAMES
-    assert sources.class_names(data_of["csv"], "train,val") == tuple(sorted(NAMES))
+    for name in ("csv", "bdd100k", "kitti", "labelme"):
+        assert sources.class_names(data_of[name], "train,val") == tuple(sorted(NAMES))
+    for name in FORMATS:
+        assert sources.split_names(data_of[name]) == ["train", "val"]
+        assert sources.usual_training(data_of[name]) == "train"
 
 
 @pytest.mark.parametrize("name", FORMATS[1:])
@@ -185,3 +199,39 @@ def test_crowds_are_not_trained_on():
     assert first is plain
     assert second.labels.tolist() == [0] and second.area.tolist() == [25] and second.crowd is None
     assert len(second.boxes) == len(second.difficult) == 1
+
+
+PAGE = (Path(__file__).parents[1] / "docs" / "formats.md").read_text("utf-8")
+OWN = re.search(r"### A format of your own.*?```python\n(.*?)```", PAGE, re.DOTALL)[1]  # the example works as it stands
+
+
+def test_a_format_of_the_users_own(tmp_path, monkeypatch):
+    images.write(tmp_path / "train" / "a.png", np.zeros((10, 20, 3), np.uint8))
+    (tmp_path / "train.json").write_text('{"a.png": [["cat", 2, 1, 10, 5]]}')
+    (tmp_path / "source_mine_a.py").write_text(OWN)
+    (tmp_path / "source_bad.py").write_text("import nosuchmodule\n")
+    (tmp_path / "source_half.py").write_text("def find(data, splits): ...\n")
+    assert "mine_a" not in sources.CHOICES
+    with pytest.raises(argparse.ArgumentTypeError, match=r"source_mine_a\.py"):
+        sources.source_name("mine_a")  # it is in another folder
+    monkeypatch.chdir(tmp_path)
+    assert sources.source_name("mine_a") == "mine_a" and sources.source_name("auto") == "auto"
+    for name in ("../mine_a", "mine_a.py", "nosuch"):
+        with pytest.raises(argparse.ArgumentTypeError, match="neither"):
+            sources.source_name(name)
+    (sample,) = sources.load(tmp_path, "train", sources.class_names(tmp_path, "train", "mine_a"), source="mine_a")
+    assert sample.id == "a" and sample.boxes_px.tolist() == [[2, 1, 10, 5]]
+    with pytest.raises(UserError, match=r"source_bad\.py: .*nosuchmodule"):
+        sources.find(tmp_path, "train", "bad")
+    with pytest.raises(UserError, match=r"source_half\.py: has no function 'split_names'"):
+        sources.find(tmp_path, "train", "half")
+
+
+def test_a_folder_without_a_data_set_is_described(data_of, tmp_path):
+    shutil.copytree(data_of["coco"], tmp_path / "outer" / "set")
+    with pytest.raises(UserError, match=r"do you mean .*outer/set \(coco\)\?"):
+        sources.choose(tmp_path / "outer")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").write_text("words")
+    with pytest.raises(UserError, match=r"1 \.txt, but no annotations of the formats voc, coco"):
+        sources.choose(tmp_path / "notes")

@@ -8,11 +8,15 @@ import signal
 import subprocess
 import time
 
+import cv2
+import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+from PIL import Image
 
 import config
 import detector
+from media import images
 from programs import ROOT, TINY, command, error_of, run, write_shapes
 from training import summaries
 
@@ -292,3 +296,53 @@ def test_float16(flags, tmp_path):
     assert "float16" in done.stdout + done.stderr
     run("train.py", "--run", tmp_path / "run", "--resume", "--max-steps", "3")
     assert metrics(tmp_path / "run")[-1]["step"] == "3"
+
+
+def test_patience_counts_only_epochs_with_a_mean_ap(tmp_path):
+    """All objects of the validation are difficult: no epoch is better or worse than another."""
+    data = write_shapes(tmp_path / "shapes", {"train": 4, "val": 2})
+    for name in (data / "ImageSets/Main/val.txt").read_text().split():
+        path = data / "Annotations" / f"{name}.xml"
+        path.write_text(path.read_text().replace("<difficult>0<", "<difficult>1<"))
+    flags = ["--data", data, "--train", "train", "--valid", "val", *TINY, "--epochs", "3", "--patience", "1"]
+    done = run("train.py", *flags, "--run", tmp_path / "run")
+    assert "--valid val: all of its " in done.stderr and "--patience does not count" in done.stderr
+    assert "stops early" not in done.stdout
+    assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 1 + 3
+
+
+def test_one_file_is_not_two_splits(tmp_path):
+    (tmp_path / "train.csv").write_text("a.jpg,1,1,5,5,disc\n")
+    flags = ["--data", tmp_path / "train.csv", "--train", "train", "--valid", "val", *TINY, "--run", tmp_path / "run"]
+    assert "--valid val: " in error_of("train.py", *flags) and "one file" in error_of("train.py", *flags)
+
+
+def test_sixteen_bits_are_spread_in_training_and_detection(tmp_path):
+    """The run keeps --gray16: the same picture gives the same detections whatever part of the 16 bits it uses."""
+    data = write_shapes(tmp_path / "shapes", {"train": 4})
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for path in (data / "JPEGImages").iterdir():
+        gray = cv2.cvtColor(images.read(path), cv2.COLOR_RGB2GRAY).astype(np.uint16)
+        path.unlink()
+        Image.fromarray(2000 + 8 * gray).save(path.with_suffix(".png"))
+    Image.fromarray(2000 + 8 * gray).save(folder / "low.png")
+    Image.fromarray(100 + 200 * gray).save(folder / "wide.png")
+    flags = [
+        "--data",
+        data,
+        "--train",
+        "train",
+        *TINY,
+        "--max-steps",
+        "1",
+        "--gray16",
+        "stretch",
+        "--precision",
+        "float32",
+    ]
+    run("train.py", *flags, "--run", tmp_path / "run")
+    run("infer.py", tmp_path / "run", folder, "--output", tmp_path / "out", "--no-draw", "--threshold", "0.01")
+    found = json.loads((tmp_path / "out" / "detections.json").read_text("utf-8"))["images"]
+    assert found[0]["detections"] == found[1]["detections"] != []
+    assert "--gray16" in error_of("train.py", "--run", tmp_path / "run", "--resume", "--gray16", "full")

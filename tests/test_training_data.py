@@ -243,6 +243,30 @@ def test_batches_are_the_same_with_a_cache(photographs, augmentation, kind, tmp_
 
 
 @pytest.mark.parametrize("kind", ["ram", "disk"])
+def test_a_cache_of_pictures_with_16_bits_knows_how_they_are_spread(photographs, kind, tmp_path):
+    """Also if another training has spread them in another way."""
+    path = str(tmp_path / "deep.png")
+    Image.fromarray(np.random.default_rng(0).integers(2000, 4000, (330, 310), dtype=np.uint16)).save(path)
+    deep = [dataclasses.replace(photographs[0], image_path=path, width=310, height=330)]
+    time.sleep(picture_cache.RECENT_NS / 1e9)
+    settings = config.TrainingSettings(
+        data="", train="", augmentation="none", cache=kind, cache_dir=str(tmp_path / "c")
+    )
+    seen = []
+    for gray16 in ("2000-4000", images.FULL):
+        preset = dataclasses.replace(PRESET, gray16=gray16)
+        plain = training_data.first_images(deep, preset, settings, 1)
+        for _ in range(2):
+            with caching.opened(deep, preset, settings) as cache:
+                queue = training_data.make_queue(deep, preset, settings, workers=0, cache=cache)
+                for batch in queue.batches([(0, 0)] * 2):
+                    np.testing.assert_array_equal(batch.arrays["images"], np.repeat(plain, 2, axis=0))
+                queue.close()
+        seen.append(plain)
+    assert (seen[0] != seen[1]).any()
+
+
+@pytest.mark.parametrize("kind", ["ram", "disk"])
 def test_batches_are_the_same_with_a_cache_that_is_too_small(photographs, kind, tmp_path):
     jobs = jobs_of(photographs, range(3))
     more = {"augmentation": "full", "cache": kind, "cache_dir": str(tmp_path), "cache_gb": 0.002}

@@ -27,7 +27,6 @@ def opened(
         yield None
         return
     pictures, needed = training_data.cached_bytes(samples, preset, settings)
-    kinds = list(needed)
     if settings.cache == "ram":
         store, told = _in_memory(settings, pictures, needed)
     else:
@@ -35,7 +34,7 @@ def opened(
     print(
         f"--cache {settings.cache}: {len(pictures)} pictures take up to {shown(sum(needed.values()))} decoded; {told}"
     )
-    cache = picture_cache.PictureCache(pictures, kinds, store)
+    cache = picture_cache.PictureCache(pictures, list(needed), store, preset.gray16)
     with contextlib.closing(cache):
         yield cache
 
@@ -56,7 +55,7 @@ def _on_disk(settings, pictures, needed, preset):
     folder = settings.cache_dir or os.path.join(files.cache_folder(), "pictures")
     # Other versions and other networks use the same folder, so a name has all that decides the pixels
     sizes = {training_data.RESIZED: f" to {preset.input_size}"}
-    kinds = [f"{kind}{sizes.get(kind, '')} by {images.decoders()}" for kind in needed]
+    kinds = [f"{kind}{sizes.get(kind, '')} of {preset.gray16} by {images.decoders()}" for kind in needed]
     names = array_folder.Names(folder, [f"{os.path.abspath(one.path)}\0{one.exif}" for one in pictures], kinds)
     signatures = (picture_cache.signature(one.path) for one in pictures)
     got = array_folder.reserve(int((settings.cache_gb or DISK_GB) * GB), names, list(needed.values()), signatures)

@@ -9,13 +9,13 @@ import os
 import re
 
 import config
-import source_pascal_voc
 import sources
 import ssd_layers
 import ssd_utils
 import training_data
 from dataset_check import anchor_advisor
 from formats import class_lists
+from media import images
 from structures import UserError
 from system import cli, files, worker_processes
 from training import caching
@@ -43,8 +43,11 @@ def _new_config(flags):
     given = vars(flags)
     if "data" not in given:
         raise UserError("--data: needed to start a run (only --resume does without)")
-    if not given.setdefault("train", source_pascal_voc.usual_training(given["data"])):
-        raise UserError("--train: needed to start a run, such as train or 2007:trainval (only --resume does without)")
+    if "train" not in given:
+        given["train"] = sources.usual_training(given["data"], given.get("source", "auto"))
+    if not given["train"]:
+        names = ", ".join(sources.split_names(given["data"], given.get("source", "auto")))
+        raise UserError(f"--train: needed to start a run; the splits of --data are: {names}")
     config.check_new(flags.run)
     names = {field.name for field in dataclasses.fields(config.TrainingSettings)}
     settings = config.TrainingSettings(**{name: value for name, value in given.items() if name in names})
@@ -78,6 +81,7 @@ def _vgg_weights(given, settings):
 def _preset(given, settings):
     """The preset of a new run, with the anchors of --anchors."""
     preset = _named_preset(given, settings)
+    preset = dataclasses.replace(preset, gray16=given.get("gray16", preset.gray16))
     if "anchors" not in given:
         return preset
     changed = anchor_advisor.read_anchors(given["anchors"], preset)
@@ -107,7 +111,7 @@ def _named_preset(given, settings):
         raise UserError(f"--width {given['width']:g}: {settings.init_from} has width {own.width:g}; leave --width out")
     if "preset" not in given:
         return own
-    kept = {name: getattr(own, name) for name in ("width", "input_scale", "mean", "channel_order")}
+    kept = {name: getattr(own, name) for name in ("width", "input_scale", "mean", "channel_order", "gray16")}
     return dataclasses.replace(ssd_utils.get_preset(given["preset"]), **kept)
 
 
@@ -156,6 +160,7 @@ def _resume_config(flags):
         **dataclasses.asdict(settings),
         "preset": description.preset.name,
         "width": description.preset.width,
+        "gray16": description.preset.gray16,
         "classes": description.class_names,
     }
     given = {name: value for name, value in vars(flags).items() if name in stored}
@@ -192,12 +197,16 @@ def _comma_list(text):
 
 
 def _pair_list(text):
-    """'A=B, C=D' -> ('A=B', 'C=D'), without spaces around the names."""
-    pairs = [tuple(part.strip() for part in pair.split("=")) for pair in text.split(",")]
+    """'A=B, C=D', or a file with A=B on each line -> ('A=B', 'C=D'), without spaces around the names."""
+    if os.path.isfile(text):
+        pairs = [line.strip() for line in files.read_text(text).splitlines() if line.strip()]
+    else:
+        pairs = text.split(",")
     for pair in pairs:
-        if len(pair) != 2 or "" in pair:
-            raise argparse.ArgumentTypeError(f"{text!r}: {'='.join(pair)!r} is not of the form NAME=…")
-    return tuple("=".join(pair) for pair in pairs)
+        left, sign, right = pair.rpartition("=")
+        if not (sign and left.strip() and right.strip()):
+            raise argparse.ArgumentTypeError(f"{text!r}: {pair.strip()!r} is not of the form NAME=…")
+    return tuple("=".join(part.strip() for part in pair.split("=")) for pair in pairs)
 
 
 def _class_weights(text):
@@ -268,15 +277,17 @@ def _add_data_flags(group):
     _add(
         group,
         "--data",
-        "data set: a VOCdevkit with VOC2007, VOC2012, …, one folder in VOC layout, or a COCO, YOLO or CSV data set",
+        "data set: a VOCdevkit with VOC2007, VOC2012, …, one folder in VOC layout, or a data set in another format "
+        "that docs/formats.md lists",
         metavar="DIR",
     )
-    _add(group, "--source", "format of --data (default: auto, which detects it)", choices=sources.CHOICES)
+    _add(group, "--source", sources.SOURCE_HELP, type=sources.source_name, metavar="FORMAT")
     _add(
         group,
         "--train",
         "comma-separated splits to train on, such as train, 2007:trainval or train2017 "
-        "(default: 2007:trainval,2012:trainval if --data holds VOC2007 and VOC2012)",
+        "(default: 2007:trainval,2012:trainval if --data holds VOC2007 and VOC2012, else train, or all pictures if "
+        "--data has no splits)",
         metavar="SPLITS",
     )
     _add(
@@ -304,6 +315,13 @@ def _add_data_flags(group):
         "--difficult",
         "objects marked difficult: use trains on them, as the original does; ignore drops them",
         choices=config.CHOICES["difficult"],
+    )
+    _add(
+        group,
+        "--missing-annotations",
+        "pictures without an annotation file, in formats with one for each picture: error stops, background takes them "
+        "as pictures without objects",
+        choices=config.CHOICES["missing_annotations"],
     )
 
 
@@ -355,6 +373,16 @@ def _add_model_flags(group):
         metavar="X",
     )
 
+    _add(
+        group,
+        "--gray16",
+        "how pictures with 16 bits a sample, as of thermal cameras, become 8: full takes the upper 8 bits; stretch "
+        "spreads what each picture has over all gray levels; LOW-HIGH, such as 2000-4040, spreads these values. The "
+        "run keeps it for infer.py (default: that of --init-from, else full)",
+        type=images.gray16_choice,
+        metavar="full|stretch|LOW-HIGH",
+    )
+
 
 def _add_weight_flags(group):
     _add(
@@ -373,9 +401,9 @@ def _add_weight_flags(group):
     _add(
         group,
         "--map-classes",
-        "classes of --init-from that get another name here, such as car=vehicle",
+        "classes of --init-from that get another name here, such as car=vehicle, or a file with one such pair a line",
         type=_pair_list,
-        metavar="OLD=NEW,…",
+        metavar="OLD=NEW,…|FILE",
     )
     _add(
         group,
@@ -408,9 +436,9 @@ def _add_loss_flags(group):
         "--class-weights",
         "factor on the confidence loss of a class's objects; auto makes rare classes count more: "
         "sum(n) / (sum(sqrt(n)) sqrt(n)) for n objects of a class in --train, at most 10, on average 1 "
-        "(default: 1 for all)",
+        "(default: 1 for all). Also a file with NAME=X on each line, for names with commas",
         type=_class_weights,
-        metavar="auto|NAME=X,…",
+        metavar="auto|NAME=X,…|FILE",
     )
 
 

@@ -279,7 +279,7 @@ class Trainer:
             self.summaries.record_filters(state.step, self.graph.filters())
         if best:
             state.best, state.stale = evaluation["voc07"]["mean"], 0
-        elif evaluation and complete:
+        elif evaluation and evaluation["voc07"]["mean"] is not None and complete:
             state.stale += 1
         if complete:
             state.rows.append(row)

@@ -28,9 +28,9 @@ def find_sources(old_names, new_names, pairs=()):
     may continue the same old class. Raises UserError for a name in `pairs` that is not in its list, and for a new class
     that would continue two old ones.
     """
-    source_of, mapped = {}, {pair.partition("=")[0] for pair in pairs}
-    for pair in pairs:
-        old, _, new = pair.partition("=")
+    split = {pair: _split(pair, old_names, new_names) for pair in pairs}
+    source_of, mapped = {}, {old for old, _ in split.values()}
+    for pair, (old, new) in split.items():
         _check_known(pair, old, old_names, "the run of --init-from has")
         _check_known(pair, new, new_names, "--classes has")
         if (other := source_of.setdefault(new, old)) != old:
@@ -42,6 +42,14 @@ def find_sources(old_names, new_names, pairs=()):
                 f"pair out, or map the old {name!r} to another class"
             )
     return tuple(old_names.index(source_of[name]) if name in source_of else None for name in new_names)
+
+
+def _split(pair, old_names, new_names):
+    """'OLD=NEW' -> (OLD, NEW); names may hold = themselves."""
+    parts = pair.split("=")
+    halves = [("=".join(parts[:at]), "=".join(parts[at:])) for at in range(1, len(parts))]
+    known = [(old, new) for old, new in halves if old in old_names and new in new_names]
+    return (known or halves)[0]
 
 
 def _check_known(pair, name, names, owner):

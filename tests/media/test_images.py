@@ -1,9 +1,13 @@
 """Every kind of picture that a folder may hold is read as a viewer shows it, or refused with a reason."""
 
+import argparse
+import concurrent.futures
+import importlib.util
 import io
 import os
 import pickle
 import struct
+import sys
 import zlib
 
 import cv2
@@ -13,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from media import images
+from media import decoder_messages, images
 from structures import UserError
 
 HEIGHT, WIDTH = 48, 80
@@ -407,3 +411,72 @@ def test_write_where_nothing_can_be_written(tmp_path, picture):
     with pytest.raises(UserError, match=r"a.jpg: .*70000x1"):
         images.write(tmp_path / "a.jpg", np.zeros((1, 70000, 3), np.uint8))
     assert os.listdir(tmp_path) == ["file"]
+
+
+def save_16_bits(path, low=2000, high=4040):
+    """A gray picture with all samples from low to high. Returns them, uint16 [H,W]."""
+    values = np.linspace(low, high, 1200).round().reshape(30, 40).astype(np.uint16)
+    Image.fromarray(values).save(path)
+    return values
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_sixteen_bits_are_spread(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    values = save_16_bits(path).astype(float)
+    low, high = np.percentile(values, (0.1, 99.9))
+    expected = {
+        "full": values // 256,
+        "stretch": ((values - low) / (high - low)).clip(0, 1) * 255,
+        "1000-5000": (values - 1000) / 4000 * 255,
+        "2500-3000": ((values - 2500) / 500).clip(0, 1) * 255,
+    }
+    for gray16, wanted in expected.items():
+        image = images.read(path, gray16=gray16)
+        assert image.dtype == np.uint8 and image.shape == (30, 40, 3)
+        np.testing.assert_allclose(image, np.repeat(wanted[..., None], 3, axis=2), atol=1)
+    assert images.sixteen_bits(path) == (2000, 4040) and images.uses_few_levels((2000, 4040))
+    assert not images.uses_few_levels((0, 65535)) and not images.uses_few_levels(None)
+
+
+def test_a_flat_picture_is_not_spread_to_noise(tmp_path):
+    Image.fromarray(np.full((30, 40), 3000, np.uint16)).save(tmp_path / "a.png")
+    assert np.ptp(images.read(tmp_path / "a.png", gray16="stretch")) == 0
+
+
+def test_eight_bits_are_never_spread(tmp_path, picture):
+    for name in ("a.png", "a.jpg", "a.bmp"):
+        Image.fromarray(picture).save(tmp_path / name)
+        plain = images.read(tmp_path / name)
+        np.testing.assert_array_equal(images.read(tmp_path / name, gray16="stretch"), plain)
+        assert images.sixteen_bits(tmp_path / name) is None
+
+
+def test_choices_of_gray16():
+    for text in ("full", "stretch", "0-65535", "2000-4040"):
+        assert images.gray16_choice(text) == text
+    for text in ("", "half", "5-3", "3-3", "0-65536", "-5", "1.5-3"):
+        with pytest.raises(argparse.ArgumentTypeError, match="LOW-HIGH"):
+            images.gray16_choice(text)
+
+
+def test_decoders_print_nothing(tmp_path, picture, capfd):
+    Image.fromarray(picture).save(tmp_path / "a.png", icc_profile=b"x" * 200)
+    Image.fromarray(picture).save(tmp_path / "a.jpg")
+    data = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(data[:-2] + bytes(40) + data[-2:])
+    with decoder_messages.collected() as lines:
+        for name in ("a.png", "a.jpg"):
+            images.read(tmp_path / name)
+    assert any("libpng" in line for line in lines) and any("Corrupt JPEG data" in line for line in lines)
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        list(pool.map(images.read, [tmp_path / "a.png", tmp_path / "a.jpg"] * 20))
+    print("ours", file=sys.stderr)
+    assert capfd.readouterr() == ("", "ours\n")
+
+
+def test_heif_needs_its_package(tmp_path):
+    name = "a.HEIC"
+    assert "pip install pillow-heif" in images.unread_suffix(name)
+    assert (".heic" in images.SUFFIXES) == (importlib.util.find_spec("pillow_heif") is not None)
+    assert ".xyz" in images.unread_suffix("a.xyz")

@@ -41,9 +41,9 @@ def decoded(monkeypatch):
     """[(path, reduce)] of what is decoded; pictures may be kept however new they are."""
     calls, real = [], images.read
 
-    def read(path, exif=True, reduce=1):
+    def read(path, exif=True, reduce=1, gray16=images.FULL):
         calls.append((os.path.basename(path), reduce))
-        return real(path, exif, reduce)
+        return real(path, exif, reduce, gray16)
 
     monkeypatch.setattr(images, "read", read)
     monkeypatch.setattr(picture_cache, "RECENT_NS", 0)
@@ -155,6 +155,17 @@ def test_without_room_pictures_are_decoded(folder, open_cache, decoded):
     cache = open_cache([Picture(unknown.path, False)], kinds=("1",))
     for reduce in (1, 2):
         np.testing.assert_array_equal(cache.read(*unknown, reduce), images.read(*unknown, reduce))
+
+
+def test_sixteen_bits_are_spread_as_without(tmp_path, decoded):
+    path = str(tmp_path / "deep.png")
+    Image.fromarray(np.random.default_rng(0).integers(2000, 4000, (20, 30), dtype=np.uint16)).save(path)
+    one = Picture(path, False)
+    cache = PictureCache([one], KINDS, MemoryStore(1, [MUCH] * 4), "2000-4000")
+    for reduce in (1, 2):
+        np.testing.assert_array_equal(cache.read(*one, reduce), images.read(path, False, 1, "2000-4000"))
+    assert (cache.read(*one) != images.read(path, False)).any()
+    cache.close()
 
 
 def test_what_is_made_of_a_picture_is_made_once(folder, open_cache, decoded):

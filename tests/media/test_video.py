@@ -100,6 +100,28 @@ def test_count_rate_size_and_times_come_back(tmp_path, rate):
     assert frames[0].dtype == np.uint8 and frames[0].shape == (48, 64, 3)
 
 
+def test_a_stream_of_several_is_chosen(tmp_path):
+    """As of a dashcam with a front and a rear camera: a dark and a bright stream of two sizes."""
+    with av.open(str(tmp_path / "dual.mp4"), "w") as output:
+        streams = [output.add_stream("libx264", rate=25) for _ in range(2)]
+        for stream, width in zip(streams, (64, 32), strict=True):
+            stream.width, stream.height, stream.pix_fmt = width, 48, "yuv420p"
+        for index in range(4):
+            for stream, level in zip(streams, (40, 200), strict=True):
+                picture = av.VideoFrame.from_ndarray(np.full((48, stream.width, 3), level, np.uint8), format="rgb24")
+                picture.pts = index
+                output.mux(stream.encode(picture))
+        for stream in streams:
+            output.mux(stream.encode(None))
+    for number, width, level in ((1, 64, 40), (2, 32, 200)):
+        with video.VideoReader(tmp_path / "dual.mp4", number) as reader:
+            assert (reader.streams, reader.width) == (2, width)
+            frames = [image for image, _ in reader]
+        assert len(frames) == 4 and abs(int(frames[0].mean()) - level) < 6
+    with pytest.raises(UserError, match=r"no video stream 3 .* it has 2"):
+        video.VideoReader(tmp_path / "dual.mp4", 3)
+
+
 def test_a_name_as_long_as_names_can_be(tmp_path):
     writer = write(tmp_path / f"{251 * 'a'}.mp4")
     assert writer.faststart

@@ -1,11 +1,17 @@
 """What results ask of a data set is read when it is asked for, and once."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 
 import dataset_formats
+import result_cases
 import sources
+from results import detection_files
 from results.data_set import DataSet
+from results.result_files import Origin
 from structures import UserError
 from voc_tree import write_voc
 
@@ -19,7 +25,7 @@ def formats(tmp_path_factory):
     return dataset_formats.write_all(voc, folder / "others", ["trainval"], ("car", "bus"))
 
 
-@pytest.mark.parametrize("name", ["voc", "coco", "yolo", "csv"])
+@pytest.mark.parametrize("name", list(sources.SOURCES))
 def test_data_sets_of_every_format(formats, name):
     data = DataSet(formats[name], "trainval")
     assert data.format == name
@@ -40,3 +46,47 @@ def test_settings_reach_the_data_set(formats):
     with pytest.raises(UserError, match="car"):
         DataSet(formats["voc"], "trainval").samples(["bus"])
     assert DataSet(formats["coco"], "trainval", "csv").format == "csv"
+
+
+def test_pictures_of_one_name_in_two_folders_keep_their_results(formats, tmp_path):
+    """Ids are then paths; every format of results writes and reads them."""
+    for name in ("coco", "yolo", "csv"):
+        for folder in ("x", "y"):
+            place = {"yolo": "images/trainval", "csv": "images", "coco": "trainval"}[name]
+            target = tmp_path / name / place / folder / "a.jpg"
+            target.parent.mkdir(parents=True)
+            shutil.copy(next(formats["voc"].rglob("a.jpg")), target)
+    described = [{"id": at, "file_name": f"{folder}/a.jpg"} for at, folder in enumerate("xy")]
+    categories = [{"id": 7, "name": "car"}, {"id": 8, "name": "bus"}]
+    content = {"images": described, "annotations": [], "categories": categories}
+    (tmp_path / "coco" / "trainval.json").write_text(json.dumps(content))
+    (tmp_path / "csv" / "trainval.csv").write_text("x/a.jpg,1,1,9,9,car\ny/a.jpg,1,1,9,9,bus\n")
+    labels = tmp_path / "yolo" / "labels" / "trainval" / "x"
+    labels.mkdir(parents=True)
+    (labels / "a.txt").write_text("1 0.5 0.5 0.2 0.2\n")
+    (tmp_path / "yolo" / "data.yaml").write_text("trainval: images/trainval\nnames: [background, car, bus]\n")
+    for name in ("coco", "yolo", "csv"):
+        data, names = DataSet(tmp_path / name, "trainval"), ("car", "bus")
+        entries = sources.find(data.path, "trainval")
+        assert data.ids == {entry.id for entry in entries} and all("/" in entry.id for entry in entries)
+        origin = Origin("model", names, (0, 1), 0.5, data)
+        found = {
+            entry.id: result_cases.some_detections(np.random.default_rng(at), 9) for at, entry in enumerate(entries)
+        }
+        found = {key: one.where(one.labels < 2) for key, one in found.items()}
+        for form, module in detection_files.FORMATS.items():
+            if form == "coco" and name != "coco":
+                continue
+            out = tmp_path / f"{name}_{form}"
+            with module.open_writer(out, origin) as writer:
+                for key, one in found.items():
+                    writer.add(f"{key}.jpg", 60, 40, one)
+            place = {"json": out / "detections.json", "coco": out / "coco_results.json", "yolo": out / "labels"}
+            read = module.read(place.get(form, out), names, data)
+            assert set(read.detections) == set(found)
+            for key, one in found.items():
+                assert read.detections[key].labels.tolist() == one.labels.tolist()
+                np.testing.assert_allclose(read.detections[key].boxes_px, one.boxes_px, rtol=1e-5)
+        if name == "yolo":  # numbers are the data set's, in which background has one
+            lines = (tmp_path / "yolo_yolo" / "labels" / f"{entries[0].id}.txt").read_text().splitlines()
+            assert {int(line.split()[0]) for line in lines} <= {1, 2} and lines

@@ -14,7 +14,8 @@ from structures import Detections, UserError
 def yolo(numbered, stems, width, height):
     """A YOLO data set as far as the reader asks: class names by number, and pictures of one size."""
     samples = dict.fromkeys(stems, types.SimpleNamespace(width=width, height=height))
-    return types.SimpleNamespace(format="yolo", class_names=numbered, samples=lambda names: samples, path="yolo")
+    names = {"class_names": numbered, "numbered_names": numbered}
+    return types.SimpleNamespace(format="yolo", samples=lambda names: samples, path="yolo", **names)
 
 
 def test_yolo_round_trip_is_exact(tmp_path, images):

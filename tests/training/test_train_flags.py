@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 import config
+import training_data
 from structures import UserError
 from training import train_flags
+from weights import class_transfer
 
 NEW = ["--data", "data", "--train", "train", "--run", "runs/new"]
 
@@ -51,7 +53,7 @@ def test_the_rate_fits_the_optimizer(flags, rate):
 def test_pascal_voc_needs_no_splits(tmp_path):
     flags = ["--data", str(tmp_path), "--run", str(tmp_path / "run"), "--width", "0.1"]
     (tmp_path / "VOC2007").mkdir()
-    with pytest.raises(UserError, match="--train: "):
+    with pytest.raises(UserError, match="no data set found"):
         train_flags.read(train_flags.parse(flags, None))
     (tmp_path / "VOC2012").mkdir()
     settings = train_flags.read(train_flags.parse([*flags, "--classes", "car"], None))[1]
@@ -121,3 +123,22 @@ def test_the_cache_is_a_matter_of_the_machine(trained, monkeypatch, tmp_path):
 def test_flags_of_the_cache_that_would_do_nothing_are_refused(flags, message):
     with pytest.raises(UserError, match=message):
         read(*SLIM, *flags)
+
+
+def test_names_with_commas_and_equal_signs_stand_in_a_file(tmp_path):
+    (tmp_path / "names.txt").write_text("lorry, big\na=b\ncar\n")
+    (tmp_path / "weights.txt").write_text("lorry, big=2\na=b=0.5\n")
+    classes = ["--data", str(tmp_path), "--classes", str(tmp_path / "names.txt"), "--width", "0.1"]
+    description, settings = read(*classes, "--class-weights", str(tmp_path / "weights.txt"))
+    assert description.class_names == ("lorry, big", "a=b", "car")
+    assert training_data.class_weights(settings.class_weights, description.class_names) == (2, 0.5, 1)
+    assert read(*classes, "--class-weights", "a=b=3,car=2")[1].class_weights == ("a=b=3", "car=2")
+    with pytest.raises(UserError, match=r"--class-weights: .*NAME="):
+        read(*classes, "--class-weights", "car")
+
+
+def test_names_with_equal_signs_are_mapped():
+    pairs, old, new = ("a=b=c", "d=e=f"), ("a=b", "d"), ("c", "e=f", "g")
+    assert class_transfer.find_sources(old, new, pairs) == (0, 1, None)
+    with pytest.raises(UserError, match="'x' is unknown"):
+        class_transfer.find_sources(old, new, ("x=c",))

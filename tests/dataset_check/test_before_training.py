@@ -5,10 +5,12 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import config
+import source_pascal_voc
 import ssd_utils
-from dataset_check import anchor_advisor, checks
+from dataset_check import anchor_advisor, before_training
 from programs import TINY, run
 from structures import Sample, UserError
 from system import files
@@ -27,7 +29,7 @@ def samples_of(box, label, count, prefix=""):
 
 
 def notes(train, valid=(), names=("cat", "dog")):
-    return checks.quick_notes(train, list(valid), names, VGG300)
+    return before_training.quick_notes(train, list(valid), names, VGG300)
 
 
 SQUARE, THIN, TINY_BOX = (0.2, 0.2, 0.6, 0.6), (0.2, 0.2, 0.24, 0.9), (0.5, 0.5, 0.51, 0.51)
@@ -133,3 +135,80 @@ def test_training_uses_and_stores_the_anchors(shapes, tmp_path):
     assert preset.anchors_per_cell == (6, 6, 6, 6, 4, 4)
     stored = json.loads((tmp_path / "run" / "config.json").read_text("utf-8"))
     assert stored["model"]["preset"]["aspect_ratios"] == ratios
+
+
+def settings(**changes):
+    return config.TrainingSettings(data="data", train="train", valid="val", **changes)
+
+
+def all_notes(train, valid=(), names=("cat", "dog"), preset=VGG300, **changes):
+    description = config.ModelDescription(preset, names)
+    return before_training.notes(train, list(valid), description, settings(**changes))
+
+
+def enough(prefix=""):
+    return samples_of(SQUARE, 0, 12, f"{prefix}c") + samples_of(SQUARE, 1, 9, f"{prefix}d")
+
+
+def test_validation_that_cannot_be_scored():
+    difficult = [dataclasses.replace(one, difficult=np.ones(1, bool)) for one in samples_of(SQUARE, 0, 3, "v")]
+    assert all_notes(enough(), [*difficult, *samples_of(SQUARE, 0, 1, "w")]) == []
+    (note,) = all_notes(enough(), difficult)
+    assert note == "--valid val: all of its 3 objects are difficult, so there is no mean AP and no best checkpoint"
+    (note,) = all_notes(enough(), [sample("e", [], [])], patience=2)
+    assert "no object of the classes" in note and note.endswith("--patience does not count")
+
+
+@pytest.mark.parametrize(
+    ("names", "pairs"),
+    [
+        (("kite", "Kite", "dog"), [("kite", "Kite")]),
+        (("traffic light", "TrafficLight"), [("traffic light", "TrafficLight")]),
+        (("pedestrian", "pedestrain", "pedestrians"), [("pedestrian", "pedestrians")]),
+        (("buoy", "bouy", "buoys", "boys"), [("buoy", "buoys"), ("buoys", "boys")]),
+        (("lane 1", "lane 2", "lane 12"), []),
+        (("car", "cat", "cart"), []),
+        (tuple(f"kind_{number:03d}" for number in range(350)), []),
+        (source_pascal_voc.CLASSES, []),
+    ],
+)
+def test_names_that_are_alike(names, pairs):
+    found = before_training.alike(names)
+    assert {frozenset(pair) for pair in found} == {frozenset(pair) for pair in pairs}
+
+
+def test_names_that_are_alike_are_one_note():
+    names = ("kite", "Kite", "dog", "Dog", "cow", "Cow", "pig", "Pig")
+    train = [one for label in range(8) for one in samples_of(SQUARE, label, 12, f"{label}x")]
+    (note,) = all_notes(train, names=names)
+    assert "'kite' and 'Kite'" in note or "'Kite' and 'kite'" in note
+    assert note.endswith("and 1 more; one class or two?")
+
+
+def test_copies_under_other_names(tmp_path):
+    def stored(name, content):
+        (tmp_path / f"{name}.jpg").write_bytes(content)
+        return dataclasses.replace(samples_of(SQUARE, 0, 1, name)[0], image_path=str(tmp_path / f"{name}.jpg"))
+
+    train = [*enough(), stored("a", b"one"), stored("b", b"two"), stored("e", b"three")]
+    valid = [stored("c", b"two"), stored("d", b"six"), train[0]]
+    shared, copied = all_notes(train, valid)
+    assert shared.startswith("1 picture in both")
+    assert copied.startswith("1 picture of --train also in --valid ") and copied.endswith(f"as {tmp_path / 'c.jpg'}")
+    assert str(tmp_path / "b.jpg") in copied
+
+
+def test_sixteen_bits_of_few_levels(tmp_path):
+    path = tmp_path / "a.png"
+    Image.fromarray(np.linspace(2000, 4040, 900).reshape(30, 30).astype(np.uint16)).save(path)
+    train = [*enough(), dataclasses.replace(samples_of(SQUARE, 0, 1, "t")[0], image_path=str(path))]
+    (note,) = all_notes(train)
+    assert note.startswith(f"{path} ") and "9 of 256 gray levels (2000 to 4040 " in note and "--gray16 stretch" in note
+    assert all_notes(train, preset=dataclasses.replace(VGG300, gray16="stretch")) == []
+
+
+def test_classes_are_said_with_their_counts():
+    train = samples_of(SQUARE, 1, 3) + samples_of(SQUARE, 0, 2)
+    assert before_training.class_line(train, ("cat", "dog")) == "2 classes, with objects: dog (3), cat (2)"
+    many = tuple(f"kind_{number}" for number in range(350))
+    assert before_training.class_line(train, many).endswith(" and 330 more")

@@ -1,0 +1,143 @@
+"""Data sets in BDD100K's format -> lists of samples (https://doc.bdd100k.com/format.html, labels of Scalabel).
+
+    DATA/labels/det_20/det_SPLIT.json, DATA/labels/bdd100k_labels_images_SPLIT.json    a list of pictures
+    DATA/labels/100k/SPLIT/ID.json                                                     a file for each picture
+    DATA/images/100k/SPLIT/ID.jpg, DATA/images/SPLIT/ID.jpg                            pictures
+
+DATA may also be a JSON file with a list. Objects with a `box2d` count: x1, y1, x2, y2 in pixels; those in newer files
+are inclusive, which adds nothing that matters, so all are read as continuous edges. Lanes and drivable areas have no
+such box and are left out. An object with the attribute `crowd` set is a crowd region.
+"""
+
+import os
+import pathlib
+
+from formats import annotations, class_lists, folders
+from media import images
+from structures import UserError
+from system import files, wording
+
+CORNERS = ("x1", "y1", "x2", "y2")
+
+
+class Entry(annotations.Entry):
+    """One picture of a split; annotation_path is (where, list of its labels as in the JSON)."""
+
+
+def fits(data):
+    """Whether a path looks like a data set in this format."""
+    data = pathlib.Path(data)
+    return _looks(data) if data.is_file() else bool(_split_paths(data))
+
+
+def split_names(data):
+    """The splits of a data set, sorted."""
+    data = pathlib.Path(data)
+    return [_split_of(data)] if data.is_file() else sorted(_split_paths(data))
+
+
+def class_names(data, splits):
+    """The categories of the boxes in some splits, a tuple in alphabetical order. Raises UserError if there are none."""
+    return class_lists.names_of_data(sorted(annotations.count_names(find(data, splits), _read)), data, splits)
+
+
+def load(data, splits, class_names, **options):
+    """The samples of some splits; options: as for source_pascal_voc.load. Raises UserError that names file and frame,
+    ImageError for a picture whose header cannot be read.
+    """
+    return annotations.make_samples(find(data, splits), _read, class_names, format_name="BDD100K", **options)
+
+
+def find(data, splits):
+    """The Entry of each picture of some splits, in the order of `load`; opens no picture. Raises UserError."""
+    entries, names = [], split_names(data)
+    for path, split in annotations.find_split_files(pathlib.Path(data), splits, _split_paths, "labels/det_{}.json"):
+        finder = folders.Finder(_picture_folders(data, split), {other for other in names if other != split})
+        found = [Entry("", finder.find(name, where), where, labels) for where, name, labels in _frames(path)]
+        if not found:
+            raise UserError(f"{path}: it lists no pictures; choose another split")
+        entries += found
+    return annotations.with_ids(entries, os.fspath(data))
+
+
+def _looks(path):
+    """Whether a JSON file holds labels of this format, by its beginning."""
+    text = folders.beginning(path).lstrip()
+    if not text.startswith(("[", "{")):
+        return False
+    if '"box2d"' in text or '"poly2d"' in text:
+        return True
+    return text.startswith("[") and '"name"' in text and ('"labels"' in text or '"attributes"' in text)
+
+
+def _split_of(path):
+    """'bdd100k_labels_images_train.json' -> 'train'."""
+    return path.stem.rpartition("_")[2]
+
+
+def _split_paths(data):
+    """{split: a file with a list, or a folder with a file for each picture}."""
+    found = {}
+    for folder in (data, data / "labels", data / "labels" / "det_20", data / "labels" / "100k"):
+        for name in files.visible(folder):
+            path = folder / name
+            if name.endswith(".json") and _split_of(path) in folders.SPLIT_NAMES and _looks(path):
+                found.setdefault(_split_of(path), path)
+            elif name in folders.SPLIT_NAMES and path.is_dir() and folder != data:
+                inside = files.visible(path, ".json")
+                if inside and _looks(path / inside[0]):
+                    found.setdefault(name, path)
+    return found
+
+
+def _picture_folders(data, split):
+    """Where the pictures of a split may be, the most likely first; the last one holds the others."""
+    base = pathlib.Path(data)
+    base = base.parent if base.is_file() else base
+    base = base.parent.parent if base.name == "det_20" else base.parent if base.name == "labels" else base
+    return [base / "images" / "100k" / split, base / "images" / split, base / split, base / "images", base]
+
+
+def _frames(path):
+    """Yield (where, name of the picture, list of labels) of a file with a list, or of the files of a folder."""
+    if path.is_dir():
+        for name in files.visible(path, ".json"):
+            yield from _frames_of(path / name, [files.read_json(path / name)])
+    else:
+        content = files.read_json(path, list)
+        yield from _frames_of(path, content)
+
+
+def _frames_of(path, frames):
+    for number, frame in enumerate(frames):
+        where = f"{path}: frame {number}" if len(frames) > 1 else str(path)
+        name = frame.get("name") if isinstance(frame, dict) else None
+        if not isinstance(name, str) or not name:
+            raise UserError(f"{where}: has no name; is it a file of BDD100K's labels?")
+        labels = frame.get("labels")
+        if labels is None and isinstance(frame.get("frames"), list):  # a file for each picture
+            labels = [one for inner in frame["frames"] if isinstance(inner, dict) for one in inner.get("objects") or []]
+        if not isinstance(labels or [], list):
+            raise UserError(f"{where}: labels {wording.shorten(labels)} is no list; correct the file")
+        suffix = "" if name.lower().endswith(images.SUFFIXES) else images.SUFFIXES[0]
+        yield where, name + suffix, labels or []
+
+
+def _read(entry):
+    """The Annotated of an Entry."""
+    written = []
+    for number, label in enumerate(entry.annotation_path, start=1):
+        where = f"{entry.where}: label {number}"
+        box = label.get("box2d") if isinstance(label, dict) else None
+        if box is None:
+            continue
+        name, corners = (
+            label.get("category"),
+            annotations.numbers(map(box.get, CORNERS)) if isinstance(box, dict) else 0,
+        )
+        if not isinstance(name, str) or not name.strip() or not corners:
+            raise UserError(f"{where}: {wording.shorten(label)} has no category or no box2d with x1, y1, x2, y2")
+        attributes = label.get("attributes")
+        crowd = isinstance(attributes, dict) and attributes.get("crowd") is True
+        written.append(annotations.Written(name.strip(), tuple(corners), where, crowd, crowd))
+    return annotations.Annotated(written)

@@ -1,0 +1,417 @@
+"""Where the files of a data set are: pictures, annotations and lists, found by their places and by the names given.
+
+Exports of one format differ in their folders. This module knows the usual ones, for every format that has a file of
+annotations for each picture (`Layout`), and finds a picture or an annotation by whatever name a list, a table or a
+JSON file gives it (`Index`): with or without folders and suffix, with backslashes, with a path on another computer.
+"""
+
+import functools
+import itertools
+import os
+import pathlib
+import re
+import urllib.parse
+from collections.abc import Callable
+from typing import NamedTuple
+
+from media import images
+from structures import UserError
+from system import files
+
+# Names of folders, in lower case
+ANNOTATIONS = ("annotations", "annotation", "labels", "label", "label_2", "xmls", "xml", "ann", "obj_train_data")
+PICTURES = (
+    "jpegimages",
+    "images",
+    "image",
+    "image_2",
+    "imgs",
+    "img",
+    "data",
+    "pictures",
+    "photos",
+    "frames",
+    "pngimages",
+    "obj_train_data",
+)
+LISTS = ("ImageSets/Main", "ImageSets", "")
+# Names that mean the same split; a list beside the pictures and a folder of pictures are splits if named so
+SYNONYMS = (("train", "training"), ("val", "valid", "validation"), ("test", "testing"))
+SPLIT_NAMES = {"trainval", "default", *itertools.chain(*SYNONYMS)}
+ALL = "all"  # the split of a folder that names none
+OF_CLASS = re.compile(r"\s+(-1|0|1)$")  # what follows an id in Pascal VOC's lists of one class
+SNIFFED_BYTES = 65536
+FILES_TRIED = 20  # in which annotations of a kind are looked for
+
+
+def synonym(name, known):
+    """`name` if it is known, else the one known split that means the same ('val' for 'valid'), else None."""
+    if name in known:
+        return name
+    prefix, colon, word = name.rpartition(":")
+    same = next((group for group in SYNONYMS if word.lower() in group), ())
+    found = [other for other in known if other.startswith(prefix + colon) and other[len(prefix + colon) :] in same]
+    return found[0] if len(found) == 1 else None
+
+
+class Index:
+    """The files of a folder and those below it that have certain suffixes, by id: the path below it without suffix.
+
+    Of several files with one id it has the one whose suffix comes first.
+    """
+
+    def __init__(self, folder, suffixes):
+        """suffixes: in lower case, the most likely first."""
+        self.folder = os.fspath(folder)
+        self.path_of = {}  # {id: path}
+        self.suffixes, best = tuple(suffixes), {}
+        ranks = {suffix: rank for rank, suffix in enumerate(suffixes)}
+        for parent, names in files.walk(folder):
+            below = os.path.relpath(parent, folder)
+            prefix = "" if below == "." else f"{below}/"
+            for name in names:
+                stem, suffix = os.path.splitext(name)
+                rank = ranks.get(suffix.lower())
+                if rank is not None and rank < best.get(prefix + stem, len(ranks)):
+                    best[prefix + stem] = rank
+                    self.path_of[prefix + stem] = os.path.join(parent, name)
+
+    @functools.cached_property
+    def _by_stem(self):
+        """{stem in lower case: ids}."""
+        found = {}
+        for key in self.path_of:
+            found.setdefault(key.rpartition("/")[2].lower(), []).append(key)
+        return found
+
+    def find(self, name):
+        """The ids that a name may mean, a list: the exact one, or those that share the longest end of its path.
+
+        name: an id, or a path with suffix, as a list or annotation gives it.
+        """
+        if name in self.path_of:
+            return [name]
+        parts = self._without_suffix(plain_path(name)).split("/")
+        for start in range(len(parts)):
+            if (tail := "/".join(parts[start:])) in self.path_of:
+                return [tail]
+        alike = self._by_stem.get(parts[-1].lower(), [])
+        shared = [_shared_end(key.lower().split("/"), [part.lower() for part in parts]) for key in alike]
+        return [key for key, length in zip(alike, shared, strict=True) if length == max(shared)]
+
+    def _without_suffix(self, name):
+        stem, suffix = os.path.splitext(name)
+        return stem if suffix.lower() in (*self.suffixes, *images.SUFFIXES) else name
+
+
+def _shared_end(one, two):
+    """How many parts two paths have in common at their ends."""
+    pairs = zip(reversed(one), reversed(two), strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def plain_path(name):
+    """A path or address as annotations give it, as a relative path: slashes, no drive, server or query."""
+    name = name.strip().replace("\\", "/")
+    if "://" in name or "/?d=" in name:  # gs://bucket/a.jpg; Label Studio's /data/local-files/?d=folder/a%20b.jpg
+        name = urllib.parse.unquote(name.rpartition("?d=")[2] if "?d=" in name else name.split("?")[0])
+        name = name.partition("://")[2] or name
+    parts = [part for part in name.split("/") if part not in ("", ".", "..") and not part.endswith(":")]
+    return "/".join(parts)
+
+
+class Finder:
+    """Finds the pictures that a table or a JSON file names, in the folders where they usually are."""
+
+    def __init__(self, folders, other_splits=()):
+        """folders: paths, the most likely first; names are also looked for below the last one.
+
+        other_splits: pictures in folders of these names are not meant.
+        """
+        self._folders = [os.fspath(folder) for folder in folders]
+        self._others = set(other_splits)
+        self._listings = {}
+
+    def find(self, name, where):
+        """The path of a picture. where: the file and entry that names it.
+
+        Raises UserError if there is none, or several fit equally well.
+        """
+        for folder in self._folders:
+            path = os.path.join(folder, name)
+            if self._exists(path):
+                return path
+        found = self._index.find(name)
+        found = [key for key in found if not self._others & set(key.split("/")[:-1])]
+        if len(found) == 1:
+            return self._index.path_of[found[0]]
+        if found:
+            raise UserError(f"{where}: {name} may be {found[0]} or {found[1]} in {self._index.folder}; give its folder")
+        require_picture(os.path.join(self._folders[0], name), where)
+        raise AssertionError("unreachable")
+
+    @functools.cached_property
+    def _index(self):
+        return Index(self._folders[-1], images.SUFFIXES)
+
+    def _exists(self, path):
+        """os.path.isfile, without asking the disk for each file of a folder."""
+        folder, name = os.path.split(path)
+        if folder not in self._listings:
+            try:
+                with os.scandir(folder) as entries:
+                    self._listings[folder] = {entry.name for entry in entries if entry.is_file()}
+            except OSError:
+                self._listings[folder] = set()
+        return name in self._listings[folder]
+
+
+def require_picture(path, where, remedy="remove the entry"):
+    """Raise UserError if a picture that `where` (file and entry) names does not exist."""
+    if os.path.isfile(path):
+        return
+    stem = os.path.basename(os.path.splitext(path)[0])
+    beside = [name for name in files.visible(os.path.dirname(path)) if os.path.splitext(name)[0] == stem]
+    beside = [name for name in beside if not name.lower().endswith(images.SUFFIXES)]
+    if beside:
+        raise UserError(f"{where}: {path}: no such picture, only {beside[0]}{images.unread_suffix(beside[0])}")
+    raise UserError(f"{where}: {path}: no such picture; add the file or {remedy}")
+
+
+class Kind(NamedTuple):
+    """Annotations that have a file for each picture.
+
+    suffix: of their files, in lower case.
+    looks: callable, path -> whether a file with that suffix is one.
+    parts: folders that together are such a data set even if all annotations are missing or damaged.
+    """
+
+    suffix: str
+    looks: Callable
+    parts: tuple = ()
+
+
+class Split(NamedTuple):
+    """The pictures of one split.
+
+    name: of the split.
+    home: the folder with the pictures and annotations.
+    where: the list, or the folder if there is no list, for messages.
+    list_path: the list, or where it would be if several lists of single classes make this split; None without lists.
+    ids: keys of `pictures`, in order; ids that name no picture are as listed. They may repeat.
+    pictures, annotations: the Index of each.
+    """
+
+    name: str
+    home: str
+    where: str
+    list_path: str | None
+    ids: list
+    pictures: Index
+    annotations: Index
+
+    def annotation_path(self, image_id):
+        """The annotation of a picture, or where it would be if there were one."""
+        found = self.annotations.find(image_id)
+        if len(found) == 1:
+            return self.annotations.path_of[found[0]]
+        if len(found) > 1:
+            raise UserError(
+                f"{self.where}: the annotation of {image_id} may be {found[0]} or {found[1]} in "
+                f"{self.annotations.folder}; put it into the same folders as its picture"
+            )
+        return os.path.join(self.annotations.folder, image_id + self.annotations.suffixes[0])
+
+
+class _Home:
+    """A folder with pictures, an annotation file for each, and perhaps lists."""
+
+    def __init__(self, folder, annotations, pictures, kind):
+        self.folder, self._kind = folder, kind
+        self._annotations_folder, self._pictures_folder = annotations, pictures
+
+    @functools.cached_property
+    def pictures(self):
+        return Index(self._pictures_folder, images.SUFFIXES)
+
+    @functools.cached_property
+    def annotations(self):
+        return Index(self._annotations_folder, (self._kind.suffix,))
+
+    @functools.cached_property
+    def lists(self):
+        """{split: paths of its lists}. VoTT's lists of single classes make one split if it has no list of its own."""
+        paths = {}
+        for folder in (self.folder / name for name in LISTS):
+            names = [name for name in files.visible(folder) if name.lower().endswith(".txt")]
+            if folder == self.folder:
+                names = [name for name in names if os.path.splitext(name)[0].lower() in SPLIT_NAMES]
+            if names:
+                paths = {os.path.splitext(name)[0]: folder / name for name in names}
+                break
+        merged = {}
+        for name in self._of_classes(paths):
+            split = name.rpartition("_")[2]
+            if split not in paths:
+                merged[split] = (*merged.get(split, ()), paths[name])
+        return {name: (path,) for name, path in paths.items()} | merged
+
+    @functools.cached_property
+    def names(self):
+        """Its splits, without Pascal VOC's lists of single classes, such as car_train."""
+        of_classes = self._of_classes({name: paths[0] for name, paths in self.lists.items()})
+        return [name for name in self.lists if name not in of_classes] or self.parts or [ALL]
+
+    def _of_classes(self, paths):
+        """The names of lists that are of one class and split. paths: {name: path} of all lists."""
+        words = {name: name.rpartition("_")[2] for name in paths if "_" in name}
+        named = [name for name, split in words.items() if split in paths or split in SPLIT_NAMES]
+        return {name for name in named if _is_of_class(paths[name])}
+
+    @functools.cached_property
+    def parts(self):
+        """The folders in it that are splits: names of the first folders of its ids, if all are names of splits."""
+        for index in (self.pictures, self.annotations):
+            first = {key.partition("/")[0] if "/" in key else "" for key in index.path_of}
+            if first and all(name.lower() in SPLIT_NAMES for name in first):
+                return sorted(first)
+        return []
+
+    def split(self, name, prefix=""):
+        """The Split `name` of this folder. prefix: of names of its splits, such as '2007:'."""
+        shown = prefix + name
+        if name in self.lists:
+            paths = self.lists[name]
+            ids = list(dict.fromkeys(self._listed(paths))) if len(paths) > 1 else self._listed(paths)
+            own = str(paths[0].with_name(f"{name}.txt"))
+            return Split(shown, str(self.folder), str(paths[0]), own, ids, self.pictures, self.annotations)
+        below = f"{name}/" if name in self.parts else ""
+        ids = {key for key in self.pictures.path_of if key.startswith(below)}
+        for key, path in self.annotations.path_of.items():
+            if key.startswith(below) and not self.pictures.find(key) and self._kind.looks(path):
+                ids.add(key)
+        where = os.path.join(self._pictures_folder, below)
+        return Split(shown, str(self.folder), where, None, sorted(ids), self.pictures, self.annotations)
+
+    def _listed(self, paths):
+        """The ids in some lists. An id may contain spaces: a line that is one of a picture is taken whole."""
+        found = []
+        for path in paths:
+            for _, line in self._lines(path):
+                whole = line in self.pictures.path_of
+                name = line if whole else OF_CLASS.sub("", line)
+                keys = [name] if whole else self.pictures.find(name)
+                if len(keys) > 1:
+                    raise UserError(f"{path}: {name} may be {keys[0]} or {keys[1]}; list it with its folder")
+                found.append(keys[0] if keys else name)
+        return found
+
+    def _lines(self, path):
+        """The lines of a list; one that begins with # is a comment unless a picture is called so."""
+        lines = enumerate(map(str.strip, files.read_text(path).splitlines()), start=1)
+        return [one for one in lines if one[1] and (one[1][0] != "#" or one[1] in self.pictures.path_of)]
+
+
+def _is_of_class(path):
+    """Whether a list has -1, 0 or 1 after its first id, or is empty."""
+    lines = files.read_lines(path)
+    return not lines or OF_CLASS.search(lines[0][1]) is not None
+
+
+class Layout:
+    """The splits of a data set that has a file of annotations for each picture.
+
+    Its folders may be VOC2007, VOC2012, … (splits '2007:train'), one folder with lists, a folder for each split, a
+    folder for each split within those of pictures and annotations, or files side by side without splits ('all').
+    """
+
+    def __init__(self, data, kind):
+        """data: a folder; kind: the Kind of its annotations."""
+        self._place_of = {}  # {split: (home, its name there, prefix)}
+        self._homes = {}  # {prefix: home}
+        data = pathlib.Path(data)
+        own = _find_home(data, kind)
+        if own is not None:
+            self._add(own)
+            return
+        for name in files.visible_folders(data):
+            home = _find_home(data / name, kind)
+            if home is None:
+                continue
+            year = re.fullmatch(r"VOC(\w+)", name)
+            if year:
+                self._add(home, f"{year[1]}:")
+            elif home.lists:
+                self._add(home, f"{name}:")
+            else:
+                self._place_of[name] = home, ALL, None
+
+    def _add(self, home, prefix=""):
+        self._place_of |= {prefix + name: (home, name, prefix) for name in home.names}
+        self._homes[prefix] = home
+
+    @property
+    def names(self):
+        """The splits, sorted."""
+        return sorted(self._place_of)
+
+    def split(self, name):
+        """The Split that a name of `names` or its synonym means; None if there is none."""
+        prefix, colon, own = name.rpartition(":")
+        home = self._homes.get(prefix + colon)
+        if home is not None and own in home.lists:  # also a list of one class, which `names` does not have
+            return home.split(own, prefix + colon)
+        known = synonym(name, self._place_of)
+        if known is None:
+            return None
+        home, own, prefix = self._place_of[known]
+        return home.split(own, prefix) if prefix is not None else home.split(own)._replace(name=known)
+
+
+def _find_home(folder, kind):
+    """The _Home that a folder is, or None."""
+    below = {name.lower(): folder / name for name in files.visible_folders(folder)}
+    whole = kind.parts and all((folder / part).is_dir() for part in kind.parts)
+    named = [below[name] for name in ANNOTATIONS if name in below]
+    annotations = folder / kind.parts[0] if whole else next((one for one in named if _holds(one, kind)), None)
+    if annotations is None and _holds(folder, kind, deep=False):
+        annotations = folder
+    if annotations is None:
+        return None
+    if whole:
+        return _Home(folder, annotations, folder / kind.parts[1], kind)
+    pictures = next((below[name] for name in PICTURES if name in below and _holds_pictures(below[name])), None)
+    beside = annotations if _holds_pictures(annotations) else folder
+    return _Home(folder, annotations, pictures or beside, kind)
+
+
+def _holds(folder, kind, deep=True):
+    """Whether a folder (deep: or one below it) has an annotation file of a kind; looks into few of its files."""
+    listed = (parent for parent, _ in files.walk(folder)) if deep else [folder]
+    paths = (os.path.join(parent, name) for parent in listed for name in files.visible(parent, kind.suffix))
+    return any(kind.looks(path) for path in itertools.islice(paths, FILES_TRIED) if os.path.isfile(path))
+
+
+def _holds_pictures(folder):
+    return any(name.lower().endswith(images.SUFFIXES) for _, names in files.walk(folder) for name in names)
+
+
+def ending(path):
+    """The last 64 KB of a text file; "" if it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.path.getsize(path) - SNIFFED_BYTES))
+            return file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def beginning(path):
+    """The first 64 KB of a text file, for a look at its format; "" if it cannot be read. UTF-16 needs its mark."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read(SNIFFED_BYTES)
+    except OSError:
+        return ""
+    wide = content.startswith((b"\xff\xfe", b"\xfe\xff"))
+    return content.decode("utf-16" if wide else "utf-8-sig", "replace")

@@ -1,0 +1,80 @@
+"""Data sets in KITTI's format for objects in a plane -> lists of samples (https://www.cvlibs.net/datasets/kitti/).
+
+    DATA/training/image_2/ID.png    DATA/training/label_2/ID.txt
+
+or the other folders that `folders.Layout` knows, such as images/ and labels/, with lists or without. A line holds
+`type truncated occluded alpha left top right bottom` and numbers in three dimensions, which are not used. Edges are
+pixels from 0, continuous. Regions called DontCare are no objects: they become crowd regions of no class, that is, they
+are left out.
+"""
+
+from formats import annotations, class_lists, folders
+from structures import UserError
+from system import files, wording
+
+NUMBERS = (15, 14)  # that follow a type, with and without the score of a detection
+DONT_CARE = "DontCare"
+
+
+def fits(data):
+    """Whether a path looks like a data set in this format."""
+    return bool(split_names(data))
+
+
+def split_names(data):
+    """The splits of a data set, sorted."""
+    return folders.Layout(data, KIND).names
+
+
+def class_names(data, splits):
+    """The types of the objects in some splits, a tuple in alphabetical order. Raises UserError if there are none."""
+    return class_lists.names_of_data(sorted(annotations.count_names(find(data, splits), _read)), data, splits)
+
+
+def find(data, splits):
+    """The Entry of each picture of some splits, in the order of `load`; opens no picture. Raises UserError."""
+    return annotations.find_entries(data, splits, KIND)
+
+
+def load(data, splits, class_names, **options):
+    """The samples of some splits; options: as for source_pascal_voc.load. Raises UserError that names file and line,
+    ImageError for a picture whose header cannot be read.
+    """
+    return annotations.make_samples(find(data, splits), _read, class_names, format_name="KITTI", **options)
+
+
+def _looks(path):
+    """Whether a text file holds labels, by its first line."""
+    first = next((line for line in folders.beginning(path).splitlines() if line.strip()), "")
+    return _parse_line(first) is not None
+
+
+KIND = folders.Kind(".txt", _looks)
+
+
+def _read(entry):
+    """The Annotated of an Entry."""
+    written = []
+    annotations.read_bytes(entry.annotation_path)  # raises MissingAnnotation
+    for number, line in files.read_lines(entry.annotation_path):
+        where = f"{entry.annotation_path}, line {number}"
+        parsed = _parse_line(line)
+        if parsed is None:
+            raise UserError(
+                f"{where}: {wording.shorten(line)} is not 'type truncated occluded alpha left top right bottom …'; "
+                "correct it"
+            )
+        name, edges = parsed
+        if name != DONT_CARE:
+            written.append(annotations.Written(name, edges, where))
+    return annotations.Annotated(written)
+
+
+def _parse_line(line):
+    """A line -> (type, (left, top, right, bottom)), None if it is no label. A type may hold spaces."""
+    words = line.split()
+    for columns in NUMBERS:
+        values = annotations.numbers(words[-columns:]) if len(words) > columns else None
+        if values is not None and annotations.numbers(words[:1]) is None:
+            return " ".join(words[:-columns]), tuple(values[3:7])
+    return None

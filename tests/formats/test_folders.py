@@ -1,0 +1,359 @@
+"""Exports as tools write them: other folders, lists and encodings give the same samples; hidden files are no data."""
+
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+
+import dataset_formats
+import source_pascal_voc
+import sources
+from formats import folders
+from media import images
+from structures import UserError
+from voc_tree import write_voc
+
+NAMES = ("cat", "dog")
+PICTURES = {
+    "a": ((40, 30), [("cat", (5, 3, 20, 18)), ("dog", (1, 1, 40, 30))]),
+    "b.c": ((30, 40), [("dog", (2, 9, 29, 33))]),
+    "shot 1": ((40, 30), []),
+    "v": ((40, 30), [("cat", (9, 9, 30, 25))]),
+}
+SPLITS = {"train": ["a", "b.c", "shot 1"], "val": ["v"]}
+
+
+def noise(seed, size):
+    return np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def voc(tmp_path):
+    pictures = {name: (noise(seed, size), objects) for seed, (name, (size, objects)) in enumerate(PICTURES.items())}
+    return write_voc(tmp_path / "voc", pictures, SPLITS, suffix=".png")
+
+
+def content(data, splits="train", **options):
+    """{id: (bytes of the picture, labels, boxes in pixels)} of some splits."""
+    samples = sources.load(data, splits, NAMES, **options)
+    return {
+        one.id: (pathlib.Path(one.image_path).read_bytes(), one.labels.tolist(), one.boxes_px.tolist())
+        for one in samples
+    }
+
+
+def move(source, target):
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(source, target)
+
+
+def flat(root, split_folders=True, xml="", pictures=""):
+    """Move XML files and pictures of a VOC-layout folder, into a folder for each split; without its lists."""
+    for split, ids in SPLITS.items():
+        for name in ids:
+            home = root / split if split_folders else root
+            move(root / "Annotations" / f"{name}.xml", home / xml / f"{name}.xml")
+            move(root / "JPEGImages" / f"{name}.png", home / pictures / f"{name}.png")
+    for part in ("Annotations", "JPEGImages", "ImageSets"):
+        shutil.rmtree(root / part)
+
+
+LAYOUTS = {
+    "Roboflow": lambda root: flat(root),
+    "FiftyOne": lambda root: flat(root, xml="labels", pictures="data"),
+    "images and annotations": lambda root: flat(root, xml="annotations", pictures="images"),
+    "lists at the root": lambda root: [
+        move(path, root / path.name) for path in (root / "ImageSets/Main").glob("*.txt")
+    ],
+    "Images": lambda root: move(root / "JPEGImages", root / "Images"),
+    "labels and images": lambda root: [
+        move(root / "JPEGImages", root / "images"),
+        move(root / "Annotations", root / "labels"),
+    ],
+    "folders within": lambda root: [
+        *(
+            move(root / part / f"{name}{suffix}", root / part / split / f"{name}{suffix}")
+            for split, ids in SPLITS.items()
+            for name in ids
+            for part, suffix in (("JPEGImages", ".png"), ("Annotations", ".xml"))
+        ),
+        shutil.rmtree(root / "ImageSets"),
+    ],
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts_of_xml_files(voc, layout):
+    expected = {split: content(voc, split) for split in SPLITS}
+    LAYOUTS[layout](voc)
+    assert sources.choose(voc) == "voc" and sources.split_names(voc) == ["train", "val"]
+    for split in SPLITS:
+        assert content(voc, split) == expected[split]
+        assert sources.class_names(voc, split) == (NAMES if split == "train" else ("cat",))
+
+
+def test_files_side_by_side_are_one_split(voc):
+    expected = content(voc, "train,val")
+    flat(voc, split_folders=False)
+    assert sources.split_names(voc) == ["all"] and sources.usual_training(voc) == "all"
+    assert content(voc, "all") == expected
+    with pytest.raises(UserError, match=r"no split 'train'; .* one split, 'all'; .*train and val"):
+        sources.find(voc, "train")
+
+
+@pytest.mark.parametrize(
+    ("asked", "named"), [("val", "valid"), ("valid", "val"), ("train", "training"), ("validation", "valid")]
+)
+def test_a_split_is_found_by_a_synonym(asked, named):
+    assert folders.synonym(asked, {named, "test"}) == named
+    assert folders.synonym(f"2007:{asked}", {f"2007:{named}", f"2012:{named}"}) == f"2007:{named}"
+    assert folders.synonym(asked, {asked, named}) == asked and folders.synonym("night", {named}) is None
+
+
+LISTS = {
+    "suffix": lambda names: "".join(f"{name}.jpg\n" for name in names),
+    "path": lambda names: "".join(f"/content/drive/set/JPEGImages/{name}.png\n" for name in names),
+    "backslashes": lambda names: "".join(f"C:\\data\\JPEGImages\\{name}.png\r\n" for name in names),
+    "comments": lambda names: "# exported\n\n" + "".join(f"{name}\n#\n" for name in names),
+    "utf-16": lambda names: "".join(f"{name}\r\n" for name in names).encode("utf-16"),
+    "other case": lambda names: "".join(f"{name.upper()}.PNG\n" for name in names),
+    "1 and -1": lambda names: "".join(f"{name}.png  -1\n" for name in names),
+}
+
+
+@pytest.mark.parametrize("form", LISTS)
+def test_lists_of_xml_files(voc, form):
+    expected = content(voc)
+    text = LISTS[form](SPLITS["train"])
+    (voc / "ImageSets/Main/train.txt").write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert content(voc) == expected
+
+
+@pytest.mark.parametrize("form", [name for name in LISTS if name not in ("suffix", "1 and -1")])
+def test_lists_of_yolo(voc, tmp_path, form):
+    data = dataset_formats.write_all(voc, tmp_path / "others", ["train", "val"], NAMES)["yolo"]
+    expected = content(data)
+    text = LISTS[form]([f"images/train/{name}" if form in ("comments", "utf-16") else name for name in SPLITS["train"]])
+    if isinstance(text, str):
+        text = text.replace("JPEGImages", "images/train").replace("JPEG", "")
+        text = "".join(
+            f"{line}{'' if '.' in line[-4:] or not line or line[0] == '#' else '.png'}\n" for line in text.splitlines()
+        )
+        text = text.encode()
+    else:
+        text = text.decode("utf-16").replace("\r\n", ".png\r\n").encode("utf-16")
+    (data / "list.txt").write_bytes(text)
+    (data / "data.yaml").write_text("train: list.txt\nval: images/val\nnames: [cat, dog]\n")
+    assert content(data) == expected
+
+
+def test_votts_lists_of_classes_make_one_split(voc):
+    lists = voc / "ImageSets" / "Main"
+    for split, ids in SPLITS.items():
+        (lists / f"{split}.txt").unlink()
+        for name in NAMES:
+            (lists / f"{name}_{split}.txt").write_text(
+                "".join(f"{one}.png {1 if name == 'cat' else -1}\n" for one in ids)
+            )
+    assert sources.split_names(voc) == ["train", "val"]
+    assert list(content(voc)) == SPLITS["train"] and list(content(voc, "cat_val")) == ["v"]
+
+
+HIDDEN = (".ipynb_checkpoints/a-checkpoint", "._a", "__MACOSX/a", "@eaDir/a", ".hidden/deep/a")
+
+
+@pytest.mark.parametrize("format_name", ["voc", "roboflow", "coco", "yolo", "csv", "bdd100k", "kitti", "labelme"])
+def test_hidden_files_are_no_data(voc, tmp_path, format_name):
+    data = dataset_formats.write_all(voc, tmp_path / "others", ["train", "val"], NAMES)
+    data["roboflow"] = tmp_path / "roboflow"
+    shutil.copytree(voc, data["roboflow"])
+    flat(data["roboflow"])
+    root = data[format_name]
+    expected, kind = content(root), sources.choose(root)
+    for path in sorted(root.rglob("*")):
+        for hidden in HIDDEN if path.is_file() else ():
+            copy = path.parent / f"{hidden}{path.suffix}"
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(b"\x00\x05\x16\x07" if "._" in hidden else path.read_bytes())
+        if path.is_dir() and not path.name.startswith("."):
+            (path / "Thumbs.db").write_bytes(b"x")
+            (path / ".DS_Store").write_bytes(b"x")
+    assert sources.choose(root) == kind and sources.split_names(root) == ["train", "val"]
+    assert content(root) == expected
+
+
+@pytest.mark.parametrize("file", ["classes.txt", "obj.names", "labels/classes.txt", "notes.json"])
+def test_yolo_without_a_yaml_file(voc, tmp_path, file):
+    data = dataset_formats.write_all(voc, tmp_path / "others", ["train", "val"], NAMES)["yolo"]
+    expected = {split: content(data, split) for split in SPLITS}
+    (data / "data.yaml").unlink()
+    with pytest.raises(UserError, match=r"classes\.txt .*data\.yaml with the four lines 'path: \.'"):
+        sources.class_names(data, "train")
+    categories = json.dumps({"categories": [{"id": number, "name": name} for number, name in enumerate(NAMES)]})
+    (data / file).write_text(categories if file.endswith(".json") else "cat\ndog\n")
+    assert sources.choose(data) == "yolo" and sources.class_names(data, "train") == NAMES
+    assert {split: content(data, split) for split in SPLITS} == expected
+
+
+def test_darknets_layout_of_cvat(voc, tmp_path):
+    data = dataset_formats.write_all(voc, tmp_path / "others", ["train", "val"], NAMES)["yolo"]
+    expected = content(data)
+    cvat = tmp_path / "cvat"
+    for name in SPLITS["train"]:
+        move(data / "images/train" / f"{name}.png", cvat / "obj_train_data" / f"{name}.png")
+        labels = data / "labels/train" / f"{name}.txt"
+        (cvat / "obj_train_data" / f"{name}.txt").write_text(labels.read_text() if labels.exists() else "")
+    (cvat / "obj.names").write_text("cat\ndog\n")
+    (cvat / "obj.data").write_text("classes = 2\ntrain = data/train.txt\nnames = data/obj.names\n")
+    (cvat / "train.txt").write_text("".join(f"data/obj_train_data/{name}.png\n" for name in SPLITS["train"]))
+    assert sources.split_names(cvat) == ["train"] and content(cvat) == expected
+
+
+@pytest.mark.parametrize(
+    "yaml",
+    [
+        "train: ../train/images\nval: ../valid/images\n",
+        "path: /content/datasets/mine\ntrain: images\\train\nval: images\\val\n",
+        "path: ../datasets/mine\ntrain: /home/me/mine/images/train\nval: /home/me/mine/images/val\n",
+    ],
+)
+def test_paths_of_another_computer_in_yaml(voc, tmp_path, yaml):
+    data = dataset_formats.write_all(voc, tmp_path / "others", ["train", "val"], NAMES)["yolo"]
+    expected = {split: content(data, split) for split in SPLITS}
+    if "valid" in yaml:
+        for part in ("images", "labels"):
+            move(data / part / "val", data / part / "valid")
+    (data / "data.yaml").write_text(yaml + "names: [cat, dog]\n")
+    assert {split: content(data, split) for split in SPLITS} == expected
+
+
+@pytest.mark.parametrize("path", ["labels.json", "train/labels.json", "train.json", "result.json"])
+def test_places_of_cocos_files(voc, tmp_path, path):
+    data = dataset_formats.write_all(voc, tmp_path / "others", ["train", "val"], NAMES)["coco"]
+    expected = content(data)
+    file, pictures = data / "annotations/instances_train.json", data / "train"
+    if path.endswith("labels.json"):
+        move(pictures, data / "moved")
+        move(data / "moved", data / path.replace("labels.json", "data"))
+    if path == "result.json":  # Label Studio
+        described = json.loads(file.read_text())
+        for image in described["images"]:
+            image["file_name"] = f"../../label-studio/media/upload/4/{image['file_name']}"
+        file.write_text(json.dumps(described))
+        move(pictures, data / "images")
+    move(file, data / path)
+    shutil.rmtree(data / "annotations")
+    split = "train" if "train" in path else pathlib.Path(path).stem
+    assert sources.choose(data) == "coco" and sources.split_names(data) == [split]
+    assert content(data, split) == expected
+
+
+CSV_FORMS = {
+    "semicolons": lambda image, x1, y1, x2, y2, name: f"{image};{x1};{y1};{x2};{y2};{name}",
+    "quotes": lambda image, x1, y1, x2, y2, name: f'"{image}","{x1}","{y1}","{x2}","{y2}","{name}"',
+    "tabs": lambda image, x1, y1, x2, y2, name: f"{image}\t{x1}\t{y1}\t{x2}\t{y2}\t{name}",
+    "backslashes": lambda image, x1, y1, x2, y2, name: f"D:\\set\\{image},{x1},{y1},{x2},{y2},{name}",
+    "addresses": lambda image, x1, y1, x2, y2, name: f"gs://bucket/set/{image},{x1},{y1},{x2},{y2},{name}",
+    "Label Studio": lambda image, x1, y1, x2, y2, name: f"/data/local-files/?d=set/{image},{x1},{y1},{x2},{y2},{name}",
+    "no suffix": lambda image, x1, y1, x2, y2, name: f"{image.rpartition('.')[0]},{x1},{y1},{x2},{y2},{name}",
+    "makesense": lambda image, x1, y1, x2, y2, name: f"{name},{x1},{y1},{x2 - x1},{y2 - y1},{image},40,30",
+}
+
+
+@pytest.mark.parametrize("header", [False, True])
+@pytest.mark.parametrize("form", CSV_FORMS)
+def test_forms_of_tables(tmp_path, form, header):
+    images.write(tmp_path / "images" / "a.png", noise(1, (40, 30)))
+    line = CSV_FORMS[form]
+    lines = [line("a.png", 5, 3, 20, 18, "cat"), line("a.png", 0, 0, 40, 30, "dog")]
+    if header:
+        names = "label_name,bbox_x,bbox_y,bbox_width,bbox_height,image_name,image_width,image_height"
+        if form != "makesense":
+            names = "image,xmin,ymin,xmax,ymax,label"
+            names = {"tabs": names.replace(",", "\t"), "semicolons": names.replace(",", ";")}.get(form, names)
+        lines = [names if form != "quotes" else '"' + names.replace(",", '","') + '"', *lines]
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        (tmp_path / "train.csv").write_bytes("\r\n".join(["# made by hand", *lines, ""]).encode(encoding))
+        if encoding != "utf-16":
+            assert sources.choose(tmp_path) == "csv"
+        (sample,) = sources.load(tmp_path, "train", NAMES, source="csv")
+        assert sample.labels.tolist() == [0, 1] and sample.boxes_px.tolist() == [[5, 3, 20, 18], [0, 0, 40, 30]]
+
+
+def test_a_picture_of_another_split_is_not_taken(tmp_path):
+    images.write(tmp_path / "val" / "a.png", noise(1, (40, 30)))
+    (tmp_path / "val.csv").write_text("a.png,5,3,20,18,cat\n")
+    (tmp_path / "train.csv").write_text("a.png,5,3,20,18,cat\n")
+    assert len(sources.find(tmp_path, "val")) == 1
+    with pytest.raises(UserError, match=r"a\.png: no such picture"):
+        sources.find(tmp_path, "train")
+
+
+def test_a_picture_that_may_be_two_is_asked_about(tmp_path):
+    for name in "xy":
+        images.write(tmp_path / "images" / name / "a.png", noise(1, (40, 30)))
+    (tmp_path / "train.csv").write_text("a.png,5,3,20,18,cat\n")
+    with pytest.raises(UserError, match=r"line 1: a\.png may be images/x/a or images/y/a in"):
+        sources.find(tmp_path, "train")
+    (tmp_path / "train.csv").write_text("/elsewhere/y/a.png,5,3,20,18,cat\n")
+    assert sources.find(tmp_path, "train")[0].image_path.endswith("images/y/a.png")
+
+
+def test_a_picture_of_an_unread_kind_is_named(voc):
+    move(voc / "JPEGImages" / "a.png", voc / "JPEGImages" / "a.pcx")
+    with pytest.raises(UserError, match=r"train\.txt: .*a\.jpg: no such picture, only a\.pcx, .* called \.pcx "):
+        sources.find(voc, "train")
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".jpe", ".JPEG"])
+def test_names_of_jpeg_files(voc, suffix):
+    picture = images.read(voc / "JPEGImages" / "a.png")
+    (voc / "JPEGImages" / "a.png").unlink()
+    images.write(voc / "JPEGImages" / "a.jpg", picture)
+    move(voc / "JPEGImages" / "a.jpg", voc / "JPEGImages" / f"a{suffix}")
+    assert source_pascal_voc.find(voc, "train")[0].image_path.endswith(f"a{suffix}")
+    assert images.read(voc / "JPEGImages" / f"a{suffix}").shape == (30, 40, 3)
+
+
+XML = {
+    "gb2312": ('<?xml version="1.0" encoding="gb2312"?><annotation><folder>图片</folder>', "gb2312"),
+    "shift_jis": ('<?xml version="1.0" encoding="Shift_JIS"?><annotation><folder>写真</folder>', "shift_jis"),
+    "utf-16": ('<?xml version="1.0" encoding="utf-16"?><annotation><folder>é</folder>', "utf-16"),
+    "a namespace": ('<annotation xmlns="http://example.org/voc">', "utf-8"),
+    "a mark": ("\ufeff<annotation>", "utf-8"),
+}
+
+
+@pytest.mark.parametrize("form", XML)
+def test_encodings_of_xml(voc, form):
+    expected = content(voc)
+    path = voc / "Annotations" / "a.xml"
+    start, encoding = XML[form]
+    path.write_bytes(path.read_text("utf-8").replace("<annotation>", start).encode(encoding))
+    move(path, path.with_suffix(".XML"))
+    assert content(voc) == expected
+
+
+def test_one_name_in_several_folders(tmp_path):
+    """The id is then the path below --data, so that results can be told apart."""
+    pictures = {f"{drive}/{name}": (noise(7, (40, 30)), [("cat", (5, 3, 20, 18))]) for drive in "xy" for name in "ab"}
+    for image_id in pictures:
+        for part in ("JPEGImages", "Annotations"):
+            (tmp_path / "voc" / part / image_id).parent.mkdir(parents=True, exist_ok=True)
+    voc = write_voc(tmp_path / "voc", pictures, {"train": list(pictures), "val": ["x/a", "y/b"]}, suffix=".png")
+    assert [one.id for one in sources.find(voc, "train")] == [f"JPEGImages/{image_id}" for image_id in pictures]
+    assert [one.id for one in sources.find(voc, "val")] == ["a", "b"]
+    boxes = [{"id": at, "image_id": at, "bbox": [4, 2, 16, 16], "category_id": 1} for at in range(4)]
+    described = [{"id": at, "file_name": f"{name}.png"} for at, name in enumerate(pictures)]
+    shutil.copytree(voc / "JPEGImages", tmp_path / "coco" / "train")
+    (tmp_path / "coco" / "train.json").write_text(
+        json.dumps({"images": described, "annotations": boxes, "categories": [{"id": 1, "name": "cat"}]})
+    )
+    shutil.copytree(voc / "JPEGImages", tmp_path / "csv" / "train")
+    (tmp_path / "csv" / "train.csv").write_text("".join(f"{name}.png,4,2,20,18,cat\n" for name in pictures))
+    for name in ("coco", "csv"):
+        samples = sources.load(tmp_path / name, "train", NAMES)
+        assert [one.id for one in samples] == [f"train/{image_id}" for image_id in pictures]
+        assert [one.boxes_px.tolist() for one in samples] == [[[4, 2, 20, 18]]] * 4
