@@ -14,7 +14,7 @@ from tqdm import tqdm
 from formats import folders
 from media import images
 from structures import Sample, UserError
-from system import cli, files, wording
+from system import cli, files, memory, wording
 
 OUTSIDE_TOLERANCE = 1  # pixels: in annotations that count from 0 all boxes are off by one
 
@@ -36,6 +36,9 @@ class Written(NamedTuple):
     crowd: bool = False
     area: float | None = None
     shape: str = "box"
+
+
+_NOTHING = Written((), (), (), (), (), (), ())  # columns without objects
 
 
 class Annotated(NamedTuple):
@@ -179,6 +182,7 @@ class Notes:
                 cli.warn(f"{text.format(wording.plural(count, what))}; the first is {first}")
 
 
+@memory.collector_paused()
 def make_samples(
     entries,
     read,
@@ -225,20 +229,21 @@ class _SampleMaker:
         annotated, self._entries = self._read(entry, read), self._entries + 1
         header = images.header(entry.image_path)
         size = size_as_shown(header) if annotated.stated is None else size_as_stated(header, annotated.stated)
-        objects = [
-            one for one in annotated.objects if self._is_known(one) and not (one.difficult and self._ignore_difficult)
-        ]
-        edges = np.array([one.edges_px for one in objects], np.float64).reshape(-1, 4)
+        objects = [one for one in annotated.objects if one.name in self._label_of or self._is_known(one)]
+        if self._ignore_difficult:
+            objects = [one for one in objects if not one.difficult]
+        columns = Written(*zip(*objects, strict=True)) if objects else _NOTHING
+        edges = np.array(columns.edges_px, np.float64).reshape(-1, 4)
         factor = 1.0
         if annotated.fractions:
             edges *= (size.width, size.height) * 2
         elif objects:
             self._check_units(objects)
             factor = self._resize(entry, objects, edges, size, annotated.stated)
-        for one in objects:
-            if one.shape != "box":
-                self._notes.add(one.shape, one.where)
-        return self._sample(entry, size, objects, edges, factor)
+        for shape, where in zip(columns.shape, columns.where, strict=True):
+            if shape != "box":
+                self._notes.add(shape, where)
+        return self._sample(entry, size, columns, edges, factor)
 
     def _read(self, entry, read):
         try:
@@ -253,7 +258,7 @@ class _SampleMaker:
         """Count boxes, and those that are fractions."""
         self._boxes += len(objects)
         for one in objects:
-            if max(one.edges_px) <= 1.001:  # few are, and the rest takes longer
+            if one.edges_px[2] <= 1.001 and max(one.edges_px) <= 1.001:  # few are, and the rest takes longer
                 corners = np.add(one.edges_px, (self._first_pixel, self._first_pixel, 0, 0))
                 if are_fractions(corners.tolist()):
                     self._notes.add("fraction", one.where)
@@ -271,26 +276,33 @@ class _SampleMaker:
         edges *= factors * 2
         return factors[0] * factors[1]
 
-    def _sample(self, entry, size, objects, edges, factor):
+    def _sample(self, entry, size, columns, edges, factor):
+        """The Sample of an entry. columns: a Written of tuples, one value for each object."""
         boxes = (edges / (size.width, size.height, size.width, size.height)).clip(0, 1).astype(np.float32)
-        keep = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-        if not keep.all():
+        labels = np.array([self._label_of[name] for name in columns.name], np.int32)
+        difficult = np.array(columns.difficult, bool)
+        crowd = np.array(columns.crowd, bool) if any(columns.crowd) else None
+        area = np.array(columns.area, np.float64) * factor if columns.area and None not in columns.area else None
+        kept = boxes[:, 2:] > boxes[:, :2]
+        if not kept.all():  # which few pictures need
+            keep = kept.all(axis=1)
             self._dropped += int((~keep).sum())
             self._pictures += 1
-            self._first = self._first or objects[int(np.argmin(keep))].where
-        crowd = np.array([one.crowd for one in objects], bool)[keep]
-        areas = [one.area for one in objects]
+            self._first = self._first or columns.where[int(np.argmin(keep))]
+            boxes, labels, difficult = boxes[keep], labels[keep], difficult[keep]
+            crowd = crowd[keep] if crowd is not None and crowd[keep].any() else None
+            area = None if area is None else area[keep]
         return Sample(
             id=entry.id,
             image_path=entry.image_path,
-            boxes=boxes[keep],
-            labels=np.array([self._label_of[one.name] for one in objects], np.int32)[keep],
-            difficult=np.array([one.difficult for one in objects], bool)[keep],
+            boxes=boxes,
+            labels=labels,
+            difficult=difficult,
             width=size.width,
             height=size.height,
             exif=size.exif,
-            crowd=crowd if crowd.any() else None,
-            area=np.array(areas, np.float64)[keep] * factor if areas and None not in areas else None,
+            crowd=crowd,
+            area=area,
         )
 
     def _is_known(self, one):

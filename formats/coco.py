@@ -18,11 +18,12 @@ from typing import NamedTuple
 
 from formats import annotations, class_lists, folders
 from structures import UserError
-from system import cli, files, wording
+from system import cli, files, memory, wording
 
 PREFIX, ROBOFLOW = "instances_", "_annotations.coco.json"
 LISTS = ("images", "annotations", "categories")  # that every file has
 NUMBERS, LARGEST = frozenset((int, float)), 1e9
+IDS = frozenset((int, str))  # types of ids; not of booleans
 
 
 class Entry(NamedTuple):
@@ -69,6 +70,7 @@ def split_names(data):
     return [data.stem.removeprefix(PREFIX)] if data.is_file() else sorted(_split_paths(data))
 
 
+@memory.collector_paused()
 def class_names(data, splits):
     """The categories of some splits, a tuple in the order of their ids. Raises UserError as `load` does.
 
@@ -111,6 +113,7 @@ def load(data, splits, class_names, **options):
     return annotations.make_samples(find(data, splits), _annotated, class_names, format_name="COCO", **options)
 
 
+@memory.collector_paused()
 def find(data, splits):
     """The Entry of each picture of some splits, in the order of `load`; opens no picture. Raises UserError."""
     entries = []
@@ -220,21 +223,22 @@ def _numbered(path, content, key, kind):
 
 def _id(value):
     """The value if it can be an id, otherwise None. Booleans and floats cannot: as dict keys, True and 1.0 equal 1."""
-    return value if isinstance(value, (int, str)) and not isinstance(value, bool) else None
+    return value if type(value) in IDS else None
 
 
 def _annotated(entry):
     """The Annotated of an Entry."""
-    return annotations.Annotated([_written(where, one, entry.names) for where, one in entry.objects], entry.stated)
+    names = entry.names
+    return annotations.Annotated([_written(where, one, names) for where, one in entry.objects], entry.stated)
 
 
 def _written(where, one, names):
     """The Written of one annotation. names: {category id: name}."""
-    name = names.get(_id(one.get("category_id")))
+    number = one.get("category_id")
+    name = names.get(number) if type(number) in IDS else None
     if name is None:
         raise UserError(
-            f"{where}: category_id {wording.shorten(one.get('category_id'))} is unknown; the ids are "
-            f"{', '.join(map(str, names))}"
+            f"{where}: category_id {wording.shorten(number)} is unknown; the ids are {', '.join(map(str, names))}"
         )
     bbox, shape = one.get("bbox"), "box"
     if not bbox and (around := _around(one.get("segmentation"))):
@@ -242,8 +246,9 @@ def _written(where, one, names):
     if not isinstance(bbox, list) or len(bbox) != 4 or not _are_numbers(bbox):
         raise UserError(f"{where}: bbox {wording.shorten(bbox)} is not [x, y, width, height]; correct the file")
     x, y, width, height = bbox
-    crowd = one.get("iscrowd") in (1, True)
-    area = one["area"] if _is_number(one.get("area")) else max(width, 0) * max(height, 0)
+    crowd, area = one.get("iscrowd") == 1, one.get("area")
+    if not _is_number(area):
+        area = max(width, 0) * max(height, 0)
     edges = x, y, x + width, y + height
     return annotations.Written(name, edges, where, crowd or bool(one.get("ignore")), crowd, area, shape)
 

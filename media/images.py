@@ -268,8 +268,15 @@ def write(path: files.Path, image_rgb: np.ndarray, quality: int = 95) -> None:
 def _content(path, size=-1):
     """The bytes of a file, or its first `size`. Raises ImageError if it cannot be read or is empty."""
     try:
-        with open(path, "rb") as file:
-            data = file.read(size)
+        if size < 0:
+            with open(path, "rb") as file:
+                data = file.read()
+        else:  # for a hundred thousand headers: Python's file objects take half of the time
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                data = os.read(descriptor, size)
+            finally:
+                os.close(descriptor)
     except OSError as error:
         raise ImageError(path, files.reason(error).lower()) from None
     if not data:

@@ -87,9 +87,6 @@ class PictureCache:
             Picture(path, exif), kind, signature(path), lambda: make(images.read(path, exif, reduce, self._gray16))
         )
 
-    def _decode(self, path, exif, reduce):
-        return images.read(path, exif, reduce, self._gray16)
-
     def _get(self, picture, kind, seen, make):
         slot, number = self._slot_of.get(picture), self._kind_of.get(kind)
         if seen is None or slot is None or number is None:

@@ -1,6 +1,8 @@
-"""How much memory is free."""
+"""How much memory is free, and a pause for Python's search for memory that is not used any more."""
 
 import contextlib
+import gc
+from collections.abc import Iterator
 
 LIMITS = (  # of a container: its limit, what it uses, and the key in its statistics of what can be dropped
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat", "inactive_file"),
@@ -30,6 +32,22 @@ def total() -> int:
         with contextlib.suppress(OSError, ValueError):
             sizes.append(_number(limit))
     return min(sizes)
+
+
+@contextlib.contextmanager
+def collector_paused() -> Iterator[None]:
+    """Context manager, and decorator, for code that makes a million objects and no cycles.
+
+    The collector of cycles would look at them again and again, a fifth of the time. Objects without cycles are freed as
+    always.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _number(path):

@@ -1,4 +1,6 @@
-"""Free memory by /proc and by the files of a container, which are imitated."""
+"""Free memory by /proc and by the files of a container, which are imitated; the pause of Python's collector."""
+
+import gc
 
 import psutil
 import pytest
@@ -31,3 +33,29 @@ def test_no_limit(tmp_path, monkeypatch, limit):
     imitate(tmp_path, monkeypatch, limit=limit, usage="8000\n", statistics="inactive_file 3000\n")
     assert memory.available() > 1 << 20
     assert memory.total() == psutil.virtual_memory().total
+
+
+def test_the_collector_pauses_and_goes_on_even_after_an_error():
+    @memory.collector_paused()
+    def fail():
+        assert not gc.isenabled()
+        with memory.collector_paused():
+            assert not gc.isenabled()
+        assert not gc.isenabled()  # the end of an inner pause does not end the outer one
+        raise KeyError
+
+    assert gc.isenabled()
+    for _ in range(2):  # a decorated function may be called again
+        with pytest.raises(KeyError):
+            fail()
+        assert gc.isenabled()
+
+
+def test_a_collector_that_is_off_stays_off():
+    gc.disable()
+    try:
+        with memory.collector_paused():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
