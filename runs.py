@@ -38,6 +38,7 @@ class TrainingState:
     best: the highest VOC07 mean AP of a validation, or None.
     stale: validations of complete epochs since then.
     data: {"pictures": number, "ids": hash} of the pictures it is trained on; None in older versions.
+    diagnosis: what was seen of the training (diagnostics.Memory); empty in older versions.
     """
 
     step: int = 0
@@ -49,6 +50,7 @@ class TrainingState:
     best: float | None = None
     stale: int = 0
     data: dict | None = None
+    diagnosis: dict = dataclasses.field(default_factory=dict)
 
 
 def create(run: str, description: config.ModelDescription, training: config.TrainingSettings | None) -> None:

@@ -1,6 +1,7 @@
 """Train a detector on a data set in the format of Pascal VOC, COCO, YOLO or a CSV table, or another one."""
 
 import os
+import sys
 
 import sources
 import training_data
@@ -34,6 +35,9 @@ def main(argv: list[str] | None = None) -> None:
 
         samples = samples * settings.repeat
         task = trainer.Task(flags.run, description, settings, samples, valid, flags.resume, flags.xla)
+        if flags.find_rate:
+            _find_rate(task, stop, sys.argv[1:] if argv is None else argv)
+            return
         with trainer.open_trainer(task, stop) as opened:
             opened.train()
 
@@ -47,6 +51,15 @@ def _refuse_one_file(settings, source):
                 f"--valid {settings.valid}: --data {settings.data} is one file, so both splits would be the same "
                 "pictures; give the folder with a file for each split"
             )
+
+
+def _find_rate(task, stop, argv):
+    """Print the learning rate of a range test, and the command that trains with it."""
+    from training import rate_test
+
+    rate = rate_test.find(task, stop, *train_flags.rate_files(task.run))
+    print(f"learning rate {rate:g}; train with: {train_flags.training_command(argv, rate)}")
+    stop.raise_if_requested()
 
 
 def _load(settings, source, splits, class_names, difficult):

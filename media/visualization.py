@@ -387,6 +387,30 @@ def plot_learning_curves(path: Path, rows: Sequence[dict]) -> None:
     figure.savefig(path)
 
 
+def plot_rate_test(
+    path: Path, rates: Sequence[float], losses: Sequence[float], smooth: Sequence[float], proposed: float | None
+) -> None:
+    """Write a PNG of the loss at rising learning rates.
+
+    losses, smooth: at each of the rates; proposed: the rate to train with, or None.
+    """
+    figure = make_figure(8.0, 5.0)
+    axes = figure.subplots()
+    axes.plot(rates, losses, ".", color="0.6", label="loss after a step with this rate")
+    axes.plot(rates, smooth, color=_line_color(0), linewidth=2, label="smoothed")
+    if proposed is not None:
+        axes.axvline(proposed, color=_line_color(3), label=f"proposed: {proposed:g}")
+    if losses:
+        axes.set_ylim(0.9 * min(losses), 8 * min(smooth))
+    else:  # a log scale needs limits
+        axes.set(xlim=(1e-6, 1), ylim=(1, 10))
+    axes.set(title="learning-rate range test", xlabel="learning rate", xscale="log", yscale="log")
+    axes.set_ylabel("loss per matched anchor (log scale)")
+    axes.grid(alpha=0.3, which="both")
+    axes.legend(fontsize="small", loc="upper left")
+    figure.savefig(path)
+
+
 def _plot_column(axes, rows, name, **style):
     """Plot one column against the epoch, without the rows in which it is empty."""
     points = [(float(row["epoch"]), float(row[name])) for row in rows if row.get(name) not in (None, "")]

@@ -10,10 +10,19 @@ Downloads VOC2007 trainval and test and VOC2012 trainval (2.9 GB), verifies and 
 on the two trainval splits, and scores each training on VOC2007 test. Called again, it continues where it stopped.
 It needs a GPU: on two CPU cores one training would take weeks.
 
-TRAINING: any of (default: all)
-  article300 article512    Adam, epsilon 0.1, rate 1e-3 × 0.97 per epoch, batch 8, 200 epochs, the article's presets
-  original300 original512  momentum, batch 32 as 4 × 8, rate 1e-3, × 0.1 after 80,000 and 100,000 of 120,000 steps,
-                           twice the rate for biases, weight decay 5e-4
+TRAINING: any of (default: all but quick300)
+  article300 article512    train.py --recipe article: Adam, epsilon 0.1, rate 1e-3 × 0.97 per epoch, batch 8,
+                           200 epochs, the article's presets
+  original300 original512  train.py --recipe original: momentum, batch 32 as 4 × 8, rate 1e-3, × 0.1 after 80,000 and
+                           100,000 of 120,000 steps, twice the rate for biases, weight decay 5e-4
+  quick300                 train.py's own settings, batch 32, cosine, 60 epochs of VOC2007 trainval alone, conv1 and
+                           conv2 kept as they are; alone it downloads only VOC2007 (0.9 GB)
+
+Time on one H100, estimated from single steps (docs/gpu.md: 352 to 720 images/s at batch 8, 694 at batch 32, in
+bfloat16, a third of that at 512); no training has been run to its end:
+  quick300                     10 minutes: 300,660 images and the score
+  article300, original300      1.3 to 3 hours each: 3.3 and 3.8 million images
+  article512, original512      4 to 9 hours each
 
   --data DIR    folder for VOCdevkit (default: runs/voc0712/data)
   --run DIR     folder for trainings and scores (default: runs/voc0712)
@@ -38,13 +47,15 @@ HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 BASE_URL=${VOC_BASE_URL:-http://host.robots.ox.ac.uk/pascal/VOC}
 DATA=runs/voc0712/data RUN=runs/voc0712 ONLY_DATA=""
 TRAININGS=(article300 article512 original300 original512)
+QUICK=quick300 # on VOC2007 alone
 # path below the base URL, MD5, size in MB
 ARCHIVES=(
     "voc2007/VOCtrainval_06-Nov-2007.tar ${VOC2007_TRAINVAL_MD5:-c52e279531787c972589f7e41ab4ae64} 460"
     "voc2007/VOCtest_06-Nov-2007.tar ${VOC2007_TEST_MD5:-b6e924de25625d8de591ea690078ad9f} 451"
     "voc2012/VOCtrainval_11-May-2012.tar ${VOC2012_TRAINVAL_MD5:-6cd6e144f989b92b3379bac3b3de84fd} 2000"
 )
-TRAIN=2007:trainval,2012:trainval
+TRAIN_2007=2007:trainval
+TRAIN=$TRAIN_2007,2012:trainval
 TEST=2007:test
 
 main() {
@@ -53,6 +64,7 @@ main() {
     mkdir -p "$DATA" "$RUN" || die "--data $DATA, --run $RUN: cannot be created; choose other folders"
     local archive
     for archive in "${ARCHIVES[@]}"; do
+        if is_only_quick && [[ $archive != voc2007/* ]]; then continue; fi
         # shellcheck disable=SC2086 # three words
         provide $archive
     done
@@ -82,15 +94,22 @@ parse() {
             --only-data) ONLY_DATA=1 ;;
             -*) die "$1: no such argument (see --help)" ;;
             *)
-                case " ${TRAININGS[*]} " in
+                case " ${TRAININGS[*]} $QUICK " in
                     *" $1 "*) CHOSEN+=("$1") ;;
-                    *) die "$1: no such training; choose from ${TRAININGS[*]}" ;;
+                    *) die "$1: no such training; choose from ${TRAININGS[*]} $QUICK" ;;
                 esac
                 ;;
         esac
         shift
     done
     [ ${#CHOSEN[@]} -gt 0 ] || CHOSEN=("${TRAININGS[@]}")
+}
+
+is_only_quick() {
+    local name
+    for name in "${CHOSEN[@]}"; do
+        [ "$name" = "$QUICK" ] || return 1
+    done
 }
 
 find_tools() {
@@ -164,9 +183,10 @@ run() {
 }
 
 check_data() {
-    local page=$RUN/check.html
+    local page=$RUN/check.html splits=$TRAIN
+    if is_only_quick; then page=$RUN/check-2007.html splits=$TRAIN_2007; fi
     [ ! -e "$page" ] || return 0
-    run check_dataset.py --data "$DATA/VOCdevkit" --split "$TRAIN,$TEST" --html "$page"
+    run check_dataset.py --data "$DATA/VOCdevkit" --split "$splits,$TEST" --html "$page"
 }
 
 # same_settings RUN: fail unless a later call has the settings that the training was started with
@@ -184,20 +204,17 @@ train() {
     if [ -e "$into/config.json" ]; then
         run train.py --run "$into" --resume
     else
-        local recipe
+        local splits=$TRAIN recipe
         case $1 in
-            article*)
-                recipe=(--preset "vgg${1#article}-article" --matching threshold --augmentation article
-                    --optimizer adam --adam-epsilon 0.1 --learning-rate 1e-3 --schedule exponential --batch-size 8 --epochs 200)
-                ;;
-            original*) # warm-up and gradient clipping are this project's
-                recipe=(--preset "vgg${1#original}" --optimizer momentum --batch-size 8 --accumulate 4
-                    --learning-rate 1e-3 --schedule step --schedule-steps "80000,100000" --epochs 240
-                    --max-steps 120000 --bias-lr-multiplier 2 --weight-decay 5e-4 --initializer xavier)
+            article*) recipe=(--recipe article --preset "vgg${1#article}-article") ;;
+            original*) recipe=(--recipe original --preset "vgg${1#original}") ;;
+            "$QUICK")
+                splits=$TRAIN_2007
+                recipe=(--recipe default --batch-size 32 --schedule cosine --epochs 60 --ema 0.999 --freeze "conv1,conv2")
                 ;;
         esac
         # shellcheck disable=SC2086 # TRAIN_FLAGS are several words
-        run train.py --data "$DATA/VOCdevkit" --train "$TRAIN" --run "$into" --vgg-weights "${VGG:-auto}" \
+        run train.py --data "$DATA/VOCdevkit" --train "$splits" --run "$into" --vgg-weights "${VGG:-auto}" \
             "${recipe[@]}" --precision auto ${TRAIN_FLAGS:-}
     fi
     : >"$into.trained"

@@ -48,6 +48,7 @@ ONLY_IN = {
     "yaml": "formats.yolo",
     "matplotlib": "media.visualization",
     "pillow_heif": "media.images",
+    "google": "system.compiled_code",  # its protobuf, which TensorFlow brings
 }
 EVERYWHERE = {"numpy", "cv2", "tqdm", "PIL", "tensorflow"}
 

@@ -29,17 +29,17 @@ def train_one_epoch(
     state: runs.TrainingState,
     plan: optimization.Plan,
     samples: Sequence[Sample],
-    after_step: Callable[[dict[str, float], float], None],
+    after_step: Callable[[dict[str, float], float, np.ndarray], None],
 ) -> None:
     """Train on what remains of an epoch, or until the plan's end; updates `state`.
 
     batches: those of the epoch from number state.batch on; samples: those that the batches' jobs (epoch, index) name;
-    after_step: called with (losses, learning rate) after each optimizer step, when `state` is up to date. Raises
-    NonFiniteLoss.
+    after_step: called after each optimizer step, when `state` is up to date, with the step's loss sums, its learning
+    rate and the class_targets of its last batch, which are overwritten later. Raises NonFiniteLoss.
     """
     settings, step = plan.settings, graph.training_step
     pairs = feeding.in_pairs(batches, step.feeds_ahead)
-    with _progress_bar(state, settings, len(samples)) as bar:
+    with _progress_bar(state, plan, len(samples)) as bar:
         while state.batch < plan.batches_per_epoch and state.step < plan.total_steps:
             start = time.monotonic()
             rate = plan.rate(state.step)
@@ -54,22 +54,24 @@ def train_one_epoch(
                     raise _non_finite(sums, rate, state.step, [samples[index] for _, index in batch.jobs])
                 _add_sums(step_sums, sums)
                 num_images += len(batch.jobs)
-                batch.release()
+                if number < count - 1:
+                    batch.release()
             _add_sums(state.sums, step_sums)
             state.step += 1
             state.batch += count
             state.seconds += time.monotonic() - start
-            after_step(optimization.mean_losses(step_sums), rate)
+            after_step(step_sums, rate, batch.arrays["class_targets"])
+            batch.release()
             running = optimization.mean_losses(state.sums)
             bar.set_postfix_str("  ".join(f"{k} {v:.3f}" for k, v in running.items()), refresh=False)
             bar.update(num_images)
 
 
-def _progress_bar(state, settings, total):
+def _progress_bar(state, plan, total):
     return tqdm.tqdm(
         total=total,
-        initial=min(total, state.batch * settings.batch_size),
-        desc=f"epoch {state.epoch + 1}/{settings.epochs}",
+        initial=min(total, state.batch * plan.settings.batch_size),
+        desc=f"epoch {state.epoch + 1}/{plan.epochs}",
         unit="img",
         dynamic_ncols=True,
     )

@@ -18,7 +18,7 @@ import losses
 import ssd_layers
 import ssd_vgg
 from kernels import devices
-from training import feeding
+from training import feeding, probes
 
 EXPONENTIAL_DECAY = 0.97  # per epoch, the article's
 STEP_DECAY = 0.1  # at each of --schedule-steps, the original's
@@ -71,6 +71,11 @@ class Plan:
         steps = self.settings.epochs * self.steps_per_epoch
         return steps if self.settings.max_steps is None else min(steps, self.settings.max_steps)
 
+    @property
+    def epochs(self) -> int:
+        """The epochs that the training begins, the last of which --max-steps may cut short."""
+        return math.ceil(self.total_steps / self.steps_per_epoch)
+
     def rate(self, step: int) -> float:
         """The learning rate of optimizer step `step` (0-based)."""
         return learning_rate(self.settings, step, self.steps_per_epoch, self.total_steps)
@@ -104,6 +109,7 @@ class TrainingStep:
     trained: the variables that are not frozen.
     averages: {variable name: its moving average}, empty without --ema.
     first_averages: the operation that sets the averages to the weights.
+    gradient_probe: the probes.GradientProbe that notes every update.
     """
 
     def __init__(
@@ -139,6 +145,7 @@ class TrainingStep:
             self.logits, self.offsets = network(self.images)
             self.trained = [v for v in tf.trainable_variables() if not _frozen(v, settings.freeze)]
             self._sound = self._soundness()
+        self.gradient_probe = probes.GradientProbe(self.trained, settings.clip_norm)
         self._loss_scale = _LossScale() if dtype == tf.float16 else None
         self.losses, gradients = self._losses_and_gradients(network, multibox_loss)
         with tf.name_scope("update"):
@@ -215,9 +222,8 @@ class TrainingStep:
 
         The sums are local variables, which checkpoints leave out: a resume repeats the whole effective batch.
         """
-        local = [tf.GraphKeys.LOCAL_VARIABLES]
-        slots = [_accumulator(v.shape, "gradient_sum", local) for v in self.trained]
-        count = _accumulator([], "positive_sum", local)
+        slots = [probes.local_variable(v.shape, "gradient_sum") for v in self.trained]
+        count = probes.local_variable([], "positive_sum")
         added = [slot.assign_add(g, read_value=False) for slot, g in zip(slots, gradients, strict=True)]
         added.append(count.assign_add(self.losses["positives"], read_value=False))
         update = self._make_update([slot.read_value() for slot in slots], count.read_value())
@@ -239,7 +245,7 @@ class TrainingStep:
             self.averages[v.op.name] = tf.get_variable(
                 f"{v.op.name}/{ssd_vgg.AVERAGE}", v.shape, tf.float32, tf.zeros_initializer(), trainable=False
             )
-        steps = _accumulator([], "average_steps")
+        steps = tf.Variable(0.0, trainable=False, name="average_steps", use_resource=True)
         pairs = [(self.averages[v.op.name], v) for v in self.trained]
         self.first_averages = tf.group(*(a.assign(v.read_value(), read_value=False) for a, v in pairs))
         with tf.control_dependencies([update]):
@@ -280,9 +286,10 @@ class TrainingStep:
             g * scale + decay * v if decay and not decoupled and _is_weight(v) else g * scale
             for g, v in zip(gradient_sums, self.trained, strict=True)
         ]
+        norm = tf.global_norm(gradients)
+        updates = [self.gradient_probe.note(gradients, norm)]
         if self._settings.clip_norm:
-            gradients, _ = tf.clip_by_global_norm(gradients, self._settings.clip_norm)
-        updates = []
+            gradients, _ = tf.clip_by_global_norm(gradients, self._settings.clip_norm, norm)
         for (name, factor), members in self._groups(gradients).items():
             rate = self.learning_rate * factor
             shrunk = []
@@ -348,10 +355,6 @@ def _input_specs(preset, rows):
         "class_targets": tf.TensorSpec([rows, anchors], tf.int32, "class_targets"),
         "offset_targets": tf.TensorSpec([rows, anchors, 4], tf.float32, "offset_targets"),
     }
-
-
-def _accumulator(shape, name, collections=None):
-    return tf.Variable(tf.zeros(shape), trainable=False, collections=collections, name=name, use_resource=True)
 
 
 def _frozen(variable, layers):

@@ -12,7 +12,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -71,10 +71,12 @@ class Summaries:
             with _writing(self._events):
                 self._writer.close()
 
-    def record_step(self, step: int, losses: dict[str, float], rate: float) -> None:
-        """Record losses and learning rate of one optimizer step."""
+    def record_step(
+        self, step: int, losses: dict[str, float], rate: float, others: Mapping[str, float] | None = None
+    ) -> None:
+        """Record losses and learning rate of one optimizer step, and other values by their tags."""
         values = {f"loss/{name}": value for name, value in losses.items()}
-        self._scalars(step, {**values, "learning_rate": rate})
+        self._scalars(step, {**values, "learning_rate": rate, **(others or {})})
 
     def record_epoch(self, row: dict, evaluation: dict | None, rows: list[dict]) -> None:
         """Record a finished epoch: scalars, metrics.csv, and plots, which may be drawn later.

@@ -7,6 +7,8 @@ import argparse
 import dataclasses
 import os
 import re
+import shlex
+from collections.abc import Sequence
 
 import config
 import sources
@@ -23,7 +25,6 @@ from weights import class_transfer, weight_files
 
 # Pretrained features expect 0..255. From scratch, this brings the input to about unit variance
 SCRATCH_INPUT_SCALE = 1 / 60
-DEFAULTS = config.TrainingSettings(data="", train="")
 
 
 def read(flags: argparse.Namespace) -> tuple[config.ModelDescription, config.TrainingSettings]:
@@ -31,16 +32,49 @@ def read(flags: argparse.Namespace) -> tuple[config.ModelDescription, config.Tra
 
     Checks everything that can be checked without reading pictures. Raises UserError that names the flag.
     """
+    if flags.find_rate:
+        if flags.resume:
+            raise UserError("--find-rate: tests the flags of a new run; leave --resume out")
+        for path in rate_files(flags.run):
+            _check_rate_file(path)
     description, settings = _resume_config(flags) if flags.resume else _new_config(flags)
+    _check_cache(flags, settings)
+    return description, settings
+
+
+def _check_cache(flags, settings):
+    """Refuse flags of the cache that would do nothing."""
     if "cache_gb" in flags and settings.cache == "none":
         raise UserError("--cache-gb: needs --cache ram or --cache disk")
     if "cache_dir" in flags and settings.cache != "disk":
         raise UserError("--cache-dir: needs --cache disk")
-    return description, settings
+
+
+def rate_files(run: str) -> tuple[str, str]:
+    """(plot, curve): what --find-rate writes, beside the run, which a training can then create."""
+    return f"{os.path.normpath(run)}-rate.png", f"{os.path.normpath(run)}-rate.json"
+
+
+def _check_rate_file(path):
+    try:
+        cli.output_file(path)
+    except argparse.ArgumentTypeError as error:
+        raise UserError(f"--find-rate: {error}") from None
+
+
+def training_command(argv: Sequence[str], rate: float) -> str:
+    """The command that trains with the flags of a --find-rate, at a rate of its own."""
+    kept, words = [], iter(argv)
+    for word in words:
+        if word == "--learning-rate":
+            next(words)
+        elif word != "--find-rate" and not word.startswith("--learning-rate="):
+            kept.append(word)
+    return shlex.join(["python", "train.py", *kept, "--learning-rate", f"{rate:g}"])
 
 
 def _new_config(flags):
-    given = vars(flags)
+    given = _with_recipe(vars(flags), "init_from" in flags)
     if "data" not in given:
         raise UserError("--data: needed to start a run (only --resume does without)")
     if "train" not in given:
@@ -58,6 +92,21 @@ def _new_config(flags):
     _check_layers(settings.freeze, description.preset)
     _check_classes(settings, description.class_names)
     return description, settings
+
+
+def _with_recipe(given, has_first_run):
+    """The given flags, {name: value}, and what --recipe sets beside them.
+
+    has_first_run: whether the training starts from a run, whose anchors its weights need.
+    """
+    if "recipe" not in given:
+        return dict(given)
+    filled = {**config.RECIPES[given["recipe"]], **given}
+    if has_first_run and "preset" not in given:
+        del filled["preset"]
+    if given["recipe"] == "default" and "learning_rate" not in given:
+        filled["learning_rate"] = config.usual_rate(filled["optimizer"], filled["adam_epsilon"])
+    return filled
 
 
 def _vgg_weights(given, settings):
@@ -98,7 +147,7 @@ def _preset(given, settings):
 def _named_preset(given, settings):
     """--preset, with the width and input of --init-from's weights if that is given; without --preset that run's own."""
     if not settings.init_from:
-        preset = ssd_utils.get_preset(given.get("preset", "vgg300"))
+        preset = ssd_utils.get_preset(given.get("preset", config.RECIPES["default"]["preset"]))
         scale = 1.0 if settings.vgg_weights else SCRATCH_INPUT_SCALE
         return dataclasses.replace(preset, width=given.get("width", 1.0), input_scale=scale)
     source = config.find_model(settings.init_from)
@@ -175,6 +224,10 @@ def _resume_config(flags):
     for name, value in given.items():
         if name not in config.RESUMABLE and value != stored[name]:
             raise UserError(f"{_flag(name)} {value}: the run was started with {stored[name]}; leave it out to resume")
+    for name, value in _with_recipe(vars(flags), bool(stored["init_from"])).items():
+        if name in stored and name not in flags and value != stored[name]:
+            difference = f"sets {_flag(name)} {_shown(value)}, but the run has {_shown(stored[name])}"
+            raise UserError(f"--recipe {flags.recipe}: {difference}; leave --recipe out to resume")
     if "anchors" in flags and anchor_advisor.read_anchors(flags.anchors, description.preset) != description.preset:
         raise UserError(f"--anchors {flags.anchors}: the run was started with other anchors; leave it out to resume")
     changes = {name: given[name] for name in config.RESUMABLE if name in given}
@@ -235,11 +288,13 @@ def parse(argv: list[str] | None, description: str | None) -> argparse.Namespace
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="A first run on your own pictures:\n"
         "  python train.py --data mydata --train train --valid val --classes cat,dog --run runs/mine \\\n"
-        "      --freeze conv1,conv2 --precision auto --schedule cosine --epochs 40",
+        "      --freeze conv1,conv2 --precision auto --schedule cosine --epochs 40\n\n"
+        "What --recipe sets:\n  " + "\n  ".join(_recipe_table()),
     )
     for title, text, add_flags in (
         ("data", "what to train on; README.md describes the formats", _add_data_flags),
         ("pictures of an epoch", "how many, and how they are changed", _add_sampling_flags),
+        ("recipe", "all settings of a training at once", _add_recipe_flag),
         ("model", "the network and its anchors", _add_model_flags),
         ("weights to start from", "published features, another run, or random values", _add_weight_flags),
         ("loss", None, _add_loss_flags),
@@ -265,11 +320,9 @@ def parse(argv: list[str] | None, description: str | None) -> argparse.Namespace
 
 def _add(group, flag, text, **options):
     """Add a flag with a help text, which ends with the default of its setting unless it names a default itself."""
-    default = getattr(DEFAULTS, flag[2:].replace("-", "_"), None)
+    default = getattr(config.DEFAULTS, flag[2:].replace("-", "_"), None)
     if "(default: " not in text and default not in (None, "", ()) and default is not False:
-        shown = f"{default:g}" if isinstance(default, float) else default
-        shown = ",".join(map(str, default)) if isinstance(default, tuple) else shown
-        text = f"{text} (default: {shown})"
+        text = f"{text} (default: {_shown(default)})"
     group.add_argument(flag, help=text, **options)
 
 
@@ -346,6 +399,16 @@ def _add_sampling_flags(group):
         "random changes of pictures: full (the original's), article (full, but cut objects keep their whole boxes), "
         "light (mirroring, brightness and contrast: better for few pictures of large objects), none",
         choices=config.CHOICES["augmentation"],
+    )
+
+
+def _add_recipe_flag(group):
+    _add(
+        group,
+        "--recipe",
+        "the settings in the table below, where no flag of their own is given: those of the article, those of the "
+        "original, or train.py's own; their presets hold unless --init-from brings its own (default: default)",
+        choices=tuple(config.RECIPES),
     )
 
 
@@ -495,9 +558,17 @@ def _add_rate_flags(group):
         group,
         "--learning-rate",
         "rate before --schedule lowers it "
-        f"(default: {DEFAULTS.learning_rate:g}; 0.001 with momentum or the article's epsilon)",
+        f"(default: {config.DEFAULTS.learning_rate:g}; 0.001 with momentum or the article's epsilon)",
         type=cli.positive_float,
         metavar="X",
+    )
+    _add(
+        group,
+        "--find-rate",
+        "do not train, but try rising learning rates for at most two minutes and propose one; writes RUN-rate.png and "
+        "RUN-rate.json beside --run",
+        action="store_true",
+        default=False,
     )
     _add(
         group,
@@ -624,6 +695,24 @@ def _add_machine_flags(group):
         "the same numbers in every execution, where TensorFlow can",
         action="store_true",
     )
+
+
+def _shown(value):
+    """A setting as its flag takes it; 'none' if it has no value."""
+    if value is None or value == ():
+        return "none"
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _recipe_table():
+    """The lines of a table: what each recipe sets."""
+    rows = [("", *config.RECIPES)]
+    for name in config.RECIPES["default"]:
+        rows.append((_flag(name), *(_shown(values[name]) for values in config.RECIPES.values())))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
 def _flag(name):

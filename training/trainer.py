@@ -3,20 +3,23 @@
 import contextlib
 import dataclasses
 import hashlib
+import os
+import sys
 import time
 from collections.abc import Iterator
 
 import tensorflow.compat.v1 as tf
+import tqdm
 
 import config
 import runs
 import training_data
 from kernels import devices
 from structures import Sample, UserError
-from system import worker_processes
+from system import cli, worker_processes
 from system.cli import StopRequest
 from system.data_queue import DataQueue, WorkerError
-from training import caching, engine, first_weights, layer_scaling, optimization, training_graph
+from training import caching, diagnostics, engine, first_weights, layer_scaling, optimization, probes, training_graph
 from training.summaries import Summaries
 
 PICTURES_TO_SCALE_BY = 8  # that the first weights are measured on
@@ -62,36 +65,75 @@ def open_trainer(task: Task, stop: StopRequest) -> Iterator["Trainer"]:
     Raises UserError if the run cannot be created or resumed, or another process trains it, or, also from the block, if
     memory is full.
     """
+    with contextlib.ExitStack() as stack:
+        opened = stack.enter_context(open_network(task, stop))
+        task, session = opened.task, opened.graph.session
+        if not task.resume:
+            runs.create(task.run, task.description, task.settings)
+        stack.enter_context(runs.lock(task.run))
+        checkpoints = runs.Checkpoints(task.run)
+        state = (checkpoints.restore_last(session) if task.resume else None) or runs.TrainingState()
+        _check_data(task, state)
+        largest = max(opened.class_weights) if opened.class_weights else 1.0
+        diagnosis = diagnostics.Diagnosis(state.diagnosis, task.settings, task.description, largest)
+        if task.resume:
+            _keep_changes(task)
+        summaries = Summaries(task.run, task.description.class_names)
+        stack.enter_context(summaries.open(state.step, state.rows))
+        _print_start(opened)
+        queue = stack.enter_context(open_queue(task))
+        yield Trainer(task, stop, opened.graph, checkpoints, state, summaries, queue, opened.probe, diagnosis)
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenNetwork:
+    """A network whose weights have the values that a training starts from, as `open_network` makes it.
+
+    task: what to do, with the number type that --precision auto is on this machine.
+    graph: the network and its session.
+    probe: reads what steps do, from variables of the graph.
+    class_weights: of --class-weights, None without it.
+    xla: what XLA compiles of it, one of config.XLA_FORMS.
+    """
+
+    task: Task
+    graph: training_graph.TrainingGraph
+    probe: probes.StepProbe
+    class_weights: tuple[float, ...] | None
+    xla: str
+
+
+@contextlib.contextmanager
+def open_network(task: Task, stop: StopRequest) -> Iterator[OpenNetwork]:
+    """Context manager: the network of a task, until the block ends. Writes nothing.
+
+    Raises UserError if the first weights cannot be read, or, also from the block, if memory is full.
+    """
     dtype = devices.compute_dtype(task.settings.precision)
     if not task.resume:  # config.json gets what "auto" is here: a resume on another machine computes in the same type
         task = dataclasses.replace(task, settings=dataclasses.replace(task.settings, precision=dtype.name))
     if task.settings.deterministic:
         devices.make_deterministic()
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(_full_memory_explained(task))
-        stack.enter_context(tf.Graph().as_default())
+    with _full_memory_explained(task), tf.Graph().as_default():
         xla = devices.xla_form(task.xla, _remaining_images(task))
-        graph = training_graph.build(task.description, task.settings, dtype, _class_weights(task), xla)
-        stack.enter_context(graph.session)
-        graph.initialize(_first_values(task, stop))
-        if not task.resume:
-            runs.create(task.run, task.description, task.settings)
-        stack.enter_context(runs.lock(task.run))
-        checkpoints = runs.Checkpoints(task.run)
-        state = (checkpoints.restore_last(graph.session) if task.resume else None) or runs.TrainingState()
-        _check_data(task, state)
-        if task.resume:
-            _keep_changes(task)
-        summaries = Summaries(task.run, task.description.class_names)
-        stack.enter_context(summaries.open(state.step, state.rows))
-        _print_start(task, dtype, xla)
-        workers = worker_processes.beside_network() if task.settings.workers is None else task.settings.workers
-        cache = stack.enter_context(caching.opened(task.samples, task.description.preset, task.settings))
-        queue = training_data.make_queue(
-            task.samples, task.description.preset, task.settings, workers=workers, cache=cache
-        )
-        stack.enter_context(queue)
-        yield Trainer(task, stop, graph, checkpoints, state, summaries, queue)
+        weights = _class_weights(task)
+        graph = training_graph.build(task.description, task.settings, dtype, weights, xla)
+        with graph.session:
+            probe = probes.StepProbe(graph.training_step.trained, graph.training_step.gradient_probe)
+            graph.initialize(_first_values(task, stop))
+            yield OpenNetwork(task, graph, probe, weights, xla)
+
+
+@contextlib.contextmanager
+def open_queue(task: Task) -> Iterator[DataQueue]:
+    """Context manager: the queue that makes a task's batches, with the pictures of --cache, until the block ends."""
+    workers = worker_processes.beside_network() if task.settings.workers is None else task.settings.workers
+    description, settings = task.description, task.settings
+    with (
+        caching.opened(task.samples, description.preset, settings) as cache,
+        training_data.make_queue(task.samples, description.preset, settings, workers=workers, cache=cache) as queue,
+    ):
+        yield queue
 
 
 def _remaining_images(task):
@@ -109,9 +151,10 @@ def _full_memory_explained(task):
         last = config.read_index(task.run).get("last")  # a step that ran out of memory is not saved
         saved = f"{last} is saved" if last else "nothing is saved yet"
         source = f" and --init-from {task.run}@last" if last else ""
+        again = "--resume" if os.path.exists(os.path.join(task.run, "config.json")) else "try again"
         raise UserError(
             f"{devices.full_memory()}; {saved}; start a new run with {_smaller_batch(task.settings)}{source}, or end "
-            "other programs that hold memory and --resume"
+            f"other programs that hold memory and {again}"
         ) from None
 
 
@@ -173,16 +216,17 @@ def _keep_changes(task):
     config.replace_training(task.run, task.settings)
 
 
-def _print_start(task, dtype, xla):
+def _print_start(opened):
+    task, settings = opened.task, opened.task.settings
     preset, class_names = task.description.preset, task.description.class_names
     print(
-        f"{preset.name}, width {preset.width:g}, {dtype.name}: {len(task.samples)} images an epoch, "
+        f"{preset.name}, width {preset.width:g}, {settings.precision}: {len(task.samples)} images an epoch, "
         f"{len(class_names)} classes, {task.plan.total_steps} steps; {len(task.valid)} validation images; "
         f"run {task.run}",
         flush=True,
     )
-    if xla != "off":
-        print(f"before the first step XLA compiles {COMPILING[xla]}", flush=True)
+    if opened.xla != "off":
+        print(f"before the first step XLA compiles {COMPILING[opened.xla]}", flush=True)
 
 
 @dataclasses.dataclass
@@ -196,6 +240,8 @@ class Trainer:
     state: the position of the training, always up to date.
     summaries: the records, open.
     queue: makes the batches.
+    probe: reads what the steps to record did.
+    diagnosis: what it has read.
     last_save: time.monotonic() of the last checkpoint.
     """
 
@@ -206,12 +252,15 @@ class Trainer:
     state: runs.TrainingState
     summaries: Summaries
     queue: DataQueue
+    probe: probes.StepProbe
+    diagnosis: diagnostics.Diagnosis
     last_save: float = dataclasses.field(default_factory=time.monotonic)
 
     def train(self) -> None:
         """Train to the end. If a stop is requested, save everything and raise KeyboardInterrupt."""
         state, settings, plan = self.state, self.task.settings, self.task.plan
         unfinished = state.batch > 0  # stopped in the middle, or before the validation of the last epoch
+        self._before_step()
         while state.epoch < settings.epochs and (state.step < plan.total_steps or unfinished):
             # Here and not after the epoch: the run may have been stopped early, or killed just before
             if settings.patience is not None and state.stale * settings.valid_every >= settings.patience:
@@ -230,15 +279,29 @@ class Trainer:
         best = "" if state.best is None else f"; best VOC07 mean AP {state.best:.4f}"
         print(f"done after {state.step} steps{best}; try: python infer.py {self.task.run} IMAGES --output DIR")
 
-    def _after_step(self, losses, rate):
+    def _after_step(self, sums, rate, class_targets):
         """Record; save if it is time or a stop was requested."""
+        self.diagnosis.add(sums)
         if self.state.step % LOG_EVERY == 0:
-            with self._recording():
-                self.summaries.record_step(self.state.step, losses, rate)
+            self._record_step(sums, rate, class_targets)
+        self._before_step()
         due = time.monotonic() - self.last_save > 60 * self.task.settings.save_minutes
         if due or self.stop.requested:
             self._save_sound()
         self.stop.raise_if_requested()
+
+    def _record_step(self, sums, rate, class_targets):
+        values = self.diagnosis.record(rate, self.probe.read(self.graph.session), class_targets)
+        with self._recording():
+            self.summaries.record_step(self.state.step, optimization.mean_losses(sums), rate, values)
+        for text in self.diagnosis.new_warnings():
+            with tqdm.tqdm.external_write_mode(sys.stderr):  # on a line of its own, not in the progress bar's
+                cli.warn(text)
+
+    def _before_step(self):
+        """Keep the weights if the next step is one to record."""
+        if (self.state.step + 1) % LOG_EVERY == 0:
+            self.probe.remember(self.graph.session)
 
     @contextlib.contextmanager
     def _recording(self):
@@ -257,6 +320,7 @@ class Trainer:
         self._save()
 
     def _save(self, best=False):
+        self.state.diagnosis = self.diagnosis.to_json(*self.probe.count(self.graph.session))
         self.checkpoints.save(self.graph.session, self.state, best)
         self.last_save = time.monotonic()
 

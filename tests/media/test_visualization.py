@@ -221,6 +221,18 @@ def test_learning_curve_pictures(tmp_path):
     assert is_picture(tmp_path / "all.png")
 
 
+def test_pictures_of_a_rate_test(tmp_path):
+    """With a proposal, without one, and without a step; nothing warns."""
+    rates, losses = [1e-4, 1e-3, 1e-2, 1e-1], [5.0, 4.0, 4.5, 500.0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        visualization.plot_rate_test(tmp_path / "all.png", rates, losses, losses, 3e-4)
+        visualization.plot_rate_test(tmp_path / "no_rate.png", rates, losses, losses, None)
+        visualization.plot_rate_test(tmp_path / "none.png", [], [], [], None)
+    for name in ("all", "no_rate", "none"):
+        assert is_picture(tmp_path / f"{name}.png", 0)
+
+
 def test_error_pictures(tmp_path):
     """With many, with few and with no errors at all, of classes with long names; nothing warns."""
     sizes = {"<16": (3, 1, 2), ">=256": (0, 0, 0)}

@@ -14,6 +14,7 @@ import threading
 import numpy as np
 import pytest
 
+import config
 from programs import ROOT
 from training import train_flags
 from voc_tree import write_voc
@@ -174,22 +175,42 @@ def test_everything_is_done_once(script, server, tmp_path):
     assert third.returncode == 0 and len(log(tmp_path)) == len(ran)
 
 
+def trainings(tmp_path):
+    """(description, settings) that train.py reads from each of its calls."""
+    arguments = [arguments for program, arguments in log(tmp_path) if program == "train.py"]
+    shutil.rmtree(tmp_path / "run")  # train.py refuses a folder that exists
+    return [train_flags.read(train_flags.parse(one, "")) for one in arguments]
+
+
 def test_flags_are_those_of_the_article_and_of_the_original(script, tmp_path):
     assert script("article512", VGG="none").returncode == 130
     assert script("original300", VGG="none").returncode == 0
-    trainings = [arguments for program, arguments in log(tmp_path) if program == "train.py"]
-    shutil.rmtree(tmp_path / "run")  # train.py refuses a folder that exists
-    article, original = (train_flags.read(train_flags.parse(arguments, "")) for arguments in trainings)
-    description, settings = article
-    assert description.preset.name == "vgg512-article" and len(description.class_names) == 20
-    assert (settings.optimizer, settings.adam_epsilon, settings.learning_rate) == ("adam", 0.1, 1e-3)
-    assert (settings.schedule, settings.batch_size, settings.accumulate) == ("exponential", 8, 1)
-    description, settings = original
-    assert description.preset.name == "vgg300"
-    assert (settings.optimizer, settings.batch_size * settings.accumulate) == ("momentum", 32)
-    assert (settings.schedule, settings.schedule_steps, settings.max_steps) == ("step", (80000, 100000), 120000)
-    assert (settings.bias_lr_multiplier, settings.weight_decay, settings.learning_rate) == (2, 5e-4, 1e-3)
-    assert settings.epochs * ((16551 // 8) // 4) > settings.max_steps  # it is the steps that end it
+    expected = (("article", "vgg512-article"), ("original", "vgg300"))
+    for (description, settings), (recipe, preset) in zip(trainings(tmp_path), expected, strict=True):
+        assert description.preset.name == preset and len(description.class_names) == 20
+        assert settings.train == "2007:trainval,2012:trainval"
+        for name, value in config.RECIPES[recipe].items():
+            assert name == "preset" or getattr(settings, name) == value
+
+
+def test_the_quick_training_needs_voc2007_alone(script, server, tmp_path):
+    assert script("quick300", VGG="none").returncode == 0
+    assert {path.split("/")[1] for path, _ in server.asked} == {"voc2007"}
+    assert {path.name for path in (tmp_path / "data/VOCdevkit").iterdir()} == {"VOC2007"}
+    (check,) = [arguments for program, arguments in log(tmp_path) if program == "check_dataset.py"]
+    assert check[check.index("--split") + 1] == "2007:trainval,2007:test"
+    ((description, settings),) = trainings(tmp_path)
+    assert description.preset.name == "vgg300" and settings.train == "2007:trainval"
+    assert (settings.batch_size, settings.schedule, settings.freeze) == (32, "cosine", ("conv1", "conv2"))
+    assert settings.optimizer == config.DEFAULTS.optimizer
+
+
+def test_the_quick_training_beside_another_has_all_data(script, server, tmp_path):
+    assert script("quick300").returncode == 0
+    assert script("quick300", "original300").returncode == 0
+    assert sorted(path for path, _ in server.asked) == sorted(f"/{path}" for path in ARCHIVES)
+    checks = [arguments for program, arguments in log(tmp_path) if program == "check_dataset.py"]
+    assert [one[one.index("--split") + 1].count("2012") for one in checks] == [0, 1]
 
 
 def test_a_broken_download_is_continued(script, server, tmp_path):
@@ -230,7 +251,7 @@ def test_a_damaged_archive_is_refused(script, tmp_path):
     ("arguments", "environment", "named"),
     [
         (["--wrong"], {}, "--wrong"),
-        (["vgg300"], {}, "article300 article512 original300 original512"),
+        (["vgg300"], {}, "article300 article512 original300 original512 quick300"),
         (["--data"], {}, "--data"),
         ([], {"VOC_NEED_MB": "999999999"}, "999999999 MB"),
         ([], {"VOC_BASE_URL": "http://127.0.0.1:9"}, "http://127.0.0.1:9/voc2007"),
@@ -270,9 +291,9 @@ def test_a_missing_tool_is_named(script, tmp_path, missing):
 def test_tiny_training_for_real(script, tmp_path):
     flags = "--width 0.03 --batch-size 4 --accumulate 2 --max-steps 2 --workers 1"
     settings = {"PYTHON": sys.executable, "VGG": "none", "TRAIN_FLAGS": flags}
-    done = script("original300", "article300", **settings)
+    done = script("original300", "article300", "quick300", **settings)
     assert done.returncode == 0, done.stderr
-    for name in ("original300", "article300"):
+    for name in ("original300", "article300", "quick300"):
         assert json.loads((tmp_path / f"run/{name}-score/ap.json").read_text())["images"] == 4
         assert (tmp_path / f"run/{name}-score/plots/errors.html").exists()
     assert len(done.stdout.splitlines()[-1].split()) == 4  # name, mean AP, see, page

@@ -16,7 +16,7 @@ import config
 import losses
 import ssd_utils
 import ssd_vgg
-from training import optimization
+from training import optimization, probes
 
 SIDE, ANCHORS, NAMES = 4, 32, ("car", "bus")
 STAND_IN = config.ModelDescription(types.SimpleNamespace(input_size=SIDE, num_anchors=ANCHORS), NAMES)
@@ -54,16 +54,16 @@ def rates(steps, steps_per_epoch=10, total_steps=100, **changes):
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({}, (3, 3, 12)),
-        ({"accumulate": 2}, (3, 2, 8)),  # the last step of an epoch takes what is left
-        ({"accumulate": 5}, (3, 1, 4)),
-        ({"max_steps": 7}, (3, 3, 7)),
-        ({"max_steps": 70}, (3, 3, 12)),
+        ({}, (3, 3, 12, 4)),
+        ({"accumulate": 2}, (3, 2, 8, 4)),  # the last step of an epoch takes what is left
+        ({"accumulate": 5}, (3, 1, 4, 4)),
+        ({"max_steps": 7}, (3, 3, 7, 3)),
+        ({"max_steps": 70}, (3, 3, 12, 4)),
     ],
 )
-def test_plan_counts_batches_and_steps(changes, expected):
+def test_plan_counts_batches_steps_and_epochs(changes, expected):
     plan = optimization.Plan(settings(batch_size=4, epochs=4, **changes), num_images=9)
-    assert (plan.batches_per_epoch, plan.steps_per_epoch, plan.total_steps) == expected
+    assert (plan.batches_per_epoch, plan.steps_per_epoch, plan.total_steps, plan.epochs) == expected
 
 
 def test_plan_has_the_rates_of_its_own_steps():
@@ -312,6 +312,73 @@ def test_soundness(monkeypatch, names, value, sound):
             if variable.op.name in names:
                 variable.load(np.full(SHAPES[variable.op.name], value, np.float32), session)
         assert step.is_sound(session) == sound
+
+
+# What a probe reads
+@pytest.mark.parametrize(
+    ("changes", "options"),
+    [
+        ({"clip_norm": 6.0}, {}),
+        ({"clip_norm": 6.0, "weight_decay": 0.05, "ema": 0.9, "freeze": ("conv1",)}, {}),
+        ({"accumulate": 2, "clip_norm": 6.0}, {}),
+        ({}, {}),
+        ({"clip_norm": 6.0}, {"fixed_shapes": True, "xla": "whole"}),
+    ],
+    ids=str,
+)
+def test_a_probe_reads_what_updates_did(monkeypatch, gradient_sums, changes, options):
+    """Against the gradients of whole batches in float64, and the weights before and after the last of three steps."""
+    monkeypatch.setattr(ssd_vgg, "build", network)
+    chosen = settings(batch_size=3, **changes)
+    norms, values = [], []
+    with tf.Graph().as_default(), tf.Session() as session:
+        step = optimization.TrainingStep(STAND_IN, chosen, tf.float32, **options)
+        probe = probes.StepProbe(step.trained, step.gradient_probe)
+        session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
+        variables = tf.trainable_variables()
+        for variable in variables:
+            variable.load(start()[variable.op.name], session)
+        for number in range(3):
+            batch = make_batch(number, (1, 9, 0))
+            values.append({v.op.name: session.run(v) for v in variables})
+            gradients, positives = gradient_sums(values[-1], batch)
+            trained = {v.op.name: gradients[v.op.name] / positives for v in step.trained}
+            for name in trained:
+                trained[name] += chosen.weight_decay * values[-1][name] * name.endswith("/weights")
+            norms.append(np.sqrt(sum(np.sum(g**2) for g in trained.values())))
+            if number == 2:
+                probe.remember(session)
+            for part, last in (
+                zip(halves(batch, 2), (False, True), strict=True) if changes.get("accumulate") else [(batch, True)]
+            ):
+                step.run(session, part, 0.01, last)
+        values.append({v.op.name: session.run(v) for v in variables})
+        clipped = sum(norm > 6 for norm in norms) if "clip_norm" in changes else 0
+        assert probe.count(session) == (clipped, 3)
+        found, again = probe.read(session), probe.read(session)
+    assert clipped < 3 and (clipped or "clip_norm" not in changes)  # the batches test both
+    assert (found.clipped, found.updates, again.clipped, again.updates) == (clipped, 3, 0, 0)
+    assert found.gradient_norm == pytest.approx(norms[-1], rel=1e-4)
+    layers = {name.split("/")[0]: name for name in trained if not name.endswith("/biases")}
+    assert found.weight_norms == pytest.approx({k: np.linalg.norm(values[3][n]) for k, n in layers.items()}, rel=1e-5)
+    moved = {layer: np.linalg.norm(values[3][name] - values[2][name]) for layer, name in layers.items()}
+    assert found.update_norms == pytest.approx(moved, rel=1e-3)
+    assert again.update_norms == {}  # nothing was remembered for it
+    assert found.bias_gradients.keys() == {name.split("/")[0] for name in trained if name.endswith("/biases")}
+    for layer, gradient in found.bias_gradients.items():
+        np.testing.assert_allclose(gradient, trained[f"{layer}/biases"], rtol=1e-3, atol=1e-5, err_msg=layer)
+
+
+def test_a_probe_does_not_count_what_float16_skips(monkeypatch):
+    monkeypatch.setattr(ssd_vgg, "build", network)
+    with tf.Graph().as_default(), tf.Session() as session:
+        step = optimization.TrainingStep(STAND_IN, settings(clip_norm=1e-6), tf.float16)
+        probe = probes.StepProbe(step.trained, step.gradient_probe)
+        session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
+        for scale, counts in ((2.0**100, (0, 0)), (1.0, (1, 1))):
+            loss_scale()[0].load(scale, session)
+            step.run(session, make_batch(1, (3, 5)), 0.01)
+            assert probe.count(session) == counts
 
 
 # Accumulation

@@ -82,6 +82,103 @@ def test_the_help_names_every_setting_and_its_default(capsys):
     assert "(default: )" not in told and "(default: False)" not in told
 
 
+def test_the_article_s_recipe():
+    description, settings = read(*SLIM, "--recipe", "article")
+    assert description.preset.name == "vgg300-article"
+    assert (settings.optimizer, settings.adam_epsilon, settings.learning_rate) == ("adam", 0.1, 1e-3)
+    assert (settings.schedule, settings.batch_size, settings.accumulate) == ("exponential", 8, 1)
+    assert (settings.matching, settings.augmentation, settings.initializer) == ("threshold", "article", "xavier")
+    assert (settings.warmup_steps, settings.clip_norm, settings.weight_decay) == (0, 0, 5e-4)
+
+
+def test_the_original_s_recipe():
+    description, settings = read(*SLIM, "--recipe", "original")
+    assert description.preset.name == "vgg300"
+    assert (settings.optimizer, settings.batch_size * settings.accumulate) == ("momentum", 32)
+    assert (settings.schedule, settings.schedule_steps, settings.learning_rate) == ("step", (80000, 100000), 1e-3)
+    assert (settings.bias_lr_multiplier, settings.weight_decay, settings.initializer) == (2, 5e-4, "xavier")
+    assert (settings.warmup_steps, settings.clip_norm) == (0, 0)
+    assert settings.epochs >= settings.max_steps == 120000  # an epoch has at least one step
+
+
+@pytest.mark.parametrize("flags", [[], ["--optimizer", "momentum"], ["--adam-epsilon", "0.1"], ["--epochs", "3"]])
+def test_the_default_recipe_is_no_recipe(flags):
+    assert read(*SLIM, "--recipe", "default", *flags) == read(*SLIM, *flags)
+
+
+def test_a_flag_beside_a_recipe_wins():
+    flags = ["--preset", "vgg512", "--optimizer", "adamw", "--learning-rate", "3e-4", "--max-steps", "7"]
+    description, settings = read(*SLIM, "--recipe", "original", *flags)
+    assert (description.preset.name, settings.optimizer, settings.learning_rate) == ("vgg512", "adamw", 3e-4)
+    assert (settings.max_steps, settings.accumulate) == (7, 4)
+
+
+def test_a_recipe_sets_all_that_decides_what_is_learned():
+    """So that it stays what it is when a default changes."""
+    of_the_data = "data train valid source missing_annotations other_classes difficult limit repeat"
+    of_the_first_weights = "vgg_weights init_from map_classes"
+    of_the_machine = "valid_every patience precision workers seed deterministic save_minutes"
+    names = {field.name for field in dataclasses.fields(config.TrainingSettings)}
+    others = {*of_the_data.split(), *of_the_first_weights.split(), *of_the_machine.split()}
+    for recipe in config.RECIPES.values():
+        assert recipe.keys() == names - others | {"preset"}
+
+
+def test_a_recipe_leaves_the_anchors_of_a_first_run(trained):
+    flags = ["--data", str(Path(__file__).parent), "--init-from", str(trained), "--recipe", "article"]
+    assert read(*flags)[0].preset.name == "vgg300"
+    assert read(*flags, "--preset", "vgg300-article")[0].preset.name == "vgg300-article"
+
+
+def resumed(run, *flags):
+    return train_flags.read(train_flags.parse(["--run", str(run), "--resume", *flags], None))
+
+
+@pytest.fixture
+def original(tmp_path):
+    """The config.json of a run with the original's settings, of which one flag differs."""
+    description, settings = read(*SLIM, "--recipe", "original", "--clip-norm", "5")
+    config.write_config(str(tmp_path), description, settings, {})
+    return tmp_path
+
+
+def test_a_resume_takes_the_recipe_of_the_run(original):
+    before = config.read_config(str(original))
+    assert resumed(original) == before
+    assert resumed(original, "--recipe", "original", "--clip-norm", "5") == before
+    changed = resumed(original, "--recipe", "original", "--clip-norm", "5", "--max-steps", "130000")
+    assert changed[1] == dataclasses.replace(before[1], max_steps=130000)
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--recipe", "original"], "--recipe original: sets --clip-norm 0, but the run has 5"),
+        (["--recipe", "article"], "--recipe article: sets --preset vgg300-article, but the run has vgg300"),
+        (["--recipe", "default", "--preset", "vgg300"], "--recipe default: sets --initializer lsuv, but .* xavier"),
+    ],
+)
+def test_a_resume_refuses_another_recipe(original, flags, named):
+    with pytest.raises(UserError, match=named):
+        resumed(original, *flags)
+
+
+def test_a_run_of_the_default_recipe_resumes_with_it(tmp_path):
+    config.write_config(str(tmp_path), *read(*SLIM, "--optimizer", "momentum"), {})
+    assert resumed(tmp_path, "--recipe", "default", "--optimizer", "momentum")[1].learning_rate == 1e-3
+    with pytest.raises(UserError, match="sets --optimizer adam, but the run has momentum"):
+        resumed(tmp_path, "--recipe", "default")
+
+
+def test_the_help_shows_what_each_recipe_sets(capsys):
+    with pytest.raises(SystemExit):
+        train_flags.parse(["--help"], "")
+    rows = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines() if line.split()}
+    assert rows["--accumulate"] == ["1", "1", "4"]
+    assert rows["--learning-rate"] == ["0.0002", "0.001", "0.001"]
+    assert rows["--max-steps"] == ["none", "none", "120000"]
+
+
 def test_init_from_becomes_an_absolute_path(trained, monkeypatch):
     """A resume from another folder must find it."""
     monkeypatch.chdir(trained.parent)
