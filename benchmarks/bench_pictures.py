@@ -1,5 +1,6 @@
 """The pictures that benchmarks read: those of --data, or the toy road, drawn in the scratch folder."""
 
+import functools
 import json
 import os
 import pathlib
@@ -106,17 +107,20 @@ def folder(settings, count):
 
 
 def annotated(settings, kind, count):
-    """A folder with `count` small pictures of noise and the split "train". kind: "voc" or "coco"."""
+    """A folder with `count` small pictures of noise and the split "train". kind: "voc" or "coco".
+
+    Pictures have 1 to 8 objects in VOC's layout, 1 to 14 in COCO's, so that the mean is about that of COCO itself.
+    """
     path = pathlib.Path(settings.scratch, f"{kind}-{count}")
     if path.exists():
         return str(path)
+    most, pictures, write = (8, "JPEGImages", _write_voc) if kind == "voc" else (14, "train", _write_coco)
     rng = np.random.default_rng(0)
     picture = cv2.imencode(".jpg", rng.integers(0, 256, (48, 64, 3), dtype=np.uint8))[1].tobytes()
-    boxes = [rng.integers(1, 30, (int(rng.integers(1, 9)), 2)).tolist() for _ in range(count)]  # corners
-    pictures, write = path / ("JPEGImages" if kind == "voc" else "train"), _write_voc if kind == "voc" else _write_coco
-    pictures.mkdir(parents=True)
+    boxes = [rng.integers(1, 30, (int(rng.integers(1, most + 1)), 2)).tolist() for _ in range(count)]  # corners
+    (path / pictures).mkdir(parents=True)
     for number in range(count):
-        (pictures / f"{number:012d}.jpg").write_bytes(picture)
+        (path / pictures / f"{number:012d}.jpg").write_bytes(picture)
     write(path, boxes)
     return str(path)
 
@@ -141,31 +145,40 @@ def _write_voc(path, boxes):
 
 
 def _write_coco(path, boxes):
-    """COCO's file for such pictures, with a polygon for each object, as COCO has them."""
-    images = [
-        {"id": number, "file_name": f"{number:012d}.jpg", "width": 64, "height": 48} for number in range(len(boxes))
-    ]
-    objects = [
+    """COCO's file for such pictures, as long as COCO's own: a polygon of 22 corners for each object, addresses."""
+    pictures = [
         {
-            "image_id": number,
-            "category_id": 1 + (x + y) % 80,
-            "bbox": [x + 0.25, y, 15.5, 15],
-            "area": 200.5,
-            "iscrowd": 0,
-            "segmentation": [[x + 0.25, y, x + 15.75, y, x + 15.75, y + 15.01, x + 0.25, y + 15.01]],
+            "license": 3,
+            "file_name": f"{number:012d}.jpg",
+            "coco_url": f"http://images.cocodataset.org/train2017/{number:012d}.jpg",
+            "height": 48,
+            "width": 64,
+            "date_captured": "2013-11-14 11:18:45",
+            "flickr_url": f"http://farm9.staticflickr.com/8186/{number:010d}_ce44de1f39_z.jpg",
+            "id": number,
         }
-        for number, corners in enumerate(boxes)
-        for x, y in corners
+        for number in range(len(boxes))
     ]
-    for number, one in enumerate(objects):
-        one["id"] = number
-    content = {
-        "images": images,
-        "annotations": objects,
-        "categories": [{"id": number, "name": f"class {number}"} for number in range(1, 81)],
-    }
+    corners = ((number, x, y) for number, one in enumerate(boxes) for x, y in one)
+    objects = (
+        f'{{"segmentation": [{_polygon(x, y)}], "area": 200.5, "iscrowd": 0, "image_id": {number}, '
+        f'"bbox": [{x + 0.25}, {y}, 15.5, 15], "category_id": {1 + (x + y) % 80}, "id": {index}}}'
+        for index, (number, x, y) in enumerate(corners)
+    )
+    categories = [{"supercategory": "thing", "id": number, "name": f"class {number}"} for number in range(1, 81)]
     (path / "annotations").mkdir()
-    (path / "annotations" / "instances_train.json").write_text(json.dumps(content))
+    with open(path / "annotations" / "instances_train.json", "w") as file:
+        file.write(f'{{"images": {json.dumps(pictures)}, "annotations": [')
+        file.write(", ".join(objects))
+        file.write(f'], "categories": {json.dumps(categories)}}}')
+
+
+@functools.cache
+def _polygon(x, y):
+    """JSON of 22 corners around the box at (x, y)."""
+    angles = np.linspace(0, 2 * np.pi, 22, endpoint=False)
+    corners = np.stack([x + 8 + 7.75 * np.cos(angles), y + 7.5 + 7.5 * np.sin(angles)], axis=1)
+    return json.dumps(corners.ravel().round(2).tolist())
 
 
 def film(settings, frames, size=FRAME):
