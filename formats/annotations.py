@@ -442,15 +442,15 @@ def with_ids(entries, root):
     Raises UserError if a picture is listed twice.
     """
     root = root if os.path.isdir(root) else os.path.dirname(root)
-    shared, where_of = collections.Counter(wording.stem(entry.image_path) for entry in entries), {}
+    stems = [wording.stem(entry.image_path) for entry in entries]
+    shared, where_of = collections.Counter(stems), {}
     numbered = []
-    for entry in entries:
+    for entry, image_id in zip(entries, stems, strict=True):
         path = os.path.normpath(entry.image_path)
         if path in where_of:
             what = "twice" if where_of[path] == entry.where else f"also in {where_of[path]}"
             raise UserError(f"{entry.where}: {path} is listed {what}; list each picture once")
         where_of[path] = entry.where
-        image_id = wording.stem(path)
         if shared[image_id] > 1:
             image_id = os.path.splitext(os.path.relpath(path, root))[0]
         numbered.append(entry._replace(id=image_id))

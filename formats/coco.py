@@ -14,6 +14,7 @@ difficult. Samples come in the order of image ids, as in COCO's own tools.
 
 import functools
 import itertools
+import operator
 import os
 import pathlib
 import re
@@ -162,9 +163,12 @@ def _read(path):
     """The JSON of a file, without polygons, if every object has a box. Raises UserError."""
     content = files.read_json(path, shorten=_without_polygons)
     objects = content.get("annotations")
-    if isinstance(objects, list) and any(isinstance(one, dict) and not one.get("bbox") for one in objects):
+    if isinstance(objects, list) and {dict}.issuperset(map(type, objects)) and not all(map(_bbox, objects)):
         return files.read_json(path)
     return content
+
+
+_bbox = operator.methodcaller("get", "bbox")
 
 
 def _without_polygons(content):
@@ -195,18 +199,19 @@ def _entries(path, content, split, splits):
 def _sorted_file(path, content, described):
     """(File, where each image's objects start among its objects, and their number). described: {id: image}."""
     _ids(path, content, "annotations", "annotation")
-    positions = {number: [] for number in described}
-    for index, one in enumerate(content["annotations"]):
-        number = one.get("image_id")
-        if type(number) not in IDS or number not in positions:
-            where, shown = _where(path, index, one), wording.shorten(number)
-            raise UserError(f"{where}: image_id {shown} is not the id of any image in the file; correct it")
-        positions[number].append(index)
+    numbers = [one.get("image_id") for one in content["annotations"]]
+    if not IDS.issuperset(map(type, numbers)) or not described.keys() >= set(numbers):
+        known = (type(number) in IDS and number in described for number in numbers)
+        index = next(index for index, is_known in enumerate(known) if not is_known)
+        where, shown = _where(path, index, content["annotations"][index]), wording.shorten(numbers[index])
+        raise UserError(f"{where}: image_id {shown} is not the id of any image in the file; correct it")
     if not described:
         raise UserError(f"{path}: the file lists no images; choose another split")
-    starts = itertools.accumulate(map(len, positions.values()), initial=0)
-    order = list(itertools.chain.from_iterable(positions.values()))
-    return File(path, content["annotations"], order, _categories(path, content)), list(starts)
+    rank_of = {number: rank for rank, number in enumerate(described)}
+    ranks = np.array([rank_of[number] for number in numbers], np.int64)
+    starts = np.cumsum([0, *np.bincount(ranks, minlength=len(described))])
+    order = np.argsort(ranks, kind="stable").tolist()
+    return File(path, content["annotations"], order, _categories(path, content)), starts.tolist()
 
 
 def _picture_folders(path, split):

@@ -56,6 +56,8 @@ PILLOW_FORMATS = ("AVIF", "BMP", "GIF", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP"
 JPEG_START, JPEG_END, PNG_START = b"\xff\xd8\xff", b"\xff\xd9", b"\x89PNG\r\n\x1a\n"
 # A JPEG's size is in its first kilobytes unless a large EXIF block comes before it.
 HEADER_BYTES = 16384
+# Segments before the first scan that say nothing about size and orientation: tables, applications' data, comments
+SKIPPED_MARKERS = frozenset((0xC4, 0xDB, 0xDD, 0xE0, *range(0xE2, 0xF0), 0xFE))
 NOT_AN_IMAGE = "not an image, or of a kind that cannot be read"
 TRUNCATED = "truncated: the file ends before the picture does"
 
@@ -314,6 +316,8 @@ def _inspect_jpeg(data):
     width = height = None
     orientation, at, end = 1, 2, len(data)
     while True:
+        while at + 4 <= end and data[at] == 0xFF and data[at + 1] in SKIPPED_MARKERS:
+            at += 2 + (data[at + 2] << 8 | data[at + 3])
         at = data.find(b"\xff", at)
         while 0 <= at < end and data[at] == 0xFF:
             at += 1
