@@ -15,6 +15,7 @@ from toy_road import dataset, drawing
 
 FRAME = (768, 576)  # width, height of the video
 PAN = 25  # frames that show one picture
+MOST_OBJECTS = {"voc": 8, "coco": 14}  # the means are about those of the data sets themselves
 
 
 def index(settings, count):
@@ -109,15 +110,17 @@ def folder(settings, count):
 def annotated(settings, kind, count):
     """A folder with `count` small pictures of noise and the split "train". kind: "voc" or "coco".
 
-    Pictures have 1 to 8 objects in VOC's layout, 1 to 14 in COCO's, so that the mean is about that of COCO itself.
+    Pictures have 1 to MOST_OBJECTS objects.
     """
     path = pathlib.Path(settings.scratch, f"{kind}-{count}")
     if path.exists():
         return str(path)
-    most, pictures, write = (8, "JPEGImages", _write_voc) if kind == "voc" else (14, "train", _write_coco)
+    pictures, write = ("JPEGImages", _write_voc) if kind == "voc" else ("train", _write_coco)
     rng = np.random.default_rng(0)
     picture = cv2.imencode(".jpg", rng.integers(0, 256, (48, 64, 3), dtype=np.uint8))[1].tobytes()
-    boxes = [rng.integers(1, 30, (int(rng.integers(1, most + 1)), 2)).tolist() for _ in range(count)]  # corners
+    boxes = [
+        rng.integers(1, 30, (int(rng.integers(1, MOST_OBJECTS[kind] + 1)), 2)).tolist() for _ in range(count)
+    ]  # corners
     (path / pictures).mkdir(parents=True)
     for number in range(count):
         (path / pictures / f"{number:012d}.jpg").write_bytes(picture)
