@@ -48,7 +48,7 @@ ONLY_IN = {
     "yaml": "formats.yolo",
     "matplotlib": "media.visualization",
     "pillow_heif": "media.images",
-    "google": "system.compiled_code",  # its protobuf, which TensorFlow brings
+    "google": "system.compiled_code",  # protobuf, which comes with TensorFlow
 }
 EVERYWHERE = {"numpy", "cv2", "tqdm", "PIL", "tensorflow"}
 

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from kernels import devices
+
 NORMED = ("weights", "scale")  # the last part of the names of those whose norms are read; biases start from 0
 
 
@@ -75,7 +77,7 @@ class StepProbe:
         self._layers = [_layer(v) for v in weights]
         self._gradients = gradients
         self._remembers = False
-        with tf.name_scope("probe"), tf.xla.experimental.jit_scope(compile_ops=False):
+        with tf.name_scope("probe"), devices.left_to_tensorflow():
             copies = [local_variable(v.shape, "before") for v in weights]
             self._remember = tf.group(
                 *(copy.assign(v.read_value(), read_value=False) for copy, v in zip(copies, weights, strict=True))

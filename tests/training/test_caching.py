@@ -6,10 +6,12 @@ import pytest
 import config
 import source_pascal_voc
 import ssd_utils
+import training_data
+from media import picture_cache
 from programs import CLASSES, TINY, run, write_shapes
 from structures import UserError
 from system import files, memory
-from training import caching
+from training import caching, trainer
 
 PRESET = ssd_utils.get_preset("vgg300")
 # 120×90 pixels of PNG, which are resized only after a change of colors: 32,400 bytes and a header, a multiple of 64
@@ -69,6 +71,33 @@ def test_sizes_are_said_in_units_that_fit():
     ]
 
 
+@pytest.mark.parametrize("kind", ["ram", "disk"])
+def test_the_batches_of_a_training_come_through_the_cache(samples, kind, tmp_path, capsys, monkeypatch):
+    """And are the same; test_training_data tries more pictures, augmentations and workers."""
+    monkeypatch.setattr(picture_cache, "RECENT_NS", 0)  # the pictures may have just been written
+    added, add = [], picture_cache.PictureCache.made
+    monkeypatch.setattr(picture_cache.PictureCache, "made", lambda self, *args: added.append(1) or add(self, *args))
+
+    def batches(**choices):
+        settings = config.TrainingSettings("", "", batch_size=4, workers=0, **choices)
+        task = trainer.Task("", config.ModelDescription(PRESET, ("disc", "square")), settings, samples, [])
+        jobs = [job for epoch in range(2) for job in training_data.epoch_jobs(len(samples), 0, epoch)]
+        with trainer.open_queue(task) as queue:
+            for batch in queue.batches(jobs):
+                yield {name: array.copy() for name, array in batch.arrays.items()}
+                batch.release()
+
+    plain = list(batches(augmentation="light"))
+    assert capsys.readouterr().out == ""
+    cached = list(batches(cache=kind, cache_dir=str(tmp_path), augmentation="light"))
+    assert capsys.readouterr().out.startswith(f"--cache {kind}: {len(samples)} pictures take up to ")
+    assert len(added) == 2 * len(samples)
+    for one, other in zip(plain, cached, strict=True):
+        for name, array in one.items():
+            np.testing.assert_array_equal(other[name], array)
+
+
+@pytest.mark.slow
 def test_a_training_with_a_cache_ends_with_the_same_weights(tmp_path):
     """As a user runs it, with --resume and another --cache."""
     data = write_shapes(tmp_path / "data", {"train": 12}, size=(400, 330))
