@@ -75,8 +75,8 @@ def test_sizes_are_said_in_units_that_fit():
 def test_the_batches_of_a_training_come_through_the_cache(samples, kind, tmp_path, capsys, monkeypatch):
     """And are the same; test_training_data tries more pictures, augmentations and workers."""
     monkeypatch.setattr(picture_cache, "RECENT_NS", 0)  # the pictures may have just been written
-    added, add = [], picture_cache.PictureCache.made
-    monkeypatch.setattr(picture_cache.PictureCache, "made", lambda self, *args: added.append(1) or add(self, *args))
+    reads, read = [], picture_cache.PictureCache.read
+    monkeypatch.setattr(picture_cache.PictureCache, "read", lambda self, *args: reads.append(1) or read(self, *args))
 
     def batches(**choices):
         settings = config.TrainingSettings("", "", batch_size=4, workers=0, **choices)
@@ -91,7 +91,7 @@ def test_the_batches_of_a_training_come_through_the_cache(samples, kind, tmp_pat
     assert capsys.readouterr().out == ""
     cached = list(batches(cache=kind, cache_dir=str(tmp_path), augmentation="light"))
     assert capsys.readouterr().out.startswith(f"--cache {kind}: {len(samples)} pictures take up to ")
-    assert len(added) == 2 * len(samples)
+    assert len(reads) == 2 * len(samples)
     for one, other in zip(plain, cached, strict=True):
         for name, array in one.items():
             np.testing.assert_array_equal(other[name], array)
