@@ -92,6 +92,11 @@ def usual_rate(optimizer: str, adam_epsilon: float) -> float:
     return 2e-4 if optimizer.startswith("adam") and adam_epsilon < 0.01 else 1e-3
 
 
+def usual_decay(optimizer: str) -> float:
+    """The default weight decay. AdamW multiplies it by the learning rate; the others add it to the gradient."""
+    return 0.05 if optimizer == "adamw" else 5e-4
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainingSettings:
     """The flags of train.py that decide a training's outcome; train.py --help explains each.
@@ -120,7 +125,7 @@ class TrainingSettings:
     max_steps: int | None = None
     batch_size: int = 8
     accumulate: int = 1
-    optimizer: str = "adam"
+    optimizer: str = "adamw"
     adam_epsilon: float = 1e-8
     learning_rate: float = usual_rate(optimizer, adam_epsilon)
     schedule: str = "exponential"
@@ -129,7 +134,7 @@ class TrainingSettings:
     clip_norm: float = 10.0
     bias_lr_multiplier: float = 1.0
     vgg_lr_multiplier: float = 1.0
-    weight_decay: float = 5e-4
+    weight_decay: float = usual_decay(optimizer)
     ema: float | None = None
     negative_ratio: int = 3
     class_weights: str | tuple[str, ...] | None = None  # "auto", or texts NAME=WEIGHT
