@@ -9,11 +9,14 @@ file (or next to its folder `annotations`), or directly there. A file_name with 
 ../../media/upload/4/a.jpg) means the picture that shares the longest end of it. SPLITS names several, as in
 'train2017,val2017'. Boxes are x, y, width, height, continuous, in pixels; an object without one has the box around its
 segmentation. Crowd regions become difficult objects with `Sample.crowd` set, and objects marked "ignore" become
-difficult. Samples come in the order of image ids, as in COCO's own tools.
+difficult; "truncated" is an addition of convert_dataset.py. Samples come in the order of image ids, as in COCO's own
+tools.
 """
 
+import collections
 import functools
 import itertools
+import json
 import operator
 import os
 import pathlib
@@ -22,7 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from formats import annotations, class_lists, folders
+from formats import annotations, class_lists, fixed_copy, folders, listing
 from structures import UserError
 from system import cli, files, memory, wording
 
@@ -52,6 +55,11 @@ class Entry(NamedTuple):
     stated: tuple
     objects: slice
     file: "File"
+
+    def __reduce__(self):
+        """What another process is sent: without the objects of other images."""
+        part = self.file.part(self.objects)
+        return Entry, (*self[:-2], slice(0, self.objects.stop - self.objects.start), part)
 
 
 class ResultIds(NamedTuple):
@@ -122,12 +130,25 @@ def load(data, splits, class_names, **options):
 
 
 @memory.collector_paused()
-def find(data, splits):
-    """The Entry of each picture of some splits, in the order of `load`; opens no picture. Raises UserError."""
+def find(data, splits, check=True):
+    """The Entry of each picture of some splits, in the order of `load`; opens no picture. Raises UserError.
+
+    check: refuse pictures that are missing or listed twice.
+    """
     entries = []
     for path, split in _find_files(data, splits):
-        entries += _entries(path, _read(path), split, split_names(data))
-    return annotations.with_ids(entries, os.fspath(data))
+        entries += _entries(path, _read(path), split, split_names(data), check)
+    return annotations.with_ids(entries, os.fspath(data), check)
+
+
+def survey(data, names):
+    """The listing.Split of each of some splits."""
+    return listing.of_split_files(data, names, find, _find_files)
+
+
+def reader(data):
+    """Callable, Entry -> annotations.Annotated."""
+    return _one_by_one
 
 
 def _split_paths(data):
@@ -178,7 +199,7 @@ def _without_polygons(content):
     return POLYGONS.sub(b'"segmentation":0', content)
 
 
-def _entries(path, content, split, splits):
+def _entries(path, content, split, splits, check):
     """The Entry of each image, in the order of image ids."""
     described = dict(zip(_ids(path, content, "images", "image"), content["images"], strict=True))
     for number, image in described.items():
@@ -186,7 +207,7 @@ def _entries(path, content, split, splits):
             raise UserError(f"{path}: image {number} has no file_name; correct the file")
     described = _by_id(described)
     file, starts = _sorted_file(path, content, described)
-    finder = folders.Finder(_picture_folders(path, split), {other for other in splits if other != split})
+    finder = folders.Finder(_picture_folders(path, split), {other for other in splits if other != split}, check)
     entries = []
     for (number, image), (start, end) in zip(described.items(), itertools.pairwise(starts), strict=True):
         where = f"{path}: image {number}"
@@ -211,7 +232,8 @@ def _sorted_file(path, content, described):
     ranks = np.array([rank_of[number] for number in numbers], np.int64)
     starts = np.cumsum([0, *np.bincount(ranks, minlength=len(described))])
     order = np.argsort(ranks, kind="stable").tolist()
-    return File(path, content["annotations"], order, _categories(path, content)), starts.tolist()
+    objects = [content["annotations"][position] for position in order]
+    return File(path, objects, order, _categories(path, content)), starts.tolist()
 
 
 def _picture_folders(path, split):
@@ -280,8 +302,13 @@ def _where(path, index, one):
     return f"{path}: annotations[{index}]" if number is None else f"{path}: annotation {number}"
 
 
-def _annotated(entry):
+def _one_by_one(entry):
     """The Annotated of an Entry."""
+    return annotations.Annotated(entry.file.written(entry.objects), entry.stated)
+
+
+def _annotated(entry):
+    """The Annotated of an Entry, with Columns."""
     return annotations.Annotated(entry.file.columns(entry.objects), entry.stated)
 
 
@@ -289,20 +316,27 @@ class File:
     """The objects of one JSON file, those of an image together.
 
     path: of the file.
-    listed: its list of annotations, with ids, not checked further.
-    order: positions in this list of all objects, image by image.
+    objects: its annotations, image by image, with ids, not checked further.
+    order: their positions in the file.
     names: {category id: name}.
     """
 
-    def __init__(self, path, listed, order, names):
-        self.path, self.names, self._order = path, names, order
-        self._objects = [listed[position] for position in order]
+    def __init__(self, path, objects, order, names):
+        self.path, self.names, self._objects, self._order = path, names, objects, order
+
+    def part(self, which):
+        """A File with a slice of the objects."""
+        return File(self.path, self._objects[which], self._order[which], self.names)
+
+    def written(self, which):
+        """A list of the annotations.Written of a slice of the objects. Raises UserError that names what is wrong."""
+        objects = enumerate(self._objects[which], start=which.start)
+        return [_written(self._where(index), one, self.names) for index, one in objects]
 
     def columns(self, which):
         """The annotations.Columns of a slice of the objects. Raises UserError that names the first that is wrong."""
         if not self._plain:
-            objects = enumerate(self._objects[which], start=which.start)
-            return annotations.columns([_written(self._where(index), one, self.names) for index, one in objects])
+            return annotations.columns(self.written(which))
         names, edges, difficult, crowd, area = self._plain
         return annotations.Columns(
             names[which],
@@ -360,7 +394,8 @@ def _written(where, one, names):
     if not _is_number(area):
         area = max(width, 0) * max(height, 0)
     edges = x, y, x + width, y + height
-    return annotations.Written(name, edges, where, crowd or bool(one.get("ignore")), crowd, area, shape)
+    difficult, truncated = crowd or bool(one.get("ignore")), bool(one.get("truncated"))
+    return annotations.Written(name, edges, where, difficult, crowd, area, shape, truncated)
 
 
 def _around(segmentation):
@@ -381,3 +416,49 @@ def _is_number(value):
 def _are_numbers(values):
     """Whether all are numbers that make sense; the sum shows a NaN."""
     return NUMBERS.issuperset(map(type, values)) and sum(map(abs, values)) < LARGEST
+
+
+def write_fixed(copy):
+    """Write the JSON files of a fixed_copy.FixedCopy, which has a split for each."""
+    for split in copy.splits:
+        path, kept = split.listed.where, {one.listed.entry.number: one for one in split.pictures}
+        content, at = files.read_json(path), collections.Counter()
+        content["images"] = [_edited_image(one, kept[one["id"]]) for one in content["images"] if one["id"] in kept]
+        written = []
+        for one in content["annotations"]:
+            number = one["image_id"]
+            if number in kept:
+                edit = kept[number].edit
+                written += [one] if edit is None else _edited(one, edit, edit.boxes[at[number]])
+                at[number] += 1
+        content["annotations"] = written
+        copy.write(path, json.dumps(content, ensure_ascii=False))
+
+
+def _edited_image(image, kept):
+    if kept.suffix != os.path.splitext(image["file_name"])[1] and kept.image_path != kept.listed.image_path:
+        image["file_name"] = os.path.splitext(image["file_name"])[0] + kept.suffix
+    if kept.edit is not None and kept.edit.scale:
+        image |= dict(zip(("width", "height"), kept.edit.size, strict=True))
+    return image
+
+
+def _edited(one, edit, box):
+    """A list of one annotation after an Edit, of none if it is dropped. box: as in Edit.boxes."""
+    if box is None:
+        return []
+    if edit.scale:
+        x, y = edit.scale
+        polygons = one.get("segmentation")
+        if isinstance(polygons, list) and all(annotations.numbers(polygon) for polygon in polygons):
+            one["segmentation"] = [
+                [value * (y if at % 2 else x) for at, value in enumerate(polygon)] for polygon in polygons
+            ]
+        else:
+            one.pop("segmentation", None)  # a mask of another size
+        if _is_number(one.get("area")):
+            one["area"] *= x * y
+    if box != fixed_copy.KEEP:
+        xmin, ymin, xmax, ymax = box
+        one["bbox"] = [round(value, 3) for value in (xmin, ymin, xmax - xmin, ymax - ymin)]
+    return [one]
