@@ -44,7 +44,7 @@ class Written(NamedTuple):
 
 
 class Columns(NamedTuple):
-    """The objects of one picture, N values each: what a Sample needs of Written, for formats that know it at once.
+    """The objects of one picture, N values each: what Written says of them, for formats that know it at once.
 
     names: list.
     edges_px: float64 [N,4].
@@ -78,7 +78,7 @@ class Columns(NamedTuple):
 
 
 def columns(objects):
-    """A list of Written as Columns."""
+    """A list of Written as Columns, which leave out what no Sample needs."""
     if not objects:
         return Columns([], np.zeros((0, 4)), [].__getitem__, np.zeros(0, bool))
     names, edges, wheres, difficult, crowd, area, shapes, _ = zip(*objects, strict=True)

@@ -148,7 +148,7 @@ def survey(data, names):
 
 def reader(data):
     """Callable, Entry -> annotations.Annotated."""
-    return _one_by_one
+    return _described
 
 
 def _split_paths(data):
@@ -302,14 +302,14 @@ def _where(path, index, one):
     return f"{path}: annotations[{index}]" if number is None else f"{path}: annotation {number}"
 
 
-def _one_by_one(entry):
-    """The Annotated of an Entry."""
-    return annotations.Annotated(entry.file.written(entry.objects), entry.stated)
-
-
 def _annotated(entry):
-    """The Annotated of an Entry, with Columns."""
+    """The Annotated of an Entry, its objects in columns."""
     return annotations.Annotated(entry.file.columns(entry.objects), entry.stated)
+
+
+def _described(entry):
+    """The Annotated of an Entry, each object with all that the file says of it."""
+    return annotations.Annotated(entry.file.written(entry.objects), entry.stated)
 
 
 class File:
@@ -328,11 +328,6 @@ class File:
         """A File with a slice of the objects."""
         return File(self.path, self._objects[which], self._order[which], self.names)
 
-    def written(self, which):
-        """A list of the annotations.Written of a slice of the objects. Raises UserError that names what is wrong."""
-        objects = enumerate(self._objects[which], start=which.start)
-        return [_written(self._where(index), one, self.names) for index, one in objects]
-
     def columns(self, which):
         """The annotations.Columns of a slice of the objects. Raises UserError that names the first that is wrong."""
         if not self._plain:
@@ -346,6 +341,11 @@ class File:
             crowd[which],
             area[which],
         )
+
+    def written(self, which):
+        """The annotations.Written of a slice of the objects. Raises UserError that names the first that is wrong."""
+        objects = enumerate(self._objects[which], start=which.start)
+        return [_written(self._where(index), one, self.names) for index, one in objects]
 
     def _where(self, index):
         return _where(self.path, self._order[index], self._objects[index])
