@@ -214,7 +214,7 @@ def test_a_real_training_gives_no_warning(warnings_of):
 
 @pytest.mark.slow  # 10 s; the same on made-up readings above
 def test_a_rate_that_is_far_too_low(warnings_of):
-    (text,) = warnings_of("--learning-rate", "1e-10")
+    (text,) = warnings_of("--learning-rate", "1e-10", "--schedule", "constant")
     assert re.search(r"higher --learning-rate .*0.0002", text)
 
 
