@@ -9,6 +9,8 @@ The metric works in the devkit's 1-based inclusive pixels, where a box is xmax â
 `comp4.to_comp4_px` converts the continuous edges used elsewhere.
 """
 
+import system.environment  # noqa: F401
+
 import argparse
 import dataclasses
 import os

@@ -3,6 +3,8 @@
 All files are written to one folder. Called again, it continues where it stopped.
 """
 
+import system.environment  # noqa: F401
+
 import dataclasses
 import os
 import time

@@ -12,6 +12,8 @@ For N pictures of S × S pixels (S is 300 or 512, the preset's size) its tensors
   metadata/json:0       a string: class names, preset, threshold and precision
 """
 
+import system.environment  # noqa: F401
+
 import argparse
 import os
 from collections.abc import Sequence

@@ -4,6 +4,8 @@ Writes DIR/detections.json and, unless --no-draw, a copy of every picture with i
 Pictures that cannot be read are skipped, with a message, and listed under "errors" in the JSON.
 """
 
+import system.environment  # noqa: F401
+
 import argparse
 import collections
 import contextlib

@@ -7,6 +7,8 @@ Use the run with infer.py, export_model.py and process_video.py, or train it fur
 The weights of a bare VGG-16 are not a detector: start a training from them with train.py --vgg-weights.
 """
 
+import system.environment  # noqa: F401
+
 import argparse
 import shutil
 from collections.abc import Sequence

@@ -4,6 +4,8 @@ INPUT is a video file, a camera's number or a stream's address; cameras and stre
 run leaves a video that plays.
 """
 
+import system.environment  # noqa: F401
+
 import argparse
 import contextlib
 import dataclasses

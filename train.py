@@ -1,5 +1,7 @@
 """Train a detector on a data set in the format of Pascal VOC, COCO, YOLO or a CSV table, or another one."""
 
+import system.environment  # noqa: F401
+
 import os
 import sys
 

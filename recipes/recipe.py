@@ -13,6 +13,8 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # the project's modules
 
+import system.environment  # noqa: F401
+
 import results_section
 
 from system import chain, cli, files
