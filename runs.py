@@ -4,6 +4,8 @@ A checkpoint is a folder that is written under a temporary name, renamed when it
 named in `checkpoints/index.json`. So the index names only complete checkpoints, whatever stops the program.
 """
 
+import system.quiet_tensorflow  # noqa: F401
+
 import contextlib
 import dataclasses
 import fcntl

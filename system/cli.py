@@ -298,7 +298,7 @@ class StopRequest:
 
 
 def import_tensorflow(xla: bool = False, xla_on_cpu: bool = False) -> ModuleType:
-    """Import TensorFlow without the start-up messages that it prints on every machine.
+    """Import TensorFlow without the start-up messages that it prints on every machine, and only hear its errors later.
 
     Nothing is suppressed if the user has set TF_CPP_MIN_LOG_LEVEL. If the import fails, what was suppressed is
     printed. oneDNN's kernels are switched on, unless TF_ENABLE_ONEDNN_OPTS says otherwise.
@@ -320,7 +320,9 @@ def import_tensorflow(xla: bool = False, xla_on_cpu: bool = False) -> ModuleType
     with open(os.memfd_create("TensorFlow's messages"), "w+b", buffering=0) as held_back:
         os.dup2(held_back.fileno(), 2)
         try:
-            return importlib.import_module("tensorflow.compat.v1")
+            tensorflow = importlib.import_module("tensorflow.compat.v1")
+            tensorflow.logging.set_verbosity(tensorflow.logging.ERROR)  # of Python: not that a function is deprecated
+            return tensorflow
         except BaseException:
             held_back.seek(0)
             os.write(before, held_back.read())

@@ -17,7 +17,7 @@ from PIL import Image
 import config
 import detector
 from media import images
-from programs import ROOT, TINY, command, error_of, run, write_shapes
+from programs import ROOT, TINY, command, error_of, fresh_environment, run, write_shapes
 from training import summaries
 
 
@@ -30,8 +30,18 @@ def flags(shapes):
 def unbroken(flags, tmp_path_factory):
     """A finished run, with which stopped and resumed runs are compared."""
     path = tmp_path_factory.mktemp("runs") / "unbroken"
-    run("train.py", *flags, "--run", path)
+    done = run("train.py", *flags, "--run", path, env=fresh_environment())
+    assert foreign_lines(done.stderr) == []
     return path
+
+
+BAR = re.compile(r"(annotations|validation|epoch \d+/\d+)[^|]*\|[^|]*\| \d+/\d+ \[.*\]")
+
+
+def foreign_lines(stderr):
+    """The lines of a training's stderr that are neither a progress bar nor a warning of ours."""
+    lines = [line.strip() for line in re.split(r"[\r\n]", stderr)]
+    return [line for line in lines if line and not line.startswith("warning: ") and not BAR.fullmatch(line)]
 
 
 def metrics(path):
@@ -123,7 +133,8 @@ def test_resume_after_the_end_changes_nothing(unbroken):
 def test_more_epochs_on_resume(unbroken, flags, tmp_path):
     path = tmp_path / "run"
     run("train.py", *flags, "--run", path, "--epochs", "2")
-    run("train.py", "--run", path, "--resume", "--epochs", "3", "--workers", "0")
+    done = run("train.py", "--run", path, "--resume", "--epochs", "3", "--workers", "0", env=fresh_environment())
+    assert foreign_lines(done.stderr) == []
     assert_same_run(path, unbroken)
 
 
