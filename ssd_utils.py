@@ -76,10 +76,15 @@ class SSDPreset:
         return tuple(2 + 2 * len(ratios) for ratios in self.aspect_ratios)
 
     @property
+    def anchors_per_map(self) -> tuple[int, ...]:
+        """Number of anchors of each feature map, in the order of the anchors."""
+        maps = zip(self.feature_maps, self.anchors_per_cell, strict=True)
+        return tuple(side**2 * shapes for side, shapes in maps)
+
+    @property
     def num_anchors(self) -> int:
         """Number of anchors of all maps: 8,732 for vgg300, 24,564 for vgg512."""
-        maps = zip(self.feature_maps, self.anchors_per_cell, strict=True)
-        return sum(side**2 * shapes for side, shapes in maps)
+        return sum(self.anchors_per_map)
 
     def to_json(self) -> dict[str, Any]:
         """The fields as a dict of plain JSON types; `from_json` is the inverse."""

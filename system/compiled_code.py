@@ -6,6 +6,8 @@ import hashlib
 import importlib.metadata
 import os
 
+from google.protobuf import empty_pb2, message
+
 from system import files
 
 # Earlier versions may not know the flag of XLA's trials, and end at a flag that they do not know
@@ -88,38 +90,11 @@ def _remove_damaged(folder):
 
 
 def _is_complete(path):
-    """Whether a file holds whole fields of a protocol buffer to its end. A killed process leaves the last one cut."""
+    """Whether a file holds a whole message of protocol buffers. A killed process leaves the last field cut."""
     with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        try:
-            while file.tell() < size:
-                _skip_field(file)
-        except ValueError:
-            return False
-        return size > 0 and file.tell() == size
-
-
-def _skip_field(file):
-    """Go to the next field. Raises ValueError if there is none."""
-    kind = _varint(file) & 7
-    if kind == 0:
-        _varint(file)
-    elif kind == 2:
-        file.seek(_varint(file), os.SEEK_CUR)
-    elif kind in (1, 5):
-        file.seek(8 if kind == 1 else 4, os.SEEK_CUR)
-    else:
-        raise ValueError(f"no field is of kind {kind}")
-
-
-def _varint(file):
-    """The next number of a protocol buffer: seven bits a byte, the lowest first. Raises ValueError without one."""
-    value = 0
-    for shift in range(0, 63, 7):
-        byte = file.read(1)
-        if not byte:
-            raise ValueError("the file ends within a number")
-        value |= (byte[0] & 127) << shift
-        if byte[0] < 128:
-            return value
-    raise ValueError("the number is too long")
+        content = file.read()
+    try:
+        empty_pb2.Empty.FromString(content)  # it knows none of the fields and goes through all
+    except message.DecodeError:
+        return False
+    return bool(content)

@@ -123,8 +123,8 @@ def test_the_detector_chooses_the_batch_size_but_for_a_camera(tmp_path, detector
     assert detector.calls.pop()[1]["batch_size"] is None and detector.batches == [8, 1]
 
     class Live(video.VideoReader):
-        def __init__(self, source):
-            super().__init__(source)
+        def __init__(self, source, stream=1):
+            super().__init__(source, stream)
             self.live = True
 
     detector.batches.clear()
@@ -216,8 +216,8 @@ def test_padding_of_odd_sides_is_noted(tmp_path, detector, model, monkeypatch, c
     class OddReader(video.VideoReader):
         """Cuts a row and a column off, as H.264 test files have even sides."""
 
-        def __init__(self, source):
-            super().__init__(source)
+        def __init__(self, source, stream=1):
+            super().__init__(source, stream)
             self.width, self.height = 63, 47
 
         def __iter__(self):

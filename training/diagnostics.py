@@ -113,7 +113,8 @@ class Diagnosis:
     def _warnings(self) -> Iterator[tuple[str, str]]:
         """Yield (kind, text) of what is wrong now."""
         memory, settings = self._memory, self._settings
-        lower = f"start a new run with a lower --learning-rate, such as {settings.learning_rate / 10:g}, or more "
+        lower = f"start a new run with a lower --learning-rate, such as {settings.learning_rate / 10:g} (--find-rate "
+        lower += "proposes one), or more "
         lower += "--warmup-steps" if settings.initializer == "lsuv" else "--warmup-steps, or with --initializer lsuv"
         if memory.steps >= LOSS_AFTER and _mean(memory.confidence) > HIGHEST_LOSS * self._uniform:
             yield (
@@ -132,7 +133,8 @@ class Diagnosis:
             yield (
                 "low rate",
                 f"a step changes the weights of a usual layer by only {_mean(memory.ratios):.0e} of their size: "
-                f"start a new run with a higher --learning-rate (the default with this --optimizer is {usual:g})",
+                f"start a new run with a higher --learning-rate (the default with this --optimizer is {usual:g}, and "
+                "--find-rate proposes one)",
             )
         if dead := [layer for layer, records in memory.dead.items() if records >= WINDOW]:
             yield (
@@ -228,8 +230,7 @@ def dead_layers(reading: Reading, preset: SSDPreset) -> list[str]:
 
 def positive_shares(class_targets: np.ndarray, preset: SSDPreset) -> dict[str, float]:
     """{feature map: its share of the positives} of class_targets [N,A]; empty if there are none."""
-    counts = [side * side * shapes for side, shapes in zip(preset.feature_maps, preset.anchors_per_cell, strict=True)]
-    starts = np.cumsum([0, *counts[:-1]])
+    starts = np.cumsum([0, *preset.anchors_per_map[:-1]])
     positives = np.add.reduceat(np.count_nonzero(class_targets, axis=0), starts)
     total = positives.sum()
     return dict(zip(ssd_layers.feature_names(preset), (positives / total).tolist(), strict=True)) if total else {}

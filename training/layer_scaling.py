@@ -57,9 +57,10 @@ def _outputs(preset: SSDPreset, logits, offsets):
     graph = tf.get_default_graph()
     layers = (*ssd_layers.VGG_LAYERS, *ssd_layers.names(ssd_layers.extra_layers(preset)))
     outputs = {layer: graph.get_tensor_by_name(f"{layer}/relu:0") for layer in layers}
-    counts = [side * side * shapes for side, shapes in zip(preset.feature_maps, preset.anchors_per_cell, strict=True)]
     for kind, tensor in ((ssd_layers.LOGITS, logits), (ssd_layers.OFFSETS, offsets)):
-        for feature, part in zip(ssd_layers.feature_names(preset), tf.split(tensor, counts, axis=1), strict=True):
+        for feature, part in zip(
+            ssd_layers.feature_names(preset), tf.split(tensor, preset.anchors_per_map, axis=1), strict=True
+        ):
             outputs[ssd_layers.head_name(feature, kind)] = part
     return outputs
 

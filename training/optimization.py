@@ -222,9 +222,8 @@ class TrainingStep:
 
         The sums are local variables, which checkpoints leave out: a resume repeats the whole effective batch.
         """
-        local = [tf.GraphKeys.LOCAL_VARIABLES]
-        slots = [_accumulator(v.shape, "gradient_sum", local) for v in self.trained]
-        count = _accumulator([], "positive_sum", local)
+        slots = [probes.local_variable(v.shape, "gradient_sum") for v in self.trained]
+        count = probes.local_variable([], "positive_sum")
         added = [slot.assign_add(g, read_value=False) for slot, g in zip(slots, gradients, strict=True)]
         added.append(count.assign_add(self.losses["positives"], read_value=False))
         update = self._make_update([slot.read_value() for slot in slots], count.read_value())
@@ -246,7 +245,7 @@ class TrainingStep:
             self.averages[v.op.name] = tf.get_variable(
                 f"{v.op.name}/{ssd_vgg.AVERAGE}", v.shape, tf.float32, tf.zeros_initializer(), trainable=False
             )
-        steps = _accumulator([], "average_steps")
+        steps = tf.Variable(0.0, trainable=False, name="average_steps", use_resource=True)
         pairs = [(self.averages[v.op.name], v) for v in self.trained]
         self.first_averages = tf.group(*(a.assign(v.read_value(), read_value=False) for a, v in pairs))
         with tf.control_dependencies([update]):
@@ -356,10 +355,6 @@ def _input_specs(preset, rows):
         "class_targets": tf.TensorSpec([rows, anchors], tf.int32, "class_targets"),
         "offset_targets": tf.TensorSpec([rows, anchors, 4], tf.float32, "offset_targets"),
     }
-
-
-def _accumulator(shape, name, collections=None):
-    return tf.Variable(tf.zeros(shape), trainable=False, collections=collections, name=name, use_resource=True)
 
 
 def _frozen(variable, layers):

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from kernels import devices
+
 NORMED = ("weights", "scale")  # the last part of the names of those whose norms are read; biases start from 0
 
 
@@ -29,8 +31,8 @@ class GradientProbe:
         self._is_bias = [v.op.name.endswith("/biases") for v in trained]
         biases = [v for v, chosen in zip(trained, self._is_bias, strict=True) if chosen]
         self.biases, self.sizes = [_layer(v) for v in biases], [int(v.shape[0]) for v in biases]
-        self.norm, self.counts = _local([], "gradient_norm"), _local([2], "clipped")
-        self.bias_gradients = _local([sum(self.sizes)], "bias_gradients")
+        self.norm, self.counts = local_variable([], "gradient_norm"), local_variable([2], "clipped")
+        self.bias_gradients = local_variable([sum(self.sizes)], "bias_gradients")
 
     def note(self, gradients: Sequence[tf.Tensor], norm: tf.Tensor) -> tf.Operation:
         """The operation that notes an update. gradients: of the trained variables, in their order; norm: of all."""
@@ -75,8 +77,8 @@ class StepProbe:
         self._layers = [_layer(v) for v in weights]
         self._gradients = gradients
         self._remembers = False
-        with tf.name_scope("probe"), tf.xla.experimental.jit_scope(compile_ops=False):
-            copies = [_local(v.shape, "before") for v in weights]
+        with tf.name_scope("probe"), devices.left_to_tensorflow():
+            copies = [local_variable(v.shape, "before") for v in weights]
             self._remember = tf.group(
                 *(copy.assign(v.read_value(), read_value=False) for copy, v in zip(copies, weights, strict=True))
             )
@@ -123,6 +125,7 @@ def _norms(tensors):
     return tf.stack([tf.norm(tensor) for tensor in tensors]) if tensors else tf.zeros([0])
 
 
-def _local(shape, name):
+def local_variable(shape: Sequence[int], name: str) -> tf.Variable:
+    """A float32 variable of zeros that no checkpoint holds."""
     local = [tf.GraphKeys.LOCAL_VARIABLES]
     return tf.Variable(tf.zeros(shape), trainable=False, collections=local, name=name, use_resource=True)
