@@ -27,6 +27,7 @@ from results.data_set import DataSet
 from scoring import coco_metric, error_pages, matching
 from structures import Detections, Sample, UserError
 from system import cli, files
+from system.wording import plural
 
 TRUE, FALSE, IGNORED = 1, 0, -1
 # Results cut at a higher score lack the right end of their precision-recall curves.
@@ -192,7 +193,7 @@ def _labels_and_groups(labels_per_image, classes, images=None):
     images = np.arange(len(labels_per_image)) if images is None else images
     labels = np.concatenate([np.zeros(0, np.int32), *labels_per_image]).astype(np.int32)
     if labels.size and not 0 <= labels.min() <= labels.max() < classes:
-        raise ValueError(f"labels reach from {labels.min()} to {labels.max()}, there are {classes} classes")
+        raise ValueError(f"labels reach from {labels.min()} to {labels.max()}, there are {plural(classes, 'class')}")
     image_of = np.repeat(images, [len(labels) for labels in labels_per_image])
     return labels, image_of * classes + labels
 
@@ -375,25 +376,27 @@ def _check_images(read, ground_truth, args):
     unknown = [key for key in (*read.detections, *read.errors) if key not in ground_truth]
     if unknown:
         raise UserError(
-            f"{where}: {len(unknown)} images are not in the split, first {unknown[0]!r};"
+            f"{where}: {plural(len(unknown), 'image')} not in the split, first {unknown[0]!r};"
             " give the split that RESULTS is for"
         )
     missing = [key for key in ground_truth if key not in read.detections and key not in read.errors]
     if missing and read.complete:  # others do not list images without detections
         raise UserError(
-            f"{where}: {len(missing)} of the {len(ground_truth)} images have no result, first {missing[0]!r};"
-            " detect on the whole split"
+            f"{where}: no result for {len(missing)} of {plural(len(ground_truth), 'image')}, "
+            f"first {missing[0]!r}; detect on the whole split"
         )
     failed = [key for key in ground_truth if key in read.errors and key not in read.detections]
     if failed:
         more = ", …" if len(failed) > 1 else ""
-        cli.warn(f"{len(failed)} images that could not be read count as having no detections: {failed[0]}{more}")
+        cli.warn(
+            f"{plural(len(failed), 'image')} that could not be read: counted as without detections: {failed[0]}{more}"
+        )
     resized = [key for key, size in read.sizes.items() if size != _size(ground_truth[key])]
     if resized:
         first = resized[0]
         cli.warn(
-            f"{len(resized)} images have another size or orientation in RESULTS than in the data set: {first}"
-            f" has {read.sizes[first]}, not {_size(ground_truth[first])}; their boxes do not match"
+            f"{plural(len(resized), 'image')} of another size or orientation in RESULTS than in the data set: {first} "
+            f"has {read.sizes[first]}, not {_size(ground_truth[first])}; their boxes do not match"
         )
     if read.threshold is not None and read.threshold > HIGH_THRESHOLD:
         cli.warn(
@@ -418,7 +421,7 @@ def table(report: dict) -> str:
     rows.append(("mean", *totals, report["voc07"]["mean"], report["area"]["mean"]))
     for name, objects, found, voc07, area in rows:
         lines.append(f"{name:{width}}  {objects:7}  {found:10}  {_show(voc07):>8}  {_show(area):>7}")
-    return "\n".join([*lines, f"{report['images']} images, IoU ≥ {report['iou']:g}"])
+    return "\n".join([*lines, f"{plural(report['images'], 'image')}, IoU ≥ {report['iou']:g}"])
 
 
 def _show(ap):
@@ -431,7 +434,7 @@ def _plot(curves, report, folder):
     drawn = [curve for curve in curves if curve.positives]
     lines = [(f"{curve.name} {curve.voc07:.3f}", curve.recall, curve.precision) for curve in drawn]
     title = f"mean AP VOC07 {_show(report['voc07']['mean'])}, area {_show(report['area']['mean'])}"
-    title += f" (IoU ≥ {report['iou']:g}, {report['images']} images)"
+    title += f" (IoU ≥ {report['iou']:g}, {plural(report['images'], 'image')})"
     visualization.plot_precision_recall(os.path.join(folder, "precision_recall.png"), lines, title)
     names = dict(zip([curve.name for curve in curves], files.safe_names(curve.name for curve in curves), strict=True))
     for curve, line in zip(drawn, lines, strict=True):

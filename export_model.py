@@ -21,6 +21,7 @@ from collections.abc import Sequence
 import config
 from structures import UserError
 from system import cli, files
+from system.wording import plural
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     size = os.path.getsize(flags.output) / 1e6
     values = detector.metadata(graph)  # with the precision that "auto" chose here
     print(
-        f"{flags.output}: {size:.1f} MB, {values['precision']}, {len(values['class_names'])} classes, "
+        f"{flags.output}: {size:.1f} MB, {values['precision']}, {plural(len(values['class_names']), 'class')}, "
         f"scores above {flags.threshold:g}; checkpoint {checkpoint_size(source.checkpoint) / 1e6:.1f} MB"
     )
 

@@ -157,14 +157,15 @@ class _Output:
         """After a stop or a failure, print how many of `total` pictures have results."""
         output = self._flags.output
         if 0 < self._counts["pictures"] < total and result_folder.is_finished(output):
-            print(f"stopped: {self._counts['pictures']} of {total} pictures are in {output}")
+            print(f"stopped: of {wording.plural(total, 'picture')} {self._counts['pictures']} are in {output}")
 
     def report(self, seconds: float, precision: str) -> None:
         """Print the counts and the speed. precision: as the detector calls it."""
         counts = self._counts
         undrawn = f", {counts['not drawn']} not drawn" if counts["not drawn"] else ""
         print(
-            f"{counts['pictures'] - counts['unreadable']} pictures, {counts['detections']} detections above "
+            f"{wording.plural(counts['pictures'] - counts['unreadable'], 'picture')}, "
+            f"{wording.plural(counts['detections'], 'detection')} above "
             f"{self._flags.threshold:g}, {counts['unreadable']} unreadable{undrawn}; "
             f"{counts['pictures'] / seconds:.1f} images/s in {precision}; see {self._flags.output}"
         )

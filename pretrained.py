@@ -22,6 +22,7 @@ from formats import class_lists
 from ssd_utils import SSDPreset
 from structures import UserError
 from system import cli
+from system.wording import plural
 from weights import layouts, weight_files
 
 EXAMPLES = """examples:
@@ -46,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     variables, dropped = layouts.to_variables(flags.weights, layout, arrays, shapes)
     _write_run(flags.run, config.ModelDescription(preset, class_names), variables)
     print(
-        f"{flags.weights}: {layout.name}, input {preset.input_size}, {len(class_names)} classes{_dropped_note(dropped)}"
+        f"{flags.weights}: {layout.name}, input {preset.input_size}, "
+        f"{plural(len(class_names), 'class')}{_dropped_note(dropped)}"
     )
     print(f"{flags.run} is ready; try: python infer.py {flags.run} IMAGES --output DIR")
 
@@ -93,8 +95,8 @@ def _ssd_preset(flags, layout, arrays, class_names):
     found = layouts.count_classes(flags.weights, layout, arrays, preset)
     if found != len(class_names):
         raise UserError(
-            f"--classes: {len(class_names)} names, but {flags.weights} has {found} classes without background; "
-            "give one name for each, in the order of the weights"
+            f"--classes: {plural(len(class_names), 'name')}, but {flags.weights} has {plural(found, 'class')} "
+            "without background; give one name for each, in the order of the weights"
         )
     if found == 80 and not flags.preset and not layout.has_own_anchors:
         cli.warn(

@@ -24,6 +24,7 @@ from formats import class_lists
 from media import video, visualization
 from structures import Detections, UserError
 from system import cli, files, stages
+from system.wording import plural
 
 AHEAD = 4  # frames that a stage computes in advance
 GROUP_FRAMES = 32  # most frames held to fill one batch of the network, which bounds memory with --every
@@ -84,7 +85,7 @@ def _process(flags, reader, detector, wanted, stop):
     if stop.requested:
         raise KeyboardInterrupt
     if reader.error:
-        raise UserError(f"{reader.error}; {flags.output} holds the {writer.frames} frames that were decoded")
+        raise UserError(f"{reader.error}; {flags.output} holds what was decoded, {plural(writer.frames, 'frame')}")
 
 
 def _connect(threads, flags, reader, detector, wanted, meters):
@@ -251,7 +252,9 @@ def _report(flags, summary, precision):
     """Print what was written."""
     timing = summary["timing"]
     rates = ", ".join(f"{name} {values['frames_per_second'] or 0:.1f}" for name, values in timing.items())
-    print(f"{flags.output}: {summary['frame_count']} frames; frames/s in {precision}: {rates.replace('_', ' ')}")
+    print(
+        f"{flags.output}: {plural(summary['frame_count'], 'frame')}; frames/s in {precision}: {rates.replace('_', ' ')}"
+    )
     if flags.every > 1:
         print(f"--every {flags.every}: the frames in between have the boxes of the frame before")
     if any(summary["padding"].values()):

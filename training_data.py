@@ -19,7 +19,7 @@ import transforms
 from config import TrainingSettings
 from media import images
 from structures import Sample, UserError
-from system import cli
+from system import cli, wording
 from system.data_queue import DataQueue, Field, WorkerError
 
 LARGEST_AUTO_WEIGHT = 10.0  # so that a handful of objects does not dominate the gradient
@@ -206,7 +206,9 @@ def _note_unreadable(error):
     if images.folder_is_gone(error.path):
         raise WorkerError(f"{error.path}: its folder is gone; bring the data back")
     if _in_a_row >= LONGEST_GAP:
-        raise WorkerError(f"{_in_a_row} pictures in a row cannot be read, the last is {error.path} ({error.reason})")
+        raise WorkerError(
+            f"{wording.plural(_in_a_row, 'picture')} in a row cannot be read, the last is {error.path} ({error.reason})"
+        )
     if error.path not in _warned:
         _warned.add(error.path)
         cli.warn(f"training continues without {error.path}: {error.reason}")

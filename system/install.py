@@ -23,7 +23,7 @@ def steps(lines: Iterable[str]) -> Iterator[str]:
             fetched += 1
             yield f"package {fetched}: downloading {'-'.join(download[1].split('-')[:2])}, {download[2]}"
         elif line.startswith("Installing collected packages: "):
-            yield f"unpacking {line.count(',') + 1} packages"
+            yield f"unpacking {line.split(': ')[1].strip()}"
 
 
 def main(argv: list[str]) -> int:

@@ -178,7 +178,7 @@ def test_what_was_detected_before_a_failure_is_kept(trained, shapes, tmp_path, m
     monkeypatch.setattr(images, "write", write)
     with pytest.raises(UserError, match="no space left"):
         infer.main([str(trained), "--data", str(shapes), "--split", "val", "--output", str(tmp_path / "out")])
-    assert f"3 of 6 pictures are in {tmp_path / 'out'}" in capsys.readouterr().out
+    assert f"of 6 pictures 3 are in {tmp_path / 'out'}" in capsys.readouterr().out
     assert len(json.loads((tmp_path / "out" / "detections.json").read_text("utf-8"))["images"]) == 3
 
 
@@ -195,7 +195,7 @@ def test_full_memory_ends_with_the_flag_to_change(trained, shapes, tmp_path, mon
     flags = ["--data", str(shapes), "--split", "val", "--batch-size", "2", "--output", str(tmp_path / "out")]
     with pytest.raises(UserError, match=r"memory .*--batch-size 1"):
         infer.main([str(trained), *flags])
-    assert f"2 of 6 pictures are in {tmp_path / 'out'}" in capsys.readouterr().out
+    assert f"of 6 pictures 2 are in {tmp_path / 'out'}" in capsys.readouterr().out
 
 
 def test_linked_folders_are_looked_into_once(trained, shapes, tmp_path):

@@ -35,7 +35,7 @@ def unbroken(flags, tmp_path_factory):
     return path
 
 
-BAR = re.compile(r"(annotations|validation|epoch \d+/\d+)[^|]*\|[^|]*\| \d+/\d+ \[.*\]")
+BAR = re.compile(r"(annotations|validation|epoch \d+ of \d+)[^|]*\|[^|]*\| \d+/\d+ \[.*\]")
 
 
 def foreign_lines(stderr):
@@ -107,7 +107,7 @@ def test_stopped_and_resumed_equals_unbroken(sent, flags, unbroken, tmp_path):
     path = tmp_path / "run"
 
     def in_second_epoch(run_path, output):
-        return "epoch 2/3" in output
+        return "epoch 2 of 3" in output
 
     code, output = stop_after([*flags, "--run", path], sent, in_second_epoch, path)
     assert code == (-signal.SIGKILL if sent == signal.SIGKILL else 130), output

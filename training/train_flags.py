@@ -127,7 +127,7 @@ def _preset(given, settings):
         own = config.find_model(settings.init_from).description.preset.anchors_per_cell
         if changed.anchors_per_cell != own:
             raise UserError(
-                f"--anchors {given['anchors']}: {changed.anchors_per_cell} anchors a cell, but "
+                f"--anchors {given['anchors']}: has {changed.anchors_per_cell} as numbers of anchors a cell, but "
                 f"{settings.init_from} has {own}; leave one of the two flags out"
             )
     return changed

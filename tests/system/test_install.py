@@ -27,7 +27,7 @@ def test_steps_name_what_takes_time():
         "looking up tensorflow<2.22,>=2.16",
         "package 1: downloading tensorflow-2.21.0, 645.0 MB",
         "looking up pyyaml",
-        "unpacking 3 packages",
+        "unpacking tqdm, pyyaml, tensorflow",
     ]
 
 
