@@ -280,7 +280,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = cli.ArgumentParser(
         description="Score the detections of any detector with Pascal VOC's metric or COCO's, and show the errors.",
-        epilog="example: python average_precision.py runs/found/detections.json --data VOCdevkit --split 2007:test",
+        epilog="example: python average_precision.py runs/found --data VOCdevkit --split 2007:test",
     )
     looks = ", ".join(module.LOOKS for module in detection_files.FORMATS.values())
     parser.add_argument(

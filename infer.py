@@ -157,7 +157,10 @@ class _Output:
         """After a stop or a failure, print how many of `total` pictures have results."""
         output = self._flags.output
         if 0 < self._counts["pictures"] < total and result_folder.is_finished(output):
-            print(f"stopped: of {wording.plural(total, 'picture')} {self._counts['pictures']} are in {output}")
+            print(
+                f"stopped: of {wording.plural(total, 'picture')} {self._counts['pictures']} are in {output}; "
+                "the same command with --overwrite begins anew"
+            )
 
     def report(self, seconds: float, precision: str) -> None:
         """Print the counts and the speed. precision: as the detector calls it."""
@@ -169,6 +172,15 @@ class _Output:
             f"{self._flags.threshold:g}, {counts['unreadable']} unreadable{undrawn}; "
             f"{counts['pictures'] / seconds:.1f} images/s in {precision}; see {self._flags.output}"
         )
+        if self._flags.split:
+            print(f"score them with: {_scoring_command(self._flags)}")
+
+
+def _scoring_command(flags):
+    """The line that scores what was detected on a split."""
+    more = ["--source", flags.source] * (flags.source != "auto")
+    more += ["--other-classes", "ignore"] * bool(flags.classes)  # objects of classes that were not looked for
+    return cli.command("average_precision.py", flags.output, "--data", flags.data, "--split", flags.split, *more)
 
 
 def _formats(flags):

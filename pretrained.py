@@ -38,7 +38,7 @@ then:
 def main(argv: Sequence[str] | None = None) -> None:
     flags = _parse(argv)
     class_names = class_lists.parse_classes(flags.classes) if flags.classes else source_pascal_voc.CLASSES
-    config.check_new(flags.run, remedy="choose another name")
+    config.check_new(flags.run)
     arrays = weight_files.read(flags.weights)
     layout = layouts.LAYOUTS.get(flags.layout) or layouts.recognize(flags.weights, arrays)
     preset = _ssd_preset(flags, layout, arrays, class_names)
@@ -50,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"{flags.weights}: {layout.name}, input {preset.input_size}, "
         f"{plural(len(class_names), 'class')}{_dropped_note(dropped)}"
     )
-    print(f"{flags.run} is ready; try: python infer.py {flags.run} IMAGES --output DIR")
+    detect = cli.command("infer.py", flags.run, "PHOTOS", "--output", f"{flags.run}_found")
+    print(f"{flags.run} is ready; try: {detect} (PHOTOS: your pictures or folders)")
 
 
 def _parse(argv):

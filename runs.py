@@ -129,7 +129,7 @@ class Checkpoints:
             shutil.rmtree(temporary, ignore_errors=True)
             raise UserError(
                 f"{temporary}: checkpoint cannot be written ({files.reason(error)}); free some space or correct the "
-                "permissions, then --resume continues from the last checkpoint"
+                "permissions"
             ) from None
 
     def _publish(self, temporary, name, best):

@@ -18,7 +18,7 @@ from system.wording import shorten
 FLAG = None
 HELP = "the detections"
 NAME = "detections.json"
-LOOKS = f"a {NAME}"
+LOOKS = f"a {NAME} or the folder that infer.py wrote it into"
 START = b'{"model": '  # of our own files, since other programs also write files of that name
 
 
@@ -79,16 +79,22 @@ def is_ours(path):
 
 
 def fits(path):
-    """Whether a path is a JSON file whose outermost value is an object."""
-    return result_files.json_begins(path, b"{")
+    """Whether a path is a JSON file whose outermost value is an object, or a folder with such a detections.json."""
+    return result_files.json_begins(_file(path), b"{")
+
+
+def _file(path):
+    """The JSON file that a path means: itself, or the detections.json in it."""
+    return os.path.join(path, NAME) if os.path.isdir(path) else path
 
 
 def read(path, class_names=None, data=None):
-    """Read a detections JSON, of this or another detector, into Results.
+    """Read a detections JSON, of this or another detector, into Results. path: it, or its folder.
 
     class_names: the classes wanted, in this order, others in the file are skipped; None takes those of the file.
     Raises UserError, naming the entry, for whatever is malformed.
     """
+    path = _file(path)
     content = result_files.parse_json(path, dict)
     names = _class_names(content, class_names, path)
     label_of = {name: label for label, name in enumerate(names)}

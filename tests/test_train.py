@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import time
@@ -112,7 +113,11 @@ def test_stopped_and_resumed_equals_unbroken(sent, flags, unbroken, tmp_path):
     code, output = stop_after([*flags, "--run", path], sent, in_second_epoch, path)
     assert code == (-signal.SIGKILL if sent == signal.SIGKILL else 130), output
     assert "Traceback" not in output
-    run("train.py", "--run", path, "--resume")
+    resume = ["python", "train.py", "--run", str(path), "--resume"]
+    if sent != signal.SIGKILL:
+        said = re.fullmatch(r"interrupted; all up to step \d+ is saved; continue with: (.*)", output.splitlines()[-1])
+        assert said and shlex.split(said[1]) == resume
+    run(*resume[1:])
     assert_same_run(path, unbroken)
 
 

@@ -133,7 +133,7 @@ def evaluate(
         check_stop()
         if found is None:
             if images.folder_is_gone(read.path):
-                raise UserError(f"{read.path}: its folder is gone; bring the data back, then --resume validates again")
+                raise UserError(f"{read.path}: its folder is gone; bring the data back")
             cli.warn(f"validation continues without {read.path}: {read.reason}")
             continue
         detections[samples[index].id] = found

@@ -7,7 +7,6 @@ import argparse
 import dataclasses
 import os
 import re
-import shlex
 from collections.abc import Sequence
 
 import config
@@ -59,7 +58,7 @@ def training_command(argv: Sequence[str], rate: float) -> str:
             next(words)
         elif word != "--find-rate" and not word.startswith("--learning-rate="):
             kept.append(word)
-    return shlex.join(["python", "train.py", *kept, "--learning-rate", f"{rate:g}"])
+    return cli.command("train.py", *kept, "--learning-rate", f"{rate:g}")
 
 
 def _new_config(flags):

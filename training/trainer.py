@@ -83,7 +83,25 @@ def open_trainer(task: Task, stop: StopRequest) -> Iterator["Trainer"]:
         stack.enter_context(summaries.open(state.step, state.rows))
         _print_start(opened, state)
         queue = stack.enter_context(open_queue(task))
-        yield Trainer(task, stop, opened.graph, checkpoints, state, summaries, queue, opened.probe, diagnosis)
+        trainer = Trainer(task, stop, opened.graph, checkpoints, state, summaries, queue, opened.probe, diagnosis)
+        with _way_on_named(task):
+            yield trainer
+
+
+@contextlib.contextmanager
+def _way_on_named(task):
+    """Add the command that continues the training to whatever ends it early, unless a new run is needed."""
+    command = config.resume_command(task.run, *(["--xla", task.xla] if task.xla != "auto" else []))
+    try:
+        yield
+    except KeyboardInterrupt:
+        state = runs.last_state(task.run)
+        saved = f"all up to step {state.step} is saved" if state else "nothing is saved yet"
+        raise KeyboardInterrupt(f"interrupted; {saved}; continue with: {command}") from None
+    except (engine.NonFiniteLoss, devices.OutOfMemory):
+        raise
+    except UserError as error:
+        raise UserError(f"{error}; then continue with: {command}") from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +164,7 @@ def _full_memory_explained(task):
         last = config.read_index(task.run).get("last")  # a step that ran out of memory is not saved
         saved = f"{last} is saved" if last else "nothing is saved yet"
         source = f" and --init-from {task.run}@last" if last else ""
-        again = "--resume" if os.path.exists(os.path.join(task.run, "config.json")) else "try again"
+        again = f"continue with: {config.resume_command(task.run)}" if config.is_run(task.run) else "try again"
         raise UserError(
             f"{devices.full_memory()}; {saved}; start a new run with {_smaller_batch(task.settings)}{source}, or end "
             f"other programs that hold memory and {again}"
@@ -274,12 +292,12 @@ class Trainer:
                 engine.train_one_epoch(self.graph, batches, state, plan, samples, self._after_step, self._outlook)
             except WorkerError as error:
                 self._save_sound()  # between two steps
-                raise UserError(f"{error}; the run is saved, --resume continues it") from None
+                raise UserError(f"{error}; the run is saved") from None
             self._finish_epoch()
         best = "" if state.best is None else f"; best VOC07 mean AP {state.best:.4f}"
-        print(
-            f"done after {plural(state.step, 'step')}{best}; try: python infer.py {self.task.run} IMAGES --output DIR"
-        )
+        picture = (self.task.valid or self.task.samples)[0].image_path
+        detect = cli.command("infer.py", self.task.run, picture, "--output", f"{os.path.normpath(self.task.run)}_found")
+        print(f"done after {plural(state.step, 'step')}{best}; try: {detect}")
 
     def _after_step(self, sums, rate, class_targets):
         """Record; save if it is time or a stop was requested."""

@@ -56,6 +56,20 @@ def test_a_format_owns_what_it_writes_and_only_that(tmp_path, images, name):
     assert detection_files.choose(place) == name
 
 
+def test_the_folder_of_infer_py_is_read_as_its_json(tmp_path, images):
+    for module in (detections_json, yolo_text):
+        with module.open_writer(tmp_path, origin()) as writer:
+            for key, found in images.items():
+                writer.add(f"{key}.jpg", 500, 375, found)
+    read = detection_files.read(tmp_path)
+    assert read.complete and read.class_names == NAMES
+    for key, found in images.items():
+        assert_same(read.detections[key], found)
+    with comp4.open_writer(tmp_path, origin()):
+        pass
+    assert detection_files.choose(tmp_path) == "voc"  # as in 0.1.0
+
+
 @pytest.mark.parametrize("name", detection_files.FORMATS)
 def test_pictures_of_one_key_are_those_that_reading_mixes(name):
     """'a/same.png' and 'b/same.png' have one stem; only formats that keep folders tell them apart."""
