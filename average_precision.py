@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+import config
 import sources
 from formats import class_lists
 from media import visualization
@@ -260,8 +261,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     loading["progress"] = sys.stderr.isatty()
     data = DataSet(args.data, args.split, args.source, **loading)
     read = detection_files.read(args.results, names, data)
-    ground_truth = data.samples(read.class_names)
+    ground_truth = _ground_truth(data, read, args)
     _check_images(read, ground_truth, args)
+    _check_source(read.source, args)
     if args.protocol == "coco":
         report = coco_metric.evaluate(ground_truth, read.detections, read.class_names)
         print(coco_metric.table(report))
@@ -273,8 +275,62 @@ def main(argv: Sequence[str] | None = None) -> None:
             _plot(curves, report, args.plots)
             page = error_pages.write(args.plots, ground_truth, read.detections, curves, read.class_names, args.iou)
             print(f"{page}: the errors, with pictures")
+    if read.source:
+        print(f"results of {read.source}")
     if args.json:
-        files.write_json(args.json, report)
+        files.write_json(args.json, {**report, "source": dataclasses.asdict(read.source)} if read.source else report)
+
+
+def _ground_truth(data, read, args):
+    """The samples of the split by id. Raises UserError, also if RESULTS are for other classes than the data has."""
+    try:
+        found = data.samples(read.class_names)
+        strange = args.other_classes == "ignore" and not any(len(sample.labels) for sample in found.values())
+    except UserError as error:
+        if not args.classes and (message := _other_classes(data, read, args)):
+            raise UserError(message) from error
+        raise
+    if strange and not args.classes and (message := _other_classes(data, read, args)):
+        raise UserError(message)
+    return found
+
+
+def _other_classes(data, read, args):
+    """What to say where the data has classes that RESULTS does not name; None if it has none or cannot be read."""
+    try:
+        others = [name for name in data.class_names if name not in read.class_names]
+    except UserError:
+        return None
+    if not others:
+        return None
+    made = f" (made by {read.source})" if read.source else ""
+    remedy = "detect again with a model of these classes"
+    if len(others) < len(data.class_names):
+        remedy += ", or leave their objects out with --other-classes ignore"
+    return (
+        f"{args.results}: names other classes than the data: {_some(read.class_names)}{made}, "
+        f"but split {args.split} of {args.data} has {_some(others)}; {remedy}"
+    )
+
+
+def _some(names):
+    """The first five of some names."""
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+
+
+def _check_source(source, args):
+    """Warn if RESULTS records that it is from other data, or from a checkpoint that is no longer what its model is."""
+    if source is None:
+        return
+    if source.data and (os.path.realpath(source.data), source.split) != (os.path.realpath(args.data), args.split):
+        cli.warn(f"{args.results}: made on {source.split} of {source.data}, not on {args.split} of {args.data}")
+    try:
+        now = config.find_model(source.model).checkpoint if source.checkpoint else None
+    except UserError:  # which is elsewhere, or gone
+        return
+    name = now and os.path.basename(os.path.dirname(now))
+    if name not in (None, source.checkpoint):
+        cli.warn(f"{args.results}: made with {source.checkpoint} of {source.model}, which is {name} now; detect again")
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -25,7 +25,7 @@ from formats import class_lists
 from media import images, visualization
 from results import detection_files, result_folder
 from results.data_set import DataSet
-from results.result_files import Origin, Writer
+from results.result_files import Origin, Source, Writer
 from structures import Detections, UserError
 from system import cli, files, wording
 
@@ -57,11 +57,24 @@ def main(argv: Sequence[str] | None = None) -> None:
         cli.import_tensorflow()
         import detector  # all flags and paths are checked before TensorFlow loads
 
-        settings = {"precision": flags.precision, "threshold": flags.threshold, "batch_size": flags.batch_size}
+        validated = _validated_in(model)
+        precision = flags.precision or ("float32" if flags.split and validated == "float32" else "auto")
+        settings = {"precision": precision, "threshold": flags.threshold, "batch_size": flags.batch_size}
         with detector.load(flags.model, **settings) as loaded:
             wanted = class_lists.find_labels(flags.classes, loaded.class_names)
             stop.raise_if_requested()  # while the old results still exist
-            _detect_all(flags, loaded, pictures, _Choice(loaded.class_names, wanted), stop, old)
+            _detect_all(flags, model, loaded, pictures, _Choice(loaded.class_names, wanted), stop, old)
+        if flags.split and validated not in (None, loaded.precision):
+            print(
+                f"train.py validated this run in {validated}, which gives slightly different scores; "
+                f"--precision {validated} detects in it too"
+            )
+
+
+def _validated_in(model):
+    """The number type that train.py validated a run in; None for other models."""
+    training = config.read_config(model.run)[1] if model.run else None
+    return training and training.precision
 
 
 class _Choice:
@@ -82,10 +95,10 @@ class _Choice:
         return dataclasses.replace(taken, labels=np.searchsorted(self.labels, taken.labels).astype(np.int32))
 
 
-def _detect_all(flags, detector, pictures, choice, stop, old):
+def _detect_all(flags, model, detector, pictures, choice, stop, old):
     """Run the detector over Pictures and write the results, in place of old ones."""
     start = time.monotonic()
-    with _open_output(flags, choice, len(pictures)) as output:
+    with _open_output(flags, _source(flags, model, detector), choice, len(pictures)) as output:
         result_folder.remove(flags.output, old)  # all checks have passed
         stream = detector.detect_files(((picture.path, True) for picture in pictures), keep=lambda index: flags.draw)
         with contextlib.closing(stream):
@@ -101,11 +114,18 @@ def _detect_all(flags, detector, pictures, choice, stop, old):
     output.report(time.monotonic() - start, detector.precision)
 
 
+def _source(flags, model, detector):
+    """Where the detections of this call come from."""
+    checkpoint = os.path.basename(os.path.dirname(model.checkpoint)) if model.checkpoint else None
+    data = os.path.abspath(flags.data) if flags.split else None
+    return Source(flags.model, checkpoint, detector.precision, data, flags.split)
+
+
 @contextlib.contextmanager
-def _open_output(flags, choice, total):
+def _open_output(flags, source, choice, total):
     """Context manager: an _Output for `total` pictures, whose files are finished also after a stop or a failure."""
     output = _Output(flags, choice.class_names)
-    origin = Origin(flags.model, choice.class_names, choice.labels, flags.threshold, _data_set(flags))
+    origin = Origin(source, choice.class_names, choice.labels, flags.threshold, _data_set(flags))
     with contextlib.ExitStack() as stack:
         stack.enter_context(result_folder.unfinished(flags.output))
         stack.callback(output.say_if_stopped, total)  # after the writers have closed
@@ -342,8 +362,8 @@ def _detection_flags(group):
     group.add_argument(
         "--precision",
         choices=config.PRECISIONS,
-        default="auto",
-        help="number type of the network (default: auto, chosen for this machine)",
+        help="number type of the network (default: auto, chosen for this machine; float32 with --split for a run that "
+        "train.py validated in float32, so that scores agree)",
     )
 
 

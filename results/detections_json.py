@@ -1,16 +1,17 @@
-"""The project's own format, detections.json. It alone records the model, the threshold and unreadable pictures.
+"""The project's own format, detections.json. It alone records where detections are from and unreadable pictures.
 
 Its layout is in docs/formats.md; boxes are continuous edges in pixels of the original image. Every digit is written: a
 float32 that is written and read again is the same float32.
 """
 
+import dataclasses
 import json
 import os
 
 import numpy as np
 
 from results import result_files
-from results.result_files import Results, field
+from results.result_files import Results, Source, field
 from structures import UserError
 from system import files
 from system.wording import shorten
@@ -35,18 +36,20 @@ def picture_key(file, data):
 def open_writer(folder, origin):
     """A Writer of FOLDER/detections.json."""
     path, threshold = os.path.join(folder, NAME), origin.threshold
-    return Writer(path, model=origin.model, class_names=origin.class_names, threshold=threshold)
+    return Writer(path, class_names=origin.class_names, threshold=threshold, **dataclasses.asdict(origin.source))
 
 
 class Writer(result_files.Writer):
-    """Writes a detections JSON. model: what makes them; threshold: the lowest score written."""
+    """Writes a detections JSON. threshold: the lowest score written; source: the fields of result_files.Source."""
 
-    def __init__(self, path, *, model, class_names, threshold):
+    def __init__(self, path, *, class_names, threshold, **source):
         self._class_names = tuple(class_names)
         self._errors = []
         self._separator = "\n"
         self._file = files.PendingFile(path)
-        head = {"model": str(model), "class_names": self._class_names, "threshold": float(threshold)}
+        known = {name: value for name, value in dataclasses.asdict(Source(**source)).items() if value is not None}
+        head = {"model": str(known.pop("model")), **known}  # is_ours recognizes the beginning
+        head |= {"class_names": self._class_names, "threshold": float(threshold)}
         self._file.write(json.dumps(head)[:-1] + ', "images": [')
 
     def add(self, file, width, height, detections):
@@ -113,7 +116,14 @@ def read(path, class_names=None, data=None):
             sizes[key] = (field(image, "width", int, where), field(image, "height", int, where))
     errors = _errors(content, path, file_of, data)
     threshold = float(field(content, "threshold", (int, float), path)) if "threshold" in content else None
-    return Results(names, detections, sizes, errors, threshold, content.get("model"), complete=True)
+    return Results(names, detections, sizes, errors, threshold, _source(content), complete=True)
+
+
+def _source(content):
+    """The Source that a file records, as far as it is text; None if it names no model."""
+    known = {field.name: content.get(field.name) for field in dataclasses.fields(Source)}
+    known = {name: value for name, value in known.items() if isinstance(value, str)}
+    return Source(**known) if "model" in known else None
 
 
 def _class_names(content, wanted, path):

@@ -239,7 +239,7 @@ def test_init_from_takes_the_weights_of_a_run(unbroken, shapes, tmp_path):
 def test_infer_and_score_give_the_validation_of_training(unbroken, shapes, tmp_path):
     found = tmp_path / "found"
     model = f"{unbroken}@last"
-    run("infer.py", model, "--data", shapes, "--split", "val", "--output", found, "--precision", "float32")
+    run("infer.py", model, "--data", shapes, "--split", "val", "--output", found)
     scored = tmp_path / "ap.json"
     run("average_precision.py", found / "detections.json", "--data", shapes, "--split", "val", "--json", scored)
     last = metrics(unbroken)[-1]

@@ -11,7 +11,7 @@ import result_cases
 import sources
 from results import detection_files
 from results.data_set import DataSet
-from results.result_files import Origin
+from results.result_files import Origin, Source
 from structures import UserError
 from voc_tree import write_voc
 
@@ -69,7 +69,7 @@ def test_pictures_of_one_name_in_two_folders_keep_their_results(formats, tmp_pat
         data, names = DataSet(tmp_path / name, "trainval"), ("car", "bus")
         entries = sources.find(data.path, "trainval")
         assert data.ids == {entry.id for entry in entries} and all("/" in entry.id for entry in entries)
-        origin = Origin("model", names, (0, 1), 0.5, data)
+        origin = Origin(Source("model"), names, (0, 1), 0.5, data)
         found = {
             entry.id: result_cases.some_detections(np.random.default_rng(at), 9) for at, entry in enumerate(entries)
         }

@@ -8,7 +8,7 @@ import pytest
 
 from result_cases import NAMES, assert_same
 from results import comp4, detection_files, detections_json, yolo_text
-from results.result_files import Origin
+from results.result_files import Origin, Source
 from structures import Detections, UserError
 from system import wording
 
@@ -31,7 +31,7 @@ def test_chosen_classes_are_read_in_their_order(tmp_path, images):
 
 def origin(class_names=NAMES, data=None):
     numbers = tuple(range(len(class_names)))
-    return Origin(model="m", class_names=tuple(class_names), class_numbers=numbers, threshold=0, data=data)
+    return Origin(Source("m"), class_names=tuple(class_names), class_numbers=numbers, threshold=0, data=data)
 
 
 def written(folder):

@@ -270,9 +270,7 @@ def test_programs_use_onednn_unless_told_otherwise(wish, found):
 
 def test_a_command_runs_from_the_current_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    assert (
-        cli.command("train.py", "--run", "my run", "--max-steps", 3) == "python train.py --run 'my run' --max-steps 3"
-    )
+    assert cli.command("train.py", "--run", "my run", "--limit", 3) == "python train.py --run 'my run' --limit 3"
     assert cli.command("toy_road", "--output", "a") == "python -m toy_road --output a"
     monkeypatch.chdir(tmp_path)
     assert cli.command("train.py") == f"python {ROOT}/train.py"
