@@ -2,12 +2,12 @@
 
 import os
 
-from results import coco_list, comp4, detections_json, yolo_text
+from results import coco_list, comp4, csv_table, detections_json, yolo_text
 from structures import UserError
 
 # Writers are opened in this order and closed in reverse: detections.json is finished last and shows that all is there.
 # A path has the first format that fits
-FORMATS = {"json": detections_json, "voc": comp4, "coco": coco_list, "yolo": yolo_text}
+FORMATS = {"json": detections_json, "voc": comp4, "coco": coco_list, "csv": csv_table, "yolo": yolo_text}
 
 
 def choose(path):

@@ -1,7 +1,7 @@
 """The project's own format, detections.json. It alone records where detections are from and unreadable pictures.
 
-Its layout is in docs/formats.md; boxes are continuous edges in pixels of the original image. Every digit is written: a
-float32 that is written and read again is the same float32.
+Its layout is in docs/formats.md; boxes are continuous edges in pixels of the original image, with two decimals. Scores
+have every digit: a float32 that is written and read again is the same float32.
 """
 
 import dataclasses
@@ -55,7 +55,7 @@ class Writer(result_files.Writer):
     def add(self, file, width, height, detections):
         entry = {"file": str(file), "width": int(width), "height": int(height)}
         entry["detections"] = [
-            {"class": self._class_names[label], "score": score, "box": box}
+            {"class": self._class_names[label], "score": score, "box": result_files.rounded(box)}
             for label, score, box in zip(*result_files.as_lists(detections), strict=True)
         ]
         self._file.write(self._separator + json.dumps(entry, allow_nan=False))

@@ -271,7 +271,7 @@ def test_inputs_are_not_changed():
 
 
 def test_files_give_the_figures_of_memory(tmp_path):
-    """Detections written as JSON and as comp4 files score exactly as the arrays do."""
+    """Detections written as JSON, which has two decimals, and as comp4 files score exactly as the arrays do."""
     rng = np.random.default_rng(11)
     for case in range(20):
         truth, found, names = random_case(rng)
@@ -285,8 +285,12 @@ def test_files_give_the_figures_of_memory(tmp_path):
         with comp4.Writer(folder, names) as comp4_files:
             for key, one in found.items():
                 comp4_files.add(f"{key}.jpg", 10, 10, one)
-        expected = average_precision.evaluate(truth, found, names)
-        for path in (folder / "d.json", folder):
+        rounded = {
+            key: Detections(np.round(one.boxes_px.astype(np.float64), 2), one.scores, one.labels)
+            for key, one in found.items()
+        }
+        for path, written in ((folder / "d.json", rounded), (folder, found)):
+            expected = average_precision.evaluate(truth, written, names)
             assert average_precision.evaluate(truth, detection_files.read(path).detections, names) == expected
 
 
@@ -361,7 +365,7 @@ def test_program_with_cocos_protocol(voc, tmp_path, capsys):
     path = write_found(tmp_path / "d.json")
     score(voc, path, "--protocol", "coco", "--json", str(tmp_path / "ap.json"))
     report = json.loads((tmp_path / "ap.json").read_text())
-    assert set(report) == {"coco", "images", "ground_truth", "detections"}
+    assert set(report) == {"coco", "images", "ground_truth", "detections", "source"}
     # The car's overlap is exactly a half, which counts once in ten; the difficult car is ignored.
     assert report["coco"]["per_class"]["car"]["AP50"] == pytest.approx(51 / 101)
     assert report["coco"]["per_class"]["car"]["AP"] == pytest.approx(51 / 1010)
@@ -463,7 +467,7 @@ def test_numbers_without_names_are_not_guessed(voc, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("change", "flags", "named"),
     [
-        ({"found": {"a": FOUND["a"]}}, (), "2 of the 3"),
+        ({"found": {"a": FOUND["a"]}}, (), "2 of 3 images"),
         ({"found": {**FOUND, "zz": FOUND["c"]}}, (), "'zz'"),
         ({"errors": ("zz",)}, (), "'zz'"),
         ({"names": ("car", "lorry")}, (), "bus"),

@@ -6,7 +6,7 @@ import types
 import numpy as np
 import pytest
 
-from result_cases import NAMES, assert_same
+from result_cases import NAMES, assert_same_to_a_hundredth
 from results import comp4, detection_files, detections_json, yolo_text
 from results.result_files import Origin, Source
 from structures import Detections, UserError
@@ -20,7 +20,7 @@ def test_chosen_classes_are_read_in_their_order(tmp_path, images):
     read = detection_files.read(tmp_path / "detections.json", ("traffic light", "car"))
     one = images["one"]
     kept = one.where(one.labels != 2)
-    assert_same(read.detections["one"], Detections(kept.boxes_px, kept.scores, 1 - kept.labels))
+    assert_same_to_a_hundredth(read.detections["one"], Detections(kept.boxes_px, kept.scores, 1 - kept.labels))
     with pytest.raises(UserError, match="'dog'"):
         detection_files.read(tmp_path / "detections.json", ("car", "dog"))
     with comp4.Writer(tmp_path, ["car"]):
@@ -39,7 +39,7 @@ def written(folder):
     return sorted(path.name for path in folder.rglob("*") if path.is_file())
 
 
-IN_ONE_PLACE = ["json", "voc", "coco"]  # whose files appear when the writer closes
+IN_ONE_PLACE = ["json", "voc", "coco", "csv"]  # whose files appear when the writer closes
 
 
 @pytest.mark.parametrize("name", detection_files.FORMATS)
@@ -64,7 +64,7 @@ def test_the_folder_of_infer_py_is_read_as_its_json(tmp_path, images):
     read = detection_files.read(tmp_path)
     assert read.complete and read.class_names == NAMES
     for key, found in images.items():
-        assert_same(read.detections[key], found)
+        assert_same_to_a_hundredth(read.detections[key], found)
     with comp4.open_writer(tmp_path, origin()):
         pass
     assert detection_files.choose(tmp_path) == "voc"  # as in 0.1.0
