@@ -379,7 +379,9 @@ def plot_learning_curves(path: Path, rows: Sequence[dict]) -> None:
     losses, scores = figure.subplots(2, 1, sharex=True)
     for index, name in enumerate(("loss", "confidence", "localization")):
         _plot_column(losses, rows, name, label=name, color=_line_color(index), linewidth=2 if index == 0 else 1.3)
-    losses.set(title="training loss", ylabel="loss per matched anchor (log scale)", yscale="log")
+    losses.set(title="training loss", ylabel="loss per matched anchor (log scale)")
+    if any(line.get_ydata().max() > 0 for line in losses.lines):  # a log scale needs a number above 0
+        losses.set_yscale("log")
     per_class = sorted({name for row in rows for name in row if name.startswith("voc07_")})
     for name in per_class:
         _plot_column(scores, rows, name, color="0.7", linewidth=0.8)

@@ -1,4 +1,4 @@
-"""benchmarks/learning.py: both sides get the same, trainings are kept, results are told. No times are judged."""
+"""benchmarks/learning.py: both sides train on the same terms, results are kept and reported. No times are checked."""
 # ruff: noqa: E402, benchmarks/ must be found first
 
 import csv
@@ -95,7 +95,7 @@ def test_the_rates_are_those_of_train_py():
 
 
 def test_our_flags_are_flags_of_train_py():
-    flags = make_task(limit=5, more=("--ema", "0.99")).flags(2e-4, "/tmp/no-run")
+    flags = make_task(limit=5, more=("--ema", "0.99")).flags(2e-4, "no-run")
     parsed = train_flags.parse(flags, None)
     assert (parsed.limit, parsed.ema, parsed.valid_every, parsed.freeze) == (5, 0.99, 2, ("conv1", "conv2"))
     assert parsed.learning_rate == 2e-4

@@ -221,6 +221,15 @@ def test_learning_curve_pictures(tmp_path):
     assert is_picture(tmp_path / "all.png")
 
 
+def test_learning_curves_of_losses_that_are_0(tmp_path):
+    """No anchor has matched an object, so a log scale has nothing to show; nothing warns."""
+    row = {"epoch": 1, "step": 10, "loss": 0.0, "confidence": 0.0, "localization": 0.0}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        visualization.plot_learning_curves(tmp_path / "zero.png", [row])
+    assert is_picture(tmp_path / "zero.png", 0)
+
+
 def test_pictures_of_a_rate_test(tmp_path):
     """With a proposal, without one, and without a step; nothing warns."""
     rates, losses = [1e-4, 1e-3, 1e-2, 1e-1], [5.0, 4.0, 4.5, 500.0]

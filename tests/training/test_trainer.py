@@ -23,7 +23,7 @@ from structures import UserError
 from system import data_queue, files, worker_processes
 from training import engine, summaries
 
-QUICK = [*TINY[: TINY.index("--workers")], "--augmentation", "none"]
+QUICK = [*TINY[: TINY.index("--workers")], "--augmentation", "none", "--initializer", "he"]
 
 
 @pytest.fixture
