@@ -26,7 +26,7 @@ import config
 import sources
 from formats import class_lists
 from media import images, visualization
-from results import detection_files, result_folder
+from results import csv_table, detection_files, result_folder
 from results.data_set import DataSet
 from results.result_files import Origin, Source, Writer
 from structures import Detections, UserError
@@ -56,8 +56,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     _refuse_equal_names(flags, pictures)
     # Labels of a data set need no entry: they are in --data, or in `labels` beside `images`, which holds the pictures
     inputs = [model.frozen or model.run, *[flags.data] * bool(flags.split), *(picture.path for picture in pictures)]
-    _refuse_data_set(flags.output)
     old = result_folder.check(flags.output, flags.overwrite, inputs)
+    _refuse_data_set(flags.output)
     with cli.StopRequest() as stop:
         cli.import_tensorflow()
         import detector  # all flags and paths are checked before TensorFlow loads
@@ -215,20 +215,20 @@ class _Output:
 
     def _report_crowds(self):
         """Say of how many pictures not all boxes are drawn and, if it is most of them, what that means."""
-        crowded = sum(len(scores) > self._flags.draw_most for scores in self._shown)
-        if not crowded or not (self._flags.draw or self._flags.crops):
+        if not (self._flags.draw or self._flags.crops):
             return
         most, score = self._flags.draw_most, f"{self._flags.draw_threshold:g}"
-        print(
-            f"{wording.plural(crowded, 'picture')} with more than {most} boxes that score {score} or more: "
-            f"only the {most} best are drawn (--draw-most N draws more)"
-        )
-        if 2 * crowded > len(self._shown):
-            scores = np.sort(np.concatenate(self._shown))[::-1]
-            higher = math.ceil(100 * scores[FEW * len(self._shown)]) / 100
+        if crowded := sum(len(scores) > most for scores in self._shown):
             print(
-                "so many boxes in most pictures mean that the model has hardly learned to tell objects from "
-                f"background: train it longer; --draw-threshold {min(higher, 1):g} would draw about {FEW} boxes a picture or fewer"
+                f"{wording.plural(crowded, 'picture')} with more than {wording.plural(most, 'box')} scoring {score} "
+                "or more: only the best of them are drawn (--draw-most N draws more)"
+            )
+        if 2 * sum(len(scores) > visualization.MOST_SHOWN for scores in self._shown) > len(self._shown):
+            scores = np.sort(np.concatenate(self._shown))[::-1]
+            higher = min(math.ceil(100 * scores[FEW * len(self._shown)]) / 100, 1)
+            print(
+                "so many boxes in most pictures: the model has hardly learned to tell objects from background; train "
+                f"it longer, or --draw-threshold {higher:g} draws {wording.plural(FEW, 'box')} a picture on average"
             )
 
 
@@ -408,7 +408,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     if bool(flags.images) == bool(flags.split):
         raise UserError("give either pictures or folders, or --data with --split")
     if flags.threshold is None:
-        flags.threshold = CURVE_THRESHOLD if flags.split or flags.formats else visualization.SHOW_THRESHOLD
+        scored = flags.split or set(flags.formats) - {csv_table.FLAG}  # a table is for people
+        flags.threshold = CURVE_THRESHOLD if scored else visualization.SHOW_THRESHOLD
     return flags
 
 
@@ -438,7 +439,7 @@ def _detection_flags(group):
         type=cli.fraction,
         metavar="X",
         help=f"write detections that score above X (default: {visualization.SHOW_THRESHOLD}; {CURVE_THRESHOLD} with "
-        "--split or another format, because scoring needs low scores too)",
+        "--split or another format but --csv, because scoring needs low scores too)",
     )
     group.add_argument(
         "--classes",
