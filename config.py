@@ -1,6 +1,7 @@
 """The parts of a run that can be read without TensorFlow: config.json, the checkpoint index, MODEL arguments.
 
 RUN/config.json                  the model's description, the training flags, versions
+RUN/division.json                the pictures of --valid-share, if the run has that
 RUN/checkpoints/index.json       which checkpoint is the last and which the best
 RUN/checkpoints/step-00001234/   model.index, model.data-…, state.json
 """
@@ -18,10 +19,11 @@ from system import cli, files
 
 FORMAT = 1
 CONFIG = "config.json"
+DIVISION = "division.json"  # in a run: what formats.division wrote
 PATTERN = "*?[\\"  # TensorFlow reads a checkpoint's path as a pattern, in which these have a special meaning
 # Settings that may differ on --resume: they change the end or the speed, but not the steps before the end (except the
 # rates of the cosine schedule, which depend on the end)
-RESUMABLE = ("epochs", "max_steps", "workers", "save_minutes")
+RESUMABLE = ("epochs", "max_steps", "workers", "cache", "cache_gb", "cache_dir", "save_minutes")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 # What XLA compiles of a training step: nothing; the optimizer's update; what TensorFlow chooses; everything
 XLA_FORMS = ("off", "update", "on", "whole")
@@ -35,6 +37,7 @@ CHOICES = {  # allowed values of some TrainingSettings
     "matching": ("bipartite", "threshold"),
     "augmentation": tuple(transforms.AUGMENTATIONS),
     "precision": PRECISIONS,
+    "cache": ("none", "ram", "disk"),
 }
 
 
@@ -114,6 +117,11 @@ def usual_rate(optimizer: str, adam_epsilon: float) -> float:
     return 2e-4 if optimizer.startswith("adam") and adam_epsilon < 0.01 else 1e-3
 
 
+def usual_decay(optimizer: str) -> float:
+    """The default weight decay. AdamW multiplies it by the learning rate; the others add it to the gradient."""
+    return 0.05 if optimizer == "adamw" else 5e-4
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainingSettings:
     """The flags of train.py that decide a training's outcome; train.py --help explains each.
@@ -125,6 +133,7 @@ class TrainingSettings:
     data: str
     train: str
     valid: str | None = None
+    valid_share: float | None = None
     valid_every: int = 1
     patience: int | None = None
     source: str = "auto"
@@ -141,7 +150,7 @@ class TrainingSettings:
     max_steps: int | None = None
     batch_size: int = 8
     accumulate: int = 1
-    optimizer: str = "adam"
+    optimizer: str = "adamw"
     adam_epsilon: float = 1e-8
     learning_rate: float = usual_rate(optimizer, adam_epsilon)
     schedule: str = "exponential"
@@ -150,7 +159,7 @@ class TrainingSettings:
     clip_norm: float = 10.0
     bias_lr_multiplier: float = 1.0
     vgg_lr_multiplier: float = 1.0
-    weight_decay: float = 5e-4
+    weight_decay: float = usual_decay(optimizer)
     ema: float | None = None
     negative_ratio: int = 3
     class_weights: str | tuple[str, ...] | None = None  # "auto", or texts NAME=WEIGHT
@@ -159,6 +168,9 @@ class TrainingSettings:
     freeze: tuple[str, ...] = ()
     precision: str = "float32"
     workers: int | None = None  # None: as many as suit the machine, also another one that resumes the run
+    cache: str = "none"
+    cache_gb: float | None = None  # None: as much as suits the machine
+    cache_dir: str | None = None  # None: in the folder of `files.cache_folder`
     seed: int = 0
     deterministic: bool = False
     save_minutes: float = 10.0

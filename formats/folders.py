@@ -123,47 +123,49 @@ def plain_path(name):
 class Finder:
     """Finds the pictures that a table or a JSON file names, in the folders where they usually are."""
 
-    def __init__(self, folders, other_splits=()):
+    def __init__(self, folders, other_splits=(), check=True):
         """folders: paths, the most likely first; names are also looked for below the last one.
 
         other_splits: pictures in folders of these names are not meant.
+        check: whether a missing picture is an error; without it, it is where it would be first looked for.
         """
         self._folders = [os.fspath(folder) for folder in folders]
         self._others = set(other_splits)
-        self._listings = {}
+        self._listings, self._check = {}, check
 
     def find(self, name, where):
         """The path of a picture. where: the file and entry that names it.
 
         Raises UserError if there is none, or several fit equally well.
         """
+        inner, base = os.path.split(name)
         for folder in self._folders:
-            path = os.path.join(folder, name)
-            if self._exists(path):
-                return path
+            if base in self._listing(os.path.join(folder, inner) if inner else folder):
+                return os.path.join(folder, name)
         found = self._index.find(name)
         found = [key for key in found if not self._others & set(key.split("/")[:-1])]
         if len(found) == 1:
             return self._index.path_of[found[0]]
         if found:
             raise UserError(f"{where}: {name} may be {found[0]} or {found[1]} in {self._index.folder}; give its folder")
-        require_picture(os.path.join(self._folders[0], name), where)
-        raise AssertionError("unreachable")
+        expected = os.path.join(self._folders[0], name)
+        if self._check:
+            require_picture(expected, where)
+        return expected
 
     @functools.cached_property
     def _index(self):
         return Index(self._folders[-1], images.SUFFIXES)
 
-    def _exists(self, path):
-        """os.path.isfile, without asking the disk for each file of a folder."""
-        folder, name = os.path.split(path)
+    def _listing(self, folder):
+        """The names of the files in a folder: os.path.isfile without asking the disk for each of a hundred thousand."""
         if folder not in self._listings:
             try:
                 with os.scandir(folder) as entries:
                     self._listings[folder] = {entry.name for entry in entries if entry.is_file()}
             except OSError:
                 self._listings[folder] = set()
-        return name in self._listings[folder]
+        return self._listings[folder]
 
 
 def require_picture(path, where, remedy="remove the entry"):

@@ -15,7 +15,8 @@ import pytest
 from programs import fresh_environment
 
 ROOT = Path(__file__).parents[1]
-PROGRAMS = {"train", "infer", "export_model", "process_video", "check_dataset", "demo", "toy_road.__main__"}
+DATA_PROGRAMS = {"check_dataset", "convert_dataset"}
+PROGRAMS = {"train", "infer", "export_model", "process_video", *DATA_PROGRAMS, "demo", "toy_road.__main__"}
 # No module of these may import TensorFlow, at once or through others: flags are checked and workers started without it.
 WITHOUT_TENSORFLOW = {
     "system",
@@ -24,6 +25,7 @@ WITHOUT_TENSORFLOW = {
     "results",
     "scoring",
     "dataset_check",
+    "conversion",
     "toy_road",
     "weights",
     "structures",
@@ -36,6 +38,7 @@ WITHOUT_TENSORFLOW = {
     "sources",
     "training_data",
     "average_precision",
+    "training.caching",
     "training.train_flags",
     "kernels.cpu",
     *PROGRAMS,

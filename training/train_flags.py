@@ -19,6 +19,7 @@ from formats import class_lists
 from media import images
 from structures import UserError
 from system import cli, files, worker_processes
+from training import caching
 from weights import class_transfer, weight_files
 
 # Pretrained features expect 0..255. From scratch, this brings the input to about unit variance
@@ -35,7 +36,17 @@ def read(flags: argparse.Namespace) -> tuple[config.ModelDescription, config.Tra
             raise UserError("--find-rate: tests the flags of a new run; leave --resume out")
         for path in rate_files(flags.run):
             _check_rate_file(path)
-    return _resume_config(flags) if flags.resume else _new_config(flags)
+    description, settings = _resume_config(flags) if flags.resume else _new_config(flags)
+    _check_cache(flags, settings)
+    return description, settings
+
+
+def _check_cache(flags, settings):
+    """Refuse flags of the cache that would do nothing."""
+    if "cache_gb" in flags and settings.cache == "none":
+        raise UserError("--cache-gb: needs --cache ram or --cache disk")
+    if "cache_dir" in flags and settings.cache != "disk":
+        raise UserError("--cache-dir: needs --cache disk")
 
 
 def rate_files(run: str) -> tuple[str, str]:
@@ -73,13 +84,23 @@ def _new_config(flags):
     config.check_new(flags.run)
     names = {field.name for field in dataclasses.fields(config.TrainingSettings)}
     settings = config.TrainingSettings(**{name: value for name, value in given.items() if name in names})
-    rate = given.get("learning_rate", config.usual_rate(settings.optimizer, settings.adam_epsilon))
-    settings = dataclasses.replace(settings, vgg_weights=_vgg_weights(given, settings), learning_rate=rate)
+    usual = {
+        name: value for name, value in _usual(settings.optimizer, settings.adam_epsilon).items() if name not in given
+    }
+    settings = dataclasses.replace(settings, vgg_weights=_vgg_weights(given, settings), **usual)
     description = config.ModelDescription(_preset(given, settings), _class_names(given, settings))
     _check(settings)
     _check_layers(settings.freeze, description.preset)
     _check_classes(settings, description.class_names)
     return description, settings
+
+
+def _usual(optimizer, adam_epsilon):
+    """The settings whose defaults depend on the optimizer."""
+    return {
+        "learning_rate": config.usual_rate(optimizer, adam_epsilon),
+        "weight_decay": config.usual_decay(optimizer),
+    }
 
 
 def _with_recipe(given, has_first_run):
@@ -92,8 +113,8 @@ def _with_recipe(given, has_first_run):
     filled = {**config.RECIPES[given["recipe"]], **given}
     if has_first_run and "preset" not in given:
         del filled["preset"]
-    if given["recipe"] == "default" and "learning_rate" not in given:
-        filled["learning_rate"] = config.usual_rate(filled["optimizer"], filled["adam_epsilon"])
+    if given["recipe"] == "default":
+        filled |= {**_usual(filled["optimizer"], filled["adam_epsilon"]), **given}
     return filled
 
 
@@ -162,8 +183,10 @@ def _class_names(given, settings):
 
 def _check(settings):
     """Refuse combinations of flags that make no sense."""
-    if settings.patience is not None and not settings.valid:
-        raise UserError("--patience: needs --valid, which gives the mean AP")
+    if settings.valid and settings.valid_share:
+        raise UserError("--valid-share: divides --train, and --valid names other pictures; leave one of the two out")
+    if settings.patience is not None and not (settings.valid or settings.valid_share):
+        raise UserError("--patience: needs --valid or --valid-share, which gives the mean AP")
 
 
 def _check_layers(layers, preset):
@@ -295,6 +318,8 @@ def parse(argv: list[str] | None, description: str | None) -> argparse.Namespace
     flags = parser.parse_args(argv)
     if "data" in flags:
         flags.data = os.path.abspath(flags.data)
+    if "cache_dir" in flags:
+        flags.cache_dir = os.path.abspath(flags.cache_dir)
     if "init_from" in flags:
         try:
             config.find_model(flags.init_from)
@@ -335,6 +360,15 @@ def _add_data_flags(group):
         "comma-separated splits to validate on; the checkpoint with the highest VOC07 mean AP is kept as the best "
         "(default: none)",
         metavar="SPLITS",
+    )
+    _add(
+        group,
+        "--valid-share",
+        "where the data set has no split for --valid: keep the share X of the pictures of --train, such as 0.2, for "
+        "validation. Each class is divided by that share, copies of a picture stay together, and a hash of the "
+        "pictures' paths decides, so that --seed does not change it; the run remembers it (default: none)",
+        type=cli.inner_fraction,
+        metavar="X",
     )
     _add(
         group,
@@ -509,7 +543,7 @@ def _add_optimization_flags(group):
     _add(
         group,
         "--optimizer",
-        "adam is the article's, momentum the original's; adamw is Adam with decay apart from the gradient",
+        "adamw is Adam with decay apart from the gradient; adam is the article's, momentum the original's",
         choices=config.CHOICES["optimizer"],
     )
     _add(
@@ -527,7 +561,12 @@ def _add_optimization_flags(group):
         metavar="X",
     )
     _add(
-        group, "--weight-decay", "L2 decay of weights; biases are not decayed", type=cli.non_negative_float, metavar="X"
+        group,
+        "--weight-decay",
+        "decay of weights; biases are not decayed "
+        f"(default: {config.DEFAULTS.weight_decay:g}; 0.0005 with adam or momentum, which add it to the gradient)",
+        type=cli.non_negative_float,
+        metavar="X",
     )
     _add(
         group,
@@ -616,7 +655,7 @@ def _add_run_flags(group):
     _add(
         group,
         "--patience",
-        "stop after this many epochs without a better mean AP; needs --valid (default: never)",
+        "stop after this many epochs without a better mean AP; needs --valid or --valid-share (default: never)",
         type=cli.positive_int,
         metavar="EPOCHS",
     )
@@ -651,6 +690,28 @@ def _add_machine_flags(group):
         f"machine, at least 2 and at most {worker_processes.MOST_WORKERS})",
         type=cli.non_negative_int,
         metavar="N",
+    )
+    _add(
+        group,
+        "--cache",
+        "keep decoded pictures, so that each is decoded once: ram in memory, disk in files that later trainings use "
+        "too. The batches are the same",
+        choices=config.CHOICES["cache"],
+    )
+    _add(
+        group,
+        "--cache-gb",
+        "most gigabytes that the cache takes; pictures beyond are decoded each time "
+        f"(default: half of the free memory; {caching.DISK_GB} on disk, together with other trainings)",
+        type=cli.positive_float,
+        metavar="X",
+    )
+    _add(
+        group,
+        "--cache-dir",
+        f"folder of --cache disk (default: pictures in ${files.CACHE_VARIABLE} or ~/.cache/ssd-tensorflow)",
+        type=cli.output_folder,
+        metavar="DIR",
     )
     _add(group, "--seed", "seed of all random numbers", type=cli.non_negative_int, metavar="N")
     _add(

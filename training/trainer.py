@@ -14,13 +14,24 @@ import tqdm
 import config
 import runs
 import training_data
+from formats import division
 from kernels import devices
 from structures import Sample, UserError
 from system import cli, worker_processes
 from system.cli import StopRequest
 from system.data_queue import DataQueue, WorkerError
 from system.wording import plural
-from training import diagnostics, engine, first_weights, layer_scaling, optimization, probes, progress, training_graph
+from training import (
+    caching,
+    diagnostics,
+    engine,
+    first_weights,
+    layer_scaling,
+    optimization,
+    probes,
+    progress,
+    training_graph,
+)
 from training.summaries import Summaries
 
 PICTURES_TO_SCALE_BY = 8  # that the first weights are measured on
@@ -44,6 +55,7 @@ class Task:
     valid: to validate on; may be empty.
     resume: whether to continue a run that exists.
     xla: "auto" or one of config.XLA_FORMS, as in --xla.
+    divided: what --valid-share divided the pictures into, None without it.
     """
 
     run: str
@@ -53,6 +65,7 @@ class Task:
     valid: list[Sample]
     resume: bool = False
     xla: str = "auto"
+    divided: division.Division | None = None
 
     @property
     def plan(self) -> optimization.Plan:
@@ -72,6 +85,8 @@ def open_trainer(task: Task, stop: StopRequest) -> Iterator["Trainer"]:
         if not task.resume:
             runs.create(task.run, task.description, task.settings)
         stack.enter_context(runs.lock(task.run))
+        if task.divided is not None:
+            task.divided.write(os.path.join(task.run, config.DIVISION))
         checkpoints = runs.Checkpoints(task.run)
         state = (checkpoints.restore_last(session) if task.resume else None) or runs.TrainingState()
         _check_data(task, state)
@@ -143,10 +158,16 @@ def open_network(task: Task, stop: StopRequest) -> Iterator[OpenNetwork]:
             yield OpenNetwork(task, graph, probe, weights, xla)
 
 
-def open_queue(task: Task) -> DataQueue:
-    """The queue that makes a task's batches; a context manager."""
+@contextlib.contextmanager
+def open_queue(task: Task) -> Iterator[DataQueue]:
+    """Context manager: the queue that makes a task's batches, with the pictures of --cache, until the block ends."""
     workers = worker_processes.beside_network() if task.settings.workers is None else task.settings.workers
-    return training_data.make_queue(task.samples, task.description.preset, task.settings, workers=workers)
+    description, settings = task.description, task.settings
+    with (
+        caching.opened(task.samples, description.preset, settings) as cache,
+        training_data.make_queue(task.samples, description.preset, settings, workers=workers, cache=cache) as queue,
+    ):
+        yield queue
 
 
 def _remaining_images(task):
@@ -236,7 +257,7 @@ def _print_start(opened, state):
         f"{preset.name}, width {preset.width:g}, {settings.precision}: "
         f"{plural(len(class_names), 'class')}; {plural(len(task.samples), 'picture')} an epoch, "
         f"{plural(plan.epochs, 'epoch')}, {plural(plan.total_steps, 'step')}; "
-        f"{plural(len(task.valid), 'picture')} to validate on; run {task.run}"
+        f"{plural(len(task.valid), 'picture') if task.valid else 'none'} to validate on; run {task.run}"
         + (f", continued after step {state.step}" if state.step else ""),
         flush=True,
     )
