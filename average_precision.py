@@ -9,6 +9,8 @@ The metric works in the devkit's 1-based inclusive pixels, where a box is xmax �
 `comp4.to_comp4_px` converts the continuous edges used elsewhere.
 """
 
+import system.environment  # noqa: F401
+
 import argparse
 import dataclasses
 import os
@@ -17,6 +19,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+import config
 import sources
 from formats import class_lists
 from media import visualization
@@ -25,6 +28,7 @@ from results.data_set import VALID_OF, DataSet
 from scoring import coco_metric, error_pages, matching
 from structures import Detections, Sample, UserError
 from system import cli, files
+from system.wording import plural
 
 TRUE, FALSE, IGNORED = 1, 0, -1
 # Results cut at a higher score lack the right end of their precision-recall curves.
@@ -190,7 +194,7 @@ def _labels_and_groups(labels_per_image, classes, images=None):
     images = np.arange(len(labels_per_image)) if images is None else images
     labels = np.concatenate([np.zeros(0, np.int32), *labels_per_image]).astype(np.int32)
     if labels.size and not 0 <= labels.min() <= labels.max() < classes:
-        raise ValueError(f"labels reach from {labels.min()} to {labels.max()}, there are {classes} classes")
+        raise ValueError(f"labels reach from {labels.min()} to {labels.max()}, there are {plural(classes, 'class')}")
     image_of = np.repeat(images, [len(labels) for labels in labels_per_image])
     return labels, image_of * classes + labels
 
@@ -257,8 +261,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     loading["progress"] = sys.stderr.isatty()
     data = DataSet(args.data, args.split, args.source, args.valid_of, **loading)
     read = detection_files.read(args.results, names, data)
-    ground_truth = data.samples(read.class_names)
+    ground_truth = _ground_truth(data, read, args)
     _check_images(read, ground_truth, args)
+    _check_source(read.source, args)
     if args.protocol == "coco":
         report = coco_metric.evaluate(ground_truth, read.detections, read.class_names)
         print(coco_metric.table(report))
@@ -270,14 +275,68 @@ def main(argv: Sequence[str] | None = None) -> None:
             _plot(curves, report, args.plots)
             page = error_pages.write(args.plots, ground_truth, read.detections, curves, read.class_names, args.iou)
             print(f"{page}: the errors, with pictures")
+    if read.source:
+        print(f"results of {read.source}")
     if args.json:
-        files.write_json(args.json, report)
+        files.write_json(args.json, {**report, "source": dataclasses.asdict(read.source)} if read.source else report)
+
+
+def _ground_truth(data, read, args):
+    """The samples of the split by id. Raises UserError, also if RESULTS are for other classes than the data has."""
+    try:
+        found = data.samples(read.class_names)
+        strange = args.other_classes == "ignore" and not any(len(sample.labels) for sample in found.values())
+    except UserError as error:
+        if not args.classes and (message := _other_classes(data, read, args)):
+            raise UserError(message) from error
+        raise
+    if strange and not args.classes and (message := _other_classes(data, read, args)):
+        raise UserError(message)
+    return found
+
+
+def _other_classes(data, read, args):
+    """What to say where the data has classes that RESULTS does not name; None if it has none or cannot be read."""
+    try:
+        others = [name for name in data.class_names if name not in read.class_names]
+    except UserError:
+        return None
+    if not others:
+        return None
+    made = f" (made by {read.source})" if read.source else ""
+    remedy = "detect again with a model of these classes"
+    if len(others) < len(data.class_names):
+        remedy += ", or leave their objects out with --other-classes ignore"
+    return (
+        f"{args.results}: names other classes than the data: {_some(read.class_names)}{made}, "
+        f"but split {args.split} of {args.data} has {_some(others)}; {remedy}"
+    )
+
+
+def _some(names):
+    """The first five of some names."""
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+
+
+def _check_source(source, args):
+    """Warn if RESULTS records that it is from other data, or from a checkpoint that is no longer what its model is."""
+    if source is None:
+        return
+    if source.data and (os.path.realpath(source.data), source.split) != (os.path.realpath(args.data), args.split):
+        cli.warn(f"{args.results}: made on {source.split} of {source.data}, not on {args.split} of {args.data}")
+    try:
+        now = config.find_model(source.model).checkpoint if source.checkpoint else None
+    except UserError:  # which is elsewhere, or gone
+        return
+    name = now and os.path.basename(os.path.dirname(now))
+    if name not in (None, source.checkpoint):
+        cli.warn(f"{args.results}: made with {source.checkpoint} of {source.model}, which is {name} now; detect again")
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = cli.ArgumentParser(
         description="Score the detections of any detector with Pascal VOC's metric or COCO's, and show the errors.",
-        epilog="example: python average_precision.py runs/found/detections.json --data VOCdevkit --split 2007:test",
+        epilog="example: python average_precision.py runs/found --data VOCdevkit --split 2007:test",
     )
     looks = ", ".join(module.LOOKS for module in detection_files.FORMATS.values())
     parser.add_argument(
@@ -374,25 +433,27 @@ def _check_images(read, ground_truth, args):
     unknown = [key for key in (*read.detections, *read.errors) if key not in ground_truth]
     if unknown:
         raise UserError(
-            f"{where}: {len(unknown)} images are not in the split, first {unknown[0]!r};"
+            f"{where}: {plural(len(unknown), 'image')} not in the split, first {unknown[0]!r};"
             " give the split that RESULTS is for"
         )
     missing = [key for key in ground_truth if key not in read.detections and key not in read.errors]
     if missing and read.complete:  # others do not list images without detections
         raise UserError(
-            f"{where}: {len(missing)} of the {len(ground_truth)} images have no result, first {missing[0]!r};"
-            " detect on the whole split"
+            f"{where}: no result for {len(missing)} of {plural(len(ground_truth), 'image')}, "
+            f"first {missing[0]!r}; detect on the whole split"
         )
     failed = [key for key in ground_truth if key in read.errors and key not in read.detections]
     if failed:
         more = ", …" if len(failed) > 1 else ""
-        cli.warn(f"{len(failed)} images that could not be read count as having no detections: {failed[0]}{more}")
+        cli.warn(
+            f"{plural(len(failed), 'image')} that could not be read: counted as without detections: {failed[0]}{more}"
+        )
     resized = [key for key, size in read.sizes.items() if size != _size(ground_truth[key])]
     if resized:
         first = resized[0]
         cli.warn(
-            f"{len(resized)} images have another size or orientation in RESULTS than in the data set: {first}"
-            f" has {read.sizes[first]}, not {_size(ground_truth[first])}; their boxes do not match"
+            f"{plural(len(resized), 'image')} of another size or orientation in RESULTS than in the data set: {first} "
+            f"has {read.sizes[first]}, not {_size(ground_truth[first])}; their boxes do not match"
         )
     if read.threshold is not None and read.threshold > HIGH_THRESHOLD:
         cli.warn(
@@ -417,7 +478,7 @@ def table(report: dict) -> str:
     rows.append(("mean", *totals, report["voc07"]["mean"], report["area"]["mean"]))
     for name, objects, found, voc07, area in rows:
         lines.append(f"{name:{width}}  {objects:7}  {found:10}  {_show(voc07):>8}  {_show(area):>7}")
-    return "\n".join([*lines, f"{report['images']} images, IoU ≥ {report['iou']:g}"])
+    return "\n".join([*lines, f"{plural(report['images'], 'image')}, IoU ≥ {report['iou']:g}"])
 
 
 def _show(ap):
@@ -430,7 +491,7 @@ def _plot(curves, report, folder):
     drawn = [curve for curve in curves if curve.positives]
     lines = [(f"{curve.name} {curve.voc07:.3f}", curve.recall, curve.precision) for curve in drawn]
     title = f"mean AP VOC07 {_show(report['voc07']['mean'])}, area {_show(report['area']['mean'])}"
-    title += f" (IoU ≥ {report['iou']:g}, {report['images']} images)"
+    title += f" (IoU ≥ {report['iou']:g}, {plural(report['images'], 'image')})"
     visualization.plot_precision_recall(os.path.join(folder, "precision_recall.png"), lines, title)
     names = dict(zip([curve.name for curve in curves], files.safe_names(curve.name for curve in curves), strict=True))
     for curve, line in zip(drawn, lines, strict=True):

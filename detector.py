@@ -5,6 +5,8 @@ Tensors of every graph, exported or not (docs/formats.md): `image_input:0`, `res
 checkpoint's variables (`conv1_1/weights`), by which `read_frozen` finds them.
 """
 
+import system.quiet_tensorflow  # noqa: F401
+
 import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

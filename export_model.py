@@ -12,6 +12,8 @@ For N pictures of S × S pixels (S is 300 or 512, the preset's size) its tensors
   metadata/json:0       a string: class names, preset, threshold and precision
 """
 
+import system.environment  # noqa: F401
+
 import argparse
 import os
 from collections.abc import Sequence
@@ -19,6 +21,7 @@ from collections.abc import Sequence
 import config
 from structures import UserError
 from system import cli, files
+from system.wording import plural
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -34,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     size = os.path.getsize(flags.output) / 1e6
     values = detector.metadata(graph)  # with the precision that "auto" chose here
     print(
-        f"{flags.output}: {size:.1f} MB, {values['precision']}, {len(values['class_names'])} classes, "
+        f"{flags.output}: {size:.1f} MB, {values['precision']}, {plural(len(values['class_names']), 'class')}, "
         f"scores above {flags.threshold:g}; checkpoint {checkpoint_size(source.checkpoint) / 1e6:.1f} MB"
     )
 

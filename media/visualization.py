@@ -1,6 +1,7 @@
 """Pictures for people: boxes with labels drawn into photographs, precision-recall curves, learning curves."""
 
 import functools
+import math
 import os
 import zlib
 from collections.abc import Iterable, Sequence
@@ -16,6 +17,7 @@ from system.files import Path
 Color = tuple[int, int, int]  # RGB, 0 to 255
 
 SHOW_THRESHOLD = 0.5  # default for the lowest score that is shown to people
+MOST_SHOWN = 50  # default for the most boxes of a picture that are drawn: more hide it
 
 # Forty colors far apart in CIE Lab (greedy farthest-point choice among vivid colors of middle lightness), the most
 # vivid first.
@@ -129,6 +131,14 @@ def _draw(image, boxes_px, labels, words, class_names, gt=None):
     for box, label, text in zip(boxes_px, labels, words, strict=True):
         tabs.draw(box, text, font, colors[label])
     return canvas
+
+
+def crop(image: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """The part of an image inside a box (xmin, ymin, xmax, ymax), continuous edges in pixels: at least one pixel."""
+    height, width = image.shape[:2]
+    x0, y0 = (int(min(max(edge, 0), side - 1)) for edge, side in zip(box[:2], (width, height), strict=True))
+    x1, y1 = (math.ceil(min(edge, side)) for edge, side in zip(box[2:], (width, height), strict=True))
+    return image[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
 
 
 def _edges(canvas, box, width):

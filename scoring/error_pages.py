@@ -11,6 +11,7 @@ import numpy as np
 from media import html_page, images, visualization
 from scoring import error_report
 from system import files
+from system.wording import plural
 
 SHOWN, LISTED = 8, 50  # worst cases of each kind on the page, and in errors.json
 PAGE, DATA = "errors.html", "errors.json"
@@ -52,7 +53,7 @@ def _plot(path, errors, ground_truth, class_names):
     curve = errors.curve
     visualization.plot_errors(
         path,
-        f"{curve.name}: {curve.positives:,} objects, {len(errors.kinds):,} detections",
+        f"{curve.name}: {plural(curve.positives, 'object')}, {plural(len(errors.kinds), 'detection')}",
         true_scores=curve.scores[curve.true],
         false_scores=curve.scores[curve.false],
         kinds=error_report.false_positives(errors),

@@ -17,9 +17,9 @@ def shorten(value: object) -> str:
 
 
 def plural(count: int, what: str) -> str:
-    """'1 picture', '2 pictures', '2 boxes'."""
+    """'1 picture', '2 pictures', '2 boxes', '1,000 pictures'."""
     ending = "" if count == 1 else "es" if what.endswith(("s", "x")) else "s"
-    return f"{count} {what}{ending}"
+    return f"{count:,} {what}{ending}"
 
 
 def nearest(name: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:
