@@ -17,18 +17,22 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+import config
 import sources
 from formats import class_lists
 from media import visualization
 from results import comp4, detection_files
 from results.data_set import DataSet
-from scoring import coco_metric, error_pages, matching
+from scoring import coco_metric, error_pages, matching, score_report, score_threshold
+from scoring.score_report import Scored
 from structures import Detections, Sample, UserError
 from system import cli, files
 
 TRUE, FALSE, IGNORED = 1, 0, -1
 # Results cut at a higher score lack the right end of their precision-recall curves.
 HIGH_THRESHOLD = 0.05
+# Flags that --protocol coco does not take, with their defaults
+VOC_DEFAULTS = {"iou": 0.5, "plots": None, "at_precision": 0.9, "at_recall": 0.9, "remember": None}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,6 +75,11 @@ class ClassCurve:
     def false(self) -> np.ndarray:
         """bool [N]: which detections are false positives."""
         return self.verdicts == FALSE
+
+    def where(self, mask: np.ndarray, positives: int) -> "ClassCurve":
+        """The curve of some of the detections, bool [N], for another number of objects; their verdicts stay."""
+        columns = (self.scores, self.verdicts, self.images, self.boxes_px, self.overlaps, self.objects)
+        return _curve(self.name, positives, *(column[mask] for column in columns))
 
 
 def evaluate(
@@ -263,15 +272,51 @@ def main(argv: Sequence[str] | None = None) -> None:
         report = coco_metric.evaluate(ground_truth, read.detections, read.class_names)
         print(coco_metric.table(report))
     else:
-        curves = precision_recall(ground_truth, read.detections, read.class_names, args.iou)
-        report = summarize(curves, len(ground_truth), args.iou)
-        print(table(report))
-        if args.plots:
-            _plot(curves, report, args.plots)
-            page = error_pages.write(args.plots, ground_truth, read.detections, curves, read.class_names, args.iou)
-            print(f"{page}: the errors, with pictures")
+        report = _score_by_voc(args, read, ground_truth)
     if args.json:
         files.write_json(args.json, report)
+
+
+def _score_by_voc(args, read, ground_truth):
+    """Print the figures, draw and remember what was asked for; returns the dict for --json."""
+    run = _run_to_remember(args, read)
+    curves = precision_recall(ground_truth, read.detections, read.class_names, args.iou)
+    report = summarize(curves, len(ground_truth), args.iou)
+    print(table(report))
+    scored = Scored(ground_truth, read.detections, read.class_names, curves, args.iou, read.threshold or 0.0)
+    found = score_report.figures(scored, score_report.Settings(args.at_precision, args.at_recall))
+    print(score_report.best_line(found))
+    if args.plots:
+        _plot(curves, report, args.plots)
+        score_report.write(args.plots, scored, found)
+        page = error_pages.write(args.plots, ground_truth, read.detections, curves, read.class_names, args.iou)
+        print(f"{page}: the errors, with pictures")
+    if run:
+        _remember(args, run, found["thresholds"])
+    return {**report, **found}
+
+
+def _run_to_remember(args, read):
+    """The config.ModelSource of --remember, or that of the run that the results say they are from; or None."""
+    run = args.remember
+    if not run:
+        return score_threshold.find_run(read.model, read.class_names)
+    if not run.run:
+        raise UserError(f"--remember {run.name}: is an exported graph; give the run that it is from")
+    if other := set(read.class_names) - set(run.class_names or ()):
+        raise UserError(f"--remember {run.name}: the run has no class {min(other)!r}, which RESULTS has; give its run")
+    return run
+
+
+def _remember(args, run, points):
+    """Write the best thresholds into a run."""
+    facts = {"results": args.results, "data": args.data, "split": args.split, "iou": args.iou}
+    try:
+        print(f"{score_threshold.remember(run, points, **facts)}: the thresholds for --threshold best")
+    except files.UnwritableFile as error:
+        if args.remember:
+            raise
+        cli.warn(f"{error}; --threshold best will not have them")
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -290,10 +335,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     _metric_flags(parser.add_argument_group("metric"))
     _output_flags(parser.add_argument_group("output (the figures are also printed)"))
     args = parser.parse_args(argv)
-    for flag in ("iou", "plots"):
+    for flag in VOC_DEFAULTS:
         if args.protocol == "coco" and getattr(args, flag) is not None:
-            raise UserError(f"--{flag}: for --protocol voc only; leave it out with --protocol coco")
-    args.iou = 0.5 if args.iou is None else args.iou
+            name = flag.replace("_", "-")
+            raise UserError(f"--{name}: for --protocol voc only; leave it out with --protocol coco")
+    for flag, default in VOC_DEFAULTS.items():
+        setattr(args, flag, default if getattr(args, flag) is None else getattr(args, flag))
     return args
 
 
@@ -354,6 +401,13 @@ def _metric_flags(group):
         help="smallest overlap (intersection over union) at which a detection counts as a hit, with --protocol voc "
         "(default: 0.5)",
     )
+    for what in ("precision", "recall"):
+        group.add_argument(
+            f"--at-{what}",
+            type=cli.positive_fraction,
+            metavar="X",
+            help=f"beside the threshold of best F1, look for the one that gives this {what} (default: 0.9)",
+        )
 
 
 def _output_flags(group):
@@ -364,6 +418,13 @@ def _output_flags(group):
         metavar="DIR",
         help="draw precision-recall curves and write an error report (errors.html, errors.json) into this folder, with "
         "--protocol voc",
+    )
+    group.add_argument(
+        "--remember",
+        type=config.find_model,
+        metavar="RUN",
+        help="write the thresholds of best F1 into this run, for --threshold best of the other programs (default: the "
+        "run that RESULTS names, if it is there)",
     )
 
 

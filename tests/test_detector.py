@@ -338,6 +338,27 @@ def test_a_higher_threshold_is_a_cut(run, best):
         assert_alike(strict.detect(pictures()), cut)
 
 
+def test_each_class_may_have_a_threshold_of_its_own(run, best, tmp_path):
+    """In the graph of a run, in an exported one, and in one that another threshold is asked of."""
+    limits = (0.88, 0.9, 0.92)
+    cut = [d.where(d.scores > np.float32(limits)[d.labels]) for d in best.detect(pictures())]
+    assert sum(map(len, cut)) < sum(len(d.where(d.scores > 0.88)) for d in best.detect(pictures()))
+    with detector.load(run.path, precision="float32", threshold=limits) as loaded:
+        assert loaded.threshold == limits
+        assert_alike(loaded.detect(pictures()), cut)
+    path = tmp_path / "model.pb"
+    graph = detector.build_model_graph(config.find_model(run.path), "float32", limits, portable=True)
+    path.write_bytes(graph.as_graph_def().SerializeToString())
+    assert detector.metadata(graph)["threshold"] == 0.88 and detector.metadata(graph)["thresholds"] == list(limits)
+    with detector.load(str(path), threshold=lambda names: limits if names == NAMES else 0.0) as loaded:
+        assert_alike(loaded.detect(pictures()), cut)
+    fails(
+        r"--threshold 0\.9: .*model\.pb was exported with --threshold car=0\.88,bus=0\.9,person=0\.92;",
+        path,
+        threshold=0.9,
+    )
+
+
 def test_last_is_not_best(run):
     image = pictures(((200, 100),))[0]
     with detector.load(f"{run.path}@last", precision="float32", threshold=THRESHOLD) as last:
