@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from xml.parsers import expat
 
-from formats import annotations, class_lists, folders
+from formats import annotations, class_lists, folders, per_picture
 from structures import Sample, UserError
 
 # The order of the development kit, which every published result uses.
@@ -130,22 +130,20 @@ def load(
     Raises UserError that names file and object for anything missing or malformed, ImageError for a picture whose
     header cannot be read.
     """
-    return annotations.make_samples(
-        find(data, splits),
-        _read,
+    return FORMAT.load(
+        data,
+        splits,
         class_names,
         other_classes=other_classes,
         difficult=difficult,
         missing_annotations=missing_annotations,
         progress=progress,
-        first_pixel=1,
-        format_name="Pascal VOC's XML",
     )
 
 
 def fits(data: str | os.PathLike) -> bool:
     """Whether a path looks like a data set in this layout."""
-    return os.path.isdir(data) and bool(split_names(data))
+    return FORMAT.fits(data)
 
 
 def class_names(data: str | os.PathLike, splits: str) -> tuple[str, ...]:
@@ -153,10 +151,7 @@ def class_names(data: str | os.PathLike, splits: str) -> tuple[str, ...]:
 
     Raises UserError if there are no objects.
     """
-    names = sorted(annotations.count_names(find(data, splits), _read))
-    if ":" in splits and names and set(names) <= set(CLASSES):
-        return CLASSES
-    return class_lists.names_of_data(names, data, splits)
+    return FORMAT.class_names(data, splits)
 
 
 def find(data: str | os.PathLike, splits: str) -> list[annotations.Entry]:
@@ -164,39 +159,12 @@ def find(data: str | os.PathLike, splits: str) -> list[annotations.Entry]:
 
     data, splits: as for `load`. Raises UserError if something is missing, empty or listed twice.
     """
-    _require_folder(data)
-    return annotations.find_entries(data, splits, KIND)
+    return FORMAT.find(data, splits)
 
 
 def split_names(data: str | os.PathLike) -> list[str]:
     """The splits of a data set, as `find` takes them, sorted; without Pascal VOC's lists of single classes."""
-    return folders.Layout(data, KIND).names
-
-
-def read_splits(data: str | os.PathLike, names: Sequence[str] | None = None) -> list[folders.Split]:
-    """What some splits list, None for all. Raises UserError if one does not exist."""
-    _require_folder(data)
-    layout, found = folders.Layout(data, KIND), []
-    for name in layout.names if names is None else names:
-        split = layout.split(name)
-        if split is None:
-            raise UserError(f"--data {data}: there is no split {name!r}; {annotations.splits_hint(layout.names)}")
-        found.append(split)
-    return found
-
-
-def _require_folder(data):
-    if not os.path.isdir(data):
-        raise UserError(f"--data {data}: no such folder")
-
-
-def _looks(path):
-    """Whether an XML file is an annotation, by its first tag; damaged ones are taken for one."""
-    text = folders.beginning(path)
-    return ROOT_TAG.search(text) is not None or not re.search(r"<\w", text)
-
-
-KIND = folders.Kind(".xml", _looks, ("Annotations", "JPEGImages"))
+    return FORMAT.split_names(data)
 
 
 def parse_annotation(path: str | os.PathLike) -> Annotation:
@@ -327,3 +295,24 @@ def _read(entry):
         where = f"{entry.annotation_path}: object {number}"
         written.append(annotations.Written(item.name, edges, where, item.difficult, shape=item.shape))
     return annotations.Annotated(written, annotation.stated_size)
+
+
+class _PascalVOC(per_picture.PerPicture):
+    """The format, with the 20 classes of a VOCdevkit."""
+
+    def class_names(self, data, splits):
+        names = sorted(annotations.count_names(self.find(data, splits), _read))
+        if ":" in splits and names and set(names) <= set(CLASSES):
+            return CLASSES
+        return class_lists.names_of_data(names, data, splits)
+
+
+def _looks(path):
+    """Whether an XML file is an annotation, by its first tag; damaged ones are taken for one."""
+    text = folders.beginning(path)
+    return ROOT_TAG.search(text) is not None or not re.search(r"<\w", text)
+
+
+FORMAT = _PascalVOC(
+    "Pascal VOC's XML", folders.Kind(".xml", _looks, ("Annotations", "JPEGImages")), _read, first_pixel=1
+)

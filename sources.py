@@ -1,6 +1,6 @@
 """Data sets in every supported format -> lists of samples; the format is detected, or named by --source.
 
-A format is a module with
+A format is a module, or an object such as per_picture.PerPicture, with
     fits(data)                  whether a path looks like a data set in this format; reads very little
     split_names(data)           the splits that it has, a list
     class_names(data, splits)   the classes that the data set names, a tuple
@@ -22,7 +22,6 @@ import importlib.util
 import os
 import re
 from collections.abc import Sequence
-from types import ModuleType
 from typing import Any
 
 import config
@@ -31,14 +30,14 @@ from formats import bdd100k, coco, csv_table, folders, kitti, labelme, yolo
 from structures import Sample, UserError
 from system import files
 
-SOURCES: dict[str, ModuleType] = {
-    "voc": source_pascal_voc,
+SOURCES: dict[str, Any] = {
+    "voc": source_pascal_voc.FORMAT,
     "coco": coco,
     "yolo": yolo,
     "csv": csv_table,
     "bdd100k": bdd100k,
-    "kitti": kitti,
-    "labelme": labelme,
+    "kitti": kitti.FORMAT,
+    "labelme": labelme.FORMAT,
 }
 CHOICES = ("auto", *SOURCES)
 SOURCE_HELP = (

@@ -1,7 +1,7 @@
 """What train.py says of its pictures before it trains: what is likely to spoil the result."""
 
 import collections
-import hashlib
+import functools
 import os
 import re
 
@@ -10,7 +10,7 @@ import numpy as np
 import ssd_utils
 from dataset_check import anchor_advisor, checks
 from media import images
-from system import wording
+from system import files, wording
 
 FEW_CLASSES = 20  # that are listed with their counts
 SHORT_NAME = 4  # names below this length are too alike by nature: car, cat
@@ -104,14 +104,10 @@ def same_files(paths, others):
     sizes = collections.defaultdict(list)
     for path in others:
         sizes[_size(path)].append(path)
-    candidates = [path for path in paths if _size(path) in sizes]
-    found, digests = [], {}
-    for path in candidates:
-        for other in sizes[_size(path)]:
-            for one in (path, other):
-                if one not in digests:
-                    digests[one] = _digest(one)
-            if digests[path] is not None and digests[path] == digests[other]:
+    digest, found = functools.cache(_digest), []
+    for path in paths:
+        for other in sizes.get(_size(path), ()):
+            if digest(path) is not None and digest(path) == digest(other):
                 found.append((path, other))
                 break
     return found
@@ -125,10 +121,9 @@ def _size(path):
 
 
 def _digest(path):
-    """A hash of a file's bytes, None if it cannot be read."""
+    """The digest of a file, None if it cannot be read."""
     try:
-        with open(path, "rb") as file:
-            return hashlib.blake2b(file.read()).digest()
+        return files.digest(path)
     except OSError:
         return None
 
@@ -164,7 +159,7 @@ def quick_notes(samples, valid, class_names, preset):
         notes.append(f"{both} in both --train and --valid; the first is {min(shared)}")
     boxes = np.concatenate([sample.boxes for sample in samples])
     labels = np.concatenate([sample.labels for sample in samples])
-    counts = {name: int((labels == label).sum()) for label, name in enumerate(class_names)}
+    counts = _counts(samples, class_names)
     if rare := [f"{name} ({count})" for name, count in counts.items() if not count or checks.is_rare(count, counts)]:
         notes.append("few objects to learn from: " + checks.some(rare))
     without = sum(not len(sample.boxes) for sample in samples)

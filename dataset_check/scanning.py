@@ -7,7 +7,6 @@ import concurrent.futures
 import concurrent.futures.process
 import dataclasses
 import functools
-import hashlib
 import multiprocessing
 import os
 import re
@@ -21,7 +20,7 @@ import source_pascal_voc
 from formats import annotations
 from media import decoder_messages, images
 from structures import UserError
-from system import worker_processes
+from system import files, worker_processes
 
 # A JPEG decoded at a quarter of its size takes a third of the time, and damage is still detected
 REDUCE = 4
@@ -149,7 +148,7 @@ def scan(data, splits=None, *, missing_annotations="error", workers=2, progress=
     names = [name.strip() for name in splits.split(",")] if splits else None
     if names and (repeated := [name for at, name in enumerate(names) if name in names[:at]]):
         raise UserError(f"--split {splits}: {repeated[0]} is listed twice; remove one")
-    found = source_pascal_voc.read_splits(data, names)
+    found = source_pascal_voc.FORMAT.read_splits(data, names)
     if not found:
         raise UserError(f"--data {data}: ImageSets/Main has no lists; write train.txt there, one image id per line")
     tasks = {}
@@ -255,15 +254,13 @@ def _read_image(path):
         image = images.read(path, exif=False, reduce=REDUCE, gray16=images.STRETCH)
     messages = [line for line in lines if line.startswith(DAMAGE) and not HARMLESS.match(line)]
     width, height, orientation = images.header(path)
-    with open(path, "rb") as file:
-        digest = hashlib.blake2b(file.read(), digest_size=16).digest()
     low, high = image.min(axis=2), image.max(axis=2)
     small = cv2.resize(image, (SIGNATURE_SIDE, SIGNATURE_SIDE), interpolation=cv2.INTER_AREA)
     return {
         "width": width,
         "height": height,
         "orientation": orientation,
-        "digest": digest,
+        "digest": files.digest(path),
         "gray": int((high - low).max()) <= GRAY_TOLERANCE,
         "levels": images.sixteen_bits(path),
         "signature": cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).tobytes(),

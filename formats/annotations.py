@@ -1,7 +1,8 @@
 """What all formats share: objects and picture sizes as annotated -> Samples, their ids, and the splits of a data set.
 
-Here and nowhere else the size that an annotation states is compared with the picture's, and coordinates that are
-fractions are told from pixels. What a user should know is said once for each kind, with a count and the first case.
+Only this module compares the size that an annotation states with the picture's size, and decides whether coordinates
+are pixels or fractions of the picture. It counts what a user should know and prints one line for each kind, with the
+count and the first case.
 """
 
 import collections
@@ -137,7 +138,7 @@ def are_fractions(corners):
     return all(0 <= value <= 1.001 for value in corners) and any(value % 1 for value in corners)
 
 
-# What a user is told, once for each kind: text with the number of pictures or objects, and what is counted
+# The warnings, one for each kind of case: text with a place for the number of cases, and what is counted
 _NOTES = {
     "background": ("{} without an annotation file: taken as background", "picture"),
     "scaled": (

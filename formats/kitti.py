@@ -8,7 +8,7 @@ pixels from 0, continuous. Regions called DontCare are no objects: they become c
 are left out.
 """
 
-from formats import annotations, class_lists, folders
+from formats import annotations, folders, per_picture
 from structures import UserError
 from system import files, wording
 
@@ -16,40 +16,10 @@ NUMBERS = (15, 14)  # that follow a type, with and without the score of a detect
 DONT_CARE = "DontCare"
 
 
-def fits(data):
-    """Whether a path looks like a data set in this format."""
-    return bool(split_names(data))
-
-
-def split_names(data):
-    """The splits of a data set, sorted."""
-    return folders.Layout(data, KIND).names
-
-
-def class_names(data, splits):
-    """The types of the objects in some splits, a tuple in alphabetical order. Raises UserError if there are none."""
-    return class_lists.names_of_data(sorted(annotations.count_names(find(data, splits), _read)), data, splits)
-
-
-def find(data, splits):
-    """The Entry of each picture of some splits, in the order of `load`; opens no picture. Raises UserError."""
-    return annotations.find_entries(data, splits, KIND)
-
-
-def load(data, splits, class_names, **options):
-    """The samples of some splits; options: as for source_pascal_voc.load. Raises UserError that names file and line,
-    ImageError for a picture whose header cannot be read.
-    """
-    return annotations.make_samples(find(data, splits), _read, class_names, format_name="KITTI", **options)
-
-
 def _looks(path):
     """Whether a text file holds labels, by its first line."""
     first = next((line for line in folders.beginning(path).splitlines() if line.strip()), "")
     return _parse_line(first) is not None
-
-
-KIND = folders.Kind(".txt", _looks)
 
 
 def _read(entry):
@@ -78,3 +48,6 @@ def _parse_line(line):
         if values is not None and annotations.numbers(words[:1]) is None:
             return " ".join(words[:-columns]), tuple(values[3:7])
     return None
+
+
+FORMAT = per_picture.PerPicture("KITTI", folders.Kind(".txt", _looks), _read)

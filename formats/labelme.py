@@ -10,7 +10,7 @@ the size that they were drawn on. `flags` with `difficult` set make an object di
 import json
 import math
 
-from formats import annotations, class_lists, folders
+from formats import annotations, folders, per_picture
 from structures import UserError
 from system import files, wording
 
@@ -18,39 +18,9 @@ from system import files, wording
 SHAPES = {"rectangle": "box", "polygon": "polygon", "circle": "polygon", "mask": "polygon", "rotation": "rotated"}
 
 
-def fits(data):
-    """Whether a path looks like a data set in this format."""
-    return bool(split_names(data))
-
-
-def split_names(data):
-    """The splits of a data set, sorted."""
-    return folders.Layout(data, KIND).names
-
-
-def class_names(data, splits):
-    """The labels of the objects in some splits, a tuple in alphabetical order. Raises UserError if there are none."""
-    return class_lists.names_of_data(sorted(annotations.count_names(find(data, splits), _read)), data, splits)
-
-
-def find(data, splits):
-    """The Entry of each picture of some splits, in the order of `load`; opens no picture. Raises UserError."""
-    return annotations.find_entries(data, splits, KIND)
-
-
-def load(data, splits, class_names, **options):
-    """The samples of some splits; options: as for source_pascal_voc.load. Raises UserError that names file and shape,
-    ImageError for a picture whose header cannot be read.
-    """
-    return annotations.make_samples(find(data, splits), _read, class_names, format_name="labelme", **options)
-
-
 def _looks(path):
     text = folders.beginning(path)
     return '"shapes"' in text and ('"shape_type"' in text or '"imagePath"' in text or '"version"' in text)
-
-
-KIND = folders.Kind(".json", _looks)
 
 
 def _read(entry):
@@ -88,3 +58,6 @@ def _written(where, shape):
     flags = shape.get("flags")
     difficult = isinstance(flags, dict) and flags.get("difficult") is True
     return annotations.Written(shape["label"].strip(), edges, where, difficult, shape=SHAPES[kind])
+
+
+FORMAT = per_picture.PerPicture("labelme", folders.Kind(".json", _looks), _read)

@@ -6,8 +6,6 @@ import hashlib
 import importlib.metadata
 import os
 
-from google.protobuf import empty_pb2, message
-
 from system import files
 
 # Earlier versions may not know the flag of XLA's trials, and end at a flag that they do not know
@@ -91,6 +89,8 @@ def _remove_damaged(folder):
 
 def _is_complete(path):
     """Whether a file holds a whole message of protocol buffers. A killed process leaves the last field cut."""
+    from google.protobuf import empty_pb2, message  # TensorFlow's; only a program that loads it has to load this too
+
     with open(path, "rb") as file:
         content = file.read()
     try:

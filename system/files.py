@@ -4,6 +4,7 @@ import codecs
 import collections
 import contextlib
 import errno
+import hashlib
 import itertools
 import json
 import os
@@ -173,6 +174,12 @@ def check_folder_writable(folder: Path) -> None:
             os.remove(probe)
     except OSError as error:
         raise _unwritable(folder, error) from None
+
+
+def digest(path: Path) -> bytes:
+    """A hash of a file's bytes: equal for copies of a file. Raises OSError."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
 
 
 def is_hidden(name: str) -> bool:

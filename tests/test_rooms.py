@@ -47,6 +47,7 @@ ONLY_IN = {
     "yaml": "formats.yolo",
     "matplotlib": "media.visualization",
     "pillow_heif": "media.images",
+    "google": "system.compiled_code",  # protobuf, which comes with TensorFlow
 }
 EVERYWHERE = {"numpy", "cv2", "tqdm", "PIL", "tensorflow"}
 

@@ -1,4 +1,4 @@
-"""benchmarks/learning.py: both sides train on the same terms, trainings are kept, results are reported. Times are not checked."""
+"""benchmarks/learning.py: both sides train on the same terms, results are kept and reported. No times are checked."""
 # ruff: noqa: E402, benchmarks/ must be found first
 
 import csv

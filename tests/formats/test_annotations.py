@@ -263,33 +263,25 @@ def test_shapes_of_labelme(data_of, shape, box):
     assert load(data_of["labelme"])[0].boxes_px.tolist() == ([] if box is None else [box])
 
 
-@pytest.mark.parametrize(
-    ("name", "path", "content", "named"),
-    [
-        (
-            "labelme",
-            "train/a.json",
-            '{"shapes": [{"label": "cat", "points": 5}], "version": "5"}',
-            "shape 1: points 5 ",
-        ),
-        ("labelme", "train/a.json", '{"shapes": [{"points": [[1, 2]]}], "version": "5"}', "shape 1: has no label"),
-        ("labelme", "train/a.json", "{", "not valid JSON"),
-        ("kitti", "train/label_2/a.txt", "Car 0 0 0 1 2 3\n", "line 1: 'Car 0 0 0 1 2 3' is not 'type truncated"),
-        (
-            "bdd100k",
-            "labels/det_20/det_train.json",
-            '[{"name": "a.jpg", "labels": [{"box2d": {"x1": 1}}]}]',
-            "label 1: ",
-        ),
-        ("bdd100k", "labels/det_20/det_train.json", '[{"labels": [], "box2d": 1}]', "has no name"),
-        ("bdd100k", "labels/det_20/det_train.json", '[{"name": "z.jpg", "labels": []}]', "z.jpg: no such picture"),
-    ],
-)
-def test_mistakes_name_file_and_entry(data_of, name, path, content, named):
-    (data_of[name] / path).write_text(content)
+FILES = {"labelme": "train/a.json", "kitti": "train/label_2/a.txt", "bdd100k": "labels/det_20/det_train.json"}
+MISTAKES = [  # (format, content of its file, what the message says after the file)
+    ("labelme", '{"shapes": [{"label": "cat", "points": 5}], "version": "5"}', "shape 1: points 5 "),
+    ("labelme", '{"shapes": [{"points": [[1, 2]]}], "version": "5"}', "shape 1: has no label"),
+    ("labelme", "{", "not valid JSON"),
+    ("kitti", "Car 0 0 0 1 2 3\n", "line 1: 'Car 0 0 0 1 2 3' is not 'type truncated"),
+    ("bdd100k", '[{"name": "a.jpg", "labels": [{"box2d": {"x1": 1}}]}]', "label 1: "),
+    ("bdd100k", '[{"labels": [], "box2d": 1}]', "has no name"),
+    ("bdd100k", '[{"name": "z.jpg", "labels": []}]', "z.jpg: no such picture"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "named"), MISTAKES)
+def test_mistakes_name_file_and_entry(data_of, name, content, named):
+    path = data_of[name] / FILES[name]
+    path.write_text(content)
     with pytest.raises(UserError) as error:
         sources.load(data_of[name], "train", NAMES, source=name)
-    assert str(error.value).startswith(str(data_of[name] / path)) and named in str(error.value)
+    assert str(error.value).startswith(str(path)) and named in str(error.value)
     assert "\n" not in str(error.value)
 
 

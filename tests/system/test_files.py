@@ -1,5 +1,6 @@
 """Files that appear complete or not at all."""
 
+import contextlib
 import json
 import os
 import resource
@@ -41,29 +42,31 @@ def test_failed_commit_leaves_the_old_file(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["x"]
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def small_disk():
-    """No file may grow beyond a kilobyte."""
+    """No file may grow beyond a kilobyte within the block; afterward pytest's own output may."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize(
     "size", [2000, 100_000]
 )  # fails when it is flushed; fails at once, as it is larger than the buffer
 @pytest.mark.parametrize("kind", [str, bytes])
-def test_a_full_disk_is_reported_with_the_file(tmp_path, small_disk, size, kind):
+def test_a_full_disk_is_reported_with_the_file(tmp_path, size, kind):
     content = "a" * size
-    with pytest.raises(UserError, match=f"{tmp_path}/x: .*File too large"):
+    with small_disk(), pytest.raises(UserError, match=f"{tmp_path}/x: .*File too large"):
         files.write(tmp_path / "x", content if kind is str else content.encode())
     assert os.listdir(tmp_path) == []
 
 
-def test_a_disk_that_fills_up_while_a_file_is_written_bit_by_bit(tmp_path, small_disk):
+def test_a_disk_that_fills_up_while_a_file_is_written_bit_by_bit(tmp_path):
     file = files.PendingFile(tmp_path / "x")
-    with pytest.raises(UserError, match=f"{tmp_path}/x: "):
+    with small_disk(), pytest.raises(UserError, match=f"{tmp_path}/x: "):
         for _ in range(100):
             file.write("a" * 1000)
     file.discard()
