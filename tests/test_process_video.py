@@ -62,7 +62,7 @@ def detector(monkeypatch):
 
     def load(model, **settings):
         fake.calls.append((model, settings))
-        fake.batch_size = settings["batch_size"] or 8
+        fake.batch_size, fake.threshold = settings["batch_size"] or 8, settings["threshold"]
         return fake
 
     monkeypatch.setitem(sys.modules, "detector", types.SimpleNamespace(load=load))
