@@ -67,3 +67,90 @@ def plot_reliability(path: Path, title: str, bins: Sequence[Mapping]) -> None:
     for axes in (curve, counts):
         axes.grid(alpha=0.3)
     figure.savefig(path)
+
+
+def plot_matrix(path: Path, names: Sequence[str], counts: np.ndarray, title: str) -> None:
+    """Write a PNG of a confusion matrix, colored by the share of its row.
+
+    names: of rows and columns, [C]; counts: int [C,C], objects × detections.
+    """
+    size = len(names)
+    side = min(max(4.2, 0.42 * size + 2.4), 24.0)
+    figure = make_figure(side + 0.8, side)
+    axes = figure.subplots()
+    total = counts.sum(axis=1, keepdims=True)
+    shares = np.divide(counts, total, out=np.zeros(counts.shape), where=total > 0)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    axes.set_xticks(range(size), [_short(name) for name in names], rotation=90)
+    axes.set_yticks(range(size), [_short(name) for name in names])
+    axes.set(title=title, xlabel="detected as (background: missed)", ylabel="object (background: none)")
+    if size <= 40:
+        for row, column in zip(*np.nonzero(counts), strict=True):
+            color = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, f"{counts[row, column]:,}", ha="center", va="center", fontsize=7, color=color)
+    figure.colorbar(image, label="share of the row")
+    figure.savefig(path)
+
+
+def _short(name):
+    return name if len(name) <= 20 else f"{name[:19]}…"
+
+
+def plot_score_cuts(path: Path, panels: Mapping[str, Sequence[tuple[str, np.ndarray, np.ndarray]]]) -> None:
+    """Write a PNG of precision-recall curves laid over each other, a panel for each class.
+
+    panels: {class: [(label, recall [N], precision [N]), …]}, the longest curve first; it is drawn widest.
+    """
+    figure, all_axes = _grid(len(panels))
+    for axes, (name, lines) in zip(all_axes, panels.items(), strict=True):
+        for index, (label, recall, precision) in enumerate(lines):
+            envelope = np.maximum.accumulate(np.asarray(precision)[::-1])[::-1]
+            width = max(6.0 - 1.6 * index, 1.0)
+            x, y = (np.concatenate([[start], np.asarray(values)]) for start, values in ((0.0, recall), (1.0, envelope)))
+            if len(envelope):
+                y[0] = envelope[0]
+                axes.plot([*x, x[-1]], [*y, 0.0], color=f"C{index}", linewidth=width, label=label, alpha=0.85)
+        axes.set_title(name, fontsize="medium")
+        axes.set(xlim=(0, 1), ylim=(0, 1.03))
+        if axes.lines:
+            axes.legend(fontsize="x-small", loc="lower left")
+        axes.grid(alpha=0.3)
+    for axes in all_axes[-COLUMNS:]:
+        axes.set_xlabel("recall")
+    for axes in all_axes[::COLUMNS]:
+        axes.set_ylabel("precision")
+    figure.savefig(path)
+
+
+def plot_gains(path: Path, title: str, gains: Mapping[str, tuple[float, int]]) -> None:
+    """Write a PNG of bars: the AP that mending each kind of error would gain. gains: {kind: (gain 0..1, count)}."""
+    figure = make_figure(7.0, 0.42 * len(gains) + 1.2)
+    axes = figure.subplots()
+    names = list(gains)[::-1]
+    values = [gains[name][0] for name in names]
+    axes.barh(range(len(names)), values, color="C1")
+    axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
+    for y, (name, value) in enumerate(zip(names, values, strict=True)):
+        axes.annotate(f" {value:.3f}  ({gains[name][1]:,})", (max(value, 0), y), va="center", fontsize=8)
+    axes.set(title=title, xlabel="AP gained if these errors were mended (and how many there are)")
+    axes.set_xlim(0, 1.3 * max([*values, 0.01]))
+    axes.grid(alpha=0.3, axis="x")
+    figure.savefig(path)
+
+
+def plot_differences(path: Path, title: str, rows: Mapping[str, tuple[float, float, float]]) -> None:
+    """Write a PNG of differences with their intervals, a line each. rows: {name: (difference, low, high)}."""
+    figure = make_figure(7.0, 0.32 * len(rows) + 1.2)
+    axes = figure.subplots()
+    names = list(rows)[::-1]
+    for y, name in enumerate(names):
+        value, low, high = rows[name]
+        color = "C2" if low > 0 else "C3" if high < 0 else "0.5"
+        axes.plot([low, high], [y, y], color=color, linewidth=2)
+        axes.plot([value], [y], marker="o", color=color)
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set_yticks(range(len(names)), [_short(name) for name in names])
+    axes.set(title=title, xlabel="difference of AP, and its interval")
+    axes.set_ylim(-0.7, len(names) - 0.3)
+    axes.grid(alpha=0.3, axis="x")
+    figure.savefig(path)

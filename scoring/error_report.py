@@ -98,7 +98,7 @@ class Objects:
     """All annotated objects in arrays [M], image after image: those of image i are count[i] from first[i] on.
 
     images, rows: which image, by its order, and the row in its Sample; labels; difficult: bool.
-    sizes: √(width · height) in pixels; comp4_px: boxes [M,4] in VOC's inclusive pixels.
+    areas: square pixels; sizes: √(width · height) in pixels; comp4_px: boxes [M,4] in VOC's inclusive pixels.
     """
 
     def __init__(self, samples):
@@ -109,7 +109,8 @@ class Objects:
         self.labels = np.concatenate([np.zeros(0, np.int64), *(sample.labels for sample in samples)])
         self.difficult = np.concatenate([np.zeros(0, bool), *(sample.difficult for sample in samples)])
         boxes_px = np.concatenate([np.zeros((0, 4)), *(sample.boxes_px for sample in samples)])
-        self.sizes = np.sqrt(boxes.area(boxes_px))
+        self.areas = boxes.area(boxes_px)
+        self.sizes = np.sqrt(self.areas)
         self.comp4_px = comp4.to_comp4_px(boxes_px)
 
 
