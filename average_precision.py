@@ -23,7 +23,7 @@ import sources
 from formats import class_lists
 from media import visualization
 from results import comp4, detection_files
-from results.data_set import DataSet
+from results.data_set import VALID_OF, DataSet
 from scoring import (
     coco_metric,
     comparison,
@@ -285,7 +285,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     names = class_lists.parse_classes(args.classes) if args.classes else None
     loading = {"other_classes": args.other_classes, "missing_annotations": args.missing_annotations}
     loading["progress"] = sys.stderr.isatty()
-    data = DataSet(args.data, args.split, args.source, **loading)
+    data = DataSet(args.data, args.split, args.source, args.valid_of, **loading)
     read = detection_files.read(args.results, names, data)
     ground_truth = data.samples(read.class_names)
     _check_images(read, ground_truth, args)
@@ -445,6 +445,7 @@ def _data_flags(group):
         required=True,
         help="the split that RESULTS is for: 2007:test, or test, val2017, … in data without years",
     )
+    group.add_argument("--valid-of", **VALID_OF)
     group.add_argument(
         "--classes",
         metavar="FILE|NAMES",

@@ -1,8 +1,6 @@
-"""Check a data set of Pascal VOC's XML files before training: files, lists of splits, boxes, class names, anchors.
+"""Check a data set before training: files, lists of splits, boxes, class names, anchors.
 
-    DATA/Annotations/ID.xml    DATA/JPEGImages/ID.jpg    DATA/ImageSets/Main/SPLIT.txt
-
-and the other folders in which tools write such files.
+It may have any format that train.py reads (docs/formats.md), which is detected.
 Prints the defects it finds, the gravest first ('!' marks those that stop training or spoil its result), with the files
 that have them; then the number of objects of each class and split, and the share of objects that the preset's anchors
 can match. The data set itself is never changed. The exit code is 0 even if there are defects.
@@ -12,13 +10,12 @@ import argparse
 import os
 from collections.abc import Sequence
 
-import source_pascal_voc
 import sources
 import ssd_utils
-from dataset_check import anchor_advisor, fixes, html_report, reporting, scanning
+from dataset_check import anchor_advisor, drawings, fixes, html_report, reporting, scanning
 from formats import class_lists
 from structures import UserError
-from system import cli, files
+from system import cli, files, wording
 
 EPILOG = """examples:
   python check_dataset.py --data mydata --html check.html
@@ -26,8 +23,10 @@ EPILOG = """examples:
   python check_dataset.py --data VOCdevkit --split 2007:trainval,2007:test --classes car,dog
       check two splits; class names other than car and dog are reported, each with the one that was probably meant
   python check_dataset.py --data mydata --fix mydata_clean
-      write a copy with everything corrected that can be: unreadable files and copies of pictures removed from the
-      lists, boxes clipped, boxes of resized pictures scaled; mydata_clean/changes.txt lists each change
+      write a copy in the same format with everything corrected that can be: unreadable files and copies of pictures
+      left out, boxes clipped, boxes of resized pictures scaled; mydata_clean/changes.txt lists each change
+  python check_dataset.py --data mydata --draw drawn
+      draw every picture with its boxes and their classes to drawn/SPLIT, for a look at all of them
   python check_dataset.py --data mydata --preset vgg300 --anchors anchors.json
   python train.py --data mydata --preset vgg300 --anchors anchors.json ...
       write anchors that fit the sizes and shapes of the objects in this data, and train with them
@@ -37,19 +36,19 @@ EPILOG = """examples:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the program. argv: the arguments; by default those of the command line."""
     flags = _parse(argv)
-    if os.path.exists(flags.data) and not source_pascal_voc.fits(flags.data):
-        kind = sources.choose(flags.data)
-        raise UserError(f"--data {flags.data}: its format is {kind}; this program reads only Pascal VOC's XML")
+    source = sources.choose(flags.data, flags.source)
     class_names = class_lists.parse_classes(flags.classes) if flags.classes else None
-    if flags.fix:
-        fixes.check_target(flags.fix, flags.data)
+    _check_folders(flags, source)
     reading = {"missing_annotations": flags.missing_annotations, "workers": flags.workers, "progress": True}
-    scan = scanning.scan(flags.data, flags.split, **reading)
+    scan = scanning.scan(flags.data, flags.split, source=source, **reading)
     report = reporting.make(scan, ssd_utils.get_preset(flags.preset), class_names, flags.near_duplicates)
     print("\n".join(reporting.text(report, flags.files)))
     if flags.fix:  # first: its folder must be empty, and the other files may go into it
         changes = fixes.write_copy(scan, report.findings, flags.fix, progress=True)
         print(f"{flags.fix}: a copy with {len(changes)} changes, listed in {os.path.join(flags.fix, 'changes.txt')}")
+    if flags.draw:
+        drawn, skipped = drawings.write(scan, flags.draw, flags.draw_limit, progress=True)
+        print(f"{flags.draw}: {wording.plural(drawn, 'drawn picture')}, {skipped} skipped")
     if flags.html:
         html_report.write(flags.html, report)
         print(f"{flags.html}: this report with pictures")
@@ -58,6 +57,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{flags.json}: this report as JSON")
     if flags.anchors:
         _write_anchors(flags.anchors, report)
+
+
+def _check_folders(flags, source):
+    """Raise UserError for a folder that cannot be written to, before anything is read."""
+    if flags.fix:
+        sources.check_fixable(source)
+        fixes.check_target(flags.fix, flags.data)
+    if flags.draw:
+        fixes.check_target(flags.draw, flags.data, "--draw")
+    if flags.fix and flags.draw and os.path.abspath(flags.fix) == os.path.abspath(flags.draw):
+        raise UserError("--draw: the folder of --fix; choose another one")
 
 
 def _write_anchors(path, report):
@@ -77,8 +87,9 @@ def _parse(argv):
         "--data",
         required=True,
         metavar="DIR",
-        help="a VOCdevkit (VOC2007, VOC2012, …) or another folder with XML files",
+        help="data set: a VOCdevkit (VOC2007, VOC2012, …), or any other that docs/formats.md lists",
     )
+    add("--source", type=sources.source_name, default="auto", metavar="FORMAT", help=sources.SOURCE_HELP)
     add("--split", metavar="SPLITS", help="splits to check: train,val or 2007:trainval,2007:test (default: all)")
     add(
         "--classes",
@@ -102,6 +113,19 @@ def _parse(argv):
     add("--json", type=cli.output_file, metavar="FILE", help="also write the report as JSON, with every finding")
     add(
         "--fix", type=cli.output_folder, metavar="DIR", help="write a corrected copy to DIR, which must be new or empty"
+    )
+    add(
+        "--draw",
+        type=cli.output_folder,
+        metavar="DIR",
+        help="draw the boxes and classes of the checked splits to DIR, which must be new or empty",
+    )
+    add(
+        "--draw-limit",
+        type=cli.positive_int,
+        default=1000,
+        metavar="N",
+        help="draw at most N pictures of each split, the same ones every time (default: 1000)",
     )
     add(
         "--anchors",

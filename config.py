@@ -1,6 +1,7 @@
 """The parts of a run that can be read without TensorFlow: config.json, the checkpoint index, MODEL arguments.
 
 RUN/config.json                  the model's description, the training flags, versions
+RUN/division.json                the pictures of --valid-share, if the run has that
 RUN/checkpoints/index.json       which checkpoint is the last and which the best
 RUN/checkpoints/step-00001234/   model.index, model.data-…, state.json
 """
@@ -17,6 +18,7 @@ from structures import UserError
 from system import cli, files
 
 FORMAT = 1
+DIVISION = "division.json"  # in a run: what formats.division wrote
 PATTERN = "*?[\\"  # TensorFlow reads a checkpoint's path as a pattern, in which these have a special meaning
 # Settings that may differ on --resume: they change the end or the speed, but not the steps before the end (except the
 # rates of the cosine schedule, which depend on the end)
@@ -90,6 +92,11 @@ def usual_rate(optimizer: str, adam_epsilon: float) -> float:
     return 2e-4 if optimizer.startswith("adam") and adam_epsilon < 0.01 else 1e-3
 
 
+def usual_decay(optimizer: str) -> float:
+    """The default weight decay. AdamW multiplies it by the learning rate; the others add it to the gradient."""
+    return 0.05 if optimizer == "adamw" else 5e-4
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainingSettings:
     """The flags of train.py that decide a training's outcome; train.py --help explains each.
@@ -101,6 +108,7 @@ class TrainingSettings:
     data: str
     train: str
     valid: str | None = None
+    valid_share: float | None = None
     valid_every: int = 1
     patience: int | None = None
     source: str = "auto"
@@ -117,7 +125,7 @@ class TrainingSettings:
     max_steps: int | None = None
     batch_size: int = 8
     accumulate: int = 1
-    optimizer: str = "adam"
+    optimizer: str = "adamw"
     adam_epsilon: float = 1e-8
     learning_rate: float = usual_rate(optimizer, adam_epsilon)
     schedule: str = "exponential"
@@ -126,7 +134,7 @@ class TrainingSettings:
     clip_norm: float = 10.0
     bias_lr_multiplier: float = 1.0
     vgg_lr_multiplier: float = 1.0
-    weight_decay: float = 5e-4
+    weight_decay: float = usual_decay(optimizer)
     ema: float | None = None
     negative_ratio: int = 3
     class_weights: str | tuple[str, ...] | None = None  # "auto", or texts NAME=WEIGHT

@@ -22,7 +22,7 @@ import sources
 from formats import class_lists
 from media import images, visualization
 from results import detection_files, result_folder
-from results.data_set import DataSet
+from results.data_set import VALID_OF, DataSet
 from results.result_files import Origin, Writer
 from scoring import score_threshold
 from structures import Detections, UserError
@@ -180,7 +180,7 @@ def _formats(flags):
 
 def _data_set(flags):
     """The data set to detect on, or None for pictures from the command line."""
-    return DataSet(flags.data, flags.split, flags.source) if flags.split else None
+    return DataSet(flags.data, flags.split, flags.source, flags.valid_of) if flags.split else None
 
 
 def _drawn_name(name):
@@ -190,7 +190,7 @@ def _drawn_name(name):
 
 def _split_files(flags):
     """The Pictures of a split."""
-    entries = sources.find(flags.data, flags.split, flags.source)
+    entries = _data_set(flags).entries
     return [Picture(entry.image_path, entry.id + os.path.splitext(entry.image_path)[1]) for entry in entries]
 
 
@@ -292,6 +292,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     flags = parser.parse_args(argv)
     if bool(flags.data) != bool(flags.split):
         raise UserError("--data and --split: give both or neither")
+    if flags.valid_of and not flags.split:
+        raise UserError("--valid-of: chooses pictures of a data set; give --data and --split too")
     if bool(flags.images) == bool(flags.split):
         raise UserError("give either pictures or folders, or --data with --split")
     return flags
@@ -309,6 +311,7 @@ def _input_flags(parser, group):
         help=sources.SOURCE_HELP,
     )
     group.add_argument("--split", metavar="SPLIT", help="its split, such as 2007:test, or test")
+    group.add_argument("--valid-of", **VALID_OF)
 
 
 def _detection_flags(group):

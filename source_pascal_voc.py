@@ -14,11 +14,12 @@ import os
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from xml.parsers import expat
 
-from formats import annotations, class_lists, folders, per_picture
+from formats import annotations, class_lists, fixed_copy, folders, per_picture
 from structures import Sample, UserError
+from system import wording
 
 # The order of the development kit, which every published result uses.
 CLASSES = (
@@ -57,6 +58,7 @@ class AnnotatedObject(NamedTuple):
     xmin, ymin, xmax, ymax: pixels, 1-based, inclusive, not clipped.
     difficult, truncated: its flags.
     shape: 'box'; 'rotated' or 'polygon' if the file has such a shape and no box: the corners are those around it.
+    crowd: whether it is a region of many; such a flag is an addition of convert_dataset.py.
     """
 
     name: str
@@ -67,19 +69,12 @@ class AnnotatedObject(NamedTuple):
     difficult: bool
     truncated: bool
     shape: str = "box"
+    crowd: bool = False
 
     @property
     def edges_px(self) -> tuple[float, float, float, float]:
-        """Continuous edges (xmin, ymin, xmax, ymax) in pixels from 0, not clipped."""
-        return self.xmin - 1, self.ymin - 1, self.xmax, self.ymax
-
-    @property
-    def has_area(self) -> bool:
-        """Whether it is more than a point or a line.
-
-        Equal corners are a box one pixel wide, but nobody means that: a click without a drag leaves them.
-        """
-        return self.xmax > self.xmin and self.ymax > self.ymin
+        """Continuous edges (xmin, ymin, xmax, ymax) in pixels from 0, not clipped; see `annotations.from_inclusive`."""
+        return annotations.from_inclusive(self[1:5])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,7 +224,8 @@ def _object(path, number, node):
         raise UserError(f"{path}: object {number} has no <name>; correct the file")
     corners, shape = _corners(path, f"object {number} ({name})", node)
     xmin, ymin, xmax, ymax = corners
-    return AnnotatedObject(name, xmin, ymin, xmax, ymax, _flag(node, "difficult"), _flag(node, "truncated"), shape)
+    difficult, truncated, crowd = (_flag(node, flag) for flag in ("difficult", "truncated", "iscrowd"))
+    return AnnotatedObject(name, xmin, ymin, xmax, ymax, difficult or crowd, truncated, shape, crowd)
 
 
 def _corners(path, what, node):
@@ -291,10 +287,36 @@ def _read(entry):
     annotation = parse_annotation(entry.annotation_path)
     written = []
     for number, item in enumerate(annotation.objects, start=1):
-        edges = item.edges_px if item.has_area else (0, 0, 0, 0)
-        where = f"{entry.annotation_path}: object {number}"
-        written.append(annotations.Written(item.name, edges, where, item.difficult, shape=item.shape))
+        one = annotations.Written(item.name, item.edges_px, f"{entry.annotation_path}: object {number}", item.difficult)
+        written.append(one._replace(crowd=item.crowd, shape=item.shape, truncated=item.truncated))
     return annotations.Annotated(written, annotation.stated_size)
+
+
+def _edited(_, path, edit):
+    """The XML of an annotation after an Edit; everything else in it stays."""
+    root: Any = read_xml(path)
+    if edit.scale:
+        for name, value in zip(("width", "height"), edit.size, strict=True):
+            root.find("size").find(name).text = str(value)
+    for node, box in zip(root.findall("object"), edit.boxes, strict=True):
+        if box is None:
+            root.remove(node)
+        elif box != fixed_copy.KEEP:
+            _set_box(node, annotations.to_inclusive(box))
+    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+
+
+def _set_box(node, corners):
+    """Give an <object> a <bndbox>, in place of a rotated box or polygon too."""
+    for shape in ("robndbox", "polygon"):
+        if node.find("bndbox") is None and node.find(shape) is not None:
+            node.remove(node.find(shape))
+    box = node.find("bndbox")
+    if box is None or box.find("xmin") is None:
+        box = ElementTree.SubElement(node, "bndbox") if box is None else box
+        box[:] = [ElementTree.Element(corner) for corner in CORNERS]
+    for corner, value in zip(CORNERS, corners, strict=True):
+        box.find(corner).text = wording.number(value)
 
 
 class _PascalVOC(per_picture.PerPicture):
@@ -314,5 +336,5 @@ def _looks(path):
 
 
 FORMAT = _PascalVOC(
-    "Pascal VOC's XML", folders.Kind(".xml", _looks, ("Annotations", "JPEGImages")), _read, first_pixel=1
+    "Pascal VOC's XML", folders.Kind(".xml", _looks, ("Annotations", "JPEGImages")), _read, _edited, first_pixel=1
 )

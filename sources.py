@@ -6,12 +6,16 @@ A format is a module, or an object such as per_picture.PerPicture, with
     class_names(data, splits)   the classes that the data set names, a tuple
     find(data, splits)          a list of NamedTuples with .id, .image_path and .where of each picture; opens no picture
     load(data, splits, class_names, **options)    a list of Sample, in the same order; options: as in `load` below
+    survey(data, names)         the listing.Split of each split, with what is missing or listed twice
+    reader(data)                callable, what `find` or `survey` found -> annotations.Annotated; can be pickled
+    first_pixel                 what it calls the first row and column of pixels, 0 or 1
+    write_fixed(copy)           writes a fixed_copy.FixedCopy: the annotations and lists of a corrected copy
 and an entry in SOURCES. Its docstring says what DATA and SPLITS mean. `annotations.make_samples` does what all formats
 share, and gives `load` its options.
 
 A format of the user's own needs no entry: --source NAME loads source_NAME.py from the current folder, a module with
-these functions but `fits`. It is program code, which runs; so it is loaded only if it is named, and from nowhere else.
-docs/formats.md has an example.
+`split_names`, `class_names`, `find` and `load`. It is program code, which runs; so it is loaded only if it is named,
+and from nowhere else. docs/formats.md has an example.
 """
 
 import argparse
@@ -21,12 +25,14 @@ import functools
 import importlib.util
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import numpy as np
 
 import config
 import source_pascal_voc
-from formats import bdd100k, coco, csv_table, folders, kitti, labelme, yolo
+from formats import annotations, bdd100k, coco, csv_table, fixed_copy, folders, kitti, labelme, listing, yolo
 from structures import Sample, UserError
 from system import files
 
@@ -178,6 +184,83 @@ def load(
     )
 
 
+def survey(data: str | os.PathLike, splits: str | None = None, source: str = "auto") -> list[listing.Split]:
+    """What some splits list, all of them for None. Raises UserError if one does not exist."""
+    module = _module(choose(data, source))
+    names = listing.check_names(splits, module.split_names(data), data)
+    if hasattr(module, "survey"):
+        return module.survey(data, names)
+    return [listing.of_entries(name, data, _with_own_file(module.find(data, name)), name) for name in names]
+
+
+def _with_own_file(entries):
+    """The entries of a format of the user's own, which need not have a file of annotations for each picture."""
+    return [annotations.Entry(one.id, one.image_path, one.where, one.where) for one in entries]
+
+
+def reader(data: str | os.PathLike, splits: str, source: str = "auto") -> Callable[[Any], annotations.Annotated]:
+    """Callable, what `find` or `survey` found of some splits -> annotations.Annotated; it can be pickled.
+
+    A format of the user's own need not have one: its samples say the same, with one exception: boxes are clipped.
+    """
+    module = _module(choose(data, source))
+    if hasattr(module, "reader"):
+        return module.reader(data)
+    names, found = module.class_names(data, splits), {}
+    for name in map(str.strip, splits.split(",")):
+        for sample in module.load(data, name, names):
+            found[os.path.normpath(sample.image_path)] = _as_annotated(sample, names)
+    return functools.partial(_look_up, found)
+
+
+def _look_up(found, entry):
+    return found[os.path.normpath(entry.image_path)]
+
+
+def _as_annotated(sample, names):
+    edges = sample.boxes.astype(np.float64) * ((sample.width, sample.height) * 2)
+    crowd = np.zeros(len(edges), bool) if sample.crowd is None else sample.crowd
+    area = [None] * len(edges) if sample.area is None else sample.area.tolist()
+    columns = zip(sample.labels, edges.tolist(), sample.difficult.tolist(), crowd.tolist(), area, strict=True)
+    return annotations.Annotated(
+        [
+            annotations.Written(names[label], tuple(box), sample.image_path, difficult, is_crowd, size)
+            for label, box, difficult, is_crowd, size in columns
+        ]
+    )
+
+
+def check_fixable(source: str) -> None:
+    """Raise UserError if data sets of a format cannot be written by check_dataset.py --fix."""
+    if not hasattr(_module(source), "write_fixed"):
+        raise UserError(
+            f"--fix: {_own_path(source)} has no function 'write_fixed'; give it one, or convert the data set with "
+            "convert_dataset.py first"
+        )
+
+
+def write_fixed(copy: fixed_copy.FixedCopy, source: str) -> None:
+    """Write the annotations and lists of a corrected copy. source: the format. Raises OSError."""
+    _module(source).write_fixed(copy)
+
+
+def first_pixel(data: str | os.PathLike, source: str = "auto") -> int:
+    """What the format of a data set calls the first row and column of pixels, 0 or 1."""
+    return getattr(_module(choose(data, source)), "first_pixel", 0)
+
+
+def make_samples(
+    data: str | os.PathLike, entries: list, read: Callable, class_names: Sequence[str], source: str, **options: Any
+) -> list[Sample]:
+    """The samples of entries of `find`, with the warnings and errors of `load`. source: the format.
+
+    read: callable, entry -> annotations.Annotated, such as that of `reader`.
+    """
+    name = getattr(_module(source), "name", source)
+    more = {"first_pixel": first_pixel(data, source), "format_name": name}
+    return annotations.make_samples(entries, read, class_names, **more, **options)
+
+
 def numbered_names(data: str | os.PathLike, splits: str, source: str = "auto") -> tuple[str, ...]:
     """The classes by the number that the data set gives them, for results that hold numbers."""
     name = choose(data, source)
@@ -186,17 +269,25 @@ def numbered_names(data: str | os.PathLike, splits: str, source: str = "auto") -
 
 def without_crowds(samples: list[Sample]) -> list[Sample]:
     """Samples for training, without crowd regions: such a region is not an object to learn."""
-    return [sample if sample.crowd is None else _without_crowd(sample) for sample in samples]
+    return [
+        sample if sample.crowd is None else dataclasses.replace(_only(sample, ~sample.crowd), crowd=None)
+        for sample in samples
+    ]
 
 
-def _without_crowd(sample):
-    keep = ~sample.crowd
-    area = None if sample.area is None else sample.area[keep]
+def without_difficult(samples: list[Sample]) -> list[Sample]:
+    """Samples without difficult objects, as `load` returns them with difficult='ignore'."""
+    return [_only(sample, ~sample.difficult) if sample.difficult.any() else sample for sample in samples]
+
+
+def _only(sample, keep):
+    """A Sample with some of its objects. keep: bool [N]."""
+    crowd = None if sample.crowd is None else sample.crowd[keep]
     return dataclasses.replace(
         sample,
         boxes=sample.boxes[keep],
         labels=sample.labels[keep],
         difficult=sample.difficult[keep],
-        crowd=None,
-        area=area,
+        crowd=crowd if crowd is not None and crowd.any() else None,
+        area=None if sample.area is None else sample.area[keep],
     )

@@ -3,9 +3,11 @@
 import os
 import sys
 
+import config
 import sources
 import training_data
 from dataset_check import before_training
+from formats import division
 from structures import UserError
 from system import cli
 from training import train_flags
@@ -16,9 +18,7 @@ def main(argv: list[str] | None = None) -> None:
     description, settings = train_flags.read(flags)
     source = sources.choose(settings.data, settings.source)
     _refuse_one_file(settings, source)
-    samples = _load(settings, source, settings.train, description.class_names, settings.difficult)
-    samples = sources.without_crowds(samples)
-    valid = _load(settings, source, settings.valid, description.class_names, "use") if settings.valid else []
+    samples, valid, divided = _pictures(flags, settings, source, description.class_names)
     if not any(len(sample.boxes) for sample in samples):
         raise UserError(
             f"--train {settings.train}: no object of {', '.join(description.class_names)} in it; "
@@ -34,12 +34,33 @@ def main(argv: list[str] | None = None) -> None:
         from training import trainer  # imports TensorFlow, which takes seconds: flags and data are checked first
 
         samples = samples * settings.repeat
-        task = trainer.Task(flags.run, description, settings, samples, valid, flags.resume, flags.xla)
+        task = trainer.Task(flags.run, description, settings, samples, valid, flags.resume, flags.xla, divided)
         if flags.find_rate:
             _find_rate(task, stop, sys.argv[1:] if argv is None else argv)
             return
         with trainer.open_trainer(task, stop) as opened:
             opened.train()
+
+
+def _pictures(flags, settings, source, class_names):
+    """(samples to train on, samples to validate on, the Division of --valid-share or None), at most --limit each."""
+    divided = None
+    if settings.valid_share:
+        both = _load(settings, source, settings.train, class_names, "use")
+        divided = division.read(os.path.join(flags.run, config.DIVISION)) if flags.resume else None
+        if divided is None:  # a new run, or one that was stopped before it was written
+            divided = division.divide(both, settings.valid_share, settings.data)
+            print(
+                f"--valid-share {settings.valid_share:g}: {len(divided.valid)} of {len(both)} pictures for validation, "
+                f"which {os.path.join(flags.run, config.DIVISION)} lists"
+            )
+        samples, valid = divided.apply(both, settings.data)
+        samples = sources.without_difficult(samples) if settings.difficult == "ignore" else samples
+    else:
+        samples = _load(settings, source, settings.train, class_names, settings.difficult)
+        valid = _load(settings, source, settings.valid, class_names, "use") if settings.valid else []
+    samples, valid = (list(training_data.limited(some, settings.limit)) for some in (samples, valid))
+    return sources.without_crowds(samples), valid, divided
 
 
 def _refuse_one_file(settings, source):
@@ -63,8 +84,8 @@ def _find_rate(task, stop, argv):
 
 
 def _load(settings, source, splits, class_names, difficult):
-    """The samples of some splits, at most --limit. source: the format."""
-    samples = sources.load(
+    """The samples of some splits. source: the format."""
+    return sources.load(
         settings.data,
         splits,
         class_names,
@@ -74,7 +95,6 @@ def _load(settings, source, splits, class_names, difficult):
         missing_annotations=settings.missing_annotations,
         progress=True,
     )
-    return training_data.limited(samples, settings.limit)
 
 
 if __name__ == "__main__":

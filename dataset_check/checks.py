@@ -46,7 +46,7 @@ def check(scan, preset, class_names=None, near_duplicates=False):
 def check_files(scan):
     """Yield a Finding for each picture or annotation that is missing, unreadable, damaged, odd or not listed."""
     for picture in scan.pictures:
-        path = picture.image_path or f"{picture.place}.*"
+        path = picture.image_path or picture.place
         if picture.image_path is None:
             listed = (
                 f"no such picture, but it is listed in {', '.join(picture.splits)}; add the file or remove its line"
@@ -80,7 +80,7 @@ def _check_odd(picture):
         low, high = picture.levels
         detail = f"samples {low} to {high}, {(high >> 8) - (low >> 8) + 1} of 256 gray levels after the upper 8 bits"
         yield Finding("few-levels", picture.image_path, f"{detail}; train with --gray16 stretch", picture)
-    stated = picture.annotation.stated_size
+    stated = picture.stated_size
     if None not in stated and stated != picture.size:
         detail = "states {}x{}, the picture has {}x{}".format(*stated, *picture.size)
         if picture.resized:
@@ -92,10 +92,15 @@ def _check_odd(picture):
             yield Finding("size", picture.annotation_path, f"{detail}; the stated size {other}", picture)
 
 
-def holds_fractions(picture):
-    """Whether all boxes of a readable Picture are fractions of it by their look."""
+def holds_fractions(picture, first_pixel):
+    """Whether all boxes of a readable Picture are fractions of it by their look. first_pixel: as in Scan."""
     objects = picture.annotation.objects
-    return bool(objects) and all(annotations.are_fractions(item[1:5]) for item in objects)
+    return bool(objects) and all(annotations.are_fractions(as_written(item, first_pixel)) for item in objects)
+
+
+def as_written(item, first_pixel):
+    """(xmin, ymin, xmax, ymax) of a Written as the file has them. first_pixel: as in Scan."""
+    return annotations.to_inclusive(item.edges_px) if first_pixel else item.edges_px
 
 
 def check_boxes(scan, input_size):
@@ -103,34 +108,35 @@ def check_boxes(scan, input_size):
     for picture in scan.pictures:
         if not picture.readable:
             continue
-        if holds_fractions(picture):
-            detail = "the coordinates look like fractions of the picture, VOC wants pixels"
+        if holds_fractions(picture, scan.first_pixel):
+            detail = "the coordinates look like fractions of the picture, and must be pixels"
             indices = tuple(range(len(picture.annotation.objects)))
             yield Finding("fractions", picture.annotation_path, detail, picture, indices)
             continue
         of_kind, seen = collections.defaultdict(list), set()
         for index, item in enumerate(picture.annotation.objects):
-            kind = "repeated-box" if item[:5] in seen else box_defect(item, picture.size, input_size)
-            seen.add(item[:5])
+            kind = "repeated-box" if item[:2] in seen else box_defect(item.edges_px, picture.size, input_size)
+            seen.add(item[:2])
             of_kind[kind].append(index)
         of_kind.pop(None, None)
         if shaped := [at for at, item in enumerate(picture.annotation.objects) if item.shape != "box"]:
             of_kind["shape"] = shaped
         for kind, indices in of_kind.items():
-            names = [object_name(index, picture.annotation.objects[index]) for index in indices]
+            names = [object_name(index, picture.annotation.objects[index], scan.first_pixel) for index in indices]
             yield Finding(kind, picture.annotation_path, some(names, 3), picture, tuple(indices))
 
 
-def box_defect(item, size, input_size):
-    """The defect of an AnnotatedObject in a picture, a key of DEFECTS, or None.
+def box_defect(edges_px, size, input_size):
+    """The defect of a box (xmin, ymin, xmax, ymax) in a picture, a key of DEFECTS, or None.
 
     size: (width, height) of the picture; input_size: of the network. In pixels.
     """
-    if item.xmin == item.xmax or item.ymin == item.ymax:
+    xmin, ymin, xmax, ymax = edges_px
+    if xmin == xmax or ymin == ymax:
         return "empty-box"
-    if item.xmin > item.xmax or item.ymin > item.ymax:
+    if xmin > xmax or ymin > ymax:
         return "inverted-box"
-    edges = np.array(item.edges_px)
+    edges = np.array(edges_px)
     inside = edges.clip(0, size * 2)
     across, down = inside[2] - inside[0], inside[3] - inside[1]
     if across <= 0 or down <= 0:
@@ -142,9 +148,9 @@ def box_defect(item, size, input_size):
     return None
 
 
-def object_name(index, item):
-    """'object 3 (dog 7,7,7,7)' for an AnnotatedObject and its index, numbered from 1 as in error messages."""
-    return "object {} ({} {:g},{:g},{:g},{:g})".format(index + 1, *item[:5])
+def object_name(index, item, first_pixel):
+    """'object 3 (dog 7,7,7,7)' for a Written and its index, numbered from 1 as in error messages."""
+    return "object {} ({} {:g},{:g},{:g},{:g})".format(index + 1, item.name, *as_written(item, first_pixel))
 
 
 def check_classes(scan, class_names=None):
@@ -218,7 +224,8 @@ class GroundTruth(NamedTuple):
 def ground_truth(scan, class_names=None):
     """The GroundTruth of the training splits, or of all splits if none is for training.
 
-    As in train.py, boxes are clipped; those without area and those of classes not in class_names are left out.
+    As in train.py, boxes are clipped; those without area, crowd regions and those of classes not in class_names are
+    left out.
     """
     splits = tuple(split.name for split in scan.splits if duplicates.side(split.name) == 0)
     splits = splits or tuple(split.name for split in scan.splits)
@@ -228,10 +235,10 @@ def ground_truth(scan, class_names=None):
             continue
         width, height = picture.size
         for item in picture.annotation.objects:
-            if item.name not in names and class_names:
+            if item.crowd or (item.name not in names and class_names):
                 continue
             edges = (np.array(item.edges_px) / (width, height, width, height)).clip(0, 1)
-            if item.has_area and (edges[2:] > edges[:2]).all():
+            if (edges[2:] > edges[:2]).all():
                 found.append(edges)
                 labels.append(names.setdefault(item.name, len(names)))
     return GroundTruth(np.array(found, np.float64).reshape(-1, 4), np.array(labels, int), tuple(names), splits)

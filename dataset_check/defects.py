@@ -24,22 +24,18 @@ class Defect(NamedTuple):
 
 # The gravest first: the order of every report.
 DEFECTS = {
-    "missing-picture": Defect("missing picture", "stops", "removes it from the list", True),
-    "missing-annotation": Defect("missing annotation", "stops", "removes the picture from the list", True),
-    "bad-annotation": Defect("unreadable annotation", "stops", "removes the picture from the list", True),
+    "missing-picture": Defect("missing picture", "stops", "leaves it out", True),
+    "missing-annotation": Defect("missing annotation", "stops", "leaves the picture out", True),
+    "bad-annotation": Defect("unreadable annotation", "stops", "leaves the picture out", True),
     "listed-twice": Defect("picture listed twice", "stops", "lists it once", True),
-    "unreadable": Defect(
-        "unreadable picture", "stops, or skips it and prints a message", "removes it from the list", True
-    ),
-    "truncated": Defect("truncated picture", "skips it and prints a message", "removes it from the list", True),
-    "damaged": Defect(
-        "damaged picture, partly filled in by the decoder", "learns from it", "removes it from the list", True
-    ),
+    "unreadable": Defect("unreadable picture", "stops, or skips it and prints a message", "leaves it out", True),
+    "truncated": Defect("truncated picture", "skips it and prints a message", "leaves it out", True),
+    "damaged": Defect("damaged picture, partly filled in by the decoder", "learns from it", "leaves it out", True),
     "in-two-splits": Defect(
-        "picture listed in two splits", "learns what it is tested on", "removes it from the training split", True
+        "picture listed in two splits", "learns what it is tested on", "leaves it out of the training split", True
     ),
     "duplicate-across-splits": Defect(
-        "same picture in two splits", "learns what it is tested on", "removes it from the training split", True
+        "same picture in two splits", "learns what it is tested on", "leaves it out of the training split", True
     ),
     "near-duplicate-across-splits": Defect(
         "almost the same picture in two splits", "learns what it is tested on", "keeps it", True, False
@@ -50,9 +46,7 @@ DEFECTS = {
     "similar-class": Defect(
         "class name similar to another, misspelled?", "learns it as a class of its own", "keeps it", True, False
     ),
-    "fractions": Defect(
-        "boxes in fractions of the picture instead of pixels", "stops", "removes the picture from the list", True
-    ),
+    "fractions": Defect("boxes in fractions of the picture instead of pixels", "stops", "leaves the picture out", True),
     "resized": Defect(
         "picture resized after annotation", "scales its boxes", "scales its boxes and corrects the size", True
     ),

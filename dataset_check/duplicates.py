@@ -58,7 +58,7 @@ def check_lists(scan):
         for image_id, count in collections.Counter(split.ids).items():
             if count > 1:
                 detail = f"{image_id} is listed {count} times"
-                yield Finding("listed-twice", split.path, detail, picture_of[split.folder, image_id])
+                yield Finding("listed-twice", split.path, detail, picture_of[split.folder, image_id, split.owner])
     for picture in scan.pictures:
         if lost_splits(picture, conflicting):
             detail = f"listed in {', '.join(picture.splits)}"
@@ -77,6 +77,10 @@ def check_duplicates(scan):
             if other is not kept:
                 crossing = any(pair in conflicting for pair in itertools.product(other.splits, kept.splits))
                 kind = "duplicate-across-splits" if crossing else "duplicate"
+                if other.image_path == kept.image_path:  # files of two splits annotate it
+                    if not crossing:  # as trainval holds train
+                        continue
+                    kind = "in-two-splits"
                 yield Finding(kind, other.image_path, _copy_of(other, "the same as", kept), other, other=kept)
 
 

@@ -8,6 +8,7 @@ import os
 import ssd_utils
 from dataset_check import anchor_advisor, checks, scanning
 from dataset_check.defects import DEFECTS
+from system import wording
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,8 +69,10 @@ def summary(report):
     """One line about what was read."""
     objects = sum(len(one.annotation.objects) for one in report.scan.pictures if one.annotation)
     return (
-        f"{report.scan.data}: {len(report.scan.pictures):,} pictures in {len(report.scan.splits)} splits, "
-        f"{objects:,} objects of {len(report.classes)} classes"
+        f"{report.scan.data} ({report.scan.format}): "
+        f"{wording.plural(len({one.place for one in report.scan.pictures}), 'picture')} in "
+        f"{wording.plural(len(report.scan.splits), 'split')}, {wording.plural(objects, 'object')} of "
+        f"{wording.plural(len(report.classes), 'class')}"
     )
 
 
@@ -152,6 +155,7 @@ def to_json(report):
     """The report as a dict of plain JSON types."""
     return {
         "data": report.scan.data,
+        "format": report.scan.format,
         "pictures": len(report.scan.pictures),
         "splits": {split.name: len(split.ids) for split in report.scan.splits},
         "objects": report.classes,

@@ -1,4 +1,4 @@
-"""Read every picture and annotation of a data set in Pascal VOC layout once, in worker processes.
+"""Read every picture and annotation of a data set once, in worker processes.
 
 A file that cannot be read is no error here; the reason is recorded. Only a tiny copy of each picture stays in memory.
 """
@@ -10,14 +10,14 @@ import functools
 import multiprocessing
 import os
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
-import source_pascal_voc
-from formats import annotations
+import sources
+from formats import annotations, listing
 from media import decoder_messages, images
 from structures import UserError
 from system import files, worker_processes
@@ -35,30 +35,37 @@ HARMLESS = re.compile(r"Corrupt JPEG data: \d{1,2} extraneous bytes")
 class Split(NamedTuple):
     """One list of pictures.
 
-    name: as source_pascal_voc.find takes it, such as '2007:train'.
+    name: as sources.find takes it, such as 'train' or '2007:train'.
     folder: the folder with its pictures and annotations.
-    path: the list, or the folder of its pictures if there is no list.
+    path: the list, table or JSON file, or the folder of its pictures if there is none.
     ids: as listed; they may repeat.
-    list_path: the list, None if there is none.
+    owner: as in listing.Listed: with folder and id it is the key of a Picture.
+    listed: the listing.Split.
     """
 
     name: str
     folder: str
     path: str
     ids: tuple
-    list_path: str | None
+    owner: str
+    listed: listing.Split
+
+    @property
+    def keys(self):
+        """The keys of its pictures, in order, each once."""
+        return [(self.folder, image_id, self.owner) for image_id in dict.fromkeys(self.ids)]
 
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
     """What is known of one picture after reading it and its annotation.
 
-    id: the path of its files in their folders, without suffix.
+    id: as in listing.Listed.
     folder: the folder of its split.
     splits: names of the splits that list it.
     image_path: the picture, or None if there is no such file.
-    annotation_path: the annotation; there may be no such file.
-    place: where the picture belongs, a path without suffix.
+    annotation_path: the annotation, with the entry in a file of many; there may be no such file.
+    place, entry, owner: as in listing.Listed.
     width, height: pixels as stored, or None if it cannot be read.
     orientation: EXIF's, 1 to 8.
     problem: why it cannot be decoded, or None.
@@ -67,7 +74,7 @@ class Picture:
     gray: whether it has no color.
     levels: the lowest and highest sample if they have 16 bits, else None.
     signature: a tiny gray copy, uint8 bytes, 16 × 16; see `pixels`.
-    annotation: source_pascal_voc.Annotation, or None if it cannot be read; with its objects on the picture as it is.
+    annotation: annotations.Annotated, or None if it cannot be read; with its boxes in pixels of the picture as it is.
     resized: whether the picture was resized after annotation: then the objects in the file are of another scale.
     annotation_problem: why the annotation cannot be read, or None.
     annotation_missing: whether there is no annotation file.
@@ -79,6 +86,8 @@ class Picture:
     image_path: str | None
     annotation_path: str
     place: str = ""
+    entry: Any = None
+    owner: str = ""
     width: int | None = None
     height: int | None = None
     orientation: int = 1
@@ -88,10 +97,20 @@ class Picture:
     gray: bool = False
     levels: tuple | None = None
     signature: bytes | None = None
-    annotation: source_pascal_voc.Annotation | None = None
+    annotation: annotations.Annotated | None = None
     resized: bool = False
     annotation_problem: str | None = None
     annotation_missing: bool = False
+
+    @property
+    def key(self):
+        """What tells it from all others."""
+        return self.folder, self.id, self.owner
+
+    @property
+    def stated_size(self):
+        """(width, height) that the annotation states, (None, None) if it states none."""
+        return (self.annotation and self.annotation.stated) or (None, None)
 
     @property
     def readable(self):
@@ -110,8 +129,10 @@ class Picture:
 
     @property
     def _sized(self):
-        stated = self.annotation.stated_size if self.annotation else (None, None)
-        return annotations.size_as_stated((self.width, self.height, self.orientation), stated)
+        header = self.width, self.height, self.orientation
+        if self.annotation and self.annotation.stated is None:
+            return annotations.size_as_shown(header)
+        return annotations.size_as_stated(header, self.stated_size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,62 +140,78 @@ class Scan:
     """A data set as it was read.
 
     data: its path.
+    format: its name, as in --source.
     splits: the Splits.
     pictures: a Picture for each that a split lists.
     unlisted: paths of pictures that no split lists.
+    first_pixel: what the format calls the first row and column, 0 or 1.
     """
 
     data: str
+    format: str
     splits: tuple
     pictures: tuple
     unlisted: tuple = ()
+    first_pixel: int = 0
 
     @property
     def picture_of(self):
-        """{(folder, id): Picture}."""
-        return {(picture.folder, picture.id): picture for picture in self.pictures}
+        """{key: Picture}."""
+        return {picture.key: picture for picture in self.pictures}
 
 
-def scan(data, splits=None, *, missing_annotations="error", workers=2, progress=False):
+def scan(data, splits=None, *, source="auto", missing_annotations="error", workers=2, progress=False):
     """Read every picture of some splits -> Scan.
 
-    data: a VOCdevkit or another folder with XML files.
-    splits: such as '2007:trainval,2007:test', or None for all splits.
+    data, splits, source: as for `sources`; None for all splits.
     missing_annotations: 'background' takes pictures without an annotation file as without objects.
     workers: the number of processes.
     progress: show a bar.
     Raises UserError if the data set or a split does not exist.
     """
-    names = [name.strip() for name in splits.split(",")] if splits else None
-    if names and (repeated := [name for at, name in enumerate(names) if name in names[:at]]):
-        raise UserError(f"--split {splits}: {repeated[0]} is listed twice; remove one")
-    found = source_pascal_voc.FORMAT.read_splits(data, names)
-    if not found:
-        raise UserError(f"--data {data}: ImageSets/Main has no lists; write train.txt there, one image id per line")
-    tasks = {}
+    source = sources.choose(data, source)
+    found = sources.survey(data, splits, source)
+    listed = {}  # {key: (Listed, names of splits)}
     for split in found:
-        for image_id in split.ids:
-            tasks.setdefault((split.home, image_id), []).append(split)
+        for one in split.pictures:
+            listed.setdefault((split.home, one.id, one.owner), (one, []))[1].append(split.name)
     pending = [
         Picture(
-            image_id,
+            one.id,
             folder,
-            tuple(dict.fromkeys(split.name for split in of_splits)),
-            of_splits[0].pictures.path_of.get(image_id),
-            of_splits[0].annotation_path(image_id),
-            os.path.join(of_splits[0].pictures.folder, image_id),
+            tuple(dict.fromkeys(names)),
+            one.image_path,
+            one.annotation_path,
+            one.place,
+            one.entry,
+            one.owner,
         )
-        for (folder, image_id), of_splits in tasks.items()
+        for (folder, _, _), (one, names) in listed.items()
     ]
-    unlisted = [
-        path
-        for split in {split.home: split for split in found}.values()
-        for image_id, path in sorted(split.pictures.path_of.items())
-        if names is None and (split.home, image_id) not in tasks
-    ]
-    lists = (Split(one.name, one.home, one.where, tuple(one.ids), one.list_path) for one in found)
-    step = functools.partial(read, missing_annotations=missing_annotations)
-    return Scan(str(data), tuple(lists), tuple(_read_all(step, pending, workers, progress)), tuple(unlisted))
+    lists = tuple(
+        Split(
+            one.name,
+            one.home,
+            one.where,
+            tuple(listed.id for listed in one.pictures),
+            next((listed.owner for listed in one.pictures), ""),
+            one,
+        )
+        for one in found
+    )
+    reader = sources.reader(data, ",".join(split.name for split in found), source)
+    step = functools.partial(read, reader=reader, missing_annotations=missing_annotations)
+    unlisted = () if splits else _unlisted(found)
+    pictures = tuple(_read_all(step, pending, workers, progress))
+    return Scan(str(data), source, lists, pictures, unlisted, sources.first_pixel(data, source))
+
+
+def _unlisted(splits):
+    """The pictures that no split lists: a table may leave out what another one names."""
+    listed = {os.path.abspath(one.place) for split in splits for one in split.pictures}
+    return tuple(
+        dict.fromkeys(path for split in splits for path in split.unlisted if os.path.abspath(path) not in listed)
+    )
 
 
 def _read_all(step, pending, workers, progress):
@@ -201,14 +238,14 @@ def _start_worker():
     cv2.setNumThreads(1)
 
 
-def read(picture, missing_annotations="error"):
-    """A Picture, completed with what its files contain. missing_annotations: as for `scan`."""
+def read(picture, reader, missing_annotations="error"):
+    """A Picture, completed with what its files contain. reader, missing_annotations: as for `scan`."""
     found = {}
     try:
-        found["annotation"] = source_pascal_voc.parse_annotation(picture.annotation_path)
+        found["annotation"] = reader(picture.entry)
     except annotations.MissingAnnotation as error:
         if missing_annotations == "background":
-            found["annotation"] = source_pascal_voc.Annotation(None, None, [])
+            found["annotation"] = annotations.Annotated([], (None, None))
         else:
             found |= {"annotation_problem": _reason(error, picture), "annotation_missing": True}
     except UserError as error:
@@ -218,34 +255,15 @@ def read(picture, missing_annotations="error"):
             found |= _read_image(picture.image_path)
         except images.ImageError as error:
             found["problem"] = error.reason
-    return _on_its_scale(dataclasses.replace(picture, **found))
+    picture = dataclasses.replace(picture, **found)
+    if not picture.readable:
+        return picture
+    annotation, resized = annotations.on_picture(picture.annotation, picture._sized)
+    return dataclasses.replace(picture, annotation=annotation, resized=resized)
 
 
 def _reason(error, picture):
     return str(error).removeprefix(f"{picture.annotation_path}: ")
-
-
-def _on_its_scale(picture):
-    """The Picture with the objects scaled to it, if it was resized after annotation."""
-    if not picture.readable or not picture.annotation.objects:
-        return picture
-    objects = picture.annotation.objects
-    reach = max(item.xmax for item in objects), max(item.ymax for item in objects)
-    scale = annotations.scale_to(picture.size, picture.annotation.stated_size, reach)
-    if scale is None:
-        return picture
-    scaled = [
-        item._replace(
-            xmin=(item.xmin - 1) * scale[0] + 1,
-            ymin=(item.ymin - 1) * scale[1] + 1,
-            xmax=item.xmax * scale[0],
-            ymax=item.ymax * scale[1],
-        )
-        for item in objects
-    ]
-    return dataclasses.replace(
-        picture, annotation=dataclasses.replace(picture.annotation, objects=scaled), resized=True
-    )
 
 
 def _read_image(path):

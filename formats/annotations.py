@@ -28,6 +28,7 @@ class Written(NamedTuple):
     where: file and entry, for messages.
     difficult, crowd, area: as in Sample.
     shape: 'box'; 'rotated' or 'polygon' if edges_px is the box around such a shape.
+    truncated: whether only a part of it is in the picture.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Written(NamedTuple):
     crowd: bool = False
     area: float | None = None
     shape: str = "box"
+    truncated: bool = False
 
 
 class Annotated(NamedTuple):
@@ -131,6 +133,55 @@ def scale_to(size, stated, reach):
     if any(far > side + OUTSIDE_TOLERANCE for far, side in zip(reach, stated, strict=True)):
         return None
     return size[0] / stated[0], size[1] / stated[1]
+
+
+def on_picture(annotated, size):
+    """An Annotated with its boxes on the picture as it is, in pixels, and whether it was resized after annotation.
+
+    size: Size of the picture. The boxes of a resized picture are scaled to it, those in fractions multiplied.
+    """
+    if annotated.fractions:
+        factors, resized = size[:2], False
+    else:
+        stated = annotated.stated
+        reach = [max((one.edges_px[side] for one in annotated.objects), default=0) for side in (2, 3)]
+        factors = None if stated is None else scale_to(size, stated, reach)
+        resized = factors is not None
+    if factors is None:
+        return annotated, False
+    x, y = factors
+    objects = [
+        one._replace(
+            edges_px=(one.edges_px[0] * x, one.edges_px[1] * y, one.edges_px[2] * x, one.edges_px[3] * y),
+            area=None if one.area is None else one.area * x * y,
+        )
+        for one in annotated.objects
+    ]
+    return Annotated(objects, annotated.stated), resized
+
+
+def from_inclusive(corners):
+    """Corners (xmin, ymin, xmax, ymax) that count pixels from 1 and include the last -> continuous edges from 0.
+
+    Equal corners are a click without a drag and become an empty box. Inverted corners stay inverted: swapped, they are
+    the edges of the swapped corners. `to_inclusive` is the inverse.
+    """
+    x, y = _axis_from_inclusive(corners[0], corners[2]), _axis_from_inclusive(corners[1], corners[3])
+    return x[0], y[0], x[1], y[1]
+
+
+def _axis_from_inclusive(low, high):
+    return (low - 1, high) if low < high else (low, high) if low == high else (low, high - 1)
+
+
+def to_inclusive(edges):
+    """The inverse of `from_inclusive`."""
+    x, y = _axis_to_inclusive(edges[0], edges[2]), _axis_to_inclusive(edges[1], edges[3])
+    return x[0], y[0], x[1], y[1]
+
+
+def _axis_to_inclusive(low, high):
+    return (low + 1, high) if low < high else (low, high) if low == high else (low, high + 1)
 
 
 def are_fractions(corners):
@@ -327,19 +378,19 @@ def _file_of(entry, objects):
     return getattr(entry, "annotation_path", None) or objects[0].where
 
 
-def with_ids(entries, root):
+def with_ids(entries, root, check=True):
     """NamedTuples with .id, .image_path and .where, with the ids set that results are matched by.
 
     An id is the picture's file name without suffix. Pictures that share it with another have their path below `root`
     (--data, or its folder if it is a file) without suffix instead.
-    Raises UserError if a picture is listed twice.
+    Raises UserError if a picture is listed twice, unless `check` is False.
     """
     root = root if os.path.isdir(root) else os.path.dirname(root)
     shared, where_of = collections.Counter(wording.stem(entry.image_path) for entry in entries), {}
     numbered = []
     for entry in entries:
         path = os.path.normpath(entry.image_path)
-        if path in where_of:
+        if check and path in where_of:
             what = "twice" if where_of[path] == entry.where else f"also in {where_of[path]}"
             raise UserError(f"{entry.where}: {path} is listed {what}; list each picture once")
         where_of[path] = entry.where

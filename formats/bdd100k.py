@@ -9,10 +9,11 @@ are inclusive, which adds nothing that matters, so all are read as continuous ed
 such box and are left out. An object with the attribute `crowd` set is a crowd region.
 """
 
+import json
 import os
 import pathlib
 
-from formats import annotations, class_lists, folders
+from formats import annotations, class_lists, fixed_copy, folders, listing
 from media import images
 from structures import UserError
 from system import files, wording
@@ -48,16 +49,34 @@ def load(data, splits, class_names, **options):
     return annotations.make_samples(find(data, splits), _read, class_names, format_name="BDD100K", **options)
 
 
-def find(data, splits):
-    """The Entry of each picture of some splits, in the order of `load`; opens no picture. Raises UserError."""
+def find(data, splits, check=True):
+    """The Entry of each picture of some splits, in the order of `load`; opens no picture. Raises UserError.
+
+    check: refuse pictures that are missing or listed twice.
+    """
     entries, names = [], split_names(data)
-    for path, split in annotations.find_split_files(pathlib.Path(data), splits, _split_paths, "labels/det_{}.json"):
-        finder = folders.Finder(_picture_folders(data, split), {other for other in names if other != split})
+    for path, split in _find_files(data, splits):
+        finder = folders.Finder(_picture_folders(data, split), {other for other in names if other != split}, check)
         found = [Entry("", finder.find(name, where), where, labels) for where, name, labels in _frames(path)]
         if not found:
             raise UserError(f"{path}: it lists no pictures; choose another split")
         entries += found
-    return annotations.with_ids(entries, os.fspath(data))
+    return annotations.with_ids(entries, os.fspath(data), check)
+
+
+def _find_files(data, splits):
+    """[(file or folder of files, split)] of DATA and SPLITS."""
+    return annotations.find_split_files(pathlib.Path(data), splits, _split_paths, "labels/det_{}.json")
+
+
+def survey(data, names):
+    """The listing.Split of each of some splits."""
+    return listing.of_split_files(data, names, find, _find_files)
+
+
+def reader(data):
+    """Callable, Entry -> annotations.Annotated."""
+    return _read
 
 
 def _looks(path):
@@ -138,6 +157,45 @@ def _read(entry):
         if not isinstance(name, str) or not name.strip() or not corners:
             raise UserError(f"{where}: {wording.shorten(label)} has no category or no box2d with x1, y1, x2, y2")
         attributes = label.get("attributes")
-        crowd = isinstance(attributes, dict) and attributes.get("crowd") is True
-        written.append(annotations.Written(name.strip(), tuple(corners), where, crowd, crowd))
+        attributes = attributes if isinstance(attributes, dict) else {}
+        crowd, truncated = (attributes.get(key) is True for key in ("crowd", "truncated"))
+        written.append(annotations.Written(name.strip(), tuple(corners), where, crowd, crowd, truncated=truncated))
     return annotations.Annotated(written)
+
+
+def write_fixed(copy):
+    """Write the JSON files of a fixed_copy.FixedCopy: the list of each split, or its files."""
+    for split in copy.splits:
+        kept, path = {one.listed.entry.where: one for one in split.pictures}, pathlib.Path(split.listed.where)
+        if path.is_dir():
+            for where, one in kept.items():
+                frame = files.read_json(where)
+                copy.write(where, json.dumps(_edited(frame, one), ensure_ascii=False))
+            continue
+        frames = files.read_json(path, list)
+        places = [where for where, _, _ in _frames_of(path, frames)]
+        written = [_edited(frame, kept[one]) for frame, one in zip(frames, places, strict=True) if one in kept]
+        copy.write(path, json.dumps(written, ensure_ascii=False))
+
+
+def _edited(frame, kept):
+    """A frame after the Edit of its picture."""
+    if kept.image_path != kept.listed.image_path:
+        frame["name"] = os.path.splitext(frame["name"])[0] + kept.suffix
+    if kept.edit is None:
+        return frame
+    boxes = iter(kept.edit.boxes)
+    for holder, key in [(frame, "labels"), *((inner, "objects") for inner in frame.get("frames") or [])]:
+        if isinstance(holder.get(key), list):
+            holder[key] = [one for one in holder[key] if _edit_label(one, boxes)]
+    return frame
+
+
+def _edit_label(label, boxes):
+    """Change a label in place; False if it is dropped. boxes: iterator over Edit.boxes, for labels with a box."""
+    if not isinstance(label, dict) or label.get("box2d") is None:
+        return True
+    box = next(boxes)
+    if box is not None and box != fixed_copy.KEEP:
+        label["box2d"] |= dict(zip(CORNERS, box, strict=True))
+    return box is not None

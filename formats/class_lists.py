@@ -7,6 +7,10 @@ from structures import UserError
 from system import files, wording
 
 
+class NoObjects(UserError):
+    """Some splits have no objects that would name classes."""
+
+
 def check_names(names, where):
     """A list of class names as a tuple. where: the file or flag that messages name.
 
@@ -32,7 +36,7 @@ def names_of_data(names, data, splits):
     Raises UserError as check_names does; for 'background' it says how to train without that class.
     """
     if not names:
-        raise UserError(f"--data {data}: {splits} has no objects; list the classes with --classes")
+        raise NoObjects(f"--data {data}: {splits} has no objects; list the classes with --classes")
     for name in names:
         if is_background(name):
             others = ",".join(other for other in names if other != name)

@@ -9,14 +9,17 @@ file (or next to its folder `annotations`), or directly there. A file_name with 
 ../../media/upload/4/a.jpg) means the picture that shares the longest end of it. SPLITS names several, as in
 'train2017,val2017'. Boxes are x, y, width, height, continuous, in pixels; an object without one has the box around its
 segmentation. Crowd regions become difficult objects with `Sample.crowd` set, and objects marked "ignore" become
-difficult. Samples come in the order of image ids, as in COCO's own tools.
+difficult; "truncated" is an addition of convert_dataset.py. Samples come in the order of image ids, as in COCO's own
+tools.
 """
 
+import collections
+import json
 import os
 import pathlib
 from typing import NamedTuple
 
-from formats import annotations, class_lists, folders
+from formats import annotations, class_lists, fixed_copy, folders, listing
 from structures import UserError
 from system import cli, files, wording
 
@@ -111,12 +114,25 @@ def load(data, splits, class_names, **options):
     return annotations.make_samples(find(data, splits), _annotated, class_names, format_name="COCO", **options)
 
 
-def find(data, splits):
-    """The Entry of each picture of some splits, in the order of `load`; opens no picture. Raises UserError."""
+def find(data, splits, check=True):
+    """The Entry of each picture of some splits, in the order of `load`; opens no picture. Raises UserError.
+
+    check: refuse pictures that are missing or listed twice.
+    """
     entries = []
     for path, split in _find_files(data, splits):
-        entries += _entries(path, files.read_json(path), split, split_names(data))
-    return annotations.with_ids(entries, os.fspath(data))
+        entries += _entries(path, files.read_json(path), split, split_names(data), check)
+    return annotations.with_ids(entries, os.fspath(data), check)
+
+
+def survey(data, names):
+    """The listing.Split of each of some splits."""
+    return listing.of_split_files(data, names, find, _find_files)
+
+
+def reader(data):
+    """Callable, Entry -> annotations.Annotated."""
+    return _annotated
 
 
 def _split_paths(data):
@@ -148,7 +164,7 @@ def _find_files(data, splits):
     return annotations.find_split_files(pathlib.Path(data), splits, _split_paths, f"annotations/{PREFIX}{{}}.json")
 
 
-def _entries(path, content, split, splits):
+def _entries(path, content, split, splits, check):
     """The Entry of each image, in the order of image ids."""
     described = {}  # the image of each id
     for where, number, image in _numbered(path, content, "images", "image"):
@@ -164,7 +180,7 @@ def _entries(path, content, split, splits):
     if not described:
         raise UserError(f"{path}: the file lists no images; choose another split")
     names = _categories(path, content)
-    finder = folders.Finder(_picture_folders(path, split), {other for other in splits if other != split})
+    finder = folders.Finder(_picture_folders(path, split), {other for other in splits if other != split}, check)
     entries = []
     for number, image in _by_id(described).items():
         where = f"{path}: image {number}"
@@ -245,7 +261,8 @@ def _written(where, one, names):
     crowd = one.get("iscrowd") in (1, True)
     area = one["area"] if _is_number(one.get("area")) else max(width, 0) * max(height, 0)
     edges = x, y, x + width, y + height
-    return annotations.Written(name, edges, where, crowd or bool(one.get("ignore")), crowd, area, shape)
+    difficult, truncated = crowd or bool(one.get("ignore")), bool(one.get("truncated"))
+    return annotations.Written(name, edges, where, difficult, crowd, area, shape, truncated)
 
 
 def _around(segmentation):
@@ -266,3 +283,49 @@ def _is_number(value):
 def _are_numbers(values):
     """Whether all are numbers that make sense; the slow part of a million annotations, so NaN shows in the sum."""
     return NUMBERS.issuperset(map(type, values)) and sum(map(abs, values)) < LARGEST
+
+
+def write_fixed(copy):
+    """Write the JSON files of a fixed_copy.FixedCopy, which has a split for each."""
+    for split in copy.splits:
+        path, kept = split.listed.where, {one.listed.entry.number: one for one in split.pictures}
+        content, at = files.read_json(path), collections.Counter()
+        content["images"] = [_edited_image(one, kept[one["id"]]) for one in content["images"] if one["id"] in kept]
+        written = []
+        for one in content["annotations"]:
+            number = one["image_id"]
+            if number in kept:
+                edit = kept[number].edit
+                written += [one] if edit is None else _edited(one, edit, edit.boxes[at[number]])
+                at[number] += 1
+        content["annotations"] = written
+        copy.write(path, json.dumps(content, ensure_ascii=False))
+
+
+def _edited_image(image, kept):
+    if kept.suffix != os.path.splitext(image["file_name"])[1] and kept.image_path != kept.listed.image_path:
+        image["file_name"] = os.path.splitext(image["file_name"])[0] + kept.suffix
+    if kept.edit is not None and kept.edit.scale:
+        image |= dict(zip(("width", "height"), kept.edit.size, strict=True))
+    return image
+
+
+def _edited(one, edit, box):
+    """A list of one annotation after an Edit, of none if it is dropped. box: as in Edit.boxes."""
+    if box is None:
+        return []
+    if edit.scale:
+        x, y = edit.scale
+        polygons = one.get("segmentation")
+        if isinstance(polygons, list) and all(annotations.numbers(polygon) for polygon in polygons):
+            one["segmentation"] = [
+                [value * (y if at % 2 else x) for at, value in enumerate(polygon)] for polygon in polygons
+            ]
+        else:
+            one.pop("segmentation", None)  # a mask of another size
+        if _is_number(one.get("area")):
+            one["area"] *= x * y
+    if box != fixed_copy.KEEP:
+        xmin, ymin, xmax, ymax = box
+        one["bbox"] = [round(value, 3) for value in (xmin, ymin, xmax - xmin, ymax - ymin)]
+    return [one]

@@ -6,19 +6,22 @@
 DATA may also be a .csv file; SPLIT then only helps to find the pictures. `image` is relative to the table's folder, or
 to SPLIT, images/SPLIT or images in it; of a path with other folders the longest end that exists counts. Commas,
 semicolons or tabs separate the cells. A first line with these column names (also filename, x1, y1, x2, y2, label, and
-others in SYNONYMS) may change their order and add other columns, of which width and height are the size of the picture
-that the boxes were drawn on. Without it the order is the one above, that of makesense.ai or that of AutoML. Edges are
-continuous, in pixels: the leftmost column of pixels extends from 0 to 1, so xmin and ymin are one less than in VOC,
-xmax and ymax the same. A line with only an image is a picture without objects, one that begins with # a comment. EXIF
-orientation is applied, as labeling tools do, unless the stated size is the stored one.
+others in SYNONYMS) may change their order and add other columns: width and height, the size of the picture that the
+boxes were drawn on; difficult, iscrowd and truncated, 1 or true where they are set; area. Without it the order is the
+one above, that of makesense.ai or that of AutoML. Edges are continuous, in pixels: the leftmost column of pixels goes
+from 0 to 1, so xmin and ymin are one less than in VOC, xmax and ymax the same. A line with only an image is a picture
+without objects, one that begins with # a comment. EXIF orientation is applied, as labeling tools do, unless the stated
+size is the stored one.
 """
 
+import collections
 import csv
+import io
 import os
 import pathlib
 from typing import NamedTuple
 
-from formats import annotations, class_lists, folders
+from formats import annotations, class_lists, fixed_copy, folders, listing
 from structures import UserError
 from system import files, wording
 
@@ -27,6 +30,7 @@ COLUMNS = ("image", "xmin", "ymin", "xmax", "ymax", "class")
 # With x, y, width and height of the box instead of its edges; "image_width" is the width of the picture
 SIDES = ("image", "x", "y", "box_width", "box_height", "class")
 SIZE = ("image_width", "image_height")
+FLAGS = ("difficult", "iscrowd", "truncated")
 SYNONYMS = {
     "filename": "image",
     "file": "image",
@@ -56,6 +60,8 @@ SYNONYMS = {
     "label_name": "class",
     "labelname": "class",
     "category": "class",
+    "isgroupof": "iscrowd",
+    "istruncated": "truncated",
     "img_width": "image_width",
     "img_height": "image_height",
 }
@@ -118,19 +124,34 @@ def load(data, splits, class_names, **options):
     Pictures come in the order of their first lines. Raises UserError that names file and line for anything missing or
     malformed, ImageError for a picture whose header cannot be read.
     """
-
-    def read(entry):
-        return annotations.Annotated(entry.objects, entry.stated)
-
-    return annotations.make_samples(find(data, splits), read, class_names, format_name="a CSV table", **options)
+    return annotations.make_samples(find(data, splits), _read, class_names, format_name="a CSV table", **options)
 
 
-def find(data, splits):
-    """The Entry of each picture of some splits, in the order of `load`; opens no picture. Raises UserError."""
+def _read(entry):
+    """The Annotated of an Entry."""
+    return annotations.Annotated(entry.objects, entry.stated)
+
+
+def survey(data, names):
+    """The listing.Split of each of some splits."""
+    return listing.of_split_files(data, names, find, _find_files)
+
+
+def reader(data):
+    """Callable, Entry -> annotations.Annotated."""
+    return _read
+
+
+def find(data, splits, check=True):
+    """The Entry of each picture of some splits, in the order of `load`; opens no picture. Raises UserError.
+
+    check: refuse pictures that are missing or listed twice.
+    """
     entries = []
-    for path, split in annotations.find_split_files(pathlib.Path(data), splits, _split_paths, "{}.csv"):
+    for path, split in _find_files(data, splits):
         found = {}  # {image as written: Entry}
-        finder = folders.Finder(_picture_folders(path, split), {other for other in split_names(data) if other != split})
+        others = {other for other in split_names(data) if other != split}
+        finder = folders.Finder(_picture_folders(path, split), others, check)
         for row in _rows(path):
             if row.image not in found:
                 image_path = finder.find(row.image, row.where)
@@ -140,7 +161,12 @@ def find(data, splits):
         if not found:
             raise UserError(f"{path}: the table is empty; choose another split or list pictures in it")
         entries += found.values()
-    return annotations.with_ids(entries, os.fspath(data))
+    return annotations.with_ids(entries, os.fspath(data), check)
+
+
+def _find_files(data, splits):
+    """[(table, split)] of DATA and SPLITS."""
+    return annotations.find_split_files(pathlib.Path(data), splits, _split_paths, "{}.csv")
 
 
 def _split_paths(folder):
@@ -243,4 +269,65 @@ def _parse(where, row, columns):
         raise UserError(f"{where}: {shown} is not {wanted!r}; correct the line, or name the columns in line 1")
     if not has_edges:
         edges = [edges[0], edges[1], edges[0] + edges[2], edges[1] + edges[3]]
-    return _Row(where, image, annotations.Written(name, tuple(edges), where), stated)
+    flags = {flag: flag in columns and cell(flag).lower() in ("1", "true", "yes") for flag in FLAGS}
+    area = annotations.numbers([cell("area")]) if "area" in columns else None
+    one = annotations.Written(name, tuple(edges), where, flags["difficult"] or flags["iscrowd"], flags["iscrowd"])
+    one = one._replace(area=area and area[0], truncated=flags["truncated"])
+    return _Row(where, image, one, stated)
+
+
+def write_fixed(copy):
+    """Write the tables of a fixed_copy.FixedCopy: the lines of the pictures that stay, in their columns."""
+    for split in copy.splits:
+        path = split.listed.where
+        text = files.read_text(path)
+        output, delimiter = io.StringIO(), _delimiter(text)
+        writer = csv.writer(output, delimiter=delimiter, lineterminator="\n")
+        kept_at, kept = {one.listed.entry.where: one for one in split.pictures}, {}
+        at, columns = collections.Counter(), None
+        reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter)
+        for row in reader:
+            cells, where = [cell.strip() for cell in row], f"{path}, line {reader.line_num}"
+            if not any(cells) or cells[0].startswith("#"):
+                continue
+            if columns is None:
+                columns = _header(cells)
+                if columns is not None:
+                    writer.writerow(row)
+                    continue
+                columns = _unnamed(cells)
+            parsed = _parse(where, cells, columns)
+            one = kept.setdefault(parsed.image, kept_at.get(where))  # the first line of a picture decides
+            if one is not None:
+                index = at[parsed.image]
+                at[parsed.image] += parsed.object is not None
+                writer.writerows(_edited(row, columns, one, index if parsed.object else None))
+        copy.write(path, output.getvalue())
+
+
+def _edited(row, columns, kept, index):
+    """The lines that take the place of one: a line, or none. index: of the object in its picture, None if it has none.
+
+    A picture that loses its last object keeps a line of its own.
+    """
+    if kept.image_path != kept.listed.image_path:
+        row[columns["image"]] = os.path.splitext(row[columns["image"]])[0] + kept.suffix
+    if kept.edit is None:
+        return [row]
+    box = fixed_copy.KEEP if index is None else kept.edit.boxes[index]
+    has_edges = set(COLUMNS) <= columns.keys()
+    names = (COLUMNS if has_edges else SIDES)[1:5]
+    if box is None:
+        if index or any(other is not None for other in kept.edit.boxes):
+            return []
+        for name in (*names, "class"):
+            row[columns[name]] = ""
+    elif box != fixed_copy.KEEP:
+        xmin, ymin, xmax, ymax = box
+        values = box if has_edges else (xmin, ymin, xmax - xmin, ymax - ymin)
+        for name, value in zip(names, values, strict=True):
+            row[columns[name]] = wording.number(value)
+    if kept.edit.scale and set(SIZE) <= columns.keys():
+        for name, value in zip(SIZE, kept.edit.size, strict=True):
+            row[columns[name]] = str(value)
+    return [row]

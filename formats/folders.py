@@ -123,14 +123,15 @@ def plain_path(name):
 class Finder:
     """Finds the pictures that a table or a JSON file names, in the folders where they usually are."""
 
-    def __init__(self, folders, other_splits=()):
+    def __init__(self, folders, other_splits=(), check=True):
         """folders: paths, the most likely first; names are also looked for below the last one.
 
         other_splits: pictures in folders of these names are not meant.
+        check: whether a missing picture is an error; without it, it is where it would be first looked for.
         """
         self._folders = [os.fspath(folder) for folder in folders]
         self._others = set(other_splits)
-        self._listings = {}
+        self._listings, self._check = {}, check
 
     def find(self, name, where):
         """The path of a picture. where: the file and entry that names it.
@@ -147,8 +148,10 @@ class Finder:
             return self._index.path_of[found[0]]
         if found:
             raise UserError(f"{where}: {name} may be {found[0]} or {found[1]} in {self._index.folder}; give its folder")
-        require_picture(os.path.join(self._folders[0], name), where)
-        raise AssertionError("unreachable")
+        expected = os.path.join(self._folders[0], name)
+        if self._check:
+            require_picture(expected, where)
+        return expected
 
     @functools.cached_property
     def _index(self):

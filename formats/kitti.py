@@ -8,7 +8,7 @@ pixels from 0, continuous. Regions called DontCare are no objects: they become c
 are left out.
 """
 
-from formats import annotations, folders, per_picture
+from formats import annotations, fixed_copy, folders, per_picture
 from structures import UserError
 from system import files, wording
 
@@ -34,20 +34,39 @@ def _read(entry):
                 f"{where}: {wording.shorten(line)} is not 'type truncated occluded alpha left top right bottom …'; "
                 "correct it"
             )
-        name, edges = parsed
+        name, edges, truncated = parsed
         if name != DONT_CARE:
-            written.append(annotations.Written(name, edges, where))
+            written.append(annotations.Written(name, edges, where, truncated=truncated > 0))
     return annotations.Annotated(written)
 
 
 def _parse_line(line):
-    """A line -> (type, (left, top, right, bottom)), None if it is no label. A type may hold spaces."""
+    """A line -> (type, (left, top, right, bottom), truncated from 0 to 1), None if it is no label.
+
+    A type may hold spaces.
+    """
     words = line.split()
     for columns in NUMBERS:
         values = annotations.numbers(words[-columns:]) if len(words) > columns else None
         if values is not None and annotations.numbers(words[:1]) is None:
-            return " ".join(words[:-columns]), tuple(values[3:7])
+            return " ".join(words[:-columns]), tuple(values[3:7]), values[0]
     return None
 
 
-FORMAT = per_picture.PerPicture("KITTI", folders.Kind(".txt", _looks), _read)
+def _edited(content, path, edit):
+    """The text of a label file after an Edit. Sizes in three dimensions and DontCare regions stay."""
+    boxes, lines = iter(edit.boxes), []
+    for line in files.decode(content).splitlines():
+        parsed = None if line.lstrip().startswith("#") else _parse_line(line)
+        box = next(boxes) if parsed and parsed[0] != DONT_CARE else fixed_copy.KEEP
+        if box == fixed_copy.KEEP:
+            lines.append(line)
+        elif box is not None:
+            columns = next(one for one in NUMBERS if annotations.numbers(line.split()[-one:]) is not None)
+            words = line.split()
+            words[len(words) - columns + 3 : len(words) - columns + 7] = map(wording.number, box)
+            lines.append(" ".join(words))
+    return "".join(f"{line}\n" for line in lines)
+
+
+FORMAT = per_picture.PerPicture("KITTI", folders.Kind(".txt", _looks), _read, _edited)

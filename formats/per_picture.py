@@ -6,7 +6,7 @@ that `sources.py` describes.
 
 import os
 
-from formats import annotations, class_lists, folders
+from formats import annotations, class_lists, fixed_copy, folders, listing
 from structures import UserError
 
 
@@ -16,13 +16,13 @@ class PerPicture:
     DATA is a folder in which `folders.Layout` finds pictures and annotations; SPLITS are those that it names.
     """
 
-    def __init__(self, name, kind, read, first_pixel=0):
+    def __init__(self, name, kind, read, edited, first_pixel=0):
         """name: for messages; kind: folders.Kind; read: callable, annotations.Entry -> annotations.Annotated.
 
-        first_pixel: what the format calls the first row and column, 0 or 1.
+        edited: as for fixed_copy.write_files. first_pixel: what the format calls the first row and column, 0 or 1.
         """
         self.name, self.first_pixel = name, first_pixel
-        self._kind, self._read = kind, read
+        self._kind, self._read, self._edited = kind, read, edited
 
     def fits(self, data):
         """Whether a path looks like a data set in this format."""
@@ -33,16 +33,19 @@ class PerPicture:
         _require_folder(data)
         return folders.Layout(data, self._kind).names
 
-    def read_splits(self, data, names=None):
-        """The folders.Split of some splits, None for all. Raises UserError if one does not exist."""
+    def survey(self, data, names):
+        """The listing.Split of each of some splits."""
         _require_folder(data)
-        layout, found = folders.Layout(data, self._kind), []
-        for name in layout.names if names is None else names:
-            split = layout.split(name)
-            if split is None:
-                raise UserError(f"--data {data}: there is no split {name!r}; {annotations.splits_hint(layout.names)}")
-            found.append(split)
-        return found
+        return survey(data, names, self._kind)
+
+    def reader(self, data):
+        """Callable, annotations.Entry -> annotations.Annotated."""
+        return self._read
+
+    def write_fixed(self, copy):
+        """Write the annotations and lists of a fixed_copy.FixedCopy."""
+        fixed_copy.write_files(copy, self._edited)
+        fixed_copy.write_lists(copy)
 
     def class_names(self, data, splits):
         """The classes of the objects in some splits, a tuple in alphabetical order. Raises UserError if none."""
@@ -70,6 +73,39 @@ class PerPicture:
             format_name=self.name,
             **options,
         )
+
+
+def survey(data, names, kind):
+    """The listing.Split of each of some splits. kind: folders.Kind of the annotations."""
+    layout, listed = folders.Layout(data, kind), {}  # ids that a split lists, of each home
+    splits = []
+    for name in names:
+        split = layout.split(name)
+        if split is None:
+            raise UserError(f"--data {data}: there is no split {name!r}; {annotations.splits_hint(layout.names)}")
+        splits.append(split)
+        listed.setdefault(split.home, set()).update(split.ids)
+    found = []
+    for split in splits:
+        # Of several splits of one home, the first has its unlisted pictures
+        ids = listed.pop(split.home, split.pictures.path_of)
+        others = sorted((key, path) for key, path in split.pictures.path_of.items() if key not in ids)
+        pictures = [_listed(split, image_id) for image_id in split.ids]
+        found.append(
+            listing.Split(
+                split.name, split.home, split.where, split.list_path, pictures, tuple(path for _, path in others)
+            )
+        )
+    return found
+
+
+def _listed(split, image_id):
+    """The listing.Listed of an id of a folders.Split."""
+    image_path = split.pictures.path_of.get(image_id)
+    place = image_path or os.path.join(split.pictures.folder, image_id + ".*")
+    annotation_path = split.annotation_path(image_id)
+    entry = annotations.Entry(image_id, image_path, split.where, annotation_path)
+    return listing.Listed(image_id, image_path, place, annotation_path, entry)
 
 
 def _require_folder(data):

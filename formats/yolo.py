@@ -14,6 +14,7 @@ Without a YAML file (labelImg, Label Studio, CVAT, Darknet) the classes are thos
 notes.json, and the splits those of `folders.Layout`.
 """
 
+import functools
 import math
 import os
 import pathlib
@@ -21,7 +22,7 @@ import re
 
 import yaml
 
-from formats import annotations, class_lists, folders
+from formats import annotations, class_lists, fixed_copy, folders, listing, per_picture
 from media import images
 from structures import UserError
 from system import cli, files, wording
@@ -43,8 +44,17 @@ def split_names(data):
     """The splits of a data set, sorted."""
     if not _has_yaml(data):
         return folders.Layout(data, KIND).names
-    description = _read_yaml(data)[1]
-    return sorted(key for key in description if key in folders.SPLIT_NAMES and description[key])
+    return sorted(_split_keys(_read_yaml(data)[1]))
+
+
+def _split_keys(description):
+    """The keys of a YAML file that are splits: those with usual names, and those that are called like their folder."""
+    return {key for key, value in description.items() if value and (key in folders.SPLIT_NAMES or _is_own(key, value))}
+
+
+def _is_own(key, value):
+    """Whether a key names its folder of pictures, as in 'night: images/night'."""
+    return isinstance(value, str) and re.fullmatch(r"(.*/)?images/(.*/)?" + re.escape(key), value) is not None
 
 
 def class_names(data, splits):
@@ -88,9 +98,33 @@ def find(data, splits):
     path, description = _read_yaml(data)
     root, entries = _root(path, description), []
     for split in map(str.strip, splits.split(",")):
-        for where, image_path in _pictures(path, root, description, split):
-            entries.append(annotations.Entry("", image_path, where, _label_path(image_path)))
+        entries += _yaml_entries(path, root, description, split)
     return annotations.with_ids(entries, os.path.normpath(root))
+
+
+def _yaml_entries(path, root, description, split, check=True):
+    """The Entry of each picture of a split of a YAML file, without ids."""
+    return [
+        annotations.Entry("", image_path, where, _label_path(image_path))
+        for where, image_path in _pictures(path, root, description, split, check)
+    ]
+
+
+def survey(data, names):
+    """The listing.Split of each of some splits."""
+    if not _has_yaml(data):
+        return per_picture.survey(data, names, KIND)
+    path, description = _read_yaml(data)
+    root = _root(path, description)
+    return [
+        listing.of_entries(name, os.path.normpath(root), _yaml_entries(path, root, description, name, False), path)
+        for name in names
+    ]
+
+
+def reader(data):
+    """Callable, Entry -> annotations.Annotated."""
+    return _reader(numbered_names(data))
 
 
 def _looks(path):
@@ -111,8 +145,7 @@ def _has_yaml(data):
 
 def _listed_names(folder):
     """The names of classes of a folder without a YAML file."""
-    places = [folder, folder / "labels", *(folder / name for name in files.visible_folders(folder))]
-    paths = [place / name for place in places for name in NAMES if (place / name).is_file()]
+    paths = _named_files(folder)
     if not paths:
         raise UserError(
             f"--data {folder}: labels in YOLO's format, but no names of classes; write classes.txt with a name a line, "
@@ -126,6 +159,12 @@ def _listed_names(folder):
     if not names or not all(isinstance(name, str) and name for name in names):
         raise UserError(f"{paths[0]}: not a list of class names; write a name a line, in the order of class numbers")
     return tuple(names)
+
+
+def _named_files(folder):
+    """The files with the names of classes of a folder without a YAML file, the one that counts first."""
+    places = [folder, folder / "labels", *(folder / name for name in files.visible_folders(folder))]
+    return [place / name for place in places for name in NAMES if (place / name).is_file()]
 
 
 def _descriptions(folder):
@@ -208,16 +247,16 @@ def _place(root, part):
     return written
 
 
-def _pictures(yaml_path, root, description, split):
-    """Yield (where it is listed, picture) of a split."""
-    keys = {key for key in description if key in folders.SPLIT_NAMES and description[key]}
+def _pictures(yaml_path, root, description, split, check):
+    """Yield (where it is listed, picture) of a split. check: refuse pictures that are missing."""
+    keys = _split_keys(description)
     parts = description.get(split) or description.get(folders.synonym(split, keys))
     if not parts:
         raise UserError(f"{yaml_path}: has no split {split!r}; the splits are: {', '.join(sorted(keys)) or 'none'}")
     empty = True
     for part in [parts] if isinstance(parts, str) else parts:
         place = _place(root, part)
-        for where, picture in _listed(place, root) if place.is_file() else _in_folder(yaml_path, split, place):
+        for where, picture in _listed(place, root, check) if place.is_file() else _in_folder(yaml_path, split, place):
             yield where, picture
             empty = False
     if empty:
@@ -234,9 +273,9 @@ def _in_folder(yaml_path, split, folder):
                 yield str(yaml_path), os.path.join(parent, name)
 
 
-def _listed(path, root):
+def _listed(path, root, check):
     """Yield (where, picture) for a text file. Relative paths, also those with './', are relative to its folder."""
-    finder = folders.Finder([path.parent, root])
+    finder = folders.Finder([path.parent, root], check=check)
     for number, line in files.read_lines(path):
         where = f"{path}, line {number}"
         yield where, os.path.normpath(finder.find(line.replace("\\", "/"), where))
@@ -253,7 +292,11 @@ def _label_path(image_path):
 
 def _reader(names):
     """Callable, Entry -> Annotated. names: of all classes, by number."""
-    return lambda entry: annotations.Annotated(_written(entry.annotation_path, names), None, fractions=True)
+    return functools.partial(_annotated, names)  # which can be sent to a worker process
+
+
+def _annotated(names, entry):
+    return annotations.Annotated(_written(entry.annotation_path, names), None, fractions=True)
 
 
 def _written(path, names):
@@ -293,3 +336,62 @@ def _parse_line(where, line):
             "divide x by its width and y by its height"
         )
     return int(label), values
+
+
+def write_fixed(copy):
+    """Write the labels, lists and names of a fixed_copy.FixedCopy."""
+    fixed_copy.write_files(copy, _edited)
+    if _has_yaml(copy.data):
+        _write_yaml(copy)
+        return
+    fixed_copy.write_lists(copy)
+    for path in _named_files(pathlib.Path(copy.data))[:1]:
+        copy.keep(path)
+
+
+def _edited(content, path, edit):
+    """The text of a label file after an Edit; a polygon whose box changes becomes a box."""
+    width, height = edit.size
+    boxes, lines = iter(edit.boxes), []
+    for line in map(str.strip, files.decode(content).splitlines()):
+        if not line or line.startswith("#"):
+            continue
+        box = next(boxes)
+        if box == fixed_copy.KEEP:
+            lines.append(line)
+        elif box is not None:
+            xmin, ymin, xmax, ymax = box
+            values = (
+                (xmin + xmax) / 2 / width,
+                (ymin + ymax) / 2 / height,
+                (xmax - xmin) / width,
+                (ymax - ymin) / height,
+            )
+            lines.append(" ".join([line.split()[0], *(wording.number(value, 8) for value in values)]))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _write_yaml(copy):
+    """Write the YAML file of a copy, whose paths lead into the copy, and its lists of pictures."""
+    path, description = _read_yaml(copy.data)
+    root = _root(path, description)
+    content = yaml.safe_load(files.read_text(path))
+    names = description["names"]  # as text: SafeLoader makes False of a class 'no'
+    content["names"] = names if isinstance(names, list) else {int(number): name for number, name in names.items()}
+    home = os.path.dirname(copy.place(path))
+    content["path"] = os.path.relpath(copy.place(root), home)
+    for split in copy.splits:
+        key = split.listed.name if description.get(split.listed.name) else folders.synonym(split.listed.name, content)
+        written = description[key]
+        places = [_place(root, part) for part in ([written] if isinstance(written, str) else written)]
+        content[key] = [os.path.relpath(copy.place(place), copy.place(root)) for place in places]
+        for place in places:
+            if place.is_file():
+                own = {os.path.normpath(picture) for _, picture in _listed(place, root, False)}
+                pictures = [copy.place(one.image_path) for one in split.pictures if one.listed.place in own]
+                folder = os.path.dirname(copy.place(place))
+                copy.write(place, "".join(f"./{os.path.relpath(picture, folder)}\n" for picture in pictures))
+    for key in set(content) & folders.SPLIT_NAMES - {split.listed.name for split in copy.splits}:
+        if not any(folders.synonym(split.listed.name, [key]) for split in copy.splits):
+            del content[key]  # a split that was not checked is not in the copy
+    copy.write(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))

@@ -97,6 +97,25 @@ def draw_detections(
     detections: their labels index class_names.
     gt: a sample whose ground truth is drawn below them in dashed white.
     """
+    words = [
+        (class_names[label], f"{score:.2f}") for label, score in zip(detections.labels, detections.scores, strict=True)
+    ]
+    return _draw(image, detections.boxes_px, detections.labels, words, class_names, gt)
+
+
+def draw_objects(
+    image: np.ndarray, boxes_px: ArrayLike, labels: Sequence[int], class_names: Sequence[str]
+) -> np.ndarray:
+    """A copy of an image with a box and the name of its class for each object.
+
+    image: uint8 RGB [H,W,3] of any size; boxes_px: [N,4] (xmin, ymin, xmax, ymax) in its pixels; labels: [N], indices
+    into class_names.
+    """
+    return _draw(image, boxes_px, labels, [(class_names[label],) for label in labels], class_names)
+
+
+def _draw(image, boxes_px, labels, words, class_names, gt=None):
+    """A copy of an image with boxes; words: for each the parts of its label. The first boxes are on top."""
     canvas = np.array(image, order="C")
     scale = np.sqrt(canvas.shape[0] * canvas.shape[1])
     line, font = max(2, round(scale * LINE_PART)), max(SMALLEST_FONT, round(scale * FONT_PART))
@@ -104,11 +123,11 @@ def draw_detections(
         for box in gt.boxes_px:
             draw_dashed(canvas, box, line)
     colors = class_colors(class_names)
-    for box, label in zip(detections.boxes_px[::-1], detections.labels[::-1], strict=True):
+    for box, label in zip(boxes_px[::-1], labels[::-1], strict=True):
         draw_box(canvas, box, line, colors[label])
     tabs = _Tabs(canvas, line)
-    for box, score, label in zip(detections.boxes_px, detections.scores, detections.labels, strict=True):
-        tabs.draw(box, (class_names[label], f"{score:.2f}"), font, colors[label])
+    for box, label, text in zip(boxes_px, labels, words, strict=True):
+        tabs.draw(box, text, font, colors[label])
     return canvas
 
 

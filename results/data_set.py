@@ -1,21 +1,32 @@
 """The data set that pictures are from, as far as results need it: ids, class numbers, sizes."""
 
 import functools
+import os
 
+import config
 import sources
+from formats import division
+from structures import UserError
+
+VALID_OF = {  # for add_argument of --valid-of
+    "metavar": "RUN",
+    "help": "of --split only the pictures that the --valid-share of this run keeps for validation",
+}
 
 
 class DataSet:
     """A split of a data set. Each part is read when it is first used, so a format reads only what it needs.
 
     path, splits, source: as `data`, `splits` and `source` of `sources`.
+    valid_of: a run, of whose --valid-share the pictures for validation are meant and no others; None for all.
     loading: how `samples` loads them, keywords of sources.load.
     All raise UserError for what is missing or malformed.
     """
 
-    def __init__(self, path, splits, source="auto", **loading):
+    def __init__(self, path, splits, source="auto", valid_of=None, **loading):
         self.path, self.splits = path, splits
         self._source, self._loading, self._samples = source, loading, {}
+        self._valid = None if valid_of is None else _valid_pictures(valid_of)
 
     @functools.cached_property
     def format(self):
@@ -33,9 +44,26 @@ class DataSet:
         return sources.numbered_names(self.path, self.splits, self.format)
 
     @functools.cached_property
+    def entries(self):
+        """What sources.find finds of its pictures, a list."""
+        return self._chosen(sources.find(self.path, self.splits, self.format))
+
+    def _chosen(self, pictures):
+        """Those of some entries or samples that `valid_of` leaves."""
+        if self._valid is None:
+            return pictures
+        chosen = [one for one in pictures if division.picture_name(one.image_path, self.path) in self._valid]
+        if len(chosen) < len(self._valid):
+            raise UserError(
+                f"--valid-of: {len(self._valid)} pictures, of which --split {self.splits} of {self.path} has "
+                f"{len(chosen)}; give the --data and --train of the run"
+            )
+        return chosen
+
+    @property
     def ids(self):
         """The ids of its pictures, a set."""
-        return {entry.id for entry in sources.find(self.path, self.splits, self.format)}
+        return {entry.id for entry in self.entries}
 
     @functools.cached_property
     def coco_ids(self):
@@ -47,5 +75,13 @@ class DataSet:
         names = tuple(class_names)
         if names not in self._samples:
             loaded = sources.load(self.path, self.splits, names, source=self._source, **self._loading)
-            self._samples[names] = {sample.id: sample for sample in loaded}
+            self._samples[names] = {sample.id: sample for sample in self._chosen(loaded)}
         return self._samples[names]
+
+
+def _valid_pictures(run):
+    """The names of the pictures that the --valid-share of a run keeps for validation, a set."""
+    found = division.read(os.path.join(run, config.DIVISION))
+    if found is None:
+        raise UserError(f"--valid-of {run}: not a run that was trained with --valid-share")
+    return set(found.valid)

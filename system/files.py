@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -108,6 +109,22 @@ class PendingFile:
             self._file.close()
         with contextlib.suppress(FileNotFoundError):
             os.remove(self._temporary)
+
+
+@contextlib.contextmanager
+def pending_folder(path: Path) -> Iterator[str]:
+    """Context manager: a folder to fill, which appears as `path` when the block ends, and not at all if it fails.
+
+    path: a folder that does not exist, or an empty one. Raises OSError if it cannot be created.
+    """
+    temporary = temporary_beside(path)
+    os.makedirs(temporary)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
 
 
 def is_pending(name: str) -> bool:

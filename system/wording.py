@@ -48,3 +48,10 @@ def nearest_hint(name: str, names: Iterable[str]) -> str:
 def plain(text: str) -> str:
     """The letters and digits of a name, in lower case."""
     return "".join(letter for letter in text.casefold() if letter.isalnum())
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A number as text, rounded to some digits after the point, without zeros at the end: '12', '0.5'."""
+    text = f"{value:.{digits}f}"
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return "0" if text == "-0" else text

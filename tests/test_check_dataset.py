@@ -23,6 +23,7 @@ import source_pascal_voc
 import ssd_utils
 from dataset_check import anchor_advisor, checks, duplicates, fixes, html_report, reporting, scanning
 from dataset_check.defects import DEFECTS
+from formats import annotations
 from media import images
 from programs import ROOT, command, error_of, run
 from structures import UserError
@@ -418,16 +419,15 @@ def test_a_corrected_annotation_keeps_everything_else(clean, tmp_path):
     ],
 )
 def test_mend_box(corners, mended, done):
-    assert fixes.mend_box(corners, (100, 50)) == (mended, done)
+    edges, reason = fixes.mend_box(annotations.from_inclusive(corners), (100, 50), first_pixel=1)
+    assert (edges and annotations.to_inclusive(edges), reason) == (mended, done)
 
 
 @pytest.mark.parametrize("corners", [(5, 5, 1, 1), (3, 3, 3, 8), (90, 40, 500, 500), (101, 1, 130, 9), (1, 1, 100, 50)])
 def test_a_corrected_box_is_one_that_training_uses(corners):
     """mend_box and box_defect agree: a box that mend_box keeps has no defect left."""
-    mended, _ = fixes.mend_box(corners, (100, 50))
-    if mended is not None:
-        item = source_pascal_voc.AnnotatedObject("cat", *mended, False, False)
-        assert checks.box_defect(item, (100, 50), 300) is None
+    mended, _ = fixes.mend_box(annotations.from_inclusive(corners), (100, 50), first_pixel=1)
+    assert mended is None or checks.box_defect(mended, (100, 50), 300) is None
 
 
 def test_devkit_of_two_years_is_copied_with_its_years(tmp_path):
@@ -564,11 +564,12 @@ def test_program_writes_all_that_is_asked_for(clean, tmp_path):
 
 
 def test_errors_of_the_user(clean, tmp_path):
-    assert f"--data {tmp_path / 'none'}: no such folder" in error_of("check_dataset.py", "--data", tmp_path / "none")
-    (tmp_path / "yolo").mkdir()
-    (tmp_path / "yolo" / "data.yaml").write_text("train: images\nnames: [cat]\n", "utf-8")
+    assert f"--data {tmp_path / 'none'}: no such file or folder" in error_of(
+        "check_dataset.py", "--data", tmp_path / "none"
+    )
     for arguments, named in (
-        (["--data", tmp_path / "yolo"], "yolo: .* yolo;"),
+        (["--data", clean, "--draw", clean / "new"], f"--draw {clean / 'new'}: .*{clean}"),
+        (["--data", clean, "--draw", tmp_path / "a", "--fix", tmp_path / "a"], "--draw: the folder of --fix"),
         (["--data", clean, "--split", "tset"], "'tset'; .*: test, train$"),
         (["--data", clean, "--split", "test,test"], "--split test,test: test "),
         (["--data", clean, "--classes", "cat,cat"], "--classes cat,cat: 'cat'"),

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PROGRAMS = {"train", "infer", "export_model", "process_video", "check_dataset", "demo", "toy_road.__main__"}
+DATA_PROGRAMS = {"check_dataset", "convert_dataset"}
+PROGRAMS = {"train", "infer", "export_model", "process_video", *DATA_PROGRAMS, "demo", "toy_road.__main__"}
 # No module of these may import TensorFlow, at once or through others: flags are checked and workers started without it.
 WITHOUT_TENSORFLOW = {
     "system",
@@ -22,6 +23,7 @@ WITHOUT_TENSORFLOW = {
     "results",
     "scoring",
     "dataset_check",
+    "conversion",
     "toy_road",
     "weights",
     "structures",

@@ -74,13 +74,23 @@ def _new_config(flags):
     config.check_new(flags.run)
     names = {field.name for field in dataclasses.fields(config.TrainingSettings)}
     settings = config.TrainingSettings(**{name: value for name, value in given.items() if name in names})
-    rate = given.get("learning_rate", config.usual_rate(settings.optimizer, settings.adam_epsilon))
-    settings = dataclasses.replace(settings, vgg_weights=_vgg_weights(given, settings), learning_rate=rate)
+    usual = {
+        name: value for name, value in _usual(settings.optimizer, settings.adam_epsilon).items() if name not in given
+    }
+    settings = dataclasses.replace(settings, vgg_weights=_vgg_weights(given, settings), **usual)
     description = config.ModelDescription(_preset(given, settings), _class_names(given, settings))
     _check(settings)
     _check_layers(settings.freeze, description.preset)
     _check_classes(settings, description.class_names)
     return description, settings
+
+
+def _usual(optimizer, adam_epsilon):
+    """The settings whose defaults depend on the optimizer."""
+    return {
+        "learning_rate": config.usual_rate(optimizer, adam_epsilon),
+        "weight_decay": config.usual_decay(optimizer),
+    }
 
 
 def _with_recipe(given, has_first_run):
@@ -93,8 +103,8 @@ def _with_recipe(given, has_first_run):
     filled = {**config.RECIPES[given["recipe"]], **given}
     if has_first_run and "preset" not in given:
         del filled["preset"]
-    if given["recipe"] == "default" and "learning_rate" not in given:
-        filled["learning_rate"] = config.usual_rate(filled["optimizer"], filled["adam_epsilon"])
+    if given["recipe"] == "default":
+        filled |= {**_usual(filled["optimizer"], filled["adam_epsilon"]), **given}
     return filled
 
 
@@ -163,8 +173,10 @@ def _class_names(given, settings):
 
 def _check(settings):
     """Refuse combinations of flags that make no sense."""
-    if settings.patience is not None and not settings.valid:
-        raise UserError("--patience: needs --valid, which gives the mean AP")
+    if settings.valid and settings.valid_share:
+        raise UserError("--valid-share: divides --train, and --valid names other pictures; leave one of the two out")
+    if settings.patience is not None and not (settings.valid or settings.valid_share):
+        raise UserError("--patience: needs --valid or --valid-share, which gives the mean AP")
 
 
 def _check_layers(layers, preset):
@@ -339,6 +351,15 @@ def _add_data_flags(group):
     )
     _add(
         group,
+        "--valid-share",
+        "where the data set has no split for --valid: keep the share X of the pictures of --train, such as 0.2, for "
+        "validation. Each class is divided by that share, copies of a picture stay together, and a hash of the "
+        "pictures' paths decides, so that --seed does not change it; the run remembers it (default: none)",
+        type=cli.inner_fraction,
+        metavar="X",
+    )
+    _add(
+        group,
         "--classes",
         "comma-separated class names, or a file with one name per line "
         "(default: those of --init-from, else those of --data)",
@@ -510,7 +531,7 @@ def _add_optimization_flags(group):
     _add(
         group,
         "--optimizer",
-        "adam is the article's, momentum the original's; adamw is Adam with decay apart from the gradient",
+        "adamw is Adam with decay apart from the gradient; adam is the article's, momentum the original's",
         choices=config.CHOICES["optimizer"],
     )
     _add(
@@ -528,7 +549,12 @@ def _add_optimization_flags(group):
         metavar="X",
     )
     _add(
-        group, "--weight-decay", "L2 decay of weights; biases are not decayed", type=cli.non_negative_float, metavar="X"
+        group,
+        "--weight-decay",
+        "decay of weights; biases are not decayed "
+        f"(default: {config.DEFAULTS.weight_decay:g}; 0.0005 with adam or momentum, which add it to the gradient)",
+        type=cli.non_negative_float,
+        metavar="X",
     )
     _add(
         group,
@@ -617,7 +643,7 @@ def _add_run_flags(group):
     _add(
         group,
         "--patience",
-        "stop after this many epochs without a better mean AP; needs --valid (default: never)",
+        "stop after this many epochs without a better mean AP; needs --valid or --valid-share (default: never)",
         type=cli.positive_int,
         metavar="EPOCHS",
     )

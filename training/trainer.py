@@ -14,6 +14,7 @@ import tqdm
 import config
 import runs
 import training_data
+from formats import division
 from kernels import devices
 from structures import Sample, UserError
 from system import cli, worker_processes
@@ -43,6 +44,7 @@ class Task:
     valid: to validate on; may be empty.
     resume: whether to continue a run that exists.
     xla: "auto" or one of config.XLA_FORMS, as in --xla.
+    divided: what --valid-share divided the pictures into, None without it.
     """
 
     run: str
@@ -52,6 +54,7 @@ class Task:
     valid: list[Sample]
     resume: bool = False
     xla: str = "auto"
+    divided: division.Division | None = None
 
     @property
     def plan(self) -> optimization.Plan:
@@ -71,6 +74,8 @@ def open_trainer(task: Task, stop: StopRequest) -> Iterator["Trainer"]:
         if not task.resume:
             runs.create(task.run, task.description, task.settings)
         stack.enter_context(runs.lock(task.run))
+        if task.divided is not None:
+            task.divided.write(os.path.join(task.run, config.DIVISION))
         checkpoints = runs.Checkpoints(task.run)
         state = (checkpoints.restore_last(session) if task.resume else None) or runs.TrainingState()
         _check_data(task, state)

@@ -169,3 +169,25 @@ def test_walk_follows_links_and_meets_each_folder_once(tmp_path):
     assert [names for _, names in found] == [[], ["file"], [], ["file"], ["file"]]
     left = files.walk(tmp_path / "top", {os.path.realpath(tmp_path / name) for name in ("far", "top")})
     assert [os.path.relpath(folder, tmp_path / "top") for folder, _ in left] == [".", "b", "d", "d/e"]
+
+
+def test_a_folder_appears_when_it_is_full(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for name in ("new", "empty", "deep/new"):
+        with files.pending_folder(tmp_path / name) as folder:
+            files.write(os.path.join(folder, "below", "a.txt"), "a")
+            assert not list((tmp_path / name).glob("*"))
+        assert (tmp_path / name / "below" / "a.txt").read_text() == "a"
+    with pytest.raises(KeyboardInterrupt), files.pending_folder(tmp_path / "stopped") as folder:
+        files.write(os.path.join(folder, "a.txt"), "a")
+        raise KeyboardInterrupt
+    with pytest.raises(OSError), files.pending_folder(tmp_path / "new"):
+        pass  # it is there, and not empty
+    assert sorted(os.listdir(tmp_path)) == ["deep", "empty", "new"]
+
+
+def test_copies_have_one_digest(tmp_path):
+    for name, content in (("a", b"one"), ("b", b"one"), ("c", b"two")):
+        (tmp_path / name).write_bytes(content)
+    digests = [files.digest(tmp_path / name) for name in "abc"]
+    assert digests[0] == digests[1] != digests[2] and len(digests[0]) == 16

@@ -25,3 +25,11 @@ def test_plural(count, text):
 def test_nearest_ignores_capitals_and_signs(name, near):
     assert wording.nearest(name, ["cat", "dog", "traffic_light"]) == near
     assert wording.nearest_hint(name, ["cat", "dog", "traffic_light"]) == (f" (nearest: {near!r})" if near else "")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(12, "12"), (12.0, "12"), (100, "100"), (0.5, "0.5"), (1 / 3, "0.333"), (-1e-9, "0")]
+)
+def test_number(value, text):
+    assert wording.number(value) == text
+    assert wording.number(1 / 3, 8) == "0.33333333" and wording.number(120, 0) == "120"

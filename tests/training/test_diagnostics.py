@@ -212,6 +212,7 @@ def test_a_real_training_gives_no_warning(warnings_of):
     assert warnings_of("--learning-rate", "1e-3") == []
 
 
+@pytest.mark.slow  # 10 s; the same on made-up readings above
 def test_a_rate_that_is_far_too_low(warnings_of):
     (text,) = warnings_of("--learning-rate", "1e-10")
     assert re.search(r"higher --learning-rate .*0.0002", text)
@@ -228,6 +229,7 @@ def change_first_values(monkeypatch, changes):
     monkeypatch.setattr(trainer, "_first_values", lambda *arguments: {**first_values(*arguments), **changes})
 
 
+@pytest.mark.slow  # 10 s; the same on made-up readings above
 def test_a_loss_above_that_of_uniform_scores(warnings_of, monkeypatch):
     """All anchors are sure to see a disc."""
     disc = {
@@ -246,6 +248,7 @@ def test_a_dead_layer(warnings_of, monkeypatch):
     assert re.search(r"outputs of conv8_2\b.* are all 0", text), text
 
 
+@pytest.mark.slow  # 10 s; the same on made-up readings above
 def test_objects_that_no_anchor_fits(warnings_of, tmp_path):
     picture = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
     ids = [f"{index:02d}" for index in range(18)]

@@ -38,16 +38,18 @@ SLIM = ["--data", str(Path(__file__).parent), "--classes", "car", "--width", "0.
 
 
 @pytest.mark.parametrize(
-    ("flags", "rate"),
+    ("flags", "rate", "decay"),
     [
-        ([], 2e-4),
-        (["--adam-epsilon", "0.1"], 1e-3),
-        (["--optimizer", "momentum"], 1e-3),
-        (["--optimizer", "momentum", "--learning-rate", "0.5"], 0.5),
+        ([], 2e-4, 0.05),
+        (["--optimizer", "adam"], 2e-4, 5e-4),
+        (["--optimizer", "adam", "--adam-epsilon", "0.1"], 1e-3, 5e-4),
+        (["--optimizer", "momentum"], 1e-3, 5e-4),
+        (["--optimizer", "momentum", "--learning-rate", "0.5", "--weight-decay", "0"], 0.5, 0),
     ],
 )
-def test_the_rate_fits_the_optimizer(flags, rate):
-    assert read(*SLIM, *flags)[1].learning_rate == rate
+def test_rate_and_decay_fit_the_optimizer(flags, rate, decay):
+    settings = read(*SLIM, *flags)[1]
+    assert (settings.learning_rate, settings.weight_decay) == (rate, decay)
 
 
 def test_pascal_voc_needs_no_splits(tmp_path):
@@ -73,8 +75,8 @@ def test_the_help_names_every_setting_and_its_default(capsys):
     for flag, default in (
         ("--schedule-steps N,N", "80000,100000"),
         ("--seed N", "0"),
-        ("--weight-decay X", "0.0005"),
-        ("--optimizer {adam,adamw,momentum}", "adam"),
+        ("--weight-decay X", "0.05; [^)]*"),
+        ("--optimizer {adam,adamw,momentum}", "adamw"),
     ):
         assert re.search(rf"{re.escape(flag)} [^(]*\(default: {default}\)", told), flag
     settings = {field.name.replace("_", "-") for field in dataclasses.fields(config.TrainingSettings)}
@@ -101,7 +103,16 @@ def test_the_original_s_recipe():
     assert settings.epochs >= settings.max_steps == 120000  # an epoch has at least one step
 
 
-@pytest.mark.parametrize("flags", [[], ["--optimizer", "momentum"], ["--adam-epsilon", "0.1"], ["--epochs", "3"]])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        [],
+        ["--optimizer", "momentum"],
+        ["--optimizer", "adam", "--weight-decay", "0.3"],
+        ["--adam-epsilon", "0.1"],
+        ["--epochs", "3"],
+    ],
+)
 def test_the_default_recipe_is_no_recipe(flags):
     assert read(*SLIM, "--recipe", "default", *flags) == read(*SLIM, *flags)
 
@@ -115,7 +126,7 @@ def test_a_flag_beside_a_recipe_wins():
 
 def test_a_recipe_sets_all_that_decides_what_is_learned():
     """So that it stays what it is when a default changes."""
-    of_the_data = "data train valid source missing_annotations other_classes difficult limit repeat"
+    of_the_data = "data train valid valid_share source missing_annotations other_classes difficult limit repeat"
     of_the_first_weights = "vgg_weights init_from map_classes"
     of_the_machine = "valid_every patience precision workers seed deterministic save_minutes"
     names = {field.name for field in dataclasses.fields(config.TrainingSettings)}
@@ -166,7 +177,7 @@ def test_a_resume_refuses_another_recipe(original, flags, named):
 def test_a_run_of_the_default_recipe_resumes_with_it(tmp_path):
     config.write_config(str(tmp_path), *read(*SLIM, "--optimizer", "momentum"), {})
     assert resumed(tmp_path, "--recipe", "default", "--optimizer", "momentum")[1].learning_rate == 1e-3
-    with pytest.raises(UserError, match="sets --optimizer adam, but the run has momentum"):
+    with pytest.raises(UserError, match="sets --optimizer adamw, but the run has momentum"):
         resumed(tmp_path, "--recipe", "default")
 
 
@@ -211,3 +222,14 @@ def test_names_with_equal_signs_are_mapped():
     assert class_transfer.find_sources(old, new, pairs) == (0, 1, None)
     with pytest.raises(UserError, match="'x' is unknown"):
         class_transfer.find_sources(old, new, ("x=c",))
+
+
+def test_a_share_for_validation_stands_alone():
+    assert read(*SLIM, "--valid-share", "0.25", "--patience", "3")[1].valid_share == 0.25
+    with pytest.raises(UserError, match=r"--valid-share: .*--valid names other pictures"):
+        read(*SLIM, "--valid-share", "0.25", "--valid", "val")
+    with pytest.raises(UserError, match="--patience: needs --valid or --valid-share"):
+        read(*SLIM, "--patience", "3")
+    for share in ("0", "1", "20"):
+        with pytest.raises(UserError, match="--valid-share: "):
+            read(*SLIM, "--valid-share", share)

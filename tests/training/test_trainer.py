@@ -3,9 +3,11 @@
 `tests/test_train.py` tests the program as a user runs it.
 """
 
+import contextlib
 import inspect
 import re
 import shutil
+import types
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +18,16 @@ import config
 import runs
 import train
 import training_data
+from formats import division
 from kernels import devices
 from media import images
 from programs import TINY, write_shapes
+from results.data_set import DataSet
 from structures import UserError
 from system import data_queue, files, worker_processes
-from training import engine, summaries
+from training import engine, summaries, trainer
 
-QUICK = [*TINY[: TINY.index("--workers")], "--augmentation", "none"]
+QUICK = [*TINY[: TINY.index("--workers")], "--augmentation", "none", "--initializer", "he"]
 
 
 @pytest.fixture
@@ -376,3 +380,36 @@ def test_a_checkpoint_that_does_not_know_its_data_is_resumed(start):
     files.write_json(path, {name: value for name, value in state_of(run).items() if name != "data"})
     resume(run, "--max-steps", "2")
     assert state_of(run)["data"]["pictures"] == 18
+
+
+def test_a_resume_keeps_the_pictures_of_a_valid_share(shapes, tmp_path, monkeypatch):
+    """Also where pictures came since; detection and scoring can take the same ones."""
+    data, run = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(shapes, data)
+    flags = ["--data", str(data), "--train", "train", *QUICK, "--workers", "0", "--run", str(run)]
+    train.main([*flags, "--valid-share", "0.3", "--max-steps", "1"])
+    divided = division.read(run / config.DIVISION)
+    assert len(divided.valid) == 5 and len(divided.train) == 13
+    assert state_of(run)["best"] is not None  # it was validated
+
+    listed = data / "ImageSets" / "Main" / "train.txt"
+    listed.write_text((data / "ImageSets" / "Main" / "val.txt").read_text() + listed.read_text())
+    tasks = []
+
+    @contextlib.contextmanager
+    def note(task, _):
+        tasks.append(task)
+        yield types.SimpleNamespace(train=lambda: None)
+
+    monkeypatch.setattr(trainer, "open_trainer", note)
+    resume(run)
+    (task,) = tasks
+    assert task.divided == divided and task.settings.valid_share == 0.3
+    for samples, side in ((task.samples, divided.train), (task.valid, divided.valid)):
+        assert [division.picture_name(one.image_path, str(data)) for one in samples] == side
+    chosen = DataSet(str(data), "train", valid_of=str(run))
+    assert chosen.ids == {one.id for one in task.valid} == set(chosen.samples(("disc", "square")))
+    with pytest.raises(UserError, match=r"--valid-of: 5 pictures, of which --split val .* has 0; give the --data"):
+        _ = DataSet(str(data), "val", valid_of=str(run)).ids
+    with pytest.raises(UserError, match="not a run that was trained with --valid-share"):
+        DataSet(str(data), "val", valid_of=str(data))

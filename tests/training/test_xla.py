@@ -59,7 +59,14 @@ def weights(run):
     return np.concatenate([reader.get_tensor(name).ravel() for name in sorted(reader.get_variable_to_shape_map())])
 
 
-@pytest.mark.parametrize(("form", "computations"), [("update", {1}), ("on", set(range(2, 9))), ("whole", {2})])
+@pytest.mark.parametrize(
+    ("form", "computations"),
+    [
+        pytest.param("update", {1}, marks=pytest.mark.slow),
+        pytest.param("on", set(range(2, 9)), marks=pytest.mark.slow),
+        ("whole", {2}),
+    ],
+)
 def test_each_computation_is_compiled_once(tmp_path, uncompiled, form, computations):
     flags, plain, expected = uncompiled
     environment = fresh_environment(**ENVIRONMENT, SSD_TENSORFLOW_CACHE=str(tmp_path / "cache"))

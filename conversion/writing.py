@@ -1,0 +1,75 @@
+"""Write Parts in a format: pictures, annotations, and what the format has no place for, with counts."""
+
+import os
+import shutil
+
+import numpy as np
+from tqdm import tqdm
+
+import sources
+from conversion import coco_writer, csv_writer, voc_writer, yolo_writer
+from structures import UserError
+from system import files, wording
+
+# A writer has write(folder, parts, class_names); image_place(split, record); LOST, {field of Item that it has no place
+# for: (what such an item is called, what becomes of it)}; CLASS_LIST, the file of class names that it adds, or None
+WRITERS = {"voc": voc_writer, "coco": coco_writer, "yolo": yolo_writer, "csv": csv_writer}
+
+
+def write(parts, class_names, target, to, link=False, progress=False):
+    """Write Parts to a folder, which appears when it is complete. to: a key of WRITERS.
+
+    link: make symbolic links to the pictures instead of copies. Raises UserError if the folder cannot be written.
+    """
+    writer = WRITERS[to]
+    try:
+        with files.pending_folder(target) as folder:
+            for part in parts:
+                bar = tqdm(part.records, part.split, unit="img", leave=False, disable=not progress)
+                for record in bar:
+                    path = os.path.join(folder, writer.image_place(part.split, record))
+                    if not os.path.lexists(path):
+                        _place(record.image_path, path, link)
+            writer.write(folder, parts, class_names)
+            if writer.CLASS_LIST:
+                lines = "".join(f"{name}\n" for name in class_names)
+                files.write(os.path.join(folder, writer.CLASS_LIST), lines, durable=False)
+            _check(parts, folder, writer, to)
+    except OSError as error:
+        raise UserError(f"--output {target}: {files.reason(error)}; free space or choose another place") from None
+
+
+def _place(image_path, path, link):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    if link:
+        os.symlink(os.path.abspath(image_path), path)
+    else:
+        shutil.copyfile(image_path, path)
+
+
+def _check(parts, folder, writer, to):
+    """Read the lists of what was written: each must name its pictures, and no others."""
+    for part in parts:
+        expected = {os.path.join(folder, writer.image_place(part.split, record)) for record in part.records}
+        found = {os.path.normpath(entry.image_path) for entry in sources.find(folder, part.split, to)}
+        if other := sorted(found ^ expected):
+            raise AssertionError(f"{to}: {part.split} names other pictures than it should: {other[:2]}")
+
+
+def losses(parts, class_names, to):
+    """What a format has no place for, a list of lines with counts."""
+    writer, lines = WRITERS[to], []
+    records = {record.image_path: record for part in parts for record in part.records}
+    items = [item for record in records.values() for item in record.items]
+    for field, (what, becomes) in writer.LOST.items():
+        # A crowd region is difficult too; where it is left out, that is all there is to say of it
+        lost = [one for one in items if getattr(one, field) and not (field == "difficult" and one.crowd)]
+        if lost:
+            lines.append(f"{to} has no place for {wording.plural(len(lost), what)}: {becomes}")
+    labels = np.unique([item.label for item in items])
+    if writer.CLASS_LIST and len(labels) < len(class_names):
+        count = wording.plural(len(class_names) - len(labels), "class")
+        lines.append(
+            f"{to} has no place for {count} without objects: give programs --classes with the file {writer.CLASS_LIST}"
+        )
+    return lines

@@ -1,0 +1,141 @@
+"""Write a data set in another format: Pascal VOC's, COCO's, YOLO's or CSV tables.
+
+It may have any format that train.py reads (docs/formats.md), which is detected. All splits are written, with their
+names. Boxes are those that train.py would learn: fitted to pictures that were resized, clipped, without empty ones.
+Flags (difficult, truncated, crowd regions), areas and sizes stay where the format has a place for them; what it has no
+place for is said, with a count. Outlines (polygons, masks), keypoints and other additions are not written.
+"""
+
+import argparse
+import os
+from collections.abc import Sequence
+
+import sources
+from conversion import records, writing
+from formats import class_lists, division, listing
+from structures import UserError
+from system import cli, wording
+
+EPILOG = """examples:
+  python convert_dataset.py --data mydata --to coco --output mydata_coco
+      all splits of a data set in COCO's format, with copies of the pictures
+  python convert_dataset.py --data VOCdevkit --split 2007:trainval,2007:test --to yolo --output voc_yolo --link
+      two splits in YOLO's format, with symbolic links to the pictures; data.yaml describes it
+  python convert_dataset.py --data flat --to voc --output flat_voc --valid-share 0.2
+      a folder without splits in Pascal VOC's format, a fifth of it in the split val: the pictures that
+      train.py --valid-share 0.2 would take
+
+what the formats hold:
+  voc   difficult, truncated; crowd regions as difficult objects with <iscrowd>, which only this project reads
+  coco  everything; truncated objects with "truncated", which only this project reads
+  yolo  boxes alone; crowd regions are left out
+  csv   everything, in columns that other programs may not know
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the program. argv: the arguments; by default those of the command line."""
+    flags = _parse(argv)
+    source = sources.choose(flags.data, flags.source)
+    _check_output(flags.output, flags.data)
+    splits = listing.check_names(flags.split, sources.split_names(flags.data, source), flags.data)
+    if flags.valid_share and len(splits) > 1:
+        raise UserError(
+            f"--valid-share: divides one split, and --data has {', '.join(splits)}; choose the one with --split"
+        )
+    class_names = _class_names(flags, splits, source)
+    options = {"other_classes": flags.other_classes, "missing_annotations": flags.missing_annotations, "progress": True}
+    parts, samples = records.gather(flags.data, splits, class_names, source, **options)
+    if flags.valid_share:
+        parts = _divided(parts[0], samples[splits[0]], flags)
+    for line in writing.losses(parts, class_names, flags.to):
+        cli.warn(line)
+    writing.write(parts, class_names, flags.output, flags.to, flags.link, progress=True)
+    objects = sum(len(record.items) for part in parts for record in part.records)
+    counted = ", ".join(f"{part.split} ({wording.plural(len(part.records), 'picture')})" for part in parts)
+    of_classes = f"{wording.plural(objects, 'object')} of {wording.plural(len(class_names), 'class')}"
+    print(f"{flags.output}: {counted}; {of_classes}, from {source} to {flags.to}")
+
+
+def _check_output(output, data):
+    """Raise UserError unless the folder is new or empty, and neither in nor around the data set."""
+    new, old = os.path.realpath(output), os.path.realpath(data)
+    if os.path.commonpath([new, old]) in (new, old):
+        raise UserError(f"--output {output}: it is inside --data {data} or contains it; choose another place")
+    if os.path.exists(output) and os.listdir(output):
+        raise UserError(f"--output {output}: it is not empty; choose another name")
+
+
+def _class_names(flags, splits, source):
+    """Those of --classes, or of all splits, in their order."""
+    if flags.classes:
+        return class_lists.parse_classes(flags.classes)
+    found: dict = {}
+    for split in splits:
+        try:
+            found |= dict.fromkeys(sources.class_names(flags.data, split, source))
+        except class_lists.NoObjects:
+            continue
+    return class_lists.names_of_data(list(found), flags.data, ",".join(splits))
+
+
+def _divided(part, samples, flags):
+    """The Parts train and val of one Part. samples: its Samples, in the same order."""
+    found = division.divide(samples, flags.valid_share, flags.data)
+    side_of = dict.fromkeys(found.train, "train") | dict.fromkeys(found.valid, "val")
+    sides = [side_of[division.picture_name(record.image_path, flags.data)] for record in part.records]
+    return [
+        records.Part(split, [record for record, side in zip(part.records, sides, strict=True) if side == split])
+        for split in ("train", "val")
+    ]
+
+
+def _parse(argv):
+    parser = cli.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EPILOG
+    )
+    add = parser.add_argument
+    add("--data", required=True, metavar="DIR", help="the data set to read")
+    add("--source", type=sources.source_name, default="auto", metavar="FORMAT", help=sources.SOURCE_HELP)
+    add("--split", metavar="SPLITS", help="splits to write: train,val or 2007:trainval,2007:test (default: all)")
+    add("--to", required=True, choices=tuple(writing.WRITERS), help="format to write")
+    add(
+        "--output",
+        required=True,
+        type=cli.output_folder,
+        metavar="DIR",
+        help="folder to write, which must be new or empty; it appears when it is complete",
+    )
+    pictures = parser.add_mutually_exclusive_group()
+    pictures.add_argument("--copy", action="store_true", help="copy the pictures (default)")
+    pictures.add_argument("--link", action="store_true", help="make symbolic links to the pictures")
+    add(
+        "--valid-share",
+        type=cli.inner_fraction,
+        metavar="X",
+        help="divide the one split into train and val, with the share X of pictures and objects in val; train.py "
+        "--help says how (default: keep the splits)",
+    )
+    add(
+        "--classes",
+        metavar="LIST",
+        help="the class names and their order: car,dog or a file with one per line (default: those of the data)",
+    )
+    add(
+        "--other-classes",
+        choices=("error", "ignore"),
+        default="error",
+        help="objects of a class that is not in --classes: error stops, ignore drops them (default: error)",
+    )
+    add(
+        "--missing-annotations",
+        choices=sources.MISSING_ANNOTATIONS,
+        default="error",
+        help="pictures without an annotation file: error stops, background takes them as pictures without objects "
+        "(default: error)",
+    )
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    cli.run(main)

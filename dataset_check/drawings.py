@@ -1,0 +1,70 @@
+"""Draw the annotations of a data set into a folder, for a look at all of them in a viewer."""
+
+import os
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from media import images, visualization
+from system import cli, files, wording
+
+LONGEST_SIDE = 1280  # pixels; larger pictures are drawn smaller
+QUALITY = 85
+
+
+def write(scan, folder, limit, progress=False):
+    """Draw the pictures of a Scan with their boxes and names -> (number drawn, number skipped).
+
+    folder: gets SPLIT/PICTURE.jpg; as for fixes.check_target.
+    limit: at most this many pictures of each split, drawn at random, the same ones every time.
+    A picture that cannot be read is skipped with a warning. Boxes without area are not drawn.
+    """
+    names = sorted({item.name for one in scan.pictures if one.readable for item in one.annotation.objects})
+    picture_of, counts = scan.picture_of, {True: 0, False: 0}
+    for split in scan.splits:
+        keys = split.keys
+        chosen = sorted(np.random.default_rng(0).permutation(len(keys))[:limit])
+        pictures = [picture_of[keys[index]] for index in chosen]
+        paths = files.safe_names(_short(one, scan.data) for one in pictures)
+        folder_of_split = os.path.join(folder, *files.safe_names([split.name]))
+        for one, name in tqdm(list(zip(pictures, paths, strict=True)), split.name, leave=False, disable=not progress):
+            counts[_draw(one, os.path.join(folder_of_split, f"{name}.jpg"), names)] += 1
+        if len(keys) > len(chosen):
+            pictures = wording.plural(len(chosen), "picture")
+            cli.warn(f"--draw {folder}: {pictures} of the {len(keys):,} of {split.name}; --draw-limit N draws more")
+    return counts[True], counts[False]
+
+
+def _short(picture, data):
+    """What tells a picture from the others of its split: its file's name with the folders below the data set's."""
+    return os.path.splitext(os.path.relpath(picture.place, data))[0]
+
+
+def _draw(picture, path, names):
+    """Draw a Picture. Returns whether that was possible; if not, a line has said why."""
+    reason = "no such picture" if picture.image_path is None else picture.problem or picture.annotation_problem
+    if reason is None:
+        try:
+            image = images.read(picture.image_path, exif=picture.exif, gray16=images.STRETCH)
+        except images.ImageError as error:  # gone since it was checked
+            reason = error.reason
+    if reason is not None:
+        cli.warn(f"not drawn: {picture.image_path or picture.place}: {reason}")
+        return False
+    scale = min(1, LONGEST_SIDE / max(picture.size))
+    if scale < 1:
+        image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    shown = [item for item in picture.annotation.objects if _has_area(item.edges_px)]
+    boxes = np.array([item.edges_px for item in shown]).reshape(-1, 4) * scale
+    labels = [names.index(item.name) for item in shown]
+    try:
+        images.write(path, visualization.draw_objects(image, boxes, labels, names), QUALITY)
+    except images.UnwritableImage as error:
+        cli.warn(f"not drawn: {error}")
+        return False
+    return True
+
+
+def _has_area(edges):
+    return edges[2] > edges[0] and edges[3] > edges[1]

@@ -1,0 +1,293 @@
+"""convert_dataset.py: every format to every format that is written, and nothing lost that has a place."""
+
+import json
+import os
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+import convert_dataset
+import dataset_formats
+import source_pascal_voc
+import sources
+from conversion import records, writing
+from media import images
+from structures import UserError
+from system import files
+from test_sources import FORMATS, NAMES, assert_same_samples, write_pictures
+from voc_tree import voc_xml, write_voc
+
+WRITTEN = tuple(writing.WRITERS)
+
+
+@pytest.fixture(scope="module")
+def data_of(tmp_path_factory):
+    """{format: DATA} of the same pictures, in the splits train and val."""
+    voc = write_pictures(tmp_path_factory.mktemp("voc"))
+    return dataset_formats.write_all(voc, tmp_path_factory.mktemp("others"), ["train", "val"], NAMES)
+
+
+def convert(data, to, output, *flags):
+    convert_dataset.main(["--data", str(data), "--to", to, "--output", str(output), *map(str, flags)])
+    return output
+
+
+def in_order(samples):
+    return sorted(samples, key=lambda one: one.id)
+
+
+@pytest.mark.parametrize("to", WRITTEN)
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_becomes_every_other(data_of, tmp_path, name, to):
+    output = convert(data_of[name], to, tmp_path / "out")
+    assert sources.choose(output) == to and sources.split_names(output) == ["train", "val"]
+    for split in ("train", "val"):
+        expected = source_pascal_voc.load(data_of["voc"], split, NAMES)
+        assert_same_samples(in_order(sources.load(output, split, NAMES)), in_order(expected))
+
+
+def test_round_trip_through_all_formats(data_of, tmp_path):
+    """Also of edges that are no whole pixels."""
+    start, rng = tmp_path / "start", np.random.default_rng(5)
+    convert(data_of["voc"], "csv", start)
+    for table in start.glob("*.csv"):
+        head, *lines = table.read_text().splitlines()
+        rows = [line.split(",") for line in lines]
+        for row in rows:
+            if row[1]:
+                edges = [float(row[at]) for at in (1, 2, 3, 4)]
+                row[1:3] = [repr(edge + rng.random() / 3) for edge in edges[:2]]
+                row[3:5] = [repr(edge - rng.random() / 3) for edge in edges[2:]]
+        table.write_text("\n".join([head, *map(",".join, rows), ""]))
+    data = start
+    for to in ("voc", "yolo", "coco", "csv", "yolo", "voc", "csv", "coco", "voc"):
+        data = convert(data, to, tmp_path / f"{data.name}-{to}")
+    for split in ("train", "val"):
+        assert_same_samples(*(in_order(sources.load(one, split, NAMES)) for one in (data, start)))
+
+
+def flagged(root):
+    """A COCO data set with every flag and an outline's area."""
+    write_voc(root / "voc", {"a": ((80, 60), [])})
+    (root / "coco").mkdir()
+    (root / "coco" / "images").symlink_to(root / "voc" / "JPEGImages")
+    plain = {"image_id": 4, "category_id": 7, "iscrowd": 0, "bbox": [10, 5, 20, 30], "area": 600}
+    marks = [{}, {"iscrowd": 1}, {"ignore": 1}, {"truncated": 1}, {"area": 345.5}, {"ignore": 1, "truncated": 1}]
+    content = {
+        "images": [{"id": 4, "file_name": "a.jpg", "width": 80, "height": 60}],
+        "annotations": [
+            {**plain, **mark, "bbox": [10 + at, 5, 20, 30], "id": at} for at, mark in enumerate(marks, start=1)
+        ],
+        "categories": [{"id": 7, "name": "cat"}, {"id": 3, "name": "dog"}],
+    }
+    files.write_json(root / "coco" / "train.json", content)
+    return root / "coco"
+
+
+def marks_of(data):
+    split = sources.split_names(data)[0]
+    (entry,) = sources.find(data, split)
+    objects = sources.reader(data, split)(entry).objects
+    return [(one.edges_px[0], one.difficult, one.crowd, one.truncated) for one in objects]
+
+
+@pytest.mark.parametrize("to", ["voc", "coco", "csv"])
+def test_flags_are_kept(tmp_path, capsys, to):
+    start = flagged(tmp_path)
+    output = convert(start, to, tmp_path / "out")
+    said = capsys.readouterr().err
+    assert marks_of(output) == marks_of(start)
+    assert [one[1:] for one in marks_of(output)][1] == (True, True, False)
+    back = convert(output, "coco", tmp_path / "back", "--classes", "dog,cat")
+    assert marks_of(back) == marks_of(start)
+    (sample,) = sources.load(output, "train", ("dog", "cat"))
+    if to == "voc":
+        lines = [line for line in said.splitlines() if line.startswith("warning")]
+        assert lines == [
+            "warning: voc has no place for 1 outline: its area is left out",
+            "warning: voc has no place for 1 class without objects: give programs --classes with the file classes.txt",
+        ]
+    else:
+        assert sample.area.tolist() == [600, 600, 600, 600, 345.5, 600]
+    if to != "coco":
+        assert (output / "classes.txt").read_text() == "dog\ncat\n"
+
+
+def test_what_yolo_cannot_hold_is_said_once_with_counts(tmp_path, capsys):
+    output = convert(flagged(tmp_path), "yolo", tmp_path / "out")
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
+    assert lines == [
+        "warning: yolo has no place for 1 crowd region: left out, since it would be learned as an object",
+        "warning: yolo has no place for 2 difficult objects: written like the others",
+        "warning: yolo has no place for 2 truncated objects: written like the others",
+        "warning: yolo has no place for 1 outline: its area is left out",
+    ]
+    assert [80 * one[0] for one in marks_of(output)] == pytest.approx([11, 13, 14, 15, 16])
+    assert sources.class_names(output, "train") == ("dog", "cat")  # in the order of COCO's numbers
+
+
+ODD = {
+    "with space.b": "a kite, red",
+    "#first": "100% \"quoted\" 'twice'",
+    "komma,semi;": "no",
+    "ünï[1]": "null",
+    "a 1": "café: <b>&amp;",
+    "x'y": "-1",
+}
+
+
+@pytest.mark.parametrize("to", WRITTEN)
+def test_odd_names_of_pictures_and_classes(tmp_path, to):
+    pictures = {name: ((80, 60), [(label, (11, 6, 30, 35))]) for name, label in ODD.items()}
+    voc = write_voc(tmp_path / "voc", pictures, {"train": list(pictures)})
+    output = convert(voc, to, tmp_path / "out")
+    names = sources.class_names(output, "train")
+    assert sorted(names) == sorted(ODD.values())
+    samples = sources.load(output, "train", names)
+    assert {one.id: names[one.labels[0]] for one in samples} == ODD
+    assert all(one.boxes_px.tolist() == [[10, 5, 30, 35]] for one in samples)
+
+
+@pytest.mark.parametrize("to", WRITTEN)
+def test_pictures_of_one_name(tmp_path, to):
+    """In several folders and splits, and with two suffixes."""
+    data, lines = tmp_path / "data", {"train": [], "val": []}
+    for at, name in enumerate(["x/a.jpg", "y/a.jpg", "y/b.jpg", "y/b.png", "x/c.jpg"]):
+        images.write(data / "images" / name, np.full((60, 80, 3), 20 * at, np.uint8))
+        lines["val" if at == 1 else "train"].append(f"{name},{at},5,30,35,cat")
+    for split, rows in lines.items():
+        (data / f"{split}.csv").write_text("image,xmin,ymin,xmax,ymax,class\n" + "\n".join(rows) + "\n")
+    output = convert(data, to, tmp_path / "out")
+    found = []
+    for split in ("train", "val"):
+        for one in sources.load(output, split, ("cat",)):
+            gray = images.read(one.image_path)[0, 0, 0]
+            found.append((split, round(int(gray) / 20), one.boxes_px[0, 0]))
+    assert sorted(found) == [("train", 0, 0), ("train", 2, 2), ("train", 3, 3), ("train", 4, 4), ("val", 1, 1)]
+    assert [path.name for path in output.rglob("c.jpg")] == ["c.jpg"]
+
+
+@pytest.mark.parametrize("to", WRITTEN)
+def test_splits_of_a_devkit_that_overlap(tmp_path, to):
+    pictures = {name: ((80, 60), [("cat", (11, 6, 30, 35))]) for name in "abc"}
+    kit = tmp_path / "kit"
+    write_voc(kit / "VOC2007", pictures, {"train": ["a", "b"], "val": ["c"], "trainval": ["a", "b", "c"]})
+    output = convert(kit, to, tmp_path / "out")
+    assert sources.split_names(output) == ["2007_train", "2007_trainval", "2007_val"]
+    assert [one.id for one in sources.find(output, "2007_trainval")] == ["a", "b", "c"]
+    if to in ("coco", "yolo"):
+        assert sources.class_names(output, "2007_val") == source_pascal_voc.CLASSES
+
+
+@pytest.mark.parametrize("orientation", [2, 3, 5, 6, 7, 8])
+@pytest.mark.parametrize("stated_as_stored", [True, False])
+def test_boxes_on_pictures_that_exif_turns(tmp_path, orientation, stated_as_stored):
+    """The box marks the bright part, in the source and in each format written."""
+    image = np.zeros((60, 80, 3), np.uint8)
+    image[5:25, 10:50] = 255
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    voc = write_voc(tmp_path / "voc", {"a": (image, [])}, {"train": ["a"]}, suffix=".png")
+    path = voc / "JPEGImages" / "a.png"
+    Image.fromarray(image).save(path, exif=exif)
+    shown = images.read(path, exif=not stated_as_stored or orientation < 5)
+    rows, columns = np.nonzero(shown[..., 0])
+    box = (int(columns.min()) + 1, int(rows.min()) + 1, int(columns.max()) + 1, int(rows.max()) + 1)
+    height, width = shown.shape[:2]
+    (voc / "Annotations" / "a.xml").write_text(voc_xml(width, height, [("cat", box)]))
+    for to in WRITTEN:
+        (sample,) = sources.load(convert(voc, to, tmp_path / f"out-{to}"), "train", ("cat",))
+        seen = images.read(sample.image_path, sample.exif)
+        x0, y0, x1, y1 = sample.boxes_px[0].astype(int)
+        assert seen[y0:y1, x0:x1].min() == 255 and seen.astype(int).sum() == 3 * 255 * (y1 - y0) * (x1 - x0)
+
+
+def test_boxes_are_those_that_training_learns(tmp_path, capsys):
+    """Resized pictures, boxes that reach out or are empty, pictures without a file of annotations."""
+    objects = [("cat", (11, 6, 30, 35)), ("dog", (-5, 6, 30, 35)), ("cat", (7, 7, 7, 7))]
+    voc = write_voc(tmp_path / "voc", {"a": ((80, 60), objects), "b": ((80, 60), [])}, {"train": ["a", "b"]})
+    images.write(voc / "JPEGImages" / "a.jpg", np.zeros((120, 160, 3), np.uint8))
+    (voc / "Annotations" / "b.xml").unlink()
+    with pytest.raises(UserError, match="--missing-annotations background"):
+        convert(voc, "coco", tmp_path / "out")
+    output = convert(voc, "coco", tmp_path / "out", "--missing-annotations", "background")
+    said = capsys.readouterr().err
+    assert "boxes are scaled" in said and "dropped 1 boxes" in said and "1 picture without" in said
+    content = json.loads((output / "annotations" / "instances_train.json").read_text())
+    assert [one["bbox"] for one in content["annotations"]] == [[20, 10, 40, 60], [0, 10, 60, 60]]
+    assert [(one["width"], one["height"]) for one in content["images"]] == [(160, 120), (80, 60)]
+
+
+def test_chosen_classes_and_splits(data_of, tmp_path):
+    flags = ["--split", "val", "--classes", "dog", "--other-classes", "ignore"]
+    output = convert(data_of["labelme"], "yolo", tmp_path / "out", *flags)
+    described = yaml.safe_load((output / "data.yaml").read_text())
+    assert described == {"path": ".", "val": "images/val", "names": {0: "dog"}}
+    assert len(sources.find(output, "val")) == len(sources.find(data_of["voc"], "val"))
+
+
+def test_links_instead_of_copies(data_of, tmp_path):
+    output = convert(data_of["voc"], "yolo", tmp_path / "out", "--link")
+    for entry in sources.find(output, "train"):
+        assert os.path.islink(entry.image_path) and os.path.realpath(entry.image_path).startswith(str(data_of["voc"]))
+    copied = convert(output, "voc", tmp_path / "copied", "--copy")
+    assert not any(path.is_symlink() for path in copied.rglob("*"))
+
+
+def test_a_share_for_validation(data_of, tmp_path):
+    with pytest.raises(UserError, match=r"--valid-share: divides one split, and --data has train, val"):
+        convert(data_of["kitti"], "voc", tmp_path / "out", "--valid-share", 0.3)
+    outputs = [convert(data_of["kitti"], to, tmp_path / to, "--valid-share", 0.3, "--split", "train") for to in WRITTEN]
+    train, val = ({one.id for one in sources.find(outputs[0], split)} for split in ("train", "val"))
+    assert train and val and not train & val
+    assert train | val == {one.id for one in sources.find(data_of["voc"], "train")}
+    for output in outputs[1:]:
+        assert {one.id for one in sources.find(output, "val")} == val
+
+
+def test_nothing_is_overwritten(data_of, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "a").touch()
+    for target in (tmp_path / "full", data_of["coco"] / "new", data_of["coco"].parent):
+        with pytest.raises(UserError, match="--output"):
+            convert(data_of["coco"], "voc", target)
+    (tmp_path / "empty").mkdir()
+    assert sources.choose(convert(data_of["coco"], "voc", tmp_path / "empty")) == "voc"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])
+def test_a_stop_leaves_nothing(data_of, tmp_path, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(writing.WRITERS["coco"], "write", fail)
+    with pytest.raises((KeyboardInterrupt, UserError)):
+        convert(data_of["voc"], "coco", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_format_of_the_users_own(tmp_path, monkeypatch):
+    write_voc(tmp_path / "data", {"a": ((80, 60), [("cat", (11, 6, 30, 35))])}, {"train": ["a"]})
+    code = "from source_pascal_voc import class_names, find, load, split_names\n"
+    (tmp_path / "source_mine_b.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    output = convert("data", "csv", "out", "--source", "mine_b")
+    assert sources.load(output, "train", ("cat",))[0].boxes_px.tolist() == [[10, 5, 30, 35]]
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_turned_edges(orientation):
+    image = np.zeros((6, 8), np.uint8)
+    image[1:3, 2:7] = 1
+    x0, y0, x1, y1 = records.turned((2, 1, 7, 3), 8, 6, orientation)
+    clockwise, counter = cv2.ROTATE_90_CLOCKWISE, cv2.ROTATE_90_COUNTERCLOCKWISE
+    upright = {  # EXIF 2.3: what is done to show the picture
+        5: image.T,
+        6: cv2.rotate(image, clockwise),
+        7: cv2.rotate(image, cv2.ROTATE_180).T,
+        8: cv2.rotate(image, counter),
+    }[orientation]
+    assert upright[y0:y1, x0:x1].all() and upright.sum() == (y1 - y0) * (x1 - x0)
