@@ -14,8 +14,12 @@ MARKS = ("C3", "C4", "C5")  # colors of the lines that mark thresholds
 def _grid(panels, width=3.2, height=2.6):
     """(figure, axes [panels]) of small pictures in rows; axes that are not needed are not drawn."""
     rows, columns = -(-panels // COLUMNS), min(panels, COLUMNS)
-    figure = make_figure(max(width * columns, 4.6), height * rows + 0.4)
-    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    wide, high = max(width * columns, 4.6), height * rows + 0.9
+    figure = make_figure(wide, high)
+    figure.set_layout_engine("none")  # computing the margins costs as much as drawing
+    margins = {"left": 0.55 / wide, "right": 1 - 0.15 / wide, "bottom": 0.85 / high, "top": 1 - 0.35 / high}
+    grid = {**margins, "wspace": 0.22, "hspace": 0.34}
+    axes = list(figure.subplots(rows, columns, squeeze=False, gridspec_kw=grid).flat)
     for spare in axes[panels:]:
         spare.remove()
     return figure, axes[:panels]
@@ -45,7 +49,7 @@ def plot_thresholds(path: Path, panels: Mapping[str, tuple[Mapping, Mapping]]) -
     handles: dict = {}
     for axes in all_axes:
         handles |= {label: line for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=6, fontsize="small")
+    figure.legend(handles.values(), handles.keys(), loc="lower center", ncols=6, fontsize="small")
     figure.savefig(path)
 
 

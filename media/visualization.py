@@ -276,7 +276,10 @@ def plot_precision_recall(path: Path, lines: Sequence[tuple[str, ArrayLike, Arra
     """
     single = len(lines) == 1
     figure = make_figure(6.4 if single else 9.0, 4.8 if single else 6.0)
-    axes = figure.add_subplot()
+    if single:  # computing the margins costs as much as drawing, and there is one such picture for each class
+        figure.set_layout_engine("none")
+    margins = {"left": 0.1, "right": 0.97, "bottom": 0.12, "top": 0.92} if single else {}
+    axes = figure.subplots(gridspec_kw=margins)
     for index, (label, recall, precision) in enumerate(lines):
         envelope = np.maximum.accumulate(np.asarray(precision)[::-1])[::-1]
         color = _line_color(index)
