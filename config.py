@@ -22,7 +22,7 @@ DIVISION = "division.json"  # in a run: what formats.division wrote
 PATTERN = "*?[\\"  # TensorFlow reads a checkpoint's path as a pattern, in which these have a special meaning
 # Settings that may differ on --resume: they change the end or the speed, but not the steps before the end (except the
 # rates of the cosine schedule, which depend on the end)
-RESUMABLE = ("epochs", "max_steps", "workers", "save_minutes")
+RESUMABLE = ("epochs", "max_steps", "workers", "cache", "cache_gb", "cache_dir", "save_minutes")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 # What XLA compiles of a training step: nothing; the optimizer's update; what TensorFlow chooses; everything
 XLA_FORMS = ("off", "update", "on", "whole")
@@ -36,6 +36,7 @@ CHOICES = {  # allowed values of some TrainingSettings
     "matching": ("bipartite", "threshold"),
     "augmentation": tuple(transforms.AUGMENTATIONS),
     "precision": PRECISIONS,
+    "cache": ("none", "ram", "disk"),
 }
 
 
@@ -143,6 +144,9 @@ class TrainingSettings:
     freeze: tuple[str, ...] = ()
     precision: str = "float32"
     workers: int | None = None  # None: as many as suit the machine, also another one that resumes the run
+    cache: str = "none"
+    cache_gb: float | None = None  # None: as much as suits the machine
+    cache_dir: str | None = None  # None: in the folder of `files.cache_folder`
     seed: int = 0
     deterministic: bool = False
     save_minutes: float = 10.0

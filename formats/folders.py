@@ -138,10 +138,10 @@ class Finder:
 
         Raises UserError if there is none, or several fit equally well.
         """
+        inner, base = os.path.split(name)
         for folder in self._folders:
-            path = os.path.join(folder, name)
-            if self._exists(path):
-                return path
+            if base in self._listing(os.path.join(folder, inner) if inner else folder):
+                return os.path.join(folder, name)
         found = self._index.find(name)
         found = [key for key in found if not self._others & set(key.split("/")[:-1])]
         if len(found) == 1:
@@ -157,16 +157,15 @@ class Finder:
     def _index(self):
         return Index(self._folders[-1], images.SUFFIXES)
 
-    def _exists(self, path):
-        """os.path.isfile, without asking the disk for each file of a folder."""
-        folder, name = os.path.split(path)
+    def _listing(self, folder):
+        """The names of the files in a folder: os.path.isfile without asking the disk for each of a hundred thousand."""
         if folder not in self._listings:
             try:
                 with os.scandir(folder) as entries:
                     self._listings[folder] = {entry.name for entry in entries if entry.is_file()}
             except OSError:
                 self._listings[folder] = set()
-        return name in self._listings[folder]
+        return self._listings[folder]
 
 
 def require_picture(path, where, remedy="remove the entry"):

@@ -36,6 +36,7 @@ WITHOUT_TENSORFLOW = {
     "sources",
     "training_data",
     "average_precision",
+    "training.caching",
     "training.train_flags",
     "kernels.cpu",
     *PROGRAMS,

@@ -20,6 +20,7 @@ from formats import class_lists
 from media import images
 from structures import UserError
 from system import cli, files, worker_processes
+from training import caching
 from weights import class_transfer, weight_files
 
 # Pretrained features expect 0..255. From scratch, this brings the input to about unit variance
@@ -36,7 +37,17 @@ def read(flags: argparse.Namespace) -> tuple[config.ModelDescription, config.Tra
             raise UserError("--find-rate: tests the flags of a new run; leave --resume out")
         for path in rate_files(flags.run):
             _check_rate_file(path)
-    return _resume_config(flags) if flags.resume else _new_config(flags)
+    description, settings = _resume_config(flags) if flags.resume else _new_config(flags)
+    _check_cache(flags, settings)
+    return description, settings
+
+
+def _check_cache(flags, settings):
+    """Refuse flags of the cache that would do nothing."""
+    if "cache_gb" in flags and settings.cache == "none":
+        raise UserError("--cache-gb: needs --cache ram or --cache disk")
+    if "cache_dir" in flags and settings.cache != "disk":
+        raise UserError("--cache-dir: needs --cache disk")
 
 
 def rate_files(run: str) -> tuple[str, str]:
@@ -308,6 +319,8 @@ def parse(argv: list[str] | None, description: str | None) -> argparse.Namespace
     flags = parser.parse_args(argv)
     if "data" in flags:
         flags.data = os.path.abspath(flags.data)
+    if "cache_dir" in flags:
+        flags.cache_dir = os.path.abspath(flags.cache_dir)
     if "init_from" in flags:
         try:
             config.find_model(flags.init_from)
@@ -678,6 +691,28 @@ def _add_machine_flags(group):
         f"machine, at least 2 and at most {worker_processes.MOST_WORKERS})",
         type=cli.non_negative_int,
         metavar="N",
+    )
+    _add(
+        group,
+        "--cache",
+        "keep decoded pictures, so that each is decoded once: ram in memory, disk in files that later trainings use "
+        "too. The batches are the same",
+        choices=config.CHOICES["cache"],
+    )
+    _add(
+        group,
+        "--cache-gb",
+        "most gigabytes that the cache takes; pictures beyond are decoded each time "
+        f"(default: half of the free memory; {caching.DISK_GB} on disk, together with other trainings)",
+        type=cli.positive_float,
+        metavar="X",
+    )
+    _add(
+        group,
+        "--cache-dir",
+        f"folder of --cache disk (default: pictures in ${files.CACHE_VARIABLE} or ~/.cache/ssd-tensorflow)",
+        type=cli.output_folder,
+        metavar="DIR",
     )
     _add(group, "--seed", "seed of all random numbers", type=cli.non_negative_int, metavar="N")
     _add(

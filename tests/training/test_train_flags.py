@@ -128,7 +128,7 @@ def test_a_recipe_sets_all_that_decides_what_is_learned():
     """So that it stays what it is when a default changes."""
     of_the_data = "data train valid valid_share source missing_annotations other_classes difficult limit repeat"
     of_the_first_weights = "vgg_weights init_from map_classes"
-    of_the_machine = "valid_every patience precision workers seed deterministic save_minutes"
+    of_the_machine = "valid_every patience precision workers seed deterministic save_minutes cache cache_gb cache_dir"
     names = {field.name for field in dataclasses.fields(config.TrainingSettings)}
     others = {*of_the_data.split(), *of_the_first_weights.split(), *of_the_machine.split()}
     for recipe in config.RECIPES.values():
@@ -203,6 +203,34 @@ def test_freezing_layers_and_groups():
     layers = ("conv1", "conv4_3", "fc6", "norm_conv4_3", "conv8", "head", "head_fc7", "head_conv4_3_logits")
     assert read(*SLIM, "--freeze", ",".join(layers))[1].freeze == layers
     assert read(*SLIM, "--preset", "vgg512", "--freeze", "conv12")[1].freeze == ("conv12",)
+
+
+def test_the_cache_is_a_matter_of_the_machine(trained, monkeypatch, tmp_path):
+    """A resume may change it, and keeps it otherwise."""
+
+    def resumed(*flags):
+        return train_flags.read(train_flags.parse(["--run", str(trained), "--resume", *flags], ""))[1]
+
+    assert resumed().cache == "none"
+    monkeypatch.chdir(tmp_path)
+    settings = resumed("--cache", "disk", "--cache-gb", "0.5", "--cache-dir", "pictures")
+    assert (settings.cache, settings.cache_gb) == ("disk", 0.5)
+    assert settings.cache_dir == str(tmp_path / "pictures")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--cache-gb", "2"], "--cache-gb: needs --cache ram or --cache disk"),
+        (["--cache-dir", "x"], "--cache-dir: needs --cache disk"),
+        (["--cache", "ram", "--cache-dir", "x"], "--cache-dir: needs --cache disk"),
+        (["--cache", "ram", "--cache-gb", "0"], "--cache-gb: '0' is not a number above 0"),
+        (["--cache", "disk", "--cache-dir", __file__], "--cache-dir: .*not the name of a folder"),
+    ],
+)
+def test_flags_of_the_cache_that_would_do_nothing_are_refused(flags, message):
+    with pytest.raises(UserError, match=message):
+        read(*SLIM, *flags)
 
 
 def test_names_with_commas_and_equal_signs_stand_in_a_file(tmp_path):
