@@ -29,6 +29,7 @@ from media import images, visualization
 from results import csv_table, detection_files, result_folder
 from results.data_set import VALID_OF, DataSet
 from results.result_files import Origin, Source, Writer
+from scoring import score_threshold
 from structures import Detections, UserError
 from system import cli, files, wording
 
@@ -52,6 +53,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     flags = _parse(argv)
     model = config.find_model(flags.model)
     class_lists.check_classes(flags.classes, model.class_names)
+    low = flags.split or set(flags.formats) - {csv_table.FLAG}  # a table is for people
+    default = CURVE_THRESHOLD if low else visualization.SHOW_THRESHOLD
+    threshold = score_threshold.resolve(flags.threshold, model, default)
     pictures = _split_files(flags) if flags.split else _find_files(flags)
     _refuse_equal_names(flags, pictures)
     # Labels of a data set need no entry: they are in --data, or in `labels` beside `images`, which holds the pictures
@@ -64,8 +68,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         validated = _validated_in(model)
         precision = flags.precision or ("float32" if flags.split and validated == "float32" else "auto")
-        settings = {"precision": precision, "threshold": flags.threshold, "batch_size": flags.batch_size}
+        settings = {"precision": precision, "threshold": threshold, "batch_size": flags.batch_size}
         with detector.load(flags.model, **settings) as loaded:
+            flags.threshold = detector.lowest_threshold(loaded.threshold)
             wanted = class_lists.find_labels(flags.classes, loaded.class_names)
             stop.raise_if_requested()  # while the old results still exist
             _detect_all(flags, model, loaded, pictures, _Choice(loaded.class_names, wanted), stop, old)
@@ -419,9 +424,6 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         raise UserError("--valid-of: chooses pictures of a data set; give --data and --split too")
     if bool(flags.images) == bool(flags.split):
         raise UserError("give either pictures or folders, or --data with --split")
-    if flags.threshold is None:
-        scored = flags.split or set(flags.formats) - {csv_table.FLAG}  # a table is for people
-        flags.threshold = CURVE_THRESHOLD if scored else visualization.SHOW_THRESHOLD
     return flags
 
 
@@ -449,10 +451,10 @@ def _input_flags(parser, group):
 def _detection_flags(group):
     group.add_argument(
         "--threshold",
-        type=cli.fraction,
+        type=score_threshold.parse,
         metavar="X",
-        help=f"write detections that score above X (default: {visualization.SHOW_THRESHOLD}; {CURVE_THRESHOLD} with "
-        "--split or another format but --csv, because scoring needs low scores too)",
+        help=f"write detections that score above X: {score_threshold.HELP} (default: {visualization.SHOW_THRESHOLD}; "
+        f"{CURVE_THRESHOLD} with --split or another format but --csv, because scoring needs low scores too)",
     )
     group.add_argument(
         "--classes",

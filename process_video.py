@@ -26,6 +26,7 @@ import tqdm
 import config
 from formats import class_lists
 from media import frame_folder, video, visualization
+from scoring import score_threshold
 from structures import Detections, UserError
 from system import cli, files, stages, wording
 from system.wording import plural
@@ -38,7 +39,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the program. argv: its arguments, by default the command line's. Raises UserError, KeyboardInterrupt."""
     flags = _parse(argv)
     films = _films(flags)
-    class_lists.check_classes(flags.classes, config.find_model(flags.model).class_names)
+    model = config.find_model(flags.model)
+    class_lists.check_classes(flags.classes, model.class_names)
+    threshold = score_threshold.resolve(flags.threshold, model, visualization.SHOW_THRESHOLD)
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(cli.StopRequest())
         first = stack.enter_context(_open(films[0]))
@@ -48,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         import detector  # TensorFlow loads only after all flags and paths are checked
 
         batch_size = 1 if first.live else flags.batch_size  # a live picture should not wait for others
-        settings = {"precision": flags.precision, "threshold": flags.threshold, "batch_size": batch_size}
+        settings = {"precision": flags.precision, "threshold": threshold, "batch_size": batch_size}
         loaded = stack.enter_context(detector.load(flags.model, **settings))
         wanted = class_lists.find_labels(flags.classes, loaded.class_names)
         stop.raise_if_requested()
@@ -121,7 +124,7 @@ def _process(flags, reader, detector, wanted, stop):
     meters = {name: stages.Meter() for name in ("decode", "network", "drawing", "encoding")}
     start = time.monotonic()
     with contextlib.ExitStack() as stack:
-        timeline = stack.enter_context(Timeline(flags, reader, detector.class_names)) if flags.json else None
+        timeline = stack.enter_context(Timeline(flags, reader, detector)) if flags.json else None
         threads = stack.enter_context(stages.Threads(lambda: stop.requested))
         frames = _connect(threads, flags, reader, detector, wanted, meters)
         first = next(frames, None)
@@ -253,7 +256,10 @@ class Timeline:
     All methods raise UserError if the file cannot be written.
     """
 
-    def __init__(self, flags: argparse.Namespace, reader: video.VideoReader, class_names: Sequence[str]) -> None:
+    def __init__(self, flags: argparse.Namespace, reader: video.VideoReader, detector: Any) -> None:
+        """detector: the detector.Detector that runs; `class_names` and `threshold` of it are used."""
+        class_names, threshold = detector.class_names, detector.threshold
+        each = threshold if isinstance(threshold, tuple) else None
         self._class_names = class_names
         self._separator = "\n"
         self._file = files.PendingFile(flags.json)
@@ -262,12 +268,14 @@ class Timeline:
             "input": flags.input,
             "output": flags.output,
             "class_names": list(class_names),
-            "threshold": flags.threshold,
+            "threshold": min(each) if each else threshold,
             "every": flags.every,
             "width": reader.width,
             "height": reader.height,
             "rate": float(reader.rate),
         }
+        if each:
+            head["thresholds"] = dict(zip(class_names, each, strict=True))
         self._file.write(json.dumps(head)[:-1] + ', "frames": [')
 
     def add(self, frame: Frame) -> None:
@@ -378,10 +386,9 @@ def _parse(argv):
     show = visualization.SHOW_THRESHOLD
     add(
         "--threshold",
-        type=cli.fraction,
-        default=show,
+        type=score_threshold.parse,
         metavar="X",
-        help=f"lowest score of the detections to show (default: {show})",
+        help=f"show detections that score above X: {score_threshold.HELP} (default: {show})",
     )
     add("--classes", metavar="NAMES", help="show only these classes, separated by commas (default: all)")
     add(

@@ -88,7 +88,12 @@ def _summary(all_errors, names, iou_threshold):
     classes = [one.curve.name for one in all_errors]
     links = (f"<a href='#class-{names[name]}'>{html_page.escape(name)}</a>" for name in classes)
     yield f"<p>Worst cases of {' · '.join(links)}</p>"
-    yield (
+    yield legend()
+
+
+def legend():
+    """What the colors of `draw` mean, as HTML."""
+    return (
         f"<p><span style='color: rgb{MARKED}'>&#9632;</span> the false positive, or the missed object &nbsp; "
         f"<span style='color: rgb{PARTNER}'>&#9632;</span> what it overlaps &nbsp; dashed: all annotated objects</p>"
     )
@@ -106,8 +111,13 @@ def _class_part(errors, cases, safe, folder, ground_truth):
         if some:
             yield f"<h3>{name}: {title}</h3><p class=muted>{meaning}</p><div class=row>"
             for case in some:
-                yield html_page.figure([html_page.picture(draw(case, ground_truth[case.id]))], _caption(case))
+                yield case_figure(case, ground_truth)
             yield "</div>"
+
+
+def case_figure(case, ground_truth):
+    """A Case as HTML: its surroundings and what they show."""
+    return html_page.figure([html_page.picture(draw(case, ground_truth[case.id]))], _caption(case))
 
 
 def _caption(case):

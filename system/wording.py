@@ -22,6 +22,13 @@ def plural(count: int, what: str) -> str:
     return f"{count:,} {what}{ending}"
 
 
+def per_class(threshold: float | tuple[float, ...], class_names: Iterable[str]) -> str:
+    """'0.5' for one number, 'car=0.4,person=0.6' for one for each class."""
+    if not isinstance(threshold, tuple):
+        return f"{threshold}"
+    return ",".join(f"{name}={one}" for name, one in zip(class_names, threshold, strict=True))
+
+
 def nearest(name: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:
     """The most similar of some names, or None if none is similar. Compares letters and digits only, without case.
 

@@ -31,6 +31,7 @@ class FakeDetector:
     input_size = 8
     precision = "float32"
     batch_size = 8
+    threshold = 0.5
 
     def __init__(self):
         self.batches = []
@@ -62,7 +63,7 @@ def detector(monkeypatch):
 
     def load(model, **settings):
         fake.calls.append((model, settings))
-        fake.batch_size = settings["batch_size"] or 8
+        fake.batch_size, fake.threshold = settings["batch_size"] or 8, settings["threshold"]
         return fake
 
     monkeypatch.setitem(sys.modules, "detector", types.SimpleNamespace(load=load))
