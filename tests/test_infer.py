@@ -138,7 +138,7 @@ def test_detections_are_counted_by_class(crowded):
 
 def test_a_model_that_papers_pictures_is_told_so(crowded):
     out, lines = crowded
-    assert "4 pictures with more than 50 boxes that score 0.01 or more: only the best of them are drawn" in lines[-2]
+    assert "4 pictures with more than 50 boxes scoring 0.01 or more: only the best of them are drawn" in lines[-2]
     assert "hardly learned" in lines[-1]
     higher = float(re.search(r"--draw-threshold (\S+) draws", lines[-1])[1])
     written = json.loads((out / "detections.json").read_text("utf-8"))["images"]
