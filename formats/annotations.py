@@ -534,8 +534,9 @@ def splits_hint(names):
     """The end of a message about a split that does not exist. names: the splits that do."""
     if list(names) == [folders.ALL]:
         return (
-            f"neither lists nor folders divide its pictures, so they are one split, {folders.ALL!r}; name that, or "
-            "make folders train and val, or lists ImageSets/Main/train.txt and val.txt with a picture's name a line"
+            f"neither lists nor folders divide its pictures, so they are one split, {folders.ALL!r}; name that, which "
+            "train.py --valid-share divides, or make folders train and val, or lists ImageSets/Main/train.txt and "
+            "val.txt with a picture's name a line"
         )
     return f"the splits are: {', '.join(names) or 'none'}"
 

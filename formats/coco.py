@@ -29,7 +29,9 @@ from formats import annotations, class_lists, fixed_copy, folders, listing
 from structures import UserError
 from system import cli, files, memory, wording
 
+format_name = "COCO"
 PREFIX, ROBOFLOW = "instances_", "_annotations.coco.json"
+OTHER_PREFIXES = ("captions_", "person_keypoints_", "panoptic_", "stuff_", "image_info_")  # of COCO's other tasks
 LISTS = ("images", "annotations", "categories")  # that every file has
 NUMBERS, LARGEST = frozenset((int, float)), 1e9
 IDS = frozenset((int, str))  # types of ids; not of booleans
@@ -121,7 +123,7 @@ def load(data, splits, class_names, **options):
     Raises UserError that names file and entry for anything missing or malformed, ImageError for a picture whose
     header cannot be read.
     """
-    return annotations.make_samples(find(data, splits), _annotated, class_names, format_name="COCO", **options)
+    return annotations.make_samples(find(data, splits), _annotated, class_names, format_name=format_name, **options)
 
 
 @memory.collector_paused()
@@ -159,6 +161,8 @@ def _split_paths(data):
         if _looks(data / name):
             found[name.removesuffix(".json").removeprefix(PREFIX)] = data / name
     named = files.visible(data / "annotations", ".json")
+    if any(name.startswith(PREFIX) for name in named):
+        named = [name for name in named if not name.startswith(OTHER_PREFIXES)]
     for name in sorted(named, key=lambda name: name.startswith(PREFIX)):  # instances_ replaces another of its split
         found[name.removesuffix(".json").removeprefix(PREFIX)] = data / "annotations" / name
     return found

@@ -350,8 +350,8 @@ def _add_data_flags(group):
         group,
         "--train",
         "comma-separated splits to train on, such as train, 2007:trainval or train2017 "
-        "(default: 2007:trainval,2012:trainval if --data holds VOC2007 and VOC2012, else train, or all pictures if "
-        "--data has no splits)",
+        "(default: 2007:trainval,2012:trainval if --data holds VOC2007 and VOC2012, else train, or the only split if "
+        "--data has one or none)",
         metavar="SPLITS",
     )
     _add(
