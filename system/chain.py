@@ -1,7 +1,5 @@
 """Run programs one after another, as a user would: the base of the demo and the recipes."""
 
-from system.environment import ROOT
-
 import csv
 import os
 import signal
@@ -11,6 +9,7 @@ from collections.abc import Iterable
 
 from structures import UserError
 from system import cli, files
+from system.cli import ROOT
 
 
 def call(program: str, *arguments: object) -> None:

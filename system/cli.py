@@ -19,9 +19,11 @@ from types import ModuleType
 from typing import NoReturn
 
 from structures import UserError
-from system import compiled_code, environment, files, wording
+from system import compiled_code, files, wording
 
 SUCCESS, FAILURE, INTERRUPTED = 0, 1, 130
+# Of the project. Not from system.environment, which only programs import: parts of the project need fewer packages
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 def run(main: Callable[[], object]) -> NoReturn:
@@ -71,8 +73,8 @@ def command(program: str, *arguments: object) -> str:
     """
     words = ["-m", program]
     if program.endswith(".py"):
-        at_home = os.path.realpath(os.curdir) == os.path.realpath(environment.ROOT)
-        words = [program if at_home else os.path.join(environment.ROOT, program)]
+        at_home = os.path.realpath(os.curdir) == os.path.realpath(ROOT)
+        words = [program if at_home else os.path.join(ROOT, program)]
     return shlex.join(["python", *words, *map(str, arguments)])
 
 

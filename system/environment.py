@@ -1,4 +1,4 @@
-"""Importing this module ends a program in one line where the packages of requirements.txt are not there.
+"""Importing this module ends a program with one line where the packages of requirements.txt are not there.
 
 It is the first import of every program, ahead of all that imports such a package, and itself imports the standard
 library only. Its section of imports is named in pyproject.toml, so that sorting keeps it first.
@@ -9,7 +9,7 @@ import os
 import shlex
 import sys
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 # What requirements.txt brings, by the names of the modules
 PACKAGES = ("numpy", "cv2", "tensorflow", "tqdm", "matplotlib", "PIL", "yaml", "av", "h5py")
 
@@ -36,7 +36,13 @@ def remedy(root: str, prefix: str) -> str:
 
 
 def require() -> None:
-    """Exit with code 1 and a line on stderr that names the command to run, unless all packages are there."""
+    """Exit with code 1 and a line on stderr that names the command to run, unless all packages are there.
+
+    Does nothing where a program's module is imported by something else: the peer of a benchmark has fewer packages.
+    """
+    started = os.path.realpath(getattr(sys.modules["__main__"], "__file__", None) or "")
+    if os.path.dirname(started) not in (ROOT, os.path.join(ROOT, "recipes"), os.path.join(ROOT, "toy_road")):
+        return
     if lacking := missing():
         command = remedy(ROOT, sys.prefix)
         sys.exit(f"error: {sys.executable} has no {', '.join(lacking)}; first run: {command}")

@@ -66,7 +66,7 @@ def test_a_missing_hint_is_seen(source, missing):
 
 
 COUNTED = "anchors|boxes|classes|detections|epochs|files|frames|images|objects|packages|pictures|samples|steps"
-# Rooms without messages, or whose counts are of many
+# Without messages of programs, or with counts of many
 UNCHECKED = ("tests", "benchmarks", "formats", "dataset_check", "conversion")
 
 

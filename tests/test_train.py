@@ -166,7 +166,7 @@ def test_small_data_helpers(shapes, tmp_path):
     path = tmp_path / "run"
     more = ["--limit", "5", "--repeat", "3", "--class-weights", "auto", "--valid", "val", "--epochs", "2"]
     done = run("train.py", "--data", shapes, "--train", "train", *TINY, "--run", path, *more)
-    assert re.search(r"\b15 images\b.*\b5 validation\b", done.stdout)
+    assert re.search(r"\b15 pictures an epoch\b.*\b5 pictures to validate on\b", done.stdout)
     assert re.search(r"\bdisc \d.*\bsquare \d", done.stdout)
     assert [row["step"] for row in metrics(path)] == ["4", "8"]  # 15 pictures, 4 at a time
     settings = config.read_config(str(path))[1]

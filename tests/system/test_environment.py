@@ -29,6 +29,11 @@ def test_a_program_without_its_packages_names_the_command_that_brings_them(progr
     assert line.startswith("error: ") and "cv2" in line and ".venv" in line
 
 
+def test_others_may_import_a_program_with_fewer_packages():
+    code = "import sys; sys.modules['av'] = None; import average_precision, pretrained"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
 def test_all_programs_are_tried():
     assert {"train.py", "infer.py", "average_precision.py", "demo.py"} <= set(FILES)
     assert "recipes/bccd.py" in RECIPES
