@@ -35,7 +35,7 @@ def write(folder, compared, names, ground_truth):
             score_plots.plot_differences(os.path.join(folder, picture), f"{letter} - A", known)
             parts.append(html_page.chart(picture, f"differences of {letter} from A"))
     for size in compared["sizes"]:
-        title = "All objects" if size == "all" else f"{size.capitalize()} objects"
+        title = f"Objects of size: {size}"
         parts.append(f"<h2>{title}</h2>{html_page.table(_rows(compared['sizes'][size], letters))}")
     parts.append(error_pages.legend())
     for letter, only in zip(letters[1:], compared["only"], strict=True):
