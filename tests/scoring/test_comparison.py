@@ -134,7 +134,7 @@ def test_program(voc, tmp_path, capsys):  # noqa: F811
         {"image": "b", "objects": [{"class": "bus", "row": 0}]}
     ]
     page = (tmp_path / "plots" / "comparison.html").read_text()
-    assert "Found by A, missed by B: 1 objects in 1 pictures" in page and "comparison_B.png" in page
+    assert "Found by A, missed by B: 1 object in 1 picture<" in page and "comparison_B.png" in page
     assert (tmp_path / "plots" / "comparison_B.png").is_file()
 
 
