@@ -153,7 +153,7 @@ class TrainingSettings:
     optimizer: str = "adamw"
     adam_epsilon: float = 1e-8
     learning_rate: float = usual_rate(optimizer, adam_epsilon)
-    schedule: str = "exponential"
+    schedule: str = "cosine"
     schedule_steps: tuple[int, ...] = (80000, 100000)
     warmup_steps: int = 100
     clip_norm: float = 10.0

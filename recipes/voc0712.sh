@@ -210,7 +210,7 @@ train() {
             original*) recipe=(--recipe original --preset "vgg${1#original}") ;;
             "$QUICK")
                 splits=$TRAIN_2007
-                recipe=(--recipe default --batch-size 32 --schedule cosine --epochs 60 --ema 0.999 --freeze "conv1,conv2")
+                recipe=(--recipe default --batch-size 32 --epochs 60 --ema 0.999 --freeze "conv1,conv2")
                 ;;
         esac
         # shellcheck disable=SC2086 # TRAIN_FLAGS are several words

@@ -598,8 +598,8 @@ def _add_rate_flags(group):
     _add(
         group,
         "--schedule",
-        "exponential: × 0.97 an epoch; step: × 0.1 at each of --schedule-steps; cosine: falls to 0 at the end, good "
-        "for fine-tuning",
+        "cosine: falls to 0 at the end of --epochs or --max-steps; exponential: × 0.97 an epoch, the article's; "
+        "step: × 0.1 at each of --schedule-steps, the original's",
         choices=config.CHOICES["schedule"],
     )
     _add(group, "--schedule-steps", "steps at which --schedule step lowers the rate", type=_step_list, metavar="N,N")

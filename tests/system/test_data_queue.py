@@ -3,6 +3,7 @@
 import gc
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -89,10 +90,10 @@ older = set()  # process ids of the children that were there before the test
 def rings(pid="self"):
     """How many rings a process has mapped. They must be unnamed files: none of them may be in /dev/shm.
 
-    (The process pools of other tests in this process have semaphores there.)
+    (The process pools and barriers of other tests in this process have semaphores and memory, pym-…, there.)
     """
     maps = Path(f"/proc/{pid}/maps").read_text()
-    assert not [line for line in maps.splitlines() if "/dev/shm/" in line and "/dev/shm/sem." not in line]
+    assert not [line for line in maps.splitlines() if "/dev/shm/" in line and not re.search("/dev/shm/(sem|pym)", line)]
     return maps.count("memfd:batches")
 
 
