@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from media.visualization import make_figure
+from media.visualization import make_figure, save_figure
 from system.files import Path
 
 COLUMNS = 4  # panels in a row
@@ -50,7 +50,7 @@ def plot_thresholds(path: Path, panels: Mapping[str, tuple[Mapping, Mapping]]) -
     for axes in all_axes:
         handles |= {label: line for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="lower center", ncols=6, fontsize="small")
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def plot_reliability(path: Path, title: str, bins: Sequence[Mapping]) -> None:
@@ -70,7 +70,7 @@ def plot_reliability(path: Path, title: str, bins: Sequence[Mapping]) -> None:
     counts.minorticks_off()  # whose labels a log scale of few powers writes over each other
     for axes in (curve, counts):
         axes.grid(alpha=0.3)
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def plot_matrix(path: Path, names: Sequence[str], counts: np.ndarray, title: str) -> None:
@@ -93,7 +93,7 @@ def plot_matrix(path: Path, names: Sequence[str], counts: np.ndarray, title: str
             color = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, f"{counts[row, column]:,}", ha="center", va="center", fontsize=7, color=color)
     figure.colorbar(image, label="share of the row")
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def _short(name):
@@ -123,7 +123,7 @@ def plot_score_cuts(path: Path, panels: Mapping[str, Sequence[tuple[str, np.ndar
         axes.set_xlabel("recall")
     for axes in all_axes[::COLUMNS]:
         axes.set_ylabel("precision")
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def plot_gains(path: Path, title: str, gains: Mapping[str, tuple[float, int]]) -> None:
@@ -139,7 +139,7 @@ def plot_gains(path: Path, title: str, gains: Mapping[str, tuple[float, int]]) -
     axes.set(title=title, xlabel="AP gained if these errors were mended (and how many there are)")
     axes.set_xlim(0, 1.3 * max([*values, 0.01]))
     axes.grid(alpha=0.3, axis="x")
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def plot_differences(path: Path, title: str, rows: Mapping[str, tuple[float, float, float]]) -> None:
@@ -157,4 +157,4 @@ def plot_differences(path: Path, title: str, rows: Mapping[str, tuple[float, flo
     axes.set(title=title, xlabel="difference of AP, and its interval")
     axes.set_ylim(-0.7, len(names) - 0.3)
     axes.grid(alpha=0.3, axis="x")
-    figure.savefig(path)
+    save_figure(figure, path)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from structures import Detections, Sample
-from system import cli
+from system import cli, files
 from system.files import Path
 
 Color = tuple[int, int, int]  # RGB, 0 to 255
@@ -305,7 +305,7 @@ def plot_precision_recall(path: Path, lines: Sequence[tuple[str, ArrayLike, Arra
         place = {"loc": "lower left"} if single else {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
         columns = 1 + (len(lines) - 1) // 30
         axes.legend(fontsize="small", frameon=single, ncols=columns, **place)
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def _steps(recall, envelope):
@@ -341,7 +341,7 @@ def plot_errors(
     _plot_sizes(objects, sizes)
     _plot_shares(kind_axes, kinds, "false positives by kind")
     _plot_shares(confused_axes, confused, "confused with")
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def _plot_scores(axes, groups, bins=25):
@@ -421,7 +421,7 @@ def plot_learning_curves(path: Path, rows: Sequence[dict]) -> None:
         axes.xaxis.get_major_locator().set_params(integer=True)
         if axes.get_legend_handles_labels()[1]:
             axes.legend(fontsize="small")
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def plot_rate_test(
@@ -445,7 +445,7 @@ def plot_rate_test(
     axes.set_ylabel("loss per matched anchor (log scale)")
     axes.grid(alpha=0.3, which="both")
     axes.legend(fontsize="small", loc="upper left")
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def _plot_column(axes, rows, name, **style):
@@ -456,13 +456,20 @@ def _plot_column(axes, rows, name, **style):
 
 
 def make_figure(width, height):
-    """A figure of width × height inches, created without pyplot's global state; savefig writes it."""
+    """A figure of width × height inches, created without pyplot's global state; `save_figure` writes it."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def save_figure(figure, path):
+    """Write a figure as a PNG. In half the time of its savefig, which draws everything twice."""
+    figure.canvas.draw()
+    pixels = cv2.cvtColor(np.asarray(figure.canvas.buffer_rgba()), cv2.COLOR_RGBA2BGR)
+    files.write(path, cv2.imencode(".png", pixels)[1].tobytes(), durable=False)
 
 
 def _line_color(index):
