@@ -8,12 +8,12 @@ PARITY := .venv-parity
 
 $(VENV)/.installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	touch $@
+	@$(BIN)/python -m system.install requirements.txt
+	@touch $@
 
 $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
-	touch $@
+	@$(BIN)/python -m system.install requirements-dev.txt
+	@touch $@
 
 demo: $(VENV)/.installed
 	$(BIN)/python demo.py
@@ -36,8 +36,8 @@ gpu:
 # The peers, PyTorch and torchvision, have an environment of their own (5.5 GB)
 $(PARITY)/.installed: requirements.txt requirements-parity.txt
 	$(PYTHON) -m venv $(PARITY)
-	$(PARITY)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-parity.txt
-	touch $@
+	@$(PARITY)/bin/python -m system.install requirements.txt requirements-parity.txt
+	@touch $@
 
 # CASES: further flags, such as `make parity CASES="--coco-case mydata:test:cat,dog"`
 parity: $(PARITY)/.installed

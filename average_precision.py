@@ -9,26 +9,54 @@ The metric works in the devkit's 1-based inclusive pixels, where a box is xmax �
 `comp4.to_comp4_px` converts the continuous edges used elsewhere.
 """
 
+import system.environment  # noqa: F401
+
 import argparse
 import dataclasses
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+import config
 import sources
 from formats import class_lists
 from media import visualization
 from results import comp4, detection_files
 from results.data_set import VALID_OF, DataSet
-from scoring import coco_metric, error_pages, matching
+from scoring import (
+    coco_metric,
+    comparison,
+    comparison_page,
+    error_pages,
+    groups,
+    matching,
+    report_page,
+    score_cuts,
+    score_report,
+    score_threshold,
+)
+from scoring.score_report import Scored
 from structures import Detections, Sample, UserError
 from system import cli, files
+from system.wording import plural
 
 TRUE, FALSE, IGNORED = 1, 0, -1
 # Results cut at a higher score lack the right end of their precision-recall curves.
 HIGH_THRESHOLD = 0.05
+# Flags that --protocol coco does not take, with their defaults
+VOC_DEFAULTS: dict[str, Any] = {
+    "iou": 0.5,
+    "at_precision": 0.9,
+    "at_recall": 0.9,
+    "score_cuts": score_cuts.CUTS,
+    "confusion_threshold": None,
+    "groups": None,
+    "plots": None,
+    "remember": None,
+}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,6 +99,11 @@ class ClassCurve:
     def false(self) -> np.ndarray:
         """bool [N]: which detections are false positives."""
         return self.verdicts == FALSE
+
+    def where(self, mask: np.ndarray, positives: int) -> "ClassCurve":
+        """The curve of some of the detections, bool [N], for another number of objects; their verdicts stay."""
+        columns = (self.scores, self.verdicts, self.images, self.boxes_px, self.overlaps, self.objects)
+        return _curve(self.name, positives, *(column[mask] for column in columns))
 
 
 def evaluate(
@@ -190,7 +223,7 @@ def _labels_and_groups(labels_per_image, classes, images=None):
     images = np.arange(len(labels_per_image)) if images is None else images
     labels = np.concatenate([np.zeros(0, np.int32), *labels_per_image]).astype(np.int32)
     if labels.size and not 0 <= labels.min() <= labels.max() < classes:
-        raise ValueError(f"labels reach from {labels.min()} to {labels.max()}, there are {classes} classes")
+        raise ValueError(f"labels reach from {labels.min()} to {labels.max()}, there are {plural(classes, 'class')}")
     image_of = np.repeat(images, [len(labels) for labels in labels_per_image])
     return labels, image_of * classes + labels
 
@@ -257,27 +290,158 @@ def main(argv: Sequence[str] | None = None) -> None:
     loading["progress"] = sys.stderr.isatty()
     data = DataSet(args.data, args.split, args.source, args.valid_of, **loading)
     read = detection_files.read(args.results, names, data)
-    ground_truth = data.samples(read.class_names)
+    ground_truth = _ground_truth(data, read, args)
     _check_images(read, ground_truth, args)
-    if args.protocol == "coco":
+    _check_source(read.source, args)
+    if args.others:
+        report = _compare(args, data, read, ground_truth)
+    elif args.protocol == "coco":
         report = coco_metric.evaluate(ground_truth, read.detections, read.class_names)
         print(coco_metric.table(report))
     else:
-        curves = precision_recall(ground_truth, read.detections, read.class_names, args.iou)
-        report = summarize(curves, len(ground_truth), args.iou)
-        print(table(report))
-        if args.plots:
-            _plot(curves, report, args.plots)
-            page = error_pages.write(args.plots, ground_truth, read.detections, curves, read.class_names, args.iou)
-            print(f"{page}: the errors, with pictures")
+        report = _score_by_voc(args, read, ground_truth)
+    if read.source:
+        print(f"results of {read.source}")
     if args.json:
-        files.write_json(args.json, report)
+        files.write_json(args.json, {**report, "source": dataclasses.asdict(read.source)} if read.source else report)
+
+
+def _ground_truth(data, read, args):
+    """The samples of the split by id. Raises UserError, also if RESULTS are for other classes than the data has."""
+    try:
+        found = data.samples(read.class_names)
+        strange = args.other_classes == "ignore" and not any(len(sample.labels) for sample in found.values())
+    except UserError as error:
+        if not args.classes and (message := _other_classes(data, read, args)):
+            raise UserError(message) from error
+        raise
+    if strange and not args.classes and (message := _other_classes(data, read, args)):
+        raise UserError(message)
+    return found
+
+
+def _other_classes(data, read, args):
+    """What to say where the data has classes that RESULTS does not name; None if it has none or cannot be read."""
+    try:
+        others = [name for name in data.class_names if name not in read.class_names]
+    except UserError:
+        return None
+    if not others:
+        return None
+    made = f" (made by {read.source})" if read.source else ""
+    remedy = "detect again with a model of these classes"
+    if len(others) < len(data.class_names):
+        remedy += ", or leave their objects out with --other-classes ignore"
+    return (
+        f"{args.results}: names other classes than the data: {_some(read.class_names)}{made}, "
+        f"but split {args.split} of {args.data} has {_some(others)}; {remedy}"
+    )
+
+
+def _some(names):
+    """The first five of some names."""
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+
+
+def _check_source(source, args):
+    """Warn if RESULTS records that it is from other data, or from a checkpoint that is no longer what its model is."""
+    if source is None:
+        return
+    if source.data and (os.path.realpath(source.data), source.split) != (os.path.realpath(args.data), args.split):
+        cli.warn(f"{args.results}: made on {source.split} of {source.data}, not on {args.split} of {args.data}")
+    try:
+        now = config.find_model(source.model).checkpoint if source.checkpoint else None
+    except UserError:  # which is elsewhere, or gone
+        return
+    name = now and os.path.basename(os.path.dirname(now))
+    if name not in (None, source.checkpoint):
+        cli.warn(f"{args.results}: made with {source.checkpoint} of {source.model}, which is {name} now; detect again")
+
+
+def _score_by_voc(args, read, ground_truth):
+    """Print the figures, draw and remember what was asked for; returns the dict for --json."""
+    run = _run_to_remember(args, read)
+    curves = precision_recall(ground_truth, read.detections, read.class_names, args.iou)
+    report = summarize(curves, len(ground_truth), args.iou)
+    print(table(report))
+    scored = Scored(ground_truth, read.detections, read.class_names, curves, args.iou, read.threshold or 0.0)
+    settings = score_report.Settings(args.at_precision, args.at_recall, args.score_cuts, args.confusion_threshold)
+    found, matrix = score_report.figures(scored, settings)
+    print(score_report.best_line(found))
+    by_group = _by_group(args.groups, scored, settings)
+    if args.plots:
+        print(score_cuts.text(found["score_cuts"]))
+        _plot(curves, report, args.plots)
+        score_report.draw(args.plots, scored, found, matrix)
+        page = error_pages.write(args.plots, ground_truth, read.detections, curves, read.class_names, args.iou)
+        print(f"{page}: the errors, with pictures")
+        more = {"by_group": by_group, "errors_page": os.path.basename(page)}
+        page = report_page.write(args.plots, scored, report, found, matrix, **more)
+        print(f"{page}: all figures on one page")
+    if run:
+        _remember(args, run, read.source, found["thresholds"])
+    return {**report, **found, **({"groups": by_group} if by_group else {})}
+
+
+def _compare(args, data, read, ground_truth):
+    """Print how other results differ from the first, draw what was asked for; returns the dict for --json."""
+    paths, reads, results, reports = [args.results, *args.others], [read], [], {}
+    for path in args.others:
+        reads.append(detection_files.read(path, read.class_names, data))
+        _check_images(reads[-1], ground_truth, argparse.Namespace(**{**vars(args), "results": path}))
+    for path, one in zip(paths, reads, strict=True):
+        curves = precision_recall(ground_truth, one.detections, one.class_names, args.iou)
+        results.append(Scored(ground_truth, one.detections, one.class_names, curves, args.iou, one.threshold or 0.0))
+        reports[path] = summarize(curves, len(ground_truth), args.iou)
+    compared = comparison.compare(results, args.iou)
+    print(comparison.text(compared, paths))
+    if args.plots:
+        print(
+            f"{comparison_page.write(args.plots, compared, paths, ground_truth)}: what one finds and the other misses"
+        )
+    return {"results": reports, "comparison": compared}
+
+
+def _by_group(path, scored, settings):
+    """{group: the dict for --json} of a table of groups, printed; {} without one."""
+    by_group = {}
+    for name, ids in groups.read(path, scored.ground_truth).items() if path else ():
+        part = groups.part(scored, ids)
+        report = summarize(part.curves, len(part.ground_truth), part.iou)
+        by_group[name] = {**report, **score_report.figures(part, settings)[0]}
+    if by_group:
+        print(groups.table(by_group))
+    return by_group
+
+
+def _run_to_remember(args, read):
+    """The config.ModelSource of --remember, or that of the run that the results say they are from; or None."""
+    run = args.remember
+    if not run:
+        return read.source and score_threshold.find_run(read.source.model, read.class_names)
+    if not run.run:
+        raise UserError(f"--remember {run.name}: is an exported graph; give the run that it is from")
+    if other := set(read.class_names) - set(run.class_names or ()):
+        raise UserError(f"--remember {run.name}: the run has no class {min(other)!r}, which RESULTS has; give its run")
+    return run
+
+
+def _remember(args, run, source, points):
+    """Write the best thresholds into a run. source: the result_files.Source of the results, or None."""
+    facts = {"results": args.results, "data": args.data, "split": args.split, "iou": args.iou}
+    facts["checkpoint"] = source and source.checkpoint
+    try:
+        print(f"{score_threshold.remember(run, points, **facts)}: the thresholds for --threshold best")
+    except files.UnwritableFile as error:
+        if args.remember:
+            raise
+        cli.warn(f"{error}; --threshold best will not have them")
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = cli.ArgumentParser(
         description="Score the detections of any detector with Pascal VOC's metric or COCO's, and show the errors.",
-        epilog="example: python average_precision.py runs/found/detections.json --data VOCdevkit --split 2007:test",
+        epilog="example: python average_precision.py runs/found --data VOCdevkit --split 2007:test",
     )
     looks = ", ".join(module.LOOKS for module in detection_files.FORMATS.values())
     parser.add_argument(
@@ -286,15 +450,38 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         type=cli.existing_path,
         help=f"the detections: {looks}. The format is detected automatically",
     )
+    parser.add_argument(
+        "others",
+        metavar="OTHER",
+        nargs="*",
+        type=cli.existing_path,
+        help="more results on the same pictures: print the differences of AP from RESULTS by class and size, with "
+        "intervals, and with --plots show what one finds and the other does not",
+    )
     _data_flags(parser.add_argument_group("ground truth"))
     _metric_flags(parser.add_argument_group("metric"))
     _output_flags(parser.add_argument_group("output (the figures are also printed)"))
     args = parser.parse_args(argv)
-    for flag in ("iou", "plots"):
+    for flag in VOC_DEFAULTS:
         if args.protocol == "coco" and getattr(args, flag) is not None:
-            raise UserError(f"--{flag}: for --protocol voc only; leave it out with --protocol coco")
-    args.iou = 0.5 if args.iou is None else args.iou
+            name = flag.replace("_", "-")
+            raise UserError(f"--{name}: for --protocol voc only; leave it out with --protocol coco")
+    if args.others:
+        _check_comparison(args)
+    for flag, default in VOC_DEFAULTS.items():
+        setattr(args, flag, default if getattr(args, flag) is None else getattr(args, flag))
     return args
+
+
+def _check_comparison(args):
+    """Raise UserError for what several RESULTS do not take."""
+    if args.protocol == "coco":
+        raise UserError("--protocol coco: compares no results; give one RESULTS, or leave the flag out")
+    for flag in VOC_DEFAULTS.keys() - {"iou", "plots"}:
+        if getattr(args, flag) is not None:
+            raise UserError(f"--{flag.replace('_', '-')}: for one RESULTS only; leave it out, or give one")
+    if len(set(map(os.path.realpath, paths := [args.results, *args.others]))) < len(paths):
+        raise UserError(f"{paths[-1]}: one of the results is given twice; give different ones")
 
 
 def _data_flags(group):
@@ -355,6 +542,42 @@ def _metric_flags(group):
         help="smallest overlap (intersection over union) at which a detection counts as a hit, with --protocol voc "
         "(default: 0.5)",
     )
+    for what in ("precision", "recall"):
+        group.add_argument(
+            f"--at-{what}",
+            type=cli.positive_fraction,
+            metavar="X",
+            help=f"beside the threshold of best F1, look for the one that gives this {what} (default: 0.9)",
+        )
+
+    group.add_argument(
+        "--score-cuts",
+        type=_cuts,
+        metavar="X,…",
+        help="give AP also where only the detections above these scores are kept (default: "
+        f"{','.join(f'{cut:g}' for cut in score_cuts.CUTS)})",
+    )
+    group.add_argument(
+        "--confusion-threshold",
+        type=score_threshold.parse,
+        metavar="X",
+        help="the confusion matrix is of the detections that score above X: a number, car=0.4,…, a JSON file, or best, "
+        "the best F1 of each class (default: the best F1 of all classes together)",
+    )
+    group.add_argument(
+        "--groups",
+        type=cli.existing_file,
+        metavar="FILE.csv",
+        help="a table with the head picture,group (day, night, a camera …): give all figures for each group too",
+    )
+
+
+def _cuts(text: str) -> tuple[float, ...]:
+    """An argument type: scores separated by commas, rising."""
+    cuts = tuple(cli.fraction(part) for part in text.split(","))
+    if list(cuts) != sorted(set(cuts)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not in rising order, each score once")
+    return cuts
 
 
 def _output_flags(group):
@@ -363,8 +586,15 @@ def _output_flags(group):
         "--plots",
         type=cli.output_folder,
         metavar="DIR",
-        help="draw precision-recall curves and write an error report (errors.html, errors.json) into this folder, with "
-        "--protocol voc",
+        help="draw precision-recall curves, thresholds, the confusion matrix and what errors cost, and write a page of "
+        "all (report.html) and an error report (errors.html, errors.json) into this folder, with --protocol voc",
+    )
+    group.add_argument(
+        "--remember",
+        type=config.find_model,
+        metavar="RUN",
+        help="write the thresholds of best F1 into this run, for --threshold best of the other programs (default: the "
+        "run that RESULTS names, if it is there)",
     )
 
 
@@ -374,25 +604,27 @@ def _check_images(read, ground_truth, args):
     unknown = [key for key in (*read.detections, *read.errors) if key not in ground_truth]
     if unknown:
         raise UserError(
-            f"{where}: {len(unknown)} images are not in the split, first {unknown[0]!r};"
+            f"{where}: {plural(len(unknown), 'image')} not in the split, first {unknown[0]!r};"
             " give the split that RESULTS is for"
         )
     missing = [key for key in ground_truth if key not in read.detections and key not in read.errors]
     if missing and read.complete:  # others do not list images without detections
         raise UserError(
-            f"{where}: {len(missing)} of the {len(ground_truth)} images have no result, first {missing[0]!r};"
-            " detect on the whole split"
+            f"{where}: no result for {len(missing)} of {plural(len(ground_truth), 'image')}, "
+            f"first {missing[0]!r}; detect on the whole split"
         )
     failed = [key for key in ground_truth if key in read.errors and key not in read.detections]
     if failed:
         more = ", …" if len(failed) > 1 else ""
-        cli.warn(f"{len(failed)} images that could not be read count as having no detections: {failed[0]}{more}")
+        cli.warn(
+            f"{plural(len(failed), 'image')} that could not be read: counted as without detections: {failed[0]}{more}"
+        )
     resized = [key for key, size in read.sizes.items() if size != _size(ground_truth[key])]
     if resized:
         first = resized[0]
         cli.warn(
-            f"{len(resized)} images have another size or orientation in RESULTS than in the data set: {first}"
-            f" has {read.sizes[first]}, not {_size(ground_truth[first])}; their boxes do not match"
+            f"{plural(len(resized), 'image')} of another size or orientation in RESULTS than in the data set: {first} "
+            f"has {read.sizes[first]}, not {_size(ground_truth[first])}; their boxes do not match"
         )
     if read.threshold is not None and read.threshold > HIGH_THRESHOLD:
         cli.warn(
@@ -417,7 +649,7 @@ def table(report: dict) -> str:
     rows.append(("mean", *totals, report["voc07"]["mean"], report["area"]["mean"]))
     for name, objects, found, voc07, area in rows:
         lines.append(f"{name:{width}}  {objects:7}  {found:10}  {_show(voc07):>8}  {_show(area):>7}")
-    return "\n".join([*lines, f"{report['images']} images, IoU ≥ {report['iou']:g}"])
+    return "\n".join([*lines, f"{plural(report['images'], 'image')}, IoU ≥ {report['iou']:g}"])
 
 
 def _show(ap):
@@ -430,7 +662,7 @@ def _plot(curves, report, folder):
     drawn = [curve for curve in curves if curve.positives]
     lines = [(f"{curve.name} {curve.voc07:.3f}", curve.recall, curve.precision) for curve in drawn]
     title = f"mean AP VOC07 {_show(report['voc07']['mean'])}, area {_show(report['area']['mean'])}"
-    title += f" (IoU ≥ {report['iou']:g}, {report['images']} images)"
+    title += f" (IoU ≥ {report['iou']:g}, {plural(report['images'], 'image')})"
     visualization.plot_precision_recall(os.path.join(folder, "precision_recall.png"), lines, title)
     names = dict(zip([curve.name for curve in curves], files.safe_names(curve.name for curve in curves), strict=True))
     for curve, line in zip(drawn, lines, strict=True):

@@ -6,6 +6,8 @@ that have them; then the number of objects of each class and split, and the shar
 can match. The data set itself is never changed. The exit code is 0 even if there are defects.
 """
 
+import system.environment  # noqa: F401
+
 import argparse
 import os
 from collections.abc import Sequence

@@ -18,6 +18,7 @@ from structures import UserError
 from system import cli, files
 
 FORMAT = 1
+CONFIG = "config.json"
 DIVISION = "division.json"  # in a run: what formats.division wrote
 PATTERN = "*?[\\"  # TensorFlow reads a checkpoint's path as a pattern, in which these have a special meaning
 # Settings that may differ on --resume: they change the end or the speed, but not the steps before the end (except the
@@ -58,10 +59,33 @@ def _pattern_in(run):
     return f"TensorFlow reads {found[0]} in a path as part of a pattern" if found else None
 
 
-def check_new(run: str, remedy: str = "choose another name, or continue it with --resume") -> None:
+def check_new(run: str) -> None:
     """Raises UserError if the path of a new run exists, unless it only holds temporary files of a killed start."""
-    if os.path.lexists(run) and not (os.path.isdir(run) and all(map(files.is_pending, os.listdir(run)))):
-        raise UserError(f"--run {run}: already exists; {remedy}")
+    if not os.path.lexists(run) or (os.path.isdir(run) and all(map(files.is_pending, os.listdir(run)))):
+        return
+    if not is_run(run):
+        what = "a folder with other files, not a run" if os.path.isdir(run) else "no folder"
+        raise UserError(f"--run {run}: is {what}; choose another name{_runs_in(run)}")
+    if files.read_json(os.path.join(run, CONFIG)).get("training"):
+        raise UserError(f"--run {run}: already exists; choose another name, or continue it: {resume_command(run)}")
+    raise UserError(f"--run {run}: already exists; choose another name")
+
+
+def is_run(path: str) -> bool:
+    """Whether a path is a run directory."""
+    return os.path.isfile(os.path.join(path, CONFIG))
+
+
+def resume_command(run: str, *flags: str) -> str:
+    """The line that continues a training. flags: further ones, which config.json does not keep."""
+    return cli.command("train.py", "--run", run, "--resume", *flags)
+
+
+def _runs_in(folder):
+    """'; runs in it: runs/demo/run', the end of a message about a folder that is no run; "" if it has none either."""
+    names = sorted(os.listdir(folder))[:1000] if os.path.isdir(folder) else []
+    found = [path for path in (os.path.join(folder, name) for name in names) if is_run(path)]
+    return f"; runs in it: {', '.join(found[:3])}{', …' if len(found) > 3 else ''}" if found else ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,12 +254,12 @@ def write_config(
         "training": training and training.to_json(),
         "versions": versions,
     }
-    files.write_json(os.path.join(run, "config.json"), values)
+    files.write_json(os.path.join(run, CONFIG), values)
 
 
 def replace_training(run: str, training: TrainingSettings) -> None:
     """Replace the TrainingSettings in RUN/config.json, and nothing else."""
-    path = os.path.join(run, "config.json")
+    path = os.path.join(run, CONFIG)
     files.write_json(path, {**files.read_json(path), "training": training.to_json()})
 
 
@@ -244,9 +268,9 @@ def read_config(run: str) -> tuple[ModelDescription, TrainingSettings | None]:
 
     Raises UserError if it is missing, damaged or of another format.
     """
-    path = os.path.join(run, "config.json")
-    if not os.path.isfile(path):
-        raise UserError(f"{run}: not a run directory (no config.json)")
+    path = os.path.join(run, CONFIG)
+    if not is_run(run):
+        raise UserError(f"{run}: not a run directory (no {CONFIG}); give a --run of train.py{_runs_in(run)}")
     values = files.read_json(path)
     if values.get("format") != FORMAT:
         raise UserError(f"{path}: has format {values.get('format')}, needs {FORMAT}; use the version that wrote it")

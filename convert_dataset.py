@@ -6,6 +6,8 @@ Flags (difficult, truncated, crowd regions), areas and sizes stay where the form
 place for is said, with a count. Outlines (polygons, masks), keypoints and other additions are not written.
 """
 
+import system.environment  # noqa: F401
+
 import argparse
 from collections.abc import Sequence
 

@@ -3,6 +3,8 @@
 All files are written to one folder. Called again, it continues where it stopped.
 """
 
+import system.environment  # noqa: F401
+
 import dataclasses
 import os
 import time
@@ -11,6 +13,7 @@ from collections.abc import Sequence
 from kernels import cpu
 from structures import UserError
 from system import chain, cli, files
+from system.wording import plural
 from toy_road import dataset
 
 CLASSES = "car,bus,pedestrian,traffic_light"
@@ -111,8 +114,8 @@ def _print_summary(place, seconds):
     per_class = ", ".join(f"{name} {ap:.3f}" for name, ap in scores["voc07"]["per_class"].items())
     print(f"""
 The demo took {seconds / 60:.1f} minutes.
-  VOC07 mean AP at IoU 0.5   {scores["voc07"]["mean"]:.3f} ({per_class}), on {scores["images"]} pictures
-  training                   {float(last["images_per_second"]):.1f} images/s, {last["step"]} steps
+  VOC07 mean AP at IoU 0.5   {scores["voc07"]["mean"]:.3f} ({per_class}), on {plural(scores["images"], "picture")}
+  training                   {float(last["images_per_second"]):.1f} images/s, {plural(int(last["step"]), "step")}
   annotating the drive       {timing["end_to_end"]["frames_per_second"]:.1f} frames/s end to end
 Look at
   {place.inference}/images   pictures with boxes

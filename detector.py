@@ -5,6 +5,8 @@ Tensors of every graph, exported or not (docs/formats.md): `image_input:0`, `res
 checkpoint's variables (`conv1_1/weights`), by which `read_frozen` finds them.
 """
 
+import system.quiet_tensorflow  # noqa: F401
+
 import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,9 +25,10 @@ from kernels import devices, suppression, winograd
 from media import images as image_files
 from ssd_utils import SSDPreset
 from structures import Detections, UserError
-from system import cli, stages, worker_processes
+from system import cli, stages, wording, worker_processes
 
 OUTPUTS = ("boxes", "scores", "classes", "count")
+Threshold = float | tuple[float, ...]  # detections score above it: one number, or one for each class
 
 
 class ReadImage(NamedTuple):
@@ -42,7 +45,7 @@ class ReadImage(NamedTuple):
 
 
 def postprocess(
-    logits: tf.Tensor, offsets: tf.Tensor, preset: SSDPreset, threshold: float, portable: bool = False
+    logits: tf.Tensor, offsets: tf.Tensor, preset: SSDPreset, threshold: Threshold, portable: bool = False
 ) -> dict[str, tf.Tensor]:
     """Logits [N,A,1+classes] and offsets [N,A,4] -> tensors boxes, scores, classes, count.
 
@@ -62,8 +65,16 @@ def postprocess(
         boxes = tf.gather(_decode(offsets, preset), anchors, batch_dims=1)  # [N,classes,candidates,4]
         on_device = devices.has_gpu() and not portable
         suppress = suppression.suppress if on_device else suppression.suppress_on_cpu
-        kept = suppress(boxes, scores, iou_threshold=preset.nms_iou, score_threshold=threshold, keep=preset.keep)
+        if isinstance(threshold, tuple):  # suppression has one for all; a score of 0 is not above any
+            scores = tf.where(scores > tf.constant(threshold)[:, None], scores, tf.zeros_like(scores))
+        lowest = lowest_threshold(threshold)
+        kept = suppress(boxes, scores, iou_threshold=preset.nms_iou, score_threshold=lowest, keep=preset.keep)
         return {name: tf.identity(tensor, name=name) for name, tensor in zip(OUTPUTS, kept, strict=True)}
+
+
+def lowest_threshold(threshold: Threshold) -> float:
+    """The smallest of thresholds."""
+    return min(threshold) if isinstance(threshold, tuple) else threshold
 
 
 def _decode(offsets, preset):
@@ -83,7 +94,7 @@ def build_graph(
     description: ModelDescription,
     weights: Mapping[str, np.ndarray],
     dtype: tf.DType,
-    threshold: float,
+    threshold: Threshold,
     portable: bool = False,
     batch_size: int | None = None,
 ) -> tf.Graph:
@@ -101,7 +112,9 @@ def build_graph(
             images, preset, len(description.class_names), compute_dtype=dtype, weights=weights, portable=portable
         )
         postprocess(logits, offsets, preset, threshold, portable)
-        values = {**description.to_json(), "threshold": threshold, "precision": dtype.name}
+        values = {**description.to_json(), "threshold": lowest_threshold(threshold), "precision": dtype.name}
+        if isinstance(threshold, tuple):
+            values["thresholds"] = list(threshold)  # of each class
         tf.constant(json.dumps(values), name="metadata/json")
     return graph
 
@@ -127,12 +140,19 @@ def read_weights(checkpoint: str) -> dict[str, np.ndarray]:
         raise UserError(f"{checkpoint}: cannot be read ({reason}); use another checkpoint") from None
 
 
-def load(model: str, *, precision: str = "auto", threshold: float = 0.01, batch_size: int | None = None) -> "Detector":
+def load(
+    model: str,
+    *,
+    precision: str = "auto",
+    threshold: Threshold | Callable[[tuple[str, ...]], Threshold] = 0.01,
+    batch_size: int | None = None,
+) -> "Detector":
     """MODEL (a run directory, `RUN@last`, or an exported .pb) -> Detector.
 
     precision: of the network ("auto", "float32", "bfloat16", "float16"); an exported graph has its own.
-    threshold: detections score above it. batch_size: images that go through the network at once, None for the number
-    that suits this machine. Raises UserError if there is no such model, if it is damaged, or if it was exported with
+    threshold: detections score above it; one number, a tuple with one for each class, or a function of the class names
+    that returns either. batch_size: images that go through the network at once, None for the number that suits this
+    machine. Raises UserError if there is no such model, if it is damaged, or if it was exported with
     another precision or a higher threshold.
     """
     source = config.find_model(model)
@@ -140,19 +160,18 @@ def load(model: str, *, precision: str = "auto", threshold: float = 0.01, batch_
     # A GPU chooses its algorithms anew, and XLA compiles anew, for each number of images
     fixed = batch_size if devices.has_gpu() else None
     if source.frozen:
-        graph, _, exported = read_frozen(source.frozen, fixed)
-        if threshold < exported["threshold"]:
-            raise UserError(
-                f"--threshold {threshold}: {source.frozen} was exported with --threshold {exported['threshold']}; "
-                f"export it again with --threshold {threshold}"
-            )
+        graph, description, exported = read_frozen(source.frozen, fixed)
+        limit = _class_thresholds(threshold, description.class_names)
+        _check_threshold(source.frozen, limit, _exported_threshold(exported), description.class_names)
         if precision not in ("auto", exported["precision"]):
             raise UserError(
                 f"--precision {precision}: {source.frozen} computes in {exported['precision']}; leave the flag out, or "
                 f"export it again with --precision {precision}"
             )
     else:
-        graph = build_model_graph(source, precision, threshold, batch_size=fixed)
+        assert source.description
+        limit = _class_thresholds(threshold, source.description.class_names)
+        graph = build_model_graph(source, precision, limit, batch_size=fixed)
     session = open_session(graph)
     images, tensors = _ends(graph)
     values = metadata(graph)
@@ -162,8 +181,29 @@ def load(model: str, *, precision: str = "auto", threshold: float = 0.01, batch_
         tensors,
         ModelDescription.from_json(values),
         precision=values["precision"],
-        threshold=threshold,
+        threshold=limit,
         batch_size=batch_size,
+    )
+
+
+def _class_thresholds(threshold: Any, class_names: tuple[str, ...]) -> Threshold:
+    """The Threshold that `load` was given, or that the function it was given returns."""
+    return threshold(class_names) if callable(threshold) else threshold
+
+
+def _exported_threshold(values):
+    """The Threshold in the metadata of an exported graph."""
+    return tuple(values["thresholds"]) if "thresholds" in values else values["threshold"]
+
+
+def _check_threshold(path, threshold, exported, class_names):
+    """Raise UserError if a threshold is below that of an exported graph, which has no detections below its own."""
+    pairs = np.broadcast_arrays(threshold, exported, np.zeros(len(class_names)))[:2]
+    if (pairs[0] >= pairs[1]).all():
+        return
+    wanted, has = (wording.per_class(one, class_names) for one in (threshold, exported))
+    raise UserError(
+        f"--threshold {wanted}: {path} was exported with --threshold {has}; export it again with --threshold {wanted}"
     )
 
 
@@ -183,7 +223,7 @@ def _ends(graph):
 def build_model_graph(
     source: config.ModelSource,
     precision: str,
-    threshold: float,
+    threshold: Threshold,
     portable: bool = False,
     batch_size: int | None = None,
 ) -> tf.Graph:
@@ -226,7 +266,10 @@ def read_frozen(path: str, batch_size: int | None = None) -> tuple[tf.Graph, Mod
 
 
 def metadata(graph: tf.Graph) -> dict[str, Any]:
-    """The metadata in a graph of `build_graph`: the fields of ModelDescription, "threshold", "precision"."""
+    """The metadata in a graph of `build_graph`: the fields of ModelDescription, "threshold", "precision".
+
+    Where the classes have different thresholds, also "thresholds", a list.
+    """
     return json.loads(tf.make_ndarray(graph.get_operation_by_name("metadata/json").get_attr("value")).item())
 
 
@@ -234,7 +277,8 @@ def _in_fastest_form(path, graph, description, values, batch_size):
     """An exported graph rebuilt from its weights: a CPU may have faster convolutions, a GPU a faster suppression."""
     try:
         dtype = tf.as_dtype(values["precision"])
-        return build_graph(description, _network_constants(graph), dtype, values["threshold"], batch_size=batch_size)
+        threshold = _exported_threshold(values)
+        return build_graph(description, _network_constants(graph), dtype, threshold, batch_size=batch_size)
     except (KeyError, ValueError):  # written by an older version, or changed by another tool
         cli.warn(f"{path}: its weights do not have the names of this version, so it runs as it is, perhaps slower")
         return graph
@@ -260,7 +304,7 @@ class Detector:
     preset: of the network.
     input_size: side of the network's input in pixels.
     precision: type that the network computes in.
-    threshold: detections score above it.
+    threshold: detections score above it; one number, or a tuple with one for each class.
     batch_size: images that go through the network at once.
     """
 
@@ -272,7 +316,7 @@ class Detector:
         description: ModelDescription,
         *,
         precision: str,
-        threshold: float,
+        threshold: Threshold,
         batch_size: int,
         owns_session: bool = True,
     ) -> None:
@@ -375,8 +419,9 @@ class Detector:
 
     def _to_detections(self, values, size):
         """One image's rows of the outputs -> Detections in pixels, clipped to the image."""
-        scores = values["scores"][: values["count"]]
-        rows = np.flatnonzero(scores > self.threshold)
+        scores, labels = values["scores"][: values["count"]], values["classes"][: values["count"]]
+        limits = np.array(self.threshold, np.float32)
+        rows = np.flatnonzero(scores > (limits[labels] if limits.ndim else limits))
         width, height = size
         boxes_px = values["boxes"][rows] * np.array([width, height, width, height], np.float32)
         return Detections(box_geometry.clip(boxes_px, width, height), scores[rows], values["classes"][rows])

@@ -9,16 +9,22 @@ For N pictures of S × S pixels (S is 300 or 512, the preset's size) its tensors
   detections/classes:0  int32 [N,K], indices into the class names
   detections/count:0    int32 [N], how many of the K rows are detections
   result/result:0       float32 [N,anchors,1+classes+4], the network's scores (background first) and box offsets
-  metadata/json:0       a string: class names, preset, threshold and precision
+  metadata/json:0       a string: class names, preset, threshold (and thresholds, where classes differ) and precision
 """
+
+import system.environment  # noqa: F401
 
 import argparse
 import os
 from collections.abc import Sequence
 
 import config
+from scoring import score_threshold
 from structures import UserError
 from system import cli, files
+from system.wording import per_class, plural
+
+DEFAULT_THRESHOLD = 0.01
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -26,16 +32,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     source = config.find_model(flags.model)
     if not source.checkpoint:
         raise UserError(f"{flags.model}: is already an exported graph; give the run directory")
+    assert source.class_names  # of a run
+    threshold = score_threshold.resolve(flags.threshold, source, DEFAULT_THRESHOLD)
     cli.import_tensorflow()
     import detector  # imported here, since it loads TensorFlow: flags and paths are checked first
 
-    graph = detector.build_model_graph(source, flags.precision, flags.threshold, portable=True)
+    graph = detector.build_model_graph(source, flags.precision, threshold, portable=True)
     files.write(flags.output, graph.as_graph_def().SerializeToString())
     size = os.path.getsize(flags.output) / 1e6
     values = detector.metadata(graph)  # with the precision that "auto" chose here
+    checkpoint = checkpoint_size(source.checkpoint) / 1e6
     print(
-        f"{flags.output}: {size:.1f} MB, {values['precision']}, {len(values['class_names'])} classes, "
-        f"scores above {flags.threshold:g}; checkpoint {checkpoint_size(source.checkpoint) / 1e6:.1f} MB"
+        f"{flags.output}: {size:.1f} MB, {values['precision']}, {plural(len(values['class_names']), 'class')}, "
+        f"scores above {per_class(threshold, source.class_names)}; checkpoint {checkpoint:.1f} MB"
     )
 
 
@@ -70,11 +79,10 @@ def _parse(argv):
     )
     add(
         "--threshold",
-        type=cli.fraction,
-        default=0.01,
+        type=score_threshold.parse,
         metavar="X",
-        help="the graph reports detections that score above X; programs that read the file can raise this but not "
-        "lower it (default: 0.01)",
+        help=f"the graph reports detections that score above X: {score_threshold.HELP}. Programs that read the file "
+        f"can raise this but not lower it (default: {DEFAULT_THRESHOLD})",
     )
     flags = parser.parse_args(argv)
     if not flags.output.endswith(".pb"):

@@ -4,12 +4,17 @@ Writes DIR/detections.json and, unless --no-draw, a copy of every picture with i
 Pictures that cannot be read are skipped, with a message, and listed under "errors" in the JSON.
 """
 
+import system.environment  # noqa: F401
+
 import argparse
 import collections
 import contextlib
 import dataclasses
 import functools
+import glob
+import math
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -21,12 +26,14 @@ import config
 import sources
 from formats import class_lists
 from media import images, visualization
-from results import detection_files, result_folder
+from results import csv_table, detection_files, result_folder
 from results.data_set import VALID_OF, DataSet
-from results.result_files import Origin, Writer
+from results.result_files import Origin, Source, Writer
+from scoring import score_threshold
 from structures import Detections, UserError
 from system import cli, files, wording
 
+FEW = 5  # boxes a picture that are easy to look at
 CURVE_THRESHOLD = 0.01  # results to be scored need the whole precision–recall curve
 
 
@@ -46,20 +53,38 @@ def main(argv: Sequence[str] | None = None) -> None:
     flags = _parse(argv)
     model = config.find_model(flags.model)
     class_lists.check_classes(flags.classes, model.class_names)
+    low = flags.split or set(flags.formats) - {csv_table.FLAG}  # a table is for people
+    default = CURVE_THRESHOLD if low else visualization.SHOW_THRESHOLD
+    threshold = score_threshold.resolve(flags.threshold, model, default)
     pictures = _split_files(flags) if flags.split else _find_files(flags)
     _refuse_equal_names(flags, pictures)
     # Labels of a data set need no entry: they are in --data, or in `labels` beside `images`, which holds the pictures
     inputs = [model.frozen or model.run, *[flags.data] * bool(flags.split), *(picture.path for picture in pictures)]
     old = result_folder.check(flags.output, flags.overwrite, inputs)
+    _refuse_data_set(flags.output)
     with cli.StopRequest() as stop:
         cli.import_tensorflow()
         import detector  # all flags and paths are checked before TensorFlow loads
 
-        settings = {"precision": flags.precision, "threshold": flags.threshold, "batch_size": flags.batch_size}
+        validated = _validated_in(model)
+        precision = flags.precision or ("float32" if flags.split and validated == "float32" else "auto")
+        settings = {"precision": precision, "threshold": threshold, "batch_size": flags.batch_size}
         with detector.load(flags.model, **settings) as loaded:
+            flags.threshold = detector.lowest_threshold(loaded.threshold)
             wanted = class_lists.find_labels(flags.classes, loaded.class_names)
             stop.raise_if_requested()  # while the old results still exist
-            _detect_all(flags, loaded, pictures, _Choice(loaded.class_names, wanted), stop, old)
+            _detect_all(flags, model, loaded, pictures, _Choice(loaded.class_names, wanted), stop, old)
+        if flags.split and validated not in (None, loaded.precision):
+            print(
+                f"train.py validated this run in {validated}, which gives slightly different scores; "
+                f"--precision {validated} detects in it too"
+            )
+
+
+def _validated_in(model):
+    """The number type that train.py validated a run in; None for other models."""
+    training = config.read_config(model.run)[1] if model.run else None
+    return training and training.precision
 
 
 class _Choice:
@@ -80,12 +105,13 @@ class _Choice:
         return dataclasses.replace(taken, labels=np.searchsorted(self.labels, taken.labels).astype(np.int32))
 
 
-def _detect_all(flags, detector, pictures, choice, stop, old):
+def _detect_all(flags, model, detector, pictures, choice, stop, old):
     """Run the detector over Pictures and write the results, in place of old ones."""
     start = time.monotonic()
-    with _open_output(flags, choice, len(pictures)) as output:
+    with _open_output(flags, _source(flags, model, detector), choice, len(pictures)) as output:
         result_folder.remove(flags.output, old)  # all checks have passed
-        stream = detector.detect_files(((picture.path, True) for picture in pictures), keep=lambda index: flags.draw)
+        keep = flags.draw or flags.crops
+        stream = detector.detect_files(((picture.path, True) for picture in pictures), keep=lambda index: keep)
         with contextlib.closing(stream):
             bar = tqdm.tqdm(zip(pictures, stream, strict=True), total=len(pictures), unit="img", dynamic_ncols=True)
             for (_, name), (_, read, detections) in bar:
@@ -99,11 +125,18 @@ def _detect_all(flags, detector, pictures, choice, stop, old):
     output.report(time.monotonic() - start, detector.precision)
 
 
+def _source(flags, model, detector):
+    """Where the detections of this call come from."""
+    checkpoint = os.path.basename(os.path.dirname(model.checkpoint)) if model.checkpoint else None
+    data = os.path.abspath(flags.data) if flags.split else None
+    return Source(flags.model, checkpoint, detector.precision, data, flags.split)
+
+
 @contextlib.contextmanager
-def _open_output(flags, choice, total):
+def _open_output(flags, source, choice, total):
     """Context manager: an _Output for `total` pictures, whose files are finished also after a stop or a failure."""
     output = _Output(flags, choice.class_names)
-    origin = Origin(flags.model, choice.class_names, choice.labels, flags.threshold, _data_set(flags))
+    origin = Origin(source, choice.class_names, choice.labels, flags.threshold, _data_set(flags))
     with contextlib.ExitStack() as stack:
         stack.enter_context(result_folder.unfinished(flags.output))
         stack.callback(output.say_if_stopped, total)  # after the writers have closed
@@ -122,6 +155,9 @@ class _Output:
         self._flags, self._class_names = flags, class_names
         self.writers: list[Writer] = []
         self._counts: collections.Counter = collections.Counter()
+        self._of_class: collections.Counter = collections.Counter()
+        self._shown: list[np.ndarray] = []  # scores of the detections to draw, an array for each picture
+        self._folders = files.safe_names(class_names)
 
     def add(self, name: str, read: Any, detections: Detections) -> None:
         """Write the Detections on a picture. name: in the output; read: the detector.ReadImage."""
@@ -129,8 +165,15 @@ class _Output:
         for writer in self.writers:
             writer.add(name, width, height, detections)
         self._counts.update(pictures=1, detections=len(detections))
+        self._of_class.update(self._class_names[label] for label in detections.labels)
+        shown = detections.where(detections.scores >= self._flags.draw_threshold)
+        self._shown.append(shown.scores)
+        best = shown.where(np.arange(len(shown)) < self._flags.draw_most)
         if self._flags.draw:
-            self._counts["not drawn"] += not self._draw(name, read.image, detections)
+            drawn = visualization.draw_detections(read.image, best, self._class_names)
+            self._counts["not drawn"] += not _write_picture(self._drawn_path(name), drawn)
+        if self._flags.crops:
+            self._crop(name, read.image, best)
 
     def error(self, name: str, error: images.ImageError) -> None:
         """Note a picture that could not be read. name: in the output."""
@@ -139,33 +182,78 @@ class _Output:
             writer.error(name, error.reason)
         self._counts.update(["pictures", "unreadable"])
 
-    def _draw(self, name, image, detections):
-        """Write a copy of a picture with its boxes. If it cannot be written, print why and return False."""
-        shown = detections.where(detections.scores >= self._flags.draw_threshold)
-        path = os.path.join(self._flags.output, result_folder.DRAWN, _drawn_name(name))
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        try:
-            images.write(path, visualization.draw_detections(image, shown, self._class_names))
-        except images.UnwritableImage as error:
-            tqdm.tqdm.write(f"not drawn: {error}")
-            return False
-        return True
+    def _drawn_path(self, name):
+        return os.path.join(self._flags.output, result_folder.DRAWN, _drawn_name(name))
+
+    def _crop(self, name, image, detections):
+        """Write the piece of a picture inside each box, CROPS/CLASS/NAME_1.jpg for the best and so on."""
+        base, suffix = os.path.splitext(_drawn_name(name))
+        for number, (box, label) in enumerate(zip(detections.boxes_px, detections.labels, strict=True), start=1):
+            place = os.path.join(self._flags.output, result_folder.CROPS, self._folders[label])
+            path = os.path.join(place, f"{base}_{number}{suffix}")
+            self._counts["crops not written"] += not _write_picture(path, visualization.crop(image, box))
 
     def say_if_stopped(self, total: int) -> None:
         """After a stop or a failure, print how many of `total` pictures have results."""
         output = self._flags.output
         if 0 < self._counts["pictures"] < total and result_folder.is_finished(output):
-            print(f"stopped: {self._counts['pictures']} of {total} pictures are in {output}")
+            print(
+                f"stopped: of {wording.plural(total, 'picture')} {self._counts['pictures']} are in {output}; "
+                "the same command with --overwrite begins anew"
+            )
 
     def report(self, seconds: float, precision: str) -> None:
         """Print the counts and the speed. precision: as the detector calls it."""
         counts = self._counts
-        undrawn = f", {counts['not drawn']} not drawn" if counts["not drawn"] else ""
+        undrawn = [f", {counts[what]} {what}" for what in ("not drawn", "crops not written") if counts[what]]
         print(
-            f"{counts['pictures'] - counts['unreadable']} pictures, {counts['detections']} detections above "
-            f"{self._flags.threshold:g}, {counts['unreadable']} unreadable{undrawn}; "
+            f"{wording.plural(counts['pictures'] - counts['unreadable'], 'picture')}, "
+            f"{wording.plural(counts['detections'], 'detection')} above {self._flags.threshold:g}, "
+            f"{counts['unreadable']} unreadable{''.join(undrawn)}; "
             f"{counts['pictures'] / seconds:.1f} images/s in {precision}; see {self._flags.output}"
         )
+        if self._of_class:
+            print(", ".join(f"{name} {count:,}" for name, count in self._of_class.most_common()))
+        self._report_crowds()
+        if self._flags.split:
+            print(f"score them with: {_scoring_command(self._flags)}")
+
+    def _report_crowds(self):
+        """Say of how many pictures not all boxes are drawn and, if it is most of them, what that means."""
+        if not (self._flags.draw or self._flags.crops):
+            return
+        most, score = self._flags.draw_most, f"{self._flags.draw_threshold:g}"
+        if crowded := sum(len(scores) > most for scores in self._shown):
+            print(
+                f"{wording.plural(crowded, 'picture')} with more than {wording.plural(most, 'box')} scoring {score} "
+                "or more: only the best of them are drawn (--draw-most N draws more)"
+            )
+        if 2 * sum(len(scores) > visualization.MOST_SHOWN for scores in self._shown) > len(self._shown):
+            scores = np.sort(np.concatenate(self._shown))[::-1]
+            higher = min(math.ceil(100 * scores[FEW * len(self._shown)]) / 100, 1)
+            print(
+                "so many boxes in most pictures: the model has hardly learned to tell objects from background; train "
+                f"it longer, or --draw-threshold {higher:g} draws {wording.plural(FEW, 'box')} a picture on average"
+            )
+
+
+def _write_picture(path, image):
+    """Write a picture. If it cannot be written, print why and return False."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    try:
+        images.write(path, image)
+    except images.UnwritableImage as error:
+        tqdm.tqdm.write(f"not written: {error}")
+        return False
+    return True
+
+
+def _scoring_command(flags):
+    """The line that scores what was detected on a split."""
+    more = ["--source", flags.source] * (flags.source != "auto")
+    more += ["--valid-of", flags.valid_of] if flags.valid_of else []
+    more += ["--other-classes", "ignore"] * bool(flags.classes)  # objects of classes that were not looked for
+    return cli.command("average_precision.py", flags.output, "--data", flags.data, "--split", flags.split, *more)
 
 
 def _formats(flags):
@@ -197,7 +285,7 @@ def _find_files(flags):
     pictures: list[Picture] = []
     origin: dict[str, str] = {}
     recursive, drawn = flags.recursive, result_folder.drawn_before(flags.output)
-    for path in flags.images:
+    for path in _named(flags.images):
         is_folder = os.path.isdir(path)
         found = list(_find_in_folder(path, recursive, drawn)) if is_folder else [(path, os.path.basename(path))]
         if not os.path.exists(path):
@@ -221,12 +309,48 @@ def _find_files(flags):
     return pictures
 
 
+def _named(words):
+    """Yield the paths that words of the command line mean: themselves, `-`, `@list.txt` or a pattern in quotes."""
+    for word in words:
+        if os.path.lexists(word):
+            yield word
+        elif word == "-":
+            yield from _listed("-", sys.stdin.read())
+        elif word.startswith("@"):
+            yield from _listed(word, files.read_text(word[1:]) if os.path.isfile(word[1:]) else None)
+        elif "://" in word:
+            raise UserError(f"{word}: is an address; download the picture and give the file")
+        elif glob.has_magic(word):
+            found = sorted(glob.glob(word, recursive=True))
+            if not found:
+                raise UserError(f"{word}: no file or folder has such a name")
+            yield from found
+        else:
+            yield word
+
+
+def _listed(word, text):
+    """The paths of a list, one a line. text: None if there is no such list."""
+    if text is None:
+        raise UserError(f"{word}: there is no list {word[1:]}; it has a picture or folder a line")
+    found = [line.strip() for line in text.splitlines() if line.strip()]
+    if not found:
+        raise UserError(f"{word}: an empty list; it has a picture or folder a line")
+    return found
+
+
+def _refuse_data_set(folder):
+    """Raise UserError if --output is a data set, which results would turn into another one."""
+    if os.path.isdir(folder) and not result_folder.holds_results(folder) and (found := sources.fitting(folder)):
+        raise UserError(f"--output {folder}: holds a data set ({' or '.join(found)}); choose another folder")
+
+
 def _refuse_equal_names(flags, pictures):
     """Raise UserError if two pictures would have one name in the drawn copies or in a format asked for."""
     data = _data_set(flags)
     keys: list[tuple[str, Callable[[str], str]]]
     keys = [(module.FLAG or "--output", functools.partial(module.picture_key, data=data)) for module in _formats(flags)]
-    for flag, key_of in [*keys, *[("--output", _drawn_name)] * flags.draw]:
+    for flag, key_of in [*keys, *[("--output", _drawn_name)] * (flags.draw or flags.crops)]:
         origin: dict[str, str] = {}
         for path, name in pictures:
             if (key := key_of(name)) in origin:
@@ -300,13 +424,17 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         raise UserError("--valid-of: chooses pictures of a data set; give --data and --split too")
     if bool(flags.images) == bool(flags.split):
         raise UserError("give either pictures or folders, or --data with --split")
-    if flags.threshold is None:
-        flags.threshold = CURVE_THRESHOLD if flags.split or flags.formats else visualization.SHOW_THRESHOLD
     return flags
 
 
 def _input_flags(parser, group):
-    parser.add_argument("images", nargs="*", metavar="IMAGE_OR_FOLDER", help="pictures, or folders with pictures")
+    parser.add_argument(
+        "images",
+        nargs="*",
+        metavar="IMAGE_OR_FOLDER",
+        help="pictures, or folders with pictures; '*.jpg' in quotes; @FILE, a list with one of these a line; -, such a "
+        "list from standard input",
+    )
     parser.add_argument("--recursive", action="store_true", help="also search the folders inside the folders")
     group.add_argument("--data", metavar="DIR", help="the data set, in any format that train.py reads")
     group.add_argument(
@@ -323,10 +451,10 @@ def _input_flags(parser, group):
 def _detection_flags(group):
     group.add_argument(
         "--threshold",
-        type=cli.fraction,
+        type=score_threshold.parse,
         metavar="X",
-        help=f"write detections that score above X (default: {visualization.SHOW_THRESHOLD}; {CURVE_THRESHOLD} with "
-        "--split or another format, because scoring needs low scores too)",
+        help=f"write detections that score above X: {score_threshold.HELP} (default: {visualization.SHOW_THRESHOLD}; "
+        f"{CURVE_THRESHOLD} with --split or another format but --csv, because scoring needs low scores too)",
     )
     group.add_argument(
         "--classes",
@@ -339,8 +467,8 @@ def _detection_flags(group):
     group.add_argument(
         "--precision",
         choices=config.PRECISIONS,
-        default="auto",
-        help="number type of the network (default: auto, chosen for this machine)",
+        help="number type of the network (default: auto, chosen for this machine; float32 with --split for a run that "
+        "train.py validated in float32, so that scores agree)",
     )
 
 
@@ -357,7 +485,19 @@ def _output_flags(group):
         metavar="X",
         help=f"draw detections that score X or more (default: {show})",
     )
+    group.add_argument(
+        "--draw-most",
+        type=cli.positive_int,
+        default=visualization.MOST_SHOWN,
+        metavar="N",
+        help="draw at most the N best detections of a picture (default: %(default)s)",
+    )
     group.add_argument("--no-draw", dest="draw", action="store_false", help="draw no pictures")
+    group.add_argument(
+        "--crops",
+        action="store_true",
+        help="also cut the detections to draw out of the pictures: DIR/crops/CLASS/PICTURE_1.jpg is the best",
+    )
 
 
 def _format_flags(group):

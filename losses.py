@@ -1,5 +1,7 @@
 """The multibox loss as a pure function of tensors (arXiv 1512.02325, section 2.2; Caffe's MultiBoxLoss)."""
 
+import system.quiet_tensorflow  # noqa: F401
+
 import math
 from collections.abc import Sequence
 

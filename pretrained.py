@@ -7,6 +7,8 @@ Use the run with infer.py, export_model.py and process_video.py, or train it fur
 The weights of a bare VGG-16 are not a detector: start a training from them with train.py --vgg-weights.
 """
 
+import system.environment  # noqa: F401
+
 import argparse
 import shutil
 from collections.abc import Sequence
@@ -20,6 +22,7 @@ from formats import class_lists
 from ssd_utils import SSDPreset
 from structures import UserError
 from system import cli
+from system.wording import plural
 from weights import layouts, weight_files
 
 EXAMPLES = """examples:
@@ -35,7 +38,7 @@ then:
 def main(argv: Sequence[str] | None = None) -> None:
     flags = _parse(argv)
     class_names = class_lists.parse_classes(flags.classes) if flags.classes else source_pascal_voc.CLASSES
-    config.check_new(flags.run, remedy="choose another name")
+    config.check_new(flags.run)
     arrays = weight_files.read(flags.weights)
     layout = layouts.LAYOUTS.get(flags.layout) or layouts.recognize(flags.weights, arrays)
     preset = _ssd_preset(flags, layout, arrays, class_names)
@@ -44,9 +47,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     variables, dropped = layouts.to_variables(flags.weights, layout, arrays, shapes)
     _write_run(flags.run, config.ModelDescription(preset, class_names), variables)
     print(
-        f"{flags.weights}: {layout.name}, input {preset.input_size}, {len(class_names)} classes{_dropped_note(dropped)}"
+        f"{flags.weights}: {layout.name}, input {preset.input_size}, "
+        f"{plural(len(class_names), 'class')}{_dropped_note(dropped)}"
     )
-    print(f"{flags.run} is ready; try: python infer.py {flags.run} IMAGES --output DIR")
+    detect = cli.command("infer.py", flags.run, "PHOTOS", "--output", f"{flags.run}_found")
+    print(f"{flags.run} is ready; try: {detect} (PHOTOS: your pictures or folders)")
 
 
 def _parse(argv):
@@ -91,8 +96,8 @@ def _ssd_preset(flags, layout, arrays, class_names):
     found = layouts.count_classes(flags.weights, layout, arrays, preset)
     if found != len(class_names):
         raise UserError(
-            f"--classes: {len(class_names)} names, but {flags.weights} has {found} classes without background; "
-            "give one name for each, in the order of the weights"
+            f"--classes: {plural(len(class_names), 'name')}, but {flags.weights} has {plural(found, 'class')} "
+            "without background; give one name for each, in the order of the weights"
         )
     if found == 80 and not flags.preset and not layout.has_own_anchors:
         cli.warn(

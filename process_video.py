@@ -1,8 +1,13 @@
 """Draw detections into a video. The output is H.264 with the size, times and sound of the source.
 
-INPUT is a video file, a camera's number or a stream's address; cameras and streams run until Ctrl-C. An interrupted
-run leaves a video that plays.
+INPUT is a video file, a folder of numbered pictures (frame_1.jpg, frame_2.jpg, …), a camera's number or a stream's
+address; cameras and streams run until Ctrl-C. An interrupted run leaves a video that plays.
+
+    python process_video.py runs/mine drive.mp4 drive_annotated.mp4
+    python process_video.py runs/mine monday.mp4 tuesday.mp4 frames/ annotated/
 """
+
+import system.environment  # noqa: F401
 
 import argparse
 import contextlib
@@ -12,6 +17,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -19,9 +25,11 @@ import tqdm
 
 import config
 from formats import class_lists
-from media import video, visualization
+from media import frame_folder, video, visualization
+from scoring import score_threshold
 from structures import Detections, UserError
-from system import cli, files, stages
+from system import cli, files, stages, wording
+from system.wording import plural
 
 AHEAD = 4  # frames that a stage computes in advance
 GROUP_FRAMES = 32  # most frames held to fill one batch of the network, which bounds memory with --every
@@ -30,22 +38,85 @@ GROUP_FRAMES = 32  # most frames held to fill one batch of the network, which bo
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the program. argv: its arguments, by default the command line's. Raises UserError, KeyboardInterrupt."""
     flags = _parse(argv)
-    class_lists.check_classes(flags.classes, config.find_model(flags.model).class_names)
+    films = _films(flags)
+    model = config.find_model(flags.model)
+    class_lists.check_classes(flags.classes, model.class_names)
+    threshold = score_threshold.resolve(flags.threshold, model, visualization.SHOW_THRESHOLD)
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(cli.StopRequest())
-        reader = stack.enter_context(video.VideoReader(flags.input, flags.stream))
-        if reader.streams > 1:
-            print(f"{flags.input}: video stream {flags.stream} of {reader.streams}; --stream N takes another")
-        _check_outputs(flags)
+        first = stack.enter_context(_open(films[0]))
+        for film in films:
+            _check_outputs(film)
         cli.import_tensorflow()
         import detector  # TensorFlow loads only after all flags and paths are checked
 
-        batch_size = 1 if reader.live else flags.batch_size  # a live picture should not wait for others
-        settings = {"precision": flags.precision, "threshold": flags.threshold, "batch_size": batch_size}
+        batch_size = 1 if first.live else flags.batch_size  # a live picture should not wait for others
+        settings = {"precision": flags.precision, "threshold": threshold, "batch_size": batch_size}
         loaded = stack.enter_context(detector.load(flags.model, **settings))
         wanted = class_lists.find_labels(flags.classes, loaded.class_names)
         stop.raise_if_requested()
-        _process(flags, reader, loaded, wanted, stop)
+        if len(films) == 1:
+            _process(films[0], first, loaded, wanted, stop)
+        else:
+            _process_all(films, loaded, wanted, stop)
+
+
+def _process_all(films, detector, wanted, stop):
+    """Process several films. What is wrong with one is said, and raised at the end, after the others."""
+    failed = []
+    for film in films:
+        try:
+            with _open(film) as reader:
+                _process(film, reader, detector, wanted, stop)
+        except UserError as error:
+            cli.warn(error)
+            failed.append(film.input)
+    if failed:
+        raise UserError(f"{', '.join(failed)}: not processed, or not to the end; the warnings say why")
+
+
+def _films(flags):
+    """The flags of each film: its `input`, `output` and `json`."""
+    single = len(flags.inputs) == 1 and flags.output.lower().endswith(".mp4")
+    if single:
+        return [argparse.Namespace(**{**vars(flags), "input": flags.inputs[0]})]
+    if flags.output.lower().endswith(".mp4"):
+        raise UserError(f"OUTPUT {flags.output}: is one film, but there are {len(flags.inputs)}; give a folder")
+    _check_folder("OUTPUT", flags.output)
+    if flags.json:
+        _check_folder("--json", flags.json)
+    films, names = [], dict[str, str]()
+    for source in flags.inputs:
+        if source.isdigit() or "://" in source:
+            raise UserError(f"{source}: a camera or stream runs until Ctrl-C; give it alone, with OUTPUT.mp4")
+        if not os.path.exists(source):
+            raise UserError(f"{source}: no such file or folder")
+        name = wording.stem(os.path.normpath(source))
+        if name in names:
+            raise UserError(f"{source}: would have the same name as {names[name]} in {flags.output}; call them in turn")
+        names[name] = source
+        timeline = os.path.join(flags.json, f"{name}.json") if flags.json else None
+        paths = {"input": source, "output": os.path.join(flags.output, f"{name}.mp4"), "json": timeline}
+        films.append(argparse.Namespace(**{**vars(flags), **paths}))
+    return films
+
+
+def _check_folder(name, path):
+    """Raise UserError unless a path is a folder that can be written to; made if it is missing."""
+    try:
+        os.makedirs(cli.output_folder(path), exist_ok=True)
+    except argparse.ArgumentTypeError as error:
+        raise UserError(f"{name}: {error}") from None
+
+
+def _open(film):
+    """The reader of a film's input, open."""
+    if os.path.isdir(film.input):
+        return frame_folder.FrameFolder(film.input, film.rate)
+    reader = video.VideoReader(film.input, film.stream)
+    if reader.streams > 1:
+        print(f"{film.input}: video stream {film.stream} of {reader.streams}; --stream N takes another")
+    return reader
 
 
 def _process(flags, reader, detector, wanted, stop):
@@ -53,7 +124,7 @@ def _process(flags, reader, detector, wanted, stop):
     meters = {name: stages.Meter() for name in ("decode", "network", "drawing", "encoding")}
     start = time.monotonic()
     with contextlib.ExitStack() as stack:
-        timeline = stack.enter_context(Timeline(flags, reader, detector.class_names)) if flags.json else None
+        timeline = stack.enter_context(Timeline(flags, reader, detector)) if flags.json else None
         threads = stack.enter_context(stages.Threads(lambda: stop.requested))
         frames = _connect(threads, flags, reader, detector, wanted, meters)
         first = next(frames, None)
@@ -64,7 +135,7 @@ def _process(flags, reader, detector, wanted, stop):
             reader.width,
             reader.height,
             reader.rate,
-            audio_from=None if reader.live else flags.input,
+            audio_from=None if reader.live or os.path.isdir(flags.input) else flags.input,
             pixel_aspect=reader.pixel_aspect,
         )
         try:
@@ -82,7 +153,7 @@ def _process(flags, reader, detector, wanted, stop):
     if stop.requested:
         raise KeyboardInterrupt
     if reader.error:
-        raise UserError(f"{reader.error}; {flags.output} holds the {writer.frames} frames that were decoded")
+        raise UserError(f"{reader.error}; {flags.output} holds what was decoded, {plural(writer.frames, 'frame')}")
 
 
 def _connect(threads, flags, reader, detector, wanted, meters):
@@ -185,7 +256,10 @@ class Timeline:
     All methods raise UserError if the file cannot be written.
     """
 
-    def __init__(self, flags: argparse.Namespace, reader: video.VideoReader, class_names: Sequence[str]) -> None:
+    def __init__(self, flags: argparse.Namespace, reader: video.VideoReader, detector: Any) -> None:
+        """detector: the detector.Detector that runs; `class_names` and `threshold` of it are used."""
+        class_names, threshold = detector.class_names, detector.threshold
+        each = threshold if isinstance(threshold, tuple) else None
         self._class_names = class_names
         self._separator = "\n"
         self._file = files.PendingFile(flags.json)
@@ -194,12 +268,14 @@ class Timeline:
             "input": flags.input,
             "output": flags.output,
             "class_names": list(class_names),
-            "threshold": flags.threshold,
+            "threshold": min(each) if each else threshold,
             "every": flags.every,
             "width": reader.width,
             "height": reader.height,
             "rate": float(reader.rate),
         }
+        if each:
+            head["thresholds"] = dict(zip(class_names, each, strict=True))
         self._file.write(json.dumps(head)[:-1] + ', "frames": [')
 
     def add(self, frame: Frame) -> None:
@@ -249,7 +325,9 @@ def _report(flags, summary, precision):
     """Print what was written."""
     timing = summary["timing"]
     rates = ", ".join(f"{name} {values['frames_per_second'] or 0:.1f}" for name, values in timing.items())
-    print(f"{flags.output}: {summary['frame_count']} frames; frames/s in {precision}: {rates.replace('_', ' ')}")
+    print(
+        f"{flags.output}: {plural(summary['frame_count'], 'frame')}; frames/s in {precision}: {rates.replace('_', ' ')}"
+    )
     if flags.every > 1:
         print(f"--every {flags.every}: the frames in between have the boxes of the frame before")
     if any(summary["padding"].values()):
@@ -272,25 +350,45 @@ def _check_outputs(flags):
         files.check_writable(path)
 
 
-def _mp4(text):
-    if not text.lower().endswith(".mp4"):
-        raise argparse.ArgumentTypeError(f"{text!r}: the video is written as MP4; give a name that ends in .mp4")
-    return cli.output_file(text)
+def _mp4_or_folder(text):
+    suffix = os.path.splitext(text)[1]
+    if suffix.lower() == ".mp4":
+        return cli.output_file(text)
+    if suffix and not os.path.isdir(text):
+        raise argparse.ArgumentTypeError(f"{text!r}: videos are written as MP4; give a name in .mp4, or a folder")
+    return cli.output_folder(text)
+
+
+def _rate(text):
+    return Fraction(cli.positive_float(text)).limit_denominator(1001)
+
+
+def _json_path(text):
+    return cli.output_folder(text) if os.path.isdir(text) else cli.output_file(text)
 
 
 def _parse(argv):
     parser = cli.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("model", metavar="MODEL", help="a run directory (its best checkpoint; RUN@last: its last) or an exported .pb")
-    add("input", metavar="INPUT", help="a video file, a camera's number (0), or an address (rtsp://…)")
-    add("output", metavar="OUTPUT.mp4", type=_mp4, help="the video to write; an existing file is replaced")
+    add(
+        "inputs",
+        metavar="INPUT",
+        nargs="+",
+        help="video files, folders of numbered pictures, or one camera's number (0) or address (rtsp://…)",
+    )
+    add(
+        "output",
+        metavar="OUTPUT",
+        type=_mp4_or_folder,
+        help="the video to write, in .mp4, or a folder for INPUT.mp4 of each; existing files are replaced",
+    )
     show = visualization.SHOW_THRESHOLD
     add(
         "--threshold",
-        type=cli.fraction,
-        default=show,
+        type=score_threshold.parse,
         metavar="X",
-        help=f"lowest score of the detections to show (default: {show})",
+        help=f"show detections that score above X: {score_threshold.HELP} (default: {show})",
     )
     add("--classes", metavar="NAMES", help="show only these classes, separated by commas (default: all)")
     add(
@@ -307,6 +405,13 @@ def _parse(argv):
         metavar="N",
         help="which video stream of a file that has several, such as a dashcam's front and rear camera (default: 1)",
     )
+    add(
+        "--rate",
+        type=_rate,
+        default="25",
+        metavar="X",
+        help="frames per second of folders of pictures (default: 25)",
+    )
     add("--max-frames", type=cli.positive_int, metavar="N", help="stop after N frames")
     add(
         "--batch-size",
@@ -317,9 +422,10 @@ def _parse(argv):
     add("--precision", choices=config.PRECISIONS, default="auto", help="number type of the network (default: auto)")
     add(
         "--json",
-        type=cli.output_file,
+        type=_json_path,
         metavar="FILE",
-        help="write the detections of every frame and the speed of every stage to FILE",
+        help="write the detections of every frame and the speed of every stage to FILE; where OUTPUT is a folder, a "
+        "folder too",
     )
     return parser.parse_args(argv)
 

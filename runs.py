@@ -4,6 +4,8 @@ A checkpoint is a folder that is written under a temporary name, renamed when it
 named in `checkpoints/index.json`. So the index names only complete checkpoints, whatever stops the program.
 """
 
+import system.quiet_tensorflow  # noqa: F401
+
 import contextlib
 import dataclasses
 import fcntl
@@ -127,7 +129,7 @@ class Checkpoints:
             shutil.rmtree(temporary, ignore_errors=True)
             raise UserError(
                 f"{temporary}: checkpoint cannot be written ({files.reason(error)}); free some space or correct the "
-                "permissions, then --resume continues from the last checkpoint"
+                "permissions"
             ) from None
 
     def _publish(self, temporary, name, best):

@@ -98,7 +98,7 @@ def choose(data: str | os.PathLike, source: str = "auto") -> str:
         raise UserError(f"--data {data}: no such file or folder")
     if source != "auto":
         return source
-    found = _fitting(data)
+    found = fitting(data)
     if not found:
         raise UserError(f"--data {data}: no data set found in it: {_contents(data)}")
     if len(found) > 1:
@@ -106,7 +106,8 @@ def choose(data: str | os.PathLike, source: str = "auto") -> str:
     return found[0]
 
 
-def _fitting(data):
+def fitting(data: str | os.PathLike) -> list[str]:
+    """The names in SOURCES of the formats in which a path holds a data set."""
     return [name for name, module in SOURCES.items() if module.fits(data)]
 
 
@@ -116,7 +117,7 @@ def _contents(data):
         return f"it is a file; give a folder, or a file of the formats {', '.join(SOURCES)} (docs/formats.md)"
     below = [name for name in files.visible(data) if os.path.isdir(os.path.join(data, name))]
     for name in below:
-        if found := _fitting(os.path.join(data, name)):
+        if found := fitting(os.path.join(data, name)):
             return f"do you mean {os.path.join(data, name)} ({found[0]})?"
     suffixes: collections.Counter = collections.Counter()
     for _, names in files.walk(data):

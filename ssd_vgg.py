@@ -9,6 +9,8 @@ Variables are float32, named `LAYER/weights` (HWIO), `LAYER/biases` and `norm_co
 narrower; logits and offsets are always returned as float32.
 """
 
+import system.quiet_tensorflow  # noqa: F401
+
 from collections.abc import Mapping
 
 import numpy as np

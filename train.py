@@ -1,5 +1,7 @@
 """Train a detector on a data set in the format of Pascal VOC, COCO, YOLO or a CSV table, or another one."""
 
+import system.environment  # noqa: F401
+
 import os
 import sys
 
@@ -10,6 +12,7 @@ from dataset_check import before_training
 from formats import division
 from structures import UserError
 from system import cli
+from system.wording import plural
 from training import train_flags
 
 
@@ -51,7 +54,8 @@ def _pictures(flags, settings, source, class_names):
         if divided is None:  # a new run, or one that was stopped before it was written
             divided = division.divide(both, settings.valid_share, settings.data)
             print(
-                f"--valid-share {settings.valid_share:g}: {len(divided.valid)} of {len(both)} pictures for validation, "
+                f"--valid-share {settings.valid_share:g}: {len(divided.valid)} of {plural(len(both), 'picture')} "
+                "for validation, "
                 f"which {os.path.join(flags.run, config.DIVISION)} lists"
             )
         samples, valid = divided.apply(both, settings.data)

@@ -20,7 +20,7 @@ from config import TrainingSettings
 from media import images
 from media.picture_cache import Picture, PictureCache
 from structures import Sample, UserError
-from system import cli
+from system import cli, wording
 from system.data_queue import DataQueue, Field, WorkerError
 from system.shared_arrays import block_bytes
 
@@ -250,7 +250,9 @@ def _note_unreadable(error):
     if images.folder_is_gone(error.path):
         raise WorkerError(f"{error.path}: its folder is gone; bring the data back")
     if _in_a_row >= LONGEST_GAP:
-        raise WorkerError(f"{_in_a_row} pictures in a row cannot be read, the last is {error.path} ({error.reason})")
+        raise WorkerError(
+            f"{wording.plural(_in_a_row, 'picture')} in a row cannot be read, the last is {error.path} ({error.reason})"
+        )
     if error.path not in _warned:
         _warned.add(error.path)
         cli.warn(f"training continues without {error.path}: {error.reason}")

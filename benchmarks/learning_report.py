@@ -111,7 +111,7 @@ def plot(path, records):
     """Write a PNG: mAP against images seen and against seconds."""
     figure = visualization.make_figure(11.0, 4.8)
     draw(figure, records)
-    figure.savefig(path)
+    visualization.save_figure(figure, path)
 
 
 def draw(figure, records):

@@ -38,12 +38,20 @@ def escape(words: str) -> str:
     return html.escape(words.encode("utf-8", "replace").decode())
 
 
+class Html(str):
+    """A cell of a table that is HTML already."""
+
+
 def table(rows: Iterable[Sequence[str]]) -> str:
-    """A table of plain text. The first row is the head; all columns but the first are aligned right."""
+    """A table of plain text and Html. The first row is the head; all columns but the first are aligned right."""
     head, *body = rows
-    lines = ["<table><tr>" + "".join(f"<th{_n(at)}>{escape(cell)}</th>" for at, cell in enumerate(head))]
-    lines += ["<tr>" + "".join(f"<td{_n(at)}>{escape(cell)}</td>" for at, cell in enumerate(row)) for row in body]
+    lines = ["<table><tr>" + "".join(f"<th{_n(at)}>{_cell(cell)}</th>" for at, cell in enumerate(head))]
+    lines += ["<tr>" + "".join(f"<td{_n(at)}>{_cell(cell)}</td>" for at, cell in enumerate(row)) for row in body]
     return "\n".join(lines) + "</table>"
+
+
+def _cell(content):
+    return content if isinstance(content, Html) else escape(content)
 
 
 def _n(column):
@@ -57,6 +65,11 @@ def picture(image: np.ndarray | None) -> str:
     quality = [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
     encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)[1]
     return f"<img alt='' src='data:image/jpeg;base64,{base64.b64encode(encoded.tobytes()).decode()}'>"
+
+
+def chart(name: str, words: str) -> str:
+    """A picture that lies beside the page. words: what it shows."""
+    return f"<p><img class=chart loading=lazy alt='{escape(words)}' src='{name}'></p>"
 
 
 def figure(pictures: Iterable[str], caption: str, pair: bool = False) -> str:

@@ -1,6 +1,7 @@
 """Pictures for people: boxes with labels drawn into photographs, precision-recall curves, learning curves."""
 
 import functools
+import math
 import os
 import zlib
 from collections.abc import Iterable, Sequence
@@ -10,12 +11,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from structures import Detections, Sample
-from system import cli
+from system import cli, files
 from system.files import Path
 
 Color = tuple[int, int, int]  # RGB, 0 to 255
 
 SHOW_THRESHOLD = 0.5  # default for the lowest score that is shown to people
+MOST_SHOWN = 50  # default for the most boxes of a picture that are drawn: more hide it
 
 # Forty colors far apart in CIE Lab (greedy farthest-point choice among vivid colors of middle lightness), the most
 # vivid first.
@@ -129,6 +131,14 @@ def _draw(image, boxes_px, labels, words, class_names, gt=None):
     for box, label, text in zip(boxes_px, labels, words, strict=True):
         tabs.draw(box, text, font, colors[label])
     return canvas
+
+
+def crop(image: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """The part of an image inside a box (xmin, ymin, xmax, ymax), continuous edges in pixels: at least one pixel."""
+    height, width = image.shape[:2]
+    x0, y0 = (int(min(max(edge, 0), side - 1)) for edge, side in zip(box[:2], (width, height), strict=True))
+    x1, y1 = (math.ceil(min(edge, side)) for edge, side in zip(box[2:], (width, height), strict=True))
+    return image[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
 
 
 def _edges(canvas, box, width):
@@ -276,7 +286,10 @@ def plot_precision_recall(path: Path, lines: Sequence[tuple[str, ArrayLike, Arra
     """
     single = len(lines) == 1
     figure = make_figure(6.4 if single else 9.0, 4.8 if single else 6.0)
-    axes = figure.add_subplot()
+    if single:  # computing the margins costs as much as drawing, and there is one such picture for each class
+        figure.set_layout_engine("none")
+    margins = {"left": 0.1, "right": 0.97, "bottom": 0.12, "top": 0.92} if single else {}
+    axes = figure.subplots(gridspec_kw=margins)
     for index, (label, recall, precision) in enumerate(lines):
         envelope = np.maximum.accumulate(np.asarray(precision)[::-1])[::-1]
         color = _line_color(index)
@@ -292,7 +305,7 @@ def plot_precision_recall(path: Path, lines: Sequence[tuple[str, ArrayLike, Arra
         place = {"loc": "lower left"} if single else {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
         columns = 1 + (len(lines) - 1) // 30
         axes.legend(fontsize="small", frameon=single, ncols=columns, **place)
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def _steps(recall, envelope):
@@ -320,13 +333,15 @@ def plot_errors(
     sizes: {name: (objects hit by the best, hit by others, missed)}.
     """
     figure = make_figure(11.0, 7.6)
+    figure.set_layout_engine("none")  # computing the margins costs as much as drawing; these hold names of 20 letters
     figure.suptitle(title)
-    (scores, objects), (kind_axes, confused_axes) = figure.subplots(2, 2)
+    margins = {"left": 0.1, "right": 0.98, "bottom": 0.11, "top": 0.9, "wspace": 0.38, "hspace": 0.36}
+    (scores, objects), (kind_axes, confused_axes) = figure.subplots(2, 2, gridspec_kw=margins)
     _plot_scores(scores, {"false positives": (false_scores, "C3"), "hits": (true_scores, "C2")})
     _plot_sizes(objects, sizes)
     _plot_shares(kind_axes, kinds, "false positives by kind")
     _plot_shares(confused_axes, confused, "confused with")
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def _plot_scores(axes, groups, bins=25):
@@ -338,6 +353,7 @@ def _plot_scores(axes, groups, bins=25):
         label = f"{label} ({len(values):,})"
         axes.stairs(np.maximum(counts, floor), edges, baseline=floor, fill=True, color=color, alpha=0.55, label=label)
         highest = max(highest, counts.max())
+    axes.minorticks_off()  # ten for each power of ten, each as dear as a line
     axes.set_ylim(floor, 8 * highest)  # room for the legend
     axes.legend(fontsize="small")
 
@@ -356,7 +372,7 @@ def _plot_sizes(axes, sizes):
     axes.set(title="objects by size", xlabel="√(width · height), pixels of the picture", ylabel="objects")
     axes.set_ylim(0, 1.3 * max(bottom.max(), 1))  # room for the legend
     axes.yaxis.get_major_locator().set_params(integer=True)
-    axes.legend(fontsize="small", ncols=3, loc="upper center", columnspacing=1.0, handletextpad=0.5)
+    axes.legend(fontsize="small", ncols=3, loc="upper center", columnspacing=0.8, handlelength=1.2)
 
 
 def _plot_shares(axes, counts, title, most=10):
@@ -405,7 +421,7 @@ def plot_learning_curves(path: Path, rows: Sequence[dict]) -> None:
         axes.xaxis.get_major_locator().set_params(integer=True)
         if axes.get_legend_handles_labels()[1]:
             axes.legend(fontsize="small")
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def plot_rate_test(
@@ -429,7 +445,7 @@ def plot_rate_test(
     axes.set_ylabel("loss per matched anchor (log scale)")
     axes.grid(alpha=0.3, which="both")
     axes.legend(fontsize="small", loc="upper left")
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def _plot_column(axes, rows, name, **style):
@@ -440,13 +456,20 @@ def _plot_column(axes, rows, name, **style):
 
 
 def make_figure(width, height):
-    """A figure of width × height inches, created without pyplot's global state; savefig writes it."""
+    """A figure of width × height inches, created without pyplot's global state; `save_figure` writes it."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def save_figure(figure, path):
+    """Write a figure as a PNG. In half the time of its savefig, which draws everything twice."""
+    figure.canvas.draw()
+    pixels = cv2.cvtColor(np.asarray(figure.canvas.buffer_rgba()), cv2.COLOR_RGBA2BGR)
+    files.write(path, cv2.imencode(".png", pixels)[1].tobytes(), durable=False)
 
 
 def _line_color(index):

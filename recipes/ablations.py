@@ -16,6 +16,7 @@ import recipe
 import config
 from structures import UserError
 from system import chain, cli, files
+from system.wording import plural
 
 BASELINE = "baseline"
 SETTINGS = ("vgg", "steps", "classes", "other_classes", "train", "test", "more")  # those of all trainings in a folder
@@ -161,8 +162,8 @@ def _table_path(flags):
 def table(results, steps):
     """Markdown of {variant: (scores, images/s)}; variants without a score have dashes."""
     lines = [
-        f"Trainings of {steps} steps; VOC07 mAP at IoU 0.5 of the last checkpoint, the mean of the seeds; the lowest "
-        "and the highest are in brackets.",
+        f"Trainings of {plural(steps, 'step')}; VOC07 mAP at IoU 0.5 of the last checkpoint, the mean of the seeds; "
+        "the lowest and the highest are in brackets.",
         "",
         "| variant | what is different | mAP | seeds | compared with | difference | images/s |",
         "| --- | --- | --- | --- | --- | --- | --- |",

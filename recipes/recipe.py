@@ -13,9 +13,12 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # the project's modules
 
+import system.environment  # noqa: F401
+
 import results_section
 
 from system import chain, cli, files
+from system.wording import plural
 
 # For fine-tuning from VGG-16 in short trainings, as in README
 TRAINING = [
@@ -154,14 +157,16 @@ def _summary(recipe, places, check):
     """Yield the lines of the report."""
     reports = [files.read_json(place.scores) for place in places]
     shared = [one for one in check["findings"] if one["defect"] in SHARED]
-    yield f"{recipe.name}: VOC07 AP at IoU {reports[0]['iou']:g} on {reports[0]['images']} pictures of {recipe.test}"
+    pictures = plural(reports[0]["images"], "picture")
+    yield f"{recipe.name}: VOC07 AP at IoU {reports[0]['iou']:g} on {pictures} of {recipe.test}"
     for name, objects in reports[0]["ground_truth"].items():
         values = [report["voc07"]["per_class"][name] for report in reports]
-        yield f"  {name:12}  {_figures(values)}  ({objects:,} objects)"
+        yield f"  {name:12}  {_figures(values)}  ({plural(objects, 'object')})"
     yield f"  {'mean':12}  {_figures([report['voc07']['mean'] for report in reports])}"
     for place in places:
         last = chain.last_metrics(place.run)
-        yield f"{place.run}: {last['step']} steps, {float(last['images_per_second']):.1f} images/s in the last epoch"
+        steps, rate = plural(int(last["step"]), "step"), float(last["images_per_second"])
+        yield f"{place.run}: {steps}, {rate:.1f} images/s in the last epoch"
     if shared:
         named = f"the first is {shared[0]['file']}" + (f" ({shared[0]['detail']})" if shared[0]["detail"] else "")
         pictures = "picture that is" if len(shared) == 1 else "pictures that are"
@@ -185,10 +190,11 @@ def _results(recipe, places):
         rows.append(f"| {name} | {objects:,} | {' | '.join(cells)} |")
     cells = [_figures([report[metric]["mean"] for report in reports]) for metric in ("voc07", "area")]
     rows.append(f"| mean | {sum(reports[0]['ground_truth'].values()):,} | {' | '.join(cells)} |")
-    steps = chain.last_metrics(places[0].run)["step"]
+    steps = plural(int(chain.last_metrics(places[0].run)["step"]), "step")
+    pictures = plural(reports[0]["images"], "picture")
     seeds = "" if len(places) == 1 else f", mean of {len(places)} seeds (each in brackets)"
     yield f"# {recipe.name}"
-    yield f"{reports[0]['images']} pictures of {recipe.test}, IoU {reports[0]['iou']:g}, after {steps} steps{seeds}."
+    yield f"{pictures} of {recipe.test}, IoU {reports[0]['iou']:g}, after {steps}{seeds}."
     yield "\n".join(rows)
 
 

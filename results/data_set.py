@@ -7,6 +7,7 @@ import config
 import sources
 from formats import division
 from structures import UserError
+from system.wording import plural
 
 VALID_OF = {  # for add_argument of --valid-of
     "metavar": "RUN",
@@ -55,7 +56,7 @@ class DataSet:
         chosen = [one for one in pictures if division.picture_name(one.image_path, self.path) in self._valid]
         if len(chosen) < len(self._valid):
             raise UserError(
-                f"--valid-of: {len(self._valid)} pictures, of which --split {self.splits} of {self.path} has "
+                f"--valid-of: {plural(len(self._valid), 'picture')}, of which --split {self.splits} of {self.path} has "
                 f"{len(chosen)}; give the --data and --train of the run"
             )
         return chosen

@@ -2,20 +2,20 @@
 
 import os
 
-from results import coco_list, comp4, detections_json, yolo_text
+from results import coco_list, comp4, csv_table, detections_json, yolo_text
 from structures import UserError
 
 # Writers are opened in this order and closed in reverse: detections.json is finished last and shows that all is there.
 # A path has the first format that fits
-FORMATS = {"json": detections_json, "voc": comp4, "coco": coco_list, "yolo": yolo_text}
+FORMATS = {"json": detections_json, "voc": comp4, "coco": coco_list, "csv": csv_table, "yolo": yolo_text}
 
 
 def choose(path):
     """The name in FORMATS of the results that a path holds. Raises UserError if no format fits."""
     if not os.path.exists(path):
         raise UserError(f"{path}: no such file or folder")
-    for name, module in FORMATS.items():
-        if module.fits(path):
+    for name in sorted(FORMATS, key=lambda name: name != "voc"):  # of infer.py's folders comp4 files, then its JSON
+        if FORMATS[name].fits(path):
             return name
     known = ", ".join(module.LOOKS for module in FORMATS.values())
     raise UserError(f"{path}: no results found; give one of: {known}")

@@ -1,16 +1,17 @@
-"""The project's own format, detections.json. It alone records the model, the threshold and unreadable pictures.
+"""The project's own format, detections.json. It alone records where detections are from and unreadable pictures.
 
-Its layout is in docs/formats.md; boxes are continuous edges in pixels of the original image. Every digit is written: a
-float32 that is written and read again is the same float32.
+Its layout is in docs/formats.md; boxes are continuous edges in pixels of the original image, with two decimals. Scores
+have every digit: a float32 that is written and read again is the same float32.
 """
 
+import dataclasses
 import json
 import os
 
 import numpy as np
 
 from results import result_files
-from results.result_files import Results, field
+from results.result_files import Results, Source, field
 from structures import UserError
 from system import files
 from system.wording import shorten
@@ -18,7 +19,7 @@ from system.wording import shorten
 FLAG = None
 HELP = "the detections"
 NAME = "detections.json"
-LOOKS = f"a {NAME}"
+LOOKS = f"a {NAME} or the folder that infer.py wrote it into"
 START = b'{"model": '  # of our own files, since other programs also write files of that name
 
 
@@ -35,24 +36,26 @@ def picture_key(file, data):
 def open_writer(folder, origin):
     """A Writer of FOLDER/detections.json."""
     path, threshold = os.path.join(folder, NAME), origin.threshold
-    return Writer(path, model=origin.model, class_names=origin.class_names, threshold=threshold)
+    return Writer(path, class_names=origin.class_names, threshold=threshold, **dataclasses.asdict(origin.source))
 
 
 class Writer(result_files.Writer):
-    """Writes a detections JSON. model: what makes them; threshold: the lowest score written."""
+    """Writes a detections JSON. threshold: the lowest score written; source: the fields of result_files.Source."""
 
-    def __init__(self, path, *, model, class_names, threshold):
+    def __init__(self, path, *, class_names, threshold, **source):
         self._class_names = tuple(class_names)
         self._errors = []
         self._separator = "\n"
         self._file = files.PendingFile(path)
-        head = {"model": str(model), "class_names": self._class_names, "threshold": float(threshold)}
+        known = {name: value for name, value in dataclasses.asdict(Source(**source)).items() if value is not None}
+        head = {"model": str(known.pop("model")), **known}  # is_ours recognizes the beginning
+        head |= {"class_names": self._class_names, "threshold": float(threshold)}
         self._file.write(json.dumps(head)[:-1] + ', "images": [')
 
     def add(self, file, width, height, detections):
         entry = {"file": str(file), "width": int(width), "height": int(height)}
         entry["detections"] = [
-            {"class": self._class_names[label], "score": score, "box": box}
+            {"class": self._class_names[label], "score": score, "box": result_files.rounded(box)}
             for label, score, box in zip(*result_files.as_lists(detections), strict=True)
         ]
         self._file.write(self._separator + json.dumps(entry, allow_nan=False))
@@ -79,16 +82,22 @@ def is_ours(path):
 
 
 def fits(path):
-    """Whether a path is a JSON file whose outermost value is an object."""
-    return result_files.json_begins(path, b"{")
+    """Whether a path is a JSON file whose outermost value is an object, or a folder with such a detections.json."""
+    return result_files.json_begins(_file(path), b"{")
+
+
+def _file(path):
+    """The JSON file that a path means: itself, or the detections.json in it."""
+    return os.path.join(path, NAME) if os.path.isdir(path) else path
 
 
 def read(path, class_names=None, data=None):
-    """Read a detections JSON, of this or another detector, into Results.
+    """Read a detections JSON, of this or another detector, into Results. path: it, or its folder.
 
     class_names: the classes wanted, in this order, others in the file are skipped; None takes those of the file.
     Raises UserError, naming the entry, for whatever is malformed.
     """
+    path = _file(path)
     content = result_files.parse_json(path, dict)
     names = _class_names(content, class_names, path)
     label_of = {name: label for label, name in enumerate(names)}
@@ -107,7 +116,14 @@ def read(path, class_names=None, data=None):
             sizes[key] = (field(image, "width", int, where), field(image, "height", int, where))
     errors = _errors(content, path, file_of, data)
     threshold = float(field(content, "threshold", (int, float), path)) if "threshold" in content else None
-    return Results(names, detections, sizes, errors, threshold, content.get("model"), complete=True)
+    return Results(names, detections, sizes, errors, threshold, _source(content), complete=True)
+
+
+def _source(content):
+    """The Source that a file records, as far as it is text; None if it names no model."""
+    known = {field.name: content.get(field.name) for field in dataclasses.fields(Source)}
+    known = {name: value for name, value in known.items() if isinstance(value, str)}
+    return Source(**known) if "model" in known else None
 
 
 def _class_names(content, wanted, path):

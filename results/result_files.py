@@ -34,7 +34,7 @@ class Results:
     sizes: dict id -> (width, height) in pixels.
     errors: dict id -> reason, the pictures that could not be read.
     threshold: the lowest score written, or None if the format does not record it.
-    model: what made them, or None if the format does not record it.
+    source: what made them and from which data, or None if the format does not record it.
     complete: whether every picture that was looked at is named, also those without detections.
     """
 
@@ -43,22 +43,46 @@ class Results:
     sizes: dict = dataclasses.field(default_factory=dict)
     errors: dict = dataclasses.field(default_factory=dict)
     threshold: float | None = None
-    model: str | None = None
+    source: "Source | None" = None
     complete: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """What made detections, as far as it is known.
+
+    model: as the user named it.
+    checkpoint: the name of the run's checkpoint, or None.
+    precision: the number type that the network computed in, or None.
+    data: the path of the data set that the pictures are from, absolute, or None.
+    split: its split, or None.
+    """
+
+    model: str
+    checkpoint: str | None = None
+    precision: str | None = None
+    data: str | None = None
+    split: str | None = None
+
+    def __str__(self) -> str:
+        """'runs/mine (step-00000500, float32) on val of /mydata'."""
+        details = ", ".join(filter(None, (self.checkpoint, self.precision)))
+        where = f" on {self.split} of {self.data}" if self.data else ""
+        return f"{self.model}{f' ({details})' if details else ''}{where}"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Origin:
     """Where the detections that a Writer is given come from.
 
-    model: what makes them, as the user names it.
+    source: what makes them.
     class_names: tuple, the list that labels index.
     class_numbers: of each class, its label in the model.
     threshold: the lowest score written.
     data: the data_set.DataSet that the pictures are from, or None.
     """
 
-    model: str
+    source: Source
     class_names: tuple
     class_numbers: tuple
     threshold: float
@@ -122,6 +146,11 @@ def as_lists(detections):
         np.asarray(detections.scores, np.float64).tolist(),
         np.asarray(detections.boxes_px, np.float64).reshape(-1, 4).tolist(),
     )
+
+
+def rounded(box):
+    """A box's edges with two decimals: a hundredth of a pixel is beyond what a detector or an annotation knows."""
+    return [round(edge, 2) for edge in box]
 
 
 def from_rows(rows):

@@ -11,6 +11,7 @@ from system import files
 
 UNFINISHED = ".infer_unfinished"
 DRAWN = "images"  # the folder of the drawn copies
+CROPS = "crops"  # the folder of the pieces that --crops cuts out
 
 
 def check(folder, overwrite, inputs):
@@ -21,7 +22,7 @@ def check(folder, overwrite, inputs):
     """
     with _writing_to(folder):
         os.makedirs(folder, exist_ok=True)
-        old, ours = _in_the_way(folder), _holds_results(folder)
+        old, ours = _in_the_way(folder), holds_results(folder)
         inputs = {place for path in inputs for place in _places(path)}
         for place in old:
             if not ours or _holds_any(place, inputs):
@@ -52,7 +53,7 @@ def _writing_to(folder):
 def _in_the_way(folder):
     """What an output folder holds under the names that results get: a list of paths."""
     names = sorted(os.listdir(folder))
-    ours = [name for name in names if name == DRAWN]
+    ours = [name for name in names if name in (DRAWN, CROPS)]
     for module in detection_files.FORMATS.values():
         ours += filter(module.owns, names)
     return [os.path.join(folder, name) for name in ours]
@@ -63,14 +64,14 @@ def is_finished(folder):
     return detections_json.is_ours(os.path.join(folder, detections_json.NAME))
 
 
-def _holds_results(folder):
+def holds_results(folder):
     """Whether an earlier call wrote into a folder; if not, an images/ or labels/ in it is the user's own."""
     return os.path.exists(os.path.join(folder, UNFINISHED)) or is_finished(folder)
 
 
 def drawn_before(folder):
-    """Real paths of the folders with an earlier call's drawn copies, in which nothing is to be detected."""
-    places = (folder, os.path.join(folder, DRAWN)) if _holds_results(folder) else ()
+    """Real paths of the folders with an earlier call's drawn copies and crops, in which nothing is to be detected."""
+    places = [folder, *(os.path.join(folder, name) for name in (DRAWN, CROPS))] if holds_results(folder) else []
     return {os.path.realpath(place) for place in places}
 
 

@@ -12,6 +12,7 @@ import dataclasses
 import numpy as np
 
 from scoring import matching
+from system.wording import plural
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
@@ -76,7 +77,7 @@ def _judge(ground_truth, detections, classes):
         found_labels = np.zeros(0, np.int32) if found is None else found.labels
         labels = np.union1d(sample.labels, found_labels)
         if labels.size and not 0 <= labels[0] <= labels[-1] < classes:
-            raise ValueError(f"labels reach from {labels[0]} to {labels[-1]}, there are {classes} classes")
+            raise ValueError(f"labels reach from {labels[0]} to {labels[-1]}, there are {plural(classes, 'class')}")
         boxes_px, areas = sample.boxes_px, sample.area
         areas = _areas(boxes_px) if areas is None else areas
         crowd = np.zeros(len(boxes_px), bool) if sample.crowd is None else sample.crowd
@@ -192,4 +193,9 @@ def table(report):
     for name, objects, found, figures in rows:
         shown = ("n/a" if figures[figure] is None else f"{figures[figure]:.4f}" for figure in FIGURES)
         lines.append(f"{name:{width}}  {objects:7}  {found:10}  " + " ".join(f"{text:>6}" for text in shown))
-    return "\n".join([*lines, f"{report['images']} images, IoU ≥ 0.5, 0.55, …, 0.95; s, m, l: up to 32², 96², beyond"])
+    return "\n".join(
+        [
+            *lines,
+            f"{plural(report['images'], 'image')}, IoU ≥ 0.5, 0.55, …, 0.95; s, m, l: up to 32², 96², beyond",
+        ]
+    )

@@ -11,6 +11,7 @@ import numpy as np
 from media import html_page, images, visualization
 from scoring import error_report
 from system import files
+from system.wording import plural
 
 SHOWN, LISTED = 8, 50  # worst cases of each kind on the page, and in errors.json
 PAGE, DATA = "errors.html", "errors.json"
@@ -52,7 +53,7 @@ def _plot(path, errors, ground_truth, class_names):
     curve = errors.curve
     visualization.plot_errors(
         path,
-        f"{curve.name}: {curve.positives:,} objects, {len(errors.kinds):,} detections",
+        f"{curve.name}: {plural(curve.positives, 'object')}, {plural(len(errors.kinds), 'detection')}",
         true_scores=curve.scores[curve.true],
         false_scores=curve.scores[curve.false],
         kinds=error_report.false_positives(errors),
@@ -87,7 +88,12 @@ def _summary(all_errors, names, iou_threshold):
     classes = [one.curve.name for one in all_errors]
     links = (f"<a href='#class-{names[name]}'>{html_page.escape(name)}</a>" for name in classes)
     yield f"<p>Worst cases of {' · '.join(links)}</p>"
-    yield (
+    yield legend()
+
+
+def legend():
+    """What the colors of `draw` mean, as HTML."""
+    return (
         f"<p><span style='color: rgb{MARKED}'>&#9632;</span> the false positive, or the missed object &nbsp; "
         f"<span style='color: rgb{PARTNER}'>&#9632;</span> what it overlaps &nbsp; dashed: all annotated objects</p>"
     )
@@ -105,8 +111,13 @@ def _class_part(errors, cases, safe, folder, ground_truth):
         if some:
             yield f"<h3>{name}: {title}</h3><p class=muted>{meaning}</p><div class=row>"
             for case in some:
-                yield html_page.figure([html_page.picture(draw(case, ground_truth[case.id]))], _caption(case))
+                yield case_figure(case, ground_truth)
             yield "</div>"
+
+
+def case_figure(case, ground_truth):
+    """A Case as HTML: its surroundings and what they show."""
+    return html_page.figure([html_page.picture(draw(case, ground_truth[case.id]))], _caption(case))
 
 
 def _caption(case):

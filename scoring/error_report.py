@@ -90,12 +90,16 @@ class Case:
 
 def analyze(ground_truth, curves, iou_threshold):
     """A list with the ClassErrors of each ClassCurve. ground_truth, curves: what the metric took and returned."""
-    objects = _Objects(ground_truth.values())
+    objects = Objects(ground_truth.values())
     return [_class_errors(objects, curve, label, iou_threshold) for label, curve in enumerate(curves)]
 
 
-class _Objects:
-    """All annotated objects in arrays [M], image after image: those of image i are count[i] from first[i] on."""
+class Objects:
+    """All annotated objects in arrays [M], image after image: those of image i are count[i] from first[i] on.
+
+    images, rows: which image, by its order, and the row in its Sample; labels; difficult: bool.
+    areas: square pixels; sizes: √(width · height) in pixels; comp4_px: boxes [M,4] in VOC's inclusive pixels.
+    """
 
     def __init__(self, samples):
         self.count = np.array([len(sample.labels) for sample in samples], np.int64)
@@ -105,7 +109,8 @@ class _Objects:
         self.labels = np.concatenate([np.zeros(0, np.int64), *(sample.labels for sample in samples)])
         self.difficult = np.concatenate([np.zeros(0, bool), *(sample.difficult for sample in samples)])
         boxes_px = np.concatenate([np.zeros((0, 4)), *(sample.boxes_px for sample in samples)])
-        self.sizes = np.sqrt(boxes.area(boxes_px))
+        self.areas = boxes.area(boxes_px)
+        self.sizes = np.sqrt(self.areas)
         self.comp4_px = comp4.to_comp4_px(boxes_px)
 
 

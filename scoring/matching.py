@@ -43,3 +43,23 @@ def most_overlapped(
         k += 1
         active = active[count[active] > k]
     return overlap, target
+
+
+def overlapping_pairs(
+    found_px: np.ndarray, first: np.ndarray, count: np.ndarray, objects_px: np.ndarray, at_least: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All pairs of a box and an object whose IoU is enough: (box int64 [P], object int64 [P], IoU float64 [P]).
+
+    Arguments as of `most_overlapped`; at_least: the smallest IoU, above 0.
+    """
+    parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
+    active, k = np.flatnonzero(count), 0
+    while active.size:
+        candidates = first[active] + k
+        iou = boxes.inclusive_iou(found_px[active], objects_px[candidates])
+        near = iou >= at_least
+        parts.append((active[near], candidates[near], iou[near]))
+        k += 1
+        active = active[count[active] > k]
+    found, target, iou = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return found, target, iou

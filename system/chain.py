@@ -2,7 +2,6 @@
 
 import csv
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -10,8 +9,7 @@ from collections.abc import Iterable
 
 from structures import UserError
 from system import cli, files
-
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+from system.cli import ROOT
 
 
 def call(program: str, *arguments: object) -> None:
@@ -21,12 +19,12 @@ def call(program: str, *arguments: object) -> None:
     """
     words = [str(argument) for argument in arguments]
     is_file = program.endswith(".py")
-    print(f"\n$ python {program if is_file else f'-m {program}'} {shlex.join(words)}", flush=True)
+    print(f"\n$ {cli.command(program, *words)}", flush=True)
     target = [os.path.join(ROOT, program)] if is_file else ["-m", program]
     with _Child([sys.executable, *target, *words]) as child:
         code = child.wait()
     if child.stopped or code == cli.INTERRUPTED:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt("interrupted; repeat the command to continue from here")
     if code:
         raise UserError(
             f"{program} ended with exit code {code}; see its message above; repeat the command to continue from here"

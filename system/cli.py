@@ -10,6 +10,7 @@ import errno
 import importlib
 import math
 import os
+import shlex
 import signal
 import sys
 import time
@@ -21,12 +22,15 @@ from structures import UserError
 from system import compiled_code, files, wording
 
 SUCCESS, FAILURE, INTERRUPTED = 0, 1, 130
+# Of the project. Not from system.environment, which only programs import: parts of the project need fewer packages
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 def run(main: Callable[[], object]) -> NoReturn:
     """Call main() and exit: 0; 1 after a user's error, reported in one line; 130 after Ctrl-C.
 
-    Other exceptions are bugs and keep their traceback.
+    A KeyboardInterrupt may carry a text that says what is saved and how to go on. Other exceptions are bugs and keep
+    their traceback.
     """
     _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
@@ -39,8 +43,8 @@ def run(main: Callable[[], object]) -> NoReturn:
     except UserError as error:
         _complain(error)
         sys.exit(FAILURE)
-    except KeyboardInterrupt:
-        _complain("interrupted", prefix="")
+    except KeyboardInterrupt as interrupt:
+        _complain(str(interrupt) or "interrupted", prefix="")
         _flush(sys.stdout)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
@@ -60,6 +64,18 @@ def run(main: Callable[[], object]) -> NoReturn:
         _complain(f"{where}{error.strerror}; {remedy}")
         sys.exit(FAILURE)
     sys.exit(SUCCESS)
+
+
+def command(program: str, *arguments: object) -> str:
+    """The line that runs a program of this project in the current folder, as a message names it.
+
+    program: a file such as train.py, or a package that is run with `python -m` in the project's folder.
+    """
+    words = ["-m", program]
+    if program.endswith(".py"):
+        at_home = os.path.realpath(os.curdir) == os.path.realpath(ROOT)
+        words = [program if at_home else os.path.join(ROOT, program)]
+    return shlex.join(["python", *words, *map(str, arguments)])
 
 
 def warn(message: object) -> None:
@@ -307,7 +323,7 @@ class StopRequest:
 
 
 def import_tensorflow(xla: bool = False, xla_on_cpu: bool = False) -> ModuleType:
-    """Import TensorFlow without the start-up messages that it prints on every machine.
+    """Import TensorFlow without the start-up messages that it prints on every machine, and only hear its errors later.
 
     Nothing is suppressed if the user has set TF_CPP_MIN_LOG_LEVEL. If the import fails, what was suppressed is
     printed. oneDNN's kernels are switched on, unless TF_ENABLE_ONEDNN_OPTS says otherwise.
@@ -329,7 +345,9 @@ def import_tensorflow(xla: bool = False, xla_on_cpu: bool = False) -> ModuleType
     with open(os.memfd_create("TensorFlow's messages"), "w+b", buffering=0) as held_back:
         os.dup2(held_back.fileno(), 2)
         try:
-            return importlib.import_module("tensorflow.compat.v1")
+            tensorflow = importlib.import_module("tensorflow.compat.v1")
+            tensorflow.logging.set_verbosity(tensorflow.logging.ERROR)  # of Python: not that a function is deprecated
+            return tensorflow
         except BaseException:
             held_back.seek(0)
             os.write(before, held_back.read())

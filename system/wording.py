@@ -17,9 +17,16 @@ def shorten(value: object) -> str:
 
 
 def plural(count: int, what: str) -> str:
-    """'1 picture', '2 pictures', '2 boxes'."""
+    """'1 picture', '2 pictures', '2 boxes', '1,000 pictures'."""
     ending = "" if count == 1 else "es" if what.endswith(("s", "x")) else "s"
-    return f"{count} {what}{ending}"
+    return f"{count:,} {what}{ending}"
+
+
+def per_class(threshold: float | tuple[float, ...], class_names: Iterable[str]) -> str:
+    """'0.5' for one number, 'car=0.4,person=0.6' for one for each class."""
+    if not isinstance(threshold, tuple):
+        return f"{threshold}"
+    return ",".join(f"{name}={one}" for name, one in zip(class_names, threshold, strict=True))
 
 
 def nearest(name: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:

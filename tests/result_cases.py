@@ -21,6 +21,13 @@ def assert_same(a, b):
         np.testing.assert_array_equal(one, other, err_msg=name)
 
 
+def assert_same_to_a_hundredth(read, written):
+    """The same detections, whose boxes were written with two decimals."""
+    np.testing.assert_array_equal(read.boxes_px, np.round(written.boxes_px.astype(np.float64), 2))
+    np.testing.assert_array_equal(read.scores, written.scores)
+    np.testing.assert_array_equal(read.labels, written.labels)
+
+
 def some_images():
     """Dict stem -> Detections: many, one, and none."""
     rng = np.random.default_rng(5)

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 import average_precision
+import config
 import oracles_ap
 import source_pascal_voc
+import ssd_utils
 from results import comp4, detection_files, detections_json
 from structures import Detections, Sample, UserError
 from system import cli
@@ -269,7 +271,7 @@ def test_inputs_are_not_changed():
 
 
 def test_files_give_the_figures_of_memory(tmp_path):
-    """Detections written as JSON and as comp4 files score exactly as the arrays do."""
+    """Detections written as JSON, which has two decimals, and as comp4 files score exactly as the arrays do."""
     rng = np.random.default_rng(11)
     for case in range(20):
         truth, found, names = random_case(rng)
@@ -283,8 +285,12 @@ def test_files_give_the_figures_of_memory(tmp_path):
         with comp4.Writer(folder, names) as comp4_files:
             for key, one in found.items():
                 comp4_files.add(f"{key}.jpg", 10, 10, one)
-        expected = average_precision.evaluate(truth, found, names)
-        for path in (folder / "d.json", folder):
+        rounded = {
+            key: Detections(np.round(one.boxes_px.astype(np.float64), 2), one.scores, one.labels)
+            for key, one in found.items()
+        }
+        for path, written in ((folder / "d.json", rounded), (folder, found)):
+            expected = average_precision.evaluate(truth, written, names)
             assert average_precision.evaluate(truth, detection_files.read(path).detections, names) == expected
 
 
@@ -326,8 +332,8 @@ FOUND = {
 }
 
 
-def write_found(path, found=FOUND, names=("car", "bus"), threshold=0.01, size=(100, 80), errors=()):
-    with detections_json.Writer(path, model="m", class_names=names, threshold=threshold) as writer:
+def write_found(path, found=FOUND, names=("car", "bus"), threshold=0.01, size=(100, 80), errors=(), **source):
+    with detections_json.Writer(path, class_names=names, threshold=threshold, **{"model": "m", **source}) as writer:
         for key, (boxes, scores, labels) in found.items():
             writer.add(f"{key}.jpg", *size, detected(boxes, scores, labels))
         for key in errors:
@@ -359,7 +365,7 @@ def test_program_with_cocos_protocol(voc, tmp_path, capsys):
     path = write_found(tmp_path / "d.json")
     score(voc, path, "--protocol", "coco", "--json", str(tmp_path / "ap.json"))
     report = json.loads((tmp_path / "ap.json").read_text())
-    assert set(report) == {"coco", "images", "ground_truth", "detections"}
+    assert set(report) == {"coco", "images", "ground_truth", "detections", "source"}
     # The car's overlap is exactly a half, which counts once in ten; the difficult car is ignored.
     assert report["coco"]["per_class"]["car"]["AP50"] == pytest.approx(51 / 101)
     assert report["coco"]["per_class"]["car"]["AP"] == pytest.approx(51 / 1010)
@@ -400,6 +406,56 @@ def test_program_warns_about_other_sizes_and_unreadable_pictures(voc, tmp_path, 
     assert "(80, 100)" in lines[1] and "(100, 80)" in lines[1]
 
 
+def error_of(call, *arguments):
+    with pytest.raises(UserError) as error:
+        call(*arguments)
+    return str(error.value)
+
+
+def test_results_for_other_classes_are_called_so(voc, tmp_path):
+    source = {"model": "runs/old", "data": "/elsewhere", "split": "val"}
+    path = write_found(tmp_path / "d.json", {key: ([], [], []) for key in FOUND}, names=("dog", "cat"), **source)
+    said = error_of(score, voc, path)
+    made = "dog, cat (made by runs/old on val of /elsewhere)"
+    assert said.startswith(f"{path}: names other classes than the data: {made}, but split test")
+    assert f"split test of {voc} has bus, car" in said and "--other-classes" not in said
+    assert "other classes than the data" in error_of(score, voc, path, "--other-classes", "ignore")
+    # One in common
+    path = write_found(tmp_path / "d.json", {key: ([], [], []) for key in FOUND}, names=("dog", "car"))
+    said = error_of(score, voc, path)
+    assert "has bus" in said and "leave their objects out with --other-classes ignore" in said
+    score(voc, path, "--other-classes", "ignore")
+
+
+def test_where_results_come_from_is_said_and_compared(voc, tmp_path, capsys):
+    source = {"model": "runs/m", "precision": "float32", "data": str(voc), "split": "test"}
+    path = write_found(tmp_path / "d.json", **source)
+    score(voc, path, "--json", str(tmp_path / "ap.json"))
+    printed = capsys.readouterr()
+    assert printed.err == "" and f"results of runs/m (float32) on test of {voc}\n" in printed.out
+    recorded = json.loads((tmp_path / "ap.json").read_text())["source"]
+    assert recorded == {**source, "checkpoint": None}
+    score(voc, write_found(tmp_path / "d.json", **{**source, "split": "val"}))
+    err = capsys.readouterr().err
+    assert err.startswith("warning: ") and f"made on val of {voc}, not on test of {voc}" in err
+
+
+def test_results_of_a_model_that_was_trained_further_are_called_so(voc, tmp_path, capsys):
+    run = tmp_path / "run"
+    model = config.ModelDescription(ssd_utils.get_preset("vgg300"), ("car", "bus"))
+    config.write_config(str(run), model, None, {})
+    for name in ("step-1", "step-2"):
+        (run / "checkpoints" / name).mkdir(parents=True)
+        (run / "checkpoints" / name / "model.index").touch()
+    (run / "checkpoints" / "index.json").write_text('{"last": "step-2", "best": "step-1"}')
+    for model, made, warned in ((run, "step-1", 0), (run, "step-0", 1), (f"{run}@last", "step-2", 0), ("gone", "x", 0)):
+        score(voc, write_found(tmp_path / "d.json", model=str(model), checkpoint=made))
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == warned
+    score(voc, write_found(tmp_path / "d.json", model=f"{run}@last", checkpoint="step-1"))
+    assert f"made with step-1 of {run}@last, which is step-2 now; detect again" in capsys.readouterr().err
+
+
 def test_numbers_without_names_are_not_guessed(voc, tmp_path, capsys):
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / "a.txt").write_text("0 0.05 0.05 0.1 0.1 0.9\n", "utf-8")
@@ -411,7 +467,7 @@ def test_numbers_without_names_are_not_guessed(voc, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("change", "flags", "named"),
     [
-        ({"found": {"a": FOUND["a"]}}, (), "2 of the 3"),
+        ({"found": {"a": FOUND["a"]}}, (), "2 of 3 images"),
         ({"found": {**FOUND, "zz": FOUND["c"]}}, (), "'zz'"),
         ({"errors": ("zz",)}, (), "'zz'"),
         ({"names": ("car", "lorry")}, (), "bus"),

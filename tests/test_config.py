@@ -120,6 +120,26 @@ def test_run_without_config(tmp_path):
     fails(f"{tmp_path}: .*config.json", config.read_config, str(tmp_path))
 
 
+def test_a_folder_that_is_no_run_names_the_runs_in_it(run):
+    place = run.parent
+    for path in (place, place / "missing"):
+        path.mkdir(exist_ok=True)
+    message = f"{place}: not a run directory .*; runs in it: {run}$"
+    fails(message, config.read_config, str(place))
+    fails(
+        f"--run {place}: is a folder with other files, not a run; .*; runs in it: {run}$", config.check_new, str(place)
+    )
+    config.check_new(str(place / "missing"))  # which is empty
+
+
+def test_a_training_that_exists_is_continued_and_other_runs_are_not(run):
+    fails(
+        f"{run}: already exists; .*, or continue it: python train.py --run {run} --resume$", config.check_new, str(run)
+    )
+    config.write_config(str(run), DESCRIPTION, None, {})
+    fails(f"{run}: already exists; choose another name$", config.check_new, str(run))  # imported weights
+
+
 # MODEL
 def test_a_run_stands_for_its_best_checkpoint(run):
     add_checkpoints(run, "step-1", "step-2", last="step-2", best="step-1")

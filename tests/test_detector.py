@@ -338,6 +338,34 @@ def test_a_higher_threshold_is_a_cut(run, best):
         assert_alike(strict.detect(pictures()), cut)
 
 
+def test_each_class_may_have_a_threshold_of_its_own(run, best, tmp_path):
+    """In the graph of a run, in an exported one, and in one that another threshold is asked of."""
+    found, limits = best.detect(pictures()), []
+    for label, share in enumerate((0.3, 0.5, 0.7)):  # of the detections of each class are cut
+        scores = np.sort(np.concatenate([d.scores[d.labels == label] for d in found]))
+        gaps = np.diff(np.append(scores, 1.0))  # a limit in a wide gap: the two networks differ in the last digits
+        start = round(share * len(gaps))
+        index = start + gaps[start : start + 9].argmax() if len(gaps) > start else 0
+        limits.append(round(float(scores[index] + gaps[index] / 2), 6) if len(scores) else 0.9)
+    limits = tuple(limits)
+    cut = [d.where(d.scores > np.float32(limits)[d.labels]) for d in found]
+    assert max(map(len, found)) < DESCRIPTION.preset.keep and 0 < sum(map(len, cut)) < sum(map(len, found))
+    with detector.load(run.path, precision="float32", threshold=limits) as loaded:
+        assert loaded.threshold == limits
+        assert_alike(loaded.detect(pictures()), cut)
+    path = tmp_path / "model.pb"
+    graph = detector.build_model_graph(config.find_model(run.path), "float32", limits, portable=True)
+    path.write_bytes(graph.as_graph_def().SerializeToString())
+    assert detector.metadata(graph)["threshold"] == min(limits) and detector.metadata(graph)["thresholds"] == list(
+        limits
+    )
+    with detector.load(str(path), threshold=lambda names: limits if names == NAMES else 0.0) as loaded:
+        assert_alike(loaded.detect(pictures()), cut)
+    shown = ",".join(f"{name}={limit}" for name, limit in zip(NAMES, limits, strict=True))
+    below = max(limits) - 0.001
+    fails(f"--threshold {below}: .*model.pb was exported with --threshold {shown};", path, threshold=below)
+
+
 def test_last_is_not_best(run):
     image = pictures(((200, 100),))[0]
     with detector.load(f"{run.path}@last", precision="float32", threshold=THRESHOLD) as last:

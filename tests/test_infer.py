@@ -1,7 +1,14 @@
 """infer.py on folders as people have them."""
 
+import argparse
+import collections
+import contextlib
+import io
 import json
+import math
 import os
+import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -112,6 +119,63 @@ def test_copies_that_cannot_be_written_end_nothing(trained, odd_folder, tmp_path
     assert "2 not drawn" in done.stdout
 
 
+@pytest.fixture(scope="module")
+def crowded(trained, shapes, tmp_path_factory):
+    """(output folder, what was printed) of a model that knows nothing, for all that it sees."""
+    out = tmp_path_factory.mktemp("crowded") / "out"
+    flags = ["--threshold", "0.01", "--draw-threshold", "0.01", "--csv", "--crops", "--output", str(out)]
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        infer.main([str(trained), f"{shapes}/JPEGImages/val_00[0-3].png", *flags])
+    return out, printed.getvalue().splitlines()
+
+
+def test_detections_are_counted_by_class(crowded):
+    out, lines = crowded
+    written = json.loads((out / "detections.json").read_text("utf-8"))["images"]
+    counts = collections.Counter(one["class"] for image in written for one in image["detections"])
+    assert ", ".join(f"{name} {count:,}" for name, count in counts.most_common()) in lines
+    assert len((out / "detections.csv").read_text("utf-8").splitlines()) == 1 + counts.total()
+
+
+def test_a_model_that_papers_pictures_is_told_so(crowded):
+    out, lines = crowded
+    assert "4 pictures with more than 50 boxes scoring 0.01 or more: only the best of them are drawn" in lines[-2]
+    assert "hardly learned" in lines[-1]
+    higher = float(re.search(r"--draw-threshold (\S+) draws", lines[-1])[1])
+    written = json.loads((out / "detections.json").read_text("utf-8"))["images"]
+    scores = [one["score"] for image in written for one in image["detections"]]
+    assert 0 <= sum(score >= higher for score in scores) <= 4 * infer.FEW < sum(score >= 0.01 for score in scores)
+    assert sum(score >= higher - 0.011 for score in scores) > 4 * infer.FEW  # as low as two decimals allow
+
+
+def test_crops_are_what_the_boxes_hold(crowded, shapes):
+    out, _ = crowded
+    crops = {path.relative_to(out / "crops"): path for path in (out / "crops").rglob("*.png")}
+    assert len(crops) == 4 * 50  # the best
+    image = json.loads((out / "detections.json").read_text("utf-8"))["images"][2]
+    for number in (1, 50):
+        best = image["detections"][number - 1]
+        place = f"{best['class']}/{image['file'].removesuffix('.png')}_{number}.png"
+        found = images.read(crops[pathlib.Path(place)])
+        xmin, ymin, xmax, ymax = best["box"]
+        picture = images.read(shapes / "JPEGImages" / image["file"])
+        np.testing.assert_array_equal(found, picture[int(ymin) : math.ceil(ymax), int(xmin) : math.ceil(xmax)])
+
+
+def test_lists_of_pictures(trained, shapes, tmp_path, monkeypatch):
+    paths = [str(shapes / "JPEGImages" / f"val_00{number}.png") for number in (4, 1)]
+    (tmp_path / "list.txt").write_text("\n".join(paths) + "\n\n", "utf-8")
+    monkeypatch.setattr(sys, "stdin", io.StringIO(paths[0]))
+    for word, expected in (("@" + str(tmp_path / "list.txt"), paths), ("-", paths[:1])):
+        flags = argparse.Namespace(images=[word], recursive=False, output=str(tmp_path / "out"))
+        assert [picture.path for picture in infer._find_files(flags)] == expected
+    (tmp_path / "@odd").mkdir()  # a folder that is called so
+    shutil.copy(paths[0], tmp_path / "@odd" / "a.png")
+    monkeypatch.chdir(tmp_path)
+    flags.images = ["@odd"]
+    assert [picture.name for picture in infer._find_files(flags)] == ["a.png"]
+
+
 def test_old_results_are_not_mixed_with_new(trained, shapes, tmp_path):
     picture = sorted((shapes / "JPEGImages").iterdir())[0]
     out = tmp_path / "out"
@@ -179,7 +243,7 @@ def test_what_was_detected_before_a_failure_is_kept(trained, shapes, tmp_path, m
     monkeypatch.setattr(images, "write", write)
     with pytest.raises(UserError, match="no space left"):
         infer.main([str(trained), "--data", str(shapes), "--split", "val", "--output", str(tmp_path / "out")])
-    assert f"3 of 6 pictures are in {tmp_path / 'out'}" in capsys.readouterr().out
+    assert f"of 6 pictures 3 are in {tmp_path / 'out'}" in capsys.readouterr().out
     assert len(json.loads((tmp_path / "out" / "detections.json").read_text("utf-8"))["images"]) == 3
 
 
@@ -196,7 +260,7 @@ def test_full_memory_ends_with_the_flag_to_change(trained, shapes, tmp_path, mon
     flags = ["--data", str(shapes), "--split", "val", "--batch-size", "2", "--output", str(tmp_path / "out")]
     with pytest.raises(UserError, match=r"memory .*--batch-size 1"):
         infer.main([str(trained), *flags])
-    assert f"2 of 6 pictures are in {tmp_path / 'out'}" in capsys.readouterr().out
+    assert f"of 6 pictures 2 are in {tmp_path / 'out'}" in capsys.readouterr().out
 
 
 def test_linked_folders_are_looked_into_once(trained, shapes, tmp_path):
@@ -370,6 +434,11 @@ MISTAKES = {
     "no checkpoint of that name": (["{model}@first", "{pictures}", "--output", "{out}"], "first"),
     "split without data": (["{model}", "--split", "val", "--output", "{out}"], "--data"),
     "neither pictures nor a split": (["{model}", "--output", "{out}"], "pictures"),
+    "an address": (["{model}", "https://a.b/c.jpg", "--output", "{out}"], "download"),
+    "a pattern of nothing": (["{model}", "{pictures}/*.gif", "--output", "{out}"], "*.gif"),
+    "a missing list": (["{model}", "@{out}.txt", "--output", "{out}"], "no list"),
+    "an empty list": (["{model}", "@{file}", "--output", "{out}"], "empty list"),
+    "a data set in the place of results": (["{model}", "{pictures}", "--output", "{data}"], "holds a data set (voc)"),
     "threshold above 1": (["{model}", "{pictures}", "--output", "{out}", "--threshold", "1.5"], "--threshold"),
 }
 
@@ -380,11 +449,14 @@ def test_a_mistake_fails_with_one_line(mistake, trained, shapes, tmp_path):
     places = {
         "model": trained,
         "pictures": shapes / "JPEGImages",
+        "data": shapes,
         "out": tmp_path / "out",
         "file": tmp_path / "file",
     }
     arguments, named = MISTAKES[mistake]
+    before = contents(shapes)
     assert named in error_of("infer.py", *(argument.format(**places) for argument in arguments))
+    assert contents(shapes) == before
 
 
 @pytest.fixture(scope="module")
@@ -397,15 +469,22 @@ def shapes_of(shapes, tmp_path_factory):
 def test_results_of_every_form_score_the_same(trained, shapes_of, tmp_path, name):
     """On a data set of each format; a COCO results list names ids, which only a COCO data set has."""
     out, split = tmp_path / "out", ["--data", shapes_of[name], "--split", "val"]
-    run("infer.py", trained, *split, "--output", out, "--no-draw", "--coco-results", "--yolo-results", "--voc-results")
-    forms = ["detections.json", "", "labels"] + ["coco_results.json"] * (name == "coco")
+    formats = ["--coco-results", "--yolo-results", "--voc-results", "--csv"]
+    run("infer.py", trained, *split, "--output", out, "--no-draw", *formats)
+    forms = ["detections.json", "detections.csv", "", "labels"] + ["coco_results.json"] * (name == "coco")
     scores = []
     for protocol in ("voc", "coco"):
         for form in forms:
             classes = ["--classes", "disc,square", "--protocol", protocol, "--json", tmp_path / "ap.json"]
             run("average_precision.py", out / form, *split, *classes)
             scores.append(json.loads((tmp_path / "ap.json").read_text("utf-8")))
-        assert scores.count(scores[-1]) == len(forms)
+        assert scores[-len(forms)].pop("source")["split"] == "val"
+        exact = forms[2:]
+        assert scores.count(scores[-1]) >= len(exact)
+        for rounded in scores[-len(forms) : -len(exact)]:  # boxes with two decimals
+            assert rounded["detections"] == scores[-1]["detections"]
+            mean = {"voc": lambda report: report["voc07"]["mean"], "coco": lambda report: report["coco"]["mean"]["AP"]}
+            assert mean[protocol](rounded) == pytest.approx(mean[protocol](scores[-1]), abs=1e-3)
     assert scores[0]["images"] == 6
     listed = json.loads((out / "coco_results.json").read_text("utf-8"))
     assert len(listed) == sum(scores[0]["detections"].values()) > 0

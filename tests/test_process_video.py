@@ -16,7 +16,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import process_video
-from media import video
+from media import images, video
 from programs import ROOT, wait_until
 from structures import Detections, UserError
 from system import cli
@@ -31,6 +31,7 @@ class FakeDetector:
     input_size = 8
     precision = "float32"
     batch_size = 8
+    threshold = 0.5
 
     def __init__(self):
         self.batches = []
@@ -62,7 +63,7 @@ def detector(monkeypatch):
 
     def load(model, **settings):
         fake.calls.append((model, settings))
-        fake.batch_size = settings["batch_size"] or 8
+        fake.batch_size, fake.threshold = settings["batch_size"] or 8, settings["threshold"]
         return fake
 
     monkeypatch.setitem(sys.modules, "detector", types.SimpleNamespace(load=load))
@@ -311,7 +312,7 @@ def test_wrong_flags_and_files_are_one_line_before_tensorflow(tmp_path, model, m
         ([model, source, out, "--json", source], r"--json .*a\.mp4.* INPUT"),
         ([model, source, out, "--json", out], r"--json .*out\.mp4.* OUTPUT"),
         ([model, source, str(tmp_path / "out.avi")], r"out\.avi.*\.mp4"),
-        ([model, source, str(text / "out.mp4")], r"OUTPUT\.mp4: .*text\.mp4/out\.mp4"),
+        ([model, source, str(text / "out.mp4")], r"OUTPUT: .*text\.mp4/out\.mp4"),
         ([model, source, out, "--every", "0"], "--every: '0'"),
         ([model, source, out, "--threshold", "2"], "--threshold: '2'"),
         ([model, source, out, "--max-frames", "x"], "--max-frames: 'x'"),
@@ -401,3 +402,73 @@ def test_dashcam_goes_through(tmp_path, detector, model):
     reader, frames = read(output)
     assert (len(frames), reader.rate, reader.width, reader.height) == (38, 25, 1280, 720)
     assert len(timeline["frames"]) == 38 and timeline["audio"] == "aac, copied"
+
+
+def write_frames(folder, names, size=(64, 48)):
+    """Pictures that grow brighter by 10 of 255 each, in the order of the names."""
+    folder.mkdir()
+    for index, name in enumerate(names):
+        images.write(folder / name, np.full((*size[::-1], 3), 10 * index, np.uint8))
+    return str(folder)
+
+
+def test_a_folder_of_numbered_pictures_is_a_film(tmp_path, detector, model):
+    names = [f"frame_{number}.png" for number in range(8, 12)]  # frame_10 comes after frame_9
+    frames = write_frames(tmp_path / "frames", names)
+    output, timeline = run(tmp_path, model, frames, "--rate", "12.5")
+    assert found_levels(timeline) == [0, 1, 2, 3]
+    reader, shown = read(output)
+    assert (reader.rate, reader.width, reader.height, len(shown)) == (Fraction(25, 2), 64, 48, 4)
+    assert timeline["audio"] is None and timeline["error"] is None
+
+
+def test_frames_that_do_not_fit_are_left_out_and_named(tmp_path, detector, model):
+    frames = write_frames(tmp_path / "frames", ["1.png", "2.png", "3.png", "4.png"])
+    images.write(tmp_path / "frames" / "2.png", np.zeros((48, 60, 3), np.uint8))
+    (tmp_path / "frames" / "3.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"2 pictures left out, the first is .*2\.png \(60×48 pixels, not 64×48\)"):
+        run(tmp_path, model, frames)
+    _, shown = read(tmp_path / "out.mp4")
+    assert [seconds for _, seconds in shown] == pytest.approx([0, 3 / 25])  # at its own time
+    (tmp_path / "frames" / "1.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"1\.png: .*the first frame decides the size"):
+        run(tmp_path, model, frames)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(UserError, match="no pictures in it"):
+        run(tmp_path, model, str(tmp_path / "none"))
+
+
+def test_several_films_in_one_call(tmp_path, detector, model, capsys):
+    films = [make(tmp_path / "a.mp4", 3), write_frames(tmp_path / "b", ["1.png", "2.png"]), str(tmp_path / "c.mp4")]
+    (tmp_path / "c.mp4").write_bytes(b"no film")
+    out, timelines = tmp_path / "out", tmp_path / "json"
+    timelines.mkdir()
+    with pytest.raises(UserError, match=f"^{films[2]}: not processed"):
+        process_video.main([model, films[0], films[2], films[1], str(out), "--json", str(timelines)])
+    assert sorted(os.listdir(out)) == ["a.mp4", "b.mp4"]
+    assert [len(read(out / name)[1]) for name in ("a.mp4", "b.mp4")] == [3, 2]
+    for name, frames in (("a", 3), ("b", 2)):
+        assert json.loads((timelines / f"{name}.json").read_text("utf-8"))["frame_count"] == frames
+    assert "warning: " in capsys.readouterr().err
+    assert len(detector.calls) == 1  # loaded once
+
+
+@pytest.mark.parametrize(
+    ("inputs", "output", "named"),
+    [
+        (["a.mp4", "a.mp4"], "out.mp4", "give a folder"),
+        (["a.mp4", "0"], "out", "give it alone"),
+        (["a.mp4", "missing.mp4"], "out", "missing.mp4: no such file"),
+        (["a.mp4", "in/a.mp4"], "out", "would have the same name"),
+        (["a.mp4"], "out.avi", "MP4"),
+        (["a.mp4", "in/b.mp4"], "in", "is the same file"),
+    ],
+)
+def test_films_that_cannot_be_told_apart_are_refused(tmp_path, detector, model, monkeypatch, inputs, output, named):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    for name in ("a.mp4", "in/a.mp4", "in/b.mp4"):
+        make(tmp_path / name, 1)
+    with pytest.raises(UserError, match=named):
+        process_video.main([model, *inputs, output])
+    assert not detector.calls

@@ -1,6 +1,7 @@
-"""Rules of style that neither ruff nor mypy checks: public functions of the top level carry type hints."""
+"""Rules of style that neither ruff nor mypy checks: public functions carry type hints, no message says "1 pictures"."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,31 @@ def test_public_functions_carry_type_hints(name):
 )
 def test_a_missing_hint_is_seen(source, missing):
     assert missing_hints(source) == missing
+
+
+COUNTED = "anchors|boxes|classes|detections|epochs|files|frames|images|objects|packages|pictures|samples|steps"
+# Without messages of programs, or with counts of many
+UNCHECKED = ("tests", "benchmarks", "formats", "dataset_check", "conversion")
+
+
+def unbent_counts(source):
+    """The nouns that follow a value in a message in their plural, whatever the value is: `{count} pictures`."""
+    texts = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.JoinedStr)]
+    pairs = [pair for text in texts for pair in zip(text.values, text.values[1:], strict=False)]
+    after = [right.value for left, right in pairs if isinstance(right, ast.Constant)]
+    return [match[1] for text in after if (match := re.match(rf" ({COUNTED})\b(?!/s)", text))]
+
+
+@pytest.mark.parametrize(
+    "path", [*ROOT.glob("*.py"), *(p for p in ROOT.glob("*/*.py") if p.parent.name not in UNCHECKED)], ids=str
+)
+def test_counts_bend_their_nouns(path):
+    assert unbent_counts(path.read_text("utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("message", "nouns"),
+    [('f"{n} pictures"', ["pictures"]), ('f"{n:,} classes, {m} steps"', ["classes", "steps"]), ('f"{n} picture"', [])],
+)
+def test_a_count_in_the_plural_is_seen(message, nouns):
+    assert unbent_counts(f"print({message})") == nouns

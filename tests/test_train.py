@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import time
@@ -17,7 +18,7 @@ from PIL import Image
 import config
 import detector
 from media import images
-from programs import ROOT, TINY, command, error_of, run, write_shapes
+from programs import ROOT, TINY, command, error_of, fresh_environment, run, write_shapes
 from training import summaries
 
 
@@ -30,8 +31,18 @@ def flags(shapes):
 def unbroken(flags, tmp_path_factory):
     """A finished run, with which stopped and resumed runs are compared."""
     path = tmp_path_factory.mktemp("runs") / "unbroken"
-    run("train.py", *flags, "--run", path)
+    done = run("train.py", *flags, "--run", path, env=fresh_environment())
+    assert foreign_lines(done.stderr) == []
     return path
+
+
+BAR = re.compile(r"(annotations|validation|epoch \d+ of \d+)[^|]*\|[^|]*\| \d+/\d+ \[.*\]")
+
+
+def foreign_lines(stderr):
+    """The lines of a training's stderr that are neither a progress bar nor a warning of ours."""
+    lines = [line.strip() for line in re.split(r"[\r\n]", stderr)]
+    return [line for line in lines if line and not line.startswith("warning: ") and not BAR.fullmatch(line)]
 
 
 def metrics(path):
@@ -98,12 +109,16 @@ def test_stopped_and_resumed_equals_unbroken(sent, flags, unbroken, tmp_path):
     path = tmp_path / "run"
 
     def in_second_epoch(run_path, output):
-        return "epoch 2/3" in output
+        return "epoch 2 of 3" in output
 
     code, output = stop_after([*flags, "--run", path], sent, in_second_epoch, path)
     assert code == (-signal.SIGKILL if sent == signal.SIGKILL else 130), output
     assert "Traceback" not in output
-    run("train.py", "--run", path, "--resume")
+    resume = ["python", "train.py", "--run", str(path), "--resume"]
+    if sent != signal.SIGKILL:
+        said = re.fullmatch(r"interrupted; all up to step \d+ is saved; continue with: (.*)", output.splitlines()[-1])
+        assert said and shlex.split(said[1]) == resume
+    run(*resume[1:])
     assert_same_run(path, unbroken)
 
 
@@ -124,7 +139,8 @@ def test_resume_after_the_end_changes_nothing(unbroken):
 def test_more_epochs_on_resume(unbroken, flags, tmp_path):
     path = tmp_path / "run"
     run("train.py", *flags, "--run", path, "--epochs", "2")
-    run("train.py", "--run", path, "--resume", "--epochs", "3", "--workers", "0")
+    done = run("train.py", "--run", path, "--resume", "--epochs", "3", "--workers", "0", env=fresh_environment())
+    assert foreign_lines(done.stderr) == []
     assert_same_run(path, unbroken)
 
 
@@ -151,7 +167,7 @@ def test_small_data_helpers(shapes, tmp_path):
     path = tmp_path / "run"
     more = ["--limit", "5", "--repeat", "3", "--class-weights", "auto", "--valid", "val", "--epochs", "2"]
     done = run("train.py", "--data", shapes, "--train", "train", *TINY, "--run", path, *more)
-    assert re.search(r"\b15 images\b.*\b5 validation\b", done.stdout)
+    assert re.search(r"\b15 pictures an epoch\b.*\b5 pictures to validate on\b", done.stdout)
     assert re.search(r"\bdisc \d.*\bsquare \d", done.stdout)
     assert [row["step"] for row in metrics(path)] == ["4", "8"]  # 15 pictures, 4 at a time
     settings = config.read_config(str(path))[1]
@@ -224,7 +240,7 @@ def test_init_from_takes_the_weights_of_a_run(unbroken, shapes, tmp_path):
 def test_infer_and_score_give_the_validation_of_training(unbroken, shapes, tmp_path):
     found = tmp_path / "found"
     model = f"{unbroken}@last"
-    run("infer.py", model, "--data", shapes, "--split", "val", "--output", found, "--precision", "float32")
+    run("infer.py", model, "--data", shapes, "--split", "val", "--output", found)
     scored = tmp_path / "ap.json"
     run("average_precision.py", found / "detections.json", "--data", shapes, "--split", "val", "--json", scored)
     last = metrics(unbroken)[-1]

@@ -1,5 +1,7 @@
 """The program: `python -m toy_road --output DIR` draws the data set, and `--drive FILE.mp4` adds a video."""
 
+import system.environment  # noqa: F401
+
 from system import cli
 from toy_road.dataset import write_dataset
 from toy_road.drive import write_drive

@@ -18,6 +18,7 @@ from toy_road.town import CLASSES
 
 VERSION = 1  # increased when the same seed gives other pictures
 MANIFEST = "toy_road.json"
+GROUPS = "groups.csv"
 JPEG_QUALITY = 88
 
 
@@ -56,6 +57,16 @@ def _write_pictures(root, seed, split, indices):
         (root / "VOC2007" / "JPEGImages" / f"{name}.jpg").write_bytes(jpeg.tobytes())
         (root / "VOC2007" / "Annotations" / f"{name}.xml").write_text(_annotation(name, objects))
     return len(indices)
+
+
+def _write_groups(root, seed, counts):
+    """Write root/groups.csv, the condition that each picture shows, for `average_precision.py --groups`."""
+    rows = [
+        f"{_name(split, index)}.jpg,{scenes.draw_conditions(seed, split, index).name}\n"
+        for split, count in counts.items()
+        for index in range(count)
+    ]
+    files.write(root / GROUPS, "".join(["picture,group\n", *rows]))
 
 
 def _write_all(root, seed, counts, workers):
@@ -112,7 +123,7 @@ def _fresh_partial(target):
 
 
 def write_dataset(directory, train=4000, test=400, seed=0, workers=None):
-    """Write a VOCdevkit folder: VOC2007 with the splits train (also called trainval) and test, and classes.txt.
+    """Write a VOCdevkit folder: VOC2007 with the splits train (also called trainval) and test, classes.txt, groups.csv.
 
     Its flags for train.py are `--data DIR --classes DIR/classes.txt --train 2007:train --valid 2007:test`. The folder
     appears under its name when it is complete. If it already holds the same data set, it is left as it is.
@@ -135,6 +146,7 @@ def write_dataset(directory, train=4000, test=400, seed=0, workers=None):
         for split, count in (*counts.items(), ("trainval", train)):
             names = "".join(f"{_name(split.removesuffix('val'), index)}\n" for index in range(count))
             (partial / "VOC2007" / "ImageSets" / "Main" / f"{split}.txt").write_text(names)
+        _write_groups(partial, seed, counts)
         (partial / "classes.txt").write_text("".join(f"{name}\n" for name in CLASSES))
         _write_all(partial, seed, counts, worker_processes.usable_cores() if workers is None else workers)
         files.publish(partial, target)

@@ -64,6 +64,11 @@ class Conditions:
     noise: float = 0.3
 
     @property
+    def name(self):
+        """What is most particular of them: rain, motion blur, focus blur, or the time."""
+        return "rain" if self.rain else f"{self.blur} blur" if self.blur else self.time
+
+    @property
     def adverse(self):
         """Night, rain or blur."""
         return self.time == "night" or self.rain or bool(self.blur)

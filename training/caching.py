@@ -10,6 +10,7 @@ from config import TrainingSettings
 from media import images, picture_cache
 from structures import Sample
 from system import array_folder, files, memory, shared_arrays
+from system.wording import plural
 
 DISK_GB = 50  # of all trainings together, without --cache-gb
 GB = 1e9
@@ -32,7 +33,8 @@ def opened(
     else:
         store, told = _on_disk(settings, pictures, needed, preset)
     print(
-        f"--cache {settings.cache}: {len(pictures)} pictures take up to {shown(sum(needed.values()))} decoded; {told}"
+        f"--cache {settings.cache}: {plural(len(pictures), 'picture')} can take up to {shown(sum(needed.values()))} "
+        f"decoded; {told}"
     )
     cache = picture_cache.PictureCache(pictures, list(needed), store, preset.gray16)
     with contextlib.closing(cache):

@@ -13,6 +13,7 @@ import numpy as np
 import config
 import ssd_layers
 from ssd_utils import SSDPreset
+from system.wording import plural
 from training.probes import Reading
 
 WINDOW = 10  # records that a warning looks back on; one record is every LOG_EVERY steps of training/trainer.py
@@ -119,7 +120,7 @@ class Diagnosis:
         if memory.steps >= LOSS_AFTER and _mean(memory.confidence) > HIGHEST_LOSS * self._uniform:
             yield (
                 "loss",
-                f"the confidence loss is {_mean(memory.confidence):.3g} after {memory.steps} steps, but "
+                f"the confidence loss is {_mean(memory.confidence):.3g} after {plural(memory.steps, 'step')}, but "
                 f"{self._uniform:.3g} where all classes score the same: {lower}; check_dataset.py finds wrong labels",
             )
         if _mean(memory.silent) > SILENT_SHARE:
@@ -145,8 +146,9 @@ class Diagnosis:
         if memory.steps >= POSITIVES_AFTER and not memory.positives:
             yield (
                 "no positives",
-                f"no anchor has matched an object in {memory.steps} steps, so nothing is learned: check_dataset.py "
-                "--anchors FILE counts the objects and fits anchors to them, for a new run with --anchors FILE; "
+                f"no anchor has matched an object in {plural(memory.steps, 'step')}, so nothing is learned: "
+                "check_dataset.py --anchors FILE counts the objects and fits anchors to them, for a new run with "
+                "--anchors FILE; "
                 "--matching bipartite gives every object an anchor",
             )
 

@@ -14,7 +14,7 @@ from media import images
 from structures import Sample, UserError
 from system import cli
 from system.data_queue import Batch
-from training import feeding, optimization, training_graph
+from training import feeding, optimization, progress, training_graph
 
 REMEDY = (
     "this step is not saved; start a new run with a lower --learning-rate, more --warmup-steps or a smaller "
@@ -30,16 +30,18 @@ def train_one_epoch(
     plan: optimization.Plan,
     samples: Sequence[Sample],
     after_step: Callable[[dict[str, float], float, np.ndarray], None],
+    outlook: progress.Outlook | None = None,
 ) -> None:
     """Train on what remains of an epoch, or until the plan's end; updates `state`.
 
     batches: those of the epoch from number state.batch on; samples: those that the batches' jobs (epoch, index) name;
     after_step: called after each optimizer step, when `state` is up to date, with the step's loss sums, its learning
-    rate and the class_targets of its last batch, which are overwritten later. Raises NonFiniteLoss.
+    rate and the class_targets of its last batch, which are overwritten later. outlook: is told what steps
+    took, and says what is left of the training. Raises NonFiniteLoss.
     """
     settings, step = plan.settings, graph.training_step
     pairs = feeding.in_pairs(batches, step.feeds_ahead)
-    with _progress_bar(state, plan, len(samples)) as bar:
+    with _progress_bar(state, plan) as bar:
         while state.batch < plan.batches_per_epoch and state.step < plan.total_steps:
             start = time.monotonic()
             rate = plan.rate(state.step)
@@ -59,19 +61,24 @@ def train_one_epoch(
             _add_sums(state.sums, step_sums)
             state.step += 1
             state.batch += count
-            state.seconds += time.monotonic() - start
+            state.seconds += (seconds := time.monotonic() - start)
+            if outlook:
+                outlook.step_done(seconds)
             after_step(step_sums, rate, batch.arrays["class_targets"])
             batch.release()
-            running = optimization.mean_losses(state.sums)
-            bar.set_postfix_str("  ".join(f"{k} {v:.3f}" for k, v in running.items()), refresh=False)
+            loss = f"loss {optimization.mean_losses(state.sums)['loss']:.3f}"
+            bar.set_postfix_str(f"{outlook}, {loss}" if outlook else loss, refresh=False)
             bar.update(num_images)
 
 
-def _progress_bar(state, plan, total):
+def _progress_bar(state, plan):
+    """A bar of the pictures of the current epoch, to where --max-steps may end it."""
+    done = state.batch * plan.settings.batch_size
+    total = min(plan.num_images, done + (plan.total_steps - state.step) * plan.images_per_step)
     return tqdm.tqdm(
         total=total,
-        initial=min(total, state.batch * plan.settings.batch_size),
-        desc=f"epoch {state.epoch + 1}/{plan.epochs}",
+        initial=min(total, done),
+        desc=f"epoch {state.epoch + 1} of {plan.epochs}",
         unit="img",
         dynamic_ncols=True,
     )
@@ -126,7 +133,7 @@ def evaluate(
         check_stop()
         if found is None:
             if images.folder_is_gone(read.path):
-                raise UserError(f"{read.path}: its folder is gone; bring the data back, then --resume validates again")
+                raise UserError(f"{read.path}: its folder is gone; bring the data back")
             cli.warn(f"validation continues without {read.path}: {read.reason}")
             continue
         detections[samples[index].id] = found

@@ -149,8 +149,7 @@ def _writing(folder):
         yield
     except (OSError, tf.errors.OpError) as error:
         raise UserError(
-            f"{folder}: cannot be written ({files.reason(error)}); free some space or correct its permissions, "
-            "then --resume continues"
+            f"{folder}: cannot be written ({files.reason(error)}); free some space or correct its permissions"
         ) from None
 
 

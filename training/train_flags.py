@@ -7,7 +7,6 @@ import argparse
 import dataclasses
 import os
 import re
-import shlex
 from collections.abc import Sequence
 
 import config
@@ -70,7 +69,7 @@ def training_command(argv: Sequence[str], rate: float) -> str:
             next(words)
         elif word != "--find-rate" and not word.startswith("--learning-rate="):
             kept.append(word)
-    return shlex.join(["python", "train.py", *kept, "--learning-rate", f"{rate:g}"])
+    return cli.command("train.py", *kept, "--learning-rate", f"{rate:g}")
 
 
 def _new_config(flags):
@@ -148,7 +147,7 @@ def _preset(given, settings):
         own = config.find_model(settings.init_from).description.preset.anchors_per_cell
         if changed.anchors_per_cell != own:
             raise UserError(
-                f"--anchors {given['anchors']}: {changed.anchors_per_cell} anchors a cell, but "
+                f"--anchors {given['anchors']}: has {changed.anchors_per_cell} as numbers of anchors a cell, but "
                 f"{settings.init_from} has {own}; leave one of the two flags out"
             )
     return changed

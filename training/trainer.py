@@ -20,7 +20,18 @@ from structures import Sample, UserError
 from system import cli, worker_processes
 from system.cli import StopRequest
 from system.data_queue import DataQueue, WorkerError
-from training import caching, diagnostics, engine, first_weights, layer_scaling, optimization, probes, training_graph
+from system.wording import plural
+from training import (
+    caching,
+    diagnostics,
+    engine,
+    first_weights,
+    layer_scaling,
+    optimization,
+    probes,
+    progress,
+    training_graph,
+)
 from training.summaries import Summaries
 
 PICTURES_TO_SCALE_BY = 8  # that the first weights are measured on
@@ -85,9 +96,27 @@ def open_trainer(task: Task, stop: StopRequest) -> Iterator["Trainer"]:
             _keep_changes(task)
         summaries = Summaries(task.run, task.description.class_names)
         stack.enter_context(summaries.open(state.step, state.rows))
-        _print_start(opened)
+        _print_start(opened, state)
         queue = stack.enter_context(open_queue(task))
-        yield Trainer(task, stop, opened.graph, checkpoints, state, summaries, queue, opened.probe, diagnosis)
+        trainer = Trainer(task, stop, opened.graph, checkpoints, state, summaries, queue, opened.probe, diagnosis)
+        with _way_on_named(task):
+            yield trainer
+
+
+@contextlib.contextmanager
+def _way_on_named(task):
+    """Add the command that continues the training to whatever ends it early, unless a new run is needed."""
+    command = config.resume_command(task.run, *(["--xla", task.xla] if task.xla != "auto" else []))
+    try:
+        yield
+    except KeyboardInterrupt:
+        state = runs.last_state(task.run)
+        saved = f"all up to step {state.step} is saved" if state else "nothing is saved yet"
+        raise KeyboardInterrupt(f"interrupted; {saved}; continue with: {command}") from None
+    except (engine.NonFiniteLoss, devices.OutOfMemory):
+        raise
+    except UserError as error:
+        raise UserError(f"{error}; then continue with: {command}") from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,7 +185,7 @@ def _full_memory_explained(task):
         last = config.read_index(task.run).get("last")  # a step that ran out of memory is not saved
         saved = f"{last} is saved" if last else "nothing is saved yet"
         source = f" and --init-from {task.run}@last" if last else ""
-        again = "--resume" if os.path.exists(os.path.join(task.run, "config.json")) else "try again"
+        again = f"continue with: {config.resume_command(task.run)}" if config.is_run(task.run) else "try again"
         raise UserError(
             f"{devices.full_memory()}; {saved}; start a new run with {_smaller_batch(task.settings)}{source}, or end "
             f"other programs that hold memory and {again}"
@@ -200,7 +229,7 @@ def _check_data(task, state):
     before = state.data or data
     if before != data:
         source = f"--train {task.settings.train} of {task.settings.data} has"
-        change = f"{before['pictures']} pictures, {source} {data['pictures']} now"
+        change = f"{plural(before['pictures'], 'picture')}, {source} {data['pictures']} now"
         if before["pictures"] == data["pictures"]:
             change = f"other pictures than {source} now"
         raise UserError(
@@ -221,13 +250,15 @@ def _keep_changes(task):
     config.replace_training(task.run, task.settings)
 
 
-def _print_start(opened):
+def _print_start(opened, state):
     task, settings = opened.task, opened.task.settings
-    preset, class_names = task.description.preset, task.description.class_names
+    preset, class_names, plan = task.description.preset, task.description.class_names, task.plan
     print(
-        f"{preset.name}, width {preset.width:g}, {settings.precision}: {len(task.samples)} images an epoch, "
-        f"{len(class_names)} classes, {task.plan.total_steps} steps; {len(task.valid)} validation images; "
-        f"run {task.run}",
+        f"{preset.name}, width {preset.width:g}, {settings.precision}: "
+        f"{plural(len(class_names), 'class')}; {plural(len(task.samples), 'picture')} an epoch, "
+        f"{plural(plan.epochs, 'epoch')}, {plural(plan.total_steps, 'step')}; "
+        f"{plural(len(task.valid), 'picture') if task.valid else 'none'} to validate on; run {task.run}"
+        + (f", continued after step {state.step}" if state.step else ""),
         flush=True,
     )
     if opened.xla != "off":
@@ -261,6 +292,9 @@ class Trainer:
     diagnosis: diagnostics.Diagnosis
     last_save: float = dataclasses.field(default_factory=time.monotonic)
 
+    def __post_init__(self) -> None:
+        self._outlook = progress.Outlook(self.task.plan, self.state, bool(self.task.valid))
+
     def train(self) -> None:
         """Train to the end. If a stop is requested, save everything and raise KeyboardInterrupt."""
         state, settings, plan = self.state, self.task.settings, self.task.plan
@@ -269,20 +303,22 @@ class Trainer:
         while state.epoch < settings.epochs and (state.step < plan.total_steps or unfinished):
             # Here and not after the epoch: the run may have been stopped early, or killed just before
             if settings.patience is not None and state.stale * settings.valid_every >= settings.patience:
-                print(f"--patience: no better mean AP in {settings.patience} epochs, so training stops early")
+                print(f"--patience: no better mean AP in {plural(settings.patience, 'epoch')}, so training stops early")
                 break
             unfinished = False
             samples, first = self.task.samples, state.batch * settings.batch_size
             jobs = training_data.epoch_jobs(len(samples), settings.seed, state.epoch, first)
             try:
                 batches = self.queue.batches(jobs)  # waits for the workers, which may have died
-                engine.train_one_epoch(self.graph, batches, state, plan, samples, self._after_step)
+                engine.train_one_epoch(self.graph, batches, state, plan, samples, self._after_step, self._outlook)
             except WorkerError as error:
                 self._save_sound()  # between two steps
-                raise UserError(f"{error}; the run is saved, --resume continues it") from None
+                raise UserError(f"{error}; the run is saved") from None
             self._finish_epoch()
         best = "" if state.best is None else f"; best VOC07 mean AP {state.best:.4f}"
-        print(f"done after {state.step} steps{best}; try: python infer.py {self.task.run} IMAGES --output DIR")
+        picture = (self.task.valid or self.task.samples)[0].image_path
+        detect = cli.command("infer.py", self.task.run, picture, "--output", f"{os.path.normpath(self.task.run)}_found")
+        print(f"done after {plural(state.step, 'step')}{best}; try: {detect}")
 
     def _after_step(self, sums, rate, class_targets):
         """Record; save if it is time or a stop was requested."""
@@ -354,11 +390,14 @@ class Trainer:
             state.rows.append(row)
             state.epoch, state.batch, state.sums, state.seconds = state.epoch + 1, 0, {}, 0.0
         self._save(best)
-        _print_row(row)
+        _print_row(row, plan.epochs, self._outlook)
 
     def _validate(self):
+        start = time.monotonic()
         try:
-            return engine.evaluate(self.graph.detector, self.task.valid, check_stop=self.stop.raise_if_requested)
+            found = engine.evaluate(self.graph.detector, self.task.valid, check_stop=self.stop.raise_if_requested)
+            self._outlook.validation_done(time.monotonic() - start)
+            return found
         except (KeyboardInterrupt, UserError):
             self._save()  # the epoch's steps are done: a resume starts with this validation
             raise
@@ -384,8 +423,8 @@ class Trainer:
         return self.task.plan.rate(self.state.step - 1)
 
 
-def _print_row(row):
-    parts = [f"epoch {row['epoch']}", f"step {row['step']}", f"loss {row['loss']:.3f}"]
+def _print_row(row, epochs, outlook):
+    parts = [f"epoch {row['epoch']} of {epochs}", str(outlook), f"loss {row['loss']:.3f}"]
     if row["voc07"] is not None:
         parts += [f"VOC07 {row['voc07']:.4f}", f"area {row['area']:.4f}"]
     print("  ".join([*parts, f"{row['images_per_second']:.1f} images/s"]), flush=True)

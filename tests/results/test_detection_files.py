@@ -6,9 +6,9 @@ import types
 import numpy as np
 import pytest
 
-from result_cases import NAMES, assert_same
+from result_cases import NAMES, assert_same_to_a_hundredth
 from results import comp4, detection_files, detections_json, yolo_text
-from results.result_files import Origin
+from results.result_files import Origin, Source
 from structures import Detections, UserError
 from system import wording
 
@@ -20,7 +20,7 @@ def test_chosen_classes_are_read_in_their_order(tmp_path, images):
     read = detection_files.read(tmp_path / "detections.json", ("traffic light", "car"))
     one = images["one"]
     kept = one.where(one.labels != 2)
-    assert_same(read.detections["one"], Detections(kept.boxes_px, kept.scores, 1 - kept.labels))
+    assert_same_to_a_hundredth(read.detections["one"], Detections(kept.boxes_px, kept.scores, 1 - kept.labels))
     with pytest.raises(UserError, match="'dog'"):
         detection_files.read(tmp_path / "detections.json", ("car", "dog"))
     with comp4.Writer(tmp_path, ["car"]):
@@ -31,7 +31,7 @@ def test_chosen_classes_are_read_in_their_order(tmp_path, images):
 
 def origin(class_names=NAMES, data=None):
     numbers = tuple(range(len(class_names)))
-    return Origin(model="m", class_names=tuple(class_names), class_numbers=numbers, threshold=0, data=data)
+    return Origin(Source("m"), class_names=tuple(class_names), class_numbers=numbers, threshold=0, data=data)
 
 
 def written(folder):
@@ -39,7 +39,7 @@ def written(folder):
     return sorted(path.name for path in folder.rglob("*") if path.is_file())
 
 
-IN_ONE_PLACE = ["json", "voc", "coco"]  # whose files appear when the writer closes
+IN_ONE_PLACE = ["json", "voc", "coco", "csv"]  # whose files appear when the writer closes
 
 
 @pytest.mark.parametrize("name", detection_files.FORMATS)
@@ -54,6 +54,20 @@ def test_a_format_owns_what_it_writes_and_only_that(tmp_path, images, name):
         assert [module.owns(one) for one in names] == [other == name] * len(names), other
     (place,) = [tmp_path] if name == "voc" else tmp_path.iterdir()
     assert detection_files.choose(place) == name
+
+
+def test_the_folder_of_infer_py_is_read_as_its_json(tmp_path, images):
+    for module in (detections_json, yolo_text):
+        with module.open_writer(tmp_path, origin()) as writer:
+            for key, found in images.items():
+                writer.add(f"{key}.jpg", 500, 375, found)
+    read = detection_files.read(tmp_path)
+    assert read.complete and read.class_names == NAMES
+    for key, found in images.items():
+        assert_same_to_a_hundredth(read.detections[key], found)
+    with comp4.open_writer(tmp_path, origin()):
+        pass
+    assert detection_files.choose(tmp_path) == "voc"  # as in 0.1.0
 
 
 @pytest.mark.parametrize("name", detection_files.FORMATS)

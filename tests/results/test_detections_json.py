@@ -6,8 +6,9 @@ import os
 import numpy as np
 import pytest
 
-from result_cases import NAMES, assert_same
+from result_cases import NAMES, assert_same_to_a_hundredth
 from results import detections_json
+from results.result_files import Source
 from structures import Detections, UserError
 
 
@@ -19,16 +20,29 @@ def write_json(path, images, **settings):
         writer.error("broken.jpg", "cut short")
 
 
-def test_json_round_trip_is_exact(tmp_path, images):
+def test_json_keeps_everything_but_the_third_decimal_of_boxes(tmp_path, images):
     path = tmp_path / "new" / "detections.json"
     write_json(path, images)
     read = detections_json.read(path)
-    assert (read.class_names, read.threshold, read.model) == (NAMES, 0.01, "runs/x")
+    assert (read.class_names, read.threshold, read.source) == (NAMES, 0.01, Source("runs/x"))
     assert read.errors == {"broken": "cut short"}
     assert read.sizes == dict.fromkeys(images, (500, 375))
     assert list(read.detections) == list(images)
     for key, found in images.items():
-        assert_same(read.detections[key], found)
+        assert_same_to_a_hundredth(read.detections[key], found)
+
+
+def test_json_says_what_made_it_and_from_what(tmp_path):
+    source = {"model": "runs/x", "checkpoint": "step-5", "precision": "float32", "data": "/data", "split": "val"}
+    write_json(tmp_path / "d.json", {}, **source)
+    assert detections_json.read(tmp_path / "d.json").source == Source(**source)
+    assert detections_json.is_ours(tmp_path / "d.json")
+    assert str(Source(**source)) == "runs/x (step-5, float32) on val of /data"
+    # Of another program, and damaged
+    path = tmp_path / "other.json"
+    for more, found in (({}, None), ({"model": 3}, None), ({"model": "m", "split": [1]}, Source("m"))):
+        path.write_text(json.dumps({"class_names": [], "images": [], **more}), "utf-8")
+        assert detections_json.read(path).source == found
 
 
 def test_json_has_the_layout_of_the_interface(tmp_path):
@@ -68,7 +82,7 @@ def test_interrupted_json_keeps_what_is_there(tmp_path, images):
     ):
         writer.add("one.jpg", 9, 9, images["one"])
         raise KeyboardInterrupt
-    assert_same(detections_json.read(path).detections["one"], images["one"])
+    assert_same_to_a_hundredth(detections_json.read(path).detections["one"], images["one"])
 
 
 def test_earlier_file_survives_a_failure(tmp_path, images):

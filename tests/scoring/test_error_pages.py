@@ -55,7 +55,10 @@ def reported(tmp_path_factory):
         ):
             found = Detections(np.array([box], np.float32), np.array([score], np.float32), np.array([label], np.int32))
             writer.add(f"{key}.jpg", 120, 80, found)
+    (tmp_path / "groups.csv").write_text("picture,group\na,day\nb,<night>\nc,day\n")
     flags = ("--data", str(voc), "--split", "trainval", "--plots", str(tmp_path / "plots"))
+    flags += ("--groups", str(tmp_path / "groups.csv"), "--json", str(tmp_path / "plots" / "ap.json"))
+    flags += ("--confusion-threshold", "0.1")
     average_precision.main([str(tmp_path / "d.json"), *flags])
     return tmp_path / "plots", json.loads((tmp_path / "plots/errors.json").read_text())
 
@@ -127,3 +130,33 @@ def test_window_lies_inside_the_picture(box, size):
 def test_file_names_of_classes_are_all_different():
     names = files.safe_names(["a b", "a_b", "A_b", "a/b", "ä.x-1"])
     assert names == ["a_b", "a_b_", "A_b__", "a_b___", "ä.x-1"]
+
+
+def test_the_report_holds_all_and_needs_no_server(reported):
+    folder = reported[0]
+    page = Page(folder / "report.html")
+    charts = [source for source in page.sources if not source.startswith("data:")]
+    drawn = {"precision_recall", "thresholds", "calibration", "score_cuts", "confusion", "error_costs"}
+    assert drawn <= {name.removesuffix(".png") for name in charts} and len(charts) == len(set(charts)) == 9
+    for name in charts:
+        assert name == os.path.basename(name) and cv2.imread(str(folder / name)) is not None
+    inside = [link[1:] for link in page.links if link.startswith("#")]
+    assert set(inside) <= page.ids and {"thresholds", "confusion", "groups"} <= set(inside)
+    assert {link.split("#")[0] for link in page.links if link[0] != "#"} == {
+        "errors.html",
+        "https://arxiv.org/abs/2008.08115",
+    }
+    errors = Page(folder / "errors.html")
+    assert {link.split("#")[1] for link in page.links if link.startswith("errors.html")} <= errors.ids
+    assert "a <b> taken for car (1)" in page.words and "<night>" in page.words and "car missed (2)" in page.words
+
+
+def test_the_numbers_of_the_matrix_link_to_their_pictures(reported):
+    folder = reported[0]
+    data = json.loads((folder / "ap.json").read_text())
+    cells = {(one["object"], one["detection"]): one for one in data["confusion"]["errors"]}
+    assert cells["a <b>", "car"]["pictures"] == ["b"]
+    assert cells["car", "background"]["pictures"] == ["b", "c"] and cells["background", "a /b>"]["count"] == 1
+    page = Page(folder / "report.html")
+    assert len([link for link in page.links if link.startswith("#cell-")]) == len(cells)
+    assert json.loads((folder / "thresholds.json").read_text()).keys() == {"all", "per_class"}

@@ -83,7 +83,7 @@ def test_a_stop_waits_until_the_program_has_saved_its_work(tmp_path, number):
         group.send_signal(number)
     assert group.wait(timeout=20) == 130
     assert (tmp_path / "saved").exists()
-    assert group.stderr.read() == b"interrupted\n"
+    assert group.stderr.read() == b"interrupted; repeat the command to continue from here\n"
 
 
 def test_last_metrics(tmp_path):

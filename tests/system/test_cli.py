@@ -266,3 +266,18 @@ def test_programs_use_onednn_unless_told_otherwise(wish, found):
     settings = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"} | wish
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=settings, capture_output=True, text=True)
     assert done.stdout.strip() == found, done.stderr
+
+
+def test_a_command_runs_from_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert cli.command("train.py", "--run", "my run", "--limit", 3) == "python train.py --run 'my run' --limit 3"
+    assert cli.command("toy_road", "--output", "a") == "python -m toy_road --output a"
+    monkeypatch.chdir(tmp_path)
+    assert cli.command("train.py") == f"python {ROOT}/train.py"
+
+
+def test_a_stop_says_what_it_knows(capsys):
+    def stopped():
+        raise KeyboardInterrupt("interrupted; step 3 is saved")
+
+    assert ended(stopped, capsys) == (130, "interrupted; step 3 is saved\n")

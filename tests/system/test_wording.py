@@ -14,9 +14,9 @@ def test_shorten_keeps_short_values_and_cuts_long_ones():
     assert len(wording.shorten("x" * 1000)) == 40
 
 
-@pytest.mark.parametrize(("count", "text"), [(0, "0 pictures"), (1, "1 picture"), (2, "2 pictures")])
+@pytest.mark.parametrize(("count", "text"), [(0, "0 boxes"), (1, "1 box"), (2, "2 boxes"), (1234, "1,234 boxes")])
 def test_plural(count, text):
-    assert wording.plural(count, "picture") == text
+    assert wording.plural(count, "box") == text
 
 
 @pytest.mark.parametrize(

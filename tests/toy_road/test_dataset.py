@@ -59,6 +59,8 @@ def test_the_folder_is_a_vocdevkit_and_the_same_from_any_number_of_processes(tmp
     assert np.abs(written.astype(int) - image).mean() < 6
     expected = [(town.CLASSES[o.label], o.box_px[0] + 1, o.box_px[1] + 1, *o.box_px[2:]) for o in objects]
     assert read_annotation(voc / f"Annotations/{ids['test'][2]}.xml") == expected
+    head, *rows = (tmp_path / "serial" / "groups.csv").read_text().splitlines()
+    assert head == "picture,group" and [row.split(".")[0] for row in rows] == ids["train"] + ids["test"]
 
 
 def test_an_existing_folder_is_kept_or_refused(tmp_path):
@@ -132,3 +134,14 @@ def test_workers_end_with_a_killed_parent(tmp_path):
     process.kill()
     process.communicate(timeout=30)
     assert not psutil.wait_procs(workers, timeout=30)[1]
+
+
+def test_groups_are_the_conditions_that_are_drawn():
+    """A deck of 20 pictures: what is most particular names the group, rain before blur before the time of day."""
+    drawn = [scenes.make_scene(5, index, "test")[0].conditions for index in range(20)]
+    names = [one.name for one in drawn]
+    assert sorted(names) == sorted(
+        ["day"] * 9 + ["dusk"] * 3 + ["fog"] * 2 + ["night"] * 2 + ["rain"] * 2 + ["motion blur", "focus blur"]
+    )
+    for one in drawn:
+        assert (one.name == "rain") == one.rain and one.name in ("rain", f"{one.blur} blur", one.time)

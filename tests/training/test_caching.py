@@ -38,7 +38,7 @@ def told(samples, capsys):
 def test_memory_is_said_before(told, monkeypatch):
     assert told(cache="none") == ""
     text = told(cache="ram")
-    assert text == "--cache ram: 18 pictures take up to 0.59 MB decoded; all are kept in memory\n"
+    assert text == "--cache ram: 18 pictures can take up to 0.59 MB decoded; all are kept in memory\n"
     assert 18 * ENTRY == 585_216
     text = told(cache="ram", cache_gb=0.0002)
     assert text.endswith("; 0.20 MB (--cache-gb) are kept in memory, the rest is decoded each time\n")
@@ -90,7 +90,7 @@ def test_the_batches_of_a_training_come_through_the_cache(samples, kind, tmp_pat
     plain = list(batches(augmentation="light"))
     assert capsys.readouterr().out == ""
     cached = list(batches(cache=kind, cache_dir=str(tmp_path), augmentation="light"))
-    assert capsys.readouterr().out.startswith(f"--cache {kind}: {len(samples)} pictures take up to ")
+    assert capsys.readouterr().out.startswith(f"--cache {kind}: {len(samples)} pictures can take up to ")
     assert len(reads) == 2 * len(samples)
     for one, other in zip(plain, cached, strict=True):
         for name, array in one.items():
@@ -105,9 +105,9 @@ def test_a_training_with_a_cache_ends_with_the_same_weights(tmp_path):
     run("train.py", *flags, "--run", tmp_path / "plain")
     disk = ["--cache", "disk", "--cache-dir", tmp_path / "pictures"]
     done = run("train.py", *flags, "--run", tmp_path / "cached", "--max-steps", "4", "--cache", "ram")
-    assert "--cache ram: 12 pictures take up to " in done.stdout
+    assert "--cache ram: 12 pictures can take up to " in done.stdout
     done = run("train.py", "--run", tmp_path / "cached", "--resume", "--max-steps", "100", *disk)
-    assert "--cache disk: 12 pictures take up to " in done.stdout
+    assert "--cache disk: 12 pictures can take up to " in done.stdout
     assert config.read_config(str(tmp_path / "cached"))[1].cache == "disk"
     assert list((tmp_path / "pictures").rglob("*.array"))
     rows = [(tmp_path / name / "metrics.csv").read_text().splitlines() for name in ("plain", "cached")]

@@ -84,7 +84,7 @@ def test_events_in_a_folder_named_like_a_pattern_are_cut(written):
 def test_unwritable_records_are_reported_in_one_line(written, tmp_path):
     """A folder in place of a file simulates a read-only disk, because root ignores permissions."""
     (written / "events" / "cut.tmp").mkdir()
-    with pytest.raises(UserError, match=r"events.*--resume") as error:
+    with pytest.raises(UserError, match=r"events.*: cannot be written") as error:
         summaries.Summaries(str(written), ("car", "bus")).open(5, [ROW])
     assert "\n" not in str(error.value)
     other = tmp_path / "other"

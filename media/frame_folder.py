@@ -1,0 +1,64 @@
+"""A folder of numbered pictures as a video: frame_1.jpg, frame_2.jpg, …, frame_10.jpg."""
+
+import os
+import re
+from collections.abc import Iterator
+from fractions import Fraction
+
+import numpy as np
+
+from media import images
+from structures import UserError
+from system import files
+from system.wording import plural
+
+
+def by_number(name: str) -> list[str | int]:
+    """The key that sorts names as people count: frame_2 before frame_10."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+
+
+class FrameFolder:
+    """The pictures of a folder in the order of their numbers, with the attributes of a `video.VideoReader`.
+
+    Iterate it once, for (frame uint8 RGB [height,width,3], seconds from the start). All frames have the size of the
+    first; those that have another or cannot be read are left out, which `error` says.
+    """
+
+    streams, live, pixel_aspect = 1, False, Fraction(1)
+
+    def __init__(self, folder: files.Path, rate: Fraction):
+        """rate: frames per second. Raises UserError if there is no picture or the first cannot be read."""
+        self.source, self.rate = str(folder), rate
+        names = [name for name in files.visible(folder) if name.lower().endswith(images.SUFFIXES)]
+        self._paths = [os.path.join(folder, name) for name in sorted(names, key=by_number)]
+        if not self._paths:
+            raise UserError(f"{folder}: no pictures in it ({', '.join(images.SUFFIXES)}); give a video or their folder")
+        try:
+            self.height, self.width = images.read(self._paths[0]).shape[:2]
+        except images.ImageError as error:
+            raise UserError(f"{error.path}: {error.reason}; the first frame decides the size") from None
+        self.frame_count = len(self._paths)
+        self.duration = float(self.frame_count / rate)
+        self.error: str | None = None
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, float]]:
+        bad = []
+        for index, path in enumerate(self._paths):
+            try:
+                image = images.read(path)
+            except images.ImageError as error:
+                bad.append(f"{path} ({error.reason})")
+                continue
+            if image.shape[:2] == (self.height, self.width):
+                yield image, float(index / self.rate)
+            else:
+                bad.append(f"{path} ({image.shape[1]}×{image.shape[0]} pixels, not {self.width}×{self.height})")
+        if bad:
+            self.error = f"{self.source}: {plural(len(bad), 'picture')} left out, the first is {bad[0]}"
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass

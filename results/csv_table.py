@@ -1,0 +1,97 @@
+"""A table for spreadsheets, detections.csv: a line for each detection, the best of a picture first.
+
+Columns: file, width and height of the picture in pixels, class, score, and xmin, ymin, xmax, ymax, continuous edges in
+pixels with two decimals.
+"""
+
+import csv
+import os
+
+from results import result_files
+from results.result_files import LARGEST, Results
+from structures import UserError
+from system import files
+from system.wording import shorten
+
+FLAG = "--csv"
+NAME = "detections.csv"
+HELP = f"{NAME}, a table for spreadsheets"
+LOOKS = f"a {NAME}"
+COLUMNS = ("file", "width", "height", "class", "score", "xmin", "ymin", "xmax", "ymax")
+
+
+def owns(name):
+    """Whether a file of that name in a folder of results belongs to this format."""
+    return name == NAME
+
+
+def picture_key(file, data):
+    """The name in a picture's lines."""
+    return file
+
+
+def open_writer(folder, origin):
+    """A Writer of FOLDER/detections.csv."""
+    return Writer(os.path.join(folder, NAME), origin.class_names)
+
+
+class Writer(result_files.Writer):
+    """Writes a table."""
+
+    def __init__(self, path, class_names):
+        self._class_names = class_names
+        self._file = files.PendingFile(path)
+        self._rows = csv.writer(self._file, lineterminator="\n")
+        self._rows.writerow(COLUMNS)
+
+    def add(self, file, width, height, detections):
+        for label, score, box in zip(*result_files.as_lists(detections), strict=True):
+            self._rows.writerow([file, width, height, self._class_names[label], score, *result_files.rounded(box)])
+        self.begun = True
+
+    def close(self):
+        self._file.commit()
+
+    def discard(self):
+        self._file.discard()
+
+
+def fits(path):
+    """Whether a path is a file that begins with the table's columns."""
+    if not os.path.isfile(path):
+        return False
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.readline().strip() == ",".join(COLUMNS)
+
+
+def read(path, class_names=None, data=None):
+    """Read a table into Results.
+
+    class_names: the classes wanted, in this order, others are skipped; None takes those in the table, in the order of
+    the alphabet. Raises UserError, naming the line, for whatever is malformed.
+    """
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        lines = csv.DictReader(file)
+        rows = [(f"{path}, line {lines.line_num}", row) for row in lines]
+    parsed = [(row["file"], row["class"], *_numbers(where, row)) for where, row in rows]
+    names = tuple(sorted({name for _, name, *_ in parsed}) if class_names is None else class_names)
+    label_of, found, sizes = {name: label for label, name in enumerate(names)}, {}, {}
+    for file, name, width, height, *numbers in parsed:
+        key = result_files.picture_id(file, data)
+        sizes[key] = (int(width), int(height))
+        found.setdefault(key, [])
+        if name in label_of:
+            found[key].append((label_of[name], *numbers))
+    return Results(names, {key: result_files.from_rows(rows) for key, rows in found.items()}, sizes)
+
+
+def _numbers(where, row):
+    """Width, height, score and edges of a line."""
+    try:
+        numbers = [float(row[name]) for name in COLUMNS if name not in ("file", "class")]
+        assert all(row[name] for name in ("file", "class"))
+    except (ValueError, TypeError, AssertionError):
+        raise UserError(f"{where}: {shorten(list(row.values()))} is not {', '.join(COLUMNS)}") from None
+    if not all(abs(number) <= LARGEST for number in numbers):
+        raise UserError(f"{where}: {shorten(list(row.values()))} has an infinite number or NaN")
+    return numbers
