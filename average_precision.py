@@ -421,6 +421,8 @@ def _run_to_remember(args, read):
         return read.source and score_threshold.find_run(read.source.model, read.class_names)
     if not run.run:
         raise UserError(f"--remember {run.name}: is an exported graph; give the run that it is from")
+    if run.to_fetch:
+        raise UserError(f"--remember {run.name}: has not been fetched yet; detect with it first")
     if other := set(read.class_names) - set(run.class_names or ()):
         raise UserError(f"--remember {run.name}: the run has no class {min(other)!r}, which RESULTS has; give its run")
     return run

@@ -19,6 +19,7 @@ import os
 from collections.abc import Sequence
 
 import config
+import pretrained
 from scoring import score_threshold
 from structures import UserError
 from system import cli, files
@@ -30,10 +31,11 @@ DEFAULT_THRESHOLD = 0.01
 def main(argv: Sequence[str] | None = None) -> None:
     flags = _parse(argv)
     source = config.find_model(flags.model)
-    if not source.checkpoint:
+    if source.frozen:
         raise UserError(f"{flags.model}: is already an exported graph; give the run directory")
-    assert source.class_names  # of a run
     threshold = score_threshold.resolve(flags.threshold, source, DEFAULT_THRESHOLD)
+    source = pretrained.fetched(source)
+    assert source.checkpoint and source.class_names
     cli.import_tensorflow()
     import detector  # imported here, since it loads TensorFlow: flags and paths are checked first
 
@@ -61,7 +63,9 @@ def _parse(argv):
         epilog="example:\n  python export_model.py runs/street --output street.pb --precision bfloat16",
     )
     add = parser.add_argument
-    add("model", metavar="MODEL", help="a run directory, for its best checkpoint; RUN@last for its last")
+    add(
+        "model", metavar="MODEL", help="a run directory, for its best checkpoint; RUN@last for its last; or ssd300-coco"
+    )
     add(
         "--output",
         required=True,

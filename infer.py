@@ -23,6 +23,7 @@ import numpy as np
 import tqdm
 
 import config
+import pretrained
 import sources
 from formats import class_lists
 from media import images, visualization
@@ -63,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     old = result_folder.check(flags.output, flags.overwrite, inputs)
     _refuse_data_set(flags.output)
     with cli.StopRequest() as stop:
+        model = pretrained.fetched(model, stop.raise_if_requested)
         cli.import_tensorflow()
         import detector  # all flags and paths are checked before TensorFlow loads
 
@@ -407,12 +409,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="examples:\n"
+        "  python infer.py ssd300-coco photos/\n"
         "  python infer.py runs/mine photos/ --recursive --output runs/found\n"
         "  python infer.py runs/mine --data VOCdevkit --split 2007:test --output runs/found",
     )
-    parser.add_argument(
-        "model", metavar="MODEL", help="a run directory (its best checkpoint; RUN@last: its last) or an exported .pb"
-    )
+    parser.add_argument("model", metavar="MODEL", help=config.MODEL_HELP)
     _input_flags(parser, parser.add_argument_group("a data set instead of pictures"))
     _detection_flags(parser.add_argument_group("detection"))
     _output_flags(parser.add_argument_group("output"))
@@ -475,7 +476,10 @@ def _detection_flags(group):
 def _output_flags(group):
     show = visualization.SHOW_THRESHOLD
     group.add_argument(
-        "--output", required=True, metavar="DIR", help="folder for detections.json and images/; made if it is missing"
+        "--output",
+        default="found",
+        metavar="DIR",
+        help="folder for detections.json and images/; made if it is missing (default: found)",
     )
     group.add_argument("--overwrite", action="store_true", help="replace the results of an earlier call in --output")
     group.add_argument(

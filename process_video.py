@@ -24,6 +24,7 @@ import numpy as np
 import tqdm
 
 import config
+import pretrained
 from formats import class_lists
 from media import frame_folder, video, visualization
 from scoring import score_threshold
@@ -47,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         first = stack.enter_context(_open(films[0]))
         for film in films:
             _check_outputs(film)
+        pretrained.fetched(model, stop.raise_if_requested)
         cli.import_tensorflow()
         import detector  # TensorFlow loads only after all flags and paths are checked
 
@@ -370,7 +372,7 @@ def _json_path(text):
 def _parse(argv):
     parser = cli.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("model", metavar="MODEL", help="a run directory (its best checkpoint; RUN@last: its last) or an exported .pb")
+    add("model", metavar="MODEL", help=config.MODEL_HELP)
     add(
         "inputs",
         metavar="INPUT",

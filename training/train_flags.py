@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 
 import config
+import pretrained
 import sources
 import ssd_layers
 import ssd_utils
@@ -321,12 +322,19 @@ def parse(argv: list[str] | None, description: str | None) -> argparse.Namespace
     if "cache_dir" in flags:
         flags.cache_dir = os.path.abspath(flags.cache_dir)
     if "init_from" in flags:
-        try:
-            config.find_model(flags.init_from)
-        except UserError as error:
-            raise UserError(f"--init-from {error}") from None
-        flags.init_from = _whole_path(flags.init_from)
+        flags.init_from = _first_run(flags.init_from)
     return flags
+
+
+def _first_run(name):
+    """--init-from as it is stored: the path of a run, also of a published detector, which is fetched if need be."""
+    try:
+        source = pretrained.fetched(config.find_model(name))
+    except UserError as error:
+        raise UserError(f"--init-from {error}") from None
+    if source.run and not name.startswith(source.run):  # a published detector, perhaps with @last
+        name = source.run + "".join(name.partition("@")[1:])
+    return _whole_path(name)
 
 
 def _add(group, flag, text, **options):
