@@ -446,13 +446,14 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         epilog="example: python average_precision.py runs/found --data VOCdevkit --split 2007:test",
     )
     looks = ", ".join(module.LOOKS for module in detection_files.FORMATS.values())
-    parser.add_argument(
+    reads = parser.add_argument_group("what it reads")
+    reads.add_argument(
         "results",
         metavar="RESULTS",
         type=cli.existing_path,
         help=f"the detections: {looks}. The format is detected automatically",
     )
-    parser.add_argument(
+    reads.add_argument(
         "others",
         metavar="OTHER",
         nargs="*",
@@ -460,9 +461,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="more results on the same pictures: print the differences of AP from RESULTS by class and size, with "
         "intervals, and with --plots show what one finds and the other does not",
     )
-    _data_flags(parser.add_argument_group("ground truth"))
-    _metric_flags(parser.add_argument_group("metric"))
-    _output_flags(parser.add_argument_group("output (the figures are also printed)"))
+    _data_flags(parser.add_argument_group("the data set that it scores on"))
+    _metric_flags(parser.add_argument_group("how it scores"))
+    _output_flags(parser.add_argument_group("what it writes (the figures are also printed)"))
     args = parser.parse_args(argv)
     for flag in VOC_DEFAULTS:
         if args.protocol == "coco" and getattr(args, flag) is not None:
@@ -517,15 +518,14 @@ def _data_flags(group):
         "--other-classes",
         choices=("error", "ignore"),
         default="error",
-        help="annotated objects of other classes are an error, or are left out (default: error)",
+        help="annotated objects of other classes are an error, or are left out",
     )
 
     group.add_argument(
         "--missing-annotations",
         choices=sources.MISSING_ANNOTATIONS,
         default="error",
-        help="pictures without an annotation file: error stops, background takes them as pictures without objects "
-        "(default: error)",
+        help="pictures without an annotation file: error stops, background takes them as pictures without objects",
     )
 
 
@@ -535,7 +535,7 @@ def _metric_flags(group):
         choices=("voc", "coco"),
         default="voc",
         help="voc: average precision (AP) at one overlap, in two variants, of 2007 and 2010; coco: AP averaged over "
-        "ten overlaps, AP by size of object, and recall (default: voc)",
+        "ten overlaps, AP by size of object, and recall",
     )
     group.add_argument(
         "--iou",

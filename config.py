@@ -129,7 +129,7 @@ def usual_decay(optimizer: str) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingSettings:
-    """The flags of train.py that decide a training's outcome; train.py --help explains each.
+    """The flags of train.py that decide a training's outcome; train.py --help-all explains each.
 
     ARCHITECTURE.md gives the reasons for defaults that differ from the original's. Raises ValueError for a value that
     is not in CHOICES.

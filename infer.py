@@ -407,16 +407,16 @@ def _is_picture(name):
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = cli.ArgumentParser(
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="examples:\n"
         "  python infer.py ssd300-coco photos/\n"
         "  python infer.py runs/mine photos/ --recursive --output runs/found\n"
         "  python infer.py runs/mine --data VOCdevkit --split 2007:test --output runs/found",
     )
-    parser.add_argument("model", metavar="MODEL", help=config.MODEL_HELP)
-    _input_flags(parser, parser.add_argument_group("a data set instead of pictures"))
-    _detection_flags(parser.add_argument_group("detection"))
-    _output_flags(parser.add_argument_group("output"))
+    reads = parser.add_argument_group("what it reads")
+    reads.add_argument("model", metavar="MODEL", help=config.MODEL_HELP)
+    _input_flags(reads, parser.add_argument_group("a data set instead of pictures"))
+    _detection_flags(parser.add_argument_group("how it detects"))
+    _output_flags(parser.add_argument_group("what it writes"))
     _format_flags(parser.add_argument_group("results in other formats, beside detections.json"))
     flags = parser.parse_args(argv)
     if bool(flags.data) != bool(flags.split):
@@ -428,15 +428,15 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return flags
 
 
-def _input_flags(parser, group):
-    parser.add_argument(
+def _input_flags(pictures, group):
+    pictures.add_argument(
         "images",
         nargs="*",
         metavar="IMAGE_OR_FOLDER",
         help="pictures, or folders with pictures; '*.jpg' in quotes; @FILE, a list with one of these a line; -, such a "
         "list from standard input",
     )
-    parser.add_argument("--recursive", action="store_true", help="also search the folders inside the folders")
+    pictures.add_argument("--recursive", action="store_true", help="also search the folders inside the folders")
     group.add_argument("--data", metavar="DIR", help="the data set, in any format that train.py reads")
     group.add_argument(
         "--source",
@@ -479,7 +479,7 @@ def _output_flags(group):
         "--output",
         default="found",
         metavar="DIR",
-        help="folder for detections.json and images/; made if it is missing (default: found)",
+        help="folder for detections.json and images/; made if it is missing",
     )
     group.add_argument("--overwrite", action="store_true", help="replace the results of an earlier call in --output")
     group.add_argument(
@@ -487,14 +487,14 @@ def _output_flags(group):
         type=cli.fraction,
         default=show,
         metavar="X",
-        help=f"draw detections that score X or more (default: {show})",
+        help="draw detections that score X or more",
     )
     group.add_argument(
         "--draw-most",
         type=cli.positive_int,
         default=visualization.MOST_SHOWN,
         metavar="N",
-        help="draw at most the N best detections of a picture (default: %(default)s)",
+        help="draw at most the N best detections of a picture",
     )
     group.add_argument("--no-draw", dest="draw", action="store_false", help="draw no pictures")
     group.add_argument(

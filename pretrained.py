@@ -10,7 +10,6 @@ The weights of a bare VGG-16 are not a detector: start a training from them with
 
 import system.environment  # noqa: F401
 
-import argparse
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -92,29 +91,32 @@ def fetched(model: config.ModelSource, check_stop: Callable[[], None] = lambda: 
 def _parse(argv):
     parser = cli.ArgumentParser(
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=EXAMPLES,
     )
     endings = ", ".join(weight_files.READERS)
-    parser.add_argument("weights", metavar="WEIGHTS", type=cli.existing_file, help=f"the weight file: {endings}")
-    parser.add_argument(
+    ssd = [name for name, layout in layouts.LAYOUTS.items() if layout.is_ssd]
+    reads = parser.add_argument_group("what it reads")
+    reads.add_argument("weights", metavar="WEIGHTS", type=cli.existing_file, help=f"the weight file: {endings}")
+    reads.add_argument(
         "--layout",
         choices=tuple(layouts.LAYOUTS),
-        help="how the file names its arrays (default: detected automatically)",
+        metavar="NAME",
+        help=f"how the file names its arrays: {', '.join(ssd)} (default: detected automatically)",
     )
-    parser.add_argument(
+    reads.add_argument(
         "--classes",
         metavar="LIST",
         help="the class names in the order of the weights, without background: separated by commas, or a file with "
         "one name per line (default: the 20 classes of Pascal VOC)",
     )
-    parser.add_argument(
+    reads.add_argument(
         "--preset",
         choices=layouts.ANCHOR_PRESETS,
         help="the preset whose anchors the model was trained with; a -coco preset if it was trained on COCO (default: "
         "VOC's anchors; torchvision's own for its files)",
     )
-    parser.add_argument(
+    writes = parser.add_argument_group("what it writes")
+    writes.add_argument(
         "--run", type=config.run_folder, required=True, metavar="DIR", help="the run directory to create"
     )
     return parser.parse_args(argv)
