@@ -659,16 +659,16 @@ def _show(ap):
 
 
 def _plot(curves, report, folder):
-    """Write `precision_recall.png` with all classes, and a picture per class."""
+    """Write `precision_recall.png` with all classes, and a picture per class. Numbers beside a curve are its area."""
     os.makedirs(folder, exist_ok=True)
     drawn = [curve for curve in curves if curve.positives]
-    lines = [(f"{curve.name} {curve.voc07:.3f}", curve.recall, curve.precision) for curve in drawn]
-    title = f"mean AP VOC07 {_show(report['voc07']['mean'])}, area {_show(report['area']['mean'])}"
+    lines = [(f"{curve.name} {curve.area:.3f}", curve.recall, curve.precision) for curve in drawn]
+    title = f"mean AP {_show(report['area']['mean'])} as area, {_show(report['voc07']['mean'])} by VOC07"
     title += f" (IoU ≥ {report['iou']:g}, {plural(report['images'], 'image')})"
     visualization.plot_precision_recall(os.path.join(folder, "precision_recall.png"), lines, title)
     names = dict(zip([curve.name for curve in curves], files.safe_names(curve.name for curve in curves), strict=True))
     for curve, line in zip(drawn, lines, strict=True):
-        title = f"{curve.name}: AP VOC07 {curve.voc07:.4f}, area {curve.area:.4f}"
+        title = f"{curve.name}: AP {curve.area:.4f} as area, {curve.voc07:.4f} by VOC07"
         path = os.path.join(folder, f"precision_recall_{names[curve.name]}.png")
         visualization.plot_precision_recall(path, [line], title)
 
