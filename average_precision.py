@@ -421,6 +421,8 @@ def _run_to_remember(args, read):
         return read.source and score_threshold.find_run(read.source.model, read.class_names)
     if not run.run:
         raise UserError(f"--remember {run.name}: is an exported graph; give the run that it is from")
+    if run.to_fetch:
+        raise UserError(f"--remember {run.name}: has not been fetched yet; detect with it first")
     if other := set(read.class_names) - set(run.class_names or ()):
         raise UserError(f"--remember {run.name}: the run has no class {min(other)!r}, which RESULTS has; give its run")
     return run
@@ -444,13 +446,14 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         epilog="example: python average_precision.py runs/found --data VOCdevkit --split 2007:test",
     )
     looks = ", ".join(module.LOOKS for module in detection_files.FORMATS.values())
-    parser.add_argument(
+    reads = parser.add_argument_group("what it reads")
+    reads.add_argument(
         "results",
         metavar="RESULTS",
         type=cli.existing_path,
         help=f"the detections: {looks}. The format is detected automatically",
     )
-    parser.add_argument(
+    reads.add_argument(
         "others",
         metavar="OTHER",
         nargs="*",
@@ -458,9 +461,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="more results on the same pictures: print the differences of AP from RESULTS by class and size, with "
         "intervals, and with --plots show what one finds and the other does not",
     )
-    _data_flags(parser.add_argument_group("ground truth"))
-    _metric_flags(parser.add_argument_group("metric"))
-    _output_flags(parser.add_argument_group("output (the figures are also printed)"))
+    _data_flags(parser.add_argument_group("the data set that it scores on"))
+    _metric_flags(parser.add_argument_group("how it scores"))
+    _output_flags(parser.add_argument_group("what it writes (the figures are also printed)"))
     args = parser.parse_args(argv)
     for flag in VOC_DEFAULTS:
         if args.protocol == "coco" and getattr(args, flag) is not None:
@@ -515,15 +518,14 @@ def _data_flags(group):
         "--other-classes",
         choices=("error", "ignore"),
         default="error",
-        help="annotated objects of other classes are an error, or are left out (default: error)",
+        help="annotated objects of other classes are an error, or are left out",
     )
 
     group.add_argument(
         "--missing-annotations",
         choices=sources.MISSING_ANNOTATIONS,
         default="error",
-        help="pictures without an annotation file: error stops, background takes them as pictures without objects "
-        "(default: error)",
+        help="pictures without an annotation file: error stops, background takes them as pictures without objects",
     )
 
 
@@ -533,7 +535,7 @@ def _metric_flags(group):
         choices=("voc", "coco"),
         default="voc",
         help="voc: average precision (AP) at one overlap, in two variants, of 2007 and 2010; coco: AP averaged over "
-        "ten overlaps, AP by size of object, and recall (default: voc)",
+        "ten overlaps, AP by size of object, and recall",
     )
     group.add_argument(
         "--iou",
@@ -657,16 +659,16 @@ def _show(ap):
 
 
 def _plot(curves, report, folder):
-    """Write `precision_recall.png` with all classes, and a picture per class."""
+    """Write `precision_recall.png` with all classes, and a picture per class. Numbers beside a curve are its area."""
     os.makedirs(folder, exist_ok=True)
     drawn = [curve for curve in curves if curve.positives]
-    lines = [(f"{curve.name} {curve.voc07:.3f}", curve.recall, curve.precision) for curve in drawn]
-    title = f"mean AP VOC07 {_show(report['voc07']['mean'])}, area {_show(report['area']['mean'])}"
+    lines = [(f"{curve.name} {curve.area:.3f}", curve.recall, curve.precision) for curve in drawn]
+    title = f"mean AP {_show(report['area']['mean'])} as area, {_show(report['voc07']['mean'])} by VOC07"
     title += f" (IoU ≥ {report['iou']:g}, {plural(report['images'], 'image')})"
     visualization.plot_precision_recall(os.path.join(folder, "precision_recall.png"), lines, title)
     names = dict(zip([curve.name for curve in curves], files.safe_names(curve.name for curve in curves), strict=True))
     for curve, line in zip(drawn, lines, strict=True):
-        title = f"{curve.name}: AP VOC07 {curve.voc07:.4f}, area {curve.area:.4f}"
+        title = f"{curve.name}: AP {curve.area:.4f} as area, {curve.voc07:.4f} by VOC07"
         path = os.path.join(folder, f"precision_recall_{names[curve.name]}.png")
         visualization.plot_precision_recall(path, [line], title)
 

@@ -8,7 +8,6 @@ can match. The data set itself is never changed. The exit code is 0 even if ther
 
 import system.environment  # noqa: F401
 
-import argparse
 import os
 from collections.abc import Sequence
 
@@ -82,18 +81,10 @@ def _write_anchors(path, report):
 
 
 def _parse(argv):
-    parser = cli.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EPILOG
-    )
-    _add_data_flags(parser.add_argument)
-    _add_output_flags(parser.add_argument)
-    parser.add_argument(
-        "--workers",
-        type=cli.positive_int,
-        default=os.cpu_count() or 1,
-        metavar="N",
-        help="processes (default: one per CPU)",
-    )
+    parser = cli.ArgumentParser(description=__doc__, epilog=EPILOG)
+    _add_data_flags(parser.add_argument_group("what it reads").add_argument)
+    _add_check_flags(parser.add_argument_group("how it checks").add_argument)
+    _add_output_flags(parser.add_argument_group("what it prints and writes").add_argument)
     return parser.parse_args(argv)
 
 
@@ -116,19 +107,29 @@ def _add_data_flags(add):
         choices=sources.MISSING_ANNOTATIONS,
         default="error",
         help="pictures without an annotation file: error reports them, background takes them as pictures without "
-        "objects (default: error)",
+        "objects",
     )
+
+
+def _add_check_flags(add):
     add(
         "--preset",
         choices=tuple(ssd_utils.PRESETS),
         default="vgg300",
-        help="check boxes against the input size and anchors of this preset (default: vgg300)",
+        help="check boxes against the input size and anchors of this preset",
     )
     add("--near-duplicates", action="store_true", help="also report pictures of one split that look almost the same")
+    add(
+        "--workers",
+        type=cli.positive_int,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="processes (default: one per CPU)",
+    )
 
 
 def _add_output_flags(add):
-    add("--files", type=cli.non_negative_int, default=3, metavar="N", help="files to name for each defect (default: 3)")
+    add("--files", type=cli.non_negative_int, default=3, metavar="N", help="files to name for each defect")
     add("--html", type=cli.output_file, metavar="FILE", help="also write the report as a page with pictures")
     add("--json", type=cli.output_file, metavar="FILE", help="also write the report as JSON, with every finding")
     add(
@@ -145,7 +146,7 @@ def _add_output_flags(add):
         type=cli.positive_int,
         default=1000,
         metavar="N",
-        help="draw at most N pictures of each split, the same ones every time (default: 1000)",
+        help="draw at most N pictures of each split, the same ones every time",
     )
     add(
         "--anchors",

@@ -16,9 +16,14 @@ import ssd_utils
 import transforms
 from structures import UserError
 from system import cli, files
+from weights import published
 
 FORMAT = 1
 CONFIG = "config.json"
+MODEL_HELP = (  # what `find_model` takes
+    "a run directory (its best checkpoint; RUN@last: its last), an exported .pb, or a published detector, which is "
+    f"downloaded once: {', '.join(published.DETECTORS)}"
+)
 DIVISION = "division.json"  # in a run: what formats.division wrote
 PATTERN = "*?[\\"  # TensorFlow reads a checkpoint's path as a pattern, in which these have a special meaning
 # Settings that may differ on --resume: they change the end or the speed, but not the steps before the end (except the
@@ -124,7 +129,7 @@ def usual_decay(optimizer: str) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingSettings:
-    """The flags of train.py that decide a training's outcome; train.py --help explains each.
+    """The flags of train.py that decide a training's outcome; train.py --help-all explains each.
 
     ARCHITECTURE.md gives the reasons for defaults that differ from the original's. Raises ValueError for a value that
     is not in CHOICES.
@@ -304,6 +309,7 @@ class ModelSource:
     run: path of a run directory; None for a graph.
     checkpoint: prefix for TensorFlow's checkpoint reader; None for a graph.
     description: of a run; None for a graph, which only TensorFlow can read.
+    to_fetch: the published detector that `pretrained.fetched` is to import into `run`; None where the model is there.
     """
 
     name: str
@@ -311,17 +317,20 @@ class ModelSource:
     run: str | None = None
     checkpoint: str | None = None
     description: ModelDescription | None = None
+    to_fetch: published.PublishedDetector | None = None
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
-        """Class names of a run; None for a graph."""
-        return self.description.class_names if self.description else None
+        """Class names of a run or a published detector; None for a graph."""
+        known = self.description or self.to_fetch
+        return known.class_names if known else None
 
 
 def find_model(name: str) -> ModelSource:
-    """Find the model that `RUN`, `RUN@last`, `RUN@best` or `FILE.pb` names. Raises UserError if there is none.
+    """Find the model that `RUN`, `RUN@last`, `RUN@best`, `FILE.pb` or the name of a published detector means.
 
-    `RUN` means its best checkpoint, or its last if none was validated.
+    `RUN` means its best checkpoint, or its last if none was validated. A file or folder of the name of a published
+    detector comes first. Raises UserError if there is no such model.
     """
     if os.path.isfile(name):
         if not name.endswith(".pb"):
@@ -332,7 +341,13 @@ def find_model(name: str) -> ModelSource:
     if not at or os.path.isdir(name):
         run, which = name, None
     if not os.path.isdir(run):
-        raise UserError(f"{run}: no such run directory or .pb file")
+        detector = published.DETECTORS.get(run)
+        if not detector:
+            known = ", ".join(published.DETECTORS)
+            raise UserError(f"{run}: no such run directory or .pb file, nor a published detector ({known})")
+        run = published.run_of(run)
+        if not is_run(run) and not _pattern_in(run):
+            return ModelSource(name, run=run, to_fetch=detector)
     if reason := _pattern_in(run):
         raise UserError(f"{run}: {reason}; rename the folder")
     description, _ = read_config(run)

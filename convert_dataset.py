@@ -8,7 +8,6 @@ place for is said, with a count. Outlines (polygons, masks), keypoints and other
 
 import system.environment  # noqa: F401
 
-import argparse
 from collections.abc import Sequence
 
 import sources
@@ -83,31 +82,12 @@ def _divided(part, samples, flags):
 
 
 def _parse(argv):
-    parser = cli.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EPILOG
-    )
-    add = parser.add_argument
+    parser = cli.ArgumentParser(description=__doc__, epilog=EPILOG)
+    reads, writes = map(parser.add_argument_group, ("what it reads", "what it writes"))
+    add = reads.add_argument
     add("--data", required=True, metavar="DIR", help="the data set to read")
     add("--source", type=sources.source_name, default="auto", metavar="FORMAT", help=sources.SOURCE_HELP)
     add("--split", metavar="SPLITS", help="splits to write: train,val or 2007:trainval,2007:test (default: all)")
-    add("--to", required=True, choices=tuple(writing.WRITERS), help="format to write")
-    add(
-        "--output",
-        required=True,
-        type=cli.output_folder,
-        metavar="DIR",
-        help="folder to write, which must be new or empty; it appears when it is complete",
-    )
-    pictures = parser.add_mutually_exclusive_group()
-    pictures.add_argument("--copy", action="store_true", help="copy the pictures (default)")
-    pictures.add_argument("--link", action="store_true", help="make symbolic links to the pictures")
-    add(
-        "--valid-share",
-        type=cli.inner_fraction,
-        metavar="X",
-        help="divide the one split into train and val, with the share X of pictures and objects in val; train.py "
-        "--help says how (default: keep the splits)",
-    )
     add(
         "--classes",
         metavar="LIST",
@@ -117,14 +97,31 @@ def _parse(argv):
         "--other-classes",
         choices=("error", "ignore"),
         default="error",
-        help="objects of a class that is not in --classes: error stops, ignore drops them (default: error)",
+        help="objects of a class that is not in --classes: error stops, ignore drops them",
     )
     add(
         "--missing-annotations",
         choices=sources.MISSING_ANNOTATIONS,
         default="error",
-        help="pictures without an annotation file: error stops, background takes them as pictures without objects "
-        "(default: error)",
+        help="pictures without an annotation file: error stops, background takes them as pictures without objects",
+    )
+    writes.add_argument("--to", required=True, choices=tuple(writing.WRITERS), help="format to write")
+    writes.add_argument(
+        "--output",
+        required=True,
+        type=cli.output_folder,
+        metavar="DIR",
+        help="folder to write, which must be new or empty; it appears when it is complete",
+    )
+    pictures = writes.add_mutually_exclusive_group()
+    pictures.add_argument("--copy", action="store_true", help="copy the pictures (default)")
+    pictures.add_argument("--link", action="store_true", help="make symbolic links to the pictures")
+    writes.add_argument(
+        "--valid-share",
+        type=cli.inner_fraction,
+        metavar="X",
+        help="divide the one split into train and val, with the share X of pictures and objects in val, as "
+        "train.py --valid-share does (default: keep the splits)",
     )
     return parser.parse_args(argv)
 

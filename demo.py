@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 
 from kernels import cpu
+from scoring import error_pages, report_page
 from structures import UserError
 from system import chain, cli, files
 from system.wording import plural
@@ -117,12 +118,18 @@ The demo took {seconds / 60:.1f} minutes.
   VOC07 mean AP at IoU 0.5   {scores["voc07"]["mean"]:.3f} ({per_class}), on {plural(scores["images"], "picture")}
   training                   {float(last["images_per_second"]):.1f} images/s, {plural(int(last["step"]), "step")}
   annotating the drive       {timing["end_to_end"]["frames_per_second"]:.1f} frames/s end to end
-Look at
-  {place.inference}/images   pictures with boxes
-  {place.plots}   precision and recall
-  {place.run}/plots   learning curves
-  {place.annotated}   the annotated drive
-  {place.model}   the exported graph""")
+Look first at
+  {place.annotated}   the drive, with boxes
+  {os.path.join(place.plots, error_pages.PAGE)}   what the detector gets wrong, with pictures (open it in a browser)
+then at
+  {place.inference}/images   the test pictures, with boxes
+  {os.path.join(place.plots, report_page.PAGE)}   all figures: precision and recall, thresholds, confusions
+  {place.run}/plots/learning_curves.png   how it learned
+  {place.model}   the exported graph
+With your own pictures (README.md says more)
+  {cli.command("infer.py", "ssd300-coco", "PICTURES")}   finds people, cars and 78 other classes, without a training
+  {cli.command("check_dataset.py", "--data", "DATA", "--html", "check.html")}   is your own data set in order?
+  {cli.command("train.py", "--data", "DATA", "--valid-share", "0.2", "--run", "runs/mine")}   trains on it""")
 
 
 def _parse(argv):

@@ -17,6 +17,7 @@ import tensorflow.compat.v1 as tf
 
 import boxes as box_geometry
 import config
+import pretrained
 import ssd_utils
 import ssd_vgg
 import transforms
@@ -147,7 +148,7 @@ def load(
     threshold: Threshold | Callable[[tuple[str, ...]], Threshold] = 0.01,
     batch_size: int | None = None,
 ) -> "Detector":
-    """MODEL (a run directory, `RUN@last`, or an exported .pb) -> Detector.
+    """MODEL (a run directory, `RUN@last`, an exported .pb, or a published detector, `ssd300-coco`) -> Detector.
 
     precision: of the network ("auto", "float32", "bfloat16", "float16"); an exported graph has its own.
     threshold: detections score above it; one number, a tuple with one for each class, or a function of the class names
@@ -155,7 +156,7 @@ def load(
     machine. Raises UserError if there is no such model, if it is damaged, or if it was exported with
     another precision or a higher threshold.
     """
-    source = config.find_model(model)
+    source = pretrained.fetched(config.find_model(model))
     batch_size = batch_size or devices.detection_batch()
     # A GPU chooses its algorithms anew, and XLA compiles anew, for each number of images
     fixed = batch_size if devices.has_gpu() else None

@@ -14,11 +14,11 @@ For N pictures of S × S pixels (S is 300 or 512, the preset's size) its tensors
 
 import system.environment  # noqa: F401
 
-import argparse
 import os
 from collections.abc import Sequence
 
 import config
+import pretrained
 from scoring import score_threshold
 from structures import UserError
 from system import cli, files
@@ -30,10 +30,11 @@ DEFAULT_THRESHOLD = 0.01
 def main(argv: Sequence[str] | None = None) -> None:
     flags = _parse(argv)
     source = config.find_model(flags.model)
-    if not source.checkpoint:
+    if source.frozen:
         raise UserError(f"{flags.model}: is already an exported graph; give the run directory")
-    assert source.class_names  # of a run
     threshold = score_threshold.resolve(flags.threshold, source, DEFAULT_THRESHOLD)
+    source = pretrained.fetched(source)
+    assert source.checkpoint and source.class_names
     cli.import_tensorflow()
     import detector  # imported here, since it loads TensorFlow: flags and paths are checked first
 
@@ -57,27 +58,29 @@ def checkpoint_size(checkpoint: str) -> int:
 def _parse(argv):
     parser = cli.ArgumentParser(
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="example:\n  python export_model.py runs/street --output street.pb --precision bfloat16",
     )
-    add = parser.add_argument
-    add("model", metavar="MODEL", help="a run directory, for its best checkpoint; RUN@last for its last")
-    add(
+    titles = "what it reads", "what it writes", "what the graph does"
+    reads, writes, does = (parser.add_argument_group(title).add_argument for title in titles)
+    reads(
+        "model", metavar="MODEL", help="a run directory, for its best checkpoint; RUN@last for its last; or ssd300-coco"
+    )
+    writes(
         "--output",
         required=True,
         type=cli.output_file,
         metavar="FILE.pb",
         help="the file to write; its name ends in .pb",
     )
-    add("--format", choices=("frozen",), default="frozen", help="frozen: a GraphDef whose weights are constants")
-    add(
+    writes("--format", choices=("frozen",), default="frozen", help="frozen: a GraphDef whose weights are constants")
+    does(
         "--precision",
         choices=config.PRECISIONS,
         default="float32",
         help="number type of the computation and the stored weights: float16 and bfloat16 halve the file, auto takes "
         "the type that is fastest on this machine (default: float32, which runs on every machine)",
     )
-    add(
+    does(
         "--threshold",
         type=score_threshold.parse,
         metavar="X",

@@ -23,6 +23,7 @@ import numpy as np
 import tqdm
 
 import config
+import pretrained
 import sources
 from formats import class_lists
 from media import images, visualization
@@ -63,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     old = result_folder.check(flags.output, flags.overwrite, inputs)
     _refuse_data_set(flags.output)
     with cli.StopRequest() as stop:
+        model = pretrained.fetched(model, stop.raise_if_requested)
         cli.import_tensorflow()
         import detector  # all flags and paths are checked before TensorFlow loads
 
@@ -405,17 +407,16 @@ def _is_picture(name):
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = cli.ArgumentParser(
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="examples:\n"
+        "  python infer.py ssd300-coco photos/\n"
         "  python infer.py runs/mine photos/ --recursive --output runs/found\n"
         "  python infer.py runs/mine --data VOCdevkit --split 2007:test --output runs/found",
     )
-    parser.add_argument(
-        "model", metavar="MODEL", help="a run directory (its best checkpoint; RUN@last: its last) or an exported .pb"
-    )
-    _input_flags(parser, parser.add_argument_group("a data set instead of pictures"))
-    _detection_flags(parser.add_argument_group("detection"))
-    _output_flags(parser.add_argument_group("output"))
+    reads = parser.add_argument_group("what it reads")
+    reads.add_argument("model", metavar="MODEL", help=config.MODEL_HELP)
+    _input_flags(reads, parser.add_argument_group("a data set instead of pictures"))
+    _detection_flags(parser.add_argument_group("how it detects"))
+    _output_flags(parser.add_argument_group("what it writes"))
     _format_flags(parser.add_argument_group("results in other formats, beside detections.json"))
     flags = parser.parse_args(argv)
     if bool(flags.data) != bool(flags.split):
@@ -427,15 +428,15 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return flags
 
 
-def _input_flags(parser, group):
-    parser.add_argument(
+def _input_flags(pictures, group):
+    pictures.add_argument(
         "images",
         nargs="*",
         metavar="IMAGE_OR_FOLDER",
         help="pictures, or folders with pictures; '*.jpg' in quotes; @FILE, a list with one of these a line; -, such a "
         "list from standard input",
     )
-    parser.add_argument("--recursive", action="store_true", help="also search the folders inside the folders")
+    pictures.add_argument("--recursive", action="store_true", help="also search the folders inside the folders")
     group.add_argument("--data", metavar="DIR", help="the data set, in any format that train.py reads")
     group.add_argument(
         "--source",
@@ -475,7 +476,10 @@ def _detection_flags(group):
 def _output_flags(group):
     show = visualization.SHOW_THRESHOLD
     group.add_argument(
-        "--output", required=True, metavar="DIR", help="folder for detections.json and images/; made if it is missing"
+        "--output",
+        default="found",
+        metavar="DIR",
+        help="folder for detections.json and images/; made if it is missing",
     )
     group.add_argument("--overwrite", action="store_true", help="replace the results of an earlier call in --output")
     group.add_argument(
@@ -483,14 +487,14 @@ def _output_flags(group):
         type=cli.fraction,
         default=show,
         metavar="X",
-        help=f"draw detections that score X or more (default: {show})",
+        help="draw detections that score X or more",
     )
     group.add_argument(
         "--draw-most",
         type=cli.positive_int,
         default=visualization.MOST_SHOWN,
         metavar="N",
-        help="draw at most the N best detections of a picture (default: %(default)s)",
+        help="draw at most the N best detections of a picture",
     )
     group.add_argument("--no-draw", dest="draw", action="store_false", help="draw no pictures")
     group.add_argument(

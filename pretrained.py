@@ -3,15 +3,16 @@
 The file may come from Caffe (the original), torchvision, ssd.pytorch, lufficc/SSD or ssd_keras; which one is detected
 automatically. The run keeps the anchors, the input's mean and channel order, and the detection rules of that program.
 
+`ssd300-coco` as MODEL of the other programs needs no import: they fetch that detector themselves.
 Use the run with infer.py, export_model.py and process_video.py, or train it further with train.py --init-from.
 The weights of a bare VGG-16 are not a detector: start a training from them with train.py --vgg-weights.
 """
 
 import system.environment  # noqa: F401
 
-import argparse
+import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -21,9 +22,9 @@ import ssd_layers
 from formats import class_lists
 from ssd_utils import SSDPreset
 from structures import UserError
-from system import cli
+from system import cli, files
 from system.wording import plural
-from weights import layouts, weight_files
+from weights import download, layouts, weight_files
 
 EXAMPLES = """examples:
   the original SSD300, trained on Pascal VOC:
@@ -36,72 +37,107 @@ then:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """The program; `--help` lists its flags."""
     flags = _parse(argv)
     class_names = class_lists.parse_classes(flags.classes) if flags.classes else source_pascal_voc.CLASSES
     config.check_new(flags.run)
-    arrays = weight_files.read(flags.weights)
-    layout = layouts.LAYOUTS.get(flags.layout) or layouts.recognize(flags.weights, arrays)
-    preset = _ssd_preset(flags, layout, arrays, class_names)
-    cli.import_tensorflow()
-    shapes = network_shapes(preset, len(class_names))
-    variables, dropped = layouts.to_variables(flags.weights, layout, arrays, shapes)
-    _write_run(flags.run, config.ModelDescription(preset, class_names), variables)
-    print(
-        f"{flags.weights}: {layout.name}, input {preset.input_size}, "
-        f"{plural(len(class_names), 'class')}{_dropped_note(dropped)}"
-    )
+    print(import_weights(flags.weights, class_names, flags.run, flags.layout, flags.preset))
     detect = cli.command("infer.py", flags.run, "PHOTOS", "--output", f"{flags.run}_found")
     print(f"{flags.run} is ready; try: {detect} (PHOTOS: your pictures or folders)")
+
+
+def import_weights(
+    path: str, class_names: Sequence[str], run: str, layout_name: str | None = None, anchors: str | None = None
+) -> str:
+    """Convert the weight file of a detector into a new run directory. Returns a line about the file.
+
+    class_names: in the order of the weights, without background; layout_name: None to detect it; anchors: as in
+    layouts.ssd_preset. Raises UserError.
+    """
+    arrays = weight_files.read(path)
+    layout = layouts.LAYOUTS[layout_name] if layout_name else layouts.recognize(path, arrays)
+    preset = _ssd_preset(path, layout, arrays, class_names, anchors)
+    cli.import_tensorflow()
+    shapes = network_shapes(preset, len(class_names))
+    variables, dropped = layouts.to_variables(path, layout, arrays, shapes)
+    _write_run(run, config.ModelDescription(preset, tuple(class_names)), variables)
+    classes = plural(len(class_names), "class")
+    return f"{path}: {layout.name}, input {preset.input_size}, {classes}{_dropped_note(dropped)}"
+
+
+def fetched(model: config.ModelSource, check_stop: Callable[[], None] = lambda: None) -> config.ModelSource:
+    """The model, after a published detector that is not there yet is downloaded and imported into the cache folder.
+
+    check_stop: called many times a second during the download; may raise to end it. Raises UserError if the file cannot
+    be had: the message says where to put it.
+    """
+    if not model.to_fetch:
+        return model
+    assert model.run  # where to
+    path = download.fetch(model.to_fetch.file, check_stop)
+    try:
+        os.makedirs(os.path.dirname(model.run), exist_ok=True)
+        with files.pending_folder(model.run) as folder:
+            print(import_weights(path, model.to_fetch.class_names, folder))
+    except OSError as error:
+        if not config.is_run(model.run):  # which another process may have imported meanwhile
+            raise UserError(
+                f"{model.name}: {model.run} cannot be written ({files.reason(error)}); "
+                f"set {files.CACHE_VARIABLE} to another folder"
+            ) from None
+    return config.find_model(model.name)
 
 
 def _parse(argv):
     parser = cli.ArgumentParser(
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=EXAMPLES,
     )
     endings = ", ".join(weight_files.READERS)
-    parser.add_argument("weights", metavar="WEIGHTS", type=cli.existing_file, help=f"the weight file: {endings}")
-    parser.add_argument(
+    ssd = [name for name, layout in layouts.LAYOUTS.items() if layout.is_ssd]
+    reads = parser.add_argument_group("what it reads")
+    reads.add_argument("weights", metavar="WEIGHTS", type=cli.existing_file, help=f"the weight file: {endings}")
+    reads.add_argument(
         "--layout",
         choices=tuple(layouts.LAYOUTS),
-        help="how the file names its arrays (default: detected automatically)",
+        metavar="NAME",
+        help=f"how the file names its arrays: {', '.join(ssd)} (default: detected automatically)",
     )
-    parser.add_argument(
+    reads.add_argument(
         "--classes",
         metavar="LIST",
         help="the class names in the order of the weights, without background: separated by commas, or a file with "
         "one name per line (default: the 20 classes of Pascal VOC)",
     )
-    parser.add_argument(
+    reads.add_argument(
         "--preset",
         choices=layouts.ANCHOR_PRESETS,
         help="the preset whose anchors the model was trained with; a -coco preset if it was trained on COCO (default: "
         "VOC's anchors; torchvision's own for its files)",
     )
-    parser.add_argument(
+    writes = parser.add_argument_group("what it writes")
+    writes.add_argument(
         "--run", type=config.run_folder, required=True, metavar="DIR", help="the run directory to create"
     )
     return parser.parse_args(argv)
 
 
-def _ssd_preset(flags, layout, arrays, class_names):
+def _ssd_preset(path, layout, arrays, class_names, anchors):
     """The preset of an SSD file. Raises UserError if it is no SSD or its heads do not fit the class names."""
     if not layout.is_ssd:
         raise UserError(
-            f"{flags.weights}: a bare VGG-16 ({layout.name}), not a detector; "
-            f"train one with train.py --vgg-weights {flags.weights}"
+            f"{path}: a bare VGG-16 ({layout.name}), not a detector; train one with train.py --vgg-weights {path}"
         )
-    preset = layouts.ssd_preset(layout, arrays, len(class_names), flags.preset)
-    found = layouts.count_classes(flags.weights, layout, arrays, preset)
+    preset = layouts.ssd_preset(layout, arrays, len(class_names), anchors)
+    found = layouts.count_classes(path, layout, arrays, preset)
     if found != len(class_names):
         raise UserError(
-            f"--classes: {plural(len(class_names), 'name')}, but {flags.weights} has {plural(found, 'class')} "
+            f"--classes: {plural(len(class_names), 'name')}, but {path} has {plural(found, 'class')} "
             "without background; give one name for each, in the order of the weights"
         )
-    if found == 80 and not flags.preset and not layout.has_own_anchors:
+    if found == 80 and not anchors and not layout.has_own_anchors:
         cli.warn(
-            f"{flags.weights} has 80 classes, as COCO has; if it was trained on COCO, import it with "
+            f"{path} has 80 classes, as COCO has; if it was trained on COCO, import it with "
             f"--preset {preset.base}-coco, or its boxes will be wrong"
         )
     return preset

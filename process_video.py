@@ -24,6 +24,7 @@ import numpy as np
 import tqdm
 
 import config
+import pretrained
 from formats import class_lists
 from media import frame_folder, video, visualization
 from scoring import score_threshold
@@ -47,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         first = stack.enter_context(_open(films[0]))
         for film in films:
             _check_outputs(film)
+        pretrained.fetched(model, stop.raise_if_requested)
         cli.import_tensorflow()
         import detector  # TensorFlow loads only after all flags and paths are checked
 
@@ -368,59 +370,60 @@ def _json_path(text):
 
 
 def _parse(argv):
-    parser = cli.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    add("model", metavar="MODEL", help="a run directory (its best checkpoint; RUN@last: its last) or an exported .pb")
-    add(
+    parser = cli.ArgumentParser(description=__doc__)
+    titles = "what it reads", "how it detects", "what it writes"
+    reads, detects, writes = (parser.add_argument_group(title).add_argument for title in titles)
+    reads("model", metavar="MODEL", help=config.MODEL_HELP)
+    reads(
         "inputs",
         metavar="INPUT",
         nargs="+",
         help="video files, folders of numbered pictures, or one camera's number (0) or address (rtsp://…)",
     )
-    add(
+    writes(
         "output",
         metavar="OUTPUT",
         type=_mp4_or_folder,
         help="the video to write, in .mp4, or a folder for INPUT.mp4 of each; existing files are replaced",
     )
     show = visualization.SHOW_THRESHOLD
-    add(
+    detects(
         "--threshold",
         type=score_threshold.parse,
         metavar="X",
         help=f"show detections that score above X: {score_threshold.HELP} (default: {show})",
     )
-    add("--classes", metavar="NAMES", help="show only these classes, separated by commas (default: all)")
-    add(
+    detects("--classes", metavar="NAMES", help="show only these classes, separated by commas (default: all)")
+    detects(
         "--every",
         type=cli.positive_int,
         default=1,
         metavar="N",
-        help="run the network on every Nth frame only, and keep its boxes in between (default: 1)",
+        help="run the network on every Nth frame only, and keep its boxes in between",
     )
-    add(
+    reads(
         "--stream",
         type=cli.positive_int,
         default=1,
         metavar="N",
-        help="which video stream of a file that has several, such as a dashcam's front and rear camera (default: 1)",
+        help="which video stream of a file that has several, such as a dashcam's front and rear camera",
     )
-    add(
+    reads(
         "--rate",
         type=_rate,
         default="25",
         metavar="X",
-        help="frames per second of folders of pictures (default: 25)",
+        help="frames per second of folders of pictures",
     )
-    add("--max-frames", type=cli.positive_int, metavar="N", help="stop after N frames")
-    add(
+    reads("--max-frames", type=cli.positive_int, metavar="N", help="stop after N frames (default: all)")
+    detects(
         "--batch-size",
         type=cli.positive_int,
         metavar="N",
         help="frames that the network processes at once; always 1 for a camera or stream (default: 8, on a GPU 32)",
     )
-    add("--precision", choices=config.PRECISIONS, default="auto", help="number type of the network (default: auto)")
-    add(
+    detects("--precision", choices=config.PRECISIONS, default="auto", help="number type of the network")
+    writes(
         "--json",
         type=_json_path,
         metavar="FILE",

@@ -6,7 +6,6 @@ that other processes kept busy meanwhile, machine.gflops the speed of the machin
 whose others_busy is above 0.05 or whose gflops vary widely.
 """
 
-import argparse
 import json
 import sys
 import tempfile
@@ -59,7 +58,7 @@ def _write_cost(path, settings):
 
 
 def _parse(argv):
-    parser = cli.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.ArgumentParser(description=__doc__)
     add = parser.add_argument
     add("names", nargs="*", metavar="NAME", help=f"benchmarks to run (default: all): {', '.join(BENCHMARKS)}")
     add("--quick", action="store_true", help="fewer runs: 3 minutes instead of 20")
@@ -81,7 +80,7 @@ def _parse(argv):
         "--peer-python",
         default=Settings.peer_python,
         metavar="FILE",
-        help="interpreter with PyTorch and torchvision (default: %(default)s)",
+        help="interpreter with PyTorch and torchvision",
     )
     return parser.parse_args(argv)
 

@@ -4,7 +4,6 @@ Prints one JSON line for each row, the card and its libraries first, and at the 
 the order of their importance; those for which no time is left are listed with that reason. docs/gpu.md explains them.
 """
 
-import argparse
 import contextlib
 import os
 import pathlib
@@ -66,7 +65,7 @@ def _check_names(wanted, items):
 
 
 def _parse(argv):
-    parser = cli.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.ArgumentParser(description=__doc__)
     add = parser.add_argument
     add("--tiny", action="store_true", help="sizes of the tests: shows on a CPU that everything runs, measures nothing")
     add("--output", type=cli.output_file, metavar="FILE", help="write the JSON lines there (default: print them)")
@@ -87,7 +86,7 @@ def _parse(argv):
         type=cli.positive_float,
         default=BUDGET_SECONDS,
         metavar="SECONDS",
-        help="what all rows may take together (default: %(default)s)",
+        help="what all rows may take together",
     )
     add("--trace", type=cli.output_folder, metavar="DIR", help="also trace one training step into this folder")
     add("--peer-python", default=peer_python(), metavar="FILE", help=PEER_PYTHON_HELP)

@@ -173,7 +173,6 @@ def _sides(text):
 def _parse(argv):
     parser = cli.ArgumentParser(
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="Arguments after -- go to train.py: our side then has, say, -- --ema 0.999 --optimizer adamw",
     )
     _add_data_flags(parser.add_argument_group("data and output"))
@@ -193,19 +192,19 @@ def _parse(argv):
 def _add_data_flags(group):
     add = group.add_argument
     add("--data", type=cli.existing_folder, metavar="DIR", help="the data set, in a format that train.py reads")
-    add("--train", default="train", metavar="SPLIT", help="split to train on (default: %(default)s)")
-    add("--valid", default="val", metavar="SPLIT", help="split to score on (default: %(default)s)")
+    add("--train", default="train", metavar="SPLIT", help="split to train on")
+    add("--valid", default="val", metavar="SPLIT", help="split to score on")
     add(
         "--classes",
         default="car,bus,motorbike,bicycle,person",
         metavar="LIST",
-        help="classes to learn, separated by commas (default: %(default)s)",
+        help="classes to learn, separated by commas",
     )
     add(
         "--other-classes",
         choices=("error", "ignore"),
         default="ignore",
-        help="annotated objects of other classes: error stops, ignore drops them (default: %(default)s)",
+        help="annotated objects of other classes: error stops, ignore drops them",
     )
     add("--vgg", type=cli.existing_file, metavar="FILE", help="VGG-16's weights, a file that train.py reads")
     run = f"folder for the trainings and the results (default: {DEFAULT_RUN}; with --tiny none is kept)"
@@ -220,21 +219,21 @@ def _add_training_flags(group):
     add("--images", help=images + "; whole epochs, rounded up", **number)
     points = f"score after every N images, in whole epochs (default: {learning_plan.POINTS} times in a training)"
     add("--every", help=points, **number)
-    add("--batch-size", default=8, help="images of a step (default: %(default)s)", **number)
+    add("--batch-size", default=8, help="images of a step", **number)
     add(
         "--freeze",
         default="conv1,conv2,conv3",
         metavar="LAYERS",
-        help="layers that are not trained, separated by commas (default: %(default)s)",
+        help="layers that are not trained, separated by commas",
     )
     add(
         "--warmup-steps",
         type=cli.non_negative_int,
         default=100,
         metavar="N",
-        help="steps in which the rate rises, before it falls to 0 as a cosine (default: %(default)s)",
+        help="steps in which the rate rises, before it falls to 0 as a cosine",
     )
-    add("--seed", type=cli.non_negative_int, default=0, metavar="N", help="seed of both (default: %(default)s)")
+    add("--seed", type=cli.non_negative_int, default=0, metavar="N", help="seed of both")
     default = [side for side in SIDES if side != "torchvision-adamw"]
     sides = f"sides to train, separated by commas: {', '.join(SIDES)} (default: {','.join(default)})"
     add("--sides", type=_sides, default=default, metavar="NAMES", help=sides)
@@ -254,13 +253,13 @@ def _add_rate_flags(group):
 
 def _add_machine_flags(group):
     add = group.add_argument
-    devices = "where both compute; auto takes a GPU if both see one (default: %(default)s)"
+    devices = "where both compute; auto takes a GPU if both see one"
     add("--device", choices=("auto", "cpu", "gpu"), default="auto", help=devices)
     add(
         "--precision",
         choices=("auto", "float32", "bfloat16", "float16"),
         default="auto",
-        help="number type of both, for torchvision as autocast; auto takes what train.py takes (default: %(default)s)",
+        help="number type of both, for torchvision as autocast; auto takes what train.py takes",
     )
     workers = "processes that make the batches of each side (default: as train.py)"
     add("--workers", type=cli.non_negative_int, metavar="N", help=workers)

@@ -151,7 +151,7 @@ def main(argv=None):
 
 
 def _parse(argv):
-    parser = cli.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.ArgumentParser(description=__doc__)
     layouts = [*sorted({peer.layout for peer in PEERS} | set(parity_vgg.LAYOUTS)), COCO]
     parser.add_argument(
         "layouts", nargs="*", metavar="LAYOUT", help=f"layouts to compare (default: all): {', '.join(layouts)}"

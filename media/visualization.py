@@ -13,10 +13,12 @@ from numpy.typing import ArrayLike
 from structures import Detections, Sample
 from system import cli, files
 from system.files import Path
+from system.wording import plural
 
 Color = tuple[int, int, int]  # RGB, 0 to 255
 
 SHOW_THRESHOLD = 0.5  # default for the lowest score that is shown to people
+CLOSE = 8  # largest loss / smallest: below that, a scale of 1, 2, 3, 5, 10 has too few ticks
 MOST_SHOWN = 50  # default for the most boxes of a picture that are drawn: more hide it
 
 # Forty colors far apart in CIE Lab (greedy farthest-point choice among vivid colors of middle lightness), the most
@@ -394,34 +396,60 @@ def _plot_shares(axes, counts, title, most=10):
         axes.annotate("none", (0.5, 0.5), xycoords="axes fraction", ha="center")
 
 
-def plot_learning_curves(path: Path, rows: Sequence[dict]) -> None:
-    """Write a PNG of losses and mean AP against the epoch.
+def plot_learning_curves(path: Path, rows: Sequence[dict], losses: Sequence[dict] = ()) -> None:
+    """Write a PNG of losses and mean AP against the optimizer step.
 
     rows: list of dicts as in metrics.csv: epoch, step, loss, confidence, localization, and voc07, area, voc07_CLASS,
         which are None if the epoch was not validated.
+    losses: list of dicts with step, loss, confidence and localization, the means of some steps up to that one. They are
+        drawn where they are more than the rows.
     """
     figure = make_figure(8.0, 8.0)
-    losses, scores = figure.subplots(2, 1, sharex=True)
+    above, below = figure.subplots(2, 1, sharex=True)
+    points = losses if len(losses) > len(rows) else rows
     for index, name in enumerate(("loss", "confidence", "localization")):
-        _plot_column(losses, rows, name, label=name, color=_line_color(index), linewidth=2 if index == 0 else 1.3)
-    losses.set(title="training loss", ylabel="loss per matched anchor (log scale)")
-    if any(line.get_ydata().max() > 0 for line in losses.lines):  # a log scale needs a number above 0
-        losses.set_yscale("log")
+        _plot_column(above, points, name, label=name, color=_line_color(index), linewidth=2 if index == 0 else 1.3)
+    above.set(title="training loss", ylabel="loss per matched anchor (log scale)")
+    _scale_losses(above)
     per_class = sorted({name for row in rows for name in row if name.startswith("voc07_")})
     for name in per_class:
-        _plot_column(scores, rows, name, color="0.7", linewidth=0.8)
+        _plot_column(below, rows, name, color="0.7", linewidth=0.8)
     if per_class:
-        scores.plot([], [], color="0.7", linewidth=0.8, label="VOC07, single classes")
-    _plot_column(scores, rows, "voc07", label="mean VOC07 (11 points)", color=_line_color(0), linewidth=2)
-    _plot_column(scores, rows, "area", label="mean area under the curve", color=_line_color(1), linewidth=2)
-    steps = f" ({rows[-1]['step']:,} optimizer steps in total)" if rows and rows[-1].get("step") else ""
-    scores.set(title="validation", ylabel="AP at IoU 0.5", ylim=(0, 1), xlabel="epoch" + steps)
-    for axes in (losses, scores):
+        below.plot([], [], color="0.7", linewidth=0.8, label="VOC07, single classes")
+    _plot_column(below, rows, "voc07", label="mean VOC07 (11 points)", color=_line_color(0), linewidth=2)
+    _plot_column(below, rows, "area", label="mean area under the curve", color=_line_color(1), linewidth=2)
+    epochs = f" ({plural(rows[-1]['epoch'], 'epoch')})" if rows else ""
+    below.set(title="validation", ylabel="AP at IoU 0.5", ylim=(0, 1), xlabel="optimizer steps" + epochs)
+    below.set_xlim(left=0)
+    below.xaxis.get_major_locator().set_params(integer=True)
+    below.xaxis.set_major_formatter("{x:,.0f}")
+    for axes in (above, below):
         axes.grid(alpha=0.3)
-        axes.xaxis.get_major_locator().set_params(integer=True)
         if axes.get_legend_handles_labels()[1]:
             axes.legend(fontsize="small")
     save_figure(figure, path)
+
+
+def _scale_losses(axes):
+    """Give losses a log scale, with ticks that are plain numbers: 2, 3, 5, 10, or all round ones if they differ little.
+
+    A log scale by itself writes 3 × 10⁰, and nothing but that between 3 and 9.
+    """
+    values = np.concatenate([line.get_ydata() for line in axes.lines]) if axes.lines else np.zeros(0)
+    values = values[values > 0]
+    if not len(values):  # a log scale needs a number above 0
+        return
+    from matplotlib import ticker
+
+    axes.set_yscale("log")
+    low, high = values.min() / 1.1, values.max() * 1.1
+    axes.set_ylim(low, high)
+    ticks: ticker.Locator = ticker.LogLocator(subs=(1, 2, 3, 5) if high / low < 100 else (1, 2, 5), numticks=20)
+    if high / low < CLOSE:
+        ticks = ticker.MaxNLocator(8, steps=[1, 2, 5, 10])
+    axes.yaxis.set_major_locator(ticker.FixedLocator([tick for tick in ticks.tick_values(low, high) if tick > 0]))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_locator(ticker.NullLocator())
 
 
 def plot_rate_test(
@@ -449,8 +477,8 @@ def plot_rate_test(
 
 
 def _plot_column(axes, rows, name, **style):
-    """Plot one column against the epoch, without the rows in which it is empty."""
-    points = [(float(row["epoch"]), float(row[name])) for row in rows if row.get(name) not in (None, "")]
+    """Plot one column against the step, without the rows in which it is empty."""
+    points = [(float(row["step"]), float(row[name])) for row in rows if row.get(name) not in (None, "")]
     if points:
         axes.plot(*zip(*points, strict=True), marker="o" if len(points) < 40 else None, markersize=3, **style)
 

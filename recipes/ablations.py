@@ -4,7 +4,6 @@ Where a difference is too small to trust one training of each, both are trained 
 same arguments, it continues where it stopped. The table, DIR/ablations.md, is rewritten after each training.
 """
 
-import argparse
 import dataclasses
 import os
 import statistics
@@ -187,7 +186,6 @@ def _parse(argv):
     own, more = recipe.split_arguments(argv)
     parser = cli.ArgumentParser(
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="Arguments after -- go to train.py in every training and override the variants' own.",
     )
     _add_flags(parser.add_argument_group("data and output"), parser.add_argument_group("trainings"))
@@ -209,14 +207,14 @@ def _add_flags(data, training):
         "--other-classes",
         choices=config.CHOICES["other_classes"],
         default=bccd.BCCD.other_classes,
-        help="objects of a class that is not in the list: error stops, ignore drops them (default: %(default)s)",
+        help="objects of a class that is not in the list: error stops, ignore drops them",
     )
     for name, meaning in (
         ("classes", "classes, separated by commas"),
         ("train", "split to train on"),
         ("test", "split to score on"),
     ):
-        data.add_argument(f"--{name}", default=getattr(bccd.BCCD, name), help=f"{meaning} (default: %(default)s)")
+        data.add_argument(f"--{name}", default=getattr(bccd.BCCD, name), help=f"{meaning}")
     data.add_argument("--run", help=f"folder for the trainings and the table (default: {default})", **folder)
     training.add_argument(
         "--vgg",

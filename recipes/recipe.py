@@ -224,7 +224,6 @@ def _parse(recipe, argv):
     parser = cli.ArgumentParser(
         description=f"{recipe.name}: check the data set, train, detect, score, report. {recipe.expected}",
         epilog=EPILOG % recipe.name,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_flags(parser, recipe)
     flags = parser.parse_args(own)

@@ -159,7 +159,8 @@ def find_run(model, class_names):
         source = config.find_model(model)
     except UserError:
         return None
-    return source if source.run and set(class_names) <= set(source.class_names or ()) else None
+    is_there = source.run and not source.to_fetch
+    return source if is_there and set(class_names) <= set(source.class_names or ()) else None
 
 
 def remember(source, points, **facts):

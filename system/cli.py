@@ -10,6 +10,7 @@ import errno
 import importlib
 import math
 import os
+import re
 import shlex
 import signal
 import sys
@@ -164,14 +165,80 @@ def _stdout_is_closed():
     return False
 
 
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Ends the text of each flag with its default, unless it names one itself."""
+
+    def _get_help_string(self, action):
+        if not action.option_strings or isinstance(action, _HELP) or re.search(r"\((default|required)", action.help):
+            return action.help
+        return f"{action.help} ({_default(action)})"
+
+
+def _default(action):
+    if action.required:
+        return "required"
+    if action.nargs == 0:
+        return "default: off"
+    return f"default: {'none' if action.default in (None, argparse.SUPPRESS) else action.default}"
+
+
+class _HelpAll(argparse.Action):
+    """--help-all: prints the whole help and exits."""
+
+    def __call__(self, parser, *_):
+        print(parser.format_help(every=True), end="")
+        parser.exit()
+
+
+_HELP = (argparse._HelpAction, _HelpAll)
+
+
+def rare(action: argparse.Action) -> None:
+    """Keep a flag out of --help: only --help-all of an ArgumentParser with `rest` shows it."""
+    action.rare = True  # type: ignore[attr-defined]
+
+
 class ArgumentParser(argparse.ArgumentParser):
     """An argparse parser whose errors are UserErrors (one line, exit code 1).
 
     It accepts no abbreviated flags, and flags between arguments: `MODEL a.jpg --output DIR b.jpg`.
     """
 
-    def __init__(self, **kwargs):
-        super().__init__(**{"allow_abbrev": False, **kwargs})
+    def __init__(self, rest: str | None = None, **kwargs):
+        """rest: the end of --help-all, for a program with flags that `rare` keeps out of --help."""
+        super().__init__(**{"allow_abbrev": False, "formatter_class": HelpFormatter, **kwargs})
+        self._rest = rest
+        if rest is not None:
+            self.add_argument("--help-all", action=_HelpAll, nargs=0, help="show all flags and exit")
+
+    def format_usage(self) -> str:
+        """The lines that begin with `usage:`, without rare flags."""
+        formatter = self._get_formatter()
+        self._add_usage(formatter)
+        return formatter.format_help()
+
+    def _add_usage(self, formatter):
+        common = [action for action in self._actions if action not in self._rare()]
+        formatter.add_usage(self.usage, common, self._mutually_exclusive_groups)
+
+    def _rare(self):
+        return [action for action in self._actions if getattr(action, "rare", False)]
+
+    def format_help(self, every: bool = False) -> str:
+        """The text of --help; of --help-all if `every`."""
+        hidden = [] if every else self._rare()
+        formatter = self._get_formatter()
+        self._add_usage(formatter)
+        formatter.add_text(self.description)
+        for group in self._action_groups:
+            if shown := [action for action in group._group_actions if action not in hidden]:
+                formatter.start_section(group.title)
+                formatter.add_text(group.description)
+                formatter.add_arguments(shown)
+                formatter.end_section()
+        formatter.add_text(self.epilog)
+        formatter.add_text(f"{wording.plural(len(hidden), 'more flag')}: --help-all" if hidden else self._rest)
+        return formatter.format_help()
 
     def parse_args(self, args=None, namespace=None):
         args = sys.argv[1:] if args is None else args

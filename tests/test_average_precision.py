@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -359,6 +360,21 @@ def test_program(voc, tmp_path, capsys):
     assert ["car", "2", "3", "0.5455", "0.5000"] in rows and ["mean", "3", "4", "0.7727", "0.7500"] in rows
     for name in ("precision_recall", "precision_recall_car", "precision_recall_bus", "errors_car", "errors_bus"):
         assert cv2.imread(str(tmp_path / "plots" / f"{name}.png")) is not None
+
+
+def test_numbers_beside_a_curve_are_its_area(voc, tmp_path, monkeypatch):
+    """The curve is the envelope that `area` measures; VOC07 takes eleven points of it."""
+    drawn = {}
+    monkeypatch.setattr(
+        average_precision.visualization,
+        "plot_precision_recall",
+        lambda path, lines, title: drawn.update({os.path.basename(path): ([label for label, *_ in lines], title)}),
+    )
+    score(voc, write_found(tmp_path / "d.json"), "--plots", str(tmp_path / "plots"))
+    labels, title = drawn["precision_recall.png"]
+    assert labels == ["car 0.500", "bus 1.000"]
+    assert title.startswith("mean AP 0.7500 as area, 0.7727 by VOC07 (IoU")
+    assert drawn["precision_recall_car.png"][1] == "car: AP 0.5000 as area, 0.5455 by VOC07"
 
 
 def test_program_with_cocos_protocol(voc, tmp_path, capsys):

@@ -68,6 +68,18 @@ def test_pictures_that_were_drawn_are_used(tmp_path, calls):
         calls("--images", "4")
 
 
+def test_the_end_says_what_to_look_at_and_what_to_do_next(tmp_path, calls, capsys):
+    calls()
+    end = capsys.readouterr().out.partition("Look first at")[2]
+    place = demo.Place(tmp_path)
+    assert end.index(place.annotated) < end.index(f"{place.plots}/errors.html") < end.index("then at")
+    for path in (f"{place.inference}/images", f"{place.plots}/report.html", place.model):
+        assert path in end
+    assert f"{place.run}/plots/learning_curves.png" in end
+    for program in ("infer.py ssd300-coco", "check_dataset.py --data", "train.py --data"):
+        assert program in end.partition("With your own pictures")[2]
+
+
 @pytest.mark.slow
 def test_demo_learns_and_leaves_what_the_interface_names(tmp_path):
     run("demo.py", "--root", tmp_path)

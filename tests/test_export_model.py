@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import re
 
+import cv2
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
@@ -13,7 +15,7 @@ import runs
 import ssd_utils
 from kernels import devices
 from media import images
-from programs import error_of, run
+from programs import ROOT, error_of, run
 from training import optimization
 
 
@@ -71,6 +73,28 @@ def test_frozen_graph_equals_its_run(exported):
         np.testing.assert_allclose(scores[index, : len(found)], found.scores, atol=1e-4)
         np.testing.assert_allclose(boxes[index, : len(found)].clip(0, 1), found.boxes_px, atol=1e-4)
         assert (classes[index, : len(found)] == found.labels).all()
+
+
+def test_the_lines_of_the_documents_print_three_detections(exported, shapes, capsys):
+    """As docs/formats.md has them, but for the names of the two files."""
+    path, frozen = exported
+    page = (ROOT / "docs" / "formats.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(import cv2.*?)```", page, re.S)
+    picture = sorted((shapes / "JPEGImages").glob("*.png"))[0]
+    for name, file in (("runs/demo/data/VOC2007/JPEGImages/test_000000.jpg", picture), ("runs/demo/model.pb", frozen)):
+        assert code.count(name) == 1
+        code = code.replace(name, str(file))
+    exec(code, {})
+    lines = capsys.readouterr().out.splitlines()
+    with detector.load(str(path), precision="float32") as loaded:
+        resized = cv2.resize(images.read(picture), (loaded.input_size, loaded.input_size))
+        (found,) = loaded.detect_prepared(resized[None], [(120, 90)])
+    assert len(lines) == 3
+    for line, box, score, label in zip(lines, found.boxes_px, found.scores, found.labels, strict=False):
+        name, told, corners = re.fullmatch(r"(\w+) (\d\.\d\d) \[(.*)\]", line).groups()
+        assert (name, float(told)) == (loaded.class_names[label], pytest.approx(score, abs=0.006))
+        pixels = np.array(corners.split(), float).reshape(2, 2).clip(0, (120, 90)).ravel()
+        np.testing.assert_allclose(pixels, box, atol=0.51)  # whole pixels
 
 
 def test_exported_graph_is_a_model_for_the_other_programs(exported, shapes, tmp_path):

@@ -2,22 +2,33 @@
 
 import collections
 import dataclasses
+import hashlib
 import math
+import os
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import average_precision
 import boxes
 import config
 import detector
+import export_model
+import file_server
+import infer
 import pretrained
+import process_video
 import programs
 import ssd_utils
 import weight_twins
+from media import images
 from structures import UserError
-from weights import layouts, weight_files
+from system import files
+from training import train_flags
+from voc_tree import write_voc
+from weights import layouts, published, weight_files
 
 SHARED = Path(__file__).parents[1].parent / "shared"
 REAL = SHARED / "data" / "vgg16_conv_base.npz"
@@ -459,3 +470,189 @@ def test_a_run_that_cannot_be_is_refused_first(tmp_path, name):
     weights.write_bytes(b"not weights")
     with pytest.raises(UserError, match=r"^--run: "):
         pretrained.main([str(weights), "--run", str(tmp_path / name)])
+
+
+# Published detectors, from a server on this machine in place of PyTorch's
+
+
+@pytest.fixture(scope="module")
+def twin(tmp_path_factory, slim_networks):
+    """A slim twin of torchvision's COCO file: (its bytes, the variables it stands for)."""
+    arrays, ours = weight_twins.ssd("torchvision-ssd300", 300, 90)
+    path = tmp_path_factory.mktemp("twin") / "a.pth"
+    weight_twins.write_torch(path, arrays)
+    return path.read_bytes(), ours
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def point_to(monkeypatch, twin):
+    """A function: have ssd300-coco at an address, of the twin's digest, and the cache in a folder."""
+
+    def point_to(url, folder):
+        known = published.DETECTORS["ssd300-coco"]
+        digest = hashlib.sha256(twin[0]).hexdigest()[:8]
+        file = dataclasses.replace(known.file, url=url, digest=digest)
+        monkeypatch.setitem(published.DETECTORS, "ssd300-coco", dataclasses.replace(known, file=file))
+        monkeypatch.setenv(files.CACHE_VARIABLE, str(folder))
+
+    return point_to
+
+
+@pytest.fixture
+def coco(point_to, twin, cache):
+    """The server of ssd300-coco; the cache is the same for all tests, so that one of them fetches."""
+    with file_server.run(twin[0]) as server:
+        point_to(server.url("ssd.pth"), cache)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def street(tmp_path_factory):
+    """A data set of two pictures with cars: of classes of COCO, as `programs.write_shapes` has none."""
+    pictures = {name: (np.full((60, 80, 3), 90, np.uint8), [("car", (11, 11, 50, 40))]) for name in ("a", "b")}
+    return write_voc(tmp_path_factory.mktemp("street"), pictures, {"test": ["a", "b"]}, suffix=".png")
+
+
+def test_a_detector_is_named_fetched_and_imported_once(coco, twin, cache, street, tmp_path, monkeypatch):
+    """Also where the connection breaks half way; without --output the results are in `found`."""
+    coco.break_after = len(twin[0]) // 2 + 1
+    monkeypatch.chdir(tmp_path)
+    infer.main(["ssd300-coco", str(street / "JPEGImages")])
+    assert coco.asked == [None, f"bytes={coco.break_after}-"]
+    run = cache / "detectors" / "ssd300-coco"
+    assert sorted(os.listdir(cache)) == ["detectors", "ssd.pth"]
+    assert os.listdir(run.parent) == ["ssd300-coco"]
+    same(detector.read_weights(config.find_model(str(run)).checkpoint), twin[1])
+    found = files.read_json(tmp_path / "found" / "detections.json")
+    assert (found["model"], len(found["class_names"])) == ("ssd300-coco", 90)
+    assert found["class_names"][:3] == ["person", "bicycle", "car"]
+    with detector.load("ssd300-coco@last") as loaded:
+        assert loaded.preset.min_sizes == (21, 45, 99, 153, 207, 261)
+    assert len(coco.asked) == 2
+
+
+def test_the_other_programs_take_the_name(coco, cache, street, tmp_path):
+    with detector.load("ssd300-coco") as loaded:  # fetches it where this test runs alone
+        assert loaded.class_names == published.DETECTORS["ssd300-coco"].class_names
+    export_model.main(["ssd300-coco", "--output", str(tmp_path / "m.pb")])
+    assert detector.read_frozen(str(tmp_path / "m.pb"))[1].class_names == loaded.class_names
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    images.write(str(frames / "f_1.png"), np.zeros((60, 80, 3), np.uint8))
+    process_video.main(["ssd300-coco", str(frames), str(tmp_path / "film.mp4")])
+    assert (tmp_path / "film.mp4").stat().st_size
+    flags = train_flags.parse(["--init-from", "ssd300-coco@last", "--run", str(tmp_path / "run")], None)
+    assert flags.init_from == f"{cache}/detectors/ssd300-coco@last"
+
+
+def test_its_results_are_scored_and_remembered(coco, street, tmp_path, capsys):
+    data = ["--data", str(street), "--split", "test"]
+    infer.main(["ssd300-coco", *data, "--output", str(tmp_path / "scored"), "--threshold", "0"])
+    average_precision.main([str(tmp_path / "scored"), *data])
+    assert "detectors/ssd300-coco/scoring.json: the thresholds" in capsys.readouterr().out
+    told = refused_name(infer.main, "ssd300-coco", *data, "--output", tmp_path / "best", "--threshold", "best")
+    assert "detectors/ssd300-coco/scoring.json: the scoring has no hit" in told  # random weights; but it was found
+
+
+def refused_name(*call):
+    with pytest.raises(UserError) as error:
+        call[0](list(map(str, call[1:])))
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_offline_one_line_says_where_the_file_goes(point_to, street, tmp_path):
+    point_to("http://127.0.0.1:9/ssd.pth", tmp_path / "cache")
+    pictures = street / "JPEGImages"
+    told = refused_name(infer.main, "ssd300-coco", pictures, "--output", tmp_path / "found")
+    assert told.startswith("ssd300-coco: http://127.0.0.1:9/ssd.pth cannot be downloaded (")
+    assert told.endswith(f"; download it elsewhere and put it at {tmp_path}/cache/ssd.pth")
+    told = refused_name(train_flags_parse, "--init-from", "ssd300-coco", "--run", tmp_path / "run")
+    assert told.startswith("--init-from ssd300-coco: http://127.0.0.1:9/ssd.pth ")
+
+
+def train_flags_parse(argv):
+    return train_flags.parse(argv, None)
+
+
+def test_the_file_may_be_put_there(point_to, twin, tmp_path):
+    point_to("http://127.0.0.1:9/ssd.pth", tmp_path)
+    (tmp_path / "ssd.pth").write_bytes(twin[0])
+    assert pretrained.fetched(config.find_model("ssd300-coco")).run == f"{tmp_path}/detectors/ssd300-coco"
+
+
+def test_another_file_is_refused(point_to, twin, tmp_path):
+    point_to("http://127.0.0.1:9/ssd.pth", tmp_path)
+    (tmp_path / "ssd.pth").write_bytes(twin[0][:-1])
+    with pytest.raises(UserError, match=r"^ssd300-coco: .*ssd\.pth is damaged \(not of SHA256 [0-9a-f]{8}\); delete"):
+        pretrained.fetched(config.find_model("ssd300-coco"))
+    assert os.listdir(tmp_path) == ["ssd.pth"]
+
+
+def test_a_stop_ends_the_download(point_to, twin, tmp_path):
+    def stop():
+        raise KeyboardInterrupt
+
+    with file_server.run(twin[0]) as server:
+        point_to(server.url("ssd.pth"), tmp_path)
+        with pytest.raises(KeyboardInterrupt):
+            pretrained.fetched(config.find_model("ssd300-coco"), stop)
+    assert os.listdir(tmp_path) == ["ssd.pth.part"]
+
+
+def test_wrong_flags_are_told_before_the_download(point_to, street, tmp_path):
+    """No address is asked: it would give another message."""
+    point_to("http://127.0.0.1:9/ssd.pth", tmp_path / "cache")
+    pictures = street / "JPEGImages"
+    told = refused_name(infer.main, "ssd300-coco", pictures, "--output", tmp_path / "out", "--classes", "disc")
+    assert told.startswith("--classes disc: the model has person, bicycle")
+    assert "remembers no scoring" in refused_name(infer.main, "ssd300-coco", pictures, "--threshold", "best")
+    data = ("--data", street, "--split", "test")
+    (tmp_path / "comp4_det_test_car.txt").write_text("a 0.5 1 1 20 20\n")
+    told = refused_name(average_precision.main, tmp_path, *data, "--remember", "ssd300-coco")
+    assert told == "--remember ssd300-coco: has not been fetched yet; detect with it first"
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_folder_of_that_name_comes_first(coco, tmp_path, monkeypatch):
+    (tmp_path / "ssd300-coco").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"^ssd300-coco: not a run directory"):
+        config.find_model("ssd300-coco")
+
+
+def test_a_name_that_nothing_has():
+    with pytest.raises(UserError, match=r"^ssd300: no such .*, nor a published detector \(ssd300-coco\)$"):
+        config.find_model("ssd300")
+
+
+def test_a_cache_whose_path_is_a_pattern(monkeypatch, tmp_path):
+    monkeypatch.setenv(files.CACHE_VARIABLE, str(tmp_path / "a[b"))
+    with pytest.raises(UserError, match=r"a\[b/detectors/ssd300-coco: TensorFlow reads \["):
+        config.find_model("ssd300-coco")
+
+
+def test_a_cache_that_cannot_be_written(point_to, twin, tmp_path):
+    point_to("http://127.0.0.1:9/ssd.pth", tmp_path)
+    (tmp_path / "ssd.pth").write_bytes(twin[0])
+    (tmp_path / "detectors").write_text("a file in the place of the folder")
+    with pytest.raises(UserError, match=rf"^ssd300-coco: .*detectors/ssd300-coco cannot .*{files.CACHE_VARIABLE}"):
+        pretrained.fetched(config.find_model("ssd300-coco"))
+
+
+def test_the_table_of_published_detectors():
+    """PyTorch's files carry the beginning of their SHA-256; COCO's numbers, from 1, are facts of its annotations."""
+    coco = published.DETECTORS["ssd300-coco"]
+    assert (coco.file.name, coco.file.algorithm) == (f"ssd300_vgg16_coco-{coco.file.digest}.pth", "sha256")
+    assert coco.file.wanted_by == "ssd300-coco"
+    names = dict(enumerate(coco.class_names, start=1))
+    facts = {1: "person", 13: "stop sign", 18: "dog", 31: "handbag", 44: "bottle", 62: "chair", 72: "tv"}
+    facts |= {28: "umbrella", 67: "dining table", 70: "toilet", 82: "refrigerator", 84: "book", 90: "toothbrush"}
+    assert {number: names[number] for number in facts} == facts
+    assert [n for n, name in names.items() if name == f"unused{n}"] == [12, 26, 29, 30, 45, 66, 68, 69, 71, 83]
+    assert len(set(names.values())) == len(names) == 90

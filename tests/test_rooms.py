@@ -16,7 +16,16 @@ from programs import fresh_environment
 
 ROOT = Path(__file__).parents[1]
 DATA_PROGRAMS = {"check_dataset", "convert_dataset"}
-PROGRAMS = {"train", "infer", "export_model", "process_video", *DATA_PROGRAMS, "demo", "toy_road.__main__"}
+PROGRAMS = {
+    "train",
+    "infer",
+    "export_model",
+    "process_video",
+    "pretrained",
+    *DATA_PROGRAMS,
+    "demo",
+    "toy_road.__main__",
+}
 # No module of these may import TensorFlow, at once or through others: flags are checked and workers started without it.
 WITHOUT_TENSORFLOW = {
     "system",

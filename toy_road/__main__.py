@@ -14,22 +14,19 @@ def main(argv=None):
         prog="python -m toy_road",
         description="Draw the toy road: a data set in Pascal VOC layout, and a video of a drive.",
     )
-    parser.add_argument(
+    writes, draws = map(parser.add_argument_group, ("what it writes", "how it draws"))
+    writes.add_argument(
         "--output", required=True, type=cli.output_folder, metavar="DIR", help="VOCdevkit folder to write"
     )
-    parser.add_argument(
-        "--train", type=cli.positive_int, metavar="N", default=4000, help="training pictures (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--test", type=cli.positive_int, metavar="N", default=400, help="test pictures (default: %(default)s)"
-    )
-    parser.add_argument(
+    writes.add_argument("--train", type=cli.positive_int, metavar="N", default=4000, help="training pictures")
+    writes.add_argument("--test", type=cli.positive_int, metavar="N", default=400, help="test pictures")
+    writes.add_argument(
         "--drive", type=cli.output_file, metavar="FILE.mp4", help="also write a video of a drive, and its ground truth"
     )
-    parser.add_argument(
-        "--seed", type=cli.non_negative_int, metavar="N", default=0, help="each seed draws other pictures (default: 0)"
+    draws.add_argument(
+        "--seed", type=cli.non_negative_int, metavar="N", default=0, help="each seed draws other pictures"
     )
-    parser.add_argument(
+    draws.add_argument(
         "--workers",
         type=cli.non_negative_int,
         metavar="N",

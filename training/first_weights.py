@@ -7,7 +7,7 @@ import numpy as np
 import config
 import detector
 import pretrained
-from weights import class_transfer, vgg_download
+from weights import class_transfer, download
 
 
 def read(
@@ -26,7 +26,7 @@ def read(
     elif settings.vgg_weights:
         origin = settings.vgg_weights
         if origin == "auto":
-            origin = vgg_download.fetch(check_stop=check_stop)
+            origin = download.fetch(download.VGG16, check_stop)
         arrays = pretrained.read_vgg(origin, description.preset)
     else:
         return {}

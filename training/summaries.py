@@ -27,6 +27,8 @@ TIMING_COLUMNS = ("seconds", "images_per_second")
 HISTOGRAM_BINS = 60
 CUT_SUFFIX = ".cut"  # of the event file that merges what a resume keeps
 PICTURE_SIDE = 1000  # largest side of recorded pictures, in pixels: a long training records many
+LOSSES = ("loss", "confidence", "localization")  # that the learning curves show
+STEPS_OF_A_POINT = 100  # of the learning curves: their losses are means over so many optimizer steps
 PLOT_SECONDS = 60  # at least, from one drawing of the plots to the next: on a GPU an epoch may take seconds
 
 
@@ -43,12 +45,14 @@ class Summaries:
         self._writer: tf.python_io.TFRecordWriter = None  # `open` makes it
         self._last_plots = -math.inf  # time.monotonic()
         self._not_plotted: list[dict] = []
+        self._losses: list[dict] = []  # of the recorded steps: step, and those of LOSSES
 
     def open(self, step: int, rows: list[dict]) -> "Summaries":
         """Start at optimizer step `step` with the rows of the epochs before it; later records are deleted."""
         self.write_rows(rows)
         with _writing(self._events):
             cut_events(self._events, step)
+            self._losses = recorded_losses(self._events)
             self._writer = _open_events(self._events)
         return self
 
@@ -76,6 +80,7 @@ class Summaries:
     ) -> None:
         """Record losses and learning rate of one optimizer step, and other values by their tags."""
         values = {f"loss/{name}": value for name, value in losses.items()}
+        self._losses.append({"step": step, **{name: losses[name] for name in LOSSES if name in losses}})
         self._scalars(step, {**values, "learning_rate": rate, **(others or {})})
 
     def record_epoch(self, row: dict, evaluation: dict | None, rows: list[dict]) -> None:
@@ -100,7 +105,8 @@ class Summaries:
         plots = os.path.join(self._run, "plots")
         with _writing(plots):
             os.makedirs(plots, exist_ok=True)
-            visualization.plot_learning_curves(os.path.join(plots, "learning_curves.png"), self._not_plotted)
+            path = os.path.join(plots, "learning_curves.png")
+            visualization.plot_learning_curves(path, self._not_plotted, mean_losses(self._losses))
         self._not_plotted, self._last_plots = [], time.monotonic()
 
     def write_rows(self, rows: list[dict]) -> None:
@@ -160,6 +166,31 @@ def _open_events(folder):
     writer = tf.python_io.TFRecordWriter(os.path.join(folder, name))
     writer.write(tf.Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())
     return writer
+
+
+def recorded_losses(folder: str) -> list[dict]:
+    """The losses of each recorded step in the event files of a folder, by rising step: dicts as `record_step` keeps."""
+    found: dict[int, dict] = {}
+    for path in sorted(glob.glob(os.path.join(glob.escape(folder), "events.out.tfevents.*"))):
+        for record in _whole_records(path):
+            event = tf.Event.FromString(record)
+            for value in event.summary.value:
+                kind, _, name = value.tag.partition("/")
+                if kind == "loss" and name in LOSSES:
+                    found.setdefault(event.step, {"step": event.step})[name] = value.simple_value
+    return [found[step] for step in sorted(found)]
+
+
+def mean_losses(losses: Sequence[dict]) -> list[dict]:
+    """Means of the losses over each hundred steps, as dicts like those given; `step` is the last of each hundred."""
+    groups: dict[int, list[dict]] = {}
+    for one in losses:
+        groups.setdefault((one["step"] - 1) // STEPS_OF_A_POINT, []).append(one)
+    means = []
+    for group in groups.values():
+        names = [name for name in LOSSES if all(name in one for one in group)]
+        means.append({"step": group[-1]["step"], **{name: np.mean([one[name] for one in group]) for name in names}})
+    return means
 
 
 def cut_events(folder: str, step: int) -> None:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 
 import config
+import pretrained
 import sources
 import ssd_layers
 import ssd_utils
@@ -296,45 +297,56 @@ def parse(argv: list[str] | None, description: str | None) -> argparse.Namespace
         usage="%(prog)s --data DIR --train SPLITS --run DIR [flags]\n       %(prog)s --run DIR --resume",
         description=description,
         argument_default=argparse.SUPPRESS,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="A first run on your own pictures:\n"
         "  python train.py --data mydata --train train --valid val --classes cat,dog --run runs/mine \\\n"
-        "      --freeze conv1,conv2 --precision auto --schedule cosine --epochs 40\n\n"
-        "What --recipe sets:\n  " + "\n  ".join(_recipe_table()),
+        "      --freeze conv1,conv2 --precision auto --schedule cosine --epochs 40",
+        rest="What --recipe sets:\n  " + "\n  ".join(_recipe_table()),
     )
-    for title, text, add_flags in (
-        ("data", "what to train on; README.md describes the formats", _add_data_flags),
-        ("pictures of an epoch", "how many, and how they are changed", _add_sampling_flags),
-        ("recipe", "all settings of a training at once", _add_recipe_flag),
-        ("model", "the network and its anchors", _add_model_flags),
-        ("weights to start from", "published features, another run, or random values", _add_weight_flags),
-        ("loss", None, _add_loss_flags),
-        ("optimization", "how the weights are updated", _add_optimization_flags),
-        ("learning rate", "how large the steps are", _add_rate_flags),
-        ("run", "where it is saved and how long it lasts", _add_run_flags),
-        ("machine", "how it computes", _add_machine_flags),
+    for title, add_flags in (
+        ("what it reads", _add_data_flags),
+        ("what it writes, and how long it trains", _add_run_flags),
+        ("the weights it starts from", _add_weight_flags),
+        ("the network and its anchors", _add_model_flags),
+        ("all settings of a training at once", _add_recipe_flag),
+        ("the pictures of an epoch", _add_sampling_flags),
+        ("how it updates the weights", _add_optimization_flags),
+        ("how large the steps are", _add_rate_flags),
+        ("the loss", _add_loss_flags),
+        ("how it computes", _add_machine_flags),
     ):
-        add_flags(parser.add_argument_group(title, text))
+        add_flags(parser.add_argument_group(title))
     flags = parser.parse_args(argv)
     if "data" in flags:
         flags.data = os.path.abspath(flags.data)
     if "cache_dir" in flags:
         flags.cache_dir = os.path.abspath(flags.cache_dir)
     if "init_from" in flags:
-        try:
-            config.find_model(flags.init_from)
-        except UserError as error:
-            raise UserError(f"--init-from {error}") from None
-        flags.init_from = _whole_path(flags.init_from)
+        flags.init_from = _first_run(flags.init_from)
     return flags
 
 
-def _add(group, flag, text, **options):
-    """Add a flag with a help text, which ends with the default of its setting unless it names a default itself."""
+def _first_run(name):
+    """--init-from as it is stored: the path of a run, also of a published detector, which is fetched if need be."""
+    try:
+        source = pretrained.fetched(config.find_model(name))
+    except UserError as error:
+        raise UserError(f"--init-from {error}") from None
+    if source.run and not name.startswith(source.run):  # a published detector, perhaps with @last
+        name = source.run + "".join(name.partition("@")[1:])
+    return _whole_path(name)
+
+
+def _add(group, flag, text, rare=False, **options):
+    """Add a flag with a help text, which ends with the default of its setting unless it names a default itself.
+
+    rare: only --help-all shows it.
+    """
     default = getattr(config.DEFAULTS, flag[2:].replace("-", "_"), None)
     if "(default: " not in text and default not in (None, "", ()) and default is not False:
         text = f"{text} (default: {_shown(default)})"
-    group.add_argument(flag, help=text, **options)
+    action = group.add_argument(flag, help=text, **options)
+    if rare:
+        cli.rare(action)
 
 
 def _add_data_flags(group):
@@ -342,7 +354,7 @@ def _add_data_flags(group):
         group,
         "--data",
         "data set: a VOCdevkit with VOC2007, VOC2012, …, one folder in VOC layout, or a data set in another format "
-        "that docs/formats.md lists",
+        "that docs/formats.md lists (required, but not with --resume)",
         metavar="DIR",
     )
     _add(group, "--source", sources.SOURCE_HELP, type=sources.source_name, metavar="FORMAT")
@@ -364,9 +376,8 @@ def _add_data_flags(group):
     _add(
         group,
         "--valid-share",
-        "where the data set has no split for --valid: keep the share X of the pictures of --train, such as 0.2, for "
-        "validation. Each class is divided by that share, copies of a picture stay together, and a hash of the "
-        "pictures' paths decides, so that --seed does not change it; the run remembers it (default: none)",
+        "where the data set has no split for --valid: keep this share of the pictures of --train, such as 0.2, for "
+        "validation, the same ones for every --seed; the run remembers them (default: none)",
         type=cli.inner_fraction,
         metavar="X",
     )
@@ -388,6 +399,7 @@ def _add_data_flags(group):
         "--difficult",
         "objects marked difficult: use trains on them, as the original does; ignore drops them",
         choices=config.CHOICES["difficult"],
+        rare=True,
     )
     _add(
         group,
@@ -395,6 +407,7 @@ def _add_data_flags(group):
         "pictures without an annotation file, in formats with one for each picture: error stops, background takes them "
         "as pictures without objects",
         choices=config.CHOICES["missing_annotations"],
+        rare=True,
     )
 
 
@@ -412,6 +425,7 @@ def _add_sampling_flags(group):
         "show each picture N times an epoch, so that few pictures still make a long epoch",
         type=cli.positive_int,
         metavar="N",
+        rare=True,
     )
     _add(
         group,
@@ -426,8 +440,8 @@ def _add_recipe_flag(group):
     _add(
         group,
         "--recipe",
-        "the settings in the table below, where no flag of their own is given: those of the article, those of the "
-        "original, or train.py's own; their presets hold unless --init-from brings its own (default: default)",
+        "train.py's own settings, the article's or the original's, where no flag of their own is given; --help-all "
+        "lists them. Their presets hold unless --init-from brings its own (default: default)",
         choices=tuple(config.RECIPES),
     )
 
@@ -446,6 +460,7 @@ def _add_model_flags(group):
         "sizes and ratios of anchors in place of the preset's: a file that check_dataset.py --anchors writes",
         type=cli.existing_file,
         metavar="FILE",
+        rare=True,
     )
     _add(
         group,
@@ -464,6 +479,7 @@ def _add_model_flags(group):
         "run keeps it for infer.py (default: that of --init-from, else full)",
         type=images.gray16_choice,
         metavar="full|stretch|LOW-HIGH",
+        rare=True,
     )
 
 
@@ -487,6 +503,7 @@ def _add_weight_flags(group):
         "classes of --init-from that get another name here, such as car=vehicle, or a file with one such pair a line",
         type=_pair_list,
         metavar="OLD=NEW,…|FILE",
+        rare=True,
     )
     _add(
         group,
@@ -494,6 +511,7 @@ def _add_weight_flags(group):
         "random values of layers without given weights: lsuv, He's scaled by the first pictures so that the outputs of "
         "all layers start at one size; he; xavier, the original's",
         choices=config.CHOICES["initializer"],
+        rare=True,
     )
     _add(
         group,
@@ -512,8 +530,16 @@ def _add_loss_flags(group):
         "anchors that learn an object: all with an IoU above 0.5; bipartite adds the best anchor of each object, "
         "threshold, the article's, does not",
         choices=config.CHOICES["matching"],
+        rare=True,
     )
-    _add(group, "--negative-ratio", "hard negatives for each positive anchor", type=cli.positive_int, metavar="N")
+    _add(
+        group,
+        "--negative-ratio",
+        "hard negatives for each positive anchor",
+        type=cli.positive_int,
+        metavar="N",
+        rare=True,
+    )
     _add(
         group,
         "--class-weights",
@@ -522,6 +548,7 @@ def _add_loss_flags(group):
         "(default: 1 for all). Also a file with NAME=X on each line, for names with commas",
         type=_class_weights,
         metavar="auto|NAME=X,…|FILE",
+        rare=True,
     )
 
 
@@ -545,6 +572,7 @@ def _add_optimization_flags(group):
         "--optimizer",
         "adamw is Adam with decay apart from the gradient; adam is the article's, momentum the original's",
         choices=config.CHOICES["optimizer"],
+        rare=True,
     )
     _add(
         group,
@@ -552,6 +580,7 @@ def _add_optimization_flags(group):
         "the article's is 0.1, with which a short training learns far less",
         type=cli.positive_float,
         metavar="X",
+        rare=True,
     )
     _add(
         group,
@@ -559,6 +588,7 @@ def _add_optimization_flags(group):
         "largest norm of the gradient, against an early NaN; 0 for no limit",
         type=cli.non_negative_float,
         metavar="X",
+        rare=True,
     )
     _add(
         group,
@@ -567,6 +597,7 @@ def _add_optimization_flags(group):
         f"(default: {config.DEFAULTS.weight_decay:g}; 0.0005 with adam or momentum, which add it to the gradient)",
         type=cli.non_negative_float,
         metavar="X",
+        rare=True,
     )
     _add(
         group,
@@ -575,6 +606,7 @@ def _add_optimization_flags(group):
         "infer.py and export_model.py use the average; training continues from the weights themselves (default: none)",
         type=cli.inner_fraction,
         metavar="X",
+        rare=True,
     )
 
 
@@ -591,7 +623,7 @@ def _add_rate_flags(group):
         group,
         "--find-rate",
         "do not train, but try rising learning rates for at most two minutes and propose one; writes RUN-rate.png and "
-        "RUN-rate.json beside --run",
+        ".json",
         action="store_true",
         default=False,
     )
@@ -602,13 +634,21 @@ def _add_rate_flags(group):
         "step: × 0.1 at each of --schedule-steps, the original's",
         choices=config.CHOICES["schedule"],
     )
-    _add(group, "--schedule-steps", "steps at which --schedule step lowers the rate", type=_step_list, metavar="N,N")
+    _add(
+        group,
+        "--schedule-steps",
+        "steps at which --schedule step lowers the rate",
+        type=_step_list,
+        metavar="N,N",
+        rare=True,
+    )
     _add(
         group,
         "--warmup-steps",
         "steps in which the rate rises linearly to --learning-rate, against an early NaN; 0 for none",
         type=cli.non_negative_int,
         metavar="N",
+        rare=True,
     )
     _add(
         group,
@@ -616,6 +656,7 @@ def _add_rate_flags(group):
         "factor on the learning rate of biases; the original's is 2",
         type=cli.positive_float,
         metavar="X",
+        rare=True,
     )
     _add(
         group,
@@ -624,6 +665,7 @@ def _add_rate_flags(group):
         "0.1 lets the new layers learn faster than these",
         type=cli.positive_float,
         metavar="X",
+        rare=True,
     )
 
 
@@ -651,7 +693,14 @@ def _add_run_flags(group):
         type=cli.positive_int,
         metavar="N",
     )
-    _add(group, "--valid-every", "epochs from one validation to the next", type=cli.positive_int, metavar="EPOCHS")
+    _add(
+        group,
+        "--valid-every",
+        "epochs from one validation to the next",
+        type=cli.positive_int,
+        metavar="EPOCHS",
+        rare=True,
+    )
     _add(
         group,
         "--patience",
@@ -665,6 +714,7 @@ def _add_run_flags(group):
         "minutes between checkpoints within an epoch; each epoch ends with one too",
         type=cli.positive_float,
         metavar="X",
+        rare=True,
     )
 
 
@@ -675,7 +725,7 @@ def _add_machine_flags(group):
         "number type of the computation; weights are always float32. auto takes the fastest that the hardware has",
         choices=config.CHOICES["precision"],
     )
-    group.add_argument(
+    xla = group.add_argument(
         "--xla",
         choices=("auto", *config.XLA_FORMS),
         default="auto",
@@ -683,11 +733,12 @@ def _add_machine_flags(group):
         "the optimizer's update (seconds), what TensorFlow chooses (on, a minute or so at the first start), everything "
         "(whole, likewise). auto is on for long trainings on a GPU, else off; may change on --resume (default: auto)",
     )
+    cli.rare(xla)
     _add(
         group,
         "--workers",
-        "processes that prepare batches; 0 prepares them between the steps (default: two less than the cores of the "
-        f"machine, at least 2 and at most {worker_processes.MOST_WORKERS})",
+        "processes that prepare batches; 0 prepares them between the steps "
+        f"(default: the cores less two, at least 2 and at most {worker_processes.MOST_WORKERS})",
         type=cli.non_negative_int,
         metavar="N",
     )
@@ -697,6 +748,7 @@ def _add_machine_flags(group):
         "keep decoded pictures, so that each is decoded once: ram in memory, disk in files that later trainings use "
         "too. The batches are the same",
         choices=config.CHOICES["cache"],
+        rare=True,
     )
     _add(
         group,
@@ -705,6 +757,7 @@ def _add_machine_flags(group):
         f"(default: half of the free memory; {caching.DISK_GB} on disk, together with other trainings)",
         type=cli.positive_float,
         metavar="X",
+        rare=True,
     )
     _add(
         group,
@@ -712,6 +765,7 @@ def _add_machine_flags(group):
         f"folder of --cache disk (default: pictures in ${files.CACHE_VARIABLE} or ~/.cache/ssd-tensorflow)",
         type=cli.output_folder,
         metavar="DIR",
+        rare=True,
     )
     _add(group, "--seed", "seed of all random numbers", type=cli.non_negative_int, metavar="N")
     _add(
@@ -719,6 +773,7 @@ def _add_machine_flags(group):
         "--deterministic",
         "the same numbers in every execution, where TensorFlow can",
         action="store_true",
+        rare=True,
     )
 
 

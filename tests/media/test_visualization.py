@@ -221,6 +221,50 @@ def test_learning_curve_pictures(tmp_path):
     assert is_picture(tmp_path / "all.png")
 
 
+def drawn_axes(monkeypatch, tmp_path, *arguments):
+    """The two axes of plot_learning_curves."""
+    figures, make = [], visualization.make_figure
+    monkeypatch.setattr(visualization, "make_figure", lambda *size: figures.append(make(*size)) or figures[-1])
+    visualization.plot_learning_curves(tmp_path / "a.png", *arguments)
+    return figures[0].axes
+
+
+def losses_of(*values, every=100):
+    return [
+        {"step": every * number, "loss": value, "confidence": 0.6 * value, "localization": 0.4 * value}
+        for number, value in enumerate(values, start=1)
+    ]
+
+
+def test_learning_curves_have_a_point_for_each_mean(monkeypatch, tmp_path):
+    """Epochs are many steps: of three the losses had three points. Where means are fewer, the epochs are drawn."""
+    rows = [{"epoch": e, "voc07": 0.3 * e, **one} for e, one in enumerate(losses_of(5, 4, every=250), start=1)]
+    above, below = drawn_axes(monkeypatch, tmp_path, rows, losses_of(9, 7, 5, 4.5, 4))
+    assert above.lines[0].get_xdata().tolist() == [100, 200, 300, 400, 500]
+    assert above.lines[0].get_ydata().tolist() == [9, 7, 5, 4.5, 4]
+    assert below.lines[0].get_xdata().tolist() == [250, 500]
+    assert below.get_xlabel() == "optimizer steps (2 epochs)"
+    above, _ = drawn_axes(monkeypatch, tmp_path, rows, losses_of(9))
+    assert above.lines[0].get_xdata().tolist() == [250, 500]
+
+
+@pytest.mark.parametrize(
+    "values", [(9, 7, 5, 4.5, 4), (30, 8, 3, 2.5), (4.1, 4.0), (500, 40, 3, 0.9), (0.034, 0.021), (7,)]
+)
+def test_ticks_of_losses_are_plain_numbers(monkeypatch, tmp_path, values):
+    above, _ = drawn_axes(monkeypatch, tmp_path, losses_of_epochs(values))
+    low, high = above.get_ylim()
+    labels = [label.get_text() for label in above.get_yticklabels()]
+    seen = [text for tick, text in zip(above.get_yticks(), labels, strict=True) if low <= tick <= high]
+    assert 3 <= len(seen) <= 12, seen
+    assert all(float(text) > 0 and len(text) <= 5 for text in seen), seen
+    assert not [tick for tick in above.get_yticks(minor=True) if low <= tick <= high]
+
+
+def losses_of_epochs(values):
+    return [{"epoch": epoch, **one} for epoch, one in enumerate(losses_of(*values), start=1)]
+
+
 def test_learning_curves_of_losses_that_are_0(tmp_path):
     """No anchor has matched an object, so a log scale has nothing to show; nothing warns."""
     row = {"epoch": 1, "step": 10, "loss": 0.0, "confidence": 0.0, "localization": 0.0}

@@ -47,6 +47,37 @@ def test_help_keeps_its_own_exit_code(capsys):
     assert ended(main, capsys) == (0, "")
 
 
+def helpful_parser(**options):
+    parser = cli.ArgumentParser(prog="p", **options)
+    writes = parser.add_argument_group("what it writes")
+    writes.add_argument("--run", required=True, metavar="DIR", help="the folder")
+    writes.add_argument("--steps", default=3, metavar="N", help="how many")
+    writes.add_argument("--name", metavar="X", help="another name (default: the folder's)")
+    cli.rare(writes.add_argument("--draw", action="store_true", help="draw it"))
+    cli.rare(parser.add_argument_group("the rest").add_argument("--more", help="more of it"))
+    return parser
+
+
+def test_help_shows_the_defaults_and_keeps_rare_flags_for_help_all(capsys):
+    parser = helpful_parser(rest="at the end")
+    for flag in ("--help", "--help-all"):
+        with pytest.raises(SystemExit) as end:
+            parser.parse_args([flag])
+        assert end.value.code == 0
+    short, _, whole = capsys.readouterr().out.partition("2 more flags: --help-all\n")
+    for told in (short, whole):
+        assert "the folder (required)" in told
+        assert "how many (default: 3)" in told
+        assert "another name (default: the folder's)" in told
+    assert not any(hidden in short for hidden in ("--draw", "the rest", "--more", "at the end"))
+    assert "draw it (default: off)" in whole and "more of it (default: none)" in whole
+    assert whole.endswith("at the end\n")
+
+
+def test_rare_flags_are_taken():
+    assert helpful_parser(rest="").parse_args(["--run", "a", "--draw"]).draw
+
+
 def test_disk_and_permission_errors_are_one_line(capsys):
     denied = PermissionError(errno.EACCES, "Permission denied", "runs/x")
     full = OSError(errno.ENOSPC, "No space left on device")

@@ -184,9 +184,29 @@ def test_histograms_are_those_of_numpy(values):
         assert found.bucket_limit[-1] == pytest.approx(values.max())
 
 
+def test_the_curves_have_a_mean_of_each_hundred_steps_also_after_a_resume(tmp_path, monkeypatch):
+    """Records of steps that the resume repeats do not count twice."""
+    drawn = []
+    monkeypatch.setattr(summaries.visualization, "plot_learning_curves", lambda path, rows, means: drawn.append(means))
+
+    def train(steps, rows, begin):
+        with summaries.Summaries(str(tmp_path), ("car",)).open(begin, rows) as records:
+            for step in steps:
+                losses = {"loss": float(step), "confidence": 2.0 * step, "localization": 0.5, "positives": 3.0}
+                records.record_step(step, losses, 0.1)
+            records.record_epoch({**ROW, "step": step}, None, [*rows, {**ROW, "step": step}])
+
+    train(range(10, 160, 10), [], 0)
+    train(range(60, 231, 10), [{**ROW, "step": 50}], 50)
+    expected = [(100, 55), (200, 155), (230, 220)]  # means of 10 … 100, of 110 … 200, of 210 … 230
+    assert [(one["step"], one["loss"], one["confidence"]) for one in drawn[-1]] == [(s, m, 2 * m) for s, m in expected]
+    assert {one["localization"] for one in drawn[-1]} == {0.5}
+    assert drawn[-1][0].keys() == {"step", "loss", "confidence", "localization"}
+
+
 def test_plots_are_drawn_once_a_minute_and_at_the_end(tmp_path, monkeypatch):
     drawn, clock = [], [1000.0]
-    monkeypatch.setattr(summaries.visualization, "plot_learning_curves", lambda path, rows: drawn.append(len(rows)))
+    monkeypatch.setattr(summaries.visualization, "plot_learning_curves", lambda path, rows, _: drawn.append(len(rows)))
     monkeypatch.setattr(summaries.time, "monotonic", lambda: clock[0])
     with summaries.Summaries(str(tmp_path), ("car",)).open(0, []) as records:
         rows = []

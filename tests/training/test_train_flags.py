@@ -70,7 +70,7 @@ def test_an_unknown_layer_to_freeze_is_refused(name):
 
 def test_the_help_names_every_setting_and_its_default(capsys):
     with pytest.raises(SystemExit):
-        train_flags.parse(["--help"], "")
+        train_flags.parse(["--help-all"], "")
     told = " ".join(capsys.readouterr().out.split())
     for flag, default in (
         ("--schedule-steps N,N", "80000,100000"),
@@ -82,6 +82,18 @@ def test_the_help_names_every_setting_and_its_default(capsys):
     settings = {field.name.replace("_", "-") for field in dataclasses.fields(config.TrainingSettings)}
     assert settings <= set(re.findall(r"--([a-z-]+)", told))
     assert "(default: )" not in told and "(default: False)" not in told
+
+
+def test_the_short_help_has_what_a_first_training_needs(capsys):
+    """The README's flags; what it leaves out is in the long one, of which it tells."""
+    with pytest.raises(SystemExit):
+        train_flags.parse(["--help"], "")
+    told = capsys.readouterr().out
+    first = "data train valid valid-share classes run resume epochs freeze precision schedule vgg-weights width preset"
+    for flag in [*first.split(), "batch-size", "learning-rate", "find-rate", "limit", "recipe", "help-all"]:
+        assert re.search(rf"^  --{flag}\b", told, re.M), flag
+    assert "--adam-epsilon" not in told and "--bias-lr-multiplier" not in told
+    assert re.search(r"^\d+ more flags: --help-all$", told, re.M)
 
 
 def test_the_article_s_recipe():
@@ -183,7 +195,7 @@ def test_a_run_of_the_default_recipe_resumes_with_it(tmp_path):
 
 def test_the_help_shows_what_each_recipe_sets(capsys):
     with pytest.raises(SystemExit):
-        train_flags.parse(["--help"], "")
+        train_flags.parse(["--help-all"], "")
     rows = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines() if line.split()}
     assert rows["--accumulate"] == ["1", "1", "4"]
     assert rows["--learning-rate"] == ["0.0002", "0.001", "0.001"]
