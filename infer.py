@@ -43,10 +43,12 @@ class Picture(NamedTuple):
 
     path: of the file.
     name: in the output, relative to its folders.
+    exif: whether EXIF orientation is applied; where a data set has its boxes on pictures as stored it is not.
     """
 
     path: str
     name: str
+    exif: bool = True
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -113,10 +115,10 @@ def _detect_all(flags, model, detector, pictures, choice, stop, old):
     with _open_output(flags, _source(flags, model, detector), choice, len(pictures)) as output:
         result_folder.remove(flags.output, old)  # all checks have passed
         keep = flags.draw or flags.crops
-        stream = detector.detect_files(((picture.path, True) for picture in pictures), keep=lambda index: keep)
+        stream = detector.detect_files(((one.path, one.exif) for one in pictures), keep=lambda index: keep)
         with contextlib.closing(stream):
             bar = tqdm.tqdm(zip(pictures, stream, strict=True), total=len(pictures), unit="img", dynamic_ncols=True)
-            for (_, name), (_, read, detections) in bar:
+            for (_, name, _), (_, read, detections) in bar:
                 if detections is None:
                     output.error(name, read)
                 else:
@@ -275,8 +277,11 @@ def _drawn_name(name):
 
 def _split_files(flags):
     """The Pictures of a split."""
-    entries = _data_set(flags).entries
-    return [Picture(entry.image_path, entry.id + os.path.splitext(entry.image_path)[1]) for entry in entries]
+    data = _data_set(flags)
+    return [
+        Picture(entry.image_path, entry.id + os.path.splitext(entry.image_path)[1], exif)
+        for entry, exif in zip(data.entries, data.exif, strict=True)
+    ]
 
 
 def _find_files(flags):
@@ -354,7 +359,7 @@ def _refuse_equal_names(flags, pictures):
     keys = [(module.FLAG or "--output", functools.partial(module.picture_key, data=data)) for module in _formats(flags)]
     for flag, key_of in [*keys, *[("--output", _drawn_name)] * (flags.draw or flags.crops)]:
         origin: dict[str, str] = {}
-        for path, name in pictures:
+        for path, name, _ in pictures:
             if (key := key_of(name)) in origin:
                 raise UserError(f"{flag}: {path} and {origin[key]} would both be {key}; call infer.py for each of them")
             origin[key] = path

@@ -33,7 +33,7 @@ import numpy as np
 
 import config
 import source_pascal_voc
-from formats import annotations, bdd100k, coco, csv_table, fixed_copy, folders, kitti, labelme, listing, yolo
+from formats import annotations, bdd100k, coco, csv_table, fixed_copy, folders, foreign, kitti, labelme, listing, yolo
 from structures import Sample, UserError
 from system import files
 
@@ -112,10 +112,13 @@ def fitting(data: str | os.PathLike) -> list[str]:
 
 
 def _contents(data):
-    """What a folder without a data set holds, and what to do, for a message."""
+    """What a path without a data set holds, and what to do, for a message."""
+    known = os.path.isfile(data) and foreign.explained(data)
+    if found := known or _around(os.path.abspath(data)):
+        return found
     if os.path.isfile(data):
         return f"it is a file; give a folder, or a file of the formats {', '.join(SOURCES)} (docs/formats.md)"
-    below = [name for name in files.visible(data) if os.path.isdir(os.path.join(data, name))]
+    below = files.visible_folders(data)
     for name in below:
         if found := fitting(os.path.join(data, name)):
             return f"do you mean {os.path.join(data, name)} ({found[0]})?"
@@ -124,12 +127,23 @@ def _contents(data):
         suffixes.update(os.path.splitext(name)[1].lower() or "no suffix" for name in names)
         if suffixes.total() > MOST_FILES:
             break
-    counted = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common(5)) or "no files"
+    if not suffixes:
+        return "it holds no files"
+    counted = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common(5))
     inside = f"the folders {', '.join(below[:5])} and " if below else ""
-    return (
-        f"it holds {inside}{counted}, but no annotations of the formats {', '.join(SOURCES)} where these have them; "
-        "docs/formats.md shows each layout"
-    )
+    missing = f"no annotations of the formats {', '.join(SOURCES)} where these have them"
+    why = foreign.explained_folder(data) or missing
+    return f"it holds {inside}{counted}, but {why}; docs/formats.md shows each layout"
+
+
+def _around(path):
+    """'do you mean …?' if a path is a part of a data set: its folder of pictures, annotations or lists, or a file."""
+    parts = {*folders.ANNOTATIONS, *folders.PICTURES, "main", "imagesets"}
+    home = os.path.dirname(path) if os.path.isfile(path) else path
+    while os.path.basename(home).lower() in parts:
+        home = os.path.dirname(home)
+    found = fitting(home) if home != path and home != os.path.dirname(home) else []
+    return f"it is only a part of one; do you mean {home} ({found[0]})?" if found else ""
 
 
 def split_names(data: str | os.PathLike, source: str = "auto") -> list[str]:
@@ -186,6 +200,18 @@ def load(
         missing_annotations=missing_annotations,
         progress=progress,
     )
+
+
+def drawn_sizes(data: str | os.PathLike, splits: str, entries: list, source: str = "auto") -> list:
+    """The annotations.Size of each picture of `find` as its boxes were drawn on it; None for one that is not known.
+
+    Pictures that were resized after annotation are said. Nothing is wrong with pictures that have no annotations.
+    """
+    try:
+        read = reader(data, splits, source)
+    except UserError:
+        return [None] * len(entries)
+    return annotations.drawn_sizes(entries, read, progress=True)
 
 
 def survey(data: str | os.PathLike, splits: str | None = None, source: str = "auto") -> list[listing.Split]:

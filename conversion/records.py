@@ -10,6 +10,7 @@ import sources
 from formats import annotations
 from media import images
 from structures import UserError
+from system import cli
 
 
 class Item(NamedTuple):
@@ -46,8 +47,8 @@ class Record(NamedTuple):
 
     @property
     def file_name(self):
-        """Its name with the suffix of the file."""
-        return self.name + os.path.splitext(self.image_path)[1]
+        """Its name with the suffix of the file, or one that its kind of picture is found by."""
+        return self.name + images.suffix_of(self.image_path)
 
 
 class Part(NamedTuple):
@@ -77,6 +78,8 @@ def gather(data, splits, class_names, source, **options):
 
         entries = sources.find(data, split, source)
         samples = sources.make_samples(data, entries, reading, class_names, source, **options)
+        if not any(len(sample.boxes) for sample in samples):
+            cli.warn(f"--data {data}: no picture of {split} has objects")
         pairs = zip(samples, kept, strict=True)
         records = [_record(sample, annotated, class_names, options["other_classes"]) for sample, annotated in pairs]
         parts.append(Part(split_name(split), records))

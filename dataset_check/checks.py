@@ -11,7 +11,7 @@ import numpy as np
 import source_pascal_voc
 from dataset_check import duplicates
 from dataset_check.defects import DEFECTS, Finding
-from formats import annotations
+from formats import annotations, class_lists
 from media import images
 from system import wording
 
@@ -48,10 +48,10 @@ def check_files(scan):
     for picture in scan.pictures:
         path = picture.image_path or picture.place
         if picture.image_path is None:
-            listed = (
-                f"no such picture, but it is listed in {', '.join(picture.splits)}; add the file or remove its line"
+            remedy = picture.problem or (
+                f", but it is listed in {', '.join(picture.splits)}; add the file or remove its line"
             )
-            yield Finding("missing-picture", path, listed, picture)
+            yield Finding("missing-picture", path, f"no such picture{remedy}", picture)
         elif picture.problem is not None:
             kind = "truncated" if picture.problem == images.TRUNCATED else "unreadable"
             yield Finding(kind, path, picture.problem, picture)
@@ -64,6 +64,9 @@ def check_files(scan):
             yield Finding("no-objects", picture.annotation_path, "", picture)
         if picture.readable:
             yield from _check_odd(picture)
+    for split in scan.splits:
+        if not split.pictures:
+            yield Finding("empty-split", split.where, f"{split.name} lists no pictures")
     for path in scan.unlisted:
         yield Finding("unlisted", path, "")
 
@@ -172,6 +175,12 @@ def check_classes(scan, class_names=None):
         if class_names and name not in known:
             near = wording.nearest(name, known, HINT)
             yield Finding("unknown-class", path, files + (f"; nearest: {near!r}" if near else ""), picture)
+        elif not class_names and class_lists.is_background(name):
+            way_out = "rename it, or leave its objects out with --classes (all others) --other-classes ignore"
+            yield Finding("refused-class", path, f"{files}; the network has this class itself: {way_out}", picture)
+        elif not class_names and class_lists.has_slash(name):
+            detail = f"{files}; files of results are called after classes: rename it"
+            yield Finding("refused-class", path, detail, picture)
         elif not class_names and (near := _meant(name, counts)):
             detail = f"{files}; nearest: {near!r} ({counts[near]})"
             yield Finding("similar-class", path, detail, picture, objects[:1])

@@ -27,6 +27,7 @@ DEFECTS = {
     "missing-picture": Defect("missing picture", "stops", "leaves it out", True),
     "missing-annotation": Defect("missing annotation", "stops", "leaves the picture out", True),
     "bad-annotation": Defect("unreadable annotation", "stops", "leaves the picture out", True),
+    "empty-split": Defect("split without pictures", "stops", "keeps it", True, False),
     "listed-twice": Defect("picture listed twice", "stops", "lists it once", True),
     "unreadable": Defect("unreadable picture", "stops, or skips it and prints a message", "leaves it out", True),
     "truncated": Defect("truncated picture", "skips it and prints a message", "leaves it out", True),
@@ -43,6 +44,7 @@ DEFECTS = {
     "unknown-class": Defect(
         "class not in --classes", "stops, or drops it with --other-classes ignore", "keeps it", True, False
     ),
+    "refused-class": Defect("class name that train.py does not take", "stops", "keeps it", True, False),
     "similar-class": Defect(
         "class name similar to another, misspelled?", "learns it as a class of its own", "keeps it", True, False
     ),

@@ -17,7 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 import sources
-from formats import annotations
+from formats import annotations, folders
 from media import decoder_messages, images
 from structures import UserError
 from system import files, worker_processes
@@ -44,7 +44,7 @@ class Picture:
     place, entry, owner: as in listing.Listed.
     width, height: pixels as stored, or None if it cannot be read.
     orientation: EXIF's, 1 to 8.
-    problem: why it cannot be decoded, or None.
+    problem: why it cannot be decoded, or None; of a missing picture what there is instead of it, for a message.
     damage: the decoder's message about pixels that it filled in, or None.
     digest: a hash of the file's bytes.
     gray: whether it has no color.
@@ -215,7 +215,9 @@ def read(picture, reader, missing_annotations="error"):
             found |= {"annotation_problem": _reason(error, picture), "annotation_missing": True}
     except UserError as error:
         found["annotation_problem"] = _reason(error, picture)
-    if picture.image_path is not None:
+    if picture.image_path is None:
+        found["problem"] = folders.unread_hint(picture.place) or None
+    else:
         try:
             found |= _read_image(picture.image_path)
         except images.ImageError as error:
@@ -228,7 +230,10 @@ def read(picture, reader, missing_annotations="error"):
 
 
 def _reason(error, picture):
-    return str(error).removeprefix(f"{picture.annotation_path}: ")
+    text = str(error)
+    for start in (f"{picture.annotation_path}: ", f"{picture.annotation_path}, ", f"{picture.owner}: "):
+        text = text.removeprefix(start)
+    return text
 
 
 def _read_image(path):

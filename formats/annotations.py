@@ -14,11 +14,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from formats import folders
+from formats import class_lists, folders
 from media import images
 from structures import Sample, UserError
 from system import cli, files, memory, wording
 
+# A box reaches far out of its picture by this share of the picture's side; it is said if this share of the boxes does,
+# and at least so many: a tool may let boxes of cut objects reach out
+FAR, MANY_FAR, LEAST_FAR = 0.05, 0.2, 3
 OUTSIDE_TOLERANCE = 1  # pixels: in annotations that count from 0 all boxes are off by one
 
 
@@ -255,6 +258,11 @@ _NOTES = {
     ),
     "rotated": ("{}: the upright box around each is taken", "rotated box"),
     "polygon": ("{}: the box around each is taken", "polygon"),
+    "reaching": (
+        "{} reaching far out of the picture, and clipped: perhaps the four numbers of a box mean something else than "
+        "in this format; check_dataset.py --draw shows them",
+        "box",
+    ),
     "fraction": ("{} within the first pixel of their picture, as if given in fractions of it", "box"),
 }
 
@@ -281,6 +289,52 @@ class Notes:
             if kind in self._found:
                 count, first = self._found[kind]
                 cli.warn(f"{text.format(wording.plural(count, what))}; the first is {first}")
+
+
+@memory.collector_paused()
+def drawn_sizes(entries, read, progress=False):
+    """The Size of each picture as its boxes were drawn on it, a list: what `make_samples` gives, without the boxes.
+
+    entries, read: as for `make_samples`. A picture whose annotation cannot be read has its Size as viewers show it,
+    one that cannot be read itself None. Pictures that were resized after annotation are said.
+    """
+    notes = Notes()
+    with tqdm(entries, "annotations", unit="", leave=False, disable=not progress) as bar:
+        sizes = [_drawn_size(entry, read, notes) for entry in bar]
+    notes.warn()
+    return sizes
+
+
+def _drawn_size(entry, read, notes):
+    try:
+        header = images.header(entry.image_path)
+    except images.ImageError:
+        return None
+    try:
+        annotated = read(entry)
+    except UserError:
+        return size_as_shown(header)
+    if annotated.stated is None:
+        return size_as_shown(header)
+    size = size_as_stated(header, annotated.stated)
+    if annotated.objects:
+        _scale_to_picture(entry, _in_columns(annotated), size, annotated.stated, notes)
+    return size
+
+
+def _in_columns(annotated):
+    """The objects of an Annotated as Columns."""
+    return annotated.objects if isinstance(annotated.objects, Columns) else columns(annotated.objects)
+
+
+def _scale_to_picture(entry, objects, size, stated, notes):
+    """`scale_to` for the Columns of an entry, which is noted; None also for a picture that has the stated size."""
+    if stated is None or None in stated or tuple(stated) == size[:2]:
+        return None
+    factors = scale_to(size, stated, objects.edges_px[:, 2:].max(axis=0))
+    where = "{}: states {}x{}, the picture has {}x{}".format(_file_of(entry, objects), *stated, *size[:2])
+    notes.add("unscaled" if factors is None else "scaled", where)
+    return factors
 
 
 @memory.collector_paused()
@@ -346,8 +400,7 @@ class _SampleMaker:
         annotated = self._read(entry, read)
         header = images.header(entry.image_path)
         size = size_as_shown(header) if annotated.stated is None else size_as_stated(header, annotated.stated)
-        objects = annotated.objects
-        objects = self._wanted(objects if isinstance(objects, Columns) else columns(objects))
+        objects = self._wanted(_in_columns(annotated))
         edges, factor = objects.edges_px, 1.0
         if annotated.fractions:
             edges = edges * ((size.width, size.height) * 2)
@@ -379,15 +432,10 @@ class _SampleMaker:
 
     def _resize(self, entry, objects, size, stated):
         """(edges, factor on areas) of the objects, scaled if the picture was resized after annotation."""
-        edges = objects.edges_px
-        if stated is None or None in stated or tuple(stated) == size[:2]:
-            return edges, 1.0
-        where = "{}: states {}x{}, the picture has {}x{}".format(_file_of(entry, objects), *stated, *size[:2])
-        factors = scale_to(size, stated, edges[:, 2:].max(axis=0))
-        self._notes.add("unscaled" if factors is None else "scaled", where)
+        factors = _scale_to_picture(entry, objects, size, stated, self._notes)
         if factors is None:
-            return edges, 1.0
-        return edges * (factors * 2), factors[0] * factors[1]
+            return objects.edges_px, 1.0
+        return objects.edges_px * (factors * 2), factors[0] * factors[1]
 
     def _is_known(self, name, index, objects):
         if name in self._label_of:
@@ -395,9 +443,10 @@ class _SampleMaker:
         if self._ignore_others:
             return False
         hint = wording.nearest_hint(name, self._label_of)
+        other = "rename the class" if class_lists.is_background(name) else "list all classes with --classes"
         raise UserError(
             f"{objects.where(index)}: class {name!r} is not in the class list{hint}; drop its objects with "
-            "--other-classes ignore, or list all classes with --classes"
+            f"--other-classes ignore, or {other}"
         )
 
     def check_units(self, format_name):
@@ -427,10 +476,12 @@ class _SampleMaker:
         starts = _starts(picture.objects for picture in pictures)
         sizes = np.array([picture.size[:2] * 2 for picture in pictures], np.float64).reshape(-1, 4)
         edges = np.concatenate([np.zeros((0, 4)), *(picture.edges_px for picture in pictures)])
-        boxes = (edges / sizes.repeat(np.diff(starts), axis=0)).clip(0, 1).astype(np.float32)
+        fractions = edges / sizes.repeat(np.diff(starts), axis=0)
+        boxes = fractions.clip(0, 1).astype(np.float32)
         names = itertools.chain.from_iterable(picture.objects.names for picture in pictures)
         labels = np.array([self._label_of[name] for name in names], np.int32)
         empty = ~(boxes[:, 2:] > boxes[:, :2]).all(axis=1)  # also of NaN
+        self._note_reaching(fractions, ~empty, starts)
         damaged = set((np.searchsorted(starts, np.flatnonzero(empty), side="right") - 1).tolist())
         made = []
         for index, (picture, (start, end)) in enumerate(
@@ -443,6 +494,17 @@ class _SampleMaker:
                 objects, kept = objects.where_true(keep), start + np.flatnonzero(keep)
             made.append(self._sample(picture, objects, boxes[kept], labels[kept]))
         return made
+
+    def _note_reaching(self, fractions, kept, starts):
+        """Note boxes that reach far out of their pictures if they are many. fractions: of all boxes, [N,4].
+
+        kept: those that have an area, bool [N]; starts: as of `_starts`.
+        """
+        far = np.flatnonzero(((fractions < -FAR) | (fractions > 1 + FAR)).any(axis=1) & kept)
+        if len(far) >= max(LEAST_FAR, MANY_FAR * kept.sum()):
+            picture = int(np.searchsorted(starts, far[0], side="right")) - 1
+            where = self._pictures[picture].objects.where(int(far[0] - starts[picture]))
+            self._notes.add("reaching", where, len(far))
 
     def _note_dropped(self, objects, keep):
         self._dropped += int((~keep).sum())
@@ -471,8 +533,9 @@ class _SampleMaker:
         self._notes.warn()
         if self._dropped:
             cli.warn(
-                f"dropped {self._dropped} boxes that are empty, inverted or outside the picture, in "
-                f"{self._damaged} pictures; the first is {self._first}"
+                f"dropped {wording.plural(self._dropped, 'box')} that {'is' if self._dropped == 1 else 'are'} empty, "
+                f"inverted or outside the picture, in {wording.plural(self._damaged, 'picture')}; the first is "
+                f"{self._first}"
             )
 
 
@@ -521,6 +584,11 @@ def find_entries(data, splits, kind):
             raise UserError(f"--data {data}: there is no split {name!r}; {splits_hint(layout.names)}")
         if not split.ids:
             raise UserError(f"{split.where}: the split is empty; choose another one or list pictures in it")
+        if split.list_path is None and not split.pictures.path_of:
+            raise UserError(
+                f"--data {data}: annotations, but no pictures in {split.pictures.folder}{_unread_hint(split)}; give "
+                "the folder that holds both"
+            )
         for image_id in split.ids:
             if image_id not in split.pictures.path_of:
                 expected = os.path.join(split.pictures.folder, image_id + images.SUFFIXES[0])
@@ -528,6 +596,13 @@ def find_entries(data, splits, kind):
             path = split.pictures.path_of[image_id]
             entries.append(Entry("", path, split.where, split.annotation_path(image_id)))
     return with_ids(entries, data)
+
+
+def _unread_hint(split):
+    """The end of a message about a folder without pictures, if it has some of kinds that are not read."""
+    found = folders.Index(split.pictures.folder, images.UNREAD_SUFFIXES).path_of
+    first = next(iter(found.values()), None)
+    return f", only files like {os.path.basename(first)}{images.unread_suffix(first)}" if first else ""
 
 
 def splits_hint(names):
@@ -538,6 +613,9 @@ def splits_hint(names):
             "train.py --valid-share divides, or make folders train and val, or lists ImageSets/Main/train.txt and "
             "val.txt with a picture's name a line"
         )
+    names = sorted(names)
+    if len(names) == 1 and not any(folders.synonym(other, names) for other in ("val", "test")):
+        return f"the only split is {names[0]!r}, of which train.py --valid-share 0.2 takes a fifth for validation"
     return f"the splits are: {', '.join(names) or 'none'}"
 
 
@@ -559,8 +637,7 @@ def find_split_files(data, splits, paths_of, pattern):
     for name in names:
         known = folders.synonym(name, found)
         if known is None:
-            splits = ", ".join(sorted(found)) or "none"
-            raise UserError(f"--data {data}: there is no {pattern.format(name)}; the splits are: {splits}")
+            raise UserError(f"--data {data}: there is no {pattern.format(name)}; {splits_hint(found)}")
         if (found[known], known) in chosen:
             raise UserError(f"{found[known]}: the split {name} is named twice; name it once")
         chosen.append((found[known], known))

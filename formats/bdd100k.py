@@ -4,9 +4,10 @@
     DATA/labels/100k/SPLIT/ID.json                                                     a file for each picture
     DATA/images/100k/SPLIT/ID.jpg, DATA/images/SPLIT/ID.jpg                            pictures
 
-DATA may also be a JSON file with a list. Objects with a `box2d` count: x1, y1, x2, y2 in pixels; those in newer files
-are inclusive, which adds nothing that matters, so all are read as continuous edges. Lanes and drivable areas have no
-such box and are left out. An object with the attribute `crowd` set is a crowd region.
+The list may be the "frames" of an object, as Scalabel writes it. DATA may also be a JSON file with a list. Objects with
+a `box2d` count: x1, y1, x2, y2 in pixels; those in newer files are inclusive, which adds nothing that matters, so all
+are read as continuous edges. Lanes and drivable areas have no such box and are left out. An object with the attribute
+`crowd` set is a crowd region.
 """
 
 import json
@@ -124,11 +125,19 @@ def _frames(path):
         for name in files.visible(path, ".json"):
             yield from _frames_of(path / name, [files.read_json(path / name)])
     else:
-        content = files.read_json(path, list)
-        yield from _frames_of(path, content)
+        yield from _frames_of(path, _listed(files.read_json(path, (list, dict))))
+
+
+def _listed(content):
+    """The list of frames in a file's JSON: all of it, or, as Scalabel writes now, its `frames`."""
+    if isinstance(content, list):
+        return content
+    # `frames` of a file with one picture hold only objects
+    return content["frames"] if isinstance(content.get("frames"), list) and "name" not in content else [content]
 
 
 def _frames_of(path, frames):
+    """`_frames` of a list."""
     for number, frame in enumerate(frames):
         where = f"{path}: frame {number}" if len(frames) > 1 else str(path)
         name = frame.get("name") if isinstance(frame, dict) else None
@@ -173,10 +182,14 @@ def write_fixed(copy):
                 frame = files.read_json(where)
                 copy.write(where, json.dumps(_edited(frame, one), ensure_ascii=False))
             continue
-        frames = files.read_json(path, list)
+        content = files.read_json(path, (list, dict))
+        frames = _listed(content)
         places = [where for where, _, _ in _frames_of(path, frames)]
         written = [_edited(frame, kept[one]) for frame, one in zip(frames, places, strict=True) if one in kept]
-        copy.write(path, json.dumps(written, ensure_ascii=False))
+        whole = (
+            {**content, "frames": written} if isinstance(content, dict) and frames is content.get("frames") else written
+        )
+        copy.write(path, json.dumps(whole, ensure_ascii=False))
 
 
 def _edited(frame, kept):

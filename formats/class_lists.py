@@ -25,7 +25,7 @@ def check_names(names, where):
             raise UserError(f"{where}: {name!r} is listed twice; remove one")
         if is_background(name):
             raise UserError(f"{where}: remove {name!r}; the network adds that class itself")
-        if "/" in name or "\\" in name:  # result files are named after classes
+        if has_slash(name):
             raise UserError(f"{where}: {name!r} contains a slash; rename that class")
     return tuple(names)
 
@@ -50,6 +50,11 @@ def names_of_data(names, data, splits):
 def is_background(name):
     """Whether a class is what the network calls background, also as __background__: none of the classes to detect."""
     return name.strip(" _").lower() == "background"
+
+
+def has_slash(name):
+    """Whether a name cannot be a part of a file's name, as those of results have it."""
+    return "/" in name or "\\" in name
 
 
 def parse_classes(text):

@@ -98,13 +98,14 @@ def class_names(data, splits):
         content = files.read_json(path, shorten=_without_polygons)
         categories = _categories(path, content)
         _ids(path, content, "annotations", "annotation")
-        used |= {number for one in content["annotations"] if (number := _id(one.get("category_id"))) is not None}
+        numbers = [one.get("category_id") for one in content["annotations"]]
+        used |= {number for one in numbers if (number := _meant(one, categories)) is not None}
         above = {category.get("supercategory") for category in content["categories"]}
         for number, name in categories.items():
             unused = number not in used and ((number == 0 and name in above) or class_lists.is_background(name))
             found[name] = found.get(name, False) or not unused
     if left_out := [name for name, wanted in found.items() if not wanted]:
-        cli.warn(f"--data {data}: category {left_out[0]!r} has no objects and is left out")
+        cli.warn_once(f"--data {data}: category {left_out[0]!r} has no objects and is left out")
     return class_lists.names_of_data([name for name, wanted in found.items() if wanted], data, splits)
 
 
@@ -168,6 +169,8 @@ def _split_paths(data):
     named = files.visible(data / "annotations", ".json")
     if any(name.startswith(PREFIX) for name in named):
         named = [name for name in named if not name.startswith(OTHER_PREFIXES)]
+    if len(named) > 1:  # a list of categories may lie beside
+        named = [name for name in named if _looks(data / "annotations" / name)] or named
     for name in sorted(named, key=lambda name: name.startswith(PREFIX)):  # instances_ replaces another of its split
         found[name.removesuffix(".json").removeprefix(PREFIX)] = data / "annotations" / name
     return found
@@ -226,10 +229,13 @@ def _sorted_file(path, content, described):
     _ids(path, content, "annotations", "annotation")
     numbers = [one.get("image_id") for one in content["annotations"]]
     if not IDS.issuperset(map(type, numbers)) or not described.keys() >= set(numbers):
-        known = (type(number) in IDS and number in described for number in numbers)
-        index = next(index for index, is_known in enumerate(known) if not is_known)
-        where, shown = _where(path, index, content["annotations"][index]), wording.shorten(numbers[index])
-        raise UserError(f"{where}: image_id {shown} is not the id of any image in the file; correct it")
+        written, numbers = numbers, [_meant(number, described) for number in numbers]
+        if None in numbers:
+            index = numbers.index(None)
+            where, shown = _where(path, index, content["annotations"][index]), wording.shorten(written[index])
+            raise UserError(
+                f"{where}: image_id {shown} is not the id of any image in the file; correct it or remove the annotation"
+            )
     if not described:
         raise UserError(f"{path}: the file lists no images; choose another split")
     rank_of = {number: rank for rank, number in enumerate(described)}
@@ -298,6 +304,16 @@ def _ids_one_by_one(path, entries, key, kind):
 def _id(value):
     """The value if it can be an id, otherwise None. Booleans and floats cannot: as dict keys, True and 1.0 equal 1."""
     return value if type(value) in IDS else None
+
+
+def _meant(value, known):
+    """The id among `known` that an annotation means, None if there is none: some tools write '7' or 7.0 for 7."""
+    if type(value) is float and value.is_integer():
+        value = int(value)
+    if _id(value) is None:
+        return None
+    other = str(value) if isinstance(value, int) else int(value) if value.isdecimal() else None
+    return next((one for one in (value, other) if one is not None and one in known), None)
 
 
 def _where(path, index, one):
@@ -383,7 +399,7 @@ class File:
 def _written(where, one, names):
     """The Written of one annotation. names: {category id: name}."""
     number = one.get("category_id")
-    name = names.get(_id(number))
+    name = names.get(_meant(number, names))
     if name is None:
         raise UserError(
             f"{where}: category_id {wording.shorten(number)} is unknown; the ids are {', '.join(map(str, names))}"
@@ -391,8 +407,15 @@ def _written(where, one, names):
     bbox, shape = one.get("bbox"), "box"
     if not bbox and (around := _around(one.get("segmentation"))):
         bbox, shape = around, "polygon"
+    if not bbox and isinstance(one.get("segmentation"), dict):
+        raise UserError(
+            f"{where}: has no bbox, and its mask is not read; add the bbox [x, y, width, height] of each mask, such as "
+            "that of pycocotools.mask.toBbox"
+        )
     if not isinstance(bbox, list) or len(bbox) != 4 or not _are_numbers(bbox):
-        raise UserError(f"{where}: bbox {wording.shorten(bbox)} is not [x, y, width, height]; correct the file")
+        raise UserError(
+            f"{where}: bbox {wording.shorten(bbox)} is not [x, y, width, height], four numbers; correct the file"
+        )
     x, y, width, height = bbox
     crowd, area = one.get("iscrowd") == 1, one.get("area")
     if not _is_number(area):
@@ -427,10 +450,11 @@ def write_fixed(copy):
     for split in copy.splits:
         path, kept = split.listed.where, {one.listed.entry.number: one for one in split.pictures}
         content, at = files.read_json(path), collections.Counter()
+        known = {one["id"] for one in content["images"]}
         content["images"] = [_edited_image(one, kept[one["id"]]) for one in content["images"] if one["id"] in kept]
         written = []
         for one in content["annotations"]:
-            number = one["image_id"]
+            number = _meant(one["image_id"], known)
             if number in kept:
                 edit = kept[number].edit
                 written += [one] if edit is None else _edited(one, edit, edit.boxes[at[number]])

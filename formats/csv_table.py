@@ -1,12 +1,12 @@
 """Data sets in CSV tables -> lists of samples.
 
-    DATA/SPLIT.csv                      a line for each object: image,xmin,ymin,xmax,ymax,class
+    DATA/SPLIT.csv, DATA/SPLIT.tsv      a line for each object: image,xmin,ymin,xmax,ymax,class
     DATA/SPLIT/_annotations.csv         the same (Roboflow)
 
 DATA may also be a .csv file; SPLIT then only helps to find the pictures. `image` is relative to the table's folder, or
 to SPLIT, images/SPLIT or images in it; of a path with other folders the longest end that exists counts. Commas,
-semicolons or tabs separate the cells. A first line with these column names (also filename, x1, y1, x2, y2, label, and
-others in SYNONYMS) may change their order and add other columns: width and height, the size of the picture that the
+semicolons, tabs or bars separate the cells. A first line with these column names (also filename, x1, y1, x2, y2, label,
+and others in SYNONYMS) may change their order and add other columns: width and height, the size of the picture that the
 boxes were drawn on; difficult, iscrowd and truncated, 1 or true where they are set; area. Without it the order is the
 one above, that of makesense.ai or that of AutoML. Edges are continuous, in pixels: the leftmost column of pixels goes
 from 0 to 1, so xmin and ymin are one less than in VOC, xmax and ymax the same. A line with only an image is a picture
@@ -38,6 +38,12 @@ SYNONYMS = {
     "file": "image",
     "file_name": "image",
     "path": "image",
+    "filepath": "image",
+    "file_path": "image",
+    "img_path": "image",
+    "img": "image",
+    "image_file": "image",
+    "image_filename": "image",
     "image_path": "image",
     "image_name": "image",
     "imageid": "image",
@@ -50,6 +56,14 @@ SYNONYMS = {
     "y_min": "ymin",
     "x_max": "xmax",
     "y_max": "ymax",
+    "left": "xmin",
+    "top": "ymin",
+    "right": "xmax",
+    "bottom": "ymax",
+    "bbox_xmin": "xmin",
+    "bbox_ymin": "ymin",
+    "bbox_xmax": "xmax",
+    "bbox_ymax": "ymax",
     "bbox_x": "x",
     "bbox_y": "y",
     "bbox_width": "box_width",
@@ -62,6 +76,7 @@ SYNONYMS = {
     "label_name": "class",
     "labelname": "class",
     "category": "class",
+    "category_name": "class",
     "isgroupof": "iscrowd",
     "istruncated": "truncated",
     "img_width": "image_width",
@@ -72,9 +87,8 @@ MAKESENSE = ("class", "x", "y", "box_width", "box_height", "image", "image_width
 AUTOML = ("set", "image", "class", "xmin", "ymin", "", "", "xmax", "ymax", "", "")
 AUTOML_SETS = ("TRAIN", "VALIDATION", "VALIDATE", "TEST", "UNASSIGNED")
 SPLIT_COLUMNS = {"split", "set", "subset", "usage"}
-DELIMITERS = (",", ";", "\t")
-
-_warned = set()  # tables with such a column, in this process
+DELIMITERS = (",", ";", "\t", "|")
+SUFFIXES = (".csv", ".tsv")
 
 
 class Entry(NamedTuple):
@@ -107,14 +121,14 @@ def fits(data):
     """Whether a path looks like a data set in this format."""
     data = pathlib.Path(data)
     if data.is_file():
-        return data.suffix.lower() == ".csv"
-    return any(map(_is_table, _split_paths(data).values()))
+        return data.suffix.lower() in SUFFIXES
+    return any(map(is_table, _split_paths(data).values()))
 
 
 def split_names(data):
     """The splits of a data set, sorted; of a file, the one."""
     data = pathlib.Path(data)
-    return [data.stem] if data.is_file() else sorted(_split_paths(data))
+    return [data.stem] if data.is_file() else sorted(_tables(data))
 
 
 def class_names(data, splits):
@@ -178,13 +192,26 @@ def _split_paths(folder):
     """{split: path} of the tables of a folder."""
     below = (name for name in files.visible_folders(folder) if (folder / name / ROBOFLOW).is_file())
     found = {name: folder / name / ROBOFLOW for name in below}
-    return {**found, **{name[:-4]: folder / name for name in files.visible(folder, ".csv")}}
+    own = [name for suffix in reversed(SUFFIXES) for name in files.visible(folder, suffix)]
+    return {**found, **{name[:-4]: folder / name for name in own}}
 
 
-def _is_table(path):
+def _tables(folder):
+    """The `_split_paths` of a folder without other tables, such as a list of classes, of which a line is said."""
+    found = _split_paths(folder)
+    right = {split: path for split, path in found.items() if is_table(path)}
+    for path in (found[split] for split in found.keys() - right.keys() if right):
+        first = wording.shorten(first_line(folders.beginning(path)))
+        cli.warn_once(
+            f"{path}: left out, since its first line {first} is not {','.join(COLUMNS)!r} or names of columns"
+        )
+    return right or found
+
+
+def is_table(path):
     """Whether the first line of a file looks like this format: its column names, or an object."""
     text = folders.beginning(path)
-    rows = csv.reader([_first_line(text)], delimiter=_delimiter(text))
+    rows = _reader([first_line(text)], _delimiter(text))
     try:
         row = _plain_cells(next(rows, []), rows.dialect.delimiter)
         columns = _header(row)
@@ -202,7 +229,7 @@ def _picture_folders(path, split):
 def _rows(path):
     """Yield the _Row of each line."""
     text = files.read_text(path)
-    reader = csv.reader(text.splitlines(keepends=True), delimiter=_delimiter(text))
+    reader = _reader(text.splitlines(keepends=True), _delimiter(text))
     columns = None
     try:
         for row in reader:
@@ -222,9 +249,10 @@ def _rows(path):
 
 def _warn_of_splits(path, columns):
     """Say once that a column which divides a table is not used."""
-    if (found := SPLIT_COLUMNS & columns.keys()) and path not in _warned:
-        _warned.add(path)
-        cli.warn(f"{path}: its column {min(found)!r} is not used, all lines are one split; make a table of each split")
+    if found := SPLIT_COLUMNS & columns.keys():
+        cli.warn_once(
+            f"{path}: its column {min(found)!r} is not used, all lines are one split; make a table of each split"
+        )
 
 
 def _plain_cells(row, delimiter):
@@ -235,20 +263,26 @@ def _plain_cells(row, delimiter):
     return [re.sub(r"^(-?\d+),(\d+)$", r"\1.\2", cell) for cell in cells]
 
 
+def _reader(lines, delimiter):
+    """A csv.reader; spaces before a quoted cell are none of it."""
+    return csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
+
+
 def _delimiter(text):
     """What separates the cells: the one of DELIMITERS that the first line has most often, outside of quotes."""
-    unquoted = "".join(_first_line(text).split('"')[::2])
+    unquoted = "".join(first_line(text).split('"')[::2])
     return max(DELIMITERS, key=unquoted.count)
 
 
-def _first_line(text):
+def first_line(text):
     """The first line that is neither blank nor a comment."""
     return next((line for line in text.splitlines() if line.strip() and not line.startswith("#")), "")
 
 
 def _header(row):
     """{column: position} of a line of column names; None for any other line."""
-    names = [SYNONYMS.get(cell.lower(), cell.lower()) for cell in row]
+    plain = [re.sub(r"[\s.-]+", "_", cell.lower()) for cell in row]
+    names = [SYNONYMS.get(cell, cell) for cell in plain]
     at = {name: position for position, name in reversed(list(enumerate(names)))}
     if set(COLUMNS) <= at.keys():  # then width and height are the picture's
         at |= {f"image_{side}": at[side] for side in ("width", "height") if side in at and f"image_{side}" not in at}
@@ -280,6 +314,8 @@ def _parse(where, row, columns):
     if set(SIZE) <= columns.keys():
         sides = [annotations.numbers([cell(side)]) for side in SIZE]
         stated = tuple(round(side[0]) if side and side[0] >= 1 else None for side in sides)
+    if "\n" in image:
+        raise UserError(f"{where}: {wording.shorten(image)} goes over several lines; close its quotation marks")
     if not image:
         raise UserError(f"{where}: the image is missing; correct the line")
     if not any((*corners, name)):
@@ -306,7 +342,7 @@ def write_fixed(copy):
         writer = csv.writer(output, delimiter=delimiter, lineterminator="\n")
         kept_at, kept = {one.listed.entry.where: one for one in split.pictures}, {}
         at, columns = collections.Counter(), None
-        reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter)
+        reader = _reader(text.splitlines(keepends=True), delimiter)
         for row in reader:
             cells, where = _plain_cells(row, delimiter), f"{path}, line {reader.line_num}"
             if not any(cells) or cells[0].startswith("#"):

@@ -64,12 +64,14 @@ def divide(samples, share, data):
     Each class is divided by that share, as far as whole pictures can be (iterative stratification, Sechidis and others
     2011, "On the stratification of multi-label data"); within a class a hash of the pictures' names decides. Copies of
     a picture stay on one side. Difficult objects and crowd regions do not count.
-    Raises UserError if one side would have no object.
+    Raises UserError if there is no object, or one side would have none.
     """
     names = [picture_name(one.image_path, data) for one in samples]
     groups = _copies(samples)
     groups.sort(key=lambda group: min(_hash(names[index]) for index in group))
     counts = _count_objects(samples, groups)
+    if not counts[:, :-1].any():
+        raise UserError(f"--valid-share {share:g}: no picture has an object that counts; check --train and --classes")
     sides = _stratify(counts, np.array([len(group) for group in groups]), share)
     side_of = {index: side for group, side in zip(groups, sides, strict=True) for index in group}
     found = Division(*([name for at, name in enumerate(names) if side_of[at] == side] for side in (TRAIN, VALID)))

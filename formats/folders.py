@@ -10,6 +10,7 @@ import itertools
 import os
 import pathlib
 import re
+import unicodedata
 import urllib.parse
 from collections.abc import Callable
 from typing import NamedTuple
@@ -19,7 +20,23 @@ from structures import UserError
 from system import files
 
 # Names of folders, in lower case
-ANNOTATIONS = ("annotations", "annotation", "labels", "label", "label_2", "xmls", "xml", "ann", "obj_train_data")
+ANNOTATIONS = (
+    "annotations",
+    "annotation",
+    "labels",
+    "label",
+    "label_2",
+    "xmls",
+    "xml",
+    "ann",
+    "anno",
+    "annos",
+    "json",
+    "jsons",
+    "bbox",
+    "bboxes",
+    "obj_train_data",
+)
 PICTURES = (
     "jpegimages",
     "images",
@@ -30,17 +47,23 @@ PICTURES = (
     "data",
     "pictures",
     "photos",
+    "pics",
     "frames",
     "pngimages",
+    "jpg",
+    "jpegs",
+    "png",
+    "rgb",
     "obj_train_data",
 )
 LISTS = ("ImageSets/Main", "ImageSets", "")
 # Names that mean the same split; a list beside the pictures and a folder of pictures are splits if named so
-SYNONYMS = (("train", "training"), ("val", "valid", "validation"), ("test", "testing"))
+SYNONYMS = (("train", "training"), ("val", "valid", "validation", "dev"), ("test", "testing"))
 SPLIT_NAMES = {"trainval", "default", *itertools.chain(*SYNONYMS)}
 ALL = "all"  # the split of a folder that names none
 SUBSET = re.compile(r"obj_\w+_data")  # a folder of CVAT's export for Darknet, which has one for each split
 OF_CLASS = re.compile(r"\s+(-1|0|1)$")  # what follows an id in Pascal VOC's lists of one class
+NO_PICTURES = (".xml", ".json", ".txt", ".csv", ".yaml", ".yml")  # suffixes of what may lie beside a missing picture
 SNIFFED_BYTES = 65536
 FILES_TRIED = 20  # in which annotations of a kind are looked for
 
@@ -86,30 +109,51 @@ class Index:
 
     @functools.cached_property
     def _by_stem(self):
-        """{stem in lower case: ids}."""
+        """{stem as `_plain` has it: ids}."""
         found = {}
         for key in self.path_of:
-            found.setdefault(key.rpartition("/")[2].lower(), []).append(key)
+            found.setdefault(_plain(key.rpartition("/")[2]), []).append(key)
         return found
 
     def find(self, name):
         """The ids that a name may mean, a list: the exact one, or those that share the longest end of its path.
 
-        name: an id, or a path with suffix, as a list or annotation gives it.
+        name: an id, or a path with suffix, as a list or annotation gives it; perhaps with %20 for a space, as in an
+            address.
         """
         if name in self.path_of:
             return [name]
-        parts = self._without_suffix(plain_path(name)).split("/")
+        found = self._find_path(plain_path(name))
+        if not found and "%" in name:
+            found = self._find_path(plain_path(urllib.parse.unquote(name)))
+        return found
+
+    def same(self, key):
+        """The id that is `key`, perhaps with other capitals or in another form of Unicode; None if there is none."""
+        return key if key in self.path_of else self._by_plain.get(_plain(key))
+
+    @functools.cached_property
+    def _by_plain(self):
+        return {_plain(key): key for key in self.path_of}
+
+    def _find_path(self, path):
+        """The ids that a relative path may mean, a list."""
+        parts = self._without_suffix(path).split("/")
         for start in range(len(parts)):
             if (tail := "/".join(parts[start:])) in self.path_of:
                 return [tail]
-        alike = self._by_stem.get(parts[-1].lower(), [])
-        shared = [_shared_end(key.lower().split("/"), [part.lower() for part in parts]) for key in alike]
+        alike = self._by_stem.get(_plain(parts[-1]), [])
+        shared = [_shared_end(_plain(key).split("/"), list(map(_plain, parts))) for key in alike]
         return [key for key, length in zip(alike, shared, strict=True) if length == max(shared)]
 
     def _without_suffix(self, name):
         stem, suffix = os.path.splitext(name)
         return stem if suffix.lower() in (*self.suffixes, *images.SUFFIXES) else name
+
+
+def _plain(name):
+    """A name in lower case and in one form of Unicode: a Mac writes ö as two letters, o and a mark."""
+    return unicodedata.normalize("NFC", name).lower()
 
 
 def _shared_end(one, two):
@@ -158,12 +202,17 @@ class Finder:
             raise UserError(f"{where}: {name} may be {found[0]} or {found[1]} in {self._index.folder}; give its folder")
         expected = os.path.join(self._folders[0], name)
         if self._check:
-            require_picture(expected, where)
+            require_picture(expected, where, others=[self._unread.path_of[key] for key in self._unread.find(name)])
         return expected
 
     @functools.cached_property
     def _index(self):
         return Index(self._folders[-1], images.SUFFIXES)
+
+    @functools.cached_property
+    def _unread(self):
+        """The pictures of kinds that are not read."""
+        return Index(self._folders[-1], images.UNREAD_SUFFIXES)
 
     def _listing(self, folder):
         """The names of the files in a folder: os.path.isfile without asking the disk for each of a hundred thousand."""
@@ -176,16 +225,27 @@ class Finder:
         return self._listings[folder]
 
 
-def require_picture(path, where, remedy="remove the entry"):
-    """Raise UserError if a picture that `where` (file and entry) names does not exist."""
+def require_picture(path, where, remedy="remove the entry", others=()):
+    """Raise UserError if a picture that `where` (file and entry) names does not exist.
+
+    others: paths of files that may be this picture, of kinds that are not read.
+    """
     if os.path.isfile(path):
         return
+    hint = unread_hint(path, others)
+    raise UserError(f"{where}: {path}: no such picture{hint or f'; add the file or {remedy}'}")
+
+
+def unread_hint(path, others=()):
+    """The end of a message about a picture that does not exist if there is a file like it of an unread kind, else "".
+
+    others: paths of more files that may be this picture.
+    """
     stem = os.path.basename(os.path.splitext(path)[0])
     beside = [name for name in files.visible(os.path.dirname(path)) if os.path.splitext(name)[0] == stem]
-    beside = [name for name in beside if not name.lower().endswith(images.SUFFIXES)]
-    if beside:
-        raise UserError(f"{where}: {path}: no such picture, only {beside[0]}{images.unread_suffix(beside[0])}")
-    raise UserError(f"{where}: {path}: no such picture; add the file or {remedy}")
+    beside = [name for name in beside if not name.lower().endswith((*images.SUFFIXES, *NO_PICTURES))]
+    beside += map(os.path.basename, others)
+    return f", only {beside[0]}{images.unread_suffix(beside[0])}" if beside else ""
 
 
 class Kind(NamedTuple):
@@ -311,6 +371,9 @@ class _Home:
                 whole = line in self.pictures.path_of
                 name = line if whole else OF_CLASS.sub("", line)
                 keys = [name] if whole else self.pictures.find(name)
+                if not keys and line.lower().endswith(self._kind.suffix):  # PaddleDetection names both files
+                    starts = (line[:at] for at, letter in enumerate(line) if letter == " ")
+                    keys = next(filter(None, map(self.pictures.find, starts)), [])
                 if len(keys) > 1:
                     raise UserError(f"{path}: {name} may be {keys[0]} or {keys[1]}; list it with its folder")
                 found.append(keys[0] if keys else name)
@@ -388,6 +451,8 @@ def _find_home(folder, kind):
     annotations = folder / kind.parts[0] if whole else next((one for one in named if _holds(one, kind)), None)
     if annotations is None and _holds(folder, kind, deep=False):
         annotations = folder
+    if annotations is None and (pair := _pair(below.values(), kind)):
+        return _Home(folder, *pair, kind)
     if annotations is None:
         # Darknet's lists name pictures in any folder
         listed = any(is_split_name(os.path.splitext(name)[0]) for name in files.visible(folder, ".txt"))
@@ -397,6 +462,14 @@ def _find_home(folder, kind):
     pictures = next((below[name] for name in PICTURES if name in below and _holds_pictures(below[name])), None)
     beside = annotations if _holds_pictures(annotations) else folder
     return _Home(folder, annotations, pictures or beside, kind)
+
+
+def _pair(below, kind):
+    """(folder of annotations, folder of pictures) if that is what two folders of unusual names are; otherwise None."""
+    kinds = [(_holds(one, kind), _holds_pictures(one), one) for one in below if not is_split_name(one.name)]
+    annotations = [one for has, has_pictures, one in kinds if has and not has_pictures]
+    pictures = [one for has, has_pictures, one in kinds if has_pictures and not has]
+    return (*annotations, *pictures) if len(annotations) == len(pictures) == 1 else None
 
 
 def _holds(folder, kind, deep=True):

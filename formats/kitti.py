@@ -12,7 +12,7 @@ from formats import annotations, fixed_copy, folders, per_picture
 from structures import UserError
 from system import files, wording
 
-NUMBERS = (15, 14)  # that follow a type, with and without the score of a detection
+NUMBERS = (15, 14, 7)  # that follow a type: with the score of a detection, without it, without three dimensions
 DONT_CARE = "DontCare"
 
 
@@ -48,9 +48,13 @@ def _parse_line(line):
     words = line.split()
     for columns in NUMBERS:
         values = annotations.numbers(words[-columns:]) if len(words) > columns else None
-        if values is not None and annotations.numbers(words[:1]) is None:
+        if values is not None and not any(map(_is_number, (words[0], words[-columns - 1]))):
             return " ".join(words[:-columns]), tuple(values[3:7]), values[0]
     return None
+
+
+def _is_number(word):
+    return annotations.numbers([word]) is not None
 
 
 def _edited(content, path, edit):

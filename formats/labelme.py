@@ -22,7 +22,7 @@ SHAPES = {"rectangle": "box", "polygon": "polygon", "circle": "polygon", "mask":
 
 
 def _looks(path):
-    text = folders.beginning(path)
+    text = folders.beginning(path) + folders.ending(path)  # the picture may come first, as text
     return '"shapes"' in text and ('"shape_type"' in text or '"imagePath"' in text or '"version"' in text)
 
 

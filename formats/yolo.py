@@ -78,7 +78,7 @@ def class_names(data, splits):
     names, background = numbered_names(data), []
     for number, name in enumerate(names):
         if class_lists.is_background(name) and not annotations.count_names(find(data, splits), reader(data))[name]:
-            cli.warn(f"--data {data}: class {number}, {name!r}, has no objects and is left out")
+            cli.warn_once(f"--data {data}: class {number}, {name!r}, has no objects and is left out")
             background.append(name)
     return class_lists.names_of_data([name for name in names if name not in background], data, splits)
 
@@ -117,10 +117,13 @@ def find(data, splits):
 
 def _yaml_entries(path, root, description, split, check=True):
     """The Entry of each picture of a split of a YAML file, without ids."""
-    return [
-        annotations.Entry("", image_path, where, _label_path(image_path))
+    labels = _Labels()
+    entries = [
+        annotations.Entry("", image_path, where, labels.path(image_path))
         for where, image_path in _pictures(path, root, description, split, check)
     ]
+    labels.say_unused(entries)
+    return entries
 
 
 def survey(data, names):
@@ -185,7 +188,7 @@ def _descriptions(folder):
     """The YAML files of a folder that name classes."""
     paths = (folder / name for suffix in SUFFIXES for name in files.visible(folder, suffix))
     found = sorted(path for path in paths if path.is_file())
-    return [path for path in found if re.search(rb"^names\s*:", path.read_bytes(), re.MULTILINE)]
+    return [path for path in found if re.search(r"^[\"']?names[\"']?\s*:", folders.beginning(path), re.MULTILINE)]
 
 
 def _yaml_path(data):
@@ -220,7 +223,9 @@ def _yaml_names(path, description):
     if isinstance(names, list):
         names = {str(number): name for number, name in enumerate(names)}
     if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
-        raise UserError(f"{path}: 'names' is neither a list of names nor a mapping of numbers to names")
+        raise UserError(
+            f"{path}: 'names' is neither a list of names nor a mapping of numbers to names; write 'names: [cat, dog]'"
+        )
     in_order = [names.get(str(number)) for number in range(len(names))]
     if None in in_order:
         raise UserError(f"{path}: 'names' has no {in_order.index(None)}; number the {len(names)} classes from 0")
@@ -266,7 +271,7 @@ def _pictures(yaml_path, root, description, split, check):
     keys = _split_keys(description)
     parts = description.get(split) or description.get(folders.synonym(split, keys))
     if not parts:
-        raise UserError(f"{yaml_path}: has no split {split!r}; the splits are: {', '.join(sorted(keys)) or 'none'}")
+        raise UserError(f"{yaml_path}: has no split {split!r}; {annotations.splits_hint(keys)}")
     empty = True
     for part in [parts] if isinstance(parts, str) else parts:
         place = _place(root, part)
@@ -281,10 +286,16 @@ def _in_folder(yaml_path, split, folder):
     """Yield (where, picture) for a folder and the folders in it."""
     if not folder.is_dir():
         raise UserError(f"{yaml_path}: {split!r} means {folder}: no such folder or file; correct it")
+    unread = []
     for parent, names in files.walk(folder):
         for name in names:
             if name.lower().endswith(images.SUFFIXES):
                 yield str(yaml_path), os.path.join(parent, name)
+            elif name.lower().endswith(images.UNREAD_SUFFIXES):
+                unread.append(os.path.join(parent, name))
+    if unread:
+        left_out = wording.plural(len(unread), "picture")
+        cli.warn_once(f"{left_out} in {folder} left out: {unread[0]}{images.unread_suffix(unread[0])}")
 
 
 def _listed(path, root, check):
@@ -295,13 +306,61 @@ def _listed(path, root, check):
         yield where, os.path.normpath(finder.find(line.replace("\\", "/"), where))
 
 
-def _label_path(image_path):
-    """Where the labels of a picture are, or would be if there were any."""
-    beside = os.path.splitext(image_path)[0] + ".txt"
-    # A relative path may begin with images/: with a / in front it is found too
-    head, found, tail = f"{os.sep}{beside}".rpartition(f"{os.sep}images{os.sep}")
-    apart = f"{head}{os.sep}labels{os.sep}{tail}"[1:]
-    return apart if found and (os.path.isfile(apart) or not os.path.isfile(beside)) else beside
+class _Labels:
+    """Finds the label files of pictures, whatever the capitals of their folders and suffixes are."""
+
+    def __init__(self):
+        self._indices = {}  # of the folders `labels` beside folders `images`
+
+    def path(self, image_path):
+        """Where the labels of a picture are, or would be if there were any."""
+        stem = os.path.splitext(image_path)[0]
+        beside = next((path for path in (stem + ".txt", stem + ".TXT") if os.path.isfile(path)), stem + ".txt")
+        parts = stem.split(os.sep)
+        at = next((at for at in range(len(parts) - 2, -1, -1) if parts[at].lower() == "images"), None)
+        if at is None:
+            return beside
+        index, tail = self._index(os.sep.join([*parts[:at], ""])), os.sep.join(parts[at + 1 :])
+        found = index.same(tail)
+        if found is not None:
+            return index.path_of[found]
+        return beside if os.path.isfile(beside) else os.path.join(index.folder, tail + ".txt")
+
+    def say_unused(self, entries):
+        """Say where pictures have no labels and labels beside theirs no picture: one of both may have another name.
+
+        entries: the Entry of each picture that `path` was asked for.
+        """
+        found = {path: (home, key) for home, index in self._indices.items() for key, path in index.path_of.items()}
+        expected = {entry.annotation_path for entry in entries}
+        missing = {path for path in expected - found.keys() if not os.path.isfile(path)}
+        if not missing:
+            return
+        places = {os.path.dirname(path) for path in expected}
+        unused = sorted(path for path in found.keys() - expected if os.path.dirname(path) in places)
+        unused = [path for path in unused if KIND.looks(path) and not _has_picture(*found[path])]
+        if unused:
+            fit = "fits" if len(unused) == 1 else "fit"
+            cli.warn_once(
+                f"{wording.plural(len(missing), 'picture')} without labels, taken as background, while "
+                f"{wording.plural(len(unused), 'file')} of labels beside theirs {fit} no picture; the first are "
+                f"{min(missing)} (missing) and {unused[0]}"
+            )
+
+    def _index(self, home):
+        """The Index of the folder `labels` in a folder. home: "" for the current one."""
+        if home not in self._indices:
+            named = [name for name in files.visible_folders(home or os.curdir) if name.lower() == "labels"]
+            folder = os.path.join(home, "labels" if "labels" in named or not named else named[0])
+            self._indices[home] = folders.Index(folder, (".txt",))
+        return self._indices[home]
+
+
+def _has_picture(home, key):
+    """Whether a file of labels has a picture, which perhaps is not listed. home, key: of its Index in _Labels."""
+    named = [name for name in files.visible_folders(home or os.curdir) if name.lower() == "images"]
+    suffixes = *images.SUFFIXES, *map(str.upper, images.SUFFIXES)
+    return any(os.path.isfile(os.path.join(home, name, key + suffix)) for name in named for suffix in suffixes)
 
 
 def _annotated(names, has_keypoints, entry):
@@ -340,13 +399,25 @@ def _parse_line(where, line):
     except ValueError:
         label, values = -1, []
     if label < 0 or not label.is_integer() or (len(values) != 4 and (len(values) < 6 or len(values) % 2)):
-        raise UserError(f"{where}: {wording.shorten(line.strip())} is not 'class cx cy width height'; correct it")
+        shown = wording.shorten(line.strip())
+        raise UserError(f"{where}: {shown} is not 'class cx cy width height'{_line_hint(first, rest)}; correct it")
     if not all(math.isfinite(value) and abs(value) <= LARGEST for value in values):
         raise UserError(
             f"{where}: {wording.shorten(line.strip())} must contain fractions of the picture; if these are pixels, "
             "divide x by its width and y by its height"
         )
     return int(label), values
+
+
+def _line_hint(first, rest):
+    """What is probably wrong with a line of labels, for a message; "" if nobody knows."""
+    if annotations.numbers(rest) and annotations.numbers([first]) is None:
+        return f", since {wording.shorten(first)} is a name where the number of a class belongs"
+    if annotations.numbers(rest) and len(rest) == 5:
+        return ": the fifth number, a confidence or an angle, does not belong there"
+    if annotations.numbers(rest[:7]) and len(rest) == 9:
+        return ": it may be one of DOTA, with corners in pixels and then a name"
+    return ""
 
 
 def write_fixed(copy):

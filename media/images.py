@@ -50,6 +50,11 @@ SUFFIXES = (
 HEIF_SUFFIXES = (".heic", ".heif")  # of the pictures that telephones take
 if importlib.util.find_spec("pillow_heif"):
     SUFFIXES += HEIF_SUFFIXES
+# Of pictures that are not read: a data set that has some is told
+UNREAD_SUFFIXES = (
+    *(suffix for suffix in HEIF_SUFFIXES if suffix not in SUFFIXES),
+    *(".jxl", ".svg", ".psd", ".tga", ".pcx", ".exr", ".hdr", ".dng", ".cr2", ".nef", ".arw", ".raw", ".dcm", ".npy"),
+)
 WRITABLE = (".jpg", ".jpeg", ".png")  # by `write`
 # Not all that Pillow opens: for EPS it starts Ghostscript.
 PILLOW_FORMATS = ("AVIF", "BMP", "GIF", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
@@ -59,6 +64,8 @@ HEADER_BYTES = 16384
 # Segments before the first scan that say nothing about size and orientation: tables, applications' data, comments
 SKIPPED_MARKERS = frozenset((0xC4, 0xDB, 0xDD, 0xE0, *range(0xE2, 0xF0), 0xFE))
 NOT_AN_IMAGE = "not an image, or of a kind that cannot be read"
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1")  # that follow 4 bytes and "ftyp"
+A_HEIF = "a HEIC picture, which needs the package pillow-heif (pip install pillow-heif)"
 TRUNCATED = "truncated: the file ends before the picture does"
 
 _REDUCED = {  # together with IMREAD_COLOR_RGB these decode to RGB too
@@ -220,6 +227,18 @@ def uses_few_levels(levels: tuple[int, int] | None) -> bool:
 def folder_is_gone(path: files.Path) -> bool:
     """Whether the folder of a file is missing too: a disk or share was disconnected, or the data were moved."""
     return not os.path.isdir(os.path.dirname(os.path.abspath(path)))
+
+
+def suffix_of(path: files.Path) -> str:
+    """The suffix of a file if pictures are found by it, else the usual one of what it holds. Raises ImageError."""
+    own = os.path.splitext(path)[1]
+    if own.lower() in SUFFIXES:
+        return own
+    data = _content(path)
+    if data.startswith((JPEG_START, PNG_START)):
+        return ".jpg" if data.startswith(JPEG_START) else ".png"
+    with _pillow(path, data) as picture:
+        return {"JPEG2000": ".jp2", "PPM": ".ppm", "HEIF": ".heic"}.get(picture.format, f".{picture.format.lower()}")
 
 
 def header(path: files.Path) -> tuple[int, int, int]:
@@ -411,7 +430,8 @@ def _pillow(path, data):
     except Image.DecompressionBombError:
         raise ImageError(path, f"more than {MAX_PIXELS // 10**6} million pixels") from None
     except Exception:  # any kind: Pillow's readers raise whatever their parsing runs into
-        raise ImageError(path, NOT_AN_IMAGE) from None
+        is_heif = data[4:8] == b"ftyp" and data[8:12] in HEIF_BRANDS  # a telephone's, perhaps renamed to .jpg
+        raise ImageError(path, A_HEIF if is_heif and HEIF_SUFFIXES[0] not in SUFFIXES else NOT_AN_IMAGE) from None
 
 
 def _decode_pillow(path, data, gray16=FULL):

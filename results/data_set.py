@@ -49,6 +49,15 @@ class DataSet:
         """What sources.find finds of its pictures, a list."""
         return self._chosen(sources.find(self.path, self.splits, self.format))
 
+    @functools.cached_property
+    def exif(self):
+        """Whether EXIF orientation is applied to each of `entries`, a list: as for training, also where unknown.
+
+        Says which pictures were resized after annotation.
+        """
+        sizes = sources.drawn_sizes(self.path, self.splits, self.entries, self.format)
+        return [size is None or size.exif for size in sizes]
+
     def _chosen(self, pictures):
         """Those of some entries or samples that `valid_of` leaves."""
         if self._valid is None:

@@ -7,6 +7,7 @@ under `if __name__ == "__main__":`. A wrong flag and a wrong file both raise `st
 import argparse
 import contextlib
 import errno
+import functools
 import importlib
 import math
 import os
@@ -82,6 +83,12 @@ def command(program: str, *arguments: object) -> str:
 def warn(message: object) -> None:
     """Print one line on stderr, about something that the user should know but that stops nothing."""
     _complain(message, prefix="warning: ")
+
+
+@functools.cache
+def warn_once(message: str) -> None:
+    """`warn`, but each message only once in a process: about data that is looked at several times."""
+    warn(message)
 
 
 def _complain(message, prefix="error: "):

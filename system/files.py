@@ -282,8 +282,13 @@ def _read_bytes(path):
 
 
 def decode(content: bytes) -> str:
-    """Text of UTF-8 with or without a byte order mark, or of UTF-16 with one. Raises UnicodeDecodeError."""
+    """Text of UTF-8 with or without a byte order mark, or of UTF-16 with one. Raises UnicodeDecodeError.
+
+    Zero bytes are no text: they are those of UTF-16 without its mark, or of another file.
+    """
     wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and len(content) % 2 == 0
+    if not wide and (at := content.find(0)) >= 0:
+        raise UnicodeDecodeError("utf-8", content, at, at + 1, "a zero byte")
     return content.decode("utf-16" if wide else "utf-8-sig")
 
 
@@ -296,8 +301,10 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
     return [(number, line) for number, line in lines if line and not line.startswith("#")]
 
 
-def read_json(path: Path, outermost: type = dict, shorten: Callable[[bytes], bytes] | None = None) -> Any:
-    """Read a JSON object, or a list if `outermost` is list. Raises UserError if the file is missing or damaged.
+def read_json(
+    path: Path, outermost: type | tuple[type, ...] = dict, shorten: Callable[[bytes], bytes] | None = None
+) -> Any:
+    """Read a JSON object, a list if `outermost` is list, or either. Raises UserError if the file is missing or damaged.
 
     shorten: leaves out of a file's bytes what the caller does not need; nobody checks that part then.
     """
@@ -307,11 +314,12 @@ def read_json(path: Path, outermost: type = dict, shorten: Callable[[bytes], byt
     try:
         value = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not valid JSON ({error})") from None
+        raise UserError(f"{path}: not valid JSON ({error}); correct the file, or export it again") from None
     return _of_type(path, value, outermost)
 
 
 def _of_type(path, value, outermost):
     if not isinstance(value, outermost):
-        raise UserError(f"{path}: holds no JSON {'object' if outermost is dict else 'list'}")
+        kind = {dict: "object", list: "list"}.get(outermost, "object or list")
+        raise UserError(f"{path}: holds no JSON {kind}")
     return value

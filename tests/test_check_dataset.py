@@ -85,6 +85,12 @@ def plant_bad_annotation(root):
     return path
 
 
+def plant_empty_split(root):
+    path = root / "ImageSets" / "Main" / "night.txt"
+    path.write_text("\n", "utf-8")
+    return path
+
+
 def plant_listed_twice(root):
     path = root / "ImageSets" / "Main" / "train.txt"
     path.write_text(path.read_text("utf-8") + "train03\n", "utf-8")
@@ -189,6 +195,10 @@ def plant_similar_class(root):
     return annotate(root, [*GOOD, ("Dog ", (5, 5, 60, 60)), ("dgo", (9, 5, 60, 60))])
 
 
+def plant_refused_class(root):
+    return annotate(root, [*GOOD, ("__background__", (5, 5, 60, 60)), ("cat/dog", (9, 5, 60, 60))])
+
+
 def plant_rare_class(root):
     for number in range(14):
         annotate(root, [("cat", (1 + n, 11, 100 + n, 90)) for n in range(5)], image_id=f"train{number:02d}")
@@ -221,6 +231,7 @@ PLANTS = {
     "missing-picture": plant_missing_picture,
     "missing-annotation": plant_missing_annotation,
     "bad-annotation": plant_bad_annotation,
+    "empty-split": plant_empty_split,
     "listed-twice": plant_listed_twice,
     "unreadable": plant_unreadable,
     "truncated": plant_truncated,
@@ -241,6 +252,7 @@ PLANTS = {
     "repeated-box": plant_repeated,
     "tiny-box": plant_tiny,
     "similar-class": plant_similar_class,
+    "refused-class": plant_refused_class,
     "rare-class": plant_rare_class,
     "no-objects": plant_no_objects,
     "grayscale": plant_gray,

@@ -215,7 +215,7 @@ def test_boxes_are_those_that_training_learns(tmp_path, capsys):
         convert(voc, "coco", tmp_path / "out")
     output = convert(voc, "coco", tmp_path / "out", "--missing-annotations", "background")
     said = capsys.readouterr().err
-    assert "boxes are scaled" in said and "dropped 1 boxes" in said and "1 picture without" in said
+    assert "boxes are scaled" in said and "dropped 1 box that is" in said and "1 picture without" in said
     content = json.loads((output / "annotations" / "instances_train.json").read_text())
     assert [one["bbox"] for one in content["annotations"]] == [[20, 10, 40, 60], [0, 10, 60, 60]]
     assert [(one["width"], one["height"]) for one in content["images"]] == [(160, 120), (80, 60)]
@@ -291,3 +291,22 @@ def test_turned_edges(orientation):
         8: cv2.rotate(image, counter),
     }[orientation]
     assert upright[y0:y1, x0:x1].all() and upright.sum() == (y1 - y0) * (x1 - x0)
+
+
+@pytest.mark.parametrize("to", WRITTEN)
+def test_pictures_without_a_usual_suffix_get_one(tmp_path, to):
+    """A JSON file or a table may name any file; formats that look for pictures know them by their suffix."""
+    for name, kind in (("a.0001", "PNG"), ("b", "JPEG"), ("c.img", "WEBP")):
+        Image.new("RGB", (40, 30)).save(tmp_path / name, kind)
+    (tmp_path / "train.csv").write_text("a.0001,5,3,20,18,cat\nb,5,3,20,18,cat\nc.img,5,3,20,18,cat\n")
+    output = convert(tmp_path / "train.csv", to, tmp_path / "out")
+    (split,) = sources.split_names(output)
+    assert [one.boxes_px.tolist() for one in sources.load(output, split, ("cat",))] == [[[5, 3, 20, 18]]] * 3
+    found = sorted(os.path.basename(one.image_path) for one in sources.find(output, split))
+    assert found == ["a.png", "b.jpg", "c.webp"]
+
+
+def test_a_split_without_objects_is_said(tmp_path, capsys):
+    voc = write_voc(tmp_path / "voc", {"a": ((8, 8), [("cat", (1, 1, 5, 5))]), "b": ((8, 8), [])}, {"x": "a", "y": "b"})
+    convert(voc, "coco", tmp_path / "out")
+    assert f"--data {voc}: no picture of y has objects" in capsys.readouterr().err

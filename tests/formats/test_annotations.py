@@ -296,3 +296,65 @@ def test_bdd100k_with_a_file_for_each_picture(data_of):
         (labels / "100k/train" / f"{content['name']}.json").write_text(json.dumps(content))
     assert sources.choose(data_of["bdd100k"]) == "bdd100k"
     assert [one.boxes_px.tolist() for one in load(data_of["bdd100k"])] == expected
+
+
+def other_numbers(name, data):
+    """Write boxes with other numbers than the format wants: corners for sides, or for centers and sides."""
+    if name == "coco":
+        path = data / "annotations/instances_train.json"
+        content = json.loads(path.read_text())
+        for one in content["annotations"]:
+            x, y, width, height = one["bbox"]
+            one["bbox"] = [x, y, x + width, y + height]
+        path.write_text(json.dumps(content))
+        return
+    for path in (data / "labels/train").glob("*.txt"):
+        lines = []
+        for line in path.read_text().splitlines():
+            label, *values = line.split()
+            cx, cy, width, height = map(float, values)
+            lines.append(f"{label} {cx - width / 2} {cy - height / 2} {cx + width / 2} {cy + height / 2}\n")
+        path.write_text("".join(lines))
+
+
+@pytest.mark.parametrize("name", ["coco", "yolo"])
+def test_boxes_that_reach_far_out_of_their_pictures_are_said(data_of, capsys, name):
+    load(data_of[name])
+    assert capsys.readouterr().err == ""
+    other_numbers(name, data_of[name])
+    load(data_of[name])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert " boxes reaching far out of the picture, and clipped: perhaps the four numbers of a box mean" in line
+
+
+def test_few_boxes_that_reach_far_out_are_not_said(tmp_path, capsys):
+    """A tool may let a box follow an object out of the picture."""
+    objects = [("cat", (5, 3, 20, 18))] * 14 + [("cat", (60, 40, 100, 80))] * 3
+    sources.load(write_voc(tmp_path, {"a": ((80, 60), objects)}, {"train": ["a"]}), "train", NAMES)
+    assert capsys.readouterr().err == ""
+    sources.load(write_voc(tmp_path, {"a": ((80, 60), objects[3:])}, {"train": ["a"]}), "train", NAMES)
+    assert "3 boxes reaching far out of the picture" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [*WITH_SIZES, "yolo"])
+def test_sizes_that_boxes_were_drawn_on(data_of, capsys, name):
+    """As `load` has them; a picture or annotation that cannot be read is no error."""
+    data = data_of[name]
+    resize_all(data, (160, 120))
+    entries = sources.find(data, "train")
+    sizes = sources.drawn_sizes(data, "train", entries)
+    assert ("3 pictures of another size" in capsys.readouterr().err) == (name != "yolo")
+    assert [size[:2] for size in sizes] == [(160, 120)] * 3
+    assert [size.exif for size in sizes] == [one.exif for one in load(data)]
+    next(data.rglob("b.jpg")).write_bytes(b"x")
+    for path in data.rglob("a.xml"):
+        path.unlink()
+    assert [size and size[:2] for size in sources.drawn_sizes(data, "train", entries)] == [(160, 120), None, (160, 120)]
+
+
+def test_a_background_class_is_not_sent_to_the_class_list(data_of):
+    (data_of["voc"] / "Annotations/a.xml").write_text(voc_xml(80, 60, [("background", (5, 3, 20, 18))]))
+    with pytest.raises(
+        UserError, match=r"class 'background' is not in .* --other-classes ignore, or rename the class$"
+    ):
+        load(data_of["voc"])

@@ -341,3 +341,23 @@ def test_another_process_is_sent_the_objects_of_one_picture(tmp_path):
         sent = pickle.loads(pickle.dumps(entry))
         assert coco.reader(tmp_path)(sent) == coco.reader(tmp_path)(entry)
         assert len(sent.file._objects) == len(coco.reader(tmp_path)(entry).objects) > 0
+
+
+@pytest.mark.parametrize("name", ["7", 7.0])
+def test_ids_that_are_written_in_another_way(tmp_path, name):
+    expected = [one.boxes.tolist() for one in load_of(tmp_path / "plain", CONTENT)]
+    content = damaged(**{"annotations.0.image_id": name, "annotations.0.category_id": type(name)(2)})
+    assert [one.boxes.tolist() for one in load_of(tmp_path / "other", content)] == expected
+
+
+def load_of(root, content):
+    root.mkdir()
+    write(root, content)
+    return coco.load(root, "val", NAMES)
+
+
+def test_a_mask_without_a_box_says_what_to_add(tmp_path):
+    mask = {"size": [10, 20], "counts": [3, 4, 193]}
+    write(tmp_path, damaged(**{"annotations.0.bbox": None, "annotations.0.segmentation": mask}))
+    with pytest.raises(UserError, match="annotation 1: has no bbox, and its mask is not read; add the bbox"):
+        coco.load(tmp_path, "val", NAMES)

@@ -71,7 +71,7 @@ def test_boxes_without_area_are_dropped_with_one_warning(data, capsys):
     (data / "train.csv").write_text("a.png,1,1,5,5,cat\na.png,5,1,1,5,cat\n")
     assert len(load(data)[0].boxes) == 1
     err = capsys.readouterr().err
-    assert "dropped 1 boxes" in err and f"{data / 'train.csv'}, line 2" in err
+    assert "dropped 1 box that is" in err and f"{data / 'train.csv'}, line 2" in err
 
 
 @pytest.mark.parametrize(
@@ -112,3 +112,14 @@ def test_wrong_splits(data):
             csv_table.find(place, splits)
     with pytest.raises(UserError, match=f"--data {data}: none .*--classes"):
         csv_table.class_names(data, "none")
+
+
+def test_open_quotation_marks_and_zero_bytes_are_named(data):
+    table = data / "train.csv"
+    table.write_text('image,xmin,ymin,xmax,ymax,class\n"a.png,1,2,3,4,cat\na.png,1,2,3,4,cat\n')
+    with pytest.raises(UserError, match=r"train\.csv, line 3: 'a\.png,1.* goes over several lines; close its") as error:
+        csv_table.load(str(data), "train", NAMES)
+    assert "\n" not in str(error.value)
+    table.write_bytes("a.png,1,2,3,4,cat\n".encode("utf-16-le"))  # without its mark
+    with pytest.raises(UserError, match=r"train\.csv, line 1: not UTF-8 text; save the file as UTF-8"):
+        csv_table.load(str(data), "train", NAMES)

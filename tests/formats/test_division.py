@@ -77,9 +77,7 @@ def test_copies_stay_on_one_side(tmp_path):
 def test_difficult_objects_do_not_count(tmp_path):
     samples = make(tmp_path, {f"{at}.jpg": [0] for at in range(8)})
     hard = [dataclasses.replace(one, difficult=np.ones(1, bool)) for one in samples]
-    with pytest.raises(
-        UserError, match=r"--valid-share 0\.3: of 8 pictures \d would be for training, without any object"
-    ):
+    with pytest.raises(UserError, match=r"--valid-share 0\.3: no picture has an object that counts"):
         division.divide(hard, 0.3, tmp_path)
     mixed = division.divide([*samples[:4], *hard[4:]], 0.25, tmp_path)
     assert sum(name < "4" for name in mixed.valid) == 1
@@ -117,3 +115,8 @@ def test_names_that_are_not_utf8(tmp_path):
     found = division.divide(samples, 0.3, tmp_path)
     found.write(tmp_path / "division.json")
     assert division.read(tmp_path / "division.json") == found and name in [*found.train, *found.valid]
+
+
+def test_no_objects_at_all(tmp_path):
+    with pytest.raises(UserError, match=r"--valid-share 0\.5: no picture has an object that counts; check --train"):
+        division.divide(make(tmp_path, {"a.jpg": [], "b.jpg": []}), 0.5, tmp_path)

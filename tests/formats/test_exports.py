@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import sources
+from dataset_check import fixes, scanning
 from formats import annotations
 from media import images
 from structures import UserError
@@ -185,6 +186,91 @@ def pose(root):
     ultralytics(root, "kpt_shape: [2, 3]\nnames: [kite, buoy]\n", yolo(" 0.9 0.9 2 0.95 0.95 1"))
 
 
+def percent_encoded(root):
+    """Names as in an address, without one."""
+    for number in range(6):
+        picture(root / "images" / f"a b {number}.jpg")
+    write(root / "result.json", coco([f"a%20b%20{number}.jpg" for number in range(6)]))
+
+
+def of_a_mac(root):
+    """A Mac writes é in a file's name as two letters; lists, XML and JSON have one."""
+    for number in range(6):
+        picture(root / "JPEGImages" / f"e\u0301{number}.jpg")
+        write(root / "Annotations" / f"\u00e9{number}.xml", xml())
+    for split, ids in TWO.items():
+        write(root / "ImageSets" / "Main" / f"{split}.txt", "".join(f"\u00e9{number}\n" for number in ids))
+
+
+def ids_as_text(root):
+    content = json.loads(coco([f"s{number}.jpg" for number in range(6)]))
+    for number in range(6):
+        picture(root / "images" / f"s{number}.jpg")
+    for one in content["annotations"]:
+        one |= {"image_id": str(one["image_id"]), "category_id": float(one["category_id"])}
+    write(root / "result.json", json.dumps(content))
+
+
+def a_list_of_categories_beside(root):
+    for split, ids in zip(("train", "dev"), TWO.values(), strict=True):
+        for number in ids:
+            picture(root / split / f"s{number}.jpg")
+        write(root / "annotations" / f"instances_{split}.json", coco([f"s{number}.jpg" for number in ids]))
+    write(root / "annotations" / "categories.json", '["kite", "buoy"]')
+
+
+def bars(root):
+    head = ["Image Name", "Left", "Top", "Right", "Bottom", "Category-Name"]
+    table(root, head, lambda file, name, box: [file, *box, name], "|")
+    (root / "labels.csv").rename(root / "labels.tsv")
+
+
+def spaces_before_quotes(root):
+    table(root, ["filename", "class", "xmin", "ymin", "xmax", "ymax"], lambda file, name, box: [file, name, *box])
+    lines = (root / "labels.csv").read_text().splitlines()
+    write(root / "labels.csv", "".join(", ".join(f'"{cell}"' for cell in line.split(",")) + "\n" for line in lines))
+
+
+def capitals_of_yolo(root):
+    ultralytics(root)
+    for old, new in (("images", "Images"), ("labels", "Labels"), ("Labels/train/s0.txt", "Labels/train/s0.TXT")):
+        (root / old).rename(root / new)
+    yaml = (root / "dataset.yaml").read_text().replace("images/", "Images/").replace("names:", '"names":')
+    write(root / "dataset.yaml", yaml.encode("utf-16"))
+
+
+def scalabel(root):
+    for split, ids in TWO.items():
+        frames = []
+        for number in ids:
+            picture(root / "images" / "100k" / split / f"s{number}.jpg")
+            corners = {name: dict(zip(("x1", "y1", "x2", "y2"), box, strict=True)) for name, box in BOXES.items()}
+            labels = [{"category": name, "box2d": box} for name, box in corners.items()]
+            frames.append({"name": f"s{number}.jpg", "labels": labels})
+        write(root / "labels" / "det_20" / f"det_{split}.json", json.dumps({"frames": frames, "config": {}}))
+
+
+def kitti_in_a_plane(root):
+    for number in range(6):
+        picture(root / "images" / f"{number:06d}.png")
+        lines = [f"{name} 0.0 0 -10 {' '.join(map(str, box))}\n" for name, box in BOXES.items()]
+        write(root / "labels" / f"{number:06d}.txt", "".join(lines))
+
+
+def labelme_with_its_pictures_first(root):
+    """Folders of unusual names; each file begins with a copy of the picture as text, longer than what is looked at."""
+    for number in range(6):
+        picture(root / "my shots" / f"s{number}.jpg")
+        shapes = [
+            {"label": name, "points": [box[:2], box[2:]], "shape_type": "rectangle"} for name, box in BOXES.items()
+        ]
+        sizes = {"imageWidth": WIDTH, "imageHeight": HEIGHT}
+        write(
+            root / "drawn" / f"s{number}.json",
+            json.dumps({"imageData": "A" * 10**5, **sizes, "shapes": shapes, "version": "5"}),
+        )
+
+
 EXPORTS = {  # function: (format, splits)
     cvat_darknet: ("yolo", ("train", "valid")),
     darknet: ("yolo", ("train", "val")),
@@ -202,6 +288,16 @@ EXPORTS = {  # function: (format, splits)
     pandas_index: ("csv", ("labels",)),
     utf16_tabs: ("csv", ("labels",)),
     fiftyone_kitti: ("kitti", ("all",)),
+    percent_encoded: ("coco", ("result",)),
+    of_a_mac: ("voc", ("train", "val")),
+    ids_as_text: ("coco", ("result",)),
+    a_list_of_categories_beside: ("coco", ("dev", "train")),
+    bars: ("csv", ("labels",)),
+    spaces_before_quotes: ("csv", ("labels",)),
+    capitals_of_yolo: ("yolo", ("train", "val")),
+    scalabel: ("bdd100k", ("train", "val")),
+    kitti_in_a_plane: ("kitti", ("all",)),
+    labelme_with_its_pictures_first: ("labelme", ("all",)),
 }
 
 
@@ -210,6 +306,7 @@ def test_an_export_is_read(tmp_path, capsys, export):
     export(tmp_path)
     name, splits = EXPORTS[export]
     assert sources.choose(tmp_path) == name and sources.split_names(tmp_path) == list(splits)
+    splits = sorted(splits, key=lambda split: split == "dev")
     assert sources.usual_training(tmp_path) == splits[0]
     for split, ids in zip(splits, (TWO if len(splits) == 2 else ALL).values(), strict=True):
         samples = sources.load(tmp_path, split, ("kite", "buoy"))
@@ -222,6 +319,36 @@ def test_an_export_is_read(tmp_path, capsys, export):
         ]
     said = capsys.readouterr().err
     assert said == "" or (export is labelme_to_coco and "'__background__' has no objects and is left out" in said)
+
+
+@pytest.mark.parametrize("export", [ids_as_text, bars, capitals_of_yolo, scalabel, kitti_in_a_plane])
+def test_a_corrected_copy_of_an_export_is_the_same(tmp_path, export):
+    """What is read in another form is written in it."""
+    export(tmp_path / "data")
+    fixes.write_copy(scanning.scan(tmp_path / "data", workers=1), [], tmp_path / "fixed")
+    for split in sources.split_names(tmp_path / "data"):
+        for one in sources.load(tmp_path / "fixed", split, ("kite", "buoy")):
+            np.testing.assert_allclose(one.boxes_px, list(BOXES.values()), atol=1e-3)
+
+
+def test_another_table_is_left_out_and_said(tmp_path, capsys):
+    table(tmp_path, ["filename", "xmin", "ymin", "xmax", "ymax", "class"], lambda file, name, box: [file, *box, name])
+    write(tmp_path / "classes.csv", "kite,0\nbuoy,1\n")
+    for _ in range(2):
+        assert sources.split_names(tmp_path) == ["labels"]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "classes.csv: left out, since its first line 'kite,0' is not " in line
+    with pytest.raises(UserError, match=r"classes\.csv, line 1: 'kite,0' is not 'image,xmin"):
+        sources.find(tmp_path, "classes")
+
+
+@pytest.mark.parametrize("only", [cvat_coco, decimal_commas])
+def test_the_one_split_says_how_to_divide_it(tmp_path, only):
+    only(tmp_path)
+    for path in (tmp_path / "annotations").glob("*Validation*"):
+        path.unlink()
+    with pytest.raises(UserError, match=r"the only split is '(Train|labels)', of which train.py --valid-share"):
+        sources.find(tmp_path, "val")
 
 
 def test_cvats_subsets_for_darknet_have_capitals(tmp_path):

@@ -120,6 +120,7 @@ LISTS = {
     "utf-16": lambda names: "".join(f"{name}\r\n" for name in names).encode("utf-16"),
     "other case": lambda names: "".join(f"{name.upper()}.PNG\n" for name in names),
     "1 and -1": lambda names: "".join(f"{name}.png  -1\n" for name in names),
+    "both files": lambda names: "".join(f"./JPEGImages/{name}.png ./Annotations/{name}.xml\n" for name in names),
 }
 
 
@@ -131,7 +132,7 @@ def test_lists_of_xml_files(voc, form):
     assert content(voc) == expected
 
 
-@pytest.mark.parametrize("form", [name for name in LISTS if name not in ("suffix", "1 and -1")])
+@pytest.mark.parametrize("form", [name for name in LISTS if name not in ("suffix", "1 and -1", "both files")])
 def test_lists_of_yolo(voc, tmp_path, form):
     data = dataset_formats.write_all(voc, tmp_path / "others", ["train", "val"], NAMES)["yolo"]
     expected = content(data)
@@ -305,6 +306,18 @@ def test_a_picture_of_an_unread_kind_is_named(voc):
     move(voc / "JPEGImages" / "a.png", voc / "JPEGImages" / "a.pcx")
     with pytest.raises(UserError, match=r"train\.txt: .*a\.jpg: no such picture, only a\.pcx, .* called \.pcx "):
         sources.find(voc, "train")
+
+
+def test_a_picture_of_an_unread_kind_is_named_wherever_it_is(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.heic").write_bytes(b"x")
+    (tmp_path / "a.txt").write_text("a file of annotations is no picture")
+    (tmp_path / "train.csv").write_text("a.jpg,5,3,20,18,cat\n")
+    with pytest.raises(UserError, match=r"line 1: .*a\.jpg: no such picture, only a\.heic, which needs the package"):
+        sources.find(tmp_path, "train")
+    (tmp_path / "images" / "a.heic").unlink()
+    with pytest.raises(UserError, match=r"line 1: .*a\.jpg: no such picture; add the file or remove the entry"):
+        sources.find(tmp_path, "train")
 
 
 @pytest.mark.parametrize("suffix", [".jfif", ".jpe", ".JPEG"])

@@ -172,3 +172,40 @@ def test_a_split_without_labels_is_refused_but_found(data):
     with pytest.raises(UserError, match=r"train .*labels/train/a\.txt"):
         load(data)
     assert len(yolo.find(data, "train")) == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ("cat 0.5 0.5 0.1 0.1", "since 'cat' is a name where the number of a class belongs"),
+        ("0 0.5 0.5 0.1 0.1 0.93", "the fifth number, a confidence or an angle, does not belong there"),
+        ("20 10 70 10 70 60 20 60 cat 0", "may be one of DOTA"),
+    ],
+)
+def test_a_line_of_another_kind_says_of_which(data, line, named):
+    (data / "labels" / "train" / "a.txt").write_text(f"{line}\n")
+    with pytest.raises(UserError, match=named):
+        load(data)
+
+
+def test_labels_that_fit_no_picture_are_said(data, capsys):
+    labels = data / "labels" / "train"
+    load(data)
+    (labels / "classes.txt").write_text("cat\ndog\n")
+    (labels / "b_1.txt").write_text(LABELS)
+    picture(data / "images" / "train" / "b_1.png")
+    load(data)
+    assert capsys.readouterr().err == ""
+    (data / "images" / "train" / "b_1.png").unlink()
+    assert [one.boxes.shape for one in load(data)] == [(2, 4), (0, 4)]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "1 picture without labels, taken as background, while 1 file of labels beside theirs fits no" in line
+    assert f"{labels / 'b.txt'} (missing) and {labels / 'b_1.txt'}" in line
+
+
+def test_pictures_of_unread_kinds_are_said(data, capsys):
+    (data / "images" / "train" / "c.heic").write_bytes(b"x")
+    for _ in range(2):
+        assert len(load(data)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "1 picture in " in line and "c.heic, which needs the package pillow-heif" in line

@@ -487,3 +487,12 @@ def test_heif_needs_its_package(tmp_path):
     assert "pip install pillow-heif" in images.unread_suffix(name)
     assert (".heic" in images.SUFFIXES) == (importlib.util.find_spec("pillow_heif") is not None)
     assert ".xyz" in images.unread_suffix("a.xyz")
+
+
+@pytest.mark.skipif(".heic" in images.SUFFIXES, reason="pillow-heif is installed")
+@pytest.mark.parametrize("brand", [b"heic", b"mif1"])
+def test_a_renamed_heic_is_named(tmp_path, brand):
+    """Telephones write it, and some people give it another suffix."""
+    path = put(tmp_path, b"\0\0\0\x18ftyp" + brand + bytes(100), "photo.jpg")
+    for function in (images.read, images.header):
+        assert "a HEIC picture, which needs the package pillow-heif" in reason_of(path, function)

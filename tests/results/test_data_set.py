@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import dataset_formats
 import result_cases
@@ -90,3 +91,17 @@ def test_pictures_of_one_name_in_two_folders_keep_their_results(formats, tmp_pat
         if name == "yolo":  # numbers are the data set's, in which background has one
             lines = (tmp_path / "yolo_yolo" / "labels" / f"{entries[0].id}.txt").read_text().splitlines()
             assert {int(line.split()[0]) for line in lines} <= {1, 2} and lines
+
+
+def test_exif_is_applied_as_for_training(tmp_path):
+    """infer.py reads a picture as its boxes were drawn: as stored where the annotation states that size."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    objects = [("car", (11, 11, 30, 30))]
+    pictures = {"a": ((60, 40), objects), "b": ((60, 40), objects), "c": ((60, 40), objects)}
+    root = write_voc(tmp_path, pictures, {"train": list(pictures)})
+    for name, size in (("a", (60, 40)), ("b", (40, 60))):  # b is stored on its side
+        Image.new("RGB", size).save(root / "JPEGImages" / f"{name}.jpg", exif=exif)
+    data = DataSet(root, "train")
+    assert [entry.id for entry in data.entries] == ["a", "b", "c"] and data.exif == [False, True, False]
+    assert data.exif == [one.exif for one in data.samples(["car"]).values()]

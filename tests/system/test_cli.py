@@ -27,6 +27,12 @@ def fail(error):
     return main
 
 
+def test_a_warning_may_be_said_once(capsys):
+    for message in ("a cat", "a dog", "a cat"):
+        cli.warn_once(message)
+    assert capsys.readouterr().err == "warning: a cat\nwarning: a dog\n"
+
+
 def test_success_is_0(capsys):
     assert ended(lambda: None, capsys) == (0, "")
 

@@ -1,0 +1,85 @@
+"""A path without a data set: the message says what it holds, and what to do."""
+
+import json
+
+import numpy as np
+import pytest
+
+import sources
+from media import images
+from structures import UserError
+from voc_tree import write_voc
+
+FILES = {  # name: (content, what the message says)
+    "annotations.xml": (
+        "<?xml version='1.0'?><annotations><image id='0' name='a.jpg'/></annotations>",
+        "CVAT's own XML",
+    ),
+    "via.json": ('{"a.jpg1": {"regions": [{"shape_attributes": {"name": "rect"}}]}}', "VGG Image Annotator's own JSON"),
+    "via.csv": ("filename,file_size,region_shape_attributes\n", "VGG Image Annotator's own table"),
+    "project.json": (json.dumps([{"data": {}, "annotations": [{"result": []}]}]), "Label Studio's own JSON"),
+    "export.json": ('{"assets": {}, "tags": [], "regions": []}', "VoTT's own JSON"),
+    "createml.json": ('[{"image": "a.jpg", "annotations": [{"label": "b", "coordinates": {}}]}]', "CreateML's JSON"),
+    "a.jpg.json": ('{"objects": [{"points": {"exterior": [], "interior": []}}]}', "Supervisely's own JSON"),
+    "train.tfrecord": ("x", "a file of TFRecords, which is not read: export COCO"),
+    "train.parquet": ("x", "a table of Hugging Face"),
+    "digits.mat": ("x", "a file of MATLAB"),
+    "set.zip": ("x", "an archive, which is not read: unpack it"),
+    "boxes.csv": (
+        "Bild,links,oben\n",
+        "boxes.csv begins with 'Bild,links,oben': name its columns in line 1, image,xmin,",
+    ),
+    "notes.txt": ("\n  first words\n", "notes.txt begins with 'first words', as no format that is read does"),
+}
+
+
+def error_of(data):
+    with pytest.raises(UserError) as error:
+        sources.choose(data)
+    assert str(error.value).startswith(f"--data {data}: no data set found in it: ") and "\n" not in str(error.value)
+    return str(error.value)
+
+
+def picture(path):
+    images.write(path, np.zeros((30, 40, 3), np.uint8))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files_of_other_tools_are_named(tmp_path, name):
+    content, expected = FILES[name]
+    picture(tmp_path / "pictures" / "a.jpg")
+    (tmp_path / name).write_text(content)
+    assert expected in error_of(tmp_path) and "it holds the folders pictures and 1 " in error_of(tmp_path)
+    if name not in ("notes.txt", "boxes.csv", "via.csv"):
+        (tmp_path / name).rename(tmp_path / "pictures" / name)
+        assert expected in error_of(tmp_path)
+
+
+def test_a_file_in_place_of_a_folder(tmp_path):
+    (tmp_path / "set.zip").write_text("x")
+    assert "set.zip is an archive, which is not read: unpack it and give the folder" in error_of(tmp_path / "set.zip")
+    picture(tmp_path / "a.jpg")
+    assert "it is a file; give a folder" in error_of(tmp_path / "a.jpg")
+
+
+def test_nothing_to_read(tmp_path):
+    assert "it holds no files" in error_of(tmp_path)
+    picture(tmp_path / "a.jpg")
+    assert "it holds 1 .jpg, but no annotations of the formats voc, coco" in error_of(tmp_path)
+
+
+@pytest.mark.parametrize("part", ["JPEGImages", "Annotations/a.xml", "ImageSets/Main", "ImageSets/Main/train.txt"])
+def test_a_part_of_a_data_set_names_the_whole(tmp_path, part):
+    root = write_voc(tmp_path / "voc", {"a": ((8, 8), [])}, {"train": ["a"]})
+    assert f"it is only a part of one; do you mean {root} (voc)?" in error_of(root / part)
+
+
+def test_annotations_alone(tmp_path):
+    root = write_voc(tmp_path / "voc", {"a": ((8, 8), [])}, {"train": ["a"]})
+    with pytest.raises(UserError, match=r"annotations, but no pictures in .*; give the folder that holds both"):
+        sources.find(root / "Annotations", "all")
+    (root / "Annotations" / "a.heic").write_bytes(b"x")
+    with pytest.raises(
+        UserError, match=r"no pictures in .*Annotations, only files like a\.heic, which needs the package"
+    ):
+        sources.find(root / "Annotations", "all")
