@@ -9,11 +9,13 @@ import system.quiet_tensorflow  # noqa: F401
 
 import contextlib
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import tensorflow.compat.v1 as tf
+from PIL import Image
 
 import boxes as box_geometry
 import config
@@ -24,6 +26,7 @@ import transforms
 from config import ModelDescription
 from kernels import devices, suppression, winograd
 from media import images as image_files
+from media import pictures
 from ssd_utils import SSDPreset
 from structures import Detections, UserError
 from system import cli, stages, wording, worker_processes
@@ -142,7 +145,7 @@ def read_weights(checkpoint: str) -> dict[str, np.ndarray]:
 
 
 def load(
-    model: str,
+    model: str | os.PathLike,
     *,
     precision: str = "auto",
     threshold: Threshold | Callable[[tuple[str, ...]], Threshold] = 0.01,
@@ -153,10 +156,12 @@ def load(
     precision: of the network ("auto", "float32", "bfloat16", "float16"); an exported graph has its own.
     threshold: detections score above it; one number, a tuple with one for each class, or a function of the class names
     that returns either. batch_size: images that go through the network at once, None for the number that suits this
-    machine. Raises UserError if there is no such model, if it is damaged, or if it was exported with
-    another precision or a higher threshold.
+    machine. Raises UserError if there is no such model, if it is damaged, if it was exported with another precision or
+    a higher threshold, or for thresholds and numbers that make no sense.
     """
-    source = pretrained.fetched(config.find_model(model))
+    source = pretrained.fetched(config.find_model(os.fspath(model)))
+    if batch_size is not None and batch_size < 1:
+        raise UserError(f"batch_size {batch_size}: give a whole number above 0, or None")
     batch_size = batch_size or devices.detection_batch()
     # A GPU chooses its algorithms anew, and XLA compiles anew, for each number of images
     fixed = batch_size if devices.has_gpu() else None
@@ -188,8 +193,19 @@ def load(
 
 
 def _class_thresholds(threshold: Any, class_names: tuple[str, ...]) -> Threshold:
-    """The Threshold that `load` was given, or that the function it was given returns."""
-    return threshold(class_names) if callable(threshold) else threshold
+    """The Threshold that `load` was given, or that the function it was given returns. Raises UserError."""
+    given = threshold(class_names) if callable(threshold) else threshold
+    try:
+        values = np.asarray(given, np.float64)
+        fits = values.shape in ((), (len(class_names),)) and ((values >= 0) & (values <= 1)).all()
+    except (TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise UserError(
+            f"threshold {given}: give a number from 0 to 1, or a tuple of them in the order of the classes "
+            f"({', '.join(class_names)})"
+        )
+    return tuple(values.tolist()) if values.shape else float(values)
 
 
 def _exported_threshold(values):
@@ -369,14 +385,33 @@ class Detector:
         free = "end other programs that hold memory"
         return f"give --batch-size {self.batch_size // 2}, or {free}" if self.batch_size > 1 else free
 
-    def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
-        """Images (uint8 RGB [H,W,3] arrays of any size) -> a list of Detections, in the order of the images."""
-        detections = []
-        for start in range(0, len(images), self.batch_size):
-            group = images[start : start + self.batch_size]
-            prepared = np.stack([self.prepare(image) for image in group])
-            detections += self.detect_prepared(prepared, [image.shape[1::-1] for image in group])
-        return detections
+    @overload
+    def detect(self, images: str | os.PathLike | Image.Image) -> Detections: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def detect(self, images: np.ndarray) -> Any: ...
+
+    @overload
+    def detect(self, images: Iterable[pictures.Picture]) -> list[Detections]: ...
+
+    def detect(self, images: Any) -> Any:
+        """One picture -> its Detections; several -> a list of Detections, in their order.
+
+        images: uint8 RGB [H,W,3] of any size, or a picture in another form that `media.pictures` takes: a path, gray or
+        transparent, floats, a Pillow picture. Several are a list, an iterator, which is read a batch at a time, or an
+        array [N,H,W,3]. Arrays are RGB: those of OpenCV are given as image[..., ::-1].
+        Raises UserError for what is no picture, devices.OutOfMemory.
+        """
+        if pictures.is_one(images):
+            return self._detect_arrays([pictures.as_rgb(images, self.preset.gray16)])[0]
+        numbered = enumerate(images)
+        arrays = (pictures.as_rgb(image, self.preset.gray16, f"images[{index}]") for index, image in numbered)
+        return [one for group in stages.batched(arrays, self.batch_size) for one in self._detect_arrays(group)]
+
+    def _detect_arrays(self, group):
+        """A batch of uint8 RGB [H,W,3] -> list of Detections."""
+        prepared = np.stack([self.prepare(image) for image in group])
+        return self.detect_prepared(prepared, [image.shape[1::-1] for image in group])
 
     def detect_files(
         self,

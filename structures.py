@@ -4,6 +4,8 @@ Boxes are float32 [N,4] (xmin, ymin, xmax, ymax) as fractions of the image unles
 """
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -77,6 +79,18 @@ class Detections:
     def empty(cls) -> "Detections":
         """No detections."""
         return cls(no_boxes(), np.zeros(0, np.float32), np.zeros(0, np.int32))
+
+    def rows(self, class_names: Sequence[str]) -> list[dict[str, Any]]:
+        """A dict for each detection, the rows of a table: class (its name), score, xmin, ymin, xmax, ymax.
+
+        Edges are rounded to hundredths of a pixel, which is beyond what a detector knows.
+        """
+        columns = ("class", "score", "xmin", "ymin", "xmax", "ymax")
+        values = zip(self.labels.tolist(), self.scores.tolist(), self.boxes_px.tolist(), strict=True)
+        return [
+            dict(zip(columns, (class_names[label], score, *(round(edge, 2) for edge in box)), strict=True))
+            for label, score, box in values
+        ]
 
     def where(self, mask: np.ndarray) -> "Detections":
         """The detections that a bool [N] mask or an index array selects, in order."""

@@ -3,7 +3,6 @@
 import system.environment  # noqa: F401
 
 import os
-import sys
 
 import config
 import sources
@@ -39,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
         samples = samples * settings.repeat
         task = trainer.Task(flags.run, description, settings, samples, valid, flags.resume, flags.xla, divided)
         if flags.find_rate:
-            _find_rate(task, stop, sys.argv[1:] if argv is None else argv)
+            _find_rate(task, stop, cli.words(argv))
             return
         with trainer.open_trainer(task, stop) as opened:
             opened.train()

@@ -436,18 +436,28 @@ def _pillow(path, data):
 
 def _decode_pillow(path, data, gray16=FULL):
     """uint8 RGB [H,W,3], not rotated; transparent pictures over white. gray16: as in `read`."""
-
-    def convert(picture):
-        if picture.mode[0] in "IF":  # 'I', 'I;16', 'I;16B', 'F'
-            picture = _from_16_bits(picture, gray16)
-        if picture.mode.lower().endswith("a") or "transparency" in picture.info:
-            over = Image.new("RGBA", picture.size, "white")
-            over.alpha_composite(picture.convert("RGBA"))
-            picture = over
-        return np.array(picture.convert("RGB"))
-
     with _pillow(path, data) as picture:
-        return _load(path, picture, convert)
+        return _load(path, picture, lambda decoded: _to_rgb(decoded, gray16))
+
+
+def from_pillow(picture: Image.Image, gray16: str = FULL) -> np.ndarray:
+    """A picture of Pillow -> uint8 RGB [H,W,3], as `read` gives it for its file without EXIF. gray16: as in `read`.
+
+    Raises ImageError if its file is damaged.
+    """
+    name = getattr(picture, "filename", "") or f"a picture of Pillow, {picture.width}x{picture.height}"
+    return _load(name, picture, lambda decoded: _to_rgb(decoded, gray16))
+
+
+def _to_rgb(picture, gray16):
+    """A decoded picture of Pillow -> uint8 RGB [H,W,3]; transparent ones over white. gray16: as in `read`."""
+    if picture.mode[0] in "IF":  # 'I', 'I;16', 'I;16B', 'F'
+        picture = _from_16_bits(picture, gray16)
+    if picture.mode.lower().endswith("a") or "transparency" in picture.info:
+        over = Image.new("RGBA", picture.size, "white")
+        over.alpha_composite(picture.convert("RGBA"))
+        picture = over
+    return np.array(picture.convert("RGB"))
 
 
 def _load(path, picture, convert):

@@ -7,7 +7,6 @@ same arguments, it continues where it stopped. The table, DIR/ablations.md, is r
 import dataclasses
 import os
 import statistics
-import sys
 
 import bccd
 import recipe
@@ -82,7 +81,7 @@ NAMES = tuple(variant.name for variant in VARIANTS)
 
 
 def main(argv=None):
-    flags = _parse(sys.argv[1:] if argv is None else argv)
+    flags = _parse(cli.words(argv))
     _check_folder(flags)
     for variant in flags.variants:
         _train(flags, variant, 0)

@@ -87,7 +87,7 @@ def run(recipe):
 
 def main(recipe, argv=None):
     """The program of a recipe."""
-    flags = _parse(recipe, sys.argv[1:] if argv is None else argv)
+    flags = _parse(recipe, cli.words(argv))
     places = [Place(flags.run)]
     if flags.seeds > 1:
         places = [Place(os.path.join(flags.run, f"seed{seed}")) for seed in range(flags.seeds)]

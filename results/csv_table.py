@@ -45,8 +45,8 @@ class Writer(result_files.Writer):
         self._rows.writerow(COLUMNS)
 
     def add(self, file, width, height, detections):
-        for label, score, box in zip(*result_files.as_lists(detections), strict=True):
-            self._rows.writerow([file, width, height, self._class_names[label], score, *result_files.rounded(box)])
+        for row in detections.rows(self._class_names):
+            self._rows.writerow([file, width, height, *row.values()])
         self.begun = True
 
     def close(self):

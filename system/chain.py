@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable
 
 from structures import UserError
-from system import cli, files
+from system import cli, files, signals
 from system.cli import ROOT
 
 
@@ -21,8 +21,9 @@ def call(program: str, *arguments: object) -> None:
     is_file = program.endswith(".py")
     print(f"\n$ {cli.command(program, *words)}", flush=True)
     target = [os.path.join(ROOT, program)] if is_file else ["-m", program]
-    with _Child([sys.executable, *target, *words]) as child:
-        code = child.wait()
+    child = _Child()
+    with signals.handled(child.handle, signal.SIGINT, signal.SIGTERM):
+        code = child.run([sys.executable, *target, *words])
     if child.stopped or code == cli.INTERRUPTED:
         raise KeyboardInterrupt("interrupted; repeat the command to continue from here")
     if code:
@@ -38,22 +39,17 @@ class _Child:
     the child has ended.
     """
 
-    def __init__(self, command):
-        self._command, self.stopped = command, False
+    def __init__(self):
+        self.stopped = False
 
-    def __enter__(self):
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        self._before = {number: signal.signal(number, self._handle) for number in numbers}
+    def run(self, command):
+        """Run a command; returns its exit code."""
         paths = filter(None, (ROOT, os.environ.get("PYTHONPATH")))  # so that packages are found from any folder
-        self._process = subprocess.Popen(self._command, env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)})
-        self.wait = self._process.wait
-        return self
+        self._process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)})
+        return self._process.wait()
 
-    def __exit__(self, *_):
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number, _frame):
+    def handle(self, number, _frame):
+        """The handler of both signals while it runs."""
         self.stopped = True
         if number == signal.SIGTERM:
             self._process.send_signal(number)

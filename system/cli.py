@@ -1,7 +1,8 @@
 """What all programs share: wrong flags fail with one clear line, and exit codes.
 
 A program is a `main(argv=None)` that parses its flags with `ArgumentParser` below and is started by `cli.run(main)`
-under `if __name__ == "__main__":`. A wrong flag and a wrong file both raise `structures.UserError`.
+under `if __name__ == "__main__":`. Other programs may call main too, in any thread and in a notebook. A wrong flag and
+a wrong file both raise `structures.UserError`.
 """
 
 import argparse
@@ -9,6 +10,7 @@ import contextlib
 import errno
 import functools
 import importlib
+import io
 import math
 import os
 import re
@@ -16,12 +18,12 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import ModuleType
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from structures import UserError
-from system import compiled_code, files, wording
+from system import compiled_code, files, signals, wording
 
 SUCCESS, FAILURE, INTERRUPTED = 0, 1, 130
 # Of the project. Not from system.environment, which only programs import: parts of the project need fewer packages
@@ -80,6 +82,16 @@ def command(program: str, *arguments: object) -> str:
     return shlex.join(["python", *words, *map(str, arguments)])
 
 
+def words(argv: str | Iterable[object] | None) -> list[str]:
+    """The arguments of a program. argv: as `main` takes it: None for the command line's, a line, or words.
+
+    Words may be paths and numbers, as Python has them.
+    """
+    if argv is None:
+        return sys.argv[1:]
+    return shlex.split(argv) if isinstance(argv, str) else [str(word) for word in argv]
+
+
 def warn(message: object) -> None:
     """Print one line on stderr, about something that the user should know but that stops nothing."""
     _complain(message, prefix="warning: ")
@@ -119,6 +131,11 @@ def _reader_is_gone(error):
     return isinstance(error, BrokenPipeError) or (error.errno == errno.EIO and error.filename is None)
 
 
+def is_terminal(stream: TextIO) -> bool:
+    """Whether somebody watches a stream, such as sys.stderr; what a notebook puts in its place may not know."""
+    return hasattr(stream, "isatty") and stream.isatty()
+
+
 def _flush(stream):
     """Flush a stream; what it holds is dropped if its reader (`| tee log`, a terminal) is gone."""
     try:
@@ -131,7 +148,19 @@ def _flush(stream):
 
 def _silence(stream):
     """Send a stream that has lost its reader to /dev/null, with what it still holds."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    with contextlib.suppress(io.UnsupportedOperation, AttributeError):  # a notebook's: there is no file behind it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+@contextlib.contextmanager
+def _unbreakable_streams():
+    """While open, sys.stdout and sys.stderr are Unbreakable."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = map(Unbreakable, before)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
 
 
 class Unbreakable:
@@ -248,7 +277,7 @@ class ArgumentParser(argparse.ArgumentParser):
         return formatter.format_help()
 
     def parse_args(self, args=None, namespace=None):
-        args = sys.argv[1:] if args is None else args
+        args = words(args)
         # Intermixed parsing loses a -- that follows a flag's value
         parse = self.parse_known_args if "--" in args else self.parse_known_intermixed_args
         parsed, unknown = parse(args, namespace)
@@ -357,6 +386,7 @@ class StopRequest:
 
     Work that can be saved checks `requested` between steps; `raise_if_requested` ends work that cannot. Output that
     nobody reads any more is no error meanwhile: Ctrl-C also ends the `tee` that reads it.
+    In another thread than the main one, which receives no signals, it changes nothing.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -369,15 +399,15 @@ class StopRequest:
         self._since = None
 
     def __enter__(self):
-        self._before = {number: signal.signal(number, self._handle) for number in self.SIGNALS}
-        self._streams = sys.stdout, sys.stderr
-        sys.stdout, sys.stderr = map(Unbreakable, self._streams)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(signals.handled(self._handle, *self.SIGNALS))
+            if signals.in_main_thread():  # several threads would put each other's streams back
+                stack.enter_context(_unbreakable_streams())
+            self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, *_):
-        sys.stdout, sys.stderr = self._streams
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+    def __exit__(self, *error):
+        return self._stack.__exit__(*error)
 
     def _handle(self, number, _frame):
         if self.requested:

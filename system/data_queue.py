@@ -99,7 +99,8 @@ class DataQueue:
 
     fields: list of Field.
     make_item: callable(job, out) that fills all of `out`, {field name: view of one row}; rows are reused. It must be
-        picklable; it is sent to each worker once. If it has a method `describe(job)`, messages name jobs by it.
+        picklable, and of a module, since workers do not import `__main__`; it is sent to each worker once. If it has a
+        method `describe(job)`, messages name jobs by it.
     batch_size: rows of a batch.
     workers: processes.
     depth: slots of the ring, including those that the consumer holds.

@@ -4,12 +4,16 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
 
+from system import signals
+
 # 14 fed 845 images a second, made of photographs, to an H100; more than twice as many outrun any one GPU
 MOST_WORKERS = 32
+_hiding = threading.Lock()  # two threads would put each other's names back
 
 
 def usable_cores() -> int:
@@ -26,14 +30,34 @@ def beside_network() -> int:
 def shielded_from_signals(*numbers: int) -> Iterator[None]:
     """Processes started in the block never receive these signals, even sent to the group: the parent ends them.
 
-    A child inherits blocked signals, so it is shielded from its start.
+    A child inherits blocked signals, so it is shielded from its start. Nor does it import the script that was started.
     """
     resource_tracker.ensure_running()  # otherwise it starts with the first process and unblocks the signals
     before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
-        yield
+        with _main_hidden():
+            yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _main_hidden():
+    """Processes started in the block do not import what was started as `__main__`, which multiprocessing has them do.
+
+    It may be any script, and one that calls train.main() outside of `if __name__ == "__main__":` would call it again
+    in every worker. No worker of ours has anything to do that is defined there.
+    """
+    main = sys.modules["__main__"]
+    with _hiding:
+        spec, file = getattr(main, "__spec__", None), vars(main).pop("__file__", None)
+        main.__spec__ = None
+        try:
+            yield
+        finally:
+            main.__spec__ = spec
+            if file is not None:
+                main.__file__ = file
 
 
 @contextlib.contextmanager
@@ -41,16 +65,13 @@ def interrupts_held() -> Iterator[None]:
     """For the start of a process pool: its workers never see Ctrl-C; this process sees it at the end of the block.
 
     Workers do receive SIGTERM, which a pool sends to the others when one was killed. The mask covers this thread only;
-    the handler is for a signal that a library's thread receives. Must be called in the main thread.
-    Raises KeyboardInterrupt at the end if Ctrl-C was pressed.
+    the handler is for a signal that a library's thread receives.
+    Raises KeyboardInterrupt at the end if Ctrl-C was pressed and this is the main thread, which alone learns of it.
     """
-    received = []
-    handler = signal.signal(signal.SIGINT, lambda *_: received.append(True))
-    try:
-        with shielded_from_signals(signal.SIGINT):
-            yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
+    received: list[int] = []
+    hold = signals.handled(lambda number, _: received.append(number), signal.SIGINT)
+    with hold, shielded_from_signals(signal.SIGINT):
+        yield
     if received:
         raise KeyboardInterrupt
 

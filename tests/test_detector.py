@@ -310,8 +310,80 @@ def test_some_box_was_clipped(best):
     assert raw.max() > 1
 
 
-def test_detect_nothing(best):
-    assert best.detect([]) == []
+@pytest.mark.parametrize("nothing", [[], (), iter(()), np.zeros((0, 300, 300, 3), np.uint8)], ids=repr)
+def test_no_pictures_have_no_detections(best, nothing):
+    assert best.detect(nothing) == []
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    """Three pictures: (arrays, paths of the same pictures)."""
+    folder = tmp_path_factory.mktemp("few")
+    arrays = pictures(((40, 60), (50, 30), (20, 20)))
+    for index, image in enumerate(arrays):
+        images.write(folder / f"{index}.png", image)
+    return arrays, [folder / f"{index}.png" for index in range(3)]
+
+
+def test_pictures_may_come_as_paths_as_an_iterator_and_one_alone(best, few):
+    arrays, paths = few
+    expected = best.detect(arrays)
+    assert sum(map(len, expected)) > 0
+    best.batch_size = 2
+    try:
+        for same in (paths, tuple(map(str, paths)), (path for path in paths), [arrays[0], paths[1], arrays[2] / 255]):
+            assert_alike(best.detect(same), expected)
+    finally:
+        best.batch_size = 8
+    for one in (arrays[0], paths[0], str(paths[0])):
+        found = best.detect(one)
+        assert isinstance(found, Detections)
+        assert_alike([found], expected[:1])
+
+
+def test_an_array_of_several_pictures_is_a_batch(best):
+    several = pictures(((40, 60), (40, 60)))
+    found = best.detect(np.stack(several))
+    assert isinstance(found, list)
+    assert_alike(found, best.detect(several))
+
+
+def test_an_iterator_is_read_a_batch_at_a_time(best, few):
+    read = []
+
+    def endless():
+        while True:
+            read.append(1)
+            yield few[0][0] if len(read) <= 9 else "missing.jpg"
+
+    with pytest.raises(UserError, match=r"missing\.jpg: no such picture"):
+        best.detect(endless())
+    assert len(read) == 10
+
+
+def test_what_is_no_picture_is_named_by_its_place(best, few):
+    with pytest.raises(UserError, match=r"^images\[2\], float64 .*: give pixels from 0 to 255"):
+        best.detect([few[0][0], few[1][1], few[0][0] - 300.0])
+
+
+def test_rows_of_a_table(best, few):
+    (found,) = best.detect(few[0][:1])
+    rows = found.rows(best.class_names)
+    assert len(rows) == len(found) > 0
+    assert list(rows[0]) == ["class", "score", "xmin", "ymin", "xmax", "ymax"]
+    assert [row["class"] for row in rows] == [NAMES[label] for label in found.labels]
+    assert [row["score"] for row in rows] == found.scores.tolist()
+    edges = [[row[name] for name in ("xmin", "ymin", "xmax", "ymax")] for row in rows]
+    np.testing.assert_allclose(edges, found.boxes_px, atol=0.00501)
+    assert json.loads(json.dumps(rows)) == rows  # Python's numbers, not NumPy's
+
+
+def test_settings_that_make_no_sense(run):
+    path = Path(run.path)
+    for threshold in (1.5, -0.1, np.nan, (0.5, 0.5), [[0.5]], "high", lambda names: None):
+        fails(r"threshold .*: give a number from 0 to 1, or .* \(car, bus, person\)", path, threshold=threshold)
+    for batch_size in (0, -1):
+        fails(f"batch_size {batch_size}: ", path, batch_size=batch_size)
 
 
 def test_batches_do_not_matter(best):

@@ -380,29 +380,34 @@ def test_close_twice_arrays_stay_readable_and_garbage_collection_closes(serial):
     wait_until(lambda: children() == [])
 
 
+ITEMS = """
+import pathlib, time
+
+def make_item(job, out):
+    if job == 30:
+        pathlib.Path(__file__).with_name("program.stuck").touch()
+        time.sleep(100)
+    out["x"][...] = job
+"""
+# The workers import no script, so this one needs no `if __name__ == "__main__":`
 SCRIPT = """
-    import multiprocessing, pathlib, signal, sys, time
-    import numpy as np
-    from system.data_queue import DataQueue, Field
+import multiprocessing, pathlib, signal, sys, time
+import numpy as np
+from items import make_item
+from system.data_queue import DataQueue, Field
 
-    def make_item(job, out):
-        if job == 30:
-            pathlib.Path(__file__).with_suffix(".stuck").touch()
-            time.sleep(100)
-        out["x"][...] = job
-
-    if __name__ == "__main__":
-        queue = DataQueue([Field("x", (9,), np.uint8)], make_item, batch_size=4, workers=2, depth=8)
-        batches = queue.batches(range(100))
-        next(batches)
-        print(*[child.pid for child in multiprocessing.active_children()], flush=True)
+queue = DataQueue([Field("x", (9,), np.uint8)], make_item, batch_size=4, workers=2, depth=8)
+batches = queue.batches(range(100))
+next(batches)
+print(*[child.pid for child in multiprocessing.active_children()], flush=True)
 """
 
 
 def start_script(tmp_path, ending):
     """A program in a process group of its own with two workers, one of them stuck: (process, pids of the workers)."""
     path = tmp_path / "program.py"
-    path.write_text(textwrap.dedent(SCRIPT) + textwrap.indent(textwrap.dedent(ending), " " * 4))
+    (tmp_path / "items.py").write_text(ITEMS)
+    path.write_text(SCRIPT + textwrap.dedent(ending))
     process = subprocess.Popen(
         [sys.executable, path],
         stdout=subprocess.PIPE,
