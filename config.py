@@ -24,6 +24,20 @@ PATTERN = "*?[\\"  # TensorFlow reads a checkpoint's path as a pattern, in which
 # rates of the cosine schedule, which depend on the end)
 RESUMABLE = ("epochs", "max_steps", "workers", "save_minutes")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+# Formats of exported models, by which export_model.py --format names them, and how their names end. A SavedModel is a
+# folder, OpenVINO's .xml has a .bin beside it
+EXPORTED = {
+    "frozen": ".pb",
+    "savedmodel": ".savedmodel",
+    "onnx": ".onnx",
+    "openvino": ".xml",
+    "tflite": ".tflite",
+}
+SAVED_MODEL_GRAPH = "saved_model.pb"  # the file by which the folder of a SavedModel is known
+MODEL_HELP = (
+    "a run directory (its best checkpoint; RUN@last: its last), or what export_model.py wrote: "
+    "a .pb, .onnx, .xml or .tflite file, or the folder of a SavedModel"
+)
 # What XLA compiles of a training step: nothing; the optimizer's update; what TensorFlow chooses; everything
 XLA_FORMS = ("off", "update", "on", "whole")
 CHOICES = {  # allowed values of some TrainingSettings
@@ -264,46 +278,70 @@ def read_index(run: str) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class ModelSource:
-    """What a MODEL argument names: a checkpoint of a run, or an exported graph.
+    """What a MODEL argument names: a checkpoint of a run, or an exported model.
 
     name: as the user wrote it.
-    frozen: path of an exported graph (.pb); None for a run.
-    run: path of a run directory; None for a graph.
-    checkpoint: prefix for TensorFlow's checkpoint reader; None for a graph.
-    description: of a run; None for a graph, which only TensorFlow can read.
+    exported: path of an exported file, or of a SavedModel's folder; None for a run.
+    format: of the exported model, a key of EXPORTED; None for a run.
+    run: path of a run directory; None for an exported model.
+    checkpoint: prefix for TensorFlow's checkpoint reader; None for an exported model.
+    description: of a run; None for an exported model, which only the programs of its format can read.
     """
 
     name: str
-    frozen: str | None = None
+    exported: str | None = None
+    format: str | None = None
     run: str | None = None
     checkpoint: str | None = None
     description: ModelDescription | None = None
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
-        """Class names of a run; None for a graph."""
+        """Class names of a run; None for an exported model."""
         return self.description.class_names if self.description else None
 
 
 def find_model(name: str) -> ModelSource:
-    """Find the model that `RUN`, `RUN@last`, `RUN@best` or `FILE.pb` names. Raises UserError if there is none.
+    """Find the model that `RUN`, `RUN@last`, `RUN@best` or an exported file names. Raises UserError if there is none.
 
-    `RUN` means its best checkpoint, or its last if none was validated.
+    `RUN` means its best checkpoint, or its last if none was validated. An exported model is a file with one of the
+    suffixes of EXPORTED, the folder of a SavedModel, or a folder with OpenVINO's two files.
     """
+    if exported := _find_exported(name):
+        return exported
     if os.path.isfile(name):
-        if not name.endswith(".pb"):
-            raise UserError(f"{name}: neither a run directory nor an exported .pb graph")
-        return ModelSource(name, frozen=name)
+        raise UserError(f"{name}: neither a run directory nor an exported model ({_SUFFIXES})")
     run, at, suffix = name.rpartition("@")
     which: str | None = suffix
     if not at or os.path.isdir(name):
         run, which = name, None
     if not os.path.isdir(run):
-        raise UserError(f"{run}: no such run directory or .pb file")
+        raise UserError(f"{run}: no such run directory or exported model ({_SUFFIXES})")
     if reason := _pattern_in(run):
         raise UserError(f"{run}: {reason}; rename the folder")
     description, _ = read_config(run)
     return ModelSource(name, run=run, checkpoint=checkpoint_prefix(run, which), description=description)
+
+
+def _find_exported(name):
+    """The ModelSource of an exported model; None for what is none."""
+    if os.path.isfile(name):
+        if os.path.basename(name) == SAVED_MODEL_GRAPH:
+            return ModelSource(name, exported=os.path.dirname(name) or ".", format="savedmodel")
+        suffixes = {suffix: format for format, suffix in EXPORTED.items() if format != "savedmodel"}
+        format = suffixes.get(os.path.splitext(name)[1])
+        return ModelSource(name, exported=name, format=format) if format else None
+    if os.path.isfile(os.path.join(name, SAVED_MODEL_GRAPH)):
+        return ModelSource(name, exported=name, format="savedmodel")
+    if not os.path.isfile(os.path.join(name, "config.json")):
+        suffix = EXPORTED["openvino"]
+        found = [file for file in files.visible(name, suffix) if file.endswith(suffix)]
+        if len(found) == 1 and os.path.isfile(os.path.join(name, found[0].removesuffix(suffix) + ".bin")):
+            return ModelSource(name, exported=os.path.join(name, found[0]), format="openvino")
+    return None
+
+
+_SUFFIXES = ", ".join(suffix for format, suffix in EXPORTED.items() if format != "savedmodel") + ", a SavedModel"
 
 
 def checkpoint_prefix(run: str, which: str | None = None) -> str:

@@ -1,14 +1,15 @@
-"""A run or an exported graph -> detections on images; decoding and suppression are done in the graph and only there.
+"""A run or an exported model -> detections on images; decoding and suppression are done in the graph and only there.
 
-Tensors of every graph, exported or not (docs/formats.md): `image_input:0`, `result/result:0`,
-`detections/{boxes,scores,classes,count}:0`, `metadata/json:0`. The constants of an exported graph have the names of the
-checkpoint's variables (`conv1_1/weights`), by which `read_frozen` finds them.
+Tensors of every graph, exported or not (docs/formats.md): `image_input:0`, `result/{result,logits,offsets}:0`,
+`detections/{boxes,scores,classes,count}:0`, `metadata/json:0`. The constants of a frozen graph have the names of the
+checkpoint's variables (`conv1_1/weights`), by which `read_frozen` finds them. Files of other formats are opened by
+exports/.
 """
 
 import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -19,13 +20,14 @@ import ssd_utils
 import ssd_vgg
 import transforms
 from config import ModelDescription
+from exports import file_metadata, model_files
+from exports.opened import DETECTION_OUTPUTS as OUTPUTS
+from exports.opened import Opened
 from kernels import devices, suppression, winograd
 from media import images as image_files
 from ssd_utils import SSDPreset
 from structures import Detections, UserError
 from system import cli, stages, worker_processes
-
-OUTPUTS = ("boxes", "scores", "classes", "count")
 
 
 class ReadImage(NamedTuple):
@@ -55,6 +57,7 @@ def postprocess(
     with tf.name_scope("result"):
         probabilities = tf.nn.softmax(logits)
         tf.concat([probabilities, offsets], axis=2, name="result")
+        logits, offsets = tf.identity(logits, name="logits"), tf.identity(offsets, name="offsets")
     with tf.name_scope("detections"):
         candidates = min(preset.candidates_per_class, preset.num_anchors)
         by_class = tf.transpose(probabilities[:, :, 1:], [0, 2, 1])  # [N,classes,A]
@@ -101,7 +104,7 @@ def build_graph(
             images, preset, len(description.class_names), compute_dtype=dtype, weights=weights, portable=portable
         )
         postprocess(logits, offsets, preset, threshold, portable)
-        values = {**description.to_json(), "threshold": threshold, "precision": dtype.name}
+        values = {**file_metadata.describe(description, threshold, dtype.name), "batch": batch_size}
         tf.constant(json.dumps(values), name="metadata/json")
     return graph
 
@@ -127,44 +130,73 @@ def read_weights(checkpoint: str) -> dict[str, np.ndarray]:
         raise UserError(f"{checkpoint}: cannot be read ({reason}); use another checkpoint") from None
 
 
-def load(model: str, *, precision: str = "auto", threshold: float = 0.01, batch_size: int | None = None) -> "Detector":
-    """MODEL (a run directory, `RUN@last`, or an exported .pb) -> Detector.
+def load(
+    model: str,
+    *,
+    precision: str = "auto",
+    threshold: float = 0.01,
+    batch_size: int | None = None,
+    fastest: bool = True,
+) -> "Detector":
+    """MODEL (a run directory, `RUN@last`, or an exported model of any format) -> Detector.
 
-    precision: of the network ("auto", "float32", "bfloat16", "float16"); an exported graph has its own.
+    precision: of the network ("auto", "float32", "bfloat16", "float16"); an exported model has its own.
     threshold: detections score above it. batch_size: images that go through the network at once, None for the number
-    that suits this machine. Raises UserError if there is no such model, if it is damaged, or if it was exported with
-    another precision or a higher threshold.
+    that suits this machine or is fixed in the file. fastest: whether a frozen graph runs in the form that is fastest
+    here, and not as it is in the file. Raises UserError if there is no such model, if it is damaged, if a
+    package that runs it is missing, or if it was exported with another precision or batch or a higher threshold.
     """
     source = config.find_model(model)
-    batch_size = batch_size or devices.detection_batch()
-    # A GPU chooses its algorithms anew, and XLA compiles anew, for each number of images
-    fixed = batch_size if devices.has_gpu() else None
-    if source.frozen:
-        graph, _, exported = read_frozen(source.frozen, fixed)
-        if threshold < exported["threshold"]:
-            raise UserError(
-                f"--threshold {threshold}: {source.frozen} was exported with --threshold {exported['threshold']}; "
-                f"export it again with --threshold {threshold}"
-            )
-        if precision not in ("auto", exported["precision"]):
-            raise UserError(
-                f"--precision {precision}: {source.frozen} computes in {exported['precision']}; leave the flag out, or "
-                f"export it again with --precision {precision}"
-            )
+    network: Network
+    if source.exported:
+        network, values = _open_exported(source, precision, threshold, batch_size, fastest)
+        batch_size = batch_size or values.get("batch")
     else:
+        # A GPU chooses its algorithms anew, and XLA compiles anew, for each number of images
+        fixed = (batch_size or devices.detection_batch()) if devices.has_gpu() else None
         graph = build_model_graph(source, precision, threshold, batch_size=fixed)
-    session = open_session(graph)
-    images, tensors = _ends(graph)
-    values = metadata(graph)
+        network, values = GraphNetwork(open_session(graph), *_ends(graph)), metadata(graph)
     return Detector(
-        session,
-        images,
-        tensors,
+        network,
         ModelDescription.from_json(values),
         precision=values["precision"],
         threshold=threshold,
-        batch_size=batch_size,
+        batch_size=batch_size or devices.detection_batch(),
     )
+
+
+def _open_exported(source, precision, threshold, batch_size, fastest):
+    """An exported model (a config.ModelSource) -> (Network, its metadata). Raises UserError as `load` does."""
+    path = source.exported
+    if source.format == "frozen":
+        fixed = (batch_size or devices.detection_batch()) if devices.has_gpu() else None
+        graph, _, values = read_frozen(path, fixed, fastest)
+        _check_flags(path, values, precision, threshold, batch_size)
+        return GraphNetwork(open_session(graph), *_ends(graph)), values
+    opened = model_files.open_file(source.format, path)
+    _check_flags(path, opened.metadata, precision, threshold, batch_size)
+    return _FileNetwork(opened, threshold), opened.metadata
+
+
+def _check_flags(path, values, precision, threshold, batch_size):
+    """Raise UserError if an exported model with this metadata is not what the flags ask for."""
+    # A raw file has no threshold inside
+    if values.get("outputs") != file_metadata.RAW and threshold < values["threshold"]:
+        raise UserError(
+            f"--threshold {threshold}: {path} was exported with --threshold {values['threshold']}; "
+            f"export it again with --threshold {threshold}"
+        )
+    if precision not in ("auto", values["precision"]):
+        raise UserError(
+            f"--precision {precision}: {path} computes in {values['precision']}; leave the flag out, or "
+            f"export it again with --precision {precision}"
+        )
+    batch = values.get("batch")
+    if batch and batch_size and batch_size != batch:
+        raise UserError(
+            f"--batch-size {batch_size}: {path} takes {batch} at a time; leave the flag out, or export it again with "
+            "--batch free"
+        )
 
 
 def open_session(graph: tf.Graph) -> tf.Session:
@@ -200,8 +232,10 @@ def build_model_graph(
         raise UserError(f"{source.name}: the checkpoint does not fit config.json ({error}); use another run") from None
 
 
-def read_frozen(path: str, batch_size: int | None = None) -> tuple[tf.Graph, ModelDescription, dict[str, Any]]:
-    """An exported .pb -> (graph in the form that is fastest here, ModelDescription, its metadata).
+def read_frozen(
+    path: str, batch_size: int | None = None, fastest: bool = True
+) -> tuple[tf.Graph, ModelDescription, dict[str, Any]]:
+    """An exported .pb -> (graph, in the form that is fastest here if that is wanted, ModelDescription, its metadata).
 
     batch_size: as in `build_graph`, where the graph is built anew.
     Raises UserError if it cannot be read or was not written by export_model.py.
@@ -215,8 +249,8 @@ def read_frozen(path: str, batch_size: int | None = None) -> tuple[tf.Graph, Mod
         _ends(graph)
         values = metadata(graph)
         description = ModelDescription.from_json(values)
-        if values["precision"] == "float32" or devices.has_gpu():
-            graph = _in_fastest_form(path, graph, description, values, batch_size)
+        if fastest and (values["precision"] == "float32" or devices.has_gpu()):
+            graph = _in_fastest_form(path, graph, description, values, values.get("batch") or batch_size)
         return graph, description, values
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
@@ -251,8 +285,78 @@ def _is_networks(name):
     return name.count("/") == 1 and name.rpartition("/")[2] in ("weights", "biases", "scale")
 
 
+class Network(Protocol):
+    """What turns prepared pictures into detections.
+
+    batch: how many pictures it takes at a time, None for any number.
+    """
+
+    batch: int | None
+
+    def run(self, batch: np.ndarray) -> Mapping[str, np.ndarray]:
+        """uint8 [N,S,S,3] -> the arrays of `postprocess`."""
+        ...
+
+    def close(self) -> None:
+        """Free what it holds."""
+        ...
+
+
+class GraphNetwork:
+    """A Network that is a session.
+
+    batch: as in `Network`.
+    """
+
+    def __init__(
+        self, session: tf.Session, images: tf.Tensor, tensors: Mapping[str, tf.Tensor], owns_session: bool = True
+    ) -> None:
+        """images: the input; tensors: of `postprocess`; owns_session: whether `close` closes the session."""
+        self._session, self._images, self._tensors = session, images, tensors
+        self._owns_session = owns_session
+        self.batch: int | None = images.shape[0]
+
+    def run(self, batch: np.ndarray) -> Mapping[str, np.ndarray]:
+        """As `Network.run`."""
+        return self._session.run(self._tensors, {self._images: batch})
+
+    def close(self) -> None:
+        """Close the session, if it is owned."""
+        if self._owns_session:
+            self._session.close()
+
+
+class _FileNetwork:
+    """A Network that is an opened file; what a raw file leaves out is done by the graph of `postprocess`."""
+
+    def __init__(self, opened: Opened, threshold: float):
+        self._opened = opened
+        self.batch = opened.metadata["batch"]
+        self._after = self._open_postprocess(threshold) if opened.metadata["outputs"] == file_metadata.RAW else None
+
+    def _open_postprocess(self, threshold):
+        description = ModelDescription.from_json(self._opened.metadata)
+        preset, columns = description.preset, 1 + len(description.class_names)
+        with tf.Graph().as_default() as graph:
+            self._logits = tf.placeholder(tf.float32, [None, preset.num_anchors, columns])
+            self._offsets = tf.placeholder(tf.float32, [None, preset.num_anchors, 4])
+            self._detections = postprocess(self._logits, self._offsets, preset, threshold)
+        return open_session(graph)
+
+    def run(self, batch):
+        values = self._opened.run(batch)
+        if not self._after:
+            return values
+        return self._after.run(self._detections, {self._logits: values["logits"], self._offsets: values["offsets"]})
+
+    def close(self):
+        self._opened.close()
+        if self._after:
+            self._after.close()
+
+
 class Detector:
-    """A session that turns images into detections.
+    """A network that turns images into detections.
 
     Use it as a context manager or call close().
 
@@ -266,20 +370,14 @@ class Detector:
 
     def __init__(
         self,
-        session: tf.Session,
-        images: tf.Tensor,
-        tensors: Mapping[str, tf.Tensor],
+        network: Network,
         description: ModelDescription,
         *,
         precision: str,
         threshold: float,
         batch_size: int,
-        owns_session: bool = True,
     ) -> None:
-        self._session = session
-        self._images = images
-        self._tensors = tensors
-        self._owns_session = owns_session
+        self._network = network
         self.class_names = description.class_names
         self.preset = description.preset
         self.input_size = description.preset.input_size
@@ -294,9 +392,8 @@ class Detector:
         self.close()
 
     def close(self) -> None:
-        """Close the session, if the detector owns it."""
-        if self._owns_session:
-            self._session.close()
+        """Close the network."""
+        self._network.close()
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """uint8 RGB [H,W,3] of any size -> uint8 [S,S,3], resized as the original does at test time."""
@@ -307,11 +404,11 @@ class Detector:
 
         Raises devices.OutOfMemory.
         """
-        missing = (self._images.shape[0] or len(batch)) - len(batch)
+        missing = (self._network.batch or len(batch)) - len(batch)
         if missing > 0:  # a graph for batches of one size
             batch = np.concatenate([batch, np.zeros((missing, *batch.shape[1:]), batch.dtype)])
         try:
-            values = self._session.run(self._tensors, {self._images: batch})
+            values = self._network.run(batch)
         except tf.errors.ResourceExhaustedError:
             raise devices.OutOfMemory(f"{devices.full_memory()}: {self._smaller_batch()}") from None
         return [

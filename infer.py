@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     pictures = _split_files(flags) if flags.split else _find_files(flags)
     _refuse_equal_names(flags, pictures)
     # Labels of a data set need no entry: they are in --data, or in `labels` beside `images`, which holds the pictures
-    inputs = [model.frozen or model.run, *[flags.data] * bool(flags.split), *(picture.path for picture in pictures)]
+    inputs = [model.exported or model.run, *[flags.data] * bool(flags.split), *(picture.path for picture in pictures)]
     old = result_folder.check(flags.output, flags.overwrite, inputs)
     with cli.StopRequest() as stop:
         cli.import_tensorflow()
@@ -277,9 +277,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "  python infer.py runs/mine photos/ --recursive --output runs/found\n"
         "  python infer.py runs/mine --data VOCdevkit --split 2007:test --output runs/found",
     )
-    parser.add_argument(
-        "model", metavar="MODEL", help="a run directory (its best checkpoint; RUN@last: its last) or an exported .pb"
-    )
+    parser.add_argument("model", metavar="MODEL", help=config.MODEL_HELP)
     _input_flags(parser, parser.add_argument_group("a data set instead of pictures"))
     _detection_flags(parser.add_argument_group("detection"))
     _output_flags(parser.add_argument_group("output"))

@@ -281,7 +281,7 @@ def _mp4(text):
 def _parse(argv):
     parser = cli.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("model", metavar="MODEL", help="a run directory (its best checkpoint; RUN@last: its last) or an exported .pb")
+    add("model", metavar="MODEL", help=config.MODEL_HELP)
     add("input", metavar="INPUT", help="a video file, a camera's number (0), or an address (rtsp://…)")
     add("output", metavar="OUTPUT.mp4", type=_mp4, help="the video to write; an existing file is replaced")
     show = visualization.SHOW_THRESHOLD

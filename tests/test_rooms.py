@@ -37,6 +37,10 @@ WITHOUT_TENSORFLOW = {
     "training_data",
     "average_precision",
     "training.train_flags",
+    "exports.formats",
+    "exports.file_metadata",
+    "exports.opened",
+    "exports.comparison",
     "kernels.cpu",
     *PROGRAMS,
 }
@@ -49,6 +53,10 @@ ONLY_IN = {
     "yaml": "formats.yolo",
     "matplotlib": "media.visualization",
     "pillow_heif": "media.images",
+    "tf2onnx": "exports.onnx_graph",
+    "onnx": "exports.onnx_graph",
+    "onnxruntime": "exports.onnx_file",
+    "openvino": "exports.openvino_file",
     "google": "system.compiled_code",  # protobuf, which comes with TensorFlow
 }
 EVERYWHERE = {"numpy", "cv2", "tqdm", "PIL", "tensorflow"}
