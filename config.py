@@ -22,7 +22,7 @@ DIVISION = "division.json"  # in a run: what formats.division wrote
 PATTERN = "*?[\\"  # TensorFlow reads a checkpoint's path as a pattern, in which these have a special meaning
 # Settings that may differ on --resume: they change the end or the speed, but not the steps before the end (except the
 # rates of the cosine schedule, which depend on the end)
-RESUMABLE = ("epochs", "max_steps", "workers", "save_minutes")
+RESUMABLE = ("epochs", "max_steps", "workers", "cache", "cache_gb", "cache_dir", "save_minutes")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 # Formats of exported models, by which export_model.py --format names them, and how their names end. A SavedModel is a
 # folder, OpenVINO's .xml has a .bin beside it
@@ -50,6 +50,7 @@ CHOICES = {  # allowed values of some TrainingSettings
     "matching": ("bipartite", "threshold"),
     "augmentation": tuple(transforms.AUGMENTATIONS),
     "precision": PRECISIONS,
+    "cache": ("none", "ram", "disk"),
 }
 
 
@@ -106,6 +107,11 @@ def usual_rate(optimizer: str, adam_epsilon: float) -> float:
     return 2e-4 if optimizer.startswith("adam") and adam_epsilon < 0.01 else 1e-3
 
 
+def usual_decay(optimizer: str) -> float:
+    """The default weight decay. AdamW multiplies it by the learning rate; the others add it to the gradient."""
+    return 0.05 if optimizer == "adamw" else 5e-4
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainingSettings:
     """The flags of train.py that decide a training's outcome; train.py --help explains each.
@@ -134,7 +140,7 @@ class TrainingSettings:
     max_steps: int | None = None
     batch_size: int = 8
     accumulate: int = 1
-    optimizer: str = "adam"
+    optimizer: str = "adamw"
     adam_epsilon: float = 1e-8
     learning_rate: float = usual_rate(optimizer, adam_epsilon)
     schedule: str = "exponential"
@@ -143,7 +149,7 @@ class TrainingSettings:
     clip_norm: float = 10.0
     bias_lr_multiplier: float = 1.0
     vgg_lr_multiplier: float = 1.0
-    weight_decay: float = 5e-4
+    weight_decay: float = usual_decay(optimizer)
     ema: float | None = None
     negative_ratio: int = 3
     class_weights: str | tuple[str, ...] | None = None  # "auto", or texts NAME=WEIGHT
@@ -152,6 +158,9 @@ class TrainingSettings:
     freeze: tuple[str, ...] = ()
     precision: str = "float32"
     workers: int | None = None  # None: as many as suit the machine, also another one that resumes the run
+    cache: str = "none"
+    cache_gb: float | None = None  # None: as much as suits the machine
+    cache_dir: str | None = None  # None: in the folder of `files.cache_folder`
     seed: int = 0
     deterministic: bool = False
     save_minutes: float = 10.0

@@ -209,6 +209,8 @@ def _find_files(flags):
             raise UserError(f"{path}: no pictures in it ({', '.join(images.SUFFIXES)}){more}{left_out}")
         if left_out:
             print(f"{path}: {left_out}")
+        if is_folder and not recursive and (below := _folders_with_pictures(path, drawn)):
+            print(f"{path}: {wording.plural(below, 'folder')} with pictures in it not searched; --recursive does that")
         for file, name in found:
             if name in origin:
                 raise UserError(
@@ -263,6 +265,13 @@ def _left_out(folder, recursive, passed_over):
     hint = f"; pip install pillow-heif to read {heif[0]}" if heif else ""
     shown = ", ".join(f"{suffix} ({count})" for suffix, count in counts.most_common())
     return f"{wording.plural(len(others), 'file')} left out: {shown}{hint}"
+
+
+def _folders_with_pictures(folder, passed_over):
+    """How many of the folders in a folder hold pictures. passed_over: as above."""
+    below = (os.path.join(folder, name) for name in files.visible_folders(folder))
+    walks = (files.walk(path, passed_over) for path in below if os.path.realpath(path) not in passed_over)
+    return sum(any(_is_picture(name) for _, names in walk for name in names) for walk in walks)
 
 
 def _is_picture(name):

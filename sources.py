@@ -8,6 +8,7 @@ A format is a module, or an object such as per_picture.PerPicture, with
     load(data, splits, class_names, **options)    a list of Sample, in the same order; options: as in `load` below
     survey(data, names)         the listing.Split of each split, with what is missing or listed twice
     reader(data)                callable, what `find` or `survey` found -> annotations.Annotated; can be pickled
+    format_name                 for messages
     first_pixel                 what it calls the first row and column of pixels, 0 or 1
     write_fixed(copy)           writes a fixed_copy.FixedCopy: the annotations and lists of a corrected copy
 and an entry in SOURCES. Its docstring says what DATA and SPLITS mean. `annotations.make_samples` does what all formats
@@ -136,15 +137,17 @@ def split_names(data: str | os.PathLike, source: str = "auto") -> list[str]:
 
 
 def usual_training(data: str | os.PathLike, source: str = "auto") -> str | None:
-    """The splits to train on if none are named: VOC2007's and VOC2012's trainval, 'train', or all of the pictures.
+    """The splits to train on if none are named: VOC2007's and VOC2012's trainval, 'train', or the only split.
 
-    None if the data set has other splits.
+    None if the data set has other splits, or only one that is for validation or a test.
     """
     usual = source_pascal_voc.usual_training(data)
     if usual:
         return usual
     names = split_names(data, source)
-    return names[0] if names == [folders.ALL] else folders.synonym("train", names)
+    if len(names) == 1 and not any(folders.synonym(other, names) for other in ("val", "test")):
+        return names[0]
+    return folders.synonym("train", names)
 
 
 def class_names(data: str | os.PathLike, splits: str, source: str = "auto") -> tuple[str, ...]:
@@ -256,7 +259,7 @@ def make_samples(
 
     read: callable, entry -> annotations.Annotated, such as that of `reader`.
     """
-    name = getattr(_module(source), "name", source)
+    name = getattr(_module(source), "format_name", source)
     more = {"first_pixel": first_pixel(data, source), "format_name": name}
     return annotations.make_samples(entries, read, class_names, **more, **options)
 

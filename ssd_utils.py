@@ -224,11 +224,15 @@ def match_columns(
     if not len(gt_boxes) or not len(matches):
         return matches
     overlaps = box_geometry.iou(np.asarray(gt_boxes, np.float32), columns)  # [N,A]
-    close = np.flatnonzero(overlaps.max(axis=0) >= threshold)
-    matches[close] = overlaps[:, close].argmax(axis=0)
+    flat = overlaps.ravel()
+    close = np.flatnonzero(flat >= threshold)  # pairs, by ground truth and then by anchor
+    gt, anchor = np.divmod(close, len(matches))
+    if len(gt_boxes) > 1:  # of an anchor's pairs the best comes last, and is the one that stays
+        order = np.lexsort((-gt, flat[close]))
+        gt, anchor = gt[order], anchor[order]
+    matches[anchor] = gt
     if bipartite:
-        for gt, anchor in _bipartite_pairs(overlaps):
-            matches[anchor] = gt
+        _match_bipartitely(matches, overlaps)
     return matches
 
 
@@ -237,20 +241,24 @@ def anchor_columns(anchors: np.ndarray) -> box_geometry.Columns:
     return box_geometry.columns(box_geometry.from_cxcywh(np.asarray(anchors, np.float32)))
 
 
-def _bipartite_pairs(overlaps):
-    """Yield (ground truth, anchor) pairs greedily by falling IoU; overwrites overlaps [N,A].
+def _match_bipartitely(matches, overlaps):
+    """Give each ground truth an anchor of its own, greedily by falling IoU; overwrites matches [A] and overlaps [N,A].
 
     It keeps the best anchor of each ground truth. Taking an anchor changes only those with the same best anchor, so
     the work is close to N passes over A instead of N passes over N·A.
     """
     anchor_of = overlaps.argmax(axis=1)
-    best = overlaps[np.arange(len(overlaps)), anchor_of]
-    for _ in range(len(overlaps)):
+    every = np.arange(len(overlaps))
+    best = overlaps[every, anchor_of]
+    if len(set(anchor_of.tolist())) == len(every):  # the usual case: each gets its best
+        matches[anchor_of] = np.where(best > MINIMUM_BIPARTITE_IOU, every, matches[anchor_of])
+        return
+    for _ in every:
         gt = best.argmax()  # of equals with different anchors, any may go first
         if best[gt] <= MINIMUM_BIPARTITE_IOU:
             return
         anchor = anchor_of[gt]
-        yield gt, anchor
+        matches[anchor] = gt
         best[gt] = -1
         overlaps[:, anchor] = -1
         for other in np.flatnonzero((anchor_of == anchor) & (best > 0)):
@@ -298,13 +306,17 @@ def encode_targets(
     labels: np.ndarray,
     matches: np.ndarray,
     variances: tuple[float, float] = VARIANCES,
+    out: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Turn matches into targets: class_targets int32 [A] (label + 1, 0 = background), offset_targets [A,4].
+    """Turn matches into targets: class_targets int32 [A] (label + 1, 0 = background), offset_targets float32 [A,4].
 
     labels: int32 [N], 0-based; matches: int32 [A] of `match_anchors`. Offsets of unmatched anchors are 0.
+    out: arrays for the two, which are overwritten; None for new ones.
     """
-    class_targets = np.zeros(len(anchors), np.int32)
-    offset_targets = np.zeros((len(anchors), 4), np.float32)
+    if out is None:
+        out = np.empty(len(anchors), np.int32), np.empty((len(anchors), 4), np.float32)
+    class_targets, offset_targets = out
+    class_targets[...], offset_targets[...] = 0, 0
     positive = np.flatnonzero(matches >= 0)
     gt = matches[positive]
     class_targets[positive] = labels[gt] + 1

@@ -18,13 +18,17 @@ import ssd_utils
 import transforms
 from config import TrainingSettings
 from media import images
+from media.picture_cache import Picture, PictureCache
 from structures import Sample, UserError
 from system import cli
 from system.data_queue import DataQueue, Field, WorkerError
+from system.shared_arrays import block_bytes
 
 LARGEST_AUTO_WEIGHT = 10.0  # so that a handful of objects does not dominate the gradient
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h
 KEPT_BYTES, LARGEST_MMAP_THRESHOLD = 256 * 2**20, 32 * 2**20  # glibc's upper limit of the second
+
+RESIZED = "resized"  # the kind of cached picture that is not decoded only, but resized to the network's input too
 
 Job = tuple[int, int]  # (epoch, index into the samples)
 
@@ -48,6 +52,7 @@ class MakeTrainingItem:
     transform: the augmentation.
     matching: "bipartite" or "threshold", as in config.CHOICES.
     seed: of the training.
+    cache: that pictures are read through, or None.
     """
 
     samples: Sequence[Sample]
@@ -56,6 +61,11 @@ class MakeTrainingItem:
     transform: transforms.TrainTransforms
     matching: str
     seed: int
+    cache: PictureCache | None = None
+
+    def sharing(self, cache: PictureCache) -> "MakeTrainingItem":
+        """The same, with a cache."""
+        return dataclasses.replace(self, cache=cache)
 
     def __call__(self, job: Job, out: Mapping[str, np.ndarray]) -> None:
         epoch, index = job
@@ -63,23 +73,32 @@ class MakeTrainingItem:
         rng = np.random.default_rng([self.seed, epoch, index])
         plan = self.transform.plan(sample.width, sample.height, sample.boxes, sample.labels, rng)
         try:
-            image = images.read(sample.image_path, sample.exif, plan.max_reduce, self.preset.gray16)
+            self._render(sample, plan, out["images"])
         except images.ImageError as error:
             _note_unreadable(error)
             for array in out.values():
                 array[...] = 0
             return
         _note_readable()
-        out["images"][...] = self.transform.render(plan, image)
         matches = ssd_utils.match_columns(self._columns, plan.boxes, bipartite=self.matching == "bipartite")
-        out["class_targets"][...], out["offset_targets"][...] = ssd_utils.encode_targets(
-            self.anchors, plan.boxes, plan.labels, matches, self.preset.variances
-        )
+        targets = out["class_targets"], out["offset_targets"]
+        ssd_utils.encode_targets(self.anchors, plan.boxes, plan.labels, matches, self.preset.variances, targets)
 
     def describe(self, job: Job) -> str:
         """The sample of a job, for messages."""
         epoch, index = job
         return f"the sample of {self.samples[index].image_path} for epoch {epoch + 1}"
+
+    def _render(self, sample, plan, out):
+        """Read the picture of a sample and render it. Raises ImageError."""
+        source = sample.image_path, sample.exif, plan.max_reduce
+        if self.cache is None:
+            self.transform.render(plan, images.read(*source, self.preset.gray16), out)
+        elif self.transform.resizes_whole(sample.width, sample.height):
+            resized = self.cache.made(RESIZED, functools.partial(self.transform.resized, plan), *source)
+            self.transform.finish(plan, resized, out)
+        else:
+            self.transform.render(plan, self.cache.read(*source), out)
 
     @functools.cached_property
     def _columns(self):
@@ -87,11 +106,16 @@ class MakeTrainingItem:
 
 
 def make_queue(
-    samples: Sequence[Sample], preset: ssd_utils.SSDPreset, settings: TrainingSettings, *, workers: int
+    samples: Sequence[Sample],
+    preset: ssd_utils.SSDPreset,
+    settings: TrainingSettings,
+    *,
+    workers: int,
+    cache: PictureCache | None = None,
 ) -> DataQueue:
     """A DataQueue of batches {images uint8 [B,S,S,3], class_targets int32 [B,A], offset_targets float32 [B,A,4]}.
 
-    Its jobs are those of `epoch_jobs`.
+    Its jobs are those of `epoch_jobs`. The batches are the same with and without a cache.
     """
     make_item, fields = _make_item(samples, preset, settings), _fields(preset)
     # Two batches are in the consumer's hands (one in training, the next on its way to the GPU), one is ready, and the
@@ -104,7 +128,27 @@ def make_queue(
         workers=workers,
         depth=depth,
         initializer=prepare_worker,
+        shared=cache,
     )
+
+
+def cached_bytes(
+    samples: Iterable[Sample], preset: ssd_utils.SSDPreset, settings: TrainingSettings
+) -> tuple[list[Picture], dict[str, int]]:
+    """What a `PictureCache` for `make_queue` may come to hold: its pictures, and at most how many bytes of each kind.
+
+    The kinds that save the most time for a byte come first.
+    """
+    transform = transforms.train_transforms(preset, transforms.AUGMENTATIONS[settings.augmentation])
+    needed = dict.fromkeys((RESIZED, *map(str, reversed(transforms.REDUCTIONS))), 0)
+    size_of = {Picture(one.image_path, one.exif): (one.width, one.height) for one in samples}
+    for picture, (width, height) in size_of.items():
+        if transform.resizes_whole(width, height):
+            needed[RESIZED] += block_bytes(preset.input_size, preset.input_size)
+            continue
+        for reduce in transform.reductions(width, height) if images.is_jpeg(picture.path) else (1,):
+            needed[str(reduce)] += block_bytes(-(-height // reduce), -(-width // reduce))
+    return list(size_of), {kind: size for kind, size in needed.items() if size}
 
 
 def first_images(

@@ -13,16 +13,18 @@ than the picture: its edges may be below 0 and above 1.
 """
 
 import dataclasses
+import math
 
 import cv2
 import numpy as np
 
-from boxes import clip, iou
+from boxes import columns, iou
 from ssd_utils import SSDPreset
 
 PROBABILITY = 0.5  # of each color step, of expanding, of mirroring
 MIN_IOUS = (0.1, 0.3, 0.5, 0.7, 0.9, 0.0)  # of the six samplers besides "whole image"; 0 accepts any crop
 TRIALS = 50  # crops that a sampler tries
+_MIN_IOUS, _SAMPLERS = np.array(MIN_IOUS), np.arange(len(MIN_IOUS))
 CROP_SCALE = (0.3, 1.0)  # square root of the crop's share of the canvas
 CROP_RATIO = (0.5, 2.0)  # crop's width / height, in units of the canvas's
 Window = tuple[float, float, float, float]  # (xmin, ymin, xmax, ymax)
@@ -95,6 +97,11 @@ class Distortion:
     saturation: float = 1.0
     hue: float = 0.0
     contrast_first: bool = True
+
+    @property
+    def in_hsv(self) -> bool:
+        """Whether saturation or hue changes."""
+        return self.saturation != 1 or self.hue != 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,10 +190,12 @@ class TrainTransforms:
         fit the pixels, but the window differs from the drawn one by about a pixel. The edges of the source are
         multiples of max_reduce, so that boxes also fit a picture that is decoded smaller.
         """
-        window_px = _compose_window(choices.canvas, choices.crop) * (width, height, width, height)
+        window_px = _compose_window(choices.canvas, choices.crop, width, height)
         max_reduce = _max_reduce(window_px, self.size)
-        x = _fit_axis(window_px[0], window_px[2], width, self.size, max_reduce)
-        y = _fit_axis(window_px[1], window_px[3], height, self.size, max_reduce)
+        # An error in the 15th digit must not widen by a pixel
+        left, top, right, bottom = (round(edge * 1e6) / 1e6 for edge in window_px)
+        x = _fit_axis(left, right, width, self.size, max_reduce)
+        y = _fit_axis(top, bottom, height, self.size, max_reduce)
         if x is None or y is None:
             x = y = (0, 0, 0, 0)
             moved, kept = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
@@ -210,41 +219,92 @@ class TrainTransforms:
 
         A box is kept if its center is inside and its clipped area is not empty (the original's rule).
         """
-        moved = np.empty_like(boxes_px)
-        for axis, (source_low, source_high, target_low, target_high) in enumerate((x, y)):
-            scale = (target_high - target_low) / (source_high - source_low)
-            moved[:, axis::2] = ((boxes_px[:, axis::2] - source_low) * scale + target_low) / self.size
+        scale_x, scale_y = ((axis[3] - axis[2]) / (axis[1] - axis[0]) for axis in (x, y))
+        source, scale, target = np.array(
+            ((x[0], y[0], x[0], y[0]), (scale_x, scale_y, scale_x, scale_y), (x[2], y[2], x[2], y[2])), np.float64
+        )
+        moved = boxes_px - source
+        moved *= scale
+        moved += target
+        moved /= self.size
         centers = (moved[:, :2] + moved[:, 2:]) / 2
         if self.augmentation.clip_boxes:
-            moved = clip(moved)
+            moved = moved.clip(0, 1)
         if mirror:
-            moved[:, [0, 2]] = 1 - moved[:, [2, 0]]
+            moved[:, ::2] = 1 - moved[:, 2::-2]
         moved = moved.astype(np.float32)  # before the next line, since two edges may become equal in float32
         stays = ((centers >= 0) & (centers <= 1) & (moved[:, 2:] > moved[:, :2])).all(axis=1)
         kept = np.flatnonzero(stays)
         return moved[kept], kept
 
-    def render(self, plan: Plan, image: np.ndarray) -> np.ndarray:
+    def reductions(self, width: int, height: int) -> tuple[int, ...]:
+        """All values that max_reduce may have in a plan for a picture of this size in pixels."""
+        side = min(width, height)
+        # The least side of a crop: CROP_SCALE · sqrt(CROP_RATIO), a little less for rounding
+        smallest = 0.999 * CROP_SCALE[0] * math.sqrt(CROP_RATIO[0]) * side if self.augmentation.crop else side
+        largest = side * max(self.augmentation.expand, 1)
+        low, high = (_max_reduce((0, 0, pixels, pixels), self.size) for pixels in (smallest, largest))
+        return tuple(factor for factor in REDUCTIONS if low <= factor <= high)
+
+    def resizes_whole(self, width: int, height: int) -> bool:
+        """Whether every rendering of a picture of this size in pixels starts with the same step, `resized`."""
+        change = self.augmentation
+        fixed = change.expand <= 1 and not change.crop and not change.random_interpolation
+        return fixed and not _distorts_first(width, height, self.size, self.size)  # if smaller, max_reduce is 1
+
+    def render(self, plan: Plan, image: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Apply a plan to its picture uint8 [H,W,3], which may be decoded up to max_reduce times smaller.
 
+        out: uint8 [size,size,3], contiguous, for the result; None for a new array.
         Returns uint8 [size,size,3]. Raises ValueError if the image's size is not one of the plan's.
         """
         left, top, right, bottom = plan.target_px
-        width, height = right - left, bottom - top
-        mean = np.rint(self.mean)
-        if not width:
-            return np.tile(mean.astype(np.uint8), (self.size, self.size, 1))
+        if right == left:
+            out = np.empty((self.size, self.size, 3), np.uint8) if out is None else out
+            out[...] = np.rint(self.mean)
+            return out
         patch = _cut(plan, image)
-        distort_first = patch.shape[0] * patch.shape[1] < width * height  # distort where there are fewer pixels
-        if distort_first:
-            patch = distort(patch, plan.choices.distortion)
-        patch = cv2.resize(patch, (width, height), interpolation=plan.choices.interpolation)
-        if not distort_first:
-            patch = distort(patch, plan.choices.distortion)
-        if width < self.size or height < self.size:
+        if not _distorts_first(patch.shape[1], patch.shape[0], right - left, bottom - top):
+            return self.finish(plan, _resized(plan, patch), out)
+        return self._put(plan, _resized(plan, distort(patch, plan.choices.distortion)), out)
+
+    def resized(self, plan: Plan, image: np.ndarray) -> np.ndarray:
+        """The first step of `render` where `resizes_whole`: the whole picture, uint8 [size,size,3]."""
+        return _resized(plan, _cut(plan, image))
+
+    def finish(self, plan: Plan, resized: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """The steps of `render` that follow `resized`, into a new array or `out`."""
+        left, top, right, bottom = plan.target_px
+        distortion = plan.choices.distortion
+        if distortion.in_hsv or (right - left, bottom - top) != (self.size, self.size):
+            return self._put(plan, distort(resized, distortion), out)
+        # Mirrored first, the colors are changed where they are. Not in HSV: OpenCV rounds it in another way at the end
+        # of a row, so that the order matters
+        out = self._put(plan, resized, out)
+        return distort(out, distortion, out)
+
+    def _put(self, plan, patch, out):
+        """A resized patch at its place in the result, with the mean around it, mirrored; into a new array or out."""
+        left, top, right, bottom = plan.target_px
+        if right - left < self.size or bottom - top < self.size:
             below, beside = self.size - bottom, self.size - right
-            patch = cv2.copyMakeBorder(patch, top, below, left, beside, cv2.BORDER_CONSTANT, value=mean.tolist())
-        return cv2.flip(patch, 1) if plan.choices.mirror else patch
+            mean = np.rint(self.mean).tolist()
+            patch = cv2.copyMakeBorder(patch, top, below, left, beside, cv2.BORDER_CONSTANT, value=mean)
+        if plan.choices.mirror:
+            return cv2.flip(patch, 1, dst=out)
+        out = np.empty_like(patch) if out is None else out
+        out[...] = patch
+        return out
+
+
+def _distorts_first(width, height, target_width, target_height):
+    """Whether colors are changed before a patch is resized: where there are fewer pixels."""
+    return width * height < target_width * target_height
+
+
+def _resized(plan, patch):
+    left, top, right, bottom = plan.target_px
+    return cv2.resize(patch, (right - left, bottom - top), interpolation=plan.choices.interpolation)
 
 
 def warp(image: np.ndarray, size: int) -> np.ndarray:
@@ -301,24 +361,32 @@ def draw_crop(objects: np.ndarray, rng: np.random.Generator) -> Window:
     if not len(objects):
         return WHOLE
     trials = _draw_trials(len(MIN_IOUS) * TRIALS, rng)
-    best = iou(objects, trials).max(axis=0).reshape(-1, TRIALS)  # faster than trials by objects: rows are long
-    accepted = best >= np.array(MIN_IOUS)[:, None]  # [samplers, trials]
-    first = accepted.argmax(axis=1) + np.arange(len(MIN_IOUS)) * TRIALS
-    found = trials[first[accepted.any(axis=1)]]
+    best = iou(objects, columns(trials.T)).max(axis=0).reshape(-1, TRIALS)  # long rows are faster than long columns
+    accepted = best >= _MIN_IOUS[:, None]  # [samplers, trials]
+    first = accepted.argmax(axis=1)
+    found = np.flatnonzero(accepted[_SAMPLERS, first])
     pick = rng.integers(len(found) + 1)
-    return tuple(found[pick - 1].tolist()) if pick else WHOLE
+    if not pick:
+        return WHOLE
+    sampler = found[pick - 1]
+    return tuple(trials[:, sampler * TRIALS + first[sampler]].tolist())
 
 
 def _draw_trials(count, rng):
-    """Random crops, float64 [count,4] in 0..1, uniform in scale, in the aspect ratios that fit, and in position."""
+    """Random crops, float64 [4,count] in 0..1, uniform in scale, in the aspect ratios that fit, and in position."""
     along_scale, along_ratio, along_x, along_y = rng.random((4, count))
     scale = CROP_SCALE[0] + along_scale * (CROP_SCALE[1] - CROP_SCALE[0])
     low = np.maximum(CROP_RATIO[0], scale**2)
     high = np.minimum(CROP_RATIO[1], scale**-2)
     root = np.sqrt(low + along_ratio * (high - low))
-    size = np.minimum(np.stack([scale * root, scale / root], axis=1), 1)  # rounding may exceed 1
-    corner = np.stack([along_x, along_y], axis=1) * (1 - size)
-    return np.concatenate([corner, corner + size], axis=1)
+    trials = np.empty((4, count))
+    corner, size = trials[:2], trials[2:]
+    np.multiply(scale, root, out=size[0])
+    np.divide(scale, root, out=size[1])
+    np.minimum(size, 1, out=size)  # rounding may exceed 1
+    np.multiply((along_x, along_y), 1 - size, out=corner)
+    size += corner  # the far corner
+    return trials
 
 
 def _to_canvas(boxes, canvas):
@@ -328,11 +396,19 @@ def _to_canvas(boxes, canvas):
     return (np.asarray(boxes, np.float64) - (left, top, left, top)) / (size + size)
 
 
-def _compose_window(canvas, crop):
-    """A crop in fractions of the canvas -> float64 [4] in fractions of the picture."""
+def _compose_window(canvas, crop, width, height):
+    """A crop in fractions of the canvas -> four numbers in pixels of the picture.
+
+    With Python's numbers: for so few they are several times faster than NumPy.
+    """
     left, top, right, bottom = canvas
-    width, height = right - left, bottom - top
-    return np.array(crop) * (width, height, width, height) + (left, top, left, top)
+    canvas_width, canvas_height = right - left, bottom - top
+    return (
+        (crop[0] * canvas_width + left) * width,
+        (crop[1] * canvas_height + top) * height,
+        (crop[2] * canvas_width + left) * width,
+        (crop[3] * canvas_height + top) * height,
+    )
 
 
 def _max_reduce(window_px, size):
@@ -347,7 +423,6 @@ def _fit_axis(low, high, length, size, step):
     Returns integers (source low, source high, target low, target high), neither range empty; None if the window misses
     the picture. The source is widened to multiples of step, or to the picture's end.
     """
-    low, high = round(low, 6), round(high, 6)  # an error in the 15th digit must not widen by a pixel
     inside_low, inside_high = max(low, 0), min(high, length)
     if inside_low >= inside_high:
         return None
@@ -376,40 +451,62 @@ def _cut(plan, image):
     return image[top:bottom, left:right]
 
 
-def distort(image: np.ndarray, distortion: Distortion) -> np.ndarray:
-    """Change the colors of uint8 [H,W,3] RGB; returns the image itself if there is nothing to change.
+def distort(image: np.ndarray, distortion: Distortion, out: np.ndarray | None = None) -> np.ndarray:
+    """Change the colors of uint8 [H,W,3] RGB.
 
     Every step rounds and clips to 0..255, as the original's convertTo does; hue wraps around at 180.
+
+    out: array for the result, which may be the image; None for the image itself if there is nothing to change, else a
+        new array.
     """
-    hsv_steps = distortion.saturation != 1 or distortion.hue != 0
-    before = _tone_table(distortion.brightness, 1)
-    after = np.arange(256, dtype=np.uint8)
-    if distortion.contrast_first or not hsv_steps:
-        before = _tone_table(0, distortion.contrast)[before]
-    else:
-        after = _tone_table(0, distortion.contrast)
-    image = _apply_table(image, before)
-    if hsv_steps:
-        hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
-        hsv = cv2.LUT(hsv, _hsv_table(distortion.saturation, distortion.hue))
-        image = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
-    return _apply_table(image, after)
+    contrast_first = distortion.contrast_first or not distortion.in_hsv
+    changed = _brighten(image, distortion.brightness, out)
+    if contrast_first:
+        changed = _multiply(changed, distortion.contrast, out)
+    if distortion.in_hsv:
+        hsv = cv2.cvtColor(changed, cv2.COLOR_RGB2HSV)
+        hsv = cv2.LUT(hsv, _hsv_table(distortion.saturation, distortion.hue), dst=hsv)
+        changed = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB, dst=out)
+    if not contrast_first:
+        changed = _multiply(changed, distortion.contrast, out)
+    if out is not None and changed is not out:
+        out[...] = changed
+        return out
+    return changed
+
+
+_LEVELS = np.arange(256)
+_LEVELS_8 = _LEVELS.astype(np.uint8)[None]
 
 
 def _tone_table(shift, factor):
     """uint8 [256]: level × factor + shift, rounded and clipped."""
-    return np.clip(np.rint(np.arange(256) * factor + shift), 0, 255).astype(np.uint8)
+    return np.clip(np.rint(_LEVELS * factor + shift), 0, 255).astype(np.uint8)
 
 
 def _hsv_table(saturation, hue):
     """uint8 [1,256,3] for OpenCV's 8-bit HSV: hue wraps around at 180, saturation is clipped, value stays."""
-    levels = np.arange(256)
-    wrapped = np.rint(levels + hue) % 180
-    return np.stack([wrapped, _tone_table(0, saturation), levels], axis=-1).astype(np.uint8)[None]
+    wrapped = np.rint(_LEVELS + hue) % 180
+    return np.stack([wrapped, _tone_table(0, saturation), _LEVELS], axis=-1).astype(np.uint8)[None]
 
 
-def _apply_table(image, table):
-    """Replace every value by its entry in the table; the image itself if the table changes nothing."""
-    if table[0] == 0 and (table == np.arange(256)).all():
+def _brighten(image, shift, out=None):
+    """level + shift, rounded and clipped; the image itself if nothing changes."""
+    if shift == 0:
         return image
-    return cv2.LUT(image, table)
+    table = _tone_table(shift, 1)
+    whole = round(shift)
+    if np.array_equal(table, (_LEVELS + whole).clip(0, 255)):  # not if each second level is rounded the other way
+        add = cv2.add if whole > 0 else cv2.subtract  # saturated, and several times faster than a table
+        return add(image, np.full((4, 1), abs(whole), np.float64), dst=out)  # which OpenCV takes as a scalar
+    return cv2.LUT(image, table, dst=out)
+
+
+def _multiply(image, factor, out=None):
+    """level × factor, rounded and clipped; the image itself if nothing changes."""
+    if factor == 1:
+        return image
+    table = _tone_table(0, factor)
+    if np.array_equal(table, cv2.convertScaleAbs(_LEVELS_8, alpha=factor)[0]):  # in float32: some ties round otherwise
+        return cv2.convertScaleAbs(image, dst=out, alpha=factor)  # twice as fast as a table
+    return cv2.LUT(image, table, dst=out)

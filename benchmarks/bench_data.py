@@ -3,7 +3,7 @@
 import contextlib
 
 import bench_pictures
-from bench_harness import Side, alternate, duel, line, machine, rates
+from bench_harness import Side, alternate, duel, line, machine, rates, rates_of_a_core
 
 OBJECTS = (1, 10, 50, 200)
 
@@ -24,6 +24,47 @@ def _data(peer, target):
         )
 
     return benchmark
+
+
+def cached(name, settings):
+    """Images/s of a core when all pictures are in the cache; the peer is ours without a cache."""
+    options = {
+        "index": bench_pictures.index(settings, settings.choose(200, 60, 4)),
+        "folder": f"{settings.scratch}/cache",
+    }
+    for augmentation in ("light", "full"):
+        options["augmentation"] = augmentation
+        for cache in ("ram", "disk"):
+            yield duel(
+                f"{name}-{cache}-{augmentation}",
+                *(("bench_ours.py", "data", {**options, "cache": which}) for which in (cache, "none")),
+                settings=settings,
+                rounds=settings.choose(7, 3, 1),
+                value=rates_of_a_core,
+                wanted="2500 images/s",
+                what=f"{bench_pictures.source_name(settings)}: training images with --cache {cache}; time of one core",
+            )
+
+
+def loading(name, settings):
+    """Seconds of a core and memory to load the annotations of large data sets."""
+    for kind, pictures, target in (
+        ("voc", settings.choose(20_000, 2_000, 5), 6),
+        ("coco", settings.choose(120_000, 12_000, 5), 15),
+    ):
+        most = bench_pictures.MOST_OBJECTS[kind]
+        data = bench_pictures.annotated(settings, kind, pictures)
+        with Side("bench_ours.py", "dataset_load", {"data": data}) as side:
+            (answers,), others = alternate([side], rounds=settings.choose(3, 1, 1), warmup=0)
+        yield line(
+            f"{name}-{kind}",
+            "s",
+            [answer["cpu_seconds"] for answer in answers],
+            target=target,
+            facts={key: max(answer[key] for answer in answers) for key in ("seconds", "peak_mb")},
+            others=others,
+            what=f"{pictures} pictures with 1 to {most} objects each: annotations and headers; time of one core",
+        )
 
 
 def workers(name, settings):
@@ -86,6 +127,8 @@ def evaluator(name, settings):
 BENCHMARKS = {
     "data": _data("bench_torch.py", 5),
     "data-ssd.pytorch-style": _data("bench_float_pipeline.py", 3),
+    "cache": cached,
+    "loading": loading,
     "workers": workers,
     "matching": matching,
     "evaluator": evaluator,

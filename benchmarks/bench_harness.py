@@ -71,7 +71,7 @@ class Side:
             raise
 
     def run(self):
-        """Do the task once -> {"seconds", "items", "peak_mb", …}."""
+        """Do the task once -> {"seconds", "cpu_seconds" of all its threads, "items", "peak_mb", …}."""
         self._process.stdin.write("run\n")
         self._process.stdin.flush()
         return self._read()
@@ -141,6 +141,11 @@ def _round(value):
 def rates(answers):
     """Items per second of each answer."""
     return [answer["items"] / answer["seconds"] for answer in answers]
+
+
+def rates_of_a_core(answers):
+    """Items per second of a core's time, of each answer; hardly depends on what else the machine does."""
+    return [answer["items"] / answer["cpu_seconds"] for answer in answers]
 
 
 def line(name, unit, ours, peer=None, *, target=None, facts=(), peer_facts=(), others, **more):

@@ -1,7 +1,9 @@
 """Our side: the tasks that bench_worker runs in a process."""
 
+import contextlib
 import dataclasses
 import hashlib
+import sys
 import time
 
 import bench_inputs
@@ -14,11 +16,14 @@ import average_precision
 import config
 import oracles_ap
 import source_pascal_voc
+import sources
 import ssd_utils
 import training_data
 import transforms
 from system import cli
+from training import caching
 
+stack = contextlib.ExitStack()  # what stays open as long as the process
 ALIGNMENT = 64  # bytes, as in the data queue; TensorFlow copies arrays with a smaller alignment
 
 
@@ -112,15 +117,22 @@ def training_batch(preset, batch):
     return {"images": images, "class_targets": class_targets, "offset_targets": offset_targets}
 
 
-def data(index):
-    """Decode, augment, match and encode the pictures of an index one after another, in this thread."""
+def data(index, augmentation="full", cache="none", folder=None):
+    """Decode, augment, match and encode the pictures of an index one after another, in this thread.
+
+    augmentation, cache, folder: as --augmentation, --cache and --cache-dir.
+    """
     training_data.prepare_worker()
     preset = ssd_utils.get_preset("vgg300")
     anchors = ssd_utils.make_anchors(preset)
     samples = bench_pictures.read_index(index)
-    make_item = training_data.MakeTrainingItem(
-        samples, preset, anchors, transforms.train_transforms(preset), "bipartite", seed=0
-    )
+    transform = transforms.train_transforms(preset, transforms.AUGMENTATIONS[augmentation])
+    make_item = training_data.MakeTrainingItem(samples, preset, anchors, transform, "bipartite", seed=0)
+    if cache != "none":
+        settings = config.TrainingSettings(data="", train="", augmentation=augmentation, cache=cache, cache_dir=folder)
+        with contextlib.redirect_stdout(sys.stderr):  # stdout is the harness's
+            opened = stack.enter_context(caching.opened(samples, preset, settings))
+        make_item = make_item.sharing(opened)
     out = {
         "images": np.empty((preset.input_size, preset.input_size, 3), np.uint8),
         "class_targets": np.empty(len(anchors), np.int32),
@@ -134,7 +146,7 @@ def data(index):
             make_item((epoch, number), out)
         return {"items": len(samples)}
 
-    return {}, run
+    return {"name": f"--augmentation {augmentation} --cache {cache}"}, run
 
 
 def workers(index, workers, batches):
@@ -284,10 +296,12 @@ def after_network(batch, model=None, index=None, width=1.0, classes=20):
 
 
 def dataset_load(data):
-    """Read the annotations of a VOC-layout folder with one class, split "train"."""
+    """Read the annotations of a data set, split "train"; of a VOC-layout folder, of the class "thing"."""
+    names = sources.class_names(data, "train")
+    names = ("thing",) if names == source_pascal_voc.CLASSES else names
 
     def run():
-        samples = source_pascal_voc.load(data, "train", ("thing",))
+        samples = sources.load(data, "train", names)
         return {"items": len(samples)}
 
     return {}, run

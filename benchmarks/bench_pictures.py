@@ -1,9 +1,11 @@
 """The pictures that benchmarks read: those of --data, or the toy road, drawn in the scratch folder."""
 
+import functools
 import json
 import os
 import pathlib
 
+import cv2
 import numpy as np
 from bench_paths import ROOT  # noqa: F401, lets the next lines find the project
 
@@ -13,6 +15,7 @@ from toy_road import dataset, drawing
 
 FRAME = (768, 576)  # width, height of the video
 PAN = 25  # frames that show one picture
+MOST_OBJECTS = {"voc": 8, "coco": 14}  # the means are about those of the data sets themselves
 
 
 def index(settings, count):
@@ -104,10 +107,85 @@ def folder(settings, count):
     return str(path)
 
 
+def annotated(settings, kind, count):
+    """A folder with `count` small pictures of noise and the split "train". kind: "voc" or "coco".
+
+    Pictures have 1 to MOST_OBJECTS objects.
+    """
+    path = pathlib.Path(settings.scratch, f"{kind}-{count}")
+    if path.exists():
+        return str(path)
+    pictures, write = ("JPEGImages", _write_voc) if kind == "voc" else ("train", _write_coco)
+    rng = np.random.default_rng(0)
+    picture = cv2.imencode(".jpg", rng.integers(0, 256, (48, 64, 3), dtype=np.uint8))[1].tobytes()
+    boxes = [
+        rng.integers(1, 30, (int(rng.integers(1, MOST_OBJECTS[kind] + 1)), 2)).tolist() for _ in range(count)
+    ]  # corners
+    (path / pictures).mkdir(parents=True)
+    for number in range(count):
+        (path / pictures / f"{number:012d}.jpg").write_bytes(picture)
+    write(path, boxes)
+    return str(path)
+
+
+def _write_voc(path, boxes):
+    """Pascal VOC's files for pictures of 64×48 pixels. boxes: corners (x, y) of each picture's objects."""
+    (path / "Annotations").mkdir()
+    (path / "ImageSets" / "Main").mkdir(parents=True)
+    for number, corners in enumerate(boxes):
+        objects = "".join(
+            "<object><name>thing</name><pose>Left</pose><truncated>0</truncated><difficult>0</difficult><bndbox>"
+            f"<xmin>{x}</xmin><ymin>{y}</ymin><xmax>{x + 15}</xmax><ymax>{y + 15}</ymax></bndbox></object>\n"
+            for x, y in corners
+        )
+        text = (
+            f"<annotation><folder>VOC2012</folder><filename>{number:012d}.jpg</filename>\n"
+            f"<size><width>64</width><height>48</height><depth>3</depth></size>\n{objects}</annotation>\n"
+        )
+        (path / "Annotations" / f"{number:012d}.xml").write_text(text)
+    ids = "".join(f"{number:012d}\n" for number in range(len(boxes)))
+    (path / "ImageSets" / "Main" / "train.txt").write_text(ids)
+
+
+def _write_coco(path, boxes):
+    """COCO's file for such pictures, as long as COCO's own: a polygon of 22 corners for each object, addresses."""
+    pictures = [
+        {
+            "license": 3,
+            "file_name": f"{number:012d}.jpg",
+            "coco_url": f"http://images.cocodataset.org/train2017/{number:012d}.jpg",
+            "height": 48,
+            "width": 64,
+            "date_captured": "2013-11-14 11:18:45",
+            "flickr_url": f"http://farm9.staticflickr.com/8186/{number:010d}_ce44de1f39_z.jpg",
+            "id": number,
+        }
+        for number in range(len(boxes))
+    ]
+    corners = ((number, x, y) for number, one in enumerate(boxes) for x, y in one)
+    objects = (
+        f'{{"segmentation": [{_polygon(x, y)}], "area": 200.5, "iscrowd": 0, "image_id": {number}, '
+        f'"bbox": [{x + 0.25}, {y}, 15.5, 15], "category_id": {1 + (x + y) % 80}, "id": {index}}}'
+        for index, (number, x, y) in enumerate(corners)
+    )
+    categories = [{"supercategory": "thing", "id": number, "name": f"class {number}"} for number in range(1, 81)]
+    (path / "annotations").mkdir()
+    with open(path / "annotations" / "instances_train.json", "w") as file:
+        file.write(f'{{"images": {json.dumps(pictures)}, "annotations": [')
+        file.write(", ".join(objects))
+        file.write(f'], "categories": {json.dumps(categories)}}}')
+
+
+@functools.cache
+def _polygon(x, y):
+    """JSON of 22 corners around the box at (x, y)."""
+    angles = np.linspace(0, 2 * np.pi, 22, endpoint=False)
+    corners = np.stack([x + 8 + 7.75 * np.cos(angles), y + 7.5 + 7.5 * np.sin(angles)], axis=1)
+    return json.dumps(corners.ravel().round(2).tolist())
+
+
 def film(settings, frames, size=FRAME):
     """An H.264 video that pans over the pictures. size: (width, height). Needs PyAV."""
-    import cv2
-
     from media import images, video
 
     width, height = size

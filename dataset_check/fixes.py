@@ -12,7 +12,7 @@ from dataset_check.defects import DEFECTS
 from formats import fixed_copy
 from media import images
 from structures import UserError
-from system import files
+from system import files, wording
 
 # Defects whose picture is removed from all lists
 LEAVES = {
@@ -66,10 +66,12 @@ def write_copy(scan, findings, target, progress=False):
 
 def _require_rest(scan, leaving, target):
     """Raise UserError if the copy of a split would have lost all its pictures, or all its objects."""
-    picture_of = scan.picture_of
+    picture_of, conflicting = scan.picture_of, duplicates.conflicts(scan.splits)
     for split in scan.splits:
         pictures = [picture_of[key] for key in split.keys]
-        kept = [one for one in pictures if one.key not in leaving]
+        elsewhere = [one for one in pictures if split.name in duplicates.lost_splits(one, conflicting)]
+        gone = {one.key for one in elsewhere} | leaving.keys()
+        kept = [one for one in pictures if one.key not in gone]
         objects = [item for one in pictures if one.annotation for item in one.annotation.objects]
         boxes = (
             mend_box(item.edges_px, one.size, scan.first_pixel)[0] for one in kept for item in one.annotation.objects
@@ -79,6 +81,9 @@ def _require_rest(scan, leaving, target):
             lost = [leaving[one.key] for one in pictures if one.key in leaving]
             first = f": {len(lost)} would be left out, the first for {DEFECTS[lost[0].defect].title}" if lost else ""
             detail = f" ({lost[0].path}: {lost[0].detail})" if lost else ""
+            if elsewhere:
+                both = wording.plural(len(elsewhere), "picture")
+                detail += f"; {both} would be left to another split, the first is {elsewhere[0].place}"
             raise UserError(
                 f"--fix {target}: the split {split.name} would have no {what} left{first}{detail}; correct that first"
             )
@@ -127,8 +132,6 @@ def _kept_splits(scan, kept):
                 pictures.append(fixed_copy.Kept(listed_of[key], edit, _suffix(picture)))
         if len(split.ids) > len(set(split.ids)):
             changes.append(f"{split.path}: each picture listed once")
-        if not pictures:
-            changes.append(f"{split.path}: it has no pictures left")
         found.append(fixed_copy.KeptSplit(split.listed, pictures))
     return found, changes
 

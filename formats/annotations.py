@@ -6,7 +6,9 @@ count and the first case.
 """
 
 import collections
+import itertools
 import os
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +17,7 @@ from tqdm import tqdm
 from formats import folders
 from media import images
 from structures import Sample, UserError
-from system import cli, files, wording
+from system import cli, files, memory, wording
 
 OUTSIDE_TOLERANCE = 1  # pixels: in annotations that count from 0 all boxes are off by one
 
@@ -41,16 +43,66 @@ class Written(NamedTuple):
     truncated: bool = False
 
 
+class Columns(NamedTuple):
+    """The objects of one picture, N values each: what Written says of them, for formats that know it at once.
+
+    names: list.
+    edges_px: float64 [N,4].
+    where: callable, position of an object -> file and entry.
+    difficult: bool [N].
+    crowd: bool [N], or None for none.
+    area: float64 [N], or None.
+    shapes: sequence, or None for boxes.
+    """
+
+    names: list
+    edges_px: np.ndarray
+    where: Callable[[int], str]
+    difficult: np.ndarray
+    crowd: np.ndarray | None = None
+    area: np.ndarray | None = None
+    shapes: Sequence | None = None
+
+    def where_true(self, keep):
+        """The objects that a bool [N] array selects."""
+        at = np.flatnonzero(keep).tolist()
+        return Columns(
+            [self.names[index] for index in at],
+            self.edges_px[keep],
+            lambda index: self.where(at[index]),
+            self.difficult[keep],
+            None if self.crowd is None else self.crowd[keep],
+            None if self.area is None else self.area[keep],
+            None if self.shapes is None else [self.shapes[index] for index in at],
+        )
+
+
+def columns(objects):
+    """A list of Written as Columns, which leave out what no Sample needs."""
+    if not objects:
+        return Columns([], np.zeros((0, 4)), [].__getitem__, np.zeros(0, bool))
+    names, edges, wheres, difficult, crowd, area, shapes, _ = zip(*objects, strict=True)
+    return Columns(
+        list(names),
+        np.array(edges, np.float64),
+        wheres.__getitem__,
+        np.array(difficult, bool),
+        np.array(crowd, bool) if any(crowd) else None,
+        None if None in area else np.array(area, np.float64),
+        shapes,
+    )
+
+
 class Annotated(NamedTuple):
     """What the annotations say of one picture.
 
-    objects: list of Written.
+    objects: list of Written, or Columns.
     stated: (width, height) in pixels of the picture that they were drawn on, (None, None) if that is left out; None
         in a format that has no place for it.
     fractions: whether edges_px of the objects are fractions of the picture instead of pixels.
     """
 
-    objects: list
+    objects: list | Columns
     stated: tuple | None = None
     fractions: bool = False
 
@@ -231,6 +283,7 @@ class Notes:
                 cli.warn(f"{text.format(wording.plural(count, what))}; the first is {first}")
 
 
+@memory.collector_paused()
 def make_samples(
     entries,
     read,
@@ -256,41 +309,64 @@ def make_samples(
     """
     maker = _SampleMaker(class_names, other_classes, difficult, missing_annotations, first_pixel)
     with tqdm(entries, "annotations", unit="", leave=False, disable=not progress) as bar:  # cleared before an error
-        samples = [maker.make(entry, read) for entry in bar]
-    maker.finish(format_name)
+        for entry in bar:
+            maker.add(entry, read)
+    maker.check_units(format_name)
+    samples = maker.samples()
+    maker.warn()
     return samples
 
 
+class _Picture(NamedTuple):
+    """A picture whose annotation was read. edges_px: of its objects, on the picture; factor: on their areas."""
+
+    entry: Any
+    size: Size
+    objects: Columns
+    edges_px: np.ndarray
+    factor: float
+
+
 class _SampleMaker:
-    """Makes the samples of one data set and counts what it drops or changes."""
+    """Makes the samples of one data set and counts what it drops or changes.
+
+    Pictures are added one by one, and what NumPy does is done for all of them at once: it is several times faster.
+    """
 
     def __init__(self, class_names, other_classes, difficult, missing, first_pixel):
         self._label_of = {name: label for label, name in enumerate(class_names)}
         self._ignore_others, self._ignore_difficult = other_classes == "ignore", difficult == "ignore"
         self._missing_allowed, self._first_pixel = missing == "background", first_pixel
-        self._dropped, self._pictures, self._first = 0, 0, None
-        self._boxes, self._entries, self._fraction = 0, 0, None
+        self._pictures, self._in_pixels = [], []  # a _Picture of each entry; those whose edges should be pixels
+        self._dropped, self._damaged, self._first = 0, 0, None
         self._notes = Notes()
 
-    def make(self, entry, read):
-        """The Sample of an entry."""
-        annotated, self._entries = self._read(entry, read), self._entries + 1
+    def add(self, entry, read):
+        """Read an entry and the header of its picture."""
+        annotated = self._read(entry, read)
         header = images.header(entry.image_path)
         size = size_as_shown(header) if annotated.stated is None else size_as_stated(header, annotated.stated)
-        objects = [
-            one for one in annotated.objects if self._is_known(one) and not (one.difficult and self._ignore_difficult)
-        ]
-        edges = np.array([one.edges_px for one in objects], np.float64).reshape(-1, 4)
-        factor = 1.0
+        objects = annotated.objects
+        objects = self._wanted(objects if isinstance(objects, Columns) else columns(objects))
+        edges, factor = objects.edges_px, 1.0
         if annotated.fractions:
-            edges *= (size.width, size.height) * 2
-        elif objects:
-            self._check_units(objects)
-            factor = self._resize(entry, objects, edges, size, annotated.stated)
-        for one in objects:
-            if one.shape != "box":
-                self._notes.add(one.shape, one.where)
-        return self._sample(entry, size, objects, edges, factor)
+            edges = edges * ((size.width, size.height) * 2)
+        elif objects.names:
+            edges, factor = self._resize(entry, objects, size, annotated.stated)
+            self._in_pixels.append(objects)
+        for index, shape in enumerate(objects.shapes or ()):
+            if shape != "box":
+                self._notes.add(shape, objects.where(index))
+        self._pictures.append(_Picture(entry, size, objects, edges, factor))
+
+    def _wanted(self, objects):
+        """The objects of known classes, without difficult ones if these are to be ignored."""
+        if not self._label_of.keys() >= set(objects.names):
+            known = [self._is_known(name, index, objects) for index, name in enumerate(objects.names)]
+            objects = objects.where_true(np.array(known, bool))
+        if self._ignore_difficult and objects.difficult.any():
+            objects = objects.where_true(~objects.difficult)
+        return objects
 
     def _read(self, entry, read):
         try:
@@ -301,81 +377,113 @@ class _SampleMaker:
         self._notes.add("background", entry.image_path)
         return Annotated([], (None, None))
 
-    def _check_units(self, objects):
-        """Count boxes, and those that are fractions."""
-        self._boxes += len(objects)
-        for one in objects:
-            if max(one.edges_px) <= 1.001:  # few are, and the rest takes longer
-                corners = np.add(one.edges_px, (self._first_pixel, self._first_pixel, 0, 0))
-                if are_fractions(corners.tolist()):
-                    self._notes.add("fraction", one.where)
-                    self._fraction = self._fraction or f"{one.where}: " + ", ".join(f"{value:g}" for value in corners)
-
-    def _resize(self, entry, objects, edges, size, stated):
-        """Scale the edges of a picture that was resized after annotation, in place. Returns the factor on areas."""
+    def _resize(self, entry, objects, size, stated):
+        """(edges, factor on areas) of the objects, scaled if the picture was resized after annotation."""
+        edges = objects.edges_px
         if stated is None or None in stated or tuple(stated) == size[:2]:
-            return 1.0
+            return edges, 1.0
         where = "{}: states {}x{}, the picture has {}x{}".format(_file_of(entry, objects), *stated, *size[:2])
         factors = scale_to(size, stated, edges[:, 2:].max(axis=0))
         self._notes.add("unscaled" if factors is None else "scaled", where)
         if factors is None:
-            return 1.0
-        edges *= factors * 2
-        return factors[0] * factors[1]
+            return edges, 1.0
+        return edges * (factors * 2), factors[0] * factors[1]
 
-    def _sample(self, entry, size, objects, edges, factor):
-        boxes = (edges / (size.width, size.height, size.width, size.height)).clip(0, 1).astype(np.float32)
-        keep = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-        if not keep.all():
-            self._dropped += int((~keep).sum())
-            self._pictures += 1
-            self._first = self._first or objects[int(np.argmin(keep))].where
-        crowd = np.array([one.crowd for one in objects], bool)[keep]
-        areas = [one.area for one in objects]
-        return Sample(
-            id=entry.id,
-            image_path=entry.image_path,
-            boxes=boxes[keep],
-            labels=np.array([self._label_of[one.name] for one in objects], np.int32)[keep],
-            difficult=np.array([one.difficult for one in objects], bool)[keep],
-            width=size.width,
-            height=size.height,
-            exif=size.exif,
-            crowd=crowd if crowd.any() else None,
-            area=np.array(areas, np.float64)[keep] * factor if areas and None not in areas else None,
-        )
-
-    def _is_known(self, one):
-        if one.name in self._label_of:
+    def _is_known(self, name, index, objects):
+        if name in self._label_of:
             return True
         if self._ignore_others:
             return False
-        hint = wording.nearest_hint(one.name, self._label_of)
+        hint = wording.nearest_hint(name, self._label_of)
         raise UserError(
-            f"{one.where}: class {one.name!r} is not in the class list{hint}; drop its objects with --other-classes "
-            "ignore, or list all classes with --classes"
+            f"{objects.where(index)}: class {name!r} is not in the class list{hint}; drop its objects with "
+            "--other-classes ignore, or list all classes with --classes"
         )
 
-    def finish(self, format_name):
-        """Refuse fractions where pixels are needed; otherwise print a warning for each kind of what was found."""
-        if self._fraction and 2 * self._notes.count("fraction") > self._boxes:
+    def check_units(self, format_name):
+        """Note boxes that are fractions where pixels are needed. Raises UserError if most are."""
+        if not self._in_pixels:
+            return
+        edges, first = np.concatenate([objects.edges_px for objects in self._in_pixels]), None
+        starts = _starts(self._in_pixels)
+        for index in np.flatnonzero(edges.max(axis=1) <= 1.001).tolist():
+            corners = (edges[index] + (self._first_pixel, self._first_pixel, 0, 0)).tolist()
+            if are_fractions(corners):
+                picture = int(np.searchsorted(starts, index, side="right")) - 1
+                where = self._in_pixels[picture].where(index - int(starts[picture]))
+                self._notes.add("fraction", where)
+                first = first or f"{where}: " + ", ".join(f"{value:g}" for value in corners)
+        if 2 * self._notes.count("fraction") > len(edges):
             raise UserError(
-                f"{self._fraction}: the coordinates look like fractions of the picture, {format_name} wants pixels; "
+                f"{first}: the coordinates look like fractions of the picture, {format_name} wants pixels; "
                 "multiply x by its width and y by its height"
             )
-        if self._entries and self._notes.count("background") == self._entries:
+
+    def samples(self):
+        """The Sample of each picture. Raises UserError if none has an annotation."""
+        pictures = self._pictures
+        if pictures and self._notes.count("background") == len(pictures):
             raise UserError("--missing-annotations background: no picture has an annotation; check --data")
+        starts = _starts(picture.objects for picture in pictures)
+        sizes = np.array([picture.size[:2] * 2 for picture in pictures], np.float64).reshape(-1, 4)
+        edges = np.concatenate([np.zeros((0, 4)), *(picture.edges_px for picture in pictures)])
+        boxes = (edges / sizes.repeat(np.diff(starts), axis=0)).clip(0, 1).astype(np.float32)
+        names = itertools.chain.from_iterable(picture.objects.names for picture in pictures)
+        labels = np.array([self._label_of[name] for name in names], np.int32)
+        empty = ~(boxes[:, 2:] > boxes[:, :2]).all(axis=1)  # also of NaN
+        damaged = set((np.searchsorted(starts, np.flatnonzero(empty), side="right") - 1).tolist())
+        made = []
+        for index, (picture, (start, end)) in enumerate(
+            zip(pictures, itertools.pairwise(starts.tolist()), strict=True)
+        ):
+            objects, kept = picture.objects, slice(start, end)
+            if index in damaged:
+                keep = ~empty[kept]
+                self._note_dropped(objects, keep)
+                objects, kept = objects.where_true(keep), start + np.flatnonzero(keep)
+            made.append(self._sample(picture, objects, boxes[kept], labels[kept]))
+        return made
+
+    def _note_dropped(self, objects, keep):
+        self._dropped += int((~keep).sum())
+        self._damaged += 1
+        self._first = self._first or objects.where(int(np.argmin(keep)))
+
+    def _sample(self, picture, objects, boxes, labels):
+        entry, size, crowd, area = picture.entry, picture.size, objects.crowd, objects.area
+        if area is not None and picture.factor != 1:
+            area = area * picture.factor
+        return Sample(
+            id=entry.id,
+            image_path=entry.image_path,
+            boxes=boxes,
+            labels=labels,
+            difficult=objects.difficult,
+            width=size.width,
+            height=size.height,
+            exif=size.exif,
+            crowd=crowd if crowd is not None and crowd.any() else None,
+            area=area if objects.names else None,
+        )
+
+    def warn(self):
+        """Print a warning for each kind of what was found."""
         self._notes.warn()
         if self._dropped:
             cli.warn(
                 f"dropped {self._dropped} boxes that are empty, inverted or outside the picture, in "
-                f"{self._pictures} pictures; the first is {self._first}"
+                f"{self._damaged} pictures; the first is {self._first}"
             )
+
+
+def _starts(columns_of_each):
+    """int [N+1]: where the objects of each of N pictures start among those of all, and their number."""
+    return np.cumsum([0, *(len(objects.names) for objects in columns_of_each)])
 
 
 def _file_of(entry, objects):
     """The file that annotates a picture, with its entry if it holds several, for messages."""
-    return getattr(entry, "annotation_path", None) or objects[0].where
+    return getattr(entry, "annotation_path", None) or objects.where(0)
 
 
 def with_ids(entries, root, check=True):
@@ -386,15 +494,15 @@ def with_ids(entries, root, check=True):
     Raises UserError if a picture is listed twice, unless `check` is False.
     """
     root = root if os.path.isdir(root) else os.path.dirname(root)
-    shared, where_of = collections.Counter(wording.stem(entry.image_path) for entry in entries), {}
+    stems = [wording.stem(entry.image_path) for entry in entries]
+    shared, where_of = collections.Counter(stems), {}
     numbered = []
-    for entry in entries:
+    for entry, image_id in zip(entries, stems, strict=True):
         path = os.path.normpath(entry.image_path)
         if check and path in where_of:
             what = "twice" if where_of[path] == entry.where else f"also in {where_of[path]}"
             raise UserError(f"{entry.where}: {path} is listed {what}; list each picture once")
         where_of[path] = entry.where
-        image_id = wording.stem(path)
         if shared[image_id] > 1:
             image_id = os.path.splitext(os.path.relpath(path, root))[0]
         numbered.append(entry._replace(id=image_id))
@@ -426,8 +534,9 @@ def splits_hint(names):
     """The end of a message about a split that does not exist. names: the splits that do."""
     if list(names) == [folders.ALL]:
         return (
-            f"neither lists nor folders divide its pictures, so they are one split, {folders.ALL!r}; name that, or "
-            "make folders train and val, or lists ImageSets/Main/train.txt and val.txt with a picture's name a line"
+            f"neither lists nor folders divide its pictures, so they are one split, {folders.ALL!r}; name that, which "
+            "train.py --valid-share divides, or make folders train and val, or lists ImageSets/Main/train.txt and "
+            "val.txt with a picture's name a line"
         )
     return f"the splits are: {', '.join(names) or 'none'}"
 

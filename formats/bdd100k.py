@@ -18,6 +18,7 @@ from media import images
 from structures import UserError
 from system import files, wording
 
+format_name = "BDD100K"
 CORNERS = ("x1", "y1", "x2", "y2")
 
 
@@ -46,7 +47,7 @@ def load(data, splits, class_names, **options):
     """The samples of some splits; options: as for source_pascal_voc.load. Raises UserError that names file and frame,
     ImageError for a picture whose header cannot be read.
     """
-    return annotations.make_samples(find(data, splits), _read, class_names, format_name="BDD100K", **options)
+    return annotations.make_samples(find(data, splits), _read, class_names, format_name=format_name, **options)
 
 
 def find(data, splits, check=True):

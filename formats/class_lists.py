@@ -48,8 +48,8 @@ def names_of_data(names, data, splits):
 
 
 def is_background(name):
-    """Whether a class is what the network calls background: it is none of the classes to detect."""
-    return name.strip().lower() == "background"
+    """Whether a class is what the network calls background, also as __background__: none of the classes to detect."""
+    return name.strip(" _").lower() == "background"
 
 
 def parse_classes(text):

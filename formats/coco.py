@@ -14,18 +14,28 @@ tools.
 """
 
 import collections
+import functools
+import itertools
 import json
+import operator
 import os
 import pathlib
+import re
 from typing import NamedTuple
+
+import numpy as np
 
 from formats import annotations, class_lists, fixed_copy, folders, listing
 from structures import UserError
-from system import cli, files, wording
+from system import cli, files, memory, wording
 
+format_name = "COCO"
 PREFIX, ROBOFLOW = "instances_", "_annotations.coco.json"
+OTHER_PREFIXES = ("captions_", "person_keypoints_", "panoptic_", "stuff_", "image_info_")  # of COCO's other tasks
 LISTS = ("images", "annotations", "categories")  # that every file has
 NUMBERS, LARGEST = frozenset((int, float)), 1e9
+IDS = frozenset((int, str))  # types of ids; not of booleans
+POLYGONS = re.compile(rb'"segmentation"\s*:\s*\[\s*(?:\[[-+0-9.eE,\s]*\][\s,]*)*\]')
 
 
 class Entry(NamedTuple):
@@ -36,8 +46,8 @@ class Entry(NamedTuple):
     where: file and entry, for messages.
     number: its id in the JSON.
     stated: (width, height) as the JSON states them, not checked.
-    objects: (where, annotation) pairs; where: file and entry, for messages; annotation: a dict, not checked.
-    names: {category id: name} of its file.
+    objects: which of its file's objects it has, a slice.
+    file: the File that lists it.
     """
 
     id: str
@@ -45,8 +55,8 @@ class Entry(NamedTuple):
     where: str
     number: int | str
     stated: tuple
-    objects: list
-    names: dict
+    objects: slice
+    file: "File"
 
 
 class ResultIds(NamedTuple):
@@ -72,6 +82,7 @@ def split_names(data):
     return [data.stem.removeprefix(PREFIX)] if data.is_file() else sorted(_split_paths(data))
 
 
+@memory.collector_paused()
 def class_names(data, splits):
     """The categories of some splits, a tuple in the order of their ids. Raises UserError as `load` does.
 
@@ -79,9 +90,10 @@ def class_names(data, splits):
     """
     found, used = {}, set()
     for path, _ in _find_files(data, splits):
-        content = files.read_json(path)
+        content = files.read_json(path, shorten=_without_polygons)
         categories = _categories(path, content)
-        used |= {one.get("category_id") for _, _, one in _numbered(path, content, "annotations", "annotation")}
+        _ids(path, content, "annotations", "annotation")
+        used |= {number for one in content["annotations"] if (number := _id(one.get("category_id"))) is not None}
         above = {category.get("supercategory") for category in content["categories"]}
         for number, name in categories.items():
             unused = number not in used and ((number == 0 and name in above) or class_lists.is_background(name))
@@ -99,7 +111,7 @@ def result_ids(data, splits):
         if entry.number in numbers:
             raise UserError(f"{path}: image {entry.number} is in another split too; choose one split")
         numbers[entry.number] = path
-        for number, name in entry.names.items():
+        for number, name in entry.file.names.items():
             if (other := categories.setdefault(name, number)) != number:
                 raise UserError(f"{path}: category {name!r} has the ids {other} and {number}; results need one id")
     return ResultIds({entry.id: entry.number for entry in entries}, categories)
@@ -111,9 +123,10 @@ def load(data, splits, class_names, **options):
     Raises UserError that names file and entry for anything missing or malformed, ImageError for a picture whose
     header cannot be read.
     """
-    return annotations.make_samples(find(data, splits), _annotated, class_names, format_name="COCO", **options)
+    return annotations.make_samples(find(data, splits), _annotated, class_names, format_name=format_name, **options)
 
 
+@memory.collector_paused()
 def find(data, splits, check=True):
     """The Entry of each picture of some splits, in the order of `load`; opens no picture. Raises UserError.
 
@@ -121,7 +134,7 @@ def find(data, splits, check=True):
     """
     entries = []
     for path, split in _find_files(data, splits):
-        entries += _entries(path, files.read_json(path), split, split_names(data), check)
+        entries += _entries(path, _read(path), split, split_names(data), check)
     return annotations.with_ids(entries, os.fspath(data), check)
 
 
@@ -132,7 +145,7 @@ def survey(data, names):
 
 def reader(data):
     """Callable, Entry -> annotations.Annotated."""
-    return _annotated
+    return _described
 
 
 def _split_paths(data):
@@ -148,6 +161,8 @@ def _split_paths(data):
         if _looks(data / name):
             found[name.removesuffix(".json").removeprefix(PREFIX)] = data / name
     named = files.visible(data / "annotations", ".json")
+    if any(name.startswith(PREFIX) for name in named):
+        named = [name for name in named if not name.startswith(OTHER_PREFIXES)]
     for name in sorted(named, key=lambda name: name.startswith(PREFIX)):  # instances_ replaces another of its split
         found[name.removesuffix(".json").removeprefix(PREFIX)] = data / "annotations" / name
     return found
@@ -164,30 +179,59 @@ def _find_files(data, splits):
     return annotations.find_split_files(pathlib.Path(data), splits, _split_paths, f"annotations/{PREFIX}{{}}.json")
 
 
+def _read(path):
+    """The JSON of a file, without polygons, if every object has a box. Raises UserError."""
+    content = files.read_json(path, shorten=_without_polygons)
+    objects = content.get("annotations")
+    if isinstance(objects, list) and {dict}.issuperset(map(type, objects)) and not all(map(_bbox, objects)):
+        return files.read_json(path)
+    return content
+
+
+_bbox = operator.methodcaller("get", "bbox")
+
+
+def _without_polygons(content):
+    """The bytes of a JSON file without polygons, nine tenths of most files, which take most of the time to read."""
+    if b'\\"segmentation"' in content:  # the end of a text
+        return content
+    return POLYGONS.sub(b'"segmentation":0', content)
+
+
 def _entries(path, content, split, splits, check):
     """The Entry of each image, in the order of image ids."""
-    described = {}  # the image of each id
-    for where, number, image in _numbered(path, content, "images", "image"):
+    described = dict(zip(_ids(path, content, "images", "image"), content["images"], strict=True))
+    for number, image in described.items():
         if not isinstance(image.get("file_name"), str) or not image["file_name"]:
-            raise UserError(f"{where} has no file_name; correct the file")
-        described[number] = image
-    objects = {number: [] for number in described}
-    for where, _, one in _numbered(path, content, "annotations", "annotation"):
-        if _id(one.get("image_id")) not in objects:
-            shown = wording.shorten(one.get("image_id"))
-            raise UserError(f"{where}: image_id {shown} is not the id of any image in the file; correct it")
-        objects[one["image_id"]].append((where, one))
-    if not described:
-        raise UserError(f"{path}: the file lists no images; choose another split")
-    names = _categories(path, content)
+            raise UserError(f"{path}: image {number} has no file_name; correct the file")
+    described = _by_id(described)
+    file, starts = _sorted_file(path, content, described)
     finder = folders.Finder(_picture_folders(path, split), {other for other in splits if other != split}, check)
     entries = []
-    for number, image in _by_id(described).items():
+    for (number, image), (start, end) in zip(described.items(), itertools.pairwise(starts), strict=True):
         where = f"{path}: image {number}"
         stated = _side(image.get("width")), _side(image.get("height"))
         image_path = finder.find(image["file_name"], where)
-        entries.append(Entry("", image_path, where, number, stated, objects[number], names))
+        entries.append(Entry("", image_path, where, number, stated, slice(start, end), file))
     return entries
+
+
+def _sorted_file(path, content, described):
+    """(File, where each image's objects start among its objects, and their number). described: {id: image}."""
+    _ids(path, content, "annotations", "annotation")
+    numbers = [one.get("image_id") for one in content["annotations"]]
+    if not IDS.issuperset(map(type, numbers)) or not described.keys() >= set(numbers):
+        known = (type(number) in IDS and number in described for number in numbers)
+        index = next(index for index, is_known in enumerate(known) if not is_known)
+        where, shown = _where(path, index, content["annotations"][index]), wording.shorten(numbers[index])
+        raise UserError(f"{where}: image_id {shown} is not the id of any image in the file; correct it")
+    if not described:
+        raise UserError(f"{path}: the file lists no images; choose another split")
+    rank_of = {number: rank for rank, number in enumerate(described)}
+    ranks = np.array([rank_of[number] for number in numbers], np.int64)
+    starts = np.cumsum([0, *np.bincount(ranks, minlength=len(described))])
+    order = np.argsort(ranks, kind="stable").tolist()
+    return File(path, content["annotations"], order, _categories(path, content)), starts.tolist()
 
 
 def _picture_folders(path, split):
@@ -204,9 +248,9 @@ def _side(value):
 def _categories(path, content):
     """{category id: name}, in the order of ids."""
     names = {}
-    for where, number, category in _numbered(path, content, "categories", "category"):
+    for number, category in zip(_ids(path, content, "categories", "category"), content["categories"], strict=True):
         if not isinstance(category.get("name"), str) or not category["name"].strip():
-            raise UserError(f"{where} has no name; correct the file")
+            raise UserError(f"{path}: category {number} has no name; correct the file")
         names[number] = category["name"].strip()
     return _by_id(names)
 
@@ -216,41 +260,124 @@ def _by_id(values):
     return dict(sorted(values.items(), key=lambda item: (isinstance(item[0], str), item[0])))
 
 
-def _numbered(path, content, key, kind):
-    """Yield (where, id, entry) of a list of objects. Ids must differ; an annotation may have none (None)."""
-    if not isinstance(content.get(key), list):
+def _ids(path, content, key, kind):
+    """The ids of a list of objects; None for an annotation without one. Raises UserError unless they differ."""
+    entries = content.get(key)
+    if not isinstance(entries, list):
         raise UserError(f"{path}: has no list {key!r}; is it a COCO instances file?")
-    seen = set()
-    for index, entry in enumerate(content[key]):
+    if set(map(type, entries)) <= {dict}:
+        ids = [entry.get("id") for entry in entries]
+        if IDS.issuperset(map(type, ids)) and len(set(ids)) == len(ids):
+            return ids
+    return _ids_one_by_one(path, entries, key, kind)
+
+
+def _ids_one_by_one(path, entries, key, kind):
+    """`_ids` of a list that may be wrong."""
+    seen, ids = set(), []
+    for index, entry in enumerate(entries):
         if not isinstance(entry, dict):
             raise UserError(f"{path}: {key}[{index}] is {wording.shorten(entry)}, not an object; correct the file")
         number = _id(entry.get("id"))
-        where = f"{path}: {key}[{index}]" if number is None else f"{path}: {kind} {number}"
         if number is None and ("id" in entry or kind != "annotation"):
-            raise UserError(f"{where} has no id; correct the file")
+            raise UserError(f"{path}: {key}[{index}] has no id; correct the file")
         if number is not None and number in seen:
-            raise UserError(f"{where}: {key}[{index}] has the same id; give each {kind} its own")
+            where = f"{path}: {kind} {number}: {key}[{index}]"
+            raise UserError(f"{where} has the same id; give each {kind} its own")
         seen.add(number)
-        yield where, number, entry
+        ids.append(number)
+    return ids
 
 
 def _id(value):
     """The value if it can be an id, otherwise None. Booleans and floats cannot: as dict keys, True and 1.0 equal 1."""
-    return value if isinstance(value, (int, str)) and not isinstance(value, bool) else None
+    return value if type(value) in IDS else None
+
+
+def _where(path, index, one):
+    """File and entry of an annotation, for messages."""
+    number = _id(one.get("id"))
+    return f"{path}: annotations[{index}]" if number is None else f"{path}: annotation {number}"
 
 
 def _annotated(entry):
-    """The Annotated of an Entry."""
-    return annotations.Annotated([_written(where, one, entry.names) for where, one in entry.objects], entry.stated)
+    """The Annotated of an Entry, its objects in columns."""
+    return annotations.Annotated(entry.file.columns(entry.objects), entry.stated)
+
+
+def _described(entry):
+    """The Annotated of an Entry, each object with all that the file says of it."""
+    return annotations.Annotated(entry.file.written(entry.objects), entry.stated)
+
+
+class File:
+    """The objects of one JSON file, those of an image together.
+
+    path: of the file.
+    listed: its list of annotations, with ids, not checked further.
+    order: positions in this list of all objects, image by image.
+    names: {category id: name}.
+    """
+
+    def __init__(self, path, listed, order, names):
+        self.path, self.names, self._order = path, names, order
+        self._objects = [listed[position] for position in order]
+
+    def columns(self, which):
+        """The annotations.Columns of a slice of the objects. Raises UserError that names the first that is wrong."""
+        if not self._plain:
+            return annotations.columns(self.written(which))
+        names, edges, difficult, crowd, area = self._plain
+        return annotations.Columns(
+            names[which],
+            edges[which],
+            lambda index: self._where(which.start + index),
+            difficult[which],
+            crowd[which],
+            area[which],
+        )
+
+    def written(self, which):
+        """The annotations.Written of a slice of the objects. Raises UserError that names the first that is wrong."""
+        objects = enumerate(self._objects[which], start=which.start)
+        return [_written(self._where(index), one, self.names) for index, one in objects]
+
+    def _where(self, index):
+        return _where(self.path, self._order[index], self._objects[index])
+
+    @functools.cached_property
+    def _plain(self):
+        """(names, edges, difficult, crowd, area) of all objects as `_written` has them, or None.
+
+        None if an object is wrong, or lacks its box or area, so that each must be looked at.
+        """
+        numbers, bboxes, areas = ([one.get(key) for one in self._objects] for key in ("category_id", "bbox", "area"))
+        if not IDS.issuperset(map(type, numbers)) or not self.names.keys() >= set(numbers):
+            return None
+        if not {list}.issuperset(map(type, bboxes)) or not {4}.issuperset(map(len, bboxes)):
+            return None
+        sides = list(itertools.chain.from_iterable(bboxes))
+        if not NUMBERS.issuperset(map(type, sides)) or not NUMBERS.issuperset(map(type, areas)):
+            return None
+        try:
+            boxes, areas = np.array(sides, np.float64).reshape(-1, 4), np.array(areas, np.float64)
+        except OverflowError:  # an integer of more than 308 digits
+            return None
+        if not (np.abs(boxes).sum(axis=1) < LARGEST).all() or not (np.abs(areas) < LARGEST).all():
+            return None
+        boxes[:, 2:] += boxes[:, :2]
+        crowd = np.array([one.get("iscrowd") == 1 for one in self._objects], bool)
+        difficult = crowd | np.array([bool(one.get("ignore")) for one in self._objects], bool)
+        return [self.names[number] for number in numbers], boxes, difficult, crowd, areas
 
 
 def _written(where, one, names):
     """The Written of one annotation. names: {category id: name}."""
-    name = names.get(_id(one.get("category_id")))
+    number = one.get("category_id")
+    name = names.get(_id(number))
     if name is None:
         raise UserError(
-            f"{where}: category_id {wording.shorten(one.get('category_id'))} is unknown; the ids are "
-            f"{', '.join(map(str, names))}"
+            f"{where}: category_id {wording.shorten(number)} is unknown; the ids are {', '.join(map(str, names))}"
         )
     bbox, shape = one.get("bbox"), "box"
     if not bbox and (around := _around(one.get("segmentation"))):
@@ -258,8 +385,9 @@ def _written(where, one, names):
     if not isinstance(bbox, list) or len(bbox) != 4 or not _are_numbers(bbox):
         raise UserError(f"{where}: bbox {wording.shorten(bbox)} is not [x, y, width, height]; correct the file")
     x, y, width, height = bbox
-    crowd = one.get("iscrowd") in (1, True)
-    area = one["area"] if _is_number(one.get("area")) else max(width, 0) * max(height, 0)
+    crowd, area = one.get("iscrowd") == 1, one.get("area")
+    if not _is_number(area):
+        area = max(width, 0) * max(height, 0)
     edges = x, y, x + width, y + height
     difficult, truncated = crowd or bool(one.get("ignore")), bool(one.get("truncated"))
     return annotations.Written(name, edges, where, difficult, crowd, area, shape, truncated)
@@ -281,7 +409,7 @@ def _is_number(value):
 
 
 def _are_numbers(values):
-    """Whether all are numbers that make sense; the slow part of a million annotations, so NaN shows in the sum."""
+    """Whether all are numbers that make sense; the sum shows a NaN."""
     return NUMBERS.issuperset(map(type, values)) and sum(map(abs, values)) < LARGEST
 
 

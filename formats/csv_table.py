@@ -19,12 +19,14 @@ import csv
 import io
 import os
 import pathlib
+import re
 from typing import NamedTuple
 
 from formats import annotations, class_lists, fixed_copy, folders, listing
 from structures import UserError
-from system import files, wording
+from system import cli, files, wording
 
+format_name = "a CSV table"
 ROBOFLOW = "_annotations.csv"
 COLUMNS = ("image", "xmin", "ymin", "xmax", "ymax", "class")
 # With x, y, width and height of the box instead of its edges; "image_width" is the width of the picture
@@ -69,7 +71,10 @@ SYNONYMS = {
 MAKESENSE = ("class", "x", "y", "box_width", "box_height", "image", "image_width", "image_height")
 AUTOML = ("set", "image", "class", "xmin", "ymin", "", "", "xmax", "ymax", "", "")
 AUTOML_SETS = ("TRAIN", "VALIDATION", "VALIDATE", "TEST", "UNASSIGNED")
+SPLIT_COLUMNS = {"split", "set", "subset", "usage"}
 DELIMITERS = (",", ";", "\t")
+
+_warned = set()  # tables with such a column, in this process
 
 
 class Entry(NamedTuple):
@@ -124,7 +129,7 @@ def load(data, splits, class_names, **options):
     Pictures come in the order of their first lines. Raises UserError that names file and line for anything missing or
     malformed, ImageError for a picture whose header cannot be read.
     """
-    return annotations.make_samples(find(data, splits), _read, class_names, format_name="a CSV table", **options)
+    return annotations.make_samples(find(data, splits), _read, class_names, format_name=format_name, **options)
 
 
 def _read(entry):
@@ -181,7 +186,7 @@ def _is_table(path):
     text = folders.beginning(path)
     rows = csv.reader([_first_line(text)], delimiter=_delimiter(text))
     try:
-        row = [cell.strip() for cell in next(rows, [])]
+        row = _plain_cells(next(rows, []), rows.dialect.delimiter)
         columns = _header(row)
         return columns is not None or _parse(path, row, _unnamed(row)).object is not None
     except (UserError, csv.Error):
@@ -201,17 +206,33 @@ def _rows(path):
     columns = None
     try:
         for row in reader:
-            row = [cell.strip() for cell in row]
+            row = _plain_cells(row, reader.dialect.delimiter)
             if not any(row) or row[0].startswith("#"):
                 continue
             if columns is None:
                 columns = _header(row)
                 if columns is not None:
+                    _warn_of_splits(path, columns)
                     continue
                 columns = _unnamed(row)
             yield _parse(f"{path}, line {reader.line_num}", row, columns)
     except csv.Error as error:
         raise UserError(f"{path}, line {reader.line_num}: not valid CSV ({error}); correct the line") from None
+
+
+def _warn_of_splits(path, columns):
+    """Say once that a column which divides a table is not used."""
+    if (found := SPLIT_COLUMNS & columns.keys()) and path not in _warned:
+        _warned.add(path)
+        cli.warn(f"{path}: its column {min(found)!r} is not used, all lines are one split; make a table of each split")
+
+
+def _plain_cells(row, delimiter):
+    """The cells of a line without spaces around them, and with points for the decimal commas of Excel in Europe."""
+    cells = [cell.strip() for cell in row]
+    if delimiter == ",":
+        return cells
+    return [re.sub(r"^(-?\d+),(\d+)$", r"\1.\2", cell) for cell in cells]
 
 
 def _delimiter(text):
@@ -287,7 +308,7 @@ def write_fixed(copy):
         at, columns = collections.Counter(), None
         reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter)
         for row in reader:
-            cells, where = [cell.strip() for cell in row], f"{path}, line {reader.line_num}"
+            cells, where = _plain_cells(row, delimiter), f"{path}, line {reader.line_num}"
             if not any(cells) or cells[0].startswith("#"):
                 continue
             if columns is None:

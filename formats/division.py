@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from structures import UserError
-from system import files
+from system import files, wording
 
 TRAIN, VALID = 0, 1
 
@@ -76,8 +76,8 @@ def divide(samples, share, data):
     for side, what in ((TRAIN, "training"), (VALID, "validation")):
         if not counts[sides == side, :-1].any():
             raise UserError(
-                f"--valid-share {share:g}: the {len(found[side])} pictures for {what} would have no object, of "
-                f"{len(samples)} pictures in all; choose another share, or add pictures"
+                f"--valid-share {share:g}: of {wording.plural(len(samples), 'picture')} "
+                f"{len(found[side])} would be for {what}, without any object; choose another share, or add pictures"
             )
     return found
 

@@ -39,19 +39,27 @@ LISTS = ("ImageSets/Main", "ImageSets", "")
 SYNONYMS = (("train", "training"), ("val", "valid", "validation"), ("test", "testing"))
 SPLIT_NAMES = {"trainval", "default", *itertools.chain(*SYNONYMS)}
 ALL = "all"  # the split of a folder that names none
+SUBSET = re.compile(r"obj_\w+_data")  # a folder of CVAT's export for Darknet, which has one for each split
 OF_CLASS = re.compile(r"\s+(-1|0|1)$")  # what follows an id in Pascal VOC's lists of one class
 SNIFFED_BYTES = 65536
 FILES_TRIED = 20  # in which annotations of a kind are looked for
 
 
 def synonym(name, known):
-    """`name` if it is known, else the one known split that means the same ('val' for 'valid'), else None."""
+    """`name` if it is known, else the one known split that means the same ('val' for 'valid' or 'Val'), else None."""
     if name in known:
         return name
     prefix, colon, word = name.rpartition(":")
     same = next((group for group in SYNONYMS if word.lower() in group), ())
-    found = [other for other in known if other.startswith(prefix + colon) and other[len(prefix + colon) :] in same]
+    same = same or (word.lower(),)
+    start = prefix + colon
+    found = [other for other in known if other.startswith(start) and other[len(start) :].lower() in same]
     return found[0] if len(found) == 1 else None
+
+
+def is_split_name(name):
+    """Whether a file, folder or key of that name is a split without more said: 'train', also CVAT's 'Train'."""
+    return name.lower() in SPLIT_NAMES
 
 
 class Index:
@@ -138,10 +146,10 @@ class Finder:
 
         Raises UserError if there is none, or several fit equally well.
         """
+        inner, base = os.path.split(name)
         for folder in self._folders:
-            path = os.path.join(folder, name)
-            if self._exists(path):
-                return path
+            if base in self._listing(os.path.join(folder, inner) if inner else folder):
+                return os.path.join(folder, name)
         found = self._index.find(name)
         found = [key for key in found if not self._others & set(key.split("/")[:-1])]
         if len(found) == 1:
@@ -157,16 +165,15 @@ class Finder:
     def _index(self):
         return Index(self._folders[-1], images.SUFFIXES)
 
-    def _exists(self, path):
-        """os.path.isfile, without asking the disk for each file of a folder."""
-        folder, name = os.path.split(path)
+    def _listing(self, folder):
+        """The names of the files in a folder: os.path.isfile without asking the disk for each of a hundred thousand."""
         if folder not in self._listings:
             try:
                 with os.scandir(folder) as entries:
                     self._listings[folder] = {entry.name for entry in entries if entry.is_file()}
             except OSError:
                 self._listings[folder] = set()
-        return name in self._listings[folder]
+        return self._listings[folder]
 
 
 def require_picture(path, where, remedy="remove the entry"):
@@ -248,7 +255,7 @@ class _Home:
         for folder in (self.folder / name for name in LISTS):
             names = [name for name in files.visible(folder) if name.lower().endswith(".txt")]
             if folder == self.folder:
-                names = [name for name in names if os.path.splitext(name)[0].lower() in SPLIT_NAMES]
+                names = [name for name in names if is_split_name(os.path.splitext(name)[0])]
             if names:
                 paths = {os.path.splitext(name)[0]: folder / name for name in names}
                 break
@@ -268,7 +275,7 @@ class _Home:
     def _of_classes(self, paths):
         """The names of lists that are of one class and split. paths: {name: path} of all lists."""
         words = {name: name.rpartition("_")[2] for name in paths if "_" in name}
-        named = [name for name, split in words.items() if split in paths or split in SPLIT_NAMES]
+        named = [name for name, split in words.items() if split in paths or is_split_name(split)]
         return {name for name in named if _is_of_class(paths[name])}
 
     @functools.cached_property
@@ -276,7 +283,7 @@ class _Home:
         """The folders in it that are splits: names of the first folders of its ids, if all are names of splits."""
         for index in (self.pictures, self.annotations):
             first = {key.partition("/")[0] if "/" in key else "" for key in index.path_of}
-            if first and all(name.lower() in SPLIT_NAMES for name in first):
+            if first and all(map(is_split_name, first)):
                 return sorted(first)
         return []
 
@@ -374,13 +381,17 @@ class Layout:
 def _find_home(folder, kind):
     """The _Home that a folder is, or None."""
     below = {name.lower(): folder / name for name in files.visible_folders(folder)}
+    if sum(SUBSET.fullmatch(name) is not None for name in below) > 1 and _holds(folder, kind):
+        return _Home(folder, folder, folder, kind)
     whole = kind.parts and all((folder / part).is_dir() for part in kind.parts)
     named = [below[name] for name in ANNOTATIONS if name in below]
     annotations = folder / kind.parts[0] if whole else next((one for one in named if _holds(one, kind)), None)
     if annotations is None and _holds(folder, kind, deep=False):
         annotations = folder
     if annotations is None:
-        return None
+        # Darknet's lists name pictures in any folder
+        listed = any(is_split_name(os.path.splitext(name)[0]) for name in files.visible(folder, ".txt"))
+        return _Home(folder, folder, folder, kind) if listed and _holds(folder, kind) else None
     if whole:
         return _Home(folder, annotations, folder / kind.parts[1], kind)
     pictures = next((below[name] for name in PICTURES if name in below and _holds_pictures(below[name])), None)

@@ -21,7 +21,7 @@ class PerPicture:
 
         edited: as for fixed_copy.write_files. first_pixel: what the format calls the first row and column, 0 or 1.
         """
-        self.name, self.first_pixel = name, first_pixel
+        self.format_name, self.first_pixel = name, first_pixel
         self._kind, self._read, self._edited = kind, read, edited
 
     def fits(self, data):
@@ -70,7 +70,7 @@ class PerPicture:
             self._read,
             class_names,
             first_pixel=self.first_pixel,
-            format_name=self.name,
+            format_name=self.format_name,
             **options,
         )
 

@@ -29,7 +29,13 @@ from system import cli, files, wording
 
 SUFFIXES = (".yaml", ".yml")
 LARGEST = 2.0  # fractions may lie a little outside 0..1; numbers beyond this must be pixels
-NAMES = ("obj.names", "classes.txt", "predefined_classes.txt", "notes.json")  # files with the names of classes
+NAMES = (
+    "obj.names",
+    "classes.txt",
+    "predefined_classes.txt",
+    "_darknet.labels",
+    "notes.json",
+)  # files with the names of classes
 
 
 def fits(data):
@@ -44,12 +50,19 @@ def split_names(data):
     """The splits of a data set, sorted."""
     if not _has_yaml(data):
         return folders.Layout(data, KIND).names
-    return sorted(_split_keys(_read_yaml(data)[1]))
+    path, description = _read_yaml(data)
+    keys, root = sorted(_split_keys(description)), _root(path, description)
+    return [key for key in keys if _exists(root, description[key])] or keys
+
+
+def _exists(root, parts):
+    """Whether something of a split exists: Roboflow's YAML file names a test split also where there is none."""
+    return any(_place(root, part).exists() for part in ([parts] if isinstance(parts, str) else parts))
 
 
 def _split_keys(description):
     """The keys of a YAML file that are splits: those with usual names, and those that are called like their folder."""
-    return {key for key, value in description.items() if value and (key in folders.SPLIT_NAMES or _is_own(key, value))}
+    return {key for key, value in description.items() if value and (folders.is_split_name(key) or _is_own(key, value))}
 
 
 def _is_own(key, value):
@@ -64,7 +77,7 @@ def class_names(data, splits):
     """
     names, background = numbered_names(data), []
     for number, name in enumerate(names):
-        if class_lists.is_background(name) and not annotations.count_names(find(data, splits), _reader(names))[name]:
+        if class_lists.is_background(name) and not annotations.count_names(find(data, splits), reader(data))[name]:
             cli.warn(f"--data {data}: class {number}, {name!r}, has no objects and is left out")
             background.append(name)
     return class_lists.names_of_data([name for name in names if name not in background], data, splits)
@@ -83,12 +96,12 @@ def load(data, splits, class_names, **options):
     Raises UserError that names file and line for anything missing or malformed, ImageError for a picture whose
     header cannot be read.
     """
-    names, entries = numbered_names(data), find(data, splits)
+    entries = find(data, splits)
     if not any(os.path.isfile(entry.annotation_path) for entry in entries):
         where = _yaml_path(data) if _has_yaml(data) else f"--data {data}"
         first = entries[0].annotation_path
         raise UserError(f"{where}: no picture of {splits} has labels; the first file would be {first}")
-    return annotations.make_samples(entries, _reader(names), class_names, **options)
+    return annotations.make_samples(entries, reader(data), class_names, **options)
 
 
 def find(data, splits):
@@ -124,7 +137,8 @@ def survey(data, names):
 
 def reader(data):
     """Callable, Entry -> annotations.Annotated."""
-    return _reader(numbered_names(data))
+    has_keypoints = _has_yaml(data) and "kpt_shape" in _read_yaml(data)[1]
+    return functools.partial(_annotated, numbered_names(data), has_keypoints)  # which a worker process can be sent
 
 
 def _looks(path):
@@ -221,9 +235,9 @@ def _root(path, description):
     if root.is_dir():
         return root
     # Ultralytics' `path` is often one on another computer, or relative to its own folder of data sets
-    for key in folders.SPLIT_NAMES:
-        parts = description.get(key)
-        if parts and _place(path.parent, parts if isinstance(parts, str) else parts[0]).exists():
+    for key in _split_keys(description):
+        parts = description[key]
+        if _place(path.parent, parts if isinstance(parts, str) else parts[0]).exists():
             return path.parent
     raise UserError(f"{path}: 'path' means {root}: no such folder; correct it, or remove it to use {path.parent}")
 
@@ -290,16 +304,12 @@ def _label_path(image_path):
     return apart if found and (os.path.isfile(apart) or not os.path.isfile(beside)) else beside
 
 
-def _reader(names):
-    """Callable, Entry -> Annotated. names: of all classes, by number."""
-    return functools.partial(_annotated, names)  # which can be sent to a worker process
+def _annotated(names, has_keypoints, entry):
+    """The Annotated of an Entry. names: of all classes, by number; has_keypoints: whether they follow the boxes."""
+    return annotations.Annotated(_written(entry.annotation_path, names, has_keypoints), None, fractions=True)
 
 
-def _annotated(names, entry):
-    return annotations.Annotated(_written(entry.annotation_path, names), None, fractions=True)
-
-
-def _written(path, names):
+def _written(path, names, has_keypoints):
     """The objects of a label file, a list of Written with fractions; [] if there is no such file."""
     if not os.path.isfile(path):
         return []
@@ -307,6 +317,7 @@ def _written(path, names):
     for number, line in files.read_lines(path):
         where = f"{path}, line {number}"
         label, values = _parse_line(where, line)
+        values = values[:4] if has_keypoints else values
         if label >= len(names):
             raise UserError(
                 f"{where}: class {label} is not in the list of classes, which has 0 to {len(names) - 1}; correct one"
@@ -391,7 +402,7 @@ def _write_yaml(copy):
                 pictures = [copy.place(one.image_path) for one in split.pictures if one.listed.place in own]
                 folder = os.path.dirname(copy.place(place))
                 copy.write(place, "".join(f"./{os.path.relpath(picture, folder)}\n" for picture in pictures))
-    for key in set(content) & folders.SPLIT_NAMES - {split.listed.name for split in copy.splits}:
+    for key in _split_keys(description) - {split.listed.name for split in copy.splits}:
         if not any(folders.synonym(split.listed.name, [key]) for split in copy.splits):
             del content[key]  # a split that was not checked is not in the copy
     copy.write(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))

@@ -20,7 +20,7 @@ from system import chain, cli, files
 # For fine-tuning from VGG-16 in short trainings, as in README
 TRAINING = [
     *("--preset", "vgg300", "--batch-size", "8", "--precision", "auto"),
-    *("--optimizer", "adam", "--adam-epsilon", "1e-8", "--learning-rate", "2e-4"),
+    *("--optimizer", "adamw", "--learning-rate", "2e-4"),
     *("--schedule", "cosine", "--warmup-steps", "100"),
 ]
 NO_LIMIT = 10**9  # steps; a training ends earlier, with its epochs

@@ -39,7 +39,7 @@ from typing import Any
 import numpy as np
 
 from structures import UserError
-from system import worker_processes
+from system import memory, worker_processes
 
 _ALIGNMENT = 64  # bytes; TensorFlow copies fed arrays with a smaller alignment
 _JOB_BYTES = 512  # a pickled job: a short tuple takes under 100
@@ -104,6 +104,8 @@ class DataQueue:
     workers: processes.
     depth: slots of the ring, including those that the consumer holds.
     initializer: callable() run once in each worker, but not with workers=0.
+    shared: what only a starting process can be given, such as open files; None for nothing. make_item must then have
+        a method `sharing(shared)` that returns the callable to use in its place.
     timeout: seconds without progress after which a worker counts as stuck.
 
     Any failure to make a batch closes the queue and raises UserError if make_item raised one or memory is short,
@@ -119,11 +121,12 @@ class DataQueue:
         workers: int,
         depth: int = 4,
         initializer: Callable[[], object] | None = None,
+        shared: object | None = None,
         timeout: float = 60.0,
     ):
         if batch_size < 1 or depth < 1 or workers < 0:
             raise ValueError(f"{batch_size=} and {depth=} must be at least 1, {workers=} at least 0")
-        self._make_item = make_item
+        self._make_item = _sharing(make_item, shared)
         self._batch_size = batch_size
         self._timeout = timeout
         self._slots = [_Slot(index, [], 0, {}) for index in range(depth)]
@@ -146,12 +149,12 @@ class DataQueue:
         self._finalizer.atexit = False
         atexit.register(self._finalizer)
         try:
-            self._start(workers, payload)
+            self._start(workers, payload, shared)
         except BaseException:
             self.close()
             raise
 
-    def _start(self, workers, payload):
+    def _start(self, workers, payload, shared):
         self._ring.payload[:] = np.frombuffer(payload, np.uint8)
         self._ring.beats[:, 0] = 1
         os.set_blocking(self._tickets_in.fileno(), False)
@@ -160,7 +163,7 @@ class DataQueue:
             report_out, report_in = context.Pipe(duplex=False)
             self._reports.append(report_out)
             self._selector.register(report_out, selectors.EVENT_READ, index)
-            arguments = (index, self._ring, self._tickets_out, report_in)
+            arguments = (index, self._ring, self._tickets_out, report_in, shared)
             process = context.Process(target=_work, args=arguments, name=f"data-worker-{index}", daemon=True)
             with worker_processes.shielded_from_signals(signal.SIGINT, signal.SIGTERM):
                 process.start()
@@ -357,9 +360,9 @@ class _Ring:
         specs += [((depth, batch_size, _JOB_BYTES), np.uint8), *batch * depth]
         starts, size = _lay_out(specs)
         self._file = _allocate(size) if file is None else file
-        memory = mmap.mmap(self._file.fileno(), size)
+        mapping = mmap.mmap(self._file.fileno(), size)
         arrays = [
-            np.frombuffer(memory, dtype, math.prod(shape), start).reshape(shape)
+            np.frombuffer(mapping, dtype, math.prod(shape), start).reshape(shape)
             for (shape, dtype), start in zip(specs, starts, strict=True)
         ]
         self.epoch, self.beats, self.payload, self._jobs = arrays[:4]
@@ -410,7 +413,7 @@ def _allocate(size):
     Nothing limits an unnamed file, so the free memory is checked first: the kernel does not refuse a request that is
     too large, but kills processes. Half of the free memory is left for the workers and the training.
     """
-    available = _available_memory()
+    available = memory.available()
     if size > available // 2:
         raise UserError(_too_large(size, available))
     file = _as_file(os.memfd_create("batches"))
@@ -429,16 +432,6 @@ def _too_large(size, available):
 
 def _as_file(descriptor):
     return open(descriptor, "r+b", buffering=0)
-
-
-def _available_memory():
-    """Free memory of the machine in bytes, or the container's limit if that is less."""
-    with open("/proc/meminfo") as file:
-        limits = [int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable:")]
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        with contextlib.suppress(OSError, ValueError), open(path) as file:  # ValueError: "max"
-            limits.append(int(file.read()))
-    return min(limits)
 
 
 def _stop(owner, processes, reports, tickets_out, tickets_in, selector):
@@ -485,10 +478,15 @@ def _attempt(function, *arguments):
     return None
 
 
-def _work(index, ring, tickets, report):
+def _sharing(make_item, shared):
+    return make_item if shared is None else make_item.sharing(shared)
+
+
+def _work(index, ring, tickets, report, shared):
     """The main function of a worker process: take tickets until their pipe ends."""
     worker_processes.follow_parent()
     make_item, initializer = pickle.loads(ring.payload)
+    make_item = _sharing(make_item, shared)
     beat = ring.beats[index]
     with contextlib.suppress(BrokenPipeError):  # the parent is gone
         if initializer and (failure := _attempt(initializer)):

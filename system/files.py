@@ -10,7 +10,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from structures import UserError
@@ -262,17 +262,23 @@ def read_text(path: Path) -> str:
 
     Raises UserError if the file is missing or in another encoding.
     """
+    content = _read_bytes(path)
+    try:
+        return decode(content)
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}, line {line}: not UTF-8 text; save the file as UTF-8") from None
+
+
+def _read_bytes(path):
+    """The bytes of a file. Raises UserError."""
     try:
         with open(path, "rb") as file:
-            content = file.read()
-        return decode(content)
+            return file.read()
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{path}, line {line}: not UTF-8 text; save the file as UTF-8") from None
 
 
 def decode(content: bytes) -> str:
@@ -290,12 +296,22 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
     return [(number, line) for number, line in lines if line and not line.startswith("#")]
 
 
-def read_json(path: Path, outermost: type = dict) -> Any:
-    """Read a JSON object, or a list if `outermost` is list. Raises UserError if the file is missing or damaged."""
+def read_json(path: Path, outermost: type = dict, shorten: Callable[[bytes], bytes] | None = None) -> Any:
+    """Read a JSON object, or a list if `outermost` is list. Raises UserError if the file is missing or damaged.
+
+    shorten: leaves out of a file's bytes what the caller does not need; nobody checks that part then.
+    """
+    if shorten:
+        with contextlib.suppress(ValueError, RecursionError):  # then the whole file says what is wrong, and where
+            return _of_type(path, json.loads(decode(shorten(_read_bytes(path)))), outermost)
     try:
         value = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid JSON ({error})") from None
+    return _of_type(path, value, outermost)
+
+
+def _of_type(path, value, outermost):
     if not isinstance(value, outermost):
         raise UserError(f"{path}: holds no JSON {'object' if outermost is dict else 'list'}")
     return value

@@ -1,9 +1,11 @@
 """What the workers of test_data_queue.py run; in a module of its own, so that they need not import pytest."""
 
+import fcntl
 import os
 import signal
 import sys
 import time
+from multiprocessing import reduction
 
 import numpy as np
 
@@ -40,6 +42,46 @@ class MisbehaveAt:
             if self.mark:
                 self.mark.touch()
             self.deed()
+        make_item(job, out)
+
+
+class OpenCounter:
+    """A number in an anonymous file, which only a starting process can be given."""
+
+    def __init__(self, file=None):
+        self._file = os.memfd_create("counter") if file is None else file
+
+    def __reduce__(self):
+        return _reopen, (reduction.DupFd(self._file),)
+
+    @property
+    def value(self):
+        return int(os.pread(self._file, 20, 0) or 0)
+
+    def close(self):
+        os.close(self._file)
+
+    def add(self):
+        fcntl.lockf(self._file, fcntl.LOCK_EX)
+        os.pwrite(self._file, str(self.value + 1).encode(), 0)
+        fcntl.lockf(self._file, fcntl.LOCK_UN)
+
+
+def _reopen(file):
+    return OpenCounter(file.detach())
+
+
+class AddToShared:
+    """Makes items, and counts them in the OpenCounter that it is given."""
+
+    def __init__(self, counter=None):
+        self.counter = counter
+
+    def sharing(self, counter):
+        return AddToShared(counter)
+
+    def __call__(self, job, out):
+        self.counter.add()
         make_item(job, out)
 
 

@@ -31,6 +31,26 @@ def distort(image, distortion):
     return np.array([[distort_pixel(rgb, distortion) for rgb in row] for row in image])
 
 
+def distort_to_the_bit(image, distortion):
+    """What `transforms.distort` must equal exactly: every level by itself, in float64, and OpenCV's HSV in between."""
+
+    def toned(image, shift, factor):
+        return np.clip(np.rint(image.astype(np.float64) * factor + shift), 0, 255).astype(np.uint8)
+
+    in_hsv = distortion.saturation != 1 or distortion.hue != 0
+    image = toned(image, distortion.brightness, 1)
+    if distortion.contrast_first or not in_hsv:
+        image = toned(image, 0, distortion.contrast)
+    if in_hsv:
+        hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
+        hsv[..., 0] = (np.rint(hsv[..., 0] + distortion.hue) % 180).astype(np.uint8)
+        hsv[..., 1] = toned(hsv[..., 1], 0, distortion.saturation)
+        image = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+        if not distortion.contrast_first:
+            image = toned(image, 0, distortion.contrast)
+    return image
+
+
 def transform(image, boxes, labels, choices, size, mean, clip_boxes=True):
     """Distort, paint a canvas, crop it, resize, mirror, each on real pixels; the boxes along with them.
 

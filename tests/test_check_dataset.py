@@ -449,9 +449,9 @@ def test_devkit_of_two_years_is_copied_with_its_years(tmp_path):
 
 def test_pascal_vocs_own_splits_are_no_conflict(tmp_path):
     """In a devkit the names of splits begin with the year."""
-    pictures = {f"p{number}": (noise(number), GOOD) for number in range(6)}
+    pictures = {f"p{number}": (noise(number), GOOD) for number in range(7)}
     lists = {"train": ["p0", "p1"], "val": ["p2", "p3"], "trainval": ["p0", "p1", "p2", "p3"], "test": ["p4", "p5"]}
-    write_voc(tmp_path / "kit" / "VOC2007", pictures, {**lists, "night": ["p4"], "all": list(pictures)})
+    write_voc(tmp_path / "kit" / "VOC2007", pictures, {**lists, "night": ["p4", "p6"], "all": list(pictures)})
     scan = scanning.scan(tmp_path / "kit", workers=1)
     assert ("2007:train", "2007:val") in duplicates.conflicts(scan.splits)
     assert [(one.defect, one.picture.id) for one in checks.check(scan, VGG300)] == [("in-two-splits", "p4")]

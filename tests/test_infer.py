@@ -77,6 +77,7 @@ def test_what_is_left_out_of_a_folder_is_said(trained, tmp_path, capsys, recursi
     assert [entry["file"] for entry in found["images"]] == ["a.jpg", "b.jfif", "c.jpe", *["in/d.png"] * recursive]
     said = "5 files left out: .txt (2)" if recursive else "4 files left out: .txt (2)"
     out = capsys.readouterr().out
+    assert ("photos: 1 folder with pictures in it not searched; --recursive" in out) == (not recursive)
     assert said in out and ".HEIC (1)" in out and "without a suffix (1)" in out and (".pcx (1)" in out) == recursive
 
 

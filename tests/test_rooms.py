@@ -36,6 +36,7 @@ WITHOUT_TENSORFLOW = {
     "sources",
     "training_data",
     "average_precision",
+    "training.caching",
     "training.train_flags",
     "exports.formats",
     "exports.file_metadata",

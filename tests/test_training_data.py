@@ -3,18 +3,23 @@
 import dataclasses
 import subprocess
 import sys
+import time
 import types
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import config
 import source_pascal_voc
 import ssd_utils
 import training_data
+import transforms
+from media import images, picture_cache
 from programs import ROOT
-from structures import UserError
-from system import data_queue
+from structures import Sample, UserError
+from system import data_queue, shared_arrays
+from training import caching
 
 PRESET = ssd_utils.get_preset("vgg300")
 CLASSES = ("disc", "square")
@@ -25,10 +30,10 @@ def samples(shapes):
     return source_pascal_voc.load(str(shapes), "train", CLASSES)
 
 
-def batches(samples, jobs, workers, **settings):
+def batches(samples, jobs, workers, pictures=None, **settings):
     """All batches of some jobs as lists of copied arrays."""
     settings = config.TrainingSettings(data="", train="", batch_size=4, **settings)
-    with training_data.make_queue(samples, PRESET, settings, workers=workers) as queue:
+    with training_data.make_queue(samples, PRESET, settings, workers=workers, cache=pictures) as queue:
         made = []
         for batch in queue.batches(jobs):
             made.append({name: array.copy() for name, array in batch.arrays.items()})
@@ -178,3 +183,109 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
         done = subprocess.run([sys.executable, "-c", script, way], capture_output=True, text=True, check=True, cwd=ROOT)
         faults[way] = int(done.stdout)
     assert faults["prepared"] < faults["as it is"] / 2
+
+
+# The cache of decoded pictures
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """Samples whose pictures need every kind of entry: decoded whole and smaller, turned by EXIF, no JPEG, too small.
+
+    Two share a picture; one picture cannot be read.
+    """
+    folder, rng = tmp_path_factory.mktemp("photographs"), np.random.default_rng(0)
+    sizes = [(1300, 1100), (640, 480), (500, 375), (375, 500), (320, 310), (90, 70), (640, 660), (400, 300)]
+    made = []
+    for number, (width, height) in enumerate(sizes):
+        path, turned = folder / f"{number}.{'png' if number == 6 else 'jpg'}", number == 3
+        coarse = Image.fromarray(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8))
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        stored = (height, width) if turned else (width, height)
+        coarse.resize(stored, Image.Resampling.BICUBIC).save(path, **({"exif": exif} if turned else {}))
+        low = rng.uniform(0, 0.5, (3, 2))
+        boxes = np.concatenate([low, low + rng.uniform(0.1, 0.5, (3, 2))], axis=1).astype(np.float32)
+        labels, difficult = rng.integers(0, 2, 3).astype(np.int32), np.zeros(3, bool)
+        made.append(Sample(str(number), str(path), boxes, labels, difficult, width, height, exif=turned))
+    (folder / "7.jpg").write_bytes((folder / "7.jpg").read_bytes()[:300])
+    time.sleep(picture_cache.RECENT_NS / 1e9)  # younger files are not kept
+    return [*made, made[1]]
+
+
+def jobs_of(samples, epochs):
+    return [job for epoch in epochs for job in training_data.epoch_jobs(len(samples), 0, epoch)]
+
+
+def refuse_to_decode(*source):
+    if not source[0].endswith("7.jpg"):
+        raise AssertionError(f"{source} is decoded again")
+    raise images.ImageError(source[0], "broken")
+
+
+@pytest.mark.parametrize("kind", ["ram", "disk"])
+@pytest.mark.parametrize("augmentation", transforms.AUGMENTATIONS)
+def test_batches_are_the_same_with_a_cache(photographs, augmentation, kind, tmp_path, monkeypatch, capfd):
+    """Bit by bit, in the epochs that fill it, when all is in it, and with another number of workers."""
+    jobs = jobs_of(photographs, range(4))
+    more = {"augmentation": augmentation, "cache": kind, "cache_dir": str(tmp_path)}
+    plain = batches(photographs, jobs, 0, None, **more)
+    assert sum(int((batch["images"] != 0).any(axis=(1, 2, 3)).sum()) for batch in plain) == 4 * 8  # one is broken
+    settings = config.TrainingSettings(data="", train="", **more)
+    with caching.opened(photographs, PRESET, settings) as cache:
+        assert_equal(plain, batches(photographs, jobs, 2, cache, **more))
+        monkeypatch.setattr(images, "read", refuse_to_decode)
+        assert_equal(plain, batches(photographs, jobs, 0, cache, **more))
+    assert "7.jpg" in capfd.readouterr().err
+    if kind == "disk":
+        with caching.opened(photographs, PRESET, settings) as cache:
+            assert_equal(plain, batches(photographs, jobs, 0, cache, **more))
+
+
+@pytest.mark.parametrize("kind", ["ram", "disk"])
+def test_a_cache_of_pictures_with_16_bits_knows_how_they_are_spread(photographs, kind, tmp_path):
+    """Also if another training has spread them in another way."""
+    path = str(tmp_path / "deep.png")
+    Image.fromarray(np.random.default_rng(0).integers(2000, 4000, (330, 310), dtype=np.uint16)).save(path)
+    deep = [dataclasses.replace(photographs[0], image_path=path, width=310, height=330)]
+    time.sleep(picture_cache.RECENT_NS / 1e9)
+    settings = config.TrainingSettings(
+        data="", train="", augmentation="none", cache=kind, cache_dir=str(tmp_path / "c")
+    )
+    seen = []
+    for gray16 in ("2000-4000", images.FULL):
+        preset = dataclasses.replace(PRESET, gray16=gray16)
+        plain = training_data.first_images(deep, preset, settings, 1)
+        for _ in range(2):
+            with caching.opened(deep, preset, settings) as cache:
+                queue = training_data.make_queue(deep, preset, settings, workers=0, cache=cache)
+                for batch in queue.batches([(0, 0)] * 2):
+                    np.testing.assert_array_equal(batch.arrays["images"], np.repeat(plain, 2, axis=0))
+                queue.close()
+        seen.append(plain)
+    assert (seen[0] != seen[1]).any()
+
+
+@pytest.mark.parametrize("kind", ["ram", "disk"])
+def test_batches_are_the_same_with_a_cache_that_is_too_small(photographs, kind, tmp_path):
+    jobs = jobs_of(photographs, range(3))
+    more = {"augmentation": "full", "cache": kind, "cache_dir": str(tmp_path), "cache_gb": 0.002}
+    plain = batches(photographs, jobs, 0, None, **more)
+    with caching.opened(photographs, PRESET, config.TrainingSettings(data="", train="", **more)) as cache:
+        assert_equal(plain, batches(photographs, jobs, 2, cache, **more))
+        assert_equal(plain, batches(photographs, jobs, 0, cache, **more))
+
+
+def test_what_a_cache_may_take_is_what_it_takes_at_most(photographs):
+    """By filling one until all sizes were drawn."""
+    samples = photographs[:3]
+    for augmentation in transforms.AUGMENTATIONS:
+        settings = config.TrainingSettings(data="", train="", augmentation=augmentation, cache="ram")
+        pictures, needed = training_data.cached_bytes(samples * 2, PRESET, settings)
+        assert len(pictures) == 3
+        store = shared_arrays.MemoryStore(3, [1 << 30] * len(needed))
+        cache = picture_cache.PictureCache(pictures, list(needed), store)
+        jobs = jobs_of(samples, range(60))
+        batches(samples, jobs, 0, cache, augmentation=augmentation)
+        assert store.used == sum(needed.values()), augmentation
+        cache.close()

@@ -135,7 +135,7 @@ def test_the_same_trials_give_the_same_candidates_as_the_slow_loop(seed, monkeyp
     queues = [iter(trials[start : start + 50].tolist()) for start in range(0, 300, 50)]
     expected = oracle.crop_candidates(lambda sampler: tuple(next(queues[sampler])), objects)
 
-    monkeypatch.setattr(transforms, "_draw_trials", lambda count, rng: trials)
+    monkeypatch.setattr(transforms, "_draw_trials", lambda count, rng: trials.T)
     counts = []
     for pick in range(len(expected)):
         fake = types.SimpleNamespace(integers=lambda count, pick=pick: counts.append(count) or pick)
@@ -170,7 +170,7 @@ def test_crops_are_distributed_as_the_slow_loop_draws_them(objects):
 
 
 def test_trials_have_the_stated_ranges():
-    trials = transforms._draw_trials(20000, np.random.default_rng(4))
+    trials = transforms._draw_trials(20000, np.random.default_rng(4)).T
     size = trials[:, 2:] - trials[:, :2]
     scale, ratio = np.sqrt(size.prod(1)), size[:, 0] / size[:, 1]
     assert trials.min() >= 0 and trials.max() <= 1
@@ -474,6 +474,76 @@ def test_mirroring_moves_boxes_with_the_pixels():
     plan = transform.compose(100, 100, boxes, np.zeros(1), Choices(mirror=True))
     np.testing.assert_allclose(plan.boxes, [(0.7, 0.2, 0.9, 0.6)], atol=1e-6)
     assert (transform.render(plan, image) == image[:, ::-1]).all()
+
+
+# Parts for a cache, and speed that may not cost a bit
+
+
+@pytest.mark.parametrize("steps", [dataclasses.replace(LIGHT), Augmentation()], ids=["tone", "all"])
+def test_distortion_equals_single_steps_to_the_bit(steps):
+    """On views and whole arrays of any size, since vector code and the rest of a row could round differently."""
+    rng = np.random.default_rng(5)
+    for _ in range(400):
+        height, width = rng.integers(1, 50, 2)
+        image = rng.integers(0, 256, (height + 3, width + 2, 3), dtype=np.uint8)
+        image = image[1:-2, 1:-1] if rng.random() < 0.5 else image
+        distortion = transforms.draw_distortion(steps, rng)
+        expected = oracle.distort_to_the_bit(image, distortion)
+        kept = image.copy()
+        assert (transforms.distort(image, distortion) == expected).all()
+        assert (image == kept).all()
+        out = np.empty_like(expected)
+        assert transforms.distort(image, distortion, out) is out and (out == expected).all()
+
+
+@pytest.mark.parametrize("shift", [0.5, 1.5, -0.5, -2.5, 255.5, 0.49999, -300, 300, 1e-9])
+def test_levels_that_are_rounded_at_a_tie(shift):
+    """Half a level more is rounded to the even one, so that no single number can be added instead."""
+    image = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
+    for distortion in (Distortion(brightness=shift), Distortion(contrast=abs(shift)), Distortion(contrast=1.5)):
+        assert (transforms.distort(image, distortion) == oracle.distort_to_the_bit(image, distortion)).all()
+
+
+def test_rendering_into_an_array_is_the_same():
+    rng = np.random.default_rng(6)
+    ring = np.full((2, 60, 60, 3), 7, np.uint8)
+    for name, augmentation in AUGMENTATIONS.items():
+        transform = TrainTransforms(60, MEAN, augmentation)
+        for seed in range(40):
+            width, height = (int(side) for side in rng.integers(20, 200, 2))
+            image = smooth_image(height, width, seed)
+            image.flags.writeable = False  # as a cache hands it out
+            plan = transform.plan(width, height, *random_boxes(rng, 3), np.random.default_rng(seed))
+            expected = transform.render(plan, image)
+            assert transform.render(plan, image, ring[1]) is not None
+            assert (ring[1] == expected).all() and (ring[0] == 7).all(), name
+            if transform.resizes_whole(width, height):
+                resized = transform.resized(plan, image)
+                resized.flags.writeable = False
+                assert (transform.finish(plan, resized) == expected).all()
+                assert (transform.finish(plan, resized, ring[1]) == expected).all()
+                other = transform.plan(width, height, *random_boxes(rng, 3), rng)
+                assert (transform.resized(other, image) == resized).all()  # whatever is drawn
+
+
+def test_which_pictures_are_always_resized_whole():
+    sizes = [(300, 300), (299, 300), (600, 100), (1000, 800), (900, 100)]
+    for name, expected in [("full", []), ("article", []), ("light", sizes), ("none", sizes)]:
+        transform = TrainTransforms(300, MEAN, AUGMENTATIONS[name])
+        found = [size for size in sizes if transform.resizes_whole(*size)]
+        assert found == [size for size in expected if size[0] * size[1] >= 90_000]
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_all_reductions_that_are_drawn_are_foreseen(name):
+    """And all that are foreseen are drawn, so that room is not kept in vain."""
+    transform = TrainTransforms(100, MEAN, AUGMENTATIONS[name])
+    for width, height in [(50, 40), (120, 90), (250, 240), (700, 90), (350, 1000), (2500, 2000)]:
+        drawn = set()
+        for seed in range(600):
+            rng = np.random.default_rng(seed)
+            drawn.add(transform.plan(width, height, *random_boxes(rng, 2), rng).max_reduce)
+        assert drawn == set(transform.reductions(width, height)), (width, height)
 
 
 # By name

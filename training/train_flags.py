@@ -20,6 +20,7 @@ from formats import class_lists
 from media import images
 from structures import UserError
 from system import cli, files, worker_processes
+from training import caching
 from weights import class_transfer, weight_files
 
 # Pretrained features expect 0..255. From scratch, this brings the input to about unit variance
@@ -36,7 +37,17 @@ def read(flags: argparse.Namespace) -> tuple[config.ModelDescription, config.Tra
             raise UserError("--find-rate: tests the flags of a new run; leave --resume out")
         for path in rate_files(flags.run):
             _check_rate_file(path)
-    return _resume_config(flags) if flags.resume else _new_config(flags)
+    description, settings = _resume_config(flags) if flags.resume else _new_config(flags)
+    _check_cache(flags, settings)
+    return description, settings
+
+
+def _check_cache(flags, settings):
+    """Refuse flags of the cache that would do nothing."""
+    if "cache_gb" in flags and settings.cache == "none":
+        raise UserError("--cache-gb: needs --cache ram or --cache disk")
+    if "cache_dir" in flags and settings.cache != "disk":
+        raise UserError("--cache-dir: needs --cache disk")
 
 
 def rate_files(run: str) -> tuple[str, str]:
@@ -74,13 +85,23 @@ def _new_config(flags):
     config.check_new(flags.run)
     names = {field.name for field in dataclasses.fields(config.TrainingSettings)}
     settings = config.TrainingSettings(**{name: value for name, value in given.items() if name in names})
-    rate = given.get("learning_rate", config.usual_rate(settings.optimizer, settings.adam_epsilon))
-    settings = dataclasses.replace(settings, vgg_weights=_vgg_weights(given, settings), learning_rate=rate)
+    usual = {
+        name: value for name, value in _usual(settings.optimizer, settings.adam_epsilon).items() if name not in given
+    }
+    settings = dataclasses.replace(settings, vgg_weights=_vgg_weights(given, settings), **usual)
     description = config.ModelDescription(_preset(given, settings), _class_names(given, settings))
     _check(settings)
     _check_layers(settings.freeze, description.preset)
     _check_classes(settings, description.class_names)
     return description, settings
+
+
+def _usual(optimizer, adam_epsilon):
+    """The settings whose defaults depend on the optimizer."""
+    return {
+        "learning_rate": config.usual_rate(optimizer, adam_epsilon),
+        "weight_decay": config.usual_decay(optimizer),
+    }
 
 
 def _with_recipe(given, has_first_run):
@@ -93,8 +114,8 @@ def _with_recipe(given, has_first_run):
     filled = {**config.RECIPES[given["recipe"]], **given}
     if has_first_run and "preset" not in given:
         del filled["preset"]
-    if given["recipe"] == "default" and "learning_rate" not in given:
-        filled["learning_rate"] = config.usual_rate(filled["optimizer"], filled["adam_epsilon"])
+    if given["recipe"] == "default":
+        filled |= {**_usual(filled["optimizer"], filled["adam_epsilon"]), **given}
     return filled
 
 
@@ -298,6 +319,8 @@ def parse(argv: list[str] | None, description: str | None) -> argparse.Namespace
     flags = parser.parse_args(argv)
     if "data" in flags:
         flags.data = os.path.abspath(flags.data)
+    if "cache_dir" in flags:
+        flags.cache_dir = os.path.abspath(flags.cache_dir)
     if "init_from" in flags:
         try:
             config.find_model(flags.init_from)
@@ -328,8 +351,8 @@ def _add_data_flags(group):
         group,
         "--train",
         "comma-separated splits to train on, such as train, 2007:trainval or train2017 "
-        "(default: 2007:trainval,2012:trainval if --data holds VOC2007 and VOC2012, else train, or all pictures if "
-        "--data has no splits)",
+        "(default: 2007:trainval,2012:trainval if --data holds VOC2007 and VOC2012, else train, or the only split if "
+        "--data has one or none)",
         metavar="SPLITS",
     )
     _add(
@@ -521,7 +544,7 @@ def _add_optimization_flags(group):
     _add(
         group,
         "--optimizer",
-        "adam is the article's, momentum the original's; adamw is Adam with decay apart from the gradient",
+        "adamw is Adam with decay apart from the gradient; adam is the article's, momentum the original's",
         choices=config.CHOICES["optimizer"],
     )
     _add(
@@ -539,7 +562,12 @@ def _add_optimization_flags(group):
         metavar="X",
     )
     _add(
-        group, "--weight-decay", "L2 decay of weights; biases are not decayed", type=cli.non_negative_float, metavar="X"
+        group,
+        "--weight-decay",
+        "decay of weights; biases are not decayed "
+        f"(default: {config.DEFAULTS.weight_decay:g}; 0.0005 with adam or momentum, which add it to the gradient)",
+        type=cli.non_negative_float,
+        metavar="X",
     )
     _add(
         group,
@@ -663,6 +691,28 @@ def _add_machine_flags(group):
         f"machine, at least 2 and at most {worker_processes.MOST_WORKERS})",
         type=cli.non_negative_int,
         metavar="N",
+    )
+    _add(
+        group,
+        "--cache",
+        "keep decoded pictures, so that each is decoded once: ram in memory, disk in files that later trainings use "
+        "too. The batches are the same",
+        choices=config.CHOICES["cache"],
+    )
+    _add(
+        group,
+        "--cache-gb",
+        "most gigabytes that the cache takes; pictures beyond are decoded each time "
+        f"(default: half of the free memory; {caching.DISK_GB} on disk, together with other trainings)",
+        type=cli.positive_float,
+        metavar="X",
+    )
+    _add(
+        group,
+        "--cache-dir",
+        f"folder of --cache disk (default: pictures in ${files.CACHE_VARIABLE} or ~/.cache/ssd-tensorflow)",
+        type=cli.output_folder,
+        metavar="DIR",
     )
     _add(group, "--seed", "seed of all random numbers", type=cli.non_negative_int, metavar="N")
     _add(

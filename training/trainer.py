@@ -20,7 +20,7 @@ from structures import Sample, UserError
 from system import cli, worker_processes
 from system.cli import StopRequest
 from system.data_queue import DataQueue, WorkerError
-from training import diagnostics, engine, first_weights, layer_scaling, optimization, probes, training_graph
+from training import caching, diagnostics, engine, first_weights, layer_scaling, optimization, probes, training_graph
 from training.summaries import Summaries
 
 PICTURES_TO_SCALE_BY = 8  # that the first weights are measured on
@@ -129,10 +129,16 @@ def open_network(task: Task, stop: StopRequest) -> Iterator[OpenNetwork]:
             yield OpenNetwork(task, graph, probe, weights, xla)
 
 
-def open_queue(task: Task) -> DataQueue:
-    """The queue that makes a task's batches; a context manager."""
+@contextlib.contextmanager
+def open_queue(task: Task) -> Iterator[DataQueue]:
+    """Context manager: the queue that makes a task's batches, with the pictures of --cache, until the block ends."""
     workers = worker_processes.beside_network() if task.settings.workers is None else task.settings.workers
-    return training_data.make_queue(task.samples, task.description.preset, task.settings, workers=workers)
+    description, settings = task.description, task.settings
+    with (
+        caching.opened(task.samples, description.preset, settings) as cache,
+        training_data.make_queue(task.samples, description.preset, settings, workers=workers, cache=cache) as queue,
+    ):
+        yield queue
 
 
 def _remaining_images(task):

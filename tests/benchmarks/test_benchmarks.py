@@ -83,7 +83,8 @@ class InThisProcess:
     def run(self):
         start = time.perf_counter()
         done = self._run()
-        return {"seconds": time.perf_counter() - start, "peak_mb": 1.0, **done}
+        seconds = time.perf_counter() - start
+        return {"seconds": seconds, "cpu_seconds": seconds, "peak_mb": 1.0, **done}
 
     def close(self):
         pass
@@ -150,6 +151,24 @@ def test_workers(measure):
     (line,) = measure("workers")
     assert line["name"] == "workers-2"
     assert line["peer"]["name"] == "1 workers"
+
+
+def test_cache(measure):
+    lines = measure("cache")
+    assert [line["name"] for line in lines] == [
+        "cache-ram-light",
+        "cache-disk-light",
+        "cache-ram-full",
+        "cache-disk-full",
+    ]
+    assert lines[0]["ours"]["name"] == "--augmentation light --cache ram"
+    assert lines[0]["peer"]["name"] == "--augmentation light --cache none"
+
+
+def test_loading(measure):
+    lines = measure("loading")
+    assert [(line["name"], line["target"]) for line in lines] == [("loading-voc", 6), ("loading-coco", 15)]
+    assert all(line["what"].startswith("5 pictures") for line in lines)
 
 
 def test_matching(measure):

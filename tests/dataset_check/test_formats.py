@@ -237,6 +237,15 @@ def test_splits_that_share_a_picture_in_two_files(tmp_path):
     assert [one.id for one in sources.find(tmp_path / "fixed", "val")] == ["3", "4", "2"]
 
 
+def test_a_split_whose_pictures_are_all_in_another_one_is_refused(tmp_path):
+    data = write_formats(tmp_path, {"a": GOOD, "b": GOOD}, {"train": ["a"], "val": ["a", "b"]})
+    for name in ("voc", "coco", "csv"):
+        scan = scan_of(data[name])
+        with pytest.raises(UserError, match=r"the split train would have no pictures left.*a\.png"):
+            fixes.write_copy(scan, checks.check(scan, VGG300), tmp_path / "fixed")
+        assert not (tmp_path / "fixed").exists()
+
+
 def test_a_format_of_the_users_own(tmp_path, monkeypatch, capsys):
     write_voc(tmp_path / "data", {"a": ((WIDTH, HEIGHT), GOOD)}, {"train": ["a"]})
     (tmp_path / "source_mine.py").write_text(

@@ -2,6 +2,8 @@
 
 import copy
 import json
+import random
+import re
 import shutil
 
 import numpy as np
@@ -205,3 +207,128 @@ def test_background_is_no_class(tmp_path):
     write(tmp_path, damaged(**{"categories.0.name": "background"}))
     with pytest.raises(UserError, match="'background'"):
         coco.class_names(tmp_path, "val")
+
+
+def drawn(rng, plain):
+    """Contents of a file with three pictures. plain: every object has a box and an area, as COCO's own have."""
+    numbers = rng.choice([[1, 2, 3], [30, 4, 5], ["x", 7, "10"]])
+    categories = rng.choice([[2, 9, 11], ["a", 0, 3]])
+    annotations = []
+    for index in range(rng.randrange(12)):
+        number = rng.choice([int, float])
+        box = [number(rng.uniform(low, high)) for low, high in ((-5, 18), (-5, 9), (-1, 12), (-1, 8))]
+        one = {
+            "segmentation": [[round(rng.uniform(-3, 22), 2) for _ in range(6)] for _ in range(rng.randrange(3))],
+            "area": rng.choice([17, 30.25]),
+            "iscrowd": rng.choice([0, 0, 1]),
+            "image_id": rng.choice(numbers),
+            "bbox": box,
+            "category_id": rng.choice(categories),
+            "id": index,
+        }
+        if rng.random() < 0.2:
+            one["segmentation"] = {"counts": [3, 4], "size": [10, 20]}
+        if rng.random() < 0.3:
+            one["ignore"] = rng.choice([0, 1, True])
+        if not plain and rng.random() < 0.5:
+            del one[rng.choice(["area", "id", "segmentation", "iscrowd"])]
+            if one.get("segmentation") and isinstance(one["segmentation"], list):
+                one["bbox"] = []
+        annotations.append(one)
+    images = [{"id": number, "file_name": f"{name}.png"} for number, name in zip(numbers, "abc", strict=True)]
+    for image in rng.sample(images, 2):
+        image["width"], image["height"] = rng.choice([(20, 10), (40, 20), (33, 20)])
+    names = [{"id": number, "name": name} for number, name in zip(categories, ("dog", "cat", "eel"), strict=True)]
+    return {"images": images, "annotations": annotations, "categories": names}
+
+
+def plainly(content, names, difficult, others):
+    """(id, boxes, labels, difficult, crowd, area) of each picture, of 20 x 10 pixels, one object after the other."""
+    name_of = {one["id"]: one["name"] for one in content["categories"]}
+    samples = []
+    for image in sorted(content["images"], key=lambda one: (isinstance(one["id"], str), one["id"])):
+        rows, reach = [], [0, 0]
+        for one in content["annotations"]:
+            name = name_of[one["category_id"]]
+            if one["image_id"] != image["id"] or (name not in names and others == "ignore"):
+                continue
+            if one["bbox"]:
+                x, y, width, height = one["bbox"]
+            else:
+                xs = [value for polygon in one["segmentation"] for value in polygon[::2]]
+                ys = [value for polygon in one["segmentation"] for value in polygon[1::2]]
+                x, y, width, height = min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
+            is_crowd = one.get("iscrowd") == 1
+            is_difficult = is_crowd or bool(one.get("ignore"))
+            if is_difficult and difficult == "ignore":
+                continue
+            reach = [max(reach[0], x + width), max(reach[1], y + height)] if rows else [x + width, y + height]
+            area = one.get("area", max(width, 0) * max(height, 0))
+            rows.append([(x, y, x + width, y + height), names.index(name), is_difficult, is_crowd, area])
+        stated = image.get("width"), image.get("height")
+        scale = 0.5 if stated == (40, 20) and reach[0] <= 41 and reach[1] <= 21 else 1  # resized after annotation
+        found = []
+        for edges, *others_of_row, area in rows:
+            box = [
+                np.float32(min(max(edge * scale / side, 0), 1))
+                for edge, side in zip(edges, (20, 10, 20, 10), strict=True)
+            ]
+            if box[2] > box[0] and box[3] > box[1]:
+                found.append((box, *others_of_row, area * scale * scale))
+        samples.append((image["file_name"][0], found))
+    return samples
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_all_objects_at_once_are_what_one_after_the_other_are(tmp_path, plain, monkeypatch):
+    if plain:
+        monkeypatch.setattr(coco, "_written", None)  # what looks at a single object is not called
+    path = write(tmp_path)
+    Image.new("RGB", (20, 10)).save(tmp_path / "val" / "c.png")
+    seen = set()
+    for seed in range(60):
+        rng = random.Random(seed)
+        content = drawn(rng, plain)
+        path.write_text(json.dumps(content, indent=rng.choice([None, 1])), rng.choice(["utf-8", "utf-16"]))
+        names, difficult = rng.choice([("cat", "dog", "eel"), ("eel", "cat")]), rng.choice(["use", "ignore"])
+        others = "error" if len(names) == 3 else "ignore"
+        samples = coco.load(tmp_path, "val", names, difficult=difficult, other_classes=others)
+        for sample, (name, rows) in zip(samples, plainly(content, names, difficult, others), strict=True):
+            boxes, labels, difficults, crowds, areas = zip(*rows, strict=True) if rows else ((),) * 5
+            assert sample.id == name
+            assert sample.boxes.dtype == np.float32 and sample.labels.dtype == np.int32
+            np.testing.assert_array_equal(sample.boxes, np.float32(boxes).reshape(-1, 4))
+            assert sample.labels.tolist() == list(labels) and sample.difficult.tolist() == list(difficults)
+            assert sample.crowd is None if not any(crowds) else sample.crowd.tolist() == list(crowds)
+            assert (sample.area is None and not areas) or sample.area.tolist() == list(areas)
+            seen |= {("many", len(rows) > 2), ("crowds", any(crowds)), ("difficult", any(difficults))}
+    assert len(seen) == 6
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": {"segmentation": [[1, 2.5, -3e+4], []], "b": 1}, "segmentation" : [\n[1,\n2]\n]}',
+        '{"segmentation": {"counts": [1, 2], "size": [3, 4]}, "b": {"segmentation": []}}',
+        r'{"a\\\"segmentation": [[1]], "b": "segmentation", "c": ["segmentation", [[2]]]}',
+        r'{"x": "\"segmentation\": [[1, 2]]", "segmentation": [["x"]], "\"segmentation": [[7]]}',
+        '{"segmentations": [[1]], "a segmentation": [[2]], "segmentation": [["a", 1]], "\u00e9": "segmentation"}',
+    ],
+)
+def test_only_polygons_are_left_out(text):
+    def without(value):
+        if isinstance(value, dict):
+            return {key: without(part) for key, part in value.items() if key != "segmentation"}
+        return value
+
+    left = json.loads(coco._without_polygons(text.encode()))
+    assert without(left) == without(json.loads(text))
+
+
+def test_a_fault_behind_polygons_is_named_with_its_line(tmp_path):
+    path = write(tmp_path)
+    text = '{"annotations": [{"segmentation": [\n[1,\n2]\n]}],\n "images": %s'
+    for fault, message in ((b"[}", "line 5"), (b'"\xe9"', "line 5: not UTF-8")):
+        path.write_bytes(text.encode() % fault)
+        with pytest.raises(UserError, match=re.escape(f"{path}") + f".*{message}"):
+            coco.load(tmp_path, "val", NAMES)

@@ -77,7 +77,9 @@ def test_copies_stay_on_one_side(tmp_path):
 def test_difficult_objects_do_not_count(tmp_path):
     samples = make(tmp_path, {f"{at}.jpg": [0] for at in range(8)})
     hard = [dataclasses.replace(one, difficult=np.ones(1, bool)) for one in samples]
-    with pytest.raises(UserError, match=r"--valid-share 0\.3: the \d pictures for training would have no object, of 8"):
+    with pytest.raises(
+        UserError, match=r"--valid-share 0\.3: of 8 pictures \d would be for training, without any object"
+    ):
         division.divide(hard, 0.3, tmp_path)
     mixed = division.divide([*samples[:4], *hard[4:]], 0.25, tmp_path)
     assert sum(name < "4" for name in mixed.valid) == 1
@@ -85,7 +87,9 @@ def test_difficult_objects_do_not_count(tmp_path):
 
 @pytest.mark.parametrize("labels", [{"a.jpg": [0, 0]}, {"a.jpg": [0], "b.jpg": []}])
 def test_a_side_without_objects_is_refused(tmp_path, labels):
-    with pytest.raises(UserError, match=r"--valid-share 0\.2: .* would have no object") as error:
+    with pytest.raises(
+        UserError, match=r"--valid-share 0\.2: of .* 0 would be for validation, without any object"
+    ) as error:
         division.divide(make(tmp_path, labels), 0.2, tmp_path)
     assert "\n" not in str(error.value)
 

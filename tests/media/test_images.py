@@ -233,6 +233,13 @@ def test_impossible_orientation_is_ignored(tmp_path, picture, orientation):
     assert images.header(put(tmp_path, encoded(picture, "JPEG", exif=tags))) == (WIDTH, HEIGHT, 1)
 
 
+def test_a_header_that_comes_in_pieces(tmp_path, picture, monkeypatch):
+    """Some network disks return fewer bytes than a read asks for."""
+    path, read = put(tmp_path, encoded(picture, "JPEG", comment=b"x" * 300)), os.read
+    monkeypatch.setattr(images.os, "read", lambda descriptor, size: read(descriptor, min(size, 100)))
+    assert images.header(path) == (WIDTH, HEIGHT, 1)
+
+
 def test_header_behind_a_long_exif_block(tmp_path, picture):
     tags = Image.Exif()
     tags[0x0112] = 6

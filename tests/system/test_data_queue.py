@@ -17,8 +17,10 @@ import pytest
 
 from data_queue_items import (
     FIELDS,
+    AddToShared,
     Burden,
     MisbehaveAt,
+    OpenCounter,
     count_item,
     count_item_behind_a_gate,
     exit_with_3,
@@ -36,7 +38,7 @@ from data_queue_items import (
 )
 from programs import ROOT, wait_until
 from structures import UserError
-from system import data_queue
+from system import data_queue, memory
 from system.data_queue import DataQueue, Field, WorkerError
 
 
@@ -324,6 +326,17 @@ def test_mistakes_of_the_caller():
         queue.batches(["x" * 1000])
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_is_shared_reaches_every_process(workers):
+    """Open files cannot be sent to a running process; a memory-backed file shows that it is the same one."""
+    counter = OpenCounter()
+    with open_queue(workers, AddToShared(), shared=counter) as queue:
+        for batch in queue.batches(jobs_of(0)):
+            batch.release()
+    assert counter.value == len(jobs_of(0))
+    counter.close()
+
+
 def refuse_to_allocate(*_):
     raise AssertionError("the check must come first: this would take the machine's memory")
 
@@ -331,7 +344,7 @@ def refuse_to_allocate(*_):
 def test_more_than_half_of_the_memory_is_refused_before_it_is_touched(monkeypatch):
     """The sizes are small, and the free memory is faked to be smaller: no test may fill a machine."""
     monkeypatch.setattr(data_queue.os, "posix_fallocate", refuse_to_allocate)
-    monkeypatch.setattr(data_queue, "_available_memory", lambda: 3 << 20)
+    monkeypatch.setattr(memory, "available", lambda: 3 << 20)
     with pytest.raises(UserError, match=r"2 MB .* 3 MB .*--batch-size"):
         open_queue(2, batch_size=1000)
 
@@ -340,10 +353,6 @@ def test_memory_that_the_system_refuses(monkeypatch):
     monkeypatch.setattr(data_queue.os, "posix_fallocate", no_space)
     with pytest.raises(UserError, match="--batch-size"):
         open_queue(2)
-
-
-def test_available_memory_is_what_the_system_says():
-    assert 0 < data_queue._available_memory() <= psutil.virtual_memory().total
 
 
 def no_space(*_):

@@ -38,16 +38,18 @@ SLIM = ["--data", str(Path(__file__).parent), "--classes", "car", "--width", "0.
 
 
 @pytest.mark.parametrize(
-    ("flags", "rate"),
+    ("flags", "rate", "decay"),
     [
-        ([], 2e-4),
-        (["--adam-epsilon", "0.1"], 1e-3),
-        (["--optimizer", "momentum"], 1e-3),
-        (["--optimizer", "momentum", "--learning-rate", "0.5"], 0.5),
+        ([], 2e-4, 0.05),
+        (["--optimizer", "adam"], 2e-4, 5e-4),
+        (["--optimizer", "adam", "--adam-epsilon", "0.1"], 1e-3, 5e-4),
+        (["--optimizer", "momentum"], 1e-3, 5e-4),
+        (["--optimizer", "momentum", "--learning-rate", "0.5", "--weight-decay", "0"], 0.5, 0),
     ],
 )
-def test_the_rate_fits_the_optimizer(flags, rate):
-    assert read(*SLIM, *flags)[1].learning_rate == rate
+def test_rate_and_decay_fit_the_optimizer(flags, rate, decay):
+    settings = read(*SLIM, *flags)[1]
+    assert (settings.learning_rate, settings.weight_decay) == (rate, decay)
 
 
 def test_pascal_voc_needs_no_splits(tmp_path):
@@ -73,8 +75,8 @@ def test_the_help_names_every_setting_and_its_default(capsys):
     for flag, default in (
         ("--schedule-steps N,N", "80000,100000"),
         ("--seed N", "0"),
-        ("--weight-decay X", "0.0005"),
-        ("--optimizer {adam,adamw,momentum}", "adam"),
+        ("--weight-decay X", "0.05; [^)]*"),
+        ("--optimizer {adam,adamw,momentum}", "adamw"),
     ):
         assert re.search(rf"{re.escape(flag)} [^(]*\(default: {default}\)", told), flag
     settings = {field.name.replace("_", "-") for field in dataclasses.fields(config.TrainingSettings)}
@@ -101,7 +103,16 @@ def test_the_original_s_recipe():
     assert settings.epochs >= settings.max_steps == 120000  # an epoch has at least one step
 
 
-@pytest.mark.parametrize("flags", [[], ["--optimizer", "momentum"], ["--adam-epsilon", "0.1"], ["--epochs", "3"]])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        [],
+        ["--optimizer", "momentum"],
+        ["--optimizer", "adam", "--weight-decay", "0.3"],
+        ["--adam-epsilon", "0.1"],
+        ["--epochs", "3"],
+    ],
+)
 def test_the_default_recipe_is_no_recipe(flags):
     assert read(*SLIM, "--recipe", "default", *flags) == read(*SLIM, *flags)
 
@@ -117,7 +128,7 @@ def test_a_recipe_sets_all_that_decides_what_is_learned():
     """So that it stays what it is when a default changes."""
     of_the_data = "data train valid valid_share source missing_annotations other_classes difficult limit repeat"
     of_the_first_weights = "vgg_weights init_from map_classes"
-    of_the_machine = "valid_every patience precision workers seed deterministic save_minutes"
+    of_the_machine = "valid_every patience precision workers seed deterministic save_minutes cache cache_gb cache_dir"
     names = {field.name for field in dataclasses.fields(config.TrainingSettings)}
     others = {*of_the_data.split(), *of_the_first_weights.split(), *of_the_machine.split()}
     for recipe in config.RECIPES.values():
@@ -166,7 +177,7 @@ def test_a_resume_refuses_another_recipe(original, flags, named):
 def test_a_run_of_the_default_recipe_resumes_with_it(tmp_path):
     config.write_config(str(tmp_path), *read(*SLIM, "--optimizer", "momentum"), {})
     assert resumed(tmp_path, "--recipe", "default", "--optimizer", "momentum")[1].learning_rate == 1e-3
-    with pytest.raises(UserError, match="sets --optimizer adam, but the run has momentum"):
+    with pytest.raises(UserError, match="sets --optimizer adamw, but the run has momentum"):
         resumed(tmp_path, "--recipe", "default")
 
 
@@ -192,6 +203,34 @@ def test_freezing_layers_and_groups():
     layers = ("conv1", "conv4_3", "fc6", "norm_conv4_3", "conv8", "head", "head_fc7", "head_conv4_3_logits")
     assert read(*SLIM, "--freeze", ",".join(layers))[1].freeze == layers
     assert read(*SLIM, "--preset", "vgg512", "--freeze", "conv12")[1].freeze == ("conv12",)
+
+
+def test_the_cache_is_a_matter_of_the_machine(trained, monkeypatch, tmp_path):
+    """A resume may change it, and keeps it otherwise."""
+
+    def resumed(*flags):
+        return train_flags.read(train_flags.parse(["--run", str(trained), "--resume", *flags], ""))[1]
+
+    assert resumed().cache == "none"
+    monkeypatch.chdir(tmp_path)
+    settings = resumed("--cache", "disk", "--cache-gb", "0.5", "--cache-dir", "pictures")
+    assert (settings.cache, settings.cache_gb) == ("disk", 0.5)
+    assert settings.cache_dir == str(tmp_path / "pictures")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--cache-gb", "2"], "--cache-gb: needs --cache ram or --cache disk"),
+        (["--cache-dir", "x"], "--cache-dir: needs --cache disk"),
+        (["--cache", "ram", "--cache-dir", "x"], "--cache-dir: needs --cache disk"),
+        (["--cache", "ram", "--cache-gb", "0"], "--cache-gb: '0' is not a number above 0"),
+        (["--cache", "disk", "--cache-dir", __file__], "--cache-dir: .*not the name of a folder"),
+    ],
+)
+def test_flags_of_the_cache_that_would_do_nothing_are_refused(flags, message):
+    with pytest.raises(UserError, match=message):
+        read(*SLIM, *flags)
 
 
 def test_names_with_commas_and_equal_signs_stand_in_a_file(tmp_path):

@@ -1,0 +1,70 @@
+"""--cache: open the cache of decoded pictures, and say what it takes."""
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+
+import ssd_utils
+import training_data
+from config import TrainingSettings
+from media import images, picture_cache
+from structures import Sample
+from system import array_folder, files, memory, shared_arrays
+
+DISK_GB = 50  # of all trainings together, without --cache-gb
+GB = 1e9
+
+
+@contextlib.contextmanager
+def opened(
+    samples: Sequence[Sample], preset: ssd_utils.SSDPreset, settings: TrainingSettings
+) -> Iterator[picture_cache.PictureCache | None]:
+    """Context manager: the PictureCache of a training, open until the block ends; None with --cache none.
+
+    Prints one line on what it may take. Raises UserError if the folder of --cache disk cannot be written.
+    """
+    if settings.cache == "none":
+        yield None
+        return
+    pictures, needed = training_data.cached_bytes(samples, preset, settings)
+    if settings.cache == "ram":
+        store, told = _in_memory(settings, pictures, needed)
+    else:
+        store, told = _on_disk(settings, pictures, needed, preset)
+    print(
+        f"--cache {settings.cache}: {len(pictures)} pictures take up to {shown(sum(needed.values()))} decoded; {told}"
+    )
+    cache = picture_cache.PictureCache(pictures, list(needed), store, preset.gray16)
+    with contextlib.closing(cache):
+        yield cache
+
+
+def _in_memory(settings, pictures, needed):
+    """(store, what to say)."""
+    limit = int(settings.cache_gb * GB) if settings.cache_gb else memory.available() // 2
+    limits = shared_arrays.share_out(needed.values(), limit)
+    told = "all are kept in memory"
+    if sum(limits) < sum(needed.values()):
+        reason = "--cache-gb" if settings.cache_gb else "half of the free memory"
+        told = f"{shown(limit)} ({reason}) are kept in memory, the rest is decoded each time"
+    return shared_arrays.MemoryStore(len(pictures), limits), told
+
+
+def _on_disk(settings, pictures, needed, preset):
+    """(store, what to say)."""
+    folder = settings.cache_dir or os.path.join(files.cache_folder(), "pictures")
+    # Other versions and other networks use the same folder, so a name has all that decides the pixels
+    sizes = {training_data.RESIZED: f" to {preset.input_size}"}
+    kinds = [f"{kind}{sizes.get(kind, '')} of {preset.gray16} by {images.decoders()}" for kind in needed]
+    names = array_folder.Names(folder, [f"{os.path.abspath(one.path)}\0{one.exif}" for one in pictures], kinds)
+    signatures = (picture_cache.signature(one.path) for one in pictures)
+    got = array_folder.reserve(int((settings.cache_gb or DISK_GB) * GB), names, list(needed.values()), signatures)
+    told = f"{shown(got.present)} are in {folder}, up to {shown(got.granted)} are written there"
+    if got.present + got.granted < sum(needed.values()):
+        told += ", the rest is decoded each time (--cache-gb, free disk space and other trainings limit it)"
+    return got.store, told
+
+
+def shown(size: int) -> str:
+    """A number of bytes for a message."""
+    return f"{size / GB:.2f} GB" if size >= GB else f"{1000 * size / GB:.2f} MB"
