@@ -106,8 +106,8 @@ def test_rows_are_those_of_tensorflow(case, engine):
 def test_equal_scores(monkeypatch):
     """Three levels of scores only: of equal boxes the first goes first, as in `kernels.suppression.suppress`.
 
-    Neither TensorFlow's combined_non_max_suppression, which a CPU runs, nor OpenVINO's TopK takes equal ones in an order
-    that it states. Softmax is left out, since not every program gives equal results for equal numbers at all places.
+    Neither TensorFlow's combined_non_max_suppression, which a CPU runs, nor OpenVINO's TopK has an order of equal ones
+    that it states. Softmax is left out, since not every program gives equal results for equal numbers everywhere.
     """
     preset = dataclasses.replace(PRESET, keep=300)
     rng = np.random.default_rng(3)
