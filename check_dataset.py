@@ -45,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     print("\n".join(reporting.text(report, flags.files)))
     if flags.fix:  # first: its folder must be empty, and the other files may go into it
         changes = fixes.write_copy(scan, report.findings, flags.fix, progress=True)
-        print(f"{flags.fix}: a copy with {len(changes)} changes, listed in {os.path.join(flags.fix, 'changes.txt')}")
+        listed = os.path.join(flags.fix, "changes.txt")
+        print(f"{flags.fix}: a copy with {wording.plural(len(changes), 'change')}, listed in {listed}")
     if flags.draw:
         drawn, skipped = drawings.write(scan, flags.draw, flags.draw_limit, progress=True)
         print(f"{flags.draw}: {wording.plural(drawn, 'drawn picture')}, {skipped} skipped")
@@ -63,9 +64,9 @@ def _check_folders(flags, source):
     """Raise UserError for a folder that cannot be written to, before anything is read."""
     if flags.fix:
         sources.check_fixable(source)
-        fixes.check_target(flags.fix, flags.data)
+        cli.check_new_folder("--fix", flags.fix, flags.data)
     if flags.draw:
-        fixes.check_target(flags.draw, flags.data, "--draw")
+        cli.check_new_folder("--draw", flags.draw, flags.data)
     if flags.fix and flags.draw and os.path.abspath(flags.fix) == os.path.abspath(flags.draw):
         raise UserError("--draw: the folder of --fix; choose another one")
 
@@ -82,7 +83,19 @@ def _parse(argv):
     parser = cli.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EPILOG
     )
-    add = parser.add_argument
+    _add_data_flags(parser.add_argument)
+    _add_output_flags(parser.add_argument)
+    parser.add_argument(
+        "--workers",
+        type=cli.positive_int,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="processes (default: one per CPU)",
+    )
+    return parser.parse_args(argv)
+
+
+def _add_data_flags(add):
     add(
         "--data",
         required=True,
@@ -109,6 +122,11 @@ def _parse(argv):
         default="vgg300",
         help="check boxes against the input size and anchors of this preset (default: vgg300)",
     )
+    add("--near-duplicates", action="store_true", help="also report pictures of one split that look almost the same")
+
+
+def _add_output_flags(add):
+    add("--files", type=cli.non_negative_int, default=3, metavar="N", help="files to name for each defect (default: 3)")
     add("--html", type=cli.output_file, metavar="FILE", help="also write the report as a page with pictures")
     add("--json", type=cli.output_file, metavar="FILE", help="also write the report as JSON, with every finding")
     add(
@@ -133,16 +151,6 @@ def _parse(argv):
         metavar="FILE",
         help="write anchors that fit this data, for train.py --anchors",
     )
-    add("--near-duplicates", action="store_true", help="also report pictures of one split that look almost the same")
-    add("--files", type=cli.non_negative_int, default=3, metavar="N", help="files to name for each defect (default: 3)")
-    add(
-        "--workers",
-        type=cli.positive_int,
-        default=os.cpu_count() or 1,
-        metavar="N",
-        help="processes (default: one per CPU)",
-    )
-    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":

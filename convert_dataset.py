@@ -7,7 +7,6 @@ place for is said, with a count. Outlines (polygons, masks), keypoints and other
 """
 
 import argparse
-import os
 from collections.abc import Sequence
 
 import sources
@@ -37,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the program. argv: the arguments; by default those of the command line."""
     flags = _parse(argv)
     source = sources.choose(flags.data, flags.source)
-    _check_output(flags.output, flags.data)
+    cli.check_new_folder("--output", flags.output, flags.data)
     splits = listing.check_names(flags.split, sources.split_names(flags.data, source), flags.data)
     if flags.valid_share and len(splits) > 1:
         raise UserError(
@@ -55,15 +54,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     counted = ", ".join(f"{part.split} ({wording.plural(len(part.records), 'picture')})" for part in parts)
     of_classes = f"{wording.plural(objects, 'object')} of {wording.plural(len(class_names), 'class')}"
     print(f"{flags.output}: {counted}; {of_classes}, from {source} to {flags.to}")
-
-
-def _check_output(output, data):
-    """Raise UserError unless the folder is new or empty, and neither in nor around the data set."""
-    new, old = os.path.realpath(output), os.path.realpath(data)
-    if os.path.commonpath([new, old]) in (new, old):
-        raise UserError(f"--output {output}: it is inside --data {data} or contains it; choose another place")
-    if os.path.exists(output) and os.listdir(output):
-        raise UserError(f"--output {output}: it is not empty; choose another name")
 
 
 def _class_names(flags, splits, source):

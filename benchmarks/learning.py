@@ -210,7 +210,7 @@ def _add_data_flags(group):
     add("--vgg", type=cli.existing_file, metavar="FILE", help="VGG-16's weights, a file that train.py reads")
     run = f"folder for the trainings and the results (default: {DEFAULT_RUN}; with --tiny none is kept)"
     add("--run", type=cli.output_folder, metavar="DIR", help=run)
-    add("--tiny", action="store_true", help="try everything in two minutes on a CPU; measures nothing")
+    add("--tiny", action="store_true", help="try everything with 4 pictures; measures nothing")
 
 
 def _add_training_flags(group):

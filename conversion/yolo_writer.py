@@ -3,6 +3,7 @@
 import json
 import os
 
+from formats import yolo
 from system import files
 
 LOST = {
@@ -33,11 +34,4 @@ def write(folder, parts, class_names):
 
 
 def _line(record, item):
-    xmin, ymin, xmax, ymax = item.edges_px
-    values = (
-        (xmin + xmax) / 2 / record.width,
-        (ymin + ymax) / 2 / record.height,
-        (xmax - xmin) / record.width,
-        (ymax - ymin) / record.height,
-    )
-    return " ".join([str(item.label), *map(repr, values)])
+    return " ".join([str(item.label), *map(repr, yolo.fractions(item.edges_px, record.width, record.height))])

@@ -16,14 +16,14 @@ QUALITY = 85
 def write(scan, folder, limit, progress=False):
     """Draw the pictures of a Scan with their boxes and names -> (number drawn, number skipped).
 
-    folder: gets SPLIT/PICTURE.jpg; as for fixes.check_target.
+    folder: gets SPLIT/PICTURE.jpg; as for cli.check_new_folder.
     limit: at most this many pictures of each split, drawn at random, the same ones every time.
     A picture that cannot be read is skipped with a warning. Boxes without area are not drawn.
     """
     names = sorted({item.name for one in scan.pictures if one.readable for item in one.annotation.objects})
     picture_of, counts = scan.picture_of, {True: 0, False: 0}
     for split in scan.splits:
-        keys = split.keys
+        keys = list(split.listed_of)
         chosen = sorted(np.random.default_rng(0).permutation(len(keys))[:limit])
         pictures = [picture_of[keys[index]] for index in chosen]
         paths = files.safe_names(_short(one, scan.data) for one in pictures)

@@ -30,7 +30,7 @@ def conflicts(splits):
     ids = {split.name: frozenset(split.ids) for split in splits}
     found = set()
     for one, two in itertools.permutations(splits, 2):
-        if one.folder != two.folder:
+        if one.home != two.home:
             apart = side(one.name) != side(two.name)
         else:
             a, b = (split.name.rpartition(":")[2] for split in (one, two))  # without the year
@@ -55,10 +55,11 @@ def check_lists(scan):
     """Yield a Finding for each id that is twice in a list, or in the lists of two splits that conflict."""
     conflicting, picture_of = conflicts(scan.splits), scan.picture_of
     for split in scan.splits:
-        for image_id, count in collections.Counter(split.ids).items():
-            if count > 1:
-                detail = f"{image_id} is listed {count} times"
-                yield Finding("listed-twice", split.path, detail, picture_of[split.folder, image_id, split.owner])
+        counts = collections.Counter(split.ids)
+        for key, one in split.listed_of.items():
+            if counts[one.id] > 1:
+                detail = f"{one.id} is listed {counts[one.id]} times"
+                yield Finding("listed-twice", split.where, detail, picture_of[key])
     for picture in scan.pictures:
         if lost_splits(picture, conflicting):
             detail = f"listed in {', '.join(picture.splits)}"

@@ -1,7 +1,6 @@
 """Write a cleaned copy of a data set in its own format and folders. The original is never changed."""
 
 import os
-import pathlib
 import shutil
 
 from tqdm import tqdm
@@ -12,7 +11,7 @@ from dataset_check.defects import DEFECTS
 from formats import fixed_copy
 from media import images
 from structures import UserError
-from system import files, wording
+from system import cli, files, wording
 
 # Defects whose picture is removed from all lists
 LEAVES = {
@@ -29,22 +28,13 @@ LEAVES = {
 CLIPPED_PX = 1e-3  # what a box may reach out of its picture by rounding
 
 
-def check_target(target, data, flag="--fix"):
-    """Raise UserError unless the folder for the copy is new or empty, and neither in nor around the original."""
-    new, old = pathlib.Path(target).resolve(), pathlib.Path(data).resolve()
-    if new == old or old in new.parents or new in old.parents:
-        raise UserError(f"{flag} {target}: it is inside --data {data} or contains it; choose another place")
-    if os.path.exists(target) and (not os.path.isdir(target) or os.listdir(target)):
-        raise UserError(f"{flag} {target}: it exists and is not an empty folder; choose another name")
-
-
 def write_copy(scan, findings, target, progress=False):
     """Write a copy of the splits of a Scan without the defects that --fix corrects. Returns the changes, lines of text.
 
     Also writes the changes to TARGET/changes.txt. The folder appears when it is complete. Raises UserError if the
     target cannot be written, or a split would have no pictures or objects left.
     """
-    check_target(target, scan.data)
+    cli.check_new_folder("--fix", target, scan.data)
     leaving = {}
     for finding in findings:
         if finding.defect in LEAVES or (finding.defect == "in-two-splits" and finding.other is not None):
@@ -68,7 +58,7 @@ def _require_rest(scan, leaving, target):
     """Raise UserError if the copy of a split would have lost all its pictures, or all its objects."""
     picture_of, conflicting = scan.picture_of, duplicates.conflicts(scan.splits)
     for split in scan.splits:
-        pictures = [picture_of[key] for key in split.keys]
+        pictures = [picture_of[key] for key in split.listed_of]
         elsewhere = [one for one in pictures if split.name in duplicates.lost_splits(one, conflicting)]
         gone = {one.key for one in elsewhere} | leaving.keys()
         kept = [one for one in pictures if one.key not in gone]
@@ -110,7 +100,7 @@ def _root(scan):
     """The folder that has all files of a data set."""
     paths = [scan.data if os.path.isdir(scan.data) else os.path.dirname(scan.data)]
     for split in scan.splits:
-        paths += [path for path in (split.listed.list_path, split.owner) if path]
+        paths += [path for path in (split.list_path, *{one.owner for one in split.pictures}) if path]
     paths += [os.path.dirname(one.image_path) for one in scan.pictures if one.image_path]
     return os.path.commonpath([os.path.abspath(path) for path in paths])
 
@@ -119,20 +109,19 @@ def _kept_splits(scan, kept):
     """(list of fixed_copy.KeptSplit, changes). kept: {key: (Picture, its Edit or None)} of what stays."""
     conflicting, found, changes = duplicates.conflicts(scan.splits), [], []
     for split in scan.splits:
-        listed_of = {(split.folder, one.id, one.owner): one for one in split.listed.pictures}
         pictures = []
-        for key in split.keys:
+        for key, listed in split.listed_of.items():
             if key not in kept:
                 continue
             picture, edit = kept[key]
             if split.name in duplicates.lost_splits(picture, conflicting):
                 name = os.path.basename(picture.image_path)
-                changes.append(f"{split.path}: {name} removed, it is in another split too")
+                changes.append(f"{split.where}: {name} removed, it is in another split too")
             else:
-                pictures.append(fixed_copy.Kept(listed_of[key], edit, _suffix(picture)))
-        if len(split.ids) > len(set(split.ids)):
-            changes.append(f"{split.path}: each picture listed once")
-        found.append(fixed_copy.KeptSplit(split.listed, pictures))
+                pictures.append(fixed_copy.Kept(listed, edit, _suffix(picture)))
+        if len(split.pictures) > len(split.listed_of):
+            changes.append(f"{split.where}: each picture listed once")
+        found.append(fixed_copy.KeptSplit(split, pictures))
     return found, changes
 
 

@@ -10,14 +10,14 @@ import functools
 import multiprocessing
 import os
 import re
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
 import sources
-from formats import annotations, listing
+from formats import annotations
 from media import decoder_messages, images
 from structures import UserError
 from system import files, worker_processes
@@ -30,30 +30,6 @@ GRAY_TOLERANCE = 3  # largest difference of channels that rounding causes in a g
 DAMAGE = ("Corrupt JPEG data", "Premature end", "libpng error")
 # A few bytes between the pixels and the end marker are common and harmless; hundreds are lost pixels
 HARMLESS = re.compile(r"Corrupt JPEG data: \d{1,2} extraneous bytes")
-
-
-class Split(NamedTuple):
-    """One list of pictures.
-
-    name: as sources.find takes it, such as 'train' or '2007:train'.
-    folder: the folder with its pictures and annotations.
-    path: the list, table or JSON file, or the folder of its pictures if there is none.
-    ids: as listed; they may repeat.
-    owner: as in listing.Listed: with folder and id it is the key of a Picture.
-    listed: the listing.Split.
-    """
-
-    name: str
-    folder: str
-    path: str
-    ids: tuple
-    owner: str
-    listed: listing.Split
-
-    @property
-    def keys(self):
-        """The keys of its pictures, in order, each once."""
-        return [(self.folder, image_id, self.owner) for image_id in dict.fromkeys(self.ids)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +80,7 @@ class Picture:
 
     @property
     def key(self):
-        """What tells it from all others."""
+        """What tells it from all others; as in listing.Split.listed_of."""
         return self.folder, self.id, self.owner
 
     @property
@@ -141,7 +117,7 @@ class Scan:
 
     data: its path.
     format: its name, as in --source.
-    splits: the Splits.
+    splits: the listing.Splits.
     pictures: a Picture for each that a split lists.
     unlisted: paths of pictures that no split lists.
     first_pixel: what the format calls the first row and column, 0 or 1.
@@ -173,13 +149,13 @@ def scan(data, splits=None, *, source="auto", missing_annotations="error", worke
     found = sources.survey(data, splits, source)
     listed = {}  # {key: (Listed, names of splits)}
     for split in found:
-        for one in split.pictures:
-            listed.setdefault((split.home, one.id, one.owner), (one, []))[1].append(split.name)
+        for key, one in split.listed_of.items():
+            listed.setdefault(key, (one, []))[1].append(split.name)
     pending = [
         Picture(
             one.id,
             folder,
-            tuple(dict.fromkeys(names)),
+            tuple(names),
             one.image_path,
             one.annotation_path,
             one.place,
@@ -188,22 +164,11 @@ def scan(data, splits=None, *, source="auto", missing_annotations="error", worke
         )
         for (folder, _, _), (one, names) in listed.items()
     ]
-    lists = tuple(
-        Split(
-            one.name,
-            one.home,
-            one.where,
-            tuple(listed.id for listed in one.pictures),
-            next((listed.owner for listed in one.pictures), ""),
-            one,
-        )
-        for one in found
-    )
     reader = sources.reader(data, ",".join(split.name for split in found), source)
     step = functools.partial(read, reader=reader, missing_annotations=missing_annotations)
     unlisted = () if splits else _unlisted(found)
     pictures = tuple(_read_all(step, pending, workers, progress))
-    return Scan(str(data), source, lists, pictures, unlisted, sources.first_pixel(data, source))
+    return Scan(str(data), source, tuple(found), pictures, unlisted, sources.first_pixel(data, source))
 
 
 def _unlisted(splits):

@@ -58,6 +58,11 @@ class Entry(NamedTuple):
     objects: slice
     file: "File"
 
+    def __reduce__(self):
+        """What another process is sent: without the objects of other images."""
+        part = self.file.part(self.objects)
+        return Entry, (*self[:-2], slice(0, self.objects.stop - self.objects.start), part)
+
 
 class ResultIds(NamedTuple):
     """The ids that a COCO results list uses.
@@ -231,7 +236,8 @@ def _sorted_file(path, content, described):
     ranks = np.array([rank_of[number] for number in numbers], np.int64)
     starts = np.cumsum([0, *np.bincount(ranks, minlength=len(described))])
     order = np.argsort(ranks, kind="stable").tolist()
-    return File(path, content["annotations"], order, _categories(path, content)), starts.tolist()
+    objects = [content["annotations"][position] for position in order]
+    return File(path, objects, order, _categories(path, content)), starts.tolist()
 
 
 def _picture_folders(path, split):
@@ -314,14 +320,17 @@ class File:
     """The objects of one JSON file, those of an image together.
 
     path: of the file.
-    listed: its list of annotations, with ids, not checked further.
-    order: positions in this list of all objects, image by image.
+    objects: its annotations, image by image, with ids, not checked further.
+    order: their positions in the file.
     names: {category id: name}.
     """
 
-    def __init__(self, path, listed, order, names):
-        self.path, self.names, self._order = path, names, order
-        self._objects = [listed[position] for position in order]
+    def __init__(self, path, objects, order, names):
+        self.path, self.names, self._objects, self._order = path, names, objects, order
+
+    def part(self, which):
+        """A File with a slice of the objects."""
+        return File(self.path, self._objects[which], self._order[which], self.names)
 
     def columns(self, which):
         """The annotations.Columns of a slice of the objects. Raises UserError that names the first that is wrong."""

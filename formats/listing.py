@@ -49,6 +49,19 @@ class Split(NamedTuple):
     pictures: list
     unlisted: tuple = ()
 
+    @property
+    def ids(self):
+        """The ids of its pictures, as listed: they may repeat."""
+        return tuple(one.id for one in self.pictures)
+
+    @property
+    def listed_of(self):
+        """{key: Listed} of its pictures, in order, each once. A key tells a picture from all others of the data set."""
+        found = {}
+        for one in self.pictures:
+            found.setdefault((self.home, one.id, one.owner), one)
+        return found
+
 
 def of_entries(name, data, entries, where, owner="", list_path=None):
     """The Split of a format that names its pictures. entries: with .image_path, .where and perhaps .annotation_path.

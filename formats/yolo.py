@@ -362,7 +362,6 @@ def write_fixed(copy):
 
 def _edited(content, path, edit):
     """The text of a label file after an Edit; a polygon whose box changes becomes a box."""
-    width, height = edit.size
     boxes, lines = iter(edit.boxes), []
     for line in map(str.strip, files.decode(content).splitlines()):
         if not line or line.startswith("#"):
@@ -371,15 +370,15 @@ def _edited(content, path, edit):
         if box == fixed_copy.KEEP:
             lines.append(line)
         elif box is not None:
-            xmin, ymin, xmax, ymax = box
-            values = (
-                (xmin + xmax) / 2 / width,
-                (ymin + ymax) / 2 / height,
-                (xmax - xmin) / width,
-                (ymax - ymin) / height,
-            )
+            values = fractions(box, *edit.size)
             lines.append(" ".join([line.split()[0], *(wording.number(value, 8) for value in values)]))
     return "".join(f"{line}\n" for line in lines)
+
+
+def fractions(edges_px, width, height):
+    """(xmin, ymin, xmax, ymax) in pixels -> (center x, center y, width, height) in fractions of a picture."""
+    xmin, ymin, xmax, ymax = edges_px
+    return (xmin + xmax) / 2 / width, (ymin + ymax) / 2 / height, (xmax - xmin) / width, (ymax - ymin) / height
 
 
 def _write_yaml(copy):

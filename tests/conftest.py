@@ -14,6 +14,22 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 from programs import TINY, run, write_shapes
 
 
+# Minutes each. They come first, so that two processes (`make test`) end at about the same time
+LONGEST = [
+    "test_train.py",
+    "test_trainer.py",
+    "test_infer.py",
+    "test_xla.py",
+    "test_export_model.py",
+    "test_optimization.py",
+]
+
+
+def pytest_collection_modifyitems(items):
+    """Put the tests of the longest files first; others keep their order."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
 @pytest.fixture(scope="session")
 def shapes(tmp_path_factory):
     """A VOC-layout folder with the splits train (18 pictures) and val (6)."""

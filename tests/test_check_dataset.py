@@ -27,6 +27,7 @@ from formats import annotations
 from media import images
 from programs import ROOT, command, error_of, run
 from structures import UserError
+from system import cli
 from voc_tree import voc_xml, write_voc
 
 SHARED = pathlib.Path(__file__).parents[1].parent / "shared" / "data"
@@ -497,8 +498,8 @@ def test_a_copy_goes_nowhere_near_the_original(clean, tmp_path):
     (tmp_path / "full" / "file").touch()
     for target in (clean, clean / "new", tmp_path, tmp_path / "full"):
         with pytest.raises(UserError, match="--fix"):
-            fixes.check_target(target, clean)
-    fixes.check_target(tmp_path / "new", clean)
+            cli.check_new_folder("--fix", target, clean)
+    cli.check_new_folder("--fix", tmp_path / "new", clean)
 
 
 def test_workers_find_what_one_process_finds(clean):

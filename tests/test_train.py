@@ -92,7 +92,8 @@ def test_run_directory_holds_what_the_interface_names(unbroken):
     assert "filters/conv1_1/weights" in tags
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+# SIGTERM goes the way of Ctrl-C (`cli.StopRequest`)
+@pytest.mark.parametrize("sent", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL])
 def test_stopped_and_resumed_equals_unbroken(sent, flags, unbroken, tmp_path):
     path = tmp_path / "run"
 

@@ -233,7 +233,7 @@ def test_cost_page_has_every_table(measure, monkeypatch, tmp_path, shapes):
 
 
 def test_every_benchmark_is_known_to_the_program():
-    assert len(bench.BENCHMARKS) == 16
+    assert len(bench.BENCHMARKS) == 18
     done = subprocess.run(
         [sys.executable, str(ROOT / "benchmarks" / "bench.py"), "nothing"], capture_output=True, text=True
     )

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import pickle
 import random
 import re
 import shutil
@@ -332,3 +333,11 @@ def test_a_fault_behind_polygons_is_named_with_its_line(tmp_path):
         path.write_bytes(text.encode() % fault)
         with pytest.raises(UserError, match=re.escape(f"{path}") + f".*{message}"):
             coco.load(tmp_path, "val", NAMES)
+
+
+def test_another_process_is_sent_the_objects_of_one_picture(tmp_path):
+    write(tmp_path)
+    for entry in coco.find(tmp_path, "val"):
+        sent = pickle.loads(pickle.dumps(entry))
+        assert coco.reader(tmp_path)(sent) == coco.reader(tmp_path)(entry)
+        assert len(sent.file._objects) == len(coco.reader(tmp_path)(entry).objects) > 0

@@ -107,7 +107,7 @@ def test_weights_are_passed_on_and_the_first_layers_kept(data, called, tmp_path)
     assert value(arguments, "--vgg-weights") == str(weights) and value(arguments, "--freeze") == "conv1,conv2"
     assert value(arguments, "--max-steps") == "7"
     flags = train_flags.parse(arguments, "")
-    assert flags.learning_rate == 1e-3 and flags.adam_epsilon == 1e-8 and flags.schedule == "cosine"
+    assert flags.learning_rate == 1e-3 and flags.optimizer == "adamw" and flags.schedule == "cosine"
 
 
 def test_a_recipes_own_flags_come_before_the_users(data, called, tmp_path):

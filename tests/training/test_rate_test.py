@@ -131,7 +131,8 @@ def left_behind(tmp_path):
 
 @pytest.mark.parametrize("flags", [[], ["--optimizer", "momentum", "--accumulate", "2", "--ema", "0.9"]])
 def test_the_rate_for_a_tiny_network(find_rate, tmp_path, flags):
-    lines, found = find_rate("--learning-rate", "7", *flags)
+    # With the default start: from He's weights AdamW's decay keeps the loss of this network bounded at any rate
+    lines, found = find_rate("--learning-rate", "7", *flags, base=TINY[: TINY.index("--initializer")])
     assert 1e-5 < found["proposed"] < 0.5
     assert found["steps"][0]["learning_rate"] == rate_test.FIRST_RATE
     assert "blew up" in found["end"] or "not finite" in found["end"]

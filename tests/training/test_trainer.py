@@ -210,9 +210,9 @@ def test_changes_of_a_resume_are_kept(start, capsys):
 def test_each_machine_has_its_own_default_of_workers(start, monkeypatch):
     counts, make_queue = [], training_data.make_queue
 
-    def making(*arguments, workers):
+    def making(*arguments, workers, **options):
         counts.append(workers)
-        return make_queue(*arguments, workers=0)
+        return make_queue(*arguments, workers=0, **options)
 
     monkeypatch.setattr(training_data, "make_queue", making)
     monkeypatch.setattr(worker_processes, "usable_cores", lambda: 2)
