@@ -13,7 +13,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from programs import TINY, run, write_shapes
 
-
 # Minutes each. They come first, so that two processes (`make test`) end at about the same time
 LONGEST = [
     "test_train.py",
