@@ -20,16 +20,27 @@ from weights import published
 
 FORMAT = 1
 CONFIG = "config.json"
-MODEL_HELP = (  # what `find_model` takes
-    "a run directory (its best checkpoint; RUN@last: its last), an exported .pb, or a published detector, which is "
-    f"downloaded once: {', '.join(published.DETECTORS)}"
-)
 DIVISION = "division.json"  # in a run: what formats.division wrote
 PATTERN = "*?[\\"  # TensorFlow reads a checkpoint's path as a pattern, in which these have a special meaning
 # Settings that may differ on --resume: they change the end or the speed, but not the steps before the end (except the
 # rates of the cosine schedule, which depend on the end)
 RESUMABLE = ("epochs", "max_steps", "workers", "cache", "cache_gb", "cache_dir", "save_minutes")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+# Formats of exported models, by which export_model.py --format names them, and how their names end. A SavedModel is a
+# folder, OpenVINO's .xml has a .bin beside it
+EXPORTED = {
+    "frozen": ".pb",
+    "savedmodel": ".savedmodel",
+    "onnx": ".onnx",
+    "openvino": ".xml",
+    "tflite": ".tflite",
+}
+SAVED_MODEL_GRAPH = "saved_model.pb"  # the file by which the folder of a SavedModel is known
+MODEL_HELP = (  # what `find_model` takes
+    "a run directory (its best checkpoint; RUN@last: its last); or what export_model.py wrote: a .pb, .onnx, .xml or "
+    ".tflite file, or the folder of a SavedModel; or a published detector, which is downloaded once: "
+    f"{', '.join(published.DETECTORS)}"
+)
 # What XLA compiles of a training step: nothing; the optimizer's update; what TensorFlow chooses; everything
 XLA_FORMS = ("off", "update", "on", "whole")
 CHOICES = {  # allowed values of some TrainingSettings
@@ -302,18 +313,20 @@ def read_index(run: str) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class ModelSource:
-    """What a MODEL argument names: a checkpoint of a run, or an exported graph.
+    """What a MODEL argument names: a checkpoint of a run, or an exported model.
 
     name: as the user wrote it.
-    frozen: path of an exported graph (.pb); None for a run.
-    run: path of a run directory; None for a graph.
-    checkpoint: prefix for TensorFlow's checkpoint reader; None for a graph.
-    description: of a run; None for a graph, which only TensorFlow can read.
+    exported: path of an exported file, or of a SavedModel's folder; None for a run.
+    format: of the exported model, a key of EXPORTED; None for a run.
+    run: path of a run directory; None for an exported model.
+    checkpoint: prefix for TensorFlow's checkpoint reader; None for an exported model.
+    description: of a run; None for an exported model, which only the programs of its format can read.
     to_fetch: the published detector that `pretrained.fetched` is to import into `run`; None where the model is there.
     """
 
     name: str
-    frozen: str | None = None
+    exported: str | None = None
+    format: str | None = None
     run: str | None = None
     checkpoint: str | None = None
     description: ModelDescription | None = None
@@ -321,21 +334,22 @@ class ModelSource:
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
-        """Class names of a run or a published detector; None for a graph."""
+        """Class names of a run or a published detector; None for an exported model."""
         known = self.description or self.to_fetch
         return known.class_names if known else None
 
 
 def find_model(name: str) -> ModelSource:
-    """Find the model that `RUN`, `RUN@last`, `RUN@best`, `FILE.pb` or the name of a published detector means.
+    """Find the model that `RUN`, `RUN@last`, `RUN@best`, an exported file or the name of a published detector means.
 
-    `RUN` means its best checkpoint, or its last if none was validated. A file or folder of the name of a published
-    detector comes first. Raises UserError if there is no such model.
+    `RUN` means its best checkpoint, or its last if none was validated. An exported model is a file with one of the
+    suffixes of EXPORTED, the folder of a SavedModel, or a folder with OpenVINO's two files. A file or folder of the
+    name of a published detector comes first. Raises UserError if there is no such model.
     """
+    if exported := _find_exported(name):
+        return exported
     if os.path.isfile(name):
-        if not name.endswith(".pb"):
-            raise UserError(f"{name}: neither a run directory nor an exported .pb graph")
-        return ModelSource(name, frozen=name)
+        raise UserError(f"{name}: neither a run directory nor an exported model ({_SUFFIXES})")
     run, at, suffix = name.rpartition("@")
     which: str | None = suffix
     if not at or os.path.isdir(name):
@@ -344,7 +358,9 @@ def find_model(name: str) -> ModelSource:
         detector = published.DETECTORS.get(run)
         if not detector:
             known = ", ".join(published.DETECTORS)
-            raise UserError(f"{run}: no such run directory or .pb file, nor a published detector ({known})")
+            raise UserError(
+                f"{run}: no such run directory or exported model ({_SUFFIXES}), nor a published detector ({known})"
+            )
         run = published.run_of(run)
         if not is_run(run) and not _pattern_in(run):
             return ModelSource(name, run=run, to_fetch=detector)
@@ -352,6 +368,27 @@ def find_model(name: str) -> ModelSource:
         raise UserError(f"{run}: {reason}; rename the folder")
     description, _ = read_config(run)
     return ModelSource(name, run=run, checkpoint=checkpoint_prefix(run, which), description=description)
+
+
+def _find_exported(name):
+    """The ModelSource of an exported model; None for what is none."""
+    if os.path.isfile(name):
+        if os.path.basename(name) == SAVED_MODEL_GRAPH:
+            return ModelSource(name, exported=os.path.dirname(name) or ".", format="savedmodel")
+        suffixes = {suffix: format for format, suffix in EXPORTED.items() if format != "savedmodel"}
+        format = suffixes.get(os.path.splitext(name)[1])
+        return ModelSource(name, exported=name, format=format) if format else None
+    if os.path.isfile(os.path.join(name, SAVED_MODEL_GRAPH)):
+        return ModelSource(name, exported=name, format="savedmodel")
+    if not os.path.isfile(os.path.join(name, "config.json")):
+        suffix = EXPORTED["openvino"]
+        found = [file for file in files.visible(name, suffix) if file.endswith(suffix)]
+        if len(found) == 1 and os.path.isfile(os.path.join(name, found[0].removesuffix(suffix) + ".bin")):
+            return ModelSource(name, exported=os.path.join(name, found[0]), format="openvino")
+    return None
+
+
+_SUFFIXES = ", ".join(suffix for format, suffix in EXPORTED.items() if format != "savedmodel") + ", a SavedModel"
 
 
 def checkpoint_prefix(run: str, which: str | None = None) -> str:

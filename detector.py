@@ -1,8 +1,9 @@
-"""A run or an exported graph -> detections on images; decoding and suppression are done in the graph and only there.
+"""A run or an exported model -> detections on images; decoding and suppression are done in the graph and only there.
 
-Tensors of every graph, exported or not (docs/formats.md): `image_input:0`, `result/result:0`,
-`detections/{boxes,scores,classes,count}:0`, `metadata/json:0`. The constants of an exported graph have the names of the
-checkpoint's variables (`conv1_1/weights`), by which `read_frozen` finds them.
+Tensors of every graph, exported or not (docs/formats.md): `image_input:0`, `result/{result,logits,offsets}:0`,
+`detections/{boxes,scores,classes,count}:0`, `metadata/json:0`. The constants of a frozen graph have the names of the
+checkpoint's variables (`conv1_1/weights`), by which `read_frozen` finds them. Files of other formats are opened by
+exports/.
 """
 
 import system.quiet_tensorflow  # noqa: F401
@@ -11,7 +12,7 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple, Protocol, overload
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -24,6 +25,9 @@ import ssd_utils
 import ssd_vgg
 import transforms
 from config import ModelDescription
+from exports import file_metadata, model_files
+from exports.opened import DETECTION_OUTPUTS as OUTPUTS
+from exports.opened import Opened
 from kernels import devices, suppression, winograd
 from media import images as image_files
 from media import pictures
@@ -31,8 +35,7 @@ from ssd_utils import SSDPreset
 from structures import Detections, UserError
 from system import cli, stages, wording, worker_processes
 
-OUTPUTS = ("boxes", "scores", "classes", "count")
-Threshold = float | tuple[float, ...]  # detections score above it: one number, or one for each class
+Threshold = file_metadata.Threshold
 
 
 class ReadImage(NamedTuple):
@@ -62,6 +65,7 @@ def postprocess(
     with tf.name_scope("result"):
         probabilities = tf.nn.softmax(logits)
         tf.concat([probabilities, offsets], axis=2, name="result")
+        logits, offsets = tf.identity(logits, name="logits"), tf.identity(offsets, name="offsets")
     with tf.name_scope("detections"):
         candidates = min(preset.candidates_per_class, preset.num_anchors)
         by_class = tf.transpose(probabilities[:, :, 1:], [0, 2, 1])  # [N,classes,A]
@@ -71,14 +75,9 @@ def postprocess(
         suppress = suppression.suppress if on_device else suppression.suppress_on_cpu
         if isinstance(threshold, tuple):  # suppression has one for all; a score of 0 is not above any
             scores = tf.where(scores > tf.constant(threshold)[:, None], scores, tf.zeros_like(scores))
-        lowest = lowest_threshold(threshold)
+        lowest = file_metadata.lowest_threshold(threshold)
         kept = suppress(boxes, scores, iou_threshold=preset.nms_iou, score_threshold=lowest, keep=preset.keep)
         return {name: tf.identity(tensor, name=name) for name, tensor in zip(OUTPUTS, kept, strict=True)}
-
-
-def lowest_threshold(threshold: Threshold) -> float:
-    """The smallest of thresholds."""
-    return min(threshold) if isinstance(threshold, tuple) else threshold
 
 
 def _decode(offsets, preset):
@@ -116,9 +115,7 @@ def build_graph(
             images, preset, len(description.class_names), compute_dtype=dtype, weights=weights, portable=portable
         )
         postprocess(logits, offsets, preset, threshold, portable)
-        values = {**description.to_json(), "threshold": lowest_threshold(threshold), "precision": dtype.name}
-        if isinstance(threshold, tuple):
-            values["thresholds"] = list(threshold)  # of each class
+        values = {**file_metadata.describe(description, threshold, dtype.name), "batch": batch_size}
         tf.constant(json.dumps(values), name="metadata/json")
     return graph
 
@@ -150,45 +147,38 @@ def load(
     precision: str = "auto",
     threshold: Threshold | Callable[[tuple[str, ...]], Threshold] = 0.01,
     batch_size: int | None = None,
+    fastest: bool = True,
 ) -> "Detector":
-    """MODEL (a run directory, `RUN@last`, an exported .pb, or a published detector, `ssd300-coco`) -> Detector.
+    """MODEL (a run directory, `RUN@last`, an exported model of any format, or a published detector) -> Detector.
 
-    precision: of the network ("auto", "float32", "bfloat16", "float16"); an exported graph has its own.
+    precision: of the network ("auto", "float32", "bfloat16", "float16"); an exported model has its own.
     threshold: detections score above it; one number, a tuple with one for each class, or a function of the class names
     that returns either. batch_size: images that go through the network at once, None for the number that suits this
-    machine. Raises UserError if there is no such model, if it is damaged, if it was exported with another precision or
-    a higher threshold, or for thresholds and numbers that make no sense.
+    machine or is fixed in the file. fastest: whether a frozen graph runs in the form that is fastest here, and not as
+    it is in the file. Raises UserError if there is no such model, if it is damaged, if a package that runs it is
+    missing, if it was exported with another precision or batch or a higher threshold, or for thresholds and numbers
+    that make no sense.
     """
     source = pretrained.fetched(config.find_model(os.fspath(model)))
     if batch_size is not None and batch_size < 1:
         raise UserError(f"batch_size {batch_size}: give a whole number above 0, or None")
-    batch_size = batch_size or devices.detection_batch()
-    # A GPU chooses its algorithms anew, and XLA compiles anew, for each number of images
-    fixed = batch_size if devices.has_gpu() else None
-    if source.frozen:
-        graph, description, exported = read_frozen(source.frozen, fixed)
-        limit = _class_thresholds(threshold, description.class_names)
-        _check_threshold(source.frozen, limit, _exported_threshold(exported), description.class_names)
-        if precision not in ("auto", exported["precision"]):
-            raise UserError(
-                f"--precision {precision}: {source.frozen} computes in {exported['precision']}; leave the flag out, or "
-                f"export it again with --precision {precision}"
-            )
+    network: Network
+    if source.exported:
+        network, limit, values = _open_exported(source, precision, threshold, batch_size, fastest)
+        batch_size = batch_size or values.get("batch")
     else:
         assert source.description
         limit = _class_thresholds(threshold, source.description.class_names)
+        # A GPU chooses its algorithms anew, and XLA compiles anew, for each number of images
+        fixed = (batch_size or devices.detection_batch()) if devices.has_gpu() else None
         graph = build_model_graph(source, precision, limit, batch_size=fixed)
-    session = open_session(graph)
-    images, tensors = _ends(graph)
-    values = metadata(graph)
+        network, values = GraphNetwork(open_session(graph), *_ends(graph)), metadata(graph)
     return Detector(
-        session,
-        images,
-        tensors,
+        network,
         ModelDescription.from_json(values),
         precision=values["precision"],
         threshold=limit,
-        batch_size=batch_size,
+        batch_size=batch_size or devices.detection_batch(),
     )
 
 
@@ -208,13 +198,41 @@ def _class_thresholds(threshold: Any, class_names: tuple[str, ...]) -> Threshold
     return tuple(values.tolist()) if values.shape else float(values)
 
 
-def _exported_threshold(values):
-    """The Threshold in the metadata of an exported graph."""
-    return tuple(values["thresholds"]) if "thresholds" in values else values["threshold"]
+def _open_exported(source, precision, threshold, batch_size, fastest):
+    """An exported model (a config.ModelSource) -> (Network, Threshold, its metadata). Raises UserError as `load`."""
+    path = source.exported
+    if source.format == "frozen":
+        fixed = (batch_size or devices.detection_batch()) if devices.has_gpu() else None
+        graph, _, values = read_frozen(path, fixed, fastest)
+        limit = _class_thresholds(threshold, tuple(values["class_names"]))
+        _check_flags(path, values, precision, limit, batch_size)
+        return GraphNetwork(open_session(graph), *_ends(graph)), limit, values
+    opened = model_files.open_file(source.format, path)
+    values = opened.metadata
+    limit = _class_thresholds(threshold, tuple(values["class_names"]))
+    _check_flags(path, values, precision, limit, batch_size)
+    return _FileNetwork(opened, limit), limit, values
+
+
+def _check_flags(path, values, precision, threshold, batch_size):
+    """Raise UserError if an exported model with this metadata is not what the flags ask for."""
+    if values.get("outputs") != file_metadata.RAW:  # a raw file has no threshold inside
+        _check_threshold(path, threshold, file_metadata.threshold_of(values), values["class_names"])
+    if precision not in ("auto", values["precision"]):
+        raise UserError(
+            f"--precision {precision}: {path} computes in {values['precision']}; leave the flag out, or "
+            f"export it again with --precision {precision}"
+        )
+    batch = values.get("batch")
+    if batch and batch_size and batch_size != batch:
+        raise UserError(
+            f"--batch-size {batch_size}: {path} takes {batch} at a time; leave the flag out, or export it again with "
+            "--batch free"
+        )
 
 
 def _check_threshold(path, threshold, exported, class_names):
-    """Raise UserError if a threshold is below that of an exported graph, which has no detections below its own."""
+    """Raise UserError if a threshold is below that of an exported model, which has no detections below its own."""
     pairs = np.broadcast_arrays(threshold, exported, np.zeros(len(class_names)))[:2]
     if (pairs[0] >= pairs[1]).all():
         return
@@ -257,8 +275,10 @@ def build_model_graph(
         raise UserError(f"{source.name}: the checkpoint does not fit config.json ({error}); use another run") from None
 
 
-def read_frozen(path: str, batch_size: int | None = None) -> tuple[tf.Graph, ModelDescription, dict[str, Any]]:
-    """An exported .pb -> (graph in the form that is fastest here, ModelDescription, its metadata).
+def read_frozen(
+    path: str, batch_size: int | None = None, fastest: bool = True
+) -> tuple[tf.Graph, ModelDescription, dict[str, Any]]:
+    """An exported .pb -> (graph, in the form that is fastest here if that is wanted, ModelDescription, its metadata).
 
     batch_size: as in `build_graph`, where the graph is built anew.
     Raises UserError if it cannot be read or was not written by export_model.py.
@@ -272,8 +292,8 @@ def read_frozen(path: str, batch_size: int | None = None) -> tuple[tf.Graph, Mod
         _ends(graph)
         values = metadata(graph)
         description = ModelDescription.from_json(values)
-        if values["precision"] == "float32" or devices.has_gpu():
-            graph = _in_fastest_form(path, graph, description, values, batch_size)
+        if fastest and (values["precision"] == "float32" or devices.has_gpu()):
+            graph = _in_fastest_form(path, graph, description, values, values.get("batch") or batch_size)
         return graph, description, values
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
@@ -294,7 +314,7 @@ def _in_fastest_form(path, graph, description, values, batch_size):
     """An exported graph rebuilt from its weights: a CPU may have faster convolutions, a GPU a faster suppression."""
     try:
         dtype = tf.as_dtype(values["precision"])
-        threshold = _exported_threshold(values)
+        threshold = file_metadata.threshold_of(values)
         return build_graph(description, _network_constants(graph), dtype, threshold, batch_size=batch_size)
     except (KeyError, ValueError):  # written by an older version, or changed by another tool
         cli.warn(f"{path}: its weights do not have the names of this version, so it runs as it is, perhaps slower")
@@ -312,8 +332,78 @@ def _is_networks(name):
     return name.count("/") == 1 and name.rpartition("/")[2] in ("weights", "biases", "scale")
 
 
+class Network(Protocol):
+    """What turns prepared pictures into detections.
+
+    batch: how many pictures it takes at a time, None for any number.
+    """
+
+    batch: int | None
+
+    def run(self, batch: np.ndarray) -> Mapping[str, np.ndarray]:
+        """uint8 [N,S,S,3] -> the arrays of `postprocess`."""
+        ...
+
+    def close(self) -> None:
+        """Free what it holds."""
+        ...
+
+
+class GraphNetwork:
+    """A Network that is a session.
+
+    batch: as in `Network`.
+    """
+
+    def __init__(
+        self, session: tf.Session, images: tf.Tensor, tensors: Mapping[str, tf.Tensor], owns_session: bool = True
+    ) -> None:
+        """images: the input; tensors: of `postprocess`; owns_session: whether `close` closes the session."""
+        self._session, self._images, self._tensors = session, images, tensors
+        self._owns_session = owns_session
+        self.batch: int | None = images.shape[0]
+
+    def run(self, batch: np.ndarray) -> Mapping[str, np.ndarray]:
+        """As `Network.run`."""
+        return self._session.run(self._tensors, {self._images: batch})
+
+    def close(self) -> None:
+        """Close the session, if it is owned."""
+        if self._owns_session:
+            self._session.close()
+
+
+class _FileNetwork:
+    """A Network that is an opened file; what a raw file leaves out is done by the graph of `postprocess`."""
+
+    def __init__(self, opened: Opened, threshold: Threshold):
+        self._opened = opened
+        self.batch = opened.metadata["batch"]
+        self._after = self._open_postprocess(threshold) if opened.metadata["outputs"] == file_metadata.RAW else None
+
+    def _open_postprocess(self, threshold):
+        description = ModelDescription.from_json(self._opened.metadata)
+        preset, columns = description.preset, 1 + len(description.class_names)
+        with tf.Graph().as_default() as graph:
+            self._logits = tf.placeholder(tf.float32, [None, preset.num_anchors, columns])
+            self._offsets = tf.placeholder(tf.float32, [None, preset.num_anchors, 4])
+            self._detections = postprocess(self._logits, self._offsets, preset, threshold)
+        return open_session(graph)
+
+    def run(self, batch):
+        values = self._opened.run(batch)
+        if not self._after:
+            return values
+        return self._after.run(self._detections, {self._logits: values["logits"], self._offsets: values["offsets"]})
+
+    def close(self):
+        self._opened.close()
+        if self._after:
+            self._after.close()
+
+
 class Detector:
-    """A session that turns images into detections.
+    """A network that turns images into detections.
 
     Use it as a context manager or call close().
 
@@ -327,20 +417,14 @@ class Detector:
 
     def __init__(
         self,
-        session: tf.Session,
-        images: tf.Tensor,
-        tensors: Mapping[str, tf.Tensor],
+        network: Network,
         description: ModelDescription,
         *,
         precision: str,
         threshold: Threshold,
         batch_size: int,
-        owns_session: bool = True,
     ) -> None:
-        self._session = session
-        self._images = images
-        self._tensors = tensors
-        self._owns_session = owns_session
+        self._network = network
         self.class_names = description.class_names
         self.preset = description.preset
         self.input_size = description.preset.input_size
@@ -355,9 +439,8 @@ class Detector:
         self.close()
 
     def close(self) -> None:
-        """Close the session, if the detector owns it."""
-        if self._owns_session:
-            self._session.close()
+        """Close the network."""
+        self._network.close()
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """uint8 RGB [H,W,3] of any size -> uint8 [S,S,3], resized as the original does at test time."""
@@ -368,11 +451,11 @@ class Detector:
 
         Raises devices.OutOfMemory.
         """
-        missing = (self._images.shape[0] or len(batch)) - len(batch)
+        missing = (self._network.batch or len(batch)) - len(batch)
         if missing > 0:  # a graph for batches of one size
             batch = np.concatenate([batch, np.zeros((missing, *batch.shape[1:]), batch.dtype)])
         try:
-            values = self._session.run(self._tensors, {self._images: batch})
+            values = self._network.run(batch)
         except tf.errors.ResourceExhaustedError:
             raise devices.OutOfMemory(f"{devices.full_memory()}: {self._smaller_batch()}") from None
         return [

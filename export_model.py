@@ -1,7 +1,13 @@
-"""Export a trained model as one frozen TensorFlow graph: weights, box decoding, suppression and class names.
+"""Export a trained model as a file for other programs, with class names, box decoding and suppression inside.
 
-The file runs with TensorFlow alone, in any language that has it; infer.py and process_video.py read it too.
-For N pictures of S × S pixels (S is 300 or 512, the preset's size) its tensors are:
+  frozen       FILE.pb      one TensorFlow graph whose weights are constants
+  savedmodel   FOLDER       for TensorFlow Serving and TensorFlow 2; takes pictures of any size, or JPEG files
+  onnx         FILE.onnx    for ONNX Runtime and many others; with --raw also for OpenCV
+  openvino     FILE.xml     for OpenVINO, with FILE.bin beside it
+  tflite       FILE.tflite  for TensorFlow Lite (LiteRT); always raw
+
+infer.py and process_video.py read all of them. For N pictures of S × S pixels (S is 300 or 512, the preset's size) the
+tensors of a frozen graph are as below; other formats have the same inputs and outputs under the last part of the name:
 
   image_input:0         uint8 [N,S,S,3], RGB: the input, already resized
   detections/boxes:0    float32 [N,K,4], (xmin, ymin, xmax, ymax) as fractions of the picture
@@ -9,44 +15,55 @@ For N pictures of S × S pixels (S is 300 or 512, the preset's size) its tensors
   detections/classes:0  int32 [N,K], indices into the class names
   detections/count:0    int32 [N], how many of the K rows are detections
   result/result:0       float32 [N,anchors,1+classes+4], the network's scores (background first) and box offsets
-  metadata/json:0       a string: class names, preset, threshold (and thresholds, where classes differ) and precision
+  metadata/json:0       a string: class names, preset, threshold (thresholds, where classes differ), precision and use
+
+With --raw the outputs are logits, float32 [N,anchors,1+classes], and offsets, float32 [N,anchors,4]; ONNX and OpenVINO
+then take float32 [N,3,S,S] of 0..255. Every file is run on pictures and compared with the run before it gets its name.
 """
 
 import system.environment  # noqa: F401
 
+import argparse
+import contextlib
 import os
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import config
 import pretrained
+from exports import comparison, file_metadata, formats
+from media import images
 from scoring import score_threshold
-from structures import UserError
+from structures import Detections, UserError
 from system import cli, files
 from system.wording import per_class, plural
+from toy_road import scenes
 
 DEFAULT_THRESHOLD = 0.01
+CHECKED_PICTURES = 8  # most that are taken of --check-data
+DRAWN_PICTURES = 4
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     flags = _parse(argv)
     source = config.find_model(flags.model)
-    if source.frozen:
-        raise UserError(f"{flags.model}: is already an exported graph; give the run directory")
-    threshold = score_threshold.resolve(flags.threshold, source, DEFAULT_THRESHOLD)
+    if source.exported:
+        raise UserError(f"{flags.model}: is already an exported model; give the run directory")
+    flags.threshold = score_threshold.resolve(flags.threshold, source, DEFAULT_THRESHOLD)
+    paths = _paths(flags)
+    _check_packages(flags)
+    pictures = _pictures(flags)
     source = pretrained.fetched(source)
-    assert source.checkpoint and source.class_names
     cli.import_tensorflow()
     import detector  # imported here, since it loads TensorFlow: flags and paths are checked first
 
-    graph = detector.build_model_graph(source, flags.precision, threshold, portable=True)
-    files.write(flags.output, graph.as_graph_def().SerializeToString())
-    size = os.path.getsize(flags.output) / 1e6
-    values = detector.metadata(graph)  # with the precision that "auto" chose here
-    checkpoint = checkpoint_size(source.checkpoint) / 1e6
-    print(
-        f"{flags.output}: {size:.1f} MB, {values['precision']}, {plural(len(values['class_names']), 'class')}, "
-        f"scores above {per_class(threshold, source.class_names)}; checkpoint {checkpoint:.1f} MB"
-    )
+    wanted: list[Detections] = []
+    if pictures:
+        with detector.load(flags.model, precision="float32", threshold=flags.threshold) as run:
+            wanted = run.detect(pictures)
+    for name, path in paths.items():
+        _export(name, path, source, flags, pictures, wanted)
 
 
 def checkpoint_size(checkpoint: str) -> int:
@@ -55,12 +72,139 @@ def checkpoint_size(checkpoint: str) -> int:
     return sum(entry.stat().st_size for entry in os.scandir(folder) if entry.name.startswith("model"))
 
 
+def _export(name, path, source, flags, pictures, wanted):
+    """Write one format, compare it with the run's detections, and give it its name. Raises UserError if they differ."""
+    import detector
+    from exports import model_files
+
+    form = formats.FORMATS[name]
+    precision = flags.precision if form.computes_in_graph else "float32"
+    graph = detector.build_model_graph(source, precision, flags.threshold, True, flags.batch)
+    values = _metadata(name, detector.metadata(graph), flags)
+    with _pending(path) as temporary:
+        model_files.write(name, temporary, graph, values)
+        size = _size(os.path.dirname(temporary))
+        found = _compare(temporary, path, values, flags, pictures, wanted) if pictures else "not checked"
+    above = per_class(flags.threshold, tuple(values["class_names"]))
+    what = "logits and offsets" if values["outputs"] == file_metadata.RAW else f"scores above {above}"
+    print(
+        f"{path}: {size / 1e6:.1f} MB, {values['precision']}, {plural(len(values['class_names']), 'class')}, {what}; "
+        f"checkpoint {checkpoint_size(source.checkpoint) / 1e6:.1f} MB"
+    )
+    print(f"{path}: {found}")
+
+
+def _metadata(name, values, flags):
+    """The metadata of a file from that of its graph."""
+    form = formats.FORMATS[name]
+    changes: dict[str, Any] = {}
+    if not form.computes_in_graph:
+        changes["precision"] = flags.precision
+    if flags.raw or not form.has_detections:
+        changes.update(outputs=file_metadata.RAW, layout=form.raw_layout)
+    if flags.license:
+        changes["license"] = flags.license
+    return {**values, **changes}
+
+
+def _compare(temporary, path, values, flags, pictures, wanted):
+    """Run a file on the pictures -> the Difference. Raises UserError if it is beyond the tolerance."""
+    import detector
+
+    tolerance = formats.TOLERANCES[values["precision"]]
+    with detector.load(temporary, threshold=flags.threshold, fastest=False) as loaded:
+        found = loaded.detect(pictures)
+        keep = loaded.preset.keep
+    sizes = [picture.shape[1::-1] for picture in pictures]
+    difference = comparison.compare(wanted, found, sizes, flags.threshold, keep, tolerance)
+    if not difference.is_within(tolerance):
+        raise UserError(
+            f"{path}: not written, since its detections are not those of {flags.model}: {difference} (allowed: "
+            f"{tolerance.score:g}, {tolerance.box:g}, {tolerance.unmatched:.0%} unmatched); choose another --precision "
+            "or --format, or look at it with --no-check"
+        )
+    return difference
+
+
+@contextlib.contextmanager
+def _pending(path: str) -> Iterator[str]:
+    """Context manager: the place to write to under the name of `path`, moved there at the end unless that fails."""
+    folder = files.temporary_beside(path)
+    try:
+        os.makedirs(folder)
+        yield os.path.join(folder, os.path.basename(path))
+        for entry in sorted(os.listdir(folder)):
+            target = os.path.join(os.path.dirname(path), entry)
+            if os.path.isdir(target):
+                shutil.rmtree(target)  # an earlier SavedModel, or an empty folder: _path has looked
+            files.publish(os.path.join(folder, entry), target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _size(folder):
+    """Bytes of the files in a folder and below."""
+    return sum(os.path.getsize(os.path.join(parent, name)) for parent, _, names in os.walk(folder) for name in names)
+
+
+def _pictures(flags):
+    """The pictures to check with, uint8 RGB; none with --no-check."""
+    if flags.no_check:
+        return []
+    if not flags.check_data:
+        return [scenes.generate_scene(0, index, "test")[0] for index in range(DRAWN_PICTURES)]
+    names = [name for name in files.visible(flags.check_data) if name.lower().endswith(images.SUFFIXES)]
+    if not names:
+        raise UserError(f"--check-data {flags.check_data}: no pictures in it ({', '.join(images.SUFFIXES)})")
+    chosen = names[:: -(-len(names) // CHECKED_PICTURES)]
+    try:
+        return [images.read(os.path.join(flags.check_data, name)) for name in chosen]
+    except images.ImageError as error:
+        raise UserError(f"--check-data {flags.check_data}: {error}; remove the picture") from None
+
+
+def _paths(flags):
+    """{format: path to write}. Raises UserError if one cannot be written, or does not have the format's suffix."""
+    if len(flags.format) == 1:
+        (name,) = flags.format
+        suffix = config.EXPORTED[name]
+        if name != "savedmodel" and not flags.output.endswith(suffix):
+            raise UserError(
+                f"--output {flags.output}: the name must end in {suffix}, by which the other programs recognize it"
+            )
+        return {name: _path(name, flags.output.rstrip(os.sep))}
+    suffix = os.path.splitext(flags.output)[1]
+    if suffix in config.EXPORTED.values():
+        raise UserError(f"--output {flags.output}: give a name without {suffix}, since each format adds its own")
+    return {name: _path(name, flags.output + config.EXPORTED[name]) for name in flags.format}
+
+
+def _path(name, path):
+    try:
+        (cli.output_folder if name == "savedmodel" else cli.output_file)(path)
+    except argparse.ArgumentTypeError as error:
+        raise UserError(f"--output {error}") from None
+    is_used = os.path.isdir(path) and os.listdir(path)
+    if is_used and not os.path.isfile(os.path.join(path, config.SAVED_MODEL_GRAPH)):
+        raise UserError(f"--output {path}: has other files in it; choose another name")
+    return path
+
+
+def _check_packages(flags):
+    """Raise UserError if a package that writes a format, or runs it for the check, is missing."""
+    for name in flags.format:
+        form = formats.FORMATS[name]
+        formats.require((*form.to_write, *(() if flags.no_check else form.to_run)), f"--format {name}")
+
+
 def _parse(argv):
     parser = cli.ArgumentParser(
         description=__doc__,
-        epilog="example:\n  python export_model.py runs/street --output street.pb --precision bfloat16",
+        epilog="examples:\n"
+        "  python export_model.py runs/street --output street.pb --precision bfloat16\n"
+        "  python export_model.py runs/street --format onnx,tflite --output street   # street.onnx and street.tflite",
     )
-    titles = "what it reads", "what it writes", "what the graph does"
+    titles = "what it reads", "what it writes", "what the file does"
     reads, writes, does = (parser.add_argument_group(title).add_argument for title in titles)
     reads(
         "model", metavar="MODEL", help="a run directory, for its best checkpoint; RUN@last for its last; or ssd300-coco"
@@ -68,29 +212,80 @@ def _parse(argv):
     writes(
         "--output",
         required=True,
-        type=cli.output_file,
-        metavar="FILE.pb",
-        help="the file to write; its name ends in .pb",
+        metavar="FILE",
+        help="the file to write, with the suffix above, or the SavedModel's folder; for several formats a name "
+        "without suffix, to which each adds its own (.pb, .savedmodel, .onnx, .xml and .bin, .tflite)",
     )
-    writes("--format", choices=("frozen",), default="frozen", help="frozen: a GraphDef whose weights are constants")
-    does(
+    writes(
+        "--format",
+        type=_format_names,
+        default=("frozen",),
+        metavar="NAMES",
+        help=f"one or several of {', '.join(formats.FORMATS)}, separated by commas; all but frozen, savedmodel and "
+        f"tflite need the packages of {formats.REQUIREMENTS} (default: frozen)",
+    )
+    _content_flags(does)
+    _check_flags(parser.add_argument_group("how the file is checked").add_argument)
+    flags = parser.parse_args(argv)
+    for name in flags.format:
+        _check_format(name, flags)
+    return flags
+
+
+def _content_flags(add):
+    add(
         "--precision",
         choices=config.PRECISIONS,
         default="float32",
         help="number type of the computation and the stored weights: float16 and bfloat16 halve the file, auto takes "
         "the type that is fastest on this machine (default: float32, which runs on every machine)",
     )
-    does(
+    add(
         "--threshold",
         type=score_threshold.parse,
         metavar="X",
-        help=f"the graph reports detections that score above X: {score_threshold.HELP}. Programs that read the file "
+        help=f"the file reports detections that score above X: {score_threshold.HELP}. Programs that read the file "
         f"can raise this but not lower it (default: {DEFAULT_THRESHOLD})",
     )
-    flags = parser.parse_args(argv)
-    if not flags.output.endswith(".pb"):
-        raise UserError(f"--output {flags.output}: the name must end in .pb, by which the other programs recognize it")
-    return flags
+    add(
+        "--batch",
+        type=_batch,
+        metavar="N|free",
+        help="pictures that the file takes at a time (default: free, any number)",
+    )
+    add("--raw", action="store_true", help="logits and offsets instead of detections; tflite is always so")
+    add("--license", metavar="TEXT", help="what the file's metadata says of its license")
+
+
+def _check_flags(add):
+    add(
+        "--check-data",
+        type=cli.existing_folder,
+        metavar="DIR",
+        help=f"a folder with pictures to compare file and run on, of which up to {CHECKED_PICTURES} are taken "
+        f"(default: {DRAWN_PICTURES} drawn pictures of the toy road)",
+    )
+    add("--no-check", action="store_true", help="write the file without running it")
+
+
+def _check_format(name, flags):
+    """Raise UserError if a format does not have what the flags ask for."""
+    form = formats.FORMATS[name]
+    if flags.precision not in form.precisions:
+        raise UserError(f"--precision {flags.precision}: {name} has {', '.join(form.precisions)}")
+    if flags.raw and not form.has_raw:
+        raise UserError("--raw: a frozen graph has the raw outputs beside its detections (result/…); leave --raw out")
+
+
+def _format_names(text):
+    names = tuple(dict.fromkeys(text.split(",")))
+    if unknown := [name for name in names if name not in formats.FORMATS]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(formats.FORMATS)}")
+    return names
+
+
+def _batch(text):
+    return None if text == "free" else cli.positive_int(text)
 
 
 if __name__ == "__main__":

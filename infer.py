@@ -25,6 +25,7 @@ import tqdm
 import config
 import pretrained
 import sources
+from exports import file_metadata
 from formats import class_lists
 from media import images, visualization
 from results import csv_table, detection_files, result_folder
@@ -62,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     pictures = _split_files(flags) if flags.split else _find_files(flags)
     _refuse_equal_names(flags, pictures)
     # Labels of a data set need no entry: they are in --data, or in `labels` beside `images`, which holds the pictures
-    inputs = [model.frozen or model.run, *[flags.data] * bool(flags.split), *(picture.path for picture in pictures)]
+    inputs = [model.exported or model.run, *[flags.data] * bool(flags.split), *(picture.path for picture in pictures)]
     old = result_folder.check(flags.output, flags.overwrite, inputs)
     _refuse_data_set(flags.output)
     with cli.StopRequest() as stop:
@@ -74,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         precision = flags.precision or ("float32" if flags.split and validated == "float32" else "auto")
         settings = {"precision": precision, "threshold": threshold, "batch_size": flags.batch_size}
         with detector.load(flags.model, **settings) as loaded:
-            flags.threshold = detector.lowest_threshold(loaded.threshold)
+            flags.threshold = file_metadata.lowest_threshold(loaded.threshold)
             wanted = class_lists.find_labels(flags.classes, loaded.class_names)
             stop.raise_if_requested()  # while the old results still exist
             _detect_all(flags, model, loaded, pictures, _Choice(loaded.class_names, wanted), stop, old)

@@ -222,8 +222,8 @@ def load_graph(model, precision):
     import detector
 
     source = config.find_model(model)
-    if source.frozen:
-        return detector.read_frozen(source.frozen)[:2]
+    if source.format == "frozen":
+        return detector.read_frozen(source.exported)[:2]
     return detector.build_model_graph(source, precision, 0.01), source.description
 
 

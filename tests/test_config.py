@@ -147,7 +147,7 @@ def test_a_run_stands_for_its_best_checkpoint(run):
         source = config.find_model(f"{run}{name}")
         assert source.checkpoint == str(run / "checkpoints" / chosen / "model")
         assert source.run == str(run)
-        assert source.frozen is None
+        assert source.exported is None
 
 
 def test_a_run_never_validated_stands_for_its_last(run):
@@ -179,7 +179,7 @@ def test_an_exported_graph(tmp_path):
     path = tmp_path / "model.pb"
     path.write_bytes(b"anything: it is read later")
     source = config.find_model(str(path))
-    assert (source.frozen, source.run, source.checkpoint) == (str(path), None, None)
+    assert (source.exported, source.run, source.checkpoint) == (str(path), None, None)
 
 
 def test_models_that_are_not_there(run, tmp_path):

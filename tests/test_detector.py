@@ -305,7 +305,7 @@ def test_detections_are_as_promised(best):
 def test_some_box_was_clipped(best):
     """Otherwise the test above shows nothing."""
     prepared = np.stack([best.prepare(image) for image in pictures()])
-    raw = best._session.run(best._tensors["boxes"], {best._images: prepared})
+    raw = best._network.run(prepared)["boxes"]
     assert raw.min() < 0
     assert raw.max() > 1
 
@@ -626,7 +626,7 @@ def test_the_batch_size_suits_the_machine(run, monkeypatch, gpus, expected):
     monkeypatch.setattr(detector, "build_model_graph", lambda *_, batch_size, **__: _ends_of_nothing(batch_size))
     with detector.load(run.path) as loaded:
         assert loaded.batch_size == expected
-        assert loaded._images.shape[0] == (expected if gpus else None)
+        assert loaded._network.batch == (expected if gpus else None)
     with detector.load(run.path, batch_size=3) as loaded:
         assert loaded.batch_size == 3
 
@@ -707,7 +707,7 @@ def test_a_graph_for_batches_of_one_size_detects_the_same(run, best, monkeypatch
     pictures = [rng.integers(0, 256, (50, 70, 3), np.uint8) for _ in range(7)]
     monkeypatch.setattr(detector.devices, "has_gpu", lambda: True)
     with detector.load(run.path, precision="float32", threshold=THRESHOLD, batch_size=4) as fixed:
-        assert fixed._images.shape[0] == 4
+        assert fixed._network.batch == 4
         found = fixed.detect(pictures)
     assert sum(map(len, found)) > 0
     assert_alike(found, best.detect(pictures))
@@ -720,5 +720,5 @@ def test_an_exported_graph_is_rebuilt_for_a_gpu(frozen, monkeypatch):
         expected = plain.detect(pictures)
     monkeypatch.setattr(detector.devices, "has_gpu", lambda: True)
     with detector.load(frozen, threshold=0.1, batch_size=2) as fixed:
-        assert fixed._images.shape[0] == 2
+        assert fixed._network.batch == 2
         assert_alike(fixed.detect(pictures), expected)

@@ -1,6 +1,5 @@
 """An exported graph gives the detections of its run, with nothing but TensorFlow."""
 
-import dataclasses
 import json
 import re
 
@@ -11,30 +10,11 @@ import tensorflow.compat.v1 as tf
 
 import config
 import detector
-import runs
 import ssd_utils
+from export_cases import make_run
 from kernels import devices
 from media import images
 from programs import ROOT, error_of, run
-from training import optimization
-
-
-def make_run(path, preset_name):
-    """A run with a random model of 1/32 of the channels, saved as training saves it."""
-    preset = dataclasses.replace(ssd_utils.get_preset(preset_name), width=1 / 32, input_scale=1 / 60)
-    description = config.ModelDescription(preset, ("car", "bus"))
-    settings = config.TrainingSettings(data="", train="")
-    with tf.Graph().as_default(), tf.Session() as session:
-        tf.set_random_seed(3)
-        optimization.TrainingStep(description, settings, tf.float32)
-        session.run(tf.global_variables_initializer())
-        for variable in tf.trainable_variables():
-            if variable.op.name.startswith("head_"):  # scores that differ from box to box
-                shape = variable.shape.as_list()
-                variable.load(np.random.default_rng(0).normal(0, 0.5, shape).astype(np.float32), session)
-        runs.create(str(path), description, settings)
-        runs.Checkpoints(str(path)).save(session, runs.TrainingState(step=1))
-    return path
 
 
 @pytest.fixture(scope="module", params=["vgg300", "vgg512"])

@@ -433,8 +433,9 @@ def test_torchvisions_own_outputs(tmp_path):
     with detector.load(str(tmp_path / "run"), precision="float32") as loaded:
         anchors = boxes.from_cxcywh(ssd_utils.make_anchors(loaded.preset))
         np.testing.assert_allclose(anchors, golden["anchors_xyxy"], atol=1e-6)
-        graph, feed = loaded._session.graph, {loaded._images: images}
-        logits, offsets = loaded._session.run([graph.get_tensor_by_name(n) for n in ("logits:0", "offsets:0")], feed)
+        session, feed = loaded._network._session, {loaded._network._images: images}
+        graph = session.graph
+        logits, offsets = session.run([graph.get_tensor_by_name(n) for n in ("logits:0", "offsets:0")], feed)
         np.testing.assert_allclose(logits[:, rows], golden["logits"], atol=1e-4)
         np.testing.assert_allclose(offsets[:, rows], golden["offsets"], atol=1e-4)
         for index, found in enumerate(loaded.detect(list(images))):

@@ -49,6 +49,10 @@ WITHOUT_TENSORFLOW = {
     "average_precision",
     "training.caching",
     "training.train_flags",
+    "exports.formats",
+    "exports.file_metadata",
+    "exports.opened",
+    "exports.comparison",
     "kernels.cpu",
     *PROGRAMS,
 }
@@ -63,6 +67,10 @@ ONLY_IN = {
     "yaml": "formats.yolo",
     "matplotlib": "media.visualization",
     "pillow_heif": "media.images",
+    "tf2onnx": "exports.onnx_graph",
+    "onnx": "exports.onnx_graph",
+    "onnxruntime": "exports.onnx_file",
+    "openvino": "exports.openvino_file",
     "google": "system.compiled_code",  # protobuf, which comes with TensorFlow
 }
 EVERYWHERE = {"numpy", "cv2", "tqdm", "PIL", "tensorflow"}

@@ -161,9 +161,9 @@ def _named_preset(given, settings):
         scale = 1.0 if settings.vgg_weights else SCRATCH_INPUT_SCALE
         return dataclasses.replace(preset, width=given.get("width", 1.0), input_scale=scale)
     source = config.find_model(settings.init_from)
-    if source.frozen:
+    if source.exported:
         raise UserError(
-            f"--init-from {settings.init_from}: an exported graph cannot be trained; give the run it was exported from"
+            f"--init-from {settings.init_from}: an exported model cannot be trained; give the run it was exported from"
         )
     own = source.description.preset
     if "width" in given and given["width"] != own.width:

@@ -72,14 +72,11 @@ def build(
     devices.leave_to_tensorflow([training_step.first_averages, *(v.initializer for v in variables)])
     session = tf.Session(config=devices.session_config(compile=xla == "on"))
     validated = detector.Detector(
-        session,
-        training_step.images,
-        detections,
+        detector.GraphNetwork(session, training_step.images, detections, owns_session=False),
         description,
         precision=dtype.name,
         threshold=preset.score_threshold,
         batch_size=settings.batch_size,
-        owns_session=False,
     )
     return TrainingGraph(session, training_step, validated)
 

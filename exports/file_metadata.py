@@ -1,0 +1,87 @@
+"""What every exported file says of itself, as JSON: enough to use it without this project, and to read it again."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+import config
+from structures import UserError
+
+# Increased when files change so that earlier readers would misread them. Files of 0.1.0 have none
+FORMAT = 1
+DETECTIONS, RAW = "detections", "raw"  # kinds of outputs
+NHWC, NCHW = "NHWC", "NCHW"  # layouts of the input
+LICENSE = (
+    "code that wrote this file: MIT (ssd-tensorflow); weights: as stated by those who trained them (--license TEXT)"
+)
+ANCHORS = (
+    "[anchors, 4] (cx, cy, w, h), ordered by (feature map m, row, column, shape). Center: "
+    "((column + 0.5) * steps[m], (row + 0.5) * steps[m]). Shapes (w, h), with a = min_sizes[m], b = max_sizes[m]: "
+    "(a, a), (sqrt(a*b), sqrt(a*b)), then for each r of aspect_ratios[m] (a*sqrt(r), a/sqrt(r)) and "
+    "(a/sqrt(r), a*sqrt(r)). All divided by input_size; clip_anchors 'size' clips w and h, 'all' everything, to 0..1"
+)
+DECODING = (
+    "offsets (dx, dy, dw, dh) at an anchor (cx, cy, w, h) mean the box with center (dx * variances[0] * w + cx, "
+    "dy * variances[0] * h + cy) and size (exp(dw * variances[1]) * w, exp(dh * variances[1]) * h), as fractions of "
+    "the picture; size_offset_limit bounds dw * variances[1] and dh * variances[1]. Class 0 of the logits is background"
+)
+
+
+Threshold = float | tuple[float, ...]  # detections score above it: one number, or one for each class
+
+
+def lowest_threshold(threshold: Threshold) -> float:
+    """The smallest of thresholds."""
+    return min(threshold) if isinstance(threshold, tuple) else threshold
+
+
+def threshold_of(values: Mapping[str, Any]) -> Threshold:
+    """The Threshold in a file's metadata."""
+    return tuple(values["thresholds"]) if "thresholds" in values else values["threshold"]
+
+
+def describe(description: config.ModelDescription, threshold: Threshold, precision: str) -> dict[str, Any]:
+    """The metadata of a graph with detections for any number of pictures; `change` makes another file's of it.
+
+    threshold: detections score above it. precision: name of the type that the network computes in.
+    """
+    side = description.preset.input_size
+    return {
+        "format": FORMAT,
+        **description.to_json(),
+        "threshold": lowest_threshold(threshold),
+        **({"thresholds": list(threshold)} if isinstance(threshold, tuple) else {}),  # of each class
+        "precision": precision,
+        "outputs": DETECTIONS,
+        "batch": None,
+        "layout": NHWC,
+        "preprocessing": f"RGB, the whole picture resized to {side} x {side} by bilinear interpolation without "
+        "antialiasing (cv2.resize, INTER_LINEAR), values 0..255; the file subtracts mean, applies input_scale and "
+        "channel_order itself",
+        "anchors": ANCHORS,
+        "decoding": DECODING,
+        "license": LICENSE,
+    }
+
+
+def parse(path: str, text: str | bytes | None) -> dict[str, Any]:
+    """The JSON text of a file's metadata -> dict. Raises UserError if it is missing, damaged or of a later format."""
+    if not text:
+        raise UserError(f"{path}: has no metadata of export_model.py; export the model again")
+    try:
+        values = json.loads(text)
+        if values.get("format", FORMAT) > FORMAT:
+            raise UserError(f"{path}: has format {values['format']}, this version reads {FORMAT}; use a newer version")
+        config.ModelDescription.from_json(values)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: its metadata is damaged ({error}); export the model again") from None
+    return values
+
+
+def arrange(batch: np.ndarray, metadata: Mapping[str, Any]) -> np.ndarray:
+    """uint8 [N,S,S,3] -> the input of a file with this metadata: the same, or float32 [N,3,S,S]."""
+    if metadata["layout"] == NHWC:
+        return batch
+    return np.ascontiguousarray(batch.transpose(0, 3, 1, 2), np.float32)

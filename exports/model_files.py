@@ -1,0 +1,39 @@
+"""The table of formats whose files are written, and of those that a file can be opened in beside frozen graphs."""
+
+from typing import Any
+
+import tensorflow.compat.v1 as tf
+
+from exports import frozen, onnx_file, openvino_file, saved_model, tflite_file
+from exports.opened import Opened
+
+_WRITERS = {
+    "frozen": frozen.write,
+    "savedmodel": saved_model.write,
+    "onnx": onnx_file.write,
+    "openvino": openvino_file.write,
+    "tflite": tflite_file.write,
+}
+_OPENERS = {
+    "savedmodel": saved_model.SavedModel,
+    "onnx": onnx_file.OnnxFile,
+    "openvino": openvino_file.OpenVinoFile,
+    "tflite": tflite_file.TFLiteFile,
+}
+
+
+def write(name: str, path: str, graph: tf.Graph, metadata: dict[str, Any]) -> None:
+    """Write a portable graph of `detector.build_graph` in the format of that name, a key of formats.FORMATS.
+
+    path: of the file, or of the folder of a SavedModel; nothing is there yet. metadata: of `file_metadata`; its
+    "outputs" and "layout" say what is written.
+    """
+    _WRITERS[name](path, graph, metadata)
+
+
+def open_file(name: str, path: str) -> Opened:
+    """Open a file in the format of that name; a frozen graph is read by `detector.read_frozen`.
+
+    Raises UserError if it cannot be read, was not written by export_model.py or needs a package that is not there.
+    """
+    return _OPENERS[name](path)

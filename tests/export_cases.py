@@ -1,0 +1,36 @@
+"""Runs with random weights, as training saves them, whose scores differ from box to box."""
+
+import dataclasses
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+import config
+import runs
+import ssd_utils
+from training import optimization
+
+# Standard deviations of the heads' weights at 1/32 of the channels, which give logits of about 2 on every map; on
+# conv4_3, whose cells have unit length, at any width
+SPREADS = {"head_conv4_3": 0.03, "head_fc7": 0.2}
+
+
+def make_run(path, preset_name, width=1 / 32):
+    """A run with a random model of two classes, saved as training saves it."""
+    preset = dataclasses.replace(ssd_utils.get_preset(preset_name), width=width, input_scale=1 / 60)
+    description = config.ModelDescription(preset, ("car", "bus"))
+    settings = config.TrainingSettings(data="", train="")
+    with tf.Graph().as_default(), tf.Session() as session:
+        tf.set_random_seed(3)
+        optimization.TrainingStep(description, settings, tf.float32)
+        session.run(tf.global_variables_initializer())
+        for variable in tf.trainable_variables():
+            if variable.op.name.startswith("head_"):
+                feature = variable.op.name.split("_logits")[0].split("_offsets")[0]
+                spread = SPREADS.get(feature, 0.5)
+                spread *= 1 if feature == "head_conv4_3" else (32 * width) ** -0.5
+                values = np.random.default_rng(0).normal(0, spread, variable.shape.as_list())
+                variable.load(values.astype(np.float32), session)
+        runs.create(str(path), description, settings)
+        runs.Checkpoints(str(path)).save(session, runs.TrainingState(step=1))
+    return path

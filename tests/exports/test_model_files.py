@@ -1,0 +1,288 @@
+"""Every format of an exported model gives the detections of its run; what a format lacks is said in one line.
+
+Formats whose packages (requirements-export.txt) are missing are skipped.
+"""
+
+import importlib.util
+import json
+import zipfile
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import config
+import detector
+import export_model
+import infer
+import ssd_utils
+from export_cases import make_run
+from exports import comparison, file_metadata, formats, frozen, model_files, saved_model
+from media import images
+from structures import UserError
+
+THRESHOLD = 0.05
+DESCRIPTION = config.ModelDescription(ssd_utils.get_preset("vgg300"), ("car", "bus"))
+CASES = [(name, False) for name in formats.FORMATS if name != "tflite"]
+CASES += [(name, True) for name in formats.FORMATS if name != "frozen"]
+
+
+def pictures(count=3):
+    """Pictures with something in them, of different sizes."""
+    rng = np.random.default_rng(5)
+    drawn = []
+    for index in range(count):
+        cells = rng.integers(0, 256, (6 + index, 9, 3), dtype=np.uint8)
+        drawn.append(cv2.resize(cells, (320 + 90 * index, 240), interpolation=cv2.INTER_CUBIC))
+    return drawn
+
+
+def missing_packages(name):
+    form = formats.FORMATS[name]
+    return [package for package in (*form.to_write, *form.to_run) if importlib.util.find_spec(package) is None]
+
+
+def skip_without_packages(name):
+    if missing := missing_packages(name):
+        pytest.skip(f"{', '.join(missing)} not installed (requirements-export.txt)")
+
+
+def export(run, path, name, *flags):
+    """Export without the check and return the path."""
+    export_model.main([str(run), "--format", name, "--output", str(path), "--no-check", *flags])
+    return path
+
+
+@pytest.fixture(scope="module", params=["vgg300", "vgg512"])
+def run(request, tmp_path_factory):
+    """(run, its detections on `pictures()`)."""
+    return detected(make_run(tmp_path_factory.mktemp(request.param) / "run", request.param))
+
+
+@pytest.fixture(scope="module")
+def run300(tmp_path_factory):
+    return detected(make_run(tmp_path_factory.mktemp("run300") / "run", "vgg300"))
+
+
+def detected(path):
+    with detector.load(str(path), precision="float32", threshold=THRESHOLD) as loaded:
+        return path, loaded.detect(pictures())
+
+
+def assert_same(path, expected, tolerance=formats.TOLERANCES["float32"], strict=True):
+    """A file's detections are those expected, one to one."""
+    with detector.load(str(path), threshold=THRESHOLD, fastest=False) as loaded:
+        found = loaded.detect(pictures())
+        keep = loaded.preset.keep
+    sizes = [picture.shape[1::-1] for picture in pictures()]
+    difference = comparison.compare(expected, found, sizes, THRESHOLD, keep, tolerance)
+    assert difference.is_within(tolerance), difference
+    assert difference.matched > 150
+    if strict:
+        assert difference.unmatched == 0, difference
+
+
+@pytest.mark.parametrize(("name", "raw"), CASES, ids=[f"{name}{'-raw' * raw}" for name, raw in CASES])
+def test_detections_are_those_of_the_run(name, raw, run, tmp_path):
+    skip_without_packages(name)
+    path = export(run[0], tmp_path / f"m{config.EXPORTED[name]}", name, *["--raw"] * raw)
+    assert_same(path, run[1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["vgg300", "vgg512"])
+def test_detections_at_full_width(preset, tmp_path):
+    run = detected(make_run(tmp_path / "run", preset, width=1.0))
+    for name, raw in CASES:
+        if not missing_packages(name):
+            path = export(run[0], tmp_path / f"{name}{raw}{config.EXPORTED[name]}", name, *["--raw"] * raw)
+            assert_same(path, run[1])
+
+
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [("tflite", "float16"), ("onnx", "float16"), ("openvino", "float16"), ("openvino", "bfloat16")],
+)
+def test_narrow_types_are_near(name, precision, run300, tmp_path):
+    skip_without_packages(name)
+    path = export(run300[0], tmp_path / f"m{config.EXPORTED[name]}", name, "--precision", precision)
+    assert_same(path, run300[1], formats.TOLERANCES[precision], strict=False)
+    with detector.load(str(path)) as loaded:
+        assert loaded.precision == precision
+
+
+@pytest.mark.parametrize("name", ["frozen", "tflite", "onnx", "openvino"])
+def test_a_fixed_batch_is_filled_up(name, run300, tmp_path):
+    skip_without_packages(name)
+    path = export(run300[0], tmp_path / f"m{config.EXPORTED[name]}", name, "--batch", "2")
+    assert_same(path, run300[1])  # 3 pictures
+    with pytest.raises(UserError, match=r"--batch-size 3: .* takes 2 at a time"):
+        detector.load(str(path), batch_size=3)
+
+
+def test_saved_model_resizes_pictures_and_reads_jpeg(run300, tmp_path):
+    path = export(run300[0], tmp_path / "served", "savedmodel")
+    signatures = tf.saved_model.load(str(path)).signatures
+    files = []
+    for index, picture in enumerate(pictures()):
+        files.append(tmp_path / f"{index}.jpg")
+        images.write(files[-1], picture)
+    read = [images.read(file) for file in files]
+    with detector.load(str(run300[0]), precision="float32") as loaded:
+        expected = loaded.detect(read)
+    served = [signatures["serving_default"](pictures=tf.constant(picture[None])) for picture in read]
+    jpegs = signatures["jpeg"](jpeg_bytes=tf.constant([file.read_bytes() for file in files]))
+    for index, wanted in enumerate(expected):
+        for outputs, row in ((served[index], 0), (jpegs, index)):
+            count = int(outputs["count"][row])
+            assert count == len(wanted) > 20
+            np.testing.assert_allclose(outputs["scores"][row, :count], wanted.scores, atol=1e-4)
+            np.testing.assert_array_equal(outputs["classes"][row, :count], wanted.labels)
+            height, width = read[index].shape[:2]
+            boxes = outputs["boxes"][row, :count].numpy().clip(0, 1) * [width, height, width, height]
+            np.testing.assert_allclose(boxes, wanted.boxes_px, atol=1e-4 * width)
+
+
+def test_opencv_reads_raw_onnx(run, tmp_path):
+    skip_without_packages("onnx")
+    path = export(run[0], tmp_path / "raw.onnx", "onnx", "--raw", "--batch", "1")
+    # Cells of noise have no features near 0, whose normalization would magnify rounding errors
+    side = config.find_model(str(run[0])).description.preset.input_size
+    prepared = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    net = cv2.dnn.readNetFromONNX(str(path))
+    net.setInput(cv2.dnn.blobFromImage(prepared))
+    found = dict(zip(("logits", "offsets"), net.forward(["logits", "offsets"]), strict=True))
+    graph = detector.build_model_graph(config.find_model(str(run[0])), "float32", 0.01, portable=True)
+    with detector.open_session(graph) as session:
+        for name in found:
+            wanted = session.run(f"result/{name}:0", {"image_input:0": prepared[None]})
+            np.testing.assert_allclose(found[name], wanted, atol=1e-4)
+
+
+def test_every_file_says_what_it_is(run300, tmp_path):
+    names = [name for name in formats.FORMATS if not missing_packages(name)]
+    flags = ["--license", "CC0", "--threshold", "0.2", "--no-check"]
+    export_model.main([str(run300[0]), "--format", ",".join(names), "--output", str(tmp_path / "m"), *flags])
+    for name in names:
+        path = tmp_path / f"m{config.EXPORTED[name]}"
+        if name == "frozen":
+            values = detector.read_frozen(str(path))[2]
+        else:
+            values = model_files.open_file(name, str(path)).metadata
+        assert values["format"] == file_metadata.FORMAT
+        assert values["class_names"] == ["car", "bus"]
+        assert values["preset"]["name"] == "vgg300"
+        assert (values["threshold"], values["license"]) == (0.2, "CC0")
+        assert {"anchors", "decoding", "preprocessing", "batch", "outputs", "layout", "precision"} <= values.keys()
+        assert config.find_model(str(path)).format == name
+    assert json.loads((tmp_path / "m.savedmodel" / saved_model.METADATA).read_text("utf-8"))["license"] == "CC0"
+    with zipfile.ZipFile(tmp_path / "m.tflite") as archive:
+        assert archive.read("labels.txt") == b"car\nbus\n"
+    if "openvino" in names:
+        assert (tmp_path / "m.bin").is_file()
+
+
+def test_a_file_of_another_format_number_is_refused():
+    values = file_metadata.describe(DESCRIPTION, 0.01, "float32")
+    assert file_metadata.parse("x.onnx", json.dumps(values)) == json.loads(json.dumps(values))
+    with pytest.raises(UserError, match=r"x\.onnx: has format 99"):
+        file_metadata.parse("x.onnx", json.dumps({**values, "format": 99}))
+    for text in (None, "", "[1]", "{}", "no JSON"):
+        with pytest.raises(UserError, match=r"x\.onnx: .*export the model again"):
+            file_metadata.parse("x.onnx", text)
+
+
+def test_a_file_that_differs_gets_no_name(run300, tmp_path, monkeypatch):
+    def write_spoiled(path, graph, metadata):
+        definition = graph.as_graph_def()
+        (node,) = (node for node in definition.node if node.name == "conv3_1/weights")
+        weights = tf.make_ndarray(node.attr["value"].tensor)
+        node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(weights * 1.05))
+        with tf.Graph().as_default() as spoiled:
+            tf.compat.v1.import_graph_def(definition, name="")
+        frozen.write(path, spoiled, metadata)
+
+    path = tmp_path / "m.pb"
+    path.write_bytes(b"earlier")
+    monkeypatch.setitem(model_files._WRITERS, "frozen", write_spoiled)
+    with pytest.raises(UserError, match=r"m\.pb: not written, since its detections are not those of"):
+        export_model.main([str(run300[0]), "--output", str(path)])
+    assert path.read_bytes() == b"earlier"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["m.pb"]
+
+
+def test_checked_on_pictures_of_a_folder(run300, tmp_path, capsys):
+    (tmp_path / "pictures").mkdir()
+    for index, picture in enumerate(pictures(2)):
+        images.write(tmp_path / "pictures" / f"{index}.png", picture)
+    path = tmp_path / "m.pb"
+    flags = ["--output", str(path), "--check-data", str(tmp_path / "pictures")]
+    export_model.main([str(run300[0]), *flags])
+    assert "detections on 2 pictures matched, 0 not" in capsys.readouterr().out
+    (tmp_path / "pictures" / "1.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"--check-data .*1\.png.*remove the picture"):
+        export_model.main([str(run300[0]), *flags])
+
+
+def test_infer_reads_a_file_of_another_format(run300, tmp_path):
+    images.write(tmp_path / "a.png", pictures()[0])
+    path = export(run300[0], tmp_path / "m.tflite", "tflite")
+    entries = []
+    for model in (run300[0], path):
+        out = tmp_path / f"found_{model.name}"
+        flags = ["--output", str(out), "--threshold", "0.3", "--no-draw", "--classes", "bus"]
+        infer.main([str(model), str(tmp_path / "a.png"), *flags, "--precision", "float32"])
+        (entry,) = json.loads((out / "detections.json").read_text("utf-8"))["images"]
+        entries.append(entry["detections"])
+    assert len(entries[0]) == len(entries[1]) > 5
+    for one, other in zip(*entries, strict=True):
+        assert one["class"] == other["class"] == "bus"
+        assert abs(one["score"] - other["score"]) < 1e-4
+        np.testing.assert_allclose(one["box"], other["box"], atol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--format", "onnxx", "--output", "x.onnx"], "--format: 'onnxx' is none of frozen, savedmodel"),
+        (["--format", "onnx", "--output", "x.pb"], "--output x.pb: the name must end in .onnx"),
+        (["--format", "onnx,tflite", "--output", "x.onnx"], "--output x.onnx: give a name without .onnx"),
+        (["--format", "tflite", "--output", "x.tflite", "--precision", "auto"], "--precision auto: tflite has float32"),
+        (["--raw", "--output", "x.pb"], "--raw: a frozen graph has the raw outputs"),
+        (["--batch", "0", "--output", "x.pb"], "--batch: '0' is not a whole number above 0"),
+        (["--check-data", "nowhere", "--output", "x.pb"], "--check-data: 'nowhere': no such folder"),
+    ],
+)
+def test_mistakes_get_one_line(flags, message, run300):
+    with pytest.raises(UserError) as raised:
+        export_model.main([str(run300[0]), *flags])
+    assert message in str(raised.value)
+
+
+def test_other_files_stay(run300, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(UserError, match="has other files in it"):
+        export_model.main([str(run300[0]), "--format", "savedmodel", "--output", str(tmp_path)])
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
+def test_a_missing_package_is_named(name, run300, tmp_path, monkeypatch):
+    monkeypatch.setattr(formats.importlib.util, "find_spec", lambda package: None)
+    suffix = config.EXPORTED[name]
+    with pytest.raises(UserError, match=rf"--format {name}: needs .*; pip install -r requirements-export\.txt"):
+        export_model.main([str(run300[0]), "--format", name, "--output", str(tmp_path / f"x{suffix}")])
+    (tmp_path / f"x{suffix}").write_bytes(b"any")
+    with pytest.raises(UserError, match=rf"x\{suffix}: needs .*; pip install -r requirements-export\.txt"):
+        detector.load(str(tmp_path / f"x{suffix}"))
+
+
+@pytest.mark.parametrize("name", ["tflite", "onnx", "openvino", "savedmodel"])
+def test_a_damaged_file_gets_one_line(name, run300, tmp_path):
+    skip_without_packages(name)
+    path = export(run300[0], tmp_path / f"m{config.EXPORTED[name]}", name)
+    damaged = path / config.SAVED_MODEL_GRAPH if name == "savedmodel" else path
+    damaged.write_bytes(damaged.read_bytes()[: 3 * damaged.stat().st_size // 4])
+    with pytest.raises(UserError, match=str(path)):
+        detector.load(str(path))
