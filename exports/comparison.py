@@ -7,6 +7,7 @@ import numpy as np
 
 from exports.file_metadata import Threshold
 from structures import Detections
+from system.wording import plural
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Difference:
 
     def __str__(self) -> str:
         return (
-            f"{self.matched} detections on {self.pictures} pictures matched, {self.unmatched} not, {self.explained} at "
+            f"{plural(self.matched, 'detection')} on {plural(self.pictures, 'picture')} matched, {self.unmatched} not, {self.explained} at "
             f"the limit; largest difference {self.score:.1e} in score, {self.box:.1e} of the side in boxes"
         )
 
