@@ -51,8 +51,9 @@ class Difference:
 
     def __str__(self) -> str:
         return (
-            f"{plural(self.matched, 'detection')} on {plural(self.pictures, 'picture')} matched, {self.unmatched} not, {self.explained} at "
-            f"the limit; largest difference {self.score:.1e} in score, {self.box:.1e} of the side in boxes"
+            f"{plural(self.matched, 'detection')} on {plural(self.pictures, 'picture')} matched, {self.unmatched} not, "
+            f"{self.explained} at the limit; largest difference {self.score:.1e} in score, {self.box:.1e} of the side "
+            "in boxes"
         )
 
 

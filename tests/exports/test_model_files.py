@@ -90,6 +90,29 @@ def test_detections_are_those_of_the_run(name, raw, run, tmp_path):
     assert_same(path, run[1])
 
 
+@pytest.mark.parametrize("name", ["frozen", "tflite", "onnx", "openvino"])
+def test_each_class_has_its_threshold(name, run300, tmp_path):
+    skip_without_packages(name)
+    bus = np.concatenate([one.scores[one.labels == 1] for one in run300[1]])
+    each = (THRESHOLD, round(float(np.median(bus)), 3))
+    path = export(
+        run300[0], tmp_path / f"m{config.EXPORTED[name]}", name, "--threshold", f"car={each[0]},bus={each[1]}"
+    )
+    with detector.load(str(run300[0]), precision="float32", threshold=each) as loaded:
+        wanted = loaded.detect(pictures())
+    with detector.load(str(path), threshold=each, fastest=False) as loaded:
+        found = loaded.detect(pictures())
+    sizes = [picture.shape[1::-1] for picture in pictures()]
+    tolerance = formats.TOLERANCES["float32"]
+    difference = comparison.compare(wanted, found, sizes, each, 200, tolerance)
+    assert difference.is_within(tolerance) and difference.unmatched == 0, difference
+    kept = [sum((one.labels == label).sum() for one in wanted) for label in (0, 1)]
+    assert 0.4 < kept[1] / len(bus) < 0.6 and kept[0] > 0, kept
+    if name != "tflite":  # which has no threshold inside
+        with pytest.raises(UserError, match=rf"exported with --threshold car=0.05,bus={each[1]:g}"):
+            detector.load(str(path), threshold=0.1)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("preset", ["vgg300", "vgg512"])
 def test_detections_at_full_width(preset, tmp_path):

@@ -54,7 +54,7 @@ def test_names_may_hold_an_equals_sign():
 
 
 def test_the_classes_of_an_exported_graph_are_known_later(tmp_path):
-    graph = config.ModelSource("model.pb", frozen="model.pb")
+    graph = config.ModelSource("model.pb", exported="model.pb", format="frozen")
     assert resolve("0.25", graph) == 0.25
     later = resolve("bus=0.4", graph)
     assert later(("car", "bus")) == (0.5, 0.4) and later(("bus",)) == 0.4
@@ -105,7 +105,8 @@ def test_best_is_what_was_remembered(run, source):
     path = score_threshold.remember(source, points(all=0.45, car=0.4, bus=None), data="d")
     assert files.read_json(path)["checkpoint"] == "step-00000007"
     assert resolve("best", source) == (0.4, 0.45, 0.45)  # bus was not hit, van not scored
-    assert resolve(path, config.ModelSource("model.pb", frozen="model.pb"))(("van", "car")) == (0.45, 0.4)
+    graph = config.ModelSource("model.pb", exported="model.pb", format="frozen")
+    assert resolve(path, graph)(("van", "car")) == (0.45, 0.4)
     score_threshold.remember(source, points(all=None, car=None))
     with pytest.raises(UserError, match="no hit"):
         resolve("best", source)
