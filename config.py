@@ -152,9 +152,11 @@ class TrainingSettings:
     accumulate: int = 1
     optimizer: str = "adamw"
     adam_epsilon: float = 1e-8
+    momentum: float = 0.9
     learning_rate: float = usual_rate(optimizer, adam_epsilon)
     schedule: str = "cosine"
     schedule_steps: tuple[int, ...] = (80000, 100000)
+    schedule_rates: tuple[float, ...] = ()  # in place of learning_rate, one more than schedule_steps
     warmup_steps: int = 100
     clip_norm: float = 10.0
     bias_lr_multiplier: float = 1.0
@@ -210,12 +212,14 @@ _ARTICLE: dict[str, Any] = {
     "accumulate": 1,
     "optimizer": "adam",
     "adam_epsilon": 0.1,
+    "momentum": 0.9,
     "clip_norm": 0.0,
     "weight_decay": 5e-4,
     "ema": None,
     "learning_rate": 1e-3,
     "schedule": "exponential",
     "schedule_steps": DEFAULTS.schedule_steps,  # not used
+    "schedule_rates": (),
     "warmup_steps": 0,
     "bias_lr_multiplier": 1.0,
     "vgg_lr_multiplier": 1.0,

@@ -22,17 +22,19 @@ from training import feeding, probes
 
 EXPONENTIAL_DECAY = 0.97  # per epoch, the article's
 STEP_DECAY = 0.1  # at each of --schedule-steps, the original's
-MOMENTUM = 0.9
 AVERAGE_RAMP = 9  # about the ramp of TensorFlow's ExponentialMovingAverage with num_updates
 
 
 def learning_rate(settings: config.TrainingSettings, step: int, steps_per_epoch: int, total_steps: int) -> float:
     """The rate of optimizer step `step` (0-based): linear warm-up times the schedule."""
     warmup = min(1.0, (step + 1) / settings.warmup_steps) if settings.warmup_steps else 1.0
+    dropped = sum(step >= drop for drop in settings.schedule_steps)
     if settings.schedule == "exponential":
         factor = EXPONENTIAL_DECAY ** (step // steps_per_epoch)
+    elif settings.schedule == "step" and settings.schedule_rates:
+        return settings.schedule_rates[dropped] * warmup
     elif settings.schedule == "step":
-        factor = STEP_DECAY ** sum(step >= drop for drop in settings.schedule_steps)
+        factor = STEP_DECAY**dropped
     elif settings.schedule == "cosine":
         length = max(1, total_steps - settings.warmup_steps)
         progress = min(1.0, max(0, step - settings.warmup_steps) / length)
@@ -313,7 +315,7 @@ class TrainingStep:
     def _make_optimizer(self, rate, kind):
         if self._settings.optimizer.startswith("adam"):
             return tf.train.AdamOptimizer(rate, epsilon=self._settings.adam_epsilon, name=f"adam_{kind}")
-        return tf.train.MomentumOptimizer(rate, MOMENTUM, name=f"momentum_{kind}")
+        return tf.train.MomentumOptimizer(rate, self._settings.momentum, name=f"momentum_{kind}")
 
 
 class _LossScale:

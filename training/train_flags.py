@@ -19,6 +19,7 @@ from formats import class_lists
 from media import images
 from structures import UserError
 from system import cli, files, worker_processes
+from system.wording import plural
 from training import caching
 from weights import class_transfer, weight_files
 
@@ -87,6 +88,8 @@ def _new_config(flags):
     usual = {
         name: value for name, value in _usual(settings.optimizer, settings.adam_epsilon).items() if name not in given
     }
+    if settings.schedule_rates:
+        usual["learning_rate"] = _first_rate(flags, settings)
     settings = dataclasses.replace(settings, vgg_weights=_vgg_weights(given, settings), **usual)
     description = config.ModelDescription(_preset(given, settings), _class_names(given, settings))
     _check(settings)
@@ -101,6 +104,22 @@ def _usual(optimizer, adam_epsilon):
         "learning_rate": config.usual_rate(optimizer, adam_epsilon),
         "weight_decay": config.usual_decay(optimizer),
     }
+
+
+def _first_rate(flags, settings):
+    """The first of --schedule-rates. Raises UserError if they do not fit the other flags."""
+    rates, steps = settings.schedule_rates, settings.schedule_steps
+    for flag, name in (("--learning-rate", "learning_rate"), ("--find-rate", "find_rate")):
+        if vars(flags).get(name):
+            raise UserError(f"--schedule-rates: sets all rates; leave it or {flag} out")
+    if settings.schedule != "step":
+        raise UserError(f"--schedule-rates: needs --schedule step; it is {settings.schedule}")
+    if len(rates) != len(steps) + 1:
+        raise UserError(
+            f"--schedule-rates {_shown(rates)}: {plural(len(rates), 'rate')} for {plural(len(steps), 'step')} in "
+            f"--schedule-steps {_shown(steps)}; give one rate more than steps, the first for the start"
+        )
+    return rates[0]
 
 
 def _with_recipe(given, has_first_run):
@@ -275,6 +294,10 @@ def _pair_list(text):
 
 def _class_weights(text):
     return text if text == "auto" else _pair_list(text)
+
+
+def _rate_list(text):
+    return tuple(cli.positive_float(part) for part in _comma_list(text))
 
 
 def _step_list(text):
@@ -555,6 +578,13 @@ def _add_optimization_flags(group):
     )
     _add(
         group,
+        "--momentum",
+        "share of the last update that --optimizer momentum keeps in the next",
+        type=cli.inner_fraction,
+        metavar="X",
+    )
+    _add(
+        group,
         "--clip-norm",
         "largest norm of the gradient, against an early NaN; 0 for no limit",
         type=cli.non_negative_float,
@@ -603,6 +633,14 @@ def _add_rate_flags(group):
         choices=config.CHOICES["schedule"],
     )
     _add(group, "--schedule-steps", "steps at which --schedule step lowers the rate", type=_step_list, metavar="N,N")
+    _add(
+        group,
+        "--schedule-rates",
+        "with --schedule step: the rates themselves in place of --learning-rate and × 0.1, one for the start and one "
+        "from each of --schedule-steps on, such as 0.00075,0.0001,0.00001 (default: none)",
+        type=_rate_list,
+        metavar="X,X,X",
+    )
     _add(
         group,
         "--warmup-steps",

@@ -261,3 +261,29 @@ def test_a_share_for_validation_stands_alone():
     for share in ("0", "1", "20"):
         with pytest.raises(UserError, match="--valid-share: "):
             read(*SLIM, "--valid-share", share)
+
+
+RATES = ["--schedule", "step", "--schedule-steps", "5,9", "--schedule-rates", "0.002, 0.0003,1e-5"]
+
+
+def test_rates_and_their_steps():
+    settings = read(*SLIM, *RATES, "--optimizer", "momentum", "--momentum", "0.8")[1]
+    assert (settings.schedule_rates, settings.learning_rate) == ((0.002, 0.0003, 1e-5), 0.002)
+    assert settings.momentum == 0.8
+    assert read(*SLIM, "--recipe", "original", *RATES)[1].learning_rate == 0.002
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([*RATES, "--learning-rate", "0.1"], "--schedule-rates: sets all rates; leave it or --learning-rate out"),
+        ([*RATES, "--find-rate"], "--schedule-rates: sets all rates; leave it or --find-rate out"),
+        ([*RATES, "--schedule", "cosine"], "--schedule-rates: needs --schedule step; it is cosine"),
+        ([*RATES, "--schedule-steps", "5"], "--schedule-rates 0.002,.*: 3 rates for 1 step in --schedule-steps 5; "),
+        ([*RATES, "--schedule-rates", "0.1,x,2"], "--schedule-rates: .*x"),
+        (["--momentum", "1"], "--momentum: "),
+    ],
+)
+def test_rates_that_do_not_fit(flags, message):
+    with pytest.raises(UserError, match=message):
+        read(*SLIM, *flags)
