@@ -23,7 +23,7 @@ DIVISION = "division.json"  # in a run: what formats.division wrote
 PATTERN = "*?[\\"  # TensorFlow reads a checkpoint's path as a pattern, in which these have a special meaning
 # Settings that may differ on --resume: they change the end or the speed, but not the steps before the end (except the
 # rates of the cosine schedule, which depend on the end)
-RESUMABLE = ("epochs", "max_steps", "workers", "cache", "cache_gb", "cache_dir", "save_minutes")
+RESUMABLE = ("epochs", "max_steps", "workers", "cache", "cache_gb", "cache_dir", "save_minutes", "keep_every")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 # What XLA compiles of a training step: nothing; the optimizer's update; what TensorFlow chooses; everything
 XLA_FORMS = ("off", "update", "on", "whole")
@@ -176,6 +176,7 @@ class TrainingSettings:
     seed: int = 0
     deterministic: bool = False
     save_minutes: float = 10.0
+    keep_every: int | None = None
 
     def __post_init__(self):
         for name, choices in CHOICES.items():
@@ -286,7 +287,9 @@ def read_config(run: str) -> tuple[ModelDescription, TrainingSettings | None]:
 
 
 def read_index(run: str) -> dict[str, Any]:
-    """RUN/checkpoints/index.json: {"last": name, "best": name or None, …}; {} before the first checkpoint.
+    """RUN/checkpoints/index.json: {"last": name, "best": name or None, "epoch-40": name, …}; {} before the first one.
+
+    The epochs are those that --keep-every kept.
 
     Raises UserError if it is damaged.
     """
@@ -323,9 +326,10 @@ class ModelSource:
 
 
 def find_model(name: str) -> ModelSource:
-    """Find the model that `RUN`, `RUN@last`, `RUN@best` or `FILE.pb` names. Raises UserError if there is none.
+    """Find the model that `RUN`, `RUN@last` (or another of its checkpoints) or `FILE.pb` names.
 
-    `RUN` means its best checkpoint, or its last if none was validated.
+    `RUN` means its best checkpoint, or its last if none was validated; `checkpoint_prefix` says what @ may name. Raises
+    UserError if there is none.
     """
     if os.path.isfile(name):
         if not name.endswith(".pb"):
@@ -344,17 +348,33 @@ def find_model(name: str) -> ModelSource:
 
 
 def checkpoint_prefix(run: str, which: str | None = None) -> str:
-    """Prefix of a run's checkpoint. which: "last", "best", or None for the best if there is one, else the last.
+    """Prefix of a run's checkpoint.
 
-    Raises UserError if there is no such checkpoint.
+    which: "last", "best", "epoch-40" or "12000" (epoch and optimizer step of one that --keep-every kept), or None for
+    the best if there is one, else the last. Raises UserError if there is no such checkpoint.
     """
-    if which not in (None, "last", "best"):
-        raise UserError(f"{run}@{which}: no such checkpoint; use @last or @best")
     index = read_index(run)
-    chosen = index.get(which) if which else index.get("best") or index.get("last")
+    if which and which.isdecimal():
+        chosen = _of_step(index, int(which))
+    else:
+        chosen = index.get(which) if which else index.get("best") or index.get("last")
+    if not chosen and which not in (None, "last", "best"):
+        kept = ", ".join(f"@{name}" for name in index if name not in ("last", "best"))
+        raise UserError(f"{run}@{which}: no such checkpoint; use @last or @best" + (f" or {kept}" if kept else ""))
     if not chosen:
         raise UserError(f"{run}: has no {which or 'finished'} checkpoint yet")
     prefix = os.path.join(run, "checkpoints", chosen, "model")
     if not os.path.isfile(prefix + ".index"):
         raise UserError(f"{prefix}.index: missing, but index.json names it; restore it or use another run")
     return prefix
+
+
+def checkpoint_name(step: int) -> str:
+    """The name of the checkpoint after an optimizer step: step-00001234."""
+    return f"step-{step:08d}"
+
+
+def _of_step(index, step):
+    """The checkpoint after an optimizer step, None if the index has none. "+" follows the name of a second save."""
+    names = [name for name in index.values() if name and name.rstrip("+") == checkpoint_name(step)]
+    return max(names, key=len, default=None)

@@ -147,7 +147,7 @@ def load(
     threshold: Threshold | Callable[[tuple[str, ...]], Threshold] = 0.01,
     batch_size: int | None = None,
 ) -> "Detector":
-    """MODEL (a run directory, `RUN@last`, or an exported .pb) -> Detector.
+    """MODEL (a run directory, `RUN@last` or the like, or an exported .pb) -> Detector.
 
     precision: of the network ("auto", "float32", "bfloat16", "float16"); an exported graph has its own.
     threshold: detections score above it; one number, a tuple with one for each class, or a function of the class names

@@ -61,7 +61,11 @@ def _parse(argv):
         epilog="example:\n  python export_model.py runs/street --output street.pb --precision bfloat16",
     )
     add = parser.add_argument
-    add("model", metavar="MODEL", help="a run directory, for its best checkpoint; RUN@last for its last")
+    add(
+        "model",
+        metavar="MODEL",
+        help="a run directory, for its best checkpoint; RUN@last for its last, RUN@epoch-40 for a kept one",
+    )
     add(
         "--output",
         required=True,

@@ -411,7 +411,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "  python infer.py runs/mine --data VOCdevkit --split 2007:test --output runs/found",
     )
     parser.add_argument(
-        "model", metavar="MODEL", help="a run directory (its best checkpoint; RUN@last: its last) or an exported .pb"
+        "model",
+        metavar="MODEL",
+        help="a run directory (its best checkpoint; RUN@last: its last; RUN@epoch-40: a kept one) or an exported .pb",
     )
     _input_flags(parser, parser.add_argument_group("a data set instead of pictures"))
     _detection_flags(parser.add_argument_group("detection"))

@@ -370,7 +370,11 @@ def _json_path(text):
 def _parse(argv):
     parser = cli.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("model", metavar="MODEL", help="a run directory (its best checkpoint; RUN@last: its last) or an exported .pb")
+    add(
+        "model",
+        metavar="MODEL",
+        help="a run directory (its best checkpoint; RUN@last: its last; RUN@epoch-40: a kept one) or an exported .pb",
+    )
     add(
         "inputs",
         metavar="INPUT",

@@ -24,7 +24,20 @@ from training import summaries
 
 @pytest.fixture(scope="module")
 def flags(shapes):
-    return ["--data", shapes, "--train", "train", "--valid", "val", *TINY, "--epochs", "3", "--deterministic"]
+    return [
+        "--data",
+        shapes,
+        "--train",
+        "train",
+        "--valid",
+        "val",
+        *TINY,
+        "--epochs",
+        "3",
+        "--deterministic",
+        "--keep-every",
+        "2",
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +141,16 @@ def test_killed_while_the_first_checkpoint_is_missing(flags, unbroken, tmp_path)
     stop_after([*flags, "--run", path], signal.SIGKILL, started, path)
     run("train.py", "--run", path, "--resume")
     assert_same_run(path, unbroken)
+
+
+def test_a_kept_epoch_is_a_model(unbroken):
+    kept = config.find_model(f"{unbroken}@epoch-2").checkpoint
+    assert kept == config.find_model(f"{unbroken}@10").checkpoint != config.find_model(f"{unbroken}@last").checkpoint
+    weights = detector.read_weights(kept)
+    assert (
+        weights["fc7/weights"] != detector.read_weights(config.checkpoint_prefix(str(unbroken), "last"))["fc7/weights"]
+    ).any()
+    assert "@epoch-2" in error_of("export_model.py", f"{unbroken}@epoch-1", "--output", unbroken / "x.pb")
 
 
 def test_resume_after_the_end_changes_nothing(unbroken):

@@ -501,7 +501,8 @@ def _add_weight_flags(group):
     _add(
         group,
         "--init-from",
-        "run to start from: its best checkpoint, or RUN@last. Classes of the same name are kept; others may differ",
+        "run to start from: its best checkpoint, or RUN@last, or one of --keep-every. Classes of the same name are "
+        "kept; others may differ",
         metavar="RUN",
     )
     _add(
@@ -696,6 +697,14 @@ def _add_run_flags(group):
         "stop after this many epochs without a better mean AP; needs --valid or --valid-share (default: never)",
         type=cli.positive_int,
         metavar="EPOCHS",
+    )
+    _add(
+        group,
+        "--keep-every",
+        "keep the checkpoint of each N-th epoch beside the last and the best; RUN@epoch-40 and RUN@12000, an epoch and "
+        "a step, name one wherever a MODEL is asked for (default: keep none)",
+        type=cli.positive_int,
+        metavar="N",
     )
     _add(
         group,

@@ -360,9 +360,9 @@ class Trainer:
         self._require_sound()
         self._save()
 
-    def _save(self, best=False):
+    def _save(self, best=False, kept=None):
         self.state.diagnosis = self.diagnosis.to_json(*self.probe.count(self.graph.session))
-        self.checkpoints.save(self.graph.session, self.state, best)
+        self.checkpoints.save(self.graph.session, self.state, best, kept)
         self.last_save = time.monotonic()
 
     def _finish_epoch(self):
@@ -389,7 +389,8 @@ class Trainer:
         if complete:
             state.rows.append(row)
             state.epoch, state.batch, state.sums, state.seconds = state.epoch + 1, 0, {}, 0.0
-        self._save(best)
+        keep = complete and settings.keep_every is not None and state.epoch % settings.keep_every == 0
+        self._save(best, f"epoch-{state.epoch}" if keep else None)
         _print_row(row, plan.epochs, self._outlook)
 
     def _validate(self):

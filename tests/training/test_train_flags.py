@@ -128,7 +128,9 @@ def test_a_recipe_sets_all_that_decides_what_is_learned():
     """So that it stays what it is when a default changes."""
     of_the_data = "data train valid valid_share source missing_annotations other_classes difficult limit repeat"
     of_the_first_weights = "vgg_weights init_from map_classes"
-    of_the_machine = "valid_every patience precision workers seed deterministic save_minutes cache cache_gb cache_dir"
+    of_the_machine = (
+        "valid_every patience precision workers seed deterministic save_minutes keep_every cache cache_gb cache_dir"
+    )
     names = {field.name for field in dataclasses.fields(config.TrainingSettings)}
     others = {*of_the_data.split(), *of_the_first_weights.split(), *of_the_machine.split()}
     for recipe in config.RECIPES.values():
