@@ -166,7 +166,7 @@ class TrainingSettings:
     negative_ratio: int = 3
     class_weights: str | tuple[str, ...] | None = None  # "auto", or texts NAME=WEIGHT
     matching: str = "bipartite"
-    augmentation: str = "full"
+    augmentation: str | transforms.Augmentation = "full"  # a name, or what a file said
     freeze: tuple[str, ...] = ()
     precision: str = "float32"
     workers: int | None = None  # None: as many as suit the machine, also another one that resumes the run
@@ -180,8 +180,9 @@ class TrainingSettings:
 
     def __post_init__(self):
         for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} {getattr(self, name)!r} is not one of {', '.join(choices)}")
+            value = getattr(self, name)
+            if value not in choices and not isinstance(value, transforms.Augmentation):
+                raise ValueError(f"{name} {value!r} is not one of {', '.join(choices)}")
 
     def to_json(self) -> dict[str, Any]:
         """A dict of plain JSON types; `from_json` is its inverse."""
@@ -193,8 +194,15 @@ class TrainingSettings:
 
         Raises TypeError for unknown or missing fields, ValueError for unknown choices.
         """
-        fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+        fields = _with_tuples(values)
+        if isinstance(fields.get("augmentation"), dict):
+            fields["augmentation"] = transforms.Augmentation(**_with_tuples(fields["augmentation"]))
         return cls(**fields)
+
+
+def _with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The dict with its lists as tuples."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
 
 DEFAULTS = TrainingSettings(data="", train="")

@@ -139,7 +139,7 @@ def cached_bytes(
 
     The kinds that save the most time for a byte come first.
     """
-    transform = transforms.train_transforms(preset, transforms.AUGMENTATIONS[settings.augmentation])
+    transform = transforms.train_transforms(preset, settings.augmentation)
     needed = dict.fromkeys((RESIZED, *map(str, reversed(transforms.REDUCTIONS))), 0)
     size_of = {Picture(one.image_path, one.exif): (one.width, one.height) for one in samples}
     for picture, (width, height) in size_of.items():
@@ -170,7 +170,7 @@ def first_images(
 
 
 def _make_item(samples, preset, settings):
-    transform = transforms.train_transforms(preset, transforms.AUGMENTATIONS[settings.augmentation])
+    transform = transforms.train_transforms(preset, settings.augmentation)
     anchors = ssd_utils.make_anchors(preset)
     return MakeTrainingItem(samples, preset, anchors, transform, settings.matching, settings.seed)
 

@@ -38,6 +38,7 @@ WITHOUT_TENSORFLOW = {
     "sources",
     "training_data",
     "average_precision",
+    "training.augmentation_file",
     "training.caching",
     "training.train_flags",
     "kernels.cpu",

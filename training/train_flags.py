@@ -14,13 +14,14 @@ import sources
 import ssd_layers
 import ssd_utils
 import training_data
+import transforms
 from dataset_check import anchor_advisor
 from formats import class_lists
 from media import images
 from structures import UserError
 from system import cli, files, worker_processes
 from system.wording import plural
-from training import caching
+from training import augmentation_file, caching
 from weights import class_transfer, weight_files
 
 # Pretrained features expect 0..255. From scratch, this brings the input to about unit variance
@@ -236,7 +237,7 @@ def _resume_config(flags):
             f"start a new run with --init-from {flags.run}"
         )
     stored = {
-        **dataclasses.asdict(settings),
+        **vars(settings),
         "preset": description.preset.name,
         "width": description.preset.width,
         "gray16": description.preset.gray16,
@@ -253,7 +254,8 @@ def _resume_config(flags):
         del given["precision"]
     for name, value in given.items():
         if name not in config.RESUMABLE and value != stored[name]:
-            raise UserError(f"{_flag(name)} {value}: the run was started with {stored[name]}; leave it out to resume")
+            first = f"the run was started with {_shown(stored[name])}"
+            raise UserError(f"{_flag(name)} {_shown(value)}: {first}; leave it out to resume")
     for name, value in _with_recipe(vars(flags), bool(stored["init_from"])).items():
         if name in stored and name not in flags and value != stored[name]:
             difference = f"sets {_flag(name)} {_shown(value)}, but the run has {_shown(stored[name])}"
@@ -294,6 +296,15 @@ def _pair_list(text):
 
 def _class_weights(text):
     return text if text == "auto" else _pair_list(text)
+
+
+def _augmentation(text):
+    if text in config.CHOICES["augmentation"]:
+        return text
+    if not os.path.isfile(text):
+        names = ", ".join(config.CHOICES["augmentation"])
+        raise argparse.ArgumentTypeError(f"{text!r} is neither one of {names} nor a JSON file")
+    return augmentation_file.read(text)
 
 
 def _rate_list(text):
@@ -440,8 +451,10 @@ def _add_sampling_flags(group):
         group,
         "--augmentation",
         "random changes of pictures: full (the original's), article (full, but cut objects keep their whole boxes), "
-        "light (mirroring, brightness and contrast: better for few pictures of large objects), none",
-        choices=config.CHOICES["augmentation"],
+        "light (mirroring, brightness and contrast: better for few pictures of large objects), none; or a JSON file "
+        "with every number of it, which docs/training.md describes",
+        type=_augmentation,
+        metavar=f"{'|'.join(config.CHOICES['augmentation'])}|FILE",
     )
 
 
@@ -771,6 +784,8 @@ def _add_machine_flags(group):
 
 def _shown(value):
     """A setting as its flag takes it; 'none' if it has no value."""
+    if isinstance(value, transforms.Augmentation):
+        return "FILE"
     if value is None or value == ():
         return "none"
     if isinstance(value, tuple):
