@@ -181,6 +181,12 @@ def draw_dashed(canvas: np.ndarray, box: np.ndarray, line: int) -> None:
         strip[:] = shade[None] if horizontal else shade[:, None]
 
 
+def caption(text: str, width: int) -> np.ndarray:
+    """A line of white text on black, uint8 RGB [H,width,3], cut where it is too long; H depends on the width only."""
+    line = _tab(text, max(SMALLEST_FONT, round(width / 36)), (0, 0, 0))[:, :width]
+    return np.pad(line, ((0, 0), (0, width - line.shape[1]), (0, 0)))
+
+
 class _Tabs:
     """Draws the labels of one image on filled tabs that do not overlap."""
 

@@ -39,6 +39,7 @@ WITHOUT_TENSORFLOW = {
     "training_data",
     "average_precision",
     "training.augmentation_file",
+    "training.batch_sheet",
     "training.caching",
     "training.train_flags",
     "kernels.cpu",

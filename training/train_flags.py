@@ -33,6 +33,8 @@ def read(flags: argparse.Namespace) -> tuple[config.ModelDescription, config.Tra
 
     Checks everything that can be checked without reading pictures. Raises UserError that names the flag.
     """
+    if "show_batch" in flags and flags.find_rate:
+        raise UserError("--show-batch and --find-rate: each is a call of its own")
     if flags.find_rate:
         if flags.resume:
             raise UserError("--find-rate: tests the flags of a new run; leave --resume out")
@@ -455,6 +457,15 @@ def _add_sampling_flags(group):
         "with every number of it, which docs/training.md describes",
         type=_augmentation,
         metavar=f"{'|'.join(config.CHOICES['augmentation'])}|FILE",
+    )
+
+    _add(
+        group,
+        "--show-batch",
+        "do not train, but write a contact sheet of the first pictures as they are trained on, DIR/batch.jpg, with "
+        "their objects and the anchors that match them",
+        type=cli.output_folder,
+        metavar="DIR",
     )
 
 
