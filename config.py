@@ -23,7 +23,17 @@ DIVISION = "division.json"  # in a run: what formats.division wrote
 PATTERN = "*?[\\"  # TensorFlow reads a checkpoint's path as a pattern, in which these have a special meaning
 # Settings that may differ on --resume: they change the end or the speed, but not the steps before the end (except the
 # rates of the cosine schedule, which depend on the end)
-RESUMABLE = ("epochs", "max_steps", "workers", "cache", "cache_gb", "cache_dir", "save_minutes", "keep_every")
+RESUMABLE = (
+    "epochs",
+    "max_steps",
+    "workers",
+    "cache",
+    "cache_gb",
+    "cache_dir",
+    "save_minutes",
+    "keep_every",
+    "score_train",
+)
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 # What XLA compiles of a training step: nothing; the optimizer's update; what TensorFlow chooses; everything
 XLA_FORMS = ("off", "update", "on", "whole")
@@ -135,6 +145,7 @@ class TrainingSettings:
     valid: str | None = None
     valid_share: float | None = None
     valid_every: int = 1
+    score_train: int = 0
     patience: int | None = None
     source: str = "auto"
     other_classes: str = "error"
@@ -177,6 +188,7 @@ class TrainingSettings:
     deterministic: bool = False
     save_minutes: float = 10.0
     keep_every: int | None = None
+    events: str | None = None  # None: in the run
 
     def __post_init__(self):
         for name, choices in CHOICES.items():

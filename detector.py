@@ -28,6 +28,7 @@ from structures import Detections, UserError
 from system import cli, stages, wording, worker_processes
 
 OUTPUTS = ("boxes", "scores", "classes", "count")
+RESULT = "result"  # the network's own output, see `postprocess`
 Threshold = float | tuple[float, ...]  # detections score above it: one number, or one for each class
 
 
@@ -37,27 +38,30 @@ class ReadImage(NamedTuple):
     prepared: uint8 [S,S,3], of `Detector.prepare`.
     size: the picture's own (width, height) in pixels.
     image: uint8 RGB [H,W,3]; None if it was not to be kept.
+    predictions: float32 [A,1+classes+4], the network's probabilities and offsets; None unless the Detector keeps them.
     """
 
     prepared: np.ndarray
     size: tuple[int, int]
     image: np.ndarray | None
+    predictions: np.ndarray | None = None
 
 
 def postprocess(
     logits: tf.Tensor, offsets: tf.Tensor, preset: SSDPreset, threshold: Threshold, portable: bool = False
 ) -> dict[str, tf.Tensor]:
-    """Logits [N,A,1+classes] and offsets [N,A,4] -> tensors boxes, scores, classes, count.
+    """Logits [N,A,1+classes] and offsets [N,A,4] -> tensors boxes, scores, classes, count, result.
 
     boxes: float32 [N,keep,4] (xmin, ymin, xmax, ymax) in 0..1, not clipped unless the preset clips before
     suppression; scores: float32 [N,keep], falling; classes: int32 [N,keep], labels; count: int32 [N], how many of the
-    rows are detections. For each class, the best candidates_per_class with scores above threshold enter NMS; then the
-    best `keep` of all classes are kept. (arXiv 1512.02325 section 2.2 "Inference"; Caffe's DetectionOutput layer.)
+    rows are detections; result: float32 [N,A,1+classes+4], probabilities and offsets. For each class, the best
+    candidates_per_class with scores above threshold enter NMS; then the best `keep` of all classes are kept. (arXiv
+    1512.02325 section 2.2 "Inference"; Caffe's DetectionOutput layer.)
     portable: with TensorFlow's own suppression; otherwise with the one that is faster here, of the same results.
     """
     with tf.name_scope("result"):
         probabilities = tf.nn.softmax(logits)
-        tf.concat([probabilities, offsets], axis=2, name="result")
+        result = tf.concat([probabilities, offsets], axis=2, name=RESULT)
     with tf.name_scope("detections"):
         candidates = min(preset.candidates_per_class, preset.num_anchors)
         by_class = tf.transpose(probabilities[:, :, 1:], [0, 2, 1])  # [N,classes,A]
@@ -69,7 +73,8 @@ def postprocess(
             scores = tf.where(scores > tf.constant(threshold)[:, None], scores, tf.zeros_like(scores))
         lowest = lowest_threshold(threshold)
         kept = suppress(boxes, scores, iou_threshold=preset.nms_iou, score_threshold=lowest, keep=preset.keep)
-        return {name: tf.identity(tensor, name=name) for name, tensor in zip(OUTPUTS, kept, strict=True)}
+        found = {name: tf.identity(tensor, name=name) for name, tensor in zip(OUTPUTS, kept, strict=True)}
+        return {**found, RESULT: result}
 
 
 def lowest_threshold(threshold: Threshold) -> float:
@@ -146,14 +151,15 @@ def load(
     precision: str = "auto",
     threshold: Threshold | Callable[[tuple[str, ...]], Threshold] = 0.01,
     batch_size: int | None = None,
+    keep_predictions: bool = False,
 ) -> "Detector":
     """MODEL (a run directory, `RUN@last` or the like, or an exported .pb) -> Detector.
 
     precision: of the network ("auto", "float32", "bfloat16", "float16"); an exported graph has its own.
     threshold: detections score above it; one number, a tuple with one for each class, or a function of the class names
     that returns either. batch_size: images that go through the network at once, None for the number that suits this
-    machine. Raises UserError if there is no such model, if it is damaged, or if it was exported with
-    another precision or a higher threshold.
+    machine. keep_predictions: as in `Detector`. Raises UserError if there is no such model, if it is damaged, or if it
+    was exported with another precision or a higher threshold.
     """
     source = config.find_model(model)
     batch_size = batch_size or devices.detection_batch()
@@ -183,6 +189,7 @@ def load(
         precision=values["precision"],
         threshold=limit,
         batch_size=batch_size,
+        keep_predictions=keep_predictions,
     )
 
 
@@ -217,6 +224,7 @@ def open_session(graph: tf.Graph) -> tf.Session:
 def _ends(graph):
     """The input tensor and the dict of output tensors of a detection graph. Raises KeyError."""
     tensors = {name: graph.get_tensor_by_name(f"detections/{name}:0") for name in OUTPUTS}
+    tensors[RESULT] = graph.get_tensor_by_name(f"{RESULT}/{RESULT}:0")
     return graph.get_tensor_by_name("image_input:0"), tensors
 
 
@@ -252,7 +260,7 @@ def read_frozen(path: str, batch_size: int | None = None) -> tuple[tf.Graph, Mod
             definition.ParseFromString(file.read())
         with tf.Graph().as_default() as graph:
             tf.import_graph_def(definition, name="")
-        _ends(graph)
+        _check_outputs(path, graph)
         values = metadata(graph)
         description = ModelDescription.from_json(values)
         if values["precision"] == "float32" or devices.has_gpu():
@@ -260,9 +268,26 @@ def read_frozen(path: str, batch_size: int | None = None) -> tuple[tf.Graph, Mod
         return graph, description, values
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except UserError:
+        raise
     except Exception as error:  # protobuf, importer and JSON each raise their own exceptions for damage
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{path}: not a graph of export_model.py ({reason})") from None
+
+
+def only_outputs(graph: tf.Graph, names: Sequence[str]) -> tf.GraphDef:
+    """A graph of `build_graph` without what none of these outputs needs. names: of operations, as detections/boxes."""
+    return tf.graph_util.extract_sub_graph(graph.as_graph_def(), [*names, "metadata/json"])
+
+
+def _check_outputs(path, graph):
+    """Raise UserError if a graph of export_model.py leaves out what `_ends` needs; other errors for others."""
+    try:
+        _ends(graph)
+    except KeyError:
+        if "precision" not in metadata(graph):
+            raise
+        raise UserError(f"{path}: was exported with --outputs; export it again with all of them") from None
 
 
 def metadata(graph: tf.Graph) -> dict[str, Any]:
@@ -295,6 +320,11 @@ def _is_networks(name):
     return name.count("/") == 1 and name.rpartition("/")[2] in ("weights", "biases", "scale")
 
 
+def _with_predictions(read, predictions):
+    """A ReadImage with the next of some predictions, a copy that holds no others; an error as it is."""
+    return read._replace(predictions=next(predictions).copy()) if isinstance(read, ReadImage) else read
+
+
 class Detector:
     """A session that turns images into detections.
 
@@ -306,6 +336,7 @@ class Detector:
     precision: type that the network computes in.
     threshold: detections score above it; one number, or a tuple with one for each class.
     batch_size: images that go through the network at once.
+    keep_predictions: whether `detect_files` also gives what the network itself says, a megabyte for each picture.
     """
 
     def __init__(
@@ -318,6 +349,7 @@ class Detector:
         precision: str,
         threshold: Threshold,
         batch_size: int,
+        keep_predictions: bool = False,
         owns_session: bool = True,
     ) -> None:
         self._session = session
@@ -330,6 +362,7 @@ class Detector:
         self.precision = precision
         self.threshold = threshold
         self.batch_size = batch_size
+        self.keep_predictions = keep_predictions
 
     def __enter__(self) -> "Detector":
         return self
@@ -351,13 +384,21 @@ class Detector:
 
         Raises devices.OutOfMemory.
         """
+        return self._unpack(self._run(batch), sizes)
+
+    def _run(self, batch):
+        """uint8 [N,S,S,3] -> {name: array} of OUTPUTS, and RESULT if predictions are kept. Raises OutOfMemory."""
+        tensors = {name: self._tensors[name] for name in (*OUTPUTS, *[RESULT] * self.keep_predictions)}
         missing = (self._images.shape[0] or len(batch)) - len(batch)
         if missing > 0:  # a graph for batches of one size
             batch = np.concatenate([batch, np.zeros((missing, *batch.shape[1:]), batch.dtype)])
         try:
-            values = self._session.run(self._tensors, {self._images: batch})
+            return self._session.run(tensors, {self._images: batch})
         except tf.errors.ResourceExhaustedError:
             raise devices.OutOfMemory(f"{devices.full_memory()}: {self._smaller_batch()}") from None
+
+    def _unpack(self, values, sizes):
+        """Arrays of `_run` -> the Detections of the images of these sizes."""
         return [
             self._to_detections({name: values[name][index] for name in OUTPUTS}, size)
             for index, size in enumerate(sizes)
@@ -413,8 +454,13 @@ class Detector:
     def _detect_read(self, group):
         """One batch of (path, ReadImage or error) -> list of (path, ReadImage or error, Detections or None)."""
         readable = [read for _, read in group if isinstance(read, ReadImage)]
-        prepared = [read.prepared for read in readable]
-        found = iter(self.detect_prepared(np.stack(prepared), [read.size for read in readable]) if readable else ())
+        if not readable:
+            return [(path, error, None) for path, error in group]
+        values = self._run(np.stack([read.prepared for read in readable]))
+        found = iter(self._unpack(values, [read.size for read in readable]))
+        if self.keep_predictions:
+            predictions = iter(values[RESULT])
+            group = [(path, _with_predictions(read, predictions)) for path, read in group]
         return [(path, read, next(found) if isinstance(read, ReadImage) else None) for path, read in group]
 
     def _to_detections(self, values, size):

@@ -25,6 +25,10 @@ from system import cli, files
 from system.wording import per_class, plural
 
 DEFAULT_THRESHOLD = 0.01
+OUTPUTS = {
+    **{name: f"detections/{name}" for name in ("boxes", "scores", "classes", "count")},
+    "result": "result/result",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -38,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     import detector  # imported here, since it loads TensorFlow: flags and paths are checked first
 
     graph = detector.build_model_graph(source, flags.precision, threshold, portable=True)
-    files.write(flags.output, graph.as_graph_def().SerializeToString())
+    definition = detector.only_outputs(graph, [OUTPUTS[name] for name in flags.outputs])
+    files.write(flags.output, definition.SerializeToString())
     size = os.path.getsize(flags.output) / 1e6
     values = detector.metadata(graph)  # with the precision that "auto" chose here
     checkpoint = checkpoint_size(source.checkpoint) / 1e6
@@ -52,6 +57,13 @@ def checkpoint_size(checkpoint: str) -> int:
     """Bytes of a checkpoint's files, weights and optimizer. checkpoint: its prefix, `…/model`."""
     folder = os.path.dirname(checkpoint)
     return sum(entry.stat().st_size for entry in os.scandir(folder) if entry.name.startswith("model"))
+
+
+def _outputs(text):
+    names = tuple(part.strip() for part in text.split(","))
+    if wrong := [name for name in names if name not in OUTPUTS]:
+        raise argparse.ArgumentTypeError(f"{wrong[0]!r} is not one of {', '.join(OUTPUTS)}")
+    return names
 
 
 def _parse(argv):
@@ -87,6 +99,14 @@ def _parse(argv):
         metavar="X",
         help=f"the graph reports detections that score above X: {score_threshold.HELP}. Programs that read the file "
         f"can raise this but not lower it (default: {DEFAULT_THRESHOLD})",
+    )
+    add(
+        "--outputs",
+        type=_outputs,
+        default=tuple(OUTPUTS),
+        metavar="LIST",
+        help=f"the outputs that the graph has, of {', '.join(OUTPUTS)}; what only the others need is left out, and the "
+        "programs here need all of them (default: all)",
     )
     flags = parser.parse_args(argv)
     if not flags.output.endswith(".pb"):

@@ -403,14 +403,15 @@ def _plot_shares(axes, counts, title, most=10):
 def plot_learning_curves(path: Path, rows: Sequence[dict]) -> None:
     """Write a PNG of losses and mean AP against the epoch.
 
-    rows: list of dicts as in metrics.csv: epoch, step, loss, confidence, localization, and voc07, area, voc07_CLASS,
-        which are None if the epoch was not validated.
+    rows: list of dicts as in metrics.csv: epoch, step, loss, confidence, localization, and valid_loss, voc07, area,
+        voc07_CLASS, train_voc07, which are None if the epoch was not validated.
     """
     figure = make_figure(8.0, 8.0)
     losses, scores = figure.subplots(2, 1, sharex=True)
     for index, name in enumerate(("loss", "confidence", "localization")):
         _plot_column(losses, rows, name, label=name, color=_line_color(index), linewidth=2 if index == 0 else 1.3)
-    losses.set(title="training loss", ylabel="loss per matched anchor (log scale)")
+    _plot_column(losses, rows, "valid_loss", label="validation loss", color=_line_color(3), linewidth=2)
+    losses.set(title="loss", ylabel="loss per matched anchor (log scale)")
     if any(line.get_ydata().max() > 0 for line in losses.lines):  # a log scale needs a number above 0
         losses.set_yscale("log")
     per_class = sorted({name for row in rows for name in row if name.startswith("voc07_")})
@@ -420,6 +421,9 @@ def plot_learning_curves(path: Path, rows: Sequence[dict]) -> None:
         scores.plot([], [], color="0.7", linewidth=0.8, label="VOC07, single classes")
     _plot_column(scores, rows, "voc07", label="mean VOC07 (11 points)", color=_line_color(0), linewidth=2)
     _plot_column(scores, rows, "area", label="mean area under the curve", color=_line_color(1), linewidth=2)
+    _plot_column(
+        scores, rows, "train_voc07", label="mean VOC07 of training pictures", color=_line_color(2), linewidth=1.3
+    )
     steps = f" ({rows[-1]['step']:,} optimizer steps in total)" if rows and rows[-1].get("step") else ""
     scores.set(title="validation", ylabel="AP at IoU 0.5", ylim=(0, 1), xlabel="epoch" + steps)
     for axes in (losses, scores):

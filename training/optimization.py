@@ -112,6 +112,7 @@ class TrainingStep:
     averages: {variable name: its moving average}, empty without --ema.
     first_averages: the operation that sets the averages to the weights.
     gradient_probe: the probes.GradientProbe that notes every update.
+    l2: scalar tensor, the decay times half the squares of what it is for, the weights that are trained.
     """
 
     def __init__(
@@ -147,6 +148,9 @@ class TrainingStep:
             self.logits, self.offsets = network(self.images)
             self.trained = [v for v in tf.trainable_variables() if not _frozen(v, settings.freeze)]
             self._sound = self._soundness()
+        with tf.name_scope("l2"):
+            squares = [tf.nn.l2_loss(v) for v in self.trained if _is_weight(v)]
+            self.l2 = settings.weight_decay * tf.add_n([tf.zeros([]), *squares])
         self.gradient_probe = probes.GradientProbe(self.trained, settings.clip_norm)
         self._loss_scale = _LossScale() if dtype == tf.float16 else None
         self.losses, gradients = self._losses_and_gradients(network, multibox_loss)

@@ -5,6 +5,7 @@ Imports no TensorFlow, so that a wrong flag fails at once.
 
 import argparse
 import dataclasses
+import glob
 import os
 import re
 from collections.abc import Sequence
@@ -207,6 +208,8 @@ def _check(settings):
     """Refuse combinations of flags that make no sense."""
     if settings.valid and settings.valid_share:
         raise UserError("--valid-share: divides --train, and --valid names other pictures; leave one of the two out")
+    if settings.events and glob.glob(os.path.join(glob.escape(settings.events), "events.out.tfevents.*")):
+        raise UserError(f"--events {settings.events}: has the records of another training; choose another folder")
     if settings.patience is not None and not (settings.valid or settings.valid_share):
         raise UserError("--patience: needs --valid or --valid-share, which gives the mean AP")
 
@@ -356,6 +359,8 @@ def parse(argv: list[str] | None, description: str | None) -> argparse.Namespace
         flags.data = os.path.abspath(flags.data)
     if "cache_dir" in flags:
         flags.cache_dir = os.path.abspath(flags.cache_dir)
+    if "events" in flags:
+        flags.events = os.path.abspath(flags.events)
     if "init_from" in flags:
         try:
             config.find_model(flags.init_from)
@@ -715,6 +720,21 @@ def _add_run_flags(group):
         metavar="N",
     )
     _add(group, "--valid-every", "epochs from one validation to the next", type=cli.positive_int, metavar="EPOCHS")
+    _add(
+        group,
+        "--score-train",
+        "at each validation, also score N pictures of --train, the same ones every time: train_voc07 in metrics.csv, "
+        "and some of them in TensorBoard. Far above that of --valid, the training learns its pictures by heart",
+        type=cli.non_negative_int,
+        metavar="N",
+    )
+    _add(
+        group,
+        "--events",
+        "folder of TensorBoard's records, empty or new; may hold folders of other runs (default: events in the run)",
+        type=cli.output_folder,
+        metavar="DIR",
+    )
     _add(
         group,
         "--patience",

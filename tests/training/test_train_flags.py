@@ -128,11 +128,10 @@ def test_a_recipe_sets_all_that_decides_what_is_learned():
     """So that it stays what it is when a default changes."""
     of_the_data = "data train valid valid_share source missing_annotations other_classes difficult limit repeat"
     of_the_first_weights = "vgg_weights init_from map_classes"
-    of_the_machine = (
-        "valid_every patience precision workers seed deterministic save_minutes keep_every cache cache_gb cache_dir"
-    )
+    of_the_machine = "patience precision workers seed deterministic save_minutes cache cache_gb cache_dir"
+    of_the_records = "valid_every keep_every score_train events"
     names = {field.name for field in dataclasses.fields(config.TrainingSettings)}
-    others = {*of_the_data.split(), *of_the_first_weights.split(), *of_the_machine.split()}
+    others = {*of_the_data.split(), *of_the_first_weights.split(), *of_the_machine.split(), *of_the_records.split()}
     for recipe in config.RECIPES.values():
         assert recipe.keys() == names - others | {"preset"}
 
@@ -289,3 +288,10 @@ def test_rates_and_their_steps():
 def test_rates_that_do_not_fit(flags, message):
     with pytest.raises(UserError, match=message):
         read(*SLIM, *flags)
+
+
+def test_records_of_two_trainings_do_not_share_a_folder(tmp_path):
+    assert read(*SLIM, "--events", str(tmp_path))[1].events == str(tmp_path)
+    (tmp_path / "events.out.tfevents.1.host.2").write_bytes(b"")
+    with pytest.raises(UserError, match=f"--events {tmp_path}: has the records of another training"):
+        read(*SLIM, "--events", str(tmp_path))
