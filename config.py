@@ -44,7 +44,9 @@ CHOICES = {  # allowed values of some TrainingSettings
     "initializer": ("lsuv", "he", "xavier"),
     "optimizer": ("adam", "adamw", "momentum"),
     "schedule": ("exponential", "step", "cosine", "constant"),
+    "normalize": ("batch", "image"),
     "matching": ("bipartite", "threshold"),
+    "unmatched": ("keep", "redraw"),
     "augmentation": tuple(transforms.AUGMENTATIONS),
     "precision": PRECISIONS,
     "cache": ("none", "ram", "disk"),
@@ -176,7 +178,9 @@ class TrainingSettings:
     ema: float | None = None
     negative_ratio: int = 3
     class_weights: str | tuple[str, ...] | None = None  # "auto", or texts NAME=WEIGHT
+    normalize: str = "batch"
     matching: str = "bipartite"
+    unmatched: str = "keep"
     augmentation: str | transforms.Augmentation = "full"  # a name, or what a file said
     freeze: tuple[str, ...] = ()
     precision: str = "float32"
@@ -226,7 +230,9 @@ _ARTICLE: dict[str, Any] = {
     "augmentation": "article",
     "initializer": "xavier",
     "freeze": (),
+    "normalize": "image",
     "matching": "threshold",
+    "unmatched": "redraw",
     "negative_ratio": 3,
     "class_weights": None,
     "batch_size": 8,
@@ -251,7 +257,9 @@ _ORIGINAL: dict[str, Any] = {
     **_ARTICLE,
     "preset": "vgg300",
     "augmentation": "full",
+    "normalize": "batch",
     "matching": "bipartite",
+    "unmatched": "keep",
     "accumulate": 4,
     "optimizer": "momentum",
     "adam_epsilon": DEFAULTS.adam_epsilon,  # not used

@@ -65,6 +65,9 @@ def postprocess(
     with tf.name_scope("detections"):
         candidates = min(preset.candidates_per_class, preset.num_anchors)
         by_class = tf.transpose(probabilities[:, :, 1:], [0, 2, 1])  # [N,classes,A]
+        if preset.classes_per_anchor == "best":  # a score of 0 is not above any threshold
+            best = tf.argmax(by_class, axis=1, output_type=tf.int32)  # [N,A]
+            by_class *= tf.one_hot(best, by_class.shape[1], axis=1)
         scores, anchors = tf.math.top_k(by_class, candidates)  # [N,classes,candidates]
         boxes = tf.gather(_decode(offsets, preset), anchors, batch_dims=1)  # [N,classes,candidates,4]
         on_device = devices.has_gpu() and not portable

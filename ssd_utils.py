@@ -19,6 +19,7 @@ from structures import UserError
 # Pairs with no more overlap are never matched bipartitely (MatchBBox in Caffe's bbox_util.cpp)
 MINIMUM_BIPARTITE_IOU = 1e-6
 MATCH_IOU = 0.5  # every anchor with at least this overlap is matched (`overlap_threshold` in ssd_pascal.py)
+CLASSES_PER_ANCHOR = ("all", "best")
 VARIANCES = (0.1, 0.2)  # of centers and sizes (`prior_variance` in ssd_pascal.py)
 
 
@@ -54,6 +55,7 @@ class SSDPreset:
     )
     size_offset_limit: float | None = None  # upper bound of decoded dw and dh (torchvision: ln(1000/16))
     gray16: str = "full"  # how pictures with 16 bits a sample become 8, as in `images.read`
+    classes_per_anchor: str = "all"  # "all": an anchor may give a detection of each class; "best": of one (the article)
 
     def __post_init__(self):
         maps = len(self.feature_maps)
@@ -63,6 +65,7 @@ class SSDPreset:
         _require(self.conv12_form in ("4x4", "3x3"), f"conv12_form {self.conv12_form!r}")
         _require(self.clip_anchors in ("none", "size", "all"), f"clip_anchors {self.clip_anchors!r}")
         _require(self.channel_order in ("RGB", "BGR"), f"channel_order {self.channel_order!r}")
+        _require(self.classes_per_anchor in CLASSES_PER_ANCHOR, f"classes_per_anchor {self.classes_per_anchor!r}")
         _require(self.clip_boxes in ("output", "before_nms"), f"clip_boxes {self.clip_boxes!r}")
 
     @property
@@ -155,9 +158,10 @@ PRESETS = {
             name="vgg300-article",
             min_sizes=(30, 60, 112.5, 165, 217.5, 270),
             max_sizes=(60, 112.5, 165, 217.5, 270, 322.5),
+            classes_per_anchor="best",
         ),
         # The article's conv11_2 is 3×3 without padding; conv12_2 too, after one cell of padding at the far sides
-        dataclasses.replace(_VGG512, name="vgg512-article", conv12_form="3x3"),
+        dataclasses.replace(_VGG512, name="vgg512-article", conv12_form="3x3", classes_per_anchor="best"),
     )
 }
 

@@ -30,6 +30,8 @@ KEPT_BYTES, LARGEST_MMAP_THRESHOLD = 256 * 2**20, 32 * 2**20  # glibc's upper li
 
 RESIZED = "resized"  # the kind of cached picture that is not decoded only, but resized to the network's input too
 
+REDRAWS = 50  # augmentations of a picture that are tried with --unmatched redraw, as in the article's code
+
 Job = tuple[int, int]  # (epoch, index into the samples)
 
 # From this many unreadable pictures in a row, in one process, the cause is the disk and not the pictures
@@ -52,6 +54,7 @@ class MakeTrainingItem:
     transform: the augmentation.
     matching: "bipartite" or "threshold", as in config.CHOICES.
     seed: of the training.
+    redraw: whether a picture with objects is augmented anew, up to REDRAWS times, until an anchor matches.
     cache: that pictures are read through, or None.
     """
 
@@ -61,6 +64,7 @@ class MakeTrainingItem:
     transform: transforms.TrainTransforms
     matching: str
     seed: int
+    redraw: bool = False
     cache: PictureCache | None = None
 
     def sharing(self, cache: PictureCache) -> "MakeTrainingItem":
@@ -90,8 +94,12 @@ class MakeTrainingItem:
         epoch, index = job
         sample = self.samples[index]
         rng = np.random.default_rng([self.seed, epoch, index])
-        plan = self.transform.plan(sample.width, sample.height, sample.boxes, sample.labels, rng)
-        return plan, ssd_utils.match_columns(self._columns, plan.boxes, bipartite=self.matching == "bipartite")
+        for _ in range(REDRAWS if self.redraw and len(sample.boxes) else 1):
+            plan = self.transform.plan(sample.width, sample.height, sample.boxes, sample.labels, rng)
+            matches = ssd_utils.match_columns(self._columns, plan.boxes, bipartite=self.matching == "bipartite")
+            if (matches >= 0).any():
+                break
+        return plan, matches
 
     def render(self, job: Job, plan: transforms.Plan, out: np.ndarray | None = None) -> np.ndarray:
         """Read the picture of a job and render its plan, into `out` or a new array uint8 [S,S,3]. Raises ImageError."""
@@ -177,7 +185,9 @@ def make_item(samples: Sequence[Sample], preset: ssd_utils.SSDPreset, settings: 
     """What makes the items of a training's batches, without a cache."""
     transform = transforms.train_transforms(preset, settings.augmentation)
     anchors = ssd_utils.make_anchors(preset)
-    return MakeTrainingItem(samples, preset, anchors, transform, settings.matching, settings.seed)
+    return MakeTrainingItem(
+        samples, preset, anchors, transform, settings.matching, settings.seed, settings.unmatched == "redraw"
+    )
 
 
 def _fields(preset):

@@ -142,6 +142,7 @@ class TrainingStep:
             negative_ratio=settings.negative_ratio,
             class_weights=class_weights,
             fixed_shapes=fixed_shapes,
+            normalize=settings.normalize,
         )
         self._settings, self._xla = settings, xla
         with devices.left_to_tensorflow() if xla == "on" else contextlib.nullcontext():
@@ -347,7 +348,7 @@ class _LossScale:
 
 
 def mean_losses(sums: dict[str, float]) -> dict[str, float]:
-    """Sums of losses and positives -> {'confidence', 'localization', 'loss'}, each per positive anchor."""
+    """Sums of losses and positives -> {'confidence', 'localization', 'loss'}, per positive or image with some."""
     positives = max(1.0, sums["positives"])
     parts = {name: sums[name] / positives for name in ("confidence", "localization")}
     return {**parts, "loss": parts["confidence"] + parts["localization"]}

@@ -162,7 +162,8 @@ def _vgg_weights(given, settings):
 def _preset(given, settings):
     """The preset of a new run, with the anchors of --anchors."""
     preset = _named_preset(given, settings)
-    preset = dataclasses.replace(preset, gray16=given.get("gray16", preset.gray16))
+    own = ("gray16", "classes_per_anchor")  # fields that flags set
+    preset = dataclasses.replace(preset, **{name: given.get(name, getattr(preset, name)) for name in own})
     if "anchors" not in given:
         return preset
     changed = anchor_advisor.read_anchors(given["anchors"], preset)
@@ -192,7 +193,10 @@ def _named_preset(given, settings):
         raise UserError(f"--width {given['width']:g}: {settings.init_from} has width {own.width:g}; leave --width out")
     if "preset" not in given:
         return own
-    kept = {name: getattr(own, name) for name in ("width", "input_scale", "mean", "channel_order", "gray16")}
+    kept = {
+        name: getattr(own, name)
+        for name in ("width", "input_scale", "mean", "channel_order", "gray16", "classes_per_anchor")
+    }
     return dataclasses.replace(ssd_utils.get_preset(given["preset"]), **kept)
 
 
@@ -246,6 +250,7 @@ def _resume_config(flags):
         "preset": description.preset.name,
         "width": description.preset.width,
         "gray16": description.preset.gray16,
+        "classes_per_anchor": description.preset.classes_per_anchor,
         "classes": description.class_names,
     }
     given = {name: value for name, value in vars(flags).items() if name in stored}
@@ -510,6 +515,13 @@ def _add_model_flags(group):
 
     _add(
         group,
+        "--classes-per-anchor",
+        "what detections an anchor may give: one for each class (all, the original's), or one of its best class (best, "
+        "the article's). The run keeps it for infer.py (default: that of --init-from, else that of --preset)",
+        choices=ssd_utils.CLASSES_PER_ANCHOR,
+    )
+    _add(
+        group,
         "--gray16",
         "how pictures with 16 bits a sample, as of thermal cameras, become 8: full takes the upper 8 bits; stretch "
         "spreads what each picture has over all gray levels; LOW-HIGH, such as 2000-4040, spreads these values. The "
@@ -565,6 +577,20 @@ def _add_loss_flags(group):
         "anchors that learn an object: all with an IoU above 0.5; bipartite adds the best anchor of each object, "
         "threshold, the article's, does not",
         choices=config.CHOICES["matching"],
+    )
+    _add(
+        group,
+        "--unmatched",
+        "pictures of which no anchor matches an object once they are augmented, which teach nothing: keep them, "
+        f"or redraw the augmentation up to {training_data.REDRAWS} times, as the article does",
+        choices=config.CHOICES["unmatched"],
+    )
+    _add(
+        group,
+        "--normalize",
+        "what the loss is divided by: the matched anchors of all images of a step (batch, the original's), or those of "
+        "each image, so that each image counts alike (image, the article's)",
+        choices=config.CHOICES["normalize"],
     )
     _add(group, "--negative-ratio", "hard negatives for each positive anchor", type=cli.positive_int, metavar="N")
     _add(

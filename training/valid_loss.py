@@ -32,7 +32,7 @@ class ValidationLoss:
     ) -> None:
         anchors, columns = description.preset.num_anchors, 1 + len(description.class_names)
         self._preset = description.preset
-        self._settings = dataclasses.replace(settings, augmentation="none")  # validation only resizes
+        self._settings = dataclasses.replace(settings, augmentation="none", unmatched="keep")  # validation only resizes
         with tf.name_scope("validation_loss"):
             self._inputs = {
                 "predictions": tf.placeholder(tf.float32, [None, anchors, columns + 4]),
@@ -47,6 +47,7 @@ class ValidationLoss:
                 self._inputs["offset_targets"],
                 settings.negative_ratio,
                 class_weights,
+                normalize=settings.normalize,
             )
 
     def begin(self, session: tf.Session, samples: Sequence[Sample]) -> "LossOfSamples":

@@ -91,6 +91,12 @@ def test_the_article_s_recipe():
     assert (settings.schedule, settings.batch_size, settings.accumulate) == ("exponential", 8, 1)
     assert (settings.matching, settings.augmentation, settings.initializer) == ("threshold", "article", "xavier")
     assert (settings.warmup_steps, settings.clip_norm, settings.weight_decay) == (0, 0, 5e-4)
+    assert (settings.normalize, settings.unmatched, description.preset.classes_per_anchor) == (
+        "image",
+        "redraw",
+        "best",
+    )
+    assert read(*SLIM, "--recipe", "article", "--classes-per-anchor", "all")[0].preset.classes_per_anchor == "all"
 
 
 def test_the_original_s_recipe():
