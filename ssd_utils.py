@@ -39,6 +39,7 @@ class SSDPreset:
     max_sizes: tuple[float, ...]
     aspect_ratios: tuple[tuple[float, ...], ...]  # of each map, besides 1; each includes its reciprocal
     width: float = 1.0  # factor on every channel count but the heads' outputs
+    fc_form: str = "subsampled"  # fc6 and fc7: "subsampled" to 1024 channels (Caffe), "full": 7×7×4096 (the article's)
     conv12_form: str = "4x4"  # vgg512's last layers: "4x4" (Caffe) or "3x3" (the article)
     clip_anchors: str = "none"  # "none" (Caffe), "size" (torchvision), "all" (ssd.pytorch: centers too)
     variances: tuple[float, float] = VARIANCES
@@ -63,6 +64,7 @@ class SSDPreset:
             if len(getattr(self, name)) != maps:
                 raise ValueError(f"{name} has {len(getattr(self, name))} entries for {maps} feature maps")
         _require(self.conv12_form in ("4x4", "3x3"), f"conv12_form {self.conv12_form!r}")
+        _require(self.fc_form in ("subsampled", "full"), f"fc_form {self.fc_form!r}")
         _require(self.clip_anchors in ("none", "size", "all"), f"clip_anchors {self.clip_anchors!r}")
         _require(self.channel_order in ("RGB", "BGR"), f"channel_order {self.channel_order!r}")
         _require(self.classes_per_anchor in CLASSES_PER_ANCHOR, f"classes_per_anchor {self.classes_per_anchor!r}")

@@ -235,7 +235,8 @@ def network(image, weights, *, num_classes, ratios, mean=(123, 117, 104), bgr=Fa
             length = np.sqrt((x**2).sum(axis=2, keepdims=True) + 1e-10)
             maps["conv4_3"] = x / length * weights["norm_conv4_3/scale"]
         x = max_pool(x, 3, 1) if group == "5" else max_pool(x, 2, 2)
-    x = conv(x, "fc6", dilation=6, before=6, after=6)
+    full = weights["fc6/weights"].shape[0] == 7
+    x = conv(x, "fc6", before=3, after=3) if full else conv(x, "fc6", dilation=6, before=6, after=6)
     x = maps["fc7"] = conv(x, "fc7", before=0, after=0)
     halving, valid = {"stride": 2}, {"before": 0, "after": 0}
     extras = {"conv8": halving, "conv9": halving, "conv10": valid, "conv11": valid}

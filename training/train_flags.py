@@ -27,6 +27,7 @@ from weights import class_transfer, weight_files
 
 # Pretrained features expect 0..255. From scratch, this brings the input to about unit variance
 SCRATCH_INPUT_SCALE = 1 / 60
+FC_FORMS = {"yes": "subsampled", "no": "full"}  # of --subsample-fc
 
 
 def read(flags: argparse.Namespace) -> tuple[config.ModelDescription, config.TrainingSettings]:
@@ -162,6 +163,12 @@ def _vgg_weights(given, settings):
 def _preset(given, settings):
     """The preset of a new run, with the anchors of --anchors."""
     preset = _named_preset(given, settings)
+    if "subsample_fc" in given:
+        form = FC_FORMS[given["subsample_fc"]]
+        if settings.init_from and form != preset.fc_form:
+            flag = f"--subsample-fc {given['subsample_fc']}"
+            raise UserError(f"{flag}: the weights of {settings.init_from} are of the other form; leave it out")
+        preset = dataclasses.replace(preset, fc_form=form)
     own = ("gray16", "classes_per_anchor")  # fields that flags set
     preset = dataclasses.replace(preset, **{name: given.get(name, getattr(preset, name)) for name in own})
     if "anchors" not in given:
@@ -195,7 +202,7 @@ def _named_preset(given, settings):
         return own
     kept = {
         name: getattr(own, name)
-        for name in ("width", "input_scale", "mean", "channel_order", "gray16", "classes_per_anchor")
+        for name in ("width", "input_scale", "mean", "channel_order", "gray16", "fc_form", "classes_per_anchor")
     }
     return dataclasses.replace(ssd_utils.get_preset(given["preset"]), **kept)
 
@@ -250,6 +257,7 @@ def _resume_config(flags):
         "preset": description.preset.name,
         "width": description.preset.width,
         "gray16": description.preset.gray16,
+        "subsample_fc": next(choice for choice, form in FC_FORMS.items() if form == description.preset.fc_form),
         "classes_per_anchor": description.preset.classes_per_anchor,
         "classes": description.class_names,
     }
@@ -513,6 +521,13 @@ def _add_model_flags(group):
         metavar="X",
     )
 
+    _add(
+        group,
+        "--subsample-fc",
+        "whether VGG-16's fc6 and fc7 are subsampled to 1024 channels, as in the original; no keeps 7×7×4096, as the "
+        "article's code can, at several times the memory and time (default: that of --init-from, else yes)",
+        choices=tuple(FC_FORMS),
+    )
     _add(
         group,
         "--classes-per-anchor",

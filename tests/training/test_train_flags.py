@@ -301,3 +301,14 @@ def test_records_of_two_trainings_do_not_share_a_folder(tmp_path):
     (tmp_path / "events.out.tfevents.1.host.2").write_bytes(b"")
     with pytest.raises(UserError, match=f"--events {tmp_path}: has the records of another training"):
         read(*SLIM, "--events", str(tmp_path))
+
+
+def test_fc6_and_fc7_in_full_size(trained):
+    assert read(*SLIM)[0].preset.fc_form == "subsampled"
+    assert read(*SLIM, "--subsample-fc", "no")[0].preset.fc_form == "full"
+    start = ["--data", str(Path(__file__).parent), "--init-from", str(trained)]
+    assert read(*start, "--subsample-fc", "yes")[0].preset.fc_form == "subsampled"
+    with pytest.raises(UserError, match=r"--subsample-fc no: the weights of .* are of the other form; leave it out"):
+        read(*start, "--subsample-fc", "no")
+    with pytest.raises(UserError, match="--subsample-fc no: the run was started with yes; leave it out"):
+        resumed(trained, "--subsample-fc", "no")
