@@ -154,6 +154,7 @@ def _vgg_weights(given, settings):
         raise UserError(f"--vgg-weights {choice}: fits --width 1 only; give --vgg-weights none with --width {width:g}")
     if choice == "auto":
         return choice
+    choice = weight_files.file_of(choice)
     if not os.path.isfile(choice):
         raise UserError(f"--vgg-weights {choice}: no such file")
     weight_files.check_kind(choice)
@@ -292,7 +293,7 @@ def _whole_path(run):
 
 def _resumed_weights(choice):
     """--vgg-weights as `_vgg_weights` stores it."""
-    return {"none": None, "auto": "auto"}.get(choice, os.path.abspath(choice))
+    return {"none": None, "auto": "auto"}.get(choice, os.path.abspath(weight_files.file_of(choice)))
 
 
 def _comma_list(text):
@@ -550,8 +551,8 @@ def _add_weight_flags(group):
     _add(
         group,
         "--vgg-weights",
-        "VGG-16 to start from: .npz, .h5, .pth, .safetensors or .caffemodel; auto downloads Keras's once, 553 MB "
-        "(default: auto; none with --init-from or a --width below 1)",
+        "VGG-16 to start from: .npz, .h5, .pth, .safetensors, .caffemodel or a SavedModel; auto downloads Keras's, "
+        "553 MB, once (default: auto; none with --init-from or a --width below 1)",
         metavar="FILE|auto|none",
     )
     _add(
