@@ -24,7 +24,17 @@ DIVISION = "division.json"  # in a run: what formats.division wrote
 PATTERN = "*?[\\"  # TensorFlow reads a checkpoint's path as a pattern, in which these have a special meaning
 # Settings that may differ on --resume: they change the end or the speed, but not the steps before the end (except the
 # rates of the cosine schedule, which depend on the end)
-RESUMABLE = ("epochs", "max_steps", "workers", "cache", "cache_gb", "cache_dir", "save_minutes")
+RESUMABLE = (
+    "epochs",
+    "max_steps",
+    "workers",
+    "cache",
+    "cache_gb",
+    "cache_dir",
+    "save_minutes",
+    "keep_every",
+    "score_train",
+)
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 # Formats of exported models, by which export_model.py --format names them, and how their names end. A SavedModel is a
 # folder, OpenVINO's .xml has a .bin beside it
@@ -37,9 +47,9 @@ EXPORTED = {
 }
 SAVED_MODEL_GRAPH = "saved_model.pb"  # the file by which the folder of a SavedModel is known
 MODEL_HELP = (  # what `find_model` takes
-    "a run directory (its best checkpoint; RUN@last: its last); or what export_model.py wrote: a .pb, .onnx, .xml or "
-    ".tflite file, or the folder of a SavedModel; or a published detector, which is downloaded once: "
-    f"{', '.join(published.DETECTORS)}"
+    "a run directory (its best checkpoint; RUN@last: its last; RUN@epoch-40: a kept one); or what export_model.py "
+    "wrote: a .pb, .onnx, .xml or .tflite file, or the folder of a SavedModel; or a published detector, which is "
+    f"downloaded once: {', '.join(published.DETECTORS)}"
 )
 # What XLA compiles of a training step: nothing; the optimizer's update; what TensorFlow chooses; everything
 XLA_FORMS = ("off", "update", "on", "whole")
@@ -50,7 +60,9 @@ CHOICES = {  # allowed values of some TrainingSettings
     "initializer": ("lsuv", "he", "xavier"),
     "optimizer": ("adam", "adamw", "momentum"),
     "schedule": ("exponential", "step", "cosine", "constant"),
+    "normalize": ("batch", "image"),
     "matching": ("bipartite", "threshold"),
+    "unmatched": ("keep", "redraw"),
     "augmentation": tuple(transforms.AUGMENTATIONS),
     "precision": PRECISIONS,
     "cache": ("none", "ram", "disk"),
@@ -151,6 +163,7 @@ class TrainingSettings:
     valid: str | None = None
     valid_share: float | None = None
     valid_every: int = 1
+    score_train: int = 0
     patience: int | None = None
     source: str = "auto"
     other_classes: str = "error"
@@ -168,9 +181,11 @@ class TrainingSettings:
     accumulate: int = 1
     optimizer: str = "adamw"
     adam_epsilon: float = 1e-8
+    momentum: float = 0.9
     learning_rate: float = usual_rate(optimizer, adam_epsilon)
     schedule: str = "cosine"
     schedule_steps: tuple[int, ...] = (80000, 100000)
+    schedule_rates: tuple[float, ...] = ()  # in place of learning_rate, one more than schedule_steps
     warmup_steps: int = 100
     clip_norm: float = 10.0
     bias_lr_multiplier: float = 1.0
@@ -179,8 +194,10 @@ class TrainingSettings:
     ema: float | None = None
     negative_ratio: int = 3
     class_weights: str | tuple[str, ...] | None = None  # "auto", or texts NAME=WEIGHT
+    normalize: str = "batch"
     matching: str = "bipartite"
-    augmentation: str = "full"
+    unmatched: str = "keep"
+    augmentation: str | transforms.Augmentation = "full"  # a name, or what a file said
     freeze: tuple[str, ...] = ()
     precision: str = "float32"
     workers: int | None = None  # None: as many as suit the machine, also another one that resumes the run
@@ -190,11 +207,14 @@ class TrainingSettings:
     seed: int = 0
     deterministic: bool = False
     save_minutes: float = 10.0
+    keep_every: int | None = None
+    events: str | None = None  # None: in the run
 
     def __post_init__(self):
         for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} {getattr(self, name)!r} is not one of {', '.join(choices)}")
+            value = getattr(self, name)
+            if value not in choices and not isinstance(value, transforms.Augmentation):
+                raise ValueError(f"{name} {value!r} is not one of {', '.join(choices)}")
 
     def to_json(self) -> dict[str, Any]:
         """A dict of plain JSON types; `from_json` is its inverse."""
@@ -206,8 +226,15 @@ class TrainingSettings:
 
         Raises TypeError for unknown or missing fields, ValueError for unknown choices.
         """
-        fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+        fields = _with_tuples(values)
+        if isinstance(fields.get("augmentation"), dict):
+            fields["augmentation"] = transforms.Augmentation(**_with_tuples(fields["augmentation"]))
         return cls(**fields)
+
+
+def _with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The dict with its lists as tuples."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
 
 DEFAULTS = TrainingSettings(data="", train="")
@@ -219,19 +246,23 @@ _ARTICLE: dict[str, Any] = {
     "augmentation": "article",
     "initializer": "xavier",
     "freeze": (),
+    "normalize": "image",
     "matching": "threshold",
+    "unmatched": "redraw",
     "negative_ratio": 3,
     "class_weights": None,
     "batch_size": 8,
     "accumulate": 1,
     "optimizer": "adam",
     "adam_epsilon": 0.1,
+    "momentum": 0.9,
     "clip_norm": 0.0,
     "weight_decay": 5e-4,
     "ema": None,
     "learning_rate": 1e-3,
     "schedule": "exponential",
     "schedule_steps": DEFAULTS.schedule_steps,  # not used
+    "schedule_rates": (),
     "warmup_steps": 0,
     "bias_lr_multiplier": 1.0,
     "vgg_lr_multiplier": 1.0,
@@ -242,7 +273,9 @@ _ORIGINAL: dict[str, Any] = {
     **_ARTICLE,
     "preset": "vgg300",
     "augmentation": "full",
+    "normalize": "batch",
     "matching": "bipartite",
+    "unmatched": "keep",
     "accumulate": 4,
     "optimizer": "momentum",
     "adam_epsilon": DEFAULTS.adam_epsilon,  # not used
@@ -298,7 +331,9 @@ def read_config(run: str) -> tuple[ModelDescription, TrainingSettings | None]:
 
 
 def read_index(run: str) -> dict[str, Any]:
-    """RUN/checkpoints/index.json: {"last": name, "best": name or None, …}; {} before the first checkpoint.
+    """RUN/checkpoints/index.json: {"last": name, "best": name or None, "epoch-40": name, …}; {} before the first one.
+
+    The epochs are those that --keep-every kept.
 
     Raises UserError if it is damaged.
     """
@@ -340,11 +375,12 @@ class ModelSource:
 
 
 def find_model(name: str) -> ModelSource:
-    """Find the model that `RUN`, `RUN@last`, `RUN@best`, an exported file or the name of a published detector means.
+    """Find the model that `RUN`, `RUN@last`, an exported file or the name of a published detector means.
 
-    `RUN` means its best checkpoint, or its last if none was validated. An exported model is a file with one of the
-    suffixes of EXPORTED, the folder of a SavedModel, or a folder with OpenVINO's two files. A file or folder of the
-    name of a published detector comes first. Raises UserError if there is no such model.
+    `RUN` means its best checkpoint, or its last if none was validated; `checkpoint_prefix` says what @ may name. An
+    exported model is a file with one of the suffixes of EXPORTED, the folder of a SavedModel, or a folder with
+    OpenVINO's two files. A file or folder of the name of a published detector comes first. Raises UserError if there
+    is no such model.
     """
     if exported := _find_exported(name):
         return exported
@@ -392,17 +428,33 @@ _SUFFIXES = ", ".join(suffix for format, suffix in EXPORTED.items() if format !=
 
 
 def checkpoint_prefix(run: str, which: str | None = None) -> str:
-    """Prefix of a run's checkpoint. which: "last", "best", or None for the best if there is one, else the last.
+    """Prefix of a run's checkpoint.
 
-    Raises UserError if there is no such checkpoint.
+    which: "last", "best", "epoch-40" or "12000" (epoch and optimizer step of one that --keep-every kept), or None for
+    the best if there is one, else the last. Raises UserError if there is no such checkpoint.
     """
-    if which not in (None, "last", "best"):
-        raise UserError(f"{run}@{which}: no such checkpoint; use @last or @best")
     index = read_index(run)
-    chosen = index.get(which) if which else index.get("best") or index.get("last")
+    if which and which.isdecimal():
+        chosen = _of_step(index, int(which))
+    else:
+        chosen = index.get(which) if which else index.get("best") or index.get("last")
+    if not chosen and which not in (None, "last", "best"):
+        kept = ", ".join(f"@{name}" for name in index if name not in ("last", "best"))
+        raise UserError(f"{run}@{which}: no such checkpoint; use @last or @best" + (f" or {kept}" if kept else ""))
     if not chosen:
         raise UserError(f"{run}: has no {which or 'finished'} checkpoint yet")
     prefix = os.path.join(run, "checkpoints", chosen, "model")
     if not os.path.isfile(prefix + ".index"):
         raise UserError(f"{prefix}.index: missing, but index.json names it; restore it or use another run")
     return prefix
+
+
+def checkpoint_name(step: int) -> str:
+    """The name of the checkpoint after an optimizer step: step-00001234."""
+    return f"step-{step:08d}"
+
+
+def _of_step(index, step):
+    """The checkpoint after an optimizer step, None if the index has none. "+" follows the name of a second save."""
+    names = [name for name in index.values() if name and name.rstrip("+") == checkpoint_name(step)]
+    return max(names, key=len, default=None)

@@ -35,6 +35,7 @@ from ssd_utils import SSDPreset
 from structures import Detections, UserError
 from system import cli, stages, wording, worker_processes
 
+RESULT = "result"  # the network's own output, see `postprocess`
 Threshold = file_metadata.Threshold
 
 
@@ -44,31 +45,37 @@ class ReadImage(NamedTuple):
     prepared: uint8 [S,S,3], of `Detector.prepare`.
     size: the picture's own (width, height) in pixels.
     image: uint8 RGB [H,W,3]; None if it was not to be kept.
+    predictions: float32 [A,1+classes+4], the network's probabilities and offsets; None unless the Detector keeps them.
     """
 
     prepared: np.ndarray
     size: tuple[int, int]
     image: np.ndarray | None
+    predictions: np.ndarray | None = None
 
 
 def postprocess(
     logits: tf.Tensor, offsets: tf.Tensor, preset: SSDPreset, threshold: Threshold, portable: bool = False
 ) -> dict[str, tf.Tensor]:
-    """Logits [N,A,1+classes] and offsets [N,A,4] -> tensors boxes, scores, classes, count.
+    """Logits [N,A,1+classes] and offsets [N,A,4] -> tensors boxes, scores, classes, count, result.
 
     boxes: float32 [N,keep,4] (xmin, ymin, xmax, ymax) in 0..1, not clipped unless the preset clips before
     suppression; scores: float32 [N,keep], falling; classes: int32 [N,keep], labels; count: int32 [N], how many of the
-    rows are detections. For each class, the best candidates_per_class with scores above threshold enter NMS; then the
-    best `keep` of all classes are kept. (arXiv 1512.02325 section 2.2 "Inference"; Caffe's DetectionOutput layer.)
+    rows are detections; result: float32 [N,A,1+classes+4], probabilities and offsets. For each class, the best
+    candidates_per_class with scores above threshold enter NMS; then the best `keep` of all classes are kept. (arXiv
+    1512.02325 section 2.2 "Inference"; Caffe's DetectionOutput layer.)
     portable: with TensorFlow's own suppression; otherwise with the one that is faster here, of the same results.
     """
     with tf.name_scope("result"):
         probabilities = tf.nn.softmax(logits)
-        tf.concat([probabilities, offsets], axis=2, name="result")
+        result = tf.concat([probabilities, offsets], axis=2, name=RESULT)
         logits, offsets = tf.identity(logits, name="logits"), tf.identity(offsets, name="offsets")
     with tf.name_scope("detections"):
         candidates = min(preset.candidates_per_class, preset.num_anchors)
         by_class = tf.transpose(probabilities[:, :, 1:], [0, 2, 1])  # [N,classes,A]
+        if preset.classes_per_anchor == "best":  # a score of 0 is not above any threshold
+            best = tf.argmax(by_class, axis=1, output_type=tf.int32)  # [N,A]
+            by_class *= tf.one_hot(best, by_class.shape[1], axis=1)
         scores, anchors = tf.math.top_k(by_class, candidates)  # [N,classes,candidates]
         boxes = tf.gather(_decode(offsets, preset), anchors, batch_dims=1)  # [N,classes,candidates,4]
         on_device = devices.has_gpu() and not portable
@@ -77,7 +84,8 @@ def postprocess(
             scores = tf.where(scores > tf.constant(threshold)[:, None], scores, tf.zeros_like(scores))
         lowest = file_metadata.lowest_threshold(threshold)
         kept = suppress(boxes, scores, iou_threshold=preset.nms_iou, score_threshold=lowest, keep=preset.keep)
-        return {name: tf.identity(tensor, name=name) for name, tensor in zip(OUTPUTS, kept, strict=True)}
+        found = {name: tf.identity(tensor, name=name) for name, tensor in zip(OUTPUTS, kept, strict=True)}
+        return {**found, RESULT: result}
 
 
 def _decode(offsets, preset):
@@ -148,23 +156,24 @@ def load(
     threshold: Threshold | Callable[[tuple[str, ...]], Threshold] = 0.01,
     batch_size: int | None = None,
     fastest: bool = True,
+    keep_predictions: bool = False,
 ) -> "Detector":
-    """MODEL (a run directory, `RUN@last`, an exported model of any format, or a published detector) -> Detector.
+    """MODEL (a run directory, `RUN@last` or the like, an exported model, or a published detector) -> Detector.
 
     precision: of the network ("auto", "float32", "bfloat16", "float16"); an exported model has its own.
     threshold: detections score above it; one number, a tuple with one for each class, or a function of the class names
     that returns either. batch_size: images that go through the network at once, None for the number that suits this
     machine or is fixed in the file. fastest: whether a frozen graph runs in the form that is fastest here, and not as
-    it is in the file. Raises UserError if there is no such model, if it is damaged, if a package that runs it is
-    missing, if it was exported with another precision or batch or a higher threshold, or for thresholds and numbers
-    that make no sense.
+    it is in the file. keep_predictions: as in `Detector`. Raises UserError if there is no such model, if it is damaged,
+    if a package that runs it is missing, if it was exported with another precision or batch or a higher threshold, if
+    it does not have the predictions to keep, or for thresholds and numbers that make no sense.
     """
     source = pretrained.fetched(config.find_model(os.fspath(model)))
     if batch_size is not None and batch_size < 1:
         raise UserError(f"batch_size {batch_size}: give a whole number above 0, or None")
     network: Network
     if source.exported:
-        network, limit, values = _open_exported(source, precision, threshold, batch_size, fastest)
+        network, limit, values = _open_exported(source, precision, threshold, batch_size, fastest, keep_predictions)
         batch_size = batch_size or values.get("batch")
     else:
         assert source.description
@@ -179,6 +188,7 @@ def load(
         precision=values["precision"],
         threshold=limit,
         batch_size=batch_size or devices.detection_batch(),
+        keep_predictions=keep_predictions,
     )
 
 
@@ -198,7 +208,7 @@ def _class_thresholds(threshold: Any, class_names: tuple[str, ...]) -> Threshold
     return tuple(values.tolist()) if values.shape else float(values)
 
 
-def _open_exported(source, precision, threshold, batch_size, fastest):
+def _open_exported(source, precision, threshold, batch_size, fastest, keep_predictions):
     """An exported model (a config.ModelSource) -> (Network, Threshold, its metadata). Raises UserError as `load`."""
     path = source.exported
     if source.format == "frozen":
@@ -211,7 +221,13 @@ def _open_exported(source, precision, threshold, batch_size, fastest):
     values = opened.metadata
     limit = _class_thresholds(threshold, tuple(values["class_names"]))
     _check_flags(path, values, precision, limit, batch_size)
-    return _FileNetwork(opened, limit), limit, values
+    network = _FileNetwork(opened, limit)
+    if keep_predictions and not network.has_predictions:
+        network.close()
+        raise UserError(
+            f"--dump-predictions: {path} has detections only; use the run, a frozen graph, or a file of --raw"
+        )
+    return network, limit, values
 
 
 def _check_flags(path, values, precision, threshold, batch_size):
@@ -252,6 +268,7 @@ def open_session(graph: tf.Graph) -> tf.Session:
 def _ends(graph):
     """The input tensor and the dict of output tensors of a detection graph. Raises KeyError."""
     tensors = {name: graph.get_tensor_by_name(f"detections/{name}:0") for name in OUTPUTS}
+    tensors[RESULT] = graph.get_tensor_by_name(f"{RESULT}/{RESULT}:0")
     return graph.get_tensor_by_name("image_input:0"), tensors
 
 
@@ -289,7 +306,7 @@ def read_frozen(
             definition.ParseFromString(file.read())
         with tf.Graph().as_default() as graph:
             tf.import_graph_def(definition, name="")
-        _ends(graph)
+        _check_outputs(path, graph)
         values = metadata(graph)
         description = ModelDescription.from_json(values)
         if fastest and (values["precision"] == "float32" or devices.has_gpu()):
@@ -297,9 +314,21 @@ def read_frozen(
         return graph, description, values
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except UserError:
+        raise
     except Exception as error:  # protobuf, importer and JSON each raise their own exceptions for damage
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{path}: not a graph of export_model.py ({reason})") from None
+
+
+def _check_outputs(path, graph):
+    """Raise UserError if a graph of export_model.py leaves out what `_ends` needs; other errors for others."""
+    try:
+        _ends(graph)
+    except KeyError:
+        if "precision" not in metadata(graph):
+            raise
+        raise UserError(f"{path}: was exported with --outputs; export it again with all of them") from None
 
 
 def metadata(graph: tf.Graph) -> dict[str, Any]:
@@ -340,8 +369,8 @@ class Network(Protocol):
 
     batch: int | None
 
-    def run(self, batch: np.ndarray) -> Mapping[str, np.ndarray]:
-        """uint8 [N,S,S,3] -> the arrays of `postprocess`."""
+    def run(self, batch: np.ndarray, names: Sequence[str] = OUTPUTS) -> Mapping[str, np.ndarray]:
+        """uint8 [N,S,S,3] -> arrays of `postprocess`. names: those that are wanted at least."""
         ...
 
     def close(self) -> None:
@@ -363,9 +392,9 @@ class GraphNetwork:
         self._owns_session = owns_session
         self.batch: int | None = images.shape[0]
 
-    def run(self, batch: np.ndarray) -> Mapping[str, np.ndarray]:
+    def run(self, batch: np.ndarray, names: Sequence[str] = OUTPUTS) -> Mapping[str, np.ndarray]:
         """As `Network.run`."""
-        return self._session.run(self._tensors, {self._images: batch})
+        return self._session.run({name: self._tensors[name] for name in names}, {self._images: batch})
 
     def close(self) -> None:
         """Close the session, if it is owned."""
@@ -379,7 +408,8 @@ class _FileNetwork:
     def __init__(self, opened: Opened, threshold: Threshold):
         self._opened = opened
         self.batch = opened.metadata["batch"]
-        self._after = self._open_postprocess(threshold) if opened.metadata["outputs"] == file_metadata.RAW else None
+        self.has_predictions = opened.metadata["outputs"] == file_metadata.RAW
+        self._after = self._open_postprocess(threshold) if self.has_predictions else None
 
     def _open_postprocess(self, threshold):
         description = ModelDescription.from_json(self._opened.metadata)
@@ -390,16 +420,22 @@ class _FileNetwork:
             self._detections = postprocess(self._logits, self._offsets, preset, threshold)
         return open_session(graph)
 
-    def run(self, batch):
+    def run(self, batch, names=OUTPUTS):
         values = self._opened.run(batch)
         if not self._after:
             return values
-        return self._after.run(self._detections, {self._logits: values["logits"], self._offsets: values["offsets"]})
+        wanted = {name: self._detections[name] for name in names}
+        return self._after.run(wanted, {self._logits: values["logits"], self._offsets: values["offsets"]})
 
     def close(self):
         self._opened.close()
         if self._after:
             self._after.close()
+
+
+def _with_predictions(read, predictions):
+    """A ReadImage with the next of some predictions, a copy that holds no others; an error as it is."""
+    return read._replace(predictions=next(predictions).copy()) if isinstance(read, ReadImage) else read
 
 
 class Detector:
@@ -413,6 +449,7 @@ class Detector:
     precision: type that the network computes in.
     threshold: detections score above it; one number, or a tuple with one for each class.
     batch_size: images that go through the network at once.
+    keep_predictions: whether `detect_files` also gives what the network itself says, a megabyte for each picture.
     """
 
     def __init__(
@@ -423,6 +460,7 @@ class Detector:
         precision: str,
         threshold: Threshold,
         batch_size: int,
+        keep_predictions: bool = False,
     ) -> None:
         self._network = network
         self.class_names = description.class_names
@@ -431,6 +469,7 @@ class Detector:
         self.precision = precision
         self.threshold = threshold
         self.batch_size = batch_size
+        self.keep_predictions = keep_predictions
 
     def __enter__(self) -> "Detector":
         return self
@@ -451,13 +490,20 @@ class Detector:
 
         Raises devices.OutOfMemory.
         """
+        return self._unpack(self._run(batch), sizes)
+
+    def _run(self, batch):
+        """uint8 [N,S,S,3] -> {name: array} of OUTPUTS, and RESULT if predictions are kept. Raises OutOfMemory."""
         missing = (self._network.batch or len(batch)) - len(batch)
         if missing > 0:  # a graph for batches of one size
             batch = np.concatenate([batch, np.zeros((missing, *batch.shape[1:]), batch.dtype)])
         try:
-            values = self._network.run(batch)
+            return self._network.run(batch, (*OUTPUTS, *[RESULT] * self.keep_predictions))
         except tf.errors.ResourceExhaustedError:
             raise devices.OutOfMemory(f"{devices.full_memory()}: {self._smaller_batch()}") from None
+
+    def _unpack(self, values, sizes):
+        """Arrays of `_run` -> the Detections of the images of these sizes."""
         return [
             self._to_detections({name: values[name][index] for name in OUTPUTS}, size)
             for index, size in enumerate(sizes)
@@ -532,8 +578,13 @@ class Detector:
     def _detect_read(self, group):
         """One batch of (path, ReadImage or error) -> list of (path, ReadImage or error, Detections or None)."""
         readable = [read for _, read in group if isinstance(read, ReadImage)]
-        prepared = [read.prepared for read in readable]
-        found = iter(self.detect_prepared(np.stack(prepared), [read.size for read in readable]) if readable else ())
+        if not readable:
+            return [(path, error, None) for path, error in group]
+        values = self._run(np.stack([read.prepared for read in readable]))
+        found = iter(self._unpack(values, [read.size for read in readable]))
+        if self.keep_predictions:
+            predictions = iter(values[RESULT])
+            group = [(path, _with_predictions(read, predictions)) for path, read in group]
         return [(path, read, next(found) if isinstance(read, ReadImage) else None) for path, read in group]
 
     def _to_detections(self, values, size):

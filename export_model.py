@@ -33,6 +33,7 @@ from typing import Any
 import config
 import pretrained
 from exports import comparison, file_metadata, formats
+from exports.opened import DETECTION_OUTPUTS
 from media import images
 from scoring import score_threshold
 from structures import Detections, UserError
@@ -43,6 +44,7 @@ from toy_road import scenes
 DEFAULT_THRESHOLD = 0.01
 CHECKED_PICTURES = 8  # most that are taken of --check-data
 DRAWN_PICTURES = 4
+OUTPUTS = (*DETECTION_OUTPUTS, "result")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -75,12 +77,14 @@ def checkpoint_size(checkpoint: str) -> int:
 def _export(name, path, source, flags, pictures, wanted):
     """Write one format, compare it with the run's detections, and give it its name. Raises UserError if they differ."""
     import detector
-    from exports import model_files
+    from exports import graphs, model_files
 
     form = formats.FORMATS[name]
     precision = flags.precision if form.computes_in_graph else "float32"
     graph = detector.build_model_graph(source, precision, flags.threshold, True, flags.batch)
     values = _metadata(name, detector.metadata(graph), flags)
+    if flags.outputs != OUTPUTS:
+        graph, pictures = graphs.with_outputs(graph, flags.outputs), []  # the programs here cannot run it
     with _pending(path) as temporary:
         model_files.write(name, temporary, graph, values)
         size = _size(os.path.dirname(temporary))
@@ -197,6 +201,13 @@ def _check_packages(flags):
         formats.require((*form.to_write, *(() if flags.no_check else form.to_run)), f"--format {name}")
 
 
+def _outputs(text):
+    names = tuple(part.strip() for part in text.split(","))
+    if wrong := [name for name in names if name not in OUTPUTS]:
+        raise argparse.ArgumentTypeError(f"{wrong[0]!r} is not one of {', '.join(OUTPUTS)}")
+    return names
+
+
 def _parse(argv):
     parser = cli.ArgumentParser(
         description=__doc__,
@@ -207,7 +218,10 @@ def _parse(argv):
     titles = "what it reads", "what it writes", "what the file does"
     reads, writes, does = (parser.add_argument_group(title).add_argument for title in titles)
     reads(
-        "model", metavar="MODEL", help="a run directory, for its best checkpoint; RUN@last for its last; or ssd300-coco"
+        "model",
+        metavar="MODEL",
+        help="a run directory, for its best checkpoint; RUN@last for its last, RUN@epoch-40 for a kept one; or "
+        "ssd300-coco",
     )
     writes(
         "--output",
@@ -254,6 +268,14 @@ def _content_flags(add):
         help="pictures that the file takes at a time (default: free, any number)",
     )
     add("--raw", action="store_true", help="logits and offsets instead of detections; tflite is always so")
+    add(
+        "--outputs",
+        type=_outputs,
+        default=OUTPUTS,
+        metavar="LIST",
+        help=f"the outputs of a frozen graph, of {', '.join(OUTPUTS)}; what only the others need is left out, and the "
+        "programs here need all of them (default: all)",
+    )
     add("--license", metavar="TEXT", help="what the file's metadata says of its license")
 
 
@@ -273,6 +295,10 @@ def _check_format(name, flags):
     form = formats.FORMATS[name]
     if flags.precision not in form.precisions:
         raise UserError(f"--precision {flags.precision}: {name} has {', '.join(form.precisions)}")
+    if flags.outputs != OUTPUTS and name != "frozen":
+        raise UserError(
+            f"--outputs: is for --format frozen; {name} has either detections or, with --raw, the raw outputs"
+        )
     if flags.raw and not form.has_raw:
         raise UserError("--raw: a frozen graph has the raw outputs beside its detections (result/…); leave --raw out")
 

@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import functools
 import glob
+import io
 import math
 import os
 import sys
@@ -25,6 +26,7 @@ import tqdm
 import config
 import pretrained
 import sources
+import ssd_utils
 from exports import file_metadata
 from formats import class_lists
 from media import images, visualization
@@ -74,6 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         validated = _validated_in(model)
         precision = flags.precision or ("float32" if flags.split and validated == "float32" else "auto")
         settings = {"precision": precision, "threshold": threshold, "batch_size": flags.batch_size}
+        settings["keep_predictions"] = flags.dump_predictions
         with detector.load(flags.model, **settings) as loaded:
             flags.threshold = file_metadata.lowest_threshold(loaded.threshold)
             wanted = class_lists.find_labels(flags.classes, loaded.class_names)
@@ -113,7 +116,7 @@ class _Choice:
 def _detect_all(flags, model, detector, pictures, choice, stop, old):
     """Run the detector over Pictures and write the results, in place of old ones."""
     start = time.monotonic()
-    with _open_output(flags, _source(flags, model, detector), choice, len(pictures)) as output:
+    with _open_output(flags, _source(flags, model, detector), choice, detector, len(pictures)) as output:
         result_folder.remove(flags.output, old)  # all checks have passed
         keep = flags.draw or flags.crops
         stream = detector.detect_files(((one.path, one.exif) for one in pictures), keep=lambda index: keep)
@@ -138,9 +141,9 @@ def _source(flags, model, detector):
 
 
 @contextlib.contextmanager
-def _open_output(flags, source, choice, total):
+def _open_output(flags, source, choice, detector, total):
     """Context manager: an _Output for `total` pictures, whose files are finished also after a stop or a failure."""
-    output = _Output(flags, choice.class_names)
+    output = _Output(flags, choice.class_names, detector)
     origin = Origin(source, choice.class_names, choice.labels, flags.threshold, _data_set(flags))
     with contextlib.ExitStack() as stack:
         stack.enter_context(result_folder.unfinished(flags.output))
@@ -156,8 +159,13 @@ class _Output:
     writers: of the formats.
     """
 
-    def __init__(self, flags: argparse.Namespace, class_names: Sequence[str]):
+    def __init__(self, flags: argparse.Namespace, class_names: Sequence[str], detector: Any):
         self._flags, self._class_names = flags, class_names
+        self._of_model: dict[str, Any] = {}  # what every file of --dump-predictions holds
+        if flags.dump_predictions:
+            self._of_model["anchors"] = ssd_utils.make_anchors(detector.preset)
+            self._of_model["variances"] = np.array(detector.preset.variances)
+            self._of_model["class_names"] = np.array(detector.class_names)
         self.writers: list[Writer] = []
         self._counts: collections.Counter = collections.Counter()
         self._of_class: collections.Counter = collections.Counter()
@@ -179,6 +187,8 @@ class _Output:
             self._counts["not drawn"] += not _write_picture(self._drawn_path(name), drawn)
         if self._flags.crops:
             self._crop(name, read.image, best)
+        if self._flags.dump_predictions:
+            self._dump(name, read.predictions)
 
     def error(self, name: str, error: images.ImageError) -> None:
         """Note a picture that could not be read. name: in the output."""
@@ -197,6 +207,14 @@ class _Output:
             place = os.path.join(self._flags.output, result_folder.CROPS, self._folders[label])
             path = os.path.join(place, f"{base}_{number}{suffix}")
             self._counts["crops not written"] += not _write_picture(path, visualization.crop(image, box))
+
+    def _dump(self, name, predictions):
+        """Write what the network says of a picture. predictions: float32 [A,1+classes+4] of a detector.ReadImage."""
+        path = os.path.join(self._flags.output, result_folder.PREDICTIONS, f"{name}.npz")
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        content = io.BytesIO()
+        np.savez(content, probabilities=predictions[:, :-4], offsets=predictions[:, -4:], **self._of_model)
+        files.write(path, content.getvalue(), durable=False)
 
     def say_if_stopped(self, total: int) -> None:
         """After a stop or a failure, print how many of `total` pictures have results."""
@@ -501,6 +519,12 @@ def _output_flags(group):
         default=visualization.MOST_SHOWN,
         metavar="N",
         help="draw at most the N best detections of a picture",
+    )
+    group.add_argument(
+        "--dump-predictions",
+        action="store_true",
+        help="also write what the network itself says of each picture: DIR/predictions/PICTURE.npz with the "
+        "probabilities and offsets of every anchor, a megabyte each",
     )
     group.add_argument("--no-draw", dest="draw", action="store_false", help="draw no pictures")
     group.add_argument(

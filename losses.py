@@ -16,6 +16,7 @@ def multibox_loss(
     negative_ratio: int = 3,
     class_weights: Sequence[float] | None = None,
     fixed_shapes: bool = False,
+    normalize: str = "batch",
 ) -> dict[str, tf.Tensor]:
     """The loss terms as sums over the batch, not divided by the number of positives.
 
@@ -24,6 +25,8 @@ def multibox_loss(
     negative_ratio: hard negatives per positive of an image.
     class_weights: by label, a factor on the confidence loss of the positives of each class; None for 1.
     fixed_shapes: whether no tensor has a size that depends on the values of others, for a compiler (XLA).
+    normalize: "batch", or "image" for the article's: the terms of each image are divided by its positives, so that each
+    image counts alike, and `positives` is the number of images that have any.
     Returns scalars: `confidence` (softmax cross-entropy of positives and hard negatives), `localization` (Smooth L1
     over positives), `positives` (their number, float32). The caller divides by the positives of the whole effective
     batch, so that accumulated and distributed batches give the same gradient.
@@ -35,16 +38,19 @@ def multibox_loss(
         if class_weights is not None:
             factors = tf.constant([1.0, *class_weights], tf.float32)  # background's is never used
             weighted = cross_entropy * tf.gather(factors, class_targets)
-        confidence = tf.reduce_sum(tf.where(positive, weighted, tf.zeros_like(cross_entropy)))
-        confidence += _hard_negatives(cross_entropy, positive, negative_ratio, fixed_shapes)
+        hardest = _hard_negatives(cross_entropy, positive, negative_ratio, fixed_shapes)
+        confidence = tf.where(positive, weighted, tf.zeros_like(cross_entropy)) + hardest
     with tf.name_scope("localization"):
-        localization = tf.reduce_sum(
-            tf.where(positive, smooth_l1(offsets - offset_targets), tf.zeros_like(cross_entropy))
-        )
+        localization = tf.where(positive, smooth_l1(offsets - offset_targets), tf.zeros_like(cross_entropy))
+    count = tf.cast(positive, tf.float32)
+    if normalize == "image":
+        positives = tf.reduce_sum(count, axis=1, keepdims=True)  # [N,1]
+        confidence, localization = (term / tf.maximum(positives, 1.0) for term in (confidence, localization))
+        count = tf.minimum(positives, 1.0)
     return {
-        "confidence": confidence,
-        "localization": localization,
-        "positives": tf.reduce_sum(tf.cast(positive, tf.float32)),
+        "confidence": tf.reduce_sum(confidence),
+        "localization": tf.reduce_sum(localization),
+        "positives": tf.reduce_sum(count),
     }
 
 
@@ -55,13 +61,13 @@ def smooth_l1(differences: tf.Tensor) -> tf.Tensor:
 
 
 def _hard_negatives(cross_entropy, positive, negative_ratio, fixed_shapes):
-    """The sum of each image's highest losses of negatives: negative_ratio of them per positive of the image.
+    """[N,A]: each image's highest losses of negatives, negative_ratio of them per positive of the image; others are 0.
 
     An image without positives adds none. Of equal losses the lower anchor index goes first.
     """
     with tf.name_scope("hard_negatives"):
         hardest = _hardest(tf.stop_gradient(cross_entropy), positive, negative_ratio, fixed_shapes)
-        return tf.reduce_sum(tf.where(hardest, cross_entropy, tf.zeros_like(cross_entropy)))
+        return tf.where(hardest, cross_entropy, tf.zeros_like(cross_entropy))
 
 
 def _hardest(losses, positive, negative_ratio, fixed_shapes):

@@ -109,12 +109,14 @@ class Checkpoints:
         with tf.xla.experimental.jit_scope(compile_ops=False):
             self._saver = tf.train.Saver(tf.global_variables(), max_to_keep=None)
 
-    def save(self, session: tf.Session, state: TrainingState, best: bool = False) -> None:
+    def save(self, session: tf.Session, state: TrainingState, best: bool = False, kept: str | None = None) -> None:
         """Write a checkpoint and make it the last one; with best, also the best.
+
+        kept: a name under which it stays, such as epoch-40; None to delete it when another is the last and the best.
 
         Raises UserError if the disk is full or not writable; the earlier checkpoints stay.
         """
-        name = f"step-{state.step:08d}"
+        name = config.checkpoint_name(state.step)
         while name in config.read_index(self._run).values():
             name += "+"
         temporary = os.path.join(self._folder, f"tmp-{name}")
@@ -124,7 +126,7 @@ class Checkpoints:
             os.mkdir(temporary)
             self._saver.save(session, os.path.join(temporary, "model"), write_meta_graph=False, write_state=False)
             files.write_json(os.path.join(temporary, "state.json"), dataclasses.asdict(state))
-            self._publish(temporary, name, best)
+            self._publish(temporary, name, ["last", *["best"] * best, *[kept] * (kept is not None)])
         except (OSError, tf.errors.OpError) as error:
             shutil.rmtree(temporary, ignore_errors=True)
             raise UserError(
@@ -132,12 +134,10 @@ class Checkpoints:
                 "permissions"
             ) from None
 
-    def _publish(self, temporary, name, best):
+    def _publish(self, temporary, name, roles):
         """Give a complete checkpoint its name, enter it in the index, delete those that are not in the index."""
         files.publish(temporary, os.path.join(self._folder, name))
-        index = {**config.read_index(self._run), "last": name}
-        if best:
-            index["best"] = name
+        index = {**config.read_index(self._run), **dict.fromkeys(roles, name)}
         files.write_json(os.path.join(self._folder, "index.json"), index)
         self._remove_unnamed()
 

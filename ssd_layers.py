@@ -40,8 +40,12 @@ VGG_GROUPS = tuple(
     tuple(Layer(f"conv{group}_{index}", channels) for index in range(1, depth + 1))
     for group, (depth, channels) in enumerate(((2, 64), (2, 128), (3, 256), (3, 512), (3, 512)), 1)
 )
-# fc6 and fc7 as convolutions, fc6 à trous
-FC_LAYERS = (Layer("fc6", 1024, dilation=6), Layer("fc7", 1024, size=1))
+# fc6 and fc7 as convolutions by SSDPreset.fc_form; subsampled, fc6 is à trous
+FC_LAYERS = {
+    "subsampled": (Layer("fc6", 1024, dilation=6), Layer("fc7", 1024, size=1)),
+    "full": (Layer("fc6", 4096, size=7), Layer("fc7", 4096, size=1)),
+}
+FC_NAMES = ("fc6", "fc7")
 
 
 def names(layers: Iterable[Layer]) -> tuple[str, ...]:
@@ -50,7 +54,7 @@ def names(layers: Iterable[Layer]) -> tuple[str, ...]:
 
 
 CONVOLUTIONS = names(layer for group in VGG_GROUPS for layer in group)
-VGG_LAYERS = (*CONVOLUTIONS, *names(FC_LAYERS))
+VGG_LAYERS = (*CONVOLUTIONS, *FC_NAMES)
 
 
 def extra_layers(preset: SSDPreset) -> Iterator[Layer]:
@@ -71,7 +75,7 @@ def extra_layers(preset: SSDPreset) -> Iterator[Layer]:
 
 def feature_names(preset: SSDPreset) -> tuple[str, ...]:
     """The layers whose outputs are feature maps, from fine to coarse: conv4_3, fc7, conv8_2, conv9_2, …"""
-    return NORMALIZED, FC_LAYERS[-1].name, *names(extra_layers(preset))[1::2]
+    return NORMALIZED, FC_NAMES[-1], *names(extra_layers(preset))[1::2]
 
 
 def head_name(feature: str, kind: str) -> str:

@@ -19,6 +19,7 @@ from structures import UserError
 # Pairs with no more overlap are never matched bipartitely (MatchBBox in Caffe's bbox_util.cpp)
 MINIMUM_BIPARTITE_IOU = 1e-6
 MATCH_IOU = 0.5  # every anchor with at least this overlap is matched (`overlap_threshold` in ssd_pascal.py)
+CLASSES_PER_ANCHOR = ("all", "best")
 VARIANCES = (0.1, 0.2)  # of centers and sizes (`prior_variance` in ssd_pascal.py)
 
 
@@ -38,6 +39,7 @@ class SSDPreset:
     max_sizes: tuple[float, ...]
     aspect_ratios: tuple[tuple[float, ...], ...]  # of each map, besides 1; each includes its reciprocal
     width: float = 1.0  # factor on every channel count but the heads' outputs
+    fc_form: str = "subsampled"  # fc6 and fc7: "subsampled" to 1024 channels (Caffe), "full": 7×7×4096 (the article's)
     conv12_form: str = "4x4"  # vgg512's last layers: "4x4" (Caffe) or "3x3" (the article)
     clip_anchors: str = "none"  # "none" (Caffe), "size" (torchvision), "all" (ssd.pytorch: centers too)
     variances: tuple[float, float] = VARIANCES
@@ -54,6 +56,7 @@ class SSDPreset:
     )
     size_offset_limit: float | None = None  # upper bound of decoded dw and dh (torchvision: ln(1000/16))
     gray16: str = "full"  # how pictures with 16 bits a sample become 8, as in `images.read`
+    classes_per_anchor: str = "all"  # "all": an anchor may give a detection of each class; "best": of one (the article)
 
     def __post_init__(self):
         maps = len(self.feature_maps)
@@ -61,8 +64,10 @@ class SSDPreset:
             if len(getattr(self, name)) != maps:
                 raise ValueError(f"{name} has {len(getattr(self, name))} entries for {maps} feature maps")
         _require(self.conv12_form in ("4x4", "3x3"), f"conv12_form {self.conv12_form!r}")
+        _require(self.fc_form in ("subsampled", "full"), f"fc_form {self.fc_form!r}")
         _require(self.clip_anchors in ("none", "size", "all"), f"clip_anchors {self.clip_anchors!r}")
         _require(self.channel_order in ("RGB", "BGR"), f"channel_order {self.channel_order!r}")
+        _require(self.classes_per_anchor in CLASSES_PER_ANCHOR, f"classes_per_anchor {self.classes_per_anchor!r}")
         _require(self.clip_boxes in ("output", "before_nms"), f"clip_boxes {self.clip_boxes!r}")
 
     @property
@@ -155,9 +160,10 @@ PRESETS = {
             name="vgg300-article",
             min_sizes=(30, 60, 112.5, 165, 217.5, 270),
             max_sizes=(60, 112.5, 165, 217.5, 270, 322.5),
+            classes_per_anchor="best",
         ),
         # The article's conv11_2 is 3×3 without padding; conv12_2 too, after one cell of padding at the far sides
-        dataclasses.replace(_VGG512, name="vgg512-article", conv12_form="3x3"),
+        dataclasses.replace(_VGG512, name="vgg512-article", conv12_form="3x3", classes_per_anchor="best"),
     )
 }
 

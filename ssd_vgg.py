@@ -1,6 +1,7 @@
 """The network: a batch of images -> class logits and box offsets at every anchor.
 
-VGG-16 with a 3×3 pool5 of stride 1, fc6 and fc7 as subsampled convolutions (fc6 à trous), an L2-normalized conv4_3,
+VGG-16 with a 3×3 pool5 of stride 1, fc6 and fc7 as convolutions (subsampled, with fc6 à trous, or
+full), an L2-normalized conv4_3,
 extra layers conv8_1 … conv11_2 (conv12_2 for vgg512), and on each feature map a 3×3 head for logits and one for
 offsets. The layers are listed in ssd_layers.py. Sources: arXiv 1512.02325 section 2.1; `examples/ssd/ssd_pascal.py` of
 weiliu89/caffe; for vgg512-article, the article (ARCHITECTURE.md).
@@ -147,7 +148,7 @@ def _feature_maps(net, x, preset):
         size, stride = (3, 1) if group is ssd_layers.VGG_GROUPS[-1] else (2, 2)
         # SAME rounds up (75 -> 38), as Caffe's pooling does
         x = tf.nn.max_pool2d(x, size, stride, "SAME", name=f"pool{number}")
-    for layer in (*ssd_layers.FC_LAYERS, *ssd_layers.extra_layers(preset)):
+    for layer in (*ssd_layers.FC_LAYERS[preset.fc_form], *ssd_layers.extra_layers(preset)):
         x = maps[layer.name] = net.layer(x, layer)
     return [(name, maps[name]) for name in ssd_layers.feature_names(preset)]
 

@@ -12,7 +12,7 @@ from formats import division
 from structures import UserError
 from system import cli
 from system.wording import plural
-from training import train_flags
+from training import batch_sheet, train_flags
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -31,6 +31,9 @@ def main(argv: list[str] | None = None) -> None:
             print(before_training.class_line(samples, description.class_names))
         for note in before_training.notes(samples, valid, description, settings):
             cli.warn(note)
+    if "show_batch" in flags:
+        print(batch_sheet.write(flags.show_batch, samples * settings.repeat, description, settings))
+        return
     with cli.StopRequest() as stop:
         cli.import_tensorflow(xla=flags.xla != "off", xla_on_cpu=flags.xla == "on")
         from training import trainer  # imports TensorFlow, which takes seconds: flags and data are checked first

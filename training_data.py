@@ -30,6 +30,8 @@ KEPT_BYTES, LARGEST_MMAP_THRESHOLD = 256 * 2**20, 32 * 2**20  # glibc's upper li
 
 RESIZED = "resized"  # the kind of cached picture that is not decoded only, but resized to the network's input too
 
+REDRAWS = 50  # augmentations of a picture that are tried with --unmatched redraw, as in the article's code
+
 Job = tuple[int, int]  # (epoch, index into the samples)
 
 # From this many unreadable pictures in a row, in one process, the cause is the disk and not the pictures
@@ -52,6 +54,7 @@ class MakeTrainingItem:
     transform: the augmentation.
     matching: "bipartite" or "threshold", as in config.CHOICES.
     seed: of the training.
+    redraw: whether a picture with objects is augmented anew, up to REDRAWS times, until an anchor matches.
     cache: that pictures are read through, or None.
     """
 
@@ -61,6 +64,7 @@ class MakeTrainingItem:
     transform: transforms.TrainTransforms
     matching: str
     seed: int
+    redraw: bool = False
     cache: PictureCache | None = None
 
     def sharing(self, cache: PictureCache) -> "MakeTrainingItem":
@@ -68,19 +72,15 @@ class MakeTrainingItem:
         return dataclasses.replace(self, cache=cache)
 
     def __call__(self, job: Job, out: Mapping[str, np.ndarray]) -> None:
-        epoch, index = job
-        sample = self.samples[index]
-        rng = np.random.default_rng([self.seed, epoch, index])
-        plan = self.transform.plan(sample.width, sample.height, sample.boxes, sample.labels, rng)
+        plan, matches = self.plan(job)
         try:
-            self._render(sample, plan, out["images"])
+            self.render(job, plan, out["images"])
         except images.ImageError as error:
             _note_unreadable(error)
             for array in out.values():
                 array[...] = 0
             return
         _note_readable()
-        matches = ssd_utils.match_columns(self._columns, plan.boxes, bipartite=self.matching == "bipartite")
         targets = out["class_targets"], out["offset_targets"]
         ssd_utils.encode_targets(self.anchors, plan.boxes, plan.labels, matches, self.preset.variances, targets)
 
@@ -89,16 +89,28 @@ class MakeTrainingItem:
         epoch, index = job
         return f"the sample of {self.samples[index].image_path} for epoch {epoch + 1}"
 
-    def _render(self, sample, plan, out):
-        """Read the picture of a sample and render it. Raises ImageError."""
+    def plan(self, job: Job) -> tuple[transforms.Plan, np.ndarray]:
+        """(how the sample of a job is augmented, the object that each anchor matches: int32 [A] of `match_anchors`)."""
+        epoch, index = job
+        sample = self.samples[index]
+        rng = np.random.default_rng([self.seed, epoch, index])
+        for _ in range(REDRAWS if self.redraw and len(sample.boxes) else 1):
+            plan = self.transform.plan(sample.width, sample.height, sample.boxes, sample.labels, rng)
+            matches = ssd_utils.match_columns(self._columns, plan.boxes, bipartite=self.matching == "bipartite")
+            if (matches >= 0).any():
+                break
+        return plan, matches
+
+    def render(self, job: Job, plan: transforms.Plan, out: np.ndarray | None = None) -> np.ndarray:
+        """Read the picture of a job and render its plan, into `out` or a new array uint8 [S,S,3]. Raises ImageError."""
+        sample = self.samples[job[1]]
         source = sample.image_path, sample.exif, plan.max_reduce
         if self.cache is None:
-            self.transform.render(plan, images.read(*source, self.preset.gray16), out)
-        elif self.transform.resizes_whole(sample.width, sample.height):
+            return self.transform.render(plan, images.read(*source, self.preset.gray16), out)
+        if self.transform.resizes_whole(sample.width, sample.height):
             resized = self.cache.made(RESIZED, functools.partial(self.transform.resized, plan), *source)
-            self.transform.finish(plan, resized, out)
-        else:
-            self.transform.render(plan, self.cache.read(*source), out)
+            return self.transform.finish(plan, resized, out)
+        return self.transform.render(plan, self.cache.read(*source), out)
 
     @functools.cached_property
     def _columns(self):
@@ -117,13 +129,13 @@ def make_queue(
 
     Its jobs are those of `epoch_jobs`. The batches are the same with and without a cache.
     """
-    make_item, fields = _make_item(samples, preset, settings), _fields(preset)
+    item, fields = make_item(samples, preset, settings), _fields(preset)
     # Two batches are in the consumer's hands (one in training, the next on its way to the GPU), one is ready, and the
     # workers fill as many as it takes to give each of them a row: 14 workers at batch 8 need 5 slots, 18 MB for vgg300
     depth = 3 + math.ceil(workers / settings.batch_size)
     return DataQueue(
         fields,
-        make_item,
+        item,
         batch_size=settings.batch_size,
         workers=workers,
         depth=depth,
@@ -139,7 +151,7 @@ def cached_bytes(
 
     The kinds that save the most time for a byte come first.
     """
-    transform = transforms.train_transforms(preset, transforms.AUGMENTATIONS[settings.augmentation])
+    transform = transforms.train_transforms(preset, settings.augmentation)
     needed = dict.fromkeys((RESIZED, *map(str, reversed(transforms.REDUCTIONS))), 0)
     size_of = {Picture(one.image_path, one.exif): (one.width, one.height) for one in samples}
     for picture, (width, height) in size_of.items():
@@ -158,21 +170,24 @@ def first_images(
 
     Raises UserError if they cannot be read because their folder is gone.
     """
-    make_item = _make_item(samples, preset, settings)
+    item = make_item(samples, preset, settings)
     jobs = epoch_jobs(len(samples), settings.seed, epoch=0)[:count]
     rows = {field.name: np.zeros((len(jobs), *field.shape), field.dtype) for field in _fields(preset)}
     try:
         for number, job in enumerate(jobs):
-            make_item(job, {name: array[number] for name, array in rows.items()})
+            item(job, {name: array[number] for name, array in rows.items()})
     except WorkerError as error:
         raise UserError(str(error)) from None
     return rows["images"]
 
 
-def _make_item(samples, preset, settings):
-    transform = transforms.train_transforms(preset, transforms.AUGMENTATIONS[settings.augmentation])
+def make_item(samples: Sequence[Sample], preset: ssd_utils.SSDPreset, settings: TrainingSettings) -> MakeTrainingItem:
+    """What makes the items of a training's batches, without a cache."""
+    transform = transforms.train_transforms(preset, settings.augmentation)
     anchors = ssd_utils.make_anchors(preset)
-    return MakeTrainingItem(samples, preset, anchors, transform, settings.matching, settings.seed)
+    return MakeTrainingItem(
+        samples, preset, anchors, transform, settings.matching, settings.seed, settings.unmatched == "redraw"
+    )
 
 
 def _fields(preset):

@@ -21,15 +21,15 @@ import numpy as np
 from boxes import columns, iou
 from ssd_utils import SSDPreset
 
-PROBABILITY = 0.5  # of each color step, of expanding, of mirroring
-MIN_IOUS = (0.1, 0.3, 0.5, 0.7, 0.9, 0.0)  # of the six samplers besides "whole image"; 0 accepts any crop
-TRIALS = 50  # crops that a sampler tries
-_MIN_IOUS, _SAMPLERS = np.array(MIN_IOUS), np.arange(len(MIN_IOUS))
-CROP_SCALE = (0.3, 1.0)  # square root of the crop's share of the canvas
-CROP_RATIO = (0.5, 2.0)  # crop's width / height, in units of the canvas's
 Window = tuple[float, float, float, float]  # (xmin, ymin, xmax, ymax)
 WHOLE: Window = (0.0, 0.0, 1.0, 1.0)
-INTERPOLATIONS = (cv2.INTER_LINEAR, cv2.INTER_AREA, cv2.INTER_NEAREST, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)
+INTERPOLATIONS = {
+    "linear": cv2.INTER_LINEAR,
+    "area": cv2.INTER_AREA,
+    "nearest": cv2.INTER_NEAREST,
+    "cubic": cv2.INTER_CUBIC,
+    "lanczos4": cv2.INTER_LANCZOS4,
+}
 REDUCTIONS = (1, 2, 4, 8)  # factors by which libjpeg can shrink while decoding, which is faster than decoding in full
 
 
@@ -48,6 +48,13 @@ class Augmentation:
     random_interpolation: whether each picture draws its way of resizing; else it is linear.
     mirror: whether pictures are mirrored.
     clip_boxes: whether boxes are clipped to the crop; the article leaves them whole.
+    brightness_probability: share of pictures whose brightness is changed, and so on.
+    contrast_first_probability: share of pictures whose contrast is changed before saturation and hue, not after them.
+    min_ious: of each sampler of crops besides "whole image": the least IoU of a crop with an object; 0 takes any crop.
+    trials: crops that a sampler tries.
+    crop_scale: least and largest square root of a crop's share of the canvas.
+    crop_ratio: least and largest width / height of a crop, in units of the canvas's; 1 is between them.
+    interpolations: names in INTERPOLATIONS that are drawn from.
     """
 
     brightness: float = 32.0
@@ -59,6 +66,18 @@ class Augmentation:
     random_interpolation: bool = True
     mirror: bool = True
     clip_boxes: bool = True
+    brightness_probability: float = 0.5
+    contrast_probability: float = 0.5
+    saturation_probability: float = 0.5
+    hue_probability: float = 0.5
+    contrast_first_probability: float = 0.5
+    expand_probability: float = 0.5
+    mirror_probability: float = 0.5
+    min_ious: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.9, 0.0)
+    trials: int = 50
+    crop_scale: tuple[float, float] = (0.3, 1.0)
+    crop_ratio: tuple[float, float] = (0.5, 2.0)
+    interpolations: tuple[str, ...] = tuple(INTERPOLATIONS)
 
 
 # full: the original. article: the same, but boxes may extend beyond the crop. light: for scenes that already vary, or
@@ -149,9 +168,13 @@ class Plan:
     kept: np.ndarray
 
 
-def train_transforms(preset: SSDPreset, augmentation: Augmentation = AUGMENTATIONS["full"]) -> "TrainTransforms":
-    """The training augmentation for a preset: a `TrainTransforms`, which can be pickled and has no state."""
-    return TrainTransforms(preset.input_size, preset.mean, augmentation)
+def train_transforms(preset: SSDPreset, augmentation: str | Augmentation = "full") -> "TrainTransforms":
+    """The training augmentation for a preset: a `TrainTransforms`, which can be pickled and has no state.
+
+    augmentation: an Augmentation, or the name of one in AUGMENTATIONS.
+    """
+    chosen = AUGMENTATIONS[augmentation] if isinstance(augmentation, str) else augmentation
+    return TrainTransforms(preset.input_size, preset.mean, chosen)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,10 +262,11 @@ class TrainTransforms:
 
     def reductions(self, width: int, height: int) -> tuple[int, ...]:
         """All values that max_reduce may have in a plan for a picture of this size in pixels."""
-        side = min(width, height)
-        # The least side of a crop: CROP_SCALE · sqrt(CROP_RATIO), a little less for rounding
-        smallest = 0.999 * CROP_SCALE[0] * math.sqrt(CROP_RATIO[0]) * side if self.augmentation.crop else side
-        largest = side * max(self.augmentation.expand, 1)
+        side, change = min(width, height), self.augmentation
+        # The least side of a crop, a little less for rounding
+        least = change.crop_scale[0] * math.sqrt(min(change.crop_ratio[0], 1 / change.crop_ratio[1]))
+        smallest = 0.999 * least * side if change.crop else side
+        largest = side * max(change.expand, 1)
         low, high = (_max_reduce((0, 0, pixels, pixels), self.size) for pixels in (smallest, largest))
         return tuple(factor for factor in REDUCTIONS if low <= factor <= high)
 
@@ -319,38 +343,46 @@ def draw_choices(augmentation: Augmentation, boxes: np.ndarray, rng: np.random.G
     mirror.
     """
     distortion = draw_distortion(augmentation, rng)
-    canvas = draw_canvas(augmentation.expand, rng)
-    crop = draw_crop(_to_canvas(boxes, canvas), rng) if augmentation.crop else WHOLE
+    canvas = draw_canvas(augmentation, rng)
+    crop = draw_crop(_to_canvas(boxes, canvas), rng, augmentation) if augmentation.crop else WHOLE
     interpolation = cv2.INTER_LINEAR
     if augmentation.random_interpolation:
-        interpolation = INTERPOLATIONS[rng.integers(len(INTERPOLATIONS))]
-    mirror = augmentation.mirror and bool(rng.random() < PROBABILITY)
+        ways = augmentation.interpolations
+        interpolation = INTERPOLATIONS[ways[rng.integers(len(ways))]]
+    mirror = augmentation.mirror and bool(rng.random() < augmentation.mirror_probability)
     return Choices(distortion, canvas, crop, interpolation, mirror)
 
 
 def draw_distortion(augmentation: Augmentation, rng: np.random.Generator) -> Distortion:
-    """Draw a `Distortion`; each step is done with PROBABILITY, independently."""
-    happens = rng.random(4) < PROBABILITY
+    """Draw a `Distortion`; each step is done with its probability, independently."""
+    happens = rng.random(4) < (
+        augmentation.brightness_probability,
+        augmentation.contrast_probability,
+        augmentation.saturation_probability,
+        augmentation.hue_probability,
+    )
     amounts = rng.uniform(-1, 1, 4) * happens
     return Distortion(
         brightness=float(amounts[0] * augmentation.brightness),
         contrast=float(1 + amounts[1] * augmentation.contrast),
         saturation=float(1 + amounts[2] * augmentation.saturation),
         hue=float(amounts[3] * augmentation.hue),
-        contrast_first=bool(rng.random() < 0.5),
+        contrast_first=bool(rng.random() < augmentation.contrast_first_probability),
     )
 
 
-def draw_canvas(max_side: float, rng: np.random.Generator) -> Window:
-    """Draw the canvas in fractions of the picture: a side of 1 to max_side, with the picture anywhere on it."""
-    if max_side <= 1 or rng.random() >= PROBABILITY:
+def draw_canvas(augmentation: Augmentation, rng: np.random.Generator) -> Window:
+    """Draw the canvas in fractions of the picture: a side of 1 to `expand`, with the picture anywhere on it."""
+    if augmentation.expand <= 1 or rng.random() >= augmentation.expand_probability:
         return WHOLE
-    side = rng.uniform(1, max_side)
+    side = rng.uniform(1, augmentation.expand)
     left, top = rng.uniform(0, side - 1, 2)
     return (-left, -top, side - left, side - top)
 
 
-def draw_crop(objects: np.ndarray, rng: np.random.Generator) -> Window:
+def draw_crop(
+    objects: np.ndarray, rng: np.random.Generator, augmentation: Augmentation = AUGMENTATIONS["full"]
+) -> Window:
     """Draw the crop for objects [N,4], both in fractions of the canvas.
 
     Every sampler takes the first of its trials that overlaps at least one object enough. The result is drawn from the
@@ -360,24 +392,26 @@ def draw_crop(objects: np.ndarray, rng: np.random.Generator) -> Window:
     objects = objects[(objects[:, 2:] > objects[:, :2]).all(axis=1)]
     if not len(objects):
         return WHOLE
-    trials = _draw_trials(len(MIN_IOUS) * TRIALS, rng)
-    best = iou(objects, columns(trials.T)).max(axis=0).reshape(-1, TRIALS)  # long rows are faster than long columns
-    accepted = best >= _MIN_IOUS[:, None]  # [samplers, trials]
+    limits, count = np.array(augmentation.min_ious), augmentation.trials
+    trials = _draw_trials(len(limits) * count, rng, augmentation)
+    best = iou(objects, columns(trials.T)).max(axis=0).reshape(-1, count)  # long rows are faster than long columns
+    accepted = best >= limits[:, None]  # [samplers, trials]
     first = accepted.argmax(axis=1)
-    found = np.flatnonzero(accepted[_SAMPLERS, first])
+    found = np.flatnonzero(accepted[np.arange(len(limits)), first])
     pick = rng.integers(len(found) + 1)
     if not pick:
         return WHOLE
     sampler = found[pick - 1]
-    return tuple(trials[:, sampler * TRIALS + first[sampler]].tolist())
+    return tuple(trials[:, sampler * count + first[sampler]].tolist())
 
 
-def _draw_trials(count, rng):
+def _draw_trials(count, rng, augmentation):
     """Random crops, float64 [4,count] in 0..1, uniform in scale, in the aspect ratios that fit, and in position."""
     along_scale, along_ratio, along_x, along_y = rng.random((4, count))
-    scale = CROP_SCALE[0] + along_scale * (CROP_SCALE[1] - CROP_SCALE[0])
-    low = np.maximum(CROP_RATIO[0], scale**2)
-    high = np.minimum(CROP_RATIO[1], scale**-2)
+    smallest, largest = augmentation.crop_scale
+    scale = smallest + along_scale * (largest - smallest)
+    low = np.maximum(augmentation.crop_ratio[0], scale**2)
+    high = np.minimum(augmentation.crop_ratio[1], scale**-2)
     root = np.sqrt(low + along_ratio * (high - low))
     trials = np.empty((4, count))
     corner, size = trials[:2], trials[2:]

@@ -34,6 +34,15 @@ def extract(graph: tf.Graph, operations: Sequence[str]) -> tf.GraphDef:
     return tf.GraphDef(node=kept, versions=definition.versions)
 
 
+def with_outputs(graph: tf.Graph, names: Sequence[str]) -> tf.Graph:
+    """A graph with some outputs and what they need. names: of those of `detector.postprocess`."""
+    operations = {**output_names(file_metadata.DETECTIONS), "result": "result/result"}
+    definition = extract(graph, [*(operations[name] for name in names), "metadata/json"])
+    with tf.Graph().as_default() as reduced:
+        tf.import_graph_def(definition, name="")
+    return reduced
+
+
 def as_function(graph: tf.Graph, outputs: str, edit: Callable[[tf.GraphDef], None] = lambda definition: None):
     """A function of TensorFlow 2: pictures, uint8 [N,S,S,3] named `image_input` -> dict of the outputs of a kind.
 

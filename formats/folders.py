@@ -61,6 +61,7 @@ LISTS = ("ImageSets/Main", "ImageSets", "")
 SYNONYMS = (("train", "training"), ("val", "valid", "validation", "dev"), ("test", "testing"))
 SPLIT_NAMES = {"trainval", "default", *itertools.chain(*SYNONYMS)}
 ALL = "all"  # the split of a folder that names none
+UNLISTED = "unlisted"  # the split of the annotated pictures that are on no list, as a third of VOC2012's
 SUBSET = re.compile(r"obj_\w+_data")  # a folder of CVAT's export for Darknet, which has one for each split
 OF_CLASS = re.compile(r"\s+(-1|0|1)$")  # what follows an id in Pascal VOC's lists of one class
 NO_PICTURES = (".xml", ".json", ".txt", ".csv", ".yaml", ".yml")  # suffixes of what may lie beside a missing picture
@@ -355,6 +356,8 @@ class _Home:
             ids = list(dict.fromkeys(self._listed(paths))) if len(paths) > 1 else self._listed(paths)
             own = str(paths[0].with_name(f"{name}.txt"))
             return Split(shown, str(self.folder), str(paths[0]), own, ids, self.pictures, self.annotations)
+        if name == UNLISTED and self.lists:
+            return Split(shown, str(self.folder), shown, None, self._unlisted(), self.pictures, self.annotations)
         below = f"{name}/" if name in self.parts else ""
         ids = {key for key in self.pictures.path_of if key.startswith(below)}
         for key, path in self.annotations.path_of.items():
@@ -362,6 +365,11 @@ class _Home:
                 ids.add(key)
         where = os.path.join(self._pictures_folder, below)
         return Split(shown, str(self.folder), where, None, sorted(ids), self.pictures, self.annotations)
+
+    def _unlisted(self):
+        """The sorted ids of pictures with an annotation that no list has."""
+        listed = {key for paths in self.lists.values() for key in self._listed(paths)}
+        return sorted(key for key in self.pictures.path_of if key not in listed and self.annotations.find(key))
 
     def _listed(self, paths):
         """The ids in some lists. An id may contain spaces: a line that is one of a picture is taken whole."""
@@ -432,7 +440,8 @@ class Layout:
         """The Split that a name of `names` or its synonym means; None if there is none."""
         prefix, colon, own = name.rpartition(":")
         home = self._homes.get(prefix + colon)
-        if home is not None and own in home.lists:  # also a list of one class, which `names` does not have
+        # Also a list of one class, and what is on no list, which `names` do not have
+        if home is not None and (own in home.lists or (own == UNLISTED and home.lists)):
             return home.split(own, prefix + colon)
         known = synonym(name, self._place_of)
         if known is None:

@@ -183,6 +183,12 @@ def draw_dashed(canvas: np.ndarray, box: np.ndarray, line: int) -> None:
         strip[:] = shade[None] if horizontal else shade[:, None]
 
 
+def caption(text: str, width: int) -> np.ndarray:
+    """A line of white text on black, uint8 RGB [H,width,3], cut where it is too long; H depends on the width only."""
+    line = _tab(text, max(SMALLEST_FONT, round(width / 36)), (0, 0, 0))[:, :width]
+    return np.pad(line, ((0, 0), (0, width - line.shape[1]), (0, 0)))
+
+
 class _Tabs:
     """Draws the labels of one image on filled tabs that do not overlap."""
 
@@ -399,8 +405,8 @@ def _plot_shares(axes, counts, title, most=10):
 def plot_learning_curves(path: Path, rows: Sequence[dict], losses: Sequence[dict] = ()) -> None:
     """Write a PNG of losses and mean AP against the optimizer step.
 
-    rows: list of dicts as in metrics.csv: epoch, step, loss, confidence, localization, and voc07, area, voc07_CLASS,
-        which are None if the epoch was not validated.
+    rows: list of dicts as in metrics.csv: epoch, step, loss, confidence, localization, and valid_loss, voc07, area,
+        voc07_CLASS, train_voc07, which are None if the epoch was not validated.
     losses: list of dicts with step, loss, confidence and localization, the means of some steps up to that one. They are
         drawn where they are more than the rows.
     """
@@ -409,7 +415,8 @@ def plot_learning_curves(path: Path, rows: Sequence[dict], losses: Sequence[dict
     points = losses if len(losses) > len(rows) else rows
     for index, name in enumerate(("loss", "confidence", "localization")):
         _plot_column(above, points, name, label=name, color=_line_color(index), linewidth=2 if index == 0 else 1.3)
-    above.set(title="training loss", ylabel="loss per matched anchor (log scale)")
+    _plot_column(above, rows, "valid_loss", label="validation loss", color=_line_color(3), linewidth=2)
+    above.set(title="loss", ylabel="loss per matched anchor (log scale)")
     _scale_losses(above)
     per_class = sorted({name for row in rows for name in row if name.startswith("voc07_")})
     for name in per_class:
@@ -418,6 +425,9 @@ def plot_learning_curves(path: Path, rows: Sequence[dict], losses: Sequence[dict
         below.plot([], [], color="0.7", linewidth=0.8, label="VOC07, single classes")
     _plot_column(below, rows, "voc07", label="mean VOC07 (11 points)", color=_line_color(0), linewidth=2)
     _plot_column(below, rows, "area", label="mean area under the curve", color=_line_color(1), linewidth=2)
+    _plot_column(
+        below, rows, "train_voc07", label="mean VOC07 of training pictures", color=_line_color(2), linewidth=1.3
+    )
     epochs = f" ({plural(rows[-1]['epoch'], 'epoch')})" if rows else ""
     below.set(title="validation", ylabel="AP at IoU 0.5", ylim=(0, 1), xlabel="optimizer steps" + epochs)
     below.set_xlim(left=0)

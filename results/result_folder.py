@@ -12,6 +12,7 @@ from system import files
 UNFINISHED = ".infer_unfinished"
 DRAWN = "images"  # the folder of the drawn copies
 CROPS = "crops"  # the folder of the pieces that --crops cuts out
+PREDICTIONS = "predictions"  # the folder of --dump-predictions
 
 
 def check(folder, overwrite, inputs):
@@ -53,7 +54,7 @@ def _writing_to(folder):
 def _in_the_way(folder):
     """What an output folder holds under the names that results get: a list of paths."""
     names = sorted(os.listdir(folder))
-    ours = [name for name in names if name in (DRAWN, CROPS)]
+    ours = [name for name in names if name in (DRAWN, CROPS, PREDICTIONS)]
     for module in detection_files.FORMATS.values():
         ours += filter(module.owns, names)
     return [os.path.join(folder, name) for name in ours]

@@ -80,11 +80,14 @@ def softmax(logits):
     return e / e.sum()
 
 
-def multibox_loss(logits, offsets, class_targets, offset_targets, negative_ratio=3, class_weights=None):
+def multibox_loss(
+    logits, offsets, class_targets, offset_targets, negative_ratio=3, class_weights=None, normalize="batch"
+):
     """Sums over the batch and their gradients, float64.
 
     logits [N,A,K], offsets [N,A,4], class_targets [N,A] (0 = background), offset_targets [N,A,4]. class_weights: what
     the confidence loss of a positive counts, by class without background; 1 if None.
+    normalize: "image" divides what belongs to an image by its positives, and counts images that have some.
     Returns a dict: confidence, localization, positives, d_logits [N,A,K] and d_offsets [N,A,4]. Equal losses: the
     lowest anchor is the harder negative.
     """
@@ -98,10 +101,11 @@ def multibox_loss(logits, offsets, class_targets, offset_targets, negative_ratio
         negative = [a for a, t in enumerate(class_targets[n]) if t == 0]
         negative.sort(key=lambda a: -round(losses[a], 12))
         negative = negative[: negative_ratio * len(positive)]
-        positives += len(positive)
+        share = 1 / len(positive) if normalize == "image" and positive else 1
+        positives += min(1, len(positive)) if normalize == "image" else len(positive)
         for a in positive + negative:
             target = int(class_targets[n][a])
-            weight = 1 if class_weights is None or target == 0 else class_weights[target - 1]
+            weight = share * (1 if class_weights is None or target == 0 else class_weights[target - 1])
             confidence += weight * losses[a]
             d_logits[n, a] = weight * probabilities[a]
             d_logits[n, a, target] -= weight
@@ -109,8 +113,8 @@ def multibox_loss(logits, offsets, class_targets, offset_targets, negative_ratio
             for i in range(4):
                 error = float(offsets[n][a][i]) - float(offset_targets[n][a][i])
                 small = abs(error) < 1
-                localization += 0.5 * error**2 if small else abs(error) - 0.5
-                d_offsets[n, a, i] = error if small else math.copysign(1, error)
+                localization += share * (0.5 * error**2 if small else abs(error) - 0.5)
+                d_offsets[n, a, i] = share * (error if small else math.copysign(1, error))
     return {
         "confidence": confidence,
         "localization": localization,
@@ -231,7 +235,8 @@ def network(image, weights, *, num_classes, ratios, mean=(123, 117, 104), bgr=Fa
             length = np.sqrt((x**2).sum(axis=2, keepdims=True) + 1e-10)
             maps["conv4_3"] = x / length * weights["norm_conv4_3/scale"]
         x = max_pool(x, 3, 1) if group == "5" else max_pool(x, 2, 2)
-    x = conv(x, "fc6", dilation=6, before=6, after=6)
+    full = weights["fc6/weights"].shape[0] == 7
+    x = conv(x, "fc6", before=3, after=3) if full else conv(x, "fc6", dilation=6, before=6, after=6)
     x = maps["fc7"] = conv(x, "fc7", before=0, after=0)
     halving, valid = {"stride": 2}, {"before": 0, "after": 0}
     extras = {"conv8": halving, "conv9": halving, "conv10": valid, "conv11": valid}

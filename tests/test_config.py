@@ -150,6 +150,18 @@ def test_a_run_stands_for_its_best_checkpoint(run):
         assert source.exported is None
 
 
+def test_kept_checkpoints_have_their_epochs_and_steps(run):
+    add_checkpoints(
+        run, "step-00000005", "step-00000010", "step-00000010+", last="step-00000010+", best="step-00000005"
+    )
+    index = {"last": "step-00000010+", "best": None, "epoch-1": "step-00000005", "epoch-2": "step-00000010"}
+    (run / "checkpoints" / "index.json").write_text(json.dumps(index))
+    for which, name in (("epoch-1", "step-00000005"), ("5", "step-00000005"), ("10", "step-00000010+")):
+        assert config.find_model(f"{run}@{which}").checkpoint == str(run / "checkpoints" / name / "model")
+    for which in ("6", "epoch-3", "step-00000005", "²"):
+        fails(f"run@{which}: .*use @last or @best or @epoch-1, @epoch-2$", config.find_model, f"{run}@{which}")
+
+
 def test_a_run_never_validated_stands_for_its_last(run):
     add_checkpoints(run, "step-2", last="step-2", best=None)
     assert config.find_model(str(run)).checkpoint == str(run / "checkpoints" / "step-2" / "model")

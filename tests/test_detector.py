@@ -143,6 +143,26 @@ def test_one_box_may_carry_several_classes():
     np.testing.assert_allclose(found["boxes"][0, :2], [expected, expected], atol=1e-6)
 
 
+def test_an_anchor_may_give_its_best_class_alone():
+    """As the article's decode_boxes, which takes the argmax of the classes without background."""
+    logits, offsets = quiet()
+    logits[0, 10] = [9.5, 9, 8, 0]
+    best = dataclasses.replace(TINY, classes_per_anchor="best")
+    assert run_postprocess(best, logits, offsets, 0.1)["classes"][0, :2].tolist() == [
+        0,
+        0,
+    ]  # the second is no detection
+    assert run_postprocess(best, logits, offsets, 0.1)["count"].tolist() == [1]
+    logits, offsets = random_outputs(3)
+    everything = dataclasses.replace(best, nms_iou=1.0, keep=3 * ANCHORS, candidates_per_class=ANCHORS)
+    found = run_postprocess(everything, logits, offsets, 0.05)
+    probabilities = np.array([oracles.softmax(row) for row in logits[0]])[:, 1:]
+    expected = sorted((p.max(), p.argmax()) for p in probabilities if p.max() > 0.05)[::-1]
+    np.testing.assert_allclose(found["scores"][0, : found["count"][0]], [score for score, _ in expected], atol=1e-6)
+    counts = np.bincount(found["classes"][0, : found["count"][0]], minlength=3)
+    assert counts.tolist() == np.bincount([label for _, label in expected], minlength=3).tolist()
+
+
 def test_boxes_are_x_first():
     logits, offsets = quiet()
     logits[0, 2, 3] = 40  # row 0, column 0, the wide one
@@ -637,6 +657,7 @@ def _ends_of_nothing(batch_size):
         tf.placeholder(tf.uint8, [batch_size, 300, 300, 3], "image_input")
         for name in detector.OUTPUTS:
             tf.constant(0, name=f"detections/{name}")
+        tf.constant(0, name="result/result")
         values = {**DESCRIPTION.to_json(), "threshold": 0.01, "precision": "float32"}
         tf.constant(json.dumps(values), name="metadata/json")
     return graph

@@ -15,6 +15,7 @@ from export_cases import make_run
 from kernels import devices
 from media import images
 from programs import ROOT, error_of, run
+from structures import UserError
 
 
 @pytest.fixture(scope="module", params=["vgg300", "vgg512"])
@@ -110,10 +111,16 @@ def test_file_is_smaller_than_the_checkpoint_and_halved_by_bfloat16(exported, tm
     assert (tmp_path / "half.pb").stat().st_size - overhead < 0.6 * (frozen.stat().st_size - overhead)
 
 
-def test_the_type_that_auto_chose_is_told(exported, tmp_path):
+def test_some_outputs_and_the_type_that_auto_chose(exported, tmp_path):
     path, _ = exported
-    done = run("export_model.py", path, "--output", tmp_path / "auto.pb", "--precision", "auto")
+    some = tmp_path / "some.pb"
+    done = run("export_model.py", path, "--output", some, "--precision", "auto", "--outputs", "result,count")
     assert f", {devices.compute_dtype('auto').name}, 2 classes" in done.stdout
+    names = {node.name for node in tf.GraphDef.FromString(some.read_bytes()).node}
+    assert {"image_input", "result/result", "detections/count", "metadata/json"} <= names
+    assert not {"detections/boxes", "detections/classes"} & names
+    with pytest.raises(UserError, match=r"some.pb: was exported with --outputs; export it again with all"):
+        detector.load(str(some))
 
 
 def test_mistakes_get_one_line(exported, tmp_path):
@@ -122,6 +129,9 @@ def test_mistakes_get_one_line(exported, tmp_path):
     assert "nothing" in error_of("export_model.py", "nothing", "--output", out)
     assert "already" in error_of("export_model.py", frozen, "--output", out)
     assert ".pb" in error_of("export_model.py", path, "--output", tmp_path / "x.onnx")
+    assert "--outputs: 'box' is not one of boxes, " in error_of(
+        "export_model.py", path, "--output", out, "--outputs", "box"
+    )
     picture, damaged = tmp_path / "a.png", tmp_path / "damaged.pb"
     images.write(picture, np.zeros((30, 40, 3), np.uint8))
     call = [picture, "--output", tmp_path / "out"]

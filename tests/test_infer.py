@@ -21,8 +21,10 @@ from PIL import Image
 import dataset_formats
 import infer
 import programs
+import ssd_utils
+from boxes import nms
 from media import images
-from programs import error_of, run
+from programs import CLASSES, error_of, run
 from structures import UserError
 
 READABLE = ("one.png", "gray.jpg", "cmyk.jpg", "deep.png", "alpha.png", "long.png", "turned.jpg")
@@ -123,7 +125,17 @@ def test_copies_that_cannot_be_written_end_nothing(trained, odd_folder, tmp_path
 def crowded(trained, shapes, tmp_path_factory):
     """(output folder, what was printed) of a model that knows nothing, for all that it sees."""
     out = tmp_path_factory.mktemp("crowded") / "out"
-    flags = ["--threshold", "0.01", "--draw-threshold", "0.01", "--csv", "--crops", "--output", str(out)]
+    flags = [
+        "--threshold",
+        "0.01",
+        "--draw-threshold",
+        "0.01",
+        "--csv",
+        "--crops",
+        "--dump-predictions",
+        "--output",
+        str(out),
+    ]
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         infer.main([str(trained), f"{shapes}/JPEGImages/val_00[0-3].png", *flags])
     return out, printed.getvalue().splitlines()
@@ -160,6 +172,29 @@ def test_crops_are_what_the_boxes_hold(crowded, shapes):
         xmin, ymin, xmax, ymax = best["box"]
         picture = images.read(shapes / "JPEGImages" / image["file"])
         np.testing.assert_array_equal(found, picture[int(ymin) : math.ceil(ymax), int(xmin) : math.ceil(xmax)])
+
+
+def test_dumped_predictions_give_the_detections(crowded):
+    """Scores above the threshold, decoded and suppressed class by class, are what detections.json has."""
+    out, _ = crowded
+    for image in json.loads((out / "detections.json").read_text("utf-8"))["images"]:
+        dumped = np.load(out / "predictions" / f"{image['file']}.npz")
+        boxes = ssd_utils.decode_boxes(dumped["offsets"], dumped["anchors"], dumped["variances"])
+        np.testing.assert_allclose(dumped["probabilities"].sum(axis=1), 1, atol=1e-5)
+        assert dumped["class_names"].tolist() == CLASSES.split(",")
+        found = []
+        for label, scores in enumerate(dumped["probabilities"].T[1:]):
+            best = np.argsort(-scores, kind="stable")[:400]
+            best = best[scores[best] > 0.01]
+            found += [(scores[best[n]], label, best[n]) for n in nms(boxes[best], scores[best], 0.45)]
+        found = sorted(found, reverse=True)[:200]
+        expected = [one["score"] for one in image["detections"]]
+        np.testing.assert_allclose([score for score, *_ in found], expected, atol=1e-4)
+        score, label, anchor = found[0]
+        box = boxes[anchor].clip(0, 1) * np.tile((image["width"], image["height"]), 2)
+        close = [one for one in image["detections"] if abs(one["score"] - score) < 1e-4]
+        assert min(np.abs(np.array(one["box"]) - box).max() for one in close) < 0.02
+        assert any(one["class"] == dumped["class_names"][label] for one in close)
 
 
 def test_lists_of_pictures(trained, shapes, tmp_path, monkeypatch):

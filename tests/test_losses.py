@@ -164,3 +164,10 @@ def test_smooth_l1_by_hand():
     with tf.Graph().as_default(), tf.Session() as session:
         summed = losses.smooth_l1(tf.constant([[0.5, -0.5, 2.0, -3.0], [1.0, 0, 0, 0]]))
         np.testing.assert_allclose(session.run(summed), [0.125 + 0.125 + 1.5 + 2.5, 0.5])
+
+
+@pytest.mark.parametrize("options", [{}, {"negative_ratio": 1, "class_weights": (2.0, 0.5, 1.0)}], ids=str)
+def test_each_image_may_count_alike(evaluate, options):
+    """One image has no positives, the others very different numbers."""
+    check(evaluate, case(11, positives=(9, 0, 1)), normalize="image", **options)
+    assert evaluate(*case(11, positives=(9, 0, 1)), normalize="image")["positives"] == 2

@@ -295,6 +295,19 @@ def test_every_vgg_layout(tmp_path, slim_vgg, layout, fc, write, name, capsys):
     same(found, ours)
 
 
+@pytest.mark.parametrize("layout", ["vgg16-keras", "vgg16-torchvision"])
+def test_fc6_and_fc7_in_full_size(tmp_path, slim_vgg, layout):
+    """Each fourth output of the full kernels is the subsampled kernel, at rows and columns 0, 3 and 6."""
+    arrays, ours = weight_twins.vgg(layout, fc="whole")
+    np.savez(tmp_path / "a.npz", **arrays)
+    found = pretrained.read_vgg(str(tmp_path / "a.npz"), dataclasses.replace(slim_vgg, fc_form="full"))
+    assert found["fc6/weights"].shape == (7, 7, 16, 128) and found["fc7/weights"].shape == (1, 1, 128, 128)
+    np.testing.assert_array_equal(found["fc6/weights"][::3, ::3, :, ::4], ours["fc6/weights"])
+    np.testing.assert_array_equal(found["fc7/weights"][:, :, ::4, ::4], ours["fc7/weights"])
+    name = next(name for name, array in arrays.items() if array.size == 7 * 7 * 16 * 128)
+    assert sorted(found["fc6/weights"].ravel()) == sorted(arrays[name].ravel())
+
+
 @pytest.mark.parametrize("layout", ["vgg16-npz", "vgg16-reducedfc"])
 @pytest.mark.parametrize("order", ["RGB", "BGR"])
 def test_conv1_1_is_turned_to_the_order_of_the_network(tmp_path, slim_vgg, layout, order):

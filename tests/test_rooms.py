@@ -47,6 +47,8 @@ WITHOUT_TENSORFLOW = {
     "sources",
     "training_data",
     "average_precision",
+    "training.augmentation_file",
+    "training.batch_sheet",
     "training.caching",
     "training.train_flags",
     "exports.formats",

@@ -56,6 +56,15 @@ def test_last_and_best_are_kept_and_others_are_deleted(run, session):
     assert sorted(os.listdir(os.path.join(run, "checkpoints"))) == ["index.json", "step-00000002", "step-00000004"]
 
 
+def test_a_kept_checkpoint_stays(run, session):
+    checkpoints = runs.Checkpoints(run)
+    for step, kept in ((1, None), (2, "epoch-1"), (3, None), (4, "epoch-2"), (5, None), (5, None)):
+        set_value(session, step)
+        checkpoints.save(session, runs.TrainingState(step=step), kept=kept)
+    assert [value_of(run, which) for which in ("epoch-1", "epoch-2", "2", "4", "5", "last")] == [2, 4, 2, 4, 5, 5]
+    assert len(os.listdir(os.path.join(run, "checkpoints"))) == 4  # and the index
+
+
 def test_state_and_variables_come_back(run, session):
     state = runs.TrainingState(7, 2, 3, {"positives": 2.5}, 1.5, [{"epoch": 1, "voc07": None}], 0.25, 1)
     set_value(session, 5)

@@ -336,3 +336,18 @@ def test_real_data_sets(name, splits, classes, pictures, objects, difficult):
     assert len(samples) == pictures
     assert sum(len(sample.labels) for sample in samples) == objects
     assert sum(sample.difficult.sum() for sample in samples) == difficult
+
+
+def test_pictures_on_no_list_are_a_split(tmp_path):
+    """As the article validates on the third of VOC2012's annotated pictures that its lists leave out."""
+    picture = np.zeros((20, 30, 3), np.uint8), [("cat", (1, 1, 9, 9))]
+    names = ("a", "b", "c", "d", "e")
+    root = write_voc(tmp_path / "VOC2012", dict.fromkeys(names, picture), {"train": ["a"], "val": ["c"]})
+    (root / "ImageSets" / "Main" / "cat_train.txt").write_text("a 1\n")
+    (root / "Annotations" / "e.xml").unlink()  # of the test set: without an annotation
+    for data, prefix in ((tmp_path, "2012:"), (root, "")):
+        found = voc.find(data, f"{prefix}unlisted")
+        assert [pathlib.Path(entry.annotation_path).name for entry in found] == ["b.xml", "d.xml"]
+        assert voc.split_names(data) == [f"{prefix}train", f"{prefix}val"]
+    (root / "ImageSets" / "Main" / "test.txt").write_text("b\nd\n")
+    assert "unlisted: the split is empty" in error_of(voc.find, root, "unlisted")

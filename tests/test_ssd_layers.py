@@ -38,7 +38,8 @@ def test_the_base_is_vgg_16():
     assert [len(group) for group in ssd_layers.VGG_GROUPS] == [2, 2, 3, 3, 3]
     assert tuple(name for name, *_ in weight_twins.BASE) == ssd_layers.CONVOLUTIONS
     assert (*ssd_layers.CONVOLUTIONS, "fc6", "fc7") == ssd_layers.VGG_LAYERS
-    assert (Layer("fc6", 1024, dilation=6), Layer("fc7", 1024, size=1)) == ssd_layers.FC_LAYERS
+    assert (Layer("fc6", 1024, dilation=6), Layer("fc7", 1024, size=1)) == ssd_layers.FC_LAYERS["subsampled"]
+    assert (Layer("fc6", 4096, size=7), Layer("fc7", 4096, size=1)) == ssd_layers.FC_LAYERS["full"]
 
 
 @pytest.mark.parametrize("name", list(EXTRAS))

@@ -81,9 +81,18 @@ def close(found, expected, tolerance=2e-4):
 
 
 # Size
-@pytest.mark.parametrize(("name", "parameters"), [("vgg300", 26_285_486), ("vgg512", 27_188_676)])
-def test_parameter_counts_at_full_width(name, parameters):
-    preset = ssd_utils.get_preset(name)
+# With full fc6 and fc7: 102,764,544 + 16,781,312 of their own in place of 4,719,616 + 1,049,600; and 3072 more inputs
+# of conv8_1's 256 channels and of the 9 × 150 numbers of fc7's heads for each input
+@pytest.mark.parametrize(
+    ("name", "fc_form", "parameters"),
+    [
+        ("vgg300", "subsampled", 26_285_486),
+        ("vgg512", "subsampled", 27_188_676),
+        ("vgg300", "full", 26_285_486 + 98_044_928 + 15_731_712 + 3072 * (256 + 9 * 150)),
+    ],
+)
+def test_parameter_counts_at_full_width(name, fc_form, parameters):
+    preset = dataclasses.replace(ssd_utils.get_preset(name), fc_form=fc_form)
     graph, _, logits, offsets = build(preset, num_classes=20)
     assert sum(math.prod(shape) for shape in shapes_of(graph).values()) == parameters
     assert logits.shape.as_list() == [None, preset.num_anchors, 21]
@@ -139,6 +148,17 @@ def test_vgg300_equals_its_twin(vgg300):
         close(offsets[n], expected[1])
         for first, last in ((0, 5776), (5776, 7942), (7942, 8542), (8542, 8692), (8692, 8728), (8728, 8732)):
             close(logits[n, first:last], expected[0][first:last], 1e-3)
+
+
+def test_full_fc6_and_fc7_equal_their_twin():
+    preset = slim("vgg300", input_scale=1 / 60, fc_form="full")
+    weights = oracles.random_weights(shapes_of(build(preset)[0]))
+    assert weights["fc6/weights"].shape == (7, 7, 16, 128)
+    batch = picture(300)
+    found = run_constants(preset, weights, batch)
+    for values, wanted in zip(found, twin(batch[0], weights, preset), strict=True):
+        close(values[0], wanted)
+        close(values[0, 5776:7942], wanted[5776:7942], 1e-3)  # fc7's map alone
 
 
 @pytest.mark.parametrize("name", ["vgg512", "vgg512-article"])

@@ -17,6 +17,9 @@ from PIL import Image
 
 import config
 import detector
+import oracles
+import sources
+import ssd_utils
 from media import images
 from programs import ROOT, TINY, command, error_of, fresh_environment, run, write_shapes
 from training import summaries
@@ -24,7 +27,8 @@ from training import summaries
 
 @pytest.fixture(scope="module")
 def flags(shapes):
-    return ["--data", shapes, "--train", "train", "--valid", "val", *TINY, "--epochs", "3", "--deterministic"]
+    more = ["--epochs", "3", "--deterministic", "--keep-every", "2", "--score-train", "3"]
+    return ["--data", shapes, "--train", "train", "--valid", "val", *TINY, *more]
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +103,11 @@ def test_run_directory_holds_what_the_interface_names(unbroken):
     assert values["model"]["class_names"] == ["disc", "square"]
     assert values["training"]["epochs"] == 3
     tags = {tag for _, tag in event_steps(unbroken)}
-    assert {"loss/confidence", "learning_rate", "mean_ap/voc07", "ap_voc07/disc", "validation/0"} <= tags
+    assert {"loss/confidence", "learning_rate", "mean_ap/voc07", "ap_voc07/disc", "validation/0", "training/2"} <= tags
+    assert {"epoch/valid_loss", "epoch/l2", "mean_ap/train_voc07"} <= tags and "training/3" not in tags
+    graphs = [event for path in (unbroken / "events").iterdir() for event in tf.train.summary_iterator(str(path))]
+    (graph,) = [tf.GraphDef.FromString(event.graph_def) for event in graphs if event.graph_def]
+    assert {"image_input", "conv1_1/weights", "detections/boxes"} <= {node.name for node in graph.node}
     assert "filters/conv1_1/weights" in tags
 
 
@@ -128,6 +136,42 @@ def test_killed_while_the_first_checkpoint_is_missing(flags, unbroken, tmp_path)
     stop_after([*flags, "--run", path], signal.SIGKILL, started, path)
     run("train.py", "--run", path, "--resume")
     assert_same_run(path, unbroken)
+
+
+def test_the_loss_on_validation_pictures(unbroken, flags):
+    """The last row against the float64 twin of the loss, on pictures that are resized and matched by hand."""
+    source = config.find_model(f"{unbroken}@last")
+    description, settings = config.read_config(str(unbroken))
+    names, anchors = description.class_names, ssd_utils.make_anchors(description.preset)
+    samples = sources.load(settings.data, "val", names)
+    sums = dict.fromkeys(("confidence", "localization", "positives"), 0.0)
+    graph = detector.build_model_graph(source, "float32", 0.01)
+    with detector.open_session(graph) as session:
+        for sample in samples:
+            image = cv2.resize(images.read(sample.image_path), (300, 300))
+            logits, offsets = session.run(["logits:0", "offsets:0"], {"image_input:0": image[None]})
+            matches = ssd_utils.match_anchors(anchors, sample.boxes)
+            targets = ssd_utils.encode_targets(anchors, sample.boxes, sample.labels, matches)
+            found = oracles.multibox_loss(logits, offsets, targets[0][None], targets[1][None])
+            sums = {name: value + found[name] for name, value in sums.items()}
+    row = metrics(unbroken)[-1]
+    for name in ("confidence", "localization"):
+        assert float(row[f"valid_{name}"]) == pytest.approx(sums[name] / sums["positives"], rel=2e-4)
+    assert float(row["valid_loss"]) == pytest.approx(float(row["valid_confidence"]) + float(row["valid_localization"]))
+    weights = [value for name, value in detector.read_weights(source.checkpoint).items() if name.endswith("/weights")]
+    squares = sum(np.sum(value.astype(np.float64) ** 2) for value in weights)
+    assert float(row["l2"]) == pytest.approx(settings.weight_decay * squares / 2, rel=1e-5)
+    assert row["valid_total"] == row["valid_loss"]  # AdamW
+
+
+def test_a_kept_epoch_is_a_model(unbroken):
+    kept = config.find_model(f"{unbroken}@epoch-2").checkpoint
+    assert kept == config.find_model(f"{unbroken}@10").checkpoint != config.find_model(f"{unbroken}@last").checkpoint
+    weights = detector.read_weights(kept)
+    assert (
+        weights["fc7/weights"] != detector.read_weights(config.checkpoint_prefix(str(unbroken), "last"))["fc7/weights"]
+    ).any()
+    assert "@epoch-2" in error_of("export_model.py", f"{unbroken}@epoch-1", "--output", unbroken / "x.pb")
 
 
 def test_resume_after_the_end_changes_nothing(unbroken):

@@ -289,3 +289,31 @@ def test_what_a_cache_may_take_is_what_it_takes_at_most(photographs):
         batches(samples, jobs, 0, cache, augmentation=augmentation)
         assert store.used == sum(needed.values()), augmentation
         cache.close()
+
+
+def test_pictures_that_match_nothing_are_redrawn():
+    """Against the loop of the article's code: augment until an anchor matches, at most 50 times."""
+    small = np.array([[0.4, 0.4, 0.46, 0.43]], np.float32)
+    sample = Sample("a", "a.png", small, np.zeros(1, np.int32), np.zeros(1, bool), 500, 400)
+    empty = dataclasses.replace(sample, boxes=small[:0], labels=np.zeros(0, np.int32), difficult=np.zeros(0, bool))
+    preset, chosen = ssd_utils.get_preset("vgg300"), {"data": "", "train": "", "matching": "threshold"}
+    keep, redraw = (
+        training_data.make_item([sample, empty], preset, config.TrainingSettings(**chosen, unmatched=way))
+        for way in ("keep", "redraw")
+    )
+    drawn = []
+    for epoch in range(40):
+        rng, count, plan = np.random.default_rng([0, epoch, 0]), 0, None
+        while plan is None or (count < 50 and not len(set(matches.tolist()) - {-1})):  # noqa: F821
+            plan = redraw.transform.plan(500, 400, small, sample.labels, rng)
+            matches = ssd_utils.match_anchors(redraw.anchors, plan.boxes, bipartite=False)
+            count += 1
+        drawn.append(count)
+        found, found_matches = redraw.plan((epoch, 0))
+        assert found.choices == plan.choices and (found_matches == matches).all()
+        if count == 1:
+            assert keep.plan((epoch, 0))[0].choices == plan.choices
+        else:
+            assert (keep.plan((epoch, 0))[1] < 0).all()
+    assert 1 in drawn and max(drawn) > 3
+    assert redraw.plan((0, 1))[0].choices == keep.plan((0, 1))[0].choices  # without objects there is nothing to match

@@ -1,6 +1,7 @@
 """transforms.py against the slow pipeline of oracles_transforms.py, and the bugs that other projects had."""
 
 import dataclasses
+import functools
 import json
 import pickle
 import types
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import config
 import oracles_transforms as oracle
 import transforms
 from transforms import AUGMENTATIONS, WHOLE, Augmentation, Choices, Distortion, TrainTransforms
@@ -135,7 +137,7 @@ def test_the_same_trials_give_the_same_candidates_as_the_slow_loop(seed, monkeyp
     queues = [iter(trials[start : start + 50].tolist()) for start in range(0, 300, 50)]
     expected = oracle.crop_candidates(lambda sampler: tuple(next(queues[sampler])), objects)
 
-    monkeypatch.setattr(transforms, "_draw_trials", lambda count, rng: trials.T)
+    monkeypatch.setattr(transforms, "_draw_trials", lambda count, rng, augmentation: trials.T)
     counts = []
     for pick in range(len(expected)):
         fake = types.SimpleNamespace(integers=lambda count, pick=pick: counts.append(count) or pick)
@@ -170,7 +172,7 @@ def test_crops_are_distributed_as_the_slow_loop_draws_them(objects):
 
 
 def test_trials_have_the_stated_ranges():
-    trials = transforms._draw_trials(20000, np.random.default_rng(4)).T
+    trials = transforms._draw_trials(20000, np.random.default_rng(4), Augmentation()).T
     size = trials[:, 2:] - trials[:, :2]
     scale, ratio = np.sqrt(size.prod(1)), size[:, 0] / size[:, 1]
     assert trials.min() >= 0 and trials.max() <= 1
@@ -455,14 +457,77 @@ def test_random_choices_have_their_shares():
     assert (np.abs(places.mean(axis=0) - 0.5) < 0.03).all() and abs(np.corrcoef(places.T)[0, 1]) < 0.1
     assert all(one.canvas[2] >= 1 - 1e-9 and one.canvas[3] >= 1 - 1e-9 for one in drawn)
     assert abs(np.mean([one.mirror for one in drawn]) - 0.5) < 0.04
-    counts = np.bincount([transforms.INTERPOLATIONS.index(one.interpolation) for one in drawn])
+    counts = np.bincount([list(transforms.INTERPOLATIONS.values()).index(one.interpolation) for one in drawn])
     assert len(counts) == 5 and np.abs(counts / 3000 - 0.2).max() < 0.04
+
+
+def test_every_number_of_an_augmentation_counts():
+    """Choices by other numbers than the original's, beside the shares and ranges that they should have."""
+    chosen = Augmentation(
+        brightness_probability=0.9,
+        contrast_probability=0.1,
+        saturation_probability=0.0,
+        hue_probability=1.0,
+        contrast_first_probability=0.8,
+        expand=2.0,
+        expand_probability=0.2,
+        mirror_probability=0.7,
+        min_ious=(0.6,),
+        trials=200,
+        crop_scale=(0.7, 0.8),
+        crop_ratio=(0.9, 1.1),
+        interpolations=("cubic", "area"),
+    )
+    boxes = np.array([(0.1, 0.1, 0.9, 0.9)], np.float32)
+    rng = np.random.default_rng(9)
+    drawn = [transforms.draw_choices(chosen, boxes, rng) for _ in range(2000)]
+    shares = {
+        "brightness": (0.9, [one.distortion.brightness != 0 for one in drawn]),
+        "contrast": (0.1, [one.distortion.contrast != 1 for one in drawn]),
+        "saturation": (0.0, [one.distortion.saturation != 1 for one in drawn]),
+        "hue": (1.0, [one.distortion.hue != 0 for one in drawn]),
+        "contrast first": (0.8, [one.distortion.contrast_first for one in drawn]),
+        "expanded": (0.2, [one.canvas != WHOLE for one in drawn]),
+        "mirrored": (0.7, [one.mirror for one in drawn]),
+        "cubic": (0.5, [one.interpolation == cv2.INTER_CUBIC for one in drawn]),
+        "cubic or area": (1.0, [one.interpolation in (cv2.INTER_CUBIC, cv2.INTER_AREA) for one in drawn]),
+    }
+    for name, (share, happened) in shares.items():
+        assert abs(np.mean(happened) - share) < 0.05 * (0 < share < 1) + 1e-12, name
+    crops = np.array([one.crop for one in drawn if one.crop != WHOLE and one.canvas == WHOLE])
+    assert 0.4 < len(crops) / 1600 < 0.6  # one sampler, which succeeds, and the whole image
+    assert min(best_iou(crop, boxes) for crop in crops) >= 0.6
+    size = crops[:, 2:] - crops[:, :2]
+    scale = np.sqrt(size.prod(1))
+    assert scale.min() >= 0.7 - 1e-9 and scale.max() <= 0.8 + 1e-9
+    ratio = size[:, 0] / size[:, 1]
+    assert 0.9 <= ratio.min() < 0.92 and 1.08 < ratio.max() <= 1.1 + 1e-9
+
+
+def test_fewer_trials_fail_more_often():
+    objects = np.array([(0.2, 0.2, 0.8, 0.8)])
+    shares = []
+    for trials in (1, 50):
+        chosen = Augmentation(min_ious=(0.7,), trials=trials)
+        crops = crops_of(objects, 400, 3, functools.partial(transforms.draw_crop, augmentation=chosen))
+        shares.append((crops == WHOLE).all(axis=1).mean())
+    assert shares[0] > 0.9 and shares[1] < 0.8
+
+
+def test_narrow_crops_are_decoded_large_enough():
+    """Every reduction that a plan has is among those that the cache prepares for."""
+    narrow = Augmentation(crop_scale=(0.2, 0.4), crop_ratio=(0.9, 4.0), expand=1)
+    transform = TrainTransforms(60, MEAN, narrow)
+    boxes, labels = random_boxes(np.random.default_rng(2), 3)
+    rng = np.random.default_rng(5)
+    found = {transform.plan(900, 700, boxes, labels, rng).max_reduce for _ in range(300)}
+    assert len(found) > 1 and found <= set(transform.reductions(900, 700))
 
 
 def test_the_crop_is_judged_on_the_expanded_canvas(monkeypatch):
     seen = []
-    monkeypatch.setattr(transforms, "draw_canvas", lambda max_side, rng: (-0.5, -1.0, 1.5, 1.0))
-    monkeypatch.setattr(transforms, "draw_crop", lambda objects, rng: seen.append(objects) or WHOLE)
+    monkeypatch.setattr(transforms, "draw_canvas", lambda augmentation, rng: (-0.5, -1.0, 1.5, 1.0))
+    monkeypatch.setattr(transforms, "draw_crop", lambda objects, rng, augmentation: seen.append(objects) or WHOLE)
     boxes = np.array([(0, 0, 1, 1), (0.5, 0.5, 0.75, 1)], np.float32)
     transforms.draw_choices(Augmentation(), boxes, np.random.default_rng(0))
     np.testing.assert_allclose(seen[0], [(0.25, 0.5, 0.75, 1), (0.5, 0.75, 0.625, 1)])
@@ -570,7 +635,8 @@ def test_light_changes_tone_and_side_only_and_none_changes_nothing():
 
 def test_augmentations_survive_config_json():
     for augmentation in AUGMENTATIONS.values():
-        assert Augmentation(**json.loads(json.dumps(dataclasses.asdict(augmentation)))) == augmentation
+        chosen = config.TrainingSettings(data="", train="", augmentation=augmentation)
+        assert config.TrainingSettings.from_json(json.loads(json.dumps(chosen.to_json()))) == chosen
 
 
 def test_validation_warps_linearly_and_copies():

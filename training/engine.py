@@ -14,7 +14,7 @@ from media import images
 from structures import Sample, UserError
 from system import cli
 from system.data_queue import Batch
-from training import feeding, optimization, progress, training_graph
+from training import feeding, optimization, progress, training_graph, valid_loss
 
 REMEDY = (
     "this step is not saved; start a new run with a lower --learning-rate, more --warmup-steps or a smaller "
@@ -109,12 +109,19 @@ def require_sound(graph: training_graph.TrainingGraph, step: int, rate: float) -
 
 
 def evaluate(
-    detector: Detector, samples: Sequence[Sample], *, check_stop: Callable[[], None], progress: bool = True
+    detector: Detector,
+    samples: Sequence[Sample],
+    *,
+    check_stop: Callable[[], None],
+    loss: valid_loss.LossOfSamples | None = None,
+    title: str = "validation",
+    progress: bool = True,
 ) -> tuple[dict, list]:
     """Detect on all samples and score -> (dict of `average_precision.evaluate`, list of at most EXAMPLES examples).
 
     An example is (image uint8 RGB [H,W,3], Detections, Sample), of the same samples every time. check_stop: called for
-    each image; may raise to end the evaluation. A picture that cannot be read counts as one without detections, and a
+    each image; may raise to end the evaluation. loss: gets the predictions of each picture, which the detector must
+    keep. title: of the progress bar. A picture that cannot be read counts as one without detections, and a
     warning names it. Raises UserError if the pictures' folder is gone.
     """
     files = ((sample.image_path, sample.exif) for sample in samples)
@@ -123,7 +130,7 @@ def evaluate(
     bar = tqdm.tqdm(
         detector.detect_files(files, keep=kept.__contains__),
         total=len(samples),
-        desc="validation",
+        desc=title,
         unit="img",
         leave=False,
         dynamic_ncols=True,
@@ -136,6 +143,8 @@ def evaluate(
                 raise UserError(f"{read.path}: its folder is gone; bring the data back")
             cli.warn(f"validation continues without {read.path}: {read.reason}")
             continue
+        if loss is not None:
+            loss.add(index, read.predictions)
         detections[samples[index].id] = found
         if index in kept:
             examples.append((read.image, found, samples[index]))

@@ -22,17 +22,19 @@ from training import feeding, probes
 
 EXPONENTIAL_DECAY = 0.97  # per epoch, the article's
 STEP_DECAY = 0.1  # at each of --schedule-steps, the original's
-MOMENTUM = 0.9
 AVERAGE_RAMP = 9  # about the ramp of TensorFlow's ExponentialMovingAverage with num_updates
 
 
 def learning_rate(settings: config.TrainingSettings, step: int, steps_per_epoch: int, total_steps: int) -> float:
     """The rate of optimizer step `step` (0-based): linear warm-up times the schedule."""
     warmup = min(1.0, (step + 1) / settings.warmup_steps) if settings.warmup_steps else 1.0
+    dropped = sum(step >= drop for drop in settings.schedule_steps)
     if settings.schedule == "exponential":
         factor = EXPONENTIAL_DECAY ** (step // steps_per_epoch)
+    elif settings.schedule == "step" and settings.schedule_rates:
+        return settings.schedule_rates[dropped] * warmup
     elif settings.schedule == "step":
-        factor = STEP_DECAY ** sum(step >= drop for drop in settings.schedule_steps)
+        factor = STEP_DECAY**dropped
     elif settings.schedule == "cosine":
         length = max(1, total_steps - settings.warmup_steps)
         progress = min(1.0, max(0, step - settings.warmup_steps) / length)
@@ -110,6 +112,7 @@ class TrainingStep:
     averages: {variable name: its moving average}, empty without --ema.
     first_averages: the operation that sets the averages to the weights.
     gradient_probe: the probes.GradientProbe that notes every update.
+    l2: scalar tensor, the decay times half the squares of what it is for, the weights that are trained.
     """
 
     def __init__(
@@ -139,12 +142,16 @@ class TrainingStep:
             negative_ratio=settings.negative_ratio,
             class_weights=class_weights,
             fixed_shapes=fixed_shapes,
+            normalize=settings.normalize,
         )
         self._settings, self._xla = settings, xla
         with devices.left_to_tensorflow() if xla == "on" else contextlib.nullcontext():
             self.logits, self.offsets = network(self.images)
             self.trained = [v for v in tf.trainable_variables() if not _frozen(v, settings.freeze)]
             self._sound = self._soundness()
+        with tf.name_scope("l2"):
+            squares = [tf.nn.l2_loss(v) for v in self.trained if _is_weight(v)]
+            self.l2 = settings.weight_decay * tf.add_n([tf.zeros([]), *squares])
         self.gradient_probe = probes.GradientProbe(self.trained, settings.clip_norm)
         self._loss_scale = _LossScale() if dtype == tf.float16 else None
         self.losses, gradients = self._losses_and_gradients(network, multibox_loss)
@@ -313,7 +320,7 @@ class TrainingStep:
     def _make_optimizer(self, rate, kind):
         if self._settings.optimizer.startswith("adam"):
             return tf.train.AdamOptimizer(rate, epsilon=self._settings.adam_epsilon, name=f"adam_{kind}")
-        return tf.train.MomentumOptimizer(rate, MOMENTUM, name=f"momentum_{kind}")
+        return tf.train.MomentumOptimizer(rate, self._settings.momentum, name=f"momentum_{kind}")
 
 
 class _LossScale:
@@ -341,7 +348,7 @@ class _LossScale:
 
 
 def mean_losses(sums: dict[str, float]) -> dict[str, float]:
-    """Sums of losses and positives -> {'confidence', 'localization', 'loss'}, each per positive anchor."""
+    """Sums of losses and positives -> {'confidence', 'localization', 'loss'}, per positive or image with some."""
     positives = max(1.0, sums["positives"])
     parts = {name: sums[name] / positives for name in ("confidence", "localization")}
     return {**parts, "loss": parts["confidence"] + parts["localization"]}

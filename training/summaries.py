@@ -24,6 +24,16 @@ from system import files
 
 # Columns of metrics.csv that differ from one execution to the next
 TIMING_COLUMNS = ("seconds", "images_per_second")
+# Columns of metrics.csv that are curves in TensorBoard, beside those of AP
+EPOCH_COLUMNS = (
+    "loss",
+    "valid_loss",
+    "valid_confidence",
+    "valid_localization",
+    "l2",
+    "valid_total",
+    "images_per_second",
+)
 HISTOGRAM_BINS = 60
 CUT_SUFFIX = ".cut"  # of the event file that merges what a resume keeps
 PICTURE_SIDE = 1000  # largest side of recorded pictures, in pixels: a long training records many
@@ -35,25 +45,33 @@ PLOT_SECONDS = 60  # at least, from one drawing of the plots to the next: on a G
 class Summaries:
     """Writes the records of one run: RUN/events, RUN/metrics.csv (one row per epoch) and RUN/plots.
 
-    `open` comes first and returns a context manager. All methods raise UserError if the disk is full or not writable.
+    events: a folder in place of RUN/events, or None. `open` comes first and returns a context manager. All methods
+    raise UserError if the disk is full or not writable.
     """
 
-    def __init__(self, run: str, class_names: Sequence[str]) -> None:
+    def __init__(self, run: str, class_names: Sequence[str], events: str | None = None) -> None:
         self._run = run
         self._class_names = class_names
-        self._events = os.path.join(run, "events")
+        self._events = events or os.path.join(run, "events")
         self._writer: tf.python_io.TFRecordWriter = None  # `open` makes it
         self._last_plots = -math.inf  # time.monotonic()
         self._not_plotted: list[dict] = []
         self._losses: list[dict] = []  # of the recorded steps: step, and those of LOSSES
 
-    def open(self, step: int, rows: list[dict]) -> "Summaries":
-        """Start at optimizer step `step` with the rows of the epochs before it; later records are deleted."""
+    def open(self, step: int, rows: list[dict], graph: tf.Graph | None = None) -> "Summaries":
+        """Start at optimizer step `step` with the rows of the epochs before it; later records are deleted.
+
+        graph: what TensorBoard shows as the graph, recorded if there are no records yet.
+        """
         self.write_rows(rows)
         with _writing(self._events):
+            is_new = not _event_files(self._events)
             cut_events(self._events, step)
             self._losses = recorded_losses(self._events)
             self._writer = _open_events(self._events)
+            if graph is not None and is_new:
+                content = graph.as_graph_def().SerializeToString()
+                self._writer.write(tf.Event(wall_time=time.time(), graph_def=content).SerializeToString())
         return self
 
     def __enter__(self):
@@ -89,7 +107,8 @@ class Summaries:
         row: its row of metrics.csv; evaluation: dict of `average_precision.evaluate`, or None; rows: those of all
         epochs, this one's last.
         """
-        values = {f"epoch/{name}": row[name] for name in ("loss", "images_per_second")}
+        values = {f"epoch/{name}": row.get(name) for name in EPOCH_COLUMNS}
+        values["mean_ap/train_voc07"] = row.get("train_voc07")
         if evaluation:
             values["mean_ap/voc07"] = evaluation["voc07"]["mean"]
             values["mean_ap/area"] = evaluation["area"]["mean"]
@@ -113,14 +132,14 @@ class Summaries:
         """Replace metrics.csv."""
         path = os.path.join(self._run, "metrics.csv")
         text = io.StringIO()
-        columns = list(rows[0]) if rows else ["epoch"]
+        columns = dict.fromkeys(name for row in rows for name in row) or ["epoch"]  # older versions had fewer
         writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="raise")
         writer.writeheader()
         writer.writerows(rows)
         files.write(path, text.getvalue())
 
-    def record_pictures(self, step: int, examples: list[tuple]) -> None:
-        """Record validation pictures with detections and ground truth. examples: those of `engine.evaluate`."""
+    def record_pictures(self, step: int, examples: list[tuple], kind: str = "validation") -> None:
+        """Record pictures with detections and ground truth. examples: those of `engine.evaluate`; kind: their tag."""
         values = []
         for index, (image, detections, sample) in enumerate(examples):
             shown = detections.where(detections.scores >= visualization.SHOW_THRESHOLD)
@@ -128,7 +147,7 @@ class Summaries:
             _, encoded = cv2.imencode(".jpg", drawn[:, :, ::-1])
             height, width = drawn.shape[:2]
             picture = tf.Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=encoded.tobytes())
-            values.append(tf.Summary.Value(tag=f"validation/{index}", image=picture))
+            values.append(tf.Summary.Value(tag=f"{kind}/{index}", image=picture))
         self._add(values, step)
 
     def record_filters(self, step: int, arrays: dict[str, np.ndarray]) -> None:
@@ -198,7 +217,7 @@ def cut_events(folder: str, step: int) -> None:
 
     What follows an incomplete record, which a killed program leaves, is not read.
     """
-    paths = sorted(glob.glob(os.path.join(glob.escape(folder), "events.out.tfevents.*")))
+    paths = _event_files(folder)
     if not paths:
         return
     merged = os.path.join(folder, "cut.tmp")
@@ -214,6 +233,10 @@ def cut_events(folder: str, step: int) -> None:
     for path in paths:
         if path != final:
             os.remove(path)
+
+
+def _event_files(folder):
+    return sorted(glob.glob(os.path.join(glob.escape(folder), "events.out.tfevents.*")))
 
 
 def _whole_records(path):

@@ -5,6 +5,7 @@ Imports no TensorFlow, so that a wrong flag fails at once.
 
 import argparse
 import dataclasses
+import glob
 import os
 import re
 from collections.abc import Sequence
@@ -15,16 +16,19 @@ import sources
 import ssd_layers
 import ssd_utils
 import training_data
+import transforms
 from dataset_check import anchor_advisor
 from formats import class_lists
 from media import images
 from structures import UserError
 from system import cli, files, worker_processes
-from training import caching
+from system.wording import plural
+from training import augmentation_file, caching
 from weights import class_transfer, weight_files
 
 # Pretrained features expect 0..255. From scratch, this brings the input to about unit variance
 SCRATCH_INPUT_SCALE = 1 / 60
+FC_FORMS = {"yes": "subsampled", "no": "full"}  # of --subsample-fc
 
 
 def read(flags: argparse.Namespace) -> tuple[config.ModelDescription, config.TrainingSettings]:
@@ -32,6 +36,8 @@ def read(flags: argparse.Namespace) -> tuple[config.ModelDescription, config.Tra
 
     Checks everything that can be checked without reading pictures. Raises UserError that names the flag.
     """
+    if "show_batch" in flags and flags.find_rate:
+        raise UserError("--show-batch and --find-rate: each is a call of its own")
     if flags.find_rate:
         if flags.resume:
             raise UserError("--find-rate: tests the flags of a new run; leave --resume out")
@@ -88,6 +94,8 @@ def _new_config(flags):
     usual = {
         name: value for name, value in _usual(settings.optimizer, settings.adam_epsilon).items() if name not in given
     }
+    if settings.schedule_rates:
+        usual["learning_rate"] = _first_rate(flags, settings)
     settings = dataclasses.replace(settings, vgg_weights=_vgg_weights(given, settings), **usual)
     description = config.ModelDescription(_preset(given, settings), _class_names(given, settings))
     _check(settings)
@@ -102,6 +110,22 @@ def _usual(optimizer, adam_epsilon):
         "learning_rate": config.usual_rate(optimizer, adam_epsilon),
         "weight_decay": config.usual_decay(optimizer),
     }
+
+
+def _first_rate(flags, settings):
+    """The first of --schedule-rates. Raises UserError if they do not fit the other flags."""
+    rates, steps = settings.schedule_rates, settings.schedule_steps
+    for flag, name in (("--learning-rate", "learning_rate"), ("--find-rate", "find_rate")):
+        if vars(flags).get(name):
+            raise UserError(f"--schedule-rates: sets all rates; leave it or {flag} out")
+    if settings.schedule != "step":
+        raise UserError(f"--schedule-rates: needs --schedule step; it is {settings.schedule}")
+    if len(rates) != len(steps) + 1:
+        raise UserError(
+            f"--schedule-rates {_shown(rates)}: {plural(len(rates), 'rate')} for {plural(len(steps), 'step')} in "
+            f"--schedule-steps {_shown(steps)}; give one rate more than steps, the first for the start"
+        )
+    return rates[0]
 
 
 def _with_recipe(given, has_first_run):
@@ -131,6 +155,7 @@ def _vgg_weights(given, settings):
         raise UserError(f"--vgg-weights {choice}: fits --width 1 only; give --vgg-weights none with --width {width:g}")
     if choice == "auto":
         return choice
+    choice = weight_files.file_of(choice)
     if not os.path.isfile(choice):
         raise UserError(f"--vgg-weights {choice}: no such file")
     weight_files.check_kind(choice)
@@ -140,7 +165,14 @@ def _vgg_weights(given, settings):
 def _preset(given, settings):
     """The preset of a new run, with the anchors of --anchors."""
     preset = _named_preset(given, settings)
-    preset = dataclasses.replace(preset, gray16=given.get("gray16", preset.gray16))
+    if "subsample_fc" in given:
+        form = FC_FORMS[given["subsample_fc"]]
+        if settings.init_from and form != preset.fc_form:
+            flag = f"--subsample-fc {given['subsample_fc']}"
+            raise UserError(f"{flag}: the weights of {settings.init_from} are of the other form; leave it out")
+        preset = dataclasses.replace(preset, fc_form=form)
+    own = ("gray16", "classes_per_anchor")  # fields that flags set
+    preset = dataclasses.replace(preset, **{name: given.get(name, getattr(preset, name)) for name in own})
     if "anchors" not in given:
         return preset
     changed = anchor_advisor.read_anchors(given["anchors"], preset)
@@ -170,7 +202,10 @@ def _named_preset(given, settings):
         raise UserError(f"--width {given['width']:g}: {settings.init_from} has width {own.width:g}; leave --width out")
     if "preset" not in given:
         return own
-    kept = {name: getattr(own, name) for name in ("width", "input_scale", "mean", "channel_order", "gray16")}
+    kept = {
+        name: getattr(own, name)
+        for name in ("width", "input_scale", "mean", "channel_order", "gray16", "fc_form", "classes_per_anchor")
+    }
     return dataclasses.replace(ssd_utils.get_preset(given["preset"]), **kept)
 
 
@@ -186,6 +221,8 @@ def _check(settings):
     """Refuse combinations of flags that make no sense."""
     if settings.valid and settings.valid_share:
         raise UserError("--valid-share: divides --train, and --valid names other pictures; leave one of the two out")
+    if settings.events and glob.glob(os.path.join(glob.escape(settings.events), "events.out.tfevents.*")):
+        raise UserError(f"--events {settings.events}: has the records of another training; choose another folder")
     if settings.patience is not None and not (settings.valid or settings.valid_share):
         raise UserError("--patience: needs --valid or --valid-share, which gives the mean AP")
 
@@ -218,10 +255,12 @@ def _resume_config(flags):
             f"start a new run with --init-from {flags.run}"
         )
     stored = {
-        **dataclasses.asdict(settings),
+        **vars(settings),
         "preset": description.preset.name,
         "width": description.preset.width,
         "gray16": description.preset.gray16,
+        "subsample_fc": next(choice for choice, form in FC_FORMS.items() if form == description.preset.fc_form),
+        "classes_per_anchor": description.preset.classes_per_anchor,
         "classes": description.class_names,
     }
     given = {name: value for name, value in vars(flags).items() if name in stored}
@@ -235,7 +274,8 @@ def _resume_config(flags):
         del given["precision"]
     for name, value in given.items():
         if name not in config.RESUMABLE and value != stored[name]:
-            raise UserError(f"{_flag(name)} {value}: the run was started with {stored[name]}; leave it out to resume")
+            first = f"the run was started with {_shown(stored[name])}"
+            raise UserError(f"{_flag(name)} {_shown(value)}: {first}; leave it out to resume")
     for name, value in _with_recipe(vars(flags), bool(stored["init_from"])).items():
         if name in stored and name not in flags and value != stored[name]:
             difference = f"sets {_flag(name)} {_shown(value)}, but the run has {_shown(stored[name])}"
@@ -254,7 +294,7 @@ def _whole_path(run):
 
 def _resumed_weights(choice):
     """--vgg-weights as `_vgg_weights` stores it."""
-    return {"none": None, "auto": "auto"}.get(choice, os.path.abspath(choice))
+    return {"none": None, "auto": "auto"}.get(choice, os.path.abspath(weight_files.file_of(choice)))
 
 
 def _comma_list(text):
@@ -278,6 +318,19 @@ def _class_weights(text):
     return text if text == "auto" else _pair_list(text)
 
 
+def _augmentation(text):
+    if text in config.CHOICES["augmentation"]:
+        return text
+    if not os.path.isfile(text):
+        names = ", ".join(config.CHOICES["augmentation"])
+        raise argparse.ArgumentTypeError(f"{text!r} is neither one of {names} nor a JSON file")
+    return augmentation_file.read(text)
+
+
+def _rate_list(text):
+    return tuple(cli.positive_float(part) for part in _comma_list(text))
+
+
 def _step_list(text):
     try:
         steps = tuple(int(part) for part in _comma_list(text))
@@ -299,7 +352,7 @@ def parse(argv: list[str] | None, description: str | None) -> argparse.Namespace
         argument_default=argparse.SUPPRESS,
         epilog="A first run on your own pictures:\n"
         "  python train.py --data mydata --train train --valid val --classes cat,dog --run runs/mine \\\n"
-        "      --freeze conv1,conv2 --precision auto --schedule cosine --epochs 40",
+        "      --freeze conv1,conv2 --precision auto --epochs 40",
         rest="What --recipe sets:\n  " + "\n  ".join(_recipe_table()),
     )
     for title, add_flags in (
@@ -320,6 +373,8 @@ def parse(argv: list[str] | None, description: str | None) -> argparse.Namespace
         flags.data = os.path.abspath(flags.data)
     if "cache_dir" in flags:
         flags.cache_dir = os.path.abspath(flags.cache_dir)
+    if "events" in flags:
+        flags.events = os.path.abspath(flags.events)
     if "init_from" in flags:
         flags.init_from = _first_run(flags.init_from)
     return flags
@@ -431,8 +486,19 @@ def _add_sampling_flags(group):
         group,
         "--augmentation",
         "random changes of pictures: full (the original's), article (full, but cut objects keep their whole boxes), "
-        "light (mirroring, brightness and contrast: better for few pictures of large objects), none",
-        choices=config.CHOICES["augmentation"],
+        "light (mirroring, brightness, contrast: for few pictures of large objects), none, or a JSON file of numbers",
+        type=_augmentation,
+        metavar=f"{'|'.join(config.CHOICES['augmentation'])}|FILE",
+    )
+
+    _add(
+        group,
+        "--show-batch",
+        "do not train, but write a contact sheet of the first pictures as they are trained on, DIR/batch.jpg, with "
+        "their objects and the anchors that match them",
+        type=cli.output_folder,
+        metavar="DIR",
+        rare=True,
     )
 
 
@@ -473,6 +539,22 @@ def _add_model_flags(group):
 
     _add(
         group,
+        "--subsample-fc",
+        "whether VGG-16's fc6 and fc7 are subsampled to 1024 channels, as in the original; no keeps 7×7×4096, as the "
+        "article's code can, at several times the memory and time (default: that of --init-from, else yes)",
+        choices=tuple(FC_FORMS),
+        rare=True,
+    )
+    _add(
+        group,
+        "--classes-per-anchor",
+        "what detections an anchor may give: one for each class (all, the original's), or one of its best class (best, "
+        "the article's). The run keeps it for infer.py (default: that of --init-from, else that of --preset)",
+        choices=ssd_utils.CLASSES_PER_ANCHOR,
+        rare=True,
+    )
+    _add(
+        group,
         "--gray16",
         "how pictures with 16 bits a sample, as of thermal cameras, become 8: full takes the upper 8 bits; stretch "
         "spreads what each picture has over all gray levels; LOW-HIGH, such as 2000-4040, spreads these values. The "
@@ -487,7 +569,7 @@ def _add_weight_flags(group):
     _add(
         group,
         "--vgg-weights",
-        "VGG-16 to start from: .npz, .h5, .pth, .safetensors or .caffemodel; auto downloads Keras's once, 553 MB "
+        "VGG-16 to start from: .npz, .h5, .pth, .safetensors, .caffemodel or a SavedModel; auto: Keras's, 553 MB "
         "(default: auto; none with --init-from or a --width below 1)",
         metavar="FILE|auto|none",
     )
@@ -542,6 +624,22 @@ def _add_loss_flags(group):
     )
     _add(
         group,
+        "--unmatched",
+        "pictures of which no anchor matches an object once they are augmented, which teach nothing: keep them, "
+        f"or redraw the augmentation up to {training_data.REDRAWS} times, as the article does",
+        choices=config.CHOICES["unmatched"],
+        rare=True,
+    )
+    _add(
+        group,
+        "--normalize",
+        "what the loss is divided by: the matched anchors of all images of a step (batch, the original's), or those of "
+        "each image, so that each image counts alike (image, the article's)",
+        choices=config.CHOICES["normalize"],
+        rare=True,
+    )
+    _add(
+        group,
         "--class-weights",
         "factor on the confidence loss of a class's objects; auto makes rare classes count more: "
         "sum(n) / (sum(sqrt(n)) sqrt(n)) for n objects of a class in --train, at most 10, on average 1 "
@@ -579,6 +677,14 @@ def _add_optimization_flags(group):
         "--adam-epsilon",
         "the article's is 0.1, with which a short training learns far less",
         type=cli.positive_float,
+        metavar="X",
+        rare=True,
+    )
+    _add(
+        group,
+        "--momentum",
+        "share of the last update that --optimizer momentum keeps in the next",
+        type=cli.inner_fraction,
         metavar="X",
         rare=True,
     )
@@ -630,8 +736,8 @@ def _add_rate_flags(group):
     _add(
         group,
         "--schedule",
-        "cosine: falls to 0 at the end of --epochs or --max-steps; exponential: × 0.97 an epoch, the article's; "
-        "step: × 0.1 at each of --schedule-steps, the original's",
+        "cosine: falls to 0 at the end of the training; exponential: × 0.97 an epoch, the article's; step: × 0.1 at "
+        "each of --schedule-steps, the original's",
         choices=config.CHOICES["schedule"],
     )
     _add(
@@ -640,6 +746,15 @@ def _add_rate_flags(group):
         "steps at which --schedule step lowers the rate",
         type=_step_list,
         metavar="N,N",
+        rare=True,
+    )
+    _add(
+        group,
+        "--schedule-rates",
+        "with --schedule step: the rates themselves in place of --learning-rate and × 0.1, one for the start and one "
+        "from each of --schedule-steps on, such as 0.00075,0.0001,0.00001 (default: none)",
+        type=_rate_list,
+        metavar="X,X,X",
         rare=True,
     )
     _add(
@@ -703,10 +818,36 @@ def _add_run_flags(group):
     )
     _add(
         group,
+        "--score-train",
+        "at each validation, also score N pictures of --train, the same ones every time: train_voc07 in metrics.csv, "
+        "and some of them in TensorBoard. Far above that of --valid, the training learns its pictures by heart",
+        type=cli.non_negative_int,
+        metavar="N",
+        rare=True,
+    )
+    _add(
+        group,
+        "--events",
+        "folder of TensorBoard's records, empty or new; may hold folders of other runs (default: events in the run)",
+        type=cli.output_folder,
+        metavar="DIR",
+        rare=True,
+    )
+    _add(
+        group,
         "--patience",
         "stop after this many epochs without a better mean AP; needs --valid or --valid-share (default: never)",
         type=cli.positive_int,
         metavar="EPOCHS",
+    )
+    _add(
+        group,
+        "--keep-every",
+        "keep the checkpoint of each N-th epoch beside the last and the best; RUN@epoch-40 and RUN@12000, an epoch and "
+        "a step, name one wherever a MODEL is asked for (default: keep none)",
+        type=cli.positive_int,
+        metavar="N",
+        rare=True,
     )
     _add(
         group,
@@ -779,6 +920,8 @@ def _add_machine_flags(group):
 
 def _shown(value):
     """A setting as its flag takes it; 'none' if it has no value."""
+    if isinstance(value, transforms.Augmentation):
+        return "FILE"
     if value is None or value == ():
         return "none"
     if isinstance(value, tuple):

@@ -94,8 +94,8 @@ def open_trainer(task: Task, stop: StopRequest) -> Iterator["Trainer"]:
         diagnosis = diagnostics.Diagnosis(state.diagnosis, task.settings, task.description, largest)
         if task.resume:
             _keep_changes(task)
-        summaries = Summaries(task.run, task.description.class_names)
-        stack.enter_context(summaries.open(state.step, state.rows))
+        summaries = Summaries(task.run, task.description.class_names, task.settings.events)
+        stack.enter_context(summaries.open(state.step, state.rows, session.graph))
         _print_start(opened, state)
         queue = stack.enter_context(open_queue(task))
         trainer = Trainer(task, stop, opened.graph, checkpoints, state, summaries, queue, opened.probe, diagnosis)
@@ -266,6 +266,21 @@ def _print_start(opened, state):
 
 
 @dataclasses.dataclass
+class Validation:
+    """What a validation found.
+
+    evaluation: of `engine.evaluate` on --valid, None without; examples: its pictures.
+    losses: those of `valid_loss.LossOfSamples`, empty without --valid.
+    of_train: (evaluation, examples) of --score-train, (None, []) without.
+    """
+
+    evaluation: dict | None = None
+    examples: list = dataclasses.field(default_factory=list)
+    losses: dict[str, float] = dataclasses.field(default_factory=dict)
+    of_train: tuple[dict | None, list] = (None, [])
+
+
+@dataclasses.dataclass
 class Trainer:
     """Trains, validates, records and saves epoch by epoch. Made by `open_trainer`.
 
@@ -293,7 +308,10 @@ class Trainer:
     last_save: float = dataclasses.field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
-        self._outlook = progress.Outlook(self.task.plan, self.state, bool(self.task.valid))
+        settings, count = self.task.settings, len(self.task.samples)
+        unique = self.task.samples[: count // settings.repeat]
+        self._scored = training_data.limited(unique, settings.score_train)  # pictures of --train
+        self._outlook = progress.Outlook(self.task.plan, self.state, bool(self.task.valid or self._scored))
 
     def train(self) -> None:
         """Train to the end. If a stop is requested, save everything and raise KeyboardInterrupt."""
@@ -360,9 +378,9 @@ class Trainer:
         self._require_sound()
         self._save()
 
-    def _save(self, best=False):
+    def _save(self, best=False, kept=None):
         self.state.diagnosis = self.diagnosis.to_json(*self.probe.count(self.graph.session))
-        self.checkpoints.save(self.graph.session, self.state, best)
+        self.checkpoints.save(self.graph.session, self.state, best, kept)
         self.last_save = time.monotonic()
 
     def _finish_epoch(self):
@@ -372,15 +390,18 @@ class Trainer:
         last = state.step >= plan.total_steps or state.epoch + 1 == settings.epochs
         # An epoch cut short by --max-steps is continued by a resume and then has one row of its own
         complete = state.batch >= plan.batches_per_epoch
-        evaluation, examples, best = None, [], False
-        if self.task.valid and (last or (state.epoch + 1) % settings.valid_every == 0):
-            evaluation, examples = self._validate()
+        found, best = Validation(), False
+        if last or (state.epoch + 1) % settings.valid_every == 0:
+            found = self._validate()
+        evaluation = found.evaluation
+        if evaluation:
             mean = evaluation["voc07"]["mean"]
             best = mean is not None and (state.best is None or mean > state.best)
-        row = self._row(evaluation)
+        row = self._row(found)
         with self._recording():
             self.summaries.record_epoch(row, evaluation, [*state.rows, row])
-            self.summaries.record_pictures(state.step, examples)
+            self.summaries.record_pictures(state.step, found.examples)
+            self.summaries.record_pictures(state.step, found.of_train[1], "training")
             self.summaries.record_filters(state.step, self.graph.filters())
         if best:
             state.best, state.stale = evaluation["voc07"]["mean"], 0
@@ -389,22 +410,33 @@ class Trainer:
         if complete:
             state.rows.append(row)
             state.epoch, state.batch, state.sums, state.seconds = state.epoch + 1, 0, {}, 0.0
-        self._save(best)
+        keep = complete and settings.keep_every is not None and state.epoch % settings.keep_every == 0
+        self._save(best, f"epoch-{state.epoch}" if keep else None)
         _print_row(row, plan.epochs, self._outlook)
 
     def _validate(self):
-        start = time.monotonic()
+        """The Validation of --valid and of --score-train."""
+        start, detector, found = time.monotonic(), self.graph.detector, Validation()
+        check_stop = self.stop.raise_if_requested
         try:
-            found = engine.evaluate(self.graph.detector, self.task.valid, check_stop=self.stop.raise_if_requested)
+            if self.task.valid:
+                loss = self.graph.valid_loss.begin(self.graph.session, self.task.valid)
+                evaluation = engine.evaluate(detector, self.task.valid, check_stop=check_stop, loss=loss)
+                found = Validation(*evaluation, loss.means())
+            if self._scored:
+                title = "validation on --train"
+                found.of_train = engine.evaluate(detector, self._scored, check_stop=check_stop, title=title)
             self._outlook.validation_done(time.monotonic() - start)
             return found
         except (KeyboardInterrupt, UserError):
             self._save()  # the epoch's steps are done: a resume starts with this validation
             raise
 
-    def _row(self, evaluation):
-        """The row of metrics.csv for the current epoch."""
-        state = self.state
+    def _row(self, found):
+        """The row of metrics.csv for the current epoch. found: a Validation."""
+        state, evaluation = self.state, found.evaluation
+        l2 = float(self.graph.session.run(self.graph.training_step.l2))
+        of_train = found.of_train[0]
         per_class = evaluation["voc07"]["per_class"] if evaluation else {}
         images = min(len(self.task.samples), state.batch * self.task.settings.batch_size)
         return {
@@ -412,6 +444,13 @@ class Trainer:
             "step": state.step,
             "learning_rate": self._last_rate(),
             **optimization.mean_losses(state.sums),
+            **{f"valid_{name}": found.losses.get(name) for name in ("loss", "confidence", "localization")},
+            "l2": l2,
+            # AdamW's decay is no part of the loss
+            "valid_total": found.losses["loss"] + l2 * (self.task.settings.optimizer != "adamw")
+            if found.losses
+            else None,
+            "train_voc07": of_train["voc07"]["mean"] if of_train else None,
             "voc07": evaluation["voc07"]["mean"] if evaluation else None,
             "area": evaluation["area"]["mean"] if evaluation else None,
             **{f"voc07_{name}": per_class.get(name) for name in self.task.description.class_names},

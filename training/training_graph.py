@@ -10,7 +10,7 @@ import config
 import detector
 import ssd_vgg
 from kernels import devices
-from training import optimization
+from training import optimization, valid_loss
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,12 +19,14 @@ class TrainingGraph:
 
     session: of the graph; whoever built it closes it.
     training_step: the TrainingStep, which changes the weights.
-    detector: a Detector with the weights, or with their moving averages under --ema.
+    detector: a Detector with the weights, or with their moving averages under --ema; it keeps predictions.
+    valid_loss: the loss of its predictions.
     """
 
     session: tf.Session
     training_step: optimization.TrainingStep
     detector: detector.Detector
+    valid_loss: valid_loss.ValidationLoss
 
     def initialize(self, first_values: Mapping[str, np.ndarray]) -> None:
         """Give every variable its first value. first_values: arrays by variable name, in place of random values."""
@@ -68,6 +70,7 @@ def build(
     with devices.left_to_tensorflow():
         logits, offsets = _evaluated(training_step, description, settings, dtype)
         detections = detector.postprocess(logits, offsets, preset, preset.score_threshold)
+        loss_of_predictions = valid_loss.ValidationLoss(description, settings, class_weights)
     variables = [*tf.global_variables(), *tf.local_variables()]
     devices.leave_to_tensorflow([training_step.first_averages, *(v.initializer for v in variables)])
     session = tf.Session(config=devices.session_config(compile=xla == "on"))
@@ -77,8 +80,9 @@ def build(
         precision=dtype.name,
         threshold=preset.score_threshold,
         batch_size=settings.batch_size,
+        keep_predictions=True,
     )
-    return TrainingGraph(session, training_step, validated)
+    return TrainingGraph(session, training_step, validated, loss_of_predictions)
 
 
 def _evaluated(training_step, description, settings, dtype):

@@ -39,6 +39,7 @@ class Layout:
     suffixes: what the file appends to a layer's name for its weights and for its biases.
     channel_order: "RGB" or "BGR", as conv1_1 expects it.
     scale: name of conv4_3's factors; None for a bare VGG-16.
+    fc_suffixes: those of fc6 and fc7, None for the same.
     hwio: whether kernels are HWIO (Keras), not OIHW.
     imagenet_statistics: whether the input is (x / 255 - mean) / std.
     not_needed: regular expression of the whole names that are not needed.
@@ -54,6 +55,7 @@ class Layout:
     suffixes: tuple
     channel_order: str
     scale: str | None = None
+    fc_suffixes: tuple | None = None
     hwio: bool = False
     imagenet_statistics: bool = False
     not_needed: str = r"$^"
@@ -78,8 +80,8 @@ class Layout:
         """{name in the file: variable of ours} of the largest network in this layout."""
         found = {}
         for layer, prefix in self.layers.items():
-            found[prefix + self.suffixes[0]] = f"{layer}/weights"
-            found[prefix + self.suffixes[1]] = f"{layer}/biases"
+            weights, biases = (layer.startswith("fc") and self.fc_suffixes) or self.suffixes
+            found[prefix + weights], found[prefix + biases] = f"{layer}/weights", f"{layer}/biases"
         return {**found, self.scale: f"{ssd_layers.NORMALIZATION}/scale"} if self.is_ssd else found
 
 
@@ -141,6 +143,15 @@ LAYOUTS = {
         Layout("vgg16-reducedfc", _pairs(VGG_LAYERS, map(str, (*SEQUENCE, 31, 33))), _TORCH, "RGB"),
         Layout("vgg16-reducedfc-keras", _pairs(VGG_LAYERS, VGG_LAYERS), _KERAS, "BGR", hwio=True),
         Layout("vgg16-caffe", _pairs(VGG_LAYERS, VGG_LAYERS), _CAFFE, "BGR", not_needed=r"fc8.*/[01]"),
+        Layout(  # a SavedModel of the course on self-driving cars, which the article starts from
+            "vgg16-udacity",
+            _pairs(VGG_LAYERS, VGG_LAYERS),
+            ("/filter", "/biases"),
+            "BGR",
+            fc_suffixes=_OWN,
+            hwio=True,
+            not_needed=r"fc8/(weights|biases)",
+        ),
         Layout("vgg16-npz", _pairs(VGG_LAYERS, VGG_LAYERS), _OWN, "BGR", hwio=True),
         Layout(
             "torchvision-ssd300",

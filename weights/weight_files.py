@@ -1,6 +1,7 @@
-"""Weight files of five kinds -> named arrays. Only numbers are read; no code in a file is ever run.
+"""Weight files of six kinds -> named arrays. Only numbers are read; no code in a file is ever run.
 
-Names are as in the file for PyTorch, safetensors and npz; `LAYER/WEIGHT NAME` for Keras; `LAYER/INDEX` for Caffe.
+Names are as in the file for PyTorch, safetensors, npz and TensorFlow; `LAYER/WEIGHT NAME` for Keras;
+`LAYER/INDEX` for Caffe.
 """
 
 import contextlib
@@ -16,7 +17,7 @@ import h5py
 import numpy as np
 
 from structures import UserError
-from weights import torch_files
+from weights import protobuf, tf_checkpoints, torch_files
 
 LARGEST = 4 << 30  # bytes of an unpacked file; VGG-16 in float64 has 1.1 GB
 SAFETENSORS_HEADER = 100_000_000  # bytes, the format's own limit
@@ -42,7 +43,7 @@ def read(path):
 
     Raises UserError, one line, if the file is missing, damaged, of an unknown kind, or contains code.
     """
-    path = os.fspath(path)
+    path = file_of(os.fspath(path))
     ending = check_kind(path)
     if not os.path.exists(path):
         raise UserError(f"{path}: no such file")
@@ -57,6 +58,12 @@ def read(path):
     if others or not arrays:
         raise UserError(f"{path}: {', '.join(others) + ': not numbers' if others else 'contains no arrays'}")
     return arrays
+
+
+def file_of(path):
+    """The file that a path means: of a SavedModel's folder its variables, else the path itself."""
+    inside = os.path.join(path, "variables", "variables.index")
+    return inside if os.path.isfile(inside) else path
 
 
 def check_kind(path):
@@ -181,11 +188,11 @@ def _read_caffemodel(path):
     with open(path, "rb") as file:
         content = memoryview(file.read())
     arrays = {}
-    for field, layer in _fields(content):
+    for field, layer in protobuf.fields(content):
         if field not in (2, 100) or isinstance(layer, int):
             continue
         name_field, blobs_field = (1, 7) if field == 100 else (4, 6)
-        parts = list(_fields(layer))
+        parts = list(protobuf.fields(layer))
         names = [bytes(value).decode() for number, value in parts if number == name_field]
         for index, blob in enumerate(value for number, value in parts if number == blobs_field):
             name = f"{names[0]}/{index}"
@@ -198,9 +205,9 @@ def _read_caffemodel(path):
 def _read_blob(blob, name):
     """Read a BlobProto: data 5 (packed float), shape 7 (dims in its field 1), or an old file's four dims in 1–4."""
     dims, old_dims, data = None, {}, []
-    for number, value in _fields(blob):
+    for number, value in protobuf.fields(blob):
         if number == 7:
-            dims = [dim for field, packed in _fields(value) if field == 1 for dim in _varints(packed)]
+            dims = [dim for field, packed in protobuf.fields(value) if field == 1 for dim in protobuf.varints(packed)]
         elif number in (1, 2, 3, 4):
             old_dims[number] = value
         elif number == 5:
@@ -215,48 +222,6 @@ def _read_blob(blob, name):
     return data.reshape(dims)
 
 
-def _fields(message):
-    """Yield (field number, value) of a protobuf message: an int for a varint, otherwise the bytes as a memoryview."""
-    position = 0
-    while position < len(message):
-        key, position = _varint(message, position)
-        wire = key & 7
-        if wire == 0:
-            value, position = _varint(message, position)
-        elif wire in (1, 2, 5):
-            size, position = _varint(message, position) if wire == 2 else ({1: 8, 5: 4}[wire], position)
-            if size > len(message) - position:
-                raise ValueError(f"ends within field {key >> 3}")
-            value, position = message[position : position + size], position + size
-        else:
-            raise ValueError(f"wire type {wire}, which Caffe does not write")
-        yield key >> 3, value
-
-
-def _varints(packed):
-    """Yield the numbers of a packed field, or the one number of an unpacked field."""
-    if isinstance(packed, int):
-        yield packed
-        return
-    position = 0
-    while position < len(packed):
-        value, position = _varint(packed, position)
-        yield value
-
-
-def _varint(message, position):
-    """Read the variable-length number at a position -> (number, next position)."""
-    value, shift = 0, 0
-    while True:
-        if position >= len(message) or shift > 63:
-            raise ValueError("ends within a number")
-        byte = message[position]
-        value |= (byte & 0x7F) << shift
-        position, shift = position + 1, shift + 7
-        if byte < 0x80:
-            return value, position
-
-
 READERS = {
     ".npz": _read_npz,
     ".h5": _read_h5,
@@ -265,6 +230,7 @@ READERS = {
     ".pt": torch_files.read,
     ".safetensors": _read_safetensors,
     ".caffemodel": _read_caffemodel,
+    ".index": tf_checkpoints.read,
 }
 
 if __name__ == "__main__":  # the process of `_probe_h5`, whose caller reads again and raises what is ignored here

@@ -85,6 +85,13 @@ def test_step_schedule_drops_at_its_steps():
     assert rates([2, 3], schedule="step", schedule_steps=(3,)) == pytest.approx([1, 0.1])
 
 
+def test_step_schedule_with_rates_of_its_own():
+    """The article's code: tf.train.piecewise_constant, which begins a rate after its boundary; ours begins at it."""
+    chosen = {"schedule": "step", "schedule_steps": (3, 5), "schedule_rates": (0.5, 2.0, 0.125)}
+    assert rates(range(7), **chosen) == [0.5, 0.5, 0.5, 2.0, 2.0, 0.125, 0.125]
+    assert rates([0, 3], warmup_steps=4, **chosen) == [0.125, 2.0]
+
+
 def test_cosine_schedule():
     assert rates([0, 25, 50, 75, 100, 120], schedule="cosine") == pytest.approx(
         [1, 0.5 + 0.5**1.5, 0.5, 0.5 - 0.5**1.5, 0, 0], abs=1e-12
@@ -223,7 +230,7 @@ def expected_values(gradient_sums, chosen, steps):
             if name.endswith("weights") and chosen.optimizer == "adamw":
                 values[name] *= 1 - own * chosen.weight_decay
             if chosen.optimizer == "momentum":
-                first[name] = 0.9 * first[name] + g
+                first[name] = chosen.momentum * first[name] + g
                 values[name] -= own * first[name]
             else:
                 first[name] = 0.9 * first[name] + 0.1 * g
@@ -248,6 +255,7 @@ def assert_moved_alike(found, expected, rtol=1e-4):
     "changes",
     [
         {},
+        {"momentum": 0.5},
         {"bias_lr_multiplier": 2.0},
         {"weight_decay": 0.05},
         {"clip_norm": 0.5},

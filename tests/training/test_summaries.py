@@ -62,6 +62,31 @@ def test_epoch_leaves_scalars_metrics_and_a_plot(written):
     assert (written / "plots" / "learning_curves.png").stat().st_size > 1000
 
 
+def test_rows_of_older_versions_lack_columns(tmp_path):
+    records = summaries.Summaries(str(tmp_path / "run"), ("car",), str(tmp_path / "elsewhere"))
+    (tmp_path / "run").mkdir()
+    with records.open(5, [ROW]):
+        row = {**ROW, "epoch": 2, "valid_loss": 3.5, "train_voc07": None}
+        records.record_epoch(row, None, [ROW, row])
+    with open(tmp_path / "run" / "metrics.csv", encoding="utf-8", newline="") as file:
+        assert [line["valid_loss"] for line in csv.DictReader(file)] == ["", "3.5"]
+    found = recorded(tmp_path / "elsewhere")
+    assert found[5, "epoch/valid_loss"] == 3.5 and (5, "mean_ap/train_voc07") not in found
+    assert not (tmp_path / "run" / "events").exists()
+
+
+def test_the_graph_is_recorded_once(tmp_path):
+    with tf.Graph().as_default() as graph:
+        tf.constant(1.0, name="one")
+    for step in (0, 3):
+        with summaries.Summaries(str(tmp_path), ("car",)).open(step, [], graph):
+            pass
+    names = os.listdir(tmp_path / "events")
+    events = [event for name in names for event in tf.train.summary_iterator(str(tmp_path / "events" / name))]
+    (graph_def,) = [event.graph_def for event in events if event.graph_def]
+    assert [node.name for node in tf.GraphDef.FromString(graph_def).node] == ["one"]
+
+
 def test_resume_cuts_events_and_metrics_back(written):
     records = summaries.Summaries(str(written), ("car", "bus"))
     records.open(5, [ROW])

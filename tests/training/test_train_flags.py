@@ -103,6 +103,12 @@ def test_the_article_s_recipe():
     assert (settings.schedule, settings.batch_size, settings.accumulate) == ("exponential", 8, 1)
     assert (settings.matching, settings.augmentation, settings.initializer) == ("threshold", "article", "xavier")
     assert (settings.warmup_steps, settings.clip_norm, settings.weight_decay) == (0, 0, 5e-4)
+    assert (settings.normalize, settings.unmatched, description.preset.classes_per_anchor) == (
+        "image",
+        "redraw",
+        "best",
+    )
+    assert read(*SLIM, "--recipe", "article", "--classes-per-anchor", "all")[0].preset.classes_per_anchor == "all"
 
 
 def test_the_original_s_recipe():
@@ -140,9 +146,10 @@ def test_a_recipe_sets_all_that_decides_what_is_learned():
     """So that it stays what it is when a default changes."""
     of_the_data = "data train valid valid_share source missing_annotations other_classes difficult limit repeat"
     of_the_first_weights = "vgg_weights init_from map_classes"
-    of_the_machine = "valid_every patience precision workers seed deterministic save_minutes cache cache_gb cache_dir"
+    of_the_machine = "patience precision workers seed deterministic save_minutes cache cache_gb cache_dir"
+    of_the_records = "valid_every keep_every score_train events"
     names = {field.name for field in dataclasses.fields(config.TrainingSettings)}
-    others = {*of_the_data.split(), *of_the_first_weights.split(), *of_the_machine.split()}
+    others = {*of_the_data.split(), *of_the_first_weights.split(), *of_the_machine.split(), *of_the_records.split()}
     for recipe in config.RECIPES.values():
         assert recipe.keys() == names - others | {"preset"}
 
@@ -273,3 +280,47 @@ def test_a_share_for_validation_stands_alone():
     for share in ("0", "1", "20"):
         with pytest.raises(UserError, match="--valid-share: "):
             read(*SLIM, "--valid-share", share)
+
+
+RATES = ["--schedule", "step", "--schedule-steps", "5,9", "--schedule-rates", "0.002, 0.0003,1e-5"]
+
+
+def test_rates_and_their_steps():
+    settings = read(*SLIM, *RATES, "--optimizer", "momentum", "--momentum", "0.8")[1]
+    assert (settings.schedule_rates, settings.learning_rate) == ((0.002, 0.0003, 1e-5), 0.002)
+    assert settings.momentum == 0.8
+    assert read(*SLIM, "--recipe", "original", *RATES)[1].learning_rate == 0.002
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([*RATES, "--learning-rate", "0.1"], "--schedule-rates: sets all rates; leave it or --learning-rate out"),
+        ([*RATES, "--find-rate"], "--schedule-rates: sets all rates; leave it or --find-rate out"),
+        ([*RATES, "--schedule", "cosine"], "--schedule-rates: needs --schedule step; it is cosine"),
+        ([*RATES, "--schedule-steps", "5"], "--schedule-rates 0.002,.*: 3 rates for 1 step in --schedule-steps 5; "),
+        ([*RATES, "--schedule-rates", "0.1,x,2"], "--schedule-rates: .*x"),
+        (["--momentum", "1"], "--momentum: "),
+    ],
+)
+def test_rates_that_do_not_fit(flags, message):
+    with pytest.raises(UserError, match=message):
+        read(*SLIM, *flags)
+
+
+def test_records_of_two_trainings_do_not_share_a_folder(tmp_path):
+    assert read(*SLIM, "--events", str(tmp_path))[1].events == str(tmp_path)
+    (tmp_path / "events.out.tfevents.1.host.2").write_bytes(b"")
+    with pytest.raises(UserError, match=f"--events {tmp_path}: has the records of another training"):
+        read(*SLIM, "--events", str(tmp_path))
+
+
+def test_fc6_and_fc7_in_full_size(trained):
+    assert read(*SLIM)[0].preset.fc_form == "subsampled"
+    assert read(*SLIM, "--subsample-fc", "no")[0].preset.fc_form == "full"
+    start = ["--data", str(Path(__file__).parent), "--init-from", str(trained)]
+    assert read(*start, "--subsample-fc", "yes")[0].preset.fc_form == "subsampled"
+    with pytest.raises(UserError, match=r"--subsample-fc no: the weights of .* are of the other form; leave it out"):
+        read(*start, "--subsample-fc", "no")
+    with pytest.raises(UserError, match="--subsample-fc no: the run was started with yes; leave it out"):
+        resumed(trained, "--subsample-fc", "no")
