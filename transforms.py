@@ -50,6 +50,7 @@ class Augmentation:
     clip_boxes: whether boxes are clipped to the crop; the article leaves them whole.
     brightness_probability: share of pictures whose brightness is changed, and so on.
     contrast_first_probability: share of pictures whose contrast is changed before saturation and hue, not after them.
+    reorder_probability: share of pictures whose red, green and blue are exchanged at random (the article: 0.5).
     min_ious: of each sampler of crops besides "whole image": the least IoU of a crop with an object; 0 takes any crop.
     trials: crops that a sampler tries.
     crop_scale: least and largest square root of a crop's share of the canvas.
@@ -71,6 +72,7 @@ class Augmentation:
     saturation_probability: float = 0.5
     hue_probability: float = 0.5
     contrast_first_probability: float = 0.5
+    reorder_probability: float = 0.0
     expand_probability: float = 0.5
     mirror_probability: float = 0.5
     min_ious: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.9, 0.0)
@@ -109,6 +111,7 @@ class Distortion:
     saturation: factor on the saturation.
     hue: added to the hue, in steps of 1/180 of the circle.
     contrast_first: whether contrast comes before saturation and hue, or after them.
+    channels: which of red, green and blue (0, 1, 2) each becomes, after the other changes.
     """
 
     brightness: float = 0.0
@@ -116,6 +119,7 @@ class Distortion:
     saturation: float = 1.0
     hue: float = 0.0
     contrast_first: bool = True
+    channels: tuple[int, int, int] = (0, 1, 2)
 
     @property
     def in_hsv(self) -> bool:
@@ -362,12 +366,17 @@ def draw_distortion(augmentation: Augmentation, rng: np.random.Generator) -> Dis
         augmentation.hue_probability,
     )
     amounts = rng.uniform(-1, 1, 4) * happens
+    contrast_first = bool(rng.random() < augmentation.contrast_first_probability)
+    channels = Distortion.channels
+    if augmentation.reorder_probability and rng.random() < augmentation.reorder_probability:
+        channels = tuple(rng.permutation(3).tolist())
     return Distortion(
         brightness=float(amounts[0] * augmentation.brightness),
         contrast=float(1 + amounts[1] * augmentation.contrast),
         saturation=float(1 + amounts[2] * augmentation.saturation),
         hue=float(amounts[3] * augmentation.hue),
-        contrast_first=bool(rng.random() < augmentation.contrast_first_probability),
+        contrast_first=contrast_first,
+        channels=channels,
     )
 
 
@@ -503,6 +512,8 @@ def distort(image: np.ndarray, distortion: Distortion, out: np.ndarray | None = 
         changed = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB, dst=out)
     if not contrast_first:
         changed = _multiply(changed, distortion.contrast, out)
+    if distortion.channels != Distortion.channels:
+        changed = np.take(changed, distortion.channels, axis=-1)
     if out is not None and changed is not out:
         out[...] = changed
         return out

@@ -98,6 +98,8 @@ def test_hue_and_saturation_change_channels_not_rows():
         ((255, 0, 64), Distortion(hue=15), (255, 64, 0)),  # and above 180
         ((250, 5, 128), Distortion(brightness=32), (255, 37, 160)),  # saturates, does not overflow
         ((250, 5, 128), Distortion(brightness=-32), (218, 0, 96)),
+        ((250, 5, 128), Distortion(channels=(2, 0, 1)), (128, 250, 5)),
+        ((250, 5, 128), Distortion(brightness=-32, channels=(1, 0, 2)), (0, 218, 96)),
     ],
 )
 def test_colors_known_by_hand(rgb, distortion, expected):
@@ -469,6 +471,7 @@ def test_every_number_of_an_augmentation_counts():
         saturation_probability=0.0,
         hue_probability=1.0,
         contrast_first_probability=0.8,
+        reorder_probability=0.6,
         expand=2.0,
         expand_probability=0.2,
         mirror_probability=0.7,
@@ -487,6 +490,7 @@ def test_every_number_of_an_augmentation_counts():
         "saturation": (0.0, [one.distortion.saturation != 1 for one in drawn]),
         "hue": (1.0, [one.distortion.hue != 0 for one in drawn]),
         "contrast first": (0.8, [one.distortion.contrast_first for one in drawn]),
+        "reordered": (0.6 * 5 / 6, [one.distortion.channels != (0, 1, 2) for one in drawn]),
         "expanded": (0.2, [one.canvas != WHOLE for one in drawn]),
         "mirrored": (0.7, [one.mirror for one in drawn]),
         "cubic": (0.5, [one.interpolation == cv2.INTER_CUBIC for one in drawn]),
@@ -531,6 +535,19 @@ def test_the_crop_is_judged_on_the_expanded_canvas(monkeypatch):
     boxes = np.array([(0, 0, 1, 1), (0.5, 0.5, 0.75, 1)], np.float32)
     transforms.draw_choices(Augmentation(), boxes, np.random.default_rng(0))
     np.testing.assert_allclose(seen[0], [(0.25, 0.5, 0.75, 1), (0.5, 0.75, 0.625, 1)])
+
+
+def test_exchanged_channels_leave_the_canvas_and_the_input_alone():
+    """Also where a result is written over its source, and where colors come before or after the resizing."""
+    image, boxes = np.full((50, 50, 3), (200, 100, 50), np.uint8), np.array([(0, 0, 1, 1)], np.float32)
+    for size, canvas in ((100, WHOLE), (25, WHOLE), (100, (0.0, 0.0, 2.0, 2.0))):
+        transform = TrainTransforms(size, MEAN, NONE)
+        plan = transform.compose(50, 50, boxes, np.zeros(1), Choices(Distortion(channels=(2, 0, 1)), canvas))
+        rendered = transform.render(plan, image, np.empty((size, size, 3), np.uint8))
+        assert rendered[0, 0].tolist() == [50, 200, 100]
+        assert rendered[-1, -1].tolist() == ([50, 200, 100] if canvas == WHOLE else list(MEAN))
+    assert (image == (200, 100, 50)).all()
+    assert (transforms.distort(image, Distortion(channels=(2, 0, 1)), image) == (50, 200, 100)).all()
 
 
 def test_mirroring_moves_boxes_with_the_pixels():
