@@ -470,7 +470,7 @@ def _add_sampling_flags(group):
     _add(
         group,
         "--limit",
-        "use at most N pictures of --train and N of --valid, the same ones every time (default: all)",
+        "use at most N pictures of --train and N of --valid (default: all)",
         type=cli.positive_int,
         metavar="N",
     )
