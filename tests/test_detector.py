@@ -330,7 +330,9 @@ def test_some_box_was_clipped(best):
     assert raw.max() > 1
 
 
-@pytest.mark.parametrize("nothing", [[], (), iter(()), np.zeros((0, 300, 300, 3), np.uint8)], ids=repr)
+@pytest.mark.parametrize(
+    "nothing", [[], (), iter(()), np.zeros((0, 300, 300, 3), np.uint8)], ids=lambda one: type(one).__name__
+)
 def test_no_pictures_have_no_detections(best, nothing):
     assert best.detect(nothing) == []
 
