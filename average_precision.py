@@ -361,6 +361,7 @@ def _check_source(source, args):
 def _score_by_voc(args, read, ground_truth):
     """Print the figures, draw and remember what was asked for; returns the dict for --json."""
     run = _run_to_remember(args, read)
+    grouped = groups.read(args.groups, ground_truth) if args.groups else {}
     curves = precision_recall(ground_truth, read.detections, read.class_names, args.iou)
     report = summarize(curves, len(ground_truth), args.iou)
     print(table(report))
@@ -368,7 +369,7 @@ def _score_by_voc(args, read, ground_truth):
     settings = score_report.Settings(args.at_precision, args.at_recall, args.score_cuts, args.confusion_threshold)
     found, matrix = score_report.figures(scored, settings)
     print(score_report.best_line(found))
-    by_group = _by_group(args.groups, scored, settings)
+    by_group = _by_group(grouped, scored, settings)
     if args.plots:
         print(score_cuts.text(found["score_cuts"]))
         _plot(curves, report, args.plots)
@@ -402,10 +403,10 @@ def _compare(args, data, read, ground_truth):
     return {"results": reports, "comparison": compared}
 
 
-def _by_group(path, scored, settings):
-    """{group: the dict for --json} of a table of groups, printed; {} without one."""
+def _by_group(grouped, scored, settings):
+    """{group: the dict for --json} of the groups of `groups.read`, printed."""
     by_group = {}
-    for name, ids in groups.read(path, scored.ground_truth).items() if path else ():
+    for name, ids in grouped.items():
         part = groups.part(scored, ids)
         report = summarize(part.curves, len(part.ground_truth), part.iou)
         by_group[name] = {**report, **score_report.figures(part, settings)[0]}

@@ -110,10 +110,16 @@ def resume_command(run: str, *flags: str) -> str:
 
 
 def _runs_in(folder):
-    """'; runs in it: runs/demo/run', the end of a message about a folder that is no run; "" if it has none either."""
+    """'; runs in it: runs/demo/run', the end of a message about a folder that is no run, or the run that it is in.
+
+    "" if there is neither.
+    """
     names = sorted(os.listdir(folder))[:1000] if os.path.isdir(folder) else []
     found = [path for path in (os.path.join(folder, name) for name in names) if is_run(path)]
-    return f"; runs in it: {', '.join(found[:3])}{', …' if len(found) > 3 else ''}" if found else ""
+    if found:
+        return f"; runs in it: {', '.join(found[:3])}{', …' if len(found) > 3 else ''}"
+    above = [os.path.dirname(folder), os.path.dirname(os.path.dirname(folder))]
+    return next((f"; do you mean {path}, which it is in?" for path in above if path and is_run(path)), "")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -136,7 +136,11 @@ def _parse(argv):
     parser = cli.ArgumentParser(description=__doc__)
     default_root = os.path.join("runs", "demo")
     parser.add_argument(
-        "--root", default=default_root, metavar="DIR", help=f"folder for all files (default: {default_root})"
+        "--root",
+        type=cli.output_folder,
+        default=default_root,
+        metavar="DIR",
+        help=f"folder for all files (default: {default_root})",
     )
     for name, what in (("steps", "training steps"), ("images", "training pictures to draw")):
         fast, slow = getattr(FAST, name), getattr(SLOW, name)

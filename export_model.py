@@ -173,8 +173,11 @@ def _paths(flags):
         (name,) = flags.format
         suffix = config.EXPORTED[name]
         if name != "savedmodel" and not flags.output.endswith(suffix):
+            other = [one for one, end in config.EXPORTED.items() if flags.output.endswith(end)]
+            instead = f"; or give --format {other[0]}" if other else ""
             raise UserError(
                 f"--output {flags.output}: the name must end in {suffix}, by which the other programs recognize it"
+                + instead
             )
         return {name: _path(name, flags.output.rstrip(os.sep))}
     suffix = os.path.splitext(flags.output)[1]

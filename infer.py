@@ -38,6 +38,7 @@ from structures import Detections, UserError
 from system import cli, files, wording
 
 FEW = 5  # boxes a picture that are easy to look at
+FILMS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".mts", ".3gp")
 CURVE_THRESHOLD = 0.01  # results to be scored need the whole precision–recall curve
 
 
@@ -67,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     # Labels of a data set need no entry: they are in --data, or in `labels` beside `images`, which holds the pictures
     inputs = [model.exported or model.run, *[flags.data] * bool(flags.split), *(picture.path for picture in pictures)]
     old = result_folder.check(flags.output, flags.overwrite, inputs)
-    _refuse_data_set(flags.output)
+    _refuse_run_and_data_set(flags.output)
     with cli.StopRequest() as stop:
         model = pretrained.fetched(model, stop.raise_if_requested)
         cli.import_tensorflow()
@@ -316,6 +317,9 @@ def _find_files(flags):
         found = list(_find_in_folder(path, recursive, drawn)) if is_folder else [(path, os.path.basename(path))]
         if not os.path.exists(path):
             raise UserError(f"{path}: no such file or folder")
+        if not is_folder and path.lower().endswith(FILMS):
+            detect = cli.command("process_video.py", flags.model, path, "OUTPUT.mp4")
+            raise UserError(f"{path}: is a video; detect in it with {detect}")
         left_out = _left_out(path, recursive, drawn) if is_folder else ""
         if not found:
             more = "" if recursive else "; --recursive also searches the folders in it"
@@ -365,8 +369,10 @@ def _listed(word, text):
     return found
 
 
-def _refuse_data_set(folder):
-    """Raise UserError if --output is a data set, which results would turn into another one."""
+def _refuse_run_and_data_set(folder):
+    """Raise UserError if --output is a run, or a data set, which results would turn into another one."""
+    if config.is_run(folder):
+        raise UserError(f"--output {folder}: is a run; choose another folder, such as {folder.rstrip(os.sep)}_found")
     if os.path.isdir(folder) and not result_folder.holds_results(folder) and (found := sources.fitting(folder)):
         raise UserError(f"--output {folder}: holds a data set ({' or '.join(found)}); choose another folder")
 

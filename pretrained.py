@@ -10,6 +10,7 @@ The weights of a bare VGG-16 are not a detector: start a training from them with
 
 import system.environment  # noqa: F401
 
+import argparse
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -24,7 +25,7 @@ from ssd_utils import SSDPreset
 from structures import UserError
 from system import cli, files
 from system.wording import plural
-from weights import download, layouts, weight_files
+from weights import download, layouts, published, weight_files
 
 EXAMPLES = """examples:
   the original SSD300, trained on Pascal VOC:
@@ -88,6 +89,14 @@ def fetched(model: config.ModelSource, check_stop: Callable[[], None] = lambda: 
     return config.find_model(model.name)
 
 
+def _weight_file(text):
+    """The argument WEIGHTS: a file, and not the name of a detector, which other programs take as it is."""
+    if text in published.DETECTORS and not os.path.exists(text):
+        detect = cli.command("infer.py", text, "PICTURES")
+        raise argparse.ArgumentTypeError(f"{text!r} needs no import, it is a MODEL of the other programs: {detect}")
+    return cli.existing_file(text)
+
+
 def _parse(argv):
     parser = cli.ArgumentParser(
         description=__doc__,
@@ -96,7 +105,7 @@ def _parse(argv):
     endings = ", ".join(weight_files.READERS)
     ssd = [name for name, layout in layouts.LAYOUTS.items() if layout.is_ssd]
     reads = parser.add_argument_group("what it reads")
-    reads.add_argument("weights", metavar="WEIGHTS", type=cli.existing_file, help=f"the weight file: {endings}")
+    reads.add_argument("weights", metavar="WEIGHTS", type=_weight_file, help=f"the weight file: {endings}")
     reads.add_argument(
         "--layout",
         choices=tuple(layouts.LAYOUTS),

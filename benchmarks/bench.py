@@ -6,6 +6,8 @@ that other processes kept busy meanwhile, machine.gflops the speed of the machin
 whose others_busy is above 0.05 or whose gflops vary widely.
 """
 
+import bench_environment  # noqa: F401
+
 import json
 import sys
 import tempfile

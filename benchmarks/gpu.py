@@ -4,6 +4,8 @@ Prints one JSON line for each row, the card and its libraries first, and at the 
 the order of their importance; those for which no time is left are listed with that reason. docs/gpu.md explains them.
 """
 
+import bench_environment  # noqa: F401
+
 import contextlib
 import os
 import pathlib

@@ -6,6 +6,8 @@ pictures. Writes DIR/learning.jsonl, DIR/learning.md and DIR/learning.png after 
 same arguments, it goes on with the trainings that are missing. docs/learning.md explains it.
 """
 
+import bench_environment  # noqa: F401
+
 import argparse
 import contextlib
 import dataclasses

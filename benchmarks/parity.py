@@ -7,6 +7,8 @@ Run it with `make parity`, which creates the environment.
 """
 # ruff: noqa: E402, as the order of some imports matters
 
+import bench_environment
+
 import argparse
 import dataclasses
 import functools
@@ -17,6 +19,8 @@ import subprocess
 import sys
 import tempfile
 import typing
+
+bench_environment.require_peers()
 
 import bench_tables
 import numpy as np

@@ -282,7 +282,10 @@ class ArgumentParser(argparse.ArgumentParser):
         parse = self.parse_known_args if "--" in args else self.parse_known_intermixed_args
         parsed, unknown = parse(args, namespace)
         if unknown:
-            self.error(f"{unknown[0]}: no such argument" + self._nearest(unknown[0]))
+            word = unknown[0]
+            if not word.startswith("-"):
+                self.error(f"{word}: no flag stands before it, and nothing is expected here without one")
+            self.error(f"{word}: no such argument" + self._nearest(word))
         return parsed
 
     def error(self, message):

@@ -8,15 +8,16 @@ import importlib.util
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 
 ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 # What requirements.txt brings, by the names of the modules
 PACKAGES = ("numpy", "cv2", "tensorflow", "tqdm", "matplotlib", "PIL", "yaml", "av", "h5py")
 
 
-def missing() -> list[str]:
+def missing(packages: Sequence[str] = PACKAGES) -> list[str]:
     """The packages that this Python does not have. None is imported."""
-    return [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    return [name for name in packages if importlib.util.find_spec(name) is None]
 
 
 def remedy(root: str, prefix: str) -> str:
@@ -43,8 +44,16 @@ def require() -> None:
     started = os.path.realpath(getattr(sys.modules["__main__"], "__file__", None) or "")
     if os.path.dirname(started) not in (ROOT, os.path.join(ROOT, "recipes"), os.path.join(ROOT, "toy_road")):
         return
-    if lacking := missing():
-        command = remedy(ROOT, sys.prefix)
+    stop_without(PACKAGES)
+
+
+def stop_without(packages: Sequence[str], command: str | None = None) -> None:
+    """Exit with code 1 and a line on stderr unless all packages are there.
+
+    command: what brings them, by default `remedy`.
+    """
+    if lacking := missing(packages):
+        command = command or remedy(ROOT, sys.prefix)
         sys.exit(f"error: {sys.executable} has no {', '.join(lacking)}; first run: {command}")
 
 

@@ -124,6 +124,9 @@ def test_a_folder_that_is_no_run_names_the_runs_in_it(run):
     place = run.parent
     for path in (place, place / "missing"):
         path.mkdir(exist_ok=True)
+    inside = run / "checkpoints" / "step-00000001"
+    inside.mkdir(parents=True)
+    fails(f"{inside}: not a run directory .*; do you mean {run}, which it is in.$", config.read_config, str(inside))
     message = f"{place}: not a run directory .*; runs in it: {run}$"
     fails(message, config.read_config, str(place))
     fails(

@@ -87,3 +87,9 @@ def test_demo_learns_and_leaves_what_the_interface_names(tmp_path):
     assert scores["voc07"]["mean"] >= 0.80
     assert not [name for name in LEFT if not (tmp_path / name).exists()]
     assert len(json.loads((tmp_path / "drive.json").read_text("utf-8"))["frames"]) == 250
+
+
+def test_a_file_is_no_folder_for_the_demo(tmp_path):
+    (tmp_path / "model.pb").write_bytes(b"")
+    with pytest.raises(UserError, match=r"^--root: .*model.pb"):
+        demo.main(["--root", str(tmp_path / "model.pb")])

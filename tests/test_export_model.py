@@ -128,10 +128,11 @@ def test_mistakes_get_one_line(exported, tmp_path):
     out = tmp_path / "x.pb"
     assert "nothing" in error_of("export_model.py", "nothing", "--output", out)
     assert "already" in error_of("export_model.py", frozen, "--output", out)
-    assert ".pb" in error_of("export_model.py", path, "--output", tmp_path / "x.onnx")
     assert "--outputs: 'box' is not one of boxes, " in error_of(
         "export_model.py", path, "--output", out, "--outputs", "box"
     )
+    said = error_of("export_model.py", path, "--output", tmp_path / "x.onnx")
+    assert ".pb" in said and "--format onnx" in said
     picture, damaged = tmp_path / "a.png", tmp_path / "damaged.pb"
     images.write(picture, np.zeros((30, 40, 3), np.uint8))
     call = [picture, "--output", tmp_path / "out"]

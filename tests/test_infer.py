@@ -365,6 +365,21 @@ def test_results_that_would_mix_pictures_are_refused(flag, trained, tmp_path):
     infer._refuse_equal_names(flags, infer._find_files(flags))
 
 
+def test_a_video_is_sent_to_the_program_for_videos(trained, tmp_path):
+    film = tmp_path / "film.MP4"
+    film.write_bytes(b"")
+    said = error_of("infer.py", trained, film, "--output", tmp_path / "out")
+    assert str(film) in said and f"process_video.py {trained} {film} OUTPUT.mp4" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_gets_no_results(trained, mine):
+    before = contents(trained)
+    said = error_of("infer.py", trained, mine.parent / "apart", "--output", trained, "--overwrite")
+    assert f"--output {trained}: is a run" in said
+    assert contents(trained) == before
+
+
 def contents(folder):
     """{path: bytes} of all files below a folder."""
     return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}

@@ -670,3 +670,8 @@ def test_the_table_of_published_detectors():
     assert {number: names[number] for number in facts} == facts
     assert [n for n, name in names.items() if name == f"unused{n}"] == [12, 26, 29, 30, 45, 66, 68, 69, 71, 83]
     assert len(set(names.values())) == len(names) == 90
+
+
+def test_a_detector_that_model_names_needs_no_import(tmp_path):
+    with pytest.raises(UserError, match=r"^WEIGHTS: 'ssd300-coco' needs no import.*infer.py ssd300-coco PICTURES"):
+        pretrained.main(["ssd300-coco", "--run", str(tmp_path / "run")])

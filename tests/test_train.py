@@ -314,6 +314,9 @@ WRONG = {
     "weights of no known kind": (["--width", "1", "--vgg-weights", "README.md"], "README.md"),
     "unknown layer": (["--freeze", "conv1,fc9x,layer3"], "fc9x"),
     "falling steps": (["--schedule-steps", "20,10"], "--schedule-steps"),
+    "steps of another schedule": (["--schedule-steps", "10,20"], "--schedule step,"),
+    "epsilon of momentum": (["--optimizer", "momentum", "--adam-epsilon", "0.1"], "--optimizer adamw"),
+    "a value without a flag": (["mydata"], "mydata: no flag stands before it"),
     "unknown preset": (["--preset", "vgg400"], "--preset"),
     "unknown flag": (["--epoch", "3"], "--epochs"),
     "no such run to start from": (["--init-from", "nothing"], "nothing"),
@@ -343,6 +346,11 @@ def test_existing_run_is_not_overwritten(unbroken, flags):
 def test_other_flags_on_resume_are_refused(unbroken):
     assert "--learning-rate" in error_of("train.py", "--run", unbroken, "--resume", "--learning-rate", "0.5")
     assert "--width" in error_of("train.py", "--run", unbroken, "--resume", "--width", "0.5")
+
+
+def test_a_run_is_no_vgg16(unbroken, shapes, tmp_path):
+    flags = ["--data", shapes, "--train", "train", "--vgg-weights", unbroken, "--run", tmp_path / "run"]
+    assert f"--init-from {unbroken}" in error_of("train.py", *flags)
 
 
 def test_unwritable_run(flags, tmp_path):

@@ -2,6 +2,8 @@
 
 import system.environment  # noqa: F401
 
+import argparse
+
 from system import cli
 from toy_road.dataset import write_dataset
 from toy_road.drive import write_drive
@@ -21,7 +23,7 @@ def main(argv=None):
     writes.add_argument("--train", type=cli.positive_int, metavar="N", default=4000, help="training pictures")
     writes.add_argument("--test", type=cli.positive_int, metavar="N", default=400, help="test pictures")
     writes.add_argument(
-        "--drive", type=cli.output_file, metavar="FILE.mp4", help="also write a video of a drive, and its ground truth"
+        "--drive", type=_mp4_file, metavar="FILE.mp4", help="also write a video of a drive, and its ground truth"
     )
     draws.add_argument(
         "--seed", type=cli.non_negative_int, metavar="N", default=0, help="each seed draws other pictures"
@@ -40,6 +42,12 @@ def main(argv=None):
     if flags.drive:
         truth = write_drive(flags.drive, flags.seed)
         print(f"{flags.drive}: the drive; its ground truth is in {truth}")
+
+
+def _mp4_file(text):
+    if not text.lower().endswith(".mp4"):
+        raise argparse.ArgumentTypeError(f"{text!r}: the video is written as MP4; give a name in .mp4")
+    return cli.output_file(text)
 
 
 if __name__ == "__main__":

@@ -45,6 +45,7 @@ def read(flags: argparse.Namespace) -> tuple[config.ModelDescription, config.Tra
             _check_rate_file(path)
     description, settings = _resume_config(flags) if flags.resume else _new_config(flags)
     _check_cache(flags, settings)
+    _check_effect(flags, settings)
     return description, settings
 
 
@@ -54,6 +55,16 @@ def _check_cache(flags, settings):
         raise UserError("--cache-gb: needs --cache ram or --cache disk")
     if "cache_dir" in flags and settings.cache != "disk":
         raise UserError("--cache-dir: needs --cache disk")
+
+
+def _check_effect(flags, settings):
+    """Refuse flags of a new run that another one keeps from having an effect."""
+    if flags.resume:
+        return
+    if "schedule_steps" in flags and settings.schedule != "step":
+        raise UserError(f"--schedule-steps: needs --schedule step, and the schedule is {settings.schedule}")
+    if "adam_epsilon" in flags and settings.optimizer == "momentum":
+        raise UserError("--adam-epsilon: needs --optimizer adamw or adam; momentum has no epsilon")
 
 
 def rate_files(run: str) -> tuple[str, str]:
@@ -155,6 +166,8 @@ def _vgg_weights(given, settings):
         raise UserError(f"--vgg-weights {choice}: fits --width 1 only; give --vgg-weights none with --width {width:g}")
     if choice == "auto":
         return choice
+    if config.is_run(choice):
+        raise UserError(f"--vgg-weights {choice}: is a run; give it with --init-from {choice}")
     choice = weight_files.file_of(choice)
     if not os.path.isfile(choice):
         raise UserError(f"--vgg-weights {choice}: no such file")

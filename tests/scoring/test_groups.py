@@ -74,3 +74,11 @@ def test_program_splits_every_figure(voc, tmp_path, capsys):  # noqa: F811
     assert data["groups"]["night"]["voc07"]["per_class"] == {"car": None, "bus": 1.0}
     lines = capsys.readouterr().out.splitlines()
     assert any(line.split()[:3] == ["night", "2", "1"] for line in lines)
+
+
+def test_program_refuses_a_wrong_table_before_it_scores(voc, tmp_path, capsys):  # noqa: F811
+    (tmp_path / "groups.csv").write_text("car\nbus\n")
+    flags = ("--data", str(voc), "--split", "test", "--groups", str(tmp_path / "groups.csv"))
+    with pytest.raises(UserError, match=r"groups.csv: its first line is not 'picture,group'"):
+        average_precision.main([write_found(tmp_path / "d.json", FOUND), *flags])
+    assert capsys.readouterr().out == ""

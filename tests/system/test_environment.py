@@ -1,6 +1,7 @@
 """Every program without its packages, in a Python that has only the standard library."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -18,7 +19,10 @@ RECIPES = sorted(
 )
 
 
-@pytest.mark.parametrize("program", [*FILES, *RECIPES, "toy_road"])
+BENCHMARKS = [f"benchmarks/{name}.py" for name in ("bench", "gpu", "learning", "parity")]
+
+
+@pytest.mark.parametrize("program", [*FILES, *RECIPES, *BENCHMARKS, "toy_road"])
 def test_a_program_without_its_packages_names_the_command_that_brings_them(program):
     where = ["-m", program] if program == "toy_road" else [program]
     # Without site neither the environment's nor the system's packages are found
@@ -34,6 +38,11 @@ def test_others_may_import_a_program_with_fewer_packages():
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
+def test_packages_of_another_environment_are_named_with_its_command():
+    with pytest.raises(SystemExit, match=r"^error: .* has no no_such_peer; first run: make parity$"):
+        environment.stop_without(("sys", "no_such_peer"), "make parity")
+
+
 def test_all_programs_are_tried():
     assert {"train.py", "infer.py", "average_precision.py", "demo.py"} <= set(FILES)
     assert "recipes/bccd.py" in RECIPES
@@ -47,6 +56,7 @@ def test_the_packages_are_those_that_modules_import():
     }
     ours = {name.split(".")[0] for name in test_rooms.MODULES} | {path.parent.name for path in ROOT.glob("*/*.py")}
     others = {"pillow_heif", "google"}  # is optional; comes with TensorFlow
+    others |= set(re.findall(r"^(\w+)>=", (ROOT / "requirements-export.txt").read_text("utf-8"), re.MULTILINE))
     assert set(environment.PACKAGES) == used - ours - others - set(sys.stdlib_module_names) - {"torch", "?", ""}
 
 

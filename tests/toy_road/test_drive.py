@@ -7,6 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
+from structures import UserError
+from toy_road import __main__ as program
 from toy_road import drawing, drive, town
 
 
@@ -49,3 +51,9 @@ def test_a_drive_is_a_video_with_its_ground_truth(tmp_path):
     image, objects = list(drive.drive_frames(1, 12))[-1]
     assert np.abs(decoded[-1].astype(int) - image).mean() < 8
     assert [tuple(item["box"]) for item in truth["frames"][-1]["objects"]] == [item.box_px for item in objects]
+
+
+def test_a_drive_of_another_format_is_refused_before_anything_is_drawn(tmp_path):
+    with pytest.raises(UserError, match=r"^--drive: .*drive.avi.*\.mp4"):
+        program.main(["--output", str(tmp_path / "data"), "--drive", str(tmp_path / "drive.avi")])
+    assert not any(tmp_path.iterdir())
