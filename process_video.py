@@ -371,66 +371,69 @@ def _json_path(text):
 
 def _parse(argv):
     parser = cli.ArgumentParser(description=__doc__)
-    titles = "what it reads", "how it detects", "what it writes"
-    reads, detects, writes = (parser.add_argument_group(title).add_argument for title in titles)
-    reads("model", metavar="MODEL", help=config.MODEL_HELP)
-    reads(
+    _input_flags(parser.add_argument_group("what it reads").add_argument)
+    _detection_flags(parser.add_argument_group("how it detects").add_argument)
+    _output_flags(parser.add_argument_group("what it writes").add_argument)
+    return parser.parse_args(argv)
+
+
+def _input_flags(add):
+    add("model", metavar="MODEL", help=config.MODEL_HELP)
+    add(
         "inputs",
         metavar="INPUT",
         nargs="+",
         help="video files, folders of numbered pictures, or one camera's number (0) or address (rtsp://…)",
     )
-    writes(
-        "output",
-        metavar="OUTPUT",
-        type=_mp4_or_folder,
-        help="the video to write, in .mp4, or a folder for INPUT.mp4 of each; existing files are replaced",
-    )
-    show = visualization.SHOW_THRESHOLD
-    detects(
-        "--threshold",
-        type=score_threshold.parse,
-        metavar="X",
-        help=f"show detections that score above X: {score_threshold.HELP} (default: {show})",
-    )
-    detects("--classes", metavar="NAMES", help="show only these classes, separated by commas (default: all)")
-    detects(
-        "--every",
-        type=cli.positive_int,
-        default=1,
-        metavar="N",
-        help="run the network on every Nth frame only, and keep its boxes in between",
-    )
-    reads(
+    add(
         "--stream",
         type=cli.positive_int,
         default=1,
         metavar="N",
         help="which video stream of a file that has several, such as a dashcam's front and rear camera",
     )
-    reads(
-        "--rate",
-        type=_rate,
-        default="25",
+    add("--rate", type=_rate, default="25", metavar="X", help="frames per second of folders of pictures")
+    add("--max-frames", type=cli.positive_int, metavar="N", help="stop after N frames (default: all)")
+
+
+def _detection_flags(add):
+    add(
+        "--threshold",
+        type=score_threshold.parse,
         metavar="X",
-        help="frames per second of folders of pictures",
+        help=f"show detections that score above X: {score_threshold.HELP} (default: {visualization.SHOW_THRESHOLD})",
     )
-    reads("--max-frames", type=cli.positive_int, metavar="N", help="stop after N frames (default: all)")
-    detects(
+    add("--classes", metavar="NAMES", help="show only these classes, separated by commas (default: all)")
+    add(
+        "--every",
+        type=cli.positive_int,
+        default=1,
+        metavar="N",
+        help="run the network on every Nth frame only, and keep its boxes in between",
+    )
+    add(
         "--batch-size",
         type=cli.positive_int,
         metavar="N",
         help="frames that the network processes at once; always 1 for a camera or stream (default: 8, on a GPU 32)",
     )
-    detects("--precision", choices=config.PRECISIONS, default="auto", help="number type of the network")
-    writes(
+    add("--precision", choices=config.PRECISIONS, default="auto", help="number type of the network")
+
+
+def _output_flags(add):
+    add(
+        "output",
+        metavar="OUTPUT",
+        type=_mp4_or_folder,
+        help="the video to write, in .mp4, or a folder for INPUT.mp4 of each; existing files are replaced",
+    )
+    add(
         "--json",
         type=_json_path,
         metavar="FILE",
         help="write the detections of every frame and the speed of every stage to FILE; where OUTPUT is a folder, a "
         "folder too",
     )
-    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":

@@ -678,6 +678,10 @@ def _add_optimization_flags(group):
         type=cli.positive_int,
         metavar="N",
     )
+    _add_optimizer_flags(group)
+
+
+def _add_optimizer_flags(group):
     _add(
         group,
         "--optimizer",
@@ -778,6 +782,10 @@ def _add_rate_flags(group):
         metavar="N",
         rare=True,
     )
+    _add_multiplier_flags(group)
+
+
+def _add_multiplier_flags(group):
     _add(
         group,
         "--bias-lr-multiplier",
@@ -821,6 +829,10 @@ def _add_run_flags(group):
         type=cli.positive_int,
         metavar="N",
     )
+    _add_record_flags(group)
+
+
+def _add_record_flags(group):
     _add(
         group,
         "--valid-every",
