@@ -193,10 +193,16 @@ def check_folder_writable(folder: Path) -> None:
         raise _unwritable(folder, error) from None
 
 
-def digest(path: Path) -> bytes:
-    """A hash of a file's bytes: equal for copies of a file. Raises OSError."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
+def digest(path: Path, algorithm: str | None = None) -> bytes:
+    """A hash of a file's bytes: equal for copies of a file.
+
+    algorithm: of hashlib; None for 16 bytes of BLAKE2b. Raises OSError.
+    """
+    found = hashlib.new(algorithm, usedforsecurity=False) if algorithm else hashlib.blake2b(digest_size=16)
+    with open(path, "rb") as file:  # hashlib.file_digest came with Python 3.11
+        while chunk := file.read(1 << 20):
+            found.update(chunk)
+    return found.digest()
 
 
 def is_hidden(name: str) -> bool:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import fcntl
-import hashlib
 import http.client
 import os
 import urllib.error
@@ -47,11 +46,7 @@ class PublishedFile:
 
     def is_sound(self, path):
         """Whether a file has the digest of this one."""
-        found = hashlib.new(self.algorithm, usedforsecurity=False)
-        with open(path, "rb") as file:
-            while chunk := file.read(1 << 20):
-                found.update(chunk)
-        return found.hexdigest().startswith(self.digest)
+        return files.digest(path, self.algorithm).hex().startswith(self.digest)
 
     @property
     def stated(self):
