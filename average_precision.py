@@ -136,8 +136,7 @@ def summarize(curves: Sequence[ClassCurve], images: int, iou_threshold: float) -
 
 
 def _mean_and_classes(per_class):
-    known = [ap for ap in per_class.values() if ap is not None]
-    return {"mean": float(np.mean(known)) if known else None, "per_class": per_class}
+    return {"mean": matching.mean(per_class), "per_class": per_class}
 
 
 def precision_recall(
