@@ -144,8 +144,8 @@ def _best(source):
 
 
 def checkpoint_of(source):
-    """The name of a run's checkpoint, step-00001234."""
-    return os.path.basename(os.path.dirname(source.checkpoint))
+    """The name of a run's checkpoint, step-00001234; None for an exported model or one that is yet to be fetched."""
+    return source.checkpoint and os.path.basename(os.path.dirname(source.checkpoint))
 
 
 def find_run(model, class_names):
