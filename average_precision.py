@@ -49,10 +49,10 @@ HIGH_THRESHOLD = 0.05
 # Flags that --protocol coco does not take, with their defaults
 VOC_DEFAULTS: dict[str, Any] = {
     "iou": 0.5,
-    "at_precision": 0.9,
-    "at_recall": 0.9,
-    "score_cuts": score_cuts.CUTS,
-    "confusion_threshold": None,
+    "at_precision": score_report.Settings.precision,
+    "at_recall": score_report.Settings.recall,
+    "score_cuts": score_report.Settings.cuts,
+    "confusion_threshold": score_report.Settings.confusion,
     "groups": None,
     "plots": None,
     "remember": None,
@@ -523,7 +523,6 @@ def _data_flags(group):
         default="error",
         help="annotated objects of other classes are an error, or are left out",
     )
-
     group.add_argument(
         "--missing-annotations",
         choices=sources.MISSING_ANNOTATIONS,
@@ -545,22 +544,22 @@ def _metric_flags(group):
         type=cli.positive_fraction,
         metavar="X",
         help="smallest overlap (intersection over union) at which a detection counts as a hit, with --protocol voc "
-        "(default: 0.5)",
+        f"(default: {VOC_DEFAULTS['iou']:g})",
     )
     for what in ("precision", "recall"):
         group.add_argument(
             f"--at-{what}",
             type=cli.positive_fraction,
             metavar="X",
-            help=f"beside the threshold of best F1, look for the one that gives this {what} (default: 0.9)",
+            help=f"beside the threshold of best F1, look for the one that gives this {what} (default: "
+            f"{VOC_DEFAULTS[f'at_{what}']:g})",
         )
-
     group.add_argument(
         "--score-cuts",
         type=_cuts,
         metavar="X,…",
         help="give AP also where only the detections above these scores are kept (default: "
-        f"{','.join(f'{cut:g}' for cut in score_cuts.CUTS)})",
+        f"{','.join(f'{cut:g}' for cut in VOC_DEFAULTS['score_cuts'])})",
     )
     group.add_argument(
         "--confusion-threshold",

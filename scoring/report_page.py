@@ -19,8 +19,9 @@ def write(folder, scored, summary, found, matrix, *, by_group=None, errors_page=
     scored, found, matrix: as of score_report; summary: the figures of average_precision.summarize.
     by_group: {group: summary and found in one dict}, or None; errors_page: the name of errors.html beside it, or None.
     """
-    parts = [_contents(by_group), *_figures(scored, summary, found)]
-    parts += [
+    parts = [
+        _contents(by_group),
+        *_figures(scored, summary, found),
         *_thresholds(found),
         *_cuts(found["score_cuts"]),
         *_confusion(scored, matrix),
