@@ -49,10 +49,10 @@ HIGH_THRESHOLD = 0.05
 # Flags that --protocol coco does not take, with their defaults
 VOC_DEFAULTS: dict[str, Any] = {
     "iou": 0.5,
-    "at_precision": 0.9,
-    "at_recall": 0.9,
-    "score_cuts": score_cuts.CUTS,
-    "confusion_threshold": None,
+    "at_precision": score_report.Settings.precision,
+    "at_recall": score_report.Settings.recall,
+    "score_cuts": score_report.Settings.cuts,
+    "confusion_threshold": score_report.Settings.confusion,
     "groups": None,
     "plots": None,
     "remember": None,
@@ -136,8 +136,7 @@ def summarize(curves: Sequence[ClassCurve], images: int, iou_threshold: float) -
 
 
 def _mean_and_classes(per_class):
-    known = [ap for ap in per_class.values() if ap is not None]
-    return {"mean": float(np.mean(known)) if known else None, "per_class": per_class}
+    return {"mean": matching.mean(per_class), "per_class": per_class}
 
 
 def precision_recall(
@@ -291,8 +290,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     data = DataSet(args.data, args.split, args.source, args.valid_of, **loading)
     read = detection_files.read(args.results, names, data)
     ground_truth = _ground_truth(data, read, args)
-    _check_images(read, ground_truth, args)
-    _check_source(read.source, args)
+    _check_results(args.results, read, ground_truth, args)
     if args.others:
         report = _compare(args, data, read, ground_truth)
     elif args.protocol == "coco":
@@ -300,10 +298,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(coco_metric.table(report))
     else:
         report = _score_by_voc(args, read, ground_truth)
-    if read.source:
+    if read.source and not args.others:
         print(f"results of {read.source}")
+        report = {**report, "source": dataclasses.asdict(read.source)}
     if args.json:
-        files.write_json(args.json, {**report, "source": dataclasses.asdict(read.source)} if read.source else report)
+        files.write_json(args.json, report)
 
 
 def _ground_truth(data, read, args):
@@ -343,19 +342,18 @@ def _some(names):
     return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
 
 
-def _check_source(source, args):
-    """Warn if RESULTS records that it is from other data, or from a checkpoint that is no longer what its model is."""
+def _check_source(path, source, args):
+    """Warn if results record that they are from other data, or from a checkpoint that their model has no more."""
     if source is None:
         return
     if source.data and (os.path.realpath(source.data), source.split) != (os.path.realpath(args.data), args.split):
-        cli.warn(f"{args.results}: made on {source.split} of {source.data}, not on {args.split} of {args.data}")
+        cli.warn(f"{path}: made on {source.split} of {source.data}, not on {args.split} of {args.data}")
     try:
-        now = config.find_model(source.model).checkpoint if source.checkpoint else None
+        now = score_threshold.checkpoint_of(config.find_model(source.model)) if source.checkpoint else None
     except UserError:  # which is elsewhere, or gone
         return
-    name = now and os.path.basename(os.path.dirname(now))
-    if name not in (None, source.checkpoint):
-        cli.warn(f"{args.results}: made with {source.checkpoint} of {source.model}, which is {name} now; detect again")
+    if now not in (None, source.checkpoint):
+        cli.warn(f"{path}: made with {source.checkpoint} of {source.model}, which is {now} now; detect again")
 
 
 def _score_by_voc(args, read, ground_truth):
@@ -389,17 +387,21 @@ def _compare(args, data, read, ground_truth):
     paths, reads, results, reports = [args.results, *args.others], [read], [], {}
     for path in args.others:
         reads.append(detection_files.read(path, read.class_names, data))
-        _check_images(reads[-1], ground_truth, argparse.Namespace(**{**vars(args), "results": path}))
+        _check_results(path, reads[-1], ground_truth, args)
     for path, one in zip(paths, reads, strict=True):
         curves = precision_recall(ground_truth, one.detections, one.class_names, args.iou)
         results.append(Scored(ground_truth, one.detections, one.class_names, curves, args.iou, one.threshold or 0.0))
         reports[path] = summarize(curves, len(ground_truth), args.iou)
-    compared = comparison.compare(results, args.iou)
+        if one.source:
+            reports[path]["source"] = dataclasses.asdict(one.source)
+    compared = comparison.compare(results)
     print(comparison.text(compared, paths))
+    for path, one in zip(paths, reads, strict=True):
+        if one.source:
+            print(f"{path}: results of {one.source}")
     if args.plots:
-        print(
-            f"{comparison_page.write(args.plots, compared, paths, ground_truth)}: what one finds and the other misses"
-        )
+        page = comparison_page.write(args.plots, compared, paths, ground_truth)
+        print(f"{page}: what one finds and the other misses")
     return {"results": reports, "comparison": compared}
 
 
@@ -521,7 +523,6 @@ def _data_flags(group):
         default="error",
         help="annotated objects of other classes are an error, or are left out",
     )
-
     group.add_argument(
         "--missing-annotations",
         choices=sources.MISSING_ANNOTATIONS,
@@ -543,22 +544,22 @@ def _metric_flags(group):
         type=cli.positive_fraction,
         metavar="X",
         help="smallest overlap (intersection over union) at which a detection counts as a hit, with --protocol voc "
-        "(default: 0.5)",
+        f"(default: {VOC_DEFAULTS['iou']:g})",
     )
     for what in ("precision", "recall"):
         group.add_argument(
             f"--at-{what}",
             type=cli.positive_fraction,
             metavar="X",
-            help=f"beside the threshold of best F1, look for the one that gives this {what} (default: 0.9)",
+            help=f"beside the threshold of best F1, look for the one that gives this {what} (default: "
+            f"{VOC_DEFAULTS[f'at_{what}']:g})",
         )
-
     group.add_argument(
         "--score-cuts",
         type=_cuts,
         metavar="X,…",
         help="give AP also where only the detections above these scores are kept (default: "
-        f"{','.join(f'{cut:g}' for cut in score_cuts.CUTS)})",
+        f"{','.join(f'{cut:g}' for cut in VOC_DEFAULTS['score_cuts'])})",
     )
     group.add_argument(
         "--confusion-threshold",
@@ -601,9 +602,9 @@ def _output_flags(group):
     )
 
 
-def _check_images(read, ground_truth, args):
-    """Raise UserError unless RESULTS and the split name the same pictures; warn about what makes figures doubtful."""
-    where = f"{args.results}, compared with split {args.split} of {args.data}"
+def _check_results(path, read, ground_truth, args):
+    """Raise UserError unless results and the split name the same pictures; warn about what makes figures doubtful."""
+    where = f"{path}, compared with split {args.split} of {args.data}"
     unknown = [key for key in (*read.detections, *read.errors) if key not in ground_truth]
     if unknown:
         raise UserError(
@@ -620,20 +621,22 @@ def _check_images(read, ground_truth, args):
     if failed:
         more = ", …" if len(failed) > 1 else ""
         cli.warn(
-            f"{plural(len(failed), 'image')} that could not be read: counted as without detections: {failed[0]}{more}"
+            f"{path}: {plural(len(failed), 'image')} that could not be read, counted as without detections: "
+            f"{failed[0]}{more}"
         )
     resized = [key for key, size in read.sizes.items() if size != _size(ground_truth[key])]
     if resized:
         first = resized[0]
         cli.warn(
-            f"{plural(len(resized), 'image')} of another size or orientation in RESULTS than in the data set: {first} "
+            f"{path}: {plural(len(resized), 'image')} of another size or orientation than in the data set: {first} "
             f"has {read.sizes[first]}, not {_size(ground_truth[first])}; their boxes do not match"
         )
     if read.threshold is not None and read.threshold > HIGH_THRESHOLD:
         cli.warn(
-            f"RESULTS only has scores above {read.threshold:g}, which cuts the curves short and lowers AP;"
+            f"{path}: only has scores above {read.threshold:g}, which cuts the curves short and lowers AP;"
             " detect with --threshold 0.01"
         )
+    _check_source(path, read.source, args)
 
 
 def _size(sample):

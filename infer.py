@@ -136,9 +136,8 @@ def _detect_all(flags, model, detector, pictures, choice, stop, old):
 
 def _source(flags, model, detector):
     """Where the detections of this call come from."""
-    checkpoint = os.path.basename(os.path.dirname(model.checkpoint)) if model.checkpoint else None
     data = os.path.abspath(flags.data) if flags.split else None
-    return Source(flags.model, checkpoint, detector.precision, data, flags.split)
+    return Source(flags.model, score_threshold.checkpoint_of(model), detector.precision, data, flags.split)
 
 
 @contextlib.contextmanager

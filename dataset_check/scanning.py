@@ -106,9 +106,7 @@ class Picture:
     @property
     def _sized(self):
         header = self.width, self.height, self.orientation
-        if self.annotation and self.annotation.stated is None:
-            return annotations.size_as_shown(header)
-        return annotations.size_as_stated(header, self.stated_size)
+        return annotations.size_as_stated(header, self.annotation.stated if self.annotation else (None, None))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -150,12 +150,16 @@ class Size(NamedTuple):
 def size_as_stated(header, stated):
     """The Size of a picture whose annotation states (width, height), or (None, None) if it states none.
 
+    stated: None for a format without sizes, whose boxes are drawn on the picture as it is shown.
     header: (width, height, orientation) as stored, from `images.header`. The size comes from the file, because
     annotations often state a wrong one. EXIF orientation is applied if the stated size is the rotated one, or has its
     shape and not that of the stored one. Where rotation does not change the size (orientations 2 to 4, squares), it is
     applied too, as labeling tools and detection do.
     """
-    turned, stored, stated = size_as_shown(header), Size(*header[:2], False), tuple(stated)
+    turned, stored = size_as_shown(header), Size(*header[:2], False)
+    if stated is None:
+        return turned
+    stated = tuple(stated)
     if stated in (turned[:2], stored[:2]):
         return turned if stated == turned[:2] else stored
     alike = is_same_shape(turned, stated) and (turned[:2] == stored[:2] or not is_same_shape(stored, stated))
@@ -163,7 +167,7 @@ def size_as_stated(header, stated):
 
 
 def size_as_shown(header):
-    """The Size of a picture with EXIF applied, as viewers and labeling tools show it; for formats without sizes."""
+    """The Size of a picture with EXIF applied, as viewers and labeling tools show it."""
     width, height, orientation = header
     return Size(height, width, True) if orientation >= 5 else Size(width, height, orientation != 1)
 
@@ -314,8 +318,6 @@ def _drawn_size(entry, read, notes):
         annotated = read(entry)
     except UserError:
         return size_as_shown(header)
-    if annotated.stated is None:
-        return size_as_shown(header)
     size = size_as_stated(header, annotated.stated)
     if annotated.objects:
         _scale_to_picture(entry, _in_columns(annotated), size, annotated.stated, notes)
@@ -399,7 +401,7 @@ class _SampleMaker:
         """Read an entry and the header of its picture."""
         annotated = self._read(entry, read)
         header = images.header(entry.image_path)
-        size = size_as_shown(header) if annotated.stated is None else size_as_stated(header, annotated.stated)
+        size = size_as_stated(header, annotated.stated)
         objects = self._wanted(_in_columns(annotated))
         edges, factor = objects.edges_px, 1.0
         if annotated.fractions:

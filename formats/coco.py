@@ -308,12 +308,15 @@ def _id(value):
 
 def _meant(value, known):
     """The id among `known` that an annotation means, None if there is none: some tools write '7' or 7.0 for 7."""
+    if (number := _id(value)) in known:
+        return number
     if type(value) is float and value.is_integer():
-        value = int(value)
-    if _id(value) is None:
-        return None
-    other = str(value) if isinstance(value, int) else int(value) if value.isdecimal() else None
-    return next((one for one in (value, other) if one is not None and one in known), None)
+        others = int(value), str(int(value))
+    elif type(value) is str and value.isdecimal():
+        others = (int(value),)
+    else:
+        others = (str(value),) if type(value) is int else ()
+    return next((one for one in others if one in known), None)
 
 
 def _where(path, index, one):

@@ -197,15 +197,17 @@ def _split_paths(folder):
 
 
 def _tables(folder):
-    """The `_split_paths` of a folder without other tables, such as a list of classes, of which a line is said."""
+    """The `_split_paths` of a folder without other tables, such as a list of classes, each of which is named once."""
     found = _split_paths(folder)
     right = {split: path for split, path in found.items() if is_table(path)}
-    for path in (found[split] for split in found.keys() - right.keys() if right):
+    if not right:
+        return found
+    for path in (path for split, path in found.items() if split not in right):
         first = wording.shorten(first_line(folders.beginning(path)))
         cli.warn_once(
             f"{path}: left out, since its first line {first} is not {','.join(COLUMNS)!r} or names of columns"
         )
-    return right or found
+    return right
 
 
 def is_table(path):

@@ -310,35 +310,34 @@ class _Labels:
     """Finds the label files of pictures, whatever the capitals of their folders and suffixes are."""
 
     def __init__(self):
-        self._indices = {}  # of the folders `labels` beside folders `images`
+        self._indices = {}  # {(home, name): Index} of folders `labels` and, if they are needed, of `images` beside them
 
     def path(self, image_path):
         """Where the labels of a picture are, or would be if there were any."""
         stem = os.path.splitext(image_path)[0]
-        beside = next((path for path in (stem + ".txt", stem + ".TXT") if os.path.isfile(path)), stem + ".txt")
-        parts = stem.split(os.sep)
+        parts, apart = stem.split(os.sep), stem + ".txt"
         at = next((at for at in range(len(parts) - 2, -1, -1) if parts[at].lower() == "images"), None)
-        if at is None:
-            return beside
-        index, tail = self._index(os.sep.join([*parts[:at], ""])), os.sep.join(parts[at + 1 :])
-        found = index.same(tail)
-        if found is not None:
-            return index.path_of[found]
-        return beside if os.path.isfile(beside) else os.path.join(index.folder, tail + ".txt")
+        if at is not None:
+            index = self._index(os.sep.join([*parts[:at], ""]), "labels", (".txt",))
+            tail = os.sep.join(parts[at + 1 :])
+            if (found := index.same(tail)) is not None:
+                return index.path_of[found]
+            apart = os.path.join(index.folder, tail + ".txt")
+        return next((beside for beside in (stem + ".txt", stem + ".TXT") if os.path.isfile(beside)), apart)
 
     def say_unused(self, entries):
         """Say where pictures have no labels and labels beside theirs no picture: one of both may have another name.
 
         entries: the Entry of each picture that `path` was asked for.
         """
-        found = {path: (home, key) for home, index in self._indices.items() for key, path in index.path_of.items()}
+        found = {path: (home, key) for (home, _), index in self._indices.items() for key, path in index.path_of.items()}
         expected = {entry.annotation_path for entry in entries}
         missing = {path for path in expected - found.keys() if not os.path.isfile(path)}
         if not missing:
             return
         places = {os.path.dirname(path) for path in expected}
         unused = sorted(path for path in found.keys() - expected if os.path.dirname(path) in places)
-        unused = [path for path in unused if KIND.looks(path) and not _has_picture(*found[path])]
+        unused = [path for path in unused if not self._has_picture(*found[path]) and KIND.looks(path)]
         if unused:
             fit = "fits" if len(unused) == 1 else "fit"
             cli.warn_once(
@@ -347,20 +346,17 @@ class _Labels:
                 f"{min(missing)} (missing) and {unused[0]}"
             )
 
-    def _index(self, home):
-        """The Index of the folder `labels` in a folder. home: "" for the current one."""
-        if home not in self._indices:
-            named = [name for name in files.visible_folders(home or os.curdir) if name.lower() == "labels"]
-            folder = os.path.join(home, "labels" if "labels" in named or not named else named[0])
-            self._indices[home] = folders.Index(folder, (".txt",))
-        return self._indices[home]
+    def _has_picture(self, home, key):
+        """Whether a file of labels has a picture, which perhaps is not listed. home, key: of its Index."""
+        return self._index(home, "images", images.SUFFIXES).same(key) is not None
 
-
-def _has_picture(home, key):
-    """Whether a file of labels has a picture, which perhaps is not listed. home, key: of its Index in _Labels."""
-    named = [name for name in files.visible_folders(home or os.curdir) if name.lower() == "images"]
-    suffixes = *images.SUFFIXES, *map(str.upper, images.SUFFIXES)
-    return any(os.path.isfile(os.path.join(home, name, key + suffix)) for name in named for suffix in suffixes)
+    def _index(self, home, name, suffixes):
+        """The Index of the folder `name`, also with capitals, in a folder. home: "" for the current one."""
+        if (home, name) not in self._indices:
+            named = [other for other in files.visible_folders(home or os.curdir) if other.lower() == name]
+            folder = os.path.join(home, name if name in named or not named else named[0])
+            self._indices[home, name] = folders.Index(folder, suffixes)
+        return self._indices[home, name]
 
 
 def _annotated(names, has_keypoints, entry):

@@ -1,4 +1,4 @@
-"""Parts of the HTML pages that programs write: a single file each, which opens without a server."""
+"""Parts of the HTML pages that programs write, which open without a server: only charts are files beside the page."""
 
 import base64
 import html

@@ -50,7 +50,7 @@ SUFFIXES = (
 HEIF_SUFFIXES = (".heic", ".heif")  # of the pictures that telephones take
 if importlib.util.find_spec("pillow_heif"):
     SUFFIXES += HEIF_SUFFIXES
-# Of pictures that are not read: a data set that has some is told
+# Of pictures that are not read; messages name those that a data set has
 UNREAD_SUFFIXES = (
     *(suffix for suffix in HEIF_SUFFIXES if suffix not in SUFFIXES),
     *(".jxl", ".svg", ".psd", ".tga", ".pcx", ".exr", ".hdr", ".dng", ".cr2", ".nef", ".arw", ".raw", ".dcm", ".npy"),

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from media.visualization import make_figure, save_figure
+from media.visualization import envelope_steps, make_figure, save_figure
 from system.files import Path
 
 COLUMNS = 4  # panels in a row
@@ -101,19 +101,17 @@ def _short(name):
 
 
 def plot_score_cuts(path: Path, panels: Mapping[str, Sequence[tuple[str, np.ndarray, np.ndarray]]]) -> None:
-    """Write a PNG of precision-recall curves laid over each other, a panel for each class.
+    """Write a PNG of the monotone envelopes of precision-recall curves laid over each other, a panel for each class.
 
     panels: {class: [(label, recall [N], precision [N]), …]}, the longest curve first; it is drawn widest.
     """
     figure, all_axes = _grid(len(panels))
     for axes, (name, lines) in zip(all_axes, panels.items(), strict=True):
         for index, (label, recall, precision) in enumerate(lines):
-            envelope = np.maximum.accumulate(np.asarray(precision)[::-1])[::-1]
             width = max(6.0 - 1.6 * index, 1.0)
-            x, y = (np.concatenate([[start], np.asarray(values)]) for start, values in ((0.0, recall), (1.0, envelope)))
-            if len(envelope):
-                y[0] = envelope[0]
-                axes.plot([*x, x[-1]], [*y, 0.0], color=f"C{index}", linewidth=width, label=label, alpha=0.85)
+            if len(recall):
+                line = envelope_steps(recall, precision)
+                axes.plot(*line, color=f"C{index}", linewidth=width, label=label, alpha=0.85)
         axes.set_title(name, fontsize="medium")
         axes.set(xlim=(0, 1), ylim=(0, 1.03))
         if axes.lines:

@@ -299,14 +299,13 @@ def plot_precision_recall(path: Path, lines: Sequence[tuple[str, ArrayLike, Arra
     margins = {"left": 0.1, "right": 0.97, "bottom": 0.12, "top": 0.92} if single else {}
     axes = figure.subplots(gridspec_kw=margins)
     for index, (label, recall, precision) in enumerate(lines):
-        envelope = np.maximum.accumulate(np.asarray(precision)[::-1])[::-1]
-        color = _line_color(index)
+        envelope, color = envelope_steps(recall, precision), _line_color(index)
         if single:
             axes.plot(recall, precision, color=color, linewidth=0.8, alpha=0.6, label="measured")
-            axes.fill_between(*_steps(recall, envelope), color=color, alpha=0.12, linewidth=0)
+            axes.fill_between(*envelope, color=color, alpha=0.12, linewidth=0)
         style = ("-", "--", ":")[index // 10 % 3]
         name = "monotone envelope" if single else label
-        axes.plot(*_steps(recall, envelope), style, color=color, linewidth=1.6, label=name)
+        axes.plot(*envelope, style, color=color, linewidth=1.6, label=name)
     axes.set(title=title, xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.03))
     axes.grid(alpha=0.3)
     if lines:
@@ -316,8 +315,12 @@ def plot_precision_recall(path: Path, lines: Sequence[tuple[str, ArrayLike, Arra
     save_figure(figure, path)
 
 
-def _steps(recall, envelope):
-    """The envelope as a step line (x [2N+2], y [2N+2]): level up to each recall, 0 after the last."""
+def envelope_steps(recall: ArrayLike, precision: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """The monotone envelope of a curve, recall [N] rising and precision [N], as a step line (x [2N+2], y [2N+2]).
+
+    It is level up to each recall, 0 after the last: the area under it is AP.
+    """
+    envelope = np.maximum.accumulate(np.asarray(precision)[::-1])[::-1]
     edges = np.repeat(np.concatenate([[0.0], recall]), 2)
     return edges, np.concatenate([np.repeat(np.append(envelope, 0.0), 2)[:1], np.repeat(envelope, 2), [0.0]])
 

@@ -70,14 +70,14 @@ def read(path, class_names=None, data=None):
     class_names: the classes wanted, in this order, others are skipped; None takes those in the table, in the order of
     the alphabet. Raises UserError, naming the line, for whatever is malformed.
     """
-    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
-        lines = csv.DictReader(file)
-        rows = [(f"{path}, line {lines.line_num}", row) for row in lines]
-    parsed = [(row["file"], row["class"], *_numbers(where, row)) for where, row in rows]
-    names = tuple(sorted({name for _, name, *_ in parsed}) if class_names is None else class_names)
-    label_of, found, sizes = {name: label for label, name in enumerate(names)}, {}, {}
-    for file, name, width, height, *numbers in parsed:
+    rows = _rows(path)
+    names = tuple(sorted({row["class"] for _, row, _ in rows}) if class_names is None else class_names)
+    label_of, found, sizes, file_of = {name: label for label, name in enumerate(names)}, {}, {}, {}
+    for where, row, (width, height, *numbers) in rows:
+        file, name = row["file"], row["class"]
         key = result_files.picture_id(file, data)
+        if (other := file_of.setdefault(key, file)) != file:
+            raise UserError(f"{where} ({file}) has the same stem as {other}: images are matched by stem")
         sizes[key] = (int(width), int(height))
         found.setdefault(key, [])
         if name in label_of:
@@ -85,13 +85,24 @@ def read(path, class_names=None, data=None):
     return Results(names, {key: result_files.from_rows(rows) for key, rows in found.items()}, sizes)
 
 
+def _rows(path):
+    """(where, {column: cell}, numbers) of each line, as of `_numbers`."""
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        lines = csv.DictReader(file)
+        try:
+            return [(where := f"{path}, line {lines.line_num}", row, _numbers(where, row)) for row in lines]
+        except csv.Error as error:
+            raise UserError(f"{path}, line {lines.line_num}: not a CSV table ({error}); correct it") from None
+
+
 def _numbers(where, row):
     """Width, height, score and edges of a line."""
     try:
         numbers = [float(row[name]) for name in COLUMNS if name not in ("file", "class")]
-        assert all(row[name] for name in ("file", "class"))
-    except (ValueError, TypeError, AssertionError):
-        raise UserError(f"{where}: {shorten(list(row.values()))} is not {', '.join(COLUMNS)}") from None
+    except (ValueError, TypeError):
+        numbers = []
+    if not numbers or not row["file"] or not row["class"]:
+        raise UserError(f"{where}: {shorten(list(row.values()))} is not {', '.join(COLUMNS)}")
     if not all(abs(number) <= LARGEST for number in numbers):
         raise UserError(f"{where}: {shorten(list(row.values()))} has an infinite number or NaN")
     return numbers

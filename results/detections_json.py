@@ -54,10 +54,8 @@ class Writer(result_files.Writer):
 
     def add(self, file, width, height, detections):
         entry = {"file": str(file), "width": int(width), "height": int(height)}
-        entry["detections"] = [
-            {"class": self._class_names[label], "score": score, "box": result_files.rounded(box)}
-            for label, score, box in zip(*result_files.as_lists(detections), strict=True)
-        ]
+        rows = (row.values() for row in detections.rows(self._class_names))
+        entry["detections"] = [{"class": name, "score": score, "box": box} for name, score, *box in rows]
         self._file.write(self._separator + json.dumps(entry, allow_nan=False))
         self._separator, self.begun = ",\n", True
 

@@ -148,11 +148,6 @@ def as_lists(detections):
     )
 
 
-def rounded(box):
-    """A box's edges with two decimals: a hundredth of a pixel is beyond what a detector or an annotation knows."""
-    return [round(edge, 2) for edge in box]
-
-
 def from_rows(rows):
     """Detections of (label, score, xmin, ymin, xmax, ymax) rows."""
     table = np.array([row[1:] for row in rows], np.float64).reshape(-1, 5)

@@ -39,10 +39,7 @@ def evaluate(ground_truth, detections, class_names):
     matching.require_known(ground_truth, detections)
     judged = _judge(ground_truth, detections, len(class_names))
     per_class = {name: _figures(one) for name, one in zip(class_names, judged, strict=True)}
-    mean = {}
-    for figure in FIGURES:
-        known = [one[figure] for one in per_class.values() if one[figure] is not None]
-        mean[figure] = float(np.mean(known)) if known else None
+    mean = {figure: matching.mean({name: one[figure] for name, one in per_class.items()}) for figure in FIGURES}
     return {
         "coco": {"mean": mean, "per_class": per_class},
         "images": len(ground_truth),
@@ -193,9 +190,5 @@ def table(report):
     for name, objects, found, figures in rows:
         shown = ("n/a" if figures[figure] is None else f"{figures[figure]:.4f}" for figure in FIGURES)
         lines.append(f"{name:{width}}  {objects:7}  {found:10}  " + " ".join(f"{text:>6}" for text in shown))
-    return "\n".join(
-        [
-            *lines,
-            f"{plural(report['images'], 'image')}, IoU ≥ 0.5, 0.55, …, 0.95; s, m, l: up to 32², 96², beyond",
-        ]
-    )
+    counted = plural(report["images"], "image")
+    return "\n".join([*lines, f"{counted}, IoU ≥ 0.5, 0.55, …, 0.95; s, m, l: up to 32², 96², beyond"])

@@ -36,7 +36,7 @@ class Rows:
     positives: np.ndarray
 
 
-def compare(results, iou, resamples=RESAMPLES):
+def compare(results, resamples=RESAMPLES):
     """The comparison of two or more score_report.Scored of the same ground truth, as plain JSON types; docs/formats.md.
 
     The first is what the others are compared with. Raises ValueError unless all have the same classes and pictures.
@@ -51,7 +51,7 @@ def compare(results, iou, resamples=RESAMPLES):
     for scored in results:
         for size, limits in {"all": None, **SIZES}.items():
             rows = [
-                rows_of(curve, objects, label, len(weights[0]), limits, iou)
+                rows_of(curve, objects, label, len(weights[0]), limits, scored.iou)
                 for label, curve in enumerate(scored.curves)
             ]
             figures[size].append(_with_mean([_aps(one, weights) for one in rows]))
@@ -128,7 +128,7 @@ def _with_mean(per_class):
 
 
 def _table(figures, names):
-    """{class: {"ap": [...], "interval": [[low, high], …], "differences": [{"difference", "low", "high"}, …]}}."""
+    """{class: {"ap": […], "intervals": [[low, high], …], "differences": [{"difference", "interval"}, …]}}."""
     table = {}
     for index, name in enumerate(names):
         rows = [one[index] for one in figures]

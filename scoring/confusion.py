@@ -60,8 +60,6 @@ def confuse(ground_truth, curves, thresholds, iou_threshold):
     rows = np.where(taken >= 0, objects.labels[taken] if len(objects.labels) else 0, classes)
     missed = np.flatnonzero(free)
     missed = missed[np.argsort(-objects.sizes[missed], kind="stable")]
-    samples = list(ground_truth.values())
-    missed_px = [samples[objects.images[index]].boxes_px[objects.rows[index]] for index in missed]
     rows = np.concatenate([rows, objects.labels[missed]]).astype(np.int64)
     columns = np.concatenate([left.labels, np.full(len(missed), classes)]).astype(np.int64)
     np.add.at(counts, (rows, columns), 1)
@@ -73,7 +71,7 @@ def confuse(ground_truth, curves, thresholds, iou_threshold):
         columns=columns,
         images=np.concatenate([left.images, objects.images[missed]]),
         objects=np.concatenate([own_rows[taken], objects.rows[missed]]),
-        boxes_px=np.concatenate([left.boxes_px, np.array(missed_px, np.float64).reshape(-1, 4)]),
+        boxes_px=np.concatenate([left.boxes_px, objects.boxes_px[missed]]),
         scores=np.concatenate([left.scores, np.full(len(missed), np.nan)]),
         overlaps=np.concatenate([overlaps, np.zeros(len(missed))]),
     )

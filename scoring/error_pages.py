@@ -102,7 +102,7 @@ def legend():
 def _class_part(errors, cases, safe, folder, ground_truth):
     """Charts and worst cases of one class. safe: its part of file names."""
     name = html_page.escape(errors.curve.name)
-    yield f"<h2 id='class-{safe}'>{name}</h2><p><img class=chart alt='errors of {name}' src='errors_{safe}.png'></p>"
+    yield f"<h2 id='class-{safe}'>{name}</h2>{html_page.chart(f'errors_{safe}.png', f'errors of {errors.curve.name}')}"
     curve = f"precision_recall_{safe}.png"
     if os.path.exists(os.path.join(folder, curve)):
         yield f"<p><a href='{curve}'>precision and recall</a></p>"

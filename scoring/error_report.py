@@ -98,7 +98,8 @@ class Objects:
     """All annotated objects in arrays [M], image after image: those of image i are count[i] from first[i] on.
 
     images, rows: which image, by its order, and the row in its Sample; labels; difficult: bool.
-    areas: square pixels; sizes: √(width · height) in pixels; comp4_px: boxes [M,4] in VOC's inclusive pixels.
+    boxes_px: float64 [M,4], continuous edges; comp4_px: the same in VOC's inclusive pixels.
+    areas: square pixels; sizes: √(width · height) in pixels.
     """
 
     def __init__(self, samples):
@@ -108,10 +109,10 @@ class Objects:
         self.rows = np.arange(len(self.images)) - self.first[self.images]
         self.labels = np.concatenate([np.zeros(0, np.int64), *(sample.labels for sample in samples)])
         self.difficult = np.concatenate([np.zeros(0, bool), *(sample.difficult for sample in samples)])
-        boxes_px = np.concatenate([np.zeros((0, 4)), *(sample.boxes_px for sample in samples)])
-        self.areas = boxes.area(boxes_px)
+        self.boxes_px = np.concatenate([np.zeros((0, 4)), *(sample.boxes_px for sample in samples)])
+        self.areas = boxes.area(self.boxes_px)
         self.sizes = np.sqrt(self.areas)
-        self.comp4_px = comp4.to_comp4_px(boxes_px)
+        self.comp4_px = comp4.to_comp4_px(self.boxes_px)
 
 
 def _class_errors(objects, curve, label, iou_threshold):

@@ -1,6 +1,6 @@
-"""What the metrics share: detections and data set must name the same images; the object that a box overlaps most."""
+"""What the metrics share: the same images on both sides, means over classes, the object that a box overlaps most."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 
@@ -13,6 +13,12 @@ def require_known(ground_truth: Collection[str], detections: Iterable[str]) -> N
     for key in detections:
         if key not in ground_truth:
             raise UserError(f"image {key!r} has detections but is not in the ground truth")
+
+
+def mean(per_class: Mapping[str, float | None]) -> float | None:
+    """The mean of {class: figure} over the classes that have the figure; None if no class has it."""
+    known = [value for value in per_class.values() if value is not None]
+    return float(np.mean(known)) if known else None
 
 
 def most_overlapped(

@@ -19,8 +19,9 @@ def write(folder, scored, summary, found, matrix, *, by_group=None, errors_page=
     scored, found, matrix: as of score_report; summary: the figures of average_precision.summarize.
     by_group: {group: summary and found in one dict}, or None; errors_page: the name of errors.html beside it, or None.
     """
-    parts = [_contents(by_group), *_figures(scored, summary, found)]
-    parts += [
+    parts = [
+        _contents(by_group),
+        *_figures(scored, summary, found),
         *_thresholds(found),
         *_cuts(found["score_cuts"]),
         *_confusion(scored, matrix),
@@ -29,7 +30,7 @@ def write(folder, scored, summary, found, matrix, *, by_group=None, errors_page=
     if by_group:
         parts += _groups(by_group)
     if errors_page:
-        parts += _errors(scored, folder, errors_page)
+        parts += _errors(scored, errors_page)
     path = os.path.join(folder, PAGE)
     files.write(path, html_page.page("Detection report", "Detection report", parts))
     return path
@@ -174,14 +175,13 @@ def _groups(by_group):
     yield html_page.table([head, *body])
 
 
-def _errors(scored, folder, errors_page):
+def _errors(scored, errors_page):
     names = dict(zip(scored.class_names, files.safe_names(scored.class_names), strict=True))
-    links = (f"<a href='{errors_page}#class-{names[name]}'>{html_page.escape(name)}</a>" for name in scored.class_names)
+    shown = [curve.name for curve in scored.curves if len(curve.scores) or curve.positives]  # as errors.html has them
+    links = (f"<a href='{errors_page}#class-{names[name]}'>{html_page.escape(name)}</a>" for name in shown)
     yield (
         "<h2 id=errors>Errors</h2><p>Kinds of errors of each class, and the worst cases of each kind, with pictures: "
         f"{' · '.join(links)}</p>"
     )
-    for name in scored.class_names:
-        picture = f"errors_{names[name]}.png"
-        if os.path.exists(os.path.join(folder, picture)):
-            yield html_page.chart(picture, f"errors of {name}")
+    for name in shown:
+        yield html_page.chart(f"errors_{names[name]}.png", f"errors of {name}")

@@ -4,7 +4,7 @@ Which scores a program keeps is often the main difference between two published 
 precision-recall curve ends early, and AP falls.
 """
 
-import numpy as np
+from scoring import matching
 
 CUTS = (0.01, 0.1, 0.3, 0.5)
 
@@ -22,8 +22,7 @@ def table(curves, cuts):
         row = {"score": float(score)}
         for metric in ("voc07", "area"):
             per_class = {curve.name: getattr(curve, metric) for curve in kept}
-            known = [value for value in per_class.values() if value is not None]
-            row[metric] = {"mean": float(np.mean(known)) if known else None, "per_class": per_class}
+            row[metric] = {"mean": matching.mean(per_class), "per_class": per_class}
         rows.append({**row, "detections": sum(len(curve.scores) for curve in kept)})
     return rows
 

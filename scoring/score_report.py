@@ -142,7 +142,7 @@ def _draw_cuts(path, curves, rows):
     for curve in (one for one in curves if one.positives):
         kept = [(row, score_cuts.cut(curve, row["score"])) for row in rows]
         panels[curve.name] = [
-            (f"> {row['score']:g}: AP {one.voc07:.3f}", one.recall, one.precision) for row, one in kept
+            (f"> {row['score']:g}: VOC07 {one.voc07:.3f}", one.recall, one.precision) for row, one in kept
         ]
     if panels:
         score_plots.plot_score_cuts(path, panels)

@@ -89,8 +89,9 @@ def _check(path, name, number):
 
 
 def _remembered(path, values):
-    thresholds = values["thresholds"]
-    per_class = thresholds.get("per_class")
+    """The ScoreThreshold of the values in a scoring.json."""
+    thresholds = values.get("thresholds")
+    per_class = thresholds.get("per_class") if isinstance(thresholds, dict) else None
     if not isinstance(per_class, dict) or "all" not in thresholds:
         raise UserError(f"{path}: damaged (its thresholds are not {{all, per_class}}); score the run again")
     every, named = thresholds["all"], {name: number for name, number in per_class.items() if number is not None}
@@ -131,21 +132,19 @@ def _best(source):
             f"--threshold best: {source.run} remembers no scoring; score results of it with average_precision.py, or "
             "give a number"
         )
-    values = files.read_json(path)
-    if not isinstance(values.get("thresholds"), dict):
-        raise UserError(f"{path}: damaged (no thresholds); score the run again")
-    now = checkpoint_of(source)
+    values, now = files.read_json(path), checkpoint_of(source)
+    remembered = _remembered(path, values)
     if values.get("checkpoint") != now:
         cli.warn(
             f"--threshold best: {path} is of checkpoint {values.get('checkpoint')}, this is {now}; "
             "detect and score again for thresholds of this one"
         )
-    return _remembered(path, values)
+    return remembered
 
 
 def checkpoint_of(source):
-    """The name of a run's checkpoint, step-00001234."""
-    return os.path.basename(os.path.dirname(source.checkpoint))
+    """The name of a run's checkpoint, step-00001234; None for an exported model or one that is yet to be fetched."""
+    return source.checkpoint and os.path.basename(os.path.dirname(source.checkpoint))
 
 
 def find_run(model, class_names):

@@ -55,12 +55,18 @@ class Sweep:
 
 def sweep(curves):
     """The Sweep of some ClassCurves, pooled."""
-    scores = np.concatenate([np.zeros(0), *(curve.scores[curve.true | curve.false] for curve in curves)])
-    true = np.concatenate([np.zeros(0, bool), *(curve.true[curve.true | curve.false] for curve in curves)])
+    scores, true = _counted(curves)
     order = np.argsort(-scores, kind="stable")
     scores, hits = scores[order].astype(np.float64), np.cumsum(true[order])
     last = np.flatnonzero(np.append(np.diff(scores) != 0, True)[: len(scores)])  # of equal scores
     return Sweep(sum(curve.positives for curve in curves), scores[last], hits[last], last + 1 - hits[last])
+
+
+def _counted(curves):
+    """(scores, bool: which are hits) of the detections of some ClassCurves that count, class after class."""
+    counted = [(curve, curve.true | curve.false) for curve in curves]
+    scores = np.concatenate([np.zeros(0), *(curve.scores[mask] for curve, mask in counted)])
+    return scores, np.concatenate([np.zeros(0, bool), *(curve.true[mask] for curve, mask in counted)])
 
 
 def operating_points(curves, precision, recall, floor=0.0):
@@ -139,8 +145,7 @@ def calibration(curves):
     bins: those of the ten with detections; score: their mean score; hits: the share of hits. None without detections,
     or where scores are not in 0..1. A score on the edge of two bins is in the lower one.
     """
-    scores = np.concatenate([np.zeros(0), *(curve.scores[curve.true | curve.false] for curve in curves)])
-    true = np.concatenate([np.zeros(0, bool), *(curve.true[curve.true | curve.false] for curve in curves)])
+    scores, true = _counted(curves)
     if not len(scores) or scores.min() < 0 or scores.max() > 1:
         return None
     which = np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], scores)

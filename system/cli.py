@@ -393,9 +393,7 @@ class StopRequest:
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
-    REPEAT_SECONDS = (
-        1.0  # signals this close together count as one: `timeout` and `chain` send them to parent and child
-    )
+    REPEAT_SECONDS = 1.0  # signals this close together count as one: `timeout` and `chain` signal parent and child
 
     def __init__(self):
         self.requested = False

@@ -1,7 +1,7 @@
-"""What pip is told: this is a repository to clone and run, so `pip install` fails and names the command to use instead.
+"""Makes `pip install` of this repository fail with the command to use instead: it is cloned and run, not installed.
 
-pyproject.toml names this module as the build backend (PEP 517, PEP 660). pip shows what its hooks print, in a frame of
-its own. The hooks need the standard library only, and pip asks them before it fetches anything.
+pyproject.toml names this module as the build backend (PEP 517, PEP 660). pip calls its hooks before it fetches
+anything, and shows what they print in a frame of its own. They need the standard library only.
 """
 
 import sys

@@ -174,10 +174,10 @@ def utf16_tabs(root):
     table(root, head, lambda file, name, box: [file, *box, name], "\t", "utf-16")
 
 
-def fiftyone_kitti(root):
+def fiftyone_kitti(root, folder="data", before="0 0 0", after=" 0 0 0 0 0 0 0"):
     for number in range(6):
-        picture(root / "data" / f"{number:06d}.png")
-        lines = [f"{name} 0 0 0 {' '.join(map(str, box))} 0 0 0 0 0 0 0\n" for name, box in BOXES.items()]
+        picture(root / folder / f"{number:06d}.png")
+        lines = [f"{name} {before} {' '.join(map(str, box))}{after}\n" for name, box in BOXES.items()]
         write(root / "labels" / f"{number:06d}.txt", "".join(lines))
 
 
@@ -251,10 +251,7 @@ def scalabel(root):
 
 
 def kitti_in_a_plane(root):
-    for number in range(6):
-        picture(root / "images" / f"{number:06d}.png")
-        lines = [f"{name} 0.0 0 -10 {' '.join(map(str, box))}\n" for name, box in BOXES.items()]
-        write(root / "labels" / f"{number:06d}.txt", "".join(lines))
+    fiftyone_kitti(root, "images", "0.0 0 -10", "")
 
 
 def labelme_with_its_pictures_first(root):

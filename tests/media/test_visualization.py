@@ -194,8 +194,8 @@ def test_precision_recall_pictures(tmp_path):
 
 
 def test_envelope_line_encloses_the_area():
-    envelope, recall = np.array([1, 0.75, 0.75]), np.array([0.25, 0.5, 0.75])
-    x, y = visualization._steps(recall, envelope)
+    precision, recall = np.array([1, 0.66, 0.75]), np.array([0.25, 0.5, 0.75])
+    x, y = visualization.envelope_steps(recall, precision)
     assert np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2) == pytest.approx(0.25 + 0.75 * 0.5)
     assert (x[0], y[0], x[-1], y[-1]) == (0, 1, 0.75, 0)
 

@@ -51,6 +51,21 @@ def test_a_malformed_line_is_named(tmp_path, end):
         csv_table.read(path)
 
 
+def test_pictures_of_one_name_in_two_folders_are_not_mixed(tmp_path, images):
+    with csv_table.Writer(tmp_path / "d.csv", NAMES) as writer:
+        for folder in "ab":
+            writer.add(f"{folder}/same.jpg", 500, 375, images["one"])
+    with pytest.raises(UserError, match=r"\(b/same\.jpg\) has the same stem as a/same\.jpg"):
+        csv_table.read(tmp_path / "d.csv")
+
+
+def test_open_quotation_marks_are_one_line(tmp_path):
+    path = tmp_path / "d.csv"
+    path.write_text(f'{",".join(csv_table.COLUMNS)}\n"a.jpg,{"5," * 100_000}\n', "utf-8")
+    with pytest.raises(UserError, match=r"d\.csv, line \d: not a CSV table"):
+        csv_table.read(path)
+
+
 def test_other_tables_are_not_taken(tmp_path):
     (tmp_path / "d.csv").write_text("filename,xmin\n", "utf-8")
     assert not csv_table.fits(tmp_path / "d.csv") and not csv_table.fits(tmp_path)

@@ -80,9 +80,9 @@ def test_each_resample_equals_scoring_its_pictures():
 def test_in_parts_the_same(monkeypatch):
     truth, found, names = random_case(np.random.default_rng(1))
     one = scored(truth, found, names)
-    whole = comparison.compare([one, one], 0.5, 50)
+    whole = comparison.compare([one, one], 50)
     monkeypatch.setattr(comparison, "CHUNK", 1)
-    assert comparison.compare([one, one], 0.5, 50) == whole
+    assert comparison.compare([one, one], 50) == whole
 
 
 def two_results():
@@ -96,7 +96,7 @@ def two_results():
 
 def test_differences_and_intervals():
     a, b = two_results()
-    got = comparison.compare([a, b], 0.5)
+    got = comparison.compare([a, b])
     row = got["sizes"]["all"]["car"]
     assert row["ap"] == [pytest.approx(0.75), pytest.approx(0.75 * 30 / 60)]
     (difference,) = row["differences"]
@@ -110,7 +110,7 @@ def test_differences_and_intervals():
 
 
 def test_what_one_finds_alone():
-    (only,) = comparison.compare(two_results(), 0.5, 2)["only"]
+    (only,) = comparison.compare(two_results(), 2)["only"]
     assert only["first"]["objects"] == 10 and only["other"]["objects"] == 10
     assert [one["image"] for one in only["first"]["pictures"]] == [str(n) for n in range(10)]
     assert only["other"]["pictures"][0] == {"image": "30", "objects": [{"class": "car", "row": 0}]}
@@ -119,7 +119,7 @@ def test_what_one_finds_alone():
 def test_other_classes_are_refused():
     a, _ = two_results()
     with pytest.raises(ValueError, match="other classes"):
-        comparison.compare([a, scored(a.ground_truth, {}, ["bus"])], 0.5, 2)
+        comparison.compare([a, scored(a.ground_truth, {}, ["bus"])], 2)
 
 
 def test_program(voc, tmp_path, capsys):  # noqa: F811
@@ -159,3 +159,16 @@ def test_results_of_other_pictures_are_refused(voc, tmp_path):  # noqa: F811
     write_found(tmp_path / "b.json", {"a": FOUND["a"]})
     with pytest.raises(UserError, match=r"b\.json.* no result"):
         score(voc, tmp_path / "a.json", str(tmp_path / "b.json"))
+
+
+def test_each_of_the_results_is_checked_and_says_where_it_comes_from(voc, tmp_path, capsys):  # noqa: F811
+    first = write_found(tmp_path / "a.json", model="runs/a", data=str(voc), split="test")
+    second = write_found(tmp_path / "b.json", threshold=0.5, model="runs/b", data=str(voc), split="val")
+    score(voc, first, second, "--json", str(tmp_path / "c.json"))
+    printed = capsys.readouterr()
+    assert f"{second}: results of runs/b on val of {voc}\n" in printed.out
+    cut, other = printed.err.splitlines()
+    assert cut.startswith(f"warning: {second}: only has scores above 0.5")
+    assert other == f"warning: {second}: made on val of {voc}, not on test of {voc}"
+    data = json.loads((tmp_path / "c.json").read_text())
+    assert [one["source"]["model"] for one in data["results"].values()] == ["runs/a", "runs/b"]

@@ -17,7 +17,7 @@ from system import files
 from test_average_precision import sample
 from voc_tree import write_voc
 
-NAMES = ["car", "a <b>", "a /b>"]  # the last two are one word as file names
+NAMES = ["car", "a <b>", "a /b>", "van"]  # the second and third are one word as file names, a van is nowhere
 
 
 class Page(html.parser.HTMLParser):

@@ -110,6 +110,9 @@ def test_best_is_what_was_remembered(run, source):
     score_threshold.remember(source, points(all=None, car=None))
     with pytest.raises(UserError, match="no hit"):
         resolve("best", source)
+    files.write_json(path, {"thresholds": 3})
+    with pytest.raises(UserError, match=r"scoring\.json: damaged"):
+        resolve("best", source)
 
 
 def test_best_of_an_older_checkpoint_is_said(run, source, capsys):
@@ -141,7 +144,6 @@ def test_scoring_writes_into_the_run_that_the_results_name(run, source, voc, tmp
     ("flags", "message"),
     [
         (("--remember", "RUN", "--protocol", "coco"), "--remember: for --protocol voc"),
-        (("--remember", "RUN", "--classes", "car"), None),
         (("--remember", "nothing"), "nothing: no such run"),
         (("--remember", "model.pb"), r"--remember .*model\.pb: is an exported graph"),
         (("--at-recall", "0"), "--at-recall"),
@@ -152,12 +154,15 @@ def test_a_run_that_cannot_remember_is_refused(flags, message, run, voc, tmp_pat
     monkeypatch.chdir(tmp_path)
     results = write_found(tmp_path / "d.json", FOUND)
     command = [results, "--data", str(voc), "--split", "test", *("run" if flag == "RUN" else flag for flag in flags)]
-    if message is None:
-        command += ["--other-classes", "ignore"]
-        average_precision.main(command)
-        return
     with pytest.raises(UserError, match=message):
         average_precision.main(command)
+
+
+def test_a_run_remembers_the_classes_that_were_scored(run, voc, tmp_path):  # noqa: F811
+    results = write_found(tmp_path / "d.json", FOUND)
+    chosen = ["--classes", "car", "--other-classes", "ignore", "--remember", run]
+    average_precision.main([results, "--data", str(voc), "--split", "test", *chosen])
+    assert list(files.read_json(f"{run}/scoring.json")["thresholds"]["per_class"]) == ["car"]
 
 
 def test_a_run_of_other_classes_is_refused(run, voc, tmp_path):  # noqa: F811
