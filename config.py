@@ -45,6 +45,8 @@ EXPORTED = {
     "openvino": ".xml",
     "tflite": ".tflite",
 }
+_FORMAT_OF = {suffix: format for format, suffix in EXPORTED.items() if format != "savedmodel"}
+_SUFFIXES = ", ".join([*_FORMAT_OF, "a SavedModel"])  # for messages
 SAVED_MODEL_GRAPH = "saved_model.pb"  # the file by which the folder of a SavedModel is known
 MODEL_HELP = (  # what `find_model` takes
     "a run directory (its best checkpoint; RUN@last: its last; RUN@epoch-40: a kept one); or what export_model.py "
@@ -417,20 +419,16 @@ def _find_exported(name):
     if os.path.isfile(name):
         if os.path.basename(name) == SAVED_MODEL_GRAPH:
             return ModelSource(name, exported=os.path.dirname(name) or ".", format="savedmodel")
-        suffixes = {suffix: format for format, suffix in EXPORTED.items() if format != "savedmodel"}
-        format = suffixes.get(os.path.splitext(name)[1])
+        format = _FORMAT_OF.get(os.path.splitext(name)[1])
         return ModelSource(name, exported=name, format=format) if format else None
     if os.path.isfile(os.path.join(name, SAVED_MODEL_GRAPH)):
         return ModelSource(name, exported=name, format="savedmodel")
-    if not os.path.isfile(os.path.join(name, "config.json")):
+    if not is_run(name):
         suffix = EXPORTED["openvino"]
         found = [file for file in files.visible(name, suffix) if file.endswith(suffix)]
         if len(found) == 1 and os.path.isfile(os.path.join(name, found[0].removesuffix(suffix) + ".bin")):
             return ModelSource(name, exported=os.path.join(name, found[0]), format="openvino")
     return None
-
-
-_SUFFIXES = ", ".join(suffix for format, suffix in EXPORTED.items() if format != "savedmodel") + ", a SavedModel"
 
 
 def checkpoint_prefix(run: str, which: str | None = None) -> str:

@@ -126,7 +126,8 @@ class Checkpoints:
             os.mkdir(temporary)
             self._saver.save(session, os.path.join(temporary, "model"), write_meta_graph=False, write_state=False)
             files.write_json(os.path.join(temporary, "state.json"), dataclasses.asdict(state))
-            self._publish(temporary, name, ["last", *["best"] * best, *[kept] * (kept is not None)])
+            roles = ["last", "best"] if best else ["last"]
+            self._publish(temporary, name, [*roles, kept] if kept else roles)
         except (OSError, tf.errors.OpError) as error:
             shutil.rmtree(temporary, ignore_errors=True)
             raise UserError(

@@ -213,7 +213,7 @@ def _add_flags(data, training):
         ("train", "split to train on"),
         ("test", "split to score on"),
     ):
-        data.add_argument(f"--{name}", default=getattr(bccd.BCCD, name), help=f"{meaning}")
+        data.add_argument(f"--{name}", default=getattr(bccd.BCCD, name), help=meaning)
     data.add_argument("--run", help=f"folder for the trainings and the table (default: {default})", **folder)
     training.add_argument(
         "--vgg",

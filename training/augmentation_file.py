@@ -57,7 +57,7 @@ def _requirement(name, value, example):
     if isinstance(example, bool):
         return None if isinstance(value, bool) else "be true or false"
     if not isinstance(example, tuple):
-        return None if _in_range(name, value, example) else _range(name, example)
+        return None if _in_range(name, value, example) else f"be {_range(name, example)}"
     length = LENGTHS.get(name)
     if not isinstance(value, list) or not value or length not in (None, len(value)):
         return f"be a list of {length or 'one or more'} entries"
@@ -65,7 +65,7 @@ def _requirement(name, value, example):
         good = all(isinstance(one, str) and one in transforms.INTERPOLATIONS for one in value)
         return None if good else f"have names of {', '.join(transforms.INTERPOLATIONS)}"
     if not all(_in_range(name, one, example[0]) for one in value):
-        return f"have entries that {_range(name, example[0]).replace('be', 'are', 1)}"
+        return f"have entries that are {_range(name, example[0])}"
     if length and value[0] > value[1]:
         return "have the smaller number first"
     if name == "crop_ratio" and not value[0] <= 1 <= value[1]:
@@ -82,4 +82,4 @@ def _in_range(name, value, example):
 
 def _range(name, example):
     low, high = RANGES.get(name, (0, 1))
-    return f"be a {'whole ' if isinstance(example, int) else ''}number from {low} to {high}"
+    return f"a {'whole ' if isinstance(example, int) else ''}number from {low} to {high}"

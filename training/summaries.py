@@ -190,7 +190,7 @@ def _open_events(folder):
 def recorded_losses(folder: str) -> list[dict]:
     """The losses of each recorded step in the event files of a folder, by rising step: dicts as `record_step` keeps."""
     found: dict[int, dict] = {}
-    for path in sorted(glob.glob(os.path.join(glob.escape(folder), "events.out.tfevents.*"))):
+    for path in _event_files(folder):
         for record in _whole_records(path):
             event = tf.Event.FromString(record)
             for value in event.summary.value:
