@@ -106,7 +106,7 @@ def open_trainer(task: Task, stop: StopRequest) -> Iterator["Trainer"]:
 @contextlib.contextmanager
 def _way_on_named(task):
     """Add the command that continues the training to whatever ends it early, unless a new run is needed."""
-    command = config.resume_command(task.run, *(["--xla", task.xla] if task.xla != "auto" else []))
+    command = _resume_command(task)
     try:
         yield
     except KeyboardInterrupt:
@@ -117,6 +117,11 @@ def _way_on_named(task):
         raise
     except UserError as error:
         raise UserError(f"{error}; then continue with: {command}") from error
+
+
+def _resume_command(task):
+    """The line that continues a training, with --xla, which config.json does not keep."""
+    return config.resume_command(task.run, *(["--xla", task.xla] if task.xla != "auto" else []))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,7 +190,7 @@ def _full_memory_explained(task):
         last = config.read_index(task.run).get("last")  # a step that ran out of memory is not saved
         saved = f"{last} is saved" if last else "nothing is saved yet"
         source = f" and --init-from {task.run}@last" if last else ""
-        again = f"continue with: {config.resume_command(task.run)}" if config.is_run(task.run) else "try again"
+        again = f"continue with: {_resume_command(task)}" if config.is_run(task.run) else "try again"
         raise UserError(
             f"{devices.full_memory()}; {saved}; start a new run with {_smaller_batch(task.settings)}{source}, or end "
             f"other programs that hold memory and {again}"
