@@ -1,7 +1,6 @@
 """The loss on validation pictures, from what the network says of them while they are scored."""
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -10,7 +9,6 @@ import config
 import losses
 import sources
 import ssd_utils
-import training_data
 from structures import Sample
 from training import optimization
 
@@ -22,6 +20,8 @@ class ValidationLoss:
 
     settings: those of the training, which decide what is matched and which objects count; class_weights: as in
     `losses.multibox_loss`.
+
+    batch_size: pictures whose loss is computed at once.
     """
 
     def __init__(
@@ -30,23 +30,25 @@ class ValidationLoss:
         settings: config.TrainingSettings,
         class_weights: Sequence[float] | None = None,
     ) -> None:
-        anchors, columns = description.preset.num_anchors, 1 + len(description.class_names)
-        self._preset = description.preset
-        self._settings = dataclasses.replace(settings, augmentation="none", unmatched="keep")  # validation only resizes
+        preset, columns = description.preset, 1 + len(description.class_names)
+        self.batch_size = settings.batch_size
+        self._settings, self._variances = settings, preset.variances
+        self._anchors = ssd_utils.make_anchors(preset)
+        self._anchor_columns = ssd_utils.anchor_columns(self._anchors)
         with tf.name_scope("validation_loss"):
-            self._inputs = {
-                "predictions": tf.placeholder(tf.float32, [None, anchors, columns + 4]),
-                "class_targets": tf.placeholder(tf.int32, [None, anchors]),
-                "offset_targets": tf.placeholder(tf.float32, [None, anchors, 4]),
-            }
-            probabilities, offsets = tf.split(self._inputs["predictions"], [columns, 4], axis=2)
+            self._inputs = (
+                tf.placeholder(tf.float32, [None, preset.num_anchors, columns + 4]),
+                tf.placeholder(tf.int32, [None, preset.num_anchors]),
+                tf.placeholder(tf.float32, [None, preset.num_anchors, 4]),
+            )
+            predictions, *targets = self._inputs
+            probabilities, offsets = tf.split(predictions, [columns, 4], axis=2)
             self._parts = losses.multibox_loss(
                 tf.log(tf.maximum(probabilities, TINIEST)),  # the softmax of which is the probabilities
                 offsets,
-                self._inputs["class_targets"],
-                self._inputs["offset_targets"],
-                settings.negative_ratio,
-                class_weights,
+                *targets,
+                negative_ratio=settings.negative_ratio,
+                class_weights=class_weights,
                 normalize=settings.normalize,
             )
 
@@ -55,41 +57,39 @@ class ValidationLoss:
         used = list(samples)
         if self._settings.difficult == "ignore":
             used = sources.without_difficult(used)
-        item = training_data.make_item(sources.without_crowds(used), self._preset, self._settings)
-        return LossOfSamples(session, item, self._inputs, self._parts, self._settings.batch_size)
+        return LossOfSamples(self, session, sources.without_crowds(used))
+
+    def targets(self, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
+        """(class_targets, offset_targets) of `ssd_utils.encode_targets` for a picture that is only resized."""
+        bipartite = self._settings.matching == "bipartite"
+        matches = ssd_utils.match_columns(self._anchor_columns, sample.boxes, bipartite=bipartite)
+        return ssd_utils.encode_targets(self._anchors, sample.boxes, sample.labels, matches, self._variances)
+
+    def sums(self, session: tf.Session, pictures: Sequence[tuple[np.ndarray, ...]]) -> dict[str, float]:
+        """The sums of `losses.multibox_loss` over pictures, each (predictions, class_targets, offset_targets)."""
+        arrays = map(np.stack, zip(*pictures, strict=True))
+        found = session.run(self._parts, dict(zip(self._inputs, arrays, strict=True)))
+        return {name: float(value) for name, value in found.items()}
 
 
 class LossOfSamples:
     """Adds up the loss picture by picture; made by `ValidationLoss.begin`."""
 
-    def __init__(
-        self,
-        session: tf.Session,
-        item: training_data.MakeTrainingItem,
-        inputs: Mapping[str, tf.Tensor],
-        parts: Mapping[str, tf.Tensor],
-        batch_size: int,
-    ) -> None:
-        self._session, self._item, self._inputs, self._parts = session, item, inputs, parts
-        self._batch_size = batch_size
+    def __init__(self, loss: ValidationLoss, session: tf.Session, samples: Sequence[Sample]) -> None:
+        self._loss, self._session, self._samples = loss, session, samples
         self._waiting: list[tuple[np.ndarray, ...]] = []
-        self._sums = dict.fromkeys(parts, 0.0)
+        self._sums = dict.fromkeys(("confidence", "localization", "positives"), 0.0)
 
     def add(self, index: int, predictions: np.ndarray) -> None:
         """Add a picture. index: of its sample; predictions: float32 [A,1+classes+4] of a detector.ReadImage."""
-        plan, matches = self._item.plan((0, index))
-        variances = self._item.preset.variances
-        targets = ssd_utils.encode_targets(self._item.anchors, plan.boxes, plan.labels, matches, variances)
-        self._waiting.append((predictions, *targets))
-        if len(self._waiting) == self._batch_size:
+        self._waiting.append((predictions, *self._loss.targets(self._samples[index])))
+        if len(self._waiting) == self._loss.batch_size:
             self._run()
 
     def _run(self):
-        arrays = map(np.stack, zip(*self._waiting, strict=True))
-        found = self._session.run(self._parts, dict(zip(self._inputs.values(), arrays, strict=True)))
+        for name, value in self._loss.sums(self._session, self._waiting).items():
+            self._sums[name] += value
         self._waiting = []
-        for name, value in found.items():
-            self._sums[name] += float(value)
 
     def means(self) -> dict[str, float]:
         """'confidence', 'localization' and 'loss' of all pictures, as `optimization.mean_losses`."""
