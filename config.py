@@ -248,7 +248,8 @@ def _with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
 DEFAULTS = TrainingSettings(data="", train="")
 # The article's and the original's settings say everything, so that they stay when a default changes. Sources: github
 # ljanyst/ssd-tensorflow at commit 6e2523c, which the article describes (its README advises 150 to 200 epochs), and
-# ssd_pascal.py of weiliu89/caffe. Neither warms up or clips the gradient
+# ssd_pascal.py of weiliu89/caffe. Neither warms up or clips the gradient. The article's code redraws pictures since
+# its commit c292e6c of 2018
 _ARTICLE: dict[str, Any] = {
     "preset": "vgg300-article",
     "augmentation": "article",

@@ -25,8 +25,9 @@ def multibox_loss(
     negative_ratio: hard negatives per positive of an image.
     class_weights: by label, a factor on the confidence loss of the positives of each class; None for 1.
     fixed_shapes: whether no tensor has a size that depends on the values of others, for a compiler (XLA).
-    normalize: "batch", or "image" for the article's: the terms of each image are divided by its positives, so that each
-    image counts alike, and `positives` is the number of images that have any.
+    normalize: "batch", or "image": the terms of each image are divided by its positives, so that each image counts
+    alike, and `positives` is the number of images that have any. The article's code, which does the first too, then
+    takes the mean over all images of a batch; here those that only fill a batch up must not count.
     Returns scalars: `confidence` (softmax cross-entropy of positives and hard negatives), `localization` (Smooth L1
     over positives), `positives` (their number, float32). The caller divides by the positives of the whole effective
     batch, so that accumulated and distributed batches give the same gradient.

@@ -1,10 +1,9 @@
 """The network: a batch of images -> class logits and box offsets at every anchor.
 
-VGG-16 with a 3×3 pool5 of stride 1, fc6 and fc7 as convolutions (subsampled, with fc6 à trous, or
-full), an L2-normalized conv4_3,
-extra layers conv8_1 … conv11_2 (conv12_2 for vgg512), and on each feature map a 3×3 head for logits and one for
-offsets. The layers are listed in ssd_layers.py. Sources: arXiv 1512.02325 section 2.1; `examples/ssd/ssd_pascal.py` of
-weiliu89/caffe; for vgg512-article, the article (ARCHITECTURE.md).
+VGG-16 with a 3×3 pool5 of stride 1, fc6 and fc7 as convolutions (subsampled, with fc6 à trous, or full), an
+L2-normalized conv4_3, extra layers conv8_1 … conv11_2 (conv12_2 for vgg512), and on each feature map a 3×3 head for
+logits and one for offsets. The layers are listed in ssd_layers.py. Sources: arXiv 1512.02325 section 2.1;
+`examples/ssd/ssd_pascal.py` of weiliu89/caffe; for vgg512-article, the article (ARCHITECTURE.md).
 
 Variables are float32, named `LAYER/weights` (HWIO), `LAYER/biases` and `norm_conv4_3/scale`. The compute type may be
 narrower; logits and offsets are always returned as float32.

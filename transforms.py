@@ -50,7 +50,8 @@ class Augmentation:
     clip_boxes: whether boxes are clipped to the crop; the article leaves them whole.
     brightness_probability: share of pictures whose brightness is changed, and so on.
     contrast_first_probability: share of pictures whose contrast is changed before saturation and hue, not after them.
-    reorder_probability: share of pictures whose red, green and blue are exchanged at random (the article: 0.5).
+    reorder_probability: share of pictures whose red, green and blue are exchanged at random (0.5 in the article's
+    code of 2019).
     min_ious: of each sampler of crops besides "whole image": the least IoU of a crop with an object; 0 takes any crop.
     trials: crops that a sampler tries.
     crop_scale: least and largest square root of a crop's share of the canvas.

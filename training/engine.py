@@ -36,8 +36,8 @@ def train_one_epoch(
 
     batches: those of the epoch from number state.batch on; samples: those that the batches' jobs (epoch, index) name;
     after_step: called after each optimizer step, when `state` is up to date, with the step's loss sums, its learning
-    rate and the class_targets of its last batch, which are overwritten later. outlook: is told what steps
-    took, and says what is left of the training. Raises NonFiniteLoss.
+    rate and the class_targets of its last batch, which are overwritten later; outlook: gets the seconds of each step,
+    and the progress bar shows its estimate of the time left; None for a bar with the loss alone. Raises NonFiniteLoss.
     """
     settings, step = plan.settings, graph.training_step
     pairs = feeding.in_pairs(batches, step.feeds_ahead)
@@ -121,8 +121,8 @@ def evaluate(
 
     An example is (image uint8 RGB [H,W,3], Detections, Sample), of the same samples every time. check_stop: called for
     each image; may raise to end the evaluation. loss: gets the predictions of each picture, which the detector must
-    keep. title: of the progress bar. A picture that cannot be read counts as one without detections, and a
-    warning names it. Raises UserError if the pictures' folder is gone.
+    keep. title: of the progress bar. A picture that cannot be read counts as one without detections, and a warning
+    names it. Raises UserError if the pictures' folder is gone.
     """
     files = ((sample.image_path, sample.exif) for sample in samples)
     kept = set(np.linspace(0, len(samples) - 1, min(EXAMPLES, len(samples))).astype(int).tolist())

@@ -348,7 +348,10 @@ class _LossScale:
 
 
 def mean_losses(sums: dict[str, float]) -> dict[str, float]:
-    """Sums of losses and positives -> {'confidence', 'localization', 'loss'}, per positive or image with some."""
+    """Sums of losses and positives, as of `losses.multibox_loss` -> {'confidence', 'localization', 'loss'}.
+
+    Each is divided by the positives: matched anchors, or with --normalize image the images that have some.
+    """
     positives = max(1.0, sums["positives"])
     parts = {name: sums[name] / positives for name in ("confidence", "localization")}
     return {**parts, "loss": parts["confidence"] + parts["localization"]}

@@ -1,7 +1,7 @@
 """Weight files of six kinds -> named arrays. Only numbers are read; no code in a file is ever run.
 
-Names are as in the file for PyTorch, safetensors, npz and TensorFlow; `LAYER/WEIGHT NAME` for Keras;
-`LAYER/INDEX` for Caffe.
+Names are as in the file for PyTorch, safetensors, npz and TensorFlow; `LAYER/WEIGHT NAME` for Keras; `LAYER/INDEX` for
+Caffe.
 """
 
 import contextlib

@@ -11,7 +11,9 @@ from structures import Sample
 from training import valid_loss
 
 DESCRIPTION = config.ModelDescription(ssd_utils.get_preset("vgg300"), ("car", "bus"))
-BOXES = np.array([(0.1, 0.1, 0.6, 0.5), (0.4, 0.3, 0.9, 0.95), (0.0, 0.5, 0.3, 1.0), (0.7, 0.1, 0.73, 0.12)], np.float32)
+BOXES = np.array(
+    [(0.1, 0.1, 0.6, 0.5), (0.4, 0.3, 0.9, 0.95), (0.0, 0.5, 0.3, 1.0), (0.7, 0.1, 0.73, 0.12)], np.float32
+)
 LABELS = np.array([0, 1, 1, 0], np.int32)
 DIFFICULT, CROWD = np.array([0, 1, 0, 0], bool), np.array([0, 0, 1, 0], bool)
 
