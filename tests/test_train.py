@@ -202,9 +202,15 @@ def test_accumulation_freezing_and_momentum_train(shapes, tmp_path):
     path = tmp_path / "run"
     more = ["--accumulate", "2", "--optimizer", "momentum", "--bias-lr-multiplier", "2", "--freeze", "conv1"]
     more += ["--schedule", "cosine", "--clip-norm", "5", "--max-steps", "3", "--save-minutes", "0.0001"]
-    run("train.py", "--data", shapes, "--train", "train", *TINY, "--run", path, *more)
-    assert [row["step"] for row in metrics(path)] == ["3"]
+    run("train.py", "--data", shapes, "--train", "train", "--valid", "val", *TINY, "--run", path, *more)
+    (row,) = metrics(path)
+    assert row["step"] == "3"
     assert "conv1_1/weights/momentum_weights" not in weights(path)
+    decayed = [v for name, v in weights(path).items() if name.endswith("/weights") and not name.startswith("conv1_")]
+    assert float(row["l2"]) == pytest.approx(
+        5e-4 / 2 * sum(np.sum(v.astype(np.float64) ** 2) for v in decayed), rel=1e-5
+    )
+    assert float(row["valid_total"]) == pytest.approx(float(row["valid_loss"]) + float(row["l2"]))
 
 
 def test_small_data_helpers(shapes, tmp_path):

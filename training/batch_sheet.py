@@ -36,11 +36,11 @@ def write(
         except images.ImageError as error:
             cli.warn(f"not shown: {error.path}: {error.reason}")
             continue
-        matched = matches[matches >= 0]
-        alone = len(plan.boxes) - len(set(matched.tolist()))
-        counts += len(plan.boxes), len(matched), alone
-        words = f"{os.path.basename(samples[job[1]].image_path)}: {_words(len(plan.boxes), len(matched), alone)}"
-        picture = _draw(image, plan, matches, item.anchors, description.class_names)
+        alone = np.setdiff1d(np.arange(len(plan.boxes)), matches)  # objects without an anchor
+        numbers = len(plan.boxes), np.count_nonzero(matches >= 0), len(alone)
+        counts += numbers
+        words = f"{os.path.basename(samples[job[1]].image_path)}: {_words(*numbers)}"
+        picture = _draw(image, plan, matches, alone, item.anchors, description.class_names)
         tiles.append(np.concatenate([picture, visualization.caption(words, TILE)]))
     if not tiles:
         raise UserError(f"--train {settings.train}: none of the first pictures can be read")
@@ -55,8 +55,11 @@ def _words(objects, anchors, alone):
     return f"{plural(objects, 'object')}{without}, {plural(anchors, 'anchor')}"
 
 
-def _draw(image, plan, matches, anchors, class_names):
-    """An augmented picture, enlarged, with its objects and their anchors. matches: int32 [A]."""
+def _draw(image, plan, matches, alone, anchors, class_names):
+    """An augmented picture, enlarged, with its objects and their anchors.
+
+    matches: int32 [A]; alone: numbers of the objects that no anchor matches.
+    """
     canvas = cv2.resize(image, (TILE, TILE), interpolation=cv2.INTER_CUBIC)
     lines, colors = canvas.copy(), visualization.class_colors(class_names)
     positive = np.flatnonzero(matches >= 0)
@@ -65,7 +68,6 @@ def _draw(image, plan, matches, anchors, class_names):
         x0, y0, x1, y1 = np.rint(box).astype(int).tolist()
         cv2.rectangle(lines, (x0, y0), (x1, y1), colors[plan.labels[gt]], 1)
     canvas = cv2.addWeighted(canvas, 0.4, lines, 0.6, 0)  # paler than the objects
-    alone = np.setdiff1d(np.arange(len(plan.boxes)), matches)
     for gt in alone:
         visualization.draw_dashed(canvas, plan.boxes[gt] * TILE, 4)
     boxed = np.setdiff1d(np.arange(len(plan.boxes)), alone)

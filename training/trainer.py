@@ -441,6 +441,7 @@ class Trainer:
         """The row of metrics.csv for the current epoch. found: a Validation."""
         state, evaluation = self.state, found.evaluation
         l2 = float(self.graph.session.run(self.graph.training_step.l2))
+        in_loss = 0.0 if self.task.settings.optimizer == "adamw" else l2  # AdamW's decay is no part of the loss
         of_train = found.of_train[0]
         per_class = evaluation["voc07"]["per_class"] if evaluation else {}
         images = min(len(self.task.samples), state.batch * self.task.settings.batch_size)
@@ -451,10 +452,7 @@ class Trainer:
             **optimization.mean_losses(state.sums),
             **{f"valid_{name}": found.losses.get(name) for name in ("loss", "confidence", "localization")},
             "l2": l2,
-            # AdamW's decay is no part of the loss
-            "valid_total": found.losses["loss"] + l2 * (self.task.settings.optimizer != "adamw")
-            if found.losses
-            else None,
+            "valid_total": found.losses["loss"] + in_loss if found.losses else None,
             "train_voc07": of_train["voc07"]["mean"] if of_train else None,
             "voc07": evaluation["voc07"]["mean"] if evaluation else None,
             "area": evaluation["area"]["mean"] if evaluation else None,
