@@ -143,6 +143,10 @@ def append_detections(graph, preset: SSDPreset, classes: int, threshold: Thresho
     candidates = min(preset.candidates_per_class, preset.num_anchors)
     probabilities = probabilities or nodes.add("Softmax", logits, axis=2)
     by_class = nodes.add("Transpose", nodes.part(probabilities, 1, 1 + classes), perm=[0, 2, 1])  # [N,classes,A]
+    if preset.classes_per_anchor == "best":
+        best = nodes.add("ArgMax", by_class, axis=1)  # [N,1,A], of equal ones the first
+        is_best = nodes.add("Equal", best, np.arange(classes)[:, None])
+        by_class = nodes.add("Where", is_best, by_class, np.float32(0))
     scores, anchors = nodes.top(by_class, candidates)  # [N,classes,K]
     boxes = nodes.add("GatherND", _decode(nodes, offsets, preset), nodes.reshape(anchors, 0, -1, 1), batch_dims=1)
     above = np.array(threshold, np.float32).reshape(-1, 1)  # of all classes, or one for each
