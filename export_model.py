@@ -187,8 +187,11 @@ def _paths(flags):
 
 
 def _path(name, path):
+    """The path of a format's file, after a look at what is there and beside it. Raises UserError."""
     try:
         (cli.output_folder if name == "savedmodel" else cli.output_file)(path)
+        if name == "openvino":
+            cli.output_file(os.path.splitext(path)[0] + ".bin")
     except argparse.ArgumentTypeError as error:
         raise UserError(f"--output {error}") from None
     is_used = os.path.isdir(path) and os.listdir(path)

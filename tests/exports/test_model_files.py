@@ -283,11 +283,13 @@ def test_mistakes_get_one_line(flags, message, run300):
     assert message in str(raised.value)
 
 
-def test_other_files_stay(run300, tmp_path):
-    (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(UserError, match="has other files in it"):
-        export_model.main([str(run300[0]), "--format", "savedmodel", "--output", str(tmp_path)])
-    assert (tmp_path / "mine.txt").read_text() == "mine"
+@pytest.mark.parametrize(("name", "output"), [("savedmodel", "m.bin"), ("openvino", "m.xml")])
+def test_other_files_stay(name, output, run300, tmp_path):
+    (tmp_path / "m.bin").mkdir()
+    (tmp_path / "m.bin" / "mine.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"--output .*m\.bin"):
+        export_model.main([str(run300[0]), "--format", name, "--output", str(tmp_path / output)])
+    assert (tmp_path / "m.bin" / "mine.txt").read_text() == "mine"
 
 
 @pytest.mark.parametrize("name", ["onnx", "openvino"])
