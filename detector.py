@@ -165,8 +165,8 @@ def load(
     that returns either. batch_size: images that go through the network at once, None for the number that suits this
     machine or is fixed in the file. fastest: whether a frozen graph runs in the form that is fastest here, and not as
     it is in the file. keep_predictions: as in `Detector`. Raises UserError if there is no such model, if it is damaged,
-    if a package that runs it is missing, if it was exported with another precision or batch or a higher threshold, if
-    it does not have the predictions to keep, or for thresholds and numbers that make no sense.
+    if a package that runs it is missing, if it was exported with another precision, a smaller batch or a higher
+    threshold, if it does not have the predictions to keep, or for thresholds and numbers that make no sense.
     """
     source = pretrained.fetched(config.find_model(os.fspath(model)))
     if batch_size is not None and batch_size < 1:
@@ -214,37 +214,39 @@ def _open_exported(source, precision, threshold, batch_size, fastest, keep_predi
     if source.format == "frozen":
         fixed = (batch_size or devices.detection_batch()) if devices.has_gpu() else None
         graph, _, values = read_frozen(path, fixed, fastest)
-        limit = _class_thresholds(threshold, tuple(values["class_names"]))
-        _check_flags(path, values, precision, limit, batch_size)
+        limit = _check_flags(path, values, precision, threshold, batch_size)
         return GraphNetwork(open_session(graph), *_ends(graph)), limit, values
     opened = model_files.open_file(source.format, path)
-    values = opened.metadata
-    limit = _class_thresholds(threshold, tuple(values["class_names"]))
-    _check_flags(path, values, precision, limit, batch_size)
-    network = _FileNetwork(opened, limit)
-    if keep_predictions and not network.has_predictions:
-        network.close()
-        raise UserError(
-            f"--dump-predictions: {path} has detections only; use the run, a frozen graph, or a file of --raw"
-        )
+    with contextlib.ExitStack() as stack:
+        stack.callback(opened.close)
+        values = opened.metadata
+        limit = _check_flags(path, values, precision, threshold, batch_size)
+        if keep_predictions and values["outputs"] != file_metadata.RAW:
+            raise UserError(
+                f"--dump-predictions: {path} has detections only; use the run, a frozen graph, or a file of --raw"
+            )
+        network = _FileNetwork(opened, limit)
+        stack.pop_all()  # the network closes it
     return network, limit, values
 
 
 def _check_flags(path, values, precision, threshold, batch_size):
-    """Raise UserError if an exported model with this metadata is not what the flags ask for."""
+    """The Threshold; UserError if an exported model with this metadata is not what the flags ask for."""
+    limit = _class_thresholds(threshold, tuple(values["class_names"]))
     if values.get("outputs") != file_metadata.RAW:  # a raw file has no threshold inside
-        _check_threshold(path, threshold, file_metadata.threshold_of(values), values["class_names"])
+        _check_threshold(path, limit, file_metadata.threshold_of(values), values["class_names"])
     if precision not in ("auto", values["precision"]):
         raise UserError(
             f"--precision {precision}: {path} computes in {values['precision']}; leave the flag out, or "
             f"export it again with --precision {precision}"
         )
     batch = values.get("batch")
-    if batch and batch_size and batch_size != batch:
+    if batch and batch_size and batch_size > batch:  # a smaller one is filled up
         raise UserError(
             f"--batch-size {batch_size}: {path} takes {batch} at a time; leave the flag out, or export it again with "
             "--batch free"
         )
+    return limit
 
 
 def _check_threshold(path, threshold, exported, class_names):
@@ -408,8 +410,8 @@ class _FileNetwork:
     def __init__(self, opened: Opened, threshold: Threshold):
         self._opened = opened
         self.batch = opened.metadata["batch"]
-        self.has_predictions = opened.metadata["outputs"] == file_metadata.RAW
-        self._after = self._open_postprocess(threshold) if self.has_predictions else None
+        is_raw = opened.metadata["outputs"] == file_metadata.RAW
+        self._after = self._open_postprocess(threshold) if is_raw else None
 
     def _open_postprocess(self, threshold):
         description = ModelDescription.from_json(self._opened.metadata)

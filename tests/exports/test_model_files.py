@@ -136,12 +136,19 @@ def test_narrow_types_are_near(name, precision, run300, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["frozen", "tflite", "onnx", "openvino"])
-def test_a_fixed_batch_is_filled_up(name, run300, tmp_path):
+def test_a_fixed_batch_is_filled_up(name, run300, tmp_path, monkeypatch):
     skip_without_packages(name)
     path = export(run300[0], tmp_path / f"m{config.EXPORTED[name]}", name, "--batch", "2")
     assert_same(path, run300[1])  # 3 pictures
+    with detector.load(str(path), threshold=THRESHOLD, batch_size=1, fastest=False) as loaded:  # as for a camera
+        found = loaded.detect(pictures()[0])
+    np.testing.assert_allclose(found.scores, run300[1][0].scores, atol=1e-4)
+    closed: list = []
+    if name != "frozen":
+        monkeypatch.setattr(model_files._OPENERS[name], "close", lambda opened: closed.append(opened))
     with pytest.raises(UserError, match=r"--batch-size 3: .* takes 2 at a time"):
         detector.load(str(path), batch_size=3)
+    assert len(closed) == (name != "frozen")
 
 
 def test_saved_model_resizes_pictures_and_reads_jpeg(run300, tmp_path):
