@@ -25,9 +25,9 @@ import ssd_utils
 import ssd_vgg
 import transforms
 from config import ModelDescription
-from exports import file_metadata, model_files
+from exports import file_metadata, graphs, model_files
 from exports.opened import DETECTION_OUTPUTS as OUTPUTS
-from exports.opened import Opened
+from exports.opened import RESULT, Opened
 from kernels import devices, suppression, winograd
 from media import images as image_files
 from media import pictures
@@ -35,7 +35,6 @@ from ssd_utils import SSDPreset
 from structures import Detections, UserError
 from system import cli, stages, wording, worker_processes
 
-RESULT = "result"  # the network's own output, see `postprocess`
 Threshold = file_metadata.Threshold
 
 
@@ -118,13 +117,13 @@ def build_graph(
     preset = description.preset
     with tf.Graph().as_default() as graph:
         side = preset.input_size
-        images = tf.placeholder(tf.uint8, [batch_size, side, side, 3], "image_input")
+        images = tf.placeholder(tf.uint8, [batch_size, side, side, 3], graphs.INPUT)
         logits, offsets = ssd_vgg.build(
             images, preset, len(description.class_names), compute_dtype=dtype, weights=weights, portable=portable
         )
         postprocess(logits, offsets, preset, threshold, portable)
         values = {**file_metadata.describe(description, threshold, dtype.name), "batch": batch_size}
-        tf.constant(json.dumps(values), name="metadata/json")
+        tf.constant(json.dumps(values), name=graphs.METADATA)
     return graph
 
 
@@ -269,9 +268,8 @@ def open_session(graph: tf.Graph) -> tf.Session:
 
 def _ends(graph):
     """The input tensor and the dict of output tensors of a detection graph. Raises KeyError."""
-    tensors = {name: graph.get_tensor_by_name(f"detections/{name}:0") for name in OUTPUTS}
-    tensors[RESULT] = graph.get_tensor_by_name(f"{RESULT}/{RESULT}:0")
-    return graph.get_tensor_by_name("image_input:0"), tensors
+    tensors = {name: graph.get_tensor_by_name(f"{graphs.OUTPUTS[name]}:0") for name in (*OUTPUTS, RESULT)}
+    return graph.get_tensor_by_name(f"{graphs.INPUT}:0"), tensors
 
 
 def build_model_graph(
@@ -338,7 +336,7 @@ def metadata(graph: tf.Graph) -> dict[str, Any]:
 
     Where the classes have different thresholds, also "thresholds", a list.
     """
-    return json.loads(tf.make_ndarray(graph.get_operation_by_name("metadata/json").get_attr("value")).item())
+    return json.loads(tf.make_ndarray(graph.get_operation_by_name(graphs.METADATA).get_attr("value")).item())
 
 
 def _in_fastest_form(path, graph, description, values, batch_size):

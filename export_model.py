@@ -33,7 +33,7 @@ from typing import Any
 import config
 import pretrained
 from exports import comparison, file_metadata, formats
-from exports.opened import DETECTION_OUTPUTS
+from exports.opened import DETECTION_OUTPUTS, RESULT
 from media import images
 from scoring import score_threshold
 from structures import Detections, UserError
@@ -44,7 +44,7 @@ from toy_road import scenes
 DEFAULT_THRESHOLD = 0.01
 CHECKED_PICTURES = 8  # most that are taken of --check-data
 DRAWN_PICTURES = 4
-OUTPUTS = (*DETECTION_OUTPUTS, "result")
+OUTPUTS = (*DETECTION_OUTPUTS, RESULT)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

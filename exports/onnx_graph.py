@@ -36,7 +36,7 @@ def convert(graph: tf.Graph, metadata: Mapping[str, Any]):
 
     raw = metadata["outputs"] == file_metadata.RAW
     outputs = graphs.output_names(file_metadata.RAW)
-    definition = graphs.extract(graph, list(outputs.values()))
+    definition = graphs.extract(graph, outputs.values())
     if metadata["layout"] == file_metadata.NCHW:
         _take_floats(definition)
     name = f"{graphs.INPUT}:0"
