@@ -190,10 +190,13 @@ def test_opencv_reads_raw_onnx(run, tmp_path):
             np.testing.assert_allclose(found[name], wanted, atol=1e-4)
 
 
-def test_every_file_says_what_it_is(run300, tmp_path):
+def test_every_file_says_what_it_is(run300, tmp_path, monkeypatch):
+    built, build = [], detector.build_model_graph
+    monkeypatch.setattr(detector, "build_model_graph", lambda *values: built.append(values) or build(*values))
     names = [name for name in formats.FORMATS if not missing_packages(name)]
     flags = ["--license", "CC0", "--threshold", "0.2", "--no-check"]
     export_model.main([str(run300[0]), "--format", ",".join(names), "--output", str(tmp_path / "m"), *flags])
+    assert len(built) == 1  # for all of them
     for name in names:
         path = tmp_path / f"m{config.EXPORTED[name]}"
         if name == "frozen":
