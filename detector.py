@@ -33,7 +33,7 @@ from media import images as image_files
 from media import pictures
 from ssd_utils import SSDPreset
 from structures import Detections, UserError
-from system import cli, stages, wording, worker_processes
+from system import cli, files, stages, wording, worker_processes
 
 Threshold = file_metadata.Threshold
 
@@ -144,8 +144,7 @@ def read_weights(checkpoint: str) -> dict[str, np.ndarray]:
     except (
         Exception
     ) as error:  # the reader raises Python's exceptions instead of TensorFlow's: IndexError, RuntimeError, …
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"{checkpoint}: cannot be read ({reason}); use another checkpoint") from None
+        raise UserError(f"{checkpoint}: cannot be read ({files.reason(error)}); use another checkpoint") from None
 
 
 def load(
@@ -317,8 +316,7 @@ def read_frozen(
     except UserError:
         raise
     except Exception as error:  # protobuf, importer and JSON each raise their own exceptions for damage
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"{path}: not a graph of export_model.py ({reason})") from None
+        raise UserError(f"{path}: not a graph of export_model.py ({files.reason(error)})") from None
 
 
 def _check_outputs(path, graph):

@@ -19,6 +19,7 @@ from PIL import Image
 
 from media import images
 from structures import UserError
+from system import files
 
 Picture = str | os.PathLike | np.ndarray | Image.Image
 CHANNELS = (1, 3, 4)
@@ -50,7 +51,7 @@ def as_rgb(picture: Picture, gray16: str = images.FULL, name: str = "image") -> 
     try:
         array = np.asarray(picture)
     except Exception as error:  # any kind: a tensor on a GPU, an array of another library
-        raise UserError(f"{name}: NumPy cannot read this {type(picture).__name__} ({_first_line(error)})") from None
+        raise UserError(f"{name}: NumPy cannot read this {type(picture).__name__} ({files.reason(error)})") from None
     name = f"{name}, {array.dtype} of shape {list(array.shape)}"
     array = _in_8_bits(_with_channels(array, name), gray16, name)
     return _over_white(array) if array.shape[2] == 4 else np.ascontiguousarray(np.broadcast_to(array, _rgb(array)))
@@ -58,10 +59,6 @@ def as_rgb(picture: Picture, gray16: str = images.FULL, name: str = "image") -> 
 
 def _is_array(value):
     return isinstance(value, np.ndarray) or hasattr(value, "__array__") or hasattr(value, "__array_interface__")
-
-
-def _first_line(error):
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _read(path, gray16):
