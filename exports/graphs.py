@@ -14,8 +14,6 @@ OUTPUTS = {
     **{name: f"detections/{name}" for name in DETECTION_OUTPUTS},
     **{name: f"result/{name}" for name in (RESULT, *RAW_OUTPUTS)},
 }
-# Without gradients: those of kernels/convolution.py are no functions of TensorFlow 2, and nobody trains the file
-SAVE_OPTIONS = tensorflow.saved_model.SaveOptions(experimental_custom_gradients=False)
 
 
 def output_names(outputs: str) -> dict[str, str]:
@@ -43,6 +41,9 @@ def as_function(graph: tf.Graph, outputs: str, edit: Callable[[tf.GraphDef], Non
     """
     names = output_names(outputs)
     definition = extract(graph, names.values())
+    for node in definition.node:
+        # Those of kernels/convolution.py are no functions of TensorFlow 2, which would warn of them
+        node.attr.pop("_gradient_op_type", None)
     edit(definition)
     pictures = graph.get_tensor_by_name(f"{INPUT}:0")
 

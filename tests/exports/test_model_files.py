@@ -84,10 +84,11 @@ def assert_same(path, expected, tolerance=formats.TOLERANCES["float32"], strict=
 
 
 @pytest.mark.parametrize(("name", "raw"), CASES, ids=[f"{name}{'-raw' * raw}" for name, raw in CASES])
-def test_detections_are_those_of_the_run(name, raw, run, tmp_path):
+def test_detections_are_those_of_the_run(name, raw, run, tmp_path, caplog):
     skip_without_packages(name)
     path = export(run[0], tmp_path / f"m{config.EXPORTED[name]}", name, *["--raw"] * raw)
     assert_same(path, run[1])
+    assert not [record for record in caplog.records if record.name == "absl"]  # of gradients, for example
 
 
 @pytest.mark.parametrize("name", ["frozen", "tflite", "onnx", "openvino"])
