@@ -18,7 +18,8 @@ tensors of a frozen graph are as below; other formats have the same inputs and o
   metadata/json:0       a string: class names, preset, threshold (thresholds, where classes differ), precision and use
 
 With --raw the outputs are logits, float32 [N,anchors,1+classes], and offsets, float32 [N,anchors,4]; ONNX and OpenVINO
-then take float32 [N,3,S,S] of 0..255. Every file is run on pictures and compared with the run before it gets its name.
+then take float32 [N,3,S,S] of 0..255. A file is run on pictures and compared with the run before it gets its name,
+unless --no-check is given or --outputs leaves out what that needs.
 """
 
 import system.environment  # noqa: F401
