@@ -25,17 +25,16 @@ import ssd_utils
 import ssd_vgg
 import transforms
 from config import ModelDescription
-from exports import file_metadata, model_files
+from exports import file_metadata, graphs, model_files
 from exports.opened import DETECTION_OUTPUTS as OUTPUTS
-from exports.opened import Opened
+from exports.opened import RESULT, Opened
 from kernels import devices, suppression, winograd
 from media import images as image_files
 from media import pictures
 from ssd_utils import SSDPreset
 from structures import Detections, UserError
-from system import cli, stages, wording, worker_processes
+from system import cli, files, stages, wording, worker_processes
 
-RESULT = "result"  # the network's own output, see `postprocess`
 Threshold = file_metadata.Threshold
 
 
@@ -118,13 +117,13 @@ def build_graph(
     preset = description.preset
     with tf.Graph().as_default() as graph:
         side = preset.input_size
-        images = tf.placeholder(tf.uint8, [batch_size, side, side, 3], "image_input")
+        images = tf.placeholder(tf.uint8, [batch_size, side, side, 3], graphs.INPUT)
         logits, offsets = ssd_vgg.build(
             images, preset, len(description.class_names), compute_dtype=dtype, weights=weights, portable=portable
         )
         postprocess(logits, offsets, preset, threshold, portable)
         values = {**file_metadata.describe(description, threshold, dtype.name), "batch": batch_size}
-        tf.constant(json.dumps(values), name="metadata/json")
+        tf.constant(json.dumps(values), name=graphs.METADATA)
     return graph
 
 
@@ -145,8 +144,7 @@ def read_weights(checkpoint: str) -> dict[str, np.ndarray]:
     except (
         Exception
     ) as error:  # the reader raises Python's exceptions instead of TensorFlow's: IndexError, RuntimeError, …
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"{checkpoint}: cannot be read ({reason}); use another checkpoint") from None
+        raise UserError(f"{checkpoint}: cannot be read ({files.reason(error)}); use another checkpoint") from None
 
 
 def load(
@@ -165,8 +163,8 @@ def load(
     that returns either. batch_size: images that go through the network at once, None for the number that suits this
     machine or is fixed in the file. fastest: whether a frozen graph runs in the form that is fastest here, and not as
     it is in the file. keep_predictions: as in `Detector`. Raises UserError if there is no such model, if it is damaged,
-    if a package that runs it is missing, if it was exported with another precision or batch or a higher threshold, if
-    it does not have the predictions to keep, or for thresholds and numbers that make no sense.
+    if a package that runs it is missing, if it was exported with another precision, a smaller batch or a higher
+    threshold, if it does not have the predictions to keep, or for thresholds and numbers that make no sense.
     """
     source = pretrained.fetched(config.find_model(os.fspath(model)))
     if batch_size is not None and batch_size < 1:
@@ -214,37 +212,39 @@ def _open_exported(source, precision, threshold, batch_size, fastest, keep_predi
     if source.format == "frozen":
         fixed = (batch_size or devices.detection_batch()) if devices.has_gpu() else None
         graph, _, values = read_frozen(path, fixed, fastest)
-        limit = _class_thresholds(threshold, tuple(values["class_names"]))
-        _check_flags(path, values, precision, limit, batch_size)
+        limit = _check_flags(path, values, precision, threshold, batch_size)
         return GraphNetwork(open_session(graph), *_ends(graph)), limit, values
     opened = model_files.open_file(source.format, path)
-    values = opened.metadata
-    limit = _class_thresholds(threshold, tuple(values["class_names"]))
-    _check_flags(path, values, precision, limit, batch_size)
-    network = _FileNetwork(opened, limit)
-    if keep_predictions and not network.has_predictions:
-        network.close()
-        raise UserError(
-            f"--dump-predictions: {path} has detections only; use the run, a frozen graph, or a file of --raw"
-        )
+    with contextlib.ExitStack() as stack:
+        stack.callback(opened.close)
+        values = opened.metadata
+        limit = _check_flags(path, values, precision, threshold, batch_size)
+        if keep_predictions and values["outputs"] != file_metadata.RAW:
+            raise UserError(
+                f"--dump-predictions: {path} has detections only; use the run, a frozen graph, or a file of --raw"
+            )
+        network = _FileNetwork(opened, limit)
+        stack.pop_all()  # the network closes it
     return network, limit, values
 
 
 def _check_flags(path, values, precision, threshold, batch_size):
-    """Raise UserError if an exported model with this metadata is not what the flags ask for."""
+    """The Threshold; UserError if an exported model with this metadata is not what the flags ask for."""
+    limit = _class_thresholds(threshold, tuple(values["class_names"]))
     if values.get("outputs") != file_metadata.RAW:  # a raw file has no threshold inside
-        _check_threshold(path, threshold, file_metadata.threshold_of(values), values["class_names"])
+        _check_threshold(path, limit, file_metadata.threshold_of(values), values["class_names"])
     if precision not in ("auto", values["precision"]):
         raise UserError(
             f"--precision {precision}: {path} computes in {values['precision']}; leave the flag out, or "
             f"export it again with --precision {precision}"
         )
     batch = values.get("batch")
-    if batch and batch_size and batch_size != batch:
+    if batch and batch_size and batch_size > batch:  # a smaller one is filled up
         raise UserError(
             f"--batch-size {batch_size}: {path} takes {batch} at a time; leave the flag out, or export it again with "
             "--batch free"
         )
+    return limit
 
 
 def _check_threshold(path, threshold, exported, class_names):
@@ -267,9 +267,8 @@ def open_session(graph: tf.Graph) -> tf.Session:
 
 def _ends(graph):
     """The input tensor and the dict of output tensors of a detection graph. Raises KeyError."""
-    tensors = {name: graph.get_tensor_by_name(f"detections/{name}:0") for name in OUTPUTS}
-    tensors[RESULT] = graph.get_tensor_by_name(f"{RESULT}/{RESULT}:0")
-    return graph.get_tensor_by_name("image_input:0"), tensors
+    tensors = {name: graph.get_tensor_by_name(f"{graphs.OUTPUTS[name]}:0") for name in (*OUTPUTS, RESULT)}
+    return graph.get_tensor_by_name(f"{graphs.INPUT}:0"), tensors
 
 
 def build_model_graph(
@@ -317,8 +316,7 @@ def read_frozen(
     except UserError:
         raise
     except Exception as error:  # protobuf, importer and JSON each raise their own exceptions for damage
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"{path}: not a graph of export_model.py ({reason})") from None
+        raise UserError(f"{path}: not a graph of export_model.py ({files.reason(error)})") from None
 
 
 def _check_outputs(path, graph):
@@ -336,7 +334,7 @@ def metadata(graph: tf.Graph) -> dict[str, Any]:
 
     Where the classes have different thresholds, also "thresholds", a list.
     """
-    return json.loads(tf.make_ndarray(graph.get_operation_by_name("metadata/json").get_attr("value")).item())
+    return json.loads(tf.make_ndarray(graph.get_operation_by_name(graphs.METADATA).get_attr("value")).item())
 
 
 def _in_fastest_form(path, graph, description, values, batch_size):
@@ -408,8 +406,8 @@ class _FileNetwork:
     def __init__(self, opened: Opened, threshold: Threshold):
         self._opened = opened
         self.batch = opened.metadata["batch"]
-        self.has_predictions = opened.metadata["outputs"] == file_metadata.RAW
-        self._after = self._open_postprocess(threshold) if self.has_predictions else None
+        is_raw = opened.metadata["outputs"] == file_metadata.RAW
+        self._after = self._open_postprocess(threshold) if is_raw else None
 
     def _open_postprocess(self, threshold):
         description = ModelDescription.from_json(self._opened.metadata)

@@ -18,13 +18,15 @@ tensors of a frozen graph are as below; other formats have the same inputs and o
   metadata/json:0       a string: class names, preset, threshold (thresholds, where classes differ), precision and use
 
 With --raw the outputs are logits, float32 [N,anchors,1+classes], and offsets, float32 [N,anchors,4]; ONNX and OpenVINO
-then take float32 [N,3,S,S] of 0..255. Every file is run on pictures and compared with the run before it gets its name.
+then take float32 [N,3,S,S] of 0..255. A file is run on pictures and compared with the run before it gets its name,
+unless --no-check is given or --outputs leaves out what that needs.
 """
 
 import system.environment  # noqa: F401
 
 import argparse
 import contextlib
+import functools
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -33,7 +35,7 @@ from typing import Any
 import config
 import pretrained
 from exports import comparison, file_metadata, formats
-from exports.opened import DETECTION_OUTPUTS
+from exports.opened import DETECTION_OUTPUTS, RESULT
 from media import images
 from scoring import score_threshold
 from structures import Detections, UserError
@@ -44,7 +46,7 @@ from toy_road import scenes
 DEFAULT_THRESHOLD = 0.01
 CHECKED_PICTURES = 8  # most that are taken of --check-data
 DRAWN_PICTURES = 4
-OUTPUTS = (*DETECTION_OUTPUTS, "result")
+OUTPUTS = (*DETECTION_OUTPUTS, RESULT)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -64,8 +66,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     if pictures:
         with detector.load(flags.model, precision="float32", threshold=flags.threshold) as run:
             wanted = run.detect(pictures)
+
+    @functools.cache
+    def graph_in(precision):
+        return detector.build_model_graph(source, precision, flags.threshold, True, flags.batch)
+
     for name, path in paths.items():
-        _export(name, path, source, flags, pictures, wanted)
+        graph = graph_in(flags.precision if formats.FORMATS[name].computes_in_graph else "float32")
+        _export(name, path, graph, source, flags, pictures, wanted)
 
 
 def checkpoint_size(checkpoint: str) -> int:
@@ -74,17 +82,14 @@ def checkpoint_size(checkpoint: str) -> int:
     return sum(entry.stat().st_size for entry in os.scandir(folder) if entry.name.startswith("model"))
 
 
-def _export(name, path, source, flags, pictures, wanted):
+def _export(name, path, graph, source, flags, pictures, wanted):
     """Write one format, compare it with the run's detections, and give it its name. Raises UserError if they differ."""
     import detector
     from exports import graphs, model_files
 
-    form = formats.FORMATS[name]
-    precision = flags.precision if form.computes_in_graph else "float32"
-    graph = detector.build_model_graph(source, precision, flags.threshold, True, flags.batch)
     values = _metadata(name, detector.metadata(graph), flags)
     if flags.outputs != OUTPUTS:
-        graph, pictures = graphs.with_outputs(graph, flags.outputs), []  # the programs here cannot run it
+        graph = graphs.with_outputs(graph, flags.outputs)
     with _pending(path) as temporary:
         model_files.write(name, temporary, graph, values)
         size = _size(os.path.dirname(temporary))
@@ -152,8 +157,8 @@ def _size(folder):
 
 
 def _pictures(flags):
-    """The pictures to check with, uint8 RGB; none with --no-check."""
-    if flags.no_check:
+    """The pictures to check with, uint8 RGB; none with --no-check, or where outputs are missing that a check needs."""
+    if flags.no_check or flags.outputs != OUTPUTS:
         return []
     if not flags.check_data:
         return [scenes.generate_scene(0, index, "test")[0] for index in range(DRAWN_PICTURES)]
@@ -187,8 +192,11 @@ def _paths(flags):
 
 
 def _path(name, path):
+    """The path of a format's file, after a look at what is there and beside it. Raises UserError."""
     try:
         (cli.output_folder if name == "savedmodel" else cli.output_file)(path)
+        if name == "openvino":
+            cli.output_file(os.path.splitext(path)[0] + ".bin")
     except argparse.ArgumentTypeError as error:
         raise UserError(f"--output {error}") from None
     is_used = os.path.isdir(path) and os.listdir(path)
@@ -208,7 +216,7 @@ def _outputs(text):
     names = tuple(part.strip() for part in text.split(","))
     if wrong := [name for name in names if name not in OUTPUTS]:
         raise argparse.ArgumentTypeError(f"{wrong[0]!r} is not one of {', '.join(OUTPUTS)}")
-    return names
+    return tuple(name for name in OUTPUTS if name in names)
 
 
 def _parse(argv):

@@ -77,8 +77,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         validated = _validated_in(model)
         precision = flags.precision or ("float32" if flags.split and validated == "float32" else "auto")
         settings = {"precision": precision, "threshold": threshold, "batch_size": flags.batch_size}
-        settings["keep_predictions"] = flags.dump_predictions
-        with detector.load(flags.model, **settings) as loaded:
+        with detector.load(flags.model, **settings, keep_predictions=flags.dump_predictions) as loaded:
             flags.threshold = file_metadata.lowest_threshold(loaded.threshold)
             wanted = class_lists.find_labels(flags.classes, loaded.class_names)
             stop.raise_if_requested()  # while the old results still exist
@@ -312,23 +311,13 @@ def _find_files(flags):
     origin: dict[str, str] = {}
     recursive, drawn = flags.recursive, result_folder.drawn_before(flags.output)
     for path in _named(flags.images):
-        is_folder = os.path.isdir(path)
-        found = list(_find_in_folder(path, recursive, drawn)) if is_folder else [(path, os.path.basename(path))]
         if not os.path.exists(path):
             raise UserError(f"{path}: no such file or folder")
-        if not is_folder and path.lower().endswith(FILMS):
+        if not os.path.isdir(path) and path.lower().endswith(FILMS):
             detect = cli.command("process_video.py", flags.model, path, "OUTPUT.mp4")
             raise UserError(f"{path}: is a video; detect in it with {detect}")
-        left_out = _left_out(path, recursive, drawn) if is_folder else ""
-        if not found:
-            more = "" if recursive else "; --recursive also searches the folders in it"
-            left_out = f"; {left_out}" if left_out else ""
-            raise UserError(f"{path}: no pictures in it ({', '.join(images.SUFFIXES)}){more}{left_out}")
-        if left_out:
-            print(f"{path}: {left_out}")
-        if is_folder and not recursive and (below := _folders_with_pictures(path, drawn)):
-            print(f"{path}: {wording.plural(below, 'folder')} with pictures in it not searched; --recursive does that")
-        for file, name in found:
+        is_folder = os.path.isdir(path)
+        for file, name in _find_in_folder(path, recursive, drawn) if is_folder else [(path, os.path.basename(path))]:
             if name in origin:
                 raise UserError(
                     f"{file}: would have the same name as {origin[name]} in the output; call infer.py for each of them"
@@ -390,13 +379,23 @@ def _refuse_equal_names(flags, pictures):
 
 
 def _find_in_folder(folder, recursive, passed_over):
-    """Yield (path, path relative to the folder) of the pictures in it, in the order of their names.
+    """List of (path, path relative to the folder) of the pictures in it, in the order of their names.
 
-    passed_over: real paths of folders in it that a recursive search leaves out.
+    What else is in it is said. passed_over: real paths of folders in it that a recursive search leaves out.
+    Raises UserError if there is no picture.
     """
-    for path, name in _files(folder, recursive, passed_over):
-        if _is_picture(name):
-            yield path, name
+    listed = list(_files(folder, recursive, passed_over))
+    found = [(path, name) for path, name in listed if _is_picture(name)]
+    left_out = _left_out([name for _, name in listed if not _is_picture(name)])
+    if not found:
+        more = "" if recursive else "; --recursive also searches the folders in it"
+        left_out = f"; {left_out}" if left_out else ""
+        raise UserError(f"{folder}: no pictures in it ({', '.join(images.SUFFIXES)}){more}{left_out}")
+    if left_out:
+        print(f"{folder}: {left_out}")
+    if not recursive and (below := _folders_with_pictures(folder, passed_over)):
+        print(f"{folder}: {wording.plural(below, 'folder')} with pictures in it not searched; --recursive does that")
+    return found
 
 
 def _files(folder, recursive, passed_over):
@@ -410,9 +409,8 @@ def _files(folder, recursive, passed_over):
             yield path, os.path.relpath(path, folder)
 
 
-def _left_out(folder, recursive, passed_over):
-    """'3 files left out: .txt (2), .heic (1)', or "" if a folder has only pictures; arguments as above."""
-    others = [name for _, name in _files(folder, recursive, passed_over) if not _is_picture(name)]
+def _left_out(others):
+    """'3 files left out: .txt (2), .heic (1)' of names of files, or "" if there are none."""
     counts = collections.Counter(os.path.splitext(name)[1] or "without a suffix" for name in others)
     if not counts:
         return ""

@@ -25,6 +25,7 @@ import tqdm
 
 import config
 import pretrained
+from exports import file_metadata
 from formats import class_lists
 from media import frame_folder, video, visualization
 from scoring import score_threshold
@@ -261,7 +262,6 @@ class Timeline:
     def __init__(self, flags: argparse.Namespace, reader: video.VideoReader, detector: Any) -> None:
         """detector: the detector.Detector that runs; `class_names` and `threshold` of it are used."""
         class_names, threshold = detector.class_names, detector.threshold
-        each = threshold if isinstance(threshold, tuple) else None
         self._class_names = class_names
         self._separator = "\n"
         self._file = files.PendingFile(flags.json)
@@ -270,14 +270,14 @@ class Timeline:
             "input": flags.input,
             "output": flags.output,
             "class_names": list(class_names),
-            "threshold": min(each) if each else threshold,
+            "threshold": file_metadata.lowest_threshold(threshold),
             "every": flags.every,
             "width": reader.width,
             "height": reader.height,
             "rate": float(reader.rate),
         }
-        if each:
-            head["thresholds"] = dict(zip(class_names, each, strict=True))
+        if isinstance(threshold, tuple):
+            head["thresholds"] = dict(zip(class_names, threshold, strict=True))
         self._file.write(json.dumps(head)[:-1] + ', "frames": [')
 
     def add(self, frame: Frame) -> None:

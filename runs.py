@@ -178,5 +178,4 @@ def last_state(run: str) -> TrainingState | None:
 
 
 def _damaged(prefix, error):
-    reason = str(error).splitlines()[0]
-    return UserError(f"{prefix}: checkpoint is damaged or from another model ({reason})")
+    return UserError(f"{prefix}: checkpoint is damaged or from another model ({files.reason(error)})")

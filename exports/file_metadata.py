@@ -43,7 +43,7 @@ def threshold_of(values: Mapping[str, Any]) -> Threshold:
 
 
 def describe(description: config.ModelDescription, threshold: Threshold, precision: str) -> dict[str, Any]:
-    """The metadata of a graph with detections for any number of pictures; `change` makes another file's of it.
+    """The metadata of a graph with detections for any number of pictures; export_model.py makes other files' of it.
 
     threshold: detections score above it. precision: name of the type that the network computes in.
     """

@@ -1,43 +1,34 @@
 """Parts of a portable graph of `detector.build_graph`, from which every format is made."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import tensorflow
 import tensorflow.compat.v1 as tf
 
 from exports import file_metadata
-from exports.opened import DETECTION_OUTPUTS, RAW_OUTPUTS
+from exports.opened import DETECTION_OUTPUTS, RAW_OUTPUTS, RESULT
 
-INPUT = "image_input"
-# Without gradients: those of kernels/convolution.py are no functions of TensorFlow 2, and nobody trains the file
-SAVE_OPTIONS = tensorflow.saved_model.SaveOptions(experimental_custom_gradients=False)
+# Names of operations
+INPUT, METADATA = "image_input", "metadata/json"
+OUTPUTS = {
+    **{name: f"detections/{name}" for name in DETECTION_OUTPUTS},
+    **{name: f"result/{name}" for name in (RESULT, *RAW_OUTPUTS)},
+}
 
 
 def output_names(outputs: str) -> dict[str, str]:
     """{name: name of the graph's operation} of the outputs of a kind: file_metadata.DETECTIONS or RAW."""
-    if outputs == file_metadata.RAW:
-        return {name: f"result/{name}" for name in RAW_OUTPUTS}
-    return {name: f"detections/{name}" for name in DETECTION_OUTPUTS}
+    return {name: OUTPUTS[name] for name in (RAW_OUTPUTS if outputs == file_metadata.RAW else DETECTION_OUTPUTS)}
 
 
-def extract(graph: tf.Graph, operations: Sequence[str]) -> tf.GraphDef:
+def extract(graph: tf.Graph, operations: Iterable[str]) -> tf.GraphDef:
     """The part of a graph from the pictures to some operations, without anything else."""
-    waiting, needed = list(operations), set()
-    while waiting:
-        name = waiting.pop()
-        if name not in needed:
-            needed.add(name)
-            operation = graph.get_operation_by_name(name)
-            waiting += [made.name for made in (*(tensor.op for tensor in operation.inputs), *operation.control_inputs)]
-    definition = graph.as_graph_def()
-    kept = [node for node in definition.node if node.name in needed]  # in their order
-    return tf.GraphDef(node=kept, versions=definition.versions)
+    return tf.graph_util.extract_sub_graph(graph.as_graph_def(), list(operations))
 
 
 def with_outputs(graph: tf.Graph, names: Sequence[str]) -> tf.Graph:
-    """A graph with some outputs and what they need. names: of those of `detector.postprocess`."""
-    operations = {**output_names(file_metadata.DETECTIONS), "result": "result/result"}
-    definition = extract(graph, [*(operations[name] for name in names), "metadata/json"])
+    """A graph with some outputs and what they need. names: keys of OUTPUTS."""
+    definition = extract(graph, [*(OUTPUTS[name] for name in names), METADATA])
     with tf.Graph().as_default() as reduced:
         tf.import_graph_def(definition, name="")
     return reduced
@@ -49,7 +40,10 @@ def as_function(graph: tf.Graph, outputs: str, edit: Callable[[tf.GraphDef], Non
     edit: changes the extracted GraphDef in place.
     """
     names = output_names(outputs)
-    definition = extract(graph, list(names.values()))
+    definition = extract(graph, names.values())
+    for node in definition.node:
+        # Those of kernels/convolution.py are no functions of TensorFlow 2, which would warn of them
+        node.attr.pop("_gradient_op_type", None)
     edit(definition)
     pictures = graph.get_tensor_by_name(f"{INPUT}:0")
 

@@ -36,7 +36,7 @@ def convert(graph: tf.Graph, metadata: Mapping[str, Any]):
 
     raw = metadata["outputs"] == file_metadata.RAW
     outputs = graphs.output_names(file_metadata.RAW)
-    definition = graphs.extract(graph, list(outputs.values()))
+    definition = graphs.extract(graph, outputs.values())
     if metadata["layout"] == file_metadata.NCHW:
         _take_floats(definition)
     name = f"{graphs.INPUT}:0"
@@ -133,21 +133,22 @@ class _Nodes:
         return self.add("Slice", value, *(np.array([number], np.int64) for number in (start, end, 2)))
 
 
-def append_detections(graph, preset: SSDPreset, classes: int, threshold: Threshold, probabilities: str = "") -> None:
-    """Replace the outputs of an ONNX graph by what `detector.postprocess` makes of its values logits and offsets.
-
-    probabilities: name of a value with the softmax of the logits, if there is one already.
-    """
+def append_detections(graph, preset: SSDPreset, classes: int, threshold: Threshold) -> None:
+    """Replace the outputs of an ONNX graph by what `detector.postprocess` makes of its values logits and offsets."""
     nodes = _Nodes(graph)
     logits, offsets = RAW_OUTPUTS
     candidates = min(preset.candidates_per_class, preset.num_anchors)
-    probabilities = probabilities or nodes.add("Softmax", logits, axis=2)
+    probabilities = nodes.add("Softmax", logits, axis=2)
     by_class = nodes.add("Transpose", nodes.part(probabilities, 1, 1 + classes), perm=[0, 2, 1])  # [N,classes,A]
+    if preset.classes_per_anchor == "best":
+        best = nodes.add("ArgMax", by_class, axis=1)  # [N,1,A], of equal ones the first
+        is_best = nodes.add("Equal", best, np.arange(classes)[:, None])
+        by_class = nodes.add("Where", is_best, by_class, np.float32(0))
     scores, anchors = nodes.top(by_class, candidates)  # [N,classes,K]
     boxes = nodes.add("GatherND", _decode(nodes, offsets, preset), nodes.reshape(anchors, 0, -1, 1), batch_dims=1)
     above = np.array(threshold, np.float32).reshape(-1, 1)  # of all classes, or one for each
     scores = nodes.add("Where", nodes.add("Greater", scores, above), scores, np.float32(0))
-    kept = _suppress(nodes, boxes, nodes.reshape(scores, -1, candidates), preset)  # [N·classes,K]
+    kept = _suppress(nodes, boxes, nodes.reshape(scores, -1, candidates), candidates, preset.nms_iou)  # [N·classes,K]
     _best(nodes, boxes, nodes.reshape(kept, -1, classes * candidates), classes, candidates, preset.keep)
     _declare_outputs(graph, preset.keep)
 
@@ -166,14 +167,13 @@ def _decode(nodes, offsets, preset):
     return nodes.add("Clip", boxes, np.float32(0), np.float32(1)) if preset.clip_boxes == "before_nms" else boxes
 
 
-def _suppress(nodes, boxes, scores, preset):
-    """Scores [N·classes,K], with −1 in place of those of boxes that went. boxes: [N,classes·K,4].
+def _suppress(nodes, boxes, scores, candidates, iou):
+    """Scores [N·classes,K], with −1 in place of those of boxes that went. boxes: [N,classes·K,4]; K candidates.
 
     Each class of each picture is a batch entry of its own to ONNX's NonMaxSuppression, which has boxes shared by all
     classes. It gets ranks instead of scores, so that no two are equal: which of equal boxes goes first, and whether a
     score of exactly the threshold stays, differs from program to program.
     """
-    candidates = min(preset.candidates_per_class, preset.num_anchors)
     ranks = np.arange(candidates, 0, -1, dtype=np.float32)  # of the candidates, which are sorted
     ranked = nodes.add("Where", nodes.add("Greater", scores, np.float32(0)), ranks, np.float32(0))
     selected = nodes.add(  # [M,3] (entry, class 0, place)
@@ -181,7 +181,7 @@ def _suppress(nodes, boxes, scores, preset):
         nodes.reshape(boxes, -1, candidates, 4),
         nodes.reshape(ranked, -1, 1, candidates),
         np.array([candidates], np.int64),
-        np.array([preset.nms_iou], np.float32),
+        np.array([iou], np.float32),
         np.array([0.5], np.float32),
     )
     places = nodes.add("Gather", selected, np.array([0, 2], np.int64), axis=1)

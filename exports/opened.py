@@ -7,6 +7,7 @@ import numpy as np
 
 DETECTION_OUTPUTS = ("boxes", "scores", "classes", "count")
 RAW_OUTPUTS = ("logits", "offsets")
+RESULT = "result"  # the network's own output, beside the detections of a frozen graph: see `detector.postprocess`
 
 
 class Opened(Protocol):

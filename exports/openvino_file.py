@@ -1,7 +1,6 @@
 """OpenVINO's two files, NAME.xml and NAME.bin, made from the ONNX model. Weights are of 16 bits unless in float32."""
 
 import json
-import os
 from typing import Any
 
 import numpy as np
@@ -19,13 +18,7 @@ def write(path: str, graph: tf.Graph, metadata: dict[str, Any]) -> None:
     """Write a portable float32 graph of `detector.build_graph`. path: of the .xml, beside which the .bin lies."""
     import openvino
 
-    temporary = files.temporary_beside(path) + ".onnx"
-    try:
-        files.write(temporary, onnx_graph.convert(graph, metadata).SerializeToString())
-        model = openvino.Core().read_model(temporary)
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)
+    model = openvino.Core().read_model(onnx_graph.convert(graph, metadata).SerializeToString())
     model.set_rt_info(json.dumps(metadata), PLACE)
     openvino.save_model(model, path, compress_to_fp16=metadata["precision"] != "float32")
 

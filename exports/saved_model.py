@@ -42,8 +42,7 @@ def write(path: str, graph: tf.Graph, metadata: dict[str, Any]) -> None:
         return prepared(tf.map_fn(read, jpeg_bytes, fn_output_signature=resized))
 
     signatures = {"serving_default": serve_pictures, "jpeg": serve_jpeg, "prepared": prepared}
-    tf.saved_model.save(module, path, signatures=signatures, options=graphs.SAVE_OPTIONS)
-    os.makedirs(os.path.dirname(os.path.join(path, METADATA)), exist_ok=True)
+    tf.saved_model.save(module, path, signatures=signatures)
     files.write_json(os.path.join(path, METADATA), metadata)
 
 

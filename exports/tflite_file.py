@@ -5,7 +5,6 @@ keeps the files that belong to a model: unzip reads them, and an interpreter doe
 """
 
 import json
-import os
 import tempfile
 import warnings
 import zipfile
@@ -16,7 +15,7 @@ import tensorflow as tf
 
 from exports import file_metadata, graphs
 from structures import UserError
-from system import files
+from system import files, worker_processes
 
 METADATA, LABELS = "metadata.json", "labels.txt"
 
@@ -26,7 +25,7 @@ def write(path: str, graph: tf.Graph, metadata: dict[str, Any]) -> None:
     module = tf.Module()
     module.detect = graphs.as_function(graph, file_metadata.RAW, _keep_normalization)
     with tempfile.TemporaryDirectory() as folder:
-        tf.saved_model.save(module, folder, signatures=module.detect, options=graphs.SAVE_OPTIONS)
+        tf.saved_model.save(module, folder, signatures=module.detect)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         if metadata["precision"] == "float16":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -70,7 +69,7 @@ class TFLiteFile:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that the interpreter moves to another package some day
             try:
-                interpreter = tf.lite.Interpreter(path, num_threads=len(os.sched_getaffinity(0)))
+                interpreter = tf.lite.Interpreter(path, num_threads=worker_processes.usable_cores())
             except ValueError as error:
                 raise UserError(f"{path}: damaged ({files.reason(error)}); export the model again") from None
         self._run = interpreter.get_signature_runner()

@@ -15,7 +15,7 @@ from system.wording import plural
 
 def by_number(name: str) -> list[str | int]:
     """The key that sorts names as people count: frame_2 before frame_10."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
 class FrameFolder:

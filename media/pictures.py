@@ -2,7 +2,7 @@
 
 Taken are paths, pictures of Pillow, and arrays (also what NumPy can make an array of, such as tensors in main memory):
     uint8, and other whole numbers in 0..255     as they are
-    uint16 with values above 255                 as pictures of 16 bits are read
+    uint16 with values above 255, or all 0       as pictures of 16 bits are read
     floats from 0 to 1, or else in 2..255        times 255, or as they are; rounded
 of shape [H,W] or [H,W,1] gray, [H,W,3] RGB, [H,W,4] RGB with opacity, which is laid over white as in files.
 Nothing in an array tells BGR from RGB, so it is taken as RGB.
@@ -19,6 +19,7 @@ from PIL import Image
 
 from media import images
 from structures import UserError
+from system import files
 
 Picture = str | os.PathLike | np.ndarray | Image.Image
 CHANNELS = (1, 3, 4)
@@ -50,18 +51,16 @@ def as_rgb(picture: Picture, gray16: str = images.FULL, name: str = "image") -> 
     try:
         array = np.asarray(picture)
     except Exception as error:  # any kind: a tensor on a GPU, an array of another library
-        raise UserError(f"{name}: NumPy cannot read this {type(picture).__name__} ({_first_line(error)})") from None
+        raise UserError(f"{name}: NumPy cannot read this {type(picture).__name__} ({files.reason(error)})") from None
     name = f"{name}, {array.dtype} of shape {list(array.shape)}"
     array = _in_8_bits(_with_channels(array, name), gray16, name)
-    return _over_white(array) if array.shape[2] == 4 else np.ascontiguousarray(np.broadcast_to(array, _rgb(array)))
+    if array.shape[2] == 4:
+        return images.from_pillow(Image.fromarray(np.ascontiguousarray(array)))
+    return np.ascontiguousarray(np.broadcast_to(array, (*array.shape[:2], 3)))
 
 
 def _is_array(value):
     return isinstance(value, np.ndarray) or hasattr(value, "__array__") or hasattr(value, "__array_interface__")
-
-
-def _first_line(error):
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _read(path, gray16):
@@ -107,7 +106,7 @@ def _in_8_bits(array, gray16, name):
     low, high = float(array.min()), float(array.max())
     found = f"{name}, values from {low:g} to {high:g}"
     if array.dtype == np.uint16:
-        if high <= 255:
+        if 0 < high <= 255:  # black is black in both
             raise UserError(f"{found}: 16 bits, or 8? For 8 give .astype('uint8'), for 16 (array >> 8).astype('uint8')")
         return images.spread(array, gray16)
     if not (low >= 0 and high <= 255):  # NaN is neither
@@ -117,13 +116,3 @@ def _in_8_bits(array, gray16, name):
     if 1 < high < 2:  # a picture of 0..1 that was resized or sharpened, more likely than one that is all but black
         raise UserError(f"{found}: a little above 1; give .clip(0, 1), or uint8 from 0 to 255")
     return np.rint(array * (255 if high <= 1 else 1)).astype(np.uint8)
-
-
-def _over_white(array):
-    """uint8 RGB with opacity [H,W,4] -> uint8 [H,W,3]."""
-    return images.from_pillow(Image.fromarray(np.ascontiguousarray(array)))
-
-
-def _rgb(array):
-    """The shape of an array [H,W,…] with three channels."""
-    return (*array.shape[:2], 3)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from media.visualization import envelope_steps, make_figure, save_figure
+from media.visualization import envelope_steps, make_figure, save_figure, short_name
 from system.files import Path
 
 COLUMNS = 4  # panels in a row
@@ -85,8 +85,8 @@ def plot_matrix(path: Path, names: Sequence[str], counts: np.ndarray, title: str
     total = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, total, out=np.zeros(counts.shape), where=total > 0)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    axes.set_xticks(range(size), [_short(name) for name in names], rotation=90)
-    axes.set_yticks(range(size), [_short(name) for name in names])
+    axes.set_xticks(range(size), [short_name(name) for name in names], rotation=90)
+    axes.set_yticks(range(size), [short_name(name) for name in names])
     axes.set(title=title, xlabel="detected as (background: missed)", ylabel="object (background: none)")
     if size <= 40:
         for row, column in zip(*np.nonzero(counts), strict=True):
@@ -94,10 +94,6 @@ def plot_matrix(path: Path, names: Sequence[str], counts: np.ndarray, title: str
             axes.text(column, row, f"{counts[row, column]:,}", ha="center", va="center", fontsize=7, color=color)
     figure.colorbar(image, label="share of the row")
     save_figure(figure, path)
-
-
-def _short(name):
-    return name if len(name) <= 20 else f"{name[:19]}…"
 
 
 def plot_score_cuts(path: Path, panels: Mapping[str, Sequence[tuple[str, np.ndarray, np.ndarray]]]) -> None:
@@ -151,7 +147,7 @@ def plot_differences(path: Path, title: str, rows: Mapping[str, tuple[float, flo
         axes.plot([low, high], [y, y], color=color, linewidth=2)
         axes.plot([value], [y], marker="o", color=color)
     axes.axvline(0, color="black", linewidth=0.8)
-    axes.set_yticks(range(len(names)), [_short(name) for name in names])
+    axes.set_yticks(range(len(names)), [short_name(name) for name in names])
     axes.set(title=title, xlabel="difference of AP, and its interval")
     axes.set_ylim(-0.7, len(names) - 0.3)
     axes.grid(alpha=0.3, axis="x")

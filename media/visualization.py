@@ -393,7 +393,7 @@ def _plot_shares(axes, counts, title, most=10):
     rows = np.arange(len(names))
     axes.barh(rows, total - best, left=best, color="C7", alpha=0.5, label="others")
     axes.barh(rows, best, color="C1", label="among the best, as many as objects")
-    axes.set_yticks(rows, [name if len(name) <= 20 else f"{name[:19]}…" for name in names])
+    axes.set_yticks(rows, [short_name(name) for name in names])
     for y, (some, count) in enumerate(zip(best, total, strict=True)):
         axes.annotate(f" {some:,} of {count:,}", (count, y), va="center", fontsize=8)
     axes.set(title=title, xlabel="false positives", xlim=(0, 1.3 * max(total.max(initial=0), 1)))
@@ -403,6 +403,11 @@ def _plot_shares(axes, counts, title, most=10):
         axes.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, frameon=False)
     else:
         axes.annotate("none", (0.5, 0.5), xycoords="axes fraction", ha="center")
+
+
+def short_name(name: str) -> str:
+    """A name of at most 20 letters beside an axis; longer ones are cut."""
+    return name if len(name) <= 20 else f"{name[:19]}…"
 
 
 def plot_learning_curves(path: Path, rows: Sequence[dict], losses: Sequence[dict] = ()) -> None:

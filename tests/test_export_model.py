@@ -10,6 +10,7 @@ import tensorflow.compat.v1 as tf
 
 import config
 import detector
+import export_model
 import ssd_utils
 from export_cases import make_run
 from kernels import devices
@@ -121,6 +122,8 @@ def test_some_outputs_and_the_type_that_auto_chose(exported, tmp_path):
     assert not {"detections/boxes", "detections/classes"} & names
     with pytest.raises(UserError, match=r"some.pb: was exported with --outputs; export it again with all"):
         detector.load(str(some))
+    every = ",".join(reversed(export_model.OUTPUTS))
+    assert export_model._outputs(every) == export_model.OUTPUTS
 
 
 def test_mistakes_get_one_line(exported, tmp_path):

@@ -16,7 +16,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import process_video
-from media import images, video
+from media import frame_folder, images, video
 from programs import ROOT, wait_until
 from structures import Detections, UserError
 from system import cli
@@ -420,6 +420,12 @@ def test_a_folder_of_numbered_pictures_is_a_film(tmp_path, detector, model):
     reader, shown = read(output)
     assert (reader.rate, reader.width, reader.height, len(shown)) == (Fraction(25, 2), 64, 48, 4)
     assert timeline["audio"] is None and timeline["error"] is None
+
+
+def test_names_are_sorted_as_people_count():
+    names = ["a²9.jpg", "a²10.jpg", "²1.jpg", "2.jpg", "10.jpg"]  # ² is a digit but no number
+    assert sorted(names, key=frame_folder.by_number)[:2] == ["2.jpg", "10.jpg"]
+    assert sorted(names[:2], key=frame_folder.by_number) == names[:2]
 
 
 def test_frames_that_do_not_fit_are_left_out_and_named(tmp_path, detector, model):

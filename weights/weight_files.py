@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 
 from structures import UserError
+from system import files
 from weights import protobuf, tf_checkpoints, torch_files
 
 LARGEST = 4 << 30  # bytes of an unpacked file; VGG-16 in float64 has 1.1 GB
@@ -52,8 +53,7 @@ def read(path):
     except UserError:
         raise
     except Exception as error:  # zip, zlib, npy, HDF5, pickle and JSON each raise their own exceptions for damage
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"{path}: not a readable {ending} ({reason}); download or save it again") from None
+        raise UserError(f"{path}: not a readable {ending} ({files.reason(error)}); download or save it again") from None
     others = sorted(name for name, array in arrays.items() if array.dtype.kind not in "fiub")
     if others or not arrays:
         raise UserError(f"{path}: {', '.join(others) + ': not numbers' if others else 'contains no arrays'}")

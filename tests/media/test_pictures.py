@@ -82,7 +82,7 @@ def test_what_numpy_makes_an_array_of():
     np.testing.assert_array_equal(pictures.as_rgb(Tensor()), RGB)
 
 
-@pytest.mark.parametrize("black", [np.zeros((5, 7, 3)), np.zeros((5, 7), np.int32)])
+@pytest.mark.parametrize("black", [np.zeros((5, 7, 3)), np.zeros((5, 7), np.int32), np.zeros((5, 7), np.uint16)])
 def test_black_is_black(black):
     assert not pictures.as_rgb(black).any()
 
