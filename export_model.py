@@ -25,6 +25,7 @@ import system.environment  # noqa: F401
 
 import argparse
 import contextlib
+import gc
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -66,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             wanted = run.detect(pictures)
     for name, path in paths.items():
         _export(name, path, source, flags, pictures, wanted)
+        gc.collect()  # graphs hold all weights, and are in cycles that Python itself would free much later
 
 
 def checkpoint_size(checkpoint: str) -> int:

@@ -3,8 +3,11 @@
 Formats whose packages (requirements-export.txt) are missing are skipped.
 """
 
-import importlib.util
+import copy
+import gc
 import json
+import os
+import types
 import zipfile
 
 import cv2
@@ -40,7 +43,7 @@ def pictures(count=3):
 
 def missing_packages(name):
     form = formats.FORMATS[name]
-    return [package for package in (*form.to_write, *form.to_run) if importlib.util.find_spec(package) is None]
+    return formats.missing((*form.to_write, *form.to_run))
 
 
 def skip_without_packages(name):
@@ -121,6 +124,7 @@ def test_detections_at_full_width(preset, tmp_path):
         if not missing_packages(name):
             path = export(run[0], tmp_path / f"{name}{raw}{config.EXPORTED[name]}", name, *["--raw"] * raw)
             assert_same(path, run[1])
+            gc.collect()  # each graph has weights of 100 MB, and is in cycles
 
 
 @pytest.mark.parametrize(
@@ -181,6 +185,23 @@ def test_opencv_reads_raw_onnx(run, tmp_path):
         for name in found:
             wanted = session.run(f"result/{name}:0", {"image_input:0": prepared[None]})
             np.testing.assert_allclose(found[name], wanted, atol=1e-4)
+
+
+def test_onnx_is_made_without_copies_of_the_weights(run300, tmp_path, monkeypatch):
+    skip_without_packages("onnx")
+    import tf2onnx
+
+    copied = []
+
+    def deepcopy(value):
+        copied.append(type(value).__name__)
+        return copy.deepcopy(value)
+
+    monkeypatch.setattr(tf2onnx.optimizer, "copy", types.SimpleNamespace(deepcopy=deepcopy))
+    monkeypatch.setenv("TF2ONNX_CATCH_ERRORS", "mine")
+    export(run300[0], tmp_path / "m.onnx", "onnx")
+    assert copied and "Graph" not in copied  # it always copies its statistics
+    assert os.environ["TF2ONNX_CATCH_ERRORS"] == "mine"
 
 
 def test_every_file_says_what_it_is(run300, tmp_path):
