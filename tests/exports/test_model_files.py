@@ -237,7 +237,7 @@ def test_cpp_example_detects_as_the_run(run300, tmp_path, monkeypatch):
 
 def test_onnx_is_made_without_copies_of_the_weights(run300, tmp_path, monkeypatch):
     skip_without_packages("onnx")
-    import tf2onnx
+    from tf2onnx import optimizer
 
     copied = []
 
@@ -245,7 +245,7 @@ def test_onnx_is_made_without_copies_of_the_weights(run300, tmp_path, monkeypatc
         copied.append(type(value).__name__)
         return copy.deepcopy(value)
 
-    monkeypatch.setattr(tf2onnx.optimizer, "copy", types.SimpleNamespace(deepcopy=deepcopy))
+    monkeypatch.setattr(optimizer, "copy", types.SimpleNamespace(deepcopy=deepcopy))
     monkeypatch.setenv("TF2ONNX_CATCH_ERRORS", "mine")
     export(run300[0], tmp_path / "m.onnx", "onnx")
     assert copied and "Graph" not in copied  # it always copies its statistics
