@@ -27,6 +27,7 @@ import system.environment  # noqa: F401
 import argparse
 import contextlib
 import functools
+import gc
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -74,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name, path in paths.items():
         graph = graph_in(flags.precision if formats.FORMATS[name].computes_in_graph else "float32")
         _export(name, path, graph, source, flags, pictures, wanted)
+        gc.collect()  # graphs hold all weights, and are in cycles that Python itself would free much later
 
 
 def checkpoint_size(checkpoint: str) -> int:

@@ -56,8 +56,12 @@ TOLERANCES = {
 }
 
 
+def missing(packages: Iterable[str]) -> list[str]:
+    """Those of some packages that are not installed."""
+    return [name for name in dict.fromkeys(packages) if importlib.util.find_spec(name) is None]
+
+
 def require(packages: Iterable[str], purpose: str) -> None:
     """Raise UserError if a package is not installed. purpose: the flag or file that needs it."""
-    missing = [name for name in dict.fromkeys(packages) if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UserError(f"{purpose}: needs {', '.join(missing)}; pip install -r {REQUIREMENTS}")
+    if absent := missing(packages):
+        raise UserError(f"{purpose}: needs {', '.join(absent)}; pip install -r {REQUIREMENTS}")

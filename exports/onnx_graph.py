@@ -8,6 +8,7 @@ this model too.
 import contextlib
 import json
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -40,7 +41,7 @@ def convert(graph: tf.Graph, metadata: Mapping[str, Any]):
     if metadata["layout"] == file_metadata.NCHW:
         _take_floats(definition)
     name = f"{graphs.INPUT}:0"
-    with _quiet():
+    with _quiet(), _without_copies():
         model, _ = tf2onnx.convert.from_graph_def(
             definition,
             name="ssd",
@@ -72,6 +73,24 @@ def _quiet():
     finally:
         for logger, level in zip(loggers, before, strict=True):
             logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _without_copies():
+    """Context manager: tf2onnx simplifies the graph itself, and passes an error on, instead of a copy at each step.
+
+    At full width its copies, dozens of them with all weights, took 6 GB.
+    """
+    name = "TF2ONNX_CATCH_ERRORS"
+    before = os.environ.get(name)
+    os.environ[name] = "FALSE"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def _take_floats(definition):

@@ -3,9 +3,15 @@
 Formats whose packages (requirements-export.txt) are missing are skipped.
 """
 
-import importlib.util
+import copy
+import gc
 import json
+import os
+import shutil
+import subprocess
+import types
 import zipfile
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -22,6 +28,7 @@ from exports import comparison, file_metadata, formats, frozen, model_files, sav
 from media import images
 from structures import UserError
 
+ROOT = Path(__file__).parents[2]
 THRESHOLD = 0.05
 DESCRIPTION = config.ModelDescription(ssd_utils.get_preset("vgg300"), ("car", "bus"))
 CASES = [(name, False) for name in formats.FORMATS if name != "tflite"]
@@ -40,7 +47,7 @@ def pictures(count=3):
 
 def missing_packages(name):
     form = formats.FORMATS[name]
-    return [package for package in (*form.to_write, *form.to_run) if importlib.util.find_spec(package) is None]
+    return formats.missing((*form.to_write, *form.to_run))
 
 
 def skip_without_packages(name):
@@ -122,6 +129,7 @@ def test_detections_at_full_width(preset, tmp_path):
         if not missing_packages(name):
             path = export(run[0], tmp_path / f"{name}{raw}{config.EXPORTED[name]}", name, *["--raw"] * raw)
             assert_same(path, run[1])
+            gc.collect()  # each graph has weights of 100 MB, and is in cycles
 
 
 @pytest.mark.parametrize(
@@ -189,6 +197,67 @@ def test_opencv_reads_raw_onnx(run, tmp_path):
         for name in found:
             wanted = session.run(f"result/{name}:0", {"image_input:0": prepared[None]})
             np.testing.assert_allclose(found[name], wanted, atol=1e-4)
+
+
+def read_detect_cpp(output):
+    """{label: [N,5] score and corners} of the lines of docs/detect.cpp."""
+    rows = np.array([line.split() for line in output.splitlines()], np.float64).reshape(-1, 6)
+    return {label: rows[rows[:, 0] == label, 1:] for label in (0, 1)}
+
+
+def opencv_flags():
+    """g++'s flags for OpenCV; skips where one of them is missing."""
+    if not (shutil.which("g++") and shutil.which("pkg-config")):
+        pytest.skip("g++ or pkg-config is not installed")
+    query = ["pkg-config", "--cflags", "--libs", "opencv4 >= 4.10"]
+    done = subprocess.run(query, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip("the headers of OpenCV 4.10 or newer for C++ are not installed")
+    return done.stdout.split()
+
+
+def test_cpp_example_detects_as_the_run(run300, tmp_path, monkeypatch):
+    skip_without_packages("onnx")
+    flags = opencv_flags()
+    page = (ROOT / "docs" / "deploy.md").read_text("utf-8")
+    (lines,) = (block.split("```")[0] for block in page.split("```python\n")[1:])
+    monkeypatch.chdir(tmp_path)
+    exec(lines.replace('"RUN"', repr(str(run300[0]))), {})
+    export(run300[0], tmp_path / "street.onnx", "onnx", "--raw", "--batch", "1")
+    images.write(tmp_path / "picture.png", pictures()[0])
+    compiler = ["g++", "-std=c++17", "-Wall", "-Werror", str(ROOT / "docs" / "detect.cpp"), "-o", "detect", *flags]
+    subprocess.run(compiler, check=True)
+    program = ["./detect", "street.onnx", "street.yml", "picture.png"]
+    found = read_detect_cpp(subprocess.run(program, check=True, capture_output=True, text=True).stdout)
+    with detector.load(str(run300[0]), precision="float32", threshold=0.5) as loaded:
+        wanted = loaded.detect(pictures()[0])
+    height, width = pictures()[0].shape[:2]
+    assert len(wanted) > 100
+    last = wanted.scores[-1] if len(wanted) == 200 else 0  # where the run stops, the example goes on
+    assert abs(sum((rows[:, 0] > last).sum() for rows in found.values()) - len(wanted)) <= 2
+    near = 0
+    for box, score, label in zip(wanted.boxes_px, wanted.scores, wanted.labels, strict=True):
+        rows = found[label]
+        corners = rows[:, 1:].clip(0, [width, height, width, height])
+        near += bool(((np.abs(rows[:, 0] - score) < 1e-4) & (np.abs(corners - box).max(axis=1) < 0.1)).any())
+    assert near >= len(wanted) - 2  # rounding at the limit of suppression may keep another box
+
+
+def test_onnx_is_made_without_copies_of_the_weights(run300, tmp_path, monkeypatch):
+    skip_without_packages("onnx")
+    from tf2onnx import optimizer
+
+    copied = []
+
+    def deepcopy(value):
+        copied.append(type(value).__name__)
+        return copy.deepcopy(value)
+
+    monkeypatch.setattr(optimizer, "copy", types.SimpleNamespace(deepcopy=deepcopy))
+    monkeypatch.delenv("TF2ONNX_CATCH_ERRORS", raising=False)
+    export(run300[0], tmp_path / "m.onnx", "onnx")
+    assert copied and "Graph" not in copied  # it always copies its statistics
+    assert "TF2ONNX_CATCH_ERRORS" not in os.environ
 
 
 def test_every_file_says_what_it_is(run300, tmp_path, monkeypatch):

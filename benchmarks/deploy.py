@@ -1,0 +1,237 @@
+"""Compare the formats of export_model.py on a trained model: size, load time, speed, mAP, difference from the run.
+
+Each format is exported in each precision and runs in a process of its own; formats whose packages are missing are left
+out and named. Writes NAME.jsonl, a line for each row, and NAME.md, the table, after each row. A line has machine.
+others_busy, the number of cores that other processes kept busy meanwhile: do not quote one that is above 0.05.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+
+import bench_harness
+import bench_tables
+import deploy_worker
+from bench_harness import Side
+from bench_paths import ROOT
+
+import average_precision
+import config
+import pretrained
+import sources
+from exports import comparison, formats
+from results.data_set import DataSet
+from structures import UserError
+from system import cli, files
+from system.wording import plural
+
+RUN = "run"  # what stands in place of a format for the run itself
+THRESHOLD = 0.01
+ROUNDS, WARMUP = 5, 1
+HEAD = "format,precision,MB,load in s,images/s at batch 1,at batch 8,mAP,largest difference in score,matched,unmatched"
+
+
+def main(argv=None):
+    flags = _parse(argv)
+    source = config.find_model(flags.model)
+    if source.exported:
+        raise UserError(f"{flags.model}: is already an exported model; give the run")
+    source = pretrained.fetched(source)
+    rows, left_out = _plan(flags)
+    samples = _samples(flags, source.description.class_names)
+    header = {"command": _command(argv), "commit": bench_harness.commit(), "pictures": len(samples)}
+    header |= {"split": flags.split, "left_out": left_out, "machine": bench_harness.machine()}
+    for name, packages in left_out.items():
+        print(f"{name}: left out, needs {packages}; pip install -r {formats.REQUIREMENTS}", file=sys.stderr)
+    lines, wanted = [], None
+    with tempfile.TemporaryDirectory(prefix="deploy-") as scratch:
+        for name, precision in rows:
+            print(f"{name} {precision} …", file=sys.stderr, flush=True)
+            line, found = _measure(name, precision, source, flags, samples, scratch)
+            wanted = wanted or found  # the run comes first
+            if name != RUN:
+                line["difference"] = _difference(wanted, found, precision, samples, source.description.preset.keep)
+            lines.append(line)
+            text = "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in (header, *lines))
+            files.write(f"{flags.output}.jsonl", text)
+            files.write(f"{flags.output}.md", page(header, lines))
+    print(page(header, lines), end="")
+
+
+def _plan(flags):
+    """([(format, precision)], the run first; {format: missing packages}). Raises UserError if no format remains."""
+    rows, left_out = [(RUN, "float32")], {}
+    for name in flags.format:
+        form = formats.FORMATS[name]
+        if missing := formats.missing((*form.to_write, *form.to_run)):
+            left_out[name] = ", ".join(missing)
+        else:
+            rows += [(name, precision) for precision in form.precisions if precision in flags.precision]
+    if len(rows) == 1 and not left_out:
+        raise UserError(f"--precision {','.join(flags.precision)}: {', '.join(flags.format)} has none of them")
+    return rows, left_out
+
+
+def _samples(flags, class_names):
+    """{id: Sample} of the split, or --limit of them, spread over it. Raises UserError without objects."""
+    samples = DataSet(flags.data, flags.split, flags.source, other_classes=flags.other_classes).samples(class_names)
+    keys = list(samples)
+    keys = keys[:: -(-len(keys) // flags.limit)] if flags.limit else keys
+    if not any(len(samples[key].labels) for key in keys):
+        raise UserError(f"--split {flags.split}: has no objects of the model's classes; give another, or raise --limit")
+    return {key: samples[key] for key in keys}
+
+
+def _measure(name, precision, source, flags, samples, scratch):
+    """The dict of a row's line, and the Detections of the samples."""
+    if name == RUN:
+        path = flags.model
+        size = _size(os.path.dirname(source.checkpoint))
+    else:
+        folder = os.path.join(scratch, f"{name}-{precision}")
+        os.mkdir(folder)
+        path = os.path.join(folder, f"model{config.EXPORTED[name]}")
+        _export(flags.model, path, name, precision)
+        size = _size(folder)
+    found = os.path.join(scratch, f"{name}-{precision}.npz")
+    options = {"model": path, "precision": precision, "threshold": THRESHOLD, "found": found}
+    with Side(
+        "deploy_worker.py", "model", {**options, "pictures": [one.image_path for one in samples.values()]}
+    ) as side:
+        (answers,), state = bench_harness.alternate([side], flags.rounds, WARMUP)
+        facts = side.facts
+    detections = deploy_worker.read(found)
+    figures = average_precision.evaluate(
+        samples, dict(zip(samples, detections, strict=True)), source.description.class_names
+    )
+    rates = {
+        batch: bench_harness.spread([answer["rates"][batch] for answer in answers]) for batch in answers[0]["rates"]
+    }
+    line = {
+        "format": name,
+        "precision": precision,
+        "mb": round(size / 1e6, 1),
+        "load_seconds": round(facts["load_seconds"], 2),
+        "images_per_second": rates,
+        "map": round(100 * figures["area"]["mean"], 2),
+        "peak_mb": round(max(answer["peak_mb"] for answer in answers)),
+        "difference": None,
+        "machine": state,
+    }
+    return line, detections
+
+
+def _export(model, path, name, precision):
+    """Write a file, in a process that gives its memory back. Raises UserError with the message of export_model.py."""
+    flags = ["--format", name, "--precision", precision, "--threshold", str(THRESHOLD), "--no-check"]
+    command = [sys.executable, str(ROOT / "export_model.py"), model, "--output", path, *flags]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"{name} {precision}: not exported: {done.stderr.strip().splitlines()[-1]}")
+
+
+def _size(folder):
+    """Bytes of the files in a folder and below."""
+    return sum(os.path.getsize(os.path.join(parent, name)) for parent, _, names in os.walk(folder) for name in names)
+
+
+def _difference(wanted, found, precision, samples, keep):
+    """{"score", "box", "matched", "unmatched"} of detections beside those of the run."""
+    sizes = [(sample.width, sample.height) for sample in samples.values()]
+    result = comparison.compare(wanted, found, sizes, THRESHOLD, keep, formats.TOLERANCES[precision])
+    return {"score": result.score, "box": result.box, "matched": result.matched, "unmatched": result.unmatched}
+
+
+def page(header, lines):
+    """The page in Markdown. header: the first line's dict; lines: those of the rows."""
+    machine = header["machine"]
+    parts = [
+        f"`{header['command']}`, commit {header['commit']}, on {machine['cpu']}, {plural(machine['cores'], 'core')}. "
+        f"mAP by VOC2010's rules on {plural(header['pictures'], 'picture')} of {header['split']}; speed with "
+        "suppression, without reading pictures, the median of several rounds; load time until a first picture has its "
+        "detections. Each file is what `python export_model.py MODEL --format FORMAT --precision PRECISION --output "
+        "FILE` writes; detections are matched within the tolerances of `exports/formats.py`.",
+        bench_tables.table(HEAD.split(","), [_cells(line) for line in lines]),
+    ]
+    if header["left_out"]:
+        names = (f"{name} (needs {packages})" for name, packages in header["left_out"].items())
+        parts.append(f"Left out: {', '.join(names)}.")
+    busy = max(line["machine"]["others_busy"] for line in lines)
+    if busy > 0.05:
+        parts.append(f"Other processes kept up to {busy:.2f} cores busy: the times mean little.")
+    return "\n\n".join(parts) + "\n"
+
+
+def _cells(line):
+    """The cells of a row."""
+    rates = (f"{line['images_per_second'][batch]['median']:.3g}" for batch in ("1", "8"))
+    difference = line["difference"]
+    last = (
+        ["", "", ""]
+        if difference is None
+        else [f"{difference['score']:.1e}", difference["matched"], difference["unmatched"]]
+    )
+    return [line["format"], line["precision"], line["mb"], line["load_seconds"], *rates, f"{line['map']:.2f}", *last]
+
+
+def _command(argv):
+    words = sys.argv[1:] if argv is None else argv
+    return shlex.join(["python", "benchmarks/deploy.py", *map(str, words)])
+
+
+def _choices(allowed):
+    """A type of argparse: names of `allowed`, separated by commas."""
+
+    def parse(text):
+        names = tuple(dict.fromkeys(text.split(",")))
+        if unknown := [name for name in names if name not in allowed]:
+            raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(allowed)}")
+        return names
+
+    return parse
+
+
+def _parse(argv):
+    parser = cli.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    precisions = tuple(name for name in config.PRECISIONS if name != "auto")
+    add("model", metavar="MODEL", help="a run directory, as for export_model.py")
+    add(
+        "--data", type=cli.existing_path, required=True, metavar="DATA", help="the data set, as for train.py (required)"
+    )
+    add("--source", type=sources.source_name, metavar="FORMAT", default="auto", help=sources.SOURCE_HELP)
+    add("--split", required=True, metavar="SPLIT", help="its split that is scored (required)")
+    add(
+        "--other-classes",
+        choices=("error", "ignore"),
+        default="error",
+        help="annotated objects of other classes are an error, or are left out (default: error)",
+    )
+    add("--limit", type=cli.positive_int, metavar="N", help="at most N pictures, spread over the split (default: all)")
+    add(
+        "--output", type=cli.output_file, required=True, metavar="NAME", help="writes NAME.jsonl and NAME.md (required)"
+    )
+    add(
+        "--format",
+        type=_choices(tuple(formats.FORMATS)),
+        default=tuple(formats.FORMATS),
+        metavar="NAMES",
+        help=f"of {', '.join(formats.FORMATS)}, separated by commas (default: all)",
+    )
+    add(
+        "--precision",
+        type=_choices(precisions),
+        default=precisions,
+        metavar="NAMES",
+        help=f"of {', '.join(precisions)}, separated by commas; each format has some of them (default: all)",
+    )
+    add("--rounds", type=cli.positive_int, default=ROUNDS, metavar="N", help=f"that are timed (default: {ROUNDS})")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,69 @@
+"""One row of deploy.py, in a process of its own: a model is loaded, detects, and is timed."""
+
+import contextlib
+import time
+
+import numpy as np
+from bench_paths import ROOT  # noqa: F401, lets the next lines find the project
+from bench_worker import serve
+
+from system import cli
+
+CALLS = {1: 4, 8: 1}  # {pictures at a time: calls that a round times}
+stack = contextlib.ExitStack()  # the model stays open as long as the process
+
+
+def model(model, precision, threshold, pictures, found):
+    """Facts: load_seconds, until a first picture has its detections. A round: {"rates": {"1": images/s, …}}.
+
+    model: MODEL of the programs. pictures: paths. found: where to write the detections of all pictures, for `read`.
+    """
+    cli.import_tensorflow()
+    import detector
+    from media import images
+
+    first = images.read(pictures[0])
+    start = time.perf_counter()
+    loaded = stack.enter_context(detector.load(model, precision=precision, threshold=threshold))
+    loaded.detect([first])
+    facts = {"load_seconds": time.perf_counter() - start}
+    detections = []
+    for path, read, one in loaded.detect_files(((path, True) for path in pictures), keep=lambda _: False):
+        if one is None:
+            raise ValueError(f"{path}: {read}")
+        detections.append(one)
+    _write(found, detections)
+    prepared = np.stack([loaded.prepare(images.read(pictures[index % len(pictures)])) for index in range(max(CALLS))])
+    sizes = [(loaded.input_size, loaded.input_size)] * max(CALLS)
+
+    def run():
+        rates = {}
+        for batch, calls in CALLS.items():
+            start = time.perf_counter()
+            for _ in range(calls):
+                loaded.detect_prepared(prepared[:batch], sizes[:batch])
+            rates[str(batch)] = batch * calls / (time.perf_counter() - start)
+        return {"items": sum(batch * calls for batch, calls in CALLS.items()), "rates": rates}
+
+    return facts, run
+
+
+def _write(path, detections):
+    """Write a list of Detections, for `read`."""
+    counts = [len(one) for one in detections]
+    fields = {name: np.concatenate([getattr(one, name) for one in detections]) for name in ("boxes_px", "scores")}
+    np.savez(path, counts=counts, labels=np.concatenate([one.labels for one in detections]), **fields)
+
+
+def read(path):
+    """The list of Detections that a worker wrote."""
+    from structures import Detections
+
+    with np.load(path) as arrays:
+        ends = np.cumsum(arrays["counts"])[:-1]
+        columns = [np.split(arrays[name], ends) for name in ("boxes_px", "scores", "labels")]
+    return [Detections(*one) for one in zip(*columns, strict=True)]
+
+
+if __name__ == "__main__":
+    serve({"model": model})

@@ -1,0 +1,127 @@
+"""benchmarks/deploy.py: every format that can run has a row, and what is left out is named. No times are checked."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+import bench_harness
+import deploy
+import deploy_worker
+
+import average_precision
+import detector
+import export_model
+import source_pascal_voc
+from structures import Detections, UserError
+
+
+class InThisProcess:
+    """A bench_harness.Side that needs no process of its own: TensorFlow is loaded once for all."""
+
+    def __init__(self, script, task, options):
+        assert (script, task) == ("deploy_worker.py", "model")
+        self.facts, self._run = deploy_worker.model(**json.loads(json.dumps(options)))
+
+    def run(self):
+        return {"peak_mb": 1.0, **self._run()}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        deploy_worker.stack.close()
+
+
+@pytest.fixture
+def measured(monkeypatch, shapes, trained, tmp_path):
+    """(header, lines, page) of a benchmark of two formats, of which one is exported wrongly and one has no package."""
+
+    def export(model, path, name, precision):
+        flags = ["--format", name, "--precision", precision, "--no-check"]
+        export_model.main([str(model), "--output", str(path), *flags])
+
+    form = deploy.formats.FORMATS["onnx"]._replace(to_run=("no_such_package",))
+    monkeypatch.setitem(deploy.formats.FORMATS, "onnx", form)
+    monkeypatch.setattr(deploy, "Side", InThisProcess)
+    monkeypatch.setattr(deploy, "_export", export)
+    output = tmp_path / "formats"
+    flags = ["--data", str(shapes), "--split", "val", "--limit", "3", "--rounds", "1", "--output", str(output)]
+    deploy.main([str(trained), *flags, "--format", "tflite,onnx", "--precision", "float32,float16"])
+    header, *lines = map(json.loads, (tmp_path / "formats.jsonl").read_text("utf-8").splitlines())
+    return header, lines, (tmp_path / "formats.md").read_text("utf-8")
+
+
+def test_each_row_has_its_figures(measured, shapes, trained):
+    header, lines, page = measured
+    assert [(line["format"], line["precision"]) for line in lines] == [
+        ("run", "float32"),
+        ("tflite", "float32"),
+        ("tflite", "float16"),
+    ]
+    assert lines[1]["mb"] > 1.7 * lines[2]["mb"] > 0
+    for line in lines:
+        assert line["load_seconds"] > 0 and line["images_per_second"].keys() == {"1", "8"}
+    run, whole, half = (line["difference"] for line in lines)
+    assert run is None and whole["matched"] > 0 and whole["unmatched"] == 0
+    assert whole["score"] < 1e-4 and half["score"] > whole["score"]
+    assert header["pictures"] == 3 and header["left_out"].keys() == {"onnx"}
+    assert lines[0]["map"] == pytest.approx(100 * score(shapes, trained), abs=0.006)
+    assert "Left out: onnx (needs " in page and "no_such_package" in page
+    assert page.count("\n| tflite | float") == 2
+
+
+def score(shapes, trained):
+    """The run's mAP on every second picture of the split, picture by picture."""
+    names = ("disc", "square")
+    samples = source_pascal_voc.load(str(shapes), "val", names)[::2]
+    with detector.load(str(trained), precision="float32", threshold=deploy.THRESHOLD) as loaded:
+        found = {sample.id: loaded.detect(sample.image_path) for sample in samples}
+    return average_precision.evaluate({sample.id: sample for sample in samples}, found, names)["area"]["mean"]
+
+
+def test_detections_reach_the_program_as_they_are(tmp_path):
+    rng = np.random.default_rng(0)
+    written = [
+        Detections(rng.random((count, 4), np.float32), rng.random(count, np.float32), np.arange(count, dtype=np.int32))
+        for count in (2, 0, 3)
+    ]
+    deploy_worker._write(tmp_path / "found.npz", written)
+    read = deploy_worker.read(tmp_path / "found.npz")
+    assert len(read) == 3
+    for one, other in zip(written, read, strict=True):
+        for name in ("boxes_px", "scores", "labels"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
+def test_a_loaded_machine_is_said():
+    line = {
+        "format": "run",
+        "precision": "float32",
+        "mb": 1.0,
+        "load_seconds": 1.0,
+        "images_per_second": {"1": {"median": 2.0}, "8": {"median": 3.0}},
+        "map": 50.0,
+        "difference": None,
+        "machine": {"others_busy": 0.01},
+    }
+    header = {"command": "c", "commit": "a", "pictures": 1, "split": "val", "left_out": {}}
+    header["machine"] = bench_harness.machine()
+    assert "cores busy" not in deploy.page(header, [line])
+    busy = {**line, "machine": {"others_busy": 1.5}}
+    assert "up to 1.50 cores busy: the times mean little" in deploy.page(header, [line, busy])
+
+
+def test_an_export_that_fails_ends_with_its_message(tmp_path):
+    with pytest.raises(UserError, match=r"frozen float32: not exported: error: .*nowhere"):
+        deploy._export(str(tmp_path / "nowhere"), str(tmp_path / "m.pb"), "frozen", "float32")
+
+
+def test_precisions_that_no_format_has(shapes, trained, tmp_path):
+    flags = ["--data", str(shapes), "--split", "val", "--output", str(tmp_path / "x")]
+    with pytest.raises(UserError, match="--precision bfloat16: tflite has none of them"):
+        deploy.main([str(trained), *flags, "--format", "tflite", "--precision", "bfloat16"])
