@@ -5,11 +5,13 @@ address; cameras and streams run until Ctrl-C. An interrupted run leaves a video
 
     python process_video.py runs/mine drive.mp4 drive_annotated.mp4
     python process_video.py runs/mine monday.mp4 tuesday.mp4 frames/ annotated/
+    python process_video.py runs/mine drive.mp4 drive_tracks.mp4 --track --json drive.json
 """
 
 import system.environment  # noqa: F401
 
 import argparse
+import collections
 import contextlib
 import dataclasses
 import itertools
@@ -32,6 +34,8 @@ from scoring import score_threshold
 from structures import Detections, UserError
 from system import cli, files, stages, wording
 from system.wording import plural
+from tracking import following
+from tracking.tracker import Sighting, held_back
 
 AHEAD = 4  # frames that a stage computes in advance
 GROUP_FRAMES = 32  # most frames held to fill one batch of the network, which bounds memory with --every
@@ -54,9 +58,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         import detector  # TensorFlow loads only after all flags and paths are checked
 
         batch_size = 1 if first.live else flags.batch_size  # a live picture should not wait for others
-        settings = {"precision": flags.precision, "threshold": threshold, "batch_size": batch_size}
+        lowest = following.lowered(threshold) if flags.track else threshold
+        settings = {"precision": flags.precision, "threshold": lowest, "batch_size": batch_size}
         loaded = stack.enter_context(detector.load(flags.model, **settings))
         wanted = class_lists.find_labels(flags.classes, loaded.class_names)
+        if flags.track:
+            for film in films:
+                film.threshold = threshold(loaded.class_names) if callable(threshold) else threshold
         stop.raise_if_requested()
         if len(films) == 1:
             _process(films[0], first, loaded, wanted, stop)
@@ -80,11 +88,15 @@ def _process_all(films, detector, wanted, stop):
 
 def _films(flags):
     """The flags of each film: its `input`, `output` and `json`."""
+    flags.track = bool(flags.track or flags.track_crops or flags.score_tracks)
+    flags.truth = following.read_truth(flags.score_tracks) if flags.score_tracks else None
     single = len(flags.inputs) == 1 and flags.output.lower().endswith(".mp4")
     if single:
         return [argparse.Namespace(**{**vars(flags), "input": flags.inputs[0]})]
     if flags.output.lower().endswith(".mp4"):
         raise UserError(f"OUTPUT {flags.output}: is one film, but there are {len(flags.inputs)}; give a folder")
+    if flags.truth:
+        raise UserError(f"--score-tracks {flags.score_tracks}: is of one film; give one INPUT and OUTPUT.mp4")
     _check_folder("OUTPUT", flags.output)
     if flags.json:
         _check_folder("--json", flags.json)
@@ -99,7 +111,9 @@ def _films(flags):
             raise UserError(f"{source}: would have the same name as {names[name]} in {flags.output}; call them in turn")
         names[name] = source
         timeline = os.path.join(flags.json, f"{name}.json") if flags.json else None
-        paths = {"input": source, "output": os.path.join(flags.output, f"{name}.mp4"), "json": timeline}
+        crops = os.path.join(flags.track_crops, name) if flags.track_crops else None
+        output = os.path.join(flags.output, f"{name}.mp4")
+        paths = {"input": source, "output": output, "json": timeline, "track_crops": crops}
         films.append(argparse.Namespace(**{**vars(flags), **paths}))
     return films
 
@@ -124,12 +138,14 @@ def _open(film):
 
 def _process(flags, reader, detector, wanted, stop):
     """Decode, detect, draw and encode the whole video. Raises UserError if it was damaged."""
-    meters = {name: stages.Meter() for name in ("decode", "network", "drawing", "encoding")}
+    names = ("decode", "network", *(["tracking"] if flags.track else []), "drawing", "encoding")
+    meters = {name: stages.Meter() for name in names}
     start = time.monotonic()
     with contextlib.ExitStack() as stack:
         timeline = stack.enter_context(Timeline(flags, reader, detector)) if flags.json else None
         threads = stack.enter_context(stages.Threads(lambda: stop.requested))
-        frames = _connect(threads, flags, reader, detector, wanted, meters)
+        tracks = _following(flags, detector, wanted) if flags.track else None
+        frames = _connect(threads, flags, reader, detector, wanted, meters, tracks)
         first = next(frames, None)
         if first is None:  # stopped; the output of an earlier call is kept
             raise KeyboardInterrupt
@@ -149,7 +165,8 @@ def _process(flags, reader, detector, wanted, stop):
                 with meters["encoding"].measure(0):
                     writer.close()
         finally:  # also after Ctrl-C and errors, for the frames that are done
-            summary = _summary(writer, reader, stop, meters, start)
+            threads.end()
+            summary = {**_summary(writer, reader, stop, meters, start), **(tracks.summary() if tracks else {})}
             if timeline:
                 timeline.finish(summary)
     _report(flags, summary, detector.precision)
@@ -159,11 +176,22 @@ def _process(flags, reader, detector, wanted, stop):
         raise UserError(f"{reader.error}; {flags.output} holds what was decoded, {plural(writer.frames, 'frame')}")
 
 
-def _connect(threads, flags, reader, detector, wanted, meters):
+def _following(flags, detector, wanted):
+    """The following.Following of a film."""
+    names = None if wanted is None else [detector.class_names[label] for label in sorted(wanted)]
+    return following.Following(
+        detector.class_names, flags.threshold, crops=flags.track_crops, truth=flags.truth, wanted=names
+    )
+
+
+def _connect(threads, flags, reader, detector, wanted, meters, tracks):
     """Start the stages before encoding, each in its own thread -> iterator of finished Frames, in order."""
     batch = detector.batch_size
     frames = threads.run(_decode(reader, detector, flags, meters["decode"]), ahead=max(AHEAD, batch))
     frames = threads.run(_detect(frames, detector, batch, wanted, meters["network"]), ahead=AHEAD)
+    if tracks:
+        hold = 0 if reader.live else min(max(following.HOLD, flags.every), following.MOST_HELD)
+        frames = threads.run(_track(frames, tracks, hold, reader.live, meters["tracking"]), ahead=AHEAD)
     return threads.run(_draw(frames, detector.class_names, meters["drawing"]), ahead=AHEAD)
 
 
@@ -176,7 +204,8 @@ class Frame:
     image: uint8 RGB [H,W,3].
     prepared: uint8 [S,S,3], the network's input; None if the network skips this frame, which then has the detections
         of the frame before.
-    detections: None before the network.
+    detections: None before the network; with --track, those of its tracks.
+    tracks: with --track, what is known of them, in the order of the detections.
     """
 
     index: int
@@ -184,6 +213,7 @@ class Frame:
     image: np.ndarray
     prepared: np.ndarray | None
     detections: Detections | None = None
+    tracks: following.Shown | None = None
 
 
 def _decode(reader, detector, flags, meter):
@@ -232,10 +262,32 @@ def group_frames(frames: Iterable[Frame], batch_size: int) -> Iterator[list[Fram
         yield group
 
 
+def _track(frames, tracks, hold, live, meter):
+    """Replace the detections by tracks; yields Frames, `hold` later than they come."""
+
+    def associated() -> Iterator[tuple[Frame, list[Sighting]]]:
+        for frame in frames:
+            with meter.measure():
+                found = tracks.update(frame.time, None if frame.prepared is None else frame.detections)
+            yield frame, found
+
+    for frame, sightings in held_back(associated(), hold, live):
+        with meter.measure(0):
+            frame.tracks = tracks.show(frame.index, frame.time, frame.image, sightings)
+            frame.detections = frame.tracks.detections
+        yield frame
+
+
 def _draw(frames, class_names, meter):
     for frame in frames:
         with meter.measure():
-            frame.image = visualization.draw_detections(frame.image, frame.detections, class_names)
+            if frame.tracks is None:
+                frame.image = visualization.draw_detections(frame.image, frame.detections, class_names)
+            else:
+                one = frame.tracks
+                frame.image = visualization.draw_tracks(
+                    frame.image, one.detections, one.ids, one.trails, class_names, one.carried
+                )
         yield frame
 
 
@@ -260,8 +312,9 @@ class Timeline:
     """
 
     def __init__(self, flags: argparse.Namespace, reader: video.VideoReader, detector: Any) -> None:
-        """detector: the detector.Detector that runs; `class_names` and `threshold` of it are used."""
-        class_names, threshold = detector.class_names, detector.threshold
+        """detector: the detector.Detector that runs; `class_names` of it are used, and `threshold` without --track."""
+        class_names = detector.class_names
+        threshold = flags.threshold if flags.track else detector.threshold  # tracks need low scores too
         self._class_names = class_names
         self._separator = "\n"
         self._file = files.PendingFile(flags.json)
@@ -281,15 +334,19 @@ class Timeline:
         self._file.write(json.dumps(head)[:-1] + ', "frames": [')
 
     def add(self, frame: Frame) -> None:
-        """Add a frame: index, time in seconds, whether its boxes are carried over, detections."""
+        """Add a frame: index, time in seconds, whether its boxes are carried over, detections, which may be tracks."""
         found = frame.detections
         assert found is not None  # the network stage is done
         rows = zip(found.labels.tolist(), found.scores.tolist(), found.boxes_px.tolist(), strict=True)
+        listed: list[dict[str, Any]] = [{"class": self._class_names[k], "score": s, "box": box} for k, s, box in rows]
+        if frame.tracks:
+            known = zip(listed, frame.tracks.ids.tolist(), frame.tracks.carried.tolist(), strict=True)
+            listed = [{**one, "track": key, "carried": carried} for one, key, carried in known]
         entry = {
             "index": frame.index,
             "time": round(frame.time, 6),
             "carried": frame.prepared is None,
-            "detections": [{"class": self._class_names[k], "score": s, "box": box} for k, s, box in rows],
+            "detections": listed,
         }
         self._file.write(self._separator + json.dumps(entry))
         self._separator = ",\n"
@@ -330,13 +387,25 @@ def _report(flags, summary, precision):
     print(
         f"{flags.output}: {plural(summary['frame_count'], 'frame')}; frames/s in {precision}: {rates.replace('_', ' ')}"
     )
-    if flags.every > 1:
+    if "tracks" in summary:
+        _report_tracks(summary)
+    elif flags.every > 1:
         print(f"--every {flags.every}: the frames in between have the boxes of the frame before")
     if any(summary["padding"].values()):
         sides = [side for side, pixels in summary["padding"].items() if pixels]
         print(f"H.264 needs even sides: a line of pixels was added at the {' and the '.join(sides)}")
     if summary["audio"]:
         print(f"sound: {summary['audio']}")
+
+
+def _report_tracks(summary):
+    counts = collections.Counter(track["class"] for track in summary["tracks"])
+    kinds = ", ".join(f"{name} {count}" for name, count in counts.most_common())
+    print(f"{plural(len(summary['tracks']), 'track')}{f' ({kinds})' if kinds else ''}")
+    if scores := summary.get("track_scores"):
+        parts = ", ".join(f"{name.upper()} {scores[name]:.3f}" for name in ("hota", "mota", "idf1"))
+        changes = plural(scores["id_switches"], "change") + " of identity"
+        print(f"{scores['truth']}: {parts}; {changes} for {plural(scores['objects'], 'object')}")
 
 
 def _check_outputs(flags):
@@ -374,6 +443,7 @@ def _parse(argv):
     _input_flags(parser.add_argument_group("what it reads").add_argument)
     _detection_flags(parser.add_argument_group("how it detects").add_argument)
     _output_flags(parser.add_argument_group("what it writes").add_argument)
+    _tracking_flags(parser.add_argument_group("how it follows objects").add_argument)
     return parser.parse_args(argv)
 
 
@@ -409,7 +479,7 @@ def _detection_flags(add):
         type=cli.positive_int,
         default=1,
         metavar="N",
-        help="run the network on every Nth frame only, and keep its boxes in between",
+        help="run the network on every Nth frame only, and keep its boxes in between; with --track they move on",
     )
     add(
         "--batch-size",
@@ -433,6 +503,28 @@ def _output_flags(add):
         metavar="FILE",
         help="write the detections of every frame and the speed of every stage to FILE; where OUTPUT is a folder, a "
         "folder too",
+    )
+
+
+def _tracking_flags(add):
+    add(
+        "--track",
+        action="store_true",
+        help="give each object an identity, drawn with a trail of its last second: ByteTrack, which also uses scores "
+        "from 0.1 on; boxes are smoothed and carried through gaps of up to half a second (default: no)",
+    )
+    add(
+        "--track-crops",
+        type=cli.output_folder,
+        metavar="DIR",
+        help="--track, and write each track's picture of the best score to DIR/ID.jpg; of several films, in a folder "
+        "for each (default: none)",
+    )
+    add(
+        "--score-tracks",
+        type=cli.existing_file,
+        metavar="gt.txt",
+        help="--track, and score the tracks with a ground truth in MOT's format: HOTA, MOTA, IDF1 (default: none)",
     )
 
 

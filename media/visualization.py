@@ -1,6 +1,7 @@
 """Pictures for people: boxes with labels drawn into photographs, precision-recall curves, learning curves."""
 
 import functools
+import itertools
 import math
 import os
 import zlib
@@ -107,6 +108,26 @@ def draw_detections(
     return _draw(image, detections.boxes_px, detections.labels, words, class_names, gt)
 
 
+def draw_tracks(
+    image: np.ndarray,
+    detections: Detections,
+    ids: Sequence[int],
+    trails: Sequence[np.ndarray],
+    class_names: Sequence[str],
+    carried: Sequence[bool],
+) -> np.ndarray:
+    """A copy of an image with a box, a label, 'car 12 0.93', and a trail, which widens to its end, for each track.
+
+    image, detections, class_names: as of `draw_detections`. ids: [N]. trails: N arrays [K,2] of pixels (x, y), from the
+    oldest on. carried: [N]: the score of a track that was not detected is of another frame, and left out.
+    """
+    words = [
+        (class_names[label], str(key), *([] if guessed else [f"{score:.2f}"]))
+        for label, key, score, guessed in zip(detections.labels, ids, detections.scores, carried, strict=True)
+    ]
+    return _draw(image, detections.boxes_px, detections.labels, words, class_names, trails=trails)
+
+
 def draw_objects(
     image: np.ndarray, boxes_px: ArrayLike, labels: Sequence[int], class_names: Sequence[str]
 ) -> np.ndarray:
@@ -118,8 +139,11 @@ def draw_objects(
     return _draw(image, boxes_px, labels, [(class_names[label],) for label in labels], class_names)
 
 
-def _draw(image, boxes_px, labels, words, class_names, gt=None):
-    """A copy of an image with boxes; words: for each the parts of its label. The first boxes are on top."""
+def _draw(image, boxes_px, labels, words, class_names, gt=None, trails=()):
+    """A copy of an image with boxes; words: for each the parts of its label. The first boxes are on top.
+
+    trails: for none of the boxes, or for each a way [K,2], drawn below all boxes.
+    """
     canvas = np.array(image, order="C")
     scale = np.sqrt(canvas.shape[0] * canvas.shape[1])
     line, font = max(2, round(scale * LINE_PART)), max(SMALLEST_FONT, round(scale * FONT_PART))
@@ -127,12 +151,22 @@ def _draw(image, boxes_px, labels, words, class_names, gt=None):
         for box in gt.boxes_px:
             draw_dashed(canvas, box, line)
     colors = class_colors(class_names)
+    for trail, label in zip(trails, labels, strict=bool(trails)):
+        _draw_trail(canvas, trail, line, colors[label])
     for box, label in zip(boxes_px[::-1], labels[::-1], strict=True):
         draw_box(canvas, box, line, colors[label])
     tabs = _Tabs(canvas, line)
     for box, label, text in zip(boxes_px, labels, words, strict=True):
         tabs.draw(box, text, font, colors[label])
     return canvas
+
+
+def _draw_trail(canvas, trail, line, color):
+    """Draw a way [K,2] in pixels, from a thin start to an end that is as wide as a box's line."""
+    points = np.rint(np.asarray(trail) * 16).astype(int)  # sixteenths of a pixel
+    for index, (one, other) in enumerate(itertools.pairwise(points), start=1):
+        width = max(1, round(line * index / (len(points) - 1)))
+        cv2.line(canvas, one.tolist(), other.tolist(), color, width, cv2.LINE_AA, 4)
 
 
 def crop(image: np.ndarray, box: np.ndarray) -> np.ndarray:

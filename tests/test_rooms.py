@@ -36,6 +36,7 @@ WITHOUT_TENSORFLOW = {
     "dataset_check",
     "conversion",
     "toy_road",
+    "tracking",
     "weights",
     "structures",
     "boxes",

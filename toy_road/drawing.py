@@ -128,6 +128,7 @@ class Thing:
     mirror: whether left and right are swapped.
     palette: {slot: (r, g, b) or Shine}.
     label: class index, or None for scenery.
+    id: the same in all frames of a drive, from 1; 0 in single pictures.
     """
 
     mesh: object
@@ -139,6 +140,7 @@ class Thing:
     mirror: bool = False
     palette: dict = dataclasses.field(default_factory=dict)
     label: int | None = None
+    id: int = 0
 
     def corners(self):
         """The mesh's vertices in the world, float64 [V,3]."""

@@ -14,6 +14,7 @@ from media.video import VideoWriter
 from system import files
 from toy_road import drawing, models, scenes, town
 from toy_road.drawing import HEIGHT, WIDTH, Camera, Thing
+from tracking import mot_file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +90,8 @@ def _drive_movers(rng):
 def drive_frames(seed, frames, rate=25.0):
     """Yield (image uint8 RGB [HEIGHT,WIDTH,3], list of RoadObject) of a drive, which depends on the seed only.
 
+    The objects have identities: each is the same thing in all frames.
+
     frames: how many.
     rate: frames per second.
     """
@@ -109,11 +112,12 @@ def drive_frames(seed, frames, rate=25.0):
     for frame in range(frames):
         time = frame / rate
         z = camera_z(time)
-        things = [mover.at(time, z) for mover in movers]
+        things = [dataclasses.replace(mover.at(time, z), id=key) for key, mover in enumerate(movers, start=1)]
         things += [dataclasses.replace(thing, z=thing.z - z) for thing in still]
-        for crossing, head in heads:
+        for key, (crossing, head) in enumerate(heads, start=len(movers) + 1):
             place = {"x": head.x, "y": head.y, "z": head.z - z, "scale": head.scale}
-            things.append(town.traffic_light(_light_state(crossing, time), **place))
+            light = town.traffic_light(_light_state(crossing, time), **place)
+            things.append(dataclasses.replace(light, id=key))
         camera = Camera(horizon=165 + 0.7 * math.sin(time * 9))
         things = [thing for thing in things if thing.z < 90]
         scene = scenes.Scene(scenes.Conditions(), drawing.LIGHTS["day"], camera, street, things, backdrop, hood, z)
@@ -125,26 +129,32 @@ def drive_frames(seed, frames, rate=25.0):
 def write_drive(path, seed=0, frames=250, rate=25.0):
     """Write a drive through the toy town as a video, and its ground truth next to it as FILE.truth.json.
 
-    The JSON holds class_names, width, height, rate and frames: [{"objects": [{"class", "box" (continuous pixel edges as
-    in RoadObject), "occluded", "truncated", "difficult"}]}].
+    The JSON holds class_names, width, height, rate and frames: [{"objects": [{"id", "class", "box" (continuous pixel
+    edges as in RoadObject), "occluded", "truncated", "difficult"}]}]. FILE.gt.txt has the same in MOT's format, in
+    which difficult objects do not count, and FILE.labels.txt its classes.
     Returns the path of the JSON. Raises UserError if a file cannot be written.
     """
     path = pathlib.Path(path)
     truth_path = path.with_suffix(".truth.json")
     path.parent.mkdir(parents=True, exist_ok=True)
-    truth = []
+    truth, tracks = [], []
     with VideoWriter(str(path), WIDTH, HEIGHT, rate) as writer:
         for image, objects in tqdm.tqdm(drive_frames(seed, frames, rate), "driving", frames, unit="frames"):
             writer.write(image)
             truth.append({"objects": [_plain(item) for item in objects]})
+            columns = ([getattr(item, name) for item in objects] for name in ("id", "label", "box_px", "difficult"))
+            ids, labels, boxes_px, difficult = columns
+            tracks.append(mot_file.objects(ids, labels, boxes_px, [not one for one in difficult]))
     facts = {"class_names": town.CLASSES, "width": WIDTH, "height": HEIGHT, "rate": rate, "frames": truth}
     files.write(truth_path, json.dumps(facts) + "\n")
+    mot_file.write(str(path.with_suffix(".gt.txt")), tracks, town.CLASSES)
     return truth_path
 
 
 def _plain(item):
     """A RoadObject as a dict for JSON."""
     return {
+        "id": item.id,
         "class": town.CLASSES[item.label],
         "box": item.box_px,
         "occluded": round(item.occluded, 3),

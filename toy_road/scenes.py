@@ -34,6 +34,7 @@ class RoadObject:
     occluded: share of its silhouette that nearer things hide, 0 to 1.
     truncated: whether the image's edge cuts it.
     difficult: whether it is too small, too hidden or too truncated to be judged; only in drives.
+    id: the same in all frames of a drive, from 1; 0 in single pictures.
     """
 
     label: int
@@ -41,6 +42,7 @@ class RoadObject:
     occluded: float
     truncated: bool
     difficult: bool = False
+    id: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,7 +253,7 @@ def road_object(sight):
     """The RoadObject of a Sight that has a label."""
     x0, y0, x1, y1 = sight.full_box
     truncated = x0 < -0.5 or y0 < -0.5 or x1 > WIDTH + 0.5 or y1 > HEIGHT + 0.5
-    return RoadObject(sight.thing.label, sight.visible_box, sight.occluded, truncated, not fair(sight))
+    return RoadObject(sight.thing.label, sight.visible_box, sight.occluded, truncated, not fair(sight), sight.thing.id)
 
 
 def make_scene(seed, index, split):

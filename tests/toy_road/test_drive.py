@@ -10,6 +10,7 @@ import pytest
 from structures import UserError
 from toy_road import __main__ as program
 from toy_road import drawing, drive, town
+from tracking import mot_file
 
 
 def test_the_drive_approaches_overtakes_and_changes_its_lights():
@@ -51,6 +52,28 @@ def test_a_drive_is_a_video_with_its_ground_truth(tmp_path):
     image, objects = list(drive.drive_frames(1, 12))[-1]
     assert np.abs(decoded[-1].astype(int) - image).mean() < 8
     assert [tuple(item["box"]) for item in truth["frames"][-1]["objects"]] == [item.box_px for item in objects]
+    tracks = mot_file.read(str(path.with_suffix(".gt.txt")))
+    assert tracks.class_names == list(town.CLASSES)
+    for index, frame in enumerate(truth["frames"]):
+        expected = [(item["id"], item["class"], item["box"], not item["difficult"]) for item in frame["objects"]]
+        found = zip(*(part.tolist() for part in tracks.frames[index]), strict=True)
+        assert [(key, town.CLASSES[label], box, counts) for key, label, box, counts in found] == expected
+
+
+def test_objects_of_a_drive_keep_their_identities():
+    """An id has one class, is in a frame once, and moves by less than half its size in a twenty-fifth of a second."""
+    kinds, before = {}, {}
+    for _, objects in drive.drive_frames(0, 12):
+        assert len({item.id for item in objects}) == len(objects) and all(item.id > 0 for item in objects)
+        for item in objects:
+            assert kinds.setdefault(item.id, item.label) == item.label
+            low, high = np.array(item.box_px[:2]), np.array(item.box_px[2:])
+            if item.id in before and item.occluded == 0 and not item.truncated:
+                assert (np.abs((low + high) / 2 - before[item.id]) <= (high - low) / 2 + 1).all()
+            before.pop(item.id, None)
+            if item.occluded == 0 and not item.truncated:
+                before[item.id] = (low + high) / 2
+    assert len(kinds) > 10
 
 
 def test_a_drive_of_another_format_is_refused_before_anything_is_drawn(tmp_path):

@@ -1,0 +1,217 @@
+"""process_video.py --track with a fake detector: identities in the JSON and in the picture, crops, scores."""
+
+import json
+import sys
+import types
+
+import numpy as np
+import pytest
+
+import process_video
+from media import images, video, visualization
+from structures import Detections, UserError
+from system import cli
+from tracking import mot_file
+
+WIDTH, HEIGHT = 320, 240
+
+
+def box_of(index):
+    """Where the car of frame `index` is."""
+    return (20 + 4 * index, 60, 80 + 4 * index, 120)
+
+
+class Finder:
+    """Finds a car that moves; the gray level of a picture / 5 is its frame.
+
+    In frames of `missing` it finds none, in those of `low` it gives a low score.
+    """
+
+    class_names = ("car", "bus")
+    precision = "float32"
+    batch_size = 4
+    missing: tuple = ()
+    low: tuple = ()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def prepare(self, image):
+        return np.full((8, 8, 3), image[200:, :, 0].mean().round(), np.uint8)
+
+    def detect_prepared(self, batch, sizes):
+        return [self.find(round(int(picture[0, 0, 0]) / 5)) for picture in batch]
+
+    def find(self, index):
+        if index in self.missing:
+            return Detections.empty()
+        score = 0.2 if index in self.low else 0.8 + index / 1000
+        return Detections(np.array([box_of(index)], np.float32), np.array([score], np.float32), np.zeros(1, np.int32))
+
+
+@pytest.fixture
+def finder(monkeypatch):
+    fake = Finder()
+
+    def load(model, **settings):
+        threshold = settings["threshold"]
+        fake.threshold = threshold(fake.class_names) if callable(threshold) else threshold
+        return fake
+
+    monkeypatch.setitem(sys.modules, "detector", types.SimpleNamespace(load=load))
+    monkeypatch.setattr(cli, "import_tensorflow", lambda: None)
+    return fake
+
+
+@pytest.fixture
+def call(tmp_path, finder):
+    """Calls the program on a film of 20 frames with further flags -> (frames as drawn, JSON)."""
+    (tmp_path / "model.pb").write_bytes(b"")
+    film = tmp_path / "film.mp4"
+    with video.VideoWriter(film, WIDTH, HEIGHT, 25) as writer:
+        for index in range(20):
+            writer.write(np.full((HEIGHT, WIDTH, 3), 5 * index, np.uint8))
+
+    def run(*flags, output=tmp_path / "out.mp4"):
+        process_video.main(
+            [str(tmp_path / "model.pb"), str(film), str(output), "--json", str(tmp_path / "a.json"), *flags]
+        )
+        with video.VideoReader(output) as reader:
+            return [image for image, _ in reader], json.loads((tmp_path / "a.json").read_text())
+
+    return run
+
+
+def places(timeline):
+    """The left edge of the car in each frame, None where it is not."""
+    return [frame["detections"][0]["box"][0] if frame["detections"] else None for frame in timeline["frames"]]
+
+
+def test_the_json_has_identities_and_tracks(call, finder):
+    finder.missing, finder.low = (8, 9), (3, 4)
+    _, timeline = call("--track")
+    assert finder.threshold == 0.1 and timeline["threshold"] == 0.5
+    assert len(timeline["frames"]) == 20
+    for index, frame in enumerate(timeline["frames"]):
+        assert frame["index"] == index and not frame["carried"]
+        [one] = frame["detections"]
+        assert (one["class"], one["track"], one["carried"]) == ("car", 1, index in finder.missing)
+        assert one["box"] == pytest.approx(box_of(index), abs=6)
+    assert timeline["frames"][3]["detections"][0]["score"] == pytest.approx(0.2)
+    [track] = timeline["tracks"]
+    assert track.pop("best_score") == pytest.approx(0.819) and track.pop("best_frame") == 19
+    assert (track.pop("last_time"), track.pop("frames_seen")) == (19 / 25, 18)
+    assert track == {"id": 1, "class": "car", "first_frame": 0, "last_frame": 19, "first_time": 0.0}
+    assert list(timeline["timing"]) == ["decode", "network", "tracking", "drawing", "encoding", "end_to_end"]
+
+
+def test_without_the_flag_nothing_changes(call, finder):
+    finder.low = (3,)
+    _, timeline = call()
+    assert finder.threshold == 0.5 and "tracks" not in timeline
+    assert all(set(one) == {"class", "score", "box"} for frame in timeline["frames"] for one in frame["detections"])
+
+
+def test_every_moves_boxes_between_runs_of_the_network(call, capsys):
+    _, timeline = call("--track", "--every", "4")
+    assert [frame["carried"] for frame in timeline["frames"]] == [index % 4 > 0 for index in range(20)]
+    assert places(timeline)[:17] == pytest.approx([box_of(index)[0] for index in range(17)], abs=6)
+    assert (np.diff(places(timeline)) > 1).all()
+    assert "the boxes of the frame before" not in capsys.readouterr().out
+
+
+def test_a_live_picture_does_not_wait(call, finder, monkeypatch):
+    class Live(video.VideoReader):
+        def __init__(self, source, stream=1):
+            super().__init__(source, stream)
+            self.live = True
+
+    monkeypatch.setattr(process_video.video, "VideoReader", Live)
+    finder.missing = (17, 18, 19)
+    held = []
+    original = process_video.held_back
+    monkeypatch.setattr(process_video, "held_back", lambda *given: held.append(given[1:]) or original(*given))
+    _, timeline = call("--track")
+    assert held == [(0, True)] and None not in places(timeline)
+
+
+def test_the_trail_is_where_the_car_was(call):
+    (*_, drawn), timeline = call("--track")
+    left, top, _, bottom = timeline["frames"][-1]["detections"][0]["box"]
+    before = drawn[round((top + bottom) / 2) - 2 : round((top + bottom) / 2) + 3, round(left) - 20 : round(left) - 10]
+    beside = drawn[round(top) + 2 : round(top) + 12, round(left) - 20 : round(left) - 10]
+    assert np.ptp(before.astype(int), axis=2).max() > 60 and np.ptp(beside.astype(int), axis=2).max() < 20
+
+
+def test_drawing_a_track():
+    plain = np.full((240, 320, 3), 90, np.uint8)
+    found = Detections(np.array([[150, 80, 220, 160]], np.float32), np.array([0.9], np.float32), np.zeros(1, np.int32))
+    trail = [np.array([[20.0, 120], [100, 120], [185, 120]])]
+    drawn = visualization.draw_tracks(plain, found, [12], trail, ["car"], [False])
+    color = visualization.class_colors(["car"])[0]
+    widths = [(np.abs(drawn[100:140, x].astype(int) - color).max(axis=1) < 20).sum() for x in (60, 140)]
+    assert 1 <= widths[0] <= widths[1] and (plain == 90).all()
+    none = visualization.draw_tracks(plain, found, [12], [np.zeros((0, 2))], ["car"], [False])
+    boxes_only = visualization.draw_detections(plain, found, ["car"])
+    assert (none[100:, :] == boxes_only[100:, :]).all() and (none != boxes_only).any()  # the label has the identity
+    single = visualization.draw_tracks(plain, found, [12], [trail[0][:1]], ["car"], [False])
+    assert (single == none).all()
+    guessed = visualization.draw_tracks(plain, found, [12], [np.zeros((0, 2))], ["car"], [True])
+    assert (guessed != none).any()  # without a score
+
+
+def test_crops_are_of_the_best_score(call, tmp_path):
+    folder = tmp_path / "crops"
+    _, timeline = call("--track-crops", str(folder))
+    [track] = timeline["tracks"]
+    assert track["crop"] == str(folder / "1.jpg")
+    crop = images.read(track["crop"])
+    assert abs(crop.shape[0] - 60) <= 2 and abs(crop.shape[1] - 60) <= 2
+    assert abs(crop.mean() - 5 * track["best_frame"]) < 3 and np.ptp(crop) < 12  # nothing is drawn in it
+
+
+def test_several_films_have_crops_and_files_of_their_own(call, tmp_path):
+    (tmp_path / "other.mp4").write_bytes((tmp_path / "film.mp4").read_bytes())
+    films = [str(tmp_path / name) for name in ("film.mp4", "other.mp4")]
+    output = str(tmp_path / "out")
+    flags = ["--json", output, "--track-crops", str(tmp_path / "crops"), "--max-frames", "5"]
+    process_video.main([str(tmp_path / "model.pb"), *films, output, *flags])
+    found = sorted(path.relative_to(tmp_path).as_posix() for path in (tmp_path / "crops").rglob("*.jpg"))
+    assert found == ["crops/film/1.jpg", "crops/other/1.jpg"]
+    with pytest.raises(UserError, match=r"--score-tracks .*one film"):
+        process_video.main([str(tmp_path / "model.pb"), *films, output, "--score-tracks", write_truth(tmp_path)])
+
+
+def write_truth(folder, names=("car",)):
+    path = str(folder / "film.gt.txt")
+    mot_file.write(path, [mot_file.objects([5], [0], [box_of(index)], [True]) for index in range(20)], names)
+    return path
+
+
+def test_tracks_are_scored(call, tmp_path, capsys):
+    path = write_truth(tmp_path)
+    _, timeline = call("--score-tracks", path)
+    scores = timeline["track_scores"]
+    assert (scores["truth"], scores["boxes"], scores["mota"], scores["idf1"]) == (path, 20, 1, 1)
+    assert 0.7 < scores["hota"] <= 1 and scores["per_class"]["car"]["hota"] == scores["hota"]
+    assert "0 changes of identity for 1 object" in capsys.readouterr().out
+    _, timeline = call("--score-tracks", path, "--max-frames", "7")
+    assert timeline["track_scores"]["boxes"] == 7
+
+
+def test_a_truth_of_other_classes_is_refused(call, tmp_path):
+    with pytest.raises(UserError, match=r"film\.gt\.txt: its classes are tram.*labels\.txt"):
+        call("--score-tracks", write_truth(tmp_path, ["tram"]))
+    with pytest.raises(UserError, match="none is detected"):
+        call("--score-tracks", write_truth(tmp_path), "--classes", "bus")
+
+
+def test_each_class_has_its_threshold(call, finder):
+    call("--track", "--threshold", "car=0.05,bus=0.7")
+    assert finder.threshold == (0.05, 0.1)
+    finder.low = tuple(range(20))
+    _, timeline = call("--track", "--threshold", "car=0.1,bus=0.7")
+    assert timeline["thresholds"] == {"car": 0.1, "bus": 0.7} and len(timeline["tracks"]) == 1

@@ -1,0 +1,119 @@
+"""The tracks of one film: what process_video.py does with the detections of each frame under --track."""
+
+import collections
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+import boxes as box_geometry
+from structures import Detections, UserError
+from tracking import metrics, mot_file
+from tracking.mot_file import Objects, Truth
+from tracking.records import Records
+from tracking.tracker import LOW, Settings, Sighting, Tracker
+
+TRAIL = 1.0  # seconds of the way of an object that are drawn
+HOLD = 12  # frames that wait for what comes after them, in files
+MOST_HELD = 32  # ... where --every leaves more without detections; this bounds memory
+
+
+def lowered(threshold: Any) -> Any:
+    """A threshold of detections, of any kind that `detector.load` takes, with the low scores that tracks need."""
+    if callable(threshold):
+        return lambda class_names: lowered(threshold(class_names))
+    return tuple(min(LOW, one) for one in threshold) if isinstance(threshold, tuple) else min(LOW, threshold)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Shown:
+    """The tracks of one frame, best first.
+
+    detections: their boxes within the picture, scores and classes.
+    ids: int64 [N]; carried: bool [N], where no detection is; trails: N float64 [K,2], centers of boxes in pixels, from
+    the oldest on.
+    """
+
+    detections: Detections
+    ids: np.ndarray
+    carried: np.ndarray
+    trails: list[np.ndarray]
+
+
+class Following:
+    """Tracks of one film, and all that is known of them at its end."""
+
+    def __init__(
+        self,
+        class_names: Sequence[str],
+        threshold: float | Sequence[float],
+        *,
+        crops: str | None = None,
+        truth: tuple[str, Truth] | None = None,
+        wanted: Sequence[str] | None = None,
+    ) -> None:
+        """threshold: of detections that start tracks, one or one for each class. crops: the folder for a crop of each
+        track. truth: the file to score with and what it holds; wanted: names of the classes to score, None for all.
+
+        Raises UserError if no class of the truth is scored, or the folder cannot be made.
+        """
+        self._tracker = Tracker(Settings(high=threshold))
+        self._records = Records(class_names, crops)
+        self._class_names, self._truth, self._wanted = class_names, truth, wanted
+        self._found: list[Objects] = []
+        self._ways: dict[int, collections.deque] = {}
+        if truth and truth[1].class_names is not None:
+            scored = set(truth[1].class_names) & set(class_names if wanted is None else wanted)
+            if not scored:
+                names = ", ".join(truth[1].class_names)
+                raise UserError(f"{truth[0]}: its classes are {names}, of which none is detected; check its labels.txt")
+
+    def update(self, time: float, detections: Detections | None) -> list[Sighting]:
+        """The tracks in the next frame, as `Tracker` has them; detections: None where the network does not run."""
+        return self._tracker.between(time) if detections is None else self._tracker.update(time, detections)
+
+    def show(self, index: int, time: float, image: np.ndarray, sightings: Sequence[Sighting]) -> Shown:
+        """Note the tracks of a frame, and return what is to be shown of them. image: uint8 RGB [H,W,3], plain."""
+        height, width = image.shape[:2]
+        boxes = np.array([one.box for one in sightings], np.float64).reshape(-1, 4)
+        boxes = box_geometry.clip(boxes, width, height).astype(np.float32)
+        inside = box_geometry.area(boxes) > 0
+        scores = np.array([one.score for one in sightings], np.float32)
+        order = np.argsort(-scores, kind="stable")
+        order = order[inside[order]]
+        chosen = [sightings[row] for row in order]
+        self._records.add(index, time, image, chosen)
+        ids = np.array([one.track.id for one in chosen], np.int64)
+        labels = np.array([one.track.label for one in chosen], np.int32)
+        if self._truth:
+            self._found.append(Objects(ids, labels, boxes[order].astype(np.float64), np.ones(len(ids), bool)))
+        trails = [self._trail(one.track.id, time, box) for one, box in zip(chosen, boxes[order], strict=True)]
+        self._forget(time)
+        carried = np.array([one.carried for one in chosen], bool)
+        return Shown(Detections(boxes[order], scores[order], labels), ids, carried, trails)
+
+    def _trail(self, key, time, box):
+        way = self._ways.setdefault(key, collections.deque())
+        way.append((time, (box[0] + box[2]) / 2, (box[1] + box[3]) / 2))
+        while way[0][0] < time - TRAIL:
+            way.popleft()
+        return np.array([place[1:] for place in way], np.float64)
+
+    def _forget(self, time):
+        for key in [key for key, way in self._ways.items() if way[-1][0] < time - TRAIL]:
+            del self._ways[key]
+
+    def summary(self) -> dict[str, Any]:
+        """{"tracks": [a dict for each], "track_scores": {…} where there is a truth}; writes the last crops."""
+        summary: dict[str, Any] = {"tracks": self._records.to_json()}
+        if self._truth:
+            truth = self._truth[1]
+            scores = metrics.score(truth.frames, self._found, self._class_names, truth.class_names, self._wanted)
+            summary["track_scores"] = {"truth": self._truth[0], **scores}
+        return summary
+
+
+def read_truth(path: str) -> tuple[str, Truth]:
+    """What `Following` takes as `truth`, of a gt.txt. Raises UserError."""
+    return path, mot_file.read(path)

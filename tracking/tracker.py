@@ -1,0 +1,296 @@
+"""ByteTrack (arXiv 2110.06864) for objects of several classes, on frames at any times.
+
+Each frame's detections with high scores are associated with the tracks first, those with low scores then with the
+tracks that are left: an object that is partly hidden has a low score, and clutter with a low score is near no track.
+What differs from the authors' code (github.com/ifzhang/ByteTrack, yolox/tracker/byte_tracker.py):
+
+- times are seconds (see `motion`);
+- a detection of another class than the track's counts less, and the class of a track is that of most of its scores;
+- a second box on an object that has a track starts none: suppression works on each class by itself;
+- a track that is missed for a short time goes on where it is expected, until it is seen again or not.
+"""
+
+import collections
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+import boxes as box_geometry
+from structures import Detections
+from tracking import motion
+from tracking.assignment import assign
+
+T = TypeVar("T")
+LOW = 0.1  # detections above it can continue a track
+SAME = 0.85  # IoU of a track and a lost one from which on they are one (ByteTrack: distance below 0.15)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Numbers of the association; the defaults are ByteTrack's but for the last four.
+
+    high: a detection above it has a high score: one number, or one for each class.
+    low: a detection above it can continue a track.
+    start_above: how much above `high` a score starts a track.
+    first, second, third: least similarity of a pair. Detections with high scores and tracks, by IoU × score; with low
+        scores and the tracks that are left, by IoU; the high ones that are left and tracks seen once, by IoU × score.
+    keep: seconds after which a track that is not seen ends.
+    carry: seconds for which a track that is not seen still has boxes.
+    other_class: factor of the similarity where the detection is of another class than the track.
+    duplicate: IoU with a detection that continues a track, above which a detection starts none.
+    """
+
+    high: float | Sequence[float] = 0.5
+    low: float = LOW
+    start_above: float = 0.1
+    first: float = 0.2
+    second: float = 0.5
+    third: float = 0.3
+    keep: float = 1.0
+    carry: float = 0.5
+    other_class: float = 0.5
+    duplicate: float = 0.7
+
+
+@dataclasses.dataclass(eq=False)
+class Track:
+    """One object through time.
+
+    id: 1 for the first; 0 until it was seen twice.
+    votes: {label: sum of scores}.
+    score: of the last detection.
+    born, seen: seconds, when it was seen first and last.
+    box: float64 [4], where it was seen last.
+    missed: frames with detections since it was seen.
+    open: the Sightings since it was seen.
+    """
+
+    id: int
+    votes: dict[int, float]
+    score: float
+    born: float
+    seen: float
+    box: np.ndarray
+    missed: int = 0
+    open: list["Sighting"] = dataclasses.field(default_factory=list)
+
+    @property
+    def label(self) -> int:
+        """The class that most of its scores are of."""
+        return max(self.votes, key=lambda label: self.votes[label])
+
+
+@dataclasses.dataclass(eq=False)
+class Sighting:
+    """A track in one frame.
+
+    time: seconds.
+    box: float64 [4] (xmin, ymin, xmax, ymax) in pixels, smoothed; may reach out of the picture.
+    score: of the detection, or of the last one.
+    carried: no detection is there. The box is where the track is expected; once it is seen again, between the two.
+    settled: True if it was seen, or seen again soon; False if it was seen again too late; None if that is not known.
+    """
+
+    track: Track
+    time: float
+    box: np.ndarray
+    score: float
+    carried: bool
+    settled: bool | None = None
+
+
+class Tracker:
+    """Associates detections with tracks, frame by frame."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        """settings: by default those of ByteTrack, as in `Settings`."""
+        self._settings = settings or Settings()
+        self._tracks: list[Track] = []
+        self._state = motion.start(np.zeros((0, 4)))
+        self._time: float | None = None
+        self._count = 0
+
+    def update(self, time: float, detections: Detections) -> list[Sighting]:
+        """The tracks in the next frame, also those seen once and those carried.
+
+        time: seconds, not before that of the frame before. detections: with low scores too, above `Settings.low`.
+        """
+        settings = self._settings
+        first = self._time is None
+        self._advance(time)
+        scores, labels = detections.scores.astype(np.float64), detections.labels
+        least = _for_labels(settings.high, labels)
+        high, low = scores > least, (scores <= least) & (scores > settings.low)
+        similarity = self._similarity(detections)
+        certain = np.array([track.id > 0 for track in self._tracks], bool)
+        visible = np.array([track.missed == 0 for track in self._tracks], bool)
+        pairs = np.full(len(scores), -1)  # the track of each detection
+        self._pair(pairs, similarity * scores, certain, high, settings.first)
+        self._pair(pairs, similarity, certain & visible, low, settings.second)
+        self._pair(pairs, similarity * scores, ~certain, high, settings.third)
+        # Half way to 1 where 1 would be out of reach
+        new = high & (pairs < 0) & (scores >= np.minimum(least + settings.start_above, (1 + least) / 2))
+        new = self._without_duplicates(detections, pairs, new)
+        self._see(time, detections, pairs)
+        self._drop(time)
+        self._begin(time, detections.where(new), first)
+        return self._sightings(time)
+
+    def between(self, time: float) -> list[Sighting]:
+        """The tracks in a frame without detections: where they are expected."""
+        ahead = time - self._time if self._time is not None else 0.0
+        boxes = motion.predict(self._state, ahead).boxes_px
+        return self._carry(time, boxes, range(len(self._tracks)))
+
+    def _advance(self, time):
+        """Predict all tracks for `time`. The height of one that is not seen stays, as ByteTrack has it."""
+        if self._time is not None and self._tracks:
+            lost = np.array([track.missed > 0 for track in self._tracks])
+            velocity = self._state.velocity.copy()
+            velocity[lost, 3] = 0
+            self._state = motion.predict(self._state._replace(velocity=velocity), max(time - self._time, 0.0))
+        self._time = time
+
+    def _similarity(self, detections):
+        """IoU × 1 or other_class, float64 [tracks, detections]."""
+        overlap = box_geometry.iou(self._state.boxes_px, detections.boxes_px.astype(np.float64))
+        classes = np.array([track.label for track in self._tracks], int)
+        same = classes[:, None] == detections.labels
+        return overlap * np.where(same, 1.0, self._settings.other_class)
+
+    @staticmethod
+    def _pair(pairs, similarity, tracks, detections, least):
+        """Associate the free ones of bool masks of tracks and detections; note the result in `pairs`."""
+        taken = np.isin(np.arange(len(tracks)), pairs)
+        rows, columns = np.flatnonzero(tracks & ~taken), np.flatnonzero(detections & (pairs < 0))
+        if len(rows) and len(columns):
+            chosen, found = assign(similarity[np.ix_(rows, columns)] - least)
+            pairs[columns[found]] = rows[chosen]
+
+    def _without_duplicates(self, detections, pairs, new):
+        """`new`, bool [N], without boxes on an object that has another: one that continues a track, or a better one."""
+        overlap = box_geometry.iou(detections.boxes_px, detections.boxes_px) > self._settings.duplicate
+        best_first = np.argsort(-detections.scores, kind="stable")
+        taken, kept = pairs >= 0, new.copy()
+        for index in best_first[new[best_first]]:
+            kept[index] = not (overlap[index] & taken).any()
+            taken[index] |= kept[index]
+        return kept
+
+    def _see(self, time, detections, pairs):
+        """Correct the tracks that have detections, and confirm those seen twice."""
+        for track in self._tracks:
+            track.missed += 1
+        found = np.flatnonzero(pairs >= 0)
+        rows = pairs[found]
+        corrected = motion.correct(self._state.where(rows), detections.boxes_px[found])
+        for part, values in zip(self._state, corrected, strict=True):
+            part[rows] = values
+        boxes = corrected.boxes_px
+        for index, row, box in zip(found, rows, boxes, strict=True):
+            track = self._tracks[row]
+            label, score = int(detections.labels[index]), float(detections.scores[index])
+            track.votes[label] = track.votes.get(label, 0.0) + score
+            if not track.id:
+                self._confirm(track)
+            _settle(track, time, box, track.missed == 1 or time - track.seen <= self._settings.carry)
+            track.score, track.seen, track.box, track.missed = score, time, box, 0
+
+    def _confirm(self, track):
+        self._count += 1
+        track.id = self._count
+
+    def _drop(self, time):
+        """End the tracks that were seen once only, or not for long, and lost ones that another one covers."""
+        keep = np.array([self._goes_on(track, time) for track in self._tracks], bool)
+        boxes = self._state.boxes_px
+        visible = np.array([track.missed == 0 for track in self._tracks], bool)
+        tracked, lost = np.flatnonzero(keep & visible), np.flatnonzero(keep & ~visible)
+        for a, b in np.argwhere(box_geometry.iou(boxes[tracked], boxes[lost]) > SAME):
+            one, other = self._tracks[tracked[a]], self._tracks[lost[b]]
+            older = one.seen - one.born > other.seen - other.born
+            keep[lost[b] if older else tracked[a]] = False
+        self._tracks = [track for track, kept in zip(self._tracks, keep, strict=True) if kept]
+        self._state = self._state.where(keep)
+
+    def _goes_on(self, track, time):
+        if not track.missed:
+            return True
+        # Where the network sees few frames, one that misses the object does not end the track
+        return track.id > 0 and (time - track.seen <= self._settings.keep or track.missed == 1)
+
+    def _begin(self, time, detections, first):
+        """Start tracks; those of the first frame at all are confirmed at once, as ByteTrack has it."""
+        state = motion.start(detections.boxes_px)
+        for box, score, label in zip(state.boxes_px, detections.scores, detections.labels, strict=True):
+            track = Track(0, {int(label): float(score)}, float(score), time, time, box)
+            if first:
+                self._confirm(track)
+            self._tracks.append(track)
+        self._state = self._state.joined(state)
+
+    def _sightings(self, time):
+        seen = [
+            Sighting(track, time, track.box, track.score, carried=False, settled=True)
+            for track in self._tracks
+            if not track.missed
+        ]
+        lost = [row for row, track in enumerate(self._tracks) if track.missed]
+        return seen + self._carry(time, self._state.boxes_px, lost)
+
+    def _carry(self, time, boxes, rows):
+        """Sightings of tracks that are not seen in this frame, but were a short time ago."""
+        carried = []
+        for row in rows:
+            track = self._tracks[row]
+            if not track.missed or time - track.seen <= self._settings.carry:
+                carried.append(Sighting(track, time, boxes[row], track.score, carried=True))
+                track.open.append(carried[-1])
+        return carried
+
+
+def _settle(track, time, box, near):
+    """Decide on the Sightings since a track was last seen, now that it is seen again in `box`.
+
+    near: whether they are filled in, on the line from where it was to `box`.
+    """
+    for sighting in track.open:
+        part = (sighting.time - track.seen) / max(time - track.seen, 1e-9)
+        sighting.box = (1 - part) * track.box + part * box
+        sighting.settled = near
+    track.open.clear()
+
+
+def _for_labels(values: Any, labels):
+    """float64 [N]: of one number for all classes, or one for each, those of labels [N]."""
+    values = np.asarray(values, np.float64)
+    return values[labels] if values.ndim else np.full(len(labels), values)
+
+
+def held_back(frames: Iterable[tuple[T, list[Sighting]]], hold: int, guess: bool) -> Iterator[tuple[T, list[Sighting]]]:
+    """The same frames with those of their tracks that are to be shown, `hold` frames late.
+
+    frames: (anything, what `Tracker.update` or `between` returned) in order. By then it is known of most tracks
+    whether they were seen twice, and of those carried whether they were seen again; the others are not shown.
+    guess: show carried ones that may not be seen again, as live pictures need, which cannot wait.
+    """
+    waiting: collections.deque[tuple[T, list[Sighting]]] = collections.deque()
+    for frame in frames:
+        waiting.append(frame)
+        if len(waiting) > hold:
+            item, sightings = waiting.popleft()
+            yield item, _shown(sightings, guess)
+    for item, sightings in waiting:
+        yield item, _shown(sightings, guess)
+
+
+def _shown(sightings, guess):
+    return [one for one in sightings if one.track.id and _is_shown(one, guess)]
+
+
+def _is_shown(sighting, guess):
+    if sighting.settled is None:  # of a track that no frame has missed, it is between two runs of the network
+        return guess or not sighting.track.missed
+    return sighting.settled
