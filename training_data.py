@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -29,6 +30,9 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h
 KEPT_BYTES, LARGEST_MMAP_THRESHOLD = 256 * 2**20, 32 * 2**20  # glibc's upper limit of the second
 
 RESIZED = "resized"  # the kind of cached picture that is not decoded only, but resized to the network's input too
+
+KEPT_TARGETS_BYTES = 64 * 2**20  # of each process that makes batches: the targets of 50,000 pictures or so
+KEPT_TARGETS_OVERHEAD = 750  # bytes of Python's objects for one key, measured
 
 REDRAWS = 50  # augmentations of a picture that are tried with --unmatched redraw, as in the article's code
 
@@ -72,7 +76,12 @@ class MakeTrainingItem:
         return dataclasses.replace(self, cache=cache)
 
     def __call__(self, job: Job, out: Mapping[str, np.ndarray]) -> None:
-        plan, matches = self.plan(job)
+        sample, targets = self.samples[job[1]], (out["class_targets"], out["offset_targets"])
+        if self.transform.resizes_whole(sample.width, sample.height) and not self.redraw:
+            plan = self._plan_kept(job, targets)
+        else:
+            plan, matches = self.plan(job)
+            ssd_utils.encode_targets(self.anchors, plan.boxes, plan.labels, matches, self.preset.variances, targets)
         try:
             self.render(job, plan, out["images"])
         except images.ImageError as error:
@@ -81,8 +90,6 @@ class MakeTrainingItem:
                 array[...] = 0
             return
         _note_readable()
-        targets = out["class_targets"], out["offset_targets"]
-        ssd_utils.encode_targets(self.anchors, plan.boxes, plan.labels, matches, self.preset.variances, targets)
 
     def describe(self, job: Job) -> str:
         """The sample of a job, for messages."""
@@ -112,9 +119,70 @@ class MakeTrainingItem:
             return self.transform.finish(plan, resized, out)
         return self.transform.render(plan, self.cache.read(*source), out)
 
+    def _plan_kept(self, job, targets):
+        """Fill targets as those of `plan`, and return it, for a sample that is always resized as a whole.
+
+        Its boxes have two places only, mirrored and not. Their targets are computed once, since matching takes half
+        the time of a picture that comes from the cache.
+        """
+        epoch, index = job
+        sample = self.samples[index]
+        choices = transforms.draw_choices(
+            self.transform.augmentation, sample.boxes, np.random.default_rng([self.seed, epoch, index])
+        )
+        size = sample.width, sample.height
+        if size not in self._whole:
+            self._whole[size] = self.transform.compose(*size, sample.boxes[:0], sample.labels[:0], choices)
+        if not self._kept.fill((index, choices.mirror), targets):
+            moved, matches = self.plan(job)
+            ssd_utils.encode_targets(self.anchors, moved.boxes, moved.labels, matches, self.preset.variances, targets)
+            self._kept.keep((index, choices.mirror), targets)
+        return dataclasses.replace(self._whole[size], choices=choices)
+
     @functools.cached_property
     def _columns(self):
         return ssd_utils.anchor_columns(self.anchors)
+
+    @functools.cached_property
+    def _kept(self):
+        return KeptTargets()
+
+    @functools.cached_property
+    def _whole(self):
+        return {}  # the plans of whole pictures, without boxes, by width and height
+
+
+class KeptTargets:
+    """Targets of `ssd_utils.encode_targets` by key, of which only the matched anchors take memory.
+
+    limit: bytes, about, after which no more are kept.
+    """
+
+    def __init__(self, limit: int = KEPT_TARGETS_BYTES) -> None:
+        self._limit = limit
+        self._rows: dict[Any, tuple[np.ndarray, ...]] = {}
+
+    def keep(self, key: Any, targets: tuple[np.ndarray, np.ndarray]) -> None:
+        """Keep (class_targets int32 [A], offset_targets float32 [A,4]) if there is memory left."""
+        class_targets, offset_targets = targets
+        matched = np.flatnonzero(class_targets)
+        rows = matched, class_targets[matched], offset_targets[matched]
+        self._limit -= KEPT_TARGETS_OVERHEAD + sum(part.nbytes for part in rows)
+        if self._limit >= 0:
+            self._rows[key] = rows
+
+    def fill(self, key: Any, targets: tuple[np.ndarray, np.ndarray]) -> bool:
+        """Overwrite targets with those of the key; False if there are none."""
+        rows = self._rows.get(key)
+        if rows is None:
+            return False
+        class_targets, offset_targets = targets
+        matched, classes, offsets = rows
+        class_targets.fill(0)
+        offset_targets.fill(0)
+        class_targets[matched] = classes
+        offset_targets[matched] = offsets
+        return True
 
 
 def make_queue(

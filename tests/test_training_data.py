@@ -317,3 +317,30 @@ def test_pictures_that_match_nothing_are_redrawn():
             assert (keep.plan((epoch, 0))[1] < 0).all()
     assert 1 in drawn and max(drawn) > 3
     assert redraw.plan((0, 1))[0].choices == keep.plan((0, 1))[0].choices  # without objects there is nothing to match
+
+
+@pytest.mark.parametrize("augmentation", ["light", "none"])
+def test_targets_of_whole_pictures_are_kept(samples, augmentation):
+    """Every epoch has the targets and pixels of the plan, those that were kept and those that were not."""
+    item = training_data.make_item(samples[:4], PRESET, config.TrainingSettings("", "", augmentation=augmentation))
+    rows = {field.name: np.ones(field.shape, field.dtype) for field in training_data._fields(PRESET)}
+    for job in [(epoch, index) for epoch in range(6) for index in range(4)]:
+        item(job, rows)
+        plan, matches = item.plan(job)
+        targets = ssd_utils.encode_targets(item.anchors, plan.boxes, plan.labels, matches, PRESET.variances)
+        for name, expected in zip(("class_targets", "offset_targets"), targets, strict=True):
+            np.testing.assert_array_equal(rows[name], expected)
+        np.testing.assert_array_equal(rows["images"], item.render(job, plan))
+
+
+def test_kept_targets_have_a_limit():
+    classes, offsets = np.array([0, 2, 0, 1], np.int32), np.arange(16, dtype=np.float32).reshape(4, 4)
+    offsets[classes == 0] = 0
+    out = np.ones(4, np.int32), np.ones((4, 4), np.float32)
+    kept = training_data.KeptTargets(limit=2500)
+    for key in range(4):
+        kept.keep(key, (classes * (key + 1), offsets))
+    assert [kept.fill(key, out) for key in range(4)] == [True, True, True, False]
+    assert kept.fill(2, out)
+    np.testing.assert_array_equal(out[0], classes * 3)
+    np.testing.assert_array_equal(out[1], offsets)
