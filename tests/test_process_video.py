@@ -16,6 +16,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import process_video
+from film import frames as stages_of_a_film
 from media import frame_folder, images, video
 from programs import ROOT, wait_until
 from structures import Detections, UserError
@@ -185,7 +186,7 @@ def test_stages_overlap(tmp_path, detector, model, monkeypatch):
 
     monkeypatch.setattr(detector, "prepare", meet(detector.prepare, 4))
     monkeypatch.setattr(detector, "detect_prepared", meet(detector.detect_prepared, 3))
-    monkeypatch.setattr(process_video.visualization, "draw_detections", meet(lambda image, *_: image, 2))
+    monkeypatch.setattr(stages_of_a_film.visualization, "draw_detections", meet(lambda image, *_: image, 2))
     monkeypatch.setattr(video.VideoWriter, "write", meet(video.VideoWriter.write, 1))
     _, timeline = run(tmp_path, model, source, "--batch-size", "1")
     timing = timeline["timing"]
@@ -202,8 +203,8 @@ def test_every_carries_boxes_and_reports_it(tmp_path, detector, model, capsys):
 
 
 def test_every_holds_a_bounded_number_of_frames(detector):
-    frames = (process_video.Frame(i, 0.0, None, b"" if i % 100 == 0 else None) for i in range(250))
-    assert max(map(len, process_video.group_frames(frames, 8))) == process_video.GROUP_FRAMES
+    film = (stages_of_a_film.Frame(i, 0.0, None, b"" if i % 100 == 0 else None) for i in range(250))
+    assert max(map(len, stages_of_a_film.group_frames(film, 8))) == stages_of_a_film.GROUP_FRAMES
 
 
 def test_variable_rate_keeps_its_times(tmp_path, detector, model):
@@ -260,7 +261,7 @@ def test_failure_of_any_stage_ends_all(tmp_path, detector, model, monkeypatch, s
     def fail(*_):
         raise UserError(f"{stage} failed")
 
-    owners = {"draw_detections": process_video.visualization, "write": video.VideoWriter}
+    owners = {"draw_detections": stages_of_a_film.visualization, "write": video.VideoWriter}
     monkeypatch.setattr(owners.get(stage, detector), stage, fail)
     before = threading.active_count()
     with pytest.raises(UserError, match=f"^{stage} failed$"):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import process_video
+from film import frames
 from media import images, video, visualization
 from structures import Detections, UserError
 from system import cli
@@ -132,8 +133,8 @@ def test_a_live_picture_does_not_wait(call, finder, monkeypatch):
     monkeypatch.setattr(process_video.video, "VideoReader", Live)
     finder.missing = (17, 18, 19)
     held = []
-    original = process_video.held_back
-    monkeypatch.setattr(process_video, "held_back", lambda *given: held.append(given[1:]) or original(*given))
+    original = frames.held_back
+    monkeypatch.setattr(frames, "held_back", lambda *given: held.append(given[1:]) or original(*given))
     _, timeline = call("--track")
     assert held == [(0, True)] and None not in places(timeline)
 
