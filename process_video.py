@@ -23,6 +23,7 @@ import pretrained
 from film import flags as film_flags
 from film import frames as film_frames
 from film import outcome
+from film.legend import Legend
 from film.timeline import Timeline
 from formats import class_lists
 from media import frame_folder, video, visualization
@@ -41,10 +42,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     films = film_flags.films(flags)
     model = config.find_model(flags.model)
     class_lists.check_classes(flags.classes, model.class_names)
+    class_lists.check_classes(flags.blur, model.class_names, "--blur")
     threshold = score_threshold.resolve(flags.threshold, model, visualization.SHOW_THRESHOLD)
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(cli.StopRequest())
         first = stack.enter_context(_open(films[0]))
+        _places(films[0], first)
         for film in films:
             film_flags.check_outputs(film)
         pretrained.fetched(model, stop.raise_if_requested)
@@ -98,7 +101,7 @@ def _process(flags, reader, detector, wanted, stop):
     with contextlib.ExitStack() as stack:
         timeline = stack.enter_context(Timeline(flags, reader, detector)) if flags.json else None
         threads = stack.enter_context(stages.Threads(lambda: stop.requested))
-        tracks = _following(flags, detector, wanted) if flags.track else None
+        tracks = _following(flags, reader, detector, wanted) if flags.track else None
         frames = _connect(threads, flags, reader, detector, wanted, meters, tracks)
         first = next(frames, None)
         if first is None:  # stopped; the output of an earlier call is kept
@@ -123,6 +126,7 @@ def _process(flags, reader, detector, wanted, stop):
             summary = {**outcome.summary(writer, reader, stop, meters, start), **(tracks.summary() if tracks else {})}
             if timeline:
                 timeline.finish(summary)
+            outcome.write_tracks(flags, summary, detector.class_names, writer.seconds)
     outcome.report(flags, summary, detector.precision)
     if stop.requested:
         raise KeyboardInterrupt
@@ -130,23 +134,42 @@ def _process(flags, reader, detector, wanted, stop):
         raise UserError(f"{reader.error}; {flags.output} holds what was decoded, {plural(writer.frames, 'frame')}")
 
 
-def _following(flags, detector, wanted):
+def _places(flags, reader):
+    """The lines and zones of a film, in pixels. Raises UserError if one reaches out of the picture."""
+    return [place.in_pixels(reader.width, reader.height) for place in flags.places]
+
+
+def _following(flags, reader, detector, wanted):
     """The following.Following of a film."""
     names = None if wanted is None else [detector.class_names[label] for label in sorted(wanted)]
     return following.Following(
-        detector.class_names, flags.threshold, crops=flags.track_crops, truth=flags.truth, wanted=names
+        detector.class_names,
+        flags.threshold,
+        crops=flags.track_crops,
+        truth=flags.truth,
+        wanted=names,
+        blurred=[detector.class_names[label] for label in _blurred(flags, detector)],
+        places=_places(flags, reader),
     )
+
+
+def _blurred(flags, detector):
+    """The labels of --blur."""
+    return class_lists.find_labels(flags.blur, detector.class_names, "--blur") if flags.blur else set()
 
 
 def _connect(threads, flags, reader, detector, wanted, meters, tracks):
     """Start the stages before encoding, each in its own thread -> iterator of finished Frames, in order."""
     batch = detector.batch_size
     frames = threads.run(film_frames.decode(reader, detector, flags, meters["decode"]), ahead=max(AHEAD, batch))
-    frames = threads.run(film_frames.detect(frames, detector, batch, wanted, meters["network"]), ahead=AHEAD)
+    frames = threads.run(
+        film_frames.detect(frames, detector, batch, wanted, _blurred(flags, detector), meters["network"]), ahead=AHEAD
+    )
     if tracks:
         hold = 0 if reader.live else min(max(following.HOLD, flags.every), following.MOST_HELD)
         frames = threads.run(film_frames.track(frames, tracks, hold, reader.live, meters["tracking"]), ahead=AHEAD)
-    return threads.run(film_frames.draw(frames, detector.class_names, meters["drawing"]), ahead=AHEAD)
+    legend = Legend(detector.class_names) if flags.legend else None
+    return threads.run(film_frames.draw(frames, detector.class_names, legend, meters["drawing"]), ahead=AHEAD)
 
 
 def _progress(frames, reader, flags):

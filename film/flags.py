@@ -10,12 +10,21 @@ from media import visualization
 from scoring import score_threshold
 from structures import UserError
 from system import cli, files, wording
-from tracking import following
+from tracking import following, places
+
+# What is written beside each film, as a file, or in a folder where OUTPUT is one: {flag: suffix}
+FILES = {"json": ".json", "csv": ".csv", "timeline": ".png"}
 
 
 def films(flags: argparse.Namespace) -> list[argparse.Namespace]:
     """The flags of each film: its `input`, `output` and `json`, beside all others. Raises UserError."""
-    flags.track = bool(flags.track or flags.track_crops or flags.score_tracks)
+    flags.places = places.named(
+        [*(flags.line or ()), *(zone for path in flags.zone or () for zone in places.read_zones(path))]
+    )
+    if flags.csv and not flags.places:
+        raise UserError(f"--csv {flags.csv}: counts at lines and zones; give --line or --zone")
+    asked = (flags.track_crops, flags.score_tracks, flags.places, flags.timeline, flags.blur)
+    flags.track = bool(flags.track or any(asked))
     flags.truth = following.read_truth(flags.score_tracks) if flags.score_tracks else None
     single = len(flags.inputs) == 1 and flags.output.lower().endswith(".mp4")
     if single:
@@ -25,8 +34,9 @@ def films(flags: argparse.Namespace) -> list[argparse.Namespace]:
     if flags.truth:
         raise UserError(f"--score-tracks {flags.score_tracks}: is of one film; give one INPUT and OUTPUT.mp4")
     _check_folder("OUTPUT", flags.output)
-    if flags.json:
-        _check_folder("--json", flags.json)
+    for name in FILES:
+        if getattr(flags, name):
+            _check_folder(f"--{name}", getattr(flags, name))
     found, names = [], dict[str, str]()
     for source in flags.inputs:
         if source.isdigit() or "://" in source:
@@ -37,10 +47,13 @@ def films(flags: argparse.Namespace) -> list[argparse.Namespace]:
         if name in names:
             raise UserError(f"{source}: would have the same name as {names[name]} in {flags.output}; call them in turn")
         names[name] = source
-        timeline = os.path.join(flags.json, f"{name}.json") if flags.json else None
+        written = {
+            what: os.path.join(getattr(flags, what), f"{name}{suffix}") if getattr(flags, what) else None
+            for what, suffix in FILES.items()
+        }
         crops = os.path.join(flags.track_crops, name) if flags.track_crops else None
         output = os.path.join(flags.output, f"{name}.mp4")
-        paths = {"input": source, "output": output, "json": timeline, "track_crops": crops}
+        paths = {"input": source, "output": output, "track_crops": crops, **written}
         found.append(argparse.Namespace(**{**vars(flags), **paths}))
     return found
 
@@ -56,7 +69,7 @@ def _check_folder(name, path):
 def check_outputs(flags: argparse.Namespace) -> None:
     """Raise UserError if an output file is also an input or another output, or cannot be written."""
     taken = {"INPUT": flags.input}
-    for name, path in (("OUTPUT", flags.output), ("--json", flags.json)):
+    for name, path in (("OUTPUT", flags.output), *((f"--{what}", getattr(flags, what)) for what in FILES)):
         if path is None:
             continue
         for other, used in taken.items():
@@ -79,7 +92,7 @@ def _rate(text):
     return Fraction(cli.positive_float(text)).limit_denominator(1001)
 
 
-def _json_path(text):
+def _file_or_folder(text):
     return cli.output_folder(text) if os.path.isdir(text) else cli.output_file(text)
 
 
@@ -89,7 +102,9 @@ def parse(argv: Sequence[str] | None, description: str) -> argparse.Namespace:
     _input_flags(parser.add_argument_group("what it reads").add_argument)
     _detection_flags(parser.add_argument_group("how it detects").add_argument)
     _output_flags(parser.add_argument_group("what it writes").add_argument)
+    _look_flags(parser.add_argument_group("what it shows").add_argument)
     _tracking_flags(parser.add_argument_group("how it follows objects").add_argument)
+    _counting_flags(parser.add_argument_group("what it counts").add_argument)
     return parser.parse_args(argv)
 
 
@@ -145,10 +160,46 @@ def _output_flags(add):
     )
     add(
         "--json",
-        type=_json_path,
+        type=_file_or_folder,
         metavar="FILE",
         help="write the detections of every frame and the speed of every stage to FILE; where OUTPUT is a folder, a "
         "folder too",
+    )
+
+
+def _look_flags(add):
+    add("--legend", action="store_true", help="show time, speed and how many of each class there are")
+    add(
+        "--blur",
+        metavar="NAMES",
+        help="--track, and make objects of these classes unrecognizable, also in --track-crops: every detection that "
+        "scores above 0.2, and the gaps in tracks. What the detector misses stays visible (default: none)",
+    )
+
+
+def _counting_flags(add):
+    add(
+        "--line",
+        action="append",
+        type=places.parse_line,
+        metavar="X1,Y1,X2,Y2",
+        help="--track, and count the tracks that cross a line, by class: in from its left to its right, seen from its "
+        "first end, and out. Pixels, or fractions of the picture; NAME=X1,… names it; can be repeated (default: none)",
+    )
+    add(
+        "--zone",
+        action="append",
+        type=cli.existing_file,
+        metavar="FILE",
+        help='the same for the zones of a JSON file, {"NAME": [[x, y], …], …} or labelme\'s, and how long tracks stay '
+        "in them (default: none)",
+    )
+    add("--csv", type=_file_or_folder, metavar="FILE", help="write these counts to a table (default: none)")
+    add(
+        "--timeline",
+        type=_file_or_folder,
+        metavar="FILE.png",
+        help="--track, and draw when which tracks were there (default: none)",
     )
 
 

@@ -10,14 +10,16 @@ from typing import Any
 
 import numpy as np
 
+from film.legend import Legend
 from media import visualization
 from media.video import VideoWriter
-from structures import Detections
+from structures import Detections, no_boxes
 from system.stages import Meter
 from tracking.following import Following, Shown
 from tracking.tracker import Sighting, held_back
 
 GROUP_FRAMES = 32  # most frames held to fill one batch of the network, which bounds memory with --every
+HIDE_ABOVE = 0.2  # --blur hides what scores above it: what is hidden too often harms less than what is not
 
 
 @dataclasses.dataclass
@@ -30,6 +32,7 @@ class Frame:
     prepared: uint8 [S,S,3], the network's input; None if the network skips this frame, which then has the detections
         of the frame before.
     detections: None before the network; with --track, those of its tracks.
+    hidden: float32 [N,4], boxes of what --blur hides, in pixels.
     tracks: with --track, what is known of them, in the order of the detections.
     """
 
@@ -38,6 +41,7 @@ class Frame:
     image: np.ndarray
     prepared: np.ndarray | None
     detections: Detections | None = None
+    hidden: np.ndarray = dataclasses.field(default_factory=no_boxes)
     tracks: Shown | None = None
 
 
@@ -59,13 +63,18 @@ def decode(reader: Any, detector: Any, flags: Any, meter: Meter) -> Iterator[Fra
 
 
 def detect(
-    frames: Iterable[Frame], detector: Any, batch_size: int, wanted: set[int] | None, meter: Meter
+    frames: Iterable[Frame],
+    detector: Any,
+    batch_size: int,
+    wanted: set[int] | None,
+    blurred: set[int],
+    meter: Meter,
 ) -> Iterator[Frame]:
     """Run the network on the prepared frames, a batch at a time; yield all Frames with detections.
 
-    wanted: the labels that are kept; None for all.
+    wanted: the labels that are kept, None for all. blurred: labels that are hidden, which are kept too.
     """
-    latest = Detections.empty()
+    latest, hidden = Detections.empty(), no_boxes()
     for group in group_frames(frames, batch_size):
         seen = [frame for frame in group if frame.prepared is not None]
         with meter.measure(len(seen)):
@@ -73,11 +82,16 @@ def detect(
             inputs = [frame.prepared for frame in seen if frame.prepared is not None]
             found = detector.detect_prepared(np.stack(inputs), sizes) if seen else []
         for frame, detections in zip(seen, found, strict=True):
+            if blurred:
+                sure = np.isin(detections.labels, list(blurred)) & (detections.scores > HIDE_ABOVE)
+                frame.hidden = detections.boxes_px[sure]
             if wanted is not None:
-                detections = detections.where(np.isin(detections.labels, list(wanted)))
+                detections = detections.where(np.isin(detections.labels, list(wanted | blurred)))
             frame.detections = detections
         for frame in group:
-            latest = frame.detections = latest if frame.detections is None else frame.detections
+            if frame.detections is not None:
+                latest, hidden = frame.detections, frame.hidden
+            frame.detections, frame.hidden = latest, hidden
             yield frame
 
 
@@ -109,23 +123,30 @@ def track(frames: Iterable[Frame], tracks: Following, hold: int, live: bool, met
 
     for frame, sightings in held_back(associated(), hold, live):
         with meter.measure(0):
-            frame.tracks = tracks.show(frame.index, frame.time, frame.image, sightings)
-            frame.detections = frame.tracks.detections
+            frame.tracks = tracks.show(frame.index, frame.time, frame.image, sightings, frame.hidden)
+            frame.image, frame.detections = frame.tracks.image, frame.tracks.detections
         yield frame
 
 
-def draw(frames: Iterable[Frame], class_names: Sequence[str], meter: Meter) -> Iterator[Frame]:
-    """Draw the detections, or the tracks, into the pictures."""
+def draw(frames: Iterable[Frame], class_names: Sequence[str], legend: Legend | None, meter: Meter) -> Iterator[Frame]:
+    """Draw the detections, or the tracks, into the pictures; with a Legend unless it is None."""
     for frame in frames:
         with meter.measure():
+            lines = legend.lines(frame.time, frame.detections, frame.tracks and frame.tracks.ids) if legend else ()
             if frame.tracks is None:
-                frame.image = visualization.draw_detections(frame.image, frame.detections, class_names)
+                frame.image = visualization.draw_detections(frame.image, frame.detections, class_names, legend=lines)
             else:
                 one = frame.tracks
+                places = [(count.place.points, _words(count)) for count in one.counts]
                 frame.image = visualization.draw_tracks(
-                    frame.image, one.detections, one.ids, one.trails, class_names, one.carried
+                    frame.image, one.detections, one.ids, one.trails, class_names, one.carried, places, lines
                 )
         yield frame
+
+
+def _words(count):
+    inside = "" if count.inside is None else f"{count.inside} now, "
+    return f"{count.place.name}: {inside}{count.entered} in, {count.left} out"
 
 
 def encode(frames: Iterable[Frame], writer: VideoWriter, timeline: Any, meter: Meter) -> None:

@@ -2,9 +2,14 @@
 
 import argparse
 import collections
+import os
+import statistics
 import time
+from collections.abc import Sequence
 from typing import Any
 
+from film import count_table
+from media import track_chart
 from media.video import VideoWriter
 from system import stages
 from system.cli import StopRequest
@@ -32,6 +37,19 @@ def summary(
     }
 
 
+def write_tracks(
+    flags: argparse.Namespace, summary: dict[str, Any], class_names: Sequence[str], seconds: float
+) -> None:
+    """Write --csv and --timeline. seconds: of the film. Raises UserError."""
+    if flags.csv:
+        count_table.write(flags.csv, summary)
+    if flags.timeline:
+        spans: dict[str, list] = {}
+        for track in summary["tracks"]:
+            spans.setdefault(track["class"], []).append((track["first_time"], track["last_time"]))
+        track_chart.plot_tracks(flags.timeline, os.path.basename(flags.input), spans, class_names, seconds)
+
+
 def report(flags: argparse.Namespace, summary: dict[str, Any], precision: str) -> None:
     """Print what was written."""
     timing = summary["timing"]
@@ -52,9 +70,24 @@ def report(flags: argparse.Namespace, summary: dict[str, Any], precision: str) -
 
 def _report_tracks(summary):
     counts = collections.Counter(track["class"] for track in summary["tracks"])
-    kinds = ", ".join(f"{name} {count}" for name, count in counts.most_common())
-    print(f"{plural(len(summary['tracks']), 'track')}{f' ({kinds})' if kinds else ''}")
+    print(f"{plural(len(summary['tracks']), 'track')}{_in_brackets(counts)}")
+    for place in summary.get("counts", {}).get("lines", []):
+        print(f"{place['name']}: {_directions(place)}")
+    for place in summary.get("counts", {}).get("zones", []):
+        seconds = [visit["last_time"] - visit["first_time"] for visit in place["visits"]]
+        stay = f", {statistics.mean(seconds):.1f} s each" if seconds else ""
+        print(f"{place['name']}: {plural(len(seconds), 'visit')}{stay}, {_directions(place)}")
     if scores := summary.get("track_scores"):
         parts = ", ".join(f"{name.upper()} {scores[name]:.3f}" for name in ("hota", "mota", "idf1"))
         changes = plural(scores["id_switches"], "change") + " of identity"
         print(f"{scores['truth']}: {parts}; {changes} for {plural(scores['objects'], 'object')}")
+
+
+def _directions(place):
+    return ", ".join(f"{sum(place[way].values())} {way}{_in_brackets(place[way])}" for way in ("in", "out"))
+
+
+def _in_brackets(counts):
+    """' (car 3, bus 1)' of {class: count}, the most first; '' if there is none."""
+    kinds = ", ".join(f"{name} {count}" for name, count in collections.Counter(counts).most_common())
+    return f" ({kinds})" if kinds else ""

@@ -176,17 +176,17 @@ def test_stages_overlap(tmp_path, detector, model, monkeypatch):
         """`function`, which at its call number `at` waits for the other stages, then works as long as they do."""
         calls = itertools.count(1)
 
-        def wrapped(*arguments):
+        def wrapped(*arguments, **named):
             if next(calls) == at:
                 meeting.wait()  # raises an error unless all four stages are at work
                 time.sleep(0.5)
-            return function(*arguments)
+            return function(*arguments, **named)
 
         return wrapped
 
     monkeypatch.setattr(detector, "prepare", meet(detector.prepare, 4))
     monkeypatch.setattr(detector, "detect_prepared", meet(detector.detect_prepared, 3))
-    monkeypatch.setattr(stages_of_a_film.visualization, "draw_detections", meet(lambda image, *_: image, 2))
+    monkeypatch.setattr(stages_of_a_film.visualization, "draw_detections", meet(lambda image, *_, **__: image, 2))
     monkeypatch.setattr(video.VideoWriter, "write", meet(video.VideoWriter.write, 1))
     _, timeline = run(tmp_path, model, source, "--batch-size", "1")
     timing = timeline["timing"]
@@ -258,7 +258,7 @@ def test_cut_off_input_gives_its_frames_and_an_error(tmp_path, detector, model):
 
 @pytest.mark.parametrize("stage", ["prepare", "detect_prepared", "draw_detections", "write"])
 def test_failure_of_any_stage_ends_all(tmp_path, detector, model, monkeypatch, stage):
-    def fail(*_):
+    def fail(*_, **__):
         raise UserError(f"{stage} failed")
 
     owners = {"draw_detections": stages_of_a_film.visualization, "write": video.VideoWriter}
