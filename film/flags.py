@@ -208,7 +208,7 @@ def _tracking_flags(add):
         "--track",
         action="store_true",
         help="give each object an identity, drawn with a trail of its last second: ByteTrack, which also uses scores "
-        "from 0.1 on; boxes are smoothed and carried through gaps of up to half a second (default: no)",
+        "above 0.2; boxes are smoothed and carried through gaps of up to half a second (default: no)",
     )
     add(
         "--track-crops",

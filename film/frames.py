@@ -16,10 +16,9 @@ from media.video import VideoWriter
 from structures import Detections, no_boxes
 from system.stages import Meter
 from tracking.following import Following, Shown
-from tracking.tracker import Sighting, held_back
+from tracking.tracker import LOW, Sighting, held_back
 
 GROUP_FRAMES = 32  # most frames held to fill one batch of the network, which bounds memory with --every
-HIDE_ABOVE = 0.2  # --blur hides what scores above it: what is hidden too often harms less than what is not
 
 
 @dataclasses.dataclass
@@ -82,8 +81,8 @@ def detect(
             inputs = [frame.prepared for frame in seen if frame.prepared is not None]
             found = detector.detect_prepared(np.stack(inputs), sizes) if seen else []
         for frame, detections in zip(seen, found, strict=True):
-            if blurred:
-                sure = np.isin(detections.labels, list(blurred)) & (detections.scores > HIDE_ABOVE)
+            if blurred:  # what is hidden without need does less harm than what is not hidden
+                sure = np.isin(detections.labels, list(blurred)) & (detections.scores > LOW)
                 frame.hidden = detections.boxes_px[sure]
             if wanted is not None:
                 detections = detections.where(np.isin(detections.labels, list(wanted | blurred)))

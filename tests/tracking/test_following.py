@@ -50,7 +50,7 @@ class Finder:
     def find(self, index):
         if index in self.missing:
             return Detections.empty()
-        score = 0.2 if index in self.low else 0.8 + index / 1000
+        score = 0.3 if index in self.low else 0.8 + index / 1000
         return Detections(np.array([box_of(index)], np.float32), np.array([score], np.float32), np.zeros(1, np.int32))
 
 
@@ -95,14 +95,14 @@ def places(timeline):
 def test_the_json_has_identities_and_tracks(call, finder):
     finder.missing, finder.low = (8, 9), (3, 4)
     _, timeline = call("--track")
-    assert finder.threshold == 0.1 and timeline["threshold"] == 0.5
+    assert finder.threshold == 0.2 and timeline["threshold"] == 0.5
     assert len(timeline["frames"]) == 20
     for index, frame in enumerate(timeline["frames"]):
         assert frame["index"] == index and not frame["carried"]
         [one] = frame["detections"]
         assert (one["class"], one["track"], one["carried"]) == ("car", 1, index in finder.missing)
         assert one["box"] == pytest.approx(box_of(index), abs=6)
-    assert timeline["frames"][3]["detections"][0]["score"] == pytest.approx(0.2)
+    assert timeline["frames"][3]["detections"][0]["score"] == pytest.approx(0.3)
     [track] = timeline["tracks"]
     assert track.pop("best_score") == pytest.approx(0.819) and track.pop("best_frame") == 19
     assert (track.pop("last_time"), track.pop("frames_seen")) == (19 / 25, 18)
@@ -213,7 +213,7 @@ def test_a_truth_of_other_classes_is_refused(call, tmp_path):
 
 def test_each_class_has_its_threshold(call, finder):
     call("--track", "--threshold", "car=0.05,bus=0.7")
-    assert finder.threshold == (0.05, 0.1)
+    assert finder.threshold == (0.05, 0.2)
     finder.low = tuple(range(20))
     _, timeline = call("--track", "--threshold", "car=0.1,bus=0.7")
     assert timeline["thresholds"] == {"car": 0.1, "bus": 0.7} and len(timeline["tracks"]) == 1
