@@ -309,6 +309,11 @@ class VideoWriter:
         return stream
 
     @property
+    def seconds(self) -> float:
+        """How long the film is so far."""
+        return self._next_pts / self._scale
+
+    @property
     def audio(self) -> str | None:
         return self._sound.report if self._sound else None
 

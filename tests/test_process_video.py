@@ -16,6 +16,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import process_video
+from film import frames as stages_of_a_film
 from media import frame_folder, images, video
 from programs import ROOT, wait_until
 from structures import Detections, UserError
@@ -175,17 +176,17 @@ def test_stages_overlap(tmp_path, detector, model, monkeypatch):
         """`function`, which at its call number `at` waits for the other stages, then works as long as they do."""
         calls = itertools.count(1)
 
-        def wrapped(*arguments):
+        def wrapped(*arguments, **named):
             if next(calls) == at:
                 meeting.wait()  # raises an error unless all four stages are at work
                 time.sleep(0.5)
-            return function(*arguments)
+            return function(*arguments, **named)
 
         return wrapped
 
     monkeypatch.setattr(detector, "prepare", meet(detector.prepare, 4))
     monkeypatch.setattr(detector, "detect_prepared", meet(detector.detect_prepared, 3))
-    monkeypatch.setattr(process_video.visualization, "draw_detections", meet(lambda image, *_: image, 2))
+    monkeypatch.setattr(stages_of_a_film.visualization, "draw_detections", meet(lambda image, *_, **__: image, 2))
     monkeypatch.setattr(video.VideoWriter, "write", meet(video.VideoWriter.write, 1))
     _, timeline = run(tmp_path, model, source, "--batch-size", "1")
     timing = timeline["timing"]
@@ -202,8 +203,8 @@ def test_every_carries_boxes_and_reports_it(tmp_path, detector, model, capsys):
 
 
 def test_every_holds_a_bounded_number_of_frames(detector):
-    frames = (process_video.Frame(i, 0.0, None, b"" if i % 100 == 0 else None) for i in range(250))
-    assert max(map(len, process_video.group_frames(frames, 8))) == process_video.GROUP_FRAMES
+    film = (stages_of_a_film.Frame(i, 0.0, None, b"" if i % 100 == 0 else None) for i in range(250))
+    assert max(map(len, stages_of_a_film.group_frames(film, 8))) == stages_of_a_film.GROUP_FRAMES
 
 
 def test_variable_rate_keeps_its_times(tmp_path, detector, model):
@@ -257,10 +258,10 @@ def test_cut_off_input_gives_its_frames_and_an_error(tmp_path, detector, model):
 
 @pytest.mark.parametrize("stage", ["prepare", "detect_prepared", "draw_detections", "write"])
 def test_failure_of_any_stage_ends_all(tmp_path, detector, model, monkeypatch, stage):
-    def fail(*_):
+    def fail(*_, **__):
         raise UserError(f"{stage} failed")
 
-    owners = {"draw_detections": process_video.visualization, "write": video.VideoWriter}
+    owners = {"draw_detections": stages_of_a_film.visualization, "write": video.VideoWriter}
     monkeypatch.setattr(owners.get(stage, detector), stage, fail)
     before = threading.active_count()
     with pytest.raises(UserError, match=f"^{stage} failed$"):

@@ -37,6 +37,7 @@ WITHOUT_TENSORFLOW = {
     "conversion",
     "toy_road",
     "tracking",
+    "film",
     "weights",
     "structures",
     "boxes",

@@ -1,5 +1,6 @@
 """process_video.py --track with a fake detector: identities in the JSON and in the picture, crops, scores."""
 
+import itertools
 import json
 import sys
 import types
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 
 import process_video
-from media import images, video, visualization
+from film import frames
+from media import images, track_chart, video, visualization
 from structures import Detections, UserError
 from system import cli
 from tracking import mot_file
@@ -48,7 +50,7 @@ class Finder:
     def find(self, index):
         if index in self.missing:
             return Detections.empty()
-        score = 0.2 if index in self.low else 0.8 + index / 1000
+        score = 0.3 if index in self.low else 0.8 + index / 1000
         return Detections(np.array([box_of(index)], np.float32), np.array([score], np.float32), np.zeros(1, np.int32))
 
 
@@ -93,14 +95,14 @@ def places(timeline):
 def test_the_json_has_identities_and_tracks(call, finder):
     finder.missing, finder.low = (8, 9), (3, 4)
     _, timeline = call("--track")
-    assert finder.threshold == 0.1 and timeline["threshold"] == 0.5
+    assert finder.threshold == 0.2 and timeline["threshold"] == 0.5
     assert len(timeline["frames"]) == 20
     for index, frame in enumerate(timeline["frames"]):
         assert frame["index"] == index and not frame["carried"]
         [one] = frame["detections"]
         assert (one["class"], one["track"], one["carried"]) == ("car", 1, index in finder.missing)
         assert one["box"] == pytest.approx(box_of(index), abs=6)
-    assert timeline["frames"][3]["detections"][0]["score"] == pytest.approx(0.2)
+    assert timeline["frames"][3]["detections"][0]["score"] == pytest.approx(0.3)
     [track] = timeline["tracks"]
     assert track.pop("best_score") == pytest.approx(0.819) and track.pop("best_frame") == 19
     assert (track.pop("last_time"), track.pop("frames_seen")) == (19 / 25, 18)
@@ -132,8 +134,8 @@ def test_a_live_picture_does_not_wait(call, finder, monkeypatch):
     monkeypatch.setattr(process_video.video, "VideoReader", Live)
     finder.missing = (17, 18, 19)
     held = []
-    original = process_video.held_back
-    monkeypatch.setattr(process_video, "held_back", lambda *given: held.append(given[1:]) or original(*given))
+    original = frames.held_back
+    monkeypatch.setattr(frames, "held_back", lambda *given: held.append(given[1:]) or original(*given))
     _, timeline = call("--track")
     assert held == [(0, True)] and None not in places(timeline)
 
@@ -211,7 +213,130 @@ def test_a_truth_of_other_classes_is_refused(call, tmp_path):
 
 def test_each_class_has_its_threshold(call, finder):
     call("--track", "--threshold", "car=0.05,bus=0.7")
-    assert finder.threshold == (0.05, 0.1)
+    assert finder.threshold == (0.05, 0.2)
     finder.low = tuple(range(20))
     _, timeline = call("--track", "--threshold", "car=0.1,bus=0.7")
     assert timeline["thresholds"] == {"car": 0.1, "bus": 0.7} and len(timeline["tracks"]) == 1
+
+
+@pytest.fixture
+def zone(tmp_path):
+    """A file with a zone that the car comes into in frame 10, by the middle of its box's lower edge."""
+    (tmp_path / "zones.json").write_text('{"yard": [[90, 100], [300, 100], [300, 140], [90, 140]]}')
+    return str(tmp_path / "zones.json")
+
+
+def test_lines_and_zones_are_counted(call, tmp_path, zone, capsys):
+    table = tmp_path / "counts.csv"
+    flags = ["--line", "gate=100,20,100,200", "--line", "0.4,0.9,0.4,0.1", "--zone", zone, "--csv", str(table)]
+    frames, timeline = call(*flags)
+    gate, other = timeline["counts"]["lines"]
+    assert (gate["in"], gate["out"], other["in"], other["out"]) == ({}, {"car": 1}, {}, {})
+    assert [one["track"] for one in gate["crossings"]] == [1] and abs(gate["crossings"][0]["frame"] - 13) <= 1
+    (yard,) = timeline["counts"]["zones"]
+    assert (yard["in"], yard["out"], yard["seen"]) == ({"car": 1}, {}, {"car": 1})
+    assert yard["dwell"]["car"]["longest"] == pytest.approx(9 / 25, abs=2 / 25)
+    assert table.read_text() == (
+        "kind,name,class,in,out,seen,mean_seconds,median_seconds,longest_seconds\n"
+        "line,gate,car,0,1,,,,\n"
+        "line,line 2,car,0,0,,,,\n" + "zone,yard,car,1,0,1,{mean},{median},{longest}\n".format(**yard["dwell"]["car"])
+    )
+    said = capsys.readouterr().out
+    assert "gate: 0 in, 1 out (car 1)" in said and "yard: 1 visit, 0.3 s each, 1 in (car 1), 0 out" in said
+    assert frames[10][60:90, 98:103].max() > 180  # the line is drawn
+
+
+def test_counts_agree_with_the_boxes_in_the_json(call):
+    """The slow way: on which side of the line the middle of the lower edge is in each frame."""
+    _, timeline = call("--line", "70,10,110,230")
+    feet = [((a + c) / 2, d) for frame in timeline["frames"] for a, _, c, d in [frame["detections"][0]["box"]]]
+    sides = [(110 - 70) * (y - 10) - (230 - 10) * (x - 70) >= 0 for x, y in feet]
+    (line,) = timeline["counts"]["lines"]
+    assert line["out"] == {"car": 1} and sides == [True] * sides.index(False) + [False] * (20 - sides.index(False))
+    assert line["crossings"][0]["frame"] == sides.index(False)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--line", "10,10,400,10"], r"--line 10,10,400,10: reaches out .*320×240"),
+        (["--csv", "a.csv"], r"--csv a\.csv: .*--line or --zone"),
+        (["--blur", "tram"], r"--blur tram: the model has car, bus"),
+        (["--line", "a=1,1,2,2", "--line", "a=3,3,4,4"], "'a'"),
+    ],
+)
+def test_wrong_places(call, tmp_path, monkeypatch, flags, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=message):
+        call(*flags)
+    assert not (tmp_path / "out.mp4").exists()
+
+
+def test_a_picture_of_when_tracks_were_there(call, tmp_path):
+    call("--timeline", str(tmp_path / "when.png"))
+    picture = images.read(tmp_path / "when.png")
+    color = visualization.class_colors(Finder.class_names)[0]
+    bar = (np.abs(picture.astype(int) - color).max(axis=2) < 4).sum(axis=0)
+    assert (bar > 0).mean() > 0.6  # the car is there from the first to the last second
+
+
+def test_tracks_share_a_row_where_they_do_not_overlap():
+    rng = np.random.default_rng(0)
+    first = rng.uniform(0, 100, 60)
+    spans = list(zip(first.tolist(), (first + rng.uniform(0, 20, 60)).tolist(), strict=True))
+    rows = track_chart.lanes(spans)
+    assert sorted(span for row in rows for span in row) == sorted(spans)
+    assert all(one[1] < other[0] for row in rows for one, other in itertools.pairwise(row))
+    assert len(rows) == max(sum(a <= time <= b for a, b in spans) for time in first)  # as many as there are at once
+
+
+@pytest.mark.parametrize("flags", [[], ["--track"]])
+def test_the_legend(call, flags, monkeypatch):
+    lines = []
+    monkeypatch.setattr(
+        visualization, "_legend", lambda given, size: lines.append(given) or np.zeros((0, 0, 3), np.uint8)
+    )
+    call("--legend", *flags)
+    assert [text for text, _ in lines[12]][1:] == ["car 1, 1 so far" if flags else "car 1"]
+    assert lines[12][0][0].startswith("0:00.5, ") and lines[12][0][0].endswith(" frames/s")
+
+
+@pytest.fixture
+def textured(tmp_path):
+    """Frames of stripes, whose lower part has the gray level of the frame, which Finder reads."""
+    path = tmp_path / "film.mp4"
+    stripes = np.where(np.arange(WIDTH) // 4 % 2, 200, 60).astype(np.uint8)
+
+    def write():
+        with video.VideoWriter(path, WIDTH, HEIGHT, 25) as writer:
+            for index in range(20):
+                frame = np.repeat(np.broadcast_to(stripes, (HEIGHT, WIDTH))[..., None], 3, axis=2).copy()
+                frame[195:] = 5 * index
+                writer.write(frame)
+
+    return write
+
+
+def stripes(frame, index):
+    """How much of the stripes is seen inside the car's box, and far from it."""
+    x0, y0, x1, y1 = (round(edge) for edge in box_of(index))
+    return [
+        frame[rows, columns, 1].std(axis=1).mean()
+        for rows, columns in ((slice(y0 + 15, y1 - 15), slice(x0 + 15, x1 - 15)), (slice(130, 180), slice(200, 300)))
+    ]
+
+
+def test_blurred_classes_are_unrecognizable_everywhere(call, finder, textured, tmp_path):
+    """In gaps, with low scores, and where the class is not shown."""
+    textured()
+    finder.missing, finder.low = (8, 9), (3,)
+    plain, _ = call("--track")
+    hidden, timeline = call("--blur", "car", "--track-crops", str(tmp_path / "crops"))
+    assert len(timeline["tracks"]) == 1
+    for index in range(20):
+        inside, outside = stripes(hidden[index], index)
+        assert inside < 25 < 50 < outside and stripes(plain[index], index)[0] > 50, index
+    assert images.read(tmp_path / "crops" / "1.jpg")[20:40, 20:40].std() < 25
+    unseen, timeline = call("--blur", "car", "--classes", "bus")
+    assert not timeline["tracks"] and not any(frame["detections"] for frame in timeline["frames"])
+    assert all(stripes(unseen[index], index)[0] < 25 for index in range(20))
