@@ -44,6 +44,7 @@ GROUP_FRAMES = 32  # most frames held to fill one batch of the network, which bo
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the program. argv: its arguments, by default the command line's. Raises UserError, KeyboardInterrupt."""
     flags = _parse(argv)
+    config.refuse_later_model("process_video.py", argv, flags.model, [*flags.inputs, flags.output])
     films = _films(flags)
     model = config.find_model(flags.model)
     class_lists.check_classes(flags.classes, model.class_names)
@@ -92,6 +93,9 @@ def _films(flags):
     flags.truth = following.read_truth(flags.score_tracks) if flags.score_tracks else None
     single = len(flags.inputs) == 1 and flags.output.lower().endswith(".mp4")
     if single:
+        if flags.json and os.path.isdir(flags.json):
+            better = os.path.join(flags.json, f"{wording.stem(flags.output)}.json")
+            raise UserError(f"--json {flags.json}: is a folder, but OUTPUT is one film; give a file, such as {better}")
         return [argparse.Namespace(**{**vars(flags), "input": flags.inputs[0]})]
     if flags.output.lower().endswith(".mp4"):
         raise UserError(f"OUTPUT {flags.output}: is one film, but there are {len(flags.inputs)}; give a folder")
