@@ -9,7 +9,7 @@ RUN/checkpoints/step-00001234/   model.index, model.data-…, state.json
 import argparse
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import ssd_utils
@@ -413,6 +413,27 @@ def find_model(name: str) -> ModelSource:
         raise UserError(f"{run}: {reason}; rename the folder")
     description, _ = read_config(run)
     return ModelSource(name, run=run, checkpoint=checkpoint_prefix(run, which), description=description)
+
+
+def refuse_later_model(program: str, argv: str | Iterable[object] | None, name: str, others: Iterable[str]) -> None:
+    """Raise UserError if the MODEL argument is no model, but one of the arguments behind it is.
+
+    program, argv: what was called, for the line that the message ends with. name: the MODEL argument; others: those
+    behind it.
+    """
+    if _is_model(name) or not (later := next(filter(_is_model, others), None)):
+        return
+    words = cli.words(argv)
+    words.remove(later)
+    raise UserError(f"{name}: is no model; the model comes first: {cli.command(program, later, *words)}")
+
+
+def _is_model(name):
+    """Whether `find_model` finds a model of that name."""
+    try:
+        return bool(find_model(name))
+    except UserError:
+        return False
 
 
 def _find_exported(name):

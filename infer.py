@@ -58,6 +58,7 @@ class Picture(NamedTuple):
 def main(argv: Sequence[str] | None = None) -> None:
     """The program; `--help` lists its flags."""
     flags = _parse(argv)
+    config.refuse_later_model("infer.py", argv, flags.model, flags.images)
     model = config.find_model(flags.model)
     class_lists.check_classes(flags.classes, model.class_names)
     low = flags.split or set(flags.formats) - {csv_table.FLAG}  # a table is for people
@@ -317,7 +318,13 @@ def _find_files(flags):
             detect = cli.command("process_video.py", flags.model, path, "OUTPUT.mp4")
             raise UserError(f"{path}: is a video; detect in it with {detect}")
         is_folder = os.path.isdir(path)
+        is_output = is_folder and os.path.realpath(path) == os.path.realpath(flags.output)
         for file, name in _find_in_folder(path, recursive, drawn) if is_folder else [(path, os.path.basename(path))]:
+            if is_output and name == os.path.basename(name):
+                better = os.path.join(path, "found")
+                raise UserError(
+                    f"--output {flags.output}: holds {name}, one of the pictures; choose another, such as {better}"
+                )
             if name in origin:
                 raise UserError(
                     f"{file}: would have the same name as {origin[name]} in the output; call infer.py for each of them"

@@ -39,6 +39,7 @@ AHEAD = 4  # frames that a stage computes in advance
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the program. argv: its arguments, by default the command line's. Raises UserError, KeyboardInterrupt."""
     flags = film_flags.parse(argv, __doc__)
+    config.refuse_later_model("process_video.py", argv, flags.model, [*flags.inputs, flags.output])
     films = film_flags.films(flags)
     model = config.find_model(flags.model)
     class_lists.check_classes(flags.classes, model.class_names)

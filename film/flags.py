@@ -28,6 +28,9 @@ def films(flags: argparse.Namespace) -> list[argparse.Namespace]:
     flags.truth = following.read_truth(flags.score_tracks) if flags.score_tracks else None
     single = len(flags.inputs) == 1 and flags.output.lower().endswith(".mp4")
     if single:
+        if flags.json and os.path.isdir(flags.json):
+            better = os.path.join(flags.json, f"{wording.stem(flags.output)}.json")
+            raise UserError(f"--json {flags.json}: is a folder, but OUTPUT is one film; give a file, such as {better}")
         return [argparse.Namespace(**{**vars(flags), "input": flags.inputs[0]})]
     if flags.output.lower().endswith(".mp4"):
         raise UserError(f"OUTPUT {flags.output}: is one film, but there are {len(flags.inputs)}; give a folder")

@@ -58,7 +58,10 @@ def parse(text):
     if text == BEST:
         return ScoreThreshold(text)
     if os.path.isfile(text):
-        return _read_file(text)
+        try:
+            return _read_file(text)
+        except UserError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
     if "=" not in text:
         try:
             return ScoreThreshold(text, cli.fraction(text))

@@ -30,6 +30,10 @@ SUCCESS, FAILURE, INTERRUPTED = 0, 1, 130
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
+class ReportedError(UserError):
+    """A UserError whose line the process that met it has printed: `run` adds none."""
+
+
 def run(main: Callable[[], object]) -> NoReturn:
     """Call main() and exit: 0; 1 after a user's error, reported in one line; 130 after Ctrl-C.
 
@@ -45,7 +49,8 @@ def run(main: Callable[[], object]) -> NoReturn:
         main()
         sys.stdout.flush()
     except UserError as error:
-        _complain(error)
+        if not isinstance(error, ReportedError):
+            _complain(error)
         sys.exit(FAILURE)
     except KeyboardInterrupt as interrupt:
         _complain(str(interrupt) or "interrupted", prefix="")

@@ -489,6 +489,10 @@ MISTAKES = {
     "a missing list": (["{model}", "@{out}.txt", "--output", "{out}"], "no list"),
     "an empty list": (["{model}", "@{file}", "--output", "{out}"], "empty list"),
     "a data set in the place of results": (["{model}", "{pictures}", "--output", "{data}"], "holds a data set (voc)"),
+    "the model behind a picture": (["{picture}", "{model}@last"], "infer.py {model}@last {picture}"),
+    "the model behind a folder": (["{pictures}", "ssd300-coco"], "infer.py ssd300-coco {pictures}"),
+    "results beside the pictures": (["{model}", "{pictures}", "--output", "{pictures}/"], "{pictures}/found"),
+    "a picture as threshold": (["{model}", "{pictures}", "--threshold", "{picture}"], "--threshold: {picture}"),
     "threshold above 1": (["{model}", "{pictures}", "--output", "{out}", "--threshold", "1.5"], "--threshold"),
 }
 
@@ -499,13 +503,14 @@ def test_a_mistake_fails_with_one_line(mistake, trained, shapes, tmp_path):
     places = {
         "model": trained,
         "pictures": shapes / "JPEGImages",
+        "picture": shapes / "JPEGImages" / "val_000.png",
         "data": shapes,
         "out": tmp_path / "out",
         "file": tmp_path / "file",
     }
     arguments, named = MISTAKES[mistake]
     before = contents(shapes)
-    assert named in error_of("infer.py", *(argument.format(**places) for argument in arguments))
+    assert named.format(**places) in error_of("infer.py", *(argument.format(**places) for argument in arguments))
     assert contents(shapes) == before
 
 

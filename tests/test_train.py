@@ -176,8 +176,10 @@ def test_a_kept_epoch_is_a_model(unbroken):
 
 def test_resume_after_the_end_changes_nothing(unbroken):
     before = metrics(unbroken)
-    run("train.py", "--run", unbroken, "--resume")
+    said = run("train.py", "--run", unbroken, "--resume").stdout
     assert metrics(unbroken) == before
+    longer = f"the run has had its 3 epochs; for twice as many: python train.py --run {unbroken} --resume --epochs 6"
+    assert longer in said
 
 
 def test_more_epochs_on_resume(unbroken, flags, tmp_path):
