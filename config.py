@@ -16,6 +16,7 @@ import ssd_utils
 import transforms
 from structures import UserError
 from system import cli, files
+from system.schema import Limits, check, mismatch
 from weights import published
 
 FORMAT = 1
@@ -69,6 +70,22 @@ CHOICES = {  # allowed values of some TrainingSettings
     "precision": PRECISIONS,
     "cache": ("none", "ram", "disk"),
 }
+_COUNTS = (
+    *("valid_every", "patience", "limit", "repeat", "epochs", "max_steps", "batch_size", "accumulate", "warmup_steps"),
+    *("keep_every", "score_train", "schedule_steps", "workers", "seed", "negative_ratio"),
+)
+_POSITIVE = ("adam_epsilon", "learning_rate", "schedule_rates", "clip_norm", "weight_decay", "cache_gb", "save_minutes")
+LIMITS = {  # what config.json may say of TrainingSettings; flags have narrower ones
+    **dict.fromkeys(_COUNTS, Limits(0)),
+    **dict.fromkeys(_POSITIVE, Limits(0)),
+    **dict.fromkeys(
+        ("valid_share", "momentum", "ema", *(f.name for f in dataclasses.fields(transforms.Augmentation))), Limits(0, 1)
+    ),
+    **{name: Limits(*range_) for name, range_ in transforms.RANGES.items()},
+    "interpolations": Limits(choices=tuple(transforms.INTERPOLATIONS)),
+}
+MOST_CLASSES = 100_000
+RESTORE = "restore it, or train again"
 
 
 def run_folder(text: str) -> str:
@@ -143,9 +160,13 @@ class ModelDescription:
     def from_json(cls, values: Mapping[str, Any]) -> "ModelDescription":
         """Rebuild a description from the dict of `to_json`.
 
-        Raises ValueError or KeyError if something is missing or unknown.
+        Raises ValueError if something is missing, unknown or wrong.
         """
-        return cls(ssd_utils.SSDPreset.from_json(values["preset"]), tuple(values["class_names"]))
+        if wrong := mismatch(values, dict, {}) or mismatch(
+            values.get("class_names"), list[str], {}, Limits(length=(1, MOST_CLASSES)), "class_names"
+        ):
+            raise ValueError(wrong)
+        return cls(ssd_utils.SSDPreset.from_json(values.get("preset", {})), tuple(values["class_names"]))
 
 
 def usual_rate(optimizer: str, adam_epsilon: float) -> float:
@@ -232,8 +253,10 @@ class TrainingSettings:
     def from_json(cls, values: Mapping[str, Any]) -> "TrainingSettings":
         """Rebuild settings from the dict of `to_json`.
 
-        Raises TypeError for unknown or missing fields, ValueError for unknown choices.
+        Raises ValueError for fields that are unknown, missing or wrong.
         """
+        if wrong := mismatch(values, cls, LIMITS):
+            raise ValueError(wrong)
         fields = _with_tuples(values)
         if isinstance(fields.get("augmentation"), dict):
             fields["augmentation"] = transforms.Augmentation(**_with_tuples(fields["augmentation"]))
@@ -333,10 +356,11 @@ def read_config(run: str) -> tuple[ModelDescription, TrainingSettings | None]:
     if values.get("format") != FORMAT:
         raise UserError(f"{path}: has format {values.get('format')}, needs {FORMAT}; use the version that wrote it")
     try:
-        training = values["training"] and TrainingSettings.from_json(values["training"])
-        return ModelDescription.from_json(values["model"]), training
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"{path}: damaged ({error}); restore it or train again") from None
+        given = values.get("training")
+        training = None if given is None else TrainingSettings.from_json(given)
+        return ModelDescription.from_json(values.get("model", {})), training
+    except ValueError as error:
+        raise UserError(f"{path}: damaged ({error}); {RESTORE}") from None
 
 
 def read_index(run: str) -> dict[str, Any]:
@@ -350,8 +374,9 @@ def read_index(run: str) -> dict[str, Any]:
     if not os.path.exists(path):
         return {}
     index = files.read_json(path)
-    if not all(name is None or isinstance(name, str) for name in index.values()):
-        raise UserError(f"{path}: damaged (a name is not text); restore it or train again")
+    check(path, index, dict[str, str | None], remedy=RESTORE)
+    if outside := [name for name in index.values() if name and os.path.basename(name) != name]:
+        raise UserError(f"{path}: names {outside[0]!r}, which is no checkpoint of this run; {RESTORE}")
     return index
 
 

@@ -25,15 +25,16 @@ import ssd_utils
 import ssd_vgg
 import transforms
 from config import ModelDescription
-from exports import file_metadata, graphs, model_files
+from exports import file_metadata, frozen, model_files, saved_model, stored_graphs
 from exports.opened import DETECTION_OUTPUTS as OUTPUTS
-from exports.opened import RESULT, Opened
+from exports.opened import INPUT, METADATA, RESULT, Opened
+from exports.opened import OUTPUTS as OPERATIONS
 from kernels import devices, suppression, winograd
 from media import images as image_files
 from media import pictures
 from ssd_utils import SSDPreset
 from structures import Detections, UserError
-from system import cli, files, stages, wording, worker_processes
+from system import files, stages, wording, worker_processes
 
 Threshold = file_metadata.Threshold
 
@@ -117,13 +118,13 @@ def build_graph(
     preset = description.preset
     with tf.Graph().as_default() as graph:
         side = preset.input_size
-        images = tf.placeholder(tf.uint8, [batch_size, side, side, 3], graphs.INPUT)
+        images = tf.placeholder(tf.uint8, [batch_size, side, side, 3], INPUT)
         logits, offsets = ssd_vgg.build(
             images, preset, len(description.class_names), compute_dtype=dtype, weights=weights, portable=portable
         )
         postprocess(logits, offsets, preset, threshold, portable)
         values = {**file_metadata.describe(description, threshold, dtype.name), "batch": batch_size}
-        tf.constant(json.dumps(values), name=graphs.METADATA)
+        tf.constant(json.dumps(values), name=METADATA)
     return graph
 
 
@@ -209,11 +210,18 @@ def _class_thresholds(threshold: Any, class_names: tuple[str, ...]) -> Threshold
 def _open_exported(source, precision, threshold, batch_size, fastest, keep_predictions):
     """An exported model (a config.ModelSource) -> (Network, Threshold, its metadata). Raises UserError as `load`."""
     path = source.exported
-    if source.format == "frozen":
+    if source.format in ("frozen", "savedmodel") and fastest:
+        stored = _read_stored(source)
+        limit = _check_flags(path, stored.metadata, precision, threshold, batch_size)
         fixed = (batch_size or devices.detection_batch()) if devices.has_gpu() else None
-        graph, _, values = read_frozen(path, fixed, fastest)
+        graph = _rebuilt(path, stored, limit, fixed)
+        return GraphNetwork(open_session(graph), *_ends(graph)), limit, stored.metadata
+    if source.format == "frozen":
+        graph, _, values = read_frozen(path, fastest=False)
         limit = _check_flags(path, values, precision, threshold, batch_size)
         return GraphNetwork(open_session(graph), *_ends(graph)), limit, values
+    if source.format == "savedmodel":
+        _read_stored(source)  # refuses what must not be run
     opened = model_files.open_file(source.format, path)
     with contextlib.ExitStack() as stack:
         stack.callback(opened.close)
@@ -223,7 +231,7 @@ def _open_exported(source, precision, threshold, batch_size, fastest, keep_predi
             raise UserError(
                 f"--dump-predictions: {path} has detections only; use the run, a frozen graph, or a file of --raw"
             )
-        network = _FileNetwork(opened, limit)
+        network = _FileNetwork(path, opened, limit)
         stack.pop_all()  # the network closes it
     return network, limit, values
 
@@ -267,8 +275,8 @@ def open_session(graph: tf.Graph) -> tf.Session:
 
 def _ends(graph):
     """The input tensor and the dict of output tensors of a detection graph. Raises KeyError."""
-    tensors = {name: graph.get_tensor_by_name(f"{graphs.OUTPUTS[name]}:0") for name in (*OUTPUTS, RESULT)}
-    return graph.get_tensor_by_name(f"{graphs.INPUT}:0"), tensors
+    tensors = {name: graph.get_tensor_by_name(f"{OPERATIONS[name]}:0") for name in (*OUTPUTS, RESULT)}
+    return graph.get_tensor_by_name(f"{INPUT}:0"), tensors
 
 
 def build_model_graph(
@@ -294,39 +302,44 @@ def build_model_graph(
 def read_frozen(
     path: str, batch_size: int | None = None, fastest: bool = True
 ) -> tuple[tf.Graph, ModelDescription, dict[str, Any]]:
-    """An exported .pb -> (graph, in the form that is fastest here if that is wanted, ModelDescription, its metadata).
+    """An exported .pb -> (graph, ModelDescription, its metadata).
 
-    batch_size: as in `build_graph`, where the graph is built anew.
-    Raises UserError if it cannot be read or was not written by export_model.py.
+    batch_size: as in `build_graph`. fastest: whether the graph is built anew from the file's arrays, in the form that
+    is fastest here; else it is the one in the file, which has only operations that export_model.py writes, but may
+    be damaged so that TensorFlow ends the process: for one's own files. Raises UserError if it cannot be read or was
+    not written by export_model.py.
     """
-    definition = tf.GraphDef()
+    stored = stored_graphs.read_frozen(path, _is_networks)
+    values = stored.metadata
     try:
-        with open(path, "rb") as file:
-            definition.ParseFromString(file.read())
-        with tf.Graph().as_default() as graph:
-            tf.import_graph_def(definition, name="")
-        _check_outputs(path, graph)
-        values = metadata(graph)
-        description = ModelDescription.from_json(values)
-        if fastest and (values["precision"] == "float32" or devices.has_gpu()):
-            graph = _in_fastest_form(path, graph, description, values, values.get("batch") or batch_size)
-        return graph, description, values
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+        graph = _rebuilt(path, stored, file_metadata.threshold_of(values), batch_size) if fastest else frozen.load(path)
     except UserError:
         raise
-    except Exception as error:  # protobuf, importer and JSON each raise their own exceptions for damage
+    except Exception as error:  # of protobuf and the importer
         raise UserError(f"{path}: not a graph of export_model.py ({files.reason(error)})") from None
+    return graph, ModelDescription.from_json(values), values
 
 
-def _check_outputs(path, graph):
-    """Raise UserError if a graph of export_model.py leaves out what `_ends` needs; other errors for others."""
+def _read_stored(source):
+    """The StoredGraph of an exported model that has one. Raises UserError."""
+    if source.format == "frozen":
+        return stored_graphs.read_frozen(source.exported, _is_networks)
+    values = saved_model.read_metadata(source.exported)
+    return stored_graphs.read_saved_model(source.exported, values, _is_networks)
+
+
+def _rebuilt(path, stored, threshold, batch_size):
+    """The graph of a StoredGraph, made of its arrays and its metadata alone. Raises UserError if they do not fit."""
+    values = stored.metadata
+    dtype, description = tf.as_dtype(values["precision"]), ModelDescription.from_json(values)
     try:
-        _ends(graph)
-    except KeyError:
-        if "precision" not in metadata(graph):
-            raise
-        raise UserError(f"{path}: was exported with --outputs; export it again with all of them") from None
+        batch_size = values.get("batch") or batch_size
+        return build_graph(description, stored.arrays, dtype, threshold, batch_size=batch_size)
+    except (KeyError, ValueError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else error
+        raise UserError(
+            f"{path}: its weights are not those of its metadata ({reason}); export the model again"
+        ) from None
 
 
 def metadata(graph: tf.Graph) -> dict[str, Any]:
@@ -334,24 +347,7 @@ def metadata(graph: tf.Graph) -> dict[str, Any]:
 
     Where the classes have different thresholds, also "thresholds", a list.
     """
-    return json.loads(tf.make_ndarray(graph.get_operation_by_name(graphs.METADATA).get_attr("value")).item())
-
-
-def _in_fastest_form(path, graph, description, values, batch_size):
-    """An exported graph rebuilt from its weights: a CPU may have faster convolutions, a GPU a faster suppression."""
-    try:
-        dtype = tf.as_dtype(values["precision"])
-        threshold = file_metadata.threshold_of(values)
-        return build_graph(description, _network_constants(graph), dtype, threshold, batch_size=batch_size)
-    except (KeyError, ValueError):  # written by an older version, or changed by another tool
-        cli.warn(f"{path}: its weights do not have the names of this version, so it runs as it is, perhaps slower")
-        return graph
-
-
-def _network_constants(graph):
-    """{variable name: array} of a portable graph of `build_graph`."""
-    constants = [op for op in graph.get_operations() if op.type == "Const" and _is_networks(op.name)]
-    return {op.name: tf.make_ndarray(op.get_attr("value")) for op in constants}
+    return json.loads(tf.make_ndarray(graph.get_operation_by_name(METADATA).get_attr("value")).item())
 
 
 def _is_networks(name):
@@ -403,8 +399,8 @@ class GraphNetwork:
 class _FileNetwork:
     """A Network that is an opened file; what a raw file leaves out is done by the graph of `postprocess`."""
 
-    def __init__(self, opened: Opened, threshold: Threshold):
-        self._opened = opened
+    def __init__(self, path: str, opened: Opened, threshold: Threshold):
+        self._path, self._opened, self._classes = path, opened, len(opened.metadata["class_names"])
         self.batch = opened.metadata["batch"]
         is_raw = opened.metadata["outputs"] == file_metadata.RAW
         self._after = self._open_postprocess(threshold) if is_raw else None
@@ -421,6 +417,8 @@ class _FileNetwork:
     def run(self, batch, names=OUTPUTS):
         values = self._opened.run(batch)
         if not self._after:
+            if not ((values["classes"] >= 0) & (values["classes"] < self._classes)).all():
+                raise UserError(f"{self._path}: finds a class that it does not name; export the model again")
             return values
         wanted = {name: self._detections[name] for name in names}
         return self._after.run(wanted, {self._logits: values["logits"], self._offsets: values["offsets"]})

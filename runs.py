@@ -13,6 +13,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,7 +21,7 @@ import tensorflow.compat.v1 as tf
 
 import config
 from structures import UserError
-from system import cli, files
+from system import cli, files, schema
 
 LOCK = ".lock"  # a file in the run
 
@@ -48,11 +49,15 @@ class TrainingState:
     batch: int = 0
     sums: dict[str, float] = dataclasses.field(default_factory=dict)
     seconds: float = 0.0
-    rows: list[dict] = dataclasses.field(default_factory=list)
+    rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     best: float | None = None
     stale: int = 0
     data: dict | None = None
     diagnosis: dict = dataclasses.field(default_factory=dict)
+
+
+STATE_LIMITS = {name: schema.Limits(0) for name in ("step", "epoch", "batch", "seconds", "stale")}
+STATE_LIMITS["best"] = schema.Limits(0, 1)
 
 
 def create(run: str, description: config.ModelDescription, training: config.TrainingSettings | None) -> None:
@@ -170,11 +175,10 @@ def last_state(run: str) -> TrainingState | None:
     if not config.read_index(run).get("last"):
         return None
     prefix = config.checkpoint_prefix(run, "last")
-    values = files.read_json(os.path.join(os.path.dirname(prefix), "state.json"))
-    try:
-        return TrainingState(**values)
-    except TypeError as error:
-        raise _damaged(prefix, error) from None
+    path = os.path.join(os.path.dirname(prefix), "state.json")
+    values = files.read_json(path)
+    schema.check(path, values, TrainingState, STATE_LIMITS, config.RESTORE)
+    return TrainingState(**values)
 
 
 def _damaged(prefix, error):

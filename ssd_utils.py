@@ -15,12 +15,32 @@ import numpy as np
 
 import boxes as box_geometry
 from structures import UserError
+from system.schema import Limits, mismatch
 
 # Pairs with no more overlap are never matched bipartitely (MatchBBox in Caffe's bbox_util.cpp)
 MINIMUM_BIPARTITE_IOU = 1e-6
 MATCH_IOU = 0.5  # every anchor with at least this overlap is matched (`overlap_threshold` in ssd_pascal.py)
 CLASSES_PER_ANCHOR = ("all", "best")
 VARIANCES = (0.1, 0.2)  # of centers and sizes (`prior_variance` in ssd_pascal.py)
+MOST_ANCHORS = 1_000_000  # vgg512 has 24,564
+# What a file may say of a preset, far beyond what is useful: a file from elsewhere must not fill the memory
+LIMITS = {
+    "input_size": Limits(32, 2048),
+    "feature_maps": Limits(1, 512, (1, 20)),
+    "steps": Limits(0, 4096),
+    "min_sizes": Limits(0, 8192),
+    "max_sizes": Limits(0, 8192),
+    "aspect_ratios": Limits(0.001, 1000),
+    "width": Limits(0.001, 4),
+    "variances": Limits(1e-6, 100),
+    "input_scale": Limits(1e-9, 1e9),
+    "mean": Limits(-1e6, 1e6),
+    "score_threshold": Limits(0, 1),
+    "nms_iou": Limits(0, 1),
+    "candidates_per_class": Limits(1, MOST_ANCHORS),
+    "keep": Limits(1, 10_000),
+    "size_offset_limit": Limits(0, 100),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +83,8 @@ class SSDPreset:
         for name in ("steps", "min_sizes", "max_sizes", "aspect_ratios"):
             if len(getattr(self, name)) != maps:
                 raise ValueError(f"{name} has {len(getattr(self, name))} entries for {maps} feature maps")
+        if self.num_anchors > MOST_ANCHORS:
+            raise ValueError(f"the number of anchors is {self.num_anchors:,}, more than {MOST_ANCHORS:,}")
         _require(self.conv12_form in ("4x4", "3x3"), f"conv12_form {self.conv12_form!r}")
         _require(self.fc_form in ("subsampled", "full"), f"fc_form {self.fc_form!r}")
         _require(self.clip_anchors in ("none", "size", "all"), f"clip_anchors {self.clip_anchors!r}")
@@ -97,14 +119,10 @@ class SSDPreset:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "SSDPreset":
-        """Rebuild a preset from the dict of `to_json`. Raises ValueError for unknown or missing fields."""
-        known = {field.name for field in dataclasses.fields(cls)}
-        if unknown := sorted(set(values) - known):
-            raise ValueError(f"unknown preset fields {', '.join(unknown)}")
-        try:
-            return cls(**{key: _tuples(value) for key, value in values.items()})
-        except TypeError as error:
-            raise ValueError(f"incomplete preset: {error}") from None
+        """Rebuild a preset from the dict of `to_json`. Raises ValueError for unknown, missing or wrong fields."""
+        if wrong := mismatch(values, cls, LIMITS):
+            raise ValueError(wrong)
+        return cls(**{key: _tuples(value) for key, value in values.items()})
 
 
 def _require(condition, what):

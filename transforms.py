@@ -83,6 +83,20 @@ class Augmentation:
     interpolations: tuple[str, ...] = tuple(INTERPOLATIONS)
 
 
+# Least and largest value of what a file says; 0 to 1 for others. Lengths of lists; others have at least one entry
+RANGES = {
+    "brightness": (0, 255),
+    "contrast": (0, 1),
+    "saturation": (0, 1),
+    "hue": (0, 90),
+    "expand": (1, 100),
+    "min_ious": (0, 1),
+    "trials": (1, 10000),
+    "crop_scale": (0.01, 1),
+    "crop_ratio": (0.01, 100),
+}
+LENGTHS = {"crop_scale": 2, "crop_ratio": 2}
+
 # full: the original. article: the same, but boxes may extend beyond the crop. light: for scenes that already vary, or
 # short trainings: no shrunk objects (expanding), no cut objects (cropping), and the colors keep their hue. none: only
 # the resizing of validation.

@@ -1,5 +1,6 @@
 """What every exported file says of itself, as JSON: enough to use it without this project, and to read it again."""
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -8,10 +9,12 @@ import numpy as np
 
 import config
 from structures import UserError
+from system import schema
 
 # Increased when files change so that earlier readers would misread them. Files of 0.1.0 have none
 FORMAT = 1
 DETECTIONS, RAW = "detections", "raw"  # kinds of outputs
+PROPERTY = "metadata"  # of an ONNX file, which has the JSON
 NHWC, NCHW = "NHWC", "NCHW"  # layouts of the input
 LICENSE = (
     "code that wrote this file: MIT (ssd-tensorflow); weights: as stated by those who trained them (--license TEXT)"
@@ -28,8 +31,32 @@ DECODING = (
     "the picture; size_offset_limit bounds dw * variances[1] and dh * variances[1]. Class 0 of the logits is background"
 )
 
-
 Threshold = float | tuple[float, ...]  # detections score above it: one number, or one for each class
+
+
+@dataclasses.dataclass
+class _Metadata:
+    """What readers rely on beside the fields of a config.ModelDescription. Files of 0.1.0 have the first two alone."""
+
+    precision: str
+    threshold: float
+    thresholds: list[float] = dataclasses.field(default_factory=list)
+    format: int = FORMAT
+    outputs: str = DETECTIONS
+    batch: int | None = None
+    layout: str = NHWC
+
+
+_KNOWN = {field.name for field in dataclasses.fields(_Metadata)}
+_LIMITS = {
+    "precision": schema.Limits(choices=config.PRECISIONS),
+    "threshold": schema.Limits(0, 1),
+    "thresholds": schema.Limits(0, 1),
+    "format": schema.Limits(1),
+    "outputs": schema.Limits(choices=(DETECTIONS, RAW)),
+    "batch": schema.Limits(1, 4096),
+    "layout": schema.Limits(choices=(NHWC, NCHW)),
+}
 
 
 def lowest_threshold(threshold: Threshold) -> float:
@@ -72,11 +99,20 @@ def parse(path: str, text: str | bytes | None) -> dict[str, Any]:
         raise UserError(f"{path}: has no metadata of export_model.py; export the model again")
     try:
         values = json.loads(text)
-        if values.get("format", FORMAT) > FORMAT:
+        if wrong := schema.mismatch(values, dict, {}):
+            raise ValueError(wrong)
+        known = {key: value for key, value in values.items() if key in _KNOWN}
+        if wrong := schema.mismatch(known, _Metadata, _LIMITS):
+            raise ValueError(wrong)
+        if known.get("format", FORMAT) > FORMAT:
             raise UserError(f"{path}: has format {values['format']}, this version reads {FORMAT}; use a newer version")
-        config.ModelDescription.from_json(values)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: its metadata is damaged ({error}); export the model again") from None
+        description = config.ModelDescription.from_json(values)
+        if len(known.get("thresholds", description.class_names)) != len(description.class_names):
+            raise ValueError("it has not one threshold for each class")
+    except (ValueError, RecursionError) as error:
+        raise UserError(
+            f"{path}: its metadata is damaged ({error}); export the model again with export_model.py"
+        ) from None
     return values
 
 

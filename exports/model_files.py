@@ -4,7 +4,7 @@ from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-from exports import frozen, onnx_file, openvino_file, saved_model, tflite_file
+from exports import file_probe, formats, frozen, onnx_file, openvino_file, saved_model, tflite_file
 from exports.opened import Opened
 
 _WRITERS = {
@@ -29,11 +29,16 @@ def write(name: str, path: str, graph: tf.Graph, metadata: dict[str, Any]) -> No
     "outputs" and "layout" say what is written.
     """
     _WRITERS[name](path, graph, metadata)
+    file_probe.note(name, path)
 
 
 def open_file(name: str, path: str) -> Opened:
     """Open a file in the format of that name; a frozen graph is read by `detector.read_frozen`.
 
-    Raises UserError if it cannot be read, was not written by export_model.py or needs a package that is not there.
+    Raises UserError if it cannot be read, was not written by export_model.py, needs a package that is not there, or
+    does not run in a process of its own.
     """
+    formats.require(formats.FORMATS[name].to_run, path)
+    if name in file_probe.ENGINES:
+        file_probe.check(name, path)
     return _OPENERS[name](path)

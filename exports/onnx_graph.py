@@ -19,11 +19,10 @@ import config
 import ssd_utils
 from exports import file_metadata, graphs
 from exports.file_metadata import Threshold
-from exports.opened import DETECTION_OUTPUTS, RAW_OUTPUTS
+from exports.opened import DETECTION_OUTPUTS, INPUT, RAW_OUTPUTS
 from ssd_utils import SSDPreset
 
 OPSET = 17
-METADATA = "metadata"  # the name of the model's property
 
 
 def convert(graph: tf.Graph, metadata: Mapping[str, Any]):
@@ -40,7 +39,7 @@ def convert(graph: tf.Graph, metadata: Mapping[str, Any]):
     definition = graphs.extract(graph, outputs.values())
     if metadata["layout"] == file_metadata.NCHW:
         _take_floats(definition)
-    name = f"{graphs.INPUT}:0"
+    name = f"{INPUT}:0"
     with _quiet(), _without_copies():
         model, _ = tf2onnx.convert.from_graph_def(
             definition,
@@ -50,13 +49,13 @@ def convert(graph: tf.Graph, metadata: Mapping[str, Any]):
             opset=OPSET,
             inputs_as_nchw=[name] if metadata["layout"] == file_metadata.NCHW else None,
         )
-    _rename(model.graph, {name: graphs.INPUT, **{f"{operation}:0": name for name, operation in outputs.items()}})
+    _rename(model.graph, {name: INPUT, **{f"{operation}:0": name for name, operation in outputs.items()}})
     if not raw:
         description = config.ModelDescription.from_json(metadata)
         threshold = file_metadata.threshold_of(metadata)
         append_detections(model.graph, description.preset, len(description.class_names), threshold)
     model.producer_name = "ssd-tensorflow"
-    onnx.helper.set_model_props(model, {METADATA: json.dumps(dict(metadata))})
+    onnx.helper.set_model_props(model, {file_metadata.PROPERTY: json.dumps(dict(metadata))})
     onnx.checker.check_model(model)
     return model
 
@@ -96,9 +95,9 @@ def _without_copies():
 def _take_floats(definition):
     """Make the pictures of a GraphDef float32 instead of uint8: the network begins by casting them to that."""
     for node in definition.node:
-        if node.name == graphs.INPUT:
+        if node.name == INPUT:
             node.attr["dtype"].type = tf.float32.as_datatype_enum
-        elif list(node.input) == [graphs.INPUT]:
+        elif list(node.input) == [INPUT]:
             node.attr["SrcT"].type = tf.float32.as_datatype_enum
 
 

@@ -1,22 +1,27 @@
 """OpenVINO's two files, NAME.xml and NAME.bin, made from the ONNX model. Weights are of 16 bits unless in float32."""
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
-from exports import file_metadata, formats, graphs, onnx_graph
+from exports import file_metadata, formats
+from exports.opened import INPUT
 from structures import UserError
 from system import files
+
+if TYPE_CHECKING:
+    import tensorflow.compat.v1 as tf
 
 PLACE = ["model_info", "metadata"]  # of the metadata in the file's rt_info
 TYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 
 
-def write(path: str, graph: tf.Graph, metadata: dict[str, Any]) -> None:
+def write(path: str, graph: "tf.Graph", metadata: dict[str, Any]) -> None:
     """Write a portable float32 graph of `detector.build_graph`. path: of the .xml, beside which the .bin lies."""
     import openvino
+
+    from exports import onnx_graph  # not for those who only run a file, who do without TensorFlow
 
     model = openvino.Core().read_model(onnx_graph.convert(graph, metadata).SerializeToString())
     model.set_rt_info(json.dumps(metadata), PLACE)
@@ -50,7 +55,7 @@ class OpenVinoFile:
 
     def run(self, batch: np.ndarray) -> dict[str, np.ndarray]:
         """As `opened.Opened.run`."""
-        results = self._request.infer({graphs.INPUT: file_metadata.arrange(batch, self.metadata)})
+        results = self._request.infer({INPUT: file_metadata.arrange(batch, self.metadata)})
         # Copies, since the next call overwrites the arrays
         return {output.get_any_name(): np.array(values) for output, values in results.items()}
 

@@ -158,7 +158,7 @@ def test_unknown_preset_is_the_users_error():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"color": "red"}, "unknown preset fields color"),
+        ({"color": "red"}, "'color' is unknown"),
         ({"steps": [8, 16]}, "steps has 2 entries for 6"),
         ({"clip_anchors": "some"}, "clip_anchors 'some'"),
         ({"channel_order": "GBR"}, "channel_order 'GBR'"),
