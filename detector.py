@@ -62,8 +62,9 @@ def postprocess(
     boxes: float32 [N,keep,4] (xmin, ymin, xmax, ymax) in 0..1, not clipped unless the preset clips before
     suppression; scores: float32 [N,keep], falling; classes: int32 [N,keep], labels; count: int32 [N], how many of the
     rows are detections; result: float32 [N,A,1+classes+4], probabilities and offsets. For each class, the best
-    candidates_per_class with scores above threshold enter NMS; then the best `keep` of all classes are kept. (arXiv
-    1512.02325 section 2.2 "Inference"; Caffe's DetectionOutput layer.)
+    candidates_per_class with scores above threshold enter NMS, if they are among the best candidates_per_map of their
+    feature map; then the best `keep` of all classes are kept. (arXiv 1512.02325 section 2.2 "Inference"; Caffe's
+    DetectionOutput layer.)
     portable: with TensorFlow's own suppression; otherwise with the one that is faster here, of the same results.
     """
     with tf.name_scope("result"):
@@ -71,13 +72,18 @@ def postprocess(
         result = tf.concat([probabilities, offsets], axis=2, name=RESULT)
         logits, offsets = tf.identity(logits, name="logits"), tf.identity(offsets, name="offsets")
     with tf.name_scope("detections"):
-        candidates = min(preset.candidates_per_class, preset.num_anchors)
+        decoded = _decode(offsets, preset)
         by_class = tf.transpose(probabilities[:, :, 1:], [0, 2, 1])  # [N,classes,A]
         if preset.classes_per_anchor == "best":  # a score of 0 is not above any threshold
             best = tf.argmax(by_class, axis=1, output_type=tf.int32)  # [N,A]
             by_class *= tf.one_hot(best, by_class.shape[1], axis=1)
-        scores, anchors = tf.math.top_k(by_class, candidates)  # [N,classes,candidates]
-        boxes = tf.gather(_decode(offsets, preset), anchors, batch_dims=1)  # [N,classes,candidates,4]
+        if preset.candidates_per_map is not None:
+            by_class = _best_of_maps(by_class, preset)
+        if preset.drop_empty_boxes:
+            has_area = tf.reduce_all(decoded[..., 2:] > decoded[..., :2], axis=-1)  # [N,A]
+            by_class *= tf.cast(has_area, tf.float32)[:, None]
+        scores, anchors = tf.math.top_k(by_class, preset.candidates)  # [N,classes,candidates]
+        boxes = tf.gather(decoded, anchors, batch_dims=1)  # [N,classes,candidates,4]
         on_device = devices.has_gpu() and not portable
         suppress = suppression.suppress if on_device else suppression.suppress_on_cpu
         if isinstance(threshold, tuple):  # suppression has one for all; a score of 0 is not above any
@@ -86,6 +92,16 @@ def postprocess(
         kept = suppress(boxes, scores, iou_threshold=preset.nms_iou, score_threshold=lowest, keep=preset.keep)
         found = {name: tf.identity(tensor, name=name) for name, tensor in zip(OUTPUTS, kept, strict=True)}
         return {**found, RESULT: result}
+
+
+def _best_of_maps(by_class, preset):
+    """Scores [N,classes,A] with 0 in place of those that are not among the best candidates_per_map of their map."""
+    kept, classes = [], by_class.shape[1]
+    for part in tf.split(by_class, preset.anchors_per_map, axis=2):
+        count = min(preset.candidates_per_map, classes * part.shape[2])
+        last = tf.math.top_k(tf.reshape(part, [-1, classes * part.shape[2]]), count).values[:, -1]
+        kept.append(tf.where(part >= last[:, None, None], part, tf.zeros_like(part)))
+    return tf.concat(kept, axis=2)
 
 
 def _decode(offsets, preset):

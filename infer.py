@@ -75,8 +75,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         cli.import_tensorflow()
         import detector  # all flags and paths are checked before TensorFlow loads
 
-        validated = _validated_in(model)
-        precision = flags.precision or ("float32" if flags.split and validated == "float32" else "auto")
+        imported, validated = _origin(model)
+        in_float32 = imported or (flags.split and validated == "float32")
+        precision = flags.precision or ("float32" if in_float32 else "auto")
         settings = {"precision": precision, "threshold": threshold, "batch_size": flags.batch_size}
         with detector.load(flags.model, **settings, keep_predictions=flags.dump_predictions) as loaded:
             flags.threshold = file_metadata.lowest_threshold(loaded.threshold)
@@ -90,10 +91,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
 
 
-def _validated_in(model):
-    """The number type that train.py validated a run in; None for other models."""
+def _origin(model):
+    """(whether a model is a run of imported weights, the number type that train.py validated it in or None)."""
     training = config.read_config(model.run)[1] if model.run else None
-    return training and training.precision
+    return bool(model.run) and training is None, training and training.precision
 
 
 class _Choice:
@@ -502,8 +503,8 @@ def _detection_flags(group):
     group.add_argument(
         "--precision",
         choices=config.PRECISIONS,
-        help="number type of the network (default: auto, chosen for this machine; float32 with --split for a run that "
-        "train.py validated in float32, so that scores agree)",
+        help="number type of the network (default: auto, chosen for this machine; float32 for imported weights and, "
+        "with --split, for a run that train.py validated in float32, so that scores agree)",
     )
 
 

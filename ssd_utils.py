@@ -77,6 +77,8 @@ class SSDPreset:
     size_offset_limit: float | None = None  # upper bound of decoded dw and dh (torchvision: ln(1000/16))
     gray16: str = "full"  # how pictures with 16 bits a sample become 8, as in `images.read`
     classes_per_anchor: str = "all"  # "all": an anchor may give a detection of each class; "best": of one (the article)
+    candidates_per_map: int | None = None  # best scores of all classes of a feature map that may enter suppression
+    drop_empty_boxes: bool = False  # whether boxes without area never enter suppression (both: mmdetection)
 
     def __post_init__(self):
         maps = len(self.feature_maps)
@@ -112,6 +114,12 @@ class SSDPreset:
     def num_anchors(self) -> int:
         """Number of anchors of all maps: 8,732 for vgg300, 24,564 for vgg512."""
         return sum(self.anchors_per_map)
+
+    @property
+    def candidates(self) -> int:
+        """How many anchors of a class can enter suppression at most."""
+        limit = self.num_anchors if self.candidates_per_map is None else self.candidates_per_map
+        return min(self.candidates_per_class, sum(min(limit, count) for count in self.anchors_per_map))
 
     def to_json(self) -> dict[str, Any]:
         """The fields as a dict of plain JSON types; `from_json` is the inverse."""

@@ -60,6 +60,9 @@ def oracle(preset, logits, offsets, threshold=0.01):
         keep=preset.keep,
         clip_before=preset.clip_boxes == "before_nms",
         size_limit=preset.size_offset_limit,
+        maps=np.repeat(range(len(preset.anchors_per_map)), preset.anchors_per_map).tolist(),
+        per_map=preset.candidates_per_map,
+        drop_empty=preset.drop_empty_boxes,
     )
 
 
@@ -86,6 +89,9 @@ def assert_image(found, n, expected):
         ({"clip_boxes": "before_nms"}, 0.01),
         ({"size_offset_limit": 0.2}, 0.01),
         ({"candidates_per_class": 7}, 0.01),
+        ({"candidates_per_map": 11}, 0.01),
+        ({"candidates_per_map": 40, "candidates_per_class": 400, "keep": 150}, 0.01),
+        ({"clip_boxes": "before_nms", "drop_empty_boxes": True}, 0.01),
         ({"candidates_per_class": 400, "keep": 150}, 0.01),
         ({"keep": 5}, 0.01),
         ({"nms_iou": 0.1}, 0.01),

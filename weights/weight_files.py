@@ -111,7 +111,7 @@ def _read_safetensors(path):
 
 
 def _read_h5(path):
-    """Read Keras' weights, alone or in a saved model, whose structure is ignored."""
+    """Read Keras' weights, alone or in a saved model, whose structure and code (Lambda layers) are not looked at."""
     _probe_h5(path)
     names = _h5_names(path)
     with h5py.File(path, "r") as file:
@@ -134,11 +134,6 @@ def _probe_h5(path):
 def _h5_names(path):
     """Names `LAYER/WEIGHT NAME` of the arrays, from the lists that Keras keeps in attributes; checks every array."""
     with h5py.File(path, "r") as file:
-        if '"Lambda"' in _text(file.attrs.get("model_config", "")):
-            raise UserError(
-                f"{path}: contains a Keras model with a Lambda layer, which is program code, so it is refused; "
-                "save the weights alone with model.save_weights(FILE)"
-            )
         root = _h5_root(file)
         layers = list(map(_text, root.attrs["layer_names"]))
         if outside := [layer for layer in layers if not _is_inside(root, layer)]:
