@@ -41,8 +41,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     class_names = class_lists.parse_classes(flags.classes) if flags.classes else None
     _check_folders(flags, source)
     reading = {"missing_annotations": flags.missing_annotations, "workers": flags.workers, "progress": True}
+    preset = ssd_utils.get_preset(flags.preset)
+    if flags.input:
+        preset = ssd_utils.for_input(preset, *flags.input)
     scan = scanning.scan(flags.data, flags.split, source=source, **reading)
-    report = reporting.make(scan, ssd_utils.get_preset(flags.preset), class_names, flags.near_duplicates)
+    report = reporting.make(scan, preset, class_names, flags.near_duplicates)
     print("\n".join(reporting.text(report, flags.files)))
     if flags.fix:  # first: its folder must be empty, and the other files may go into it
         changes = fixes.write_copy(scan, report.findings, flags.fix, progress=True)
@@ -117,6 +120,12 @@ def _add_check_flags(add):
         choices=tuple(ssd_utils.PRESETS),
         default="vgg300",
         help="check boxes against the input size and anchors of this preset",
+    )
+    add(
+        "--input",
+        type=cli.width_x_height,
+        metavar="WIDTHxHEIGHT",
+        help="check them against the preset with this input, as train.py --input makes it (default: the preset's own)",
     )
     add("--near-duplicates", action="store_true", help="also report pictures of one split that look almost the same")
     add(

@@ -133,8 +133,7 @@ def build_graph(
     """
     preset = description.preset
     with tf.Graph().as_default() as graph:
-        side = preset.input_size
-        images = tf.placeholder(tf.uint8, [batch_size, side, side, 3], INPUT)
+        images = tf.placeholder(tf.uint8, [batch_size, *preset.image_shape], INPUT)
         logits, offsets = ssd_vgg.build(
             images, preset, len(description.class_names), compute_dtype=dtype, weights=weights, portable=portable
         )
@@ -380,7 +379,7 @@ class Network(Protocol):
     batch: int | None
 
     def run(self, batch: np.ndarray, names: Sequence[str] = OUTPUTS) -> Mapping[str, np.ndarray]:
-        """uint8 [N,S,S,3] -> arrays of `postprocess`. names: those that are wanted at least."""
+        """uint8 [N,h,w,3] -> arrays of `postprocess`. names: those that are wanted at least."""
         ...
 
     def close(self) -> None:
@@ -457,7 +456,7 @@ class Detector:
 
     class_names: by label.
     preset: of the network.
-    input_size: side of the network's input in pixels.
+    input_size: side of the network's input in pixels; the width, where `preset.input_height` is another.
     precision: type that the network computes in.
     threshold: detections score above it; one number, or a tuple with one for each class.
     batch_size: images that go through the network at once.
@@ -494,18 +493,18 @@ class Detector:
         self._network.close()
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
-        """uint8 RGB [H,W,3] of any size -> uint8 [S,S,3], resized as the original does at test time."""
-        return transforms.warp(image, self.input_size)
+        """uint8 RGB [H,W,3] of any size -> uint8 [h,w,3] of the preset, resized as the original does at test time."""
+        return transforms.warp(image, self.preset.input_wh)
 
     def detect_prepared(self, batch: np.ndarray, sizes: Sequence[tuple[int, int]]) -> list[Detections]:
-        """uint8 [N,S,S,3] and the N original sizes (width, height) -> N Detections in pixels of the originals.
+        """uint8 [N,h,w,3] and the N original sizes (width, height) -> N Detections in pixels of the originals.
 
         Raises devices.OutOfMemory.
         """
         return self._unpack(self._run(batch), sizes)
 
     def _run(self, batch):
-        """uint8 [N,S,S,3] -> {name: array} of OUTPUTS, and RESULT if predictions are kept. Raises OutOfMemory."""
+        """uint8 [N,h,w,3] -> {name: array} of OUTPUTS, and RESULT if predictions are kept. Raises OutOfMemory."""
         missing = (self._network.batch or len(batch)) - len(batch)
         if missing > 0:  # a graph for batches of one size
             batch = np.concatenate([batch, np.zeros((missing, *batch.shape[1:]), batch.dtype)])

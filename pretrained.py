@@ -181,7 +181,7 @@ def network_shapes(preset: SSDPreset, num_classes: int) -> dict[str, tuple[int, 
     import ssd_vgg  # imported here, since it loads TensorFlow: the program checks its flags first
 
     with tf.Graph().as_default():
-        images = tf.placeholder(tf.uint8, [None, preset.input_size, preset.input_size, 3])
+        images = tf.placeholder(tf.uint8, [None, *preset.image_shape])
         ssd_vgg.build(images, preset, num_classes, portable=True)
         return {v.op.name: tuple(v.shape.as_list()) for v in tf.global_variables()}
 

@@ -58,10 +58,10 @@ VGG_LAYERS = (*CONVOLUTIONS, *FC_NAMES)
 
 
 def extra_layers(preset: SSDPreset) -> Iterator[Layer]:
-    """Yield the layers after fc7: conv8_1, conv8_2, … conv11_2, and for inputs of 512 pixels conv12_1 and conv12_2."""
+    """Yield the layers after fc7: conv8_1, conv8_2, … conv11_2; for a seventh map, vgg512's, conv12_1 and conv12_2."""
     halving: dict[str, Any] = {"stride": 2, "padding": (1, 1)}
     valid: dict[str, Any] = {"padding": "VALID"}
-    if preset.input_size < 512:
+    if len(preset.feature_maps) < 7:  # vgg300's
         forms = [halving, halving, valid, valid]  # of the second convolution of each pair
     elif preset.conv12_form == "4x4":
         forms = [halving, halving, halving, halving, {"size": 4, "padding": (1, 1)}]

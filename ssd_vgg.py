@@ -167,14 +167,17 @@ def _l2_normalize(net, x, name):
 def _heads(net, features, preset, num_classes):
     """Heads on every feature map, concatenated in the order of the anchors."""
     logits, offsets = [], []
-    for (name, x), side, shapes in zip(features, preset.feature_maps, preset.anchors_per_cell, strict=True):
-        if x.shape[1] != side:
-            raise ValueError(f"{name} has {x.shape[1]} cells a side, preset {preset.name} says {side}")
+    for (name, x), grid, shapes in zip(features, preset.grids, preset.anchors_per_cell, strict=True):
+        if tuple(x.shape[1:3]) != grid:
+            raise ValueError(
+                f"{name} has {x.shape[1]}×{x.shape[2]} cells, preset {preset.name} says {grid[0]}×{grid[1]}"
+            )
         channels = [shapes * (num_classes + 1), shapes * 4]
         head = tf.split(_head(net, x, name, channels), channels, axis=-1)
-        # [N,side,side,shapes·values] -> [N,anchors of this map,values]
-        logits.append(tf.reshape(head[0], [-1, side * side * shapes, num_classes + 1]))
-        offsets.append(tf.reshape(head[1], [-1, side * side * shapes, 4]))
+        # [N,rows,columns,shapes·values] -> [N,anchors of this map,values]
+        anchors = grid[0] * grid[1] * shapes
+        logits.append(tf.reshape(head[0], [-1, anchors, num_classes + 1]))
+        offsets.append(tf.reshape(head[1], [-1, anchors, 4]))
     return (
         tf.cast(tf.concat(logits, axis=1, name="logits"), tf.float32),  # [N,A,classes+1]
         tf.cast(tf.concat(offsets, axis=1, name="offsets"), tf.float32),  # [N,A,4]
@@ -182,7 +185,7 @@ def _heads(net, features, preset, num_classes):
 
 
 def _head(net, x, feature, channels):
-    """Logits and offsets of a feature map, side by side: [N,side,side,sum(channels)].
+    """Logits and offsets of a feature map, side by side: [N,rows,columns,sum(channels)].
 
     Each has its own variables; one convolution computes both, since 16 offset channels alone cost as much as 64.
     """

@@ -34,7 +34,7 @@ def model(model, precision, threshold, pictures, found):
         detections.append(one)
     _write(found, detections)
     prepared = np.stack([loaded.prepare(images.read(pictures[index % len(pictures)])) for index in range(max(CALLS))])
-    sizes = [(loaded.input_size, loaded.input_size)] * max(CALLS)
+    sizes = [loaded.preset.input_wh] * max(CALLS)
 
     def run():
         rates = {}

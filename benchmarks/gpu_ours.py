@@ -140,7 +140,7 @@ def _detection_graph(precision, batch, width, portable=False):
 
 
 def _fed(session, fetches, batch, description):
-    images = bench_ours.aligned(bench_inputs.images(batch, description.preset.input_size))
+    images = bench_ours.aligned(bench_inputs.images(batch, description.preset.image_shape))
 
     def run():
         session.run(fetches, {"image_input:0": images})

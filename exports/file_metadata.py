@@ -21,9 +21,11 @@ LICENSE = (
 )
 ANCHORS = (
     "[anchors, 4] (cx, cy, w, h), ordered by (feature map m, row, column, shape). Center: "
-    "((column + 0.5) * steps[m], (row + 0.5) * steps[m]). Shapes (w, h), with a = min_sizes[m], b = max_sizes[m]: "
+    "((column + 0.5) * steps[m], (row + 0.5) * row_steps[m]), with steps where row_steps is null. "
+    "Shapes (w, h), with a = min_sizes[m], b = max_sizes[m]: "
     "(a, a), (sqrt(a*b), sqrt(a*b)), then for each r of aspect_ratios[m] (a*sqrt(r), a/sqrt(r)) and "
-    "(a/sqrt(r), a*sqrt(r)). All divided by input_size; clip_anchors 'size' clips w and h, 'all' everything, to 0..1"
+    "(a/sqrt(r), a*sqrt(r)). All divided by the width (input_size) or height (input_height, or input_size where that "
+    "is null) of the input; clip_anchors 'size' clips w and h, 'all' everything, to 0..1"
 )
 DECODING = (
     "offsets (dx, dy, dw, dh) at an anchor (cx, cy, w, h) mean the box with center (dx * variances[0] * w + cx, "
@@ -74,7 +76,7 @@ def describe(description: config.ModelDescription, threshold: Threshold, precisi
 
     threshold: detections score above it. precision: name of the type that the network computes in.
     """
-    side = description.preset.input_size
+    width, height = description.preset.input_wh
     return {
         "format": FORMAT,
         **description.to_json(),
@@ -84,7 +86,7 @@ def describe(description: config.ModelDescription, threshold: Threshold, precisi
         "outputs": DETECTIONS,
         "batch": None,
         "layout": NHWC,
-        "preprocessing": f"RGB, the whole picture resized to {side} x {side} by bilinear interpolation without "
+        "preprocessing": f"RGB, the whole picture resized to {width} x {height} by bilinear interpolation without "
         "antialiasing (cv2.resize, INTER_LINEAR), values 0..255; the file subtracts mean, applies input_scale and "
         "channel_order itself",
         "anchors": ANCHORS,

@@ -89,9 +89,9 @@ def _run(name, path):
     """Open a file and run it on black pictures. Raises UserError if it fails, or gives what it should not."""
     opened = _open(name, path)
     description = config.ModelDescription.from_json(opened.metadata)
-    side, batch = description.preset.input_size, opened.metadata.get("batch") or 1
+    batch = opened.metadata.get("batch") or 1
     try:
-        values = opened.run(np.zeros((batch, side, side, 3), np.uint8))
+        values = opened.run(np.zeros((batch, *description.preset.image_shape), np.uint8))
     except Exception as error:  # each library has its own
         raise UserError(f"{path}: damaged ({files.reason(error)}); export the model again") from None
     is_raw = opened.metadata.get("outputs") == file_metadata.RAW

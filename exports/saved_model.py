@@ -17,6 +17,7 @@ import tensorflow.compat.v1 as tf1
 from tensorflow.core.protobuf import saved_model_pb2
 
 import config
+import ssd_utils
 from exports import file_metadata, graphs, resizing, stored_graphs
 from exports.opened import INPUT
 from structures import UserError
@@ -27,22 +28,22 @@ METADATA = os.path.join("assets.extra", "metadata.json")
 
 def write(path: str, graph: tf.Graph, metadata: dict[str, Any]) -> None:
     """Write a portable graph of `detector.build_graph` into a new folder."""
-    side, batch = metadata["preset"]["input_size"], metadata["batch"]
+    preset, batch = ssd_utils.SSDPreset.from_json(metadata["preset"]), metadata["batch"]
     module = tf.Module()
     module.detect = prepared = graphs.as_function(graph, metadata["outputs"])
 
     @tf.function(input_signature=[tf.TensorSpec([batch, None, None, 3], tf.uint8, "pictures")])
     def serve_pictures(pictures):
-        return prepared(resizing.resize(pictures, side))
+        return prepared(resizing.resize(pictures, preset.input_wh))
 
     def read(jpeg):
         # The decoder's settings that cv2 and Pillow have, so that pixels are the same
         picture = tf.io.decode_jpeg(jpeg, channels=3, fancy_upscaling=True, dct_method="INTEGER_ACCURATE")
-        return resizing.resize(picture[None], side)[0]
+        return resizing.resize(picture[None], preset.input_wh)[0]
 
     @tf.function(input_signature=[tf.TensorSpec([batch], tf.string, "jpeg_bytes")])
     def serve_jpeg(jpeg_bytes):
-        resized = tf.TensorSpec([side, side, 3], tf.uint8)
+        resized = tf.TensorSpec(preset.image_shape, tf.uint8)
         return prepared(tf.map_fn(read, jpeg_bytes, fn_output_signature=resized))
 
     signatures = {"serving_default": serve_pictures, "jpeg": serve_jpeg, "prepared": prepared}

@@ -318,6 +318,14 @@ def _number(convert, accept, wanted):
     return parse
 
 
+def width_x_height(text: str) -> tuple[int, int]:
+    """argparse type: "512x288" -> (512, 288)."""
+    found = re.fullmatch(r"(\d{1,6})[x×](\d{1,6})", text.strip())
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT, such as 512x288")
+    return int(found[1]), int(found[2])
+
+
 positive_int = _number(int, lambda n: n > 0, "a whole number above 0")
 non_negative_int = _number(int, lambda n: n >= 0, "a whole number of at least 0")
 positive_float = _number(float, lambda x: x > 0, "a number above 0")

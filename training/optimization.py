@@ -359,9 +359,9 @@ def mean_losses(sums: dict[str, float]) -> dict[str, float]:
 
 def _input_specs(preset, rows):
     """What a batch consists of. rows: its number of images, None for any."""
-    side, anchors = preset.input_size, preset.num_anchors
+    anchors = preset.num_anchors
     return {
-        "images": tf.TensorSpec([rows, side, side, 3], tf.uint8, "image_input"),
+        "images": tf.TensorSpec([rows, *preset.image_shape], tf.uint8, "image_input"),
         "class_targets": tf.TensorSpec([rows, anchors], tf.int32, "class_targets"),
         "offset_targets": tf.TensorSpec([rows, anchors, 4], tf.float32, "offset_targets"),
     }

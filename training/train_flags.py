@@ -186,6 +186,8 @@ def _preset(given, settings):
         preset = dataclasses.replace(preset, fc_form=form)
     own = ("gray16", "classes_per_anchor")  # fields that flags set
     preset = dataclasses.replace(preset, **{name: given.get(name, getattr(preset, name)) for name in own})
+    if "input" in given:
+        preset = ssd_utils.for_input(preset, *given["input"])
     if "anchors" not in given:
         return preset
     changed = anchor_advisor.read_anchors(given["anchors"], preset)
@@ -269,7 +271,8 @@ def _resume_config(flags):
         )
     stored = {
         **vars(settings),
-        "preset": description.preset.name,
+        "preset": ssd_utils.square_name(description.preset),
+        "input": description.preset.input_wh,
         "width": description.preset.width,
         "gray16": description.preset.gray16,
         "subsample_fc": next(choice for choice, form in FC_FORMS.items() if form == description.preset.fc_form),
@@ -287,8 +290,8 @@ def _resume_config(flags):
         del given["precision"]
     for name, value in given.items():
         if name not in config.RESUMABLE and value != stored[name]:
-            first = f"the run was started with {_shown(stored[name])}"
-            raise UserError(f"{_flag(name)} {_shown(value)}: {first}; leave it out to resume")
+            first = f"the run was started with {_shown(stored[name], name)}"
+            raise UserError(f"{_flag(name)} {_shown(value, name)}: {first}; leave it out to resume")
     for name, value in _with_recipe(vars(flags), bool(stored["init_from"])).items():
         if name in stored and name not in flags and value != stored[name]:
             difference = f"sets {_flag(name)} {_shown(value)}, but the run has {_shown(stored[name])}"
@@ -532,6 +535,16 @@ def _add_model_flags(group):
         "input size and anchors; vgg512 finds smaller objects at three times the cost "
         "(default: that of --init-from, else vgg300)",
         choices=tuple(ssd_utils.PRESETS),
+    )
+    _add(
+        group,
+        "--input",
+        "input of the network in pixels in place of the preset's, each side a multiple of 32, such as 512x288 for "
+        "pictures of 16:9, which a square input squeezes. Anchors keep their share of the area "
+        "(default: that of --preset)",
+        type=cli.width_x_height,
+        metavar="WIDTHxHEIGHT",
+        rare=True,
     )
     _add(
         group,
@@ -943,12 +956,14 @@ def _add_machine_flags(group):
     )
 
 
-def _shown(value):
+def _shown(value, name=""):
     """A setting as its flag takes it; 'none' if it has no value."""
     if isinstance(value, transforms.Augmentation):
         return "FILE"
     if value is None or value == ():
         return "none"
+    if name == "input":
+        return "{}x{}".format(*value)
     if isinstance(value, tuple):
         return ",".join(map(str, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
