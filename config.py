@@ -418,6 +418,8 @@ def find_model(name: str) -> ModelSource:
     OpenVINO's two files. A file or folder of the name of a published detector comes first. Raises UserError if there
     is no such model.
     """
+    if not name:
+        raise UserError("MODEL is empty; give a run directory, or check the variable that it comes from")
     if exported := _find_exported(name):
         return exported
     if os.path.isfile(name):

@@ -31,7 +31,10 @@ def films(flags: argparse.Namespace) -> list[argparse.Namespace]:
         if flags.json and os.path.isdir(flags.json):
             better = os.path.join(flags.json, f"{wording.stem(flags.output)}.json")
             raise UserError(f"--json {flags.json}: is a folder, but OUTPUT is one film; give a file, such as {better}")
-        return [argparse.Namespace(**{**vars(flags), "input": flags.inputs[0]})]
+        source = flags.inputs[0]
+        if not source.isdigit() and "://" not in source and not os.path.exists(source) and os.path.exists(flags.output):
+            raise UserError(f"{source or 'an empty name'}: no such file, but OUTPUT {flags.output}; INPUT comes first")
+        return [argparse.Namespace(**{**vars(flags), "input": source})]
     if flags.output.lower().endswith(".mp4"):
         raise UserError(f"OUTPUT {flags.output}: is one film, but there are {len(flags.inputs)}; give a folder")
     if flags.truth:
@@ -96,7 +99,7 @@ def _rate(text):
 
 
 def _file_or_folder(text):
-    return cli.output_folder(text) if os.path.isdir(text) else cli.output_file(text)
+    return cli.output_folder(text) if os.path.isdir(text) else cli.output_json(text)
 
 
 def parse(argv: Sequence[str] | None, description: str) -> argparse.Namespace:

@@ -209,7 +209,9 @@ def _open_source(source):
         return av.open(source)
     except FileNotFoundError:
         what = "no such camera" if source.isdigit() else "no such file"
-        raise UserError(f"{source}: {what}; give a video file, a camera number or an address") from None
+        raise UserError(
+            f"{source or 'an empty name'}: {what}; give a video file, a camera number or an address"
+        ) from None
     except (av.error.InvalidDataError, EOFError):
         reason = "not a video, or cut off before the end of its index"
         raise UserError(f"{source}: {reason}; give a complete video file") from None

@@ -98,6 +98,8 @@ def read(path, class_names=None, data=None):
     """
     path = _file(path)
     content = result_files.parse_json(path, dict)
+    if content.get("images") is None:
+        raise UserError(f"{path}: not a detections file, it has no 'images'; give {LOOKS}")
     names = _class_names(content, class_names, path)
     label_of = {name: label for label, name in enumerate(names)}
     strict = class_names is None  # without a choice, every class in the file must be on its own list

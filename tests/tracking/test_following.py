@@ -11,6 +11,7 @@ import pytest
 import process_video
 from film import frames
 from media import images, track_chart, video, visualization
+from programs import ROOT
 from structures import Detections, UserError
 from system import cli
 from tracking import mot_file
@@ -202,6 +203,13 @@ def test_tracks_are_scored(call, tmp_path, capsys):
     assert "0 changes of identity for 1 object" in capsys.readouterr().out
     _, timeline = call("--score-tracks", path, "--max-frames", "7")
     assert timeline["track_scores"]["boxes"] == 7
+
+
+def test_a_file_that_is_no_truth_is_refused_by_its_flag(tmp_path):
+    (tmp_path / "gt.txt").write_bytes(b"\xff\xd8")
+    for path, named in ((tmp_path / "gt.txt", r"gt\.txt, line 1: not UTF-8"), (ROOT / "README.md", r"README\.md:\d: ")):
+        with pytest.raises(UserError, match=f"^--score-tracks: .*{named}"):
+            process_video.main(["model.pb", "film.mp4", tmp_path / "out.mp4", "--score-tracks", path])
 
 
 def test_a_truth_of_other_classes_is_refused(call, tmp_path):
