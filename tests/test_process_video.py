@@ -469,7 +469,7 @@ def test_several_films_in_one_call(tmp_path, detector, model, capsys):
     ("inputs", "output", "named"),
     [
         (["a.mp4", "a.mp4"], "out.mp4", "give a folder"),
-        (["a.mp4", "0"], "out", "give it alone"),
+        (["a.mp4", "0"], "out", "give films in another call"),
         (["a.mp4", "missing.mp4"], "out", "missing.mp4: no such file"),
         (["a.mp4", "in/a.mp4"], "out", "would have the same name"),
         (["a.mp4"], "out.avi", "MP4"),
