@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     flags = _parse(argv)
     source = sources.choose(flags.data, flags.source)
     class_names = class_lists.parse_classes(flags.classes) if flags.classes else None
-    _check_folders(flags, source)
+    _check_outputs(flags, source)
     reading = {"missing_annotations": flags.missing_annotations, "workers": flags.workers, "progress": True}
     preset = ssd_utils.get_preset(flags.preset)
     if flags.input:
@@ -64,8 +64,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         _write_anchors(flags.anchors, report)
 
 
-def _check_folders(flags, source):
-    """Raise UserError for a folder that cannot be written to, before anything is read."""
+def _check_outputs(flags, source):
+    """Raise UserError for a folder or file that cannot be written to, before anything is read."""
+    for flag in ("html", "json", "anchors"):
+        cli.refuse_to_replace(f"--{flag}", getattr(flags, flag), [flags.data])
     if flags.fix:
         sources.check_fixable(source)
         cli.check_new_folder("--fix", flags.fix, flags.data)
@@ -139,8 +141,8 @@ def _add_check_flags(add):
 
 def _add_output_flags(add):
     add("--files", type=cli.non_negative_int, default=3, metavar="N", help="files to name for each defect")
-    add("--html", type=cli.output_file, metavar="FILE", help="also write the report as a page with pictures")
-    add("--json", type=cli.output_file, metavar="FILE", help="also write the report as JSON, with every finding")
+    add("--html", type=cli.output_html, metavar="FILE", help="also write the report as a page with pictures")
+    add("--json", type=cli.output_json, metavar="FILE", help="also write the report as JSON, with every finding")
     add(
         "--fix", type=cli.output_folder, metavar="DIR", help="write a corrected copy to DIR, which must be new or empty"
     )
@@ -159,7 +161,7 @@ def _add_output_flags(add):
     )
     add(
         "--anchors",
-        type=cli.output_file,
+        type=cli.output_json,
         metavar="FILE",
         help="write anchors that fit this data, for train.py --anchors",
     )

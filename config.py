@@ -357,8 +357,10 @@ def read_config(run: str) -> tuple[ModelDescription, TrainingSettings | None]:
         raise UserError(f"{path}: has format {values.get('format')}, needs {FORMAT}; use the version that wrote it")
     try:
         given = values.get("training")
+        if not isinstance(values.get("model"), dict):
+            raise ValueError("its 'model' is missing or no object")
         training = None if given is None else TrainingSettings.from_json(given)
-        return ModelDescription.from_json(values.get("model", {})), training
+        return ModelDescription.from_json(values["model"]), training
     except ValueError as error:
         raise UserError(f"{path}: damaged ({error}); {RESTORE}") from None
 
@@ -416,6 +418,8 @@ def find_model(name: str) -> ModelSource:
     OpenVINO's two files. A file or folder of the name of a published detector comes first. Raises UserError if there
     is no such model.
     """
+    if not name:
+        raise UserError("MODEL is empty; give a run directory, or check the variable that it comes from")
     if exported := _find_exported(name):
         return exported
     if os.path.isfile(name):

@@ -133,6 +133,7 @@ def _detect_all(flags, model, detector, pictures, choice, stop, old):
                     bar.close()
                     raise KeyboardInterrupt
     output.report(time.monotonic() - start, detector.precision)
+    output.require_one()
 
 
 def _source(flags, model, detector):
@@ -242,6 +243,12 @@ class _Output:
         if self._flags.split:
             print(f"score them with: {_scoring_command(self._flags)}")
 
+    def require_one(self) -> None:
+        """Raise UserError if no picture could be read."""
+        pictures = self._counts["pictures"]
+        if pictures and pictures == self._counts["unreadable"]:
+            raise UserError(f"of {wording.plural(pictures, 'picture')} none could be read; the lines above say why")
+
     def _report_crowds(self):
         """Say of how many pictures not all boxes are drawn and, if it is most of them, what that means."""
         if not (self._flags.draw or self._flags.crops):
@@ -314,7 +321,9 @@ def _find_files(flags):
     recursive, drawn = flags.recursive, result_folder.drawn_before(flags.output)
     for path in _named(flags.images):
         if not os.path.exists(path):
-            raise UserError(f"{path}: no such file or folder")
+            whole = " ".join(flags.images)  # in the shell, a name with spaces becomes several
+            hint = f"; do you mean {whole!r}? A name with spaces needs quotes" if os.path.exists(whole) else ""
+            raise UserError(f"{path or 'an empty name'}: no such file or folder{hint}")
         if not os.path.isdir(path) and path.lower().endswith(FILMS):
             detect = cli.command("process_video.py", flags.model, path, "OUTPUT.mp4")
             raise UserError(f"{path}: is a video; detect in it with {detect}")

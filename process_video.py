@@ -6,27 +6,34 @@ address; cameras and streams run until Ctrl-C. An interrupted run leaves a video
     python process_video.py runs/mine drive.mp4 drive_annotated.mp4
     python process_video.py runs/mine monday.mp4 tuesday.mp4 frames/ annotated/
     python process_video.py runs/mine drive.mp4 drive_tracks.mp4 --track --json drive.json
+    python process_video.py runs/mine rtsp://camera/front - --live --serve 8080 --events seen
 """
 
 import system.environment  # noqa: F401
 
+import concurrent.futures
 import contextlib
 import itertools
 import os
 import time
 from collections.abc import Sequence
 
+import numpy as np
 import tqdm
 
 import config
 import pretrained
 from film import flags as film_flags
 from film import frames as film_frames
-from film import outcome
+from film import outcome, output
+from film.events import Events
 from film.legend import Legend
+from film.output import FilmFile, NoFilm
+from film.page import Page
+from film.sharing import SharedDetector
 from film.timeline import Timeline
 from formats import class_lists
-from media import frame_folder, video, visualization
+from media import frame_folder, live, video, visualization
 from scoring import score_threshold
 from structures import UserError
 from system import cli, stages
@@ -47,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     threshold = score_threshold.resolve(flags.threshold, model, visualization.SHOW_THRESHOLD)
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(cli.StopRequest())
-        first = stack.enter_context(_open(films[0]))
+        first = stack.enter_context(_open(films[0], stop))
         _places(films[0], first)
         for film in films:
             film_flags.check_outputs(film)
@@ -55,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         cli.import_tensorflow()
         import detector  # TensorFlow loads only after all flags and paths are checked
 
-        batch_size = 1 if first.live else flags.batch_size  # a live picture should not wait for others
+        batch_size = len(films) if first.live else flags.batch_size  # a live picture should not wait for others
         lowest = following.lowered(threshold) if flags.track else threshold
         settings = {"precision": flags.precision, "threshold": lowest, "batch_size": batch_size}
         loaded = stack.enter_context(detector.load(flags.model, **settings))
@@ -63,11 +70,39 @@ def main(argv: Sequence[str] | None = None) -> None:
         if flags.track:
             for film in films:
                 film.threshold = threshold(loaded.class_names) if callable(threshold) else threshold
+        if first.live:  # the first run takes seconds, for which no picture is to wait
+            black = np.zeros((first.height, first.width, 3), np.uint8)
+            loaded.detect_prepared(loaded.prepare(black)[None], [black.shape[1::-1]])
         stop.raise_if_requested()
         if len(films) == 1:
             _process(films[0], first, loaded, wanted, stop)
+        elif first.live:
+            readers = [first, *(stack.enter_context(_open(film, stop)) for film in films[1:])]
+            _process_together(films, readers, SharedDetector(loaded, len(films)), wanted, stop)
         else:
             _process_all(films, loaded, wanted, stop)
+
+
+def _process_together(films, readers, detector, wanted, stop):
+    """Process several cameras at the same time. What is wrong with one is said, and raised when all have ended."""
+    failed = []
+
+    def process(film, reader):
+        try:
+            _process(film, reader, detector, wanted, stop)
+        except KeyboardInterrupt:  # as all others, which is raised below
+            pass
+        except UserError as error:
+            cli.warn(error)
+            failed.append(film.input)
+
+    with concurrent.futures.ThreadPoolExecutor(len(films)) as pool:
+        done = [pool.submit(process, film, reader) for film, reader in zip(films, readers, strict=True)]
+        for one in done:
+            one.result()
+    _raise_failed(failed)
+    if stop.requested:
+        raise KeyboardInterrupt
 
 
 def _process_all(films, detector, wanted, stop):
@@ -75,22 +110,31 @@ def _process_all(films, detector, wanted, stop):
     failed = []
     for film in films:
         try:
-            with _open(film) as reader:
+            with _open(film, stop) as reader:
                 _process(film, reader, detector, wanted, stop)
         except UserError as error:
             cli.warn(error)
             failed.append(film.input)
+    _raise_failed(failed)
+
+
+def _raise_failed(failed):
     if failed:
         raise UserError(f"{', '.join(failed)}: not processed, or not to the end; the warnings say why")
 
 
-def _open(film):
+def _open(film, stop):
     """The reader of a film's input, open."""
     if os.path.isdir(film.input):
         return frame_folder.FrameFolder(film.input, film.rate)
     reader = video.VideoReader(film.input, film.stream)
     if reader.streams > 1:
         print(f"{film.input}: video stream {film.stream} of {reader.streams}; --stream N takes another")
+    if reader.live and film_flags.is_camera(film.input):
+        return live.LiveReader(reader, film.live, film.patience, lambda: stop.requested)
+    if film.live:
+        reader.close()
+        raise UserError(f"--live: {film.input} is a film, which is not dropped from; give a camera or stream")
     return reader
 
 
@@ -101,38 +145,42 @@ def _process(flags, reader, detector, wanted, stop):
     start = time.monotonic()
     with contextlib.ExitStack() as stack:
         timeline = stack.enter_context(Timeline(flags, reader, detector)) if flags.json else None
+        outputs = [timeline] if timeline else []
+        if flags.events:
+            size = (reader.width, reader.height)
+            outputs.append(
+                stack.enter_context(contextlib.closing(Events(flags.events, *size, reader.rate, detector.class_names)))
+            )
+        page = None
+        if flags.serve:
+            page = stack.enter_context(contextlib.closing(Page(flags.serve, flags.input, detector.class_names)))
+            outputs.append(page)
+            print(f"{page.address} shows the picture", flush=True)
         threads = stack.enter_context(stages.Threads(lambda: stop.requested))
         tracks = _following(flags, reader, detector, wanted) if flags.track else None
-        frames = _connect(threads, flags, reader, detector, wanted, meters, tracks)
+        frames = _connect(threads, flags, reader, detector, wanted, meters, tracks, page)
         first = next(frames, None)
         if first is None:  # stopped; the output of an earlier call is kept
             raise KeyboardInterrupt
-        writer = video.VideoWriter(
-            flags.output,
-            reader.width,
-            reader.height,
-            reader.rate,
-            audio_from=None if reader.live or os.path.isdir(flags.input) else flags.input,
-            pixel_aspect=reader.pixel_aspect,
-        )
+        film = NoFilm() if flags.output == output.NONE else FilmFile(flags, reader)
         try:
-            with writer:
+            with film:
                 frames = _progress(itertools.chain([first], frames), reader, flags)
-                film_frames.encode(frames, writer, timeline, meters["encoding"])
+                film_frames.encode(frames, reader, [film, *outputs], meters["encoding"])
                 threads.end()
                 with meters["encoding"].measure(0):
-                    writer.close()
+                    film.close()
         finally:  # also after Ctrl-C and errors, for the frames that are done
             threads.end()
-            summary = {**outcome.summary(writer, reader, stop, meters, start), **(tracks.summary() if tracks else {})}
+            summary = {**outcome.summary(film, reader, stop, meters, start), **(tracks.summary() if tracks else {})}
             if timeline:
                 timeline.finish(summary)
-            outcome.write_tracks(flags, summary, detector.class_names, writer.seconds)
+            outcome.write_tracks(flags, summary, detector.class_names, film.seconds)
     outcome.report(flags, summary, detector.precision)
     if stop.requested:
         raise KeyboardInterrupt
     if reader.error:
-        raise UserError(f"{reader.error}; {flags.output} holds what was decoded, {plural(writer.frames, 'frame')}")
+        raise UserError(f"{reader.error}; {flags.output} holds what was decoded, {plural(film.frames, 'frame')}")
 
 
 def _places(flags, reader):
@@ -159,24 +207,30 @@ def _blurred(flags, detector):
     return class_lists.find_labels(flags.blur, detector.class_names, "--blur") if flags.blur else set()
 
 
-def _connect(threads, flags, reader, detector, wanted, meters, tracks):
+def _connect(threads, flags, reader, detector, wanted, meters, tracks, page):
     """Start the stages before encoding, each in its own thread -> iterator of finished Frames, in order."""
-    batch = detector.batch_size
-    frames = threads.run(film_frames.decode(reader, detector, flags, meters["decode"]), ahead=max(AHEAD, batch))
-    frames = threads.run(
-        film_frames.detect(frames, detector, batch, wanted, _blurred(flags, detector), meters["network"]), ahead=AHEAD
-    )
+    batch, ahead = detector.batch_size, 1 if flags.live else AHEAD
+    frames = film_frames.decode(reader, detector, flags, meters["decode"])
+    if not flags.live:  # else the network takes the newest frame itself: none is to wait for it
+        frames = threads.run(frames, ahead=max(AHEAD, batch))
+    blurred = _blurred(flags, detector)
+    frames = threads.run(film_frames.detect(frames, detector, batch, wanted, blurred, meters["network"]), ahead=ahead)
     if tracks:
         hold = 0 if reader.live else min(max(following.HOLD, flags.every), following.MOST_HELD)
-        frames = threads.run(film_frames.track(frames, tracks, hold, reader.live, meters["tracking"]), ahead=AHEAD)
+        frames = threads.run(film_frames.track(frames, tracks, hold, reader.live, meters["tracking"]), ahead=ahead)
     legend = Legend(detector.class_names) if flags.legend else None
-    return threads.run(film_frames.draw(frames, detector.class_names, legend, meters["drawing"]), ahead=AHEAD)
+    drawn = film_frames.draw(
+        frames, detector.class_names, legend, lambda: page.hidden if page else (), meters["drawing"]
+    )
+    return threads.run(drawn, ahead=ahead)
 
 
 def _progress(frames, reader, flags):
     """The same frames, with a progress bar that shows rate and remaining time."""
     totals = [number for number in (reader.frame_count, flags.max_frames) if number]
-    return tqdm.tqdm(frames, total=min(totals, default=None), unit="frame", dynamic_ncols=True)
+    total = min(totals, default=None)
+    together = reader.live and len(flags.inputs) > 1  # bars of several would overwrite each other
+    return tqdm.tqdm(frames, total=total, unit="frame", dynamic_ncols=True, disable=together)
 
 
 if __name__ == "__main__":

@@ -12,12 +12,14 @@ import numpy as np
 
 import ssd_utils
 from structures import UserError
-from system import files
+from system import files, schema
+from system.wording import shorten
 
 # COCO's limits of small, medium and large, for the square root of the box's area in pixels of the input
 SIZE_LIMITS = {"small": (0, 32), "medium": (32, 96), "large": (96, math.inf)}
 ALL = "all objects"
 ANCHOR_FIELDS = ("min_sizes", "max_sizes", "aspect_ratios")
+SMALLEST, LARGEST_RATIO, MOST_RATIOS = 0.01, 100, 20  # pixels of the input; of what a file may say
 
 # Ratios that the search tries; each adds its reciprocal too
 RATIOS = (1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.5, 8.0)
@@ -234,6 +236,16 @@ class _Search:
             yield min_sizes, last, everywhere
 
 
+@dataclasses.dataclass
+class _Anchors:
+    """What is read of a file of anchors."""
+
+    min_sizes: list[float]
+    max_sizes: list[float]
+    aspect_ratios: list[list[float]]
+    input_size: int | list[int] = 0
+
+
 def write_anchors(path, advice):
     """Write the anchors of an Advice as JSON, for `read_anchors` and for people."""
     preset = advice.preset
@@ -253,36 +265,28 @@ def read_anchors(path, preset):
 
     Sizes are in pixels of the input. Raises UserError for a file that is malformed or states another "input_size".
     """
-    values = files.read_json(path)
+    content = files.read_json(path)
+    values = {name: content[name] for name in (*ANCHOR_FIELDS, "input_size") if name in content}
     own = _input_size(preset)
     size = values.get("input_size", own)
     if size != own:
-        raise UserError(f"{path}: these anchors are for an input of {size}, {preset.name} has {own}")
-    maps = len(preset.feature_maps)
-    for name in ANCHOR_FIELDS:
-        if not isinstance(values.get(name), list) or len(values[name]) != maps:
-            raise UserError(f"{path}: {name} must be a list of {maps}, one for each feature map of {preset.name}")
-    for name in ("min_sizes", "max_sizes"):
-        _require_numbers(path, name, values[name], 0)
+        raise UserError(f"{path}: these anchors are for an input of {shorten(size)}, {preset.name} has {own}")
+    maps = len(preset.feature_maps), len(preset.feature_maps)
+    limits = {name: schema.Limits(SMALLEST, 4 * max(preset.input_wh), maps) for name in ("min_sizes", "max_sizes")}
+    limits["aspect_ratios"] = schema.Limits(1, LARGEST_RATIO, maps)
+    schema.check(path, values, _Anchors, limits, f"there must be an entry for each feature map of {preset.name}")
     for index, (low, high) in enumerate(zip(values["min_sizes"], values["max_sizes"], strict=True)):
         if high < low:
             raise UserError(f"{path}: entry {index + 1} of max_sizes, {high}, is below that of min_sizes, {low}")
-    for ratios in values["aspect_ratios"]:
-        if not isinstance(ratios, list):
-            raise UserError(f"{path}: aspect_ratios must be a list of lists, such as [[2], [2, 3]]")
-        _require_numbers(path, "aspect_ratios", ratios, 1)  # 1 is always there, and each ratio adds its reciprocal
+    for ratios in values["aspect_ratios"]:  # 1 is always there, and each ratio adds its reciprocal
+        if len(ratios) > MOST_RATIOS or len({1, *ratios}) < 1 + len(ratios):
+            raise UserError(
+                f"{path}: the aspect_ratios {shorten(ratios)} have a 1, one twice or more than {MOST_RATIOS}; give "
+                "different numbers above 1"
+            )
     return dataclasses.replace(
         preset,
         min_sizes=tuple(values["min_sizes"]),
         max_sizes=tuple(values["max_sizes"]),
         aspect_ratios=tuple(map(tuple, values["aspect_ratios"])),
     )
-
-
-def _require_numbers(path, name, numbers, above):
-    for number in numbers:
-        good = isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)
-        if not good or number <= above:
-            raise UserError(f"{path}: {number!r} in {name} is not a number above {above}")
-    if len(set(numbers)) < len(numbers) and name == "aspect_ratios":
-        raise UserError(f"{path}: an entry of aspect_ratios lists a ratio twice; remove one")

@@ -5,16 +5,17 @@ A stage is a generator of Frames; process_video.py runs each in a thread of its 
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from film.legend import Legend
 from media import visualization
-from media.video import VideoWriter
+from media.live import LiveReader
 from structures import Detections, no_boxes
 from system.stages import Meter
+from tracking.counting import Count
 from tracking.following import Following, Shown
 from tracking.tracker import LOW, Sighting, held_back
 
@@ -127,31 +128,45 @@ def track(frames: Iterable[Frame], tracks: Following, hold: int, live: bool, met
         yield frame
 
 
-def draw(frames: Iterable[Frame], class_names: Sequence[str], legend: Legend | None, meter: Meter) -> Iterator[Frame]:
-    """Draw the detections, or the tracks, into the pictures; with a Legend unless it is None."""
+def draw(
+    frames: Iterable[Frame],
+    class_names: Sequence[str],
+    legend: Legend | None,
+    hidden: Callable[[], Iterable[int]],
+    meter: Meter,
+) -> Iterator[Frame]:
+    """Draw the detections, or the tracks, into the pictures.
+
+    legend: None for none. hidden: called for each frame, gives the labels that are not drawn.
+    """
     for frame in frames:
         with meter.measure():
             lines = legend.lines(frame.time, frame.detections, frame.tracks and frame.tracks.ids) if legend else ()
+            drawn = ~np.isin(frame.detections.labels, list(hidden()))
+            found = frame.detections.where(drawn)
             if frame.tracks is None:
-                frame.image = visualization.draw_detections(frame.image, frame.detections, class_names, legend=lines)
+                frame.image = visualization.draw_detections(frame.image, found, class_names, legend=lines)
             else:
                 one = frame.tracks
-                places = [(count.place.points, _words(count)) for count in one.counts]
+                trails = [trail for trail, shown in zip(one.trails, drawn, strict=True) if shown]
+                places = [(count.place.points, words(count)) for count in one.counts]
                 frame.image = visualization.draw_tracks(
-                    frame.image, one.detections, one.ids, one.trails, class_names, one.carried, places, lines
+                    frame.image, found, one.ids[drawn], trails, class_names, one.carried[drawn], places, lines
                 )
         yield frame
 
 
-def _words(count):
+def words(count: Count) -> str:
+    """What is counted at a place, in words."""
     inside = "" if count.inside is None else f"{count.inside} now, "
     return f"{count.place.name}: {inside}{count.entered} in, {count.left} out"
 
 
-def encode(frames: Iterable[Frame], writer: VideoWriter, timeline: Any, meter: Meter) -> None:
-    """Write the frames into the video, and into the Timeline unless that is None. Raises UserError."""
+def encode(frames: Iterable[Frame], reader: Any, outputs: Sequence[Any], meter: Meter) -> None:
+    """Give the frames to each of the outputs, by `add(frame)`, and tell a live reader. Raises UserError."""
     for frame in frames:
         with meter.measure():
-            writer.write(frame.image, frame.time)
-        if timeline:
-            timeline.add(frame)
+            for output in outputs:
+                output.add(frame)
+        if isinstance(reader, LiveReader):
+            reader.shown(frame.time)

@@ -9,15 +9,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from film import count_table
+from film.output import FilmFile, NoFilm
 from media import track_chart
-from media.video import VideoWriter
+from media.live import LiveReader
 from system import stages
 from system.cli import StopRequest
 from system.wording import plural
 
 
 def summary(
-    writer: VideoWriter, reader: Any, stop: StopRequest, meters: dict[str, stages.Meter], start: float
+    film: FilmFile | NoFilm, reader: Any, stop: StopRequest, meters: dict[str, stages.Meter], start: float
 ) -> dict[str, Any]:
     """The part of the JSON after the frames, as a dict.
 
@@ -26,13 +27,14 @@ def summary(
     start: when it began, as of time.monotonic.
     """
     whole = stages.Meter()
-    whole.frames, whole.seconds = writer.frames, time.monotonic() - start
+    whole.frames, whole.seconds = film.frames, time.monotonic() - start
     return {
-        "frame_count": writer.frames,
-        "padding": {"right": writer.padding[0], "bottom": writer.padding[1]},
-        "audio": writer.audio,
+        "frame_count": film.frames,
+        "padding": {"right": film.padding[0], "bottom": film.padding[1]},
+        "audio": film.audio,
         "error": reader.error,
         "interrupted": stop.requested,
+        **({"live": reader.facts()} if isinstance(reader, LiveReader) else {}),
         "timing": {name: meter.to_json() for name, meter in {**meters, "end_to_end": whole}.items()},
     }
 
@@ -64,8 +66,20 @@ def report(flags: argparse.Namespace, summary: dict[str, Any], precision: str) -
     if any(summary["padding"].values()):
         sides = [side for side, pixels in summary["padding"].items() if pixels]
         print(f"H.264 needs even sides: a line of pixels was added at the {' and the '.join(sides)}")
+    if summary.get("live"):
+        _report_live(summary["live"])
     if summary["audio"]:
         print(f"sound: {summary['audio']}")
+
+
+def _report_live(facts):
+    if facts.get("mean_delay") is not None:
+        print(
+            f"live: {plural(facts['dropped'], 'frame')} dropped, the others shown {facts['mean_delay']:.2f} s after "
+            f"they came, {facts['longest_delay']:.2f} s at most"
+        )
+    if facts["interruptions"]:
+        print(f"{plural(facts['interruptions'], 'interruption')}, {facts['seconds_lost']:.0f} s in all")
 
 
 def _report_tracks(summary):

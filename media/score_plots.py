@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from media.visualization import envelope_steps, make_figure, save_figure, short_name
+from media.visualization import envelope_steps, make_figure, save_figure, set_title, short_name
 from system.files import Path
 
 COLUMNS = 4  # panels in a row
@@ -43,7 +43,7 @@ def plot_thresholds(path: Path, panels: Mapping[str, tuple[Mapping, Mapping]]) -
             if threshold is not None:
                 axes.axvline(threshold, color=color, linewidth=1, linestyle="--", label=what)
         best = next(iter(marks.values()), None)
-        axes.set_title(name if best is None else f"{name}: best F1 above {best:.3g}", fontsize="medium")
+        set_title(axes, name if best is None else f"{name}: best F1 above {best:.3g}", fontsize="medium")
         axes.set(xlim=(0, 1), ylim=(0, 1.03))
         axes.grid(alpha=0.3)
     for axes in all_axes[-COLUMNS:]:
@@ -111,7 +111,7 @@ def plot_score_cuts(path: Path, panels: Mapping[str, Sequence[tuple[str, np.ndar
             width = max(6.0 - 1.6 * index, 1.0)
             line = envelope_steps(recall, precision) if len(recall) else ([], [])
             axes.plot(*line, color=f"C{index}", linewidth=width, label=label, alpha=0.85)
-        axes.set_title(name, fontsize="medium")
+        set_title(axes, name, fontsize="medium")
         axes.set(xlim=(0, 1), ylim=(0, 1.03))
         _, recall, precision = lines[0]
         is_above = np.max(precision[recall > LEGEND_END[0]], initial=0) > LEGEND_END[1]

@@ -35,7 +35,7 @@ class VideoReader:
     turned by the file's display matrix (phones). The times are those in the file, so a variable frame rate is kept.
     Damage does not end the iteration: all frames that can be decoded are returned.
 
-    streams: the number of video streams, such as 2 of a dashcam with a rear camera.
+    streams: the number of video streams, such as 2 of a dashcam with a rear camera. stream: which of them, from 1.
     width, height: of the frames.
     pixel_aspect: width / height of a pixel as shown, a Fraction.
     rate: mean frames per second, a Fraction.
@@ -50,7 +50,7 @@ class VideoReader:
 
         stream: which of its video streams, from 1.
         """
-        self.source = str(source)
+        self.source, self.stream = str(source), stream
         self.error: str | None = None
         self._container = _open_source(self.source)
         self._stream = self._find_stream(stream)
@@ -209,7 +209,9 @@ def _open_source(source):
         return av.open(source)
     except FileNotFoundError:
         what = "no such camera" if source.isdigit() else "no such file"
-        raise UserError(f"{source}: {what}; give a video file, a camera number or an address") from None
+        raise UserError(
+            f"{source or 'an empty name'}: {what}; give a video file, a camera number or an address"
+        ) from None
     except (av.error.InvalidDataError, EOFError):
         reason = "not a video, or cut off before the end of its index"
         raise UserError(f"{source}: {reason}; give a complete video file") from None

@@ -311,6 +311,8 @@ def _number(convert, accept, wanted):
             value = convert(text)
         except ValueError:
             value = math.nan
+        if isinstance(value, int) and abs(value) > sys.maxsize:  # more than Python counts in itertools
+            raise argparse.ArgumentTypeError(f"{text!r} is too large a number")
         if not math.isfinite(value) or not accept(value):
             raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
         return value
@@ -364,13 +366,41 @@ def _readable(text, kind):
 
 def output_file(text: str) -> str:
     """An argument type: the path of a file that can be written; nothing is created yet."""
-    if not text or os.path.isdir(text):
+    if not os.path.basename(text) or os.path.isdir(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not the name of a file to write")
     if os.path.exists(text) and not os.path.isfile(text):
         raise argparse.ArgumentTypeError(
             f"{text!r} is a device or pipe, which the output would replace; give the name of a file"
         )
     return _writable(text, files.check_writable)
+
+
+def output_json(text: str) -> str:
+    """An argument type: the path of a JSON file to write; an existing file that is none is not replaced."""
+    return _replacing(output_file(text), b"{[", "JSON")
+
+
+def output_html(text: str) -> str:
+    """An argument type: the path of an HTML page to write; an existing file that is none is not replaced."""
+    return _replacing(output_file(text), b"<", "HTML")
+
+
+def _replacing(path, first, kind):
+    """A path, unless there is a file that does not begin with one of the bytes `first`: a slip must not cost a film."""
+    if os.path.exists(path):
+        with open(path, "rb") as file:
+            begins = file.read(64).lstrip()[:1]
+        if begins and begins not in first:
+            raise argparse.ArgumentTypeError(
+                f"{path!r} exists and is no {kind}, which would replace it; give another name"
+            )
+    return path
+
+
+def refuse_to_replace(flag: str, path: str | None, read: Iterable[str]) -> None:
+    """Raise UserError if the file that a flag writes is one that the program reads. path: None without the flag."""
+    if path is not None and os.path.realpath(path) in map(os.path.realpath, read):
+        raise UserError(f"{flag} {path}: would replace what is read; give another name")
 
 
 def output_folder(text: str) -> str:

@@ -34,14 +34,21 @@ class Limits(NamedTuple):
 ANY = Limits()
 
 
-def check(path: str, value: Any, hint: Any, limits: Mapping[str, Limits] | None = None, remedy: str = "") -> None:
+def check(
+    path: str,
+    value: Any,
+    hint: Any,
+    limits: Mapping[str, Limits] | None = None,
+    remedy: str = "correct the file",
+    own: Limits = ANY,
+) -> None:
     """Raise UserError, one line that names the file and the value, unless `value` is what `hint` and `limits` say.
 
     path: of the file, perhaps with a place in it. limits: by name of a field, of dataclasses at any depth. remedy: what
-    the user can do.
+    the user can do. own: of the value itself.
     """
-    if wrong := mismatch(value, hint, limits or {}):
-        raise UserError(f"{path}: {wrong}; {remedy or 'correct the file'}")
+    if wrong := mismatch(value, hint, limits or {}, own):
+        raise UserError(f"{path}: {wrong}; {remedy}")
 
 
 def mismatch(value: Any, hint: Any, limits: Mapping[str, Limits], own: Limits = ANY, where: str = "") -> str | None:

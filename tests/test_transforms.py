@@ -25,7 +25,7 @@ ALL_STEPS = Distortion(brightness=20, contrast=1.3, saturation=0.7, hue=-15)
 
 
 def preset(size=300):
-    return types.SimpleNamespace(input_size=size, mean=MEAN)
+    return types.SimpleNamespace(input_wh=(size, size), mean=MEAN)
 
 
 def smooth_image(height, width, seed=0):

@@ -79,7 +79,8 @@ class Following:
             scored = set(truth[1].class_names) & set(class_names if wanted is None else wanted)
             if not scored:
                 names = ", ".join(truth[1].class_names)
-                raise UserError(f"{truth[0]}: its classes are {names}, of which none is detected; check its labels.txt")
+                what = f"its classes are {names}, of which none is detected; check its labels.txt"
+                raise UserError(f"--score-tracks {truth[0]}: {what}")
 
     def update(self, time: float, detections: Detections | None) -> list[Sighting]:
         """The tracks in the next frame, as `Tracker` has them; detections: None where the network does not run."""
@@ -149,5 +150,8 @@ class Following:
 
 
 def read_truth(path: str) -> tuple[str, Truth]:
-    """What `Following` takes as `truth`, of a gt.txt. Raises UserError."""
-    return path, mot_file.read(path)
+    """What `Following` takes as `truth`, of the gt.txt of --score-tracks. Raises UserError."""
+    try:
+        return path, mot_file.read(path)
+    except UserError as error:
+        raise UserError(f"--score-tracks: {error}") from None

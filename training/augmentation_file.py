@@ -5,7 +5,6 @@ full): {"base": "light", "expand": 2, "expand_probability": 0.3}. Imports no Ten
 """
 
 import dataclasses
-import math
 from typing import Any
 
 import transforms
@@ -64,7 +63,7 @@ def _in_range(name, value, example):
     kinds = int if isinstance(example, int) else (int, float)
     low, high = transforms.RANGES.get(name, (0, 1))
     number = isinstance(value, kinds) and not isinstance(value, bool)
-    return number and math.isfinite(value) and low <= value <= high
+    return number and low <= value <= high
 
 
 def _range(name, example):

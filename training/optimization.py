@@ -220,8 +220,7 @@ class TrainingStep:
         one picture. The picture is faint noise, because a model that works on real pictures in float16 must not fail
         here. The outputs alone are not enough: ReLU turns NaN into 0.
         """
-        side = self.images.shape[1]
-        picture = np.random.default_rng(0).integers(96, 160, (1, side, side, 3), np.uint8)
+        picture = np.random.default_rng(0).integers(96, 160, (1, *self.images.shape[1:]), np.uint8)
         return bool(session.run(self._sound, self._inputs.feeds({"images": picture})))
 
     def _accumulate(self, gradients):

@@ -1,16 +1,20 @@
 """process_video.py --track with a fake detector: identities in the JSON and in the picture, crops, scores."""
 
+import contextlib
 import itertools
 import json
 import sys
+import threading
 import types
+import urllib.request
 
 import numpy as np
 import pytest
 
 import process_video
-from film import frames
+from film import frames, sharing
 from media import images, track_chart, video, visualization
+from programs import ROOT
 from structures import Detections, UserError
 from system import cli
 from tracking import mot_file
@@ -60,6 +64,7 @@ def finder(monkeypatch):
 
     def load(model, **settings):
         threshold = settings["threshold"]
+        fake.batch_size = settings["batch_size"] or 4
         fake.threshold = threshold(fake.class_names) if callable(threshold) else threshold
         return fake
 
@@ -204,6 +209,13 @@ def test_tracks_are_scored(call, tmp_path, capsys):
     assert timeline["track_scores"]["boxes"] == 7
 
 
+def test_a_file_that_is_no_truth_is_refused_by_its_flag(tmp_path):
+    (tmp_path / "gt.txt").write_bytes(b"\xff\xd8")
+    for path, named in ((tmp_path / "gt.txt", r"gt\.txt, line 1: not UTF-8"), (ROOT / "README.md", r"README\.md:\d: ")):
+        with pytest.raises(UserError, match=f"^--score-tracks: .*{named}"):
+            process_video.main(["model.pb", "film.mp4", tmp_path / "out.mp4", "--score-tracks", path])
+
+
 def test_a_truth_of_other_classes_is_refused(call, tmp_path):
     with pytest.raises(UserError, match=r"film\.gt\.txt: its classes are tram.*labels\.txt"):
         call("--score-tracks", write_truth(tmp_path, ["tram"]))
@@ -340,3 +352,99 @@ def test_blurred_classes_are_unrecognizable_everywhere(call, finder, textured, t
     unseen, timeline = call("--blur", "car", "--classes", "bus")
     assert not timeline["tracks"] and not any(frame["detections"] for frame in timeline["frames"])
     assert all(stripes(unseen[index], index)[0] < 25 for index in range(20))
+
+
+def test_events_are_filmed_and_no_film_is_written(call, tmp_path, finder):
+    (tmp_path / "out.mp4").write_bytes((tmp_path / "film.mp4").read_bytes())
+    before = (tmp_path / "out.mp4").read_bytes()
+    process_video.main(
+        [str(tmp_path / "model.pb"), str(tmp_path / "film.mp4"), "-", "--events", str(tmp_path / "seen")]
+    )
+    assert (tmp_path / "out.mp4").read_bytes() == before and not (tmp_path / "-").exists()
+    [line] = [json.loads(text) for text in (tmp_path / "seen" / "events.jsonl").read_text().splitlines()]
+    assert (line["class"], line["track"], line["frame"]) == ("car", 1, 0)
+    with video.VideoReader(line["clip"]) as reader:
+        drawn = [image for image, _ in reader]
+    color = visualization.class_colors(Finder.class_names)[0]
+    assert len(drawn) == 20 and (np.abs(drawn[5].astype(int) - color).max(axis=2) < 60).any()
+
+
+def test_the_page_is_served_meanwhile(call, finder, monkeypatch, capsys):
+    """What is not ticked is not drawn, but stays in the JSON."""
+    pages = []
+
+    class Page(process_video.Page):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            self.shown = 0
+            pages.append(self)
+            self.tick("car", False)
+
+        def add(self, frame):
+            super().add(frame)
+            self.shown += 1
+
+    monkeypatch.setattr(process_video, "Page", Page)
+    frames, timeline = call("--track", "--serve", "0")
+    assert "http://127.0.0.1:" in capsys.readouterr().out and pages[0].shown == 20
+    assert all(np.ptp(frame.astype(int), axis=2).max() < 20 for frame in frames)
+    assert all(len(frame["detections"]) == 1 for frame in timeline["frames"])
+    with pytest.raises(OSError):
+        urllib.request.urlopen(pages[0].address, timeout=5)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--live"], r"--live: .*film\.mp4 is a film"),
+        (["--serve", "80000"], "--serve: '80000' is not PORT"),
+        (["--patience", "-1"], "--patience: '-1'"),
+    ],
+)
+def test_wrong_flags_of_live_pictures(call, flags, message):
+    with pytest.raises(UserError, match=message):
+        call(*flags)
+
+
+@pytest.fixture
+def cameras(tmp_path, monkeypatch):
+    """Addresses that play the film of `call`, and end."""
+
+    class Camera(video.VideoReader):
+        def __init__(self, source, stream=1):
+            super().__init__(tmp_path / "film.mp4", stream)
+            self.source, self.live = source, True
+
+    monkeypatch.setattr(process_video.video, "VideoReader", Camera)
+    return ["rtsp://me:secret@one/front", "rtsp://two"]
+
+
+def test_several_cameras_share_the_network(call, finder, cameras, tmp_path, monkeypatch):
+    batches, meeting = [], threading.Barrier(2, timeout=10)
+    original = Finder.detect_prepared
+
+    def detect(self, batch, sizes):
+        batches.append(len(batch))
+        return original(self, batch, sizes)
+
+    monkeypatch.setattr(sharing, "GATHER", 1.0)
+
+    class Shared(process_video.SharedDetector):
+        def detect_prepared(self, batch, sizes):
+            with contextlib.suppress(threading.BrokenBarrierError):
+                meeting.wait()  # both ask at the same time
+            return super().detect_prepared(batch, sizes)
+
+    monkeypatch.setattr(Finder, "detect_prepared", detect)
+    monkeypatch.setattr(process_video, "SharedDetector", Shared)
+    output = tmp_path / "out"
+    arguments = [str(tmp_path / "model.pb"), *cameras, str(output), "--track", "--json", str(output), "--patience", "0"]
+    with pytest.raises(UserError, match=r"rtsp://two.*: not processed, or not to the end"):
+        process_video.main(arguments)
+    assert sum(batches[1:]) == 40 and max(batches) == 2  # after the one that warms the network up
+    for name in ("one_front", "two"):
+        timeline = json.loads((output / f"{name}.json").read_text())
+        assert len(timeline["frames"]) == 20 and timeline["live"]["interruptions"] == 0
+        assert places(timeline) == pytest.approx([box_of(index)[0] for index in range(20)], abs=6)
+        with video.VideoReader(output / f"{name}.mp4") as reader:
+            assert len(list(reader)) == 20
