@@ -1,5 +1,7 @@
 """What the charts of scores hold, read from their figures; how they look was judged by eye."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -46,7 +48,7 @@ def test_bars_of_the_reliability_diagram_do_not_overlap(figures):
     bins = [{"score": score, "hits": 0.5, "detections": 9} for score in (0.1, 0.1001, 0.2999, 0.7, 1.0)]
     score_plots.plot_reliability("x.png", "title", bins)
     bars = sorted((bar.get_x(), bar.get_x() + bar.get_width()) for bar in figures[0].axes[1].patches)
-    assert all(end <= start for (_, end), (start, _) in zip(bars, bars[1:], strict=False))
+    assert all(end <= start for (_, end), (start, _) in itertools.pairwise(bars))
     assert [round((start + end) / 2, 3) for start, end in bars] == [0.05, 0.15, 0.25, 0.65, 0.95]
 
 
