@@ -27,7 +27,7 @@ import sources
 from exports import comparison, formats
 from results.data_set import DataSet
 from structures import UserError
-from system import cli, files
+from system import cli, files, load
 from system.wording import plural
 
 INT8 = "int8"
@@ -46,7 +46,7 @@ def main(argv=None):
     rows, left_out = _plan(flags)
     samples = _samples(flags, source.description.class_names)
     header = {"command": _command(argv), "commit": bench_harness.commit(), "pictures": len(samples)}
-    header |= {"split": flags.split, "left_out": left_out, "machine": bench_harness.machine()}
+    header |= {"split": flags.split, "left_out": left_out, "machine": load.machine()}
     for name, reason in left_out.items():
         print(f"{name}: left out, {reason}; packages: pip install -r {formats.REQUIREMENTS}", file=sys.stderr)
     lines, wanted = [], None
@@ -107,13 +107,13 @@ def _measure(name, precision, source, flags, samples, scratch):
     """The dict of a row's line, and the Detections of the samples."""
     if name == RUN:
         path = flags.model
-        size = _size(os.path.dirname(source.checkpoint))
+        size = source.size()
     else:
         folder = os.path.join(scratch, f"{name}-{precision}")
         os.mkdir(folder)
         path = os.path.join(folder, f"model{config.EXPORTED[name]}")
         _export(flags, path, name, precision)
-        size = _size(folder)
+        size = files.size(folder)
     found = os.path.join(scratch, f"{name}-{precision}.npz")
     options = {"model": path, "precision": precision, "threshold": THRESHOLD, "found": found}
     pictures = [(one.image_path, one.exif) for one in samples.values()]
@@ -158,11 +158,6 @@ def _export_words(flags, path, name, precision):
     words += ["--data", flags.data, "--source", flags.source, "--other-classes", flags.other_classes]
     words += ["--calibration-split", flags.calibration_split, "--split", flags.split]
     return [*words, *(["--limit", str(flags.limit)] if flags.limit else [])]
-
-
-def _size(folder):
-    """Bytes of the files in a folder and below."""
-    return sum(os.path.getsize(os.path.join(parent, name)) for parent, _, names in os.walk(folder) for name in names)
 
 
 def _difference(wanted, found, precision, samples, keep):
