@@ -109,7 +109,7 @@ def _measure(model, flags, split, frames):
         "format": model.format or "run",
         "checkpoint": model.checkpoint and os.path.basename(os.path.dirname(model.checkpoint)),
         "precision": found["precision"],
-        "input": preset.input_size,
+        "input": "{}x{}".format(*preset.input_wh),
         "classes": len(names),
         "parameters": network_cost.parameters(preset, len(names)),
         "gflop": network_cost.gflop(preset, len(names)),

@@ -145,7 +145,7 @@ def _export_int8(name, path, source, flags, scores, before):
             return int8.noise_of_layers(graph, calibration)
 
         trial = int8.choose(noise, lost, flags.most_lost, lambda line: print(f"{path}: {line}", flush=True))
-        size = _size(os.path.dirname(temporary))
+        size = files.size(os.path.dirname(temporary))
     _report(path, size, values, source)
     kept = f"in float: {', '.join(trial.kept)}" if trial.kept else "all layers in int8"
     print(

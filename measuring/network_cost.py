@@ -37,16 +37,16 @@ def gflop(preset: SSDPreset, classes: int) -> float:
 
 def layers(preset: SSDPreset, classes: int) -> Iterator[Cost]:
     """Yield the Cost of each layer in the order of the network, the heads last. classes: without background."""
-    side, channels = preset.input_size, 3
+    grid, channels = preset.input_wh[::-1], 3
     depths = {}  # channels of each layer's output
     for layer, pool in _trunk(preset):
         outputs = depths[layer.name] = ssd_layers.channels(layer.channels, preset.width)
-        side, cost = _convolution(layer, side, channels, outputs)
+        grid, cost = _convolution(layer, grid, channels, outputs)
         yield cost
         if layer.name == ssd_layers.NORMALIZED:
             yield Cost(ssd_layers.NORMALIZATION, outputs, 0)
-        side, channels = -(-side // pool), outputs
-    maps = zip(ssd_layers.feature_names(preset), preset.feature_maps, preset.anchors_per_cell, strict=True)
+        grid, channels = tuple(-(-side // pool) for side in grid), outputs
+    maps = zip(ssd_layers.feature_names(preset), preset.grids, preset.anchors_per_cell, strict=True)
     for feature, cells, shapes in maps:
         for kind, values in ((ssd_layers.LOGITS, classes + 1), (ssd_layers.OFFSETS, 4)):
             head = ssd_layers.Layer(ssd_layers.head_name(feature, kind), shapes * values)
@@ -61,12 +61,19 @@ def _trunk(preset):
     yield from ((layer, 1) for layer in (*ssd_layers.FC_LAYERS[preset.fc_form], *ssd_layers.extra_layers(preset)))
 
 
-def _convolution(layer, side, inputs, outputs):
-    """(side of the output, Cost) of a convolution with biases. side: of the input; inputs, outputs: channels."""
-    if layer.padding == "SAME":
-        side = -(-side // layer.stride)
-    else:
-        padded = side + (0 if layer.padding == "VALID" else sum(layer.padding))
-        side = (padded - layer.dilation * (layer.size - 1) - 1) // layer.stride + 1
+def _convolution(layer, grid, inputs, outputs):
+    """((rows, columns) of the output, Cost) of a convolution with biases.
+
+    grid: rows and columns of the input; inputs, outputs: channels.
+    """
+    rows, columns = (_side(layer, side) for side in grid)
     weights = layer.size**2 * inputs * outputs
-    return side, Cost(layer.name, weights + outputs, weights * side**2)
+    return (rows, columns), Cost(layer.name, weights + outputs, weights * rows * columns)
+
+
+def _side(layer, side):
+    """Cells along a side of a convolution's output. side: of the input."""
+    if layer.padding == "SAME":
+        return -(-side // layer.stride)
+    padded = side + (0 if layer.padding == "VALID" else sum(layer.padding))
+    return (padded - layer.dilation * (layer.size - 1) - 1) // layer.stride + 1

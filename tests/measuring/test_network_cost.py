@@ -18,7 +18,7 @@ SLIM = 1 / 32
 def counted(preset, classes):
     """(numbers in all variables, products of all convolutions) of a graph for one picture."""
     with tf.Graph().as_default() as graph:
-        images = tf.placeholder(tf.uint8, [1, preset.input_size, preset.input_size, 3])
+        images = tf.placeholder(tf.uint8, [1, *preset.image_shape])
         ssd_vgg.build(images, preset, classes, portable=True)
         parameters = sum(math.prod(variable.shape.as_list()) for variable in tf.global_variables())
     products = 0
@@ -36,6 +36,12 @@ def test_a_preset_equals_its_graph(name):
     parameters, products = counted(preset, 3)
     assert network_cost.parameters(preset, 3) == parameters
     assert network_cost.gflop(preset, 3) == pytest.approx(2 * products / 1e9, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["vgg300", "vgg512"])
+def test_a_wide_input_equals_its_graph(name):
+    preset = ssd_utils.for_input(dataclasses.replace(ssd_utils.get_preset(name), width=SLIM), 448, 288)
+    assert network_cost.gflop(preset, 3) == pytest.approx(2 * counted(preset, 3)[1] / 1e9, rel=1e-12)
 
 
 def test_full_layers_at_another_width_equal_their_graph():
