@@ -474,9 +474,16 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
             raise UserError(f"--{name}: for --protocol voc only; leave it out with --protocol coco")
     if args.others:
         _check_comparison(args)
+    cli.refuse_to_replace("--json", args.json, [args.data, *_files_of([args.results, *args.others])])
     for flag, default in VOC_DEFAULTS.items():
         setattr(args, flag, default if getattr(args, flag) is None else getattr(args, flag))
     return args
+
+
+def _files_of(paths):
+    """The files that some RESULTS may hold: those of folders, and files themselves."""
+    for path in paths:
+        yield from (os.path.join(path, name) for name in os.listdir(path)) if os.path.isdir(path) else [path]
 
 
 def _check_comparison(args):
@@ -585,7 +592,7 @@ def _cuts(text: str) -> tuple[float, ...]:
 
 
 def _output_flags(group):
-    group.add_argument("--json", type=cli.output_file, metavar="FILE", help="write the figures to this file")
+    group.add_argument("--json", type=cli.output_json, metavar="FILE", help="write the figures to this file")
     group.add_argument(
         "--plots",
         type=cli.output_folder,

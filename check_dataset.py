@@ -39,10 +39,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     flags = _parse(argv)
     source = sources.choose(flags.data, flags.source)
     class_names = class_lists.parse_classes(flags.classes) if flags.classes else None
-    _check_folders(flags, source)
+    _check_outputs(flags, source)
     reading = {"missing_annotations": flags.missing_annotations, "workers": flags.workers, "progress": True}
+    preset = ssd_utils.get_preset(flags.preset)
+    if flags.input:
+        preset = ssd_utils.for_input(preset, *flags.input)
     scan = scanning.scan(flags.data, flags.split, source=source, **reading)
-    report = reporting.make(scan, ssd_utils.get_preset(flags.preset), class_names, flags.near_duplicates)
+    report = reporting.make(scan, preset, class_names, flags.near_duplicates)
     print("\n".join(reporting.text(report, flags.files)))
     if flags.fix:  # first: its folder must be empty, and the other files may go into it
         changes = fixes.write_copy(scan, report.findings, flags.fix, progress=True)
@@ -61,8 +64,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         _write_anchors(flags.anchors, report)
 
 
-def _check_folders(flags, source):
-    """Raise UserError for a folder that cannot be written to, before anything is read."""
+def _check_outputs(flags, source):
+    """Raise UserError for a folder or file that cannot be written to, before anything is read."""
+    for flag in ("html", "json", "anchors"):
+        cli.refuse_to_replace(f"--{flag}", getattr(flags, flag), [flags.data])
     if flags.fix:
         sources.check_fixable(source)
         cli.check_new_folder("--fix", flags.fix, flags.data)
@@ -118,6 +123,12 @@ def _add_check_flags(add):
         default="vgg300",
         help="check boxes against the input size and anchors of this preset",
     )
+    add(
+        "--input",
+        type=cli.width_x_height,
+        metavar="WIDTHxHEIGHT",
+        help="check them against the preset with this input, as train.py --input makes it (default: the preset's own)",
+    )
     add("--near-duplicates", action="store_true", help="also report pictures of one split that look almost the same")
     add(
         "--workers",
@@ -130,8 +141,8 @@ def _add_check_flags(add):
 
 def _add_output_flags(add):
     add("--files", type=cli.non_negative_int, default=3, metavar="N", help="files to name for each defect")
-    add("--html", type=cli.output_file, metavar="FILE", help="also write the report as a page with pictures")
-    add("--json", type=cli.output_file, metavar="FILE", help="also write the report as JSON, with every finding")
+    add("--html", type=cli.output_html, metavar="FILE", help="also write the report as a page with pictures")
+    add("--json", type=cli.output_json, metavar="FILE", help="also write the report as JSON, with every finding")
     add(
         "--fix", type=cli.output_folder, metavar="DIR", help="write a corrected copy to DIR, which must be new or empty"
     )
@@ -150,7 +161,7 @@ def _add_output_flags(add):
     )
     add(
         "--anchors",
-        type=cli.output_file,
+        type=cli.output_json,
         metavar="FILE",
         help="write anchors that fit this data, for train.py --anchors",
     )

@@ -9,13 +9,14 @@ RUN/checkpoints/step-00001234/   model.index, model.data-…, state.json
 import argparse
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import ssd_utils
 import transforms
 from structures import UserError
 from system import cli, files
+from system.schema import Limits, check, mismatch
 from weights import published
 
 FORMAT = 1
@@ -61,6 +62,7 @@ CHOICES = {  # allowed values of some TrainingSettings
     "missing_annotations": ("error", "background"),
     "initializer": ("lsuv", "he", "xavier"),
     "optimizer": ("adam", "adamw", "momentum"),
+    "momentum_form": ("tensorflow", "caffe"),
     "schedule": ("exponential", "step", "cosine", "constant"),
     "normalize": ("batch", "image"),
     "matching": ("bipartite", "threshold"),
@@ -69,6 +71,22 @@ CHOICES = {  # allowed values of some TrainingSettings
     "precision": PRECISIONS,
     "cache": ("none", "ram", "disk"),
 }
+_COUNTS = (
+    *("valid_every", "patience", "limit", "repeat", "epochs", "max_steps", "batch_size", "accumulate", "warmup_steps"),
+    *("keep_every", "score_train", "schedule_steps", "workers", "seed", "negative_ratio"),
+)
+_POSITIVE = ("adam_epsilon", "learning_rate", "schedule_rates", "clip_norm", "weight_decay", "cache_gb", "save_minutes")
+LIMITS = {  # what config.json may say of TrainingSettings; flags have narrower ones
+    **dict.fromkeys(_COUNTS, Limits(0)),
+    **dict.fromkeys(_POSITIVE, Limits(0)),
+    **dict.fromkeys(
+        ("valid_share", "momentum", "ema", *(f.name for f in dataclasses.fields(transforms.Augmentation))), Limits(0, 1)
+    ),
+    **{name: Limits(*range_) for name, range_ in transforms.RANGES.items()},
+    "interpolations": Limits(choices=tuple(transforms.INTERPOLATIONS)),
+}
+MOST_CLASSES = 100_000
+RESTORE = "restore it, or train again"
 
 
 def run_folder(text: str) -> str:
@@ -143,9 +161,13 @@ class ModelDescription:
     def from_json(cls, values: Mapping[str, Any]) -> "ModelDescription":
         """Rebuild a description from the dict of `to_json`.
 
-        Raises ValueError or KeyError if something is missing or unknown.
+        Raises ValueError if something is missing, unknown or wrong.
         """
-        return cls(ssd_utils.SSDPreset.from_json(values["preset"]), tuple(values["class_names"]))
+        if wrong := mismatch(values, dict, {}) or mismatch(
+            values.get("class_names"), list[str], {}, Limits(length=(1, MOST_CLASSES)), "class_names"
+        ):
+            raise ValueError(wrong)
+        return cls(ssd_utils.SSDPreset.from_json(values.get("preset", {})), tuple(values["class_names"]))
 
 
 def usual_rate(optimizer: str, adam_epsilon: float) -> float:
@@ -190,6 +212,7 @@ class TrainingSettings:
     optimizer: str = "adamw"
     adam_epsilon: float = 1e-8
     momentum: float = 0.9
+    momentum_form: str = "tensorflow"  # "caffe": a change of the rate acts on later gradients alone
     learning_rate: float = usual_rate(optimizer, adam_epsilon)
     schedule: str = "cosine"
     schedule_steps: tuple[int, ...] = (80000, 100000)
@@ -232,8 +255,10 @@ class TrainingSettings:
     def from_json(cls, values: Mapping[str, Any]) -> "TrainingSettings":
         """Rebuild settings from the dict of `to_json`.
 
-        Raises TypeError for unknown or missing fields, ValueError for unknown choices.
+        Raises ValueError for fields that are unknown, missing or wrong.
         """
+        if wrong := mismatch(values, cls, LIMITS):
+            raise ValueError(wrong)
         fields = _with_tuples(values)
         if isinstance(fields.get("augmentation"), dict):
             fields["augmentation"] = transforms.Augmentation(**_with_tuples(fields["augmentation"]))
@@ -265,6 +290,7 @@ _ARTICLE: dict[str, Any] = {
     "optimizer": "adam",
     "adam_epsilon": 0.1,
     "momentum": 0.9,
+    "momentum_form": DEFAULTS.momentum_form,  # not used
     "clip_norm": 0.0,
     "weight_decay": 5e-4,
     "ema": None,
@@ -287,6 +313,7 @@ _ORIGINAL: dict[str, Any] = {
     "unmatched": "keep",
     "accumulate": 4,
     "optimizer": "momentum",
+    "momentum_form": "caffe",
     "adam_epsilon": DEFAULTS.adam_epsilon,  # not used
     "schedule": "step",
     "schedule_steps": (80000, 100000),
@@ -333,10 +360,13 @@ def read_config(run: str) -> tuple[ModelDescription, TrainingSettings | None]:
     if values.get("format") != FORMAT:
         raise UserError(f"{path}: has format {values.get('format')}, needs {FORMAT}; use the version that wrote it")
     try:
-        training = values["training"] and TrainingSettings.from_json(values["training"])
+        given = values.get("training")
+        if not isinstance(values.get("model"), dict):
+            raise ValueError("its 'model' is missing or no object")
+        training = None if given is None else TrainingSettings.from_json(given)
         return ModelDescription.from_json(values["model"]), training
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"{path}: damaged ({error}); restore it or train again") from None
+    except ValueError as error:
+        raise UserError(f"{path}: damaged ({error}); {RESTORE}") from None
 
 
 def read_index(run: str) -> dict[str, Any]:
@@ -350,8 +380,9 @@ def read_index(run: str) -> dict[str, Any]:
     if not os.path.exists(path):
         return {}
     index = files.read_json(path)
-    if not all(name is None or isinstance(name, str) for name in index.values()):
-        raise UserError(f"{path}: damaged (a name is not text); restore it or train again")
+    check(path, index, dict[str, str | None], remedy=RESTORE)
+    if outside := [name for name in index.values() if name and os.path.basename(name) != name]:
+        raise UserError(f"{path}: names {outside[0]!r}, which is no checkpoint of this run; {RESTORE}")
     return index
 
 
@@ -382,6 +413,17 @@ class ModelSource:
         known = self.description or self.to_fetch
         return known.class_names if known else None
 
+    def size(self) -> int:
+        """Bytes of an exported model, or of the checkpoint of a run, which also holds its optimizer's numbers."""
+        if self.exported:
+            parts = [self.exported]
+            if self.format == "openvino":
+                parts.append(os.path.splitext(self.exported)[0] + ".bin")
+            return sum(map(files.size, parts))
+        assert self.checkpoint, f"{self.name} has not been fetched"
+        folder, start = os.path.split(self.checkpoint)
+        return sum(files.size(os.path.join(folder, name)) for name in os.listdir(folder) if name.startswith(start))
+
 
 def find_model(name: str) -> ModelSource:
     """Find the model that `RUN`, `RUN@last`, an exported file or the name of a published detector means.
@@ -391,6 +433,8 @@ def find_model(name: str) -> ModelSource:
     OpenVINO's two files. A file or folder of the name of a published detector comes first. Raises UserError if there
     is no such model.
     """
+    if not name:
+        raise UserError("MODEL is empty; give a run directory, or check the variable that it comes from")
     if exported := _find_exported(name):
         return exported
     if os.path.isfile(name):
@@ -413,6 +457,27 @@ def find_model(name: str) -> ModelSource:
         raise UserError(f"{run}: {reason}; rename the folder")
     description, _ = read_config(run)
     return ModelSource(name, run=run, checkpoint=checkpoint_prefix(run, which), description=description)
+
+
+def refuse_later_model(program: str, argv: str | Iterable[object] | None, name: str, others: Iterable[str]) -> None:
+    """Raise UserError if the MODEL argument is no model, but one of the arguments behind it is.
+
+    program, argv: what was called, for the line that the message ends with. name: the MODEL argument; others: those
+    behind it.
+    """
+    if _is_model(name) or not (later := next(filter(_is_model, others), None)):
+        return
+    words = cli.words(argv)
+    words.remove(later)
+    raise UserError(f"{name}: is no model; the model comes first: {cli.command(program, later, *words)}")
+
+
+def _is_model(name):
+    """Whether `find_model` finds a model of that name."""
+    try:
+        return bool(find_model(name))
+    except UserError:
+        return False
 
 
 def _find_exported(name):
@@ -451,6 +516,12 @@ def checkpoint_prefix(run: str, which: str | None = None) -> str:
     prefix = os.path.join(run, "checkpoints", chosen, "model")
     if not os.path.isfile(prefix + ".index"):
         raise UserError(f"{prefix}.index: missing, but index.json names it; restore it or use another run")
+    for name in os.listdir(os.path.dirname(prefix)):  # TensorFlow would wait for ever for a named pipe
+        path = os.path.join(os.path.dirname(prefix), name)
+        try:
+            files.check_regular(path)
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({files.reason(error)}); {RESTORE}") from None
     return prefix
 
 

@@ -25,15 +25,16 @@ import ssd_utils
 import ssd_vgg
 import transforms
 from config import ModelDescription
-from exports import file_metadata, graphs, model_files
+from exports import file_metadata, frozen, model_files, saved_model, stored_graphs
 from exports.opened import DETECTION_OUTPUTS as OUTPUTS
-from exports.opened import RESULT, Opened
+from exports.opened import INPUT, METADATA, RESULT, Opened
+from exports.opened import OUTPUTS as OPERATIONS
 from kernels import devices, suppression, winograd
 from media import images as image_files
 from media import pictures
 from ssd_utils import SSDPreset
 from structures import Detections, UserError
-from system import cli, files, stages, wording, worker_processes
+from system import files, stages, wording, worker_processes
 
 Threshold = file_metadata.Threshold
 
@@ -61,8 +62,9 @@ def postprocess(
     boxes: float32 [N,keep,4] (xmin, ymin, xmax, ymax) in 0..1, not clipped unless the preset clips before
     suppression; scores: float32 [N,keep], falling; classes: int32 [N,keep], labels; count: int32 [N], how many of the
     rows are detections; result: float32 [N,A,1+classes+4], probabilities and offsets. For each class, the best
-    candidates_per_class with scores above threshold enter NMS; then the best `keep` of all classes are kept. (arXiv
-    1512.02325 section 2.2 "Inference"; Caffe's DetectionOutput layer.)
+    candidates_per_class with scores above threshold enter NMS, if they are among the best candidates_per_map of their
+    feature map; then the best `keep` of all classes are kept. (arXiv 1512.02325 section 2.2 "Inference"; Caffe's
+    DetectionOutput layer.)
     portable: with TensorFlow's own suppression; otherwise with the one that is faster here, of the same results.
     """
     with tf.name_scope("result"):
@@ -70,13 +72,18 @@ def postprocess(
         result = tf.concat([probabilities, offsets], axis=2, name=RESULT)
         logits, offsets = tf.identity(logits, name="logits"), tf.identity(offsets, name="offsets")
     with tf.name_scope("detections"):
-        candidates = min(preset.candidates_per_class, preset.num_anchors)
+        decoded = _decode(offsets, preset)
         by_class = tf.transpose(probabilities[:, :, 1:], [0, 2, 1])  # [N,classes,A]
         if preset.classes_per_anchor == "best":  # a score of 0 is not above any threshold
             best = tf.argmax(by_class, axis=1, output_type=tf.int32)  # [N,A]
             by_class *= tf.one_hot(best, by_class.shape[1], axis=1)
-        scores, anchors = tf.math.top_k(by_class, candidates)  # [N,classes,candidates]
-        boxes = tf.gather(_decode(offsets, preset), anchors, batch_dims=1)  # [N,classes,candidates,4]
+        if preset.candidates_per_map is not None:
+            by_class = _best_of_maps(by_class, preset)
+        if preset.drop_empty_boxes:
+            has_area = tf.reduce_all(decoded[..., 2:] > decoded[..., :2], axis=-1)  # [N,A]
+            by_class *= tf.cast(has_area, tf.float32)[:, None]
+        scores, anchors = tf.math.top_k(by_class, preset.candidates)  # [N,classes,candidates]
+        boxes = tf.gather(decoded, anchors, batch_dims=1)  # [N,classes,candidates,4]
         on_device = devices.has_gpu() and not portable
         suppress = suppression.suppress if on_device else suppression.suppress_on_cpu
         if isinstance(threshold, tuple):  # suppression has one for all; a score of 0 is not above any
@@ -85,6 +92,16 @@ def postprocess(
         kept = suppress(boxes, scores, iou_threshold=preset.nms_iou, score_threshold=lowest, keep=preset.keep)
         found = {name: tf.identity(tensor, name=name) for name, tensor in zip(OUTPUTS, kept, strict=True)}
         return {**found, RESULT: result}
+
+
+def _best_of_maps(by_class, preset):
+    """Scores [N,classes,A] with 0 in place of those that are not among the best candidates_per_map of their map."""
+    kept, classes = [], by_class.shape[1]
+    for part in tf.split(by_class, preset.anchors_per_map, axis=2):
+        count = min(preset.candidates_per_map, classes * part.shape[2])
+        last = tf.math.top_k(tf.reshape(part, [-1, classes * part.shape[2]]), count).values[:, -1]
+        kept.append(tf.where(part >= last[:, None, None], part, tf.zeros_like(part)))
+    return tf.concat(kept, axis=2)
 
 
 def _decode(offsets, preset):
@@ -116,14 +133,13 @@ def build_graph(
     """
     preset = description.preset
     with tf.Graph().as_default() as graph:
-        side = preset.input_size
-        images = tf.placeholder(tf.uint8, [batch_size, side, side, 3], graphs.INPUT)
+        images = tf.placeholder(tf.uint8, [batch_size, *preset.image_shape], INPUT)
         logits, offsets = ssd_vgg.build(
             images, preset, len(description.class_names), compute_dtype=dtype, weights=weights, portable=portable
         )
         postprocess(logits, offsets, preset, threshold, portable)
         values = {**file_metadata.describe(description, threshold, dtype.name), "batch": batch_size}
-        tf.constant(json.dumps(values), name=graphs.METADATA)
+        tf.constant(json.dumps(values), name=METADATA)
     return graph
 
 
@@ -170,9 +186,10 @@ def load(
     if batch_size is not None and batch_size < 1:
         raise UserError(f"batch_size {batch_size}: give a whole number above 0, or None")
     network: Network
+    file_batch = None
     if source.exported:
         network, limit, values = _open_exported(source, precision, threshold, batch_size, fastest, keep_predictions)
-        batch_size = batch_size or values.get("batch")
+        file_batch = values.get("batch")
     else:
         assert source.description
         limit = _class_thresholds(threshold, source.description.class_names)
@@ -185,7 +202,8 @@ def load(
         ModelDescription.from_json(values),
         precision=values["precision"],
         threshold=limit,
-        batch_size=batch_size or devices.detection_batch(),
+        batch_size=batch_size or file_batch or devices.detection_batch(),
+        file_batch=file_batch,
         keep_predictions=keep_predictions,
     )
 
@@ -209,11 +227,18 @@ def _class_thresholds(threshold: Any, class_names: tuple[str, ...]) -> Threshold
 def _open_exported(source, precision, threshold, batch_size, fastest, keep_predictions):
     """An exported model (a config.ModelSource) -> (Network, Threshold, its metadata). Raises UserError as `load`."""
     path = source.exported
-    if source.format == "frozen":
+    if source.format in ("frozen", "savedmodel") and fastest:
+        stored = _read_stored(source)
+        limit = _check_flags(path, stored.metadata, precision, threshold, batch_size)
         fixed = (batch_size or devices.detection_batch()) if devices.has_gpu() else None
-        graph, _, values = read_frozen(path, fixed, fastest)
+        graph = _rebuilt(path, stored, limit, fixed)
+        return GraphNetwork(open_session(graph), *_ends(graph)), limit, stored.metadata
+    if source.format == "frozen":
+        graph, _, values = read_frozen(path, fastest=False)
         limit = _check_flags(path, values, precision, threshold, batch_size)
         return GraphNetwork(open_session(graph), *_ends(graph)), limit, values
+    if source.format == "savedmodel":
+        _read_stored(source)  # refuses what must not be run
     opened = model_files.open_file(source.format, path)
     with contextlib.ExitStack() as stack:
         stack.callback(opened.close)
@@ -223,7 +248,7 @@ def _open_exported(source, precision, threshold, batch_size, fastest, keep_predi
             raise UserError(
                 f"--dump-predictions: {path} has detections only; use the run, a frozen graph, or a file of --raw"
             )
-        network = _FileNetwork(opened, limit)
+        network = _FileNetwork(path, opened, limit)
         stack.pop_all()  # the network closes it
     return network, limit, values
 
@@ -267,8 +292,8 @@ def open_session(graph: tf.Graph) -> tf.Session:
 
 def _ends(graph):
     """The input tensor and the dict of output tensors of a detection graph. Raises KeyError."""
-    tensors = {name: graph.get_tensor_by_name(f"{graphs.OUTPUTS[name]}:0") for name in (*OUTPUTS, RESULT)}
-    return graph.get_tensor_by_name(f"{graphs.INPUT}:0"), tensors
+    tensors = {name: graph.get_tensor_by_name(f"{OPERATIONS[name]}:0") for name in (*OUTPUTS, RESULT)}
+    return graph.get_tensor_by_name(f"{INPUT}:0"), tensors
 
 
 def build_model_graph(
@@ -294,39 +319,44 @@ def build_model_graph(
 def read_frozen(
     path: str, batch_size: int | None = None, fastest: bool = True
 ) -> tuple[tf.Graph, ModelDescription, dict[str, Any]]:
-    """An exported .pb -> (graph, in the form that is fastest here if that is wanted, ModelDescription, its metadata).
+    """An exported .pb -> (graph, ModelDescription, its metadata).
 
-    batch_size: as in `build_graph`, where the graph is built anew.
-    Raises UserError if it cannot be read or was not written by export_model.py.
+    batch_size: as in `build_graph`. fastest: whether the graph is built anew from the file's arrays, in the form that
+    is fastest here; else it is the one in the file, which has only operations that export_model.py writes, but may
+    be damaged so that TensorFlow ends the process: for one's own files. Raises UserError if it cannot be read or was
+    not written by export_model.py.
     """
-    definition = tf.GraphDef()
+    stored = stored_graphs.read_frozen(path, _is_networks)
+    values = stored.metadata
     try:
-        with open(path, "rb") as file:
-            definition.ParseFromString(file.read())
-        with tf.Graph().as_default() as graph:
-            tf.import_graph_def(definition, name="")
-        _check_outputs(path, graph)
-        values = metadata(graph)
-        description = ModelDescription.from_json(values)
-        if fastest and (values["precision"] == "float32" or devices.has_gpu()):
-            graph = _in_fastest_form(path, graph, description, values, values.get("batch") or batch_size)
-        return graph, description, values
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+        graph = _rebuilt(path, stored, file_metadata.threshold_of(values), batch_size) if fastest else frozen.load(path)
     except UserError:
         raise
-    except Exception as error:  # protobuf, importer and JSON each raise their own exceptions for damage
+    except Exception as error:  # of protobuf and the importer
         raise UserError(f"{path}: not a graph of export_model.py ({files.reason(error)})") from None
+    return graph, ModelDescription.from_json(values), values
 
 
-def _check_outputs(path, graph):
-    """Raise UserError if a graph of export_model.py leaves out what `_ends` needs; other errors for others."""
+def _read_stored(source):
+    """The StoredGraph of an exported model that has one. Raises UserError."""
+    if source.format == "frozen":
+        return stored_graphs.read_frozen(source.exported, _is_networks)
+    values = saved_model.read_metadata(source.exported)
+    return stored_graphs.read_saved_model(source.exported, values, _is_networks)
+
+
+def _rebuilt(path, stored, threshold, batch_size):
+    """The graph of a StoredGraph, made of its arrays and its metadata alone. Raises UserError if they do not fit."""
+    values = stored.metadata
+    dtype, description = tf.as_dtype(values["precision"]), ModelDescription.from_json(values)
     try:
-        _ends(graph)
-    except KeyError:
-        if "precision" not in metadata(graph):
-            raise
-        raise UserError(f"{path}: was exported with --outputs; export it again with all of them") from None
+        batch_size = values.get("batch") or batch_size
+        return build_graph(description, stored.arrays, dtype, threshold, batch_size=batch_size)
+    except (KeyError, ValueError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else error
+        raise UserError(
+            f"{path}: its weights are not those of its metadata ({reason}); export the model again"
+        ) from None
 
 
 def metadata(graph: tf.Graph) -> dict[str, Any]:
@@ -334,24 +364,7 @@ def metadata(graph: tf.Graph) -> dict[str, Any]:
 
     Where the classes have different thresholds, also "thresholds", a list.
     """
-    return json.loads(tf.make_ndarray(graph.get_operation_by_name(graphs.METADATA).get_attr("value")).item())
-
-
-def _in_fastest_form(path, graph, description, values, batch_size):
-    """An exported graph rebuilt from its weights: a CPU may have faster convolutions, a GPU a faster suppression."""
-    try:
-        dtype = tf.as_dtype(values["precision"])
-        threshold = file_metadata.threshold_of(values)
-        return build_graph(description, _network_constants(graph), dtype, threshold, batch_size=batch_size)
-    except (KeyError, ValueError):  # written by an older version, or changed by another tool
-        cli.warn(f"{path}: its weights do not have the names of this version, so it runs as it is, perhaps slower")
-        return graph
-
-
-def _network_constants(graph):
-    """{variable name: array} of a portable graph of `build_graph`."""
-    constants = [op for op in graph.get_operations() if op.type == "Const" and _is_networks(op.name)]
-    return {op.name: tf.make_ndarray(op.get_attr("value")) for op in constants}
+    return json.loads(tf.make_ndarray(graph.get_operation_by_name(METADATA).get_attr("value")).item())
 
 
 def _is_networks(name):
@@ -368,7 +381,7 @@ class Network(Protocol):
     batch: int | None
 
     def run(self, batch: np.ndarray, names: Sequence[str] = OUTPUTS) -> Mapping[str, np.ndarray]:
-        """uint8 [N,S,S,3] -> arrays of `postprocess`. names: those that are wanted at least."""
+        """uint8 [N,h,w,3] -> arrays of `postprocess`. names: those that are wanted at least."""
         ...
 
     def close(self) -> None:
@@ -403,8 +416,8 @@ class GraphNetwork:
 class _FileNetwork:
     """A Network that is an opened file; what a raw file leaves out is done by the graph of `postprocess`."""
 
-    def __init__(self, opened: Opened, threshold: Threshold):
-        self._opened = opened
+    def __init__(self, path: str, opened: Opened, threshold: Threshold):
+        self._path, self._opened, self._classes = path, opened, len(opened.metadata["class_names"])
         self.batch = opened.metadata["batch"]
         is_raw = opened.metadata["outputs"] == file_metadata.RAW
         self._after = self._open_postprocess(threshold) if is_raw else None
@@ -421,6 +434,8 @@ class _FileNetwork:
     def run(self, batch, names=OUTPUTS):
         values = self._opened.run(batch)
         if not self._after:
+            if not ((values["classes"] >= 0) & (values["classes"] < self._classes)).all():
+                raise UserError(f"{self._path}: finds a class that it does not name; export the model again")
             return values
         wanted = {name: self._detections[name] for name in names}
         return self._after.run(wanted, {self._logits: values["logits"], self._offsets: values["offsets"]})
@@ -443,10 +458,11 @@ class Detector:
 
     class_names: by label.
     preset: of the network.
-    input_size: side of the network's input in pixels.
+    input_size: side of the network's input in pixels; the width, where `preset.input_height` is another.
     precision: type that the network computes in.
     threshold: detections score above it; one number, or a tuple with one for each class.
     batch_size: images that go through the network at once.
+    file_batch: the most that an exported file takes at once; None for any number.
     keep_predictions: whether `detect_files` also gives what the network itself says, a megabyte for each picture.
     """
 
@@ -458,6 +474,7 @@ class Detector:
         precision: str,
         threshold: Threshold,
         batch_size: int,
+        file_batch: int | None = None,
         keep_predictions: bool = False,
     ) -> None:
         self._network = network
@@ -467,6 +484,7 @@ class Detector:
         self.precision = precision
         self.threshold = threshold
         self.batch_size = batch_size
+        self.file_batch = file_batch
         self.keep_predictions = keep_predictions
 
     def __enter__(self) -> "Detector":
@@ -480,18 +498,18 @@ class Detector:
         self._network.close()
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
-        """uint8 RGB [H,W,3] of any size -> uint8 [S,S,3], resized as the original does at test time."""
-        return transforms.warp(image, self.input_size)
+        """uint8 RGB [H,W,3] of any size -> uint8 [h,w,3] of the preset, resized as the original does at test time."""
+        return transforms.warp(image, self.preset.input_wh)
 
     def detect_prepared(self, batch: np.ndarray, sizes: Sequence[tuple[int, int]]) -> list[Detections]:
-        """uint8 [N,S,S,3] and the N original sizes (width, height) -> N Detections in pixels of the originals.
+        """uint8 [N,h,w,3] and the N original sizes (width, height) -> N Detections in pixels of the originals.
 
         Raises devices.OutOfMemory.
         """
         return self._unpack(self._run(batch), sizes)
 
     def _run(self, batch):
-        """uint8 [N,S,S,3] -> {name: array} of OUTPUTS, and RESULT if predictions are kept. Raises OutOfMemory."""
+        """uint8 [N,h,w,3] -> {name: array} of OUTPUTS, and RESULT if predictions are kept. Raises OutOfMemory."""
         missing = (self._network.batch or len(batch)) - len(batch)
         if missing > 0:  # a graph for batches of one size
             batch = np.concatenate([batch, np.zeros((missing, *batch.shape[1:]), batch.dtype)])

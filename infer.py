@@ -58,6 +58,7 @@ class Picture(NamedTuple):
 def main(argv: Sequence[str] | None = None) -> None:
     """The program; `--help` lists its flags."""
     flags = _parse(argv)
+    config.refuse_later_model("infer.py", argv, flags.model, flags.images)
     model = config.find_model(flags.model)
     class_lists.check_classes(flags.classes, model.class_names)
     low = flags.split or set(flags.formats) - {csv_table.FLAG}  # a table is for people
@@ -74,8 +75,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         cli.import_tensorflow()
         import detector  # all flags and paths are checked before TensorFlow loads
 
-        validated = _validated_in(model)
-        precision = flags.precision or ("float32" if flags.split and validated == "float32" else "auto")
+        imported, validated = _origin(model)
+        in_float32 = imported or (flags.split and validated == "float32")
+        precision = flags.precision or ("float32" if in_float32 else "auto")
         settings = {"precision": precision, "threshold": threshold, "batch_size": flags.batch_size}
         with detector.load(flags.model, **settings, keep_predictions=flags.dump_predictions) as loaded:
             flags.threshold = file_metadata.lowest_threshold(loaded.threshold)
@@ -89,10 +91,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
 
 
-def _validated_in(model):
-    """The number type that train.py validated a run in; None for other models."""
+def _origin(model):
+    """(whether a model is a run of imported weights, the number type that train.py validated it in or None)."""
     training = config.read_config(model.run)[1] if model.run else None
-    return training and training.precision
+    return bool(model.run) and training is None, training and training.precision
 
 
 class _Choice:
@@ -131,6 +133,7 @@ def _detect_all(flags, model, detector, pictures, choice, stop, old):
                     bar.close()
                     raise KeyboardInterrupt
     output.report(time.monotonic() - start, detector.precision)
+    output.require_one()
 
 
 def _source(flags, model, detector):
@@ -240,6 +243,12 @@ class _Output:
         if self._flags.split:
             print(f"score them with: {_scoring_command(self._flags)}")
 
+    def require_one(self) -> None:
+        """Raise UserError if no picture could be read."""
+        pictures = self._counts["pictures"]
+        if pictures and pictures == self._counts["unreadable"]:
+            raise UserError(f"of {wording.plural(pictures, 'picture')} none could be read; the lines above say why")
+
     def _report_crowds(self):
         """Say of how many pictures not all boxes are drawn and, if it is most of them, what that means."""
         if not (self._flags.draw or self._flags.crops):
@@ -312,12 +321,20 @@ def _find_files(flags):
     recursive, drawn = flags.recursive, result_folder.drawn_before(flags.output)
     for path in _named(flags.images):
         if not os.path.exists(path):
-            raise UserError(f"{path}: no such file or folder")
+            whole = " ".join(flags.images)  # in the shell, a name with spaces becomes several
+            hint = f"; do you mean {whole!r}? A name with spaces needs quotes" if os.path.exists(whole) else ""
+            raise UserError(f"{path or 'an empty name'}: no such file or folder{hint}")
         if not os.path.isdir(path) and path.lower().endswith(FILMS):
             detect = cli.command("process_video.py", flags.model, path, "OUTPUT.mp4")
             raise UserError(f"{path}: is a video; detect in it with {detect}")
         is_folder = os.path.isdir(path)
+        is_output = is_folder and os.path.realpath(path) == os.path.realpath(flags.output)
         for file, name in _find_in_folder(path, recursive, drawn) if is_folder else [(path, os.path.basename(path))]:
+            if is_output and name == os.path.basename(name):
+                better = os.path.join(path, "found")
+                raise UserError(
+                    f"--output {flags.output}: holds {name}, one of the pictures; choose another, such as {better}"
+                )
             if name in origin:
                 raise UserError(
                     f"{file}: would have the same name as {origin[name]} in the output; call infer.py for each of them"
@@ -495,8 +512,8 @@ def _detection_flags(group):
     group.add_argument(
         "--precision",
         choices=config.PRECISIONS,
-        help="number type of the network (default: auto, chosen for this machine; float32 with --split for a run that "
-        "train.py validated in float32, so that scores agree)",
+        help="number type of the network (default: auto, chosen for this machine; float32 for imported weights and, "
+        "with --split, for a run that train.py validated in float32, so that scores agree)",
     )
 
 

@@ -1,7 +1,8 @@
 """Import a published SSD: convert the weight file of another program into a run directory.
 
-The file may come from Caffe (the original), torchvision, ssd.pytorch, lufficc/SSD or ssd_keras; which one is detected
-automatically. The run keeps the anchors, the input's mean and channel order, and the detection rules of that program.
+The file may come from Caffe (the original), torchvision, mmdetection, ssd.pytorch, lufficc/SSD or ssd_keras; which one
+is detected automatically. The run keeps the anchors, the input's mean and channel order, and the detection rules of
+that program.
 
 `ssd300-coco` as MODEL of the other programs needs no import: they fetch that detector themselves.
 Use the run with infer.py, export_model.py and process_video.py, or train it further with train.py --init-from.
@@ -43,6 +44,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     class_names = class_lists.parse_classes(flags.classes) if flags.classes else source_pascal_voc.CLASSES
     config.check_new(flags.run)
     print(import_weights(flags.weights, class_names, flags.run, flags.layout, flags.preset))
+    print(
+        "infer.py computes with it in float32, for the scores of its own code; the other programs do with --precision "
+        "float32"
+    )
     detect = cli.command("infer.py", flags.run, "PHOTOS", "--output", f"{flags.run}_found")
     print(f"{flags.run} is ready; try: {detect} (PHOTOS: your pictures or folders)")
 
@@ -50,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def import_weights(
     path: str, class_names: Sequence[str], run: str, layout_name: str | None = None, anchors: str | None = None
 ) -> str:
-    """Convert the weight file of a detector into a new run directory. Returns a line about the file.
+    """Convert the weight file of a detector into a new run directory. Returns what to know of it, a line or two.
 
     class_names: in the order of the weights, without background; layout_name: None to detect it; anchors: as in
     layouts.ssd_preset. Raises UserError.
@@ -63,7 +68,19 @@ def import_weights(
     variables, dropped = layouts.to_variables(path, layout, arrays, shapes)
     _write_run(run, config.ModelDescription(preset, tuple(class_names)), variables)
     classes = plural(len(class_names), "class")
-    return f"{path}: {layout.name}, input {preset.input_size}, {classes}{_dropped_note(dropped)}"
+    line = f"{path}: {layout.name}, input {preset.input_size}, {classes}{_dropped_note(dropped)}"
+    return line + _anchors_note(layout, preset, len(class_names), anchors)
+
+
+def _anchors_note(layout, preset, num_classes, anchors):
+    """A line on the anchors of a layout whose code has VOC's or COCO's, unless the user chose; else ""."""
+    if anchors or not layout.anchors_by_classes:
+        return ""
+    of_voc = num_classes == layouts.VOC_CLASSES
+    return (
+        f"\nanchors: {'VOC' if of_voc else 'COCO'}'s, as its own code has for {plural(num_classes, 'class')}; if it "
+        f"was trained with {'COCO' if of_voc else 'VOC'}'s, import it with --preset {preset.base}{'-coco' * of_voc}"
+    )
 
 
 def fetched(model: config.ModelSource, check_stop: Callable[[], None] = lambda: None) -> config.ModelSource:
@@ -122,7 +139,8 @@ def _parse(argv):
         "--preset",
         choices=layouts.ANCHOR_PRESETS,
         help="the preset whose anchors the model was trained with; a -coco preset if it was trained on COCO (default: "
-        "VOC's anchors; torchvision's own for its files)",
+        "VOC's anchors; COCO's for files of mmdetection and ssd.pytorch that do not have 20 classes; torchvision's own "
+        "for its files)",
     )
     writes = parser.add_argument_group("what it writes")
     writes.add_argument(
@@ -144,7 +162,7 @@ def _ssd_preset(path, layout, arrays, class_names, anchors):
             f"--classes: {plural(len(class_names), 'name')}, but {path} has {plural(found, 'class')} "
             "without background; give one name for each, in the order of the weights"
         )
-    if found == 80 and not anchors and not layout.has_own_anchors:
+    if found == 80 and not (anchors or layout.has_own_anchors or layout.anchors_by_classes):
         cli.warn(
             f"{path} has 80 classes, as COCO has; if it was trained on COCO, import it with "
             f"--preset {preset.base}-coco, or its boxes will be wrong"
@@ -163,7 +181,7 @@ def network_shapes(preset: SSDPreset, num_classes: int) -> dict[str, tuple[int, 
     import ssd_vgg  # imported here, since it loads TensorFlow: the program checks its flags first
 
     with tf.Graph().as_default():
-        images = tf.placeholder(tf.uint8, [None, preset.input_size, preset.input_size, 3])
+        images = tf.placeholder(tf.uint8, [None, *preset.image_shape])
         ssd_vgg.build(images, preset, num_classes, portable=True)
         return {v.op.name: tuple(v.shape.as_list()) for v in tf.global_variables()}
 

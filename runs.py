@@ -20,7 +20,7 @@ import tensorflow.compat.v1 as tf
 
 import config
 from structures import UserError
-from system import cli, files
+from system import cli, files, schema, wording
 
 LOCK = ".lock"  # a file in the run
 
@@ -48,11 +48,15 @@ class TrainingState:
     batch: int = 0
     sums: dict[str, float] = dataclasses.field(default_factory=dict)
     seconds: float = 0.0
-    rows: list[dict] = dataclasses.field(default_factory=list)
+    rows: list[dict[str, float | None]] = dataclasses.field(default_factory=list)
     best: float | None = None
     stale: int = 0
     data: dict | None = None
     diagnosis: dict = dataclasses.field(default_factory=dict)
+
+
+STATE_LIMITS = {name: schema.Limits(0) for name in ("step", "epoch", "batch", "seconds", "stale")}
+STATE_LIMITS["best"] = schema.Limits(0, 1)
 
 
 def create(run: str, description: config.ModelDescription, training: config.TrainingSettings | None) -> None:
@@ -170,11 +174,28 @@ def last_state(run: str) -> TrainingState | None:
     if not config.read_index(run).get("last"):
         return None
     prefix = config.checkpoint_prefix(run, "last")
-    values = files.read_json(os.path.join(os.path.dirname(prefix), "state.json"))
-    try:
-        return TrainingState(**values)
-    except TypeError as error:
-        raise _damaged(prefix, error) from None
+    path = os.path.join(os.path.dirname(prefix), "state.json")
+    values = files.read_json(path)
+    schema.check(path, values, TrainingState, STATE_LIMITS, config.RESTORE)
+    state = TrainingState(**values)
+    if wrong := _contradiction(state, os.path.basename(os.path.dirname(prefix))):
+        raise UserError(f"{path}: {wrong}; {config.RESTORE}")
+    return state
+
+
+def _contradiction(state, name):
+    """What in a TrainingState of the right types cannot be, or None. name: of its checkpoint."""
+    if name.rstrip("+") != config.checkpoint_name(state.step):
+        return f"'step' is {state.step}, in the checkpoint {name}"
+    if state.epoch != len(state.rows):
+        return f"'epoch' is {state.epoch}, with the rows of {len(state.rows)}"
+    if any(row.get(key) is None for row in state.rows for key in ("epoch", "step")):
+        return "a row has no 'epoch' or no 'step'"
+    if state.data is not None and (
+        type(state.data.get("pictures")) is not int or type(state.data.get("ids")) is not str or len(state.data) != 2
+    ):
+        return f"'data' is {wording.shorten(state.data)}, not a number of pictures and a text of ids"
+    return None
 
 
 def _damaged(prefix, error):

@@ -253,8 +253,8 @@ def _number(path, what, node, tag):
         value = float(text)
     except (TypeError, ValueError):  # TypeError: no such tag
         value = math.nan
-    if not math.isfinite(value):
-        found = "is missing" if text is None else f"is {text.strip()!r}, not a number"
+    if not abs(value) <= annotations.LARGEST:
+        found = "is missing" if text is None else f"is {wording.shorten(text.strip())}, not a number"
         raise UserError(f"{path}: <{tag}> of {what} {found}; correct the file")
     return value
 
@@ -279,7 +279,7 @@ def _pixels(text):
         side = int(float(text))
     except (TypeError, ValueError, OverflowError):
         return None
-    return side if side > 0 else None
+    return side if 0 < side <= annotations.LARGEST else None
 
 
 def _read(entry):

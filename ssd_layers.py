@@ -35,17 +35,24 @@ class Layer(NamedTuple):
     dilation: int = 1
 
 
-# VGG-16's convolutions (configuration D) by group; a max pooling follows each group
+# VGG-16's convolutions (configuration D) by group
 VGG_GROUPS = tuple(
     tuple(Layer(f"conv{group}_{index}", channels) for index in range(1, depth + 1))
     for group, (depth, channels) in enumerate(((2, 64), (2, 128), (3, 256), (3, 512), (3, 512)), 1)
 )
+# (size, stride) of the max pooling after each group. SAME rounds up (75 -> 38), as Caffe's pooling does
+POOLINGS = (*((2, 2),) * 4, (3, 1))
 # fc6 and fc7 as convolutions by SSDPreset.fc_form; subsampled, fc6 is à trous
 FC_LAYERS = {
     "subsampled": (Layer("fc6", 1024, dilation=6), Layer("fc7", 1024, size=1)),
     "full": (Layer("fc6", 4096, size=7), Layer("fc7", 4096, size=1)),
 }
 FC_NAMES = ("fc6", "fc7")
+
+
+def channels(full: int, width: float) -> int:
+    """The channel count of a layer at a width. full: that of the network of width 1."""
+    return max(1, round(full * width))
 
 
 def names(layers: Iterable[Layer]) -> tuple[str, ...]:
@@ -58,10 +65,10 @@ VGG_LAYERS = (*CONVOLUTIONS, *FC_NAMES)
 
 
 def extra_layers(preset: SSDPreset) -> Iterator[Layer]:
-    """Yield the layers after fc7: conv8_1, conv8_2, … conv11_2, and for inputs of 512 pixels conv12_1 and conv12_2."""
+    """Yield the layers after fc7: conv8_1, conv8_2, … conv11_2; for a seventh map, vgg512's, conv12_1 and conv12_2."""
     halving: dict[str, Any] = {"stride": 2, "padding": (1, 1)}
     valid: dict[str, Any] = {"padding": "VALID"}
-    if preset.input_size < 512:
+    if len(preset.feature_maps) < 7:  # vgg300's
         forms = [halving, halving, valid, valid]  # of the second convolution of each pair
     elif preset.conv12_form == "4x4":
         forms = [halving, halving, halving, halving, {"size": 4, "padding": (1, 1)}]

@@ -8,6 +8,8 @@ Sources: arXiv 1512.02325, sections 2.1 and 2.2; weiliu89/caffe branch ssd, `pri
 """
 
 import dataclasses
+import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -15,12 +17,37 @@ import numpy as np
 
 import boxes as box_geometry
 from structures import UserError
+from system.schema import Limits, mismatch
 
 # Pairs with no more overlap are never matched bipartitely (MatchBBox in Caffe's bbox_util.cpp)
 MINIMUM_BIPARTITE_IOU = 1e-6
 MATCH_IOU = 0.5  # every anchor with at least this overlap is matched (`overlap_threshold` in ssd_pascal.py)
 CLASSES_PER_ANCHOR = ("all", "best")
 VARIANCES = (0.1, 0.2)  # of centers and sizes (`prior_variance` in ssd_pascal.py)
+INPUT_MULTIPLE = 32  # of the sides of an input that a preset is changed for
+SHORTEST_SIDE = {"vgg300": 288, "vgg512": 160}  # for which the last feature map still has a cell
+MOST_ANCHORS = 1_000_000  # vgg512 has 24,564
+# What a file may say of a preset, far beyond what is useful: a file from elsewhere must not fill the memory
+LIMITS = {
+    "input_size": Limits(32, 2048),
+    "input_height": Limits(32, 2048),
+    "feature_maps": Limits(1, 512, (1, 20)),
+    "map_rows": Limits(1, 512, (1, 20)),
+    "steps": Limits(0, 4096),
+    "row_steps": Limits(0, 4096),
+    "min_sizes": Limits(0, 8192),
+    "max_sizes": Limits(0, 8192),
+    "aspect_ratios": Limits(0.001, 1000),
+    "width": Limits(0.001, 4),
+    "variances": Limits(1e-6, 100),
+    "input_scale": Limits(1e-9, 1e9),
+    "mean": Limits(-1e6, 1e6),
+    "score_threshold": Limits(0, 1),
+    "nms_iou": Limits(0, 1),
+    "candidates_per_class": Limits(1, MOST_ANCHORS),
+    "keep": Limits(1, 10_000),
+    "size_offset_limit": Limits(0, 100),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,12 +84,24 @@ class SSDPreset:
     size_offset_limit: float | None = None  # upper bound of decoded dw and dh (torchvision: ln(1000/16))
     gray16: str = "full"  # how pictures with 16 bits a sample become 8, as in `images.read`
     classes_per_anchor: str = "all"  # "all": an anchor may give a detection of each class; "best": of one (the article)
+    candidates_per_map: int | None = None  # best scores of all classes of a feature map that may enter suppression
+    drop_empty_boxes: bool = False  # whether boxes without area never enter suppression (both: mmdetection)
+    # Of an input that is not square, by `for_input`; input_size, feature_maps and steps are along its width then
+    input_height: int | None = None
+    map_rows: tuple[int, ...] | None = None  # cells along the height of each map
+    row_steps: tuple[float, ...] | None = None  # distance between anchor centers along the height
 
     def __post_init__(self):
         maps = len(self.feature_maps)
-        for name in ("steps", "min_sizes", "max_sizes", "aspect_ratios"):
-            if len(getattr(self, name)) != maps:
-                raise ValueError(f"{name} has {len(getattr(self, name))} entries for {maps} feature maps")
+        tall = {name: getattr(self, name) for name in ("map_rows", "row_steps")}
+        if {value is None for value in (self.input_height, *tall.values())} == {True, False}:
+            raise ValueError("input_height, map_rows and row_steps come together")
+        lists = {name: getattr(self, name) for name in ("steps", "min_sizes", "max_sizes", "aspect_ratios")}
+        for name, values in (*lists.items(), *tall.items()):
+            if values is not None and len(values) != maps:
+                raise ValueError(f"{name} has {len(values)} entries for {maps} feature maps")
+        if self.num_anchors > MOST_ANCHORS:
+            raise ValueError(f"the number of anchors is {self.num_anchors:,}, more than {MOST_ANCHORS:,}")
         _require(self.conv12_form in ("4x4", "3x3"), f"conv12_form {self.conv12_form!r}")
         _require(self.fc_form in ("subsampled", "full"), f"fc_form {self.fc_form!r}")
         _require(self.clip_anchors in ("none", "size", "all"), f"clip_anchors {self.clip_anchors!r}")
@@ -76,6 +115,33 @@ class SSDPreset:
         return f"vgg{self.input_size}"
 
     @property
+    def input_wh(self) -> tuple[int, int]:
+        """Width and height of the input in pixels."""
+        return self.input_size, self.input_height or self.input_size
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Shape of a picture as the network takes it: (height, width, 3)."""
+        width, height = self.input_wh
+        return height, width, 3
+
+    @property
+    def mean_side(self) -> float:
+        """Side in pixels of the square with the area of the input."""
+        width, height = self.input_wh
+        return float(self.input_size) if width == height else math.sqrt(width * height)
+
+    @property
+    def grids(self) -> tuple[tuple[int, int], ...]:
+        """(rows, columns) of cells of each feature map."""
+        return tuple(zip(self.map_rows or self.feature_maps, self.feature_maps, strict=True))
+
+    @property
+    def grid_steps(self) -> tuple[tuple[float, float], ...]:
+        """Distance (down, across) in pixels between neighboring anchor centers of each map."""
+        return tuple(zip(self.row_steps or self.steps, self.steps, strict=True))
+
+    @property
     def anchors_per_cell(self) -> tuple[int, ...]:
         """Number of anchor shapes per cell of each feature map."""
         return tuple(2 + 2 * len(ratios) for ratios in self.aspect_ratios)
@@ -83,13 +149,19 @@ class SSDPreset:
     @property
     def anchors_per_map(self) -> tuple[int, ...]:
         """Number of anchors of each feature map, in the order of the anchors."""
-        maps = zip(self.feature_maps, self.anchors_per_cell, strict=True)
-        return tuple(side**2 * shapes for side, shapes in maps)
+        maps = zip(self.grids, self.anchors_per_cell, strict=True)
+        return tuple(rows * columns * shapes for (rows, columns), shapes in maps)
 
     @property
     def num_anchors(self) -> int:
         """Number of anchors of all maps: 8,732 for vgg300, 24,564 for vgg512."""
         return sum(self.anchors_per_map)
+
+    @property
+    def candidates(self) -> int:
+        """How many anchors of a class can enter suppression at most."""
+        limit = self.num_anchors if self.candidates_per_map is None else self.candidates_per_map
+        return min(self.candidates_per_class, sum(min(limit, count) for count in self.anchors_per_map))
 
     def to_json(self) -> dict[str, Any]:
         """The fields as a dict of plain JSON types; `from_json` is the inverse."""
@@ -97,14 +169,10 @@ class SSDPreset:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "SSDPreset":
-        """Rebuild a preset from the dict of `to_json`. Raises ValueError for unknown or missing fields."""
-        known = {field.name for field in dataclasses.fields(cls)}
-        if unknown := sorted(set(values) - known):
-            raise ValueError(f"unknown preset fields {', '.join(unknown)}")
-        try:
-            return cls(**{key: _tuples(value) for key, value in values.items()})
-        except TypeError as error:
-            raise ValueError(f"incomplete preset: {error}") from None
+        """Rebuild a preset from the dict of `to_json`. Raises ValueError for unknown, missing or wrong fields."""
+        if wrong := mismatch(values, cls, LIMITS):
+            raise ValueError(wrong)
+        return cls(**{key: _tuples(value) for key, value in values.items()})
 
 
 def _require(condition, what):
@@ -176,11 +244,69 @@ def get_preset(name: str) -> SSDPreset:
         raise UserError(f"--preset {name}: unknown; choose one of {', '.join(PRESETS)}") from None
 
 
+def for_input(preset: SSDPreset, width: int, height: int) -> SSDPreset:
+    """A square preset, changed for an input of width × height pixels.
+
+    Anchors keep their size in relation to the root of the input's area, so that the square network of equal cost has
+    the same ones. Centers are nominally 8, 16, 32 … pixels apart as the original's; where these do not fit, and on maps
+    after a layer without padding, they are spread evenly over the picture, as the original spreads them (100 pixels
+    for 3 cells of 300). Raises UserError if a side is not a multiple of INPUT_MULTIPLE or too small for the last map.
+    """
+    short = len(preset.feature_maps) < len(_VGG512.feature_maps)
+    least = SHORTEST_SIDE["vgg300" if short else "vgg512"]
+    for side in (width, height):
+        if side % INPUT_MULTIPLE or not least <= side <= LIMITS["input_size"].high:
+            raise UserError(
+                f"--input {width}x{height}: each side must be a multiple of {INPUT_MULTIPLE} from {least} to "
+                f"{LIMITS['input_size'].high} for {square_name(preset)}; the nearest is "
+                f"{_fitting(width, least)}x{_fitting(height, least)}"
+            )
+    scale = math.sqrt(width * height) / preset.mean_side
+    (columns, steps), (rows, row_steps) = (_axis(side, short) for side in (width, height))
+    wide = {} if width == height else {"input_height": height, "map_rows": rows, "row_steps": row_steps}
+    return dataclasses.replace(
+        preset,
+        name=f"{square_name(preset)}-{width}x{height}",
+        input_size=width,
+        feature_maps=columns,
+        steps=steps,
+        min_sizes=tuple(size * scale for size in preset.min_sizes),
+        max_sizes=tuple(size * scale for size in preset.max_sizes),
+        **wide,
+    )
+
+
+def square_name(preset: SSDPreset) -> str:
+    """The name of the preset that `for_input` made a preset from; its own if it was not made so."""
+    return re.sub(r"-\d+x\d+$", "", preset.name)
+
+
+def _fitting(side, least):
+    """The nearest side that `for_input` takes."""
+    return int(min(max(round(side / INPUT_MULTIPLE) * INPUT_MULTIPLE, least), LIMITS["input_size"].high))
+
+
+def _axis(side, short):
+    """Cells of each feature map along a side in pixels, and the distance of anchor centers.
+
+    short: whether the last maps are those of vgg300, each of which has two cells less than the map before.
+    """
+    cells = [side // 8]
+    while len(cells) < (4 if short else 6):
+        cells.append(-(-cells[-1] // 2))
+    cells += [cells[-1] - 2, cells[-1] - 4] if short else [cells[-1] - 1]
+    steps = []
+    for index, count in enumerate(cells):
+        nominal, halved = 8.0 * 2**index, index < (4 if short else 6)
+        steps.append(nominal if halved and (count - 0.5) * nominal < side else side / count)
+    return tuple(cells), tuple(steps)
+
+
 def make_anchors(preset: SSDPreset) -> np.ndarray:
     """Anchors of a preset, float32 [A,4] (cx, cy, w, h) as fractions of the input (Caffe's PriorBox)."""
-    maps = zip(preset.feature_maps, preset.steps, anchor_shapes(preset), strict=True)
-    anchors = np.concatenate([_map_anchors(side, step, shapes) for side, step, shapes in maps])
-    anchors = anchors / preset.input_size
+    maps = zip(preset.grids, preset.grid_steps, anchor_shapes(preset), strict=True)
+    anchors = np.concatenate([_map_anchors(grid, steps, shapes) for grid, steps, shapes in maps])
+    anchors = anchors / (2 * preset.input_wh)
     if preset.clip_anchors == "size":
         anchors[:, 2:] = anchors[:, 2:].clip(0, 1)
     elif preset.clip_anchors == "all":
@@ -188,11 +314,11 @@ def make_anchors(preset: SSDPreset) -> np.ndarray:
     return anchors.astype(np.float32)
 
 
-def _map_anchors(side, step, shapes):
-    """Anchors of one feature map in pixels, [side·side·shapes, 4] (cx, cy, w, h)."""
-    centers = (np.arange(side) + 0.5) * step
-    cy, cx, _ = np.meshgrid(centers, centers, np.zeros(len(shapes)), indexing="ij")  # [row, column, shape]
-    sizes = np.broadcast_to(shapes, (side, side, *shapes.shape))
+def _map_anchors(grid, steps, shapes):
+    """Anchors of one feature map in pixels, [rows·columns·shapes, 4] (cx, cy, w, h). grid, steps: (down, across)."""
+    down, across = ((np.arange(count) + 0.5) * step for count, step in zip(grid, steps, strict=True))
+    cy, cx, _ = np.meshgrid(down, across, np.zeros(len(shapes)), indexing="ij")  # [row, column, shape]
+    sizes = np.broadcast_to(shapes, (*grid, *shapes.shape))
     return np.concatenate([cx[..., None], cy[..., None], sizes], axis=-1).reshape(-1, 4)
 
 

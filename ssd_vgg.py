@@ -108,10 +108,6 @@ class _Net:
         scale, shape = (1.0, "uniform") if initializer == "xavier" else (2.0, "untruncated_normal")
         self.initializer = tf.variance_scaling_initializer(scale, "fan_in", shape)
 
-    def channels(self, full):
-        """The channel count at this width for a count of the full network."""
-        return max(1, round(full * self.width))
-
     def layer(self, x, layer):
         """A `ssd_layers.Layer`: convolution, bias and ReLU."""
         padding = layer.padding
@@ -119,8 +115,9 @@ class _Net:
             # TensorFlow's SAME pads (0, 1) where the original pads (1, 1): features would shift by a cell
             x = tf.pad(x, [[0, 0], padding, padding, [0, 0]])
             padding = "VALID"
+        channels = ssd_layers.channels(layer.channels, self.width)
         with tf.variable_scope(layer.name):
-            weights, biases = self.filters(x, self.channels(layer.channels), layer.size, self.initializer)
+            weights, biases = self.filters(x, channels, layer.size, self.initializer)
             x = self.convolve(x, weights, biases, stride=layer.stride, padding=padding, dilation=layer.dilation)
         return tf.nn.relu(x, name=f"{layer.name}/relu")
 
@@ -139,13 +136,12 @@ class _Net:
 def _feature_maps(net, x, preset):
     """The (layer name, tensor) pairs that the heads read, from fine to coarse."""
     maps = {}
-    for number, group in enumerate(ssd_layers.VGG_GROUPS, 1):
+    groups = zip(ssd_layers.VGG_GROUPS, ssd_layers.POOLINGS, strict=True)
+    for number, (group, (size, stride)) in enumerate(groups, 1):
         for layer in group:
             x = net.layer(x, layer)
         if group[-1].name == ssd_layers.NORMALIZED:
             maps[ssd_layers.NORMALIZED] = _l2_normalize(net, x, ssd_layers.NORMALIZATION)
-        size, stride = (3, 1) if group is ssd_layers.VGG_GROUPS[-1] else (2, 2)
-        # SAME rounds up (75 -> 38), as Caffe's pooling does
         x = tf.nn.max_pool2d(x, size, stride, "SAME", name=f"pool{number}")
     for layer in (*ssd_layers.FC_LAYERS[preset.fc_form], *ssd_layers.extra_layers(preset)):
         x = maps[layer.name] = net.layer(x, layer)
@@ -167,14 +163,17 @@ def _l2_normalize(net, x, name):
 def _heads(net, features, preset, num_classes):
     """Heads on every feature map, concatenated in the order of the anchors."""
     logits, offsets = [], []
-    for (name, x), side, shapes in zip(features, preset.feature_maps, preset.anchors_per_cell, strict=True):
-        if x.shape[1] != side:
-            raise ValueError(f"{name} has {x.shape[1]} cells a side, preset {preset.name} says {side}")
+    for (name, x), grid, shapes in zip(features, preset.grids, preset.anchors_per_cell, strict=True):
+        if tuple(x.shape[1:3]) != grid:
+            raise ValueError(
+                f"{name} has {x.shape[1]}×{x.shape[2]} cells, preset {preset.name} says {grid[0]}×{grid[1]}"
+            )
         channels = [shapes * (num_classes + 1), shapes * 4]
         head = tf.split(_head(net, x, name, channels), channels, axis=-1)
-        # [N,side,side,shapes·values] -> [N,anchors of this map,values]
-        logits.append(tf.reshape(head[0], [-1, side * side * shapes, num_classes + 1]))
-        offsets.append(tf.reshape(head[1], [-1, side * side * shapes, 4]))
+        # [N,rows,columns,shapes·values] -> [N,anchors of this map,values]
+        anchors = grid[0] * grid[1] * shapes
+        logits.append(tf.reshape(head[0], [-1, anchors, num_classes + 1]))
+        offsets.append(tf.reshape(head[1], [-1, anchors, 4]))
     return (
         tf.cast(tf.concat(logits, axis=1, name="logits"), tf.float32),  # [N,A,classes+1]
         tf.cast(tf.concat(offsets, axis=1, name="offsets"), tf.float32),  # [N,A,4]
@@ -182,7 +181,7 @@ def _heads(net, features, preset, num_classes):
 
 
 def _head(net, x, feature, channels):
-    """Logits and offsets of a feature map, side by side: [N,side,side,sum(channels)].
+    """Logits and offsets of a feature map, side by side: [N,rows,columns,sum(channels)].
 
     Each has its own variables; one convolution computes both, since 16 offset channels alone cost as much as 64.
     """

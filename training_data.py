@@ -109,7 +109,7 @@ class MakeTrainingItem:
         return plan, matches
 
     def render(self, job: Job, plan: transforms.Plan, out: np.ndarray | None = None) -> np.ndarray:
-        """Read the picture of a job and render its plan, into `out` or a new array uint8 [S,S,3]. Raises ImageError."""
+        """Read the picture of a job and render its plan, into `out` or a new array uint8 [h,w,3]. Raises ImageError."""
         sample = self.samples[job[1]]
         source = sample.image_path, sample.exif, plan.max_reduce
         if self.cache is None:
@@ -193,7 +193,7 @@ def make_queue(
     workers: int,
     cache: PictureCache | None = None,
 ) -> DataQueue:
-    """A DataQueue of batches {images uint8 [B,S,S,3], class_targets int32 [B,A], offset_targets float32 [B,A,4]}.
+    """A DataQueue of batches {images uint8 [B,h,w,3], class_targets int32 [B,A], offset_targets float32 [B,A,4]}.
 
     Its jobs are those of `epoch_jobs`. The batches are the same with and without a cache.
     """
@@ -224,7 +224,7 @@ def cached_bytes(
     size_of = {Picture(one.image_path, one.exif): (one.width, one.height) for one in samples}
     for picture, (width, height) in size_of.items():
         if transform.resizes_whole(width, height):
-            needed[RESIZED] += block_bytes(preset.input_size, preset.input_size)
+            needed[RESIZED] += block_bytes(*preset.input_wh)
             continue
         for reduce in transform.reductions(width, height) if images.is_jpeg(picture.path) else (1,):
             needed[str(reduce)] += block_bytes(-(-height // reduce), -(-width // reduce))
@@ -234,7 +234,7 @@ def cached_bytes(
 def first_images(
     samples: Sequence[Sample], preset: ssd_utils.SSDPreset, settings: TrainingSettings, count: int
 ) -> np.ndarray:
-    """uint8 [N,S,S,3]: the first `count` images that training is going to see, or as many as an epoch has.
+    """uint8 [N,h,w,3]: the first `count` images that training is going to see, or as many as an epoch has.
 
     Raises UserError if they cannot be read because their folder is gone.
     """
@@ -260,9 +260,9 @@ def make_item(samples: Sequence[Sample], preset: ssd_utils.SSDPreset, settings: 
 
 def _fields(preset):
     """The arrays of a batch."""
-    side, anchors = preset.input_size, preset.num_anchors
+    anchors = preset.num_anchors
     return [
-        Field("images", (side, side, 3), np.uint8),
+        Field("images", preset.image_shape, np.uint8),
         Field("class_targets", (anchors,), np.int32),
         Field("offset_targets", (anchors, 4), np.float32),
     ]

@@ -13,6 +13,7 @@ than the picture: its edges may be below 0 and above 1.
 """
 
 import dataclasses
+import functools
 import math
 
 import cv2
@@ -23,6 +24,7 @@ from ssd_utils import SSDPreset
 
 Window = tuple[float, float, float, float]  # (xmin, ymin, xmax, ymax)
 WHOLE: Window = (0.0, 0.0, 1.0, 1.0)
+Size = int | tuple[int, int]  # the side of a square, or (width, height), in pixels
 INTERPOLATIONS = {
     "linear": cv2.INTER_LINEAR,
     "area": cv2.INTER_AREA,
@@ -82,6 +84,20 @@ class Augmentation:
     crop_ratio: tuple[float, float] = (0.5, 2.0)
     interpolations: tuple[str, ...] = tuple(INTERPOLATIONS)
 
+
+# Least and largest value of what a file says; 0 to 1 for others. Lengths of lists; others have at least one entry
+RANGES = {
+    "brightness": (0, 255),
+    "contrast": (0, 1),
+    "saturation": (0, 1),
+    "hue": (0, 90),
+    "expand": (1, 100),
+    "min_ious": (0, 1),
+    "trials": (1, 10000),
+    "crop_scale": (0.01, 1),
+    "crop_ratio": (0.01, 100),
+}
+LENGTHS = {"crop_scale": 2, "crop_ratio": 2}
 
 # full: the original. article: the same, but boxes may extend beyond the crop. light: for scenes that already vary, or
 # short trainings: no shrunk objects (expanding), no cut objects (cropping), and the colors keep their hue. none: only
@@ -179,28 +195,32 @@ def train_transforms(preset: SSDPreset, augmentation: str | Augmentation = "full
     augmentation: an Augmentation, or the name of one in AUGMENTATIONS.
     """
     chosen = AUGMENTATIONS[augmentation] if isinstance(augmentation, str) else augmentation
-    return TrainTransforms(preset.input_size, preset.mean, chosen)
+    return TrainTransforms(preset.input_wh, preset.mean, chosen)
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainTransforms:
-    """Random distortion, expansion, crop, resizing and mirroring to size × size pixels. Inputs are never changed.
+    """Random distortion, expansion, crop, resizing and mirroring to one size. Inputs are never changed.
 
-    size: side of the result in pixels.
+    size: (width, height) of the result in pixels, or the side of a square.
     mean: RGB in 0..255, fills the expanded canvas.
     augmentation: how much is changed.
     """
 
-    size: int
+    size: Size
     mean: tuple[float, float, float]
     augmentation: Augmentation = Augmentation()
+
+    @functools.cached_property
+    def _size(self):
+        return both_sides(self.size)
 
     def __call__(
         self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Augment an image uint8 [H,W,3] RGB with its boxes float32 [N,4] and labels int32 [N].
 
-        All randomness comes from rng. Returns image uint8 [size,size,3], boxes float32 [M,4], labels int32 [M], with
+        All randomness comes from rng. Returns image uint8 [height,width,3], boxes float32 [M,4], labels int32 [M], with
         0 ≤ M ≤ N. Boxes are in 0..1 (unless clip_boxes is off) and not empty.
         """
         height, width = image.shape[:2]
@@ -219,11 +239,11 @@ class TrainTransforms:
         multiples of max_reduce, so that boxes also fit a picture that is decoded smaller.
         """
         window_px = _compose_window(choices.canvas, choices.crop, width, height)
-        max_reduce = _max_reduce(window_px, self.size)
+        max_reduce = _max_reduce(window_px, self._size)
         # An error in the 15th digit must not widen by a pixel
         left, top, right, bottom = (round(edge * 1e6) / 1e6 for edge in window_px)
-        x = _fit_axis(left, right, width, self.size, max_reduce)
-        y = _fit_axis(top, bottom, height, self.size, max_reduce)
+        x = _fit_axis(left, right, width, self._size[0], max_reduce)
+        y = _fit_axis(top, bottom, height, self._size[1], max_reduce)
         if x is None or y is None:
             x = y = (0, 0, 0, 0)
             moved, kept = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
@@ -254,7 +274,7 @@ class TrainTransforms:
         moved = boxes_px - source
         moved *= scale
         moved += target
-        moved /= self.size
+        moved /= self._size * 2
         centers = (moved[:, :2] + moved[:, 2:]) / 2
         if self.augmentation.clip_boxes:
             moved = moved.clip(0, 1)
@@ -267,29 +287,29 @@ class TrainTransforms:
 
     def reductions(self, width: int, height: int) -> tuple[int, ...]:
         """All values that max_reduce may have in a plan for a picture of this size in pixels."""
-        side, change = min(width, height), self.augmentation
+        change = self.augmentation
         # The least side of a crop, a little less for rounding
         least = change.crop_scale[0] * math.sqrt(min(change.crop_ratio[0], 1 / change.crop_ratio[1]))
-        smallest = 0.999 * least * side if change.crop else side
-        largest = side * max(change.expand, 1)
-        low, high = (_max_reduce((0, 0, pixels, pixels), self.size) for pixels in (smallest, largest))
+        smallest = 0.999 * least if change.crop else 1
+        shares = smallest, max(change.expand, 1)
+        low, high = (_max_reduce((0, 0, share * width, share * height), self._size) for share in shares)
         return tuple(factor for factor in REDUCTIONS if low <= factor <= high)
 
     def resizes_whole(self, width: int, height: int) -> bool:
         """Whether every rendering of a picture of this size in pixels starts with the same step, `resized`."""
         change = self.augmentation
         fixed = change.expand <= 1 and not change.crop and not change.random_interpolation
-        return fixed and not _distorts_first(width, height, self.size, self.size)  # if smaller, max_reduce is 1
+        return fixed and not _distorts_first(width, height, *self._size)  # if smaller, max_reduce is 1
 
     def render(self, plan: Plan, image: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Apply a plan to its picture uint8 [H,W,3], which may be decoded up to max_reduce times smaller.
 
-        out: uint8 [size,size,3], contiguous, for the result; None for a new array.
-        Returns uint8 [size,size,3]. Raises ValueError if the image's size is not one of the plan's.
+        out: uint8 [height,width,3], contiguous, for the result; None for a new array.
+        Returns uint8 [height,width,3]. Raises ValueError if the image's size is not one of the plan's.
         """
         left, top, right, bottom = plan.target_px
         if right == left:
-            out = np.empty((self.size, self.size, 3), np.uint8) if out is None else out
+            out = np.empty((*self._size[::-1], 3), np.uint8) if out is None else out
             out[...] = np.rint(self.mean)
             return out
         patch = _cut(plan, image)
@@ -298,14 +318,14 @@ class TrainTransforms:
         return self._put(plan, _resized(plan, distort(patch, plan.choices.distortion)), out)
 
     def resized(self, plan: Plan, image: np.ndarray) -> np.ndarray:
-        """The first step of `render` where `resizes_whole`: the whole picture, uint8 [size,size,3]."""
+        """The first step of `render` where `resizes_whole`: the whole picture, uint8 [height,width,3]."""
         return _resized(plan, _cut(plan, image))
 
     def finish(self, plan: Plan, resized: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """The steps of `render` that follow `resized`, into a new array or `out`."""
         left, top, right, bottom = plan.target_px
         distortion = plan.choices.distortion
-        if distortion.in_hsv or (right - left, bottom - top) != (self.size, self.size):
+        if distortion.in_hsv or (right - left, bottom - top) != self._size:
             return self._put(plan, distort(resized, distortion), out)
         # Mirrored first, the colors are changed where they are. Not in HSV: OpenCV rounds it in another way at the end
         # of a row, so that the order matters
@@ -315,8 +335,9 @@ class TrainTransforms:
     def _put(self, plan, patch, out):
         """A resized patch at its place in the result, with the mean around it, mirrored; into a new array or out."""
         left, top, right, bottom = plan.target_px
-        if right - left < self.size or bottom - top < self.size:
-            below, beside = self.size - bottom, self.size - right
+        width, height = self._size
+        if right - left < width or bottom - top < height:
+            below, beside = height - bottom, width - right
             mean = np.rint(self.mean).tolist()
             patch = cv2.copyMakeBorder(patch, top, below, left, beside, cv2.BORDER_CONSTANT, value=mean)
         if plan.choices.mirror:
@@ -336,9 +357,17 @@ def _resized(plan, patch):
     return cv2.resize(patch, (right - left, bottom - top), interpolation=plan.choices.interpolation)
 
 
-def warp(image: np.ndarray, size: int) -> np.ndarray:
-    """uint8 [H,W,3] -> a new uint8 [size,size,3], linear, without keeping the aspect ratio: the input at test time."""
-    return cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
+def warp(image: np.ndarray, size: Size) -> np.ndarray:
+    """uint8 [H,W,3] -> a new uint8 of `size`, linear, without keeping the aspect ratio: the input at test time.
+
+    size: (width, height) in pixels, or the side of a square.
+    """
+    return cv2.resize(image, both_sides(size), interpolation=cv2.INTER_LINEAR)
+
+
+def both_sides(size: Size) -> tuple[int, int]:
+    """(width, height) of a Size."""
+    return (size, size) if isinstance(size, int) else size
 
 
 def draw_choices(augmentation: Augmentation, boxes: np.ndarray, rng: np.random.Generator) -> Choices:
@@ -456,9 +485,11 @@ def _compose_window(canvas, crop, width, height):
 
 
 def _max_reduce(window_px, size):
-    """Largest reduction that leaves the window at least `size` pixels wide and high; 1 if it is smaller anyway."""
-    pixels = min(window_px[2] - window_px[0], window_px[3] - window_px[1])
-    return max(factor for factor in REDUCTIONS if factor == 1 or pixels >= factor * size)
+    """Largest reduction that leaves the window at least `size` (width, height); 1 if it is smaller anyway."""
+    width, height = window_px[2] - window_px[0], window_px[3] - window_px[1]
+    return max(
+        factor for factor in REDUCTIONS if factor == 1 or (width >= factor * size[0] and height >= factor * size[1])
+    )
 
 
 def _fit_axis(low, high, length, size, step):

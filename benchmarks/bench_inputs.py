@@ -5,9 +5,9 @@ import numpy as np
 CLASSES = tuple(f"class{index}" for index in range(20))  # as many as VOC's
 
 
-def images(count, side, seed=0):
-    """uint8 [count,side,side,3]: noise, for which a convolution takes as long as for a picture."""
-    return np.random.default_rng([seed, 1]).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+def images(count, shape, seed=0):
+    """uint8 [count,*shape]: noise, for which a convolution takes as long as for a picture."""
+    return np.random.default_rng([seed, 1]).integers(0, 256, (count, *shape), dtype=np.uint8)
 
 
 def ground_truth(count, objects=None, seed=0):

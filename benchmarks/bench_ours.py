@@ -50,10 +50,9 @@ def random_weights(description):
     import ssd_vgg
     from kernels import devices
 
-    side = description.preset.input_size
     with tf.Graph().as_default():
         tf.set_random_seed(0)
-        images = tf.placeholder(tf.uint8, [None, side, side, 3])
+        images = tf.placeholder(tf.uint8, [None, *description.preset.image_shape])
         ssd_vgg.build(images, description.preset, len(description.class_names), portable=True)
         with tf.Session(config=devices.session_config()) as session:  # which leaves memory of a GPU to others
             session.run(tf.global_variables_initializer())
@@ -73,7 +72,7 @@ def network(preset="vgg300", width=1.0, classes=20, batch=8, precision="auto"):
     dtype = devices.compute_dtype(precision)
     graph = detector.build_graph(description, random_weights(description), dtype, 0.01)
     session = detector.open_session(graph)
-    images = aligned(bench_inputs.images(batch, description.preset.input_size))
+    images = aligned(bench_inputs.images(batch, description.preset.image_shape))
 
     def run():
         session.run("result/result:0", {"image_input:0": images})
@@ -113,7 +112,7 @@ def training_batch(preset, batch):
         for boxes, labels in bench_inputs.ground_truth(batch)
     ]
     class_targets, offset_targets = (np.stack(parts) for parts in zip(*targets, strict=True))
-    images = bench_inputs.images(batch, preset.input_size)
+    images = bench_inputs.images(batch, preset.image_shape)
     return {"images": images, "class_targets": class_targets, "offset_targets": offset_targets}
 
 
@@ -134,7 +133,7 @@ def data(index, augmentation="full", cache="none", folder=None):
             opened = stack.enter_context(caching.opened(samples, preset, settings))
         make_item = make_item.sharing(opened)
     out = {
-        "images": np.empty((preset.input_size, preset.input_size, 3), np.uint8),
+        "images": np.empty(preset.image_shape, np.uint8),
         "class_targets": np.empty(len(anchors), np.int32),
         "offset_targets": np.empty((len(anchors), 4), np.float32),
     }
@@ -248,7 +247,7 @@ def model_network(model, batch, batches=1):
 
     graph, description = load_graph(model, "auto")
     session = detector.open_session(graph)
-    images = aligned(bench_inputs.images(batch, description.preset.input_size))
+    images = aligned(bench_inputs.images(batch, description.preset.image_shape))
 
     def run():
         for _ in range(batches):
@@ -271,13 +270,12 @@ def after_network(batch, model=None, index=None, width=1.0, classes=20):
 
     if model:
         graph, description = load_graph(model, "auto")
-        side = description.preset.input_size
         pictures = [image_files.read(sample.image_path) for sample in bench_pictures.read_index(index)[:batch]]
-        fed = aligned(np.stack([transforms.warp(picture, side) for picture in pictures]))
+        fed = aligned(np.stack([transforms.warp(picture, description.preset.input_wh) for picture in pictures]))
     else:
         description = describe(width=width, classes=classes)
         graph = detector.build_graph(description, random_weights(description), devices.compute_dtype("auto"), 0.01)
-        fed = aligned(bench_inputs.images(batch, description.preset.input_size))
+        fed = aligned(bench_inputs.images(batch, description.preset.image_shape))
     session = detector.open_session(graph)
     probabilities, offsets = graph.get_operation_by_name("result/result").inputs[:2]
     network = [probabilities.op.inputs[0].op, offsets.op]  # operations: nothing is copied out

@@ -49,7 +49,7 @@ def network(preset="vgg300", classes=20, batch=8, setting="bfloat16 autocast, ch
     """Backbone and heads on prepared float32 images, without normalization, softmax and boxes."""
     model = build(preset, classes).eval().to(memory_format=layout(setting))
     side = {"vgg300": 300, "vgg512": 512}[preset]
-    images = torch.from_numpy(bench_inputs.images(batch, side)).permute(0, 3, 1, 2)
+    images = torch.from_numpy(bench_inputs.images(batch, (side, side, 3))).permute(0, 3, 1, 2)
     images = (images.float() / 255 - 0.45).contiguous(memory_format=layout(setting))
 
     def run():
@@ -68,7 +68,7 @@ def training_step(batch=8, settings=("bfloat16 autocast, channels_last, fused Ad
         {"boxes": torch.from_numpy(boxes * scale), "labels": torch.from_numpy(labels.astype(np.int64) + 1)}
         for boxes, labels in ground_truth
     ]
-    images = torch.from_numpy(bench_inputs.images(batch, 300)).permute(0, 3, 1, 2).float() / 255
+    images = torch.from_numpy(bench_inputs.images(batch, (300, 300, 3))).permute(0, 3, 1, 2).float() / 255
     tried, runs = {}, {}
     for setting in settings:
         runs[setting] = _training_run(list(images), targets, setting)

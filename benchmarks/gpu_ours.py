@@ -4,12 +4,11 @@ import contextlib
 import subprocess
 from typing import NamedTuple
 
-import bench_harness
 import bench_inputs
 import bench_ours
 from gpu_worker import serve
 
-from system import cli
+from system import cli, load
 
 tf = cli.import_tensorflow(xla=True, xla_on_cpu=True)  # before the next lines, as it sets flags and keeps messages back
 
@@ -80,7 +79,7 @@ def machine():
         "tensorflow": tf.__version__,
         "cuda": build.get("cuda_version"),
         "cudnn": build.get("cudnn_version"),
-        **bench_harness.machine(),
+        **load.machine(),
     }
 
 
@@ -140,7 +139,7 @@ def _detection_graph(precision, batch, width, portable=False):
 
 
 def _fed(session, fetches, batch, description):
-    images = bench_ours.aligned(bench_inputs.images(batch, description.preset.input_size))
+    images = bench_ours.aligned(bench_inputs.images(batch, description.preset.image_shape))
 
     def run():
         session.run(fetches, {"image_input:0": images})

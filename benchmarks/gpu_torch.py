@@ -51,7 +51,7 @@ def autocast(precision):
 
 def _images(batch):
     """uint8 [N,3,300,300] in host memory, pinned, in the order channels_last."""
-    images = torch.from_numpy(bench_inputs.images(batch, 300)).permute(0, 3, 1, 2)
+    images = torch.from_numpy(bench_inputs.images(batch, (300, 300, 3))).permute(0, 3, 1, 2)
     return images.pin_memory() if ON_GPU else images
 
 

@@ -12,12 +12,14 @@ import numpy as np
 
 import ssd_utils
 from structures import UserError
-from system import files
+from system import files, schema
+from system.wording import shorten
 
 # COCO's limits of small, medium and large, for the square root of the box's area in pixels of the input
 SIZE_LIMITS = {"small": (0, 32), "medium": (32, 96), "large": (96, math.inf)}
 ALL = "all objects"
 ANCHOR_FIELDS = ("min_sizes", "max_sizes", "aspect_ratios")
+SMALLEST, LARGEST_RATIO, MOST_RATIOS = 0.01, 100, 20  # pixels of the input; of what a file may say
 
 # Ratios that the search tries; each adds its reciprocal too
 RATIOS = (1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.5, 8.0)
@@ -57,20 +59,23 @@ def best_iou(preset, boxes):
     boxes: [N,4] (xmin, ymin, xmax, ymax) in 0..1. Looks only at the cell nearest to the box, since of anchors with the
     same shape none overlaps it more. That is hundreds of times faster than all anchors, with the same result.
     """
-    boxes_px = np.asarray(boxes, np.float64) * preset.input_size
+    boxes_px = np.asarray(boxes, np.float64) * (2 * preset.input_wh)
     best = np.zeros(len(boxes_px))
-    maps = zip(preset.feature_maps, preset.steps, ssd_utils.anchor_shapes(preset), strict=True)
-    for side, step, shapes in maps:
+    maps = zip(preset.grids, preset.grid_steps, ssd_utils.anchor_shapes(preset), strict=True)
+    for grid, steps, shapes in maps:
         if preset.clip_anchors != "none":  # centers are always inside
-            shapes = shapes.clip(0, preset.input_size)
-        np.maximum(best, _map_iou(boxes_px, side, step, shapes), out=best)
+            shapes = shapes.clip(0, preset.input_wh)
+        np.maximum(best, _map_iou(boxes_px, grid, steps, shapes), out=best)
     return best
 
 
-def _map_iou(boxes_px, side, step, shapes):
-    """The best IoU [N] of boxes [N,4] with the anchors of one feature map. shapes: [S,2] (w, h). All in pixels."""
+def _map_iou(boxes_px, grid, steps, shapes):
+    """The best IoU [N] of boxes [N,4] with the anchors of one feature map, all in pixels.
+
+    grid, steps: cells and distance of centers (down, across). shapes: [S,2] (w, h).
+    """
     overlap = []
-    for axis in (0, 1):
+    for axis, (side, step) in enumerate(zip(grid[::-1], steps[::-1], strict=True)):
         low, high = boxes_px[:, axis, None], boxes_px[:, axis + 2, None]
         cell = np.floor((low + high) / 2 / step).clip(0, side - 1)
         center, half = (cell + 0.5) * step, shapes[None, :, axis] / 2
@@ -83,7 +88,7 @@ def _map_iou(boxes_px, side, step, shapes):
 def sides_px(preset, boxes):
     """The square root of each box's area in pixels of the preset's input, float64 [N]. boxes: [N,4] in 0..1."""
     boxes = np.asarray(boxes, np.float64)
-    return np.sqrt((boxes[:, 2:] - boxes[:, :2]).prod(axis=1)) * preset.input_size
+    return np.sqrt((boxes[:, 2:] - boxes[:, :2]).prod(axis=1)) * preset.mean_side
 
 
 def size_names(preset, boxes):
@@ -142,7 +147,7 @@ class _Search:
 
     def __init__(self, preset, boxes, labels):
         self._preset = preset
-        self._boxes_px = np.asarray(boxes, np.float64) * preset.input_size
+        self._boxes_px = np.asarray(boxes, np.float64) * (2 * preset.input_wh)
         _, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
         self._weights = 1 / np.sqrt(counts[inverse])
         self._weights /= self._weights.sum()
@@ -152,7 +157,7 @@ class _Search:
         """A state to start from: sizes in equal ratios from the small objects of this data to the large ones."""
         sides = np.sqrt((self._boxes_px[:, 2:] - self._boxes_px[:, :2]).prod(axis=1))
         low, high = np.quantile(sides, (0.03, 0.97))
-        low, high = float(low.clip(4, self._preset.min_sizes[1])), float(max(high, self._preset.input_size))
+        low, high = float(low.clip(4, self._preset.min_sizes[1])), float(max(high, self._preset.mean_side))
         maps = len(self._preset.feature_maps)
         sizes = [round(low * (high / low) ** (index / maps), 1) for index in range(maps + 1)]
         return tuple(sizes[:-1]), sizes[-1], tuple(map(tuple, self._preset.aspect_ratios))
@@ -171,8 +176,8 @@ class _Search:
         if key not in self._known:
             if len(self._known) > 2000:  # 48 MB
                 self._known.clear()
-            side, step = self._preset.feature_maps[index], self._preset.steps[index]
-            self._known[key] = _map_iou(self._boxes_px, side, step, shapes)
+            grid, steps = self._preset.grids[index], self._preset.grid_steps[index]
+            self._known[key] = _map_iou(self._boxes_px, grid, steps, shapes)
         return self._known[key]
 
     def climb(self, state):
@@ -213,7 +218,7 @@ class _Search:
     def _rising(self, sizes):
         """Whether sizes rise by SMALLEST_STEP or more, from 4 pixels or more to about the size of the input."""
         pairs = itertools.pairwise(sizes)
-        wide = sizes[0] >= 4 and 0.9 <= sizes[-1] / self._preset.input_size <= 1.2
+        wide = sizes[0] >= 4 and 0.9 <= sizes[-1] / self._preset.mean_side <= 1.2
         return wide and all(high >= low * SMALLEST_STEP for low, high in pairs)
 
     def _ratios(self, state):
@@ -231,13 +236,28 @@ class _Search:
             yield min_sizes, last, everywhere
 
 
+@dataclasses.dataclass
+class _Anchors:
+    """What is read of a file of anchors."""
+
+    min_sizes: list[float]
+    max_sizes: list[float]
+    aspect_ratios: list[list[float]]
+    input_size: int | list[int] = 0
+
+
 def write_anchors(path, advice):
     """Write the anchors of an Advice as JSON, for `read_anchors` and for people."""
     preset = advice.preset
-    values = {"preset": preset.name, "input_size": preset.input_size}
+    values = {"preset": preset.name, "input_size": _input_size(preset)}
     values |= {name: getattr(preset, name) for name in ANCHOR_FIELDS}
     values["matchable_share"] = {"before": round(advice.before, 4), "after": round(advice.after, 4)}
     files.write_json(path, values)
+
+
+def _input_size(preset):
+    """The input as an anchor file states it: a number, or [width, height] where they differ."""
+    return list(preset.input_wh) if preset.input_height else preset.input_size
 
 
 def read_anchors(path, preset):
@@ -245,35 +265,28 @@ def read_anchors(path, preset):
 
     Sizes are in pixels of the input. Raises UserError for a file that is malformed or states another "input_size".
     """
-    values = files.read_json(path)
-    size = values.get("input_size", preset.input_size)
-    if size != preset.input_size:
-        raise UserError(f"{path}: these anchors are for an input of {size}, {preset.name} has {preset.input_size}")
-    maps = len(preset.feature_maps)
-    for name in ANCHOR_FIELDS:
-        if not isinstance(values.get(name), list) or len(values[name]) != maps:
-            raise UserError(f"{path}: {name} must be a list of {maps}, one for each feature map of {preset.name}")
-    for name in ("min_sizes", "max_sizes"):
-        _require_numbers(path, name, values[name], 0)
+    content = files.read_json(path)
+    values = {name: content[name] for name in (*ANCHOR_FIELDS, "input_size") if name in content}
+    own = _input_size(preset)
+    size = values.get("input_size", own)
+    if size != own:
+        raise UserError(f"{path}: these anchors are for an input of {shorten(size)}, {preset.name} has {own}")
+    maps = len(preset.feature_maps), len(preset.feature_maps)
+    limits = {name: schema.Limits(SMALLEST, 4 * max(preset.input_wh), maps) for name in ("min_sizes", "max_sizes")}
+    limits["aspect_ratios"] = schema.Limits(1, LARGEST_RATIO, maps)
+    schema.check(path, values, _Anchors, limits, f"there must be an entry for each feature map of {preset.name}")
     for index, (low, high) in enumerate(zip(values["min_sizes"], values["max_sizes"], strict=True)):
         if high < low:
             raise UserError(f"{path}: entry {index + 1} of max_sizes, {high}, is below that of min_sizes, {low}")
-    for ratios in values["aspect_ratios"]:
-        if not isinstance(ratios, list):
-            raise UserError(f"{path}: aspect_ratios must be a list of lists, such as [[2], [2, 3]]")
-        _require_numbers(path, "aspect_ratios", ratios, 1)  # 1 is always there, and each ratio adds its reciprocal
+    for ratios in values["aspect_ratios"]:  # 1 is always there, and each ratio adds its reciprocal
+        if len(ratios) > MOST_RATIOS or len({1, *ratios}) < 1 + len(ratios):
+            raise UserError(
+                f"{path}: the aspect_ratios {shorten(ratios)} have a 1, one twice or more than {MOST_RATIOS}; give "
+                "different numbers above 1"
+            )
     return dataclasses.replace(
         preset,
         min_sizes=tuple(values["min_sizes"]),
         max_sizes=tuple(values["max_sizes"]),
         aspect_ratios=tuple(map(tuple, values["aspect_ratios"])),
     )
-
-
-def _require_numbers(path, name, numbers, above):
-    for number in numbers:
-        good = isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)
-        if not good or number <= above:
-            raise UserError(f"{path}: {number!r} in {name} is not a number above {above}")
-    if len(set(numbers)) < len(numbers) and name == "aspect_ratios":
-        raise UserError(f"{path}: an entry of aspect_ratios lists a ratio twice; remove one")

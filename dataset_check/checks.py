@@ -36,7 +36,7 @@ def check(scan, preset, class_names=None, near_duplicates=False):
         *duplicates.check_lists(scan),
         *duplicates.check_duplicates(scan),
         *duplicates.check_near_duplicates(scan, near_duplicates),
-        *check_boxes(scan, preset.input_size),
+        *check_boxes(scan, preset.mean_side),
         *check_classes(scan, class_names),
     ]
     order = list(DEFECTS)
@@ -106,8 +106,8 @@ def as_written(item, first_pixel):
     return annotations.to_inclusive(item.edges_px) if first_pixel else item.edges_px
 
 
-def check_boxes(scan, input_size):
-    """Yield a Finding for each picture and defect of its boxes. input_size: in pixels, decides which boxes are tiny."""
+def check_boxes(scan, mean_side):
+    """Yield a Finding for each picture and defect of its boxes. mean_side: of the preset; decides which are tiny."""
     for picture in scan.pictures:
         if not picture.readable:
             continue
@@ -118,7 +118,7 @@ def check_boxes(scan, input_size):
             continue
         of_kind, seen = collections.defaultdict(list), set()
         for index, item in enumerate(picture.annotation.objects):
-            kind = "repeated-box" if item[:2] in seen else box_defect(item.edges_px, picture.size, input_size)
+            kind = "repeated-box" if item[:2] in seen else box_defect(item.edges_px, picture.size, mean_side)
             seen.add(item[:2])
             of_kind[kind].append(index)
         of_kind.pop(None, None)
@@ -129,10 +129,10 @@ def check_boxes(scan, input_size):
             yield Finding(kind, picture.annotation_path, some(names, 3), picture, tuple(indices))
 
 
-def box_defect(edges_px, size, input_size):
+def box_defect(edges_px, size, mean_side):
     """The defect of a box (xmin, ymin, xmax, ymax) in a picture, a key of DEFECTS, or None.
 
-    size: (width, height) of the picture; input_size: of the network. In pixels.
+    size: (width, height) of the picture; mean_side: of the network's preset. In pixels.
     """
     xmin, ymin, xmax, ymax = edges_px
     if xmin == xmax or ymin == ymax:
@@ -146,7 +146,7 @@ def box_defect(edges_px, size, input_size):
         return "outside-box"
     if np.abs(edges - inside).max() > annotations.OUTSIDE_TOLERANCE:
         return "reaching-box"
-    if input_size * np.sqrt(across / size[0] * down / size[1]) < TINY:
+    if mean_side * np.sqrt(across / size[0] * down / size[1]) < TINY:
         return "tiny-box"
     return None
 

@@ -144,13 +144,13 @@ def _draw_box(canvas, box, color, thickness):
 
 def _html_histograms(report):
     """Charts of the sizes and shapes of objects, as the network sees them, and of pictures."""
-    boxes, side = report.truth.boxes, report.preset.input_size
+    boxes = report.truth.boxes
     octaves = 2 ** np.arange(2, 10, 0.5)
     ratios = 2 ** np.arange(-3, 3.5, 0.5)
     yield "<h2>Sizes and shapes</h2><div class=row>"
     if len(boxes):
-        width, height = ((boxes[:, 2:] - boxes[:, :2]) * side).T
-        title = f"objects: √(width · height), pixels of the {side}-pixel input"
+        width, height = ((boxes[:, 2:] - boxes[:, :2]) * report.preset.input_wh).T
+        title = f"objects: √(width · height), pixels of the input of {reporting.input_text(report.preset)}"
         yield _svg_histogram(anchor_advisor.sides_px(report.preset, boxes), octaves, title)
         yield _svg_histogram(width / height, ratios, "objects: width / height in the input")
     sizes = np.array([one.size for one in report.scan.pictures if one.readable], np.float64).reshape(-1, 2)
@@ -198,11 +198,11 @@ def _html_anchors(report):
     yield f"<p><b>{html_page.escape(reporting.advice_line(report))}</b></p>"
     if report.advice.worthwhile:
         rows = [["map", "smallest: now", "advised", "largest: now", "advised", "ratios: now", "advised"]]
-        for index, side in enumerate(report.preset.feature_maps):
+        for index, (cells_down, cells_across) in enumerate(report.preset.grids):
             cells = [
                 str(getattr(preset, field)[index])
                 for field in anchor_advisor.ANCHOR_FIELDS
                 for preset in (report.preset, report.advice.preset)
             ]
-            rows.append([f"{side}×{side}", *(cell.strip("(),") for cell in cells)])
+            rows.append([f"{cells_across}×{cells_down}", *(cell.strip("(),") for cell in cells)])
         yield html_page.table(rows)

@@ -111,11 +111,16 @@ def class_rows(report):
     return [*rows, ["pictures", *(f"{count:,}" for count in pictures)]]
 
 
+def input_text(preset):
+    """The size of a preset's input, as "300×300"."""
+    return "{}×{}".format(*preset.input_wh)
+
+
 def share_title(report):
     """The title of `share_rows`."""
     return (
         f"share of objects in {', '.join(report.truth.splits)} that an anchor of {report.preset.name} overlaps by "
-        f"IoU {ssd_utils.MATCH_IOU:g}, by size in the {report.preset.input_size}-pixel input"
+        f"IoU {ssd_utils.MATCH_IOU:g}, by size in the input of {input_text(report.preset)} pixels"
     )
 
 

@@ -1,5 +1,6 @@
 """What every exported file says of itself, as JSON: enough to use it without this project, and to read it again."""
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -8,19 +9,23 @@ import numpy as np
 
 import config
 from structures import UserError
+from system import schema
 
 # Increased when files change so that earlier readers would misread them. Files of 0.1.0 have none
 FORMAT = 1
 DETECTIONS, RAW = "detections", "raw"  # kinds of outputs
+PROPERTY = "metadata"  # of an ONNX file, which has the JSON
 NHWC, NCHW = "NHWC", "NCHW"  # layouts of the input
 LICENSE = (
     "code that wrote this file: MIT (ssd-tensorflow); weights: as stated by those who trained them (--license TEXT)"
 )
 ANCHORS = (
     "[anchors, 4] (cx, cy, w, h), ordered by (feature map m, row, column, shape). Center: "
-    "((column + 0.5) * steps[m], (row + 0.5) * steps[m]). Shapes (w, h), with a = min_sizes[m], b = max_sizes[m]: "
+    "((column + 0.5) * steps[m], (row + 0.5) * row_steps[m]), with steps where row_steps is null. "
+    "Shapes (w, h), with a = min_sizes[m], b = max_sizes[m]: "
     "(a, a), (sqrt(a*b), sqrt(a*b)), then for each r of aspect_ratios[m] (a*sqrt(r), a/sqrt(r)) and "
-    "(a/sqrt(r), a*sqrt(r)). All divided by input_size; clip_anchors 'size' clips w and h, 'all' everything, to 0..1"
+    "(a/sqrt(r), a*sqrt(r)). All divided by the width (input_size) or height (input_height, or input_size where that "
+    "is null) of the input; clip_anchors 'size' clips w and h, 'all' everything, to 0..1"
 )
 DECODING = (
     "offsets (dx, dy, dw, dh) at an anchor (cx, cy, w, h) mean the box with center (dx * variances[0] * w + cx, "
@@ -28,8 +33,32 @@ DECODING = (
     "the picture; size_offset_limit bounds dw * variances[1] and dh * variances[1]. Class 0 of the logits is background"
 )
 
-
 Threshold = float | tuple[float, ...]  # detections score above it: one number, or one for each class
+
+
+@dataclasses.dataclass
+class _Metadata:
+    """What readers rely on beside the fields of a config.ModelDescription. Files of 0.1.0 have the first two alone."""
+
+    precision: str
+    threshold: float
+    thresholds: list[float] = dataclasses.field(default_factory=list)
+    format: int = FORMAT
+    outputs: str = DETECTIONS
+    batch: int | None = None
+    layout: str = NHWC
+
+
+_KNOWN = {field.name for field in dataclasses.fields(_Metadata)}
+_LIMITS = {
+    "precision": schema.Limits(choices=config.PRECISIONS),
+    "threshold": schema.Limits(0, 1),
+    "thresholds": schema.Limits(0, 1),
+    "format": schema.Limits(1),
+    "outputs": schema.Limits(choices=(DETECTIONS, RAW)),
+    "batch": schema.Limits(1, 4096),
+    "layout": schema.Limits(choices=(NHWC, NCHW)),
+}
 
 
 def lowest_threshold(threshold: Threshold) -> float:
@@ -47,7 +76,7 @@ def describe(description: config.ModelDescription, threshold: Threshold, precisi
 
     threshold: detections score above it. precision: name of the type that the network computes in.
     """
-    side = description.preset.input_size
+    width, height = description.preset.input_wh
     return {
         "format": FORMAT,
         **description.to_json(),
@@ -57,7 +86,7 @@ def describe(description: config.ModelDescription, threshold: Threshold, precisi
         "outputs": DETECTIONS,
         "batch": None,
         "layout": NHWC,
-        "preprocessing": f"RGB, the whole picture resized to {side} x {side} by bilinear interpolation without "
+        "preprocessing": f"RGB, the whole picture resized to {width} x {height} by bilinear interpolation without "
         "antialiasing (cv2.resize, INTER_LINEAR), values 0..255; the file subtracts mean, applies input_scale and "
         "channel_order itself",
         "anchors": ANCHORS,
@@ -72,11 +101,20 @@ def parse(path: str, text: str | bytes | None) -> dict[str, Any]:
         raise UserError(f"{path}: has no metadata of export_model.py; export the model again")
     try:
         values = json.loads(text)
-        if values.get("format", FORMAT) > FORMAT:
+        if wrong := schema.mismatch(values, dict, {}):
+            raise ValueError(wrong)
+        known = {key: value for key, value in values.items() if key in _KNOWN}
+        if wrong := schema.mismatch(known, _Metadata, _LIMITS):
+            raise ValueError(wrong)
+        if known.get("format", FORMAT) > FORMAT:
             raise UserError(f"{path}: has format {values['format']}, this version reads {FORMAT}; use a newer version")
-        config.ModelDescription.from_json(values)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: its metadata is damaged ({error}); export the model again") from None
+        description = config.ModelDescription.from_json(values)
+        if len(known.get("thresholds", description.class_names)) != len(description.class_names):
+            raise ValueError("it has not one threshold for each class")
+    except (ValueError, RecursionError) as error:
+        raise UserError(
+            f"{path}: its metadata is damaged ({error}); export the model again with export_model.py"
+        ) from None
     return values
 
 

@@ -6,14 +6,7 @@ import tensorflow
 import tensorflow.compat.v1 as tf
 
 from exports import file_metadata
-from exports.opened import DETECTION_OUTPUTS, RAW_OUTPUTS, RESULT
-
-# Names of operations
-INPUT, METADATA = "image_input", "metadata/json"
-OUTPUTS = {
-    **{name: f"detections/{name}" for name in DETECTION_OUTPUTS},
-    **{name: f"result/{name}" for name in (RESULT, *RAW_OUTPUTS)},
-}
+from exports.opened import DETECTION_OUTPUTS, INPUT, METADATA, OUTPUTS, RAW_OUTPUTS
 
 
 def output_names(outputs: str) -> dict[str, str]:

@@ -1,17 +1,22 @@
 """An ONNX file, written through tf2onnx and run by ONNX Runtime."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
-from exports import file_metadata, formats, graphs, onnx_graph
+from exports import file_metadata, formats
+from exports.opened import INPUT
 from structures import UserError
 from system import files
 
+if TYPE_CHECKING:
+    import tensorflow.compat.v1 as tf
 
-def write(path: str, graph: tf.Graph, metadata: dict[str, Any]) -> None:
+
+def write(path: str, graph: "tf.Graph", metadata: dict[str, Any]) -> None:
     """Write a portable graph of `detector.build_graph`."""
+    from exports import onnx_graph  # not for those who only run a file, who do without TensorFlow
+
     files.write(path, onnx_graph.convert(graph, metadata).SerializeToString())
 
 
@@ -33,13 +38,13 @@ class OnnxFile:
         except Exception as error:  # of a module without public names
             raise UserError(f"{path}: not an ONNX file that can be run ({files.reason(error)})") from None
         properties = self._session.get_modelmeta().custom_metadata_map
-        self.metadata = file_metadata.parse(path, properties.get(onnx_graph.METADATA))
+        self.metadata = file_metadata.parse(path, properties.get(file_metadata.PROPERTY))
         self._names = [output.name for output in self._session.get_outputs()]
 
     def run(self, batch: np.ndarray) -> dict[str, np.ndarray]:
         """As `opened.Opened.run`."""
         pictures = file_metadata.arrange(batch, self.metadata)
-        return dict(zip(self._names, self._session.run(self._names, {graphs.INPUT: pictures}), strict=True))
+        return dict(zip(self._names, self._session.run(self._names, {INPUT: pictures}), strict=True))
 
     def close(self) -> None:
         """As `opened.Opened.close`."""

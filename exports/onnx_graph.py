@@ -19,11 +19,10 @@ import config
 import ssd_utils
 from exports import file_metadata, graphs
 from exports.file_metadata import Threshold
-from exports.opened import DETECTION_OUTPUTS, RAW_OUTPUTS
+from exports.opened import DETECTION_OUTPUTS, INPUT, RAW_OUTPUTS
 from ssd_utils import SSDPreset
 
 OPSET = 17
-METADATA = "metadata"  # the name of the model's property
 
 
 def convert(graph: tf.Graph, metadata: Mapping[str, Any]):
@@ -40,7 +39,7 @@ def convert(graph: tf.Graph, metadata: Mapping[str, Any]):
     definition = graphs.extract(graph, outputs.values())
     if metadata["layout"] == file_metadata.NCHW:
         _take_floats(definition)
-    name = f"{graphs.INPUT}:0"
+    name = f"{INPUT}:0"
     with _quiet(), _without_copies():
         model, _ = tf2onnx.convert.from_graph_def(
             definition,
@@ -50,13 +49,13 @@ def convert(graph: tf.Graph, metadata: Mapping[str, Any]):
             opset=OPSET,
             inputs_as_nchw=[name] if metadata["layout"] == file_metadata.NCHW else None,
         )
-    _rename(model.graph, {name: graphs.INPUT, **{f"{operation}:0": name for name, operation in outputs.items()}})
+    _rename(model.graph, {name: INPUT, **{f"{operation}:0": name for name, operation in outputs.items()}})
     if not raw:
         description = config.ModelDescription.from_json(metadata)
         threshold = file_metadata.threshold_of(metadata)
         append_detections(model.graph, description.preset, len(description.class_names), threshold)
     model.producer_name = "ssd-tensorflow"
-    onnx.helper.set_model_props(model, {METADATA: json.dumps(dict(metadata))})
+    onnx.helper.set_model_props(model, {file_metadata.PROPERTY: json.dumps(dict(metadata))})
     onnx.checker.check_model(model)
     return model
 
@@ -96,9 +95,9 @@ def _without_copies():
 def _take_floats(definition):
     """Make the pictures of a GraphDef float32 instead of uint8: the network begins by casting them to that."""
     for node in definition.node:
-        if node.name == graphs.INPUT:
+        if node.name == INPUT:
             node.attr["dtype"].type = tf.float32.as_datatype_enum
-        elif list(node.input) == [graphs.INPUT]:
+        elif list(node.input) == [INPUT]:
             node.attr["SrcT"].type = tf.float32.as_datatype_enum
 
 
@@ -156,20 +155,39 @@ def append_detections(graph, preset: SSDPreset, classes: int, threshold: Thresho
     """Replace the outputs of an ONNX graph by what `detector.postprocess` makes of its values logits and offsets."""
     nodes = _Nodes(graph)
     logits, offsets = RAW_OUTPUTS
-    candidates = min(preset.candidates_per_class, preset.num_anchors)
+    candidates, decoded = preset.candidates, _decode(nodes, offsets, preset)
     probabilities = nodes.add("Softmax", logits, axis=2)
     by_class = nodes.add("Transpose", nodes.part(probabilities, 1, 1 + classes), perm=[0, 2, 1])  # [N,classes,A]
     if preset.classes_per_anchor == "best":
         best = nodes.add("ArgMax", by_class, axis=1)  # [N,1,A], of equal ones the first
         is_best = nodes.add("Equal", best, np.arange(classes)[:, None])
         by_class = nodes.add("Where", is_best, by_class, np.float32(0))
+    if preset.candidates_per_map is not None:
+        by_class = _best_of_maps(nodes, by_class, preset, classes)
+    if preset.drop_empty_boxes:
+        sizes = nodes.add("Sub", nodes.part(decoded, 2, 4), nodes.part(decoded, 0, 2))  # [N,A,2]
+        narrow = nodes.add("ReduceMin", nodes.add("Transpose", sizes, perm=[0, 2, 1]), axes=[1])  # [N,1,A]
+        by_class = nodes.add("Where", nodes.add("Greater", narrow, np.float32(0)), by_class, np.float32(0))
     scores, anchors = nodes.top(by_class, candidates)  # [N,classes,K]
-    boxes = nodes.add("GatherND", _decode(nodes, offsets, preset), nodes.reshape(anchors, 0, -1, 1), batch_dims=1)
+    boxes = nodes.add("GatherND", decoded, nodes.reshape(anchors, 0, -1, 1), batch_dims=1)
     above = np.array(threshold, np.float32).reshape(-1, 1)  # of all classes, or one for each
     scores = nodes.add("Where", nodes.add("Greater", scores, above), scores, np.float32(0))
     kept = _suppress(nodes, boxes, nodes.reshape(scores, -1, candidates), candidates, preset.nms_iou)  # [N·classes,K]
     _best(nodes, boxes, nodes.reshape(kept, -1, classes * candidates), classes, candidates, preset.keep)
     _declare_outputs(graph, preset.keep)
+
+
+def _best_of_maps(nodes, by_class, preset, classes):
+    """`detector._best_of_maps`: scores [N,classes,A], of which those of no candidates become 0."""
+    kept, end = [], 0
+    for count in preset.anchors_per_map:
+        part = nodes.part(by_class, end, end + count)
+        end += count
+        best, _ = nodes.top(nodes.reshape(part, 0, 1, -1), min(preset.candidates_per_map, classes * count))
+        last = nodes.add("ReduceMin", best, axes=[2])  # [N,1,1]
+        is_candidate = nodes.add("GreaterOrEqual", part, last)
+        kept.append(nodes.add("Where", is_candidate, part, np.float32(0)))
+    return nodes.add("Concat", *kept, axis=2)
 
 
 def _decode(nodes, offsets, preset):

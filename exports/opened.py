@@ -8,6 +8,12 @@ import numpy as np
 DETECTION_OUTPUTS = ("boxes", "scores", "classes", "count")
 RAW_OUTPUTS = ("logits", "offsets")
 RESULT = "result"  # the network's own output, beside the detections of a frozen graph: see `detector.postprocess`
+# Names of operations in the graph of `detector.build_graph`
+INPUT, METADATA = "image_input", "metadata/json"
+OUTPUTS = {
+    **{name: f"detections/{name}" for name in DETECTION_OUTPUTS},
+    **{name: f"result/{name}" for name in (RESULT, *RAW_OUTPUTS)},
+}
 
 
 class Opened(Protocol):

@@ -9,12 +9,12 @@ import tensorflow as tf
 WEIGHT = 2048  # the integer that stands for a weight of 1: 1 << INTER_RESIZE_COEF_BITS
 
 
-def resize(pictures, side):
-    """uint8 [N,H,W,3] -> uint8 [N,side,side,3]."""
+def resize(pictures, size):
+    """uint8 [N,H,W,3] -> uint8 [N,height,width,3]. size: (width, height)."""
     height, width = tf.unstack(tf.shape(pictures)[1:3])
-    halves = (height == 2 * side) & (width == 2 * side)
-    resized = tf.cond(halves, lambda: _halve(pictures), lambda: _interpolate(pictures, height, width, side))
-    return tf.ensure_shape(resized, [pictures.shape[0], side, side, 3])
+    halves = (width == 2 * size[0]) & (height == 2 * size[1])
+    resized = tf.cond(halves, lambda: _halve(pictures), lambda: _interpolate(pictures, height, width, size))
+    return tf.ensure_shape(resized, [pictures.shape[0], size[1], size[0], 3])
 
 
 def _halve(pictures):
@@ -24,9 +24,9 @@ def _halve(pictures):
     return tf.cast((total + 2) // 4, tf.uint8)
 
 
-def _interpolate(pictures, height, width, side):
+def _interpolate(pictures, height, width, size):
     """Along the rows with the full product, then along the columns with its upper bits only."""
-    low, high, low_weight, high_weight = _taps(width, side, inner_only=True)
+    low, high, low_weight, high_weight = _taps(width, size[0], inner_only=True)
 
     def along_rows(rows):
         x = tf.cast(rows, tf.int32)
@@ -34,7 +34,7 @@ def _interpolate(pictures, height, width, side):
             tf.gather(x, low, axis=2) * low_weight[:, None] + tf.gather(x, high, axis=2) * high_weight[:, None]
         ) // 16
 
-    top, bottom, top_weight, bottom_weight = _taps(height, side, inner_only=False)
+    top, bottom, top_weight, bottom_weight = _taps(height, size[1], inner_only=False)
     upper = along_rows(tf.gather(pictures, top, axis=1)) * top_weight[:, None, None] // 65536
     lower = along_rows(tf.gather(pictures, bottom, axis=1)) * bottom_weight[:, None, None] // 65536
     return tf.cast((upper + lower + 2) // 4, tf.uint8)

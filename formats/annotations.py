@@ -22,6 +22,7 @@ from system import cli, files, memory, wording
 # A box reaches far out of its picture by this share of the picture's side; it is said if this share of the boxes does,
 # and at least so many: a tool may let boxes of cut objects reach out
 FAR, MANY_FAR, LEAST_FAR = 0.05, 0.2, 3
+LARGEST = 1e9  # pixels, far beyond any picture: products of two still are numbers
 OUTSIDE_TOLERANCE = 1  # pixels: in annotations that count from 0 all boxes are off by one
 
 
@@ -660,8 +661,7 @@ def count_names(entries, read):
 def read_bytes(path):
     """The bytes of an annotation. Raises MissingAnnotation if there is no such file, UserError if it is unreadable."""
     try:
-        with open(path, "rb") as file:
-            return file.read()
+        return files.read_regular(path)
     except FileNotFoundError:
         raise MissingAnnotation(path) from None
     except OSError as error:
@@ -669,9 +669,9 @@ def read_bytes(path):
 
 
 def numbers(values: Any) -> list | None:
-    """The values as floats if all are finite numbers or texts of such, else None."""
+    """The values as floats if all are numbers up to LARGEST or texts of such, else None."""
     try:
         found = [float(value) for value in values]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
-    return found if np.isfinite(found).all() else None
+    return found if all(abs(value) <= LARGEST for value in found) else None

@@ -20,13 +20,15 @@ def check_names(names, where):
         raise UserError(f"{where}: there are no class names; give names,separated,by,commas or one per line")
     if "" in names:
         raise UserError(f"{where}: a name is empty; remove it or the extra comma")
-    for at, name in enumerate(names):
-        if name in names[:at]:
+    seen = set()
+    for name in names:
+        if name in seen:
             raise UserError(f"{where}: {name!r} is listed twice; remove one")
         if is_background(name):
             raise UserError(f"{where}: remove {name!r}; the network adds that class itself")
         if has_slash(name):
             raise UserError(f"{where}: {name!r} contains a slash; rename that class")
+        seen.add(name)
     return tuple(names)
 
 
@@ -57,7 +59,7 @@ def has_slash(name):
     return "/" in name or "\\" in name
 
 
-def parse_classes(text):
+def parse_classes(text, flag="--classes"):
     """Class names, a tuple, from a file with one name per line or from 'names,separated,by,commas'.
 
     Raises UserError as check_names does, and for a file that does not exist.
@@ -66,13 +68,13 @@ def parse_classes(text):
     if os.path.isfile(text):  # pathlib's raises for a text longer than a file name may be
         names = [line for line in map(str.strip, files.read_text(path).splitlines()) if line]
     elif path.suffix == ".txt" or (os.sep in text and "," not in text):
-        raise UserError(f"--classes {text}: no such file")
+        raise UserError(f"{flag} {text}: no such file")
     else:
         names = [name.strip() for name in text.split(",")]
-    return check_names(names, f"--classes {text}")
+    return check_names(names, f"{flag} {text}")
 
 
-def find_labels(text, class_names):
+def find_labels(text, class_names, flag="--classes"):
     """--classes of a program that has a model: the labels of the names, a set; None if text is None.
 
     class_names: the model's, which labels index. Raises UserError as parse_classes does, and for a name that the
@@ -80,18 +82,18 @@ def find_labels(text, class_names):
     """
     if text is None:
         return None
-    wanted = parse_classes(text)
+    wanted = parse_classes(text, flag)
     if unknown := [name for name in wanted if name not in class_names]:
-        raise UserError(f"--classes {unknown[0]}: the model has {', '.join(class_names)}")
+        raise UserError(f"{flag} {unknown[0]}: the model has {', '.join(class_names)}")
     return {class_names.index(name) for name in wanted}
 
 
-def check_classes(text, class_names):
+def check_classes(text, class_names, flag="--classes"):
     """Raise the UserError of find_labels before the model is loaded, if class_names is known by then.
 
     class_names: the model's, or None if they are known only after loading it.
     """
     if class_names is not None:
-        find_labels(text, class_names)
+        find_labels(text, class_names, flag)
     elif text is not None:
-        parse_classes(text)
+        parse_classes(text, flag)

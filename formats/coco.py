@@ -33,7 +33,7 @@ format_name = "COCO"
 PREFIX, ROBOFLOW = "instances_", "_annotations.coco.json"
 OTHER_PREFIXES = ("captions_", "person_keypoints_", "panoptic_", "stuff_", "image_info_")  # of COCO's other tasks
 LISTS = ("images", "annotations", "categories")  # that every file has
-NUMBERS, LARGEST = frozenset((int, float)), 1e9
+NUMBERS, LARGEST = frozenset((int, float)), annotations.LARGEST
 IDS = frozenset((int, str))  # types of ids; not of booleans
 POLYGONS = re.compile(rb'"segmentation"\s*:\s*\[\s*(?:\[[-+0-9.eE,\s]*\][\s,]*)*\]')
 

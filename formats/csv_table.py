@@ -369,6 +369,7 @@ def _edited(row, columns, kept, index):
 
     A picture that loses its last object keeps a line of its own.
     """
+    row += [""] * (1 + max(columns.values()) - len(row))  # a line may end after its picture
     if kept.image_path != kept.listed.image_path:
         row[columns["image"]] = os.path.splitext(row[columns["image"]])[0] + kept.suffix
     if kept.edit is None:

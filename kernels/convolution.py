@@ -33,10 +33,10 @@ def conv2d(x, weights, *, stride=1, padding="SAME", dilation=1):
 def _filter_gradient_form(x, weights, dilation):
     """The function below for the filter gradient of a stride-1 SAME convolution; None for TensorFlow's own."""
     size, _, *channels = weights.shape.as_list()
-    side = x.shape.as_list()[1]
-    if devices.has_gpu() or size % 2 == 0 or side is None:
+    height, width = x.shape.as_list()[1:3]
+    if devices.has_gpu() or size % 2 == 0 or height is None or width is None:
         return None
-    small = side <= SMALL_SIDE
+    small = height * width <= SMALL_SIDE**2
     # With fewer channels the products are too small to fill the vector units
     if x.dtype == tf.float32 and not cpu.flags() & {"avx512f"} and min(channels) >= 64:
         return row_products if small or dilation > 1 else flat_products
@@ -82,12 +82,12 @@ def flat_products(x, dy, size, dilation):
     The padded map is laid out as rows of channels; a tap is then a range of rows with another start, which TensorFlow
     slices without a copy. dy gets zeros where x has its padding; on small maps their products cost more than copies.
     """
-    side, inputs = x.shape.as_list()[1:4:2]
+    width, inputs = x.shape.as_list()[2:4]
     outputs, margin = dy.shape.as_list()[3], dilation * (size // 2)
     x = _rows(tf.pad(x, [[0, 0], [margin, margin], [margin, margin], [0, 0]]))
     dy = _rows(tf.pad(dy, [[0, 0], [0, 2 * margin], [0, 2 * margin], [0, 0]]))
-    length = tf.shape(x)[0] - 2 * margin * (side + 2 * margin + 1)  # the rest is padding for every tap
-    starts = [dilation * (i * (side + 2 * margin) + j) for i in range(size) for j in range(size)]
+    length = tf.shape(x)[0] - 2 * margin * (width + 2 * margin + 1)  # the rest is padding for every tap
+    starts = [dilation * (i * (width + 2 * margin) + j) for i in range(size) for j in range(size)]
     dy = tf.slice(dy, [0, 0], [length, outputs])
     products = [tf.matmul(tf.slice(x, [start, 0], [length, inputs]), dy, transpose_a=True) for start in starts]
     return tf.reshape(tf.stack(products), [size, size, inputs, outputs])
@@ -95,10 +95,10 @@ def flat_products(x, dy, size, dilation):
 
 def _shifted(x, size, dilation):
     """[row of the filter][column]: the map [N,H,W,C] shifted by that tap, with zeros outside."""
-    side, margin = x.shape.as_list()[1], dilation * (size // 2)
+    (height, width), margin = x.shape.as_list()[1:3], dilation * (size // 2)
     padded = tf.pad(x, [[0, 0], [margin, margin], [margin, margin], [0, 0]]) if margin else x
     starts = [dilation * tap for tap in range(size)]
-    return [[padded[:, i : i + side, j : j + side] for j in starts] for i in starts]
+    return [[padded[:, i : i + height, j : j + width] for j in starts] for i in starts]
 
 
 def _rows(x):

@@ -4,11 +4,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from media.visualization import envelope_steps, make_figure, save_figure, short_name
+from media.visualization import envelope_steps, make_figure, save_figure, set_title, short_name
 from system.files import Path
 
 COLUMNS = 4  # panels in a row
 MARKS = ("C3", "C4", "C5")  # colors of the lines that mark thresholds
+LEGEND_END = (0.55, 0.35)  # recall and precision, up to which a legend at the lower left reaches
+MARKERS = "os^DvPX*"  # of sizes of batches, in their order
 
 
 def _grid(panels, width=3.2, height=2.6):
@@ -41,7 +43,7 @@ def plot_thresholds(path: Path, panels: Mapping[str, tuple[Mapping, Mapping]]) -
             if threshold is not None:
                 axes.axvline(threshold, color=color, linewidth=1, linestyle="--", label=what)
         best = next(iter(marks.values()), None)
-        axes.set_title(name if best is None else f"{name}: best F1 above {best:.3g}", fontsize="medium")
+        set_title(axes, name if best is None else f"{name}: best F1 above {best:.3g}", fontsize="medium")
         axes.set(xlim=(0, 1), ylim=(0, 1.03))
         axes.grid(alpha=0.3)
     for axes in all_axes[-COLUMNS:]:
@@ -60,13 +62,15 @@ def plot_reliability(path: Path, title: str, bins: Sequence[Mapping]) -> None:
     """
     figure = make_figure(5.2, 5.6)
     curve, counts = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    means = [one["score"] for one in bins]  # which may lie close together
+    places = np.searchsorted(np.linspace(0, 1, 11)[1:-1], means) / 10 + 0.05
     curve.plot([0, 1], [0, 1], color="0.6", linestyle="--", label="scores that are shares of hits")
     scores, hits = ([one[key] for one in bins] for key in ("score", "hits"))
     curve.plot(scores, hits, marker="o", color="C0", label="these detections")
     curve.set(title=title, ylabel="share of hits", xlim=(0, 1), ylim=(0, 1.03))
     curve.legend(fontsize="small", loc="upper left")
-    counts.bar(scores, [one["detections"] for one in bins], width=0.06, color="C0", alpha=0.7)
-    counts.set(xlabel="mean score, in ten bins", ylabel="detections", yscale="log")
+    counts.bar(places, [one["detections"] for one in bins], width=0.09, color="C0", alpha=0.7)
+    counts.set(xlabel="score, in ten bins (curve: at their means)", ylabel="detections", yscale="log")
     counts.minorticks_off()  # whose labels a log scale of few powers writes over each other
     for axes in (curve, counts):
         axes.grid(alpha=0.3)
@@ -105,13 +109,13 @@ def plot_score_cuts(path: Path, panels: Mapping[str, Sequence[tuple[str, np.ndar
     for axes, (name, lines) in zip(all_axes, panels.items(), strict=True):
         for index, (label, recall, precision) in enumerate(lines):
             width = max(6.0 - 1.6 * index, 1.0)
-            if len(recall):
-                line = envelope_steps(recall, precision)
-                axes.plot(*line, color=f"C{index}", linewidth=width, label=label, alpha=0.85)
-        axes.set_title(name, fontsize="medium")
+            line = envelope_steps(recall, precision) if len(recall) else ([], [])
+            axes.plot(*line, color=f"C{index}", linewidth=width, label=label, alpha=0.85)
+        set_title(axes, name, fontsize="medium")
         axes.set(xlim=(0, 1), ylim=(0, 1.03))
-        if axes.lines:
-            axes.legend(fontsize="x-small", loc="lower left")
+        _, recall, precision = lines[0]
+        is_above = np.max(precision[recall > LEGEND_END[0]], initial=0) > LEGEND_END[1]
+        axes.legend(fontsize="x-small", loc="lower left" if is_above else "upper right")
         axes.grid(alpha=0.3)
     for axes in all_axes[-COLUMNS:]:
         axes.set_xlabel("recall")
@@ -132,6 +136,7 @@ def plot_gains(path: Path, title: str, gains: Mapping[str, tuple[float, int]]) -
         axes.annotate(f" {value:.3f}  ({gains[name][1]:,})", (max(value, 0), y), va="center", fontsize=8)
     axes.set(title=title, xlabel="AP gained if these errors were mended (and how many there are)")
     axes.set_xlim(0, 1.3 * max([*values, 0.01]))
+    axes.set_axisbelow(True)
     axes.grid(alpha=0.3, axis="x")
     save_figure(figure, path)
 
@@ -151,4 +156,30 @@ def plot_differences(path: Path, title: str, rows: Mapping[str, tuple[float, flo
     axes.set(title=title, xlabel="difference of AP, and its interval")
     axes.set_ylim(-0.7, len(names) - 0.3)
     axes.grid(alpha=0.3, axis="x")
+    save_figure(figure, path)
+
+
+def plot_speed(path: Path, title: str, models: Sequence[tuple[str, Mapping[int, float], float]]) -> None:
+    """Write a PNG of accuracy against speed: a line for each model, with a mark for each size of batch.
+
+    models: [(name, {size of batch: images/s}, AP in 0..1)].
+    """
+    figure = make_figure(9.0, 5.4)
+    axes = figure.subplots()
+    sizes = sorted({batch for _, rates, _ in models for batch in rates})
+    for index, (name, rates, ap) in enumerate(models):
+        color = f"C{index % 10}"
+        label = name if len(name) <= 30 else f"…{name[-29:]}"  # of a path the end says most
+        axes.plot(list(rates.values()), [ap] * len(rates), color=color, linewidth=1, label=label)
+        for batch, rate in rates.items():
+            axes.plot([rate], [ap], marker=MARKERS[sizes.index(batch) % len(MARKERS)], color=color, markersize=8)
+    for batch, marker in zip(sizes, MARKERS, strict=False):
+        axes.plot([], [], marker=marker, color="0.4", linestyle="none", label=f"batch {batch}")
+    axes.set(title=title, xlabel="images a second", ylabel="mean AP (area)")
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(0, low - 0.02), min(1, high + 0.02))
+    axes.set_xlim(left=0)
+    axes.grid(alpha=0.3)
+    if models:
+        axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     save_figure(figure, path)

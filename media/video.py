@@ -7,6 +7,7 @@ from the start of the source.
 
 import contextlib
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from fractions import Fraction
@@ -35,7 +36,7 @@ class VideoReader:
     turned by the file's display matrix (phones). The times are those in the file, so a variable frame rate is kept.
     Damage does not end the iteration: all frames that can be decoded are returned.
 
-    streams: the number of video streams, such as 2 of a dashcam with a rear camera.
+    streams: the number of video streams, such as 2 of a dashcam with a rear camera. stream: which of them, from 1.
     width, height: of the frames.
     pixel_aspect: width / height of a pixel as shown, a Fraction.
     rate: mean frames per second, a Fraction.
@@ -50,7 +51,7 @@ class VideoReader:
 
         stream: which of its video streams, from 1.
         """
-        self.source = str(source)
+        self.source, self.stream = str(source), stream
         self.error: str | None = None
         self._container = _open_source(self.source)
         self._stream = self._find_stream(stream)
@@ -206,15 +207,25 @@ def _open_source(source):
         if "://" in source:
             options = {"rtsp_transport": "tcp"} if source.startswith("rtsp") else {}
             return av.open(source, options=options, timeout=STREAM_TIMEOUT)
+        _check_file(source)
         return av.open(source)
     except FileNotFoundError:
         what = "no such camera" if source.isdigit() else "no such file"
-        raise UserError(f"{source}: {what}; give a video file, a camera number or an address") from None
+        raise UserError(
+            f"{source or 'an empty name'}: {what}; give a video file, a camera number or an address"
+        ) from None
     except (av.error.InvalidDataError, EOFError):
         reason = "not a video, or cut off before the end of its index"
         raise UserError(f"{source}: {reason}; give a complete video file") from None
     except (av.FFmpegError, OSError, ValueError) as error:
         raise UserError(f"{source}: cannot be opened ({files.reason(error)}); give a video that can be read") from None
+
+
+def _check_file(path):
+    """Raise OSError unless a path is that of a regular file or a video device."""
+    device = os.path.realpath(path)
+    if not (device.startswith("/dev/video") and stat.S_ISCHR(os.stat(path).st_mode)):
+        files.check_regular(path)
 
 
 def _turns(matrix):
@@ -307,6 +318,11 @@ class VideoWriter:
             "x264-params": "rc-lookahead=0:sync-lookahead=0",
         }
         return stream
+
+    @property
+    def seconds(self) -> float:
+        """How long the film is so far."""
+        return self._next_pts / self._scale
 
     @property
     def audio(self) -> str | None:
@@ -439,8 +455,9 @@ class _Sound:
     def of(cls, path, output):
         """A _Sound, or None if the file has no audio stream."""
         try:
+            _check_file(path)
             source = av.open(str(path))
-        except av.FFmpegError:
+        except (av.FFmpegError, OSError):
             return None
         if not source.streams.audio:
             source.close()

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
+from media import marks
 from structures import Detections, Sample
 from system import cli, files
 from system.files import Path
@@ -59,6 +60,7 @@ KNOWN_CLASSES = (
 # Sizes as parts of the square root of the image's area: 2 and 21 pixels at 1280 × 720.
 LINE_PART, FONT_PART = 1 / 400, 1 / 46
 SMALLEST_FONT = 11
+LATER_PLACE = 0.15  # for each place that a label is not put in, as much of it may lie on other boxes
 UNLIKE = 70  # distance in CIE Lab: two purples are 40 apart, red and orange 60
 
 
@@ -94,18 +96,24 @@ def _palette_distances():
 
 
 def draw_detections(
-    image: np.ndarray, detections: Detections, class_names: Sequence[str], *, gt: Sample | None = None
+    image: np.ndarray,
+    detections: Detections,
+    class_names: Sequence[str],
+    *,
+    gt: Sample | None = None,
+    legend: Sequence[tuple[str, Color | None]] = (),
 ) -> np.ndarray:
     """A copy of an image with a box and a label, 'car 0.93', for each detection; the best are on top.
 
     image: uint8 RGB [H,W,3] of any size.
     detections: their labels index class_names.
     gt: a sample whose ground truth is drawn below them in dashed white.
+    legend: lines of text in the upper left corner, (text, a color that is shown before it or None).
     """
     words = [
         (class_names[label], f"{score:.2f}") for label, score in zip(detections.labels, detections.scores, strict=True)
     ]
-    return _draw(image, detections.boxes_px, detections.labels, words, class_names, gt)
+    return _draw(image, detections.boxes_px, detections.labels, words, class_names, gt, legend=legend)
 
 
 def draw_tracks(
@@ -115,17 +123,22 @@ def draw_tracks(
     trails: Sequence[np.ndarray],
     class_names: Sequence[str],
     carried: Sequence[bool],
+    places: Sequence[tuple[np.ndarray, str]] = (),
+    legend: Sequence[tuple[str, Color | None]] = (),
 ) -> np.ndarray:
     """A copy of an image with a box, a label, 'car 12 0.93', and a trail, which widens to its end, for each track.
 
-    image, detections, class_names: as of `draw_detections`. ids: [N]. trails: N arrays [K,2] of pixels (x, y), from the
-    oldest on. carried: [N]: the score of a track that was not detected is of another frame, and left out.
+    image, detections, class_names, legend: as of `draw_detections`. ids: [N]. trails: N arrays [K,2] of pixels (x, y),
+    from the oldest on. carried: [N]: the score of a track that was not detected is of another frame, and left out.
+    places: lines and zones with a text each, as (points [2,2] or [N,2] in pixels, text).
     """
     words = [
         (class_names[label], str(key), *([] if guessed else [f"{score:.2f}"]))
         for label, key, score, guessed in zip(detections.labels, ids, detections.scores, carried, strict=True)
     ]
-    return _draw(image, detections.boxes_px, detections.labels, words, class_names, trails=trails)
+    return _draw(
+        image, detections.boxes_px, detections.labels, words, class_names, trails=trails, places=places, legend=legend
+    )
 
 
 def draw_objects(
@@ -139,14 +152,15 @@ def draw_objects(
     return _draw(image, boxes_px, labels, [(class_names[label],) for label in labels], class_names)
 
 
-def _draw(image, boxes_px, labels, words, class_names, gt=None, trails=()):
+def _draw(image, boxes_px, labels, words, class_names, gt=None, trails=(), places=(), legend=()):
     """A copy of an image with boxes; words: for each the parts of its label. The first boxes are on top.
 
-    trails: for none of the boxes, or for each a way [K,2], drawn below all boxes.
+    trails: for none of the boxes, or for each a way [K,2], drawn below all boxes, as `places` are.
     """
     canvas = np.array(image, order="C")
-    scale = np.sqrt(canvas.shape[0] * canvas.shape[1])
-    line, font = max(2, round(scale * LINE_PART)), max(SMALLEST_FONT, round(scale * FONT_PART))
+    line, font = sizes(canvas)
+    for points, _ in places:
+        (marks.draw_line if len(points) == 2 else marks.draw_zone)(canvas, points, line)
     if gt is not None:
         for box in gt.boxes_px:
             draw_dashed(canvas, box, line)
@@ -156,9 +170,37 @@ def _draw(image, boxes_px, labels, words, class_names, gt=None, trails=()):
     for box, label in zip(boxes_px[::-1], labels[::-1], strict=True):
         draw_box(canvas, box, line, colors[label])
     tabs = _Tabs(canvas, line)
+    panel = _legend(legend, font)[: len(canvas), : canvas.shape[1]]
+    tabs.keep_free(panel.shape[1], len(panel))
+    for points, text in places:
+        tabs.draw(np.concatenate([points.min(axis=0), points.max(axis=0)]), (text,), font, marks.COLOR)
+    tabs.avoid(boxes_px)  # from here on: the texts of places stay where they are while objects pass
     for box, label, text in zip(boxes_px, labels, words, strict=True):
         tabs.draw(box, text, font, colors[label])
+    below = canvas[: len(panel), : panel.shape[1]]
+    below[:] = np.maximum(below // 3, panel)
     return canvas
+
+
+def sizes(image: np.ndarray) -> tuple[int, int]:
+    """Pixels of lines and of letters that suit an image [H,W,3]."""
+    scale = np.sqrt(image.shape[0] * image.shape[1])
+    return max(2, round(scale * LINE_PART)), max(SMALLEST_FONT, round(scale * FONT_PART))
+
+
+def _legend(lines, size):
+    """Lines of (text, color or None), in letters of `size` pixels, on black: uint8 RGB [H,W,3]."""
+    rows = [_tab(text, size, (0, 0, 0)) for text, _ in lines]
+    height, left = max(map(len, rows), default=0), 0
+    if any(color is not None for _, color in lines):
+        left = height
+    panel = np.zeros((height * len(rows), max((row.shape[1] for row in rows), default=0) + left, 3), np.uint8)
+    for index, (row, (_, color)) in enumerate(zip(rows, lines, strict=True)):
+        strip = panel[index * height : (index + 1) * height]
+        strip[:, (0 if color is None else left) :][:, : row.shape[1]] = row
+        if color is not None:
+            strip[height // 4 : height - height // 4, height // 4 : height - height // 4] = color
+    return panel
 
 
 def _draw_trail(canvas, trail, line, color):
@@ -228,7 +270,17 @@ class _Tabs:
 
     def __init__(self, canvas, line):
         self._canvas, self._line = canvas, line
+        self._boxes = np.zeros((0, 4))
         self._taken = np.zeros((0, 4), int)
+
+    def avoid(self, boxes):
+        """Cover boxes [N,4] of other objects only where no better place is free."""
+        self._boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
+
+    def keep_free(self, width, height):
+        """Put no tab into the upper left corner."""
+        if width and height:
+            self._taken = np.append(self._taken, [[0, 0, width, height]], axis=0)
 
     def draw(self, box, words, font_size, color):
         """Draw a tab with `words` in a free place next to the box, or with the first word if there is less space.
@@ -249,7 +301,10 @@ class _Tabs:
             place = x + part.shape[1], y
 
     def _place(self, box, width, height):
-        """(x, y) of the first place where a tab covers no other: above the box, below it, inside; or None."""
+        """(x, y) of the best place where a tab covers no other, or None.
+
+        The first is best, above the box, then below it, then inside; less good is one on other boxes.
+        """
         bottom, right = self._canvas.shape[:2]
         if width > right or 3 * height > bottom:
             return None
@@ -259,14 +314,20 @@ class _Tabs:
         places = np.array([(x, y) for y in rows for x in (left, flush) if 0 <= y <= bottom - height])
         if not len(places):
             return None
-        free = ~self._covers(places, width, height)
-        return tuple(places[free.argmax()].tolist()) if free.any() else None
+        free = ~(_shared(places, width, height, self._taken) > 0).any(axis=1)
+        if not free.any():
+            return None
+        others = self._boxes[(self._boxes != box).any(axis=1)]
+        covered = _shared(places, width, height, others).sum(axis=1) / (width * height)
+        cost = covered + LATER_PLACE * np.arange(len(places))
+        return tuple(places[np.where(free, cost, np.inf).argmin()].tolist())
 
-    def _covers(self, places, width, height):
-        """bool [P]: whether a tab at each of places [P,2] (x, y) would overlap an earlier one."""
-        low = np.maximum(places[:, None], self._taken[None, :, :2])
-        high = np.minimum(places[:, None] + (width, height), self._taken[None, :, 2:])
-        return (high > low).all(axis=2).any(axis=1)
+
+def _shared(places, width, height, boxes):
+    """float [P,N]: pixels of a tab at each of places [P,2] (x, y) that lie in each of boxes [N,4]."""
+    low = np.maximum(places[:, None], boxes[None, :, :2])
+    high = np.minimum(places[:, None] + (width, height), boxes[None, :, 2:])
+    return np.maximum(high - low, 0).prod(axis=2)
 
 
 @functools.lru_cache(maxsize=512)
@@ -340,7 +401,8 @@ def plot_precision_recall(path: Path, lines: Sequence[tuple[str, ArrayLike, Arra
         style = ("-", "--", ":")[index // 10 % 3]
         name = "monotone envelope" if single else label
         axes.plot(*envelope, style, color=color, linewidth=1.6, label=name)
-    axes.set(title=title, xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.03))
+    set_title(axes, title)
+    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.03))
     axes.grid(alpha=0.3)
     if lines:
         place = {"loc": "lower left"} if single else {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
@@ -392,7 +454,8 @@ def plot_errors(
 def _plot_scores(axes, groups, bins=25):
     """Overlaid histograms. groups: {label: (scores [N] in 0..1, color)}."""
     highest, floor = 1, 0.7  # of the log scale: a single detection is visible
-    axes.set(title="scores", xlabel="score", ylabel="detections (log scale)", xlim=(0, 1), yscale="log")
+    set_title(axes, "scores")
+    axes.set(xlabel="score", ylabel="detections (log scale)", xlim=(0, 1), yscale="log")
     for label, (values, color) in groups.items():
         counts, edges = np.histogram(values, bins, range=(0, 1))
         label = f"{label} ({len(values):,})"
@@ -414,7 +477,8 @@ def _plot_sizes(axes, sizes):
     for x, (_, _, missed) in enumerate(sizes.values()):
         if bottom[x]:
             axes.annotate(f"{missed / bottom[x]:.0%} missed", (x, bottom[x]), ha="center", va="bottom", fontsize=7)
-    axes.set(title="objects by size", xlabel="√(width · height), pixels of the picture", ylabel="objects")
+    set_title(axes, "objects by size")
+    axes.set(xlabel="√(width · height), pixels of the picture", ylabel="objects")
     axes.set_ylim(0, 1.3 * max(bottom.max(), 1))  # room for the legend
     axes.yaxis.get_major_locator().set_params(integer=True)
     axes.legend(fontsize="small", ncols=3, loc="upper center", columnspacing=0.8, handlelength=1.2)
@@ -430,7 +494,8 @@ def _plot_shares(axes, counts, title, most=10):
     axes.set_yticks(rows, [short_name(name) for name in names])
     for y, (some, count) in enumerate(zip(best, total, strict=True)):
         axes.annotate(f" {some:,} of {count:,}", (count, y), va="center", fontsize=8)
-    axes.set(title=title, xlabel="false positives", xlim=(0, 1.3 * max(total.max(initial=0), 1)))
+    set_title(axes, title)
+    axes.set(xlabel="false positives", xlim=(0, 1.3 * max(total.max(initial=0), 1)))
     axes.xaxis.get_major_locator().set_params(integer=True, nbins=6)
     axes.set_ylim(min(-0.6, len(names) - 4.6), len(names) - 0.4)  # so that a single bar does not fill the plot
     if names:
@@ -543,6 +608,11 @@ def make_figure(width, height):
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def set_title(axes, text, **style):
+    """Put a title at a fixed height: to look for a free one costs a tenth of what drawing a chart costs."""
+    axes.set_title(text, y=1.0, **style)
 
 
 def save_figure(figure, path):

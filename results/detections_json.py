@@ -13,12 +13,13 @@ import numpy as np
 from results import result_files
 from results.result_files import Results, Source, field
 from structures import UserError
-from system import files
+from system import files, schema
 from system.wording import shorten
 
 FLAG = None
 HELP = "the detections"
 NAME = "detections.json"
+SIDES = schema.Limits(0, 1e9)  # of a picture, in pixels
 LOOKS = f"a {NAME} or the folder that infer.py wrote it into"
 START = b'{"model": '  # of our own files, since other programs also write files of that name
 
@@ -75,7 +76,7 @@ def is_ours(path):
     """Whether there is a file that begins as the Writer's files do."""
     if not os.path.isfile(path):
         return False
-    with open(path, "rb") as file:
+    with files.open_regular(path) as file:
         return file.read(len(START)) == START
 
 
@@ -97,6 +98,8 @@ def read(path, class_names=None, data=None):
     """
     path = _file(path)
     content = result_files.parse_json(path, dict)
+    if content.get("images") is None:
+        raise UserError(f"{path}: not a detections file, it has no 'images'; give {LOOKS}")
     names = _class_names(content, class_names, path)
     label_of = {name: label for label, name in enumerate(names)}
     strict = class_names is None  # without a choice, every class in the file must be on its own list
@@ -111,9 +114,12 @@ def read(path, class_names=None, data=None):
         file_of[key] = file
         detections[key] = _detections(field(image, "detections", list, where), label_of, strict, where)
         if "width" in image and "height" in image:
-            sizes[key] = (field(image, "width", int, where), field(image, "height", int, where))
+            size = {"width": image["width"], "height": image["height"]}
+            schema.check(where, size, dict[str, int], own=SIDES)
+            sizes[key] = image["width"], image["height"]
     errors = _errors(content, path, file_of, data)
-    threshold = float(field(content, "threshold", (int, float), path)) if "threshold" in content else None
+    schema.check(path, {"threshold": content.get("threshold")}, dict[str, float | None])
+    threshold = None if content.get("threshold") is None else float(content["threshold"])
     return Results(names, detections, sizes, errors, threshold, _source(content), complete=True)
 
 

@@ -20,6 +20,7 @@ import sys
 import numpy as np
 
 from structures import Detections, UserError
+from system import files
 from system.wording import shorten, stem
 
 LARGEST = sys.float_info.max
@@ -174,8 +175,7 @@ def _narrow(array):
 def parse_json(path, outermost):
     """The content of a JSON file whose outermost value is a dict or list, as `outermost` says. Raises UserError."""
     try:
-        with open(path, encoding="utf-8") as file:
-            data = json.load(file)
+        data = json.loads(files.read_regular(path).decode("utf-8"))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
@@ -209,5 +209,5 @@ def json_begins(path, bracket):
     """Whether a path is a file whose first byte, after blanks and a byte order mark, is `bracket`, b"{" or b"["."""
     if not os.path.isfile(path):
         return False
-    with open(path, "rb") as file:
+    with files.open_regular(path) as file:
         return file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(bracket)

@@ -21,6 +21,8 @@ def check(folder, overwrite, inputs):
     inputs: all paths that are read. Raises UserError if in the place of results there is an input, something that no
     earlier call wrote, or earlier results without `overwrite`.
     """
+    if not folder:
+        raise UserError("--output: is empty; give the name of a folder, or check the variable that it comes from")
     with _writing_to(folder):
         os.makedirs(folder, exist_ok=True)
         old, ours = _in_the_way(folder), holds_results(folder)

@@ -15,7 +15,8 @@ import numpy as np
 
 from results import comp4
 from scoring import matching
-from scoring.error_report import MISSED, Case, Objects
+from scoring.error_report import Case, Objects, missed_case
+from structures import Detections
 
 BACKGROUND = "background"
 
@@ -151,11 +152,13 @@ def to_json(confusion, ground_truth, class_names, listed):
     }
 
 
-def case(confusion, entry, ground_truth, ids, class_names):
-    """The error_report.Case of an entry. ids: of the ground truth, a list."""
+def case(confusion, entry, ground_truth, detections, ids, class_names):
+    """The error_report.Case of an entry. detections: all, by id; ids: of the ground truth, a list."""
     image_id, box_px = ids[confusion.images[entry]], confusion.boxes_px[entry]
     if confusion.columns[entry] == len(class_names):
-        return Case(MISSED, image_id, box_px)
+        found = detections.get(image_id, Detections.empty())
+        above = found.where(found.scores > confusion.thresholds[found.labels])
+        return missed_case(image_id, box_px, above, class_names)
     score, row = float(confusion.scores[entry]), confusion.objects[entry]
     if row < 0:
         return Case(BACKGROUND, image_id, box_px, score)

@@ -204,7 +204,7 @@ def worst_cases(errors, ground_truth, detections, class_names, count):
     for index in missed:
         image, row = errors.object_images[index], errors.object_rows[index]
         found = detections.get(ids[image])
-        cases[MISSED].append(_missed_case(ids[image], samples[image].boxes_px[row], found, class_names))
+        cases[MISSED].append(missed_case(ids[image], samples[image].boxes_px[row], found, class_names))
     return cases
 
 
@@ -221,7 +221,8 @@ def _false_case(errors, kind, index, ids, samples, class_names):
     )
 
 
-def _missed_case(image_id, box_px, found, class_names):
+def missed_case(image_id, box_px, found, class_names):
+    """The Case of an object that was missed. found: the Detections on its image, or None."""
     case = Case(MISSED, image_id, box_px)
     found = Detections.empty() if found is None else found
     iou = boxes.inclusive_iou(comp4.to_comp4_px(box_px), comp4.to_comp4_px(found.boxes_px))

@@ -22,7 +22,11 @@ def read(path, ids):
     for one in ids:
         known.setdefault(stem(one), []).append(one)
     found, grouped = {}, set()
-    rows = list(csv.reader(io.StringIO(files.read_text(path))))
+    reader = csv.reader(io.StringIO(files.read_text(path)))
+    try:
+        rows = list(reader)
+    except csv.Error as error:
+        raise UserError(f"{path}, line {reader.line_num}: not valid CSV ({error}); correct the line") from None
     if not rows or [cell.strip().lower() for cell in rows[0]] != ["picture", "group"]:
         raise UserError(f"{path}: its first line is not 'picture,group'; add it above the rows")
     for number, row in enumerate(rows[1:], start=2):

@@ -115,8 +115,8 @@ def _confusion(scored, matrix):
     linked = {(row, column): f"cell-{index}" for index, (row, column, _) in enumerate(shown)}
     yield (
         f"<h2 id=confusion>Confusion</h2><p>Objects (rows) and the detections {score_report.above(matrix)} (columns). "
-        "The diagonal are hits; the last row are detections without an object, the last column missed objects. Numbers "
-        "link to pictures.</p>"
+        "The diagonal are hits; the last row are detections without an object of their own, also those that are badly "
+        "placed or come second, the last column missed objects. Numbers link to pictures.</p>"
     )
     if len(names) <= LARGE:
         rows: list = [["object", *names]]
@@ -129,10 +129,12 @@ def _confusion(scored, matrix):
     ids = list(scored.ground_truth)
     for row, column, entries in shown:
         title = f"{row} taken for {column}" if confusion.BACKGROUND not in (row, column) else None
-        title = title or (f"{row} missed" if column == confusion.BACKGROUND else f"{column} where there is none")
+        title = title or (
+            f"{row} missed" if column == confusion.BACKGROUND else f"{column} without an object of its own"
+        )
         yield f"<h3 id={linked[row, column]}>{html_page.escape(title)} ({len(entries):,})</h3><div class=row>"
         for entry in entries[:SHOWN]:
-            case = confusion.case(matrix, entry, scored.ground_truth, ids, scored.class_names)
+            case = confusion.case(matrix, entry, scored.ground_truth, scored.detections, ids, scored.class_names)
             yield error_pages.case_figure(case, scored.ground_truth)
         yield "</div>"
 

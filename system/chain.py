@@ -26,10 +26,11 @@ def call(program: str, *arguments: object) -> None:
         code = child.run([sys.executable, *target, *words])
     if child.stopped or code == cli.INTERRUPTED:
         raise KeyboardInterrupt("interrupted; repeat the command to continue from here")
+    if code == cli.FAILURE:
+        raise cli.ReportedError(f"{program} ended with exit code {code}; see its message above")
     if code:
-        raise UserError(
-            f"{program} ended with exit code {code}; see its message above; repeat the command to continue from here"
-        )
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        raise UserError(f"{program} {how}; repeat the command to continue from here")
 
 
 class _Child:

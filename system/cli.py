@@ -30,6 +30,10 @@ SUCCESS, FAILURE, INTERRUPTED = 0, 1, 130
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
+class ReportedError(UserError):
+    """A UserError whose line the process that met it has printed: `run` adds none."""
+
+
 def run(main: Callable[[], object]) -> NoReturn:
     """Call main() and exit: 0; 1 after a user's error, reported in one line; 130 after Ctrl-C.
 
@@ -45,7 +49,8 @@ def run(main: Callable[[], object]) -> NoReturn:
         main()
         sys.stdout.flush()
     except UserError as error:
-        _complain(error)
+        if not isinstance(error, ReportedError):
+            _complain(error)
         sys.exit(FAILURE)
     except KeyboardInterrupt as interrupt:
         _complain(str(interrupt) or "interrupted", prefix="")
@@ -291,6 +296,13 @@ class ArgumentParser(argparse.ArgumentParser):
     def error(self, message):
         raise UserError(f"{message.removeprefix('argument ')} (see --help)")
 
+    def _get_value(self, action, arg_string):
+        """What an argument's type makes of its text; what is wrong in a file that it reads names the flag too."""
+        try:
+            return super()._get_value(action, arg_string)
+        except UserError as error:
+            raise argparse.ArgumentError(action, str(error)) from None
+
     def _nearest(self, flag):
         """`, did you mean --run?` for `--rnu`."""
         known = [name for action in self._actions for name in action.option_strings]
@@ -306,11 +318,21 @@ def _number(convert, accept, wanted):
             value = convert(text)
         except ValueError:
             value = math.nan
+        if isinstance(value, int) and abs(value) > sys.maxsize:  # more than Python counts in itertools
+            raise argparse.ArgumentTypeError(f"{text!r} is too large a number")
         if not math.isfinite(value) or not accept(value):
             raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
         return value
 
     return parse
+
+
+def width_x_height(text: str) -> tuple[int, int]:
+    """argparse type: "512x288" -> (512, 288)."""
+    found = re.fullmatch(r"(\d{1,6})[x×](\d{1,6})", text.strip())
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT, such as 512x288")
+    return int(found[1]), int(found[2])
 
 
 positive_int = _number(int, lambda n: n > 0, "a whole number above 0")
@@ -326,6 +348,12 @@ def existing_file(text: str) -> str:
     """An argument type: the path of a file that can be read."""
     if os.path.isdir(text):
         raise argparse.ArgumentTypeError(f"{text!r} is a folder; give a file")
+    try:
+        files.check_regular(text)
+    except FileNotFoundError:
+        pass  # `_readable` says so
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be read ({files.reason(error)}); give a file") from None
     return _readable(text, "file")
 
 
@@ -351,13 +379,41 @@ def _readable(text, kind):
 
 def output_file(text: str) -> str:
     """An argument type: the path of a file that can be written; nothing is created yet."""
-    if not text or os.path.isdir(text):
+    if not os.path.basename(text) or os.path.isdir(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not the name of a file to write")
     if os.path.exists(text) and not os.path.isfile(text):
         raise argparse.ArgumentTypeError(
             f"{text!r} is a device or pipe, which the output would replace; give the name of a file"
         )
     return _writable(text, files.check_writable)
+
+
+def output_json(text: str) -> str:
+    """An argument type: the path of a JSON file to write; an existing file that is none is not replaced."""
+    return _replacing(output_file(text), b"{[", "JSON")
+
+
+def output_html(text: str) -> str:
+    """An argument type: the path of an HTML page to write; an existing file that is none is not replaced."""
+    return _replacing(output_file(text), b"<", "HTML")
+
+
+def _replacing(path, first, kind):
+    """A path, unless there is a file that does not begin with one of the bytes `first`: a slip must not cost a film."""
+    if os.path.exists(path):
+        with open(path, "rb") as file:
+            begins = file.read(64).lstrip()[:1]
+        if begins and begins not in first:
+            raise argparse.ArgumentTypeError(
+                f"{path!r} exists and is no {kind}, which would replace it; give another name"
+            )
+    return path
+
+
+def refuse_to_replace(flag: str, path: str | None, read: Iterable[str]) -> None:
+    """Raise UserError if the file that a flag writes is one that the program reads. path: None without the flag."""
+    if path is not None and os.path.realpath(path) in map(os.path.realpath, read):
+        raise UserError(f"{flag} {path}: would replace what is read; give another name")
 
 
 def output_folder(text: str) -> str:

@@ -5,13 +5,15 @@ import collections
 import contextlib
 import errno
 import hashlib
+import io
 import itertools
 import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, BinaryIO, TextIO
 
 from structures import UserError
 
@@ -21,6 +23,7 @@ CACHE_VARIABLE = "SSD_TENSORFLOW_CACHE"  # environment variable that names anoth
 DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)  # errno of a full disk and of a used-up quota
 # What file managers, archives and network disks leave among a user's files; names in lower case
 LEFTOVERS = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "lost+found", "thumbs.db", "desktop.ini"}
+LARGEST_TEXT = 4 << 30  # bytes; instances_train2017.json of COCO has 0.45 GB
 _numbers = itertools.count()  # distinguish the temporary files of a process
 
 
@@ -193,16 +196,71 @@ def check_folder_writable(folder: Path) -> None:
         raise _unwritable(folder, error) from None
 
 
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file to read bytes. Raises OSError, also for anything else.
+
+    A named pipe would wait for ever for someone who writes into it, /dev/zero fills all memory, and what is there may
+    be a link to either.
+    """
+    return os.fdopen(regular_descriptor(path), "rb")
+
+
+def open_text(path: Path, errors: str = "strict", newline: str | None = None) -> TextIO:
+    """Open a regular file to read text in UTF-8; errors, newline: as of Python's `open`. Raises OSError."""
+    return io.TextIOWrapper(open_regular(path), encoding="utf-8", errors=errors, newline=newline)
+
+
+def check_regular(path: Path) -> None:
+    """Raise OSError unless a path is that of a regular file, for libraries that open it themselves."""
+    _check_regular(os.stat(path).st_mode)
+
+
+def regular_descriptor(path: Path) -> int:
+    """A descriptor of a regular file, open to read; otherwise as `open_regular`. Python's file objects are slower."""
+    _check_regular(os.stat(path).st_mode)  # before it is opened, which alone can change a device
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
+    try:
+        _check_regular(os.fstat(descriptor).st_mode)  # what was opened may be another file by now
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _check_regular(mode):
+    """Raise OSError unless a mode is that of a regular file."""
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(mode):
+        kind = "a named pipe" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
+        raise OSError(errno.EINVAL, f"{kind}, not a file")
+
+
+def read_regular(path: Path, largest: int | None = None) -> bytes:
+    """The bytes of a regular file. Raises OSError, also if it has more than `largest` bytes."""
+    with open_regular(path) as file:
+        if largest is not None and os.fstat(file.fileno()).st_size > largest:
+            raise OSError(errno.EFBIG, f"larger than {largest / 1e6:,.0f} MB")
+        return file.read()
+
+
 def digest(path: Path, algorithm: str | None = None) -> bytes:
     """A hash of a file's bytes: equal for copies of a file.
 
     algorithm: of hashlib; None for 16 bytes of BLAKE2b. Raises OSError.
     """
     found = hashlib.new(algorithm, usedforsecurity=False) if algorithm else hashlib.blake2b(digest_size=16)
-    with open(path, "rb") as file:  # hashlib.file_digest came with Python 3.11
+    with open_regular(path) as file:  # hashlib.file_digest came with Python 3.11
         while chunk := file.read(1 << 20):
             found.update(chunk)
     return found.digest()
+
+
+def size(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder and below. Raises OSError."""
+    if not os.path.isdir(path):
+        return os.path.getsize(path)
+    return sum(os.path.getsize(os.path.join(parent, name)) for parent, _, names in os.walk(path) for name in names)
 
 
 def is_hidden(name: str) -> bool:
@@ -279,8 +337,7 @@ def read_text(path: Path) -> str:
 def _read_bytes(path):
     """The bytes of a file. Raises UserError."""
     try:
-        with open(path, "rb") as file:
-            return file.read()
+        return read_regular(path, LARGEST_TEXT)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except OSError as error:

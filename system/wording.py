@@ -12,7 +12,10 @@ def stem(path: str | os.PathLike) -> str:
 
 def shorten(value: object) -> str:
     """The repr of a value from a file, at most 40 characters long, for a message."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:  # JSON nests as deep as it could just be read
+        text = f"a {type(value).__name__}"
     return text if len(text) <= 40 else text[:37] + "..."
 
 

@@ -150,12 +150,17 @@ def detect(
     keep=200,
     clip_before=False,
     size_limit=None,
+    maps=None,
+    per_map=None,
+    drop_empty=False,
 ):
     """One image, by the rules of Caffe's DetectionOutput -> list of (score, label, box), best first.
 
     logits [A,K] with background first, offsets [A,4], anchors [A,4] (cx, cy, w, h). Per class: above `score`, the
     best `per_class`, NMS; then the best `keep` of all classes. clip_before: boxes are cut to 0..1 before they
     suppress each other (torchvision). size_limit: dw and dh, after division by 5, are cut to it (torchvision).
+    maps: the map's number of each anchor; per_map: only so many pairs of anchor and class of a map, the best, are
+    candidates; drop_empty: boxes without area are none (all three: mmdetection).
     """
     boxes = []
     for offset, anchor in zip(offsets, anchors, strict=True):
@@ -165,10 +170,20 @@ def detect(
         box = decode(offset, anchor)
         boxes.append(clip(box) if clip_before else box)
     probabilities = [softmax(row) for row in logits]
+    labels = range(len(logits[0]) - 1)
+    pairs = [(-p[label + 1], a, label) for a, p in enumerate(probabilities) for label in labels]
+    if per_map is not None:
+        of_maps = [sorted(pair for pair in pairs if maps[pair[1]] == number) for number in set(maps)]
+        pairs = [pair for of_map in of_maps for pair in of_map[:per_map]]
+    if drop_empty:
+        pairs = [
+            pair for pair in pairs if boxes[pair[1]][0] < boxes[pair[1]][2] and boxes[pair[1]][1] < boxes[pair[1]][3]
+        ]
+    allowed = {pair[1:] for pair in pairs}
     found = []
-    for label in range(len(logits[0]) - 1):
+    for label in labels:
         scores = [p[label + 1] for p in probabilities]
-        candidates = [a for a in range(len(boxes)) if scores[a] > score]
+        candidates = [a for a in range(len(boxes)) if scores[a] > score and (a, label) in allowed]
         kept = nms([boxes[a] for a in candidates], [scores[a] for a in candidates], iou_threshold, per_class)
         found += [(scores[candidates[i]], label, boxes[candidates[i]]) for i in kept]
     found.sort(key=lambda d: -d[0])

@@ -54,7 +54,8 @@ def distort_to_the_bit(image, distortion):
 def transform(image, boxes, labels, choices, size, mean, clip_boxes=True):
     """Distort, paint a canvas, crop it, resize, mirror, each on real pixels; the boxes along with them.
 
-    Returns uint8 [size,size,3], float64 boxes [M,4], the labels that stay.
+    size: the side of a square, or (width, height).
+    Returns uint8 [height,width,3], float64 boxes [M,4], the labels that stay.
     """
     height, width = image.shape[:2]
     distorted = np.rint(distort(image, choices.distortion)).astype(np.uint8)
@@ -69,7 +70,11 @@ def transform(image, boxes, labels, choices, size, mean, clip_boxes=True):
     x0, y0, x1, y1 = choices.crop
     low_x, low_y = math.floor(x0 * canvas_w + 1e-6), math.floor(y0 * canvas_h + 1e-6)
     high_x, high_y = math.ceil(x1 * canvas_w - 1e-6), math.ceil(y1 * canvas_h - 1e-6)
-    result = cv2.resize(canvas[low_y:high_y, low_x:high_x], (size, size), interpolation=choices.interpolation)
+    result = cv2.resize(
+        canvas[low_y:high_y, low_x:high_x],
+        size if isinstance(size, tuple) else (size, size),
+        interpolation=choices.interpolation,
+    )
 
     moved, stay = [], []
     for box, label in zip(boxes.astype(float), labels, strict=True):

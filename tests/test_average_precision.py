@@ -428,6 +428,17 @@ def error_of(call, *arguments):
     return str(error.value)
 
 
+def test_figures_do_not_replace_the_results(voc, tmp_path):
+    path = tmp_path / "detections.json"
+    write_found(path, FOUND)
+    before = path.read_bytes()
+    for results, figures in ((path, path), (tmp_path, path), (path, f"{tmp_path}/../{tmp_path.name}/detections.json")):
+        assert error_of(score, voc, results, "--json", str(figures)).startswith(
+            f"--json {figures}: would replace what is read"
+        )
+    assert path.read_bytes() == before
+
+
 def test_results_for_other_classes_are_called_so(voc, tmp_path):
     source = {"model": "runs/old", "data": "/elsewhere", "split": "val"}
     path = write_found(tmp_path / "d.json", {key: ([], [], []) for key in FOUND}, names=("dog", "cat"), **source)

@@ -580,6 +580,9 @@ def test_errors_of_the_user(clean, tmp_path):
     assert f"--data {tmp_path / 'none'}: no such file or folder" in error_of(
         "check_dataset.py", "--data", tmp_path / "none"
     )
+    picture = next((clean / "JPEGImages").iterdir())
+    listed = tmp_path / "instances.json"
+    listed.write_text('{"images": [], "annotations": [], "categories": []}')
     for arguments, named in (
         (["--data", clean, "--draw", clean / "new"], f"--draw {clean / 'new'}: .*{clean}"),
         (["--data", clean, "--draw", tmp_path / "a", "--fix", tmp_path / "a"], "--draw: the folder of --fix"),
@@ -587,6 +590,8 @@ def test_errors_of_the_user(clean, tmp_path):
         (["--data", clean, "--split", "test,test"], "--split test,test: test "),
         (["--data", clean, "--classes", "cat,cat"], "--classes cat,cat: 'cat'"),
         (["--data", clean, "--fix", clean / "new"], f"--fix {clean / 'new'}: .*{clean}"),
+        (["--data", listed, "--anchors", listed], "--anchors .*instances.json: would replace what is read"),
+        (["--data", clean, "--html", picture], f"--html: '{picture}' exists and is no HTML"),
         (["--data", clean, "--htlm", "x"], r"--htlm: .* --html\?"),
         ([], "--data"),
     ):

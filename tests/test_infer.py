@@ -73,6 +73,14 @@ def test_odd_pictures_are_detected_or_listed(trained, odd_folder, tmp_path):
     assert images.read(tmp_path / "out" / "images" / "turned.jpg").shape == (80, 60, 3)
 
 
+def test_where_nothing_can_be_read_the_call_fails(trained, odd_folder, tmp_path):
+    """A script that goes on to score or count would take the empty results for a picture without objects."""
+    out = tmp_path / "out"
+    with pytest.raises(UserError, match="of 2 pictures none could be read"):
+        infer.main([trained, odd_folder / "text.jpg", odd_folder / "notes.txt", "--output", out])
+    assert len(json.loads((out / "detections.json").read_text("utf-8"))["errors"]) == 2
+
+
 @pytest.mark.parametrize("recursive", [False, True])
 def test_what_is_left_out_of_a_folder_is_said(trained, tmp_path, capsys, recursive):
     for name in ("a.jpg", "b.jfif", "c.jpe", "._a.jpg", ".ipynb_checkpoints/a.jpg", "in/d.png"):
@@ -489,6 +497,14 @@ MISTAKES = {
     "a missing list": (["{model}", "@{out}.txt", "--output", "{out}"], "no list"),
     "an empty list": (["{model}", "@{file}", "--output", "{out}"], "empty list"),
     "a data set in the place of results": (["{model}", "{pictures}", "--output", "{data}"], "holds a data set (voc)"),
+    "an empty name": (["{model}", ""], "an empty name"),
+    "an empty model": (["", "{pictures}"], "MODEL is empty"),
+    "an empty output": (["{model}", "{pictures}", "--output", ""], "--output: is empty"),
+    "a name with spaces": (["{model}", "{out}", "of", "mine"], "do you mean '{out} of mine'"),
+    "the model behind a picture": (["{picture}", "{model}@last"], "infer.py {model}@last {picture}"),
+    "the model behind a folder": (["{pictures}", "ssd300-coco"], "infer.py ssd300-coco {pictures}"),
+    "results beside the pictures": (["{model}", "{pictures}", "--output", "{pictures}/"], "{pictures}/found"),
+    "a picture as threshold": (["{model}", "{pictures}", "--threshold", "{picture}"], "--threshold: {picture}"),
     "threshold above 1": (["{model}", "{pictures}", "--output", "{out}", "--threshold", "1.5"], "--threshold"),
 }
 
@@ -496,16 +512,18 @@ MISTAKES = {
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_fails_with_one_line(mistake, trained, shapes, tmp_path):
     (tmp_path / "file").write_text("", "utf-8")
+    (tmp_path / "out of mine").mkdir()
     places = {
         "model": trained,
         "pictures": shapes / "JPEGImages",
+        "picture": shapes / "JPEGImages" / "val_000.png",
         "data": shapes,
         "out": tmp_path / "out",
         "file": tmp_path / "file",
     }
     arguments, named = MISTAKES[mistake]
     before = contents(shapes)
-    assert named in error_of("infer.py", *(argument.format(**places) for argument in arguments))
+    assert named.format(**places) in error_of("infer.py", *(argument.format(**places) for argument in arguments))
     assert contents(shapes) == before
 
 

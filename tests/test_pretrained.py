@@ -3,11 +3,13 @@
 import collections
 import dataclasses
 import hashlib
+import json
 import math
 import os
 import zlib
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -23,6 +25,7 @@ import process_video
 import programs
 import ssd_utils
 import weight_twins
+from kernels import cpu
 from media import images
 from structures import UserError
 from system import files
@@ -67,8 +70,14 @@ WRITERS = {
     "lufficc-ssd": (lambda p, a: weight_twins.write_torch_legacy(p, a, wrap=lambda t: {"model": t}), "a.pth"),
     "ssd_keras": (weight_twins.write_h5, "a.h5"),
     "caffe-ssd": (weight_twins.write_caffemodel, "a.caffemodel"),
+    "mmdetection-ssd": (
+        lambda p, a: weight_twins.write_torch(p, a, wrap=lambda t: {"meta": {"config": "_"}, "state_dict": t}),
+        "a.pth",
+    ),
+    "mmdetection-ssd-2.13": (lambda p, a: weight_twins.write_torch(p, a, wrap=lambda t: {"state_dict": t}), "a.pth"),
 }
 TWINS = [(layout, size) for layout in WRITERS for size in (300, 512) if size == 300 or weight_twins.SSD[layout][1]]
+TWINS.remove(("mmdetection-ssd-2.13", 300))  # the layout differs from the other in names alone
 
 
 def write_twin(tmp_path, layout, size=300, classes=3, change=lambda arrays: None):
@@ -90,7 +99,12 @@ def imported(tmp_path, path, *flags):
 def test_every_layout_becomes_a_run(tmp_path, layout, size, capsys):
     path, ours = write_twin(tmp_path, layout, size)
     run = imported(tmp_path, path)
-    assert f"{layout}, input {size}, 3 classes" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert f"{layout}, input {size}, 3 classes" in told
+    note = (
+        f"COCO's, as its own code has for 3 classes; if it was trained with VOC's, import it with --preset vgg{size}\n"
+    )
+    assert (note in told) == (layout in ("ssd.pytorch", "mmdetection-ssd", "mmdetection-ssd-2.13"))
     same(detector.read_weights(config.find_model(run).checkpoint), ours)
     description, training = config.read_config(run)
     assert training is None
@@ -132,7 +146,6 @@ def test_rules_of_torchvision(tmp_path):
 
 def test_rules_of_ssd_pytorch(tmp_path):
     preset = preset_of(tmp_path, "ssd.pytorch")
-    assert (preset.min_sizes, preset.max_sizes) == (RGB.min_sizes, RGB.max_sizes)
     assert (preset.clip_anchors, preset.clip_boxes, preset.size_offset_limit) == ("all", "output", None)
     assert (preset.mean, preset.channel_order) == ((123, 117, 104), "RGB")
     assert (preset.candidates_per_class, preset.keep) == (200, 3 * 200)
@@ -174,6 +187,52 @@ def refused(tmp_path, message, path, *flags, classes=CLASSES):
     assert "\n" not in str(error.value)
     assert not run.exists()
     return str(error.value)
+
+
+def described(layout, size, classes, anchors=None):
+    """The preset of a file of that layout, which is not written."""
+    return layouts.ssd_preset(layouts.LAYOUTS[layout], weight_twins.ssd(layout, size, classes)[0], classes, anchors)
+
+
+@pytest.mark.parametrize("layout", ["ssd.pytorch", "mmdetection-ssd"])
+def test_anchors_by_the_number_of_classes(layout):
+    """The sizes of VOC for 20 classes and of COCO for any other number (data/config.py, configs/pascal_voc/ssd300…)."""
+    coco, voc = (21, 45, 99, 153, 207, 261), (30, 60, 111, 162, 213, 264)
+    assert described(layout, 300, 3).min_sizes == described(layout, 300, 80).min_sizes == coco
+    assert described(layout, 300, 20).min_sizes == described(layout, 300, 3, "vgg300").min_sizes == voc
+    assert described(layout, 300, 20, "vgg300-coco").min_sizes == coco
+
+
+@pytest.mark.parametrize("layout", ["mmdetection-ssd", "mmdetection-ssd-2.13"])
+def test_rules_of_mmdetection(layout):
+    preset = described(layout, 512, 3)
+    assert preset.min_sizes == (20, 51, 133, 215, 296, 378, 460)
+    assert preset.max_sizes == (51, 133, 215, 296, 378, 460, 542)
+    assert (preset.mean, preset.channel_order) == ((123.675, 116.28, 103.53), "RGB")
+    assert (preset.clip_anchors, preset.clip_boxes, preset.drop_empty_boxes) == ("none", "before_nms", True)
+    assert (preset.score_threshold, preset.nms_iou, preset.keep) == (0.02, 0.45, 200)
+    assert (preset.candidates_per_map, preset.candidates) == (1000, 1000 + 1000 + 1000 + 384 + 96 + 16 + 4)
+    assert preset.size_offset_limit == math.log(1000 / 16)
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("bbox_head.cls_convs.0.0.depthwise_conv.conv.weight", "mmdetection's SSDLite"),
+        ("bbox_head.cls_convs.2.0.conv.weight", "mmdetection's SSDLite"),
+        ("head.classification_head.module_list.0.0.0.weight", "torchvision's SSDLite"),
+        ("source_layer_add_ons.0.running_mean", "qfgaohao/pytorch-ssd's vgg16-ssd, .*batch normalization"),
+        ("classification_headers.0.weight", "qfgaohao/pytorch-ssd's"),
+    ],
+)
+def test_other_networks_are_refused_by_name(tmp_path, name, what):
+    """Their further names may be those of a known layout, as neck.extra_layers.0.0.conv.weight of both SSDs."""
+
+    def change(arrays):
+        arrays[name] = np.zeros(3, np.float32)
+
+    path, _ = write_twin(tmp_path, "mmdetection-ssd", change=change)
+    refused(tmp_path, f"a.pth: {what}.*it reads torchvision-ssd300, ", path)
 
 
 def test_a_preset_of_another_size(tmp_path):
@@ -222,6 +281,19 @@ def test_stored_anchors_are_dropped_and_told(tmp_path, capsys):
 def test_a_head_without_its_bias(tmp_path):
     path, _ = write_twin(tmp_path, "ssd.pytorch", change=lambda arrays: arrays.pop("conf.0.bias"))
     refused(tmp_path, r"a\.pth: conf\.0\.bias ", path)
+
+
+def test_a_whole_model_of_ssd_keras(tmp_path):
+    """As its model.save writes it: three Lambda layers, whose code is not run, and the optimizer's arrays."""
+    arrays, ours = weight_twins.ssd("ssd_keras", 300, 3)
+    weight_twins.write_h5(tmp_path / "a.h5", arrays, "model_weights")
+    code = ["4wEAAAAAAAAAAAAAAAEAAABDAAAAcwQAAAB8AFMAKQFO", None, None]
+    layers = [{"class_name": "Lambda", "config": {"name": name, "function": code}} for name in ("a", "b", "c")]
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        file.attrs["model_config"] = json.dumps({"class_name": "Model", "config": {"layers": layers}}).encode()
+        file["optimizer_weights/training/SGD/conv1_1/kernel:0"] = arrays["conv1_1/conv1_1/kernel:0"]
+    run = imported(tmp_path, str(tmp_path / "a.h5"))
+    same(detector.read_weights(config.find_model(run).checkpoint), ours)
 
 
 def test_saved_from_data_parallel(tmp_path):
@@ -532,11 +604,16 @@ def street(tmp_path_factory):
     return write_voc(tmp_path_factory.mktemp("street"), pictures, {"test": ["a", "b"]}, suffix=".png")
 
 
-def test_a_detector_is_named_fetched_and_imported_once(coco, twin, cache, street, tmp_path, monkeypatch):
-    """Also where the connection breaks half way; without --output the results are in `found`."""
+def test_a_detector_is_named_fetched_and_imported_once(coco, twin, cache, street, tmp_path, monkeypatch, capsys):
+    """Also where the connection breaks half way; without --output the results are in `found`.
+
+    Its scores are its own code's, so it is computed in float32 also where bfloat16 is faster.
+    """
+    monkeypatch.setattr(cpu, "bfloat16_is_faster", lambda: True)
     coco.break_after = len(twin[0]) // 2 + 1
     monkeypatch.chdir(tmp_path)
     infer.main(["ssd300-coco", str(street / "JPEGImages")])
+    assert " images/s in float32;" in capsys.readouterr().out
     assert coco.asked == [None, f"bytes={coco.break_after}-"]
     run = cache / "detectors" / "ssd300-coco"
     assert sorted(os.listdir(cache)) == ["detectors", "ssd.pth"]

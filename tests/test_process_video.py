@@ -16,6 +16,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import process_video
+from film import frames as stages_of_a_film
 from media import frame_folder, images, video
 from programs import ROOT, wait_until
 from structures import Detections, UserError
@@ -175,17 +176,17 @@ def test_stages_overlap(tmp_path, detector, model, monkeypatch):
         """`function`, which at its call number `at` waits for the other stages, then works as long as they do."""
         calls = itertools.count(1)
 
-        def wrapped(*arguments):
+        def wrapped(*arguments, **named):
             if next(calls) == at:
                 meeting.wait()  # raises an error unless all four stages are at work
                 time.sleep(0.5)
-            return function(*arguments)
+            return function(*arguments, **named)
 
         return wrapped
 
     monkeypatch.setattr(detector, "prepare", meet(detector.prepare, 4))
     monkeypatch.setattr(detector, "detect_prepared", meet(detector.detect_prepared, 3))
-    monkeypatch.setattr(process_video.visualization, "draw_detections", meet(lambda image, *_: image, 2))
+    monkeypatch.setattr(stages_of_a_film.visualization, "draw_detections", meet(lambda image, *_, **__: image, 2))
     monkeypatch.setattr(video.VideoWriter, "write", meet(video.VideoWriter.write, 1))
     _, timeline = run(tmp_path, model, source, "--batch-size", "1")
     timing = timeline["timing"]
@@ -202,8 +203,8 @@ def test_every_carries_boxes_and_reports_it(tmp_path, detector, model, capsys):
 
 
 def test_every_holds_a_bounded_number_of_frames(detector):
-    frames = (process_video.Frame(i, 0.0, None, b"" if i % 100 == 0 else None) for i in range(250))
-    assert max(map(len, process_video.group_frames(frames, 8))) == process_video.GROUP_FRAMES
+    film = (stages_of_a_film.Frame(i, 0.0, None, b"" if i % 100 == 0 else None) for i in range(250))
+    assert max(map(len, stages_of_a_film.group_frames(film, 8))) == stages_of_a_film.GROUP_FRAMES
 
 
 def test_variable_rate_keeps_its_times(tmp_path, detector, model):
@@ -257,10 +258,10 @@ def test_cut_off_input_gives_its_frames_and_an_error(tmp_path, detector, model):
 
 @pytest.mark.parametrize("stage", ["prepare", "detect_prepared", "draw_detections", "write"])
 def test_failure_of_any_stage_ends_all(tmp_path, detector, model, monkeypatch, stage):
-    def fail(*_):
+    def fail(*_, **__):
         raise UserError(f"{stage} failed")
 
-    owners = {"draw_detections": process_video.visualization, "write": video.VideoWriter}
+    owners = {"draw_detections": stages_of_a_film.visualization, "write": video.VideoWriter}
     monkeypatch.setattr(owners.get(stage, detector), stage, fail)
     before = threading.active_count()
     with pytest.raises(UserError, match=f"^{stage} failed$"):
@@ -309,8 +310,13 @@ def test_wrong_flags_and_files_are_one_line_before_tensorflow(tmp_path, model, m
         ([model, str(text), out], r"text\.mp4"),
         ([model, source, source], r"OUTPUT .*a\.mp4.* INPUT"),
         ([model, source, str(tmp_path / "link.mp4")], r"OUTPUT .*link\.mp4.* INPUT"),
-        ([model, source, out, "--json", source], r"--json .*a\.mp4.* INPUT"),
+        ([model, source, out, "--json", source], r"--json: .*a\.mp4' exists and is no JSON"),
         ([model, source, out, "--json", out], r"--json .*out\.mp4.* OUTPUT"),
+        ([model, source, out, "--json", str(tmp_path)], rf"--json {tmp_path}: .*{tmp_path}/out\.json"),
+        ([source, model, out], rf"process_video\.py {model} {source} {out}$"),
+        ([model, out, source], r"out\.mp4: no such file, but OUTPUT .*a\.mp4.*INPUT comes first"),
+        ([model, "", out], "an empty name: no such file"),
+        ([source, out, "ssd300-coco"], rf"process_video\.py ssd300-coco {source} {out}$"),
         ([model, source, str(tmp_path / "out.avi")], r"out\.avi.*\.mp4"),
         ([model, source, str(text / "out.mp4")], r"OUTPUT: .*text\.mp4/out\.mp4"),
         ([model, source, out, "--every", "0"], "--every: '0'"),
@@ -463,7 +469,7 @@ def test_several_films_in_one_call(tmp_path, detector, model, capsys):
     ("inputs", "output", "named"),
     [
         (["a.mp4", "a.mp4"], "out.mp4", "give a folder"),
-        (["a.mp4", "0"], "out", "give it alone"),
+        (["a.mp4", "0"], "out", "give films in another call"),
         (["a.mp4", "missing.mp4"], "out", "missing.mp4: no such file"),
         (["a.mp4", "in/a.mp4"], "out", "would have the same name"),
         (["a.mp4"], "out.avi", "MP4"),

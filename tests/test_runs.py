@@ -66,7 +66,8 @@ def test_a_kept_checkpoint_stays(run, session):
 
 
 def test_state_and_variables_come_back(run, session):
-    state = runs.TrainingState(7, 2, 3, {"positives": 2.5}, 1.5, [{"epoch": 1, "voc07": None}], 0.25, 1)
+    row = {"epoch": 1, "step": 4, "voc07": None}
+    state = runs.TrainingState(7, 1, 3, {"positives": 2.5}, 1.5, [row], 0.25, 1)
     set_value(session, 5)
     checkpoints = runs.Checkpoints(run)
     checkpoints.save(session, state)

@@ -158,7 +158,7 @@ def test_unknown_preset_is_the_users_error():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"color": "red"}, "unknown preset fields color"),
+        ({"color": "red"}, "'color' is unknown"),
         ({"steps": [8, 16]}, "steps has 2 entries for 6"),
         ({"clip_anchors": "some"}, "clip_anchors 'some'"),
         ({"channel_order": "GBR"}, "channel_order 'GBR'"),
@@ -307,3 +307,50 @@ def test_targets_of_a_picture_without_objects(anchors_300):
     assert not classes.any()
     assert offsets.shape == (8732, 4)
     assert not offsets.any()
+
+
+@pytest.mark.parametrize("name", ["vgg300", "vgg512"])
+@pytest.mark.parametrize("size", [(512, 288), (288, 512), (640, 480), (320, 320)])
+def test_anchors_of_other_inputs(name, size):
+    """Against loops over maps, rows and columns."""
+    square, (width, height) = ssd_utils.get_preset(name), size
+    preset = ssd_utils.for_input(square, width, height)
+    scale = math.sqrt(width * height) / square.input_size
+    expected = []
+    grids = zip(preset.grids, preset.grid_steps, ssd_utils.anchor_shapes(square), strict=True)
+    for (rows, columns), (down, across), shapes in grids:
+        for row in range(rows):
+            for column in range(columns):
+                center = (column + 0.5) * across / width, (row + 0.5) * down / height
+                assert max(center) < 1
+                expected += [(*center, w * scale / width, h * scale / height) for w, h in shapes]
+    np.testing.assert_allclose(ssd_utils.make_anchors(preset), expected, rtol=1e-6)
+    assert preset.num_anchors == sum(preset.anchors_per_map) == len(expected)
+    assert preset.grids[0] == (height // 8, width // 8) and preset.grid_steps[0] == (8, 8)
+    assert ssd_utils.SSDPreset.from_json(preset.to_json()) == preset
+    assert preset.name == f"{name}-{width}x{height}" and ssd_utils.square_name(preset) == name
+    assert ssd_utils.for_input(preset, *size[::-1]).grids == tuple(grid[::-1] for grid in preset.grids)
+
+
+def test_a_square_input_of_another_size_keeps_the_form_of_a_preset():
+    preset = ssd_utils.for_input(ssd_utils.get_preset("vgg512"), 512, 512)
+    own = ssd_utils.get_preset("vgg512")
+    assert dataclasses.replace(preset, name=own.name) == own
+    assert preset.image_shape == (512, 512, 3) and preset.mean_side == 512
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "nearest"), [("vgg300", (512, 256), "512x288"), ("vgg512", (500, 128), "512x160")]
+)
+def test_an_input_that_does_not_fit_is_refused(name, size, nearest):
+    with pytest.raises(UserError, match=f"^--input {size[0]}x{size[1]}: .* the nearest is {nearest}$"):
+        ssd_utils.for_input(ssd_utils.get_preset(name), *size)
+
+
+def test_a_preset_with_a_height_needs_rows():
+    preset = ssd_utils.get_preset("vgg300")
+    with pytest.raises(ValueError, match="come together"):
+        dataclasses.replace(preset, input_height=288)
+    wide = ssd_utils.for_input(preset, 512, 288)
+    with pytest.raises(ValueError, match="map_rows has 2 entries for 6 feature maps"):
+        dataclasses.replace(wide, map_rows=(1, 2))

@@ -23,7 +23,7 @@ def slim(name, **changes):
 def build(preset, *, num_classes=CLASSES, **options):
     """Into a new graph -> (graph, images, logits, offsets)."""
     with tf.Graph().as_default() as graph:
-        images = tf.placeholder(tf.uint8, [None, preset.input_size, preset.input_size, 3], "image_input")
+        images = tf.placeholder(tf.uint8, [None, *preset.image_shape], "image_input")
         return graph, images, *ssd_vgg.build(images, preset, num_classes, **options)
 
 
@@ -294,3 +294,29 @@ def test_initial_values(initializer, variance):
 @pytest.mark.parametrize("name", list(ssd_utils.PRESETS))
 def test_the_names_known_without_a_graph_are_the_networks(name):
     assert set(ssd_layers.variable_names(slim(name))) == set(shapes_of(build(slim(name))[0]))
+
+
+@pytest.mark.parametrize("name", ["vgg300", "vgg512"])
+def test_a_wide_network_is_the_square_one_on_another_grid(name):
+    """It has the same variables, an output for each anchor, and what repeats along the picture repeats in it."""
+    square = slim(name)
+    wide = ssd_utils.for_input(square, 512, 288)
+    graph, images, logits, offsets = build(wide)
+    assert logits.shape[1:] == (wide.num_anchors, CLASSES + 1) and offsets.shape[1:] == (wide.num_anchors, 4)
+    assert shapes_of(graph) == shapes_of(build(square)[0])
+    turned, other, turned_logits, _ = build(ssd_utils.for_input(square, 288, 512))
+    x = picture(512)[:, :288]
+    with tf.Session(graph=graph) as session, tf.Session(graph=turned) as turned_session:
+        with graph.as_default():
+            session.run(tf.global_variables_initializer())
+        values = {v.op.name: session.run(v) for v in graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)}
+        for variable in turned.get_collection(tf.GraphKeys.GLOBAL_VARIABLES):
+            kernel = values[variable.op.name]
+            variable.load(kernel.transpose(1, 0, 2, 3) if kernel.ndim == 4 else kernel, turned_session)
+        found = session.run(logits, {images: x})[0]
+        expected = turned_session.run(turned_logits, {other: x.transpose(0, 2, 1, 3)})[0]
+    starts = np.cumsum([0, *wide.anchors_per_map])
+    for (rows, columns), shapes, start, end in zip(wide.grids, wide.anchors_per_cell, starts, starts[1:], strict=False):
+        one = found[start:end].reshape(rows, columns, shapes, -1)
+        two = expected[start:end].reshape(columns, rows, shapes, -1)
+        np.testing.assert_allclose(one, two.transpose(1, 0, 2, 3), rtol=1e-4, atol=1e-3)

@@ -176,8 +176,10 @@ def test_a_kept_epoch_is_a_model(unbroken):
 
 def test_resume_after_the_end_changes_nothing(unbroken):
     before = metrics(unbroken)
-    run("train.py", "--run", unbroken, "--resume")
+    said = run("train.py", "--run", unbroken, "--resume").stdout
     assert metrics(unbroken) == before
+    longer = f"the run has had its 3 epochs; for twice as many: python train.py --run {unbroken} --resume --epochs 6"
+    assert longer in said
 
 
 def test_more_epochs_on_resume(unbroken, flags, tmp_path):
@@ -321,6 +323,7 @@ WRONG = {
     "unknown layer": (["--freeze", "conv1,fc9x,layer3"], "fc9x"),
     "falling steps": (["--schedule-steps", "20,10"], "--schedule-steps"),
     "steps of another schedule": (["--schedule-steps", "10,20"], "--schedule step,"),
+    "form of momentum": (["--momentum-form", "caffe"], "--optimizer momentum"),
     "epsilon of momentum": (["--optimizer", "momentum", "--adam-epsilon", "0.1"], "--optimizer adamw"),
     "a value without a flag": (["mydata"], "mydata: no flag stands before it"),
     "unknown preset": (["--preset", "vgg400"], "--preset"),

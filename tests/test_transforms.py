@@ -25,7 +25,7 @@ ALL_STEPS = Distortion(brightness=20, contrast=1.3, saturation=0.7, hue=-15)
 
 
 def preset(size=300):
-    return types.SimpleNamespace(input_size=size, mean=MEAN)
+    return types.SimpleNamespace(input_wh=(size, size), mean=MEAN)
 
 
 def smooth_image(height, width, seed=0):
@@ -231,15 +231,15 @@ def aligned_cases(draw):
 
 
 @settings(max_examples=60, deadline=None)
-@given(aligned_cases())
-def test_geometry_first_equals_the_slow_pipeline(case):
+@given(aligned_cases(), st.sampled_from([60, (120, 60), (60, 180)]))
+def test_geometry_first_equals_the_slow_pipeline(case, size):
     width, height, choices, seed, clip_boxes = case
     image = smooth_image(height, width, seed)
     boxes, labels = random_boxes(np.random.default_rng(seed), 12)
-    transform = TrainTransforms(60, MEAN, Augmentation(clip_boxes=clip_boxes))
+    transform = TrainTransforms(size, MEAN, Augmentation(clip_boxes=clip_boxes))
     plan = transform.compose(width, height, boxes, labels, choices)
     result = transform.render(plan, image)
-    expected, expected_boxes, expected_labels = oracle.transform(image, boxes, labels, choices, 60, MEAN, clip_boxes)
+    expected, expected_boxes, expected_labels = oracle.transform(image, boxes, labels, choices, size, MEAN, clip_boxes)
     assert plan.labels.tolist() == expected_labels
     np.testing.assert_allclose(plan.boxes, expected_boxes, atol=2e-6)
     difference = np.abs(result.astype(float) - expected)

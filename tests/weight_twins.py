@@ -53,6 +53,10 @@ _SSD_PYTORCH = [*(f"vgg.{i}" for i in [*_INDICES, 31, 33]), *(f"extras.{i}" for 
 _LUFFICC = [*(f"backbone.vgg.{i}" for i in [*_INDICES, 31, 33]), *(f"backbone.extras.{i}" for i in range(8))]
 _LUFFICC_HEADS = [(f"box_head.predictor.cls_headers.{i}", f"box_head.predictor.reg_headers.{i}") for i in range(7)]
 
+_MMDETECTION = [f"backbone.features.{i}" for i in [*_INDICES, 31, 33]]
+_MMDETECTION_HEADS = [(f"bbox_head.cls_convs.{i}.0", f"bbox_head.reg_convs.{i}.0") for i in range(7)]
+_MMDETECTION_OLD_HEADS = [(f"bbox_head.cls_convs.{i}", f"bbox_head.reg_convs.{i}") for i in range(7)]
+
 # name: (names of base to conv11, names of conv12, heads, suffixes, name of the scale)
 SSD = {
     "torchvision-ssd300": (
@@ -72,6 +76,16 @@ SSD = {
         "conv4_3_norm/conv4_3_norm_gamma:0",
     ),
     "caffe-ssd": (_CAFFE, _CAFFE_512, _CAFFE_HEADS, ("/0", "/1"), "conv4_3_norm/0"),
+    "mmdetection-ssd": (
+        [*_MMDETECTION, *(f"neck.extra_layers.{g}.{i}.conv" for g in range(4) for i in (0, 1))],
+        *(["neck.extra_layers.4.0.conv", "neck.extra_layers.4.1.conv"], _MMDETECTION_HEADS, (".weight", ".bias")),
+        "neck.l2_norm.weight",
+    ),
+    "mmdetection-ssd-2.13": (
+        [*_MMDETECTION, *(f"backbone.extra.{i}" for i in range(8))],
+        *(["backbone.extra.8", "backbone.extra.9"], _MMDETECTION_OLD_HEADS, (".weight", ".bias")),
+        "backbone.l2_norm.weight",
+    ),
 }
 
 
@@ -80,8 +94,17 @@ def ssd(layout, size, classes, width=1 / 32, seed=0):
     rng = np.random.default_rng(seed)
     *_, suffixes, scale = SSD[layout]
     file, ours = convolutions(rng, ssd_rows(layout, size, classes, width), suffixes, hwio=layout == "ssd_keras")
+    if layout.startswith("mmdetection"):
+        for name in [name for name in file if ".cls_convs." in name]:
+            file[name] = background_last(file[name], classes + 1)
     factors = rng.normal(20, 1, slim(512, 0, width)[0]).astype(np.float32)
     return {**file, scale: factors}, {**ours, "norm_conv4_3/scale": factors}
+
+
+def background_last(array, outputs):
+    """A head's array with the rows of each anchor's background before those of its classes -> behind them."""
+    rows = range(len(array))
+    return np.stack([array[row + 1] if (row + 1) % outputs else array[row + 1 - outputs] for row in rows])
 
 
 def ssd_rows(layout, size, classes, width):

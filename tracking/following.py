@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 
 import boxes as box_geometry
-from structures import Detections, UserError
+from media import marks
+from structures import Detections, UserError, no_boxes
 from tracking import metrics, mot_file
+from tracking.counting import Count, Counting
 from tracking.mot_file import Objects, Truth
+from tracking.places import Place
 from tracking.records import Records
 from tracking.tracker import LOW, Settings, Sighting, Tracker
 
@@ -32,13 +35,15 @@ class Shown:
 
     detections: their boxes within the picture, scores and classes.
     ids: int64 [N]; carried: bool [N], where no detection is; trails: N float64 [K,2], centers of boxes in pixels, from
-    the oldest on.
+    the oldest on. counts: of the lines and zones. image: uint8 RGB [H,W,3], plain but for what --blur hides.
     """
 
     detections: Detections
     ids: np.ndarray
     carried: np.ndarray
     trails: list[np.ndarray]
+    counts: list[Count]
+    image: np.ndarray
 
 
 class Following:
@@ -52,30 +57,54 @@ class Following:
         crops: str | None = None,
         truth: tuple[str, Truth] | None = None,
         wanted: Sequence[str] | None = None,
+        blurred: Sequence[str] = (),
+        places: Sequence[Place] = (),
     ) -> None:
         """threshold: of detections that start tracks, one or one for each class. crops: the folder for a crop of each
-        track. truth: the file to score with and what it holds; wanted: names of the classes to score, None for all.
+        track. truth: the file to score with and what it holds; wanted: names of the classes that are shown and
+        scored, None for all; blurred: of those that are made unrecognizable. places: where tracks are counted, in
+        pixels.
 
         Raises UserError if no class of the truth is scored, or the folder cannot be made.
         """
         self._tracker = Tracker(Settings(high=threshold))
         self._records = Records(class_names, crops)
         self._class_names, self._truth, self._wanted = class_names, truth, wanted
+        self._shown = [wanted is None or name in wanted for name in class_names]
+        self._blurred = [name in blurred for name in class_names]
+        self._counting = Counting(places) if places else None
         self._found: list[Objects] = []
         self._ways: dict[int, collections.deque] = {}
         if truth and truth[1].class_names is not None:
             scored = set(truth[1].class_names) & set(class_names if wanted is None else wanted)
             if not scored:
                 names = ", ".join(truth[1].class_names)
-                raise UserError(f"{truth[0]}: its classes are {names}, of which none is detected; check its labels.txt")
+                what = f"its classes are {names}, of which none is detected; check its labels.txt"
+                raise UserError(f"--score-tracks {truth[0]}: {what}")
 
     def update(self, time: float, detections: Detections | None) -> list[Sighting]:
         """The tracks in the next frame, as `Tracker` has them; detections: None where the network does not run."""
         return self._tracker.between(time) if detections is None else self._tracker.update(time, detections)
 
-    def show(self, index: int, time: float, image: np.ndarray, sightings: Sequence[Sighting]) -> Shown:
-        """Note the tracks of a frame, and return what is to be shown of them. image: uint8 RGB [H,W,3], plain."""
+    def show(
+        self,
+        index: int,
+        time: float,
+        image: np.ndarray,
+        sightings: Sequence[Sighting],
+        hidden: np.ndarray | None = None,
+    ) -> Shown:
+        """Note the tracks of a frame, and return what is to be shown of them.
+
+        image: uint8 RGB [H,W,3], plain. hidden: [N,4], boxes that are made unrecognizable beside those of the tracks.
+        """
         height, width = image.shape[:2]
+        if any(self._blurred):
+            secret = [one.box for one in sightings if self._blurred[one.track.label]]
+            image = marks.hide(
+                image, np.concatenate([np.reshape(secret, (-1, 4)), no_boxes() if hidden is None else hidden])
+            )
+        sightings = [one for one in sightings if self._shown[one.track.label]]
         boxes = np.array([one.box for one in sightings], np.float64).reshape(-1, 4)
         boxes = box_geometry.clip(boxes, width, height).astype(np.float32)
         inside = box_geometry.area(boxes) > 0
@@ -91,7 +120,8 @@ class Following:
         trails = [self._trail(one.track.id, time, box) for one, box in zip(chosen, boxes[order], strict=True)]
         self._forget(time)
         carried = np.array([one.carried for one in chosen], bool)
-        return Shown(Detections(boxes[order], scores[order], labels), ids, carried, trails)
+        counts = self._counting.add(index, time, [one.track for one in chosen], boxes[order]) if self._counting else []
+        return Shown(Detections(boxes[order], scores[order], labels), ids, carried, trails, counts, image)
 
     def _trail(self, key, time, box):
         way = self._ways.setdefault(key, collections.deque())
@@ -105,8 +135,13 @@ class Following:
             del self._ways[key]
 
     def summary(self) -> dict[str, Any]:
-        """{"tracks": [a dict for each], "track_scores": {…} where there is a truth}; writes the last crops."""
+        """{"tracks": [a dict for each], "counts": {…} if there are places, "track_scores": {…} if there is a truth}.
+
+        It also writes the last crops. Call it once, at the end.
+        """
         summary: dict[str, Any] = {"tracks": self._records.to_json()}
+        if self._counting:
+            summary["counts"] = self._counting.to_json(self._class_names)
         if self._truth:
             truth = self._truth[1]
             scores = metrics.score(truth.frames, self._found, self._class_names, truth.class_names, self._wanted)
@@ -115,5 +150,8 @@ class Following:
 
 
 def read_truth(path: str) -> tuple[str, Truth]:
-    """What `Following` takes as `truth`, of a gt.txt. Raises UserError."""
-    return path, mot_file.read(path)
+    """What `Following` takes as `truth`, of the gt.txt of --score-tracks. Raises UserError."""
+    try:
+        return path, mot_file.read(path)
+    except UserError as error:
+        raise UserError(f"--score-tracks: {error}") from None

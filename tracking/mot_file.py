@@ -15,6 +15,7 @@ from structures import UserError
 from system import files
 
 NAME, LABELS = "gt.txt", "labels.txt"
+LARGEST = 1e9  # of any number: a frame, an id, pixels
 
 
 class Objects(NamedTuple):
@@ -81,7 +82,7 @@ def _row(text, where):
     """(frame, id, class, box, whether it counts) of a line; six columns suffice."""
     try:
         values = [float(value) for value in text.split(",")]
-        if len(values) < 6 or not np.isfinite(values).all() or values[0] < 1 or min(values[4:6]) < 0:
+        if len(values) < 6 or not np.abs(values).max() <= LARGEST or values[0] < 1 or min(values[4:6]) < 0:
             raise ValueError
     except ValueError:
         message = "is not frame,id,left,top,width,height,counts,class,visibility, with frames from 1"

@@ -5,7 +5,6 @@ full): {"base": "light", "expand": 2, "expand_probability": 0.3}. Imports no Ten
 """
 
 import dataclasses
-import math
 from typing import Any
 
 import transforms
@@ -14,19 +13,6 @@ from system import files
 from system.wording import shorten
 
 BASE = "base"
-# Least and largest value; 0 to 1 for probabilities
-RANGES = {
-    "brightness": (0, 255),
-    "contrast": (0, 1),
-    "saturation": (0, 1),
-    "hue": (0, 90),
-    "expand": (1, 100),
-    "min_ious": (0, 1),
-    "trials": (1, 10000),
-    "crop_scale": (0.01, 1),
-    "crop_ratio": (0.01, 100),
-}
-LENGTHS = {"crop_scale": 2, "crop_ratio": 2}  # of lists; others have at least one entry
 
 
 def read(path: str) -> transforms.Augmentation:
@@ -58,7 +44,7 @@ def _requirement(name, value, example):
         return None if isinstance(value, bool) else "be true or false"
     if not isinstance(example, tuple):
         return None if _in_range(name, value, example) else f"be {_range(name, example)}"
-    length = LENGTHS.get(name)
+    length = transforms.LENGTHS.get(name)
     if not isinstance(value, list) or not value or length not in (None, len(value)):
         return f"be a list of {length or 'one or more'} entries"
     if name == "interpolations":
@@ -75,11 +61,11 @@ def _requirement(name, value, example):
 
 def _in_range(name, value, example):
     kinds = int if isinstance(example, int) else (int, float)
-    low, high = RANGES.get(name, (0, 1))
+    low, high = transforms.RANGES.get(name, (0, 1))
     number = isinstance(value, kinds) and not isinstance(value, bool)
-    return number and math.isfinite(value) and low <= value <= high
+    return number and low <= value <= high
 
 
 def _range(name, example):
-    low, high = RANGES.get(name, (0, 1))
+    low, high = transforms.RANGES.get(name, (0, 1))
     return f"a {'whole ' if isinstance(example, int) else ''}number from {low} to {high}"

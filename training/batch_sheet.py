@@ -15,7 +15,7 @@ from system import cli
 from system.wording import plural
 
 COUNT, COLUMNS = 16, 4  # pictures of a sheet, the first ones of the training
-TILE = 480  # pixels of a picture's side
+TILE = 480  # pixels of a picture's width
 NAME = "batch.jpg"
 
 
@@ -60,18 +60,19 @@ def _draw(image, plan, matches, alone, anchors, class_names):
 
     matches: int32 [A]; alone: numbers of the objects that no anchor matches.
     """
-    canvas = cv2.resize(image, (TILE, TILE), interpolation=cv2.INTER_CUBIC)
+    size = TILE, round(TILE * image.shape[0] / image.shape[1])
+    canvas = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
     lines, colors = canvas.copy(), visualization.class_colors(class_names)
     positive = np.flatnonzero(matches >= 0)
-    anchors_px = box_geometry.from_cxcywh(anchors[positive]) * TILE
+    anchors_px = box_geometry.from_cxcywh(anchors[positive]) * (2 * size)
     for box, gt in zip(anchors_px, matches[positive], strict=True):
         x0, y0, x1, y1 = np.rint(box).astype(int).tolist()
         cv2.rectangle(lines, (x0, y0), (x1, y1), colors[plan.labels[gt]], 1)
     canvas = cv2.addWeighted(canvas, 0.4, lines, 0.6, 0)  # paler than the objects
     for gt in alone:
-        visualization.draw_dashed(canvas, plan.boxes[gt] * TILE, 4)
+        visualization.draw_dashed(canvas, plan.boxes[gt] * (2 * size), 4)
     boxed = np.setdiff1d(np.arange(len(plan.boxes)), alone)
-    return visualization.draw_objects(canvas, plan.boxes[boxed] * TILE, plan.labels[boxed], class_names)
+    return visualization.draw_objects(canvas, plan.boxes[boxed] * (2 * size), plan.labels[boxed], class_names)
 
 
 def _sheet(tiles):

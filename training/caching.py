@@ -56,7 +56,8 @@ def _on_disk(settings, pictures, needed, preset):
     """(store, what to say)."""
     folder = settings.cache_dir or os.path.join(files.cache_folder(), "pictures")
     # Other versions and other networks use the same folder, so a name has all that decides the pixels
-    sizes = {training_data.RESIZED: f" to {preset.input_size}"}
+    sides = preset.input_wh if preset.input_height else preset.input_wh[:1]
+    sizes = {training_data.RESIZED: f" to {'x'.join(map(str, sides))}"}
     kinds = [f"{kind}{sizes.get(kind, '')} of {preset.gray16} by {images.decoders()}" for kind in needed]
     names = array_folder.Names(folder, [f"{os.path.abspath(one.path)}\0{one.exif}" for one in pictures], kinds)
     signatures = (picture_cache.signature(one.path) for one in pictures)

@@ -13,6 +13,7 @@ import numpy as np
 import config
 import ssd_layers
 from ssd_utils import SSDPreset
+from system import schema
 from system.wording import plural
 from training.probes import Reading
 
@@ -52,6 +53,9 @@ class Memory:
     warned: list[str] = dataclasses.field(default_factory=list)
 
 
+MEMORY_LIMITS = {name: schema.Limits(0) for name in ("steps", "positives", "clipped", "updates")}
+
+
 class Diagnosis:
     """Watches a training.
 
@@ -66,6 +70,7 @@ class Diagnosis:
         description: config.ModelDescription,
         class_weight: float = 1.0,
     ) -> None:
+        schema.check("--resume: state.json: diagnosis", memory, Memory, MEMORY_LIMITS, config.RESTORE)
         self._memory = Memory(**memory)
         self._settings, self._preset = settings, description.preset
         self._uniform = (class_weight + settings.negative_ratio) * math.log(1 + len(description.class_names))

@@ -220,8 +220,7 @@ class TrainingStep:
         one picture. The picture is faint noise, because a model that works on real pictures in float16 must not fail
         here. The outputs alone are not enough: ReLU turns NaN into 0.
         """
-        side = self.images.shape[1]
-        picture = np.random.default_rng(0).integers(96, 160, (1, side, side, 3), np.uint8)
+        picture = np.random.default_rng(0).integers(96, 160, (1, *self.images.shape[1:]), np.uint8)
         return bool(session.run(self._sound, self._inputs.feeds({"images": picture})))
 
     def _accumulate(self, gradients):
@@ -299,6 +298,8 @@ class TrainingStep:
             gradients, _ = tf.clip_by_global_norm(gradients, self._settings.clip_norm, norm)
         for (name, factor), members in self._groups(gradients).items():
             rate = self.learning_rate * factor
+            if self._settings.momentum_form == "caffe":  # the sum keeps each gradient times the rate of its own step
+                members, rate = [(rate * gradient, variable) for gradient, variable in members], 1.0
             shrunk = []
             if decay and decoupled:
                 with tf.control_dependencies(gradients):  # which have read the weights
@@ -359,9 +360,9 @@ def mean_losses(sums: dict[str, float]) -> dict[str, float]:
 
 def _input_specs(preset, rows):
     """What a batch consists of. rows: its number of images, None for any."""
-    side, anchors = preset.input_size, preset.num_anchors
+    anchors = preset.num_anchors
     return {
-        "images": tf.TensorSpec([rows, side, side, 3], tf.uint8, "image_input"),
+        "images": tf.TensorSpec([rows, *preset.image_shape], tf.uint8, "image_input"),
         "class_targets": tf.TensorSpec([rows, anchors], tf.int32, "class_targets"),
         "offset_targets": tf.TensorSpec([rows, anchors, 4], tf.float32, "offset_targets"),
     }

@@ -65,6 +65,8 @@ def _check_effect(flags, settings):
         raise UserError(f"--schedule-steps: needs --schedule step, and the schedule is {settings.schedule}")
     if "adam_epsilon" in flags and settings.optimizer == "momentum":
         raise UserError("--adam-epsilon: needs --optimizer adamw or adam; momentum has no epsilon")
+    if "momentum_form" in flags and settings.optimizer != "momentum":
+        raise UserError(f"--momentum-form: needs --optimizer momentum, and the optimizer is {settings.optimizer}")
 
 
 def rate_files(run: str) -> tuple[str, str]:
@@ -186,6 +188,8 @@ def _preset(given, settings):
         preset = dataclasses.replace(preset, fc_form=form)
     own = ("gray16", "classes_per_anchor")  # fields that flags set
     preset = dataclasses.replace(preset, **{name: given.get(name, getattr(preset, name)) for name in own})
+    if "input" in given:
+        preset = ssd_utils.for_input(preset, *given["input"])
     if "anchors" not in given:
         return preset
     changed = anchor_advisor.read_anchors(given["anchors"], preset)
@@ -269,7 +273,8 @@ def _resume_config(flags):
         )
     stored = {
         **vars(settings),
-        "preset": description.preset.name,
+        "preset": ssd_utils.square_name(description.preset),
+        "input": description.preset.input_wh,
         "width": description.preset.width,
         "gray16": description.preset.gray16,
         "subsample_fc": next(choice for choice, form in FC_FORMS.items() if form == description.preset.fc_form),
@@ -287,8 +292,8 @@ def _resume_config(flags):
         del given["precision"]
     for name, value in given.items():
         if name not in config.RESUMABLE and value != stored[name]:
-            first = f"the run was started with {_shown(stored[name])}"
-            raise UserError(f"{_flag(name)} {_shown(value)}: {first}; leave it out to resume")
+            first = f"the run was started with {_shown(stored[name], name)}"
+            raise UserError(f"{_flag(name)} {_shown(value, name)}: {first}; leave it out to resume")
     for name, value in _with_recipe(vars(flags), bool(stored["init_from"])).items():
         if name in stored and name not in flags and value != stored[name]:
             difference = f"sets {_flag(name)} {_shown(value)}, but the run has {_shown(stored[name])}"
@@ -535,6 +540,16 @@ def _add_model_flags(group):
     )
     _add(
         group,
+        "--input",
+        "input of the network in pixels in place of the preset's, each side a multiple of 32, such as 512x288 for "
+        "pictures of 16:9, which a square input squeezes. Anchors keep their share of the area "
+        "(default: that of --preset)",
+        type=cli.width_x_height,
+        metavar="WIDTHxHEIGHT",
+        rare=True,
+    )
+    _add(
+        group,
         "--anchors",
         "sizes and ratios of anchors in place of the preset's: a file that check_dataset.py --anchors writes",
         type=cli.existing_file,
@@ -703,6 +718,14 @@ def _add_optimizer_flags(group):
         "share of the last update that --optimizer momentum keeps in the next",
         type=cli.inner_fraction,
         metavar="X",
+        rare=True,
+    )
+    _add(
+        group,
+        "--momentum-form",
+        "what --optimizer momentum sums up: gradients (tensorflow), or gradients times the learning rate, so that "
+        "another rate acts on later gradients alone (caffe)",
+        choices=config.CHOICES["momentum_form"],
         rare=True,
     )
     _add(
@@ -943,12 +966,14 @@ def _add_machine_flags(group):
     )
 
 
-def _shown(value):
+def _shown(value, name=""):
     """A setting as its flag takes it; 'none' if it has no value."""
     if isinstance(value, transforms.Augmentation):
         return "FILE"
     if value is None or value == ():
         return "none"
+    if name == "input":
+        return "{}x{}".format(*value)
     if isinstance(value, tuple):
         return ",".join(map(str, value))
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -116,7 +116,7 @@ def _way_on_named(task):
     except (engine.NonFiniteLoss, devices.OutOfMemory):
         raise
     except UserError as error:
-        raise UserError(f"{error}; then continue with: {command}") from error
+        raise UserError(f"{error}; to continue: {command}") from error
 
 
 def _resume_command(task):
@@ -231,6 +231,9 @@ def _check_data(task, state):
     """Note the pictures in the state; refuse a resume on others, whose position in the epoch would be meaningless."""
     ids = "\n".join(sample.id for sample in task.samples).encode("utf-8", "surrogatepass")
     data = {"pictures": len(task.samples), "ids": hashlib.sha256(ids).hexdigest()}
+    if state.batch > task.plan.batches_per_epoch:
+        limit = task.plan.batches_per_epoch
+        raise UserError(f"--resume: {task.run} is in batch {state.batch} of {limit}, so damaged; {config.RESTORE}")
     before = state.data or data
     if before != data:
         source = f"--train {task.settings.train} of {task.settings.data} has"
@@ -323,6 +326,8 @@ class Trainer:
         state, settings, plan = self.state, self.task.settings, self.task.plan
         unfinished = state.batch > 0  # stopped in the middle, or before the validation of the last epoch
         self._before_step()
+        if state.epoch >= settings.epochs or (state.step >= plan.total_steps and not unfinished):
+            print(f"nothing is left to train: {self._way_to_longer()}")
         while state.epoch < settings.epochs and (state.step < plan.total_steps or unfinished):
             # Here and not after the epoch: the run may have been stopped early, or killed just before
             if settings.patience is not None and state.stale * settings.valid_every >= settings.patience:
@@ -342,6 +347,16 @@ class Trainer:
         picture = (self.task.valid or self.task.samples)[0].image_path
         detect = cli.command("infer.py", self.task.run, picture, "--output", f"{os.path.normpath(self.task.run)}_found")
         print(f"done after {plural(state.step, 'step')}{best}; try: {detect}")
+
+    def _way_to_longer(self):
+        """What ended the training, and the line that trains it longer."""
+        settings, plan = self.task.settings, self.task.plan
+        if settings.max_steps is not None and plan.total_steps == settings.max_steps:
+            end, flag, number = plural(settings.max_steps, "step"), "--max-steps", settings.max_steps
+        else:
+            end, flag, number = plural(settings.epochs, "epoch"), "--epochs", settings.epochs
+        longer = config.resume_command(self.task.run, flag, str(2 * number))
+        return f"the run has had its {end}; for twice as many: {longer}"
 
     def _after_step(self, sums, rate, class_targets):
         """Record; save if it is time or a stop was requested."""

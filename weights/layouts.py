@@ -5,7 +5,9 @@ is either used, or known as not needed; a file with any other array is refused.
 
 Sources: weiliu89/caffe branch ssd (`ssd_pascal.py`, `detection_output_layer.cpp`, `prior_box_layer.cpp`),
 pytorch/vision `models/vgg.py` and `models/detection/ssd.py`, amdegroot/ssd.pytorch, lufficc/SSD,
-pierluigiferrari/ssd_keras, Keras `applications/vgg16.py`. Decimation of fc6 and fc7: arXiv 1512.02325 section 3.
+pierluigiferrari/ssd_keras, Keras `applications/vgg16.py`, open-mmlab/mmdetection `ssd_vgg.py`, `ssd_neck.py`,
+`ssd_head.py`, `configs/ssd` and `tools/model_converters/upgrade_ssd_version.py`. Decimation of fc6 and fc7: arXiv
+1512.02325 section 3.
 """
 
 import dataclasses
@@ -28,6 +30,8 @@ SEQUENCE = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
 # RGB mean and standard deviation of ImageNet's pictures in 0..1; torchvision normalizes its input with them
 TORCHVISION_MEAN = (0.485, 0.456, 0.406)
 TORCHVISION_STD = (0.229, 0.224, 0.225)
+VOC_CLASSES = 20
+_LARGEST_SCALING = math.log(1000 / 16)  # of a box in relation to its anchor, in torchvision and mmdetection
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +50,8 @@ class Layout:
     cuts_across_classes: whether at most `keep` detections of all classes together are kept.
     cuts_candidates: whether at most `candidates_per_class` anchors enter the suppression.
     integer_anchor_sizes: whether its minimum and maximum sizes of anchors are rounded down to whole pixels.
+    anchors_by_classes: whether its code takes VOC's anchors for 20 classes and COCO's for any other number.
+    background_last: whether background is the last output of an anchor's logits, not the first.
     rules: fields of the preset that its own code's detections need, beside the anchors of `vgg300` or `vgg512`.
     rules_by_anchors: {preset whose anchors are taken: such fields for these anchors only}.
     """
@@ -62,6 +68,8 @@ class Layout:
     cuts_across_classes: bool = True
     cuts_candidates: bool = True
     integer_anchor_sizes: bool = False
+    anchors_by_classes: bool = False
+    background_last: bool = False
     rules: dict = dataclasses.field(default_factory=dict)
     rules_by_anchors: dict = dataclasses.field(default_factory=dict)
 
@@ -125,6 +133,37 @@ _LUFFICC = {
     **_pairs(EXTRAS, (f"backbone.extras.{place}" for place in range(10))),
     **_heads("box_head.predictor.cls_headers.{}", "box_head.predictor.reg_headers.{}"),
 }
+_MMDETECTION_VGG = _pairs(VGG_LAYERS, (f"backbone.features.{place}" for place in (*SEQUENCE, 31, 33)))
+_MMDETECTION_SSD = {
+    **_MMDETECTION_VGG,
+    **_pairs(EXTRAS, (f"neck.extra_layers.{group}.{place}.conv" for group in range(5) for place in (0, 1))),
+    **_heads("bbox_head.cls_convs.{}.0", "bbox_head.reg_convs.{}.0"),
+}
+_MMDETECTION_OLD_SSD = {
+    **_MMDETECTION_VGG,
+    **_pairs(EXTRAS, (f"backbone.extra.{place}" for place in range(10))),
+    **_heads("bbox_head.cls_convs.{}", "bbox_head.reg_convs.{}"),
+}
+_MMDETECTION = Layout(
+    "mmdetection-ssd",
+    _MMDETECTION_SSD,
+    _TORCH,
+    "RGB",
+    scale="neck.l2_norm.weight",
+    integer_anchor_sizes=True,
+    cuts_candidates=False,
+    anchors_by_classes=True,  # its two sets of configurations
+    background_last=True,
+    rules={
+        "mean": (123.675, 116.28, 103.53),
+        "score_threshold": 0.02,
+        "candidates_per_map": 1000,
+        "clip_boxes": "before_nms",
+        "drop_empty_boxes": True,
+        # It also has the lower limit -ln(1000 / 16), which no offset above -20 reaches
+        "size_offset_limit": _LARGEST_SCALING,
+    },
+)
 _KERAS_VGG = _pairs(VGG_LAYERS, (*(f"block{name[4]}_conv{name[6]}" for name in CONVOLUTIONS), "fc1", "fc2"))
 _TORCHVISION_VGG = _pairs(VGG_LAYERS, (*(f"features.{place}" for place in SEQUENCE), "classifier.0", "classifier.3"))
 
@@ -166,7 +205,7 @@ LAYOUTS = {
                 "clip_anchors": "size",
                 "mean": tuple(255 * mean for mean in (0.48235, 0.45882, 0.40784)),
                 "clip_boxes": "before_nms",
-                "size_offset_limit": math.log(1000 / 16),
+                "size_offset_limit": _LARGEST_SCALING,
             },
         ),
         Layout(
@@ -177,6 +216,7 @@ LAYOUTS = {
             scale="L2Norm.weight",
             not_needed=_NOT_NEEDED_TORCH,
             cuts_across_classes=False,
+            anchors_by_classes=True,
             rules={"clip_anchors": "all", "candidates_per_class": 200},
         ),
         Layout(
@@ -200,23 +240,43 @@ LAYOUTS = {
             cuts_candidates=False,
         ),
         Layout("caffe-ssd", _CAFFE_SSD, _CAFFE, "BGR", scale="conv4_3_norm/0", integer_anchor_sizes=True),
+        _MMDETECTION,
+        dataclasses.replace(  # as it named them up to 2.13; its upgrade_ssd_version.py renames them, and nothing else
+            _MMDETECTION, name="mmdetection-ssd-2.13", layers=_MMDETECTION_OLD_SSD, scale="backbone.l2_norm.weight"
+        ),
     )
 }
 ANCHOR_PRESETS = ("vgg300", "vgg512", "vgg300-coco", "vgg512-coco")
+# Detectors whose names look like those of a layout, or whose users ask for them, but whose network is another one:
+# {regular expression of a name that only they have: what they are}
+OTHER_NETWORKS = {
+    r"bbox_head\.cls_convs\.\d+\.\d+\.(conv|depthwise_conv)\..*": "mmdetection's SSDLite, of separable convolutions",
+    r"head\.classification_head\.module_list\.\d+\.\d+\..*": "torchvision's SSDLite, of separable convolutions",
+    r"source_layer_add_ons\.0\..*": "qfgaohao/pytorch-ssd's vgg16-ssd, which has batch normalization after conv4_3",
+    r"classification_headers\.\d+\..*": "qfgaohao/pytorch-ssd's, on another network than VGG-16",
+}
 
 
 def recognize(path, arrays):
-    """The Layout that has the most names of a file. Raises UserError if none has any.
+    """The Layout that has the most names of a file. Raises UserError if none has any, or for one of OTHER_NETWORKS.
 
     Of layouts with equally many, the first in LAYOUTS is taken: a bare VGG-16 before an SSD.
     """
     names = _plain_names(arrays)
+    for pattern, what in OTHER_NETWORKS.items():
+        if any(re.fullmatch(pattern, name) for name in names):
+            raise UserError(f"{path}: {what}, which this program has not; it reads {', '.join(_detectors())}")
     known = {key: len(names.keys() & layout.variables.keys()) for key, layout in LAYOUTS.items()}
     best = max(known, key=known.get)
     if not known[best]:
         examples = ", ".join(list(arrays)[:3])
         raise UserError(f"{path}: unknown layout (it has {examples}, …); the known layouts are {', '.join(LAYOUTS)}")
     return LAYOUTS[best]
+
+
+def _detectors():
+    """Names of the layouts that are detectors."""
+    return [name for name, layout in LAYOUTS.items() if layout.is_ssd]
 
 
 def _plain_names(arrays):
@@ -240,11 +300,13 @@ def _plain_keras(name):
 def ssd_preset(layout, arrays, num_classes, anchors=None):
     """The preset of an SSD file: anchors, input and rules as in its own code.
 
-    anchors: name of the preset whose anchor sizes it was trained with; None for VOC's, or torchvision's own. Raises
-    UserError if that preset does not fit the file.
+    anchors: name of the preset whose anchor sizes it was trained with; None for those that its code takes:
+    torchvision's own, by the number of classes (`Layout.anchors_by_classes`), or VOC's. Raises UserError if that preset
+    does not fit the file.
     """
     fitting = ssd_utils.get_preset(_name_of_size(layout, arrays))
-    base = ssd_utils.get_preset(anchors) if anchors else fitting
+    of_coco = layout.anchors_by_classes and num_classes != VOC_CLASSES
+    base = ssd_utils.get_preset(anchors or f"{fitting.name}{'-coco' if of_coco else ''}")
     if base.input_size != fitting.input_size or (anchors and layout.has_own_anchors):
         raise UserError(
             f"--preset {anchors}: does not fit a {layout.name} file of input size {fitting.input_size}; leave it out"
@@ -298,7 +360,7 @@ def to_variables(path, layout, arrays, shapes):
     if not layout.is_ssd and not any(name in plain for name in _fc_names(names) - dropped):
         names = {name: variable for name, variable in names.items() if name not in _fc_names(names)}
     taken = names.keys() & plain.keys()
-    values = {name: _to_variable(layout, names[name], arrays[plain[name]], shapes[names[name]]) for name in taken}
+    values = {name: _to_variable(layout, names[name], arrays[plain[name]], shapes) for name in taken}
     problems = {
         "lacks": names.keys() - taken,
         "has unknown": {plain[name] for name in plain.keys() - taken - dropped},
@@ -323,15 +385,20 @@ def is_features_only(layout, arrays):
     return layout.imagenet_statistics and name is not None and bool(np.isnan(arrays[name]).all())
 
 
-def _to_variable(layout, variable, array, shape):
+def _to_variable(layout, variable, array, shapes):
     """An array in the network's order and type, or None if it does not have its shape."""
     layer, kind = variable.split("/")
+    shape = shapes[variable]
     if kind == "weights":
         array = _to_hwio(layout, layer, array)
     if layer in ("fc6", "fc7") and not layout.is_ssd and array.shape != shape:
         array = _subsample(layer, kind, array)
     if array.shape != shape:
         return None
+    if layout.background_last and ssd_layers.is_confidence(variable):
+        offsets = ssd_layers.head_name(ssd_layers.head_feature(layer), OFFSETS)
+        per_cell = shapes[f"{offsets}/biases"][0] // 4  # anchors
+        array = np.roll(array.reshape(*shape[:-1], per_cell, -1), 1, axis=-1).reshape(shape)
     return np.ascontiguousarray(array, np.float32)
 
 

@@ -109,14 +109,20 @@ def test_file_brings_the_same_anchors(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"min_sizes": [30, 60]}, "min_sizes must be a list of 6"),
-        ({"max_sizes": None}, "max_sizes must be a list of 6"),
-        ({"min_sizes": [0, 60, 111, 162, 213, 264]}, "0 in min_sizes is not a number above 0"),
-        ({"min_sizes": ["30", 60, 111, 162, 213, 264]}, "'30' in min_sizes is not a number"),
+        ({"min_sizes": [30, 60]}, "'min_sizes' is [30, 60], not of 6 entries; there must be an entry for each"),
+        ({"max_sizes": None}, "'max_sizes' is None, not a list"),
+        ({"min_sizes": [0, 60, 111, 162, 213, 264]}, "'min_sizes[0]' is 0, not a number from 0.01"),
+        ({"min_sizes": ["30", 60, 111, 162, 213, 264]}, "'min_sizes[0]' is '30', not a number"),
+        ({"min_sizes": [True, 60, 111, 162, 213, 264]}, "'min_sizes[0]' is True, not a number"),
+        ({"min_sizes": [10**400, 60, 111, 162, 213, 264]}, "'min_sizes[0]' is 1000"),
         ({"max_sizes": [20, 111, 162, 213, 264, 315]}, "entry 1 of max_sizes, 20, is below"),
-        ({"aspect_ratios": [2, 2, 2, 2, 2, 2]}, "list of lists"),
-        ({"aspect_ratios": [[2], [0.5], [2], [2], [2], [2]]}, "0.5 in aspect_ratios is not a number above 1"),
-        ({"aspect_ratios": [[2], [2, 2], [2], [2], [2], [2]]}, "aspect_ratios"),
+        ({"aspect_ratios": [2, 2, 2, 2, 2, 2]}, "'aspect_ratios[0]' is 2, not a list"),
+        ({"aspect_ratios": [[2], [0.5], [2], [2], [2], [2]]}, "'aspect_ratios[1][0]' is 0.5, not a number from 1 to"),
+        ({"aspect_ratios": [[2], [{}], [2], [2], [2], [2]]}, "'aspect_ratios[1][0]' is {}, not a number"),
+        ({"aspect_ratios": [[2], [2, 2], [2], [2], [2], [2]]}, "the aspect_ratios [2, 2] have a 1, one twice"),
+        ({"aspect_ratios": [[1], [2], [2], [2], [2], [2]]}, "the aspect_ratios [1] have a 1"),
+        ({"aspect_ratios": [[2 + n for n in range(90)]] * 6}, "or more than 20"),
+        ({"input_size": [300] * 1000}, "these anchors are for an input of [300,"),
     ],
 )
 def test_wrong_files_are_refused_in_one_line(tmp_path, changes, words):

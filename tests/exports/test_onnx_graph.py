@@ -32,6 +32,8 @@ CASES = {
     "few candidates": ({"candidates_per_class": 7}, 2.0, 2.0, 0.01),
     "few rows": ({"keep": 5}, 2.0, 2.0, 0.01),
     "more rows than candidates": ({"candidates_per_class": 9, "keep": 100}, 2.0, 2.0, 0.01),
+    "few of a map": ({"candidates_per_map": 30}, 2.0, 2.0, 0.01),
+    "no empty boxes": ({"clip_boxes": "before_nms", "drop_empty_boxes": True}, 2.0, 9.0, 0.01),
     "clipped before": ({"clip_boxes": "before_nms"}, 2.0, 5.0, 0.01),
     "best class alone": ({"classes_per_anchor": "best", "candidates_per_class": 400, "keep": 1000}, 2.0, 2.0, 0.01),
     "limited sizes": ({"size_offset_limit": 0.2}, 2.0, 5.0, 0.01),

@@ -15,7 +15,7 @@ SIZES = [(375, 500), (1080, 1920), (600, 600), (31, 47), (1, 1), (37, 640), (300
 def resize():
     """uint8 [1,H,W,3] -> [1,300,300,3], traced once as in an exported file."""
     signature = [tf.TensorSpec([None, None, None, 3], tf.uint8)]
-    return tf.function(lambda pictures: resizing.resize(pictures, 300), input_signature=signature)
+    return tf.function(lambda pictures: resizing.resize(pictures, (300, 300)), input_signature=signature)
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)

@@ -1,5 +1,7 @@
 """Tables of boxes as they are in the wild, and every way in which they may be wrong."""
 
+import types
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -123,3 +125,18 @@ def test_open_quotation_marks_and_zero_bytes_are_named(data):
     table.write_bytes("a.png,1,2,3,4,cat\n".encode("utf-16-le"))  # without its mark
     with pytest.raises(UserError, match=r"train\.csv, line 1: not UTF-8 text; save the file as UTF-8"):
         csv_table.load(str(data), "train", NAMES)
+
+
+def test_a_line_with_only_a_picture_is_corrected_too():
+    """In a copy by check_dataset.py --fix, where the line has no cells for the size that changes."""
+    header = ["image", "xmin", "ymin", "xmax", "ymax", "class", "width", "height"]
+    edit = types.SimpleNamespace(scale=(0.5, 0.5), size=(10, 5), boxes=[])
+    kept = types.SimpleNamespace(image_path="a.png", listed=types.SimpleNamespace(image_path="a.png"), edit=edit)
+    assert csv_table._edited(["a.png"], csv_table._header(header), kept, None) == [["a.png", *[""] * 5, "10", "5"]]
+
+
+@pytest.mark.parametrize("number", ["1e400", "1" * 400, "1e308", "nan"])
+def test_numbers_beyond_any_picture_are_refused(number, data):
+    (data / "train.csv").write_text(f"a.png,2,1,{number},5,dog\n")
+    with pytest.raises(UserError, match="line 1: "):
+        load(data)

@@ -18,9 +18,9 @@ FORMS = (convolution.tap_products, convolution.row_products, convolution.flat_pr
 
 
 def filter_gradients(form, size, dilation, dtype):
-    """(ours, TensorFlow's) for random pictures of 7 × 7 cells."""
+    """(ours, TensorFlow's) for random pictures of 7 × 9 cells."""
     rng = np.random.default_rng(size + dilation)
-    x, dy = rng.normal(size=(2, 7, 7, 4)), rng.normal(size=(2, 7, 7, 5))
+    x, dy = rng.normal(size=(2, 7, 9, 4)), rng.normal(size=(2, 7, 9, 5))
     with tf.Graph().as_default(), tf.Session() as session:
         x, dy = tf.constant(x, dtype), tf.constant(dy, dtype)
         ours = form(x, dy, size, dilation)

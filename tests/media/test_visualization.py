@@ -123,6 +123,32 @@ def test_labels_do_not_cover_each_other():
     assert cover.max() == 1 and cover.sum() == ((taken[:, 2:] - taken[:, :2]).prod(axis=1)).sum()
 
 
+def test_a_label_moves_off_other_boxes():
+    """The place above the first box is on the second one; below it is free."""
+    own, other = [100, 120, 160, 160], [90, 60, 200, 118]
+    drawn = visualization.draw_detections(canvas(320, 240), detected([own, other]), NAMES)
+    label = visualization._tab("car", visualization.SMALLEST_FONT, visualization.class_colors(NAMES)[0])
+    x, y = cv2.minMaxLoc(cv2.matchTemplate(drawn[110:], label, cv2.TM_SQDIFF))[2]
+    assert (x, y + 110) == (100, 160)
+    alone = visualization.draw_detections(canvas(320, 240), detected([own]), NAMES)
+    x, y = cv2.minMaxLoc(cv2.matchTemplate(alone, label, cv2.TM_SQDIFF))[2]
+    assert (x, y) == (100, 120 - len(label))
+
+
+@pytest.mark.parametrize("size", [(320, 240), (3840, 2160)])
+def test_the_legend_lies_on_top_and_labels_avoid_it(size):
+    lines = [("0:01.5", None), ("car 1, 3 so far", (255, 0, 0))]
+    box = [4, 30, size[0] // 2, size[1] // 2]  # its label would be above it, under the legend
+    drawn = visualization.draw_detections(canvas(*size), detected(box), NAMES, legend=lines)
+    panel = visualization._legend(lines, visualization.sizes(drawn)[1])
+    top = drawn[: len(panel), : panel.shape[1]]
+    assert (top[panel > 0] >= panel[panel > 0]).all() and (top[panel == 255] == 255).all()
+    assert (top[:, :, 2].astype(int) - panel[:, :, 2]).max() <= 255 // 3  # dark below its letters
+    assert (panel == (255, 0, 0)).all(axis=2).any()
+    label = visualization._tab("car", visualization.sizes(drawn)[1], visualization.class_colors(NAMES)[0])
+    assert cv2.minMaxLoc(cv2.matchTemplate(drawn, label, cv2.TM_SQDIFF))[0] == 0  # elsewhere, and complete
+
+
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (2, 5000), (5000, 2), (7, 7), (30, 30), (60, 40)])
 def test_images_of_any_size(width, height):
     boxes = [[0, 0, width, height], [width / 2, height / 2, width, height], [width, height, width, height]]

@@ -183,10 +183,16 @@ def test_a_picture_in_both_splits_is_printed(data, called, tmp_path, monkeypatch
 
 @pytest.mark.parametrize(
     ("arguments", "named"),
-    [(["--data", "missing"], "--data"), (["--data", ".", "--vgg", "missing"], "--vgg: missing"), ([], "--data")],
+    [
+        (["--data", "missing"], "--data"),
+        (["--data", ".", "--vgg", "missing"], "--vgg: missing"),
+        ([], "--data"),
+        (["--data", "{folder}", "--run", "{folder}/out"], "--data {folder}: no data set"),  # says check_dataset.py
+    ],
 )
-def test_wrong_flags_fail_with_one_line(arguments, named):
-    assert named in error_of("recipes/bccd.py", *arguments)
+def test_wrong_flags_fail_with_one_line(arguments, named, tmp_path):
+    given = [argument.format(folder=tmp_path) for argument in arguments]
+    assert named.format(folder=tmp_path) in error_of("recipes/bccd.py", *given)
 
 
 @pytest.mark.slow

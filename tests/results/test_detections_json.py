@@ -123,6 +123,7 @@ def damaged(**changes):
         ("class_names", ["car", 7], "'class_names' ['car', 7]"),
         ("class_names", ["bus"], "images[0] (a.jpg): detections[0]: class 'car'"),
         ("images", {}, "'images'"),
+        ("images", None, "no 'images'; give a detections.json or the folder"),
         ("images.1", 7, "images[1]"),
         ("images.1", {}, "images[1] has no 'file'"),
         ("images.1.file", "b/a.png", "images[1] (b/a.png)"),

@@ -84,16 +84,16 @@ def planted():
         "b": detected([[0, 0, 10, 10], [0, 0, 10, 10]], [0.6, 0.5], [1, 0]),
     }
     got, _ = confuse(truth, found, NAMES, [0.1, 0.1])
-    return truth, got
+    return truth, found, got
 
 
 def test_by_hand(planted):
     # a car hit, its duplicate, a car taken for a bus; a difficult bus hit and taken for a car, a missed bus
-    assert planted[1].counts.tolist() == [[1, 1, 0], [0, 0, 1], [2, 0, 0]]
+    assert planted[-1].counts.tolist() == [[1, 1, 0], [0, 0, 1], [2, 0, 0]]
 
 
 def test_cells_name_their_pictures(planted):
-    truth, got = planted
+    truth, _, got = planted
     written = confusion.to_json(got, truth, NAMES, 1)
     assert written["classes"] == ["car", "bus", "background"] and written["matrix"] == got.counts.tolist()
     rows = {(row["object"], row["detection"]): (row["count"], row["pictures"]) for row in written["errors"]}
@@ -106,9 +106,9 @@ def test_cells_name_their_pictures(planted):
 
 
 def test_cases_show_what_happened(planted):
-    truth, got = planted
+    truth, found, got = planted
     cases = {
-        cell: confusion.case(got, entries[0], truth, list(truth), NAMES)
+        cell: confusion.case(got, entries[0], truth, found, list(truth), NAMES)
         for *cell, entries in confusion.cells(got, NAMES)
         for cell in [tuple(cell)]
     }
@@ -117,7 +117,18 @@ def test_cases_show_what_happened(planted):
     assert taken.score == pytest.approx(0.7) and taken.partner_px.tolist() == [50, 50, 60, 60]
     missed = cases["bus", "background"]
     assert (missed.kind, missed.id, missed.box_px.tolist()) == (error_report.MISSED, "b", [50, 50, 90, 90])
+    assert missed.partner is None
     assert cases["background", "car"].partner is None
+
+
+def test_a_missed_object_names_the_detection_on_it_that_is_above_the_threshold():
+    truth = {"a": sample("a", [[0, 0, 30, 30]], [1])}
+    found = {"a": detected([[0, 0, 30, 30], [0, 0, 30, 10], [0, 0, 5, 5]], [0.3, 0.6, 0.9], [1, 1, 0])}
+    got, _ = confuse(truth, found, NAMES, [0.95, 0.5])
+    ((_, _, entries),) = [cell for cell in confusion.cells(got, NAMES) if cell[1] == "background"]
+    case = confusion.case(got, entries[0], truth, found, ["a"], NAMES)
+    assert (case.partner, case.partner_score) == ("bus", pytest.approx(0.6))
+    assert case.overlap == pytest.approx(1 / 3)
 
 
 def test_without_anything():

@@ -52,6 +52,7 @@ def test_pictures_are_named_as_one_likes(tmp_path, capsys):
         ("a.jpg,day\n", "first line"),
         ("picture,group\na.jpg\n", "line 2"),
         ("picture,group\na.jpg,\n", "line 2"),
+        (f"picture,group\na.jpg,{'x' * 200_000}\n", "line 2: not valid CSV"),
         ("picture,group\na,day\nc.jpg,day\n", "line 3: 'c.jpg' may be 'x/c' or 'y/c'"),
         ("picture,group\nother.jpg,day\n", "none of the pictures"),
     ],

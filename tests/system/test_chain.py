@@ -32,7 +32,7 @@ def calls(tmp_path):
 
 def test_a_failure_is_reported_and_an_interrupt_ends_the_chain(program):
     chain.call(program, 0)
-    with pytest.raises(UserError, match=r"program\.py .*\b3\b"):
+    with pytest.raises(UserError, match=r"program\.py .*\b3\b.*; repeat"):
         chain.call(program, 3)
     with pytest.raises(KeyboardInterrupt):
         chain.call(program, 130)

@@ -239,6 +239,13 @@ def test_flags_may_stand_among_arguments():
         parser.parse_args(["m", "a", "--otput", "o"])
 
 
+def test_a_flag_is_named_that_reads_a_wrong_file():
+    def read(text):
+        raise UserError(f"{text}: not UTF-8 text")
+
+    assert complaint("--value", "a.jpg", type=read) == "--value: a.jpg: not UTF-8 text (see --help)"
+
+
 def test_abbreviated_flags_are_refused():
     assert "--val" in complaint("--val", "3")
 
@@ -246,7 +253,7 @@ def test_abbreviated_flags_are_refused():
 @pytest.mark.parametrize(
     ("kind", "good", "bad"),
     [
-        ("positive_int", ["1", "12"], ["0", "-1", "1.5", "x", ""]),
+        ("positive_int", ["1", "12"], ["0", "-1", "1.5", "x", "", "9" * 20, "9" * 400, "-" + "9" * 400]),
         ("non_negative_int", ["0", "3"], ["-1", "0.0", "nan"]),
         ("positive_float", ["1e-3", "2"], ["0", "-1", "nan", "inf", "1,5"]),
         ("non_negative_float", ["0", "0.5"], ["-0.1", "inf"]),
@@ -288,7 +295,19 @@ def test_paths_to_write(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (str(tmp_path), "/dev/null", str(tmp_path / "pipe")):
         assert repr(path) in complaint("--value", path, type=cli.output_file)
+    assert "new/" in complaint("--value", f"{tmp_path}/new/", type=cli.output_file)
     assert repr(str(file)) in complaint("--value", str(file), type=cli.output_folder)
+
+
+def test_a_file_of_another_kind_is_not_replaced(tmp_path):
+    file = tmp_path / "drive.mp4"
+    for kind, content in ((cli.output_json, ' {"a": 1}'), (cli.output_json, "[]"), (cli.output_html, "<html>")):
+        assert parse("--value", str(file), type=kind) == str(file)  # there is none, or it is empty
+        file.write_text(content)
+        assert parse("--value", str(file), type=kind) == str(file)
+        file.write_bytes(b"\0\0\0 ftypisom")
+        assert "drive.mp4' exists" in complaint("--value", str(file), type=kind)
+        file.write_bytes(b"")
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")

@@ -1,14 +1,20 @@
 """process_video.py --track with a fake detector: identities in the JSON and in the picture, crops, scores."""
 
+import contextlib
+import itertools
 import json
 import sys
+import threading
 import types
+import urllib.request
 
 import numpy as np
 import pytest
 
 import process_video
-from media import images, video, visualization
+from film import frames, sharing
+from media import images, track_chart, video, visualization
+from programs import ROOT
 from structures import Detections, UserError
 from system import cli
 from tracking import mot_file
@@ -48,7 +54,7 @@ class Finder:
     def find(self, index):
         if index in self.missing:
             return Detections.empty()
-        score = 0.2 if index in self.low else 0.8 + index / 1000
+        score = 0.3 if index in self.low else 0.8 + index / 1000
         return Detections(np.array([box_of(index)], np.float32), np.array([score], np.float32), np.zeros(1, np.int32))
 
 
@@ -58,6 +64,7 @@ def finder(monkeypatch):
 
     def load(model, **settings):
         threshold = settings["threshold"]
+        fake.batch_size = settings["batch_size"] or 4
         fake.threshold = threshold(fake.class_names) if callable(threshold) else threshold
         return fake
 
@@ -93,14 +100,14 @@ def places(timeline):
 def test_the_json_has_identities_and_tracks(call, finder):
     finder.missing, finder.low = (8, 9), (3, 4)
     _, timeline = call("--track")
-    assert finder.threshold == 0.1 and timeline["threshold"] == 0.5
+    assert finder.threshold == 0.2 and timeline["threshold"] == 0.5
     assert len(timeline["frames"]) == 20
     for index, frame in enumerate(timeline["frames"]):
         assert frame["index"] == index and not frame["carried"]
         [one] = frame["detections"]
         assert (one["class"], one["track"], one["carried"]) == ("car", 1, index in finder.missing)
         assert one["box"] == pytest.approx(box_of(index), abs=6)
-    assert timeline["frames"][3]["detections"][0]["score"] == pytest.approx(0.2)
+    assert timeline["frames"][3]["detections"][0]["score"] == pytest.approx(0.3)
     [track] = timeline["tracks"]
     assert track.pop("best_score") == pytest.approx(0.819) and track.pop("best_frame") == 19
     assert (track.pop("last_time"), track.pop("frames_seen")) == (19 / 25, 18)
@@ -132,8 +139,8 @@ def test_a_live_picture_does_not_wait(call, finder, monkeypatch):
     monkeypatch.setattr(process_video.video, "VideoReader", Live)
     finder.missing = (17, 18, 19)
     held = []
-    original = process_video.held_back
-    monkeypatch.setattr(process_video, "held_back", lambda *given: held.append(given[1:]) or original(*given))
+    original = frames.held_back
+    monkeypatch.setattr(frames, "held_back", lambda *given: held.append(given[1:]) or original(*given))
     _, timeline = call("--track")
     assert held == [(0, True)] and None not in places(timeline)
 
@@ -202,6 +209,13 @@ def test_tracks_are_scored(call, tmp_path, capsys):
     assert timeline["track_scores"]["boxes"] == 7
 
 
+def test_a_file_that_is_no_truth_is_refused_by_its_flag(tmp_path):
+    (tmp_path / "gt.txt").write_bytes(b"\xff\xd8")
+    for path, named in ((tmp_path / "gt.txt", r"gt\.txt, line 1: not UTF-8"), (ROOT / "README.md", r"README\.md:\d: ")):
+        with pytest.raises(UserError, match=f"^--score-tracks: .*{named}"):
+            process_video.main(["model.pb", "film.mp4", tmp_path / "out.mp4", "--score-tracks", path])
+
+
 def test_a_truth_of_other_classes_is_refused(call, tmp_path):
     with pytest.raises(UserError, match=r"film\.gt\.txt: its classes are tram.*labels\.txt"):
         call("--score-tracks", write_truth(tmp_path, ["tram"]))
@@ -211,7 +225,226 @@ def test_a_truth_of_other_classes_is_refused(call, tmp_path):
 
 def test_each_class_has_its_threshold(call, finder):
     call("--track", "--threshold", "car=0.05,bus=0.7")
-    assert finder.threshold == (0.05, 0.1)
+    assert finder.threshold == (0.05, 0.2)
     finder.low = tuple(range(20))
     _, timeline = call("--track", "--threshold", "car=0.1,bus=0.7")
     assert timeline["thresholds"] == {"car": 0.1, "bus": 0.7} and len(timeline["tracks"]) == 1
+
+
+@pytest.fixture
+def zone(tmp_path):
+    """A file with a zone that the car comes into in frame 10, by the middle of its box's lower edge."""
+    (tmp_path / "zones.json").write_text('{"yard": [[90, 100], [300, 100], [300, 140], [90, 140]]}')
+    return str(tmp_path / "zones.json")
+
+
+def test_lines_and_zones_are_counted(call, tmp_path, zone, capsys):
+    table = tmp_path / "counts.csv"
+    flags = ["--line", "gate=100,20,100,200", "--line", "0.4,0.9,0.4,0.1", "--zone", zone, "--csv", str(table)]
+    frames, timeline = call(*flags)
+    gate, other = timeline["counts"]["lines"]
+    assert (gate["in"], gate["out"], other["in"], other["out"]) == ({}, {"car": 1}, {}, {})
+    assert [one["track"] for one in gate["crossings"]] == [1] and abs(gate["crossings"][0]["frame"] - 13) <= 1
+    (yard,) = timeline["counts"]["zones"]
+    assert (yard["in"], yard["out"], yard["seen"]) == ({"car": 1}, {}, {"car": 1})
+    assert yard["dwell"]["car"]["longest"] == pytest.approx(9 / 25, abs=2 / 25)
+    assert table.read_text() == (
+        "kind,name,class,in,out,seen,mean_seconds,median_seconds,longest_seconds\n"
+        "line,gate,car,0,1,,,,\n"
+        "line,line 2,car,0,0,,,,\n" + "zone,yard,car,1,0,1,{mean},{median},{longest}\n".format(**yard["dwell"]["car"])
+    )
+    said = capsys.readouterr().out
+    assert "gate: 0 in, 1 out (car 1)" in said and "yard: 1 visit, 0.3 s each, 1 in (car 1), 0 out" in said
+    assert frames[10][60:90, 98:103].max() > 180  # the line is drawn
+
+
+def test_counts_agree_with_the_boxes_in_the_json(call):
+    """The slow way: on which side of the line the middle of the lower edge is in each frame."""
+    _, timeline = call("--line", "70,10,110,230")
+    feet = [((a + c) / 2, d) for frame in timeline["frames"] for a, _, c, d in [frame["detections"][0]["box"]]]
+    sides = [(110 - 70) * (y - 10) - (230 - 10) * (x - 70) >= 0 for x, y in feet]
+    (line,) = timeline["counts"]["lines"]
+    assert line["out"] == {"car": 1} and sides == [True] * sides.index(False) + [False] * (20 - sides.index(False))
+    assert line["crossings"][0]["frame"] == sides.index(False)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--line", "10,10,400,10"], r"--line 10,10,400,10: reaches out .*320×240"),
+        (["--csv", "a.csv"], r"--csv a\.csv: .*--line or --zone"),
+        (["--blur", "tram"], r"--blur tram: the model has car, bus"),
+        (["--line", "a=1,1,2,2", "--line", "a=3,3,4,4"], "'a'"),
+    ],
+)
+def test_wrong_places(call, tmp_path, monkeypatch, flags, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=message):
+        call(*flags)
+    assert not (tmp_path / "out.mp4").exists()
+
+
+def test_a_picture_of_when_tracks_were_there(call, tmp_path):
+    call("--timeline", str(tmp_path / "when.png"))
+    picture = images.read(tmp_path / "when.png")
+    color = visualization.class_colors(Finder.class_names)[0]
+    bar = (np.abs(picture.astype(int) - color).max(axis=2) < 4).sum(axis=0)
+    assert (bar > 0).mean() > 0.6  # the car is there from the first to the last second
+
+
+def test_tracks_share_a_row_where_they_do_not_overlap():
+    rng = np.random.default_rng(0)
+    first = rng.uniform(0, 100, 60)
+    spans = list(zip(first.tolist(), (first + rng.uniform(0, 20, 60)).tolist(), strict=True))
+    rows = track_chart.lanes(spans)
+    assert sorted(span for row in rows for span in row) == sorted(spans)
+    assert all(one[1] < other[0] for row in rows for one, other in itertools.pairwise(row))
+    assert len(rows) == max(sum(a <= time <= b for a, b in spans) for time in first)  # as many as there are at once
+
+
+@pytest.mark.parametrize("flags", [[], ["--track"]])
+def test_the_legend(call, flags, monkeypatch):
+    lines = []
+    monkeypatch.setattr(
+        visualization, "_legend", lambda given, size: lines.append(given) or np.zeros((0, 0, 3), np.uint8)
+    )
+    call("--legend", *flags)
+    assert [text for text, _ in lines[12]][1:] == ["car 1, 1 so far" if flags else "car 1"]
+    assert lines[12][0][0].startswith("0:00.5, ") and lines[12][0][0].endswith(" frames/s")
+
+
+@pytest.fixture
+def textured(tmp_path):
+    """Frames of stripes, whose lower part has the gray level of the frame, which Finder reads."""
+    path = tmp_path / "film.mp4"
+    stripes = np.where(np.arange(WIDTH) // 4 % 2, 200, 60).astype(np.uint8)
+
+    def write():
+        with video.VideoWriter(path, WIDTH, HEIGHT, 25) as writer:
+            for index in range(20):
+                frame = np.repeat(np.broadcast_to(stripes, (HEIGHT, WIDTH))[..., None], 3, axis=2).copy()
+                frame[195:] = 5 * index
+                writer.write(frame)
+
+    return write
+
+
+def stripes(frame, index):
+    """How much of the stripes is seen inside the car's box, and far from it."""
+    x0, y0, x1, y1 = (round(edge) for edge in box_of(index))
+    return [
+        frame[rows, columns, 1].std(axis=1).mean()
+        for rows, columns in ((slice(y0 + 15, y1 - 15), slice(x0 + 15, x1 - 15)), (slice(130, 180), slice(200, 300)))
+    ]
+
+
+def test_blurred_classes_are_unrecognizable_everywhere(call, finder, textured, tmp_path):
+    """In gaps, with low scores, and where the class is not shown."""
+    textured()
+    finder.missing, finder.low = (8, 9), (3,)
+    plain, _ = call("--track")
+    hidden, timeline = call("--blur", "car", "--track-crops", str(tmp_path / "crops"))
+    assert len(timeline["tracks"]) == 1
+    for index in range(20):
+        inside, outside = stripes(hidden[index], index)
+        assert inside < 25 < 50 < outside and stripes(plain[index], index)[0] > 50, index
+    assert images.read(tmp_path / "crops" / "1.jpg")[20:40, 20:40].std() < 25
+    unseen, timeline = call("--blur", "car", "--classes", "bus")
+    assert not timeline["tracks"] and not any(frame["detections"] for frame in timeline["frames"])
+    assert all(stripes(unseen[index], index)[0] < 25 for index in range(20))
+
+
+def test_events_are_filmed_and_no_film_is_written(call, tmp_path, finder):
+    (tmp_path / "out.mp4").write_bytes((tmp_path / "film.mp4").read_bytes())
+    before = (tmp_path / "out.mp4").read_bytes()
+    process_video.main(
+        [str(tmp_path / "model.pb"), str(tmp_path / "film.mp4"), "-", "--events", str(tmp_path / "seen")]
+    )
+    assert (tmp_path / "out.mp4").read_bytes() == before and not (tmp_path / "-").exists()
+    [line] = [json.loads(text) for text in (tmp_path / "seen" / "events.jsonl").read_text().splitlines()]
+    assert (line["class"], line["track"], line["frame"]) == ("car", 1, 0)
+    with video.VideoReader(line["clip"]) as reader:
+        drawn = [image for image, _ in reader]
+    color = visualization.class_colors(Finder.class_names)[0]
+    assert len(drawn) == 20 and (np.abs(drawn[5].astype(int) - color).max(axis=2) < 60).any()
+
+
+def test_the_page_is_served_meanwhile(call, finder, monkeypatch, capsys):
+    """What is not ticked is not drawn, but stays in the JSON."""
+    pages = []
+
+    class Page(process_video.Page):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            self.shown = 0
+            pages.append(self)
+            self.tick("car", False)
+
+        def add(self, frame):
+            super().add(frame)
+            self.shown += 1
+
+    monkeypatch.setattr(process_video, "Page", Page)
+    frames, timeline = call("--track", "--serve", "0")
+    assert "http://127.0.0.1:" in capsys.readouterr().out and pages[0].shown == 20
+    assert all(np.ptp(frame.astype(int), axis=2).max() < 20 for frame in frames)
+    assert all(len(frame["detections"]) == 1 for frame in timeline["frames"])
+    with pytest.raises(OSError):
+        urllib.request.urlopen(pages[0].address, timeout=5)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--live"], r"--live: .*film\.mp4 is a film"),
+        (["--serve", "80000"], "--serve: '80000' is not PORT"),
+        (["--patience", "-1"], "--patience: '-1'"),
+    ],
+)
+def test_wrong_flags_of_live_pictures(call, flags, message):
+    with pytest.raises(UserError, match=message):
+        call(*flags)
+
+
+@pytest.fixture
+def cameras(tmp_path, monkeypatch):
+    """Addresses that play the film of `call`, and end."""
+
+    class Camera(video.VideoReader):
+        def __init__(self, source, stream=1):
+            super().__init__(tmp_path / "film.mp4", stream)
+            self.source, self.live = source, True
+
+    monkeypatch.setattr(process_video.video, "VideoReader", Camera)
+    return ["rtsp://me:secret@one/front", "rtsp://two"]
+
+
+def test_several_cameras_share_the_network(call, finder, cameras, tmp_path, monkeypatch):
+    batches, meeting = [], threading.Barrier(2, timeout=10)
+    original = Finder.detect_prepared
+
+    def detect(self, batch, sizes):
+        batches.append(len(batch))
+        return original(self, batch, sizes)
+
+    monkeypatch.setattr(sharing, "GATHER", 1.0)
+
+    class Shared(process_video.SharedDetector):
+        def detect_prepared(self, batch, sizes):
+            with contextlib.suppress(threading.BrokenBarrierError):
+                meeting.wait()  # both ask at the same time
+            return super().detect_prepared(batch, sizes)
+
+    monkeypatch.setattr(Finder, "detect_prepared", detect)
+    monkeypatch.setattr(process_video, "SharedDetector", Shared)
+    output = tmp_path / "out"
+    arguments = [str(tmp_path / "model.pb"), *cameras, str(output), "--track", "--json", str(output), "--patience", "0"]
+    with pytest.raises(UserError, match=r"rtsp://two.*: not processed, or not to the end"):
+        process_video.main(arguments)
+    assert sum(batches[1:]) == 40 and max(batches) == 2  # after the one that warms the network up
+    for name in ("one_front", "two"):
+        timeline = json.loads((output / f"{name}.json").read_text())
+        assert len(timeline["frames"]) == 20 and timeline["live"]["interruptions"] == 0
+        assert places(timeline) == pytest.approx([box_of(index)[0] for index in range(20)], abs=6)
+        with video.VideoReader(output / f"{name}.mp4") as reader:
+            assert len(list(reader)) == 20

@@ -46,6 +46,7 @@ def test_without_names_all_are_of_one_class_and_short_lines_count(tmp_path):
         ("0,1,0,0,9,9\n", None, "frames from 1"),
         ("1,1,0,0,-9,9\n", None, "is not frame,id"),
         ("1,1,0,0,nan,9\n", None, "is not frame,id"),
+        ("1,1e300,0,0,9,9\n", None, "is not frame,id"),
         ("1,1,0,0,9,9\n1,1,5,5,9,9\n", None, r"gt\.txt:2: frame 1 has object 1 already"),
         ("1,1,0,0,9,9,1,3,1\n", "car\nbus\n", r"class 3, but .*labels\.txt has 2"),
     ],

@@ -10,7 +10,7 @@ from tracking import metrics
 from tracking.mot_file import objects
 from tracking.tracker import Settings, Tracker, held_back
 
-BYTETRACK = Settings(duplicate=1.0, carry=0.0)
+BYTETRACK = Settings(low=0.1, duplicate=1.0, carry=0.0)
 
 
 def found(*rows):
@@ -56,7 +56,9 @@ def test_identities_stay_when_boxes_are_dropped(times):
     at = {"even": None, "uneven": np.cumsum(rng.uniform(0.005, 0.08, 90)), "10 a second": np.arange(60) / 10}[times]
     truth, at = moving_boxes.moving(rng, 10, 90, at)
     detections = [moving_boxes.detected(rng, one, jitter=0.03) for one in truth]
-    scores = metrics.score(dict(enumerate(truth)), moving_boxes.followed(Tracker(), at, detections), "ab", "ab")
+    scores = metrics.score(
+        dict(enumerate(truth)), moving_boxes.followed(Tracker(Settings(low=0.1)), at, detections), "ab", "ab"
+    )
     assert scores["id_switches"] <= 1 and scores["idf1"] > 0.8
 
 

@@ -117,7 +117,7 @@ def test_a_worker_that_died_between_two_epochs_is_reported_in_one_line(start, tm
         return original(self, jobs)
 
     monkeypatch.setattr(data_queue.DataQueue, "batches", batches)
-    with pytest.raises(UserError, match=r"worker 1 died.*--resume"):
+    with pytest.raises(UserError, match=r"worker 1 died; the run is saved; to continue: .* --resume$"):
         start("--epochs", "2")
     assert state_of(tmp_path / "run")["step"] == 5
 
@@ -203,7 +203,11 @@ def test_changes_of_a_resume_are_kept(start, capsys):
     assert files.read_json(run / "config.json")["versions"] == versions
     capsys.readouterr()
     resume(run, "--workers", "1")
-    assert "cosine" not in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "cosine" not in said
+    assert (
+        f"the run has had its 8 steps; for twice as many: python train.py --run {run} --resume --max-steps 16" in said
+    )
     assert settings(run).workers == 1
 
 

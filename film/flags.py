@@ -1,0 +1,306 @@
+"""The flags of process_video.py, and those of each film where it is called with several."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from fractions import Fraction
+
+import config
+from film import page
+from film.output import NONE
+from media import visualization
+from scoring import score_threshold
+from structures import UserError
+from system import cli, files, wording
+from tracking import following, places
+
+# What is written beside each film, as a file, or in a folder where OUTPUT is one: {flag: suffix}
+FILES = {"json": ".json", "csv": ".csv", "timeline": ".png"}
+FOLDERS = ("track_crops", "events")  # ... and what is written into a folder for each film
+
+
+def films(flags: argparse.Namespace) -> list[argparse.Namespace]:
+    """The flags of each film: its `input`, `output` and `json`, beside all others. Raises UserError."""
+    flags.places = places.named(
+        [*(flags.line or ()), *(zone for path in flags.zone or () for zone in places.read_zones(path))]
+    )
+    if flags.csv and not flags.places:
+        raise UserError(f"--csv {flags.csv}: counts at lines and zones; give --line or --zone")
+    asked = (flags.track_crops, flags.score_tracks, flags.places, flags.timeline, flags.blur, flags.events)
+    flags.track = bool(flags.track or any(asked))
+    flags.truth = following.read_truth(flags.score_tracks) if flags.score_tracks else None
+    single = len(flags.inputs) == 1 and (flags.output == NONE or flags.output.lower().endswith(".mp4"))
+    if single:
+        if flags.json and os.path.isdir(flags.json):
+            better = os.path.join(flags.json, f"{wording.stem(flags.output)}.json")
+            raise UserError(f"--json {flags.json}: is a folder, but OUTPUT is one film; give a file, such as {better}")
+        source = flags.inputs[0]
+        if not source.isdigit() and "://" not in source and not os.path.exists(source) and os.path.exists(flags.output):
+            raise UserError(f"{source or 'an empty name'}: no such file, but OUTPUT {flags.output}; INPUT comes first")
+        return [argparse.Namespace(**{**vars(flags), "input": source})]
+    if flags.output == NONE or flags.output.lower().endswith(".mp4"):
+        raise UserError(f"OUTPUT {flags.output}: is one film, but there are {len(flags.inputs)}; give a folder")
+    if flags.truth:
+        raise UserError(f"--score-tracks {flags.score_tracks}: is of one film; give one INPUT and OUTPUT.mp4")
+    if flags.serve:
+        raise UserError("--serve: shows one film; give one INPUT and OUTPUT.mp4")
+    _check_folder("OUTPUT", flags.output)
+    for name in FILES:
+        if getattr(flags, name):
+            _check_folder(f"--{name}", getattr(flags, name))
+    names = _names(flags)
+    return [_film(flags, source, name) for source, name in zip(flags.inputs, names, strict=True)]
+
+
+def _names(flags):
+    """The name of each film's files, without a suffix."""
+    cameras = [source for source in flags.inputs if is_camera(source)]
+    if cameras:
+        if len(cameras) < len(flags.inputs):
+            raise UserError(f"{cameras[0]}: a camera or stream runs until Ctrl-C; give films in another call")
+        return files.safe_names(f"camera_{source}" if source.isdigit() else _place(source) for source in cameras)
+    names = dict[str, str]()
+    for source in flags.inputs:
+        if not os.path.exists(source):
+            raise UserError(f"{source}: no such file or folder")
+        name = wording.stem(os.path.normpath(source))
+        if name in names:
+            raise UserError(f"{source}: would have the same name as {names[name]} in {flags.output}; call them in turn")
+        names[name] = source
+    return list(names)
+
+
+def is_camera(source: str) -> bool:
+    """Whether an INPUT is a camera's number or an address."""
+    return source.isdigit() or "://" in source
+
+
+def _place(address):
+    """An address without its scheme, user and password."""
+    host, slash, path = address.partition("://")[2].partition("/")
+    return f"{host.rpartition('@')[2]}{slash}{path}"
+
+
+def _film(flags, source, name):
+    """The flags of one film of several."""
+    written = {
+        what: os.path.join(getattr(flags, what), f"{name}{suffix}") if getattr(flags, what) else None
+        for what, suffix in FILES.items()
+    }
+    folders = {what: os.path.join(folder, name) if (folder := getattr(flags, what)) else None for what in FOLDERS}
+    output = os.path.join(flags.output, f"{name}.mp4")
+    return argparse.Namespace(**{**vars(flags), "input": source, "output": output, **folders, **written})
+
+
+def _check_folder(name, path):
+    """Raise UserError unless a path is a folder that can be written to; made if it is missing."""
+    try:
+        os.makedirs(cli.output_folder(path), exist_ok=True)
+    except argparse.ArgumentTypeError as error:
+        raise UserError(f"{name}: {error}") from None
+
+
+def check_outputs(flags: argparse.Namespace) -> None:
+    """Raise UserError if an output file is also an input or another output, or cannot be written."""
+    taken = {"INPUT": flags.input}
+    for name, path in (("OUTPUT", flags.output), *((f"--{what}", getattr(flags, what)) for what in FILES)):
+        if path in (None, NONE):
+            continue
+        for other, used in taken.items():
+            if os.path.realpath(path) == os.path.realpath(used):
+                raise UserError(f"{name} {path}: is the same file as {other}; give another file")
+        taken[name] = path
+        files.check_writable(path)
+
+
+def _mp4_or_folder(text):
+    suffix = os.path.splitext(text)[1]
+    if text == NONE:
+        return text
+    if suffix.lower() == ".mp4":
+        return cli.output_file(text)
+    if suffix and not os.path.isdir(text):
+        raise argparse.ArgumentTypeError(f"{text!r}: videos are written as MP4; give a name in .mp4, or a folder")
+    return cli.output_folder(text)
+
+
+def _rate(text):
+    return Fraction(cli.positive_float(text)).limit_denominator(1001)
+
+
+def _file_or_folder(text):
+    return cli.output_folder(text) if os.path.isdir(text) else cli.output_json(text)
+
+
+def parse(argv: Sequence[str] | None, description: str) -> argparse.Namespace:
+    """The flags of a call. argv: None for the command line's. Raises UserError."""
+    parser = cli.ArgumentParser(rest="docs/video.md has examples.", description=description)
+    _input_flags(parser.add_argument_group("what it reads").add_argument)
+    _detection_flags(parser.add_argument_group("how it detects").add_argument)
+    _output_flags(parser.add_argument_group("what it writes").add_argument)
+    _look_flags(parser.add_argument_group("what it shows").add_argument)
+    _tracking_flags(parser.add_argument_group("how it follows objects").add_argument)
+    _counting_flags(parser.add_argument_group("what it counts").add_argument)
+    _live_flags(parser.add_argument_group("what others see meanwhile").add_argument)
+    return parser.parse_args(argv)
+
+
+def _input_flags(add):
+    add("model", metavar="MODEL", help=config.MODEL_HELP)
+    add(
+        "inputs",
+        metavar="INPUT",
+        nargs="+",
+        help="video files, folders of numbered pictures, or numbers (0) or addresses (rtsp://…) of cameras, which "
+        "share the network's batches",
+    )
+    add(
+        "--stream",
+        type=cli.positive_int,
+        default=1,
+        metavar="N",
+        help="which video stream of a file that has several, such as a dashcam's front and rear camera",
+    )
+    add("--rate", type=_rate, default="25", metavar="X", help="frames per second of folders of pictures")
+    add(
+        "--live",
+        action="store_true",
+        help="of a camera or stream, take the newest frame each time, and drop those that came while the network was "
+        "at work, so that the picture is never late (default: all frames)",
+    )
+    cli.rare(
+        add(
+            "--patience",
+            type=cli.non_negative_float,
+            default=300.0,
+            metavar="S",
+            help="seconds for which a camera or stream that drops out is tried again",
+        )
+    )
+    add("--max-frames", type=cli.positive_int, metavar="N", help="stop after N frames (default: all)")
+
+
+def _detection_flags(add):
+    add(
+        "--threshold",
+        type=score_threshold.parse,
+        metavar="X",
+        help=f"show detections that score above X: {score_threshold.HELP} (default: {visualization.SHOW_THRESHOLD})",
+    )
+    add("--classes", metavar="NAMES", help="show only these classes, separated by commas (default: all)")
+    add(
+        "--every",
+        type=cli.positive_int,
+        default=1,
+        metavar="N",
+        help="run the network on every Nth frame only, and keep its boxes in between; with --track they move on",
+    )
+    add(
+        "--batch-size",
+        type=cli.positive_int,
+        metavar="N",
+        help="frames that the network processes at once; always 1 for a camera or stream (default: 8, on a GPU 32)",
+    )
+    add("--precision", choices=config.PRECISIONS, default="auto", help="number type of the network")
+
+
+def _output_flags(add):
+    add(
+        "output",
+        metavar="OUTPUT",
+        type=_mp4_or_folder,
+        help="the video to write, in .mp4, or a folder for INPUT.mp4 of each; existing files are replaced; - for none",
+    )
+    add(
+        "--json",
+        type=_file_or_folder,
+        metavar="FILE",
+        help="write the detections of every frame and the speed of every stage to FILE; where OUTPUT is a folder, a "
+        "folder too",
+    )
+
+
+def _live_flags(add):
+    add(
+        "--serve",
+        type=_address,
+        metavar="PORT",
+        help="show picture, rates and counts on a page of this machine, with classes to tick; HOST:PORT lets others "
+        "see it too, who know the token that is printed (default: no)",
+    )
+    add(
+        "--events",
+        type=cli.output_folder,
+        metavar="DIR",
+        help="--track, and when a class appears, add a line of JSON to DIR/events.jsonl and film it, from 3 seconds "
+        "before on (default: none)",
+    )
+
+
+def _address(text):
+    try:
+        return page.parse_address(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not PORT or HOST:PORT, with a port from 0 to 65535") from None
+
+
+def _look_flags(add):
+    add("--legend", action="store_true", help="show time, speed and how many of each class there are")
+    add(
+        "--blur",
+        metavar="NAMES",
+        help="--track, and make objects of these classes unrecognizable, also in --track-crops: every detection that "
+        "scores above 0.2, and the gaps in tracks. What the detector misses stays visible (default: none)",
+    )
+
+
+def _counting_flags(add):
+    add(
+        "--line",
+        action="append",
+        type=places.parse_line,
+        metavar="X1,Y1,X2,Y2",
+        help="--track, and count the tracks that cross a line, by class: in from its left to its right, seen from its "
+        "first end, and out. Pixels, or fractions of the picture; NAME=X1,… names it; can be repeated (default: none)",
+    )
+    add(
+        "--zone",
+        action="append",
+        type=cli.existing_file,
+        metavar="FILE",
+        help='the same for the zones of a JSON file, {"NAME": [[x, y], …], …} or labelme\'s, and how long tracks stay '
+        "in them (default: none)",
+    )
+    add("--csv", type=_file_or_folder, metavar="FILE", help="write these counts to a table (default: none)")
+    add(
+        "--timeline",
+        type=_file_or_folder,
+        metavar="FILE.png",
+        help="--track, and draw when which tracks were there (default: none)",
+    )
+
+
+def _tracking_flags(add):
+    add(
+        "--track",
+        action="store_true",
+        help="give each object an identity, drawn with a trail of its last second: ByteTrack, which also uses scores "
+        "above 0.2; boxes are smoothed and carried through gaps of up to half a second (default: no)",
+    )
+    cli.rare(
+        add(
+            "--track-crops",
+            type=cli.output_folder,
+            metavar="DIR",
+            help="--track, and write each track's picture of the best score to DIR/ID.jpg; of several films, in a "
+            "folder for each (default: none)",
+        )
+    )
+    cli.rare(
+        add(
+            "--score-tracks",
+            type=cli.existing_file,
+            metavar="gt.txt",
+            help="--track, and score the tracks with a ground truth in MOT's format: HOTA, MOTA, IDF1 (default: none)",
+        )
+    )

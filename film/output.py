@@ -1,0 +1,78 @@
+"""The film that process_video.py writes, or none where OUTPUT is -."""
+
+import argparse
+import os
+from typing import Any
+
+from film.frames import Frame
+from media.video import VideoWriter
+
+NONE = "-"  # as OUTPUT: no film
+
+
+class FilmFile:
+    """The annotated film.
+
+    frames: written so far. seconds: how long it is. padding, audio: as of a `video.VideoWriter`.
+    """
+
+    def __init__(self, flags: argparse.Namespace, reader: Any) -> None:
+        """Raises UserError if the file cannot be written."""
+        self._writer = VideoWriter(
+            flags.output,
+            reader.width,
+            reader.height,
+            reader.rate,
+            audio_from=None if reader.live or os.path.isdir(flags.input) else flags.input,
+            pixel_aspect=reader.pixel_aspect,
+        )
+        self.padding = self._writer.padding
+
+    @property
+    def frames(self) -> int:
+        return self._writer.frames
+
+    @property
+    def seconds(self) -> float:
+        return self._writer.seconds
+
+    @property
+    def audio(self) -> str | None:
+        return self._writer.audio
+
+    def add(self, frame: Frame) -> None:
+        """Write a frame. Raises UserError (a full disk)."""
+        self._writer.write(frame.image, frame.time)
+
+    def close(self) -> None:
+        """Complete the file. Raises UserError."""
+        self._writer.close()
+
+    def __enter__(self):
+        self._writer.__enter__()
+        return self
+
+    def __exit__(self, *error):
+        self._writer.__exit__(*error)
+
+
+class NoFilm:
+    """In the place of a FilmFile where none is written."""
+
+    padding, audio = (0, 0), None
+
+    def __init__(self) -> None:
+        self.frames, self.seconds = 0, 0.0
+
+    def add(self, frame: Frame) -> None:
+        """Count a frame."""
+        self.frames, self.seconds = self.frames + 1, frame.time
+
+    def close(self) -> None:
+        """Nothing is left to do."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass

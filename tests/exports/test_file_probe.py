@@ -1,0 +1,98 @@
+"""A damaged file ends no program: it is opened in a process of its own first, once for each content."""
+
+import os
+import random
+import sys
+from pathlib import Path
+
+import pytest
+
+import export_model
+from exports import file_probe, formats, model_files
+from structures import UserError
+from system import files, limited
+
+RELEASE = Path(__file__).parents[1] / "fixtures" / "release_0_1_0"
+SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "tflite": ".tflite"}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """A cache folder of the test's own."""
+    monkeypatch.setenv(files.CACHE_VARIABLE, str(tmp_path / "cache"))
+    return tmp_path / "cache" / "ran"
+
+
+@pytest.fixture(scope="module", params=SUFFIXES)
+def exported(request, tmp_path_factory):
+    """(format, file)."""
+    form = formats.FORMATS[request.param]
+    if missing := formats.missing((*form.to_write, *form.to_run)):
+        pytest.skip(f"{', '.join(missing)} not installed (requirements-export.txt)")
+    path = tmp_path_factory.mktemp("exported") / f"m{SUFFIXES[request.param]}"
+    export_model.main([str(RELEASE / "run"), "--format", request.param, "--output", str(path), "--no-check"])
+    return request.param, path
+
+
+def calls(monkeypatch):
+    """A list of the commands that limited.call is given; they run."""
+    made, real = [], limited.call
+    monkeypatch.setattr(limited, "call", lambda command, *rest: made.append(command) or real(command, *rest))
+    return made
+
+
+def test_a_file_is_tried_once(exported, cache, monkeypatch):
+    name, path = exported
+    made = calls(monkeypatch)
+    model_files.open_file(name, str(path)).close()
+    assert len(made) == 1 and len(os.listdir(cache)) == 1
+    model_files.open_file(name, str(path)).close()
+    assert len(made) == 1
+
+
+def test_what_export_model_writes_is_not_tried(tmp_path, monkeypatch):
+    made = calls(monkeypatch)
+    monkeypatch.setitem(model_files._WRITERS, "tflite", lambda path, graph, metadata: files.write(path, b"any"))
+    model_files.write("tflite", str(tmp_path / "m.tflite"), None, {})
+    file_probe.check("tflite", str(tmp_path / "m.tflite"))
+    assert made == []
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("import os; os.abort()", r"damaged \(TensorFlow Lite crashes with signal SIGABRT on it\)"),
+        ("while True: pass", r"damaged \(TensorFlow Lite takes more than 1 s on it\)"),
+        ("import time; x = bytearray(600_000_000); time.sleep(9)", r"takes more than 0\.3 GB of memory on it"),
+        ("import sys; print('PATH: no'); sys.exit(3)", r"^PATH: no$"),
+        ("import sys; sys.exit(5)", r"cannot be run \(exit code 5 of "),
+    ],
+)
+def test_what_ends_the_process_becomes_one_line(code, message, tmp_path, monkeypatch, cache):
+    (tmp_path / "m.tflite").write_bytes(b"any")
+    monkeypatch.setattr(file_probe, "COMMAND", (sys.executable, "-c", code))
+    monkeypatch.setattr(file_probe, "SECONDS", 1 if "while" in code else 30)
+    monkeypatch.setattr(file_probe, "MEMORY", 300_000_000)
+    with pytest.raises(UserError, match=message) as raised:
+        model_files.open_file("tflite", str(tmp_path / "m.tflite"))
+    assert "\n" not in str(raised.value)
+    assert not cache.exists()
+
+
+def test_damaged_files_get_one_line(exported, tmp_path):
+    name, whole = exported
+    if name == "tflite":
+        pytest.skip("TensorFlow takes seconds for each; the campaign has them")
+    source, content = random.Random(7), bytearray(whole.read_bytes())
+    path = tmp_path / whole.name
+    if name == "openvino":
+        (tmp_path / "m.bin").write_bytes(whole.with_suffix(".bin").read_bytes())
+    for _ in range(4):
+        changed = content.copy()
+        for _ in range(20):
+            changed[source.randrange(len(changed))] = source.randrange(256)
+        path.write_bytes(changed)
+        try:
+            model_files.open_file(name, str(path)).close()
+        except UserError as error:
+            assert str(error).startswith(f"{path}: ") and "\n" not in str(error)

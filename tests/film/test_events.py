@@ -1,0 +1,87 @@
+"""Clips and lines of what appears: with the seconds before, once for each time a class is there."""
+
+import json
+
+import numpy as np
+import pytest
+
+from film.events import AFTER, BEFORE, NAME, Events
+from film.frames import Frame
+from media import video
+from structures import Detections, UserError
+
+RATE = 10
+
+
+def frame(index, *labels):
+    """A frame whose gray level is its index, with an object of each class."""
+    boxes = np.array([[4 * n, 4, 4 * n + 8, 20] for n in range(len(labels))], np.float32).reshape(-1, 4)
+    found = Detections(boxes, np.full(len(labels), 0.8, np.float32), np.array(labels, np.int32))
+    return Frame(index, index / RATE, np.full((48, 64, 3), index, np.uint8), None, found)
+
+
+@pytest.fixture
+def record(tmp_path):
+    """Gives the frames with the classes that are there, {index: labels}, to an Events -> (lines, clips by name)."""
+
+    def record(count, seen):
+        events = Events(str(tmp_path / "events"), 64, 48, RATE, ("car", "bus/tram"))
+        for index in range(count):
+            events.add(frame(index, *seen.get(index, ())))
+        events.close()
+        lines = [json.loads(line) for line in (tmp_path / "events" / NAME).read_text("utf-8").splitlines()]
+        clips = {}
+        for path in sorted((tmp_path / "events").glob("*.mp4")):
+            with video.VideoReader(path) as reader:
+                clips[str(path)] = [(round(image.mean()), seconds) for image, seconds in reader]
+        return lines, clips
+
+    return record
+
+
+def test_a_clip_begins_before_the_class_appears(record):
+    [line], clips = record(150, dict.fromkeys(range(50, 56), (0,)))
+    assert (line["class"], line["frame"], line["time"], line["box"]) == ("car", 50, 5.0, [0, 4, 8, 20])
+    [(path, pictures)] = clips.items()
+    assert line["clip"] == path and line["clip_time"] == pytest.approx(BEFORE)
+    first, last = round(RATE * (5 - BEFORE)), round(RATE * (5 + AFTER))
+    assert len(pictures) == last - first + 1
+    assert [level for level, _ in pictures] == pytest.approx(range(first, last + 1), abs=2)
+    np.testing.assert_allclose([seconds for _, seconds in pictures], np.arange(last - first + 1) / RATE, atol=1e-5)
+
+
+def test_what_is_there_all_the_time_appears_once(record):
+    lines, clips = record(200, dict.fromkeys(range(200), (0,)))
+    assert [line["frame"] for line in lines] == [0] and len(clips) == 1
+    assert len(next(iter(clips.values()))) == RATE * AFTER + 1
+
+
+def test_a_class_that_was_away_appears_again_in_a_new_clip(record):
+    lines, clips = record(220, {10: (0,), 20: (0,), 60: (0,), 150: (0,)})
+    assert [line["frame"] for line in lines] == [10, 60, 150]
+    assert len(clips) == 2 and lines[0]["clip"] == lines[1]["clip"] != lines[2]["clip"]  # the first goes on
+
+
+def test_two_classes_are_in_one_clip(record):
+    lines, clips = record(120, {30: (0,), 40: (1, 0)})
+    assert [(line["class"], line["frame"]) for line in lines] == [("car", 30), ("bus/tram", 40)]
+    [pictures] = clips.values()
+    assert len(pictures) == 30 + RATE * AFTER + 11 - 0
+
+
+def test_the_end_of_the_film_ends_the_clip(record):
+    _, clips = record(35, {30: (1,)})
+    [(path, pictures)] = clips.items()
+    assert path.endswith("_bus_tram.mp4") and len(pictures) == 35
+
+
+def test_a_clip_has_an_end_however_much_appears(record, monkeypatch):
+    monkeypatch.setattr("film.events.LONGEST", 8.0)
+    lines, clips = record(200, dict.fromkeys(range(0, 200, 40), (0,)))
+    assert len(lines) == 5 and max(map(len, clips.values())) <= 8 * RATE + 2
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"--events .*file"):
+        Events(str(tmp_path / "file"), 64, 48, RATE, ("car",))

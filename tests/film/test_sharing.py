@@ -1,0 +1,68 @@
+"""Several threads share a network: each gets its own answer, and what waits is one batch."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from film.sharing import SharedDetector
+from structures import Detections
+
+
+class Network:
+    """Finds in a picture a box as wide as its gray level."""
+
+    class_names, threshold, precision, batch_size = ("car",), 0.5, "float32", 4
+
+    def __init__(self):
+        self.batches, self.gate = [], threading.Event()
+
+    def prepare(self, image):
+        return image
+
+    def detect_prepared(self, batch, sizes):
+        self.batches.append(len(batch))
+        self.gate.wait(20)
+        if (batch == 99).any():
+            raise ValueError("broken")
+        found = [
+            np.array([[0, 0, picture[0, 0, 0], width]], np.float32)
+            for picture, (width, _) in zip(batch, sizes, strict=True)
+        ]
+        return [Detections(box, np.array([0.9], np.float32), np.zeros(1, np.int32)) for box in found]
+
+
+def ask(shared, level):
+    found = shared.detect_prepared(np.full((1, 4, 4, 3), level, np.uint8), [(level, 5)])
+    return [tuple(one.boxes_px[0, 2:].tolist()) for one in found]
+
+
+def wait_until(condition):
+    until = time.monotonic() + 20
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.001)
+    assert condition()
+
+
+def test_what_waits_is_one_batch():
+    network = Network()
+    shared = SharedDetector(network, 8)
+    with ThreadPoolExecutor(8) as pool:
+        first = pool.submit(ask, shared, 1)
+        wait_until(lambda: network.batches == [1])  # nobody else asks: it does not wait for long
+        others = [pool.submit(ask, shared, level) for level in range(2, 8)]
+        wait_until(lambda: len(shared._waiting) == 6)
+        network.gate.set()
+        assert [one.result() for one in [first, *others]] == [[(level, level)] for level in range(1, 8)]
+    assert network.batches == [1, 4, 2]
+
+
+def test_an_error_reaches_those_whose_batch_it_was():
+    network = Network()
+    network.gate.set()
+    shared = SharedDetector(network, 8)
+    with pytest.raises(ValueError, match="broken"):
+        ask(shared, 99)
+    assert ask(shared, 3) == [(3, 3)]
