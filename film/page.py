@@ -24,7 +24,7 @@ from system import files
 THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 MOST_VIEWERS = 8  # pictures that are sent at once
 QUALITY = 80  # of the JPEGs
-WAIT = 10.0  # seconds after which a viewer gets the old picture again, so that its connection stays
+WAIT = 1.0  # seconds after which a viewer gets the old picture again: browsers show none before the second
 LONGEST_BODY = 65536  # bytes of a request
 
 HTML = """<!DOCTYPE html>

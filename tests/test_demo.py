@@ -20,7 +20,14 @@ LEFT = (
     "model.pb",
     "drive_annotated.mp4",
     "drive.json",
+    "drive_tracks.png",
 )
+DRIVE = {
+    "timing": {"end_to_end": {"frames_per_second": 9.0}},
+    "tracks": [{}, {}, {}],
+    "counts": {"lines": [{"in": {"car": 2}, "out": {}}]},
+    "track_scores": {"hota": 0.8},
+}
 
 
 @pytest.fixture
@@ -29,7 +36,7 @@ def calls(tmp_path, monkeypatch):
     monkeypatch.setattr(demo.cpu, "bfloat16_is_faster", lambda: False)
     place = demo.Place(tmp_path)
     files.write_json(place.scores, {"voc07": {"mean": 0.8, "per_class": {"car": 0.8}}, "images": 1})
-    files.write_json(place.timeline, {"timing": {"end_to_end": {"frames_per_second": 9.0}}})
+    files.write_json(place.timeline, DRIVE)
 
     def run_demo(*flags):
         called = {}
@@ -75,7 +82,7 @@ def test_the_end_says_what_to_look_at_and_what_to_do_next(tmp_path, calls, capsy
     assert end.index(place.annotated) < end.index(f"{place.plots}/errors.html") < end.index("then at")
     for path in (f"{place.inference}/images", f"{place.plots}/report.html", place.model):
         assert path in end
-    assert f"{place.run}/plots/learning_curves.png" in end
+    assert f"{place.run}/plots/learning_curves.png" in end and place.tracks in end
     for program in ("infer.py ssd300-coco", "check_dataset.py --data", "train.py --data"):
         assert program in end.partition("With your own pictures")[2]
 
@@ -86,7 +93,9 @@ def test_demo_learns_and_leaves_what_the_interface_names(tmp_path):
     scores = json.loads((tmp_path / "ap.json").read_text("utf-8"))
     assert scores["voc07"]["mean"] >= 0.80
     assert not [name for name in LEFT if not (tmp_path / name).exists()]
-    assert len(json.loads((tmp_path / "drive.json").read_text("utf-8"))["frames"]) == 250
+    drive = json.loads((tmp_path / "drive.json").read_text("utf-8"))
+    assert len(drive["frames"]) == 250 and drive["track_scores"]["hota"] >= 0.7
+    assert drive["counts"]["lines"][0]["in"].get("car", 0) >= 2  # three come from the left
 
 
 def test_a_file_is_no_folder_for_the_demo(tmp_path):

@@ -194,4 +194,4 @@ def test_in_a_browser(served, tmp_path):
     done = subprocess.run([CHROMIUM, *quiet, *wanted], capture_output=True, text=True, timeout=120, check=True)
     assert "&lt;b&gt;bus&lt;/b&gt;" in done.stdout and "2 now" in done.stdout and "<b>" not in done.stdout
     picture = images.read(shot)
-    assert (np.abs(picture[20:200, 20:400].astype(int) - 200) < 4).all(axis=2).mean() > 0.9
+    assert (np.abs(picture[20:200, 80:440].astype(int) - 200) < 4).all(axis=2).mean() > 0.9
