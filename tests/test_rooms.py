@@ -41,6 +41,7 @@ WITHOUT_TENSORFLOW = {
     "weights",
     "structures",
     "boxes",
+    "tiles",
     "transforms",
     "ssd_utils",
     "ssd_layers",
