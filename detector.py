@@ -23,6 +23,7 @@ import config
 import pretrained
 import ssd_utils
 import ssd_vgg
+import tiles as tiling
 import transforms
 from config import ModelDescription
 from exports import file_metadata, frozen, model_files, saved_model, stored_graphs
@@ -171,6 +172,8 @@ def load(
     batch_size: int | None = None,
     fastest: bool = True,
     keep_predictions: bool = False,
+    tiles: tuple[int, int] | None = None,
+    overlap: float = 0.2,
 ) -> "Detector":
     """MODEL (a run directory, `RUN@last` or the like, an exported model, or a published detector) -> Detector.
 
@@ -178,9 +181,9 @@ def load(
     threshold: detections score above it; one number, a tuple with one for each class, or a function of the class names
     that returns either. batch_size: images that go through the network at once, None for the number that suits this
     machine or is fixed in the file. fastest: whether a frozen graph runs in the form that is fastest here, and not as
-    it is in the file. keep_predictions: as in `Detector`. Raises UserError if there is no such model, if it is damaged,
-    if a package that runs it is missing, if it was exported with another precision, a smaller batch or a higher
-    threshold, if it does not have the predictions to keep, or for thresholds and numbers that make no sense.
+    it is in the file. keep_predictions, tiles, overlap: as in `Detector`. Raises UserError if there is no such model,
+    if it is damaged, if a package that runs it is missing, if it was exported with another precision, a smaller batch
+    or a higher threshold, if it does not have the predictions to keep, or for thresholds and numbers without sense.
     """
     source = pretrained.fetched(config.find_model(os.fspath(model)))
     if batch_size is not None and batch_size < 1:
@@ -205,6 +208,8 @@ def load(
         batch_size=batch_size or file_batch or devices.detection_batch(),
         file_batch=file_batch,
         keep_predictions=keep_predictions,
+        tiles=tiles,
+        overlap=overlap,
     )
 
 
@@ -464,6 +469,7 @@ class Detector:
     batch_size: images that go through the network at once.
     file_batch: the most that an exported file takes at once; None for any number.
     keep_predictions: whether `detect_files` also gives what the network itself says, a megabyte for each picture.
+    tiles: float64 [T,4] of `tiles.layout`, which pictures are looked at in; None for as a whole only.
     """
 
     def __init__(
@@ -476,7 +482,13 @@ class Detector:
         batch_size: int,
         file_batch: int | None = None,
         keep_predictions: bool = False,
+        tiles: tuple[int, int] | None = None,
+        overlap: float = 0.2,
     ) -> None:
+        """tiles: (columns, rows) that pictures are also looked at in, to find small things; the network runs once for
+        each and once for the whole. overlap: of their sides. Raises UserError for tiles with kept predictions."""
+        if tiles and keep_predictions:
+            raise UserError("tiles: what the network says of each is not kept; leave out --dump-predictions or --tiles")
         self._network = network
         self.class_names = description.class_names
         self.preset = description.preset
@@ -486,6 +498,7 @@ class Detector:
         self.batch_size = batch_size
         self.file_batch = file_batch
         self.keep_predictions = keep_predictions
+        self.tiles = tiling.layout(*tiles, overlap) if tiles else None
 
     def __enter__(self) -> "Detector":
         return self
@@ -498,15 +511,31 @@ class Detector:
         self._network.close()
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
-        """uint8 RGB [H,W,3] of any size -> uint8 [h,w,3] of the preset, resized as the original does at test time."""
-        return transforms.warp(image, self.preset.input_wh)
+        """uint8 RGB [H,W,3] of any size -> uint8 [h,w,3] of the preset, resized as the original does at test time.
+
+        With tiles uint8 [T,h,w,3], the whole and each tile.
+        """
+        if self.tiles is None:
+            return transforms.warp(image, self.preset.input_wh)
+        edges = tiling.edges_px(self.tiles, image.shape[1::-1]).tolist()
+        return np.stack([transforms.warp(image[y0:y1, x0:x1], self.preset.input_wh) for x0, y0, x1, y1 in edges])
 
     def detect_prepared(self, batch: np.ndarray, sizes: Sequence[tuple[int, int]]) -> list[Detections]:
         """uint8 [N,h,w,3] and the N original sizes (width, height) -> N Detections in pixels of the originals.
 
-        Raises devices.OutOfMemory.
+        With tiles uint8 [N,T,h,w,3]. Raises devices.OutOfMemory.
         """
-        return self._unpack(self._run(batch), sizes)
+        if self.tiles is None:
+            return self._unpack(self._run(batch), sizes)
+        edges = [tiling.edges_px(self.tiles, size) for size in sizes]
+        tile_sizes = [(x1 - x0, y1 - y0) for one in edges for x0, y0, x1, y1 in one.tolist()]
+        inputs, most = batch.reshape(-1, *batch.shape[2:]), self.batch_size
+        found: list[Detections] = []
+        for start in range(0, len(inputs), most):
+            found += self._unpack(self._run(inputs[start : start + most]), tile_sizes[start : start + most])
+        parts = [found[start : start + len(self.tiles)] for start in range(0, len(found), len(self.tiles))]
+        nms_iou, keep = self.preset.nms_iou, self.preset.keep
+        return [tiling.merge(*one, nms_iou, keep) for one in zip(parts, edges, sizes, strict=True)]
 
     def _run(self, batch):
         """uint8 [N,h,w,3] -> {name: array} of OUTPUTS, and RESULT if predictions are kept. Raises OutOfMemory."""
@@ -596,9 +625,12 @@ class Detector:
         readable = [read for _, read in group if isinstance(read, ReadImage)]
         if not readable:
             return [(path, error, None) for path, error in group]
-        values = self._run(np.stack([read.prepared for read in readable]))
-        found = iter(self._unpack(values, [read.size for read in readable]))
-        if self.keep_predictions:
+        batch, sizes = np.stack([read.prepared for read in readable]), [read.size for read in readable]
+        if not self.keep_predictions:
+            found = iter(self.detect_prepared(batch, sizes))
+        else:
+            values = self._run(batch)
+            found = iter(self._unpack(values, sizes))
             predictions = iter(values[RESULT])
             group = [(path, _with_predictions(read, predictions)) for path, read in group]
         return [(path, read, next(found) if isinstance(read, ReadImage) else None) for path, read in group]

@@ -27,6 +27,7 @@ import config
 import pretrained
 import sources
 import ssd_utils
+import tiles
 from exports import file_metadata
 from formats import class_lists
 from media import images, visualization
@@ -79,6 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         in_float32 = imported or (flags.split and validated == "float32")
         precision = flags.precision or ("float32" if in_float32 else "auto")
         settings = {"precision": precision, "threshold": threshold, "batch_size": flags.batch_size}
+        settings |= {"tiles": flags.tiles, "overlap": flags.overlap}
         with detector.load(flags.model, **settings, keep_predictions=flags.dump_predictions) as loaded:
             flags.threshold = file_metadata.lowest_threshold(loaded.threshold)
             wanted = class_lists.find_labels(flags.classes, loaded.class_names)
@@ -508,6 +510,20 @@ def _detection_flags(group):
     )
     group.add_argument(
         "--batch-size", type=cli.positive_int, metavar="N", help="pictures at once (default: 8, on a GPU 32)"
+    )
+    group.add_argument(
+        "--tiles",
+        type=tiles.parse,
+        metavar="CxR",
+        help="also look at C×R tiles of each picture, such as 3x2, to find small things; the network then takes C×R "
+        "+ 1 times as long (default: none)",
+    )
+    group.add_argument(
+        "--overlap",
+        type=cli.inner_fraction,
+        default=tiles.OVERLAP,
+        metavar="X",
+        help="of a tile's side, that it shares with the next one: what is larger may be cut in both",
     )
     group.add_argument(
         "--precision",

@@ -64,8 +64,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         batch_size = len(films) if first.live else flags.batch_size  # a live picture should not wait for others
         lowest = following.lowered(threshold) if flags.track else threshold
-        settings = {"precision": flags.precision, "threshold": lowest, "batch_size": batch_size}
-        loaded = stack.enter_context(detector.load(flags.model, **settings))
+        settings = {"precision": flags.precision, "threshold": lowest, "batch_size": batch_size, "tiles": flags.tiles}
+        loaded = stack.enter_context(detector.load(flags.model, **settings, overlap=flags.overlap))
         wanted = class_lists.find_labels(flags.classes, loaded.class_names)
         if flags.track:
             for film in films:

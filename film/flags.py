@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 import config
+import tiles
 from film import page
 from film.output import NONE
 from media import visualization
@@ -200,6 +201,22 @@ def _detection_flags(add):
         type=cli.positive_int,
         metavar="N",
         help="frames that the network processes at once; always 1 for a camera or stream (default: 8, on a GPU 32)",
+    )
+    add(
+        "--tiles",
+        type=tiles.parse,
+        metavar="CxR",
+        help="also look at C×R tiles of the picture, such as 3x2, to find small things; the network then takes C×R + 1 "
+        "times as long (default: none)",
+    )
+    cli.rare(
+        add(
+            "--overlap",
+            type=cli.inner_fraction,
+            default=tiles.OVERLAP,
+            metavar="X",
+            help="of a tile's side, that it shares with the next one: what is larger may be cut in both",
+        )
     )
     add("--precision", choices=config.PRECISIONS, default="auto", help="number type of the network")
 

@@ -115,7 +115,9 @@ def test_frames_come_out_in_order_with_their_detections(tmp_path, detector, mode
     assert [frame["time"] for frame in timeline["frames"]] == [round(index / 25, 6) for index in range(21)]
     assert timeline["frames"][3]["detections"][1] == {"class": "bus", "score": pytest.approx(0.6), "box": [0, 0, 2, 2]}
     assert detector.batches == [4, 4, 4, 4, 4, 1]
-    assert detector.calls == [(model, {"precision": "auto", "threshold": 0.5, "batch_size": 4})]
+    assert detector.calls == [
+        (model, {"precision": "auto", "threshold": 0.5, "batch_size": 4, "tiles": None, "overlap": 0.2})
+    ]
     assert sorted(os.listdir(tmp_path)) == ["a.mp4", "model.pb", "out.json", "out.mp4"]
 
 

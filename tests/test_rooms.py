@@ -43,6 +43,7 @@ WITHOUT_TENSORFLOW = {
     "weights",
     "structures",
     "boxes",
+    "tiles",
     "transforms",
     "ssd_utils",
     "ssd_layers",

@@ -1,0 +1,207 @@
+"""Tiles of a picture: that they cover it, what is merged and what stays, and a detector that sees only large things."""
+
+import argparse
+
+import cv2
+import numpy as np
+import pytest
+
+import detector
+import ssd_utils
+import tiles
+from config import ModelDescription
+from structures import Detections, UserError
+
+
+def detections(*rows):
+    """Of (box, score, label)."""
+    boxes, scores, labels = ([row[part] for row in rows] for part in range(3))
+    return Detections(
+        np.array(boxes, np.float32).reshape(-1, 4), np.array(scores, np.float32), np.array(labels, np.int32)
+    )
+
+
+@pytest.mark.parametrize(("columns", "rows", "overlap"), [(3, 2, 0.2), (1, 4, 0.5), (2, 1, 0.01), (5, 5, 0.3)])
+def test_tiles_cover_the_picture_and_share_their_edges(columns, rows, overlap):
+    found = tiles.layout(columns, rows, overlap)
+    np.testing.assert_allclose(found[0], (0, 0, 1, 1))
+    assert found.shape == (1 + columns * rows, 4)
+    sides = found[1:, 2:] - found[1:, :2]
+    np.testing.assert_allclose(sides, np.broadcast_to(sides[0], sides.shape))  # all of one size
+    row = found[1 : 1 + columns]
+    assert row[0, 0] == 0 and row[-1, 2] == pytest.approx(1) and found[-1, 3] == pytest.approx(1)
+    np.testing.assert_allclose(row[:-1, 2] - row[1:, 0], overlap * sides[0, 0])
+    for size in ((640, 480), (7, 5), (1, 1)):
+        seen = np.zeros(size[::-1], bool)
+        for x0, y0, x1, y1 in tiles.edges_px(found[1:], size):
+            assert 0 <= x0 < x1 <= size[0] and 0 <= y0 < y1 <= size[1]
+            seen[y0:y1, x0:x1] = True
+        assert seen.all()
+
+
+# A picture of 200 × 100 as a whole, and its tiles 0..120 and 80..200
+EDGES = np.array([[0, 0, 200, 100], [0, 0, 120, 100], [80, 0, 200, 100]])
+
+
+def merged(whole=(), left=(), right=(), keep=200):
+    """(box, score, label) of what is left of detections in the picture and its tiles, in the pixels of each."""
+    found = tiles.merge([detections(*part) for part in (whole, left, right)], EDGES, (200, 100), 0.45, keep)
+    rows = zip(found.boxes_px.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True)
+    return [(tuple(box), round(score, 3), label) for box, score, label in rows]
+
+
+def test_boxes_are_in_pixels_of_the_picture_best_first():
+    found = merged([((10, 10, 60, 60), 0.6, 0)], [((90, 5, 100, 15), 0.5, 0)], [((100, 50, 110, 60), 0.9, 1)])
+    assert found == [((180, 50, 190, 60), 0.9, 1), ((10, 10, 60, 60), 0.6, 0), ((90, 5, 100, 15), 0.5, 0)]
+    assert merged() == [] and len(merged([((10, 10, 60, 60), 0.6, 0)] * 3, keep=2)) == 2
+
+
+def test_one_object_in_several_tiles_is_found_once():
+    assert merged([((84, 10, 100, 30), 0.6, 0)], [((85, 10, 100, 30), 0.8, 0)], [((4, 11, 20, 30), 0.7, 0)]) == [
+        ((85, 10, 100, 30), 0.8, 0)
+    ]
+    assert len(merged([((84, 10, 100, 30), 0.6, 0)], [((85, 10, 100, 30), 0.8, 1)])) == 2  # other classes are others
+
+
+def test_what_is_cut_by_a_tile_gives_way_to_the_whole_object():
+    """Though its score is higher, and the IoU low."""
+    assert merged([((20, 20, 180, 80), 0.5, 0)], [((20, 20, 120, 80), 0.9, 0)], [((0, 20, 100, 80), 0.9, 0)]) == [
+        ((20, 20, 180, 80), 0.5, 0)
+    ]
+    assert merged(left=[((100, 20, 120, 40), 0.9, 0)], right=[((20, 20, 45, 40), 0.6, 0)]) == [
+        ((100, 20, 125, 40), 0.6, 0)
+    ]
+
+
+def test_what_ends_at_the_edge_of_the_picture_is_not_cut():
+    found = merged([((0, 20, 100, 90), 0.9, 0)], [((0, 40, 30, 60), 0.6, 0)])  # a small one before a large one
+    assert len(found) == 2
+
+
+def test_boxes_of_one_tile_are_left_to_its_suppression():
+    pair = [((10, 10, 40, 40), 0.9, 0), ((12, 12, 42, 42), 0.8, 0)]
+    assert len(merged(left=pair)) == 2
+
+
+def test_no_two_boxes_of_one_class_overlap_afterwards():
+    """And nothing is lost that overlaps no other."""
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        parts = []
+        for x0, _, x1, _ in EDGES:
+            low = rng.uniform(0, 0.8, (8, 2)) * (x1 - x0, 100)
+            high = np.minimum(low + rng.uniform(5, 60, (8, 2)), (x1 - x0, 100))
+            scores = np.sort(rng.uniform(0.3, 1, 8))[::-1]
+            parts.append(
+                detections(
+                    *zip(np.concatenate([low, high], axis=1).tolist(), scores, rng.integers(0, 2, 8), strict=True)
+                )
+            )
+        found = tiles.merge(parts, EDGES, (200, 100), 0.45, 200)
+        source = np.concatenate([part.boxes_px + edge[[0, 1, 0, 1]] for part, edge in zip(parts, EDGES, strict=True)])
+        labels = np.concatenate([part.labels for part in parts])
+        tile = np.repeat([0, 1, 2], 8)
+
+        def iou(a, b):
+            shared = np.prod(np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0))
+            return shared / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - shared)
+
+        rows = [np.flatnonzero((np.abs(source - box) < 1e-3).all(axis=1))[0] for box in found.boxes_px]
+        assert (np.diff(found.scores) <= 0).all() and len(set(rows)) == len(rows)
+        for one in rows:
+            for other in rows:
+                if tile[one] != tile[other] and labels[one] == labels[other]:
+                    assert iou(source[one], source[other]) <= 0.45 + 1e-6
+        alone = [
+            one
+            for one in range(24)
+            if all(
+                iou(source[one], source[other]) == 0
+                for other in range(24)
+                if other != one and labels[other] == labels[one]
+            )
+        ]
+        assert set(alone) <= set(rows)
+
+
+class LargeThings:
+    """A network that finds white rectangles of at least 20 pixels in its input."""
+
+    batch = None
+
+    def __init__(self):
+        self.batches = []
+
+    def run(self, batch, names=None):
+        self.batches.append(len(batch))
+        boxes, count = np.zeros((len(batch), 9, 4), np.float32), []
+        for index, picture in enumerate(batch):
+            found = cv2.connectedComponentsWithStats((picture[:, :, 0] > 128).astype(np.uint8))[2][1:]
+            found = found[found[:, 2:4].min(axis=1) >= 20][:9]
+            count.append(len(found))
+            boxes[index, : len(found)] = np.concatenate([found[:, :2], found[:, :2] + found[:, 2:4]], axis=1) / 300
+        scores, classes = np.full((len(batch), 9), 0.9, np.float32), np.zeros((len(batch), 9), np.int32)
+        return {"boxes": boxes, "scores": scores, "classes": classes, "count": np.array(count)}
+
+    def close(self):
+        pass
+
+
+def open_detector(tile=None, batch_size=4):
+    description = ModelDescription(ssd_utils.get_preset("vgg300"), ("square",))
+    network = LargeThings()
+    settings = {"precision": "float32", "threshold": 0.5, "batch_size": batch_size}
+    return detector.Detector(network, description, **settings, tiles=tile), network
+
+
+SQUARES = [
+    (30, 40, 60, 70),
+    (195, 100, 225, 130),
+    (400, 300, 430, 330),
+    (500, 60, 800, 400),
+]  # one at a seam, one large
+
+
+def picture_of(squares, size=(900, 600)):
+    image = np.zeros((size[1], size[0], 3), np.uint8)
+    for x0, y0, x1, y1 in squares:
+        image[y0:y1, x0:x1] = 255
+    return image
+
+
+def test_small_things_are_found_in_tiles():
+    images = [picture_of(SQUARES), picture_of(SQUARES[1:3])]
+    plain, _ = open_detector()
+    assert [len(one) for one in plain.detect(images)] == [1, 0]
+    tiled, network = open_detector((3, 2))
+    found = tiled.detect(images)
+    for one, expected in zip(found, (SQUARES, SQUARES[1:3]), strict=True):
+        boxes = one.boxes_px[np.lexsort(one.boxes_px.T[::-1])]
+        np.testing.assert_allclose(boxes, expected, atol=5)
+    assert network.batches == [4, 4, 4, 2]  # two pictures of seven, four at once
+
+
+def test_tiles_of_files_and_of_one_picture_are_the_same(tmp_path):
+    image = picture_of(SQUARES)
+    cv2.imwrite(str(tmp_path / "a.png"), image)
+    tiled, _ = open_detector((3, 2))
+    [(_, read, found)] = tiled.detect_files([(str(tmp_path / "a.png"), False)])
+    np.testing.assert_array_equal(found.boxes_px, tiled.detect(image).boxes_px)
+    assert read.size == (900, 600)
+
+
+def test_predictions_of_tiles_are_not_kept():
+    description = ModelDescription(ssd_utils.get_preset("vgg300"), ("square",))
+    settings = {"precision": "float32", "threshold": 0.5, "batch_size": 4, "keep_predictions": True}
+    with pytest.raises(UserError, match="--dump-predictions"):
+        detector.Detector(LargeThings(), description, **settings, tiles=(3, 2))
+
+
+@pytest.mark.parametrize("text", ["3", "0x2", "1x1", "3x2x1", "axb", "-1x2", "3 x 2", "100x1"])
+def test_what_is_no_grid(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="3x2"):
+        tiles.parse(text)
+
+
+def test_a_grid():
+    assert tiles.parse("3x2") == (3, 2) and tiles.parse("1×4") == (1, 4)
