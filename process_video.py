@@ -130,7 +130,7 @@ def _open(film):
     """The reader of a film's input, open."""
     if os.path.isdir(film.input):
         return frame_folder.FrameFolder(film.input, film.rate)
-    reader = video.VideoReader(film.input, film.stream)
+    reader = video.VideoReader(film.input, film.stream, film.within_data)
     if reader.streams > 1:
         print(f"{film.input}: video stream {film.stream} of {reader.streams}; --stream N takes another")
     return reader
@@ -461,6 +461,11 @@ def _input_flags(add):
         default=1,
         metavar="N",
         help="which video stream of a file that has several, such as a dashcam's front and rear camera",
+    )
+    add(
+        "--within-data",
+        action="store_true",
+        help="refuse a playlist (.m3u8, ffconcat and the like), which opens other files than INPUT",
     )
     add("--rate", type=_rate, default="25", metavar="X", help="frames per second of folders of pictures")
     add("--max-frames", type=cli.positive_int, metavar="N", help="stop after N frames (default: all)")
