@@ -162,6 +162,11 @@ def _input_flags(add):
         metavar="N",
         help="which video stream of a file that has several, such as a dashcam's front and rear camera",
     )
+    add(
+        "--within-data",
+        action="store_true",
+        help="refuse a playlist (.m3u8, ffconcat and the like), which opens other files than INPUT",
+    )
     add("--rate", type=_rate, default="25", metavar="X", help="frames per second of folders of pictures")
     add(
         "--live",
