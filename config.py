@@ -409,6 +409,17 @@ class ModelSource:
         known = self.description or self.to_fetch
         return known.class_names if known else None
 
+    def size(self) -> int:
+        """Bytes of an exported model, or of the checkpoint of a run, which also holds its optimizer's numbers."""
+        if self.exported:
+            parts = [self.exported]
+            if self.format == "openvino":
+                parts.append(os.path.splitext(self.exported)[0] + ".bin")
+            return sum(map(files.size, parts))
+        assert self.checkpoint, f"{self.name} has not been fetched"
+        folder, start = os.path.split(self.checkpoint)
+        return sum(files.size(os.path.join(folder, name)) for name in os.listdir(folder) if name.startswith(start))
+
 
 def find_model(name: str) -> ModelSource:
     """Find the model that `RUN`, `RUN@last`, an exported file or the name of a published detector means.

@@ -187,9 +187,10 @@ def load(
     if batch_size is not None and batch_size < 1:
         raise UserError(f"batch_size {batch_size}: give a whole number above 0, or None")
     network: Network
+    file_batch = None
     if source.exported:
         network, limit, values = _open_exported(source, precision, threshold, batch_size, fastest, keep_predictions)
-        batch_size = batch_size or values.get("batch")
+        file_batch = values.get("batch")
     else:
         assert source.description
         limit = _class_thresholds(threshold, source.description.class_names)
@@ -202,7 +203,8 @@ def load(
         ModelDescription.from_json(values),
         precision=values["precision"],
         threshold=limit,
-        batch_size=batch_size or devices.detection_batch(),
+        batch_size=batch_size or file_batch or devices.detection_batch(),
+        file_batch=file_batch,
         keep_predictions=keep_predictions,
     )
 
@@ -461,6 +463,7 @@ class Detector:
     precision: type that the network computes in.
     threshold: detections score above it; one number, or a tuple with one for each class.
     batch_size: images that go through the network at once.
+    file_batch: the most that an exported file takes at once; None for any number.
     keep_predictions: whether `detect_files` also gives what the network itself says, a megabyte for each picture.
     """
 
@@ -472,6 +475,7 @@ class Detector:
         precision: str,
         threshold: Threshold,
         batch_size: int,
+        file_batch: int | None = None,
         keep_predictions: bool = False,
     ) -> None:
         self._network = network
@@ -481,6 +485,7 @@ class Detector:
         self.precision = precision
         self.threshold = threshold
         self.batch_size = batch_size
+        self.file_batch = file_batch
         self.keep_predictions = keep_predictions
 
     def __enter__(self) -> "Detector":

@@ -78,12 +78,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         gc.collect()  # graphs hold all weights, and are in cycles that Python itself would free much later
 
 
-def checkpoint_size(checkpoint: str) -> int:
-    """Bytes of a checkpoint's files, weights and optimizer. checkpoint: its prefix, `…/model`."""
-    folder = os.path.dirname(checkpoint)
-    return sum(entry.stat().st_size for entry in os.scandir(folder) if entry.name.startswith("model"))
-
-
 def _export(name, path, graph, source, flags, pictures, wanted):
     """Write one format, compare it with the run's detections, and give it its name. Raises UserError if they differ."""
     import detector
@@ -94,13 +88,13 @@ def _export(name, path, graph, source, flags, pictures, wanted):
         graph = graphs.with_outputs(graph, flags.outputs)
     with _pending(path) as temporary:
         model_files.write(name, temporary, graph, values)
-        size = _size(os.path.dirname(temporary))
+        size = files.size(os.path.dirname(temporary))
         found = _compare(temporary, path, values, flags, pictures, wanted) if pictures else "not checked"
     above = per_class(flags.threshold, tuple(values["class_names"]))
     what = "logits and offsets" if values["outputs"] == file_metadata.RAW else f"scores above {above}"
     print(
         f"{path}: {size / 1e6:.1f} MB, {values['precision']}, {plural(len(values['class_names']), 'class')}, {what}; "
-        f"checkpoint {checkpoint_size(source.checkpoint) / 1e6:.1f} MB"
+        f"checkpoint {source.size() / 1e6:.1f} MB"
     )
     print(f"{path}: {found}")
 
@@ -151,11 +145,6 @@ def _pending(path: str) -> Iterator[str]:
             files.publish(os.path.join(folder, entry), target)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _size(folder):
-    """Bytes of the files in a folder and below."""
-    return sum(os.path.getsize(os.path.join(parent, name)) for parent, _, names in os.walk(folder) for name in names)
 
 
 def _pictures(flags):

@@ -35,17 +35,24 @@ class Layer(NamedTuple):
     dilation: int = 1
 
 
-# VGG-16's convolutions (configuration D) by group; a max pooling follows each group
+# VGG-16's convolutions (configuration D) by group
 VGG_GROUPS = tuple(
     tuple(Layer(f"conv{group}_{index}", channels) for index in range(1, depth + 1))
     for group, (depth, channels) in enumerate(((2, 64), (2, 128), (3, 256), (3, 512), (3, 512)), 1)
 )
+# (size, stride) of the max pooling after each group. SAME rounds up (75 -> 38), as Caffe's pooling does
+POOLINGS = (*((2, 2),) * 4, (3, 1))
 # fc6 and fc7 as convolutions by SSDPreset.fc_form; subsampled, fc6 is à trous
 FC_LAYERS = {
     "subsampled": (Layer("fc6", 1024, dilation=6), Layer("fc7", 1024, size=1)),
     "full": (Layer("fc6", 4096, size=7), Layer("fc7", 4096, size=1)),
 }
 FC_NAMES = ("fc6", "fc7")
+
+
+def channels(full: int, width: float) -> int:
+    """The channel count of a layer at a width. full: that of the network of width 1."""
+    return max(1, round(full * width))
 
 
 def names(layers: Iterable[Layer]) -> tuple[str, ...]:

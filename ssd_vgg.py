@@ -108,10 +108,6 @@ class _Net:
         scale, shape = (1.0, "uniform") if initializer == "xavier" else (2.0, "untruncated_normal")
         self.initializer = tf.variance_scaling_initializer(scale, "fan_in", shape)
 
-    def channels(self, full):
-        """The channel count at this width for a count of the full network."""
-        return max(1, round(full * self.width))
-
     def layer(self, x, layer):
         """A `ssd_layers.Layer`: convolution, bias and ReLU."""
         padding = layer.padding
@@ -119,8 +115,9 @@ class _Net:
             # TensorFlow's SAME pads (0, 1) where the original pads (1, 1): features would shift by a cell
             x = tf.pad(x, [[0, 0], padding, padding, [0, 0]])
             padding = "VALID"
+        channels = ssd_layers.channels(layer.channels, self.width)
         with tf.variable_scope(layer.name):
-            weights, biases = self.filters(x, self.channels(layer.channels), layer.size, self.initializer)
+            weights, biases = self.filters(x, channels, layer.size, self.initializer)
             x = self.convolve(x, weights, biases, stride=layer.stride, padding=padding, dilation=layer.dilation)
         return tf.nn.relu(x, name=f"{layer.name}/relu")
 
@@ -139,13 +136,12 @@ class _Net:
 def _feature_maps(net, x, preset):
     """The (layer name, tensor) pairs that the heads read, from fine to coarse."""
     maps = {}
-    for number, group in enumerate(ssd_layers.VGG_GROUPS, 1):
+    groups = zip(ssd_layers.VGG_GROUPS, ssd_layers.POOLINGS, strict=True)
+    for number, (group, (size, stride)) in enumerate(groups, 1):
         for layer in group:
             x = net.layer(x, layer)
         if group[-1].name == ssd_layers.NORMALIZED:
             maps[ssd_layers.NORMALIZED] = _l2_normalize(net, x, ssd_layers.NORMALIZATION)
-        size, stride = (3, 1) if group is ssd_layers.VGG_GROUPS[-1] else (2, 2)
-        # SAME rounds up (75 -> 38), as Caffe's pooling does
         x = tf.nn.max_pool2d(x, size, stride, "SAME", name=f"pool{number}")
     for layer in (*ssd_layers.FC_LAYERS[preset.fc_form], *ssd_layers.extra_layers(preset)):
         x = maps[layer.name] = net.layer(x, layer)

@@ -5,10 +5,11 @@ import statistics
 
 import bench_pictures
 import bench_tables
-from bench_harness import Side, alternate, command, machine, rates
+from bench_harness import Side, alternate, command, rates
 from bench_paths import ROOT  # noqa: F401, lets the next line find the tests
 
 import voc_tree
+from system.load import machine
 
 _machines = []  # what `alternate` reported about the machine, for the head of the page
 

@@ -3,7 +3,9 @@
 import contextlib
 
 import bench_pictures
-from bench_harness import Side, alternate, duel, line, machine, rates, rates_of_a_core
+from bench_harness import Side, alternate, duel, line, rates, rates_of_a_core
+
+from system.load import machine
 
 OBJECTS = (1, 10, 50, 200)
 

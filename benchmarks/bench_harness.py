@@ -9,8 +9,6 @@ import contextlib
 import dataclasses
 import functools
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -18,6 +16,8 @@ import time
 
 import numpy as np
 from bench_paths import HERE, ROOT
+
+from system.load import Others, machine
 
 PAUSE_SECONDS = 0.1  # until the threads of the side that has just worked are idle
 NO_PEER = "the peer's interpreter has no PyTorch; `make parity` creates its environment"
@@ -181,20 +181,6 @@ def command(name, settings):
     return " ".join(words)
 
 
-@functools.cache
-def machine():
-    """The properties of the machine that decide speed, a dict."""
-    model = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-        model = next((row.split(":")[1].strip() for row in file if row.startswith("model name")), model)
-    return {
-        "cpu": model,
-        "cores": len(os.sched_getaffinity(0)),
-        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "python": platform.python_version(),
-    }
-
-
 def commit():
     """The short hash of the commit; None in a plain copy."""
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
@@ -208,39 +194,6 @@ def commit():
 def peer_python():
     """The path of the interpreter that `make parity` creates, or of this one."""
     return str(PEER_PYTHON if PEER_PYTHON.exists() else sys.executable)
-
-
-class Others:
-    """Measures, while open, how many cores other processes kept busy and how many the host took away.
-
-    The kernel itself takes up to 0.05 cores; below that a timing is reliable.
-    """
-
-    def __enter__(self):
-        self._start = self._read()
-        return self
-
-    def __exit__(self, *_):
-        self._end = self._read()
-
-    @staticmethod
-    def _read():
-        import psutil  # here, so that the rest runs where it is missing
-
-        everybody = psutil.cpu_times()
-        busy = everybody.user + everybody.system + everybody.nice + everybody.irq + everybody.softirq
-        own = 0.0
-        me = psutil.Process()
-        for process in (me, *me.children(recursive=True)):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                own += sum(process.cpu_times()[:4])  # its own, and that of its children that have ended
-        return time.monotonic(), busy - own, everybody.steal
-
-    def to_json(self):
-        """{"others_busy": cores, "stolen": cores}."""
-        seconds, busy, stolen = (end - start for end, start in zip(self._end, self._start, strict=True))
-        share = max(seconds, 1e-9)
-        return {"others_busy": round(max(0.0, busy / share), 3), "stolen": round(stolen / share, 3)}
 
 
 @functools.cache

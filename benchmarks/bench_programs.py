@@ -11,11 +11,12 @@ import time
 
 import bench_pictures
 import psutil
-from bench_harness import Others, Side, alternate, duel, gflops, line, rates, spread
+from bench_harness import Side, alternate, duel, gflops, line, rates, spread
 from bench_networks import TRAINING_SETTINGS
 from bench_paths import ROOT
 
 from structures import UserError
+from system.load import Others
 
 BATCH = 8
 SAMPLE_SECONDS = 0.5  # between two samples of a program's memory

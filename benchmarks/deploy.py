@@ -26,7 +26,7 @@ import sources
 from exports import comparison, formats
 from results.data_set import DataSet
 from structures import UserError
-from system import cli, files
+from system import cli, files, load
 from system.wording import plural
 
 RUN = "run"  # what stands in place of a format for the run itself
@@ -44,7 +44,7 @@ def main(argv=None):
     rows, left_out = _plan(flags)
     samples = _samples(flags, source.description.class_names)
     header = {"command": _command(argv), "commit": bench_harness.commit(), "pictures": len(samples)}
-    header |= {"split": flags.split, "left_out": left_out, "machine": bench_harness.machine()}
+    header |= {"split": flags.split, "left_out": left_out, "machine": load.machine()}
     for name, packages in left_out.items():
         print(f"{name}: left out, needs {packages}; pip install -r {formats.REQUIREMENTS}", file=sys.stderr)
     lines, wanted = [], None
@@ -90,13 +90,13 @@ def _measure(name, precision, source, flags, samples, scratch):
     """The dict of a row's line, and the Detections of the samples."""
     if name == RUN:
         path = flags.model
-        size = _size(os.path.dirname(source.checkpoint))
+        size = source.size()
     else:
         folder = os.path.join(scratch, f"{name}-{precision}")
         os.mkdir(folder)
         path = os.path.join(folder, f"model{config.EXPORTED[name]}")
         _export(flags.model, path, name, precision)
-        size = _size(folder)
+        size = files.size(folder)
     found = os.path.join(scratch, f"{name}-{precision}.npz")
     options = {"model": path, "precision": precision, "threshold": THRESHOLD, "found": found}
     with Side(
@@ -132,11 +132,6 @@ def _export(model, path, name, precision):
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise UserError(f"{name} {precision}: not exported: {done.stderr.strip().splitlines()[-1]}")
-
-
-def _size(folder):
-    """Bytes of the files in a folder and below."""
-    return sum(os.path.getsize(os.path.join(parent, name)) for parent, _, names in os.walk(folder) for name in names)
 
 
 def _difference(wanted, found, precision, samples, keep):

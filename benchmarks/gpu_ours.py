@@ -4,12 +4,11 @@ import contextlib
 import subprocess
 from typing import NamedTuple
 
-import bench_harness
 import bench_inputs
 import bench_ours
 from gpu_worker import serve
 
-from system import cli
+from system import cli, load
 
 tf = cli.import_tensorflow(xla=True, xla_on_cpu=True)  # before the next lines, as it sets flags and keeps messages back
 
@@ -80,7 +79,7 @@ def machine():
         "tensorflow": tf.__version__,
         "cuda": build.get("cuda_version"),
         "cudnn": build.get("cudnn_version"),
-        **bench_harness.machine(),
+        **load.machine(),
     }
 
 

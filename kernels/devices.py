@@ -51,6 +51,11 @@ def detection_batch():
     return 32 if has_gpu() else 8
 
 
+def peak_memory():
+    """The most memory of the first GPU that TensorFlow has used in this process, in bytes; None without a GPU."""
+    return tf.config.experimental.get_memory_info("GPU:0")["peak"] if has_gpu() else None
+
+
 class OutOfMemory(UserError):
     """TensorFlow gets no memory, from the GPU or from a machine without one, for the images of a batch."""
 

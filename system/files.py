@@ -245,6 +245,13 @@ def digest(path: Path, algorithm: str | None = None) -> bytes:
     return found.digest()
 
 
+def size(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder and below. Raises OSError."""
+    if not os.path.isdir(path):
+        return os.path.getsize(path)
+    return sum(os.path.getsize(os.path.join(parent, name)) for parent, _, names in os.walk(path) for name in names)
+
+
 def is_hidden(name: str) -> bool:
     """Whether a file or folder of that name is none of the user's data: `.ipynb_checkpoints`, `._a.jpg`, `__MACOSX`."""
     return name.startswith(".") or name.lower() in LEFTOVERS

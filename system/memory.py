@@ -34,6 +34,11 @@ def total() -> int:
     return min(sizes)
 
 
+def peak() -> int:
+    """The most memory that this process has held so far, in bytes; not that of the one that started it."""
+    return _statistics("/proc/self/status")["VmHWM:"] * 1024
+
+
 @contextlib.contextmanager
 def collector_paused() -> Iterator[None]:
     """Context manager, and decorator, for code that makes a million objects and no cycles.
@@ -58,4 +63,5 @@ def _number(path):
 def _statistics(path):
     """{name: number} of a file with a name and a number in each line."""
     with open(path) as file:
-        return {words[0]: int(words[1]) for words in map(str.split, file) if len(words) > 1}
+        rows = (words for words in map(str.split, file) if len(words) > 1)
+        return {words[0]: int(words[1]) for words in rows if words[1].isdecimal()}

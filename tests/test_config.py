@@ -219,3 +219,20 @@ def test_a_checkpoint_that_was_deleted(run):
 def test_damaged_index(run, content):
     (run / "checkpoints" / "index.json").write_text(content)
     fails("index.json", config.find_model, str(run))
+
+
+def test_the_size_of_a_model_is_that_of_its_files(run, tmp_path):
+    add_checkpoints(run, "step-2", last="step-2")
+    checkpoint = run / "checkpoints" / "step-2"
+    (checkpoint / "model.data-00000-of-00001").write_bytes(bytes(1000))
+    (checkpoint / "state.json").write_bytes(bytes(50))
+    index = len((checkpoint / "model.index").read_bytes())
+    assert config.find_model(str(run)).size() == 1000 + index
+    for name, count in (("m.xml", 30), ("m.bin", 700), ("other.bin", 1), ("m.onnx", 5)):
+        (tmp_path / name).write_bytes(bytes(count))
+    assert config.find_model(str(tmp_path / "m.xml")).size() == 730
+    assert config.find_model(str(tmp_path / "m.onnx")).size() == 5
+    (tmp_path / "s.savedmodel" / "variables").mkdir(parents=True)
+    (tmp_path / "s.savedmodel" / "saved_model.pb").write_bytes(bytes(40))
+    (tmp_path / "s.savedmodel" / "variables" / "v").write_bytes(bytes(2))
+    assert config.find_model(str(tmp_path / "s.savedmodel")).size() == 42

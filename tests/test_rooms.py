@@ -21,6 +21,7 @@ PROGRAMS = {
     "infer",
     "export_model",
     "process_video",
+    "benchmark_model",
     "pretrained",
     *DATA_PROGRAMS,
     "demo",
@@ -38,6 +39,7 @@ WITHOUT_TENSORFLOW = {
     "toy_road",
     "tracking",
     "film",
+    "measuring",
     "weights",
     "structures",
     "boxes",
@@ -63,7 +65,7 @@ WITHOUT_TENSORFLOW = {
 # ... but these import it: for modules that do
 WITH_TENSORFLOW = {"system.quiet_tensorflow"}
 # ... and these call for it in a function, once the flags are known to be good
-LOADS_IT_LATER = {"system.cli", *PROGRAMS}
+LOADS_IT_LATER = {"system.cli", "measuring.timing", *PROGRAMS}
 # Packages of other people, by the module that alone may import them; the rest of requirements.txt is free to all
 ONLY_IN = {
     "av": "media.video",

@@ -9,7 +9,6 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-import bench_harness
 import deploy
 import deploy_worker
 
@@ -18,6 +17,7 @@ import detector
 import export_model
 import source_pascal_voc
 from structures import Detections, UserError
+from system import load
 
 
 class InThisProcess:
@@ -110,7 +110,7 @@ def test_a_loaded_machine_is_said():
         "machine": {"others_busy": 0.01},
     }
     header = {"command": "c", "commit": "a", "pictures": 1, "split": "val", "left_out": {}}
-    header["machine"] = bench_harness.machine()
+    header["machine"] = load.machine()
     assert "cores busy" not in deploy.page(header, [line])
     busy = {**line, "machine": {"others_busy": 1.5}}
     assert "up to 1.50 cores busy: the times mean little" in deploy.page(header, [line, busy])

@@ -1,10 +1,13 @@
 """Free memory by /proc and by the files of a container, which are imitated; the pause of Python's collector."""
 
 import gc
+import subprocess
+import sys
 
 import psutil
 import pytest
 
+from programs import ROOT
 from system import memory
 
 
@@ -33,6 +36,22 @@ def test_no_limit(tmp_path, monkeypatch, limit):
     imitate(tmp_path, monkeypatch, limit=limit, usage="8000\n", statistics="inactive_file 3000\n")
     assert memory.available() > 1 << 20
     assert memory.total() == psutil.virtual_memory().total
+
+
+def test_the_peak_is_that_of_this_process_and_stays():
+    held = bytearray(200 << 20)
+    held[::4096] = bytes(len(held[::4096]))  # touch every page
+    now = psutil.Process().memory_info().rss
+    del held
+    assert memory.peak() >= 0.99 * now > 200 << 20  # the kernel counts by thread and is a little late
+    started = subprocess.run(
+        [sys.executable, "-c", "from system import memory; print(memory.peak())"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert 1 << 20 < int(started.stdout) < 100 << 20 < memory.peak()  # getrusage would give the parent's too
 
 
 def test_the_collector_pauses_and_goes_on_even_after_an_error():

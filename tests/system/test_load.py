@@ -1,0 +1,56 @@
+"""The machine's properties, and what other programs take of it."""
+
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from programs import wait_until
+from system import load
+
+BURN = "import time\nend = time.time() + 60\nwhile time.time() < end: pass"
+
+
+def measured(burning):
+    """`others_busy` while another process works half a second."""
+    try:
+        with load.Others() as others:
+            before = burning.cpu_times().user
+            wait_until(lambda: burning.cpu_times().user > before + 0.5)
+    finally:
+        burning.kill()
+    return others.to_json()["others_busy"]
+
+
+def test_a_process_that_is_not_ours_is_seen():
+    """A grandchild whose parent has ended is no child of this process, so it counts as another's."""
+    start = "import subprocess, sys\n"
+    start += f"print(subprocess.Popen([sys.executable, '-c', {BURN!r}], stdout=subprocess.DEVNULL).pid)"
+    done = subprocess.run([sys.executable, "-c", start], check=True, stdout=subprocess.PIPE, text=True)
+    assert measured(psutil.Process(int(done.stdout))) > 0.2
+
+
+def test_own_time_is_that_of_all_processes_below_also_of_those_that_ended():
+    def own_seconds():
+        return load._own_ticks() / load.TICKS
+
+    before = own_seconds()
+    work = "import time\nwhile time.process_time() < 0.6: pass"
+    start = f"import subprocess, sys, time\nsubprocess.run([sys.executable, '-c', {work!r}])"
+    with subprocess.Popen(
+        [sys.executable, "-c", f"{start}\nprint()\ntime.sleep(600)"], stdout=subprocess.PIPE
+    ) as child:
+        child.stdout.readline()
+        assert own_seconds() - before >= 0.6  # of a grandchild that has ended, whose parent lives
+        child.kill()
+    assert own_seconds() - before >= 0.6
+    me = psutil.Process().cpu_times()
+    assert own_seconds() == pytest.approx(sum(me[:4]), abs=0.5)
+
+
+def test_the_machine_is_described():
+    machine = load.machine()
+    assert machine["cpu"] and 1 <= machine["cores"] <= psutil.cpu_count()
+    assert machine["memory_gb"] == pytest.approx(psutil.virtual_memory().total / 2**30, abs=0.1)
+    assert machine["python"] == ".".join(map(str, sys.version_info[:3]))
