@@ -361,6 +361,8 @@ def _check_source(path, source, args):
 def _score_by_voc(args, read, ground_truth):
     """Print the figures, draw and remember what was asked for; returns the dict for --json."""
     run = _run_to_remember(args, read)
+    if args.confusion_threshold:
+        args.confusion_threshold.check("--confusion-threshold", args.results, read.class_names)
     grouped = groups.read(args.groups, ground_truth) if args.groups else {}
     curves = precision_recall(ground_truth, read.detections, read.class_names, args.iou)
     report = summarize(curves, len(ground_truth), args.iou)

@@ -611,7 +611,7 @@ def make_figure(width, height):
 
 
 def set_title(axes, text, **style):
-    """Put a title at a fixed height: to look for a free one costs a tenth of what drawing a chart costs."""
+    """Put a title at a fixed height: to look for a free one costs a twentieth of the chart."""
     axes.set_title(text, y=1.0, **style)
 
 

@@ -98,6 +98,8 @@ def read(path, class_names=None, data=None):
     """
     path = _file(path)
     content = result_files.parse_json(path, dict)
+    if "voc07" in content:
+        raise UserError(f"{path}: has the figures of average_precision.py --json; give the detections that it scored")
     if content.get("images") is None:
         raise UserError(f"{path}: not a detections file, it has no 'images'; give {LOOKS}")
     names = _class_names(content, class_names, path)
@@ -138,7 +140,11 @@ def _class_names(content, wanted, path):
     if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
         raise UserError(f"{path}: 'class_names' {shorten(names)} are not different texts")
     if unknown := [name for name in wanted or () if name not in names]:
-        raise UserError(f"{path}: has no class {unknown[0]!r}, only {', '.join(names)}")
+        known = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+        raise UserError(
+            f"{path}: has no class {unknown[0]!r}, only {known}; give results of a model with the same classes, or "
+            "name classes that it has (--classes)"
+        )
     return tuple(names if wanted is None else wanted)
 
 

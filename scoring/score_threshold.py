@@ -42,13 +42,17 @@ class ScoreThreshold:
         """Whether it is to be taken from the run."""
         return self.text == BEST
 
-    def for_classes(self, class_names, default):
-        """A float if all classes have the same, else a tuple, one for each. Raises UserError for an unknown class."""
-        every = default if self.every is None else self.every
+    def check(self, flag, owner, class_names):
+        """Raise UserError if a class is named that the owner of class_names (words for the message) does not have."""
         for name in self.named:
             if name not in class_names and not self.scored:
-                hint = nearest_hint(name, class_names) or f"; the model has {', '.join(class_names)}"
-                raise UserError(f"--threshold: the model has no class {name!r}{hint}")
+                hint = nearest_hint(name, class_names) or f"; there are {', '.join(class_names)}"
+                raise UserError(f"{flag}: {owner} has no class {name!r}{hint}")
+
+    def for_classes(self, class_names, default):
+        """A float if all classes have the same, else a tuple, one for each. Raises UserError for an unknown class."""
+        self.check("--threshold", "the model", class_names)
+        every = default if self.every is None else self.every
         each = tuple(self.named.get(name, every) for name in class_names)
         return each[0] if len(set(each)) == 1 else each
 

@@ -499,7 +499,9 @@ def test_numbers_without_names_are_not_guessed(voc, tmp_path, capsys):
         ({"errors": ("zz",)}, (), "'zz'"),
         ({"names": ("car", "lorry")}, (), "bus"),
         ({}, ("--classes", "car"), "bus"),
-        ({}, ("--classes", "car,dog"), "'dog'"),
+        ({}, ("--classes", "car,dog"), "has no class 'dog', only car, bus; give"),
+        ({}, ("--confusion-threshold", "car=0.1,dog=0.2"), "d.json has no class 'dog'; there are car, bus"),
+        ({}, ("--confusion-threshold", "car=0.1,bis=0.2"), "--confusion-threshold: "),
         ({}, ("--iou", "0"), "--iou"),
         ({}, ("--iou", "0.5", "--protocol", "coco"), "--iou"),
         ({}, ("--plots", "plots", "--protocol", "coco"), "--plots"),
@@ -517,6 +519,12 @@ def test_a_mistake_fails_with_one_line(voc, tmp_path, capsys, monkeypatch, chang
     printed = capsys.readouterr()
     assert end.value.code == 1 and printed.out == ""
     assert len(printed.err.splitlines()) == 1 and named in printed.err and printed.err.startswith("error: ")
+
+
+def test_figures_are_no_results(voc, tmp_path):
+    score(voc, write_found(tmp_path / "d.json"), "--json", str(tmp_path / "ap.json"))
+    with pytest.raises(UserError, match=r"ap\.json: has the figures of average_precision\.py .*give the detections"):
+        score(voc, tmp_path / "ap.json")
 
 
 def test_program_from_the_shell():
