@@ -16,8 +16,8 @@ from structures import UserError
 JOB = "worker"
 GROUP_KEY = 1
 FIRST_SECONDS = 120.0  # of the first sum, in which connections are made
-LEAST_SECONDS, SLOWER = 10.0, 5.0  # later ones: at least this, and this many times the slowest before
-ANSWER_SECONDS = 12.0  # how long to wait for the reason of a failure: more than LOST_SECONDS of silence
+LEAST_SECONDS, SLOWER = 9.0, 5.0  # later ones: at least this, and this many times the slowest before
+ANSWER_SECONDS = 10.0  # how long to wait for the reason of a failure: more than LOST_SECONDS of silence
 
 
 class Ranks:

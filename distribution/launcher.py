@@ -13,6 +13,7 @@ import selectors
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -22,7 +23,7 @@ from distribution.cluster import Cluster
 from structures import UserError
 from system import cli, worker_processes
 
-GRACE_SECONDS = 6.0  # from the first end of a rank to the last; rank 0 may save meanwhile
+GRACE_SECONDS = 5.0  # from the first end of a rank to the last; rank 0 may save meanwhile
 _POLL_SECONDS = 0.1
 
 
@@ -163,6 +164,9 @@ def _wait(ranks, stop):
 
 def _raise_reason(ranks, stop):
     """Raise for what ended the ranks, if anything did: what is nearest to the cause first."""
+    first = ranks[0].process.poll()
+    if ranks[0].place.cluster.rank == 0 and (first is None or first < 0):
+        print(file=sys.stderr, flush=True)  # what it leaves of its progress bar has no end of line
     for rank in ranks:
         code = rank.process.poll()
         if code is not None and code < 0 and not stop.requested:

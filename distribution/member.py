@@ -75,10 +75,18 @@ def speaking(member: Member | None) -> Iterator[None]:
         yield
     except KeyboardInterrupt as interrupt:
         member.report("interrupted", str(interrupt))
-        sys.exit(cli.INTERRUPTED)
+        _exit(cli.INTERRUPTED)
     except UserError as error:
         member.report("lost" if isinstance(error, RankLost) else "error", str(error))
-        sys.exit(cli.FAILURE)
+        _exit(cli.FAILURE)
+
+
+def _exit(code):
+    """End at once: TensorFlow would first take its server down, and wait for ranks that are gone."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    os._exit(code)
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ DATA_PROGRAMS = {"check_dataset", "convert_dataset"}
 PROGRAMS = {
     "train",
     "infer",
+    "infer_many",
     "export_model",
     "process_video",
     "pretrained",
@@ -38,6 +39,7 @@ WITHOUT_TENSORFLOW = {
     "toy_road",
     "tracking",
     "film",
+    "many",
     "weights",
     "structures",
     "boxes",
@@ -80,6 +82,9 @@ ONLY_IN = {
     "onnx": "exports.onnx_graph",
     "onnxruntime": "exports.onnx_file",
     "openvino": "exports.openvino_file",
+    "fsspec": "many.inputs",
+    "ray": "infer_many",
+    "pyarrow": "many.parquet",
     "google": "system.compiled_code",  # protobuf, which comes with TensorFlow
 }
 EVERYWHERE = {"numpy", "cv2", "tqdm", "PIL", "tensorflow"}

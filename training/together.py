@@ -6,10 +6,8 @@ The process that the user starts only watches over those that train. Imports no 
 import argparse
 import contextlib
 import dataclasses
-import glob
 import hashlib
 import os
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -18,7 +16,7 @@ import config
 from distribution import cluster, group, launcher
 from distribution.member import Member
 from structures import Sample, UserError
-from system import cli
+from system import cli, worker_processes
 from system.wording import plural
 from training import train_flags
 
@@ -87,18 +85,9 @@ def _saved(flags):
     return f"{f'{last} is saved' if last else 'nothing is saved yet'}; continue with: {command}"
 
 
-def visible_gpus() -> list[str]:
-    """The NVIDIA GPUs of this machine, as CUDA_VISIBLE_DEVICES names them."""
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if chosen is not None:
-        return [name for name in chosen.split(",") if name.strip() not in ("", "-1")]
-    present = [path for path in glob.glob("/dev/nvidia*") if re.fullmatch(r"/dev/nvidia\d+", path)]
-    return [str(number) for number in range(len(present))]
-
-
 def _places_here(size):
     """The places of ranks on this machine: a GPU each, or without any GPU as many cores each."""
-    gpus, cores = visible_gpus(), sorted(os.sched_getaffinity(0))
+    gpus, cores = worker_processes.visible_gpus(), sorted(os.sched_getaffinity(0))
     if gpus and len(gpus) < size:
         raise UserError(
             f"--devices {size}: this machine has {plural(len(gpus), 'GPU')}; CUDA_VISIBLE_DEVICES=-1 takes its cores"
@@ -116,7 +105,7 @@ def _places_here(size):
 
 def _place_of(found):
     """The place of this process, which TF_CONFIG or Slurm names: the GPUs of a host go to its ranks in turn."""
-    gpus = visible_gpus()
+    gpus = worker_processes.visible_gpus()
     if len(gpus) < 2 or found.neighbors < 2:  # none, or what started this process has chosen
         return launcher.Place(found)
     if len(gpus) < found.neighbors:

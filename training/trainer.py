@@ -182,6 +182,8 @@ def open_network(task: Task, stop: StopRequest) -> Iterator[OpenNetwork]:
     Raises UserError if the first weights cannot be read, or, also from the block, if memory is full.
     """
     dtype = devices.compute_dtype(task.settings.precision)
+    if task.group:  # machines may differ
+        dtype = tf.as_dtype(task.group.share(dtype.name))
     if not task.resume:  # config.json gets what "auto" is here: a resume on another machine computes in the same type
         task = dataclasses.replace(task, settings=dataclasses.replace(task.settings, precision=dtype.name))
     if task.settings.deterministic:
