@@ -70,6 +70,7 @@ CHOICES = {  # allowed values of some TrainingSettings
     "augmentation": tuple(transforms.AUGMENTATIONS),
     "precision": PRECISIONS,
     "cache": ("none", "ram", "disk"),
+    "wire": ("float32", "bfloat16"),
 }
 _COUNTS = (
     *("valid_every", "patience", "limit", "repeat", "epochs", "max_steps", "batch_size", "accumulate", "warmup_steps"),
@@ -231,6 +232,7 @@ class TrainingSettings:
     augmentation: str | transforms.Augmentation = "full"  # a name, or what a file said
     freeze: tuple[str, ...] = ()
     precision: str = "float32"
+    wire: str = "float32"
     workers: int | None = None  # None: as many as suit the machine, also another one that resumes the run
     cache: str = "none"
     cache_gb: float | None = None  # None: as much as suits the machine

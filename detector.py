@@ -23,7 +23,6 @@ import config
 import pretrained
 import ssd_utils
 import ssd_vgg
-import tiles as tiling
 import transforms
 from config import ModelDescription
 from exports import file_metadata, frozen, model_files, saved_model, stored_graphs
@@ -36,6 +35,7 @@ from media import pictures
 from ssd_utils import SSDPreset
 from structures import Detections, UserError
 from system import files, stages, wording, worker_processes
+from tiling import tiles as tiling
 
 Threshold = file_metadata.Threshold
 

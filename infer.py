@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import functools
 import glob
+import hashlib
 import io
 import math
 import os
@@ -27,19 +28,21 @@ import config
 import pretrained
 import sources
 import ssd_utils
-import tiles
 from exports import file_metadata
 from formats import class_lists
+from many import detecting, inputs, job, workers
 from media import images, visualization
 from results import csv_table, detection_files, result_folder
 from results.data_set import VALID_OF, DataSet
 from results.result_files import Origin, Source, Writer
 from scoring import score_threshold
 from structures import Detections, UserError
-from system import cli, files, wording
+from system import cli, files, wording, worker_processes
+from tiling import tiles
 
 FEW = 5  # boxes a picture that are easy to look at
 FILMS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".mts", ".3gp")
+SHARD = 1000  # pictures of a file of --shards
 CURVE_THRESHOLD = 0.01  # results to be scored need the whole precision–recall curve
 
 
@@ -66,6 +69,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     default = CURVE_THRESHOLD if low else visualization.SHOW_THRESHOLD
     threshold = score_threshold.resolve(flags.threshold, model, default)
     pictures = _split_files(flags) if flags.split else _find_files(flags)
+    if flags.shards:
+        _detect_in_shards(flags, model, threshold, pictures)
+        return
     _refuse_equal_names(flags, pictures)
     # Labels of a data set need no entry: they are in --data, or in `labels` beside `images`, which holds the pictures
     inputs = [model.exported or model.run, *[flags.data] * bool(flags.split), *(picture.path for picture in pictures)]
@@ -91,6 +97,35 @@ def main(argv: Sequence[str] | None = None) -> None:
                 f"train.py validated this run in {validated}, which gives slightly different scores; "
                 f"--precision {validated} detects in it too"
             )
+
+
+def _detect_in_shards(flags, model, threshold, pictures):
+    """Detect with several processes, and write JSON Lines in the folder of a job; goes on with one that was stopped."""
+    with cli.StopRequest() as stop:
+        model = pretrained.fetched(model, stop.raise_if_requested)
+        precision, wanted = (
+            flags.precision or "auto",
+            class_lists.parse_classes(flags.classes) if flags.classes else None,
+        )
+        opener = detecting.Opener(flags.model, threshold, wanted, precision, flags.batch_size)
+        facts = {
+            "model": detecting.model_hash(model),
+            "threshold": flags.threshold.text if flags.threshold else str(threshold),
+            "classes": flags.classes,
+            "pictures": hashlib.sha256(
+                "\n".join(one.path for one in pictures).encode("utf-8", "surrogateescape")
+            ).hexdigest(),
+        }
+        entries = (inputs.Entry(one.name, os.path.abspath(one.path)) for one in pictures)
+        shards = job.begin(flags.output, facts, lambda: entries, SHARD)
+        gpus, count = worker_processes.visible_gpus(), flags.shards
+
+        def run(numbers):
+            return workers.run(
+                flags.output, numbers, opener, count, stop, lambda place: workers.on_device(place, count, gpus)
+            )
+
+        print(f"{job.told(job.work(flags.output, shards, 'jsonl', run))}; see {flags.output}")
 
 
 def _origin(model):
@@ -471,6 +506,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         raise UserError("--data and --split: give both or neither")
     if flags.valid_of and not flags.split:
         raise UserError("--valid-of: chooses pictures of a data set; give --data and --split too")
+    if flags.shards and (flags.split or flags.crops or flags.dump_predictions or flags.formats or flags.overwrite):
+        raise UserError("--shards: writes JSON Lines of pictures and nothing else; leave the other flags out")
     if bool(flags.images) == bool(flags.split):
         raise UserError("give either pictures or folders, or --data with --split")
     return flags
@@ -564,6 +601,14 @@ def _output_flags(group):
         action="store_true",
         help="also write what the network itself says of each picture: DIR/predictions/PICTURE.npz with the "
         "probabilities and offsets of every anchor, a megabyte each",
+    )
+    group.add_argument(
+        "--shards",
+        type=cli.positive_int,
+        metavar="N",
+        help="for very many pictures: detect with N processes, each on a GPU or a share of the cores, and write "
+        f"DIR/part-00000.jsonl and so on, a line a picture, {SHARD} in a file, nothing else. The same command "
+        "goes on after a stop; a picture that crashes a process is left out (default: one process, as described)",
     )
     group.add_argument("--no-draw", dest="draw", action="store_false", help="draw no pictures")
     group.add_argument(

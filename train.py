@@ -8,16 +8,48 @@ import config
 import sources
 import training_data
 from dataset_check import before_training
+from distribution import member
 from formats import division
 from structures import UserError
 from system import cli
 from system.wording import plural
-from training import batch_sheet, train_flags
+from training import batch_sheet, together, train_flags
 
 
 def main(argv: list[str] | None = None) -> None:
     flags = train_flags.parse(argv, __doc__)
-    description, settings = train_flags.read(flags)
+    rank = member.of_this_process()
+    if rank is None and together.run(flags, argv):
+        return
+    leads = rank is None or rank.cluster.rank == 0
+    with member.speaking(rank):
+        with member.silent(not leads):
+            description, settings, samples, valid, divided = _read(flags, leads)
+        if "show_batch" in flags:
+            print(batch_sheet.write(flags.show_batch, samples * settings.repeat, description, settings))
+            return
+        with rank.stop_request() if rank else cli.StopRequest() as stop:
+            if rank:
+                rank.follow(stop)
+            cli.import_tensorflow(xla=flags.xla != "off", xla_on_cpu=flags.xla == "on")
+            # They import TensorFlow, which takes seconds: flags and data are checked first
+            from training import follower, trainer
+
+            samples, again = samples * settings.repeat, together.kept_flags(flags)
+            task = trainer.Task(
+                flags.run, description, settings, samples, valid, flags.resume, flags.xla, divided, again=again
+            )
+            if flags.find_rate:
+                _find_rate(task, stop, cli.words(argv))
+                return
+            open_one = trainer.open_trainer if leads else follower.open_follower
+            with together.joined(rank, task, stop) as task, open_one(task, stop) as opened:
+                opened.train()
+
+
+def _read(flags, leads):
+    """(description, settings, samples to train on, to validate on, the Division of --valid-share or None), checked."""
+    description, settings = train_flags.read(flags, leads)
     source = sources.choose(settings.data, settings.source)
     _refuse_one_file(settings, source)
     samples, valid, divided = _pictures(flags, settings, source, description.class_names)
@@ -31,20 +63,7 @@ def main(argv: list[str] | None = None) -> None:
             print(before_training.class_line(samples, description.class_names))
         for note in before_training.notes(samples, valid, description, settings):
             cli.warn(note)
-    if "show_batch" in flags:
-        print(batch_sheet.write(flags.show_batch, samples * settings.repeat, description, settings))
-        return
-    with cli.StopRequest() as stop:
-        cli.import_tensorflow(xla=flags.xla != "off", xla_on_cpu=flags.xla == "on")
-        from training import trainer  # imports TensorFlow, which takes seconds: flags and data are checked first
-
-        samples = samples * settings.repeat
-        task = trainer.Task(flags.run, description, settings, samples, valid, flags.resume, flags.xla, divided)
-        if flags.find_rate:
-            _find_rate(task, stop, cli.words(argv))
-            return
-        with trainer.open_trainer(task, stop) as opened:
-            opened.train()
+    return description, settings, samples, valid, divided
 
 
 def _pictures(flags, settings, source, class_names):

@@ -22,7 +22,7 @@ from media import images
 from media.picture_cache import Picture, PictureCache
 from structures import Sample, UserError
 from system import cli, wording
-from system.data_queue import DataQueue, Field, WorkerError
+from system.data_queue import Batch, DataQueue, Field, WorkerError
 from system.shared_arrays import block_bytes
 
 LARGEST_AUTO_WEIGHT = 10.0  # so that a handful of objects does not dominate the gradient
@@ -192,19 +192,22 @@ def make_queue(
     *,
     workers: int,
     cache: PictureCache | None = None,
+    rows: int | None = None,
 ) -> DataQueue:
     """A DataQueue of batches {images uint8 [B,h,w,3], class_targets int32 [B,A], offset_targets float32 [B,A,4]}.
 
-    Its jobs are those of `epoch_jobs`. The batches are the same with and without a cache.
+    Its jobs are those of `epoch_jobs`. The batches are the same with and without a cache. rows: B, None for that of
+    the settings.
     """
+    rows = rows or settings.batch_size
     item, fields = make_item(samples, preset, settings), _fields(preset)
     # Two batches are in the consumer's hands (one in training, the next on its way to the GPU), one is ready, and the
     # workers fill as many as it takes to give each of them a row: 14 workers at batch 8 need 5 slots, 18 MB for vgg300
-    depth = 3 + math.ceil(workers / settings.batch_size)
+    depth = 3 + math.ceil(workers / rows)
     return DataQueue(
         fields,
         item,
-        batch_size=settings.batch_size,
+        batch_size=rows,
         workers=workers,
         depth=depth,
         initializer=prepare_worker,
@@ -272,6 +275,11 @@ def epoch_jobs(num_samples: int, seed: int, epoch: int, first: int = 0) -> list[
     """The jobs (epoch, index) of an epoch in shuffled order, without the first `first`."""
     order = np.random.default_rng([seed, epoch]).permutation(num_samples)
     return [(epoch, int(index)) for index in order[first:]]
+
+
+def empty_batch(preset: ssd_utils.SSDPreset) -> Batch:
+    """A batch of no job: one image without objects, which adds nothing to loss or gradient."""
+    return Batch({field.name: np.zeros((1, *field.shape), field.dtype) for field in _fields(preset)}, [], lambda: None)
 
 
 def limited(samples: Sequence[Sample], limit: int | None) -> Sequence[Sample]:

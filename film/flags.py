@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 import config
-import tiles
 from film import page
 from film.output import NONE
 from media import visualization
 from scoring import score_threshold
 from structures import UserError
 from system import cli, files, wording
+from tiling import tiles
 from tracking import following, places
 
 # What is written beside each film, as a file, or in a folder where OUTPUT is one: {flag: suffix}

@@ -448,7 +448,7 @@ class StopRequest:
     In another thread than the main one, which receives no signals, it changes nothing.
     """
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+    SIGNALS: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
     REPEAT_SECONDS = 1.0  # signals this close together count as one: `timeout` and `chain` signal parent and child
 
     def __init__(self):

@@ -1,8 +1,10 @@
 """Rules for all worker processes: how many, the parent alone handles Ctrl-C, and workers end when the parent ends."""
 
 import contextlib
+import glob
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import threading
@@ -19,6 +21,15 @@ _hiding = threading.Lock()  # two threads would put each other's names back
 def usable_cores() -> int:
     """How many processor cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def visible_gpus() -> list[str]:
+    """The NVIDIA GPUs of this machine, as CUDA_VISIBLE_DEVICES names them."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return [name for name in chosen.split(",") if name.strip() not in ("", "-1")]
+    present = [path for path in glob.glob("/dev/nvidia*") if re.fullmatch(r"/dev/nvidia\d+", path)]
+    return [str(number) for number in range(len(present))]
 
 
 def beside_network() -> int:

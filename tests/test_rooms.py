@@ -19,6 +19,7 @@ DATA_PROGRAMS = {"check_dataset", "convert_dataset"}
 PROGRAMS = {
     "train",
     "infer",
+    "infer_many",
     "export_model",
     "process_video",
     "benchmark_model",
@@ -40,10 +41,11 @@ WITHOUT_TENSORFLOW = {
     "tracking",
     "film",
     "measuring",
+    "many",
     "weights",
     "structures",
     "boxes",
-    "tiles",
+    "tiling",
     "transforms",
     "ssd_utils",
     "ssd_layers",
@@ -56,6 +58,11 @@ WITHOUT_TENSORFLOW = {
     "training.batch_sheet",
     "training.caching",
     "training.train_flags",
+    "training.together",
+    "distribution.cluster",
+    "distribution.group",
+    "distribution.launcher",
+    "distribution.member",
     "exports.formats",
     "exports.file_metadata",
     "exports.opened",
@@ -79,6 +86,9 @@ ONLY_IN = {
     "onnxruntime": "exports.onnx_file",
     "openvino": "exports.openvino_file",
     "nncf": "exports.openvino_file",
+    "fsspec": "many.inputs",
+    "ray": "infer_many",
+    "pyarrow": "many.parquet",
     "google": "system.compiled_code",  # protobuf, which comes with TensorFlow
 }
 EVERYWHERE = {"numpy", "cv2", "tqdm", "PIL", "tensorflow"}

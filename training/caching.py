@@ -18,10 +18,11 @@ GB = 1e9
 
 @contextlib.contextmanager
 def opened(
-    samples: Sequence[Sample], preset: ssd_utils.SSDPreset, settings: TrainingSettings
+    samples: Sequence[Sample], preset: ssd_utils.SSDPreset, settings: TrainingSettings, neighbors: int = 1
 ) -> Iterator[picture_cache.PictureCache | None]:
     """Context manager: the PictureCache of a training, open until the block ends; None with --cache none.
 
+    neighbors: processes on this machine that train together, and share --cache-gb.
     Prints one line on what it may take. Raises UserError if the folder of --cache disk cannot be written.
     """
     if settings.cache == "none":
@@ -29,9 +30,9 @@ def opened(
         return
     pictures, needed = training_data.cached_bytes(samples, preset, settings)
     if settings.cache == "ram":
-        store, told = _in_memory(settings, pictures, needed)
+        store, told = _in_memory(settings, pictures, needed, neighbors)
     else:
-        store, told = _on_disk(settings, pictures, needed, preset)
+        store, told = _on_disk(settings, pictures, needed, preset, neighbors)
     print(
         f"--cache {settings.cache}: {plural(len(pictures), 'picture')} can take up to {shown(sum(needed.values()))} "
         f"decoded; {told}"
@@ -41,9 +42,9 @@ def opened(
         yield cache
 
 
-def _in_memory(settings, pictures, needed):
+def _in_memory(settings, pictures, needed, neighbors):
     """(store, what to say)."""
-    limit = int(settings.cache_gb * GB) if settings.cache_gb else memory.available() // 2
+    limit = (int(settings.cache_gb * GB) if settings.cache_gb else memory.available() // 2) // neighbors
     limits = shared_arrays.share_out(needed.values(), limit)
     told = "all are kept in memory"
     if sum(limits) < sum(needed.values()):
@@ -52,7 +53,7 @@ def _in_memory(settings, pictures, needed):
     return shared_arrays.MemoryStore(len(pictures), limits), told
 
 
-def _on_disk(settings, pictures, needed, preset):
+def _on_disk(settings, pictures, needed, preset, neighbors):
     """(store, what to say)."""
     folder = settings.cache_dir or os.path.join(files.cache_folder(), "pictures")
     # Other versions and other networks use the same folder, so a name has all that decides the pixels
@@ -61,9 +62,10 @@ def _on_disk(settings, pictures, needed, preset):
     kinds = [f"{kind}{sizes.get(kind, '')} of {preset.gray16} by {images.decoders()}" for kind in needed]
     names = array_folder.Names(folder, [f"{os.path.abspath(one.path)}\0{one.exif}" for one in pictures], kinds)
     signatures = (picture_cache.signature(one.path) for one in pictures)
-    got = array_folder.reserve(int((settings.cache_gb or DISK_GB) * GB), names, list(needed.values()), signatures)
+    sizes_here = [-(-size // neighbors) for size in needed.values()]
+    got = array_folder.reserve(int((settings.cache_gb or DISK_GB) * GB), names, sizes_here, signatures)
     told = f"{shown(got.present)} are in {folder}, up to {shown(got.granted)} are written there"
-    if got.present + got.granted < sum(needed.values()):
+    if got.present + got.granted < sum(sizes_here):
         told += ", the rest is decoded each time (--cache-gb, free disk space and other trainings limit it)"
     return got.store, told
 

@@ -9,12 +9,14 @@ import tqdm
 
 import average_precision
 import runs
+import training_data
 from detector import Detector
+from distribution.group import Group
 from media import images
 from structures import Sample, UserError
 from system import cli
 from system.data_queue import Batch
-from training import feeding, optimization, progress, training_graph, valid_loss
+from training import feeding, optimization, progress, shares, training_graph, valid_loss
 
 REMEDY = (
     "this step is not saved; start a new run with a lower --learning-rate, more --warmup-steps or a smaller "
@@ -31,33 +33,37 @@ def train_one_epoch(
     samples: Sequence[Sample],
     after_step: Callable[[dict[str, float], float, np.ndarray], None],
     outlook: progress.Outlook | None = None,
+    group: Group | None = None,
 ) -> None:
     """Train on what remains of an epoch, or until the plan's end; updates `state`.
 
     batches: those of the epoch from number state.batch on; samples: those that the batches' jobs (epoch, index) name;
     after_step: called after each optimizer step, when `state` is up to date, with the step's loss sums, its learning
     rate and the class_targets of its last batch, which are overwritten later; outlook: gets the seconds of each step,
-    and the progress bar shows its estimate of the time left; None for a bar with the loss alone. Raises NonFiniteLoss.
+    and the progress bar shows its estimate of the time left; None for a bar with the loss alone; group: the ranks that
+    train together, each with its share of the batches, of which only the first shows a bar. Raises NonFiniteLoss.
     """
     settings, step = plan.settings, graph.training_step
     pairs = feeding.in_pairs(batches, step.feeds_ahead)
-    with _progress_bar(state, plan) as bar:
+    with _progress_bar(state, plan, shown=group is None or group.is_first) as bar:
         while state.batch < plan.batches_per_epoch and state.step < plan.total_steps:
             start = time.monotonic()
             rate = plan.rate(state.step)
             step_sums: dict[str, float] = {}
-            num_images = 0
             count = min(settings.accumulate, plan.batches_per_epoch - state.batch)  # the last step may have fewer
             for number in range(count):
                 batch, following = next(pairs)
+                last = number == count - 1
                 coming = following and following.arrays
-                sums = step.run(graph.session, batch.arrays, rate, update=number == count - 1, following=coming)
-                if not all(map(math.isfinite, sums.values())):
+                sums = step.run(graph.session, batch.arrays, rate, update=last and not group, following=coming)
+                if not (group or _finite(sums)):
                     raise _non_finite(sums, rate, state.step, [samples[index] for _, index in batch.jobs])
                 _add_sums(step_sums, sums)
-                num_images += len(batch.jobs)
-                if number < count - 1:
+                if not last:
                     batch.release()
+            if group:
+                step_sums = _update_together(graph, group, step_sums, rate, state, plan, samples)
+            before = state.batch
             _add_sums(state.sums, step_sums)
             state.step += 1
             state.batch += count
@@ -68,10 +74,21 @@ def train_one_epoch(
             batch.release()
             loss = f"loss {optimization.mean_losses(state.sums)['loss']:.3f}"
             bar.set_postfix_str(f"{outlook}, {loss}" if outlook else loss, refresh=False)
-            bar.update(num_images)
+            bar.update(plan.images_before(state.batch) - plan.images_before(before))
 
 
-def _progress_bar(state, plan):
+def _update_together(graph, group, sums, rate, state, plan, samples):
+    """Update with the gradients of all ranks; returns their loss sums, which must be finite in total."""
+    sums = group.total(sums)
+    if not _finite(sums):
+        first = state.batch * plan.settings.batch_size
+        jobs = training_data.epoch_jobs(len(samples), plan.settings.seed, state.epoch, first)[: plan.images_per_step]
+        raise _non_finite(sums, rate, state.step, [samples[index] for _, index in jobs])
+    graph.training_step.update_together(graph.session, rate)
+    return sums
+
+
+def _progress_bar(state, plan, shown=True):
     """A bar of the pictures of the current epoch, to where --max-steps may end it."""
     done = state.batch * plan.settings.batch_size
     total = min(plan.num_images, done + (plan.total_steps - state.step) * plan.images_per_step)
@@ -81,6 +98,7 @@ def _progress_bar(state, plan):
         desc=f"epoch {state.epoch + 1} of {plan.epochs}",
         unit="img",
         dynamic_ncols=True,
+        disable=not shown,
     )
 
 
@@ -91,6 +109,10 @@ class NonFiniteLoss(UserError):
 def _add_sums(total, sums):
     for name, value in sums.items():
         total[name] = total.get(name, 0.0) + value
+
+
+def _finite(sums):
+    return all(map(math.isfinite, sums.values()))
 
 
 def _non_finite(sums, rate, step, samples):
@@ -116,27 +138,30 @@ def evaluate(
     loss: valid_loss.LossOfSamples | None = None,
     title: str = "validation",
     progress: bool = True,
+    group: Group | None = None,
 ) -> tuple[dict, list]:
     """Detect on all samples and score -> (dict of `average_precision.evaluate`, list of at most EXAMPLES examples).
 
     An example is (image uint8 RGB [H,W,3], Detections, Sample), of the same samples every time. check_stop: called for
     each image; may raise to end the evaluation. loss: gets the predictions of each picture, which the detector must
-    keep. title: of the progress bar. A picture that cannot be read counts as one without detections, and a warning
-    names it. Raises UserError if the pictures' folder is gone.
+    keep. title: of the progress bar. group: the ranks that share the pictures; only the first scores and returns
+    something. A picture that cannot be read counts as one without detections, and a warning names it. Raises UserError
+    if the pictures' folder is gone.
     """
-    files = ((sample.image_path, sample.exif) for sample in samples)
     kept = set(np.linspace(0, len(samples) - 1, min(EXAMPLES, len(samples))).astype(int).tolist())
+    indices = shares.of_validation(len(samples), kept, *((group.rank, group.size) if group else (0, 1)))
+    files = ((samples[index].image_path, samples[index].exif) for index in indices)
     detections, examples = {}, []
     bar = tqdm.tqdm(
-        detector.detect_files(files, keep=kept.__contains__),
-        total=len(samples),
+        detector.detect_files(files, keep=lambda place: indices[place] in kept),
+        total=len(indices),
         desc=title,
         unit="img",
         leave=False,
         dynamic_ncols=True,
         disable=not progress,
     )
-    for index, (_, read, found) in enumerate(bar):
+    for index, (_, read, found) in zip(indices, bar, strict=True):
         check_stop()
         if found is None:
             if images.folder_is_gone(read.path):
@@ -145,8 +170,15 @@ def evaluate(
             continue
         if loss is not None:
             loss.add(index, read.predictions)
-        detections[samples[index].id] = found
+        detections[index] = found
         if index in kept:
             examples.append((read.image, found, samples[index]))
+    if group is not None:
+        detections = shares.gather_detections(group, detections)
+        if loss is not None:
+            loss.add_up(group.total)
+        if not group.is_first:
+            return {}, []
     ground_truth = {sample.id: sample for sample in samples}
-    return average_precision.evaluate(ground_truth, detections, detector.class_names), examples
+    of_samples = {samples[index].id: found for index, found in sorted(detections.items())}
+    return average_precision.evaluate(ground_truth, of_samples, detector.class_names), examples

@@ -17,6 +17,7 @@ import config
 import losses
 import ssd_layers
 import ssd_vgg
+from distribution import collective
 from kernels import devices
 from training import feeding, probes
 
@@ -78,6 +79,10 @@ class Plan:
         """The epochs that the training begins, the last of which --max-steps may cut short."""
         return math.ceil(self.total_steps / self.steps_per_epoch)
 
+    def images_before(self, batch: int) -> int:
+        """How many images of an epoch come before its batch number `batch` (0-based)."""
+        return min(self.num_images, batch * self.settings.batch_size)
+
     def rate(self, step: int) -> float:
         """The learning rate of optimizer step `step` (0-based)."""
         return learning_rate(self.settings, step, self.steps_per_epoch, self.total_steps)
@@ -99,7 +104,8 @@ class TrainingStep:
     nothing; feed_ahead: whether the next batch is copied to the GPU during a step; xla: one of config.XLA_FORMS, what
     XLA compiles: with "update" the update as one computation, with "whole" also network, loss and gradients as
     another, with "on" what it chooses in a session of `devices.session_config(compile=True)`; the last two need
-    fixed_shapes. A session must initialize global and local variables.
+    fixed_shapes; ranks: the processes that train together, each with its share of a batch, for which `run` only adds
+    up gradients and `update_together` applies them. A session must initialize global and local variables.
 
     feeds_ahead: whether `run` has a use for the batch that follows.
     images: tensor to feed, uint8 [N,S,S,3] RGB.
@@ -124,10 +130,12 @@ class TrainingStep:
         fixed_shapes: bool = False,
         feed_ahead: bool = False,
         xla: str = "off",
+        ranks: collective.Ranks | None = None,
     ) -> None:
         preset = description.preset
         self.feeds_ahead = feed_ahead
-        self._inputs = feeding.Inputs(_input_specs(preset, settings.batch_size if fixed_shapes else None), feed_ahead)
+        rows = math.ceil(settings.batch_size / (ranks.group.size if ranks else 1)) if fixed_shapes else None
+        self._inputs = feeding.Inputs(_input_specs(preset, rows), feed_ahead)
         self.images, self.class_targets, self.offset_targets = self._inputs.tensors.values()
         self.learning_rate = tf.placeholder(tf.float32, [], "learning_rate")
         network = functools.partial(
@@ -144,7 +152,7 @@ class TrainingStep:
             fixed_shapes=fixed_shapes,
             normalize=settings.normalize,
         )
-        self._settings, self._xla = settings, xla
+        self._settings, self._xla, self._ranks = settings, xla, ranks
         with devices.left_to_tensorflow() if xla == "on" else contextlib.nullcontext():
             self.logits, self.offsets = network(self.images)
             self.trained = [v for v in tf.trainable_variables() if not _frozen(v, settings.freeze)]
@@ -156,7 +164,7 @@ class TrainingStep:
         self._loss_scale = _LossScale() if dtype == tf.float16 else None
         self.losses, gradients = self._losses_and_gradients(network, multibox_loss)
         with tf.name_scope("update"):
-            if settings.accumulate == 1:
+            if settings.accumulate == 1 and ranks is None:
                 self._add = None
                 self._update = self._make_update(gradients, self.losses["positives"])
             else:
@@ -213,6 +221,14 @@ class TrainingStep:
             session.run(self._update, rates)
         return {name: float(value) for name, value in sums.items()}
 
+    def update_together(self, session: tf.Session, rate: float) -> None:
+        """Apply the gradients that all ranks have added up; to be called on all of them, right after they met.
+
+        Raises RankLost if a rank is lost; the weights then are as before, since the update is a run of its own.
+        """
+        self._ranks.run(session, self._sum_ranks)
+        session.run(self._update, {self.learning_rate: rate})
+
     def is_sound(self, session: tf.Session) -> bool:
         """Whether the weights have finite squares and the network has finite outputs.
 
@@ -232,6 +248,8 @@ class TrainingStep:
         count = probes.local_variable([], "positive_sum")
         added = [slot.assign_add(g, read_value=False) for slot, g in zip(slots, gradients, strict=True)]
         added.append(count.assign_add(self.losses["positives"], read_value=False))
+        if self._ranks:
+            self._sum_ranks = self._ranks.sum_into(slots, [count], tf.as_dtype(self._settings.wire))
         update = self._make_update([slot.read_value() for slot in slots], count.read_value())
         with tf.control_dependencies([update]):
             cleared = [slot.assign(tf.zeros(slot.shape), read_value=False) for slot in [*slots, count]]

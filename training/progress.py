@@ -1,9 +1,35 @@
 """How far a training is, and how long it still takes."""
 
+from collections.abc import Callable, Iterator
+
 import tqdm
 
 import runs
+from system.wording import plural
 from training import optimization
+
+
+def epochs_left(
+    state: runs.TrainingState, plan: optimization.Plan, say: Callable[[str], object] = print
+) -> Iterator[None]:
+    """Yield once for each epoch that is to be trained or validated; `state` must be up to date each time.
+
+    say: gets the reason of an early end.
+    """
+    settings, unfinished = plan.settings, state.batch > 0  # stopped in the middle, or before the last validation
+    while state.epoch < settings.epochs and (state.step < plan.total_steps or unfinished):
+        # Here and not after the epoch: the run may have been stopped early, or killed just before
+        if settings.patience is not None and state.stale * settings.valid_every >= settings.patience:
+            say(f"--patience: no better mean AP in {plural(settings.patience, 'epoch')}, so training stops early")
+            return
+        unfinished = False
+        yield
+
+
+def validates(state: runs.TrainingState, plan: optimization.Plan) -> bool:
+    """Whether a validation belongs to the end of the current epoch."""
+    last = state.step >= plan.total_steps or state.epoch + 1 == plan.settings.epochs
+    return last or (state.epoch + 1) % plan.settings.valid_every == 0
 
 
 class Outlook:

@@ -31,10 +31,11 @@ SCRATCH_INPUT_SCALE = 1 / 60
 FC_FORMS = {"yes": "subsampled", "no": "full"}  # of --subsample-fc
 
 
-def read(flags: argparse.Namespace) -> tuple[config.ModelDescription, config.TrainingSettings]:
+def read(flags: argparse.Namespace, writes: bool = True) -> tuple[config.ModelDescription, config.TrainingSettings]:
     """Flags of `parse` -> (ModelDescription, TrainingSettings) of a new or resumed run.
 
-    Checks everything that can be checked without reading pictures. Raises UserError that names the flag.
+    Checks everything that can be checked without reading pictures. writes: False in a process that writes nothing, and
+    so does not look at what the one that writes may have begun. Raises UserError that names the flag.
     """
     if "show_batch" in flags and flags.find_rate:
         raise UserError("--show-batch and --find-rate: each is a call of its own")
@@ -43,7 +44,7 @@ def read(flags: argparse.Namespace) -> tuple[config.ModelDescription, config.Tra
             raise UserError("--find-rate: tests the flags of a new run; leave --resume out")
         for path in rate_files(flags.run):
             _check_rate_file(path)
-    description, settings = _resume_config(flags) if flags.resume else _new_config(flags)
+    description, settings = _resume_config(flags) if flags.resume else _new_config(flags, writes)
     _check_cache(flags, settings)
     _check_effect(flags, settings)
     return description, settings
@@ -92,7 +93,7 @@ def training_command(argv: Sequence[str], rate: float) -> str:
     return cli.command("train.py", *kept, "--learning-rate", f"{rate:g}")
 
 
-def _new_config(flags):
+def _new_config(flags, writes):
     given = _with_recipe(vars(flags), "init_from" in flags)
     if "data" not in given:
         raise UserError("--data: needed to start a run (only --resume does without)")
@@ -101,7 +102,8 @@ def _new_config(flags):
     if not given["train"]:
         names = ", ".join(sources.split_names(given["data"], given.get("source", "auto")))
         raise UserError(f"--train: needed to start a run; the splits of --data are: {names}")
-    config.check_new(flags.run)
+    if writes:
+        config.check_new(flags.run)
     names = {field.name for field in dataclasses.fields(config.TrainingSettings)}
     settings = config.TrainingSettings(**{name: value for name, value in given.items() if name in names})
     usual = {
@@ -111,7 +113,7 @@ def _new_config(flags):
         usual["learning_rate"] = _first_rate(flags, settings)
     settings = dataclasses.replace(settings, vgg_weights=_vgg_weights(given, settings), **usual)
     description = config.ModelDescription(_preset(given, settings), _class_names(given, settings))
-    _check(settings)
+    _check(settings, writes)
     _check_layers(settings.freeze, description.preset)
     _check_classes(settings, description.class_names)
     return description, settings
@@ -234,11 +236,11 @@ def _class_names(given, settings):
     return sources.class_names(settings.data, settings.train, settings.source)
 
 
-def _check(settings):
+def _check(settings, writes):
     """Refuse combinations of flags that make no sense."""
     if settings.valid and settings.valid_share:
         raise UserError("--valid-share: divides --train, and --valid names other pictures; leave one of the two out")
-    if settings.events and glob.glob(os.path.join(glob.escape(settings.events), "events.out.tfevents.*")):
+    if writes and settings.events and glob.glob(os.path.join(glob.escape(settings.events), "events.out.tfevents.*")):
         raise UserError(f"--events {settings.events}: has the records of another training; choose another folder")
     if settings.patience is not None and not (settings.valid or settings.valid_share):
         raise UserError("--patience: needs --valid or --valid-share, which gives the mean AP")
@@ -925,6 +927,7 @@ def _add_machine_flags(group):
         "(whole, likewise). auto is on for long trainings on a GPU, else off; may change on --resume (default: auto)",
     )
     cli.rare(xla)
+    _add_device_flags(group)
     _add(
         group,
         "--workers",
@@ -964,6 +967,37 @@ def _add_machine_flags(group):
         "--deterministic",
         "the same numbers in every execution, where TensorFlow can",
         action="store_true",
+        rare=True,
+    )
+
+
+def _add_device_flags(group):
+    devices = group.add_argument(
+        "--devices",
+        type=cli.positive_int,
+        default=None,
+        metavar="N",
+        help="train with N processes on this machine, each on a GPU of its own or a share of the cores. A batch is "
+        "divided among them, and the weights become those of one process. 1: alone, whatever TF_CONFIG or Slurm say, "
+        "which name the processes of several machines (docs/scale.md). May change on --resume (default: what these "
+        "say, else 1)",
+    )
+    restarts = group.add_argument(
+        "--restarts",
+        type=cli.non_negative_int,
+        default=0,
+        metavar="N",
+        help="with several processes: when one was killed, or its machine or network failed, start all again from the "
+        "last checkpoint, up to N times (default: 0)",
+    )
+    for flag in (devices, restarts):
+        cli.rare(flag)
+    _add(
+        group,
+        "--wire",
+        "number type in which several processes send each other gradients; bfloat16 takes half the time on a slow "
+        "network, and rounds",
+        choices=config.CHOICES["wire"],
         rare=True,
     )
 

@@ -6,7 +6,7 @@ import hashlib
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import tensorflow.compat.v1 as tf
 import tqdm
@@ -14,12 +14,14 @@ import tqdm
 import config
 import runs
 import training_data
+from distribution import collective
+from distribution.group import Group, RankLost
 from formats import division
 from kernels import devices
 from structures import Sample, UserError
 from system import cli, worker_processes
 from system.cli import StopRequest
-from system.data_queue import DataQueue, WorkerError
+from system.data_queue import Batch, DataQueue, WorkerError
 from system.wording import plural
 from training import (
     caching,
@@ -30,6 +32,7 @@ from training import (
     optimization,
     probes,
     progress,
+    shares,
     training_graph,
 )
 from training.summaries import Summaries
@@ -56,6 +59,8 @@ class Task:
     resume: whether to continue a run that exists.
     xla: "auto" or one of config.XLA_FORMS, as in --xla.
     divided: what --valid-share divided the pictures into, None without it.
+    group: the ranks that do it together, each with this task; None for one process alone. Only the first writes.
+    again: the flags beside --run and --resume that go on with it.
     """
 
     run: str
@@ -66,10 +71,23 @@ class Task:
     resume: bool = False
     xla: str = "auto"
     divided: division.Division | None = None
+    group: Group | None = None
+    again: tuple[str, ...] = ()
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process reads the first weights, writes the run, and says what happens."""
+        return self.group is None or self.group.is_first
 
     @property
     def plan(self) -> optimization.Plan:
         return optimization.Plan(self.settings, len(self.samples))
+
+    @property
+    def scored(self) -> Sequence[Sample]:
+        """The pictures of --train that --score-train scores."""
+        unique = self.samples[: len(self.samples) // self.settings.repeat]
+        return training_data.limited(unique, self.settings.score_train)
 
 
 @contextlib.contextmanager
@@ -90,6 +108,7 @@ def open_trainer(task: Task, stop: StopRequest) -> Iterator["Trainer"]:
         checkpoints = runs.Checkpoints(task.run)
         state = (checkpoints.restore_last(session) if task.resume else None) or runs.TrainingState()
         _check_data(task, state)
+        opened.send(state)
         largest = max(opened.class_weights) if opened.class_weights else 1.0
         diagnosis = diagnostics.Diagnosis(state.diagnosis, task.settings, task.description, largest)
         if task.resume:
@@ -113,15 +132,15 @@ def _way_on_named(task):
         state = runs.last_state(task.run)
         saved = f"all up to step {state.step} is saved" if state else "nothing is saved yet"
         raise KeyboardInterrupt(f"interrupted; {saved}; continue with: {command}") from None
-    except (engine.NonFiniteLoss, devices.OutOfMemory):
+    except (engine.NonFiniteLoss, devices.OutOfMemory, RankLost):  # whoever started the ranks says how these go on
         raise
     except UserError as error:
         raise UserError(f"{error}; to continue: {command}") from error
 
 
 def _resume_command(task):
-    """The line that continues a training, with --xla, which config.json does not keep."""
-    return config.resume_command(task.run, *(["--xla", task.xla] if task.xla != "auto" else []))
+    """The line that continues a training, with the flags that config.json does not keep."""
+    return config.resume_command(task.run, *task.again)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,6 +152,7 @@ class OpenNetwork:
     probe: reads what steps do, from variables of the graph.
     class_weights: of --class-weights, None without it.
     xla: what XLA compiles of it, one of config.XLA_FORMS.
+    ranks: the processes that train together, None for one alone.
     """
 
     task: Task
@@ -140,6 +160,19 @@ class OpenNetwork:
     probe: probes.StepProbe
     class_weights: tuple[float, ...] | None
     xla: str
+    ranks: collective.Ranks | None
+
+    def send(self, state: runs.TrainingState) -> None:
+        """At rank 0: give the others its variables, and the position of the training."""
+        if self.ranks:
+            self.ranks.group.share(dataclasses.asdict(state))
+            self.ranks.copy_from_first(self.graph.session, tf.global_variables())
+
+    def receive(self) -> runs.TrainingState:
+        """At another rank: take what rank 0 sends."""
+        state = runs.TrainingState(**self.ranks.group.share())
+        self.ranks.copy_from_first(self.graph.session, tf.global_variables())
+        return state
 
 
 @contextlib.contextmanager
@@ -149,6 +182,8 @@ def open_network(task: Task, stop: StopRequest) -> Iterator[OpenNetwork]:
     Raises UserError if the first weights cannot be read, or, also from the block, if memory is full.
     """
     dtype = devices.compute_dtype(task.settings.precision)
+    if task.group:  # machines may differ
+        dtype = tf.as_dtype(task.group.share(dtype.name))
     if not task.resume:  # config.json gets what "auto" is here: a resume on another machine computes in the same type
         task = dataclasses.replace(task, settings=dataclasses.replace(task.settings, precision=dtype.name))
     if task.settings.deterministic:
@@ -156,23 +191,36 @@ def open_network(task: Task, stop: StopRequest) -> Iterator[OpenNetwork]:
     with _full_memory_explained(task), tf.Graph().as_default():
         xla = devices.xla_form(task.xla, _remaining_images(task))
         weights = _class_weights(task)
-        graph = training_graph.build(task.description, task.settings, dtype, weights, xla)
+        ranks = task.group and collective.Ranks(task.group, devices.session_config(), devices.has_gpu())
+        graph = training_graph.build(task.description, task.settings, dtype, weights, xla, ranks)
         with graph.session:
             probe = probes.StepProbe(graph.training_step.trained, graph.training_step.gradient_probe)
             graph.initialize(_first_values(task, stop))
-            yield OpenNetwork(task, graph, probe, weights, xla)
+            yield OpenNetwork(task, graph, probe, weights, xla, ranks)
 
 
 @contextlib.contextmanager
 def open_queue(task: Task) -> Iterator[DataQueue]:
     """Context manager: the queue that makes a task's batches, with the pictures of --cache, until the block ends."""
     workers = worker_processes.beside_network() if task.settings.workers is None else task.settings.workers
-    description, settings = task.description, task.settings
+    preset, settings, group = task.description.preset, task.settings, task.group
+    rows = shares.rows(settings.batch_size, group.rank, group.size) if group else settings.batch_size
+    neighbors = group.cluster.neighbors if group else 1
     with (
-        caching.opened(task.samples, description.preset, settings) as cache,
-        training_data.make_queue(task.samples, description.preset, settings, workers=workers, cache=cache) as queue,
+        caching.opened(task.samples, preset, settings, neighbors) as cache,
+        training_data.make_queue(task.samples, preset, settings, workers=workers, cache=cache, rows=rows) as queue,
     ):
         yield queue
+
+
+def epoch_batches(task: Task, queue: DataQueue, state: runs.TrainingState) -> Iterator[Batch]:
+    """This process's batches of what remains of an epoch."""
+    settings, count, group = task.settings, len(task.samples), task.group
+    jobs = training_data.epoch_jobs(count, settings.seed, state.epoch, state.batch * settings.batch_size)
+    if group is None:
+        return queue.batches(jobs)
+    own = shares.of_jobs(jobs, settings.batch_size, group.rank, group.size)
+    return shares.filled_up(queue.batches(own), task.plan.batches_per_epoch - state.batch, task.description.preset)
 
 
 def _remaining_images(task):
@@ -217,7 +265,7 @@ def _class_weights(task):
 
 def _first_values(task, stop):
     """{variable name: array} to start from; empty if a checkpoint follows."""
-    if task.resume and config.read_index(task.run).get("last"):
+    if not task.leads or (task.resume and config.read_index(task.run).get("last")):
         return {}
     shapes = {v.op.name: v.shape.as_list() for v in tf.trainable_variables()}
     given = first_weights.read(task.settings, task.description, shapes, stop.raise_if_requested)
@@ -288,6 +336,25 @@ class Validation:
     of_train: tuple[dict | None, list] = (None, [])
 
 
+def validate(
+    task: Task, graph: training_graph.TrainingGraph, scored: Sequence[Sample], check_stop: Callable[[], None]
+) -> Validation:
+    """The Validation of --valid, and of the pictures of --train to score; only where the task leads it says anything.
+
+    check_stop: called for each image; may raise to end the validation.
+    """
+    found = Validation()
+    shown = {"progress": task.leads, "group": task.group} if task.group else {}
+    if task.valid:
+        loss = graph.valid_loss.begin(graph.session, task.valid)
+        evaluation = engine.evaluate(graph.detector, task.valid, check_stop=check_stop, loss=loss, **shown)
+        found = Validation(*evaluation, loss.means())
+    if scored:
+        title = "validation on --train"
+        found.of_train = engine.evaluate(graph.detector, scored, check_stop=check_stop, title=title, **shown)
+    return found
+
+
 @dataclasses.dataclass
 class Trainer:
     """Trains, validates, records and saves epoch by epoch. Made by `open_trainer`.
@@ -316,32 +383,29 @@ class Trainer:
     last_save: float = dataclasses.field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
-        settings, count = self.task.settings, len(self.task.samples)
-        unique = self.task.samples[: count // settings.repeat]
-        self._scored = training_data.limited(unique, settings.score_train)  # pictures of --train
+        self._scored, self._saved_step = self.task.scored, self.state.step
         self._outlook = progress.Outlook(self.task.plan, self.state, bool(self.task.valid or self._scored))
 
     def train(self) -> None:
         """Train to the end. If a stop is requested, save everything and raise KeyboardInterrupt."""
-        state, settings, plan = self.state, self.task.settings, self.task.plan
-        unfinished = state.batch > 0  # stopped in the middle, or before the validation of the last epoch
+        state, plan = self.state, self.task.plan
         self._before_step()
-        if state.epoch >= settings.epochs or (state.step >= plan.total_steps and not unfinished):
+        if state.epoch >= self.task.settings.epochs or (state.step >= plan.total_steps and not state.batch):
             print(f"nothing is left to train: {self._way_to_longer()}")
-        while state.epoch < settings.epochs and (state.step < plan.total_steps or unfinished):
-            # Here and not after the epoch: the run may have been stopped early, or killed just before
-            if settings.patience is not None and state.stale * settings.valid_every >= settings.patience:
-                print(f"--patience: no better mean AP in {plural(settings.patience, 'epoch')}, so training stops early")
-                break
-            unfinished = False
-            samples, first = self.task.samples, state.batch * settings.batch_size
-            jobs = training_data.epoch_jobs(len(samples), settings.seed, state.epoch, first)
+        for _ in progress.epochs_left(state, plan):
+            samples, group = self.task.samples, self.task.group
             try:
-                batches = self.queue.batches(jobs)  # waits for the workers, which may have died
-                engine.train_one_epoch(self.graph, batches, state, plan, samples, self._after_step, self._outlook)
+                batches = epoch_batches(self.task, self.queue, state)  # waits for the workers, which may have died
+                engine.train_one_epoch(
+                    self.graph, batches, state, plan, samples, self._after_step, self._outlook, group
+                )
             except WorkerError as error:
                 self._save_sound()  # between two steps
                 raise UserError(f"{error}; the run is saved") from None
+            except (UserError, KeyboardInterrupt):
+                if group and group.ended and state.step > self._saved_step:  # another rank's end, between two steps
+                    self._save_sound()
+                raise
             self._finish_epoch()
         best = "" if state.best is None else f"; best VOC07 mean AP {state.best:.4f}"
         picture = (self.task.valid or self.task.samples)[0].image_path
@@ -401,17 +465,16 @@ class Trainer:
     def _save(self, best=False, kept=None):
         self.state.diagnosis = self.diagnosis.to_json(*self.probe.count(self.graph.session))
         self.checkpoints.save(self.graph.session, self.state, best, kept)
-        self.last_save = time.monotonic()
+        self.last_save, self._saved_step = time.monotonic(), self.state.step
 
     def _finish_epoch(self):
         """Validate, record and save a finished epoch."""
         self._require_sound()  # once, before anything of the epoch is recorded or saved
         state, settings, plan = self.state, self.task.settings, self.task.plan
-        last = state.step >= plan.total_steps or state.epoch + 1 == settings.epochs
         # An epoch cut short by --max-steps is continued by a resume and then has one row of its own
         complete = state.batch >= plan.batches_per_epoch
         found, best = Validation(), False
-        if last or (state.epoch + 1) % settings.valid_every == 0:
+        if progress.validates(state, plan):
             found = self._validate()
         evaluation = found.evaluation
         if evaluation:
@@ -432,25 +495,25 @@ class Trainer:
             state.epoch, state.batch, state.sums, state.seconds = state.epoch + 1, 0, {}, 0.0
         keep = complete and settings.keep_every is not None and state.epoch % settings.keep_every == 0
         self._save(best, f"epoch-{state.epoch}" if keep else None)
+        if self.task.group:
+            self.task.group.share([state.best, state.stale])  # --patience ends the training on all ranks
         _print_row(row, plan.epochs, self._outlook)
 
     def _validate(self):
         """The Validation of --valid and of --score-train."""
-        start, detector, found = time.monotonic(), self.graph.detector, Validation()
-        check_stop = self.stop.raise_if_requested
+        start = time.monotonic()
         try:
-            if self.task.valid:
-                loss = self.graph.valid_loss.begin(self.graph.session, self.task.valid)
-                evaluation = engine.evaluate(detector, self.task.valid, check_stop=check_stop, loss=loss)
-                found = Validation(*evaluation, loss.means())
-            if self._scored:
-                title = "validation on --train"
-                found.of_train = engine.evaluate(detector, self._scored, check_stop=check_stop, title=title)
+            found = validate(self.task, self.graph, self._scored, self._check_stop)
             self._outlook.validation_done(time.monotonic() - start)
             return found
         except (KeyboardInterrupt, UserError):
             self._save()  # the epoch's steps are done: a resume starts with this validation
             raise
+
+    def _check_stop(self):
+        self.stop.raise_if_requested()
+        if self.task.group:
+            self.task.group.check()
 
     def _row(self, found):
         """The row of metrics.csv for the current epoch. found: a Validation."""

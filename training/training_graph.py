@@ -9,6 +9,7 @@ import tensorflow.compat.v1 as tf
 import config
 import detector
 import ssd_vgg
+from distribution import collective
 from kernels import devices
 from training import optimization, valid_loss
 
@@ -54,17 +55,18 @@ def build(
     dtype: tf.DType,
     class_weights: Sequence[float] | None = None,
     xla: str = "off",
+    ranks: collective.Ranks | None = None,
 ) -> TrainingGraph:
     """Build a TrainingGraph into the default graph; its variables have no values yet.
 
     dtype: of the computation; class_weights: as in `losses.multibox_loss`; xla: one of config.XLA_FORMS, what XLA
-    compiles of a training step. It compiles nothing else.
+    compiles of a training step, it compiles nothing else; ranks: the processes that train together, None for one alone.
     """
     tf.set_random_seed(settings.seed)
     # A GPU chooses its algorithms anew, and XLA compiles anew, for each number of images
     fixed_shapes = xla in ("on", "whole") or devices.has_gpu()
     training_step = optimization.TrainingStep(
-        description, settings, dtype, class_weights, fixed_shapes, feed_ahead=devices.has_gpu(), xla=xla
+        description, settings, dtype, class_weights, fixed_shapes, feed_ahead=devices.has_gpu(), xla=xla, ranks=ranks
     )
     preset = description.preset
     with devices.left_to_tensorflow():
@@ -73,7 +75,10 @@ def build(
         loss_of_predictions = valid_loss.ValidationLoss(description, settings, class_weights)
     variables = [*tf.global_variables(), *tf.local_variables()]
     devices.leave_to_tensorflow([training_step.first_averages, *(v.initializer for v in variables)])
-    session = tf.Session(config=devices.session_config(compile=xla == "on"))
+    session_config = devices.session_config(compile=xla == "on")
+    session = (
+        tf.Session(ranks.target, config=ranks.prepare(session_config)) if ranks else tf.Session(config=session_config)
+    )
     validated = detector.Detector(
         detector.GraphNetwork(session, training_step.images, detections, owns_session=False),
         description,

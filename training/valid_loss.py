@@ -1,6 +1,6 @@
 """The loss on validation pictures, from what the network says of them while they are scored."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -90,6 +90,12 @@ class LossOfSamples:
         for name, value in self._loss.sums(self._session, self._waiting).items():
             self._sums[name] += value
         self._waiting = []
+
+    def add_up(self, total: Callable[[dict[str, float]], dict[str, float]]) -> None:
+        """Replace the sums so far by those of several processes, which `total` makes of them."""
+        if self._waiting:
+            self._run()
+        self._sums = total(self._sums)
 
     def means(self) -> dict[str, float]:
         """'confidence', 'localization' and 'loss' of all pictures, as `optimization.mean_losses`."""

@@ -8,9 +8,9 @@ import pytest
 
 import detector
 import ssd_utils
-import tiles
 from config import ModelDescription
 from structures import Detections, UserError
+from tiling import tiles
 
 
 def detections(*rows):

@@ -1,0 +1,154 @@
+"""Which processes train together: from --devices, TensorFlow's TF_CONFIG or Slurm's variables."""
+
+import dataclasses
+import json
+import re
+import socket
+from collections.abc import Mapping
+
+from structures import UserError
+
+LOCAL = "127.0.0.1"
+# Slurm reserves no ports, so the number of the job gives them, below those that Linux hands out by itself (from 32768)
+FIRST_PORT, LAST_PORT, PORTS_OF_A_JOB = 12000, 32000, 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Cluster:
+    """The ranks of a training, as one of them sees them.
+
+    addresses: HOST:PORT of each rank's TensorFlow server. Rank 0 writes the run.
+    rank: this process, an index into the addresses.
+    meeting: HOST:PORT where rank 0 waits for the others.
+    """
+
+    addresses: tuple[str, ...]
+    rank: int
+    meeting: str
+
+    @property
+    def size(self) -> int:
+        return len(self.addresses)
+
+    @property
+    def neighbors(self) -> int:
+        """How many ranks are on this one's host, this one included."""
+        hosts = [host_of(address) for address in self.addresses]
+        return hosts.count(hosts[self.rank])
+
+    @property
+    def local_index(self) -> int:
+        """How many ranks before this one are on its host."""
+        hosts = [host_of(address) for address in self.addresses]
+        return hosts[: self.rank].count(hosts[self.rank])
+
+    def name(self, rank: int) -> str:
+        """A rank as messages name it: `rank 1 (gpu2:12345)`."""
+        return f"rank {rank} ({self.addresses[rank]})"
+
+
+def host_of(address: str) -> str:
+    """'gpu2:12345' -> 'gpu2'."""
+    return address.rpartition(":")[0]
+
+
+def local(size: int) -> list[Cluster]:
+    """The ranks of a training on this machine alone, at ports that are free now."""
+    sockets = [socket.create_server((LOCAL, 0)) for _ in range(size + 1)]
+    *addresses, meeting = (f"{LOCAL}:{one.getsockname()[1]}" for one in sockets)
+    for one in sockets:
+        one.close()
+    return [Cluster(tuple(addresses), rank, meeting) for rank in range(size)]
+
+
+def find(environ: Mapping[str, str]) -> Cluster | None:
+    """What the variables of TensorFlow or Slurm say of this process; None if they name no other one.
+
+    Raises UserError if they cannot be understood.
+    """
+    return _of_tf_config(environ) or _of_slurm(environ)
+
+
+def _of_tf_config(environ):
+    if not environ.get("TF_CONFIG"):
+        return None
+    try:
+        values = json.loads(environ["TF_CONFIG"])
+        jobs, task = values.get("cluster", {}), values.get("task", {})
+        kind, index = task.get("type", "worker"), int(task.get("index", 0))
+        addresses = [str(address) for job in ("chief", "worker") for address in jobs.get(job, [])]
+        own = str(jobs[kind][index]) if jobs else ""
+    except (ValueError, AttributeError, TypeError, LookupError):
+        raise UserError(
+            'TF_CONFIG: is not of the form {"cluster": {"worker": ["HOST:PORT", …]}, "task": {"type": "worker", '
+            '"index": 0}}; correct it, or train with this machine alone: --devices 1'
+        ) from None
+    if other := sorted(jobs.keys() - {"chief", "worker"}):
+        raise UserError(f"TF_CONFIG: has the job {other[0]}, but all processes of a training here are workers; drop it")
+    if len(addresses) < 2:
+        return None
+    if len(set(addresses)) < len(addresses) or not all(re.fullmatch(r".+:\d+", address) for address in addresses):
+        raise UserError(f"TF_CONFIG: {', '.join(addresses)} are not different addresses HOST:PORT; correct them")
+    return Cluster(tuple(addresses), addresses.index(own), _meeting(addresses))
+
+
+def _meeting(addresses):
+    """Where rank 0 waits: at the first port above that of its server which no rank on its host has."""
+    host, _, port = addresses[0].rpartition(":")
+    taken = {address.rpartition(":")[2] for address in addresses if host_of(address) == host}
+    return next(f"{host}:{number}" for number in range(int(port) + 1, 65536) if str(number) not in taken)
+
+
+def _of_slurm(environ):
+    size, rank = (environ.get(f"SLURM_{name}", "") for name in ("STEP_NUM_TASKS", "PROCID"))
+    if not (size.isdigit() and rank.isdigit()) or int(size) < 2:  # not started by srun, or alone
+        return None
+    try:
+        hosts = expand_hosts(environ["SLURM_STEP_NODELIST"])
+        counts = _tasks_per_node(environ["SLURM_STEP_TASKS_PER_NODE"])
+        places = [(host, index) for host, count in zip(hosts, counts, strict=True) for index in range(count)]
+        job = int(environ.get("SLURM_JOB_ID", "0"))
+        expected = hosts[int(environ["SLURM_NODEID"])], int(environ["SLURM_LOCALID"])
+        in_order = places[int(rank)] == expected and len(places) == int(size)
+    except (ValueError, LookupError):
+        raise UserError("Slurm's variables SLURM_STEP_… cannot be understood; give TF_CONFIG instead") from None
+    if not in_order:
+        raise UserError("Slurm has not numbered the tasks node by node; start them with srun --distribution=block")
+    if max(counts) >= PORTS_OF_A_JOB:
+        raise UserError(f"Slurm starts {max(counts)} tasks on a node; there are ports for {PORTS_OF_A_JOB - 1}")
+    slots = (LAST_PORT - FIRST_PORT) // PORTS_OF_A_JOB
+    first = FIRST_PORT + job % slots * PORTS_OF_A_JOB
+    addresses = tuple(f"{host}:{first + 1 + index}" for host, index in places)
+    return Cluster(addresses, int(rank), f"{hosts[0]}:{first}")
+
+
+def expand_hosts(text: str) -> list[str]:
+    """Slurm's list of hosts: 'a[01-03,7],b' -> ['a01', 'a02', 'a03', 'a7', 'b']. Raises ValueError for another form."""
+    hosts = []
+    for part in re.findall(r"(?:[^,\[]|\[[^\]]*\])+", text):
+        match = re.fullmatch(r"([^\[\]]*)(?:\[([\d,-]+)\]([^\[\]]*))?", part)
+        if not match:
+            raise ValueError(text)
+        before, numbers, after = match.groups()
+        hosts += [f"{before}{number}{after or ''}" for number in _numbers(numbers)]
+    return hosts
+
+
+def _numbers(text):
+    """'01-03,7' -> ['01', '02', '03', '7']; None -> ['']."""
+    if text is None:
+        return [""]
+    found = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        found += [str(number).zfill(len(first)) for number in range(int(first), int(last or first) + 1)]
+    return found
+
+
+def _tasks_per_node(text):
+    """'2(x3),1' -> [2, 2, 2, 1]."""
+    counts = []
+    for part in text.split(","):
+        count, times = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part).groups()
+        counts += [int(count)] * int(times or 1)
+    return counts

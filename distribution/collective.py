@@ -1,0 +1,116 @@
+"""Sums over all ranks by TensorFlow's own runtime: its server in each process, and its all-reduce between them.
+
+TensorFlow's keys: all operations of one group have the same group key, and each operation its own instance key, the
+same on all ranks. The ranks must run graphs with these operations equally often and in the same order.
+"""
+
+import time
+from collections.abc import Sequence
+
+import tensorflow.compat.v1 as tf
+from tensorflow.python.ops import collective_ops
+
+from distribution.group import Group
+from structures import UserError
+
+JOB = "worker"
+GROUP_KEY = 1
+FIRST_SECONDS = 120.0  # of the first sum, in which connections are made
+LEAST_SECONDS, SLOWER = 9.0, 5.0  # later ones: at least this, and this many times the slowest before
+ANSWER_SECONDS = 10.0  # how long to wait for the reason of a failure: more than LOST_SECONDS of silence
+
+
+class Ranks:
+    """This process's TensorFlow server, and sums over all ranks.
+
+    group: the ranks. on_gpu: whether the tensors are on GPUs, whose NCCL then adds them; else gRPC carries them.
+    settings: of the server and of sessions, which `prepare` makes of a tf.ConfigProto.
+
+    target: for tf.Session.
+    """
+
+    def __init__(self, group: Group, settings: tf.ConfigProto, on_gpu: bool) -> None:
+        self.group, self._hint = group, "nccl" if on_gpu else "ring"
+        self._keys, self._slowest = 0, 0.0
+        self._done: set[tf.Operation] = set()  # operations that ran before
+        addresses = list(group.cluster.addresses)
+        try:
+            self._server = tf.train.Server(
+                {JOB: addresses}, job_name=JOB, task_index=group.rank, config=self.prepare(settings)
+            )
+        except tf.errors.OpError as error:
+            raise UserError(
+                f"{addresses[group.rank]}: TensorFlow's server cannot start there ({error.message.splitlines()[0]}); "
+                "free the port, or give this rank another one in TF_CONFIG"
+            ) from None
+        self.target = self._server.target
+
+    def prepare(self, settings: tf.ConfigProto) -> tf.ConfigProto:
+        """Add to the settings of a session what it takes to run on the server."""
+        settings.device_filters.append(f"/job:{JOB}/task:{self.group.rank}")  # everything else stays in this process
+        settings.isolate_session_state = True
+        settings.experimental.collective_group_leader = f"/job:{JOB}/replica:0/task:0"
+        settings.experimental.collective_nccl = self._hint == "nccl"
+        return settings
+
+    def sum_into(
+        self, variables: Sequence[tf.Variable], exact: Sequence[tf.Variable] = (), wire: tf.DType = tf.float32
+    ) -> tf.Operation:
+        """The operation that replaces float32 variables by their sums over all ranks. Call it once all are built.
+
+        They travel as one vector: many small messages would each wait for the slowest rank. wire: the number type on
+        the way, in which they are also added; `exact` travels in float32 in any case.
+        """
+        if wire == tf.float32:
+            return self._sum([*variables, *exact], wire)
+        first = self._sum(variables, wire)
+        with tf.control_dependencies([first]):  # NCCL needs one order on all ranks
+            return tf.group(first, self._sum(exact, tf.float32))
+
+    def _sum(self, variables, wire):
+        flat = tf.concat([tf.reshape(v.read_value(), [-1]) for v in variables], axis=0)
+        total = tf.cast(self._all_reduce(tf.cast(flat, wire)), tf.float32)
+        parts = tf.split(total, [v.shape.num_elements() for v in variables])
+        pairs = zip(variables, parts, strict=True)
+        return tf.group(*(v.assign(tf.reshape(part, v.shape), read_value=False) for v, part in pairs))
+
+    def _all_reduce(self, tensor):
+        self._keys += 1
+        return collective_ops.all_reduce(
+            tensor, self.group.size, GROUP_KEY, self._keys, "Add", "Id", communication_hint=self._hint
+        )
+
+    def copy_from_first(self, session: tf.Session, variables: Sequence[tf.Variable]) -> None:
+        """Give the variables the values of rank 0 on all ranks: its values plus the others' zeros."""
+        with session.graph.as_default(), tf.name_scope("copy_from_first"):
+            flat = tf.concat([tf.reshape(tf.cast(v.read_value(), tf.float32), [-1]) for v in variables], axis=0)
+            total = self._all_reduce(flat if self.group.is_first else tf.zeros_like(flat))
+            parts = tf.split(total, [v.shape.num_elements() for v in variables])
+            copied = tf.group(
+                *(
+                    v.assign(tf.cast(tf.reshape(part, v.shape), v.dtype.base_dtype), read_value=False)
+                    for v, part in zip(variables, parts, strict=True)
+                )
+            )
+        self.group.share()  # rank 0 may have been busy with its weights
+        self.run(session, copied)
+
+    def run(self, session: tf.Session, operation: tf.Operation) -> None:
+        """Run an operation that has sums over all ranks; call it on all of them right after they met in `group`.
+
+        Raises RankLost if a rank does not answer: TensorFlow by itself would wait forever for one that is stopped or
+        behind a dead link. Only what the operation itself changes can be half done then.
+        """
+        first = operation not in self._done
+        limit = FIRST_SECONDS if first else max(LEAST_SECONDS, SLOWER * self._slowest)
+        start = time.monotonic()
+        try:
+            session.run(operation, options=tf.RunOptions(timeout_in_ms=int(1000 * limit)))
+        except tf.errors.ResourceExhaustedError:
+            raise
+        except tf.errors.OpError as error:
+            doing = f"TensorFlow's sum over the ranks failed ({type(error).__name__})"
+            self.group.explain(doing, ANSWER_SECONDS)
+        self._done.add(operation)
+        if not first:
+            self._slowest = max(self._slowest, time.monotonic() - start)

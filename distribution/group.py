@@ -1,0 +1,400 @@
+"""What the ranks of a training tell each other beside TensorFlow: what each has found, and that it is still there.
+
+Rank 0 is in the middle: each other rank has one TCP connection to it. A rank that dies closes its connection. One that
+is stopped, or behind a dead link, falls silent: every rank sends a beat each second, from a thread of its own, so that
+a slow step is no silence. The first end that a rank learns of is the end of all: of them only rank 0 is sure to have a
+whole state to save, and none ever joins again.
+"""
+
+import collections
+import contextlib
+import json
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from distribution.cluster import LOCAL, Cluster, host_of
+from structures import UserError
+
+BEAT_SECONDS = 1.0
+LOST_SECONDS = 7.0  # of silence; with what follows it, all have ended within 15 seconds
+MEET_SECONDS = 600.0  # hosts may start minutes apart, and read their data at different speeds
+_POLL_SECONDS = 0.25
+_SEND_SECONDS = 7.0
+_LENGTHS = struct.Struct("!IQ")  # of a message's JSON, and of the bytes behind it
+_LONGEST_JSON = 2**30
+
+Part = tuple[Any, bytes]  # JSON, and bytes
+
+
+class RankLost(UserError):
+    """A rank has died, or does not answer any more: the others must end, and may start again."""
+
+
+class _Connection:
+    """Messages to and from one other rank.
+
+    beats: messages received; silence: seconds since the last, by the clock of this process.
+    """
+
+    def __init__(self, connected: socket.socket) -> None:
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # A timeout of the socket would hold for reading too, which waits for as long as the other rank computes
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(_SEND_SECONDS), 0))
+        connected.settimeout(None)
+        self._socket, self._writing = connected, threading.Lock()
+        self.beats, self.silence, self._seen = 0, 0.0, 0
+
+    def send(self, kind: str, value: Any = None, payload: bytes = b"") -> None:
+        """Raises OSError if the other rank is gone or takes nothing."""
+        header = json.dumps([kind, value]).encode()
+        with self._writing:
+            self._socket.sendall(_LENGTHS.pack(len(header), len(payload)) + header)
+            self._socket.sendall(payload)
+
+    def receive(self) -> tuple[str, Any, bytes]:
+        """Raises EOFError at the end of the connection, OSError if it breaks, ValueError for what is no message."""
+        length, size = _LENGTHS.unpack(self._read(_LENGTHS.size))
+        if length > _LONGEST_JSON:
+            raise ValueError("no message of a training")
+        kind, value = json.loads(self._read(length))
+        payload = self._read(size)
+        self.beats += 1
+        return kind, value, payload
+
+    def _read(self, size):
+        parts = bytearray()
+        while len(parts) < size:
+            part = self._socket.recv(min(size - len(parts), 2**20))
+            if not part:
+                raise EOFError
+            parts += part
+            self.beats += 1  # a long message is no silence
+        return bytes(parts)
+
+    def note_silence(self, seconds: float) -> None:
+        """To be called every so many seconds."""
+        self.silence = 0.0 if self.beats != self._seen else self.silence + seconds
+        self._seen = self.beats
+
+    def end_writing(self) -> None:
+        """Let the other rank read what was sent, and then the end."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+
+class Group:
+    """The ranks of a training, as one of them talks to the others. Made by `joined`.
+
+    cluster: who they are.
+
+    Every call of `total`, `share` and `gather` happens on all ranks, in the same order, and waits for all. Each raises
+    RankLost if a rank is lost, UserError if one has failed, KeyboardInterrupt if one was interrupted.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        connections: Mapping[int, socket.socket],
+        stop: Any,
+        on_end: Callable[[str, str], object] = lambda kind, text: None,
+    ) -> None:
+        """connections: by rank; stop: a cli.StopRequest; on_end: told once, at the first end, (kind, text)."""
+        self.cluster = cluster
+        self._stop, self._on_end = stop, on_end
+        self._connections = {rank: _Connection(one) for rank, one in connections.items()}
+        self._condition = threading.Condition()
+        self._arrived: dict[int, collections.deque] = {rank: collections.deque() for rank in self._connections}
+        self._end: tuple[str, str] | None = None  # kind ("lost", "error", "interrupted"), text
+        self._over = False  # every rank has said that it has nothing more to say
+        self._number = 0  # of meetings so far
+        self._closing = threading.Event()
+        self._threads = [threading.Thread(target=self._read, args=(rank,), daemon=True) for rank in self._connections]
+        self._threads.append(threading.Thread(target=self._beat, daemon=True))
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def rank(self) -> int:
+        return self.cluster.rank
+
+    @property
+    def size(self) -> int:
+        return self.cluster.size
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is rank 0, which writes."""
+        return self.rank == 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether another rank or the network has ended the training."""
+        return self._end is not None
+
+    def total(self, sums: Mapping[str, float]) -> dict[str, float]:
+        """The sums over all ranks, added in the order of the ranks, so that all get the same numbers."""
+
+        def add(parts):
+            values = [value for value, _ in parts]
+            return {name: sum(value[name] for value in values) for name in values[0]}, b""
+
+        return self._meet(dict(sums), b"", add)[0]
+
+    def share(self, value: Any = None) -> Any:
+        """The value of rank 0, of plain JSON types; that of the other ranks is not looked at."""
+        return self._meet(value if self.is_first else None, b"", lambda parts: parts[0])[0]
+
+    def gather(self, value: Any, payload: bytes = b"") -> list[Part]:
+        """(value, payload) of every rank at rank 0; [] at the others."""
+        gathered: list[Part] = []
+
+        def keep(parts):
+            gathered.extend(parts)
+            return None, b""
+
+        self._meet(value, payload, keep)
+        return gathered
+
+    def check(self) -> None:
+        """Raise what ends this rank, if something does."""
+        if self._end:
+            kind, text = self._end
+            if kind == "interrupted":
+                raise KeyboardInterrupt(text)
+            raise (RankLost if kind == "lost" else UserError)(text)
+
+    def explain(self, doing: str, seconds: float) -> None:
+        """After TensorFlow failed in something that all ranks do together: raise the reason, for which it may wait.
+
+        doing: for the message, if all ranks still answer after so many seconds.
+        """
+        with self._condition:
+            self._condition.wait_for(lambda: self._end, seconds)
+        self._conclude("lost", f"{doing}, although all {self.size} ranks answer; check the network between them")
+        self.check()
+
+    def _meet(self, value, payload, combine):
+        """Send a part; rank 0 combines those of all ranks, and all get what it makes of them."""
+        self._number += 1
+        if not self.is_first:
+            self._send(0, "part", [self._number, value], payload)
+            (kind, (number, reply), data) = self._next(0)
+            assert (kind, number) == ("reply", self._number), "the ranks do not do the same things"
+            return reply, data
+        parts = [(value, payload)]
+        for rank in sorted(self._connections):
+            kind, (number, other), data = self._next(rank)
+            assert (kind, number) == ("part", self._number), "the ranks do not do the same things"
+            parts.append((other, data))
+        reply, data = combine(parts)
+        for rank in self._connections:
+            self._send(rank, "reply", [self._number, reply], data)
+        return reply, data
+
+    def _next(self, rank):
+        """The next message of a rank."""
+        with self._condition:
+            while not self._arrived[rank]:
+                self.check()
+                self._condition.wait(_POLL_SECONDS)
+            return self._arrived[rank].popleft()
+
+    def _send(self, rank, *message):
+        try:
+            self._connections[rank].send(*message)
+        except OSError as error:
+            self._conclude("lost", f"{self.cluster.name(rank)} is lost: nothing can be sent to it ({error.strerror})")
+            self.check()
+
+    def _read(self, rank):
+        """A thread: take what a rank sends."""
+        connection = self._connections[rank]
+        try:
+            while True:
+                kind, value, payload = connection.receive()
+                if kind == "end":
+                    self._conclude(*value)
+                elif kind == "bye":
+                    return
+                elif kind == "stop":
+                    self._stop.requested = True
+                elif kind != "beat":
+                    with self._condition:
+                        self._arrived[rank].append((kind, value, payload))
+                        self._condition.notify_all()
+        except (EOFError, OSError, ValueError):
+            if not self._closing.is_set():
+                self._conclude("lost", f"{self.cluster.name(rank)} is lost: its process or its host has ended")
+
+    def _beat(self):
+        """A thread: tell the others that this rank is there, and listen whether they are."""
+        last, sent = time.monotonic(), 0.0
+        while not self._closing.wait(_POLL_SECONDS):
+            now = time.monotonic()
+            passed, last = min(now - last, 2 * _POLL_SECONDS), now  # a pause of this process (Ctrl-Z) does not count
+            for rank, connection in self._connections.items():
+                connection.note_silence(passed)
+                if connection.silence > LOST_SECONDS:
+                    self._conclude(
+                        "lost",
+                        f"{self.cluster.name(rank)} is lost: it has not answered for {LOST_SECONDS:g} seconds; its "
+                        "process is stopped, or the network fails",
+                    )
+            if now - sent >= BEAT_SECONDS and not self._end:
+                sent = now
+                for connection in self._connections.values():
+                    with contextlib.suppress(OSError):  # the thread that reads from it learns of the end
+                        connection.send("beat")
+                        if self._stop.requested and not self.is_first:
+                            connection.send("stop")
+
+    def _conclude(self, kind, text):
+        """Note the first end, and tell it."""
+        with self._condition:
+            if self._end or self._over:
+                return
+            self._end = kind, text
+            self._condition.notify_all()
+        self._on_end(kind, text)
+        self._tell_all("end", [kind, text])
+
+    def _tell_all(self, *message):
+        for connection in self._connections.values():
+            with contextlib.suppress(OSError):
+                connection.send(*message)
+
+    def close(self, kind: str | None, text: str = "") -> None:
+        """Part from the others. kind: None if all is done, on every rank; else how this rank ends, with a text."""
+        if kind is None and not self._end:
+            self.share()  # nobody leaves while another still needs its TensorFlow server
+            self._over = True
+        elif kind is not None:
+            self._conclude(kind, text)
+        self._closing.set()
+        if self._end:  # the thread that learned of it may not have told all yet
+            self._tell_all("end", list(self._end))
+        self._tell_all("bye")
+        for connection in self._connections.values():
+            connection.end_writing()
+        for thread in self._threads[:-1]:
+            thread.join(1.0)
+        for connection in self._connections.values():
+            connection.close()
+
+
+@contextlib.contextmanager
+def joined(
+    cluster: Cluster,
+    facts: Mapping[str, Any],
+    stop: Any,
+    on_end: Callable[[str, str], object] = lambda kind, text: None,
+    seconds: float = MEET_SECONDS,
+) -> Iterator[Group]:
+    """Context manager: the Group of a training, once all ranks have come, until the block ends.
+
+    facts: {what: value of plain JSON types}, of which all ranks must have the same; stop: a cli.StopRequest;
+    on_end: as in Group; seconds: how long ranks wait for each other.
+    Raises UserError if a rank does not come, or trains something else; KeyboardInterrupt after a request to stop.
+    """
+    connections = (_wait_for_others if cluster.rank == 0 else _go_to_first)(cluster, stop, seconds)
+    group = Group(cluster, connections, stop, on_end)
+    try:
+        _compare(group, facts)
+        yield group
+    except BaseException as error:
+        group.close(*_described(cluster, error))
+        raise
+    group.close(None)
+
+
+def _described(cluster, error):
+    """(kind, text) of an exception that ends a rank."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", str(error)
+    if isinstance(error, UserError):
+        return "lost" if isinstance(error, RankLost) else "error", str(error)
+    return "error", f"{cluster.name(cluster.rank)} failed: {type(error).__name__}: {error}"
+
+
+def _compare(group, facts):
+    """Raise UserError unless all ranks have the same facts."""
+    for rank, (other, _) in enumerate(group.gather(dict(facts))):
+        for name in facts:
+            if json.dumps(other.get(name)) != json.dumps(facts[name]):
+                raise UserError(
+                    f"{group.cluster.name(rank)} differs from rank 0 in {name}; start all ranks with the same command "
+                    "on the same pictures, or let this machine train alone: --devices 1"
+                )
+
+
+def _wait_for_others(cluster, stop, seconds):
+    """{rank: connected socket} of all other ranks, which call."""
+    host, _, port = cluster.meeting.rpartition(":")
+    arrived: dict[int, socket.socket] = {}
+    deadline = time.monotonic() + seconds
+    with _listening(host if host == LOCAL else "", int(port), cluster) as listener:
+        listener.settimeout(_POLL_SECONDS)
+        while len(arrived) < cluster.size - 1:
+            stop.raise_if_requested()
+            if time.monotonic() > deadline:
+                missing = [cluster.name(rank) for rank in range(1, cluster.size) if rank not in arrived]
+                raise RankLost(
+                    f"{', '.join(missing)}: has not come to {cluster.meeting} within {seconds:g} seconds; start it, or "
+                    "check the network between the hosts"
+                )
+            with contextlib.suppress(OSError, EOFError, ValueError):  # nobody calls, or somebody who is no rank
+                connected, _ = listener.accept()
+                rank = _read_rank(connected)
+                if 0 < rank < cluster.size:
+                    arrived[rank] = connected
+    return arrived
+
+
+def _read_rank(connected):
+    """The rank that a new connection names."""
+    connected.settimeout(5.0)
+    data = b""
+    while len(data) < 4:
+        part = connected.recv(4 - len(data))
+        if not part:
+            raise EOFError
+        data += part
+    return int.from_bytes(data, "big")
+
+
+def _listening(host, port, cluster):
+    try:
+        return socket.create_server((host, port), backlog=cluster.size)
+    except OSError as error:
+        raise UserError(
+            f"{cluster.meeting}: rank 0 cannot wait for the others there ({error.strerror}); free the port, or give "
+            "rank 0 another one in TF_CONFIG"
+        ) from None
+
+
+def _go_to_first(cluster, stop, seconds):
+    """{0: socket that is connected to rank 0}."""
+    host, _, port = cluster.meeting.rpartition(":")
+    deadline, reason = time.monotonic() + seconds, ""
+    while time.monotonic() < deadline:
+        stop.raise_if_requested()
+        try:
+            connected = socket.create_connection((host, int(port)), timeout=5.0)
+            connected.sendall(cluster.rank.to_bytes(4, "big"))
+            return {0: connected}
+        except OSError as error:
+            reason = error.strerror or "no answer"
+            time.sleep(_POLL_SECONDS)
+    raise RankLost(
+        f"{cluster.name(0)}: does not wait at {cluster.meeting} ({reason}); start it, or check the name "
+        f"{host_of(cluster.meeting)} and the network"
+    )

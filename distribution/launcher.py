@@ -1,0 +1,196 @@
+"""Starts the ranks of a training on this machine, and ends when they have ended: one log, one Ctrl-C, one last line.
+
+The process that the user started does this and nothing else. A rank that fails reports why, one that dies is seen to
+die, and the others end by themselves, because they talk to each other (`group`). Whatever still runs GRACE_SECONDS
+later is killed: the run on disk is whole at any moment.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from distribution import member
+from distribution.cluster import Cluster
+from structures import UserError
+from system import cli, worker_processes
+
+GRACE_SECONDS = 5.0  # from the first end of a rank to the last; rank 0 may save meanwhile
+_POLL_SECONDS = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a rank runs.
+
+    cluster: the ranks, and which it is.
+    variables: what its environment has beside that of this process.
+    cores: that it may use; None for all.
+    """
+
+    cluster: Cluster
+    variables: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    cores: Sequence[int] | None = None
+
+
+class Lost(UserError):
+    """A rank was killed, or was lost: a new start may go on from the last checkpoint."""
+
+
+def run(
+    command: Callable[[int], list[str]],
+    places: Callable[[], list[Place]],
+    stop: Any,
+    restarts: int = 0,
+    saved: Callable[[], str] = str,
+) -> None:
+    """Start the ranks, and again up to `restarts` times after some were lost; returns when all have done their work.
+
+    command: the words that start a rank, by the number of the start (0 for the first); places: of the ranks of this
+    machine, called for each start; stop: an open cli.StopRequest; saved: what to say of the run where a rank was lost.
+    Raises UserError with the text that says why the ranks ended, KeyboardInterrupt if they were interrupted.
+    """
+    for start in range(restarts + 1):
+        try:
+            with _started(command(start), places()) as ranks:
+                _wait(ranks, stop)
+            return
+        except Lost as lost:
+            if start == restarts or stop.requested:
+                raise Lost(f"{lost}; {saved()}") from None
+            cli.warn(f"{lost}; all ranks start again ({start + 1} of {restarts})")
+
+
+@dataclasses.dataclass
+class _Rank:
+    """A rank that was started. report: (kind, text) that it sent first."""
+
+    place: Place
+    process: subprocess.Popen
+    channel: socket.socket
+    report: tuple[str, str] | None = None
+    received: bytes = b""
+
+    @property
+    def failed(self):
+        return self.report is not None or self.process.poll() not in (None, 0)
+
+    def read(self):
+        """Take what it has sent; False at the end of its messages."""
+        with contextlib.suppress(OSError):
+            data = self.channel.recv(2**16)
+            self.received += data
+            *lines, self.received = self.received.split(b"\n")
+            for line in lines:
+                kind, text = json.loads(line)
+                # The first text of a loss names the rank; that of an error may come from another rank, and then this
+                # one's own says more: what is saved
+                if self.report is None or self.report[0] != "lost":
+                    self.report = kind, text
+            return bool(data)
+        return False
+
+
+@contextlib.contextmanager
+def _started(command, places) -> Iterator[list[_Rank]]:
+    """Context manager: the ranks, started; none runs any more when the block ends."""
+    ranks: list[_Rank] = []
+    try:
+        with worker_processes.shielded_from_signals(signal.SIGINT, signal.SIGTERM):
+            for place in places:
+                ranks.append(_start(command, place))
+        yield ranks
+    finally:
+        for rank in ranks:
+            rank.process.kill()
+        for rank in ranks:
+            rank.process.wait()
+            rank.channel.close()
+
+
+def _start(command, place):
+    ours, theirs = socket.socketpair()
+    cluster = place.cluster
+    who = {"addresses": cluster.addresses, "rank": cluster.rank, "meeting": cluster.meeting, "channel": theirs.fileno()}
+    environment = {**os.environ, **place.variables, member.VARIABLE: json.dumps(who)}
+    with theirs, _limited_to(place.cores):
+        process = subprocess.Popen(command, env=environment, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+    return _Rank(place, process, ours)
+
+
+@contextlib.contextmanager
+def _limited_to(cores):
+    """Processes started in the block may use these cores only."""
+    if cores is None:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def _wait(ranks, stop):
+    """Wait until all ranks have ended; raises for the reason if that is not the end of the training."""
+    told, deadline = False, None
+    with selectors.DefaultSelector() as selector:
+        for rank in ranks:
+            selector.register(rank.channel, selectors.EVENT_READ, rank)
+        while any(rank.process.poll() is None for rank in ranks) or selector.get_map():
+            for key, _ in selector.select(_POLL_SECONDS):
+                if not key.data.read():
+                    selector.unregister(key.fileobj)
+            if stop.requested and not told:
+                told = True
+                for rank in ranks:
+                    with contextlib.suppress(OSError):
+                        rank.channel.sendall(b"s")
+            if deadline is None and not stop.requested and any(rank.failed for rank in ranks):
+                deadline = time.monotonic() + GRACE_SECONDS
+            if deadline is not None and time.monotonic() > deadline:
+                break
+    _raise_reason(ranks, stop)
+
+
+def _raise_reason(ranks, stop):
+    """Raise for what ended the ranks, if anything did: what is nearest to the cause first."""
+    first = ranks[0].process.poll()
+    if ranks[0].place.cluster.rank == 0 and (first is None or first < 0):
+        print(file=sys.stderr, flush=True)  # what it leaves of its progress bar has no end of line
+    for rank in ranks:
+        code = rank.process.poll()
+        if code is not None and code < 0 and not stop.requested:
+            raise Lost(_obituary(rank, -code))
+    reports = [rank.report for rank in ranks if rank.report]
+    for kind in ("error", "interrupted", "lost"):
+        for found, text in reports:
+            if found == kind:
+                if kind == "interrupted":
+                    raise KeyboardInterrupt(text)
+                raise (Lost if kind == "lost" else UserError)(text)
+    for rank in ranks:
+        if code := rank.process.poll():
+            raise UserError(f"{_named(rank)} ended with exit code {code}")
+    if any(rank.process.poll() is None for rank in ranks):
+        raise Lost("some ranks did not end")
+
+
+def _obituary(rank, number):
+    name = signal.Signals(number).name
+    hint = "; the system does this when memory runs out: lower --batch-size or --workers" if name == "SIGKILL" else ""
+    return f"{_named(rank)} was killed by {name}{hint}"
+
+
+def _named(rank):
+    cluster = rank.place.cluster
+    return f"{cluster.name(cluster.rank)}, process {rank.process.pid},"

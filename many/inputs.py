@@ -1,0 +1,150 @@
+"""Which pictures there are: a folder, a list of addresses (text, CSV, Parquet) or tars, read one by one.
+
+Addresses are files of this machine or whatever fsspec knows (s3://, gs://, https://).
+"""
+
+import csv
+import io
+import os
+import tarfile
+from collections.abc import Iterator
+from typing import IO, NamedTuple
+
+from many import parquet
+from media import images
+from structures import UserError
+from system import files
+
+TAR = ".tar"
+LISTS = (".txt", ".csv", ".parquet")
+
+
+class Entry(NamedTuple):
+    """A picture.
+
+    id: in the output. address: of its file. start, size: its bytes in that file; size -1 for the whole file.
+    """
+
+    id: str
+    address: str
+    start: int = 0
+    size: int = -1
+
+
+def read(source: str) -> Iterator[Entry]:
+    """Yield the pictures of INPUT, in an order that is the same every time.
+
+    A folder has pictures, or tars of them; a list has an address a line or, in CSV and Parquet, a column `path` and
+    perhaps a column `id`; relative ones begin at the list. Raises UserError for what cannot be read, or is empty.
+    """
+    suffix = os.path.splitext(source)[1].lower()
+    if suffix in LISTS:
+        found = {".txt": _of_text, ".csv": _of_csv, ".parquet": _of_parquet}[suffix](source)
+    elif suffix == TAR:
+        found = _of_tar(source)
+    else:
+        found = _of_folder(source)
+    empty = True
+    for entry in found:
+        empty = False
+        yield entry
+    if empty:
+        raise UserError(f"{source}: no pictures in it ({', '.join(images.SUFFIXES)})")
+
+
+def is_remote(address: str) -> bool:
+    """Whether fsspec must open an address."""
+    return "://" in address
+
+
+def open_file(address: str) -> IO[bytes]:
+    """A file of this machine or elsewhere, open for reading. Raises UserError."""
+    try:
+        if not is_remote(address):
+            return open(address, "rb")
+        return _fsspec().open(address, "rb").open()
+    except (OSError, ValueError, ImportError) as error:
+        raise UserError(f"{address}: cannot be read ({files.reason(error)})") from None
+
+
+def _fsspec():
+    try:
+        import fsspec
+    except ImportError:
+        raise UserError("addresses need fsspec: pip install -r requirements-scale.txt") from None
+    return fsspec
+
+
+def _of_folder(source):
+    names = _names_below(source)
+    tars = [name for name in names if name.lower().endswith(TAR)]
+    if tars:
+        for name in tars:
+            yield from _of_tar(_join(source, name), name)
+        return
+    for name in names:
+        if name.lower().endswith(images.SUFFIXES):
+            yield Entry(name, _join(source, name))
+
+
+def _join(folder, name):
+    return f"{folder.rstrip('/')}/{name}"
+
+
+def _names_below(source):
+    """Names of all files in a folder and below it, sorted."""
+    if is_remote(source):
+        try:
+            system, root = _fsspec().core.url_to_fs(source)
+            return sorted(os.path.relpath(path, root) for path in system.find(root))
+        except (OSError, ValueError, ImportError) as error:
+            raise UserError(f"{source}: cannot be listed ({files.reason(error)})") from None
+    if not os.path.isdir(source):
+        raise UserError(f"{source}: no such folder, list ({', '.join(LISTS)}) or tar")
+    return sorted(
+        os.path.relpath(os.path.join(parent, name), source) for parent, names in files.walk(source) for name in names
+    )
+
+
+def _of_text(source):
+    with open_file(source) as file:
+        for line in io.TextIOWrapper(file, "utf-8", "surrogateescape"):
+            if address := line.strip():
+                yield _listed(source, address, address)
+
+
+def _of_csv(source):
+    with open_file(source) as file:
+        rows = csv.DictReader(io.TextIOWrapper(file, "utf-8-sig", newline=""))
+        if "path" not in (rows.fieldnames or ()):
+            raise UserError(f"{source}: has no column path")
+        for row in rows:
+            yield _listed(source, row["path"], row.get("id") or row["path"])
+
+
+def _of_parquet(source):
+    with open_file(source) as file:
+        for row in parquet.read_columns(source, file, ("path", "id")):
+            if "path" not in row:
+                raise UserError(f"{source}: has no column path")
+            yield _listed(source, row["path"], str(row.get("id") or row["path"]))
+
+
+def _listed(source, address, name):
+    """The entry of a list: a picture file, whose address may be relative to the list's folder."""
+    if not is_remote(address) and not os.path.isabs(address):
+        address = _join(os.path.dirname(source) or ".", address)
+    return Entry(name, address)
+
+
+def _of_tar(source, name=None):
+    """The pictures in an uncompressed tar, by their places in it."""
+    name = name or os.path.basename(source)
+    try:
+        with open_file(source) as file, tarfile.open(fileobj=file, mode="r:") as tar:
+            for member in tar:
+                if member.isfile() and member.name.lower().endswith(images.SUFFIXES):
+                    yield Entry(f"{name}/{member.name}", source, member.offset_data, member.size)
+                tar.members = []  # tarfile would keep them all
+    except (tarfile.TarError, OSError) as error:
+        raise UserError(f"{source}: is not an uncompressed tar ({files.reason(error)})") from None

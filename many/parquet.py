@@ -1,0 +1,55 @@
+"""Parquet files: lists of pictures, and rows of shards. They need pyarrow, which comes with requirements-scale.txt."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import IO, Any
+
+from structures import UserError
+
+ROWS = 1000  # written and read at once
+
+
+def _pyarrow():
+    try:
+        import pyarrow.parquet
+    except ImportError:
+        raise UserError("Parquet needs pyarrow: pip install -r requirements-scale.txt") from None
+    return pyarrow
+
+
+def read_columns(name: str, file: IO[bytes], columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of an open file with those of some columns that it has. Raises UserError if it is no Parquet."""
+    pyarrow = _pyarrow()
+    try:
+        opened = pyarrow.parquet.ParquetFile(file)
+    except pyarrow.ArrowException as error:
+        raise UserError(f"{name}: is no Parquet file ({error})") from None
+    found = [column for column in columns if column in opened.schema_arrow.names]
+    for batch in opened.iter_batches(ROWS, columns=found):
+        yield from batch.to_pylist()
+
+
+def write_rows(path: str, rows: Iterable[dict[str, Any]]) -> None:
+    """Write rows of `shard.Row` with the column model."""
+    pa = _pyarrow()
+    text, number = pa.string(), pa.int32()
+    schema = pa.schema(
+        {
+            "id": text,
+            "width": number,
+            "height": number,
+            "status": text,
+            "reason": text,
+            "boxes": pa.list_(pa.list_(pa.float32(), 4)),
+            "scores": pa.list_(pa.float32()),
+            "classes": pa.list_(text),
+            "model": text,
+        }
+    )
+    pa.parquet.write_table(pa.Table.from_pylist(list(rows), schema), path)
+
+
+def read_rows(path: str) -> Iterator[dict[str, Any]]:
+    """Yield the rows of such a file."""
+    with _pyarrow().parquet.ParquetFile(path) as file:
+        for batch in file.iter_batches(ROWS):
+            yield from batch.to_pylist()

@@ -1,0 +1,103 @@
+"""Who trains together, by the variables that TensorFlow and Slurm set."""
+
+import json
+import socket
+
+import pytest
+
+from distribution import cluster
+from structures import UserError
+
+
+def tf_config(addresses, index, job="worker", **others):
+    return {"TF_CONFIG": json.dumps({"cluster": {job: addresses, **others}, "task": {"type": job, "index": index}})}
+
+
+def test_tf_config_names_the_ranks():
+    found = cluster.find(tf_config(["a:100", "b:100", "b:101"], 2))
+    assert (found.rank, found.size, found.addresses) == (2, 3, ("a:100", "b:100", "b:101"))
+    assert (found.local_index, found.neighbors, found.name(1)) == (1, 2, "rank 1 (b:100)")
+
+
+def test_the_chief_is_rank_0():
+    text = {"cluster": {"worker": ["b:1"], "chief": ["a:1"]}, "task": {"type": "worker", "index": 0}}
+    found = cluster.find({"TF_CONFIG": json.dumps(text)})
+    assert (found.rank, found.addresses) == (1, ("a:1", "b:1"))
+
+
+def test_ranks_meet_at_a_port_that_none_of_them_has():
+    assert cluster.find(tf_config(["a:100", "a:101", "b:102"], 0)).meeting == "a:102"
+
+
+@pytest.mark.parametrize("environ", [{}, {"TF_CONFIG": ""}, tf_config(["a:1"], 0), {"TF_CONFIG": "{}"}])
+def test_one_process_is_no_cluster(environ):
+    assert cluster.find(environ) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is not of the form"),
+        ("[]", "is not of the form"),
+        (tf_config(["a:1", "b:1"], 2)["TF_CONFIG"], "is not of the form"),
+        (tf_config(["a:1", "b:1"], 0, ps=["c:1"])["TF_CONFIG"], "has the job ps"),
+        (tf_config(["a:1", "a:1"], 0)["TF_CONFIG"], "not different addresses"),
+        (tf_config(["a", "b:1"], 0)["TF_CONFIG"], "not different addresses"),
+    ],
+)
+def test_a_wrong_tf_config_is_refused(text, message):
+    with pytest.raises(UserError, match=message):
+        cluster.find({"TF_CONFIG": text})
+
+
+def slurm(rank, node, local, nodes="gpu[01-02],login", tasks="2(x2),1", size=5):
+    return {
+        "SLURM_JOB_ID": "77",
+        "SLURM_STEP_NUM_TASKS": str(size),
+        "SLURM_PROCID": str(rank),
+        "SLURM_NODEID": str(node),
+        "SLURM_LOCALID": str(local),
+        "SLURM_STEP_NODELIST": nodes,
+        "SLURM_STEP_TASKS_PER_NODE": tasks,
+    }
+
+
+def test_slurm_names_the_ranks():
+    found = [cluster.find(slurm(*place)) for place in [(0, 0, 0), (1, 0, 1), (2, 1, 0), (3, 1, 1), (4, 2, 0)]]
+    assert len({(one.addresses, one.meeting) for one in found}) == 1
+    assert [one.rank for one in found] == [0, 1, 2, 3, 4]
+    hosts = [cluster.host_of(address) for address in found[0].addresses]
+    assert hosts == ["gpu01", "gpu01", "gpu02", "gpu02", "login"]
+    assert len(set(found[0].addresses)) == 5 and found[0].meeting not in found[0].addresses
+
+
+def test_a_batch_script_of_slurm_is_no_cluster():
+    environ = slurm(0, 0, 0)
+    del environ["SLURM_STEP_NUM_TASKS"]
+    assert cluster.find(environ) is None
+
+
+def test_tasks_that_go_around_the_nodes_are_refused():
+    with pytest.raises(UserError, match="--distribution=block"):
+        cluster.find(slurm(1, 1, 0))
+
+
+@pytest.mark.parametrize(
+    ("text", "hosts"),
+    [
+        ("a", ["a"]),
+        ("a1,b2", ["a1", "b2"]),
+        ("a[1-3]", ["a1", "a2", "a3"]),
+        ("a[08-10,12]-ib,b", ["a08-ib", "a09-ib", "a10-ib", "a12-ib", "b"]),
+    ],
+)
+def test_lists_of_hosts(text, hosts):
+    assert cluster.expand_hosts(text) == hosts
+
+
+def test_ports_of_this_machine_are_free_and_different():
+    ranks = cluster.local(3)
+    addresses = {*ranks[0].addresses, ranks[0].meeting}
+    assert len(addresses) == 4 and [one.rank for one in ranks] == [0, 1, 2]
+    for address in addresses:
+        socket.create_server(("127.0.0.1", int(address.rpartition(":")[2]))).close()

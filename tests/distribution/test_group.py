@@ -1,0 +1,189 @@
+"""Ranks as threads of one process, with the sockets that they have as processes."""
+
+import contextlib
+import socket
+import threading
+import time
+import types
+
+import pytest
+
+from distribution import cluster, group
+from structures import UserError
+
+
+def never():
+    return types.SimpleNamespace(requested=False, raise_if_requested=lambda: None)
+
+
+def run_ranks(work, size=3, facts=None, ranks=None):
+    """[what work(group) returned or raised] of each rank."""
+    results = [None] * size
+
+    def rank(one):
+        try:
+            own = facts(one.rank) if facts else {}
+            with group.joined(one, own, never(), seconds=20) as joined:
+                results[one.rank] = work(joined)
+        except BaseException as error:
+            results[one.rank] = error
+
+    threads = [threading.Thread(target=rank, args=(one,)) for one in ranks or cluster.local(size)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
+    return results
+
+
+def test_sums_values_and_parts_of_all_ranks():
+    def work(one):
+        sums = one.total({"a": 10.0**one.rank, "b": 1.0})
+        shared = one.share({"from": one.rank})
+        parts = one.gather(one.rank, bytes([one.rank]) * 3_000_000)
+        return sums, shared, [(value, payload[:2], len(payload)) for value, payload in parts]
+
+    first, *others = run_ranks(work)
+    expected = {"a": 111.0, "b": 3.0}, {"from": 0}
+    assert first == (*expected, [(rank, bytes([rank]) * 2, 3_000_000) for rank in range(3)])
+    assert others == [(*expected, [])] * 2
+
+
+def test_all_get_the_same_sums_to_the_last_bit():
+    found = run_ranks(lambda one: one.total({"a": 0.1 * (one.rank + 1)})["a"])
+    assert found == [0.1 + 0.2 + 0.1 * 3] * 3
+
+
+@pytest.mark.parametrize("failing", [0, 2])
+def test_an_error_of_one_rank_is_that_of_all(failing):
+    def work(one):
+        if one.rank == failing:
+            raise UserError("the disk is full")
+        one.total({})
+
+    assert [str(error) for error in run_ranks(work)] == ["the disk is full"] * 3
+
+
+def test_an_interrupt_of_rank_0_is_that_of_all():
+    def work(one):
+        if one.is_first:
+            raise KeyboardInterrupt("saved")
+        one.share()
+
+    assert [(type(error), str(error)) for error in run_ranks(work)] == [(KeyboardInterrupt, "saved")] * 3
+
+
+def test_a_request_to_stop_reaches_rank_0():
+    def work(one):
+        one._stop.requested = one.rank == 2
+        until = time.monotonic() + 10
+        while one.is_first and not one._stop.requested and time.monotonic() < until:
+            time.sleep(0.05)
+        one.share()
+        return one._stop.requested
+
+    assert run_ranks(work)[0] is True
+
+
+def test_a_dead_rank_is_named():
+    def work(one):
+        if one.rank == 1:  # as the kernel does it for a killed process
+            one._closing.set()
+            for connection in one._connections.values():
+                connection.close()
+            return
+        one.share()
+
+    found = run_ranks(work)
+    for rank in (0, 2):
+        assert isinstance(found[rank], group.RankLost) and "is lost: its process or its host has ended" in str(
+            found[rank]
+        )
+        assert str(found[rank]).startswith("rank 1 (127.0.0.1:")
+
+
+def test_a_silent_rank_is_named(monkeypatch):
+    monkeypatch.setattr(group, "LOST_SECONDS", 2.0)
+    released = threading.Event()
+
+    def work(one):
+        if one.rank == 1:  # as a stopped process, or one behind a dead link
+            for connection in one._connections.values():
+                connection.send = lambda *_: None
+            released.wait(30)
+            return
+        try:
+            one.share()
+        finally:
+            if one.is_first:
+                released.set()
+
+    start = time.monotonic()
+    found = run_ranks(work)
+    assert time.monotonic() - start < 20
+    for rank in (0, 2):
+        assert isinstance(found[rank], group.RankLost) and "rank 1 (127.0.0.1:" in str(found[rank])
+        assert "has not answered for 2 seconds" in str(found[rank])
+
+
+def test_a_slow_rank_is_waited_for(monkeypatch):
+    monkeypatch.setattr(group, "LOST_SECONDS", 2.0)
+
+    def work(one):
+        if one.rank == 1:
+            time.sleep(4)
+        return one.total({"a": 1.0})
+
+    assert run_ranks(work) == [{"a": 3.0}] * 3
+
+
+def test_ranks_with_other_flags_are_refused():
+    found = run_ranks(lambda one: one.share(), facts=lambda rank: {"--seed": 1 + (rank == 2)})
+    assert all(isinstance(error, UserError) and "differs from rank 0 in --seed" in str(error) for error in found)
+    assert "rank 2 (" in str(found[0])
+
+
+def test_a_rank_that_does_not_come_is_named():
+    one = cluster.local(2)[0]
+    with (
+        pytest.raises(group.RankLost, match=r"rank 1 \(127.0.0.1:\d+\): has not come"),
+        group.joined(one, {}, never(), seconds=0.5),
+    ):
+        pass
+
+
+def test_a_rank_0_that_does_not_come_is_named():
+    one = cluster.local(2)[1]
+    with (
+        pytest.raises(group.RankLost, match=r"rank 0 .* does not wait at"),
+        group.joined(one, {}, never(), seconds=0.5),
+    ):
+        pass
+
+
+def test_a_port_that_is_taken_is_named():
+    one = cluster.local(2)[0]
+    port = int(one.meeting.rpartition(":")[2])
+    taken = contextlib.closing(socket.create_server(("127.0.0.1", port)))
+    refused = pytest.raises(UserError, match=f":{port}: rank 0 cannot wait")
+    with taken, refused, group.joined(one, {}, never(), seconds=0.5):
+        pass
+
+
+def test_who_is_no_rank_is_left_out():
+    ranks = cluster.local(2)
+
+    def knock():
+        host, port = ranks[0].meeting.split(":")
+        for _ in range(100):
+            with contextlib.suppress(OSError), socket.create_connection((host, int(port)), 1) as stranger:
+                stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
+                return
+            time.sleep(0.05)
+
+    thread = threading.Thread(target=knock)
+    thread.start()
+    time.sleep(0.3)
+    assert run_ranks(lambda one: one.share(1), 2, ranks=ranks) == [1, 1]
+    thread.join()

@@ -1,0 +1,195 @@
+"""Shards of pictures whose detector is a stand-in, in processes that are really killed."""
+
+import contextlib
+import functools
+import json
+import os
+import signal
+import threading
+import time
+import types
+
+import pytest
+
+from many import job, shard, workers
+from many.inputs import Entry
+from structures import UserError
+
+NEVER = types.SimpleNamespace(requested=False, raise_if_requested=lambda: None)
+UNLIMITED = lambda place: contextlib.nullcontext()  # noqa: E731
+
+
+def detect(entries, log=None, wait=0.0):
+    """A row for each entry; poison kills the process, and broken pictures cannot be read."""
+    rows = []
+    for entry in entries:
+        if log:
+            with open(log, "a", encoding="utf-8") as file:
+                file.write(f"{entry.id} {os.getpid()}\n")
+        time.sleep(wait)
+        if "poison" in entry.id:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if "broken" in entry.id:
+            rows.append(shard.row(entry, shard.UNREADABLE, "no picture"))
+        else:
+            rows.append(
+                shard.row(entry, shard.DONE, width=4, height=3, boxes=[[0, 0, 1, 1]], scores=[0.5], classes=["a"])
+            )
+    return rows
+
+
+@contextlib.contextmanager
+def opener(**options):
+    yield functools.partial(detect, **options)
+
+
+def open_with(**options):
+    return functools.partial(opener, **options)
+
+
+def entries(count, **special):
+    """`count` pictures; special: {name: numbers that have it}."""
+    names = {number: name for name, numbers in special.items() for number in numbers}
+    return [Entry(f"{names.get(number, 'fine')}{number}", f"/pictures/{number}") for number in range(count)]
+
+
+def begun(tmp_path, pictures, size=10):
+    folder = str(tmp_path / "out")
+    return folder, job.begin(folder, {"model": "m"}, lambda: iter(pictures), size)
+
+
+def run(folder, shards, count=2, **options):
+    done = dict(workers.run(folder, job.left(folder, shards, "jsonl"), open_with(**options), count, NEVER, UNLIMITED))
+    assert not [name for name in os.listdir(os.path.join(folder, "work")) if name.endswith((".rows", ".note"))]
+    return done
+
+
+def rows_of(folder, shards):
+    return [row for number in range(shards) for row in job.read_part(folder, number, "jsonl")]
+
+
+def test_every_picture_has_one_row_in_order(tmp_path):
+    pictures = entries(35, broken=[3, 20])
+    folder, shards = begun(tmp_path, pictures)
+    assert shards == 4 and sorted(run(folder, shards)) == [0, 1, 2, 3]
+    rows = rows_of(folder, shards)
+    assert [row["id"] for row in rows] == [one.id for one in pictures]
+    assert [row["status"] for row in rows if row["id"] == "broken20"] == ["unreadable"]
+    counts = job.close(folder, shards, "jsonl")
+    assert counts == {"done": 33, "unreadable": 2, "quarantined": 0}
+    assert job.told(counts) == "35 pictures: 33 done, 2 unreadable, 0 quarantined"
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["pictures"] == 35
+
+
+def test_poison_is_quarantined_and_costs_no_other_picture(tmp_path):
+    pictures = entries(50, poison=[7, 8, 49])
+    folder, shards = begun(tmp_path, pictures, size=40)
+    log = tmp_path / "log"
+    run(folder, shards, log=str(log))
+    rows = rows_of(folder, shards)
+    assert [row["id"] for row in rows] == [one.id for one in pictures]
+    assert [row["id"] for row in rows if row["status"] == "quarantined"] == ["poison7", "poison8", "poison49"]
+    assert job.close(folder, shards, "jsonl") == {"done": 47, "unreadable": 0, "quarantined": 3}
+    assert log.read_text().split().count("poison7") == 3  # once among others, twice alone
+
+
+def test_kills_from_outside_lose_nothing(tmp_path):
+    """Whoever has looked at the last of every 25 pictures is killed."""
+    pictures = entries(120, poison=[60])
+    folder, shards = begun(tmp_path, pictures, size=40)
+    log, over, killed = tmp_path / "log", threading.Event(), []
+
+    def kill():
+        while not over.wait(0.005):
+            lines = log.read_text("utf-8").splitlines() if log.exists() else []
+            if len(lines) >= 25 * (len(killed) + 1):
+                killed.append(int(lines[-1].split()[1]))
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(killed[-1], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        run(folder, shards, log=str(log), wait=0.02)
+    finally:
+        over.set()
+        killer.join()
+    assert len(killed) >= 4
+    assert [row["id"] for row in rows_of(folder, shards)] == [one.id for one in pictures]
+    assert job.close(folder, shards, "jsonl") == {"done": 119, "unreadable": 0, "quarantined": 1}
+
+
+def test_a_job_goes_on_where_it_was(tmp_path):
+    pictures = entries(30)
+    folder, shards = begun(tmp_path, pictures)
+    log = tmp_path / "log"
+    shard.run(folder, 0, functools.partial(detect, log=str(log)), job.publish_jsonl)
+    assert job.left(folder, shards, "jsonl") == [1, 2]
+    assert job.begin(folder, {"model": "m"}, lambda: 1 / 0, 10) == 3  # nothing is listed again
+    run(folder, shards, log=str(log))
+    assert sorted(log.read_text().split()[::2]) == sorted(one.id for one in pictures)
+    with pytest.raises(UserError, match="was begun with model m, not n"):
+        job.begin(folder, {"model": "n"}, lambda: iter(pictures), 10)
+
+
+def test_half_a_row_is_made_again(tmp_path):
+    pictures = entries(6)
+    folder, _ = begun(tmp_path, pictures)
+    whole = "".join(json.dumps(row) + "\n" for row in detect(pictures[:3]))
+    with open(shard.path(folder, 0, "rows"), "w", encoding="utf-8") as file:
+        file.write(whole + '{"id": "fine3", "sta')
+    log = tmp_path / "log"
+    shard.run(folder, 0, functools.partial(detect, log=str(log)), job.publish_jsonl)
+    assert log.read_text().split()[::2] == ["fine3", "fine4", "fine5"]
+    assert [row["id"] for row in rows_of(folder, 1)] == [one.id for one in pictures]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda lines: lines[:-1], "lacks fine9"),
+        (lambda lines: [*lines, lines[0]], "has fine0, which is not its own"),
+        (lambda lines: [lines[1], lines[0], *lines[2:]], "lacks fine0"),
+        (None, "lacks fine0"),
+    ],
+)
+def test_the_count_at_the_end_finds_what_is_wrong(change, message, tmp_path):
+    folder, shards = begun(tmp_path, entries(10))
+    run(folder, shards)
+    part = job.part(folder, 0, "jsonl")
+    if change is None:
+        os.remove(part)
+    else:
+        with open(part, encoding="utf-8") as file:
+            lines = change(file.readlines())
+        with open(part, "w", encoding="utf-8") as file:
+            file.writelines(lines)
+    with pytest.raises(UserError, match=message):
+        job.close(folder, shards, "jsonl")
+
+
+@contextlib.contextmanager
+def no_detector():
+    raise UserError("runs/mine: no such model")
+    yield
+
+
+@contextlib.contextmanager
+def dead_detector():
+    os._exit(9)
+    yield
+
+
+def test_a_detector_that_cannot_be_opened_is_reported(tmp_path):
+    folder, _ = begun(tmp_path, entries(4))
+    with pytest.raises(UserError, match="runs/mine: no such model"):
+        list(workers.run(folder, [0], no_detector, 1, NEVER, UNLIMITED))
+    with pytest.raises(UserError, match="3 processes in a row ended with exit code 9 while starting"):
+        list(workers.run(folder, [0], dead_detector, 1, NEVER, UNLIMITED))
+
+
+def test_a_folder_with_something_else_is_refused(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="holds something else"):
+        begun(tmp_path, entries(4))

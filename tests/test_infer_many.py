@@ -1,0 +1,119 @@
+"""Very many pictures: infer.py --shards and infer_many.py, on a few."""
+
+import json
+import os
+import signal
+import subprocess
+import tarfile
+import threading
+
+import numpy as np
+import pytest
+
+import infer
+from media import images
+from programs import ROOT, command, error_of, run
+from structures import UserError
+
+
+@pytest.fixture
+def tars(tmp_path):
+    """Three tars of 40 tiny pictures, of which one cannot be read."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "tars").mkdir()
+    for number in range(3):
+        with tarfile.open(tmp_path / "tars" / f"{number}.tar", "w") as tar:
+            for index in range(40):
+                path = str(tmp_path / "one.png")
+                images.write(path, rng.integers(0, 255, (24, 32, 3), np.uint8))
+                if (number, index) == (1, 7):
+                    with open(path, "wb") as file:
+                        file.write(b"no picture")
+                tar.add(path, f"{index:03d}.png")
+    return tmp_path / "tars"
+
+
+def as_rows(found):
+    """{name: (scores, boxes, classes)} of a detections.json."""
+    return {
+        one["file"]: (
+            [d["score"] for d in one["detections"]],
+            [d["box"] for d in one["detections"]],
+            [d["class"] for d in one["detections"]],
+        )
+        for one in found["images"]
+    }
+
+
+@pytest.mark.slow
+def test_shards_have_what_infer_writes(trained, shapes, tmp_path):
+    flags = [trained, shapes / "JPEGImages", "--threshold", "0.05", "--precision", "float32"]
+    run("infer.py", *flags, "--no-draw", "--output", tmp_path / "one")
+    done = run("infer.py", *flags, "--shards", "2", "--output", tmp_path / "many")
+    assert "24 pictures: 24 done, 0 unreadable, 0 quarantined" in done.stdout
+    expected = as_rows(json.loads((tmp_path / "one" / "detections.json").read_text("utf-8")))
+    lines = (tmp_path / "many" / "part-00000.jsonl").read_text("utf-8").splitlines()
+    rows = {row["id"]: (row["scores"], row["boxes"], row["classes"]) for row in map(json.loads, lines)}
+    assert rows == expected
+    assert "was begun with threshold 0.05" in error_of(
+        "infer.py", *flags, "--threshold", "0.3", "--shards", "2", "--output", tmp_path / "many"
+    )
+
+
+@pytest.mark.parametrize("flag", ["--csv", "--crops", "--overwrite"])
+def test_shards_write_nothing_else(flag, trained, shapes, tmp_path):
+    with pytest.raises(UserError, match="--shards: writes JSON Lines"):
+        infer.main([str(trained), str(shapes / "JPEGImages"), "--shards", "2", flag, "--output", str(tmp_path / "x")])
+
+
+@pytest.mark.slow
+def test_ray_makes_each_picture_once_while_workers_are_killed(trained, tars, tmp_path):
+    pytest.importorskip("ray")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    words = [str(trained), str(tars), str(tmp_path / "out"), "--shard-size", "25", "--workers", "2"]
+    words += ["--threshold", "0.05", "--precision", "float32"]
+    process = subprocess.Popen(command("infer_many.py", *words), cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    over, killed = threading.Event(), []
+
+    def kill():
+        """Kill whoever works on a shard, each time that another one is done."""
+        while not over.wait(0.1):
+            parts = len(list((tmp_path / "out").glob("part-*")))
+            if parts > len(killed) and (found := workers_of(process.pid)):
+                os.kill(found[0], signal.SIGKILL)
+                killed.append(found[0])
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        output, _ = process.communicate(timeout=900)
+    finally:
+        over.set()
+        killer.join()
+    assert process.returncode == 0 and killed
+    assert "120 pictures: 119 done, 1 unreadable, 0 quarantined" in output
+    rows = [row for path in sorted((tmp_path / "out").glob("part-*")) for row in parquet.read_table(path).to_pylist()]
+    assert [row["id"] for row in rows] == [
+        f"{number}.tar/{index:03d}.png" for number in range(3) for index in range(40)
+    ]
+    assert [row["id"] for row in rows if row["status"] == "unreadable"] == ["1.tar/007.png"]
+    assert len({row["model"] for row in rows}) == 1
+    assert run("infer_many.py", *words).stdout.startswith("120 pictures: 119 done")  # nothing is left to do
+
+
+def workers_of(driver):
+    """Processes of Ray's actors on this machine that a driver started."""
+    found = subprocess.run(["pgrep", "-f", "ray::.*MapWorker"], capture_output=True, text=True).stdout.split()
+    return [int(number) for number in found if driver in ancestors(int(number))]
+
+
+def ancestors(process):
+    found = []
+    while process > 1:
+        try:
+            with open(f"/proc/{process}/stat", encoding="ascii", errors="replace") as file:
+                process = int(file.read().rpartition(")")[2].split()[1])
+        except OSError:
+            break
+        found.append(process)
+    return found

@@ -1,0 +1,79 @@
+"""Where the processes of a training run, before any starts."""
+
+import os
+
+import pytest
+
+import config
+from distribution import cluster
+from programs import ROOT
+from structures import UserError
+from training import together, train_flags
+
+NEW = ["--data", "data", "--train", "train", "--run", "runs/new"]
+
+
+def parse(*flags):
+    return train_flags.parse([*NEW, *flags], None)
+
+
+@pytest.fixture(autouse=True)
+def without_variables(monkeypatch):
+    for name in ("CUDA_VISIBLE_DEVICES", "TF_CONFIG", "SLURM_STEP_NUM_TASKS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_each_rank_has_a_gpu_of_its_own(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5,GPU-7")
+    places = together._places_here(2)
+    assert [place.variables for place in places] == [{"CUDA_VISIBLE_DEVICES": "3"}, {"CUDA_VISIBLE_DEVICES": "5"}]
+    assert [place.cores for place in places] == [None, None]
+
+
+@pytest.mark.parametrize(("size", "cores"), [(2, [[0, 1], [2, 3]]), (4, [[0], [1], [2], [3]]), (5, [None] * 5)])
+def test_without_a_gpu_each_rank_has_as_many_cores(size, cores, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
+    places = together._places_here(size)
+    assert [place.cores for place in places] == cores
+    assert [place.variables for place in places] == [{}] * size
+
+
+@pytest.mark.parametrize(
+    ("visible", "rank", "variables"),
+    [("0,1", 0, {}), ("0,1", 2, {"CUDA_VISIBLE_DEVICES": "1"}), ("4", 2, {}), ("", 2, {})],
+)
+def test_the_ranks_of_a_host_share_its_gpus(visible, rank, variables, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    found = cluster.Cluster(("a:1", "b:1", "b:2"), rank, "a:2")
+    assert together._place_of(found).variables == variables
+
+
+def test_more_ranks_than_gpus_on_a_host(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    with pytest.raises(UserError, match="b has 2 GPUs for 3 ranks"):
+        together._place_of(cluster.Cluster(("b:1", "b:2", "b:3"), 0, "b:4"))
+
+
+def test_the_flags_that_a_resume_needs_again(tmp_path):
+    assert together.kept_flags(parse()) == ()
+    flags = parse("--devices", "2", "--restarts", "1", "--xla", "off")
+    assert together.kept_flags(flags) == ("--xla", "off", "--devices", "2", "--restarts", "1")
+
+
+def test_a_second_start_resumes_what_the_first_has_begun(tmp_path):
+    flags = parse("--devices", "2", "--run", str(tmp_path / "run"))
+    given = ["--run", str(tmp_path / "run"), "--devices", "2"]
+    assert together._command(flags, given, 1)[1:] == [str(ROOT / "train.py"), *given]
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / config.CONFIG).write_text("{}")
+    assert together._command(flags, given, 0)[2:] == given
+    resumed = ["--run", str(tmp_path / "run"), "--resume", "--devices", "2"]
+    assert together._command(flags, given, 1)[2:] == resumed
+
+
+def test_one_process_is_trained_as_ever(monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"index": 0}}')
+    assert together.run(parse("--devices", "1"), []) is False
+    monkeypatch.delenv("TF_CONFIG")
+    assert together.run(parse(), []) is False

@@ -1,0 +1,1 @@
+"""Pictures as overlapping tiles, in which the network finds small things, and what is found in them as one."""

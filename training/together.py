@@ -1,0 +1,142 @@
+"""train.py with several processes: which there are, their start, and how they meet.
+
+The process that the user starts only watches over those that train. Imports no TensorFlow.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import hashlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import config
+from distribution import cluster, group, launcher
+from distribution.member import Member
+from structures import Sample, UserError
+from system import cli, worker_processes
+from system.wording import plural
+from training import train_flags
+
+PROGRAM = os.path.join(cli.ROOT, "train.py")
+OWN = ("data", "source", "events", "cache_dir", "vgg_weights", "init_from")  # paths may differ from host to host
+
+
+def run(flags: argparse.Namespace, argv: Any) -> bool:
+    """Train with several processes if flags or variables ask for it, to the end; False if they do not.
+
+    argv: as `main` takes it. Raises UserError and KeyboardInterrupt as a training of one process does.
+    """
+    found = cluster.find(os.environ) if flags.devices is None else None
+    size = found.size if found else flags.devices or 1
+    if size == 1:
+        if flags.restarts:
+            raise UserError("--restarts: needs several processes; add --devices N")
+        return False
+    _check(flags, found, size)
+    with cli.StopRequest() as stop:
+        try:
+            launcher.run(
+                lambda start: _command(flags, argv, start),
+                lambda: [_place_of(found)] if found else _places_here(size),
+                stop,
+                flags.restarts,
+                lambda: _saved(flags),
+            )
+        except KeyboardInterrupt as interrupt:
+            raise KeyboardInterrupt(str(interrupt) or f"interrupted; {_saved(flags)}") from None
+    return True
+
+
+def _check(flags, found, size):
+    """Refuse what several processes cannot do, and wrong flags, before any of them starts."""
+    if "show_batch" in flags or flags.find_rate:
+        raise UserError(f"{'--find-rate' if flags.find_rate else '--show-batch'}: is for one process; add --devices 1")
+    _, settings = train_flags.read(flags, writes=found is None or found.rank == 0)
+    if settings.batch_size < size:
+        raise UserError(
+            f"--batch-size {settings.batch_size}: is less than one image for each of {plural(size, 'process')}; raise "
+            "it, or train with fewer processes (--devices)"
+        )
+
+
+def kept_flags(flags: argparse.Namespace) -> tuple[str, ...]:
+    """The flags that config.json does not keep, as a resume must have them."""
+    given = {"--xla": flags.xla if flags.xla != "auto" else None, "--devices": flags.devices}
+    given["--restarts"] = flags.restarts or None
+    return tuple(word for name, value in given.items() if value is not None for word in (name, str(value)))
+
+
+def _command(flags, argv, start):
+    """The words that start a rank; from the second start on, of a resume."""
+    words = cli.words(argv)
+    if start and config.is_run(flags.run):
+        words = ["--run", flags.run, "--resume", *kept_flags(flags)]
+    return [sys.executable, PROGRAM, *words]
+
+
+def _saved(flags):
+    if not config.is_run(flags.run):
+        return "nothing is saved yet"
+    last = config.read_index(flags.run).get("last")
+    command = config.resume_command(flags.run, *kept_flags(flags))
+    return f"{f'{last} is saved' if last else 'nothing is saved yet'}; continue with: {command}"
+
+
+def _places_here(size):
+    """The places of ranks on this machine: a GPU each, or without any GPU as many cores each."""
+    gpus, cores = worker_processes.visible_gpus(), sorted(os.sched_getaffinity(0))
+    if gpus and len(gpus) < size:
+        raise UserError(
+            f"--devices {size}: this machine has {plural(len(gpus), 'GPU')}; CUDA_VISIBLE_DEVICES=-1 takes its cores"
+        )
+    each = 0 if gpus else len(cores) // size
+    return [
+        launcher.Place(
+            one,
+            {"CUDA_VISIBLE_DEVICES": gpus[one.rank]} if gpus else {},
+            cores[one.rank * each : (one.rank + 1) * each] or None,
+        )
+        for one in cluster.local(size)
+    ]
+
+
+def _place_of(found):
+    """The place of this process, which TF_CONFIG or Slurm names: the GPUs of a host go to its ranks in turn."""
+    gpus = worker_processes.visible_gpus()
+    if len(gpus) < 2 or found.neighbors < 2:  # none, or what started this process has chosen
+        return launcher.Place(found)
+    if len(gpus) < found.neighbors:
+        host = cluster.host_of(found.addresses[found.rank])
+        raise UserError(f"{host} has {plural(len(gpus), 'GPU')} for {found.neighbors} ranks; start fewer there")
+    return launcher.Place(found, {"CUDA_VISIBLE_DEVICES": gpus[found.local_index]})
+
+
+@contextlib.contextmanager
+def joined(rank: Member | None, task: Any, stop: cli.StopRequest) -> Iterator[Any]:
+    """Context manager: the task (a trainer.Task) with its Group, once all ranks have come; as it is without a rank."""
+    if rank is None:
+        yield task
+        return
+    with group.joined(rank.cluster, _facts(task), stop, rank.report) as others:
+        yield dataclasses.replace(task, group=others)
+
+
+def _facts(task):
+    """What all ranks must have in common."""
+    settings = {name: value for name, value in task.settings.to_json().items() if name not in config.RESUMABLE}
+    facts = {f"--{name.replace('_', '-')}": value for name, value in settings.items() if name not in OWN}
+    return {
+        **facts,
+        "--run": os.path.basename(os.path.realpath(task.run)),
+        "its classes or its network": task.description.to_json(),
+        "the pictures of --train": _fingerprint(task.samples),
+        "the pictures of --valid": _fingerprint(task.valid),
+    }
+
+
+def _fingerprint(samples: Sequence[Sample]) -> str:
+    texts = (f"{one.id} {one.boxes.tobytes().hex()} {one.labels.tolist()}" for one in samples)
+    return hashlib.sha256("\n".join(texts).encode("utf-8", "surrogatepass")).hexdigest()
