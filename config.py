@@ -501,6 +501,12 @@ def checkpoint_prefix(run: str, which: str | None = None) -> str:
     prefix = os.path.join(run, "checkpoints", chosen, "model")
     if not os.path.isfile(prefix + ".index"):
         raise UserError(f"{prefix}.index: missing, but index.json names it; restore it or use another run")
+    for name in os.listdir(os.path.dirname(prefix)):  # TensorFlow would wait for ever for a named pipe
+        path = os.path.join(os.path.dirname(prefix), name)
+        try:
+            files.check_regular(path)
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({files.reason(error)}); {RESTORE}") from None
     return prefix
 
 

@@ -104,9 +104,7 @@ def write_files(copy, edited):
         if one.edit is None:
             copy.keep(path)
         else:
-            with open(path, "rb") as file:
-                content = file.read()
-            copy.write(path, edited(content, path, one.edit))
+            copy.write(path, edited(files.read_regular(path), path, one.edit))
 
 
 def write_lists(copy):

@@ -495,7 +495,7 @@ def _holds_pictures(folder):
 def ending(path):
     """The last 64 KB of a text file; "" if it cannot be read."""
     try:
-        with open(path, "rb") as file:
+        with files.open_regular(path) as file:
             file.seek(max(0, os.path.getsize(path) - SNIFFED_BYTES))
             return file.read().decode("utf-8", "replace")
     except OSError:
@@ -505,7 +505,7 @@ def ending(path):
 def beginning(path):
     """The first 64 KB of a text file, for a look at its format; "" if it cannot be read. UTF-16 needs its mark."""
     try:
-        with open(path, "rb") as file:
+        with files.open_regular(path) as file:
             content = file.read(SNIFFED_BYTES)
     except OSError:
         return ""

@@ -30,6 +30,7 @@ from system import files
 READING = 1  # to be raised with every change of what `read` returns: a cache on disk outlives this program
 # 179 million, which is Pillow's limit too: no camera writes more, and decoded they take 537 MB.
 MAX_PIXELS = 178_956_970
+MAX_BYTES = 640_000_000  # of a file: one with so many pixels that are not compressed
 # Suffixes of picture files, the most likely first.
 SUFFIXES = (
     ".jpg",
@@ -290,16 +291,16 @@ def _content(path, size=-1):
     """The bytes of a file, or its first `size`. Raises ImageError if it cannot be read or is empty."""
     try:
         if size < 0:
-            with open(path, "rb") as file:
-                data = file.read()
+            data = files.read_regular(path, MAX_BYTES)
         else:  # for a hundred thousand headers: Python's file objects take half of the time
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = files.regular_descriptor(path)
             try:
                 data = os.read(descriptor, size)
             finally:
                 os.close(descriptor)
     except OSError as error:
-        raise ImageError(path, files.reason(error).lower()) from None
+        reason = files.reason(error)
+        raise ImageError(path, reason[:1].lower() + reason[1:]) from None
     if not data:
         raise ImageError(path, "the file is empty")
     return data

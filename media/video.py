@@ -7,6 +7,7 @@ from the start of the source.
 
 import contextlib
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from fractions import Fraction
@@ -206,6 +207,7 @@ def _open_source(source):
         if "://" in source:
             options = {"rtsp_transport": "tcp"} if source.startswith("rtsp") else {}
             return av.open(source, options=options, timeout=STREAM_TIMEOUT)
+        _check_file(source)
         return av.open(source)
     except FileNotFoundError:
         what = "no such camera" if source.isdigit() else "no such file"
@@ -217,6 +219,13 @@ def _open_source(source):
         raise UserError(f"{source}: {reason}; give a complete video file") from None
     except (av.FFmpegError, OSError, ValueError) as error:
         raise UserError(f"{source}: cannot be opened ({files.reason(error)}); give a video that can be read") from None
+
+
+def _check_file(path):
+    """Raise OSError unless a path is that of a regular file or a video device."""
+    device = os.path.realpath(path)
+    if not (device.startswith("/dev/video") and stat.S_ISCHR(os.stat(path).st_mode)):
+        files.check_regular(path)
 
 
 def _turns(matrix):
@@ -446,8 +455,9 @@ class _Sound:
     def of(cls, path, output):
         """A _Sound, or None if the file has no audio stream."""
         try:
+            _check_file(path)
             source = av.open(str(path))
-        except av.FFmpegError:
+        except (av.FFmpegError, OSError):
             return None
         if not source.streams.audio:
             source.close()

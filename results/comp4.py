@@ -129,7 +129,7 @@ def _read_class(path):
     """-> list of stems, float64 [N,5] (score, xmin, ymin, xmax, ymax), in the file's pixels and order."""
     stems, rows = [], []
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        with files.open_text(path, errors="surrogateescape") as file:
             for number, line in enumerate(file, start=1):
                 if not line.isspace():
                     name, row = _parse_line(f"{path}, line {number}", line)

@@ -60,7 +60,7 @@ def fits(path):
     """Whether a path is a file that begins with the table's columns."""
     if not os.path.isfile(path):
         return False
-    with open(path, encoding="utf-8", errors="replace") as file:
+    with files.open_text(path, errors="replace") as file:
         return file.readline().strip() == ",".join(COLUMNS)
 
 
@@ -87,7 +87,7 @@ def read(path, class_names=None, data=None):
 
 def _rows(path):
     """(where, {column: cell}, numbers) of each line, as of `_numbers`."""
-    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with files.open_text(path, errors="surrogateescape", newline="") as file:
         lines = csv.DictReader(file)
         try:
             return [(where := f"{path}, line {lines.line_num}", row, _numbers(where, row)) for row in lines]

@@ -76,7 +76,7 @@ def is_ours(path):
     """Whether there is a file that begins as the Writer's files do."""
     if not os.path.isfile(path):
         return False
-    with open(path, "rb") as file:
+    with files.open_regular(path) as file:
         return file.read(len(START)) == START
 
 

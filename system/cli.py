@@ -333,6 +333,12 @@ def existing_file(text: str) -> str:
     """An argument type: the path of a file that can be read."""
     if os.path.isdir(text):
         raise argparse.ArgumentTypeError(f"{text!r} is a folder; give a file")
+    try:
+        files.check_regular(text)
+    except FileNotFoundError:
+        pass  # `_readable` says so
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be read ({files.reason(error)}); give a file") from None
     return _readable(text, "file")
 
 

@@ -5,6 +5,7 @@ import collections
 import contextlib
 import errno
 import hashlib
+import io
 import itertools
 import json
 import os
@@ -12,7 +13,7 @@ import re
 import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 from structures import UserError
 
@@ -202,6 +203,16 @@ def open_regular(path: Path) -> BinaryIO:
     be a link to either.
     """
     return os.fdopen(regular_descriptor(path), "rb")
+
+
+def open_text(path: Path, errors: str = "strict", newline: str | None = None) -> TextIO:
+    """Open a regular file to read text in UTF-8; errors, newline: as of Python's `open`. Raises OSError."""
+    return io.TextIOWrapper(open_regular(path), encoding="utf-8", errors=errors, newline=newline)
+
+
+def check_regular(path: Path) -> None:
+    """Raise OSError unless a path is that of a regular file, for libraries that open it themselves."""
+    _check_regular(os.stat(path).st_mode)
 
 
 def regular_descriptor(path: Path) -> int:

@@ -236,7 +236,8 @@ def cut_events(folder: str, step: int) -> None:
 
 
 def _event_files(folder):
-    return sorted(glob.glob(os.path.join(glob.escape(folder), "events.out.tfevents.*")))
+    found = sorted(glob.glob(os.path.join(glob.escape(folder), "events.out.tfevents.*")))
+    return [path for path in found if os.path.isfile(path)]
 
 
 def _whole_records(path):

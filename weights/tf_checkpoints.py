@@ -11,18 +11,19 @@ import struct
 
 import numpy as np
 
+from system import files
 from weights import protobuf
 
 MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)
 FOOTER = 48  # bytes
+LARGEST_INDEX = 100_000_000  # bytes; that of a training has 20,000
 TYPES = {1: "<f4", 2: "<f8", 3: "<i4", 9: "<i8", 19: "<f2"}  # of types.proto
 SHARDS, DTYPE, SHAPE, SHARD, OFFSET, SIZE, SLICES = 1, 1, 2, 3, 4, 5, 7  # numbers of fields
 
 
 def read(path):
     """The arrays of a checkpoint by variable name. path: of its .index file. Raises ValueError or OSError."""
-    with open(path, "rb") as file:
-        content = memoryview(file.read())
+    content = memoryview(files.read_regular(path, LARGEST_INDEX))
     entries = dict(_table(content))
     shards = dict(protobuf.fields(entries.pop(b""))).get(SHARDS, 1)
     prefix = os.path.splitext(path)[0]
@@ -43,7 +44,7 @@ def _read_array(name, entry, path):
     size = entry.get(SIZE, 0)
     if size != math.prod(shape) * dtype.itemsize or entry.get(OFFSET, 0) + size > os.path.getsize(path):
         raise ValueError(f"{name} is cut off")
-    with open(path, "rb") as file:
+    with files.open_regular(path) as file:
         file.seek(entry.get(OFFSET, 0))
         return np.frombuffer(file.read(size), dtype).reshape(shape)
 

@@ -49,6 +49,7 @@ def read(path):
     if not os.path.exists(path):
         raise UserError(f"{path}: no such file")
     try:
+        files.check_regular(path)
         arrays = READERS[ending](path)
     except UserError:
         raise
