@@ -20,13 +20,15 @@ def check_names(names, where):
         raise UserError(f"{where}: there are no class names; give names,separated,by,commas or one per line")
     if "" in names:
         raise UserError(f"{where}: a name is empty; remove it or the extra comma")
-    for at, name in enumerate(names):
-        if name in names[:at]:
+    seen = set()
+    for name in names:
+        if name in seen:
             raise UserError(f"{where}: {name!r} is listed twice; remove one")
         if is_background(name):
             raise UserError(f"{where}: remove {name!r}; the network adds that class itself")
         if has_slash(name):
             raise UserError(f"{where}: {name!r} contains a slash; rename that class")
+        seen.add(name)
     return tuple(names)
 
 

@@ -14,6 +14,7 @@ Without a YAML file (labelImg, Label Studio, CVAT, Darknet) the classes are thos
 notes.json, and the splits those of `folders.Layout`.
 """
 
+import collections
 import functools
 import math
 import os
@@ -25,9 +26,10 @@ import yaml
 from formats import annotations, class_lists, fixed_copy, folders, listing, per_picture
 from media import images
 from structures import UserError
-from system import cli, files, wording
+from system import cli, files, schema, wording
 
 SUFFIXES = (".yaml", ".yml")
+LARGEST_YAML, MOST_PARTS, LONGEST_PATH = 500_000, 10_000, 4096  # letters; folders of a split; letters of a path
 LARGEST = 2.0  # fractions may lie a little outside 0..1; numbers beyond this must be pixels
 NAMES = (
     "obj.names",
@@ -204,16 +206,42 @@ def _yaml_path(data):
     return data / "data.yaml" if data / "data.yaml" in found else found[0]
 
 
+class _Loader(yaml.BaseLoader):
+    """Makes texts, lists and mappings only: a class may be called 'no' or '1', and no code can run.
+
+    A few aliases (*name) of lists of aliases make billions of entries, so there may be none.
+    """
+
+    def compose_node(self, parent, index):
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has an alias, *name; write out what it stands for")
+        return super().compose_node(parent, index)
+
+
+def _yaml_text(path):
+    """The text of a YAML file. Raises UserError for one that takes too long to read."""
+    text = files.read_text(path)
+    if len(text) > LARGEST_YAML:
+        raise UserError(f"{path}: has {len(text):,} letters, more than {LARGEST_YAML:,}; leave out what is not needed")
+    return text
+
+
 def _read_yaml(data):
     """(path of the YAML file of DATA, its mapping). Raises UserError."""
     path = _yaml_path(data)
     try:
-        # BaseLoader makes strings, lists and mappings only: a class may be called 'no' or '1', and no code can run
-        content = yaml.load(files.read_text(path), Loader=yaml.BaseLoader)
+        content = yaml.load(_yaml_text(path), Loader=_Loader)
     except (yaml.YAMLError, RecursionError) as error:
         raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())}); correct the file") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: not a mapping; 'train', 'val' and 'names' are needed")
+    for key in ("path", *_split_keys(content)):
+        value = content.get(key) or ""
+        if wrong := schema.mismatch(value, str | list[str], {}, schema.Limits(length=(0, MOST_PARTS)), key):
+            raise UserError(f"{path}: {wrong}; correct the file")
+        for part in [value] if isinstance(value, str) else value:
+            if len(part) > LONGEST_PATH or any(len(os.fsencode(name)) > 255 for name in part.split("/")):
+                raise UserError(f"{path}: {key!r} has {wording.shorten(part)}, longer than any path; correct the file")
     return path, content
 
 
@@ -229,8 +257,9 @@ def _yaml_names(path, description):
     in_order = [names.get(str(number)) for number in range(len(names))]
     if None in in_order:
         raise UserError(f"{path}: 'names' has no {in_order.index(None)}; number the {len(names)} classes from 0")
-    if repeated := [name for at, name in enumerate(in_order) if name in in_order[:at]]:
-        raise UserError(f"{path}: {repeated[0]!r} is listed twice in 'names'; remove or rename one")
+    counts = collections.Counter(in_order)
+    if repeated := next((name for name in in_order if counts[name] > 1), None):
+        raise UserError(f"{path}: {repeated!r} is listed twice in 'names'; remove or rename one")
     return tuple(in_order)
 
 
@@ -452,7 +481,10 @@ def _write_yaml(copy):
     """Write the YAML file of a copy, whose paths lead into the copy, and its lists of pictures."""
     path, description = _read_yaml(copy.data)
     root = _root(path, description)
-    content = yaml.safe_load(files.read_text(path))
+    try:
+        content = yaml.safe_load(_yaml_text(path))
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that there is not
+        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())}); correct the file") from None
     names = description["names"]  # as text: SafeLoader makes False of a class 'no'
     content["names"] = names if isinstance(names, list) else {int(number): name for number, name in names.items()}
     home = os.path.dirname(copy.place(path))

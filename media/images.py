@@ -30,6 +30,13 @@ from system import files
 READING = 1  # to be raised with every change of what `read` returns: a cache on disk outlives this program
 # 179 million, which is Pillow's limit too: no camera writes more, and decoded they take 537 MB.
 MAX_PIXELS = 178_956_970
+# What decoding may take, in bytes, and in pixels times scans of a JPEG (4 to 8 seconds a thousand million): a file of a
+# few bytes can ask for any amount. A camera's progressive JPEG has about 10 scans
+MAX_MEMORY, MAX_SCANS, MAX_SCANNED = 1_400_000_000, 200, 2_200_000_000
+# Bytes for a pixel that decoding takes at its peak, with what `read` makes of it, by Pillow's name of the format
+MEMORY = {"WEBP": 25, "AVIF": 18, "HEIF": 18, "JPEG2000": 26}
+USUAL_MEMORY, PROGRESSIVE_MEMORY, DEEP_MEMORY, WIDE_MEMORY = 7.8, 9.5, 18, 26
+STRIP = 1 << 22  # pixels that are converted at once
 MAX_BYTES = 640_000_000  # of a file: one with so many pixels that are not compressed
 # Suffixes of picture files, the most likely first.
 SUFFIXES = (
@@ -126,6 +133,7 @@ class _Header(NamedTuple):
     orientation: EXIF's, 1 to 8.
     scan: byte offset of a JPEG's first scan.
     deep: whether it is a PNG with 16 bits a sample.
+    memory: bytes for a pixel that decoding takes at its peak.
     """
 
     kind: str
@@ -135,6 +143,7 @@ class _Header(NamedTuple):
     transparent: bool = False
     scan: int = 0
     deep: bool = False
+    memory: float = USUAL_MEMORY
 
 
 def read(path: files.Path, exif: bool = True, reduce: int = 1, gray16: str = FULL) -> np.ndarray:
@@ -153,6 +162,7 @@ def read(path: files.Path, exif: bool = True, reduce: int = 1, gray16: str = FUL
     data = _content(path)
     header = _inspect(path, data)
     _refuse_size(path, header)
+    _refuse_work(path, header, data)
     if header.kind == "jpeg" and data.rfind(JPEG_END, header.scan) < 0:
         raise ImageError(path, TRUNCATED)
     if header.kind == "jpeg":
@@ -208,6 +218,7 @@ def sixteen_bits(path: files.Path) -> tuple[int, int] | None:
     data = _content(path)
     header = _inspect(path, data)
     _refuse_size(path, header)
+    _refuse_work(path, header, data)
     if header.deep:
         values = _decode_cv2(path, data, cv2.IMREAD_ANYDEPTH)
     elif header.kind == "other":
@@ -326,6 +337,21 @@ def _refuse_size(path, found):
         raise ImageError(path, f"{size}, but 1 to {MAX_PIXELS // 10**6} million can be read")
 
 
+def _refuse_work(path, found, data):
+    """Raise ImageError for a _Header whose picture takes too much memory or time to decode. data: of the whole file."""
+    size = f"{found.width}x{found.height} pixels"
+    needed = found.width * found.height * found.memory
+    if needed > MAX_MEMORY:
+        limit = f"more than {MAX_MEMORY / 1e9:g}"
+        raise ImageError(path, f"{size} of this kind take {needed / 1e9:.1f} GB to decode, {limit}; save it as JPEG")
+    if found.kind == "jpeg":
+        # A scan's data has no 0xFF before another byte than 0, but for the marks between scans
+        end = data.find(JPEG_END, found.scan)
+        scans = 1 + data.count(b"\xff\xda", found.scan, len(data) if end < 0 else end)
+        if scans > MAX_SCANS or scans * found.width * found.height > MAX_SCANNED:
+            raise ImageError(path, f"{size} in {scans} scans, which takes too long to decode; save it anew")
+
+
 def _inspect_jpeg(data):
     """The _Header of a JPEG, or None if it ends before its size and first scan.
 
@@ -334,7 +360,7 @@ def _inspect_jpeg(data):
     missing part with gray.
     """
     width = height = None
-    orientation, at, end = 1, 2, len(data)
+    orientation, at, end, progressive = 1, 2, len(data), False
     while True:
         while at + 4 <= end and data[at] == 0xFF and data[at + 1] in SKIPPED_MARKERS:
             at += 2 + (data[at + 2] << 8 | data[at + 3])
@@ -354,10 +380,12 @@ def _inspect_jpeg(data):
             orientation = _orientation(data[body : at + 1 + length])
         elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and body + 5 <= end:
             height, width = struct.unpack(">HH", data[body + 1 : body + 5])
+            progressive = marker not in (0xC0, 0xC1)
         at += 1 + length
     if width is None:
         return None
-    return _Header("jpeg", width, height, orientation, scan=at)
+    memory = PROGRESSIVE_MEMORY if progressive else USUAL_MEMORY
+    return _Header("jpeg", width, height, orientation, scan=at, memory=memory)
 
 
 def _inspect_png(data):
@@ -374,7 +402,8 @@ def _inspect_png(data):
         elif name == b"tRNS":
             transparent = True
         elif name == b"IEND":
-            return _Header("png", width, height, orientation, transparent, deep=depth == 16)
+            memory = DEEP_MEMORY if depth == 16 else USUAL_MEMORY
+            return _Header("png", width, height, orientation, transparent, deep=depth == 16, memory=memory)
         at += 12 + length
     return None
 
@@ -383,7 +412,8 @@ def _inspect_other(path, data):
     """The _Header of any other format, from Pillow."""
     with _pillow(path, data) as picture:
         exif = picture.info.get("exif")
-        return _Header("other", *picture.size, _orientation(exif) if exif else 1)
+        memory = WIDE_MEMORY if picture.mode[0] in "IF" else MEMORY.get(picture.format, USUAL_MEMORY)
+        return _Header("other", *picture.size, _orientation(exif) if exif else 1, memory=memory)
 
 
 def _orientation(exif):
@@ -454,11 +484,17 @@ def _to_rgb(picture, gray16):
     """A decoded picture of Pillow -> uint8 RGB [H,W,3]; transparent ones over white. gray16: as in `read`."""
     if picture.mode[0] in "IF":  # 'I', 'I;16', 'I;16B', 'F'
         picture = _from_16_bits(picture, gray16)
-    if picture.mode.lower().endswith("a") or "transparency" in picture.info:
-        over = Image.new("RGBA", picture.size, "white")
-        over.alpha_composite(picture.convert("RGBA"))
-        picture = over
-    return np.array(picture.convert("RGB"))
+    width, height = picture.size
+    image = np.empty((height, width, 3), np.uint8)
+    rows = max(1, STRIP // max(1, width))
+    for top in range(0, height, rows):  # in strips, since each step makes a copy of up to 4 bytes a pixel
+        strip = picture.crop((0, top, width, min(top + rows, height)))
+        if picture.mode.lower().endswith("a") or "transparency" in picture.info:
+            over = Image.new("RGBA", strip.size, "white")
+            over.alpha_composite(strip.convert("RGBA"))
+            strip = over
+        image[top : top + rows] = strip.convert("RGB")
+    return image
 
 
 def _load(path, picture, convert):

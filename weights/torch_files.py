@@ -8,16 +8,20 @@ other name is refused before anything is called. (Formats: `torch/serialization.
 
 import collections
 import math
+import os
 import pickle
 import struct
 import zipfile
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 from structures import UserError
+from system import files
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+MOST_DIMENSIONS = 8  # of an array; those of convolutions have 4
+KEYS = (str, bytes, int, float, bool, type(None))  # types of keys in dicts
 STORAGE_TYPES = {
     "DoubleStorage": "float64",
     "FloatStorage": "float32",
@@ -66,7 +70,7 @@ def read(path):
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             return _read_zip(path, archive)
-    with open(path, "rb") as file:
+    with files.open_regular(path) as file:
         return _read_legacy(path, file)
 
 
@@ -83,6 +87,8 @@ def _read_zip(path, archive):
         raise ValueError("a zip archive without data.pkl")
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
         raise ValueError("compressed entries, which PyTorch does not write")
+    if sum(entry.file_size for entry in archive.infolist()) > os.path.getsize(path):
+        raise ValueError("entries that lie over each other")
     if folder + "byteorder" in archive.namelist() and archive.read(folder + "byteorder") != b"little":
         raise ValueError("big-endian numbers")
     with archive.open(folder + "data.pkl") as file:
@@ -139,17 +145,66 @@ class _Unpickler(pickle._Unpickler):
                 "save the weights alone with torch.save(model.state_dict(), FILE)"
             ) from None
 
+    dispatch: ClassVar = dict(pickle._Unpickler.dispatch)  # by opcode
+
+    def _refuse_set(self):
+        raise ValueError("it has a set, which no file of weights needs")
+
+    for _code in (pickle.EMPTY_SET, pickle.FROZENSET, pickle.ADDITEMS):
+        dispatch[_code[0]] = _refuse_set
+
+    def load_dict(self):
+        """A dict of what lies on the stack, keys and values in turn."""
+        items = self.pop_mark()
+        self.append(_dict(zip(items[::2], items[1::2], strict=True)))
+
+    dispatch[pickle.DICT[0]] = load_dict
+
+    def load_setitem(self):
+        """One key and value for a dict."""
+        value, key = self.stack.pop(), self.stack.pop()
+        self.stack[-1].update(_dict([(key, value)]))
+
+    dispatch[pickle.SETITEM[0]] = load_setitem
+
+    def load_setitems(self):
+        """Keys and values in turn for a dict."""
+        items = self.pop_mark()
+        self.stack[-1].update(_dict(zip(items[::2], items[1::2], strict=True)))
+
+    dispatch[pickle.SETITEMS[0]] = load_setitems
+
     def persistent_load(self, pid):
         """A pickle's reference to a storage -> _Storage."""
         kind, dtype, key, _location, _length, *view = pid
-        if kind != "storage" or dtype not in STORAGE_TYPES.values() or not isinstance(key, str) or any(view):
-            raise ValueError(f"unknown storage {pid}")
+        plain = all(type(value) is str for value in (kind, dtype, key))
+        if not plain or kind != "storage" or dtype not in STORAGE_TYPES.values() or view not in ([], [None]):
+            raise ValueError("unknown storage")
         return self.storages.setdefault(key, _Storage(key, dtype))
 
 
+def _dict(pairs=(), kind=dict):
+    """A dict of pairs, or of a dict, whose keys are texts or numbers.
+
+    Tuples in tuples take for ever to hash or to show: 1 kB can hold a tree of 2^100 leaves.
+    """
+    made = kind()
+    for key, value in pairs.items() if isinstance(pairs, dict) else pairs:
+        if type(key) not in KEYS:
+            raise ValueError(f"a key is a {type(key).__name__}, not text")
+        made[key] = value
+    return made
+
+
+def _ordered_dict(pairs=()):
+    return _dict(pairs, collections.OrderedDict)
+
+
 def _rebuild_tensor(storage, offset, shape, strides, *_):
-    if not isinstance(storage, _Storage):
-        raise ValueError("a tensor without storage")
+    if not isinstance(storage, _Storage) or type(shape) not in (tuple, list) or type(strides) not in (tuple, list):
+        raise ValueError("a tensor without storage or shape")
+    if len(shape) > MOST_DIMENSIONS:
+        raise ValueError(f"a tensor has {len(shape)} dimensions")
     return _Tensor(storage, offset, tuple(shape), tuple(strides))
 
 
@@ -158,8 +213,8 @@ def _rebuild_parameter(tensor, *_):
 
 
 _FUNCTIONS = {
-    ("collections", "OrderedDict"): collections.OrderedDict,
-    ("collections", "Counter"): dict,  # milestones of learning rate schedules, saved beside the model
+    ("collections", "OrderedDict"): _ordered_dict,
+    ("collections", "Counter"): _dict,  # milestones of learning rate schedules, saved beside the model
     ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
     ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
     ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
@@ -175,7 +230,7 @@ def _state_dict(content):
             content = content[key]
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, _Tensor):
-            raise ValueError(f"{name!r} is not a tensor")
+            raise ValueError(f"{name if type(name) is str else type(name).__name__} is not a tensor")
     return content
 
 

@@ -20,7 +20,8 @@ from structures import UserError
 from system import files
 from weights import protobuf, tf_checkpoints, torch_files
 
-LARGEST = 4 << 30  # bytes of an unpacked file; VGG-16 in float64 has 1.1 GB
+LARGEST = 1_200_000_000  # bytes of an unpacked file; VGG-16 in float64 has 1.1 GB
+USUAL, MOST_TIMES = 100_000_000, 50  # bytes that any file may unpack to; beyond, no more than by times its own size
 SAFETENSORS_HEADER = 100_000_000  # bytes, the format's own limit
 H5_SECONDS = 60  # far more than reading the structure of a file takes
 ROOT = pathlib.Path(__file__).parents[1]
@@ -77,15 +78,17 @@ def check_kind(path):
 
 def _read_npz(path):
     with zipfile.ZipFile(path) as archive:
-        _check_size(sum(entry.file_size for entry in archive.infolist()))
+        _check_size(sum(entry.file_size for entry in archive.infolist()), path)
     with np.load(path, allow_pickle=False) as file:
         # An entry that is not an .npy file is read as bytes
         return {name: np.asarray(file[name]) for name in file.files}
 
 
-def _check_size(size):
-    if size > LARGEST:
-        raise ValueError(f"it unpacks to {size} bytes, more than {LARGEST}")
+def _check_size(size, path):
+    """Raise ValueError if a file unpacks to more bytes than it should: weights are not like each other."""
+    limit = min(LARGEST, max(USUAL, MOST_TIMES * os.path.getsize(path)))
+    if size > limit:
+        raise ValueError(f"it unpacks to {size} bytes, more than {limit}")
 
 
 def _read_safetensors(path):
@@ -103,6 +106,8 @@ def _read_safetensors(path):
         if start != end or not start <= stop <= len(data):
             raise ValueError(f"{name} does not start where the array before it ends")
         numbers = torch_files.from_bytes(data[start:stop], SAFETENSORS_TYPES[entry["dtype"]])
+        if len(entry["shape"]) > torch_files.MOST_DIMENSIONS:
+            raise ValueError(f"{name} has {len(entry['shape'])} dimensions")
         if math.prod(entry["shape"]) != len(numbers) or min(entry["shape"], default=0) < 0:
             raise ValueError(f"{name} has {len(numbers)} numbers for the shape {entry['shape']}")
         arrays[name], end = numbers.reshape(entry["shape"]), stop
@@ -140,7 +145,7 @@ def _h5_names(path):
         if outside := [layer for layer in layers if not _is_inside(root, layer)]:
             raise ValueError(f"{outside[0]} is not a group of this file")
         names = [f"{layer}/{_text(weight)}" for layer in layers for weight in root[layer].attrs["weight_names"]]
-        _check_size(sum(_dataset_size(root, name) for name in names))
+        _check_size(sum(_dataset_size(root, name) for name in names), path)
         stray = []
         root.visititems(lambda name, item: stray.append(name) if isinstance(item, h5py.Dataset) else None)
         if stray := sorted(set(stray) - set(names)):
@@ -181,8 +186,7 @@ def _text(value):
 
 def _read_caffemodel(path):
     """Read a NetParameter: layers in field 100 (name 1, blobs 7), or in the older field 2 (name 4, blobs 6)."""
-    with open(path, "rb") as file:
-        content = memoryview(file.read())
+    content = memoryview(files.read_regular(path, LARGEST))
     arrays = {}
     for field, layer in protobuf.fields(content):
         if field not in (2, 100) or isinstance(layer, int):
@@ -212,6 +216,8 @@ def _read_blob(blob, name):
         dims = [old_dims.get(number, 1) for number in (1, 2, 3, 4)]
         while len(dims) > 1 and dims[0] == 1:  # old files write a vector as 1×1×1×N
             dims = dims[1:]
+    if len(dims) > torch_files.MOST_DIMENSIONS:
+        raise ValueError(f"{name} has {len(dims)} dimensions")
     data = data[0] if len(data) == 1 else np.concatenate([np.zeros(0, "<f4"), *data])
     if math.prod(dims) != len(data):
         raise ValueError(f"{name} has {len(data)} numbers for the shape {dims}")
