@@ -287,6 +287,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     names = class_lists.parse_classes(args.classes) if args.classes else None
     loading = {"other_classes": args.other_classes, "missing_annotations": args.missing_annotations}
     loading["progress"] = cli.is_terminal(sys.stderr)
+    if args.within_data:
+        sources.check_within(args.data, args.split, args.source)
     data = DataSet(args.data, args.split, args.source, args.valid_of, **loading)
     read = detection_files.read(args.results, names, data)
     ground_truth = _ground_truth(data, read, args)
@@ -505,6 +507,7 @@ def _data_flags(group):
         type=cli.existing_path,
         help="the data set: a folder with VOC2007, VOC2012, …, one in VOC layout, or a COCO, YOLO or CSV data set",
     )
+    group.add_argument("--within-data", action="store_true", help=sources.WITHIN_HELP)
     group.add_argument(
         "--source",
         type=sources.source_name,

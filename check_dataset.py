@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import sources
 import ssd_utils
 from dataset_check import anchor_advisor, drawings, fixes, html_report, reporting, scanning
-from formats import class_lists
+from formats import class_lists, listing
 from structures import UserError
 from system import cli, files, wording
 
@@ -40,6 +40,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     source = sources.choose(flags.data, flags.source)
     class_names = class_lists.parse_classes(flags.classes) if flags.classes else None
     _check_outputs(flags, source)
+    if flags.within_data:
+        names = listing.check_names(flags.split, sources.split_names(flags.data, source), flags.data)
+        sources.check_within(flags.data, ",".join(names), source)
     reading = {"missing_annotations": flags.missing_annotations, "workers": flags.workers, "progress": True}
     scan = scanning.scan(flags.data, flags.split, source=source, **reading)
     report = reporting.make(scan, ssd_utils.get_preset(flags.preset), class_names, flags.near_duplicates)
@@ -98,6 +101,7 @@ def _add_data_flags(add):
         help="data set: a VOCdevkit (VOC2007, VOC2012, …), or any other that docs/formats.md lists",
     )
     add("--source", type=sources.source_name, default="auto", metavar="FORMAT", help=sources.SOURCE_HELP)
+    add("--within-data", action="store_true", help=sources.WITHIN_HELP)
     add("--split", metavar="SPLITS", help="splits to check: train,val or 2007:trainval,2007:test (default: all)")
     add(
         "--classes",

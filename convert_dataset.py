@@ -43,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError(
             f"--valid-share: divides one split, and --data has {', '.join(splits)}; choose the one with --split"
         )
+    if flags.within_data:
+        sources.check_within(flags.data, ",".join(splits), source)
     class_names = _class_names(flags, splits, source)
     options = {"other_classes": flags.other_classes, "missing_annotations": flags.missing_annotations, "progress": True}
     parts, samples = records.gather(flags.data, splits, class_names, source, **options)
@@ -87,6 +89,7 @@ def _parse(argv):
     add = reads.add_argument
     add("--data", required=True, metavar="DIR", help="the data set to read")
     add("--source", type=sources.source_name, default="auto", metavar="FORMAT", help=sources.SOURCE_HELP)
+    add("--within-data", action="store_true", help=sources.WITHIN_HELP)
     add("--split", metavar="SPLITS", help="splits to write: train,val or 2007:trainval,2007:test (default: all)")
     add(
         "--classes",

@@ -294,6 +294,8 @@ def _formats(flags):
 
 def _data_set(flags):
     """The data set to detect on, or None for pictures from the command line."""
+    if flags.split and flags.within_data:
+        sources.check_within(flags.data, flags.split, flags.source)
     return DataSet(flags.data, flags.split, flags.source, flags.valid_of) if flags.split else None
 
 
@@ -489,6 +491,7 @@ def _input_flags(pictures, group):
         default="auto",
         help=sources.SOURCE_HELP,
     )
+    group.add_argument("--within-data", action="store_true", help=sources.WITHIN_HELP)
     group.add_argument("--split", metavar="SPLIT", help="its split, such as 2007:test, or test")
     group.add_argument("--valid-of", **VALID_OF)
 

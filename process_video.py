@@ -127,7 +127,7 @@ def _open(film, stop):
     """The reader of a film's input, open."""
     if os.path.isdir(film.input):
         return frame_folder.FrameFolder(film.input, film.rate)
-    reader = video.VideoReader(film.input, film.stream)
+    reader = video.VideoReader(film.input, film.stream, film.within_data)
     if reader.streams > 1:
         print(f"{film.input}: video stream {film.stream} of {reader.streams}; --stream N takes another")
     if reader.live and film_flags.is_camera(film.input):

@@ -56,6 +56,9 @@ MISSING_ANNOTATIONS = config.CHOICES["missing_annotations"]
 MOST_FILES = 2000  # that a message about a folder counts
 
 
+WITHIN_HELP = "refuse a data set that names pictures or annotations outside of --data, as one from a stranger may"
+
+
 def source_name(text: str) -> str:
     """An argument type: one of CHOICES, or NAME of a file source_NAME.py in the current folder."""
     if text not in CHOICES and not (re.fullmatch(r"\w+", text) and os.path.isfile(_own_path(text))):
@@ -200,6 +203,20 @@ def load(
         missing_annotations=missing_annotations,
         progress=progress,
     )
+
+
+def check_within(data: str | os.PathLike, splits: str, source: str = "auto") -> None:
+    """Raise UserError if some splits name a picture or a file of annotations outside of a data set's folder.
+
+    A link is what it leads to. The folder of a file is the one it lies in, or above `annotations`. Opens no picture.
+    """
+    root = os.path.realpath(data if os.path.isdir(data) else os.path.dirname(os.path.abspath(data)))
+    if not os.path.isdir(data) and os.path.basename(root) in folders.ANNOTATIONS:
+        root = os.path.dirname(root)
+    for entry in find(data, splits, source):
+        for path in (entry.image_path, getattr(entry, "annotation_path", None)):
+            if isinstance(path, str) and os.path.commonpath([root, os.path.realpath(path)]) != root:
+                raise UserError(f"{entry.where}: names {path}, outside of {root}, which --within-data refuses")
 
 
 def drawn_sizes(data: str | os.PathLike, splits: str, entries: list, source: str = "auto") -> list:

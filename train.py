@@ -49,6 +49,9 @@ def main(argv: list[str] | None = None) -> None:
 
 def _pictures(flags, settings, source, class_names):
     """(samples to train on, samples to validate on, the Division of --valid-share or None), at most --limit each."""
+    if flags.within_data:
+        for splits in filter(None, (settings.train, settings.valid)):
+            sources.check_within(settings.data, splits, source)
     divided = None
     if settings.valid_share:
         both = _load(settings, source, settings.train, class_names, "use")

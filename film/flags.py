@@ -155,6 +155,11 @@ def _input_flags(add):
         "share the network's batches",
     )
     add(
+        "--within-data",
+        action="store_true",
+        help="refuse a playlist (.m3u8, ffconcat and the like), which opens other files than INPUT",
+    )
+    add(
         "--stream",
         type=cli.positive_int,
         default=1,

@@ -27,6 +27,9 @@ AAC_RATE = 48000  # for sound at a rate that AAC does not support
 MP3_RATE = 16000  # the lowest rate of an MP3 in an MP4
 # Seconds that times may go back by; a larger step is a clock that restarts: joined videos, a camera that was restarted
 FALL_BACK = 1
+# Of files that name others: how they begin, and FFmpeg's names of their formats
+PLAYLIST_STARTS, SNIFFED_BYTES = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD", b"v=0"), 1024
+PLAYLIST_FORMATS = ("hls", "applehttp", "concat", "dash", "imf", "sdp", "ism", "webm_dash_manifest")
 
 
 class VideoReader:
@@ -46,14 +49,19 @@ class VideoReader:
     error: why frames are missing, or None; complete only after the last frame.
     """
 
-    def __init__(self, source: files.Path, stream: int = 1):
+    def __init__(self, source: files.Path, stream: int = 1, alone: bool = False):
         """Open `source` and decode its first frame. Raises UserError if there is none.
 
-        stream: which of its video streams, from 1.
+        stream: which of its video streams, from 1. alone: whether a file that opens others, a playlist, is refused.
         """
         self.source, self.stream = str(source), stream
+        if alone:
+            _refuse_playlist(self.source)
         self.error: str | None = None
         self._container = _open_source(self.source)
+        if alone and self._container.format.name.split(",")[0] in PLAYLIST_FORMATS:
+            self.close()
+            raise _playlist(self.source)
         self._stream = self._find_stream(stream)
         self._stream.thread_type = "AUTO"
         self._describe()
@@ -219,6 +227,17 @@ def _open_source(source):
         raise UserError(f"{source}: {reason}; give a complete video file") from None
     except (av.FFmpegError, OSError, ValueError) as error:
         raise UserError(f"{source}: cannot be opened ({files.reason(error)}); give a video that can be read") from None
+
+
+def _refuse_playlist(source):
+    """Raise UserError for a file that begins as a list of other files, which FFmpeg would open at once."""
+    with contextlib.suppress(OSError), files.open_regular(source) as file:
+        if file.read(SNIFFED_BYTES).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(PLAYLIST_STARTS):
+            raise _playlist(source)
+
+
+def _playlist(source):
+    return UserError(f"{source}: is a list of other files, which --within-data refuses; give the video itself")
 
 
 def _check_file(path):

@@ -425,6 +425,8 @@ def _add_data_flags(group):
         "that docs/formats.md lists (required, but not with --resume)",
         metavar="DIR",
     )
+    within = group.add_argument("--within-data", action="store_true", default=False, help=sources.WITHIN_HELP)
+    cli.rare(within)
     _add(group, "--source", sources.SOURCE_HELP, type=sources.source_name, metavar="FORMAT")
     _add(
         group,
