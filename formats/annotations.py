@@ -22,6 +22,7 @@ from system import cli, files, memory, wording
 # A box reaches far out of its picture by this share of the picture's side; it is said if this share of the boxes does,
 # and at least so many: a tool may let boxes of cut objects reach out
 FAR, MANY_FAR, LEAST_FAR = 0.05, 0.2, 3
+LARGEST_FILE = 400_000_000  # bytes of the annotations of one picture; labelme puts a copy of the picture into them
 LARGEST = 1e9  # pixels, far beyond any picture: products of two still are numbers
 OUTSIDE_TOLERANCE = 1  # pixels: in annotations that count from 0 all boxes are off by one
 
@@ -661,7 +662,7 @@ def count_names(entries, read):
 def read_bytes(path):
     """The bytes of an annotation. Raises MissingAnnotation if there is no such file, UserError if it is unreadable."""
     try:
-        return files.read_regular(path)
+        return files.read_regular(path, LARGEST_FILE)
     except FileNotFoundError:
         raise MissingAnnotation(path) from None
     except OSError as error:

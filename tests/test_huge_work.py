@@ -13,9 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import config
+import ssd_utils
+import training_data
 from formats import yolo
 from media import images
-from structures import UserError
+from structures import Sample, UserError
 from weights import torch_files, weight_files
 
 ROOT = Path(__file__).parents[1]
@@ -117,6 +120,19 @@ def test_scans_of_a_jpeg_are_counted(tmp_path, monkeypatch):
     monkeypatch.setattr(images, "MAX_SCANNED", 64 * 64 * 40)
     with pytest.raises(images.ImageError, match=r"64x64 pixels in 6\d scans"):
         images.read(tmp_path / "few.jpg")
+
+
+def test_a_slow_picture_is_left_out_of_a_training_and_named(tmp_path, capsys):
+    path = tmp_path / "slow.jpg"
+    path.write_bytes(many_scans(4000))
+    box = np.array([[0.1, 0.1, 0.9, 0.9]], np.float32)
+    sample = Sample("slow", str(path), box, np.zeros(1, np.int32), np.zeros(1, bool), 64, 64)
+    preset = ssd_utils.get_preset("vgg300")
+    make, fields = training_data.make_item([sample, sample], preset, config.DEFAULTS), training_data._fields(preset)
+    out = {field.name: np.ones(field.shape, field.dtype) for field in fields}
+    make((0, 0), out)
+    assert not any(array.any() for array in out.values())  # a row without objects
+    assert f"training continues without {path}: 64x64 pixels in 40" in capsys.readouterr().err
 
 
 def legacy_torch(content):

@@ -231,9 +231,6 @@ def _check_data(task, state):
     """Note the pictures in the state; refuse a resume on others, whose position in the epoch would be meaningless."""
     ids = "\n".join(sample.id for sample in task.samples).encode("utf-8", "surrogatepass")
     data = {"pictures": len(task.samples), "ids": hashlib.sha256(ids).hexdigest()}
-    if state.batch > task.plan.batches_per_epoch:
-        limit = task.plan.batches_per_epoch
-        raise UserError(f"--resume: {task.run} is in batch {state.batch} of {limit}, so damaged; {config.RESTORE}")
     before = state.data or data
     if before != data:
         source = f"--train {task.settings.train} of {task.settings.data} has"
@@ -244,6 +241,9 @@ def _check_data(task, state):
             f"--resume: {task.run} was trained on {change}; bring them back, or start a new run with "
             f"--init-from {task.run}"
         )
+    if state.batch > task.plan.batches_per_epoch:
+        limit = task.plan.batches_per_epoch
+        raise UserError(f"--resume: {task.run} is in batch {state.batch} of {limit}, so damaged; {config.RESTORE}")
     state.data = data
 
 
