@@ -17,6 +17,9 @@ tensors of a frozen graph are as below; other formats have the same inputs and o
   result/result:0       float32 [N,anchors,1+classes+4], the network's scores (background first) and box offsets
   metadata/json:0       a string: class names, preset, threshold (thresholds, where classes differ), precision and use
 
+With --precision int8 (openvino and tflite) the network computes in whole numbers of 8 bits. The mAP before and after is
+measured on a split, and the layers that cost more of it than --most-lost are found by trying and stay in float.
+
 With --raw the outputs are logits, float32 [N,anchors,1+classes], and offsets, float32 [N,anchors,4]; ONNX and OpenVINO
 then take float32 [N,3,S,S] of 0..255. A file is run on pictures and compared with the run before it gets its name,
 unless --no-check is given or --outputs leaves out what that needs.
@@ -33,17 +36,24 @@ import shutil
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
+import average_precision
 import config
 import pretrained
+import sources
+import transforms
 from exports import comparison, file_metadata, formats
 from exports.opened import DETECTION_OUTPUTS, RESULT
 from media import images
+from results.data_set import DataSet
 from scoring import score_threshold
 from structures import Detections, UserError
 from system import cli, files
 from system.wording import per_class, plural
 from toy_road import scenes
 
+CALIBRATION_PICTURES = 100  # most that are taken of --calibration-split
 DEFAULT_THRESHOLD = 0.01
 CHECKED_PICTURES = 8  # most that are taken of --check-data
 DRAWN_PICTURES = 4
@@ -63,6 +73,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     cli.import_tensorflow()
     import detector  # imported here, since it loads TensorFlow: flags and paths are checked first
 
+    if flags.precision == "int8":
+        assert source.description, f"{source.name} is not a run"
+        scores = _Scores(flags, source.description.class_names)
+        before = scores.of(flags.model, precision="float32")
+        for name, path in paths.items():
+            _export_int8(name, path, source, flags, scores, before)
+        return
     wanted: list[Detections] = []
     if pictures:
         with detector.load(flags.model, precision="float32", threshold=flags.threshold) as run:
@@ -96,13 +113,95 @@ def _export(name, path, graph, source, flags, pictures, wanted):
         model_files.write(name, temporary, graph, values)
         size = _size(os.path.dirname(temporary))
         found = _compare(temporary, path, values, flags, pictures, wanted) if pictures else "not checked"
-    above = per_class(flags.threshold, tuple(values["class_names"]))
+    _report(path, size, values, source)
+    print(f"{path}: {found}")
+
+
+def _report(path, size, values, source):
+    """Print what a file is. size: in bytes."""
+    above = per_class(file_metadata.threshold_of(values), tuple(values["class_names"]))
     what = "logits and offsets" if values["outputs"] == file_metadata.RAW else f"scores above {above}"
     print(
         f"{path}: {size / 1e6:.1f} MB, {values['precision']}, {plural(len(values['class_names']), 'class')}, {what}; "
         f"checkpoint {checkpoint_size(source.checkpoint) / 1e6:.1f} MB"
     )
-    print(f"{path}: {found}")
+
+
+def _export_int8(name, path, source, flags, scores, before):
+    """Write one format in int8, with the layers in float that its mAP needs. before: the mAP of the run in float32.
+
+    scores: _Scores. Raises UserError if too much is lost.
+    """
+    import detector
+    from exports import int8
+
+    graph = detector.build_model_graph(source, "float32", flags.threshold, True, flags.batch)
+    values = _metadata(name, detector.metadata(graph), flags)
+    calibration = scores.calibration(source.description.preset)
+    writer = int8.Writer(name, graph, values, calibration)
+    with _pending(path) as temporary:
+
+        def lost(kept):
+            nonlocal values
+            values = writer.write(temporary, kept)
+            return before - scores.of(temporary)
+
+        def noise():
+            return int8.noise_of_layers(graph, calibration)
+
+        trial = int8.choose(noise, lost, flags.most_lost, lambda line: print(f"{path}: {line}", flush=True))
+        size = _size(os.path.dirname(temporary))
+    _report(path, size, values, source)
+    kept = f"in float: {', '.join(trial.kept)}" if trial.kept else "all layers in int8"
+    print(
+        f"{path}: mAP {before:.2f} in float32, {before - trial.lost:.2f} in int8 ({scores}), {trial.lost:.2f} points "
+        f"lost; {kept}"
+    )
+
+
+class _Scores:
+    """Measures mAP on --split, and has the pictures of --calibration-split."""
+
+    def __init__(self, flags: argparse.Namespace, class_names: Sequence[str]):
+        """Raises UserError if there is nothing to score."""
+        self._flags, self._class_names = flags, class_names
+        data_set = DataSet(flags.data, flags.split, flags.source, other_classes=flags.other_classes)
+        samples = data_set.samples(class_names)
+        step = -(-len(samples) // flags.limit) if flags.limit else 1
+        self._samples = dict(list(samples.items())[::step])
+        if not any(len(sample.labels) for sample in self._samples.values()):
+            raise UserError(
+                f"--split {flags.split}: has no objects of the model's classes; give another, or raise --limit"
+            )
+
+    def __str__(self) -> str:
+        return f"by VOC2010's rules on {plural(len(self._samples), 'picture')} of {self._flags.split}"
+
+    def of(self, model: str, precision: str = "auto") -> float:
+        """The mAP of a run or file, in points of 0 to 100. Raises UserError if a picture cannot be read."""
+        import detector
+
+        found = {}
+        paths = ((sample.image_path, True) for sample in self._samples.values())
+        with detector.load(model, precision=precision, threshold=self._flags.threshold) as loaded:
+            stream = loaded.detect_files(paths, keep=lambda _: False)
+            for key, (_, read, detections) in zip(self._samples, stream, strict=True):
+                if detections is None:
+                    raise UserError(f"--split {self._flags.split}: {read}; remove the picture")
+                found[key] = detections
+        return 100 * average_precision.evaluate(self._samples, found, self._class_names)["area"]["mean"]
+
+    def calibration(self, preset: Any) -> np.ndarray:
+        """Pictures of --calibration-split, spread over it: uint8 [N,S,S,3], prepared for a preset."""
+        entries = DataSet(self._flags.data, self._flags.calibration_split, self._flags.source).entries
+        chosen = entries[:: -(-len(entries) // CALIBRATION_PICTURES)]
+        try:
+            read = [images.read(entry.image_path, gray16=preset.gray16) for entry in chosen]
+        except images.ImageError as error:
+            raise UserError(
+                f"--calibration-split {self._flags.calibration_split}: {error}; remove the picture"
+            ) from None
+        return np.stack([transforms.warp(picture, preset.input_size) for picture in read])
 
 
 def _metadata(name, values, flags):
@@ -209,9 +308,11 @@ def _path(name, path):
 
 def _check_packages(flags):
     """Raise UserError if a package that writes a format, or runs it for the check, is missing."""
+    is_int8 = flags.precision == "int8"
     for name in flags.format:
         form = formats.FORMATS[name]
-        formats.require((*form.to_write, *(() if flags.no_check else form.to_run)), f"--format {name}")
+        needed = (*form.to_write, *(form.to_write_int8 if is_int8 else ()))
+        formats.require((*needed, *(() if flags.no_check else form.to_run)), f"--format {name}")
 
 
 def _outputs(text):
@@ -253,19 +354,65 @@ def _parse(argv):
     )
     _content_flags(does)
     _check_flags(parser.add_argument_group("how the file is checked").add_argument)
+    _int8_flags(parser.add_argument_group("how --precision int8 is measured"))
     flags = parser.parse_args(argv)
     for name in flags.format:
         _check_format(name, flags)
+    _check_int8(flags)
     return flags
+
+
+def _int8_flags(group):
+    add = group.add_argument
+    add(
+        "--data",
+        type=cli.existing_path,
+        metavar="DATA",
+        help="the data set, in any format that train.py reads (required with int8)",
+    )
+    add("--source", type=sources.source_name, metavar="FORMAT", default="auto", help=sources.SOURCE_HELP)
+    add(
+        "--calibration-split",
+        metavar="SPLIT",
+        help="its split for training: the ranges of all values are taken from up to "
+        f"{CALIBRATION_PICTURES} of its pictures, without their boxes (required with int8)",
+    )
+    add("--split", metavar="SPLIT", help="its split that is scored before and after (required with int8)")
+    add("--limit", type=cli.positive_int, metavar="N", help="score at most N pictures, spread over it (default: all)")
+    add(
+        "--other-classes",
+        choices=("error", "ignore"),
+        default="error",
+        help="annotated objects of other classes are an error, or are left out (default: error)",
+    )
+    add(
+        "--most-lost",
+        type=cli.non_negative_float,
+        default=0.5,
+        metavar="POINTS",
+        help="points of mAP that may be lost; layers stay in float until it is no more (default: 0.5)",
+    )
+
+
+def _check_int8(flags):
+    """Raise UserError if the flags for int8 are incomplete, or given without it."""
+    given = {"--data": flags.data, "--calibration-split": flags.calibration_split, "--split": flags.split}
+    for flag, value in given.items():
+        if flags.precision == "int8" and not value:
+            raise UserError(f"--precision int8: give --data, --calibration-split and --split; {flag} is missing")
+        if flags.precision != "int8" and value:
+            raise UserError(f"{flag}: for --precision int8 only; leave it out")
+    if flags.precision == "int8" and (flags.no_check or flags.check_data):
+        raise UserError("--no-check and --check-data: int8 is checked by its mAP on --split; leave them out")
 
 
 def _content_flags(add):
     add(
         "--precision",
-        choices=config.PRECISIONS,
+        choices=file_metadata.PRECISIONS,
         default="float32",
-        help="number type of the computation and the stored weights: float16 and bfloat16 halve the file, auto takes "
-        "the type that is fastest on this machine (default: float32, which runs on every machine)",
+        help="number type of the computation and the stored weights: float16 and bfloat16 halve the file, int8 "
+        "quarters it, auto takes the type that is fastest on this machine (default: float32, which runs everywhere)",
     )
     add(
         "--threshold",

@@ -1,8 +1,9 @@
 """Compare the formats of export_model.py on a trained model: size, load time, speed, mAP, difference from the run.
 
 Each format is exported in each precision and runs in a process of its own; formats whose packages are missing are left
-out and named. Writes NAME.jsonl, a line for each row, and NAME.md, the table, after each row. A line has machine.
-others_busy, the number of cores that other processes kept busy meanwhile: do not quote one that is above 0.05.
+out and named. int8 needs --calibration-split. Writes NAME.jsonl, a line for each row, and NAME.md, the table, after
+each row. A line has machine.others_busy, the number of cores that other processes kept busy meanwhile: do not quote one
+that is above 0.05.
 """
 
 import argparse
@@ -23,12 +24,13 @@ import average_precision
 import config
 import pretrained
 import sources
-from exports import comparison, formats
+from exports import comparison, file_metadata, formats
 from results.data_set import DataSet
 from structures import UserError
 from system import cli, files
 from system.wording import plural
 
+INT8 = "int8"
 RUN = "run"  # what stands in place of a format for the run itself
 THRESHOLD = 0.01
 ROUNDS, WARMUP = 5, 1
@@ -45,17 +47,23 @@ def main(argv=None):
     samples = _samples(flags, source.description.class_names)
     header = {"command": _command(argv), "commit": bench_harness.commit(), "pictures": len(samples)}
     header |= {"split": flags.split, "left_out": left_out, "machine": bench_harness.machine()}
-    for name, packages in left_out.items():
-        print(f"{name}: left out, needs {packages}; pip install -r {formats.REQUIREMENTS}", file=sys.stderr)
+    for name, reason in left_out.items():
+        print(f"{name}: left out, {reason}; packages: pip install -r {formats.REQUIREMENTS}", file=sys.stderr)
     lines, wanted = [], None
     with tempfile.TemporaryDirectory(prefix="deploy-") as scratch:
         for name, precision in rows:
             print(f"{name} {precision} …", file=sys.stderr, flush=True)
-            line, found = _measure(name, precision, source, flags, samples, scratch)
-            wanted = wanted or found  # the run comes first
-            if name != RUN:
-                line["difference"] = _difference(wanted, found, precision, samples, source.description.preset.keep)
-            lines.append(line)
+            try:
+                line, found = _measure(name, precision, source, flags, samples, scratch)
+            except UserError as error:
+                if precision != INT8:
+                    raise
+                left_out[f"{name} {precision}"] = str(error)  # it loses too much, for example
+            else:
+                wanted = wanted or found  # the run comes first
+                if name != RUN:
+                    line["difference"] = _difference(wanted, found, precision, samples, source.description.preset.keep)
+                lines.append(line)
             text = "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in (header, *lines))
             files.write(f"{flags.output}.jsonl", text)
             files.write(f"{flags.output}.md", page(header, lines))
@@ -63,17 +71,26 @@ def main(argv=None):
 
 
 def _plan(flags):
-    """([(format, precision)], the run first; {format: missing packages}). Raises UserError if no format remains."""
+    """([(format, precision)], the run first; {what is left out: why}). Raises UserError if no format remains."""
     rows, left_out = [(RUN, "float32")], {}
     for name in flags.format:
         form = formats.FORMATS[name]
         if missing := formats.missing((*form.to_write, *form.to_run)):
-            left_out[name] = ", ".join(missing)
-        else:
-            rows += [(name, precision) for precision in form.precisions if precision in flags.precision]
+            left_out[name] = f"needs {', '.join(missing)}"
+            continue
+        wanted = [precision for precision in form.precisions if precision in flags.precision]
+        if INT8 in wanted and (needs := _needs_for_int8(form, flags)):
+            left_out[f"{name} {INT8}"] = f"needs {needs}"
+            wanted.remove(INT8)
+        rows += [(name, precision) for precision in wanted]
     if len(rows) == 1 and not left_out:
         raise UserError(f"--precision {','.join(flags.precision)}: {', '.join(flags.format)} has none of them")
     return rows, left_out
+
+
+def _needs_for_int8(form, flags):
+    """What a format's rows in int8 need and is not there, "" if nothing."""
+    return ", ".join(formats.missing(form.to_write_int8)) or ("" if flags.calibration_split else "--calibration-split")
 
 
 def _samples(flags, class_names):
@@ -95,7 +112,7 @@ def _measure(name, precision, source, flags, samples, scratch):
         folder = os.path.join(scratch, f"{name}-{precision}")
         os.mkdir(folder)
         path = os.path.join(folder, f"model{config.EXPORTED[name]}")
-        _export(flags.model, path, name, precision)
+        _export(flags, path, name, precision)
         size = _size(folder)
     found = os.path.join(scratch, f"{name}-{precision}.npz")
     options = {"model": path, "precision": precision, "threshold": THRESHOLD, "found": found}
@@ -125,13 +142,23 @@ def _measure(name, precision, source, flags, samples, scratch):
     return line, detections
 
 
-def _export(model, path, name, precision):
+def _export(flags, path, name, precision):
     """Write a file, in a process that gives its memory back. Raises UserError with the message of export_model.py."""
-    flags = ["--format", name, "--precision", precision, "--threshold", str(THRESHOLD), "--no-check"]
-    command = [sys.executable, str(ROOT / "export_model.py"), model, "--output", path, *flags]
+    command = [sys.executable, str(ROOT / "export_model.py"), *_export_words(flags, path, name, precision)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise UserError(f"{name} {precision}: not exported: {done.stderr.strip().splitlines()[-1]}")
+    print(done.stdout, end="", file=sys.stderr)  # which layers stay in float, for example
+
+
+def _export_words(flags, path, name, precision):
+    """The arguments of export_model.py."""
+    words = [flags.model, "--output", path, "--format", name, "--precision", precision, "--threshold", str(THRESHOLD)]
+    if precision != INT8:
+        return [*words, "--no-check"]
+    words += ["--data", flags.data, "--source", flags.source, "--other-classes", flags.other_classes]
+    words += ["--calibration-split", flags.calibration_split, "--split", flags.split]
+    return [*words, *(["--limit", str(flags.limit)] if flags.limit else [])]
 
 
 def _size(folder):
@@ -158,7 +185,7 @@ def page(header, lines):
         bench_tables.table(HEAD.split(","), [_cells(line) for line in lines]),
     ]
     if header["left_out"]:
-        names = (f"{name} (needs {packages})" for name, packages in header["left_out"].items())
+        names = (f"{name} ({reason})" for name, reason in header["left_out"].items())
         parts.append(f"Left out: {', '.join(names)}.")
     busy = max(line["machine"]["others_busy"] for line in lines)
     if busy > 0.05:
@@ -198,7 +225,7 @@ def _choices(allowed):
 def _parse(argv):
     parser = cli.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    precisions = tuple(name for name in config.PRECISIONS if name != "auto")
+    precisions = tuple(name for name in file_metadata.PRECISIONS if name != "auto")
     add("model", metavar="MODEL", help="a run directory, as for export_model.py")
     add(
         "--data", type=cli.existing_path, required=True, metavar="DATA", help="the data set, as for train.py (required)"
@@ -210,6 +237,11 @@ def _parse(argv):
         choices=("error", "ignore"),
         default="error",
         help="annotated objects of other classes are an error, or are left out (default: error)",
+    )
+    add(
+        "--calibration-split",
+        metavar="SPLIT",
+        help="its split for training, from which int8 takes the ranges of values (default: no rows in int8)",
     )
     add("--limit", type=cli.positive_int, metavar="N", help="at most N pictures, spread over the split (default: all)")
     add(

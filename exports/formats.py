@@ -20,7 +20,7 @@ class Format(NamedTuple):
     has_detections: whether suppression may be inside.
     has_raw: whether there may be logits and offsets alone.
     raw_layout: of the pictures that it then takes.
-    to_write, to_run: names of Python packages beside requirements.txt.
+    to_write, to_run, to_write_int8: names of Python packages beside requirements.txt.
     """
 
     precisions: tuple[str, ...]
@@ -30,6 +30,7 @@ class Format(NamedTuple):
     raw_layout: str = NHWC
     to_write: tuple[str, ...] = ()
     to_run: tuple[str, ...] = ()
+    to_write_int8: tuple[str, ...] = ()
 
 
 _TO_ONNX = ("tf2onnx", "onnx")
@@ -39,20 +40,22 @@ FORMATS = {
     "savedmodel": Format(config.PRECISIONS),
     "onnx": Format(("float32", "float16"), raw_layout=NCHW, to_write=_TO_ONNX, to_run=("onnxruntime",)),
     "openvino": Format(
-        ("float32", "bfloat16", "float16"),
+        ("float32", "bfloat16", "float16", "int8"),
         computes_in_graph=False,
         raw_layout=NCHW,
         to_write=(*_TO_ONNX, "openvino"),
         to_run=("openvino",),
+        to_write_int8=("nncf",),
     ),
     # TensorFlow Lite has no suppression of many classes that all its interpreters run
-    "tflite": Format(("float32", "float16"), computes_in_graph=False, has_detections=False),
+    "tflite": Format(("float32", "float16", "int8"), computes_in_graph=False, has_detections=False),
 }
 # Of detections, by the network's precision, beside those of the run in float32
 TOLERANCES = {
     "float32": Tolerance(score=1e-4, box=1e-4, unmatched=0.01),
     "float16": Tolerance(score=0.02, box=0.02, unmatched=0.1),
     "bfloat16": Tolerance(score=0.1, box=0.05, unmatched=0.2),
+    "int8": Tolerance(score=0.1, box=0.05, unmatched=1.0),  # its mAP is what counts
 }
 
 

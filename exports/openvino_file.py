@@ -1,12 +1,20 @@
-"""OpenVINO's two files, NAME.xml and NAME.bin, made from the ONNX model. Weights are of 16 bits unless in float32."""
+"""OpenVINO's two files, NAME.xml and NAME.bin, made from the ONNX model.
 
+Weights are of 16 bits unless in float32, or, where NNCF has quantized the model, of 8.
+"""
+
+import contextlib
+import io
 import json
+import logging
+import re
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from exports import file_metadata, formats
-from exports.opened import INPUT
+from exports.opened import DETECTION_OUTPUTS, INPUT
 from structures import UserError
 from system import files
 
@@ -14,18 +22,54 @@ if TYPE_CHECKING:
     import tensorflow.compat.v1 as tf
 
 PLACE = ["model_info", "metadata"]  # of the metadata in the file's rt_info
-TYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+TYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "f32"}
 
 
 def write(path: str, graph: "tf.Graph", metadata: dict[str, Any]) -> None:
     """Write a portable float32 graph of `detector.build_graph`. path: of the .xml, beside which the .bin lies."""
+    _save(path, _convert(graph, metadata), metadata, compress=metadata["precision"] != "float32")
+
+
+class Quantizer:
+    """A `model_files.Quantizer` by NNCF."""
+
+    def __init__(self, graph: "tf.Graph", metadata: dict[str, Any], batches: Sequence[np.ndarray]):
+        """As `model_files.quantizer`."""
+        self._model, self._batches = _convert(graph, metadata), batches
+
+    def write(self, path: str, metadata: dict[str, Any], kept: Collection[str]) -> None:
+        """As `model_files.Quantizer.write`."""
+        import nncf
+
+        after_network = ["detections/.*", *(f"{name}$" for name in DETECTION_OUTPUTS)]
+        patterns = [f"^{pattern}" for pattern in (*after_network, *(f"{re.escape(name)}/.*" for name in sorted(kept)))]
+        nncf.set_log_level(logging.ERROR)
+        with contextlib.redirect_stdout(io.StringIO()):  # bars of its progress
+            model = nncf.quantize(
+                self._model,
+                nncf.Dataset(self._batches),
+                subset_size=len(self._batches),
+                # A raw model has nothing after its network
+                ignored_scope=nncf.IgnoredScope(patterns=patterns, validate=False),
+            )
+        _save(path, model, metadata, compress=False)
+
+
+def _convert(graph, metadata):
+    """The graph as a model of OpenVINO."""
     import openvino
 
     from exports import onnx_graph  # not for those who only run a file, who do without TensorFlow
 
-    model = openvino.Core().read_model(onnx_graph.convert(graph, metadata).SerializeToString())
+    return openvino.Core().read_model(onnx_graph.convert(graph, metadata).SerializeToString())
+
+
+def _save(path, model, metadata, compress):
+    """Write a model with its metadata. compress: whether weights are stored in 16 bits."""
+    import openvino
+
     model.set_rt_info(json.dumps(metadata), PLACE)
-    openvino.save_model(model, path, compress_to_fp16=metadata["precision"] != "float32")
+    openvino.save_model(model, path, compress_to_fp16=compress)
 
 
 class OpenVinoFile:

@@ -4,33 +4,95 @@
 keeps the files that belong to a model: unzip reads them, and an interpreter does not see them.
 """
 
+import contextlib
 import json
 import tempfile
 import warnings
 import zipfile
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from exports import file_metadata, graphs
+from exports.opened import INPUT
 from structures import UserError
 from system import files, worker_processes
 
 METADATA, LABELS = "metadata.json", "labels.txt"
+# Operations that only arrange the heads' values: in int8, all maps would share one scale
+AFTER_HEADS = ["SPLIT_V", "RESHAPE", "CONCATENATION"]
 
 
 def write(path: str, graph: tf.Graph, metadata: dict[str, Any]) -> None:
     """Write a portable float32 graph of `detector.build_graph`."""
+    with _converter(graph) as converter:
+        if metadata["precision"] == "float16":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.target_spec.supported_types = [tf.float16]
+        _save(path, converter.convert(), metadata)
+
+
+class Quantizer:
+    """A `model_files.Quantizer` by TensorFlow's converter.
+
+    Its debugger is the only way to keep layers in float; what else that finds out is not asked for.
+    """
+
+    def __init__(self, graph: tf.Graph, metadata: dict[str, Any], batches: Sequence[np.ndarray]):
+        """As `model_files.quantizer`."""
+
+        def calibration():
+            for batch in batches:
+                yield {INPUT: batch}
+
+        with _converter(graph) as converter, _quiet():
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.representative_dataset = calibration
+            self._debugger = tf.lite.experimental.QuantizationDebugger(
+                converter=converter, debug_dataset=calibration, debug_options=_options(())
+            )
+
+    def write(self, path: str, metadata: dict[str, Any], kept: Collection[str]) -> None:
+        """As `model_files.Quantizer.write`."""
+        with _quiet():
+            self._debugger.options = _options(_names_in(self._debugger.calibrated_model, kept))
+            _save(path, self._debugger.get_nondebug_quantized_model(), metadata)
+
+
+def _options(kept):
+    """The debugger's options that keep values of some names in float."""
+    return tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=AFTER_HEADS, denylisted_nodes=list(kept))
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Context manager without the warning that the interpreter moves to another package some day."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _names_in(model, layers):
+    """The names of the values of some layers in a model's bytes; a value that several operations made has them all."""
+    names = [tensor["name"] for tensor in tf.lite.Interpreter(model_content=model).get_tensor_details()]
+    return [name for name in names if {part.split("/")[0] for part in name.split(";")} & set(layers)]
+
+
+@contextlib.contextmanager
+def _converter(graph):
+    """Context manager: a TFLiteConverter of the raw graph."""
     module = tf.Module()
     module.detect = graphs.as_function(graph, file_metadata.RAW, _keep_normalization)
     with tempfile.TemporaryDirectory() as folder:
         tf.saved_model.save(module, folder, signatures=module.detect)
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-        if metadata["precision"] == "float16":
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            converter.target_spec.supported_types = [tf.float16]
-        files.write(path, converter.convert())
+        yield tf.lite.TFLiteConverter.from_saved_model(folder)
+
+
+def _save(path, model, metadata):
+    """Write a model's bytes with its metadata."""
+    files.write(path, model)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(METADATA, json.dumps(metadata, indent=2))
         archive.writestr(LABELS, "".join(f"{name}\n" for name in metadata["class_names"]))
@@ -66,12 +128,11 @@ class TFLiteFile:
         except (zipfile.BadZipFile, KeyError, OSError):
             raise UserError(f"{path}: not a TensorFlow Lite file of export_model.py") from None
         self.metadata = file_metadata.parse(path, text)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that the interpreter moves to another package some day
-            try:
+        try:
+            with _quiet():
                 interpreter = tf.lite.Interpreter(path, num_threads=worker_processes.usable_cores())
-            except ValueError as error:
-                raise UserError(f"{path}: damaged ({files.reason(error)}); export the model again") from None
+        except ValueError as error:
+            raise UserError(f"{path}: damaged ({files.reason(error)}); export the model again") from None
         self._run = interpreter.get_signature_runner()
 
     def run(self, batch: np.ndarray) -> dict[str, np.ndarray]:

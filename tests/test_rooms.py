@@ -75,6 +75,7 @@ ONLY_IN = {
     "onnx": "exports.onnx_graph",
     "onnxruntime": "exports.onnx_file",
     "openvino": "exports.openvino_file",
+    "nncf": "exports.openvino_file",
     "google": "system.compiled_code",  # protobuf, which comes with TensorFlow
 }
 EVERYWHERE = {"numpy", "cv2", "tqdm", "PIL", "tensorflow"}

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -41,9 +42,8 @@ class InThisProcess:
 def measured(monkeypatch, shapes, trained, tmp_path):
     """(header, lines, page) of a benchmark of two formats, of which one is exported wrongly and one has no package."""
 
-    def export(model, path, name, precision):
-        flags = ["--format", name, "--precision", precision, "--no-check"]
-        export_model.main([str(model), "--output", str(path), *flags])
+    def export(flags, path, name, precision):
+        export_model.main(deploy._export_words(flags, path, name, precision))
 
     form = deploy.formats.FORMATS["onnx"]._replace(to_run=("no_such_package",))
     monkeypatch.setitem(deploy.formats.FORMATS, "onnx", form)
@@ -118,10 +118,35 @@ def test_a_loaded_machine_is_said():
 
 def test_an_export_that_fails_ends_with_its_message(tmp_path):
     with pytest.raises(UserError, match=r"frozen float32: not exported: error: .*nowhere"):
-        deploy._export(str(tmp_path / "nowhere"), str(tmp_path / "m.pb"), "frozen", "float32")
+        flags = types.SimpleNamespace(model=str(tmp_path / "nowhere"))
+        deploy._export(flags, str(tmp_path / "m.pb"), "frozen", "float32")
 
 
 def test_precisions_that_no_format_has(shapes, trained, tmp_path):
     flags = ["--data", str(shapes), "--split", "val", "--output", str(tmp_path / "x")]
     with pytest.raises(UserError, match="--precision bfloat16: tflite has none of them"):
         deploy.main([str(trained), *flags, "--format", "tflite", "--precision", "bfloat16"])
+
+
+def test_int8_is_exported_with_the_same_pictures(shapes, trained, tmp_path, monkeypatch):
+    """Where it loses too much, or what it needs is missing, the table says so and has the other rows."""
+    exported = []
+
+    def export(flags, path, name, precision):
+        if precision == "int8":
+            exported.append(deploy._export_words(flags, path, name, precision))
+            raise UserError("loses 9.00 points")
+        export_model.main(deploy._export_words(flags, path, name, precision))
+
+    monkeypatch.setattr(deploy, "Side", InThisProcess)
+    monkeypatch.setattr(deploy, "_export", export)
+    flags = ["--data", str(shapes), "--split", "val", "--limit", "2", "--rounds", "1", "--output", str(tmp_path / "f")]
+    flags = [str(trained), *flags, "--format", "tflite", "--precision", "float32,int8"]
+    deploy.main([*flags, "--calibration-split", "train"])
+    (words,) = exported
+    assert export_model._parse(words).limit == 2 and export_model._parse(words).calibration_split == "train"
+    page = (tmp_path / "f.md").read_text("utf-8")
+    assert "Left out: tflite int8 (loses 9.00 points)." in page and "\n| tflite | float32 |" in page
+    form = deploy.formats.FORMATS["tflite"]._replace(to_write_int8=("no_such_package",))
+    assert deploy._needs_for_int8(form, deploy._parse(flags)) == "no_such_package"
+    assert deploy._plan(deploy._parse(flags))[1] == {"tflite int8": "needs --calibration-split"}
