@@ -53,7 +53,7 @@ from system import cli, files
 from system.wording import per_class, plural
 from toy_road import scenes
 
-CALIBRATION_PICTURES = 100  # most that are taken of --calibration-split
+CALIBRATION_PICTURES = 32  # most that are taken of --calibration-split
 DEFAULT_THRESHOLD = 0.01
 CHECKED_PICTURES = 8  # most that are taken of --check-data
 DRAWN_PICTURES = 4
@@ -78,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         scores = _Scores(flags, source.description.class_names)
         before = scores.of(flags.model, precision="float32")
         for name, path in paths.items():
+            gc.collect()  # graphs hold all weights, and are in cycles that Python itself would free much later
             _export_int8(name, path, source, flags, scores, before)
         return
     wanted: list[Detections] = []
@@ -92,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name, path in paths.items():
         graph = graph_in(flags.precision if formats.FORMATS[name].computes_in_graph else "float32")
         _export(name, path, graph, source, flags, pictures, wanted)
-        gc.collect()  # graphs hold all weights, and are in cycles that Python itself would free much later
+        gc.collect()  # as above
 
 
 def checkpoint_size(checkpoint: str) -> int:
