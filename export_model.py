@@ -183,7 +183,7 @@ class _Scores:
         import detector
 
         found = {}
-        paths = ((sample.image_path, True) for sample in self._samples.values())
+        paths = ((sample.image_path, sample.exif) for sample in self._samples.values())
         with detector.load(model, precision=precision, threshold=self._flags.threshold) as loaded:
             stream = loaded.detect_files(paths, keep=lambda _: False)
             for key, (_, read, detections) in zip(self._samples, stream, strict=True):

@@ -116,9 +116,8 @@ def _measure(name, precision, source, flags, samples, scratch):
         size = _size(folder)
     found = os.path.join(scratch, f"{name}-{precision}.npz")
     options = {"model": path, "precision": precision, "threshold": THRESHOLD, "found": found}
-    with Side(
-        "deploy_worker.py", "model", {**options, "pictures": [one.image_path for one in samples.values()]}
-    ) as side:
+    pictures = [(one.image_path, one.exif) for one in samples.values()]
+    with Side("deploy_worker.py", "model", {**options, "pictures": pictures}) as side:
         (answers,), state = bench_harness.alternate([side], flags.rounds, WARMUP)
         facts = side.facts
     detections = deploy_worker.read(found)

@@ -16,24 +16,27 @@ stack = contextlib.ExitStack()  # the model stays open as long as the process
 def model(model, precision, threshold, pictures, found):
     """Facts: load_seconds, until a first picture has its detections. A round: {"rates": {"1": images/s, …}}.
 
-    model: MODEL of the programs. pictures: paths. found: where to write the detections of all pictures, for `read`.
+    model: MODEL of the programs. pictures: (path, whether EXIF orientation is applied). found: where to write the
+    detections of all pictures, for `read`.
     """
     cli.import_tensorflow()
     import detector
     from media import images
 
-    first = images.read(pictures[0])
+    first = images.read(pictures[0][0])
     start = time.perf_counter()
     loaded = stack.enter_context(detector.load(model, precision=precision, threshold=threshold))
     loaded.detect([first])
     facts = {"load_seconds": time.perf_counter() - start}
     detections = []
-    for path, read, one in loaded.detect_files(((path, True) for path in pictures), keep=lambda _: False):
+    for path, read, one in loaded.detect_files(pictures, keep=lambda _: False):
         if one is None:
             raise ValueError(f"{path}: {read}")
         detections.append(one)
     _write(found, detections)
-    prepared = np.stack([loaded.prepare(images.read(pictures[index % len(pictures)])) for index in range(max(CALLS))])
+    prepared = np.stack(
+        [loaded.prepare(images.read(pictures[index % len(pictures)][0])) for index in range(max(CALLS))]
+    )
     sizes = [(loaded.input_size, loaded.input_size)] * max(CALLS)
 
     def run():

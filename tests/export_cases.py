@@ -1,7 +1,8 @@
-"""Runs with random weights, as training saves them, whose scores differ from box to box."""
+"""Runs with random weights, as training saves them, whose scores differ from box to box, and pictures for them."""
 
 import dataclasses
 
+import cv2
 import numpy as np
 import tensorflow.compat.v1 as tf
 
@@ -34,3 +35,13 @@ def make_run(path, preset_name, width=1 / 32):
         runs.create(str(path), description, settings)
         runs.Checkpoints(str(path)).save(session, runs.TrainingState(step=1))
     return path
+
+
+def pictures(count=3):
+    """Pictures with something in them, of different sizes."""
+    rng = np.random.default_rng(5)
+    drawn = []
+    for index in range(count):
+        cells = rng.integers(0, 256, (6 + index, 9, 3), dtype=np.uint8)
+        drawn.append(cv2.resize(cells, (320 + 90 * index, 240), interpolation=cv2.INTER_CUBIC))
+    return drawn

@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import average_precision
 import config
 import detector
 import export_model
-from export_cases import make_run
+from export_cases import make_run, pictures
 from exports import file_metadata, int8
 from exports.opened import INPUT
-from structures import UserError
+from media import images
+from structures import Sample, UserError
 
 COSTS = {"a": 0.1, "b": 2.0, "c": 0.1, "d": 1.0, "e": 0.1, "f": 0.1, "g": 0.1, "h": 0.1}  # points lost in int8
 
@@ -161,3 +163,32 @@ def test_the_program_measures_and_says_what_is_lost(model, tmp_path, monkeypatch
     ):
         with pytest.raises(UserError, match=message):
             export_model.main([str(run), *given])
+
+
+def test_the_loss_is_that_of_the_file(model, tmp_path, monkeypatch, capsys):
+    """The run's own detections are the ground truth, so that its mAP is 100."""
+    run, *_ = model
+    samples = {}
+    with detector.load(str(run), precision="float32", threshold=0.5) as loaded:
+        names = loaded.class_names
+        for index, picture in enumerate(pictures()):
+            path = tmp_path / f"{index}.png"
+            images.write(path, picture)
+            found, (height, width) = loaded.detect(picture), picture.shape[:2]
+            boxes = found.boxes_px / np.array([width, height, width, height], np.float32)
+            difficult = np.zeros(len(found), bool)
+            samples[str(index)] = Sample(str(index), str(path), boxes, found.labels, difficult, width, height)
+    data_set = types.SimpleNamespace(samples=lambda _: samples, entries=list(samples.values()))
+    monkeypatch.setattr(export_model, "DataSet", lambda *_, **__: data_set)
+    path = tmp_path / "m.tflite"
+    flags = ["--precision", "int8", "--data", str(tmp_path), "--calibration-split", "train", "--split", "val"]
+    flags += ["--format", "tflite", "--output", str(path), "--limit", "2", "--most-lost", "100"]
+    export_model.main([str(run), *flags])
+    chosen = {key: samples[key] for key in ("0", "2")}
+    with detector.load(str(path)) as loaded:
+        detections = {key: loaded.detect(sample.image_path) for key, sample in chosen.items()}
+    points = 100 * average_precision.evaluate(chosen, detections, names)["area"]["mean"]
+    assert 0 < points < 99
+    out = capsys.readouterr().out
+    assert f"mAP 100.00 in float32, {points:.2f} in int8 (by VOC2010's rules on 2 pictures of val)" in out
+    assert f"{100 - points:.2f} points lost; all layers in int8" in out
