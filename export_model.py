@@ -399,7 +399,7 @@ def _check_int8(flags):
 def _content_flags(add):
     add(
         "--precision",
-        choices=formats.PRECISIONS,
+        choices=file_metadata.PRECISIONS,
         default="float32",
         help="number type of the computation and the stored weights: float16 and bfloat16 halve the file, int8 "
         "quarters it, auto takes the type that is fastest on this machine (default: float32, which runs everywhere)",

@@ -24,7 +24,7 @@ import average_precision
 import config
 import pretrained
 import sources
-from exports import comparison, formats
+from exports import comparison, file_metadata, formats
 from results.data_set import DataSet
 from structures import UserError
 from system import cli, files, load
@@ -219,7 +219,7 @@ def _choices(allowed):
 def _parse(argv):
     parser = cli.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    precisions = tuple(name for name in formats.PRECISIONS if name != "auto")
+    precisions = tuple(name for name in file_metadata.PRECISIONS if name != "auto")
     add("model", metavar="MODEL", help="a run directory, as for export_model.py")
     add(
         "--data", type=cli.existing_path, required=True, metavar="DATA", help="the data set, as for train.py (required)"

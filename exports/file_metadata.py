@@ -16,6 +16,7 @@ FORMAT = 1
 DETECTIONS, RAW = "detections", "raw"  # kinds of outputs
 PROPERTY = "metadata"  # of an ONNX file, which has the JSON
 NHWC, NCHW = "NHWC", "NCHW"  # layouts of the input
+PRECISIONS = (*config.PRECISIONS, "int8")  # of files, as --precision names them
 LICENSE = (
     "code that wrote this file: MIT (ssd-tensorflow); weights: as stated by those who trained them (--license TEXT)"
 )
@@ -51,7 +52,7 @@ class _Metadata:
 
 _KNOWN = {field.name for field in dataclasses.fields(_Metadata)}
 _LIMITS = {
-    "precision": schema.Limits(choices=config.PRECISIONS),
+    "precision": schema.Limits(choices=PRECISIONS),
     "threshold": schema.Limits(0, 1),
     "thresholds": schema.Limits(0, 1),
     "format": schema.Limits(1),

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from exports import file_metadata, graphs, model_files
+from exports import file_metadata, file_probe, graphs, model_files
+from exports.opened import INPUT
 from structures import UserError
 
 COMPARED_PICTURES = 4  # on which the noise of layers is measured
@@ -84,7 +85,7 @@ def noise_of_layers(graph: tf.Graph, pictures: np.ndarray) -> dict[str, float]:
         tf.import_graph_def(definition, name="")
         found = {name: _noise(copy, name) for name in names}
         with tf.Session() as session:
-            measured = session.run(found, {f"{graphs.INPUT}:0": pictures[:COMPARED_PICTURES]})
+            measured = session.run(found, {f"{INPUT}:0": pictures[:COMPARED_PICTURES]})
     # A cell whose sum of squares is rounded to 0 is divided by it
     return {name: float(value) if np.isfinite(value) else float("inf") for name, value in measured.items()}
 
@@ -119,7 +120,7 @@ class Writer:
 
     def __init__(self, name: str, graph: tf.Graph, metadata: Mapping[str, Any], pictures: np.ndarray):
         """name: of the format. graph: portable, in float32. pictures: uint8 [N,S,S,3], from which ranges are taken."""
-        self._metadata = {**metadata, "precision": "int8"}
+        self._name, self._metadata = name, {**metadata, "precision": "int8"}
         self._quantizer = model_files.quantizer(name, graph, self._metadata, list(self._batches(pictures)))
 
     def _batches(self, pictures):
@@ -133,4 +134,5 @@ class Writer:
         """Write the file, in place of one that is there, and return its metadata. kept: layers in float."""
         values = {**self._metadata, "float_layers": sorted(kept)}
         self._quantizer.write(path, values, kept)
+        file_probe.note(self._name, path)
         return values

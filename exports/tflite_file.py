@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from exports import file_metadata, graphs
+from exports.opened import INPUT
 from structures import UserError
 from system import files, worker_processes
 
@@ -44,7 +45,7 @@ class Quantizer:
 
         def calibration():
             for batch in batches:
-                yield {graphs.INPUT: batch}
+                yield {INPUT: batch}
 
         with _converter(graph) as converter, _quiet():
             converter.optimizations = [tf.lite.Optimize.DEFAULT]

@@ -12,7 +12,8 @@ import config
 import detector
 import export_model
 from export_cases import make_run, pictures
-from exports import file_metadata, graphs, int8
+from exports import file_metadata, int8
+from exports.opened import INPUT
 from media import images
 from structures import Sample, UserError
 
@@ -83,9 +84,7 @@ def test_noise_is_that_of_rounded_inputs_and_filters(model):
     with tf.compat.v1.Session(graph=graph) as session:
         convolution = graph.get_operation_by_name("conv8_1/Conv2D")  # of 1×1 cells: a product of matrices
         assert convolution.type == "Conv2D" and convolution.inputs[1].shape[:2] == (1, 1)
-        values, weights, right = session.run(
-            [*convolution.inputs, convolution.outputs[0]], {f"{graphs.INPUT}:0": pictures}
-        )
+        values, weights, right = session.run([*convolution.inputs, convolution.outputs[0]], {f"{INPUT}:0": pictures})
     wrong = rounded(values) @ rounded(weights, (0, 1, 2))[0, 0] - right
     assert noise["conv8_1"] == pytest.approx((wrong**2).sum() / (right**2).sum(), rel=0.02)
 
