@@ -9,7 +9,6 @@ from exports.comparison import Tolerance
 from exports.file_metadata import NCHW, NHWC
 from structures import UserError
 
-PRECISIONS = (*config.PRECISIONS, "int8")
 REQUIREMENTS = "requirements-export.txt"
 
 
