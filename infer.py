@@ -30,7 +30,8 @@ import sources
 import ssd_utils
 from exports import file_metadata
 from formats import class_lists
-from many import detecting, inputs, job, workers
+from many import detecting, job, workers
+from many.inputs import Entry
 from media import images, visualization
 from results import csv_table, detection_files, result_folder
 from results.data_set import VALID_OF, DataSet
@@ -103,10 +104,8 @@ def _detect_in_shards(flags, model, threshold, pictures):
     """Detect with several processes, and write JSON Lines in the folder of a job; goes on with one that was stopped."""
     with cli.StopRequest() as stop:
         model = pretrained.fetched(model, stop.raise_if_requested)
-        precision, wanted = (
-            flags.precision or "auto",
-            class_lists.parse_classes(flags.classes) if flags.classes else None,
-        )
+        precision = flags.precision or ("float32" if _origin(model)[0] else "auto")
+        wanted = class_lists.parse_classes(flags.classes) if flags.classes else None
         opener = detecting.Opener(flags.model, threshold, wanted, precision, flags.batch_size)
         facts = {
             "model": detecting.model_hash(model),
@@ -116,7 +115,7 @@ def _detect_in_shards(flags, model, threshold, pictures):
                 "\n".join(one.path for one in pictures).encode("utf-8", "surrogateescape")
             ).hexdigest(),
         }
-        entries = (inputs.Entry(one.name, os.path.abspath(one.path)) for one in pictures)
+        entries = (Entry(one.name, os.path.abspath(one.path)) for one in pictures)
         shards = job.begin(flags.output, facts, lambda: entries, SHARD)
         gpus, count = worker_processes.visible_gpus(), flags.shards
 
