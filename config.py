@@ -489,6 +489,18 @@ def checkpoint_prefix(run: str, which: str | None = None) -> str:
     the best if there is one, else the last. Raises UserError if there is no such checkpoint.
     """
     index = read_index(run)
+    while True:
+        chosen = _chosen(run, index, which)
+        prefix = os.path.join(run, "checkpoints", chosen, "model")
+        if os.path.isfile(prefix + ".index"):
+            return prefix
+        before, index = index, read_index(run)
+        if index == before:  # otherwise a training has just saved another one
+            raise UserError(f"{prefix}.index: missing, but index.json names it; restore it or use another run")
+
+
+def _chosen(run, index, which):
+    """The name of the checkpoint that `which` means in an index. Raises UserError."""
     if which and which.isdecimal():
         chosen = _of_step(index, int(which))
     else:
@@ -498,10 +510,7 @@ def checkpoint_prefix(run: str, which: str | None = None) -> str:
         raise UserError(f"{run}@{which}: no such checkpoint; use @last or @best" + (f" or {kept}" if kept else ""))
     if not chosen:
         raise UserError(f"{run}: has no {which or 'finished'} checkpoint yet")
-    prefix = os.path.join(run, "checkpoints", chosen, "model")
-    if not os.path.isfile(prefix + ".index"):
-        raise UserError(f"{prefix}.index: missing, but index.json names it; restore it or use another run")
-    return prefix
+    return chosen
 
 
 def checkpoint_name(step: int) -> str:

@@ -63,18 +63,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     cli.import_tensorflow()
     import detector  # imported here, since it loads TensorFlow: flags and paths are checked first
 
+    source, weights = detector.read_current(source)
+    size = checkpoint_size(source.checkpoint)
     wanted: list[Detections] = []
     if pictures:
-        with detector.load(flags.model, precision="float32", threshold=flags.threshold) as run:
+        with detector.of_run(source, weights, precision="float32", threshold=flags.threshold) as run:
             wanted = run.detect(pictures)
 
     @functools.cache
     def graph_in(precision):
-        return detector.build_model_graph(source, precision, flags.threshold, True, flags.batch)
+        return detector.build_model_graph(source, precision, flags.threshold, True, flags.batch, weights)
 
     for name, path in paths.items():
         graph = graph_in(flags.precision if formats.FORMATS[name].computes_in_graph else "float32")
-        _export(name, path, graph, source, flags, pictures, wanted)
+        _export(name, path, graph, flags, pictures, wanted, size)
         gc.collect()  # graphs hold all weights, and are in cycles that Python itself would free much later
 
 
@@ -84,7 +86,7 @@ def checkpoint_size(checkpoint: str) -> int:
     return sum(entry.stat().st_size for entry in os.scandir(folder) if entry.name.startswith("model"))
 
 
-def _export(name, path, graph, source, flags, pictures, wanted):
+def _export(name, path, graph, flags, pictures, wanted, checkpoint_bytes):
     """Write one format, compare it with the run's detections, and give it its name. Raises UserError if they differ."""
     import detector
     from exports import graphs, model_files
@@ -100,7 +102,7 @@ def _export(name, path, graph, source, flags, pictures, wanted):
     what = "logits and offsets" if values["outputs"] == file_metadata.RAW else f"scores above {above}"
     print(
         f"{path}: {size / 1e6:.1f} MB, {values['precision']}, {plural(len(values['class_names']), 'class')}, {what}; "
-        f"checkpoint {checkpoint_size(source.checkpoint) / 1e6:.1f} MB"
+        f"checkpoint {checkpoint_bytes / 1e6:.1f} MB"
     )
     print(f"{path}: {found}")
 
@@ -149,6 +151,12 @@ def _pending(path: str) -> Iterator[str]:
             if os.path.isdir(target):
                 shutil.rmtree(target)  # an earlier SavedModel, or an empty folder: _path has looked
             files.publish(os.path.join(folder, entry), target)
+    except UserError:
+        raise
+    except Exception as error:  # of the libraries that write the formats
+        if not files.is_about_writing(error):
+            raise
+        raise files.unwritable(path, error, "an earlier file stays as it is") from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

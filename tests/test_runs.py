@@ -1,5 +1,6 @@
 """Run directories: a checkpoint appears complete or not at all."""
 
+import fcntl
 import os
 
 import numpy as np
@@ -146,7 +147,7 @@ def test_a_file_system_without_locks_causes_a_warning(run, monkeypatch, capsys):
     def fail(*_):
         raise OSError(95, "Operation not supported")
 
-    monkeypatch.setattr(runs.fcntl, "flock", fail)
+    monkeypatch.setattr(fcntl, "flock", fail)
     with runs.lock(run):
         pass
     warning = capsys.readouterr().err

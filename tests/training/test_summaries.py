@@ -159,7 +159,7 @@ def test_unwritable_plots_are_reported_in_one_line(tmp_path, monkeypatch):
         records.record_epoch(ROW, EVALUATION, [ROW])
 
 
-def test_the_first_failure_is_reported(tmp_path, monkeypatch):
+def test_the_first_failure_is_reported(tmp_path, monkeypatch, capsys):
     def fail(*_):
         raise UserError("no space for events")
 
@@ -167,8 +167,9 @@ def test_the_first_failure_is_reported(tmp_path, monkeypatch):
     records = summaries.Summaries(str(tmp_path), ())
     with pytest.raises(UserError, match="no space for a checkpoint"), records.open(0, []):
         raise UserError("no space for a checkpoint")
-    with pytest.raises(UserError, match="no space for events"), records.open(0, []):
+    with records.open(0, []):  # a training that has come to its end stays one
         pass
+    assert "warning: the last records cannot be recorded: no space for events; " in capsys.readouterr().err
 
 
 def test_reading_stops_at_an_incomplete_record(written):
