@@ -80,7 +80,7 @@ def class_colors(class_names: Iterable[str]) -> list[Color]:
 def _class_colors(class_names):
     slots = {name: KNOWN_CLASSES.index(name) for name in class_names if name in KNOWN_CLASSES}
     for name in sorted(set(class_names) - set(slots)):
-        slots[name] = _free_slot(zlib.crc32(name.encode()), list(slots.values()))
+        slots[name] = _free_slot(zlib.crc32(name.encode("utf-8", "surrogatepass")), list(slots.values()))
     return [PALETTE[slots[name]] for name in class_names]
 
 
