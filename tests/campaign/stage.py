@@ -6,6 +6,7 @@ threads would not be in its forks.
 
 import argparse
 import contextlib
+import ctypes
 import io
 import os
 import pathlib
@@ -15,9 +16,10 @@ import time
 import traceback
 
 from programs import TINY, run, write_shapes
-from system import cli, worker_processes
+from system import cli
 
 PATIENCE = 300  # seconds after which a program counts as hanging: machines are shared
+PR_SET_PDEATHSIG = 1  # of prctl
 STEPS = 20  # of a training
 TRAINING = [*TINY, "--workers", "0", "--deterministic", "--save-minutes", "0.0001", "--epochs", str(STEPS // 5)]
 
@@ -118,7 +120,7 @@ def start(function, log, before=None):
         return Program(pid, log)
     code = 1
     try:
-        worker_processes.follow_parent()
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # it ends with the campaign
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
