@@ -2,8 +2,8 @@
 
 tests/fixtures/release_0_1_0 was made at commit 1b1dd90: `train.py` for one epoch with `--ema 0.9` on the pictures of
 `write_shapes(root, {"train": 10, "val": 4})` with `programs.TINY`, `export_model.py` of it, and the detections.json of
-`infer.py --data … --split val --threshold 0.01`. `check_dataset.py --anchors` wrote the anchors, for the small objects of
-`write_shapes(root, {"train": 10, "val": 4}, size=(900, 500))`.
+`infer.py --data … --split val --threshold 0.01`. `check_dataset.py --anchors` wrote the anchors, for the small objects
+of `write_shapes(root, {"train": 10, "val": 4}, size=(900, 500))`.
 """
 
 import json

@@ -118,9 +118,7 @@ def _fault(read, is_whole):
     try:
         read()
     except UserError as error:
-        if is_whole:
-            return f"the whole input is refused: {error}"
-        return None if len(str(error).splitlines()) == 1 else f"several lines: {str(error)[:200]!r}"
+        return f"the whole input is refused: {error}" if is_whole else None  # cli.run makes one line of it
     except BaseException as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{os.path.basename(last.filename)}:{last.lineno}"
