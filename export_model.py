@@ -64,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     import detector  # imported here, since it loads TensorFlow: flags and paths are checked first
 
     source, weights = detector.read_current(source)
+    assert source.checkpoint
     size = checkpoint_size(source.checkpoint)
     wanted: list[Detections] = []
     if pictures:

@@ -13,7 +13,6 @@ than the picture: its edges may be below 0 and above 1.
 """
 
 import dataclasses
-import functools
 import math
 
 import cv2
@@ -24,7 +23,6 @@ from ssd_utils import SSDPreset
 
 Window = tuple[float, float, float, float]  # (xmin, ymin, xmax, ymax)
 WHOLE: Window = (0.0, 0.0, 1.0, 1.0)
-Size = int | tuple[int, int]  # the side of a square, or (width, height), in pixels
 INTERPOLATIONS = {
     "linear": cv2.INTER_LINEAR,
     "area": cv2.INTER_AREA,
@@ -472,13 +470,9 @@ def _compose_window(canvas, crop, width, height):
 
 
 def _max_reduce(window_px, size):
-    """Largest reduction that leaves the window at least `size` (width, height); 1 if it is smaller anyway."""
-    width, height = window_px[2] - window_px[0], window_px[3] - window_px[1]
-    return max(
-        factor
-        for factor in REDUCTIONS
-        if factor == 1 or (width >= factor * size[0] and height >= factor * size[1])
-    )
+    """Largest reduction that leaves the window at least `size` pixels wide and high; 1 if it is smaller anyway."""
+    pixels = min(window_px[2] - window_px[0], window_px[3] - window_px[1])
+    return max(factor for factor in REDUCTIONS if factor == 1 or pixels >= factor * size)
 
 
 def _fit_axis(low, high, length, size, step):
