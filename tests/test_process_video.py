@@ -272,7 +272,7 @@ def test_failure_of_any_stage_ends_all(tmp_path, detector, model, monkeypatch, s
 
 
 def test_a_timeline_that_does_not_fit_is_reported_and_leaves_the_old_one(tmp_path, detector, model, monkeypatch):
-    (tmp_path / "out.json").write_text("precious")
+    (tmp_path / "out.json").write_text("[1, 2]")
 
     def fail(*_):
         raise OSError(28, "No space left on device")
@@ -281,7 +281,7 @@ def test_a_timeline_that_does_not_fit_is_reported_and_leaves_the_old_one(tmp_pat
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(UserError, match=r"out\.json: .*No space left on device"):
         run(tmp_path, model, source)
-    assert (tmp_path / "out.json").read_text() == "precious"
+    assert (tmp_path / "out.json").read_text() == "[1, 2]"
     assert sorted(os.listdir(tmp_path)) == ["a.mp4", "model.pb", "out.json", "out.unfinished.mp4"]
 
 
