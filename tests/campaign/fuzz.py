@@ -14,7 +14,8 @@ import damage
 import readers
 from report import Row
 
-SECONDS = 10  # that one input may take
+SECONDS = 10  # of a processor that one input may take
+ASLEEP = 120  # seconds without any progress after which an input counts as waiting for ever: machines are shared
 MEMORY = 1500  # MB that it may take
 AT_ONCE = 200  # inputs of one child
 
@@ -50,7 +51,7 @@ def _child(row, whole, read, seed, numbers, folder, place):
         os.close(reader)
         _work(writer, whole, read, row.what, seed, numbers)
     os.close(writer)
-    told, last, since = b"", None, time.monotonic()
+    told, last, since, used = b"", None, time.monotonic(), 0.0
     with open(reader, "rb", buffering=0) as pipe:
         os.set_blocking(reader, False)
         while True:
@@ -58,10 +59,10 @@ def _child(row, whole, read, seed, numbers, folder, place):
             if got == b"":
                 break
             if got:
-                told, since = told + got, time.monotonic()
-            elif time.monotonic() - since > SECONDS * 2:  # a shared machine
+                told, since, used = told + got, time.monotonic(), _processor_seconds(pid)
+            elif time.monotonic() - since > ASLEEP or _processor_seconds(pid) - used > SECONDS:
+                last = f"hung, after {_processor_seconds(pid) - used:.0f} s of a processor"
                 os.kill(pid, signal.SIGKILL)
-                last = "hang"
                 break
             else:
                 time.sleep(0.005)
@@ -74,6 +75,13 @@ def _child(row, whole, read, seed, numbers, folder, place):
     number = lines[-1].split()[1] if lines else "0"
     row.failures.append(f"input {number}: {last or f'the process ended with {os.waitstatus_to_exitcode(status)}'}")
     return int(number) + 1 if number != "None" else 0
+
+
+def _processor_seconds(pid):
+    """How long a process has computed so far."""
+    with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _work(writer, whole, read, name, seed, numbers):

@@ -34,8 +34,8 @@ def _data_sets(place):
         texts = [path for path in data.rglob("*") if path.suffix in (".xml", ".json", ".txt", ".csv", ".yaml")]
 
         def read(data=data, name=name):
-            split = sources.split_names(data, name)[0]
-            sources.load(data, split, sources.class_names(data, split, name), source=name)
+            for split in sources.split_names(data, name)[:1]:
+                sources.load(data, split, sources.class_names(data, split, name), source=name)
 
         found[f"data set {name}"] = data, texts, read
     listed = place / "coco_results.json"

@@ -18,7 +18,7 @@ import traceback
 from programs import TINY, run, write_shapes
 from system import cli
 
-PATIENCE = 300  # seconds after which a program counts as hanging: machines are shared
+PATIENCE = 900  # seconds after which a program counts as hanging: machines are shared
 PR_SET_PDEATHSIG = 1  # of prctl
 STEPS = 20  # of a training
 TRAINING = [*TINY, "--workers", "0", "--deterministic", "--save-minutes", "0.0001", "--epochs", str(STEPS // 5)]
