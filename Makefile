@@ -1,10 +1,11 @@
-# make demo | test | test-slow | lint | bench | gpu | parity | learning | clean
+# make demo | test | test-slow | test-oldest | campaign | lint | bench | gpu | parity | learning | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PARITY := .venv-parity
+OLDEST := .venv-oldest
 
-.PHONY: demo test test-slow lint bench gpu parity learning clean
+.PHONY: demo test test-slow test-oldest campaign lint bench gpu parity learning clean
 
 $(VENV)/.installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
@@ -24,6 +25,20 @@ test: $(VENV)/.installed-dev
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow
+
+# With the oldest versions that requirements.txt allows, in an environment of their own. TESTS: folders and flags of pytest
+$(OLDEST)/.installed: requirements.txt requirements-dev.txt
+	$(PYTHON) -m venv $(OLDEST)
+	@sed -n 's/^\([a-z0-9-]*\)>=\([0-9.]*\).*/\1==\2/p' requirements.txt > $(OLDEST)/oldest.txt
+	@$(OLDEST)/bin/python -m system.install $(OLDEST)/oldest.txt requirements-dev.txt
+	@touch $@
+
+test-oldest: $(OLDEST)/.installed
+	$(OLDEST)/bin/python -m pytest -m "not slow" -n 2 --dist loadfile $(TESTS)
+
+# Kills, full disks and damaged inputs; hours. CAMPAIGN: how many, as in `make campaign CAMPAIGN="kills=200 fuzz=2000"`
+campaign: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.campaign $(CAMPAIGN)
 
 # BENCH: names and flags, such as `make bench BENCH="network-300 --quick"`
 bench: $(VENV)/.installed-dev
@@ -53,4 +68,4 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) $(PARITY) .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) $(PARITY) $(OLDEST) .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -506,6 +506,30 @@ def checkpoint_prefix(run: str, which: str | None = None) -> str:
     the best if there is one, else the last. Raises UserError if there is no such checkpoint.
     """
     index = read_index(run)
+    while True:
+        chosen = _chosen(run, index, which)
+        prefix = os.path.join(run, "checkpoints", chosen, "model")
+        if os.path.isfile(prefix + ".index"):
+            _check_files(prefix)
+            return prefix
+        before, index = index, read_index(run)
+        if index == before:  # otherwise a training has just saved another one
+            raise UserError(f"{prefix}.index: missing, but index.json names it; restore it or use another run")
+
+
+def _check_files(prefix):
+    """Raise UserError if a file of a checkpoint is a named pipe or a device, on which TensorFlow waits for ever."""
+    folder = os.path.dirname(prefix)
+    for name in os.listdir(folder):
+        path = os.path.join(folder, name)
+        try:
+            files.check_regular(path)
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({files.reason(error)}); {RESTORE}") from None
+
+
+def _chosen(run, index, which):
+    """The name of the checkpoint that `which` means in an index. Raises UserError."""
     if which and which.isdecimal():
         chosen = _of_step(index, int(which))
     else:
@@ -515,16 +539,7 @@ def checkpoint_prefix(run: str, which: str | None = None) -> str:
         raise UserError(f"{run}@{which}: no such checkpoint; use @last or @best" + (f" or {kept}" if kept else ""))
     if not chosen:
         raise UserError(f"{run}: has no {which or 'finished'} checkpoint yet")
-    prefix = os.path.join(run, "checkpoints", chosen, "model")
-    if not os.path.isfile(prefix + ".index"):
-        raise UserError(f"{prefix}.index: missing, but index.json names it; restore it or use another run")
-    for name in os.listdir(os.path.dirname(prefix)):  # TensorFlow would wait for ever for a named pipe
-        path = os.path.join(os.path.dirname(prefix), name)
-        try:
-            files.check_regular(path)
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({files.reason(error)}); {RESTORE}") from None
-    return prefix
+    return chosen
 
 
 def checkpoint_name(step: int) -> str:

@@ -164,6 +164,22 @@ def read_weights(checkpoint: str) -> dict[str, np.ndarray]:
         raise UserError(f"{checkpoint}: cannot be read ({files.reason(error)}); use another checkpoint") from None
 
 
+def read_current(source: config.ModelSource) -> tuple[config.ModelSource, dict[str, np.ndarray]]:
+    """The weights of a run (a config.ModelSource), and the ModelSource whose checkpoint they are of.
+
+    A training deletes its last checkpoint when the next one is saved: then that one is read. Raises UserError.
+    """
+    assert source.checkpoint, f"{source.name} is not a run"
+    while True:
+        try:
+            return source, read_weights(source.checkpoint)
+        except UserError:
+            newer = config.find_model(source.name)
+            if newer.checkpoint in (None, source.checkpoint):
+                raise
+            source = newer
+
+
 def load(
     model: str | os.PathLike,
     *,
@@ -188,26 +204,55 @@ def load(
     source = pretrained.fetched(config.find_model(os.fspath(model)))
     if batch_size is not None and batch_size < 1:
         raise UserError(f"batch_size {batch_size}: give a whole number above 0, or None")
-    network: Network
-    file_batch = None
-    if source.exported:
-        network, limit, values = _open_exported(source, precision, threshold, batch_size, fastest, keep_predictions)
-        file_batch = values.get("batch")
-    else:
-        assert source.description
-        limit = _class_thresholds(threshold, source.description.class_names)
-        # A GPU chooses its algorithms anew, and XLA compiles anew, for each number of images
-        fixed = (batch_size or devices.detection_batch()) if devices.has_gpu() else None
-        graph = build_model_graph(source, precision, limit, batch_size=fixed)
-        network, values = GraphNetwork(open_session(graph), *_ends(graph)), metadata(graph)
+    if not source.exported:
+        return of_run(
+            *read_current(source),
+            precision=precision,
+            threshold=threshold,
+            batch_size=batch_size,
+            keep_predictions=keep_predictions,
+            tiles=tiles,
+            overlap=overlap,
+        )
+    network, limit, values = _open_exported(source, precision, threshold, batch_size, fastest, keep_predictions)
     return Detector(
         network,
         ModelDescription.from_json(values),
         precision=values["precision"],
         threshold=limit,
-        batch_size=batch_size or file_batch or devices.detection_batch(),
-        file_batch=file_batch,
+        batch_size=batch_size or values.get("batch") or devices.detection_batch(),
+        file_batch=values.get("batch"),
         keep_predictions=keep_predictions,
+        tiles=tiles,
+        overlap=overlap,
+    )
+
+
+def of_run(
+    source: config.ModelSource,
+    weights: Mapping[str, np.ndarray],
+    *,
+    precision: str,
+    threshold: Threshold | Callable[[tuple[str, ...]], Threshold],
+    batch_size: int | None = None,
+    keep_predictions: bool = False,
+    tiles: tuple[int, int] | None = None,
+    overlap: float = 0.2,
+) -> "Detector":
+    """The Detector of a run with weights of `read_current`; the rest as in `load`. Raises UserError."""
+    assert source.description
+    limit = _class_thresholds(threshold, source.description.class_names)
+    # A GPU chooses its algorithms anew, and XLA compiles anew, for each number of images
+    fixed = (batch_size or devices.detection_batch()) if devices.has_gpu() else None
+    graph = build_model_graph(source, precision, limit, batch_size=fixed, weights=weights)
+    return Detector(
+        GraphNetwork(open_session(graph), *_ends(graph)),
+        source.description,
+        precision=metadata(graph)["precision"],
+        threshold=limit,
+        batch_size=batch_size or devices.detection_batch(),
+        keep_predictions=keep_predictions,
+        checkpoint=source.checkpoint,
         tiles=tiles,
         overlap=overlap,
     )
@@ -307,13 +352,15 @@ def build_model_graph(
     threshold: Threshold,
     portable: bool = False,
     batch_size: int | None = None,
+    weights: Mapping[str, np.ndarray] | None = None,
 ) -> tf.Graph:
     """The detection graph of a run's checkpoint (a config.ModelSource). Raises UserError.
 
-    portable, batch_size: as in `build_graph`.
+    portable, batch_size: as in `build_graph`. weights: of `read_current`; None to read them.
     """
-    assert source.checkpoint and source.description, f"{source.name} is not a run"
-    weights = read_weights(source.checkpoint)
+    if weights is None:
+        source, weights = read_current(source)
+    assert source.description
     try:
         dtype = devices.compute_dtype(precision)
         return build_graph(source.description, weights, dtype, threshold, portable, batch_size)
@@ -470,6 +517,7 @@ class Detector:
     file_batch: the most that an exported file takes at once; None for any number.
     keep_predictions: whether `detect_files` also gives what the network itself says, a megabyte for each picture.
     tiles: float64 [T,4] of `tiles.layout`, which pictures are looked at in; None for as a whole only.
+    checkpoint: the prefix of the checkpoint that the weights are of; None for an exported model.
     """
 
     def __init__(
@@ -484,12 +532,14 @@ class Detector:
         keep_predictions: bool = False,
         tiles: tuple[int, int] | None = None,
         overlap: float = 0.2,
+        checkpoint: str | None = None,
     ) -> None:
         """tiles: (columns, rows) that pictures are also looked at in, to find small things; the network runs once for
         each and once for the whole. overlap: of their sides. Raises UserError for tiles with kept predictions."""
         if tiles and keep_predictions:
             raise UserError("tiles: what the network says of each is not kept; leave out --dump-predictions or --tiles")
         self._network = network
+        self.checkpoint = checkpoint
         self.class_names = description.class_names
         self.preset = description.preset
         self.input_size = description.preset.input_size

@@ -81,22 +81,24 @@ def main(argv: Sequence[str] | None = None) -> None:
             gc.collect()  # graphs hold all weights, and are in cycles that Python itself would free much later
             _export_int8(name, path, source, flags, scores, before)
         return
+    source, weights = detector.read_current(source)
+    size = source.size()
     wanted: list[Detections] = []
     if pictures:
-        with detector.load(flags.model, precision="float32", threshold=flags.threshold) as run:
+        with detector.of_run(source, weights, precision="float32", threshold=flags.threshold) as run:
             wanted = run.detect(pictures)
 
     @functools.cache
     def graph_in(precision):
-        return detector.build_model_graph(source, precision, flags.threshold, True, flags.batch)
+        return detector.build_model_graph(source, precision, flags.threshold, True, flags.batch, weights)
 
     for name, path in paths.items():
         graph = graph_in(flags.precision if formats.FORMATS[name].computes_in_graph else "float32")
-        _export(name, path, graph, source, flags, pictures, wanted)
+        _export(name, path, graph, flags, pictures, wanted, size)
         gc.collect()  # as above
 
 
-def _export(name, path, graph, source, flags, pictures, wanted):
+def _export(name, path, graph, flags, pictures, wanted, checkpoint_bytes):
     """Write one format, compare it with the run's detections, and give it its name. Raises UserError if they differ."""
     import detector
     from exports import graphs, model_files
@@ -108,17 +110,17 @@ def _export(name, path, graph, source, flags, pictures, wanted):
         model_files.write(name, temporary, graph, values)
         size = files.size(os.path.dirname(temporary))
         found = _compare(temporary, path, values, flags, pictures, wanted) if pictures else "not checked"
-    _report(path, size, values, source)
+    _report(path, size, values, checkpoint_bytes)
     print(f"{path}: {found}")
 
 
-def _report(path, size, values, source):
-    """Print what a file is. size: in bytes."""
+def _report(path, size, values, checkpoint_bytes):
+    """Print what a file is. size: in bytes, of the file."""
     above = per_class(file_metadata.threshold_of(values), tuple(values["class_names"]))
     what = "logits and offsets" if values["outputs"] == file_metadata.RAW else f"scores above {above}"
     print(
         f"{path}: {size / 1e6:.1f} MB, {values['precision']}, {plural(len(values['class_names']), 'class')}, {what}; "
-        f"checkpoint {source.size() / 1e6:.1f} MB"
+        f"checkpoint {checkpoint_bytes / 1e6:.1f} MB"
     )
 
 
@@ -146,7 +148,7 @@ def _export_int8(name, path, source, flags, scores, before):
 
         trial = int8.choose(noise, lost, flags.most_lost, lambda line: print(f"{path}: {line}", flush=True))
         size = files.size(os.path.dirname(temporary))
-    _report(path, size, values, source)
+    _report(path, size, values, source.size())
     kept = f"in float: {', '.join(trial.kept)}" if trial.kept else "all layers in int8"
     print(
         f"{path}: mAP {before:.2f} in float32, {before - trial.lost:.2f} in int8 ({scores}), {trial.lost:.2f} points "
@@ -196,7 +198,7 @@ class _Scores:
             raise UserError(
                 f"--calibration-split {self._flags.calibration_split}: {error}; remove the picture"
             ) from None
-        return np.stack([transforms.warp(picture, preset.input_size) for picture in read])
+        return np.stack([transforms.warp(picture, preset.input_wh) for picture in read])
 
 
 def _metadata(name, values, flags):
@@ -243,6 +245,12 @@ def _pending(path: str) -> Iterator[str]:
             if os.path.isdir(target):
                 shutil.rmtree(target)  # an earlier SavedModel, or an empty folder: _path has looked
             files.publish(os.path.join(folder, entry), target)
+    except UserError:
+        raise
+    except Exception as error:  # of the libraries that write the formats
+        if not files.is_about_writing(error):
+            raise
+        raise files.unwritable(path, error, "an earlier file stays as it is") from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -175,7 +175,8 @@ def _detect_all(flags, model, detector, pictures, choice, stop, old):
 def _source(flags, model, detector):
     """Where the detections of this call come from."""
     data = os.path.abspath(flags.data) if flags.split else None
-    return Source(flags.model, score_threshold.checkpoint_of(model), detector.precision, data, flags.split)
+    read = dataclasses.replace(model, checkpoint=detector.checkpoint)  # a training may have saved another meanwhile
+    return Source(flags.model, score_threshold.checkpoint_of(read), detector.precision, data, flags.split)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,8 @@
 """Draw detections into a video. The output is H.264 with the size, times and sound of the source.
 
 INPUT is a video file, a folder of numbered pictures (frame_1.jpg, frame_2.jpg, …), a camera's number or a stream's
-address; cameras and streams run until Ctrl-C. An interrupted run leaves a video that plays.
+address; cameras and streams run until Ctrl-C, which leaves a video that plays. Until it is complete, and after an
+error or a kill, it is beside OUTPUT.mp4, as OUTPUT.unfinished.mp4; an older OUTPUT.mp4 stays until then.
 
     python process_video.py runs/mine drive.mp4 drive_annotated.mp4
     python process_video.py runs/mine monday.mp4 tuesday.mp4 frames/ annotated/
@@ -174,7 +175,7 @@ def _process(flags, reader, detector, wanted, stop):
             threads.end()
             summary = {**outcome.summary(film, reader, stop, meters, start), **(tracks.summary() if tracks else {})}
             if timeline:
-                timeline.finish(summary)
+                timeline.finish(summary, film.is_whole)
             outcome.write_tracks(flags, summary, detector.class_names, film.seconds)
     outcome.report(flags, summary, detector.precision)
     if stop.requested:

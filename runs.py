@@ -8,7 +8,6 @@ import system.quiet_tensorflow  # noqa: F401
 
 import contextlib
 import dataclasses
-import fcntl
 import os
 import shutil
 import sys
@@ -68,12 +67,12 @@ def create(run: str, description: config.ModelDescription, training: config.Trai
     """
     config.check_new(run)
     try:
-        os.makedirs(run, exist_ok=True)
+        files.make_folders(run)
         config.write_config(run, description, training, versions())
     except BaseException as error:
         shutil.rmtree(run, ignore_errors=True)
         if isinstance(error, OSError):
-            raise UserError(f"--run {run}: cannot be created ({error.strerror}); choose another place") from None
+            raise UserError(f"--run {files.unwritable(run, error)}") from None
         raise
 
 
@@ -93,13 +92,13 @@ def lock(run: str) -> Iterator[None]:
 
     Raises UserError if another process holds the lock. Warns where the file system has no locks.
     """
-    with open(os.path.join(run, LOCK), "w", encoding="ascii") as file:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stack.enter_context(files.locked(os.path.join(run, LOCK), lambda reason: cli.warn(f"{run}: {reason}")))
         except BlockingIOError:
             raise UserError(f"--run {run}: another process is training it; wait for it, or stop it") from None
-        except OSError as error:  # some network file systems have no locks
-            cli.warn(f"{run}: cannot be locked ({files.reason(error)}); do not train it with two processes at once")
+        except OSError as error:
+            raise UserError(f"--run {files.unwritable(run, error)}") from None
         yield
 
 
@@ -125,7 +124,7 @@ class Checkpoints:
             name += "+"
         temporary = os.path.join(self._folder, f"tmp-{name}")
         try:
-            os.makedirs(self._folder, exist_ok=True)
+            files.make_folders(self._folder)
             self._remove_unnamed()  # what a failed or killed save left: this one may need the space
             os.mkdir(temporary)
             self._saver.save(session, os.path.join(temporary, "model"), write_meta_graph=False, write_state=False)
@@ -134,10 +133,7 @@ class Checkpoints:
             self._publish(temporary, name, [*roles, kept] if kept else roles)
         except (OSError, tf.errors.OpError) as error:
             shutil.rmtree(temporary, ignore_errors=True)
-            raise UserError(
-                f"{temporary}: checkpoint cannot be written ({files.reason(error)}); free some space or correct the "
-                "permissions"
-            ) from None
+            raise UserError(f"checkpoint {files.unwritable(temporary, error)}") from None
 
     def _publish(self, temporary, name, roles):
         """Give a complete checkpoint its name, enter it in the index, delete those that are not in the index."""

@@ -36,7 +36,7 @@ def write(parts, class_names, target, to, link=False, progress=False):
                 files.write(os.path.join(folder, writer.CLASS_LIST), lines, durable=False)
             _check(parts, folder, writer, to)
     except OSError as error:
-        raise UserError(f"--output {target}: {files.reason(error)}; free space or choose another place") from None
+        raise UserError(f"--output {files.unwritable(target, error)}") from None
 
 
 def _place(image_path, path, link):

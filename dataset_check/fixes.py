@@ -50,7 +50,7 @@ def write_copy(scan, findings, target, progress=False):
             changes += _write(scan, leaving, folder, progress)
             files.write(os.path.join(folder, "changes.txt"), "".join(f"{line}\n" for line in changes))
     except OSError as error:
-        raise UserError(f"--fix {target}: {files.reason(error)}; free space or choose another place") from None
+        raise UserError(f"--fix {files.unwritable(target, error)}") from None
     return changes
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 from film.frames import Frame
 from media.video import VideoWriter
+from structures import UserError
+from system.wording import plural
 
 NONE = "-"  # as OUTPUT: no film
 
@@ -13,7 +15,8 @@ NONE = "-"  # as OUTPUT: no film
 class FilmFile:
     """The annotated film.
 
-    frames: written so far. seconds: how long it is. padding, audio: as of a `video.VideoWriter`.
+    frames: written so far. seconds: how long it is. padding, audio: as of a `video.VideoWriter`. is_whole: whether it
+    has its name.
     """
 
     def __init__(self, flags: argparse.Namespace, reader: Any) -> None:
@@ -27,6 +30,7 @@ class FilmFile:
             pixel_aspect=reader.pixel_aspect,
         )
         self.padding = self._writer.padding
+        print(f"{flags.output}: is {self._writer.unfinished} until it is complete", flush=True)
 
     @property
     def frames(self) -> int:
@@ -35,6 +39,10 @@ class FilmFile:
     @property
     def seconds(self) -> float:
         return self._writer.seconds
+
+    @property
+    def is_whole(self) -> bool:
+        return not os.path.exists(self._writer.unfinished)
 
     @property
     def audio(self) -> str | None:
@@ -52,14 +60,19 @@ class FilmFile:
         self._writer.__enter__()
         return self
 
-    def __exit__(self, *error):
-        self._writer.__exit__(*error)
+    def __exit__(self, kind, error, trace):
+        """Raises what ended the block again, with the name of the unfinished film, unless it is said already."""
+        self._writer.__exit__(kind, error, trace)
+        if isinstance(error, UserError | KeyboardInterrupt) and not self.is_whole:
+            said, path = str(error) or "interrupted", self._writer.unfinished
+            if path not in said:
+                raise type(error)(f"{said}; {path} has the {plural(self.frames, 'frame')} before") from None
 
 
 class NoFilm:
     """In the place of a FilmFile where none is written."""
 
-    padding, audio = (0, 0), None
+    padding, audio, is_whole = (0, 0), None, True
 
     def __init__(self) -> None:
         self.frames, self.seconds = 0, 0.0

@@ -22,6 +22,7 @@ class Timeline:
         threshold = flags.threshold if flags.track else detector.threshold  # tracks need low scores too
         self._class_names = class_names
         self._separator = "\n"
+        self._path = flags.json
         self._file = files.PendingFile(flags.json)
         head = {
             "model": flags.model,
@@ -56,10 +57,13 @@ class Timeline:
         self._file.write(self._separator + json.dumps(entry))
         self._separator = ",\n"
 
-    def finish(self, summary: dict[str, Any]) -> None:
-        """Add the summary, a dict as from `outcome.summary`, and publish the file."""
+    def finish(self, summary: dict[str, Any], whole: bool = True) -> None:
+        """Add the summary, a dict as from `outcome.summary`, and publish the file.
+
+        whole: whether it is of the whole film; otherwise the file becomes NAME.unfinished.json, and an older one stays.
+        """
         self._file.write("\n], " + json.dumps(summary)[1:] + "\n")
-        self._file.commit()
+        self._file.commit(None if whole else video.unfinished_name(self._path))
 
     def __enter__(self):
         return self

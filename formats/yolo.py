@@ -315,6 +315,8 @@ def _in_folder(yaml_path, split, folder):
     """Yield (where, picture) for a folder and the folders in it."""
     if not folder.is_dir():
         raise UserError(f"{yaml_path}: {split!r} means {folder}: no such folder or file; correct it")
+    if folder.resolve() in pathlib.Path(yaml_path).resolve().parents[2:]:  # the whole disk, perhaps: hours
+        raise UserError(f"{yaml_path}: {split!r} means {folder}, in which the data set itself is; name a folder in it")
     unread = []
     for parent, names in files.walk(folder):
         for name in names:

@@ -95,7 +95,7 @@ _UPRIGHT: dict[
 }
 
 # ImageError reports what the decoders would print about a bad file.
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+(getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel)(0)  # silent; the first is OpenCV 4's
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from media.visualization import envelope_steps, make_figure, save_figure, set_title, short_name
+from media.visualization import envelope_steps, in_plot, make_figure, save_figure, set_title, short_name
 from system.files import Path
 
 COLUMNS = 4  # panels in a row
@@ -67,7 +67,7 @@ def plot_reliability(path: Path, title: str, bins: Sequence[Mapping]) -> None:
     curve.plot([0, 1], [0, 1], color="0.6", linestyle="--", label="scores that are shares of hits")
     scores, hits = ([one[key] for one in bins] for key in ("score", "hits"))
     curve.plot(scores, hits, marker="o", color="C0", label="these detections")
-    curve.set(title=title, ylabel="share of hits", xlim=(0, 1), ylim=(0, 1.03))
+    curve.set(title=in_plot(title), ylabel="share of hits", xlim=(0, 1), ylim=(0, 1.03))
     curve.legend(fontsize="small", loc="upper left")
     counts.bar(places, [one["detections"] for one in bins], width=0.09, color="C0", alpha=0.7)
     counts.set(xlabel="score, in ten bins (curve: at their means)", ylabel="detections", yscale="log")
@@ -91,7 +91,7 @@ def plot_matrix(path: Path, names: Sequence[str], counts: np.ndarray, title: str
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     axes.set_xticks(range(size), [short_name(name) for name in names], rotation=90)
     axes.set_yticks(range(size), [short_name(name) for name in names])
-    axes.set(title=title, xlabel="detected as (background: missed)", ylabel="object (background: none)")
+    axes.set(title=in_plot(title), xlabel="detected as (background: missed)", ylabel="object (background: none)")
     if size <= 40:
         for row, column in zip(*np.nonzero(counts), strict=True):
             color = "white" if shares[row, column] > 0.5 else "black"
@@ -110,7 +110,7 @@ def plot_score_cuts(path: Path, panels: Mapping[str, Sequence[tuple[str, np.ndar
         for index, (label, recall, precision) in enumerate(lines):
             width = max(6.0 - 1.6 * index, 1.0)
             line = envelope_steps(recall, precision) if len(recall) else ([], [])
-            axes.plot(*line, color=f"C{index}", linewidth=width, label=label, alpha=0.85)
+            axes.plot(*line, color=f"C{index}", linewidth=width, label=in_plot(label), alpha=0.85)
         set_title(axes, name, fontsize="medium")
         axes.set(xlim=(0, 1), ylim=(0, 1.03))
         _, recall, precision = lines[0]
@@ -134,7 +134,7 @@ def plot_gains(path: Path, title: str, gains: Mapping[str, tuple[float, int]]) -
     axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
     for y, (name, value) in enumerate(zip(names, values, strict=True)):
         axes.annotate(f" {value:.3f}  ({gains[name][1]:,})", (max(value, 0), y), va="center", fontsize=8)
-    axes.set(title=title, xlabel="AP gained if these errors were mended (and how many there are)")
+    axes.set(title=in_plot(title), xlabel="AP gained if these errors were mended (and how many there are)")
     axes.set_xlim(0, 1.3 * max([*values, 0.01]))
     axes.set_axisbelow(True)
     axes.grid(alpha=0.3, axis="x")
@@ -153,7 +153,7 @@ def plot_differences(path: Path, title: str, rows: Mapping[str, tuple[float, flo
         axes.plot([value], [y], marker="o", color=color)
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_yticks(range(len(names)), [short_name(name) for name in names])
-    axes.set(title=title, xlabel="difference of AP, and its interval")
+    axes.set(title=in_plot(title), xlabel="difference of AP, and its interval")
     axes.set_ylim(-0.7, len(names) - 0.3)
     axes.grid(alpha=0.3, axis="x")
     save_figure(figure, path)
@@ -170,12 +170,12 @@ def plot_speed(path: Path, title: str, models: Sequence[tuple[str, Mapping[int, 
     for index, (name, rates, ap) in enumerate(models):
         color = f"C{index % 10}"
         label = name if len(name) <= 30 else f"…{name[-29:]}"  # of a path the end says most
-        axes.plot(list(rates.values()), [ap] * len(rates), color=color, linewidth=1, label=label)
+        axes.plot(list(rates.values()), [ap] * len(rates), color=color, linewidth=1, label=in_plot(label))
         for batch, rate in rates.items():
             axes.plot([rate], [ap], marker=MARKERS[sizes.index(batch) % len(MARKERS)], color=color, markersize=8)
     for batch, marker in zip(sizes, MARKERS, strict=False):
         axes.plot([], [], marker=marker, color="0.4", linestyle="none", label=f"batch {batch}")
-    axes.set(title=title, xlabel="images a second", ylabel="mean AP (area)")
+    axes.set(title=in_plot(title), xlabel="images a second", ylabel="mean AP (area)")
     low, high = axes.get_ylim()
     axes.set_ylim(max(0, low - 0.02), min(1, high + 0.02))
     axes.set_xlim(left=0)

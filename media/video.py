@@ -20,6 +20,7 @@ from system import files
 
 DEFAULT_RATE = Fraction(25)  # for sources that declare no rate
 STREAM_TIMEOUT = (10, 10)  # seconds to open a camera or address, and to wait for more data
+LONGEST_NAME = 255  # bytes, of a file on usual disks
 BT709, UNSPECIFIED, LIMITED_RANGE = 1, 2, 1  # ISO/IEC 23091-2 code points, as FFmpeg numbers them
 # Audio that browsers play inside an MP4; everything else is transcoded to AAC.
 MP4_AUDIO = ("aac", "mp3", "opus", "flac")
@@ -262,12 +263,13 @@ def _turns(matrix):
 class VideoWriter:
     """Writes frames to an H.264 MP4 (yuv420p, BT.709) that browsers play.
 
-    An ordinary MP4 keeps its index in memory until it is closed: a killed run would leave an unreadable file at `path`,
-    or none if a temporary file were renamed at the end. So the file is written in fragments of one frame, without
-    B-frames or look-ahead: whatever ends the process, even kill -9, the frames on disk play, and only the few in the
-    encoder's threads are lost. `close` then copies the streams, without encoding again, into an ordinary MP4 with its
-    index in front (it starts at once over a network and shows its length) and replaces the fragmented file.
+    An ordinary MP4 keeps its index in memory until it is closed: a killed run would leave an unreadable file. So the
+    file is written in fragments of one frame, without B-frames or look-ahead, at `unfinished`: whatever ends the
+    process, even kill -9, the frames there play, and only the few in the encoder's threads are lost. `close` then
+    copies the streams, without encoding again, into an ordinary MP4 with its index in front (it starts at once over a
+    network and shows its length), which takes the name `path`; an older film has stayed there until then.
 
+    unfinished: NAME.unfinished.mp4 beside `path`, until `close`; after an error it stays, if it has a frame.
     padding: (columns, rows) added on the right and at the bottom, 0 or 1 each, as yuv420p needs even sides.
     frames: frames written.
     audio: what was done with the sound, in words; None without sound.
@@ -284,7 +286,7 @@ class VideoWriter:
         audio_from: files.Path | None = None,
         pixel_aspect: Fraction | None = None,
     ):
-        """Open `path`, replacing an older file.
+        """Open the file at `unfinished`, replacing what an earlier call left there.
 
         width, height: of the frames that `write` receives.
         rate: frames per second (a Fraction keeps 30000/1001 exact).
@@ -292,13 +294,15 @@ class VideoWriter:
         pixel_aspect: width / height of a pixel, if not square.
         Raises UserError if `path` cannot be written.
         """
-        self.path = str(path)
+        self.path, self.unfinished = str(path), unfinished_name(path)
         self.width, self.height = width, height
         self.rate = Fraction(rate or DEFAULT_RATE).limit_denominator(100_000)
         self.padding = (width % 2, height % 2)
         self.frames, self.faststart, self._closed = 0, False, False
         files.check_writable(self.path)
-        os.makedirs(os.path.dirname(os.path.abspath(self.path)), exist_ok=True)
+        files.make_folders(os.path.dirname(os.path.abspath(self.path)))
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(self.unfinished)  # also a link, which would be followed
         # About 1/90000 s, and a whole number of units per frame: constant rates are exact, others to 6 µs
         scale = self.rate.numerator
         self._scale = scale * -(-90_000 // scale)
@@ -308,7 +312,8 @@ class VideoWriter:
         # A fragment every 30 ms, so one for each frame. (FFmpeg's frag_every_frame breaks the audio's times.)
         # delay_moov: the header is written after the first frames, when the start of each stream is known.
         flags = {"movflags": "empty_moov+delay_moov+default_base_moof", "frag_duration": "30000"}
-        self._container = av.open(self.path, "w", format="mp4", options={**flags, "flush_packets": "1"})
+        with self._errors():
+            self._container = av.open(self.unfinished, "w", format="mp4", options={**flags, "flush_packets": "1"})
         self._stream = self._add_stream(pixel_aspect)
         self._sound = _Sound.of(audio_from, self._container) if audio_from is not None else None
         with self._errors():
@@ -385,12 +390,25 @@ class VideoWriter:
                 self._sound.advance(Fraction(pts, self._scale))
 
     def close(self) -> None:
-        """Write the remaining frames and make the file an ordinary MP4; without a frame, remove it.
+        """Write the remaining frames and give the film its name; without a frame, remove it.
 
         A second call does nothing. Raises UserError if the file cannot be written.
         """
         if self._closed:
             return
+        self._end()
+        if not self.frames:
+            os.unlink(self.unfinished)
+            return
+        self.faststart = _copy_to_faststart(self.unfinished, self.path)
+        with self._errors():
+            if self.faststart:
+                os.remove(self.unfinished)
+            else:  # there is no room for both: the fragmented file plays too
+                files.publish(self.unfinished, self.path)
+
+    def _end(self):
+        """Write what is left in the encoder and close the file."""
         self._closed = True
         try:
             if self.frames:
@@ -401,18 +419,14 @@ class VideoWriter:
                 self._sound.close()
             with self._errors():
                 self._container.close()
-        if self.frames:
-            self.faststart = _copy_to_faststart(self.path)
-        else:
-            os.unlink(self.path)
 
     @contextlib.contextmanager
     def _errors(self):
         try:
             yield
-        except av.FFmpegError as error:
-            reason = f"cannot be written ({error.strerror})"
-            raise UserError(f"{self.path}: {reason}; free some space or give another output path") from None
+        except (av.FFmpegError, OSError) as error:
+            saved = f"{self.unfinished} plays up to there" if self.frames else ""
+            raise files.unwritable(self.path, error, saved) from None
 
     def __enter__(self):
         return self
@@ -420,14 +434,26 @@ class VideoWriter:
     def __exit__(self, kind, value, traceback):
         if kind is None:
             self.close()
-        else:
+        elif not self._closed:
             with contextlib.suppress(UserError):  # the first error is the one to report
-                self.close()
+                self._end()
+            if not self.frames:
+                os.unlink(self.unfinished)
 
 
-def _copy_to_faststart(path):
-    """Replace a fragmented MP4 by an ordinary one with its index in front. Returns whether that succeeded."""
-    new = files.temporary_beside(path)
+def unfinished_name(path: files.Path) -> str:
+    """Where a file is written before it gets its name: NAME.unfinished.mp4 beside NAME.mp4."""
+    folder, name = os.path.split(os.fspath(path))
+    stem, suffix = os.path.splitext(name)
+    end = f".unfinished{suffix}"
+    while len(os.fsencode(stem + end)) > LONGEST_NAME:
+        stem = stem[:-1]
+    return os.path.join(folder, stem + end)
+
+
+def _copy_to_faststart(path, final):
+    """Write an ordinary MP4 with its index in front from a fragmented one. Returns whether that succeeded."""
+    new = files.temporary_beside(final)
     try:
         with (
             av.open(path) as source,
@@ -438,7 +464,7 @@ def _copy_to_faststart(path):
                 if packet.dts is not None:
                     packet.stream = streams[packet.stream]
                     target.mux(packet)
-        files.publish(new, path)
+        files.publish(new, final)
         return True
     except (av.FFmpegError, OSError):
         return False

@@ -4,6 +4,7 @@ import functools
 import itertools
 import math
 import os
+import unicodedata
 import zlib
 from collections.abc import Iterable, Sequence
 
@@ -61,6 +62,8 @@ KNOWN_CLASSES = (
 LINE_PART, FONT_PART = 1 / 400, 1 / 46
 SMALLEST_FONT = 11
 LATER_PLACE = 0.15  # for each place that a label is not put in, as much of it may lie on other boxes
+UNDRAWABLE = ("Cc", "Cs", "Zl", "Zp")  # categories of Unicode: control, surrogate, separators of lines
+MOST_LETTERS = 300  # of a word: a longer one is wider than any picture, and takes memory
 UNLIKE = 70  # distance in CIE Lab: two purples are 40 apart, red and orange 60
 
 
@@ -77,7 +80,7 @@ def class_colors(class_names: Iterable[str]) -> list[Color]:
 def _class_colors(class_names):
     slots = {name: KNOWN_CLASSES.index(name) for name in class_names if name in KNOWN_CLASSES}
     for name in sorted(set(class_names) - set(slots)):
-        slots[name] = _free_slot(zlib.crc32(name.encode()), list(slots.values()))
+        slots[name] = _free_slot(zlib.crc32(name.encode("utf-8", "surrogatepass")), list(slots.values()))
     return [PALETTE[slots[name]] for name in class_names]
 
 
@@ -330,11 +333,22 @@ def _shared(places, width, height, boxes):
     return np.maximum(high - low, 0).prod(axis=2)
 
 
+def drawable(text: str) -> str:
+    """A text in one line that can be drawn and encoded: � stands for control characters and lone surrogates."""
+    return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in UNDRAWABLE else c for c in text)
+
+
+def in_plot(text: str) -> str:
+    """A text for Matplotlib, `drawable`, in which a $ begins no formula."""
+    return drawable(text).replace("$", r"\$")
+
+
 @functools.lru_cache(maxsize=512)
 def _tab(text, size, color):
     """A word on its color, uint8 RGB [H,W,3], in letters of `size` pixels; H depends on the size only."""
     from PIL import Image, ImageDraw
 
+    text = drawable(text[:MOST_LETTERS])
     font, pad = _font(_font_path(text), size), max(2, size // 5)
     ascent, descent = font.getmetrics()
     tab = Image.new("RGB", (max(1, round(font.getlength(text))) + 2 * pad, ascent + descent), color)
@@ -399,7 +413,7 @@ def plot_precision_recall(path: Path, lines: Sequence[tuple[str, ArrayLike, Arra
             axes.plot(recall, precision, color=color, linewidth=0.8, alpha=0.6, label="measured")
             axes.fill_between(*envelope, color=color, alpha=0.12, linewidth=0)
         style = ("-", "--", ":")[index // 10 % 3]
-        name = "monotone envelope" if single else label
+        name = "monotone envelope" if single else in_plot(label)
         axes.plot(*envelope, style, color=color, linewidth=1.6, label=name)
     set_title(axes, title)
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.03))
@@ -441,7 +455,7 @@ def plot_errors(
     """
     figure = make_figure(11.0, 7.6)
     figure.set_layout_engine("none")  # computing the margins costs as much as drawing; these hold names of 20 letters
-    figure.suptitle(title)
+    figure.suptitle(in_plot(title))
     margins = {"left": 0.1, "right": 0.98, "bottom": 0.11, "top": 0.9, "wspace": 0.38, "hspace": 0.36}
     (scores, objects), (kind_axes, confused_axes) = figure.subplots(2, 2, gridspec_kw=margins)
     _plot_scores(scores, {"false positives": (false_scores, "C3"), "hits": (true_scores, "C2")})
@@ -505,8 +519,8 @@ def _plot_shares(axes, counts, title, most=10):
 
 
 def short_name(name: str) -> str:
-    """A name of at most 20 letters beside an axis; longer ones are cut."""
-    return name if len(name) <= 20 else f"{name[:19]}…"
+    """A name of at most 20 letters beside an axis, as `in_plot`; longer ones are cut."""
+    return in_plot(name if len(name) <= 20 else f"{name[:19]}…")
 
 
 def plot_learning_curves(path: Path, rows: Sequence[dict], losses: Sequence[dict] = ()) -> None:
@@ -611,8 +625,8 @@ def make_figure(width, height):
 
 
 def set_title(axes, text, **style):
-    """Put a title at a fixed height: to look for a free one costs a twentieth of the chart."""
-    axes.set_title(text, y=1.0, **style)
+    """Put a title, `in_plot`, at a fixed height: to look for a free one costs a twentieth of the chart."""
+    axes.set_title(in_plot(text), y=1.0, **style)
 
 
 def save_figure(figure, path):

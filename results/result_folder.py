@@ -50,7 +50,7 @@ def _writing_to(folder):
     try:
         yield
     except OSError as error:
-        raise UserError(f"--output {folder}: cannot be written ({error.strerror})") from None
+        raise UserError(f"--output {files.unwritable(folder, error)}") from None
 
 
 def _in_the_way(folder):
@@ -100,13 +100,22 @@ def _holds_any(place, real_paths):
 def unfinished(folder):
     """While open, a file in the folder marks its content as results, since detections.json is written only at the end.
 
-    The mark of a killed or failed call stays beside its drawn copies, so that --overwrite recognizes them.
+    The mark of a killed or failed call stays beside its drawn copies, so that --overwrite recognizes them. Raises
+    UserError if another process is writing into the folder.
     """
     mark = os.path.join(folder, UNFINISHED)
-    with open(mark, "w", encoding="ascii"):
-        pass
-    try:
-        yield
-    finally:
-        if not _in_the_way(folder) or is_finished(folder):
-            os.remove(mark)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(files.locked(mark))
+        except BlockingIOError:
+            raise UserError(
+                f"--output {folder}: another infer.py is writing there; wait for it, or choose another folder"
+            ) from None
+        except OSError as error:
+            raise UserError(f"--output {files.unwritable(folder, error)}") from None
+        try:
+            yield
+        finally:
+            if not _in_the_way(folder) or is_finished(folder):
+                with contextlib.suppress(FileNotFoundError):
+                    os.remove(mark)

@@ -169,21 +169,19 @@ def _unbreakable_streams():
 
 
 class Unbreakable:
-    """A text stream whose reader may go away: what is written after that is lost, without an error."""
+    """A text stream whose reader may go away, or whose disk may be full: what is then written is lost, no error."""
 
     def __init__(self, stream):
         self._stream = stream
 
     def write(self, text):
-        try:
+        with contextlib.suppress(OSError):  # also EFBIG and ENOSPC, of a log
             self._stream.write(text)
-        except OSError as error:
-            if not _reader_is_gone(error):
-                raise
         return len(text)
 
     def flush(self):
-        _flush(self._stream)
+        with contextlib.suppress(OSError):
+            _flush(self._stream)
 
     def __getattr__(self, name):
         return getattr(self._stream, name)

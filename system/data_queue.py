@@ -18,6 +18,7 @@ import atexit
 import collections
 import contextlib
 import dataclasses
+import errno
 import itertools
 import math
 import mmap
@@ -420,15 +421,26 @@ def _allocate(size):
     file = _as_file(os.memfd_create("batches"))
     try:
         os.posix_fallocate(file.fileno(), 0, size)
-    except OSError:
+    except OSError as error:
         file.close()
+        if error.errno == errno.EFBIG:  # the limit holds for memory that is shared too
+            raise UserError(
+                f"the batches take {_megabytes(size)} of shared memory, more than the limit on the size of files "
+                "(ulimit -f): raise it, or lower --batch-size"
+            ) from None
         raise UserError(_too_large(size, available)) from None
     return file
 
 
 def _too_large(size, available):
-    need, free = (f"{number / 2**20:.0f} MB" for number in (size, available))
-    return f"the batches take {need} of memory, more than half of the {free} free: lower --batch-size"
+    return (
+        f"the batches take {_megabytes(size)} of memory, more than half of the {_megabytes(available)} free: lower "
+        "--batch-size"
+    )
+
+
+def _megabytes(size):
+    return f"{size / 2**20:.0f} MB"
 
 
 def _as_file(descriptor):

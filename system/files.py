@@ -4,6 +4,8 @@ import codecs
 import collections
 import contextlib
 import errno
+import fcntl
+import functools
 import hashlib
 import io
 import itertools
@@ -21,10 +23,32 @@ Path = str | os.PathLike
 
 CACHE_VARIABLE = "SSD_TENSORFLOW_CACHE"  # environment variable that names another cache folder
 DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)  # errno of a full disk and of a used-up quota
+# Why a file cannot be written, with what helps. TensorFlow's messages have the system's text for one of these in them
+REMEDIES = {
+    **dict.fromkeys(DISK_IS_FULL, "free some space or choose another place"),
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f) or choose another place",
+    errno.EROFS: "choose a place that can be written",
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "correct the permissions or choose another place"),
+    errno.EIO: "check the disk or choose another place",
+}
 # What file managers, archives and network disks leave among a user's files; names in lower case
 LEFTOVERS = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "lost+found", "thumbs.db", "desktop.ini"}
 LARGEST_TEXT = 4 << 30  # bytes; instances_train2017.json of COCO has 0.45 GB
 _numbers = itertools.count()  # distinguish the temporary files of a process
+
+
+UNENCODABLE = "file_name"  # what `open` does with text that has no UTF-8
+
+
+def _encode_rest(error):
+    """Write a file name that is not UTF-8 as it was read, and a lone surrogate of another origin as \\udc00."""
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeEncodeError:
+        return codecs.lookup_error("backslashreplace")(error)
+
+
+codecs.register_error(UNENCODABLE, _encode_rest)
 
 
 class UnwritableFile(UserError, OSError):
@@ -41,30 +65,135 @@ def cache_folder() -> str:
 
 
 def temporary_beside(path: Path) -> str:
-    """A name in the folder of a file, under which it is written until `publish` renames it."""
-    # It does not contain the file's own name, which may be as long as a name can be
-    return os.path.join(os.path.dirname(os.path.abspath(path)), f".{os.getpid()}-{next(_numbers)}.tmp")
+    """A name in the folder of a file, under which it is written until `publish` renames it; nothing has it yet.
+
+    The first call for a folder removes what processes that are gone left in it under such names.
+    """
+    folder = os.path.dirname(os.path.abspath(path))
+    _remove_abandoned(folder)
+    while True:
+        # It does not contain the file's own name, which may be as long as a name can be
+        name = os.path.join(folder, f".{os.getpid()}-{next(_numbers)}.tmp")
+        if not os.path.lexists(name):  # of an earlier process with this number, or a planted link
+            return name
+
+
+@functools.cache
+def _remove_abandoned(folder):
+    """Remove the temporary files and folders of killed processes from a folder."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if is_pending(entry.name) and not _is_alive(int(entry.name[1:].partition("-")[0])):
+                _remove_unlocked(entry.path)
+
+
+def _is_alive(process):
+    """Whether there is a process of that number on this machine, or in this container."""
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _remove_unlocked(path):
+    """Remove a temporary file or folder, unless a process in another container holds it (`_hold`)."""
+    with contextlib.suppress(OSError):
+        mode = os.lstat(path).st_mode
+        if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(path) if stat.S_ISDIR(mode) else os.remove(path)
+            finally:
+                os.close(descriptor)
+
+
+def _hold(descriptor):
+    """Lock what is being written, as long as its descriptor is open; some network disks have no locks."""
+    with contextlib.suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def publish(temporary: Path, path: Path, durable: bool = True) -> None:
     """Rename a complete file or folder to `path`, replacing an older one. Raises OSError.
 
-    durable: flush its content to disk first, so that a power cut leaves the old or the new one, not an empty one.
+    durable: flush its content to disk first and the folder's entry afterwards, so that a power cut leaves the old or
+    the new one, not an empty one, and what is written later is not there without it.
     """
     if durable:
         flush(temporary)
     os.replace(temporary, path)
+    if durable:
+        _flush_one(os.path.dirname(os.path.abspath(path)))
 
 
 def flush(path: Path) -> None:
     """Flush a file to disk, or a folder and every file in it. Raises OSError."""
     is_folder = os.path.isdir(path)
     for one in [*(os.path.join(path, name) for name in (os.listdir(path) if is_folder else ())), path]:
-        descriptor = os.open(one, os.O_RDONLY)
+        _flush_one(one)
+
+
+def _flush_one(path):
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network disks cannot flush a folder
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def make_folders(path: Path) -> None:
+    """Make a folder and those above it that are missing, and flush their entries. Raises OSError."""
+    missing = []
+    above = os.path.abspath(path)
+    while not os.path.isdir(above):
+        missing.append(above)
+        above = os.path.dirname(above)
+    os.makedirs(path, exist_ok=True)
+    for one in missing:
+        _flush_one(os.path.dirname(one))
+
+
+@contextlib.contextmanager
+def locked(path: Path, warn: Callable[[str], object] = lambda reason: None) -> Iterator[None]:
+    """Context manager: no other process is in such a block for the same path, at which an empty file is made.
+
+    A file that is there is not emptied, and a link is replaced, not followed. warn: told where the disk has no locks,
+    so that nothing keeps others out. Raises BlockingIOError if another process holds the lock, other OSErrors where no
+    file can be made.
+    """
+    descriptor = _open_lock(path, warn)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _open_lock(path, warn):
+    """The locked descriptor of the regular file at a path."""
+    while True:
+        if os.path.islink(path):
+            os.remove(path)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
         try:
-            os.fsync(descriptor)
-        finally:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(descriptor), os.lstat(path)):
+                return descriptor
+        except FileNotFoundError:  # who held the lock has removed the file
+            pass
+        except BlockingIOError:
             os.close(descriptor)
+            raise
+        except OSError as error:  # some network disks have no locks
+            warn(f"cannot be locked ({reason(error)}); do not let two processes write there at once")
+            return descriptor
+        os.close(descriptor)
 
 
 class PendingFile:
@@ -79,13 +208,13 @@ class PendingFile:
         self._failure: OSError | None = None
         self._durable = durable
         self._path, self._temporary = path, temporary_beside(path)
-        # surrogateescape writes a file name that is not UTF-8 as it was read
-        text: dict[str, Any] = {} if binary else {"encoding": "utf-8", "errors": "surrogateescape", "newline": "\n"}
+        text: dict[str, Any] = {} if binary else {"encoding": "utf-8", "errors": UNENCODABLE, "newline": "\n"}
         try:
-            os.makedirs(os.path.dirname(self._temporary), exist_ok=True)
-            self._file = open(self._temporary, "wb" if binary else "w", **text)  # noqa: SIM115
+            make_folders(os.path.dirname(self._temporary))
+            self._file = open(self._temporary, "xb" if binary else "x", **text)  # noqa: SIM115
         except OSError as error:
-            raise _unwritable(path, error) from None
+            raise unwritable(path, error) from None
+        _hold(self._file.fileno())
 
     def write(self, content: str | bytes) -> None:
         """Append text, or bytes if the file is binary."""
@@ -93,18 +222,21 @@ class PendingFile:
             self._file.write(content)
         except OSError as error:
             self._failure = error
-            raise _unwritable(self._path, error) from None
+            raise unwritable(self._path, error) from None
 
-    def commit(self) -> None:
-        """Publish the file. If this or an earlier `write` fails, nothing is left behind."""
+    def commit(self, path: Path | None = None) -> None:
+        """Publish the file, under another name of the same folder if `path` is given.
+
+        If this or an earlier `write` fails, nothing is left behind.
+        """
         try:
             if self._failure:
                 raise self._failure
             self._file.close()
-            publish(self._temporary, self._path, self._durable)
+            publish(self._temporary, path or self._path, self._durable)
         except OSError as error:
             self.discard()
-            raise _unwritable(self._path, error) from None
+            raise unwritable(self._path, error) from None
 
     def discard(self) -> None:
         """Remove the file unless it is published."""
@@ -118,16 +250,23 @@ class PendingFile:
 def pending_folder(path: Path) -> Iterator[str]:
     """Context manager: a folder to fill, which appears as `path` when the block ends, and not at all if it fails.
 
-    path: a folder that does not exist, or an empty one. Raises OSError if it cannot be created.
+    path: a folder that does not exist, or an empty one. It may hold thousands of files, so all that the machine still
+    has to write is flushed to disk at once. Raises OSError if it cannot be created.
     """
     temporary = temporary_beside(path)
     os.makedirs(temporary)
+    held = os.open(temporary, os.O_RDONLY)
     try:
+        _hold(held)
         yield temporary
+        os.sync()
         os.replace(temporary, path)
+        _flush_one(os.path.dirname(os.path.abspath(path)))
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+    finally:
+        os.close(held)
 
 
 def is_pending(name: str) -> bool:
@@ -135,13 +274,32 @@ def is_pending(name: str) -> bool:
     return re.fullmatch(r"\.\d+-\d+\.tmp", name) is not None
 
 
-def _unwritable(path, error):
-    """The UnwritableFile for an OSError, which does not name its file if it comes from a write or a flush."""
-    full = error.errno in DISK_IS_FULL
-    remedy = "free some space or choose another place" if full else "choose another place"
-    unwritable = UnwritableFile(f"{path}: cannot be written ({error.strerror}), {remedy}")
-    unwritable.errno, unwritable.strerror = error.errno, error.strerror
-    return unwritable
+def unwritable(path: Path, error: Exception, saved: str = "") -> UnwritableFile:
+    """The UnwritableFile for what happened while a file or folder was written: its name, the reason, and what helps.
+
+    error: an OSError, which does not name its file if it comes from a write or a flush, or an error of TensorFlow or
+    FFmpeg. saved: what is safe all the same, in words.
+    """
+    number, why = _reason_of_writing(error)
+    remedy = REMEDIES.get(number, "choose another place")
+    found = UnwritableFile(f"{path}: cannot be written ({why}){f'; {saved}' if saved else ''}; {remedy}")
+    found.errno, found.strerror = number, why
+    return found
+
+
+def is_about_writing(error: Exception) -> bool:
+    """Whether an error of whatever library says that the disk is full, read-only or the like."""
+    return _reason_of_writing(error)[0] in REMEDIES
+
+
+def _reason_of_writing(error):
+    """(errno or None, its words) of an error."""
+    number = getattr(error, "errno", None)
+    if isinstance(number, int) and number in REMEDIES:
+        return number, os.strerror(number)
+    text = str(error)
+    known = next((one for one in REMEDIES if os.strerror(one) in text), None)
+    return (known, os.strerror(known)) if known else (number, reason(error))
 
 
 def reason(error: Exception) -> str:
@@ -180,7 +338,7 @@ def check_writable(path: Path) -> None:
                 return
         check_folder_writable(os.path.dirname(os.path.abspath(path)))
     except OSError as error:
-        raise _unwritable(path, error) from None
+        raise unwritable(path, error) from None
 
 
 def check_folder_writable(folder: Path) -> None:
@@ -193,7 +351,7 @@ def check_folder_writable(folder: Path) -> None:
         with open(probe, "xb"):
             os.remove(probe)
     except OSError as error:
-        raise _unwritable(folder, error) from None
+        raise unwritable(folder, error) from None
 
 
 def open_regular(path: Path) -> BinaryIO:

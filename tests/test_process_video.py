@@ -149,7 +149,7 @@ def test_full_memory_ends_with_the_flag_to_change(tmp_path, trained, monkeypatch
 
     monkeypatch.setattr(tf.Session, "run", run_out)
     source, output = make(tmp_path / "a.mp4", 12), str(tmp_path / "out.mp4")
-    with pytest.raises(UserError, match=r"memory .*--batch-size 2"):
+    with pytest.raises(UserError, match=r"memory .*--batch-size 2.*out\.unfinished\.mp4 has the \d+ frames before"):
         process_video.main([str(trained), source, output, "--batch-size", "4"])
     assert len(calls) == 3
 
@@ -266,7 +266,7 @@ def test_failure_of_any_stage_ends_all(tmp_path, detector, model, monkeypatch, s
     owners = {"draw_detections": stages_of_a_film.visualization, "write": video.VideoWriter}
     monkeypatch.setattr(owners.get(stage, detector), stage, fail)
     before = threading.active_count()
-    with pytest.raises(UserError, match=f"^{stage} failed$"):
+    with pytest.raises(UserError, match=f"^{stage} failed($|; .*out.unfinished.mp4 has the )"):
         run(tmp_path, model, make_with_av(tmp_path / "a.mp4"))
     assert threading.active_count() == before
     # Nothing is replaced before the first frame is ready
@@ -274,16 +274,17 @@ def test_failure_of_any_stage_ends_all(tmp_path, detector, model, monkeypatch, s
 
 
 def test_a_timeline_that_does_not_fit_is_reported_and_leaves_the_old_one(tmp_path, detector, model, monkeypatch):
-    (tmp_path / "out.json").write_text("precious")
+    (tmp_path / "out.json").write_text("[1, 2]")
 
     def fail(*_):
         raise OSError(28, "No space left on device")
 
+    source = make(tmp_path / "a.mp4", 2)
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(UserError, match=r"out\.json: .*No space left on device"):
-        run(tmp_path, model, make(tmp_path / "a.mp4", 2))
-    assert (tmp_path / "out.json").read_text() == "precious"
-    assert sorted(os.listdir(tmp_path)) == ["a.mp4", "model.pb", "out.json", "out.mp4"]
+        run(tmp_path, model, source)
+    assert (tmp_path / "out.json").read_text() == "[1, 2]"
+    assert sorted(os.listdir(tmp_path)) == ["a.mp4", "model.pb", "out.json", "out.unfinished.mp4"]
 
 
 def make_with_av(path):
@@ -365,7 +366,8 @@ def stop_half_way(tmp_path, model, number):
     process = subprocess.Popen(
         [*command, "--json", str(tmp_path / "out.json")], cwd=ROOT, stderr=subprocess.PIPE, text=True
     )
-    wait_until(lambda: os.path.exists(output) and os.path.getsize(output) > 20_000, process)
+    unfinished = video.unfinished_name(output)
+    wait_until(lambda: os.path.exists(unfinished) and os.path.getsize(unfinished) > 20_000, process)
     process.send_signal(number)
     _, errors = process.communicate(timeout=30)
     return process.returncode, errors
@@ -401,7 +403,7 @@ def test_interrupted_run_leaves_video_and_timeline(tmp_path, model, number):
 def test_killed_run_leaves_video(tmp_path, model):
     code, _ = stop_half_way(tmp_path, model, signal.SIGKILL)
     assert code == -signal.SIGKILL
-    assert 5 < len(read(tmp_path / "out.mp4")[1]) < 500
+    assert not (tmp_path / "out.mp4").exists() and 5 < len(read(tmp_path / "out.unfinished.mp4")[1]) < 500
 
 
 @pytest.mark.skipif(not DASHCAM.exists(), reason="shared data is not here")

@@ -2,7 +2,8 @@
 
 tests/fixtures/release_0_1_0 was made at commit 1b1dd90: `train.py` for one epoch with `--ema 0.9` on the pictures of
 `write_shapes(root, {"train": 10, "val": 4})` with `programs.TINY`, `export_model.py` of it, and the detections.json of
-`infer.py --data … --split val --threshold 0.01`.
+`infer.py --data … --split val --threshold 0.01`. `check_dataset.py --anchors` wrote the anchors, for the small objects
+of `write_shapes(root, {"train": 10, "val": 4}, size=(900, 500))`.
 """
 
 import json
@@ -12,6 +13,8 @@ import shutil
 import numpy as np
 import pytest
 
+import ssd_utils
+from dataset_check import anchor_advisor
 from programs import TINY, run, write_shapes
 
 RELEASE = pathlib.Path(__file__).parent / "fixtures" / "release_0_1_0"
@@ -89,3 +92,10 @@ def test_its_detections_are_scored(data, tmp_path):
     figures = tmp_path / "ap.json"
     run("average_precision.py", RELEASE / "detections.json", "--data", data, "--split", "val", "--json", figures)
     assert json.loads(figures.read_text("utf-8"))["images"] == 4
+
+
+def test_its_anchors_are_read():
+    preset = anchor_advisor.read_anchors(str(RELEASE / "anchors.json"), ssd_utils.get_preset("vgg300"))
+    assert preset.min_sizes == (18.7, 22.6, 30.5, 68.2, 114.3, 191.5)
+    assert preset.max_sizes == (22.6, 30.5, 68.2, 114.3, 191.5, 321.0)
+    assert preset.aspect_ratios == ((1.5,), (2, 3), (2, 3), (2, 3), (2,), (2,))

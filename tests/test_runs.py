@@ -1,12 +1,15 @@
 """Run directories: a checkpoint appears complete or not at all."""
 
+import fcntl
 import os
+import resource
 
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
 import config
+import detector
 import runs
 import ssd_utils
 from structures import UserError
@@ -146,7 +149,7 @@ def test_a_file_system_without_locks_causes_a_warning(run, monkeypatch, capsys):
     def fail(*_):
         raise OSError(95, "Operation not supported")
 
-    monkeypatch.setattr(runs.fcntl, "flock", fail)
+    monkeypatch.setattr(fcntl, "flock", fail)
     with runs.lock(run):
         pass
     warning = capsys.readouterr().err
@@ -200,3 +203,49 @@ def test_damaged_checkpoint_is_named(run, session):
         file.truncate(3)
     with pytest.raises(UserError, match="step-00000001"):
         checkpoints.restore_last(session)
+
+
+def test_a_full_disk_is_named(run, session):
+    """A limit on the size of files in place of a full disk: TensorFlow's message has the reason in its fifth line."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    try:
+        with pytest.raises(UserError, match=r"checkpoints/tmp-step-.*: cannot be written \(File too large\); raise "):
+            runs.Checkpoints(run).save(session, runs.TrainingState(step=1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert os.listdir(os.path.join(run, "checkpoints")) == []
+
+
+def test_a_link_in_the_place_of_the_lock_is_not_followed(run, tmp_path):
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    os.symlink(precious, os.path.join(run, runs.LOCK))
+    with runs.lock(run):
+        assert precious.read_text() == "precious"
+
+
+def test_a_checkpoint_that_a_training_replaces_meanwhile(run, session, monkeypatch):
+    """First between index and files, then between the name and the weights."""
+    checkpoints, stale = runs.Checkpoints(run), {"last": "step-00000001"}
+    for step in (1, 2):
+        set_value(session, step)
+        checkpoints.save(session, runs.TrainingState(step=step))
+    indices, read = [stale], config.read_index
+    monkeypatch.setattr(config, "read_index", lambda run: indices.pop() if indices else read(run))
+    source = config.find_model(f"{run}@last")
+    assert source.checkpoint.endswith("step-00000002/model")
+    set_value(session, 3)
+    checkpoints.save(session, runs.TrainingState(step=3))
+
+    def read_weights(checkpoint):
+        if not os.path.exists(checkpoint + ".index"):
+            raise UserError("gone")
+        return {"v": checkpoint}
+
+    monkeypatch.setattr(detector, "read_weights", read_weights)
+    now, weights = detector.read_current(source)
+    assert weights["v"] == now.checkpoint and now.checkpoint.endswith("step-00000003/model")
+    os.remove(now.checkpoint + ".index")
+    with pytest.raises(UserError, match="missing"):
+        detector.read_current(now)

@@ -130,6 +130,7 @@ def test_stopped_and_resumed_equals_unbroken(sent, flags, unbroken, tmp_path):
     assert_same_run(path, unbroken)
 
 
+@pytest.mark.slow  # test_campaign.py kills a training too
 def test_killed_while_the_first_checkpoint_is_missing(flags, unbroken, tmp_path):
     path = tmp_path / "run"
     started = lambda run_path, output: (run_path / "config.json").exists()  # noqa: E731

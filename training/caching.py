@@ -8,7 +8,7 @@ import ssd_utils
 import training_data
 from config import TrainingSettings
 from media import images, picture_cache
-from structures import Sample
+from structures import Sample, UserError
 from system import array_folder, files, memory, shared_arrays
 from system.wording import plural
 
@@ -30,7 +30,10 @@ def opened(
         return
     pictures, needed = training_data.cached_bytes(samples, preset, settings)
     if settings.cache == "ram":
-        store, told = _in_memory(settings, pictures, needed, neighbors)
+        try:
+            store, told = _in_memory(settings, pictures, needed, neighbors)
+        except OSError as error:  # of the limit on the size of files, which holds for shared memory too
+            raise UserError(f"--cache ram: {files.reason(error)} (ulimit -f); raise it, or use --cache disk") from None
     else:
         store, told = _on_disk(settings, pictures, needed, preset, neighbors)
     print(

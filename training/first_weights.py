@@ -42,4 +42,4 @@ def _of_run(settings, description):
     old_names = source.description.class_names
     sources = class_transfer.find_sources(old_names, description.class_names, settings.map_classes)
     print(f"{settings.init_from}: {class_transfer.describe(old_names, description.class_names, sources)}")
-    return class_transfer.move_heads(detector.read_weights(source.checkpoint), len(old_names), sources)
+    return class_transfer.move_heads(detector.read_current(source)[1], len(old_names), sources)

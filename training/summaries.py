@@ -8,19 +8,22 @@ import contextlib
 import csv
 import glob
 import io
+import itertools
 import math
 import os
 import socket
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import cv2
 import numpy as np
 import tensorflow.compat.v1 as tf
+import tqdm
 
 from media import visualization
 from structures import UserError
-from system import files
+from system import cli, files
 
 # Columns of metrics.csv that differ from one execution to the next
 TIMING_COLUMNS = ("seconds", "images_per_second")
@@ -37,8 +40,10 @@ EPOCH_COLUMNS = (
 HISTOGRAM_BINS = 60
 CUT_SUFFIX = ".cut"  # of the event file that merges what a resume keeps
 PICTURE_SIDE = 1000  # largest side of recorded pictures, in pixels: a long training records many
+_numbers = itertools.count()  # distinguish the event files of a second
 LOSSES = ("loss", "confidence", "localization")  # that the learning curves show
 STEPS_OF_A_POINT = 100  # of the learning curves: their losses are means over so many optimizer steps
+EVENTS_AGAIN = 60  # seconds
 PLOT_SECONDS = 60  # at least, from one drawing of the plots to the next: on a GPU an epoch may take seconds
 
 
@@ -46,14 +51,18 @@ class Summaries:
     """Writes the records of one run: RUN/events, RUN/metrics.csv (one row per epoch) and RUN/plots.
 
     events: a folder in place of RUN/events, or None. `open` comes first and returns a context manager. All methods
-    raise UserError if the disk is full or not writable.
+    raise UserError if the disk is full or not writable; an event file that failed ends with its last whole record, and
+    another is tried after EVENTS_AGAIN seconds. Leaving the context raises nothing: it warns.
     """
 
     def __init__(self, run: str, class_names: Sequence[str], events: str | None = None) -> None:
         self._run = run
         self._class_names = class_names
+        # Of the tags: protobuf refuses a lone surrogate, and TensorBoard shows control characters as they are
+        self._tags = {name: visualization.drawable(name) for name in class_names}
         self._events = events or os.path.join(run, "events")
-        self._writer: tf.python_io.TFRecordWriter = None  # `open` makes it
+        self._file: _EventFile | None = None  # `open` makes it; None also after a failure
+        self._next_try = -math.inf  # time.monotonic()
         self._last_plots = -math.inf  # time.monotonic()
         self._not_plotted: list[dict] = []
         self._losses: list[dict] = []  # of the recorded steps: step, and those of LOSSES
@@ -68,21 +77,18 @@ class Summaries:
             is_new = not _event_files(self._events)
             cut_events(self._events, step)
             self._losses = recorded_losses(self._events)
-            self._writer = _open_events(self._events)
+            self._file = _EventFile(self._events)
             if graph is not None and is_new:
                 content = graph.as_graph_def().SerializeToString()
-                self._writer.write(tf.Event(wall_time=time.time(), graph_def=content).SerializeToString())
+                self._file.write(tf.Event(wall_time=time.time(), graph_def=content))
         return self
 
     def __enter__(self):
         return self
 
     def __exit__(self, kind, value, trace):
-        try:
+        with not_costing("the last records"):
             self.close()
-        except UserError:
-            if kind is None:  # otherwise the user should read the first error
-                raise
 
     def close(self) -> None:
         """Draw the plots that are due, flush and close the event file."""
@@ -91,7 +97,8 @@ class Summaries:
                 self._plot()
         finally:
             with _writing(self._events):
-                self._writer.close()
+                if self._file:
+                    self._file.close()
 
     def record_step(
         self, step: int, losses: dict[str, float], rate: float, others: Mapping[str, float] | None = None
@@ -102,31 +109,31 @@ class Summaries:
         self._scalars(step, {**values, "learning_rate": rate, **(others or {})})
 
     def record_epoch(self, row: dict, evaluation: dict | None, rows: list[dict]) -> None:
-        """Record a finished epoch: scalars, metrics.csv, and plots, which may be drawn later.
+        """Record a finished epoch: metrics.csv, scalars, and plots, which may be drawn later.
 
         row: its row of metrics.csv; evaluation: dict of `average_precision.evaluate`, or None; rows: those of all
         epochs, this one's last.
         """
+        self.write_rows(rows)
+        self._not_plotted = rows
         values = {f"epoch/{name}": row.get(name) for name in EPOCH_COLUMNS}
         values["mean_ap/train_voc07"] = row.get("train_voc07")
         if evaluation:
             values["mean_ap/voc07"] = evaluation["voc07"]["mean"]
             values["mean_ap/area"] = evaluation["area"]["mean"]
             for name, value in evaluation["voc07"]["per_class"].items():
-                values[f"ap_voc07/{name}"] = value
+                values[f"ap_voc07/{self._tags[name]}"] = value
         self._scalars(row["step"], values)
-        self.write_rows(rows)
-        self._not_plotted = rows
         if time.monotonic() - self._last_plots >= PLOT_SECONDS:
             self._plot()
 
     def _plot(self):
+        rows, self._not_plotted, self._last_plots = self._not_plotted, [], time.monotonic()  # also if it fails
         plots = os.path.join(self._run, "plots")
         with _writing(plots):
             os.makedirs(plots, exist_ok=True)
             path = os.path.join(plots, "learning_curves.png")
-            visualization.plot_learning_curves(path, self._not_plotted, mean_losses(self._losses))
-        self._not_plotted, self._last_plots = [], time.monotonic()
+            visualization.plot_learning_curves(path, rows, mean_losses(self._losses))
 
     def write_rows(self, rows: list[dict]) -> None:
         """Replace metrics.csv."""
@@ -163,28 +170,66 @@ class Summaries:
 
     def _add(self, values, step):
         event = tf.Event(wall_time=time.time(), step=step, summary=tf.Summary(value=values))
+        if self._file is None and time.monotonic() < self._next_try:
+            return
         with _writing(self._events):
-            self._writer.write(event.SerializeToString())
-            self._writer.flush()
+            file, self._file, self._next_try = self._file, None, time.monotonic() + EVENTS_AGAIN
+            file = file or _EventFile(self._events)
+            file.write(event)
+            self._file = file
 
 
 @contextlib.contextmanager
 def _writing(folder):
     try:
         yield
+    except UserError:
+        raise
     except (OSError, tf.errors.OpError) as error:
-        raise UserError(
-            f"{folder}: cannot be written ({files.reason(error)}); free some space or correct its permissions"
-        ) from None
+        raise files.unwritable(folder, error) from None
 
 
-def _open_events(folder):
-    """A writer of a new event file. That of tf.summary has a thread, which would report a full disk late and twice."""
-    os.makedirs(folder, exist_ok=True)
-    name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
-    writer = tf.python_io.TFRecordWriter(os.path.join(folder, name))
-    writer.write(tf.Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())
-    return writer
+@contextlib.contextmanager
+def not_costing(what: str) -> Iterator[None]:
+    """Context manager: whatever fails in the block is said once on stderr, and ends there: a training goes on.
+
+    what: the records that are missing then, in words.
+    """
+    try:
+        yield
+    except Exception as error:  # of the disk, and of all that draws: Matplotlib, Pillow, OpenCV, protobuf
+        with tqdm.tqdm.external_write_mode(sys.stderr):  # on a line of its own, not in the progress bar's
+            cli.warn_once(f"{what} cannot be recorded: {files.reason(error)}; the training goes on without")
+
+
+class _EventFile:
+    """A new event file. That of tf.summary has a thread, which would report a full disk late and twice."""
+
+    def __init__(self, folder: str) -> None:
+        """Raises OSError or tf.errors.OpError, as `write`; no incomplete record stays then."""
+        os.makedirs(folder, exist_ok=True)
+        numbers = (f"{time.time():.0f}", socket.gethostname(), str(os.getpid()), str(next(_numbers)))
+        self._path = os.path.join(folder, ".".join(["events.out.tfevents", *numbers]))
+        self._size = 0  # of the records that are written whole
+        self._writer = tf.python_io.TFRecordWriter(self._path)
+        self.write(tf.Event(wall_time=time.time(), file_version="brain.Event:2"))
+
+    def write(self, event: tf.Event) -> None:
+        """Append one event, and give it to the system."""
+        try:
+            self._writer.write(event.SerializeToString())
+            self._writer.flush()
+            self._size = os.path.getsize(self._path)
+        except (OSError, tf.errors.OpError):
+            with contextlib.suppress(OSError, tf.errors.OpError):
+                self._writer.close()
+            with contextlib.suppress(OSError):  # what follows an incomplete record would not be read
+                os.truncate(self._path, self._size) if self._size else os.remove(self._path)
+            raise
+
+    def close(self) -> None:
+        """Close the file."""
+        self._writer.close()
 
 
 def recorded_losses(folder: str) -> list[dict]:
@@ -221,6 +266,8 @@ def cut_events(folder: str, step: int) -> None:
     if not paths:
         return
     merged = os.path.join(folder, "cut.tmp")
+    if os.path.islink(merged):
+        os.remove(merged)  # the writer would empty what it points to
     with tf.python_io.TFRecordWriter(merged) as writer:
         for path in paths:
             for record in _whole_records(path):

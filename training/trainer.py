@@ -33,6 +33,7 @@ from training import (
     probes,
     progress,
     shares,
+    summaries,
     training_graph,
 )
 from training.summaries import Summaries
@@ -113,11 +114,11 @@ def open_trainer(task: Task, stop: StopRequest) -> Iterator["Trainer"]:
         diagnosis = diagnostics.Diagnosis(state.diagnosis, task.settings, task.description, largest)
         if task.resume:
             _keep_changes(task)
-        summaries = Summaries(task.run, task.description.class_names, task.settings.events)
-        stack.enter_context(summaries.open(state.step, state.rows, session.graph))
+        records = Summaries(task.run, task.description.class_names, task.settings.events)
+        stack.enter_context(records.open(state.step, state.rows, session.graph))
         _print_start(opened, state)
         queue = stack.enter_context(open_queue(task))
-        trainer = Trainer(task, stop, opened.graph, checkpoints, state, summaries, queue, opened.probe, diagnosis)
+        trainer = Trainer(task, stop, opened.graph, checkpoints, state, records, queue, opened.probe, diagnosis)
         with _way_on_named(task):
             yield trainer
 
@@ -129,13 +130,17 @@ def _way_on_named(task):
     try:
         yield
     except KeyboardInterrupt:
-        state = runs.last_state(task.run)
-        saved = f"all up to step {state.step} is saved" if state else "nothing is saved yet"
-        raise KeyboardInterrupt(f"interrupted; {saved}; continue with: {command}") from None
+        raise KeyboardInterrupt(f"interrupted; {_saved(task.run)}; continue with: {command}") from None
     except (engine.NonFiniteLoss, devices.OutOfMemory, RankLost):  # whoever started the ranks says how these go on
         raise
     except UserError as error:
-        raise UserError(f"{error}; to continue: {command}") from error
+        raise UserError(f"{error}; {_saved(task.run)}; to continue: {command}") from error
+
+
+def _saved(run):
+    """What of a run is safe, in words."""
+    state = runs.last_state(run)
+    return f"all up to step {state.step} is saved" if state else "nothing is saved yet"
 
 
 def _resume_command(task):
@@ -401,7 +406,7 @@ class Trainer:
                 )
             except WorkerError as error:
                 self._save_sound()  # between two steps
-                raise UserError(f"{error}; the run is saved") from None
+                raise UserError(str(error)) from None
             except (UserError, KeyboardInterrupt):
                 if group and group.ended and state.step > self._saved_step:  # another rank's end, between two steps
                     self._save_sound()
@@ -435,7 +440,7 @@ class Trainer:
 
     def _record_step(self, sums, rate, class_targets):
         values = self.diagnosis.record(rate, self.probe.read(self.graph.session), class_targets)
-        with self._recording():
+        with summaries.not_costing("losses"):
             self.summaries.record_step(self.state.step, optimization.mean_losses(sums), rate, values)
         for text in self.diagnosis.new_warnings():
             with tqdm.tqdm.external_write_mode(sys.stderr):  # on a line of its own, not in the progress bar's
@@ -445,15 +450,6 @@ class Trainer:
         """Keep the weights if the next step is one to record."""
         if (self.state.step + 1) % LOG_EVERY == 0:
             self.probe.remember(self.graph.session)
-
-    @contextlib.contextmanager
-    def _recording(self):
-        """Save a checkpoint if the records written in the block fail: the steps since the last one must not be lost."""
-        try:
-            yield
-        except UserError:
-            self._save_sound()
-            raise
 
     def _require_sound(self):
         engine.require_sound(self.graph, self.state.step, self._last_rate())
@@ -481,11 +477,7 @@ class Trainer:
             mean = evaluation["voc07"]["mean"]
             best = mean is not None and (state.best is None or mean > state.best)
         row = self._row(found)
-        with self._recording():
-            self.summaries.record_epoch(row, evaluation, [*state.rows, row])
-            self.summaries.record_pictures(state.step, found.examples)
-            self.summaries.record_pictures(state.step, found.of_train[1], "training")
-            self.summaries.record_filters(state.step, self.graph.filters())
+        self._record_epoch(row, found)
         if best:
             state.best, state.stale = evaluation["voc07"]["mean"], 0
         elif evaluation and evaluation["voc07"]["mean"] is not None and complete:
@@ -498,6 +490,17 @@ class Trainer:
         if self.task.group:
             self.task.group.share([state.best, state.stale])  # --patience ends the training on all ranks
         _print_row(row, plan.epochs, self._outlook)
+
+    def _record_epoch(self, row, found):
+        """Record what a finished epoch has: its row and a Validation."""
+        step = self.state.step
+        with summaries.not_costing("the epoch"):
+            self.summaries.record_epoch(row, found.evaluation, [*self.state.rows, row])
+        with summaries.not_costing("pictures"):
+            self.summaries.record_pictures(step, found.examples)
+            self.summaries.record_pictures(step, found.of_train[1], "training")
+        with summaries.not_costing("weights"):
+            self.summaries.record_filters(step, self.graph.filters())
 
     def _validate(self):
         """The Validation of --valid and of --score-train."""

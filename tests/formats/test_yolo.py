@@ -209,3 +209,12 @@ def test_pictures_of_unread_kinds_are_said(data, capsys):
         assert len(load(data)) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "1 picture in " in line and "c.heic, which needs the package pillow-heif" in line
+
+
+@pytest.mark.parametrize("part", ["/", "../.."])
+def test_a_split_that_means_all_of_the_disk_is_refused(tmp_path, part):
+    """It would be searched for pictures, with all that is mounted."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "data.yaml").write_text(f"train: {part}\nnames: [cat]\n")
+    with pytest.raises(UserError, match=r"'train' means .*, in which the data set itself is"):
+        yolo.find(str(tmp_path / "data"), "train")

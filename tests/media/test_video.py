@@ -4,6 +4,7 @@ import contextlib
 import http.server
 import itertools
 import os
+import resource
 import signal
 import struct
 import subprocess
@@ -18,6 +19,7 @@ import pytest
 
 from media import video
 from structures import UserError
+from system import files
 
 ROOT = Path(__file__).parents[2]
 DASHCAM = ROOT.parent / "shared" / "data" / "dashcam.mp4"
@@ -300,16 +302,24 @@ def test_finished_file_starts_with_its_index_and_leaves_nothing_else(tmp_path):
 
 
 def test_failure_to_finish_leaves_the_fragmented_file(tmp_path, monkeypatch):
-    def full(*_):
+    """The disk is too full for a second film: the first gets the name, which takes no room."""
+
+    def full(path, *_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "replace", full)
+    write(tmp_path / "a.mp4", 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "flush", full)
+        with pytest.raises(UserError, match=r"a\.mp4: .*No space left.*a\.unfinished\.mp4 plays"):
+            write(tmp_path / "a.mp4", 7)
+    assert len(read(tmp_path / "a.mp4")[1]) == 3 and len(read(tmp_path / "a.unfinished.mp4")[1]) == 7
+    monkeypatch.setattr(video, "_copy_to_faststart", lambda *_: False)
     assert not write(tmp_path / "a.mp4", 7).faststart
     assert len(read(tmp_path / "a.mp4")[1]) == 7 and os.listdir(tmp_path) == ["a.mp4"]
 
 
 @pytest.mark.parametrize("sound", [False, True])
-def test_killed_writer_leaves_a_file_that_plays(tmp_path, sound):
+def test_a_killed_writer_leaves_a_file_that_plays_and_the_older_film(tmp_path, sound):
     source = tmp_path / "sound.mp4"
     with_sound(source, "aac", "mp4")
     script = (
@@ -320,6 +330,7 @@ def test_killed_writer_leaves_a_file_that_plays(tmp_path, sound):
         "    print(i, flush=True)\n"
     )
     path = tmp_path / "a.mp4"
+    path.write_bytes(b"an older film")
     command = [sys.executable, "-c", script, path]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     while int(process.stdout.readline()) < 30:
@@ -327,6 +338,8 @@ def test_killed_writer_leaves_a_file_that_plays(tmp_path, sound):
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.stdout.close()
+    assert path.read_bytes() == b"an older film"
+    path = tmp_path / "a.unfinished.mp4"
     reader, frames, times = read(path)
     assert len(frames) > 31 - 8 - 3  # up to 8 encoder threads hold one frame each
     np.testing.assert_allclose(times, np.arange(len(times)) / 25, atol=1e-5)
@@ -340,7 +353,20 @@ def test_exception_in_the_block_leaves_a_file_that_plays(tmp_path):
     with pytest.raises(KeyboardInterrupt), video.VideoWriter(path, 64, 48, 25) as writer:
         writer.write(frame(0))
         raise KeyboardInterrupt
-    assert len(read(path)[1]) == 1
+    assert os.listdir(tmp_path) == ["a.unfinished.mp4"] and len(read(writer.unfinished)[1]) == 1
+
+
+def test_a_link_in_the_place_of_the_unfinished_film_is_not_followed(tmp_path):
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "a.unfinished.mp4").symlink_to(tmp_path / "precious")
+    write(tmp_path / "a.mp4", 1)
+    assert (tmp_path / "precious").read_text() == "precious" and len(read(tmp_path / "a.mp4")[1]) == 1
+
+
+def test_the_longest_name_has_an_unfinished_one(tmp_path):
+    path = tmp_path / ("é" * 125 + ".mp4")
+    write(path, 1)
+    assert os.listdir(tmp_path) == [path.name]
 
 
 def test_no_frame_leaves_no_file(tmp_path):
@@ -373,15 +399,22 @@ def test_missing_folders_are_made(tmp_path):
     assert len(read(tmp_path / "some" / "where" / "a.mp4")[1]) == 1
 
 
-def test_full_disk_is_one_clear_line():
-    if not os.path.exists("/dev/full"):
-        pytest.skip("no /dev/full")
-    with (
-        pytest.raises(UserError, match="No space left"),
-        video.VideoWriter("/dev/full", 64, 48, 25) as writer,
-    ):
-        for index in range(50):
-            writer.write(frame(index))
+def test_a_full_disk_names_what_is_safe(tmp_path):
+    """A limit on the size of files in place of a full disk. The older film stays, and what was written plays."""
+    write(tmp_path / "a.mp4", 3)
+    noise, before = np.random.default_rng(0), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, before[1]))
+    try:
+        with (
+            pytest.raises(UserError, match=r"a\.mp4: .*File too large.*a\.unfinished\.mp4 plays.*ulimit") as caught,
+            video.VideoWriter(tmp_path / "a.mp4", 64, 48, 25) as writer,
+        ):
+            for _ in range(50):
+                writer.write(noise.integers(0, 255, (48, 64, 3), np.uint8))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "\n" not in str(caught.value)
+    assert len(read(tmp_path / "a.mp4")[1]) == 3 and 5 < len(read(tmp_path / "a.unfinished.mp4")[1]) < 50
 
 
 def test_unreadable_inputs_are_one_clear_line(tmp_path):

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from media import visualization
+from media import score_plots, visualization
 from structures import Detections, Sample
 
 NAMES = ("car", "bus", "person", "zebra crossing")
@@ -325,3 +325,19 @@ def test_error_pictures(tmp_path):
         visualization.plot_errors(tmp_path / "many.png", "car", **many, sizes=sizes)
         visualization.plot_errors(tmp_path / "none.png", "bus", **none, sizes=dict.fromkeys(sizes, (0, 0, 0)))
     assert is_picture(tmp_path / "many.png") and is_picture(tmp_path / "none.png", 0)
+
+
+ODD_NAMES = ("a\nb", "\r", "\x85", "\ud800", "$x_{$", "\u2028", "ok", "", "x" * 100_000)
+
+
+def test_names_that_cannot_be_drawn_are_drawn_otherwise(tmp_path):
+    labels = np.arange(len(ODD_NAMES))
+    boxes = np.tile(np.float32([10, 40, 100, 100]), (len(labels), 1))
+    drawn = visualization.draw_objects(np.zeros((200, 300, 3), np.uint8), boxes, labels, ODD_NAMES)
+    assert drawn.any()
+    assert [visualization.drawable(name) for name in ODD_NAMES[:4]] == ["a\N{REPLACEMENT CHARACTER}b", *["\ufffd"] * 3]
+    curve = np.float32([0, 0.5, 1])
+    for name in ODD_NAMES[:-1]:
+        visualization.plot_precision_recall(tmp_path / "a.png", [(name, curve, curve)], name)
+        visualization.plot_precision_recall(tmp_path / "a.png", [(name, curve, curve)] * 2, name)
+    score_plots.plot_matrix(tmp_path / "a.png", list(ODD_NAMES), np.eye(len(ODD_NAMES), dtype=int), "$x_{$")

@@ -4,6 +4,7 @@ import gc
 import os
 import pickle
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -492,3 +493,14 @@ def test_a_program_that_forgets_to_close(tmp_path):
     _, errors = process.communicate(timeout=5)
     assert (process.returncode, errors) == (0, "")
     assert gone(pids)
+
+
+def test_a_low_limit_on_files_is_named():
+    """It holds for shared memory too."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, before[1]))
+    try:
+        with pytest.raises(UserError, match=r"the batches take 2 MB .*ulimit -f.*raise it"):
+            data_queue._allocate(2 * 2**20)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

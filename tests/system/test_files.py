@@ -1,10 +1,16 @@
 """Files that appear complete or not at all."""
 
 import contextlib
+import errno
+import fcntl
 import hashlib
+import itertools
 import json
 import os
+import re
 import resource
+import subprocess
+import sys
 import types
 
 import pytest
@@ -194,3 +200,80 @@ def test_copies_have_one_digest(tmp_path, monkeypatch):
     digests = [files.digest(tmp_path / name) for name in "abc"]
     assert digests[0] == digests[1] != digests[2] and len(digests[0]) == 16
     assert files.digest(tmp_path / "a", "sha256") == hashlib.sha256(b"one").digest()
+
+
+def test_what_killed_processes_left_is_removed(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    gone = process.pid
+    for name in (f".{gone}-0.tmp", f".{gone}-1.tmp", f".{os.getppid()}-0.tmp", f".{gone}-0.tmp.txt"):
+        (tmp_path / name).write_text("part")
+    (tmp_path / f".{gone}-2.tmp").mkdir()
+    (tmp_path / f".{gone}-2.tmp" / "file").write_text("part")
+    (tmp_path / f".{gone}-3.tmp").symlink_to(tmp_path / f".{gone}-0.tmp.txt")
+    with open(tmp_path / f".{gone}-1.tmp", "rb") as held:  # by a process of that number in another container
+        fcntl.flock(held, fcntl.LOCK_EX)
+        files.write(tmp_path / "a", "new")
+    left = {f".{gone}-0.tmp.txt", f".{gone}-1.tmp", f".{os.getppid()}-0.tmp", f".{gone}-3.tmp", "a"}
+    assert set(os.listdir(tmp_path)) == left
+    assert (tmp_path / f".{gone}-0.tmp.txt").read_text() == "part"
+
+
+def test_a_link_in_the_place_of_a_temporary_file_is_not_followed(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_numbers", itertools.count(5))
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / f".{os.getpid()}-5.tmp").symlink_to(tmp_path / "precious")
+    files.write(tmp_path / "a", "new")
+    assert (tmp_path / "precious").read_text() == "precious" and (tmp_path / "a").read_text() == "new"
+
+
+def test_content_and_the_entries_of_folders_are_flushed_in_order(tmp_path, monkeypatch):
+    done = []
+    for name in ("fsync", "replace"):
+        call = getattr(os, name)
+
+        def note(*arguments, name=name, call=call):
+            path = arguments[0] if name == "replace" else os.readlink(f"/proc/self/fd/{arguments[0]}")
+            done.append((name, ".tmp" if path.endswith(".tmp") else os.path.relpath(path, tmp_path)))
+            return call(*arguments)
+
+        monkeypatch.setattr(os, name, note)
+    files.write(tmp_path / "new" / "a", "text")
+    assert done == [("fsync", "."), ("fsync", ".tmp"), ("replace", ".tmp"), ("fsync", "new")]
+
+
+def test_text_that_has_no_utf8_is_written(tmp_path):
+    files.write(tmp_path / "a", "caf\udce9 \ud800")
+    assert (tmp_path / "a").read_bytes() == b"caf\xe9 \\ud800"
+
+
+class GraphError(Exception):
+    """As TensorFlow words it."""
+
+    def __str__(self):
+        return "Graph execution error:\n\nNode: 'save/SaveV2'\nruns/a/model.tempstate; No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (GraphError(), "No space left on device); free some space"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "Disk quota exceeded); free some space"),
+        (OSError(errno.EFBIG, "File too large"), r"File too large); raise .*ulimit"),
+        (OSError(errno.EROFS, "Read-only file system"), "Read-only file system); choose"),
+        (OSError(errno.ENOTDIR, "Not a directory"), "Not a directory); choose another place"),
+    ],
+)
+def test_every_error_of_writing_has_file_reason_and_remedy(error, said):
+    begin = re.escape("runs/a: cannot be written (")
+    assert re.match(begin + said.replace(")", r"\)"), str(files.unwritable("runs/a", error)))
+    assert files.is_about_writing(error) == (getattr(error, "errno", None) != errno.ENOTDIR)
+
+
+def test_a_lock_keeps_others_out_and_follows_no_link(tmp_path):
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "lock").symlink_to(tmp_path / "precious")
+    with files.locked(tmp_path / "lock"), pytest.raises(BlockingIOError), files.locked(tmp_path / "lock"):
+        pass
+    with files.locked(tmp_path / "lock"):
+        assert (tmp_path / "precious").read_text() == "precious" and not (tmp_path / "lock").is_symlink()

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import resource
 import subprocess
 import sys
 
@@ -159,7 +160,7 @@ def test_unwritable_plots_are_reported_in_one_line(tmp_path, monkeypatch):
         records.record_epoch(ROW, EVALUATION, [ROW])
 
 
-def test_the_first_failure_is_reported(tmp_path, monkeypatch):
+def test_the_first_failure_is_reported(tmp_path, monkeypatch, capsys):
     def fail(*_):
         raise UserError("no space for events")
 
@@ -167,8 +168,9 @@ def test_the_first_failure_is_reported(tmp_path, monkeypatch):
     records = summaries.Summaries(str(tmp_path), ())
     with pytest.raises(UserError, match="no space for a checkpoint"), records.open(0, []):
         raise UserError("no space for a checkpoint")
-    with pytest.raises(UserError, match="no space for events"), records.open(0, []):
+    with records.open(0, []):  # a training that has come to its end stays one
         pass
+    assert "warning: the last records cannot be recorded: no space for events; " in capsys.readouterr().err
 
 
 def test_reading_stops_at_an_incomplete_record(written):
@@ -240,3 +242,44 @@ def test_plots_are_drawn_once_a_minute_and_at_the_end(tmp_path, monkeypatch):
             rows.append(ROW | {"epoch": len(rows) + 1})
             records.record_epoch(rows[-1], None, list(rows))
     assert drawn == [1, 4, 5]
+
+
+def test_odd_class_names_are_recorded(tmp_path):
+    """Names that neither Pillow nor protobuf nor UTF-8 takes; the files keep them as far as they can."""
+    names = ("a\nb", "\x85", "\ud800", "$x_{$")
+    evaluation = {kind: {"mean": 0.5, "per_class": dict.fromkeys(names, 0.5)} for kind in ("voc07", "area")}
+    row = {**ROW, **{f"voc07_{name}": 0.5 for name in names}}
+    box = np.array([[0.1, 0.1, 0.9, 0.9]] * 4, np.float32)
+    sample = Sample("a", "a.jpg", box, np.arange(4, dtype=np.int32), np.zeros(4, bool), 40, 30)
+    found = Detections(box * 30, np.ones(4, np.float32), np.arange(4, dtype=np.int32))
+    with summaries.Summaries(str(tmp_path), names).open(0, []) as records:
+        records.record_epoch(row, evaluation, [row])
+        records.record_pictures(3, [(np.zeros((30, 40, 3), np.uint8), found, sample)])
+    tags = {tag for _, tag in recorded(tmp_path / "events")}
+    assert {"ap_voc07/a\ufffdb", "ap_voc07/$x_{$", "validation/0"} <= tags
+    assert (tmp_path / "plots" / "learning_curves.png").exists()
+    with open(tmp_path / "metrics.csv", newline="", encoding="utf-8") as file:
+        assert {"voc07_a\nb", "voc07_\\ud800"} <= next(csv.DictReader(file)).keys()
+
+
+def test_records_go_on_when_there_is_room_again(tmp_path, monkeypatch):
+    """Other event files follow, each whole."""
+    clock, before = [1000.0], resource.getrlimit(resource.RLIMIT_FSIZE)
+    monkeypatch.setattr(summaries.time, "monotonic", lambda: clock[0])
+    records = summaries.Summaries(str(tmp_path), ("car",)).open(0, [])
+    records.record_step(1, {"loss": 1.0}, 0.5)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (150, before[1]))
+    try:
+        with pytest.raises(UserError, match=r"events: cannot be written \(File too large\)"):
+            for step in range(2, 9):
+                records.record_step(step, {"loss": 1.0}, 0.5)
+        records.record_step(9, {"loss": 1.0}, 0.5)  # at once again: not tried
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    clock[0] += summaries.EVENTS_AGAIN
+    records.record_step(10, {"loss": 1.0}, 0.5)
+    records.close()
+    steps = {step for step, _ in recorded(tmp_path / "events")}
+    assert {1, 10} <= steps and 9 not in steps
+    summaries.cut_events(str(tmp_path / "events"), 10)
+    assert {step for step, _ in recorded(tmp_path / "events")} == steps

@@ -1,0 +1,28 @@
+"""The mark of unfinished results: no link is followed, and two programs do not share a folder."""
+
+import pytest
+
+from results import result_folder
+from structures import UserError
+
+
+def test_a_link_in_the_place_of_the_mark_is_not_followed(tmp_path):
+    out, precious = tmp_path / "out", tmp_path / "precious"
+    out.mkdir()
+    precious.write_text("precious")
+    (out / result_folder.UNFINISHED).symlink_to(precious)
+    with result_folder.unfinished(out):
+        assert precious.read_text() == "precious"
+    assert list(out.iterdir()) == []
+
+
+def test_a_second_call_into_the_folder_is_refused(tmp_path):
+    with (
+        result_folder.unfinished(tmp_path),
+        pytest.raises(UserError, match=f"--output {tmp_path}: another infer.py is writing there"),
+        result_folder.unfinished(tmp_path),
+    ):
+        pass
+    with result_folder.unfinished(tmp_path):  # and free again
+        pass
+    assert list(tmp_path.iterdir()) == []
