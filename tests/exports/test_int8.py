@@ -12,7 +12,7 @@ import config
 import detector
 import export_model
 from export_cases import make_run, pictures
-from exports import file_metadata, int8
+from exports import file_metadata, formats, int8
 from exports.opened import INPUT
 from media import images
 from structures import Sample, UserError
@@ -142,6 +142,14 @@ def test_openvino_keeps_layers_in_float(model, tmp_path):
     ]
     with detector.load(str(tmp_path / "m.xml"), threshold=0.05) as loaded:
         assert loaded.detect(list(pictures))
+
+
+def test_the_package_that_quantizes_is_named(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(formats.importlib.util, "find_spec", lambda package: None if package == "nncf" else package)
+    flags = ["--format", "openvino", "--precision", "int8", "--output", str(tmp_path / "m.xml")]
+    flags += ["--data", str(tmp_path), "--calibration-split", "train", "--split", "val"]
+    with pytest.raises(UserError, match=r"^--format openvino: needs nncf; pip install -r requirements-export\.txt$"):
+        export_model.main([str(model[0]), *flags])
 
 
 def test_the_program_measures_and_says_what_is_lost(model, tmp_path, monkeypatch, capsys):
