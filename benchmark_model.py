@@ -18,6 +18,7 @@ other programs take of the processor is said.
 import system.environment  # noqa: F401
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -95,8 +96,8 @@ def _measure(model, flags, split, frames):
     )
     found: dict[str, Any] = {}
     bar = tqdm.tqdm(total=timing.steps(task), desc=model.name, unit="img", dynamic_ncols=True, leave=False)
-    with bar:
-        for kind, content in own_process.messages(task):
+    with bar, contextlib.closing(own_process.messages(task)) as messages:  # an error here ends the process too
+        for kind, content in messages:
             if kind == "progress":
                 bar.update(content)
             else:

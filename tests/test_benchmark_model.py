@@ -209,6 +209,23 @@ def test_classes_that_a_model_does_not_have_are_said_before_it_is_loaded(trained
         benchmark_model.main([str(trained), "--data", data, "--split", "val"])
 
 
+def test_classes_of_a_file_are_compared_when_it_is_opened_and_end_its_process(data, monkeypatch, tmp_path):
+    (tmp_path / "m.pb").write_bytes(b"")
+    ended = []
+
+    def messages(task):
+        try:
+            yield "loaded", {"class_names": ("disc", "square")}
+            pytest.fail("the process goes on")
+        finally:
+            ended.append(task.model)
+
+    monkeypatch.setattr(own_process, "messages", messages)
+    with pytest.raises(UserError, match="--other-classes ignore") as held:  # as the program does until it has exited
+        benchmark_model.main([str(tmp_path / "m.pb"), "--data", data, "--split", "val"])
+    assert ended == [str(tmp_path / "m.pb")] and held.tb
+
+
 def test_a_format_without_its_package_is_said_before_anything_is_measured(model, tmp_path, monkeypatch):
     (tmp_path / "m.onnx").write_bytes(b"")
     monkeypatch.setattr(benchmark_model.formats, "missing", list)
