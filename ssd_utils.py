@@ -45,6 +45,7 @@ LIMITS = {
     "score_threshold": Limits(0, 1),
     "nms_iou": Limits(0, 1),
     "candidates_per_class": Limits(1, MOST_ANCHORS),
+    "candidates_per_map": Limits(1, MOST_ANCHORS),
     "keep": Limits(1, 10_000),
     "size_offset_limit": Limits(0, 100),
 }

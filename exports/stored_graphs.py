@@ -24,6 +24,7 @@ from weights import protobuf
 OPERATIONS = frozenset(
     [
         "AddV2",
+        "All",
         "ArgMax",
         "BiasAdd",
         "Cast",
@@ -34,6 +35,7 @@ OPERATIONS = frozenset(
         "Exp",
         "GatherV2",
         "Greater",
+        "GreaterEqual",
         "Identity",
         "MaxPool",
         "Maximum",

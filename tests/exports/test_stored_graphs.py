@@ -4,6 +4,7 @@ The graphs are that of release 0.1.0 and a SavedModel of its run, with operation
 picture would run them.
 """
 
+import dataclasses
 import json
 import math
 import os
@@ -17,8 +18,11 @@ import pytest
 import tensorflow.compat.v1 as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+import config
 import detector
 import export_model
+import ssd_utils
+import ssd_vgg
 from exports import saved_model, stored_graphs
 from exports.opened import METADATA
 from structures import UserError
@@ -297,3 +301,25 @@ def test_only_a_file_is_opened(kind, tmp_path):
         path.mkdir()
     with pytest.raises(UserError, match=r"m\.pb"):
         stored_graphs.read_frozen(str(path), detector._is_networks)
+
+
+VARIANTS = [
+    {},
+    {"channel_order": "BGR", "size_offset_limit": 4.0, "clip_boxes": "before_nms", "clip_anchors": "all"},
+    {"classes_per_anchor": "best", "fc_form": "full"},
+    {"candidates_per_map": 100, "drop_empty_boxes": True},
+    {"drop_empty_boxes": True, "clip_boxes": "before_nms"},
+]
+
+
+@pytest.mark.parametrize("change", VARIANTS, ids=lambda change: "-".join(change) or "plain")
+def test_the_list_has_all_that_a_graph_is_made_of(change):
+    preset = dataclasses.replace(ssd_utils.get_preset("vgg300"), width=1 / 64, **change)
+    with tf.Graph().as_default():
+        images = tf.placeholder(tf.uint8, [None, 300, 300, 3], "image_input")
+        ssd_vgg.build(images, preset, 2)
+        weights = {one.op.name: np.zeros(one.shape.as_list(), np.float32) for one in tf.global_variables()}
+    description = config.ModelDescription(preset, ("car", "bus"))
+    for dtype in (tf.float32, tf.bfloat16, tf.float16):
+        graph = detector.build_graph(description, weights, dtype, (0.1, 0.2), portable=True)
+        assert {node.op for node in graph.as_graph_def().node} <= stored_graphs.OPERATIONS
