@@ -142,3 +142,15 @@ def test_mistakes_get_one_line(exported, tmp_path):
     assert "--threshold 0.001" in error_of("infer.py", frozen, *call, "--threshold", "0.001")
     damaged.write_bytes(frozen.read_bytes()[:5000])
     assert f"{damaged}: " in error_of("infer.py", damaged, *call)
+
+
+def test_a_full_disk_is_named_and_the_older_file_stays(tmp_path):
+    """Whatever library writes it: TensorFlow's error has the reason somewhere in its lines."""
+    path = tmp_path / "model.pb"
+    path.write_text("an older one")
+    said = r"model\.pb: .*\(No space left on device\); an earlier file stays as it is; free"
+    with pytest.raises(UserError, match=said), export_model._pending(str(path)) as temporary:
+        raise RuntimeError(f"Graph execution error:\n{temporary}; No space left on device\n")
+    with pytest.raises(RuntimeError, match="a bug"), export_model._pending(str(path)):
+        raise RuntimeError("a bug")
+    assert path.read_text() == "an older one" and list(tmp_path.iterdir()) == [path]
