@@ -62,6 +62,7 @@ CHOICES = {  # allowed values of some TrainingSettings
     "missing_annotations": ("error", "background"),
     "initializer": ("lsuv", "he", "xavier"),
     "optimizer": ("adam", "adamw", "momentum"),
+    "momentum_form": ("tensorflow", "caffe"),
     "schedule": ("exponential", "step", "cosine", "constant"),
     "normalize": ("batch", "image"),
     "matching": ("bipartite", "threshold"),
@@ -211,6 +212,7 @@ class TrainingSettings:
     optimizer: str = "adamw"
     adam_epsilon: float = 1e-8
     momentum: float = 0.9
+    momentum_form: str = "tensorflow"  # "caffe": a change of the rate acts on later gradients alone
     learning_rate: float = usual_rate(optimizer, adam_epsilon)
     schedule: str = "cosine"
     schedule_steps: tuple[int, ...] = (80000, 100000)
@@ -288,6 +290,7 @@ _ARTICLE: dict[str, Any] = {
     "optimizer": "adam",
     "adam_epsilon": 0.1,
     "momentum": 0.9,
+    "momentum_form": DEFAULTS.momentum_form,  # not used
     "clip_norm": 0.0,
     "weight_decay": 5e-4,
     "ema": None,
@@ -310,6 +313,7 @@ _ORIGINAL: dict[str, Any] = {
     "unmatched": "keep",
     "accumulate": 4,
     "optimizer": "momentum",
+    "momentum_form": "caffe",
     "adam_epsilon": DEFAULTS.adam_epsilon,  # not used
     "schedule": "step",
     "schedule_steps": (80000, 100000),

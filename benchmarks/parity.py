@@ -13,6 +13,9 @@ import argparse
 import dataclasses
 import functools
 import importlib.metadata
+import json
+import math
+import os
 import pathlib
 import platform
 import subprocess
@@ -23,11 +26,13 @@ import typing
 bench_environment.require_peers()
 
 import bench_tables
+import h5py
 import numpy as np
+import parity_repositories
 import safetensors.torch
 import torch  # before TensorFlow: in the other order torch's libraries crash
 import torchvision
-from bench_paths import ROOT
+from bench_paths import HERE, ROOT
 from parity_peers import MEAN_RGB, SSD, anchors, detect, randomize
 
 from system import cli
@@ -44,7 +49,6 @@ import weight_twins
 from structures import Detections, UserError
 from system import files
 
-CLASSES = 20
 COCO = "coco-metric"  # among the names of layouts
 PICTURES = 2
 # The largest differences allowed; for `matched` the smallest share
@@ -58,18 +62,28 @@ class Peer:
     layout: as pretrained.py names it.
     size: input size in pixels.
     name: of its file.
-    write: function (path, {name of the peer: array}) that writes the file.
+    write: function (path, {name of the peer: array}) that writes the file; None for a repository, which does it itself.
+    note: what the table says of the file beside its suffix.
+    classes: how many.
     bgr: whether its input is BGR.
+    mean: RGB, which its input lacks.
+    background_last: whether its logits have background behind the classes.
     anchors, rules: options of parity_peers.anchors and parity_peers.detect.
+    repository: folder of its own code; None for the twin in parity_peers.
     """
 
     layout: str
     size: int
     name: str
-    write: typing.Callable
+    write: typing.Callable | None = None
+    note: str = ""
+    classes: int = 20
     bgr: bool = False
+    mean: tuple = MEAN_RGB
+    background_last: bool = False
     anchors: dict = dataclasses.field(default_factory=dict)
     rules: dict = dataclasses.field(default_factory=dict)
+    repository: str | None = None
 
 
 def _write_arrays(write):
@@ -92,22 +106,68 @@ def _legacy(path, state):
     torch.save(_tensors(state), path, _use_new_zipfile_serialization=False)
 
 
+def _zip_of_mmdetection(path, state):
+    torch.save({"meta": {"config": "", "CLASSES": ("a",)}, "state_dict": _tensors(state)}, path)
+
+
 def _safetensors(path, state):
     safetensors.torch.save_file(_tensors(state), path)
 
 
+def _whole_keras(path, state):
+    """As model.save of Keras 2 does, with a Lambda layer in the description."""
+    weight_twins.write_h5(path, state, "model_weights")
+    with h5py.File(path, "a") as file:
+        layers = [
+            {"class_name": "Lambda", "config": {"name": "input_mean_normalization", "function": ["", None, None]}}
+        ]
+        file.attrs["model_config"] = json.dumps({"class_name": "Model", "config": {"layers": layers}}).encode()
+
+
 _CAFFE, _KERAS = _write_arrays(weight_twins.write_caffemodel), _write_arrays(weight_twins.write_h5)
+_MMDETECTION = {
+    "write": _zip_of_mmdetection,
+    "mean": (123.675, 116.28, 103.53),
+    "background_last": True,
+    "rules": {
+        "score": 0.02,
+        "per_map": 1000,
+        "per_image": 200,
+        "clip": True,
+        "size_limit": math.log(1000 / 16),
+        "drop_empty": True,
+    },
+}
 _LUFFICC = {"anchors": {"clamp": True, "last_max": 537.65}, "rules": {"per_image": 100}}
 PEERS = (
     Peer("torchvision-ssd300", 300, "a.pth", _zip),
     Peer("torchvision-ssd300", 300, "a.safetensors", _safetensors),
     Peer("ssd.pytorch", 300, "a.pth", _legacy, anchors={"clamp": True}, rules={"before_nms": 200}),
+    Peer(
+        *("ssd.pytorch", 300, "a.pth", _legacy, "80 classes", 80),
+        anchors={"clamp": True, "coco": True},
+        rules={"before_nms": 200},
+    ),
     Peer("lufficc-ssd", 300, "a.pth", _zip_of_a_checkpoint, anchors={"clamp": True}, rules={"per_image": 100}),
     Peer("lufficc-ssd", 512, "a.pth", _zip_of_a_checkpoint, **_LUFFICC),
     *(
         Peer("ssd_keras", size, "a.h5", _KERAS, bgr=True, anchors={"clamp": False}, rules={"per_image": 200})
         for size in (300, 512)
     ),
+    Peer(
+        *("ssd_keras", 300, "a.h5", _write_arrays(_whole_keras), "whole model"),
+        bgr=True,
+        anchors={"clamp": False},
+        rules={"per_image": 200},
+    ),
+    Peer(
+        *("mmdetection-ssd", 300, "a.pth"),
+        note="80 classes",
+        classes=80,
+        anchors={"clamp": False, "integers": True, "coco": True},
+        **_MMDETECTION,
+    ),
+    Peer("mmdetection-ssd", 512, "a.pth", anchors={"clamp": False, "integers": True}, **_MMDETECTION),
     *(
         Peer(
             "caffe-ssd",
@@ -126,15 +186,16 @@ PEERS = (
 def main(argv=None):
     """Run the program. argv: its arguments, by default the command line's. Raises UserError."""
     flags = _parse(argv)
-    wanted = [peer for peer in PEERS if not flags.layouts or peer.layout in flags.layouts]
+    wanted = [peer for peer in (*PEERS, *flags.peer) if not flags.layouts or peer.layout in flags.layouts]
     vgg = [name for name in parity_vgg.LAYOUTS if not flags.layouts or name in flags.layouts]
     rows, vgg_rows, coco_rows, failures = [], [], [], []
     for seed, peer in enumerate(wanted):
-        print(f"{peer.layout} {peer.size} {peer.name} …", file=sys.stderr, flush=True)
+        print(f"{peer.layout} {peer.size} {peer.name} {peer.note} …", file=sys.stderr, flush=True)
         with tempfile.TemporaryDirectory() as folder:
             measured = _compare(peer, pathlib.Path(folder), seed)
         failures += _failures(f"{peer.layout} {peer.size}", measured, TOLERANCES)
-        rows.append([peer.layout, peer.size, f"`{pathlib.Path(peer.name).suffix}`", *_cells(measured)])
+        file = ", ".join([f"`{pathlib.Path(peer.name).suffix}`", *[peer.note] * bool(peer.note)])
+        rows.append([peer.layout, peer.size, file, *_cells(measured)])
     for name in vgg:
         print(f"{name} …", file=sys.stderr, flush=True)
         with tempfile.TemporaryDirectory() as folder:
@@ -169,10 +230,30 @@ def _parse(argv):
         metavar="FOLDER:SPLIT:CLASSES",
         help="also compare COCO's metric on a folder in VOC layout, such as mydata:test:cat,dog; repeatable",
     )
+    parser.add_argument(
+        "--peer",
+        action="append",
+        default=[],
+        type=_repository,
+        metavar="LAYOUT=DIR",
+        help="also compare with a peer's own repository, a checkout of it in DIR; repeatable: "
+        f"{', '.join(parity_repositories.FILES)} (lufficc-ssd needs the package yacs, ssd_keras the package tf_keras)",
+    )
     flags = parser.parse_args(argv)
+    flags.peer = [peer for peers in flags.peer for peer in peers]
     if unknown := set(flags.layouts) - set(layouts):
         parser.error(f"{sorted(unknown)[0]}: no such layout; choose from {', '.join(layouts)}")
     return flags
+
+
+def _repository(text):
+    """LAYOUT=DIR -> list of a Peer for each input size."""
+    layout, _, folder = text.partition("=")
+    if layout not in parity_repositories.FILES or not folder:
+        raise argparse.ArgumentTypeError(f"{text!r} is not LAYOUT=DIR of {', '.join(parity_repositories.FILES)}")
+    folder = os.path.abspath(cli.existing_folder(folder))
+    name, note = parity_repositories.FILES[layout], "its repository"
+    return [Peer(layout, size, name, note=note, repository=folder) for size in parity_repositories.SIZES[layout]]
 
 
 def _case(text):
@@ -195,11 +276,13 @@ def _coco_cases(flags):
 def _compare(peer, folder, seed):
     """Compare with one peer -> {measure: largest difference over all pictures}."""
     images = np.random.default_rng(seed).integers(0, 256, (PICTURES, peer.size, peer.size, 3), dtype=np.uint8)
-    theirs = (_torchvision if peer.layout == "torchvision-ssd300" else _public)(peer, folder / peer.name, images, seed)
-    _import(folder / peer.name, folder / "run")
-    with detector.load(str(folder / "run"), precision="float32") as ours:
-        graph, feed = ours._session.graph, {ours._images: images}
-        logits, offsets = ours._session.run([graph.get_tensor_by_name(n) for n in ("logits:0", "offsets:0")], feed)
+    run = _from_repository if peer.repository else _torchvision if peer.layout == "torchvision-ssd300" else _public
+    theirs = run(peer, folder / peer.name, images, seed)
+    _import(folder / peer.name, folder / "run", peer.classes)
+    with detector.load(str(folder / "run"), precision="float32", threshold=peer.rules.get("score", 0.01)) as ours:
+        session, feed = ours._network._session, {ours._network._images: images}
+        names = [f"result/{name}:0" for name in ("logits", "offsets")]
+        logits, offsets = session.run([session.graph.get_tensor_by_name(name) for name in names], feed)
         found = ours.detect(list(images))
         priors = box_geometry.from_cxcywh(ssd_utils.make_anchors(ours.preset))
     measured = {
@@ -214,9 +297,10 @@ def _compare(peer, folder, seed):
     return {**measured, "detections": sum(p[2] for p in pairs)}
 
 
-def _import(path, run):
+def _import(path, run, classes):
     """Run pretrained.py as a user does. Raises UserError if it fails."""
-    command = [sys.executable, ROOT / "pretrained.py", path, "--run", run]
+    names = [] if classes == 20 else ["--classes", ",".join(f"class{number}" for number in range(classes))]
+    command = [sys.executable, ROOT / "pretrained.py", path, "--run", run, *names]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise UserError(f"{path.name}: pretrained.py ended with {done.returncode}: {done.stderr}")
@@ -224,14 +308,15 @@ def _import(path, run):
 
 def _public(peer, path, images, seed):
     """Write the file of a peer from parity_peers to `path` -> its logits, offsets, anchors and detections, a dict."""
-    model = randomize(SSD(peer.size, CLASSES), seed)
+    model = randomize(SSD(peer.size, peer.classes), seed)
     peer.write(path, renamed(model, peer.layout))
     # The weights are in the peer's channel order, which is BGR for some files
-    x = torch.from_numpy(images).float() - torch.tensor(MEAN_RGB)
+    x = torch.from_numpy(images).float() - torch.tensor(peer.mean)
     x = (x.flip(-1) if peer.bgr else x).permute(0, 3, 1, 2).contiguous()
     priors = anchors(peer.size, **{"clamp": False, **peer.anchors})
     with torch.no_grad():
         logits, offsets = model(x)
+        logits = logits.roll(1, -1) if peer.background_last else logits
         found = [detect(a, b, priors, **peer.rules) for a, b in zip(logits, offsets, strict=True)]
     detections = [
         Detections((boxes.clamp(0, 1) * peer.size).numpy(), scores.numpy(), labels.numpy().astype(np.int32))
@@ -243,6 +328,25 @@ def _public(peer, path, images, seed):
         "anchors": box_geometry.from_cxcywh(priors.numpy()),
         "detections": detections,
     }
+
+
+def _from_repository(peer, path, images, seed):
+    """The same by a peer's own code, in a process of its own. Raises UserError if it fails."""
+    pictures, output = path.with_name("images.npy"), path.with_name("found.npz")
+    np.save(pictures, images)
+    command = [sys.executable, HERE / "parity_repositories.py", peer.layout, peer.repository]
+    command += ["--size", peer.size, "--classes", peer.classes, "--seed", seed]
+    command += ["--images", pictures, "--weights", path, "--output", output]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"--peer {peer.layout}={peer.repository}: its code ended with {done.stderr.splitlines()[-1]}")
+    with np.load(output) as found:
+        detections = [
+            Detections(found[f"boxes_{i}"], found[f"scores_{i}"], found[f"labels_{i}"].astype(np.int32))
+            for i in range(len(images))
+        ]
+        arrays = {name: found[name] for name in ("logits", "offsets", "anchors")}
+    return {**arrays, "anchors": box_geometry.from_cxcywh(arrays["anchors"]), "detections": detections}
 
 
 def renamed(model, layout):
@@ -267,7 +371,7 @@ def renamed(model, layout):
 
 def _torchvision(peer, path, images, seed):
     """The same for torchvision's own SSD."""
-    model = torchvision.models.detection.ssd300_vgg16(weights=None, weights_backbone=None, num_classes=CLASSES + 1)
+    model = torchvision.models.detection.ssd300_vgg16(weights=None, weights_backbone=None, num_classes=peer.classes + 1)
     randomize(model, seed)
     peer.write(path, {name: value.numpy() for name, value in model.state_dict().items()})
     pictures = [torch.from_numpy(image).permute(2, 0, 1).float() / 255 for image in images]
@@ -333,6 +437,9 @@ def _page(rows, vgg_rows, coco_rows):
             "",
             "The largest differences between this project and each peer in float32, with the same random weights, read",
             f"from the peer's own file, on the same {PICTURES} random pictures. Allowed: {limits} (matched: at least).",
+            "torchvision is the real package. Rows with `its repository` ran a checkout of the peer's own code",
+            '(`make parity CASES="--peer ssd.pytorch=DIR"`); the other peers are written for this comparison from',
+            "published facts.",
             "",
             bench_tables.table(head, rows),
         ]

@@ -6,6 +6,7 @@ rules they follow.
 """
 
 import math
+import re
 
 import torch
 import torchvision
@@ -17,6 +18,10 @@ VOC_CHANNELS = (64, 64, "M", 128, 128, "M", 256, 256, 256, "C", 512, 512, 512, "
 SIZES = {
     300: (30, 60, 111, 162, 213, 264, 315),
     512: (35.84, 76.8, 153.6, 230.4, 307.2, 384.0, 460.8, 537.6),
+}
+COCO_SIZES = {
+    300: (21, 45, 99, 153, 207, 261, 315),
+    512: (20.48, 51.2, 133.12, 215.04, 296.96, 378.88, 460.8, 542.72),
 }
 STEPS = {300: (8, 16, 32, 64, 100, 300), 512: (8, 16, 32, 64, 128, 256, 512)}
 CELLS = {300: (38, 19, 10, 5, 3, 1), 512: (64, 32, 16, 8, 4, 2, 1)}
@@ -93,9 +98,10 @@ def _extras(size):
     return layers + ([nn.Conv2d(256, 128, 1), nn.Conv2d(128, 256, 4, padding=1)] if size == 512 else [])
 
 
-def anchors(size, *, clamp, integers=False, last_max=None):
+def anchors(size, *, clamp, integers=False, last_max=None, coco=False):
     """Anchors [A,4] (cx, cy, w, h), ordered by map, row, column, shape."""
-    sizes = [*SIZES[size][:-1], last_max or SIZES[size][-1]]
+    sizes = (COCO_SIZES if coco else SIZES)[size]
+    sizes = [*sizes[:-1], last_max or sizes[-1]]
     sizes = [math.floor(value) for value in sizes] if integers else sizes
     found = []
     for index, (cells, step, ratios) in enumerate(zip(CELLS[size], STEPS[size], RATIOS[size], strict=True)):
@@ -112,20 +118,41 @@ def anchors(size, *, clamp, integers=False, last_max=None):
     return found.clamp(0, 1) if clamp else found
 
 
-def detect(logits, offsets, priors, *, before_nms=None, per_image=None):
+def detect(
+    logits,
+    offsets,
+    priors,
+    *,
+    score=0.01,
+    before_nms=None,
+    per_image=None,
+    per_map=None,
+    clip=False,
+    size_limit=None,
+    drop_empty=False,
+):
     """One image's logits [A,1+C] and offsets [A,4] -> (boxes in 0..1 [N,4], scores, labels from 0), best first.
 
-    Per class, the best `before_nms` scores above 0.01, suppression at 0.45; then the best `per_image` of all.
+    Per class, the best `before_nms` scores above `score`, suppression at 0.45; then the best `per_image` of all.
+    per_map: how many scores of a map take part. clip: boxes, before suppression. size_limit: of dw and dh, both ways.
+    drop_empty: boxes without area.
     """
     scores = logits.softmax(-1)
     center = priors[:, :2] + offsets[:, :2] * 0.1 * priors[:, 2:]
-    half = priors[:, 2:] * torch.exp(offsets[:, 2:] * 0.2) / 2
+    growth = offsets[:, 2:] * 0.2
+    growth = growth if size_limit is None else growth.clamp(-size_limit, size_limit)
+    half = priors[:, 2:] * torch.exp(growth) / 2
     boxes = torch.cat([center - half, center + half], 1)
+    boxes = boxes.clamp(0, 1) if clip else boxes
+    if per_map is not None:
+        scores = _best_of_maps(scores, len(priors), per_map)
+    if drop_empty:
+        scores = scores * (boxes[:, 2:] > boxes[:, :2]).all(1, keepdim=True)
     kept = []
     for label in range(scores.shape[1] - 1):
         mine = scores[:, label + 1]
         order = torch.argsort(mine, descending=True, stable=True)
-        order = order[mine[order] > 0.01][:before_nms]
+        order = order[mine[order] > score][:before_nms]
         order = order[torchvision.ops.nms(boxes[order], mine[order], 0.45)]
         kept.append((boxes[order], mine[order], torch.full((len(order),), label)))
     boxes, scores, labels = (torch.cat(parts) for parts in zip(*kept, strict=True))
@@ -133,18 +160,34 @@ def detect(logits, offsets, priors, *, before_nms=None, per_image=None):
     return boxes[best], scores[best], labels[best]
 
 
+def _best_of_maps(scores, anchors, per_map):
+    """Scores [A,1+C] with 0 for those of classes that are not among the best `per_map` of their map."""
+    size = 300 if anchors == 8732 else 512
+    counts = [n * n * (2 + 2 * len(ratios)) for n, ratios in zip(CELLS[size], RATIOS[size], strict=True)]
+    parts = []
+    for part in scores[:, 1:].split(counts):
+        flat = torch.zeros(part.numel())
+        best = part.reshape(-1).sort(descending=True, stable=True).indices[:per_map]
+        flat[best] = part.reshape(-1)[best]
+        parts.append(flat.reshape(part.shape))
+    return torch.cat([scores[:, :1], torch.cat(parts)], 1)
+
+
+# Of the heads' random weights: (what their names contain, factor)
+HEAD_GAINS = (("^conf|classification_head|cls_headers", 0.0125), ("^loc|regression_head|reg_headers", 0.005))
+
+
 def randomize(module, seed):
     """Set random parameters that keep activations in range and give scores well above and below 0.01."""
     generator = torch.Generator().manual_seed(seed)
     for name, value in module.named_parameters():
         numbers = torch.randn(value.shape, generator=generator)
-        if value.ndim == 1 and value.shape[0] == 512 and ("scale" in name or "L2Norm" in name):
+        if value.ndim == 1 and re.search("scale_weight|l2_?norm", name.lower()):
             numbers += 20
         elif value.ndim == 1:
             numbers *= 0.1
         else:
-            head = 0.0125 if name.startswith(("conf", "head.class")) else 0.005
-            gain = head if name.startswith(("conf", "loc", "head")) else 1
+            gain = next((gain for pattern, gain in HEAD_GAINS if re.search(pattern, name)), 1)
             numbers *= gain * math.sqrt(2 / math.prod(value.shape[1:]))
         value.data.copy_(numbers)
     return module.eval()

@@ -323,6 +323,7 @@ WRONG = {
     "unknown layer": (["--freeze", "conv1,fc9x,layer3"], "fc9x"),
     "falling steps": (["--schedule-steps", "20,10"], "--schedule-steps"),
     "steps of another schedule": (["--schedule-steps", "10,20"], "--schedule step,"),
+    "form of momentum": (["--momentum-form", "caffe"], "--optimizer momentum"),
     "epsilon of momentum": (["--optimizer", "momentum", "--adam-epsilon", "0.1"], "--optimizer adamw"),
     "a value without a flag": (["mydata"], "mydata: no flag stands before it"),
     "unknown preset": (["--preset", "vgg400"], "--preset"),

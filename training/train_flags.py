@@ -65,6 +65,8 @@ def _check_effect(flags, settings):
         raise UserError(f"--schedule-steps: needs --schedule step, and the schedule is {settings.schedule}")
     if "adam_epsilon" in flags and settings.optimizer == "momentum":
         raise UserError("--adam-epsilon: needs --optimizer adamw or adam; momentum has no epsilon")
+    if "momentum_form" in flags and settings.optimizer != "momentum":
+        raise UserError(f"--momentum-form: needs --optimizer momentum, and the optimizer is {settings.optimizer}")
 
 
 def rate_files(run: str) -> tuple[str, str]:
@@ -703,6 +705,14 @@ def _add_optimizer_flags(group):
         "share of the last update that --optimizer momentum keeps in the next",
         type=cli.inner_fraction,
         metavar="X",
+        rare=True,
+    )
+    _add(
+        group,
+        "--momentum-form",
+        "what --optimizer momentum sums up: gradients (tensorflow), or gradients times the learning rate, so that "
+        "another rate acts on later gradients alone (caffe)",
+        choices=config.CHOICES["momentum_form"],
         rare=True,
     )
     _add(

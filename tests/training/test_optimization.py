@@ -229,7 +229,10 @@ def expected_values(gradient_sums, chosen, steps):
             own *= chosen.vgg_lr_multiplier if name.startswith("conv1_") else 1
             if name.endswith("weights") and chosen.optimizer == "adamw":
                 values[name] *= 1 - own * chosen.weight_decay
-            if chosen.optimizer == "momentum":
+            if chosen.optimizer == "momentum" and chosen.momentum_form == "caffe":
+                first[name] = chosen.momentum * first[name] + own * g
+                values[name] -= first[name]
+            elif chosen.optimizer == "momentum":
                 first[name] = chosen.momentum * first[name] + g
                 values[name] -= own * first[name]
             else:
@@ -256,6 +259,7 @@ def assert_moved_alike(found, expected, rtol=1e-4):
     [
         {},
         {"momentum": 0.5},
+        {"momentum_form": "caffe", "bias_lr_multiplier": 2.0, "weight_decay": 0.05},
         {"bias_lr_multiplier": 2.0},
         {"weight_decay": 0.05},
         {"clip_norm": 0.5},
