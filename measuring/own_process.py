@@ -3,7 +3,7 @@
 import contextlib
 import multiprocessing
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 from measuring import timing
@@ -11,7 +11,7 @@ from structures import UserError
 from system import worker_processes
 
 
-def messages(task: timing.Task) -> Iterator[tuple[str, Any]]:
+def messages(task: timing.Task) -> Generator[tuple[str, Any], None, None]:
     """Yield the pairs that `timing.measure` sends, but no "error": that is raised as the UserError that it was.
 
     Closing the iterator ends the process. Raises UserError if the process is killed, as happens where memory is full,
