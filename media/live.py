@@ -34,6 +34,7 @@ class LiveReader:
         self._reader, self._patience, self._stopped = reader, patience, stopped
         self._left = threading.Event()
         self.source, self.stream, self.newest = reader.source, reader.stream, newest
+        self._alone = reader.alone  # a camera that comes back as a playlist is refused too
         self.width, self.height, self.rate = reader.width, reader.height, reader.rate
         self.pixel_aspect, self.streams = reader.pixel_aspect, reader.streams
         self.live, self.duration, self.frame_count = True, None, None
@@ -115,7 +116,7 @@ class LiveReader:
             if self._ended():
                 return False
             try:
-                self._reader = VideoReader(self.source, self.stream)
+                self._reader = VideoReader(self.source, self.stream, self._alone)
             except UserError:
                 pause = min(2 * pause, LONGEST_PAUSE)
                 continue

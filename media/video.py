@@ -41,6 +41,7 @@ class VideoReader:
     Damage does not end the iteration: all frames that can be decoded are returned.
 
     streams: the number of video streams, such as 2 of a dashcam with a rear camera. stream: which of them, from 1.
+    alone: whether a playlist is refused.
     width, height: of the frames.
     pixel_aspect: width / height of a pixel as shown, a Fraction.
     rate: mean frames per second, a Fraction.
@@ -55,7 +56,7 @@ class VideoReader:
 
         stream: which of its video streams, from 1. alone: whether a file that opens others, a playlist, is refused.
         """
-        self.source, self.stream = str(source), stream
+        self.source, self.stream, self.alone = str(source), stream, alone
         if alone:
             _refuse_playlist(self.source)
         self.error: str | None = None

@@ -127,8 +127,8 @@ def test_the_detector_chooses_the_batch_size_but_for_a_camera(tmp_path, detector
     assert detector.calls.pop()[1]["batch_size"] is None and detector.batches == [8, 1]
 
     class Live(video.VideoReader):
-        def __init__(self, source, stream=1):
-            super().__init__(source, stream)
+        def __init__(self, source, *arguments):
+            super().__init__(source, *arguments)
             self.live = True
 
     detector.batches.clear()

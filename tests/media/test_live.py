@@ -19,10 +19,12 @@ class Source:
     """
 
     plays: tuple | list = ()
+    opened_alone: tuple | list = ()  # what each was told
     width, height, rate, pixel_aspect, streams, live, stream = 64, 48, 25, 1, 1, True, 1
 
-    def __init__(self, source="rtsp://camera", stream=1):
-        self.source, self.error, self.closed = source, None, False
+    def __init__(self, source="rtsp://camera", stream=1, alone=False):
+        self.source, self.alone, self.error, self.closed = source, alone, None, False
+        Source.opened_alone.append(alone)
         self.play = self.plays.pop(0)
         if isinstance(self.play, Exception):
             raise self.play
@@ -43,9 +45,9 @@ def opened(monkeypatch):
     monkeypatch.setattr(live, "POLL", 0.005)
     monkeypatch.setattr(live, "FIRST_PAUSE", 0.02)
 
-    def make(*plays, newest=False, patience=60.0, stopped=lambda: False):
-        Source.plays = list(plays)
-        return live.LiveReader(Source(), newest, patience, stopped)
+    def make(*plays, newest=False, patience=60.0, stopped=lambda: False, alone=False):
+        Source.plays, Source.opened_alone = list(plays), []
+        return live.LiveReader(Source(alone=alone), newest, patience, stopped)
 
     return make
 
@@ -60,7 +62,7 @@ def numbered(first, count, start=0.0):
 
 def test_a_source_that_drops_out_goes_on(opened, capsys):
     lost = UserError("rtsp://camera: cannot be opened")
-    reader = opened(numbered(1, 3), lost, lost, numbered(10, 2, start=700.0))
+    reader = opened(numbered(1, 3), lost, lost, numbered(10, 2, start=700.0), alone=True)
     begun = time.monotonic()
     frames = list(itertools.islice(reader, 5))
     assert levels(frames) == [1, 2, 3, 10, 11]
@@ -72,6 +74,7 @@ def test_a_source_that_drops_out_goes_on(opened, capsys):
     said = capsys.readouterr().err
     assert said.count("rtsp://camera: no picture (reading ended early); trying again") == 1
     assert said.count("rtsp://camera: back after 0 seconds") == 1
+    assert Source.opened_alone == [True] * 4  # --within-data holds for each opening
 
 
 def test_pauses_grow(opened, monkeypatch):
