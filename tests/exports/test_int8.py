@@ -1,6 +1,7 @@
 """int8: the choice of layers that stay in float, and files that keep them."""
 
 import importlib.util
+import re
 import types
 
 import numpy as np
@@ -174,7 +175,7 @@ def test_the_program_measures_and_says_what_is_lost(model, tmp_path, monkeypatch
 
 
 def test_the_loss_is_that_of_the_file(model, tmp_path, monkeypatch, capsys):
-    """The run's own detections are the ground truth, so that its mAP is 100."""
+    """The run's own detections are the ground truth, so that its mAP is near 100."""
     run, *_ = model
     samples = {}
     with detector.load(str(run), precision="float32", threshold=0.5) as loaded:
@@ -197,6 +198,8 @@ def test_the_loss_is_that_of_the_file(model, tmp_path, monkeypatch, capsys):
         detections = {key: loaded.detect(sample.image_path) for key, sample in chosen.items()}
     points = 100 * average_precision.evaluate(chosen, detections, names)["area"]["mean"]
     assert 0 < points < 99
-    out = capsys.readouterr().out
-    assert f"mAP 100.00 in float32, {points:.2f} in int8 (by VOC2010's rules on 2 pictures of val)" in out
-    assert f"{100 - points:.2f} points lost; all layers in int8" in out
+    line = capsys.readouterr().out.splitlines()[-1]
+    said = r"mAP (\S+) in float32, (\S+) in int8 \(by VOC2010's rules on 2 pictures of val\), (\S+) points lost; "
+    before, after, lost = map(float, re.search(said + "all layers in int8$", line).groups())
+    assert 99 < before <= 100  # a box may fit a neighbor's truth better than its own
+    assert after == pytest.approx(points, abs=0.006) and lost == pytest.approx(before - after, abs=0.011)
