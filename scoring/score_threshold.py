@@ -58,10 +58,7 @@ def parse(text):
     if text == BEST:
         return ScoreThreshold(text)
     if os.path.isfile(text):
-        try:
-            return _read_file(text)
-        except UserError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
+        return _read_file(text)
     if "=" not in text:
         try:
             return ScoreThreshold(text, cli.fraction(text))

@@ -296,6 +296,13 @@ class ArgumentParser(argparse.ArgumentParser):
     def error(self, message):
         raise UserError(f"{message.removeprefix('argument ')} (see --help)")
 
+    def _get_value(self, action, arg_string):
+        """What an argument's type makes of its text; what is wrong in a file that it reads names the flag too."""
+        try:
+            return super()._get_value(action, arg_string)
+        except UserError as error:
+            raise argparse.ArgumentError(action, str(error)) from None
+
     def _nearest(self, flag):
         """`, did you mean --run?` for `--rnu`."""
         known = [name for action in self._actions for name in action.option_strings]

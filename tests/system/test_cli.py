@@ -239,6 +239,13 @@ def test_flags_may_stand_among_arguments():
         parser.parse_args(["m", "a", "--otput", "o"])
 
 
+def test_a_flag_is_named_that_reads_a_wrong_file():
+    def read(text):
+        raise UserError(f"{text}: not UTF-8 text")
+
+    assert complaint("--value", "a.jpg", type=read) == "--value: a.jpg: not UTF-8 text (see --help)"
+
+
 def test_abbreviated_flags_are_refused():
     assert "--val" in complaint("--val", "3")
 
