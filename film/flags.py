@@ -35,8 +35,9 @@ def films(flags: argparse.Namespace) -> list[argparse.Namespace]:
             better = os.path.join(flags.json, f"{wording.stem(flags.output)}.json")
             raise UserError(f"--json {flags.json}: is a folder, but OUTPUT is one film; give a file, such as {better}")
         source = flags.inputs[0]
-        if not source.isdigit() and "://" not in source and not os.path.exists(source) and os.path.exists(flags.output):
-            raise UserError(f"{source or 'an empty name'}: no such file, but OUTPUT {flags.output}; INPUT comes first")
+        is_path = source and not source.isdigit() and "://" not in source
+        if is_path and not os.path.exists(source) and os.path.exists(flags.output):
+            raise UserError(f"{source}: no such file; INPUT comes before OUTPUT, and OUTPUT {flags.output} exists")
         return [argparse.Namespace(**{**vars(flags), "input": source})]
     if flags.output == NONE or flags.output.lower().endswith(".mp4"):
         raise UserError(f"OUTPUT {flags.output}: is one film, but there are {len(flags.inputs)}; give a folder")

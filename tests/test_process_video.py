@@ -314,7 +314,7 @@ def test_wrong_flags_and_files_are_one_line_before_tensorflow(tmp_path, model, m
         ([model, source, out, "--json", out], r"--json .*out\.mp4.* OUTPUT"),
         ([model, source, out, "--json", str(tmp_path)], rf"--json {tmp_path}: .*{tmp_path}/out\.json"),
         ([source, model, out], rf"process_video\.py {model} {source} {out}$"),
-        ([model, out, source], r"out\.mp4: no such file, but OUTPUT .*a\.mp4.*INPUT comes first"),
+        ([model, out, source], r"out\.mp4: no such file; INPUT comes before OUTPUT, and OUTPUT .*a\.mp4 exists"),
         ([model, "", out], "an empty name: no such file"),
         ([source, out, "ssd300-coco"], rf"process_video\.py ssd300-coco {source} {out}$"),
         ([model, source, str(tmp_path / "out.avi")], r"out\.avi.*\.mp4"),
