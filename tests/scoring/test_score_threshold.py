@@ -84,7 +84,7 @@ def test_a_wrong_text_is_refused(text):
 )
 def test_a_wrong_file_is_refused(tmp_path, content, message):
     (tmp_path / "t.json").write_text(content)
-    with pytest.raises(argparse.ArgumentTypeError, match=message):  # which names the flag
+    with pytest.raises(UserError, match=message):  # to which the parser adds the flag
         score_threshold.parse(str(tmp_path / "t.json"))
 
 
