@@ -1,4 +1,4 @@
-"""A sample of `make campaign`: two minutes of it are hours there."""
+"""A sample of `make campaign`, which goes on for hours."""
 
 import subprocess
 import sys
