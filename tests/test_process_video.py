@@ -220,8 +220,8 @@ def test_padding_of_odd_sides_is_noted(tmp_path, detector, model, monkeypatch, c
     class OddReader(video.VideoReader):
         """Cuts a row and a column off, as H.264 test files have even sides."""
 
-        def __init__(self, source, stream=1):
-            super().__init__(source, stream)
+        def __init__(self, source, *arguments):
+            super().__init__(source, *arguments)
             self.width, self.height = 63, 47
 
         def __iter__(self):

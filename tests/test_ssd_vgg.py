@@ -120,7 +120,7 @@ def test_feature_map_sizes(name, sides):
 
 
 def test_a_preset_of_other_maps_is_refused():
-    with pytest.raises(ValueError, match="conv8_2 has 10 cells a side, preset vgg300 says 11"):
+    with pytest.raises(ValueError, match="conv8_2 has 10×10 cells, preset vgg300 says 11×11"):
         build(slim("vgg300", feature_maps=(38, 19, 11, 5, 3, 1)))
 
 

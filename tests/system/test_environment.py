@@ -55,8 +55,9 @@ def test_the_packages_are_those_that_modules_import():
         for one in test_rooms.imports(path.read_text("utf-8"))
     }
     ours = {name.split(".")[0] for name in test_rooms.MODULES} | {path.parent.name for path in ROOT.glob("*/*.py")}
-    others = {"pillow_heif", "google"}  # is optional; comes with TensorFlow
-    others |= set(re.findall(r"^(\w+)>=", (ROOT / "requirements-export.txt").read_text("utf-8"), re.MULTILINE))
+    others = {"pillow_heif", "google", "pyarrow", "fsspec"}  # is optional; comes with TensorFlow; come with Ray
+    for name in ("requirements-export.txt", "requirements-scale.txt"):
+        others |= set(re.findall(r"^(\w+)[>=\[]", (ROOT / name).read_text("utf-8"), re.MULTILINE))
     assert set(environment.PACKAGES) == used - ours - others - set(sys.stdlib_module_names) - {"torch", "?", ""}
 
 

@@ -132,8 +132,8 @@ def test_every_moves_boxes_between_runs_of_the_network(call, capsys):
 
 def test_a_live_picture_does_not_wait(call, finder, monkeypatch):
     class Live(video.VideoReader):
-        def __init__(self, source, stream=1):
-            super().__init__(source, stream)
+        def __init__(self, source, *arguments):
+            super().__init__(source, *arguments)
             self.live = True
 
     monkeypatch.setattr(process_video.video, "VideoReader", Live)
@@ -411,8 +411,8 @@ def cameras(tmp_path, monkeypatch):
     """Addresses that play the film of `call`, and end."""
 
     class Camera(video.VideoReader):
-        def __init__(self, source, stream=1):
-            super().__init__(tmp_path / "film.mp4", stream)
+        def __init__(self, source, *arguments):
+            super().__init__(tmp_path / "film.mp4", *arguments)
             self.source, self.live = source, True
 
     monkeypatch.setattr(process_video.video, "VideoReader", Camera)

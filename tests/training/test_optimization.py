@@ -19,7 +19,7 @@ import ssd_vgg
 from training import optimization, probes
 
 SIDE, ANCHORS, NAMES = 4, 32, ("car", "bus")
-STAND_IN = config.ModelDescription(types.SimpleNamespace(input_size=SIDE, num_anchors=ANCHORS), NAMES)
+STAND_IN = config.ModelDescription(types.SimpleNamespace(image_shape=(SIDE, SIDE, 3), num_anchors=ANCHORS), NAMES)
 SHAPES = {
     "conv1_1/weights": (3, 3, 3, 4),
     "conv1_1/biases": (4,),

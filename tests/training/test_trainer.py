@@ -117,7 +117,7 @@ def test_a_worker_that_died_between_two_epochs_is_reported_in_one_line(start, tm
         return original(self, jobs)
 
     monkeypatch.setattr(data_queue.DataQueue, "batches", batches)
-    with pytest.raises(UserError, match=r"worker 1 died; the run is saved; to continue: .* --resume$"):
+    with pytest.raises(UserError, match=r"worker 1 died; all up to step 5 is saved; to continue: .* --resume$"):
         start("--epochs", "2")
     assert state_of(tmp_path / "run")["step"] == 5
 
