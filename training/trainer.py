@@ -395,7 +395,7 @@ class Trainer:
         """Train to the end. If a stop is requested, save everything and raise KeyboardInterrupt."""
         state, plan = self.state, self.task.plan
         self._before_step()
-        if state.epoch >= self.task.settings.epochs or (state.step >= plan.total_steps and not state.batch):
+        if state.epoch >= self.task.settings.epochs or state.step >= plan.total_steps:
             print(f"nothing is left to train: {self._way_to_longer()}")
         for _ in progress.epochs_left(state, plan):
             samples, group = self.task.samples, self.task.group
