@@ -17,6 +17,8 @@ from programs import TINY, run, write_shapes
 LONGEST = [
     "test_train.py",
     "test_trainer.py",
+    "test_campaign.py",
+    "test_train_together.py",
     "test_infer.py",
     "test_xla.py",
     "test_export_model.py",

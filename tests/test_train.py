@@ -183,6 +183,7 @@ def test_resume_after_the_end_changes_nothing(unbroken):
     assert longer in said
 
 
+@pytest.mark.slow
 def test_more_epochs_on_resume(unbroken, flags, tmp_path):
     path = tmp_path / "run"
     run("train.py", *flags, "--run", path, "--epochs", "2")
@@ -230,6 +231,7 @@ def test_small_data_helpers(shapes, tmp_path):
     assert [row["step"] for row in metrics(path)] == ["4", "8", "12"]
 
 
+@pytest.mark.slow
 def test_moving_averages_are_read_and_resumed_exactly(flags, unbroken, tmp_path):
     path, parts = tmp_path / "run", tmp_path / "parts"
     run("train.py", *flags, "--run", path, "--ema", "0.9")

@@ -151,7 +151,9 @@ def test_the_same_trials_give_the_same_candidates_as_the_slow_loop(seed, monkeyp
     "objects",
     [
         [(0.3, 0.2, 0.8, 0.7)],
-        [(0.05, 0.1, 0.15, 0.3), (0.6, 0.5, 0.95, 0.9), (0.4, 0.4, 0.5, 0.45)],
+        pytest.param(
+            [(0.05, 0.1, 0.15, 0.3), (0.6, 0.5, 0.95, 0.9), (0.4, 0.4, 0.5, 0.45)], marks=pytest.mark.slow, id="three"
+        ),
     ],
 )
 def test_crops_are_distributed_as_the_slow_loop_draws_them(objects):

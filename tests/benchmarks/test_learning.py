@@ -237,6 +237,7 @@ def test_a_training_that_fails_is_an_error_with_its_last_line(tmp_path, monkeypa
     assert not (tmp_path / "run" / "ours" / "0.0002" / "result.json").exists()
 
 
+@pytest.mark.slow
 def test_flags_of_the_real_train_py_give_points(tmp_path):
     """Our side for real, at 3% of the channels."""
     data = write_shapes(tmp_path / "data", {"train": 6, "val": 2})

@@ -199,8 +199,10 @@ def assert_equal(run, other):
 
 @pytest.mark.parametrize(
     "flags",
-    [["--epochs", "2", "--valid", "val", "--workers", "1"], ["--accumulate", "2", "--max-steps", "4"]],
-    ids=["validation", "ends within an epoch"],
+    [
+        pytest.param(["--epochs", "2", "--valid", "val", "--workers", "1"], id="validation"),
+        pytest.param(["--accumulate", "2", "--max-steps", "4"], id="ends within an epoch", marks=pytest.mark.slow),
+    ],
 )
 def test_feeding_ahead_changes_no_bit(flags, training):
     assert_equal(training("ahead", True, *flags), training("plain", False, *flags))

@@ -67,6 +67,7 @@ def _metrics(run):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_a_superset_of_the_classes_keeps_ap_and_learns(data, two, tmp_path, capsys, monkeypatch):
     superset = ["--init-from", str(two), "--classes", "square,diamond,disc", "--data", str(data), "--train", "train"]
     before = score(two, data, "val2", ("disc", "square"))

@@ -64,7 +64,7 @@ def weights(run):
     [
         pytest.param("update", {1}, marks=pytest.mark.slow),
         pytest.param("on", set(range(2, 9)), marks=pytest.mark.slow),
-        ("whole", {2}),
+        pytest.param("whole", {2}, marks=pytest.mark.slow),
     ],
 )
 def test_each_computation_is_compiled_once(tmp_path, uncompiled, form, computations):
