@@ -18,6 +18,7 @@ PART = 0.6  # of a cut box that lies in another of its class: from here on it is
 
 
 OVERLAP = 0.2  # of a tile's side, by default
+MOST_TILES = 256
 
 
 def parse(text: str) -> tuple[int, int]:
@@ -25,6 +26,10 @@ def parse(text: str) -> tuple[int, int]:
     found = re.fullmatch(r"([1-9]\d?)[x×]([1-9]\d?)", text)
     if not found or found.group(1, 2) == ("1", "1"):
         raise argparse.ArgumentTypeError(f"{text!r} is not columns x rows, such as 3x2")
+    if int(found[1]) * int(found[2]) > MOST_TILES:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is more than {MOST_TILES} tiles, each of which takes the network's time"
+        )
     return int(found[1]), int(found[2])
 
 

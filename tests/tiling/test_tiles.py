@@ -205,3 +205,9 @@ def test_what_is_no_grid(text):
 
 def test_a_grid():
     assert tiles.parse("3x2") == (3, 2) and tiles.parse("1×4") == (1, 4)
+
+
+def test_more_tiles_than_anyone_waits_for_are_refused():
+    assert tiles.parse("16x16") == (16, 16)
+    with pytest.raises(argparse.ArgumentTypeError, match="'99x99' is more than 256 tiles"):
+        tiles.parse("99x99")
