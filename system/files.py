@@ -370,28 +370,19 @@ def open_text(path: Path, errors: str = "strict", newline: str | None = None) ->
 
 def check_regular(path: Path) -> None:
     """Raise OSError unless a path is that of a regular file, for libraries that open it themselves."""
-    _check_regular(os.stat(path).st_mode)
+    mode = os.stat(path).st_mode
+    if stat.S_ISREG(mode):
+        return
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    kind = "a named pipe" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
+    raise OSError(errno.EINVAL, f"{kind}, not a file")
 
 
 def regular_descriptor(path: Path) -> int:
     """A descriptor of a regular file, open to read; otherwise as `open_regular`. Python's file objects are slower."""
-    _check_regular(os.stat(path).st_mode)  # before it is opened, which alone can change a device
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
-    try:
-        _check_regular(os.fstat(descriptor).st_mode)  # what was opened may be another file by now
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _check_regular(mode):
-    """Raise OSError unless a mode is that of a regular file."""
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    if not stat.S_ISREG(mode):
-        kind = "a named pipe" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
-        raise OSError(errno.EINVAL, f"{kind}, not a file")
+    check_regular(path)  # before it is opened, which alone can change a device
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
 
 
 def read_regular(path: Path, largest: int | None = None) -> bytes:
