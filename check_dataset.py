@@ -12,6 +12,7 @@ import os
 from collections.abc import Sequence
 
 import sources
+import ssd_layers
 import ssd_utils
 from dataset_check import anchor_advisor, drawings, fixes, html_report, reporting, scanning
 from formats import class_lists, listing
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     reading = {"missing_annotations": flags.missing_annotations, "workers": flags.workers, "progress": True}
     preset = ssd_utils.get_preset(flags.preset)
     if flags.input:
-        preset = ssd_utils.for_input(preset, *flags.input)
+        preset = ssd_layers.for_input(preset, *flags.input)
     scan = scanning.scan(flags.data, flags.split, source=source, **reading)
     report = reporting.make(scan, preset, class_names, flags.near_duplicates)
     print("\n".join(reporting.text(report, flags.files)))

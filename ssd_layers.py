@@ -6,11 +6,16 @@ Sources: arXiv 1512.02325 section 2.1; `examples/ssd/ssd_pascal.py` of weiliu89/
 (ARCHITECTURE.md).
 """
 
+import dataclasses
+import math
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from ssd_utils import SSDPreset
+from ssd_utils import LIMITS, SSDPreset
+from structures import UserError
 
+INPUT_MULTIPLE = 32  # of the sides of an input that a preset is changed for
 NORMALIZED = "conv4_3"  # the layer whose output is L2-normalized before its heads
 NORMALIZATION = f"norm_{NORMALIZED}"
 LOGITS, OFFSETS = "logits", "offsets"  # the two heads of a feature map
@@ -33,6 +38,13 @@ class Layer(NamedTuple):
     stride: int = 1
     padding: str | tuple[int, int] = "SAME"
     dilation: int = 1
+
+    def cells(self, side: int) -> int:
+        """Cells along a side of the output. side: of the input."""
+        if self.padding == "SAME":
+            return -(-side // self.stride)
+        padded = side + (0 if isinstance(self.padding, str) else sum(self.padding))
+        return (padded - self.dilation * (self.size - 1) - 1) // self.stride + 1
 
 
 # VGG-16's convolutions (configuration D) by group
@@ -80,9 +92,76 @@ def extra_layers(preset: SSDPreset) -> Iterator[Layer]:
         yield Layer(f"conv{group}_2", channels, **form)
 
 
+def trunk(preset: SSDPreset) -> Iterator[tuple[Layer, int]]:
+    """Yield (Layer, stride of the pooling after it, or 1) of all layers but the heads."""
+    for group, (_, stride) in zip(VGG_GROUPS, POOLINGS, strict=True):
+        yield from ((layer, 1) for layer in group[:-1])
+        yield group[-1], stride
+    yield from ((layer, 1) for layer in (*FC_LAYERS[preset.fc_form], *extra_layers(preset)))
+
+
 def feature_names(preset: SSDPreset) -> tuple[str, ...]:
     """The layers whose outputs are feature maps, from fine to coarse: conv4_3, fc7, conv8_2, conv9_2, …"""
     return NORMALIZED, FC_NAMES[-1], *names(extra_layers(preset))[1::2]
+
+
+def maps_along(preset: SSDPreset, side: int) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """(cells of each feature map along a side of the input, distance of its anchor centers), both in order of the maps.
+
+    side: in pixels. The distance is the layers' stride, as the original's 8, 16, 32 …; where so many cells do not cover
+    the picture, because a layer has no padding, or the last center is far outside of it, the cells are spread evenly,
+    as the original spreads them (100 pixels for 3 cells of 300). No cells are left of a side that is too small.
+    """
+    cells, stride, found = side, 1, {}
+    for layer, pool in trunk(preset):
+        cells, stride = layer.cells(cells), stride * layer.stride
+        found[layer.name] = max(cells, 0), stride
+        cells, stride = -(-cells // pool), stride * pool
+    counts, strides = zip(*(found[name] for name in feature_names(preset)), strict=True)
+    return counts, tuple(_step(side, *one) for one in zip(counts, strides, strict=True))
+
+
+def _step(side, cells, stride):
+    """The distance of the anchor centers of a map, along a side of the input in pixels."""
+    # Of 300 pixels the last of 10 centers is at 304 in the original too; of 288 the last of 2 would be at 384
+    covers = cells == -(-side // stride) and (cells - 0.75) * stride <= side
+    return stride if covers else side / max(cells, 1)
+
+
+def for_input(preset: SSDPreset, width: int, height: int) -> SSDPreset:
+    """A preset, changed for an input of width × height pixels.
+
+    Anchors keep their size in relation to the root of the input's area, so that the square network of equal cost has
+    the same ones. Raises UserError if a side is not a multiple of INPUT_MULTIPLE or too small for the last map.
+    """
+    largest = int(LIMITS["input_size"].high)
+    fitting = [side for side in range(INPUT_MULTIPLE, largest + 1, INPUT_MULTIPLE) if all(maps_along(preset, side)[0])]
+    if not {width, height} <= set(fitting):
+        nearest = [min((abs(one - side), one) for one in fitting)[1] for side in (width, height)]
+        raise UserError(
+            f"--input {width}x{height}: each side must be a multiple of {INPUT_MULTIPLE} from {fitting[0]} to {largest}"
+            f" for {square_name(preset)}; the nearest is {'x'.join(map(str, nearest))}"
+        )
+    scale = math.sqrt(width * height) / preset.mean_side
+    (columns, steps), (rows, row_steps) = (maps_along(preset, side) for side in (width, height))
+    is_square = width == height
+    return dataclasses.replace(
+        preset,
+        name=f"{square_name(preset)}-{width}x{height}",
+        input_size=width,
+        feature_maps=columns,
+        steps=steps,
+        min_sizes=tuple(size * scale for size in preset.min_sizes),
+        max_sizes=tuple(size * scale for size in preset.max_sizes),
+        input_height=None if is_square else height,
+        map_rows=None if is_square else rows,
+        row_steps=None if is_square else row_steps,
+    )
+
+
+def square_name(preset: SSDPreset) -> str:
+    """The name of the preset that `for_input` made a preset from; its own if it was not made so."""
+    return re.sub(r"-\d+x\d+$", "", preset.name)
 
 
 def head_name(feature: str, kind: str) -> str:

@@ -9,7 +9,6 @@ Sources: arXiv 1512.02325, sections 2.1 and 2.2; weiliu89/caffe branch ssd, `pri
 
 import dataclasses
 import math
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -24,8 +23,6 @@ MINIMUM_BIPARTITE_IOU = 1e-6
 MATCH_IOU = 0.5  # every anchor with at least this overlap is matched (`overlap_threshold` in ssd_pascal.py)
 CLASSES_PER_ANCHOR = ("all", "best")
 VARIANCES = (0.1, 0.2)  # of centers and sizes (`prior_variance` in ssd_pascal.py)
-INPUT_MULTIPLE = 32  # of the sides of an input that a preset is changed for
-SHORTEST_SIDE = {"vgg300": 288, "vgg512": 160}  # for which the last feature map still has a cell
 MOST_ANCHORS = 1_000_000  # vgg512 has 24,564
 # What a file may say of a preset, far beyond what is useful: a file from elsewhere must not fill the memory
 LIMITS = {
@@ -87,7 +84,7 @@ class SSDPreset:
     classes_per_anchor: str = "all"  # "all": an anchor may give a detection of each class; "best": of one (the article)
     candidates_per_map: int | None = None  # best scores of all classes of a feature map that may enter suppression
     drop_empty_boxes: bool = False  # whether boxes without area never enter suppression (both: mmdetection)
-    # Of an input that is not square, by `for_input`; input_size, feature_maps and steps are along its width then
+    # If the input is not square (`ssd_layers.for_input`); input_size, feature_maps and steps are then along its width
     input_height: int | None = None
     map_rows: tuple[int, ...] | None = None  # cells along the height of each map
     row_steps: tuple[float, ...] | None = None  # distance between anchor centers along the height
@@ -243,64 +240,6 @@ def get_preset(name: str) -> SSDPreset:
         return PRESETS[name]
     except KeyError:
         raise UserError(f"--preset {name}: unknown; choose one of {', '.join(PRESETS)}") from None
-
-
-def for_input(preset: SSDPreset, width: int, height: int) -> SSDPreset:
-    """A square preset, changed for an input of width × height pixels.
-
-    Anchors keep their size in relation to the root of the input's area, so that the square network of equal cost has
-    the same ones. Centers are nominally 8, 16, 32 … pixels apart as the original's; where these do not fit, and on maps
-    after a layer without padding, they are spread evenly over the picture, as the original spreads them (100 pixels
-    for 3 cells of 300). Raises UserError if a side is not a multiple of INPUT_MULTIPLE or too small for the last map.
-    """
-    short = len(preset.feature_maps) < len(_VGG512.feature_maps)
-    least = SHORTEST_SIDE["vgg300" if short else "vgg512"]
-    for side in (width, height):
-        if side % INPUT_MULTIPLE or not least <= side <= LIMITS["input_size"].high:
-            raise UserError(
-                f"--input {width}x{height}: each side must be a multiple of {INPUT_MULTIPLE} from {least} to "
-                f"{LIMITS['input_size'].high} for {square_name(preset)}; the nearest is "
-                f"{_fitting(width, least)}x{_fitting(height, least)}"
-            )
-    scale = math.sqrt(width * height) / preset.mean_side
-    (columns, steps), (rows, row_steps) = (_axis(side, short) for side in (width, height))
-    wide = {} if width == height else {"input_height": height, "map_rows": rows, "row_steps": row_steps}
-    return dataclasses.replace(
-        preset,
-        name=f"{square_name(preset)}-{width}x{height}",
-        input_size=width,
-        feature_maps=columns,
-        steps=steps,
-        min_sizes=tuple(size * scale for size in preset.min_sizes),
-        max_sizes=tuple(size * scale for size in preset.max_sizes),
-        **wide,
-    )
-
-
-def square_name(preset: SSDPreset) -> str:
-    """The name of the preset that `for_input` made a preset from; its own if it was not made so."""
-    return re.sub(r"-\d+x\d+$", "", preset.name)
-
-
-def _fitting(side, least):
-    """The nearest side that `for_input` takes."""
-    return int(min(max(round(side / INPUT_MULTIPLE) * INPUT_MULTIPLE, least), LIMITS["input_size"].high))
-
-
-def _axis(side, short):
-    """Cells of each feature map along a side in pixels, and the distance of anchor centers.
-
-    short: whether the last maps are those of vgg300, each of which has two cells less than the map before.
-    """
-    cells = [side // 8]
-    while len(cells) < (4 if short else 6):
-        cells.append(-(-cells[-1] // 2))
-    cells += [cells[-1] - 2, cells[-1] - 4] if short else [cells[-1] - 1]
-    steps = []
-    for index, count in enumerate(cells):
-        nominal, halved = 8.0 * 2**index, index < (4 if short else 6)
-        steps.append(nominal if halved and (count - 0.5) * nominal < side else side / count)
-    return tuple(cells), tuple(steps)
 
 
 def make_anchors(preset: SSDPreset) -> np.ndarray:

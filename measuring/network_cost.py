@@ -39,7 +39,7 @@ def layers(preset: SSDPreset, classes: int) -> Iterator[Cost]:
     """Yield the Cost of each layer in the order of the network, the heads last. classes: without background."""
     grid, channels = preset.input_wh[::-1], 3
     depths = {}  # channels of each layer's output
-    for layer, pool in _trunk(preset):
+    for layer, pool in ssd_layers.trunk(preset):
         outputs = depths[layer.name] = ssd_layers.channels(layer.channels, preset.width)
         grid, cost = _convolution(layer, grid, channels, outputs)
         yield cost
@@ -53,27 +53,11 @@ def layers(preset: SSDPreset, classes: int) -> Iterator[Cost]:
             yield _convolution(head, cells, depths[feature], head.channels)[1]
 
 
-def _trunk(preset):
-    """Yield (ssd_layers.Layer, stride of the pooling after it or 1) of all layers but the heads."""
-    for group, (_, stride) in zip(ssd_layers.VGG_GROUPS, ssd_layers.POOLINGS, strict=True):
-        yield from ((layer, 1) for layer in group[:-1])
-        yield group[-1], stride
-    yield from ((layer, 1) for layer in (*ssd_layers.FC_LAYERS[preset.fc_form], *ssd_layers.extra_layers(preset)))
-
-
 def _convolution(layer, grid, inputs, outputs):
     """((rows, columns) of the output, Cost) of a convolution with biases.
 
     grid: rows and columns of the input; inputs, outputs: channels.
     """
-    rows, columns = (_side(layer, side) for side in grid)
+    rows, columns = map(layer.cells, grid)
     weights = layer.size**2 * inputs * outputs
     return (rows, columns), Cost(layer.name, weights + outputs, weights * rows * columns)
-
-
-def _side(layer, side):
-    """Cells along a side of a convolution's output. side: of the input."""
-    if layer.padding == "SAME":
-        return -(-side // layer.stride)
-    padded = side + (0 if layer.padding == "VALID" else sum(layer.padding))
-    return (padded - layer.dilation * (layer.size - 1) - 1) // layer.stride + 1

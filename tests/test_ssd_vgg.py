@@ -296,16 +296,16 @@ def test_the_names_known_without_a_graph_are_the_networks(name):
     assert set(ssd_layers.variable_names(slim(name))) == set(shapes_of(build(slim(name))[0]))
 
 
-@pytest.mark.parametrize("name", ["vgg300", "vgg512"])
-def test_a_wide_network_is_the_square_one_on_another_grid(name):
+@pytest.mark.parametrize(("name", "height"), [("vgg300", 288), ("vgg512", 288), ("vgg512-article", 416)])
+def test_a_wide_network_is_the_square_one_on_another_grid(name, height):
     """It has the same variables, an output for each anchor, and what repeats along the picture repeats in it."""
     square = slim(name)
-    wide = ssd_utils.for_input(square, 512, 288)
+    wide = ssd_layers.for_input(square, 512, height)
     graph, images, logits, offsets = build(wide)
     assert logits.shape[1:] == (wide.num_anchors, CLASSES + 1) and offsets.shape[1:] == (wide.num_anchors, 4)
     assert shapes_of(graph) == shapes_of(build(square)[0])
-    turned, other, turned_logits, _ = build(ssd_utils.for_input(square, 288, 512))
-    x = picture(512)[:, :288]
+    turned, other, turned_logits, _ = build(ssd_layers.for_input(square, height, 512))
+    x = picture(512)[:, :height]
     with tf.Session(graph=graph) as session, tf.Session(graph=turned) as turned_session:
         with graph.as_default():
             session.run(tf.global_variables_initializer())

@@ -191,7 +191,7 @@ def _preset(given, settings):
     own = ("gray16", "classes_per_anchor")  # fields that flags set
     preset = dataclasses.replace(preset, **{name: given.get(name, getattr(preset, name)) for name in own})
     if "input" in given:
-        preset = ssd_utils.for_input(preset, *given["input"])
+        preset = ssd_layers.for_input(preset, *given["input"])
     if "anchors" not in given:
         return preset
     changed = anchor_advisor.read_anchors(given["anchors"], preset)
@@ -275,7 +275,7 @@ def _resume_config(flags):
         )
     stored = {
         **vars(settings),
-        "preset": ssd_utils.square_name(description.preset),
+        "preset": ssd_layers.square_name(description.preset),
         "input": description.preset.input_wh,
         "width": description.preset.width,
         "gray16": description.preset.gray16,

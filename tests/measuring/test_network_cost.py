@@ -8,6 +8,7 @@ import tensorflow.compat.v1 as tf
 
 import config
 import detector
+import ssd_layers
 import ssd_utils
 import ssd_vgg
 from measuring import network_cost
@@ -40,7 +41,7 @@ def test_a_preset_equals_its_graph(name):
 
 @pytest.mark.parametrize("name", ["vgg300", "vgg512"])
 def test_a_wide_input_equals_its_graph(name):
-    preset = ssd_utils.for_input(dataclasses.replace(ssd_utils.get_preset(name), width=SLIM), 448, 288)
+    preset = ssd_layers.for_input(dataclasses.replace(ssd_utils.get_preset(name), width=SLIM), 448, 288)
     assert network_cost.gflop(preset, 3) == pytest.approx(2 * counted(preset, 3)[1] / 1e9, rel=1e-12)
 
 
