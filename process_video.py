@@ -131,7 +131,7 @@ def _open(film, stop):
     reader = video.VideoReader(film.input, film.stream, film.within_data)
     if reader.streams > 1:
         print(f"{film.input}: video stream {film.stream} of {reader.streams}; --stream N takes another")
-    if reader.live and film_flags.is_camera(film.input):
+    if reader.live and video.is_camera(film.input):
         return live.LiveReader(reader, film.live, film.patience, lambda: stop.requested)
     if film.live:
         reader.close()

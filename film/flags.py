@@ -8,7 +8,7 @@ from fractions import Fraction
 import config
 from film import page
 from film.output import NONE
-from media import visualization
+from media import video, visualization
 from scoring import score_threshold
 from structures import UserError
 from system import cli, files, wording
@@ -36,7 +36,7 @@ def films(flags: argparse.Namespace) -> list[argparse.Namespace]:
             better = os.path.join(flags.json, f"{wording.stem(flags.output)}.json")
             raise UserError(f"--json {flags.json}: is a folder, but OUTPUT is one film; give a file, such as {better}")
         source = flags.inputs[0]
-        is_path = source and not source.isdigit() and "://" not in source
+        is_path = source and not video.is_camera(source)
         if is_path and not os.path.exists(source) and os.path.exists(flags.output):
             raise UserError(f"{source}: no such file; INPUT comes before OUTPUT, and OUTPUT {flags.output} exists")
         return [argparse.Namespace(**{**vars(flags), "input": source})]
@@ -56,7 +56,7 @@ def films(flags: argparse.Namespace) -> list[argparse.Namespace]:
 
 def _names(flags):
     """The name of each film's files, without a suffix."""
-    cameras = [source for source in flags.inputs if is_camera(source)]
+    cameras = [source for source in flags.inputs if video.is_camera(source)]
     if cameras:
         if len(cameras) < len(flags.inputs):
             raise UserError(f"{cameras[0]}: a camera or stream runs until Ctrl-C; give films in another call")
@@ -72,15 +72,9 @@ def _names(flags):
     return list(names)
 
 
-def is_camera(source: str) -> bool:
-    """Whether an INPUT is a camera's number or an address."""
-    return source.isdigit() or "://" in source
-
-
 def _place(address):
     """An address without its scheme, user and password."""
-    host, slash, path = address.partition("://")[2].partition("/")
-    return f"{host.rpartition('@')[2]}{slash}{path}"
+    return video.without_password(address).partition("://")[2]
 
 
 def _film(flags, source, name):

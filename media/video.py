@@ -93,7 +93,7 @@ class VideoReader:
         self.duration = _declared_duration(stream)
         if self.duration is None and container.duration:
             self.duration = container.duration / av.time_base
-        self.live = self.duration is None and (self.source.isdigit() or "://" in self.source)
+        self.live = self.duration is None and is_camera(self.source)
         self.frame_count = stream.frames or (self.duration and max(1, round(self.duration * self.rate)))
         self._start = _start_of(container)
 
@@ -440,6 +440,18 @@ class VideoWriter:
                 self._end()
             if not self.frames:
                 os.unlink(self.unfinished)
+
+
+def is_camera(source: str) -> bool:
+    """Whether a source is a camera's number or an address, and not a file."""
+    return source.isdigit() or "://" in source
+
+
+def without_password(source: str) -> str:
+    """A path or address without the user and password that a camera's address may have."""
+    scheme, mark, rest = source.partition("://")
+    place, slash, path = rest.partition("/")
+    return f"{scheme}{mark}{place.rpartition('@')[2]}{slash}{path}" if mark else source
 
 
 def unfinished_name(path: files.Path) -> str:
