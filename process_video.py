@@ -181,7 +181,9 @@ def _process(flags, reader, detector, wanted, stop):
     if stop.requested:
         raise KeyboardInterrupt
     if reader.error:
-        raise UserError(f"{reader.error}; {flags.output} holds what was decoded, {plural(film.frames, 'frame')}")
+        done = plural(film.frames, "frame")
+        kept = f"{done} before it" if flags.output == output.NONE else f"{flags.output} holds what was decoded, {done}"
+        raise UserError(f"{reader.error}; {kept}")
 
 
 def _places(flags, reader):

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from film import count_table
-from film.output import FilmFile, NoFilm
-from media import track_chart
+from film.output import NONE, FilmFile, NoFilm
+from media import track_chart, video
 from media.live import LiveReader
 from system import stages
 from system.cli import StopRequest
@@ -49,16 +49,19 @@ def write_tracks(
         spans: dict[str, list] = {}
         for track in summary["tracks"]:
             spans.setdefault(track["class"], []).append((track["first_time"], track["last_time"]))
-        track_chart.plot_tracks(flags.timeline, os.path.basename(flags.input), spans, class_names, seconds)
+        title = os.path.basename(video.without_password(flags.input))
+        track_chart.plot_tracks(flags.timeline, title, spans, class_names, seconds)
 
 
 def report(flags: argparse.Namespace, summary: dict[str, Any], precision: str) -> None:
     """Print what was written."""
-    timing = summary["timing"]
-    rates = ", ".join(f"{name} {values['frames_per_second'] or 0:.1f}" for name, values in timing.items())
-    print(
-        f"{flags.output}: {plural(summary['frame_count'], 'frame')}; frames/s in {precision}: {rates.replace('_', ' ')}"
-    )
+    name, timing = flags.output, dict(summary["timing"])
+    if name == NONE:
+        name = video.without_password(flags.input)
+        if not (flags.events or flags.serve):  # frames were counted, which has no rate worth knowing
+            del timing["encoding"]
+    rates = ", ".join(f"{stage} {values['frames_per_second'] or 0:.1f}" for stage, values in timing.items())
+    print(f"{name}: {plural(summary['frame_count'], 'frame')}; frames/s in {precision}: {rates.replace('_', ' ')}")
     if "tracks" in summary:
         _report_tracks(summary)
     elif flags.every > 1:

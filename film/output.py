@@ -16,7 +16,7 @@ class FilmFile:
     """The annotated film.
 
     frames: written so far. seconds: how long it is. padding, audio: as of a `video.VideoWriter`. is_whole: whether it
-    has its name.
+    is complete, and so has its name.
     """
 
     def __init__(self, flags: argparse.Namespace, reader: Any) -> None:
@@ -29,8 +29,9 @@ class FilmFile:
             audio_from=None if reader.live or os.path.isdir(flags.input) else flags.input,
             pixel_aspect=reader.pixel_aspect,
         )
-        self.padding = self._writer.padding
-        print(f"{flags.output}: is {self._writer.unfinished} until it is complete", flush=True)
+        self.padding, self.is_whole = self._writer.padding, False
+        if reader.live:  # nobody knows when it ends, and until then somebody may look for it
+            print(f"{flags.output}: is {self._writer.unfinished} until it is complete", flush=True)
 
     @property
     def frames(self) -> int:
@@ -39,10 +40,6 @@ class FilmFile:
     @property
     def seconds(self) -> float:
         return self._writer.seconds
-
-    @property
-    def is_whole(self) -> bool:
-        return not os.path.exists(self._writer.unfinished)
 
     @property
     def audio(self) -> str | None:
@@ -55,6 +52,7 @@ class FilmFile:
     def close(self) -> None:
         """Complete the file. Raises UserError."""
         self._writer.close()
+        self.is_whole = True
 
     def __enter__(self):
         self._writer.__enter__()
@@ -63,8 +61,9 @@ class FilmFile:
     def __exit__(self, kind, error, trace):
         """Raises what ended the block again, with the name of the unfinished film, unless it is said already."""
         self._writer.__exit__(kind, error, trace)
-        if isinstance(error, UserError | KeyboardInterrupt) and not self.is_whole:
-            said, path = str(error) or "interrupted", self._writer.unfinished
+        path = self._writer.unfinished
+        if isinstance(error, UserError | KeyboardInterrupt) and os.path.exists(path):
+            said = str(error) or "interrupted"
             if path not in said:
                 raise type(error)(f"{said}; {path} has the {plural(self.frames, 'frame')} before") from None
 
@@ -72,17 +71,18 @@ class FilmFile:
 class NoFilm:
     """In the place of a FilmFile where none is written."""
 
-    padding, audio, is_whole = (0, 0), None, True
+    padding, audio = (0, 0), None
 
     def __init__(self) -> None:
-        self.frames, self.seconds = 0, 0.0
+        self.frames, self.seconds, self.is_whole = 0, 0.0, False
 
     def add(self, frame: Frame) -> None:
         """Count a frame."""
         self.frames, self.seconds = self.frames + 1, frame.time
 
     def close(self) -> None:
-        """Nothing is left to do."""
+        """All frames were counted."""
+        self.is_whole = True
 
     def __enter__(self):
         return self

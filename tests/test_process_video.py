@@ -269,8 +269,39 @@ def test_failure_of_any_stage_ends_all(tmp_path, detector, model, monkeypatch, s
     with pytest.raises(UserError, match=f"^{stage} failed($|; .*out.unfinished.mp4 has the )"):
         run(tmp_path, model, make_with_av(tmp_path / "a.mp4"))
     assert threading.active_count() == before
-    # Nothing is replaced before the first frame is ready
-    assert (tmp_path / "out.json").exists() == (stage == "write")
+    # Nothing is begun before the first frame is ready, and nothing replaced by a part
+    assert (tmp_path / "out.unfinished.json").exists() == (stage == "write")
+    assert not (tmp_path / "out.json").exists()
+
+
+def test_without_a_film_an_unfinished_timeline_leaves_the_old_one(tmp_path, detector, model, monkeypatch):
+    found, many = detector.detect_prepared, make(tmp_path / "a.mp4", 20)
+    arguments = [model, many, "-", "--json", str(tmp_path / "out.json"), "--batch-size", "1"]
+    process_video.main(arguments)
+    whole = (tmp_path / "out.json").read_text()
+    assert len(json.loads(whole)["frames"]) == 20
+
+    def fail(batch, sizes):
+        if len(detector.batches) == 30:
+            raise UserError("broken")
+        return found(batch, sizes)
+
+    monkeypatch.setattr(detector, "detect_prepared", fail)
+    with pytest.raises(UserError, match=r"^broken$"):
+        process_video.main(arguments)
+    assert (tmp_path / "out.json").read_text() == whole
+    assert len(json.loads((tmp_path / "out.unfinished.json").read_text())["frames"]) < 20
+
+
+def test_what_is_printed_without_a_film(tmp_path, detector, model, capsys):
+    """Nothing is encoded then, so there is no rate of it, and no name of a film."""
+    path = make(tmp_path / "a.mp4", 3)
+    process_video.main([model, path, "-"])
+    said = capsys.readouterr().out
+    assert said.startswith(f"{path}: 3 frames; ") and "end to end" in said and "encoding" not in said
+    run(tmp_path, model, path)
+    said = capsys.readouterr().out
+    assert said.startswith(f"{tmp_path}/out.mp4: 3 frames; ") and "encoding" in said and "unfinished" not in said
 
 
 def test_a_timeline_that_does_not_fit_is_reported_and_leaves_the_old_one(tmp_path, detector, model, monkeypatch):

@@ -419,7 +419,7 @@ def cameras(tmp_path, monkeypatch):
     return ["rtsp://me:secret@one/front", "rtsp://two"]
 
 
-def test_several_cameras_share_the_network(call, finder, cameras, tmp_path, monkeypatch):
+def test_several_cameras_share_the_network(call, finder, cameras, tmp_path, monkeypatch, capsys):
     batches, meeting = [], threading.Barrier(2, timeout=10)
     original = Finder.detect_prepared
 
@@ -441,6 +441,8 @@ def test_several_cameras_share_the_network(call, finder, cameras, tmp_path, monk
     arguments = [str(tmp_path / "model.pb"), *cameras, str(output), "--track", "--json", str(output), "--patience", "0"]
     with pytest.raises(UserError, match=r"rtsp://two.*: not processed, or not to the end"):
         process_video.main(arguments)
+    said = capsys.readouterr().out
+    assert f"{output}/two.mp4: is {output}/two.unfinished.mp4 until it is complete" in said
     assert sum(batches[1:]) == 40 and max(batches) == 2  # after the one that warms the network up
     for name in ("one_front", "two"):
         timeline = json.loads((output / f"{name}.json").read_text())
