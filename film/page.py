@@ -234,7 +234,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         try:
             length = int(self.headers.get("Content-Length", 0))
             # A page of another origin cannot send this type without asking first, which is not answered
-            if path != "/classes" or self.headers.get_content_type() != "application/json" or length > LONGEST_BODY:
+            is_json = self.headers.get_content_type() == "application/json"
+            if path != "/classes" or not is_json or not 0 <= length <= LONGEST_BODY:  # a negative one reads for ever
                 raise ValueError
             wanted = json.loads(self.rfile.read(length))
             known = page.tick(wanted["name"], bool(wanted["shown"]))
