@@ -68,7 +68,7 @@ def read_zones(path: str) -> list[Place]:
         zones = [
             Place(name, _points(corners), f"--zone {path}: {name or 'a zone'}") for name, corners in _each(content)
         ]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         raise UserError(f"--zone {path}: {WANTED}") from None
     if not zones or any(zone.is_line for zone in zones):
         raise UserError(f"--zone {path}: {WANTED}")
@@ -76,7 +76,7 @@ def read_zones(path: str) -> list[Place]:
 
 
 def _each(content: Any) -> list[tuple[str, Any]]:
-    """(name, corners) of each zone. Raises ValueError, TypeError, KeyError."""
+    """(name, corners) of each zone. Raises TypeError, KeyError, AttributeError."""
     if isinstance(content, list):
         return [("", corners) for corners in content]
     if "shapes" in content:
@@ -86,7 +86,7 @@ def _each(content: Any) -> list[tuple[str, Any]]:
 
 
 def _points(values):
-    """float64 [N,2] of at least two different points from 0 on. Raises ValueError, TypeError."""
+    """float64 [N,2] of at least two different points from 0 on. Raises ValueError, TypeError, OverflowError."""
     points = np.array(values, np.float64)
     if points.ndim != 2 or points.shape[1] != 2 or len(points) < 2 or not np.isfinite(points).all() or points.min() < 0:
         raise ValueError

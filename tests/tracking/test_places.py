@@ -56,11 +56,13 @@ BAD_CORNERS = (
     [[0, 0, 1]] * 3,
     [[0, 0], [0, 0], [1, 1]],
     [[0, 0], [1, None]],
+    [[0, 0], [1, 1], [10**400, 0]],
 )
 
 
 @pytest.mark.parametrize(
-    "content", ["{", "3", [], {}, {"shapes": []}, {"shapes": [3]}, *({"a": one} for one in BAD_CORNERS)]
+    "content",
+    ["{", "3", '"car"', "[" * 100_000, [], {}, {"shapes": []}, {"shapes": [3]}, *({"a": one} for one in BAD_CORNERS)],
 )
 def test_what_is_no_zone(tmp_path, content):
     with pytest.raises(UserError, match=r"--zone .*zones\.json: is not") as caught:
