@@ -15,10 +15,8 @@ from structures import Detections
 
 CUT = 0.02  # of a tile's side: a box that comes as near to an edge inside the picture is taken to be cut there
 PART = 0.6  # of a cut box that lies in another of its class: from here on it is a part of that one
-
-
 OVERLAP = 0.2  # of a tile's side, by default
-MOST_TILES = 256
+MOST_TILES = 256  # of a picture, each of which takes the network's time
 
 
 def parse(text: str) -> tuple[int, int]:
@@ -71,12 +69,13 @@ def merge(
     )
     scores, labels = (np.concatenate([getattr(part, name) for part in parts]) for name in ("scores", "labels"))
     is_cut = _cut(boxes_px, edges[tile], size)
+    areas = box_geometry.area(boxes_px)
     kept = np.zeros(len(tile), bool)
     for row in np.lexsort((-scores, is_cut)):
         rivals = np.flatnonzero(kept & (labels == labels[row]) & (tile != tile[row]))
-        shared, own, others = _overlap(boxes_px[row], boxes_px[rivals])
-        same = shared > nms_iou * (own + others - shared)
-        part = shared > PART * np.minimum(own, others) if is_cut[row] else np.zeros(len(rivals), bool)
+        shared = box_geometry.intersection(boxes_px[row : row + 1], boxes_px[rivals])[0]
+        same = shared > nms_iou * (areas[row] + areas[rivals] - shared)
+        part = shared > PART * np.minimum(areas[row], areas[rivals]) if is_cut[row] else np.zeros(len(rivals), bool)
         kept[row] = not (same | part).any()
     order = np.flatnonzero(kept)[np.argsort(-scores[kept], kind="stable")][:keep]
     return Detections(boxes_px[order].astype(np.float32), scores[order], labels[order])
@@ -87,10 +86,3 @@ def _cut(boxes_px, edges, size):
     near = CUT * np.tile(edges[:, 2:] - edges[:, :2], 2)
     inner = edges != (0, 0, *size)
     return (inner & (np.abs(boxes_px - edges) <= near)).any(axis=1)
-
-
-def _overlap(box, others):
-    """(shared [N], own, others [N]): areas of one box and N others."""
-    low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
-    shared = np.maximum(high - low, 0).prod(axis=1)
-    return shared, box_geometry.area(box[None])[0], box_geometry.area(others)
