@@ -23,10 +23,7 @@ QUALITY = 90  # of the JPEGs that the seconds before are kept as: raw ones would
 
 
 class Events:
-    """Clips and lines of one film. A class that appears while a clip is filmed is in that clip.
-
-    count: events so far.
-    """
+    """Clips and lines of one film. A class that appears while a clip is filmed is in that clip."""
 
     def __init__(self, folder: str, width: int, height: int, rate: Fraction, class_names: Sequence[str]) -> None:
         """folder: made if it is missing; lines are added to its events.jsonl. rate: frames per second.
@@ -38,7 +35,6 @@ class Events:
         self._seen: dict[int, float] = {}  # when each class was seen last
         self._clip: VideoWriter | None = None
         self._name, self._begin, self._last = "", 0.0, 0.0
-        self.count = 0
         try:
             os.makedirs(folder, exist_ok=True)
             self._lines = open(os.path.join(folder, NAME), "a", encoding="utf-8")  # noqa: SIM115
@@ -84,7 +80,6 @@ class Events:
 
     def _write_line(self, frame, row):
         found = frame.detections
-        self.count += 1
         line = {
             "class": self._class_names[int(found.labels[row])],
             "time": round(frame.time, 6),

@@ -66,7 +66,7 @@ def test_two_classes_are_in_one_clip(record):
     lines, clips = record(120, {30: (0,), 40: (1, 0)})
     assert [(line["class"], line["frame"]) for line in lines] == [("car", 30), ("bus/tram", 40)]
     [pictures] = clips.values()
-    assert len(pictures) == 30 + RATE * AFTER + 11 - 0
+    assert len(pictures) == 40 + RATE * AFTER + 1
 
 
 def test_the_end_of_the_film_ends_the_clip(record):
