@@ -18,7 +18,9 @@ from tracking.places import Place
 from tracking.tracker import Track
 
 MARGIN = 0.1  # of the smaller side of the box: as far beyond a line a track must be
-LOST = 5.0  # seconds after which a track that is not seen is over; the tracker has ended it by then
+# Seconds after which a track that is not seen is over. The tracker has ended it by then, unless the network sees only a
+# frame every few seconds
+LOST = 5.0
 DIRECTIONS = ("in", "out")
 
 

@@ -87,7 +87,7 @@ def test_a_step_crosses_where_the_segments_meet():
 def test_crossings(path, expected):
     result, drawn = follow(LINE, path)
     assert numbers(result) == expected
-    assert (drawn[-1].entered, drawn[-1].left) <= expected and drawn[-1].inside is None
+    assert drawn[-1].entered <= expected[0] and drawn[-1].left <= expected[1] and drawn[-1].inside is None
 
 
 def test_a_trembling_track_crosses_once():
