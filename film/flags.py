@@ -200,7 +200,7 @@ def _detection_flags(add):
         "--batch-size",
         type=cli.positive_int,
         metavar="N",
-        help="frames that the network processes at once; always 1 for a camera or stream (default: 8, on a GPU 32)",
+        help="frames that the network processes at once; always 1 of each camera or stream (default: 8, on a GPU 32)",
     )
     add(
         "--tiles",
