@@ -190,7 +190,7 @@ def test_changes_of_color(step):
             stays = np.rint(hue + amount) >= 0
             assert not stays.all()
             assert abs(ours.astype(int) - golden)[stays].max() <= 1
-            assert abs(ours.astype(int) - golden)[~stays].max() > 1  # the difference that ARCHITECTURE.md names
+            assert abs(ours.astype(int) - golden)[~stays].max() > 1  # the difference that docs/weights.md names
             ours = original_hue(picture, amount)
         apart = abs(ours.astype(int) - golden)
         assert apart.max() <= 1
