@@ -339,7 +339,8 @@ def _from_repository(peer, path, images, seed):
     command += ["--images", pictures, "--weights", path, "--output", output]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     if done.returncode:
-        raise UserError(f"--peer {peer.layout}={peer.repository}: its code ended with {done.stderr.splitlines()[-1]}")
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise UserError(f"--peer {peer.layout}={peer.repository}: its code ended with {last}")
     with np.load(output) as found:
         detections = [
             Detections(found[f"boxes_{i}"], found[f"scores_{i}"], found[f"labels_{i}"].astype(np.int32))

@@ -6,12 +6,12 @@ was.
 """
 
 import argparse
-import contextlib
 import importlib
 import os
 import pathlib
 import sys
 import types
+import warnings
 
 import numpy as np
 
@@ -56,7 +56,8 @@ def _ssd_pytorch(flags, images):
     names = ("COCODetection", "COCOAnnotationTransform", "COCO_CLASSES", "COCO_ROOT", "get_label_map")
     coco.__dict__.update(dict.fromkeys(names))
     sys.modules["data.coco"] = coco
-    with _without_warnings():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of old calls
         ssd = importlib.import_module("ssd")
         model = randomize(ssd.build_ssd("train", flags.size, flags.classes + 1), flags.seed)
         torch.save(model.state_dict(), flags.weights)
@@ -175,16 +176,6 @@ def _randomize_keras(model, seed):
                 numbers *= gain * np.sqrt(2 / np.prod(old.shape[:-1]))
             values.append(numbers)
         layer.set_weights(values)
-
-
-@contextlib.contextmanager
-def _without_warnings():
-    """Context manager: no warnings of old calls."""
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 if __name__ == "__main__":

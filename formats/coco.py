@@ -35,6 +35,7 @@ OTHER_PREFIXES = ("captions_", "person_keypoints_", "panoptic_", "stuff_", "imag
 LISTS = ("images", "annotations", "categories")  # that every file has
 NUMBERS, LARGEST = frozenset((int, float)), annotations.LARGEST
 IDS = frozenset((int, str))  # types of ids; not of booleans
+LONGEST_ID = 100  # digits of an id as text; Python makes no number of thousands
 POLYGONS = re.compile(rb'"segmentation"\s*:\s*\[\s*(?:\[[-+0-9.eE,\s]*\][\s,]*)*\]')
 
 
@@ -312,7 +313,7 @@ def _meant(value, known):
         return number
     if type(value) is float and value.is_integer():
         others = int(value), str(int(value))
-    elif type(value) is str and value.isdecimal():
+    elif type(value) is str and value.isdecimal() and len(value) <= LONGEST_ID:
         others = (int(value),)
     else:
         others = (str(value),) if type(value) is int else ()

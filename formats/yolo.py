@@ -218,21 +218,21 @@ class _Loader(yaml.BaseLoader):
         return super().compose_node(parent, index)
 
 
-def _yaml_text(path):
-    """The text of a YAML file. Raises UserError for one that takes too long to read."""
+def _parse_yaml(path, loader):
+    """The content of a YAML file. Raises UserError for one that is damaged or takes too long to read."""
     text = files.read_text(path)
     if len(text) > LARGEST_YAML:
         raise UserError(f"{path}: has {len(text):,} letters, more than {LARGEST_YAML:,}; leave out what is not needed")
-    return text
+    try:
+        return yaml.load(text, Loader=loader)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:  # ValueError: a date that there is not
+        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())}); correct the file") from None
 
 
 def _read_yaml(data):
     """(path of the YAML file of DATA, its mapping). Raises UserError."""
     path = _yaml_path(data)
-    try:
-        content = yaml.load(_yaml_text(path), Loader=_Loader)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())}); correct the file") from None
+    content = _parse_yaml(path, _Loader)
     if not isinstance(content, dict):
         raise UserError(f"{path}: not a mapping; 'train', 'val' and 'names' are needed")
     for key in ("path", *_split_keys(content)):
@@ -483,10 +483,7 @@ def _write_yaml(copy):
     """Write the YAML file of a copy, whose paths lead into the copy, and its lists of pictures."""
     path, description = _read_yaml(copy.data)
     root = _root(path, description)
-    try:
-        content = yaml.safe_load(_yaml_text(path))
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that there is not
-        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())}); correct the file") from None
+    content = _parse_yaml(path, yaml.SafeLoader)
     names = description["names"]  # as text: SafeLoader makes False of a class 'no'
     content["names"] = names if isinstance(names, list) else {int(number): name for number, name in names.items()}
     home = os.path.dirname(copy.place(path))

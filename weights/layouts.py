@@ -265,7 +265,7 @@ def recognize(path, arrays):
     names = _plain_names(arrays)
     for pattern, what in OTHER_NETWORKS.items():
         if any(re.fullmatch(pattern, name) for name in names):
-            raise UserError(f"{path}: {what}, which this program has not; it reads {', '.join(_detectors())}")
+            raise UserError(f"{path}: {what}, which this program does not read; it reads {', '.join(_detectors())}")
     known = {key: len(names.keys() & layout.variables.keys()) for key, layout in LAYOUTS.items()}
     best = max(known, key=known.get)
     if not known[best]:

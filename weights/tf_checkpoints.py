@@ -12,11 +12,10 @@ import struct
 import numpy as np
 
 from system import files
-from weights import protobuf
+from weights import protobuf, torch_files
 
 MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)
 FOOTER = 48  # bytes
-MOST_DIMENSIONS = 8  # of an array
 LARGEST_INDEX = 100_000_000  # bytes; that of a training has 20,000
 TYPES = {1: "<f4", 2: "<f8", 3: "<i4", 9: "<i8", 19: "<f2"}  # of types.proto
 SHARDS, DTYPE, SHAPE, SHARD, OFFSET, SIZE, SLICES = 1, 1, 2, 3, 4, 5, 7  # numbers of fields
@@ -41,8 +40,7 @@ def _read_array(name, entry, path):
     if entry.get(DTYPE) not in TYPES or SLICES in entry:
         raise ValueError(f"{name} has a type or parts that are not read here")
     dims = [dim for field, dim in protobuf.fields(entry.get(SHAPE, b"")) if field == 2]
-    if len(dims) > MOST_DIMENSIONS:
-        raise ValueError(f"{name} has {len(dims)} dimensions")
+    torch_files.check_dimensions(name, dims)
     shape = list(map(_size, dims))
     dtype = np.dtype(TYPES[entry[DTYPE]])
     size = entry.get(SIZE, 0)

@@ -81,6 +81,12 @@ def from_bytes(data, dtype):
     return np.frombuffer(data, np.dtype(dtype).newbyteorder("<"))
 
 
+def check_dimensions(name, shape):
+    """Raise ValueError for an array of more dimensions than weights have: a small file may state many thousands."""
+    if len(shape) > MOST_DIMENSIONS:
+        raise ValueError(f"{name} has {len(shape)} dimensions")
+
+
 def _read_zip(path, archive):
     folder = next((n.removesuffix("data.pkl") for n in archive.namelist() if n.endswith("/data.pkl")), None)
     if folder is None:
@@ -203,8 +209,7 @@ def _ordered_dict(pairs=()):
 def _rebuild_tensor(storage, offset, shape, strides, *_):
     if not isinstance(storage, _Storage) or type(shape) not in (tuple, list) or type(strides) not in (tuple, list):
         raise ValueError("a tensor without storage or shape")
-    if len(shape) > MOST_DIMENSIONS:
-        raise ValueError(f"a tensor has {len(shape)} dimensions")
+    check_dimensions("a tensor", shape)
     return _Tensor(storage, offset, tuple(shape), tuple(strides))
 
 

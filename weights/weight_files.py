@@ -106,8 +106,7 @@ def _read_safetensors(path):
         if start != end or not start <= stop <= len(data):
             raise ValueError(f"{name} does not start where the array before it ends")
         numbers = torch_files.from_bytes(data[start:stop], SAFETENSORS_TYPES[entry["dtype"]])
-        if len(entry["shape"]) > torch_files.MOST_DIMENSIONS:
-            raise ValueError(f"{name} has {len(entry['shape'])} dimensions")
+        torch_files.check_dimensions(name, entry["shape"])
         if math.prod(entry["shape"]) != len(numbers) or min(entry["shape"], default=0) < 0:
             raise ValueError(f"{name} has {len(numbers)} numbers for the shape {entry['shape']}")
         arrays[name], end = numbers.reshape(entry["shape"]), stop
@@ -216,8 +215,7 @@ def _read_blob(blob, name):
         dims = [old_dims.get(number, 1) for number in (1, 2, 3, 4)]
         while len(dims) > 1 and dims[0] == 1:  # old files write a vector as 1×1×1×N
             dims = dims[1:]
-    if len(dims) > torch_files.MOST_DIMENSIONS:
-        raise ValueError(f"{name} has {len(dims)} dimensions")
+    torch_files.check_dimensions(name, dims)
     data = data[0] if len(data) == 1 else np.concatenate([np.zeros(0, "<f4"), *data])
     if math.prod(dims) != len(data):
         raise ValueError(f"{name} has {len(data)} numbers for the shape {dims}")

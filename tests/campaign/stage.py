@@ -15,7 +15,7 @@ import sys
 import time
 import traceback
 
-from programs import TINY, run, write_shapes
+from programs import TINY, write_shapes
 from system import cli
 
 PATIENCE = 900  # seconds after which a program counts as hanging: machines are shared
@@ -45,7 +45,7 @@ class Ended:
 
 
 def prepare(work):
-    """Make the stage in a folder: data, shapes, an untouched training, a model, a film."""
+    """Make the stage in a folder: pictures of shapes, and an untouched training on them."""
     data = write_shapes(work / "data", {"train": 18, "val": 4})
     _load()
     flags = ["--data", str(data), "--train", "train", *TRAINING]
@@ -183,18 +183,3 @@ def step_of(run):
     except Exception:
         return 0
     return state.step if state else 0
-
-
-__all__ = [
-    "STEPS",
-    "TRAINING",
-    "Ended",
-    "Program",
-    "check",
-    "prepare",
-    "run",
-    "sound",
-    "start",
-    "step_of",
-    "train_main",
-]

@@ -350,6 +350,14 @@ def test_ids_that_are_written_in_another_way(tmp_path, name):
     assert [one.boxes.tolist() for one in load_of(tmp_path / "other", content)] == expected
 
 
+def test_an_id_of_thousands_of_digits_is_refused_in_a_short_line(tmp_path):
+    """Python refuses to make a number of it."""
+    write(tmp_path, damaged(**{"annotations.0.image_id": "1" * 5000}))
+    with pytest.raises(UserError, match="is not the id of any image") as raised:
+        coco.load(tmp_path, "val", NAMES)
+    assert len(str(raised.value)) < 500 + len(str(tmp_path))
+
+
 def load_of(root, content):
     root.mkdir()
     write(root, content)
