@@ -220,8 +220,8 @@ def load(
         ModelDescription.from_json(values),
         precision=values["precision"],
         threshold=limit,
-        batch_size=batch_size or values.get("batch") or devices.detection_batch(),
-        file_batch=values.get("batch"),
+        batch_size=batch_size or values["batch"] or devices.detection_batch(),
+        file_batch=values["batch"],
         keep_predictions=keep_predictions,
         tiles=tiles,
         overlap=overlap,
@@ -306,14 +306,14 @@ def _open_exported(source, precision, threshold, batch_size, fastest, keep_predi
 def _check_flags(path, values, precision, threshold, batch_size):
     """The Threshold; UserError if an exported model with this metadata is not what the flags ask for."""
     limit = _class_thresholds(threshold, tuple(values["class_names"]))
-    if values.get("outputs") != file_metadata.RAW:  # a raw file has no threshold inside
+    if values["outputs"] != file_metadata.RAW:  # a raw file has no threshold inside
         _check_threshold(path, limit, file_metadata.threshold_of(values), values["class_names"])
     if precision not in ("auto", values["precision"]):
         raise UserError(
             f"--precision {precision}: {path} computes in {values['precision']}; leave the flag out, or "
             f"export it again with --precision {precision}"
         )
-    batch = values.get("batch")
+    batch = values["batch"]
     if batch and batch_size and batch_size > batch:  # a smaller one is filled up
         raise UserError(
             f"--batch-size {batch_size}: {path} takes {batch} at a time; leave the flag out, or export it again with "
@@ -402,7 +402,7 @@ def _rebuilt(path, stored, threshold, batch_size):
     values = stored.metadata
     dtype, description = tf.as_dtype(values["precision"]), ModelDescription.from_json(values)
     try:
-        batch_size = values.get("batch") or batch_size
+        batch_size = values["batch"] or batch_size
         return build_graph(description, stored.arrays, dtype, threshold, batch_size=batch_size)
     except (KeyError, ValueError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else error

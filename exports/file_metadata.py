@@ -50,7 +50,9 @@ class _Metadata:
     layout: str = NHWC
 
 
-_KNOWN = {field.name for field in dataclasses.fields(_Metadata)}
+_FIELDS = dataclasses.fields(_Metadata)
+_KNOWN = {field.name for field in _FIELDS}
+_DEFAULTS = {field.name: field.default for field in _FIELDS if field.default is not dataclasses.MISSING}
 _LIMITS = {
     "precision": schema.Limits(choices=PRECISIONS),
     "threshold": schema.Limits(0, 1),
@@ -97,7 +99,10 @@ def describe(description: config.ModelDescription, threshold: Threshold, precisi
 
 
 def parse(path: str, text: str | bytes | None) -> dict[str, Any]:
-    """The JSON text of a file's metadata -> dict. Raises UserError if it is missing, damaged or of a later format."""
+    """The JSON text of a file's metadata -> dict, in which what 0.1.0 did not write has the value that it means.
+
+    Raises UserError if it is missing, damaged or of a later format.
+    """
     if not text:
         raise UserError(f"{path}: has no metadata of export_model.py; export the model again")
     try:
@@ -116,7 +121,7 @@ def parse(path: str, text: str | bytes | None) -> dict[str, Any]:
         raise UserError(
             f"{path}: its metadata is damaged ({error}); export the model again with export_model.py"
         ) from None
-    return values
+    return {**_DEFAULTS, **values}
 
 
 def arrange(batch: np.ndarray, metadata: Mapping[str, Any]) -> np.ndarray:

@@ -89,12 +89,12 @@ def _run(name, path):
     """Open a file and run it on black pictures. Raises UserError if it fails, or gives what it should not."""
     opened = _open(name, path)
     description = config.ModelDescription.from_json(opened.metadata)
-    batch = opened.metadata.get("batch") or 1
+    batch = opened.metadata["batch"] or 1
     try:
         values = opened.run(np.zeros((batch, *description.preset.image_shape), np.uint8))
     except Exception as error:  # each library has its own
         raise UserError(f"{path}: damaged ({files.reason(error)}); export the model again") from None
-    is_raw = opened.metadata.get("outputs") == file_metadata.RAW
+    is_raw = opened.metadata["outputs"] == file_metadata.RAW
     kept = values["scores"].shape[1:2] if "scores" in values else ()
     anchors, columns = description.preset.num_anchors, 1 + len(description.class_names)
     wanted = {"boxes": (*kept, 4), "scores": kept, "classes": kept, "count": ()}

@@ -301,6 +301,12 @@ def test_a_file_of_another_format_number_is_refused():
             file_metadata.parse("x.onnx", text)
 
 
+def test_fields_that_a_file_leaves_out_have_the_values_of_0_1_0():
+    values = file_metadata.describe(DESCRIPTION, 0.01, "float32")
+    short = {name: value for name, value in values.items() if name not in ("format", "outputs", "batch", "layout")}
+    assert file_metadata.parse("x.onnx", json.dumps(short)) == json.loads(json.dumps(values))
+
+
 def test_a_file_that_differs_gets_no_name(run300, tmp_path, monkeypatch):
     def write_spoiled(path, graph, metadata):
         definition = graph.as_graph_def()
