@@ -196,66 +196,59 @@ def load(
     precision: of the network ("auto", "float32", "bfloat16", "float16"); an exported model has its own.
     threshold: detections score above it; one number, a tuple with one for each class, or a function of the class names
     that returns either. batch_size: images that go through the network at once, None for the number that suits this
-    machine or is fixed in the file. fastest: whether a frozen graph runs in the form that is fastest here, and not as
-    it is in the file. keep_predictions, tiles, overlap: as in `Detector`. Raises UserError if there is no such model,
-    if it is damaged, if a package that runs it is missing, if it was exported with another precision, a smaller batch
-    or a higher threshold, if it does not have the predictions to keep, or for thresholds and numbers without sense.
+    machine or is fixed in the file. fastest: whether a frozen graph or SavedModel is built anew in the form that is
+    fastest here, and not run as it is in the file. keep_predictions, tiles, overlap: as in `Detector`. Raises UserError
+    if there is no such model, if it is damaged, if a package that runs it is missing, if it was exported with another
+    precision, a smaller batch or a higher threshold, if it does not have the predictions to keep, or for thresholds and
+    numbers without sense.
     """
     source = pretrained.fetched(config.find_model(os.fspath(model)))
     if batch_size is not None and batch_size < 1:
         raise UserError(f"batch_size {batch_size}: give a whole number above 0, or None")
-    if not source.exported:
-        return of_run(
-            *read_current(source),
-            precision=precision,
-            threshold=threshold,
-            batch_size=batch_size,
-            keep_predictions=keep_predictions,
-            tiles=tiles,
-            overlap=overlap,
-        )
-    network, limit, values = _open_exported(source, precision, threshold, batch_size, fastest, keep_predictions)
-    return Detector(
-        network,
-        ModelDescription.from_json(values),
-        precision=values["precision"],
-        threshold=limit,
-        batch_size=batch_size or values["batch"] or devices.detection_batch(),
-        file_batch=values["batch"],
-        keep_predictions=keep_predictions,
-        tiles=tiles,
-        overlap=overlap,
-    )
+    if source.exported:
+        facts = _of_file(source, precision, threshold, batch_size, fastest, keep_predictions)
+    else:
+        facts = _of_weights(*read_current(source), precision, threshold, batch_size)
+    return Detector(**facts, keep_predictions=keep_predictions, tiles=tiles, overlap=overlap)
 
 
 def of_run(
-    source: config.ModelSource,
-    weights: Mapping[str, np.ndarray],
-    *,
-    precision: str,
-    threshold: Threshold | Callable[[tuple[str, ...]], Threshold],
-    batch_size: int | None = None,
-    keep_predictions: bool = False,
-    tiles: tuple[int, int] | None = None,
-    overlap: float = 0.2,
+    source: config.ModelSource, weights: Mapping[str, np.ndarray], *, precision: str, threshold: Threshold
 ) -> "Detector":
     """The Detector of a run with weights of `read_current`; the rest as in `load`. Raises UserError."""
-    assert source.description
+    return Detector(**_of_weights(source, weights, precision, threshold, None))
+
+
+def _of_weights(source, weights, precision, threshold, batch_size):
+    """The arguments of Detector that a run decides, a dict. Raises UserError."""
     limit = _class_thresholds(threshold, source.description.class_names)
-    # A GPU chooses its algorithms anew, and XLA compiles anew, for each number of images
-    fixed = (batch_size or devices.detection_batch()) if devices.has_gpu() else None
-    graph = build_model_graph(source, precision, limit, batch_size=fixed, weights=weights)
-    return Detector(
-        GraphNetwork(open_session(graph), *_ends(graph)),
-        source.description,
-        precision=metadata(graph)["precision"],
-        threshold=limit,
-        batch_size=batch_size or devices.detection_batch(),
-        keep_predictions=keep_predictions,
-        checkpoint=source.checkpoint,
-        tiles=tiles,
-        overlap=overlap,
-    )
+    graph = build_model_graph(source, precision, limit, batch_size=_graph_batch(batch_size), weights=weights)
+    return {
+        "network": GraphNetwork(open_session(graph), *_ends(graph)),
+        "description": source.description,
+        "precision": metadata(graph)["precision"],
+        "threshold": limit,
+        "batch_size": batch_size or devices.detection_batch(),
+        "checkpoint": source.checkpoint,
+    }
+
+
+def _of_file(source, precision, threshold, batch_size, fastest, keep_predictions):
+    """The arguments of Detector that an exported model decides, a dict. Raises UserError."""
+    network, limit, values = _open_exported(source, precision, threshold, batch_size, fastest, keep_predictions)
+    return {
+        "network": network,
+        "description": ModelDescription.from_json(values),
+        "precision": values["precision"],
+        "threshold": limit,
+        "batch_size": batch_size or values["batch"] or devices.detection_batch(),
+        "file_batch": values["batch"],
+    }
+
+
+def _graph_batch(batch_size):
+    """The size of batches that a graph is built for, None for any: a GPU chooses its algorithms anew for each size."""
+    return (batch_size or devices.detection_batch()) if devices.has_gpu() else None
 
 
 def _class_thresholds(threshold: Any, class_names: tuple[str, ...]) -> Threshold:
@@ -280,8 +273,7 @@ def _open_exported(source, precision, threshold, batch_size, fastest, keep_predi
     if source.format in ("frozen", "savedmodel") and fastest:
         stored = _read_stored(source)
         limit = _check_flags(path, stored.metadata, precision, threshold, batch_size)
-        fixed = (batch_size or devices.detection_batch()) if devices.has_gpu() else None
-        graph = _rebuilt(path, stored, limit, fixed)
+        graph = _rebuilt(path, stored, limit, _graph_batch(batch_size))
         return GraphNetwork(open_session(graph), *_ends(graph)), limit, stored.metadata
     if source.format == "frozen":
         graph, _, values = read_frozen(path, fastest=False)
