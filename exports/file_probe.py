@@ -18,7 +18,7 @@ from structures import UserError
 from system import cli, files, limited
 
 COMMAND = (sys.executable, "-m", "exports.file_probe")  # run in the project's folder
-ENGINES = {"onnx": "onnxruntime", "openvino": "openvino", "tflite": "tensorflow"}  # packages, by format
+ENGINES = {"onnx": "onnxruntime", "openvino": "openvino", "tflite": "tensorflow"}  # modules, by format
 SECONDS = 120  # TensorFlow alone takes 16 on a busy machine with a slow disk
 MEMORY, TIMES_FILE = 1_500_000_000, 4  # bytes that running may take, and more by times the files' size
 REFUSED = 3  # exit code of a process that printed why
@@ -60,8 +60,16 @@ def _mark(name, path):
         found = b"".join(files.digest(part) for part in _parts(name, path)).hex()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({files.reason(error)})") from None
-    version = importlib.metadata.version(ENGINES[name])
-    return os.path.join(files.cache_folder(), "ran", f"{name}-{version}-{found}")
+    return os.path.join(files.cache_folder(), "ran", f"{name}-{_version(ENGINES[name])}-{found}")
+
+
+def _version(module):
+    """The version of an engine, whose package may also be another that has its module, such as onnxruntime-gpu."""
+    try:
+        return importlib.metadata.version(module)
+    except importlib.metadata.PackageNotFoundError:
+        package = min(importlib.metadata.packages_distributions()[module])  # takes a second, so it comes second
+        return f"{package}-{importlib.metadata.version(package)}"
 
 
 def _parts(name, path):

@@ -58,6 +58,16 @@ def test_what_export_model_writes_is_not_tried(tmp_path, monkeypatch):
     assert made == []
 
 
+def test_an_engine_may_be_of_a_package_of_another_name(tmp_path, monkeypatch):
+    """The module onnxruntime also comes with onnxruntime-gpu."""
+    monkeypatch.setitem(file_probe.ENGINES, "onnx", "cv2")  # of opencv-python-headless
+    (tmp_path / "m.onnx").write_bytes(b"any")
+    file_probe.note("onnx", str(tmp_path / "m.onnx"))
+    made = calls(monkeypatch)
+    file_probe.check("onnx", str(tmp_path / "m.onnx"))
+    assert made == []
+
+
 @pytest.mark.parametrize(
     ("code", "message"),
     [
