@@ -69,9 +69,10 @@ BESIDE = frozenset(
         "DecodeJpeg",
         "EnsureShape",
         "Equal",
+        "ExpandDims",
         "Floor",
         "FloorDiv",
-        "GreaterEqual",
+        "If",
         "Less",
         "LogicalAnd",
         "LogicalOr",
@@ -85,6 +86,7 @@ BESIDE = frozenset(
         "SelectV2",
         "Shape",
         "ShardedFilename",
+        "Squeeze",
         "StatelessIf",
         "StatelessWhile",
         "StaticRegexFullMatch",
@@ -96,9 +98,6 @@ BESIDE = frozenset(
         "TensorListStack",
         "Unpack",
         "While",
-        "If",
-        "Squeeze",
-        "ExpandDims",
     ]
 )
 SIGNATURE = "prepared"  # of a SavedModel: what our own programs run
