@@ -7,6 +7,8 @@ import platform
 import time
 from typing import Any
 
+from system import worker_processes
+
 TICKS = os.sysconf("SC_CLK_TCK")  # of the kernel's counters, a second
 
 
@@ -18,7 +20,7 @@ def machine() -> dict[str, Any]:
         model = next((row.split(":")[1].strip() for row in file if row.startswith("model name")), model)
     return {
         "cpu": model,
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": worker_processes.usable_cores(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "python": platform.python_version(),
     }
