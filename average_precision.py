@@ -25,7 +25,7 @@ import sources
 from formats import class_lists
 from media import visualization
 from results import comp4, detection_files
-from results.data_set import VALID_OF, DataSet
+from results.data_set import MISSING_ANNOTATIONS, OTHER_CLASSES, VALID_OF, DataSet
 from scoring import (
     coco_metric,
     comparison,
@@ -529,18 +529,8 @@ def _data_flags(group):
         help="classes to score: a file with one name a line, or names separated by commas (default: those of RESULTS; "
         "those of DATA if RESULTS only has numbers)",
     )
-    group.add_argument(
-        "--other-classes",
-        choices=("error", "ignore"),
-        default="error",
-        help="annotated objects of other classes are an error, or are left out",
-    )
-    group.add_argument(
-        "--missing-annotations",
-        choices=sources.MISSING_ANNOTATIONS,
-        default="error",
-        help="pictures without an annotation file: error stops, background takes them as pictures without objects",
-    )
+    group.add_argument("--other-classes", **OTHER_CLASSES)
+    group.add_argument("--missing-annotations", **MISSING_ANNOTATIONS)
 
 
 def _metric_flags(group):

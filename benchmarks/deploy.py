@@ -25,7 +25,7 @@ import config
 import pretrained
 import sources
 from exports import comparison, file_metadata, formats
-from results.data_set import DataSet
+from results.data_set import OTHER_CLASSES, DataSet, scored_samples
 from structures import UserError
 from system import cli, files, load
 from system.wording import plural
@@ -44,7 +44,8 @@ def main(argv=None):
         raise UserError(f"{flags.model}: is already an exported model; give the run")
     source = pretrained.fetched(source)
     rows, left_out = _plan(flags)
-    samples = _samples(flags, source.description.class_names)
+    data_set = DataSet(flags.data, flags.split, flags.source, other_classes=flags.other_classes)
+    samples = scored_samples(data_set, flags.split, source.description.class_names, flags.limit)
     header = {"command": _command(argv), "commit": bench_harness.commit(), "pictures": len(samples)}
     header |= {"split": flags.split, "left_out": left_out, "machine": load.machine()}
     for name, reason in left_out.items():
@@ -91,16 +92,6 @@ def _plan(flags):
 def _needs_for_int8(form, flags):
     """What a format's rows in int8 need and is not there, "" if nothing."""
     return ", ".join(formats.missing(form.to_write_int8)) or ("" if flags.calibration_split else "--calibration-split")
-
-
-def _samples(flags, class_names):
-    """{id: Sample} of the split, or --limit of them, spread over it. Raises UserError without objects."""
-    samples = DataSet(flags.data, flags.split, flags.source, other_classes=flags.other_classes).samples(class_names)
-    keys = list(samples)
-    keys = keys[:: -(-len(keys) // flags.limit)] if flags.limit else keys
-    if not any(len(samples[key].labels) for key in keys):
-        raise UserError(f"--split {flags.split}: has no objects of the model's classes; give another, or raise --limit")
-    return {key: samples[key] for key in keys}
 
 
 def _measure(name, precision, source, flags, samples, scratch):
@@ -226,12 +217,7 @@ def _parse(argv):
     )
     add("--source", type=sources.source_name, metavar="FORMAT", default="auto", help=sources.SOURCE_HELP)
     add("--split", required=True, metavar="SPLIT", help="its split that is scored (required)")
-    add(
-        "--other-classes",
-        choices=("error", "ignore"),
-        default="error",
-        help="annotated objects of other classes are an error, or are left out (default: error)",
-    )
+    add("--other-classes", **OTHER_CLASSES)
     add(
         "--calibration-split",
         metavar="SPLIT",

@@ -13,6 +13,16 @@ VALID_OF = {  # for add_argument of --valid-of
     "metavar": "RUN",
     "help": "of --split only the pictures that the --valid-share of this run keeps for validation",
 }
+OTHER_CLASSES = {  # for add_argument of --other-classes
+    "choices": ("error", "ignore"),
+    "default": "error",
+    "help": "annotated objects of other classes are an error, or are left out",
+}
+MISSING_ANNOTATIONS = {  # for add_argument of --missing-annotations
+    "choices": sources.MISSING_ANNOTATIONS,
+    "default": "error",
+    "help": "pictures without an annotation file: error stops, background takes them as pictures without objects",
+}
 
 
 class DataSet:
@@ -87,6 +97,22 @@ class DataSet:
             loaded = sources.load(self.path, self.splits, names, source=self._source, **self._loading)
             self._samples[names] = {sample.id: sample for sample in self._chosen(loaded)}
         return self._samples[names]
+
+
+def spread(items, most):
+    """At most so many of some items, at equal distances; all of them for None. items: a list that is not empty."""
+    return items[:: -(-len(items) // most)] if most else items
+
+
+def scored_samples(data_set, split, class_names, limit=None):
+    """Dict id -> Sample of a DataSet's pictures, or of `limit` of them, spread over it; to give figures of mAP.
+
+    split: as the user gave it. Raises UserError if they have no object that counts.
+    """
+    samples = dict(spread(list(data_set.samples(class_names).items()), limit))
+    if all(sample.difficult.all() for sample in samples.values()):
+        raise UserError(f"--split {split}: has no objects of the model's classes; give another, or raise --limit")
+    return samples
 
 
 def _valid_pictures(run):
