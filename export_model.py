@@ -46,7 +46,7 @@ import transforms
 from exports import comparison, file_metadata, formats
 from exports.opened import DETECTION_OUTPUTS, RESULT
 from media import images
-from results.data_set import DataSet
+from results.data_set import OTHER_CLASSES, DataSet, scored_samples, spread
 from scoring import score_threshold
 from structures import Detections, UserError
 from system import cli, files
@@ -73,25 +73,26 @@ def main(argv: Sequence[str] | None = None) -> None:
     cli.import_tensorflow()
     import detector  # imported here, since it loads TensorFlow: flags and paths are checked first
 
-    if flags.precision == "int8":
-        assert source.description, f"{source.name} is not a run"
-        scores = _Scores(flags, source.description.class_names)
-        before = scores.of(flags.model, precision="float32")
-        for name, path in paths.items():
-            gc.collect()  # graphs hold all weights, and are in cycles that Python itself would free much later
-            _export_int8(name, path, source, flags, scores, before)
-        return
     source, weights = detector.read_current(source)
     size = source.size()
-    wanted: list[Detections] = []
-    if pictures:
-        with detector.of_run(source, weights, precision="float32", threshold=flags.threshold) as run:
-            wanted = run.detect(pictures)
 
     @functools.cache
     def graph_in(precision):
         return detector.build_model_graph(source, precision, flags.threshold, True, flags.batch, weights)
 
+    if flags.precision == "int8":
+        assert source.description, f"{source.name} is not a run"
+        scores = _Scores(flags, source.description.class_names)
+        with detector.of_run(source, weights, precision="float32", threshold=flags.threshold) as run:
+            before = scores.of(run)
+        for name, path in paths.items():
+            gc.collect()  # graphs hold all weights, and are in cycles that Python itself would free much later
+            _export_int8(name, path, graph_in("float32"), flags, scores, before, size)
+        return
+    wanted: list[Detections] = []
+    if pictures:
+        with detector.of_run(source, weights, precision="float32", threshold=flags.threshold) as run:
+            wanted = run.detect(pictures)
     for name, path in paths.items():
         graph = graph_in(flags.precision if formats.FORMATS[name].computes_in_graph else "float32")
         _export(name, path, graph, flags, pictures, wanted, size)
@@ -124,31 +125,32 @@ def _report(path, size, values, checkpoint_bytes):
     )
 
 
-def _export_int8(name, path, source, flags, scores, before):
+def _export_int8(name, path, graph, flags, scores, before, checkpoint_bytes):
     """Write one format in int8, with the layers in float that its mAP needs. before: the mAP of the run in float32.
 
-    scores: _Scores. Raises UserError if too much is lost.
+    graph: in float32. scores: _Scores. Raises UserError if too much is lost.
     """
     import detector
     from exports import int8
 
-    graph = detector.build_model_graph(source, "float32", flags.threshold, True, flags.batch)
     values = _metadata(name, detector.metadata(graph), flags)
-    calibration = scores.calibration(source.description.preset)
+    preset = config.ModelDescription.from_json(values).preset
+    calibration = scores.calibration(preset)
     writer = int8.Writer(name, graph, values, calibration)
     with _pending(path) as temporary:
 
         def lost(kept):
             nonlocal values
             values = writer.write(temporary, kept)
-            return before - scores.of(temporary)
+            with detector.load(temporary, threshold=flags.threshold) as loaded:
+                return before - scores.of(loaded)
 
         def noise():
             return int8.noise_of_layers(graph, calibration)
 
         trial = int8.choose(noise, lost, flags.most_lost, lambda line: print(f"{path}: {line}", flush=True))
         size = files.size(os.path.dirname(temporary))
-    _report(path, size, values, source.size())
+    _report(path, size, values, checkpoint_bytes)
     kept = f"in float: {', '.join(trial.kept)}" if trial.kept else "all layers in int8"
     print(
         f"{path}: mAP {before:.2f} in float32, {before - trial.lost:.2f} in int8 ({scores}), {trial.lost:.2f} points "
@@ -163,35 +165,27 @@ class _Scores:
         """Raises UserError if there is nothing to score."""
         self._flags, self._class_names = flags, class_names
         data_set = DataSet(flags.data, flags.split, flags.source, other_classes=flags.other_classes)
-        samples = data_set.samples(class_names)
-        step = -(-len(samples) // flags.limit) if flags.limit else 1
-        self._samples = dict(list(samples.items())[::step])
-        if not any(len(sample.labels) for sample in self._samples.values()):
-            raise UserError(
-                f"--split {flags.split}: has no objects of the model's classes; give another, or raise --limit"
-            )
+        self._samples = scored_samples(data_set, flags.split, class_names, flags.limit)
 
     def __str__(self) -> str:
         return f"by VOC2010's rules on {plural(len(self._samples), 'picture')} of {self._flags.split}"
 
-    def of(self, model: str, precision: str = "auto") -> float:
-        """The mAP of a run or file, in points of 0 to 100. Raises UserError if a picture cannot be read."""
-        import detector
-
+    def of(self, loaded: Any) -> float:
+        """The mAP of a detector.Detector, in points of 0 to 100. Raises UserError if a picture cannot be read."""
         found = {}
         paths = ((sample.image_path, sample.exif) for sample in self._samples.values())
-        with detector.load(model, precision=precision, threshold=self._flags.threshold) as loaded:
-            stream = loaded.detect_files(paths, keep=lambda _: False)
-            for key, (_, read, detections) in zip(self._samples, stream, strict=True):
-                if detections is None:
-                    raise UserError(f"--split {self._flags.split}: {read}; remove the picture")
-                found[key] = detections
+        for key, (_, read, detections) in zip(
+            self._samples, loaded.detect_files(paths, keep=lambda _: False), strict=True
+        ):
+            if detections is None:
+                raise UserError(f"--split {self._flags.split}: {read}; remove the picture")
+            found[key] = detections
         return 100 * average_precision.evaluate(self._samples, found, self._class_names)["area"]["mean"]
 
     def calibration(self, preset: Any) -> np.ndarray:
         """Pictures of --calibration-split, spread over it: uint8 [N,S,S,3], prepared for a preset."""
         entries = DataSet(self._flags.data, self._flags.calibration_split, self._flags.source).entries
-        chosen = entries[:: -(-len(entries) // CALIBRATION_PICTURES)]
+        chosen = spread(entries, CALIBRATION_PICTURES)
         try:
             read = [images.read(entry.image_path, gray16=preset.gray16) for entry in chosen]
         except images.ImageError as error:
@@ -264,7 +258,7 @@ def _pictures(flags):
     names = [name for name in files.visible(flags.check_data) if name.lower().endswith(images.SUFFIXES)]
     if not names:
         raise UserError(f"--check-data {flags.check_data}: no pictures in it ({', '.join(images.SUFFIXES)})")
-    chosen = names[:: -(-len(names) // CHECKED_PICTURES)]
+    chosen = spread(names, CHECKED_PICTURES)
     try:
         return [images.read(os.path.join(flags.check_data, name)) for name in chosen]
     except images.ImageError as error:
@@ -377,12 +371,7 @@ def _int8_flags(group):
     )
     add("--split", metavar="SPLIT", help="its split that is scored before and after (required with int8)")
     add("--limit", type=cli.positive_int, metavar="N", help="score at most N pictures, spread over it (default: all)")
-    add(
-        "--other-classes",
-        choices=("error", "ignore"),
-        default="error",
-        help="annotated objects of other classes are an error, or are left out (default: error)",
-    )
+    add("--other-classes", **OTHER_CLASSES)
     add(
         "--most-lost",
         type=cli.non_negative_float,

@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import shutil
 import types
 
 import numpy as np
@@ -154,10 +155,16 @@ def test_the_package_that_quantizes_is_named(model, tmp_path, monkeypatch):
 
 
 def test_the_program_measures_and_says_what_is_lost(model, tmp_path, monkeypatch, capsys):
-    run, *_ = model
+    run = tmp_path / "run"
+    shutil.copytree(model[0], run)
     scores = iter([70.0, 65.0, 69.8])  # of the run, in int8, with one layer in float
     monkeypatch.setattr(export_model, "_Scores", lambda *_: scored)
-    scored = types.SimpleNamespace(of=lambda *_, **__: next(scores), calibration=lambda _: model[3])
+
+    def calibration(_):
+        shutil.rmtree(run / "checkpoints")  # a training that goes on deletes the checkpoint
+        return model[3]
+
+    scored = types.SimpleNamespace(of=lambda *_: next(scores), calibration=calibration)
     noise = {"conv3_1": 1.0, **dict.fromkeys("abcdefg", 0.1)}
     monkeypatch.setattr(int8, "noise_of_layers", lambda *_: noise)
     flags = ["--format", "tflite", "--precision", "int8", "--output", str(tmp_path / "m.tflite")]
@@ -171,7 +178,7 @@ def test_the_program_measures_and_says_what_is_lost(model, tmp_path, monkeypatch
         ([*flags[:2], *flags[4:], *split], "for --precision int8 only"),
     ):
         with pytest.raises(UserError, match=message):
-            export_model.main([str(run), *given])
+            export_model.main([str(model[0]), *given])
 
 
 def test_the_loss_is_that_of_the_file(model, tmp_path, monkeypatch, capsys):
