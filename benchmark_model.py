@@ -19,6 +19,7 @@ import system.environment  # noqa: F401
 
 import argparse
 import contextlib
+import dataclasses
 import os
 import sys
 from collections.abc import Sequence
@@ -30,10 +31,11 @@ import average_precision
 import config
 import pretrained
 import sources
-from exports import formats
+from exports import file_probe, formats
 from measuring import comparison_table, network_cost, own_process, timing
 from media import images, score_plots
-from results.data_set import VALID_OF, DataSet
+from results.data_set import MISSING_ANNOTATIONS, OTHER_CLASSES, VALID_OF, DataSet, spread
+from scoring import score_threshold
 from structures import Detections, UserError
 from system import cli, files, load
 from system.wording import plural
@@ -66,9 +68,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The program; `--help` lists its flags."""
     flags = _parse(argv)
     models = [config.find_model(name) for name in flags.models]
-    for model in models:
-        formats.require(formats.FORMATS[model.format].to_run if model.format else (), model.name)
     _check_outputs(flags, models)
+    for model in models:
+        _check_file(model)
     split = _split(flags) if flags.data else None
     for names in (model.class_names for model in models):
         if split and names:  # other models say theirs when they are opened
@@ -87,6 +89,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     _report(flags, split, measured)
 
 
+def _check_file(model):
+    """Raise UserError for a file that cannot be run. It is tried here, and not while loading is timed."""
+    if model.format:
+        formats.require(formats.FORMATS[model.format].to_run, model.name)
+        if model.format in file_probe.ENGINES:
+            file_probe.check(model.format, model.exported)
+
+
 def _measure(model, flags, split, frames):
     """The dict for --json of a model."""
     settings = {"precision": flags.precision, "threshold": flags.threshold}
@@ -102,19 +112,22 @@ def _measure(model, flags, split, frames):
                 bar.update(content)
             else:
                 found |= content if isinstance(content, dict) else {kind: content}
-            if kind == "loaded" and split:
-                split.samples(content["class_names"])  # fails now, and not after minutes
+            if kind == "loaded":
+                model = dataclasses.replace(model, checkpoint=content["checkpoint"])  # a training may save another
+                size = model.size()
+                if split:
+                    split.samples(content["class_names"])  # fails now, and not after minutes
     names, preset = found["class_names"], found["preset"]
     return {
         "model": model.name,
         "format": model.format or "run",
-        "checkpoint": model.checkpoint and os.path.basename(os.path.dirname(model.checkpoint)),
+        "checkpoint": score_threshold.checkpoint_of(model),
         "precision": found["precision"],
         "input": "{}x{}".format(*preset.input_wh),
         "classes": len(names),
         "parameters": network_cost.parameters(preset, len(names)),
         "gflop": network_cost.gflop(preset, len(names)),
-        "file_mb": model.size() / 1e6,
+        "file_mb": size / 1e6,
         "load_seconds": found["load_seconds"],
         "batches": {str(batch): values for batch, values in found["batches"].items()},
         **{key: found[key] for key in ("peak_mb", "gpu_peak_mb", "others_busy", "stolen")},
@@ -141,13 +154,8 @@ def _split(flags):
     loading["progress"] = cli.is_terminal(sys.stderr)
     data = DataSet(flags.data, flags.split, flags.source, flags.valid_of, **loading)
     pairs = list(zip(data.entries, data.exif, strict=True))
-    chosen = _spread(pairs, flags.limit) if flags.limit else pairs
+    chosen = spread(pairs, flags.limit)
     return Split(data, [one.id for one, _ in chosen], [(one.image_path, exif) for one, exif in chosen])
-
-
-def _spread(items, most):
-    """At most so many of the items, at equal distances."""
-    return items[:: -(-len(items) // most)]
 
 
 def _frames(split):
@@ -155,7 +163,7 @@ def _frames(split):
     if not split:
         return [scenes.generate_scene(0, index, "test")[0] for index in range(DRAWN)]
     frames, error = [], None
-    for path, exif in _spread(split.files, MOST_FRAMES):
+    for path, exif in spread(split.files, MOST_FRAMES):
         try:
             frames.append(images.read(path, exif=exif))
         except images.ImageError as unreadable:  # which is said when it is scored
@@ -244,18 +252,8 @@ def _data_flags(group):
     group.add_argument(
         "--limit", type=cli.positive_int, metavar="N", help="at most N pictures, spread over the split (default: all)"
     )
-    group.add_argument(
-        "--other-classes",
-        choices=("error", "ignore"),
-        default="error",
-        help="annotated objects of classes that a model does not have are an error, or are left out",
-    )
-    group.add_argument(
-        "--missing-annotations",
-        choices=sources.MISSING_ANNOTATIONS,
-        default="error",
-        help="pictures without an annotation file: error stops, background takes them as pictures without objects",
-    )
+    group.add_argument("--other-classes", **OTHER_CLASSES)
+    group.add_argument("--missing-annotations", **MISSING_ANNOTATIONS)
 
 
 def _speed_flags(group):
@@ -299,7 +297,7 @@ def _batches(text: str) -> tuple[int, ...]:
 
 
 def _output_flags(group):
-    group.add_argument("--json", type=cli.output_file, metavar="FILE", help="write all figures to this file")
+    group.add_argument("--json", type=cli.output_json, metavar="FILE", help="write all figures to this file")
     group.add_argument(
         "--csv", type=cli.output_file, metavar="FILE", help="write them as a table, a row for each model"
     )

@@ -4,6 +4,8 @@ import csv
 import json
 import re
 import shutil
+import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -215,7 +217,7 @@ def test_classes_of_a_file_are_compared_when_it_is_opened_and_end_its_process(da
 
     def messages(task):
         try:
-            yield "loaded", {"class_names": ("disc", "square")}
+            yield "loaded", {"class_names": ("disc", "square"), "checkpoint": None}
             pytest.fail("the process goes on")
         finally:
             ended.append(task.model)
@@ -231,3 +233,35 @@ def test_a_format_without_its_package_is_said_before_anything_is_measured(model,
     monkeypatch.setattr(benchmark_model.formats, "missing", list)
     with pytest.raises(UserError, match=r"m\.onnx: needs onnxruntime; pip install -r requirements-export.txt"):
         benchmark_model.main([model, str(tmp_path / "m.onnx")])
+
+
+def test_a_file_is_tried_before_anything_is_measured(model, tmp_path, monkeypatch):
+    """Its first run in a process with limits would count as time to load it."""
+    (tmp_path / "m.tflite").write_bytes(b"any")
+    monkeypatch.setattr(own_process, "messages", lambda task: pytest.fail("a model was measured"))
+    monkeypatch.setattr(benchmark_model.file_probe, "COMMAND", (sys.executable, "-c", "print('no'); exit(3)"))
+    with pytest.raises(UserError, match=r"^no$"):
+        benchmark_model.main([model, str(tmp_path / "m.tflite")])
+
+
+def test_the_checkpoint_is_the_one_that_was_loaded(model, tmp_path, monkeypatch):
+    """A training that goes on replaces it while other models are measured."""
+    run = tmp_path / "run"
+    shutil.copytree(model, run)
+    source = config.find_model(str(run))
+    older = Path(source.checkpoint).parent
+    newer = older.with_name("step-00000099")
+    facts = {"class_names": source.class_names, "preset": source.description.preset, "precision": "float32"}
+    rest = {"batches": {1: None}, "peak_mb": 1, "gpu_peak_mb": None, "others_busy": 0, "stolen": 0}
+
+    def messages(task):
+        older.rename(newer)
+        yield "loaded", {**facts, "checkpoint": str(newer / Path(source.checkpoint).name), "load_seconds": 1}
+        yield "timed", rest
+        yield "detected", []
+
+    monkeypatch.setattr(own_process, "messages", messages)
+    place, size = tmp_path / "s.json", source.size()
+    benchmark_model.main([str(run), "--batch-sizes", "1", "--json", str(place)])
+    (measured,) = json.loads(place.read_text())["models"]
+    assert (measured["checkpoint"], measured["file_mb"]) == (newer.name, size / 1e6)

@@ -67,13 +67,14 @@ WITHOUT_TENSORFLOW = {
     "exports.file_metadata",
     "exports.opened",
     "exports.comparison",
+    "exports.file_probe",
     "kernels.cpu",
     *PROGRAMS,
 }
 # ... but these import it: for modules that do
 WITH_TENSORFLOW = {"system.quiet_tensorflow"}
 # ... and these call for it in a function, once the flags are known to be good
-LOADS_IT_LATER = {"system.cli", "measuring.timing", *PROGRAMS}
+LOADS_IT_LATER = {"system.cli", "measuring.timing", "exports.file_probe", *PROGRAMS}
 # Packages of other people, by the module that alone may import them; the rest of requirements.txt is free to all
 ONLY_IN = {
     "av": "media.video",
