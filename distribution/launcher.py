@@ -121,23 +121,9 @@ def _start(command, place):
     cluster = place.cluster
     who = {"addresses": cluster.addresses, "rank": cluster.rank, "meeting": cluster.meeting, "channel": theirs.fileno()}
     environment = {**os.environ, **place.variables, member.VARIABLE: json.dumps(who)}
-    with theirs, _limited_to(place.cores):
+    with theirs, worker_processes.limited_to(place.cores):
         process = subprocess.Popen(command, env=environment, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
     return _Rank(place, process, ours)
-
-
-@contextlib.contextmanager
-def _limited_to(cores):
-    """Processes started in the block may use these cores only."""
-    if cores is None:
-        yield
-        return
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
 
 
 def _wait(ranks, stop):

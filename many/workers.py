@@ -19,16 +19,6 @@ MOST_FAILED_STARTS = 3  # in a row, of processes that die before they have a det
 Open = Callable[[], contextlib.AbstractContextManager[Callable[[Sequence[Any]], Sequence[shard.Row]]]]
 
 
-@dataclasses.dataclass
-class _Worker:
-    """A process. at: the shard that it has, None before it is ready."""
-
-    place: int
-    process: Any
-    pipe: connection.Connection
-    at: int | None = None
-
-
 def run(
     folder: str,
     numbers: Sequence[int],
@@ -42,61 +32,96 @@ def run(
 
     open_detector: picklable, opens what makes rows of pictures; stop: a cli.StopRequest, upon which KeyboardInterrupt
     is raised; limits: the number of a process -> context manager in which it is started. Raises UserError if a process
-    cannot start.
+    cannot start, or write.
     """
-    waiting, workers, failed_starts = list(reversed(numbers)), {}, 0
-    context = multiprocessing.get_context("spawn")
-
-    def start(place):
-        ours, theirs = context.Pipe()
-        arguments = (folder, open_detector, theirs, format)
-        process = context.Process(target=_work, args=arguments, name=f"detector-{place}", daemon=True)
-        with limits(place), worker_processes.shielded_from_signals(signal.SIGINT, signal.SIGTERM):
-            process.start()
-        theirs.close()
-        workers[ours] = _Worker(place, process, ours)
-
+    crew = _Crew(numbers, limits, (folder, open_detector, format))
     try:
         for place in range(min(count, len(numbers))):
-            start(place)
-        while workers:
+            crew.start(place)
+        while crew.workers:
             stop.raise_if_requested()
-            for pipe in connection.wait(list(workers), 0.25):
-                worker = workers[pipe]
-                try:
-                    message = pipe.recv()
-                except (EOFError, OSError):
-                    worker.process.join()
-                    del workers[pipe]
-                    if worker.at is None:
-                        failed_starts += 1
-                        if failed_starts == MOST_FAILED_STARTS:
-                            raise UserError(
-                                f"{plural(failed_starts, 'process')} in a row ended with exit code "
-                                f"{worker.process.exitcode} while starting; is memory short? Try fewer (--shards)"
-                            ) from None
-                    else:
-                        waiting.append(worker.at)
-                    start(worker.place)
-                    continue
-                if isinstance(message, str):
-                    raise UserError(message)
-                failed_starts = 0
-                if message is not None:
-                    yield worker.at, message
-                worker.at = waiting.pop() if waiting else None
-                pipe.send(worker.at)
-                if worker.at is None:
-                    worker.process.join()
-                    del workers[pipe]
+            for pipe in connection.wait(list(crew.workers), 0.25):
+                if done := crew.hear(pipe):
+                    yield done
     finally:
-        for worker in workers.values():
+        crew.end()
+
+
+@dataclasses.dataclass
+class _Worker:
+    """A process. at: the shard that it has, None before it is ready and when there is none left."""
+
+    place: int
+    process: Any
+    pipe: connection.Connection
+    at: int | None = None
+
+
+class _Crew:
+    """The processes, by their pipes, and the shards that none of them has.
+
+    arguments: of `_work` beside its pipe.
+    """
+
+    def __init__(self, numbers, limits, arguments):
+        self.workers: dict[connection.Connection, _Worker] = {}
+        self._waiting, self._failed_starts = list(reversed(numbers)), 0
+        self._limits, self._arguments = limits, arguments
+        self._context = multiprocessing.get_context("spawn")
+
+    def start(self, place):
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(
+            target=_work, args=(theirs, *self._arguments), name=f"detector-{place}", daemon=True
+        )
+        with self._limits(place), worker_processes.shielded_from_signals(signal.SIGINT, signal.SIGTERM):
+            process.start()
+        theirs.close()
+        self.workers[ours] = _Worker(place, process, ours)
+
+    def hear(self, pipe):
+        """Take what a process says; returns (number, counts) if that is a shard that is done, else None."""
+        worker = self.workers[pipe]
+        try:
+            message = pipe.recv()
+        except (EOFError, OSError):
+            self._replace(worker)
+            return None
+        if isinstance(message, str):
+            raise UserError(message)
+        self._failed_starts = 0
+        done = None if message is None else (worker.at, message)
+        worker.at = self._waiting.pop() if self._waiting else None
+        with contextlib.suppress(OSError):  # it was killed meanwhile, which shows when it is heard next
+            pipe.send(worker.at)
+        if worker.at is None:
+            worker.process.join()
+            del self.workers[pipe]
+        return done
+
+    def _replace(self, worker):
+        """Start another process for one that has died, and keep its shard for whoever is free."""
+        worker.process.join()
+        del self.workers[worker.pipe]
+        if worker.at is not None:
+            self._waiting.append(worker.at)
+        else:
+            self._failed_starts += 1
+            if self._failed_starts == MOST_FAILED_STARTS:
+                raise UserError(
+                    f"{plural(self._failed_starts, 'process')} in a row ended with exit code "
+                    f"{worker.process.exitcode} while starting; is memory short? Try fewer (--shards)"
+                )
+        self.start(worker.place)
+
+    def end(self):
+        for worker in self.workers.values():
             worker.process.kill()
-        for worker in workers.values():
+        for worker in self.workers.values():
             worker.process.join()
 
 
-def _work(folder, open_detector, pipe, format):
+def _work(pipe, folder, open_detector, format):
     """The main function of a process: take shards until there is none."""
     worker_processes.follow_parent()
     try:
@@ -122,10 +147,5 @@ def on_device(place: int, count: int, gpus: Sequence[str]) -> Iterator[None]:
             else:
                 os.environ["CUDA_VISIBLE_DEVICES"] = before
         return
-    cores = sorted(os.sched_getaffinity(0))
-    each = len(cores) // count
-    os.sched_setaffinity(0, cores[place * each : (place + 1) * each] or cores)
-    try:
+    with worker_processes.limited_to(worker_processes.share_of_cores(place, count)):
         yield
-    finally:
-        os.sched_setaffinity(0, cores)

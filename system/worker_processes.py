@@ -8,7 +8,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from multiprocessing import resource_tracker
 
 from system import signals
@@ -30,6 +30,27 @@ def visible_gpus() -> list[str]:
         return [name for name in chosen.split(",") if name.strip() not in ("", "-1")]
     present = [path for path in glob.glob("/dev/nvidia*") if re.fullmatch(r"/dev/nvidia\d+", path)]
     return [str(number) for number in range(len(present))]
+
+
+def share_of_cores(place: int, count: int) -> list[int] | None:
+    """Which cores are those of one of `count` processes; None for all, if there are fewer cores than processes."""
+    cores = sorted(os.sched_getaffinity(0))
+    each = len(cores) // count
+    return cores[place * each : (place + 1) * each] or None
+
+
+@contextlib.contextmanager
+def limited_to(cores: Sequence[int] | None) -> Iterator[None]:
+    """Context manager: processes started in the block may use these cores only; None for no limit."""
+    if cores is None:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def beside_network() -> int:

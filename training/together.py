@@ -87,18 +87,15 @@ def _saved(flags):
 
 def _places_here(size):
     """The places of ranks on this machine: a GPU each, or without any GPU as many cores each."""
-    gpus, cores = worker_processes.visible_gpus(), sorted(os.sched_getaffinity(0))
+    gpus = worker_processes.visible_gpus()
     if gpus and len(gpus) < size:
         raise UserError(
             f"--devices {size}: this machine has {plural(len(gpus), 'GPU')}; CUDA_VISIBLE_DEVICES=-1 takes its cores"
         )
-    each = 0 if gpus else len(cores) // size
     return [
-        launcher.Place(
-            one,
-            {"CUDA_VISIBLE_DEVICES": gpus[one.rank]} if gpus else {},
-            cores[one.rank * each : (one.rank + 1) * each] or None,
-        )
+        launcher.Place(one, {"CUDA_VISIBLE_DEVICES": gpus[one.rank]})
+        if gpus
+        else launcher.Place(one, cores=worker_processes.share_of_cores(one.rank, size))
         for one in cluster.local(size)
     ]
 
