@@ -26,6 +26,7 @@ FORMAT = "parquet"
 def main(argv: Sequence[str] | None = None) -> None:
     """The program; `--help` lists its flags."""
     flags = _parse(argv)
+    ray = _ray()
     model = config.find_model(flags.model)
     class_lists.check_classes(flags.classes, model.class_names)
     with cli.StopRequest() as stop:
@@ -39,8 +40,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         }
         shards = job.begin(output, facts, lambda: inputs.read(facts["input"]), flags.shard_size)
         opener = _opener(flags, model)
-        counts = job.work(output, shards, FORMAT, lambda numbers: _run(flags, output, opener, numbers, stop))
+        counts = job.work(output, shards, FORMAT, lambda numbers: _run(ray, flags, output, opener, numbers, stop))
     print(f"{job.told(counts)}; see {flags.output}")
+
+
+def _ray():
+    try:
+        import ray
+        import ray.data
+    except ImportError:
+        raise UserError("infer_many.py needs Ray: pip install -r requirements-scale.txt") from None
+    return ray
 
 
 def _opener(flags, model):
@@ -67,12 +77,8 @@ class _Worker:
         return {"shard": number, **shard.run(self._folder, number, self._detect, job.PUBLISH[FORMAT])}
 
 
-def _run(flags, output, opener, numbers, stop):
+def _run(ray, flags, output, opener, numbers, stop):
     """Yield (number, {status: pictures}) of each shard once Ray has it done."""
-    try:
-        import ray
-    except ImportError:
-        raise UserError("infer_many.py needs Ray: pip install -r requirements-scale.txt") from None
     # Workers import the project from its folder, which all machines see
     ray.init(
         flags.ray, runtime_env={"env_vars": {"PYTHONPATH": cli.ROOT}}, log_to_driver=False, configure_logging=False

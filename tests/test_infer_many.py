@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import tarfile
 import threading
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 import infer
+import infer_many
 from media import images
 from programs import ROOT, command, error_of, run
 from structures import UserError
@@ -64,6 +66,14 @@ def test_shards_have_what_infer_writes(trained, shapes, tmp_path):
 def test_shards_write_nothing_else(flag, trained, shapes, tmp_path):
     with pytest.raises(UserError, match="--shards: writes JSON Lines"):
         infer.main([str(trained), str(shapes / "JPEGImages"), "--shards", "2", flag, "--output", str(tmp_path / "x")])
+
+
+def test_without_ray_nothing_is_begun(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    (tmp_path / "list.txt").write_text("a.jpg\n")
+    with pytest.raises(UserError, match="infer_many.py needs Ray: pip install -r requirements-scale.txt"):
+        infer_many.main(["ssd300-coco", str(tmp_path / "list.txt"), str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists() and capsys.readouterr() == ("", "")
 
 
 @pytest.mark.slow
