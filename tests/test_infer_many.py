@@ -71,7 +71,7 @@ def test_shards_write_nothing_else(flag, trained, shapes, tmp_path):
 def test_without_ray_nothing_is_begun(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "ray", None)
     (tmp_path / "list.txt").write_text("a.jpg\n")
-    with pytest.raises(UserError, match="infer_many.py needs Ray: pip install -r requirements-scale.txt"):
+    with pytest.raises(UserError, match=r"^infer_many\.py needs Ray: pip install -r requirements-scale\.txt$"):
         infer_many.main(["ssd300-coco", str(tmp_path / "list.txt"), str(tmp_path / "out")])
     assert not (tmp_path / "out").exists() and capsys.readouterr() == ("", "")
 

@@ -57,6 +57,7 @@ WITHOUT_TENSORFLOW = {
     "training.augmentation_file",
     "training.batch_sheet",
     "training.caching",
+    "training.flag_groups",
     "training.train_flags",
     "training.together",
     "distribution.cluster",

@@ -1,0 +1,701 @@
+"""Every flag of train.py, with its type and its help, in the groups of --help. Imports no TensorFlow."""
+
+import argparse
+import os
+from typing import Any
+
+import config
+import sources
+import ssd_utils
+import training_data
+import transforms
+from media import images
+from system import cli, files, worker_processes
+from training import augmentation_file, caching
+
+FC_FORMS = {"yes": "subsampled", "no": "full"}  # of --subsample-fc
+
+
+def add_all(parser: argparse.ArgumentParser) -> None:
+    """Add the flags to a parser."""
+    for title, functions in GROUPS:
+        group = parser.add_argument_group(title)
+        for add_flags in functions:
+            add_flags(group)
+
+
+def shown(value: Any, name: str = "") -> str:
+    """A setting as its flag takes it; 'none' if it has no value."""
+    if isinstance(value, transforms.Augmentation):
+        return "FILE"
+    if value is None or value == ():
+        return "none"
+    if name == "input":
+        return "{}x{}".format(*value)
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def flag_of(name: str) -> str:
+    """'max_steps' -> '--max-steps'."""
+    return "--" + name.replace("_", "-")
+
+
+def _flag_list(names):
+    """('max_steps', 'workers') -> '--max-steps and --workers'."""
+    *first, last = map(flag_of, names)
+    return f"{', '.join(first)} and {last}"
+
+
+def _comma_list(text):
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _pair_list(text):
+    """'A=B, C=D', or a file with A=B on each line -> ('A=B', 'C=D'), without spaces around the names."""
+    if os.path.isfile(text):
+        pairs = [line.strip() for line in files.read_text(text).splitlines() if line.strip()]
+    else:
+        pairs = text.split(",")
+    for pair in pairs:
+        left, sign, right = pair.rpartition("=")
+        if not (sign and left.strip() and right.strip()):
+            raise argparse.ArgumentTypeError(f"{text!r}: {pair.strip()!r} is not of the form NAME=…")
+    return tuple("=".join(part.strip() for part in pair.split("=")) for pair in pairs)
+
+
+def _class_weights(text):
+    return text if text == "auto" else _pair_list(text)
+
+
+def _augmentation(text):
+    if text in config.CHOICES["augmentation"]:
+        return text
+    if not os.path.isfile(text):
+        names = ", ".join(config.CHOICES["augmentation"])
+        raise argparse.ArgumentTypeError(f"{text!r} is neither one of {names} nor a JSON file")
+    return augmentation_file.read(text)
+
+
+def _rate_list(text):
+    return tuple(cli.positive_float(part) for part in _comma_list(text))
+
+
+def _step_list(text):
+    try:
+        steps = tuple(int(part) for part in _comma_list(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers like 80000,100000") from None
+    if not steps or sorted(set(steps)) != list(steps) or steps[0] < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of steps in rising order")
+    return steps
+
+
+def _add(group, flag, text, rare=False, **options):
+    """Add a flag with a help text, which ends with the default of its setting unless it names a default itself.
+
+    rare: only --help-all shows it.
+    """
+    default = getattr(config.DEFAULTS, flag[2:].replace("-", "_"), None)
+    if "(default: " not in text and default not in (None, "", ()) and default is not False:
+        text = f"{text} (default: {shown(default)})"
+    action = group.add_argument(flag, help=text, **options)
+    if rare:
+        cli.rare(action)
+
+
+def _add_data_flags(group):
+    _add(
+        group,
+        "--data",
+        "data set: a VOCdevkit with VOC2007, VOC2012, …, one folder in VOC layout, or a data set in another format "
+        "that docs/formats.md lists (required, but not with --resume)",
+        metavar="DIR",
+    )
+    within = group.add_argument("--within-data", action="store_true", default=False, help=sources.WITHIN_HELP)
+    cli.rare(within)
+    _add(group, "--source", sources.SOURCE_HELP, type=sources.source_name, metavar="FORMAT")
+    _add(
+        group,
+        "--train",
+        "comma-separated splits to train on, such as train, 2007:trainval or train2017 "
+        "(default: 2007:trainval,2012:trainval if --data holds VOC2007 and VOC2012, else train, or the only split if "
+        "--data has one or none)",
+        metavar="SPLITS",
+    )
+    _add(
+        group,
+        "--valid",
+        "comma-separated splits to validate on; the checkpoint with the highest VOC07 mean AP is kept as the best "
+        "(default: none)",
+        metavar="SPLITS",
+    )
+    _add(
+        group,
+        "--valid-share",
+        "where the data set has no split for --valid: keep this share of the pictures of --train, such as 0.2, for "
+        "validation, the same ones for every --seed; the run remembers them (default: none)",
+        type=cli.inner_fraction,
+        metavar="X",
+    )
+
+
+def _add_annotation_flags(group):
+    _add(
+        group,
+        "--classes",
+        "comma-separated class names, or a file with one name per line "
+        "(default: those of --init-from, else those of --data)",
+        metavar="LIST",
+    )
+    _add(
+        group,
+        "--other-classes",
+        "objects of a class that is not in the list: error stops, ignore drops them",
+        choices=config.CHOICES["other_classes"],
+    )
+    _add(
+        group,
+        "--difficult",
+        "objects marked difficult: use trains on them, as the original does; ignore drops them",
+        choices=config.CHOICES["difficult"],
+        rare=True,
+    )
+    _add(
+        group,
+        "--missing-annotations",
+        "pictures without an annotation file, in formats with one for each picture: error stops, background takes them "
+        "as pictures without objects",
+        choices=config.CHOICES["missing_annotations"],
+        rare=True,
+    )
+
+
+def _add_sampling_flags(group):
+    _add(
+        group,
+        "--limit",
+        "use at most N pictures of --train and N of --valid (default: all)",
+        type=cli.positive_int,
+        metavar="N",
+    )
+    _add(
+        group,
+        "--repeat",
+        "show each picture N times an epoch, so that few pictures still make a long epoch",
+        type=cli.positive_int,
+        metavar="N",
+        rare=True,
+    )
+    _add(
+        group,
+        "--augmentation",
+        "random changes of pictures: full (the original's), article (full, but cut objects keep their whole boxes), "
+        "light (mirroring, brightness, contrast: for few pictures of large objects), none, or a JSON file of numbers",
+        type=_augmentation,
+        metavar=f"{'|'.join(config.CHOICES['augmentation'])}|FILE",
+    )
+
+    _add(
+        group,
+        "--show-batch",
+        "do not train, but write a contact sheet of the first pictures as they are trained on, DIR/batch.jpg, with "
+        "their objects and the anchors that match them",
+        type=cli.output_folder,
+        metavar="DIR",
+        rare=True,
+    )
+
+
+def _add_recipe_flag(group):
+    _add(
+        group,
+        "--recipe",
+        "train.py's own settings, the article's or the original's, where no flag of their own is given; --help-all "
+        "lists them. Their presets hold unless --init-from brings its own (default: default)",
+        choices=tuple(config.RECIPES),
+    )
+
+
+def _add_model_flags(group):
+    _add(
+        group,
+        "--preset",
+        "input size and anchors; vgg512 finds smaller objects at three times the cost "
+        "(default: that of --init-from, else vgg300)",
+        choices=tuple(ssd_utils.PRESETS),
+    )
+    _add(
+        group,
+        "--input",
+        "input of the network in pixels in place of the preset's, each side a multiple of 32, such as 512x288 for "
+        "pictures of 16:9, which a square input squeezes. Anchors keep their share of the area "
+        "(default: that of --preset)",
+        type=cli.width_x_height,
+        metavar="WIDTHxHEIGHT",
+        rare=True,
+    )
+    _add(
+        group,
+        "--anchors",
+        "sizes and ratios of anchors in place of the preset's: a file that check_dataset.py --anchors writes",
+        type=cli.existing_file,
+        metavar="FILE",
+        rare=True,
+    )
+    _add(
+        group,
+        "--width",
+        "factor on all channel counts, at most 1; 0.25 trains from scratch in minutes "
+        "(default: that of --init-from, else 1)",
+        type=cli.positive_fraction,
+        metavar="X",
+    )
+
+
+def _add_form_flags(group):
+    _add(
+        group,
+        "--subsample-fc",
+        "whether VGG-16's fc6 and fc7 are subsampled to 1024 channels, as in the original; no keeps 7×7×4096, as the "
+        "article's code can, at several times the memory and time (default: that of --init-from, else yes)",
+        choices=tuple(FC_FORMS),
+        rare=True,
+    )
+    _add(
+        group,
+        "--classes-per-anchor",
+        "what detections an anchor may give: one for each class (all, the original's), or one of its best class (best, "
+        "the article's). The run keeps it for infer.py (default: that of --init-from, else that of --preset)",
+        choices=ssd_utils.CLASSES_PER_ANCHOR,
+        rare=True,
+    )
+    _add(
+        group,
+        "--gray16",
+        "how pictures with 16 bits a sample, as of thermal cameras, become 8: full takes the upper 8 bits; stretch "
+        "spreads what each picture has over all gray levels; LOW-HIGH, such as 2000-4040, spreads these values. The "
+        "run keeps it for infer.py (default: that of --init-from, else full)",
+        type=images.gray16_choice,
+        metavar="full|stretch|LOW-HIGH",
+        rare=True,
+    )
+
+
+def _add_weight_flags(group):
+    _add(
+        group,
+        "--vgg-weights",
+        "VGG-16 to start from: .npz, .h5, .pth, .safetensors, .caffemodel or a SavedModel; auto: Keras's, 553 MB "
+        "(default: auto; none with --init-from or a --width below 1)",
+        metavar="FILE|auto|none",
+    )
+    _add(
+        group,
+        "--init-from",
+        "run to start from: its best checkpoint, or RUN@last. Classes of the same name are kept; others may differ",
+        metavar="RUN",
+    )
+    _add(
+        group,
+        "--map-classes",
+        "classes of --init-from that get another name here, such as car=vehicle, or a file with one such pair a line",
+        type=_pair_list,
+        metavar="OLD=NEW,…|FILE",
+        rare=True,
+    )
+    _add(
+        group,
+        "--initializer",
+        "random values of layers without given weights: lsuv, He's scaled by the first pictures so that the outputs of "
+        "all layers start at one size; he; xavier, the original's",
+        choices=config.CHOICES["initializer"],
+        rare=True,
+    )
+    _add(
+        group,
+        "--freeze",
+        "layers that stay as they are, such as conv1,conv2 or conv4_3,fc6: general features are kept and a step takes "
+        "less time (default: none)",
+        type=_comma_list,
+        metavar="LAYERS",
+    )
+
+
+def _add_loss_flags(group):
+    _add(
+        group,
+        "--matching",
+        "anchors that learn an object: all with an IoU above 0.5; bipartite adds the best anchor of each object, "
+        "threshold, the article's, does not",
+        choices=config.CHOICES["matching"],
+        rare=True,
+    )
+    _add(
+        group,
+        "--negative-ratio",
+        "hard negatives for each positive anchor",
+        type=cli.positive_int,
+        metavar="N",
+        rare=True,
+    )
+    _add(
+        group,
+        "--unmatched",
+        "pictures of which no anchor matches an object once they are augmented, which teach nothing: keep them, "
+        f"or redraw the augmentation up to {training_data.REDRAWS} times, as the article does",
+        choices=config.CHOICES["unmatched"],
+        rare=True,
+    )
+    _add(
+        group,
+        "--normalize",
+        "what the loss is divided by: the matched anchors of all images of a step (batch, the original's), or those of "
+        "each image, so that each image counts alike (image, the article's)",
+        choices=config.CHOICES["normalize"],
+        rare=True,
+    )
+    _add(
+        group,
+        "--class-weights",
+        "factor on the confidence loss of a class's objects; auto makes rare classes count more: "
+        "sum(n) / (sum(sqrt(n)) sqrt(n)) for n objects of a class in --train, at most 10, on average 1 "
+        "(default: 1 for all). Also a file with NAME=X on each line, for names with commas",
+        type=_class_weights,
+        metavar="auto|NAME=X,…|FILE",
+        rare=True,
+    )
+
+
+def _add_optimization_flags(group):
+    _add(
+        group,
+        "--batch-size",
+        "images in memory at once",
+        type=cli.positive_int,
+        metavar="N",
+    )
+    _add(
+        group,
+        "--accumulate",
+        "batches for one optimizer step; 4 gives the original's 32 images in the memory of 8",
+        type=cli.positive_int,
+        metavar="N",
+    )
+
+
+def _add_optimizer_flags(group):
+    _add(
+        group,
+        "--optimizer",
+        "adamw is Adam with decay apart from the gradient; adam is the article's, momentum the original's",
+        choices=config.CHOICES["optimizer"],
+        rare=True,
+    )
+    _add(
+        group,
+        "--adam-epsilon",
+        "the article's is 0.1, with which a short training learns far less",
+        type=cli.positive_float,
+        metavar="X",
+        rare=True,
+    )
+    _add(
+        group,
+        "--momentum",
+        "share of the last update that --optimizer momentum keeps in the next",
+        type=cli.inner_fraction,
+        metavar="X",
+        rare=True,
+    )
+    _add(
+        group,
+        "--momentum-form",
+        "what --optimizer momentum sums up: gradients (tensorflow), or gradients times the learning rate, so that "
+        "another rate acts on later gradients alone (caffe)",
+        choices=config.CHOICES["momentum_form"],
+        rare=True,
+    )
+    _add(
+        group,
+        "--clip-norm",
+        "largest norm of the gradient, against an early NaN; 0 for no limit",
+        type=cli.non_negative_float,
+        metavar="X",
+        rare=True,
+    )
+    _add(
+        group,
+        "--weight-decay",
+        "decay of weights; biases are not decayed "
+        f"(default: {config.DEFAULTS.weight_decay:g}; 0.0005 with adam or momentum, which add it to the gradient)",
+        type=cli.non_negative_float,
+        metavar="X",
+        rare=True,
+    )
+    _add(
+        group,
+        "--ema",
+        "also keep a moving average of the weights, of which each step keeps the share X, such as 0.999. Validation, "
+        "infer.py and export_model.py use the average; training continues from the weights themselves (default: none)",
+        type=cli.inner_fraction,
+        metavar="X",
+        rare=True,
+    )
+
+
+def _add_rate_flags(group):
+    _add(
+        group,
+        "--learning-rate",
+        "rate before --schedule lowers it "
+        f"(default: {config.DEFAULTS.learning_rate:g}; 0.001 with momentum or the article's epsilon)",
+        type=cli.positive_float,
+        metavar="X",
+    )
+    _add(
+        group,
+        "--find-rate",
+        "do not train, but try rising learning rates for at most two minutes and propose one; writes RUN-rate.png and "
+        ".json",
+        action="store_true",
+        default=False,
+    )
+    _add(
+        group,
+        "--schedule",
+        "cosine: falls to 0 at the end of the training; exponential: × 0.97 an epoch, the article's; step: × 0.1 at "
+        "each of --schedule-steps, the original's",
+        choices=config.CHOICES["schedule"],
+    )
+    _add(
+        group,
+        "--schedule-steps",
+        "steps at which --schedule step lowers the rate",
+        type=_step_list,
+        metavar="N,N",
+        rare=True,
+    )
+    _add(
+        group,
+        "--schedule-rates",
+        "with --schedule step: the rates themselves in place of --learning-rate and × 0.1, one for the start and one "
+        "from each of --schedule-steps on, such as 0.00075,0.0001,0.00001 (default: none)",
+        type=_rate_list,
+        metavar="X,X,X",
+        rare=True,
+    )
+    _add(
+        group,
+        "--warmup-steps",
+        "steps in which the rate rises linearly to --learning-rate, against an early NaN; 0 for none",
+        type=cli.non_negative_int,
+        metavar="N",
+        rare=True,
+    )
+
+
+def _add_multiplier_flags(group):
+    _add(
+        group,
+        "--bias-lr-multiplier",
+        "factor on the learning rate of biases; the original's is 2",
+        type=cli.positive_float,
+        metavar="X",
+        rare=True,
+    )
+    _add(
+        group,
+        "--vgg-lr-multiplier",
+        "factor on the learning rate of VGG-16's convolutions, conv1_1 to conv5_3, which start from trained weights; "
+        "0.1 lets the new layers learn faster than these",
+        type=cli.positive_float,
+        metavar="X",
+        rare=True,
+    )
+
+
+def _add_run_flags(group):
+    _add(
+        group,
+        "--run",
+        "folder for the configuration, checkpoints, metrics and plots",
+        type=config.run_folder,
+        required=True,
+        metavar="DIR",
+    )
+    _add(
+        group,
+        "--resume",
+        f"continue the run from its last checkpoint; of the other flags only {_flag_list(config.RESUMABLE)} may change",
+        action="store_true",
+        default=False,
+    )
+    _add(group, "--epochs", "passes over the pictures of --train", type=cli.positive_int, metavar="N")
+    _add(
+        group,
+        "--max-steps",
+        "end after N optimizer steps, even if --epochs are not done (default: no limit)",
+        type=cli.positive_int,
+        metavar="N",
+    )
+
+
+def _add_record_flags(group):
+    _add(
+        group,
+        "--valid-every",
+        "epochs from one validation to the next",
+        type=cli.positive_int,
+        metavar="EPOCHS",
+        rare=True,
+    )
+    _add(
+        group,
+        "--score-train",
+        "at each validation, also score N pictures of --train, the same ones every time: train_voc07 in metrics.csv, "
+        "and some of them in TensorBoard. Far above that of --valid, the training learns its pictures by heart",
+        type=cli.non_negative_int,
+        metavar="N",
+        rare=True,
+    )
+    _add(
+        group,
+        "--events",
+        "folder of TensorBoard's records, empty or new; may hold folders of other runs (default: events in the run)",
+        type=cli.output_folder,
+        metavar="DIR",
+        rare=True,
+    )
+    _add(
+        group,
+        "--patience",
+        "stop after this many epochs without a better mean AP; needs --valid or --valid-share (default: never)",
+        type=cli.positive_int,
+        metavar="EPOCHS",
+    )
+    _add(
+        group,
+        "--keep-every",
+        "keep the checkpoint of each N-th epoch beside the last and the best; RUN@epoch-40 and RUN@12000, an epoch and "
+        "a step, name one wherever a MODEL is asked for (default: keep none)",
+        type=cli.positive_int,
+        metavar="N",
+        rare=True,
+    )
+    _add(
+        group,
+        "--save-minutes",
+        "minutes between checkpoints within an epoch; each epoch ends with one too",
+        type=cli.positive_float,
+        metavar="X",
+        rare=True,
+    )
+
+
+def _add_precision_flags(group):
+    _add(
+        group,
+        "--precision",
+        "number type of the computation; weights are always float32. auto takes the fastest that the hardware has",
+        choices=config.CHOICES["precision"],
+    )
+    xla = group.add_argument(
+        "--xla",
+        choices=("auto", *config.XLA_FORMS),
+        default="auto",
+        help="what XLA compiles of the training step before the first one, which makes a GPU faster: nothing (off), "
+        "the optimizer's update (seconds), what TensorFlow chooses (on, a minute or so at the first start), everything "
+        "(whole, likewise). auto is on for long trainings on a GPU, else off; may change on --resume (default: auto)",
+    )
+    cli.rare(xla)
+
+
+def _add_worker_flags(group):
+    _add(
+        group,
+        "--workers",
+        "processes that prepare batches; 0 prepares them between the steps "
+        f"(default: the cores less two, at least 2 and at most {worker_processes.MOST_WORKERS})",
+        type=cli.non_negative_int,
+        metavar="N",
+    )
+    _add(
+        group,
+        "--cache",
+        "keep decoded pictures, so that each is decoded once: ram in memory, disk in files that later trainings use "
+        "too. The batches are the same",
+        choices=config.CHOICES["cache"],
+        rare=True,
+    )
+    _add(
+        group,
+        "--cache-gb",
+        "most gigabytes that the cache takes; pictures beyond are decoded each time "
+        f"(default: half of the free memory; {caching.DISK_GB} on disk, together with other trainings)",
+        type=cli.positive_float,
+        metavar="X",
+        rare=True,
+    )
+    _add(
+        group,
+        "--cache-dir",
+        f"folder of --cache disk (default: pictures in ${files.CACHE_VARIABLE} or ~/.cache/ssd-tensorflow)",
+        type=cli.output_folder,
+        metavar="DIR",
+        rare=True,
+    )
+    _add(group, "--seed", "seed of all random numbers", type=cli.non_negative_int, metavar="N")
+    _add(
+        group,
+        "--deterministic",
+        "the same numbers in every execution, where TensorFlow can",
+        action="store_true",
+        rare=True,
+    )
+
+
+def _add_device_flags(group):
+    devices = group.add_argument(
+        "--devices",
+        type=cli.positive_int,
+        default=None,
+        metavar="N",
+        help="train with N processes on this machine, each on a GPU of its own or a share of the cores. A batch is "
+        "divided among them, and the weights become those of one process. 1: alone, whatever TF_CONFIG or Slurm say, "
+        "which name the processes of several machines (docs/scale.md). May change on --resume (default: what these "
+        "say, else 1)",
+    )
+    restarts = group.add_argument(
+        "--restarts",
+        type=cli.non_negative_int,
+        default=0,
+        metavar="N",
+        help="with several processes: when one was killed, or its machine or network failed, start all again from the "
+        "last checkpoint, up to N times (default: 0)",
+    )
+    for flag in (devices, restarts):
+        cli.rare(flag)
+    _add(
+        group,
+        "--wire",
+        "number type in which several processes send each other gradients; bfloat16 takes half the time on a slow "
+        "network, and rounds",
+        choices=config.CHOICES["wire"],
+        rare=True,
+    )
+
+
+GROUPS = (
+    ("what it reads", (_add_data_flags, _add_annotation_flags)),
+    ("what it writes, and how long it trains", (_add_run_flags, _add_record_flags)),
+    ("the weights it starts from", (_add_weight_flags,)),
+    ("the network and its anchors", (_add_model_flags, _add_form_flags)),
+    ("all settings of a training at once", (_add_recipe_flag,)),
+    ("the pictures of an epoch", (_add_sampling_flags,)),
+    ("how it updates the weights", (_add_optimization_flags, _add_optimizer_flags)),
+    ("how large the steps are", (_add_rate_flags, _add_multiplier_flags)),
+    ("the loss", (_add_loss_flags,)),
+    ("how it computes", (_add_precision_flags, _add_device_flags, _add_worker_flags)),
+)
