@@ -1,8 +1,8 @@
 """Starts the ranks of a training on this machine, and ends when they have ended: one log, one Ctrl-C, one last line.
 
 The process that the user started does this and nothing else. A rank that fails reports why, one that dies is seen to
-die, and the others end by themselves, because they talk to each other (`group`). Whatever still runs GRACE_SECONDS
-later is killed: the run on disk is whole at any moment.
+die, and one that is stopped (SIGSTOP) to stand still; the others end by themselves, because they talk to each other
+(`group`). Whatever still runs GRACE_SECONDS later is killed: the run on disk is whole at any moment.
 """
 
 import contextlib
@@ -20,6 +20,7 @@ from typing import Any
 
 from distribution import member
 from distribution.cluster import Cluster
+from distribution.group import LOST_SECONDS
 from structures import UserError
 from system import cli, worker_processes
 
@@ -71,17 +72,38 @@ def run(
 
 @dataclasses.dataclass
 class _Rank:
-    """A rank that was started. report: (kind, text) that it sent first."""
+    """A rank that was started.
+
+    report: (kind, text) that it sent first; still: for how many seconds its process has been stopped; ticks: of the
+    processor that it had used then.
+    """
 
     place: Place
     process: subprocess.Popen
     channel: socket.socket
     report: tuple[str, str] | None = None
     received: bytes = b""
+    still: float = 0.0
+    ticks: int = 0
 
     @property
     def failed(self):
         return self.report is not None or self.process.poll() not in (None, 0)
+
+    @property
+    def stands_still(self):
+        return self.still > LOST_SECONDS
+
+    def note_stillness(self, seconds):
+        """To be called every so many seconds. One that goes on at times uses the processor."""
+        try:
+            with open(f"/proc/{self.process.pid}/stat", encoding="utf-8", errors="replace") as file:
+                fields = file.read().rpartition(")")[2].split()
+        except OSError:  # it has ended
+            return
+        state, ticks = fields[0], int(fields[11]) + int(fields[12])
+        self.still = self.still + seconds if state == "T" and ticks == self.ticks else 0.0
+        self.ticks = ticks
 
     def read(self):
         """Take what it has sent; False at the end of its messages."""
@@ -128,7 +150,7 @@ def _start(command, place):
 
 def _wait(ranks, stop):
     """Wait until all ranks have ended; raises for the reason if that is not the end of the training."""
-    told, deadline = False, None
+    told, deadline, last = False, None, time.monotonic()
     with selectors.DefaultSelector() as selector:
         for rank in ranks:
             selector.register(rank.channel, selectors.EVENT_READ, rank)
@@ -141,9 +163,14 @@ def _wait(ranks, stop):
                 for rank in ranks:
                     with contextlib.suppress(OSError):
                         rank.channel.sendall(b"s")
-            if deadline is None and not stop.requested and any(rank.failed for rank in ranks):
-                deadline = time.monotonic() + GRACE_SECONDS
-            if deadline is not None and time.monotonic() > deadline:
+            now = time.monotonic()
+            passed, last = min(now - last, 2 * _POLL_SECONDS), now  # a pause of this process (Ctrl-Z) does not count
+            for rank in ranks:
+                rank.note_stillness(passed)
+            failed = not stop.requested and any(rank.failed for rank in ranks)
+            if deadline is None and (failed or any(rank.stands_still for rank in ranks)):
+                deadline = now + GRACE_SECONDS
+            if deadline is not None and now > deadline:
                 break
     _raise_reason(ranks, stop)
 
@@ -167,6 +194,11 @@ def _raise_reason(ranks, stop):
     for rank in ranks:
         if code := rank.process.poll():
             raise UserError(f"{_named(rank)} ended with exit code {code}")
+    for rank in ranks:
+        if rank.stands_still:
+            raise Lost(
+                f"{_named(rank)} is lost: it has not answered for {LOST_SECONDS:g} seconds; its process is stopped"
+            )
     if any(rank.process.poll() is None for rank in ranks):
         raise Lost("some ranks did not end")
 

@@ -57,6 +57,22 @@ def test_a_killed_rank_is_named_and_the_others_are_ended(tmp_path, monkeypatch):
     assert time.monotonic() - start < 30
 
 
+def test_a_stopped_rank_is_lost_although_no_other_one_here_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(launcher, "LOST_SECONDS", 0.5)
+    monkeypatch.setattr(launcher, "GRACE_SECONDS", 0.1)
+    number = tmp_path / "number"
+    body = f"import signal\nopen({str(number)!r}, 'w').write(str(os.getpid()))\nos.kill(os.getpid(), signal.SIGSTOP)"
+    watchdog = threading.Timer(60, lambda: os.kill(int(number.read_text()), signal.SIGKILL))
+    watchdog.start()
+    try:
+        with pytest.raises(
+            launcher.Lost, match=r"rank 0 .* has not answered for 0.5 seconds; its process is stopped; "
+        ):
+            play(tmp_path, body, size=1)
+    finally:
+        watchdog.cancel()
+
+
 def test_an_error_is_passed_on(tmp_path):
     body = "if number == 1: raise UserError('the disk is full')"
     with pytest.raises(UserError, match=r"^the disk is full$"):
