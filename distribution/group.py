@@ -20,7 +20,7 @@ from distribution.cluster import LOCAL, Cluster, host_of
 from structures import UserError
 
 BEAT_SECONDS = 1.0
-LOST_SECONDS = 7.0  # of silence; with what follows it, all have ended within 15 seconds
+LOST_SECONDS = 7.0  # of silence; with what follows it, about 15 seconds
 MEET_SECONDS = 600.0  # hosts may start minutes apart, and read their data at different speeds
 _POLL_SECONDS = 0.25
 _SEND_SECONDS = 7.0
