@@ -53,7 +53,7 @@ def run(
     """Go on with a shard to its end; returns how many of its pictures have which status.
 
     detect: makes the rows of pictures, in their order. publish: (folder, number, path of the rows as JSON Lines) puts
-    them in their place in one move. Waits for another process that has the shard.
+    them in their place in one move. Waits for another process that has the shard. Raises files.UnwritableFile.
     """
     with _locked(folder, number):
         pictures, rows = entries(folder, number), path(folder, number, "rows")
@@ -69,11 +69,12 @@ def run(
                 files.write(path(folder, number, "note"), json.dumps(note), durable=False)
                 made = list(detect(pictures[done : done + count]))
             assert [one["id"] for one in made] == [one.id for one in pictures[done : done + count]]
-            with open(rows, "a", encoding="utf-8") as file:
+            with _writing(rows), open(rows, "a", encoding="utf-8") as file:
                 file.writelines(f"{json.dumps(one, allow_nan=False)}\n" for one in made)
             done, deaths = done + count, 0
         counts = count_statuses(read_rows(rows))
-        publish(folder, number, rows)
+        with _writing(folder):
+            publish(folder, number, rows)
         for kind in ("rows", "note"):
             with contextlib.suppress(FileNotFoundError):
                 os.remove(path(folder, number, kind))
@@ -98,6 +99,15 @@ def count_statuses(rows: Iterator[Row]) -> dict[str, int]:
     for one in rows:
         counts[one["status"]] += 1
     return counts
+
+
+@contextlib.contextmanager
+def _writing(place):
+    """A failure to write is the user's, and no death: another process would fail again, and so on without end."""
+    try:
+        yield
+    except OSError as error:
+        raise files.unwritable(place, error) from None
 
 
 @contextlib.contextmanager

@@ -188,6 +188,16 @@ def test_a_detector_that_cannot_be_opened_is_reported(tmp_path):
         list(workers.run(folder, [0], dead_detector, 1, NEVER, UNLIMITED))
 
 
+def test_what_cannot_be_written_ends_the_job(tmp_path):
+    """Processes that died of it were started anew without end."""
+    folder, _ = begun(tmp_path, entries(4))
+    os.mkdir(job.part(folder, 0, "jsonl"))
+    until = time.monotonic() + 60
+    stop = types.SimpleNamespace(raise_if_requested=lambda: 1 / max(0, until - time.monotonic()))
+    with pytest.raises(UserError, match=r"out: cannot be written \(Is a directory\)"):
+        list(workers.run(folder, [0], open_with(), 1, stop, UNLIMITED))
+
+
 def test_a_folder_with_something_else_is_refused(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "notes.txt").write_text("mine")
