@@ -106,11 +106,14 @@ def _detect_in_shards(flags, model, threshold, pictures):
         model = pretrained.fetched(model, stop.raise_if_requested)
         precision = flags.precision or ("float32" if _origin(model)[0] else "auto")
         wanted = class_lists.parse_classes(flags.classes) if flags.classes else None
-        opener = detecting.Opener(flags.model, threshold, wanted, precision, flags.batch_size)
+        opener = detecting.Opener(
+            flags.model, threshold, wanted, precision, flags.batch_size, flags.tiles, flags.overlap
+        )
         facts = {
             "model": detecting.model_hash(model),
             "threshold": flags.threshold.text if flags.threshold else str(threshold),
             "classes": flags.classes,
+            "tiles": [*flags.tiles, flags.overlap] if flags.tiles else None,
             "pictures": hashlib.sha256(
                 "\n".join(one.path for one in pictures).encode("utf-8", "surrogateescape")
             ).hexdigest(),

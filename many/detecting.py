@@ -16,6 +16,7 @@ from many.inputs import Entry, is_remote, open_file
 from media import images
 from structures import Detections, UserError
 from system import cli, files
+from tiling import tiles as tiling
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Opener:
     """Callable that opens a detector; it can be sent to another process.
 
     model: as `config.find_model` takes it. threshold: of `detector.load`. wanted: names of classes, None for all.
-    precision, batch_size: of `detector.load`.
+    precision, batch_size, tiles, overlap: of `detector.load`.
     """
 
     model: str
@@ -31,6 +32,8 @@ class Opener:
     wanted: tuple[str, ...] | None = None
     precision: str = "auto"
     batch_size: int | None = None
+    tiles: tuple[int, int] | None = None
+    overlap: float = tiling.OVERLAP
 
     @contextlib.contextmanager
     def __call__(self) -> Iterator[Callable[[Sequence[Entry]], list[shard.Row]]]:
@@ -39,6 +42,7 @@ class Opener:
         import detector
 
         settings = {"precision": self.precision, "threshold": self.threshold, "batch_size": self.batch_size}
+        settings |= {"tiles": self.tiles, "overlap": self.overlap}
         with detector.load(self.model, **settings) as loaded:
             yield lambda entries: _rows(loaded, entries, self.wanted)
 

@@ -1,5 +1,7 @@
 """Very many pictures: infer.py --shards and infer_many.py, on a few."""
 
+import contextlib
+import inspect
 import json
 import os
 import signal
@@ -11,6 +13,7 @@ import threading
 import numpy as np
 import pytest
 
+import detector
 import infer
 import infer_many
 from media import images
@@ -66,6 +69,20 @@ def test_shards_have_what_infer_writes(trained, shapes, tmp_path):
 def test_shards_write_nothing_else(flag, trained, shapes, tmp_path):
     with pytest.raises(UserError, match="--shards: writes JSON Lines"):
         infer.main([str(trained), str(shapes / "JPEGImages"), "--shards", "2", flag, "--output", str(tmp_path / "x")])
+
+
+def test_shards_take_tiles(trained, shapes, tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr(infer.workers, "run", lambda folder, numbers, opener, *_: opened.append(opener) or ())
+    words = [str(trained), str(shapes / "JPEGImages"), "--shards", "2", "--output", str(tmp_path / "out")]
+    with pytest.raises(UserError, match="lacks"):  # nobody worked
+        infer.main([*words, "--tiles", "2x1", "--overlap", "0.3"])
+    monkeypatch.setattr(detector, "load", lambda *_, **settings: contextlib.nullcontext(settings))
+    with opened[0]() as detect:
+        loaded = inspect.getclosurevars(detect).nonlocals["loaded"]
+    assert (loaded["tiles"], loaded["overlap"]) == ((2, 1), 0.3)
+    with pytest.raises(UserError, match="was begun with tiles"):
+        infer.main(words)
 
 
 def test_without_ray_nothing_is_begun(tmp_path, monkeypatch, capsys):
