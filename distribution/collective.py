@@ -68,11 +68,7 @@ class Ranks:
             return tf.group(first, self._sum(exact, tf.float32))
 
     def _sum(self, variables, wire):
-        flat = tf.concat([tf.reshape(v.read_value(), [-1]) for v in variables], axis=0)
-        total = tf.cast(self._all_reduce(tf.cast(flat, wire)), tf.float32)
-        parts = tf.split(total, [v.shape.num_elements() for v in variables])
-        pairs = zip(variables, parts, strict=True)
-        return tf.group(*(v.assign(tf.reshape(part, v.shape), read_value=False) for v, part in pairs))
+        return _assign(variables, self._all_reduce(tf.cast(_flat(variables), wire)))
 
     def _all_reduce(self, tensor):
         self._keys += 1
@@ -83,15 +79,8 @@ class Ranks:
     def copy_from_first(self, session: tf.Session, variables: Sequence[tf.Variable]) -> None:
         """Give the variables the values of rank 0 on all ranks: its values plus the others' zeros."""
         with session.graph.as_default(), tf.name_scope("copy_from_first"):
-            flat = tf.concat([tf.reshape(tf.cast(v.read_value(), tf.float32), [-1]) for v in variables], axis=0)
-            total = self._all_reduce(flat if self.group.is_first else tf.zeros_like(flat))
-            parts = tf.split(total, [v.shape.num_elements() for v in variables])
-            copied = tf.group(
-                *(
-                    v.assign(tf.cast(tf.reshape(part, v.shape), v.dtype.base_dtype), read_value=False)
-                    for v, part in zip(variables, parts, strict=True)
-                )
-            )
+            flat = _flat(variables)
+            copied = _assign(variables, self._all_reduce(flat if self.group.is_first else tf.zeros_like(flat)))
         self.group.share()  # rank 0 may have been busy with its weights
         self.run(session, copied)
 
@@ -114,3 +103,19 @@ class Ranks:
         self._done.add(operation)
         if not first:
             self._slowest = max(self._slowest, time.monotonic() - start)
+
+
+def _flat(variables):
+    """The values of variables as one float32 vector."""
+    return tf.concat([tf.reshape(tf.cast(v.read_value(), tf.float32), [-1]) for v in variables], axis=0)
+
+
+def _assign(variables, flat):
+    """The operation that gives variables the values of such a vector, of any number type."""
+    parts = tf.split(tf.cast(flat, tf.float32), [v.shape.num_elements() for v in variables])
+    return tf.group(
+        *(
+            v.assign(tf.cast(tf.reshape(part, v.shape), v.dtype.base_dtype), read_value=False)
+            for v, part in zip(variables, parts, strict=True)
+        )
+    )
