@@ -53,6 +53,10 @@ class TrainingState:
     data: dict | None = None
     diagnosis: dict = dataclasses.field(default_factory=dict)
 
+    def begin_next_epoch(self) -> None:
+        """Go on to the first batch of the next epoch."""
+        self.epoch, self.batch, self.sums, self.seconds = self.epoch + 1, 0, {}, 0.0
+
 
 STATE_LIMITS = {name: schema.Limits(0) for name in ("step", "epoch", "batch", "seconds", "stale")}
 STATE_LIMITS["best"] = schema.Limits(0, 1)

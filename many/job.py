@@ -21,7 +21,6 @@ from system import files, stages
 from system.wording import plural
 
 JOB, SUMMARY = "job.json", "summary.json"
-FORMATS = ("jsonl", "parquet")
 
 
 def begin(folder: str, facts: Mapping[str, Any], pictures: Callable[[], Iterable[Entry]], size: int) -> int:

@@ -58,4 +58,4 @@ class Follower:
             trainer.validate(task, self.graph, task.scored, task.group.check)
         state.best, state.stale = task.group.share()
         if state.batch >= plan.batches_per_epoch:
-            state.epoch, state.batch, state.sums, state.seconds = state.epoch + 1, 0, {}, 0.0
+            state.begin_next_epoch()

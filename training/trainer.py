@@ -484,7 +484,7 @@ class Trainer:
             state.stale += 1
         if complete:
             state.rows.append(row)
-            state.epoch, state.batch, state.sums, state.seconds = state.epoch + 1, 0, {}, 0.0
+            state.begin_next_epoch()
         keep = complete and settings.keep_every is not None and state.epoch % settings.keep_every == 0
         self._save(best, f"epoch-{state.epoch}" if keep else None)
         if self.task.group:
