@@ -6,6 +6,7 @@ part-00000.jsonl         its rows, once it is done; part-00000.parquet likewise
 summary.json             the count of all
 """
 
+import dataclasses
 import itertools
 import json
 import os
@@ -17,10 +18,28 @@ import tqdm
 from many import parquet, shard
 from many.inputs import Entry
 from structures import UserError
-from system import files, stages
+from system import files, schema, stages
 from system.wording import plural
 
 JOB, SUMMARY = "job.json", "summary.json"
+
+
+@dataclasses.dataclass
+class _Job:
+    """What job.json holds."""
+
+    facts: dict[str, Any]
+    shards: int
+    pictures: int
+
+
+def _read(folder):
+    """The _Job of a folder. Raises UserError if its file is damaged."""
+    path = os.path.join(folder, JOB)
+    values = files.read_json(path)
+    limits = dict.fromkeys(("shards", "pictures"), schema.Limits(0))
+    schema.check(path, values, _Job, limits, "choose another folder")
+    return _Job(**values)
 
 
 def begin(folder: str, facts: Mapping[str, Any], pictures: Callable[[], Iterable[Entry]], size: int) -> int:
@@ -31,12 +50,11 @@ def begin(folder: str, facts: Mapping[str, Any], pictures: Callable[[], Iterable
     """
     path = os.path.join(folder, JOB)
     if os.path.exists(path):
-        stored = files.read_json(path)
+        stored = _read(folder)
         for name, value in facts.items():
-            if stored["facts"].get(name) != value:
-                before = stored["facts"].get(name)
+            if (before := stored.facts.get(name)) != value:
                 raise UserError(f"{folder}: was begun with {name} {before}, not {value}; choose another folder")
-        return stored["shards"]
+        return stored.shards
     work = os.path.join(folder, shard.WORK)
     if os.path.isdir(folder) and set(os.listdir(folder)) - {shard.WORK}:
         raise UserError(f"{folder}: holds something else; choose a new folder")
@@ -52,7 +70,7 @@ def begin(folder: str, facts: Mapping[str, Any], pictures: Callable[[], Iterable
 
 def total(folder: str) -> int:
     """The number of pictures of a job that has begun."""
-    return files.read_json(os.path.join(folder, JOB))["pictures"]
+    return _read(folder).pictures
 
 
 def part(folder: str, number: int, format: str) -> str:
@@ -73,7 +91,7 @@ def publish_jsonl(folder: str, number: int, rows: str) -> None:
 
 def publish_parquet(folder: str, number: int, rows: str) -> None:
     """Write the rows of a shard as Parquet, with the hash of the model in each."""
-    model = files.read_json(os.path.join(folder, JOB))["facts"]["model"]
+    model = _read(folder).facts["model"]
     temporary = shard.path(folder, number, "parquet")
     parquet.write_rows(temporary, ({**row, "model": model} for row in shard.read_rows(rows)))
     files.publish(temporary, part(folder, number, "parquet"))

@@ -198,6 +198,18 @@ def test_what_cannot_be_written_ends_the_job(tmp_path):
         list(workers.run(folder, [0], open_with(), 1, stop, UNLIMITED))
 
 
+@pytest.mark.parametrize("damage", [{}, {"facts": []}, {"shards": "2"}, {"pictures": -1}], ids=str)
+def test_a_damaged_job_is_refused(damage, tmp_path):
+    folder, _ = begun(tmp_path, entries(4))
+    path = os.path.join(folder, job.JOB)
+    with open(path, encoding="utf-8") as file:
+        values = json.load(file)
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump({**values, **damage} if damage else {}, file)
+    with pytest.raises(UserError, match=r"job\.json: .*; choose another folder$"):
+        begun(tmp_path, entries(4))
+
+
 def test_a_folder_with_something_else_is_refused(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "notes.txt").write_text("mine")
