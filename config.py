@@ -415,6 +415,10 @@ class ModelSource:
         known = self.description or self.to_fetch
         return known.class_names if known else None
 
+    def is_imported(self) -> bool:
+        """Whether it is a run of another program's weights, which train.py has not trained. Raises UserError."""
+        return self.run is not None and read_config(self.run)[1] is None
+
     def size(self) -> int:
         """Bytes of an exported model, or of the checkpoint of a run, which also holds its optimizer's numbers."""
         if self.exported:

@@ -83,8 +83,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         cli.import_tensorflow()
         import detector  # all flags and paths are checked before TensorFlow loads
 
-        imported, validated = _origin(model)
-        in_float32 = imported or (flags.split and validated == "float32")
+        validated = _validated_in(model)
+        in_float32 = model.is_imported() or (flags.split and validated == "float32")
         precision = flags.precision or ("float32" if in_float32 else "auto")
         settings = {"precision": precision, "threshold": threshold, "batch_size": flags.batch_size}
         settings |= {"tiles": flags.tiles, "overlap": flags.overlap}
@@ -104,7 +104,7 @@ def _detect_in_shards(flags, model, threshold, pictures):
     """Detect with several processes, and write JSON Lines in the folder of a job; goes on with one that was stopped."""
     with cli.StopRequest() as stop:
         model = pretrained.fetched(model, stop.raise_if_requested)
-        precision = flags.precision or ("float32" if _origin(model)[0] else "auto")
+        precision = flags.precision or ("float32" if model.is_imported() else "auto")
         wanted = class_lists.parse_classes(flags.classes) if flags.classes else None
         opener = detecting.Opener(
             flags.model, threshold, wanted, precision, flags.batch_size, flags.tiles, flags.overlap
@@ -130,10 +130,10 @@ def _detect_in_shards(flags, model, threshold, pictures):
         print(f"{job.told(job.work(flags.output, shards, 'jsonl', run))}; see {flags.output}")
 
 
-def _origin(model):
-    """(whether a model is a run of imported weights, the number type that train.py validated it in or None)."""
+def _validated_in(model):
+    """The number type that train.py validated a run in; None for an exported or imported model."""
     training = config.read_config(model.run)[1] if model.run else None
-    return bool(model.run) and training is None, training and training.precision
+    return training and training.precision
 
 
 class _Choice:

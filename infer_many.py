@@ -61,7 +61,8 @@ def _opener(flags, model):
         name = f"{os.path.abspath(run)}@{which}"
     threshold = score_threshold.resolve(flags.threshold, model, visualization.SHOW_THRESHOLD)
     wanted = class_lists.parse_classes(flags.classes) if flags.classes else None
-    return detecting.Opener(name, threshold, wanted, flags.precision, flags.batch_size)
+    precision = flags.precision or ("float32" if model.is_imported() else "auto")  # as infer.py
+    return detecting.Opener(name, threshold, wanted, precision, flags.batch_size)
 
 
 class _Worker:
@@ -119,7 +120,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     detects.add_argument(
         "--batch-size", type=cli.positive_int, metavar="N", help="pictures at once (default: 8, on a GPU 32)"
     )
-    detects.add_argument("--precision", choices=config.PRECISIONS, default="auto", help="number type of the network")
+    detects.add_argument(
+        "--precision",
+        choices=config.PRECISIONS,
+        help="number type of the network (default: auto, chosen for this machine; float32 for imported weights)",
+    )
     works = parser.add_argument_group("who works")
     works.add_argument("--workers", type=cli.positive_int, default=1, metavar="N", help="processes, on all machines")
     works.add_argument("--cores", type=cli.positive_float, default=1, metavar="N", help="cores for each process")

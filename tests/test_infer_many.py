@@ -4,6 +4,7 @@ import contextlib
 import inspect
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import threading
 import numpy as np
 import pytest
 
+import config
 import detector
 import infer
 import infer_many
@@ -83,6 +85,25 @@ def test_shards_take_tiles(trained, shapes, tmp_path, monkeypatch):
     assert (loaded["tiles"], loaded["overlap"]) == ((2, 1), 0.3)
     with pytest.raises(UserError, match="was begun with tiles"):
         infer.main(words)
+
+
+@pytest.mark.parametrize(
+    ("author", "flags", "precision"),
+    [("others", [], "float32"), ("others", ["--precision", "auto"], "auto"), ("train.py", [], "auto")],
+)
+def test_imported_weights_detect_in_float32(author, flags, precision, trained, tmp_path, monkeypatch):
+    """As in infer.py: their scores are those of their own program."""
+    model = tmp_path / "model"
+    shutil.copytree(trained, model)
+    if author == "others":
+        config.write_config(str(model), config.read_config(str(model))[0], None, {})
+    opened = []
+    monkeypatch.setattr(infer_many, "_ray", lambda: None)
+    monkeypatch.setattr(infer_many, "_run", lambda ray, flags, output, opener, *_: opened.append(opener) or ())
+    (tmp_path / "list.txt").write_text("a.jpg\n")
+    with pytest.raises(UserError, match="lacks"):  # nobody worked
+        infer_many.main([str(model), str(tmp_path / "list.txt"), str(tmp_path / "out"), *flags])
+    assert [one.precision for one in opened] == [precision]
 
 
 def test_without_ray_nothing_is_begun(tmp_path, monkeypatch, capsys):
