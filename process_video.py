@@ -95,7 +95,7 @@ def _process_together(films, readers, detector, wanted, stop):
             pass
         except UserError as error:
             cli.warn(error)
-            failed.append(film.input)
+            failed.append(film.input_name)
 
     with concurrent.futures.ThreadPoolExecutor(len(films)) as pool:
         done = [pool.submit(process, film, reader) for film, reader in zip(films, readers, strict=True)]
@@ -115,7 +115,7 @@ def _process_all(films, detector, wanted, stop):
                 _process(film, reader, detector, wanted, stop)
         except UserError as error:
             cli.warn(error)
-            failed.append(film.input)
+            failed.append(film.input_name)
     _raise_failed(failed)
 
 
@@ -130,12 +130,12 @@ def _open(film, stop):
         return frame_folder.FrameFolder(film.input, film.rate)
     reader = video.VideoReader(film.input, film.stream, film.within_data)
     if reader.streams > 1:
-        print(f"{film.input}: video stream {film.stream} of {reader.streams}; --stream N takes another")
+        print(f"{film.input_name}: video stream {film.stream} of {reader.streams}; --stream N takes another")
     if reader.live and video.is_camera(film.input):
         return live.LiveReader(reader, film.live, film.patience, lambda: stop.requested)
     if film.live:
         reader.close()
-        raise UserError(f"--live: {film.input} is a film, which is not dropped from; give a camera or stream")
+        raise UserError(f"--live: {film.input_name} is a film, which is not dropped from; give a camera or stream")
     return reader
 
 
@@ -154,7 +154,7 @@ def _process(flags, reader, detector, wanted, stop):
             )
         page = None
         if flags.serve:
-            page = stack.enter_context(contextlib.closing(Page(flags.serve, flags.input, detector.class_names)))
+            page = stack.enter_context(contextlib.closing(Page(flags.serve, flags.input_name, detector.class_names)))
             outputs.append(page)
             print(f"{page.address} shows the picture", flush=True)
         threads = stack.enter_context(stages.Threads(lambda: stop.requested))

@@ -39,7 +39,7 @@ def films(flags: argparse.Namespace) -> list[argparse.Namespace]:
         is_path = source and not video.is_camera(source)
         if is_path and not os.path.exists(source) and os.path.exists(flags.output):
             raise UserError(f"{source}: no such file; INPUT comes before OUTPUT, and OUTPUT {flags.output} exists")
-        return [argparse.Namespace(**{**vars(flags), "input": source})]
+        return [argparse.Namespace(**{**vars(flags), **_input(source)})]
     if flags.output == NONE or flags.output.lower().endswith(".mp4"):
         raise UserError(f"OUTPUT {flags.output}: is one film, but there are {len(flags.inputs)}; give a folder")
     if flags.truth:
@@ -60,7 +60,7 @@ def _names(flags):
     if cameras:
         if len(cameras) < len(flags.inputs):
             raise UserError(f"{cameras[0]}: a camera or stream runs until Ctrl-C; give films in another call")
-        return files.safe_names(f"camera_{source}" if source.isdigit() else _place(source) for source in cameras)
+        return files.safe_names(_place(source) for source in cameras)
     names = dict[str, str]()
     for source in flags.inputs:
         if not os.path.exists(source):
@@ -72,9 +72,15 @@ def _names(flags):
     return list(names)
 
 
-def _place(address):
-    """An address without its scheme, user and password."""
-    return video.without_password(address).partition("://")[2]
+def _place(source):
+    """What a camera's files are called: its number, its device, or its address without scheme, user and password."""
+    address = video.without_password(source).partition("://")[2]
+    return address or f"camera_{os.path.basename(source)}"
+
+
+def _input(source):
+    """The flags that say what a film is read from. input_name: for messages and files that others read."""
+    return {"input": source, "input_name": video.without_password(source)}
 
 
 def _film(flags, source, name):
@@ -85,7 +91,7 @@ def _film(flags, source, name):
     }
     folders = {what: os.path.join(folder, name) if (folder := getattr(flags, what)) else None for what in FOLDERS}
     output = os.path.join(flags.output, f"{name}.mp4")
-    return argparse.Namespace(**{**vars(flags), "input": source, "output": output, **folders, **written})
+    return argparse.Namespace(**{**vars(flags), **_input(source), "output": output, **folders, **written})
 
 
 def _check_folder(name, path):

@@ -10,7 +10,7 @@ from typing import Any
 
 from film import count_table
 from film.output import NONE, FilmFile, NoFilm
-from media import track_chart, video
+from media import track_chart
 from media.live import LiveReader
 from system import stages
 from system.cli import StopRequest
@@ -49,7 +49,7 @@ def write_tracks(
         spans: dict[str, list] = {}
         for track in summary["tracks"]:
             spans.setdefault(track["class"], []).append((track["first_time"], track["last_time"]))
-        title = os.path.basename(video.without_password(flags.input))
+        title = os.path.basename(flags.input_name)
         track_chart.plot_tracks(flags.timeline, title, spans, class_names, seconds)
 
 
@@ -57,7 +57,7 @@ def report(flags: argparse.Namespace, summary: dict[str, Any], precision: str) -
     """Print what was written."""
     name, timing = flags.output, dict(summary["timing"])
     if name == NONE:
-        name = video.without_password(flags.input)
+        name = flags.input_name
         if not (flags.events or flags.serve):  # frames were counted, which has no rate worth knowing
             del timing["encoding"]
     rates = ", ".join(f"{stage} {values['frames_per_second'] or 0:.1f}" for stage, values in timing.items())

@@ -17,7 +17,7 @@ import cv2
 
 from film.frames import Frame, words
 from film.legend import Presence
-from media import video, visualization
+from media import visualization
 from structures import UserError
 from system import files
 
@@ -103,7 +103,7 @@ class Page:
         host, port = address
         self.token = None if host in THIS_MACHINE else secrets.token_urlsafe(16)
         self.hidden: set[int] = set()
-        self._source, self._class_names = video.without_password(source), list(class_names)
+        self._source, self._class_names = source, list(class_names)
         self._colors = ["#" + bytes(color).hex() for color in visualization.class_colors(class_names)]
         self._presence, self._counts, self._frames = Presence(), [], 0
         self._changed = threading.Condition()

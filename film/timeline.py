@@ -26,7 +26,7 @@ class Timeline:
         self._file = files.PendingFile(flags.json)
         head = {
             "model": flags.model,
-            "input": flags.input,
+            "input": flags.input_name,
             "output": flags.output,
             "class_names": list(class_names),
             "threshold": file_metadata.lowest_threshold(threshold),

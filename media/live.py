@@ -33,7 +33,8 @@ class LiveReader:
         given up. stopped: whether to end."""
         self._reader, self._patience, self._stopped = reader, patience, stopped
         self._left = threading.Event()
-        self.source, self.stream, self.newest = reader.source, reader.stream, newest
+        self.source, self.name = reader.source, reader.name
+        self.stream, self.newest = reader.stream, newest
         self._alone = reader.alone  # a camera that comes back as a playlist is refused too
         self.width, self.height, self.rate = reader.width, reader.height, reader.rate
         self.pixel_aspect, self.streams = reader.pixel_aspect, reader.streams
@@ -106,11 +107,11 @@ class LiveReader:
     def _open_again(self, reason):
         """Try until the source is back -> whether it is."""
         lost, pause = time.monotonic(), FIRST_PAUSE
-        cli.warn(f"{self.source}: no picture ({reason.removeprefix(f'{self.source}: ')}); trying again")
+        cli.warn(f"{self.name}: no picture ({reason.removeprefix(f'{self.name}: ')}); trying again")
         while not self._ended():
             remaining = lost + self._patience - time.monotonic()
             if remaining <= 0:
-                self.error = f"{self.source}: gave no picture for {self._patience:g} seconds"
+                self.error = f"{self.name}: gave no picture for {self._patience:g} seconds"
                 return False
             self._wait(min(pause, remaining))
             if self._ended():
@@ -122,7 +123,7 @@ class LiveReader:
                 continue
             away = time.monotonic() - lost
             self.interruptions, self.seconds_lost = self.interruptions + 1, self.seconds_lost + away
-            cli.warn(f"{self.source}: back after {plural(round(away), 'second')}")
+            cli.warn(f"{self.name}: back after {plural(round(away), 'second')}")
             return True
         return False
 

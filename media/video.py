@@ -34,12 +34,13 @@ PLAYLIST_FORMATS = ("hls", "applehttp", "concat", "dash", "imf", "sdp", "ism", "
 
 
 class VideoReader:
-    """The frames of a file, a camera (its number, '0') or a stream (an address, 'rtsp://…').
+    """The frames of a file, a camera (its number, '0', or device, '/dev/video0') or a stream (an address, 'rtsp://…').
 
     Iterate it once, for (frame uint8 RGB [height,width,3], seconds from the start). Frames are as a player shows them,
     turned by the file's display matrix (phones). The times are those in the file, so a variable frame rate is kept.
     Damage does not end the iteration: all frames that can be decoded are returned.
 
+    source, name: as it was given, and without a password, for messages.
     streams: the number of video streams, such as 2 of a dashcam with a rear camera. stream: which of them, from 1.
     alone: whether a playlist is refused.
     width, height: of the frames.
@@ -57,13 +58,14 @@ class VideoReader:
         stream: which of its video streams, from 1. alone: whether a file that opens others, a playlist, is refused.
         """
         self.source, self.stream, self.alone = str(source), stream, alone
+        self.name = without_password(self.source)
         if alone:
             _refuse_playlist(self.source)
         self.error: str | None = None
         self._container = _open_source(self.source)
         if alone and self._container.format.name.split(",")[0] in PLAYLIST_FORMATS:
             self.close()
-            raise _playlist(self.source)
+            raise _playlist(self.name)
         self._stream = self._find_stream(stream)
         self._stream.thread_type = "AUTO"
         self._describe()
@@ -72,7 +74,7 @@ class VideoReader:
         self._first = next(self._pictures, None)
         if self._first is None:
             self.close()
-            raise UserError(f"{self.source}: no frame can be decoded; give a complete video file")
+            raise UserError(f"{self.name}: no frame can be decoded; give a complete video file")
         self._orient(self._first)
 
     def _find_stream(self, number):
@@ -80,11 +82,11 @@ class VideoReader:
         streams = [s for s in self._container.streams.video if not s.disposition & cover]
         if not streams or streams[0].codec_context is None:
             self.close()
-            raise UserError(f"{self.source}: holds no video stream that can be decoded; give a video file")
+            raise UserError(f"{self.name}: holds no video stream that can be decoded; give a video file")
         self.streams = len(streams)
         if number > self.streams or streams[number - 1].codec_context is None:
             self.close()
-            raise UserError(f"{self.source}: has no video stream {number} that can be decoded; it has {len(streams)}")
+            raise UserError(f"{self.name}: has no video stream {number} that can be decoded; it has {len(streams)}")
         return streams[number - 1]
 
     def _describe(self):
@@ -117,7 +119,7 @@ class VideoReader:
             try:
                 packet = next(packets, None)
             except av.FFmpegError as error:
-                self.error = f"{self.source}: reading ended early ({error.strerror})"
+                self.error = f"{self.name}: reading ended early ({error.strerror})"
                 packet = None
             try:
                 # None, like the empty packet at the end of demux, flushes the decoder
@@ -161,9 +163,9 @@ class VideoReader:
             # may be shown for long. Without a count, the duration may be that of a longer sound track.
             limit = frame / 2 if counted else max(1, 0.05 * self.duration)
             if missing > limit and (self._shown < counted or not counted):
-                self.error = f"{self.source}: cut off: {missing:.2f} of {self.duration:.2f} s are missing"
+                self.error = f"{self.name}: cut off: {missing:.2f} of {self.duration:.2f} s are missing"
         if self.error is None and self._damaged:
-            self.error = f"{self.source}: {self._damaged} damaged packets were skipped"
+            self.error = f"{self.name}: {self._damaged} damaged packets were skipped"
 
     def _stream_start(self):
         start = self._stream.start_time
@@ -207,28 +209,29 @@ class _Clock:
 
 def _open_source(source):
     """An open PyAV container for a path, camera number or address. Raises UserError."""
+    name = without_password(source)
     try:
-        if source.isdigit():
-            format_name, name = {
+        if source.isdigit() or _is_device(source):
+            format_name, camera = {
                 "darwin": ("avfoundation", source),
                 "win32": ("vfwcap", source),
-            }.get(sys.platform, ("v4l2", f"/dev/video{source}"))
-            return av.open(name, format=format_name, timeout=STREAM_TIMEOUT)
+            }.get(sys.platform, ("v4l2", f"/dev/video{source}" if source.isdigit() else source))
+            return av.open(camera, format=format_name, timeout=STREAM_TIMEOUT)
         if "://" in source:
             options = {"rtsp_transport": "tcp"} if source.startswith("rtsp") else {}
             return av.open(source, options=options, timeout=STREAM_TIMEOUT)
-        _check_file(source)
+        files.check_regular(source)
         return av.open(source)
     except FileNotFoundError:
         what = "no such camera" if source.isdigit() else "no such file"
         raise UserError(
-            f"{source or 'an empty name'}: {what}; give a video file, a camera number or an address"
+            f"{name or 'an empty name'}: {what}; give a video file, a camera number or an address"
         ) from None
     except (av.error.InvalidDataError, EOFError):
         reason = "not a video, or cut off before the end of its index"
-        raise UserError(f"{source}: {reason}; give a complete video file") from None
+        raise UserError(f"{name}: {reason}; give a complete video file") from None
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise UserError(f"{source}: cannot be opened ({files.reason(error)}); give a video that can be read") from None
+        raise UserError(f"{name}: cannot be opened ({files.reason(error)}); give a video that can be read") from None
 
 
 def _refuse_playlist(source):
@@ -242,11 +245,11 @@ def _playlist(source):
     return UserError(f"{source}: is a list of other files, which --within-data refuses; give the video itself")
 
 
-def _check_file(path):
-    """Raise OSError unless a path is that of a regular file or a video device."""
-    device = os.path.realpath(path)
-    if not (device.startswith("/dev/video") and stat.S_ISCHR(os.stat(path).st_mode)):
-        files.check_regular(path)
+def _is_device(path):
+    """Whether a path is that of a video device, or a link to one."""
+    with contextlib.suppress(OSError, ValueError):
+        return os.path.realpath(path).startswith("/dev/video") and stat.S_ISCHR(os.stat(path).st_mode)
+    return False
 
 
 def _turns(matrix):
@@ -443,8 +446,8 @@ class VideoWriter:
 
 
 def is_camera(source: str) -> bool:
-    """Whether a source is a camera's number or an address, and not a file."""
-    return source.isdigit() or "://" in source
+    """Whether a source is a camera's number or device, or an address, and not a file."""
+    return source.isdigit() or "://" in source or _is_device(source)
 
 
 def without_password(source: str) -> str:
@@ -513,7 +516,7 @@ class _Sound:
     def of(cls, path, output):
         """A _Sound, or None if the file has no audio stream."""
         try:
-            _check_file(path)
+            files.check_regular(path)
             source = av.open(str(path))
         except (av.FFmpegError, OSError):
             return None

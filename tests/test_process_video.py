@@ -137,6 +137,23 @@ def test_the_detector_chooses_the_batch_size_but_for_a_camera(tmp_path, detector
     assert detector.calls.pop()[1]["batch_size"] == 1 and detector.batches == [1] * (1 + 9)  # the first warms it up
 
 
+def test_no_file_and_no_message_has_the_password_of_a_camera(tmp_path, detector, model, monkeypatch, capsys):
+    source = make(tmp_path / "a.mp4", 9)
+
+    class Camera(video.VideoReader):
+        def __init__(self, address, *arguments):
+            super().__init__(source, *arguments)
+            self.source, self.name = address, video.without_password(address)
+
+    monkeypatch.setattr(video, "VideoReader", Camera)
+    _, timeline = run(tmp_path, model, "rtsp://me:secret@camera/front", "--timeline", str(tmp_path / "when.png"))
+    assert timeline["input"] == "rtsp://camera/front"
+    with pytest.raises(UserError, match="rtsp://camera/front is a film") as caught:
+        run(tmp_path, model, "rtsp://me:secret@camera/front", "--live")
+    assert "secret" not in "".join([*capsys.readouterr(), str(caught.value)])
+    assert not [path for path in tmp_path.iterdir() if b"secret" in path.read_bytes()]
+
+
 def test_full_memory_ends_with_the_flag_to_change(tmp_path, trained, monkeypatch):
     """The frames before it are in a video that plays."""
     original, calls = tf.Session.run, []

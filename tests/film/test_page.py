@@ -65,7 +65,7 @@ def test_no_file_is_served(served, path):
 
 
 def test_what_it_shows_beside_the_picture(served):
-    one = served(source="rtsp://me:secret@camera/front")
+    one = served(source="rtsp://camera/front")
     assert json.loads(ask(one, "/state")[2])["classes"] == []
     for index in range(3):
         one.add(frame(index, 0, 0, 1) if index < 2 else frame(index, 1))

@@ -23,7 +23,8 @@ class Source:
     width, height, rate, pixel_aspect, streams, live, stream = 64, 48, 25, 1, 1, True, 1
 
     def __init__(self, source="rtsp://camera", stream=1, alone=False):
-        self.source, self.alone, self.error, self.closed = source, alone, None, False
+        self.source = self.name = source
+        self.alone, self.error, self.closed = alone, None, False
         Source.opened_alone.append(alone)
         self.play = self.plays.pop(0)
         if isinstance(self.play, Exception):

@@ -437,6 +437,23 @@ def test_unreadable_inputs_are_one_clear_line(tmp_path):
         assert str(caught.value).startswith(f"{source}: ") and "\n" not in str(caught.value)
 
 
+def test_no_message_has_the_password_of_a_camera():
+    with pytest.raises(UserError) as caught:
+        video.VideoReader("http://me:sec@ret@127.0.0.1:9/a.mp4")
+    assert str(caught.value).startswith("http://127.0.0.1:9/a.mp4: ")
+
+
+def test_a_camera_is_known_by_its_number_its_device_and_its_address(tmp_path, monkeypatch):
+    for source in ("0", "/dev/video0", "/dev/v4l/by-id/usb-front", "rtsp://camera/front"):
+        # No device is here, so another one stands for it
+        monkeypatch.setattr(os.path, "realpath", lambda path: "/dev/video0" if "/dev/v" in path else path)
+        monkeypatch.setattr(os, "stat", lambda path, stat=os.stat: stat("/dev/null" if "/dev/v" in str(path) else path))
+        assert video.is_camera(source), source
+    (tmp_path / "video0").write_text("x")
+    for source in (str(tmp_path / "video0"), "/dev/null", "film.mp4", "", "a\0b"):
+        assert not video.is_camera(source), source
+
+
 def test_index_cut_off_is_one_clear_line(tmp_path):
     path = str(tmp_path / "a.mp4")
     with_sound(path, "aac", "mp4")  # this one has its index at the end
