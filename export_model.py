@@ -230,23 +230,20 @@ def _compare(temporary, path, values, flags, pictures, wanted):
 @contextlib.contextmanager
 def _pending(path: str) -> Iterator[str]:
     """Context manager: the place to write to under the name of `path`, moved there at the end unless that fails."""
-    folder = files.temporary_beside(path)
     try:
-        os.makedirs(folder)
-        yield os.path.join(folder, os.path.basename(path))
-        for entry in sorted(os.listdir(folder)):
-            target = os.path.join(os.path.dirname(path), entry)
-            if os.path.isdir(target):
-                shutil.rmtree(target)  # an earlier SavedModel, or an empty folder: _path has looked
-            files.publish(os.path.join(folder, entry), target)
+        with files.temporary_folder(path) as folder:
+            yield os.path.join(folder, os.path.basename(path))
+            for entry in sorted(os.listdir(folder)):
+                target = os.path.join(os.path.dirname(path), entry)
+                if os.path.isdir(target):
+                    shutil.rmtree(target)  # an earlier SavedModel, or an empty folder: _path has looked
+                files.publish(os.path.join(folder, entry), target)
     except UserError:
         raise
     except Exception as error:  # of the libraries that write the formats
         if not files.is_about_writing(error):
             raise
         raise files.unwritable(path, error, "an earlier file stays as it is") from None
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _pictures(flags):

@@ -253,20 +253,25 @@ def pending_folder(path: Path) -> Iterator[str]:
     path: a folder that does not exist, or an empty one. It may hold thousands of files, so all that the machine still
     has to write is flushed to disk at once. Raises OSError if it cannot be created.
     """
+    with temporary_folder(path) as temporary:
+        yield temporary
+        os.sync()
+        os.replace(temporary, path)
+        _flush_one(os.path.dirname(os.path.abspath(path)))
+
+
+@contextlib.contextmanager
+def temporary_folder(path: Path) -> Iterator[str]:
+    """Context manager: a new folder beside `path`, removed at the end. Raises OSError if it cannot be created."""
     temporary = temporary_beside(path)
     os.makedirs(temporary)
     held = os.open(temporary, os.O_RDONLY)
     try:
         _hold(held)
         yield temporary
-        os.sync()
-        os.replace(temporary, path)
-        _flush_one(os.path.dirname(os.path.abspath(path)))
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
     finally:
         os.close(held)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def is_pending(name: str) -> bool:

@@ -9,7 +9,6 @@ import json
 import math
 import os
 import pathlib
-import subprocess
 import sys
 import zipfile
 
@@ -17,13 +16,13 @@ import h5py
 import numpy as np
 
 from structures import UserError
-from system import files
+from system import files, limited
 from weights import protobuf, tf_checkpoints, torch_files
 
 LARGEST = 1_200_000_000  # bytes of an unpacked file; VGG-16 in float64 has 1.1 GB
 USUAL, MOST_TIMES = 100_000_000, 50  # bytes that any file may unpack to; beyond, no more than by times its own size
 SAFETENSORS_HEADER = 100_000_000  # bytes, the format's own limit
-H5_SECONDS = 60  # far more than reading the structure of a file takes
+H5_SECONDS, H5_MEMORY = 60, 1_000_000_000  # bytes; both are far more than reading the structure of a file takes
 ROOT = pathlib.Path(__file__).parents[1]
 H5_PROBE = (sys.executable, "-m", "weights.weight_files")  # run in ROOT: the end of this file
 SAFETENSORS_TYPES = {
@@ -124,16 +123,14 @@ def _read_h5(path):
 
 
 def _probe_h5(path):
-    """Read the structure in a separate process, since the HDF5 library may hang or crash on a damaged file."""
+    """Read the structure in a separate process, since the HDF5 library may hang, fill it or crash on a damaged file."""
+    command = [*H5_PROBE, os.path.abspath(path)]
     try:
-        command = [*H5_PROBE, os.path.abspath(path)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=H5_SECONDS)
-    except subprocess.TimeoutExpired:
-        raise ValueError("the HDF5 library hangs on it") from None
-    if done.returncode < 0:
-        raise ValueError(f"the HDF5 library crashes on it with signal {-done.returncode}")
-    if done.returncode:  # the file is not the cause: the probe did not start to read it
-        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
+        code, _ = limited.call(command, str(ROOT), H5_SECONDS, H5_MEMORY)
+    except limited.Ended as ended:
+        raise ValueError(f"the HDF5 library {ended} on it") from None
+    if code:  # the file is not the cause: the probe did not start to read it
+        raise RuntimeError(f"{' '.join(command)} failed with exit code {code}")
 
 
 def _h5_names(path):
