@@ -135,11 +135,15 @@ class VideoReader:
         picture, clock, time = self._first, _Clock(1 / self.rate), 0
         self._first = None
         while picture is not None:
-            time = clock.read(None if picture.pts is None else picture.pts * picture.time_base - self._start)
+            time = clock.read(None if picture.pts is None else picture.pts * self._unit(picture) - self._start)
             self._shown += 1
             yield self._to_rgb(picture), float(time)
             picture = next(self._pictures, None)
         self._report_damage(float(time))
+
+    def _unit(self, picture):
+        """Seconds of one unit of a picture's time stamp; what is left in the decoder when reading ends has none."""
+        return picture.time_base or self._stream.time_base
 
     def _to_rgb(self, picture):
         width, height = self._size  # a stream may change its size later: keep the first
@@ -218,7 +222,7 @@ def _open_source(source):
             }.get(sys.platform, ("v4l2", f"/dev/video{source}" if source.isdigit() else source))
             return av.open(camera, format=format_name, timeout=STREAM_TIMEOUT)
         if "://" in source:
-            options = {"rtsp_transport": "tcp"} if source.startswith("rtsp") else {}
+            options = {"rtsp_flags": "prefer_tcp"} if source.startswith("rtsp") else {}  # UDP where a camera has no TCP
             return av.open(source, options=options, timeout=STREAM_TIMEOUT)
         files.check_regular(source)
         return av.open(source)

@@ -437,6 +437,32 @@ def test_unreadable_inputs_are_one_clear_line(tmp_path):
         assert str(caught.value).startswith(f"{source}: ") and "\n" not in str(caught.value)
 
 
+class Breaks:
+    """An open container whose source breaks off after 12 packets, as a camera does."""
+
+    def __init__(self, container):
+        self.container = container
+
+    def __getattr__(self, name):
+        return getattr(self.container, name)
+
+    def demux(self, *streams):
+        yield from itertools.islice(self.container.demux(*streams), 12)
+        raise av.FFmpegError(104, "Connection reset by peer")
+
+
+def test_frames_in_the_decoder_are_shown_when_a_source_breaks_off(tmp_path, monkeypatch):
+    """The decoder, which waits for B-frames, gives them without a unit of time."""
+    write(tmp_path / "a.mp4", 25)
+    open_source = video._open_source
+    monkeypatch.setattr(video, "_open_source", lambda source: Breaks(open_source(source)))
+    reader, frames, times = read(tmp_path / "a.mp4")
+    assert reader.error == f"{tmp_path}/a.mp4: reading ended early (Connection reset by peer)"
+    assert len(frames) == 12
+    np.testing.assert_allclose(np.sort(times), times)
+    assert set(np.round(np.multiply(times, 25), 3)) <= set(range(25))
+
+
 def test_no_message_has_the_password_of_a_camera():
     with pytest.raises(UserError) as caught:
         video.VideoReader("http://me:sec@ret@127.0.0.1:9/a.mp4")
