@@ -12,6 +12,7 @@ import json
 import sys
 import tempfile
 
+import bench_convolutions
 import bench_cost
 import bench_data
 import bench_networks
@@ -22,13 +23,20 @@ from bench_paths import ROOT  # noqa: F401, lets the next lines find the project
 from structures import UserError
 from system import cli, files
 
-BENCHMARKS = {**bench_networks.BENCHMARKS, **bench_data.BENCHMARKS, **bench_programs.BENCHMARKS}
+BENCHMARKS = {
+    **bench_networks.BENCHMARKS,
+    **bench_data.BENCHMARKS,
+    **bench_programs.BENCHMARKS,
+    **bench_convolutions.BENCHMARKS,
+}
+ON_REQUEST = bench_convolutions.BENCHMARKS  # what only those need who change kernels/
 NEEDS_MODEL = "after-network-trained"  # without --model it is skipped unless it is named
 
 
 def main(argv=None):
     flags = _parse(argv)
-    wanted = flags.names or [name for name in BENCHMARKS if flags.model or name != NEEDS_MODEL]
+    usual = [name for name in BENCHMARKS if name not in ON_REQUEST]
+    wanted = flags.names or [name for name in usual if flags.model or name != NEEDS_MODEL]
     if unknown := [name for name in wanted if name not in BENCHMARKS]:
         raise UserError(f"{unknown[0]}: no such benchmark; choose from {', '.join(BENCHMARKS)}")
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
@@ -62,7 +70,12 @@ def _write_cost(path, settings):
 def _parse(argv):
     parser = cli.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add("names", nargs="*", metavar="NAME", help=f"benchmarks to run (default: all): {', '.join(BENCHMARKS)}")
+    add(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"benchmarks to run (default: all but {', '.join(ON_REQUEST)}): {', '.join(BENCHMARKS)}",
+    )
     add("--quick", action="store_true", help="fewer runs: 3 minutes instead of 20")
     add("--tiny", action="store_true", help="tiny sizes, for tests: shows that everything runs, but measures nothing")
     add(

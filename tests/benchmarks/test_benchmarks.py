@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import bench
+import bench_convolutions
 import bench_cost
 import bench_data
 import bench_float_pipeline
@@ -299,3 +300,20 @@ def test_float_pipeline_keeps_boxes_with_their_objects():
                 assert inside.mean() > outside.mean()
             assert labels.tolist() == [4]
     assert kept > 20
+
+
+@pytest.mark.parametrize("which", [bench_convolutions.FORWARD, bench_convolutions.INPUT, bench_convolutions.FILTER])
+def test_all_forms_of_a_convolution_are_the_same_pass(which):
+    forms = [bench_convolutions.WINOGRAD]
+    if which == bench_convolutions.FILTER:
+        forms += bench_convolutions.FORMS
+    layer = {"side": 12, "channels": 64, "filters": 65, "dilation": 1, "batch": 2, "which": which}
+    largest = {form: bench_convolutions.layer(**layer, form=form)[1]()["largest"] for form in ("plain", *forms)}
+    assert largest == pytest.approx(dict.fromkeys(largest, largest["plain"]), rel=1e-4)
+
+
+def test_convolutions_are_measured_on_request():
+    settings = bench_harness.Settings(tiny=True)
+    line = next(bench_convolutions.convolutions("convolutions", settings))
+    check({**line, "command": bench_harness.command("convolutions", settings)})
+    assert (line["name"], line["unit"]) == ("convolutions-12-forward-winograd", "ms")
