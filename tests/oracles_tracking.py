@@ -111,4 +111,15 @@ class ByteTrack:
                 self.tracks.append(Track(boxes[k], self.frame))
                 if self.frame == 1:
                     self.confirm(self.tracks[-1])
+        self.remove_duplicates()
         return [(t.id, t.filter.box) for t in self.tracks if t.id is not None and not t.lost]
+
+    def remove_duplicates(self):
+        """Of a track that is seen and a lost one in the same place, the one that was seen for longer stays."""
+        removed = []
+        for one in [t for t in self.tracks if not t.lost]:
+            for other in [t for t in self.tracks if t.lost]:
+                if 1 - overlap(one.filter.box, other.filter.box) < 0.15:
+                    longer = one.seen - one.born > other.seen - other.born
+                    removed.append(other if longer else one)
+        self.tracks = [track for track in self.tracks if track not in removed]

@@ -4,8 +4,8 @@ A box is (center x, center y, width / height, height). ByteTrack's filter (arXiv
 has a mean of 8 and a covariance of 8 × 8. Its matrices couple each of the four values with that value's velocity only,
 so it is four filters with a covariance of 2 × 2, whose entries are arrays over all tracks here.
 
-ByteTrack's noise is that of a step of one frame, at 30 frames/s. Here it is noise per time, so that two steps have
-the uncertainty of one step of their sum: frames may come at any time.
+ByteTrack's noise is that of a step of one frame, at 30 frames/s. Here it is noise per time that adds up to the same in
+1/30 s, and two steps have the uncertainty of one step of their sum: frames may come at any time.
 """
 
 from typing import NamedTuple
@@ -70,14 +70,18 @@ def start(boxes_px: np.ndarray) -> State:
 
 
 def predict(state: State, seconds: float) -> State:
-    """The State that many seconds later. The noise of position and velocity is white, at ByteTrack's rate."""
+    """The State that many seconds later.
+
+    The noise is white, with a spectral density [[a, b], [b, d]] of position and velocity that moves with the box: in t
+    steps it adds [[a t + b t² + d t³/3, b t + d t²/2], [., d t]], which for t = 1 is ByteTrack's diagonal matrix.
+    """
     t = seconds / STEP
     noise, drift = (_variance(parts, state.position[:, 3]) for parts in (POSITION, VELOCITY))
     return State(
         state.position + t * state.velocity,
         state.velocity,
-        state.pp + 2 * t * state.pv + t**2 * state.vv + t * noise + t**3 / 3 * drift,
-        state.pv + t * state.vv + t**2 / 2 * drift,
+        state.pp + 2 * t * state.pv + t**2 * state.vv + t * noise + (t - 3 * t**2 + 2 * t**3) / 6 * drift,
+        state.pv + t * state.vv + (t**2 - t) / 2 * drift,
         state.vv + t * drift,
     )
 

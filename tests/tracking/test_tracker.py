@@ -42,12 +42,7 @@ def test_it_is_bytetrack_on_one_class(seed):
         )
     ours = moving_boxes.followed(Tracker(BYTETRACK), times, detections)
     scores = metrics.score(dict(enumerate(theirs)), ours, "a", None)
-    # Ids are given in another order. The noise differs a little (see test_motion), and so do the boxes
-    assert scores["ass_a"] > 0.97 and scores["mota"] > 0.98 and scores["boxes"] > 300
-    known = dict(enumerate(truth))
-    one, other = (metrics.score(known, found, "a", None) for found in (theirs, ours))
-    for name in ("hota", "mota", "idf1"):
-        assert one[name] == pytest.approx(other[name], abs=0.01)
+    assert scores["hota"] > 1 - 1e-6 and scores["mota"] == scores["idf1"] == 1 and scores["boxes"] > 300  # of other ids
 
 
 @pytest.mark.parametrize("times", ["even", "uneven", "10 a second"])

@@ -1,0 +1,129 @@
+"""Compare the association of process_video.py --track with ByteTrack's, on ground-truth boxes instead of a network's.
+
+The boxes of each frame are those of the truth: 20% are dropped, the edges of the others moved by 5% of the box's sides,
+a fifth gets a low score. All sides follow the same boxes, as one class at 30 frames/s, and are scored by HOTA, MOTA and
+IDF1 against the truth:
+
+ours                    tracking/tracker.py as process_video.py has it, with the boxes that it carries through gaps
+ours, detected          the same without these boxes
+ours, ByteTrack's       the same with ByteTrack's own numbers
+ByteTrack               its paper and its authors' code, frame by frame (tests/oracles_tracking.py)
+trackers                the ByteTrackTracker of that package, if it is installed: pip install trackers
+"""
+
+import argparse
+import importlib.metadata
+import statistics
+import time
+
+import bench_paths  # noqa: F401, lets the next lines find the project and its tests
+import bench_tables
+import numpy as np
+
+import moving_boxes
+from oracles_tracking import ByteTrack
+from system import cli
+from tracking import metrics, mot_file
+from tracking.following import HOLD
+from tracking.mot_file import Objects, objects
+from tracking.tracker import Settings, Tracker, held_back
+
+RATE = 30  # frames/s, for which ByteTrack's numbers are
+BYTETRACK = Settings(low=0.1, duplicate=1.0, carry=0.0)
+SCORES = ("hota", "mota", "idf1")
+
+
+def main(argv=None):
+    flags = _parse(argv)
+    sides = {"ours": _shown, "ours, detected": _ours(Settings()), "ours, ByteTrack's": _ours(BYTETRACK)}
+    sides["ByteTrack"] = _authors
+    try:
+        import trackers  # noqa: F401
+
+        sides[f"trackers {importlib.metadata.version('trackers')}"] = _package
+    except ImportError:
+        print("trackers: left out, it is not installed; pip install trackers")
+    found = {name: [] for name in sides}
+    for path in flags.truth:
+        truth = _truth(path)
+        for seed in range(flags.seeds):
+            rng = np.random.default_rng(seed)
+            detections = [moving_boxes.detected(rng, one) for one in truth]
+            for name, follow in sides.items():
+                start = time.perf_counter()
+                tracks = follow(detections)
+                seconds = time.perf_counter() - start
+                scores = metrics.score(dict(enumerate(truth)), tracks, ["object"], None)
+                found[name].append({**scores, "frames_per_second": len(truth) / seconds})
+    rows = [[name, *_cells(values)] for name, values in found.items()]
+    print(bench_tables.table(["side", "HOTA", "MOTA", "IDF1", "changes of identity", "frames/s"], rows))
+
+
+def _cells(values):
+    """The means of a side's figures."""
+    mean = {key: statistics.mean(one[key] for one in values) for key in (*SCORES, "id_switches", "frames_per_second")}
+    return [*(f"{mean[key]:.4f}" for key in SCORES), f"{mean['id_switches']:.1f}", f"{mean['frames_per_second']:,.0f}"]
+
+
+def _truth(path):
+    """[Objects] of each frame of a gt.txt as one class; frames in between have none. Raises UserError."""
+    frames = mot_file.read(path).frames
+    return moving_boxes.as_one_class([frames.get(index, metrics.NONE) for index in range(max(frames) + 1)])
+
+
+def _shown(detections):
+    tracker = Tracker()
+    frames = ((None, tracker.update(index / RATE, one)) for index, one in enumerate(detections))
+    shown = (sightings for _, sightings in held_back(frames, HOLD, guess=False))
+    return [_objects([(one.track.id, one.box) for one in sightings]) for sightings in shown]
+
+
+def _ours(settings):
+    def follow(detections):
+        return moving_boxes.followed(Tracker(settings), np.arange(len(detections)) / RATE, detections)
+
+    return follow
+
+
+def _authors(detections):
+    tracker = ByteTrack()
+    return [
+        _objects(tracker.update(one.boxes_px.astype(np.float64), one.scores.astype(np.float64))) for one in detections
+    ]
+
+
+def _package(detections):
+    """With the numbers of ByteTrack's authors where the package has them."""
+    import supervision
+    from trackers import ByteTrackTracker
+
+    tracker = ByteTrackTracker(
+        frame_rate=RATE,
+        high_conf_det_threshold=BYTETRACK.high,
+        track_activation_threshold=BYTETRACK.high + BYTETRACK.start_above,
+    )
+    tracks = []
+    for one in detections:
+        given = supervision.Detections(one.boxes_px, confidence=one.scores, class_id=one.labels)
+        seen = tracker.update(given)
+        pairs = zip(seen.tracker_id.tolist(), seen.xyxy, strict=True)
+        tracks.append(_objects([(key, box) for key, box in pairs if key >= 0]))
+    return tracks
+
+
+def _objects(tracks) -> Objects:
+    """Objects of (id, box) pairs."""
+    return objects([key for key, _ in tracks], [0] * len(tracks), [box for _, box in tracks], [True] * len(tracks))
+
+
+def _parse(argv):
+    parser = cli.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "truth", nargs="+", metavar="GT", help="gt.txt of a film, such as runs/demo/data/drive.gt.txt of the demo"
+    )
+    parser.add_argument("--seeds", type=cli.positive_int, default=5, metavar="N", help="trials for each film")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    cli.run(main)
