@@ -17,6 +17,7 @@ import transforms
 from structures import UserError
 from system import cli, files
 from system.schema import Limits, check, mismatch
+from tiling import tiles as tiling
 from weights import published
 
 FORMAT = 1
@@ -84,6 +85,8 @@ LIMITS = {  # what config.json may say of TrainingSettings; flags have narrower 
         ("valid_share", "momentum", "ema", *(f.name for f in dataclasses.fields(transforms.Augmentation))), Limits(0, 1)
     ),
     **{name: Limits(*range_) for name, range_ in transforms.RANGES.items()},
+    "tiles": Limits(1, tiling.MOST_TILES),
+    "overlap": Limits(0, 0.999),
     "interpolations": Limits(choices=tuple(transforms.INTERPOLATIONS)),
 }
 MOST_CLASSES = 100_000
@@ -230,6 +233,8 @@ class TrainingSettings:
     matching: str = "bipartite"
     unmatched: str = "keep"
     augmentation: str | transforms.Augmentation = "full"  # a name, or what a file said
+    tiles: tuple[int, int] | None = None  # columns and rows
+    overlap: float = tiling.OVERLAP
     freeze: tuple[str, ...] = ()
     precision: str = "float32"
     wire: str = "float32"
@@ -248,6 +253,11 @@ class TrainingSettings:
             value = getattr(self, name)
             if value not in choices and not isinstance(value, transforms.Augmentation):
                 raise ValueError(f"{name} {value!r} is not one of {', '.join(choices)}")
+
+    @property
+    def cut(self) -> tiling.Cut | None:
+        """How pictures are cut into tiles; None if they are not."""
+        return tiling.choose(self.tiles, None, self.overlap)
 
     def to_json(self) -> dict[str, Any]:
         """A dict of plain JSON types; `from_json` is its inverse."""
@@ -280,6 +290,8 @@ DEFAULTS = TrainingSettings(data="", train="")
 _ARTICLE: dict[str, Any] = {
     "preset": "vgg300-article",
     "augmentation": "article",
+    "tiles": None,
+    "overlap": tiling.OVERLAP,  # not used
     "initializer": "xavier",
     "freeze": (),
     "normalize": "image",

@@ -9,6 +9,7 @@ exports/.
 import system.quiet_tensorflow  # noqa: F401
 
 import contextlib
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -38,12 +39,13 @@ from system import files, stages, wording, worker_processes
 from tiling import tiles as tiling
 
 Threshold = file_metadata.Threshold
+MOST_INPUTS = 256  # tiles of several pictures, about, that wait for the network together: 70 MB for vgg300
 
 
 class ReadImage(NamedTuple):
     """A picture read from a file.
 
-    prepared: uint8 [S,S,3], of `Detector.prepare`.
+    prepared: uint8 [h,w,3] or [T,h,w,3], of `Detector.prepare`.
     size: the picture's own (width, height) in pixels.
     image: uint8 RGB [H,W,3]; None if it was not to be kept.
     predictions: float32 [A,1+classes+4], the network's probabilities and offsets; None unless the Detector keeps them.
@@ -189,7 +191,8 @@ def load(
     fastest: bool = True,
     keep_predictions: bool = False,
     tiles: tuple[int, int] | None = None,
-    overlap: float = 0.2,
+    tile_size: int | None = None,
+    overlap: float = tiling.OVERLAP,
 ) -> "Detector":
     """MODEL (a run directory, `RUN@last` or the like, an exported model, or a published detector) -> Detector.
 
@@ -197,11 +200,14 @@ def load(
     threshold: detections score above it; one number, a tuple with one for each class, or a function of the class names
     that returns either. batch_size: images that go through the network at once, None for the number that suits this
     machine or is fixed in the file. fastest: whether a frozen graph or SavedModel is built anew in the form that is
-    fastest here, and not run as it is in the file. keep_predictions, tiles, overlap: as in `Detector`. Raises UserError
-    if there is no such model, if it is damaged, if a package that runs it is missing, if it was exported with another
-    precision, a smaller batch or a higher threshold, if it does not have the predictions to keep, or for thresholds and
-    numbers without sense.
+    fastest here, and not run as it is in the file. keep_predictions: as in `Detector`. tiles: (columns, rows) that
+    pictures are also looked at in, to find small things; the network runs once for each and once for the whole.
+    tile_size: in place of it, pixels of a tile's sides, of which each picture has as many as it needs. overlap: of a
+    tile's side, that it shares with the next one. Raises UserError if there is no such model, if it is damaged, if a
+    package that runs it is missing, if it was exported with another precision, a smaller batch or a higher threshold,
+    if it does not have the predictions to keep, or for thresholds and numbers without sense.
     """
+    cut = tiling.choose(tiles, tile_size, overlap)
     source = pretrained.fetched(config.find_model(os.fspath(model)))
     if batch_size is not None and batch_size < 1:
         raise UserError(f"batch_size {batch_size}: give a whole number above 0, or None")
@@ -209,7 +215,7 @@ def load(
         facts = _of_file(source, precision, threshold, batch_size, fastest, keep_predictions)
     else:
         facts = _of_weights(*read_current(source), precision, threshold, batch_size)
-    return Detector(**facts, keep_predictions=keep_predictions, tiles=tiles, overlap=overlap)
+    return Detector(**facts, keep_predictions=keep_predictions, cut=cut)
 
 
 def of_run(
@@ -508,7 +514,7 @@ class Detector:
     batch_size: images that go through the network at once.
     file_batch: the most that an exported file takes at once; None for any number.
     keep_predictions: whether `detect_files` also gives what the network itself says, a megabyte for each picture.
-    tiles: float64 [T,4] of `tiles.layout`, which pictures are looked at in; None for as a whole only.
+    cut: how pictures are cut into the tiles in which they are looked at too; None for as a whole only.
     checkpoint: the prefix of the checkpoint that the weights are of; None for an exported model.
     """
 
@@ -522,14 +528,15 @@ class Detector:
         batch_size: int,
         file_batch: int | None = None,
         keep_predictions: bool = False,
-        tiles: tuple[int, int] | None = None,
-        overlap: float = 0.2,
+        cut: tiling.Cut | None = None,
         checkpoint: str | None = None,
     ) -> None:
-        """tiles: (columns, rows) that pictures are also looked at in, to find small things; the network runs once for
-        each and once for the whole. overlap: of their sides. Raises UserError for tiles with kept predictions."""
-        if tiles and keep_predictions:
-            raise UserError("tiles: what the network says of each is not kept; leave out --dump-predictions or --tiles")
+        """Raises UserError for tiles with kept predictions."""
+        if cut and keep_predictions:
+            raise UserError(
+                "--dump-predictions: what the network says of each tile is not kept; leave it out, or --tiles and "
+                "--tile-size"
+            )
         self._network = network
         self.checkpoint = checkpoint
         self.class_names = description.class_names
@@ -540,7 +547,7 @@ class Detector:
         self.batch_size = batch_size
         self.file_batch = file_batch
         self.keep_predictions = keep_predictions
-        self.tiles = tiling.layout(*tiles, overlap) if tiles else None
+        self.cut = cut
 
     def __enter__(self) -> "Detector":
         return self
@@ -555,28 +562,31 @@ class Detector:
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """uint8 RGB [H,W,3] of any size -> uint8 [h,w,3] of the preset, resized as the original does at test time.
 
-        With tiles uint8 [T,h,w,3], the whole and each tile.
+        With tiles uint8 [T,h,w,3], the whole and each tile. Raises UserError for too many of them.
         """
-        if self.tiles is None:
+        if self.cut is None:
             return transforms.warp(image, self.preset.input_wh)
-        edges = tiling.edges_px(self.tiles, image.shape[1::-1]).tolist()
+        edges = self.cut.edges_px(image.shape[1::-1]).tolist()
         return np.stack([transforms.warp(image[y0:y1, x0:x1], self.preset.input_wh) for x0, y0, x1, y1 in edges])
 
-    def detect_prepared(self, batch: np.ndarray, sizes: Sequence[tuple[int, int]]) -> list[Detections]:
-        """uint8 [N,h,w,3] and the N original sizes (width, height) -> N Detections in pixels of the originals.
+    def detect_prepared(
+        self, batch: np.ndarray | Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]
+    ) -> list[Detections]:
+        """N of `prepare`, as an array or a list, and the N original sizes (width, height) -> N Detections in pixels of
+        the originals.
 
-        With tiles uint8 [N,T,h,w,3]. Raises devices.OutOfMemory.
+        Without tiles they go through the network at once, tiles `batch_size` at a time. Raises devices.OutOfMemory.
         """
-        if self.tiles is None:
-            return self._unpack(self._run(batch), sizes)
-        edges = [tiling.edges_px(self.tiles, size) for size in sizes]
+        if self.cut is None:
+            return self._unpack(self._run(np.asarray(batch)), sizes)
+        edges = [self.cut.edges_px(size) for size in sizes]
         tile_sizes = [(x1 - x0, y1 - y0) for one in edges for x0, y0, x1, y1 in one.tolist()]
-        inputs, most = batch.reshape(-1, *batch.shape[2:]), self.batch_size
+        inputs, most = [one for picture in batch for one in picture], self.batch_size
         found: list[Detections] = []
         for start in range(0, len(inputs), most):
-            found += self._unpack(self._run(inputs[start : start + most]), tile_sizes[start : start + most])
-        parts = [found[start : start + len(self.tiles)] for start in range(0, len(found), len(self.tiles))]
-        nms_iou, keep = self.preset.nms_iou, self.preset.keep
+            found += self._unpack(self._run(np.stack(inputs[start : start + most])), tile_sizes[start : start + most])
+        rest, nms_iou, keep = iter(found), self.preset.nms_iou, self.preset.keep
+        parts = [list(itertools.islice(rest, len(one))) for one in edges]
         return [tiling.merge(*one, nms_iou, keep) for one in zip(parts, edges, sizes, strict=True)]
 
     def _run(self, batch):
@@ -616,7 +626,7 @@ class Detector:
         images: uint8 RGB [H,W,3] of any size, or a picture in another form that `media.pictures` takes: a path, gray or
         transparent, floats, a Pillow picture. Several are a list, an iterator, which is read a batch at a time, or an
         array [N,H,W,3]. Arrays are RGB: those of OpenCV are given as image[..., ::-1].
-        Raises UserError for what is no picture, devices.OutOfMemory.
+        Raises UserError for what is no picture or needs too many tiles, devices.OutOfMemory.
         """
         if pictures.is_one(images):
             return self._detect_arrays([pictures.as_rgb(images, self.preset.gray16)])[0]
@@ -626,8 +636,7 @@ class Detector:
 
     def _detect_arrays(self, group):
         """A batch of uint8 RGB [H,W,3] -> list of Detections."""
-        prepared = np.stack([self.prepare(image) for image in group])
-        return self.detect_prepared(prepared, [image.shape[1::-1] for image in group])
+        return self.detect_prepared([self.prepare(image) for image in group], [image.shape[1::-1] for image in group])
 
     def detect_files(
         self,
@@ -648,30 +657,50 @@ class Detector:
             index, (path, exif) = numbered
             return path, self._read_or_error(path, exif, keep(index))
 
-        pictures = stages.parallel_map(read, enumerate(files), threads=threads, ahead=self.batch_size)
-        batches = stages.parallel_map(self._detect_read, stages.batched(pictures, self.batch_size), threads=1, ahead=1)
+        ahead = threads if self.cut else self.batch_size  # a picture in tiles keeps the network busy for longer
+        pictures = stages.parallel_map(read, enumerate(files), threads=threads, ahead=ahead)
+        batches = stages.parallel_map(self._detect_read, self._groups(pictures), threads=1, ahead=1)
         # Closing the outer stage first ends the threads of both if the caller stops early
         with contextlib.closing(pictures), contextlib.closing(batches):
             for results in batches:
                 yield from results
+
+    def _groups(self, pictures):
+        """Yield lists of (path, ReadImage or error): `batch_size` of them, or as many as have MOST_INPUTS tiles."""
+        if self.cut is None:
+            yield from stages.batched(pictures, self.batch_size)
+            return
+        group, inputs = [], 0
+        for path, read in pictures:
+            group.append((path, read))
+            inputs += len(read.prepared) if isinstance(read, ReadImage) else 0
+            if len(group) == self.batch_size or inputs >= MOST_INPUTS:
+                yield group
+                group, inputs = [], 0
+        if group:
+            yield group
 
     def _read_or_error(self, path, exif, keep):
         try:
             image = image_files.read(path, exif=exif, gray16=self.preset.gray16)
         except image_files.ImageError as error:
             return error
-        return ReadImage(self.prepare(image), image.shape[1::-1], image if keep else None)
+        try:
+            prepared = self.prepare(image)
+        except UserError as error:  # more tiles than anyone waits for
+            return image_files.ImageError(path, str(error))
+        return ReadImage(prepared, image.shape[1::-1], image if keep else None)
 
     def _detect_read(self, group):
         """One batch of (path, ReadImage or error) -> list of (path, ReadImage or error, Detections or None)."""
         readable = [read for _, read in group if isinstance(read, ReadImage)]
         if not readable:
             return [(path, error, None) for path, error in group]
-        batch, sizes = np.stack([read.prepared for read in readable]), [read.size for read in readable]
+        batch, sizes = [read.prepared for read in readable], [read.size for read in readable]
         if not self.keep_predictions:
             found = iter(self.detect_prepared(batch, sizes))
         else:
-            values = self._run(batch)
+            values = self._run(np.stack(batch))
             found = iter(self._unpack(values, sizes))
             predictions = iter(values[RESULT])
             group = [(path, _with_predictions(read, predictions)) for path, read in group]

@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         in_float32 = model.is_imported() or (flags.split and validated == "float32")
         precision = flags.precision or ("float32" if in_float32 else "auto")
         settings = {"precision": precision, "threshold": threshold, "batch_size": flags.batch_size}
-        settings |= {"tiles": flags.tiles, "overlap": flags.overlap}
+        settings |= _tiling(flags)
         with detector.load(flags.model, **settings, keep_predictions=flags.dump_predictions) as loaded:
             flags.threshold = file_metadata.lowest_threshold(loaded.threshold)
             wanted = class_lists.find_labels(flags.classes, loaded.class_names)
@@ -106,14 +106,12 @@ def _detect_in_shards(flags, model, threshold, pictures):
         model = pretrained.fetched(model, stop.raise_if_requested)
         precision = flags.precision or ("float32" if model.is_imported() else "auto")
         wanted = class_lists.parse_classes(flags.classes) if flags.classes else None
-        opener = detecting.Opener(
-            flags.model, threshold, wanted, precision, flags.batch_size, flags.tiles, flags.overlap
-        )
+        opener = detecting.Opener(flags.model, threshold, wanted, precision, flags.batch_size, **_tiling(flags))
         facts = {
             "model": detecting.model_hash(model),
             "threshold": flags.threshold.text if flags.threshold else str(threshold),
             "classes": flags.classes,
-            "tiles": [*flags.tiles, flags.overlap] if flags.tiles else None,
+            "tiles": [*(flags.tiles or [flags.tile_size]), flags.overlap] if flags.tiles or flags.tile_size else None,
             "pictures": hashlib.sha256(
                 "\n".join(one.path for one in pictures).encode("utf-8", "surrogateescape")
             ).hexdigest(),
@@ -128,6 +126,11 @@ def _detect_in_shards(flags, model, threshold, pictures):
             )
 
         print(f"{job.told(job.work(flags.output, shards, 'jsonl', run))}; see {flags.output}")
+
+
+def _tiling(flags):
+    """How pictures are cut into tiles, as `detector.load` takes it."""
+    return {"tiles": flags.tiles, "tile_size": flags.tile_size, "overlap": flags.overlap}
 
 
 def _validated_in(model):
@@ -511,6 +514,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         raise UserError("--valid-of: chooses pictures of a data set; give --data and --split too")
     if flags.shards and (flags.split or flags.crops or flags.dump_predictions or flags.formats or flags.overwrite):
         raise UserError("--shards: writes JSON Lines of pictures and nothing else; leave the other flags out")
+    tiles.choose(flags.tiles, flags.tile_size, flags.overlap)  # refuses both
     if bool(flags.images) == bool(flags.split):
         raise UserError("give either pictures or folders, or --data with --split")
     return flags
@@ -560,6 +564,13 @@ def _detection_flags(group):
         metavar="CxR",
         help="also look at C×R tiles of each picture, such as 3x2, to find small things; the network then takes C×R "
         "+ 1 times as long (default: none)",
+    )
+    group.add_argument(
+        "--tile-size",
+        type=cli.positive_int,
+        metavar="N",
+        help="the same with tiles of N×N pixels, such as 640, as many as each picture needs; one no larger than a "
+        f"tile is looked at once, one that needs more than {tiles.MOST_TILES} is skipped and listed (default: none)",
     )
     group.add_argument(
         "--overlap",

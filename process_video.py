@@ -66,7 +66,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         batch_size = len(films) if first.live else flags.batch_size  # a live picture should not wait for others
         lowest = following.lowered(threshold) if flags.track else threshold
         settings = {"precision": flags.precision, "threshold": lowest, "batch_size": batch_size, "tiles": flags.tiles}
-        loaded = stack.enter_context(detector.load(flags.model, **settings, overlap=flags.overlap))
+        settings |= {"tile_size": flags.tile_size, "overlap": flags.overlap}
+        loaded = stack.enter_context(detector.load(flags.model, **settings))
         wanted = class_lists.find_labels(flags.classes, loaded.class_names)
         if flags.track:
             for film in films:
@@ -125,10 +126,16 @@ def _raise_failed(failed):
 
 
 def _open(film, stop):
-    """The reader of a film's input, open."""
+    """The reader of a film's input, open. Raises UserError also for frames that need too many tiles."""
     if os.path.isdir(film.input):
-        return frame_folder.FrameFolder(film.input, film.rate)
+        pictures = frame_folder.FrameFolder(film.input, film.rate)
+        film_flags.check_tiles(film, (pictures.width, pictures.height))
+        return pictures
     reader = video.VideoReader(film.input, film.stream, film.within_data)
+    with contextlib.ExitStack() as stack:
+        stack.callback(reader.close)
+        film_flags.check_tiles(film, (reader.width, reader.height))
+        stack.pop_all()
     if reader.streams > 1:
         print(f"{film.input_name}: video stream {film.stream} of {reader.streams}; --stream N takes another")
     if reader.live and video.is_camera(film.input):

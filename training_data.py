@@ -24,6 +24,7 @@ from structures import Sample, UserError
 from system import cli, wording
 from system.data_queue import Batch, DataQueue, Field, WorkerError
 from system.shared_arrays import block_bytes
+from tiling import tiles, views
 
 LARGEST_AUTO_WEIGHT = 10.0  # so that a handful of objects does not dominate the gradient
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h
@@ -60,6 +61,7 @@ class MakeTrainingItem:
     seed: of the training.
     redraw: whether a picture with objects is augmented anew, up to REDRAWS times, until an anchor matches.
     cache: that pictures are read through, or None.
+    cut: into tiles, in one of which or as a whole a picture is shown, as `tiling.views` says; None for always whole.
     """
 
     samples: Sequence[Sample]
@@ -70,6 +72,7 @@ class MakeTrainingItem:
     seed: int
     redraw: bool = False
     cache: PictureCache | None = None
+    cut: tiles.Cut | None = None
 
     def sharing(self, cache: PictureCache) -> "MakeTrainingItem":
         """The same, with a cache."""
@@ -77,7 +80,7 @@ class MakeTrainingItem:
 
     def __call__(self, job: Job, out: Mapping[str, np.ndarray]) -> None:
         sample, targets = self.samples[job[1]], (out["class_targets"], out["offset_targets"])
-        if self.transform.resizes_whole(sample.width, sample.height) and not self.redraw:
+        if self._resizes_whole(sample) and not self.redraw:
             plan = self._plan_kept(job, targets)
         else:
             plan, matches = self.plan(job)
@@ -99,14 +102,24 @@ class MakeTrainingItem:
     def plan(self, job: Job) -> tuple[transforms.Plan, np.ndarray]:
         """(how the sample of a job is augmented, the object that each anchor matches: int32 [A] of `match_anchors`)."""
         epoch, index = job
-        sample = self.samples[index]
+        sample, view = self.samples[index], self.view(job)
+        labels = sample.labels[view.kept]
         rng = np.random.default_rng([self.seed, epoch, index])
-        for _ in range(REDRAWS if self.redraw and len(sample.boxes) else 1):
-            plan = self.transform.plan(sample.width, sample.height, sample.boxes, sample.labels, rng)
+        for _ in range(REDRAWS if self.redraw and len(view.boxes) else 1):
+            plan = self.transform.plan(sample.width, sample.height, view.boxes, labels, rng, view.edges_px)
             matches = ssd_utils.match_columns(self._columns, plan.boxes, bipartite=self.matching == "bipartite")
             if (matches >= 0).any():
                 break
         return plan, matches
+
+    def view(self, job: Job) -> views.View:
+        """What the sample of a job shows before it is augmented: all of its picture, or a tile."""
+        epoch, index = job
+        sample = self.samples[index]
+        size = sample.width, sample.height
+        if self.cut is None:
+            return views.whole(size, sample.boxes)
+        return views.in_epoch(self.cut, size, sample.boxes, self.seed, index, epoch)
 
     def render(self, job: Job, plan: transforms.Plan, out: np.ndarray | None = None) -> np.ndarray:
         """Read the picture of a job and render its plan, into `out` or a new array uint8 [h,w,3]. Raises ImageError."""
@@ -114,7 +127,7 @@ class MakeTrainingItem:
         source = sample.image_path, sample.exif, plan.max_reduce
         if self.cache is None:
             return self.transform.render(plan, images.read(*source, self.preset.gray16), out)
-        if self.transform.resizes_whole(sample.width, sample.height):
+        if self._resizes_whole(sample):
             resized = self.cache.made(RESIZED, functools.partial(self.transform.resized, plan), *source)
             return self.transform.finish(plan, resized, out)
         return self.transform.render(plan, self.cache.read(*source), out)
@@ -138,6 +151,9 @@ class MakeTrainingItem:
             ssd_utils.encode_targets(self.anchors, moved.boxes, moved.labels, matches, self.preset.variances, targets)
             self._kept.keep((index, choices.mirror), targets)
         return dataclasses.replace(self._whole[size], choices=choices)
+
+    def _resizes_whole(self, sample):
+        return self.cut is None and self.transform.resizes_whole(sample.width, sample.height)
 
     @functools.cached_property
     def _columns(self):
@@ -222,14 +238,17 @@ def cached_bytes(
 
     The kinds that save the most time for a byte come first.
     """
-    transform = transforms.train_transforms(preset, settings.augmentation)
+    transform, cut = transforms.train_transforms(preset, settings.augmentation), settings.cut
     needed = dict.fromkeys((RESIZED, *map(str, reversed(transforms.REDUCTIONS))), 0)
     size_of = {Picture(one.image_path, one.exif): (one.width, one.height) for one in samples}
     for picture, (width, height) in size_of.items():
-        if transform.resizes_whole(width, height):
+        if cut is None and transform.resizes_whole(width, height):
             needed[RESIZED] += block_bytes(*preset.input_wh)
             continue
-        for reduce in transform.reductions(width, height) if images.is_jpeg(picture.path) else (1,):
+        edges = cut.edges_px((width, height)) if cut else np.array([(0, 0, width, height)])
+        sizes = {tuple(size) for size in (edges[:, 2:] - edges[:, :2]).tolist()}
+        reductions = {reduce for size in sizes for reduce in transform.reductions(*size)}
+        for reduce in reductions if images.is_jpeg(picture.path) else (1,):
             needed[str(reduce)] += block_bytes(-(-height // reduce), -(-width // reduce))
     return list(size_of), {kind: size for kind, size in needed.items() if size}
 
@@ -256,8 +275,9 @@ def make_item(samples: Sequence[Sample], preset: ssd_utils.SSDPreset, settings: 
     """What makes the items of a training's batches, without a cache."""
     transform = transforms.train_transforms(preset, settings.augmentation)
     anchors = ssd_utils.make_anchors(preset)
+    redraw = settings.unmatched == "redraw"
     return MakeTrainingItem(
-        samples, preset, anchors, transform, settings.matching, settings.seed, settings.unmatched == "redraw"
+        samples, preset, anchors, transform, settings.matching, settings.seed, redraw, cut=settings.cut
     )
 
 

@@ -24,6 +24,7 @@ from ssd_utils import SSDPreset
 
 Window = tuple[float, float, float, float]  # (xmin, ymin, xmax, ymax)
 WHOLE: Window = (0.0, 0.0, 1.0, 1.0)
+Part = tuple[int, int, int, int]  # (xmin, ymin, xmax, ymax) in whole pixels of a picture
 Size = int | tuple[int, int]  # the side of a square, or (width, height), in pixels
 INTERPOLATIONS = {
     "linear": cv2.INTER_LINEAR,
@@ -227,28 +228,49 @@ class TrainTransforms:
         plan = self.plan(width, height, boxes, labels, rng)
         return self.render(plan, image), plan.boxes, plan.labels
 
-    def plan(self, width: int, height: int, boxes: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Plan:
-        """Make the `Plan` for a picture of this size in pixels, with boxes float32 [N,4] and labels int32 [N]."""
-        return self.compose(width, height, boxes, labels, draw_choices(self.augmentation, boxes, rng))
+    def plan(
+        self,
+        width: int,
+        height: int,
+        boxes: np.ndarray,
+        labels: np.ndarray,
+        rng: np.random.Generator,
+        part: Part | None = None,
+    ) -> Plan:
+        """Make the `Plan` for a picture of this size in pixels, with boxes float32 [N,4] and labels int32 [N].
 
-    def compose(self, width: int, height: int, boxes: np.ndarray, labels: np.ndarray, choices: Choices) -> Plan:
-        """Make the `Plan` for given choices.
+        part: of the picture, that is taken for all of it, with boxes as fractions of that; None for all of it.
+        """
+        return self.compose(width, height, boxes, labels, draw_choices(self.augmentation, boxes, rng), part)
+
+    def compose(
+        self,
+        width: int,
+        height: int,
+        boxes: np.ndarray,
+        labels: np.ndarray,
+        choices: Choices,
+        part: Part | None = None,
+    ) -> Plan:
+        """Make the `Plan` for given choices; the other arguments are those of `plan`.
 
         Source and target are widened or rounded to whole pixels, and boxes are moved by exactly the same map. So boxes
         fit the pixels, but the window differs from the drawn one by about a pixel. The edges of the source are
         multiples of max_reduce, so that boxes also fit a picture that is decoded smaller.
         """
-        window_px = _compose_window(choices.canvas, choices.crop, width, height)
+        x0, y0, x1, y1 = part or (0, 0, width, height)
+        wide, high = x1 - x0, y1 - y0
+        window_px = _compose_window(choices.canvas, choices.crop, wide, high)
         max_reduce = _max_reduce(window_px, self._size)
         # An error in the 15th digit must not widen by a pixel
         left, top, right, bottom = (round(edge * 1e6) / 1e6 for edge in window_px)
-        x = _fit_axis(left, right, width, self._size[0], max_reduce)
-        y = _fit_axis(top, bottom, height, self._size[1], max_reduce)
+        x = _fit_axis(left + x0, right + x0, (x0, x1), width, self._size[0], max_reduce)
+        y = _fit_axis(top + y0, bottom + y0, (y0, y1), height, self._size[1], max_reduce)
         if x is None or y is None:
             x = y = (0, 0, 0, 0)
             moved, kept = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
         else:
-            boxes_px = np.asarray(boxes, np.float64) * (width, height, width, height)
+            boxes_px = np.asarray(boxes, np.float64) * (wide, high, wide, high) + (x0, y0, x0, y0)
             moved, kept = self._move_boxes(boxes_px, x, y, choices.mirror)
         return Plan(
             width=width,
@@ -492,13 +514,14 @@ def _max_reduce(window_px, size):
     )
 
 
-def _fit_axis(low, high, length, size, step):
+def _fit_axis(low, high, part, length, size, step):
     """Along one axis: which of `length` pixels a window (low, high) covers, and their place in `size` pixels.
 
-    Returns integers (source low, source high, target low, target high), neither range empty; None if the window misses
-    the picture. The source is widened to multiples of step, or to the picture's end.
+    part: the first and last edge of what is taken for the picture. Returns integers (source low, source high, target
+    low, target high), neither range empty; None if the window misses the part. The source is widened to multiples of
+    step, or to the picture's end.
     """
-    inside_low, inside_high = max(low, 0), min(high, length)
+    inside_low, inside_high = max(low, part[0]), min(high, part[1])
     if inside_low >= inside_high:
         return None
     scale = size / (high - low)

@@ -11,6 +11,7 @@ import ssd_utils
 from dataset_check import anchor_advisor, checks
 from media import images
 from system import files, wording
+from tiling import views
 
 FEW_CLASSES = 20  # that are listed with their counts
 SHORT_NAME = 4  # names below this length are too alike by nature: car, cat
@@ -38,7 +39,7 @@ def notes(samples, valid, description, settings):
     description: config.ModelDescription; settings: config.TrainingSettings.
     """
     return [
-        *quick_notes(samples, valid, description.class_names, description.preset),
+        *quick_notes(samples, valid, description.class_names, description.preset, settings.cut),
         *_valid_notes(valid, settings),
         *_name_notes(description.class_names),
         *_copy_notes(samples, valid),
@@ -145,19 +146,20 @@ def _level_notes(samples, preset):
     return []
 
 
-def quick_notes(samples, valid, class_names, preset):
+def quick_notes(samples, valid, class_names, preset, cut=None):
     """What the user should know before training, a list of lines, empty for clean data. Opens no file.
 
     samples, valid: lists of Sample for training and for validation.
     class_names: of their labels.
     preset: whose anchors will be trained.
+    cut: the tiling.tiles.Cut of the training, None for whole pictures.
     """
     notes = []
     shared = {sample.image_path for sample in samples} & {sample.image_path for sample in valid}
     if shared:
         both = wording.plural(len(shared), "picture")
         notes.append(f"{both} in both --train and --valid; the first is {min(shared)}")
-    boxes = np.concatenate([sample.boxes for sample in samples])
+    boxes = np.concatenate([_largest(sample, cut) for sample in samples])
     labels = np.concatenate([sample.labels for sample in samples])
     counts = _counts(samples, class_names)
     if rare := [f"{name} ({count})" for name, count in counts.items() if not count or checks.is_rare(count, counts)]:
@@ -167,11 +169,18 @@ def quick_notes(samples, valid, class_names, preset):
         notes.append(f"{without} of {len(samples)} pictures have no objects; they add little to training")
     tiny = int((anchor_advisor.sides_px(preset, boxes) < checks.TINY).sum())
     if tiny > len(boxes) / 20:
+        where = " even in tiles" if cut else ""
         notes.append(
-            f"{tiny} of {len(boxes)} objects are below {checks.TINY} pixels at the input size, too small to detect"
+            f"{tiny} of {len(boxes)} objects are below {checks.TINY} pixels at the input size{where}, too small to "
+            "detect"
         )
     notes += _quick_matchable(preset, boxes, labels, class_names)
     return notes
+
+
+def _largest(sample, cut):
+    """The boxes of a sample where the training shows them largest, as fractions of the picture or of a tile."""
+    return views.largest(cut, (sample.width, sample.height), sample.boxes) if cut else sample.boxes
 
 
 def _quick_matchable(preset, boxes, labels, class_names):

@@ -22,6 +22,7 @@ FOLDERS = ("track_crops", "events")  # ... and what is written into a folder for
 
 def films(flags: argparse.Namespace) -> list[argparse.Namespace]:
     """The flags of each film: its `input`, `output` and `json`, beside all others. Raises UserError."""
+    tiles.choose(flags.tiles, flags.tile_size, flags.overlap)  # refuses both
     flags.places = places.named(
         [*(flags.line or ()), *(zone for path in flags.zone or () for zone in places.read_zones(path))]
     )
@@ -100,6 +101,15 @@ def _check_folder(name, path):
         os.makedirs(cli.output_folder(path), exist_ok=True)
     except argparse.ArgumentTypeError as error:
         raise UserError(f"{name}: {error}") from None
+
+
+def check_tiles(flags: argparse.Namespace, size: tuple[int, int]) -> None:
+    """Raise UserError if a film whose frames have this (width, height) would be cut into too many tiles."""
+    if cut := tiles.choose(flags.tiles, flags.tile_size, flags.overlap):
+        try:
+            cut.edges_px(size)
+        except UserError as error:
+            raise UserError(f"{flags.input}: {error}") from None
 
 
 def check_outputs(flags: argparse.Namespace) -> None:
@@ -214,6 +224,12 @@ def _detection_flags(add):
         metavar="CxR",
         help="also look at C×R tiles of the picture, such as 3x2, to find small things; the network then takes C×R + 1 "
         "times as long (default: none)",
+    )
+    add(
+        "--tile-size",
+        type=cli.positive_int,
+        metavar="N",
+        help="the same with tiles of N×N pixels, such as 640, as many as the picture needs (default: none)",
     )
     cli.rare(
         add(

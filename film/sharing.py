@@ -16,7 +16,7 @@ GATHER = 0.02  # seconds: what is asked for that much later is in the same batch
 class _Request:
     """A picture of one camera, as a batch. answer: its Detections, or the exception that the network raised."""
 
-    batch: np.ndarray
+    batch: np.ndarray | Sequence[np.ndarray]
     sizes: Sequence[tuple[int, int]]
     answer: list[Detections] | BaseException | None = None
 
@@ -38,7 +38,9 @@ class SharedDetector:
         self._waiting: list[_Request] = []
         self._asked, self._network = threading.Condition(), threading.Lock()
 
-    def detect_prepared(self, batch: np.ndarray, sizes: Sequence[tuple[int, int]]) -> list[Detections]:
+    def detect_prepared(
+        self, batch: np.ndarray | Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]
+    ) -> list[Detections]:
         """As of `detector.Detector`; may be called by several threads."""
         mine = _Request(batch, sizes)
         with self._asked:
@@ -61,7 +63,7 @@ class SharedDetector:
 
     def _run(self, group):
         try:
-            batch = np.concatenate([one.batch for one in group])
+            batch = [picture for one in group for picture in one.batch]  # cameras may need different numbers of tiles
             found = self._detector.detect_prepared(batch, [size for one in group for size in one.sizes])
         except BaseException as error:
             for one in group:

@@ -24,7 +24,7 @@ class Opener:
     """Callable that opens a detector; it can be sent to another process.
 
     model: as `config.find_model` takes it. threshold: of `detector.load`. wanted: names of classes, None for all.
-    precision, batch_size, tiles, overlap: of `detector.load`.
+    precision, batch_size, tiles, tile_size, overlap: of `detector.load`.
     """
 
     model: str
@@ -33,6 +33,7 @@ class Opener:
     precision: str = "auto"
     batch_size: int | None = None
     tiles: tuple[int, int] | None = None
+    tile_size: int | None = None
     overlap: float = tiling.OVERLAP
 
     @contextlib.contextmanager
@@ -42,7 +43,7 @@ class Opener:
         import detector
 
         settings = {"precision": self.precision, "threshold": self.threshold, "batch_size": self.batch_size}
-        settings |= {"tiles": self.tiles, "overlap": self.overlap}
+        settings |= {"tiles": self.tiles, "tile_size": self.tile_size, "overlap": self.overlap}
         with detector.load(self.model, **settings) as loaded:
             yield lambda entries: _rows(loaded, entries, self.wanted)
 

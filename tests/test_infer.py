@@ -81,6 +81,21 @@ def test_where_nothing_can_be_read_the_call_fails(trained, odd_folder, tmp_path)
     assert len(json.loads((out / "detections.json").read_text("utf-8"))["errors"]) == 2
 
 
+def test_a_picture_that_needs_too_many_tiles_is_listed(trained, odd_folder, tmp_path, capsys):
+    """As one that cannot be read; the others have as many tiles as they need."""
+    Image.new("RGB", (500, 400)).save(tmp_path / "large.png")
+    flags = ["--output", str(tmp_path / "out"), "--no-draw", "--tile-size", "20"]
+    infer.main([str(trained), str(tmp_path / "large.png"), str(odd_folder / "one.png"), *flags])
+    written = json.loads((tmp_path / "out" / "detections.json").read_text("utf-8"))
+    assert [entry["file"] for entry in written["images"]] == ["one.png"]
+    assert [(one["file"], one["reason"][:42]) for one in written["errors"]] == [
+        ("large.png", "500×400 pixels need 775 tiles of 20, more ")
+    ]
+    assert "large.png: 500×400 pixels need" in capsys.readouterr().out
+    with pytest.raises(UserError, match="--tiles and --tile-size"):
+        infer.main([str(trained), str(odd_folder), *flags, "--tiles", "3x2"])
+
+
 @pytest.mark.parametrize("recursive", [False, True])
 def test_what_is_left_out_of_a_folder_is_said(trained, tmp_path, capsys, recursive):
     for name in ("a.jpg", "b.jfif", "c.jpe", "._a.jpg", ".ipynb_checkpoints/a.jpg", "in/d.png"):

@@ -73,18 +73,24 @@ def test_shards_write_nothing_else(flag, trained, shapes, tmp_path):
         infer.main([str(trained), str(shapes / "JPEGImages"), "--shards", "2", flag, "--output", str(tmp_path / "x")])
 
 
-def test_shards_take_tiles(trained, shapes, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [(["--tiles", "2x1"], ((2, 1), None, 0.3)), (["--tile-size", "64"], (None, 64, 0.3))],
+    ids=str,
+)
+def test_shards_take_tiles(flags, expected, trained, shapes, tmp_path, monkeypatch):
     opened = []
     monkeypatch.setattr(infer.workers, "run", lambda folder, numbers, opener, *_: opened.append(opener) or ())
     words = [str(trained), str(shapes / "JPEGImages"), "--shards", "2", "--output", str(tmp_path / "out")]
     with pytest.raises(UserError, match="lacks"):  # nobody worked
-        infer.main([*words, "--tiles", "2x1", "--overlap", "0.3"])
+        infer.main([*words, *flags, "--overlap", "0.3"])
     monkeypatch.setattr(detector, "load", lambda *_, **settings: contextlib.nullcontext(settings))
     with opened[0]() as detect:
         loaded = inspect.getclosurevars(detect).nonlocals["loaded"]
-    assert (loaded["tiles"], loaded["overlap"]) == ((2, 1), 0.3)
-    with pytest.raises(UserError, match="was begun with tiles"):
-        infer.main(words)
+    assert (loaded["tiles"], loaded["tile_size"], loaded["overlap"]) == expected
+    for others in ([], ["--tiles", "64x1", "--overlap", "0.3"]):
+        with pytest.raises(UserError, match="was begun with tiles"):
+            infer.main([*words, *others])
 
 
 @pytest.mark.parametrize(

@@ -116,9 +116,24 @@ def test_frames_come_out_in_order_with_their_detections(tmp_path, detector, mode
     assert timeline["frames"][3]["detections"][1] == {"class": "bus", "score": pytest.approx(0.6), "box": [0, 0, 2, 2]}
     assert detector.batches == [4, 4, 4, 4, 4, 1]
     assert detector.calls == [
-        (model, {"precision": "auto", "threshold": 0.5, "batch_size": 4, "tiles": None, "overlap": 0.2})
+        (
+            model,
+            {"precision": "auto", "threshold": 0.5, "batch_size": 4, "tiles": None, "tile_size": None, "overlap": 0.2},
+        )
     ]
     assert sorted(os.listdir(tmp_path)) == ["a.mp4", "model.pb", "out.json", "out.mp4"]
+
+
+def test_tiles_of_a_size(tmp_path, detector, model):
+    source = make(tmp_path / "a.mp4", 2)
+    run(tmp_path, model, source, "--tile-size", "32", "--overlap", "0.3")
+    settings = detector.calls.pop()[1]
+    assert (settings["tiles"], settings["tile_size"], settings["overlap"]) == (None, 32, 0.3)
+    with pytest.raises(UserError, match=r"a\.mp4: 64×48 pixels need 1200 tiles of 2, more than 256, .*--tile-size"):
+        run(tmp_path, model, source, "--tile-size", "2")
+    with pytest.raises(UserError, match="--tiles and --tile-size"):
+        run(tmp_path, model, source, "--tile-size", "32", "--tiles", "3x2")
+    assert not detector.calls
 
 
 def test_the_detector_chooses_the_batch_size_but_for_a_camera(tmp_path, detector, model, monkeypatch):

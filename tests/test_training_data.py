@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import config
+import detector
 import source_pascal_voc
 import ssd_utils
 import training_data
@@ -276,19 +277,71 @@ def test_batches_are_the_same_with_a_cache_that_is_too_small(photographs, kind, 
         assert_equal(plain, batches(photographs, jobs, 0, cache, **more))
 
 
-def test_what_a_cache_may_take_is_what_it_takes_at_most(photographs):
+@pytest.mark.parametrize(
+    ("names", "epochs", "cut"), [([*transforms.AUGMENTATIONS], 60, {}), (["none"], 7, {"tiles": (3, 2)})], ids=str
+)
+def test_what_a_cache_may_take_is_what_it_takes_at_most(photographs, names, epochs, cut):
     """By filling one until all sizes were drawn."""
     samples = photographs[:3]
-    for augmentation in transforms.AUGMENTATIONS:
-        settings = config.TrainingSettings(data="", train="", augmentation=augmentation, cache="ram")
+    for augmentation in names:
+        settings = config.TrainingSettings(data="", train="", augmentation=augmentation, cache="ram", **cut)
         pictures, needed = training_data.cached_bytes(samples * 2, PRESET, settings)
         assert len(pictures) == 3
         store = shared_arrays.MemoryStore(3, [1 << 30] * len(needed))
         cache = picture_cache.PictureCache(pictures, list(needed), store)
-        jobs = jobs_of(samples, range(60))
-        batches(samples, jobs, 0, cache, augmentation=augmentation)
+        jobs = jobs_of(samples, range(epochs))
+        batches(samples, jobs, 0, cache, augmentation=augmentation, **cut)
         assert store.used == sum(needed.values()), augmentation
         cache.close()
+
+
+# Tiles
+
+TILES = {"tiles": (3, 2), "overlap": 0.3}
+
+
+def test_a_tile_is_the_one_that_a_detector_looks_at(samples):
+    """Without an augmentation: pixel by pixel. In as many epochs as views have objects, all of these are seen."""
+    settings = config.TrainingSettings("", "", augmentation="none", **TILES)
+    boxes = np.array([[0, 0, 1, 1], [0.3, 0.3, 0.7, 0.7], [0.02, 0.8, 0.06, 0.9]], np.float32)
+    sample = dataclasses.replace(samples[0], boxes=boxes, labels=np.array([0, 1, 0], np.int32))
+    item = training_data.make_item([sample], PRESET, settings)
+    description = config.ModelDescription(PRESET, CLASSES)
+    looks = detector.Detector(None, description, precision="", threshold=0, batch_size=1, cut=settings.cut)
+    prepared, seen = looks.prepare(images.read(sample.image_path)), []
+    for epoch in range(4):
+        plan, matches = item.plan((epoch, 0))
+        view = item.view((epoch, 0))
+        seen.append(view.number)
+        np.testing.assert_array_equal(item.render((epoch, 0), plan), prepared[view.number])
+        np.testing.assert_allclose(plan.boxes, view.boxes, atol=1e-6)
+        np.testing.assert_array_equal(plan.labels, sample.labels[view.kept])
+        assert (matches >= 0).any()
+    assert sorted(seen) == [0, 2, 4, 5]  # a tile shows less than 0.3 of the first object, two have enough of the second
+
+
+def test_batches_of_tiles_depend_on_epoch_and_picture_alone(samples):
+    """Not on the workers, nor on where an epoch goes on, nor on which picture another rank makes."""
+    jobs = training_data.epoch_jobs(len(samples), seed=3, epoch=5)
+    more = {"seed": 3, **TILES}
+    serial = batches(samples, jobs, workers=0, **more)
+    assert_equal(serial, batches(samples, jobs, workers=2, **more))
+    assert_equal(serial[2:], batches(samples, jobs[8:], workers=0, **more))
+    every_second = batches(samples, jobs[1::2], workers=0, **more)
+    np.testing.assert_array_equal(every_second[0]["images"][:2], serial[0]["images"][1::2])
+    plain = batches(samples, jobs, workers=0, seed=3)
+    assert any((a["images"] != b["images"]).any() for a, b in zip(serial, plain, strict=True))
+
+
+@pytest.mark.parametrize(("kind", "augmentation"), [("ram", "full"), ("disk", "none")])
+def test_batches_of_tiles_are_the_same_with_a_cache(photographs, augmentation, kind, tmp_path, monkeypatch):
+    jobs = jobs_of(photographs, range(2))
+    more = {"augmentation": augmentation, "cache": kind, "cache_dir": str(tmp_path), **TILES}
+    plain = batches(photographs, jobs, 0, None, **more)
+    with caching.opened(photographs, PRESET, config.TrainingSettings(data="", train="", **more)) as cache:
+        assert_equal(plain, batches(photographs, jobs, 0, cache, **more))
+        monkeypatch.setattr(images, "read", refuse_to_decode)
+        assert_equal(plain, batches(photographs, jobs, 0, cache, **more))
 
 
 def test_pictures_that_match_nothing_are_redrawn():

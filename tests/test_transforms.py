@@ -303,6 +303,44 @@ def test_boxes_lie_on_the_pixels_that_they_describe(seed, reduced):
         assert np.abs(found - plan.boxes[0] * 100).max() <= 1
 
 
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_a_part_is_augmented_as_a_picture_of_its_own(name):
+    """Bit by bit, where nothing is decoded smaller."""
+    image, transform = smooth_image(180, 240), TrainTransforms(300, MEAN, AUGMENTATIONS[name])
+    for seed, part in enumerate([(0, 0, 100, 90), (140, 90, 240, 180), (37, 11, 38, 90), (0, 0, 240, 180)] * 5):
+        boxes, labels = random_boxes(np.random.default_rng(seed), 3)
+        alone = np.ascontiguousarray(image[part[1] : part[3], part[0] : part[2]])
+        expected, expected_boxes, expected_labels = transform(alone, boxes, labels, np.random.default_rng(seed))
+        plan = transform.plan(240, 180, boxes, labels, np.random.default_rng(seed), part)
+        assert plan.max_reduce == 1
+        np.testing.assert_array_equal(transform.render(plan, image), expected)
+        np.testing.assert_allclose(plan.boxes, expected_boxes, atol=1e-6)
+        np.testing.assert_array_equal(plan.labels, expected_labels)
+
+
+@pytest.mark.parametrize("reduced", [False, True])
+def test_boxes_lie_on_the_pixels_of_a_part(reduced):
+    image, _ = painted(1003, 745, (421, 220, 655, 489))
+    part = (399, 170, 1003, 661)
+    transform, factors = TrainTransforms(100, (0, 0, 0), GEOMETRY), set()
+    own = (np.array([[421, 220, 655, 489]]) - part[:2] * 2) / (604, 491, 604, 491)
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        plan = transform.plan(1003, 745, own.astype(np.float32), np.zeros(1, np.int32), rng, part)
+        factors.add(plan.max_reduce)
+        factor = plan.max_reduce if reduced else 1
+        smaller = cv2.resize(image, (-(-1003 // factor), -(-745 // factor)), interpolation=cv2.INTER_AREA)
+        ys, xs = np.nonzero(transform.render(plan, smaller)[..., 0] > 132)
+        if len(plan.boxes):
+            found = np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1])
+            assert np.abs(found - plan.boxes[0] * 100).max() <= 1.5
+        for edge, end in zip(plan.source_px, (1003, 745) * 2, strict=True):
+            assert edge % plan.max_reduce == 0 or edge == end
+        outside = np.maximum(np.subtract(part[:2], plan.source_px[:2]), np.subtract(plan.source_px[2:], part[2:]))
+        assert plan.source_px == (0, 0, 0, 0) or outside.max() < plan.max_reduce  # widened, but no further
+    assert {2, 4} <= factors
+
+
 def test_reduced_decoding_keeps_the_resolution_of_the_result():
     transform = TrainTransforms(300, MEAN)
     none = (np.zeros((0, 4), np.float32), np.zeros(0, np.int32))

@@ -5,13 +5,16 @@ whole in the next tile, if it is smaller than the overlap, or else in the pictur
 """
 
 import argparse
+import dataclasses
+import functools
+import math
 import re
 from collections.abc import Sequence
 
 import numpy as np
 
 import boxes as box_geometry
-from structures import Detections
+from structures import Detections, UserError
 
 CUT = 0.02  # of a tile's side: a box that comes as near to an edge inside the picture is taken to be cut there
 PART = 0.6  # of a cut box that lies in another of its class: from here on it is a part of that one
@@ -29,6 +32,66 @@ def parse(text: str) -> tuple[int, int]:
             f"{text!r} is more than {MOST_TILES} tiles, each of which takes the network's time"
         )
     return int(found[1]), int(found[2])
+
+
+@dataclasses.dataclass(frozen=True)
+class Cut:
+    """How pictures are cut into tiles.
+
+    grid: (columns, rows) of every picture; None where `side` is given.
+    side: pixels of a tile's sides, of which each picture has as many as it needs; None where `grid` is given.
+    overlap: of a tile's side, that it shares with the next one, with `side` at least; from 0 on, below 1.
+    """
+
+    grid: tuple[int, int] | None = None
+    side: int | None = None
+    overlap: float = OVERLAP
+
+    def edges_px(self, size: tuple[int, int]) -> np.ndarray:
+        """int64 [T,4] (xmin, ymin, xmax, ymax): a picture of `size` (width, height), whole, then its tiles by row.
+
+        A picture that is no larger than one tile of `side` has none. Raises UserError for more than MOST_TILES.
+        """
+        if self.side is None:
+            return edges_px(self._layout, size)
+        starts = [_starts(length, self.side, self.overlap) for length in size]
+        count = len(starts[0]) * len(starts[1])
+        if count > MOST_TILES:
+            raise UserError(
+                f"{size[0]}×{size[1]} pixels need {count} tiles of {self.side}, more than {MOST_TILES}, each of which "
+                "takes the network's time; give a larger --tile-size"
+            )
+        tiles = [(x, y, min(x + self.side, size[0]), min(y + self.side, size[1])) for y in starts[1] for x in starts[0]]
+        return np.array([(0, 0, *size), *(tiles if count > 1 else ())], np.int64)
+
+    @functools.cached_property
+    def _layout(self):
+        assert self.grid
+        return layout(*self.grid, self.overlap)
+
+
+def choose(grid: tuple[int, int] | None, side: int | None, overlap: float) -> Cut | None:
+    """The Cut of --tiles, --tile-size and --overlap; None for pictures as a whole only.
+
+    Raises UserError for both, and for numbers without sense.
+    """
+    if grid and side is not None:
+        raise UserError("--tiles and --tile-size: each says how pictures are cut; leave one of the two out")
+    if side is not None and side < 1:
+        raise UserError(f"tile_size {side}: give a whole number above 0, or None")
+    if not 0 <= overlap < 1:
+        raise UserError(f"overlap {overlap}: give a number from 0 on, below 1")
+    return Cut(grid, side, overlap) if grid or side else None
+
+
+def _starts(length, side, overlap):
+    """Along one axis of `length` pixels: where tiles begin, evenly from its start to its end."""
+    if length <= side:
+        return [0]
+    count = math.ceil((length - side) / (side * (1 - overlap)) - 1e-9) + 1
+    if count > MOST_TILES:  # refused, so that nobody needs their places
+        return range(count)
+    return np.rint(np.linspace(0, length - side, count)).astype(int).tolist()
 
 
 def layout(columns: int, rows: int, overlap: float) -> np.ndarray:

@@ -39,7 +39,9 @@ def write(
         alone = np.setdiff1d(np.arange(len(plan.boxes)), matches)  # objects without an anchor
         numbers = len(plan.boxes), np.count_nonzero(matches >= 0), len(alone)
         counts += numbers
-        words = f"{os.path.basename(samples[job[1]].image_path)}: {_words(*numbers)}"
+        tile = item.view(job).number
+        name = os.path.basename(samples[job[1]].image_path) + (f", tile {tile}" if tile else "")
+        words = f"{name}: {_words(*numbers)}"
         picture = _draw(image, plan, matches, alone, item.anchors, description.class_names)
         tiles.append(np.concatenate([picture, visualization.caption(words, TILE)]))
     if not tiles:

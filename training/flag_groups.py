@@ -11,6 +11,7 @@ import training_data
 import transforms
 from media import images
 from system import cli, files, worker_processes
+from tiling import tiles, views
 from training import augmentation_file, caching
 
 FC_FORMS = {"yes": "subsampled", "no": "full"}  # of --subsample-fc
@@ -30,7 +31,7 @@ def shown(value: Any, name: str = "") -> str:
         return "FILE"
     if value is None or value == ():
         return "none"
-    if name == "input":
+    if name in ("input", "tiles"):
         return "{}x{}".format(*value)
     if isinstance(value, tuple):
         return ",".join(map(str, value))
@@ -196,7 +197,6 @@ def _add_sampling_flags(group):
         type=_augmentation,
         metavar=f"{'|'.join(config.CHOICES['augmentation'])}|FILE",
     )
-
     _add(
         group,
         "--show-batch",
@@ -204,6 +204,28 @@ def _add_sampling_flags(group):
         "their objects and the anchors that match them",
         type=cli.output_folder,
         metavar="DIR",
+        rare=True,
+    )
+
+
+def _add_tile_flags(group):
+    _add(
+        group,
+        "--tiles",
+        "train for infer.py --tiles: an epoch shows each picture whole or as one of its C×R tiles, such as 3x2, and "
+        "the next epoch another one; tiles without objects are left out. An object of which less than "
+        f"{views.LEAST_SHARE:g} lies in a tile is not one of its objects. --valid looks at whole pictures "
+        "(default: none)",
+        type=tiles.parse,
+        metavar="CxR",
+        rare=True,
+    )
+    _add(
+        group,
+        "--overlap",
+        "of a tile's side, that it shares with the next one; needs --tiles",
+        type=cli.inner_fraction,
+        metavar="X",
         rare=True,
     )
 
@@ -693,7 +715,7 @@ GROUPS = (
     ("the weights it starts from", (_add_weight_flags,)),
     ("the network and its anchors", (_add_model_flags, _add_form_flags)),
     ("all settings of a training at once", (_add_recipe_flag,)),
-    ("the pictures of an epoch", (_add_sampling_flags,)),
+    ("the pictures of an epoch", (_add_sampling_flags, _add_tile_flags)),
     ("how it updates the weights", (_add_optimization_flags, _add_optimizer_flags)),
     ("how large the steps are", (_add_rate_flags, _add_multiplier_flags)),
     ("the loss", (_add_loss_flags,)),

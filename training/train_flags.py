@@ -59,6 +59,8 @@ def _check_effect(flags, settings):
     """Refuse flags of a new run that another one keeps from having an effect."""
     if flags.resume:
         return
+    if "overlap" in flags and not settings.tiles:
+        raise UserError("--overlap: is of tiles; it needs --tiles")
     if "schedule_steps" in flags and settings.schedule != "step":
         raise UserError(f"--schedule-steps: needs --schedule step, and the schedule is {settings.schedule}")
     if "adam_epsilon" in flags and settings.optimizer == "momentum":
@@ -295,7 +297,7 @@ def _resume_config(flags):
             raise UserError(f"{flag_of(name)} {shown(value, name)}: {first}; leave it out to resume")
     for name, value in _with_recipe(vars(flags), bool(stored["init_from"])).items():
         if name in stored and name not in flags and value != stored[name]:
-            difference = f"sets {flag_of(name)} {shown(value)}, but the run has {shown(stored[name])}"
+            difference = f"sets {flag_of(name)} {shown(value, name)}, but the run has {shown(stored[name], name)}"
             raise UserError(f"--recipe {flags.recipe}: {difference}; leave --recipe out to resume")
     if "anchors" in flags and anchor_advisor.read_anchors(flags.anchors, description.preset) != description.preset:
         raise UserError(f"--anchors {flags.anchors}: the run was started with other anchors; leave it out to resume")
@@ -356,6 +358,6 @@ def _recipe_table():
     """The lines of a table: what each recipe sets."""
     rows = [("", *config.RECIPES)]
     for name in config.RECIPES["default"]:
-        rows.append((flag_of(name), *(shown(values[name]) for values in config.RECIPES.values())))
+        rows.append((flag_of(name), *(shown(values[name], name) for values in config.RECIPES.values())))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import hashlib
+import math
 import os
 import sys
 import time
@@ -314,9 +315,10 @@ def _keep_changes(task):
 def _print_start(opened, state):
     task, settings = opened.task, opened.task.settings
     preset, class_names, plan = task.description.preset, task.description.class_names, task.plan
+    cut = f", each whole or in one of {math.prod(settings.tiles)} tiles" if settings.tiles else ""
     print(
         f"{preset.name}, width {preset.width:g}, {settings.precision}: "
-        f"{plural(len(class_names), 'class')}; {plural(len(task.samples), 'picture')} an epoch, "
+        f"{plural(len(class_names), 'class')}; {plural(len(task.samples), 'picture')} an epoch{cut}, "
         f"{plural(plan.epochs, 'epoch')}, {plural(plan.total_steps, 'step')}; "
         f"{plural(len(task.valid), 'picture') if task.valid else 'none'} to validate on; run {task.run}"
         + (f", continued after step {state.step}" if state.step else ""),

@@ -14,6 +14,7 @@ from dataset_check import anchor_advisor, before_training
 from programs import TINY, run
 from structures import Sample, UserError
 from system import files
+from tiling import tiles
 from training import train_flags
 
 VGG300 = ssd_utils.get_preset("vgg300")
@@ -65,6 +66,18 @@ def test_tiny_and_unmatchable_objects():
     assert "IoU 0.5: dog 0%;" in unmatched and "check_dataset.py --anchors FILE" in unmatched
     (thin,) = notes(samples_of(THIN, 0, 40) + samples_of(SQUARE, 1, 20))
     assert "all objects 33%, cat 0%;" in thin
+
+
+def test_objects_are_judged_in_the_tile_that_shows_them_largest():
+    box = (0.5, 0.5, 0.52, 0.52)  # of 6 pixels at the input, of 13 in a tile
+    train = samples_of(SQUARE, 0, 40) + samples_of(box, 1, 20)
+    assert any("20 of 60 objects" in note for note in notes(train))
+    cut = tiles.Cut((3, 3))
+    found = before_training.quick_notes(train, [], ("cat", "dog"), VGG300, cut)
+    assert not any("too small" in note for note in found)
+    train = samples_of(SQUARE, 0, 40) + samples_of(TINY_BOX, 1, 20)
+    found = before_training.quick_notes(train, [], ("cat", "dog"), VGG300, cut)
+    assert any("20 of 60 objects are below 8 pixels at the input size even in tiles" in note for note in found)
 
 
 def write_anchors(path, **changes):

@@ -1,6 +1,8 @@
 """Tiles of a picture: that they cover it, what is merged and what stays, and a detector that sees only large things."""
 
 import argparse
+import itertools
+import math
 
 import cv2
 import numpy as np
@@ -37,6 +39,61 @@ def test_tiles_cover_the_picture_and_share_their_edges(columns, rows, overlap):
             assert 0 <= x0 < x1 <= size[0] and 0 <= y0 < y1 <= size[1]
             seen[y0:y1, x0:x1] = True
         assert seen.all()
+
+
+SIZES = [(640, 480), (641, 480), (1920, 1080), (3840, 2160), (5000, 100), (1, 700), (1664, 1152), (1665, 641)]
+
+
+@pytest.mark.parametrize("side", [400, 640])
+@pytest.mark.parametrize("overlap", [0.0, 0.2, 0.33, 0.5])
+def test_tiles_of_a_size_cover_each_picture_with_as_few_as_it_takes(side, overlap):
+    cut = tiles.Cut(side=side, overlap=overlap)
+    for width, height in SIZES:
+        found = cut.edges_px((width, height)).tolist()
+        assert found[0] == [0, 0, width, height]
+        if width <= side and height <= side:
+            assert len(found) == 1
+            continue
+        seen = np.zeros((height, width), bool)
+        for x0, y0, x1, y1 in found[1:]:
+            assert (x1 - x0, y1 - y0) == (min(side, width), min(side, height))
+            assert x0 >= 0 and y0 >= 0 and x1 <= width and y1 <= height
+            seen[y0:y1, x0:x1] = True
+        assert seen.all()
+        columns, rows = (sorted({tile[axis] for tile in found[1:]}) for axis in (0, 1))
+        assert len(found) == 1 + len(columns) * len(rows)
+        assert found[1:] == sorted(found[1:], key=lambda tile: (tile[1], tile[0]))
+        for starts, length in ((columns, width), (rows, height)):
+            gaps = [later - start for start, later in itertools.pairwise(starts)]
+            assert not gaps or (max(gaps) <= math.ceil(side * (1 - overlap)) and max(gaps) - min(gaps) <= 1)
+            fewest = 1  # with one less the last would not reach the end
+            while side + (fewest - 1) * side * (1 - overlap) < length - 1e-6:
+                fewest += 1
+            assert len(starts) == fewest
+
+
+def test_a_picture_that_needs_too_many_tiles_is_refused():
+    assert len(tiles.Cut(side=100, overlap=0.2).edges_px((1300, 1300))) == 257
+    with pytest.raises(UserError, match=r"^1301×1300 pixels need 272 tiles of 100, more than 256, .*--tile-size"):
+        tiles.Cut(side=100, overlap=0.2).edges_px((1301, 1300))
+    with pytest.raises(UserError, match=r"tiles of 1, "):
+        tiles.Cut(side=1, overlap=0.99).edges_px((100_000, 100_000))
+
+
+def test_how_pictures_are_cut_is_said_once():
+    assert tiles.choose(None, None, 0.2) is None
+    assert tiles.choose((3, 2), None, 0.3) == tiles.Cut((3, 2), None, 0.3)
+    assert tiles.choose(None, 640, 0.2) == tiles.Cut(None, 640, 0.2)
+    np.testing.assert_array_equal(
+        tiles.Cut((3, 2), None, 0.3).edges_px((90, 80)), tiles.edges_px(tiles.layout(3, 2, 0.3), (90, 80))
+    )
+    for wrong, match in (
+        (((3, 2), 640, 0.2), "--tiles and --tile-size"),
+        ((None, 0, 0.2), "tile_size 0"),
+        (((3, 2), None, 1.0), "overlap 1"),
+    ):
+        with pytest.raises(UserError, match=match):
+            tiles.choose(*wrong)
 
 
 # A picture of 200 × 100 as a whole, and its tiles 0..120 and 80..200
@@ -147,11 +204,11 @@ class LargeThings:
         pass
 
 
-def open_detector(tile=None, batch_size=4):
+def open_detector(grid=None, batch_size=4, side=None):
     description = ModelDescription(ssd_utils.get_preset("vgg300"), ("square",))
     network = LargeThings()
     settings = {"precision": "float32", "threshold": 0.5, "batch_size": batch_size}
-    return detector.Detector(network, description, **settings, tiles=tile), network
+    return detector.Detector(network, description, **settings, cut=tiles.choose(grid, side, 0.2)), network
 
 
 SQUARES = [
@@ -181,10 +238,38 @@ def test_small_things_are_found_in_tiles():
     assert network.batches == [4, 4, 4, 2]  # two pictures of seven, four at once
 
 
-def test_tiles_of_files_and_of_one_picture_are_the_same(tmp_path):
+def test_pictures_of_all_sizes_are_cut_into_tiles_of_one_size():
+    """Into as many as each needs, which go through the network together; a small picture is looked at once."""
+    images = [picture_of(SQUARES), picture_of([(10, 10, 40, 40)], (300, 250)), picture_of(SQUARES[1:3])]
+    tiled, network = open_detector(side=300)
+    found = tiled.detect(images)
+    for one, expected in zip(found, (SQUARES, [(10, 10, 40, 40)], SQUARES[1:3]), strict=True):
+        boxes = one.boxes_px[np.lexsort(one.boxes_px.T[::-1])]
+        np.testing.assert_allclose(boxes, sorted(expected), atol=5)
+    assert sum(network.batches) == 2 * (1 + 4 * 3) + 1 and set(network.batches[:-1]) == {4}
+
+
+def test_files_of_which_one_needs_too_many_tiles(tmp_path, monkeypatch):
+    """It is an error like a picture that cannot be read, and the others are looked at; few wait for the network."""
+    names, sizes = "abcde", [(900, 600), (300, 250), (4200, 4000), (900, 600), (900, 600)]
+    for name, size in zip(names, sizes, strict=True):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), picture_of([(20, 20, 60, 60)], size))
+    tiled, network = open_detector(side=300, batch_size=8)
+    groups = []
+    monkeypatch.setattr(detector, "MOST_INPUTS", 14)
+    monkeypatch.setattr(tiled, "detect_prepared", lambda *one: groups.append(len(one[1])) or found_in(*one))
+    found_in = type(tiled).detect_prepared.__get__(tiled)
+    results = list(tiled.detect_files([(str(tmp_path / f"{name}.png"), False) for name in names]))
+    assert [None if found is None else len(found) for _, _, found in results] == [1, 1, None, 1, 1]
+    assert "4200×4000 pixels need 306 tiles of 300" in results[2][1].reason
+    assert groups == [2, 2] and max(network.batches) <= 8  # 13 inputs and 1; 13 and 13
+
+
+@pytest.mark.parametrize("way", [{"grid": (3, 2)}, {"side": 300}], ids=str)
+def test_tiles_of_files_and_of_one_picture_are_the_same(way, tmp_path):
     image = picture_of(SQUARES)
     cv2.imwrite(str(tmp_path / "a.png"), image)
-    tiled, _ = open_detector((3, 2))
+    tiled, _ = open_detector(**way)
     [(_, read, found)] = tiled.detect_files([(str(tmp_path / "a.png"), False)])
     np.testing.assert_array_equal(found.boxes_px, tiled.detect(image).boxes_px)
     assert read.size == (900, 600)
@@ -194,7 +279,7 @@ def test_predictions_of_tiles_are_not_kept():
     description = ModelDescription(ssd_utils.get_preset("vgg300"), ("square",))
     settings = {"precision": "float32", "threshold": 0.5, "batch_size": 4, "keep_predictions": True}
     with pytest.raises(UserError, match="--dump-predictions"):
-        detector.Detector(LargeThings(), description, **settings, tiles=(3, 2))
+        detector.Detector(LargeThings(), description, **settings, cut=tiles.Cut((3, 2)))
 
 
 @pytest.mark.parametrize("text", ["3", "0x2", "1x1", "3x2x1", "axb", "-1x2", "3 x 2", "100x1"])

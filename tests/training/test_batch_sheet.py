@@ -10,7 +10,7 @@ import sources
 import ssd_utils
 import train
 import training_data
-from media import images
+from media import images, visualization
 from programs import CLASSES, TINY
 from structures import UserError
 from training import batch_sheet
@@ -29,6 +29,26 @@ def test_the_sheet_of_a_training(shapes, tmp_path, capsys):
         targets = next(iter(queue.batches(training_data.epoch_jobs(len(samples), 0, 0)))).arrays["class_targets"]
     assert f"batch.jpg: 16 pictures, 16 objects, {(targets > 0).sum()} anchors\n" in capsys.readouterr().out
     assert not (tmp_path / "run").exists()
+
+
+def test_tiles_are_named(shapes, tmp_path, monkeypatch):
+    """And the pictures drawn are those that a training with --tiles makes."""
+    settings = config.TrainingSettings(str(shapes), "train", augmentation="light", tiles=(2, 1))
+    samples, said, shown = sources.load(str(shapes), "train", DESCRIPTION.class_names), [], []
+    caption, draw = visualization.caption, batch_sheet._draw
+    monkeypatch.setattr(visualization, "caption", lambda text, width: said.append(text) or caption(text, width))
+    monkeypatch.setattr(batch_sheet, "_draw", lambda image, *rest: shown.append(image) or draw(image, *rest))
+    batch_sheet.write(str(tmp_path), samples, DESCRIPTION, settings)
+    item = training_data.make_item(samples, DESCRIPTION.preset, settings)
+    jobs = training_data.epoch_jobs(len(samples), 0, 0)[:16]
+    numbers = [item.view(job).number for job in jobs]
+    assert [f", tile {number}:" in text for text, number in zip(said, numbers, strict=True)] == [
+        number > 0 for number in numbers
+    ]
+    assert {0, 1, 2} == set(numbers)
+    settings = dataclasses.replace(settings, batch_size=16)
+    with training_data.make_queue(samples, DESCRIPTION.preset, settings, workers=0) as queue:
+        np.testing.assert_array_equal(next(iter(queue.batches(jobs))).arrays["images"], shown)
 
 
 def test_objects_without_an_anchor_are_counted_and_unreadable_pictures_named(shapes, tmp_path, capsys):

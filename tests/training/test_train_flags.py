@@ -9,6 +9,7 @@ import pytest
 import config
 import training_data
 from structures import UserError
+from tiling import tiles
 from training import train_flags
 from weights import class_transfer
 
@@ -191,6 +192,29 @@ def test_a_resume_takes_the_recipe_of_the_run(original):
 def test_a_resume_refuses_another_recipe(original, flags, named):
     with pytest.raises(UserError, match=named):
         resumed(original, *flags)
+
+
+def test_tiles_are_part_of_the_run(tmp_path):
+    description, settings = read(*SLIM, "--tiles", "3x2", "--overlap", "0.3")
+    assert settings.cut == tiles.Cut((3, 2), None, 0.3)
+    config.write_config(str(tmp_path), description, settings, {})
+    assert resumed(tmp_path)[1] == resumed(tmp_path, "--tiles", "3x2", "--overlap", "0.3")[1] == settings
+    for flags, first in (
+        (["--tiles", "2x3"], "--tiles 2x3: the run was started with 3x2"),
+        (["--overlap", "0.2"], "--overlap 0.2: the run was started with 0.3"),
+        (["--recipe", "default"], "--recipe default: sets --tiles none, but the run has 3x2"),
+    ):
+        with pytest.raises(UserError, match=first):
+            resumed(tmp_path, *flags)
+    with pytest.raises(UserError, match=r"--overlap: .*--tiles"):
+        read(*SLIM, "--overlap", "0.3")
+    assert read(*SLIM)[1].cut is None
+
+
+@pytest.mark.parametrize("tiles", [[3], [3, 2, 1], [0, 2], [3, 257], ["3", 2], "3x2"], ids=str)
+def test_damaged_tiles_in_a_run_are_named(tiles):
+    with pytest.raises(ValueError, match="'tiles"):
+        config.TrainingSettings.from_json({"data": "", "train": "", "tiles": tiles})
 
 
 def test_a_run_of_the_default_recipe_resumes_with_it(tmp_path):

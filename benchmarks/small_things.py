@@ -1,0 +1,234 @@
+"""Which objects of the toy road are found, by their height: trained and detected in whole pictures, and in tiles too.
+
+Draws drives of the toy road with all that is seen in them, also what is far away, trains the same network twice for the
+same number of steps, without and with train.py --tiles, and counts what each finds in a drive that neither has seen,
+without and with --tiles. Writes DIR/small_things.json and DIR/small_things.md. Called again with the same arguments, it
+goes on where it stopped.
+"""
+
+import concurrent.futures
+import itertools
+import json
+import multiprocessing
+import os
+import shlex
+import shutil
+import sys
+import time
+
+import bench_harness
+import bench_tables
+import cv2
+import numpy as np
+import tqdm
+from bench_paths import ROOT  # noqa: F401, so that the project is found
+
+import boxes as box_geometry
+import ssd_utils
+from structures import UserError
+from system import chain, cli, files, load, worker_processes
+from system.wording import plural
+from tiling import tiles
+from toy_road import drive, scenes
+from toy_road.drawing import HEIGHT, WIDTH
+from toy_road.town import CLASSES
+
+FRAMES, EVERY, RATE = 250, 6, 25.0  # a drive as the demo's, of which every sixth frame is taken
+TEST_SEED = 0  # the demo's drive; those to train on have seeds from 1 on
+SMALLEST = 4  # pixels of the shorter side of an object to learn; what is smaller shows no class
+THRESHOLD, ENOUGH = 0.5, 0.5  # scores above it; IoU with an object of the class from which on it is found
+BOUNDS = (0.0, 0.02, 0.04, 0.08, 1.01)  # of an object's height, as a share of the picture's
+HEIGHTS = ("below 2%", "2 to 4%", "4 to 8%", "8% and more")  # of the picture's height
+DATA, TRAININGS = "data", ("whole", "tiles")
+# From scratch at a quarter of the channels, as the demo
+RECIPE = [
+    *("--augmentation", "light", "--precision", "auto", "--adam-epsilon", "1e-8", "--weight-decay", "0"),
+    *("--schedule", "cosine", "--warmup-steps", "50", "--learning-rate", "1e-3"),
+]
+
+
+def main(argv=None):
+    flags = _parse(argv)
+    data = os.path.join(flags.root, DATA)
+    write_drives(data, flags.drives)
+    stages = chain.Chain(os.path.join(flags.root, "stages.json"))
+    for name in TRAININGS:
+        run = os.path.join(flags.root, name)
+        again = ["--resume"] if chain.has_begun(run) else []
+        stages.call(name, "train.py", *_training(flags, data, run, name), again=again)
+    rows, (pictures, truth) = [], read_split(data, "test")
+    for trained, looks in itertools.product(TRAININGS, TRAININGS):
+        found, seconds = _detect(os.path.join(flags.root, trained), pictures, flags.tiles if looks == "tiles" else None)
+        row = {"trained": trained, "detected": looks, **count(truth, found), "seconds": round(seconds, 1)}
+        rows.append(row)
+    header = {"command": _command(argv), "commit": bench_harness.commit(), "machine": load.machine()}
+    header |= {"steps": flags.steps, "drives": flags.drives, "tiles": "{}x{}".format(*flags.tiles)}
+    header |= {"heights": HEIGHTS, "rows": rows}
+    files.write_json(os.path.join(flags.root, "small_things.json"), header)
+    text = page(header)
+    files.write(os.path.join(flags.root, "small_things.md"), text)
+    print(text, end="")
+
+
+def write_drives(folder, count):
+    """Write a data set in COCO's format: `train`, frames of drives with seeds 1 to count, and `test`, of the demo's.
+
+    To learn are all objects that are not hidden and at least SMALLEST pixels in both directions; `test` has all of
+    which a pixel is seen. A folder that has the same drives is left as it is. Raises UserError if it has others.
+    """
+    facts, path = {"drives": count, "frames": FRAMES, "every": EVERY}, os.path.join(folder, "drives.json")
+    if os.path.exists(folder):
+        if not os.path.exists(path) or files.read_json(path) != facts:
+            raise UserError(f"{folder}: holds something else; give another --root")
+        return
+    partial = f"{folder}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    os.makedirs(os.path.join(partial, "annotations"))
+    seeds = {"test": [TEST_SEED], "train": range(1, count + 1)}
+    with _pool() as pool:
+        for split, which in seeds.items():
+            os.makedirs(os.path.join(partial, split))
+            drawn = [pool.submit(_write_frames, partial, split, seed) for seed in which]
+            listed = [one.result() for one in tqdm.tqdm(drawn, f"drawing {split}", unit="drive")]
+            files.write_json(os.path.join(partial, "annotations", f"instances_{split}.json"), _coco(listed))
+    files.write_json(os.path.join(partial, "drives.json"), facts)
+    os.replace(partial, folder)
+
+
+def _pool():
+    context = multiprocessing.get_context("spawn")
+    cores = worker_processes.usable_cores()
+    return concurrent.futures.ProcessPoolExecutor(cores, context, worker_processes.follow_parent)
+
+
+def _write_frames(folder, split, seed):
+    """Draw and write the frames of a drive; returns [(name of the picture, [(label, box in pixels)])]."""
+    cv2.setNumThreads(1)
+    listed, frames = [], drive.drive_frames(seed, -(-FRAMES // EVERY), RATE / EVERY)
+    for number, (image, objects) in enumerate(frames):
+        name = f"{seed:03d}_{number:03d}.png"
+        cv2.imwrite(os.path.join(folder, split, name), image[:, :, ::-1])
+        taken = [item for item in objects if split == "test" or _can_be_learned(item)]
+        listed.append((name, [(item.label, [int(edge) for edge in item.box_px]) for item in taken]))
+    return listed
+
+
+def _can_be_learned(item):
+    x0, y0, x1, y1 = item.box_px
+    return item.occluded <= scenes.MAX_OCCLUDED and min(x1 - x0, y1 - y0) >= SMALLEST
+
+
+def _coco(drives):
+    """The dict of a COCO file with the pictures of several drives."""
+    pictures, annotations = [], []
+    for number, (name, objects) in enumerate(itertools.chain.from_iterable(drives), start=1):
+        pictures.append({"id": number, "file_name": name, "width": WIDTH, "height": HEIGHT})
+        for label, (x0, y0, x1, y1) in objects:
+            place = {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": (x1 - x0) * (y1 - y0), "iscrowd": 0}
+            annotations.append({"id": len(annotations) + 1, "image_id": number, "category_id": label + 1, **place})
+    categories = [{"id": label, "name": name} for label, name in enumerate(CLASSES, start=1)]
+    return {"images": pictures, "annotations": annotations, "categories": categories}
+
+
+def read_split(folder, split):
+    """([path of a picture], [(labels int64 [N], boxes in pixels float64 [N,4])]) of a split of `write_drives`."""
+    with open(os.path.join(folder, "annotations", f"instances_{split}.json"), encoding="utf-8") as file:
+        listed = json.load(file)
+    objects = {one["id"]: [] for one in listed["images"]}
+    for one in listed["annotations"]:
+        x, y, wide, high = one["bbox"]
+        objects[one["image_id"]].append((one["category_id"] - 1, (x, y, x + wide, y + high)))
+    paths = [os.path.join(folder, split, one["file_name"]) for one in listed["images"]]
+    truth = [
+        (np.array([label for label, _ in some], np.int64), np.array([box for _, box in some], float).reshape(-1, 4))
+        for some in objects.values()
+    ]
+    return paths, truth
+
+
+def _training(flags, data, run, name):
+    """The arguments of train.py."""
+    words = ["--data", data, "--train", "train", "--classes", ",".join(CLASSES), "--run", run, *RECIPE]
+    words += ["--preset", flags.preset, "--width", flags.width, "--batch-size", flags.batch_size]
+    words += ["--max-steps", flags.steps, "--seed", flags.seed]
+    words += ["--epochs", flags.steps * flags.batch_size]  # so that the steps end it
+    return words + (["--tiles", "{}x{}".format(*flags.tiles)] if name == "tiles" else [])
+
+
+def _detect(run, pictures, cut):
+    """([Detections] of the pictures, the seconds that it took, without loading)."""
+    cli.import_tensorflow()
+    import detector
+
+    with detector.load(run, threshold=THRESHOLD, tiles=cut) as loaded:
+        start = time.monotonic()
+        found = [one for _, _, one in loaded.detect_files((path, False) for path in pictures)]
+        return found, time.monotonic() - start
+
+
+def count(truth, found):
+    """{"objects", "found": of each of HEIGHTS, how many there are and how many are found, "false": detections of none}.
+
+    truth: of `read_split`; found: the Detections of the same pictures. The best detection goes first and takes the
+    object of its class that it overlaps most, if it is enough and still free.
+    """
+    objects, hits, wrong = np.zeros(len(HEIGHTS), int), np.zeros(len(HEIGHTS), int), 0
+    for (labels, boxes_px), detections in zip(truth, found, strict=True):
+        heights = np.digitize((boxes_px[:, 3] - boxes_px[:, 1]) / HEIGHT, BOUNDS) - 1
+        np.add.at(objects, heights, 1)
+        overlap = box_geometry.iou(detections.boxes_px.astype(float), boxes_px)
+        free = np.ones(len(labels), bool)
+        for row, label in enumerate(detections.labels):
+            allowed = np.where(free & (labels == label), overlap[row], 0)
+            if not len(labels) or allowed.max() < ENOUGH:
+                wrong += 1
+                continue
+            free[allowed.argmax()] = False
+            hits[heights[allowed.argmax()]] += 1
+    return {"objects": objects.tolist(), "found": hits.tolist(), "false": wrong}
+
+
+def page(header):
+    """The page in Markdown. header: what small_things.json holds."""
+    machine = header["machine"]
+    names = {"whole": "whole pictures", "tiles": f"{header['tiles']} tiles too"}
+    cells = [
+        [
+            names[row["trained"]],
+            names[row["detected"]],
+            *(f"{hit} of {every}" for hit, every in zip(row["found"], row["objects"], strict=True)),
+            row["false"],
+            row["seconds"],
+        ]
+        for row in header["rows"]
+    ]
+    head = ["trained on", "detected in", *HEIGHTS, "false detections", "seconds"]
+    return (
+        f"`{header['command']}`, commit {header['commit']}, on {machine['cpu']}, {plural(machine['cores'], 'core')}. "
+        "Objects of every sixth frame of the demo's drive, by their share of the picture's height, that are found with "
+        f"a score above {THRESHOLD:g} and IoU {ENOUGH:g}, after {header['steps']} steps on frames of "
+        f"{plural(header['drives'], 'other drive')}.\n\n{bench_tables.table(head, cells)}\n"
+    )
+
+
+def _command(argv):
+    words = sys.argv[1:] if argv is None else argv
+    return shlex.join(["python", "benchmarks/small_things.py", *map(str, words)])
+
+
+def _parse(argv):
+    parser = cli.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add("--root", type=cli.output_folder, default=os.path.join("runs", "small"), metavar="DIR", help="for all files")
+    add("--drives", type=cli.positive_int, default=40, metavar="N", help="drives to train on, 42 pictures each")
+    add("--steps", type=cli.positive_int, default=2000, metavar="N", help="of each of the two trainings")
+    add("--batch-size", type=cli.positive_int, default=8, metavar="N", help="of the trainings")
+    add("--tiles", type=tiles.parse, default=(3, 2), metavar="CxR", help="to train on and detect in (default: 3x2)")
+    add("--preset", choices=tuple(ssd_utils.PRESETS), default="vgg300", help="of the network")
+    add("--width", type=cli.positive_fraction, default=0.25, metavar="X", help="of the network")
+    add("--seed", type=cli.non_negative_int, default=0, metavar="N", help="of the trainings")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    cli.run(main)
