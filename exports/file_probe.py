@@ -113,7 +113,8 @@ def _run(name, path):
 
 if __name__ == "__main__":
     try:
-        _run(*sys.argv[1:])
+        with contextlib.redirect_stdout(sys.stderr):  # ONNX Runtime prints a banner to stdout before it raises
+            _run(*sys.argv[1:])
     except UserError as error:
         print(error)
         sys.exit(REFUSED)

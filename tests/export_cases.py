@@ -8,12 +8,12 @@ import tensorflow.compat.v1 as tf
 
 import config
 import runs
+import ssd_layers
 import ssd_utils
+import ssd_vgg
 from training import optimization
 
-# Standard deviations of the heads' weights at 1/32 of the channels, which give logits of about 2 on every map; on
-# conv4_3, whose cells have unit length, at any width
-SPREADS = {"head_conv4_3": 0.03, "head_fc7": 0.2}
+SPREAD = 1.0  # standard deviation of the logits of each map, so that few scores are equal
 
 
 def make_run(path, preset_name, width=1 / 32):
@@ -25,16 +25,27 @@ def make_run(path, preset_name, width=1 / 32):
         tf.set_random_seed(3)
         optimization.TrainingStep(description, settings, tf.float32)
         session.run(tf.global_variables_initializer())
-        for variable in tf.trainable_variables():
-            if variable.op.name.startswith("head_"):
-                feature = variable.op.name.split("_logits")[0].split("_offsets")[0]
-                spread = SPREADS.get(feature, 0.5)
-                spread *= 1 if feature == "head_conv4_3" else (32 * width) ** -0.5
-                values = np.random.default_rng(0).normal(0, spread, variable.shape.as_list())
-                variable.load(values.astype(np.float32), session)
+        _draw_heads(session, description)
         runs.create(str(path), description, settings)
         runs.Checkpoints(str(path)).save(session, runs.TrainingState(step=1))
     return path
+
+
+def _draw_heads(session, description):
+    """Give the heads of each map weights whose logits differ by SPREAD from cell to cell, at any width."""
+    preset = description.preset
+    images = tf.placeholder(tf.uint8, [None, *preset.image_shape])
+    logits, _ = ssd_vgg.build(images, preset, len(description.class_names))
+    heads = [one for one in tf.trainable_variables() if one.op.name.startswith("head_")]
+    drawn = [np.random.default_rng(0).normal(0, 1, one.shape.as_list()) for one in heads]
+    for one, values in zip(heads, drawn, strict=True):
+        one.load(values * one.op.name.endswith("/weights"), session)
+    shown = session.run(logits, {images: [cv2.resize(one, preset.input_wh) for one in pictures()]})
+    maps = np.split(shown, np.cumsum(preset.anchors_per_map)[:-1], axis=1)
+    scale = {name: SPREAD / part.std() for name, part in zip(ssd_layers.feature_names(preset), maps, strict=True)}
+    for one, values in zip(heads, drawn, strict=True):
+        layer, _, kind = one.op.name.rpartition("/")
+        one.load(values * (scale[ssd_layers.head_feature(layer)] if kind == "weights" else 0.5), session)
 
 
 def pictures(count=3):
