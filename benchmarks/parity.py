@@ -42,6 +42,7 @@ cli.import_tensorflow()
 
 import parity_coco
 import parity_vgg
+import parity_voc
 
 import boxes as box_geometry
 import detector
@@ -50,7 +51,8 @@ import weight_twins
 from structures import Detections, UserError
 from system import files, load
 
-NETWORKS, VGG, COCO = "networks", "vgg", "coco-metric"  # tables; the last is among the names of layouts too
+# Tables; the metrics are among the names of layouts too
+NETWORKS, VGG, COCO, VOC = "networks", "vgg", "coco-metric", "voc-metric"
 PICTURES = 2
 # The largest differences allowed; for `matched` the smallest share
 TOLERANCES = {"logits": 1e-4, "offsets": 1e-4, "anchors": 1e-6, "matched": 0.99, "score": 1e-4, "box_px": 0.05}
@@ -226,6 +228,9 @@ def _comparisons(flags):
         yield VGG, name, [name], functools.partial(_in_a_folder, parity_vgg.compare, name), parity_vgg.TOLERANCES
     for name, measure in _coco_cases(flags) if COCO in chosen else ():
         yield COCO, name, [name], measure, parity_coco.TOLERANCES
+    for folder in flags.voc_devkit if VOC in chosen else ():
+        name = f"{parity_voc.kind(folder)}, {pathlib.Path(folder).name} at {parity_rows.commit(folder, '%h')}"
+        yield VOC, name, [name], functools.partial(parity_voc.compare, folder), parity_voc.TOLERANCES
 
 
 def _in_a_folder(measure, *arguments):
@@ -235,7 +240,7 @@ def _in_a_folder(measure, *arguments):
 
 
 def _layouts():
-    return [*sorted({peer.layout for peer in PEERS} | set(parity_vgg.LAYOUTS)), COCO]
+    return [*sorted({peer.layout for peer in PEERS} | set(parity_vgg.LAYOUTS)), COCO, VOC]
 
 
 def _parse(argv):
@@ -257,6 +262,15 @@ def _parse(argv):
         type=_case,
         metavar="FOLDER:SPLIT:CLASSES",
         help="also compare COCO's metric on a folder in VOC layout, such as mydata:test:cat,dog; repeatable",
+    )
+    parser.add_argument(
+        "--voc-devkit",
+        action="append",
+        default=[],
+        type=_devkit,
+        metavar="DIR",
+        help=f"also compare VOC's AP with a VOCdevkit's own MATLAB code (DIR/{parity_voc.CODE}) in GNU Octave; "
+        "repeatable, as AP has 11 points before VOC2010 and is an area since",
     )
     parser.add_argument(
         "--peer",
@@ -282,6 +296,13 @@ def _repository(text):
     folder = os.path.abspath(cli.existing_folder(folder))
     name, note = parity_repositories.FILES[layout], f"its repository at {parity_rows.commit(folder, '%h')}"
     return [Peer(layout, size, name, note=note, repository=folder) for size in parity_repositories.SIZES[layout]]
+
+
+def _devkit(text):
+    """The folder of a VOCdevkit that can be run."""
+    parity_voc.code_of(text)
+    parity_voc.octave()
+    return os.path.abspath(text)
 
 
 def _case(text):
@@ -450,8 +471,9 @@ def _failures(what, measured, tolerances):
 
 
 def _cells(measured):
-    shown = {"matched": "{:.1%}", "detections": "{}", "images": "{}", "figures": "{}"}
-    return [shown.get(name, "{:.1e}").format(value) for name, value in measured.items()]
+    shown = {"matched": "{:.1%}"}
+    texts = ("{}" if isinstance(value, int) else shown.get(name, "{:.1e}") for name, value in measured.items())
+    return [text.format(value) for text, value in zip(texts, measured.values(), strict=True)]
 
 
 def _page(words, origins, tables):
@@ -484,6 +506,9 @@ def _page(words, origins, tables):
         lines += ["", "The largest difference between the twelve figures of COCO's metric here and in pycocotools"]
         lines += [f"{importlib.metadata.version('pycocotools')}. Allowed: {limit:g}.", ""]
         lines += [bench_tables.table(["case", "images", "figures", "difference"], rows)]
+    if rows := tables.get(VOC):
+        head = ["VOCdevkit", "images", "figures", "difference", "on a step", "undefined"]
+        lines += ["", parity_voc.NOTE, "", bench_tables.table(head, rows)]
     return "\n".join(lines) + "\n"
 
 
