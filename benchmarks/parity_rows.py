@@ -44,11 +44,11 @@ class Rows:
         rows = {}
         for key in self._shown:
             rows.setdefault(self._kept[key]["origin"], []).append(key[1])
-        if len(rows) == 1:
-            return [f"Measured {next(iter(rows))}."]
+        if len(rows) < 2:
+            return [f"Measured {origin}." for origin in rows]
         most = max(rows, key=lambda origin: len(rows[origin]))
         others = [f"Measured {origin}: {', '.join(rows[origin])}." for origin in rows if origin != most]
-        return [*others, *[f"All other rows: measured {most}."] * bool(rows)]
+        return [*others, f"All other rows: measured {most}."]
 
 
 def _read(path):

@@ -90,24 +90,24 @@ def compare(folder, cases=CASES):
     """
     code = code_of(folder)
     with tempfile.TemporaryDirectory() as scratch:
-        count, asked = _write_cases(pathlib.Path(scratch), cases)
-        theirs = _run(code, pathlib.Path(scratch), [(place, curve.name) for place, curve in asked])
-    judge = _of_area if kind(folder) == AREA else _of_eleven_points
+        count, asked = write_cases(pathlib.Path(scratch), cases)
+        theirs = run(code, pathlib.Path(scratch), [(place, curve.name) for place, curve in asked])
+    judge = of_area if kind(folder) == AREA else of_eleven_points
     found = [judge(curve, value) for (_, curve), value in zip(asked, theirs, strict=True)]
     return {
         "images": count,
         "figures": len(found),
-        "difference": max(difference for difference, _ in found),
+        "difference": float(np.max([difference for difference, _ in found])),  # NaN if one is NaN
         "on_a_step": sum(reason == STEP for _, reason in found),
         "undefined": sum(reason == UNDEFINED for _, reason in found),
     }
 
 
-def _write_cases(scratch, cases):
+def write_cases(scratch, cases):
     """(number of images, list of (folder, ClassCurve)) of random cases, which this project reads from their files."""
     rng, count, asked = np.random.default_rng(27), 0, []
     for case in range(cases):
-        truth, found, names = _for_devkit(*voc_cases.random_case(rng))
+        truth, found, names = for_devkit(*voc_cases.random_case(rng))
         if not truth:
             continue
         place = scratch / f"case{case}"
@@ -120,7 +120,7 @@ def _write_cases(scratch, cases):
     return count, asked
 
 
-def _for_devkit(truth, found, names):
+def for_devkit(truth, found, names):
     """A case as VOC's pictures have it: with their names, no box a pixel wide or high, an object in each picture."""
     truth = {key: _without_thin(sample) for key, sample in truth.items()}
     kept = {key: f"2012_{int(key):06d}" for key, sample in truth.items() if len(sample.labels)}
@@ -152,7 +152,7 @@ def write(folder, truth, found, names):
             writer.add(f"{key}.jpg", truth[key].width, truth[key].height, found[key])
 
 
-def _run(code, scratch, asked):
+def run(code, scratch, asked):
     """What VOCevaldet gives for each (folder, class), list of floats. Raises UserError."""
     program, cases, output = (scratch / name for name in ("score.m", "cases.txt", "aps.txt"))
     program.write_text(PROGRAM)
@@ -164,18 +164,20 @@ def _run(code, scratch, asked):
     return [float(line) for line in output.read_text().split()]
 
 
-def _of_area(curve, theirs):
+def of_area(curve, theirs):
+    """(difference, None) of one figure of the devkit."""
     return abs(curve.area - theirs), None
 
 
-def _of_eleven_points(curve, theirs):
+def of_eleven_points(curve, theirs):
     """(difference, STEP, UNDEFINED or None) of one figure of the devkit.
 
     Where an exact recall misses one of its points (NOTE), ours is taken at the same points. Where each detection hit a
     difficult object it gives NaN, 0/0; ours is 0.
     """
     if np.isnan(theirs):
-        return (0.0 if (curve.verdicts == average_precision.IGNORED).all() else np.inf), UNDEFINED
+        ignored = len(curve.verdicts) and (curve.verdicts == average_precision.IGNORED).all()
+        return (0.0 if ignored else np.inf), UNDEFINED
     reached = [curve.precision[curve.recall >= step].max(initial=0) for step in np.arange(11) * 0.1]
     stepped = sum(reached) / 11
     on_step = abs(stepped - curve.voc07) > TOLERANCES["difference"]
