@@ -24,6 +24,9 @@ MATCH_IOU = 0.5  # every anchor with at least this overlap is matched (`overlap_
 CLASSES_PER_ANCHOR = ("all", "best")
 VARIANCES = (0.1, 0.2)  # of centers and sizes (`prior_variance` in ssd_pascal.py)
 MOST_ANCHORS = 1_000_000  # vgg512 has 24,564
+MOST_KEPT = (
+    1_000_000  # of a picture; an anchor has fewer than 100 classes with a score above 0.01, vgg300 8,732 anchors
+)
 # What a file may say of a preset, far beyond what is useful: a file from elsewhere must not fill the memory
 LIMITS = {
     "input_size": Limits(32, 2048),
@@ -43,7 +46,7 @@ LIMITS = {
     "nms_iou": Limits(0, 1),
     "candidates_per_class": Limits(1, MOST_ANCHORS),
     "candidates_per_map": Limits(1, MOST_ANCHORS),
-    "keep": Limits(1, 10_000),
+    "keep": Limits(1, MOST_KEPT),
     "size_offset_limit": Limits(0, 100),
 }
 

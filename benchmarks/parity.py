@@ -29,6 +29,7 @@ import bench_tables
 import h5py
 import numpy as np
 import parity_repositories
+import parity_rows
 import safetensors.torch
 import torch  # before TensorFlow: in the other order torch's libraries crash
 import torchvision
@@ -41,15 +42,17 @@ cli.import_tensorflow()
 
 import parity_coco
 import parity_vgg
+import parity_voc
 
 import boxes as box_geometry
 import detector
 import ssd_utils
 import weight_twins
 from structures import Detections, UserError
-from system import files
+from system import files, load
 
-COCO = "coco-metric"  # among the names of layouts
+# Tables; the metrics are among the names of layouts too
+NETWORKS, VGG, COCO, VOC = "networks", "vgg", "coco-metric", "voc-metric"
 PICTURES = 2
 # The largest differences allowed; for `matched` the smallest share
 TOLERANCES = {"logits": 1e-4, "offsets": 1e-4, "anchors": 1e-6, "matched": 0.99, "score": 1e-4, "box_px": 0.05}
@@ -186,28 +189,12 @@ PEERS = (
 def main(argv=None):
     """Run the program. argv: its arguments, by default the command line's. Raises UserError."""
     flags = _parse(argv)
-    wanted = [peer for peer in (*PEERS, *flags.peer) if not flags.layouts or peer.layout in flags.layouts]
-    vgg = [name for name in parity_vgg.LAYOUTS if not flags.layouts or name in flags.layouts]
-    rows, vgg_rows, coco_rows, failures = [], [], [], []
-    for seed, peer in enumerate(wanted):
-        print(f"{peer.layout} {peer.size} {peer.name} {peer.note} …", file=sys.stderr, flush=True)
-        with tempfile.TemporaryDirectory() as folder:
-            measured = _compare(peer, pathlib.Path(folder), seed)
-        failures += _failures(f"{peer.layout} {peer.size}", measured, TOLERANCES)
-        file = ", ".join([f"`{pathlib.Path(peer.name).suffix}`", *[peer.note] * bool(peer.note)])
-        rows.append([peer.layout, peer.size, file, *_cells(measured)])
-    for name in vgg:
-        print(f"{name} …", file=sys.stderr, flush=True)
-        with tempfile.TemporaryDirectory() as folder:
-            measured = parity_vgg.compare(name, pathlib.Path(folder))
-        failures += _failures(name, measured, parity_vgg.TOLERANCES)
-        vgg_rows.append([name, *_cells(measured)])
-    for name, measure in _coco_cases(flags):
-        print(f"{name} …", file=sys.stderr, flush=True)
-        measured = measure()
-        failures += _failures(name, measured, parity_coco.TOLERANCES)
-        coco_rows.append([name, *_cells(measured)])
-    page = _page(rows, vgg_rows, coco_rows)
+    rows, tables, failures = parity_rows.Rows(flags.rows, _origin(), _say), {}, []
+    for table, name, cells, measure, tolerances in _comparisons(flags):
+        measured = rows.measured(table, name, measure)
+        failures += _failures(name, measured, tolerances)
+        tables.setdefault(table, []).append([*cells, *_cells(measured)])
+    page = _page(cli.words(argv), rows.origins(), tables)
     print(page)
     if flags.output:
         files.write(flags.output, page)
@@ -215,13 +202,59 @@ def main(argv=None):
         raise UserError("differences exceed the tolerances: " + "; ".join(failures))
 
 
+def _say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+def _origin():
+    """What measures."""
+    versions = {name: importlib.metadata.version(name) for name in ("tensorflow", "torch", "torchvision")}
+    packages = ", ".join(
+        [*(f"{name} {version}" for name, version in versions.items()), "Python " + platform.python_version()]
+    )
+    return f"at commit {parity_rows.commit(ROOT)} on {load.machine()['cpu']} ({packages})"
+
+
+def _comparisons(flags):
+    """Yield (table, name of the row, its first cells, function that measures, tolerances)."""
+    chosen = set(flags.layouts or _layouts())
+    for seed, peer in enumerate((*PEERS, *flags.peer)):
+        if peer.layout not in chosen:
+            continue
+        file = ", ".join([f"`{pathlib.Path(peer.name).suffix}`", *[peer.note] * bool(peer.note)])
+        measure = functools.partial(_in_a_folder, _compare, peer, seed)
+        yield NETWORKS, f"{peer.layout} {peer.size} {file}", [peer.layout, peer.size, file], measure, TOLERANCES
+    for name in filter(chosen.__contains__, parity_vgg.LAYOUTS):
+        yield VGG, name, [name], functools.partial(_in_a_folder, parity_vgg.compare, name), parity_vgg.TOLERANCES
+    for name, measure in _coco_cases(flags) if COCO in chosen else ():
+        yield COCO, name, [name], measure, parity_coco.TOLERANCES
+    for folder in flags.voc_devkit if VOC in chosen else ():
+        name = f"{parity_voc.kind(folder)}, {pathlib.Path(folder).name} at {parity_rows.commit(folder, '%h')}"
+        yield VOC, name, [name], functools.partial(parity_voc.compare, folder), parity_voc.TOLERANCES
+
+
+def _in_a_folder(measure, *arguments):
+    """measure(*arguments, an empty folder), which is gone afterwards."""
+    with tempfile.TemporaryDirectory() as folder:
+        return measure(*arguments, pathlib.Path(folder))
+
+
+def _layouts():
+    return [*sorted({peer.layout for peer in PEERS} | set(parity_vgg.LAYOUTS)), COCO, VOC]
+
+
 def _parse(argv):
     parser = cli.ArgumentParser(description=__doc__)
-    layouts = [*sorted({peer.layout for peer in PEERS} | set(parity_vgg.LAYOUTS)), COCO]
+    layouts = _layouts()
     parser.add_argument(
         "layouts", nargs="*", metavar="LAYOUT", help=f"layouts to compare (default: all): {', '.join(layouts)}"
     )
     parser.add_argument("--output", metavar="FILE", help="also write the page as Markdown to FILE")
+    parser.add_argument(
+        "--rows",
+        metavar="FILE",
+        help="keep each row in FILE, and take from it the rows that it has: the same command goes on after a stop",
+    )
     parser.add_argument(
         "--coco-case",
         action="append",
@@ -229,6 +262,15 @@ def _parse(argv):
         type=_case,
         metavar="FOLDER:SPLIT:CLASSES",
         help="also compare COCO's metric on a folder in VOC layout, such as mydata:test:cat,dog; repeatable",
+    )
+    parser.add_argument(
+        "--voc-devkit",
+        action="append",
+        default=[],
+        type=_devkit,
+        metavar="DIR",
+        help=f"also compare VOC's AP with a VOCdevkit's own MATLAB code (DIR/{parity_voc.CODE}) in GNU Octave; "
+        "repeatable, as AP has 11 points before VOC2010 and is an area since",
     )
     parser.add_argument(
         "--peer",
@@ -252,8 +294,15 @@ def _repository(text):
     if layout not in parity_repositories.FILES or not folder:
         raise argparse.ArgumentTypeError(f"{text!r} is not LAYOUT=DIR of {', '.join(parity_repositories.FILES)}")
     folder = os.path.abspath(cli.existing_folder(folder))
-    name, note = parity_repositories.FILES[layout], "its repository"
+    name, note = parity_repositories.FILES[layout], f"its repository at {parity_rows.commit(folder, '%h')}"
     return [Peer(layout, size, name, note=note, repository=folder) for size in parity_repositories.SIZES[layout]]
+
+
+def _devkit(text):
+    """The folder of a VOCdevkit that can be run."""
+    parity_voc.code_of(text)
+    parity_voc.octave()
+    return os.path.abspath(text)
 
 
 def _case(text):
@@ -266,14 +315,12 @@ def _case(text):
 
 def _coco_cases(flags):
     """Yield (name, function that measures) of each case."""
-    if flags.layouts and COCO not in flags.layouts:
-        return
     yield f"{parity_coco.CASES} random cases", parity_coco.compare_random
     for folder, split, names in flags.coco_case:
         yield f"{pathlib.Path(folder).name}, {split}", functools.partial(parity_coco.compare_real, folder, split, names)
 
 
-def _compare(peer, folder, seed):
+def _compare(peer, seed, folder):
     """Compare with one peer -> {measure: largest difference over all pictures}."""
     images = np.random.default_rng(seed).integers(0, 256, (PICTURES, peer.size, peer.size, 3), dtype=np.uint8)
     run = _from_repository if peer.repository else _torchvision if peer.layout == "torchvision-ssd300" else _public
@@ -424,34 +471,44 @@ def _failures(what, measured, tolerances):
 
 
 def _cells(measured):
-    shown = {"matched": "{:.1%}", "detections": "{}", "images": "{}", "figures": "{}"}
-    return [shown.get(name, "{:.1e}").format(value) for name, value in measured.items()]
+    shown = {"matched": "{:.1%}"}
+    texts = ("{}" if isinstance(value, int) else shown.get(name, "{:.1e}") for name, value in measured.items())
+    return [text.format(value) for text, value in zip(texts, measured.values(), strict=True)]
 
 
-def _page(rows, vgg_rows, coco_rows):
-    versions = f"torch {torch.__version__}, torchvision {torchvision.__version__}, Python {platform.python_version()}"
+def _page(words, origins, tables):
+    """The page as text. words: the command line. tables: {table: rows}."""
     limits = ", ".join(f"{name} {limit:g}" for name, limit in TOLERANCES.items())
-    lines = ["# Parity with the public codes", "", f"Written by `make parity` ({versions})."]
-    if rows:
+    lines = [
+        "# Parity with the public codes",
+        "",
+        "Written whole by this command (`make parity` installs what it needs):",
+        "",
+    ]
+    lines += ["```", cli.command("benchmarks/parity.py", *words), "```", "", *origins]
+    if rows := tables.get(NETWORKS):
         head = ["layout", "input", "file", "logits", "offsets", "anchors", "matched", "score", "box, px", "detections"]
         lines += [
             "",
             "The largest differences between this project and each peer in float32, with the same random weights, read",
             f"from the peer's own file, on the same {PICTURES} random pictures. Allowed: {limits} (matched: at least).",
-            "torchvision is the real package. Rows with `its repository` ran a checkout of the peer's own code",
+            "torchvision is the real package. Rows with `its repository` ran the peer's own code, from a checkout",
             '(`make parity CASES="--peer ssd.pytorch=DIR"`); the other peers are written for this comparison from',
             "published facts.",
             "",
             bench_tables.table(head, rows),
         ]
-    if vgg_rows:
+    if rows := tables.get(VGG):
         head = ["VGG-16 file", "features", "fc6, fc7"]
-        lines += ["", parity_vgg.NOTE, "", bench_tables.table(head, vgg_rows)]
-    if coco_rows:
+        lines += ["", parity_vgg.NOTE, "", bench_tables.table(head, rows)]
+    if rows := tables.get(COCO):
         limit = parity_coco.TOLERANCES["difference"]
         lines += ["", "The largest difference between the twelve figures of COCO's metric here and in pycocotools"]
         lines += [f"{importlib.metadata.version('pycocotools')}. Allowed: {limit:g}.", ""]
-        lines += [bench_tables.table(["case", "images", "figures", "difference"], coco_rows)]
+        lines += [bench_tables.table(["case", "images", "figures", "difference"], rows)]
+    if rows := tables.get(VOC):
+        head = ["VOCdevkit", "images", "figures", "difference", "on a step", "undefined"]
+        lines += ["", parity_voc.NOTE, "", bench_tables.table(head, rows)]
     return "\n".join(lines) + "\n"
 
 

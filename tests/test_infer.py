@@ -18,11 +18,14 @@ import pytest
 import tensorflow.compat.v1 as tf
 from PIL import Image
 
+import config
 import dataset_formats
+import detector
 import infer
 import programs
 import ssd_utils
 from boxes import nms
+from many import detecting
 from media import images
 from programs import CLASSES, error_of, run
 from structures import UserError
@@ -577,3 +580,30 @@ def test_results_of_every_form_score_the_same(trained, shapes_of, tmp_path, name
 def test_source_is_the_one_given(trained, shapes_of, tmp_path):
     wrong = ["--data", shapes_of["coco"], "--split", "val", "--source", "csv", "--output", tmp_path / "out"]
     assert "val.csv" in error_of("infer.py", trained, *wrong)
+
+
+class Opened(Exception):
+    """Instead of a detector: nothing is detected."""
+
+
+@pytest.mark.parametrize("more", [[], ["--shards", "2"]])
+@pytest.mark.parametrize(
+    ("author", "flags", "precision"),
+    [("others", [], "float32"), ("others", ["--precision", "auto"], "auto"), ("train.py", [], "auto")],
+)
+def test_imported_weights_detect_in_float32(author, flags, precision, more, trained, shapes, tmp_path, monkeypatch):
+    """Their scores are those of their own program."""
+    model, opened = tmp_path / "model", []
+    shutil.copytree(trained, model)
+    if author == "others":
+        config.write_config(str(model), config.read_config(str(model))[0], None, {})
+
+    def open_none(*values, precision=None, **_):
+        opened.append(precision or values[3])
+        raise Opened
+
+    monkeypatch.setattr(detector, "load", open_none)
+    monkeypatch.setattr(detecting, "Opener", open_none)
+    with pytest.raises(Opened):
+        infer.main([str(model), str(shapes / "JPEGImages"), "--output", str(tmp_path / "out"), *flags, *more])
+    assert opened == [precision]

@@ -203,6 +203,16 @@ def test_anchors_by_the_number_of_classes(layout):
     assert described(layout, 300, 20, "vgg300-coco").min_sizes == coco
 
 
+@pytest.mark.parametrize("layout", [layout for layout in layouts.LAYOUTS if not layout.startswith("vgg16")])
+@pytest.mark.parametrize("classes", [1, 80, 20_000])
+def test_a_run_of_any_number_of_classes_is_read_again(layout, classes):
+    """ssd.pytorch keeps 200 detections of each class, others 200 of all."""
+    kind = layouts.LAYOUTS[layout]
+    preset = layouts.ssd_preset(kind, weight_twins.ssd(layout, 300, 1)[0], classes)
+    assert ssd_utils.SSDPreset.from_json(json.loads(json.dumps(preset.to_json()))) == preset
+    assert kind.cuts_across_classes or preset.keep >= min(200 * classes, 99 * preset.num_anchors)
+
+
 @pytest.mark.parametrize("layout", ["mmdetection-ssd", "mmdetection-ssd-2.13"])
 def test_rules_of_mmdetection(layout):
     preset = described(layout, 512, 3)

@@ -322,7 +322,7 @@ def ssd_preset(layout, arrays, num_classes, anchors=None):
     if not layout.cuts_candidates:
         changes["candidates_per_class"] = preset.num_anchors
     if not layout.cuts_across_classes:
-        changes["keep"] = preset.candidates_per_class * num_classes
+        changes["keep"] = min(preset.candidates_per_class * num_classes, ssd_utils.MOST_KEPT)
     if layout.integer_anchor_sizes:
         changes["min_sizes"], changes["max_sizes"] = (
             tuple(map(int, sizes)) for sizes in (preset.min_sizes, preset.max_sizes)

@@ -17,7 +17,7 @@ import results_section
 
 from results import detections_json
 from system import files
-from test_average_precision import detected, sample
+from voc_cases import detected, sample
 
 BOX, FAR = [10, 10, 40, 40], [60, 60, 90, 90]
 

@@ -10,7 +10,8 @@ from scoring import comparison
 from scoring.error_report import Objects
 from scoring.score_report import Scored
 from structures import Sample, UserError
-from test_average_precision import FOUND, detected, random_case, sample, score, voc, write_found  # noqa: F401
+from test_average_precision import FOUND, score, voc, write_found  # noqa: F401
+from voc_cases import detected, random_case, sample
 
 
 def scored(truth, found, names, iou=0.5):

@@ -6,7 +6,7 @@ import pytest
 import average_precision
 from oracles_ap import inclusive, overlap
 from scoring import confusion, error_report
-from test_average_precision import detected, random_case, sample
+from voc_cases import detected, random_case, sample
 
 NAMES = ["car", "bus"]
 

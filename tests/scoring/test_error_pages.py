@@ -14,7 +14,7 @@ from results import detections_json
 from scoring import error_pages, error_report
 from structures import Detections
 from system import files
-from test_average_precision import sample
+from voc_cases import sample
 from voc_tree import write_voc
 
 NAMES = ["car", "a <b>", "a /b>", "van"]  # the second and third are one word as file names, a van is nowhere

@@ -7,7 +7,7 @@ import pytest
 
 import average_precision
 from scoring import error_report
-from test_average_precision import detected, random_case, sample
+from voc_cases import detected, random_case, sample
 
 NAMES = ["car", "bus", "van"]
 CAR, BUS, VAN = range(3)

@@ -7,7 +7,8 @@ import average_precision
 from scoring import groups, score_report
 from scoring.score_report import Scored, Settings
 from structures import UserError
-from test_average_precision import FOUND, random_case, voc, write_found  # noqa: F401, voc is a fixture
+from test_average_precision import FOUND, voc, write_found  # noqa: F401, voc is a fixture
+from voc_cases import random_case
 
 
 def scored(truth, found, names):

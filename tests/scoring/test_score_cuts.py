@@ -4,7 +4,7 @@ import numpy as np
 
 import average_precision
 from scoring import score_cuts
-from test_average_precision import random_case
+from voc_cases import random_case
 
 
 def test_equals_the_metric_of_what_is_left():

@@ -8,7 +8,7 @@ import pytest
 import average_precision
 import oracles_ap
 from scoring import thresholds
-from test_average_precision import detected, random_case, sample
+from voc_cases import detected, random_case, sample
 
 
 def counted(truth, found, labels, iou):

@@ -8,7 +8,7 @@ import pytest
 
 from scoring import tide
 from structures import UserError
-from test_average_precision import detected, random_case, sample
+from voc_cases import detected, random_case, sample
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "fixtures" / "tide.json").read_text())
 OURS = {
