@@ -1,7 +1,7 @@
 """Very many pictures: infer.py --shards and infer_many.py, on a few."""
 
 import contextlib
-import inspect
+import itertools
 import json
 import os
 import shutil
@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import types
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ import config
 import detector
 import infer
 import infer_many
+from many import job, shard
 from media import images
 from programs import ROOT, command, error_of, run
 from structures import UserError
@@ -52,16 +54,59 @@ def as_rows(found):
     }
 
 
+def hundredths(row):
+    """(scores, boxes, classes) of a row as detections.json has them."""
+    return row["scores"], [[round(edge, 2) for edge in box] for box in row["boxes"]], row["classes"]
+
+
+def same_files(name, one, other):
+    content = (one / name).read_bytes()
+    return len(content) > 1000 and content == (other / name).read_bytes()
+
+
+def work_here(folder, numbers, opener, format):
+    """Stands in for processes: yields the shards that this one makes."""
+    with opener() as detect:
+        for number in numbers:
+            yield number, shard.run(folder, number, detect, job.PUBLISH[format])
+
+
+def test_coco_results_are_those_of_infer(trained, shapes, tmp_path, monkeypatch):
+    """Also of a job that was done without them; a picture that cannot be read has none."""
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for number, path in enumerate(sorted((shapes / "JPEGImages").iterdir())[:6]):
+        shutil.copy(path, pictures / (f"{number:06d}.png" if number < 3 else path.name))
+    (pictures / "000009.png").write_bytes(b"no picture")
+    flags = [str(trained), str(pictures), "--precision", "float32", "--coco-results"]  # with a low threshold
+    infer.main([*flags, "--no-draw", "--output", str(tmp_path / "one")])
+    monkeypatch.setattr(
+        infer.workers, "run", lambda folder, numbers, opener, *_: work_here(folder, numbers, opener, "jsonl")
+    )
+    shards = [*flags, "--shards", "2", "--output", str(tmp_path / "many")]
+    infer.main([*shards[:4], "--threshold", "0.01", *shards[5:]])
+    assert not (tmp_path / "many" / "coco_results.json").exists()
+    infer.main(shards)
+    assert same_files("coco_results.json", tmp_path / "one", tmp_path / "many")
+    pytest.importorskip("pyarrow")
+    monkeypatch.setattr(infer_many, "_ray", lambda: None)
+    monkeypatch.setattr(
+        infer_many, "_run", lambda ray, flags, opener, numbers, _: work_here(flags.output, numbers, opener, "parquet")
+    )
+    infer_many.main([*flags, str(tmp_path / "ray"), "--shard-size", "4"])
+    assert same_files("coco_results.json", tmp_path / "one", tmp_path / "ray")
+
+
 @pytest.mark.slow
 def test_shards_have_what_infer_writes(trained, shapes, tmp_path):
-    flags = [trained, shapes / "JPEGImages", "--threshold", "0.05", "--precision", "float32"]
+    flags = [trained, shapes / "JPEGImages", "--threshold", "0.05", "--precision", "float32", "--coco-results"]
     run("infer.py", *flags, "--no-draw", "--output", tmp_path / "one")
     done = run("infer.py", *flags, "--shards", "2", "--output", tmp_path / "many")
     assert "24 pictures: 24 done, 0 unreadable, 0 quarantined" in done.stdout
     expected = as_rows(json.loads((tmp_path / "one" / "detections.json").read_text("utf-8")))
     lines = (tmp_path / "many" / "part-00000.jsonl").read_text("utf-8").splitlines()
-    rows = {row["id"]: (row["scores"], row["boxes"], row["classes"]) for row in map(json.loads, lines)}
-    assert rows == expected
+    assert {row["id"]: hundredths(row) for row in map(json.loads, lines)} == expected
+    assert same_files("coco_results.json", tmp_path / "one", tmp_path / "many")
     assert "was begun with threshold 0.05" in error_of(
         "infer.py", *flags, "--threshold", "0.3", "--shards", "2", "--output", tmp_path / "many"
     )
@@ -73,24 +118,40 @@ def test_shards_write_nothing_else(flag, trained, shapes, tmp_path):
         infer.main([str(trained), str(shapes / "JPEGImages"), "--shards", "2", flag, "--output", str(tmp_path / "x")])
 
 
-@pytest.mark.parametrize(
-    ("flags", "expected"),
-    [(["--tiles", "2x1"], ((2, 1), None, 0.3)), (["--tile-size", "64"], (None, 64, 0.3))],
-    ids=str,
-)
-def test_shards_take_tiles(flags, expected, trained, shapes, tmp_path, monkeypatch):
+@pytest.mark.parametrize("cut", [("--tiles", "2x1"), ("--tile-size", "64")], ids=" ".join)
+@pytest.mark.parametrize("program", ["infer.py --shards", "infer_many.py"])
+def test_what_decides_the_results_reaches_the_detector_and_cannot_change(
+    program, cut, trained, shapes, tmp_path, monkeypatch
+):
     opened = []
-    monkeypatch.setattr(infer.workers, "run", lambda folder, numbers, opener, *_: opened.append(opener) or ())
-    words = [str(trained), str(shapes / "JPEGImages"), "--shards", "2", "--output", str(tmp_path / "out")]
+    pictures, output = str(shapes / "JPEGImages"), str(tmp_path / "out")
+    if program == "infer_many.py":
+        monkeypatch.setattr(infer_many, "_ray", lambda: None)
+        monkeypatch.setattr(infer_many, "_run", lambda ray, flags, opener, *_: opened.append(opener) or ())
+        main, words = infer_many.main, [str(trained), pictures, output]
+    else:
+        monkeypatch.setattr(infer.workers, "run", lambda folder, numbers, opener, *_: opened.append(opener) or ())
+        main, words = infer.main, [str(trained), pictures, "--shards", "2", "--output", output]
+    given = dict([cut], **{"--overlap": "0.3", "--threshold": "disc=0.2", "--classes": "disc"})
+    given["--precision"] = "float32"
     with pytest.raises(UserError, match="lacks"):  # nobody worked
-        infer.main([*words, *flags, "--overlap", "0.3"])
-    monkeypatch.setattr(detector, "load", lambda *_, **settings: contextlib.nullcontext(settings))
-    with opened[0]() as detect:
-        loaded = inspect.getclosurevars(detect).nonlocals["loaded"]
-    assert (loaded["tiles"], loaded["tile_size"], loaded["overlap"]) == expected
-    for others in ([], ["--tiles", "64x1", "--overlap", "0.3"]):
-        with pytest.raises(UserError, match="was begun with tiles"):
-            infer.main([*words, *others])
+        main([*words, *itertools.chain(*given.items())])
+    loaded = types.SimpleNamespace(
+        checkpoint=config.find_model(str(trained)).checkpoint, class_names=("disc", "square")
+    )
+    monkeypatch.setattr(
+        detector, "load", lambda model, **settings: contextlib.nullcontext(vars(loaded).update(settings) or loaded)
+    )
+    with opened[0]():
+        expected = ((2, 1), None) if cut[0] == "--tiles" else (None, 64)
+        assert (loaded.tiles, loaded.tile_size, loaded.overlap) == (*expected, 0.3)
+        assert (loaded.threshold, loaded.precision) == ((0.2, 0.5), "float32")
+    for flag in given.keys() - {"--overlap"}:
+        others = {name: value for name, value in given.items() if name != flag}
+        with pytest.raises(UserError, match=f"was begun with {'tiles' if flag == cut[0] else flag[2:]}"):
+            main([*words, *itertools.chain(*others.items())])
+    with pytest.raises(UserError, match="lacks"):
+        main([*words, *itertools.chain(*given.items()), "--batch-size", "2"])
 
 
 @pytest.mark.parametrize(
@@ -105,11 +166,11 @@ def test_imported_weights_detect_in_float32(author, flags, precision, trained, t
         config.write_config(str(model), config.read_config(str(model))[0], None, {})
     opened = []
     monkeypatch.setattr(infer_many, "_ray", lambda: None)
-    monkeypatch.setattr(infer_many, "_run", lambda ray, flags, output, opener, *_: opened.append(opener) or ())
+    monkeypatch.setattr(infer_many, "_run", lambda ray, flags, opener, *_: opened.append(opener) or ())
     (tmp_path / "list.txt").write_text("a.jpg\n")
     with pytest.raises(UserError, match="lacks"):  # nobody worked
         infer_many.main([str(model), str(tmp_path / "list.txt"), str(tmp_path / "out"), *flags])
-    assert [one.precision for one in opened] == [precision]
+    assert [one.settings["precision"] for one in opened] == [precision]
 
 
 def test_without_ray_nothing_is_begun(tmp_path, monkeypatch, capsys):
