@@ -20,7 +20,7 @@ from many import coco_results, detecting, inputs, job, program, shard
 from media import visualization
 from scoring import score_threshold
 from structures import UserError
-from system import cli
+from system import cli, signals
 
 FORMAT = "parquet"
 
@@ -60,8 +60,8 @@ def _ray():
 class _Worker:
     """An actor of Ray, which makes shards one after another. One that dies is started anew, with the same shard."""
 
-    def __init__(self, folder: str, opener: detecting.Opener):
-        self._folder, self._opener = folder, opener
+    def __init__(self, folder: str, opener: detecting.Opener, workers: int):
+        self._folder, self._opener, self._workers = folder, opener, workers
         self._open = contextlib.ExitStack()  # for as long as the process lives
         self._detect: shard.Detect | None = None
 
@@ -70,7 +70,8 @@ class _Worker:
         number = int(row["shard"])
         try:
             if self._detect is None:
-                self._detect = self._open.enter_context(self._opener())
+                with job.opening(self._folder, self._workers):
+                    self._detect = self._open.enter_context(self._opener())
             counts = shard.run(self._folder, number, self._detect, job.PUBLISH[FORMAT])
             return {"shard": number, "error": "", **counts}
         except UserError as error:
@@ -78,31 +79,43 @@ class _Worker:
 
 
 def _run(ray, flags, opener, numbers, stop):
-    """Yield (number, {status: pictures}) of each shard once Ray has it done."""
+    """Yield (number, {status: pictures}) of each shard once Ray has it done. Raises KeyboardInterrupt upon `stop`."""
     # Workers import the project from its folder, which all machines see
     ray.init(
         flags.ray, runtime_env={"env_vars": {"PYTHONPATH": cli.ROOT}}, log_to_driver=False, configure_logging=False
     )
     try:
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        done = ray.data.from_items([{"shard": number} for number in numbers], override_num_blocks=len(numbers)).map(
-            _Worker,
-            fn_constructor_args=(os.path.abspath(flags.output), opener),
-            concurrency=min(flags.workers, len(numbers)),
-            num_cpus=flags.cores,
-            num_gpus=flags.gpus,
-            # By default Ray gives up on a block whose actor died; here a death is noted on disk, and each shard ends
-            max_restarts=-1,
-            max_task_retries=-1,
-        )
-        for row in done.iter_rows():
-            stop.raise_if_requested()
-            if row["error"]:
-                raise UserError(row["error"])
-            yield row["shard"], {status: row[status] for status in shard.STATUSES}
+        # Ray may have nothing to give for long, and the workers can be stopped at any moment
+        with signals.handled(_interrupt, *stop.SIGNALS):
+            for row in _rows(ray, flags, opener, numbers):
+                if row["error"]:
+                    raise UserError(row["error"])
+                yield row["shard"], {status: row[status] for status in shard.STATUSES}
+                stop.raise_if_requested()
     finally:
         ray.shutdown()
+
+
+def _interrupt(*_):
+    raise KeyboardInterrupt
+
+
+def _rows(ray, flags, opener, numbers):
+    """An iterator over what the workers say of each shard."""
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    count = min(flags.workers, len(numbers))
+    shards = ray.data.from_items([{"shard": number} for number in numbers], override_num_blocks=len(numbers))
+    return shards.map(
+        _Worker,
+        fn_constructor_args=(os.path.abspath(flags.output), opener, count),
+        compute=ray.data.ActorPoolStrategy(size=count),
+        num_cpus=flags.cores,
+        num_gpus=flags.gpus,
+        # By default Ray gives up on a block whose actor died; here a death is noted on disk, and each shard ends
+        max_restarts=-1,
+        max_task_retries=-1,
+    ).iter_rows()
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -145,7 +145,7 @@ class _Careful:
         """Raise UserError if the detector fails on a plain picture."""
         images.write(self._plain, np.zeros((64, 64, 3), np.uint8))
         try:
-            self._detect([Entry("plain.png", self._plain)])
+            (_,) = self._detect([Entry("plain.png", self._plain)])
         except UserError:
             raise
         except Exception as error:

@@ -251,6 +251,28 @@ def test_a_detector_that_cannot_be_opened_is_reported(tmp_path):
         list(workers.run(folder, [0], dead_detector, 1, NEVER, UNLIMITED))
 
 
+def test_deaths_of_starts_are_counted_on_disk(tmp_path):
+    folder, shards = begun(tmp_path, entries(4))
+
+    def dies():
+        with pytest.raises(EOFError), job.opening(folder, 2):
+            raise EOFError
+
+    for _ in range(5):
+        dies()
+    with job.opening(folder, 2):  # one that lives
+        pass
+    for _ in range(6):
+        dies()
+    with (
+        pytest.raises(UserError, match=r"^6 processes in a row have died while they opened .*\(--workers\)$"),
+        job.opening(folder, 2),
+    ):
+        pass
+    job.work(folder, shards, "jsonl", lambda numbers: run(folder, shards).items())  # begins anew
+    dies()
+
+
 def test_what_cannot_be_written_ends_the_job(tmp_path):
     """Processes that died of it were started anew without end."""
     folder, _ = begun(tmp_path, entries(4))
