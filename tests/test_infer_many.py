@@ -1,6 +1,7 @@
 """Very many pictures: infer.py --shards and infer_many.py, on a few."""
 
 import contextlib
+import io
 import itertools
 import json
 import os
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import time
 import types
 
 import numpy as np
@@ -23,23 +25,7 @@ from many import job, shard
 from media import images
 from programs import ROOT, command, error_of, run
 from structures import UserError
-
-
-@pytest.fixture
-def tars(tmp_path):
-    """Three tars of 40 tiny pictures, of which one cannot be read."""
-    rng = np.random.default_rng(0)
-    (tmp_path / "tars").mkdir()
-    for number in range(3):
-        with tarfile.open(tmp_path / "tars" / f"{number}.tar", "w") as tar:
-            for index in range(40):
-                path = str(tmp_path / "one.png")
-                images.write(path, rng.integers(0, 255, (24, 32, 3), np.uint8))
-                if (number, index) == (1, 7):
-                    with open(path, "wb") as file:
-                        file.write(b"no picture")
-                tar.add(path, f"{index:03d}.png")
-    return tmp_path / "tars"
+from system import load, worker_processes
 
 
 def as_rows(found):
@@ -181,39 +167,196 @@ def test_without_ray_nothing_is_begun(tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "out").exists() and capsys.readouterr() == ("", "")
 
 
+# How many pictures the next test has, and after how many seconds it kills a worker. With 200,000 it is a measurement:
+# SSD_MANY_PICTURES=200000 SSD_MANY_KILL_SECONDS=20 python -m pytest -m slow -s tests/test_infer_many.py -k killed
+PICTURES = int(os.environ.get("SSD_MANY_PICTURES", "120"))
+KILL_SECONDS = float(os.environ.get("SSD_MANY_KILL_SECONDS", "3"))
+POISON = min(20, PICTURES // 60)
+GROWTH = 60  # MB that a process may grow by from its second quarter to its last
+
+
+def names_of_tars():
+    """A list of names for each tar, in their order; the poison is spread evenly."""
+    each = max(40, PICTURES // 200)
+    poison = {(2 * number + 1) * PICTURES // (2 * POISON) for number in range(POISON)}
+    names = [f"{'poison' if number in poison else 'p'}{number:06d}.png" for number in range(PICTURES)]
+    return [names[start : start + each] for start in range(0, PICTURES, each)]
+
+
+@pytest.fixture
+def many(tmp_path):
+    """A folder of tars with PICTURES tiny pictures, of which one cannot be read; and two with a half of them each."""
+    rng = np.random.default_rng(0)
+    contents = []
+    for _ in range(97):
+        images.write(tmp_path / "one.png", rng.integers(0, 255, (24, 32, 3), np.uint8))
+        contents.append((tmp_path / "one.png").read_bytes())
+    folders = [tmp_path / name for name in ("tars", "first", "second")]
+    for folder in folders:
+        folder.mkdir()
+    number = 0
+    for index, names in enumerate(names_of_tars()):
+        with tarfile.open(folders[0] / f"{index:03d}.tar", "w") as tar:
+            for name in names:
+                content = b"no picture" if number == 47 else contents[number % len(contents)]
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+                (folders[1 + number % 2] / name).write_bytes(content)
+                number += 1
+    return folders
+
+
+class Watch:
+    """Runs infer_many.py, samples the memory of it and of its workers, and kills a worker now and then.
+
+    seconds: that it took; killed: processes; memory: {"driver", "worker": MB, a list}, of the largest worker, once each
+    has had the time to do a shard.
+    """
+
+    def __init__(self, words, output, kill_seconds=None):
+        self._output, self._kill_seconds = output, kill_seconds
+        self.killed, self.memory = [], {"driver": [], "worker": []}
+        start = time.monotonic()
+        self._process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        over = threading.Event()
+        watcher = threading.Thread(target=self._watch, args=(over,))
+        watcher.start()
+        try:
+            self.stdout, _ = self._process.communicate()
+        finally:
+            over.set()
+            watcher.join()
+        self.seconds = time.monotonic() - start
+        assert self._process.returncode == 0, self.stdout
+
+    def _watch(self, over):
+        last, before = time.monotonic(), self._progress()
+        while not over.wait(0.5):
+            workers, now = workers_of(self._process.pid), self._progress()
+            for name, numbers in (("driver", [self._process.pid]), ("worker", workers if now[0] >= 2 else [])):
+                if found := [size for number in numbers if (size := resident_mb(number))]:
+                    self.memory[name].append(max(found))
+            # Progress, so that no picture is killed twice, nor a process before it has a detector
+            if self._kill_seconds and workers and now != before and time.monotonic() > last + self._kill_seconds:
+                self.killed.append(workers[len(self.killed) % len(workers)])
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self.killed[-1], signal.SIGKILL)
+                last, before = time.monotonic(), self._progress()
+
+    def _progress(self):
+        rows = [path.stat().st_size for path in self._output.glob("work/*.rows") if path.exists()]
+        return len(list(self._output.glob("part-*"))), sorted(rows)
+
+    def tenths(self):
+        """{"driver", "worker": the memory after each tenth of the time}."""
+        return {
+            name: [sizes[tenth * (len(sizes) - 1) // 10] for tenth in range(11) if sizes]
+            for name, sizes in self.memory.items()
+        }
+
+    def growth(self, name):
+        """MB from the second quarter of the time to the last; 0 for a moment."""
+        sizes = self.memory[name]
+        quarter = len(sizes) // 4
+        return max(sizes[-quarter:]) - max(sizes[quarter : 2 * quarter]) if quarter else 0
+
+
+def resident_mb(process):
+    try:
+        with open(f"/proc/{process}/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 2**20
+    except OSError:
+        return 0
+
+
+def infer_twice(words, folders, outputs):
+    """Two processes of infer.py with a core each, on a half of the pictures each; returns the seconds."""
+    start, processes = time.monotonic(), []
+    for place, (folder, output) in enumerate(zip(folders, outputs, strict=True)):
+        with worker_processes.limited_to(worker_processes.share_of_cores(place, 2)):
+            line = command("infer.py", words[0], folder, *words[1:], "--no-draw", "--output", output)
+            processes.append(subprocess.Popen(line, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+    assert [process.wait() for process in processes] == [0, 0]
+    return time.monotonic() - start
+
+
+def entries_of(*folders):
+    """{image id: its entries} of files of COCO's results."""
+    found = {}
+    for folder in folders:
+        for one in json.loads((folder / "coco_results.json").read_text("utf-8")):
+            found.setdefault(one.pop("image_id"), []).append(one)
+    return found
+
+
+def agree(found, expected, threshold):
+    """Whether entries of a picture are equal but for the last digits, as they are in batches of other sizes."""
+    return all(
+        one["score"] < threshold + 1e-5
+        or any(
+            (one["category_id"], True) == (other["category_id"], abs(one["score"] - other["score"]) < 1e-5)
+            and np.allclose(one["bbox"], other["bbox"], rtol=0, atol=0.01)
+            for other in others
+        )
+        for these, others in ((found, expected), (expected, found))
+        for one in these
+    )
+
+
 @pytest.mark.slow
-def test_ray_makes_each_picture_once_while_workers_are_killed(trained, tars, tmp_path):
+def test_ray_makes_each_picture_once_while_workers_are_killed(trained, many, tmp_path):
+    """And as infer.py does; prints the memory, and the speed beside that of two infer.py."""
     pytest.importorskip("ray")
     parquet = pytest.importorskip("pyarrow.parquet")
-    words = [str(trained), str(tars), str(tmp_path / "out"), "--shard-size", "25", "--workers", "2"]
-    words += ["--threshold", "0.05", "--precision", "float32"]
-    process = subprocess.Popen(command("infer_many.py", *words), cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    over, killed = threading.Event(), []
+    with detector.load(trained, precision="float32") as loaded:
+        scores = loaded.detect(sorted(many[1].glob("p0*.png"))[0]).scores
+    threshold = str(np.sort(scores)[-6])  # five or so of a picture, as in photographs
+    words = [str(trained), "--threshold", threshold, "--precision", "float32", "--coco-results"]
+    names = [f"{index:03d}.tar/{name}" for index, of_tar in enumerate(names_of_tars()) for name in of_tar]
+    size = str(max(25, min(1000, PICTURES // 8)))
 
-    def kill():
-        """Kill whoever works on a shard, each time that another one is done."""
-        while not over.wait(0.1):
-            parts = len(list((tmp_path / "out").glob("part-*")))
-            if parts > len(killed) and (found := workers_of(process.pid)):
-                os.kill(found[0], signal.SIGKILL)
-                killed.append(found[0])
+    def watched(program, output, kill_seconds=None):
+        line = command(program, words[0], many[0], output, *words[1:], "--workers", "2", "--shard-size", size)
+        return Watch(line, output, kill_seconds), line
 
-    killer = threading.Thread(target=kill)
-    killer.start()
-    try:
-        output, _ = process.communicate(timeout=900)
-    finally:
-        over.set()
-        killer.join()
-    assert process.returncode == 0 and killed
-    assert "120 pictures: 119 done, 1 unreadable, 0 quarantined" in output
-    rows = [row for path in sorted((tmp_path / "out").glob("part-*")) for row in parquet.read_table(path).to_pylist()]
-    assert [row["id"] for row in rows] == [
-        f"{number}.tar/{index:03d}.png" for number in range(3) for index in range(40)
-    ]
-    assert [row["id"] for row in rows if row["status"] == "unreadable"] == ["1.tar/007.png"]
-    assert len({row["model"] for row in rows}) == 1
-    assert run("infer_many.py", *words).stdout.startswith("120 pictures: 119 done")  # nothing is left to do
+    killed, line = watched("tests/poisoned.py", tmp_path / "killed", KILL_SECONDS)
+    counts = f"{PICTURES - 1 - POISON} done, 1 unreadable, {POISON} quarantined"
+    said = killed.stdout.splitlines()[-1]  # after what Ray says of the dead
+    assert killed.killed and said == f"{PICTURES:,} pictures: {counts}; see {tmp_path / 'killed'}"
+    rows, statuses = [], {}
+    for path in sorted((tmp_path / "killed").glob("part-*")):
+        for row in parquet.read_table(path, columns=["id", "status", "model"]).to_pylist():
+            rows.append(row["id"])
+            statuses.setdefault(row["status"], []).append(row["id"])
+    assert rows == names  # nothing lost, nothing twice
+    assert statuses["quarantined"] == [name for name in names if "poison" in name]
+    assert statuses["unreadable"] == [names[47]]
+    again = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
+    assert again.stdout.splitlines() == [said]  # nothing is left to do
+
+    left_alone, _ = watched("infer_many.py", tmp_path / "alone")
+    halves = [tmp_path / "half1", tmp_path / "half2"]
+    seconds = infer_twice(words, many[1:], halves)
+    expected = entries_of(*halves)
+    for output in (tmp_path / "killed", tmp_path / "alone"):
+        found, poison = entries_of(output), output.name == "killed"
+        for name in names:
+            image_id = name[8:-4]
+            wanted = [] if poison and "poison" in name else expected.get(image_id, [])
+            assert agree(found.get(image_id, []), wanted, float(threshold)), name
+    report = {
+        "pictures": PICTURES,
+        "kills": len(killed.killed),
+        "seconds": {"killed": killed.seconds, "alone": left_alone.seconds, "two infer.py": seconds},
+        "speed beside two infer.py": {"killed": seconds / killed.seconds, "alone": seconds / left_alone.seconds},
+        "memory_mb": {"killed": killed.tenths(), "alone": left_alone.tenths()},
+        "machine": load.machine(),
+    }
+    print(json.dumps(report))
+    for run_ in (killed, left_alone):
+        assert run_.growth("driver") < GROWTH
+    assert left_alone.growth("worker") < GROWTH
 
 
 def workers_of(driver):
