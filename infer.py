@@ -30,7 +30,7 @@ import sources
 import ssd_utils
 from exports import file_metadata
 from formats import class_lists
-from many import detecting, job, workers
+from many import coco_results, program, workers
 from many.inputs import Entry
 from media import images, visualization
 from results import csv_table, detection_files, result_folder
@@ -39,12 +39,11 @@ from results.result_files import Origin, Source, Writer
 from scoring import score_threshold
 from structures import Detections, UserError
 from system import cli, files, wording, worker_processes
-from tiling import tiles
 
 FEW = 5  # boxes a picture that are easy to look at
 FILMS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".mts", ".3gp")
 SHARD = 1000  # pictures of a file of --shards
-CURVE_THRESHOLD = 0.01  # results to be scored need the whole precision–recall curve
+SPLIT_FLOAT32 = " and, with --split, for a run that train.py validated in float32, so that scores agree"  # for --help
 
 
 class Picture(NamedTuple):
@@ -67,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     model = config.find_model(flags.model)
     class_lists.check_classes(flags.classes, model.class_names)
     low = flags.split or set(flags.formats) - {csv_table.FLAG}  # a table is for people
-    default = CURVE_THRESHOLD if low else visualization.SHOW_THRESHOLD
+    default = score_threshold.CURVE if low else visualization.SHOW_THRESHOLD
     threshold = score_threshold.resolve(flags.threshold, model, default)
     pictures = _split_files(flags) if flags.split else _find_files(flags)
     if flags.shards:
@@ -87,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         in_float32 = model.is_imported() or (flags.split and validated == "float32")
         precision = flags.precision or ("float32" if in_float32 else "auto")
         settings = {"precision": precision, "threshold": threshold, "batch_size": flags.batch_size}
-        settings |= _tiling(flags)
+        settings |= program.tiling(flags)
         with detector.load(flags.model, **settings, keep_predictions=flags.dump_predictions) as loaded:
             flags.threshold = file_metadata.lowest_threshold(loaded.threshold)
             wanted = class_lists.find_labels(flags.classes, loaded.class_names)
@@ -103,21 +102,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _detect_in_shards(flags, model, threshold, pictures):
     """Detect with several processes, and write JSON Lines in the folder of a job; goes on with one that was stopped."""
     with cli.StopRequest() as stop:
-        model = pretrained.fetched(model, stop.raise_if_requested)
-        precision = flags.precision or ("float32" if model.is_imported() else "auto")
-        wanted = class_lists.parse_classes(flags.classes) if flags.classes else None
-        opener = detecting.Opener(flags.model, threshold, wanted, precision, flags.batch_size, **_tiling(flags))
-        facts = {
-            "model": detecting.model_hash(model),
-            "threshold": flags.threshold.text if flags.threshold else str(threshold),
-            "classes": flags.classes,
-            "tiles": [*(flags.tiles or [flags.tile_size]), flags.overlap] if flags.tiles or flags.tile_size else None,
-            "pictures": hashlib.sha256(
-                "\n".join(one.path for one in pictures).encode("utf-8", "surrogateescape")
-            ).hexdigest(),
-        }
+        opener, facts = program.plan(flags, pretrained.fetched(model, stop.raise_if_requested), threshold)
+        paths = "\n".join(one.path for one in pictures).encode("utf-8", "surrogateescape")
+        facts["pictures"] = hashlib.sha256(paths).hexdigest()
         entries = (Entry(one.name, os.path.abspath(one.path)) for one in pictures)
-        shards = job.begin(flags.output, facts, lambda: entries, SHARD)
         gpus, count = worker_processes.visible_gpus(), flags.shards
 
         def run(numbers):
@@ -125,12 +113,7 @@ def _detect_in_shards(flags, model, threshold, pictures):
                 flags.output, numbers, opener, count, stop, lambda place: workers.on_device(place, count, gpus)
             )
 
-        print(f"{job.told(job.work(flags.output, shards, 'jsonl', run))}; see {flags.output}")
-
-
-def _tiling(flags):
-    """How pictures are cut into tiles, as `detector.load` takes it."""
-    return {"tiles": flags.tiles, "tile_size": flags.tile_size, "overlap": flags.overlap}
+        program.run(flags.output, "jsonl", facts, lambda: entries, SHARD, run, bool(flags.formats), stop)
 
 
 def _validated_in(model):
@@ -504,7 +487,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     reads = parser.add_argument_group("what it reads")
     reads.add_argument("model", metavar="MODEL", help=config.MODEL_HELP)
     _input_flags(reads, parser.add_argument_group("a data set instead of pictures"))
-    _detection_flags(parser.add_argument_group("how it detects"))
+    program.add_flags(parser.add_argument_group("how it detects"), "--split or another format but --csv", SPLIT_FLOAT32)
     _output_flags(parser.add_argument_group("what it writes"))
     _format_flags(parser.add_argument_group("results in other formats, beside detections.json"))
     flags = parser.parse_args(argv)
@@ -512,9 +495,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         raise UserError("--data and --split: give both or neither")
     if flags.valid_of and not flags.split:
         raise UserError("--valid-of: chooses pictures of a data set; give --data and --split too")
-    if flags.shards and (flags.split or flags.crops or flags.dump_predictions or flags.formats or flags.overwrite):
-        raise UserError("--shards: writes JSON Lines of pictures and nothing else; leave the other flags out")
-    tiles.choose(flags.tiles, flags.tile_size, flags.overlap)  # refuses both
+    others = set(flags.formats) - {coco_results.FLAG}
+    if flags.shards and (flags.split or flags.crops or flags.dump_predictions or others or flags.overwrite):
+        raise UserError(f"--shards: writes JSON Lines of pictures and {coco_results.FLAG}; leave the other flags out")
+    program.tiling(flags)
     if bool(flags.images) == bool(flags.split):
         raise UserError("give either pictures or folders, or --data with --split")
     return flags
@@ -540,51 +524,6 @@ def _input_flags(pictures, group):
     group.add_argument("--within-data", action="store_true", help=sources.WITHIN_HELP)
     group.add_argument("--split", metavar="SPLIT", help="its split, such as 2007:test, or test")
     group.add_argument("--valid-of", **VALID_OF)
-
-
-def _detection_flags(group):
-    group.add_argument(
-        "--threshold",
-        type=score_threshold.parse,
-        metavar="X",
-        help=f"write detections that score above X: {score_threshold.HELP} (default: {visualization.SHOW_THRESHOLD}; "
-        f"{CURVE_THRESHOLD} with --split or another format but --csv, because scoring needs low scores too)",
-    )
-    group.add_argument(
-        "--classes",
-        metavar="NAMES",
-        help="look for these only, separated by commas; the results name no others (default: all of the model)",
-    )
-    group.add_argument(
-        "--batch-size", type=cli.positive_int, metavar="N", help="pictures at once (default: 8, on a GPU 32)"
-    )
-    group.add_argument(
-        "--tiles",
-        type=tiles.parse,
-        metavar="CxR",
-        help="also look at C×R tiles of each picture, such as 3x2, to find small things; the network then takes C×R "
-        "+ 1 times as long (default: none)",
-    )
-    group.add_argument(
-        "--tile-size",
-        type=cli.positive_int,
-        metavar="N",
-        help="the same with tiles of N×N pixels, such as 640, as many as each picture needs; one no larger than a "
-        f"tile is looked at once, one that needs more than {tiles.MOST_TILES} is skipped and listed (default: none)",
-    )
-    group.add_argument(
-        "--overlap",
-        type=cli.inner_fraction,
-        default=tiles.OVERLAP,
-        metavar="X",
-        help="of a tile's side, that it shares with the next one: what is larger may be cut in both",
-    )
-    group.add_argument(
-        "--precision",
-        choices=config.PRECISIONS,
-        help="number type of the network (default: auto, chosen for this machine; float32 for imported weights and, "
-        "with --split, for a run that train.py validated in float32, so that scores agree)",
-    )
 
 
 def _output_flags(group):
@@ -621,8 +560,9 @@ def _output_flags(group):
         type=cli.positive_int,
         metavar="N",
         help="for very many pictures: detect with N processes, each on a GPU or a share of the cores, and write "
-        f"DIR/part-00000.jsonl and so on, a line a picture, {SHARD} in a file, nothing else. The same command "
-        "goes on after a stop; a picture that crashes a process is left out (default: one process, as described)",
+        f"DIR/part-00000.jsonl and so on, a line a picture, {SHARD} in a file; beside them {coco_results.FLAG}, and "
+        "nothing else. The same command goes on after a stop; a picture that crashes a process is left out (default: "
+        "one process, as described)",
     )
     group.add_argument("--no-draw", dest="draw", action="store_false", help="draw no pictures")
     group.add_argument(

@@ -2,23 +2,25 @@
 
 INPUT is a folder of pictures or of tars, a tar, or a list of pictures (.txt, .csv, .parquet): files, or addresses such
 as s3://bucket/list.parquet. OUTPUT gets Parquet files, each picture once, as done, unreadable, or quarantined: it has
-killed every process that looked at it. The same command goes on after a stop. It needs requirements-scale.txt.
+killed every process that looked at it, or the detector fails at it. The same command goes on after a stop. It needs
+requirements-scale.txt.
 """
 
 import system.environment  # noqa: F401
 
 import argparse
+import contextlib
 import os
 from collections.abc import Sequence
 
 import config
 import pretrained
 from formats import class_lists
-from many import detecting, inputs, job, shard
+from many import coco_results, detecting, inputs, job, program, shard
 from media import visualization
 from scoring import score_threshold
 from structures import UserError
-from system import cli
+from system import cli, signals
 
 FORMAT = "parquet"
 
@@ -29,19 +31,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     ray = _ray()
     model = config.find_model(flags.model)
     class_lists.check_classes(flags.classes, model.class_names)
+    default = score_threshold.CURVE if flags.coco else visualization.SHOW_THRESHOLD
+    threshold = score_threshold.resolve(flags.threshold, model, default)
     with cli.StopRequest() as stop:
-        model = pretrained.fetched(model, stop.raise_if_requested)
-        output = os.path.abspath(flags.output)
-        facts = {
-            "model": detecting.model_hash(model),
-            "threshold": flags.threshold.text if flags.threshold else str(visualization.SHOW_THRESHOLD),
-            "classes": flags.classes,
-            "input": flags.input if inputs.is_remote(flags.input) else os.path.abspath(flags.input),
-        }
-        shards = job.begin(output, facts, lambda: inputs.read(facts["input"]), flags.shard_size)
-        opener = _opener(flags, model)
-        counts = job.work(output, shards, FORMAT, lambda numbers: _run(ray, flags, output, opener, numbers, stop))
-    print(f"{job.told(counts)}; see {flags.output}")
+        opener, facts = program.plan(flags, pretrained.fetched(model, stop.raise_if_requested), threshold)
+        facts["input"] = flags.input if inputs.is_remote(flags.input) else os.path.abspath(flags.input)
+        program.run(
+            os.path.abspath(flags.output),
+            FORMAT,
+            facts,
+            lambda: inputs.read(facts["input"]),
+            flags.shard_size,
+            lambda numbers: _run(ray, flags, opener, numbers, stop),
+            flags.coco,
+            stop,
+        )
 
 
 def _ray():
@@ -53,55 +57,65 @@ def _ray():
     return ray
 
 
-def _opener(flags, model):
-    """What opens the detector in a worker, which has another current folder."""
-    name = os.path.abspath(flags.model) if model.run is None or os.path.isdir(flags.model) else flags.model
-    run, at, which = name.rpartition("@")
-    if at and os.path.isdir(run):
-        name = f"{os.path.abspath(run)}@{which}"
-    threshold = score_threshold.resolve(flags.threshold, model, visualization.SHOW_THRESHOLD)
-    wanted = class_lists.parse_classes(flags.classes) if flags.classes else None
-    precision = flags.precision or ("float32" if model.is_imported() else "auto")  # as infer.py
-    return detecting.Opener(name, threshold, wanted, precision, flags.batch_size)
-
-
 class _Worker:
     """An actor of Ray, which makes shards one after another. One that dies is started anew, with the same shard."""
 
-    def __init__(self, folder: str, opener: detecting.Opener):
-        self._folder = folder
-        self._open = opener()
-        self._detect = self._open.__enter__()  # for as long as the process lives
+    def __init__(self, folder: str, opener: detecting.Opener, workers: int):
+        self._folder, self._opener, self._workers = folder, opener, workers
+        self._open = contextlib.ExitStack()  # for as long as the process lives
+        self._detect: shard.Detect | None = None
 
     def __call__(self, row: dict) -> dict:
+        """The counts of the shard that a row names, or the error that ends the job: Ray would hide or repeat it."""
         number = int(row["shard"])
-        return {"shard": number, **shard.run(self._folder, number, self._detect, job.PUBLISH[FORMAT])}
+        try:
+            if self._detect is None:
+                with job.opening(self._folder, self._workers):
+                    self._detect = self._open.enter_context(self._opener())
+            counts = shard.run(self._folder, number, self._detect, job.PUBLISH[FORMAT])
+            return {"shard": number, "error": "", **counts}
+        except UserError as error:
+            return {"shard": number, "error": str(error), **dict.fromkeys(shard.STATUSES, 0)}
 
 
-def _run(ray, flags, output, opener, numbers, stop):
-    """Yield (number, {status: pictures}) of each shard once Ray has it done."""
+def _run(ray, flags, opener, numbers, stop):
+    """Yield (number, {status: pictures}) of each shard once Ray has it done. Raises KeyboardInterrupt upon `stop`."""
     # Workers import the project from its folder, which all machines see
     ray.init(
         flags.ray, runtime_env={"env_vars": {"PYTHONPATH": cli.ROOT}}, log_to_driver=False, configure_logging=False
     )
     try:
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        done = ray.data.from_items([{"shard": number} for number in numbers], override_num_blocks=len(numbers)).map(
-            _Worker,
-            fn_constructor_args=(output, opener),
-            concurrency=min(flags.workers, len(numbers)),
-            num_cpus=flags.cores,
-            num_gpus=flags.gpus,
-            # By default Ray gives up on a block whose actor died; here a death is noted on disk, and each shard ends
-            max_restarts=-1,
-            max_task_retries=-1,
-        )
-        for row in done.iter_rows():
-            stop.raise_if_requested()
-            yield row["shard"], {status: row[status] for status in shard.STATUSES}
+        # Ray may have nothing to give for long, and the workers can be stopped at any moment
+        with signals.handled(_interrupt, *stop.SIGNALS):
+            for row in _rows(ray, flags, opener, numbers):
+                if row["error"]:
+                    raise UserError(row["error"])
+                yield row["shard"], {status: row[status] for status in shard.STATUSES}
+                stop.raise_if_requested()
     finally:
         ray.shutdown()
+
+
+def _interrupt(*_):
+    raise KeyboardInterrupt
+
+
+def _rows(ray, flags, opener, numbers):
+    """An iterator over what the workers say of each shard."""
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    count = min(flags.workers, len(numbers))
+    shards = ray.data.from_items([{"shard": number} for number in numbers], override_num_blocks=len(numbers))
+    return shards.map(
+        _Worker,
+        fn_constructor_args=(os.path.abspath(flags.output), opener, count),
+        compute=ray.data.ActorPoolStrategy(size=count),
+        num_cpus=flags.cores,
+        num_gpus=flags.gpus,
+        # By default Ray gives up on a block whose actor died; here a death is noted on disk, and each shard ends
+        max_restarts=-1,
+        max_task_retries=-1,
+    ).iter_rows()
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -109,22 +123,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("model", metavar="MODEL", help=config.MODEL_HELP)
     parser.add_argument("input", metavar="INPUT", help="the pictures")
     parser.add_argument("output", metavar="OUTPUT", help="folder for the results, which all machines see")
-    detects = parser.add_argument_group("how it detects")
-    detects.add_argument(
-        "--threshold",
-        type=score_threshold.parse,
-        metavar="X",
-        help=f"write detections that score above X: {score_threshold.HELP} (default: {visualization.SHOW_THRESHOLD})",
-    )
-    detects.add_argument("--classes", metavar="NAMES", help="look for these only (default: all of the model)")
-    detects.add_argument(
-        "--batch-size", type=cli.positive_int, metavar="N", help="pictures at once (default: 8, on a GPU 32)"
-    )
-    detects.add_argument(
-        "--precision",
-        choices=config.PRECISIONS,
-        help="number type of the network (default: auto, chosen for this machine; float32 for imported weights)",
-    )
+    program.add_flags(parser.add_argument_group("how it detects"), coco_results.FLAG)
     works = parser.add_argument_group("who works")
     works.add_argument("--workers", type=cli.positive_int, default=1, metavar="N", help="processes, on all machines")
     works.add_argument("--cores", type=cli.positive_float, default=1, metavar="N", help="cores for each process")
@@ -132,10 +131,14 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     works.add_argument(
         "--ray", metavar="ADDRESS", help="of a Ray cluster (default: one on this machine, for this call)"
     )
-    works.add_argument(
+    writes = parser.add_argument_group("what it writes")
+    writes.add_argument(
         "--shard-size", type=cli.positive_int, default=1000, metavar="N", help="pictures of a file of the output"
     )
-    return parser.parse_args(argv)
+    writes.add_argument(coco_results.FLAG, dest="coco", action="store_true", help=coco_results.HELP)
+    flags = parser.parse_args(argv)
+    program.tiling(flags)
+    return flags
 
 
 if __name__ == "__main__":

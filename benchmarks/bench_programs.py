@@ -1,10 +1,12 @@
 """Benchmarks of the steps after the network, of whole programs, and of memory."""
 
 import contextlib
+import csv
 import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -16,6 +18,7 @@ from bench_networks import TRAINING_SETTINGS
 from bench_paths import ROOT
 
 from structures import UserError
+from system import worker_processes
 from system.load import Others
 
 BATCH = 8
@@ -135,6 +138,58 @@ def process_video(name, settings):
     yield _versus_network(name, program, settings, "frames/s", what)
 
 
+class Training:
+    """train.py with processes that have a core each, as a side: `run` trains anew, from random weights."""
+
+    def __init__(self, settings, processes, images):
+        """images: of an epoch, for each process."""
+        data = bench_pictures.folder_of_data(settings, settings.choose(500, 100, 4))
+        split, names = bench_pictures.split_and_classes(data)
+        self._items, self._cores = images * processes, sorted(os.sched_getaffinity(0))[:processes]
+        self._run = pathlib.Path(settings.scratch, f"training-{processes}")
+        words = ["--data", data, "--train", split, "--classes", ",".join(names), "--run", self._run]
+        words += ["--devices", processes, "--batch-size", settings.choose(BATCH, BATCH, 1) * processes]
+        words += ["--limit", self._items, "--epochs", 2, "--vgg-weights", "none", "--initializer", "he"]
+        words += [
+            "--precision",
+            "float32",
+            *[word for pair in settings.slim().items() for word in ("--width", pair[1])],
+        ]
+        self._command = [sys.executable, str(ROOT / "train.py"), *map(str, words)]
+
+    def run(self):
+        """By the program's own clock in its second epoch: in the first, TensorFlow prepares itself."""
+        shutil.rmtree(self._run, ignore_errors=True)
+        with worker_processes.limited_to(self._cores):
+            done = subprocess.run(self._command, cwd=ROOT, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"train.py failed: {done.stderr.strip()}")
+        with open(self._run / "metrics.csv", encoding="utf-8", newline="") as file:
+            *_, last = csv.DictReader(file)
+        return {"items": self._items, "seconds": self._items / float(last["images_per_second"])}
+
+
+def training_processes(name, settings):
+    """train.py with two processes of a core each, against one process of one core; each has as large a batch."""
+    if worker_processes.usable_cores() < 2:
+        raise UserError(f"{name}: needs two cores")
+    images = settings.choose(10 * BATCH, 4 * BATCH, 2)
+    two, one = (Training(settings, processes, images) for processes in (2, 1))
+    (ours, peer), machine = alternate([two, one], settings.choose(3, 1, 1), warmup=0)
+    yield line(
+        name,
+        "images/s",
+        rates(ours),
+        rates(peer),
+        target=1.8,
+        facts={"name": "2 processes"},
+        peer_facts={"name": "1 process"},
+        others=machine,
+        what=f"train.py on {bench_pictures.source_name(settings)}, all layers, in float32, a core and a batch of "
+        f"{settings.choose(BATCH, BATCH, 1)} for each process; the second epoch, of {images} images for each",
+    )
+
+
 def training_memory(name, settings):
     """Peak memory of a process that does training steps."""
     batch = settings.choose(8, 8, 1)
@@ -195,5 +250,6 @@ BENCHMARKS = {
     "infer": infer,
     "process-video": process_video,
     "training-memory": training_memory,
+    "training-processes": training_processes,
     "infer-memory": infer_memory,
 }

@@ -82,7 +82,11 @@ def find_labels(text, class_names, flag="--classes"):
     """
     if text is None:
         return None
-    wanted = parse_classes(text, flag)
+    return labels_of(parse_classes(text, flag), class_names, flag)
+
+
+def labels_of(wanted, class_names, flag="--classes"):
+    """The labels of some names, a set; otherwise as `find_labels`."""
     if unknown := [name for name in wanted if name not in class_names]:
         raise UserError(f"{flag} {unknown[0]}: the model has {', '.join(class_names)}")
     return {class_names.index(name) for name in wanted}

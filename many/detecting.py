@@ -5,51 +5,64 @@ import dataclasses
 import glob
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 import config
+from formats import class_lists
 from many import shard
 from many.inputs import Entry, is_remote, open_file
 from media import images
 from structures import Detections, UserError
 from system import cli, files
-from tiling import tiles as tiling
 
 
 @dataclasses.dataclass(frozen=True)
 class Opener:
-    """Callable that opens a detector; it can be sent to another process.
+    """Callable that opens the detector of a job; it can be sent to another process, which has another current folder.
 
-    model: as `config.find_model` takes it. threshold: of `detector.load`. wanted: names of classes, None for all.
-    precision, batch_size, tiles, tile_size, overlap: of `detector.load`.
+    model: as `config.find_model` takes it; model_hash: of the job. wanted: names of classes, None for all.
+    settings: of `detector.load`.
     """
 
     model: str
-    threshold: Any
-    wanted: tuple[str, ...] | None = None
-    precision: str = "auto"
-    batch_size: int | None = None
-    tiles: tuple[int, int] | None = None
-    tile_size: int | None = None
-    overlap: float = tiling.OVERLAP
+    model_hash: str
+    wanted: tuple[str, ...] | None
+    settings: Mapping[str, Any]
 
     @contextlib.contextmanager
     def __call__(self) -> Iterator[Callable[[Sequence[Entry]], list[shard.Row]]]:
-        """Context manager: entries -> their rows, in their order, until the block ends."""
+        """Context manager: entries -> their rows, in their order, until the block ends.
+
+        Raises UserError as `detector.load`, for a class that the model does not have, and if the model is not that of
+        the job any more.
+        """
         cli.import_tensorflow()
         import detector
 
-        settings = {"precision": self.precision, "threshold": self.threshold, "batch_size": self.batch_size}
-        settings |= {"tiles": self.tiles, "tile_size": self.tile_size, "overlap": self.overlap}
-        with detector.load(self.model, **settings) as loaded:
-            yield lambda entries: _rows(loaded, entries, self.wanted)
+        with detector.load(self.model, **self.settings) as loaded:
+            # After it is loaded: what is replaced in between is noticed, too
+            self._compare(dataclasses.replace(config.find_model(self.model), checkpoint=loaded.checkpoint))
+            labels = None if self.wanted is None else class_lists.labels_of(self.wanted, loaded.class_names)
+            yield lambda entries: _rows(loaded, entries, labels)
+
+    def _compare(self, source):
+        """Raise UserError unless the model that was loaded is that of the job."""
+        try:
+            same = model_hash(source) == self.model_hash
+        except OSError:  # a training has removed the checkpoint
+            same = False
+        if not same:
+            raise UserError(
+                f"{self.model}: is another model than when the job began: it was trained or exported again; restore "
+                "it, or choose another folder for the results"
+            )
 
 
 def model_hash(source: config.ModelSource) -> str:
-    """A hash of the files of a model, which all results carry."""
+    """A hash of the files of a model, which all results carry. Raises OSError."""
     if source.checkpoint:
         paths = sorted(glob.glob(f"{glob.escape(source.checkpoint)}.*"))
     elif os.path.isdir(source.exported):
@@ -60,33 +73,38 @@ def model_hash(source: config.ModelSource) -> str:
     return hashlib.blake2b(b"".join(map(files.digest, paths)), digest_size=16).hexdigest()
 
 
-def _rows(loaded, entries, wanted):
-    """The rows of pictures, in their order."""
+def _rows(loaded, entries, labels):
+    """The rows of pictures, in their order. labels: those to keep, None for all."""
     with _as_files(entries) as paths:
         readable = ((path, True) for path in paths if isinstance(path, str))
         found = loaded.detect_files(readable, keep=lambda index: False)
         with contextlib.closing(found):
-            return [_row(loaded, one, path, found, wanted) for one, path in zip(entries, paths, strict=True)]
+            return [
+                _row(entry, path, found, labels, loaded.class_names) for entry, path in zip(entries, paths, strict=True)
+            ]
 
 
-def _row(loaded, entry, path, found, wanted):
+def _row(entry, path, found, labels, class_names):
     if isinstance(path, UserError):
         return shard.row(entry, shard.UNREADABLE, str(path))
     _, read, detections = next(found)
     if isinstance(read, images.ImageError):
         return shard.row(entry, shard.UNREADABLE, read.reason)
     width, height = read.size
-    names = [loaded.class_names[label] for label in detections.labels]
-    if wanted is not None:
-        mask = np.array([name in wanted for name in names], bool)
-        detections, names = detections.where(mask), [name for name in names if name in wanted]
-    return shard.row(entry, shard.DONE, width=width, height=height, classes=names, **_lists(detections))
+    if labels is not None:
+        detections = detections.where(np.isin(detections.labels, list(labels)))
+    return shard.row(entry, shard.DONE, width=width, height=height, **_lists(detections, class_names))
 
 
-def _lists(detections: Detections):
-    """Edges have the two decimals of detections.json, scores every digit of a float32."""
-    boxes = [[round(edge, 2) for edge in box] for box in detections.boxes_px.tolist()]
-    return {"boxes": boxes, "scores": detections.scores.tolist()}
+def _lists(detections: Detections, class_names):
+    """Every digit of the float32 numbers is kept: other files of results are made of them."""
+    numbers = detections.labels.tolist()
+    return {
+        "boxes": detections.boxes_px.tolist(),
+        "scores": detections.scores.tolist(),
+        "labels": numbers,
+        "classes": [class_names[label] for label in numbers],
+    }
 
 
 @contextlib.contextmanager

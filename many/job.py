@@ -6,6 +6,7 @@ part-00000.jsonl         its rows, once it is done; part-00000.parquet likewise
 summary.json             the count of all
 """
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -22,6 +23,8 @@ from system import files, schema, stages
 from system.wording import plural
 
 JOB, SUMMARY = "job.json", "summary.json"
+STARTS = "starts"  # under work: a byte for each process that opens the detector, or has died of it
+MOST_FAILED_STARTS = 3  # in a row, of processes that die before they have a detector
 
 
 @dataclasses.dataclass
@@ -137,12 +140,33 @@ def work(
     run: numbers of shards -> (number, {status: pictures}) of each once it is done.
     """
     numbers, every = left(folder, shards, format), total(folder)
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(os.path.join(folder, shard.WORK, STARTS))  # of an earlier call
     size = len(shard.entries(folder, 0))  # the last one may have fewer
     done = every - sum(size if number < shards - 1 else every - size * (shards - 1) for number in numbers)
     with tqdm.tqdm(total=every, initial=done, unit="img", dynamic_ncols=True) as bar:
         for _, counts in run(numbers) if numbers else ():
             bar.update(sum(counts.values()))
     return close(folder, shards, format)
+
+
+@contextlib.contextmanager
+def opening(folder: str, workers: int) -> Iterator[None]:
+    """Context manager: one of so many processes opens its detector, of which it may die, and nobody else counts.
+
+    Raises UserError after MOST_FAILED_STARTS deaths of each in a row.
+    """
+    path = os.path.join(folder, shard.WORK, STARTS)
+    with open(path, "ab") as file:
+        starts = file.tell()
+        if starts >= workers * MOST_FAILED_STARTS:
+            raise UserError(
+                f"{plural(starts, 'process')} in a row have died while they opened the detector; is memory short? Try "
+                "fewer (--workers)"
+            )
+        file.write(b".")
+    yield
+    os.truncate(path, 0)
 
 
 def told(counts: Mapping[str, int]) -> str:

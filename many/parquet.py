@@ -41,6 +41,7 @@ def write_rows(path: str, rows: Iterable[dict[str, Any]]) -> None:
             "reason": text,
             "boxes": pa.list_(pa.list_(pa.float32(), 4)),
             "scores": pa.list_(pa.float32()),
+            "labels": pa.list_(number),
             "classes": pa.list_(text),
             "model": text,
         }

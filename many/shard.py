@@ -4,6 +4,10 @@ Beside the rows of a shard lies a note of the pictures that are being looked at.
 finished knows that they killed another, or happened to be under its hands: it looks at them one by one, and one that
 is alone and kills its process twice is quarantined. So a picture that crashes a decoder costs three processes and no
 other picture, and a kill from outside costs nothing.
+
+Pictures at which the detector raises an error are looked at one by one, too. One that fails alone is quarantined with
+the error, unless the detector fails on a plain picture as well, or several do together what none does alone: then it
+is the detector that cannot work, and the job ends.
 """
 
 import contextlib
@@ -13,7 +17,11 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from many.inputs import Entry
+from media import images
+from structures import UserError
 from system import files
 
 CHUNK = 32  # pictures between two notes
@@ -21,7 +29,8 @@ MOST_DEATHS = 2  # of processes that looked at a picture alone
 DONE, UNREADABLE, QUARANTINED = STATUSES = ("done", "unreadable", "quarantined")
 WORK = "work"  # the folder, in that of the output, of what is not finished
 
-Row = dict[str, Any]  # id, width, height, status, reason, boxes, scores, classes
+Row = dict[str, Any]  # id, width, height, status, reason, boxes, scores, labels, classes
+Detect = Callable[[Sequence[Entry]], Sequence[Row]]
 
 
 class _Note(NamedTuple):
@@ -47,31 +56,36 @@ def entries(folder: str, number: int) -> list[Entry]:
 def run(
     folder: str,
     number: int,
-    detect: Callable[[Sequence[Entry]], Sequence[Row]],
+    detect: Detect,
     publish: Callable[[str, int, str], None],
 ) -> dict[str, int]:
     """Go on with a shard to its end; returns how many of its pictures have which status.
 
     detect: makes the rows of pictures, in their order. publish: (folder, number, path of the rows as JSON Lines) puts
-    them in their place in one move. Waits for another process that has the shard. Raises files.UnwritableFile.
+    them in their place in one move. Waits for another process that has the shard. Raises files.UnwritableFile, and
+    UserError if the detector cannot work.
     """
+    careful = _Careful(detect, folder, number)
     with _locked(folder, number):
         pictures, rows = entries(folder, number), path(folder, number, "rows")
         done, until, deaths = _recovered(folder, number)
         while done < len(pictures):
             alone = done < until
-            count = 1 if alone else min(CHUNK, len(pictures) - done)
+            group = pictures[done : done + 1] if alone else pictures[done : done + CHUNK]
             if alone and deaths >= MOST_DEATHS:
-                made = [row(pictures[done], QUARANTINED, f"{MOST_DEATHS + 1} processes have died of it")]
+                made = [row(group[0], QUARANTINED, f"{MOST_DEATHS + 1} processes have died of it")]
             else:
-                note = _Note(done, count, until if alone else done + count, deaths)
-                # Not flushed to the disk: it is for processes that die, and a machine that dies harms no picture
-                files.write(path(folder, number, "note"), json.dumps(note), durable=False)
-                made = list(detect(pictures[done : done + count]))
-            assert [one["id"] for one in made] == [one.id for one in pictures[done : done + count]]
+                note = _Note(done, len(group), until if alone else done + len(group), deaths)
+                made = careful.detect(group, note, alone)
+            if not made:
+                until = done + len(group)
+                continue
+            assert [one["id"] for one in made] == [one.id for one in group]
             with _writing(rows), open(rows, "a", encoding="utf-8") as file:
                 file.writelines(f"{json.dumps(one, allow_nan=False)}\n" for one in made)
-            done, deaths = done + count, 0
+            done, deaths = done + len(group), 0
+            if done == until:
+                careful.check_group()
         counts = count_statuses(read_rows(rows))
         with _writing(folder):
             publish(folder, number, rows)
@@ -81,9 +95,74 @@ def run(
         return counts
 
 
+class _Careful:
+    """Tells what kills a process, errors of single pictures and errors of the detector from each other."""
+
+    def __init__(self, detect: Detect, folder: str, number: int):
+        self._detect, self._note, self._plain = detect, path(folder, number, "note"), path(folder, number, "png")
+        self._unexplained: str | None = None  # the error of a group, while none of its pictures failed alone
+
+    def detect(self, group: Sequence[Entry], note: _Note, alone: bool) -> list[Row]:
+        """The rows of pictures; [] after an error, if they are to be looked at one by one. Raises UserError."""
+        # Not flushed to the disk: it is for processes that die, and a machine that dies harms no picture
+        files.write(self._note, json.dumps(note), durable=False)
+        try:
+            return [self._detect_alone(group[0])] if alone else self._detect_together(group)
+        except UserError:
+            os.remove(self._note)  # nobody has died
+            raise
+
+    def _detect_together(self, group):
+        for _ in range(2):  # the first error may be an accident of the disk or the network
+            try:
+                return list(self._detect(group))
+            except UserError:
+                raise
+            except Exception as error:
+                self._unexplained = _words(error)
+        return []
+
+    def _detect_alone(self, entry):
+        try:
+            (made,) = self._detect([entry])
+            return made
+        except UserError:
+            raise
+        except Exception as error:
+            self._unexplained = None
+            self._check_detector()
+            return row(entry, QUARANTINED, _words(error))
+
+    def check_group(self) -> None:
+        """Raise UserError if all pictures of a group that failed were done alone."""
+        if self._unexplained:
+            raise UserError(
+                f"pictures cannot be looked at together, while each can alone: {self._unexplained}; give a smaller "
+                "--batch-size"
+            )
+
+    def _check_detector(self):
+        """Raise UserError if the detector fails on a plain picture."""
+        images.write(self._plain, np.zeros((64, 64, 3), np.uint8))
+        try:
+            (_,) = self._detect([Entry("plain.png", self._plain)])
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(f"the detector fails at every picture: {_words(error)}") from None
+        finally:
+            os.remove(self._plain)
+
+
+def _words(error):
+    """'MemoryError: Unable to allocate 4 GiB'."""
+    name, reason = type(error).__name__.lstrip("_"), files.reason(error)
+    return reason if reason.startswith(name) or name == reason else f"{name}: {reason}"
+
+
 def row(entry: Entry, status: str, reason: str | None = None, **found: Any) -> Row:
-    """The row of a picture. found: width, height, boxes, scores and classes, where it was read."""
-    nothing = {"width": None, "height": None, "boxes": [], "scores": [], "classes": []}
+    """The row of a picture. found: width, height, boxes, scores, labels and classes, where it was read."""
+    nothing = {"width": None, "height": None, "boxes": [], "scores": [], "labels": [], "classes": []}
     return {"id": entry.id, "status": status, "reason": reason, **nothing, **found}
 
 

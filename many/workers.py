@@ -14,8 +14,6 @@ from structures import UserError
 from system import worker_processes
 from system.wording import plural
 
-MOST_FAILED_STARTS = 3  # in a row, of processes that die before they have a detector
-
 Open = Callable[[], contextlib.AbstractContextManager[Callable[[Sequence[Any]], Sequence[shard.Row]]]]
 
 
@@ -107,7 +105,7 @@ class _Crew:
             self._waiting.append(worker.at)
         else:
             self._failed_starts += 1
-            if self._failed_starts == MOST_FAILED_STARTS:
+            if self._failed_starts == job.MOST_FAILED_STARTS:
                 raise UserError(
                     f"{plural(self._failed_starts, 'process')} in a row ended with exit code "
                     f"{worker.process.exitcode} while starting; is memory short? Try fewer (--shards)"

@@ -35,25 +35,30 @@ def _is_coco(data):
 
 
 def open_writer(folder, origin):
-    """A Writer of FOLDER/coco_results.json. Without a COCO data set a category's id is the model's label + 1."""
+    """A Writer of FOLDER/coco_results.json. Without a COCO data set a category's id is `category_id` of the label."""
     path = os.path.join(folder, NAME)
-    if _is_coco(origin.data):
-        return Writer(path, origin.class_names, *origin.data.coco_ids, origin.data)
-    numbers = (label + 1 for label in origin.class_numbers)
-    return Writer(path, origin.class_names, None, dict(zip(origin.class_names, numbers, strict=True)), origin.data)
+    if not _is_coco(origin.data):
+        return Writer(path, [category_id(label) for label in origin.class_numbers], data=origin.data)
+    image_ids, category_ids = origin.data.coco_ids
+    if unknown := [name for name in origin.class_names if name not in category_ids]:
+        raise UserError(f"{path}: the data set has no category {unknown[0]!r}, so its detections would have no id")
+    return Writer(path, [category_ids[name] for name in origin.class_names], image_ids, origin.data)
+
+
+def category_id(label):
+    """The id of a class in results that are not of a COCO data set. label: in the model's list of classes."""
+    return label + 1
 
 
 class Writer(result_files.Writer):
     """Writes a COCO results list.
 
-    data: the data set detected on, or None; image_ids: {its picture's id: image id} if it is one of COCO, or None: then
-    an image's id is its `picture_key`. category_ids: {class name: id}.
+    categories: the id of each label. data: the data set detected on, or None; image_ids: {its picture's id: image id}
+    if it is one of COCO, or None: then an image's id is its `picture_key`.
     """
 
-    def __init__(self, path, class_names, image_ids, category_ids, data=None):
-        if unknown := [name for name in class_names if name not in category_ids]:
-            raise UserError(f"{path}: the data set has no category {unknown[0]!r}, so its detections would have no id")
-        self._data, self._image_ids, self._categories = data, image_ids, [category_ids[name] for name in class_names]
+    def __init__(self, path, categories, image_ids=None, data=None):
+        self._data, self._image_ids, self._categories = data, image_ids, categories
         self._separator = "[\n"
         self._file = files.PendingFile(path)
 

@@ -14,6 +14,7 @@ from structures import UserError
 from system import cli, files
 from system.wording import nearest_hint
 
+CURVE = 0.01  # the default where results are to be scored, which needs the whole precision–recall curve
 BEST = "best"
 NAME = "scoring.json"
 HELP = (
@@ -122,6 +123,14 @@ def resolve(threshold, source, default):
     if source.class_names is None:
         return functools.partial(threshold.for_classes, default=default) if threshold.named else threshold.every
     return threshold.for_classes(source.class_names, default)
+
+
+def to_json(resolved):
+    """What `resolve` returned, as plain JSON types that are equal for equal thresholds."""
+    if isinstance(resolved, functools.partial):  # the classes are not known yet
+        given = resolved.func.__self__
+        return {**given.named, "others": resolved.keywords["default"] if given.every is None else given.every}
+    return list(resolved) if isinstance(resolved, tuple) else resolved
 
 
 def _best(source):

@@ -136,7 +136,8 @@ def real_case(source, split, names, scratch, seed=6):
     path.write_text(json.dumps(content), "utf-8")
     truth = {one.id: one for one in coco_format.load(data, split, names)}
     data_set, list_path = DataSet(data, split, "coco"), scratch / "found.json"
-    with coco_list.Writer(list_path, names, *data_set.coco_ids) as writer:
+    image_ids, category_ids = data_set.coco_ids
+    with coco_list.Writer(list_path, [category_ids[name] for name in names], image_ids) as writer:
         for key, one in truth.items():
             near = np.repeat(one.boxes_px, 3, axis=0)
             near = near + rng.normal(0, 0.1, near.shape) * np.tile(near[:, 2:] - near[:, :2], 2)

@@ -1,7 +1,8 @@
 """Very many pictures: infer.py --shards and infer_many.py, on a few."""
 
 import contextlib
-import inspect
+import io
+import itertools
 import json
 import os
 import shutil
@@ -10,6 +11,8 @@ import subprocess
 import sys
 import tarfile
 import threading
+import time
+import types
 
 import numpy as np
 import pytest
@@ -18,26 +21,11 @@ import config
 import detector
 import infer
 import infer_many
+from many import job, shard
 from media import images
 from programs import ROOT, command, error_of, run
 from structures import UserError
-
-
-@pytest.fixture
-def tars(tmp_path):
-    """Three tars of 40 tiny pictures, of which one cannot be read."""
-    rng = np.random.default_rng(0)
-    (tmp_path / "tars").mkdir()
-    for number in range(3):
-        with tarfile.open(tmp_path / "tars" / f"{number}.tar", "w") as tar:
-            for index in range(40):
-                path = str(tmp_path / "one.png")
-                images.write(path, rng.integers(0, 255, (24, 32, 3), np.uint8))
-                if (number, index) == (1, 7):
-                    with open(path, "wb") as file:
-                        file.write(b"no picture")
-                tar.add(path, f"{index:03d}.png")
-    return tmp_path / "tars"
+from system import load, worker_processes
 
 
 def as_rows(found):
@@ -52,16 +40,59 @@ def as_rows(found):
     }
 
 
+def hundredths(row):
+    """(scores, boxes, classes) of a row as detections.json has them."""
+    return row["scores"], [[round(edge, 2) for edge in box] for box in row["boxes"]], row["classes"]
+
+
+def same_files(name, one, other):
+    content = (one / name).read_bytes()
+    return len(content) > 1000 and content == (other / name).read_bytes()
+
+
+def work_here(folder, numbers, opener, format):
+    """Stands in for processes: yields the shards that this one makes."""
+    with opener() as detect:
+        for number in numbers:
+            yield number, shard.run(folder, number, detect, job.PUBLISH[format])
+
+
+def test_coco_results_are_those_of_infer(trained, shapes, tmp_path, monkeypatch):
+    """Also of a job that was done without them; a picture that cannot be read has none."""
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for number, path in enumerate(sorted((shapes / "JPEGImages").iterdir())[:6]):
+        shutil.copy(path, pictures / (f"{number:06d}.png" if number < 3 else path.name))
+    (pictures / "000009.png").write_bytes(b"no picture")
+    flags = [str(trained), str(pictures), "--precision", "float32", "--coco-results"]  # with a low threshold
+    infer.main([*flags, "--no-draw", "--output", str(tmp_path / "one")])
+    monkeypatch.setattr(
+        infer.workers, "run", lambda folder, numbers, opener, *_: work_here(folder, numbers, opener, "jsonl")
+    )
+    shards = [*flags, "--shards", "2", "--output", str(tmp_path / "many")]
+    infer.main([*shards[:4], "--threshold", "0.01", *shards[5:]])
+    assert not (tmp_path / "many" / "coco_results.json").exists()
+    infer.main(shards)
+    assert same_files("coco_results.json", tmp_path / "one", tmp_path / "many")
+    pytest.importorskip("pyarrow")
+    monkeypatch.setattr(infer_many, "_ray", lambda: None)
+    monkeypatch.setattr(
+        infer_many, "_run", lambda ray, flags, opener, numbers, _: work_here(flags.output, numbers, opener, "parquet")
+    )
+    infer_many.main([*flags, str(tmp_path / "ray"), "--shard-size", "4"])
+    assert same_files("coco_results.json", tmp_path / "one", tmp_path / "ray")
+
+
 @pytest.mark.slow
 def test_shards_have_what_infer_writes(trained, shapes, tmp_path):
-    flags = [trained, shapes / "JPEGImages", "--threshold", "0.05", "--precision", "float32"]
+    flags = [trained, shapes / "JPEGImages", "--threshold", "0.05", "--precision", "float32", "--coco-results"]
     run("infer.py", *flags, "--no-draw", "--output", tmp_path / "one")
     done = run("infer.py", *flags, "--shards", "2", "--output", tmp_path / "many")
     assert "24 pictures: 24 done, 0 unreadable, 0 quarantined" in done.stdout
     expected = as_rows(json.loads((tmp_path / "one" / "detections.json").read_text("utf-8")))
     lines = (tmp_path / "many" / "part-00000.jsonl").read_text("utf-8").splitlines()
-    rows = {row["id"]: (row["scores"], row["boxes"], row["classes"]) for row in map(json.loads, lines)}
-    assert rows == expected
+    assert {row["id"]: hundredths(row) for row in map(json.loads, lines)} == expected
+    assert same_files("coco_results.json", tmp_path / "one", tmp_path / "many")
     assert "was begun with threshold 0.05" in error_of(
         "infer.py", *flags, "--threshold", "0.3", "--shards", "2", "--output", tmp_path / "many"
     )
@@ -73,24 +104,40 @@ def test_shards_write_nothing_else(flag, trained, shapes, tmp_path):
         infer.main([str(trained), str(shapes / "JPEGImages"), "--shards", "2", flag, "--output", str(tmp_path / "x")])
 
 
-@pytest.mark.parametrize(
-    ("flags", "expected"),
-    [(["--tiles", "2x1"], ((2, 1), None, 0.3)), (["--tile-size", "64"], (None, 64, 0.3))],
-    ids=str,
-)
-def test_shards_take_tiles(flags, expected, trained, shapes, tmp_path, monkeypatch):
+@pytest.mark.parametrize("cut", [("--tiles", "2x1"), ("--tile-size", "64")], ids=" ".join)
+@pytest.mark.parametrize("program", ["infer.py --shards", "infer_many.py"])
+def test_what_decides_the_results_reaches_the_detector_and_cannot_change(
+    program, cut, trained, shapes, tmp_path, monkeypatch
+):
     opened = []
-    monkeypatch.setattr(infer.workers, "run", lambda folder, numbers, opener, *_: opened.append(opener) or ())
-    words = [str(trained), str(shapes / "JPEGImages"), "--shards", "2", "--output", str(tmp_path / "out")]
+    pictures, output = str(shapes / "JPEGImages"), str(tmp_path / "out")
+    if program == "infer_many.py":
+        monkeypatch.setattr(infer_many, "_ray", lambda: None)
+        monkeypatch.setattr(infer_many, "_run", lambda ray, flags, opener, *_: opened.append(opener) or ())
+        main, words = infer_many.main, [str(trained), pictures, output]
+    else:
+        monkeypatch.setattr(infer.workers, "run", lambda folder, numbers, opener, *_: opened.append(opener) or ())
+        main, words = infer.main, [str(trained), pictures, "--shards", "2", "--output", output]
+    given = dict([cut], **{"--overlap": "0.3", "--threshold": "disc=0.2", "--classes": "disc"})
+    given["--precision"] = "float32"
     with pytest.raises(UserError, match="lacks"):  # nobody worked
-        infer.main([*words, *flags, "--overlap", "0.3"])
-    monkeypatch.setattr(detector, "load", lambda *_, **settings: contextlib.nullcontext(settings))
-    with opened[0]() as detect:
-        loaded = inspect.getclosurevars(detect).nonlocals["loaded"]
-    assert (loaded["tiles"], loaded["tile_size"], loaded["overlap"]) == expected
-    for others in ([], ["--tiles", "64x1", "--overlap", "0.3"]):
-        with pytest.raises(UserError, match="was begun with tiles"):
-            infer.main([*words, *others])
+        main([*words, *itertools.chain(*given.items())])
+    loaded = types.SimpleNamespace(
+        checkpoint=config.find_model(str(trained)).checkpoint, class_names=("disc", "square")
+    )
+    monkeypatch.setattr(
+        detector, "load", lambda model, **settings: contextlib.nullcontext(vars(loaded).update(settings) or loaded)
+    )
+    with opened[0]():
+        expected = ((2, 1), None) if cut[0] == "--tiles" else (None, 64)
+        assert (loaded.tiles, loaded.tile_size, loaded.overlap) == (*expected, 0.3)
+        assert (loaded.threshold, loaded.precision) == ((0.2, 0.5), "float32")
+    for flag in given.keys() - {"--overlap"}:
+        others = {name: value for name, value in given.items() if name != flag}
+        with pytest.raises(UserError, match=f"was begun with {'tiles' if flag == cut[0] else flag[2:]}"):
+            main([*words, *itertools.chain(*others.items())])
+    with pytest.raises(UserError, match="lacks"):
+        main([*words, *itertools.chain(*given.items()), "--batch-size", "2"])
 
 
 @pytest.mark.parametrize(
@@ -105,11 +152,11 @@ def test_imported_weights_detect_in_float32(author, flags, precision, trained, t
         config.write_config(str(model), config.read_config(str(model))[0], None, {})
     opened = []
     monkeypatch.setattr(infer_many, "_ray", lambda: None)
-    monkeypatch.setattr(infer_many, "_run", lambda ray, flags, output, opener, *_: opened.append(opener) or ())
+    monkeypatch.setattr(infer_many, "_run", lambda ray, flags, opener, *_: opened.append(opener) or ())
     (tmp_path / "list.txt").write_text("a.jpg\n")
     with pytest.raises(UserError, match="lacks"):  # nobody worked
         infer_many.main([str(model), str(tmp_path / "list.txt"), str(tmp_path / "out"), *flags])
-    assert [one.precision for one in opened] == [precision]
+    assert [one.settings["precision"] for one in opened] == [precision]
 
 
 def test_without_ray_nothing_is_begun(tmp_path, monkeypatch, capsys):
@@ -120,39 +167,196 @@ def test_without_ray_nothing_is_begun(tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "out").exists() and capsys.readouterr() == ("", "")
 
 
+# How many pictures the next test has, and after how many seconds it kills a worker. With 200,000 it is a measurement:
+# SSD_MANY_PICTURES=200000 SSD_MANY_KILL_SECONDS=20 python -m pytest -m slow -s tests/test_infer_many.py -k killed
+PICTURES = int(os.environ.get("SSD_MANY_PICTURES", "120"))
+KILL_SECONDS = float(os.environ.get("SSD_MANY_KILL_SECONDS", "3"))
+POISON = min(20, PICTURES // 60)
+GROWTH = 60  # MB that a process may grow by from its second quarter to its last
+
+
+def names_of_tars():
+    """A list of names for each tar, in their order; the poison is spread evenly."""
+    each = max(40, PICTURES // 200)
+    poison = {(2 * number + 1) * PICTURES // (2 * POISON) for number in range(POISON)}
+    names = [f"{'poison' if number in poison else 'p'}{number:06d}.png" for number in range(PICTURES)]
+    return [names[start : start + each] for start in range(0, PICTURES, each)]
+
+
+@pytest.fixture
+def many(tmp_path):
+    """A folder of tars with PICTURES tiny pictures, of which one cannot be read; and two with a half of them each."""
+    rng = np.random.default_rng(0)
+    contents = []
+    for _ in range(97):
+        images.write(tmp_path / "one.png", rng.integers(0, 255, (24, 32, 3), np.uint8))
+        contents.append((tmp_path / "one.png").read_bytes())
+    folders = [tmp_path / name for name in ("tars", "first", "second")]
+    for folder in folders:
+        folder.mkdir()
+    number = 0
+    for index, names in enumerate(names_of_tars()):
+        with tarfile.open(folders[0] / f"{index:03d}.tar", "w") as tar:
+            for name in names:
+                content = b"no picture" if number == 47 else contents[number % len(contents)]
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+                (folders[1 + number % 2] / name).write_bytes(content)
+                number += 1
+    return folders
+
+
+class Watch:
+    """Runs infer_many.py, samples the memory of it and of its workers, and kills a worker now and then.
+
+    seconds: that it took; killed: processes; memory: {"driver", "worker": MB, a list}, of the largest worker, once each
+    has had the time to do a shard.
+    """
+
+    def __init__(self, words, output, kill_seconds=None):
+        self._output, self._kill_seconds = output, kill_seconds
+        self.killed, self.memory = [], {"driver": [], "worker": []}
+        start = time.monotonic()
+        self._process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        over = threading.Event()
+        watcher = threading.Thread(target=self._watch, args=(over,))
+        watcher.start()
+        try:
+            self.stdout, _ = self._process.communicate()
+        finally:
+            over.set()
+            watcher.join()
+        self.seconds = time.monotonic() - start
+        assert self._process.returncode == 0, self.stdout
+
+    def _watch(self, over):
+        last, before = time.monotonic(), self._progress()
+        while not over.wait(0.5):
+            workers, now = workers_of(self._process.pid), self._progress()
+            for name, numbers in (("driver", [self._process.pid]), ("worker", workers if now[0] >= 2 else [])):
+                if found := [size for number in numbers if (size := resident_mb(number))]:
+                    self.memory[name].append(max(found))
+            # Progress, so that no picture is killed twice, nor a process before it has a detector
+            if self._kill_seconds and workers and now != before and time.monotonic() > last + self._kill_seconds:
+                self.killed.append(workers[len(self.killed) % len(workers)])
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self.killed[-1], signal.SIGKILL)
+                last, before = time.monotonic(), self._progress()
+
+    def _progress(self):
+        rows = [path.stat().st_size for path in self._output.glob("work/*.rows") if path.exists()]
+        return len(list(self._output.glob("part-*"))), sorted(rows)
+
+    def tenths(self):
+        """{"driver", "worker": the memory after each tenth of the time}."""
+        return {
+            name: [sizes[tenth * (len(sizes) - 1) // 10] for tenth in range(11) if sizes]
+            for name, sizes in self.memory.items()
+        }
+
+    def growth(self, name):
+        """MB from the second quarter of the time to the last; 0 for a moment."""
+        sizes = self.memory[name]
+        quarter = len(sizes) // 4
+        return max(sizes[-quarter:]) - max(sizes[quarter : 2 * quarter]) if quarter else 0
+
+
+def resident_mb(process):
+    try:
+        with open(f"/proc/{process}/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 2**20
+    except OSError:
+        return 0
+
+
+def infer_twice(words, folders, outputs):
+    """Two processes of infer.py with a core each, on a half of the pictures each; returns the seconds."""
+    start, processes = time.monotonic(), []
+    for place, (folder, output) in enumerate(zip(folders, outputs, strict=True)):
+        with worker_processes.limited_to(worker_processes.share_of_cores(place, 2)):
+            line = command("infer.py", words[0], folder, *words[1:], "--no-draw", "--output", output)
+            processes.append(subprocess.Popen(line, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+    assert [process.wait() for process in processes] == [0, 0]
+    return time.monotonic() - start
+
+
+def entries_of(*folders):
+    """{image id: its entries} of files of COCO's results."""
+    found = {}
+    for folder in folders:
+        for one in json.loads((folder / "coco_results.json").read_text("utf-8")):
+            found.setdefault(one.pop("image_id"), []).append(one)
+    return found
+
+
+def agree(found, expected, threshold):
+    """Whether entries of a picture are equal but for the last digits, as they are in batches of other sizes."""
+    return all(
+        one["score"] < threshold + 1e-5
+        or any(
+            (one["category_id"], True) == (other["category_id"], abs(one["score"] - other["score"]) < 1e-5)
+            and np.allclose(one["bbox"], other["bbox"], rtol=0, atol=0.01)
+            for other in others
+        )
+        for these, others in ((found, expected), (expected, found))
+        for one in these
+    )
+
+
 @pytest.mark.slow
-def test_ray_makes_each_picture_once_while_workers_are_killed(trained, tars, tmp_path):
+def test_ray_makes_each_picture_once_while_workers_are_killed(trained, many, tmp_path):
+    """And as infer.py does; prints the memory, and the speed beside that of two infer.py."""
     pytest.importorskip("ray")
     parquet = pytest.importorskip("pyarrow.parquet")
-    words = [str(trained), str(tars), str(tmp_path / "out"), "--shard-size", "25", "--workers", "2"]
-    words += ["--threshold", "0.05", "--precision", "float32"]
-    process = subprocess.Popen(command("infer_many.py", *words), cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    over, killed = threading.Event(), []
+    with detector.load(trained, precision="float32") as loaded:
+        scores = loaded.detect(sorted(many[1].glob("p0*.png"))[0]).scores
+    threshold = str(np.sort(scores)[-6])  # five or so of a picture, as in photographs
+    words = [str(trained), "--threshold", threshold, "--precision", "float32", "--coco-results"]
+    names = [f"{index:03d}.tar/{name}" for index, of_tar in enumerate(names_of_tars()) for name in of_tar]
+    size = str(max(25, min(1000, PICTURES // 8)))
 
-    def kill():
-        """Kill whoever works on a shard, each time that another one is done."""
-        while not over.wait(0.1):
-            parts = len(list((tmp_path / "out").glob("part-*")))
-            if parts > len(killed) and (found := workers_of(process.pid)):
-                os.kill(found[0], signal.SIGKILL)
-                killed.append(found[0])
+    def watched(program, output, kill_seconds=None):
+        line = command(program, words[0], many[0], output, *words[1:], "--workers", "2", "--shard-size", size)
+        return Watch(line, output, kill_seconds), line
 
-    killer = threading.Thread(target=kill)
-    killer.start()
-    try:
-        output, _ = process.communicate(timeout=900)
-    finally:
-        over.set()
-        killer.join()
-    assert process.returncode == 0 and killed
-    assert "120 pictures: 119 done, 1 unreadable, 0 quarantined" in output
-    rows = [row for path in sorted((tmp_path / "out").glob("part-*")) for row in parquet.read_table(path).to_pylist()]
-    assert [row["id"] for row in rows] == [
-        f"{number}.tar/{index:03d}.png" for number in range(3) for index in range(40)
-    ]
-    assert [row["id"] for row in rows if row["status"] == "unreadable"] == ["1.tar/007.png"]
-    assert len({row["model"] for row in rows}) == 1
-    assert run("infer_many.py", *words).stdout.startswith("120 pictures: 119 done")  # nothing is left to do
+    killed, line = watched("tests/poisoned.py", tmp_path / "killed", KILL_SECONDS)
+    counts = f"{PICTURES - 1 - POISON} done, 1 unreadable, {POISON} quarantined"
+    said = killed.stdout.splitlines()[-1]  # after what Ray says of the dead
+    assert killed.killed and said == f"{PICTURES:,} pictures: {counts}; see {tmp_path / 'killed'}"
+    rows, statuses = [], {}
+    for path in sorted((tmp_path / "killed").glob("part-*")):
+        for row in parquet.read_table(path, columns=["id", "status", "model"]).to_pylist():
+            rows.append(row["id"])
+            statuses.setdefault(row["status"], []).append(row["id"])
+    assert rows == names  # nothing lost, nothing twice
+    assert statuses["quarantined"] == [name for name in names if "poison" in name]
+    assert statuses["unreadable"] == [names[47]]
+    again = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
+    assert again.stdout.splitlines() == [said]  # nothing is left to do
+
+    left_alone, _ = watched("infer_many.py", tmp_path / "alone")
+    halves = [tmp_path / "half1", tmp_path / "half2"]
+    seconds = infer_twice(words, many[1:], halves)
+    expected = entries_of(*halves)
+    for output in (tmp_path / "killed", tmp_path / "alone"):
+        found, poison = entries_of(output), output.name == "killed"
+        for name in names:
+            image_id = name[8:-4]
+            wanted = [] if poison and "poison" in name else expected.get(image_id, [])
+            assert agree(found.get(image_id, []), wanted, float(threshold)), name
+    report = {
+        "pictures": PICTURES,
+        "kills": len(killed.killed),
+        "seconds": {"killed": killed.seconds, "alone": left_alone.seconds, "two infer.py": seconds},
+        "speed beside two infer.py": {"killed": seconds / killed.seconds, "alone": seconds / left_alone.seconds},
+        "memory_mb": {"killed": killed.tenths(), "alone": left_alone.tenths()},
+        "machine": load.machine(),
+    }
+    print(json.dumps(report))
+    for run_ in (killed, left_alone):
+        assert run_.growth("driver") < GROWTH
+    assert left_alone.growth("worker") < GROWTH
 
 
 def workers_of(driver):

@@ -4,7 +4,9 @@
 import functools
 import gc
 import importlib
+import itertools
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -208,6 +210,35 @@ def test_process_video(measure):
     assert line["unit"] == "frames/s"
 
 
+@pytest.mark.slow
+def test_processes_that_train_together(measure):
+    (line,) = measure("training-processes")
+    assert (line["ours"]["name"], line["peer"]["name"], line["target"]) == ("2 processes", "1 process", 1.8)
+
+
+def test_trainings_that_are_compared_have_a_core_and_a_batch_for_each_process(measure, monkeypatch):
+    """And the ratio is that of the speeds in their second epochs."""
+    calls, run = [], subprocess.run
+
+    def train(words, **options):
+        flags = dict(itertools.pairwise(words))
+        if "--devices" not in flags:  # Python's own question for the processor
+            return run(words, **options)
+        cores, processes = len(os.sched_getaffinity(0)), int(flags["--devices"])
+        calls.append((cores, processes, int(flags["--batch-size"]), int(flags["--limit"])))
+        Path(flags["--run"]).mkdir()
+        Path(flags["--run"], "metrics.csv").write_text(f"images_per_second\n0.1\n{1.5 if processes == 2 else 1}\n")
+        return subprocess.CompletedProcess(words, 0)
+
+    monkeypatch.setattr(bench_programs.subprocess, "run", train)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5})
+    monkeypatch.setattr(
+        os, "sched_setaffinity", lambda _, cores: monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(cores))
+    )
+    (line,) = measure("training-processes")
+    assert calls == [(2, 2, 2, 4), (1, 1, 1, 2)] and line["ratio"] == 1.5
+
+
 def test_infer_memory(measure):
     (line,) = measure("infer-memory")
     assert line["ours"]["max"] > 50
@@ -232,7 +263,7 @@ def test_cost_page_has_every_table(measure, monkeypatch, tmp_path, shapes):
 
 
 def test_every_benchmark_is_known_to_the_program():
-    assert len(bench.BENCHMARKS) == 18
+    assert len(bench.BENCHMARKS) == 20
     done = subprocess.run(
         [sys.executable, str(ROOT / "benchmarks" / "bench.py"), "nothing"], capture_output=True, text=True
     )

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import json
+import math
 import os
 import signal
 import threading
@@ -19,8 +20,13 @@ NEVER = types.SimpleNamespace(requested=False, raise_if_requested=lambda: None)
 UNLIMITED = lambda place: contextlib.nullcontext()  # noqa: E731
 
 
-def detect(entries, log=None, wait=0.0):
-    """A row for each entry; poison kills the process, and broken pictures cannot be read."""
+def detect(entries, log=None, wait=0.0, most=math.inf, fails=False):
+    """A row for each entry; poison kills the process, heavy ones raise an error, and broken ones cannot be read.
+
+    most: pictures that can be looked at together. fails: whether none can be.
+    """
+    if fails or len(entries) > most or any("heavy" in one.id for one in entries):
+        raise MemoryError("out of memory" if fails or len(entries) > most else "")
     rows = []
     for entry in entries:
         if log:
@@ -33,7 +39,9 @@ def detect(entries, log=None, wait=0.0):
             rows.append(shard.row(entry, shard.UNREADABLE, "no picture"))
         else:
             rows.append(
-                shard.row(entry, shard.DONE, width=4, height=3, boxes=[[0, 0, 1, 1]], scores=[0.5], classes=["a"])
+                shard.row(
+                    entry, shard.DONE, width=4, height=3, boxes=[[0, 0, 1, 1]], scores=[0.5], labels=[0], classes=["a"]
+                )
             )
     return rows
 
@@ -93,17 +101,72 @@ def test_poison_is_quarantined_and_costs_no_other_picture(tmp_path):
     assert log.read_text().split().count("poison7") == 3  # once among others, twice alone
 
 
+def test_an_error_at_one_picture_quarantines_it_with_its_reason(tmp_path):
+    pictures = entries(50, heavy=[0, 7, 8, 49], broken=[9])
+    folder, shards = begun(tmp_path, pictures, size=40)
+    log = tmp_path / "log"
+    run(folder, shards, log=str(log))
+    rows = rows_of(folder, shards)
+    assert [row["id"] for row in rows] == [one.id for one in pictures]
+    reasons = {row["id"]: row["reason"] for row in rows if row["status"] == "quarantined"}
+    assert reasons == dict.fromkeys(["heavy0", "heavy7", "heavy8", "heavy49"], "MemoryError")
+    assert job.close(folder, shards, "jsonl") == {"done": 45, "unreadable": 1, "quarantined": 4}
+    lines = log.read_text("utf-8").splitlines()
+    assert len({line.split()[1] for line in lines}) <= 2  # no process ended
+    assert not list((tmp_path / "out" / "work").glob("*.png"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fails": True}, "the detector fails at every picture: MemoryError: out of memory"),
+        (
+            {"most": 1},
+            "pictures cannot be looked at together, while each can alone: MemoryError: out of memory; give a smaller "
+            "--batch-size",
+        ),
+    ],
+    ids=["alone too", "together"],
+)
+def test_an_error_at_every_picture_ends_the_job_and_harms_none(options, message, tmp_path):
+    pictures = entries(150)
+    folder, shards = begun(tmp_path, pictures, size=150)
+    for _ in range(4):  # after so many deaths a picture would be quarantined
+        with pytest.raises(UserError, match=f"^{message}$"):
+            list(workers.run(folder, [0], open_with(**options), 1, NEVER, UNLIMITED))
+    run(folder, shards)
+    assert job.close(folder, shards, "jsonl") == {"done": 150, "unreadable": 0, "quarantined": 0}
+
+
+def test_an_error_that_does_not_come_again_costs_nothing(tmp_path):
+    pictures, calls = entries(100), []
+    folder, shards = begun(tmp_path, pictures, size=100)
+
+    def fails_once(group):
+        calls.append(len(group))
+        return detect(group, fails=len(calls) == 2)
+
+    shard.run(folder, 0, fails_once, job.publish_jsonl)
+    assert calls == [32, 32, 32, 32, 4]
+    assert job.close(folder, shards, "jsonl") == {"done": 100, "unreadable": 0, "quarantined": 0}
+
+
 def test_kills_from_outside_lose_nothing(tmp_path):
-    """Whoever has looked at the last of every 25 pictures is killed."""
+    """Whoever has looked at a picture is killed, 25 pictures or more after the last kill.
+
+    A picture that two kills hit while it is alone counts as poison, which a killer that catches up would come to.
+    """
     pictures = entries(120, poison=[60])
     folder, shards = begun(tmp_path, pictures, size=40)
     log, over, killed = tmp_path / "log", threading.Event(), []
 
     def kill():
+        until = 25
         while not over.wait(0.005):
             lines = log.read_text("utf-8").splitlines() if log.exists() else []
-            if len(lines) >= 25 * (len(killed) + 1):
+            if len(lines) >= until:
                 killed.append(int(lines[-1].split()[1]))
+                until = len(lines) + 25
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(killed[-1], signal.SIGKILL)
 
@@ -114,7 +177,7 @@ def test_kills_from_outside_lose_nothing(tmp_path):
     finally:
         over.set()
         killer.join()
-    assert len(killed) >= 4
+    assert len(killed) >= 3
     assert [row["id"] for row in rows_of(folder, shards)] == [one.id for one in pictures]
     assert job.close(folder, shards, "jsonl") == {"done": 119, "unreadable": 0, "quarantined": 1}
 
@@ -186,6 +249,28 @@ def test_a_detector_that_cannot_be_opened_is_reported(tmp_path):
         list(workers.run(folder, [0], no_detector, 1, NEVER, UNLIMITED))
     with pytest.raises(UserError, match="3 processes in a row ended with exit code 9 while starting"):
         list(workers.run(folder, [0], dead_detector, 1, NEVER, UNLIMITED))
+
+
+def test_deaths_of_starts_are_counted_on_disk(tmp_path):
+    folder, shards = begun(tmp_path, entries(4))
+
+    def dies():
+        with pytest.raises(EOFError), job.opening(folder, 2):
+            raise EOFError
+
+    for _ in range(5):
+        dies()
+    with job.opening(folder, 2):  # one that lives
+        pass
+    for _ in range(6):
+        dies()
+    with (
+        pytest.raises(UserError, match=r"^6 processes in a row have died while they opened .*\(--workers\)$"),
+        job.opening(folder, 2),
+    ):
+        pass
+    job.work(folder, shards, "jsonl", lambda numbers: run(folder, shards).items())  # begins anew
+    dies()
 
 
 def test_what_cannot_be_written_ends_the_job(tmp_path):

@@ -9,15 +9,17 @@ import pytest
 
 from result_cases import NAMES, assert_same
 from results import coco_list, detection_files
+from results.result_files import Origin, Source
 from structures import Detections, UserError
 
 COCO_IDS = {"one": 17, "two words": 4, "none": "x"}, {"car": 3, "traffic light": 9, "été": 1}
+CATEGORIES = [COCO_IDS[1][name] for name in NAMES]
 COCO = types.SimpleNamespace(format="coco", coco_ids=COCO_IDS, class_names=NAMES, path="coco")
 
 
 def test_coco_round_trip_is_exact(tmp_path, images):
     path = tmp_path / coco_list.NAME
-    with coco_list.Writer(path, NAMES, *COCO_IDS) as writer:
+    with coco_list.Writer(path, CATEGORIES, COCO_IDS[0]) as writer:
         for key, found in images.items():
             writer.add(f"sub/{key}.jpg", 500, 375, found)
     assert detection_files.choose(path) == "coco"
@@ -32,24 +34,26 @@ def test_coco_round_trip_is_exact(tmp_path, images):
 def test_coco_list_has_cocos_layout(tmp_path):
     found = Detections(np.float32([[1, 2, 3.5, 4]]), np.float32([0.5]), np.int32([1]))
     path = tmp_path / "c.json"
-    with coco_list.Writer(path, NAMES, *COCO_IDS) as writer:
+    with coco_list.Writer(path, CATEGORIES, COCO_IDS[0]) as writer:
         writer.add("one.jpg", 9, 9, found)
     entry = {"image_id": 17, "category_id": 9, "bbox": [1.0, 2.0, 2.5, 2.0], "score": 0.5}
     assert json.loads(path.read_text()) == [entry]
-    numbers = {name: number for number, name in enumerate(NAMES, start=1)}
-    with coco_list.Writer(path, NAMES, None, numbers) as writer:  # without a data set
+    without_data = Origin(Source("runs/mine"), NAMES, range(len(NAMES)), 0.5)
+    with coco_list.open_writer(tmp_path, without_data) as writer:
         writer.add("000042.jpg", 9, 9, found)
         writer.add("shot.jpg", 9, 9, found)
     changes = {"image_id": 42, "category_id": 2}, {"image_id": "shot", "category_id": 2}
+    path = tmp_path / coco_list.NAME
     assert json.loads(path.read_text()) == [{**entry, **change} for change in changes]
-    with coco_list.Writer(path, NAMES, None, numbers):
+    with coco_list.open_writer(tmp_path, without_data):
         pass
     assert json.loads(path.read_text()) == []
 
 
 def test_coco_class_without_category(tmp_path):
+    data = types.SimpleNamespace(format="coco", coco_ids=({}, {"car": 1, "traffic light": 2}))
     with pytest.raises(UserError, match="'été'"):
-        coco_list.Writer(tmp_path / "c.json", NAMES, {}, {"car": 1, "traffic light": 2})
+        coco_list.open_writer(tmp_path, Origin(Source("runs/mine"), NAMES, range(len(NAMES)), 0.5, data))
     assert os.listdir(tmp_path) == []
 
 
