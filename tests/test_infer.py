@@ -599,7 +599,7 @@ def test_imported_weights_detect_in_float32(author, flags, precision, more, trai
         config.write_config(str(model), config.read_config(str(model))[0], None, {})
 
     def open_none(*values, precision=None, **_):
-        opened.append(precision or values[3])
+        opened.append(precision or values[3]["precision"])
         raise Opened
 
     monkeypatch.setattr(detector, "load", open_none)

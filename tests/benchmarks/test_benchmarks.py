@@ -343,6 +343,7 @@ def test_all_forms_of_a_convolution_are_the_same_pass(which):
     assert largest == pytest.approx(dict.fromkeys(largest, largest["plain"]), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_convolutions_are_measured_on_request():
     settings = bench_harness.Settings(tiny=True)
     line = next(bench_convolutions.convolutions("convolutions", settings))

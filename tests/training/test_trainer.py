@@ -178,6 +178,7 @@ def test_a_ruined_model_is_not_saved(flags, start, tmp_path):
     assert config.read_index(str(tmp_path / "run")) == {}
 
 
+@pytest.mark.slow
 def test_the_precision_chosen_by_auto_stays(start, monkeypatch, capsys):
     monkeypatch.setattr(devices, "_fastest", lambda: "bfloat16")
     run = start("--precision", "auto", "--max-steps", "1")
