@@ -9,6 +9,8 @@ import contextlib
 import dataclasses
 import functools
 import json
+import re
+import shlex
 import statistics
 import subprocess
 import sys
@@ -17,6 +19,7 @@ import time
 import numpy as np
 from bench_paths import HERE, ROOT
 
+from system import cli
 from system.load import Others, machine
 
 PAUSE_SECONDS = 0.1  # until the threads of the side that has just worked are idle
@@ -179,6 +182,15 @@ def command(name, settings):
     words = ["python benchmarks/bench.py", name, *(f"--{flag}" for flag in flags)]
     words += [f"--{flag} {flag.upper()}" for flag in ("data", "model") if getattr(settings, flag)]
     return " ".join(words)
+
+
+def command_line(script, argv):
+    """The line that runs a script of this folder again, without folders of this machine: an absolute path is its name.
+
+    argv: as the script's `main` takes it.
+    """
+    words = (re.sub(r"(^|=)/(?:[^/]+/)*(?=[^/])", r"\1", word) for word in cli.words(argv))
+    return shlex.join(["python", f"benchmarks/{script}", *words])
 
 
 def commit():

@@ -9,7 +9,6 @@ that is above 0.05.
 import argparse
 import json
 import os
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -46,8 +45,8 @@ def main(argv=None):
     rows, left_out = _plan(flags)
     data_set = DataSet(flags.data, flags.split, flags.source, other_classes=flags.other_classes)
     samples = scored_samples(data_set, flags.split, source.description.class_names, flags.limit)
-    header = {"command": _command(argv), "commit": bench_harness.commit(), "pictures": len(samples)}
-    header |= {"split": flags.split, "left_out": left_out, "machine": load.machine()}
+    header = {"command": bench_harness.command_line("deploy.py", argv), "commit": bench_harness.commit()}
+    header |= {"pictures": len(samples), "split": flags.split, "left_out": left_out, "machine": load.machine()}
     for name, reason in left_out.items():
         print(f"{name}: left out, {reason}; packages: pip install -r {formats.REQUIREMENTS}", file=sys.stderr)
     lines, wanted = [], None
@@ -188,11 +187,6 @@ def _cells(line):
         else [f"{difference['score']:.1e}", difference["matched"], difference["unmatched"]]
     )
     return [line["format"], line["precision"], line["mb"], line["load_seconds"], *rates, f"{line['map']:.2f}", *last]
-
-
-def _command(argv):
-    words = sys.argv[1:] if argv is None else argv
-    return shlex.join(["python", "benchmarks/deploy.py", *map(str, words)])
 
 
 def _choices(allowed):

@@ -13,14 +13,13 @@ import contextlib
 import dataclasses
 import json
 import os
-import shlex
 import signal
 import sys
 import tempfile
 
 import learning_plan
 import learning_report
-from bench_harness import NO_PEER, PEER_PYTHON_HELP, commit, peer_python, peer_versions
+from bench_harness import NO_PEER, PEER_PYTHON_HELP, command_line, commit, peer_python, peer_versions
 from gpu_client import Budget, Failed, Worker
 from learning_plan import SIDES
 
@@ -47,7 +46,7 @@ def main(argv=None):
         _check_folder(flags.run, task, machine)
         from learning_trainings import Trainings  # imports TensorFlow: flags and machine are checked first
 
-        header = {"command": _command(argv), "commit": commit(), "tiny": flags.tiny}
+        header = {"command": command_line("learning.py", argv), "commit": commit(), "tiny": flags.tiny}
         header |= {"machine": machine, "task": dataclasses.asdict(task)}
         _train(flags, Trainings(flags.run, task, flags.peer_python, environment), header)
 
@@ -154,11 +153,6 @@ def _check_folder(run, task, machine):
             raise UserError(
                 f"--run {run}: has trainings with {name} {known.get(name)}, not {value}; choose another folder"
             )
-
-
-def _command(argv):
-    words = sys.argv[1:] if argv is None else argv
-    return shlex.join(["python", "benchmarks/learning.py", *words])
 
 
 def _rates(text):

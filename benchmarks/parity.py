@@ -25,6 +25,7 @@ import typing
 
 bench_environment.require_peers()
 
+import bench_harness
 import bench_tables
 import h5py
 import numpy as np
@@ -194,7 +195,7 @@ def main(argv=None):
         measured = rows.measured(table, name, measure)
         failures += _failures(name, measured, tolerances)
         tables.setdefault(table, []).append([*cells, *_cells(measured)])
-    page = _page(cli.words(argv), rows.origins(), tables)
+    page = _page(bench_harness.command_line("parity.py", argv), rows.origins(), tables)
     print(page)
     if flags.output:
         files.write(flags.output, page)
@@ -476,8 +477,8 @@ def _cells(measured):
     return [text.format(value) for text, value in zip(texts, measured.values(), strict=True)]
 
 
-def _page(words, origins, tables):
-    """The page as text. words: the command line. tables: {table: rows}."""
+def _page(command, origins, tables):
+    """The page as text. command: the line that writes it. tables: {table: rows}."""
     limits = ", ".join(f"{name} {limit:g}" for name, limit in TOLERANCES.items())
     lines = [
         "# Parity with the public codes",
@@ -485,7 +486,7 @@ def _page(words, origins, tables):
         "Written whole by this command (`make parity` installs what it needs):",
         "",
     ]
-    lines += ["```", cli.command("benchmarks/parity.py", *words), "```", "", *origins]
+    lines += ["```", command, "```", "", *origins]
     if rows := tables.get(NETWORKS):
         head = ["layout", "input", "file", "logits", "offsets", "anchors", "matched", "score", "box, px", "detections"]
         lines += [

@@ -11,9 +11,7 @@ import itertools
 import json
 import multiprocessing
 import os
-import shlex
 import shutil
-import sys
 import time
 
 import bench_harness
@@ -61,8 +59,13 @@ def main(argv=None):
         found, seconds = _detect(os.path.join(flags.root, trained), pictures, flags.tiles if looks == "tiles" else None)
         row = {"trained": trained, "detected": looks, **count(truth, found), "seconds": round(seconds, 1)}
         rows.append(row)
-    header = {"command": _command(argv), "commit": bench_harness.commit(), "machine": load.machine()}
-    header |= {"steps": flags.steps, "drives": flags.drives, "tiles": "{}x{}".format(*flags.tiles)}
+    header = {"command": bench_harness.command_line("small_things.py", argv), "commit": bench_harness.commit()}
+    header |= {
+        "machine": load.machine(),
+        "steps": flags.steps,
+        "drives": flags.drives,
+        "tiles": "{}x{}".format(*flags.tiles),
+    }
     header |= {"heights": HEIGHTS, "rows": rows}
     files.write_json(os.path.join(flags.root, "small_things.json"), header)
     text = page(header)
@@ -209,11 +212,6 @@ def page(header):
         f"a score above {THRESHOLD:g} and IoU {ENOUGH:g}, after {header['steps']} steps on frames of "
         f"{plural(header['drives'], 'other drive')}.\n\n{bench_tables.table(head, cells)}\n"
     )
-
-
-def _command(argv):
-    words = sys.argv[1:] if argv is None else argv
-    return shlex.join(["python", "benchmarks/small_things.py", *map(str, words)])
 
 
 def _parse(argv):

@@ -333,6 +333,22 @@ def test_float_pipeline_keeps_boxes_with_their_objects():
     assert kept > 20
 
 
+@pytest.mark.parametrize(
+    ("word", "shown"),
+    [
+        ("/data/voc", "voc"),
+        ("--data=/data/voc", "--data=voc"),
+        ("ssd=/peers/code:test:a,b", "ssd=code:test:a,b"),
+        ("docs/parity.md", "docs/parity.md"),
+        ("runs/a/b", "runs/a/b"),
+        ("my data", "'my data'"),
+        ("/", "/"),
+    ],
+)
+def test_a_page_names_no_folder_of_the_machine(word, shown):
+    assert bench_harness.command_line("parity.py", [word]) == f"python benchmarks/parity.py {shown}"
+
+
 @pytest.mark.parametrize("which", [bench_convolutions.FORWARD, bench_convolutions.INPUT, bench_convolutions.FILTER])
 def test_all_forms_of_a_convolution_are_the_same_pass(which):
     forms = [bench_convolutions.WINOGRAD]
