@@ -60,7 +60,8 @@ def _names(flags):
     cameras = [source for source in flags.inputs if video.is_camera(source)]
     if cameras:
         if len(cameras) < len(flags.inputs):
-            raise UserError(f"{cameras[0]}: a camera or stream runs until Ctrl-C; give films in another call")
+            name = video.without_password(cameras[0])
+            raise UserError(f"{name}: a camera or stream runs until Ctrl-C; give films in another call")
         return files.safe_names(_place(source) for source in cameras)
     names = dict[str, str]()
     for source in flags.inputs:
@@ -109,7 +110,7 @@ def check_tiles(flags: argparse.Namespace, size: tuple[int, int]) -> None:
         try:
             cut.edges_px(size)
         except UserError as error:
-            raise UserError(f"{flags.input}: {error}") from None
+            raise UserError(f"{flags.input_name}: {error}") from None
 
 
 def check_outputs(flags: argparse.Namespace) -> None:

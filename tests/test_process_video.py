@@ -163,10 +163,18 @@ def test_no_file_and_no_message_has_the_password_of_a_camera(tmp_path, detector,
     monkeypatch.setattr(video, "VideoReader", Camera)
     _, timeline = run(tmp_path, model, "rtsp://me:secret@camera/front", "--timeline", str(tmp_path / "when.png"))
     assert timeline["input"] == "rtsp://camera/front"
-    with pytest.raises(UserError, match="rtsp://camera/front is a film") as caught:
-        run(tmp_path, model, "rtsp://me:secret@camera/front", "--live")
-    assert "secret" not in "".join([*capsys.readouterr(), str(caught.value)])
-    assert not [path for path in tmp_path.iterdir() if b"secret" in path.read_bytes()]
+    refused = {
+        "is a film": ["--live"],
+        "more than 256": ["--tile-size", "1"],
+        "a camera or stream runs until": [str(tmp_path / "a.mp4")],  # one more input
+    }
+    for message, more in refused.items():
+        output = tmp_path / ("many" if message.startswith("a camera") else "b.mp4")
+        with pytest.raises(UserError, match=message) as caught:
+            process_video.main([str(model), "rtsp://me:secret@camera/front", *more, str(output)])
+        assert "rtsp://camera/front" in str(caught.value) and "secret" not in str(caught.value)
+    assert "secret" not in "".join(capsys.readouterr())
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"secret" in path.read_bytes()]
 
 
 def test_full_memory_ends_with_the_flag_to_change(tmp_path, trained, monkeypatch):

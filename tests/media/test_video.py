@@ -470,10 +470,11 @@ def test_no_message_has_the_password_of_a_camera():
 
 
 def test_a_camera_is_known_by_its_number_its_device_and_its_address(tmp_path, monkeypatch):
+    stat = os.stat
+    # No device is here, so another one stands for it
+    monkeypatch.setattr(os.path, "realpath", lambda path: "/dev/video0" if "/dev/v" in path else path)
+    monkeypatch.setattr(os, "stat", lambda path: stat("/dev/null" if "/dev/v" in str(path) else path))
     for source in ("0", "/dev/video0", "/dev/v4l/by-id/usb-front", "rtsp://camera/front"):
-        # No device is here, so another one stands for it
-        monkeypatch.setattr(os.path, "realpath", lambda path: "/dev/video0" if "/dev/v" in path else path)
-        monkeypatch.setattr(os, "stat", lambda path, stat=os.stat: stat("/dev/null" if "/dev/v" in str(path) else path))
         assert video.is_camera(source), source
     (tmp_path / "video0").write_text("x")
     for source in (str(tmp_path / "video0"), "/dev/null", "film.mp4", "", "a\0b"):
