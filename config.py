@@ -410,6 +410,7 @@ class ModelSource:
     run: path of a run directory; None for an exported model.
     checkpoint: prefix for TensorFlow's checkpoint reader; None for an exported model.
     description: of a run; None for an exported model, which only the programs of its format can read.
+    training: what train.py trained the run with; None for others, such as imported weights.
     to_fetch: the published detector that `pretrained.fetched` is to import into `run`; None where the model is there.
     """
 
@@ -419,6 +420,7 @@ class ModelSource:
     run: str | None = None
     checkpoint: str | None = None
     description: ModelDescription | None = None
+    training: TrainingSettings | None = None
     to_fetch: published.PublishedDetector | None = None
 
     @property
@@ -427,9 +429,10 @@ class ModelSource:
         known = self.description or self.to_fetch
         return known.class_names if known else None
 
+    @property
     def is_imported(self) -> bool:
-        """Whether it is a run of another program's weights, which train.py has not trained. Raises UserError."""
-        return self.run is not None and read_config(self.run)[1] is None
+        """Whether it is a run of another program's weights, which train.py has not trained."""
+        return self.run is not None and self.training is None
 
     def size(self) -> int:
         """Bytes of an exported model, or of the checkpoint of a run, which also holds its optimizer's numbers."""
@@ -473,8 +476,9 @@ def find_model(name: str) -> ModelSource:
             return ModelSource(name, run=run, to_fetch=detector)
     if reason := _pattern_in(run):
         raise UserError(f"{run}: {reason}; rename the folder")
-    description, _ = read_config(run)
-    return ModelSource(name, run=run, checkpoint=checkpoint_prefix(run, which), description=description)
+    description, training = read_config(run)
+    prefix = checkpoint_prefix(run, which)
+    return ModelSource(name, run=run, checkpoint=prefix, description=description, training=training)
 
 
 def refuse_later_model(program: str, argv: str | Iterable[object] | None, name: str, others: Iterable[str]) -> None:

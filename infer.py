@@ -82,8 +82,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         cli.import_tensorflow()
         import detector  # all flags and paths are checked before TensorFlow loads
 
-        validated = _validated_in(model)
-        in_float32 = model.is_imported() or (flags.split and validated == "float32")
+        validated = model.training and model.training.precision  # by train.py
+        in_float32 = model.is_imported or (flags.split and validated == "float32")
         precision = flags.precision or ("float32" if in_float32 else "auto")
         settings = {"precision": precision, "threshold": threshold, "batch_size": flags.batch_size}
         settings |= program.tiling(flags)
@@ -114,12 +114,6 @@ def _detect_in_shards(flags, model, threshold, pictures):
             )
 
         program.run(flags.output, "jsonl", facts, lambda: entries, SHARD, run, bool(flags.formats), stop)
-
-
-def _validated_in(model):
-    """The number type that train.py validated a run in; None for an exported or imported model."""
-    training = config.read_config(model.run)[1] if model.run else None
-    return training and training.precision
 
 
 class _Choice:

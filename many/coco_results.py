@@ -18,7 +18,7 @@ from structures import Detections, UserError
 
 FLAG = coco_list.FLAG
 HELP = f"also write {coco_list.HELP}"
-_CATEGORIES = tuple(map(coco_list.category_id, range(config.MOST_CLASSES)))
+_CATEGORIES = range(coco_list.category_id(0), coco_list.category_id(config.MOST_CLASSES))
 
 
 def check_ids(folder: str, shards: int) -> None:

@@ -82,7 +82,7 @@ def plan(
     run, at, which = name.rpartition("@")
     if at and os.path.isdir(run):
         name = f"{os.path.abspath(run)}@{which}"
-    precision = flags.precision or ("float32" if model.is_imported() else "auto")
+    precision = flags.precision or ("float32" if model.is_imported else "auto")
     settings = {"precision": precision, "threshold": threshold, "batch_size": flags.batch_size}
     settings |= tiling(flags)
     wanted = class_lists.parse_classes(flags.classes) if flags.classes else None
