@@ -21,22 +21,20 @@ import bench_tables
 import numpy as np
 
 import moving_boxes
-from oracles_tracking import ByteTrack
+from moving_boxes import BYTETRACK
 from system import cli
 from tracking import metrics, mot_file
 from tracking.following import HOLD
-from tracking.mot_file import Objects, objects
 from tracking.tracker import Settings, Tracker, held_back
 
 RATE = 30  # frames/s, for which ByteTrack's numbers are
-BYTETRACK = Settings(low=0.1, duplicate=1.0, carry=0.0)
 SCORES = ("hota", "mota", "idf1")
 
 
 def main(argv=None):
     flags = _parse(argv)
     sides = {"ours": _shown, "ours, detected": _ours(Settings()), "ours, ByteTrack's": _ours(BYTETRACK)}
-    sides["ByteTrack"] = _authors
+    sides["ByteTrack"] = moving_boxes.followed_by_bytetrack
     try:
         import trackers  # noqa: F401
 
@@ -75,7 +73,7 @@ def _shown(detections):
     tracker = Tracker()
     frames = ((None, tracker.update(index / RATE, one)) for index, one in enumerate(detections))
     shown = (sightings for _, sightings in held_back(frames, HOLD, guess=False))
-    return [_objects([(one.track.id, one.box) for one in sightings]) for sightings in shown]
+    return [moving_boxes.tracked([(one.track.id, one.box) for one in sightings]) for sightings in shown]
 
 
 def _ours(settings):
@@ -83,13 +81,6 @@ def _ours(settings):
         return moving_boxes.followed(Tracker(settings), np.arange(len(detections)) / RATE, detections)
 
     return follow
-
-
-def _authors(detections):
-    tracker = ByteTrack()
-    return [
-        _objects(tracker.update(one.boxes_px.astype(np.float64), one.scores.astype(np.float64))) for one in detections
-    ]
 
 
 def _package(detections):
@@ -107,13 +98,8 @@ def _package(detections):
         given = supervision.Detections(one.boxes_px, confidence=one.scores, class_id=one.labels)
         seen = tracker.update(given)
         pairs = zip(seen.tracker_id.tolist(), seen.xyxy, strict=True)
-        tracks.append(_objects([(key, box) for key, box in pairs if key >= 0]))
+        tracks.append(moving_boxes.tracked([(key, box) for key, box in pairs if key >= 0]))
     return tracks
-
-
-def _objects(tracks) -> Objects:
-    """Objects of (id, box) pairs."""
-    return objects([key for key, _ in tracks], [0] * len(tracks), [box for _, box in tracks], [True] * len(tracks))
 
 
 def _parse(argv):

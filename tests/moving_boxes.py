@@ -1,9 +1,13 @@
-"""Boxes that move, as a detector would find them."""
+"""Boxes that move, as a detector would find them, and who follows them."""
 
 import numpy as np
 
+from oracles_tracking import ByteTrack
 from structures import Detections
 from tracking.mot_file import Objects, objects
+from tracking.tracker import Settings
+
+BYTETRACK = Settings(low=0.1, duplicate=1.0, carry=0.0)  # with which a Tracker is ByteTrack, on one class
 
 
 def moving(rng, count=12, frames=60, times=None, size=(640, 480)):
@@ -44,12 +48,20 @@ def followed(tracker, times, detections):
     found = []
     for time, one in zip(times, detections, strict=True):
         seen = [s for s in tracker.update(float(time), one) if s.track.id and not s.carried]
-        found.append(
-            objects(
-                [s.track.id for s in seen], [s.track.label for s in seen], [s.box for s in seen], [True] * len(seen)
-            )
-        )
+        found.append(tracked([(s.track.id, s.box) for s in seen], [s.track.label for s in seen]))
     return found
+
+
+def followed_by_bytetrack(detections):
+    """The same of ByteTrack as its authors have it, for frames at 30 a second."""
+    slow = ByteTrack()
+    return [tracked(slow.update(one.boxes_px.astype(float), one.scores.astype(float))) for one in detections]
+
+
+def tracked(pairs, labels=None):
+    """Objects of (id, box) pairs; labels: of all 0 by default."""
+    ids, boxes = [key for key, _ in pairs], [box for _, box in pairs]
+    return objects(ids, labels or [0] * len(ids), boxes, [True] * len(ids))
 
 
 def as_one_class(frames):

@@ -4,13 +4,9 @@ import numpy as np
 import pytest
 
 import moving_boxes
-from oracles_tracking import ByteTrack
 from structures import Detections
 from tracking import metrics
-from tracking.mot_file import objects
 from tracking.tracker import Settings, Tracker, held_back
-
-BYTETRACK = Settings(low=0.1, duplicate=1.0, carry=0.0)
 
 
 def found(*rows):
@@ -33,16 +29,14 @@ def test_it_is_bytetrack_on_one_class(seed):
     truth, times = moving_boxes.moving(rng, 14, 80)
     truth = moving_boxes.as_one_class(truth)
     detections = [moving_boxes.detected(rng, one) for one in truth]
-    slow = ByteTrack()
-    theirs = []
-    for one in detections:
-        tracks = slow.update(one.boxes_px.astype(np.float64), one.scores.astype(np.float64))
-        theirs.append(
-            objects([key for key, _ in tracks], [0] * len(tracks), [box for _, box in tracks], [True] * len(tracks))
-        )
-    ours = moving_boxes.followed(Tracker(BYTETRACK), times, detections)
+    theirs = moving_boxes.followed_by_bytetrack(detections)
+    ours = moving_boxes.followed(Tracker(moving_boxes.BYTETRACK), times, detections)
     scores = metrics.score(dict(enumerate(theirs)), ours, "a", None)
     assert scores["hota"] > 1 - 1e-6 and scores["mota"] == scores["idf1"] == 1 and scores["boxes"] > 300  # of other ids
+    known = dict(enumerate(truth))
+    one, other = (metrics.score(known, found, "a", None) for found in (theirs, ours))
+    for name in ("hota", "mota", "idf1"):
+        assert one[name] == pytest.approx(other[name], abs=1e-6)
 
 
 @pytest.mark.parametrize("times", ["even", "uneven", "10 a second"])
