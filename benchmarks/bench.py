@@ -29,7 +29,8 @@ BENCHMARKS = {
     **bench_programs.BENCHMARKS,
     **bench_convolutions.BENCHMARKS,
 }
-ON_REQUEST = bench_convolutions.BENCHMARKS  # what only those need who change kernels/
+# What few need: who changes kernels/, and who trains with several processes
+ON_REQUEST = (*bench_convolutions.BENCHMARKS, "training-processes")
 NEEDS_MODEL = "after-network-trained"  # without --model it is skipped unless it is named
 
 
