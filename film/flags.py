@@ -12,6 +12,7 @@ from media import video, visualization
 from scoring import score_threshold
 from structures import UserError
 from system import cli, files, wording
+from tiling import flags as tile_flags
 from tiling import tiles
 from tracking import following, places
 
@@ -219,28 +220,7 @@ def _detection_flags(add):
         metavar="N",
         help="frames that the network processes at once; always 1 of each camera or stream (default: 8, on a GPU 32)",
     )
-    add(
-        "--tiles",
-        type=tiles.parse,
-        metavar="CxR",
-        help="also look at C×R tiles of the picture, such as 3x2, to find small things; the network then takes C×R + 1 "
-        "times as long (default: none)",
-    )
-    add(
-        "--tile-size",
-        type=cli.positive_int,
-        metavar="N",
-        help="the same with tiles of N×N pixels, such as 640, as many as the picture needs (default: none)",
-    )
-    cli.rare(
-        add(
-            "--overlap",
-            type=cli.inner_fraction,
-            default=tiles.OVERLAP,
-            metavar="X",
-            help="of a tile's side, that it shares with the next one: what is larger may be cut in both",
-        )
-    )
+    tile_flags.add_to(add, rare_overlap=True)
     add("--precision", choices=config.PRECISIONS, default="auto", help="number type of the network")
 
 

@@ -12,6 +12,7 @@ from many.inputs import Entry
 from media import visualization
 from scoring import score_threshold
 from system import cli
+from tiling import flags as tile_flags
 from tiling import tiles
 
 
@@ -36,26 +37,10 @@ def add_flags(group: Any, low_with: str, float32_with: str = "") -> None:
     group.add_argument(
         "--batch-size", type=cli.positive_int, metavar="N", help="pictures at once (default: 8, on a GPU 32)"
     )
-    group.add_argument(
-        "--tiles",
-        type=tiles.parse,
-        metavar="CxR",
-        help="also look at C×R tiles of each picture, such as 3x2, to find small things; the network then takes C×R "
-        "+ 1 times as long (default: none)",
-    )
-    group.add_argument(
-        "--tile-size",
-        type=cli.positive_int,
-        metavar="N",
-        help="the same with tiles of N×N pixels, such as 640, as many as each picture needs; one no larger than a "
-        f"tile is looked at once, one that needs more than {tiles.MOST_TILES} is skipped and listed (default: none)",
-    )
-    group.add_argument(
-        "--overlap",
-        type=cli.inner_fraction,
-        default=tiles.OVERLAP,
-        metavar="X",
-        help="of a tile's side, that it shares with the next one: what is larger may be cut in both",
+    tile_flags.add_to(
+        group.add_argument,
+        of_size="; one no larger than a tile is looked at once, "
+        f"one that needs more than {tiles.MOST_TILES} is skipped and listed",
     )
     group.add_argument(
         "--precision",

@@ -1,0 +1,38 @@
+"""The flags of the programs that look at pictures as tiles."""
+
+import argparse
+from collections.abc import Callable
+
+from system import cli
+from tiling import tiles
+
+
+def add_to(add: Callable[..., argparse.Action], of_size: str = "", rare_overlap: bool = False) -> None:
+    """Add --tiles, --tile-size and --overlap, of which `tiles.choose` makes a Cut.
+
+    add: argparse's `add_argument` of a parser or group.
+    of_size: what the help says of --tile-size beside what it does.
+    rare_overlap: whether only --help-all shows --overlap.
+    """
+    add(
+        "--tiles",
+        type=tiles.parse,
+        metavar="CxR",
+        help="also look at C×R tiles of each picture, such as 3x2, to find small things; the network then takes C×R "
+        "+ 1 times as long (default: none)",
+    )
+    add(
+        "--tile-size",
+        type=cli.positive_int,
+        metavar="N",
+        help=f"the same with tiles of N×N pixels, such as 640, as many as each picture needs{of_size} (default: none)",
+    )
+    overlap = add(
+        "--overlap",
+        type=cli.inner_fraction,
+        default=tiles.OVERLAP,
+        metavar="X",
+        help="of a tile's side, that it shares with the next one: what is larger may be cut in both",
+    )
+    if rare_overlap:
+        cli.rare(overlap)
