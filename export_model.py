@@ -215,9 +215,9 @@ def _compare(temporary, path, values, flags, pictures, wanted):
     tolerance = formats.TOLERANCES[values["precision"]]
     with detector.load(temporary, threshold=flags.threshold, fastest=False) as loaded:
         found = loaded.detect(pictures)
-        keep = loaded.preset.keep
+        keep, nms_iou = loaded.preset.keep, loaded.preset.nms_iou
     sizes = [picture.shape[1::-1] for picture in pictures]
-    difference = comparison.compare(wanted, found, sizes, flags.threshold, keep, tolerance)
+    difference = comparison.compare(wanted, found, sizes, flags.threshold, keep, nms_iou, tolerance)
     if not difference.is_within(tolerance):
         raise UserError(
             f"{path}: not written, since its detections are not those of {flags.model}: {difference} (allowed: "

@@ -62,7 +62,7 @@ def main(argv=None):
             else:
                 wanted = wanted or found  # the run comes first
                 if name != RUN:
-                    line["difference"] = _difference(wanted, found, precision, samples, source.description.preset.keep)
+                    line["difference"] = _difference(wanted, found, precision, samples, source.description.preset)
                 lines.append(line)
             text = "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in (header, *lines))
             files.write(f"{flags.output}.jsonl", text)
@@ -150,11 +150,12 @@ def _export_words(flags, path, name, precision):
     return [*words, *(["--limit", str(flags.limit)] if flags.limit else [])]
 
 
-def _difference(wanted, found, precision, samples, keep):
-    """{"score", "box", "matched", "unmatched"} of detections beside those of the run."""
+def _difference(wanted, found, precision, samples, preset):
+    """{"score", "box", "matched", "unmatched", "tied"} of detections beside those of the run."""
     sizes = [(sample.width, sample.height) for sample in samples.values()]
-    result = comparison.compare(wanted, found, sizes, THRESHOLD, keep, formats.TOLERANCES[precision])
-    return {"score": result.score, "box": result.box, "matched": result.matched, "unmatched": result.unmatched}
+    tolerance = formats.TOLERANCES[precision]
+    result = comparison.compare(wanted, found, sizes, THRESHOLD, preset.keep, preset.nms_iou, tolerance)
+    return {name: getattr(result, name) for name in ("score", "box", "matched", "unmatched", "tied")}
 
 
 def page(header, lines):

@@ -20,7 +20,7 @@ def detections(count=20, seed=0):
 
 
 def compare(wanted, found, threshold=0.01, keep=200):
-    return comparison.compare([wanted], [found], [(200, 100)], threshold, keep, TOLERANCE)
+    return comparison.compare([wanted], [found], [(200, 100)], threshold, keep, 0.45, TOLERANCE)
 
 
 def changed(one, **fields):
@@ -29,7 +29,7 @@ def changed(one, **fields):
 
 
 def test_equal_and_empty():
-    assert compare(detections(), detections()) == comparison.Difference(1, 20, 0, 0, 0.0, 0.0)
+    assert compare(detections(), detections()) == comparison.Difference(1, 20, 0, 0, 0, 0.0, 0.0)
     assert compare(Detections.empty(), Detections.empty()).is_within(TOLERANCE)
     assert compare(detections(), Detections.empty()).unmatched == 20
 
@@ -86,3 +86,31 @@ def test_explained_detections_cannot_be_the_most():
     found = compare(one, other, keep=20)
     assert found.unmatched == 0
     assert not found.is_within(TOLERANCE)
+
+
+def row(lefts, scores):
+    """Boxes of one class, 40 pixels wide, side by side."""
+    lefts = np.float32(lefts)
+    edges = np.stack([lefts, np.zeros_like(lefts), lefts + 40, np.full_like(lefts, 50)], 1)
+    return Detections(edges, np.float32(scores), np.zeros(len(lefts), np.int32))
+
+
+def test_suppression_may_keep_either_of_two_equals():
+    # Of boxes every 10 pixels, those 20 pixels apart stay: IoU 20 / 60. The second choice follows from the first
+    one, other = row([0, 20, 40], [0.9, 0.8, 0.7]), row([10, 30], [0.9, 0.75])
+    found = compare(one, other)
+    assert (found.matched, found.unmatched, found.tied) == (0, 5, 5)
+    assert "5 not (5 of them where suppression may keep either)" in str(found)
+    assert not found.is_within(TOLERANCE)  # they count all the same
+    worse = compare(one, row([10, 30], [0.85, 0.75]))
+    assert (worse.unmatched, worse.tied) == (5, 0)
+
+
+def test_suppression_may_drop_what_overlaps_as_much_as_the_limit():
+    step = 40 * 0.55 / 1.45  # IoU 0.45
+    one = row([0, step], [0.9, 0.7])
+    assert compare(one, one.where([0])).tied == 1
+    far = row([0, step + 1], [0.9, 0.7])
+    assert (compare(far, far.where([0])).unmatched, compare(far, far.where([0])).tied) == (1, 0)
+    other_class = changed(one, labels=np.int32([0, 1]))
+    assert compare(other_class, other_class.where([0])).tied == 0

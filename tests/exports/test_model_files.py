@@ -70,17 +70,17 @@ def detected(path, shown=None):
 
 
 def assert_same(path, expected, tolerance=formats.TOLERANCES["float32"], strict=True, shown=None):
-    """A file's detections are those expected, one to one. shown: the pictures, `pictures()` by default."""
+    """A file's detections are those expected, one to one but for ties. shown: the pictures, `pictures()` by default."""
     shown = shown or pictures()
     with detector.load(str(path), threshold=THRESHOLD, fastest=False) as loaded:
         found = loaded.detect(shown)
-        keep = loaded.preset.keep
+        keep, nms_iou = loaded.preset.keep, loaded.preset.nms_iou
     sizes = [picture.shape[1::-1] for picture in shown]
-    difference = comparison.compare(expected, found, sizes, THRESHOLD, keep, tolerance)
+    difference = comparison.compare(expected, found, sizes, THRESHOLD, keep, nms_iou, tolerance)
     assert difference.is_within(tolerance), difference
     assert difference.matched > 50 * len(shown)
     if strict:
-        assert difference.unmatched == 0, difference
+        assert difference.unmatched == difference.tied, difference
     return difference
 
 
@@ -115,7 +115,7 @@ def test_each_class_has_its_threshold(name, run300, tmp_path):
         found = loaded.detect(pictures())
     sizes = [picture.shape[1::-1] for picture in pictures()]
     tolerance = formats.TOLERANCES["float32"]
-    difference = comparison.compare(wanted, found, sizes, each, 200, tolerance)
+    difference = comparison.compare(wanted, found, sizes, each, 200, 0.45, tolerance)
     assert difference.is_within(tolerance) and difference.unmatched == 0, difference
     kept = [sum((one.labels == label).sum() for one in wanted) for label in (0, 1)]
     assert 0.4 < kept[1] / len(bus) < 0.6 and kept[0] > 0, kept
@@ -133,7 +133,7 @@ def test_detections_on_photographs(preset, width, tmp_path):
     for name, raw in CASES:
         if not missing_packages(name):
             path = export(run[0], tmp_path / f"{name}{raw}{config.EXPORTED[name]}", name, *["--raw"] * raw)
-            print(name, "raw" * raw, assert_same(path, run[1], strict=False, shown=shown))
+            print(name, "raw" * raw, assert_same(path, run[1], shown=shown))
             gc.collect()  # each graph has weights of 100 MB, and is in cycles
 
 
