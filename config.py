@@ -36,6 +36,7 @@ RESUMABLE = (
     "save_minutes",
     "keep_every",
     "score_train",
+    "bucket_mb",
 )
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 # Formats of exported models, by which export_model.py --format names them, and how their names end. A SavedModel is a
@@ -77,7 +78,10 @@ _COUNTS = (
     *("valid_every", "patience", "limit", "repeat", "epochs", "max_steps", "batch_size", "accumulate", "warmup_steps"),
     *("keep_every", "score_train", "schedule_steps", "workers", "seed", "negative_ratio"),
 )
-_POSITIVE = ("adam_epsilon", "learning_rate", "schedule_rates", "clip_norm", "weight_decay", "cache_gb", "save_minutes")
+_POSITIVE = (
+    *("adam_epsilon", "learning_rate", "schedule_rates", "clip_norm", "weight_decay"),
+    *("cache_gb", "save_minutes", "bucket_mb"),
+)
 LIMITS = {  # what config.json may say of TrainingSettings; flags have narrower ones
     **dict.fromkeys(_COUNTS, Limits(0)),
     **dict.fromkeys(_POSITIVE, Limits(0)),
@@ -238,6 +242,7 @@ class TrainingSettings:
     freeze: tuple[str, ...] = ()
     precision: str = "float32"
     wire: str = "float32"
+    bucket_mb: float | None = None  # None: all gradients at once, after the backward pass
     workers: int | None = None  # None: as many as suit the machine, also another one that resumes the run
     cache: str = "none"
     cache_gb: float | None = None  # None: as much as suits the machine

@@ -30,7 +30,7 @@ BENCHMARKS = {
     **bench_convolutions.BENCHMARKS,
 }
 # What few need: who changes kernels/, and who trains with several processes
-ON_REQUEST = (*bench_convolutions.BENCHMARKS, "training-processes")
+ON_REQUEST = (*bench_convolutions.BENCHMARKS, "training-processes", "training-pieces")
 NEEDS_MODEL = "after-network-trained"  # without --model it is skipped unless it is named
 
 

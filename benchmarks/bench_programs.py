@@ -22,6 +22,7 @@ from system import worker_processes
 from system.load import Others
 
 BATCH = 8
+NETWORK = "1gbit"  # tc's word for the slow network between two processes
 SAMPLE_SECONDS = 0.5  # between two samples of a program's memory
 
 
@@ -141,12 +142,12 @@ def process_video(name, settings):
 class Training:
     """train.py with processes that have a core each, as a side: `run` trains anew, from random weights."""
 
-    def __init__(self, settings, processes, images):
-        """images: of an epoch, for each process."""
+    def __init__(self, settings, processes, images, more=(), prefix=()):
+        """images: of an epoch, for each process. more: flags. prefix: words before the command."""
         data = bench_pictures.folder_of_data(settings, settings.choose(500, 100, 4))
         split, names = bench_pictures.split_and_classes(data)
         self._items, self._cores = images * processes, sorted(os.sched_getaffinity(0))[:processes]
-        self._run = pathlib.Path(settings.scratch, f"training-{processes}")
+        self._run = pathlib.Path(settings.scratch, "-".join(["training", str(processes), *more]))
         words = ["--data", data, "--train", split, "--classes", ",".join(names), "--run", self._run]
         words += ["--devices", processes, "--batch-size", settings.choose(BATCH, BATCH, 1) * processes]
         words += ["--limit", self._items, "--epochs", 2, "--vgg-weights", "none", "--initializer", "he"]
@@ -155,7 +156,7 @@ class Training:
             "float32",
             *[word for pair in settings.slim().items() for word in ("--width", pair[1])],
         ]
-        self._command = [sys.executable, str(ROOT / "train.py"), *map(str, words)]
+        self._command = [*prefix, sys.executable, str(ROOT / "train.py"), *map(str, words), *more]
 
     def run(self):
         """By the program's own clock in its second epoch: in the first, TensorFlow prepares itself."""
@@ -187,6 +188,41 @@ def training_processes(name, settings):
         others=machine,
         what=f"train.py on {bench_pictures.source_name(settings)}, all layers, in float32, a core and a batch of "
         f"{settings.choose(BATCH, BATCH, 1)} for each process; the second epoch, of {images} images for each",
+    )
+
+
+@contextlib.contextmanager
+def _slow_network(rate):
+    """Context manager: the words that run a command where its processes reach each other at this rate."""
+    host = f"bench{os.getpid()}"
+    limit = f"netns exec {host} tc qdisc add dev lo root tbf rate {rate} burst 1mb latency 100ms"
+    try:
+        for words in (f"netns add {host}", f"-n {host} link set lo up", limit):
+            subprocess.run(["ip", *words.split()], check=True, capture_output=True)
+        yield ["ip", "netns", "exec", host]
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise UserError(f"training-pieces: needs root, ip and tc, to make a slow network: {error}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            subprocess.run(["ip", "netns", "del", host], capture_output=True)
+
+
+def training_pieces(name, settings):
+    """train.py with two processes on a network of 1 Gbit/s: gradients in pieces beside the backward pass, or after."""
+    images = settings.choose(10 * BATCH, 4 * BATCH, 2)
+    with _slow_network(NETWORK) as prefix:
+        pieces, whole = (Training(settings, 2, images, more, prefix) for more in (["--bucket-mb", "25"], []))
+        (ours, peer), machine = alternate([pieces, whole], settings.choose(3, 1, 1), warmup=0)
+    yield line(
+        name,
+        "images/s",
+        rates(ours),
+        rates(peer),
+        facts={"name": "--bucket-mb 25"},
+        peer_facts={"name": "all at once"},
+        others=machine,
+        what=f"train.py on {bench_pictures.source_name(settings)}, all layers, in float32, two processes, each with a "
+        f"core and a batch of {settings.choose(BATCH, BATCH, 1)}, on a network of {NETWORK}; the second epoch",
     )
 
 
@@ -251,5 +287,6 @@ BENCHMARKS = {
     "process-video": process_video,
     "training-memory": training_memory,
     "training-processes": training_processes,
+    "training-pieces": training_pieces,
     "infer-memory": infer_memory,
 }

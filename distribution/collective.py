@@ -4,8 +4,10 @@ TensorFlow's keys: all operations of one group have the same group key, and each
 same on all ranks. The ranks must run graphs with these operations equally often and in the same order.
 """
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import tensorflow.compat.v1 as tf
 from tensorflow.python.ops import collective_ops
@@ -16,6 +18,7 @@ from structures import UserError
 JOB = "worker"
 GROUP_KEY = 1
 FIRST_SECONDS = 120.0  # of the first sum, in which connections are made
+FIRST_STEP_SECONDS = 600.0  # ... if a training step is part of it
 LEAST_SECONDS, SLOWER = 9.0, 5.0  # later ones: at least this, and this many times the slowest before
 ANSWER_SECONDS = 10.0  # how long to wait for the reason of a failure: more than LOST_SECONDS of silence
 
@@ -54,21 +57,29 @@ class Ranks:
         return settings
 
     def sum_into(
-        self, variables: Sequence[tf.Variable], exact: Sequence[tf.Variable] = (), wire: tf.DType = tf.float32
+        self,
+        variables: Sequence[tf.Variable],
+        values: Sequence[tf.Tensor],
+        exact: int = 0,
+        wire: tf.DType = tf.float32,
+        piece_bytes: float = math.inf,
     ) -> tf.Operation:
-        """The operation that replaces float32 variables by their sums over all ranks. Call it once all are built.
+        """The operation that gives variables the sums of float32 values over all ranks. Call it once all are built.
 
-        They travel as one vector: many small messages would each wait for the slowest rank. wire: the number type on
-        the way, in which they are also added; `exact` travels in float32 in any case.
+        They travel as vectors of about piece_bytes, each on its way as soon as its values are there; by default as one
+        vector, since each waits for the slowest rank. wire: the number type on the way, in which they are also added;
+        the last `exact` values travel in float32 in any case.
         """
-        if wire == tf.float32:
-            return self._sum([*variables, *exact], wire)
-        first = self._sum(variables, wire)
-        with tf.control_dependencies([first]):  # NCCL needs one order on all ranks
-            return tf.group(first, self._sum(exact, tf.float32))
-
-    def _sum(self, variables, wire):
-        return _assign(variables, self._all_reduce(tf.cast(_flat(variables), wire)))
+        pairs = list(zip(variables, values, strict=True))
+        rounded = len(pairs) - exact if wire != tf.float32 else len(pairs)
+        pieces = [(wire, piece) for piece in _pieces(pairs[:rounded], piece_bytes / wire.size)]
+        sums: list[tf.Operation] = []
+        for kind, piece in [*pieces, *([(tf.float32, pairs[rounded:])] if pairs[rounded:] else [])]:
+            flat = tf.cast(_flat([value for _, value in piece]), kind)
+            with tf.control_dependencies(sums[-1:]):  # NCCL needs one order on all ranks
+                summed = self._all_reduce(flat)
+            sums.append(_assign([variable for variable, _ in piece], summed))
+        return tf.group(*sums)
 
     def _all_reduce(self, tensor):
         self._keys += 1
@@ -79,22 +90,31 @@ class Ranks:
     def copy_from_first(self, session: tf.Session, variables: Sequence[tf.Variable]) -> None:
         """Give the variables the values of rank 0 on all ranks: its values plus the others' zeros."""
         with session.graph.as_default(), tf.name_scope("copy_from_first"):
-            flat = _flat(variables)
+            flat = _flat([variable.read_value() for variable in variables])
             copied = _assign(variables, self._all_reduce(flat if self.group.is_first else tf.zeros_like(flat)))
         self.group.share()  # rank 0 may have been busy with its weights
         self.run(session, copied)
 
-    def run(self, session: tf.Session, operation: tf.Operation) -> None:
+    def run(
+        self,
+        session: tf.Session,
+        operation: tf.Operation,
+        fetches: Any = (),
+        feeds: Mapping[Any, Any] | None = None,
+        first_seconds: float = FIRST_SECONDS,
+    ) -> Any:
         """Run an operation that has sums over all ranks; call it on all of them right after they met in `group`.
 
-        Raises RankLost if a rank does not answer: TensorFlow by itself would wait forever for one that is stopped or
-        behind a dead link. Only what the operation itself changes can be half done then.
+        first_seconds: the limit of its first run. Returns what is fetched beside it. Raises RankLost if a rank does not
+        answer: TensorFlow by itself would wait forever for one that is stopped or behind a dead link. Only what the
+        operation itself changes can be half done then.
         """
         first = operation not in self._done
-        limit = FIRST_SECONDS if first else max(LEAST_SECONDS, SLOWER * self._slowest)
+        limit = first_seconds if first else max(LEAST_SECONDS, SLOWER * self._slowest)
         start = time.monotonic()
         try:
-            session.run(operation, options=tf.RunOptions(timeout_in_ms=int(1000 * limit)))
+            options = tf.RunOptions(timeout_in_ms=int(1000 * limit))
+            _, fetched = session.run((operation, fetches), feeds, options=options)
         except tf.errors.ResourceExhaustedError:
             raise
         except tf.errors.OpError as error:
@@ -103,11 +123,24 @@ class Ranks:
         self._done.add(operation)
         if not first:
             self._slowest = max(self._slowest, time.monotonic() - start)
+        return fetched
 
 
-def _flat(variables):
-    """The values of variables as one float32 vector."""
-    return tf.concat([tf.reshape(tf.cast(v.read_value(), tf.float32), [-1]) for v in variables], axis=0)
+def _pieces(pairs, numbers):
+    """Lists of (variable, value), from the first one on, that each have at least so many numbers, but for the last."""
+    pieces, size = [], math.inf
+    for variable, value in pairs:
+        if size >= numbers:
+            pieces.append([])
+            size = 0
+        pieces[-1].append((variable, value))
+        size += variable.shape.num_elements()
+    return pieces
+
+
+def _flat(tensors):
+    """Tensors of any number type as one float32 vector."""
+    return tf.concat([tf.reshape(tf.cast(one, tf.float32), [-1]) for one in tensors], axis=0)
 
 
 def _assign(variables, flat):

@@ -178,10 +178,25 @@ def test_bfloat16_on_the_wire_trains(flags, alone, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("sent", "number"), [(signal.SIGKILL, 0), (signal.SIGKILL, 1), (signal.SIGSTOP, 1)])
-def test_a_lost_rank_ends_all_within_15_seconds(sent, number, plain, tmp_path):
+def test_gradients_in_pieces_train_as_one(flags, alone, tmp_path):
+    run("train.py", *flags, "--epochs", "2", "--run", tmp_path / "run", "--devices", "2", "--bucket-mb", "0.02")
+    assert_same_training(tmp_path / "run", alone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sent", "number", "more"),
+    [
+        (signal.SIGKILL, 0, []),
+        (signal.SIGKILL, 1, []),
+        (signal.SIGSTOP, 1, []),
+        (signal.SIGKILL, 1, ["--bucket-mb", "0.02"]),
+        (signal.SIGSTOP, 1, ["--bucket-mb", "0.02"]),
+    ],
+)
+def test_a_lost_rank_ends_all_within_15_seconds(sent, number, more, plain, tmp_path):
     path = tmp_path / "run"
-    process = start(path, *plain, *LONG, "--devices", "2")
+    process = start(path, *plain, *LONG, "--devices", "2", *more)
     under_way(path, process)
     ranks = ranks_of(process)
     os.kill(ranks[number], sent)

@@ -55,7 +55,7 @@ def train_one_epoch(
                 batch, following = next(pairs)
                 last = number == count - 1
                 coming = following and following.arrays
-                sums = step.run(graph.session, batch.arrays, rate, update=last and not group, following=coming)
+                sums = step.run(graph.session, batch.arrays, rate, last, following=coming)
                 if not (group or _finite(sums)):
                     raise _non_finite(sums, rate, state.step, [samples[index] for _, index in batch.jobs])
                 _add_sums(step_sums, sums)

@@ -707,6 +707,15 @@ def _add_device_flags(group):
         choices=config.CHOICES["wire"],
         rare=True,
     )
+    _add(
+        group,
+        "--bucket-mb",
+        "several processes send each other gradients in pieces of at least X MB, such as 25, each as soon as the "
+        "backward pass has it; saves time on a slow network (default: all at once after the backward pass)",
+        type=cli.positive_float,
+        metavar="X",
+        rare=True,
+    )
 
 
 GROUPS = (

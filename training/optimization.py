@@ -153,6 +153,8 @@ class TrainingStep:
             normalize=settings.normalize,
         )
         self._settings, self._xla, self._ranks = settings, xla, ranks
+        self._sum_ranks: tf.Operation | None = None  # adds up over the ranks what each has added up
+        self._add_and_sum: tf.Operation | None = None  # the same together with adding a batch, under --bucket-mb
         with devices.left_to_tensorflow() if xla == "on" else contextlib.nullcontext():
             self.logits, self.offsets = network(self.images)
             self.trained = [v for v in tf.trainable_variables() if not _frozen(v, settings.freeze)]
@@ -204,20 +206,28 @@ class TrainingStep:
         session: tf.Session,
         batch: dict[str, np.ndarray],
         rate: float,
-        update: bool = True,
+        last: bool = True,
         following: dict[str, np.ndarray] | None = None,
     ) -> dict[str, float]:
         """Do one step with a batch, a dict of the arrays images, class_targets and offset_targets.
 
-        update: False only adds the batch's gradient to the sum, which the last batch of an effective batch applies.
+        last: whether it is the last batch of an effective batch, with which the sum of the gradients is applied; False
+        only adds the batch's gradient. With ranks `update_together` applies it; they do their last batches together.
         following: the batch of the next call, which feed_ahead copies to the GPU during this step.
-        Returns the loss sums and positives of this batch as Python floats.
+        Returns the loss sums and positives of this batch as Python floats. Raises RankLost if a rank is lost meanwhile.
         """
         feeds, staging = self._inputs.prepare(session, batch, following)
         rates = {self.learning_rate: rate}
-        sums, *_ = session.run((self.losses, self._update if self._add is None else self._add, *staging), feeds | rates)
+        fetches = (self.losses, *staging)
+        if last and self._add_and_sum is not None:
+            self._ranks.group.share()  # late pictures are waited for here, since a sum has a limit
+            limit = collective.FIRST_STEP_SECONDS
+            sums, *_ = self._ranks.run(session, self._add_and_sum, fetches, feeds | rates, limit)
+        else:
+            work = self._update if self._add is None else self._add
+            (sums, *_), _ = session.run((fetches, work), feeds | rates)
         self._inputs.confirm(following)
-        if update and self._add is not None:  # by itself, so that XLA compiles the rest once for all batches
+        if last and self._add is not None and not self._ranks:  # by itself: XLA compiles the rest once for all batches
             session.run(self._update, rates)
         return {name: float(value) for name, value in sums.items()}
 
@@ -226,7 +236,8 @@ class TrainingStep:
 
         Raises RankLost if a rank is lost; the weights then are as before, since the update is a run of its own.
         """
-        self._ranks.run(session, self._sum_ranks)
+        if self._sum_ranks is not None:
+            self._ranks.run(session, self._sum_ranks)
         session.run(self._update, {self.learning_rate: rate})
 
     def is_sound(self, session: tf.Session) -> bool:
@@ -248,8 +259,16 @@ class TrainingStep:
         count = probes.local_variable([], "positive_sum")
         added = [slot.assign_add(g, read_value=False) for slot, g in zip(slots, gradients, strict=True)]
         added.append(count.assign_add(self.losses["positives"], read_value=False))
-        if self._ranks:
-            self._sum_ranks = self._ranks.sum_into(slots, [count], tf.as_dtype(self._settings.wire))
+        if self._ranks and self._settings.bucket_mb:
+            values = [slot.read_value() + g for slot, g in zip(slots, gradients, strict=True)]
+            # The backward pass comes to the last layers first
+            variables, values = [*slots[::-1], count], [*values[::-1], count.read_value() + self.losses["positives"]]
+            pieces = 1e6 * self._settings.bucket_mb
+            self._add_and_sum = self._ranks.sum_into(variables, values, 1, tf.as_dtype(self._settings.wire), pieces)
+        elif self._ranks:
+            variables = [*slots, count]
+            values = [one.read_value() for one in variables]
+            self._sum_ranks = self._ranks.sum_into(variables, values, 1, tf.as_dtype(self._settings.wire))
         update = self._make_update([slot.read_value() for slot in slots], count.read_value())
         with tf.control_dependencies([update]):
             cleared = [slot.assign(tf.zeros(slot.shape), read_value=False) for slot in [*slots, count]]

@@ -43,6 +43,8 @@ def read(flags: argparse.Namespace, writes: bool = True) -> tuple[config.ModelDe
             _check_rate_file(path)
     description, settings = _resume_config(flags) if flags.resume else _new_config(flags, writes)
     _check_cache(flags, settings)
+    if settings.bucket_mb and flags.xla == "whole":
+        raise UserError("--bucket-mb: with --xla whole all gradients come at once; leave one of the two out")
     _check_effect(flags, settings)
     return description, settings
 

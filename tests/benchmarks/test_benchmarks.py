@@ -216,6 +216,15 @@ def test_processes_that_train_together(measure):
     assert (line["ours"]["name"], line["peer"]["name"], line["target"]) == ("2 processes", "1 process", 1.8)
 
 
+@pytest.mark.slow
+def test_gradients_in_pieces_on_a_slow_network(measure):
+    try:
+        (line,) = measure("training-pieces")
+    except UserError as error:
+        pytest.skip(str(error))
+    assert (line["ours"]["name"], line["peer"]["name"]) == ("--bucket-mb 25", "all at once")
+
+
 def test_trainings_that_are_compared_have_a_core_and_a_batch_for_each_process(measure, monkeypatch):
     """And the ratio is that of the speeds in their second epochs."""
     calls, run = [], subprocess.run
@@ -263,7 +272,7 @@ def test_cost_page_has_every_table(measure, monkeypatch, tmp_path, shapes):
 
 
 def test_every_benchmark_is_known_to_the_program():
-    assert len(bench.BENCHMARKS) == 20
+    assert len(bench.BENCHMARKS) == 21
     done = subprocess.run(
         [sys.executable, str(ROOT / "benchmarks" / "bench.py"), "nothing"], capture_output=True, text=True
     )

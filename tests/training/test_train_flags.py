@@ -147,7 +147,9 @@ def test_a_recipe_sets_all_that_decides_what_is_learned():
     """So that it stays what it is when a default changes."""
     of_the_data = "data train valid valid_share source missing_annotations other_classes difficult limit repeat"
     of_the_first_weights = "vgg_weights init_from map_classes"
-    of_the_machine = "patience precision wire workers seed deterministic save_minutes cache cache_gb cache_dir"
+    of_the_machine = (
+        "patience precision workers seed deterministic save_minutes cache cache_gb cache_dir wire bucket_mb"
+    )
     of_the_records = "valid_every keep_every score_train events"
     names = {field.name for field in dataclasses.fields(config.TrainingSettings)}
     others = {*of_the_data.split(), *of_the_first_weights.split(), *of_the_machine.split(), *of_the_records.split()}

@@ -109,7 +109,7 @@ with tf.Graph().as_default():
     graph.initialize({})
     for number in (1, 2):
         stage(f"step {number}")
-        graph.training_step.run(graph.session, batch, 1e-3, update=number == 2)
+        graph.training_step.run(graph.session, batch, 1e-3, last=number == 2)
     stage("others")
     assert graph.training_step.is_sound(graph.session)
     graph.detector.detect_prepared(images, [(300, 300)] * 2)
