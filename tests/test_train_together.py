@@ -60,16 +60,22 @@ def weights(path):
     return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 
 
-def assert_same_weights(path, other):
+def differences(path, other):
+    """{name: largest difference} of the weights and their averages."""
     mine, theirs = weights(path), weights(other)
     assert mine.keys() == theirs.keys()
-    for name, value in mine.items():
-        if "/momentum_" not in name:  # the sums of many gradients, which are hundreds of times as large
-            np.testing.assert_allclose(value, theirs[name], rtol=0, atol=1e-5, err_msg=name)
+    # Not of the optimizer's sums of many gradients, which are hundreds of times as large
+    return {name: np.abs(mine[name] - theirs[name]).max() for name in mine if "/momentum_" not in name}
 
 
-def assert_same_training(path, other):
-    assert_same_weights(path, other)
+def assert_same_weights(path, other, most=1e-5):
+    found = differences(path, other)
+    far = max(found, key=found.get)
+    assert found[far] <= most, f"{far}: {found[far]:.1e}, allowed {most:.1e}"
+
+
+def assert_same_training(path, other, most=1e-5):
+    assert_same_weights(path, other, most)
     rows, expected = metrics(path), metrics(other)
     assert len(rows) == len(expected)
     for row, twin in zip(rows, expected, strict=True):
@@ -151,11 +157,21 @@ def plain(data):
 
 
 @pytest.mark.slow
-def test_four_processes_train_as_one_for_thirty_steps(flags, tmp_path):
-    for name, more in (("alone", []), ("four", ["--devices", "4"])):
-        run("train.py", *flags, "--epochs", "10", "--run", tmp_path / name, *more)
+def test_several_processes_train_as_one_for_thirty_steps(flags, tmp_path):
+    """One process with one core rounds otherwise than with all: as far as that leads may several processes be off.
+
+    On an AMD EPYC 2.6e-5, where two processes are 8e-8 from one of two cores.
+    """
+    one_core = {"preexec_fn": lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})}
+    trainings = {"alone": ([], {}), "one_core": ([], one_core)}
+    trainings |= {"two": (["--devices", "2"], {}), "four": (["--devices", "4"], {})}
+    for name, (more, options) in trainings.items():
+        run("train.py", *flags, "--epochs", "10", "--run", tmp_path / name, *more, **options)
     assert saved_step(tmp_path / "alone") == 30
-    assert_same_training(tmp_path / "four", tmp_path / "alone")
+    rounding = max(differences(tmp_path / "one_core", tmp_path / "alone").values())
+    assert rounding < 1e-4
+    for name in ("two", "four"):
+        assert_same_training(tmp_path / name, tmp_path / "alone", max(1e-5, 2 * rounding))
 
 
 @pytest.mark.slow
@@ -226,8 +242,8 @@ def test_restarts_go_on_by_themselves(plain, tmp_path):
         == 1
     )
     assert [int(row["epoch"]) for row in metrics(path)] == list(range(1, 31))
-    run("train.py", *plain, "--epochs", "30", "--run", tmp_path / "alone")
-    assert_same_training(path, tmp_path / "alone")
+    run("train.py", *plain, "--epochs", "30", "--run", tmp_path / "unbroken", "--devices", "2")
+    assert_same_training(path, tmp_path / "unbroken")  # processes with other cores round otherwise
 
 
 @pytest.mark.slow
@@ -266,6 +282,10 @@ class Hosts:
     def cut(self):
         """Take the cable out."""
         self._ip("-n", self.names[1], "link", "set", self._ends[1], "down")
+
+    def mend(self):
+        """Put it in again."""
+        self._ip("-n", self.names[1], "link", "set", self._ends[1], "up")
 
     def close(self):
         for host in self.names:
@@ -347,6 +367,29 @@ def test_a_fault_of_a_host_ends_both_within_15_seconds(fault, hosts, plain, tmp_
     finally:
         if fault == "full":
             subprocess.run(["umount", "-l", disk], check=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["link", "kill"])
+def test_hosts_restart_by_themselves(fault, hosts, plain, tmp_path):
+    path = tmp_path / "run"
+    processes = hosts.start(path, *plain, "--epochs", "30", "--save-minutes", "0.02", "--restarts", "1")
+    under_way(path, processes[0], log="log0.txt")
+    if fault == "kill":
+        os.kill(ranks_of(processes[1])[0], signal.SIGKILL)
+    else:
+        hosts.cut()
+        time.sleep(12)  # longer than a rank may be silent
+        hosts.mend()
+    assert [process.wait(300) for process in processes] == [0, 0]
+    for number in (0, 1):
+        text = (tmp_path / f"log{number}.txt").read_text("utf-8")
+        assert len(re.findall(r"^warning: .*; all ranks start again \(1 of 1\)$", text, re.M)) == 1, text
+    assert [int(row["epoch"]) for row in metrics(path)] == list(range(1, 31))
+    unbroken = tmp_path / "again" / "unbroken"
+    unbroken.parent.mkdir()
+    assert [process.wait(300) for process in hosts.start(unbroken, *plain, "--epochs", "30")] == [0, 0]
+    assert_same_training(path, unbroken)  # processes with other cores round otherwise
 
 
 @pytest.mark.slow
