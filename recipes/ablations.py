@@ -29,6 +29,7 @@ class Variant:
     flags: the flags of train.py that make the difference.
     against: name of the variant that it is compared with.
     vgg: whether it starts from VGG-16.
+    fits_anchors: whether its anchors are those that check_dataset.py proposes for the training split.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Variant:
     flags: tuple = ()
     against: str = BASELINE
     vgg: bool = True
+    fits_anchors: bool = False
 
 
 # Each optimizer has its usual rate: one rate for all would favor one of them
@@ -60,6 +62,13 @@ VARIANTS = (
         ("--ema", "0.99", "--schedule", "constant"),
     ),
     Variant("light-augmentation", "light augmentation", ("--augmentation", "light")),
+    Variant(
+        "light-fitted",
+        "light augmentation, anchors fitted to the training split",
+        ("--augmentation", "light"),
+        against="light-augmentation",
+        fits_anchors=True,
+    ),
     Variant("random", "random initialization, nothing frozen", vgg=False),
     Variant("no-augmentation", "no augmentation", ("--augmentation", "none")),
     Variant(
@@ -83,6 +92,8 @@ NAMES = tuple(variant.name for variant in VARIANTS)
 def main(argv=None):
     flags = _parse(cli.words(argv))
     _check_folder(flags)
+    if any(variant.fits_anchors for variant in flags.variants):
+        recipe.check(dataclasses.replace(flags.recipe, fits_anchors=True), flags)
     for variant in flags.variants:
         _train(flags, variant, 0)
     for variant in _close(flags):
@@ -125,7 +136,9 @@ def _train(flags, variant, seed):
     """Train and score once, unless that is done; then write the table."""
     print(f"\n== {variant.name}, seed {seed}: {variant.change}", flush=True)
     steps = ["--epochs", flags.steps, "--max-steps", flags.steps, "--seed", seed]  # an epoch has a step at least
-    arguments = [*recipe.start(flags.recipe, flags.vgg if variant.vgg else "none"), *variant.flags, *steps, *flags.more]
+    fitted = ["--anchors", recipe.anchors(flags)] if variant.fits_anchors else []
+    first = recipe.start(flags.recipe, flags.vgg if variant.vgg else "none")
+    arguments = [*first, *fitted, *variant.flags, *steps, *flags.more]
     recipe.train_and_score(flags.recipe, flags.data, _place(flags, variant.name, seed), arguments)
     files.write(_table_path(flags), table(_results(flags), flags.steps))
 

@@ -48,6 +48,7 @@ class Recipe:
     other_classes: "error" or "ignore", as for train.py.
     video: whether there is a flag --video.
     freeze: layers of VGG-16 that are not trained.
+    fits_anchors: whether to train with the anchors that check_dataset.py proposes for the training split.
     flags: of train.py, where they differ from TRAINING.
     """
 
@@ -61,6 +62,7 @@ class Recipe:
     other_classes: str = "error"
     video: bool = False
     freeze: str = "conv1,conv2"
+    fits_anchors: bool = False
     flags: tuple = ()
 
 
@@ -91,29 +93,37 @@ def main(recipe, argv=None):
     places = [Place(flags.run)]
     if flags.seeds > 1:
         places = [Place(os.path.join(flags.run, f"seed{seed}")) for seed in range(flags.seeds)]
-    check = _check(recipe, flags)
+    findings = check(recipe, flags)
     for seed, place in enumerate(places):
         _one_training(recipe, flags, place, seed)
     scored = (flags.data, recipe.test, recipe.other_classes)
     page = results_section.write(flags.run, _results(recipe, places), places[0], *scored)
-    print("\n".join(["", *_summary(recipe, places, check), f"  {page}   all of this on one page"]))
+    print("\n".join(["", *_summary(recipe, places, findings), f"  {page}   all of this on one page"]))
 
 
-def _check(recipe, flags):
-    """check_dataset.py's findings as a dict."""
+def check(recipe, flags):
+    """check_dataset.py's findings as a dict; it also writes `anchors` if the recipe fits them."""
     page, data = (os.path.join(flags.run, f"check.{kind}") for kind in ("html", "json"))
     arguments = ["--data", flags.data, "--split", f"{recipe.train},{recipe.test}", "--html", page, "--json", data]
     if recipe.other_classes == "error":
         arguments += ["--classes", recipe.classes]
+    if recipe.fits_anchors:
+        arguments += ["--anchors", anchors(flags)]
     chain.Chain(os.path.join(flags.run, "check_stages.json")).call("check", "check_dataset.py", *arguments)
     return files.read_json(data)
+
+
+def anchors(flags):
+    """The file of the fitted anchors, which all trainings of a folder share."""
+    return os.path.join(flags.run, "anchors.json")
 
 
 def _one_training(recipe, flags, place, seed):
     """Train, detect on the test split, score, and annotate the video."""
     length = ["--epochs", flags.epochs, *(["--max-steps", flags.max_steps] if flags.max_steps else [])]
     more = ["--valid", recipe.test, "--valid-every", recipe.valid_every, *length, *flags.more]
-    links = train_and_score(recipe, flags.data, place, [*start(recipe, flags.vgg), "--seed", seed, *more])
+    fitted = ["--anchors", anchors(flags)] if recipe.fits_anchors else []
+    links = train_and_score(recipe, flags.data, place, [*start(recipe, flags.vgg), *fitted, "--seed", seed, *more])
     if getattr(flags, "video", None):
         links.call("video", "process_video.py", place.model, flags.video, place.annotated, "--json", place.timeline)
 
@@ -153,10 +163,10 @@ def train_and_score(recipe, data, place, arguments):
     return links
 
 
-def _summary(recipe, places, check):
+def _summary(recipe, places, findings):
     """Yield the lines of the report."""
     reports = [files.read_json(place.scores) for place in places]
-    shared = [one for one in check["findings"] if one["defect"] in SHARED]
+    shared = [one for one in findings["findings"] if one["defect"] in SHARED]
     pictures = plural(reports[0]["images"], "picture")
     yield f"{recipe.name}: VOC07 AP at IoU {reports[0]['iou']:g} on {pictures} of {recipe.test}"
     for name, objects in reports[0]["ground_truth"].items():

@@ -1,5 +1,6 @@
 """The recipes: each program gets flags it takes, calls continue where they stopped, the summary names what is wrong."""
 
+import dataclasses
 import json
 import re
 import sys
@@ -24,6 +25,15 @@ from training import train_flags
 RECIPES = {"bccd": bccd.BCCD, "raccoon": raccoon.RACCOON, "voc_traffic": voc_traffic.VOC_TRAFFIC}
 
 
+FITTED = {  # BCCD's
+    "preset": "vgg300",
+    "input_size": 300,
+    "min_sizes": [20.9, 55.8, 82.8, 150.7, 198.1, 245.5],
+    "max_sizes": [55.8, 82.8, 150.7, 198.1, 245.5, 292.9],
+    "aspect_ratios": [[1.5], [1.5, 2], [1.5, 2], [1.5, 2], [1.5], [1.5]],
+}
+
+
 @pytest.fixture
 def data(tmp_path):
     """A data set that has what each recipe wants."""
@@ -43,6 +53,8 @@ def called(monkeypatch):
         commands.append((program, arguments))
         if program == "check_dataset.py":
             write(value(arguments, "--json"), {"findings": []})
+            if "--anchors" in arguments:
+                write(value(arguments, "--anchors"), FITTED)
         elif program == "train.py":
             begun = "--resume" in arguments
             if not begun:
@@ -119,6 +131,16 @@ def test_a_recipes_own_flags_come_before_the_users(data, called, tmp_path):
         flags = train_flags.parse(dict(called)["train.py"], "")  # the last call's
         assert (flags.batch_size, flags.class_weights) == (batch_size, "auto")
         assert flags.freeze == ("conv1", "conv2", "conv3")
+
+
+def test_anchors_are_fitted_to_the_training_split_for_all_seeds(data, called, tmp_path):
+    fitted = dataclasses.replace(bccd.BCCD, fits_anchors=True)
+    recipe.main(fitted, ["--data", str(data), "--vgg", "none", "--run", str(tmp_path / "out"), "--seeds", "2"])
+    checked, *trained = [one for program, one in called if program in ("check_dataset.py", "train.py")]
+    assert value(checked, "--split") == "trainval,test"  # of which check_dataset.py takes the first
+    assert len(trained) == 2 and {value(one, "--anchors") for one in [checked, *trained]} == {
+        f"{tmp_path}/out/anchors.json"
+    }
 
 
 def test_seeds_are_averaged(data, called, tmp_path, capsys):
@@ -248,8 +270,8 @@ def test_ablations_table(ablation):
     runs, rows = ablation(FAR_APART)
     assert runs == [[name, "seed0"] for name in ablations.NAMES]
     assert rows["baseline"][1:] == ["0.100", "1", "–", "–", "2.5"]
-    assert rows["momentum"][1:5] == ["1.300", "1", "adam-article", "+0.100"]
-    assert rows["random-quarter"][1:5] == ["1.600", "1", "random", "+0.600"]
+    assert rows["momentum"][1:5] == ["1.400", "1", "adam-article", "+0.100"]
+    assert rows["random-quarter"][1:5] == ["1.700", "1", "random", "+0.600"]
     assert ablation(FAR_APART)[0] == []  # all done
 
 
@@ -282,7 +304,8 @@ def test_ablations_differ_in_what_their_names_say(ablation, called, data, tmp_pa
     for name, (_, given) in zip(ablations.NAMES, [one for one in called if one[0] == "train.py"], strict=True):
         given[given.index("--run") + 1] = str(tmp_path / "another")
         description, settings = train_flags.read(train_flags.parse(given, ""))
-        read[name] = {**vars(settings), "width": description.preset.width}
+        anchors = (description.preset.min_sizes, description.preset.aspect_ratios)
+        read[name] = {**vars(settings), "width": description.preset.width, "anchors": anchors}
     base = read["baseline"]
     changed = {name: {key for key in base if one[key] != base[key]} for name, one in read.items()}
     assert changed == {
@@ -295,6 +318,7 @@ def test_ablations_differ_in_what_their_names_say(ablation, called, data, tmp_pa
         "average": {"ema"},
         "average-constant": {"ema", "schedule"},
         "light-augmentation": {"augmentation"},
+        "light-fitted": {"augmentation", "anchors"},
         "random": {"vgg_weights", "freeze"},
         "no-augmentation": {"augmentation"},
         "adam-article": {"optimizer", "weight_decay", "adam_epsilon", "learning_rate"},
