@@ -85,7 +85,7 @@ def recorded(opened):
 def fetches(step, batch, last):
     """What a run of a TrainingStep with a batch fetches. last: whether the batch is the last before an update."""
     recorder = _Recorder()
-    step.run(recorder, batch, RATE, update=last)
+    step.run(recorder, batch, RATE, last=last)
     return recorder.fetches
 
 

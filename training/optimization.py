@@ -218,14 +218,13 @@ class TrainingStep:
         """
         feeds, staging = self._inputs.prepare(session, batch, following)
         rates = {self.learning_rate: rate}
-        fetches = (self.losses, *staging)
         if last and self._add_and_sum is not None:
             self._ranks.group.share()  # late pictures are waited for here, since a sum has a limit
-            limit = collective.FIRST_STEP_SECONDS
+            fetches, limit = (self.losses, *staging), collective.FIRST_STEP_SECONDS
             sums, *_ = self._ranks.run(session, self._add_and_sum, fetches, feeds | rates, limit)
         else:
             work = self._update if self._add is None else self._add
-            (sums, *_), _ = session.run((fetches, work), feeds | rates)
+            sums, *_ = session.run((self.losses, work, *staging), feeds | rates)
         self._inputs.confirm(following)
         if last and self._add is not None and not self._ranks:  # by itself: XLA compiles the rest once for all batches
             session.run(self._update, rates)
