@@ -170,25 +170,31 @@ class Training:
         return {"items": self._items, "seconds": self._items / float(last["images_per_second"])}
 
 
-def training_processes(name, settings):
-    """train.py with two processes of a core each, against one process of one core; each has as large a batch."""
-    if worker_processes.usable_cores() < 2:
-        raise UserError(f"{name}: needs two cores")
+def _two_trainings(name, settings, trainings, where="", **more):
+    """The line of two Trainings in turn. trainings: {name: what Training takes beside the images}; where: in words."""
     images = settings.choose(10 * BATCH, 4 * BATCH, 2)
-    two, one = (Training(settings, processes, images) for processes in (2, 1))
-    (ours, peer), machine = alternate([two, one], settings.choose(3, 1, 1), warmup=0)
-    yield line(
+    sides = [Training(settings, images=images, **options) for options in trainings.values()]
+    (ours, peer), machine = alternate(sides, settings.choose(3, 1, 1), warmup=0)
+    facts, peer_facts = ({"name": side} for side in trainings)
+    return line(
         name,
         "images/s",
         rates(ours),
         rates(peer),
-        target=1.8,
-        facts={"name": "2 processes"},
-        peer_facts={"name": "1 process"},
+        facts=facts,
+        peer_facts=peer_facts,
         others=machine,
         what=f"train.py on {bench_pictures.source_name(settings)}, all layers, in float32, a core and a batch of "
-        f"{settings.choose(BATCH, BATCH, 1)} for each process; the second epoch, of {images} images for each",
+        f"{settings.choose(BATCH, BATCH, 1)} for each process{where}; the second epoch, of {images} images for each",
+        **more,
     )
+
+
+def training_processes(name, settings):
+    """train.py with two processes of a core each, against one process of one core; each has as large a batch."""
+    if worker_processes.usable_cores() < 2:
+        raise UserError(f"{name}: needs two cores")
+    yield _two_trainings(name, settings, {"2 processes": {"processes": 2}, "1 process": {"processes": 1}}, target=1.8)
 
 
 @contextlib.contextmanager
@@ -197,11 +203,12 @@ def _slow_network(rate):
     host = f"bench{os.getpid()}"
     limit = f"netns exec {host} tc qdisc add dev lo root tbf rate {rate} burst 1mb latency 100ms"
     try:
-        for words in (f"netns add {host}", f"-n {host} link set lo up", limit):
-            subprocess.run(["ip", *words.split()], check=True, capture_output=True)
+        try:
+            for words in (f"netns add {host}", f"-n {host} link set lo up", limit):
+                subprocess.run(["ip", *words.split()], check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise UserError(f"training-pieces: needs root, ip and tc, to make a slow network: {error}") from None
         yield ["ip", "netns", "exec", host]
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise UserError(f"training-pieces: needs root, ip and tc, to make a slow network: {error}") from None
     finally:
         with contextlib.suppress(OSError):
             subprocess.run(["ip", "netns", "del", host], capture_output=True)
@@ -209,21 +216,10 @@ def _slow_network(rate):
 
 def training_pieces(name, settings):
     """train.py with two processes on a network of 1 Gbit/s: gradients in pieces beside the backward pass, or after."""
-    images = settings.choose(10 * BATCH, 4 * BATCH, 2)
     with _slow_network(NETWORK) as prefix:
-        pieces, whole = (Training(settings, 2, images, more, prefix) for more in (["--bucket-mb", "25"], []))
-        (ours, peer), machine = alternate([pieces, whole], settings.choose(3, 1, 1), warmup=0)
-    yield line(
-        name,
-        "images/s",
-        rates(ours),
-        rates(peer),
-        facts={"name": "--bucket-mb 25"},
-        peer_facts={"name": "all at once"},
-        others=machine,
-        what=f"train.py on {bench_pictures.source_name(settings)}, all layers, in float32, two processes, each with a "
-        f"core and a batch of {settings.choose(BATCH, BATCH, 1)}, on a network of {NETWORK}; the second epoch",
-    )
+        both = {"processes": 2, "prefix": prefix}
+        trainings = {"--bucket-mb 25": {**both, "more": ["--bucket-mb", "25"]}, "all at once": both}
+        yield _two_trainings(name, settings, trainings, f", on a network of {NETWORK}")
 
 
 def training_memory(name, settings):
