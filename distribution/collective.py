@@ -73,8 +73,10 @@ class Ranks:
         pairs = list(zip(variables, values, strict=True))
         rounded = len(pairs) - exact if wire != tf.float32 else len(pairs)
         pieces = [(wire, piece) for piece in _pieces(pairs[:rounded], piece_bytes / wire.size)]
+        if rounded < len(pairs):
+            pieces.append((tf.float32, pairs[rounded:]))
         sums: list[tf.Operation] = []
-        for kind, piece in [*pieces, *([(tf.float32, pairs[rounded:])] if pairs[rounded:] else [])]:
+        for kind, piece in pieces:
             flat = tf.cast(_flat([value for _, value in piece]), kind)
             with tf.control_dependencies(sums[-1:]):  # NCCL needs one order on all ranks
                 summed = self._all_reduce(flat)

@@ -70,7 +70,7 @@ def detected(path, shown=None):
 
 
 def assert_same(path, expected, tolerance=formats.TOLERANCES["float32"], strict=True, shown=None):
-    """A file's detections are those expected, one to one but for ties. shown: the pictures, `pictures()` by default."""
+    """A file's detections are those expected, one to one. shown: the pictures, `pictures()` by default."""
     shown = shown or pictures()
     with detector.load(str(path), threshold=THRESHOLD, fastest=False) as loaded:
         found = loaded.detect(shown)
@@ -80,7 +80,7 @@ def assert_same(path, expected, tolerance=formats.TOLERANCES["float32"], strict=
     assert difference.is_within(tolerance), difference
     assert difference.matched > 50 * len(shown)
     if strict:
-        assert difference.unmatched == difference.tied, difference
+        assert difference.unmatched == 0, difference
     return difference
 
 
@@ -133,7 +133,9 @@ def test_detections_on_photographs(preset, width, tmp_path):
     for name, raw in CASES:
         if not missing_packages(name):
             path = export(run[0], tmp_path / f"{name}{raw}{config.EXPORTED[name]}", name, *["--raw"] * raw)
-            print(name, "raw" * raw, assert_same(path, run[1], shown=shown))
+            difference = assert_same(path, run[1], strict=False, shown=shown)
+            print(name, "raw" * raw, difference)
+            assert difference.unmatched == difference.tied  # boxes of equal scores: dark edges all look alike
             gc.collect()  # each graph has weights of 100 MB, and is in cycles
 
 

@@ -53,6 +53,12 @@ def test_rate_and_decay_fit_the_optimizer(flags, rate, decay):
     assert (settings.learning_rate, settings.weight_decay) == (rate, decay)
 
 
+def test_gradients_in_pieces_need_more_than_one_computation():
+    with pytest.raises(UserError, match="--bucket-mb: with --xla whole all gradients come at once"):
+        read(*SLIM, "--bucket-mb", "25", "--xla", "whole")
+    assert read(*SLIM, "--bucket-mb", "25")[1].bucket_mb == 25
+
+
 def test_pascal_voc_needs_no_splits(tmp_path):
     flags = ["--data", str(tmp_path), "--run", str(tmp_path / "run"), "--width", "0.1"]
     (tmp_path / "VOC2007").mkdir()
