@@ -69,16 +69,21 @@ class ArrayFolder:
 
     def __init__(self, names: Names, limits: Sequence[int], descriptors: tuple[int, int] | None = None):
         self._names, self._limits, self._path = names, tuple(limits), None
+        claimable = len(names.pictures) * len(limits)
         if descriptors is None:
             self._path = files.temporary_beside(os.path.join(names.folder, "any")).removesuffix(".tmp") + RESERVATION
             reservation = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
             fcntl.flock(reservation, fcntl.LOCK_EX)
             words = [0, int(time.time()), *[0] * len(limits), *limits]
             os.pwrite(reservation, np.array(words, np.int64).tobytes(), 0)
-            # On a network disk flock and lockf are one and the same, so the second lock has a file of its own
+            # On a network disk flock and lockf are one and the same, so the second lock has a file of its own. It has
+            # a word for each array, that says which one a process of this training has written, or is about to write
             descriptors = reservation, os.memfd_create("lock")
+            os.ftruncate(descriptors[1], 8 * claimable)
         self._descriptors: tuple[int, int] | None = descriptors
         self._words = np.frombuffer(mmap.mmap(descriptors[0], 8 * (_USED + 2 * len(limits))), np.int64)
+        claims = np.frombuffer(mmap.mmap(descriptors[1], 8 * claimable), np.int64)
+        self._claims = claims.reshape(len(names.pictures), len(limits))
 
     def __reduce__(self):
         return _attach, (self._names, self._limits, *map(reduction.DupFd, self._descriptors))
@@ -97,12 +102,18 @@ class ArrayFolder:
         return _read(self._names.path(slot, kind, signature))
 
     def add(self, slot: int, kind: int, signature: Signature, array: np.ndarray) -> None:
-        """Keep an array, if there is room. Where it cannot be written, one line on stderr says so, once."""
+        """Keep an array, if there is room and no process of this training has added it, or is about to.
+
+        Where it cannot be written, one line on stderr says so, once.
+        """
         size, words = HEADER_BYTES + array.nbytes, self._words
+        claim = hash(signature) or 1  # the hash of numbers is the same in all processes
         with Locked(self._descriptors[1]):
-            if words[_FULL] or words[_USED + kind] + size > self._limits[kind]:
+            claimed = self._claims[slot, kind] == claim
+            if claimed or words[_FULL] or words[_USED + kind] + size > self._limits[kind]:
                 return
             words[_USED + kind] += size
+            self._claims[slot, kind] = claim
         header = np.zeros(HEADER_WORDS, np.int64)
         header[:3] = _MAGIC, *array.shape[:2]
         path = self._names.path(slot, kind, signature)

@@ -81,26 +81,33 @@ class MemoryStore:
     def find(self, slot: int, kind: int, signature: Signature) -> np.ndarray | None:
         """The array that was added with this signature, read-only, or None."""
         at = int(self._table[slot, kind])
-        if not at:
+        if at <= 0:
             return None
-        header = self._words[at // 8 : at // 8 + HEADER_WORDS].tolist()
+        header = self._header(at)
         if tuple(header[:3]) != signature:
             return None
         return self._array(at, *header[3:5])
 
     def add(self, slot: int, kind: int, signature: Signature, array: np.ndarray) -> None:
-        """Keep a copy of an array, if there is room."""
+        """Keep a copy of an array, if there is room and no process has added it, or is about to."""
         height, width = array.shape[:2]
         with Locked(self._descriptor):
+            there = abs(int(self._table[slot, kind]))
+            if there and tuple(self._header(there)[:3]) == signature:
+                return
             at = self._take(kind, block_bytes(height, width))
-        if at is None:
-            return
-        self._words[at // 8 : at // 8 + 5] = (*signature, height, width)
+            if at is None:
+                return
+            self._words[at // 8 : at // 8 + 5] = (*signature, height, width)
+            self._table[slot, kind] = -at  # being written
         self._array(at, height, width, writeable=True)[...] = array
         # The lock is a memory barrier too: nobody sees the entry before the pixels. Blocks are never reused, so who
         # reads an older entry meanwhile is not disturbed
         with Locked(self._descriptor):
             self._table[slot, kind] = at
+
+    def _header(self, at):
+        return self._words[at // 8 : at // 8 + HEADER_WORDS].tolist()
 
     def _array(self, at, height, width, writeable=False):
         array = np.ndarray((height, width, 3), np.uint8, self._mapping, at + HEADER_BYTES)
