@@ -1,7 +1,10 @@
 """A sample of `make campaign`, which goes on for hours."""
 
+import importlib.util
 import subprocess
 import sys
+
+import pytest
 
 from programs import ROOT, fresh_environment
 
@@ -25,3 +28,27 @@ def test_a_sample_of_the_campaign(tmp_path):
     ):
         assert row in page
     assert "| trainings that were killed until they ended | 1 | the weights are those of" in page
+
+
+@pytest.fixture
+def report(monkeypatch):
+    spec = importlib.util.spec_from_file_location("report", ROOT / "tests" / "campaign" / "report.py")
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "report", module)  # for its dataclass
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_counts_all_calls(report, tmp_path):
+    page = tmp_path / "page.md"
+    first = [report.Row("kills", "whole", 3, ["lost"]), report.Row("films", "flat", 10, [], "here 3 MB")]
+    report.add(page, first, ["kills=3", "output=page.md", "seed=0"], 120)
+    report.add(page, [report.Row("kills", "whole", 4), report.Row("disks", "one line")], ["kills=4", "seed=1"], 60)
+    text = page.read_text("utf-8")
+    assert (
+        '| `make campaign CAMPAIGN="kills=3 seed=0"` |' in text and '`make campaign CAMPAIGN="kills=4 seed=1"`' in text
+    )
+    assert "| kills | 7 | whole | 1 |" in text and "| films | 10 | flat (here 3 MB) | 0 |" in text
+    assert "disks" not in text.split("## What")[0].partition("| what |")[2]  # none was tried
+    assert "- kills:" in text and ": lost" in text
+    assert len(report.read(page)) == 2

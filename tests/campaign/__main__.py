@@ -5,8 +5,11 @@
 
 kills: of trainings, half of them into saving, a tenth each by SIGTERM and SIGINT or with a power cut. programs: kills
 of the other programs. disks: trainings on disks that are full. fuzz: damaged inputs of each reader, or of those whose
-names begin as in `readers=`. hours: of long runs. What is left out is not done. The table goes to the screen and to
-`output=`, docs/reliability.md by default. The exit code is 1 if anything failed.
+names begin as in `readers=`. hours: of long runs. What is left out is not done. The exit code is 1 if anything failed.
+
+A campaign may be run in parts, on many days: each call adds a line to docs/reliability.jsonl and writes the page
+docs/reliability.md from all lines (`output=` names another page). A call that is interrupted adds what it has done.
+Without `seed=`, each call has another seed, so that it tries something new.
 """
 
 # ruff: noqa: E402, the path must come before the modules
@@ -15,6 +18,7 @@ import argparse
 import os
 import pathlib
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -31,32 +35,42 @@ import other_programs
 import report
 import stage
 
-DEFAULTS = {"kills": 0, "programs": 0, "disks": 0, "fuzz": 0, "hours": 0.0, "seed": 0, "readers": "", "output": ""}
+DEFAULTS = {"kills": 0, "programs": 0, "disks": 0, "fuzz": 0, "hours": 0.0, "seed": -1, "readers": "", "output": ""}
 
 
 def main(words):
     """Run the parts that `words`, such as kills=200, ask for. Returns the exit code."""
     flags = _parse(words)
+    page = pathlib.Path(flags.output or ROOT / "docs" / "reliability.md").absolute()
     os.chdir(ROOT)
-    start = time.monotonic()
+    if flags.seed < 0:
+        flags.seed = len(report.read(page))
+        words = [*words, f"seed={flags.seed}"]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    start, rows = time.monotonic(), []
+    try:
+        _try(flags, rows)
+    finally:
+        report.add(page, rows, words, time.monotonic() - start)
+        print(page.read_text("utf-8"))
+    return int(any(row.failures for row in rows))
+
+
+def _try(flags, rows):
     work = pathlib.Path(tempfile.mkdtemp(prefix="campaign-"))
-    rows = []
     try:
         # Damaged inputs first: what they are made of needs no TensorFlow
         if flags.fuzz:
-            rows += fuzz.run(work, flags.fuzz, flags.seed, flags.readers.split(",") if flags.readers else None)
+            fuzz.run(work, flags.fuzz, flags.seed, flags.readers.split(",") if flags.readers else None, rows)
         if flags.kills or flags.programs or flags.disks or flags.hours:
             place = stage.prepare(work)
-            rows += kills.run(place, flags.kills, flags.seed) if flags.kills else []
-            rows += disks.run(place, flags.disks, flags.seed) if flags.disks else []
-            rows += other_programs.run(place, flags.programs, flags.seed) if flags.programs else []
-            rows += long_runs.run(place, flags.hours) if flags.hours else []
+            kills.run(place, flags.kills, flags.seed, rows)
+            disks.run(place, flags.disks, flags.seed, rows)
+            other_programs.run(place, flags.programs, flags.seed, rows)
+            if flags.hours:
+                long_runs.run(place, flags.hours, rows)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    page = report.page(rows, words, time.monotonic() - start)
-    print(page)
-    (pathlib.Path(flags.output) if flags.output else ROOT / "docs" / "reliability.md").write_text(page, "utf-8")
-    return int(any(row.failures for row in rows))
 
 
 def _parse(words):

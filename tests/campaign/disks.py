@@ -13,10 +13,11 @@ WANTED = "one line names file, reason and what is saved; the run is whole and go
 MEGABYTE = 2**20
 
 
-def run(place, count, seed):
-    """`count` disks -> Rows: half limits over the sizes of a save, half small disks; those need a mount."""
+def run(place, count, seed, rows):
+    """`count` disks; appends their Rows: half limits over the sizes of a save, half small disks; those need a mount."""
     chance = random.Random(seed)
     limits, full = Row("limits on the size of files, in a save", WANTED), Row("disks that become full", WANTED)
+    rows += [limits, full]
     largest = max(one.stat().st_size for one in place.unbroken.glob("checkpoints/*/*"))
     mounted = place.work / "disk"
     mounted.mkdir(exist_ok=True)
@@ -25,18 +26,16 @@ def run(place, count, seed):
         subprocess.run(["umount", str(mounted)], check=True)
     for number in range(count):
         if number % 2 == 0 or not can_mount:
-            limits.tries += 1
             size = chance.randrange(1, int(1.1 * largest))
             _note(limits, f"{size} bytes", _on_limit(place, size))
         else:
-            full.tries += 1
             size = chance.randrange(MEGABYTE // 4, 8 * MEGABYTE)
             _note(full, f"{size} bytes", _on_disk(place, mounted, size))
         print(f"disks: {number + 1} of {count}", flush=True)
-    return [row for row in (limits, full) if row.tries]
 
 
 def _note(row, what, fault):
+    row.tries += 1
     if fault:
         row.failures.append(f"{what}: {fault}")
 

@@ -20,13 +20,13 @@ MEMORY = 1500  # MB that it may take
 AT_ONCE = 200  # inputs of one child
 
 
-def run(work, count, seed, wanted=None):
-    """`count` damaged inputs of each reader -> Rows."""
+def run(work, count, seed, wanted, rows):
+    """`count` damaged inputs of each reader, or of those whose names begin as one of `wanted`; appends their Rows."""
     place = work / "fuzz"
     place.mkdir()
-    rows = []
     for name, (folder, files, read) in sorted(readers.prepare(place, wanted).items()):
         row = Row(f"damaged: {name}", f"one line, in {SECONDS} s and {MEMORY} MB")
+        rows.append(row)
         whole = {path: path.read_bytes() for path in files}
         _child(row, whole, read, seed, [None], folder, place)  # the whole input must be read
         row.tries = 0
@@ -35,11 +35,9 @@ def run(work, count, seed, wanted=None):
             number = _child(row, whole, read, seed, range(number, min(number + AT_ONCE, count)), folder, place)
         for path, content in whole.items():
             path.write_bytes(content)
-        rows.append(row)
         print(
             f"fuzz: {name}: {row.tries} inputs, {len(row.failures)} failed", *row.failures[:3], sep="\n  ", flush=True
         )
-    return rows
 
 
 def _child(row, whole, read, seed, numbers, folder, place):

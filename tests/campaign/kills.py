@@ -13,9 +13,9 @@ CALLS = ("fsync", "replace", "mkdir", "remove", "rename", "unlink")  # of os, in
 MANNERS = ("moment", "saving", "writing", "saving", "moment", "SIGTERM", "SIGINT", "power cut", "writing", "saving")
 
 
-def run(place, count, seed):
-    """`count` kills -> Rows."""
-    rows = {
+def run(place, count, seed, rows):
+    """`count` kills; appends their Rows."""
+    by_manner = {
         "moment": Row("SIGKILL of a training, at any moment", "all that was saved is there; it goes on"),
         "saving": Row("SIGKILL in a save, between two changes of files", "the same"),
         "writing": Row("SIGKILL while TensorFlow writes a checkpoint", "the same"),
@@ -26,6 +26,7 @@ def run(place, count, seed):
     ends = Row(
         "trainings that were killed until they ended", "the weights are those of an untouched training, bit by bit"
     )
+    rows += [*by_manner.values(), ends]
     chance, done = random.Random(seed), 0
     while done < count:
         path, step = place.work / f"killed{ends.tries}", 0
@@ -36,9 +37,9 @@ def run(place, count, seed):
             if ended.code == 0:
                 break
             done += 1
-            row = rows[manner]
-            row.tries += 1
+            row = by_manner[manner]
             fault = _judge(place, path, ended, manner, step, copy)
+            row.tries += 1
             if fault:
                 row.failures.append(fault)
             step = stage.step_of(path)
@@ -47,11 +48,10 @@ def run(place, count, seed):
                 arguments = ["--run", str(path), "--resume"]
             else:
                 shutil.rmtree(path, ignore_errors=True)
-        ends.tries += 1
         if fault := ended.fault() or stage.check(stage.sound(path, step, place.unbroken), place.log):
             ends.failures.append(fault)
+        ends.tries += 1
         shutil.rmtree(path, ignore_errors=True)
-    return [*(row for row in rows.values() if row.tries), ends]
 
 
 def _live(place, path, arguments, manner, chance):

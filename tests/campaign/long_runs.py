@@ -10,10 +10,11 @@ from report import Row
 GROWTH = 60  # MB that a program may grow by after its first quarter
 
 
-def run(place, hours):
-    """Rows of a detection over pictures and of a film, each for half of `hours`."""
+def run(place, hours, rows):
+    """Append the Rows of a detection over pictures and of a film, each for half of `hours`."""
     pictures = Row("pictures detected in one call", f"memory grows by less than {GROWTH} MB, no open file is left")
     frames = Row("frames of one film", f"memory grows by less than {GROWTH} MB, no open file is left")
+    rows += [pictures, frames]
     for row, work in ((pictures, _pictures), (frames, _film)):
         log = place.work / "long"
         seconds = 1800 * hours
@@ -24,11 +25,9 @@ def run(place, hours):
             row.failures.append(ended.fault() or last[0])
             continue
         count, growth, files = map(int, words[1:])
-        row.tries = count
-        row.wanted += f" (here {growth} MB)"
+        row.tries, row.measured = count, f"here {growth} MB"
         if growth >= GROWTH or files > 0:
             row.failures.append(f"{growth} MB, {files} open files more")
-    return [pictures, frames]
 
 
 def _state():

@@ -13,21 +13,21 @@ SIZE = (96, 64)
 FRAMES = 400
 
 
-def run(place, count, seed):
-    """`count` kills -> Rows, a third for each program."""
+def run(place, count, seed, rows):
+    """`count` kills; appends their Rows, a third for each program."""
     chance = random.Random(seed)
     video = Row("SIGKILL of process_video.py", "the older film is whole, or the new one; the unfinished one plays")
     infer = Row("SIGKILL of infer.py", "--overwrite detects all; no file is left behind")
     export = Row("SIGKILL of export_model.py", "the older file is whole, or the new one; no file is left behind")
+    rows += [video, infer, export]
     film = place.work / "film.mp4"
     _write_film(film)
     for number in range(count):
         row, strike = ((video, _video), (infer, _infer), (export, _export))[number % 3]
-        row.tries += 1
         if fault := strike(place, film, chance):
             row.failures.append(fault)
+        row.tries += 1
         print(f"programs: {number + 1} of {count}", flush=True)
-    return [row for row in (video, infer, export) if row.tries]
 
 
 def _write_film(path):

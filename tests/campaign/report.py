@@ -1,6 +1,7 @@
-"""The page that a campaign writes."""
+"""The record that campaigns add to, and the page that is written from all of it."""
 
 import dataclasses
+import json
 import platform
 import subprocess
 
@@ -11,47 +12,78 @@ MOST_SHOWN = 20  # failures of a row that are listed
 class Row:
     """One line of the table.
 
-    what: was tried. tries: how often. wanted: what had to hold. failures: a line for each time that it did not.
+    what: was tried. wanted: what had to hold. tries: how often. failures: a line for each time that it did not.
+    measured: a figure to show beside `wanted`.
     """
 
     what: str
     wanted: str
     tries: int = 0
     failures: list[str] = dataclasses.field(default_factory=list)
+    measured: str = ""
 
 
-def page(rows, words, seconds):
-    """The text of docs/reliability.md. words: of the command."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-    changed = subprocess.run(["git", "status", "--porcelain", "-uno"], capture_output=True, text=True).stdout.strip()
+def read(page):
+    """What campaigns have recorded beside a page: a dict for each call."""
+    try:
+        lines = page.with_suffix(".jsonl").read_text("utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    return [{**one, "rows": [Row(**row) for row in one["rows"]]} for one in map(json.loads, lines)]
+
+
+def add(page, rows, words, seconds):
+    """Add the Rows of a call to the record, and write the page. words: of the command."""
+    changed = _git("status", "--porcelain", "-uno", "--", ".", ":!docs")  # there earlier calls have written
+    words = " ".join(word for word in words if not word.startswith("output="))
+    call = {
+        "command": f'make campaign CAMPAIGN="{words}"',
+        "commit": _git("rev-parse", "--short", "HEAD") + (" with changes" if changed else ""),
+        "python": platform.python_version(),
+        "minutes": round(seconds / 60),
+        "rows": [dataclasses.asdict(row) for row in rows if row.tries or row.failures],
+    }
+    with open(page.with_suffix(".jsonl"), "a", encoding="utf-8") as file:
+        file.write(json.dumps(call) + "\n")
+    page.write_text(text(read(page)), "utf-8")
+
+
+def _git(*words):
+    return subprocess.run(["git", *words], capture_output=True, text=True).stdout.strip()
+
+
+def total(calls):
+    """The Rows of several calls, one for each thing that was tried. Failures begin with their commit."""
+    rows = {}
+    for call in calls:
+        for row in call["rows"]:
+            found = rows.setdefault(row.what, Row(row.what, row.wanted))
+            found.tries += row.tries
+            found.measured = row.measured or found.measured
+            found.failures += [f"at {call['commit']}: {failure}" for failure in row.failures]
+    return list(rows.values())
+
+
+def text(calls):
+    """The text of docs/reliability.md."""
+    rows = total(calls)
     lines = [
         "# What was done to break it",
         "",
         "`make campaign` kills the programs, fills their disks, and gives them damaged files, from a seed, and writes",
-        "this page. What it does is in `tests/campaign/`. This one was",
+        "this page from what all its calls have recorded in `reliability.jsonl`. What it does is in `tests/campaign/`.",
         "",
-        "```",
-        f'make campaign CAMPAIGN="{" ".join(words)}"',
-        "```",
+        "| command | commit | Python | minutes |",
+        "| --- | --- | --- | --- |",
+        *(f"| `{call['command']}` | {call['commit']} | {call['python']} | {call['minutes']} |" for call in calls),
         "",
-        f"at commit {commit}{' with changes' if changed else ''}, on Linux with Python {platform.python_version()}, in "
-        f"{seconds / 60:.0f} minutes.",
+        "A call that was interrupted counts with what it had done.",
         "",
         "| what | how often | what had to hold | failed |",
         "| --- | --- | --- | --- |",
-        *(f"| {row.what} | {row.tries:,} | {row.wanted} | {len(row.failures)} |" for row in rows),
+        *map(_line, rows),
         "",
-    ]
-    failed = [row for row in rows if row.failures]
-    if failed:
-        lines += ["## What failed", ""]
-    for row in failed:
-        lines += [f"- {row.what}:", *(f"  - {failure}" for failure in row.failures[:MOST_SHOWN])]
-        if len(row.failures) > MOST_SHOWN:
-            lines.append(f"  - and {len(row.failures) - MOST_SHOWN} more")
-    if failed:
-        lines.append("")
-    lines += [
+        *_failures([row for row in rows if row.failures]),
         "## What was not tried",
         "",
         "Quotas, read-only disks, disks that fail, clocks that jump, and a real power cut: what a disk's own cache",
@@ -60,3 +92,17 @@ def page(rows, words, seconds):
         "",
     ]
     return "\n".join(lines)
+
+
+def _line(row):
+    measured = f" ({row.measured})" if row.measured else ""
+    return f"| {row.what} | {row.tries:,} | {row.wanted}{measured} | {len(row.failures)} |"
+
+
+def _failures(failed):
+    lines = ["## What failed", ""] if failed else []
+    for row in failed:
+        lines += [f"- {row.what}:", *(f"  - {failure}" for failure in row.failures[:MOST_SHOWN])]
+        if len(row.failures) > MOST_SHOWN:
+            lines.append(f"  - and {len(row.failures) - MOST_SHOWN} more")
+    return [*lines, ""] if failed else []
