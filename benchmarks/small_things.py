@@ -16,6 +16,7 @@ import time
 
 import bench_harness
 import bench_tables
+import bench_toy
 import cv2
 import numpy as np
 import tqdm
@@ -38,11 +39,6 @@ THRESHOLD, ENOUGH = 0.5, 0.5  # scores above it; IoU with an object of the class
 BOUNDS = (0.0, 0.02, 0.04, 0.08, 1.01)  # of an object's height, as a share of the picture's
 HEIGHTS = ("below 2%", "2 to 4%", "4 to 8%", "8% and more")  # of the picture's height
 DATA, TRAININGS = "data", ("whole", "tiles")
-# From scratch at a quarter of the channels, as the demo
-RECIPE = [
-    *("--augmentation", "light", "--precision", "auto", "--adam-epsilon", "1e-8", "--weight-decay", "0"),
-    *("--schedule", "cosine", "--warmup-steps", "50", "--learning-rate", "1e-3"),
-]
 
 
 def main(argv=None):
@@ -93,7 +89,10 @@ def write_drives(folder, count):
             os.makedirs(os.path.join(partial, split))
             drawn = [pool.submit(_write_frames, partial, split, seed) for seed in which]
             listed = [one.result() for one in tqdm.tqdm(drawn, f"drawing {split}", unit="drive")]
-            files.write_json(os.path.join(partial, "annotations", f"instances_{split}.json"), _coco(listed))
+            files.write_json(
+                os.path.join(partial, "annotations", f"instances_{split}.json"),
+                bench_toy.coco(itertools.chain.from_iterable(listed)),
+            )
     files.write_json(os.path.join(partial, "drives.json"), facts)
     os.replace(partial, folder)
 
@@ -105,32 +104,20 @@ def _pool():
 
 
 def _write_frames(folder, split, seed):
-    """Draw and write the frames of a drive; returns [(name of the picture, [(label, box in pixels)])]."""
+    """Draw and write the frames of a drive; returns what `bench_toy.coco` takes."""
     cv2.setNumThreads(1)
     listed, frames = [], drive.drive_frames(seed, -(-FRAMES // EVERY), RATE / EVERY)
     for number, (image, objects) in enumerate(frames):
         name = f"{seed:03d}_{number:03d}.png"
         cv2.imwrite(os.path.join(folder, split, name), image[:, :, ::-1])
         taken = [item for item in objects if split == "test" or _can_be_learned(item)]
-        listed.append((name, [(item.label, [int(edge) for edge in item.box_px]) for item in taken]))
+        listed.append((name, (WIDTH, HEIGHT), [(item.label, [int(edge) for edge in item.box_px]) for item in taken]))
     return listed
 
 
 def _can_be_learned(item):
     x0, y0, x1, y1 = item.box_px
     return item.occluded <= scenes.MAX_OCCLUDED and min(x1 - x0, y1 - y0) >= SMALLEST
-
-
-def _coco(drives):
-    """The dict of a COCO file with the pictures of several drives."""
-    pictures, annotations = [], []
-    for number, (name, objects) in enumerate(itertools.chain.from_iterable(drives), start=1):
-        pictures.append({"id": number, "file_name": name, "width": WIDTH, "height": HEIGHT})
-        for label, (x0, y0, x1, y1) in objects:
-            place = {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": (x1 - x0) * (y1 - y0), "iscrowd": 0}
-            annotations.append({"id": len(annotations) + 1, "image_id": number, "category_id": label + 1, **place})
-    categories = [{"id": label, "name": name} for label, name in enumerate(CLASSES, start=1)]
-    return {"images": pictures, "annotations": annotations, "categories": categories}
 
 
 def read_split(folder, split):
@@ -151,7 +138,7 @@ def read_split(folder, split):
 
 def _training(flags, data, run, name):
     """The arguments of train.py."""
-    words = ["--data", data, "--train", "train", "--classes", ",".join(CLASSES), "--run", run, *RECIPE]
+    words = ["--data", data, "--train", "train", "--classes", ",".join(CLASSES), "--run", run, *bench_toy.RECIPE]
     words += ["--preset", flags.preset, "--width", flags.width, "--batch-size", flags.batch_size]
     words += ["--max-steps", flags.steps, "--seed", flags.seed]
     words += ["--epochs", flags.steps * flags.batch_size]  # so that the steps end it
