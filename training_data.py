@@ -135,8 +135,8 @@ class MakeTrainingItem:
     def _plan_kept(self, job, targets):
         """Fill targets as those of `plan`, and return it, for a sample that is always resized as a whole.
 
-        Its boxes have two places only, mirrored and not. Their targets are computed once, since matching takes half
-        the time of a picture that comes from the cache.
+        Its boxes have few places: mirrored or not, flipped or not. Their targets are computed once, since matching
+        takes half the time of a picture that comes from the cache.
         """
         epoch, index = job
         sample = self.samples[index]
@@ -146,10 +146,11 @@ class MakeTrainingItem:
         size = sample.width, sample.height
         if size not in self._whole:
             self._whole[size] = self.transform.compose(*size, sample.boxes[:0], sample.labels[:0], choices)
-        if not self._kept.fill((index, choices.mirror), targets):
+        key = index, choices.mirror, choices.flip
+        if not self._kept.fill(key, targets):
             moved, matches = self.plan(job)
             ssd_utils.encode_targets(self.anchors, moved.boxes, moved.labels, matches, self.preset.variances, targets)
-            self._kept.keep((index, choices.mirror), targets)
+            self._kept.keep(key, targets)
         return dataclasses.replace(self._whole[size], choices=choices)
 
     def _resizes_whole(self, sample):

@@ -33,6 +33,7 @@ INTERPOLATIONS = {
     "cubic": cv2.INTER_CUBIC,
     "lanczos4": cv2.INTER_LANCZOS4,
 }
+_FLIP_CODES = {(True, False): 1, (False, True): 0, (True, True): -1}  # of cv2.flip, by (mirror, flip)
 REDUCTIONS = (1, 2, 4, 8)  # factors by which libjpeg can shrink while decoding, which is faster than decoding in full
 
 
@@ -51,6 +52,8 @@ class Augmentation:
     random_interpolation: whether each picture draws its way of resizing; else it is linear.
     mirror: whether pictures are mirrored.
     clip_boxes: whether boxes are clipped to the crop; the article leaves them whole.
+    vertical_flip_probability: share of pictures that are turned upside down by a mirror: for pictures without an up,
+        as of a microscope or from above. 0 in the original.
     brightness_probability: share of pictures whose brightness is changed, and so on.
     contrast_first_probability: share of pictures whose contrast is changed before saturation and hue, not after them.
     reorder_probability: share of pictures whose red, green and blue are exchanged at random (0.5 in the article's
@@ -79,6 +82,7 @@ class Augmentation:
     reorder_probability: float = 0.0
     expand_probability: float = 0.5
     mirror_probability: float = 0.5
+    vertical_flip_probability: float = 0.0
     min_ious: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.9, 0.0)
     trials: int = 50
     crop_scale: tuple[float, float] = (0.3, 1.0)
@@ -153,7 +157,8 @@ class Choices:
     canvas: box in fractions of the picture that contains the picture.
     crop: box in fractions of the canvas.
     interpolation: a cv2.INTER_ flag.
-    mirror: whether the result is mirrored.
+    mirror: whether the result is mirrored, left to right.
+    flip: whether it is flipped, top to bottom.
     """
 
     distortion: Distortion = Distortion()
@@ -161,6 +166,7 @@ class Choices:
     crop: Window = WHOLE
     interpolation: int = cv2.INTER_LINEAR
     mirror: bool = False
+    flip: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -170,7 +176,7 @@ class Plan:
     width: pixels of the picture in full size.
     height: pixels of the picture in full size.
     source_px: the box of whole pixels that is cut from the picture; all 0 if the crop misses the picture.
-    target_px: the box of whole pixels where it is placed in the result, before mirroring; the rest is the mean.
+    target_px: the box of whole pixels where it is placed in the result, before mirror and flip; the rest is the mean.
     max_reduce: 1, 2, 4 or 8, the largest factor by which the decoded picture may be smaller and still have the
         resolution of the result.
     choices: the random choices behind it.
@@ -271,7 +277,7 @@ class TrainTransforms:
             moved, kept = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
         else:
             boxes_px = np.asarray(boxes, np.float64) * (wide, high, wide, high) + (x0, y0, x0, y0)
-            moved, kept = self._move_boxes(boxes_px, x, y, choices.mirror)
+            moved, kept = self._move_boxes(boxes_px, x, y, choices)
         return Plan(
             width=width,
             height=height,
@@ -284,7 +290,7 @@ class TrainTransforms:
             kept=kept,
         )
 
-    def _move_boxes(self, boxes_px, x, y, mirror):
+    def _move_boxes(self, boxes_px, x, y, choices):
         """Boxes [N,4] in source pixels -> (float32 [M,4] in the result, indices [M] of the boxes that are kept).
 
         A box is kept if its center is inside and its clipped area is not empty (the original's rule).
@@ -300,8 +306,10 @@ class TrainTransforms:
         centers = (moved[:, :2] + moved[:, 2:]) / 2
         if self.augmentation.clip_boxes:
             moved = moved.clip(0, 1)
-        if mirror:
+        if choices.mirror:
             moved[:, ::2] = 1 - moved[:, 2::-2]
+        if choices.flip:
+            moved[:, 1::2] = 1 - moved[:, 3::-2]
         moved = moved.astype(np.float32)  # before the next line, since two edges may become equal in float32
         stays = ((centers >= 0) & (centers <= 1) & (moved[:, 2:] > moved[:, :2])).all(axis=1)
         kept = np.flatnonzero(stays)
@@ -355,15 +363,15 @@ class TrainTransforms:
         return distort(out, distortion, out)
 
     def _put(self, plan, patch, out):
-        """A resized patch at its place in the result, with the mean around it, mirrored; into a new array or out."""
+        """A resized patch at its place in the result, the mean around it, then mirrored and flipped; new or in out."""
         left, top, right, bottom = plan.target_px
         width, height = self._size
         if right - left < width or bottom - top < height:
             below, beside = height - bottom, width - right
             mean = np.rint(self.mean).tolist()
             patch = cv2.copyMakeBorder(patch, top, below, left, beside, cv2.BORDER_CONSTANT, value=mean)
-        if plan.choices.mirror:
-            return cv2.flip(patch, 1, dst=out)
+        if plan.choices.mirror or plan.choices.flip:
+            return cv2.flip(patch, _FLIP_CODES[plan.choices.mirror, plan.choices.flip], dst=out)
         out = np.empty_like(patch) if out is None else out
         out[...] = patch
         return out
@@ -396,7 +404,7 @@ def draw_choices(augmentation: Augmentation, boxes: np.ndarray, rng: np.random.G
     """Draw the `Choices` for a picture with ground truth boxes [N,4].
 
     The order of the draws must not change, or a seed gives other pictures: distortion, canvas, crop, interpolation,
-    mirror.
+    mirror, flip.
     """
     distortion = draw_distortion(augmentation, rng)
     canvas = draw_canvas(augmentation, rng)
@@ -406,7 +414,9 @@ def draw_choices(augmentation: Augmentation, boxes: np.ndarray, rng: np.random.G
         ways = augmentation.interpolations
         interpolation = INTERPOLATIONS[ways[rng.integers(len(ways))]]
     mirror = augmentation.mirror and bool(rng.random() < augmentation.mirror_probability)
-    return Choices(distortion, canvas, crop, interpolation, mirror)
+    flips = augmentation.vertical_flip_probability
+    flip = flips > 0 and bool(rng.random() < flips)
+    return Choices(distortion, canvas, crop, interpolation, mirror, flip)
 
 
 def draw_distortion(augmentation: Augmentation, rng: np.random.Generator) -> Distortion:

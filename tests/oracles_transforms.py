@@ -52,7 +52,7 @@ def distort_to_the_bit(image, distortion):
 
 
 def transform(image, boxes, labels, choices, size, mean, clip_boxes=True):
-    """Distort, paint a canvas, crop it, resize, mirror, each on real pixels; the boxes along with them.
+    """Distort, paint a canvas, crop it, resize, mirror, flip, each on real pixels; the boxes along with them.
 
     size: the side of a square, or (width, height).
     Returns uint8 [height,width,3], float64 boxes [M,4], the labels that stay.
@@ -100,6 +100,9 @@ def transform(image, boxes, labels, choices, size, mean, clip_boxes=True):
     if choices.mirror:
         result = result[:, ::-1]
         moved = np.stack([1 - moved[:, 2], moved[:, 1], 1 - moved[:, 0], moved[:, 3]], axis=1)
+    if choices.flip:
+        result = result[::-1]
+        moved = np.stack([moved[:, 0], 1 - moved[:, 3], moved[:, 2], 1 - moved[:, 1]], axis=1)
     return result, moved, stay
 
 

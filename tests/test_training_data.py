@@ -372,7 +372,10 @@ def test_pictures_that_match_nothing_are_redrawn():
     assert redraw.plan((0, 1))[0].choices == keep.plan((0, 1))[0].choices  # without objects there is nothing to match
 
 
-@pytest.mark.parametrize("augmentation", ["light", "none"])
+FLIPPED = dataclasses.replace(transforms.AUGMENTATIONS["light"], vertical_flip_probability=0.5)
+
+
+@pytest.mark.parametrize("augmentation", ["light", "none", FLIPPED], ids=["light", "none", "flipped"])
 def test_targets_of_whole_pictures_are_kept(samples, augmentation):
     """Every epoch has the targets and pixels of the plan, those that were kept and those that were not."""
     item = training_data.make_item(samples[:4], PRESET, config.TrainingSettings("", "", augmentation=augmentation))

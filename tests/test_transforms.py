@@ -228,6 +228,7 @@ def aligned_cases(draw):
         (x / canvas_w, y / canvas_h, (x + crop_w) / canvas_w, (y + crop_h) / canvas_h),
         draw(st.sampled_from([cv2.INTER_LINEAR, cv2.INTER_NEAREST, cv2.INTER_AREA])),
         draw(st.booleans()),
+        draw(st.booleans()),
     )
     return width, height, choices, draw(st.integers(0, 1000)), draw(st.booleans())
 
@@ -515,6 +516,7 @@ def test_every_number_of_an_augmentation_counts():
         expand=2.0,
         expand_probability=0.2,
         mirror_probability=0.7,
+        vertical_flip_probability=0.3,
         min_ious=(0.6,),
         trials=200,
         crop_scale=(0.7, 0.8),
@@ -533,6 +535,8 @@ def test_every_number_of_an_augmentation_counts():
         "reordered": (0.6 * 5 / 6, [one.distortion.channels != (0, 1, 2) for one in drawn]),
         "expanded": (0.2, [one.canvas != WHOLE for one in drawn]),
         "mirrored": (0.7, [one.mirror for one in drawn]),
+        "flipped": (0.3, [one.flip for one in drawn]),
+        "both": (0.21, [one.mirror and one.flip for one in drawn]),
         "cubic": (0.5, [one.interpolation == cv2.INTER_CUBIC for one in drawn]),
         "cubic or area": (1.0, [one.interpolation in (cv2.INTER_CUBIC, cv2.INTER_AREA) for one in drawn]),
     }
@@ -596,6 +600,28 @@ def test_mirroring_moves_boxes_with_the_pixels():
     plan = transform.compose(100, 100, boxes, np.zeros(1), Choices(mirror=True))
     np.testing.assert_allclose(plan.boxes, [(0.7, 0.2, 0.9, 0.6)], atol=1e-6)
     assert (transform.render(plan, image) == image[:, ::-1]).all()
+
+
+@pytest.mark.parametrize("steps", [Distortion(), Distortion(brightness=20), ALL_STEPS])
+def test_flipping_moves_boxes_with_the_pixels(steps):
+    """Alone and mirrored too, with colors that are changed before it or after it."""
+    image, boxes = painted(100, 100, (10, 20, 30, 60))
+    transform = TrainTransforms(100, MEAN, NONE)
+    for mirror, expected in ((False, (0.1, 0.4, 0.3, 0.8)), (True, (0.7, 0.4, 0.9, 0.8))):
+        plan = transform.compose(100, 100, boxes, np.zeros(1), Choices(steps, mirror=mirror, flip=True))
+        np.testing.assert_allclose(plan.boxes, [expected], atol=1e-6)
+        turned = image[::-1, ::-1] if mirror else image[::-1]
+        rendered = transform.render(plan, image, np.empty((100, 100, 3), np.uint8))
+        np.testing.assert_array_equal(rendered, transforms.distort(np.ascontiguousarray(turned), steps))
+
+
+def test_without_flips_a_seed_gives_what_it_gave():
+    boxes = random_boxes(np.random.default_rng(0), 3)[0]
+    for seed in range(50):
+        rngs = np.random.default_rng(seed), np.random.default_rng(seed)
+        never = transforms.draw_choices(Augmentation(), boxes, rngs[0])
+        always = transforms.draw_choices(Augmentation(vertical_flip_probability=1), boxes, rngs[1])
+        assert always == dataclasses.replace(never, flip=True)
 
 
 # Parts for a cache, and speed that may not cost a bit
