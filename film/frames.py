@@ -118,7 +118,8 @@ def track(frames: Iterable[Frame], tracks: Following, hold: int, live: bool, met
     def associated() -> Iterator[tuple[Frame, list[Sighting]]]:
         for frame in frames:
             with meter.measure():
-                found = tracks.update(frame.time, None if frame.prepared is None else frame.detections)
+                detections = None if frame.prepared is None else frame.detections
+                found = tracks.update(frame.time, detections, frame.image)
             yield frame, found
 
     for frame, sightings in held_back(associated(), hold, live):

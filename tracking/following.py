@@ -82,9 +82,12 @@ class Following:
                 what = f"its classes are {names}, of which none is detected; check its labels.txt"
                 raise UserError(f"--score-tracks {truth[0]}: {what}")
 
-    def update(self, time: float, detections: Detections | None) -> list[Sighting]:
-        """The tracks in the next frame, as `Tracker` has them; detections: None where the network does not run."""
-        return self._tracker.between(time) if detections is None else self._tracker.update(time, detections)
+    def update(self, time: float, detections: Detections | None, image: np.ndarray) -> list[Sighting]:
+        """The tracks in the next frame, as `Tracker` has them.
+
+        detections: None where the network does not run. image: uint8 RGB [H,W,3], plain.
+        """
+        return self._tracker.between(time) if detections is None else self._tracker.update(time, detections, image)
 
     def show(
         self,

@@ -7,7 +7,8 @@ What differs from the authors' code (github.com/ifzhang/ByteTrack, yolox/tracker
 - times are seconds (see `motion`);
 - a detection of another class than the track's counts less, and the class of a track is that of most of its scores;
 - a second box on an object that has a track starts none: suppression works on each class by itself;
-- a track that is missed for a short time goes on where it is expected, until it is seen again or not.
+- a track that is missed for a short time goes on where it is expected, until it is seen again or not;
+- an object that was hidden for longer is known again by what it looks like, if that is given (see `recognition`).
 """
 
 import collections
@@ -19,7 +20,7 @@ import numpy as np
 
 import boxes as box_geometry
 from structures import Detections
-from tracking import motion
+from tracking import motion, recognition
 from tracking.assignment import assign
 
 T = TypeVar("T")
@@ -32,7 +33,7 @@ SAME = 0.85  # IoU of a track and a lost one from which on they are one (ByteTra
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Numbers of the association; the defaults are ByteTrack's but for `low` and the last four.
+    """Numbers of the association; the defaults are ByteTrack's but for `low` and the last five.
 
     high: a detection above it has a high score: one number, or one for each class.
     low: a detection above it can continue a track.
@@ -43,6 +44,7 @@ class Settings:
     carry: seconds for which a track that is not seen still has boxes.
     other_class: factor of the similarity where the detection is of another class than the track.
     duplicate: IoU with a detection that continues a track, above which a detection starts none.
+    again: of an object that is known again.
     """
 
     high: float | Sequence[float] = 0.5
@@ -55,6 +57,7 @@ class Settings:
     carry: float = 0.5
     other_class: float = 0.5
     duplicate: float = 0.7
+    again: recognition.Limits = dataclasses.field(default_factory=recognition.Limits)
 
 
 @dataclasses.dataclass(eq=False)
@@ -68,6 +71,8 @@ class Track:
     box: float64 [4], where it was seen last.
     missed: frames with detections since it was seen.
     open: the Sightings since it was seen.
+    last: the Sighting in which it was seen last; None before the first.
+    look: its colors, as of `recognition.describe`; None if they are not known.
     """
 
     id: int
@@ -78,6 +83,8 @@ class Track:
     box: np.ndarray
     missed: int = 0
     open: list["Sighting"] = dataclasses.field(default_factory=list)
+    last: "Sighting | None" = None
+    look: np.ndarray | None = None
 
     @property
     def label(self) -> int:
@@ -114,11 +121,13 @@ class Tracker:
         self._state = motion.start(np.zeros((0, 4)))
         self._time: float | None = None
         self._count = 0
+        self._ended: list[recognition.Lost] = []  # not long ago
 
-    def update(self, time: float, detections: Detections) -> list[Sighting]:
+    def update(self, time: float, detections: Detections, image: np.ndarray | None = None) -> list[Sighting]:
         """The tracks in the next frame, also those seen once and those carried.
 
         time: seconds, not before that of the frame before. detections: with low scores too, above `Settings.low`.
+        image: uint8 RGB [H,W,3], in which objects are known again that were hidden; None for not at all.
         """
         settings = self._settings
         first = self._time is None
@@ -136,9 +145,11 @@ class Tracker:
         # Half way to 1 where 1 would be out of reach
         new = high & (pairs < 0) & (scores >= np.minimum(least + settings.start_above, (1 + least) / 2))
         new = self._without_duplicates(detections, pairs, new)
+        if image is not None:  # with a low score something may be in front of it
+            self._look(image, detections, pairs, (pairs >= 0) & high)
         self._see(time, detections, pairs)
         self._drop(time)
-        self._begin(time, detections.where(new), first)
+        self._begin(time, detections.where(new), first, image)
         return self._sightings(time)
 
     def between(self, time: float) -> list[Sighting]:
@@ -188,6 +199,8 @@ class Tracker:
             track.missed += 1
         found = np.flatnonzero(pairs >= 0)
         rows = pairs[found]
+        unseen = ~np.isin(np.arange(len(self._tracks)), rows)
+        lost = self._lost(unseen) + self._ended
         corrected = motion.correct(self._state.where(rows), detections.boxes_px[found])
         for part, values in zip(self._state, corrected, strict=True):
             part[rows] = values
@@ -197,13 +210,50 @@ class Tracker:
             label, score = int(detections.labels[index]), float(detections.scores[index])
             track.votes[label] = track.votes.get(label, 0.0) + score
             if not track.id:
-                self._confirm(track)
+                track = self._tracks[row] = self._identified(track, lost)
             _settle(track, time, box, track.missed == 1 or time - track.seen <= self._settings.carry)
             track.score, track.seen, track.box, track.missed = score, time, box, 0
+        # An object that was lost and is seen again has the row of its new track
+        self._remove(~unseen | np.array([track.missed > 0 for track in self._tracks], bool))
+
+    def _look(self, image, detections, pairs, which):
+        """Note what the tracks look like in some of the detections, a bool mask."""
+        looks = recognition.describe(image, detections.boxes_px[which])
+        for row, look in zip(pairs[which], looks, strict=True):
+            self._tracks[row].look = recognition.mixed(self._tracks[row].look, look)
+
+    def _identified(self, new, lost):
+        """The Track of an object that was seen twice: one that was lost, which goes on, or the new one itself."""
+        found = recognition.known_again(new, lost, self._settings.again)
+        if found is None:
+            self._confirm(new)
+            return new
+        lost[:] = [one for one in lost if one is not found]
+        self._ended = [one for one in self._ended if one is not found]
+        old = found.track
+        _settle(old, new.born, new.box, near=False)
+        for label, score in new.votes.items():
+            old.votes[label] = old.votes.get(label, 0.0) + score
+        old.look, old.score, old.seen, old.box, old.missed = new.look, new.score, new.seen, new.box, new.missed
+        old.open = new.open
+        for sighting in (new.last, *new.open):
+            sighting.track = old
+        return old
 
     def _confirm(self, track):
         self._count += 1
         track.id = self._count
+
+    def _lost(self, which):
+        """[Lost] of the confirmed tracks among a bool mask of those there are."""
+        velocity = self._state.velocity[:, :2] / motion.STEP
+        rows = [row for row in np.flatnonzero(which) if self._tracks[row].id]
+        return [recognition.Lost(self._tracks[row], velocity[row]) for row in rows]
+
+    def _remove(self, keep):
+        """Leave only the tracks of a bool mask."""
+        self._tracks = [track for track, kept in zip(self._tracks, keep, strict=True) if kept]
+        self._state = self._state.where(keep)
 
     def _drop(self, time):
         """End the tracks that were seen once only, or not for long, and lost ones that another one covers."""
@@ -215,8 +265,10 @@ class Tracker:
             one, other = self._tracks[tracked[a]], self._tracks[lost[b]]
             older = one.seen - one.born > other.seen - other.born
             keep[lost[b] if older else tracked[a]] = False
-        self._tracks = [track for track, kept in zip(self._tracks, keep, strict=True) if kept]
-        self._state = self._state.where(keep)
+        ending = np.array([track.look is not None and not self._goes_on(track, time) for track in self._tracks], bool)
+        self._ended += self._lost(ending)
+        self._ended = [one for one in self._ended if time - one.track.seen <= self._settings.again.seconds]
+        self._remove(keep)
 
     def _goes_on(self, track, time):
         if not track.missed:
@@ -224,22 +276,25 @@ class Tracker:
         # Where the network sees few frames, one that misses the object does not end the track
         return track.id > 0 and (time - track.seen <= self._settings.keep or track.missed == 1)
 
-    def _begin(self, time, detections, first):
+    def _begin(self, time, detections, first, image):
         """Start tracks; those of the first frame at all are confirmed at once, as ByteTrack has it."""
         state = motion.start(detections.boxes_px)
-        for box, score, label in zip(state.boxes_px, detections.scores, detections.labels, strict=True):
-            track = Track(0, {int(label): float(score)}, float(score), time, time, box)
+        for row, box in enumerate(state.boxes_px):
+            score, label = float(detections.scores[row]), int(detections.labels[row])
+            track = Track(0, {label: score}, score, time, time, box)
+            if image is not None:
+                track.look = recognition.mixed(None, recognition.describe(image, detections.boxes_px[row : row + 1])[0])
             if first:
                 self._confirm(track)
             self._tracks.append(track)
         self._state = self._state.joined(state)
 
     def _sightings(self, time):
-        seen = [
-            Sighting(track, time, track.box, track.score, carried=False, settled=True)
-            for track in self._tracks
-            if not track.missed
-        ]
+        seen = []
+        for track in self._tracks:
+            if not track.missed:
+                track.last = Sighting(track, time, track.box, track.score, carried=False, settled=True)
+                seen.append(track.last)
         lost = [row for row, track in enumerate(self._tracks) if track.missed]
         return seen + self._carry(time, self._state.boxes_px, lost)
 
