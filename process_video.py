@@ -63,7 +63,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         cli.import_tensorflow()
         import detector  # TensorFlow loads only after all flags and paths are checked
 
-        batch_size = len(films) if first.live else flags.batch_size  # a live picture should not wait for others
+        tiled = flags.tiles or flags.tile_size
+        # A live picture should not wait for others, but its tiles go through the network together
+        batch_size = len(films) if first.live and not tiled else flags.batch_size
         lowest = following.lowered(threshold) if flags.track else threshold
         settings = {"precision": flags.precision, "threshold": lowest, "batch_size": batch_size, "tiles": flags.tiles}
         settings |= {"tile_size": flags.tile_size, "overlap": flags.overlap}
@@ -219,7 +221,7 @@ def _blurred(flags, detector):
 
 def _connect(threads, flags, reader, detector, wanted, meters, tracks, page):
     """Start the stages before encoding, each in its own thread -> iterator of finished Frames, in order."""
-    batch, ahead = detector.batch_size, 1 if flags.live else AHEAD
+    batch, ahead = 1 if reader.live else detector.batch_size, 1 if flags.live else AHEAD
     frames = film_frames.decode(reader, detector, flags, meters["decode"])
     if not flags.live:  # else the network takes the newest frame itself: none is to wait for it
         frames = threads.run(frames, ahead=max(AHEAD, batch))

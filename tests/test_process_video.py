@@ -150,6 +150,9 @@ def test_the_detector_chooses_the_batch_size_but_for_a_camera(tmp_path, detector
     monkeypatch.setattr(video, "VideoReader", Live)
     run(tmp_path, model, source, "--batch-size", "4")
     assert detector.calls.pop()[1]["batch_size"] == 1 and detector.batches == [1] * (1 + 9)  # the first warms it up
+    detector.batches.clear()
+    run(tmp_path, model, source, "--batch-size", "4", "--tiles", "3x2")  # tiles of one picture go together
+    assert detector.calls.pop()[1]["batch_size"] == 4 and detector.batches == [1] * (1 + 9)
 
 
 def test_no_file_and_no_message_has_the_password_of_a_camera(tmp_path, detector, model, monkeypatch, capsys):
