@@ -31,13 +31,13 @@ BENCHMARKS = {
 }
 # What few need: who changes kernels/, and who trains with several processes
 ON_REQUEST = (*bench_convolutions.BENCHMARKS, "training-processes", "training-pieces")
-NEEDS_MODEL = "after-network-trained"  # without --model it is skipped unless it is named
+NEEDS_MODEL = ("after-network-trained", "tracking")  # without --model they are skipped unless they are named
 
 
 def main(argv=None):
     flags = _parse(argv)
     usual = [name for name in BENCHMARKS if name not in ON_REQUEST]
-    wanted = flags.names or [name for name in usual if flags.model or name != NEEDS_MODEL]
+    wanted = flags.names or [name for name in usual if flags.model or name not in NEEDS_MODEL]
     if unknown := [name for name in wanted if name not in BENCHMARKS]:
         raise UserError(f"{unknown[0]}: no such benchmark; choose from {', '.join(BENCHMARKS)}")
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:

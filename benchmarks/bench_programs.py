@@ -127,16 +127,37 @@ def infer(name, settings):
 def process_video(name, settings):
     """process_video.py on a 768×576 video, against the network alone."""
     frames = settings.choose(500, 75, 8)
-    film, report = bench_pictures.film(settings, frames), pathlib.Path(settings.scratch, "film.json")
-    output = pathlib.Path(settings.scratch, "film-out.mp4")
+    program = _process_video(settings, bench_pictures.film(settings, frames), "film")
+    what = f"{frames} frames of 768×576 decoded, detected, drawn, encoded"
+    yield _versus_network(name, program, settings, "frames/s", what)
+
+
+def _process_video(settings, film, name, *flags):
+    """process_video.py as a side. name: of its output files."""
+    report, output = (pathlib.Path(settings.scratch, name + end) for end in (".json", "-out.mp4"))
 
     def read(_):
         timing = json.loads(report.read_text())["timing"]["end_to_end"]
         return timing["frames"], timing["seconds"]
 
-    program = Program(["process_video.py", _model(settings), film, output, "--json", report], read)
-    what = f"{frames} frames of 768×576 decoded, detected, drawn, encoded"
-    yield _versus_network(name, program, settings, "frames/s", what)
+    return Program(["process_video.py", _model(settings), film, output, "--json", report, *flags], read)
+
+
+def tracking(name, settings):
+    """process_video.py --track on the toy road's drive, against the same without."""
+    from toy_road import drive
+
+    if not settings.model:
+        raise UserError(f"{name}: give a model of the toy road with --model RUN, such as runs/demo/model.pb")
+    frames = settings.choose(600, 150, 8)
+    film = pathlib.Path(settings.scratch, f"drive-{frames}.mp4")
+    if not film.exists():
+        drive.write_drive(film, frames=frames)
+    sides = [_process_video(settings, film, "tracked", "--track"), _process_video(settings, film, "plain")]
+    (ours, peer), machine = alternate(sides, settings.choose(5, 2, 1), warmup=0)
+    what = f"{frames} frames of the toy road's drive decoded, detected, drawn, encoded"
+    names = {"facts": {"name": "--track"}, "peer_facts": {"name": "without"}}
+    yield line(name, "frames/s", rates(ours), rates(peer), target=0.95, others=machine, what=what, **names)
 
 
 class Training:
@@ -281,6 +302,7 @@ BENCHMARKS = {
     "after-network-trained": after_network_trained,
     "infer": infer,
     "process-video": process_video,
+    "tracking": tracking,
     "training-memory": training_memory,
     "training-processes": training_processes,
     "training-pieces": training_pieces,

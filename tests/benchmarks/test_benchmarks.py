@@ -210,6 +210,13 @@ def test_process_video(measure):
     assert line["unit"] == "frames/s"
 
 
+def test_tracking(measure):
+    (line,) = measure("tracking")
+    assert (line["ours"]["name"], line["peer"]["name"], line["unit"]) == ("--track", "without", "frames/s")
+    with pytest.raises(UserError, match="--model RUN"):
+        next(bench.BENCHMARKS["tracking"]("tracking", bench_harness.Settings(tiny=True)))
+
+
 @pytest.mark.slow
 def test_processes_that_train_together(measure):
     (line,) = measure("training-processes")
