@@ -10,9 +10,10 @@ from programs import ROOT, fresh_environment
 
 
 def test_a_sample_of_the_campaign(tmp_path):
-    """Three kills of one training, which then ends with the weights of an untouched one, and damaged inputs."""
+    """Three kills of one training, which then ends with the weights of an untouched one, a worker's, damaged inputs."""
     words = [
         "kills=3",
+        "trouble=1",
         "fuzz=25",
         "readers=data set,config,state,anchors,results,picture png",
         f"output={tmp_path}/page.md",
@@ -24,6 +25,7 @@ def test_a_sample_of_the_campaign(tmp_path):
     for row in (
         "| SIGKILL of a training, at any moment | 1 |",
         "| SIGKILL in a save, ",
+        "| SIGKILL of a worker that makes batches | 1 |",
         "| damaged: data set voc | 25 |",
     ):
         assert row in page

@@ -1,10 +1,11 @@
 """Break the programs on purpose and count what fails: kills, power cuts, full disks, damaged inputs, long runs.
 
-    python tests/campaign kills=200 programs=40 disks=50 fuzz=2000 hours=0.5 seed=1
+    python tests/campaign kills=200 programs=40 disks=50 trouble=60 fuzz=2000 hours=0.5 seed=1
     make campaign CAMPAIGN="kills=200 fuzz=2000 hours=1"
 
 kills: of trainings, half of them into saving, a tenth each by SIGTERM and SIGINT or with a power cut. programs: kills
-of the other programs. disks: trainings on disks that are full. fuzz: damaged inputs of each reader, or of those whose
+of the other programs. disks: trainings on disks that are full. trouble: workers that die or stop, clocks that jump,
+two programs in one run, read-only disks. fuzz: damaged inputs of each reader, or of those whose
 names begin as in `readers=`. hours: of long runs. What is left out is not done. The exit code is 1 if anything failed.
 
 A campaign may be run in parts, on many days: each call adds a line to docs/reliability.jsonl and writes the page
@@ -34,8 +35,15 @@ import long_runs
 import other_programs
 import report
 import stage
+import trouble
 
-DEFAULTS = {"kills": 0, "programs": 0, "disks": 0, "fuzz": 0, "hours": 0.0, "seed": -1, "readers": "", "output": ""}
+DEFAULTS = {
+    **dict.fromkeys(("kills", "programs", "disks", "trouble", "fuzz"), 0),
+    "hours": 0.0,
+    "seed": -1,
+    "readers": "",
+    "output": "",
+}
 
 
 def main(words):
@@ -62,11 +70,12 @@ def _try(flags, rows):
         # Damaged inputs first: what they are made of needs no TensorFlow
         if flags.fuzz:
             fuzz.run(work, flags.fuzz, flags.seed, flags.readers.split(",") if flags.readers else None, rows)
-        if flags.kills or flags.programs or flags.disks or flags.hours:
+        if flags.kills or flags.programs or flags.disks or flags.trouble or flags.hours:
             place = stage.prepare(work)
             kills.run(place, flags.kills, flags.seed, rows)
             disks.run(place, flags.disks, flags.seed, rows)
             other_programs.run(place, flags.programs, flags.seed, rows)
+            trouble.run(place, flags.trouble, flags.seed, rows)
             if flags.hours:
                 long_runs.run(place, flags.hours, rows)
     finally:

@@ -86,8 +86,8 @@ def text(calls):
         *_failures([row for row in rows if row.failures]),
         "## What was not tried",
         "",
-        "Quotas, read-only disks, disks that fail, clocks that jump, and a real power cut: what a disk's own cache",
-        "loses is not known here. A power cut is played: the files of a run are copied at a moment in which they",
+        "Quotas, disks that fail or become read-only, and a real power cut: what a disk's own cache loses is not",
+        "known here. A power cut is played: the files of a run are copied at a moment in which they",
         "change, and those that were not flushed by then are emptied.",
         "",
     ]
