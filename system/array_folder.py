@@ -69,7 +69,7 @@ class ArrayFolder:
 
     def __init__(self, names: Names, limits: Sequence[int], descriptors: tuple[int, int] | None = None):
         self._names, self._limits, self._path = names, tuple(limits), None
-        claimable = len(names.pictures) * len(limits)
+        claimable = max(1, len(names.pictures) * len(limits))  # nothing cannot be mapped
         if descriptors is None:
             self._path = files.temporary_beside(os.path.join(names.folder, "any")).removesuffix(".tmp") + RESERVATION
             reservation = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
@@ -83,7 +83,7 @@ class ArrayFolder:
         self._descriptors: tuple[int, int] | None = descriptors
         self._words = np.frombuffer(mmap.mmap(descriptors[0], 8 * (_USED + 2 * len(limits))), np.int64)
         claims = np.frombuffer(mmap.mmap(descriptors[1], 8 * claimable), np.int64)
-        self._claims = claims.reshape(len(names.pictures), len(limits))
+        self._claims = claims[: len(names.pictures) * len(limits)].reshape(len(names.pictures), len(limits))
 
     def __reduce__(self):
         return _attach, (self._names, self._limits, *map(reduction.DupFd, self._descriptors))

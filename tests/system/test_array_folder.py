@@ -71,6 +71,12 @@ def test_a_later_training_finds_the_arrays(tmp_path):
     other.store.close()
 
 
+def test_no_pictures_at_all(tmp_path):
+    got = opened(tmp_path, "", signatures=[])
+    assert (got.present, got.granted) == (0, 0)
+    got.store.close()
+
+
 def test_no_more_is_written_than_granted(tmp_path):
     got = write(tmp_path, "012345", limit=3 * SIZE + 100)
     assert got.granted == 3 * SIZE + 100
