@@ -39,6 +39,7 @@ from scoring import score_threshold
 from structures import UserError
 from system import cli, stages
 from system.wording import plural
+from tiling import tiles
 from tracking import following
 
 AHEAD = 4  # frames that a stage computes in advance
@@ -63,9 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         cli.import_tensorflow()
         import detector  # TensorFlow loads only after all flags and paths are checked
 
-        tiled = flags.tiles or flags.tile_size
-        # A live picture should not wait for others, but its tiles go through the network together
-        batch_size = len(films) if first.live and not tiled else flags.batch_size
+        batch_size = _live_batch(flags, len(films), first) if first.live else flags.batch_size
         lowest = following.lowered(threshold) if flags.track else threshold
         settings = {"precision": flags.precision, "threshold": lowest, "batch_size": batch_size, "tiles": flags.tiles}
         settings |= {"tile_size": flags.tile_size, "overlap": flags.overlap}
@@ -85,6 +84,17 @@ def main(argv: Sequence[str] | None = None) -> None:
             _process_together(films, readers, SharedDetector(loaded, len(films)), wanted, stop)
         else:
             _process_all(films, loaded, wanted, stop)
+
+
+def _live_batch(flags, cameras, first):
+    """How many pictures and tiles of cameras go through the network at once: no picture waits for others of its own."""
+    cut = tiles.choose(flags.tiles, flags.tile_size, flags.overlap)
+    if not cut:
+        return cameras
+    from kernels import devices  # which needs TensorFlow
+
+    at_once = cameras * len(cut.edges_px((first.width, first.height)))
+    return min(at_once, flags.batch_size or devices.detection_batch())
 
 
 def _process_together(films, readers, detector, wanted, stop):

@@ -151,8 +151,10 @@ def test_the_detector_chooses_the_batch_size_but_for_a_camera(tmp_path, detector
     run(tmp_path, model, source, "--batch-size", "4")
     assert detector.calls.pop()[1]["batch_size"] == 1 and detector.batches == [1] * (1 + 9)  # the first warms it up
     detector.batches.clear()
-    run(tmp_path, model, source, "--batch-size", "4", "--tiles", "3x2")  # tiles of one picture go together
-    assert detector.calls.pop()[1]["batch_size"] == 4 and detector.batches == [1] * (1 + 9)
+    for flags, expected in ((["--batch-size", "4"], 4), (["--batch-size", "9"], 7), ([], 7)):
+        run(tmp_path, model, source, "--tiles", "3x2", *flags)  # the picture and its six tiles go together
+        assert detector.calls.pop()[1]["batch_size"] == expected and detector.batches == [1] * (1 + 9)
+        detector.batches.clear()
 
 
 def test_no_file_and_no_message_has_the_password_of_a_camera(tmp_path, detector, model, monkeypatch, capsys):
