@@ -6,16 +6,19 @@ here it is a histogram of colors, which costs a twentieth of a millisecond and n
 """
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
+from tracking.assignment import assign
+
 MIDDLE = 0.8  # share of a box's sides that is looked at: the edges show what is behind the object
 SIDE = 24  # pixels that are taken of a half of it, across and down
 LEVELS = 4  # of red, green and blue each
 EDGE = 2.0  # pixels: a box that ends so close to the picture's edge may be cut off by it
+PLAIN = 0.95  # share of pixels of one color from which on it tells nothing: of all that is dark at night, for example
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,25 +49,35 @@ class Lost(NamedTuple):
 def describe(image: np.ndarray, boxes_px: np.ndarray) -> np.ndarray:
     """The colors in boxes: float32 [N,2·LEVELS³], square roots of shares, of the upper and the lower half.
 
-    All 0 of a box that the picture's edge may cut off, or that is smaller than 2 × 4 pixels: it shows too little.
-    image: uint8 RGB [H,W,3]. boxes_px: [N,4] in pixels.
+    All 0 of a box that tells too little: that the picture's edge may cut off, that is smaller than 2 × 4 pixels, or of
+    one color. image: uint8 RGB [H,W,3]. boxes_px: [N,4] in pixels.
     """
-    height, width = image.shape[:2]
-    found = np.zeros((len(boxes_px), 2, LEVELS**3), np.float32)
-    for histograms, box in zip(found, boxes_px, strict=True):
-        if (box[:2] < EDGE).any() or box[2] > width - EDGE or box[3] > height - EDGE:
-            continue
+    found = np.zeros((len(boxes_px), 2 * LEVELS**3), np.float32)
+    for row in np.flatnonzero(~at_edge(boxes_px, image)):
+        box = boxes_px[row]
         center, half = (box[:2] + box[2:]) / 2, MIDDLE * (box[2:] - box[:2]) / 2
         (left, top), (right, bottom) = np.rint([center - half, center + half]).astype(int)
-        if right - left < 2 or bottom - top < 4:
-            continue
-        middle = (top + bottom) // 2
-        for histogram, part in zip(histograms, (image[top:middle], image[middle:bottom]), strict=True):
-            small = cv2.resize(part[:, left:right], (SIDE, SIDE), interpolation=cv2.INTER_NEAREST)
-            red, green, blue = cv2.split(small // (256 // LEVELS))
-            bins = (LEVELS * (LEVELS * red + green) + blue).ravel()
-            histogram[:] = np.sqrt(np.bincount(bins, minlength=LEVELS**3) / len(bins))
-    return found.reshape(len(found), 2 * LEVELS**3)
+        if right - left >= 2 and bottom - top >= 4:
+            middle = (top + bottom) // 2
+            shares = np.stack([_colors(image[low:high, left:right]) for low, high in ((top, middle), (middle, bottom))])
+            if shares.mean(axis=0).max() < PLAIN:
+                found[row] = np.sqrt(shares).ravel()
+    return found
+
+
+def _colors(part):
+    """The share of pixels of each color."""
+    small = cv2.resize(part, (SIDE, SIDE), interpolation=cv2.INTER_NEAREST)
+    red, green, blue = cv2.split(small // (256 // LEVELS))
+    bins = (LEVELS * (LEVELS * red + green) + blue).ravel()
+    return np.bincount(bins, minlength=LEVELS**3) / len(bins)
+
+
+def at_edge(boxes_px: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """bool [N]: whether boxes [N,4] end at the edge of a picture [H,W,3], or beyond."""
+    height, width = image.shape[:2]
+    inside = (boxes_px[:, :2] >= EDGE).all(axis=1) & (boxes_px[:, 2:] <= (width - EDGE, height - EDGE)).all(axis=1)
+    return ~inside
 
 
 def alike(one: np.ndarray, other: np.ndarray) -> float:
@@ -82,35 +95,42 @@ def mixed(look: np.ndarray | None, seen: np.ndarray) -> np.ndarray | None:
     return mean * np.sqrt(2 / (mean @ mean))
 
 
-def known_again(track: Any, lost: Iterable[Lost], limits: Limits) -> Lost | None:
-    """Which of the lost tracks a new one is: the one with the most similar colors, or None.
+def known_again(tracks: Sequence[Any], lost: Sequence[Lost], limits: Limits) -> list[Lost | None]:
+    """Which of the lost tracks each of the new ones is, or None: the pairs that look most alike and are nearest.
 
-    Both are Tracks, of whose class and `look` this makes use; `box` and `born` are of where and when the new one
-    began, `box` and `seen` of where and when the lost ones ended.
+    Both are Tracks, of whose class and `look` this makes use; `box` and `born` are of where and when a new one began,
+    `box` and `seen` of where and when a lost one ended.
     """
-    best, most = None, limits.alike
-    for one in lost:
-        other = one.track
-        if track.look is None or other.look is None or track.label != other.label:
-            continue
-        passed = track.born - other.seen
-        if 0 < passed <= limits.seconds and _could_be(track.box, one, passed, limits):
-            similarity = alike(track.look, other.look)
-            if similarity >= most:
-                best, most = one, similarity
-    return best
+    gains = np.array([[_gain(one, other, limits) for other in lost] for one in tracks], float)
+    found: list[Lost | None] = [None] * len(tracks)
+    for row, column in zip(*assign(gains.reshape(len(tracks), len(lost))), strict=True):
+        found[row] = lost[column]
+    return found
 
 
-def _could_be(box, lost, passed, limits):
-    """Whether an object can have got from where it was lost into a box in so many seconds, and have its size."""
+def _gain(track, lost, limits):
+    """How well a new track and a lost one fit, 0 to 2; 0 if they are not the same object."""
+    other = lost.track
+    if track.look is None or other.look is None or track.label != other.label:
+        return 0.0
+    passed = track.born - other.seen
+    if not 0 < passed <= limits.seconds:
+        return 0.0
+    unlike, off = (1 - alike(track.look, other.look)) / (1 - limits.alike), _off(track.box, lost, passed, limits)
+    return 2 - unlike - off if max(unlike, off) < 1 else 0.0
+
+
+def _off(box, lost, passed, limits):
+    """How far a box is from where a lost object may have got to in so many seconds, as a share of how far it may be.
+
+    Infinite if it has another size.
+    """
     start = lost.track.box
     heights = max(start[3] - start[1], 1e-3), max(box[3] - box[1], 1e-3)
-    ratio = max(heights) / min(heights)
-    if ratio > limits.growth + limits.growth_per_second * passed:
-        return False
+    if max(heights) / min(heights) > limits.growth + limits.growth_per_second * passed:
+        return np.inf
     center, way = (start[:2] + start[2:]) / 2, lost.velocity * passed
     ahead = (box[:2] + box[2:]) / 2 - center
     # It may have gone on, or stopped anywhere on its way
     part = np.clip(ahead @ way / max(way @ way, 1e-9), 0, 1)
-    distance = np.hypot(*(ahead - part * way))
-    return bool(distance <= (limits.reach + limits.reach_per_second * passed) * max(heights))
+    return np.hypot(*(ahead - part * way)) / ((limits.reach + limits.reach_per_second * passed) * max(heights))

@@ -148,6 +148,8 @@ class Tracker:
         if image is not None:  # with a low score something may be in front of it
             self._look(image, detections, pairs, (pairs >= 0) & high)
         self._see(time, detections, pairs)
+        if image is not None:
+            self._let_go(image)
         self._drop(time)
         self._begin(time, detections.where(new), first, image)
         return self._sightings(time)
@@ -200,7 +202,7 @@ class Tracker:
         found = np.flatnonzero(pairs >= 0)
         rows = pairs[found]
         unseen = ~np.isin(np.arange(len(self._tracks)), rows)
-        lost = self._lost(unseen) + self._ended
+        again = self._known_again([self._tracks[row] for row in rows if not self._tracks[row].id], unseen)
         corrected = motion.correct(self._state.where(rows), detections.boxes_px[found])
         for part, values in zip(self._state, corrected, strict=True):
             part[rows] = values
@@ -210,7 +212,7 @@ class Tracker:
             label, score = int(detections.labels[index]), float(detections.scores[index])
             track.votes[label] = track.votes.get(label, 0.0) + score
             if not track.id:
-                track = self._tracks[row] = self._identified(track, lost)
+                track = self._tracks[row] = self._identified(track, again.get(track))
             _settle(track, time, box, track.missed == 1 or time - track.seen <= self._settings.carry)
             track.score, track.seen, track.box, track.missed = score, time, box, 0
         # An object that was lost and is seen again has the row of its new track
@@ -222,16 +224,29 @@ class Tracker:
         for row, look in zip(pairs[which], looks, strict=True):
             self._tracks[row].look = recognition.mixed(self._tracks[row].look, look)
 
-    def _identified(self, new, lost):
-        """The Track of an object that was seen twice: one that was lost, which goes on, or the new one itself."""
-        found = recognition.known_again(new, lost, self._settings.again)
-        if found is None:
+    def _let_go(self, image):
+        """Forget the looks of what has left through the picture's edge: what comes in there is something else."""
+        leaving = recognition.at_edge(self._state.boxes_px, image)
+        for track, leaves in zip(self._tracks, leaving, strict=True):
+            if leaves and track.missed == 1:
+                track.look = None
+
+    def _known_again(self, new, unseen):
+        """{Track of an object that was seen twice: the Track that it continues}. unseen: bool mask of the tracks."""
+        found = recognition.known_again(new, self._lost(unseen) + self._ended, self._settings.again)
+        again = {track: one.track for track, one in zip(new, found, strict=True) if one}
+        self._ended = [one for one in self._ended if one.track not in again.values()]
+        return again
+
+    def _identified(self, new, old):
+        """The Track of an object that was seen twice: `old`, which it continues, or the new one itself."""
+        if old is None:
             self._confirm(new)
             return new
-        lost[:] = [one for one in lost if one is not found]
-        self._ended = [one for one in self._ended if one is not found]
-        old = found.track
-        _settle(old, new.born, new.box, near=False)
+        both, old.open = old.open, [one for one in old.open if one.time < new.born]
+        for one in both:  # from then on, there is the box of the new one
+            one.settled = False
+        _settle(old, new.born, new.box, new.born - old.seen <= self._settings.carry)
         for label, score in new.votes.items():
             old.votes[label] = old.votes.get(label, 0.0) + score
         old.look, old.score, old.seen, old.box, old.missed = new.look, new.score, new.seen, new.box, new.missed
@@ -265,8 +280,7 @@ class Tracker:
             one, other = self._tracks[tracked[a]], self._tracks[lost[b]]
             older = one.seen - one.born > other.seen - other.born
             keep[lost[b] if older else tracked[a]] = False
-        ending = np.array([track.look is not None and not self._goes_on(track, time) for track in self._tracks], bool)
-        self._ended += self._lost(ending)
+        self._ended += self._lost(~keep & ~visible & np.array([track.look is not None for track in self._tracks], bool))
         self._ended = [one for one in self._ended if time - one.track.seen <= self._settings.again.seconds]
         self._remove(keep)
 
