@@ -238,7 +238,7 @@ def _connect(threads, flags, reader, detector, wanted, meters, tracks, page):
     blurred = _blurred(flags, detector)
     frames = threads.run(film_frames.detect(frames, detector, batch, wanted, blurred, meters["network"]), ahead=ahead)
     if tracks:
-        hold = 0 if reader.live else min(max(following.HOLD, flags.every), following.MOST_HELD)
+        hold = 0 if reader.live else following.hold(reader.rate, flags.every)
         frames = threads.run(film_frames.track(frames, tracks, hold, reader.live, meters["tracking"]), ahead=ahead)
     legend = Legend(detector.class_names) if flags.legend else None
     drawn = film_frames.draw(

@@ -24,7 +24,7 @@ import moving_boxes
 from moving_boxes import BYTETRACK
 from system import cli
 from tracking import metrics, mot_file
-from tracking.following import HOLD
+from tracking.following import hold
 from tracking.tracker import Settings, Tracker, held_back
 
 RATE = 30  # frames/s, for which ByteTrack's numbers are
@@ -72,7 +72,7 @@ def _truth(path):
 def _shown(detections):
     tracker = Tracker()
     frames = ((None, tracker.update(index / RATE, one)) for index, one in enumerate(detections))
-    shown = (sightings for _, sightings in held_back(frames, HOLD, guess=False))
+    shown = (sightings for _, sightings in held_back(frames, hold(RATE, 1), guess=False))
     return [moving_boxes.tracked([(one.track.id, one.box) for one in sightings]) for sightings in shown]
 
 

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,8 +19,7 @@ from tracking.records import Records
 from tracking.tracker import LOW, Settings, Sighting, Tracker
 
 TRAIL = 1.0  # seconds of the way of an object that are drawn
-HOLD = 12  # frames that wait for what comes after them, in files
-MOST_HELD = 32  # ... where --every leaves more without detections; this bounds memory
+MOST_HELD = 32  # frames that wait for what comes after them; this bounds memory
 
 
 def lowered(threshold: Any) -> Any:
@@ -27,6 +27,14 @@ def lowered(threshold: Any) -> Any:
     if callable(threshold):
         return lambda class_names: lowered(threshold(class_names))
     return tuple(min(LOW, one) for one in threshold) if isinstance(threshold, tuple) else min(LOW, threshold)
+
+
+def hold(rate: float, every: int) -> int:
+    """How many frames of a film wait: until it is known whether an object that is not seen is seen again soon.
+
+    rate: frames a second. every: of so many frames the network sees one.
+    """
+    return min(max(math.ceil(Settings.carry * rate), every), MOST_HELD)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

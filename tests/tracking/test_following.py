@@ -17,9 +17,14 @@ from media import images, track_chart, video, visualization
 from programs import ROOT
 from structures import Detections, UserError
 from system import cli
-from tracking import mot_file
+from tracking import following, mot_file
 
 WIDTH, HEIGHT = 320, 240
+
+
+def test_frames_wait_for_half_a_second():
+    assert [following.hold(rate, 1) for rate in (2, 25, 60, 240)] == [1, 13, 30, following.MOST_HELD]
+    assert [following.hold(25, every) for every in (5, 20, 100)] == [13, 20, following.MOST_HELD]
 
 
 def box_of(index):
