@@ -43,14 +43,18 @@ def report(monkeypatch):
 
 def test_the_page_counts_all_calls(report, tmp_path):
     page = tmp_path / "page.md"
-    first = [report.Row("kills", "whole", 3, ["lost"]), report.Row("films", "flat", 10, [], "here 3 MB")]
-    report.add(page, first, ["kills=3", "output=page.md", "seed=0"], 120)
-    report.add(page, [report.Row("kills", "whole", 4), report.Row("disks", "one line")], ["kills=4", "seed=1"], 60)
+    first = [report.Row("kills", "whole", 3, ["lost"]), report.Row("films", "flat", 10, [], 3)]
+    report.add(page, first, ["kills=3", "output=page.md", "seed=0"], 0, 120)
+    with open(tmp_path / "page.jsonl", "a", encoding="utf-8") as file:
+        file.write('{"command": "of a call that was cut o')
+    second = [report.Row("kills", "whole", 4), report.Row("disks", "one line"), report.Row("films", "flat", 1, [], 1)]
+    report.add(page, second, ["kills=4", "seed=1"], 1, 60)
     text = page.read_text("utf-8")
     assert (
         '| `make campaign CAMPAIGN="kills=3 seed=0"` |' in text and '`make campaign CAMPAIGN="kills=4 seed=1"`' in text
     )
-    assert "| kills | 7 | whole | 1 |" in text and "| films | 10 | flat (here 3 MB) | 0 |" in text
+    assert "| kills | 7 | whole | 1 |" in text and "| films | 11 | flat (here 3 MB at most) | 0 |" in text
     assert "disks" not in text.split("## What")[0].partition("| what |")[2]  # none was tried
+    assert "In all 0 kills, and 0 damaged inputs." in text
     assert "- kills:" in text and ": lost" in text
-    assert len(report.read(page)) == 2
+    assert [one["seed"] for one in report.read(page)] == [0, 1]

@@ -9,8 +9,8 @@ two programs in one run, read-only disks. fuzz: damaged inputs of each reader, o
 names begin as in `readers=`. hours: of long runs. What is left out is not done. The exit code is 1 if anything failed.
 
 A campaign may be run in parts, on many days: each call adds a line to docs/reliability.jsonl and writes the page
-docs/reliability.md from all lines (`output=` names another page). A call that is interrupted adds what it has done.
-Without `seed=`, each call has another seed, so that it tries something new.
+docs/reliability.md from all lines (`output=` names another page). A call that is interrupted adds what it has done, but
+no long run that was under way. Without `seed=`, a call has a seed that none has had, so that it tries something new.
 """
 
 # ruff: noqa: E402, the path must come before the modules
@@ -37,8 +37,9 @@ import report
 import stage
 import trouble
 
+PARTS = {"kills": kills, "disks": disks, "programs": other_programs, "trouble": trouble}
 DEFAULTS = {
-    **dict.fromkeys(("kills", "programs", "disks", "trouble", "fuzz"), 0),
+    **dict.fromkeys((*PARTS, "fuzz"), 0),
     "hours": 0.0,
     "seed": -1,
     "readers": "",
@@ -51,15 +52,16 @@ def main(words):
     flags = _parse(words)
     page = pathlib.Path(flags.output or ROOT / "docs" / "reliability.md").absolute()
     os.chdir(ROOT)
+    earlier = report.read(page)
     if flags.seed < 0:
-        flags.seed = len(report.read(page))
+        flags.seed = 1 + max((one["seed"] for one in earlier), default=-1)
         words = [*words, f"seed={flags.seed}"]
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     start, rows = time.monotonic(), []
     try:
         _try(flags, rows)
     finally:
-        report.add(page, rows, words, time.monotonic() - start)
+        report.add(page, rows, words, flags.seed, time.monotonic() - start)
         print(page.read_text("utf-8"))
     return int(any(row.failures for row in rows))
 
@@ -70,12 +72,11 @@ def _try(flags, rows):
         # Damaged inputs first: what they are made of needs no TensorFlow
         if flags.fuzz:
             fuzz.run(work, flags.fuzz, flags.seed, flags.readers.split(",") if flags.readers else None, rows)
-        if flags.kills or flags.programs or flags.disks or flags.trouble or flags.hours:
+        wanted = {name: part for name, part in PARTS.items() if getattr(flags, name)}
+        if wanted or flags.hours:
             place = stage.prepare(work)
-            kills.run(place, flags.kills, flags.seed, rows)
-            disks.run(place, flags.disks, flags.seed, rows)
-            other_programs.run(place, flags.programs, flags.seed, rows)
-            trouble.run(place, flags.trouble, flags.seed, rows)
+            for name, part in wanted.items():
+                part.run(place, getattr(flags, name), flags.seed, rows)
             if flags.hours:
                 long_runs.run(place, flags.hours, rows)
     finally:

@@ -1,5 +1,6 @@
 """Give every reader damaged inputs, in child processes with limits of time and memory; count what is no clear line."""
 
+import contextlib
 import functools
 import gc
 import os
@@ -12,6 +13,7 @@ import traceback
 
 import damage
 import readers
+import stage
 from report import Row
 
 SECONDS = 10  # of a processor that one input may take
@@ -49,30 +51,39 @@ def _child(row, whole, read, seed, numbers, folder, place):
         os.close(reader)
         _work(writer, whole, read, row.what, seed, numbers)
     os.close(writer)
-    told, last, since, used = b"", None, time.monotonic(), 0.0
-    with open(reader, "rb", buffering=0) as pipe:
-        os.set_blocking(reader, False)
-        while True:
-            got = pipe.read(1 << 16)
-            if got == b"":
-                break
-            if got:
-                told, since, used = told + got, time.monotonic(), _processor_seconds(pid)
-            elif time.monotonic() - since > ASLEEP or _processor_seconds(pid) - used > SECONDS:
-                last = f"hung, after {_processor_seconds(pid) - used:.0f} s of a processor"
-                os.kill(pid, signal.SIGKILL)
-                break
-            else:
-                time.sleep(0.005)
-    _, status = os.waitpid(pid, 0)
-    lines = told.decode().splitlines()
-    row.tries += sum(line.startswith("begin ") for line in lines)
-    row.failures += [line.removeprefix("fault ") for line in lines if line.startswith("fault ")]
+    last, told = None, []
+    try:
+        last = _listen(pid, reader, told)
+    finally:  # also if the campaign is interrupted: what was told counts
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        _, status = os.waitpid(pid, 0)
+        lines = b"".join(told).decode().splitlines()
+        row.tries += sum(line.startswith("begin ") for line in lines)
+        row.failures += [line.removeprefix("fault ") for line in lines if line.startswith("fault ")]
     if lines and lines[-1] == "done":
         return numbers[-1] + 1 if numbers[0] is not None else 0
     number = lines[-1].split()[1] if lines else "0"
     row.failures.append(f"input {number}: {last or f'the process ended with {os.waitstatus_to_exitcode(status)}'}")
     return int(number) + 1 if number != "None" else 0
+
+
+def _listen(pid, reader, told):
+    """Append what a child tells to `told`, until its end -> how it hung, or None."""
+    since, used = time.monotonic(), 0.0
+    with open(reader, "rb", buffering=0) as pipe:
+        os.set_blocking(reader, False)
+        while True:
+            got = pipe.read(1 << 16)
+            if got == b"":
+                return None
+            if got:
+                told.append(got)
+                since, used = time.monotonic(), _processor_seconds(pid)
+            elif time.monotonic() - since > ASLEEP or _processor_seconds(pid) - used > SECONDS:
+                return f"hung, after {_processor_seconds(pid) - used:.0f} s of a processor"
+            else:
+                time.sleep(0.005)
 
 
 def _processor_seconds(pid):
@@ -89,6 +100,7 @@ def _work(writer, whole, read, name, seed, numbers):
         os.write(writer, f"{text}\n".encode("utf-8", "replace"))
 
     try:
+        stage.become_child()
         null = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(null, stream)

@@ -25,7 +25,7 @@ def run(place, hours, rows):
             row.failures.append(ended.fault() or last[0])
             continue
         count, growth, files = map(int, words[1:])
-        row.tries, row.measured = count, f"here {growth} MB"
+        row.tries, row.measured = count, growth
         if growth >= GROWTH or files > 0:
             row.failures.append(f"{growth} MB, {files} open files more")
 

@@ -4,8 +4,10 @@ import dataclasses
 import json
 import platform
 import subprocess
+import sys
 
 MOST_SHOWN = 20  # failures of a row that are listed
+KILLS = ("SIGKILL", "SIGTERM", "Ctrl-C", "power cut")  # what rows of kills begin with
 
 
 @dataclasses.dataclass
@@ -13,38 +15,47 @@ class Row:
     """One line of the table.
 
     what: was tried. wanted: what had to hold. tries: how often. failures: a line for each time that it did not.
-    measured: a figure to show beside `wanted`.
+    measured: the largest growth of the memory, in MB; None if it was not measured.
     """
 
     what: str
     wanted: str
     tries: int = 0
     failures: list[str] = dataclasses.field(default_factory=list)
-    measured: str = ""
+    measured: float | None = None
 
 
 def read(page):
-    """What campaigns have recorded beside a page: a dict for each call."""
+    """What campaigns have recorded beside a page: a dict for each call. Says which line is cut off and left out."""
     try:
         lines = page.with_suffix(".jsonl").read_text("utf-8").splitlines()
     except FileNotFoundError:
         return []
-    return [{**one, "rows": [Row(**row) for row in one["rows"]]} for one in map(json.loads, lines)]
+    calls = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            calls.append(json.loads(line))
+        except ValueError:
+            print(f"{page.with_suffix('.jsonl')}: line {number} is no JSON and is left out", file=sys.stderr)
+    return [{**one, "rows": [Row(**row) for row in one["rows"]]} for one in calls]
 
 
-def add(page, rows, words, seconds):
+def add(page, rows, words, seed, seconds):
     """Add the Rows of a call to the record, and write the page. words: of the command."""
     changed = _git("status", "--porcelain", "-uno", "--", ".", ":!docs")  # there earlier calls have written
     words = " ".join(word for word in words if not word.startswith("output="))
     call = {
         "command": f'make campaign CAMPAIGN="{words}"',
         "commit": _git("rev-parse", "--short", "HEAD") + (" with changes" if changed else ""),
+        "seed": seed,
         "python": platform.python_version(),
         "minutes": round(seconds / 60),
         "rows": [dataclasses.asdict(row) for row in rows if row.tries or row.failures],
     }
-    with open(page.with_suffix(".jsonl"), "a", encoding="utf-8") as file:
-        file.write(json.dumps(call) + "\n")
+    record = page.with_suffix(".jsonl")
+    cut_off = record.exists() and not record.read_bytes().endswith(b"\n")
+    with open(record, "a", encoding="utf-8") as file:
+        file.write("\n" * cut_off + json.dumps(call) + "\n")
     page.write_text(text(read(page)), "utf-8")
 
 
@@ -59,7 +70,8 @@ def total(calls):
         for row in call["rows"]:
             found = rows.setdefault(row.what, Row(row.what, row.wanted))
             found.tries += row.tries
-            found.measured = row.measured or found.measured
+            if row.measured is not None:
+                found.measured = max(row.measured, found.measured or 0)
             found.failures += [f"at {call['commit']}: {failure}" for failure in row.failures]
     return list(rows.values())
 
@@ -75,13 +87,15 @@ def text(calls):
         "",
         "| command | commit | Python | minutes |",
         "| --- | --- | --- | --- |",
-        *(f"| `{call['command']}` | {call['commit']} | {call['python']} | {call['minutes']} |" for call in calls),
+        *(f"| `{call['command']}` | {call['commit']} | {call['python']} | {call['minutes'] or ''} |" for call in calls),
         "",
         "A call that was interrupted counts with what it had done.",
         "",
         "| what | how often | what had to hold | failed |",
         "| --- | --- | --- | --- |",
         *map(_line, rows),
+        "",
+        f"In all {_tries(rows, *KILLS):,} kills, and {_tries(rows, 'damaged'):,} damaged inputs.",
         "",
         *_failures([row for row in rows if row.failures]),
         "## What was not tried",
@@ -94,8 +108,13 @@ def text(calls):
     return "\n".join(lines)
 
 
+def _tries(rows, *beginnings):
+    """How often what begins with one of these words was tried."""
+    return sum(row.tries for row in rows if row.what.startswith(beginnings))
+
+
 def _line(row):
-    measured = f" ({row.measured})" if row.measured else ""
+    measured = "" if row.measured is None else f" (here {row.measured} MB at most)"
     return f"| {row.what} | {row.tries:,} | {row.wanted}{measured} | {len(row.failures)} |"
 
 

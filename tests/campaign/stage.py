@@ -111,6 +111,12 @@ class Program:
         return pathlib.Path(self._log).read_text("utf-8", "replace")
 
 
+def become_child():
+    """Call it in a fork: it ends with the campaign, and gets signals as a program does."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def start(function, log, before=None):
     """Run function() in a fork; before(): called there first."""
     sys.stdout.flush()
@@ -120,7 +126,7 @@ def start(function, log, before=None):
         return Program(pid, log)
     code = 1
     try:
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # it ends with the campaign
+        become_child()
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
