@@ -550,7 +550,8 @@ def _add_run_flags(group):
     _add(
         group,
         "--resume",
-        f"continue the run from its last checkpoint; of the other flags only {_flag_list(config.RESUMABLE)} may change",
+        "continue the run from its last checkpoint; only "
+        f"{_flag_list((*config.RESUMABLE, 'xla', 'devices'))} may change",
         action="store_true",
         default=False,
     )
