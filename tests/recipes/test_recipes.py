@@ -1,6 +1,5 @@
 """The recipes: each program gets flags it takes, calls continue where they stopped, the summary names what is wrong."""
 
-import dataclasses
 import json
 import re
 import sys
@@ -116,10 +115,11 @@ def test_weights_are_passed_on_and_the_first_layers_kept(data, called, tmp_path)
     more = ["--max-steps", "7", "--", "--learning-rate", "1e-3"]
     recipe.main(bccd.BCCD, ["--data", str(data), "--vgg", str(weights), "--run", str(tmp_path / "out"), *more])
     arguments = dict(called)["train.py"]
-    assert value(arguments, "--vgg-weights") == str(weights) and value(arguments, "--freeze") == "conv1,conv2"
+    assert value(arguments, "--vgg-weights") == str(weights) and value(arguments, "--freeze") == "conv1,conv2,conv3"
     assert value(arguments, "--max-steps") == "7"
     flags = train_flags.parse(arguments, "")
     assert flags.learning_rate == 1e-3 and flags.optimizer == "adamw" and flags.schedule == "cosine"
+    assert (flags.augmentation.vertical_flip_probability, flags.augmentation.crop) == (0.5, False)
 
 
 def test_a_recipes_own_flags_come_before_the_users(data, called, tmp_path):
@@ -134,8 +134,7 @@ def test_a_recipes_own_flags_come_before_the_users(data, called, tmp_path):
 
 
 def test_anchors_are_fitted_to_the_training_split_for_all_seeds(data, called, tmp_path):
-    fitted = dataclasses.replace(bccd.BCCD, fits_anchors=True)
-    recipe.main(fitted, ["--data", str(data), "--vgg", "none", "--run", str(tmp_path / "out"), "--seeds", "2"])
+    recipe.main(bccd.BCCD, ["--data", str(data), "--vgg", "none", "--run", str(tmp_path / "out"), "--seeds", "2"])
     checked, *trained = [one for program, one in called if program in ("check_dataset.py", "train.py")]
     assert value(checked, "--split") == "trainval,test"  # of which check_dataset.py takes the first
     assert len(trained) == 2 and {value(one, "--anchors") for one in [checked, *trained]} == {
