@@ -27,12 +27,15 @@ class Limits:
 
     seconds: since it was seen last.
     alike: least similarity of its colors, 0 to 1.
-    reach, reach_per_second: how far it may be from the way that it was on, in heights of its box.
+    way: how far it may have gone on the way that it was on, in heights of its box: a speed that was seen for a moment
+        says little.
+    reach, reach_per_second: how far it may be from that way, in heights.
     growth, growth_per_second: factor that its height may have changed by, either way.
     """
 
     seconds: float = 3.0
-    alike: float = 0.95
+    alike: float = 0.93
+    way: float = 1.5
     reach: float = 0.5
     reach_per_second: float = 0.25
     growth: float = 1.25
@@ -130,6 +133,7 @@ def _off(box, lost, passed, limits):
     if max(heights) / min(heights) > limits.growth + limits.growth_per_second * passed:
         return np.inf
     center, way = (start[:2] + start[2:]) / 2, lost.velocity * passed
+    way = way * min(1, limits.way * max(heights) / max(np.hypot(*way), 1e-9))
     ahead = (box[:2] + box[2:]) / 2 - center
     # It may have gone on, or stopped anywhere on its way
     part = np.clip(ahead @ way / max(way @ way, 1e-9), 0, 1)

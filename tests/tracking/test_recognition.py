@@ -84,8 +84,8 @@ def track(box, time, color=RED, label=0):
         ((100, 100, 140, 140), 2.0, {}, True),
         ((130, 100, 170, 140), 2.0, {}, True),  # within reach
         ((100, 160, 140, 200), 2.0, {}, False),  # too far
-        ((200, 100, 240, 140), 2.0, {}, True),  # on its way, where it would be after 2 seconds
-        ((290, 100, 330, 140), 2.0, {}, False),  # beyond
+        ((160, 100, 200, 140), 2.0, {}, True),  # on its way
+        ((200, 100, 240, 140), 2.0, {}, False),  # where it would be after 2 seconds, which is too far to tell
         ((62, 100, 102, 140), 2.0, {}, True),  # back a little
         ((20, 100, 60, 140), 2.0, {}, False),
         ((98, 90, 148, 140), 2.0, {}, True),  # larger
@@ -117,9 +117,9 @@ def test_the_most_similar_and_nearest_are_taken():
     assert known_again(new, old, Limits()) == known_again(new, old[::-1], Limits()) == old
     assert known_again(new[::-1], old, Limits()) == old[::-1]
     mixture = picture(((20, 20, 60, 60), RED, BLUE))
-    mixture[20:60, 24:26] = GREEN
+    mixture[20:60, 24:28] = GREEN
     new[0].look = old[1].track.look = describe(mixture, BOXES[:1])[0]
-    assert 0.95 < alike(new[0].look, new[1].look) < 0.999
+    assert 0.93 < alike(new[0].look, new[1].look) < 0.95
     assert known_again(new[:1], old, Limits()) == old[1:]  # not the nearest
     assert known_again([], old, Limits()) == [] and known_again(new, [], Limits()) == [None, None]
 
