@@ -267,6 +267,11 @@ FILES = {"labelme": "train/a.json", "kitti": "train/label_2/a.txt", "bdd100k": "
 MISTAKES = [  # (format, content of its file, what the message says after the file)
     ("labelme", '{"shapes": [{"label": "cat", "points": 5}], "version": "5"}', "shape 1: points 5 "),
     ("labelme", '{"shapes": [{"points": [[1, 2]]}], "version": "5"}', "shape 1: has no label"),
+    (
+        "labelme",
+        '{"shapes": [{"label": "car", "shape_type": ["a"], "points": [[1, 2], [3, 4]]}], "version": "5"}',
+        "shape 1: shape_type ['a'] is no text",
+    ),
     ("labelme", "{", "not valid JSON"),
     ("kitti", "Car 0 0 0 1 2 3\n", "line 1: 'Car 0 0 0 1 2 3' is not 'type truncated"),
     ("bdd100k", '[{"name": "a.jpg", "labels": [{"box2d": {"x1": 1}}]}]', "label 1: "),
