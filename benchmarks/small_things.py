@@ -24,6 +24,7 @@ from bench_paths import ROOT  # noqa: F401, so that the project is found
 
 import boxes as box_geometry
 import ssd_utils
+from conversion import coco_writer, records
 from structures import UserError
 from system import chain, cli, files, load, worker_processes
 from system.wording import plural
@@ -84,15 +85,14 @@ def write_drives(folder, count):
     shutil.rmtree(partial, ignore_errors=True)
     os.makedirs(os.path.join(partial, "annotations"))
     seeds = {"test": [TEST_SEED], "train": range(1, count + 1)}
+    parts = []
     with _pool() as pool:
         for split, which in seeds.items():
             os.makedirs(os.path.join(partial, split))
             drawn = [pool.submit(_write_frames, partial, split, seed) for seed in which]
             listed = [one.result() for one in tqdm.tqdm(drawn, f"drawing {split}", unit="drive")]
-            files.write_json(
-                os.path.join(partial, "annotations", f"instances_{split}.json"),
-                bench_toy.coco(itertools.chain.from_iterable(listed)),
-            )
+            parts.append(records.Part(split, list(itertools.chain.from_iterable(listed))))
+    coco_writer.write(partial, parts, CLASSES)
     files.write_json(os.path.join(partial, "drives.json"), facts)
     os.replace(partial, folder)
 
@@ -104,14 +104,16 @@ def _pool():
 
 
 def _write_frames(folder, split, seed):
-    """Draw and write the frames of a drive; returns what `bench_toy.coco` takes."""
+    """Draw and write the frames of a drive; returns their records."""
     cv2.setNumThreads(1)
     listed, frames = [], drive.drive_frames(seed, -(-FRAMES // EVERY), RATE / EVERY)
     for number, (image, objects) in enumerate(frames):
-        name = f"{seed:03d}_{number:03d}.png"
-        cv2.imwrite(os.path.join(folder, split, name), image[:, :, ::-1])
+        name = f"{seed:03d}_{number:03d}"
+        path = os.path.join(folder, split, f"{name}.png")
+        cv2.imwrite(path, image[:, :, ::-1])
         taken = [item for item in objects if split == "test" or _can_be_learned(item)]
-        listed.append((name, (WIDTH, HEIGHT), [(item.label, [int(edge) for edge in item.box_px]) for item in taken]))
+        objects = [(item.label, map(int, item.box_px)) for item in taken]
+        listed.append(bench_toy.record(path, name, (WIDTH, HEIGHT), objects))
     return listed
 
 

@@ -18,6 +18,7 @@ import tqdm
 from bench_paths import ROOT  # noqa: F401, so that the project is found
 
 import sources
+from conversion import coco_writer, records
 from media import images
 from structures import UserError
 from system import chain, cli, files, load
@@ -55,11 +56,13 @@ def _cut(root, drawn, shape):
         shutil.rmtree(partial, ignore_errors=True)
         os.makedirs(os.path.join(partial, "annotations"))
         across, down = map(int, shape.split(":"))
+        parts = []
         for split in SPLITS:
             os.makedirs(os.path.join(partial, split))
             samples = sources.load(drawn, f"2007:{split}", CLASSES)
-            listed = [cut(sample, across / down, os.path.join(partial, split)) for sample in tqdm.tqdm(samples, shape)]
-            files.write_json(os.path.join(partial, "annotations", f"instances_{split}.json"), bench_toy.coco(listed))
+            pictures = [cut(one, across / down, os.path.join(partial, split)) for one in tqdm.tqdm(samples, shape)]
+            parts.append(records.Part(split, pictures))
+        coco_writer.write(partial, parts, CLASSES)
         os.replace(partial, folder)
     return ["--data", folder, "--train", "train"]
 
@@ -67,18 +70,18 @@ def _cut(root, drawn, shape):
 def cut(sample, ratio, folder):
     """Write the middle rows of a picture, so many that width / height is `ratio`.
 
-    Returns (name, (width, height), [(label, box in pixels)]) with the objects of which at least half is in these rows.
+    Returns its record, with the objects of which at least half is in these rows.
     """
     height = round(sample.width / ratio)
     top = (sample.height - height) // 2
-    name = f"{sample.id}.png"
-    cv2.imwrite(os.path.join(folder, name), images.read(sample.image_path)[top : top + height, :, ::-1])
+    path = os.path.join(folder, f"{sample.id}.png")
+    cv2.imwrite(path, images.read(sample.image_path)[top : top + height, :, ::-1])
     kept = []
     for label, (x0, y0, x1, y1) in zip(sample.labels.tolist(), sample.boxes_px.tolist(), strict=True):
         low, high = np.clip([y0 - top, y1 - top], 0, height).tolist()
         if high - low >= scenes.MIN_INSIDE * (y1 - y0):
             kept.append((label, (x0, low, x1, high)))
-    return name, (sample.width, height), kept
+    return bench_toy.record(path, sample.id, (sample.width, height), kept)
 
 
 def _trained(flags, stages, shape, data, wanted, seed):

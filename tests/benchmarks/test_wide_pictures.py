@@ -10,12 +10,12 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-import bench_toy
 import wide_pictures
 
 import sources
 import ssd_layers
 import ssd_utils
+from conversion import coco_writer, records
 from structures import Sample
 from system import chain, files
 from toy_road.town import CLASSES
@@ -30,12 +30,10 @@ def test_objects_keep_their_place_in_the_rows_that_are_cut_out(tmp_path):
     sample = Sample("a", str(tmp_path / "a.png"), boxes, labels, np.zeros(4, bool), 480, 360)
     (tmp_path / "wide" / "test").mkdir(parents=True)
     (tmp_path / "wide" / "annotations").mkdir()
-    name, size, kept = wide_pictures.cut(sample, 16 / 9, str(tmp_path / "wide" / "test"))
-    assert size == (480, 270)  # rows 45 to 315
+    cut = wide_pictures.cut(sample, 16 / 9, str(tmp_path / "wide" / "test"))
+    assert (cut.width, cut.height) == (480, 270)  # rows 45 to 315
     # The third lies above them by 45 of its 85 rows, the last below them by 45 of 60
-    files.write_json(
-        str(tmp_path / "wide" / "annotations" / "instances_test.json"), bench_toy.coco([(name, size, kept)])
-    )
+    coco_writer.write(str(tmp_path / "wide"), [records.Part("test", [cut])], CLASSES)
     (read,) = sources.load(str(tmp_path / "wide"), "test", CLASSES)
     assert read.labels.tolist() == [2, 1]
     np.testing.assert_allclose(read.boxes_px, [[10, 55, 50, 155], [0, 0, 90, 35]], atol=1e-3)
