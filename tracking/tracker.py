@@ -233,6 +233,8 @@ class Tracker:
 
     def _known_again(self, new, unseen):
         """{Track of an object that was seen twice: the Track that it continues}. unseen: bool mask of the tracks."""
+        if not new:
+            return {}
         found = recognition.known_again(new, self._lost(unseen) + self._ended, self._settings.again)
         again = {track: one.track for track, one in zip(new, found, strict=True) if one}
         self._ended = [one for one in self._ended if one.track not in again.values()]
