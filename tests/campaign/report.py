@@ -98,7 +98,7 @@ def text(calls):
         "",
         f"In all {_tries(rows, *KILLS):,} kills, and {_tries(rows, 'damaged'):,} damaged inputs.",
         "",
-        *_failures([row for row in rows if row.failures]),
+        *_failures([row for row in rows if row.failures], calls),
         "## What was not tried",
         "",
         "Quotas, disks that fail or become read-only, and a real power cut: what a disk's own cache loses is not",
@@ -107,6 +107,16 @@ def text(calls):
         "",
     ]
     return "\n".join(lines)
+
+
+def _since(what, calls):
+    """In words, how often it was tried by calls after the last one in which it failed."""
+    tried = [(call["commit"], row) for call in calls for row in call["rows"] if row.what == what]
+    last = max(number for number, (_, row) in enumerate(tried) if row.failures)
+    later = tried[last + 1 :]
+    if not later:
+        return ""
+    return f" (not in {sum(row.tries for _, row in later):,} later tries, the last at {later[-1][0]})"
 
 
 def _tries(rows, *beginnings):
@@ -119,10 +129,13 @@ def _line(row):
     return f"| {row.what} | {row.tries:,} | {row.wanted}{measured} | {len(row.failures)} |"
 
 
-def _failures(failed):
+def _failures(failed, calls):
     lines = ["## What failed", ""] if failed else []
     for row in failed:
-        lines += [f"- {row.what}:", *(f"  - {failure}" for failure in row.failures[:MOST_SHOWN])]
+        lines += [
+            f"- {row.what}{_since(row.what, calls)}:",
+            *(f"  - {failure}" for failure in row.failures[:MOST_SHOWN]),
+        ]
         if len(row.failures) > MOST_SHOWN:
             lines.append(f"  - and {len(row.failures) - MOST_SHOWN} more")
     return [*lines, ""] if failed else []
