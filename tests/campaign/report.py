@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import platform
+import shlex
 import subprocess
 import sys
 
@@ -43,9 +44,8 @@ def read(page):
 def add(page, rows, words, seed, seconds):
     """Add the Rows of a call to the record, and write the page. words: of the command."""
     changed = _git("status", "--porcelain", "-uno", "--", ".", ":!docs")  # there earlier calls have written
-    words = " ".join(word for word in words if not word.startswith("output="))
     call = {
-        "command": f'make campaign CAMPAIGN="{words}"',
+        "command": _command([word for word in words if not word.startswith("output=")]),
         "commit": _git("rev-parse", "--short", "HEAD") + (" with changes" if changed else ""),
         "seed": seed,
         "python": platform.python_version(),
@@ -57,6 +57,13 @@ def add(page, rows, words, seed, seconds):
     with open(record, "a", encoding="utf-8") as file:
         file.write("\n" * cut_off + json.dumps(call) + "\n")
     page.write_text(text(read(page)), "utf-8")
+
+
+def _command(words):
+    """The command with these words. make cannot pass one with spaces on."""
+    if any(" " in word for word in words):
+        return shlex.join(["python", "-m", "tests.campaign", *words])
+    return f'make campaign CAMPAIGN="{" ".join(words)}"'
 
 
 def _git(*words):
