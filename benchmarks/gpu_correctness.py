@@ -19,7 +19,7 @@ from training import optimization
 ALL_NEGATIVES = 10_000
 # The largest relative difference (Euclidean norm) of losses, network outputs and weight changes that is no error
 TOLERANCES = {"float32": 1e-3, "float32 with TF32": 2e-2, "float16": 2e-2, "bfloat16": 1e-1}
-SCALES = 16  # float16 first lowers the factor on its loss, in steps that change no weight
+SCALES = 30  # float16 first lowers the factor on its loss, in steps that change no weight
 THRESHOLD = 0.3  # of the compared detections' scores
 SAME = 1e-4  # difference of two scores, or of two coordinates in 0..1, that counts as the same
 MAY_DIFFER = 0.01  # share of the detections: a rounding may swap two whose scores or overlaps are nearly equal

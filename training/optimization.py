@@ -363,10 +363,12 @@ class TrainingStep:
 class _LossScale:
     """The factor on a float16 loss, as large as possible without overflow in the gradients.
 
+    It may fall below 1: gradients are those of a sum over the anchors of a batch, which float16 need not hold.
+
     value: scalar float32 tensor, the factor at the start of the step.
     """
 
-    START, DOUBLE_AFTER = 2.0**15, 2000
+    START, SMALLEST, DOUBLE_AFTER = 2.0**15, 2.0**-14, 2000
 
     def __init__(self):
         self._scale = tf.Variable(self.START, trainable=False, name="loss_scale", use_resource=True)
@@ -379,7 +381,7 @@ class _LossScale:
         double = good_steps >= self.DOUBLE_AFTER
         kept = tf.where(double, 2 * self.value, self.value)
         return tf.group(
-            self._scale.assign(tf.where(finite, kept, tf.maximum(self.value / 2, 1.0)), read_value=False),
+            self._scale.assign(tf.where(finite, kept, tf.maximum(self.value / 2, self.SMALLEST)), read_value=False),
             self._good_steps.assign(tf.where(double, 0, good_steps), read_value=False),
         )
 

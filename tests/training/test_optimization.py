@@ -471,6 +471,18 @@ def test_float16_doubles_the_scale_after_good_steps(train, monkeypatch):
     assert scales == [8, 16, 16, 32]
 
 
+@pytest.mark.parametrize(("before", "after"), [(1.0, 0.5), (2.0**-14, 2.0**-14)])
+def test_float16_scale_goes_below_one(before, after):
+    """Sums of gradients may leave float16's range as they are; such a training would else never move a weight."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        scale = optimization._LossScale()
+        halved = scale.update(tf.constant(False))
+        session.run(tf.global_variables_initializer())
+        loss_scale()[0].load(before, session)
+        session.run(halved)
+        assert session.run(loss_scale()) == [after]
+
+
 # Moving averages
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_averages_follow_the_weights(train, accumulate):
