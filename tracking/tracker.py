@@ -179,7 +179,7 @@ class Tracker:
     @staticmethod
     def _pair(pairs, similarity, tracks, detections, least):
         """Associate the free ones of bool masks of tracks and detections; note the result in `pairs`."""
-        taken = np.isin(np.arange(len(tracks)), pairs)
+        taken = _marked(pairs[pairs >= 0], len(tracks))
         rows, columns = np.flatnonzero(tracks & ~taken), np.flatnonzero(detections & (pairs < 0))
         if len(rows) and len(columns):
             chosen, found = assign(similarity[np.ix_(rows, columns)] - least)
@@ -187,6 +187,8 @@ class Tracker:
 
     def _without_duplicates(self, detections, pairs, new):
         """`new`, bool [N], without boxes on an object that has another: one that continues a track, or a better one."""
+        if not new.any():  # as in most frames
+            return new
         overlap = box_geometry.iou(detections.boxes_px, detections.boxes_px) > self._settings.duplicate
         best_first = np.argsort(-detections.scores, kind="stable")
         taken, kept = pairs >= 0, new.copy()
@@ -201,7 +203,7 @@ class Tracker:
             track.missed += 1
         found = np.flatnonzero(pairs >= 0)
         rows = pairs[found]
-        unseen = ~np.isin(np.arange(len(self._tracks)), rows)
+        unseen = ~_marked(rows, len(self._tracks))
         again = self._known_again([self._tracks[row] for row in rows if not self._tracks[row].id], unseen)
         corrected = motion.correct(self._state.where(rows), detections.boxes_px[found])
         for part, values in zip(self._state, corrected, strict=True):
@@ -226,10 +228,11 @@ class Tracker:
 
     def _let_go(self, image):
         """Forget the looks of what has left through the picture's edge: what comes in there is something else."""
-        leaving = recognition.at_edge(self._state.boxes_px, image)
-        for track, leaves in zip(self._tracks, leaving, strict=True):
-            if leaves and track.missed == 1:
-                track.look = None
+        missed = [row for row, track in enumerate(self._tracks) if track.missed == 1]
+        if missed:
+            leaving = recognition.at_edge(self._state.boxes_px[missed], image)
+            for row in np.array(missed)[leaving]:
+                self._tracks[row].look = None
 
     def _known_again(self, new, unseen):
         """{Track of an object that was seen twice: the Track that it continues}. unseen: bool mask of the tracks."""
@@ -269,22 +272,28 @@ class Tracker:
 
     def _remove(self, keep):
         """Leave only the tracks of a bool mask."""
-        self._tracks = [track for track, kept in zip(self._tracks, keep, strict=True) if kept]
-        self._state = self._state.where(keep)
+        if not keep.all():
+            self._tracks = [track for track, kept in zip(self._tracks, keep, strict=True) if kept]
+            self._state = self._state.where(keep)
 
     def _drop(self, time):
         """End the tracks that were seen once only, or not for long, and lost ones that another one covers."""
         keep = np.array([self._goes_on(track, time) for track in self._tracks], bool)
-        boxes = self._state.boxes_px
         visible = np.array([track.missed == 0 for track in self._tracks], bool)
-        tracked, lost = np.flatnonzero(keep & visible), np.flatnonzero(keep & ~visible)
-        for a, b in np.argwhere(box_geometry.iou(boxes[tracked], boxes[lost]) > SAME):
-            one, other = self._tracks[tracked[a]], self._tracks[lost[b]]
-            older = one.seen - one.born > other.seen - other.born
-            keep[lost[b] if older else tracked[a]] = False
+        for a, b in self._covering(np.flatnonzero(keep & visible), np.flatnonzero(keep & ~visible)):
+            one, other = self._tracks[a], self._tracks[b]
+            keep[b if one.seen - one.born > other.seen - other.born else a] = False
         self._ended += self._lost(~keep & ~visible & np.array([track.look is not None for track in self._tracks], bool))
         self._ended = [one for one in self._ended if time - one.track.seen <= self._settings.again.seconds]
         self._remove(keep)
+
+    def _covering(self, tracked, lost):
+        """(row, row) of those tracked and those lost of which one covers the other."""
+        if not len(tracked) or not len(lost):
+            return []
+        boxes = self._state.boxes_px
+        found = np.argwhere(box_geometry.iou(boxes[tracked], boxes[lost]) > SAME)
+        return [(tracked[a], lost[b]) for a, b in found]
 
     def _goes_on(self, track, time):
         if not track.missed:
@@ -323,6 +332,13 @@ class Tracker:
                 carried.append(Sighting(track, time, boxes[row], track.score, carried=True))
                 track.open.append(carried[-1])
         return carried
+
+
+def _marked(rows, count):
+    """bool [count], True at the rows."""
+    mask = np.zeros(count, bool)
+    mask[rows] = True
+    return mask
 
 
 def _settle(track, time, box, near):
