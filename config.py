@@ -178,6 +178,9 @@ class ModelDescription:
         return cls(ssd_utils.SSDPreset.from_json(values.get("preset", {})), tuple(values["class_names"]))
 
 
+TRAINED_FACTOR = 0.1
+
+
 def usual_rate(optimizer: str, adam_epsilon: float) -> float:
     """The default learning rate. With a large epsilon, as the article's 0.1, Adam's steps are much smaller."""
     return 2e-4 if optimizer.startswith("adam") and adam_epsilon < 0.01 else 1e-3
@@ -186,6 +189,14 @@ def usual_rate(optimizer: str, adam_epsilon: float) -> float:
 def usual_decay(optimizer: str) -> float:
     """The default weight decay. AdamW multiplies it by the learning rate; the others add it to the gradient."""
     return 0.05 if optimizer == "adamw" else 5e-4
+
+
+def usual_multiplier(optimizer: str, adam_epsilon: float, vgg_weights: str | None) -> float:
+    """The default factor on the learning rate of VGG-16's convolutions.
+
+    Adam's steps have one size whatever the gradient, and those that random layers need destroy trained ones.
+    """
+    return TRAINED_FACTOR if vgg_weights and usual_rate(optimizer, adam_epsilon) < 1e-3 else 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -342,7 +353,11 @@ _ORIGINAL: dict[str, Any] = {
 }
 # What train.py --recipe sets: the preset's name, and fields of TrainingSettings
 RECIPES: dict[str, dict[str, Any]] = {
-    "default": {"preset": "vgg300", **{name: getattr(DEFAULTS, name) for name in _ARTICLE if name != "preset"}},
+    "default": {
+        "preset": "vgg300",
+        **{name: getattr(DEFAULTS, name) for name in _ARTICLE if name != "preset"},
+        "vgg_lr_multiplier": TRAINED_FACTOR,  # 1 without VGG-16's weights
+    },
     "article": _ARTICLE,
     "original": _ORIGINAL,
 }

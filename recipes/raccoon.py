@@ -17,7 +17,10 @@ RACCOON = recipe.Recipe(
     valid_every=8,
     expected="About 25 minutes on two cores for each seed; AP 0.88 to 0.90.",
     freeze="conv1,conv2,conv3",
-    flags=("--batch-size", "4", "--augmentation", "light", "--schedule", "constant", "--ema", "0.99"),
+    flags=(
+        *("--batch-size", "4", "--augmentation", "light", "--schedule", "constant", "--ema", "0.99"),
+        *("--vgg-lr-multiplier", "1"),  # with which the others were chosen
+    ),
 )
 
 if __name__ == "__main__":

@@ -530,8 +530,9 @@ def _add_multiplier_flags(group):
     _add(
         group,
         "--vgg-lr-multiplier",
-        "factor on the learning rate of VGG-16's convolutions, conv1_1 to conv5_3, which start from trained weights; "
-        "0.1 lets the new layers learn faster than these",
+        "factor on the learning rate of VGG-16's convolutions, conv1_1 to conv5_3, so that trained weights change less "
+        f"than new ones (default: {config.TRAINED_FACTOR:g} with --vgg-weights and the default rate of Adam or AdamW, "
+        "else 1)",
         type=cli.positive_float,
         metavar="X",
         rare=True,

@@ -26,6 +26,7 @@ from weights import class_transfer, weight_files
 
 # Pretrained features expect 0..255. From scratch, this brings the input to about unit variance
 SCRATCH_INPUT_SCALE = 1 / 60
+DEPENDENT = ("learning_rate", "weight_decay", "vgg_lr_multiplier")  # settings whose defaults follow others: see _usual
 
 
 def read(flags: argparse.Namespace, writes: bool = True) -> tuple[config.ModelDescription, config.TrainingSettings]:
@@ -107,12 +108,11 @@ def _new_config(flags, writes):
         config.check_new(flags.run)
     names = {field.name for field in dataclasses.fields(config.TrainingSettings)}
     settings = config.TrainingSettings(**{name: value for name, value in given.items() if name in names})
-    usual = {
-        name: value for name, value in _usual(settings.optimizer, settings.adam_epsilon).items() if name not in given
-    }
+    settings = dataclasses.replace(settings, vgg_weights=_vgg_weights(given, settings))
+    usual = {name: value for name, value in _usual(settings).items() if name not in given}
     if settings.schedule_rates:
         usual["learning_rate"] = _first_rate(flags, settings)
-    settings = dataclasses.replace(settings, vgg_weights=_vgg_weights(given, settings), **usual)
+    settings = dataclasses.replace(settings, **usual)
     description = config.ModelDescription(_preset(given, settings), _class_names(given, settings))
     _check(settings, writes)
     _check_layers(settings.freeze, description.preset)
@@ -120,11 +120,13 @@ def _new_config(flags, writes):
     return description, settings
 
 
-def _usual(optimizer, adam_epsilon):
-    """The settings whose defaults depend on the optimizer."""
+def _usual(settings):
+    """The DEPENDENT settings' defaults, by the optimizer and the first weights."""
+    optimizer, epsilon = settings.optimizer, settings.adam_epsilon
     return {
-        "learning_rate": config.usual_rate(optimizer, adam_epsilon),
+        "learning_rate": config.usual_rate(optimizer, epsilon),
         "weight_decay": config.usual_decay(optimizer),
+        "vgg_lr_multiplier": config.usual_multiplier(optimizer, epsilon, settings.vgg_weights),
     }
 
 
@@ -154,8 +156,8 @@ def _with_recipe(given, has_first_run):
     filled = {**config.RECIPES[given["recipe"]], **given}
     if has_first_run and "preset" not in given:
         del filled["preset"]
-    if given["recipe"] == "default":
-        filled |= {**_usual(filled["optimizer"], filled["adam_epsilon"]), **given}
+    if given["recipe"] == "default":  # whose other flags decide these
+        filled = {name: value for name, value in filled.items() if name in given or name not in DEPENDENT}
     return filled
 
 
@@ -297,7 +299,10 @@ def _resume_config(flags):
         if name not in config.RESUMABLE and value != stored[name]:
             first = f"the run was started with {shown(stored[name], name)}"
             raise UserError(f"{flag_of(name)} {shown(value, name)}: {first}; leave it out to resume")
-    for name, value in _with_recipe(vars(flags), bool(stored["init_from"])).items():
+    recipe = _with_recipe(vars(flags), bool(stored["init_from"]))
+    if recipe.get("recipe") == "default":
+        recipe = {**_usual(settings), **recipe}
+    for name, value in recipe.items():
         if name in stored and name not in flags and value != stored[name]:
             difference = f"sets {flag_of(name)} {shown(value, name)}, but the run has {shown(stored[name], name)}"
             raise UserError(f"--recipe {flags.recipe}: {difference}; leave --recipe out to resume")

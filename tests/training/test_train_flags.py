@@ -4,6 +4,7 @@ import dataclasses
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import config
@@ -167,6 +168,23 @@ def test_a_recipe_leaves_the_anchors_of_a_first_run(trained):
     flags = ["--data", str(Path(__file__).parent), "--init-from", str(trained), "--recipe", "article"]
     assert read(*flags)[0].preset.name == "vgg300"
     assert read(*flags, "--preset", "vgg300-article")[0].preset.name == "vgg300-article"
+
+
+def test_trained_weights_get_smaller_steps_than_new_ones(tmp_path):
+    weights = tmp_path / "vgg.npz"
+    np.savez(weights, **{"conv1_1/weights": np.zeros((3, 3, 3, 64), np.float32)})
+
+    def multiplier(*flags):
+        return read("--classes", "cat", *flags)[1].vgg_lr_multiplier
+
+    vgg = ["--vgg-weights", str(weights)]
+    assert multiplier(*vgg) == multiplier(*vgg, "--recipe", "default") == 0.1
+    assert multiplier(*vgg, "--optimizer", "adam") == 0.1
+    assert multiplier(*vgg, "--vgg-lr-multiplier", "0.5") == 0.5
+    assert multiplier("--vgg-weights", "none") == multiplier("--vgg-weights", "none", "--recipe", "default") == 1
+    for other in (["--optimizer", "momentum"], ["--optimizer", "adam", "--adam-epsilon", "0.1"]):
+        assert multiplier(*vgg, *other) == 1
+    assert multiplier(*vgg, "--recipe", "article") == multiplier(*vgg, "--recipe", "original") == 1
 
 
 def resumed(run, *flags):
