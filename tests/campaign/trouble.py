@@ -1,5 +1,6 @@
 """Trouble that a training survives, or that ends it with a clear line: of its workers, clock, disk and neighbors."""
 
+import contextlib
 import os
 import random
 import shutil
@@ -89,9 +90,13 @@ def _killed_worker(place, chance):
 
 
 def _stopped_worker(place, chance):
+    def resume(worker):
+        with contextlib.suppress(psutil.NoSuchProcess):  # the training has ended meanwhile
+            worker.resume()
+
     def stop(worker):
         worker.suspend()
-        threading.Timer(3 * chance.random(), worker.resume).start()
+        threading.Timer(3 * chance.random(), resume, [worker]).start()
 
     path, ended, _ = _with_workers(place, chance, stop)
     return _finished(place, path, ended)
