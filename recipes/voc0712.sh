@@ -18,9 +18,9 @@ TRAINING: any of (default: all but quick300)
   quick300                 train.py's own settings, batch 32, cosine, 60 epochs of VOC2007 trainval alone, conv1 and
                            conv2 kept as they are; alone it downloads only VOC2007 (0.9 GB)
 
-Time on one H100, estimated from single steps (docs/gpu.md: 352 to 720 images/s at batch 8, 694 at batch 32, in
-bfloat16, a third of that at 512); no training has been run to its end:
-  quick300                     10 minutes: 300,660 images and the score
+Time, estimated from figures of docs/gpu.md; no training has been run to its end:
+  quick300                     5 to 10 minutes: 300,660 images, at 694 images/s (H100) to 1,674 (H200, XLA), and the score
+on one H100, at 352 to 720 images/s at batch 8, in bfloat16, a third of that at 512:
   article300, original300      1.3 to 3 hours each: 3.3 and 3.8 million images
   article512, original512      4 to 9 hours each
 
