@@ -211,10 +211,14 @@ def load(
     source = pretrained.fetched(config.find_model(os.fspath(model)))
     if batch_size is not None and batch_size < 1:
         raise UserError(f"batch_size {batch_size}: give a whole number above 0, or None")
-    if source.exported:
-        facts = _of_file(source, precision, threshold, batch_size, fastest, keep_predictions)
-    else:
-        facts = _of_weights(*read_current(source), precision, threshold, batch_size)
+    try:
+        if source.exported:
+            facts = _of_file(source, precision, threshold, batch_size, fastest, keep_predictions)
+        else:
+            facts = _of_weights(*read_current(source), precision, threshold, batch_size)
+    except devices.MEMORY_ERRORS as error:
+        devices.check_memory(error)
+        raise devices.OutOfMemory(f"{devices.full_memory()}: end other programs that hold memory") from None
     return Detector(**facts, keep_predictions=keep_predictions, cut=cut)
 
 
@@ -596,7 +600,8 @@ class Detector:
             batch = np.concatenate([batch, np.zeros((missing, *batch.shape[1:]), batch.dtype)])
         try:
             return self._network.run(batch, (*OUTPUTS, *[RESULT] * self.keep_predictions))
-        except tf.errors.ResourceExhaustedError:
+        except devices.MEMORY_ERRORS as error:
+            devices.check_memory(error)
             raise devices.OutOfMemory(f"{devices.full_memory()}: {self._smaller_batch()}") from None
 
     def _unpack(self, values, sizes):

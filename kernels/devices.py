@@ -1,5 +1,7 @@
 """The compute type, the session settings and the batch size that fit this machine."""
 
+import os
+
 import tensorflow
 import tensorflow.compat.v1 as tf
 from tensorflow.core.framework import attr_value_pb2
@@ -8,6 +10,9 @@ import config
 from kernels import cpu
 from structures import UserError
 
+# GPU memory grows on demand. The settings of a session do not suffice: building a loop or a function opens TensorFlow's
+# context for eager execution first, which would take the whole card for the process
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 # What --xla auto takes on a GPU (config.XLA_FORMS): by how many images the training is going to see at least. An H100
 # at batch 8 compiles for 74 s with "on" and then saves 1.45 ms an image. docs/gpu.md, "Which form of the training
 # step", says what to measure before this is changed
@@ -60,8 +65,20 @@ class OutOfMemory(UserError):
     """TensorFlow gets no memory, from the GPU or from a machine without one, for the images of a batch."""
 
 
+MEMORY_ERRORS = (tf.errors.ResourceExhaustedError, tf.errors.InternalError)  # what `check_memory` tells apart
+
+
+def check_memory(error):
+    """Return if one of MEMORY_ERRORS says that TensorFlow gets no memory; raise it otherwise.
+
+    Where a GPU is full before a program takes its first part of it, CUDA's own call fails: an InternalError.
+    """
+    if isinstance(error, tf.errors.InternalError) and "out of memory" not in error.message.lower():
+        raise error
+
+
 def full_memory():
-    """Which memory is full when TensorFlow gets none (tf.errors.ResourceExhaustedError), as words for a message."""
+    """Which memory is full when TensorFlow gets none, as words for a message."""
     return f"the memory of {'the GPU' if has_gpu() else 'this machine'} is full"
 
 

@@ -40,6 +40,7 @@ class Variant:
     fits_anchors: bool = False
 
 
+ONE_RATE = ("--vgg-lr-multiplier", "1")  # for all layers, if a variant does not say otherwise
 # Each optimizer has its usual rate: one rate for all would favor one of them
 VARIANTS = (
     Variant(
@@ -54,6 +55,9 @@ VARIANTS = (
         "new-layers-faster",
         "2.5 times the rate, VGG-16's layers as before",
         ("--learning-rate", "5e-4", "--vgg-lr-multiplier", "0.4"),
+    ),
+    Variant(
+        "vgg-slower", "a tenth of the rate for VGG-16's layers, train.py's default", ("--vgg-lr-multiplier", "0.1")
     ),
     Variant("average", "moving average of the weights, 0.99", ("--ema", "0.99")),
     Variant(
@@ -138,7 +142,7 @@ def _train(flags, variant, seed):
     steps = ["--epochs", flags.steps, "--max-steps", flags.steps, "--seed", seed]  # an epoch has a step at least
     fitted = ["--anchors", recipe.anchors(flags)] if variant.fits_anchors else []
     first = recipe.start(flags.recipe, flags.vgg if variant.vgg else "none")
-    arguments = [*first, *fitted, *variant.flags, *steps, *flags.more]
+    arguments = [*first, *fitted, *ONE_RATE, *variant.flags, *steps, *flags.more]
     recipe.train_and_score(flags.recipe, flags.data, _place(flags, variant.name, seed), arguments)
     files.write(_table_path(flags), table(_results(flags), flags.steps))
 

@@ -673,10 +673,17 @@ def _ends_of_nothing(batch_size):
     return graph
 
 
+FULL = (
+    tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor\nHint"),
+    tf.errors.InternalError(None, None, "cudaSetDevice() on GPU:0 failed. Status: out of memory"),
+)
+
+
+@pytest.mark.parametrize("error", FULL)
 @pytest.mark.parametrize(("batch_size", "remedy"), [(8, "give --batch-size 4, "), (1, "end other programs")])
-def test_full_memory_names_the_flag(best, monkeypatch, batch_size, remedy):
+def test_full_memory_names_the_flag(best, monkeypatch, batch_size, remedy, error):
     def run_out(*_, **__):
-        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor\nHint")
+        raise error
 
     monkeypatch.setattr(tf.Session, "run", run_out)
     monkeypatch.setattr(best, "batch_size", batch_size)
@@ -684,6 +691,26 @@ def test_full_memory_names_the_flag(best, monkeypatch, batch_size, remedy):
         monkeypatch.setattr(devices, "has_gpu", lambda gpu=gpu: gpu)
         with pytest.raises(devices.OutOfMemory, match=f"the memory of {memory} is full: {remedy}"):
             best.detect(pictures())
+
+
+@pytest.mark.parametrize("error", FULL)
+def test_a_gpu_that_is_full_from_the_start_is_named(run, monkeypatch, error):
+    def run_out(*_, **__):
+        raise error
+
+    monkeypatch.setattr(devices, "has_gpu", lambda: True)
+    monkeypatch.setattr(detector, "build_model_graph", run_out)
+    with pytest.raises(devices.OutOfMemory, match=r"^the memory of the GPU is full: end other programs"):
+        detector.load(run.path)
+
+
+def test_other_errors_inside_tensorflow_keep_their_traceback(best, monkeypatch):
+    def fail(*_, **__):
+        raise tf.errors.InternalError(None, None, "Blas GEMM launch failed")
+
+    monkeypatch.setattr(tf.Session, "run", fail)
+    with pytest.raises(tf.errors.InternalError, match="Blas"):
+        best.detect(pictures())
 
 
 # Many files

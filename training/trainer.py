@@ -240,7 +240,8 @@ def _full_memory_explained(task):
     """Where TensorFlow gets no memory, raise a UserError that says what is saved and how to go on."""
     try:
         yield
-    except (tf.errors.ResourceExhaustedError, devices.OutOfMemory):
+    except (*devices.MEMORY_ERRORS, devices.OutOfMemory) as error:
+        devices.check_memory(error)
         last = config.read_index(task.run).get("last")  # a step that ran out of memory is not saved
         saved = f"{last} is saved" if last else "nothing is saved yet"
         source = f" and --init-from {task.run}@last" if last else ""

@@ -2,6 +2,7 @@
 
 import builtins
 import io
+import os
 
 import pytest
 import tensorflow.compat.v1 as tf
@@ -70,6 +71,8 @@ def test_session_settings():
     config = devices.session_config()
     assert config.inter_op_parallelism_threads == 1
     assert config.gpu_options.allow_growth
+    # Also of what TensorFlow opens by itself before the first session
+    assert os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] == "true"
 
 
 @pytest.mark.parametrize(("compile", "level"), [(False, tf.OptimizerOptions.DEFAULT), (True, tf.OptimizerOptions.ON_1)])

@@ -273,6 +273,15 @@ def test_full_memory_in_the_first_step(start, tmp_path, monkeypatch):
         start("--batch-size", "1", name="small")
 
 
+def test_a_gpu_that_is_full_from_the_start_is_named(start, monkeypatch):
+    def run_out(*_, **__):
+        raise tf.errors.InternalError(None, None, "cudaSetDevice() on GPU:0 failed. Status: out of memory")
+
+    monkeypatch.setattr(trainer.training_graph, "build", run_out)
+    with pytest.raises(UserError, match=r"memory.*nothing is saved.*end other programs"):
+        start()
+
+
 def test_full_memory_in_a_validation_costs_no_step(start, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         exhausted(patch, lambda feeds: names(feeds) == {"image_input"} and len(*feeds.values()) > 1)
