@@ -178,12 +178,12 @@ class ModelDescription:
         return cls(ssd_utils.SSDPreset.from_json(values.get("preset", {})), tuple(values["class_names"]))
 
 
-TRAINED_FACTOR = 0.1
+TRAINED_FACTOR = 0.1  # on the learning rate of layers that start from trained weights
 
 
 def usual_rate(optimizer: str, adam_epsilon: float) -> float:
     """The default learning rate. With a large epsilon, as the article's 0.1, Adam's steps are much smaller."""
-    return 2e-4 if optimizer.startswith("adam") and adam_epsilon < 0.01 else 1e-3
+    return 2e-4 if _steps_of_one_size(optimizer, adam_epsilon) else 1e-3
 
 
 def usual_decay(optimizer: str) -> float:
@@ -196,7 +196,11 @@ def usual_multiplier(optimizer: str, adam_epsilon: float, vgg_weights: str | Non
 
     Adam's steps have one size whatever the gradient, and those that random layers need destroy trained ones.
     """
-    return TRAINED_FACTOR if vgg_weights and usual_rate(optimizer, adam_epsilon) < 1e-3 else 1.0
+    return TRAINED_FACTOR if vgg_weights and _steps_of_one_size(optimizer, adam_epsilon) else 1.0
+
+
+def _steps_of_one_size(optimizer, adam_epsilon):
+    return optimizer.startswith("adam") and adam_epsilon < 0.01
 
 
 @dataclasses.dataclass(frozen=True)

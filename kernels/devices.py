@@ -62,7 +62,7 @@ def peak_memory():
 
 
 class OutOfMemory(UserError):
-    """TensorFlow gets no memory, from the GPU or from a machine without one, for the images of a batch."""
+    """TensorFlow gets no memory, from the GPU or from a machine without one, for a network or the images of a batch."""
 
 
 MEMORY_ERRORS = (tf.errors.ResourceExhaustedError, tf.errors.InternalError)  # what `check_memory` tells apart

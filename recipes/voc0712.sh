@@ -19,7 +19,7 @@ TRAINING: any of (default: all but quick300)
                            conv2 kept as they are; alone it downloads only VOC2007 (0.9 GB)
 
 Time, estimated from figures of docs/gpu.md; no training has been run to its end:
-  quick300                     5 to 10 minutes: 300,660 images, at 694 images/s (H100) to 1,674 (H200, XLA), and the score
+  quick300                     5 to 10 minutes: 300,660 images, at 694 (H100) to 1,674 images/s (H200, XLA), and the score
 on one H100, at 352 to 720 images/s at batch 8, in bfloat16, a third of that at 512:
   article300, original300      1.3 to 3 hours each: 3.3 and 3.8 million images
   article512, original512      4 to 9 hours each
