@@ -6,7 +6,7 @@ same on all ranks. The ranks must run graphs with these operations equally often
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow.compat.v1 as tf
@@ -20,6 +20,7 @@ GROUP_KEY = 1
 FIRST_SECONDS = 120.0  # of the first sum, in which connections are made
 FIRST_STEP_SECONDS = 600.0  # ... if a training step is part of it
 LEAST_SECONDS, SLOWER = 9.0, 5.0  # later ones: at least this, and this many times the slowest before
+ABORTED = "Collective ops is aborted"  # in what TensorFlow says on this rank of an error of another one
 ANSWER_SECONDS = 10.0  # how long to wait for the reason of a failure: more than LOST_SECONDS of silence
 
 
@@ -27,12 +28,16 @@ class Ranks:
     """This process's TensorFlow server, and sums over all ranks.
 
     group: the ranks. on_gpu: whether the tensors are on GPUs, whose NCCL then adds them; else gRPC carries them.
-    settings: of the server and of sessions, which `prepare` makes of a tf.ConfigProto.
+    settings: of the server and of sessions, which `prepare` makes of a tf.ConfigProto. is_own: whether an error of
+    TensorFlow is this rank's own, such as full memory, and not a lost rank's or its port's.
 
     target: for tf.Session.
     """
 
-    def __init__(self, group: Group, settings: tf.ConfigProto, on_gpu: bool) -> None:
+    def __init__(
+        self, group: Group, settings: tf.ConfigProto, on_gpu: bool, is_own: Callable[[tf.errors.OpError], bool]
+    ) -> None:
+        self._is_own = is_own
         self.group, self._hint = group, "nccl" if on_gpu else "ring"
         self._keys, self._slowest = 0, 0.0
         self._done: set[tf.Operation] = set()  # operations that ran before
@@ -42,6 +47,8 @@ class Ranks:
                 {JOB: addresses}, job_name=JOB, task_index=group.rank, config=self.prepare(settings)
             )
         except tf.errors.OpError as error:
+            if self._is_own(error):
+                raise
             raise UserError(
                 f"{addresses[group.rank]}: TensorFlow's server cannot start there ({error.message.splitlines()[0]}); "
                 "free the port, or give this rank another one in TF_CONFIG"
@@ -109,7 +116,8 @@ class Ranks:
 
         first_seconds: the limit of its first run. Returns what is fetched beside it. Raises RankLost if a rank does not
         answer: TensorFlow by itself would wait forever for one that is stopped or behind a dead link. Only what the
-        operation itself changes can be half done then.
+        operation itself changes can be half done then. An error that is
+        this rank's own is raised as it is.
         """
         first = operation not in self._done
         limit = first_seconds if first else max(LEAST_SECONDS, SLOWER * self._slowest)
@@ -117,9 +125,9 @@ class Ranks:
         try:
             options = tf.RunOptions(timeout_in_ms=int(1000 * limit))
             _, fetched = session.run((operation, fetches), feeds, options=options)
-        except tf.errors.ResourceExhaustedError:
-            raise
         except tf.errors.OpError as error:
+            if self._is_own(error) and ABORTED not in error.message:
+                raise
             doing = f"TensorFlow's sum over the ranks failed ({type(error).__name__})"
             self.group.explain(doing, ANSWER_SECONDS)
         self._done.add(operation)

@@ -68,12 +68,19 @@ class OutOfMemory(UserError):
 MEMORY_ERRORS = (tf.errors.ResourceExhaustedError, tf.errors.InternalError)  # what `check_memory` tells apart
 
 
-def check_memory(error):
-    """Return if one of MEMORY_ERRORS says that TensorFlow gets no memory; raise it otherwise.
+def says_memory_is_full(error):
+    """Whether an error of TensorFlow says that it gets no memory.
 
     Where a GPU is full before a program takes its first part of it, CUDA's own call fails: an InternalError.
     """
-    if isinstance(error, tf.errors.InternalError) and "out of memory" not in error.message.lower():
+    if isinstance(error, tf.errors.InternalError):
+        return "out of memory" in error.message.lower()
+    return isinstance(error, tf.errors.ResourceExhaustedError)
+
+
+def check_memory(error):
+    """Return if one of MEMORY_ERRORS says that TensorFlow gets no memory; raise it otherwise."""
+    if isinstance(error, tf.errors.InternalError) and not says_memory_is_full(error):
         raise error
 
 

@@ -197,7 +197,9 @@ def open_network(task: Task, stop: StopRequest) -> Iterator[OpenNetwork]:
     with _full_memory_explained(task), tf.Graph().as_default():
         xla = devices.xla_form(task.xla, _remaining_images(task))
         weights = _class_weights(task)
-        ranks = task.group and collective.Ranks(task.group, devices.session_config(), devices.has_gpu())
+        ranks = task.group and collective.Ranks(
+            task.group, devices.session_config(), devices.has_gpu(), devices.says_memory_is_full
+        )
         graph = training_graph.build(task.description, task.settings, dtype, weights, xla, ranks)
         with graph.session:
             probe = probes.StepProbe(graph.training_step.trained, graph.training_step.gradient_probe)

@@ -1,10 +1,20 @@
-"""What travels together: the pieces of the gradients. tests/test_train_together.py sends them."""
+"""What travels together, the pieces of the gradients, and which errors are this rank's own.
+
+tests/test_train_together.py sends the pieces and loses ranks.
+"""
 
 import math
+import types
 
+import pytest
 import tensorflow.compat.v1 as tf
 
 from distribution import collective
+from kernels import devices
+from structures import UserError
+
+FULL_GPU = tf.errors.InternalError(None, None, "CUDA error: : CUDA_ERROR_OUT_OF_MEMORY: out of memory")
+FULL = [FULL_GPU, tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor with shape[8,64,300,300]")]
 
 
 def sizes(numbers, *lengths):
@@ -21,3 +31,55 @@ def test_pieces_are_as_large_as_asked_for_and_keep_the_order():
     assert sizes(1, 4, 6) == [[4], [6]]
     assert sizes(math.inf, 4, 6, 3) == [[4, 6, 3]]
     assert sizes(10) == []
+
+
+class StubGroup:
+    """Rank 0 of two. Its explanation of a failure is the loss of the other one."""
+
+    rank, size, cluster = 0, 2, types.SimpleNamespace(addresses=["127.0.0.1:1", "127.0.0.1:2"])
+
+    def explain(self, doing, seconds):
+        raise UserError(f"rank 1 is lost: {doing}")
+
+
+class FailingSession:
+    def __init__(self, error):
+        self._error = error
+
+    def run(self, *arguments, **options):
+        raise self._error
+
+
+def make_ranks(monkeypatch, error=None):
+    """The Ranks of a StubGroup, without a server, which fails to start with the error if there is one."""
+
+    def server(*arguments, **options):
+        if error:
+            raise error
+        return types.SimpleNamespace(target="grpc://127.0.0.1:1")
+
+    monkeypatch.setattr(tf.train, "Server", server)
+    return collective.Ranks(StubGroup(), tf.ConfigProto(), False, devices.says_memory_is_full)
+
+
+@pytest.mark.parametrize("error", FULL, ids=lambda error: type(error).__name__)
+def test_full_memory_of_this_rank_is_no_lost_rank(monkeypatch, error):
+    with pytest.raises(type(error), match=r"(?i)memory|oom"):
+        make_ranks(monkeypatch).run(FailingSession(error), None)
+    with pytest.raises(type(error), match=r"(?i)memory|oom"):
+        make_ranks(monkeypatch, error)
+
+
+@pytest.mark.parametrize("kind", [tf.errors.InternalError, tf.errors.ResourceExhaustedError])
+def test_full_memory_of_another_rank_is_explained_by_that_one(monkeypatch, kind):
+    error = kind(None, None, "Collective ops is aborted by: CUDA_ERROR_OUT_OF_MEMORY: out of memory")
+    with pytest.raises(UserError, match=f"rank 1 is lost: .*{kind.__name__}"):
+        make_ranks(monkeypatch).run(FailingSession(error), None)
+
+
+def test_other_internal_errors_are_lost_ranks(monkeypatch):
+    error = tf.errors.InternalError(None, None, "Connection reset by peer")
+    with pytest.raises(UserError, match="rank 1 is lost"):
+        make_ranks(monkeypatch).run(FailingSession(error), None)
+    with pytest.raises(UserError, match=r"127\.0\.0\.1:1: TensorFlow's server cannot start there .*; free the port"):
+        make_ranks(monkeypatch, error)
