@@ -65,22 +65,31 @@ class OutOfMemory(UserError):
     """TensorFlow gets no memory, from the GPU or from a machine without one, for a network or the images of a batch."""
 
 
-MEMORY_ERRORS = (tf.errors.ResourceExhaustedError, tf.errors.InternalError)  # what `check_memory` tells apart
+# What `check_memory` tells apart
+MEMORY_ERRORS = (tf.errors.ResourceExhaustedError, tf.errors.InternalError, tf.errors.FailedPreconditionError)
+# What other errors say where a GPU is full: CUDA's own calls, before the program takes its first part of it; then
+# cuBLAS and cuDNN, which start with the first operation that needs them. TensorFlow lists no GPU without these
+# libraries, so it is not that they are missing.
+NO_MEMORY = (
+    "out of memory",
+    "no blas for stream",
+    "without blas support",
+    "no dnn in stream executor",
+    "dnn library initialization failed",
+)
 
 
 def says_memory_is_full(error):
-    """Whether an error of TensorFlow says that it gets no memory.
-
-    Where a GPU is full before a program takes its first part of it, CUDA's own call fails: an InternalError.
-    """
-    if isinstance(error, tf.errors.InternalError):
-        return "out of memory" in error.message.lower()
-    return isinstance(error, tf.errors.ResourceExhaustedError)
+    """Whether an error of TensorFlow says that it gets no memory."""
+    if isinstance(error, tf.errors.ResourceExhaustedError):
+        return True
+    message = str(error.message).lower()
+    return isinstance(error, MEMORY_ERRORS) and any(words in message for words in NO_MEMORY)
 
 
 def check_memory(error):
     """Return if one of MEMORY_ERRORS says that TensorFlow gets no memory; raise it otherwise."""
-    if isinstance(error, tf.errors.InternalError) and not says_memory_is_full(error):
+    if isinstance(error, MEMORY_ERRORS) and not says_memory_is_full(error):
         raise error
 
 

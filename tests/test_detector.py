@@ -676,6 +676,8 @@ def _ends_of_nothing(batch_size):
 FULL = (
     tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor\nHint"),
     tf.errors.InternalError(None, None, "cudaSetDevice() on GPU:0 failed. Status: out of memory"),
+    tf.errors.InternalError(None, None, "2 root error(s) found.\n  (0) INTERNAL: No BLAS for stream."),
+    tf.errors.FailedPreconditionError(None, None, "DNN library initialization failed. Look at the errors above"),
 )
 
 
@@ -704,12 +706,13 @@ def test_a_gpu_that_is_full_from_the_start_is_named(run, monkeypatch, error):
         detector.load(run.path)
 
 
-def test_other_errors_inside_tensorflow_keep_their_traceback(best, monkeypatch):
+@pytest.mark.parametrize("kind", [tf.errors.InternalError, tf.errors.FailedPreconditionError])
+def test_other_errors_inside_tensorflow_keep_their_traceback(best, monkeypatch, kind):
     def fail(*_, **__):
-        raise tf.errors.InternalError(None, None, "Blas GEMM launch failed")
+        raise kind(None, None, "Blas GEMM launch failed")
 
     monkeypatch.setattr(tf.Session, "run", fail)
-    with pytest.raises(tf.errors.InternalError, match="Blas"):
+    with pytest.raises(kind, match="Blas"):
         best.detect(pictures())
 
 
