@@ -38,7 +38,7 @@ from results.data_set import VALID_OF, DataSet
 from results.result_files import Origin, Source, Writer
 from scoring import score_threshold
 from structures import Detections, UserError
-from system import cli, files, wording, worker_processes
+from system import cli, files, stages, wording, worker_processes
 
 FEW = 5  # boxes a picture that are easy to look at
 FILMS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".mts", ".3gp")
@@ -172,13 +172,14 @@ def _open_output(flags, source, choice, detector, total):
         stack.callback(output.say_if_stopped, total)  # after the writers have closed
         for module in _formats(flags):
             output.writers.append(stack.enter_context(module.open_writer(flags.output, origin)))
+        stack.enter_context(output.copies)
         yield output
 
 
 class _Output:
-    """Writes the detections in every format asked for, draws the copies, and counts.
+    """Writes the detections in every format asked for, has the copies drawn, and counts.
 
-    writers: of the formats.
+    writers: of the formats. copies: the stages.Background that draws and writes, which takes longer than a GPU does.
     """
 
     def __init__(self, flags: argparse.Namespace, class_names: Sequence[str], detector: Any):
@@ -193,6 +194,8 @@ class _Output:
         self._of_class: collections.Counter = collections.Counter()
         self._shown: list[np.ndarray] = []  # scores of the detections to draw, an array for each picture
         self._folders = files.safe_names(class_names)
+        threads = worker_processes.beside_network()
+        self.copies = stages.Background(self._counts.update, threads=threads, ahead=threads)
 
     def add(self, name: str, read: Any, detections: Detections) -> None:
         """Write the Detections on a picture. name: in the output; read: the detector.ReadImage."""
@@ -203,14 +206,9 @@ class _Output:
         self._of_class.update(self._class_names[label] for label in detections.labels)
         shown = detections.where(detections.scores >= self._flags.draw_threshold)
         self._shown.append(shown.scores)
-        best = shown.where(np.arange(len(shown)) < self._flags.draw_most)
-        if self._flags.draw:
-            drawn = visualization.draw_detections(read.image, best, self._class_names)
-            self._counts["not drawn"] += not _write_picture(self._drawn_path(name), drawn)
-        if self._flags.crops:
-            self._crop(name, read.image, best)
-        if self._flags.dump_predictions:
-            self._dump(name, read.predictions)
+        if self._flags.draw or self._flags.crops or self._flags.dump_predictions:
+            best = shown.where(np.arange(len(shown)) < self._flags.draw_most)
+            self.copies.run(self._write_copies, name, read, best)
 
     def error(self, name: str, error: images.ImageError) -> None:
         """Note a picture that could not be read. name: in the output."""
@@ -222,13 +220,30 @@ class _Output:
     def _drawn_path(self, name):
         return os.path.join(self._flags.output, result_folder.DRAWN, _drawn_name(name))
 
+    def _write_copies(self, name, read, best):
+        """Write what was asked for of a picture -> Counter of what could not be written. best: Detections to draw."""
+        failed: collections.Counter = collections.Counter()
+        if self._flags.draw:
+            drawn = visualization.draw_detections(read.image, best, self._class_names)
+            failed["not drawn"] += not _write_picture(self._drawn_path(name), drawn)
+        if self._flags.crops:
+            failed["crops not written"] += self._crop(name, read.image, best)
+        if self._flags.dump_predictions:
+            self._dump(name, read.predictions)
+        return failed
+
     def _crop(self, name, image, detections):
-        """Write the piece of a picture inside each box, CROPS/CLASS/NAME_1.jpg for the best and so on."""
+        """Write the piece of a picture inside each box, CROPS/CLASS/NAME_1.jpg for the best and so on.
+
+        Returns how many of them could not be written.
+        """
+        failed = 0
         base, suffix = os.path.splitext(_drawn_name(name))
         for number, (box, label) in enumerate(zip(detections.boxes_px, detections.labels, strict=True), start=1):
             place = os.path.join(self._flags.output, result_folder.CROPS, self._folders[label])
             path = os.path.join(place, f"{base}_{number}{suffix}")
-            self._counts["crops not written"] += not _write_picture(path, visualization.crop(image, box))
+            failed += not _write_picture(path, visualization.crop(image, box))
+        return failed
 
     def _dump(self, name, predictions):
         """Write what the network says of a picture. predictions: float32 [A,1+classes+4] of a detector.ReadImage."""

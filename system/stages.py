@@ -11,7 +11,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 POLL_SECONDS = 0.1  # how soon a waiting thread notices the end
 T = TypeVar("T")
@@ -42,6 +42,37 @@ def parallel_map(
         finally:
             for future in pending:
                 future.cancel()
+
+
+class Background:
+    """Calls that threads make beside the caller; leaving the `with` block waits for all of them.
+
+    take: called in the caller's thread with what each call returns, in their order. threads: that make the calls.
+    ahead: calls that may wait or run at once. An exception of a call is raised by a later `run` or at the end, unless
+    the block is left by another one.
+    """
+
+    def __init__(self, take: Callable[[R], None], *, threads: int, ahead: int):
+        self._take, self._ahead = take, ahead
+        self._pool = concurrent.futures.ThreadPoolExecutor(threads)
+        self._pending: collections.deque[concurrent.futures.Future] = collections.deque()
+
+    def run(self, function: Callable[..., R], *arguments: Any) -> None:
+        """Have a thread call function(*arguments); waits while `ahead` calls are not done."""
+        self._pending.append(self._pool.submit(function, *arguments))
+        self._settle(self._ahead)
+
+    def _settle(self, most):
+        while len(self._pending) > most:
+            self._take(self._pending.popleft().result())
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        with self._pool:
+            if kind is None:
+                self._settle(0)
 
 
 class Meter:

@@ -302,10 +302,11 @@ def test_what_was_detected_before_a_failure_is_kept(trained, shapes, tmp_path, m
             raise UserError(f"cannot write {path}: no space left on device")
 
     monkeypatch.setattr(images, "write", write)
+    monkeypatch.setattr(infer.worker_processes, "beside_network", lambda: 1)  # then one picture waits to be drawn
     with pytest.raises(UserError, match="no space left"):
         infer.main([str(trained), "--data", str(shapes), "--split", "val", "--output", str(tmp_path / "out")])
-    assert f"of 6 pictures 3 are in {tmp_path / 'out'}" in capsys.readouterr().out
-    assert len(json.loads((tmp_path / "out" / "detections.json").read_text("utf-8"))["images"]) == 3
+    assert f"of 6 pictures 4 are in {tmp_path / 'out'}" in capsys.readouterr().out
+    assert len(json.loads((tmp_path / "out" / "detections.json").read_text("utf-8"))["images"]) == 4
 
 
 def test_full_memory_ends_with_the_flag_to_change(trained, shapes, tmp_path, monkeypatch, capsys):

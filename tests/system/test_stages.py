@@ -36,6 +36,42 @@ def test_parallel_map_passes_an_error_on():
         next(mapped)
 
 
+def test_background_calls_are_few_and_their_results_come_in_order():
+    done = []
+    with stages.Background(done.append, threads=2, ahead=3) as background:
+        for n in range(20):
+            background.run(lambda n: n * n, n)
+            assert n + 1 - len(done) <= 3
+    assert done == [n * n for n in range(20)]
+
+
+def test_the_end_of_a_background_waits_for_all_calls():
+    before, released, done = threading.active_count(), threading.Event(), []
+    with stages.Background(done.append, threads=2, ahead=4) as background:
+        for n in range(3):
+            background.run(lambda n=n: released.wait(10) and n)
+        assert done == []
+        released.set()
+    assert done == [0, 1, 2]
+    assert threading.active_count() == before
+
+
+def test_an_error_in_the_background_is_raised_unless_another_is():
+    def leave(error=None):
+        with stages.Background(print, threads=1, ahead=9) as background:
+            background.run(lambda: 1 // 0)
+            if error:
+                raise error
+
+    with pytest.raises(ZeroDivisionError):
+        leave()
+    with pytest.raises(KeyboardInterrupt):
+        leave(KeyboardInterrupt())
+    with pytest.raises(ZeroDivisionError), stages.Background(print, threads=1, ahead=0) as background:
+        background.run(lambda: 1 // 0)
+        pytest.fail("the error comes with the next call at the latest")
+
+
 def test_batches_are_full_but_for_the_last():
     assert list(stages.batched(iter(range(7)), 3)) == [[0, 1, 2], [3, 4, 5], [6]]
     assert list(stages.batched([], 3)) == []
