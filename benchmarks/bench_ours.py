@@ -8,6 +8,7 @@ import time
 
 import bench_inputs
 import bench_pictures
+import cv2
 import numpy as np
 from bench_paths import ROOT  # noqa: F401, lets the next lines find the project
 from bench_worker import serve
@@ -24,6 +25,7 @@ from system import cli
 from training import caching
 
 stack = contextlib.ExitStack()  # what stays open as long as the process
+LIKELY = 5  # anchors of a picture, most of which are left by suppression
 ALIGNMENT = 64  # bytes, as in the data queue; TensorFlow copies arrays with a smaller alignment
 
 
@@ -226,18 +228,49 @@ def load_graph(model, precision):
     return detector.build_model_graph(source, precision, 0.01), source.description
 
 
-def random_model(path, preset="vgg300", width=1.0):
-    """Write an exported graph with random weights to `path`; its run() does nothing."""
+def random_model(path, preset="vgg300", width=1.0, pictures=()):
+    """Write an exported graph with random weights to `path`; its run() does nothing.
+
+    pictures: paths of some on which it then finds about as many objects as a trained model does, but unevenly; without
+    them it finds 200 in each, which take longer to draw than any network.
+    """
     cli.import_tensorflow()
     import detector
     from kernels import devices
 
     description = describe(preset, width)
     dtype = devices.compute_dtype("auto")
-    graph = detector.build_graph(description, random_weights(description), dtype, 0.01, portable=True)
+    weights = random_weights(description)
+    if pictures:
+        weights = _finding_little(weights, description, pictures)
+    graph = detector.build_graph(description, weights, dtype, 0.01, portable=True)
     with open(path, "wb") as file:
         file.write(graph.as_graph_def().SerializeToString())
     return {}, dict
+
+
+def _finding_little(weights, description, pictures):
+    """The weights with biases for which LIKELY anchors of a picture, on average, have a class that is likely."""
+    tf = cli.import_tensorflow()
+    import ssd_vgg
+    from kernels import devices
+    from media import images
+
+    height, width, _ = description.preset.image_shape
+    batch = np.stack([cv2.resize(images.read(path), (width, height)) for path in pictures])
+    classes = len(description.class_names)
+    with tf.Graph().as_default():
+        logits, _ = ssd_vgg.build(tf.constant(batch), description.preset, classes, weights=weights, portable=True)
+        with tf.Session(config=devices.session_config()) as session:
+            logits = session.run(logits)
+    margins = logits[..., 1:].max(axis=-1) - logits[..., 0]  # a softmax above 0.5 needs at least 0
+    shift = np.quantile(margins, 1 - LIKELY / margins.shape[1])
+    background = np.arange(classes + 1) == 0
+    return weights | {
+        name: value + shift * np.tile(background, len(value) // (classes + 1))
+        for name, value in weights.items()
+        if name.endswith("_logits/biases")
+    }
 
 
 def model_network(model, batch, batches=1):

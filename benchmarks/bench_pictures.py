@@ -14,6 +14,7 @@ from structures import Sample, UserError
 from toy_road import dataset, drawing
 
 FRAME = (768, 576)  # width, height of the video
+SOME = 16
 PAN = 25  # frames that show one picture
 MOST_OBJECTS = {"voc": 8, "coco": 14}  # the means are about those of the data sets themselves
 
@@ -35,6 +36,11 @@ def index(settings, count):
         ]
         path.write_text(json.dumps(entries))
     return str(path)
+
+
+def some(settings):
+    """The paths of a few pictures, for which the random weights of a model are made."""
+    return [str(sample.image_path) for sample in read_index(index(settings, SOME))]
 
 
 def source_name(settings):

@@ -56,10 +56,10 @@ def _after_network(name, settings, options, target, what):
 
 
 def _model(settings):
-    """--model, or an exported graph with random weights in the scratch folder."""
+    """--model, or an exported graph in the scratch folder with random weights that find a few objects in pictures."""
     if settings.model:
         return settings.model
-    return _random_model(settings, "random.pb", **settings.slim())
+    return _random_model(settings, "random.pb", **settings.slim(), pictures=bench_pictures.some(settings))
 
 
 def _random_model(settings, name, **options):

@@ -148,9 +148,9 @@ def _fed(session, fetches, batch, description):
     return run
 
 
-def random_model(path, width):
-    """Write an exported graph with random weights."""
-    bench_ours.random_model(path, width=width)
+def random_model(path, width, pictures):
+    """Write an exported graph with random weights that finds a few objects in pictures, given by their paths."""
+    bench_ours.random_model(path, width=width, pictures=pictures)
 
 
 TASKS = {"step": step, "stage": gpu_stages.stage, "network": network, "detections": detections}

@@ -212,5 +212,6 @@ class Programs:
     def _model(self):
         path = self._scratch / "random.pb"
         if not path.exists():
-            self._ours.ask("random_model", path=str(path), width=self._settings.choose(1.0, 1.0, 0.03))
+            some = bench_pictures.some(self._settings)
+            self._ours.ask("random_model", path=str(path), width=self._settings.choose(1.0, 1.0, 0.03), pictures=some)
         return path
