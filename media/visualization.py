@@ -208,10 +208,12 @@ def _legend(lines, size):
 
 def _draw_trail(canvas, trail, line, color):
     """Draw a way [K,2] in pixels, from a thin start to an end that is as wide as a box's line."""
-    points = np.rint(np.asarray(trail) * 16).astype(int)  # sixteenths of a pixel
-    for index, (one, other) in enumerate(itertools.pairwise(points), start=1):
-        width = max(1, round(line * index / (len(points) - 1)))
-        cv2.line(canvas, one.tolist(), other.tolist(), color, width, cv2.LINE_AA, 4)
+    points = np.rint(np.asarray(trail) * 16).astype(np.int32)  # sixteenths of a pixel
+    parts = len(points) - 1
+    widths = [max(1, round(line * part / parts)) for part in range(1, parts + 1)]
+    for width, group in itertools.groupby(range(parts), widths.__getitem__):
+        some = list(group)
+        cv2.polylines(canvas, [points[some[0] : some[-1] + 2]], False, color, width, cv2.LINE_AA, 4)
 
 
 def crop(image: np.ndarray, box: np.ndarray) -> np.ndarray:
