@@ -611,7 +611,8 @@ def _add_record_flags(group):
     _add(
         group,
         "--save-minutes",
-        "minutes between checkpoints within an epoch; each epoch ends with one too",
+        "minutes between checkpoints within an epoch; an epoch ends with one too, unless epochs are so short that "
+        "saving would take more than a tenth of the time",
         type=cli.positive_float,
         metavar="X",
         rare=True,

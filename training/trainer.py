@@ -37,6 +37,7 @@ from training import (
     summaries,
     training_graph,
 )
+from training.ration import Ration
 from training.summaries import Summaries
 
 PICTURES_TO_SCALE_BY = 8  # that the first weights are measured on
@@ -395,6 +396,7 @@ class Trainer:
     def __post_init__(self) -> None:
         self._scored, self._saved_step = self.task.scored, self.state.step
         self._outlook = progress.Outlook(self.task.plan, self.state, bool(self.task.valid or self._scored))
+        self._saving, self._recording_weights = Ration(), Ration()
 
     def train(self) -> None:
         """Train to the end. If a stop is requested, save everything and raise KeyboardInterrupt."""
@@ -464,12 +466,16 @@ class Trainer:
         self._save()
 
     def _save(self, best=False, kept=None):
-        self.state.diagnosis = self.diagnosis.to_json(*self.probe.count(self.graph.session))
-        self.checkpoints.save(self.graph.session, self.state, best, kept)
+        with self._saving.work():
+            self.state.diagnosis = self.diagnosis.to_json(*self.probe.count(self.graph.session))
+            self.checkpoints.save(self.graph.session, self.state, best, kept)
         self.last_save, self._saved_step = time.monotonic(), self.state.step
 
     def _finish_epoch(self):
-        """Validate, record and save a finished epoch."""
+        """Validate, record and save a finished epoch.
+
+        Where epochs are short, not each is saved: a training that is killed then repeats the last ones.
+        """
         self._require_sound()  # once, before anything of the epoch is recorded or saved
         state, settings, plan = self.state, self.task.settings, self.task.plan
         # An epoch cut short by --max-steps is continued by a resume and then has one row of its own
@@ -491,7 +497,9 @@ class Trainer:
             state.rows.append(row)
             state.begin_next_epoch()
         keep = complete and settings.keep_every is not None and state.epoch % settings.keep_every == 0
-        self._save(best, f"epoch-{state.epoch}" if keep else None)
+        is_last = not complete or not any(True for _ in progress.epochs_left(state, plan, say=lambda _: None))
+        if best or keep or is_last or self.stop.requested or self._saving.is_due():
+            self._save(best, f"epoch-{state.epoch}" if keep else None)
         if self.task.group:
             self.task.group.share([state.best, state.stale])  # --patience ends the training on all ranks
         _print_row(row, plan.epochs, self._outlook)
@@ -504,8 +512,9 @@ class Trainer:
         with summaries.not_costing("pictures"):
             self.summaries.record_pictures(step, found.examples)
             self.summaries.record_pictures(step, found.of_train[1], "training")
-        with summaries.not_costing("weights"):
-            self.summaries.record_filters(step, self.graph.filters())
+        if self._recording_weights.is_due():
+            with summaries.not_costing("weights"), self._recording_weights.work():
+                self.summaries.record_filters(step, self.graph.filters())
 
     def _validate(self):
         """The Validation of --valid and of --score-train."""

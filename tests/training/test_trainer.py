@@ -7,6 +7,7 @@ import contextlib
 import inspect
 import re
 import shutil
+import signal
 import types
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from programs import TINY, write_shapes
 from results.data_set import DataSet
 from structures import UserError
 from system import cli, data_queue, files, worker_processes
-from training import engine, summaries, trainer
+from training import engine, ration, summaries, trainer
 
 QUICK = [*TINY[: TINY.index("--workers")], "--augmentation", "none", "--initializer", "he"]
 
@@ -106,6 +107,69 @@ def test_a_step_is_four_calls_away_from_main(start, monkeypatch):
     monkeypatch.setattr(tf.Session, "run", run)
     start("--max-steps", "1")
     assert callers == [["run", "train_one_epoch", "train", "main"]]
+
+
+@pytest.fixture
+def slow_saves(monkeypatch):
+    """Let every save count as one that took long; a list of the steps that are saved."""
+    steps, original = [], runs.Checkpoints.save
+
+    def save(self, session, state, *arguments):
+        steps.append(state.step)
+        return original(self, session, state, *arguments)
+
+    monkeypatch.setattr(runs.Checkpoints, "save", save)
+    monkeypatch.setattr(ration, "QUICK", 0)
+    monkeypatch.setattr(ration, "SPARING", 1e9)
+    return steps
+
+
+def test_short_epochs_are_not_all_saved(start, slow_saves):
+    start("--epochs", "4")
+    assert slow_saves == [5, 20]
+    slow_saves.clear()
+    start("--epochs", "4", "--max-steps", "13", name="cut")
+    assert slow_saves == [5, 13]
+    slow_saves.clear()
+    start("--epochs", "5", "--keep-every", "2", name="kept")
+    assert slow_saves == [5, 10, 20, 25]
+    slow_saves.clear()
+    start(*PATIENT, name="patient")  # the first epoch is the best, and the second the last
+    assert slow_saves == [5, 10]
+
+
+def test_a_training_killed_after_epochs_that_were_not_saved_repeats_them(start, tmp_path, slow_saves, monkeypatch):
+    original = engine.train_one_epoch
+
+    def train_one_epoch(graph, batches, state, *arguments):
+        if state.epoch == 3:
+            raise ZeroDivisionError  # as a kill, after which nothing is saved
+        return original(graph, batches, state, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "train_one_epoch", train_one_epoch)
+        with pytest.raises(ZeroDivisionError):
+            start("--epochs", "4")
+    assert slow_saves == [5]
+    resume(tmp_path / "run")
+    unbroken = start("--epochs", "4", name="unbroken")
+    assert_same_weights(tmp_path / "run", unbroken)
+    rows, expected = (files.read_text(run / "metrics.csv").splitlines() for run in (tmp_path / "run", unbroken))
+    assert len(rows) == 5 and [row.split(",")[:6] for row in rows] == [row.split(",")[:6] for row in expected]
+
+
+def test_a_stop_saves_epochs_that_were_not_saved(start, tmp_path, slow_saves, monkeypatch):
+    original = engine.train_one_epoch
+
+    def train_one_epoch(graph, batches, state, *arguments):
+        if state.epoch == 2:
+            signal.raise_signal(signal.SIGTERM)
+        return original(graph, batches, state, *arguments)
+
+    monkeypatch.setattr(engine, "train_one_epoch", train_one_epoch)
+    with pytest.raises(KeyboardInterrupt):
+        start("--epochs", "4")
+    assert slow_saves == [5, 11]
 
 
 def test_a_worker_that_died_between_two_epochs_is_reported_in_one_line(start, tmp_path, monkeypatch):
