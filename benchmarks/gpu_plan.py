@@ -23,12 +23,12 @@ PARTS = {
     "forward": "forward only",
 }
 
-# train.py --xla in the names of rows, and what the first step lacks in words
+# train.py --xla in the names of rows, and how cuDNN tries its algorithms, in words
 FORMS = {"auto": "", "update": "update", "on": "xla", "whole": "whole"}
-LEFT_OUT = {
+TRIALS = {
     "": "",
-    "untuned": ", without the trials of cuDNN's algorithms",
-    "unchecked": ", without a check of memory around each trial of cuDNN",
+    "tuned": ", with trials of cuDNN's algorithms",
+    "unchecked": ", with such trials but no check of memory around each",
 }
 END_OF_EPOCH = "train.py: validation of 500 pictures, records, checkpoint"
 
@@ -120,7 +120,7 @@ def plan(types, tiny):
         Duel(tuple(rows.step(main, small, variant) for variant in ("plain", "auto", "whole")), 170, slow=True),
         *(Duel(_detections(rows, main, batch), 30) for batch in batches[1:]),
         *(Duel((rows.step(main, b),), 25) for b in batches[2:]),
-        *(train(large, "auto", 60, slow=True, left_out=name) for name in ("untuned", "unchecked")),
+        *(train(large, "auto", 60, slow=True, trials=name) for name in ("tuned", "unchecked")),
         train(large, "on", 150, slow=True),
         train(large, "whole", 150, slow=True),
         *(Duel(_other_type(rows, kind, large), 40) for kind in types[1:] if not tiny),
@@ -194,16 +194,16 @@ def _stalls(kind, width):
     return Question(f"stalls-{kind}", "does not wait for the host", "stalls", {"precision": kind, "width": width}, 20)
 
 
-def train(batch, xla, needs, slow=False, left_out=""):
+def train(batch, xla, needs, slow=False, trials=""):
     """train.py: seconds to its first step, twice, and its speed."""
-    name = "-".join(filter(None, ["train", FORMS[xla], left_out]))
-    words = (f" --xla {xla}" if FORMS[xla] else "") + LEFT_OUT[left_out]
+    name = "-".join(filter(None, ["train", FORMS[xla], trials]))
+    words = (f" --xla {xla}" if FORMS[xla] else "") + TRIALS[trials]
     rows = (
         (f"{name}-{batch}", "speed", f"train.py{words}", RATE),
         (f"{name}-first-start-{batch}", "first start", f"train.py{words}: first step, nothing cached", SECONDS),
         (f"{name}-second-start-{batch}", "second start", f"train.py{words}: first step of a second start", SECONDS),
     )
-    return Program("train", {"batch": batch, "xla": xla, "left_out": left_out}, rows, needs, slow)
+    return Program("train", {"batch": batch, "xla": xla, "trials": trials}, rows, needs, slow)
 
 
 def program(method, batch, needs, unit=RATE):

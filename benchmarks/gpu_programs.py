@@ -24,8 +24,12 @@ FRAME = (1280, 720)
 CORES = len(os.sched_getaffinity(0))
 PICTURES = 500  # of the toy road, as many as bench_pictures.folder draws
 NO_VIDEO = "PyAV is missing, which reads and writes video (pip install av)"
-# What train.py may leave out of its first step, by the name that is in the row: variables of the environment
-UNTUNED = {"": {}, "untuned": {"TF_CUDNN_USE_AUTOTUNE": "0"}, "unchecked": {"TF_DISABLE_RZ_CHECK": "1"}}
+# How cuDNN tries its algorithms in train.py's first step, by the name that is in the row: variables of the environment
+TRIALS = {
+    "": {},
+    "tuned": {"TF_CUDNN_USE_AUTOTUNE": "1"},
+    "unchecked": {"TF_CUDNN_USE_AUTOTUNE": "1", "TF_DISABLE_RZ_CHECK": "1"},
+}
 EPOCH_PICTURES = 5000  # by which the ends of epochs are judged
 
 
@@ -138,15 +142,15 @@ class Programs:
         self._settings, self._ours, self._budget, self._environment = settings, ours, budget, environment
         self._scratch = pathlib.Path(settings.scratch)
 
-    def train(self, batch, xla, left_out=""):
+    def train(self, batch, xla, trials=""):
         """Two starts of train.py, first with empty caches, then with those of the first -> three rows' figures.
 
-        left_out: of the first step, a key of UNTUNED.
+        trials: in the first step, a key of TRIALS.
         """
-        name = f"{xla}-{left_out}"
+        name = f"{xla}-{trials}"
         cache = self._scratch / f"cache-{name}"
         environment = {**self._environment, "SSD_TENSORFLOW_CACHE": str(cache), "CUDA_CACHE_PATH": str(cache / "cuda")}
-        environment |= UNTUNED[left_out]
+        environment |= TRIALS[trials]
         runs = [self._scratch / f"run-{name}-{batch}-{start}" for start in ("first", "second")]
         flags = self._training_flags(batch, xla)
         first = watch([*flags, "--run", runs[0], "--max-steps", 1], self._budget, environment)

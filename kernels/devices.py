@@ -17,6 +17,9 @@ os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 # at batch 8 compiles for 74 s with "on" and then saves 1.45 ms an image. docs/gpu.md, "Which form of the training
 # step", says what to measure before this is changed
 XLA_BY_IMAGES = ((0, "off"), (50_000, "on"))
+# From how many images on cuDNN tries its algorithms for each convolution: on an H200 that took 20 s of the first step
+# for 2% of the speed (docs/gpu.md, "The first step without XLA")
+TRIALS_FROM_IMAGES = 50_000
 
 
 def compute_dtype(precision):
@@ -106,6 +109,16 @@ def xla_form(choice, images):
     if choice != "auto":
         return choice
     return [form for least, form in XLA_BY_IMAGES if images >= least][-1] if has_gpu() else "off"
+
+
+def set_cudnn_trials(form, images):
+    """Leave out cuDNN's trials of its algorithms in a training too short for them; call it before the first session.
+
+    form: of XLA, which tries for itself what it compiles; images: how many the training is going to see. A
+    TF_CUDNN_USE_AUTOTUNE that is set already stays.
+    """
+    if has_gpu() and form in ("off", "update") and images < TRIALS_FROM_IMAGES:
+        os.environ.setdefault("TF_CUDNN_USE_AUTOTUNE", "0")
 
 
 def session_config(compile=False):

@@ -196,7 +196,9 @@ def open_network(task: Task, stop: StopRequest) -> Iterator[OpenNetwork]:
     if task.settings.deterministic:
         devices.make_deterministic()
     with _full_memory_explained(task), tf.Graph().as_default():
-        xla = devices.xla_form(task.xla, _remaining_images(task))
+        images = _remaining_images(task)
+        xla = devices.xla_form(task.xla, images)
+        devices.set_cudnn_trials(xla, images)
         weights = _class_weights(task)
         ranks = task.group and collective.Ranks(
             task.group, devices.session_config(), devices.has_gpu(), devices.says_memory_is_full

@@ -217,7 +217,7 @@ def test_the_parts_of_the_plan_are_those_of_the_sides():
 
     assert gpu_stages.PARTS.keys() == gpu_plan.PARTS.keys()
     assert gpu_ours.VARIANTS.keys() == gpu_plan.VARIANTS.keys()
-    assert gpu_programs.UNTUNED.keys() == gpu_plan.LEFT_OUT.keys()
+    assert gpu_programs.TRIALS.keys() == gpu_plan.TRIALS.keys()
     assert gpu_plan.FORMS.keys() == {"auto", *config.XLA_FORMS} - {"off"}
 
 

@@ -84,3 +84,23 @@ def test_sessions_compile_if_asked(compile, level):
 def test_one_operation_at_a_time_is_for_cpus(monkeypatch, gpus, threads):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: gpus)
     assert devices.session_config().inter_op_parallelism_threads == threads
+
+
+@pytest.mark.parametrize(
+    ("gpu", "form", "images", "given", "expected"),
+    [
+        (True, "off", 49_999, None, "0"),
+        (True, "update", 10, None, "0"),
+        (True, "off", 50_000, None, None),
+        (True, "on", 10, None, None),
+        (True, "off", 10, "1", "1"),
+        (False, "off", 10, None, None),
+    ],
+)
+def test_short_trainings_on_a_gpu_leave_out_the_trials_of_cudnn(monkeypatch, gpu, form, images, given, expected):
+    monkeypatch.setattr(devices, "has_gpu", lambda: gpu)
+    monkeypatch.setenv("TF_CUDNN_USE_AUTOTUNE", given or "")
+    if given is None:
+        monkeypatch.delenv("TF_CUDNN_USE_AUTOTUNE")
+    devices.set_cudnn_trials(form, images)
+    assert os.environ.get("TF_CUDNN_USE_AUTOTUNE") == expected
