@@ -218,7 +218,7 @@ def load(
             facts = _of_weights(*read_current(source), precision, threshold, batch_size)
     except devices.MEMORY_ERRORS as error:
         devices.check_memory(error)
-        raise devices.OutOfMemory(f"{devices.full_memory()}: end other programs that hold memory") from None
+        raise devices.OutOfMemory(f"{devices.full_memory(error)}: end other programs that hold memory") from None
     return Detector(**facts, keep_predictions=keep_predictions, cut=cut)
 
 
@@ -602,7 +602,7 @@ class Detector:
             return self._network.run(batch, (*OUTPUTS, *[RESULT] * self.keep_predictions))
         except devices.MEMORY_ERRORS as error:
             devices.check_memory(error)
-            raise devices.OutOfMemory(f"{devices.full_memory()}: {self._smaller_batch()}") from None
+            raise devices.OutOfMemory(f"{devices.full_memory(error)}: {self._smaller_batch()}") from None
 
     def _unpack(self, values, sizes):
         """Arrays of `_run` -> the Detections of the images of these sizes."""

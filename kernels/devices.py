@@ -69,12 +69,18 @@ class OutOfMemory(UserError):
 
 
 # What `check_memory` tells apart
-MEMORY_ERRORS = (tf.errors.ResourceExhaustedError, tf.errors.InternalError, tf.errors.FailedPreconditionError)
-# What other errors say where a GPU is full: CUDA's own calls, before the program takes its first part of it; then
-# cuBLAS and cuDNN, which start with the first operation that needs them. TensorFlow lists no GPU without these
-# libraries, so it is not that they are missing.
-NO_MEMORY = (
-    "out of memory",
+MEMORY_ERRORS = (
+    tf.errors.ResourceExhaustedError,
+    tf.errors.InternalError,
+    tf.errors.FailedPreconditionError,
+    tf.errors.NotFoundError,
+    tf.errors.UnknownError,
+)
+# What the others say where a GPU is full: CUDA's own calls, before the program takes its first part of it, and the
+# trials of cuDNN's algorithms, of which none works then
+NO_MEMORY = ("out of memory", "cudnn_status_alloc_failed")
+# cuBLAS and cuDNN, which start with the first operation that needs them. cuDNN fails so in a wrong version too
+NO_LIBRARY = (
     "no blas for stream",
     "without blas support",
     "no dnn in stream executor",
@@ -86,8 +92,11 @@ def says_memory_is_full(error):
     """Whether an error of TensorFlow says that it gets no memory."""
     if isinstance(error, tf.errors.ResourceExhaustedError):
         return True
-    message = str(error.message).lower()
-    return isinstance(error, MEMORY_ERRORS) and any(words in message for words in NO_MEMORY)
+    return isinstance(error, MEMORY_ERRORS) and _says(error, NO_MEMORY + NO_LIBRARY)
+
+
+def _says(error, texts):
+    return any(text in str(error).lower() for text in texts)
 
 
 def check_memory(error):
@@ -96,8 +105,10 @@ def check_memory(error):
         raise error
 
 
-def full_memory():
-    """Which memory is full when TensorFlow gets none, as words for a message."""
+def full_memory(error):
+    """Which memory is full when TensorFlow gets none, as words for a message. error: what it raised."""
+    if has_gpu() and _says(error, NO_LIBRARY):
+        return "the GPU has no memory for cuBLAS or cuDNN, or their versions do not fit TensorFlow"
     return f"the memory of {'the GPU' if has_gpu() else 'this machine'} is full"
 
 

@@ -676,6 +676,14 @@ def _ends_of_nothing(batch_size):
 FULL = (
     tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor\nHint"),
     tf.errors.InternalError(None, None, "cudaSetDevice() on GPU:0 failed. Status: out of memory"),
+    tf.errors.NotFoundError(
+        None,
+        None,
+        "No algorithm worked!  Error messages:\n  Profiling failure on CUDNN engine 1: "
+        "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 95420720 bytes.",
+    ),
+)
+NO_LIBRARY = (
     tf.errors.InternalError(None, None, "2 root error(s) found.\n  (0) INTERNAL: No BLAS for stream."),
     tf.errors.FailedPreconditionError(None, None, "DNN library initialization failed. Look at the errors above"),
 )
@@ -706,7 +714,19 @@ def test_a_gpu_that_is_full_from_the_start_is_named(run, monkeypatch, error):
         detector.load(run.path)
 
 
-@pytest.mark.parametrize("kind", [tf.errors.InternalError, tf.errors.FailedPreconditionError])
+@pytest.mark.parametrize("error", NO_LIBRARY)
+def test_a_gpu_whose_libraries_do_not_start_is_named(best, monkeypatch, error):
+    def run_out(*_, **__):
+        raise error
+
+    monkeypatch.setattr(devices, "has_gpu", lambda: True)
+    monkeypatch.setattr(tf.Session, "run", run_out)
+    said = "^the GPU has no memory for cuBLAS or cuDNN, or their versions do not fit TensorFlow: "
+    with pytest.raises(devices.OutOfMemory, match=said):
+        best.detect(pictures())
+
+
+@pytest.mark.parametrize("kind", [tf.errors.InternalError, tf.errors.FailedPreconditionError, tf.errors.NotFoundError])
 def test_other_errors_inside_tensorflow_keep_their_traceback(best, monkeypatch, kind):
     def fail(*_, **__):
         raise kind(None, None, "Blas GEMM launch failed")

@@ -252,8 +252,8 @@ def _full_memory_explained(task):
         source = f" and --init-from {task.run}@last" if last else ""
         again = f"continue with: {_resume_command(task)}" if config.is_run(task.run) else "try again"
         raise UserError(
-            f"{devices.full_memory()}; {saved}; start a new run with {_smaller_batch(task.settings)}{source}, or end "
-            f"other programs that hold memory and {again}"
+            f"{devices.full_memory(error)}; {saved}; start a new run with {_smaller_batch(task.settings)}{source}, "
+            f"or end other programs that hold memory and {again}"
         ) from None
 
 
