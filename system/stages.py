@@ -62,6 +62,10 @@ class Background:
         self._pending.append(self._pool.submit(function, *arguments))
         self._settle(self._ahead)
 
+    def finish(self) -> None:
+        """Wait for all calls so far."""
+        self._settle(0)
+
     def _settle(self, most):
         while len(self._pending) > most:
             self._take(self._pending.popleft().result())
@@ -72,7 +76,7 @@ class Background:
     def __exit__(self, kind, *_):
         with self._pool:
             if kind is None:
-                self._settle(0)
+                self.finish()
 
 
 class Meter:

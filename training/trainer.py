@@ -359,9 +359,9 @@ def validate(
     found = Validation()
     shown = {"progress": task.leads, "group": task.group} if task.group else {}
     if task.valid:
-        loss = graph.valid_loss.begin(graph.session, task.valid)
-        evaluation = engine.evaluate(graph.detector, task.valid, check_stop=check_stop, loss=loss, **shown)
-        found = Validation(*evaluation, loss.means())
+        with graph.valid_loss.begin(graph.session, task.valid) as loss:
+            evaluation = engine.evaluate(graph.detector, task.valid, check_stop=check_stop, loss=loss, **shown)
+            found = Validation(*evaluation, loss.means())
     if scored:
         title = "validation on --train"
         found.of_train = engine.evaluate(graph.detector, scored, check_stop=check_stop, title=title, **shown)

@@ -1,6 +1,7 @@
 """The loss on validation pictures, from what the network says of them while they are scored."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -10,8 +11,10 @@ import losses
 import sources
 import ssd_utils
 from structures import Sample
+from system import stages
 from training import optimization
 
+THREADS = 2  # that compute the loss of a batch each
 TINIEST = 1e-38  # a probability of 0 in float32 has no logarithm
 
 
@@ -73,32 +76,51 @@ class ValidationLoss:
 
 
 class LossOfSamples:
-    """Adds up the loss picture by picture; made by `ValidationLoss.begin`."""
+    """Adds up the loss picture by picture, in threads; made by `ValidationLoss.begin`. Use it in a `with` block."""
 
     def __init__(self, loss: ValidationLoss, session: tf.Session, samples: Sequence[Sample]) -> None:
         self._loss, self._session, self._samples = loss, session, samples
-        self._waiting: list[tuple[np.ndarray, ...]] = []
+        self._waiting: list[tuple[int, np.ndarray]] = []
         self._sums = dict.fromkeys(("confidence", "localization", "positives"), 0.0)
+        # Matching alone takes longer than a GPU takes for the picture
+        self._threads = stages.Background(self._add_sums, threads=THREADS, ahead=THREADS)
+
+    def __enter__(self) -> "LossOfSamples":
+        self._threads.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._threads.__exit__(*error)
 
     def add(self, index: int, predictions: np.ndarray) -> None:
         """Add a picture. index: of its sample; predictions: float32 [A,1+classes+4] of a detector.ReadImage."""
-        self._waiting.append((predictions, *self._loss.targets(self._samples[index])))
+        self._waiting.append((index, predictions))
         if len(self._waiting) == self._loss.batch_size:
             self._run()
 
     def _run(self):
-        for name, value in self._loss.sums(self._session, self._waiting).items():
+        group, self._waiting = self._waiting, []
+        if group:
+            self._threads.run(self._sums_of, group)
+
+    def _sums_of(self, group):
+        pictures = [(predictions, *self._loss.targets(self._samples[index])) for index, predictions in group]
+        return self._loss.sums(self._session, pictures)
+
+    def _add_sums(self, sums):
+        for name, value in sums.items():
             self._sums[name] += value
-        self._waiting = []
+
+    def _finish(self):
+        self._run()
+        self._threads.finish()
 
     def add_up(self, total: Callable[[dict[str, float]], dict[str, float]]) -> None:
         """Replace the sums so far by those of several processes, which `total` makes of them."""
-        if self._waiting:
-            self._run()
+        self._finish()
         self._sums = total(self._sums)
 
     def means(self) -> dict[str, float]:
         """'confidence', 'localization' and 'loss' of all pictures, as `optimization.mean_losses`."""
-        if self._waiting:
-            self._run()
+        self._finish()
         return optimization.mean_losses(self._sums)

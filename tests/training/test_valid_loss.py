@@ -41,11 +41,11 @@ def test_the_loss_of_pictures_in_batches(changes, weights):
     logits = rng.normal(size=(3, len(anchors), 3)).astype(np.float32)
     offsets = rng.normal(size=(3, len(anchors), 4)).astype(np.float32)
     with tf.Graph().as_default(), tf.Session() as session:
-        loss = valid_loss.ValidationLoss(DESCRIPTION, settings, weights).begin(session, SAMPLES)
         shares = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
-        for index, predictions in enumerate(np.concatenate([shares, offsets], axis=2)):
-            loss.add(index, predictions)
-        found = loss.means()
+        with valid_loss.ValidationLoss(DESCRIPTION, settings, weights).begin(session, SAMPLES) as loss:
+            for index, predictions in enumerate(np.concatenate([shares, offsets], axis=2)):
+                loss.add(index, predictions)
+            found = loss.means()
     targets = []
     for one in SAMPLES:
         used = ~one.crowd & ~(one.difficult & (settings.difficult == "ignore"))
