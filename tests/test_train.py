@@ -40,7 +40,7 @@ def unbroken(flags, tmp_path_factory):
     return path
 
 
-BAR = re.compile(r"(annotations|validation|epoch \d+ of \d+)[^|]*\|[^|]*\| \d+/\d+ \[.*\]")
+BAR = re.compile(r"(annotations|validation|epoch \d+ of \d+)[^|]*\|[^|]*\| \d+/\d+ \[.*")  # older tqdm cut its end off
 
 
 def foreign_lines(stderr):

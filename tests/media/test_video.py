@@ -97,7 +97,8 @@ def test_count_rate_size_and_times_come_back(tmp_path, rate):
     assert writer.frames == reader.frame_count == len(frames) == 12
     assert (reader.width, reader.height, reader.rate) == (64, 48, rate)
     assert writer.padding == (0, 0) and writer.audio is None and reader.error is None and not reader.live
-    np.testing.assert_allclose(times, np.arange(12) / float(rate), atol=1e-6)
+    rounding = 0.51 / 90_000 if av.__version__ == "17.0.0" else 1e-6  # which keeps no finer times
+    np.testing.assert_allclose(times, np.arange(12) / float(rate), atol=rounding)
     assert reader.duration == pytest.approx(12 / float(rate), abs=1e-3)
     assert frames[0].dtype == np.uint8 and frames[0].shape == (48, 64, 3)
 

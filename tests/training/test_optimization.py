@@ -594,6 +594,8 @@ def test_soundness_is_judged_in_a_graph_of_fixed_shapes(monkeypatch):
     ],
 )
 def test_every_form_for_xla_moves_the_weights_alike(train, form, changes, dtype):
+    if dtype == tf.float16 and tuple(map(int, tf.__version__.split(".")[:2])) < (2, 21):
+        pytest.skip("TensorFlow 2.16 overflows float16 on a CPU where XLA does not, and skips that step")
     steps = [(make_batch(0, [3, 2, 0, 1]), 0.1, "accumulate" not in changes), (make_batch(1, [4, 1]), 0.1, True)]
     chosen = settings(batch_size=4, weight_decay=1e-3, freeze=("conv10_1",), **changes)
     plain, sums, plain_graph = train(chosen, steps, dtype)

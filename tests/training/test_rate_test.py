@@ -131,11 +131,13 @@ def left_behind(tmp_path):
 
 @pytest.mark.parametrize("flags", [[], ["--optimizer", "momentum", "--accumulate", "2", "--ema", "0.9"]])
 def test_the_rate_for_a_tiny_network(find_rate, tmp_path, flags):
-    # With the default start: from He's weights AdamW's decay keeps the loss of this network bounded at any rate
+    # With the default start: from He's weights AdamW's decay keeps the loss of this network bounded at any rate, as
+    # TensorFlow 2.16 does in any case
     lines, found = find_rate("--learning-rate", "7", *flags, base=TINY[: TINY.index("--initializer")])
     assert 1e-5 < found["proposed"] < 0.5
     assert found["steps"][0]["learning_rate"] == rate_test.FIRST_RATE
-    assert "blew up" in found["end"] or "not finite" in found["end"]
+    ends = ["blew up", "not finite", *(["was the last"] if "momentum" not in flags else [])]
+    assert any(end in found["end"] for end in ends)
     assert left_behind(tmp_path) == ["run-rate.json", "run-rate.png"]
     (line,) = [line for line in lines if line.startswith("learning rate")]
     command = shlex.split(line.partition("train with: ")[2])
