@@ -41,6 +41,7 @@ from structures import Detections, UserError
 from system import cli, files, stages, wording, worker_processes
 
 FEW = 5  # boxes a picture that are easy to look at
+MOST_DRAWING = 8  # threads; each holds a picture of up to hundreds of megabytes
 FILMS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".mts", ".3gp")
 SHARD = 1000  # pictures of a file of --shards
 SPLIT_FLOAT32 = " and, with --split, for a run that train.py validated in float32, so that scores agree"  # for --help
@@ -194,7 +195,7 @@ class _Output:
         self._of_class: collections.Counter = collections.Counter()
         self._shown: list[np.ndarray] = []  # scores of the detections to draw, an array for each picture
         self._folders = files.safe_names(class_names)
-        threads = worker_processes.beside_network()
+        threads = min(worker_processes.beside_network(), MOST_DRAWING)
         self.copies = stages.Background(self._counts.update, threads=threads, ahead=threads)
 
     def add(self, name: str, read: Any, detections: Detections) -> None:
