@@ -109,8 +109,8 @@ def text(calls):
         "## What was not tried",
         "",
         "Quotas, which the kernel of the machine lacks (`CONFIG_QFMT_V2`; a test raises their error), disks that fail,",
-        "and a real power cut: what a disk's own cache loses is not known here. A power cut is played: the files of a run",
-        "are copied at a moment in which they change, and those that were not flushed by then are emptied.",
+        "and a real power cut: what a disk's own cache loses is not known here. A power cut is played: the files of a",
+        "run are copied at a moment in which they change, and those that were not flushed by then are emptied.",
         "",
     ]
     return "\n".join(lines)
