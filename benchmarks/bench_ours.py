@@ -25,7 +25,7 @@ from system import cli
 from training import caching
 
 stack = contextlib.ExitStack()  # what stays open as long as the process
-LIKELY = 5  # anchors of a picture, most of which are left by suppression
+LIKELY = 5  # anchors of a picture on average, of which suppression leaves about half
 ALIGNMENT = 64  # bytes, as in the data queue; TensorFlow copies arrays with a smaller alignment
 
 
@@ -231,7 +231,7 @@ def load_graph(model, precision):
 def random_model(path, preset="vgg300", width=1.0, pictures=()):
     """Write an exported graph with random weights to `path`; its run() does nothing.
 
-    pictures: paths of some on which it then finds about as many objects as a trained model does, but unevenly; without
+    pictures: paths of some on which, and on their like, it then finds a few objects, but unevenly; without
     them it finds 200 in each, which take longer to draw than any network.
     """
     cli.import_tensorflow()

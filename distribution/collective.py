@@ -116,8 +116,7 @@ class Ranks:
 
         first_seconds: the limit of its first run. Returns what is fetched beside it. Raises RankLost if a rank does not
         answer: TensorFlow by itself would wait forever for one that is stopped or behind a dead link. Only what the
-        operation itself changes can be half done then. An error that is
-        this rank's own is raised as it is.
+        operation itself changes can be half done then. An error that is this rank's own is raised as it is.
         """
         first = operation not in self._done
         limit = first_seconds if first else max(LEAST_SECONDS, SLOWER * self._slowest)

@@ -37,7 +37,7 @@ def keep() -> None:
     files.check_folder_writable(folder)
     _remove_damaged(folder)
     _add_flag("TF_XLA_FLAGS", f"--tf_xla_persistent_cache_directory={folder}")
-    if _version() >= TRIALS_ARE_KEPT_SINCE:
+    if tensorflow_version() >= TRIALS_ARE_KEPT_SINCE:
         _add_flag("XLA_FLAGS", f"--xla_gpu_per_fusion_autotune_cache_dir={trials}")
 
 
@@ -74,7 +74,7 @@ def _installed(package):
         return "unknown"
 
 
-def _version():
+def tensorflow_version() -> tuple[int, ...]:
     """(2, 21) for TensorFlow 2.21.0; () where it is not known."""
     return tuple(int(part) for part in _installed("tensorflow").split(".")[:2] if part.isdigit())
 

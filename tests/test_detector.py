@@ -682,6 +682,9 @@ FULL = (
         "No algorithm worked!  Error messages:\n  Profiling failure on CUDNN engine 1: "
         "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 95420720 bytes.",
     ),
+    tf.errors.NotFoundError(
+        None, None, "No algorithm worked!  Error messages:\n  Profiling failure: UNKNOWN: CUDNN_STATUS_ALLOC_FAILED"
+    ),
 )
 NO_LIBRARY = (
     tf.errors.InternalError(None, None, "2 root error(s) found.\n  (0) INTERNAL: No BLAS for stream."),

@@ -9,7 +9,7 @@ QUICK = 0.25  # seconds; what takes less is always due
 
 
 class Ration:
-    """Says when a piece of work is due again: where epochs take seconds, a checkpoint for each would take half of them.
+    """Says when a piece of work is due again, such as a checkpoint after each epoch where these are short.
 
     It is due at first, and from then on when SPARING times as long as it took has passed since it ended.
     """

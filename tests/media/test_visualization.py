@@ -297,7 +297,7 @@ def test_learning_curves_of_losses_that_are_0(tmp_path):
     row = {"epoch": 1, "step": 10, "loss": 0.0, "confidence": 0.0, "localization": 0.0}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warnings.simplefilter("ignore", DeprecationWarning)  # Matplotlib 3.8 with a newer pyparsing
+        warnings.filterwarnings("ignore", r"'\w+' (argument is )?deprecated")  # pyparsing's, of Matplotlib 3.8
         visualization.plot_learning_curves(tmp_path / "zero.png", [row])
     assert is_picture(tmp_path / "zero.png", 0)
 
@@ -307,7 +307,7 @@ def test_pictures_of_a_rate_test(tmp_path):
     rates, losses = [1e-4, 1e-3, 1e-2, 1e-1], [5.0, 4.0, 4.5, 500.0]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warnings.simplefilter("ignore", DeprecationWarning)  # Matplotlib 3.8 with a newer pyparsing
+        warnings.filterwarnings("ignore", r"'\w+' (argument is )?deprecated")  # pyparsing's, of Matplotlib 3.8
         visualization.plot_rate_test(tmp_path / "all.png", rates, losses, losses, 3e-4)
         visualization.plot_rate_test(tmp_path / "no_rate.png", rates, losses, losses, None)
         visualization.plot_rate_test(tmp_path / "none.png", [], [], [], None)
@@ -325,7 +325,7 @@ def test_error_pictures(tmp_path):
     none = {"true_scores": [], "false_scores": [], "kinds": dict.fromkeys(kinds, (0, 0)), "confused": {}}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warnings.simplefilter("ignore", DeprecationWarning)  # Matplotlib 3.8 with a newer pyparsing
+        warnings.filterwarnings("ignore", r"'\w+' (argument is )?deprecated")  # pyparsing's, of Matplotlib 3.8
         visualization.plot_errors(tmp_path / "many.png", "car", **many, sizes=sizes)
         visualization.plot_errors(tmp_path / "none.png", "bus", **none, sizes=dict.fromkeys(sizes, (0, 0, 0)))
     assert is_picture(tmp_path / "many.png") and is_picture(tmp_path / "none.png", 0)

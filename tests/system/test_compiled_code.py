@@ -56,13 +56,15 @@ def test_where_nothing_can_be_kept_a_warning_says_so(tmp_path):
     (tmp_path / "file").write_text("no folder")
     messages = compute(tmp_path / "file")
     assert f"warning: {tmp_path / 'file'}: cannot be written" in messages
-    assert messages.count("warning: ") == 1  # TensorFlow 2.16 adds what XLA has to say
+    assert messages.count("warning: ") == 1
+    if compiled_code.tensorflow_version() >= (2, 21):  # TensorFlow 2.16 adds what XLA has to say
+        assert len(messages.strip().splitlines()) == 1
 
 
 def test_flags_of_the_user_stay(folder, monkeypatch):
     monkeypatch.setenv("TF_XLA_FLAGS", "--tf_xla_auto_jit=2 --tf_xla_persistent_cache_directory=/mine")
     monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=/elsewhere")
-    monkeypatch.setattr(compiled_code, "_version", lambda: compiled_code.TRIALS_ARE_KEPT_SINCE)
+    monkeypatch.setattr(compiled_code, "tensorflow_version", lambda: compiled_code.TRIALS_ARE_KEPT_SINCE)
     compiled_code.allow_on_cpu()
     compiled_code.keep()
     expected = "--tf_xla_auto_jit=2 --tf_xla_persistent_cache_directory=/mine --tf_xla_cpu_global_jit"
@@ -73,7 +75,7 @@ def test_flags_of_the_user_stay(folder, monkeypatch):
 
 
 def test_an_older_tensorflow_gets_no_flag_that_would_end_it(folder, monkeypatch):
-    monkeypatch.setattr(compiled_code, "_version", lambda: (2, 20))
+    monkeypatch.setattr(compiled_code, "tensorflow_version", lambda: (2, 20))
     compiled_code.keep()
     assert os.environ["XLA_FLAGS"] == ""
 

@@ -11,7 +11,7 @@ import programs
 import train
 from programs import TINY
 from structures import UserError
-from system import cli
+from system import cli, compiled_code
 from training import optimization, rate_test, train_flags
 
 RATES = np.geomspace(rate_test.FIRST_RATE, rate_test.LAST_RATE, rate_test.STEPS + 1)
@@ -131,13 +131,12 @@ def left_behind(tmp_path):
 
 @pytest.mark.parametrize("flags", [[], ["--optimizer", "momentum", "--accumulate", "2", "--ema", "0.9"]])
 def test_the_rate_for_a_tiny_network(find_rate, tmp_path, flags):
-    # With the default start: from He's weights AdamW's decay keeps the loss of this network bounded at any rate, as
-    # TensorFlow 2.16 does in any case
+    # With the default start: from He's weights AdamW's decay keeps the loss of this network bounded at any rate
     lines, found = find_rate("--learning-rate", "7", *flags, base=TINY[: TINY.index("--initializer")])
     assert 1e-5 < found["proposed"] < 0.5
     assert found["steps"][0]["learning_rate"] == rate_test.FIRST_RATE
-    ends = ["blew up", "not finite", *(["was the last"] if "momentum" not in flags else [])]
-    assert any(end in found["end"] for end in ends)
+    if flags or compiled_code.tensorflow_version() >= (2, 21):  # TensorFlow 2.16 keeps the loss bounded in any case
+        assert "blew up" in found["end"] or "not finite" in found["end"]
     assert left_behind(tmp_path) == ["run-rate.json", "run-rate.png"]
     (line,) = [line for line in lines if line.startswith("learning rate")]
     command = shlex.split(line.partition("train with: ")[2])
