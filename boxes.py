@@ -85,6 +85,14 @@ def iou(a: np.ndarray, b: np.ndarray | Columns) -> np.ndarray:
     return common
 
 
+def paired_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Intersection over union [...] of boxes [...,4] whose shapes broadcast, pair by pair; in 0..1, as of `iou`."""
+    size = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
+    common = np.prod(np.maximum(size, 0), axis=-1)
+    union = area(a) + area(b) - common
+    return np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+
+
 def _floating(boxes):
     return boxes if np.issubdtype(boxes.dtype, np.floating) else boxes.astype(np.float64)
 

@@ -7,7 +7,8 @@ from structures import Detections
 from tracking.mot_file import Objects, objects
 from tracking.tracker import Settings
 
-BYTETRACK = Settings(low=0.1, duplicate=1.0, carry=0.0)  # with which a Tracker is ByteTrack, on one class
+# With which a Tracker is ByteTrack, on one class
+BYTETRACK = Settings(low=0.1, duplicate=1.0, carry=0.0, complete=False)
 
 
 def moving(rng, count=12, frames=60, times=None, size=(640, 480)):

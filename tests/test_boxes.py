@@ -101,6 +101,12 @@ def test_iou_with_columns_is_the_same(a, b):
     np.testing.assert_array_equal(boxes.iou(a, boxes.columns(b)), boxes.iou(a, b))
 
 
+@given(GRID, GRID)
+@settings(deadline=None)
+def test_iou_pair_by_pair_is_the_same(a, b):
+    np.testing.assert_allclose(boxes.paired_iou(a[:, None], b), boxes.iou(a, b), rtol=1e-6)
+
+
 def test_nms_by_hand():
     row = np.array([[0, 0, 4, 4], [0, 0, 4, 3], [3, 0, 7, 4], [0, 0, 4, 4.5]], np.float32)
     scores = np.array([0.6, 0.9, 0.5, 0.7], np.float32)

@@ -8,6 +8,7 @@ What differs from the authors' code (github.com/ifzhang/ByteTrack, yolox/tracker
 - a detection of another class than the track's counts less, and the class of a track is that of most of its scores;
 - a second box on an object that has a track starts none: suppression works on each class by itself;
 - a track that is missed for a short time goes on where it is expected, until it is seen again or not;
+- a box that ends behind a nearer object is completed to the width of its track (see `hiding`);
 - an object that was hidden for longer is known again by what it looks like, if that is given (see `recognition`).
 """
 
@@ -20,7 +21,7 @@ import numpy as np
 
 import boxes as box_geometry
 from structures import Detections
-from tracking import motion, recognition
+from tracking import hiding, motion, recognition
 from tracking.assignment import assign
 
 T = TypeVar("T")
@@ -33,7 +34,7 @@ SAME = 0.85  # IoU of a track and a lost one from which on they are one (ByteTra
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Numbers of the association; the defaults are ByteTrack's but for `low` and the last five.
+    """Numbers of the association; the defaults are ByteTrack's but for `low` and the last six.
 
     high: a detection above it has a high score: one number, or one for each class.
     low: a detection above it can continue a track.
@@ -44,6 +45,7 @@ class Settings:
     carry: seconds for which a track that is not seen still has boxes.
     other_class: factor of the similarity where the detection is of another class than the track.
     duplicate: IoU with a detection that continues a track, above which a detection starts none.
+    complete: whether boxes that end behind a nearer object are completed.
     again: of an object that is known again.
     """
 
@@ -57,6 +59,7 @@ class Settings:
     carry: float = 0.5
     other_class: float = 0.5
     duplicate: float = 0.7
+    complete: bool = True
     again: recognition.Limits = dataclasses.field(default_factory=recognition.Limits)
 
 
@@ -135,7 +138,8 @@ class Tracker:
         scores, labels = detections.scores.astype(np.float64), detections.labels
         least = _for_labels(settings.high, labels)
         high, low = scores > least, (scores <= least) & (scores > settings.low)
-        similarity = self._similarity(detections)
+        sides = self._sides(detections, high)
+        similarity = self._similarity(detections, sides)
         certain = np.array([track.id > 0 for track in self._tracks], bool)
         visible = np.array([track.missed == 0 for track in self._tracks], bool)
         pairs = np.full(len(scores), -1)  # the track of each detection
@@ -147,7 +151,7 @@ class Tracker:
         new = self._without_duplicates(detections, pairs, new)
         if image is not None:  # with a low score something may be in front of it
             self._look(image, detections, pairs, (pairs >= 0) & high)
-        self._see(time, detections, pairs)
+        self._see(time, detections, sides, pairs)
         if image is not None:
             self._let_go(image)
         self._drop(time)
@@ -169,9 +173,21 @@ class Tracker:
             self._state = motion.predict(self._state._replace(velocity=velocity), max(time - self._time, 0.0))
         self._time = time
 
-    def _similarity(self, detections):
+    def _sides(self, detections, certain):
+        """How far the sides of the boxes may go on behind nearer ones, as of `hiding.reach`; None if none does."""
+        if not self._settings.complete:
+            return None
+        sides = hiding.reach(detections.boxes_px, certain)
+        return sides if hiding.is_hidden(detections.boxes_px, sides).any() else None
+
+    def _similarity(self, detections, sides):
         """IoU × 1 or other_class, float64 [tracks, detections]."""
-        overlap = box_geometry.iou(self._state.boxes_px, detections.boxes_px.astype(np.float64))
+        boxes, expected = detections.boxes_px.astype(np.float64), self._state.boxes_px
+        overlap = box_geometry.iou(expected, boxes)
+        if sides is not None:
+            hidden = np.flatnonzero(hiding.is_hidden(boxes, sides))
+            whole = hiding.completed(boxes[hidden], sides[hidden], expected[:, None])
+            overlap[:, hidden] = np.maximum(overlap[:, hidden], box_geometry.paired_iou(expected[:, None], whole))
         classes = np.array([track.label for track in self._tracks], int)
         same = classes[:, None] == detections.labels
         return overlap * np.where(same, 1.0, self._settings.other_class)
@@ -197,7 +213,7 @@ class Tracker:
             taken[index] |= kept[index]
         return kept
 
-    def _see(self, time, detections, pairs):
+    def _see(self, time, detections, sides, pairs):
         """Correct the tracks that have detections, and confirm those seen twice."""
         for track in self._tracks:
             track.missed += 1
@@ -205,11 +221,13 @@ class Tracker:
         rows = pairs[found]
         unseen = ~_marked(rows, len(self._tracks))
         again = self._known_again([self._tracks[row] for row in rows if not self._tracks[row].id], unseen)
-        corrected = motion.correct(self._state.where(rows), detections.boxes_px[found])
+        state, boxes = self._state.where(rows), detections.boxes_px[found]
+        if sides is not None:
+            boxes = hiding.completed(boxes, sides[found], state.boxes_px)
+        corrected = motion.correct(state, boxes)
         for part, values in zip(self._state, corrected, strict=True):
             part[rows] = values
-        boxes = corrected.boxes_px
-        for index, row, box in zip(found, rows, boxes, strict=True):
+        for index, row, box in zip(found, rows, corrected.boxes_px, strict=True):
             track = self._tracks[row]
             label, score = int(detections.labels[index]), float(detections.scores[index])
             track.votes[label] = track.votes.get(label, 0.0) + score
