@@ -12,10 +12,13 @@ def assign(gains: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     gains: float [N,M]. Each row and column is in one pair at most; pairs that gain nothing (≤ 0) are left out.
     """
-    gains = np.maximum(gains, 0.0)
-    of_row, of_column = (gains > 0).sum(axis=1), (gains > 0).sum(axis=0)
+    possible = gains > 0
+    of_row, of_column = possible.sum(axis=1), possible.sum(axis=0)
     # Most objects are far from all others. A pair that competes with no other needs no search
-    alone = (gains > 0) & (of_row[:, None] == 1) & (of_column == 1)
+    if of_row.max(initial=0) <= 1 and of_column.max(initial=0) <= 1:
+        return possible.nonzero()
+    gains = np.maximum(gains, 0.0)
+    alone = possible & (of_row[:, None] == 1) & (of_column == 1)
     pairs = [np.argwhere(alone)]
     rows = np.flatnonzero((of_row > 0) & ~alone.any(axis=1))
     columns = np.flatnonzero((of_column > 0) & ~alone.any(axis=0))

@@ -43,12 +43,14 @@ def completed(boxes_px: np.ndarray, sides: np.ndarray, tracks_px: np.ndarray) ->
     boxes_px [...,4], sides [...,2] as of `reach`, and tracks_px [...,4], where tracks are expected, have shapes that
     broadcast. A box stays as it is that is as wide as its track, or of another height.
     """
-    boxes_px, tracks_px = np.broadcast_arrays(boxes_px.astype(np.float64), tracks_px)
-    (left, top, right, bottom), (low, high) = np.moveaxis(boxes_px, -1, 0), np.moveaxis(sides, -1, 0)
-    first, last = tracks_px[..., 0], tracks_px[..., 2]
-    width, heights = last - first, (bottom - top, tracks_px[..., 3] - tracks_px[..., 1])
+    left, top, right, bottom = (boxes_px[..., side].astype(np.float64) for side in range(4))
+    first, last, low, high = tracks_px[..., 0], tracks_px[..., 2], sides[..., 0], sides[..., 1]
+    width, height, other = last - first, bottom - top, tracks_px[..., 3] - tracks_px[..., 1]
+    part = (right - left < NARROW * width) & (height >= HEIGHT * other) & (other >= HEIGHT * height)
     # Of a box with one hidden side the other one tells where it is; with two, only the track does
-    wide_left = np.clip(np.where(high > right, first, right - width), np.minimum(low, left), left)
-    wide_right = np.clip(np.where(low < left, last, left + width), right, np.maximum(high, right))
-    part = (right - left < NARROW * width) & (np.minimum(*heights) >= HEIGHT * np.maximum(*heights))
-    return np.stack([np.where(part, wide_left, left), top, np.where(part, wide_right, right), bottom], axis=-1)
+    wide_left = np.maximum(np.minimum(np.where(high > right, first, right - width), left), np.minimum(low, left))
+    wide_right = np.minimum(np.maximum(np.where(low < left, last, left + width), right), np.maximum(high, right))
+    whole = np.empty((*part.shape, 4))
+    whole[..., 0], whole[..., 1] = np.where(part, wide_left, left), top
+    whole[..., 2], whole[..., 3] = np.where(part, wide_right, right), bottom
+    return whole

@@ -18,6 +18,8 @@ MIDDLE = 0.8  # share of a box's sides that is looked at: the edges show what is
 SIDE = 24  # pixels that are taken of a half of it, across and down
 LEVELS = 4  # of red, green and blue each
 EDGE = 2.0  # pixels: a box that ends so close to the picture's edge may be cut off by it
+PAUSE = 0.1  # seconds between two looks at an object: a hidden one is missed for longer
+NEW = 0.25  # weight of the next look in the mean
 PLAIN = 0.95  # share of pixels of one color from which on it tells nothing: of all that is dark at night, for example
 
 
@@ -94,7 +96,7 @@ def mixed(look: np.ndarray | None, seen: np.ndarray) -> np.ndarray | None:
         return look
     if look is None:
         return seen
-    mean = 0.9 * look + 0.1 * seen
+    mean = (1 - NEW) * look + NEW * seen
     return mean * np.sqrt(2 / (mean @ mean))
 
 

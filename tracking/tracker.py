@@ -76,6 +76,7 @@ class Track:
     open: the Sightings since it was seen.
     last: the Sighting in which it was seen last; None before the first.
     look: its colors, as of `recognition.describe`; None if they are not known.
+    looked: seconds, when they were noted last.
     """
 
     id: int
@@ -88,6 +89,7 @@ class Track:
     open: list["Sighting"] = dataclasses.field(default_factory=list)
     last: "Sighting | None" = None
     look: np.ndarray | None = None
+    looked: float = -np.inf
 
     @property
     def label(self) -> int:
@@ -150,7 +152,7 @@ class Tracker:
         new = high & (pairs < 0) & (scores >= np.minimum(least + settings.start_above, (1 + least) / 2))
         new = self._without_duplicates(detections, pairs, new)
         if image is not None:  # with a low score something may be in front of it
-            self._look(image, detections, pairs, (pairs >= 0) & high)
+            self._look(time, image, detections, pairs, ((pairs >= 0) & high).nonzero()[0])
         self._see(time, detections, sides, pairs)
         if image is not None:
             self._let_go(image)
@@ -195,10 +197,10 @@ class Tracker:
     @staticmethod
     def _pair(pairs, similarity, tracks, detections, least):
         """Associate the free ones of bool masks of tracks and detections; note the result in `pairs`."""
-        taken = _marked(pairs[pairs >= 0], len(tracks))
-        rows, columns = np.flatnonzero(tracks & ~taken), np.flatnonzero(detections & (pairs < 0))
-        if len(rows) and len(columns):
-            chosen, found = assign(similarity[np.ix_(rows, columns)] - least)
+        columns = (detections & (pairs < 0)).nonzero()[0]
+        if len(columns):  # often all are associated by now
+            rows = (tracks & ~_marked(pairs[pairs >= 0], len(tracks))).nonzero()[0]
+            chosen, found = assign(similarity[rows[:, None], columns] - least)
             pairs[columns[found]] = rows[chosen]
 
     def _without_duplicates(self, detections, pairs, new):
@@ -238,11 +240,14 @@ class Tracker:
         # An object that was lost and is seen again has the row of its new track
         self._remove(~unseen | np.array([track.missed > 0 for track in self._tracks], bool))
 
-    def _look(self, image, detections, pairs, which):
-        """Note what the tracks look like in some of the detections, a bool mask."""
-        looks = recognition.describe(image, detections.boxes_px[which])
-        for row, look in zip(pairs[which], looks, strict=True):
-            self._tracks[row].look = recognition.mixed(self._tracks[row].look, look)
+    def _look(self, time, image, detections, pairs, which):
+        """Note what the tracks look like in some of the detections, an index array, now and then."""
+        due = [index for index in which if time - self._tracks[pairs[index]].looked >= recognition.PAUSE]
+        if due:
+            looks = recognition.describe(image, detections.boxes_px[due])
+            for row, look in zip(pairs[due], looks, strict=True):
+                self._tracks[row].look = recognition.mixed(self._tracks[row].look, look)
+                self._tracks[row].looked = time
 
     def _let_go(self, image):
         """Forget the looks of what has left through the picture's edge: what comes in there is something else."""
@@ -296,13 +301,15 @@ class Tracker:
 
     def _drop(self, time):
         """End the tracks that were seen once only, or not for long, and lost ones that another one covers."""
-        keep = np.array([self._goes_on(track, time) for track in self._tracks], bool)
+        self._ended = [one for one in self._ended if time - one.track.seen <= self._settings.again.seconds]
         visible = np.array([track.missed == 0 for track in self._tracks], bool)
+        if visible.all():
+            return
+        keep = np.array([self._goes_on(track, time) for track in self._tracks], bool)
         for a, b in self._covering(np.flatnonzero(keep & visible), np.flatnonzero(keep & ~visible)):
             one, other = self._tracks[a], self._tracks[b]
             keep[b if one.seen - one.born > other.seen - other.born else a] = False
         self._ended += self._lost(~keep & ~visible & np.array([track.look is not None for track in self._tracks], bool))
-        self._ended = [one for one in self._ended if time - one.track.seen <= self._settings.again.seconds]
         self._remove(keep)
 
     def _covering(self, tracked, lost):
@@ -321,6 +328,8 @@ class Tracker:
 
     def _begin(self, time, detections, first, image):
         """Start tracks; those of the first frame at all are confirmed at once, as ByteTrack has it."""
+        if not len(detections):
+            return
         state = motion.start(detections.boxes_px)
         for row, box in enumerate(state.boxes_px):
             score, label = float(detections.scores[row]), int(detections.labels[row])
