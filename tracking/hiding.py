@@ -12,7 +12,7 @@ import numpy as np
 
 BESIDE = 0.5  # share of a box's height that a nearer box must be beside to hide a side of it
 NARROW = 0.9  # share of a track's width, below which a box is completed: others only waver
-HEIGHT = 0.8  # share of the greater height that the lesser must be: what is hidden has the height of the track
+HEIGHT = 0.9  # share of the greater height that the lesser must be: what is hidden has the height of the track
 
 
 def reach(boxes_px: np.ndarray, certain: np.ndarray) -> np.ndarray:
