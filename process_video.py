@@ -230,16 +230,16 @@ def _blurred(flags, detector):
 
 
 def _connect(threads, flags, reader, detector, wanted, meters, tracks, page):
-    """Start the stages before encoding, each in its own thread -> iterator of finished Frames, in order."""
+    """Start the stages before encoding in threads -> iterator of finished Frames, in order."""
     batch, ahead = 1 if reader.live else detector.batch_size, 1 if flags.live else AHEAD
     frames = film_frames.decode(reader, detector, flags, meters["decode"])
     if not flags.live:  # else the network takes the newest frame itself: none is to wait for it
         frames = threads.run(frames, ahead=max(AHEAD, batch))
     blurred = _blurred(flags, detector)
     frames = threads.run(film_frames.detect(frames, detector, batch, wanted, blurred, meters["network"]), ahead=ahead)
-    if tracks:
+    if tracks:  # in the thread that draws: two that each have a millisecond to do would only wait for each other
         hold = 0 if reader.live else following.hold(reader.rate, flags.every)
-        frames = threads.run(film_frames.track(frames, tracks, hold, reader.live, meters["tracking"]), ahead=ahead)
+        frames = film_frames.track(frames, tracks, hold, reader.live, meters["tracking"])
     legend = Legend(detector.class_names) if flags.legend else None
     drawn = film_frames.draw(
         frames, detector.class_names, legend, lambda: page.hidden if page else (), meters["drawing"]

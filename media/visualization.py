@@ -210,10 +210,11 @@ def _draw_trail(canvas, trail, line, color):
     """Draw a way [K,2] in pixels, from a thin start to an end that is as wide as a box's line."""
     points = np.rint(np.asarray(trail) * 16).astype(np.int32)  # sixteenths of a pixel
     parts = len(points) - 1
-    widths = [max(1, round(line * part / parts)) for part in range(1, parts + 1)]
-    for width, group in itertools.groupby(range(parts), widths.__getitem__):
-        some = list(group)
-        cv2.polylines(canvas, [points[some[0] : some[-1] + 2]], False, color, width, cv2.LINE_AA, 4)
+    widths = np.maximum(1, np.rint(line * np.arange(1, parts + 1) / max(parts, 1)))
+    ends = np.searchsorted(widths, np.arange(1, line + 2))  # the parts that are `width` wide begin here, and the next
+    for width, (start, end) in enumerate(itertools.pairwise(ends.tolist()), start=1):
+        if start < end:
+            cv2.polylines(canvas, [points[start : end + 1]], False, color, width, cv2.LINE_AA, 4)
 
 
 def crop(image: np.ndarray, box: np.ndarray) -> np.ndarray:
