@@ -87,6 +87,7 @@ def iou(a: np.ndarray, b: np.ndarray | Columns) -> np.ndarray:
 
 def paired_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Intersection over union [...] of boxes [...,4] whose shapes broadcast, pair by pair; in 0..1, as of `iou`."""
+    a, b = _floating(a), _floating(b)
     size = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
     common = np.prod(np.maximum(size, 0), axis=-1)
     union = area(a) + area(b) - common

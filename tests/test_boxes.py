@@ -105,6 +105,8 @@ def test_iou_with_columns_is_the_same(a, b):
 @settings(deadline=None)
 def test_iou_pair_by_pair_is_the_same(a, b):
     np.testing.assert_allclose(boxes.paired_iou(a[:, None], b), boxes.iou(a, b), rtol=1e-6)
+    whole, other = (np.rint(one).astype(np.int64) for one in (a, b))
+    np.testing.assert_allclose(boxes.paired_iou(whole[:, None], other), boxes.iou(whole, other), rtol=1e-6)
 
 
 def test_nms_by_hand():
