@@ -211,7 +211,7 @@ def _draw_trail(canvas, trail, line, color):
     points = np.rint(np.asarray(trail) * 16).astype(np.int32)  # sixteenths of a pixel
     parts = len(points) - 1
     widths = np.maximum(1, np.rint(line * np.arange(1, parts + 1) / max(parts, 1)))
-    ends = np.searchsorted(widths, np.arange(1, line + 2))  # the parts that are `width` wide begin here, and the next
+    ends = np.searchsorted(widths, np.arange(1, line + 2))  # where the parts of each width begin, and the last end
     for width, (start, end) in enumerate(itertools.pairwise(ends.tolist()), start=1):
         if start < end:
             cv2.polylines(canvas, [points[start : end + 1]], False, color, width, cv2.LINE_AA, 4)

@@ -5,7 +5,7 @@ the person, then the part on the other: to a Kalman filter the car gets narrow, 
 box that ends behind a nearer box is not the object's own side. Here it goes on behind, as far as the track is wide.
 
 Of two objects on the ground, the one whose box reaches further down is nearer to the camera. Only the left and the
-right side are completed: what hides something on a road stands beside its middle.
+right side are completed: on a road, objects pass behind each other sideways.
 """
 
 import numpy as np

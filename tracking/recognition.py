@@ -2,7 +2,7 @@
 
 ByteTrack knows a track again where its motion leads, for a second. What was hidden for longer, or moved otherwise
 meanwhile, would be counted as another object. DeepSORT (arXiv 1703.07402) tells such objects by a network's features;
-here it is a histogram of colors, which costs a twentieth of a millisecond and needs no weights.
+here it is a histogram of colors, which costs less than a twentieth of a millisecond and needs no weights.
 """
 
 import dataclasses
@@ -18,8 +18,8 @@ MIDDLE = 0.8  # share of a box's sides that is looked at: the edges show what is
 SIDE = 24  # pixels that are taken of a half of it, across and down
 LEVELS = 4  # of red, green and blue each
 EDGE = 2.0  # pixels: a box that ends so close to the picture's edge may be cut off by it
-PAUSE = 0.1  # seconds between two looks at an object: a hidden one is missed for longer
-NEW = 0.25  # weight of the next look in the mean
+PAUSE = 0.1  # seconds between two looks at an object, which changes little meanwhile
+NEW = 0.25  # weight of a new look in the mean
 PLAIN = 0.95  # share of pixels of one color from which on it tells nothing: of all that is dark at night, for example
 
 
