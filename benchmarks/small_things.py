@@ -1,9 +1,9 @@
 """Which objects of the toy road are found, by their height: trained and detected in whole pictures, and in tiles too.
 
-Draws drives of the toy road with all that is seen in them, also what is far away, trains the same network twice for the
-same number of steps, without and with train.py --tiles, and counts what each finds in a drive that neither has seen,
-without and with --tiles. Writes DIR/small_things.json and DIR/small_things.md. Called again with the same arguments, it
-goes on where it stopped.
+Draws drives of the toy road with all that is seen in them, also what is far away, in three times the pixels of the
+demo's drive in both directions (--detail). Trains the same network twice for the same number of steps, without and with
+train.py --tiles, and counts what each finds in a drive that neither has seen, without and with --tiles. Writes
+DIR/small_things.json and DIR/small_things.md. Called again with the same arguments, it goes on where it stopped.
 """
 
 import concurrent.futures
@@ -30,7 +30,7 @@ from system import chain, cli, files, load, worker_processes
 from system.wording import plural
 from tiling import tiles
 from toy_road import drive, scenes
-from toy_road.drawing import HEIGHT, WIDTH
+from toy_road.drawing import HEIGHT, Camera
 from toy_road.town import CLASSES
 
 FRAMES, EVERY, RATE = 250, 6, 25.0  # a drive as the demo's, of which every sixth frame is taken
@@ -45,7 +45,7 @@ DATA, TRAININGS = "data", ("whole", "tiles")
 def main(argv=None):
     flags = _parse(argv)
     data = os.path.join(flags.root, DATA)
-    write_drives(data, flags.drives)
+    write_drives(data, flags.drives, flags.detail)
     stages = chain.Chain(os.path.join(flags.root, "stages.json"))
     for name in TRAININGS:
         run = os.path.join(flags.root, name)
@@ -54,13 +54,19 @@ def main(argv=None):
     rows, (pictures, truth) = [], read_split(data, "test")
     for trained, looks in itertools.product(TRAININGS, TRAININGS):
         found, seconds = _detect(os.path.join(flags.root, trained), pictures, flags.tiles if looks == "tiles" else None)
-        row = {"trained": trained, "detected": looks, **count(truth, found), "seconds": round(seconds, 1)}
+        row = {
+            "trained": trained,
+            "detected": looks,
+            **count(truth, found, HEIGHT * flags.detail),
+            "seconds": round(seconds, 1),
+        }
         rows.append(row)
     header = {"command": bench_harness.command_line("small_things.py", argv), "commit": bench_harness.commit()}
     header |= {
         "machine": load.machine(),
         "steps": flags.steps,
         "drives": flags.drives,
+        "pixels": Camera(detail=flags.detail).size,
         "tiles": "{}x{}".format(*flags.tiles),
     }
     header |= {"heights": HEIGHTS, "rows": rows}
@@ -70,13 +76,16 @@ def main(argv=None):
     print(text, end="")
 
 
-def write_drives(folder, count):
+def write_drives(folder, count, detail):
     """Write a data set in COCO's format: `train`, frames of drives with seeds 1 to count, and `test`, of the demo's.
 
     To learn are all objects that are not hidden and at least SMALLEST pixels in both directions; `test` has all of
     which a pixel is seen. A folder that has the same drives is left as it is. Raises UserError if it has others.
+
+    detail: as of `drive.drive_frames`.
     """
-    facts, path = {"drives": count, "frames": FRAMES, "every": EVERY}, os.path.join(folder, "drives.json")
+    facts = {"drives": count, "frames": FRAMES, "every": EVERY, "detail": detail}
+    path = os.path.join(folder, "drives.json")
     if os.path.exists(folder):
         if not os.path.exists(path) or files.read_json(path) != facts:
             raise UserError(f"{folder}: holds something else; give another --root")
@@ -89,7 +98,7 @@ def write_drives(folder, count):
     with _pool() as pool:
         for split, which in seeds.items():
             os.makedirs(os.path.join(partial, split))
-            drawn = [pool.submit(_write_frames, partial, split, seed) for seed in which]
+            drawn = [pool.submit(_write_frames, partial, split, seed, detail) for seed in which]
             listed = [one.result() for one in tqdm.tqdm(drawn, f"drawing {split}", unit="drive")]
             parts.append(records.Part(split, list(itertools.chain.from_iterable(listed))))
     coco_writer.write(partial, parts, CLASSES)
@@ -103,17 +112,17 @@ def _pool():
     return concurrent.futures.ProcessPoolExecutor(cores, context, worker_processes.follow_parent)
 
 
-def _write_frames(folder, split, seed):
+def _write_frames(folder, split, seed, detail):
     """Draw and write the frames of a drive; returns their records."""
     cv2.setNumThreads(1)
-    listed, frames = [], drive.drive_frames(seed, -(-FRAMES // EVERY), RATE / EVERY)
+    listed, frames = [], drive.drive_frames(seed, -(-FRAMES // EVERY), RATE / EVERY, detail)
     for number, (image, objects) in enumerate(frames):
         name = f"{seed:03d}_{number:03d}"
-        path = os.path.join(folder, split, f"{name}.png")
-        cv2.imwrite(path, image[:, :, ::-1])
+        path = os.path.join(folder, split, f"{name}.jpg")
+        cv2.imwrite(path, image[:, :, ::-1], (cv2.IMWRITE_JPEG_QUALITY, 95))
         taken = [item for item in objects if split == "test" or _can_be_learned(item)]
         objects = [(item.label, map(int, item.box_px)) for item in taken]
-        listed.append(bench_toy.record(path, name, (WIDTH, HEIGHT), objects))
+        listed.append(bench_toy.record(path, name, Camera(detail=detail).size, objects))
     return listed
 
 
@@ -158,15 +167,15 @@ def _detect(run, pictures, cut):
         return found, time.monotonic() - start
 
 
-def count(truth, found):
+def count(truth, found, height):
     """{"objects", "found": of each of HEIGHTS, how many there are and how many are found, "false": detections of none}.
 
-    truth: of `read_split`; found: the Detections of the same pictures. The best detection goes first and takes the
-    object of its class that it overlaps most, if it is enough and still free.
+    truth: of `read_split`; found: the Detections of the same pictures; height: of the pictures, in pixels. The best
+    detection goes first and takes the object of its class that it overlaps most, if it is enough and still free.
     """
     objects, hits, wrong = np.zeros(len(HEIGHTS), int), np.zeros(len(HEIGHTS), int), 0
     for (labels, boxes_px), detections in zip(truth, found, strict=True):
-        heights = np.digitize((boxes_px[:, 3] - boxes_px[:, 1]) / HEIGHT, BOUNDS) - 1
+        heights = np.digitize((boxes_px[:, 3] - boxes_px[:, 1]) / height, BOUNDS) - 1
         np.add.at(objects, heights, 1)
         overlap = box_geometry.iou(detections.boxes_px.astype(float), boxes_px)
         free = np.ones(len(labels), bool)
@@ -182,7 +191,7 @@ def count(truth, found):
 
 def page(header):
     """The page in Markdown. header: what small_things.json holds."""
-    machine = header["machine"]
+    machine, (wide, high) = header["machine"], header["pixels"]
     names = {"whole": "whole pictures", "tiles": f"{header['tiles']} tiles too"}
     cells = [
         [
@@ -197,9 +206,9 @@ def page(header):
     head = ["trained on", "detected in", *HEIGHTS, "false detections", "seconds"]
     return (
         f"`{header['command']}`, commit {header['commit']}, on {machine['cpu']}, {plural(machine['cores'], 'core')}. "
-        "Objects of every sixth frame of the demo's drive, by their share of the picture's height, that are found with "
-        f"a score above {THRESHOLD:g} and IoU {ENOUGH:g}, after {header['steps']} steps on frames of "
-        f"{plural(header['drives'], 'other drive')}.\n\n{bench_tables.table(head, cells)}\n"
+        f"Objects of every sixth frame of the demo's drive, {wide} × {high} pixels, by their share of the picture's "
+        f"height, that are found with a score above {THRESHOLD:g} and IoU {ENOUGH:g}, after {header['steps']} steps on "
+        f"frames of {plural(header['drives'], 'other drive')}.\n\n{bench_tables.table(head, cells)}\n"
     )
 
 
@@ -208,6 +217,7 @@ def _parse(argv):
     add = parser.add_argument
     add("--root", type=cli.output_folder, default=os.path.join("runs", "small"), metavar="DIR", help="for all files")
     add("--drives", type=cli.positive_int, default=40, metavar="N", help="drives to train on, 42 pictures each")
+    add("--detail", type=cli.positive_int, default=3, metavar="N", help="of the drives, in times of 480 x 360 pixels")
     add("--steps", type=cli.positive_int, default=2000, metavar="N", help="of each of the two trainings")
     add("--batch-size", type=cli.positive_int, default=8, metavar="N", help="of the trainings")
     add("--tiles", type=tiles.parse, default=(3, 2), metavar="CxR", help="to train on and detect in (default: 3x2)")

@@ -29,6 +29,13 @@ def main(argv=None):
         "--seed", type=cli.non_negative_int, metavar="N", default=0, help="each seed draws other pictures"
     )
     draws.add_argument(
+        "--drive-detail",
+        type=cli.positive_int,
+        metavar="N",
+        default=1,
+        help="the drive has N times 480 x N times 360 pixels; distant things need 3",
+    )
+    draws.add_argument(
         "--workers",
         type=cli.non_negative_int,
         metavar="N",
@@ -40,7 +47,7 @@ def main(argv=None):
     print(f"{flags.output}: {flags.train} training and {flags.test} test pictures{note}; use it with")
     print(f"  --data {flags.output} --classes {','.join(CLASSES)} --train 2007:train --valid 2007:test")
     if flags.drive:
-        truth = write_drive(flags.drive, flags.seed)
+        truth = write_drive(flags.drive, flags.seed, detail=flags.drive_detail)
         print(f"{flags.drive}: the drive; its ground truth is in {truth}")
 
 

@@ -49,11 +49,12 @@ class Shine(NamedTuple):
 class Camera:
     """A level pinhole camera.
 
-    focal: focal length in pixels.
+    focal: focal length in pixels of a picture of WIDTH x HEIGHT.
     height: meters above the ground.
-    horizon: y of the horizon in pixels.
-    center: x of the optical axis in pixels.
+    horizon: y of the horizon in such pixels.
+    center: x of the optical axis in such pixels.
     bend: the road's curvature in 1/m.
+    detail: how many pixels of this camera's picture are as wide as one of those; a whole number.
     """
 
     focal: float = 430.0
@@ -61,13 +62,19 @@ class Camera:
     horizon: float = 165.0
     center: float = WIDTH / 2
     bend: float = 0.0
+    detail: int = 1
+
+    @property
+    def size(self):
+        """(width, height) of the picture in pixels."""
+        return WIDTH * self.detail, HEIGHT * self.detail
 
     def project(self, points):
         """[N,3] meters -> [N,2] pixels (continuous: the first pixel covers 0 to 1). Every z must be positive."""
         x, y, z = points[:, 0], points[:, 1], points[:, 2]
         scale = self.focal / z
         bent = x + self.bend / 2 * z * z
-        return np.stack([self.center + bent * scale, self.horizon + (self.height - y) * scale], axis=1)
+        return np.stack([self.center + bent * scale, self.horizon + (self.height - y) * scale], axis=1) * self.detail
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,6 +173,7 @@ class Thing:
 class Sight:
     """A thing in the picture.
 
+    camera: that sees it.
     polygons: (corners int32 [K,2] in 1/2**SHIFT pixels, slot, shade, outline), back to front.
     full_box: (x0, y0, x1, y1) of the silhouette in pixels, before the image's edges cut it.
     box: the same within the image, whole pixels.
@@ -174,6 +182,7 @@ class Sight:
     """
 
     thing: Thing
+    camera: Camera
     polygons: list
     full_box: tuple
     box: tuple
@@ -209,9 +218,10 @@ def _clipped(points):
     return np.array(kept).reshape(-1, 3)
 
 
-def _fixed(pixels):
+def _fixed(camera, pixels):
     """Continuous pixels -> OpenCV's fixed point, in which whole numbers are centers of pixels."""
-    return np.round((np.clip(pixels, -4000, 4000) - 0.5) * 2**SHIFT).astype(np.int32)
+    limit = 4000 * camera.detail
+    return np.round((np.clip(pixels, -limit, limit) - 0.5) * 2**SHIFT).astype(np.int32)
 
 
 def _facing(mesh, pixels):
@@ -233,7 +243,7 @@ def _project_clipped(camera, mesh, points):
         piece = camera.project(piece)
         (ux, uy), (vx, vy) = piece[1] - piece[0], piece[2] - piece[1]
         if mesh.two_sided or ux * vy < uy * vx:
-            polygons.append((_fixed(piece), slot, shade, outline))
+            polygons.append((_fixed(camera, piece), slot, shade, outline))
             pixels.append(piece if outline else piece[:0])
     return polygons, np.concatenate(pixels)
 
@@ -241,7 +251,7 @@ def _project_clipped(camera, mesh, points):
 def _project_whole(camera, mesh, points):
     """The same for a thing that is entirely in front of the near plane."""
     pixels = camera.project(points)
-    fixed = _fixed(pixels)
+    fixed = _fixed(camera, pixels)
     polygons = [
         (fixed[mesh.starts[i] : mesh.stops[i]], mesh.slots[i], mesh.shades[i], mesh.outlines[i])
         for i in np.flatnonzero(_facing(mesh, pixels))
@@ -258,7 +268,8 @@ def see(camera, thing):
         return None
     full_box = (*outline.min(axis=0).tolist(), *outline.max(axis=0).tolist())
     x0, y0 = max(0, int(full_box[0]) - 1), max(0, int(full_box[1]) - 1)
-    x1, y1 = min(WIDTH, int(full_box[2]) + 2), min(HEIGHT, int(full_box[3]) + 2)
+    width, height = camera.size
+    x1, y1 = min(width, int(full_box[2]) + 2), min(height, int(full_box[3]) + 2)
     if x1 <= x0 or y1 <= y0:
         return None
     mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
@@ -268,7 +279,7 @@ def see(camera, thing):
             cv2.fillConvexPoly(mask, corners - offset, 1, cv2.LINE_8, SHIFT)
     if not cv2.countNonZero(mask):
         return None
-    return Sight(thing, polygons, full_box, (x0, y0, x1, y1), mask, mask)
+    return Sight(thing, camera, polygons, full_box, (x0, y0, x1, y1), mask, mask)
 
 
 def front_to_back(things):
@@ -303,7 +314,7 @@ def sightings(camera, things, accept, cover=None):
     accept: function Sight -> bool, called when its visible part is known: whether the thing is drawn.
     cover: uint8 [H,W], 1 where the camera's own car hides the world.
     """
-    taken = np.zeros((HEIGHT, WIDTH), np.uint8) if cover is None else cover.copy()
+    taken = np.zeros(camera.size[::-1], np.uint8) if cover is None else cover.copy()
     kept = []
     for thing in front_to_back(things):
         sight = see(camera, thing)
@@ -322,7 +333,7 @@ def sightings(camera, things, accept, cover=None):
 def paint(image, sight, light):
     """Draw a sight into the image -> its halos [(x, y, radius in pixels, Shine)]."""
     thing = sight.thing
-    haze = light.haze_at(thing.z)
+    haze, detail = light.haze_at(thing.z), sight.camera.detail
     colors, halos = {}, []
     for corners, slot, shade, _ in sight.polygons:
         key = slot, shade
@@ -335,7 +346,7 @@ def paint(image, sight, light):
             column, row = int(x) - sight.box[0], int(y) - sight.box[1]
             height, width = sight.visible.shape
             if 0 <= row < height and 0 <= column < width and sight.visible[row, column]:
-                halos.append((x, y, color.reach * 430 / max(thing.z, 2.0), color))
+                halos.append((x, y, color.reach * 430 * detail / max(thing.z, 2.0), color))
     return halos
 
 
@@ -363,8 +374,9 @@ def _add_patch(image, patch, x, y):
 
 def add_halos(image, halos, strength, wet):
     """Add halos [(x, y, radius, Shine)]; on a wet road each is also reflected downward."""
+    detail = len(image) // HEIGHT
     for x, y, radius, color in halos:
-        size = max(6, min(160, int(radius * 2))) // 2 * 2
+        size = max(6 * detail, min(160 * detail, int(radius * 2))) // 2 * 2
         dimmed = tuple(round(c * strength * 0.55) for c in color[:3])
         _add_patch(image, _halo(size, dimmed), int(x) - size // 2, int(y) - size // 2)
         if wet:
@@ -379,7 +391,7 @@ def draw_patches(image, camera, light, patches, color):
     z0, z1 = np.maximum(z0, 2.0), np.maximum(z1, 2.0)
     level = np.zeros_like(x0)
     corners = np.array([(x0, level, z0), (x1, level, z0), (x1, level, z1), (x0, level, z1)])  # [4,3,N]
-    fixed = _fixed(camera.project(corners.transpose(2, 0, 1).reshape(-1, 3))).reshape(-1, 4, 2)
+    fixed = _fixed(camera, camera.project(corners.transpose(2, 0, 1).reshape(-1, 3))).reshape(-1, 4, 2)
     for corners, near, far in zip(fixed, z0.tolist(), z1.tolist(), strict=True):
         if near < far:
             shade = light.tint(color, 1.0, light.haze_at(near * 0.6 + far * 0.4))
@@ -406,7 +418,10 @@ def draw_sky(image, camera, light):
 
 
 def draw_ground(image, camera, light, color):
-    """Fill the rows below the horizon with a color that haze replaces with distance."""
+    """Fill the rows below the horizon with a color that haze replaces with distance.
+
+    image: of WIDTH x HEIGHT pixels.
+    """
     rows = np.arange(int(np.ceil(camera.horizon)), HEIGHT)
     depth = camera.focal * camera.height / (rows - camera.horizon + 0.5)
     haze = 1 - np.exp(-depth / light.haze_depth)[:, None]
@@ -415,46 +430,47 @@ def draw_ground(image, camera, light, color):
 
 
 @functools.cache
-def _headlight_cone():
+def _headlight_cone(detail):
     """float32 [H,W,3]: the factor by which the camera's own headlights brighten each pixel."""
-    y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
+    y, x = np.mgrid[: HEIGHT * detail, : WIDTH * detail].astype(np.float32) / np.float32(detail)
     reach = np.exp(-(((x - WIDTH / 2) / 190) ** 2) - ((y - 225) / 75) ** 2)
     return (1 + 1.15 * reach)[:, :, None].repeat(3, axis=2)
 
 
 def add_headlights(image):
     """Brighten what the headlights of the camera's own car light at night."""
-    return cv2.multiply(image, _headlight_cone(), dtype=cv2.CV_8U)
+    return cv2.multiply(image, _headlight_cone(len(image) // HEIGHT), dtype=cv2.CV_8U)
 
 
 @functools.cache
-def _noise_tiles():
+def _noise_tiles(detail):
     """Two uint8 tiles larger than a frame: the positive and the negative part of Gaussian noise of 8 gray levels."""
-    noise = np.random.default_rng(0).normal(0, 8, (HEIGHT + 64, WIDTH + 64, 3))
+    noise = np.random.default_rng(0).normal(0, 8, (HEIGHT * detail + 64, WIDTH * detail + 64, 3))
     return np.clip(noise, 0, 255).astype(np.uint8), np.clip(-noise, 0, 255).astype(np.uint8)
 
 
 @functools.cache
-def _rain_tile(slant):
-    """uint8 [H+64,W+64,3] of falling streaks, slanted by `slant` pixels."""
+def _rain_tile(slant, detail):
+    """uint8, larger than a frame, of falling streaks, slanted by `slant` pixels times `detail`."""
     rng = np.random.default_rng(100 + slant)
     tile = np.zeros((HEIGHT + 64, WIDTH + 64), np.uint8)
     for _ in range(420):
         x, y, length = rng.uniform(0, WIDTH + 64), rng.uniform(-20, HEIGHT + 64), rng.uniform(8, 26)
         end = (int((x + slant * length / 20) * 16), int((y + length) * 16))
         cv2.line(tile, (int(x * 16), int(y * 16)), end, rng.uniform(30, 90), 1, cv2.LINE_AA, 4)
-    return np.repeat(tile[:, :, None], 3, axis=2)
+    return cv2.resize(cv2.merge([tile] * 3), None, fx=detail, fy=detail)
 
 
-def _window(tile, rng):
+def _window(tile, image, rng):
+    """A part of a tile, as large as the image."""
     y, x = rng.integers(0, 64, 2)
-    return tile[y : y + HEIGHT, x : x + WIDTH]
+    return tile[y : y + image.shape[0], x : x + image.shape[1]]
 
 
 def add_rain(image, rng):
     """Add falling rain."""
     slant = int(rng.integers(-2, 3)) * 4
-    return cv2.add(image, _window(_rain_tile(slant), rng))
+    return cv2.add(image, _window(_rain_tile(slant, len(image) // HEIGHT), image, rng))
 
 
 def motion_blur(image, length, angle):
@@ -472,5 +488,5 @@ def expose(image, gain, noise, rng):
     image = cv2.convertScaleAbs(image, alpha=gain)
     if noise <= 0:
         return image
-    more, less = (_window(tile, rng) for tile in _noise_tiles())
+    more, less = (_window(tile, image, rng) for tile in _noise_tiles(len(image) // HEIGHT))
     return cv2.subtract(cv2.addWeighted(image, 1, more, noise, 0), cv2.convertScaleAbs(less, alpha=noise))

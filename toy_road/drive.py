@@ -13,7 +13,7 @@ import tqdm
 from media.video import VideoWriter
 from system import files
 from toy_road import drawing, models, scenes, town
-from toy_road.drawing import HEIGHT, WIDTH, Camera, Thing
+from toy_road.drawing import Camera, Thing
 from tracking import mot_file
 
 
@@ -87,13 +87,14 @@ def _drive_movers(rng):
     return movers
 
 
-def drive_frames(seed, frames, rate=25.0):
-    """Yield (image uint8 RGB [HEIGHT,WIDTH,3], list of RoadObject) of a drive, which depends on the seed only.
+def drive_frames(seed, frames, rate=25.0, detail=1):
+    """Yield (image uint8 RGB [H,W,3], list of RoadObject) of a drive, which depends on the seed only.
 
     The objects have identities: each is the same thing in all frames.
 
     frames: how many.
     rate: frames per second.
+    detail: H is that many times HEIGHT and W that many times WIDTH.
     """
     rng = np.random.default_rng([seed, 9])
     street = town.Street(
@@ -118,7 +119,7 @@ def drive_frames(seed, frames, rate=25.0):
             place = {"x": head.x, "y": head.y, "z": head.z - z, "scale": head.scale}
             light = town.traffic_light(_light_state(crossing, time), **place)
             things.append(dataclasses.replace(light, id=key))
-        camera = Camera(horizon=165 + 0.7 * math.sin(time * 9))
+        camera = Camera(horizon=165 + 0.7 * math.sin(time * 9), detail=detail)
         things = [thing for thing in things if thing.z < 90]
         scene = scenes.Scene(scenes.Conditions(), drawing.LIGHTS["day"], camera, street, things, backdrop, hood, z)
         image, sights = scenes.render(scene, lambda sight: True, np.random.default_rng([seed, 9, frame]))
@@ -126,8 +127,10 @@ def drive_frames(seed, frames, rate=25.0):
         yield image, [scenes.road_object(sight) for sight in seen]
 
 
-def write_drive(path, seed=0, frames=250, rate=25.0):
+def write_drive(path, seed=0, frames=250, rate=25.0, detail=1):
     """Write a drive through the toy town as a video, and its ground truth next to it as FILE.truth.json.
+
+    frames, rate, detail: as of `drive_frames`.
 
     The JSON holds class_names, width, height, rate and frames: [{"objects": [{"id", "class", "box" (continuous pixel
     edges as in RoadObject), "occluded", "truncated", "difficult"}]}]. FILE.gt.txt has the same in MOT's format, in
@@ -138,14 +141,15 @@ def write_drive(path, seed=0, frames=250, rate=25.0):
     truth_path = path.with_suffix(".truth.json")
     path.parent.mkdir(parents=True, exist_ok=True)
     truth, tracks = [], []
-    with VideoWriter(str(path), WIDTH, HEIGHT, rate) as writer:
-        for image, objects in tqdm.tqdm(drive_frames(seed, frames, rate), "driving", frames, unit="frames"):
+    width, height = Camera(detail=detail).size
+    with VideoWriter(str(path), width, height, rate) as writer:
+        for image, objects in tqdm.tqdm(drive_frames(seed, frames, rate, detail), "driving", frames, unit="frames"):
             writer.write(image)
             truth.append({"objects": [_plain(item) for item in objects]})
             columns = ([getattr(item, name) for item in objects] for name in ("id", "label", "box_px", "difficult"))
             ids, labels, boxes_px, difficult = columns
             tracks.append(mot_file.objects(ids, labels, boxes_px, [not one for one in difficult]))
-    facts = {"class_names": town.CLASSES, "width": WIDTH, "height": HEIGHT, "rate": rate, "frames": truth}
+    facts = {"class_names": town.CLASSES, "width": width, "height": height, "rate": rate, "frames": truth}
     files.write(truth_path, json.dumps(facts) + "\n")
     mot_file.write(str(path.with_suffix(".gt.txt")), tracks, town.CLASSES)
     return truth_path

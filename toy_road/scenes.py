@@ -215,10 +215,12 @@ def render(scene, accept, rng):
     drawing.draw_sky(image, camera, light)
     _draw_backdrop(image, scene)
     drawing.draw_ground(image, camera, light, scene.street.grass)
+    if camera.detail > 1:  # what is far away or all of one color shows no more of it
+        image = cv2.resize(image, camera.size)
     _draw_street(image, scene)
-    cover = np.zeros((HEIGHT, WIDTH), np.uint8)
+    cover, hood = np.zeros(camera.size[::-1], np.uint8), _HOOD * camera.detail
     if scene.hood:
-        cv2.fillConvexPoly(cover, _HOOD, 1)
+        cv2.fillConvexPoly(cover, hood, 1)
     sights = drawing.sightings(camera, scene.things, accept, cover)
     halos = [halo for sight in reversed(sights) for halo in drawing.paint(image, sight, light)]
     if conditions.time == "night":
@@ -228,11 +230,11 @@ def render(scene, accept, rng):
     if conditions.rain:
         image = drawing.add_rain(image, rng)
     if scene.hood:
-        cv2.fillConvexPoly(image, _HOOD, light.tint(scene.hood, 0.8, 0.05), cv2.LINE_AA)
+        cv2.fillConvexPoly(image, hood, light.tint(scene.hood, 0.8, 0.05), cv2.LINE_AA)
     if conditions.blur == "motion":
-        image = drawing.motion_blur(image, int(conditions.blur_size) | 1, conditions.blur_angle)
+        image = drawing.motion_blur(image, int(conditions.blur_size * camera.detail) | 1, conditions.blur_angle)
     elif conditions.blur == "focus":
-        image = cv2.GaussianBlur(image, (0, 0), conditions.blur_size)
+        image = cv2.GaussianBlur(image, (0, 0), conditions.blur_size * camera.detail)
     return drawing.expose(image, conditions.gain, conditions.noise, rng), sights
 
 
@@ -243,7 +245,7 @@ def fair(sight):
     if (x1 - x0) * (y1 - y0) < MIN_INSIDE * (fx1 - fx0) * (fy1 - fy0) or sight.occluded > MAX_OCCLUDED:
         return False
     x0, y0, x1, y1 = sight.visible_box
-    width, height = x1 - x0, y1 - y0
+    width, height = (x1 - x0) / sight.camera.detail, (y1 - y0) / sight.camera.detail
     if width < MIN_WIDTH or height < MIN_HEIGHT:
         return False
     return 1 / MAX_ASPECT <= width / height * HEIGHT / WIDTH <= MAX_ASPECT
@@ -251,8 +253,8 @@ def fair(sight):
 
 def road_object(sight):
     """The RoadObject of a Sight that has a label."""
-    x0, y0, x1, y1 = sight.full_box
-    truncated = x0 < -0.5 or y0 < -0.5 or x1 > WIDTH + 0.5 or y1 > HEIGHT + 0.5
+    (x0, y0, x1, y1), (width, height) = sight.full_box, sight.camera.size
+    truncated = x0 < -0.5 or y0 < -0.5 or x1 > width + 0.5 or y1 > height + 0.5
     return RoadObject(sight.thing.label, sight.visible_box, sight.occluded, truncated, not fair(sight), sight.thing.id)
 
 

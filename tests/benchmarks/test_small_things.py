@@ -27,15 +27,15 @@ SEEN = [((10, 20, 14, 26), 0.0), ((10, 20, 13, 90), 0.0), ((100, 50, 180, 120), 
 def root(tmp_path, monkeypatch):
     """A folder with drives of two black frames each, of which a small and a hidden object are not to be learned."""
 
-    def drive_frames(seed, frames, rate):
-        assert (frames, rate) == (42, pytest.approx(25 / 6))
+    def drive_frames(seed, frames, rate, detail):
+        assert (frames, rate, detail) == (42, pytest.approx(25 / 6), 2)
         for _ in range(2):
             objects = [RoadObject(seed % 4, box, occluded, False) for box, occluded in SEEN]
-            yield np.zeros((HEIGHT, WIDTH, 3), np.uint8), objects
+            yield np.zeros((2 * HEIGHT, 2 * WIDTH, 3), np.uint8), objects
 
     monkeypatch.setattr(drive, "drive_frames", drive_frames)
     monkeypatch.setattr(small_things, "_pool", lambda: ThreadPoolExecutor(1))
-    small_things.write_drives(str(tmp_path / "data"), 3)
+    small_things.write_drives(str(tmp_path / "data"), 3, 2)
     return tmp_path
 
 
@@ -46,13 +46,14 @@ def test_drives_are_a_data_set(root):
         paths, truth = small_things.read_split(data, split)
         assert len(samples) == len(paths) == len(truth) == pictures
         for sample, path, (labels, boxes_px) in zip(samples, paths, truth, strict=True):
-            assert sample.image_path == path and (sample.width, sample.height) == (WIDTH, HEIGHT)
+            assert sample.image_path == path and (sample.width, sample.height) == (2 * WIDTH, 2 * HEIGHT)
             assert sample.labels.tolist() == labels.tolist()
             np.testing.assert_array_equal(boxes_px, boxes)
             np.testing.assert_allclose(sample.boxes_px, boxes, atol=1e-3)
-    small_things.write_drives(data, 3)
-    with pytest.raises(UserError, match="--root"):
-        small_things.write_drives(data, 4)
+    small_things.write_drives(data, 3, 2)
+    for others in ((4, 2), (3, 1)):
+        with pytest.raises(UserError, match="--root"):
+            small_things.write_drives(data, *others)
 
 
 def test_found_objects_by_height():
@@ -70,12 +71,12 @@ def test_found_objects_by_height():
         np.linspace(0.9, 0.6, 5, dtype=np.float32),
         np.array([label for _, label in rows], np.int32),
     )
-    assert small_things.count(truth, [first, Detections.empty()]) == {
+    assert small_things.count(truth, [first, Detections.empty()], HEIGHT) == {
         "objects": [1, 1, 1, 1],
         "found": [1, 0, 1, 0],
         "false": 3,
     }
-    assert small_things.count(truth, [Detections.empty(), first])["false"] == 5
+    assert small_things.count(truth, [Detections.empty(), first], HEIGHT)["false"] == 5
 
 
 def test_both_trainings_differ_in_the_tiles_alone(root, monkeypatch, capsys):
@@ -88,7 +89,7 @@ def test_both_trainings_differ_in_the_tiles_alone(root, monkeypatch, capsys):
         return [found] * len(pictures), 1.0
 
     monkeypatch.setattr(small_things, "_detect", detect)
-    small_things.main(["--root", str(root), "--drives", "3", "--steps", "5", "--tiles", "4x3"])
+    small_things.main(["--root", str(root), "--drives", "3", "--detail", "2", "--steps", "5", "--tiles", "4x3"])
     whole, tiled = (
         [word.replace(name, "NAME") for word in one] for one, name in zip(called, ("whole", "tiles"), strict=True)
     )

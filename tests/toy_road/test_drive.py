@@ -39,6 +39,21 @@ def test_the_drives_lights_turn_green_then_red():
     assert shows(36, red) and not shows(36, green)
 
 
+def test_a_drive_of_more_pixels_has_the_same_objects_and_more(tmp_path):
+    truths = [
+        json.loads(drive.write_drive(tmp_path / f"{detail}.mp4", frames=3, rate=1.0, detail=detail).read_text())
+        for detail in (1, 2)
+    ]
+    assert (truths[1]["width"], truths[1]["height"]) == (960, 720)
+    assert cv2.VideoCapture(str(tmp_path / "2.mp4")).read()[1].shape == (720, 960, 3)
+    for coarse, fine in zip(*(truth["frames"] for truth in truths), strict=True):
+        coarse, fine = ({one["id"]: one for one in frame["objects"]} for frame in (coarse, fine))
+        counted = [key for key, one in coarse.items() if not one["difficult"]]
+        assert counted and len(fine) >= len(coarse)
+        for key in counted:
+            np.testing.assert_allclose(np.array(fine[key]["box"]) / 2, coarse[key]["box"], atol=2)
+
+
 def test_a_drive_is_a_video_with_its_ground_truth(tmp_path):
     path = tmp_path / "films" / "drive.mp4"
     truth_path = drive.write_drive(path, seed=1, frames=12, rate=25.0)

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 
+import cv2
 import numpy as np
 import pytest
 
@@ -134,3 +135,28 @@ def test_a_passing_car_is_cut_at_the_near_plane(z):
         assert sight is None
     else:
         assert scenes.road_object(sight).truncated
+
+
+@pytest.mark.parametrize("index", range(0, 20, 2))  # all weathers
+def test_more_detail_shows_the_same_scene(index):
+    scene, _ = scenes.make_scene(1, index, "train")
+    scene.conditions = dataclasses.replace(scene.conditions, noise=0.0)
+    fine = dataclasses.replace(scene, camera=dataclasses.replace(scene.camera, detail=3))
+    (image, sights), (large, more) = (
+        scenes.render(one, lambda sight: True, np.random.default_rng(0)) for one in (scene, fine)
+    )
+    assert large.shape == (3 * drawing.HEIGHT, 3 * drawing.WIDTH, 3)
+    small = cv2.resize(large, (drawing.WIDTH, drawing.HEIGHT), interpolation=cv2.INTER_AREA)
+    # Streaks of rain fall elsewhere
+    assert np.abs(small.astype(int) - image).mean() < (9 if scene.conditions.rain else 3)
+    things = {id(sight.thing): scenes.road_object(sight) for sight in sights if sight.thing.label is not None}
+    compared = [
+        (things.get(id(sight.thing)), scenes.road_object(sight)) for sight in more if sight.thing.label is not None
+    ]
+    fair = [pair for pair in compared if pair[0] and not pair[0].difficult]
+    assert len(fair) >= 2
+    for coarse, exact in fair:
+        # Slivers of less than three pixels do not widen a box, of whatever size they are
+        np.testing.assert_allclose(np.array(exact.box_px) / 3, coarse.box_px, atol=4)
+    # Whether an object counts changes only where it is at a limit
+    assert np.mean([coarse.difficult == exact.difficult for coarse, exact in compared if coarse]) > 0.8
