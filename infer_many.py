@@ -20,7 +20,7 @@ from many import coco_results, detecting, inputs, job, program, shard
 from media import visualization
 from scoring import score_threshold
 from structures import UserError
-from system import cli, signals
+from system import cli, signals, worker_processes
 
 FORMAT = "parquet"
 
@@ -60,8 +60,9 @@ def _ray():
 class _Worker:
     """An actor of Ray, which makes shards one after another. One that dies is started anew, with the same shard."""
 
-    def __init__(self, folder: str, opener: detecting.Opener, workers: int):
-        self._folder, self._opener, self._workers = folder, opener, workers
+    def __init__(self, folder: str, opener: detecting.Opener, workers: int, cores: int):
+        """workers: how many there are. cores: of which TensorFlow makes use; 0 for all of the machine."""
+        self._folder, self._opener, self._workers, self._cores = folder, opener, workers, cores
         self._open = contextlib.ExitStack()  # for as long as the process lives
         self._detect: shard.Detect | None = None
 
@@ -70,6 +71,8 @@ class _Worker:
         number = int(row["shard"])
         try:
             if self._detect is None:
+                if self._cores:
+                    worker_processes.claim_cores(self._cores)
                 with job.opening(self._folder, self._workers):
                     self._detect = self._open.enter_context(self._opener())
             counts = shard.run(self._folder, number, self._detect, job.PUBLISH[FORMAT])
@@ -108,7 +111,9 @@ def _rows(ray, flags, opener, numbers):
     shards = ray.data.from_items([{"shard": number} for number in numbers], override_num_blocks=len(numbers))
     return shards.map(
         _Worker,
-        fn_constructor_args=(os.path.abspath(flags.output), opener, count),
+        # Ray keeps count of cores, but lets every process have as many threads as the machine has. What makes pictures
+        # for a GPU may need more cores than Ray counts
+        fn_constructor_args=(os.path.abspath(flags.output), opener, count, 0 if flags.gpus else int(flags.cores)),
         compute=ray.data.ActorPoolStrategy(size=count),
         num_cpus=flags.cores,
         num_gpus=flags.gpus,
@@ -126,7 +131,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     program.add_flags(parser.add_argument_group("how it detects"), coco_results.FLAG)
     works = parser.add_argument_group("who works")
     works.add_argument("--workers", type=cli.positive_int, default=1, metavar="N", help="processes, on all machines")
-    works.add_argument("--cores", type=cli.positive_float, default=1, metavar="N", help="cores for each process")
+    works.add_argument(
+        "--cores",
+        type=cli.positive_float,
+        default=1,
+        metavar="N",
+        help="cores for each process: all that it uses, unless it has a GPU",
+    )
     works.add_argument("--gpus", type=cli.non_negative_float, default=0, metavar="N", help="GPUs for each process")
     works.add_argument(
         "--ray", metavar="ADDRESS", help="of a Ray cluster (default: one on this machine, for this call)"

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import re
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,8 @@ from system import signals
 # 14 fed 845 images a second, made of photographs, to an H100; more than twice as many outrun any one GPU
 MOST_WORKERS = 32
 _hiding = threading.Lock()  # two threads would put each other's names back
+CLAIM = "single-shot-detector-core"
+_claims: list[socket.socket] = []  # names of cores that nobody else can take while this process lives
 
 
 def usable_cores() -> int:
@@ -51,6 +54,31 @@ def limited_to(cores: Sequence[int] | None) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, before)
+
+
+def claim_cores(count: int) -> None:
+    """Limit this thread, and those that it starts from now on, to `count` cores that no other process has claimed.
+
+    For processes that something else starts, on any machine, which does not say which cores are theirs. They are free
+    again when this process ends, however it does. There is no limit if none is free, or on a system other than Linux.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    claimed = []
+    for core in sorted(os.sched_getaffinity(0)):
+        # Linux has names of sockets that are no files, and forgets those of a process that was killed
+        claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            claim.bind(f"\0{CLAIM}-{core}")
+        except OSError:
+            claim.close()
+            continue
+        _claims.append(claim)
+        claimed.append(core)
+        if len(claimed) == count:
+            break
+    if claimed:
+        os.sched_setaffinity(0, claimed)
 
 
 def beside_network() -> int:

@@ -168,6 +168,38 @@ def test_without_ray_nothing_is_begun(tmp_path, monkeypatch, capsys):
 
 
 # How many pictures the next test has, and after how many seconds it kills a worker. With 200,000 it is a measurement:
+@pytest.mark.parametrize(
+    ("flags", "claimed"),
+    [([], [1]), (["--cores", "3"], [3]), (["--cores", "0.5"], []), (["--gpus", "1", "--cores", "4"], [])],
+    ids=str,
+)
+def test_a_worker_keeps_to_the_cores_that_ray_counts(flags, claimed, monkeypatch, tmp_path):
+    """Once, before its detector is there: Ray would have each make as many threads as the machine has cores."""
+    events = []
+
+    def run_worker(worker, fn_constructor_args, **_):
+        made = worker(*fn_constructor_args)
+        return types.SimpleNamespace(iter_rows=lambda: map(made, ({"shard": 0}, {"shard": 1})))
+
+    @contextlib.contextmanager
+    def opener():
+        events.append("opened")
+        yield "the detector"
+
+    data = types.SimpleNamespace(
+        DataContext=types.SimpleNamespace(get_current=types.SimpleNamespace),
+        ActorPoolStrategy=lambda size: None,
+        from_items=lambda items, override_num_blocks: types.SimpleNamespace(map=run_worker),
+    )
+    ray = types.SimpleNamespace(data=data)
+    monkeypatch.setattr(worker_processes, "claim_cores", events.append)
+    monkeypatch.setattr(shard, "run", lambda *_: dict.fromkeys(shard.STATUSES, 0))
+    (tmp_path / shard.WORK).mkdir()
+    parsed = infer_many._parse(["model", "pictures", str(tmp_path), *flags])
+    assert len(list(infer_many._rows(ray, parsed, opener, [0, 1]))) == 2
+    assert events == [*claimed, "opened"]
+
+
 # SSD_MANY_PICTURES=200000 SSD_MANY_KILL_SECONDS=20 python -m pytest -m slow -s tests/test_infer_many.py -k killed
 PICTURES = int(os.environ.get("SSD_MANY_PICTURES", "120"))
 KILL_SECONDS = float(os.environ.get("SSD_MANY_KILL_SECONDS", "3"))

@@ -1,10 +1,15 @@
-"""How many workers fit a machine."""
+"""How many workers fit a machine, and which cores are whose."""
 
 import os
+import signal
+import subprocess
+import sys
+import uuid
 
 import pytest
 
 from system import worker_processes
+from system.cli import ROOT
 
 
 @pytest.mark.parametrize(("cores", "workers"), [(1, 2), (2, 2), (4, 2), (5, 3), (16, 14), (34, 32), (128, 32)])
@@ -12,3 +17,36 @@ def test_workers_leave_two_cores_to_the_network(cores, workers, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
     assert worker_processes.usable_cores() == cores
     assert worker_processes.beside_network() == workers
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="cores are claimed on Linux only")
+def test_no_two_processes_claim_a_core_and_those_of_a_killed_one_are_free():
+    cores = os.sched_getaffinity(0)
+    name = uuid.uuid4().hex  # another run of the tests may be at the same place
+    program = f"""
+import os
+from system import worker_processes
+worker_processes.CLAIM = "{name}"
+worker_processes.claim_cores(1)
+print(*os.sched_getaffinity(0), flush=True)
+input()
+"""
+    processes = []
+
+    def claim():
+        words = [sys.executable, "-c", program]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        processes.append(subprocess.Popen(words, cwd=ROOT, text=True, **pipes))
+        return set(map(int, processes[-1].stdout.readline().split()))
+
+    try:
+        claimed = [claim() for _ in cores]
+        assert [len(one) for one in claimed] == [1] * len(cores) and set.union(*claimed) == cores
+        assert claim() == cores  # none is free
+        processes[0].send_signal(signal.SIGKILL)
+        processes[0].wait()
+        assert claim() == claimed[0]
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
