@@ -14,7 +14,7 @@ import config
 from many import job, shard
 from many.inputs import Entry
 from results import coco_list
-from structures import Detections, UserError
+from structures import UserError
 
 FLAG = coco_list.FLAG
 HELP = f"also write {coco_list.HELP}"
@@ -59,15 +59,10 @@ def write(folder: str, shards: int, format: str, check_stop: Callable[[], None])
     try:
         for number in tqdm.tqdm(range(shards), desc=coco_list.NAME, unit="shard", dynamic_ncols=True):
             check_stop()
-            for row in job.read_part(folder, number, format):
+            for row in job.read_part(folder, number, format, ("id", "status", "labels", "scores", "boxes")):
                 if row["status"] == shard.DONE:
-                    writer.add(row["id"], row["width"], row["height"], _detections(row))
+                    writer.add_lists(row["id"], row["labels"], row["scores"], row["boxes"])
     except BaseException:
         writer.discard()
         raise
     writer.close()
-
-
-def _detections(row):
-    boxes = np.array(row["boxes"], np.float32).reshape(-1, 4)
-    return Detections(boxes, np.array(row["scores"], np.float32), np.array(row["labels"], np.int32))

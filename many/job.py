@@ -11,7 +11,7 @@ import dataclasses
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import tqdm
@@ -103,10 +103,10 @@ def publish_parquet(folder: str, number: int, rows: str) -> None:
 PUBLISH = {"jsonl": publish_jsonl, "parquet": publish_parquet}
 
 
-def read_part(folder: str, number: int, format: str) -> Iterator[shard.Row]:
-    """The rows of a shard that is done."""
+def read_part(folder: str, number: int, format: str, columns: Sequence[str]) -> Iterator[shard.Row]:
+    """The rows of a shard that is done, with these of their columns, or more."""
     path = part(folder, number, format)
-    yield from shard.read_rows(path) if format == "jsonl" else parquet.read_rows(path)
+    yield from shard.read_rows(path) if format == "jsonl" else parquet.read_rows(path, columns)
 
 
 def close(folder: str, shards: int, format: str) -> dict[str, int]:
@@ -117,7 +117,7 @@ def close(folder: str, shards: int, format: str) -> dict[str, int]:
     counts = dict.fromkeys(shard.STATUSES, 0)
     for number in range(shards):
         path = part(folder, number, format)
-        rows = read_part(folder, number, format) if os.path.exists(path) else iter(())
+        rows = read_part(folder, number, format, ("id", "status")) if os.path.exists(path) else iter(())
         for entry, row in itertools.zip_longest(shard.entries(folder, number), rows):
             if entry is None or row is None or entry.id != row["id"]:
                 what = f"lacks {entry.id}" if entry else f"has {row['id']}, which is not its own"

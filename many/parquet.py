@@ -49,8 +49,8 @@ def write_rows(path: str, rows: Iterable[dict[str, Any]]) -> None:
     pa.parquet.write_table(pa.Table.from_pylist(list(rows), schema), path)
 
 
-def read_rows(path: str) -> Iterator[dict[str, Any]]:
-    """Yield the rows of such a file."""
+def read_rows(path: str, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of such a file, with these of their columns."""
     with _pyarrow().parquet.ParquetFile(path) as file:
-        for batch in file.iter_batches(ROWS):
+        for batch in file.iter_batches(ROWS, columns=list(columns)):
             yield from batch.to_pylist()

@@ -17,6 +17,7 @@ FLAG = "--coco-results"
 NAME = "coco_results.json"
 HELP = f"{NAME} for COCO's tools"
 LOOKS = "a COCO results list"
+_encode = json.JSONEncoder(allow_nan=False).encode
 
 
 def owns(name):
@@ -63,12 +64,18 @@ class Writer(result_files.Writer):
         self._file = files.PendingFile(path)
 
     def add(self, file, width, height, detections):
+        self.add_lists(file, *result_files.as_lists(detections))
+
+    def add_lists(self, file, labels, scores, boxes):
+        """The same for detections as `result_files.as_lists` gives them."""
         key = picture_key(file, self._data)
         number = self._image_ids[key] if self._image_ids else key
-        for label, score, box in zip(*result_files.as_lists(detections), strict=True):
+        entries = []
+        for label, score, box in zip(labels, scores, boxes, strict=True):
             bbox = [box[0], box[1], box[2] - box[0], box[3] - box[1]]
-            entry = {"image_id": number, "category_id": self._categories[label], "bbox": bbox, "score": score}
-            self._file.write(self._separator + json.dumps(entry, allow_nan=False))
+            entries.append({"image_id": number, "category_id": self._categories[label], "bbox": bbox, "score": score})
+        if entries:  # a line a picture
+            self._file.write(self._separator + _encode(entries)[1:-1])
             self._separator = ",\n"
         self.begun = True
 

@@ -87,7 +87,7 @@ def test_memory_that_is_full(trained, shapes, tmp_path, monkeypatch):
     monkeypatch.setattr(transforms, "warp", warp_unless_heavy)
     with opener_of(trained)() as detect:
         assert shard.run(folder, 0, detect, job.publish_jsonl) == {"done": 3, "unreadable": 0, "quarantined": 1}
-    rows = list(job.read_part(folder, 0, "jsonl"))
+    rows = list(job.read_part(folder, 0, "jsonl", ["id"]))
     assert [(row["id"], row["reason"]) for row in rows if row["status"] != "done"] == [(paths[2].name, "MemoryError")]
 
 
