@@ -13,7 +13,7 @@ import numpy as np
 import config
 from formats import class_lists
 from many import shard
-from many.inputs import Entry, is_remote, open_file
+from many.inputs import Entry, contents, is_remote
 from media import images
 from structures import Detections, UserError
 from system import cli, files
@@ -110,22 +110,16 @@ def _lists(detections: Detections, class_names):
 @contextlib.contextmanager
 def _as_files(entries):
     """Context manager: a path for each entry, or the UserError of one whose bytes cannot be had."""
+    paths = [None if entry.size >= 0 or is_remote(entry.address) else entry.address for entry in entries]
+    elsewhere = [place for place, path in enumerate(paths) if path is None]
     with contextlib.ExitStack() as stack:
-        yield [_as_file(entry, stack) for entry in entries]
+        for place, content in zip(elsewhere, contents([entries[place] for place in elsewhere]), strict=True):
+            paths[place] = content if isinstance(content, UserError) else _as_file(content, stack)
+        yield paths
 
 
-def _as_file(entry, stack):
-    if entry.size < 0 and not is_remote(entry.address):
-        return entry.address
-    try:
-        with open_file(entry.address) as source:
-            source.seek(entry.start)
-            content = source.read(entry.size)
-    except UserError as error:
-        return error
-    except OSError as error:
-        return UserError(f"cannot be read ({error.strerror or type(error).__name__})")
-    # What reads pictures takes files; this one is in memory
+def _as_file(content, stack):
+    """What reads pictures takes files; this one is in memory."""
     file = stack.enter_context(os.fdopen(os.memfd_create("picture"), "w+b", buffering=0))
     file.write(content)
     return f"/proc/self/fd/{file.fileno()}"
