@@ -65,6 +65,7 @@ class _Worker:
         self._folder, self._opener, self._workers, self._cores = folder, opener, workers, cores
         self._open = contextlib.ExitStack()  # for as long as the process lives
         self._detect: shard.Detect | None = None
+        self._pace = shard.Pace()
 
     def __call__(self, row: dict) -> dict:
         """The counts of the shard that a row names, or the error that ends the job: Ray would hide or repeat it."""
@@ -75,7 +76,7 @@ class _Worker:
                     worker_processes.claim_cores(self._cores)
                 with job.opening(self._folder, self._workers):
                     self._detect = self._open.enter_context(self._opener())
-            counts = shard.run(self._folder, number, self._detect, job.PUBLISH[FORMAT])
+            counts = shard.run(self._folder, number, self._detect, job.PUBLISH[FORMAT], self._pace)
             return {"shard": number, "error": "", **counts}
         except UserError as error:
             return {"shard": number, "error": str(error), **dict.fromkeys(shard.STATUSES, 0)}

@@ -14,6 +14,7 @@ import contextlib
 import fcntl
 import json
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -24,10 +25,29 @@ from media import images
 from structures import UserError
 from system import files
 
-CHUNK = 32  # pictures between two notes
+SECONDS = 1.0  # that pictures take between two notes, about
+FEWEST, MOST = 32, 256  # of them; one in a tar or far away is an open file, of which a process may have 1,024
 MOST_DEATHS = 2  # of processes that looked at a picture alone
 DONE, UNREADABLE, QUARANTINED = STATUSES = ("done", "unreadable", "quarantined")
 WORK = "work"  # the folder, in that of the output, of what is not finished
+
+
+class Pace:
+    """How many pictures a process looks at between two notes: as many as take about SECONDS.
+
+    More are faster, because pictures are read while others are in the network, and fewer are lost when it is killed.
+    """
+
+    def __init__(self) -> None:
+        self.count = FEWEST
+
+    def learn(self, count: int, seconds: float) -> None:
+        """Take into account how long so many pictures took."""
+        if seconds > SECONDS:
+            self.count = max(self.count // 2, FEWEST)
+        elif seconds < SECONDS / 2 and count == self.count:  # not the rest of a shard
+            self.count = min(self.count * 2, MOST)
+
 
 Row = dict[str, Any]  # id, width, height, status, reason, boxes, scores, labels, classes
 Detect = Callable[[Sequence[Entry]], Sequence[Row]]
@@ -58,25 +78,29 @@ def run(
     number: int,
     detect: Detect,
     publish: Callable[[str, int, str], None],
+    pace: Pace | None = None,
 ) -> dict[str, int]:
     """Go on with a shard to its end; returns how many of its pictures have which status.
 
     detect: makes the rows of pictures, in their order. publish: (folder, number, path of the rows as JSON Lines) puts
-    them in their place in one move. Waits for another process that has the shard. Raises files.UnwritableFile, and
-    UserError if the detector cannot work.
+    them in their place in one move. pace: that of the process, which learns. Waits for another process that has the
+    shard. Raises files.UnwritableFile, and UserError if the detector cannot work.
     """
-    careful = _Careful(detect, folder, number)
+    careful, pace = _Careful(detect, folder, number), pace or Pace()
     with _locked(folder, number):
         pictures, rows = entries(folder, number), path(folder, number, "rows")
         done, until, deaths = _recovered(folder, number)
         while done < len(pictures):
             alone = done < until
-            group = pictures[done : done + 1] if alone else pictures[done : done + CHUNK]
+            group = pictures[done : done + (1 if alone else pace.count)]
             if alone and deaths >= MOST_DEATHS:
                 made = [row(group[0], QUARANTINED, f"{MOST_DEATHS + 1} processes have died of it")]
             else:
                 note = _Note(done, len(group), until if alone else done + len(group), deaths)
+                start = time.monotonic()
                 made = careful.detect(group, note, alone)
+                if not alone:
+                    pace.learn(len(group), time.monotonic() - start)
             if not made:
                 until = done + len(group)
                 continue

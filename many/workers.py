@@ -122,11 +122,12 @@ class _Crew:
 def _work(pipe, folder, open_detector, format):
     """The main function of a process: take shards until there is none."""
     worker_processes.follow_parent()
+    pace = shard.Pace()
     try:
         with open_detector() as detect:
             pipe.send(None)
             while (number := pipe.recv()) is not None:
-                pipe.send(shard.run(folder, number, detect, job.PUBLISH[format]))
+                pipe.send(shard.run(folder, number, detect, job.PUBLISH[format], pace))
     except UserError as error:
         pipe.send(str(error))
 

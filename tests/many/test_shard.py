@@ -138,7 +138,18 @@ def test_an_error_at_every_picture_ends_the_job_and_harms_none(options, message,
     assert job.close(folder, shards, "jsonl") == {"done": 150, "unreadable": 0, "quarantined": 0}
 
 
-def test_an_error_that_does_not_come_again_costs_nothing(tmp_path):
+def test_pictures_that_take_no_time_are_looked_at_in_larger_groups():
+    pace, counts = shard.Pace(), []
+    for per_picture in [0.001] * 4 + [0.003] * 2 + [1] * 6:
+        counts.append(pace.count)
+        pace.learn(pace.count, pace.count * per_picture)
+    assert counts == [32, 64, 128, 256, 256, 256, 256, 128, 64, 32, 32, 32]
+    pace.learn(5, 0.001)  # the rest of a shard says nothing
+    assert pace.count == 32
+
+
+def test_an_error_that_does_not_come_again_costs_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(shard, "SECONDS", 1e9)  # all are fast
     pictures, calls = entries(100), []
     folder, shards = begun(tmp_path, pictures, size=100)
 
@@ -147,7 +158,7 @@ def test_an_error_that_does_not_come_again_costs_nothing(tmp_path):
         return detect(group, fails=len(calls) == 2)
 
     shard.run(folder, 0, fails_once, job.publish_jsonl)
-    assert calls == [32, 32, 32, 32, 4]
+    assert calls == [32, 64, 64, 4]
     assert job.close(folder, shards, "jsonl") == {"done": 100, "unreadable": 0, "quarantined": 0}
 
 
