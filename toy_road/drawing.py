@@ -69,6 +69,11 @@ class Camera:
         """(width, height) of the picture in pixels."""
         return WIDTH * self.detail, HEIGHT * self.detail
 
+    @property
+    def nearest(self):
+        """Meters from where on ground is drawn: a little before what the lowest row shows, but at most 2."""
+        return min(2.0, 0.9 * self.focal * self.height / (HEIGHT - self.horizon))
+
     def project(self, points):
         """[N,3] meters -> [N,2] pixels (continuous: the first pixel covers 0 to 1). Every z must be positive."""
         x, y, z = points[:, 0], points[:, 1], points[:, 2]
@@ -386,9 +391,9 @@ def add_halos(image, halos, strength, wet):
 
 
 def draw_patches(image, camera, light, patches, color):
-    """Draw rectangles of the ground, float [N,4] (x0, x1, z0, z1), in meters; nearer than 2 m they are cut off."""
+    """Draw rectangles of the ground, float [N,4] (x0, x1, z0, z1), in meters; what is too near is cut off."""
     x0, x1, z0, z1 = np.asarray(patches, np.float64).reshape(-1, 4).T
-    z0, z1 = np.maximum(z0, 2.0), np.maximum(z1, 2.0)
+    z0, z1 = np.maximum(z0, camera.nearest), np.maximum(z1, camera.nearest)
     level = np.zeros_like(x0)
     corners = np.array([(x0, level, z0), (x1, level, z0), (x1, level, z1), (x0, level, z1)])  # [4,3,N]
     fixed = _fixed(camera, camera.project(corners.transpose(2, 0, 1).reshape(-1, 3))).reshape(-1, 4, 2)
@@ -400,7 +405,7 @@ def draw_patches(image, camera, light, patches, color):
 
 def draw_ribbon(image, camera, light, x0, x1, color):
     """Draw a strip of ground between x0 and x1 from the camera to the horizon."""
-    patches = [(x0, x1, z0, z1) for z0, z1 in itertools.pairwise(BANDS)]
+    patches = [(x0, x1, z0, z1) for z0, z1 in itertools.pairwise((min(camera.nearest, BANDS[0]), *BANDS))]
     draw_patches(image, camera, light, patches, color)
 
 

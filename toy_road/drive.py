@@ -87,7 +87,7 @@ def _drive_movers(rng):
     return movers
 
 
-def drive_frames(seed, frames, rate=25.0, detail=1):
+def drive_frames(seed, frames, rate=25.0, detail=1, focal=Camera.focal):
     """Yield (image uint8 RGB [H,W,3], list of RoadObject) of a drive, which depends on the seed only.
 
     The objects have identities: each is the same thing in all frames.
@@ -95,6 +95,7 @@ def drive_frames(seed, frames, rate=25.0, detail=1):
     frames: how many.
     rate: frames per second.
     detail: H is that many times HEIGHT and W that many times WIDTH.
+    focal: of the Camera; less is a wider angle, in which all is smaller.
     """
     rng = np.random.default_rng([seed, 9])
     street = town.Street(
@@ -119,7 +120,7 @@ def drive_frames(seed, frames, rate=25.0, detail=1):
             place = {"x": head.x, "y": head.y, "z": head.z - z, "scale": head.scale}
             light = town.traffic_light(_light_state(crossing, time), **place)
             things.append(dataclasses.replace(light, id=key))
-        camera = Camera(horizon=165 + 0.7 * math.sin(time * 9), detail=detail)
+        camera = Camera(horizon=165 + 0.7 * math.sin(time * 9), focal=focal, detail=detail)
         things = [thing for thing in things if thing.z < 90]
         scene = scenes.Scene(scenes.Conditions(), drawing.LIGHTS["day"], camera, street, things, backdrop, hood, z)
         image, sights = scenes.render(scene, lambda sight: True, np.random.default_rng([seed, 9, frame]))
@@ -127,10 +128,10 @@ def drive_frames(seed, frames, rate=25.0, detail=1):
         yield image, [scenes.road_object(sight) for sight in seen]
 
 
-def write_drive(path, seed=0, frames=250, rate=25.0, detail=1):
+def write_drive(path, seed=0, frames=250, rate=25.0, detail=1, focal=Camera.focal):
     """Write a drive through the toy town as a video, and its ground truth next to it as FILE.truth.json.
 
-    frames, rate, detail: as of `drive_frames`.
+    frames, rate, detail, focal: as of `drive_frames`.
 
     The JSON holds class_names, width, height, rate and frames: [{"objects": [{"id", "class", "box" (continuous pixel
     edges as in RoadObject), "occluded", "truncated", "difficult"}]}]. FILE.gt.txt has the same in MOT's format, in
@@ -143,7 +144,8 @@ def write_drive(path, seed=0, frames=250, rate=25.0, detail=1):
     truth, tracks = [], []
     width, height = Camera(detail=detail).size
     with VideoWriter(str(path), width, height, rate) as writer:
-        for image, objects in tqdm.tqdm(drive_frames(seed, frames, rate, detail), "driving", frames, unit="frames"):
+        drawn = drive_frames(seed, frames, rate, detail, focal)
+        for image, objects in tqdm.tqdm(drawn, "driving", frames, unit="frames"):
             writer.write(image)
             truth.append({"objects": [_plain(item) for item in objects]})
             columns = ([getattr(item, name) for item in objects] for name in ("id", "label", "box_px", "difficult"))

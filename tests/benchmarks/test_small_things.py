@@ -27,8 +27,8 @@ SEEN = [((10, 20, 14, 26), 0.0), ((10, 20, 13, 90), 0.0), ((100, 50, 180, 120), 
 def root(tmp_path, monkeypatch):
     """A folder with drives of two black frames each, of which a small and a hidden object are not to be learned."""
 
-    def drive_frames(seed, frames, rate, detail):
-        assert (frames, rate, detail) == (42, pytest.approx(25 / 6), 2)
+    def drive_frames(seed, frames, rate, detail, focal):
+        assert (frames, rate, detail, focal) == (42, pytest.approx(25 / 6), 2, small_things.FOCAL)
         for _ in range(2):
             objects = [RoadObject(seed % 4, box, occluded, False) for box, occluded in SEEN]
             yield np.zeros((2 * HEIGHT, 2 * WIDTH, 3), np.uint8), objects

@@ -54,6 +54,20 @@ def test_a_drive_of_more_pixels_has_the_same_objects_and_more(tmp_path):
             np.testing.assert_allclose(np.array(fine[key]["box"]) / 2, coarse[key]["box"], atol=2)
 
 
+def test_a_wide_angle_shows_more_and_all_of_it_smaller():
+    """And the road from the hood on."""
+    frames = [next(drive.drive_frames(0, 1, focal=focal)) for focal in (430.0, 170.0)]
+    normal, wide = ({one.id: one for one in objects} for _, objects in frames)
+    assert wide.keys() - normal.keys()
+    whole = [key for key, one in normal.items() if not one.difficult and not one.truncated]
+    assert whole
+    for key in whole:
+        sizes = [np.subtract(one.box_px[2:], one.box_px[:2]) for one in (normal[key], wide[key])]
+        np.testing.assert_allclose(sizes[1], sizes[0] * 170 / 430, atol=4)
+    below_hood = frames[1][0][325, 200:280].astype(int)  # gray, where grass would be green
+    assert np.all(np.ptp(below_hood, axis=1) < 30)
+
+
 def test_a_drive_is_a_video_with_its_ground_truth(tmp_path):
     path = tmp_path / "films" / "drive.mp4"
     truth_path = drive.write_drive(path, seed=1, frames=12, rate=25.0)
