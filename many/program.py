@@ -95,12 +95,14 @@ def run(
     """Begin a job or go on with it, to its end, and print the count.
 
     folder, facts, pictures, size: as of `job.begin`; format: of the shards; work: as of `job.work`; with_coco: whether
-    COCO's results are written at the end. Raises UserError, and KeyboardInterrupt upon `stop`.
+    COCO's results are written too. Raises UserError, and KeyboardInterrupt upon `stop`.
     """
     shards = job.begin(folder, facts, pictures, size)
     if with_coco:
         coco_results.check_ids(folder, shards)
-    counts = job.work(folder, shards, format, work)
-    if with_coco:
-        coco_results.write(folder, shards, format, stop.raise_if_requested)
+        with coco_results.Stream(folder, shards, format) as coco:
+            counts = job.work(folder, shards, format, lambda numbers: coco.follow(work(numbers)))
+            coco.finish(stop.raise_if_requested)
+    else:
+        counts = job.work(folder, shards, format, work)
     print(f"{job.told(counts)}; see {folder}")

@@ -15,7 +15,10 @@ from results import coco_list
 from results.result_files import Origin, Source
 from structures import Detections, UserError
 
-GO_ON = lambda: None  # noqa: E731
+
+def write(folder, shards, check_stop=lambda: None):
+    with coco_results.Stream(str(folder), shards, "jsonl") as stream:
+        stream.finish(check_stop)
 
 
 def found(number, count=3):
@@ -51,7 +54,7 @@ def test_the_file_is_that_of_infer_py(tmp_path):
     names = ["a/000012.jpg", "b/shot.png", "broken.jpg", "0.tar/7.jpg", "poison.jpg"]
     shards = done_job(tmp_path / "job", names, {"broken.jpg": "unreadable", "poison.jpg": "quarantined"})
     coco_results.check_ids(str(tmp_path / "job"), shards)
-    coco_results.write(str(tmp_path / "job"), shards, "jsonl", GO_ON)
+    write(tmp_path / "job", shards)
     classes = [f"class {number}" for number in range(20)]
     with coco_list.open_writer(tmp_path, Origin(Source("runs/mine"), classes, range(20), 0.01)) as writer:
         for number, name in enumerate(names):
@@ -64,9 +67,48 @@ def test_the_file_is_that_of_infer_py(tmp_path):
     assert [one["image_id"] for one in json.loads(text)[::3]] == [12, "shot", 7]
 
 
+def test_shards_are_written_while_others_are_worked_on(tmp_path):
+    """In their order, also behind those of an earlier call, and the file appears at the end."""
+    names = [f"{number}.jpg" for number in range(12)]
+    shards = done_job(tmp_path / "job", names)
+    write(tmp_path / "job", shards)
+    expected = (tmp_path / "job" / coco_list.NAME).read_bytes()
+    os.remove(tmp_path / "job" / coco_list.NAME)
+    parts = [job.part(str(tmp_path / "job"), number, "jsonl") for number in range(shards)]
+    for path in parts[2:]:
+        os.rename(path, f"{path}.later")
+
+    def work():
+        for number in (3, 2, 5, 4):
+            os.rename(f"{parts[number]}.later", parts[number])
+            yield number
+
+    left = []
+    with coco_results.Stream(str(tmp_path / "job"), shards, "jsonl") as stream:
+        for _ in stream.follow(work()):
+            left.append(len(stream._left))
+        assert (left, len(stream._left)) == ([6, 4, 2, 2], 0)
+        assert not (tmp_path / "job" / coco_list.NAME).exists()
+        stream.finish(lambda: None)
+    assert (tmp_path / "job" / coco_list.NAME).read_bytes() == expected
+    assert not list((tmp_path / "job").glob(".*"))
+
+
+def test_a_job_that_fails_leaves_the_old_file(tmp_path):
+    shards = done_job(tmp_path / "job", ["a.jpg", "b.jpg", "c.jpg"])
+    (tmp_path / "job" / coco_list.NAME).write_text("[]")
+    with (
+        pytest.raises(UserError, match="it fails"),
+        coco_results.Stream(str(tmp_path / "job"), shards, "jsonl") as stream,
+    ):
+        for _ in stream.follow([0]):
+            raise UserError("it fails")
+    assert (tmp_path / "job" / coco_list.NAME).read_text() == "[]" and not list((tmp_path / "job").glob(".*"))
+
+
 def test_a_job_without_detections_is_an_empty_list(tmp_path):
     shards = done_job(tmp_path / "job", ["a.jpg"], {"a.jpg": "unreadable"})
-    coco_results.write(str(tmp_path / "job"), shards, "jsonl", GO_ON)
+    write(tmp_path / "job", shards)
     assert json.loads((tmp_path / "job" / coco_list.NAME).read_text()) == []
 
 
@@ -94,7 +136,7 @@ def test_what_is_stopped_leaves_the_old_file(tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        coco_results.write(str(folder), shards, "jsonl", in_the_second_shard)
+        write(folder, shards, in_the_second_shard)
     assert sorted(os.listdir(folder)) == before and (folder / coco_list.NAME).read_text() == "[]"
 
 
@@ -105,7 +147,7 @@ def test_rows_are_not_kept_in_memory(tmp_path, monkeypatch):
     with contextlib.ExitStack() as stack:
         tracemalloc.start()
         stack.callback(tracemalloc.stop)
-        coco_results.write(str(tmp_path), 1, "jsonl", GO_ON)
+        write(tmp_path, 1)
         _, peak = tracemalloc.get_traced_memory()
     assert (tmp_path / coco_list.NAME).stat().st_size > 1_200_000
     assert peak < 1_000_000
