@@ -84,10 +84,7 @@ class _Worker:
 
 def _run(ray, flags, opener, numbers, stop):
     """Yield (number, {status: pictures}) of each shard once Ray has it done. Raises KeyboardInterrupt upon `stop`."""
-    # Workers import the project from its folder, which all machines see
-    ray.init(
-        flags.ray, runtime_env={"env_vars": {"PYTHONPATH": cli.ROOT}}, log_to_driver=False, configure_logging=False
-    )
+    _start(ray, flags.ray)
     try:
         # Ray may have nothing to give for long, and the workers can be stopped at any moment
         with signals.handled(_interrupt, *stop.SIGNALS):
@@ -98,6 +95,17 @@ def _run(ray, flags, opener, numbers, stop):
                 stop.raise_if_requested()
     finally:
         ray.shutdown()
+
+
+def _start(ray, address):
+    """Connect to a cluster, or start one. Workers import the project from its folder, which all machines see."""
+    options = {"log_to_driver": False, "configure_logging": False}
+    paths = os.pathsep.join(filter(None, (cli.ROOT, os.environ.get("PYTHONPATH"))))
+    if address or os.environ.get("RAY_ADDRESS"):
+        ray.init(address, runtime_env={"env_vars": {"PYTHONPATH": paths}}, **options)
+    else:  # inherited, it holds for the processes that Ray starts in advance too, which are ready sooner
+        with worker_processes.with_variable("PYTHONPATH", paths):
+            ray.init(**options)
 
 
 def _interrupt(*_):

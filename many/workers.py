@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import multiprocessing
-import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import connection
@@ -136,15 +135,8 @@ def _work(pipe, folder, open_detector, format):
 def on_device(place: int, count: int, gpus: Sequence[str]) -> Iterator[None]:
     """Context manager: a process that is started in it has a GPU of its own, or its share of the cores."""
     if gpus:
-        before = os.environ.get("CUDA_VISIBLE_DEVICES")
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[place % len(gpus)]
-        try:
-            yield
-        finally:
-            if before is None:
-                del os.environ["CUDA_VISIBLE_DEVICES"]
-            else:
-                os.environ["CUDA_VISIBLE_DEVICES"] = before
-        return
-    with worker_processes.limited_to(worker_processes.share_of_cores(place, count)):
+        limit = worker_processes.with_variable("CUDA_VISIBLE_DEVICES", gpus[place % len(gpus)])
+    else:
+        limit = worker_processes.limited_to(worker_processes.share_of_cores(place, count))
+    with limit:
         yield

@@ -81,6 +81,20 @@ def claim_cores(count: int) -> None:
         os.sched_setaffinity(0, claimed)
 
 
+@contextlib.contextmanager
+def with_variable(name: str, value: str) -> Iterator[None]:
+    """Context manager: processes started in the block have this environment variable."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
 def beside_network() -> int:
     """How many workers or threads should make the input of a network: one a core but two for the network, 2 to 32."""
     return min(max(2, usable_cores() - 2), MOST_WORKERS)

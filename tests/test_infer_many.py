@@ -200,6 +200,27 @@ def test_a_worker_keeps_to_the_cores_that_ray_counts(flags, claimed, monkeypatch
     assert events == [*claimed, "opened"]
 
 
+@pytest.mark.parametrize("flag", [None, "ray://other:10001"])
+@pytest.mark.parametrize("before", [None, "/mine"])
+def test_workers_find_the_project_on_all_machines(flag, before, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if before:
+        monkeypatch.setenv("PYTHONPATH", before)
+    else:
+        monkeypatch.delenv("PYTHONPATH", raising=False)
+    wanted, seen = os.pathsep.join(filter(None, (str(ROOT), before))), {}
+
+    def init(address=None, runtime_env=None, **_):
+        seen.update(address=address, runtime_env=runtime_env, inherited=os.environ.get("PYTHONPATH"))
+
+    infer_many._start(types.SimpleNamespace(init=init), flag)
+    if flag:
+        assert seen["address"] == flag and seen["runtime_env"] == {"env_vars": {"PYTHONPATH": wanted}}
+    else:
+        assert seen == {"address": None, "runtime_env": None, "inherited": wanted}
+    assert os.environ.get("PYTHONPATH") == before
+
+
 # SSD_MANY_PICTURES=200000 SSD_MANY_KILL_SECONDS=20 python -m pytest -m slow -s tests/test_infer_many.py -k killed
 PICTURES = int(os.environ.get("SSD_MANY_PICTURES", "120"))
 KILL_SECONDS = float(os.environ.get("SSD_MANY_KILL_SECONDS", "3"))
