@@ -4,6 +4,7 @@ import contextlib
 import glob
 import multiprocessing
 import os
+import random
 import re
 import signal
 import socket
@@ -18,6 +19,8 @@ from system import signals
 MOST_WORKERS = 32
 _hiding = threading.Lock()  # two threads would put each other's names back
 CLAIM = "single-shot-detector-core"
+# Files of Linux's control groups, second and first version, that begin so where a container may use all time
+QUOTAS = {"/sys/fs/cgroup/cpu.max": "max", "/sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1"}
 _claims: list[socket.socket] = []  # names of cores that nobody else can take while this process lives
 
 
@@ -60,12 +63,14 @@ def claim_cores(count: int) -> None:
     """Limit this thread, and those that it starts from now on, to `count` cores that no other process has claimed.
 
     For processes that something else starts, on any machine, which does not say which cores are theirs. They are free
-    again when this process ends, however it does. There is no limit if none is free, or on a system other than Linux.
+    again when this process ends, however it does. There is no limit if none is free, on a system other than Linux, and
+    in a container that may use a part of its machine's time: the system then says which part.
     """
-    if not sys.platform.startswith("linux"):
+    if not sys.platform.startswith("linux") or _has_quota():
         return
-    claimed = []
-    for core in sorted(os.sched_getaffinity(0)):
+    claimed, cores = [], sorted(os.sched_getaffinity(0))
+    first = random.randrange(len(cores))  # containers do not see each other's claims
+    for core in cores[first:] + cores[:first]:
         # Linux has names of sockets that are no files, and forgets those of a process that was killed
         claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
@@ -79,6 +84,13 @@ def claim_cores(count: int) -> None:
             break
     if claimed:
         os.sched_setaffinity(0, claimed)
+
+
+def _has_quota():
+    for path, unlimited in QUOTAS.items():
+        with contextlib.suppress(OSError), open(path, encoding="ascii") as file:
+            return not file.read().startswith(unlimited)
+    return False
 
 
 @contextlib.contextmanager

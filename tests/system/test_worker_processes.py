@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import uuid
+from pathlib import Path
 
 import pytest
 
@@ -26,7 +27,7 @@ def test_no_two_processes_claim_a_core_and_those_of_a_killed_one_are_free():
     program = f"""
 import os
 from system import worker_processes
-worker_processes.CLAIM = "{name}"
+worker_processes.CLAIM, worker_processes.QUOTAS = "{name}", {{}}
 worker_processes.claim_cores(1)
 print(*os.sched_getaffinity(0), flush=True)
 input()
@@ -50,3 +51,28 @@ input()
         for process in processes:
             process.kill()
             process.communicate()
+
+
+@pytest.mark.parametrize(
+    ("second", "first", "limited"),
+    [
+        (None, None, False),
+        ("max 100000\n", None, False),
+        ("400000 100000\n", None, True),
+        (None, "-1\n", False),
+        (None, "400000\n", True),
+    ],
+)
+def test_a_container_with_a_part_of_the_time_claims_nothing(second, first, limited, tmp_path, monkeypatch):
+    """It does not see which cores another container on the same machine has claimed."""
+    paths = [str(tmp_path / "cpu.max"), str(tmp_path / "quota")]
+    monkeypatch.setattr(worker_processes, "QUOTAS", dict(zip(paths, ("max", "-1"), strict=True)))
+    for path, content in zip(paths, (second, first), strict=True):
+        if content:
+            Path(path).write_text(content)
+    pinned = []
+    monkeypatch.setattr(worker_processes, "CLAIM", uuid.uuid4().hex)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5})
+    monkeypatch.setattr(os, "sched_setaffinity", lambda _, cores: pinned.append(sorted(cores)))
+    worker_processes.claim_cores(2)
+    assert pinned == ([] if limited else [[3, 5]])
