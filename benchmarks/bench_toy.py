@@ -9,6 +9,6 @@ RECIPE = [*demo.RECIPE, "--learning-rate", "1e-3"]
 
 
 def record(path, name, size, objects):
-    """A picture for `conversion.coco_writer`. size: (width, height); objects: [(label, box in pixels)]."""
-    items = [records.Item(label, tuple(box), False, False, False, None) for label, box in objects]
+    """A picture for `conversion.coco_writer`. size: (width, height); objects: [(label, box in pixels, difficult)]."""
+    items = [records.Item(label, tuple(box), difficult, False, False, None) for label, box, difficult in objects]
     return records.Record(path, name, *size, items)

@@ -14,6 +14,7 @@ import multiprocessing
 import os
 import shutil
 import time
+from typing import NamedTuple
 
 import bench_harness
 import bench_tables
@@ -82,11 +83,12 @@ def write_drives(folder, count, detail):
     """Write a data set in COCO's format: `train`, frames of drives with seeds 1 to count, and `test`, of the demo's.
 
     To learn are all objects that are not hidden and at least SMALLEST pixels in both directions; `test` has all of
-    which a pixel is seen. A folder that has the same drives is left as it is. Raises UserError if it has others.
+    which a pixel is seen, and those that are hidden do not count. A folder that has the same drives is left as it is.
+    Raises UserError if it has others.
 
     detail: as of `drive.drive_frames`.
     """
-    facts = {"drives": count, "frames": FRAMES, "every": EVERY, "detail": detail, "focal": FOCAL}
+    facts = {"drives": count, "frames": FRAMES, "every": EVERY, "detail": detail, "focal": FOCAL, "hidden": "ignored"}
     path = os.path.join(folder, "drives.json")
     if os.path.exists(folder):
         if not os.path.exists(path) or files.read_json(path) != facts:
@@ -123,30 +125,44 @@ def _write_frames(folder, split, seed, detail):
         path = os.path.join(folder, split, f"{name}.jpg")
         cv2.imwrite(path, image[:, :, ::-1], (cv2.IMWRITE_JPEG_QUALITY, 95))
         taken = [item for item in objects if split == "test" or _can_be_learned(item)]
-        objects = [(item.label, map(int, item.box_px)) for item in taken]
+        objects = [(item.label, map(int, item.box_px), _is_hidden(item)) for item in taken]
         listed.append(bench_toy.record(path, name, Camera(detail=detail).size, objects))
     return listed
 
 
+def _is_hidden(item):
+    return item.occluded > scenes.MAX_OCCLUDED
+
+
 def _can_be_learned(item):
     x0, y0, x1, y1 = item.box_px
-    return item.occluded <= scenes.MAX_OCCLUDED and min(x1 - x0, y1 - y0) >= SMALLEST
+    return not _is_hidden(item) and min(x1 - x0, y1 - y0) >= SMALLEST
+
+
+class Truth(NamedTuple):
+    """The objects of a picture. labels: int64 [N]; boxes_px: float64 [N,4]; counts: bool [N], whether one is judged."""
+
+    labels: np.ndarray
+    boxes_px: np.ndarray
+    counts: np.ndarray
+
+    @classmethod
+    def of(cls, rows):
+        """rows: [(label, box in pixels, counts)]."""
+        labels, boxes_px, counts = ([row[column] for row in rows] for column in range(3))
+        return cls(np.array(labels, np.int64), np.array(boxes_px, float).reshape(-1, 4), np.array(counts, bool))
 
 
 def read_split(folder, split):
-    """([path of a picture], [(labels int64 [N], boxes in pixels float64 [N,4])]) of a split of `write_drives`."""
+    """([path of a picture], [Truth]) of a split of `write_drives`."""
     with open(os.path.join(folder, "annotations", f"instances_{split}.json"), encoding="utf-8") as file:
         listed = json.load(file)
     objects = {one["id"]: [] for one in listed["images"]}
     for one in listed["annotations"]:
         x, y, wide, high = one["bbox"]
-        objects[one["image_id"]].append((one["category_id"] - 1, (x, y, x + wide, y + high)))
+        objects[one["image_id"]].append((one["category_id"] - 1, (x, y, x + wide, y + high), not one.get("ignore")))
     paths = [os.path.join(folder, split, one["file_name"]) for one in listed["images"]]
-    truth = [
-        (np.array([label for label, _ in some], np.int64), np.array([box for _, box in some], float).reshape(-1, 4))
-        for some in objects.values()
-    ]
-    return paths, truth
+    return paths, [Truth.of(some) for some in objects.values()]
 
 
 def _training(flags, data, run, name):
@@ -173,21 +189,23 @@ def count(truth, found, height):
     """{"objects", "found": of each of HEIGHTS, how many there are and how many are found, "false": detections of none}.
 
     truth: of `read_split`; found: the Detections of the same pictures; height: of the pictures, in pixels. The best
-    detection goes first and takes the object of its class that it overlaps most, if it is enough and still free.
+    detection goes first and takes the object of its class that it overlaps most, if it is enough and still free. One of
+    an object that does not count is neither right nor wrong.
     """
     objects, hits, wrong = np.zeros(len(HEIGHTS), int), np.zeros(len(HEIGHTS), int), 0
-    for (labels, boxes_px), detections in zip(truth, found, strict=True):
+    for (labels, boxes_px, counts), detections in zip(truth, found, strict=True):
         heights = np.digitize((boxes_px[:, 3] - boxes_px[:, 1]) / height, BOUNDS) - 1
-        np.add.at(objects, heights, 1)
+        np.add.at(objects, heights[counts], 1)
         overlap = box_geometry.iou(detections.boxes_px.astype(float), boxes_px)
         free = np.ones(len(labels), bool)
         for row, label in enumerate(detections.labels):
-            allowed = np.where(free & (labels == label), overlap[row], 0)
-            if not len(labels) or allowed.max() < ENOUGH:
-                wrong += 1
-                continue
-            free[allowed.argmax()] = False
-            hits[heights[allowed.argmax()]] += 1
+            enough = (labels == label) & (overlap[row] >= ENOUGH)
+            if (enough & free & counts).any():
+                taken = np.where(enough & free & counts, overlap[row], 0).argmax()
+                free[taken] = False
+                hits[heights[taken]] += 1
+            else:
+                wrong += not (enough & ~counts).any()
     return {"objects": objects.tolist(), "found": hits.tolist(), "false": wrong}
 
 
@@ -208,9 +226,10 @@ def page(header):
     head = ["trained on", "detected in", *HEIGHTS, "false detections", "seconds"]
     return (
         f"`{header['command']}`, commit {header['commit']}, on {machine['cpu']}, {plural(machine['cores'], 'core')}. "
-        f"Objects of every sixth frame of a drive, {wide} × {high} pixels, by their share of the picture's height, "
-        f"that are found with a score above {THRESHOLD:g} and IoU {ENOUGH:g}, after {header['steps']} steps on "
-        f"frames of {plural(header['drives'], 'other drive')}.\n\n{bench_tables.table(head, cells)}\n"
+        f"Objects of which nearer things hide no more than {scenes.MAX_OCCLUDED:.0%}, in every sixth frame of a drive "
+        f"of {wide} × {high} pixels, by their share of the picture's height, that are found with a score above "
+        f"{THRESHOLD:g} and IoU {ENOUGH:g}, after {header['steps']} steps on frames of "
+        f"{plural(header['drives'], 'other drive')}.\n\n{bench_tables.table(head, cells)}\n"
     )
 
 

@@ -80,7 +80,7 @@ def cut(sample, ratio, folder):
     for label, (x0, y0, x1, y1) in zip(sample.labels.tolist(), sample.boxes_px.tolist(), strict=True):
         low, high = np.clip([y0 - top, y1 - top], 0, height).tolist()
         if high - low >= scenes.MIN_INSIDE * (y1 - y0):
-            kept.append((label, (x0, low, x1, high)))
+            kept.append((label, (x0, low, x1, high), False))
     return bench_toy.record(path, sample.id, (sample.width, height), kept)
 
 

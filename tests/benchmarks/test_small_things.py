@@ -45,10 +45,11 @@ def test_drives_are_a_data_set(root):
         samples = sources.load(data, split, CLASSES)
         paths, truth = small_things.read_split(data, split)
         assert len(samples) == len(paths) == len(truth) == pictures
-        for sample, path, (labels, boxes_px) in zip(samples, paths, truth, strict=True):
+        for sample, path, (labels, boxes_px, counts) in zip(samples, paths, truth, strict=True):
             assert sample.image_path == path and (sample.width, sample.height) == (2 * WIDTH, 2 * HEIGHT)
             assert sample.labels.tolist() == labels.tolist()
             np.testing.assert_array_equal(boxes_px, boxes)
+            assert counts.tolist() == [box != SEEN[2][0] for box in boxes]
             np.testing.assert_allclose(sample.boxes_px, boxes, atol=1e-3)
     small_things.write_drives(data, 3, 2)
     for others in ((4, 2), (3, 1)):
@@ -58,8 +59,13 @@ def test_drives_are_a_data_set(root):
 
 def test_found_objects_by_height():
     boxes = np.array([[0, 0, 9, 7], [0, 100, 20, 110], [50, 100, 80, 125], [100, 0, 200, 100]], float)
-    truth = [(np.array([0, 1, 0, 2]), boxes), (np.zeros(0, np.int64), boxes[:0])]
+    hidden = (3, (300, 0, 330, 90), False)
+    truth = [
+        small_things.Truth.of([*zip((0, 1, 0, 2), boxes, [True] * 4, strict=True), hidden]),
+        small_things.Truth.of([]),
+    ]
     rows = [
+        ((300, 0, 330, 88), 3),  # hidden
         ((0, 1, 9, 7), 0),  # the first
         ((0, 100, 20, 110), 0),  # another class
         ((50, 100, 80, 125), 0),  # the third
@@ -68,7 +74,7 @@ def test_found_objects_by_height():
     ]
     first = Detections(
         np.array([box for box, _ in rows], np.float32),
-        np.linspace(0.9, 0.6, 5, dtype=np.float32),
+        np.linspace(0.9, 0.6, 6, dtype=np.float32),
         np.array([label for _, label in rows], np.int32),
     )
     assert small_things.count(truth, [first, Detections.empty()], HEIGHT) == {
@@ -76,7 +82,7 @@ def test_found_objects_by_height():
         "found": [1, 0, 1, 0],
         "false": 3,
     }
-    assert small_things.count(truth, [Detections.empty(), first], HEIGHT)["false"] == 5
+    assert small_things.count(truth, [Detections.empty(), first], HEIGHT)["false"] == 6
 
 
 def test_both_trainings_differ_in_the_tiles_alone(root, monkeypatch, capsys):
@@ -98,4 +104,4 @@ def test_both_trainings_differ_in_the_tiles_alone(root, monkeypatch, capsys):
     assert looked == [(run, cut) for run in ("whole", "tiles") for cut in (None, (4, 3))]
     written = json.loads((root / "small_things.json").read_text("utf-8"))
     assert [row["found"] for row in written["rows"]] == [[0, 0, 0, 2]] * 4
-    assert "| 4x3 tiles too | whole pictures | 0 of 2 | 0 of 0 | 0 of 0 | 2 of 6 | 0 | 1.0 |" in capsys.readouterr().out
+    assert "| 4x3 tiles too | whole pictures | 0 of 2 | 0 of 0 | 0 of 0 | 2 of 4 | 0 | 1.0 |" in capsys.readouterr().out
