@@ -427,7 +427,9 @@ def test_unreadable_inputs_are_one_clear_line(tmp_path):
         sound.sample_rate = 48000
         output.mux([*stream.encode(sound), *stream.encode(None)])
     cases = {
-        **{str(tmp_path / f"{name}.mp4"): "" for name in ("missing", "text", "empty", "sound")},
+        str(tmp_path / "missing.mp4"): "no such file",
+        **{str(tmp_path / f"{name}.mp4"): "not a video, or cut off" for name in ("text", "empty")},
+        str(tmp_path / "sound.mp4"): "holds no video stream",
         str(tmp_path): "Is a directory",
         "97": "camera",
         "http://127.0.0.1:9/a.mp4": "Connection refused",
