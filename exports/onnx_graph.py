@@ -8,7 +8,6 @@ this model too.
 import contextlib
 import json
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +20,7 @@ from exports import file_metadata, graphs
 from exports.file_metadata import Threshold
 from exports.opened import DETECTION_OUTPUTS, INPUT, RAW_OUTPUTS
 from ssd_utils import SSDPreset
+from system import worker_processes
 
 OPSET = 17
 
@@ -80,16 +80,8 @@ def _without_copies():
 
     At full width its copies, dozens of them with all weights, took 6 GB.
     """
-    name = "TF2ONNX_CATCH_ERRORS"
-    before = os.environ.get(name)
-    os.environ[name] = "FALSE"
-    try:
+    with worker_processes.with_variable("TF2ONNX_CATCH_ERRORS", "FALSE"):
         yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
 
 
 def _take_floats(definition):

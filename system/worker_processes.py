@@ -95,7 +95,7 @@ def _has_quota():
 
 @contextlib.contextmanager
 def with_variable(name: str, value: str) -> Iterator[None]:
-    """Context manager: processes started in the block have this environment variable."""
+    """Context manager: this process, and those started in the block, have this environment variable."""
     before = os.environ.get(name)
     os.environ[name] = value
     try:
