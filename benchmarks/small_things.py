@@ -37,7 +37,7 @@ from toy_road.town import CLASSES
 
 FRAMES, EVERY, RATE = 250, 6, 25.0  # a drive as the demo's, of which every sixth frame is taken
 FOCAL = 170.0  # an angle of 109 degrees; the demo's drive has 58
-TEST_SEED = 0  # the demo's drive; those to train on have seeds from 1 on
+TEST_SEED = 0  # that of the demo's drive; those to train on have seeds from 1 on
 SMALLEST = 4  # pixels of the shorter side of an object to learn; what is smaller shows no class
 THRESHOLD, ENOUGH = 0.5, 0.5  # scores above it; IoU with an object of the class from which on it is found
 BOUNDS = (0.0, 0.02, 0.04, 0.08, 1.01)  # of an object's height, as a share of the picture's
@@ -80,7 +80,7 @@ def main(argv=None):
 
 
 def write_drives(folder, count, detail):
-    """Write a data set in COCO's format: `train`, frames of drives with seeds 1 to count, and `test`, of the demo's.
+    """Write a data set in COCO's format: `train`, frames of drives with seeds 1 to count, and `test`, of another.
 
     To learn are all objects that are not hidden and at least SMALLEST pixels in both directions; `test` has all of
     which a pixel is seen, and those that are hidden do not count. A folder that has the same drives is left as it is.
@@ -200,8 +200,9 @@ def count(truth, found, height):
         free = np.ones(len(labels), bool)
         for row, label in enumerate(detections.labels):
             enough = (labels == label) & (overlap[row] >= ENOUGH)
-            if (enough & free & counts).any():
-                taken = np.where(enough & free & counts, overlap[row], 0).argmax()
+            allowed = enough & free & counts
+            if allowed.any():
+                taken = np.where(allowed, overlap[row], 0).argmax()
                 free[taken] = False
                 hits[heights[taken]] += 1
             else:

@@ -33,7 +33,7 @@ def main(argv=None):
         type=cli.positive_int,
         metavar="N",
         default=1,
-        help="the drive has N times 480 x N times 360 pixels; distant things need 3",
+        help="the drive has N times 480 x N times 360 pixels, to show distant things",
     )
     draws.add_argument(
         "--workers",

@@ -377,9 +377,14 @@ def _add_patch(image, patch, x, y):
         cv2.add(target, patch[y0 - y : y1 - y, x0 - x : x1 - x], dst=target)
 
 
+def _detail(image):
+    """That of the camera which an image is of."""
+    return len(image) // HEIGHT
+
+
 def add_halos(image, halos, strength, wet):
     """Add halos [(x, y, radius, Shine)]; on a wet road each is also reflected downward."""
-    detail = len(image) // HEIGHT
+    detail = _detail(image)
     for x, y, radius, color in halos:
         size = max(6 * detail, min(160 * detail, int(radius * 2))) // 2 * 2
         dimmed = tuple(round(c * strength * 0.55) for c in color[:3])
@@ -405,7 +410,7 @@ def draw_patches(image, camera, light, patches, color):
 
 def draw_ribbon(image, camera, light, x0, x1, color):
     """Draw a strip of ground between x0 and x1 from the camera to the horizon."""
-    patches = [(x0, x1, z0, z1) for z0, z1 in itertools.pairwise((min(camera.nearest, BANDS[0]), *BANDS))]
+    patches = [(x0, x1, z0, z1) for z0, z1 in itertools.pairwise((camera.nearest, *BANDS))]
     draw_patches(image, camera, light, patches, color)
 
 
@@ -444,7 +449,7 @@ def _headlight_cone(detail):
 
 def add_headlights(image):
     """Brighten what the headlights of the camera's own car light at night."""
-    return cv2.multiply(image, _headlight_cone(len(image) // HEIGHT), dtype=cv2.CV_8U)
+    return cv2.multiply(image, _headlight_cone(_detail(image)), dtype=cv2.CV_8U)
 
 
 @functools.cache
@@ -475,7 +480,7 @@ def _window(tile, image, rng):
 def add_rain(image, rng):
     """Add falling rain."""
     slant = int(rng.integers(-2, 3)) * 4
-    return cv2.add(image, _window(_rain_tile(slant, len(image) // HEIGHT), image, rng))
+    return cv2.add(image, _window(_rain_tile(slant, _detail(image)), image, rng))
 
 
 def motion_blur(image, length, angle):
@@ -493,5 +498,5 @@ def expose(image, gain, noise, rng):
     image = cv2.convertScaleAbs(image, alpha=gain)
     if noise <= 0:
         return image
-    more, less = (_window(tile, image, rng) for tile in _noise_tiles(len(image) // HEIGHT))
+    more, less = (_window(tile, image, rng) for tile in _noise_tiles(_detail(image)))
     return cv2.subtract(cv2.addWeighted(image, 1, more, noise, 0), cv2.convertScaleAbs(less, alpha=noise))
