@@ -167,7 +167,6 @@ def test_without_ray_nothing_is_begun(tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "out").exists() and capsys.readouterr() == ("", "")
 
 
-# How many pictures the next test has, and after how many seconds it kills a worker. With 200,000 it is a measurement:
 @pytest.mark.parametrize(
     ("flags", "claimed"),
     [([], [1]), (["--cores", "3"], [3]), (["--cores", "0.5"], []), (["--gpus", "1", "--cores", "4"], [])],
@@ -200,10 +199,12 @@ def test_a_worker_keeps_to_the_cores_that_ray_counts(flags, claimed, monkeypatch
     assert events == [*claimed, "opened"]
 
 
-@pytest.mark.parametrize("flag", [None, "ray://other:10001"])
+@pytest.mark.parametrize(("flag", "variable"), [(None, None), ("ray://other:10001", None), (None, "other:6379")])
 @pytest.mark.parametrize("before", [None, "/mine"])
-def test_workers_find_the_project_on_all_machines(flag, before, monkeypatch):
+def test_workers_find_the_project_on_all_machines(flag, variable, before, monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if variable:  # which Ray reads itself
+        monkeypatch.setenv("RAY_ADDRESS", variable)
     if before:
         monkeypatch.setenv("PYTHONPATH", before)
     else:
@@ -214,13 +215,14 @@ def test_workers_find_the_project_on_all_machines(flag, before, monkeypatch):
         seen.update(address=address, runtime_env=runtime_env, inherited=os.environ.get("PYTHONPATH"))
 
     infer_many._start(types.SimpleNamespace(init=init), flag)
-    if flag:
+    if flag or variable:
         assert seen["address"] == flag and seen["runtime_env"] == {"env_vars": {"PYTHONPATH": wanted}}
     else:
         assert seen == {"address": None, "runtime_env": None, "inherited": wanted}
     assert os.environ.get("PYTHONPATH") == before
 
 
+# How many pictures the next test has, and after how many seconds it kills a worker. With 200,000 it is a measurement:
 # SSD_MANY_PICTURES=200000 SSD_MANY_KILL_SECONDS=20 python -m pytest -m slow -s tests/test_infer_many.py -k killed
 PICTURES = int(os.environ.get("SSD_MANY_PICTURES", "120"))
 KILL_SECONDS = float(os.environ.get("SSD_MANY_KILL_SECONDS", "3"))

@@ -20,7 +20,10 @@ def test_workers_leave_two_cores_to_the_network(cores, workers, monkeypatch):
     assert worker_processes.beside_network() == workers
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="cores are claimed on Linux only")
+on_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="cores are claimed on Linux only")
+
+
+@on_linux
 def test_no_two_processes_claim_a_core_and_those_of_a_killed_one_are_free():
     cores = os.sched_getaffinity(0)
     name = uuid.uuid4().hex  # another run of the tests may be at the same place
@@ -53,6 +56,7 @@ input()
             process.communicate()
 
 
+@on_linux
 @pytest.mark.parametrize(
     ("second", "first", "limited"),
     [
