@@ -310,6 +310,11 @@ class Tracker:
             one, other = self._tracks[a], self._tracks[b]
             keep[b if one.seen - one.born > other.seen - other.born else a] = False
         self._ended += self._lost(~keep & ~visible & np.array([track.look is not None for track in self._tracks], bool))
+        for row in np.flatnonzero(~keep):
+            track = self._tracks[row]
+            if not track.id:  # it will have none: nobody need wait for it
+                for sighting in (track.last, *track.open):
+                    sighting.settled = False
         self._remove(keep)
 
     def _covering(self, tracked, lost):
@@ -387,20 +392,28 @@ def _for_labels(values: Any, labels):
 
 
 def held_back(frames: Iterable[tuple[T, list[Sighting]]], hold: int, guess: bool) -> Iterator[tuple[T, list[Sighting]]]:
-    """The same frames with those of their tracks that are to be shown, `hold` frames late.
+    """The same frames with those of their tracks that are to be shown, up to `hold` frames late.
 
-    frames: (anything, what `Tracker.update` or `between` returned) in order. By then it is known of most tracks
-    whether they were seen twice, and of those carried whether they were seen again; the others are not shown.
+    frames: (anything, what `Tracker.update` or `between` returned) in order. One waits until it is known of its tracks
+    whether they were seen twice and, where the detections disagree, of which class they are, and of those carried
+    whether they were seen again. What is not known after `hold` frames is not shown.
     guess: show carried ones that may not be seen again, as live pictures need, which cannot wait.
     """
     waiting: collections.deque[tuple[T, list[Sighting]]] = collections.deque()
     for frame in frames:
         waiting.append(frame)
-        if len(waiting) > hold:
-            item, sightings = waiting.popleft()
-            yield item, _shown(sightings, guess)
+        for _ in range(2):  # all that is known at once would keep who comes after busy for long, and who goes before
+            if waiting and (len(waiting) > hold or all(map(_is_known, waiting[0][1]))):
+                item, sightings = waiting.popleft()
+                yield item, _shown(sightings, guess)
     for item, sightings in waiting:
         yield item, _shown(sightings, guess)
+
+
+def _is_known(sighting):
+    """Whether it will not matter what comes after it."""
+    track = sighting.track
+    return sighting.settled is False or bool(sighting.settled and track.id and len(track.votes) == 1)
 
 
 def _shown(sightings, guess):

@@ -159,6 +159,83 @@ def test_live_pictures_guess_and_stop_guessing():
     assert (np.diff(positions) > 1).all()  # it goes on
 
 
+def waits(frames, hold):
+    """How many frames had come when each of them left."""
+    came = []
+
+    def coming():
+        for index, frame in enumerate(frames):
+            came.append(index)
+            yield index, frame()
+
+    return [len(came) for _ in held_back(coming(), hold, guess=False)]
+
+
+def test_a_frame_leaves_when_all_of_its_tracks_are_known():
+    tracker, places = Tracker(), [0, 4, 8, None, None, 20, 24, 28, None, None, None, None, None]
+    frames = [
+        lambda index=index, x=x: tracker.update(index * 0.04, found(*[(x, 0.9, 0)] * (x is not None)))
+        for index, x in enumerate(places)
+    ]
+    # Two at once catch up with what comes, evenly
+    assert waits(frames, hold=4) == [1, 2, 3, 6, 6, 7, 7, 8, 13, 13, 13, 13, 13]
+
+
+def test_a_frame_does_not_wait_for_what_is_seen_once():
+    tracker, others = Tracker(), [[], [], [(200, 0.9, 0)], [], []]
+    frames = [
+        lambda index=index, more=more: tracker.update(index * 0.04, found((5, 0.9, 0), *more))
+        for index, more in enumerate(others)
+    ]
+    assert waits(frames, hold=4) == [1, 2, 4, 4, 5]
+
+
+def test_a_frame_waits_while_the_class_of_a_track_is_disputed():
+    tracker = Tracker()
+    frames = [
+        lambda index=index, label=label: tracker.update(index * 0.04, found((5, 0.9, label)))
+        for index, label in enumerate([0, 0, 1, 1, 1, 1, 1])
+    ]
+    assert waits(frames, hold=2) == [1, 2, 5, 6, 7, 7, 7]
+
+
+def told(sightings):
+    return [(one.track.id, one.carried, one.score, *one.box) for one in sightings]
+
+
+def late(frames, hold):
+    """What `held_back` shows without guesses, `told`, if every frame waits: the slow twin."""
+    waiting, shown = [], []
+
+    def leave(sightings):
+        known = [one for one in sightings if one.settled or (one.settled is None and not one.track.missed)]
+        shown.append(told(one for one in known if one.track.id))
+
+    for sightings in frames:
+        waiting.append(sightings)
+        if len(waiting) > hold:
+            leave(waiting.pop(0))
+    for sightings in waiting:
+        leave(sightings)
+    return shown
+
+
+@pytest.mark.parametrize("every", [1, 3])
+@pytest.mark.parametrize("seed", range(3))
+def test_frames_that_leave_early_show_what_they_would_show_later(seed, every):
+    rng = np.random.default_rng(seed)
+    truth, times = moving_boxes.moving(rng, 10, 120)
+    detections = [moving_boxes.detected(rng, one, jitter=0.03) for one in truth]
+
+    def tracked():
+        tracker = Tracker(Settings(low=0.1))
+        for index, (time, one) in enumerate(zip(times, detections, strict=True)):
+            yield tracker.between(time) if index % every else tracker.update(time, one)
+
+    early = [told(sightings) for _, sightings in held_back(enumerate(tracked()), 15, guess=False)]
+    assert early == late(tracked(), 15) and sum(map(len, early)) > 300
+
+
 def test_a_long_gap_is_not_filled():
     frames = shown(gap(Tracker(), [0, 0, 0] + [None] * 18 + [0, 0]), hold=30)
     assert [bool(frame) for frame in frames] == [True] * 3 + [False] * 18 + [True] * 2
