@@ -110,7 +110,7 @@ def group_frames(frames: Iterable[Frame], batch_size: int) -> Iterator[list[Fram
 
 
 def track(frames: Iterable[Frame], tracks: Following, hold: int, live: bool, meter: Meter) -> Iterator[Frame]:
-    """Replace the detections by tracks; yields Frames, `hold` later than they come.
+    """Replace the detections by tracks; yields Frames, up to `hold` later than they come.
 
     live: show objects where they are expected to be, though they may not be seen again.
     """

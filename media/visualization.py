@@ -209,12 +209,16 @@ def _legend(lines, size):
 def _draw_trail(canvas, trail, line, color):
     """Draw a way [K,2] in pixels, from a thin start to an end that is as wide as a box's line."""
     points = np.rint(np.asarray(trail) * 16).astype(np.int32)  # sixteenths of a pixel
-    parts = len(points) - 1
+    for width, start, end in _trail_widths(len(points) - 1, line):
+        cv2.polylines(canvas, [points[start : end + 1]], False, color, width, cv2.LINE_AA, 4)
+
+
+@functools.lru_cache(maxsize=512)
+def _trail_widths(parts, line):
+    """[(width, first, end)]: which of the straight parts of a way are so many pixels wide."""
     widths = np.maximum(1, np.rint(line * np.arange(1, parts + 1) / max(parts, 1)))
-    ends = np.searchsorted(widths, np.arange(1, line + 2))  # where the parts of each width begin, and the last end
-    for width, (start, end) in enumerate(itertools.pairwise(ends.tolist()), start=1):
-        if start < end:
-            cv2.polylines(canvas, [points[start : end + 1]], False, color, width, cv2.LINE_AA, 4)
+    ends = np.searchsorted(widths, np.arange(1, line + 2)).tolist()
+    return [(width, *between) for width, between in enumerate(itertools.pairwise(ends), 1) if between[0] < between[1]]
 
 
 def crop(image: np.ndarray, box: np.ndarray) -> np.ndarray:
@@ -300,11 +304,12 @@ class _Tabs:
             if place is not None:
                 break
             parts.pop()
-        for part in parts:
+        if parts:
             x, y = place
-            self._canvas[y : y + height, x : x + part.shape[1]] = part
-            self._taken = np.append(self._taken, [[x, y, x + part.shape[1], y + height]], axis=0)
-            place = x + part.shape[1], y
+            self._taken = np.append(self._taken, [[x, y, x + width, y + height]], axis=0)
+            for part in parts:
+                self._canvas[y : y + height, x : x + part.shape[1]] = part
+                x += part.shape[1]
 
     def _place(self, box, width, height):
         """(x, y) of the best place where a tab covers no other, or None.

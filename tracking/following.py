@@ -30,7 +30,7 @@ def lowered(threshold: Any) -> Any:
 
 
 def hold(rate: float, every: int) -> int:
-    """How many frames of a film wait: until it is known whether an object that is not seen is seen again soon.
+    """How many frames a frame of a film waits at most: until it is known whether an object that is not seen is seen again soon.
 
     rate: frames a second. every: of so many frames the network sees one.
     """
@@ -122,24 +122,25 @@ class Following:
         scores = np.array([one.score for one in sightings], np.float32)
         order = np.argsort(-scores, kind="stable")
         order = order[inside[order]]
-        chosen = [sightings[row] for row in order]
+        boxes, chosen = boxes[order], [sightings[row] for row in order]
         self._records.add(index, time, image, chosen)
         ids = np.array([one.track.id for one in chosen], np.int64)
         labels = np.array([one.track.label for one in chosen], np.int32)
         if self._truth:
-            self._found.append(Objects(ids, labels, boxes[order].astype(np.float64), np.ones(len(ids), bool)))
-        trails = [self._trail(one.track.id, time, box) for one, box in zip(chosen, boxes[order], strict=True)]
+            self._found.append(Objects(ids, labels, boxes.astype(np.float64), np.ones(len(ids), bool)))
+        centers = ((boxes[:, :2] + boxes[:, 2:]) / 2).tolist()
+        trails = [self._trail(one.track.id, time, center) for one, center in zip(chosen, centers, strict=True)]
         self._forget(time)
         carried = np.array([one.carried for one in chosen], bool)
-        counts = self._counting.add(index, time, [one.track for one in chosen], boxes[order]) if self._counting else []
-        return Shown(Detections(boxes[order], scores[order], labels), ids, carried, trails, counts, image)
+        counts = self._counting.add(index, time, [one.track for one in chosen], boxes) if self._counting else []
+        return Shown(Detections(boxes, scores[order], labels), ids, carried, trails, counts, image)
 
-    def _trail(self, key, time, box):
+    def _trail(self, key, time, center):
         way = self._ways.setdefault(key, collections.deque())
-        way.append((time, (box[0] + box[2]) / 2, (box[1] + box[3]) / 2))
+        way.append((time, *center))
         while way[0][0] < time - TRAIL:
             way.popleft()
-        return np.array([place[1:] for place in way], np.float64)
+        return np.array(list(way))[:, 1:]
 
     def _forget(self, time):
         for key in [key for key, way in self._ways.items() if way[-1][0] < time - TRAIL]:

@@ -14,9 +14,9 @@ import numpy as np
 
 STEP = 1 / 30  # seconds of a frame for which the noise is stated
 # Standard deviations of (x, y, width / height, height); all but the third in heights of the box
-POSITION, VELOCITY = (1 / 20, 1 / 20, 1e-2, 1 / 20), (1 / 160, 1 / 160, 1e-5, 1 / 160)
-MEASURED = (1 / 20, 1 / 20, 1e-1, 1 / 20)
-FIRST_POSITION, FIRST_VELOCITY = (2 / 20, 2 / 20, 1e-2, 2 / 20), (10 / 160, 10 / 160, 1e-5, 10 / 160)
+POSITION, VELOCITY = np.array([[1 / 20, 1 / 20, 1e-2, 1 / 20], [1 / 160, 1 / 160, 1e-5, 1 / 160]])
+MEASURED = np.array([1 / 20, 1 / 20, 1e-1, 1 / 20])
+FIRST_POSITION, FIRST_VELOCITY = np.array([[2 / 20, 2 / 20, 1e-2, 2 / 20], [10 / 160, 10 / 160, 1e-5, 10 / 160]])
 
 
 class State(NamedTuple):
@@ -43,14 +43,15 @@ class State(NamedTuple):
     @property
     def boxes_px(self) -> np.ndarray:
         """float64 [N,4] (xmin, ymin, xmax, ymax)."""
-        center, height = self.position[:, :2], self.position[:, 3:]
-        half = np.concatenate([self.position[:, 2:3] * height, height], axis=1) / 2
+        center, half = self.position[:, :2], self.position[:, 2:] / 2
+        half[:, 0] *= self.position[:, 3]
         return np.concatenate([center - half, center + half], axis=1)
 
 
 def measure(boxes_px: np.ndarray) -> np.ndarray:
     """Boxes [N,4] (xmin, ymin, xmax, ymax) -> float64 [N,4] (center x, center y, width / height, height)."""
-    low, high = boxes_px[:, :2].astype(np.float64), boxes_px[:, 2:].astype(np.float64)
+    boxes_px = boxes_px.astype(np.float64)
+    low, high = boxes_px[:, :2], boxes_px[:, 2:]
     size = np.maximum(high - low, 1e-3)  # a box without area has no ratio
     return np.concatenate([(low + high) / 2, size[:, :1] / size[:, 1:], size[:, 1:]], axis=1)
 

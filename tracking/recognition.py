@@ -58,10 +58,10 @@ def describe(image: np.ndarray, boxes_px: np.ndarray) -> np.ndarray:
     one color. image: uint8 RGB [H,W,3]. boxes_px: [N,4] in pixels.
     """
     found = np.zeros((len(boxes_px), 2 * LEVELS**3), np.float32)
-    for row in np.flatnonzero(~at_edge(boxes_px, image)):
-        box = boxes_px[row]
-        center, half = (box[:2] + box[2:]) / 2, MIDDLE * (box[2:] - box[:2]) / 2
-        (left, top), (right, bottom) = np.rint([center - half, center + half]).astype(int)
+    centers, halves = (boxes_px[:, :2] + boxes_px[:, 2:]) / 2, MIDDLE * (boxes_px[:, 2:] - boxes_px[:, :2]) / 2
+    parts = np.rint(np.concatenate([centers - halves, centers + halves], axis=1)).astype(int).tolist()
+    for row in (~at_edge(boxes_px, image)).nonzero()[0]:
+        left, top, right, bottom = parts[row]
         if right - left >= 2 and bottom - top >= 4:
             shares = _colors(image[top:bottom, left:right])
             if shares.mean(axis=0).max() < PLAIN:

@@ -94,7 +94,7 @@ class Track:
     @property
     def label(self) -> int:
         """The class that most of its scores are of."""
-        return max(self.votes, key=lambda label: self.votes[label])
+        return max(self.votes, key=self.votes.__getitem__)
 
 
 @dataclasses.dataclass(eq=False)
@@ -142,12 +142,13 @@ class Tracker:
         high, low = scores > least, (scores <= least) & (scores > settings.low)
         sides = self._sides(detections, high)
         similarity = self._similarity(detections, sides)
+        weighted = similarity * scores
         certain = np.array([track.id > 0 for track in self._tracks], bool)
         visible = np.array([track.missed == 0 for track in self._tracks], bool)
         pairs = np.full(len(scores), -1)  # the track of each detection
-        self._pair(pairs, similarity * scores, certain, high, settings.first)
+        self._pair(pairs, weighted, certain, high, settings.first)
         self._pair(pairs, similarity, certain & visible, low, settings.second)
-        self._pair(pairs, similarity * scores, ~certain, high, settings.third)
+        self._pair(pairs, weighted, ~certain, high, settings.third)
         # Half way to 1 where 1 would be out of reach
         new = high & (pairs < 0) & (scores >= np.minimum(least + settings.start_above, (1 + least) / 2))
         new = self._without_duplicates(detections, pairs, new)
@@ -169,26 +170,30 @@ class Tracker:
     def _advance(self, time):
         """Predict all tracks for `time`. The height of one that is not seen stays, as ByteTrack has it."""
         if self._time is not None and self._tracks:
-            lost = np.array([track.missed > 0 for track in self._tracks])
-            velocity = self._state.velocity.copy()
-            velocity[lost, 3] = 0
-            self._state = motion.predict(self._state._replace(velocity=velocity), max(time - self._time, 0.0))
+            for row, track in enumerate(self._tracks):
+                if track.missed:
+                    self._state.velocity[row, 3] = 0
+            self._state = motion.predict(self._state, max(time - self._time, 0.0))
         self._time = time
 
     def _sides(self, detections, certain):
-        """How far the sides of the boxes may go on behind nearer ones, as of `hiding.reach`; None if none does."""
+        """(indices of the boxes with hidden sides, how far the sides of all may go on, as of `hiding.reach`).
+
+        None if no side is hidden.
+        """
         if not self._settings.complete:
             return None
         sides = hiding.reach(detections.boxes_px, certain)
-        return sides if hiding.is_hidden(detections.boxes_px, sides).any() else None
+        hidden = hiding.is_hidden(detections.boxes_px, sides).nonzero()[0]
+        return (hidden, sides) if len(hidden) else None
 
     def _similarity(self, detections, sides):
         """IoU × 1 or other_class, float64 [tracks, detections]."""
         boxes, expected = detections.boxes_px.astype(np.float64), self._state.boxes_px
         overlap = box_geometry.iou(expected, boxes)
-        if sides is not None:
-            hidden = np.flatnonzero(hiding.is_hidden(boxes, sides))
-            whole = hiding.completed(boxes[hidden], sides[hidden], expected[:, None])
+        if sides:
+            hidden, reach = sides
+            whole = hiding.completed(boxes[hidden], reach[hidden], expected[:, None])
             overlap[:, hidden] = np.maximum(overlap[:, hidden], box_geometry.paired_iou(expected[:, None], whole))
         classes = np.array([track.label for track in self._tracks], int)
         same = classes[:, None] == detections.labels
@@ -224,21 +229,21 @@ class Tracker:
         unseen = ~_marked(rows, len(self._tracks))
         again = self._known_again([self._tracks[row] for row in rows if not self._tracks[row].id], unseen)
         state, boxes = self._state.where(rows), detections.boxes_px[found]
-        if sides is not None:
-            boxes = hiding.completed(boxes, sides[found], state.boxes_px)
+        if sides:
+            boxes = hiding.completed(boxes, sides[1][found], state.boxes_px)
         corrected = motion.correct(state, boxes)
         for part, values in zip(self._state, corrected, strict=True):
             part[rows] = values
-        for index, row, box in zip(found, rows, corrected.boxes_px, strict=True):
+        labels, scores = detections.labels[found].tolist(), detections.scores[found].tolist()
+        for row, label, score, box in zip(rows, labels, scores, corrected.boxes_px, strict=True):
             track = self._tracks[row]
-            label, score = int(detections.labels[index]), float(detections.scores[index])
             track.votes[label] = track.votes.get(label, 0.0) + score
             if not track.id:
                 track = self._tracks[row] = self._identified(track, again.get(track))
             _settle(track, time, box, track.missed == 1 or time - track.seen <= self._settings.carry)
             track.score, track.seen, track.box, track.missed = score, time, box, 0
-        # An object that was lost and is seen again has the row of its new track
-        self._remove(~unseen | np.array([track.missed > 0 for track in self._tracks], bool))
+        if again:  # an object that was lost and is seen again has the row of its new track
+            self._remove(~unseen | np.array([track.missed > 0 for track in self._tracks], bool))
 
     def _look(self, time, image, detections, pairs, which):
         """Note what the tracks look like in some of the detections, an index array, now and then."""
@@ -295,9 +300,8 @@ class Tracker:
 
     def _remove(self, keep):
         """Leave only the tracks of a bool mask."""
-        if not keep.all():
-            self._tracks = [track for track, kept in zip(self._tracks, keep, strict=True) if kept]
-            self._state = self._state.where(keep)
+        self._tracks = [track for track, kept in zip(self._tracks, keep, strict=True) if kept]
+        self._state = self._state.where(keep)
 
     def _drop(self, time):
         """End the tracks that were seen once only, or not for long, and lost ones that another one covers."""
@@ -309,7 +313,10 @@ class Tracker:
         for a, b in self._covering(np.flatnonzero(keep & visible), np.flatnonzero(keep & ~visible)):
             one, other = self._tracks[a], self._tracks[b]
             keep[b if one.seen - one.born > other.seen - other.born else a] = False
-        self._ended += self._lost(~keep & ~visible & np.array([track.look is not None for track in self._tracks], bool))
+        if keep.all():
+            return
+        known = np.array([track.look is not None for track in self._tracks], bool)
+        self._ended += self._lost(~keep & ~visible & known)
         for row in np.flatnonzero(~keep):
             track = self._tracks[row]
             if not track.id:  # it will have none: nobody need wait for it
