@@ -30,7 +30,7 @@ def lowered(threshold: Any) -> Any:
 
 
 def hold(rate: float, every: int) -> int:
-    """How many frames a frame of a film waits at most: until it is known whether an object that is not seen is seen again soon.
+    """How many frames one of a film waits at most: until it is known whether an unseen object is seen again soon.
 
     rate: frames a second. every: of so many frames the network sees one.
     """
