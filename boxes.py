@@ -95,7 +95,7 @@ def paired_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _floating(boxes):
-    return boxes if np.issubdtype(boxes.dtype, np.floating) else boxes.astype(np.float64)
+    return boxes if boxes.dtype.kind == "f" else boxes.astype(np.float64)
 
 
 def inclusive_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ from tracking.records import Records
 from tracking.tracker import LOW, Settings, Sighting, Tracker
 
 TRAIL = 1.0  # seconds of the way of an object that are drawn
+TRAIL_PART = 0.1  # seconds that a straight part of it takes at least
 MOST_HELD = 32  # frames that wait for what comes after them; this bounds memory
 
 
@@ -137,6 +138,8 @@ class Following:
 
     def _trail(self, key, time, center):
         way = self._ways.setdefault(key, collections.deque())
+        if len(way) > 1 and way[-1][0] - way[-2][0] < TRAIL_PART:
+            way.pop()
         way.append((time, *center))
         while way[0][0] < time - TRAIL:
             way.popleft()

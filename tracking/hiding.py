@@ -22,13 +22,14 @@ def reach(boxes_px: np.ndarray, certain: np.ndarray) -> np.ndarray:
     that may hide others.
     """
     left, top, right, bottom = boxes_px.T.astype(np.float64)
+    # Each box is a row, what may hide it a column. A box over the left side of another has that one over its right side
+    over_left = (left < left[:, None]) & (right > left[:, None]) & (right < right[:, None])
+    if not over_left.any():  # as in half of the demo's frames
+        return np.stack([left, right], axis=1)
     beside = np.minimum(bottom[:, None], bottom) - np.maximum(top[:, None], top) >= BESIDE * (bottom - top)[:, None]
     nearer = beside & (bottom >= bottom[:, None]) & certain
-    # Each box is a row, what may hide it a column
-    hides_left = nearer & (left < left[:, None]) & (right > left[:, None]) & (right < right[:, None])
-    hides_right = nearer & (right > right[:, None]) & (left < right[:, None]) & (left > left[:, None])
-    far_left = np.where(hides_left, left, left[:, None]).min(axis=1, initial=np.inf)
-    far_right = np.where(hides_right, right, right[:, None]).max(axis=1, initial=-np.inf)
+    far_left = np.where(over_left & nearer, left, left[:, None]).min(axis=1)
+    far_right = np.where(over_left.T & nearer, right, right[:, None]).max(axis=1)
     return np.stack([far_left, far_right], axis=1)
 
 

@@ -18,7 +18,7 @@ MIDDLE = 0.8  # share of a box's sides that is looked at: the edges show what is
 SIDE = 24  # pixels that are taken of a half of it, across and down
 LEVELS = 4  # of red, green and blue each
 EDGE = 2.0  # pixels: a box that ends so close to the picture's edge may be cut off by it
-PAUSE = 0.1  # seconds between two looks at an object, which changes little meanwhile
+PAUSE = 0.2  # seconds between two looks at an object, which changes little meanwhile
 NEW = 0.25  # weight of a new look in the mean
 PLAIN = 0.95  # share of pixels of one color from which on it tells nothing: of all that is dark at night, for example
 

@@ -145,15 +145,15 @@ class Tracker:
         weighted = similarity * scores
         certain = np.array([track.id > 0 for track in self._tracks], bool)
         visible = np.array([track.missed == 0 for track in self._tracks], bool)
-        pairs = np.full(len(scores), -1)  # the track of each detection
-        self._pair(pairs, weighted, certain, high, settings.first)
-        self._pair(pairs, similarity, certain & visible, low, settings.second)
-        self._pair(pairs, weighted, ~certain, high, settings.third)
+        pairs = _Pairs(len(self._tracks), len(scores))
+        pairs.add(weighted, certain, high, settings.first)
+        pairs.add(similarity, certain & visible, low, settings.second)
+        pairs.add(weighted, ~certain, high, settings.third)
         # Half way to 1 where 1 would be out of reach
-        new = high & (pairs < 0) & (scores >= np.minimum(least + settings.start_above, (1 + least) / 2))
+        new = high & pairs.free & (scores >= np.minimum(least + settings.start_above, (1 + least) / 2))
         new = self._without_duplicates(detections, pairs, new)
         if image is not None:  # with a low score something may be in front of it
-            self._look(time, image, detections, pairs, ((pairs >= 0) & high).nonzero()[0])
+            self._look(time, image, detections, pairs, (high & ~pairs.free).nonzero()[0])
         self._see(time, detections, sides, pairs)
         if image is not None:
             self._let_go(image)
@@ -199,22 +199,13 @@ class Tracker:
         same = classes[:, None] == detections.labels
         return overlap * np.where(same, 1.0, self._settings.other_class)
 
-    @staticmethod
-    def _pair(pairs, similarity, tracks, detections, least):
-        """Associate the free ones of bool masks of tracks and detections; note the result in `pairs`."""
-        columns = (detections & (pairs < 0)).nonzero()[0]
-        if len(columns):  # often all are associated by now
-            rows = (tracks & ~_marked(pairs[pairs >= 0], len(tracks))).nonzero()[0]
-            chosen, found = assign(similarity[rows[:, None], columns] - least)
-            pairs[columns[found]] = rows[chosen]
-
     def _without_duplicates(self, detections, pairs, new):
         """`new`, bool [N], without boxes on an object that has another: one that continues a track, or a better one."""
         if not new.any():  # as in most frames
             return new
         overlap = box_geometry.iou(detections.boxes_px, detections.boxes_px) > self._settings.duplicate
         best_first = np.argsort(-detections.scores, kind="stable")
-        taken, kept = pairs >= 0, new.copy()
+        taken, kept = ~pairs.free, new.copy()
         for index in best_first[new[best_first]]:
             kept[index] = not (overlap[index] & taken).any()
             taken[index] |= kept[index]
@@ -224,10 +215,9 @@ class Tracker:
         """Correct the tracks that have detections, and confirm those seen twice."""
         for track in self._tracks:
             track.missed += 1
-        found = np.flatnonzero(pairs >= 0)
-        rows = pairs[found]
-        unseen = ~_marked(rows, len(self._tracks))
-        again = self._known_again([self._tracks[row] for row in rows if not self._tracks[row].id], unseen)
+        found = np.flatnonzero(~pairs.free)
+        rows = pairs.track[found]
+        again = self._known_again([self._tracks[row] for row in rows if not self._tracks[row].id], pairs.alone)
         state, boxes = self._state.where(rows), detections.boxes_px[found]
         if sides:
             boxes = hiding.completed(boxes, sides[1][found], state.boxes_px)
@@ -243,14 +233,14 @@ class Tracker:
             _settle(track, time, box, track.missed == 1 or time - track.seen <= self._settings.carry)
             track.score, track.seen, track.box, track.missed = score, time, box, 0
         if again:  # an object that was lost and is seen again has the row of its new track
-            self._remove(~unseen | np.array([track.missed > 0 for track in self._tracks], bool))
+            self._remove(~pairs.alone | np.array([track.missed > 0 for track in self._tracks], bool))
 
     def _look(self, time, image, detections, pairs, which):
         """Note what the tracks look like in some of the detections, an index array, now and then."""
-        due = [index for index in which if time - self._tracks[pairs[index]].looked >= recognition.PAUSE]
+        due = [index for index in which if time - self._tracks[pairs.track[index]].looked >= recognition.PAUSE]
         if due:
             looks = recognition.describe(image, detections.boxes_px[due])
-            for row, look in zip(pairs[due], looks, strict=True):
+            for row, look in zip(pairs.track[due], looks, strict=True):
                 self._tracks[row].look = recognition.mixed(self._tracks[row].look, look)
                 self._tracks[row].looked = time
 
@@ -360,7 +350,7 @@ class Tracker:
                 track.last = Sighting(track, time, track.box, track.score, carried=False, settled=True)
                 seen.append(track.last)
         lost = [row for row, track in enumerate(self._tracks) if track.missed]
-        return seen + self._carry(time, self._state.boxes_px, lost)
+        return seen + self._carry(time, self._state.boxes_px, lost) if lost else seen
 
     def _carry(self, time, boxes, rows):
         """Sightings of tracks that are not seen in this frame, but were a short time ago."""
@@ -373,11 +363,24 @@ class Tracker:
         return carried
 
 
-def _marked(rows, count):
-    """bool [count], True at the rows."""
-    mask = np.zeros(count, bool)
-    mask[rows] = True
-    return mask
+class _Pairs:
+    """Which detections continue which tracks.
+
+    track: int64 [detections], the row of the track; -1 for none.
+    free, alone: bool [detections] and bool [tracks], those in no pair.
+    """
+
+    def __init__(self, tracks: int, detections: int):
+        self.track, self.free, self.alone = np.full(detections, -1), np.ones(detections, bool), np.ones(tracks, bool)
+
+    def add(self, similarity, tracks, detections, least):
+        """Associate those in no pair of bool masks of tracks and detections. similarity: float [tracks, detections]."""
+        columns = (detections & self.free).nonzero()[0]
+        if len(columns):  # often all are associated by now
+            rows = (tracks & self.alone).nonzero()[0]
+            chosen, found = assign(similarity[rows[:, None], columns] - least)
+            rows, columns = rows[chosen], columns[found]
+            self.track[columns], self.free[columns], self.alone[rows] = rows, False, False
 
 
 def _settle(track, time, box, near):

@@ -158,6 +158,23 @@ def test_the_trail_is_where_the_car_was(call):
     assert np.ptp(before.astype(int), axis=2).max() > 60 and np.ptp(beside.astype(int), axis=2).max() < 20
 
 
+@pytest.mark.parametrize("rate", [4, 25, 60])
+def test_a_trail_is_the_way_of_the_last_second_in_few_parts(rate):
+    picture, found = np.zeros((100, 400, 3), np.uint8), following.Following(["car"], 0.5)
+    for index in range(3 * rate):
+        left = 100 * index / rate
+        box = np.array([[left, 20, left + 40, 60]], np.float32)
+        one = Detections(box, np.array([0.9], np.float32), np.zeros(1, np.int32))
+        time = index / rate
+        shown = found.show(index, time, picture, found.update(time, one, picture))
+        (trail,), center = shown.trails, shown.detections.boxes_px[0, [0, 2]].mean()
+        np.testing.assert_allclose(trail[-1], [center, 40], atol=0.5)
+        parts, length = np.diff(trail[:, 0]), min(time, following.TRAIL)
+        assert (parts > 0).all() and len(parts) <= following.TRAIL / following.TRAIL_PART + 1
+        # It began at most a part ago less than a second ago
+        assert 100 * (length - following.TRAIL_PART - 1 / rate) - 5 < parts.sum() < 100 * length + 5
+
+
 def test_drawing_a_track():
     plain = np.full((240, 320, 3), 90, np.uint8)
     found = Detections(np.array([[150, 80, 220, 160]], np.float32), np.array([0.9], np.float32), np.zeros(1, np.int32))
