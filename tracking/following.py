@@ -116,17 +116,17 @@ class Following:
             image = marks.hide(
                 image, np.concatenate([np.reshape(secret, (-1, 4)), no_boxes() if hidden is None else hidden])
             )
-        sightings = [one for one in sightings if self._shown[one.track.label]]
-        boxes = np.array([one.box for one in sightings], np.float64).reshape(-1, 4)
+        chosen = [one for one in sightings if self._shown[one.track.label]]
+        chosen.sort(key=lambda one: -one.score)
+        boxes = np.array([one.box for one in chosen], np.float64).reshape(-1, 4)
         boxes = box_geometry.clip(boxes, width, height).astype(np.float32)
         inside = box_geometry.area(boxes) > 0
-        scores = np.array([one.score for one in sightings], np.float32)
-        order = np.argsort(-scores, kind="stable")
-        order = order[inside[order]]
-        boxes, chosen = boxes[order], [sightings[row] for row in order]
+        if not inside.all():
+            boxes, chosen = boxes[inside], [chosen[row] for row in inside.nonzero()[0]]
         self._records.add(index, time, image, chosen)
         ids = np.array([one.track.id for one in chosen], np.int64)
         labels = np.array([one.track.label for one in chosen], np.int32)
+        scores = np.array([one.score for one in chosen], np.float32)
         if self._truth:
             self._found.append(Objects(ids, labels, boxes.astype(np.float64), np.ones(len(ids), bool)))
         centers = ((boxes[:, :2] + boxes[:, 2:]) / 2).tolist()
@@ -134,7 +134,7 @@ class Following:
         self._forget(time)
         carried = np.array([one.carried for one in chosen], bool)
         counts = self._counting.add(index, time, [one.track for one in chosen], boxes) if self._counting else []
-        return Shown(Detections(boxes, scores[order], labels), ids, carried, trails, counts, image)
+        return Shown(Detections(boxes, scores, labels), ids, carried, trails, counts, image)
 
     def _trail(self, key, time, center):
         way = self._ways.setdefault(key, collections.deque())
