@@ -122,7 +122,7 @@ def track(frames: Iterable[Frame], tracks: Following, hold: int, live: bool, met
                 found = tracks.update(frame.time, detections, frame.image)
             yield frame, found
 
-    for frame, sightings in held_back(associated(), hold, live):
+    for frame, sightings in held_back(associated(), hold, live, early=not tracks.blurs):
         with meter.measure(0):
             frame.tracks = tracks.show(frame.index, frame.time, frame.image, sightings, frame.hidden)
             frame.image, frame.detections = frame.tracks.image, frame.tracks.detections

@@ -91,6 +91,11 @@ class Following:
                 what = f"its classes are {names}, of which none is detected; check its labels.txt"
                 raise UserError(f"--score-tracks {truth[0]}: {what}")
 
+    @property
+    def blurs(self) -> bool:
+        """Whether objects of some class are made unrecognizable."""
+        return any(self._blurred)
+
     def update(self, time: float, detections: Detections | None, image: np.ndarray) -> list[Sighting]:
         """The tracks in the next frame, as `Tracker` has them.
 
@@ -111,7 +116,7 @@ class Following:
         image: uint8 RGB [H,W,3], plain. hidden: [N,4], boxes that are made unrecognizable beside those of the tracks.
         """
         height, width = image.shape[:2]
-        if any(self._blurred):
+        if self.blurs:
             secret = [one.box for one in sightings if self._blurred[one.track.label]]
             image = marks.hide(
                 image, np.concatenate([np.reshape(secret, (-1, 4)), no_boxes() if hidden is None else hidden])
@@ -143,7 +148,7 @@ class Following:
         way.append((time, *center))
         while way[0][0] < time - TRAIL:
             way.popleft()
-        return np.array(list(way))[:, 1:]
+        return np.array(list(way), np.float64)[:, 1:]
 
     def _forget(self, time):
         for key in [key for key, way in self._ways.items() if way[-1][0] < time - TRAIL]:

@@ -29,6 +29,7 @@ T = TypeVar("T")
 # keeps tracks of nothing alive. Chosen on three drives through the toy town: HOTA 0.745, 0.561 and 0.646 with 0.1 and
 # 0.757, 0.607 and 0.642 with 0.2
 LOW = 0.2
+UNDISPUTED = 3.0  # sum of the scores of a class from which on it is taken for a track's, if there is no other
 SAME = 0.85  # IoU of a track and a lost one from which on they are one (ByteTrack: distance below 0.15)
 
 
@@ -401,19 +402,23 @@ def _for_labels(values: Any, labels):
     return values[labels] if values.ndim else np.full(len(labels), values)
 
 
-def held_back(frames: Iterable[tuple[T, list[Sighting]]], hold: int, guess: bool) -> Iterator[tuple[T, list[Sighting]]]:
+def held_back(
+    frames: Iterable[tuple[T, list[Sighting]]], hold: int, guess: bool, early: bool = True
+) -> Iterator[tuple[T, list[Sighting]]]:
     """The same frames with those of their tracks that are to be shown, up to `hold` frames late.
 
     frames: (anything, what `Tracker.update` or `between` returned) in order. One waits until it is known of its tracks
     whether they were seen twice and, where the detections disagree, of which class they are, and of those carried
     whether they were seen again. What is not known after `hold` frames is not shown.
     guess: show carried ones that may not be seen again, as live pictures need, which cannot wait.
+    early: whether a frame leaves once that is known. A class may still change later that no detection has disputed so
+    far: where it decides who can be recognized, all frames should wait.
     """
     waiting: collections.deque[tuple[T, list[Sighting]]] = collections.deque()
     for frame in frames:
         waiting.append(frame)
-        for _ in range(2):  # all that is known at once would keep who comes after busy for long, and who goes before
-            if waiting and (len(waiting) > hold or all(map(_is_known, waiting[0][1]))):
+        for _ in range(2):  # more at once would stop the network until they are drawn and encoded
+            if waiting and (len(waiting) > hold or (early and all(map(_is_known, waiting[0][1])))):
                 item, sightings = waiting.popleft()
                 yield item, _shown(sightings, guess)
     for item, sightings in waiting:
@@ -421,9 +426,11 @@ def held_back(frames: Iterable[tuple[T, list[Sighting]]], hold: int, guess: bool
 
 
 def _is_known(sighting):
-    """Whether it will not matter what comes after it."""
-    track = sighting.track
-    return sighting.settled is False or bool(sighting.settled and track.id and len(track.votes) == 1)
+    """Whether what comes after it will hardly change it."""
+    if sighting.settled and sighting.track.id:
+        votes = sighting.track.votes.values()
+        return len(votes) == 1 and sum(votes) >= UNDISPUTED
+    return sighting.settled is False
 
 
 def _shown(sightings, guess):

@@ -1,6 +1,7 @@
 """process_video.py --track with a fake detector: identities in the JSON and in the picture, crops, scores."""
 
 import contextlib
+import dataclasses
 import itertools
 import json
 import sys
@@ -145,7 +146,9 @@ def test_a_live_picture_does_not_wait(call, finder, monkeypatch):
     finder.missing = (17, 18, 19)
     held = []
     original = frames.held_back
-    monkeypatch.setattr(frames, "held_back", lambda *given: held.append(given[1:]) or original(*given))
+    monkeypatch.setattr(
+        frames, "held_back", lambda *given, **named: held.append(given[1:]) or original(*given, **named)
+    )
     _, timeline = call("--track")
     assert held == [(0, True)] and None not in places(timeline)
 
@@ -374,6 +377,21 @@ def test_blurred_classes_are_unrecognizable_everywhere(call, finder, textured, t
     unseen, timeline = call("--blur", "car", "--classes", "bus")
     assert not timeline["tracks"] and not any(frame["detections"] for frame in timeline["frames"])
     assert all(stripes(unseen[index], index)[0] < 25 for index in range(20))
+
+
+def test_what_turns_out_to_be_of_a_blurred_class_is_hidden_from_its_start(call, finder, textured, monkeypatch):
+    """Three frames take a car for a bus. A film in which cars are hidden waits until it is known to be one."""
+    textured()
+    original = finder.find
+
+    def find(index):
+        found = original(index)
+        return found if index >= 3 else dataclasses.replace(found, labels=np.ones(1, np.int32))
+
+    monkeypatch.setattr(finder, "find", find)
+    hidden, timeline = call("--track", "--blur", "car")
+    assert len(timeline["tracks"]) == 1
+    assert all(stripes(hidden[index], index)[0] < 25 for index in range(20))
 
 
 def test_events_are_filmed_and_no_film_is_written(call, tmp_path, finder):

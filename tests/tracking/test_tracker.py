@@ -172,35 +172,42 @@ def waits(frames, hold):
 
 
 def test_a_frame_leaves_when_all_of_its_tracks_are_known():
-    tracker, places = Tracker(), [0, 4, 8, None, None, 20, 24, 28, None, None, None, None, None]
+    tracker, places = Tracker(), [0, 4, 8, 12, 16, None, None, 28, 32, 36, None, None, None, None, None]
     frames = [
         lambda index=index, x=x: tracker.update(index * 0.04, found(*[(x, 0.9, 0)] * (x is not None)))
         for index, x in enumerate(places)
     ]
     # Two at once catch up with what comes, evenly
-    assert waits(frames, hold=4) == [1, 2, 3, 6, 6, 7, 7, 8, 13, 13, 13, 13, 13]
+    assert waits(frames, hold=4) == [4, 4, 5, 5, 6, 8, 8, 9, 9, 10, 15, 15, 15, 15, 15]
 
 
 def test_a_frame_does_not_wait_for_what_is_seen_once():
-    tracker, others = Tracker(), [[], [], [(200, 0.9, 0)], [], []]
+    tracker, others = Tracker(), [[], [], [], [], [(200, 0.9, 0)], [], []]
     frames = [
         lambda index=index, more=more: tracker.update(index * 0.04, found((5, 0.9, 0), *more))
         for index, more in enumerate(others)
     ]
-    assert waits(frames, hold=4) == [1, 2, 4, 4, 5]
+    assert waits(frames, hold=4) == [4, 4, 5, 5, 6, 6, 7]
 
 
 def test_a_frame_waits_while_the_class_of_a_track_is_disputed():
     tracker = Tracker()
     frames = [
         lambda index=index, label=label: tracker.update(index * 0.04, found((5, 0.9, label)))
-        for index, label in enumerate([0, 0, 1, 1, 1, 1, 1])
+        for index, label in enumerate([0, 0, 0, 0, 1, 1, 1, 1, 1])
     ]
-    assert waits(frames, hold=2) == [1, 2, 5, 6, 7, 7, 7]
+    assert waits(frames, hold=2) == [3, 4, 4, 6, 7, 8, 9, 9, 9]
 
 
 def told(sightings):
     return [(one.track.id, one.carried, one.score, *one.box) for one in sightings]
+
+
+def test_what_is_taken_for_another_class_at_first_is_shown_with_the_class_that_it_keeps():
+    tracker = Tracker()
+    frames = (tracker.update(index * 0.04, found((5, 0.8, int(index < 3)))) for index in range(20))
+    labels = [one.track.label for _, sightings in held_back(enumerate(frames), 12, guess=False) for one in sightings]
+    assert labels == [0] * 20
 
 
 def late(frames, hold):
