@@ -61,6 +61,7 @@ def main(argv=None):
             "trained": trained,
             "detected": looks,
             **count(truth, found, HEIGHT * flags.detail),
+            "classes": count_classes(truth, found, HEIGHT * flags.detail),
             "seconds": round(seconds, 1),
         }
         rows.append(row)
@@ -210,6 +211,15 @@ def count(truth, found, height):
     return {"objects": objects.tolist(), "found": hits.tolist(), "false": wrong}
 
 
+def count_classes(truth, found, height):
+    """{class: what `count` has of its objects and detections}; arguments as of `count`."""
+    counted = {}
+    for label, name in enumerate(CLASSES):
+        objects = [Truth(*(part[one.labels == label] for part in one)) for one in truth]
+        counted[name] = count(objects, [one.where(one.labels == label) for one in found], height)
+    return counted
+
+
 def page(header):
     """The page in Markdown. header: what small_things.json holds."""
     machine, (wide, high) = header["machine"], header["pixels"]
@@ -225,12 +235,18 @@ def page(header):
         for row in header["rows"]
     ]
     head = ["trained on", "detected in", *HEIGHTS, "false detections", "seconds"]
+    smallest = [
+        [*cell[:2], *(f"{one['found'][0]} of {one['objects'][0]}, {one['false']}" for one in row["classes"].values())]
+        for cell, row in zip(cells, header["rows"], strict=True)
+    ]
     return (
         f"`{header['command']}`, commit {header['commit']}, on {machine['cpu']}, {plural(machine['cores'], 'core')}. "
         f"Objects of which nearer things hide no more than {scenes.MAX_OCCLUDED:.0%}, in every sixth frame of a drive "
         f"of {wide} × {high} pixels, by their share of the picture's height, that are found with a score above "
         f"{THRESHOLD:g} and IoU {ENOUGH:g}, after {header['steps']} steps on frames of "
-        f"{plural(header['drives'], 'other drive')}.\n\n{bench_tables.table(head, cells)}\n"
+        f"{plural(header['drives'], 'other drive')}.\n\n{bench_tables.table(head, cells)}\n\n"
+        f"Of each class what is found {HEIGHTS[0]}, and the false detections of any height:\n\n"
+        f"{bench_tables.table([*head[:2], *CLASSES], smallest)}\n"
     )
 
 

@@ -83,6 +83,10 @@ def test_found_objects_by_height():
         "false": 3,
     }
     assert small_things.count(truth, [Detections.empty(), first], HEIGHT)["false"] == 6
+    classes = small_things.count_classes(truth, [first, Detections.empty()], HEIGHT)
+    assert [classes[name]["objects"] for name in CLASSES] == [[1, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1], [0, 0, 0, 0]]
+    assert [classes[name]["found"] for name in CLASSES] == [[1, 0, 1, 0], [0] * 4, [0] * 4, [0] * 4]
+    assert [classes[name]["false"] for name in CLASSES] == [2, 0, 1, 0]  # the traffic light is hidden
 
 
 def test_both_trainings_differ_in_the_tiles_alone(root, monkeypatch, capsys):
