@@ -68,18 +68,20 @@ def differences(path, other):
     return {name: np.abs(mine[name] - theirs[name]).max() for name in mine if "/momentum_" not in name}
 
 
-def assert_same_weights(path, other, most=1e-5):
+def assert_same_weights(path, other):
     for name, difference in differences(path, other).items():
-        assert difference <= most, f"{name}: {difference:.1e}"  # nor is NaN
+        assert difference <= 1e-5, f"{name}: {difference:.1e}"  # nor is NaN
 
 
-def assert_same_training(path, other, most=1e-5):
-    assert_same_weights(path, other, most)
+def assert_same_training(path, other):
+    """The same weights and metrics. Two detections whose scores differ by rounding may swap, which moves an AP."""
+    assert_same_weights(path, other)
     rows, expected = metrics(path), metrics(other)
     assert len(rows) == len(expected)
     for row, twin in zip(rows, expected, strict=True):
         for name, text in twin.items():
-            assert (text == row[name] == "") or float(row[name]) == pytest.approx(float(text), abs=1e-4), name
+            most = 5e-4 if "voc07" in name or name == "area" else 1e-4
+            assert (text == row[name] == "") or float(row[name]) == pytest.approx(float(text), rel=1e-4, abs=most), name
 
 
 def test_two_processes_train_as_one(flags, alone, tmp_path):
@@ -155,33 +157,46 @@ def plain(data):
     return ["--data", data, "--train", "train", *TINY, "--optimizer", "momentum"]
 
 
-@pytest.mark.slow
-def test_several_processes_train_as_one_for_thirty_steps(flags, tmp_path):
-    """One process with one core rounds otherwise than with all: as far as that leads may several processes be off.
+@pytest.fixture(scope="module")
+def learned(data, tmp_path_factory):
+    """A run that has learned something, for trainings of many steps to start from.
 
-    On an AMD EPYC 2.6e-5, where two processes are 8e-8 from one of two cores.
+    A new net this narrow gives all its thousands of negatives the loss of uniform scores, up to 1e-6 from each other.
+    There rounding decides which is the last that is mined, and weights differ by 3e-5 after 30 steps, for one process
+    on one core beside itself on two just as for four processes. Once scores differ, so do losses.
     """
-    one_core = {"preexec_fn": lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})}
-    trainings = {"alone": ([], {}), "one_core": ([], one_core)}
-    trainings |= {"two": (["--devices", "2"], {}), "four": (["--devices", "4"], {})}
-    for name, (more, options) in trainings.items():
-        run("train.py", *flags, "--epochs", "10", "--run", tmp_path / name, *more, **options)
+    path = tmp_path_factory.mktemp("runs") / "learned"
+    wider = ["--width", "0.1", "--initializer", "lsuv", "--batch-size", "4", "--workers", "1"]
+    classes = ["--classes", "disc,square", "--augmentation", "light"]
+    run("train.py", "--data", data, "--train", "train", *classes, *wider, "--epochs", "40", "--run", path)
+    losses = [float(row["confidence"]) for row in metrics(path)]
+    assert losses[-1] < losses[0] / 2
+    return path
+
+
+@pytest.fixture(scope="module")
+def further(data, learned):
+    """The flags of a training that goes on from it, with mining, accumulation, averages and clipping."""
+    start = ["--init-from", f"{learned}@last", "--workers", "1", "--augmentation", "light"]
+    flags = [*start, *FLAGS[len(TINY) :], "--learning-rate", "0.005"]
+    return ["--data", data, "--train", "train", "--valid", "val", *flags]
+
+
+@pytest.mark.slow
+def test_several_processes_train_as_one_for_thirty_steps(further, learned, tmp_path):
+    for name, more in {"alone": [], "two": ["--devices", "2"], "four": ["--devices", "4"]}.items():
+        run("train.py", *further, "--epochs", "10", "--run", tmp_path / name, *more)
     assert saved_step(tmp_path / "alone") == 30
-    rounding = max(differences(tmp_path / "one_core", tmp_path / "alone").values())
-    assert rounding < 1e-4
+    before, after = weights(learned), weights(tmp_path / "alone")
+    moved = [np.abs(after[name] - before[name]).max() for name in after.keys() & before.keys()]
+    assert max(moved) > 1e-3  # a hundred times what may differ
     assert_same_training(tmp_path / "two", tmp_path / "alone")
-    assert_same_training(tmp_path / "four", tmp_path / "alone", max(1e-5, 2 * rounding))
+    assert_same_training(tmp_path / "four", tmp_path / "alone")
 
 
 @pytest.mark.slow
-def test_a_resume_with_other_numbers_of_processes_equals_an_unbroken_run(flags, tmp_path):
-    """With all negatives: of two whose losses differ by rounding only, either may be the last that is mined.
-
-    Then a background example is another map's, and one bias of a head is off by 1.6e-4 (on an AMD EPYC); without it,
-    all are within 9.3e-7.
-    """
-    epochs = [*flags, "--epochs", "4", "--schedule", "constant"]  # a rate that does not depend on the end
-    epochs += ["--negative-ratio", "1000"]
+def test_a_resume_with_other_numbers_of_processes_equals_an_unbroken_run(further, tmp_path):
+    epochs = [*further, "--epochs", "4", "--schedule", "constant"]  # a rate that does not depend on the end
     run("train.py", *epochs, "--run", tmp_path / "unbroken")
     run("train.py", *epochs, "--run", tmp_path / "run", "--max-steps", "4", "--devices", "2")
     run("train.py", "--run", tmp_path / "run", "--resume", "--max-steps", "8")
