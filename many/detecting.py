@@ -5,15 +5,15 @@ import dataclasses
 import glob
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 import config
 from formats import class_lists
-from many import shard
-from many.inputs import Entry, contents, is_remote
+from many import fetching, shard
+from many.inputs import is_remote
 from media import images
 from structures import Detections, UserError
 from system import cli, files
@@ -33,8 +33,8 @@ class Opener:
     settings: Mapping[str, Any]
 
     @contextlib.contextmanager
-    def __call__(self) -> Iterator[Callable[[Sequence[Entry]], list[shard.Row]]]:
-        """Context manager: entries -> their rows, in their order, until the block ends.
+    def __call__(self) -> Iterator[shard.Detect]:
+        """Context manager: entries and those that follow -> rows of the entries, in their order, until the block ends.
 
         Raises UserError as `detector.load`, for a class that the model does not have, and if the model is not that of
         the job any more.
@@ -42,11 +42,11 @@ class Opener:
         cli.import_tensorflow()
         import detector
 
-        with detector.load(self.model, **self.settings) as loaded:
+        with detector.load(self.model, **self.settings) as loaded, fetching.open_fetcher() as fetcher:
             # After it is loaded: what is replaced in between is noticed, too
             self._compare(dataclasses.replace(config.find_model(self.model), checkpoint=loaded.checkpoint))
             labels = None if self.wanted is None else class_lists.labels_of(self.wanted, loaded.class_names)
-            yield lambda entries: _rows(loaded, entries, labels)
+            yield lambda entries, following=(): _rows(loaded, entries, labels, fetcher, following)
 
     def _compare(self, source):
         """Raise UserError unless the model that was loaded is that of the job."""
@@ -73,9 +73,9 @@ def model_hash(source: config.ModelSource) -> str:
     return hashlib.blake2b(b"".join(map(files.digest, paths)), digest_size=16).hexdigest()
 
 
-def _rows(loaded, entries, labels):
+def _rows(loaded, entries, labels, fetcher, following):
     """The rows of pictures, in their order. labels: those to keep, None for all."""
-    with _as_files(entries) as paths:
+    with _as_files(entries, fetcher, following) as paths:
         readable = ((path, True) for path in paths if isinstance(path, str))
         found = loaded.detect_files(readable, keep=lambda index: False)
         with contextlib.closing(found):
@@ -108,12 +108,13 @@ def _lists(detections: Detections, class_names):
 
 
 @contextlib.contextmanager
-def _as_files(entries):
+def _as_files(entries, fetcher, following=()):
     """Context manager: a path for each entry, or the UserError of one whose bytes cannot be had."""
     paths = [None if entry.size >= 0 or is_remote(entry.address) else entry.address for entry in entries]
     elsewhere = [place for place, path in enumerate(paths) if path is None]
+    wanted = [entries[place] for place in elsewhere]
     with contextlib.ExitStack() as stack:
-        for place, content in zip(elsewhere, contents([entries[place] for place in elsewhere]), strict=True):
+        for place, content in zip(elsewhere, fetcher.contents(wanted, following), strict=True):
             paths[place] = content if isinstance(content, UserError) else _as_file(content, stack)
         yield paths
 

@@ -3,12 +3,11 @@
 Addresses are files of this machine or whatever fsspec knows (s3://, gs://, https://).
 """
 
-import contextlib
 import csv
 import io
 import os
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import IO, Any, NamedTuple
 
 from many import parquet
@@ -63,64 +62,13 @@ def open_file(address: str) -> IO[bytes]:
     try:
         if not is_remote(address):
             return open(address, "rb")
-        return _fsspec().open(address, "rb").open()
+        return import_fsspec().open(address, "rb").open()
     except (OSError, ValueError, ImportError) as error:
         raise UserError(f"{address}: cannot be read ({files.reason(error)})") from None
 
 
-def contents(entries: Sequence[Entry]) -> list[bytes | UserError]:
-    """The bytes of pictures, in their order, or why those of one cannot be had. Remote ones are fetched all at once.
-
-    Raises UserError if what opens an address is not installed.
-    """
-    found: list[Any] = [None] * len(entries)
-    with contextlib.ExitStack() as stack:
-        opened: dict[str, IO[bytes]] = {}  # one tar has many pictures
-        for place, entry in enumerate(entries):
-            if not is_remote(entry.address):
-                found[place] = _local(entry, opened, stack)
-    remote = [place for place, entry in enumerate(entries) if is_remote(entry.address)]
-    for place, content in zip(remote, _fetched([entries[place] for place in remote]), strict=True):
-        found[place] = content
-    return found
-
-
-def _local(entry, opened, stack):
-    try:
-        if entry.address not in opened:
-            opened[entry.address] = stack.enter_context(open_file(entry.address))
-        opened[entry.address].seek(entry.start)
-        return opened[entry.address].read(entry.size)
-    except UserError as error:
-        return error
-    except OSError as error:
-        return _unreadable(entry, error)
-
-
-def _fetched(entries):
-    """Bytes, or errors, of remote entries: many requests at once, for one after another would be slow."""
-    found, systems = [None] * len(entries), {}
-    for place, entry in enumerate(entries):
-        try:
-            system, path = _fsspec().core.url_to_fs(entry.address)
-            start, end = (entry.start, entry.start + entry.size) if entry.size >= 0 else (None, None)
-            systems.setdefault(id(system), (system, []))[1].append((place, path, start, end))
-        except ImportError as error:
-            raise _unreadable(entry, error) from None
-        except (OSError, ValueError) as error:
-            found[place] = _unreadable(entry, error)
-    for system, wanted in systems.values():
-        places, paths, starts, ends = map(list, zip(*wanted, strict=True))
-        for place, answer in zip(places, system.cat_ranges(paths, starts, ends, on_error="return"), strict=True):
-            found[place] = _unreadable(entries[place], answer) if isinstance(answer, Exception) else answer
-    return found
-
-
-def _unreadable(entry, error):
-    return UserError(f"{entry.address}: cannot be read ({files.reason(error)})")
-
-
-def _fsspec():
+def import_fsspec() -> Any:
+    """The package that opens addresses. Raises UserError if it is not installed."""
     try:
         import fsspec
     except ImportError:
@@ -148,7 +96,7 @@ def _names_below(source):
     """Names of all files in a folder and below it, sorted."""
     if is_remote(source):
         try:
-            system, root = _fsspec().core.url_to_fs(source)
+            system, root = import_fsspec().core.url_to_fs(source)
             return sorted(os.path.relpath(path, root) for path in system.find(root))
         except (OSError, ValueError, ImportError) as error:
             raise UserError(f"{source}: cannot be listed ({files.reason(error)})") from None

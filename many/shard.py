@@ -12,11 +12,12 @@ is the detector that cannot work, and the job ends.
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from system import files
 
 SECONDS = 1.0  # that pictures take between two notes, about
 FEWEST, MOST = 32, 256  # of them; one in a tar or far away is an open file, of which a process may have 1,024
+MOST_BYTES = 256_000_000  # of pictures in tars: they are in memory together
 MOST_DEATHS = 2  # of processes that looked at a picture alone
 DONE, UNREADABLE, QUARANTINED = STATUSES = ("done", "unreadable", "quarantined")
 WORK = "work"  # the folder, in that of the output, of what is not finished
@@ -50,7 +52,12 @@ class Pace:
 
 
 Row = dict[str, Any]  # id, width, height, status, reason, boxes, scores, labels, classes
-Detect = Callable[[Sequence[Entry]], Sequence[Row]]
+
+
+class Detect(Protocol):
+    """What makes the rows of pictures, in their order. following: those that probably come next, to be fetched."""
+
+    def __call__(self, entries: Sequence[Entry], following: Sequence[Entry] = ()) -> Sequence[Row]: ...
 
 
 class _Note(NamedTuple):
@@ -82,7 +89,7 @@ def run(
 ) -> dict[str, int]:
     """Go on with a shard to its end; returns how many of its pictures have which status.
 
-    detect: makes the rows of pictures, in their order. publish: (folder, number, path of the rows as JSON Lines) puts
+    publish: (folder, number, path of the rows as JSON Lines) puts
     them in their place in one move. pace: that of the process, which learns. Waits for another process that has the
     shard. Raises files.UnwritableFile, and UserError if the detector cannot work.
     """
@@ -92,13 +99,14 @@ def run(
         done, until, deaths = _recovered(folder, number)
         while done < len(pictures):
             alone = done < until
-            group = pictures[done : done + (1 if alone else pace.count)]
+            group = pictures[done : done + 1] if alone else _together(pictures, done, pace.count)
             if alone and deaths >= MOST_DEATHS:
                 made = [row(group[0], QUARANTINED, f"{MOST_DEATHS + 1} processes have died of it")]
             else:
                 note = _Note(done, len(group), until if alone else done + len(group), deaths)
                 start = time.monotonic()
-                made = careful.detect(group, note, alone)
+                following = () if alone else _together(pictures, done + len(group), pace.count)
+                made = careful.detect(group, note, alone, following)
                 if not alone:
                     pace.learn(len(group), time.monotonic() - start)
             if not made:
@@ -119,6 +127,13 @@ def run(
         return counts
 
 
+def _together(pictures, first, count):
+    """The pictures from number `first` on that are looked at together: `count`, or fewer if they are large."""
+    sizes = itertools.accumulate(max(entry.size, 0) for entry in pictures[first : first + count])
+    fitting = sum(1 for size in sizes if size <= MOST_BYTES)
+    return pictures[first : first + max(fitting, 1)]
+
+
 class _Careful:
     """Tells what kills a process, errors of single pictures and errors of the detector from each other."""
 
@@ -126,20 +141,20 @@ class _Careful:
         self._detect, self._note, self._plain = detect, path(folder, number, "note"), path(folder, number, "png")
         self._unexplained: str | None = None  # the error of a group, while none of its pictures failed alone
 
-    def detect(self, group: Sequence[Entry], note: _Note, alone: bool) -> list[Row]:
+    def detect(self, group: Sequence[Entry], note: _Note, alone: bool, following: Sequence[Entry]) -> list[Row]:
         """The rows of pictures; [] after an error, if they are to be looked at one by one. Raises UserError."""
         # Not flushed to the disk: it is for processes that die, and a machine that dies harms no picture
         files.write(self._note, json.dumps(note), durable=False)
         try:
-            return [self._detect_alone(group[0])] if alone else self._detect_together(group)
+            return [self._detect_alone(group[0])] if alone else self._detect_together(group, following)
         except UserError:
             os.remove(self._note)  # nobody has died
             raise
 
-    def _detect_together(self, group):
+    def _detect_together(self, group, following):
         for _ in range(2):  # the first error may be an accident of the disk or the network
             try:
-                return list(self._detect(group))
+                return list(self._detect(group, following))
             except UserError:
                 raise
             except Exception as error:

@@ -13,7 +13,7 @@ from structures import UserError
 from system import worker_processes
 from system.wording import plural
 
-Open = Callable[[], contextlib.AbstractContextManager[Callable[[Sequence[Any]], Sequence[shard.Row]]]]
+Open = Callable[[], contextlib.AbstractContextManager[shard.Detect]]
 
 
 def run(

@@ -25,7 +25,7 @@ class Poisoned:
     @contextlib.contextmanager
     def __call__(self):
         with self._opener() as detect:
-            yield lambda entries: self._survive(entries) or detect(entries)
+            yield lambda entries, *following: self._survive(entries) or detect(entries, *following)
 
     @staticmethod
     def _survive(entries):

@@ -6,7 +6,7 @@ import tarfile
 import numpy as np
 import pytest
 
-from many import detecting, inputs
+from many import inputs
 from media import images
 from structures import UserError
 
@@ -58,8 +58,6 @@ def test_tars_are_read_where_they_are(folder, tmp_path):
         with open(entry.address, "rb") as file:
             file.seek(entry.start)
             assert file.read(entry.size) == (folder / entry.id.partition("/")[2]).read_bytes()
-    with detecting._as_files(found) as paths:
-        assert [images.read(path).mean() for path in paths] == [0, 40, 0, 40]
     assert next(inputs.read(str(tmp_path / "tars" / "1.tar"))).id == "1.tar/b.png"
 
 
@@ -85,56 +83,3 @@ def test_a_compressed_tar_is_refused(tmp_path):
         tar.addfile(tarfile.TarInfo("a.jpg"), io.BytesIO())
     with pytest.raises(UserError, match="is not an uncompressed tar"):
         list(inputs.read(str(tmp_path / "a.tar")))
-
-
-def test_an_address_that_cannot_be_read_is_a_row(tmp_path):
-    entries = [inputs.Entry("a", str(tmp_path / "gone.tar"), 0, 10), inputs.Entry("b", str(tmp_path / "b.jpg"))]
-    with detecting._as_files(entries) as paths:
-        assert isinstance(paths[0], UserError) and paths[1] == entries[1].address
-
-
-def test_a_tar_is_opened_once_for_many_pictures(folder, tmp_path, monkeypatch):
-    with tarfile.open(tmp_path / "a.tar", "w") as tar:
-        for name in ("b.png", "more/a.jpg"):
-            tar.add(folder / name, name)
-    found = list(inputs.read(str(tmp_path / "a.tar")))
-    opened, open_file = [], inputs.open_file
-    monkeypatch.setattr(inputs, "open_file", lambda address: opened.append(address) or open_file(address))
-    pictures = [(folder / name).read_bytes() for name in ("b.png", "more/a.jpg")]
-    assert inputs.contents([*found, found[0]]) == [*pictures, pictures[0]]
-    assert opened == [str(tmp_path / "a.tar")]
-
-
-def test_remote_pictures_are_fetched_at_once(folder, tmp_path, monkeypatch):
-    fsspec = pytest.importorskip("fsspec")
-    memory = fsspec.filesystem("memory")
-    content = [(folder / name).read_bytes() for name in ("b.png", "more/a.jpg")]
-    memory.pipe("/test/two", b"".join(content))
-    memory.pipe("/test/b.png", content[0])
-    calls, fetch = [], type(memory).cat_ranges
-    monkeypatch.setattr(type(memory), "cat_ranges", lambda *args, **more: calls.append(1) or fetch(*args, **more))
-    entries = [
-        inputs.Entry("whole", "memory://test/b.png"),
-        inputs.Entry("gone", "memory://test/gone.png"),
-        inputs.Entry("second", "memory://test/two", len(content[0]), len(content[1])),
-        inputs.Entry("local", str(folder / "b.png"), 0, 10),
-        inputs.Entry("first", "memory://test/two", 0, len(content[0])),
-        inputs.Entry("nonsense", "nonsense://test/b.png"),
-    ]
-    whole, gone, second, local, first, nonsense = inputs.contents(entries)
-    assert (whole, second, local, first) == (content[0], content[1], content[0][:10], content[0])
-    assert calls == [1]
-    assert str(gone).startswith("memory://test/gone.png: cannot be read") and isinstance(gone, UserError)
-    assert str(nonsense).startswith("nonsense://test/b.png: cannot be read")
-
-
-def test_what_opens_an_address_must_be_installed(monkeypatch):
-    """Or else every picture would be unreadable."""
-    fsspec = pytest.importorskip("fsspec")
-
-    def needs(address):
-        raise ImportError("Install s3fs to access S3")
-
-    monkeypatch.setattr(fsspec.core, "url_to_fs", needs)
-    with pytest.raises(UserError, match=r"^s3://b/c.png: cannot be read \(Install s3fs to access S3\)$"):
-        inputs.contents([inputs.Entry("a", "s3://b/c.png")])

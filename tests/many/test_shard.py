@@ -20,7 +20,7 @@ NEVER = types.SimpleNamespace(requested=False, raise_if_requested=lambda: None)
 UNLIMITED = lambda place: contextlib.nullcontext()  # noqa: E731
 
 
-def detect(entries, log=None, wait=0.0, most=math.inf, fails=False):
+def detect(entries, following=(), log=None, wait=0.0, most=math.inf, fails=False):
     """A row for each entry; poison kills the process, heavy ones raise an error, and broken ones cannot be read.
 
     most: pictures that can be looked at together. fails: whether none can be.
@@ -148,12 +148,43 @@ def test_pictures_that_take_no_time_are_looked_at_in_larger_groups():
     assert pace.count == 32
 
 
+def test_the_detector_is_told_what_comes_next(tmp_path, monkeypatch):
+    monkeypatch.setattr(shard, "SECONDS", 1e9)  # all are fast
+    pictures, told = entries(100, heavy=[50]), []
+    folder, _ = begun(tmp_path, pictures, size=100)
+
+    def note(group, following=()):
+        told.append(([one.address for one in group], [one.address for one in following]))
+        return detect(group)
+
+    shard.run(folder, 0, note, job.publish_jsonl)
+    addresses = [one.address for one in pictures]
+    assert told[0] == (addresses[:32], addresses[32:64])
+    assert told[1] == told[2] == (addresses[32:96], addresses[96:])  # one is heavy
+    assert told[3:5] == [(addresses[32:33], []), (addresses[33:34], [])]  # one by one
+    assert told[-1] == (addresses[96:], [])
+
+
+def test_pictures_in_tars_are_looked_at_together_as_far_as_memory_goes(tmp_path):
+    sizes = [100_000_000, 100_000_000, 100_000_000, 300_000_000, 300_000_000, 1, 1]
+    pictures = [Entry(f"{number}", "/a.tar", number, size) for number, size in enumerate(sizes)]
+    folder, _ = begun(tmp_path, pictures)
+    groups = []
+
+    def note(group, following=()):
+        groups.append([one.id for one in group])
+        return detect(group)
+
+    shard.run(folder, 0, note, job.publish_jsonl)
+    assert groups == [["0", "1"], ["2"], ["3"], ["4"], ["5", "6"]]
+
+
 def test_an_error_that_does_not_come_again_costs_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(shard, "SECONDS", 1e9)  # all are fast
     pictures, calls = entries(100), []
     folder, shards = begun(tmp_path, pictures, size=100)
 
-    def fails_once(group):
+    def fails_once(group, following):
         calls.append(len(group))
         return detect(group, fails=len(calls) == 2)
 
