@@ -132,18 +132,20 @@ def set_cudnn_trials(form, images):
         os.environ.setdefault("TF_CUDNN_USE_AUTOTUNE", "0")
 
 
-def session_config(compile=False):
+def session_config(compile=False, exchange_beside=False):
     """Settings of every session: GPU memory grows on demand; one operation at a time on a CPU.
 
     compile: whether XLA compiles what it chooses, but not what `left_to_tensorflow` or `leave_to_tensorflow` names.
+    exchange_beside: whether values go to other processes while the network computes.
     """
     settings = tf.ConfigProto(allow_soft_placement=True)
     settings.gpu_options.allow_growth = True
     if compile:
         settings.graph_options.optimizer_options.global_jit_level = tf.OptimizerOptions.ON_1
     if not has_gpu():
-        # One convolution already fills all cores and caches; two at a time slow each other down
-        settings.inter_op_parallelism_threads = 1
+        # One convolution already fills all cores and caches; two at a time slow each other down. But a single thread
+        # first goes down to the first layer, and only then comes to what it left beside the way, such as an exchange
+        settings.inter_op_parallelism_threads = 2 if exchange_beside else 1
     return settings
 
 

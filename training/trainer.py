@@ -201,7 +201,10 @@ def open_network(task: Task, stop: StopRequest) -> Iterator[OpenNetwork]:
         devices.set_cudnn_trials(xla, images)
         weights = _class_weights(task)
         ranks = task.group and collective.Ranks(
-            task.group, devices.session_config(), devices.has_gpu(), devices.says_memory_is_full
+            task.group,
+            devices.session_config(exchange_beside=task.settings.bucket_mb is not None),
+            devices.has_gpu(),
+            devices.says_memory_is_full,
         )
         graph = training_graph.build(task.description, task.settings, dtype, weights, xla, ranks)
         with graph.session:

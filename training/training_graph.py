@@ -75,7 +75,8 @@ def build(
         loss_of_predictions = valid_loss.ValidationLoss(description, settings, class_weights)
     variables = [*tf.global_variables(), *tf.local_variables()]
     devices.leave_to_tensorflow([training_step.first_averages, *(v.initializer for v in variables)])
-    session_config = devices.session_config(compile=xla == "on")
+    beside = ranks is not None and settings.bucket_mb is not None
+    session_config = devices.session_config(compile=xla == "on", exchange_beside=beside)
     session = (
         tf.Session(ranks.target, config=ranks.prepare(session_config)) if ranks else tf.Session(config=session_config)
     )

@@ -83,3 +83,19 @@ def test_other_internal_errors_are_lost_ranks(monkeypatch):
         make_ranks(monkeypatch).run(FailingSession(error), None)
     with pytest.raises(UserError, match=r"127\.0\.0\.1:1: TensorFlow's server cannot start there .*; free the port"):
         make_ranks(monkeypatch, error)
+
+
+@pytest.mark.parametrize(("wire", "travels"), [(tf.float32, [6, 5]), (tf.bfloat16, [10, 1])])
+def test_sums_travel_in_messages_of_a_moderate_size(monkeypatch, wire, travels):
+    """In float32 two vectors of at least 20 bytes; in bfloat16 one, and what must be exact by itself."""
+    monkeypatch.setattr(collective, "PIECE_BYTES", 20)
+    ranks = make_ranks(monkeypatch)
+    with tf.Graph().as_default() as graph:
+        variables = [
+            tf.get_variable(f"v{index}", [length], use_resource=True) for index, length in enumerate((4, 2, 4))
+        ]
+        count = tf.get_variable("count", [], use_resource=True)
+        every = [*variables, count]
+        ranks.sum_into(every, [one.read_value() for one in every], 1, wire)
+        sent = [op.inputs[0] for op in graph.get_operations() if op.type == "CollectiveReduce"]
+    assert [one.shape.num_elements() for one in sent] == travels

@@ -70,6 +70,7 @@ def test_unknown_precision():
 def test_session_settings():
     config = devices.session_config()
     assert config.inter_op_parallelism_threads == 1
+    assert devices.session_config(exchange_beside=True).inter_op_parallelism_threads == 2
     assert config.gpu_options.allow_growth
     # Also of what TensorFlow opens by itself before the first session
     assert os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] == "true"
