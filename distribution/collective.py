@@ -20,7 +20,7 @@ GROUP_KEY = 1
 FIRST_SECONDS = 120.0  # of the first sum, in which connections are made
 FIRST_STEP_SECONDS = 600.0  # ... if a training step is part of it
 LEAST_SECONDS, SLOWER = 9.0, 5.0  # later ones: at least this, and this many times the slowest before
-PIECE_BYTES = 10e6  # gRPC takes twice as long for 105 MB as for ten messages that have as many together
+PIECE_BYTES = 10e6  # one message of 105 MB took 0.39 s between two cores of an AMD EPYC, eight 0.14 s
 ABORTED = "Collective ops is aborted"  # in what TensorFlow says on this rank of an error of another one
 ANSWER_SECONDS = 10.0  # how long to wait for the reason of a failure: more than LOST_SECONDS of silence
 

@@ -51,8 +51,8 @@ def open_fetcher() -> Iterator[Fetcher]:
 def contents(entries: Sequence[Entry]) -> list[Content]:
     """The bytes of pictures, in their order, or why those of one cannot be had. Remote ones are fetched all at once.
 
-    Of a picture with more than images.MAX_BYTES no more are read. Raises UserError if what opens an address is not
-    installed.
+    Of a picture no more than images.MAX_BYTES are asked for; a web server without ranges sends all of it. Raises
+    UserError if what opens an address is not installed.
     """
     found: list[Any] = [None] * len(entries)
     with contextlib.ExitStack() as stack:

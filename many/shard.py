@@ -89,9 +89,9 @@ def run(
 ) -> dict[str, int]:
     """Go on with a shard to its end; returns how many of its pictures have which status.
 
-    publish: (folder, number, path of the rows as JSON Lines) puts
-    them in their place in one move. pace: that of the process, which learns. Waits for another process that has the
-    shard. Raises files.UnwritableFile, and UserError if the detector cannot work.
+    publish: (folder, number, path of the rows as JSON Lines) puts them in their place in one move. pace: that of the
+    process, which learns. Waits for another process that has the shard. Raises files.UnwritableFile, and UserError if
+    the detector cannot work.
     """
     careful, pace = _Careful(detect, folder, number), pace or Pace()
     with _locked(folder, number):
