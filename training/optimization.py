@@ -250,27 +250,31 @@ class TrainingStep:
         return bool(session.run(self._sound, self._inputs.feeds({"images": picture})))
 
     def _accumulate(self, gradients):
-        """Two ops: one adds a batch to the effective batch, the other applies the sum and sets it to 0.
+        """Two ops: one adds a batch to the effective batch, the other applies the sum, for the next one to start at 0.
 
         The sums are local variables, which checkpoints leave out: a resume repeats the whole effective batch.
         """
         slots = [probes.local_variable(v.shape, "gradient_sum") for v in self.trained]
         count = probes.local_variable([], "positive_sum")
-        added = [slot.assign_add(g, read_value=False) for slot, g in zip(slots, gradients, strict=True)]
-        added.append(count.assign_add(self.losses["positives"], read_value=False))
-        if self._ranks and self._settings.bucket_mb:
-            values = [slot.read_value() + g for slot, g in zip(slots, gradients, strict=True)]
+        sums, batch = [*slots, count], [*gradients, self.losses["positives"]]
+        alone = self._settings.accumulate == 1  # a batch then takes the place of the one before: no sum, no clearing
+        added = [
+            (one.assign if alone else one.assign_add)(value, read_value=False)
+            for one, value in zip(sums, batch, strict=True)
+        ]
+        wire, bucket_mb = tf.as_dtype(self._settings.wire), self._settings.bucket_mb
+        if self._ranks and bucket_mb:
+            values = batch if alone else [one.read_value() + value for one, value in zip(sums, batch, strict=True)]
             # The backward pass comes to the last layers first
-            variables, values = [*slots[::-1], count], [*values[::-1], count.read_value() + self.losses["positives"]]
-            pieces = 1e6 * self._settings.bucket_mb
-            self._add_and_sum = self._ranks.sum_into(variables, values, 1, tf.as_dtype(self._settings.wire), pieces)
+            variables, values = [*slots[::-1], count], [*values[-2::-1], values[-1]]
+            self._add_and_sum = self._ranks.sum_into(variables, values, 1, wire, 1e6 * bucket_mb)
         elif self._ranks:
-            variables = [*slots, count]
-            values = [one.read_value() for one in variables]
-            self._sum_ranks = self._ranks.sum_into(variables, values, 1, tf.as_dtype(self._settings.wire))
+            self._sum_ranks = self._ranks.sum_into(sums, [one.read_value() for one in sums], 1, wire)
         update = self._make_update([slot.read_value() for slot in slots], count.read_value())
+        if alone:
+            return tf.group(*added), update
         with tf.control_dependencies([update]):
-            cleared = [slot.assign(tf.zeros(slot.shape), read_value=False) for slot in [*slots, count]]
+            cleared = [one.assign(tf.zeros(one.shape), read_value=False) for one in sums]
         return tf.group(*added), tf.group(*cleared)
 
     def start_averages(self, session: tf.Session) -> None:
