@@ -263,14 +263,14 @@ def many(tmp_path):
 
 
 class Watch:
-    """Runs infer_many.py, samples the memory of it and of its workers, and kills a worker now and then.
+    """Runs a program, samples the memory of it and of its workers, and kills a worker now and then.
 
-    seconds: that it took; killed: processes; memory: {"driver", "worker": MB, a list}, of the largest worker, once each
-    has had the time to do a shard.
+    workers: a pattern of their command lines. seconds: that it took; killed: processes; memory: {"driver", "worker":
+    MB, a list}, of the largest worker, once each has had the time to do a shard.
     """
 
-    def __init__(self, words, output, kill_seconds=None):
-        self._output, self._kill_seconds = output, kill_seconds
+    def __init__(self, words, output, workers, kill_seconds=None):
+        self._output, self._pattern, self._kill_seconds = output, workers, kill_seconds
         self.killed, self.memory = [], {"driver": [], "worker": []}
         start = time.monotonic()
         self._process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
@@ -288,7 +288,7 @@ class Watch:
     def _watch(self, over):
         last, before = time.monotonic(), self._progress()
         while not over.wait(0.5):
-            workers, now = workers_of(self._process.pid), self._progress()
+            workers, now = workers_of(self._process.pid, self._pattern), self._progress()
             for name, numbers in (("driver", [self._process.pid]), ("worker", workers if now[0] >= 2 else [])):
                 if found := [size for number in numbers if (size := resident_mb(number))]:
                     self.memory[name].append(max(found))
@@ -373,7 +373,7 @@ def test_ray_makes_each_picture_once_while_workers_are_killed(trained, many, tmp
 
     def watched(program, output, kill_seconds=None):
         line = command(program, words[0], many[0], output, *words[1:], "--workers", "2", "--shard-size", size)
-        return Watch(line, output, kill_seconds), line
+        return Watch(line, output, "ray::.*MapWorker", kill_seconds), line
 
     killed, line = watched("tests/poisoned.py", tmp_path / "killed", KILL_SECONDS)
     counts = f"{PICTURES - 1 - POISON} done, 1 unreadable, {POISON} quarantined"
@@ -414,9 +414,26 @@ def test_ray_makes_each_picture_once_while_workers_are_killed(trained, many, tmp
     assert left_alone.growth("worker") < GROWTH
 
 
-def workers_of(driver):
-    """Processes of Ray's actors on this machine that a driver started."""
-    found = subprocess.run(["pgrep", "-f", "ray::.*MapWorker"], capture_output=True, text=True).stdout.split()
+@pytest.mark.slow
+def test_shards_of_infer_keep_their_memory(trained, many, tmp_path):
+    """Prints the memory; with SSD_MANY_PICTURES=200000 it is a measurement, too."""
+    line = command("infer.py", trained, *many[1:], "--shards", "2", "--precision", "float32")
+    watched = Watch([*line, "--output", tmp_path / "found"], tmp_path / "found", "multiprocessing.spawn")
+    counts = f"{PICTURES - 1} done, 1 unreadable, 0 quarantined"
+    assert watched.stdout.splitlines()[-1].startswith(f"{PICTURES:,} pictures: {counts}")
+    names = []
+    for path in sorted((tmp_path / "found").glob("part-*.jsonl")):
+        with open(path, encoding="utf-8") as file:
+            names += [os.path.basename(json.loads(row)["id"]) for row in file]
+    assert names == [path.name for folder in many[1:] for path in sorted(folder.iterdir())]
+    print(json.dumps({"seconds": watched.seconds, "memory_mb": watched.tenths(), "machine": load.machine()}))
+    assert watched.growth("driver") < GROWTH
+    assert watched.growth("worker") < GROWTH
+
+
+def workers_of(driver, pattern):
+    """Processes on this machine that a driver started, by a pattern of their command lines."""
+    found = subprocess.run(["pgrep", "-f", pattern], capture_output=True, text=True).stdout.split()
     return [int(number) for number in found if driver in ancestors(int(number))]
 
 
