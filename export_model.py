@@ -6,10 +6,10 @@
   openvino     FILE.xml     for OpenVINO, with FILE.bin beside it
   tflite       FILE.tflite  for TensorFlow Lite (LiteRT); always raw
 
-infer.py and process_video.py read all of them. For N pictures of S × S pixels (S is 300 or 512, the preset's size) the
-tensors of a frozen graph are as below; other formats have the same inputs and outputs under the last part of the name:
+infer.py and process_video.py read all of them. For N pictures of H × W pixels, the model's input size, the tensors
+of a frozen graph are as below; other formats have the same inputs and outputs under the last part of the name:
 
-  image_input:0         uint8 [N,S,S,3], RGB: the input, already resized
+  image_input:0         uint8 [N,H,W,3], RGB: the input, already resized
   detections/boxes:0    float32 [N,K,4], (xmin, ymin, xmax, ymax) as fractions of the picture
   detections/scores:0   float32 [N,K], best first
   detections/classes:0  int32 [N,K], indices into the class names
@@ -21,7 +21,7 @@ With --precision int8 (openvino and tflite) the network computes in whole number
 measured on a split, and the layers that cost more of it than --most-lost are found by trying and stay in float.
 
 With --raw the outputs are logits, float32 [N,anchors,1+classes], and offsets, float32 [N,anchors,4]; ONNX and OpenVINO
-then take float32 [N,3,S,S] of 0..255. A file is run on pictures and compared with the run before it gets its name,
+then take float32 [N,3,H,W] of 0..255. A file is run on pictures and compared with the run before it gets its name,
 unless --no-check is given or --outputs leaves out what that needs.
 """
 
@@ -183,7 +183,7 @@ class _Scores:
         return 100 * average_precision.evaluate(self._samples, found, self._class_names)["area"]["mean"]
 
     def calibration(self, preset: Any) -> np.ndarray:
-        """Pictures of --calibration-split, spread over it: uint8 [N,S,S,3], prepared for a preset."""
+        """Pictures of --calibration-split, spread over it: uint8 [N,H,W,3], prepared for a preset."""
         entries = DataSet(self._flags.data, self._flags.calibration_split, self._flags.source).entries
         chosen = spread(entries, CALIBRATION_PICTURES)
         try:

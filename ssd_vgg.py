@@ -45,7 +45,7 @@ def build(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Images -> (logits float32 [N,A,num_classes+1], offsets float32 [N,A,4]).
 
-    images: uint8 [N,S,S,3] RGB, S = preset.input_size; class 0 of the logits is background; A follows the order of
+    images: uint8 [N,*preset.image_shape] RGB; class 0 of the logits is background; A follows the order of
     `ssd_utils.make_anchors`. compute_dtype: tf.float32, tf.bfloat16 or tf.float16. initializer: "he", "lsuv" (He's,
     which training/layer_scaling.py scales) or "xavier" (the original's); heads have their own. Variables are reused if
     they exist.

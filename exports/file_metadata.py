@@ -125,7 +125,7 @@ def parse(path: str, text: str | bytes | None) -> dict[str, Any]:
 
 
 def arrange(batch: np.ndarray, metadata: Mapping[str, Any]) -> np.ndarray:
-    """uint8 [N,S,S,3] -> the input of a file with this metadata: the same, or float32 [N,3,S,S]."""
+    """uint8 [N,H,W,3] -> the input of a file with this metadata: the same, or float32 [N,3,H,W]."""
     if metadata["layout"] == NHWC:
         return batch
     return np.ascontiguousarray(batch.transpose(0, 3, 1, 2), np.float32)

@@ -28,7 +28,7 @@ def with_outputs(graph: tf.Graph, names: Sequence[str]) -> tf.Graph:
 
 
 def as_function(graph: tf.Graph, outputs: str, edit: Callable[[tf.GraphDef], None] = lambda definition: None):
-    """A function of TensorFlow 2: pictures, uint8 [N,S,S,3] named `image_input` -> dict of the outputs of a kind.
+    """A function of TensorFlow 2: pictures, uint8 [N,H,W,3] named `image_input` -> dict of the outputs of a kind.
 
     edit: changes the extracted GraphDef in place.
     """

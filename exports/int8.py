@@ -76,7 +76,7 @@ def noise_of_layers(graph: tf.Graph, pictures: np.ndarray) -> dict[str, float]:
 
     Along a network such shares add up, so a layer's own says what keeping it in float is worth. A convolution's input
     has one scale and each filter its own, as in int8 files; of the normalization, each step is rounded. Infinite where
-    the rounded layer divides by 0. graph: of `detector.build_graph`, in float32. pictures: uint8 [N,S,S,3]; the first
+    the rounded layer divides by 0. graph: of `detector.build_graph`, in float32. pictures: uint8 [N,H,W,3]; the first
     COMPARED_PICTURES are taken.
     """
     names = layers(graph)
@@ -119,7 +119,7 @@ class Writer:
     """Writes a graph in one format in int8, with some layers in float."""
 
     def __init__(self, name: str, graph: tf.Graph, metadata: Mapping[str, Any], pictures: np.ndarray):
-        """name: of the format. graph: portable, in float32. pictures: uint8 [N,S,S,3], from which ranges are taken."""
+        """name: of the format. graph: portable, in float32. pictures: uint8 [N,H,W,3], from which ranges are taken."""
         self._name, self._metadata = name, {**metadata, "precision": "int8"}
         self._quantizer = model_files.quantizer(name, graph, self._metadata, list(self._batches(pictures)))
 

@@ -28,7 +28,7 @@ OPSET = 17
 def convert(graph: tf.Graph, metadata: Mapping[str, Any]):
     """A portable graph of `detector.build_graph` -> onnx.ModelProto, whose metadata is the property `metadata`.
 
-    Input `image_input`: uint8 [N,S,S,3], or, of a raw model, float32 [N,3,S,S] of 0..255, as OpenCV's blobFromImage
+    Input `image_input`: uint8 [N,H,W,3], or, of a raw model, float32 [N,3,H,W] of 0..255, as OpenCV's blobFromImage
     makes it. Outputs: boxes, scores, classes, count, or logits, offsets.
     """
     import onnx

@@ -25,7 +25,7 @@ class Opened(Protocol):
     metadata: dict[str, Any]
 
     def run(self, batch: np.ndarray) -> Mapping[str, np.ndarray]:
-        """uint8 [N,S,S,3] RGB -> arrays by name: DETECTION_OUTPUTS or, of a raw file, RAW_OUTPUTS.
+        """uint8 [N,H,W,3] RGB -> arrays by name: DETECTION_OUTPUTS or, of a raw file, RAW_OUTPUTS.
 
         boxes: float32 [N,K,4]; scores: float32 [N,K]; classes: int32 [N,K]; count: int32 [N]; logits: float32
         [N,A,1+classes]; offsets: float32 [N,A,4]. N must be metadata["batch"] unless that is None.

@@ -2,7 +2,7 @@
 
   serving_default   pictures: uint8 [N,H,W,3] RGB, of any one size
   jpeg              jpeg_bytes: string [N], the contents of JPEG files of any sizes; EXIF orientation is not applied
-  prepared          image_input: uint8 [N,S,S,3] RGB, already resized; what our own programs call
+  prepared          image_input: uint8 [N,H,W,3] RGB, already resized; what our own programs call
 
 Each returns boxes, scores, classes and count, as the tensors of a frozen graph, or logits and offsets where the model
 was exported raw. Metadata is in assets.extra/metadata.json, which serving systems leave alone.

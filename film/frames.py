@@ -29,8 +29,8 @@ class Frame:
     index: 0 for the first.
     time: seconds from the start.
     image: uint8 RGB [H,W,3].
-    prepared: uint8 [S,S,3], the network's input; None if the network skips this frame, which then has the detections
-        of the frame before.
+    prepared: uint8 [height,width,3], the network's input; None if the network skips this frame, which then has the
+        detections of the frame before.
     detections: None before the network; with --track, those of its tracks.
     hidden: float32 [N,4], boxes of what --blur hides, in pixels.
     tracks: with --track, what is known of them, in the order of the detections.

@@ -29,7 +29,7 @@ def scaled(
 ) -> dict[str, np.ndarray]:
     """The network's first values by variable name: `given`, and random ones for the others, their layers scaled.
 
-    images: uint8 [N,S,S,3] RGB, as the network is going to see them. A layer whose outputs are all 0, or not finite,
+    images: uint8 [N,H,W,3] RGB, as the network is going to see them. A layer whose outputs are all 0, or not finite,
     keeps He's weights. Computed in float32 on the CPU, where nothing has to be compiled or tuned.
     """
     preset = description.preset

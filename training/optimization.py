@@ -108,7 +108,7 @@ class TrainingStep:
     up gradients and `update_together` applies them. A session must initialize global and local variables.
 
     feeds_ahead: whether `run` has a use for the batch that follows.
-    images: tensor to feed, uint8 [N,S,S,3] RGB.
+    images: tensor to feed, uint8 [N,H,W,3] RGB.
     class_targets: tensor to feed, int32 [N,A], 0 for background; int64 with feed_ahead.
     offset_targets: tensor to feed, float32 [N,A,4].
     learning_rate: placeholder, a scalar.
