@@ -218,7 +218,7 @@ def _detection_flags(add):
         "--batch-size",
         type=cli.positive_int,
         metavar="N",
-        help="frames or tiles that the network processes at once; of a camera always 1 frame (default: 8, on a GPU 32)",
+        help="frames or tiles that the network processes at once; of each camera 1 frame (default: 8, on a GPU 32)",
     )
     tile_flags.add_to(add, rare_overlap=True)
     add("--precision", choices=config.PRECISIONS, default="auto", help="number type of the network")

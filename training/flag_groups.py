@@ -531,8 +531,8 @@ def _add_multiplier_flags(group):
         group,
         "--vgg-lr-multiplier",
         "factor on the learning rate of VGG-16's convolutions, conv1_1 to conv5_3, so that trained weights change less "
-        f"than new ones (default: {config.TRAINED_FACTOR:g} with --vgg-weights and the default rate of Adam or AdamW, "
-        "else 1)",
+        f"than new ones (default: {config.TRAINED_FACTOR:g} with --vgg-weights and Adam or AdamW, unless "
+        "--adam-epsilon is 0.01 or more; else 1)",
         type=cli.positive_float,
         metavar="X",
         rare=True,
@@ -552,7 +552,7 @@ def _add_run_flags(group):
         group,
         "--resume",
         "continue the run from its last checkpoint; only "
-        f"{_flag_list((*config.RESUMABLE, 'xla', 'devices'))} may change",
+        f"{_flag_list((*config.RESUMABLE, 'xla', 'devices', 'restarts'))} may change",
         action="store_true",
         default=False,
     )
@@ -714,7 +714,7 @@ def _add_device_flags(group):
         group,
         "--bucket-mb",
         "several processes send each other gradients in pieces of at least X MB, such as 25, each as soon as the "
-        "backward pass has it; saves time on a slow network (default: all at once after the backward pass)",
+        "backward pass has it; saves time on a slow network (default: messages of about 10 MB after the backward pass)",
         type=cli.positive_float,
         metavar="X",
         rare=True,
