@@ -48,8 +48,8 @@ SOURCES: dict[str, Any] = {
 }
 CHOICES = ("auto", *SOURCES)
 SOURCE_HELP = (
-    f"format of --data: {', '.join(SOURCES)}, or NAME of a file source_NAME.py of your own in the current folder "
-    "(default: auto, which detects it)"
+    f"format of --data: {', '.join(SOURCES)}, or NAME of your own source_NAME.py in the current folder "
+    "(default: auto, detected)"
 )
 FUNCTIONS = ("split_names", "class_names", "find", "load")  # that a format of the user's own needs
 MISSING_ANNOTATIONS = config.CHOICES["missing_annotations"]
