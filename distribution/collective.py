@@ -4,6 +4,8 @@ TensorFlow's keys: all operations of one group have the same group key, and each
 same on all ranks. The ranks must run graphs with these operations equally often and in the same order.
 """
 
+import collections
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -40,8 +42,8 @@ class Ranks:
     ) -> None:
         self._is_own = is_own
         self.group, self._hint = group, "nccl" if on_gpu else "ring"
-        self._keys, self._slowest = 0, 0.0
-        self._done: set[tf.Operation] = set()  # operations that ran before
+        self._keys = 0
+        self._paces: dict[tf.Operation, _Pace] = collections.defaultdict(_Pace)
         addresses = list(group.cluster.addresses)
         try:
             self._server = tf.train.Server(
@@ -119,21 +121,32 @@ class Ranks:
         answer: TensorFlow by itself would wait forever for one that is stopped or behind a dead link. Only what the
         operation itself changes can be half done then. An error that is this rank's own is raised as it is.
         """
-        first = operation not in self._done
-        limit = first_seconds if first else max(LEAST_SECONDS, SLOWER * self._slowest)
-        start = time.monotonic()
+        pace, start = self._paces[operation], time.monotonic()
         try:
-            options = tf.RunOptions(timeout_in_ms=int(1000 * limit))
+            options = tf.RunOptions(timeout_in_ms=int(1000 * pace.limit(first_seconds)))
             _, fetched = session.run((operation, fetches), feeds, options=options)
         except tf.errors.OpError as error:
             if self._is_own(error) and ABORTED not in error.message:
                 raise
             doing = f"TensorFlow's sum over the ranks failed ({type(error).__name__})"
             self.group.explain(doing, ANSWER_SECONDS)
-        self._done.add(operation)
-        if not first:
-            self._slowest = max(self._slowest, time.monotonic() - start)
+        pace.note(time.monotonic() - start)
         return fetched
+
+
+@dataclasses.dataclass
+class _Pace:
+    """How long the runs of an operation take, and so how long the next one may."""
+
+    runs: int = 0
+    slowest: float = 0.0  # of the first run until there is a second, for preparations slow that one down
+
+    def limit(self, first_seconds):
+        return max(LEAST_SECONDS, SLOWER * self.slowest) if self.runs else first_seconds
+
+    def note(self, seconds):
+        self.runs += 1
+        self.slowest = seconds if self.runs <= 2 else max(self.slowest, seconds)
 
 
 def _pieces(pairs, numbers):

@@ -85,6 +85,27 @@ def test_other_internal_errors_are_lost_ranks(monkeypatch):
         make_ranks(monkeypatch, error)
 
 
+class TimedSession:
+    """Runs that take so many seconds of a clock; keeps their limits."""
+
+    def __init__(self, seconds):
+        self._seconds, self.now, self.limits = iter(seconds), 0.0, []
+
+    def run(self, *arguments, options):
+        self.limits.append(options.timeout_in_ms / 1000)
+        self.now += next(self._seconds)
+        return None, None
+
+
+def test_the_limit_follows_what_an_operation_takes(monkeypatch):
+    """A step of 20 s is a slow machine, not a lost rank, although other sums take a second."""
+    ranks, session = make_ranks(monkeypatch), TimedSession([1, 1, 60, 20, 22, 21])
+    monkeypatch.setattr(collective.time, "monotonic", lambda: session.now)
+    for operation in ("copy", "copy", "step", "step", "step", "step"):
+        ranks.run(session, operation, first_seconds=600)
+    assert session.limits == [600, 9, 600, 300, 100, 110]
+
+
 @pytest.mark.parametrize(("wire", "travels"), [(tf.float32, [6, 5]), (tf.bfloat16, [10, 1])])
 def test_sums_travel_in_messages_of_a_moderate_size(monkeypatch, wire, travels):
     """In float32 two vectors of at least 20 bytes; in bfloat16 one, and what must be exact by itself."""
