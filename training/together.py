@@ -21,7 +21,9 @@ from system.wording import plural
 from training import train_flags
 
 PROGRAM = os.path.join(cli.ROOT, "train.py")
-OWN = ("data", "source", "events", "cache_dir", "vgg_weights", "init_from")  # paths may differ from host to host
+# May differ from host to host: paths, what a host can do, and what rank 0 alone does
+OWN = ("data", "source", "vgg_weights", "init_from", "workers", "cache", "cache_gb", "cache_dir")
+OWN += ("events", "save_minutes", "keep_every")
 
 
 def run(flags: argparse.Namespace, argv: Any) -> bool:
@@ -123,7 +125,7 @@ def joined(rank: Member | None, task: Any, stop: cli.StopRequest) -> Iterator[An
 
 def _facts(task):
     """What all ranks must have in common."""
-    settings = {name: value for name, value in task.settings.to_json().items() if name not in config.RESUMABLE}
+    settings = task.settings.to_json()
     facts = {f"--{name.replace('_', '-')}": value for name, value in settings.items() if name not in OWN}
     return {
         **facts,

@@ -1,10 +1,12 @@
 """Where the processes of a training run, before any starts."""
 
 import os
+import types
 
 import pytest
 
 import config
+import ssd_utils
 from distribution import cluster
 from programs import ROOT
 from structures import UserError
@@ -77,3 +79,17 @@ def test_one_process_is_trained_as_ever(monkeypatch):
     assert together.run(parse("--devices", "1"), []) is False
     monkeypatch.delenv("TF_CONFIG")
     assert together.run(parse(), []) is False
+
+
+@pytest.mark.parametrize(
+    ("flag", "compared"),
+    [
+        *((name, True) for name in ("--epochs", "--max-steps", "--bucket-mb", "--score-train", "--seed")),
+        *((name, False) for name in ("--workers", "--cache-gb", "--save-minutes", "--data", "--events")),
+    ],
+)
+def test_what_all_ranks_must_have_in_common(flag, compared):
+    """A rank with another length of the training would have another learning rate, and nobody would see it."""
+    description = config.ModelDescription(ssd_utils.PRESETS["vgg300"], ("car",))
+    task = types.SimpleNamespace(settings=config.DEFAULTS, run="run", description=description, samples=[], valid=[])
+    assert (flag in together._facts(task)) == compared
