@@ -109,7 +109,7 @@ def _names_below(source):
 
 def _of_text(source):
     with open_file(source) as file:
-        for line in io.TextIOWrapper(file, "utf-8", "surrogateescape"):
+        for line in io.TextIOWrapper(file, "utf-8-sig", "surrogateescape"):
             if address := line.strip():
                 yield _listed(source, address, address)
 
@@ -117,18 +117,29 @@ def _of_text(source):
 def _of_csv(source):
     with open_file(source) as file:
         rows = csv.DictReader(io.TextIOWrapper(file, "utf-8-sig", newline=""))
-        if "path" not in (rows.fieldnames or ()):
-            raise UserError(f"{source}: has no column path")
-        for row in rows:
-            yield _listed(source, row["path"], row.get("id") or row["path"])
+        try:
+            if "path" not in (rows.fieldnames or ()):
+                raise UserError(f"{source}: has no column path")
+            for row in rows:
+                yield _of_row(source, rows.line_num, row)
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise UserError(f"{source}: after line {rows.line_num}: {error}; save it as CSV in UTF-8") from None
 
 
 def _of_parquet(source):
     with open_file(source) as file:
-        for row in parquet.read_columns(source, file, ("path", "id")):
+        for number, row in enumerate(parquet.read_columns(source, file, ("path", "id")), 1):
             if "path" not in row:
                 raise UserError(f"{source}: has no column path")
-            yield _listed(source, row["path"], str(row.get("id") or row["path"]))
+            yield _of_row(source, number, row)
+
+
+def _of_row(source, number, row):
+    """The entry of a row of a table. number: of the row."""
+    path, name = row["path"], row.get("id")
+    if not path or not isinstance(path, str):
+        raise UserError(f"{source}: row {number} has no path; remove it, or fill it in")
+    return _listed(source, path, path if name in (None, "") else str(name))  # 0 is an id
 
 
 def _listed(source, address, name):

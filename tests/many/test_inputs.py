@@ -1,6 +1,7 @@
 """Which pictures an INPUT means."""
 
 import io
+import os
 import tarfile
 
 import numpy as np
@@ -83,3 +84,34 @@ def test_a_compressed_tar_is_refused(tmp_path):
         tar.addfile(tarfile.TarInfo("a.jpg"), io.BytesIO())
     with pytest.raises(UserError, match="is not an uncompressed tar"):
         list(inputs.read(str(tmp_path / "a.tar")))
+
+
+def ids_of(path):
+    return [(one.id, os.path.basename(one.address)) for one in inputs.read(str(path))]
+
+
+def test_zero_is_an_id(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pa.table({"path": ["a.jpg", "b.jpg"], "id": [0, 1]}), tmp_path / "list.parquet")
+    assert ids_of(tmp_path / "list.parquet") == [("0", "a.jpg"), ("1", "b.jpg")]
+
+
+def test_a_mark_of_the_byte_order_is_no_part_of_an_address(tmp_path):
+    (tmp_path / "list.txt").write_text("a.jpg\nb.jpg\n", "utf-8-sig")
+    assert ids_of(tmp_path / "list.txt") == [("a.jpg", "a.jpg"), ("b.jpg", "b.jpg")]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"path,id\na.jpg,1\n,2\n", r"list\.csv: row 3 has no path"),
+        (b"id,path\n1,a.jpg\n2\n", r"list\.csv: row 3 has no path"),
+        (b"path\ncaf\xe9.jpg\n", r"list\.csv: after line \d: .*utf-8.*; save it as CSV in UTF-8"),
+    ],
+    ids=["empty", "short", "latin"],
+)
+def test_a_table_that_is_damaged_names_its_row(content, message, tmp_path):
+    (tmp_path / "list.csv").write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        ids_of(tmp_path / "list.csv")
