@@ -33,11 +33,13 @@ def check_ids(folder: str, shards: int) -> None:
     first: dict[int | str, str] = {}
     for one in _entries(folder, shards) if repeated else ():
         image_id = _image_id(one)
-        if _digest(image_id) in repeated and first.setdefault(image_id, one.id) != one.id:
+        if image_id in first:
             raise UserError(
                 f"{FLAG}: {first[image_id]} and {one.id} would both be {image_id}; leave it out, or detect in them "
                 "with two calls"
             )
+        if _digest(image_id) in repeated:
+            first[image_id] = one.id
 
 
 def _entries(folder, shards) -> Iterator[Entry]:

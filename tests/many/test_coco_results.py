@@ -151,3 +151,11 @@ def test_rows_are_not_kept_in_memory(tmp_path, monkeypatch):
         _, peak = tracemalloc.get_traced_memory()
     assert (tmp_path / coco_list.NAME).stat().st_size > 1_200_000
     assert peak < 1_000_000
+
+
+def test_the_same_id_twice_is_refused(tmp_path):
+    """As two rows of a CSV file may have it."""
+    entries = [Entry("7", "/a.jpg"), Entry("8", "/b.jpg"), Entry("7", "/c.jpg")]
+    shards = job.begin(str(tmp_path / "job"), {}, lambda: iter(entries), 2)
+    with pytest.raises(UserError, match="--coco-results: 7 and 7 would both be 7"):
+        coco_results.check_ids(str(tmp_path / "job"), shards)
