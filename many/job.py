@@ -109,6 +109,10 @@ def read_part(folder: str, number: int, format: str, columns: Sequence[str]) -> 
     yield from shard.read_rows(path) if format == "jsonl" else parquet.read_rows(path, columns)
 
 
+def _name(entry, format):
+    return parquet.as_text(entry.id) if format == "parquet" else entry.id
+
+
 def close(folder: str, shards: int, format: str) -> dict[str, int]:
     """Compare all rows with what there was to do, and write the count; returns {status: number of pictures}.
 
@@ -119,7 +123,7 @@ def close(folder: str, shards: int, format: str) -> dict[str, int]:
         path = part(folder, number, format)
         rows = read_part(folder, number, format, ("id", "status")) if os.path.exists(path) else iter(())
         for entry, row in itertools.zip_longest(shard.entries(folder, number), rows):
-            if entry is None or row is None or entry.id != row["id"]:
+            if entry is None or row is None or _name(entry, format) != row["id"]:
                 what = f"lacks {entry.id}" if entry else f"has {row['id']}, which is not its own"
                 raise UserError(f"{path}: {what}; remove this file, and the same command makes it again")
             counts[row["status"]] += 1

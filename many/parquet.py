@@ -46,7 +46,13 @@ def write_rows(path: str, rows: Iterable[dict[str, Any]]) -> None:
             "model": text,
         }
     )
-    pa.parquet.write_table(pa.Table.from_pylist(list(rows), schema), path)
+    written = [{**row, "id": as_text(row["id"]), "reason": as_text(row["reason"])} for row in rows]
+    pa.parquet.write_table(pa.Table.from_pylist(written, schema), path)
+
+
+def as_text(text: str | None) -> str | None:
+    """A name as Parquet can hold it, which has UTF-8 only: other bytes of a file's name are written as \\xe9."""
+    return text and text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def read_rows(path: str, columns: Sequence[str]) -> Iterator[dict[str, Any]]:

@@ -129,6 +129,8 @@ def _work(pipe, folder, open_detector, format):
                 pipe.send(shard.run(folder, number, detect, job.PUBLISH[format], pace))
     except UserError as error:
         pipe.send(str(error))
+    except Exception as error:  # of the job, such as a folder that cannot be written: each new process would meet it
+        pipe.send(f"{folder}: the work ended with {type(error).__name__}: {error}")
 
 
 @contextlib.contextmanager

@@ -342,3 +342,25 @@ def test_a_folder_with_something_else_is_refused(tmp_path):
     (tmp_path / "out" / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match="holds something else"):
         begun(tmp_path, entries(4))
+
+
+def test_a_folder_that_cannot_be_written_ends_the_job(tmp_path):
+    """Not one process after another that meets the same error."""
+    folder, shards = begun(tmp_path, entries(4))
+    os.mkdir(shard.path(folder, 0, "lock"))  # as root may write everywhere
+    with pytest.raises(UserError, match=r"the work ended with IsADirectoryError: .*00000\.lock"):
+        list(workers.run(folder, list(range(shards)), open_with(), 1, NEVER, UNLIMITED))
+
+
+def test_a_name_that_is_no_utf_8_gets_into_parquet(tmp_path):
+    """Parquet has UTF-8 only; the job must end all the same."""
+    pytest.importorskip("pyarrow")
+    names = ["a.png", "caf\udce9.png"]
+    folder = str(tmp_path / "job")
+    shards = job.begin(folder, {"model": "abc"}, lambda: iter([Entry(name, f"/{name}") for name in names]), 2)
+    rows = shard.path(folder, 0, "rows")
+    with open(rows, "w", encoding="utf-8") as file:
+        file.writelines(f"{json.dumps(shard.row(one, shard.UNREADABLE, 'why'))}\n" for one in shard.entries(folder, 0))
+    job.publish_parquet(folder, 0, rows)
+    assert job.close(folder, shards, "parquet")[shard.UNREADABLE] == 2
+    assert [row["id"] for row in job.read_part(folder, 0, "parquet", ["id"])] == ["a.png", "caf\\xe9.png"]
