@@ -2,7 +2,7 @@
 
 The process that the user started does this and nothing else. A rank that fails reports why, one that dies is seen to
 die, and one that is stopped (SIGSTOP) to stand still; the others end by themselves, because they talk to each other
-(`group`). Whatever still runs GRACE_SECONDS later is killed: the run on disk is whole at any moment.
+(`group`). Whatever still runs some seconds later (`_grace`) is killed: the run on disk is whole at any moment.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from distribution.group import LOST_SECONDS
 from structures import UserError
 from system import cli, worker_processes
 
-GRACE_SECONDS = 5.0  # from the first end of a rank to the last; rank 0 may save meanwhile
+GRACE_SECONDS = 5.0  # from when a rank is lost to the last end; rank 0 may end its step and save meanwhile
 _POLL_SECONDS = 0.1
 
 
@@ -150,7 +150,7 @@ def _start(command, place):
 
 def _wait(ranks, stop):
     """Wait until all ranks have ended; raises for the reason if that is not the end of the training."""
-    told, deadline, last = False, None, time.monotonic()
+    told, began, last = False, None, time.monotonic()
     with selectors.DefaultSelector() as selector:
         for rank in ranks:
             selector.register(rank.channel, selectors.EVENT_READ, rank)
@@ -168,11 +168,17 @@ def _wait(ranks, stop):
             for rank in ranks:
                 rank.note_stillness(passed)
             failed = not stop.requested and any(rank.failed for rank in ranks)
-            if deadline is None and (failed or any(rank.stands_still for rank in ranks)):
-                deadline = now + GRACE_SECONDS
-            if deadline is not None and now > deadline:
+            if began is None and (failed or any(rank.stands_still for rank in ranks)):
+                began = now
+            if began is not None and now > began + _grace(ranks):
                 break
     _raise_reason(ranks, stop)
+
+
+def _grace(ranks):
+    """How many seconds ranks may go on. A death is seen at once, and silence LOST_SECONDS after it began."""
+    died = any((rank.process.poll() or 0) < 0 for rank in ranks)
+    return GRACE_SECONDS + (LOST_SECONDS if died else 0)
 
 
 def _raise_reason(ranks, stop):

@@ -48,6 +48,7 @@ def test_all_do_their_work(tmp_path):
 
 def test_a_killed_rank_is_named_and_the_others_are_ended(tmp_path, monkeypatch):
     monkeypatch.setattr(launcher, "GRACE_SECONDS", 0.5)
+    monkeypatch.setattr(launcher, "LOST_SECONDS", 0.5)
     body = "if number == 1: os.kill(os.getpid(), 9)\ntime.sleep(60)"
     start = time.monotonic()
     with pytest.raises(
@@ -55,6 +56,19 @@ def test_a_killed_rank_is_named_and_the_others_are_ended(tmp_path, monkeypatch):
     ):
         play(tmp_path, body)
     assert time.monotonic() - start < 30
+
+
+def test_after_a_death_rank_0_has_time_for_its_step(tmp_path, monkeypatch):
+    """A death is seen at once, so that of the 15 seconds, which all may take, those of a silence are left."""
+    monkeypatch.setattr(launcher, "GRACE_SECONDS", 0.1)
+    body = f"""
+if number == 1: os.kill(os.getpid(), 9)
+time.sleep(2)
+open('{tmp_path}/saved', 'w').close()
+"""
+    with pytest.raises(launcher.Lost, match="was killed by SIGKILL"):
+        play(tmp_path, body)
+    assert (tmp_path / "saved").exists()
 
 
 def test_a_stopped_rank_is_lost_although_no_other_one_here_says_so(tmp_path, monkeypatch):
