@@ -78,11 +78,8 @@ class _Worker:
                     self._detect = self._open.enter_context(self._opener())
             counts = shard.run(self._folder, number, self._detect, job.PUBLISH[FORMAT], self._pace)
             return {"shard": number, "error": "", **counts}
-        except UserError as error:
-            reason = str(error)
-        except Exception as error:  # of the job, such as a folder that cannot be written
-            reason = f"{self._folder}: the work ended with {type(error).__name__}: {error}"
-        return {"shard": number, "error": reason, **dict.fromkeys(shard.STATUSES, 0)}
+        except Exception as error:
+            return {"shard": number, "error": shard.end_of_job(error), **dict.fromkeys(shard.STATUSES, 0)}
 
 
 def _run(ray, flags, opener, numbers, stop):

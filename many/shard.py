@@ -16,6 +16,7 @@ import itertools
 import json
 import os
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -199,6 +200,17 @@ def _words(error):
     return reason if reason.startswith(name) or name == reason else f"{name}: {reason}"
 
 
+def end_of_job(error: Exception) -> str:
+    """What ends a job that raised an error in a process: each new process would meet it too, and so on without end.
+
+    A bug leaves its traceback on stderr.
+    """
+    if isinstance(error, UserError):
+        return str(error)
+    traceback.print_exception(error)
+    return f"the detection failed with {_words(error)}; its traceback is above"
+
+
 def row(entry: Entry, status: str, reason: str | None = None, **found: Any) -> Row:
     """The row of a picture. found: width, height, boxes, scores, labels and classes, where it was read."""
     nothing = {"width": None, "height": None, "boxes": [], "scores": [], "labels": [], "classes": []}
@@ -230,7 +242,10 @@ def _writing(place):
 
 @contextlib.contextmanager
 def _locked(folder, number):
-    with open(path(folder, number, "lock"), "w", encoding="ascii") as file:
+    lock = path(folder, number, "lock")
+    with _writing(lock):
+        file = open(lock, "w", encoding="ascii")  # noqa: SIM115
+    with file:
         with contextlib.suppress(OSError):  # a network disk without locks
             fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -127,10 +127,8 @@ def _work(pipe, folder, open_detector, format):
             pipe.send(None)
             while (number := pipe.recv()) is not None:
                 pipe.send(shard.run(folder, number, detect, job.PUBLISH[format], pace))
-    except UserError as error:
-        pipe.send(str(error))
-    except Exception as error:  # of the job, such as a folder that cannot be written: each new process would meet it
-        pipe.send(f"{folder}: the work ended with {type(error).__name__}: {error}")
+    except Exception as error:
+        pipe.send(shard.end_of_job(error))
 
 
 @contextlib.contextmanager

@@ -348,8 +348,17 @@ def test_a_folder_that_cannot_be_written_ends_the_job(tmp_path):
     """Not one process after another that meets the same error."""
     folder, shards = begun(tmp_path, entries(4))
     os.mkdir(shard.path(folder, 0, "lock"))  # as root may write everywhere
-    with pytest.raises(UserError, match=r"the work ended with IsADirectoryError: .*00000\.lock"):
+    with pytest.raises(UserError, match=r"00000\.lock: cannot be written \(.*directory"):
         list(workers.run(folder, list(range(shards)), open_with(), 1, NEVER, UNLIMITED))
+
+
+def test_a_bug_ends_the_job_and_leaves_its_traceback(tmp_path, capfd):
+    folder, shards = begun(tmp_path, entries(4))
+    with open(shard.path(folder, 0, "entries"), "w", encoding="utf-8") as file:
+        file.write("no JSON\n")
+    with pytest.raises(UserError, match="the detection failed with JSONDecodeError"):
+        list(workers.run(folder, list(range(shards)), open_with(), 1, NEVER, UNLIMITED))
+    assert "in entries" in capfd.readouterr().err
 
 
 def test_a_name_that_is_no_utf_8_gets_into_parquet(tmp_path):
