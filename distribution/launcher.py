@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from distribution import member
-from distribution.cluster import Cluster
+from distribution.cluster import Cluster, host_of
 from distribution.group import LOST_SECONDS
 from structures import UserError
 from system import cli, worker_processes
@@ -142,10 +142,20 @@ def _start(command, place):
     ours, theirs = socket.socketpair()
     cluster = place.cluster
     who = {"addresses": cluster.addresses, "rank": cluster.rank, "meeting": cluster.meeting, "channel": theirs.fileno()}
-    environment = {**os.environ, **place.variables, member.VARIABLE: json.dumps(who)}
+    environment = {**os.environ, **place.variables, **_direct(cluster, os.environ), member.VARIABLE: json.dumps(who)}
     with theirs, worker_processes.limited_to(place.cores):
         process = subprocess.Popen(command, env=environment, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
     return _Rank(place, process, ours)
+
+
+def _direct(cluster, environ):
+    """The variable by which gRPC, which heeds https_proxy and http_proxy, talks to the ranks without a proxy.
+
+    It reads no_proxy only where this one is missing.
+    """
+    others = environ.get("no_grpc_proxy") or environ.get("no_proxy") or ""
+    hosts = dict.fromkeys(host_of(address) for address in cluster.addresses)
+    return {"no_grpc_proxy": ",".join(filter(None, (*hosts, others)))}
 
 
 def _wait(ranks, stop):
@@ -167,8 +177,7 @@ def _wait(ranks, stop):
             passed, last = min(now - last, 2 * _POLL_SECONDS), now  # a pause of this process (Ctrl-Z) does not count
             for rank in ranks:
                 rank.note_stillness(passed)
-            failed = not stop.requested and any(rank.failed for rank in ranks)
-            if began is None and (failed or any(rank.stands_still for rank in ranks)):
+            if began is None and any(rank.failed or rank.stands_still for rank in ranks):
                 began = now
             if began is not None and now > began + _grace(ranks):
                 break

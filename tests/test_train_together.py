@@ -84,7 +84,10 @@ def assert_same_training(path, other, rel=0.0, ap=1e-4):
             assert (text == row[name] == "") or float(row[name]) == pytest.approx(float(text), rel=rel, abs=most), name
 
 
-def test_two_processes_train_as_one(flags, alone, tmp_path):
+def test_two_processes_train_as_one(flags, alone, tmp_path, monkeypatch):
+    """Also where https_proxy is set, which gRPC would use even for this machine."""
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
     path = tmp_path / "run"
     done = run("train.py", *flags, "--epochs", "2", "--run", path, "--devices", "2")
     assert_same_training(path, alone)

@@ -138,6 +138,35 @@ raise KeyboardInterrupt('all is saved')
     assert len(list(tmp_path.glob("stopped*"))) == 2
 
 
+@pytest.mark.parametrize("end", ["raise RankLost('the network fails')", "raise UserError('the disk is full')"])
+def test_an_end_during_a_stop_is_that_of_all(end, tmp_path, monkeypatch):
+    """Rank 0 may be in an operation of TensorFlow that waits for ever."""
+    monkeypatch.setattr(launcher, "GRACE_SECONDS", 0.5)
+    stop = types.SimpleNamespace(requested=True)
+    start = time.monotonic()
+    with pytest.raises(UserError, match=r"^the (network fails|disk is full)"):
+        play(tmp_path, f"if number == 0: time.sleep(60)\nwhile not stop.requested: time.sleep(0.02)\n{end}", stop=stop)
+    assert time.monotonic() - start < 30
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ({}, "127.0.0.1"),
+        ({"no_proxy": "a.org,b.org"}, "127.0.0.1,a.org,b.org"),
+        ({"no_proxy": "a.org", "no_grpc_proxy": "c.org"}, "127.0.0.1,c.org"),
+    ],
+    ids=str,
+)
+def test_ranks_talk_to_each_other_without_a_proxy(given, wanted, tmp_path, monkeypatch):
+    for name in ("no_proxy", "no_grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    play(tmp_path, f"open(f'{tmp_path}/{{number}}', 'w').write(os.environ['no_grpc_proxy'])")
+    assert (tmp_path / "0").read_text() == (tmp_path / "1").read_text() == wanted
+
+
 def test_signals_do_not_reach_ranks(tmp_path):
     play(tmp_path, "import signal\nfor one in (2, 15): os.kill(os.getpid(), one)", size=1)
 
