@@ -10,7 +10,11 @@ import system.environment  # noqa: F401
 
 import argparse
 import contextlib
+import logging
 import os
+import signal
+import socket
+import sys
 from collections.abc import Sequence
 
 import config
@@ -20,9 +24,11 @@ from many import coco_results, detecting, inputs, job, program, shard
 from media import visualization
 from scoring import score_threshold
 from structures import UserError
-from system import cli, signals, worker_processes
+from system import cli, files, signals, worker_processes
+from system.wording import plural
 
 FORMAT = "parquet"
+KNOCK_SECONDS = 10.0
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -77,19 +83,25 @@ class _Worker:
                 with job.opening(self._folder, self._workers):
                     self._detect = self._open.enter_context(self._opener())
             counts = shard.run(self._folder, number, self._detect, job.PUBLISH[FORMAT], self._pace)
-            return {"shard": number, "error": "", **counts}
+            return {"shard": number, "error": "", "traceback": "", **counts}
         except Exception as error:
-            return {"shard": number, "error": shard.end_of_job(error), **dict.fromkeys(shard.STATUSES, 0)}
+            end, trace = shard.end_of_job(error)
+            return {"shard": number, "error": end, "traceback": trace, **dict.fromkeys(shard.STATUSES, 0)}
 
 
 def _run(ray, flags, opener, numbers, stop):
     """Yield (number, {status: pictures}) of each shard once Ray has it done. Raises KeyboardInterrupt upon `stop`."""
-    _start(ray, flags.ray)
+    named = flags.ray or os.environ.get("RAY_ADDRESS")
+    # Nothing is lost yet, and where a port is not Ray's, Ray tries for a quarter of an hour, deaf to Python's handlers
+    with signals.handled(signal.SIG_DFL if named else _interrupt, *stop.SIGNALS):
+        _start(ray, flags.ray, named)
     try:
         # Ray may have nothing to give for long, and the workers can be stopped at any moment
         with signals.handled(_interrupt, *stop.SIGNALS):
+            _check_machines(ray, flags, named)
             for row in _rows(ray, flags, opener, numbers):
                 if row["error"]:
+                    sys.stderr.write(row["traceback"])
                     raise UserError(row["error"])
                 yield row["shard"], {status: row[status] for status in shard.STATUSES}
                 stop.raise_if_requested()
@@ -97,15 +109,46 @@ def _run(ray, flags, opener, numbers, stop):
         ray.shutdown()
 
 
-def _start(ray, address):
-    """Connect to a cluster, or start one. Workers import the project from its folder, which all machines see."""
+def _start(ray, address, named):
+    """Connect to a cluster, or start one. Workers import the project from its folder, which all machines see.
+
+    named: the address, or what RAY_ADDRESS says, which Ray reads itself.
+    """
     options = {"log_to_driver": False, "configure_logging": False}
     paths = os.pathsep.join(filter(None, (cli.ROOT, os.environ.get("PYTHONPATH"))))
-    if address or os.environ.get("RAY_ADDRESS"):
-        ray.init(address, runtime_env={"env_vars": {"PYTHONPATH": paths}}, **options)
-    else:  # inherited, it holds for the processes that Ray starts in advance too, which are ready sooner
+    if not named:  # inherited, it holds for the processes that Ray starts in advance too, which are ready sooner
         with worker_processes.with_variable("PYTHONPATH", paths):
             ray.init(**options)
+        return
+    try:
+        _knock(named)
+        ray.init(address, runtime_env={"env_vars": {"PYTHONPATH": paths}}, **options)
+    except (OSError, ValueError, RuntimeError) as error:
+        name, reason = "--ray" if address else "RAY_ADDRESS", files.reason(error).rstrip(".")
+        raise UserError(
+            f"{name} {named}: no Ray cluster is there ({reason}); give HOST:PORT of one that `ray start --head` has "
+            "started, and RAY_AUTH_MODE=token if it wants a token, or leave it out to use this machine alone"
+        ) from None
+
+
+def _knock(address):
+    """Raise OSError if nobody listens at HOST:PORT, which Ray would not notice for a quarter of an hour."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), KNOCK_SECONDS).close()
+
+
+def _check_machines(ray, flags, cluster):
+    """Refuse what this machine cannot run, for which Ray would wait; of a cluster, which may grow, warn."""
+    wanted = {"CPU": flags.cores, "GPU": flags.gpus}
+    machines = [machine["Resources"] for machine in ray.nodes() if machine["Alive"]]
+    if any(all(one.get(kind, 0) >= number for kind, number in wanted.items()) for one in machines):
+        return
+    has = "; ".join(", ".join(plural(int(one.get(kind, 0)), kind) for kind in wanted) for one in machines)
+    lacking = f"--cores {flags.cores:g} --gpus {flags.gpus:g}: no machine has as much for a process"
+    if not cluster:
+        raise UserError(f"{lacking}, this one has {has}; lower them, or name a cluster with --ray")
+    cli.warn(f"{lacking}, those of the cluster have {has}; waiting until one comes")
 
 
 def _interrupt(*_):
@@ -116,6 +159,7 @@ def _rows(ray, flags, opener, numbers):
     """An iterator over what the workers say of each shard."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.WARNING)  # it would write into our bar
     count = min(flags.workers, len(numbers))
     shards = ray.data.from_items([{"shard": number} for number in numbers], override_num_blocks=len(numbers))
     return shards.map(

@@ -200,15 +200,15 @@ def _words(error):
     return reason if reason.startswith(name) or name == reason else f"{name}: {reason}"
 
 
-def end_of_job(error: Exception) -> str:
+def end_of_job(error: Exception) -> tuple[str, str]:
     """What ends a job that raised an error in a process: each new process would meet it too, and so on without end.
 
-    A bug leaves its traceback on stderr.
+    Returns a line for the user, and of a bug the traceback, which goes on stderr before it.
     """
     if isinstance(error, UserError):
-        return str(error)
-    traceback.print_exception(error)
-    return f"the detection failed with {_words(error)}; its traceback is above"
+        return str(error), ""
+    trace = "".join(traceback.format_exception(error))
+    return f"the detection failed with {_words(error)}; its traceback is above", trace
 
 
 def row(entry: Entry, status: str, reason: str | None = None, **found: Any) -> Row:

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import multiprocessing
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import connection
 from typing import Any
@@ -128,7 +129,9 @@ def _work(pipe, folder, open_detector, format):
             while (number := pipe.recv()) is not None:
                 pipe.send(shard.run(folder, number, detect, job.PUBLISH[format], pace))
     except Exception as error:
-        pipe.send(shard.end_of_job(error))
+        end, trace = shard.end_of_job(error)
+        sys.stderr.write(trace)
+        pipe.send(end)
 
 
 @contextlib.contextmanager

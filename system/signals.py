@@ -13,8 +13,8 @@ def in_main_thread() -> bool:
 
 
 @contextlib.contextmanager
-def handled(handler: Callable[[int, FrameType | None], object], *numbers: int) -> Iterator[None]:
-    """While open, these signals call handler(number, frame).
+def handled(handler: Callable[[int, FrameType | None], object] | signal.Handlers, *numbers: int) -> Iterator[None]:
+    """While open, these signals call handler(number, frame), or do what SIG_DFL or SIG_IGN says.
 
     In another thread than the main one, where a notebook's widget or a server may call a program, nothing is set:
     signals do what they did before.

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
@@ -214,12 +215,89 @@ def test_workers_find_the_project_on_all_machines(flag, variable, before, monkey
     def init(address=None, runtime_env=None, **_):
         seen.update(address=address, runtime_env=runtime_env, inherited=os.environ.get("PYTHONPATH"))
 
-    infer_many._start(types.SimpleNamespace(init=init), flag)
+    monkeypatch.setattr(infer_many, "_knock", lambda address: None)
+    infer_many._start(types.SimpleNamespace(init=init), flag, flag or variable)
     if flag or variable:
         assert seen["address"] == flag and seen["runtime_env"] == {"env_vars": {"PYTHONPATH": wanted}}
     else:
         assert seen == {"address": None, "runtime_env": None, "inherited": wanted}
     assert os.environ.get("PYTHONPATH") == before
+
+
+@pytest.mark.parametrize("variable", [False, True])
+@pytest.mark.parametrize("address", ["127.0.0.1:{}", "ray://127.0.0.1:{}", "localhost:{}", "auto", "nonsense"])
+def test_a_cluster_that_is_not_there_is_one_line(address, variable, monkeypatch):
+    """Ray raises these errors, and would try an address where nobody listens for a quarter of an hour."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = address.format(server.getsockname()[1])
+
+    def init(given, **_):
+        raise {"auto": ConnectionError, "nonsense": ValueError}[address]("Could not find it.\nAnd so on.")
+
+    given = None if variable else address
+    name = "RAY_ADDRESS" if variable else "--ray"
+    with pytest.raises(
+        UserError, match=rf"^{name} {address}: no Ray cluster is there \((Conn|Could not find it\)).*give"
+    ):
+        infer_many._start(types.SimpleNamespace(init=init), given, address)
+
+
+def test_a_cluster_is_looked_for_before_ray_is_asked(monkeypatch):
+    connected = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        ray = types.SimpleNamespace(init=lambda given, **_: connected.append(given))
+        infer_many._start(ray, address, address)
+    assert connected == [address]
+
+
+@pytest.mark.parametrize(
+    ("flags", "enough"),
+    [
+        ([], True),
+        (["--cores", "4", "--gpus", "1"], True),
+        (["--cores", "5"], False),
+        (["--gpus", "2"], False),
+        (["--cores", "8", "--gpus", "1"], False),  # each on a machine of its own
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("cluster", [None, "auto"])
+def test_machines_that_are_too_small_are_named(cluster, flags, enough, capsys):
+    """Ray would wait for a larger one, without end."""
+    alive = {"Alive": True, "Resources": {"CPU": 4.0, "GPU": 1.0}}
+    dead = {"Alive": False, "Resources": {"CPU": 16.0, "GPU": 8.0}}
+    ray = types.SimpleNamespace(nodes=lambda: [dead, alive, {"Alive": True, "Resources": {}}])
+    parsed = infer_many._parse(["model", "pictures", "out", *flags])
+    expected = contextlib.nullcontext()
+    if not (enough or cluster):
+        expected = pytest.raises(UserError, match=r"this one has 4 CPUs, 1 GPU; 0 CPUs, 0 GPUs; lower them")
+    with expected:
+        infer_many._check_machines(ray, parsed, cluster)
+    warned = "those of the cluster have 4 CPUs, 1 GPU; 0 CPUs, 0 GPUs; waiting until one comes"
+    assert (warned in capsys.readouterr().err) == (not enough and cluster is not None)
+
+
+@pytest.mark.parametrize("error", [UserError("the disk is full"), ValueError("odd")])
+def test_what_ends_a_worker_of_ray_reaches_the_user(error, monkeypatch, capsys):
+    """Its traceback too, since what a worker prints goes into a file of Ray."""
+    parsed = infer_many._parse(["model", "pictures", "out"])
+    worker = infer_many._Worker("out", None, 1, 0)
+    monkeypatch.setattr(worker, "_detect", lambda *_: None)
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(shard, "run", fail)
+    monkeypatch.setattr(infer_many, "_rows", lambda *_: iter([worker({"shard": 0})]))
+    alone = {"Alive": True, "Resources": {"CPU": 2.0}}
+    ray = types.SimpleNamespace(init=lambda **_: None, shutdown=lambda: None, nodes=lambda: [alone])
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    stop = types.SimpleNamespace(SIGNALS=(), raise_if_requested=lambda: None)
+    with pytest.raises(UserError, match=r"the disk is full$|failed with ValueError: odd; its traceback is above"):
+        list(infer_many._run(ray, parsed, None, [0], stop))
+    trace = capsys.readouterr().err
+    assert ("raise error" in trace and "ValueError: odd" in trace) == isinstance(error, ValueError)
 
 
 # How many pictures the next test has, and after how many seconds it kills a worker. With 200,000 it is a measurement:
