@@ -1,6 +1,7 @@
 """Which processes train together: from --devices, TensorFlow's TF_CONFIG or Slurm's variables."""
 
 import dataclasses
+import itertools
 import json
 import re
 import socket
@@ -9,6 +10,7 @@ from collections.abc import Mapping
 from structures import UserError
 
 LOCAL = "127.0.0.1"
+LAST_OF_PORTS = 65535
 # Slurm reserves no ports, so the number of the job gives them, below those that Linux hands out by itself (from 32768)
 FIRST_PORT, LAST_PORT, PORTS_OF_A_JOB = 12000, 32000, 64
 
@@ -52,6 +54,11 @@ def host_of(address: str) -> str:
     return address.rpartition(":")[0]
 
 
+def port_of(address: str) -> int:
+    """'gpu2:12345' -> 12345."""
+    return int(address.rpartition(":")[2])
+
+
 def local(size: int) -> list[Cluster]:
     """The ranks of a training on this machine alone, at ports that are free now."""
     sockets = [socket.create_server((LOCAL, 0)) for _ in range(size + 1)]
@@ -87,16 +94,22 @@ def _of_tf_config(environ):
         raise UserError(f"TF_CONFIG: has the job {other[0]}, but all processes of a training here are workers; drop it")
     if len(addresses) < 2:
         return None
-    if len(set(addresses)) < len(addresses) or not all(re.fullmatch(r".+:\d+", address) for address in addresses):
+    if len(set(addresses)) < len(addresses) or not all(map(_is_address, addresses)):
         raise UserError(f"TF_CONFIG: {', '.join(addresses)} are not different addresses HOST:PORT; correct them")
     return Cluster(tuple(addresses), addresses.index(own), _meeting(addresses))
 
 
+def _is_address(text):
+    match = re.fullmatch(r".+:([0-9]{1,5})", text)
+    return bool(match) and 0 < int(match[1]) <= LAST_OF_PORTS
+
+
 def _meeting(addresses):
-    """Where rank 0 waits: at the first port above that of its server which no rank on its host has."""
-    host, _, port = addresses[0].rpartition(":")
-    taken = {address.rpartition(":")[2] for address in addresses if host_of(address) == host}
-    return next(f"{host}:{number}" for number in range(int(port) + 1, 65536) if str(number) not in taken)
+    """Where rank 0 waits: at the first port above that of its server, or below, which no rank on its host has."""
+    host, own = host_of(addresses[0]), port_of(addresses[0])
+    taken = {port_of(address) for address in addresses if host_of(address) == host}
+    ports = itertools.chain(range(own + 1, LAST_OF_PORTS + 1), range(own - 1, 0, -1))
+    return next(f"{host}:{number}" for number in ports if number not in taken)
 
 
 def _of_slurm(environ):

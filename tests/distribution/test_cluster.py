@@ -27,6 +27,7 @@ def test_the_chief_is_rank_0():
 
 def test_ranks_meet_at_a_port_that_none_of_them_has():
     assert cluster.find(tf_config(["a:100", "a:101", "b:102"], 0)).meeting == "a:102"
+    assert cluster.find(tf_config(["a:65534", "b:1", "a:65535"], 0)).meeting == "a:65533"
 
 
 @pytest.mark.parametrize("environ", [{}, {"TF_CONFIG": ""}, tf_config(["a:1"], 0), {"TF_CONFIG": "{}"}])
@@ -43,6 +44,8 @@ def test_one_process_is_no_cluster(environ):
         (tf_config(["a:1", "b:1"], 0, ps=["c:1"])["TF_CONFIG"], "has the job ps"),
         (tf_config(["a:1", "a:1"], 0)["TF_CONFIG"], "not different addresses"),
         (tf_config(["a", "b:1"], 0)["TF_CONFIG"], "not different addresses"),
+        (tf_config(["a:1", "b:65536"], 0)["TF_CONFIG"], "not different addresses"),
+        (tf_config(["a:0", "b:1"], 0)["TF_CONFIG"], "not different addresses"),
     ],
 )
 def test_a_wrong_tf_config_is_refused(text, message):
