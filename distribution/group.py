@@ -22,6 +22,7 @@ from structures import UserError
 BEAT_SECONDS = 1.0
 LOST_SECONDS = 7.0  # of silence; with what follows it, about 15 seconds
 MEET_SECONDS = 600.0  # hosts may start minutes apart, and read their data at different speeds
+LOSSES = DIED, _ = "died", "lost"  # a death is seen at once, all else after LOST_SECONDS
 _POLL_SECONDS = 0.25
 _SEND_SECONDS = 7.0
 _LENGTHS = struct.Struct("!IQ")  # of a message's JSON, and of the bytes behind it
@@ -113,7 +114,7 @@ class Group:
         self._connections = {rank: _Connection(one) for rank, one in connections.items()}
         self._condition = threading.Condition()
         self._arrived: dict[int, collections.deque] = {rank: collections.deque() for rank in self._connections}
-        self._end: tuple[str, str] | None = None  # kind ("lost", "error", "interrupted"), text
+        self._end: tuple[str, str] | None = None  # kind (of LOSSES, "error", "interrupted"), text
         self._over = False  # every rank has said that it has nothing more to say
         self._number = 0  # of meetings so far
         self._closing = threading.Event()
@@ -170,7 +171,7 @@ class Group:
             kind, text = self._end
             if kind == "interrupted":
                 raise KeyboardInterrupt(text)
-            raise (RankLost if kind == "lost" else UserError)(text)
+            raise (RankLost if kind in LOSSES else UserError)(text)
 
     def explain(self, doing: str, seconds: float) -> None:
         """After TensorFlow failed in something that all ranks do together: raise the reason, for which it may wait.
@@ -233,7 +234,7 @@ class Group:
                         self._condition.notify_all()
         except (EOFError, OSError, ValueError):
             if not self._closing.is_set():
-                self._conclude("lost", f"{self.cluster.name(rank)} is lost: its process or its host has ended")
+                self._conclude(DIED, f"{self.cluster.name(rank)} is lost: its process or its host has ended")
 
     def _beat(self):
         """A thread: tell the others that this rank is there, and listen whether they are."""

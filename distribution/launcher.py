@@ -20,7 +20,7 @@ from typing import Any
 
 from distribution import member
 from distribution.cluster import Cluster, host_of
-from distribution.group import LOST_SECONDS
+from distribution.group import DIED, LOSSES, LOST_SECONDS
 from structures import UserError
 from system import cli, worker_processes
 
@@ -115,7 +115,7 @@ class _Rank:
                 kind, text = json.loads(line)
                 # The first text of a loss names the rank; that of an error may come from another rank, and then this
                 # one's own says more: what is saved
-                if self.report is None or self.report[0] != "lost":
+                if self.report is None or self.report[0] not in LOSSES:
                     self.report = kind, text
             return bool(data)
         return False
@@ -186,7 +186,7 @@ def _wait(ranks, stop):
 
 def _grace(ranks):
     """How many seconds ranks may go on. A death is seen at once, and silence LOST_SECONDS after it began."""
-    died = any((rank.process.poll() or 0) < 0 for rank in ranks)
+    died = any((rank.process.poll() or 0) < 0 or (rank.report and rank.report[0] == DIED) for rank in ranks)
     return GRACE_SECONDS + (LOST_SECONDS if died else 0)
 
 
@@ -200,12 +200,12 @@ def _raise_reason(ranks, stop):
         if code is not None and code < 0 and not stop.requested:
             raise Lost(_obituary(rank, -code))
     reports = [rank.report for rank in ranks if rank.report]
-    for kind in ("error", "interrupted", "lost"):
+    for kind in ("error", "interrupted", *LOSSES):
         for found, text in reports:
             if found == kind:
                 if kind == "interrupted":
                     raise KeyboardInterrupt(text)
-                raise (Lost if kind == "lost" else UserError)(text)
+                raise (Lost if kind in LOSSES else UserError)(text)
     for rank in ranks:
         if code := rank.process.poll():
             raise UserError(f"{_named(rank)} ended with exit code {code}")

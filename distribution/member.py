@@ -30,7 +30,7 @@ class Member:
     channel: socket.socket
 
     def report(self, kind: str, text: str) -> None:
-        """Say why this rank ends: "lost", "error" or "interrupted", and a text."""
+        """Say why this rank ends: one of group.LOSSES, "error" or "interrupted", and a text."""
         with contextlib.suppress(OSError):  # whoever started it is gone
             self.channel.sendall(json.dumps([kind, text]).encode() + b"\n")
 

@@ -93,9 +93,13 @@ def test_a_dead_rank_is_named():
             for connection in one._connections.values():
                 connection.close()
             return
+        told.setdefault(one.rank, [])
+        one._on_end = lambda kind, _: told[one.rank].append(kind)
         one.share()
 
+    told = {}
     found = run_ranks(work)
+    assert told == {0: ["died"], 2: ["died"]}  # rank 0 has longer than after a silence (launcher)
     for rank in (0, 2):
         assert isinstance(found[rank], group.RankLost) and "is lost: its process or its host has ended" in str(
             found[rank]

@@ -58,16 +58,19 @@ def test_a_killed_rank_is_named_and_the_others_are_ended(tmp_path, monkeypatch):
     assert time.monotonic() - start < 30
 
 
-def test_after_a_death_rank_0_has_time_for_its_step(tmp_path, monkeypatch):
+@pytest.mark.parametrize("where", ["here", "elsewhere"])
+def test_after_a_death_rank_0_has_time_for_its_step(where, tmp_path, monkeypatch):
     """A death is seen at once, so that of the 15 seconds, which all may take, those of a silence are left."""
     monkeypatch.setattr(launcher, "GRACE_SECONDS", 0.1)
+    death = "if number == 1: os.kill(os.getpid(), 9)" if where == "here" else "rank.report('died', 'rank 1 is lost')"
     body = f"""
-if number == 1: os.kill(os.getpid(), 9)
+{death}
 time.sleep(2)
 open('{tmp_path}/saved', 'w').close()
+raise RankLost('and so on')
 """
-    with pytest.raises(launcher.Lost, match="was killed by SIGKILL"):
-        play(tmp_path, body)
+    with pytest.raises(launcher.Lost, match=r"was killed by SIGKILL|^rank 1 is lost; step 7"):
+        play(tmp_path, body, size=2 if where == "here" else 1)
     assert (tmp_path / "saved").exists()
 
 
