@@ -45,10 +45,10 @@ def run(flags: argparse.Namespace, argv: Any) -> bool:
                 lambda: [_place_of(found)] if found else _places_here(size),
                 stop,
                 flags.restarts,
-                lambda: _saved(flags),
+                lambda: _saved(flags, found),
             )
         except KeyboardInterrupt as interrupt:
-            raise KeyboardInterrupt(str(interrupt) or f"interrupted; {_saved(flags)}") from None
+            raise KeyboardInterrupt(str(interrupt) or f"interrupted; {_saved(flags, found)}") from None
     return True
 
 
@@ -74,13 +74,15 @@ def kept_flags(flags: argparse.Namespace) -> tuple[str, ...]:
 def _command(flags, argv, start):
     """The words that start a rank; from the second start on, of a resume."""
     words = cli.words(argv)
-    if start and config.is_run(flags.run):
+    if start and config.is_run(flags.run) and not flags.resume:
         words = ["--run", flags.run, "--resume", *kept_flags(flags)]
     return [sys.executable, PROGRAM, *words]
 
 
-def _saved(flags):
+def _saved(flags, found):
     if not config.is_run(flags.run):
+        if found and found.rank:  # this machine may have another disk than that of rank 0, which writes
+            return f"{found.name(0)} says what is saved and how to go on"
         return "nothing is saved yet"
     last = config.read_index(flags.run).get("last")
     command = config.resume_command(flags.run, *kept_flags(flags))

@@ -1,6 +1,7 @@
 """Where the processes of a training run, before any starts."""
 
 import os
+import re
 import types
 
 import pytest
@@ -72,6 +73,19 @@ def test_a_second_start_resumes_what_the_first_has_begun(tmp_path):
     assert together._command(flags, given, 0)[2:] == given
     resumed = ["--run", str(tmp_path / "run"), "--resume", "--devices", "2"]
     assert together._command(flags, given, 1)[2:] == resumed
+
+
+def test_a_second_start_of_a_resume_has_its_flags(tmp_path):
+    """Rank 0 may not have had the time to keep them in config.json."""
+    (tmp_path / config.CONFIG).write_text("{}")
+    given = ["--run", str(tmp_path), "--resume", "--epochs", "400", "--devices", "2"]
+    assert together._command(train_flags.parse(given, None), given, 1)[2:] == given
+
+
+@pytest.mark.parametrize(("rank", "saved"), [(0, "nothing is saved yet"), (1, r"^rank 0 \(a:1\) says what")])
+def test_a_host_without_the_run_does_not_say_that_nothing_is_saved(rank, saved, tmp_path):
+    found = cluster.Cluster(("a:1", "b:1"), rank, "a:2")
+    assert re.search(saved, together._saved(parse("--run", str(tmp_path / "run")), found))
 
 
 def test_one_process_is_trained_as_ever(monkeypatch):
