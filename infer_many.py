@@ -42,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with cli.StopRequest() as stop:
         opener, facts = program.plan(flags, pretrained.fetched(model, stop.raise_if_requested), threshold)
         facts["input"] = flags.input if inputs.is_remote(flags.input) else os.path.abspath(flags.input)
+        facts["pictures"] = inputs.fingerprint(facts["input"])
         program.run(
             os.path.abspath(flags.output),
             FORMAT,

@@ -4,6 +4,7 @@ Addresses are files of this machine or whatever fsspec knows (s3://, gs://, http
 """
 
 import csv
+import hashlib
 import io
 import os
 import tarfile
@@ -50,6 +51,24 @@ def read(source: str) -> Iterator[Entry]:
         yield entry
     if empty:
         raise UserError(f"{source}: no pictures in it ({', '.join(images.SUFFIXES)})")
+
+
+def fingerprint(source: str) -> str:
+    """What shows that pictures have come to INPUT or left it: the size of a list or tar, the names in a folder.
+
+    Changes inside of the tars of a folder do not show. Raises UserError as `read`.
+    """
+    if os.path.splitext(source)[1].lower() in (*LISTS, TAR):
+        with open_file(source) as file:
+            return f"{file.seek(0, os.SEEK_END)} bytes" if file.seekable() else "unknown"
+    digest = hashlib.sha256()
+    for name in filter(_counts, _names_below(source)):
+        digest.update(f"{name}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def _counts(name):
+    return name.lower().endswith((TAR, *images.SUFFIXES))
 
 
 def is_remote(address: str) -> bool:

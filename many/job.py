@@ -48,7 +48,8 @@ def _read(folder):
 def begin(folder: str, facts: Mapping[str, Any], pictures: Callable[[], Iterable[Entry]], size: int) -> int:
     """List the shards of a new job, or check that a job that exists is the same; returns the number of shards.
 
-    facts: what decides the results, of plain JSON types; pictures: called for a new job; size: pictures of a shard.
+    facts: what decides the results, of plain JSON types; "pictures" among them is a fingerprint of INPUT.
+    pictures: called for a new job; size: pictures of a shard.
     Raises UserError if the folder is that of another job, or holds something else.
     """
     path = os.path.join(folder, JOB)
@@ -56,7 +57,8 @@ def begin(folder: str, facts: Mapping[str, Any], pictures: Callable[[], Iterable
         stored = _read(folder)
         for name, value in facts.items():
             if (before := stored.facts.get(name)) != value:
-                raise UserError(f"{folder}: was begun with {name} {before}, not {value}; choose another folder")
+                found = f"{name} {before}, not {value}" if name != "pictures" else "other pictures than INPUT has now"
+                raise UserError(f"{folder}: was begun with {found}; choose another folder")
         return stored.shards
     work = os.path.join(folder, shard.WORK)
     if os.path.isdir(folder) and set(os.listdir(folder)) - {shard.WORK}:

@@ -141,6 +141,19 @@ def test_what_decides_the_results_reaches_the_detector_and_cannot_change(
         main([*words, *itertools.chain(*given.items()), "--batch-size", "2"])
 
 
+def test_a_list_that_has_grown_is_no_resume(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(infer_many, "_ray", lambda: None)
+    monkeypatch.setattr(infer_many, "_run", lambda *_: ())
+    (tmp_path / "list.txt").write_text("a.jpg\n")
+    words = [str(trained), str(tmp_path / "list.txt"), str(tmp_path / "out")]
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"lacks a\.jpg"):  # nobody worked
+            infer_many.main(words)
+    (tmp_path / "list.txt").write_text("a.jpg\nb.jpg\n")
+    with pytest.raises(UserError, match=r"was begun with other pictures than INPUT has now; choose another folder"):
+        infer_many.main(words)
+
+
 @pytest.mark.parametrize(
     ("author", "flags", "precision"),
     [("others", [], "float32"), ("others", ["--precision", "auto"], "auto"), ("train.py", [], "auto")],

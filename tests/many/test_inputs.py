@@ -62,6 +62,22 @@ def test_tars_are_read_where_they_are(folder, tmp_path):
     assert next(inputs.read(str(tmp_path / "tars" / "1.tar"))).id == "1.tar/b.png"
 
 
+def test_an_input_that_has_changed_shows(folder, tmp_path):
+    (tmp_path / "list.txt").write_text("pictures/b.png\n")
+    places = [str(folder), str(tmp_path / "list.txt")]
+    before = [inputs.fingerprint(place) for place in places]
+    (folder / "found.json").write_text("no picture")
+    assert [inputs.fingerprint(place) for place in places] == before
+    (folder / "c.png").write_bytes(b"")
+    (tmp_path / "list.txt").write_text("pictures/b.png\npictures/c.png\n")
+    for place, stamp in zip(places, before, strict=True):
+        assert inputs.fingerprint(place) != stamp
+    with pytest.raises(UserError, match="no such folder, list"):
+        inputs.fingerprint(str(tmp_path / "gone"))
+    with pytest.raises(UserError, match=r"gone\.csv: cannot be read"):
+        inputs.fingerprint(str(tmp_path / "gone.csv"))
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
