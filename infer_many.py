@@ -15,6 +15,7 @@ import os
 import signal
 import socket
 import sys
+import warnings
 from collections.abc import Sequence
 
 import config
@@ -160,7 +161,8 @@ def _rows(ray, flags, opener, numbers):
     """An iterator over what the workers say of each shard."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.WARNING)  # it would write into our bar
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # it would write into our bar
+    warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")  # requirements-scale.txt ends before
     count = min(flags.workers, len(numbers))
     shards = ray.data.from_items([{"shard": number} for number in numbers], override_num_blocks=len(numbers))
     return shards.map(
