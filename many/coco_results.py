@@ -30,16 +30,19 @@ def check_ids(folder: str, shards: int) -> None:
     digests = np.fromiter((_digest(_image_id(one)) for one in _entries(folder, shards)), np.uint64)
     digests.sort()
     repeated = set(digests[1:][digests[1:] == digests[:-1]].tolist())
-    first: dict[int | str, str] = {}
+    first: dict[int | str, Entry] = {}
     for one in _entries(folder, shards) if repeated else ():
         image_id = _image_id(one)
         if image_id in first:
+            pair = (first[image_id], one)
+            this, that = (entry.id for entry in pair)
+            if this == that:  # a list may give different files one id
+                this, that = (entry.address for entry in pair)
             raise UserError(
-                f"{FLAG}: {first[image_id]} and {one.id} would both be {image_id}; leave it out, or detect in them "
-                "with two calls"
+                f"{FLAG}: {this} and {that} would both be {image_id}; leave it out, or detect in them with two calls"
             )
         if _digest(image_id) in repeated:
-            first[image_id] = one.id
+            first[image_id] = one
 
 
 def _entries(folder, shards) -> Iterator[Entry]:
