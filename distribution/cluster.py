@@ -95,7 +95,10 @@ def _of_tf_config(environ):
     if len(addresses) < 2:
         return None
     if len(set(addresses)) < len(addresses) or not all(map(_is_address, addresses)):
-        raise UserError(f"TF_CONFIG: {', '.join(addresses)} are not different addresses HOST:PORT; correct them")
+        raise UserError(
+            f"TF_CONFIG: {', '.join(addresses)} are not different addresses HOST:PORT, with ports from 1 to "
+            f"{LAST_OF_PORTS}; correct them"
+        )
     return Cluster(tuple(addresses), addresses.index(own), _meeting(addresses))
 
 

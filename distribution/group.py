@@ -374,6 +374,11 @@ def _read_rank(connected):
 
 def _listening(host, port, cluster):
     try:
+        if not host:
+            with contextlib.suppress(OSError, ValueError):  # IPv6 may be switched off
+                return socket.create_server(
+                    ("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=cluster.size
+                )
         return socket.create_server((host, port), backlog=cluster.size)
     except OSError as error:
         raise UserError(
@@ -389,7 +394,7 @@ def _go_to_first(cluster, stop, seconds):
     while time.monotonic() < deadline:
         stop.raise_if_requested()
         try:
-            connected = socket.create_connection((host, int(port)), timeout=5.0)
+            connected = socket.create_connection((host.strip("[]"), int(port)), timeout=5.0)
             connected.sendall(cluster.rank.to_bytes(4, "big"))
             return {0: connected}
         except OSError as error:

@@ -175,6 +175,18 @@ def test_a_port_that_is_taken_is_named():
         pass
 
 
+@pytest.mark.parametrize("host", ["localhost", "[::1]"])
+def test_ranks_of_named_hosts_and_of_ipv6_meet(host):
+    if host == "[::1]":
+        try:
+            socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+        except OSError:
+            pytest.skip("no IPv6 here")
+    port = cluster.port_of(cluster.local(1)[0].meeting)
+    ranks = [cluster.Cluster((f"{host}:1", f"{host}:2"), rank, f"{host}:{port}") for rank in range(2)]
+    assert run_ranks(lambda one: one.share(1), ranks=ranks, size=2) == [1, 1]
+
+
 def test_who_is_no_rank_is_left_out():
     ranks = cluster.local(2)
 
