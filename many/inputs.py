@@ -3,6 +3,7 @@
 Addresses are files of this machine or whatever fsspec knows (s3://, gs://, https://).
 """
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -54,21 +55,28 @@ def read(source: str) -> Iterator[Entry]:
 
 
 def fingerprint(source: str) -> str:
-    """What shows that pictures have come to INPUT or left it: the size of a list or tar, the names in a folder.
+    """What shows that pictures have come to INPUT or left it: a hash of a list, of the names in a folder or of a size.
 
-    Changes inside of the tars of a folder do not show. Raises UserError as `read`.
+    Of a tar, and of those of a folder on this machine, the size counts. Raises UserError as `read`.
     """
-    if os.path.splitext(source)[1].lower() in (*LISTS, TAR):
+    suffix, digest = os.path.splitext(source)[1].lower(), hashlib.sha256()
+    if suffix in LISTS:
         with open_file(source) as file:
-            return f"{file.seek(0, os.SEEK_END)} bytes" if file.seekable() else "unknown"
-    digest = hashlib.sha256()
-    for name in filter(_counts, _names_below(source)):
-        digest.update(f"{name}\n".encode("utf-8", "surrogateescape"))
+            for block in iter(lambda: file.read(2**20), b""):
+                digest.update(block)
+        return digest.hexdigest()
+    if suffix == TAR:
+        return str(_size(source))
+    for name, is_tar in _names_that_count(source):
+        size = _size(_join(source, name)) if is_tar and not is_remote(source) else ""
+        digest.update(f"{name} {size}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 
-def _counts(name):
-    return name.lower().endswith((TAR, *images.SUFFIXES))
+def _size(address):
+    """Of a file, in bytes; None if its server does not say."""
+    with open_file(address) as file, contextlib.suppress(OSError, ValueError):
+        return file.seek(0, os.SEEK_END)
 
 
 def is_remote(address: str) -> bool:
@@ -96,15 +104,20 @@ def import_fsspec() -> Any:
 
 
 def _of_folder(source):
+    for name, is_tar in _names_that_count(source):
+        if is_tar:
+            yield from _of_tar(_join(source, name), name)
+        else:
+            yield Entry(name, _join(source, name))
+
+
+def _names_that_count(source):
+    """(name, whether it is a tar) of the tars in a folder, or of its pictures where there is no tar."""
     names = _names_below(source)
     tars = [name for name in names if name.lower().endswith(TAR)]
-    if tars:
-        for name in tars:
-            yield from _of_tar(_join(source, name), name)
-        return
-    for name in names:
-        if name.lower().endswith(images.SUFFIXES):
-            yield Entry(name, _join(source, name))
+    return [(name, True) for name in tars] or [
+        (name, False) for name in names if name.lower().endswith(images.SUFFIXES)
+    ]
 
 
 def _join(folder, name):

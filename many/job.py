@@ -55,6 +55,8 @@ def begin(folder: str, facts: Mapping[str, Any], pictures: Callable[[], Iterable
     path = os.path.join(folder, JOB)
     if os.path.exists(path):
         stored = _read(folder)
+        if "pictures" not in stored.facts:  # begun before that was noted
+            facts = {name: value for name, value in facts.items() if name != "pictures"}
         for name, value in facts.items():
             if (before := stored.facts.get(name)) != value:
                 found = f"{name} {before}, not {value}" if name != "pictures" else "other pictures than INPUT has now"

@@ -63,19 +63,52 @@ def test_tars_are_read_where_they_are(folder, tmp_path):
 
 
 def test_an_input_that_has_changed_shows(folder, tmp_path):
-    (tmp_path / "list.txt").write_text("pictures/b.png\n")
-    places = [str(folder), str(tmp_path / "list.txt")]
+    listing = tmp_path / "list.csv"
+    listing.write_text("path\npictures/b.png\n")
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        tar.add(folder / "b.png", "b.png")
+    places = [str(folder), str(listing), str(tmp_path / "a.tar")]
     before = [inputs.fingerprint(place) for place in places]
     (folder / "found.json").write_text("no picture")
     assert [inputs.fingerprint(place) for place in places] == before
     (folder / "c.png").write_bytes(b"")
-    (tmp_path / "list.txt").write_text("pictures/b.png\npictures/c.png\n")
-    for place, stamp in zip(places, before, strict=True):
-        assert inputs.fingerprint(place) != stamp
+    listing.write_text("path\npictures/c.png\n")  # as long as it was
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for number in range(20):
+            tar.add(folder / "b.png", f"{number}.png")
+    assert not set(before) & {inputs.fingerprint(place) for place in places}
+
+
+def test_a_folder_of_tars_has_changed_with_its_tars_only(folder):
+    for name in ("a.tar", "b.tar"):
+        with tarfile.open(folder / name, "w") as tar:
+            tar.add(folder / "b.png", "b.png")
+    before = inputs.fingerprint(str(folder))
+    (folder / "thumb.png").write_bytes(b"")  # a folder of tars is read without it
+    assert inputs.fingerprint(str(folder)) == before
+    with open(folder / "b.tar", "ab") as file:
+        file.write(bytes(10240))
+    assert inputs.fingerprint(str(folder)) != before
+
+
+def test_a_changed_input_that_is_gone_is_one_line(tmp_path):
     with pytest.raises(UserError, match="no such folder, list"):
         inputs.fingerprint(str(tmp_path / "gone"))
-    with pytest.raises(UserError, match=r"gone\.csv: cannot be read"):
-        inputs.fingerprint(str(tmp_path / "gone.csv"))
+    for name in ("gone.csv", "gone.tar"):
+        with pytest.raises(UserError, match=f"{name}: cannot be read"):
+            inputs.fingerprint(str(tmp_path / name))
+
+
+def test_what_cannot_be_sought_in_has_no_size_but_a_hash(tmp_path, monkeypatch):
+    """fsspec's files of a web server that does not say their length claim to be seekable."""
+
+    class Streaming(io.BytesIO):
+        def seek(self, *_):
+            raise ValueError("Cannot seek streaming HTTP file")
+
+    monkeypatch.setattr(inputs, "open_file", lambda _: Streaming(b"a.jpg\n"))
+    assert len(inputs.fingerprint("https://host/list.txt")) == 64
+    assert inputs.fingerprint("https://host/a.tar") == "None"
 
 
 @pytest.mark.parametrize(

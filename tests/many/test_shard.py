@@ -235,6 +235,7 @@ def test_a_job_goes_on_where_it_was(tmp_path):
     assert sorted(log.read_text().split()[::2]) == sorted(one.id for one in pictures)
     with pytest.raises(UserError, match="was begun with model m, not n"):
         job.begin(folder, {"model": "n"}, lambda: iter(pictures), 10)
+    assert job.begin(folder, {"model": "m", "pictures": "a hash"}, lambda: 1 / 0, 10) == 3  # it was not noted then
 
 
 def test_half_a_row_is_made_again(tmp_path):
