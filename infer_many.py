@@ -18,6 +18,8 @@ import sys
 import warnings
 from collections.abc import Sequence
 
+import tqdm
+
 import config
 import pretrained
 from formats import class_lists
@@ -93,17 +95,19 @@ class _Worker:
 
 def _run(ray, flags, opener, numbers, stop):
     """Yield (number, {status: pictures}) of each shard once Ray has it done. Raises KeyboardInterrupt upon `stop`."""
-    named = flags.ray or os.environ.get("RAY_ADDRESS")
-    # Nothing is lost yet, and where a port is not Ray's, Ray tries for a quarter of an hour, deaf to Python's handlers
-    with signals.handled(signal.SIG_DFL if named else _interrupt, *stop.SIGNALS):
-        _start(ray, flags.ray, named)
+    cluster = _cluster(flags)
+    # Where a port is not Ray's, Ray tries for a quarter of an hour, deaf to Python's handlers; nothing can be lost yet
+    with signals.handled(signal.SIG_DFL, *stop.SIGNALS) if cluster else contextlib.nullcontext():
+        _start(ray, flags.ray, cluster)
     try:
+        stop.raise_if_requested()
         # Ray may have nothing to give for long, and the workers can be stopped at any moment
         with signals.handled(_interrupt, *stop.SIGNALS):
-            _check_machines(ray, flags, named)
+            _check_machines(ray, flags, cluster)
             for row in _rows(ray, flags, opener, numbers):
                 if row["error"]:
-                    sys.stderr.write(row["traceback"])
+                    with tqdm.tqdm.external_write_mode(sys.stderr):
+                        sys.stderr.write(row["traceback"])
                     raise UserError(row["error"])
                 yield row["shard"], {status: row[status] for status in shard.STATUSES}
                 stop.raise_if_requested()
@@ -111,26 +115,35 @@ def _run(ray, flags, opener, numbers, stop):
         ray.shutdown()
 
 
-def _start(ray, address, named):
+def _cluster(flags):
+    """The address of a cluster, which Ray also reads from RAY_ADDRESS; None for one that is started here."""
+    named = flags.ray or os.environ.get("RAY_ADDRESS")
+    return None if named == "local" else named
+
+
+def _start(ray, address, cluster):
     """Connect to a cluster, or start one. Workers import the project from its folder, which all machines see.
 
-    named: the address, or what RAY_ADDRESS says, which Ray reads itself.
+    address: of --ray; cluster: of `_cluster`.
     """
     options = {"log_to_driver": False, "configure_logging": False}
     paths = os.pathsep.join(filter(None, (cli.ROOT, os.environ.get("PYTHONPATH"))))
-    if not named:  # inherited, it holds for the processes that Ray starts in advance too, which are ready sooner
+    if not cluster:  # inherited, it holds for the processes that Ray starts in advance too, which are ready sooner
         with worker_processes.with_variable("PYTHONPATH", paths):
-            ray.init(**options)
+            ray.init(address, **options)
         return
+    flag = f"{'--ray' if address else 'RAY_ADDRESS'} {cluster}"
     try:
-        _knock(named)
+        _knock(cluster)
         ray.init(address, runtime_env={"env_vars": {"PYTHONPATH": paths}}, **options)
-    except (OSError, ValueError, RuntimeError) as error:
-        name, reason = "--ray" if address else "RAY_ADDRESS", files.reason(error).rstrip(".")
+    except (OSError, ValueError) as error:
         raise UserError(
-            f"{name} {named}: no Ray cluster is there ({reason}); give HOST:PORT of one that `ray start --head` has "
-            "started, and RAY_AUTH_MODE=token if it wants a token, or leave it out to use this machine alone"
+            f"{flag}: no Ray cluster is there ({files.reason(error).rstrip('.')}); give HOST:PORT of one that "
+            "`ray start --head` has started, and RAY_AUTH_MODE=token if it wants a token, or leave it out to use this "
+            "machine alone"
         ) from None
+    except RuntimeError as error:  # as of another version
+        raise UserError(f"{flag}: Ray cannot use this cluster: {' '.join(str(error).split())}") from None
 
 
 def _knock(address):
@@ -146,11 +159,12 @@ def _check_machines(ray, flags, cluster):
     machines = [machine["Resources"] for machine in ray.nodes() if machine["Alive"]]
     if any(all(one.get(kind, 0) >= number for kind, number in wanted.items()) for one in machines):
         return
-    has = "; ".join(", ".join(plural(int(one.get(kind, 0)), kind) for kind in wanted) for one in machines)
+    has = "; ".join(sorted({", ".join(plural(int(one.get(kind, 0)), kind) for kind in wanted) for one in machines}))
     lacking = f"--cores {flags.cores:g} --gpus {flags.gpus:g}: no machine has as much for a process"
     if not cluster:
         raise UserError(f"{lacking}, this one has {has}; lower them, or name a cluster with --ray")
-    cli.warn(f"{lacking}, those of the cluster have {has}; waiting until one comes")
+    with tqdm.tqdm.external_write_mode(sys.stderr):
+        cli.warn(f"{lacking}, those of the cluster have {has}; waiting until one comes")
 
 
 def _interrupt(*_):
@@ -205,6 +219,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     writes.add_argument(coco_results.FLAG, dest="coco", action="store_true", help=coco_results.HELP)
     flags = parser.parse_args(argv)
     program.tiling(flags)
+    if flags.gpus > 1 and not flags.gpus.is_integer():
+        raise UserError(f"--gpus {flags.gpus:g}: a process has a part of one GPU, or whole ones")
     return flags
 
 

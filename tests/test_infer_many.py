@@ -26,7 +26,7 @@ from many import job, shard
 from media import images
 from programs import ROOT, command, error_of, run
 from structures import UserError
-from system import load, worker_processes
+from system import cli, load, worker_processes
 
 
 def as_rows(found):
@@ -255,6 +255,49 @@ def test_a_cluster_that_is_not_there_is_one_line(address, variable, monkeypatch)
         infer_many._start(types.SimpleNamespace(init=init), given, address)
 
 
+def test_a_cluster_of_another_version_is_named_with_all_that_ray_says():
+    def init(*_, **__):
+        raise RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 2.50\nThis process has 2.60")
+
+    with pytest.raises(UserError, match=r"^--ray auto: Ray cannot use .* with: Ray: 2\.50 This process has 2\.60$"):
+        infer_many._start(types.SimpleNamespace(init=init), "auto", "auto")
+
+
+@pytest.mark.parametrize(("flag", "variable"), [("local", None), ("local", "other:1"), (None, "local"), (None, None)])
+def test_local_is_no_cluster(flag, variable, monkeypatch):
+    """It is Ray's word for one that is started here."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if variable:
+        monkeypatch.setenv("RAY_ADDRESS", variable)
+    assert infer_many._cluster(types.SimpleNamespace(ray=flag)) is None
+    monkeypatch.setenv("RAY_ADDRESS", "other:1")
+    assert infer_many._cluster(types.SimpleNamespace(ray=None)) == "other:1"
+    assert infer_many._cluster(types.SimpleNamespace(ray="auto")) == "auto"
+
+
+def test_a_stop_while_ray_starts_ends_ray_too(monkeypatch):
+    """An interrupt in the middle of its start leaves processes behind, or crashes."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    events = []
+    with cli.StopRequest() as stop:
+
+        def init(*_, **__):
+            os.kill(os.getpid(), signal.SIGINT)
+            events.append("started")
+
+        ray = types.SimpleNamespace(init=init, shutdown=lambda: events.append("ended"))
+        with pytest.raises(KeyboardInterrupt):
+            list(infer_many._run(ray, types.SimpleNamespace(ray=None), None, [0], stop))
+    assert events == ["started", "ended"]
+
+
+def test_parts_of_several_gpus_are_refused():
+    with pytest.raises(UserError, match=r"--gpus 1\.5: a process has a part of one GPU, or whole ones"):
+        infer_many._parse(["model", "pictures", "out", "--gpus", "1.5"])
+    for number in ("0.5", "2"):
+        assert infer_many._parse(["model", "pictures", "out", "--gpus", number]).gpus == float(number)
+
+
 def test_a_cluster_is_looked_for_before_ray_is_asked(monkeypatch):
     connected = []
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -280,14 +323,14 @@ def test_machines_that_are_too_small_are_named(cluster, flags, enough, capsys):
     """Ray would wait for a larger one, without end."""
     alive = {"Alive": True, "Resources": {"CPU": 4.0, "GPU": 1.0}}
     dead = {"Alive": False, "Resources": {"CPU": 16.0, "GPU": 8.0}}
-    ray = types.SimpleNamespace(nodes=lambda: [dead, alive, {"Alive": True, "Resources": {}}])
+    ray = types.SimpleNamespace(nodes=lambda: [dead, alive, {"Alive": True, "Resources": {}}, alive])
     parsed = infer_many._parse(["model", "pictures", "out", *flags])
     expected = contextlib.nullcontext()
     if not (enough or cluster):
-        expected = pytest.raises(UserError, match=r"this one has 4 CPUs, 1 GPU; 0 CPUs, 0 GPUs; lower them")
+        expected = pytest.raises(UserError, match=r"this one has 0 CPUs, 0 GPUs; 4 CPUs, 1 GPU; lower them")
     with expected:
         infer_many._check_machines(ray, parsed, cluster)
-    warned = "those of the cluster have 4 CPUs, 1 GPU; 0 CPUs, 0 GPUs; waiting until one comes"
+    warned = "those of the cluster have 0 CPUs, 0 GPUs; 4 CPUs, 1 GPU; waiting until one comes"
     assert (warned in capsys.readouterr().err) == (not enough and cluster is not None)
 
 
@@ -304,7 +347,7 @@ def test_what_ends_a_worker_of_ray_reaches_the_user(error, monkeypatch, capsys):
     monkeypatch.setattr(shard, "run", fail)
     monkeypatch.setattr(infer_many, "_rows", lambda *_: iter([worker({"shard": 0})]))
     alone = {"Alive": True, "Resources": {"CPU": 2.0}}
-    ray = types.SimpleNamespace(init=lambda **_: None, shutdown=lambda: None, nodes=lambda: [alone])
+    ray = types.SimpleNamespace(init=lambda *_, **__: None, shutdown=lambda: None, nodes=lambda: [alone])
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     stop = types.SimpleNamespace(SIGNALS=(), raise_if_requested=lambda: None)
     with pytest.raises(UserError, match=r"the disk is full$|failed with ValueError: odd; its traceback is above"):
