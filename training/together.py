@@ -82,7 +82,9 @@ def _command(flags, argv, start):
 def _saved(flags, found):
     if not config.is_run(flags.run):
         if found and found.rank:  # this machine may have another disk than that of rank 0, which writes
-            return f"{found.name(0)} says what is saved and how to go on"
+            return (
+                f"the run is on {cluster.host_of(found.addresses[0])}; a resume needs it on a disk that all hosts see"
+            )
         return "nothing is saved yet"
     last = config.read_index(flags.run).get("last")
     command = config.resume_command(flags.run, *kept_flags(flags))
