@@ -338,7 +338,8 @@ class TrainingStep:
             gradients, _ = tf.clip_by_global_norm(gradients, self._settings.clip_norm, norm)
         for (name, factor), members in self._groups(gradients).items():
             rate = self.learning_rate * factor
-            if self._settings.momentum_form == "caffe":  # the sum keeps each gradient times the rate of its own step
+            if (self._settings.optimizer, self._settings.momentum_form) == ("momentum", "caffe"):
+                # The sum keeps each gradient times the rate of its own step
                 members, rate = [(rate * gradient, variable) for gradient, variable in members], 1.0
             shrunk = []
             if decay and decoupled:

@@ -266,6 +266,8 @@ def assert_moved_alike(found, expected, rtol=1e-4):
         {"clip_norm": 0.5},
         {"clip_norm": 0.5, "weight_decay": 0.05, "bias_lr_multiplier": 2.0},
         {"optimizer": "adam", "adam_epsilon": 0.1},
+        {"optimizer": "adam", "adam_epsilon": 0.1, "momentum_form": "caffe"},  # --recipe original --optimizer adam
+        {"optimizer": "adamw", "adam_epsilon": 1e-3, "weight_decay": 5.0, "momentum_form": "caffe"},
         {"optimizer": "adam", "adam_epsilon": 1e-3, "bias_lr_multiplier": 2.0, "weight_decay": 0.05},
         {"optimizer": "adamw", "adam_epsilon": 1e-3, "weight_decay": 5.0, "clip_norm": 0.5},
         {"optimizer": "adamw", "adam_epsilon": 1e-3, "weight_decay": 5.0, "vgg_lr_multiplier": 0.1},
