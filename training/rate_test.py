@@ -27,6 +27,7 @@ SECONDS = 120.0  # for all steps but the first, which may wait for compilation
 FEWEST = 20  # steps that a proposal needs; with 15, a full network that trains well at 2e-4 seemed to learn at no rate
 BLOW_UP = 4.0  # times the lowest loss: two of three steps above it end the test
 SMOOTHING = 1.5  # steps, standard deviation of the Gaussian
+SLOW = f"more must fit into {SECONDS:.0f} s: lower --batch-size, --accumulate or --width, or end other programs"
 AT_FIRST = 6  # steps whose rates are too low to change the loss
 LEAST_FALL = 0.03  # from there, relative; a smaller one may be noise
 # The proposal is the rate at which the loss is lowest, divided by this (docs/training.md has what was measured)
@@ -40,11 +41,25 @@ def find(task: trainer.Task, stop: StopRequest, plot: str, record: str) -> float
     no good rate (after a stop KeyboardInterrupt instead), or as `trainer.open_network`.
     """
     curve, end = _measure(task, stop)
-    smooth = smoothed(curve.losses)
     try:
-        rate, failure = propose(curve.rates, curve.losses), None
+        rate, failure = propose(curve.rates, curve.losses, _why_few(curve, stop)), None
     except NoProposal as error:
         rate, failure = None, error
+    if curve.losses:
+        _write(curve, end, rate, plot, record)
+    else:
+        print(f"{end} before a step was done; nothing is written")
+    if rate is not None:
+        return rate
+    if stop.requested:
+        print(failure)
+    stop.raise_if_requested()
+    raise failure
+
+
+def _write(curve, end, rate, plot, record):
+    """Write the plot and the curve, and say so."""
+    smooth = smoothed(curve.losses)
     steps = [
         dict(zip(("learning_rate", "loss", "smoothed"), values, strict=True))
         for values in zip(curve.rates, curve.losses, smooth, strict=True)
@@ -54,35 +69,40 @@ def find(task: trainer.Task, stop: StopRequest, plot: str, record: str) -> float
     print(
         f"{wording.plural(len(steps), 'step')} at rising rates; {end}; {plot} shows the loss, {record} has the numbers"
     )
-    if rate is not None:
-        return rate
+
+
+def _why_few(curve, stop):
+    """What a curve with too few steps had, and the remedy."""
     if stop.requested:
-        print(failure)
-    stop.raise_if_requested()
-    raise failure
+        return "it was stopped before that"
+    if curve.empty > len(curve.losses):
+        batches = wording.plural(curve.empty, "more step")
+        return f"in {batches} no anchor matched an object: raise --batch-size, or train on pictures with objects"
+    return SLOW
 
 
 class NoProposal(UserError):
     """A curve that shows no good rate."""
 
 
-def propose(rates: Sequence[float], losses: Sequence[float]) -> float:
+def propose(rates: Sequence[float], losses: Sequence[float], why_few: str = SLOW) -> float:
     """The learning rate that a curve suggests: half the rate with the lowest smoothed loss, two digits.
 
-    rates: rising; losses: after a step with each. Raises NoProposal for a curve with too few steps, and for one that
-    does not fall and rise again.
+    rates: rising; losses: after a step with each; why_few: said where they are too few. Raises
+    NoProposal for a curve with too few steps, and for one that does not fall and rise again.
     """
     if len(rates) < FEWEST:
         raise NoProposal(
-            f"--find-rate: {wording.plural(len(rates), 'step')} are too few to propose a rate, which takes {FEWEST} in "
-            f"{SECONDS:.0f} s; lower --batch-size, --accumulate or --width, or end other programs"
+            f"--find-rate: {wording.plural(len(rates), 'step')} are too few to propose a rate, which takes {FEWEST}; "
+            f"{why_few}"
         )
     smooth = smoothed(losses)
     lowest = int(np.argmin(smooth))
     if smooth[lowest] > (1 - LEAST_FALL) * min(smooth[:AT_FIRST]):
         raise NoProposal(
-            f"--find-rate: the loss falls at no rate from {rates[0]:.2g} to {rates[-1]:.2g}; check the boxes "
-            "(check_dataset.py --html) and --freeze; weights that have learned these pictures already show no rate"
+            f"--find-rate: the loss falls at no rate from {rates[0]:.2g} to {rates[-1]:.2g}; raise --batch-size if it "
+            "is small, and check the boxes (check_dataset.py --html) and --freeze; weights that have learned these "
+            "pictures already show no rate"
         )
     if lowest >= len(rates) - 2:
         raise NoProposal(f"--find-rate: the loss still falls at {rates[-1]:.2g}, so a good rate may lie above it")
@@ -105,11 +125,13 @@ class Curve:
 
     rates: those of the steps so far but the last, whose effect the next step shows.
     losses: after a step with each, per positive anchor.
+    empty: number of steps whose batches had no positive anchor, so that they say nothing.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.rates: list[float] = []
         self.losses: list[float] = []
+        self.empty = 0
         self._clock = clock
         self._start: float | None = None
         self._last_rate = FIRST_RATE
@@ -123,9 +145,11 @@ class Curve:
         """Note a step: its loss, from before its update, shows the effect of the rate of the step before."""
         if self._start is None:
             self._start = self._clock()
-        elif loss > 0:  # without objects a loss is 0 and says nothing
+        elif loss > 0:
             self.rates.append(self._last_rate)
             self.losses.append(loss)
+        else:
+            self.empty += 1
         self._last_rate = rate
 
     def end(self) -> str | None:
@@ -165,10 +189,11 @@ def _measure(task, stop):
 
     with trainer.open_network(task, stop) as opened, trainer.open_queue(task) as queue:
         try:
-            while True:
+            while state.step < settings.max_steps:
                 jobs = training_data.epoch_jobs(len(task.samples), settings.seed, state.epoch)
                 engine.train_one_epoch(opened.graph, queue.batches(jobs), state, plan, task.samples, after_step)
                 state.epoch, state.batch, state.sums = state.epoch + 1, 0, {}
+            return curve, f"{LAST_RATE:g} was the last"  # where the last batches had no objects
         except _End as end:
             return curve, str(end)
         except engine.NonFiniteLoss:

@@ -104,7 +104,7 @@ def test_a_loss_belongs_to_the_rate_before_it():
     curve = rate_test.Curve(clock=lambda: 0.0)
     for loss, rate in ((5.0, 1e-6), (4.0, 2e-6), (0.0, 3e-6), (3.0, 4e-6)):  # 0: no object in the pictures
         curve.add(loss, rate)
-    assert (curve.rates, curve.losses) == ([1e-6, 3e-6], [4.0, 3.0])
+    assert (curve.rates, curve.losses, curve.empty) == ([1e-6, 3e-6], [4.0, 3.0], 1)
 
 
 @pytest.fixture
@@ -183,10 +183,31 @@ def test_ctrl_c_ends_it_with_what_it_has(find_rate, tmp_path, monkeypatch, steps
     monkeypatch.setattr(optimization.TrainingStep, "run", stopping)
     with pytest.raises(KeyboardInterrupt):
         find_rate()
+    few = "too few" in find_rate.lines[-1] and "it was stopped before that" in find_rate.lines[-1]
+    assert few == (steps < 32)
+    if steps == 1:
+        assert left_behind(tmp_path) == [] and "nothing is written" in find_rate.lines[-2]
+        return
     assert left_behind(tmp_path) == ["run-rate.json", "run-rate.png"]
     found = json.loads((tmp_path / "run-rate.json").read_text("utf-8"))
     assert len(found["steps"]) == steps - 1 and found["end"] == "stopped"
-    assert ("too few" in find_rate.lines[-1]) == (steps < 32)
+
+
+@pytest.mark.parametrize("filled", [0, 8])
+def test_batches_without_objects_end_it_and_are_named(find_rate, tmp_path, monkeypatch, filled):
+    """All steps but the first few have no positive anchor: their sums are 0."""
+    run, calls = optimization.TrainingStep.run, []
+
+    def emptied(self, *arguments, **options):
+        calls.append(arguments)
+        sums = run(self, *arguments, **options)
+        return sums if len(calls) <= filled else dict.fromkeys(sums, 0.0)
+
+    monkeypatch.setattr(optimization.TrainingStep, "run", emptied)
+    with pytest.raises(UserError, match=r"too few .* no anchor matched an object: raise --batch-size"):
+        find_rate()
+    assert len(calls) == 62
+    assert left_behind(tmp_path) == (["run-rate.json", "run-rate.png"] if filled else [])
 
 
 def test_its_errors(shapes, trained, tmp_path):
