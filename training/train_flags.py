@@ -68,8 +68,9 @@ def _check_effect(flags, settings):
         raise UserError(f"--schedule-steps: needs --schedule step, and the schedule is {settings.schedule}")
     if "adam_epsilon" in flags and settings.optimizer == "momentum":
         raise UserError("--adam-epsilon: needs --optimizer adamw or adam; momentum has no epsilon")
-    if "momentum_form" in flags and settings.optimizer != "momentum":
-        raise UserError(f"--momentum-form: needs --optimizer momentum, and the optimizer is {settings.optimizer}")
+    for name in ("momentum", "momentum_form"):
+        if name in flags and settings.optimizer != "momentum":
+            raise UserError(f"{flag_of(name)}: needs --optimizer momentum, and the optimizer is {settings.optimizer}")
 
 
 def rate_files(run: str) -> tuple[str, str]:
