@@ -310,6 +310,7 @@ def test_non_finite_loss_stops_with_its_parts_and_files(shapes, tmp_path):
     base = ["--data", shapes, "--train", "train", *TINY, "--run", path, "--clip-norm", "0", "--warmup-steps", "0"]
     line = error_of("train.py", *base, "--optimizer", "momentum", "--learning-rate", "1e30", "--max-steps", "9")
     assert "--learning-rate" in line
+    assert "a --clip-norm of 10 or less" in line  # 0 is no limit, so no smaller one helps
     assert "localization" in line
     assert "train_0" in line
 
@@ -329,6 +330,7 @@ WRONG = {
     "falling steps": (["--schedule-steps", "20,10"], "--schedule-steps"),
     "steps of another schedule": (["--schedule-steps", "10,20"], "--schedule step,"),
     "form of momentum": (["--momentum-form", "caffe"], "--optimizer momentum"),
+    "momentum of another optimizer": (["--momentum", "0.5"], "--optimizer momentum"),
     "epsilon of momentum": (["--optimizer", "momentum", "--adam-epsilon", "0.1"], "--optimizer adamw"),
     "a value without a flag": (["mydata"], "mydata: no flag stands before it"),
     "unknown preset": (["--preset", "vgg400"], "--preset"),

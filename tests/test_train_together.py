@@ -100,7 +100,7 @@ def test_two_processes_train_as_one(flags, alone, tmp_path, monkeypatch):
     ("given", "message"),
     [
         (["--devices", "5"], "--batch-size 4: is less than one image for each of 5 processes"),
-        (["--devices", "2", "--find-rate"], "--find-rate: is for one process; add --devices 1"),
+        (["--devices", "2", "--find-rate"], "--find-rate: is for one process; give --devices 1"),
         (["--restarts", "2"], "--restarts: needs several processes"),
         (["--devices", "2", "--classes", "disc"], "square"),
     ],

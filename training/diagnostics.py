@@ -119,9 +119,8 @@ class Diagnosis:
     def _warnings(self) -> Iterator[tuple[str, str]]:
         """Yield (kind, text) of what is wrong now."""
         memory, settings = self._memory, self._settings
-        lower = f"start a new run with a lower --learning-rate, such as {settings.learning_rate / 10:g} (--find-rate "
-        lower += "proposes one), or more "
-        lower += "--warmup-steps" if settings.initializer == "lsuv" else "--warmup-steps, or with --initializer lsuv"
+        lower = f"start a new run with {_lower_rate(settings)}, or more --warmup-steps"
+        lower += "" if settings.initializer == "lsuv" else ", or with --initializer lsuv"
         if memory.steps >= LOSS_AFTER and _mean(memory.confidence) > HIGHEST_LOSS * self._uniform:
             yield (
                 "loss",
@@ -156,6 +155,16 @@ class Diagnosis:
                 "--anchors FILE; "
                 "--matching bipartite gives every object an anchor",
             )
+
+
+def _lower_rate(settings):
+    """The words for a flag whose rate is a tenth, or the optimizer's usual one if that is still lower."""
+    usual = config.usual_rate(settings.optimizer, settings.adam_epsilon)
+    factor = min(0.1, usual / settings.learning_rate)
+    if settings.schedule_rates:
+        rates = ",".join(f"{rate * factor:g}" for rate in settings.schedule_rates)
+        return f"lower --schedule-rates, such as {rates}"
+    return f"a lower --learning-rate, such as {settings.learning_rate * factor:g} (--find-rate proposes one)"
 
 
 def _append(window, value):

@@ -19,8 +19,8 @@ from system.data_queue import Batch
 from training import feeding, optimization, progress, shares, training_graph, valid_loss
 
 REMEDY = (
-    "this step is not saved; start a new run with a lower --learning-rate, more --warmup-steps or a smaller "
-    "--clip-norm, from the last checkpoint if there is one (--init-from RUN@last)"
+    "this step is not saved; start a new run with a lower --learning-rate (or --schedule-rates), more --warmup-steps "
+    "or a --clip-norm of 10 or less, from the last checkpoint if there is one (--init-from RUN@last)"
 )
 EXAMPLES = 6  # validation pictures that an evaluation keeps for display
 

@@ -55,7 +55,7 @@ def run(flags: argparse.Namespace, argv: Any) -> bool:
 def _check(flags, found, size):
     """Refuse what several processes cannot do, and wrong flags, before any of them starts."""
     if "show_batch" in flags or flags.find_rate:
-        raise UserError(f"{'--find-rate' if flags.find_rate else '--show-batch'}: is for one process; add --devices 1")
+        raise UserError(f"{'--find-rate' if flags.find_rate else '--show-batch'}: is for one process; give --devices 1")
     _, settings = train_flags.read(flags, writes=found is None or found.rank == 0)
     if settings.batch_size < size:
         raise UserError(

@@ -71,6 +71,23 @@ def test_each_fault_is_told_once(words, change):
 
 
 @pytest.mark.parametrize(
+    ("words", "settings"),
+    [
+        ("a lower --learning-rate, such as 2e-05 (", {}),
+        ("a lower --learning-rate, such as 0.0002 (", {"learning_rate": 0.5}),  # a tenth would be far too high again
+        ("a lower --learning-rate, such as 0.001 (", {"learning_rate": 0.5, "optimizer": "momentum"}),
+        (
+            "lower --schedule-rates, such as 0.0002,4e-05,",
+            {"learning_rate": 0.05, "schedule": "step", "schedule_rates": (0.05, 0.01), "schedule_steps": (9,)},
+        ),
+    ],
+)
+def test_the_rate_to_try_next(words, settings):
+    (text,) = watch(diagnosis(**settings), 40, shares=0.375)
+    assert words in text and ("--find-rate" in text) == ("schedule_rates" not in settings)
+
+
+@pytest.mark.parametrize(
     ("records", "change"),
     [
         (19, {"confidence": 1.21 * UNIFORM}),  # 190 steps
@@ -220,7 +237,7 @@ def test_a_rate_that_is_far_too_low(warnings_of):
 
 def test_a_rate_that_is_far_too_high(warnings_of):
     found = warnings_of("--learning-rate", "0.3")
-    assert any("such as 0.03" in text and "no gradient" in text for text in found), found
+    assert any("such as 0.0002 " in text and "no gradient" in text for text in found), found
 
 
 def change_first_values(monkeypatch, changes):
