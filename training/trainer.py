@@ -115,7 +115,7 @@ def open_trainer(task: Task, stop: StopRequest) -> Iterator["Trainer"]:
         largest = max(opened.class_weights) if opened.class_weights else 1.0
         diagnosis = diagnostics.Diagnosis(state.diagnosis, task.settings, task.description, largest)
         if task.resume:
-            _keep_changes(task)
+            _keep_changes(task, state)
         records = Summaries(task.run, task.description.class_names, task.settings.events)
         stack.enter_context(records.open(state.step, state.rows, session.graph))
         _print_start(opened, state)
@@ -310,15 +310,23 @@ def _check_data(task, state):
     state.data = data
 
 
-def _keep_changes(task):
+def _keep_changes(task, state):
     """Write what this resume changes into config.json, for the next resume."""
     _, stored = config.read_config(task.run)
-    if stored == task.settings:
+    settings = task.settings
+    if _is_done(task, state):  # a length that the run has had already shortens nothing
+        settings = dataclasses.replace(settings, epochs=stored.epochs, max_steps=stored.max_steps)
+    if stored == settings:
         return
-    before, now = optimization.Plan(stored, len(task.samples)).total_steps, task.plan.total_steps
-    if task.settings.schedule == "cosine" and before != now:
+    before, now = (optimization.Plan(one, len(task.samples)).total_steps for one in (stored, settings))
+    if settings.schedule == "cosine" and before != now:
         print(f"training ends at step {now} instead of {before}: this changes all rates of the cosine schedule")
-    config.replace_training(task.run, task.settings)
+    config.replace_training(task.run, settings)
+
+
+def _is_done(task, state):
+    """Whether nothing is left to train."""
+    return state.epoch >= task.settings.epochs or state.step >= task.plan.total_steps
 
 
 def _print_start(opened, state):
@@ -407,7 +415,7 @@ class Trainer:
         """Train to the end. If a stop is requested, save everything and raise KeyboardInterrupt."""
         state, plan = self.state, self.task.plan
         self._before_step()
-        if state.epoch >= self.task.settings.epochs or state.step >= plan.total_steps:
+        if _is_done(self.task, state):
             print(f"nothing is left to train: {self._way_to_longer()}")
         for _ in progress.epochs_left(state, plan):
             samples, group = self.task.samples, self.task.group

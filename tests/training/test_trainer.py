@@ -276,6 +276,15 @@ def test_changes_of_a_resume_are_kept(start, capsys):
     assert settings(run).workers == 1
 
 
+def test_a_length_that_a_run_has_had_already_changes_nothing(start, capsys):
+    run = start("--epochs", "2", "--schedule", "cosine")
+    capsys.readouterr()
+    resume(run, "--epochs", "1", "--workers", "1")
+    said = capsys.readouterr().out
+    assert "cosine" not in said and "the run has had its 1 epoch;" in said
+    assert (settings(run).epochs, settings(run).workers) == (2, 1)
+
+
 def test_each_machine_has_its_own_default_of_workers(start, monkeypatch):
     counts, make_queue = [], training_data.make_queue
 
