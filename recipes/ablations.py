@@ -59,6 +59,7 @@ VARIANTS = (
     Variant(
         "vgg-slower", "a tenth of the rate for VGG-16's layers, train.py's default", ("--vgg-lr-multiplier", "0.1")
     ),
+    Variant("short-warm-up", "a warm-up of 25 steps in place of 100", ("--warmup-steps", "25")),
     Variant("average", "moving average of the weights, 0.99", ("--ema", "0.99")),
     Variant(
         "average-constant",

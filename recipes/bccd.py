@@ -1,7 +1,7 @@
 """Blood cells in microscope pictures: github Shenggan/BCCD_Dataset, 292 pictures to train on, 72 to score on.
 
 The pictures have no up, so they are flipped too. Their cells have few sizes, to which the anchors are fitted. They
-look unlike VGG-16's photographs, so its layers learn at the full rate.
+look unlike VGG-16's photographs, so its layers learn at the full rate. In so few steps a warm-up of 100 is long.
 """
 
 import pathlib
@@ -21,6 +21,7 @@ BCCD = recipe.Recipe(
     flags=(
         *("--augmentation", str(pathlib.Path(__file__).with_name("bccd_augmentation.json"))),
         *("--vgg-lr-multiplier", "1"),
+        *("--warmup-steps", "25"),
     ),
 )
 
