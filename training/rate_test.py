@@ -48,7 +48,7 @@ def find(task: trainer.Task, stop: StopRequest, plot: str, record: str) -> float
     if curve.losses:
         _write(curve, end, rate, plot, record)
     else:
-        print(f"{end} before a step was done; nothing is written")
+        print(f"{end}; no step showed a loss, so nothing is written")
     if rate is not None:
         return rate
     if stop.requested:
