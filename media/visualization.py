@@ -592,20 +592,27 @@ def _scale_losses(axes):
 
 
 def plot_rate_test(
-    path: Path, rates: Sequence[float], losses: Sequence[float], smooth: Sequence[float], proposed: float | None
+    path: Path,
+    rates: Sequence[float],
+    losses: Sequence[float],
+    smooth: Sequence[float] | None,
+    proposed: float | None,
 ) -> None:
     """Write a PNG of the loss at rising learning rates.
 
-    losses, smooth: at each of the rates; proposed: the rate to train with, or None.
+    losses, smooth: at each of the rates; smooth is None where they are too few for a curve, and only the losses are
+    drawn. proposed: the rate to train with, or None.
     """
     figure = make_figure(8.0, 5.0)
     axes = figure.subplots()
     axes.plot(rates, losses, ".", color="0.6", label="loss after a step with this rate")
-    axes.plot(rates, smooth, color=_line_color(0), linewidth=2, label="smoothed")
+    if smooth is not None:
+        axes.plot(rates, smooth, color=_line_color(0), linewidth=2, label="smoothed")
     if proposed is not None:
         axes.axvline(proposed, color=_line_color(3), label=f"proposed: {proposed:g}")
     if losses:
-        axes.set_ylim(0.9 * min(losses), 8 * min(smooth))
+        # The losses after the blow-up may be thousands of times higher, and would make the curve flat
+        axes.set_ylim(0.9 * min(losses), min(1.2 * max(losses), 8 * min(losses if smooth is None else smooth)))
     else:  # a log scale needs limits
         axes.set(xlim=(1e-6, 1), ylim=(1, 10))
     axes.set(title="learning-rate range test", xlabel="learning rate", xscale="log", yscale="log")

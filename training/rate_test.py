@@ -65,7 +65,8 @@ def _write(curve, end, rate, plot, record):
         for values in zip(curve.rates, curve.losses, smooth, strict=True)
     ]
     files.write_json(record, {"proposed": rate, "end": end, "steps": steps})
-    visualization.plot_rate_test(plot, curve.rates, curve.losses, smooth, rate)
+    enough = len(steps) >= FEWEST  # fewer lie so far apart that a loss says nothing about those beside it
+    visualization.plot_rate_test(plot, curve.rates, curve.losses, smooth if enough else None, rate)
     print(
         f"{wording.plural(len(steps), 'step')} at rising rates; {end}; {plot} shows the loss, {record} has the numbers"
     )

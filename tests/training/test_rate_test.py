@@ -9,6 +9,7 @@ import pytest
 
 import programs
 import train
+from media import visualization
 from programs import TINY
 from structures import UserError
 from system import cli, compiled_code
@@ -105,6 +106,21 @@ def test_a_loss_belongs_to_the_rate_before_it():
     for loss, rate in ((5.0, 1e-6), (4.0, 2e-6), (0.0, 3e-6), (3.0, 4e-6)):  # 0: no object in the pictures
         curve.add(loss, rate)
     assert (curve.rates, curve.losses, curve.empty) == ([1e-6, 3e-6], [4.0, 3.0], 1)
+
+
+@pytest.mark.parametrize("steps", [rate_test.FEWEST - 1, rate_test.FEWEST])
+def test_the_plot_has_a_smoothed_curve_where_the_steps_are_enough_for_one(steps, tmp_path, monkeypatch):
+    """All steps that trained lie inside the picture, and those of the blow-up do not flatten it."""
+    curve = rate_test.Curve(clock=lambda: 0.0)
+    curve.rates, curve.losses = list(RATES[:steps]), [8.0] * (steps - 3) + [7.0, 40.0, 1e6]
+    figures = []
+    monkeypatch.setattr(visualization, "save_figure", lambda figure, _: figures.append(figure))
+    rate_test._write(curve, "the loss blew up", None, str(tmp_path / "rate.png"), str(tmp_path / "rate.json"))
+    (axes,) = figures[0].axes
+    assert ("smoothed" in axes.get_legend_handles_labels()[1]) == (steps >= rate_test.FEWEST)
+    low, high = axes.get_ylim()
+    assert low < 7.0 and 8.0 < high < 100.0
+    assert len(json.loads((tmp_path / "rate.json").read_text())["steps"]) == steps
 
 
 @pytest.fixture
