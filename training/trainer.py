@@ -350,7 +350,7 @@ class Validation:
     """What a validation found.
 
     evaluation: of `engine.evaluate` on --valid, None without; examples: its pictures.
-    losses: those of `valid_loss.LossOfSamples`, empty without --valid.
+    losses: those of `valid_loss.LossOfSamples`, empty without --valid and where they are not finite.
     of_train: (evaluation, examples) of --score-train, (None, []) without.
     """
 
@@ -372,11 +372,23 @@ def validate(
     if task.valid:
         with graph.valid_loss.begin(graph.session, task.valid) as loss:
             evaluation = engine.evaluate(graph.detector, task.valid, check_stop=check_stop, loss=loss, **shown)
-            found = Validation(*evaluation, loss.means())
+            found = Validation(*evaluation, _finite_losses(loss.means(), task))
     if scored:
         title = "validation on --train"
         found.of_train = engine.evaluate(graph.detector, scored, check_stop=check_stop, title=title, **shown)
     return found
+
+
+def _finite_losses(losses, task):
+    """The losses on --valid; none, and a warning, where the network's numbers overflow: JSON has no infinity."""
+    if all(map(math.isfinite, losses.values())):
+        return losses
+    if task.leads:
+        cli.warn(
+            f"the loss on --valid is not finite in {task.settings.precision}, so it is not recorded; a lower "
+            "--learning-rate keeps the network's outputs small"
+        )
+    return {}
 
 
 @dataclasses.dataclass

@@ -15,7 +15,7 @@ from system import stages
 from training import optimization
 
 THREADS = 2  # that compute the loss of a batch each
-TINIEST = 1e-38  # a probability of 0 in float32 has no logarithm
+TINIEST = float(np.finfo(np.float32).tiny)  # whose logarithm is taken of less: TensorFlow takes that for 0
 
 
 class ValidationLoss:

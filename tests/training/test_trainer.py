@@ -26,7 +26,7 @@ from programs import TINY, write_shapes
 from results.data_set import DataSet
 from structures import UserError
 from system import cli, data_queue, files, worker_processes
-from training import engine, ration, summaries, trainer
+from training import engine, ration, summaries, trainer, valid_loss
 
 QUICK = [*TINY[: TINY.index("--workers")], "--augmentation", "none", "--initializer", "he"]
 
@@ -365,6 +365,15 @@ def test_full_memory_in_a_validation_costs_no_step(start, tmp_path, monkeypatch)
     resume(tmp_path / "run")
     (row,) = state_of(tmp_path / "run")["rows"]
     assert row["step"] == 5 and row["voc07"] is not None
+
+
+def test_a_validation_loss_that_is_not_finite_costs_nothing(start, monkeypatch, capsys):
+    losses = {"confidence": 2.0, "localization": float("inf"), "loss": float("inf")}
+    monkeypatch.setattr(valid_loss.LossOfSamples, "means", lambda self: losses)
+    run = start("--valid", "val", "--epochs", "1")
+    assert "warning: the loss on --valid is not finite in float32, so it is not recorded" in capsys.readouterr().err
+    (row,) = state_of(run)["rows"]
+    assert row["voc07"] is not None and row["valid_confidence"] is row["valid_loss"] is row["valid_total"] is None
 
 
 PATIENT = ["--valid", "val", "--patience", "1", "--learning-rate", "1e-12", "--epochs", "9"]

@@ -59,3 +59,16 @@ def test_the_loss_of_pictures_in_batches(changes, weights):
     for name in ("confidence", "localization"):
         assert found[name] == pytest.approx(expected[name] / expected["positives"], rel=1e-5)
     assert found["loss"] == pytest.approx(found["confidence"] + found["localization"])
+
+
+def test_the_loss_of_a_confident_mistake_is_finite():
+    """An object whose class has a probability of 0: its loss is the logarithm of the smallest that float32 has."""
+    settings = config.TrainingSettings(data="", train="", batch_size=1)
+    predictions = np.zeros((DESCRIPTION.preset.num_anchors, 3 + 4), np.float32)
+    predictions[:, 0] = 1  # certain that nothing is there
+    with tf.Graph().as_default(), tf.Session() as session:
+        loss = valid_loss.ValidationLoss(DESCRIPTION, settings).begin(session, SAMPLES[2:])
+        with loss:
+            loss.add(0, predictions)
+            found = loss.means()
+    assert found["confidence"] == pytest.approx(-np.log(np.finfo(np.float32).tiny))
