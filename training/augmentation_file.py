@@ -22,7 +22,7 @@ def read(path: str) -> transforms.Augmentation:
     if base not in list(transforms.AUGMENTATIONS):  # a list cannot be looked up in a dict
         raise _wrong(path, BASE, base, f"be one of {', '.join(transforms.AUGMENTATIONS)}")
     chosen = transforms.AUGMENTATIONS[base]
-    known = {field.name: getattr(chosen, field.name) for field in dataclasses.fields(chosen)}
+    known = dataclasses.asdict(transforms.Augmentation())  # not those of the base, where numbers may happen to be whole
     if unknown := sorted(values.keys() - known.keys()):
         raise UserError(f"{path}: {unknown[0]!r} is unknown; the names are {', '.join([BASE, *known])}")
     changes: dict[str, Any] = {}

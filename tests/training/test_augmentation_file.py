@@ -32,6 +32,14 @@ def test_a_file_changes_its_base(write):
     assert augmentation_file.read(write({})) == transforms.Augmentation()
 
 
+@pytest.mark.parametrize("base", transforms.AUGMENTATIONS)
+def test_fractions_change_every_base(base, write):
+    """Also those whose own numbers are whole."""
+    changes = {"brightness": 8.5, "contrast": 0.2, "saturation": 0.3, "hue": 4.5, "expand": 1.5}
+    chosen = augmentation_file.read(write({"base": base, **changes}))
+    assert chosen == dataclasses.replace(transforms.AUGMENTATIONS[base], **changes)
+
+
 def test_the_original_s_numbers_are_within_the_limits(write):
     everything = dataclasses.asdict(transforms.Augmentation())
     assert augmentation_file.read(write(everything)) == transforms.Augmentation()
