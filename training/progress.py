@@ -68,7 +68,7 @@ class Outlook:
         if not self._validates or self._state.step >= self._plan.total_steps:
             return 0
         epochs, every = self._plan.epochs, self._plan.settings.valid_every
-        return sum(epoch % every == 0 or epoch == epochs for epoch in range(self._state.epoch + 1, epochs + 1))
+        return epochs // every - self._state.epoch // every + (epochs % every > 0)
 
     def __str__(self) -> str:
         """'step 20 of 560, 12:40 left'."""

@@ -24,6 +24,7 @@ import tqdm
 from media import visualization
 from structures import UserError
 from system import cli, files
+from training.ration import Ration
 
 # Columns of metrics.csv that differ from one execution to the next
 TIMING_COLUMNS = ("seconds", "images_per_second")
@@ -65,6 +66,8 @@ class Summaries:
         self._next_try = -math.inf  # time.monotonic()
         self._last_plots = -math.inf  # time.monotonic()
         self._not_plotted: list[dict] = []
+        self._not_listed: list[dict] | None = None  # rows of metrics.csv that wait
+        self._listing = Ration()
         self._losses: list[dict] = []  # of the recorded steps: step, and those of LOSSES
 
     def open(self, step: int, rows: list[dict], graph: tf.Graph | None = None) -> "Summaries":
@@ -91,8 +94,10 @@ class Summaries:
             self.close()
 
     def close(self) -> None:
-        """Draw the plots that are due, flush and close the event file."""
+        """Write the rows and draw the plots that are due, flush and close the event file."""
         try:
+            if self._not_listed:
+                self._list()
             if self._not_plotted:
                 self._plot()
         finally:
@@ -109,13 +114,14 @@ class Summaries:
         self._scalars(step, {**values, "learning_rate": rate, **(others or {})})
 
     def record_epoch(self, row: dict, evaluation: dict | None, rows: list[dict]) -> None:
-        """Record a finished epoch: metrics.csv, scalars, and plots, which may be drawn later.
+        """Record a finished epoch: scalars; metrics.csv and plots, which may be written later.
 
         row: its row of metrics.csv; evaluation: dict of `average_precision.evaluate`, or None; rows: those of all
         epochs, this one's last.
         """
-        self.write_rows(rows)
-        self._not_plotted = rows
+        self._not_listed = self._not_plotted = rows
+        if self._listing.is_due():  # a training of few pictures may have many thousands of epochs
+            self._list()
         values = {f"epoch/{name}": row.get(name) for name in EPOCH_COLUMNS}
         values["mean_ap/train_voc07"] = row.get("train_voc07")
         if evaluation:
@@ -126,6 +132,11 @@ class Summaries:
         self._scalars(row["step"], values)
         if time.monotonic() - self._last_plots >= PLOT_SECONDS:
             self._plot()
+
+    def _list(self):
+        rows, self._not_listed = self._not_listed, None  # also if it fails
+        with self._listing.work():
+            self.write_rows(rows)
 
     def _plot(self):
         rows, self._not_plotted, self._last_plots = self._not_plotted, [], time.monotonic()  # also if it fails

@@ -12,7 +12,7 @@ import tensorflow.compat.v1 as tf
 
 from programs import ROOT
 from structures import Detections, Sample, UserError
-from training import summaries
+from training import ration, summaries
 
 ROW = {
     "epoch": 1,
@@ -74,6 +74,21 @@ def test_rows_of_older_versions_lack_columns(tmp_path):
     found = recorded(tmp_path / "elsewhere")
     assert found[5, "epoch/valid_loss"] == 3.5 and (5, "mean_ap/train_voc07") not in found
     assert not (tmp_path / "run" / "events").exists()
+
+
+def test_a_table_that_takes_long_is_not_written_after_each_epoch(tmp_path, monkeypatch):
+    """At the end it has all rows."""
+    monkeypatch.setattr(ration, "QUICK", 0)
+    monkeypatch.setattr(ration, "SPARING", 1e9)
+    rows, lengths = [], []
+    with summaries.Summaries(str(tmp_path), ("car",)).open(0, []) as records:
+        for epoch in (1, 2, 3):
+            rows.append({**ROW, "epoch": epoch})
+            records.record_epoch(rows[-1], None, rows[:])
+            lengths.append(len((tmp_path / "metrics.csv").read_text().splitlines()) - 1)
+    assert lengths == [1, 1, 1]
+    with open(tmp_path / "metrics.csv", encoding="utf-8", newline="") as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3"]
 
 
 def test_the_graph_is_recorded_once(tmp_path):
