@@ -69,11 +69,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     low = flags.split or set(flags.formats) - {csv_table.FLAG}  # a table is for people
     default = score_threshold.CURVE if low else visualization.SHOW_THRESHOLD
     threshold = score_threshold.resolve(flags.threshold, model, default)
-    pictures = _split_files(flags) if flags.split else _find_files(flags)
+    data = _data_set(flags)
+    pictures = _split_files(data) if data else _find_files(flags)
     if flags.shards:
         _detect_in_shards(flags, model, threshold, pictures)
         return
-    _refuse_equal_names(flags, pictures)
+    _refuse_equal_names(flags, pictures, data)
     # Labels of a data set need no entry: they are in --data, or in `labels` beside `images`, which holds the pictures
     inputs = [model.exported or model.run, *[flags.data] * bool(flags.split), *(picture.path for picture in pictures)]
     old = result_folder.check(flags.output, flags.overwrite, inputs)
@@ -92,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             flags.threshold = file_metadata.lowest_threshold(loaded.threshold)
             wanted = class_lists.find_labels(flags.classes, loaded.class_names)
             stop.raise_if_requested()  # while the old results still exist
-            _detect_all(flags, model, loaded, pictures, _Choice(loaded.class_names, wanted), stop, old)
+            _detect_all(flags, model, loaded, pictures, data, _Choice(loaded.class_names, wanted), stop, old)
         if flags.split and validated not in (None, loaded.precision):
             print(
                 f"train.py validated this run in {validated}, which gives slightly different scores; "
@@ -135,10 +136,11 @@ class _Choice:
         return dataclasses.replace(taken, labels=np.searchsorted(self.labels, taken.labels).astype(np.int32))
 
 
-def _detect_all(flags, model, detector, pictures, choice, stop, old):
-    """Run the detector over Pictures and write the results, in place of old ones."""
+def _detect_all(flags, model, detector, pictures, data, choice, stop, old):
+    """Run the detector over Pictures, of a DataSet or None, and write the results, in place of old ones."""
     start = time.monotonic()
-    with _open_output(flags, _source(flags, model, detector), choice, detector, len(pictures)) as output:
+    source = _source(flags, model, detector)
+    with _open_output(flags, source, data, choice, detector, len(pictures)) as output:
         result_folder.remove(flags.output, old)  # all checks have passed
         keep = flags.draw or flags.crops
         stream = detector.detect_files(((one.path, one.exif) for one in pictures), keep=lambda index: keep)
@@ -164,10 +166,13 @@ def _source(flags, model, detector):
 
 
 @contextlib.contextmanager
-def _open_output(flags, source, choice, detector, total):
-    """Context manager: an _Output for `total` pictures, whose files are finished also after a stop or a failure."""
+def _open_output(flags, source, data, choice, detector, total):
+    """Context manager: an _Output for `total` pictures, whose files are finished also after a stop or a failure.
+
+    data: the DataSet of the pictures, or None.
+    """
     output = _Output(flags, choice.class_names, detector)
-    origin = Origin(source, choice.class_names, choice.labels, flags.threshold, _data_set(flags))
+    origin = Origin(source, choice.class_names, choice.labels, flags.threshold, data)
     with contextlib.ExitStack() as stack:
         stack.enter_context(result_folder.unfinished(flags.output))
         stack.callback(output.say_if_stopped, total)  # after the writers have closed
@@ -320,6 +325,7 @@ def _scoring_command(flags):
     more = ["--source", flags.source] * (flags.source != "auto")
     more += ["--valid-of", flags.valid_of] if flags.valid_of else []
     more += ["--other-classes", "ignore"] * bool(flags.classes)  # objects of classes that were not looked for
+    more += ["--within-data"] * flags.within_data
     return cli.command("average_precision.py", flags.output, "--data", flags.data, "--split", flags.split, *more)
 
 
@@ -340,9 +346,8 @@ def _drawn_name(name):
     return name if name.lower().endswith(images.WRITABLE) else name + ".png"
 
 
-def _split_files(flags):
-    """The Pictures of a split."""
-    data = _data_set(flags)
+def _split_files(data):
+    """The Pictures of a DataSet."""
     return [
         Picture(entry.image_path, entry.id + os.path.splitext(entry.image_path)[1], exif)
         for entry, exif in zip(data.entries, data.exif, strict=True)
@@ -420,9 +425,11 @@ def _refuse_run_and_data_set(folder):
         raise UserError(f"--output {folder}: holds a data set ({' or '.join(found)}); choose another folder")
 
 
-def _refuse_equal_names(flags, pictures):
-    """Raise UserError if two pictures would have one name in the drawn copies or in a format asked for."""
-    data = _data_set(flags)
+def _refuse_equal_names(flags, pictures, data):
+    """Raise UserError if two pictures would have one name in the drawn copies or in a format asked for.
+
+    data: the DataSet of the pictures, or None.
+    """
     keys: list[tuple[str, Callable[[str], str]]]
     keys = [(module.FLAG or "--output", functools.partial(module.picture_key, data=data)) for module in _formats(flags)]
     for flag, key_of in [*keys, *[("--output", _drawn_name)] * (flags.draw or flags.crops)]:

@@ -80,7 +80,7 @@ class DataSet:
             )
         return chosen
 
-    @property
+    @functools.cached_property
     def ids(self):
         """The ids of its pictures, a set."""
         return {entry.id for entry in self.entries}

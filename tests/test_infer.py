@@ -387,9 +387,9 @@ def test_results_that_would_mix_pictures_are_refused(flag, trained, tmp_path):
     assert flag in said and all(str(tmp_path / "equal" / name) in said for name in equal)
     assert not (tmp_path / "out").exists()
     files = infer._find_files(infer._parse([*map(str, call[1:])]))
-    infer._refuse_equal_names(infer._parse([*map(str, call[1:])]), files)  # without the flag
+    infer._refuse_equal_names(infer._parse([*map(str, call[1:])]), files, None)  # without the flag
     flags = infer._parse(["x", str(tmp_path / "different"), "--recursive", "--output", str(tmp_path / "out"), flag])
-    infer._refuse_equal_names(flags, infer._find_files(flags))
+    infer._refuse_equal_names(flags, infer._find_files(flags), None)
 
 
 def test_a_video_is_sent_to_the_program_for_videos(trained, tmp_path):

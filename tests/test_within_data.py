@@ -1,6 +1,8 @@
 """--within-data refuses data sets and playlists that name files elsewhere; without it they are read as documented."""
 
 import json
+import shlex
+import types
 
 import cv2
 import numpy as np
@@ -96,6 +98,14 @@ def test_every_program_has_the_flag(tmp_path):
         with pytest.raises(UserError, match="which --within-data refuses"):
             program.main([*flags, *given])
     assert {entry.name for entry in tmp_path.iterdir()} == {"data", "secret.png"}
+
+
+def test_the_command_that_scores_keeps_the_flag():
+    flags = types.SimpleNamespace(
+        source="csv", valid_of=None, classes=None, output="out", data="data", split="val", within_data=True
+    )
+    words = shlex.split(infer._scoring_command(flags))
+    assert words[-3:] == ["--source", "csv", "--within-data"] and words[1] == "average_precision.py"
 
 
 def test_a_playlist_is_refused_only_if_asked(tmp_path):

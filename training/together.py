@@ -68,7 +68,8 @@ def kept_flags(flags: argparse.Namespace) -> tuple[str, ...]:
     """The flags that config.json does not keep, as a resume must have them."""
     given = {"--xla": flags.xla if flags.xla != "auto" else None, "--devices": flags.devices}
     given["--restarts"] = flags.restarts or None
-    return tuple(word for name, value in given.items() if value is not None for word in (name, str(value)))
+    words = [word for name, value in given.items() if value is not None for word in (name, str(value))]
+    return (*words, *["--within-data"] * flags.within_data)
 
 
 def _command(flags, argv, start):

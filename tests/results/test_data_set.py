@@ -70,6 +70,7 @@ def test_pictures_of_one_name_in_two_folders_keep_their_results(formats, tmp_pat
         data, names = DataSet(tmp_path / name, "trainval"), ("car", "bus")
         entries = sources.find(data.path, "trainval")
         assert data.ids == {entry.id for entry in entries} and all("/" in entry.id for entry in entries)
+        assert data.ids is data.ids  # results ask for them once a picture
         origin = Origin(Source("model"), names, (0, 1), 0.5, data)
         found = {
             entry.id: result_cases.some_detections(np.random.default_rng(at), 9) for at, entry in enumerate(entries)

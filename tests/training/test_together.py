@@ -62,6 +62,7 @@ def test_the_flags_that_a_resume_needs_again(tmp_path):
     assert together.kept_flags(parse()) == ()
     flags = parse("--devices", "2", "--restarts", "1", "--xla", "off")
     assert together.kept_flags(flags) == ("--xla", "off", "--devices", "2", "--restarts", "1")
+    assert together.kept_flags(parse("--within-data", "--devices", "2")) == ("--devices", "2", "--within-data")
 
 
 def test_a_second_start_resumes_what_the_first_has_begun(tmp_path):
