@@ -58,9 +58,12 @@ DEFAULT_THRESHOLD = 0.01
 CHECKED_PICTURES = 8  # most that are taken of --check-data
 DRAWN_PICTURES = 4
 OUTPUTS = (*DETECTION_OUTPUTS, RESULT)
+NEEDED_BY_INT8 = ("data", "calibration_split", "split")
+INT8_DEFAULTS = {"source": "auto", "limit": None, "other_classes": "error", "most_lost": 0.5}  # of flags for int8 alone
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """The program; `--help` lists its flags."""
     flags = _parse(argv)
     source = config.find_model(flags.model)
     if source.exported:
@@ -174,12 +177,11 @@ class _Scores:
         """The mAP of a detector.Detector, in points of 0 to 100. Raises UserError if a picture cannot be read."""
         found = {}
         paths = ((sample.image_path, sample.exif) for sample in self._samples.values())
-        for key, (_, read, detections) in zip(
-            self._samples, loaded.detect_files(paths, keep=lambda _: False), strict=True
-        ):
-            if detections is None:
-                raise UserError(f"--split {self._flags.split}: {read}; remove the picture")
-            found[key] = detections
+        with contextlib.closing(loaded.detect_files(paths, keep=lambda _: False)) as stream:
+            for key, (_, read, detections) in zip(self._samples, stream, strict=True):
+                if detections is None:
+                    raise UserError(f"--split {self._flags.split}: {read}; remove the picture")
+                found[key] = detections
         return 100 * average_precision.evaluate(self._samples, found, self._class_names)["area"]["mean"]
 
     def calibration(self, preset: Any) -> np.ndarray:
@@ -348,6 +350,9 @@ def _parse(argv):
     for name in flags.format:
         _check_format(name, flags)
     _check_int8(flags)
+    if flags.check_data and (flags.no_check or flags.outputs != OUTPUTS):
+        why = "--no-check" if flags.no_check else f"--outputs {','.join(flags.outputs)}"
+        raise UserError(f"--check-data: with {why} nothing is checked; leave one of the two out")
     return flags
 
 
@@ -359,7 +364,7 @@ def _int8_flags(group):
         metavar="DATA",
         help="the data set, in any format that train.py reads (required with int8)",
     )
-    add("--source", type=sources.source_name, metavar="FORMAT", default="auto", help=sources.SOURCE_HELP)
+    add("--source", type=sources.source_name, metavar="FORMAT", help=sources.SOURCE_HELP)
     add(
         "--calibration-split",
         metavar="SPLIT",
@@ -368,25 +373,28 @@ def _int8_flags(group):
     )
     add("--split", metavar="SPLIT", help="its split that is scored before and after (required with int8)")
     add("--limit", type=cli.positive_int, metavar="N", help="score at most N pictures, spread over it (default: all)")
-    add("--other-classes", **OTHER_CLASSES)
+    add("--other-classes", **{**OTHER_CLASSES, "default": None})
     add(
         "--most-lost",
         type=cli.non_negative_float,
-        default=0.5,
         metavar="POINTS",
-        help="points of mAP that may be lost; layers stay in float until it is no more (default: 0.5)",
+        help="points of mAP that may be lost; layers stay in float until it is no more "
+        f"(default: {INT8_DEFAULTS['most_lost']})",
     )
 
 
 def _check_int8(flags):
-    """Raise UserError if the flags for int8 are incomplete, or given without it."""
-    given = {"--data": flags.data, "--calibration-split": flags.calibration_split, "--split": flags.split}
-    for flag, value in given.items():
-        if flags.precision == "int8" and not value:
+    """Raise UserError if the flags for int8 are incomplete, or given without it; set those that are absent."""
+    is_int8 = flags.precision == "int8"
+    for name in (*NEEDED_BY_INT8, *INT8_DEFAULTS):
+        flag, value = f"--{name.replace('_', '-')}", getattr(flags, name)
+        if is_int8 and not value and name in NEEDED_BY_INT8:
             raise UserError(f"--precision int8: give --data, --calibration-split and --split; {flag} is missing")
-        if flags.precision != "int8" and value:
+        if not is_int8 and value is not None:
             raise UserError(f"{flag}: for --precision int8 only; leave it out")
-    if flags.precision == "int8" and (flags.no_check or flags.check_data):
+        if value is None:
+            setattr(flags, name, INT8_DEFAULTS.get(name))
+    if is_int8 and (flags.no_check or flags.check_data):
         raise UserError("--no-check and --check-data: int8 is checked by its mAP on --split; leave them out")
 
 

@@ -175,7 +175,10 @@ def test_the_program_measures_and_says_what_is_lost(model, tmp_path, monkeypatch
     assert (tmp_path / "m.tflite").stat().st_size > 10_000
     for given, message in (
         (flags, "--data is missing"),
-        ([*flags[:2], *flags[4:], *split], "for --precision int8 only"),
+        ([*flags[:2], *flags[4:], *split], "--data: for --precision int8 only"),
+        ([*flags[:2], *flags[4:], "--most-lost", "1"], "--most-lost: for --precision int8 only"),
+        ([*flags[:2], *flags[4:], "--limit", "5"], "--limit: for --precision int8 only"),
+        ([*flags[:2], *flags[4:], "--other-classes", "ignore"], "--other-classes: for --precision int8 only"),
     ):
         with pytest.raises(UserError, match=message):
             export_model.main([str(model[0]), *given])

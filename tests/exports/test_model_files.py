@@ -368,6 +368,8 @@ def test_infer_reads_a_file_of_another_format(run300, tmp_path):
         (["--raw", "--output", "x.pb"], "--raw: a frozen graph has the raw outputs"),
         (["--batch", "0", "--output", "x.pb"], "--batch: '0' is not a whole number above 0"),
         (["--check-data", "nowhere", "--output", "x.pb"], "--check-data: 'nowhere': no such folder"),
+        (["--check-data", ".", "--no-check", "--output", "x.pb"], "--check-data: with --no-check nothing is checked"),
+        (["--check-data", ".", "--outputs", "result", "--output", "x.pb"], "with --outputs result nothing is checked"),
     ],
 )
 def test_mistakes_get_one_line(flags, message, run300):
