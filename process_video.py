@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             readers = [first, *(stack.enter_context(_open(film, stop)) for film in films[1:])]
             _process_together(films, readers, SharedDetector(loaded, len(films)), wanted, stop)
         else:
-            _process_all(films, loaded, wanted, stop)
+            _process_all(films, first, loaded, wanted, stop)
 
 
 def _live_batch(flags, cameras, first):
@@ -98,7 +98,10 @@ def _live_batch(flags, cameras, first):
 
 
 def _process_together(films, readers, detector, wanted, stop):
-    """Process several cameras at the same time. What is wrong with one is said, and raised when all have ended."""
+    """Process several cameras at the same time. What is wrong with one is said, and raised when all have ended.
+
+    Any other exception ends all: it is a fault of the program.
+    """
     failed = []
 
     def process(film, reader):
@@ -109,6 +112,9 @@ def _process_together(films, readers, detector, wanted, stop):
         except UserError as error:
             cli.warn(error)
             failed.append(film.input_name)
+        except BaseException:
+            stop.requested = True  # or it would wait for cameras that never end
+            raise
 
     with concurrent.futures.ThreadPoolExecutor(len(films)) as pool:
         done = [pool.submit(process, film, reader) for film, reader in zip(films, readers, strict=True)]
@@ -119,12 +125,15 @@ def _process_together(films, readers, detector, wanted, stop):
         raise KeyboardInterrupt
 
 
-def _process_all(films, detector, wanted, stop):
-    """Process several films. What is wrong with one is said, and raised at the end, after the others."""
+def _process_all(films, first, detector, wanted, stop):
+    """Process several films, one after another. What is wrong with one is said, and raised at the end.
+
+    first: the open reader of the first.
+    """
     failed = []
     for film in films:
         try:
-            with _open(film, stop) as reader:
+            with first if film is films[0] else _open(film, stop) as reader:
                 _process(film, reader, detector, wanted, stop)
         except UserError as error:
             cli.warn(error)

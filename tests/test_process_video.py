@@ -545,6 +545,39 @@ def test_several_films_in_one_call(tmp_path, detector, model, capsys):
     assert len(detector.calls) == 1  # loaded once
 
 
+def test_each_of_several_films_is_opened_once(tmp_path, detector, model, monkeypatch):
+    opened, original = [], process_video._open
+
+    def open_(film, stop):
+        opened.append(original(film, stop))
+        return opened[-1]
+
+    monkeypatch.setattr(process_video, "_open", open_)
+    films = [make(tmp_path / name, 2) for name in ("a.mp4", "b.mp4")]
+    process_video.main([model, *films, str(tmp_path / "out")])
+    assert len(opened) == 2
+    assert [len(read(tmp_path / "out" / name)[1]) for name in ("a.mp4", "b.mp4")] == [2, 2]
+
+
+def test_a_fault_at_one_camera_ends_the_others(monkeypatch):
+    """Cameras never end: nobody would learn of it."""
+    ends = time.monotonic() + 60
+
+    def process(film, *_):
+        if film.input_name == "broken":
+            raise OSError("a fault")
+        while not stop.requested and time.monotonic() < ends:
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(process_video, "_process", process)
+    films = [types.SimpleNamespace(input_name=name) for name in ("good", "broken")]
+    stop = types.SimpleNamespace(requested=False)
+    with pytest.raises(OSError, match="a fault"):
+        process_video._process_together(films, [None, None], None, None, stop)
+    assert time.monotonic() < ends
+
+
 @pytest.mark.parametrize(
     ("inputs", "output", "named"),
     [
