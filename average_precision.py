@@ -118,6 +118,7 @@ def evaluate(
     detections: id -> Detections; an id left out counts as no detections, an unknown one raises UserError.
     iou_threshold: above 0, at most 1.
     Equal scores are sorted by the order of ground_truth, then by the order within the image.
+    Raises ValueError for another threshold, a score that is not a number, and a label that is no index of class_names.
     """
     curves = precision_recall(ground_truth, detections, class_names, iou_threshold)
     return summarize(curves, len(ground_truth), iou_threshold)
@@ -145,7 +146,7 @@ def precision_recall(
     class_names: Sequence[str],
     iou_threshold: float = 0.5,
 ) -> list[ClassCurve]:
-    """One ClassCurve per class, in the order of class_names. Arguments as in `evaluate`."""
+    """One ClassCurve per class, in the order of class_names. Arguments and errors as in `evaluate`."""
     if not 0 < iou_threshold <= 1:
         raise ValueError(f"iou_threshold {iou_threshold} is not above 0 and at most 1")
     matching.require_known(ground_truth, detections)
@@ -497,8 +498,11 @@ def _check_comparison(args):
     for flag in VOC_DEFAULTS.keys() - {"iou", "plots"}:
         if getattr(args, flag) is not None:
             raise UserError(f"--{flag.replace('_', '-')}: for one RESULTS only; leave it out, or give one")
-    if len(set(map(os.path.realpath, paths := [args.results, *args.others]))) < len(paths):
-        raise UserError(f"{paths[-1]}: one of the results is given twice; give different ones")
+    given = set()
+    for path in [args.results, *args.others]:
+        if (whole := os.path.realpath(path)) in given:
+            raise UserError(f"{path}: is given twice; give different results")
+        given.add(whole)
 
 
 def _data_flags(group):

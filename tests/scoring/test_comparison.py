@@ -145,12 +145,13 @@ def test_program(voc, tmp_path, capsys):  # noqa: F811
         (("--groups", "a.json"), "--groups: for one RESULTS only"),
         (("--protocol", "coco"), "--protocol coco: compares no results"),
         (("missing.json",), "missing.json"),
-        (("a.json",), "given twice"),
+        (("a.json",), r"^a\.json: is given twice"),
+        (("./b.json", "c.json"), r"^\./b\.json: is given twice"),
     ],
 )
 def test_a_mistake_is_one_line(voc, tmp_path, monkeypatch, flags, message):  # noqa: F811
     monkeypatch.chdir(tmp_path)
-    write_found("a.json"), write_found("b.json")
+    write_found("a.json"), write_found("b.json"), write_found("c.json")
     with pytest.raises(UserError, match=message):
         score(voc, "a.json", "b.json", *flags)
 
