@@ -1,5 +1,6 @@
 """One epoch of training, one evaluation."""
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -137,7 +138,7 @@ def evaluate(
     check_stop: Callable[[], None],
     loss: valid_loss.LossOfSamples | None = None,
     title: str = "validation",
-    progress: bool = True,
+    shows_bar: bool = True,
     group: Group | None = None,
 ) -> tuple[dict, list]:
     """Detect on all samples and score -> (dict of `average_precision.evaluate`, list of at most EXAMPLES examples).
@@ -152,27 +153,21 @@ def evaluate(
     indices = shares.of_validation(len(samples), kept, *((group.rank, group.size) if group else (0, 1)))
     files = ((samples[index].image_path, samples[index].exif) for index in indices)
     detections, examples = {}, []
+    stream = detector.detect_files(files, keep=lambda place: indices[place] in kept)
     bar = tqdm.tqdm(
-        detector.detect_files(files, keep=lambda place: indices[place] in kept),
-        total=len(indices),
-        desc=title,
-        unit="img",
-        leave=False,
-        dynamic_ncols=True,
-        disable=not progress,
+        stream, total=len(indices), desc=title, unit="img", leave=False, dynamic_ncols=True, disable=not shows_bar
     )
-    for index, (_, read, found) in zip(indices, bar, strict=True):
-        check_stop()
-        if found is None:
-            if images.folder_is_gone(read.path):
-                raise UserError(f"{read.path}: its folder is gone; bring the data back")
-            cli.warn(f"validation continues without {read.path}: {read.reason}")
-            continue
-        if loss is not None:
-            loss.add(index, read.predictions)
-        detections[index] = found
-        if index in kept:
-            examples.append((read.image, found, samples[index]))
+    with contextlib.closing(stream), bar:  # the threads of the stream end before a checkpoint is written
+        for index, (_, read, found) in zip(indices, bar, strict=True):
+            check_stop()
+            if found is None:
+                _warn_of_unreadable(read)
+                continue
+            if loss is not None:
+                loss.add(index, read.predictions)
+            detections[index] = found
+            if index in kept:
+                examples.append((read.image, found, samples[index]))
     if group is not None:
         detections = shares.gather_detections(group, detections)
         if loss is not None:
@@ -182,3 +177,10 @@ def evaluate(
     ground_truth = {sample.id: sample for sample in samples}
     of_samples = {samples[index].id: found for index, found in sorted(detections.items())}
     return average_precision.evaluate(ground_truth, of_samples, detector.class_names), examples
+
+
+def _warn_of_unreadable(error):
+    """Warn of a picture of a validation. error: its images.ImageError. Raises UserError if its folder is gone."""
+    if images.folder_is_gone(error.path):
+        raise UserError(f"{error.path}: its folder is gone; bring the data back")
+    cli.warn(f"validation continues without {error.path}: {error.reason}")

@@ -28,6 +28,8 @@ FEWEST = 20  # steps that a proposal needs; with 15, a full network that trains 
 BLOW_UP = 4.0  # times the lowest loss: two of three steps above it end the test
 SMOOTHING = 1.5  # steps, standard deviation of the Gaussian
 SLOW = f"more must fit into {SECONDS:.0f} s: lower --batch-size, --accumulate or --width, or end other programs"
+BLEW_UP = "the loss blew up at"  # with a rate, why the test ends
+NOT_FINITE = "then the loss was not finite"
 AT_FIRST = 6  # steps whose rates are too low to change the loss
 LEAST_FALL = 0.03  # from there, relative; a smaller one may be noise
 # The proposal is the rate at which the loss is lowest, divided by this (docs/training.md has what was measured)
@@ -42,7 +44,7 @@ def find(task: trainer.Task, stop: StopRequest, plot: str, record: str) -> float
     """
     curve, end = _measure(task, stop)
     try:
-        rate, failure = propose(curve.rates, curve.losses, _why_few(curve, stop)), None
+        rate, failure = propose(curve.rates, curve.losses, _why_few(curve, end, stop)), None
     except NoProposal as error:
         rate, failure = None, error
     if curve.losses:
@@ -72,10 +74,13 @@ def _write(curve, end, rate, plot, record):
     )
 
 
-def _why_few(curve, stop):
-    """What a curve with too few steps had, and the remedy."""
+def _why_few(curve, end, stop):
+    """What a curve with too few steps had, and the remedy. end: why it ended."""
     if stop.requested:
         return "it was stopped before that"
+    last = curve.rates[-1] if curve.rates else FIRST_RATE
+    if last <= _rate_after(FEWEST / STEPS) and (end == NOT_FINITE or end.startswith(BLEW_UP)):  # a fast machine too
+        return f"{end}: lower --weight-decay, give a --clip-norm of 10 or less, or another --optimizer or --precision"
     if curve.empty > len(curve.losses):
         batches = wording.plural(curve.empty, "more step")
         return f"in {batches} no anchor matched an object: raise --batch-size, or train on pictures with objects"
@@ -94,8 +99,7 @@ def propose(rates: Sequence[float], losses: Sequence[float], why_few: str = SLOW
     """
     if len(rates) < FEWEST:
         raise NoProposal(
-            f"--find-rate: {wording.plural(len(rates), 'step')} are too few to propose a rate, which takes {FEWEST}; "
-            f"{why_few}"
+            f"--find-rate: too few steps to propose a rate, {len(rates)} of the {FEWEST} that it takes; {why_few}"
         )
     smooth = smoothed(losses)
     lowest = int(np.argmin(smooth))
@@ -121,6 +125,11 @@ def smoothed(losses: Sequence[float]) -> list[float]:
     return np.exp(weights @ np.log(medians) / weights.sum(axis=1)).tolist()
 
 
+def _rate_after(share):
+    """The rate after a share of the test, 0 to 1."""
+    return FIRST_RATE * (LAST_RATE / FIRST_RATE) ** share
+
+
 class Curve:
     """The losses at rising rates.
 
@@ -140,7 +149,7 @@ class Curve:
     def next_rate(self, step: int) -> float:
         """The rate of a step (0-based): by its number, or by the time that has passed if that is further."""
         seconds = 0.0 if self._start is None else self._clock() - self._start
-        return FIRST_RATE * (LAST_RATE / FIRST_RATE) ** min(1.0, max(step / STEPS, seconds / SECONDS))
+        return _rate_after(min(1.0, max(step / STEPS, seconds / SECONDS)))
 
     def add(self, loss: float, rate: float) -> None:
         """Note a step: its loss, from before its update, shows the effect of the rate of the step before."""
@@ -156,7 +165,7 @@ class Curve:
     def end(self) -> str | None:
         """Why the test ends here, or None if it goes on."""
         if len(self.losses) >= AT_FIRST and np.median(self.losses[-3:]) > BLOW_UP * min(smoothed(self.losses)):
-            return f"the loss blew up at {self.rates[-1]:.2g}"
+            return f"{BLEW_UP} {self.rates[-1]:.2g}"
         if self.rates and self.rates[-1] >= LAST_RATE:
             return f"{LAST_RATE:g} was the last"
         return None
@@ -198,6 +207,6 @@ def _measure(task, stop):
         except _End as end:
             return curve, str(end)
         except engine.NonFiniteLoss:
-            return curve, "then the loss was not finite"
+            return curve, NOT_FINITE
         except WorkerError as error:
             raise UserError(f"{error}; nothing is written, call --find-rate again") from None

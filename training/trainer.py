@@ -84,6 +84,7 @@ class Task:
 
     @property
     def plan(self) -> optimization.Plan:
+        """How many steps the training has."""
         return optimization.Plan(self.settings, len(self.samples))
 
     @property
@@ -341,6 +342,12 @@ def _print_start(opened, state):
         + (f", continued after step {state.step}" if state.step else ""),
         flush=True,
     )
+    if not task.resume and plan.total_steps <= settings.warmup_steps:
+        cli.warn(
+            f"the rate rises for {plural(settings.warmup_steps, 'step')}, and the training has {plan.total_steps}: it "
+            f"ends at {plan.rate(plan.total_steps - 1):.2g}; --warmup-steps {plan.total_steps // 10} suits so short a "
+            "training"
+        )
     if opened.xla != "off":
         print(f"before the first step XLA compiles {COMPILING[opened.xla]}", flush=True)
 
@@ -368,7 +375,7 @@ def validate(
     check_stop: called for each image; may raise to end the validation.
     """
     found = Validation()
-    shown = {"progress": task.leads, "group": task.group} if task.group else {}
+    shown = {"shows_bar": task.leads, "group": task.group} if task.group else {}
     if task.valid:
         with graph.valid_loss.begin(graph.session, task.valid) as loss:
             evaluation = engine.evaluate(graph.detector, task.valid, check_stop=check_stop, loss=loss, **shown)
@@ -450,13 +457,16 @@ class Trainer:
         print(f"done after {plural(state.step, 'step')}{best}; try: {detect}")
 
     def _way_to_longer(self):
-        """What ended the training, and the line that trains it longer."""
-        settings, plan = self.task.settings, self.task.plan
-        if settings.max_steps is not None and plan.total_steps == settings.max_steps:
-            end, flag, number = plural(settings.max_steps, "step"), "--max-steps", settings.max_steps
-        else:
-            end, flag, number = plural(settings.epochs, "epoch"), "--epochs", settings.epochs
-        longer = config.resume_command(self.task.run, flag, str(2 * number))
+        """What ended the training, and the line that trains it longer: with all limits that would end it again."""
+        _, stored = config.read_config(self.task.run)  # without flags of this resume that lengthen nothing
+        steps, in_epoch = self.state.step, self.task.plan.steps_per_epoch
+        end, flags = plural(stored.epochs, "epoch"), []
+        if stored.max_steps is not None and stored.max_steps < 2 * steps:
+            flags += ["--max-steps", str(2 * steps)]
+            end = plural(steps, "step") if stored.max_steps <= steps else end
+        if stored.epochs * in_epoch < 2 * steps:
+            flags += ["--epochs", str(math.ceil(2 * steps / in_epoch))]
+        longer = config.resume_command(self.task.run, *flags)
         return f"the run has had its {end}; for twice as many: {longer}"
 
     def _after_step(self, sums, rate, class_targets):

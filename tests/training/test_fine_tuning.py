@@ -59,7 +59,7 @@ def score(run, data, split, names):
     """VOC's metrics of a run on a split, for the classes of the run."""
     samples = sources.load(str(data), split, names)
     with detector.load(str(run), precision="float32") as loaded:
-        return engine.evaluate(loaded, samples, check_stop=lambda: None, progress=False)[0]
+        return engine.evaluate(loaded, samples, check_stop=lambda: None, shows_bar=False)[0]
 
 
 def _metrics(run):

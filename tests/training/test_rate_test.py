@@ -3,6 +3,7 @@
 import json
 import math
 import shlex
+import types
 
 import numpy as np
 import pytest
@@ -77,7 +78,7 @@ def test_smoothing_by_the_slow_obvious_way():
 @pytest.mark.parametrize(
     ("rates", "losses", "named"),
     [
-        (RATES[:5], [5.0] * 5, "5 steps are too few"),
+        (RATES[:5], [5.0] * 5, "too few steps to propose a rate, 5 of the 20"),
         (RATES, [5.0] * 50 + list(np.linspace(5, 50, 51)), "falls at no rate"),
         (RATES, list(np.linspace(5, 2, 101)), "still falls at 10,"),
     ],
@@ -178,10 +179,24 @@ def test_a_loss_that_is_not_finite_ends_it(find_rate, tmp_path, monkeypatch):
         return {**sums, "confidence": math.nan} if len(calls) == 10 else sums
 
     monkeypatch.setattr(optimization.TrainingStep, "run", breaking)
-    with pytest.raises(UserError, match="8 steps are too few"):
+    with pytest.raises(UserError, match=r"8 of the 20 .*; then the loss was not finite: lower --weight-decay"):
         find_rate()
     found = json.loads((tmp_path / "run-rate.json").read_text("utf-8"))
     assert (len(found["steps"]), found["end"], found["proposed"]) == (8, "then the loss was not finite", None)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "named"), [(0.1, "--weight-decay, give a --clip-norm"), (20, "must fit into 120 s")]
+)
+def test_a_loss_that_blows_up_at_once_is_not_blamed_on_the_machine(seconds, named):
+    """Only where the rates rise by the time, and so by too much, does a faster machine help."""
+    now = [0.0]
+    curve = rate_test.Curve(clock=lambda: now[0])
+    for step, loss in enumerate([5.0] * 7 + [1e6] * 3):
+        curve.add(loss, curve.next_rate(step))
+        now[0] += seconds
+    stop = types.SimpleNamespace(requested=False)
+    assert curve.end().startswith("the loss blew up at") and named in rate_test._why_few(curve, curve.end(), stop)
 
 
 @pytest.mark.parametrize("steps", [1, 3, 32])

@@ -281,8 +281,40 @@ def test_a_length_that_a_run_has_had_already_changes_nothing(start, capsys):
     capsys.readouterr()
     resume(run, "--epochs", "1", "--workers", "1")
     said = capsys.readouterr().out
-    assert "cosine" not in said and "the run has had its 1 epoch;" in said
+    assert "cosine" not in said and "the run has had its 2 epochs;" in said
     assert (settings(run).epochs, settings(run).workers) == (2, 1)
+
+
+@pytest.mark.parametrize("flags", [("--epochs", "1", "--max-steps", "5"), ("--epochs", "2", "--max-steps", "7")])
+def test_the_line_that_trains_longer_does(flags, start, capsys):
+    """Also where both limits would end the run, or one does and the other is near."""
+    run = start(*flags)
+    before = state_of(run)["step"]
+    capsys.readouterr()
+    resume(run)
+    line = re.search(r"for twice as many: python train\.py (.*)", capsys.readouterr().out)[1]
+    train.main(line.split())
+    assert state_of(run)["step"] == 2 * before
+    assert "nothing is left" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "warned"),
+    [
+        (
+            ("--warmup-steps", "5"),
+            "the rate rises for 5 steps, and the training has 5: it ends at 0.0002; --warmup-steps 0",
+        ),
+        (("--warmup-steps", "100", "--learning-rate", "0.1"), "has 5: it ends at 0.005; --warmup-steps 0 suits"),
+        (("--warmup-steps", "4"), None),
+    ],
+)
+def test_a_training_that_ends_while_its_rate_rises_says_so(flags, warned, start, capsys):
+    run = start("--epochs", "1", *flags)
+    said = capsys.readouterr().err
+    assert warned in said if warned else "the rate rises" not in said
+    resume(run)
+    assert "the rate rises" not in capsys.readouterr().err  # it could not be changed
 
 
 def test_each_machine_has_its_own_default_of_workers(start, monkeypatch):
