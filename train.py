@@ -17,6 +17,7 @@ from training import batch_sheet, together, train_flags
 
 
 def main(argv: list[str] | None = None) -> None:
+    """The program; `--help` lists its flags."""
     flags = train_flags.parse(argv, __doc__)
     rank = member.of_this_process()
     if rank is None and together.run(flags, argv):

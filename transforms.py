@@ -199,7 +199,7 @@ class Plan:
 def train_transforms(preset: SSDPreset, augmentation: str | Augmentation = "full") -> "TrainTransforms":
     """The training augmentation for a preset: a `TrainTransforms`, which can be pickled and has no state.
 
-    augmentation: an Augmentation, or the name of one in AUGMENTATIONS.
+    augmentation: an Augmentation, or the name of one in AUGMENTATIONS. Raises KeyError for another name.
     """
     chosen = AUGMENTATIONS[augmentation] if isinstance(augmentation, str) else augmentation
     return TrainTransforms(preset.input_wh, preset.mean, chosen)

@@ -349,7 +349,7 @@ def _add_loss_flags(group):
     _add(
         group,
         "--matching",
-        "anchors that learn an object: all with an IoU above 0.5; bipartite adds the best anchor of each object, "
+        "anchors that learn an object: all with an IoU of 0.5 or more; bipartite adds the best anchor of each object, "
         "threshold, the article's, does not",
         choices=config.CHOICES["matching"],
         rare=True,

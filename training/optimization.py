@@ -58,14 +58,17 @@ class Plan:
 
     @property
     def batches_per_epoch(self) -> int:
+        """The batches of an epoch, the last of which may be smaller."""
         return math.ceil(self.num_images / self.settings.batch_size)
 
     @property
     def steps_per_epoch(self) -> int:
+        """The optimizer steps of an epoch, the last of which may have fewer batches than --accumulate."""
         return math.ceil(self.batches_per_epoch / self.settings.accumulate)
 
     @property
     def images_per_step(self) -> int:
+        """The images of a whole optimizer step."""
         return self.settings.batch_size * self.settings.accumulate
 
     @property
