@@ -87,7 +87,8 @@ def postprocess(
             by_class *= tf.cast(has_area, tf.float32)[:, None]
         scores, anchors = tf.math.top_k(by_class, preset.candidates)  # [N,classes,candidates]
         boxes = tf.gather(decoded, anchors, batch_dims=1)  # [N,classes,candidates,4]
-        on_device = devices.has_gpu() and not portable
+        fits = suppression.fits(*scores.shape.as_list()[1:])
+        on_device = devices.has_gpu() and not portable and fits
         suppress = suppression.suppress if on_device else suppression.suppress_on_cpu
         if isinstance(threshold, tuple):  # suppression has one for all; a score of 0 is not above any
             scores = tf.where(scores > tf.constant(threshold)[:, None], scores, tf.zeros_like(scores))

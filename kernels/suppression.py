@@ -5,6 +5,15 @@
 
 import tensorflow.compat.v1 as tf
 
+# Bytes of the largest tensors of `suppress`, of which two are there at once. 80 classes with 400 candidates each have
+# 102 MB; imported detectors that compare all anchors with each other have up to 97 GB
+MOST_OF_A_PICTURE = 2**28
+
+
+def fits(classes: int, candidates: int) -> bool:
+    """Whether `suppress` leaves room on a GPU: for some classes with so many candidates each, K below."""
+    return 4 * 2 * classes * candidates**2 <= MOST_OF_A_PICTURE
+
 
 def suppress(
     boxes: tf.Tensor, scores: tf.Tensor, *, iou_threshold: float, score_threshold: float, keep: int

@@ -797,6 +797,23 @@ def test_a_graph_for_batches_of_one_size_detects_the_same(run, best, monkeypatch
     assert_alike(found, best.detect(pictures))
 
 
+@pytest.mark.parametrize(
+    ("name", "classes", "candidates", "on_device"),
+    [("vgg512-coco", 80, None, True), ("vgg300", 20, None, True), ("vgg300", 20, 8732, False)],
+)
+def test_a_gpu_leaves_suppression_among_too_many_boxes_to_the_cpu(name, classes, candidates, on_device, monkeypatch):
+    """Imported detectors may have no limit on the candidates: all pairs of them would take 12 GB for each picture."""
+    preset = ssd_utils.get_preset(name)
+    if candidates:
+        preset = dataclasses.replace(preset, candidates_per_class=candidates)
+    monkeypatch.setattr(detector.devices, "has_gpu", lambda: True)
+    with tf.Graph().as_default() as graph:
+        shapes = [1, preset.num_anchors, 1 + classes], [1, preset.num_anchors, 4]
+        detector.postprocess(*(tf.placeholder(tf.float32, shape) for shape in shapes), preset, 0.01)
+    by_tensorflow = "CombinedNonMaxSuppression" in {op.type for op in graph.get_operations()}
+    assert by_tensorflow != on_device
+
+
 def test_an_exported_graph_is_rebuilt_for_a_gpu(frozen, monkeypatch):
     rng = np.random.default_rng(6)
     pictures = [rng.integers(0, 256, (50, 70, 3), np.uint8) for _ in range(3)]
