@@ -138,6 +138,8 @@ def test_training_uses_and_stores_the_anchors(shapes, tmp_path):
         *TINY,
         "--max-steps",
         "1",
+        "--warmup-steps",
+        "0",
         "--run",
         tmp_path / "run",
         "--anchors",

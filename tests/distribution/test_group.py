@@ -87,14 +87,18 @@ def test_a_request_to_stop_reaches_rank_0():
 
 
 def test_a_dead_rank_is_named():
+    listen = threading.Barrier(3, timeout=20)
+
     def work(one):
         if one.rank == 1:  # as the kernel does it for a killed process
+            listen.wait()
             one._closing.set()
             for connection in one._connections.values():
                 connection.close()
             return
         told.setdefault(one.rank, [])
         one._on_end = lambda kind, _: told[one.rank].append(kind)
+        listen.wait()
         one.share()
 
     told = {}
