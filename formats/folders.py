@@ -262,6 +262,18 @@ class Kind(NamedTuple):
     parts: tuple = ()
 
 
+def _partners(key, own, others):
+    """The keys of the Index `others` that a key of the Index `own` means: an annotation's pictures, or the reverse.
+
+    key: also of a picture that is missing, as it is listed.
+    One in another folder only if it does not fit another key of `own` better: names may repeat in each folder.
+    """
+    same = others.same(key)
+    if same is not None:
+        return [same]
+    return [other for other in others.find(key) if key in (own.find(other) or [key])]
+
+
 class Split(NamedTuple):
     """The pictures of one split.
 
@@ -283,7 +295,7 @@ class Split(NamedTuple):
 
     def annotation_path(self, image_id):
         """The annotation of a picture, or where it would be if there were one."""
-        found = self.annotations.find(image_id)
+        found = _partners(image_id, self.pictures, self.annotations)
         if len(found) == 1:
             return self.annotations.path_of[found[0]]
         if len(found) > 1:
@@ -361,7 +373,8 @@ class _Home:
         below = f"{name}/" if name in self.parts else ""
         ids = {key for key in self.pictures.path_of if key.startswith(below)}
         for key, path in self.annotations.path_of.items():
-            if key.startswith(below) and not self.pictures.find(key) and self._kind.looks(path):
+            of_split = key.startswith(below)
+            if of_split and not _partners(key, self.annotations, self.pictures) and self._kind.looks(path):
                 ids.add(key)
         where = os.path.join(self._pictures_folder, below)
         return Split(shown, str(self.folder), where, None, sorted(ids), self.pictures, self.annotations)
@@ -369,7 +382,8 @@ class _Home:
     def _unlisted(self):
         """The sorted ids of pictures with an annotation that no list has."""
         listed = {key for paths in self.lists.values() for key in self._listed(paths)}
-        return sorted(key for key in self.pictures.path_of if key not in listed and self.annotations.find(key))
+        left = (key for key in self.pictures.path_of if key not in listed)
+        return sorted(key for key in left if _partners(key, self.pictures, self.annotations))
 
     def _listed(self, paths):
         """The ids in some lists. An id may contain spaces: a line that is one of a picture is taken whole."""

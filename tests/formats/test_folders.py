@@ -13,7 +13,7 @@ import sources
 from formats import folders
 from media import images
 from structures import UserError
-from voc_tree import write_voc
+from voc_tree import voc_xml, write_voc
 
 NAMES = ("cat", "dog")
 PICTURES = {
@@ -300,6 +300,54 @@ def test_a_picture_that_may_be_two_is_asked_about(tmp_path):
         sources.find(tmp_path, "train")
     (tmp_path / "train.csv").write_text("/elsewhere/y/a.png,5,3,20,18,cat\n")
     assert sources.find(tmp_path, "train")[0].image_path.endswith("images/y/a.png")
+
+
+def test_an_annotation_of_another_picture_of_that_name_is_not_taken(tmp_path):
+    """Frames are often numbered anew in each folder, and those without objects may have no file."""
+    voc, yolo = tmp_path / "voc", tmp_path / "yolo"
+    for at, name in enumerate(("train/0001", "val/0001")):
+        images.write(voc / "JPEGImages" / f"{name}.png", noise(at, (40, 30)))
+    (voc / "Annotations/val").mkdir(parents=True)
+    (voc / "Annotations/val/0001.xml").write_text(voc_xml(40, 30, [("cat", (5, 3, 20, 18))]))
+    with pytest.raises(UserError, match=r"Annotations/train/0001\.xml: cannot read the annotation: no such file"):
+        sources.load(voc, "train", NAMES, source="voc")
+    kept = {"source": "voc", "missing_annotations": "background"}
+    assert [len(one.boxes) for one in sources.load(voc, "train,val", NAMES, **kept)] == [0, 1]
+    shutil.copytree(voc / "JPEGImages", yolo / "images")
+    (yolo / "labels/val").mkdir(parents=True)
+    (yolo / "labels/val/0001.txt").write_text("0 .5 .5 .9 .9\n")
+    (yolo / "classes.txt").write_text("cat\ndog\n")
+    assert [len(one.boxes) for one in sources.load(yolo, "train,val", NAMES)] == [0, 1]
+    (voc / "ImageSets").mkdir()
+    (voc / "ImageSets/some.txt").write_text("val/0001\n")
+    with pytest.raises(UserError, match="the split is empty"):
+        sources.find(voc, "unlisted", source="voc")
+
+
+def test_pictures_of_one_name_may_share_an_annotation(tmp_path):
+    """Each picture of two cameras that look through one lens."""
+    for at, name in enumerate(("infrared/0001", "visible/0001")):
+        images.write(tmp_path / "JPEGImages" / f"{name}.png", noise(at, (40, 30)))
+    (tmp_path / "Annotations").mkdir()
+    (tmp_path / "Annotations/0001.xml").write_text(voc_xml(40, 30, [("cat", (5, 3, 20, 18))]))
+    assert [len(one.boxes) for one in sources.load(tmp_path, "all", NAMES)] == [1, 1]
+
+
+def test_an_annotation_whose_picture_is_missing_is_named_beside_another_picture_of_that_name(tmp_path):
+    images.write(tmp_path / "JPEGImages/x/0001.png", noise(1, (40, 30)))
+    for folder in "xy":
+        (tmp_path / "Annotations" / folder).mkdir(parents=True)
+        (tmp_path / "Annotations" / folder / "0001.xml").write_text(voc_xml(40, 30, [("cat", (5, 3, 20, 18))]))
+    with pytest.raises(UserError, match=r"y/0001\.jpg: no such picture"):
+        sources.find(tmp_path, "all")
+
+
+def test_the_annotation_of_a_missing_picture_is_not_missing(voc):
+    (voc / "JPEGImages/a.png").unlink()
+    (voc / "ImageSets/Main/train.txt").write_text("C:\\data\\a.png\n")
+    (split,) = sources.survey(voc, "train")
+    assert split.pictures[0].image_path is None
+    assert split.pictures[0].annotation_path == str(voc / "Annotations/a.xml")
 
 
 def test_a_picture_of_an_unread_kind_is_named(voc):
