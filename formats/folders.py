@@ -119,6 +119,7 @@ class Index:
     def find(self, name):
         """The ids that a name may mean, a list: the exact one, or those that share the longest end of its path.
 
+        None beside the folder that the name gives, if that has other files: there the one that is meant is missing.
         name: an id, or a path with suffix, as a list or annotation gives it; perhaps with %20 for a space, as in an
             address.
         """
@@ -142,10 +143,27 @@ class Index:
         parts = self._without_suffix(path).split("/")
         for start in range(len(parts)):
             if (tail := "/".join(parts[start:])) in self.path_of:
-                return [tail]
-        alike = self._by_stem.get(_plain(parts[-1]), [])
-        shared = [_shared_end(_plain(key).split("/"), list(map(_plain, parts))) for key in alike]
-        return [key for key, length in zip(alike, shared, strict=True) if length == max(shared)]
+                found = [tail]
+                break
+        else:
+            alike = self._by_stem.get(_plain(parts[-1]), [])
+            shared = [_shared_end(_plain(key).split("/"), list(map(_plain, parts))) for key in alike]
+            found = [key for key, length in zip(alike, shared, strict=True) if length == max(shared)]
+        return [key for key in found if not self._is_beside(key, parts)]
+
+    def _is_beside(self, key, parts):
+        """Whether the folder of a path would be beside that of an id, and has files. parts: of the path."""
+        own, parts = _plain(key).split("/"), list(map(_plain, parts))
+        shared = _shared_end(own, parts)
+        if shared == len(parts):
+            return False
+        named = own[: max(0, len(own) - shared - 1)] + parts[len(parts) - shared - 1 : -1]
+        return "/".join(named) in self._plain_folders
+
+    @functools.cached_property
+    def _plain_folders(self):
+        """The folders that have files, as `_plain` has them."""
+        return {_plain(key).rpartition("/")[0] for key in self.path_of}
 
     def _without_suffix(self, name):
         stem, suffix = os.path.splitext(name)

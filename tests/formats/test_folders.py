@@ -350,6 +350,22 @@ def test_the_annotation_of_a_missing_picture_is_not_missing(voc):
     assert split.pictures[0].annotation_path == str(voc / "Annotations/a.xml")
 
 
+@pytest.mark.parametrize("listed", ["cam1/0001.png", "D:\\set\\images\\cam1\\0001.png", "Cam1/0001.png"])
+def test_a_picture_is_not_taken_from_beside_the_folder_that_is_named(voc, tmp_path, listed):
+    """Were that folder missing, it might be called otherwise here."""
+    for root in (tmp_path / "csv/images", voc / "JPEGImages"):
+        for at, name in enumerate(("cam1/0002", "cam2/0001")):
+            images.write(root / f"{name}.png", noise(at, (40, 30)))
+    (tmp_path / "csv/train.csv").write_text(f"{listed},5,3,20,18,cat\n")
+    with pytest.raises(UserError, match=r"line 1: .*0001\.png: no such picture; add the file or remove the entry"):
+        sources.find(tmp_path / "csv", "train", "csv")
+    (voc / "ImageSets/Main/train.txt").write_text(f"{listed}\n")
+    with pytest.raises(UserError, match=r"train\.txt: .*0001.*: no such picture; add the file or remove its line"):
+        sources.find(voc, "train", "voc")
+    (tmp_path / "csv/train.csv").write_text(f"{listed.replace('am1', 'am3')},5,3,20,18,cat\n")
+    assert sources.find(tmp_path / "csv", "train", "csv")[0].image_path.endswith("images/cam2/0001.png")
+
+
 def test_a_picture_of_an_unread_kind_is_named(voc):
     move(voc / "JPEGImages" / "a.png", voc / "JPEGImages" / "a.pcx")
     with pytest.raises(UserError, match=r"train\.txt: .*a\.jpg: no such picture, only a\.pcx, .* called \.pcx "):
