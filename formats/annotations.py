@@ -156,16 +156,15 @@ def size_as_stated(header, stated):
     header: (width, height, orientation) as stored, from `images.header`. The size comes from the file, because
     annotations often state a wrong one. EXIF orientation is applied if the stated size is the rotated one, or has its
     shape and not that of the stored one. Where rotation does not change the size (orientations 2 to 4, squares), it is
-    applied too, as labeling tools and detection do.
+    always applied, as labeling tools and detection do.
     """
     turned, stored = size_as_shown(header), Size(*header[:2], False)
-    if stated is None:
+    if stated is None or turned[:2] == stored[:2]:
         return turned
     stated = tuple(stated)
     if stated in (turned[:2], stored[:2]):
         return turned if stated == turned[:2] else stored
-    alike = is_same_shape(turned, stated) and (turned[:2] == stored[:2] or not is_same_shape(stored, stated))
-    return turned if alike else stored
+    return turned if is_same_shape(turned, stated) and not is_same_shape(stored, stated) else stored
 
 
 def size_as_shown(header):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import cv2
 import numpy as np
@@ -203,6 +204,22 @@ def test_boxes_on_pictures_that_exif_turns(tmp_path, orientation, stated_as_stor
         seen = images.read(sample.image_path, sample.exif)
         x0, y0, x1, y1 = sample.boxes_px[0].astype(int)
         assert seen[y0:y1, x0:x1].min() == 255 and seen.astype(int).sum() == 3 * 255 * (y1 - y0) * (x1 - x0)
+
+
+@pytest.mark.parametrize("orientation", [2, 3, 4])
+def test_pictures_that_exif_mirrors_need_no_stated_size(tmp_path, orientation):
+    voc = write_voc(tmp_path / "voc", {name: ((80, 60), []) for name in "ab"}, {"train": ["a", "b"]}, suffix=".png")
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for name in "ab":
+        Image.new("RGB", (80, 60)).save(voc / "JPEGImages" / f"{name}.png", exif=exif)
+    text = voc_xml(80, 60, [("cat", (11, 6, 50, 20))])
+    (voc / "Annotations" / "a.xml").write_text(re.sub("<size>.*</size>", "", text, flags=re.DOTALL))
+    (voc / "Annotations" / "b.xml").unlink()
+    output = convert(voc, "coco", tmp_path / "out", "--missing-annotations", "background")
+    content = json.loads((output / "annotations" / "instances_train.json").read_text())
+    assert [one["bbox"] for one in content["annotations"]] == [[10, 5, 40, 15]]
+    assert [(one["width"], one["height"]) for one in content["images"]] == [(80, 60)] * 2
 
 
 def test_boxes_are_those_that_training_learns(tmp_path, capsys):

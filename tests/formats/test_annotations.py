@@ -88,6 +88,10 @@ def test_boxes_stay_where_they_do_not_fit_the_stated_size(tmp_path, capsys):
         ((60, 60, 6), (30, 30), (60, 60, True)),
         ((80, 60, 6), (7, 7), (80, 60, False)),
         ((80, 60, 6), (None, None), (80, 60, False)),
+        ((80, 60, 3), (None, None), (80, 60, True)),
+        ((80, 60, 3), (7, 7), (80, 60, True)),
+        ((60, 60, 6), (None, None), (60, 60, True)),
+        ((60, 60, 6), (80, 60), (60, 60, True)),
     ],
 )
 def test_size_as_stated(header, stated, expected):
