@@ -403,12 +403,16 @@ class _SampleMaker:
         annotated = self._read(entry, read)
         header = images.header(entry.image_path)
         size = size_as_stated(header, annotated.stated)
-        objects = self._wanted(_in_columns(annotated))
+        everything = _in_columns(annotated)
+        objects = self._wanted(everything)
         edges, factor = objects.edges_px, 1.0
         if annotated.fractions:
             edges = edges * ((size.width, size.height) * 2)
         elif objects.names:
-            edges, factor = self._resize(entry, objects, size, annotated.stated)
+            # Also what is left out shows which size the boxes were drawn for
+            factors = _scale_to_picture(entry, everything, size, annotated.stated, self._notes)
+            if factors is not None:
+                edges, factor = edges * (factors * 2), factors[0] * factors[1]
             self._in_pixels.append(objects)
         for index, shape in enumerate(objects.shapes or ()):
             if shape != "box":
@@ -432,13 +436,6 @@ class _SampleMaker:
                 raise
         self._notes.add("background", entry.image_path)
         return Annotated([], (None, None))
-
-    def _resize(self, entry, objects, size, stated):
-        """(edges, factor on areas) of the objects, scaled if the picture was resized after annotation."""
-        factors = _scale_to_picture(entry, objects, size, stated, self._notes)
-        if factors is None:
-            return objects.edges_px, 1.0
-        return objects.edges_px * (factors * 2), factors[0] * factors[1]
 
     def _is_known(self, name, index, objects):
         if name in self._label_of:

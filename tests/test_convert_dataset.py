@@ -222,6 +222,21 @@ def test_pictures_that_exif_mirrors_need_no_stated_size(tmp_path, orientation):
     assert [(one["width"], one["height"]) for one in content["images"]] == [(80, 60)] * 2
 
 
+def test_a_box_of_another_class_decides_too_whether_boxes_are_scaled(tmp_path, capsys):
+    """It reaches out of the stated size, so the boxes were not drawn on a picture of that size."""
+    objects = {"a": [("cat", (61, 61, 90, 90)), ("dog", (11, 11, 150, 90))], "b": [("cat", (11, 11, 40, 40))]}
+    objects["c"] = [*objects["b"], ("dog", (11, 11, 150, 90))]
+    voc = write_voc(tmp_path / "voc", {name: ((50, 50), []) for name in objects}, {"train": list(objects)})
+    for name, boxes in objects.items():
+        (voc / "Annotations" / f"{name}.xml").write_text(voc_xml(100, 100, boxes))
+    chosen = ("--classes", "cat", "--other-classes", "ignore")
+    output = convert(voc, "coco", tmp_path / "out", *chosen)
+    assert "1 picture of another size than the annotation states, as if resized" in capsys.readouterr().err
+    learned = sources.load(voc, "train", ("cat",), other_classes="ignore")
+    for samples in (learned, sources.load(output, "train", ("cat",))):
+        assert [one.boxes_px.tolist() for one in samples] == [[], [[5, 5, 20, 20]], [[10, 10, 40, 40]]]
+
+
 def test_boxes_are_those_that_training_learns(tmp_path, capsys):
     """Resized pictures, boxes that reach out or are empty, pictures without a file of annotations."""
     objects = [("cat", (11, 6, 30, 35)), ("dog", (-5, 6, 30, 35)), ("cat", (7, 7, 7, 7))]
