@@ -367,7 +367,13 @@ class _Home:
         """The names of lists that are of one class and split. paths: {name: path} of all lists."""
         words = {name: name.rpartition("_")[2] for name in paths if "_" in name}
         named = [name for name, split in words.items() if split in paths or is_split_name(split)]
-        return {name for name in named if _is_of_class(paths[name])}
+        return {name for name in named if self._is_of_class(paths[name])}
+
+    def _is_of_class(self, path):
+        """Whether a list has -1, 0 or 1 after each id, or is empty. Names of pictures may end so too: 'photo 1'."""
+        lines = [line for _, line in self._lines(path)]
+        tried = lines[:FILES_TRIED]  # of which one may be missing; a data set may have a million such lines
+        return all(map(OF_CLASS.search, lines)) and not any(map(self.pictures.find, tried))
 
     @functools.cached_property
     def parts(self):
@@ -404,13 +410,14 @@ class _Home:
         return sorted(key for key in left if _partners(key, self.pictures, self.annotations))
 
     def _listed(self, paths):
-        """The ids in some lists. An id may contain spaces: a line that is one of a picture is taken whole."""
+        """The ids in some lists. An id may contain spaces: a line that is a picture's name is taken whole."""
         found = []
         for path in paths:
             for _, line in self._lines(path):
-                whole = line in self.pictures.path_of
-                name = line if whole else OF_CLASS.sub("", line)
-                keys = [name] if whole else self.pictures.find(name)
+                name, keys = line, self.pictures.find(line)
+                if not keys:
+                    name = OF_CLASS.sub("", line)
+                    keys = self.pictures.find(name)
                 if not keys and line.lower().endswith(self._kind.suffix):  # PaddleDetection names both files
                     starts = (line[:at] for at, letter in enumerate(line) if letter == " ")
                     keys = next(filter(None, map(self.pictures.find, starts)), [])
@@ -423,12 +430,6 @@ class _Home:
         """The lines of a list; one that begins with # is a comment unless a picture is called so."""
         lines = enumerate(map(str.strip, files.read_text(path).splitlines()), start=1)
         return [one for one in lines if one[1] and (one[1][0] != "#" or one[1] in self.pictures.path_of)]
-
-
-def _is_of_class(path):
-    """Whether a list has -1, 0 or 1 after its first id, or is empty."""
-    lines = files.read_lines(path)
-    return not lines or OF_CLASS.search(lines[0][1]) is not None
 
 
 class Layout:

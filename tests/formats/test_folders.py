@@ -132,6 +132,25 @@ def test_lists_of_xml_files(voc, form):
     assert content(voc) == expected
 
 
+@pytest.mark.parametrize("form", ["set/{}", "{}", "{}.png"])
+def test_names_that_end_like_a_line_of_a_class(tmp_path, form):
+    """'photo 1' is one picture, not 'photo' with an object of the class."""
+    listed = {"night_train": ["photo 1", "photo 0"], "val": ["photo 1", "photo 2"]}
+    pictures = {name: (noise(at, (40, 30)), []) for at, name in enumerate(("photo", "photo 0", "photo 1", "photo 2"))}
+    voc = write_voc(tmp_path, pictures, suffix=".png")
+    for part in ("JPEGImages", "Annotations"):
+        move(voc / part, voc / "set")
+        move(voc / "set", voc / part / "set")
+    for split, names in listed.items():
+        (voc / "ImageSets/Main" / f"{split}.txt").write_text("".join(form.format(name) + "\n" for name in names))
+    (voc / "ImageSets/Main/trainval.txt").unlink(missing_ok=True)
+    assert sources.split_names(voc) == list(listed)
+    assert {split: [one.id for one in sources.find(voc, split)] for split in listed} == listed
+    (voc / "ImageSets/Main/cat_val.txt").write_text("".join(form.format(name) + " -1\n" for name in pictures))
+    assert sources.split_names(voc) == list(listed)
+    assert [one.id for one in sources.find(voc, "cat_val")] == list(pictures)
+
+
 @pytest.mark.parametrize("form", [name for name in LISTS if name not in ("suffix", "1 and -1", "both files")])
 def test_lists_of_yolo(voc, tmp_path, form):
     data = dataset_formats.write_all(voc, tmp_path / "others", ["train", "val"], NAMES)["yolo"]
