@@ -14,6 +14,11 @@ def image_place(_, record):
     return f"images/{record.file_name}"
 
 
+def holds(_):
+    """Whether the format has a place for an Item."""
+    return True
+
+
 def write(folder, parts, class_names):
     """Write annotations/instances_SPLIT.json. A picture has one id in all splits; "truncated" is an addition."""
     categories = [{"id": number, "name": name} for number, name in enumerate(class_names, start=1)]

@@ -17,6 +17,11 @@ def image_place(_, record):
     return f"images/{record.file_name}"
 
 
+def holds(_):
+    """Whether the format has a place for an Item."""
+    return True
+
+
 def write(folder, parts, class_names):
     """Write SPLIT.csv: a line for each object, or one with the image alone, and the size of the picture.
 

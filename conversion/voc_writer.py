@@ -16,6 +16,11 @@ def image_place(_, record):
     return f"JPEGImages/{record.file_name}"
 
 
+def holds(_):
+    """Whether the format has a place for an Item."""
+    return True
+
+
 def write(folder, parts, class_names):
     """Write annotations and lists.
 

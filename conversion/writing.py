@@ -11,8 +11,9 @@ from conversion import coco_writer, csv_writer, voc_writer, yolo_writer
 from structures import UserError
 from system import files, wording
 
-# A writer has write(folder, parts, class_names); image_place(split, record); LOST, {field of Item that it has no place
-# for: (what such an item is called, what becomes of it)}; CLASS_LIST, the file of class names that it adds, or None
+# A writer has write(folder, parts, class_names); image_place(split, record); holds(item), whether it has a place for an
+# Item at all; LOST, {field of Item that it has no place for: (what such an item is called, what becomes of it)};
+# CLASS_LIST, the file of class names that it adds, or None
 WRITERS = {"voc": voc_writer, "coco": coco_writer, "yolo": yolo_writer, "csv": csv_writer}
 
 
@@ -48,12 +49,22 @@ def _place(image_path, path, link):
 
 
 def _check(parts, folder, writer, to):
-    """Read the lists of what was written: each must name its pictures, and no others."""
+    """Read what was written: each list must name its pictures, and no others, with as many objects as they have."""
     for part in parts:
-        expected = {os.path.join(folder, writer.image_place(part.split, record)) for record in part.records}
-        found = {os.path.normpath(entry.image_path) for entry in sources.find(folder, part.split, to)}
-        if other := sorted(found ^ expected):
+        held = {
+            os.path.join(folder, writer.image_place(part.split, record)): sum(map(writer.holds, record.items))
+            for record in part.records
+        }
+        read = sources.reader(folder, part.split, to)
+        found = {
+            os.path.normpath(entry.image_path): len(read(entry).objects)
+            for entry in sources.find(folder, part.split, to)
+        }
+        if other := sorted(found.keys() ^ held.keys()):
             raise AssertionError(f"{to}: {part.split} names other pictures than it should: {other[:2]}")
+        for path, count in held.items():
+            if found[path] != count:
+                raise AssertionError(f"{to}: {path} has {found[path]} objects, not {count}")
 
 
 def losses(parts, class_names, to):

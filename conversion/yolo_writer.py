@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 from formats import yolo
 from system import files
@@ -13,24 +14,38 @@ LOST = {
     "area": ("outline", "its area is left out"),
 }
 CLASS_LIST = None
+# Readers look for labels by the last folder `images` of a picture's path, some whatever its capitals are: one more
+# underscore makes it another folder, and no two folders the same
+IMAGES = re.compile(r"(^|/)(images_*)(?=/)", re.IGNORECASE)
 
 
 def image_place(split, record):
     """Where a picture belongs below the folder."""
-    return f"images/{split}/{record.file_name}"
+    return f"images/{split}/{_plain(record.file_name)}"
+
+
+def holds(item):
+    """Whether the format has a place for an Item."""
+    return not item.crowd
 
 
 def write(folder, parts, class_names):
     """Write labels/SPLIT and data.yaml. A picture without objects gets an empty file of labels."""
     for part in parts:
+        home = "images/labels" if part.split.lower() == "images" else f"labels/{part.split}"
         for record in part.records:
-            path = os.path.join(folder, "labels", part.split, f"{record.name}.txt")
-            lines = [_line(record, item) for item in record.items if not item.crowd]
+            path = os.path.join(folder, home, f"{_plain(record.name)}.txt")
+            lines = [_line(record, item) for item in record.items if holds(item)]
             files.write(path, "".join(f"{line}\n" for line in lines), durable=False)
     names = [f"  {number}: {json.dumps(name, ensure_ascii=False)}" for number, name in enumerate(class_names)]
     splits = [f"{json.dumps(part.split)}: {json.dumps('images/' + part.split)}" for part in parts]
     lines = ["path: .", *splits, "names:", *names]
     files.write(os.path.join(folder, "data.yaml"), "".join(f"{line}\n" for line in lines), durable=False)
+
+
+def _plain(name):
+    """A picture's name without a folder `images` in it."""
+    return IMAGES.sub(r"\1\2_", name)
 
 
 def _line(record, item):

@@ -172,6 +172,41 @@ def test_pictures_of_one_name(tmp_path, to):
 
 
 @pytest.mark.parametrize("to", WRITTEN)
+@pytest.mark.parametrize("name", ["images", "Images", "images_"])
+def test_names_keep_a_folder_that_is_called_images(tmp_path, to, name):
+    """As of train/images and valid/images: readers find the labels of YOLO by the last folder of that name."""
+    data = tmp_path / "data"
+    for at, split in enumerate(("train", "valid")):
+        images.write(data / split / name / "0001.jpg", np.full((60, 80, 3), 20 * at, np.uint8))
+        line = f"{split}/{name}/0001.jpg,{10 * at},5,30,35,cat\n"
+        (data / f"{split}.csv").write_text("image,xmin,ymin,xmax,ymax,class\n" + line)
+    output = convert(data, to, tmp_path / "out")
+    for at, split in enumerate(("train", "valid")):
+        (sample,) = sources.load(output, split, ("cat",))
+        assert sample.boxes_px.tolist() == [[10 * at, 5, 30, 35]]
+        if to == "yolo":  # as Ultralytics finds them
+            labels = "/labels/".join(sample.image_path.rsplit("/images/", 1)).replace(".jpg", ".txt")
+            assert len(files.read_lines(labels)) == 1
+
+
+@pytest.mark.parametrize("to", WRITTEN)
+def test_a_split_that_is_called_images(tmp_path, to):
+    images.write(tmp_path / "a.jpg", np.zeros((60, 80, 3), np.uint8))
+    (tmp_path / "images.csv").write_text("image,xmin,ymin,xmax,ymax,class\na.jpg,10,5,30,35,cat\n")
+    output = convert(tmp_path / "images.csv", to, tmp_path / "out")
+    assert sources.split_names(output) == ["images"]
+    assert sources.load(output, "images", ("cat",))[0].boxes_px.tolist() == [[10, 5, 30, 35]]
+
+
+def test_what_was_written_is_read_again(tmp_path, monkeypatch):
+    """A fault of this program, not of the user: whole pictures would become background without a word."""
+    voc = write_voc(tmp_path / "voc", {"a": ((80, 60), [("cat", (11, 6, 30, 35))])}, {"train": ["a"]})
+    monkeypatch.setattr(writing.yolo_writer, "_line", lambda *_: "")
+    with pytest.raises(AssertionError, match=r"a\.jpg has 0 objects, not 1"):
+        convert(voc, "yolo", tmp_path / "out")
+
+
+@pytest.mark.parametrize("to", WRITTEN)
 def test_splits_of_a_devkit_that_overlap(tmp_path, to):
     pictures = {name: ((80, 60), [("cat", (11, 6, 30, 35))]) for name in "abc"}
     kit = tmp_path / "kit"
