@@ -319,23 +319,36 @@ def _ground_truth(data, read, args):
         raise
     if strange and not args.classes and (message := _other_classes(data, read, args)):
         raise UserError(message)
+    left_out = args.other_classes == "ignore" and not strange  # without any objects there are no classes to name
+    if left_out and not read.all_classes and (others := _unnamed_classes(data, read)):
+        cli.warn(
+            f"{args.results}: objects of {_some(others)} are left out; such a table names only classes that were "
+            "detected: if its model has these, give all its classes with --classes, so that they count"
+        )
     return found
+
+
+def _unnamed_classes(data, read):
+    """The classes of the data that RESULTS does not name, a list."""
+    return [name for name in data.class_names if name not in read.class_names]
 
 
 def _other_classes(data, read, args):
     """What to say where the data has classes that RESULTS does not name; None if it has none or cannot be read."""
     try:
-        others = [name for name in data.class_names if name not in read.class_names]
+        others = _unnamed_classes(data, read)
     except UserError:
         return None
     if not others:
         return None
     made = f" (made by {read.source})" if read.source else ""
     remedy = "detect again with a model of these classes"
+    if not read.all_classes:
+        remedy = f"such a table names only classes that were detected: give its model's with --classes, {remedy}"
     if len(others) < len(data.class_names):
         remedy += ", or leave their objects out with --other-classes ignore"
     return (
-        f"{args.results}: names other classes than the data: {_some(read.class_names)}{made}, "
+        f"{args.results}: names other classes than the data: {_some(read.class_names) or 'none'}{made}, "
         f"but split {args.split} of {args.data} has {_some(others)}; {remedy}"
     )
 

@@ -82,7 +82,8 @@ def read(path, class_names=None, data=None):
         found.setdefault(key, [])
         if name in label_of:
             found[key].append((label_of[name], *numbers))
-    return Results(names, {key: result_files.from_rows(rows) for key, rows in found.items()}, sizes)
+    detections = {key: result_files.from_rows(rows) for key, rows in found.items()}
+    return Results(names, detections, sizes, all_classes=class_names is not None)
 
 
 def _rows(path):

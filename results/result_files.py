@@ -37,6 +37,7 @@ class Results:
     threshold: the lowest score written, or None if the format does not record it.
     source: what made them and from which data, or None if the format does not record it.
     complete: whether every picture that was looked at is named, also those without detections.
+    all_classes: whether class_names has the detector's classes, also those that were never detected.
     """
 
     class_names: tuple
@@ -46,6 +47,7 @@ class Results:
     threshold: float | None = None
     source: "Source | None" = None
     complete: bool = False
+    all_classes: bool = True
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ import config
 import oracles_ap
 import source_pascal_voc
 import ssd_utils
-from results import comp4, detection_files, detections_json
+from results import comp4, csv_table, detection_files, detections_json
 from structures import Detections, UserError
 from system import cli
 from voc_cases import detected, random_case, sample
@@ -406,6 +406,27 @@ def test_results_for_other_classes_are_called_so(voc, tmp_path):
     said = error_of(score, voc, path)
     assert "has bus" in said and "leave their objects out with --other-classes ignore" in said
     score(voc, path, "--other-classes", "ignore")
+
+
+def test_a_table_without_a_class_that_was_never_detected(voc, tmp_path, capsys):
+    """A table names only what was detected: without the others the mean would be too high."""
+    path = tmp_path / "detections.csv"
+    path.write_text(",".join(csv_table.COLUMNS) + "\nb.jpg,100,80,bus,0.9,0,0,50,50\n")
+    said = error_of(score, voc, path)
+    assert "names other classes than the data: bus, but" in said and "has car; " in said
+    assert "names only classes that were detected" in said and "--classes" in said.replace("--other-classes", "")
+    report = tmp_path / "ap.json"
+    score(voc, path, "--classes", "car,bus", "--json", str(report))
+    assert json.loads(report.read_text())["area"] == {"mean": 0.5, "per_class": {"car": 0.0, "bus": 1.0}}
+    assert capsys.readouterr().err == ""
+    score(voc, path, "--other-classes", "ignore", "--json", str(report))
+    assert json.loads(report.read_text())["area"] == {"mean": 1.0, "per_class": {"bus": 1.0}}
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert warning.startswith(f"warning: {path}: ") and "car" in warning and "--classes" in warning
+    score(voc, path, "--classes", "bus", "--other-classes", "ignore")
+    assert capsys.readouterr().err == ""
+    path.write_text(",".join(csv_table.COLUMNS) + "\n")
+    assert "names other classes than the data: none, but" in error_of(score, voc, path)
 
 
 def test_where_results_come_from_is_said_and_compared(voc, tmp_path, capsys):
