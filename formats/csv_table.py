@@ -328,11 +328,16 @@ def _parse(where, row, columns):
         raise UserError(f"{where}: {shown} is not {wanted!r}; correct the line, or name the columns in line 1")
     if not has_edges:
         edges = [edges[0], edges[1], edges[0] + edges[2], edges[1] + edges[3]]
-    flags = {flag: flag in columns and cell(flag).lower() in ("1", "true", "yes") for flag in FLAGS}
+    flags = {flag: flag in columns and _is_set(cell(flag)) for flag in FLAGS}
     area = annotations.numbers([cell("area")]) if "area" in columns else None
     one = annotations.Written(name, tuple(edges), where, flags["difficult"] or flags["iscrowd"], flags["iscrowd"])
     one = one._replace(area=area and area[0], truncated=flags["truncated"])
     return _Row(where, image, one, stated)
+
+
+def _is_set(text):
+    """Whether the cell of a flag says yes: also 1.0, as pandas writes a column of numbers with blanks."""
+    return text.lower() in ("true", "yes") or annotations.numbers([text]) == [1]
 
 
 def write_fixed(copy):

@@ -52,6 +52,16 @@ def test_coordinates_by_hand(data, form):
     assert csv_table.fits(data) and csv_table.class_names(data, "train") == NAMES
 
 
+@pytest.mark.parametrize("yes", ["1", "1.0", "1,0", "True", "yes"])
+def test_flags(data, yes):
+    """pandas makes 1.0 of 1 in a column with blanks, such as those of pictures without objects."""
+    no = yes.replace("1", "0").replace("True", "False").replace("yes", "no")
+    lines = f"b.png;;;;;;;\na.png;2;1;10;5;dog;{yes};{no}\na.png;2;1;9;5;dog;{no};{yes}\na.png;2;1;8;5;dog;{no};\n"
+    (data / "train.csv").write_text("image;xmin;ymin;xmax;ymax;class;difficult;iscrowd\n" + lines)
+    sample = load(data)[1]
+    assert sample.difficult.tolist() == [True, True, False] and sample.crowd.tolist() == [False, True, False]
+
+
 @pytest.mark.parametrize("folder", ["train", "images/train", "images"])
 def test_where_pictures_may_be(data, folder):
     (data / folder).mkdir(parents=True)
