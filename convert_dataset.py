@@ -26,7 +26,8 @@ EPILOG = """examples:
       train.py --valid-share 0.2 would take
 
 what the formats hold:
-  voc   difficult, truncated; crowd regions as difficult objects with <iscrowd>, which only this project reads
+  voc   difficult, truncated; crowd regions as difficult objects with <iscrowd>, which only this project reads; boxes
+        of up to a pixel in width or height are left out
   coco  everything; truncated objects with "truncated", which only this project reads
   yolo  boxes alone; crowd regions are left out
   csv   everything, in columns that other programs may not know
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for line in writing.losses(parts, class_names, flags.to):
         cli.warn(line)
     writing.write(parts, class_names, flags.output, flags.to, flags.link, progress=True)
-    objects = sum(len(record.items) for part in parts for record in part.records)
+    objects = writing.count_objects(parts, flags.to)
     counted = ", ".join(f"{part.split} ({wording.plural(len(part.records), 'picture')})" for part in parts)
     of_classes = f"{wording.plural(objects, 'object')} of {wording.plural(len(class_names), 'class')}"
     print(f"{flags.output}: {counted}; {of_classes}, from {source} to {flags.to}")

@@ -5,7 +5,7 @@ import os
 
 from system import files
 
-LOST: dict = {}
+LOST: tuple = ()
 CLASS_LIST = None
 
 

@@ -7,7 +7,7 @@ import os
 from formats import csv_table
 from system import files, wording
 
-LOST: dict = {}
+LOST: tuple = ()
 CLASS_LIST = "classes.txt"
 EXTRA = (*csv_table.FLAGS, "area")  # columns of a table that needs them
 

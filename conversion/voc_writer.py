@@ -7,7 +7,6 @@ import source_pascal_voc
 from formats import annotations
 from system import files, wording
 
-LOST = {"area": ("outline", "its area is left out")}
 CLASS_LIST = "classes.txt"
 
 
@@ -16,9 +15,24 @@ def image_place(_, record):
     return f"JPEGImages/{record.file_name}"
 
 
-def holds(_):
-    """Whether the format has a place for an Item."""
-    return True
+def holds(item):
+    """Whether the format has a place for an Item.
+
+    Its corners include the last pixel, so that those of a box of one pixel are equal; readers take that for a click
+    without a drag, and what is thinner for a box that is upside down.
+    """
+    xmin, ymin, xmax, ymax = map(float, _corners(item))
+    return xmin < xmax and ymin < ymax
+
+
+LOST = (
+    (lambda item: item.area, "outline", "its area is left out"),
+    (
+        lambda item: not holds(item),
+        "thin box",
+        "left out, since one of a pixel or less in width or height would be empty",
+    ),
+)
 
 
 def write(folder, parts, class_names):
@@ -42,19 +56,20 @@ def _xml(record, class_names):
         f"\t<filename>{escape(name)}</filename>",
         f"\t<size><width>{record.width}</width><height>{record.height}</height><depth>3</depth></size>",
     ]
-    for item in record.items:
+    for item in filter(holds, record.items):
+        corners = zip(source_pascal_voc.CORNERS, _corners(item), strict=True)
         lines += [
             "\t<object>",
             f"\t\t<name>{escape(class_names[item.label])}</name>",
             f"\t\t<truncated>{item.truncated:d}</truncated>",
             f"\t\t<difficult>{item.difficult:d}</difficult>",
             *(["\t\t<iscrowd>1</iscrowd>"] if item.crowd else []),
-            f"\t\t<bndbox>{_corners(item)}</bndbox>",
+            "\t\t<bndbox>" + "".join(f"<{name}>{value}</{name}>" for name, value in corners) + "</bndbox>",
             "\t</object>",
         ]
     return "\n".join([*lines, "</annotation>", ""])
 
 
 def _corners(item):
-    corners = zip(source_pascal_voc.CORNERS, annotations.to_inclusive(item.edges_px), strict=True)
-    return "".join(f"<{name}>{wording.number(value, 9)}</{name}>" for name, value in corners)
+    """Its corners as text, xmin, ymin, xmax and ymax."""
+    return [wording.number(value, 9) for value in annotations.to_inclusive(item.edges_px)]

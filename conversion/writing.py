@@ -12,8 +12,8 @@ from structures import UserError
 from system import files, wording
 
 # A writer has write(folder, parts, class_names); image_place(split, record); holds(item), whether it has a place for an
-# Item at all; LOST, {field of Item that it has no place for: (what such an item is called, what becomes of it)};
-# CLASS_LIST, the file of class names that it adds, or None
+# Item at all; LOST, for each thing that it has no place for (whether an Item has it, what such an Item is called, what
+# becomes of it); CLASS_LIST, the file of class names that it adds, or None
 WRITERS = {"voc": voc_writer, "coco": coco_writer, "yolo": yolo_writer, "csv": csv_writer}
 
 
@@ -67,17 +67,20 @@ def _check(parts, folder, writer, to):
                 raise AssertionError(f"{to}: {path} has {found[path]} objects, not {count}")
 
 
+def count_objects(parts, to):
+    """The number of objects of Parts that a format has a place for."""
+    return sum(sum(map(WRITERS[to].holds, record.items)) for part in parts for record in part.records)
+
+
 def losses(parts, class_names, to):
     """What a format has no place for, a list of lines with counts."""
     writer, lines = WRITERS[to], []
     records = {record.image_path: record for part in parts for record in part.records}
     items = [item for record in records.values() for item in record.items]
-    for field, (what, becomes) in writer.LOST.items():
-        # A crowd region is difficult too; where it is left out, that is all there is to say of it
-        lost = [one for one in items if getattr(one, field) and not (field == "difficult" and one.crowd)]
-        if lost:
-            lines.append(f"{to} has no place for {wording.plural(len(lost), what)}: {becomes}")
-    labels = np.unique([item.label for item in items])
+    for has, what, becomes in writer.LOST:
+        if lost := sum(map(bool, map(has, items))):
+            lines.append(f"{to} has no place for {wording.plural(lost, what)}: {becomes}")
+    labels = np.unique([item.label for item in items if writer.holds(item)])
     if writer.CLASS_LIST and len(labels) < len(class_names):
         count = wording.plural(len(class_names) - len(labels), "class")
         lines.append(

@@ -7,12 +7,13 @@ import re
 from formats import yolo
 from system import files
 
-LOST = {
-    "crowd": ("crowd region", "left out, since it would be learned as an object"),
-    "difficult": ("difficult object", "written like the others"),
-    "truncated": ("truncated object", "written like the others"),
-    "area": ("outline", "its area is left out"),
-}
+LOST = (
+    (lambda item: item.crowd, "crowd region", "left out, since it would be learned as an object"),
+    # A crowd region is difficult too; it is left out, and that is all there is to say of it
+    (lambda item: item.difficult and not item.crowd, "difficult object", "written like the others"),
+    (lambda item: item.truncated, "truncated object", "written like the others"),
+    (lambda item: item.area, "outline", "its area is left out"),
+)
 CLASS_LIST = None
 # Readers look for labels by the last folder `images` of a picture's path, some whatever its capitals are: one more
 # underscore makes it another folder, and no two folders the same

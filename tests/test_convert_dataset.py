@@ -119,15 +119,35 @@ def test_flags_are_kept(tmp_path, capsys, to):
 
 def test_what_yolo_cannot_hold_is_said_once_with_counts(tmp_path, capsys):
     output = convert(flagged(tmp_path), "yolo", tmp_path / "out")
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
+    said = capsys.readouterr()
+    lines = [line for line in said.err.splitlines() if line.startswith("warning")]
     assert lines == [
         "warning: yolo has no place for 1 crowd region: left out, since it would be learned as an object",
         "warning: yolo has no place for 2 difficult objects: written like the others",
         "warning: yolo has no place for 2 truncated objects: written like the others",
         "warning: yolo has no place for 1 outline: its area is left out",
     ]
+    assert "5 objects of 2 classes, from coco to yolo" in said.out
     assert [80 * one[0] for one in marks_of(output)] == pytest.approx([11, 13, 14, 15, 16])
     assert sources.class_names(output, "train") == ("dog", "cat")  # in the order of COCO's numbers
+
+
+@pytest.mark.parametrize("to", WRITTEN)
+def test_boxes_of_a_pixel(tmp_path, capsys, to):
+    """Its corners are equal where they include their last pixel, which readers take for a click without a drag."""
+    images.write(tmp_path / "a.png", np.zeros((60, 80, 3), np.uint8))
+    boxes = ["10,10,30,11", "10.2,10,11.1,40", "30,30,31,31", "30,30,50,50", "5,5,6.001,9", "5,5,6.0000000001,9"]
+    (tmp_path / "train.csv").write_text("".join(f"a.png,{box},cat\n" for box in boxes))
+    output = convert(tmp_path / "train.csv", to, tmp_path / "out")
+    said = capsys.readouterr()
+    (sample,) = sources.load(output, "train", ("cat",))
+    assert capsys.readouterr().err == ""  # no box is dropped
+    kept = [3, 4] if to == "voc" else range(6)
+    expected = [[float(edge) for edge in boxes[at].split(",")] for at in kept]
+    np.testing.assert_allclose(sample.boxes_px, expected, rtol=1e-5)
+    assert f"{len(kept)} objects of 1 class" in said.out
+    lost = "voc has no place for 4 thin boxes: left out, since one of a pixel or less in width or height would be empty"
+    assert [line for line in said.err.splitlines() if "no place" in line] == [f"warning: {lost}"] * (to == "voc")
 
 
 ODD = {
