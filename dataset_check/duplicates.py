@@ -13,6 +13,7 @@ from dataset_check import scanning
 from dataset_check.defects import Finding
 
 SAME_SIGNATURE = 3.0  # mean difference of gray levels, of 255, up to which pictures are near-duplicates
+FIRST_COMPARED = 64  # pictures among which one is looked for that is like another; then among twice as many, and so on
 
 
 def side(split_name):
@@ -92,23 +93,24 @@ def check_near_duplicates(scan, within_splits=False):
     Each picture is reported once, however many others it is like: pictures of a fixed camera are all alike.
     """
     pictures = sorted((one for one in scan.pictures if one.readable), key=lambda one: -max(map(side, one.splits)))
-    apart, contents = _apart(pictures, conflicts(scan.splits)), _numbered([one.digest for one in pictures])
-    kinds = {"near-duplicate-across-splits": True, **({"near-duplicate": False} if within_splits else {})}
-    reported = {kind: np.zeros(len(pictures), bool) for kind in kinds}
-    for index, near in _alike(pictures):
-        near = near[contents[near] != contents[index]]
-        for kind, crossing in kinds.items():
-            for one, two in _unreported(index, near[apart(index, near) == crossing], reported[kind]):
+    if not pictures:
+        return
+    tiny, contents = _Tiny(pictures), _numbered([one.digest for one in pictures])
+    apart, groups = _apart(pictures, conflicts(scan.splits)), _numbered([one.splits for one in pictures])
+    kinds = {"near-duplicate-across-splits": apart, **({"near-duplicate": ~apart} if within_splits else {})}
+    found = [(kind, _Pairs(tiny, contents, groups, wanted)) for kind, wanted in kinds.items()]
+    for place in range(len(pictures)):
+        for kind, pairs in found:
+            for one, two in pairs.of(place):
                 one, two = pictures[one], pictures[two]
                 yield Finding(kind, two.image_path, _copy_of(two, "like", one), two, other=one)
 
 
 def _apart(pictures, conflicting):
-    """Callable (index, indices) -> bool array: whether a picture and each of others are in splits that conflict."""
+    """bool [G,G]: whether pictures of each two of the groups, those in the same splits, are in splits that conflict."""
     groups = list(dict.fromkeys(picture.splits for picture in pictures))
     pairs = [[any(pair in conflicting for pair in itertools.product(a, b)) for b in groups] for a in groups]
-    table, group = np.array(pairs, bool), _numbered([picture.splits for picture in pictures])
-    return lambda index, indices: table[group[index], group[indices]]
+    return np.array(pairs, bool)
 
 
 def _numbered(values):
@@ -117,42 +119,82 @@ def _numbered(values):
     return np.array([numbers.setdefault(value, len(numbers)) for value in values], int)
 
 
-def _unreported(index, near, reported):
-    """Yield (earlier, later) for the pairs of `index` with each of `near`, if `later` is not reported yet.
-
-    reported: bool array, updated.
-    """
-    later = near[near > index]
-    later = later[~reported[later]]
-    reported[later] = True
-    yield from ((index, other) for other in later)
-    if not reported[index] and (near < index).any():
-        reported[index] = True
-        yield near[near < index][0], index
-
-
 def _copy_of(picture, relation, other):
     """The detail of a finding: 'in train; the same as a.jpg in test'."""
     name = os.path.basename(other.image_path)
     return f"in {', '.join(picture.splits)}; {relation} {name} in {', '.join(other.splits)}"
 
 
-def _alike(pictures):
-    """Yield (index, array of indices) of pictures whose tiny copies differ by SAME_SIGNATURE or less on average.
+class _Tiny:
+    """The tiny copies of pictures, which are alike if they differ by SAME_SIGNATURE or less on average.
 
-    Each pair comes once.
+    order: the pictures by brightness; ends: for each place in it the first one that is too bright to be alike.
     """
-    if not pictures:
-        return
-    tiny = np.stack([scanning.pixels(one.signature) for one in pictures])
-    # The mean difference is at least the difference of the means. So sort by the mean of the whole picture, compare
-    # those near in this order by the means of 4 × 4 parts, and pixel by pixel only what is left
-    parts = tiny.reshape(-1, 4, 4, 4, 4).mean(axis=(2, 4)).reshape(-1, 16)
-    order = np.argsort(tiny.mean(axis=1), kind="stable")
-    means = tiny.mean(axis=1)[order]
-    ends = np.searchsorted(means, means + SAME_SIGNATURE, "right")
-    for place, index in enumerate(order):
-        near = order[place + 1 : ends[place]]
-        near = near[np.abs(parts[near] - parts[index]).mean(axis=1) <= SAME_SIGNATURE]
-        near = near[np.abs(tiny[near] - tiny[index]).mean(axis=1) <= SAME_SIGNATURE]
-        yield index, near
+
+    def __init__(self, pictures):
+        self._pixels = np.stack([scanning.pixels(one.signature) for one in pictures])
+        self._parts = self._pixels.reshape(-1, 4, 4, 4, 4).mean(axis=(2, 4)).reshape(-1, 16)
+        # The mean difference is at least the difference of the means. So compare only those near in the order of
+        # brightness, by the means of 4 × 4 parts, and pixel by pixel only what is left
+        means = self._pixels.mean(axis=1)
+        self.order = np.argsort(means, kind="stable")
+        self.ends = np.searchsorted(means[self.order], means[self.order] + SAME_SIGNATURE, "right")
+
+    def alike(self, index, others):
+        """Those of some pictures that are like another one. index, others: int, int array."""
+        for copies in (self._parts, self._pixels):
+            others = others[np.abs(copies[others] - copies[index]).mean(axis=1) <= SAME_SIGNATURE]
+        return others
+
+
+class _Pairs:
+    """The pairs of pictures that are alike, of some groups, in which a picture is the later one at most once.
+
+    Of pictures that are all alike, each is in very many pairs; those that would come to nothing are not compared.
+    """
+
+    def __init__(self, tiny, contents, groups, wanted):
+        """contents: a number of what each file holds; groups: the group of each picture; wanted: bool [G,G]."""
+        self._tiny, self._contents, self._groups = tiny, contents, groups
+        self._reported = np.zeros(len(groups), bool)
+        # Of each group, the places in the order of brightness of the pictures that its own are compared with
+        self._places = [np.flatnonzero(row[groups[tiny.order]]) for row in wanted]
+        self._left = list(self._places)  # without most of those that are reported
+
+    def of(self, place):
+        """Yield (earlier, later) for pairs of the picture at a place with brighter ones. Call it with rising places."""
+        index = self._tiny.order[place]
+        later = self._tiny.alike(index, self._unreported(place, index))
+        self._reported[later] = True
+        yield from ((index, other) for other in later)
+        if not self._reported[index] and (earlier := self._first_earlier(place, index)) is not None:
+            self._reported[index] = True
+            yield earlier, index
+
+    def _unreported(self, place, index):
+        """The pictures that may be like that at a place, come after it and are not reported."""
+        group = self._groups[index]
+        left = self._left[group]
+        left = left[np.searchsorted(left, place, "right") :]
+        others = self._tiny.order[left[: np.searchsorted(left, self._tiny.ends[place])]]
+        rest = others[~self._reported[others]]
+        if len(others) - len(rest) > len(left) / 8:  # seldom enough, and all the others are passed over fast
+            left = left[~self._reported[self._tiny.order[left]]]
+        self._left[group] = left
+        return self._of_other_content(index, rest[rest > index])
+
+    def _first_earlier(self, place, index):
+        """The first picture, in the order of brightness, that is like that at a place and comes before it, or None."""
+        places = self._places[self._groups[index]]
+        start, end = np.searchsorted(places, (place + 1, self._tiny.ends[place]))
+        others = self._tiny.order[places[start:end]]
+        others = self._of_other_content(index, others[others < index])
+        size = FIRST_COMPARED
+        while len(others):
+            if len(found := self._tiny.alike(index, others[:size])):
+                return found[0]
+            others, size = others[size:], 2 * size
+        return None
+
+    def _of_other_content(self, index, others):
+        return others[self._contents[others] != self._contents[index]]

@@ -3,6 +3,7 @@
 import collections
 import hashlib
 import html.parser
+import itertools
 import json
 import os
 import pathlib
@@ -11,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import time
+import types
 
 import cv2
 import numpy as np
@@ -495,6 +497,87 @@ def test_pictures_of_a_fixed_camera_are_reported_once_each(tmp_path):
     assert sorted(one.picture.id for one in found) == ids[:8] and {one.other.id for one in found} <= set(ids[8:])
     of_kind = collections.Counter(one.defect for one in findings(root, near_duplicates=True))
     assert of_kind == {"near-duplicate-across-splits": 8, "near-duplicate": 7 + 3}
+
+
+def near_duplicates_one_by_one(scan, within_splits):
+    """(kind, earlier, later) as check_near_duplicates reports them, with a comparison of each two pictures."""
+    pictures = sorted(scan.pictures, key=lambda one: -max(map(duplicates.side, one.splits)))
+    conflicting = duplicates.conflicts(scan.splits)
+    values = [np.frombuffer(one.signature, np.uint8).astype(float) for one in pictures]
+    order = sorted(range(len(pictures)), key=lambda at: values[at].mean())
+    seen, found = set(), []
+    for place, at in enumerate(order):
+        near = []
+        for other in order[place + 1 :]:
+            if np.abs(values[at] - values[other]).mean() <= 3 and pictures[at].digest != pictures[other].digest:
+                both = itertools.product(pictures[at].splits, pictures[other].splits)
+                near.append((other, any(pair in conflicting for pair in both)))
+        for kind, crossing in (("near-duplicate-across-splits", True), ("near-duplicate", False)):
+            if crossing or within_splits:
+                pairs = [(at, other) if other > at else (other, at) for other, apart in near if apart == crossing]
+                for earlier, later in sorted(pairs, key=lambda pair: pair[1] == at):
+                    if (kind, later) not in seen:
+                        found.append((kind, pictures[earlier].id, pictures[later].id))
+                    seen.add((kind, later))
+    return found
+
+
+def scan_of_copies(copies, splits_of, digests=None):
+    """A Scan with Pictures of 16 × 16 gray levels, [N,256]. splits_of: the names of the splits of each."""
+    pictures = [
+        scanning.Picture(
+            f"p{at}",
+            "",
+            splits,
+            f"p{at}.jpg",
+            f"p{at}.xml",
+            digest=b"%d" % (at if digests is None else digests[at]),
+            signature=copy.astype(np.uint8).tobytes(),
+            annotation=annotations.Annotated([]),
+        )
+        for at, (copy, splits) in enumerate(zip(copies, splits_of, strict=True))
+    ]
+    splits = [
+        types.SimpleNamespace(name=name, home="", ids=[one.id for one in pictures if name in one.splits])
+        for name in dict.fromkeys(itertools.chain(*splits_of))
+    ]
+    return scanning.Scan("", "voc", tuple(splits), tuple(pictures))
+
+
+@pytest.mark.parametrize("within_splits", [False, True])
+@pytest.mark.parametrize("seed", range(6))
+def test_near_duplicates_are_those_of_each_two_pictures(seed, within_splits, monkeypatch):
+    """Scenes with pictures that are alike, not all with each other, and copies of files."""
+    monkeypatch.setattr(duplicates, "FIRST_COMPARED", 1 + seed % 3)
+    rng = np.random.default_rng(seed)
+    scenes = rng.integers(40, 200, (4, 256))
+    copies = scenes[rng.integers(0, 4, 120)] + rng.integers(-3, 4, (120, 256)) + rng.integers(-2, 3, (120, 1))
+    known = [("train",), ("val",), ("test",), ("train", "trainval"), ("val", "trainval")]
+    splits_of = [known[at] for at in rng.integers(0, len(known), 120)]
+    scan = scan_of_copies(copies, splits_of, rng.integers(0, 60, 120))
+    found = duplicates.check_near_duplicates(scan, within_splits)
+    expected = near_duplicates_one_by_one(scan, within_splits)
+    assert [(one.defect, one.other.id, one.picture.id) for one in found] == expected and len(expected) > 20
+
+
+@pytest.mark.parametrize("brightness", ["rising", "falling", "random"])
+def test_a_fixed_camera_does_not_take_a_comparison_of_each_two(brightness, monkeypatch):
+    count, compared = 1000, []
+    ranks = {
+        "rising": np.arange(count),
+        "falling": -np.arange(count) % count,
+        "random": np.arange(count) * 7919 % count,
+    }
+    copies = np.where(np.arange(256) < ranks[brightness][:, None] // 4, 101, 100)
+    scan = scan_of_copies(copies, [("train",)] * (count // 2) + [("test",)] * (count // 2))
+    alike = duplicates._Tiny.alike
+    monkeypatch.setattr(
+        duplicates._Tiny,
+        "alike",
+        lambda tiny, index, others: compared.append(len(others)) or alike(tiny, index, others),
+    )
+    assert len(list(duplicates.check_near_duplicates(scan, within_splits=True))) == count // 2 + count - 2
+    assert sum(compared) < 150 * count
 
 
 def test_reports_may_go_into_the_copys_folder(clean, tmp_path):
