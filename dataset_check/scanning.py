@@ -163,6 +163,7 @@ def scan(data, splits=None, *, source="auto", missing_annotations="error", worke
         for (folder, _, _), (one, names) in listed.items()
     ]
     reader = sources.reader(data, ",".join(split.name for split in found), source)
+    _names_by_stem.cache_clear()
     step = functools.partial(read, reader=reader, missing_annotations=missing_annotations)
     unlisted = () if splits else _unlisted(found)
     pictures = tuple(_read_all(step, pending, workers, progress))
@@ -214,7 +215,8 @@ def read(picture, reader, missing_annotations="error"):
     except UserError as error:
         found["annotation_problem"] = _reason(error, picture)
     if picture.image_path is None:
-        found["problem"] = folders.unread_hint(picture.place) or None
+        listing = _names_by_stem(os.path.dirname(picture.place))
+        found["problem"] = folders.unread_hint(picture.place, listing=listing) or None
     else:
         try:
             found |= _read_image(picture.image_path)
@@ -225,6 +227,9 @@ def read(picture, reader, missing_annotations="error"):
         return picture
     annotation, resized = annotations.on_picture(picture.annotation, picture._sized)
     return dataclasses.replace(picture, annotation=annotation, resized=resized)
+
+
+_names_by_stem = functools.cache(folders.names_by_stem)  # for one scan: all pictures of a folder may be missing
 
 
 def _reason(error, picture):

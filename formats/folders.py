@@ -255,16 +255,24 @@ def require_picture(path, where, remedy="remove the entry", others=()):
     raise UserError(f"{where}: {path}: no such picture{hint or f'; add the file or {remedy}'}")
 
 
-def unread_hint(path, others=()):
+def unread_hint(path, others=(), listing=None):
     """The end of a message about a picture that does not exist if there is a file like it of an unread kind, else "".
 
-    others: paths of more files that may be this picture.
+    others: paths of more files that may be this picture; listing: as `names_by_stem` has its folder, if that is known.
     """
-    stem = os.path.basename(os.path.splitext(path)[0])
-    beside = [name for name in files.visible(os.path.dirname(path)) if os.path.splitext(name)[0] == stem]
+    folder, name = os.path.split(path)
+    beside = (names_by_stem(folder) if listing is None else listing).get(os.path.splitext(name)[0], [])
     beside = [name for name in beside if not name.lower().endswith((*images.SUFFIXES, *NO_PICTURES))]
     beside += map(os.path.basename, others)
     return f", only {beside[0]}{images.unread_suffix(beside[0])}" if beside else ""
+
+
+def names_by_stem(folder):
+    """{name without suffix: names} of what is in a folder."""
+    found = {}
+    for name in files.visible(folder):
+        found.setdefault(os.path.splitext(name)[0], []).append(name)
+    return found
 
 
 class Kind(NamedTuple):

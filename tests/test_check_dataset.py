@@ -29,7 +29,7 @@ from formats import annotations
 from media import images
 from programs import ROOT, command, error_of, run
 from structures import UserError
-from system import cli
+from system import cli, files
 from voc_tree import voc_xml, write_voc
 
 SHARED = pathlib.Path(__file__).parents[1].parent / "shared" / "data"
@@ -481,6 +481,23 @@ def test_a_trainval_that_is_train_keeps_its_pictures(clean, tmp_path):
     assert checks.check(scan, VGG300) == []
     fixes.write_copy(scan, [], tmp_path / "fixed")
     assert len(source_pascal_voc.find(tmp_path / "fixed", "trainval")) == 14
+
+
+def test_many_missing_pictures_do_not_list_their_folder_each(clean, monkeypatch):
+    """Other files of their names lie beside them: labels, and pictures of a kind that is not read."""
+    listed, visible = [], files.visible
+    monkeypatch.setattr(files, "visible", lambda folder, *more: listed.append(str(folder)) or visible(folder, *more))
+    scanning.scan(clean, workers=1)
+    before = listed.count(str(clean / "JPEGImages"))
+    for number in range(14):
+        path = picture(clean, f"train{number:02d}")
+        path.rename(path.with_suffix(".xcf" if number < 7 else ".txt"))
+    listed.clear()
+    found = [one.problem for one in scanning.scan(clean, workers=1).pictures if one.image_path is None]
+    assert listed.count(str(clean / "JPEGImages")) <= before + 1
+    assert sum(one is not None and "only train0" in one for one in found) == 7 and found.count(None) == 7
+    picture(clean, "train00").with_suffix(".xcf").unlink()
+    assert sum(one.problem is None for one in scanning.scan(clean, workers=1).pictures if one.image_path is None) == 8
 
 
 def test_pictures_of_a_fixed_camera_are_reported_once_each(tmp_path):
