@@ -142,8 +142,12 @@ def _rate(text):
     return Fraction(cli.positive_float(text)).limit_denominator(1001)
 
 
-def _file_or_folder(text):
+def _json_or_folder(text):
     return cli.output_folder(text) if os.path.isdir(text) else cli.output_json(text)
+
+
+def _file_or_folder(text):
+    return cli.output_folder(text) if os.path.isdir(text) else cli.output_file(text)
 
 
 def parse(argv: Sequence[str] | None, description: str) -> argparse.Namespace:
@@ -233,7 +237,7 @@ def _output_flags(add):
     )
     add(
         "--json",
-        type=_file_or_folder,
+        type=_json_or_folder,
         metavar="FILE",
         help="write the detections of every frame and the speed of every stage to FILE; where OUTPUT is a folder, a "
         "folder too",

@@ -283,6 +283,17 @@ def test_lines_and_zones_are_counted(call, tmp_path, zone, capsys):
     assert frames[10][60:90, 98:103].max() > 180  # the line is drawn
 
 
+def test_the_same_command_replaces_what_it_wrote(call, tmp_path, zone):
+    written = [tmp_path / "counts.csv", tmp_path / "when.png"]
+    flags = ["--zone", zone, "--csv", str(written[0]), "--timeline", str(written[1])]
+    call(*flags)
+    first = [path.read_bytes() for path in written]
+    for path in written:
+        path.write_bytes(path.read_bytes()[:20])
+    call(*flags)
+    assert [path.read_bytes() for path in written] == first
+
+
 def test_counts_agree_with_the_boxes_in_the_json(call):
     """The slow way: on which side of the line the middle of the lower edge is in each frame."""
     _, timeline = call("--line", "70,10,110,230")
