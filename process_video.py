@@ -58,8 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         stop = stack.enter_context(cli.StopRequest())
         first = stack.enter_context(_open(films[0], stop))
         _places(films[0], first)
-        for film in films:
-            film_flags.check_outputs(film)
+        film_flags.check_outputs(films)
         pretrained.fetched(model, stop.raise_if_requested)
         cli.import_tensorflow()
         import detector  # TensorFlow loads only after all flags and paths are checked

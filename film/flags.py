@@ -114,17 +114,30 @@ def check_tiles(flags: argparse.Namespace, size: tuple[int, int]) -> None:
             raise UserError(f"{flags.input_name}: {error}") from None
 
 
-def check_outputs(flags: argparse.Namespace) -> None:
-    """Raise UserError if an output file is also an input or another output, or cannot be written."""
-    taken = {"INPUT": flags.input}
-    for name, path in (("OUTPUT", flags.output), *((f"--{what}", getattr(flags, what)) for what in FILES)):
-        if path in (None, NONE):
-            continue
-        for other, used in taken.items():
-            if os.path.realpath(path) == os.path.realpath(used):
+def check_outputs(films: Sequence[argparse.Namespace]) -> None:
+    """Raise UserError if a file that is written is also an input or another output, or cannot be written.
+
+    films: the flags of all films of a call. What is incomplete has a name of its own, which must be free too.
+    """
+    taken = {os.path.realpath(film.input): "INPUT" for film in films}
+    for film in films:
+        for name, path in (("OUTPUT", film.output), *((f"--{what}", getattr(film, what)) for what in FILES)):
+            if path in (None, NONE):
+                continue
+            if other := taken.get(os.path.realpath(path)):
                 raise UserError(f"{name} {path}: is the same file as {other}; give another file")
-        taken[name] = path
-        files.check_writable(path)
+            taken[os.path.realpath(path)] = name
+            if name in ("OUTPUT", "--json"):
+                _take_unfinished(name, path, taken)
+            files.check_writable(path)
+
+
+def _take_unfinished(name, path, taken):
+    """Add the name that a file has until it is complete to those that are taken. Raises UserError if it is."""
+    unfinished = video.unfinished_name(path)
+    if other := taken.get(os.path.realpath(unfinished)):
+        raise UserError(f"{name} {path}: is {unfinished} until it is complete, which is {other}; give another name")
+    taken[os.path.realpath(unfinished)] = name
 
 
 def _mp4_or_folder(text):

@@ -411,6 +411,26 @@ def test_wrong_flags_and_files_are_one_line_before_tensorflow(tmp_path, model, m
     assert len(read(source)[1]) == 2
 
 
+def test_an_unfinished_film_replaces_nothing_that_is_used(tmp_path, model, monkeypatch):
+    """What a killed call left is a film that plays, and so what the next call may read."""
+    monkeypatch.setattr(cli, "import_tensorflow", lambda: pytest.fail("TensorFlow was imported"))
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.mp4", "a.unfinished.mp4"):
+        make(name, 2)
+    (tmp_path / "json").mkdir()
+    cases = [
+        (["a.unfinished.mp4", "a.mp4"], r"OUTPUT a\.mp4: .*a\.unfinished\.mp4.* INPUT"),
+        (["a.mp4", "a.unfinished.mp4", "out"], r"OUTPUT out/a\.unfinished\.mp4: .* OUTPUT"),
+        (["a.unfinished.mp4", "a.mp4", "out"], r"OUTPUT out/a\.mp4: .*out/a\.unfinished\.mp4.* OUTPUT"),
+        (["a.mp4", "b.mp4", "--json", "a.json", "--csv", "a.unfinished.json", "--line", "1,1,9,9"], r"--csv .* --json"),
+    ]
+    for arguments, message in cases:
+        with pytest.raises(UserError, match=message):
+            process_video.main([model, *arguments])
+    assert len(read("a.unfinished.mp4")[1]) == 2
+    assert not (tmp_path / "b.mp4").exists()
+
+
 def test_unknown_class_leaves_an_old_output_alone(tmp_path, detector, model):
     (tmp_path / "out.mp4").write_text("precious")
     with pytest.raises(UserError, match=r"--classes tram.*car, bus"):
