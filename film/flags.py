@@ -14,7 +14,7 @@ from structures import UserError
 from system import cli, files, wording
 from tiling import flags as tile_flags
 from tiling import tiles
-from tracking import following, places
+from tracking import following, mot_file, places
 
 # What is written beside each film, as a file, or in a folder where OUTPUT is one: {flag: suffix}
 FILES = {"json": ".json", "csv": ".csv", "timeline": ".png"}
@@ -115,11 +115,11 @@ def check_tiles(flags: argparse.Namespace, size: tuple[int, int]) -> None:
 
 
 def check_outputs(films: Sequence[argparse.Namespace]) -> None:
-    """Raise UserError if a file that is written is also an input or another output, or cannot be written.
+    """Raise UserError if a file that is written is also read or another output, or cannot be written.
 
     films: the flags of all films of a call. What is incomplete has a name of its own, which must be free too.
     """
-    taken = {os.path.realpath(film.input): "INPUT" for film in films}
+    taken = {os.path.realpath(path): name for film in films for name, path in _read(film) if os.path.exists(path)}
     for film in films:
         for name, path in (("OUTPUT", film.output), *((f"--{what}", getattr(film, what)) for what in FILES)):
             if path in (None, NONE):
@@ -130,6 +130,19 @@ def check_outputs(films: Sequence[argparse.Namespace]) -> None:
             if name in ("OUTPUT", "--json"):
                 _take_unfinished(name, path, taken)
             files.check_writable(path)
+
+
+def _read(flags):
+    """(flag or argument, path) of each file that a film is read from or that a flag names; not all need exist."""
+    yield from (("INPUT", flags.input), ("MODEL", flags.model))
+    yield from (("--zone", path) for path in flags.zone or ())
+    if flags.score_tracks:
+        yield from (
+            ("--score-tracks", flags.score_tracks),
+            ("the labels of --score-tracks", mot_file.labels_path(flags.score_tracks)),
+        )
+    if flags.threshold:
+        yield "--threshold", flags.threshold.text
 
 
 def _take_unfinished(name, path, taken):

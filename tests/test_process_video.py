@@ -411,6 +411,33 @@ def test_wrong_flags_and_files_are_one_line_before_tensorflow(tmp_path, model, m
     assert len(read(source)[1]) == 2
 
 
+def test_what_is_read_is_not_replaced(tmp_path, model, monkeypatch):
+    monkeypatch.setattr(cli, "import_tensorflow", lambda: pytest.fail("TensorFlow was imported"))
+    monkeypatch.chdir(tmp_path)
+    names = ["a.mp4", "zones.json", "scores.json", "link.json", "gt.txt", "labels.txt"]
+    make("a.mp4", 2)
+    (tmp_path / "zones.json").write_text('{"yard": [[1, 1], [60, 1], [60, 40]]}')
+    (tmp_path / "scores.json").write_text('{"car": 0.5, "bus": 0.5}')
+    (tmp_path / "gt.txt").write_text("1,1,1,1,20,20,1,1,1\n")
+    (tmp_path / "labels.txt").write_text("car\n")
+    (tmp_path / "link.json").symlink_to("zones.json")
+    before = {name: (tmp_path / name).read_bytes() for name in names}
+    truth, zone = ["--score-tracks", "gt.txt"], ["--zone", "zones.json"]
+    cases = [
+        (["a.mp4", "b.mp4", *zone, "--json", "zones.json"], r"--json zones\.json: .*--zone"),
+        (["a.mp4", "b.mp4", *zone, "--json", "link.json"], r"--json link\.json: .*--zone"),
+        (["a.mp4", "b.mp4", *zone, "--csv", "zones.json"], r"--csv zones\.json: .*--zone"),
+        (["a.mp4", "b.mp4", *truth, "--timeline", "gt.txt"], r"--timeline gt\.txt: .*--score-tracks"),
+        (["a.mp4", "b.mp4", *truth, "--timeline", "labels.txt"], r"--timeline labels\.txt: .*labels"),
+        (["a.mp4", "b.mp4", "--threshold", "scores.json", "--json", "scores.json"], r"--json scores\.json: .*--thresh"),
+        (["a.mp4", "b.mp4", "--timeline", "model.pb"], r"--timeline model\.pb: .*MODEL"),
+    ]
+    for arguments, message in cases:
+        with pytest.raises(UserError, match=message):
+            process_video.main([model, *arguments])
+    assert {name: (tmp_path / name).read_bytes() for name in names} == before
+
+
 def test_an_unfinished_film_replaces_nothing_that_is_used(tmp_path, model, monkeypatch):
     """What a killed call left is a film that plays, and so what the next call may read."""
     monkeypatch.setattr(cli, "import_tensorflow", lambda: pytest.fail("TensorFlow was imported"))
