@@ -45,6 +45,7 @@ class Events:
         """Note a frame with its drawings. Raises UserError (a full disk)."""
         found = frame.detections
         assert found is not None
+        self._forget(frame.time)
         carried = frame.tracks.carried.tolist() if frame.tracks else [False] * len(found)
         here = [row for row, label in enumerate(found.labels.tolist()) if not carried[row]]
         for row in here:
@@ -60,12 +61,17 @@ class Events:
                 self._end()
         self._keep(frame)
 
+    def _forget(self, time):
+        """Drop what is too old at the time of a frame: where a camera was away, the picture would stand still."""
+        while self._before and self._before[0][0] < time - BEFORE:
+            self._before.popleft()
+        if self._clip and time - self._last > AFTER:
+            self._end()
+
     def _keep(self, frame):
         self._before.append(
             (frame.time, cv2.imencode(".jpg", frame.image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1])
         )
-        while self._before[0][0] < frame.time - BEFORE:
-            self._before.popleft()
 
     def _start(self, frame, name):
         """Begin a clip with the seconds before, unless one is being filmed."""

@@ -13,21 +13,24 @@ from structures import Detections, UserError
 RATE = 10
 
 
-def frame(index, *labels):
-    """A frame whose gray level is its index, with an object of each class."""
+def frame(index, *labels, outage=0.0):
+    """A frame whose gray level is its index, with an object of each class. outage: seconds that are missing before."""
     boxes = np.array([[4 * n, 4, 4 * n + 8, 20] for n in range(len(labels))], np.float32).reshape(-1, 4)
     found = Detections(boxes, np.full(len(labels), 0.8, np.float32), np.array(labels, np.int32))
-    return Frame(index, index / RATE, np.full((48, 64, 3), index, np.uint8), None, found)
+    return Frame(index, index / RATE + outage, np.full((48, 64, 3), index, np.uint8), None, found)
 
 
 @pytest.fixture
 def record(tmp_path):
-    """Gives the frames with the classes that are there, {index: labels}, to an Events -> (lines, clips by name)."""
+    """Gives the frames with the classes that are there, {index: labels}, to an Events -> (lines, clips by name).
 
-    def record(count, seen):
+    outage: (frame, seconds) of a camera that is away before this frame.
+    """
+
+    def record(count, seen, outage=(0, 0.0)):
         events = Events(str(tmp_path / "events"), 64, 48, RATE, ("car", "bus/tram"))
         for index in range(count):
-            events.add(frame(index, *seen.get(index, ())))
+            events.add(frame(index, *seen.get(index, ()), outage=outage[1] if index >= outage[0] else 0.0))
         events.close()
         lines = [json.loads(line) for line in (tmp_path / "events" / NAME).read_text("utf-8").splitlines()]
         clips = {}
@@ -79,6 +82,31 @@ def test_a_clip_has_an_end_however_much_appears(record, monkeypatch):
     monkeypatch.setattr("film.events.LONGEST", 8.0)
     lines, clips = record(200, dict.fromkeys(range(0, 200, 40), (0,)))
     assert len(lines) == 5 and max(map(len, clips.values())) <= 8 * RATE + 2
+
+
+@pytest.mark.parametrize("seconds", [4.0, 20.0, 120.0])
+def test_what_was_before_an_outage_is_not_in_the_clip(record, seconds):
+    """The picture would stand still for that long, and end the clip at its most seconds."""
+    [line], clips = record(200, dict.fromkeys(range(50, 150), (0,)), outage=(50, seconds))
+    [(path, pictures)] = clips.items()
+    assert (line["clip"], line["clip_time"]) == (path, 0)
+    assert [level for level, _ in pictures] == pytest.approx(range(50, 51 + round(RATE * AFTER)), abs=2)
+    np.testing.assert_allclose([time for _, time in pictures], np.arange(len(pictures)) / RATE, atol=1e-5)
+
+
+def test_a_short_outage_is_in_the_clip(record):
+    [line], clips = record(200, dict.fromkeys(range(50, 150), (0,)), outage=(50, 1.0))
+    assert line["clip_time"] == pytest.approx(BEFORE) and len(*clips.values()) == RATE * (BEFORE - 1 + AFTER) + 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "frames"), [(2.0, [30 + 31]), (4.0, [51, 50]), (20.0, [51, 50]), (120.0, [51, 50])]
+)
+def test_an_outage_after_which_the_clip_is_over_ends_it(record, seconds, frames):
+    """The class is there from frame 30 on, the camera away from frame 51 on for longer than the clip would last."""
+    lines, clips = record(101, dict.fromkeys(range(30, 101), (0,)), outage=(51, seconds))
+    assert [line["frame"] for line in lines] == [30, 51][: len(frames)]
+    assert [len(clips[line["clip"]]) for line in lines] == frames
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):
