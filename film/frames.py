@@ -109,10 +109,10 @@ def group_frames(frames: Iterable[Frame], batch_size: int) -> Iterator[list[Fram
         yield group
 
 
-def track(frames: Iterable[Frame], tracks: Following, hold: int, live: bool, meter: Meter) -> Iterator[Frame]:
+def track(frames: Iterable[Frame], tracks: Following, hold: int, expect: bool, meter: Meter) -> Iterator[Frame]:
     """Replace the detections by tracks; yields Frames, up to `hold` later than they come.
 
-    live: show objects where they are expected to be, though they may not be seen again.
+    expect: show objects where they are expected to be, though they may not be seen again.
     """
 
     def associated() -> Iterator[tuple[Frame, list[Sighting]]]:
@@ -122,7 +122,7 @@ def track(frames: Iterable[Frame], tracks: Following, hold: int, live: bool, met
                 found = tracks.update(frame.time, detections, frame.image)
             yield frame, found
 
-    for frame, sightings in held_back(associated(), hold, live, early=not tracks.blurs):
+    for frame, sightings in held_back(associated(), hold, expect, early=not tracks.blurs):
         with meter.measure(0):
             frame.tracks = tracks.show(frame.index, frame.time, frame.image, sightings, frame.hidden)
             frame.image, frame.detections = frame.tracks.image, frame.tracks.detections

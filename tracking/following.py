@@ -20,7 +20,7 @@ from tracking.tracker import LOW, Settings, Sighting, Tracker
 
 TRAIL = 1.0  # seconds of the way of an object that are drawn
 TRAIL_PART = 0.1  # seconds that a straight part of it takes at least
-MOST_HELD = 32  # frames that wait for what comes after them; this bounds memory
+MOST_HELD = 64  # frames that wait for what comes after them, half a second at 128 a second; this bounds memory
 
 
 def lowered(threshold: Any) -> Any:

@@ -24,7 +24,7 @@ WIDTH, HEIGHT = 320, 240
 
 
 def test_frames_wait_for_half_a_second():
-    assert [following.hold(rate, 1) for rate in (2, 25, 60, 240)] == [1, 13, 30, following.MOST_HELD]
+    assert [following.hold(rate, 1) for rate in (2, 25, 60, 120, 240)] == [1, 13, 30, 60, following.MOST_HELD]
     assert [following.hold(25, every) for every in (5, 20, 100)] == [13, 20, following.MOST_HELD]
 
 
@@ -388,6 +388,16 @@ def test_blurred_classes_are_unrecognizable_everywhere(call, finder, textured, t
     unseen, timeline = call("--blur", "car", "--classes", "bus")
     assert not timeline["tracks"] and not any(frame["detections"] for frame in timeline["frames"])
     assert all(stripes(unseen[index], index)[0] < 25 for index in range(20))
+
+
+@pytest.mark.parametrize("most", [64, 4])
+def test_gaps_are_hidden_where_too_few_frames_can_wait_for_their_end(call, finder, textured, monkeypatch, most):
+    """As at 240 frames a second: 64 of them are less than half a second."""
+    textured()
+    monkeypatch.setattr(following, "MOST_HELD", most)
+    finder.missing = tuple(range(8, 16))
+    hidden, _ = call("--blur", "car")
+    assert all(stripes(hidden[index], index)[0] < 25 for index in range(20))
 
 
 def test_what_turns_out_to_be_of_a_blurred_class_is_hidden_from_its_start(call, finder, textured, monkeypatch):
