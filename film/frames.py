@@ -96,13 +96,16 @@ def detect(
 
 
 def group_frames(frames: Iterable[Frame], batch_size: int) -> Iterator[list[Frame]]:
-    """Yield lists of consecutive frames: batch_size prepared ones each, at most GROUP_FRAMES or batch_size long."""
+    """Yield lists of consecutive frames: batch_size prepared ones each, at most GROUP_FRAMES or batch_size long.
+
+    A frame that is not prepared, and has none before it in its list, waits for none: it is a list of its own.
+    """
     group: list[Frame] = []
     inputs = 0
     for frame in frames:
         group.append(frame)
         inputs += frame.prepared is not None
-        if inputs == batch_size or len(group) == max(GROUP_FRAMES, batch_size):
+        if not inputs or inputs == batch_size or len(group) == max(GROUP_FRAMES, batch_size):
             yield group
             group, inputs = [], 0
     if group:

@@ -254,6 +254,21 @@ def test_every_holds_a_bounded_number_of_frames(detector):
     assert max(map(len, stages_of_a_film.group_frames(film, 8))) == stages_of_a_film.GROUP_FRAMES
 
 
+def test_frames_that_the_network_skips_wait_for_none_that_it_sees(detector):
+    """Those of a camera, of which 1 frame makes a batch: their detections are known when they come."""
+    taken = []
+
+    def film():
+        for index in range(8):
+            taken.append(index)
+            yield stages_of_a_film.Frame(index, 0.0, None, b"" if index % 4 == 0 else None)
+
+    seen = [(group[0].index, len(group), len(taken)) for group in stages_of_a_film.group_frames(film(), 1)]
+    assert seen == [(index, 1, index + 1) for index in range(8)]
+    groups = [[frame.index for frame in group] for group in stages_of_a_film.group_frames(film(), 2)]
+    assert groups == [[0, 1, 2, 3, 4], [5], [6], [7]]
+
+
 def test_variable_rate_keeps_its_times(tmp_path, detector, model):
     times = [0.0, 0.04, 0.1, 0.9, 1.0, 1.5]
     output, timeline = run(tmp_path, model, make(tmp_path / "a.mp4", 6, times=times))
