@@ -19,6 +19,7 @@ from tracking import following, mot_file, places
 # What is written beside each film, as a file, or in a folder where OUTPUT is one: {flag: suffix}
 FILES = {"json": ".json", "csv": ".csv", "timeline": ".png"}
 FOLDERS = ("track_crops", "events")  # ... and what is written into a folder for each film
+RATES = (0.0001, 1000)  # frames per second that a folder of pictures may have: a picture every few hours is a film too
 
 
 def films(flags: argparse.Namespace) -> list[argparse.Namespace]:
@@ -165,7 +166,10 @@ def _mp4_or_folder(text):
 
 
 def _rate(text):
-    return Fraction(cli.positive_float(text)).limit_denominator(1001)
+    rate, (lowest, highest) = cli.positive_float(text), RATES
+    if not lowest <= rate <= highest:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from {lowest} to {highest}")
+    return Fraction(rate).limit_denominator(100_000)  # which is as exact as films are written
 
 
 def _json_or_folder(text):

@@ -417,6 +417,9 @@ def test_wrong_flags_and_files_are_one_line_before_tensorflow(tmp_path, model, m
         ([model, source, out, "--threshold", "2"], "--threshold: '2'"),
         ([model, source, out, "--max-frames", "x"], "--max-frames: 'x'"),
         ([model, source, out, "--precision", "int8"], "--precision"),
+        ([model, source, out, "--rate", "0.00004"], r"--rate: '0\.00004' is not a number from 0\.0001 to 1000"),
+        ([model, source, out, "--rate", "1e10"], "--rate: '1e10'"),
+        ([model, source, out, "--rate", "30000/0"], "--rate: '30000/0'"),
     ]
     for arguments, message in cases:
         with pytest.raises(UserError, match=message) as caught:
@@ -568,6 +571,24 @@ def test_a_folder_of_numbered_pictures_is_a_film(tmp_path, detector, model):
     reader, shown = read(output)
     assert (reader.rate, reader.width, reader.height, len(shown)) == (Fraction(25, 2), 64, 48, 4)
     assert timeline["audio"] is None and timeline["error"] is None
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        ("29.97", Fraction(2997, 100)),
+        ("23.976", Fraction(2997, 125)),
+        ("0.0001", Fraction(1, 10_000)),
+        ("0.0017", Fraction(17, 10_000)),
+        ("1000", Fraction(1000)),
+    ],
+)
+def test_a_rate_is_kept_as_it_is_given(tmp_path, detector, model, text, rate):
+    frames = write_frames(tmp_path / "frames", ["1.png", "2.png"])
+    output, timeline = run(tmp_path, model, frames, "--rate", text)
+    assert timeline["rate"] == float(rate)
+    _, shown = read(output)
+    np.testing.assert_allclose([seconds for _, seconds in shown], [0, float(1 / rate)], rtol=1e-4)
 
 
 def test_names_are_sorted_as_people_count():
