@@ -62,12 +62,16 @@ class Detect(Protocol):
 
 
 class _Note(NamedTuple):
-    """What is being looked at: `count` pictures from number `first` on, alone up to `until`, after so many deaths."""
+    """What is being looked at: `count` pictures from number `first` on, one by one up to `until`, after so many deaths.
+
+    alone: whether it is one of those. A group may have one picture, too.
+    """
 
     first: int
     count: int
     until: int
     deaths: int
+    alone: bool = True  # earlier versions did not note it, and took one picture for alone
 
 
 def path(folder: str, number: int, kind: str) -> str:
@@ -104,10 +108,10 @@ def run(
             if alone and deaths >= MOST_DEATHS:
                 made = [row(group[0], QUARANTINED, f"{MOST_DEATHS + 1} processes have died of it")]
             else:
-                note = _Note(done, len(group), until if alone else done + len(group), deaths)
+                note = _Note(done, len(group), until if alone else done + len(group), deaths, alone)
                 start = time.monotonic()
                 following = () if alone else _together(pictures, done + len(group), pace.count)
-                made = careful.detect(group, note, alone, following)
+                made = careful.detect(group, note, following)
                 if not alone:
                     pace.learn(len(group), time.monotonic() - start)
             if not made:
@@ -142,12 +146,12 @@ class _Careful:
         self._detect, self._note, self._plain = detect, path(folder, number, "note"), path(folder, number, "png")
         self._unexplained: str | None = None  # the error of a group, while none of its pictures failed alone
 
-    def detect(self, group: Sequence[Entry], note: _Note, alone: bool, following: Sequence[Entry]) -> list[Row]:
+    def detect(self, group: Sequence[Entry], note: _Note, following: Sequence[Entry]) -> list[Row]:
         """The rows of pictures; [] after an error, if they are to be looked at one by one. Raises UserError."""
         # Not flushed to the disk: it is for processes that die, and a machine that dies harms no picture
         files.write(self._note, json.dumps(note), durable=False)
         try:
-            return [self._detect_alone(group[0])] if alone else self._detect_together(group, following)
+            return [self._detect_alone(group[0])] if note.alone else self._detect_together(group, following)
         except UserError:
             os.remove(self._note)  # nobody has died
             raise
@@ -261,7 +265,7 @@ def _recovered(folder, number):
         return done, 0, 0
     if note.first != done:  # it was finished
         return done, note.until if note.count == 1 else 0, 0
-    if note.count > 1:
+    if note.count > 1 or not note.alone:
         return done, note.until, 0
     return done, note.until, note.deaths + 1
 

@@ -101,6 +101,27 @@ def test_poison_is_quarantined_and_costs_no_other_picture(tmp_path):
     assert log.read_text().split().count("poison7") == 3  # once among others, twice alone
 
 
+def test_poison_that_has_a_group_to_itself_costs_as_many_processes(tmp_path):
+    """Its row says how many have died."""
+    folder, shards = begun(tmp_path, entries(1, poison=[0]))
+    log = tmp_path / "log"
+    run(folder, shards, log=str(log))
+    (row,) = rows_of(folder, shards)
+    assert row["reason"] == "3 processes have died of it"
+    assert log.read_text().split().count("poison0") == 3
+
+
+def test_a_note_of_an_earlier_version_keeps_its_count_of_deaths(tmp_path):
+    """It does not say whether its picture was alone."""
+    folder, shards = begun(tmp_path, entries(3, poison=[0]))
+    with open(shard.path(folder, 0, "note"), "w", encoding="ascii") as file:
+        json.dump([0, 1, 3, 1], file)  # the second process died of a picture that was alone
+    log = tmp_path / "log"
+    run(folder, shards, log=str(log))
+    assert [row["status"] for row in rows_of(folder, shards)] == ["quarantined", "done", "done"]
+    assert "poison0" not in log.read_text()
+
+
 def test_an_error_at_one_picture_quarantines_it_with_its_reason(tmp_path):
     pictures = entries(50, heavy=[0, 7, 8, 49], broken=[9])
     folder, shards = begun(tmp_path, pictures, size=40)
