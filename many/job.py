@@ -24,6 +24,7 @@ from system.wording import plural
 
 JOB, SUMMARY = "job.json", "summary.json"
 STARTS = "starts"  # under work: a byte for each process that opens the detector, or has died of it
+AGAIN = "remove this file, and the same command makes it again"
 MOST_FAILED_STARTS = 3  # in a row, of processes that die before they have a detector
 
 
@@ -108,9 +109,12 @@ PUBLISH = {"jsonl": publish_jsonl, "parquet": publish_parquet}
 
 
 def read_part(folder: str, number: int, format: str, columns: Sequence[str]) -> Iterator[shard.Row]:
-    """The rows of a shard that is done, with these of their columns, or more."""
+    """The rows of a shard that is done, with these of their columns, or more. Raises UserError if it is damaged."""
     path = part(folder, number, format)
-    yield from shard.read_rows(path) if format == "jsonl" else parquet.read_rows(path, columns)
+    try:
+        yield from shard.read_rows(path) if format == "jsonl" else parquet.read_rows(path, columns, AGAIN)
+    except ValueError as error:  # no JSON, or no UTF-8
+        raise UserError(f"{path}: is damaged ({files.reason(error)}); {AGAIN}") from None
 
 
 def _name(entry, format):
@@ -129,7 +133,7 @@ def close(folder: str, shards: int, format: str) -> dict[str, int]:
         for entry, row in itertools.zip_longest(shard.entries(folder, number), rows):
             if entry is None or row is None or _name(entry, format) != row["id"]:
                 what = f"lacks {entry.id}" if entry else f"has {row['id']}, which is not its own"
-                raise UserError(f"{path}: {what}; remove this file, and the same command makes it again")
+                raise UserError(f"{path}: {what}; {AGAIN}")
             counts[row["status"]] += 1
     if sum(counts.values()) != total(folder):
         raise UserError(f"{folder}: {plural(sum(counts.values()), 'row')} for {total(folder)} in the list of its job")

@@ -1,5 +1,6 @@
 """Parquet files: lists of pictures, and rows of shards. They need pyarrow, which comes with requirements-scale.txt."""
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any
 
@@ -18,15 +19,24 @@ def _pyarrow():
 
 
 def read_columns(name: str, file: IO[bytes], columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Yield the rows of an open file with those of some columns that it has. Raises UserError if it is no Parquet."""
-    pyarrow = _pyarrow()
+    """Yield the rows of an open file with those of some columns that it has.
+
+    Raises UserError if it is no Parquet, or damaged.
+    """
+    with _reading(name, "write it again"):
+        opened = _pyarrow().parquet.ParquetFile(file)
+        found = [column for column in columns if column in opened.schema_arrow.names]
+        for batch in opened.iter_batches(ROWS, columns=found):
+            yield from batch.to_pylist()
+
+
+@contextlib.contextmanager
+def _reading(name, remedy):
+    """What pyarrow raises for a file that it cannot read becomes a UserError."""
     try:
-        opened = pyarrow.parquet.ParquetFile(file)
-    except pyarrow.ArrowException as error:
-        raise UserError(f"{name}: is no Parquet file ({error})") from None
-    found = [column for column in columns if column in opened.schema_arrow.names]
-    for batch in opened.iter_batches(ROWS, columns=found):
-        yield from batch.to_pylist()
+        yield
+    except (_pyarrow().ArrowException, OSError, UnicodeDecodeError) as error:  # OSError, without errno, for damage too
+        raise UserError(f"{name}: is no Parquet file, or is damaged ({files.reason(error)}); {remedy}") from None
 
 
 def write_rows(path: str, rows: Iterable[dict[str, Any]]) -> None:
@@ -56,8 +66,8 @@ def as_text(text: str | None) -> str | None:
     return text and text.encode("utf-8", files.UNENCODABLE).decode("utf-8", "backslashreplace")
 
 
-def read_rows(path: str, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Yield the rows of such a file, with these of their columns."""
-    with _pyarrow().parquet.ParquetFile(path) as file:
+def read_rows(path: str, columns: Sequence[str], remedy: str) -> Iterator[dict[str, Any]]:
+    """Yield the rows of such a file, with these of their columns. Raises UserError, with a remedy, if it is damaged."""
+    with _reading(path, remedy), _pyarrow().parquet.ParquetFile(path) as file:
         for batch in file.iter_batches(ROWS, columns=list(columns)):
             yield from batch.to_pylist()

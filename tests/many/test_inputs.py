@@ -47,6 +47,21 @@ def test_a_list_in_parquet(folder, tmp_path):
     assert found == [inputs.Entry("7", f"{folder}/b.png"), inputs.Entry("/c.jpg", "/c.jpg")]
 
 
+@pytest.mark.parametrize("part", ["rows", "their description", "all"])
+def test_a_damaged_list_in_parquet_is_named(part, tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet
+
+    path = tmp_path / "list.parquet"
+    pyarrow.parquet.write_table(pa.table({"path": [f"{number}.jpg" for number in range(5000)]}), path)
+    data = bytearray(path.read_bytes())
+    first, last = {"rows": (4, 3000), "their description": (-200, -8), "all": (0, None)}[part]
+    data[first:last] = b"\xff" * len(data[first:last])
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=rf"^{path}: is no Parquet file, or is damaged \(.*\); write it again$"):
+        list(inputs.read(str(path)))
+
+
 def test_tars_are_read_where_they_are(folder, tmp_path):
     (tmp_path / "tars").mkdir()
     for number in range(2):

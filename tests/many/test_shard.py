@@ -395,3 +395,19 @@ def test_a_name_that_is_no_utf_8_gets_into_parquet(tmp_path):
     job.publish_parquet(folder, 0, rows)
     assert job.close(folder, shards, "parquet")[shard.UNREADABLE] == 2
     assert [row["id"] for row in job.read_part(folder, 0, "parquet", ["id"])] == ["a.png", "caf\\xe9.png"]
+
+
+@pytest.mark.parametrize("format", ["jsonl", "parquet"])
+def test_a_damaged_part_is_named_with_what_makes_it_again(format, tmp_path):
+    if format == "parquet":
+        pytest.importorskip("pyarrow")
+    folder, shards = begun(tmp_path, entries(4))
+    shard.run(folder, 0, detect, job.PUBLISH[format])
+    path = job.part(folder, 0, format)
+    with open(path, "r+b") as file:
+        file.truncate(os.path.getsize(path) - 9)
+    with pytest.raises(UserError, match=rf"^{path}: .*damaged \(.*\); remove this file, .* makes it again$"):
+        job.close(folder, shards, format)
+    os.remove(path)
+    shard.run(folder, 0, detect, job.PUBLISH[format])
+    assert job.close(folder, shards, format)["done"] == 4
