@@ -64,7 +64,8 @@ def begin(folder: str, facts: Mapping[str, Any], pictures: Callable[[], Iterable
                 raise UserError(f"{folder}: was begun with {found}; choose another folder")
         return stored.shards
     work = os.path.join(folder, shard.WORK)
-    if os.path.isdir(folder) and set(os.listdir(folder)) - {shard.WORK}:
+    names = os.listdir(folder) if os.path.isdir(folder) else ()
+    if any(name != shard.WORK and not files.is_pending(name) for name in names):  # pending: killed as it wrote job.json
         raise UserError(f"{folder}: holds something else; choose a new folder")
     os.makedirs(work, exist_ok=True)
     number = total = 0

@@ -366,6 +366,14 @@ def test_a_folder_with_something_else_is_refused(tmp_path):
         begun(tmp_path, entries(4))
 
 
+def test_a_job_begins_where_one_was_killed_as_it_was_written(tmp_path):
+    """What it left is no other's file: it was refused, together with the folder."""
+    (tmp_path / "out" / "work").mkdir(parents=True)
+    (tmp_path / "out" / ".999999999-0.tmp").write_text("half")  # a number that no process has
+    folder, shards = begun(tmp_path, entries(4))
+    assert shards == 1 and sorted(os.listdir(folder)) == ["job.json", "work"]
+
+
 def test_a_folder_that_cannot_be_written_ends_the_job(tmp_path):
     """Not one process after another that meets the same error."""
     folder, shards = begun(tmp_path, entries(4))
