@@ -201,6 +201,8 @@ def _process(flags, reader, detector, wanted, stop):
         finally:  # also after Ctrl-C and errors, for the frames that are done
             threads.end()
             summary = {**outcome.summary(film, reader, stop, meters, start), **(tracks.summary() if tracks else {})}
+            if reader.error:  # after a frame that is missing, lines of the truth are compared with other frames
+                summary.pop("track_scores", None)
             if timeline:
                 timeline.finish(summary, film.is_whole)
             outcome.write_tracks(flags, summary, detector.class_names, film.seconds)
@@ -210,7 +212,8 @@ def _process(flags, reader, detector, wanted, stop):
     if reader.error:
         done = plural(film.frames, "frame")
         kept = f"{done} before it" if flags.output == output.NONE else f"{flags.output} holds what was decoded, {done}"
-        raise UserError(f"{reader.error}; {kept}")
+        unscored = "; tracks are scored only where no frame is missing" if flags.truth else ""
+        raise UserError(f"{reader.error}; {kept}{unscored}")
 
 
 def _places(flags, reader):

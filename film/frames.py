@@ -26,7 +26,7 @@ GROUP_FRAMES = 32  # most frames held to fill one batch of the network, which bo
 class Frame:
     """One frame on its way through the stages.
 
-    index: 0 for the first.
+    index: 0 for the first; where a reader skips frames, they are counted.
     time: seconds from the start.
     image: uint8 RGB [H,W,3].
     prepared: uint8 [height,width,3], the network's input; None if the network skips this frame, which then has the
@@ -56,7 +56,8 @@ def decode(reader: Any, detector: Any, flags: Any, meter: Meter) -> Iterator[Fra
             read = next(frames, None)
             if read is None:
                 return
-            index, (image, seconds) = read
+            count, (image, seconds) = read
+            index = count + reader.skipped
             prepared = detector.prepare(image) if index % flags.every == 0 else None
         meter.frames += 1
         yield Frame(index, seconds, image, prepared)

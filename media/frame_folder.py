@@ -23,9 +23,12 @@ class FrameFolder:
 
     Iterate it once, for (frame uint8 RGB [height,width,3], seconds from the start). All frames have the size of the
     first; those that have another or cannot be read are left out, which `error` says.
+
+    skipped: how many were left out before the frame that came last.
     """
 
     streams, live, pixel_aspect = 1, False, Fraction(1)
+    skipped = 0
 
     def __init__(self, folder: files.Path, rate: Fraction):
         """rate: frames per second. Raises UserError if there is no picture or the first cannot be read."""
@@ -43,19 +46,20 @@ class FrameFolder:
         self.error: str | None = None
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, float]]:
-        bad = []
+        first_bad = ""
         for index, path in enumerate(self._paths):
             try:
                 image = images.read(path)
+                reason = f"{image.shape[1]}×{image.shape[0]} pixels, not {self.width}×{self.height}"
             except images.ImageError as error:
-                bad.append(f"{path} ({error.reason})")
-                continue
-            if image.shape[:2] == (self.height, self.width):
+                image, reason = None, error.reason
+            if image is not None and image.shape[:2] == (self.height, self.width):
                 yield image, float(index / self.rate)
-            else:
-                bad.append(f"{path} ({image.shape[1]}×{image.shape[0]} pixels, not {self.width}×{self.height})")
-        if bad:
-            self.error = f"{self.source}: {plural(len(bad), 'picture')} left out, the first is {bad[0]}"
+                continue
+            self.skipped += 1
+            first_bad = first_bad or f"{path} ({reason})"
+            # At once: with --max-frames the end may never come
+            self.error = f"{self.source}: {plural(self.skipped, 'picture')} left out, the first is {first_bad}"
 
     def __enter__(self):
         return self

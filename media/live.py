@@ -28,6 +28,8 @@ class LiveReader:
     error: why it ended, or None while it goes on.
     """
 
+    skipped = 0  # what is dropped has no number
+
     def __init__(self, reader: VideoReader, newest: bool, patience: float, stopped: Callable[[], bool]) -> None:
         """reader: the source, open, and not yet iterated. patience: seconds after which a source that drops out is
         given up. stopped: whether to end."""

@@ -47,10 +47,13 @@ class VideoReader:
     pixel_aspect: width / height of a pixel as shown, a Fraction.
     rate: mean frames per second, a Fraction.
     live: whether it is a camera or an endless stream.
+    skipped: 0; the frames that damage takes from a film are not counted.
     duration: seconds; None if live or unknown.
     frame_count: as the file declares it, or duration × rate; None if live or unknown.
     error: why frames are missing, or None; complete only after the last frame.
     """
+
+    skipped = 0
 
     def __init__(self, source: files.Path, stream: int = 1, alone: bool = False):
         """Open `source` and decode its first frame. Raises UserError if there is none.

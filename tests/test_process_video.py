@@ -605,6 +605,10 @@ def test_frames_that_do_not_fit_are_left_out_and_named(tmp_path, detector, model
         run(tmp_path, model, frames)
     _, shown = read(tmp_path / "out.mp4")
     assert [seconds for _, seconds in shown] == pytest.approx([0, 3 / 25])  # at its own time
+    frames_found = json.loads((tmp_path / "out.json").read_text("utf-8"))["frames"]
+    assert [(one["index"], one["time"]) for one in frames_found] == [(0, 0), (3, 0.12)]  # and in its own place
+    with pytest.raises(UserError, match="2 pictures left out"):  # also where the end is not reached
+        run(tmp_path, model, frames, "--max-frames", "2")
     (tmp_path / "frames" / "1.png").write_bytes(b"no picture")
     with pytest.raises(UserError, match=r"1\.png: .*the first frame decides the size"):
         run(tmp_path, model, frames)

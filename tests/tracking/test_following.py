@@ -234,6 +234,22 @@ def test_tracks_are_scored(call, tmp_path, capsys):
     assert timeline["track_scores"]["boxes"] == 7
 
 
+def test_frames_that_are_missing_leave_tracks_without_scores(call, tmp_path):
+    """The lines of the truth after them would be compared with other frames than their own."""
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for index in range(20):
+        images.write(folder / f"{index}.png", np.full((HEIGHT, WIDTH, 3), 5 * index, np.uint8))
+    (folder / "4.png").write_bytes(b"no picture")
+    words = [str(tmp_path / "model.pb"), str(folder), str(tmp_path / "out.mp4"), "--json", str(tmp_path / "out.json")]
+    with pytest.raises(
+        UserError, match=r"1 picture left out, .*4\.png.*; tracks are scored only where no frame is missing$"
+    ):
+        process_video.main([*words, "--score-tracks", write_truth(tmp_path)])
+    timeline = json.loads((tmp_path / "out.json").read_text("utf-8"))
+    assert "track_scores" not in timeline and timeline["tracks"][0]["last_frame"] == 19
+
+
 def test_a_file_that_is_no_truth_is_refused_by_its_flag(tmp_path):
     (tmp_path / "gt.txt").write_bytes(b"\xff\xd8")
     for path, named in ((tmp_path / "gt.txt", r"gt\.txt, line 1: not UTF-8"), (ROOT / "README.md", r"README\.md:\d: ")):
