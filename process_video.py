@@ -114,6 +114,8 @@ def _process_together(films, readers, detector, wanted, stop):
         except BaseException:
             stop.requested = True  # or it would wait for cameras that never end
             raise
+        finally:
+            detector.left()
 
     with concurrent.futures.ThreadPoolExecutor(len(films)) as pool:
         done = [pool.submit(process, film, reader) for film, reader in zip(films, readers, strict=True)]

@@ -34,9 +34,20 @@ class SharedDetector:
         self._detector = detector
         self.class_names, self.threshold = detector.class_names, detector.threshold
         self.precision, self.prepare = detector.precision, detector.prepare
-        self._most = min(cameras, detector.batch_size)
+        self._cameras = cameras
         self._waiting: list[_Request] = []
         self._asked, self._network = threading.Condition(), threading.Lock()
+
+    def left(self) -> None:
+        """One of the cameras has ended: nobody waits for it any more."""
+        with self._asked:
+            self._cameras -= 1
+            self._asked.notify()
+
+    @property
+    def _most(self):
+        """Pictures in one run of the network."""
+        return max(1, min(self._cameras, self._detector.batch_size))
 
     def detect_prepared(
         self, batch: np.ndarray | Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]

@@ -659,10 +659,11 @@ def test_a_fault_at_one_camera_ends_the_others(monkeypatch):
 
     monkeypatch.setattr(process_video, "_process", process)
     films = [types.SimpleNamespace(input_name=name) for name in ("good", "broken")]
-    stop = types.SimpleNamespace(requested=False)
+    stop, left = types.SimpleNamespace(requested=False), []
+    shared = types.SimpleNamespace(left=lambda: left.append(1))
     with pytest.raises(OSError, match="a fault"):
-        process_video._process_together(films, [None, None], None, None, stop)
-    assert time.monotonic() < ends
+        process_video._process_together(films, [None, None], shared, None, stop)
+    assert time.monotonic() < ends and len(left) == 2  # the network waits for neither
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from film import sharing
 from film.sharing import SharedDetector
 from structures import Detections
 
@@ -57,6 +58,25 @@ def test_what_waits_is_one_batch():
         network.gate.set()
         assert [one.result() for one in [first, *others]] == [[(level, level)] for level in range(1, 8)]
     assert network.batches == [1, 4, 2]
+
+
+def test_nobody_waits_for_a_camera_that_has_ended(monkeypatch):
+    monkeypatch.setattr(sharing, "GATHER", 30)
+    network = Network()
+    network.gate.set()
+    shared, start = SharedDetector(network, 3), time.monotonic()
+    shared.left()
+    with ThreadPoolExecutor(2) as pool:
+        one = pool.submit(ask, shared, 1)
+        assert pool.submit(ask, shared, 2).result() == [(2, 2)] and one.result() == [(1, 1)]
+        waiting = pool.submit(ask, shared, 3)
+        wait_until(lambda: len(shared._waiting) == 1)
+        shared.left()  # while that waits for it
+        assert waiting.result() == [(3, 3)]
+    assert ask(shared, 4) == [(4, 4)]
+    shared.left()  # the last: there is always a batch of one
+    assert ask(shared, 5) == [(5, 5)]
+    assert network.batches == [2, 1, 1, 1] and time.monotonic() - start < 20
 
 
 def test_an_error_reaches_those_whose_batch_it_was():
