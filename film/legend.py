@@ -16,7 +16,8 @@ class Presence:
     """Which classes there are in a film, frame by frame.
 
     seconds: the time in the film. speed: frames per second of processing; None in the first frame.
-    here: {label: objects in this frame}. so_far: {label: tracks so far}; None where objects are not tracked.
+    here: {label: objects in this frame}. so_far: {label: tracks so far, each in its latest class}; None where objects
+    are not tracked.
     """
 
     def __init__(self) -> None:
@@ -24,7 +25,8 @@ class Presence:
         self.here: collections.Counter[int] = collections.Counter()
         self.so_far: dict[int, int] | None = None
         self._marks: collections.deque[float] = collections.deque(maxlen=SPEED_FRAMES)
-        self._known: dict[int, set[int]] = collections.defaultdict(set)
+        self._totals: dict[int, int] = {}
+        self._latest: dict[int, int] = {}  # the label of each track
 
     def note(self, seconds: float, found: Detections, ids: np.ndarray | None) -> None:
         """The next frame. ids: int64 [N], of the tracks that `found` is; None without --track."""
@@ -32,14 +34,21 @@ class Presence:
         passed = self._marks[-1] - self._marks[0]
         self.speed = (len(self._marks) - 1) / passed if passed else None
         self.seconds, self.here = seconds, collections.Counter(found.labels.tolist())
-        for label, key in zip(found.labels.tolist(), [0] * len(found) if ids is None else ids.tolist(), strict=True):
-            self._known[label].add(key)
-        self.so_far = None if ids is None else {label: len(keys) for label, keys in self._known.items()}
+        for label in self.here:
+            self._totals.setdefault(label, 0)
+        if ids is None:
+            return
+        for label, key in zip(found.labels.tolist(), ids.tolist(), strict=True):
+            if key in self._latest:
+                self._totals[self._latest[key]] -= 1
+            self._totals[label] += 1
+            self._latest[key] = label
+        self.so_far = dict(self._totals)
 
     @property
     def labels(self) -> list[int]:
         """The classes that have been there."""
-        return sorted(self._known)
+        return sorted(self._totals)
 
 
 class Legend:

@@ -13,6 +13,7 @@ import pytest
 
 from film import page
 from film.frames import Frame
+from film.legend import Presence
 from media import images
 from structures import Detections, UserError
 
@@ -76,6 +77,16 @@ def test_what_it_shows_beside_the_picture(served):
         ("<b>bus</b>", "1 now", True),
     ]
     assert state["rates"].endswith("3 so far") and state["counts"] == []
+
+
+def test_a_track_is_counted_in_its_latest_class():
+    """The class of a track is that of most scores, which may change."""
+    presence, counts = Presence(), []
+    for labels, ids in (([0], [7]), ([0, 1], [7, 8]), ([1, 1], [7, 8]), ([], []), ([1], [7])):
+        presence.note(0.0, frame(0, *labels).detections, np.array(ids, np.int64))
+        counts.append(presence.so_far)
+    assert counts == [{0: 1}, {0: 1, 1: 1}, *[{0: 0, 1: 2}] * 3]
+    assert presence.labels == [0, 1]  # the page goes on to show both
 
 
 def test_classes_are_ticked(served):
