@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from tracking.places import Place
-from tracking.tracker import Track
+from tracking.tracker import Identity, Track
 
 MARGIN = 0.1  # of the smaller side of the box: as far beyond a line a track must be
 # Seconds after which a track that is not seen is over. The tracker has ended it by then, unless the network sees only a
@@ -36,7 +36,7 @@ class Moment:
 class Event:
     """A track crosses a line or the edge of a zone. direction: 'in' or 'out'."""
 
-    track: Track
+    track: Identity
     direction: str
     at: Moment
 
@@ -45,7 +45,7 @@ class Event:
 class Visit:
     """A track is in a zone. came_in, went_out: whether it was seen to cross the edge, or began or ended inside."""
 
-    track: Track
+    track: Identity
     first: Moment
     last: Moment
     came_in: bool
@@ -95,7 +95,7 @@ class LineCounter:
     def _settle(self, track):
         total, at = self._open.pop(track, (0, Moment(0, 0)))
         if total:
-            self.events.append(Event(track, DIRECTIONS[total < 0], at))
+            self.events.append(Event(track.identity, DIRECTIONS[total < 0], at))
             self._totals[DIRECTIONS[total < 0]] += 1
 
     def count(self, present: Sequence[Track]) -> Count:
@@ -156,7 +156,7 @@ class ZoneCounter:
             self._inside[track].last = at
 
     def _enter(self, track, at, came_in):
-        self._inside[track] = Visit(track, at, at, came_in)
+        self._inside[track] = Visit(track.identity, at, at, came_in)
         self.visits.append(self._inside[track])
         self._totals["in"] += came_in
 

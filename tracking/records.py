@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from media import images, visualization
-from tracking.tracker import Sighting, Track
+from tracking.tracker import Identity, Sighting
 
 FORGET = 3.0  # seconds after a track was seen, when its crop is written and its pixels are freed
 
@@ -16,7 +16,7 @@ FORGET = 3.0  # seconds after a track was seen, when its crop is written and its
 class Record:
     """One track. first, last: frame indices; times: of these, in seconds; seen: frames in which it was detected."""
 
-    track: Track
+    track: Identity
     first: int
     last: int
     first_time: float
@@ -43,7 +43,7 @@ class Records:
         for one in sightings:
             track = one.track
             if track.id not in self._records:
-                self._records[track.id] = Record(track, index, index, time, time)
+                self._records[track.id] = Record(track.identity, index, index, time, time)
             record = self._records[track.id]
             record.last, record.last_time = index, time
             record.seen += not one.carried

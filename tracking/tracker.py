@@ -15,7 +15,7 @@ What differs from the authors' code (github.com/ifzhang/ByteTrack, yolox/tracker
 import collections
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -64,6 +64,18 @@ class Settings:
     again: recognition.Limits = dataclasses.field(default_factory=recognition.Limits)
 
 
+class Identity(NamedTuple):
+    """What is still of interest when a track is over. votes: {label: sum of scores}, of the track itself."""
+
+    id: int
+    votes: dict[int, float]
+
+    @property
+    def label(self) -> int:
+        """The class that most of its scores are of."""
+        return max(self.votes, key=self.votes.__getitem__)
+
+
 @dataclasses.dataclass(eq=False)
 class Track:
     """One object through time.
@@ -93,9 +105,14 @@ class Track:
     looked: float = -np.inf
 
     @property
+    def identity(self) -> Identity:
+        """What may be kept for as long as a film lasts; a track has boxes and colors, of which a camera has no end."""
+        return Identity(self.id, self.votes)
+
+    @property
     def label(self) -> int:
         """The class that most of its scores are of."""
-        return max(self.votes, key=self.votes.__getitem__)
+        return self.identity.label
 
 
 @dataclasses.dataclass(eq=False)

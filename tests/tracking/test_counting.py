@@ -1,11 +1,14 @@
 """Lines and zones: crossings by a slow twin, by hand where tracks tremble, turn round, vanish or stand on the edge."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
-from tracking import counting
+from tracking import counting, records
 from tracking.places import Place
-from tracking.tracker import Track
+from tracking.tracker import Sighting, Track
 
 NAMES = ("car", "bus")
 LINE = Place("gate", np.array([[100.0, 200], [300, 200]]), "")  # in is down
@@ -194,3 +197,23 @@ def test_memory_of_tracks_that_are_over_is_freed():
     line, zone = counts._counters
     held = (counts._seen, line._points, line._open, zone._known, zone._inside, zone._turned)
     assert max(map(len, held)) <= counting.LOST + 1
+
+
+def test_of_a_track_that_is_over_only_what_is_written_stays():
+    """Its colors and boxes took 4 kB for each object of a camera."""
+    counts, kept, tracks = counting.Counting([LINE, ZONE]), records.Records(NAMES), []
+    for frame, y in enumerate(np.linspace(110, 290, 20)):
+        one = tracks[-1]() if frame % 4 else new_track(frame // 4 + 1)  # each goes on where another one ended
+        tracks.append(weakref.ref(one))
+        box = np.array([180, y - 40, 220, y], np.float32)
+        one.open = [Sighting(one, frame / 10, box, 1.0, True)]
+        counts.add(frame, frame / 10, [one], box[None])
+        kept.add(frame, frame / 10, np.zeros((400, 400, 3), np.uint8), one.open)
+    one.votes[1] = 5.0
+    del one
+    counts.add(20, 60.0, [], np.zeros((0, 4)))
+    gc.collect()
+    assert not any(ref() for ref in tracks)
+    assert [(one["id"], one["class"]) for one in kept.to_json()] == [*((key, "car") for key in range(1, 5)), (5, "bus")]
+    result = counts.to_json(NAMES)
+    assert len(result["zones"][0]["visits"]) == 5 and result["zones"][0]["visits"][-1]["class"] == "bus"
