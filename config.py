@@ -16,7 +16,7 @@ import ssd_utils
 import transforms
 from structures import UserError
 from system import cli, files
-from system.schema import Limits, check, mismatch
+from system.schema import LARGEST_SEED, Limits, check, mismatch
 from tiling import tiles as tiling
 from weights import published
 
@@ -76,7 +76,7 @@ CHOICES = {  # allowed values of some TrainingSettings
 }
 _COUNTS = (
     *("valid_every", "patience", "limit", "repeat", "epochs", "max_steps", "batch_size", "accumulate", "warmup_steps"),
-    *("keep_every", "score_train", "schedule_steps", "workers", "seed", "negative_ratio"),
+    *("keep_every", "score_train", "schedule_steps", "workers", "negative_ratio"),
 )
 _POSITIVE = (
     *("adam_epsilon", "learning_rate", "schedule_rates", "clip_norm", "weight_decay"),
@@ -85,6 +85,7 @@ _POSITIVE = (
 LIMITS = {  # what config.json may say of TrainingSettings; flags have narrower ones
     **dict.fromkeys(_COUNTS, Limits(0)),
     **dict.fromkeys(_POSITIVE, Limits(0)),
+    "seed": Limits(0, LARGEST_SEED),
     **dict.fromkeys(
         ("valid_share", "momentum", "ema", *(f.name for f in dataclasses.fields(transforms.Augmentation))), Limits(0, 1)
     ),

@@ -23,7 +23,7 @@ from types import ModuleType
 from typing import NoReturn, TextIO
 
 from structures import UserError
-from system import compiled_code, files, signals, wording
+from system import compiled_code, files, schema, signals, wording
 
 SUCCESS, FAILURE, INTERRUPTED = 0, 1, 130
 # Of the project. Not from system.environment, which only programs import: parts of the project need fewer packages
@@ -308,16 +308,19 @@ class ArgumentParser(argparse.ArgumentParser):
         return f", did you mean {near}?" if near else ""
 
 
-def _number(convert, accept, wanted):
-    """An argument type: `convert(text)`, which must pass `accept`. wanted: the end of the message '… is not …'."""
+def _number(convert, accept, wanted, largest=schema.LARGEST_WHOLE):
+    """An argument type: `convert(text)`, which must pass `accept`. wanted: the end of the message '… is not …'.
+
+    largest: that a whole number may be; one that a file keeps must be read again from there.
+    """
 
     def parse(text):
         try:
             value = convert(text)
         except ValueError:
             value = math.nan
-        if isinstance(value, int) and abs(value) > sys.maxsize:  # more than Python counts in itertools
-            raise argparse.ArgumentTypeError(f"{text!r} is too large a number")
+        if isinstance(value, int) and abs(value) > largest:
+            raise argparse.ArgumentTypeError(f"{text!r} is too large a number; the largest is {largest}")
         if not math.isfinite(value) or not accept(value):
             raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
         return value
@@ -335,6 +338,7 @@ def width_x_height(text: str) -> tuple[int, int]:
 
 positive_int = _number(int, lambda n: n > 0, "a whole number above 0")
 non_negative_int = _number(int, lambda n: n >= 0, "a whole number of at least 0")
+seed = _number(int, lambda n: n >= 0, "a whole number of at least 0", schema.LARGEST_SEED)
 positive_float = _number(float, lambda x: x > 0, "a number above 0")
 non_negative_float = _number(float, lambda x: x >= 0, "a number of at least 0")
 fraction = _number(float, lambda x: 0 <= x <= 1, "a number from 0 to 1")

@@ -16,6 +16,9 @@ from structures import UserError
 from system.wording import shorten
 
 LARGEST_WHOLE = 1 << 53  # to which a float, as other programs read numbers, is exact
+LARGEST_SEED = (
+    1 << 63
+) - 1  # of random numbers: the time in nanoseconds is a usual one, and only this project reads it
 
 
 class Limits(NamedTuple):
@@ -64,9 +67,9 @@ def mismatch(value: Any, hint: Any, limits: Mapping[str, Limits], own: Limits = 
         if None in wrong:
             return None
         fitting = [text for text, one in zip(wrong, inner, strict=True) if _is_kind(value, one)]
-        return fitting[0] if fitting else _says(value, _wanted(hint, own), where)
+        return fitting[0] if fitting else _says(value, _wanted(hint, own, value), where)
     if not _is_kind(value, hint):
-        return _says(value, _wanted(hint, own), where)
+        return _says(value, _wanted(hint, own, value), where)
     if isinstance(value, list | tuple | dict) and not own.length[0] <= len(value) <= own.length[1]:
         least, most = own.length
         entries = f"{least}" if least == most else f"{least} to {most}"
@@ -79,7 +82,7 @@ def mismatch(value: Any, hint: Any, limits: Mapping[str, Limits], own: Limits = 
     if isinstance(value, dict) and inner:
         return _first_of_dict(value, inner[1], limits, own, where)
     if not isinstance(value, list | tuple | dict) and not _is_within(value, own):
-        return _says(value, _wanted(hint, own), where)
+        return _says(value, _wanted(hint, own, value), where)
     return None
 
 
@@ -138,31 +141,46 @@ def _is_kind(value, hint):
 
 
 def _is_within(value, own):
-    """Whether a number or text is within limits; NaN is not, nor is a whole number that a float cannot hold."""
+    """Whether a number or text is within limits; NaN is not, nor is a whole number that a float cannot hold.
+
+    Where the limits of a whole number themselves are beyond what a float holds, they decide.
+    """
     if type(value) is str:
         return own.choices is None or value in own.choices
-    if type(value) is int:
-        return own.low <= value <= own.high and abs(value) <= LARGEST_WHOLE
-    return type(value) is not float or own.low <= value <= own.high
+    low, high = _whole_bounds(own) if type(value) is int else (own.low, own.high)
+    return type(value) not in (int, float) or low <= value <= high
 
 
-def _wanted(hint, own):
+def _whole_bounds(own):
+    """(least, most) that a whole number may be within limits."""
+    low = -LARGEST_WHOLE if own.low == ANY.low else own.low
+    return low, LARGEST_WHOLE if own.high == ANY.high else own.high
+
+
+def _wanted(hint, own, value):
     """What a value should be, in words."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        return " or ".join(dict.fromkeys(_wanted(one, own) for one in inner))
+        return " or ".join(dict.fromkeys(_wanted(one, own, value) for one in inner))
     kind = origin or hint
     if kind is str and own.choices is not None:
         return f"one of {', '.join(own.choices)}"
     if kind in (int, float):
-        return f"a {'whole ' if kind is int else ''}number{_range(own)}"
+        return f"a {'whole ' if kind is int else ''}number{_range(own, value)}"
     names = {str: "text", bool: "true or false", list: "a list", tuple: "a list", dict: "an object"}
     return names.get(kind, "null" if kind in (None, types.NoneType) else "an object")
 
 
-def _range(own):
-    low = f" from {own.low:g}" if own.low != ANY.low else ""
-    return low + (f" to {own.high:g}" if own.high != ANY.high else "")
+def _range(own, value):
+    """The range that a number should be in, in words: what all whole numbers keep to only where the value does not."""
+    low, high = own.low, own.high
+    if type(value) is int and abs(value) > LARGEST_WHOLE:
+        low, high = _whole_bounds(own)
+    return "".join(
+        f" {word} {bound if isinstance(bound, int) else f'{bound:g}'}"
+        for word, bound, any_bound in (("from", low, ANY.low), ("to", high, ANY.high))
+        if bound != any_bound
+    )
 
 
 def _says(value, wanted, where):

@@ -25,9 +25,7 @@ def main(argv=None):
     writes.add_argument(
         "--drive", type=_mp4_file, metavar="FILE.mp4", help="also write a video of a drive, and its ground truth"
     )
-    draws.add_argument(
-        "--seed", type=cli.non_negative_int, metavar="N", default=0, help="each seed draws other pictures"
-    )
+    draws.add_argument("--seed", type=cli.seed, metavar="N", default=0, help="each seed draws other pictures")
     draws.add_argument(
         "--drive-detail",
         type=cli.positive_int,

@@ -84,12 +84,9 @@ def _rate_list(text):
 
 
 def _step_list(text):
-    try:
-        steps = tuple(int(part) for part in _comma_list(text))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers like 80000,100000") from None
-    if not steps or sorted(set(steps)) != list(steps) or steps[0] < 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of steps in rising order")
+    steps = tuple(cli.non_negative_int(part) for part in _comma_list(text))
+    if not steps or sorted(set(steps)) != list(steps):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of steps in rising order, such as 80000,100000")
     return steps
 
 
@@ -671,7 +668,7 @@ def _add_worker_flags(group):
         metavar="DIR",
         rare=True,
     )
-    _add(group, "--seed", "seed of all random numbers", type=cli.non_negative_int, metavar="N")
+    _add(group, "--seed", "seed of all random numbers", type=cli.seed, metavar="N")
     _add(
         group,
         "--deterministic",

@@ -43,11 +43,23 @@ def read(flags: argparse.Namespace, writes: bool = True) -> tuple[config.ModelDe
         for path in rate_files(flags.run):
             _check_rate_file(path)
     description, settings = _resume_config(flags) if flags.resume else _new_config(flags, writes)
+    _check_readable(flags.run, description, settings)
     _check_cache(flags, settings)
     if settings.bucket_mb and flags.xla == "whole":
         raise UserError("--bucket-mb: with --xla whole all gradients come at once; leave one of the two out")
     _check_effect(flags, settings)
     return description, settings
+
+
+def _check_readable(run, description, settings):
+    """Refuse flags with which config.json would be one that no program reads: the whole training would be lost."""
+    try:
+        config.ModelDescription.from_json(description.to_json())
+        config.TrainingSettings.from_json(settings.to_json())
+    except ValueError as error:
+        raise UserError(
+            f"--run {run}: its {config.CONFIG} could not be read again ({error}); correct the flag that sets this"
+        ) from None
 
 
 def _check_cache(flags, settings):

@@ -23,9 +23,19 @@ class Outer:
     pairs: tuple[float, float] = (0.0, 1.0)
     rows: list[dict[str, float | None]] = dataclasses.field(default_factory=list)
     kind: str | Inner = ""
+    loose: int | None = None
+    seed: int = 0
+    whole: int = 0
 
 
-LIMITS = {"step": Limits(0, 99), "kind": Limits(choices=("a", "b")), "size": Limits(0), "rows": Limits(length=(0, 2))}
+LIMITS = {
+    "step": Limits(0, 99),
+    "kind": Limits(choices=("a", "b")),
+    "size": Limits(0),
+    "rows": Limits(length=(0, 2)),
+    "loose": Limits(0),
+    "seed": Limits(0, 2**63 - 1),
+}
 
 
 @pytest.mark.parametrize(
@@ -34,6 +44,7 @@ LIMITS = {"step": Limits(0, 99), "kind": Limits(choices=("a", "b")), "size": Lim
         {"step": 0},
         {"step": 99, "name": "é", "inner": None, "pairs": [1, 2.5], "rows": [{}, {"a": None, "b": 2}], "kind": "b"},
         {"step": 1, "inner": {}, "pairs": (1, 2), "kind": {"size": 3}},
+        {"step": 1, "loose": 2**53, "seed": 2**63 - 1, "whole": -(2**53)},
     ],
 )
 def test_what_fits_passes(value):
@@ -50,6 +61,15 @@ def test_what_fits_passes(value):
         ({"step": True}, "'step' is True, not a whole number"),
         ({"step": 1.0}, "'step' is 1.0, not a whole number"),
         ({"step": 10**400}, "'step' is 1000"),
+        (
+            {"step": 1, "loose": 2**53 + 1},
+            "'loose' is 9007199254740993, not a whole number from 0 to 9007199254740992;",
+        ),
+        (
+            {"step": 1, "seed": 2**63},
+            "'seed' is 9223372036854775808, not a whole number from 0 to 9223372036854775807;",
+        ),
+        ({"step": 1, "whole": -(2**53) - 1}, "'whole' is -9.*, not a whole number from -9007199254740992 to 9007"),
         ({"step": 1, "name": 5}, "'name' is 5, not text"),
         ({"step": 1, "inner": 5}, "'inner' is 5, not an object or null"),
         ({"step": 1, "inner": {"size": -1}}, r"'inner\.size' is -1, not a number from 0;"),

@@ -54,6 +54,32 @@ def test_rate_and_decay_fit_the_optimizer(flags, rate, decay):
     assert (settings.learning_rate, settings.weight_decay) == (rate, decay)
 
 
+@pytest.mark.parametrize("seed", ["1785000000123456789", str(2**63 - 1)], ids=["date +%s%N", "largest"])
+def test_a_run_with_a_large_seed_can_be_read_again(seed, tmp_path):
+    description, settings = read(*SLIM, "--seed", seed)
+    config.write_config(str(tmp_path), description, settings, {})
+    assert settings.seed == int(seed) and config.read_config(str(tmp_path)) == (description, settings)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--seed", str(2**63)], r"^--seed: '9223372036854775808' is too large.*9223372036854775807"),
+        (["--epochs", "1" + 17 * "0"], r"^--epochs: '10+' is too large.*9007199254740992"),
+        (["--schedule", "step", "--schedule-steps", "9," + 18 * "9"], r"^--schedule-steps: '9+' is too large"),
+        (
+            ["--tiles", "2x2", "--overlap", "0.9995"],
+            r"--run .*new: .*'overlap' is 0\.9995, not a number from 0 to 0\.999",
+        ),
+        (["--width", "0.0005"], r"--run .*new: .*'width' is 0\.0005, not a number from 0\.001 to 4"),
+    ],
+)
+def test_flags_of_a_run_that_no_program_could_read_again_are_refused(flags, message):
+    with pytest.raises(UserError, match=message) as raised:
+        read(*SLIM, *flags)
+    assert "\n" not in str(raised.value)
+
+
 def test_gradients_in_pieces_need_more_than_one_computation():
     with pytest.raises(UserError, match="--bucket-mb: with --xla whole all gradients come at once"):
         read(*SLIM, "--bucket-mb", "25", "--xla", "whole")
