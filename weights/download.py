@@ -87,9 +87,10 @@ def fetch(published, check_stop=lambda: None):
                 _download(file, published, check_stop)
                 _publish(file, published, part)
     except OSError as error:
+        full = error.errno in files.DISK_IS_FULL
         raise UserError(
             f"{published.wanted_by}: {error.filename or part} cannot be written ({error.strerror}); "
-            f"set {files.CACHE_VARIABLE} to another folder"
+            f"{'free some space or ' if full else ''}set {files.CACHE_VARIABLE} to another folder"
         ) from None
     return path
 
@@ -120,6 +121,8 @@ def _download(file, published, check_stop):
         before = file.seek(0, os.SEEK_END)
         try:
             return _receive(file, published, before, check_stop)
+        except files.UnwritableFile:
+            raise
         except (OSError, http.client.HTTPException) as error:
             have, reason = file.tell(), str(getattr(error, "reason", None) or error or type(error).__name__)
             if have == 0:
@@ -151,8 +154,16 @@ def _receive(file, published, start, check_stop):
         total = None if length is None else start + int(length)
         with tqdm.tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=published.name) as bar:
             while chunk := response.read(CHUNK):
-                file.write(chunk)
+                _append(file, chunk)
                 bar.update(len(chunk))
                 check_stop()
         if total is not None and file.tell() != total:
             raise ConnectionError("the connection was closed")
+
+
+def _append(file, chunk):
+    """Write, with an error of its own: one of the disk is not one of the connection."""
+    try:
+        file.write(chunk)
+    except OSError as error:
+        raise files.unwritable(file.name, error) from None

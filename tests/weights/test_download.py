@@ -1,9 +1,12 @@
 """Published files from a local server: resumed, verified, and with clear errors; here that of `--vgg-weights auto`."""
 
 import dataclasses
+import errno
 import fcntl
 import hashlib
 import os
+import resource
+import urllib.error
 
 import numpy as np
 import pytest
@@ -135,6 +138,27 @@ def test_a_cache_that_cannot_be_written(server, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv(files.CACHE_VARIABLE, str(tmp_path / "file" / "cache"))
     fails(f"written .*{files.CACHE_VARIABLE}")
+
+
+def test_a_full_disk_is_no_broken_connection(server, tmp_path):
+    """The message names the file, nothing is asked for again, and what has arrived is kept."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        told = fails(rf"\.part cannot be written \(File too large\); set {files.CACHE_VARIABLE}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "interrupted" not in told and server.asked == [None]
+    assert part(tmp_path).read_bytes() == CONTENT[:100_000]
+    assert read(download.fetch(download.VGG16)) == CONTENT
+
+
+def test_a_firewall_is_not_a_disk(server, monkeypatch):
+    def refused(*_, **__):
+        raise urllib.error.URLError(PermissionError(errno.EACCES, "Permission denied"))
+
+    monkeypatch.setattr(download.urllib.request, "urlopen", refused)
+    fails(r"vgg.h5 cannot be downloaded \(.*Permission denied\)")
 
 
 def test_default_place(monkeypatch):
