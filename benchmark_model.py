@@ -113,8 +113,8 @@ def _measure(model, flags, split, frames):
             else:
                 found |= content if isinstance(content, dict) else {kind: content}
             if kind == "loaded":
-                model = dataclasses.replace(model, checkpoint=content["checkpoint"])  # a training may save another
-                size = model.size()
+                now = {key: content[key] for key in ("checkpoint", "checkpoint_bytes")}  # a training may save another
+                model = dataclasses.replace(model, **now)
                 if split:
                     split.samples(content["class_names"])  # fails now, and not after minutes
     names, preset = found["class_names"], found["preset"]
@@ -127,7 +127,7 @@ def _measure(model, flags, split, frames):
         "classes": len(names),
         "parameters": network_cost.parameters(preset, len(names)),
         "gflop": network_cost.gflop(preset, len(names)),
-        "file_mb": size / 1e6,
+        "file_mb": model.size() / 1e6,
         "load_seconds": found["load_seconds"],
         "batches": {str(batch): values for batch, values in found["batches"].items()},
         **{key: found[key] for key in ("peak_mb", "gpu_peak_mb", "others_busy", "stolen")},

@@ -434,6 +434,7 @@ class ModelSource:
     format: of the exported model, a key of EXPORTED; None for a run.
     run: path of a run directory; None for an exported model.
     checkpoint: prefix for TensorFlow's checkpoint reader; None for an exported model.
+    checkpoint_bytes: its size when it was read, since a training may remove it later; None before.
     description: of a run; None for an exported model, which only the programs of its format can read.
     training: what train.py trained the run with; None for others, such as imported weights.
     to_fetch: the published detector that `pretrained.fetched` is to import into `run`; None where the model is there.
@@ -444,6 +445,7 @@ class ModelSource:
     format: str | None = None
     run: str | None = None
     checkpoint: str | None = None
+    checkpoint_bytes: int | None = None
     description: ModelDescription | None = None
     training: TrainingSettings | None = None
     to_fetch: published.PublishedDetector | None = None
@@ -460,15 +462,23 @@ class ModelSource:
         return self.run is not None and self.training is None
 
     def size(self) -> int:
-        """Bytes of an exported model, or of the checkpoint of a run, which also holds its optimizer's numbers."""
+        """Bytes of an exported model, or of the checkpoint of a run, which also holds its optimizer's numbers.
+
+        Raises UserError for a checkpoint that a training has removed since.
+        """
         if self.exported:
             parts = [self.exported]
             if self.format == "openvino":
                 parts.append(os.path.splitext(self.exported)[0] + ".bin")
             return sum(map(files.size, parts))
+        if self.checkpoint_bytes is not None:
+            return self.checkpoint_bytes
         assert self.checkpoint, f"{self.name} has not been fetched"
         folder, start = os.path.split(self.checkpoint)
-        return sum(files.size(os.path.join(folder, name)) for name in os.listdir(folder) if name.startswith(start))
+        try:
+            return sum(files.size(os.path.join(folder, name)) for name in os.listdir(folder) if name.startswith(start))
+        except FileNotFoundError:
+            raise UserError(f"{folder}: is gone; run the same command again") from None
 
 
 def find_model(name: str) -> ModelSource:
@@ -554,23 +564,30 @@ def checkpoint_prefix(run: str, which: str | None = None) -> str:
     while True:
         chosen = _chosen(run, index, which)
         prefix = os.path.join(run, "checkpoints", chosen, "model")
-        if os.path.isfile(prefix + ".index"):
-            _check_files(prefix)
+        wrong = _wrong_file(prefix)
+        if not wrong:
             return prefix
         before, index = index, read_index(run)
-        if index == before:  # otherwise a training has just saved another one
-            raise UserError(f"{prefix}.index: missing, but index.json names it; restore it or use another run")
+        if index == before:  # otherwise a training has just saved another one, and removed this
+            raise UserError(wrong)
 
 
-def _check_files(prefix):
-    """Raise UserError if a file of a checkpoint is a named pipe or a device, on which TensorFlow waits for ever."""
+def _wrong_file(prefix):
+    """What keeps a checkpoint from being read, a line; None if nothing does.
+
+    A file is missing, or is a named pipe or a device, on which TensorFlow waits for ever.
+    """
     folder = os.path.dirname(prefix)
-    for name in os.listdir(folder):
-        path = os.path.join(folder, name)
-        try:
+    if not os.path.isfile(prefix + ".index"):
+        return f"{prefix}.index: missing, but index.json names it; restore it or use another run"
+    path = folder
+    try:
+        for name in os.listdir(folder):
+            path = os.path.join(folder, name)
             files.check_regular(path)
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({files.reason(error)}); {RESTORE}") from None
+    except OSError as error:
+        return f"{path}: cannot be read ({files.reason(error)}); {RESTORE}"
+    return None
 
 
 def _chosen(run, index, which):

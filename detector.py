@@ -9,6 +9,7 @@ exports/.
 import system.quiet_tensorflow  # noqa: F401
 
 import contextlib
+import dataclasses
 import itertools
 import json
 import os
@@ -168,14 +169,15 @@ def read_weights(checkpoint: str) -> dict[str, np.ndarray]:
 
 
 def read_current(source: config.ModelSource) -> tuple[config.ModelSource, dict[str, np.ndarray]]:
-    """The weights of a run (a config.ModelSource), and the ModelSource whose checkpoint they are of.
+    """The weights of a run (a config.ModelSource), and the ModelSource whose checkpoint they are of, with its size.
 
     A training deletes its last checkpoint when the next one is saved: then that one is read. Raises UserError.
     """
     assert source.checkpoint, f"{source.name} is not a run"
     while True:
         try:
-            return source, read_weights(source.checkpoint)
+            size = source.size()  # before the weights: those of a checkpoint that is half removed cannot be read
+            return dataclasses.replace(source, checkpoint_bytes=size), read_weights(source.checkpoint)
         except UserError:
             newer = config.find_model(source.name)
             if newer.checkpoint in (None, source.checkpoint):
@@ -241,6 +243,7 @@ def _of_weights(source, weights, precision, threshold, batch_size):
         "threshold": limit,
         "batch_size": batch_size or devices.detection_batch(),
         "checkpoint": source.checkpoint,
+        "checkpoint_bytes": source.checkpoint_bytes,
     }
 
 
@@ -521,6 +524,7 @@ class Detector:
     keep_predictions: whether `detect_files` also gives what the network itself says, a megabyte for each picture.
     cut: how pictures are cut into the tiles in which they are looked at too; None for as a whole only.
     checkpoint: the prefix of the checkpoint that the weights are of; None for an exported model.
+    checkpoint_bytes: the size that it had when it was read, since a training may remove it; None as above.
     """
 
     def __init__(
@@ -535,6 +539,7 @@ class Detector:
         keep_predictions: bool = False,
         cut: tiling.Cut | None = None,
         checkpoint: str | None = None,
+        checkpoint_bytes: int | None = None,
     ) -> None:
         """Raises UserError for tiles with kept predictions."""
         if cut and keep_predictions:
@@ -544,6 +549,7 @@ class Detector:
             )
         self._network = network
         self.checkpoint = checkpoint
+        self.checkpoint_bytes = checkpoint_bytes
         self.class_names = description.class_names
         self.preset = description.preset
         self.input_size = description.preset.input_size

@@ -10,6 +10,7 @@ from structures import UserError
 from system import cli, load, memory, worker_processes
 
 WARM_UP = 3  # calls of each batch size that are not timed
+FACTS = ("class_names", "checkpoint", "checkpoint_bytes", "precision", "preset")
 
 
 class Task(NamedTuple):
@@ -40,7 +41,7 @@ def steps(task):
 def measure(connection, task):
     """The main function of the process. connection: the sending end of a pipe, for pairs of a kind and its content:
 
-    ("loaded", dict) with class_names, checkpoint, precision, preset (of the Detector) and load_seconds, once;
+    ("loaded", dict) with FACTS of the Detector and load_seconds, once;
     ("progress", int), the pictures done since the last one, many times;
     ("timed", dict) with batches, peak_mb, gpu_peak_mb, others_busy and stolen, once;
     ("detected", list) of Detections, or of the reason where a picture cannot be read, once, at the end;
@@ -68,8 +69,7 @@ def _load(task):
     loaded = detector.load(task.model, precision=task.precision, threshold=task.threshold, batch_size=task.batches[0])
     loaded.detect([task.frames[0]])
     seconds = time.perf_counter() - start
-    facts = {name: getattr(loaded, name) for name in ("class_names", "checkpoint", "precision", "preset")}
-    return loaded, {**facts, "load_seconds": seconds}
+    return loaded, {**{name: getattr(loaded, name) for name in FACTS}, "load_seconds": seconds}
 
 
 def _time_batches(task, loaded, tick):

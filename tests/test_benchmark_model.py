@@ -217,7 +217,7 @@ def test_classes_of_a_file_are_compared_when_it_is_opened_and_end_its_process(da
 
     def messages(task):
         try:
-            yield "loaded", {"class_names": ("disc", "square"), "checkpoint": None}
+            yield "loaded", {"class_names": ("disc", "square"), "checkpoint": None, "checkpoint_bytes": None}
             pytest.fail("the process goes on")
         finally:
             ended.append(task.model)
@@ -245,7 +245,7 @@ def test_a_file_is_tried_before_anything_is_measured(model, tmp_path, monkeypatc
 
 
 def test_the_checkpoint_is_the_one_that_was_loaded(model, tmp_path, monkeypatch):
-    """A training that goes on replaces it while other models are measured."""
+    """A training that goes on replaces it while other models are measured, and then that one too."""
     run = tmp_path / "run"
     shutil.copytree(model, run)
     source = config.find_model(str(run))
@@ -256,7 +256,9 @@ def test_the_checkpoint_is_the_one_that_was_loaded(model, tmp_path, monkeypatch)
 
     def messages(task):
         older.rename(newer)
-        yield "loaded", {**facts, "checkpoint": str(newer / Path(source.checkpoint).name), "load_seconds": 1}
+        loaded = {"checkpoint": str(newer / Path(source.checkpoint).name), "checkpoint_bytes": size + 1}
+        shutil.rmtree(newer)
+        yield "loaded", {**facts, **loaded, "load_seconds": 1}
         yield "timed", rest
         yield "detected", []
 
@@ -264,4 +266,4 @@ def test_the_checkpoint_is_the_one_that_was_loaded(model, tmp_path, monkeypatch)
     place, size = tmp_path / "s.json", source.size()
     benchmark_model.main([str(run), "--batch-sizes", "1", "--json", str(place)])
     (measured,) = json.loads(place.read_text())["models"]
-    assert (measured["checkpoint"], measured["file_mb"]) == (newer.name, size / 1e6)
+    assert (measured["checkpoint"], measured["file_mb"]) == (newer.name, (size + 1) / 1e6)

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import resource
+import shutil
 
 import numpy as np
 import pytest
@@ -246,6 +247,43 @@ def test_a_checkpoint_that_a_training_replaces_meanwhile(run, session, monkeypat
     monkeypatch.setattr(detector, "read_weights", read_weights)
     now, weights = detector.read_current(source)
     assert weights["v"] == now.checkpoint and now.checkpoint.endswith("step-00000003/model")
+    size = config.find_model(f"{run}@last").size()
     os.remove(now.checkpoint + ".index")
     with pytest.raises(UserError, match="missing"):
         detector.read_current(now)
+    with pytest.raises(UserError, match=r"step-00000002: is gone; run the same command again"):
+        source.size()
+    shutil.rmtree(os.path.dirname(now.checkpoint))
+    assert now.size() == size > 0  # of what was read
+
+
+@pytest.mark.parametrize("moment", ["listdir", "check_regular"])
+def test_a_checkpoint_that_a_training_removes_while_its_files_are_looked_at(run, session, monkeypatch, moment):
+    checkpoints = runs.Checkpoints(run)
+    set_value(session, 1)
+    checkpoints.save(session, runs.TrainingState(step=1))
+    look = os.listdir if moment == "listdir" else config.files.check_regular
+
+    def removed_first(path="."):
+        if "step-00000001" in str(path):
+            monkeypatch.undo()
+            set_value(session, 2)
+            checkpoints.save(session, runs.TrainingState(step=2))
+            assert not os.path.exists(path)
+        return look(path)
+
+    if moment == "listdir":
+        monkeypatch.setattr(os, "listdir", removed_first)
+    else:
+        monkeypatch.setattr(config.files, "check_regular", removed_first)
+    assert config.find_model(f"{run}@last").checkpoint.endswith("step-00000002/model")
+
+
+def test_a_file_of_a_checkpoint_that_links_to_nothing(run, session):
+    set_value(session, 1)
+    runs.Checkpoints(run).save(session, runs.TrainingState(step=1))
+    data = config.find_model(run).checkpoint + ".data-00000-of-00001"
+    os.remove(data)
+    os.symlink("nowhere", data)
+    with pytest.raises(UserError, match=r"model\.data-00000-of-00001: cannot be read .*; restore it"):
+        config.find_model(run)

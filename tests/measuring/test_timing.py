@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import config
 import detector
 import export_model
 from measuring import timing
@@ -59,6 +60,8 @@ def test_facts_are_those_of_the_detector(sent, task):
     with detector.load(task.model, precision="float32") as one:
         assert (loaded["class_names"], loaded["preset"]) == (one.class_names, one.preset)
         assert loaded["precision"] == "float32" and loaded["load_seconds"] > 0
+        assert loaded["checkpoint"] == one.checkpoint
+        assert loaded["checkpoint_bytes"] == config.find_model(task.model).size()
 
 
 def test_every_size_of_batch_is_timed(sent):
