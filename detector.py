@@ -406,6 +406,8 @@ def _read_stored(source):
 def _rebuilt(path, stored, threshold, batch_size):
     """The graph of a StoredGraph, made of its arrays and its metadata alone. Raises UserError if they do not fit."""
     values = stored.metadata
+    if values["precision"] not in config.PRECISIONS:  # the metadata of other formats may say int8
+        raise UserError(f"{path}: says that it computes in {values['precision']}, which it cannot; export it again")
     dtype, description = tf.as_dtype(values["precision"]), ModelDescription.from_json(values)
     try:
         batch_size = values["batch"] or batch_size

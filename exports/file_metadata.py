@@ -54,7 +54,7 @@ _FIELDS = dataclasses.fields(_Metadata)
 _KNOWN = {field.name for field in _FIELDS}
 _DEFAULTS = {field.name: field.default for field in _FIELDS if field.default is not dataclasses.MISSING}
 _LIMITS = {
-    "precision": schema.Limits(choices=PRECISIONS),
+    "precision": schema.Limits(choices=[one for one in PRECISIONS if one != "auto"]),  # the one that it chose
     "threshold": schema.Limits(0, 1),
     "thresholds": schema.Limits(0, 1),
     "format": schema.Limits(1),

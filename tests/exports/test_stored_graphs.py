@@ -209,6 +209,8 @@ def test_small_files_of_huge_arrays_get_one_line(content, message, tmp_path):
     ("change", "message"),
     [
         ({"precision": "int4"}, "precision"),
+        ({"precision": "auto"}, "precision"),
+        ({"precision": "int8"}, "int8"),
         ({"threshold": 10**400}, "threshold"),
         ({"thresholds": [0.5]}, "one threshold for each class"),
         ({"batch": -3}, "batch"),
