@@ -463,7 +463,12 @@ def _format_names(text):
 
 
 def _batch(text):
-    return None if text == "free" else cli.positive_int(text)
+    if text == "free":
+        return None
+    batch = cli.positive_int(text)
+    if batch > file_metadata.LARGEST_BATCH:
+        raise argparse.ArgumentTypeError(f"{text!r} is above {file_metadata.LARGEST_BATCH}, the most that a file takes")
+    return batch
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ DETECTIONS, RAW = "detections", "raw"  # kinds of outputs
 PROPERTY = "metadata"  # of an ONNX file, which has the JSON
 NHWC, NCHW = "NHWC", "NCHW"  # layouts of the input
 PRECISIONS = (*config.PRECISIONS, "int8")  # of files, as --precision names them
+LARGEST_BATCH = 4096  # of a file for batches of one size
 LICENSE = (
     "code that wrote this file: MIT (ssd-tensorflow); weights: as stated by those who trained them (--license TEXT)"
 )
@@ -59,7 +60,7 @@ _LIMITS = {
     "thresholds": schema.Limits(0, 1),
     "format": schema.Limits(1),
     "outputs": schema.Limits(choices=(DETECTIONS, RAW)),
-    "batch": schema.Limits(1, 4096),
+    "batch": schema.Limits(1, LARGEST_BATCH),
     "layout": schema.Limits(choices=(NHWC, NCHW)),
 }
 

@@ -367,6 +367,7 @@ def test_infer_reads_a_file_of_another_format(run300, tmp_path):
         (["--format", "tflite", "--output", "x.tflite", "--precision", "auto"], "--precision auto: tflite has float32"),
         (["--raw", "--output", "x.pb"], "--raw: a frozen graph has the raw outputs"),
         (["--batch", "0", "--output", "x.pb"], "--batch: '0' is not a whole number above 0"),
+        (["--batch", "4097", "--output", "x.pb"], "--batch: '4097' is above 4096, the most that a file takes"),
         (["--check-data", "nowhere", "--output", "x.pb"], "--check-data: 'nowhere': no such folder"),
         (["--check-data", ".", "--no-check", "--output", "x.pb"], "--check-data: with --no-check nothing is checked"),
         (["--check-data", ".", "--outputs", "result", "--output", "x.pb"], "with --outputs result nothing is checked"),
