@@ -135,18 +135,25 @@ class VideoReader:
                 return
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, float]]:
-        picture, clock, time = self._first, _Clock(1 / self.rate), 0
+        clock, time, coming = _Clock(1 / self.rate), 0, [self._first]
         self._first = None
-        while picture is not None:
-            time = clock.read(None if picture.pts is None else picture.pts * self._unit(picture) - self._start)
+
+        def look_ahead():
+            coming.append(next(self._pictures, None))
+            return self._stamp(coming[-1])
+
+        while (picture := coming.pop() if coming else next(self._pictures, None)) is not None:
+            time = clock.read(self._stamp(picture), look_ahead)
             self._shown += 1
             yield self._to_rgb(picture), float(time)
-            picture = next(self._pictures, None)
         self._report_damage(float(time))
 
-    def _unit(self, picture):
-        """Seconds of one unit of a picture's time stamp; what is left in the decoder when reading ends has none."""
-        return picture.time_base or self._stream.time_base
+    def _stamp(self, picture):
+        """The time stamp of a picture in seconds; None without one, and of None, which comes after the last."""
+        if picture is None or picture.pts is None:
+            return None
+        # What is left in the decoder when reading ends has no unit
+        return picture.pts * (picture.time_base or self._stream.time_base) - self._start
 
     def _to_rgb(self, picture):
         width, height = self._size  # a stream may change its size later: keep the first
@@ -190,7 +197,7 @@ class VideoReader:
 
 
 class _Clock:
-    """Computes the times of frames from their stamps, which may be missing or restart.
+    """Computes the times of frames from their stamps, which may be missing, wrong or restart.
 
     frame: seconds that a frame lasts.
     """
@@ -199,8 +206,12 @@ class _Clock:
         self._frame, self._time = frame, -frame
         self._shift = self._former = 0  # seconds added to stamps; the same before the last restart
 
-    def read(self, stamp):
-        """The time of the next frame, in the unit of `stamp`: seconds, or None if it has none."""
+    def read(self, stamp, look_ahead):
+        """The time of the next frame, in the unit of `stamp`: seconds, or None if it has none.
+
+        look_ahead: gives the stamp of the frame after it. It is called only where `stamp` is far ahead: once such a
+        time is given out, what comes after it cannot go back.
+        """
         following = self._time + self._frame
         if stamp is None:
             self._time = following
@@ -208,7 +219,11 @@ class _Clock:
         if abs(stamp + self._former - following) <= FALL_BACK:  # only one stamp was wrong
             self._shift = self._former
         time = stamp + self._shift
-        if time < self._time - FALL_BACK:
+        if time > following + FALL_BACK:
+            after = look_ahead()
+            if after is not None and after < stamp and abs(after + self._shift - following - self._frame) <= FALL_BACK:
+                time = following  # only this one is wrong
+        elif time < self._time - FALL_BACK:
             self._former, self._shift, time = self._shift, following - stamp, following
         self._time = time
         return time

@@ -263,11 +263,40 @@ def test_times_of_joined_videos_keep_rising(tmp_path):
     assert read(tmp_path / "b.mp4")[2] == pytest.approx(times, abs=1e-3)
 
 
-def test_one_wrong_stamp_moves_no_other():
+def times_of(stamps):
     clock = video._Clock(Fraction(1, 25))
+    pairs = zip(stamps, [*stamps[1:], None], strict=True)
+    return [float(clock.read(stamp, lambda after=after: after)) for stamp, after in pairs]
+
+
+def test_one_wrong_stamp_moves_no_other():
     stamps = [100, 100.04, 0, 100.12, None, 100.2, 3, 3.04, 3.08]  # one is wrong; later the clock restarts
     times = [100, 100.04, 100.08, 100.12, 100.16, 100.2, 100.24, 100.28, 100.32]
-    assert [float(clock.read(stamp)) for stamp in stamps] == pytest.approx(times)
+    assert times_of(stamps) == pytest.approx(times)
+    times = [0, 0.04, 0.08, 0.12, 0.16, 0.2]
+    assert times_of([0, 0.04, 0.08, 3600, 0.16, 0.2]) == pytest.approx(times)
+    assert times_of([3600, 0.04, 0.08, 0.12, 0.16, 0.2]) == pytest.approx(times)
+    assert times_of([7, 7.04, 0, 0.04, 3600, 0.12]) == pytest.approx([7, 7.04, 7.08, 7.12, 7.16, 7.2])  # restarted
+
+
+@pytest.mark.parametrize("stamps", [[0, 0.04, 9, 9.04, 9.08], [0, 0.04, 9], [100, 100.04], [0, 1.5, 3, 4.5]], ids=str)
+def test_a_pause_is_no_wrong_stamp(stamps):
+    assert times_of(stamps) == pytest.approx(stamps)
+
+
+def test_a_reader_that_looks_ahead_gives_every_frame_in_order(tmp_path, monkeypatch):
+    write(tmp_path / "a.mp4", count=12)
+    _, frames, times = read(tmp_path / "a.mp4")
+    stamp = video.VideoReader._stamp
+
+    def one_is_wrong(self, picture):
+        found = stamp(self, picture)
+        return 3600 if found == pytest.approx(times[5]) or found == pytest.approx(times[11]) else found
+
+    monkeypatch.setattr(video.VideoReader, "_stamp", one_is_wrong)
+    _, found, shown = read(tmp_path / "a.mp4")
+    assert shown == pytest.approx([*times[:11], 3600])  # nothing comes after the last, which may be right
+    assert all((one == other).all() for one, other in zip(found, frames, strict=True))
 
 
 def test_sound_that_changes_its_channels_ends(tmp_path):
