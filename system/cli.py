@@ -469,7 +469,7 @@ class StopRequest:
         return self._stack.__exit__(*error)
 
     def _handle(self, number, _frame):
-        if self.requested:
+        if self._since is not None:  # `requested` may also be set by the program, as where another process stops
             if time.monotonic() - self._since < self.REPEAT_SECONDS:
                 return
             raise KeyboardInterrupt

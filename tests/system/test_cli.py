@@ -218,6 +218,18 @@ def test_a_signal_that_arrives_twice_is_one(monkeypatch):
             signal.raise_signal(signal.SIGTERM)
 
 
+def test_a_signal_after_a_stop_that_the_program_asked_for_is_the_first(monkeypatch):
+    """Another rank of a training passes on the Ctrl-C that then reaches this one too: it must not lose its work."""
+    now = [100.0]
+    monkeypatch.setattr(cli.time, "monotonic", lambda: now[0])
+    with cli.StopRequest() as stop:
+        stop.requested = True
+        signal.raise_signal(signal.SIGTERM)
+        now[0] += 2
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+
+
 def test_wrong_flags_name_the_flag():
     assert "--value" in complaint("--value")
     assert "--value" in complaint(required=True)
