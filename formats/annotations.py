@@ -553,23 +553,31 @@ def with_ids(entries, root, check=True):
     """NamedTuples with .id, .image_path and .where, with the ids set that results are matched by.
 
     An id is the picture's file name without suffix. Pictures that share it with another have their path below `root`
-    (--data, or its folder if it is a file) without suffix instead.
+    (--data, or its folder if it is a file) without suffix instead, and those that share that too with it.
     Raises UserError if a picture is listed twice, unless `check` is False.
     """
-    root = root if os.path.isdir(root) else os.path.dirname(root)
-    stems = [wording.stem(entry.image_path) for entry in entries]
-    shared, where_of = collections.Counter(stems), {}
-    numbered = []
-    for entry, image_id in zip(entries, stems, strict=True):
+    where_of = {}
+    for entry in entries:
         path = os.path.normpath(entry.image_path)
         if check and path in where_of:
             what = "twice" if where_of[path] == entry.where else f"also in {where_of[path]}"
             raise UserError(f"{entry.where}: {path} is listed {what}; list each picture once")
         where_of[path] = entry.where
-        if shared[image_id] > 1:
-            image_id = os.path.splitext(os.path.relpath(path, root))[0]
-        numbered.append(entry._replace(id=image_id))
-    return numbered
+    root = root if os.path.isdir(root) else os.path.dirname(root)
+    ids = _ids([entry.image_path for entry in entries], root)
+    return [entry._replace(id=image_id) for entry, image_id in zip(entries, ids, strict=True)]
+
+
+def _ids(paths, root):
+    """The id of each picture, a list; as of `with_ids`."""
+    ids = list(map(wording.stem, paths))
+    shared = collections.Counter(ids)
+    below = {at: os.path.relpath(paths[at], root) for at, stem in enumerate(ids) if shared[stem] > 1}
+    short_of = {path: os.path.splitext(path)[0] for path in below.values()}
+    alike = collections.Counter(short_of.values())
+    for at, path in below.items():
+        ids[at] = path if alike[short_of[path]] > 1 else short_of[path]
+    return ids
 
 
 def find_entries(data, splits, kind):

@@ -136,10 +136,13 @@ def picture_id(file, data=None):
     """The id in a data set of the picture that results call `file`; without one, and for most, the file's stem.
 
     data: the data_set.DataSet, or None. Where pictures of one name are in several folders, ids are paths without
-    suffix.
+    suffix; with it where only that differs.
     """
-    path = os.path.splitext(file)[0]
-    return path if data is not None and "/" in path and path in data.ids else stem(file)
+    if data is not None and "/" in file:
+        for path in (os.path.splitext(file)[0], file):
+            if path in data.ids:
+                return path
+    return stem(file)
 
 
 def as_lists(detections):

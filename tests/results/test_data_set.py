@@ -1,6 +1,7 @@
 """What results ask of a data set is read when it is asked for, and once."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 import dataset_formats
 import result_cases
 import sources
-from results import detection_files
+from results import detection_files, result_files
 from results.data_set import DataSet
 from results.result_files import Origin, Source
 from structures import UserError
@@ -49,19 +50,21 @@ def test_settings_reach_the_data_set(formats):
     assert DataSet(formats["coco"], "trainval", "csv").format == "csv"
 
 
-def test_pictures_of_one_name_in_two_folders_keep_their_results(formats, tmp_path):
-    """Ids are then paths; every format of results writes and reads them."""
+@pytest.mark.parametrize("files", [("x/a.jpg", "y/a.jpg"), ("x/a.jpg", "x/a.png"), ("x/a.jpg", "y/a.jpg", "y/a.png")])
+def test_pictures_of_one_name_keep_their_results(formats, tmp_path, files):
+    """Ids are then paths, with the suffix if only that differs; every format of results writes and reads them."""
     for name in ("coco", "yolo", "csv"):
-        for folder in ("x", "y"):
+        for file in files:
             place = {"yolo": "images/trainval", "csv": "images", "coco": "trainval"}[name]
-            target = tmp_path / name / place / folder / "a.jpg"
-            target.parent.mkdir(parents=True)
+            target = tmp_path / name / place / file
+            target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(next(formats["voc"].rglob("a.jpg")), target)
-    described = [{"id": at, "file_name": f"{folder}/a.jpg"} for at, folder in enumerate("xy")]
+    described = [{"id": at, "file_name": file} for at, file in enumerate(files)]
     categories = [{"id": 7, "name": "car"}, {"id": 8, "name": "bus"}]
     content = {"images": described, "annotations": [], "categories": categories}
     (tmp_path / "coco" / "trainval.json").write_text(json.dumps(content))
-    (tmp_path / "csv" / "trainval.csv").write_text("x/a.jpg,1,1,9,9,car\ny/a.jpg,1,1,9,9,bus\n")
+    lines = [f"{file},1,1,9,9,{kind}\n" for file, kind in zip(files, ("car", "bus", "bus"), strict=False)]
+    (tmp_path / "csv" / "trainval.csv").write_text("".join(lines))
     labels = tmp_path / "yolo" / "labels" / "trainval" / "x"
     labels.mkdir(parents=True)
     (labels / "a.txt").write_text("1 0.5 0.5 0.2 0.2\n")
@@ -70,7 +73,10 @@ def test_pictures_of_one_name_in_two_folders_keep_their_results(formats, tmp_pat
         data, names = DataSet(tmp_path / name, "trainval"), ("car", "bus")
         entries = sources.find(data.path, "trainval")
         assert data.ids == {entry.id for entry in entries} and all("/" in entry.id for entry in entries)
+        assert len(data.samples(names)) == len(entries) == len(files)
         assert data.ids is data.ids  # results ask for them once a picture
+        of_others = {result_files.picture_id(os.path.relpath(one.image_path, data.path), data) for one in entries}
+        assert of_others == data.ids  # another detector's results, which name the files
         origin = Origin(Source("model"), names, (0, 1), 0.5, data)
         found = {
             entry.id: result_cases.some_detections(np.random.default_rng(at), 9) for at, entry in enumerate(entries)
