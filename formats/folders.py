@@ -216,13 +216,21 @@ class Finder:
         found = self._index.find(name)
         found = [key for key in found if not self._others & set(key.split("/")[:-1])]
         if len(found) == 1:
-            return self._index.path_of[found[0]]
+            return self._as_named(self._index.path_of[found[0]], name)
         if found:
             raise UserError(f"{where}: {name} may be {found[0]} or {found[1]} in {self._index.folder}; give its folder")
         expected = os.path.join(self._folders[0], name)
         if self._check:
             require_picture(expected, where, others=[self._unread.path_of[key] for key in self._unread.find(name)])
         return expected
+
+    def _as_named(self, path, name):
+        """The picture beside `path` that differs from it in having the suffix of a name; `path` if there is none."""
+        suffix, beside = os.path.splitext(plain_path(name))[1], self._listing(os.path.dirname(path))
+        if suffix.lower() not in images.SUFFIXES:
+            return path
+        named = (os.path.splitext(path)[0] + one for one in (suffix, suffix.lower()))
+        return next((one for one in named if os.path.basename(one) in beside), path)
 
     @functools.cached_property
     def _index(self):

@@ -311,6 +311,15 @@ def test_a_picture_of_another_split_is_not_taken(tmp_path):
         sources.find(tmp_path, "train")
 
 
+@pytest.mark.parametrize("listed", ["C:\\me\\images\\a.{}", "/me/images/A.{}", "gs://me/images/a.{}?x=1"])
+def test_of_pictures_with_two_suffixes_the_named_one_is_taken(tmp_path, listed):
+    for at, suffix in enumerate(("jpg", "png")):
+        images.write(tmp_path / f"images/a.{suffix}", noise(at, (40, 30)))
+    for named, taken in (("png", "png"), ("PNG", "png"), ("jpg", "jpg"), ("tif", "jpg")):  # tif: converted since
+        (tmp_path / "train.csv").write_text(f"{listed.format(named)},5,3,20,18,cat\n")
+        assert sources.find(tmp_path, "train")[0].image_path == str(tmp_path / f"images/a.{taken}")
+
+
 def test_a_picture_that_may_be_two_is_asked_about(tmp_path):
     for name in "xy":
         images.write(tmp_path / "images" / name / "a.png", noise(1, (40, 30)))
