@@ -601,6 +601,10 @@ def find_entries(data, splits, kind):
             if image_id not in split.pictures.path_of:
                 expected = os.path.join(split.pictures.folder, image_id + images.SUFFIXES[0])
                 folders.require_picture(expected, split.where, "remove its line")
+                raise UserError(
+                    f"{split.where}: {expected}: is hidden or outside of {split.pictures.folder}; move it there, "
+                    "under a name that does not begin with a dot, or remove its line"
+                )
             path = split.pictures.path_of[image_id]
             entries.append(Entry("", path, split.where, split.annotation_path(image_id)))
     return with_ids(entries, data)

@@ -394,6 +394,15 @@ def test_a_picture_is_not_taken_from_beside_the_folder_that_is_named(voc, tmp_pa
     assert sources.find(tmp_path / "csv", "train", "csv")[0].image_path.endswith("images/cam2/0001.png")
 
 
+@pytest.mark.parametrize("name", ["../more/x", ".x"])
+def test_a_listed_picture_that_is_outside_or_hidden_is_named(voc, name):
+    images.write(voc / "more/x.jpg", noise(1, (40, 30)))
+    shutil.copy(voc / "more/x.jpg", voc / "JPEGImages/.x.jpg")
+    (voc / "ImageSets/Main/train.txt").write_text(f"a\n{name}\n")
+    with pytest.raises(UserError, match=rf"train\.txt: .*JPEGImages/{name}\.jpg: is hidden or .*remove its line"):
+        sources.find(voc, "train")
+
+
 def test_a_picture_of_an_unread_kind_is_named(voc):
     move(voc / "JPEGImages" / "a.png", voc / "JPEGImages" / "a.pcx")
     with pytest.raises(UserError, match=r"train\.txt: .*a\.jpg: no such picture, only a\.pcx, .* called \.pcx "):
