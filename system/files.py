@@ -467,10 +467,12 @@ def walk(folder: Path, passed_over: Iterable[str] = ()) -> Iterator[tuple[str, l
 def safe_names(texts: Iterable[str]) -> list[str]:
     """A different file name part for each of different texts, valid on any disk and in links."""
     names: list[str] = []
+    taken: set[str] = set()  # in lower case: some disks ignore case
     for text in texts:
         name = re.sub(r"[^\w.-]", "_", text)
-        while name.lower() in {other.lower() for other in names}:  # some disks ignore case
+        while name.lower() in taken:
             name += "_"
+        taken.add(name.lower())
         names.append(name)
     return names
 
