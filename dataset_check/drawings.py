@@ -38,8 +38,11 @@ def write(scan, folder, limit, progress=False):
 
 
 def _short(picture, data):
-    """What tells a picture from the others of its split: its file's name with the folders below the data set's."""
-    return os.path.splitext(os.path.relpath(picture.place, data))[0]
+    """What tells a picture from the others of its split: its file's name with the folders below the data set's.
+
+    Without the dots of a path out of the data set, which is perhaps a file: they would make a hidden name.
+    """
+    return os.path.splitext(os.path.relpath(picture.place, data))[0].lstrip("./")
 
 
 def _draw(picture, path, names):

@@ -173,6 +173,30 @@ def test_drawings_are_bounded(originals, tmp_path, capsys):
     assert "1 picture of the 10 of train; --draw-limit N draws more" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["yolo", "coco", "csv"])
+def test_drawings_of_a_file_have_the_names_of_those_of_its_folder(originals, tmp_path, name):
+    """Also of pictures that lie elsewhere, whose names would begin with dots: such files are hidden."""
+    data = tmp_path / "data"
+    shutil.copytree(originals[name], data)
+    (file,) = [path for path in data.rglob("*") if path.name in ("data.yaml", "instances_val.json", "val.csv")]
+    found = []
+    for number, one in enumerate((data, file)):
+        drawings.write(scan_of(one, splits="val"), tmp_path / f"drawn{number}", limit=100)
+        found.append(sorted(path.name for path in (tmp_path / f"drawn{number}").rglob("*.jpg")))
+    assert found[0] == found[1] and len(found[0]) == 2 and not any(one.startswith(".") for one in found[0])
+
+
+def test_drawings_of_pictures_elsewhere_are_not_hidden(tmp_path):
+    (tmp_path / "data").mkdir()
+    for place in ("one/.a.png", "one/b.png", "two/b.png"):
+        images.write(tmp_path / place, noise(1))
+    lines = [f"../{place},5,5,60,60,cat\n" for place in ("one/.a.png", "one/b.png", "two/b.png")]
+    (tmp_path / "data" / "train.csv").write_text("".join(lines))
+    assert drawings.write(scan_of(tmp_path / "data"), tmp_path / "drawn", limit=100) == (3, 0)
+    drawn = sorted(path.name for path in (tmp_path / "drawn").rglob("*.jpg"))
+    assert drawn == ["one_.a.jpg", "one_b.jpg", "two_b.jpg"]
+
+
 def test_the_program_on_another_format(originals, tmp_path, capsys):
     arguments = ["--data", originals["yolo"], "--split", "val", "--workers", "1", "--draw", tmp_path / "drawn"]
     check_dataset.main([str(one) for one in [*arguments, "--fix", tmp_path / "fixed"]])
