@@ -101,7 +101,8 @@ def class_names(data, splits):
         _ids(path, content, "annotations", "annotation")
         numbers = [one.get("category_id") for one in content["annotations"]]
         used |= {number for one in numbers if (number := _meant(one, categories)) is not None}
-        above = {category.get("supercategory") for category in content["categories"]}
+        written = [category.get("supercategory") for category in content["categories"]]
+        above = {one for one in written if isinstance(one, str)}
         for number, name in categories.items():
             unused = number not in used and ((number == 0 and name in above) or class_lists.is_background(name))
             found[name] = found.get(name, False) or not unused

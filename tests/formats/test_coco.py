@@ -52,6 +52,15 @@ def test_coordinates_by_hand(tmp_path):
     assert [one.labels.tolist() for one in coco.load(tmp_path, "val", NAMES, difficult="ignore")] == [[], [1]]
 
 
+@pytest.mark.parametrize("above", [["animal"], {"name": "animal"}, None, 5])
+def test_a_supercategory_that_is_no_name_is_passed_over(tmp_path, above):
+    """Nothing needs it, but to know the name of the whole data set, which Roboflow writes as category 0."""
+    categories = [{"id": 0, "name": "animal"}, {"id": 9, "name": "dog", "supercategory": "animal"}]
+    categories += [{"id": 2, "name": "cat", "supercategory": above}]
+    write(tmp_path, {**CONTENT, "categories": categories})
+    assert coco.class_names(tmp_path, "val") == ("cat", "dog")
+
+
 @pytest.mark.parametrize("folder", ["val", "images/val", "images", "."])
 def test_where_pictures_may_be(tmp_path, folder):
     path = write(tmp_path, folder=folder)
