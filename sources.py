@@ -208,15 +208,21 @@ def load(
 def check_within(data: str | os.PathLike, splits: str, source: str = "auto") -> None:
     """Raise UserError if some splits name a picture or a file of annotations outside of a data set's folder.
 
-    A link is what it leads to. The folder of a file is the one it lies in, or above `annotations`. Opens no picture.
+    A link is what it leads to. The folder of a file is the one it lies in, or above `annotations`. Opens no picture;
+    one that is missing is no matter of this function.
     """
     root = os.path.realpath(data if os.path.isdir(data) else os.path.dirname(os.path.abspath(data)))
     if not os.path.isdir(data) and os.path.basename(root) in folders.ANNOTATIONS:
         root = os.path.dirname(root)
-    for entry in find(data, splits, source):
-        for path in (entry.image_path, getattr(entry, "annotation_path", None)):
-            if isinstance(path, str) and os.path.commonpath([root, os.path.realpath(path)]) != root:
-                raise UserError(f"{entry.where}: names {path}, outside of {root}, which --within-data refuses")
+    for split in survey(data, splits, source):
+        for one in split.pictures:
+            # `place` is the path without a/.., which check_dataset.py opens; where a is a link, that is another file
+            paths = one.entry.image_path, one.place, getattr(one.entry, "annotation_path", None)
+            for path in paths:
+                if not isinstance(path, str | os.PathLike) or path == one.entry.where:  # in words, in one's own format
+                    continue
+                if os.path.commonpath([root, os.path.realpath(path)]) != root:
+                    raise UserError(f"{one.entry.where}: names {path}, outside of {root}, which --within-data refuses")
 
 
 def drawn_sizes(data: str | os.PathLike, splits: str, entries: list, source: str = "auto") -> list:

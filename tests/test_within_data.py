@@ -82,6 +82,52 @@ def test_pictures_of_the_data_set_pass(source, tmp_path):
         sources.check_within(str(tmp_path / "data" / "annotations" / "instances_train.json"), "train", source)
 
 
+def test_a_link_and_the_folder_above_it(tmp_path):
+    """pictures/../a.png is data/a.png by its letters, and another file to the system if `pictures` is a link."""
+    for folder in ("data", "elsewhere/pictures"):
+        (tmp_path / folder).mkdir(parents=True)
+    for folder in ("data", "elsewhere"):
+        (tmp_path / folder / "a.png").write_bytes(PICTURE)
+    (tmp_path / "data" / "pictures").symlink_to(tmp_path / "elsewhere" / "pictures")
+    csv(tmp_path / "data", "pictures/../a.png")
+    with pytest.raises(UserError, match="which --within-data refuses"):
+        sources.check_within(str(tmp_path / "data"), "train")
+
+
+def test_a_format_of_the_users_own(tmp_path, monkeypatch):
+    """Its entries need no file of annotations, and may say where they are in any words."""
+    code = (
+        "import pathlib, types\n"
+        "def find(data, splits):\n"
+        "    name = (pathlib.Path(data) / 'name.txt').read_text()\n"
+        "    return [types.SimpleNamespace(id='a', image_path=pathlib.Path(data) / name, where='picture 1')]\n"
+        "split_names, class_names, load = (lambda data: ['all']), (lambda data, splits: ('car',)), None\n"
+    )
+    (tmp_path / "source_mine_w.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    for name in ("a.png", "data/a.png"):
+        (tmp_path / name).write_bytes(PICTURE)
+    (tmp_path / "data" / "name.txt").write_text("a.png")
+    sources.check_within("data", "all", "mine_w")
+    (tmp_path / "data" / "name.txt").write_text("../a.png")
+    with pytest.raises(UserError, match=r"picture 1: names .*a\.png, outside of .*data, which --within-data refuses"):
+        sources.check_within("data", "all", "mine_w")
+
+
+@pytest.mark.parametrize("source", WRITERS)
+def test_a_picture_that_is_missing_is_not_elsewhere(source, tmp_path, capsys):
+    """check_dataset.py reports it; what trains on it names it when it reads the data set."""
+    (tmp_path / "data").mkdir()
+    WRITERS[source](tmp_path / "data", "a.png" if source != "voc" else "pictures/a.png")
+    sources.check_within(str(tmp_path / "data"), "train", source)
+    report = []
+    for flags in ([], ["--within-data"]):
+        check_dataset.main(["--data", str(tmp_path / "data"), "--workers", "1", *flags])
+        report.append(capsys.readouterr().out)
+    assert report[0] == report[1] and "missing" in report[0]
+
+
 def test_every_program_has_the_flag(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "secret.png").write_bytes(PICTURE)
