@@ -206,7 +206,7 @@ def load(
 
 
 def check_within(data: str | os.PathLike, splits: str, source: str = "auto") -> None:
-    """Raise UserError if some splits name a picture or a file of annotations outside of a data set's folder.
+    """Raise UserError if some splits name a picture, list or file of annotations outside of a data set's folder.
 
     A link is what it leads to. The folder of a file is the one it lies in, or above `annotations`. Opens no picture;
     one that is missing is no matter of this function.
@@ -215,6 +215,11 @@ def check_within(data: str | os.PathLike, splits: str, source: str = "auto") -> 
     if not os.path.isdir(data) and os.path.basename(root) in folders.ANNOTATIONS:
         root = os.path.dirname(root)
     for split in survey(data, splits, source):
+        own = split.where if split.where != split.name else None  # as of a format of the user's own, in words
+        named = (str(one.entry.where).rpartition(", line ")[0] for one in split.pictures)  # of lists of YOLO's
+        for path in dict.fromkeys((own, split.list_path, *named)):
+            if path and os.path.exists(path) and os.path.commonpath([root, os.path.realpath(path)]) != root:
+                raise UserError(f"{path}: leads out of {root}, which --within-data refuses")
         for one in split.pictures:
             # `place` is the path without a/.., which check_dataset.py opens; where a is a link, that is another file
             paths = one.entry.image_path, one.place, getattr(one.entry, "annotation_path", None)

@@ -105,6 +105,7 @@ def test_a_format_of_the_users_own(tmp_path, monkeypatch):
     )
     (tmp_path / "source_mine_w.py").write_text(code)
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "all").mkdir()  # not the split
     (tmp_path / "data").mkdir()
     for name in ("a.png", "data/a.png"):
         (tmp_path / name).write_bytes(PICTURE)
@@ -126,6 +127,35 @@ def test_a_picture_that_is_missing_is_not_elsewhere(source, tmp_path, capsys):
         check_dataset.main(["--data", str(tmp_path / "data"), "--workers", "1", *flags])
         report.append(capsys.readouterr().out)
     assert report[0] == report[1] and "missing" in report[0]
+
+
+LISTS = [
+    ("coco", "train.json"),
+    ("csv", "train.csv"),
+    ("yolo", "data.yaml"),
+    ("yolo", "train.txt"),
+    ("voc", "ImageSets/Main/train.txt"),
+]
+
+
+@pytest.mark.parametrize(("source", "name"), LISTS)
+def test_a_list_that_is_a_link_to_elsewhere_is_refused(source, name, tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    WRITERS[source](data, "a.png" if source != "voc" else "pictures/a.png")
+    (data / "pictures").mkdir()
+    for picture in ("a.png", "pictures/a.png"):
+        (data / picture).write_bytes(PICTURE)
+    sources.check_within(str(data), "train", source)
+    (data / name).rename(data / f"{name}.bak")  # a link that stays inside
+    (data / name).symlink_to(data / f"{name}.bak")
+    sources.check_within(str(data), "train", source)
+    (data / f"{name}.bak").rename(tmp_path / "elsewhere")
+    (data / name).unlink()
+    (data / name).symlink_to(tmp_path / "elsewhere")
+    assert len(sources.find(str(data), "train", source)) == 1
+    with pytest.raises(UserError, match=rf"{name}: leads out of .*data, which --within-data refuses"):
+        sources.check_within(str(data), "train", source)
 
 
 def test_every_program_has_the_flag(tmp_path):
