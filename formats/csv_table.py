@@ -365,13 +365,14 @@ def write_fixed(copy):
             if one is not None:
                 index = at[parsed.image]
                 at[parsed.image] += parsed.object is not None
-                writer.writerows(_edited(row, columns, one, index if parsed.object else None))
+                writer.writerows(_edited(row, columns, one, index if parsed.object else None, parsed.object))
         copy.write(path, output.getvalue())
 
 
-def _edited(row, columns, kept, index):
-    """The lines that take the place of one: a line, or none. index: of the object in its picture, None if it has none.
+def _edited(row, columns, kept, index, written):
+    """The lines that take the place of one: a line, or none.
 
+    index: of the object in its picture; written: the object; both are None if the line has none.
     A picture that loses its last object keeps a line of its own.
     """
     row += [""] * (1 + max(columns.values()) - len(row))  # a line may end after its picture
@@ -395,4 +396,7 @@ def _edited(row, columns, kept, index):
     if kept.edit.scale and set(SIZE) <= columns.keys():
         for name, value in zip(SIZE, kept.edit.size, strict=True):
             row[columns[name]] = str(value)
+    if kept.edit.scale and written is not None and written.area is not None:
+        x, y = kept.edit.scale
+        row[columns["area"]] = wording.number(written.area * x * y)
     return [row]

@@ -141,6 +141,24 @@ def test_boxes_of_resized_pictures_are_scaled_with_the_size(tmp_path, capsys, na
     np.testing.assert_allclose(first.boxes_px, [[40, 20, 200, 180], [120, 60, 280, 220]], atol=2e-3)
 
 
+@pytest.mark.parametrize("area", ["900", "900.0", "900,0", ""])
+def test_areas_of_a_table_are_scaled_with_the_size(tmp_path, area):
+    """The area is that of an outline within the box."""
+    images.write(tmp_path / "data/a.png", noise(1)[: HEIGHT // 2, : WIDTH // 2])
+    images.write(tmp_path / "data/b.png", noise(2))
+    lines = [f"{name}.png;10;10;50;50;cat;{WIDTH};{HEIGHT};{area}\n" for name in "ab"]
+    table = "image;xmin;ymin;xmax;ymax;class;width;height;area\n"
+    (tmp_path / "data" / "train.csv").write_text(table + "".join(lines))
+    scan = scan_of(tmp_path / "data")
+    assert {one.defect for one in checks.check(scan, VGG300)} >= {"resized"}
+    fixes.write_copy(scan, checks.check(scan, VGG300), tmp_path / "fixed")
+    for data in ("data", "fixed"):
+        one, two = sources.load(tmp_path / data, "train", NAMES)
+        assert one.boxes_px.tolist() == [[5, 5, 25, 25]] and two.boxes_px.tolist() == [[10, 10, 50, 50]]
+        areas = [None if found.area is None else found.area.tolist() for found in (one, two)]
+        assert areas == ([[225], [900]] if area else [None, None])
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_split_that_would_be_empty_is_refused(tmp_path, name):
     data = write_formats(tmp_path, {"a": GOOD, "b": GOOD}, {"train": ["a"], "val": ["b"]})[name]
