@@ -180,7 +180,7 @@ def _narrow(array):
 def parse_json(path, outermost):
     """The content of a JSON file whose outermost value is a dict or list, as `outermost` says. Raises UserError."""
     try:
-        data = json.loads(files.read_regular(path).decode("utf-8"))
+        data = json.loads(files.decode(files.read_regular(path)))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors

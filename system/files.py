@@ -369,8 +369,11 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def open_text(path: Path, errors: str = "strict", newline: str | None = None) -> TextIO:
-    """Open a regular file to read text in UTF-8; errors, newline: as of Python's `open`. Raises OSError."""
-    return io.TextIOWrapper(open_regular(path), encoding="utf-8", errors=errors, newline=newline)
+    """Open a regular file to read text in UTF-8, with or without a byte order mark. Raises OSError.
+
+    errors, newline: as of Python's `open`.
+    """
+    return io.TextIOWrapper(open_regular(path), encoding="utf-8-sig", errors=errors, newline=newline)
 
 
 def check_regular(path: Path) -> None:

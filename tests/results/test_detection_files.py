@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from result_cases import NAMES, assert_same_to_a_hundredth
-from results import comp4, detection_files, detections_json, yolo_text
+from results import comp4, detection_files, detections_json, result_files, yolo_text
 from results.result_files import Origin, Source
 from structures import Detections, UserError
 from system import wording
@@ -128,6 +128,30 @@ def test_file_names_that_are_not_utf8(tmp_path):
         writer.add(name, 1, 1, found)
     for path in (tmp_path / "d.json", tmp_path):
         assert list(detection_files.read(path).detections) == [wording.stem(name)]
+
+
+@pytest.mark.parametrize("name", ["json", "voc", "csv"])
+def test_a_byte_order_mark_is_no_part_of_results(tmp_path, images, name):
+    """Editors and Excel write it at the beginning of a file."""
+    with detection_files.FORMATS[name].open_writer(tmp_path, origin()) as writer:
+        for key, found in images.items():
+            writer.add(f"{key}.jpg", 500, 375, found)
+    paths = list(tmp_path.iterdir())
+    place = tmp_path if name == "voc" else paths[0]
+    before = detection_files.read(place, NAMES)
+    for path in paths:
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert detection_files.choose(place) == name
+    after = detection_files.read(place, NAMES)
+    assert after.detections.keys() == before.detections.keys()
+    for key, found in before.detections.items():
+        np.testing.assert_array_equal(after.detections[key].boxes_px, found.boxes_px)
+
+
+def test_a_byte_order_mark_of_a_list(tmp_path):
+    for mark in ("utf-8-sig", "utf-8"):
+        (tmp_path / "d.json").write_text('[{"image_id": 1}]', mark)
+        assert result_files.parse_json(tmp_path / "d.json", list) == [{"image_id": 1}]
 
 
 def test_unreadable_paths(tmp_path):
