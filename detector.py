@@ -43,6 +43,10 @@ Threshold = file_metadata.Threshold
 MOST_INPUTS = 256  # tiles of several pictures, about, that wait for the network together: 70 MB for vgg300
 
 
+class TooLargeBatch(UserError):
+    """A batch_size above that of an exported model."""
+
+
 class ReadImage(NamedTuple):
     """A picture read from a file.
 
@@ -321,7 +325,7 @@ def _check_flags(path, values, precision, threshold, batch_size):
         )
     batch = values["batch"]
     if batch and batch_size and batch_size > batch:  # a smaller one is filled up
-        raise UserError(
+        raise TooLargeBatch(
             f"--batch-size {batch_size}: {path} takes {batch} at a time; leave the flag out, or export it again with "
             "--batch free"
         )

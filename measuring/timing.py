@@ -1,5 +1,6 @@
 """One model in a process of its own: loaded, timed, and run on pictures, so that no other model's memory counts."""
 
+import contextlib
 import math
 import time
 from typing import NamedTuple
@@ -54,7 +55,7 @@ def measure(connection, task):
             connection.send(("loaded", facts))
             loaded, timed = _time_batches(task, loaded, lambda count: connection.send(("progress", count)))
         connection.send(("timed", {**timed, **others.to_json()}))
-        with loaded:
+        with loaded, _full_memory_explained(task, 1):
             connection.send(("detected", _detect(task, loaded, lambda: connection.send(("progress", 1)))))
     except UserError as error:
         connection.send(("error", str(error)))
@@ -64,10 +65,18 @@ def _load(task):
     """(the Detector, facts of it). Importing TensorFlow, which is the same for all models, is not timed."""
     cli.import_tensorflow()
     import detector
+    from kernels import devices
 
-    start = time.perf_counter()
-    loaded = detector.load(task.model, precision=task.precision, threshold=task.threshold, batch_size=task.batches[0])
-    loaded.detect([task.frames[0]])
+    settings = {"precision": task.precision, "threshold": task.threshold}
+    first = task.batches[0] if devices.has_gpu() else None  # where a graph is built for batches of one size
+    with _full_memory_explained(task, first or 1):
+        start = time.perf_counter()
+        try:
+            loaded = detector.load(task.model, **settings, batch_size=first)
+        except detector.TooLargeBatch:  # the file has no figures for any size, but is scored
+            start = time.perf_counter()
+            loaded = detector.load(task.model, **settings)
+        loaded.detect([task.frames[0]])
     seconds = time.perf_counter() - start
     return loaded, {**{name: getattr(loaded, name) for name in FACTS}, "load_seconds": seconds}
 
@@ -83,17 +92,32 @@ def _time_batches(task, loaded, tick):
             found[batch] = None
             tick((WARM_UP + _calls(task, batch)) * batch)
             continue
-        if devices.has_gpu() and batch != loaded.batch_size:  # where a graph is built for batches of one size
-            loaded.close()
-            settings = {"precision": task.precision, "threshold": task.threshold}
-            loaded = detector.load(task.model, **settings, batch_size=batch)
-        found[batch] = summary(_time(task, loaded, batch, tick), batch)
+        with _full_memory_explained(task, batch):
+            if devices.has_gpu() and batch != loaded.batch_size:  # as in `_load`
+                loaded.close()
+                settings = {"precision": task.precision, "threshold": task.threshold}
+                loaded = detector.load(task.model, **settings, batch_size=batch)
+            found[batch] = summary(_time(task, loaded, batch, tick), batch)
     gpu = devices.peak_memory()
     return loaded, {
         "batches": found,
         "peak_mb": memory.peak() / 1e6,
         "gpu_peak_mb": None if gpu is None else gpu / 1e6,
     }
+
+
+@contextlib.contextmanager
+def _full_memory_explained(task, batch):
+    """Where there is no memory for batches of a size, name the flag that benchmark_model.py has; for 1, none helps."""
+    from kernels import devices
+
+    try:
+        yield
+    except devices.OutOfMemory as error:
+        at, smaller = (f" at batches of {batch}", "give smaller --batch-sizes, or ") if batch > 1 else ("", "")
+        raise UserError(
+            f"{task.model}: {devices.full_memory(error)}{at}; {smaller}end other programs that hold memory"
+        ) from None
 
 
 def _calls(task, batch):

@@ -6,6 +6,7 @@ import pytest
 import config
 import detector
 import export_model
+from kernels import devices
 from measuring import timing
 from media import images
 from structures import Detections, UserError
@@ -111,6 +112,48 @@ def test_a_file_of_fixed_batches_is_timed_as_far_as_it_goes(task, tmp_path):
     calls = {batch: one and one["calls"] for batch, one in sent.only("timed")["batches"].items()}
     assert calls == {1: 2, 2: 1, 3: None}
     assert sum(content for kind, content in sent if kind == "progress") == timing.steps(other)
+
+
+@pytest.mark.parametrize("gpu", [False, True], ids=["cpu", "gpu"])
+def test_a_file_of_smaller_batches_than_the_first_is_still_scored(task, tmp_path, monkeypatch, gpu):
+    """Where a graph is built for batches of one size, as on a GPU, too."""
+    path = str(tmp_path / "one.pb")
+    export_model.main([task.model, "--output", path, "--batch", "1", "--no-check"])
+    load, asked = detector.load, []
+
+    def noted(model, *, batch_size=None, **settings):
+        asked.append(batch_size)
+        with monkeypatch.context() as patch:
+            patch.setattr(devices, "has_gpu", lambda: False)
+            return load(model, batch_size=batch_size, **settings)
+
+    monkeypatch.setattr(devices, "has_gpu", lambda: gpu)
+    monkeypatch.setattr(devices, "peak_memory", lambda: None)
+    monkeypatch.setattr(detector, "load", noted)
+    sent = measure(task._replace(model=path, batches=(3, 4), images=1))
+    assert sent.only("timed")["batches"] == {3: None, 4: None} and len(sent.only("detected")) == 3
+    assert asked == ([3, None] if gpu else [None])
+
+
+@pytest.mark.parametrize(
+    ("full_at", "message"),
+    [
+        (3, "the memory of this machine is full at batches of 3; give smaller --batch-sizes, or end other programs"),
+        (1, "the memory of this machine is full; end other programs that hold memory"),
+    ],
+)
+def test_full_memory_names_the_flag_of_this_program(task, monkeypatch, full_at, message):
+    run = detector.Detector.detect_prepared
+
+    def run_out(self, batch, sizes):
+        if len(batch) == full_at:
+            raise devices.OutOfMemory("the memory of this machine is full: give --batch-size 4, or end other programs")
+        return run(self, batch, sizes)
+
+    monkeypatch.setattr(devices, "has_gpu", lambda: False)
+    monkeypatch.setattr(detector.Detector, "detect_prepared", run_out)
+    kind, said = measure(task)[-1]
+    assert kind == "error" and said.startswith(f"{task.model}: {message}") and "--batch-size " not in said
 
 
 def test_what_the_user_can_mend_is_sent(task):
