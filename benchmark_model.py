@@ -45,6 +45,13 @@ THRESHOLD = 0.01
 BATCHES = (1, 8)
 IMAGES = 200  # that are timed at each size of batch: two calls are then above the 99th percentile
 DRAWN, MOST_FRAMES = 8, 32  # different pictures that are timed: drawn ones, and of a data set
+DATA_DEFAULTS = {  # of flags that only a data set gives a meaning
+    "source": "auto",
+    "valid_of": None,
+    "limit": None,
+    "other_classes": "error",
+    "missing_annotations": "error",
+}
 BUSY = 0.25  # cores that others may keep busy before it is said
 
 
@@ -236,9 +243,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     flags = parser.parse_args(argv)
     if bool(flags.data) != bool(flags.split):
         raise UserError("--data and --split: give both or neither")
-    for name in ("valid_of", "limit"):
-        if getattr(flags, name) is not None and not flags.data:
-            raise UserError(f"--{name.replace('_', '-')}: chooses pictures of a data set; give --data and --split too")
+    for name, default in DATA_DEFAULTS.items():
+        if getattr(flags, name) is None:
+            setattr(flags, name, default)
+        elif not flags.data:
+            does = "says how to read" if default else "chooses pictures of"
+            raise UserError(f"--{name.replace('_', '-')}: {does} a data set; give --data and --split too")
     return flags
 
 
@@ -246,14 +256,14 @@ def _data_flags(group):
     group.add_argument(
         "--data", type=cli.existing_path, metavar="DATA", help="the data set, in any format that train.py reads"
     )
-    group.add_argument("--source", type=sources.source_name, metavar="FORMAT", default="auto", help=sources.SOURCE_HELP)
+    group.add_argument("--source", type=sources.source_name, metavar="FORMAT", help=sources.SOURCE_HELP)
     group.add_argument("--split", metavar="SPLIT", help="its split, such as 2007:test, or val")
     group.add_argument("--valid-of", **VALID_OF)
     group.add_argument(
         "--limit", type=cli.positive_int, metavar="N", help="at most N pictures, spread over the split (default: all)"
     )
-    group.add_argument("--other-classes", **OTHER_CLASSES)
-    group.add_argument("--missing-annotations", **MISSING_ANNOTATIONS)
+    group.add_argument("--other-classes", **{**OTHER_CLASSES, "default": None})
+    group.add_argument("--missing-annotations", **{**MISSING_ANNOTATIONS, "default": None})
 
 
 def _speed_flags(group):

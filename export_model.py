@@ -411,7 +411,8 @@ def _content_flags(add):
         type=score_threshold.parse,
         metavar="X",
         help=f"the file reports detections that score above X: {score_threshold.HELP}. Programs that read the file "
-        f"can raise this but not lower it (default: {DEFAULT_THRESHOLD})",
+        "can raise this but not lower it. With --raw and tflite the outputs stay whole: X stands in the metadata, and "
+        f"detections above it are compared with the run's (default: {DEFAULT_THRESHOLD})",
     )
     add(
         "--batch",

@@ -512,6 +512,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         raise UserError("--data and --split: give both or neither")
     if flags.valid_of and not flags.split:
         raise UserError("--valid-of: chooses pictures of a data set; give --data and --split too")
+    if flags.source and not flags.split:
+        raise UserError("--source: says how to read a data set; give --data and --split too")
+    flags.source = flags.source or "auto"
     others = set(flags.formats) - {coco_results.FLAG}
     if flags.shards and (flags.split or flags.crops or flags.dump_predictions or others or flags.overwrite):
         raise UserError(f"--shards: writes JSON Lines of pictures and {coco_results.FLAG}; leave the other flags out")
@@ -535,7 +538,6 @@ def _input_flags(pictures, group):
         "--source",
         type=sources.source_name,
         metavar="FORMAT",
-        default="auto",
         help=sources.SOURCE_HELP,
     )
     group.add_argument("--within-data", action="store_true", help=sources.WITHIN_HELP)

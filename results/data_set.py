@@ -16,12 +16,13 @@ VALID_OF = {  # for add_argument of --valid-of
 OTHER_CLASSES = {  # for add_argument of --other-classes
     "choices": ("error", "ignore"),
     "default": "error",
-    "help": "annotated objects of other classes are an error, or are left out",
+    "help": "annotated objects of other classes are an error, or are left out (default: error)",
 }
 MISSING_ANNOTATIONS = {  # for add_argument of --missing-annotations
     "choices": sources.MISSING_ANNOTATIONS,
     "default": "error",
-    "help": "pictures without an annotation file: error stops, background takes them as pictures without objects",
+    "help": "pictures without an annotation file: error stops, background takes them as pictures without objects "
+    "(default: error)",
 }
 
 

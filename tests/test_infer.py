@@ -510,6 +510,7 @@ MISTAKES = {
     "unknown class": (["{model}", "{pictures}", "--output", "{out}", "--classes", "dog"], "dog"),
     "no checkpoint of that name": (["{model}@first", "{pictures}", "--output", "{out}"], "first"),
     "split without data": (["{model}", "--split", "val", "--output", "{out}"], "--data"),
+    "a format without data": (["{model}", "{pictures}", "--source", "voc"], "--source: says how to read a data set"),
     "neither pictures nor a split": (["{model}", "--output", "{out}"], "pictures"),
     "an address": (["{model}", "https://a.b/c.jpg", "--output", "{out}"], "download"),
     "a pattern of nothing": (["{model}", "{pictures}/*.gif", "--output", "{out}"], "*.gif"),
