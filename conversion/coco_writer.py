@@ -7,6 +7,7 @@ from system import files
 
 LOST: tuple = ()
 CLASS_LIST = None
+NAME_FAULTS = ("not UTF-8 text",)
 
 
 def image_place(_, record):

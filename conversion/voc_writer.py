@@ -8,6 +8,7 @@ from formats import annotations
 from system import files, wording
 
 CLASS_LIST = "classes.txt"
+NAME_FAULTS = ("not UTF-8 text", "of several lines", "with spaces at an end", "hidden")
 
 
 def image_place(_, record):

@@ -13,16 +13,26 @@ from system import files, wording
 
 # A writer has write(folder, parts, class_names); image_place(split, record); holds(item), whether it has a place for an
 # Item at all; LOST, for each thing that it has no place for (whether an Item has it, what such an Item is called, what
-# becomes of it); CLASS_LIST, the file of class names that it adds, or None
+# becomes of it); CLASS_LIST, the file of class names that it adds, or None; NAME_FAULTS, the keys of FAULTS that make a
+# picture one that its files cannot name, or that its readers pass over
 WRITERS = {"voc": voc_writer, "coco": coco_writer, "yolo": yolo_writer, "csv": csv_writer}
+
+FAULTS = {  # what the name of a picture may be: callable, its name in what is written, without suffix -> whether it is
+    "not UTF-8 text": lambda name: name != name.encode("utf-8", "replace").decode("utf-8"),
+    "of several lines": lambda name: len(name.splitlines()) > 1,
+    "with spaces at an end": lambda name: name != name.strip(),
+    "hidden": lambda name: any(map(files.is_hidden, name.split("/"))),
+}
 
 
 def write(parts, class_names, target, to, link=False, progress=False):
     """Write Parts to a folder, which appears when it is complete. to: a key of WRITERS.
 
-    link: make symbolic links to the pictures instead of copies. Raises UserError if the folder cannot be written.
+    link: make symbolic links to the pictures instead of copies. Raises UserError if the folder cannot be written, or
+    the format has no place for the name of a picture.
     """
     writer = WRITERS[to]
+    _check_names(parts, writer, to)
     try:
         with files.pending_folder(target) as folder:
             for part in parts:
@@ -38,6 +48,14 @@ def write(parts, class_names, target, to, link=False, progress=False):
             _check(parts, folder, writer, to)
     except OSError as error:
         raise UserError(f"--output {files.unwritable(target, error)}") from None
+
+
+def _check_names(parts, writer, to):
+    """Raise UserError for a picture whose name readers would take for another one."""
+    for record in (record for part in parts for record in part.records):
+        for fault in writer.NAME_FAULTS:
+            if FAULTS[fault](record.name):
+                raise UserError(f"{record.image_path}: its name is {fault}, which {to} cannot hold; rename it")
 
 
 def _place(image_path, path, link):

@@ -15,6 +15,7 @@ LOST = (
     (lambda item: item.area, "outline", "its area is left out"),
 )
 CLASS_LIST = None
+NAME_FAULTS = ("hidden",)
 # Readers look for labels by the last folder `images` of a picture's path, some whatever its capitals are: one more
 # underscore makes it another folder, and no two folders the same
 IMAGES = re.compile(r"(^|/)(images_*)(?=/)", re.IGNORECASE)

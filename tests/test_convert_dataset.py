@@ -393,6 +393,44 @@ def test_pictures_without_a_usual_suffix_get_one(tmp_path, to):
     assert found == ["a.png", "b.jpg", "c.webp"]
 
 
+UNFIT = [  # (name, what is wrong with it, the formats that cannot hold it)
+    (b"caf\xe9", "not UTF-8 text", ("voc", "coco", "csv")),
+    (b"\xe9/a", "not UTF-8 text", ("voc", "coco", "csv")),
+    (b"a\nb", "of several lines", ("voc", "csv")),
+    ("a\u2028b".encode(), "of several lines", ("voc", "csv")),
+    (b" a", "with spaces at an end", ("voc",)),
+    (b"..a", "hidden", ("voc", "yolo")),
+]
+
+
+@pytest.mark.parametrize("to", WRITTEN)
+@pytest.mark.parametrize(("name", "fault", "formats"), UNFIT)
+def test_names_of_pictures_that_a_format_cannot_hold(tmp_path, to, name, fault, formats):
+    """They are named before anything is written, and elsewhere they are kept."""
+    path = os.fsdecode(os.fsencode(tmp_path / "data") + b"/" + name + b".jpg")
+    other = str(tmp_path / "data" / "a.jpg")
+    for place in (path, other):  # of one file name, where it has a folder: so the folder is kept
+        os.makedirs(os.path.dirname(place), exist_ok=True)
+        with open(place, "wb") as file:
+            Image.new("RGB", (40, 30)).save(file, "JPEG")
+    names = [os.path.relpath(place, tmp_path / "data") for place in (path, other)]
+    plain = {"category_id": 1, "bbox": [5, 3, 15, 15], "area": 225, "iscrowd": 0}
+    content = {
+        "images": [{"id": at, "file_name": one, "width": 40, "height": 30} for at, one in enumerate(names)],
+        "annotations": [{**plain, "id": at, "image_id": at} for at in range(2)],
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    files.write_json(tmp_path / "data" / "train.json", content)
+    if to in formats:
+        with pytest.raises(UserError) as error:
+            convert(tmp_path / "data", to, tmp_path / "out")
+        assert str(error.value) == f"{path}: its name is {fault}, which {to} cannot hold; rename it"
+        assert not (tmp_path / "out").exists()
+    else:
+        found = sources.load(convert(tmp_path / "data", to, tmp_path / "out"), "train", ("cat",), source=to)
+        assert [one.boxes_px.tolist() for one in found] == [[[5, 3, 20, 18]]] * 2
+
+
 def test_a_split_without_objects_is_said(tmp_path, capsys):
     voc = write_voc(tmp_path / "voc", {"a": ((8, 8), [("cat", (1, 1, 5, 5))]), "b": ((8, 8), [])}, {"x": "a", "y": "b"})
     convert(voc, "coco", tmp_path / "out")
