@@ -2,11 +2,13 @@
 
 The libraries that run these files are written in C++. A damaged file can end the process with them, or hang or fill
 it; so it is opened, and run on a black picture, in a process with limits first. Files that ran are noted by their
-content in the cache folder, and those that export_model.py writes, so that each is tried once on a machine.
+content in the cache folder, and those that export_model.py writes, so that each is tried once on a machine. One that
+goes beyond the limits is asked in the same way how many pictures it takes at a time, and gets what these need.
 """
 
 import contextlib
 import importlib.metadata
+import math
 import os
 import sys
 
@@ -16,11 +18,14 @@ import config
 from exports import file_metadata
 from structures import UserError
 from system import cli, files, limited
+from system import memory as free_memory
 
 COMMAND = (sys.executable, "-m", "exports.file_probe")  # run in the project's folder
 ENGINES = {"onnx": "onnxruntime", "openvino": "openvino", "tflite": "tensorflow"}  # modules, by format
 SECONDS = 120  # TensorFlow alone takes 16 on a busy machine with a slow disk
 MEMORY, TIMES_FILE = 1_500_000_000, 4  # bytes that running may take, and more by times the files' size
+NEEDS = "--needs"  # of a process that only prints what a batch takes, and how long: two whole numbers
+LONGEST = 3600  # seconds that a batch may take, whatever its size
 REFUSED = 3  # exit code of a process that printed why
 
 
@@ -30,17 +35,62 @@ def check(name: str, path: str) -> None:
     if os.path.exists(mark):
         return
     absolute = os.path.abspath(path)
-    memory = MEMORY + TIMES_FILE * sum(map(os.path.getsize, _parts(name, path)))
+    what = {"onnx": "ONNX Runtime", "openvino": "OpenVINO", "tflite": "TensorFlow Lite"}[name]
     try:
-        code, said = limited.call([*COMMAND, name, absolute], cli.ROOT, SECONDS, memory)
+        code, said = _call(name, absolute)
+    except limited.BeyondLimits as ended:
+        raise UserError(
+            f"{path}: {what} {ended} on it, so it is not opened; export the model again with a smaller --batch, or "
+            "open it where more is free"
+        ) from None
     except limited.Ended as ended:
-        what = {"onnx": "ONNX Runtime", "openvino": "OpenVINO", "tflite": "TensorFlow Lite"}[name]
         raise UserError(f"{path}: damaged ({what} {ended} on it); export the model again") from None
     if code == REFUSED:
         raise UserError(said.strip().replace(absolute, path))
     if code:
         raise UserError(f"{path}: cannot be run (exit code {code} of {' '.join(COMMAND)} {name} {absolute})")
     _note(mark)
+
+
+def _call(name, path):
+    """Run a file in a process with limits -> (exit code, what it printed). Raises limited.Ended."""
+    command = [*COMMAND, name, path]
+    memory = MEMORY + TIMES_FILE * sum(map(os.path.getsize, _parts(name, path)))
+    try:
+        return limited.call(command, cli.ROOT, SECONDS, memory)
+    except limited.BeyondLimits:
+        bytes_more, seconds_more = _asked_needs([*command, NEEDS], memory)
+        if not bytes_more:
+            raise
+    most = max(memory, free_memory.available())  # the file is a stranger's, and so is what it says of its batch
+    return limited.call(command, cli.ROOT, SECONDS + seconds_more, min(memory + bytes_more, most))
+
+
+def _asked_needs(command, memory):
+    """What a process prints of `_needs`; (0, 0) if it says nothing of the kind."""
+    with contextlib.suppress(limited.Ended, ValueError, IndexError):
+        code, said = limited.call(command, cli.ROOT, SECONDS, memory)
+        bytes_more, seconds_more = map(int, said.splitlines()[-1].split())
+        if code == 0 and bytes_more > 0:
+            return bytes_more, min(max(seconds_more, 0), LONGEST)
+    return 0, 0
+
+
+def _needs(metadata):
+    """(bytes, seconds) that running a file takes for its batch, generously; (0, 0) for one picture at a time.
+
+    The memory is that of the two largest maps, the input in three forms, and the outputs. Half of it was enough for
+    TensorFlow Lite. A slow core does a picture of 300 × 300 pixels in 2 s at width 1.
+    """
+    batch = metadata["batch"] or 1
+    if batch == 1:
+        return 0, 0
+    description = config.ModelDescription.from_json(metadata)
+    preset = description.preset
+    pixels = preset.image_shape[0] * preset.image_shape[1]
+    numbers = pixels * (2 * 64 * preset.width + 9) + 3 * preset.num_anchors * (len(description.class_names) + 5)
+    seconds = 2 * batch * pixels / 300**2 * max(preset.width**2, 0.05)
+    return batch * math.ceil(2 * 4 * numbers), min(math.ceil(seconds), LONGEST)
 
 
 def note(name: str, path: str) -> None:
@@ -93,9 +143,15 @@ def _open(name, path):
     return tflite_file.TFLiteFile(path)
 
 
-def _run(name, path):
-    """Open a file and run it on black pictures. Raises UserError if it fails, or gives what it should not."""
+def _run(name, path, *asked):
+    """Open a file and run it on black pictures. Raises UserError if it fails, or gives what it should not.
+
+    asked: NEEDS, to print what that takes instead.
+    """
     opened = _open(name, path)
+    if asked:
+        print(*_needs(opened.metadata), file=sys.__stdout__)  # `redirect_stdout` has the other
+        return
     description = config.ModelDescription.from_json(opened.metadata)
     batch = opened.metadata["batch"] or 1
     try:

@@ -15,6 +15,10 @@ class Ended(Exception):
     """A process that crashed or went beyond its limits; the text says which, as a part of a message."""
 
 
+class BeyondLimits(Ended):
+    """A process that went beyond its limits."""
+
+
 def call(command: Sequence[str], folder: str, seconds: float, memory: int) -> tuple[int, str]:
     """Run a command -> (exit code, what it printed to stdout). Raises Ended.
 
@@ -40,9 +44,9 @@ def _watch(process, deadline, seconds, memory):
     """Return once a process has ended. Raises Ended."""
     while process.poll() is None:
         if time.monotonic() > deadline:
-            raise Ended(f"takes more than {seconds:g} s")
+            raise BeyondLimits(f"takes more than {seconds:g} s")
         if _resident(process.pid) > memory:
-            raise Ended(f"takes more than {memory / 1e9:.1f} GB of memory")
+            raise BeyondLimits(f"takes more than {memory / 1e9:.1f} GB of memory")
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(PAUSE)
 
