@@ -223,7 +223,7 @@ def check_within(data: str | os.PathLike, splits: str, source: str = "auto") -> 
         for one in split.pictures:
             # `place` is the path without a/.., which check_dataset.py opens; where a is a link, that is another file
             paths = one.entry.image_path, one.place, getattr(one.entry, "annotation_path", None)
-            for path in paths:
+            for path in dict.fromkeys(paths):
                 if not isinstance(path, str | os.PathLike) or path == one.entry.where:  # in words, in one's own format
                     continue
                 if os.path.commonpath([root, os.path.realpath(path)]) != root:

@@ -96,6 +96,7 @@ class Index:
         """suffixes: in lower case, the most likely first."""
         self.folder = os.fspath(folder)
         self.path_of = {}  # {id: path}
+        self._found = {}  # {name: ids}: names that repeat in many folders are looked for many times
         self.suffixes, best = tuple(suffixes), {}
         ranks = {suffix: rank for rank, suffix in enumerate(suffixes)}
         for parent, names in files.walk(folder):
@@ -125,10 +126,12 @@ class Index:
         """
         if name in self.path_of:
             return [name]
-        found = self._find_path(plain_path(name))
-        if not found and "%" in name:
-            found = self._find_path(plain_path(urllib.parse.unquote(name)))
-        return found
+        if name not in self._found:
+            found = self._find_path(plain_path(name))
+            if not found and "%" in name:
+                found = self._find_path(plain_path(urllib.parse.unquote(name)))
+            self._found[name] = found
+        return self._found[name]
 
     def same(self, key):
         """The id that is `key`, perhaps with other capitals or in another form of Unicode; None if there is none."""
@@ -142,13 +145,11 @@ class Index:
         """The ids that a relative path may mean, a list."""
         parts = self._without_suffix(path).split("/")
         for start in range(len(parts)):
-            if (tail := "/".join(parts[start:])) in self.path_of:
-                found = [tail]
-                break
-        else:
-            alike = self._by_stem.get(_plain(parts[-1]), [])
-            shared = [_shared_end(_plain(key).split("/"), list(map(_plain, parts))) for key in alike]
-            found = [key for key, length in zip(alike, shared, strict=True) if length == max(shared)]
+            if (tail := "/".join(parts[start:])) in self.path_of and not self._is_beside(tail, parts):
+                return [tail]
+        alike = self._by_stem.get(_plain(parts[-1]), [])
+        shared = [_shared_end(_plain(key).split("/"), list(map(_plain, parts))) for key in alike]
+        found = [key for key, length in zip(alike, shared, strict=True) if length == max(shared)]
         return [key for key in found if not self._is_beside(key, parts)]
 
     def _is_beside(self, key, parts):
@@ -159,6 +160,11 @@ class Index:
             return False
         named = own[: max(0, len(own) - shared - 1)] + parts[len(parts) - shared - 1 : -1]
         return "/".join(named) in self._plain_folders
+
+    @functools.cached_property
+    def has_folders(self):
+        """Whether some of the files are in folders below."""
+        return any("/" in key for key in self.path_of)
 
     @functools.cached_property
     def _plain_folders(self):
@@ -300,11 +306,14 @@ def _partners(key, own, others):
     """The keys of the Index `others` that a key of the Index `own` means: an annotation's pictures, or the reverse.
 
     key: also of a picture that is missing, as it is listed.
-    One in another folder only if it does not fit another key of `own` better: names may repeat in each folder.
+    One in another folder only if it does not fit another key of `own` better: names may repeat in each folder. Where
+    either side has no folders, a file is for all that have its name.
     """
     same = others.same(key)
     if same is not None:
         return [same]
+    if not (own.has_folders and others.has_folders):
+        return others.find(key)
     return [other for other in others.find(key) if key in (own.find(other) or [key])]
 
 

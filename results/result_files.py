@@ -138,7 +138,7 @@ def picture_id(file, data=None):
     data: the data_set.DataSet, or None. Where pictures of one name are in several folders, ids are paths without
     suffix; with it where only that differs.
     """
-    if data is not None and "/" in file:
+    if data is not None:
         for path in (os.path.splitext(file)[0], file):
             if path in data.ids:
                 return path

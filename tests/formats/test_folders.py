@@ -394,6 +394,26 @@ def test_a_picture_is_not_taken_from_beside_the_folder_that_is_named(voc, tmp_pa
     assert sources.find(tmp_path / "csv", "train", "csv")[0].image_path.endswith("images/cam2/0001.png")
 
 
+def test_a_folder_in_other_capitals_is_the_one_that_is_named(tmp_path):
+    """Also beside a picture of that name outside of it."""
+    for at, name in enumerate(("a", "train/a", "train/b")):
+        images.write(tmp_path / f"{name}.png", noise(at, (40, 30)))
+    index = folders.Index(tmp_path, (".png",))
+    assert index.find("Train/a.jpg") == ["train/a"] and index.find("Train/c.jpg") == []
+    assert index.find("elsewhere/a.jpg") == ["a"]
+
+
+@pytest.mark.parametrize(("own", "other"), [("0001", "enhanced/0001"), ("night/0001", "day/0001")])
+def test_an_annotation_without_folders_is_for_all_pictures_of_its_name(own, other, tmp_path):
+    for at, name in enumerate((own, other)):
+        images.write(tmp_path / "JPEGImages" / f"{name}.png", noise(at, (40, 30)))
+    (tmp_path / "Annotations").mkdir()
+    (tmp_path / "Annotations/0001.xml").write_text(voc_xml(40, 30, [("cat", (5, 3, 20, 18))]))
+    (tmp_path / "ImageSets").mkdir()
+    (tmp_path / "ImageSets/both.txt").write_text(f"{own}\n{other}\n")
+    assert [len(one.boxes) for one in sources.load(tmp_path, "both", NAMES)] == [1, 1]
+
+
 @pytest.mark.parametrize("name", ["../more/x", ".x"])
 def test_a_listed_picture_that_is_outside_or_hidden_is_named(voc, name):
     images.write(voc / "more/x.jpg", noise(1, (40, 30)))

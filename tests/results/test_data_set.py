@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import types
 
 import numpy as np
 import pytest
@@ -48,6 +49,17 @@ def test_settings_reach_the_data_set(formats):
     with pytest.raises(UserError, match="car"):
         DataSet(formats["voc"], "trainval").samples(["bus"])
     assert DataSet(formats["coco"], "trainval", "csv").format == "csv"
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [({"a.jpg", "a.png"}, "a.jpg"), ({"x/a.jpg", "y/a"}, "x/a.jpg"), ({"x/a"}, "x/a"), (set(), "a")],
+)
+def test_the_id_of_a_file_that_results_name(ids, expected):
+    """With its folder and its suffix as far as the ids of the data set have them."""
+    file = "a.jpg" if expected == "a.jpg" else "x/a.jpg"
+    assert result_files.picture_id(file, types.SimpleNamespace(ids=ids)) == expected
+    assert result_files.picture_id(file) == "a"
 
 
 @pytest.mark.parametrize("files", [("x/a.jpg", "y/a.jpg"), ("x/a.jpg", "x/a.png"), ("x/a.jpg", "y/a.jpg", "y/a.png")])
