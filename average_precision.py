@@ -320,7 +320,7 @@ def _ground_truth(data, read, args):
     if strange and not args.classes and (message := _other_classes(data, read, args)):
         raise UserError(message)
     left_out = args.other_classes == "ignore" and not strange  # without any objects there are no classes to name
-    if left_out and not read.all_classes and (others := _unnamed_classes(data, read)):
+    if left_out and not read.all_classes and (others := _left_out_classes(data, read)):
         cli.warn(
             f"{args.results}: objects of {_some(others)} are left out; such a table names only classes that were "
             "detected: if its model has these, give all its classes with --classes, so that they count"
@@ -331,6 +331,14 @@ def _ground_truth(data, read, args):
 def _unnamed_classes(data, read):
     """The classes of the data that RESULTS does not name, a list."""
     return [name for name in data.class_names if name not in read.class_names]
+
+
+def _left_out_classes(data, read):
+    """The same; [] where not all classes of the data can be a detector's, such as one called background."""
+    try:
+        return _unnamed_classes(data, read)
+    except UserError:
+        return []
 
 
 def _other_classes(data, read, args):

@@ -16,6 +16,7 @@ import config
 import oracles_ap
 import source_pascal_voc
 import ssd_utils
+from media import images
 from results import comp4, csv_table, detection_files, detections_json
 from structures import Detections, UserError
 from system import cli
@@ -427,6 +428,19 @@ def test_a_table_without_a_class_that_was_never_detected(voc, tmp_path, capsys):
     assert capsys.readouterr().err == ""
     path.write_text(",".join(csv_table.COLUMNS) + "\n")
     assert "names other classes than the data: none, but" in error_of(score, voc, path)
+
+
+def test_classes_that_no_detector_has_are_left_out_of_a_table_without_a_word(tmp_path, capsys):
+    """Their names may be such as no class can have."""
+    images.write(tmp_path / "data" / "a.png", np.zeros((60, 80, 3), np.uint8))
+    lines = ["a.png,1,1,50,50,car", "a.png,5,5,30,30,truck/van"]
+    (tmp_path / "data" / "test.csv").write_text("".join(f"{line}\n" for line in lines))
+    path = tmp_path / "detections.csv"
+    path.write_text(",".join(csv_table.COLUMNS) + "\na.png,80,60,car,0.9,1,1,50,50\n")
+    words = [str(path), "--data", str(tmp_path / "data"), "--split", "test", "--other-classes", "ignore"]
+    average_precision.main(words)
+    printed = capsys.readouterr()
+    assert "warning" not in printed.err and "1.0000" in printed.out
 
 
 def test_where_results_come_from_is_said_and_compared(voc, tmp_path, capsys):
