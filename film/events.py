@@ -65,7 +65,7 @@ class Events:
         """Drop what is too old at the time of a frame: where a camera was away, the picture would stand still."""
         while self._before and self._before[0][0] < time - BEFORE:
             self._before.popleft()
-        if self._clip and time - self._last > AFTER:
+        if self._clip and time - self._last > max(AFTER, 2 / float(self._rate)):  # frames may be rare
             self._end()
 
     def _keep(self, frame):

@@ -58,7 +58,8 @@ def decode(reader: Any, detector: Any, flags: Any, meter: Meter) -> Iterator[Fra
                 return
             count, (image, seconds) = read
             index = count + reader.skipped
-            prepared = detector.prepare(image) if index % flags.every == 0 else None
+            # By the count: the network looks at every so many of those that are there
+            prepared = detector.prepare(image) if count % flags.every == 0 else None
         meter.frames += 1
         yield Frame(index, seconds, image, prepared)
 

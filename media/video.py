@@ -143,7 +143,8 @@ class VideoReader:
             return self._stamp(coming[-1])
 
         while (picture := coming.pop() if coming else next(self._pictures, None)) is not None:
-            time = clock.read(self._stamp(picture), look_ahead)
+            # The next frame of a camera is not there yet
+            time = clock.read(self._stamp(picture), (lambda: None) if self.live else look_ahead)
             self._shown += 1
             yield self._to_rgb(picture), float(time)
         self._report_damage(float(time))

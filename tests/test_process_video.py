@@ -617,6 +617,16 @@ def test_frames_that_do_not_fit_are_left_out_and_named(tmp_path, detector, model
         run(tmp_path, model, str(tmp_path / "none"))
 
 
+def test_pictures_that_are_left_out_leave_no_gap_in_every(tmp_path, detector, model):
+    """The network looks at every third of those that are there: boxes are never older than two pictures."""
+    frames = write_frames(tmp_path / "frames", [f"{number:02}.png" for number in range(9)])
+    (tmp_path / "frames" / "03.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match="1 picture left out"):
+        run(tmp_path, model, frames, "--every", "3")
+    found = json.loads((tmp_path / "out.json").read_text("utf-8"))["frames"]
+    assert [one["index"] for one in found if not one["carried"]] == [0, 4, 7]
+
+
 def test_several_films_in_one_call(tmp_path, detector, model, capsys):
     films = [make(tmp_path / "a.mp4", 3), write_frames(tmp_path / "b", ["1.png", "2.png"]), str(tmp_path / "c.mp4")]
     (tmp_path / "c.mp4").write_bytes(b"no film")

@@ -1,6 +1,7 @@
 """Clips and lines of what appears: with the seconds before, once for each time a class is there."""
 
 import json
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -107,6 +108,17 @@ def test_an_outage_after_which_the_clip_is_over_ends_it(record, seconds, frames)
     lines, clips = record(101, dict.fromkeys(range(30, 101), (0,)), outage=(51, seconds))
     assert [line["frame"] for line in lines] == [30, 51][: len(frames)]
     assert [len(clips[line["clip"]]) for line in lines] == frames
+
+
+def test_pictures_that_come_seldom_are_no_outages(tmp_path):
+    """A film with a picture every ten seconds."""
+    events = Events(str(tmp_path), 64, 48, Fraction(1, 10), ("car",))
+    for index in range(8):
+        one = frame(index, 0)
+        one.time = 10.0 * index
+        events.add(one)
+    events.close()
+    assert len(list(tmp_path.glob("*.mp4"))) == 2  # each as long as a clip may be
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):

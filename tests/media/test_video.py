@@ -299,6 +299,19 @@ def test_a_reader_that_looks_ahead_gives_every_frame_in_order(tmp_path, monkeypa
     assert all((one == other).all() for one, other in zip(found, frames, strict=True))
 
 
+def test_a_camera_does_not_wait_for_its_next_picture(tmp_path, monkeypatch):
+    """One that declares 25 pictures a second, and sends one every two seconds."""
+    write(tmp_path / "a.mp4", times=[0, 2, 4, 6], count=4)
+    taken = []
+    with video.VideoReader(tmp_path / "a.mp4") as reader:
+        monkeypatch.setattr(reader, "live", True)
+        monkeypatch.setattr(reader, "rate", Fraction(25))
+        pictures = reader._pictures
+        monkeypatch.setattr(reader, "_pictures", (taken.append(one) or one for one in pictures))
+        counts = [(len(taken), round(seconds)) for _, seconds in reader]
+    assert counts == [(0, 0), (1, 2), (2, 4), (3, 6)]  # the first is read when it is opened
+
+
 def test_sound_that_changes_its_channels_ends(tmp_path):
     with_sound(tmp_path / "a.ts", "ac3", "mpegts")
     with_sound(tmp_path / "b.ts", "ac3", "mpegts", start=2, layout="mono")
