@@ -320,7 +320,7 @@ def _ground_truth(data, read, args):
     if strange and not args.classes and (message := _other_classes(data, read, args)):
         raise UserError(message)
     left_out = args.other_classes == "ignore" and not strange  # without any objects there are no classes to name
-    if left_out and not read.all_classes and (others := _left_out_classes(data, read)):
+    if left_out and not read.all_classes and (others := _unnamed_classes(data, read)):
         cli.warn(
             f"{args.results}: objects of {_some(others)} are left out; such a table names only classes that were "
             "detected: if its model has these, give all its classes with --classes, so that they count"
@@ -329,25 +329,19 @@ def _ground_truth(data, read, args):
 
 
 def _unnamed_classes(data, read):
-    """The classes of the data that RESULTS does not name, a list."""
-    return [name for name in data.class_names if name not in read.class_names]
+    """The classes of the data that RESULTS does not name, a list.
 
-
-def _left_out_classes(data, read):
-    """The same; [] where not all classes of the data can be a detector's, such as one called background."""
+    [] where they cannot be read, or not all can be a detector's, such as one called background.
+    """
     try:
-        return _unnamed_classes(data, read)
+        return [name for name in data.class_names if name not in read.class_names]
     except UserError:
         return []
 
 
 def _other_classes(data, read, args):
     """What to say where the data has classes that RESULTS does not name; None if it has none or cannot be read."""
-    try:
-        others = _unnamed_classes(data, read)
-    except UserError:
-        return None
-    if not others:
+    if not (others := _unnamed_classes(data, read)):
         return None
     made = f" (made by {read.source})" if read.source else ""
     remedy = "detect again with a model of these classes"
@@ -494,15 +488,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     _metric_flags(parser.add_argument_group("how it scores"))
     _output_flags(parser.add_argument_group("what it writes (the figures are also printed)"))
     args = parser.parse_args(argv)
-    for flag in VOC_DEFAULTS:
-        if args.protocol == "coco" and getattr(args, flag) is not None:
-            name = flag.replace("_", "-")
-            raise UserError(f"--{name}: for --protocol voc only; leave it out with --protocol coco")
+    if args.protocol == "coco":
+        cli.refuse_given(args, VOC_DEFAULTS, "for --protocol voc only; leave it out with --protocol coco")
     if args.others:
         _check_comparison(args)
     cli.refuse_to_replace("--json", args.json, [args.data, *_files_of([args.results, *args.others])])
-    for flag, default in VOC_DEFAULTS.items():
-        setattr(args, flag, default if getattr(args, flag) is None else getattr(args, flag))
+    cli.set_absent(args, VOC_DEFAULTS)
     return args
 
 
@@ -516,9 +507,7 @@ def _check_comparison(args):
     """Raise UserError for what several RESULTS do not take."""
     if args.protocol == "coco":
         raise UserError("--protocol coco: compares no results; give one RESULTS, or leave the flag out")
-    for flag in VOC_DEFAULTS.keys() - {"iou", "plots"}:
-        if getattr(args, flag) is not None:
-            raise UserError(f"--{flag.replace('_', '-')}: for one RESULTS only; leave it out, or give one")
+    cli.refuse_given(args, VOC_DEFAULTS.keys() - {"iou", "plots"}, "for one RESULTS only; leave it out, or give one")
     given = set()
     for path in [args.results, *args.others]:
         if (whole := os.path.realpath(path)) in given:

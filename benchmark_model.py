@@ -45,13 +45,8 @@ THRESHOLD = 0.01
 BATCHES = (1, 8)
 IMAGES = 200  # that are timed at each size of batch: two calls are then above the 99th percentile
 DRAWN, MOST_FRAMES = 8, 32  # different pictures that are timed: drawn ones, and of a data set
-DATA_DEFAULTS = {  # of flags that only a data set gives a meaning
-    "source": "auto",
-    "valid_of": None,
-    "limit": None,
-    "other_classes": "error",
-    "missing_annotations": "error",
-}
+# Of flags that only a data set gives a meaning
+DATA_DEFAULTS = {"source": "auto", "other_classes": "error", "missing_annotations": "error"}
 BUSY = 0.25  # cores that others may keep busy before it is said
 
 
@@ -243,12 +238,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     flags = parser.parse_args(argv)
     if bool(flags.data) != bool(flags.split):
         raise UserError("--data and --split: give both or neither")
-    for name, default in DATA_DEFAULTS.items():
-        if getattr(flags, name) is None:
-            setattr(flags, name, default)
-        elif not flags.data:
-            does = "says how to read" if default else "chooses pictures of"
-            raise UserError(f"--{name.replace('_', '-')}: {does} a data set; give --data and --split too")
+    if not flags.data:
+        cli.refuse_given(flags, ("valid_of", "limit"), "chooses pictures of a data set; give --data and --split too")
+        cli.refuse_given(flags, DATA_DEFAULTS, "says how to read a data set; give --data and --split too")
+    cli.set_absent(flags, DATA_DEFAULTS)
     return flags
 
 

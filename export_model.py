@@ -386,14 +386,12 @@ def _int8_flags(group):
 def _check_int8(flags):
     """Raise UserError if the flags for int8 are incomplete, or given without it; set those that are absent."""
     is_int8 = flags.precision == "int8"
-    for name in (*NEEDED_BY_INT8, *INT8_DEFAULTS):
-        flag, value = f"--{name.replace('_', '-')}", getattr(flags, name)
-        if is_int8 and not value and name in NEEDED_BY_INT8:
-            raise UserError(f"--precision int8: give --data, --calibration-split and --split; {flag} is missing")
-        if not is_int8 and value is not None:
-            raise UserError(f"{flag}: for --precision int8 only; leave it out")
-        if value is None:
-            setattr(flags, name, INT8_DEFAULTS.get(name))
+    if not is_int8:
+        cli.refuse_given(flags, (*NEEDED_BY_INT8, *INT8_DEFAULTS), "for --precision int8 only; leave it out")
+    elif missing := [name for name in NEEDED_BY_INT8 if not getattr(flags, name)]:
+        flag = f"--{missing[0].replace('_', '-')}"
+        raise UserError(f"--precision int8: give --data, --calibration-split and --split; {flag} is missing")
+    cli.set_absent(flags, INT8_DEFAULTS)
     if is_int8 and (flags.no_check or flags.check_data):
         raise UserError("--no-check and --check-data: int8 is checked by its mAP on --split; leave them out")
 

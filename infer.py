@@ -510,11 +510,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     flags = parser.parse_args(argv)
     if bool(flags.data) != bool(flags.split):
         raise UserError("--data and --split: give both or neither")
-    if flags.valid_of and not flags.split:
-        raise UserError("--valid-of: chooses pictures of a data set; give --data and --split too")
-    if flags.source and not flags.split:
-        raise UserError("--source: says how to read a data set; give --data and --split too")
-    flags.source = flags.source or "auto"
+    if not flags.split:
+        cli.refuse_given(flags, ("valid_of",), "chooses pictures of a data set; give --data and --split too")
+        cli.refuse_given(flags, ("source",), "says how to read a data set; give --data and --split too")
+    cli.set_absent(flags, {"source": "auto"})
     others = set(flags.formats) - {coco_results.FLAG}
     if flags.shards and (flags.split or flags.crops or flags.dump_predictions or others or flags.overwrite):
         raise UserError(f"--shards: writes JSON Lines of pictures and {coco_results.FLAG}; leave the other flags out")

@@ -18,7 +18,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import NoReturn, TextIO
 
@@ -410,6 +410,20 @@ def _replacing(path, first, kind):
                 f"{path!r} exists and is no {kind}, which would replace it; give another name"
             )
     return path
+
+
+def refuse_given(flags: argparse.Namespace, names: Iterable[str], why: str) -> None:
+    """Raise UserError if a flag was given that has no meaning in this call. names: of attributes; None: not given."""
+    for name in names:
+        if getattr(flags, name) is not None:
+            raise UserError(f"--{name.replace('_', '-')}: {why}")
+
+
+def set_absent(flags: argparse.Namespace, defaults: Mapping[str, object]) -> None:
+    """Give flags that were not given, which are None, their defaults: {attribute: value}."""
+    for name, default in defaults.items():
+        if getattr(flags, name) is None:
+            setattr(flags, name, default)
 
 
 def refuse_to_replace(flag: str, path: str | None, read: Iterable[str]) -> None:
