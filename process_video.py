@@ -40,7 +40,7 @@ from structures import UserError
 from system import cli, stages
 from system.wording import plural
 from tiling import tiles
-from tracking import following, tracker
+from tracking import following
 
 AHEAD = 4  # frames that a stage computes in advance
 
@@ -253,7 +253,7 @@ def _connect(threads, flags, reader, detector, wanted, meters, tracks, page):
     if tracks:  # in the thread that draws: two that each have a millisecond to do would only wait for each other
         hold = 0 if reader.live else following.hold(reader.rate, flags.every)
         # What --blur hides is not to be seen in a gap because its end comes too late to wait for
-        expect = reader.live or (tracks.blurs and hold < tracker.Settings.carry * reader.rate)
+        expect = reader.live or (tracks.blurs and not following.waits_for_gaps(reader.rate))
         frames = film_frames.track(frames, tracks, hold, expect, meters["tracking"])
     legend = Legend(detector.class_names) if flags.legend else None
     drawn = film_frames.draw(

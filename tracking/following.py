@@ -38,6 +38,11 @@ def hold(rate: float, every: int) -> int:
     return min(max(math.ceil(Settings.carry * rate), every), MOST_HELD)
 
 
+def waits_for_gaps(rate: float) -> bool:
+    """Whether `hold` waits for the end of every gap that tracks are carried through; of very fast films it does not."""
+    return Settings.carry * rate <= MOST_HELD
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Shown:
     """The tracks of one frame, best first.
