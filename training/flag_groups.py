@@ -436,6 +436,9 @@ def _add_optimizer_flags(group):
         choices=config.CHOICES["momentum_form"],
         rare=True,
     )
+
+
+def _add_update_flags(group):
     _add(
         group,
         "--clip-norm",
@@ -596,6 +599,9 @@ def _add_record_flags(group):
         type=cli.positive_int,
         metavar="EPOCHS",
     )
+
+
+def _add_saving_flags(group):
     _add(
         group,
         "--keep-every",
@@ -720,12 +726,12 @@ def _add_device_flags(group):
 
 GROUPS = (
     ("what it reads", (_add_data_flags, _add_annotation_flags)),
-    ("what it writes, and how long it trains", (_add_run_flags, _add_record_flags)),
+    ("what it writes, and how long it trains", (_add_run_flags, _add_record_flags, _add_saving_flags)),
     ("the weights it starts from", (_add_weight_flags,)),
     ("the network and its anchors", (_add_model_flags, _add_form_flags)),
     ("all settings of a training at once", (_add_recipe_flag,)),
     ("the pictures of an epoch", (_add_sampling_flags, _add_tile_flags)),
-    ("how it updates the weights", (_add_optimization_flags, _add_optimizer_flags)),
+    ("how it updates the weights", (_add_optimization_flags, _add_optimizer_flags, _add_update_flags)),
     ("how large the steps are", (_add_rate_flags, _add_multiplier_flags)),
     ("the loss", (_add_loss_flags,)),
     ("how it computes", (_add_precision_flags, _add_device_flags, _add_worker_flags)),
