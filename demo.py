@@ -98,8 +98,8 @@ def _plan(flags):
 
 def _drawn_images(root):
     """How many training pictures an earlier call has drawn, perhaps with other flags; None if there was none."""
-    path = os.path.join(Place(root).data, dataset.MANIFEST)
-    return files.read_json(path)["train"] if os.path.exists(path) else None
+    manifest = dataset.read_manifest(Place(root).data)
+    return manifest and manifest["train"]
 
 
 def _train(place, data, plan, more):

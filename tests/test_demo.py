@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -73,6 +74,16 @@ def test_pictures_that_were_drawn_are_used(tmp_path, calls):
     assert value(calls()["toy_road"], "--train") == "3"
     with pytest.raises(UserError, match=r"--images 4: .* 3\b.*--root"):
         calls("--images", "4")
+
+
+@pytest.mark.parametrize("text", ["{}", '{"train": "x"}', "[" * 100_000, '{"train": 0}'])
+def test_a_damaged_manifest_is_named(tmp_path, calls, text):
+    manifest = Path(demo.Place(tmp_path).data) / dataset.MANIFEST
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text(text)
+    with pytest.raises(UserError, match=rf"^{manifest}: ") as error:
+        calls()
+    assert "\n" not in str(error.value)
 
 
 def test_the_end_says_what_to_look_at_and_what_to_do_next(tmp_path, calls, capsys):

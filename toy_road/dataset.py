@@ -1,17 +1,18 @@
 """The toy road as a data set in Pascal VOC layout, written by several processes."""
 
 import concurrent.futures
+import dataclasses
+import errno
 import json
 import multiprocessing
 import os
 import pathlib
-import shutil
 
 import cv2
 import tqdm
 
 from structures import UserError
-from system import files, worker_processes
+from system import files, schema, worker_processes
 from toy_road import scenes
 from toy_road.drawing import HEIGHT, WIDTH
 from toy_road.town import CLASSES
@@ -20,6 +21,20 @@ VERSION = 1  # increased when the same seed gives other pictures
 MANIFEST = "toy_road.json"
 GROUPS = "groups.csv"
 JPEG_QUALITY = 88
+
+
+@dataclasses.dataclass
+class _Manifest:
+    """What the file MANIFEST of a toy road holds."""
+
+    version: int
+    seed: int
+    train: int
+    test: int
+    classes: list[str]
+
+
+_LIMITS = {"train": schema.Limits(1), "test": schema.Limits(1)}
 
 
 def _annotation(name, objects):
@@ -104,22 +119,27 @@ def _is_written(target, manifest):
             raise UserError(f"--output {target}: is a mount; give a folder in it, such as {target / 'road'}")
         return False
     try:
-        found = json.loads((target / MANIFEST).read_text())
-    except (OSError, ValueError):
-        raise UserError(f"--output {target}: is not empty and holds no toy road; give another folder") from None
+        found = read_manifest(target)
+    except UserError:
+        found = None
+    if found is None:
+        raise UserError(f"--output {target}: is not empty and holds no toy road; give another folder")
     if found != manifest:
         raise UserError(f"--output {target}: holds another toy road ({MANIFEST} differs); give another folder")
     return True
 
 
-def _fresh_partial(target):
-    """The path of the folder while it is written, after removing what a killed run left there."""
-    partial = target.with_name(target.name + ".partial")
-    if (partial / MANIFEST).is_file():
-        shutil.rmtree(partial)
-    if partial.exists():
-        raise UserError(f"--output {target}: {partial} is in the way; move it or give another folder")
-    return partial
+def read_manifest(folder):
+    """What the toy road in a folder says of itself, a dict; None without manifest. Raises UserError for a damaged one.
+
+    Its keys: version, seed, train and test (numbers of pictures), classes.
+    """
+    path = os.path.join(folder, MANIFEST)
+    if not os.path.exists(path):
+        return None
+    found = files.read_json(path)
+    schema.check(path, found, _Manifest, _LIMITS, remedy="delete the folder, so that it is drawn again")
+    return found
 
 
 def write_dataset(directory, train=4000, test=400, seed=0, workers=None):
@@ -133,23 +153,29 @@ def write_dataset(directory, train=4000, test=400, seed=0, workers=None):
     Returns whether it was written. Raises UserError if the folder holds anything else.
     """
     target = pathlib.Path(os.path.realpath(directory))  # a link stays one
-    counts = {"train": train, "test": test}
-    manifest = {"version": VERSION, "seed": seed, **counts, "classes": list(CLASSES)}
+    manifest = {"version": VERSION, "seed": seed, "train": train, "test": test, "classes": list(CLASSES)}
     if _is_written(target, manifest):
         return False
-    partial = _fresh_partial(target)
     try:
-        partial.mkdir(parents=True)
-        (partial / MANIFEST).write_text(json.dumps(manifest) + "\n")
-        for part in ("JPEGImages", "Annotations", "ImageSets/Main"):
-            (partial / "VOC2007" / part).mkdir(parents=True)
-        for split, count in (*counts.items(), ("trainval", train)):
-            names = "".join(f"{_name(split.removesuffix('val'), index)}\n" for index in range(count))
-            (partial / "VOC2007" / "ImageSets" / "Main" / f"{split}.txt").write_text(names)
-        _write_groups(partial, seed, counts)
-        (partial / "classes.txt").write_text("".join(f"{name}\n" for name in CLASSES))
-        _write_all(partial, seed, counts, worker_processes.usable_cores() if workers is None else workers)
-        files.publish(partial, target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        with files.pending_folder(target) as folder:
+            _fill(pathlib.Path(folder), manifest, worker_processes.usable_cores() if workers is None else workers)
+    except OSError as error:
+        # Another process may have written the folder meanwhile
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and _is_written(target, manifest):
+            return False
+        raise
     return True
+
+
+def _fill(root, manifest, workers):
+    """Write all of a data set into an empty folder."""
+    counts = {split: manifest[split] for split in ("train", "test")}
+    (root / MANIFEST).write_text(json.dumps(manifest) + "\n")
+    for part in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (root / "VOC2007" / part).mkdir(parents=True)
+    for split, count in (*counts.items(), ("trainval", counts["train"])):
+        names = "".join(f"{_name(split.removesuffix('val'), index)}\n" for index in range(count))
+        (root / "VOC2007" / "ImageSets" / "Main" / f"{split}.txt").write_text(names)
+    _write_groups(root, manifest["seed"], counts)
+    (root / "classes.txt").write_text("".join(f"{name}\n" for name in CLASSES))
+    _write_all(root, manifest["seed"], counts, workers)

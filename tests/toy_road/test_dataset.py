@@ -75,9 +75,26 @@ def test_an_existing_folder_is_kept_or_refused(tmp_path):
     (tmp_path / "mine" / "diary.txt").write_text("dear diary")
     with pytest.raises(UserError, match=r"--output .*mine"):
         dataset.write_dataset(tmp_path / "mine", train=1, test=1, workers=0)
-    (tmp_path / "new.partial").mkdir()
-    with pytest.raises(UserError, match=r"--output .*new\.partial"):
-        dataset.write_dataset(tmp_path / "new", train=1, test=1, workers=0)
+
+
+@pytest.mark.parametrize("other_seed", [0, 1])
+def test_two_calls_for_one_folder_leave_a_whole_data_set(tmp_path, monkeypatch, other_seed):
+    """As of two terminals: the second draws and finishes while the first is at work."""
+    target, write_all = tmp_path / "road", dataset._write_all
+
+    def draw_later(*arguments):
+        monkeypatch.setattr(dataset, "_write_all", write_all)
+        assert dataset.write_dataset(target, train=3, test=1, seed=other_seed, workers=0)
+        write_all(*arguments)
+
+    monkeypatch.setattr(dataset, "_write_all", draw_later)
+    if other_seed == 0:
+        assert not dataset.write_dataset(target, train=3, test=1, workers=0)
+    else:
+        with pytest.raises(UserError, match=r"--output .*road: holds another toy road"):
+            dataset.write_dataset(target, train=3, test=1, workers=0)
+    assert len(list(target.rglob("*.jpg"))) == len(list(target.rglob("*.xml"))) == 4
+    assert os.listdir(tmp_path) == ["road"]
 
 
 def run_program(*flags, **kwargs):
@@ -114,12 +131,10 @@ def start_writing(folder, when, **kwargs):
 
 @pytest.mark.parametrize("moment", ["workers start", "pictures appear"])
 def test_ctrl_c_leaves_nothing_behind(tmp_path, moment):
-    pictures = tmp_path / "road.partial" / "VOC2007" / "JPEGImages"
-
     def reached(process):
         if moment == "workers start":
             return len(psutil.Process(process.pid).children()) >= 2
-        return pictures.is_dir() and any(pictures.iterdir())
+        return any(tmp_path.glob(".*.tmp/VOC2007/JPEGImages/*.jpg"))
 
     process = start_writing(tmp_path / "road", reached, start_new_session=True)
     os.killpg(process.pid, signal.SIGINT)
