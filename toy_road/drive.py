@@ -140,7 +140,10 @@ def write_drive(path, seed=0, frames=250, rate=25.0, detail=1, focal=Camera.foca
     """
     path = pathlib.Path(path)
     truth_path = path.with_suffix(".truth.json")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        files.make_folders(path.parent)
+    except OSError as error:
+        raise files.unwritable(path.parent, error) from None
     truth, tracks = [], []
     width, height = Camera(detail=detail).size
     with VideoWriter(str(path), width, height, rate) as writer:

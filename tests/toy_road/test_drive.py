@@ -89,6 +89,13 @@ def test_a_drive_is_a_video_with_its_ground_truth(tmp_path):
         assert [(key, town.CLASSES[label], box, counts) for key, label, box, counts in found] == expected
 
 
+def test_a_drive_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", "/proc/none"):
+        with pytest.raises(UserError, match=rf"^{folder}.*cannot be written"):
+            drive.write_drive(f"{folder}/drive.mp4", frames=1)
+
+
 def test_objects_of_a_drive_keep_their_identities():
     """An id has one class, is in a frame once, and moves by less than half its size in a twenty-fifth of a second."""
     kinds, before = {}, {}
