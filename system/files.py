@@ -33,10 +33,9 @@ REMEDIES = {
 }
 # What file managers, archives and network disks leave among a user's files; names in lower case
 LEFTOVERS = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "lost+found", "thumbs.db", "desktop.ini"}
+LONGEST_NAME = 100  # bytes that a text gives to a file name, to which suffixes come; most disks take 255
 LARGEST_TEXT = 4 << 30  # bytes; instances_train2017.json of COCO has 0.45 GB
 _numbers = itertools.count()  # distinguish the temporary files of a process
-
-
 UNENCODABLE = "file_name"  # what `open` does with text that has no UTF-8
 
 
@@ -131,10 +130,12 @@ def publish(temporary: Path, path: Path, durable: bool = True) -> None:
 
 
 def flush(path: Path) -> None:
-    """Flush a file to disk, or a folder and every file in it. Raises OSError."""
-    is_folder = os.path.isdir(path)
-    for one in [*(os.path.join(path, name) for name in (os.listdir(path) if is_folder else ())), path]:
-        _flush_one(one)
+    """Flush a file to disk, or a folder and all that is in it and below. Raises OSError."""
+    if not os.path.isdir(path):
+        _flush_one(path)
+    for parent, _, names in os.walk(path, topdown=False):  # of a file it yields nothing
+        for one in (*(os.path.join(parent, name) for name in names), parent):
+            _flush_one(one)
 
 
 def _flush_one(path):
@@ -472,7 +473,7 @@ def safe_names(texts: Iterable[str]) -> list[str]:
     names: list[str] = []
     taken: set[str] = set()  # in lower case: some disks ignore case
     for text in texts:
-        name = re.sub(r"[^\w.-]", "_", text)
+        name = re.sub(r"[^\w.-]", "_", text).encode()[:LONGEST_NAME].decode("utf-8", "ignore")
         while name.lower() in taken:
             name += "_"
         taken.add(name.lower())

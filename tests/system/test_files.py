@@ -243,6 +243,22 @@ def test_content_and_the_entries_of_folders_are_flushed_in_order(tmp_path, monke
     assert done == [("fsync", "."), ("fsync", ".tmp"), ("replace", ".tmp"), ("fsync", "new")]
 
 
+def test_all_that_is_below_a_folder_is_flushed_before_it_gets_its_name(tmp_path, monkeypatch):
+    done, fsync, replace = [], os.fsync, os.replace
+
+    def note(descriptor):
+        done.append(os.path.relpath(os.readlink(f"/proc/self/fd/{descriptor}"), tmp_path))
+        fsync(descriptor)
+
+    (tmp_path / "new" / "a" / "b").mkdir(parents=True)
+    (tmp_path / "new" / "a" / "b" / "x").write_text("x")
+    (tmp_path / "new" / "y").write_text("y")
+    monkeypatch.setattr(os, "fsync", note)
+    monkeypatch.setattr(os, "replace", lambda *paths: (done.append("replace"), replace(*paths)))
+    files.publish(tmp_path / "new", tmp_path / "final")
+    assert done == ["new/a/b/x", "new/a/b", "new/a", "new/y", "new", "replace", "."]
+
+
 def test_text_that_has_no_utf8_is_written(tmp_path):
     files.write(tmp_path / "a", "caf\udce9 \ud800")
     assert (tmp_path / "a").read_bytes() == b"caf\xe9 \\ud800"
@@ -278,6 +294,14 @@ def test_a_lock_keeps_others_out_and_follows_no_link(tmp_path):
         pass
     with files.locked(tmp_path / "lock"):
         assert (tmp_path / "precious").read_text() == "precious" and not (tmp_path / "lock").is_symlink()
+
+
+def test_safe_names_of_long_texts_fit_into_file_names(tmp_path):
+    names = files.safe_names(["é" * 300, "é" * 301, "a" * 300, "b" * 90])
+    assert len(set(names)) == 4 and names[3] == "b" * 90
+    for name in names:
+        assert len(name.encode()) <= 110
+        (tmp_path / f"precision_recall_{name}.png").write_text("")
 
 
 def test_safe_names_of_very_many_texts():
