@@ -58,8 +58,9 @@ def _own_ticks():
     """What this process and those below it have worked, with their children that have ended."""
     parents, worked = {}, {}
     for name in filter(str.isdecimal, os.listdir("/proc")):
-        with contextlib.suppress(OSError), open(f"/proc/{name}/stat") as file:  # which may have ended meanwhile
-            fields = file.read().rpartition(")")[2].split()  # after the name, which may hold spaces
+        with contextlib.suppress(OSError), open(f"/proc/{name}/stat", errors="replace") as file:  # it may have ended
+            # After the name, which may hold spaces, and ends within a letter where the system cuts it
+            fields = file.read().rpartition(")")[2].split()
             parents[int(name)], worked[int(name)] = int(fields[1]), sum(map(int, fields[11:15]))
     own, found = set(), {os.getpid()}
     while found:

@@ -32,6 +32,20 @@ def test_a_process_that_is_not_ours_is_seen():
     assert measured(psutil.Process(int(done.stdout))) > 0.2
 
 
+def test_a_process_whose_name_is_cut_within_a_letter_harms_nothing():
+    """The system keeps 15 bytes of a name."""
+    rename = "import ctypes, time\nctypes.CDLL(None).prctl(15, 'обработчик'.encode()[:15])\nprint(flush=True)"
+    other = subprocess.Popen([sys.executable, "-c", f"{rename}\ntime.sleep(600)"], stdout=subprocess.PIPE)
+    with other:
+        try:
+            other.stdout.readline()
+            with load.Others() as others:
+                pass
+        finally:
+            other.kill()
+    assert others.to_json().keys() == {"others_busy", "stolen"}
+
+
 def test_own_time_is_that_of_all_processes_below_also_of_those_that_ended():
     def own_seconds():
         return load._own_ticks() / load.TICKS
