@@ -71,8 +71,7 @@ class ArrayFolder:
         self._names, self._limits, self._path = names, tuple(limits), None
         claimable = max(1, len(names.pictures) * len(limits))  # nothing cannot be mapped
         if descriptors is None:
-            self._path = files.temporary_beside(os.path.join(names.folder, "any")).removesuffix(".tmp") + RESERVATION
-            reservation = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+            self._path, reservation = _new_reservation(names.folder)
             fcntl.flock(reservation, fcntl.LOCK_EX)
             words = [0, int(time.time()), *[0] * len(limits), *limits]
             os.pwrite(reservation, np.array(words, np.int64).tobytes(), 0)
@@ -227,16 +226,28 @@ def _scan(folder, now):
     return sizes, touched
 
 
+def _new_reservation(folder):
+    """(path, descriptor) of a new file in a folder; another container may have a process with this one's number."""
+    while True:
+        path = files.temporary_beside(os.path.join(folder, "any")).removesuffix(".tmp") + RESERVATION
+        with contextlib.suppress(FileExistsError):
+            return path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+
+
 def _living(folder, now):
     """(bytes that living trainings may still write, when the oldest of them started); forgets the dead ones."""
     outstanding, oldest = 0, now
     for entry in list(os.scandir(folder)):
         if not entry.name.endswith(RESERVATION):
             continue
-        descriptor = os.open(entry.path, os.O_RDONLY)
+        try:
+            descriptor = os.open(entry.path, os.O_RDONLY)
+        except FileNotFoundError:  # its training has ended meanwhile
+            continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            os.remove(entry.path)  # nobody holds it
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(entry.path)  # nobody holds it
         except BlockingIOError:
             _, start, *numbers = np.frombuffer(os.pread(descriptor, 1 << 16, 0), np.int64).tolist()
             kinds = len(numbers) // 2

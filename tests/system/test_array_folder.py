@@ -1,5 +1,6 @@
 """Arrays in a folder: found by later trainings, within the limit, whoever else writes there or is killed."""
 
+import itertools
 import multiprocessing
 import os
 import time
@@ -69,6 +70,34 @@ def test_a_later_training_finds_the_arrays(tmp_path):
     other = reserve(MUCH, Names(str(tmp_path / "new" / "folder"), ["0"], ["by another decoder"]), [SIZE], [SIGNATURE])
     assert other.present == 0 and other.store.find(0, 0, SIGNATURE) is None
     other.store.close()
+
+
+def test_a_training_may_end_while_another_one_starts(tmp_path, monkeypatch):
+    """After any of the listings of the folder."""
+    first, second, scandir = opened(tmp_path, "0"), opened(tmp_path, "1"), os.scandir
+    ending = iter([first.store.close, second.store.close])
+
+    def list_and_end(path):
+        found = list(scandir(path))
+        if str(path) == str(tmp_path):
+            next(ending, lambda: None)()
+        return iter(found)
+
+    monkeypatch.setattr(os, "scandir", list_and_end)
+    third = opened(tmp_path, "2")
+    assert third.granted == SIZE
+    third.store.close()
+
+
+def test_a_training_in_another_container_may_have_the_same_number(tmp_path, monkeypatch):
+    """Two equal containers have equal process numbers, and programs that count alike."""
+    monkeypatch.setattr(array_folder.files, "_numbers", itertools.count(7))
+    first = opened(tmp_path, "0")
+    monkeypatch.setattr(array_folder.files, "_numbers", itertools.count(7))
+    second = opened(tmp_path, "1")
+    assert second.granted == SIZE
+    for got in (first, second):
+        got.store.close()
 
 
 def test_no_pictures_at_all(tmp_path):
