@@ -35,9 +35,16 @@ def call(command: Sequence[str], folder: str, seconds: float, memory: int) -> tu
                 process.kill()
                 process.wait()
         if process.returncode < 0:
-            raise Ended(f"crashes with signal {signal.Signals(-process.returncode).name}")
+            raise Ended(f"crashes with signal {_name_of_signal(-process.returncode)}")
         output.seek(0)
         return process.returncode, output.read(1 << 20).decode("utf-8", "replace")
+
+
+def _name_of_signal(number):
+    """'SIGSEGV' for 11; Python has no names for most of the signals for real time."""
+    with contextlib.suppress(ValueError):
+        return signal.Signals(number).name
+    return str(number)
 
 
 def _watch(process, deadline, seconds, memory):
