@@ -82,8 +82,8 @@ def tensorflow_version() -> tuple[int, ...]:
 def _remove_damaged(folder):
     """Remove incomplete files of compiled code, at which TensorFlow would fail."""
     for entry in os.scandir(folder):
-        if entry.is_file() and not _is_complete(entry.path):
-            with contextlib.suppress(FileNotFoundError):  # another process did
+        with contextlib.suppress(FileNotFoundError):  # another process removed or renamed it
+            if entry.is_file() and not _is_complete(entry.path):
                 os.remove(entry.path)
 
 

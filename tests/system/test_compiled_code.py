@@ -74,6 +74,20 @@ def test_flags_of_the_user_stay(folder, monkeypatch):
     assert (folder / "trials").is_dir()
 
 
+def test_another_process_may_finish_a_file_meanwhile(folder, monkeypatch):
+    compiled_code.keep()
+    (folder / "cut").write_bytes(b"\x0a\xff")
+
+    def finish_first(path):
+        os.rename(path, f"{path}.done")
+        return read(path)
+
+    read = compiled_code._is_complete
+    monkeypatch.setattr(compiled_code, "_is_complete", finish_first)
+    compiled_code.keep()
+    assert (folder / "cut.done").exists()
+
+
 def test_an_older_tensorflow_gets_no_flag_that_would_end_it(folder, monkeypatch):
     monkeypatch.setattr(compiled_code, "tensorflow_version", lambda: (2, 20))
     compiled_code.keep()
