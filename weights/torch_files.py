@@ -180,6 +180,17 @@ class _Unpickler(pickle._Unpickler):
 
     dispatch[pickle.SETITEMS[0]] = load_setitems
 
+    def load_build(self):
+        """Attributes for an object, such as the `_metadata` of a state dict, which nobody reads.
+
+        Of a function of this module they would outlast the file.
+        """
+        self.stack.pop()
+        if not isinstance(self.stack[-1], dict):
+            raise ValueError("it sets attributes of something that is not a dict")
+
+    dispatch[pickle.BUILD[0]] = load_build
+
     def persistent_load(self, pid):
         """A pickle's reference to a storage -> _Storage."""
         kind, dtype, key, _location, _length, *view = pid

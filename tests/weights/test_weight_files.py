@@ -260,6 +260,26 @@ def test_views_of_one_storage(tmp_path):
         np.testing.assert_equal(found, expected)
 
 
+def test_a_hostile_pickle_does_not_change_how_later_files_are_read(tmp_path):
+    """BUILD sets attributes, here the defaults of the function that stands for OrderedDict."""
+    weight_twins.write_torch(tmp_path / "good.pth", ARRAYS)
+    before = weight_files.read(tmp_path / "good.pth")
+    torch_zip(tmp_path / "w.pth", b"\x80\x02ccollections\nOrderedDict\nN}X\x0c\0\0\0__defaults__Ns\x86b.")
+    refused(tmp_path / "w.pth", "w.pth: .*sets attributes")
+    np.testing.assert_equal(weight_files.read(tmp_path / "good.pth"), before)
+
+
+def test_the_metadata_of_a_state_dict_is_passed_over(tmp_path):
+    def wrap(tensors):
+        found = collections.OrderedDict(tensors)
+        found._metadata = collections.OrderedDict({"": {"version": 1}})
+        return found
+
+    weight_twins.write_torch(tmp_path / "w.pth", ARRAYS, wrap=wrap)
+    assert b"_metadata" in zipfile.ZipFile(tmp_path / "w.pth").read("archive/data.pkl")
+    np.testing.assert_equal(weight_files.read(tmp_path / "w.pth").keys(), ARRAYS.keys())
+
+
 def test_a_compressed_pytorch_archive(tmp_path):
     """PyTorch does not compress, so a small file cannot unpack to a large one."""
     with zipfile.ZipFile(tmp_path / "w.pth", "w", zipfile.ZIP_DEFLATED) as archive:
