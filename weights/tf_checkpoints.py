@@ -27,11 +27,17 @@ def read(path):
     entries = dict(_table(content))
     shards = dict(protobuf.fields(entries.pop(b""))).get(SHARDS, 1)
     prefix = os.path.splitext(path)[0]
-    arrays = {}
+    places = {}  # (entry, {field: value}; its data file) by name
     for key, value in entries.items():
-        entry, name = dict(protobuf.fields(memoryview(value))), key.decode()
-        data = f"{prefix}.data-{entry.get(SHARD, 0):05d}-of-{shards:05d}"
-        arrays[name] = _read_array(name, entry, data)
+        entry = dict(protobuf.fields(memoryview(value)))
+        places[key.decode()] = entry, f"{prefix}.data-{entry.get(SHARD, 0):05d}-of-{shards:05d}"
+    left = sum(map(os.path.getsize, {data for _, data in places.values()}))
+    arrays = {}
+    for name, place in places.items():
+        arrays[name] = _read_array(name, *place)
+        left -= arrays[name].nbytes
+        if left < 0:  # in this way a small file could fill all memory
+            raise ValueError("arrays that lie over each other")
     return arrays
 
 

@@ -51,6 +51,20 @@ def test_damaged_checkpoints_get_one_line(tmp_path):
         weight_files.read(index)
 
 
+def test_arrays_over_each_other_are_refused(tmp_path, monkeypatch):
+    """Otherwise a file of 4 MB whose index names its bytes a thousand times fills all memory."""
+    save(tmp_path / "model", {"a": np.ones(100, np.float32)})
+    table = tf_checkpoints._table
+
+    def with_another_name(content):
+        found = dict(table(content))
+        return [*found.items(), (b"again", found[b"a"])]
+
+    monkeypatch.setattr(tf_checkpoints, "_table", with_another_name)
+    with pytest.raises(UserError, match=r"model.index: not a readable .index \(arrays that lie over each other\)"):
+        weight_files.read(tmp_path / "model.index")
+
+
 @pytest.mark.parametrize("fc_form", ["subsampled", "full"])
 def test_the_saved_model_of_udacity(tmp_path, fc_form):
     """Its names and shapes, as the article's ssdvgg.py reads them: conv1_1/filter, fc6/weights [7,7,512,4096]."""
