@@ -10,7 +10,7 @@ import urllib.request
 import tqdm
 
 from structures import UserError
-from system import files
+from system import cli, files
 
 TRIES = 3  # connections, if they break in the middle
 TIMEOUT = 30  # seconds without data
@@ -72,11 +72,7 @@ def fetch(published, check_stop=lambda: None):
     damaged or cannot be downloaded; the part that has arrived is kept for the next call.
     """
     path = published.path
-    if os.path.exists(path):
-        if not published.is_sound(path):
-            raise UserError(
-                f"{published.wanted_by}: {path} is damaged (not of {published.stated}); delete it and try again"
-            )
+    if _is_there(published):
         return path
     part = path + ".part"
     try:
@@ -95,12 +91,25 @@ def fetch(published, check_stop=lambda: None):
     return path
 
 
+def _is_there(published):
+    """Whether an earlier call has downloaded a file. Raises UserError for a damaged or unreadable one."""
+    try:
+        if not os.path.exists(published.path) or published.is_sound(published.path):
+            return os.path.exists(published.path)
+        wrong = f"is damaged (not of {published.stated})"
+    except OSError as error:
+        wrong = f"cannot be read ({files.reason(error)})"
+    raise UserError(f"{published.wanted_by}: {published.path} {wrong}; delete it and try again")
+
+
 def _lock(file, wanted_by, part):
-    """Lock the file, since two processes that write it would damage it."""
+    """Lock the file, since two processes that write it would damage it; some network disks have no locks."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise UserError(f"{wanted_by}: another process is downloading {part}; wait for it") from None
+    except OSError as error:
+        cli.warn(f"{part} cannot be locked ({files.reason(error)}); do not let two processes download it at once")
 
 
 def _publish(file, published, part):
@@ -150,8 +159,9 @@ def _receive(file, published, start, check_stop):
         if response.status != http.client.PARTIAL_CONTENT:  # a server without Range starts at 0
             start = 0
             file.truncate(0)
-        length = response.headers.get("Content-Length")
-        total = None if length is None else start + int(length)
+            file.seek(0)  # in append mode `tell` stays behind otherwise until the first flush
+        length = response.headers.get("Content-Length") or ""
+        total = start + int(length) if length.isdecimal() else None
         with tqdm.tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=published.name) as bar:
             while chunk := response.read(CHUNK):
                 _append(file, chunk)

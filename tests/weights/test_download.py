@@ -82,6 +82,30 @@ def test_a_server_without_ranges(server, tmp_path):
     assert read(download.fetch(download.VGG16)) == CONTENT
 
 
+def test_a_server_without_ranges_and_a_short_file(server, tmp_path, monkeypatch):
+    """So short that nothing is written to disk before the end."""
+    server.ranges, server.content = False, CONTENT[:100]
+    digest = hashlib.md5(server.content).hexdigest()
+    monkeypatch.setattr(download, "VGG16", dataclasses.replace(download.VGG16, digest=digest))
+    part(tmp_path).parent.mkdir()
+    part(tmp_path).write_bytes(CONTENT[:50])
+    assert read(download.fetch(download.VGG16)) == server.content
+
+
+def test_a_folder_in_the_place_of_the_file(server, tmp_path):
+    (tmp_path / "cache" / download.VGG16.name).mkdir(parents=True)
+    fails(rf"^--vgg-weights auto: .*{download.VGG16.name} cannot be read \(Is a directory\); delete it")
+
+
+def test_a_disk_without_locks(server, monkeypatch, capsys):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert read(download.fetch(download.VGG16)) == CONTENT
+    assert "cannot be locked (No locks available)" in capsys.readouterr().err
+
+
 def test_a_whole_part_needs_no_bytes(server, tmp_path):
     part(tmp_path).parent.mkdir()
     part(tmp_path).write_bytes(CONTENT)
