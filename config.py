@@ -9,6 +9,7 @@ RUN/checkpoints/step-00001234/   model.index, model.data-…, state.json
 import argparse
 import dataclasses
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -74,17 +75,20 @@ CHOICES = {  # allowed values of some TrainingSettings
     "cache": ("none", "ram", "disk"),
     "wire": ("float32", "bfloat16"),
 }
+_DIVISORS = ("valid_every", "repeat", "epochs", "batch_size", "accumulate", "keep_every")
 _COUNTS = (
-    *("valid_every", "patience", "limit", "repeat", "epochs", "max_steps", "batch_size", "accumulate", "warmup_steps"),
-    *("keep_every", "score_train", "schedule_steps", "workers", "negative_ratio"),
+    *("patience", "limit", "max_steps", "warmup_steps"),
+    *("score_train", "schedule_steps", "workers", "negative_ratio"),
 )
 _POSITIVE = (
-    *("adam_epsilon", "learning_rate", "schedule_rates", "clip_norm", "weight_decay"),
+    *("adam_epsilon", "schedule_rates", "clip_norm", "weight_decay"),
     *("cache_gb", "save_minutes", "bucket_mb"),
 )
 LIMITS = {  # what config.json may say of TrainingSettings; flags have narrower ones
+    **dict.fromkeys(_DIVISORS, Limits(1)),
     **dict.fromkeys(_COUNTS, Limits(0)),
     **dict.fromkeys(_POSITIVE, Limits(0)),
+    "learning_rate": Limits(sys.float_info.min),
     "seed": Limits(0, LARGEST_SEED),
     **dict.fromkeys(
         ("valid_share", "momentum", "ema", *(f.name for f in dataclasses.fields(transforms.Augmentation))), Limits(0, 1)

@@ -236,3 +236,12 @@ def test_the_size_of_a_model_is_that_of_its_files(run, tmp_path):
     (tmp_path / "s.savedmodel" / "saved_model.pb").write_bytes(bytes(40))
     (tmp_path / "s.savedmodel" / "variables" / "v").write_bytes(bytes(2))
     assert config.find_model(str(tmp_path / "s.savedmodel")).size() == 42
+
+
+@pytest.mark.parametrize(
+    "name", ["valid_every", "repeat", "epochs", "batch_size", "accumulate", "keep_every", "learning_rate"]
+)
+def test_a_zero_by_which_a_training_would_divide_is_named(run, name):
+    change(run, lambda values: values["training"].update({name: 0}))
+    with pytest.raises(UserError, match=rf"config.json: .*'{name}' is 0, not a .*number"):
+        config.read_config(str(run))
