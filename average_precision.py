@@ -118,7 +118,8 @@ def evaluate(
     detections: id -> Detections; an id left out counts as no detections, an unknown one raises UserError.
     iou_threshold: above 0, at most 1.
     Equal scores are sorted by the order of ground_truth, then by the order within the image.
-    Raises ValueError for another threshold, a score that is not a number, and a label that is no index of class_names.
+    Raises ValueError for another threshold, a score that is not a number, a label that is no index of class_names, and
+    a name that is listed twice in them.
     """
     curves = precision_recall(ground_truth, detections, class_names, iou_threshold)
     return summarize(curves, len(ground_truth), iou_threshold)
@@ -149,6 +150,8 @@ def precision_recall(
     """One ClassCurve per class, in the order of class_names. Arguments and errors as in `evaluate`."""
     if not 0 < iou_threshold <= 1:
         raise ValueError(f"iou_threshold {iou_threshold} is not above 0 and at most 1")
+    if len(set(class_names)) != len(class_names):
+        raise ValueError("a class name is listed twice")
     matching.require_known(ground_truth, detections)
     gt = _gather_ground_truth(ground_truth, len(class_names))
     found = _gather_detections(ground_truth, detections, len(class_names))
@@ -221,9 +224,12 @@ def _concatenate(arrays, empty_shape):
 def _labels_and_groups(labels_per_image, classes, images=None):
     """Labels [N] of all images, and the group image · classes + label [N] of each."""
     images = np.arange(len(labels_per_image)) if images is None else images
-    labels = np.concatenate([np.zeros(0, np.int32), *labels_per_image]).astype(np.int32)
-    if labels.size and not 0 <= labels.min() <= labels.max() < classes:
-        raise ValueError(f"labels reach from {labels.min()} to {labels.max()}, there are {plural(classes, 'class')}")
+    given = np.concatenate([np.zeros(0, np.int32), *labels_per_image])
+    if given.size and not 0 <= given.min() <= given.max() < classes:
+        raise ValueError(f"labels reach from {given.min()} to {given.max()}, there are {plural(classes, 'class')}")
+    labels = given.astype(np.int32)
+    if (labels != given).any():
+        raise ValueError(f"{given[labels != given][0]} is not a label; labels are whole numbers")
     image_of = np.repeat(images, [len(labels) for labels in labels_per_image])
     return labels, image_of * classes + labels
 

@@ -212,8 +212,14 @@ def test_bad_arguments_are_bugs():
         average_precision.evaluate(truth, {}, ["car"], 0)
     with pytest.raises(ValueError, match="labels"):
         average_precision.evaluate(truth, {"a": detected([0, 0, 1, 1], [0.5], [1])}, ["car"])
+    for label in (1 << 32, 0.7):  # as int32 both would be class 0
+        with pytest.raises(ValueError, match="label"):
+            wrong = dataclasses.replace(detected([0, 0, 1, 1], [0.5]), labels=np.array([label]))
+            average_precision.evaluate(truth, {"a": wrong}, ["car"])
     with pytest.raises(ValueError, match="NaN"):
         average_precision.evaluate(truth, {"a": detected([0, 0, 1, 1], [np.nan])}, ["car"])
+    with pytest.raises(ValueError, match="twice"):
+        average_precision.evaluate(truth, {}, ["car", "car"])
 
 
 def test_inputs_are_not_changed():
