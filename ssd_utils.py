@@ -24,9 +24,8 @@ MATCH_IOU = 0.5  # every anchor with at least this overlap is matched (`overlap_
 CLASSES_PER_ANCHOR = ("all", "best")
 VARIANCES = (0.1, 0.2)  # of centers and sizes (`prior_variance` in ssd_pascal.py)
 MOST_ANCHORS = 1_000_000  # vgg512 has 24,564
-MOST_KEPT = (
-    1_000_000  # of a picture; an anchor has fewer than 100 classes with a score above 0.01, vgg300 8,732 anchors
-)
+# Of a picture; an anchor has fewer than 100 classes with a score above 0.01, vgg300 8,732 anchors
+MOST_KEPT = 1_000_000
 # What a file may say of a preset, far beyond what is useful: a file from elsewhere must not fill the memory
 LIMITS = {
     "input_size": Limits(32, 2048),
@@ -79,9 +78,8 @@ class SSDPreset:
     nms_iou: float = 0.45
     candidates_per_class: int = 400
     keep: int = 200
-    clip_boxes: str = (
-        "output"  # "output": only the result, after suppression (Caffe); "before_nms": before it (torchvision)
-    )
+    # "output": only the result, after suppression (Caffe); "before_nms": before it (torchvision)
+    clip_boxes: str = "output"
     size_offset_limit: float | None = None  # upper bound of decoded dw and dh (torchvision: ln(1000/16))
     gray16: str = "full"  # how pictures with 16 bits a sample become 8, as in `images.read`
     classes_per_anchor: str = "all"  # "all": an anchor may give a detection of each class; "best": of one (the article)

@@ -40,7 +40,7 @@ REDRAWS = 50  # augmentations of a picture that are tried with --unmatched redra
 Job = tuple[int, int]  # (epoch, index into the samples)
 
 # From this many unreadable pictures in a row, in one process, the cause is the disk and not the pictures
-LONGEST_GAP = 50
+MOST_UNREADABLE_IN_A_ROW = 50
 
 _warned: set[str] = set()  # paths of unreadable pictures, in this process
 _in_a_row = 0  # unreadable pictures since the last good one, in this process
@@ -361,7 +361,7 @@ def _note_unreadable(error):
     _in_a_row += 1
     if images.folder_is_gone(error.path):
         raise WorkerError(f"{error.path}: its folder is gone; bring the data back")
-    if _in_a_row >= LONGEST_GAP:
+    if _in_a_row >= MOST_UNREADABLE_IN_A_ROW:
         raise WorkerError(
             f"{wording.plural(_in_a_row, 'picture')} in a row cannot be read, the last is {error.path} ({error.reason})"
         )

@@ -16,9 +16,8 @@ from structures import UserError
 from system.wording import shorten
 
 LARGEST_WHOLE = 1 << 53  # to which a float, as other programs read numbers, is exact
-LARGEST_SEED = (
-    1 << 63
-) - 1  # of random numbers: the time in nanoseconds is a usual one, and only this project reads it
+# Of random numbers: the time in nanoseconds is a usual one, and only this project reads it
+LARGEST_SEED = (1 << 63) - 1
 
 
 class Limits(NamedTuple):

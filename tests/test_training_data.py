@@ -103,7 +103,7 @@ def test_pictures_that_all_fail_end_the_work(samples, tmp_path, monkeypatch):
     monkeypatch.setattr(training_data, "_in_a_row", 0)
     (tmp_path / "broken.png").touch()
     broken = [dataclasses.replace(samples[0], image_path=str(tmp_path / "broken.png"))]
-    few = [(0, 0)] * (training_data.LONGEST_GAP - 1)
+    few = [(0, 0)] * (training_data.MOST_UNREADABLE_IN_A_ROW - 1)
     assert all(not batch["class_targets"].any() for batch in batches(broken, few, 0))
     good_again = [(0, 1), *few]
     assert len(batches([*broken, samples[0]], good_again, 0)) > 0

@@ -17,19 +17,8 @@ import numpy as np
 WIDTH, HEIGHT = 480, 360
 NEAR = 0.8  # meters: everything nearer is cut off
 SHIFT = 4  # fractional bits of polygon corners
-BANDS = (
-    2.2,
-    3.2,
-    4.5,
-    6.5,
-    9.0,
-    12.5,
-    18.0,
-    26.0,
-    40.0,
-    70.0,
-    260.0,
-)  # meters: on the ground, haze changes at these distances
+# Meters: on the ground, haze changes at these distances
+BANDS = (2.2, 3.2, 4.5, 6.5, 9.0, 12.5, 18.0, 26.0, 40.0, 70.0, 260.0)
 
 
 class Shine(NamedTuple):
@@ -351,7 +340,7 @@ def paint(image, sight, light):
             column, row = int(x) - sight.box[0], int(y) - sight.box[1]
             height, width = sight.visible.shape
             if 0 <= row < height and 0 <= column < width and sight.visible[row, column]:
-                halos.append((x, y, color.reach * 430 * detail / max(thing.z, 2.0), color))
+                halos.append((x, y, color.reach * Camera.focal * detail / max(thing.z, 2.0), color))
     return halos
 
 

@@ -110,7 +110,7 @@ def drive_frames(seed, frames, rate=25.0, detail=1, focal=Camera.focal):
     ]
     still += [pole for _, (_, pole) in lights]
     heads = [(crossing, head) for crossing, (head, _) in lights]
-    backdrop, hood = scenes.draw_backdrop(rng, 165), town.pick(rng, town.CAR_PAINTS)
+    backdrop, hood = scenes.draw_backdrop(rng, Camera.horizon), town.pick(rng, town.CAR_PAINTS)
     for frame in range(frames):
         time = frame / rate
         z = camera_z(time)
@@ -120,7 +120,7 @@ def drive_frames(seed, frames, rate=25.0, detail=1, focal=Camera.focal):
             place = {"x": head.x, "y": head.y, "z": head.z - z, "scale": head.scale}
             light = town.traffic_light(_light_state(crossing, time), **place)
             things.append(dataclasses.replace(light, id=key))
-        camera = Camera(horizon=165 + 0.7 * math.sin(time * 9), focal=focal, detail=detail)
+        camera = Camera(horizon=Camera.horizon + 0.7 * math.sin(time * 9), focal=focal, detail=detail)
         things = [thing for thing in things if thing.z < 90]
         scene = scenes.Scene(scenes.Conditions(), drawing.LIGHTS["day"], camera, street, things, backdrop, hood, z)
         image, sights = scenes.render(scene, lambda sight: True, np.random.default_rng([seed, 9, frame]))

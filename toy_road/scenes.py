@@ -70,11 +70,6 @@ class Conditions:
         """What is most particular of them: rain, motion blur, focus blur, or the time."""
         return "rain" if self.rain else f"{self.blur} blur" if self.blur else self.time
 
-    @property
-    def adverse(self):
-        """Night, rain or blur."""
-        return self.time == "night" or self.rain or bool(self.blur)
-
 
 @dataclasses.dataclass
 class Scene:

@@ -45,7 +45,7 @@ def scaled(
         training_graph.set_values(session, variables, given)
         values = dict(zip([v.op.name for v in variables], session.run(variables), strict=True))
         for _ in range(1 if _random_to_the_end(sizes, given) else PASSES):
-            factors = _factors(preset, session.run(sizes, {pictures: images}), given)
+            factors = _factors(session.run(sizes, {pictures: images}), given)
             changed = {name: np.float32(factor) * values[name] for name, factor in factors.items()}
             training_graph.set_values(session, variables, changed)
             values.update(changed)
@@ -75,7 +75,7 @@ def _rms(tensor):
     return tf.sqrt(tf.reduce_mean(tf.square(tensor)))
 
 
-def _factors(preset, sizes, given):
+def _factors(sizes, given):
     """{variable: factor} that gives every random layer outputs of its size. sizes: {layer: RMS of its outputs}.
 
     A layer without biases passes a factor on its input to its output, as ReLU and pooling do; normalization does not.

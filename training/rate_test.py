@@ -202,7 +202,7 @@ def _measure(task, stop):
             while state.step < settings.max_steps:
                 jobs = training_data.epoch_jobs(len(task.samples), settings.seed, state.epoch)
                 engine.train_one_epoch(opened.graph, queue.batches(jobs), state, plan, task.samples, after_step)
-                state.epoch, state.batch, state.sums = state.epoch + 1, 0, {}
+                state.begin_next_epoch()
             return curve, f"{LAST_RATE:g} was the last"  # where the last batches had no objects
         except _End as end:
             return curve, str(end)
