@@ -34,7 +34,7 @@ import sources
 from exports import file_probe, formats
 from measuring import comparison_table, network_cost, own_process, timing
 from media import images, score_plots
-from results.data_set import MISSING_ANNOTATIONS, OTHER_CLASSES, VALID_OF, DataSet, spread
+from results.data_set import MISSING_ANNOTATIONS, OTHER_CLASSES, VALID_OF, DataSet, check_flags, spread
 from scoring import score_threshold
 from structures import Detections, UserError
 from system import cli, files, load
@@ -236,11 +236,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     _speed_flags(parser.add_argument_group("how it measures"))
     _output_flags(parser.add_argument_group("what it writes, after each model (the figures are also printed)"))
     flags = parser.parse_args(argv)
-    if bool(flags.data) != bool(flags.split):
-        raise UserError("--data and --split: give both or neither")
-    if not flags.data:
-        cli.refuse_given(flags, ("valid_of", "limit"), "chooses pictures of a data set; give --data and --split too")
-        cli.refuse_given(flags, DATA_DEFAULTS, "says how to read a data set; give --data and --split too")
+    check_flags(flags, choosing=("valid_of", "limit"), reading=DATA_DEFAULTS)
     cli.set_absent(flags, DATA_DEFAULTS)
     return flags
 

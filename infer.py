@@ -34,7 +34,7 @@ from many import coco_results, program, workers
 from many.inputs import Entry
 from media import images, visualization
 from results import csv_table, detection_files, result_folder
-from results.data_set import VALID_OF, DataSet
+from results.data_set import VALID_OF, DataSet, check_flags
 from results.result_files import Origin, Source, Writer
 from scoring import score_threshold
 from structures import Detections, UserError
@@ -508,11 +508,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     _output_flags(parser.add_argument_group("what it writes"))
     _format_flags(parser.add_argument_group("results in other formats, beside detections.json"))
     flags = parser.parse_args(argv)
-    if bool(flags.data) != bool(flags.split):
-        raise UserError("--data and --split: give both or neither")
-    if not flags.split:
-        cli.refuse_given(flags, ("valid_of",), "chooses pictures of a data set; give --data and --split too")
-        cli.refuse_given(flags, ("source",), "says how to read a data set; give --data and --split too")
+    check_flags(flags, choosing=("valid_of",), reading=("source",))
     cli.set_absent(flags, {"source": "auto"})
     others = set(flags.formats) - {coco_results.FLAG}
     if flags.shards and (flags.split or flags.crops or flags.dump_predictions or others or flags.overwrite):

@@ -7,6 +7,7 @@ import config
 import sources
 from formats import division
 from structures import UserError
+from system import cli
 from system.wording import plural
 
 VALID_OF = {  # for add_argument of --valid-of
@@ -24,6 +25,18 @@ MISSING_ANNOTATIONS = {  # for add_argument of --missing-annotations
     "help": "pictures without an annotation file: error stops, background takes them as pictures without objects "
     "(default: error)",
 }
+
+
+def check_flags(flags, choosing, reading):
+    """Raise UserError if flags that need a data set are given without --data and --split, or one of these alone.
+
+    flags: as parsed. choosing, reading: names of flags that choose its pictures and that say how they are read.
+    """
+    if bool(flags.data) != bool(flags.split):
+        raise UserError("--data and --split: give both or neither")
+    if not flags.data:
+        cli.refuse_given(flags, choosing, "chooses pictures of a data set; give --data and --split too")
+        cli.refuse_given(flags, reading, "says how to read a data set; give --data and --split too")
 
 
 class DataSet:

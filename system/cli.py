@@ -68,8 +68,7 @@ def run(main: Callable[[], object]) -> NoReturn:
         if not _is_environment(error):
             raise
         where = f"{error.filename}: " if error.filename else ""
-        full = error.errno in files.DISK_IS_FULL
-        remedy = "free some space or choose another place" if full else "check its permissions or choose another place"
+        remedy = files.REMEDIES.get(error.errno or 0, "check its permissions or choose another place")
         _complain(f"{where}{error.strerror}; {remedy}")
         sys.exit(FAILURE)
     sys.exit(SUCCESS)
