@@ -252,12 +252,12 @@ class ArgumentParser(argparse.ArgumentParser):
     def format_usage(self) -> str:
         """The lines that begin with `usage:`, without rare flags."""
         formatter = self._get_formatter()
-        self._add_usage(formatter)
+        self._add_usage(formatter, self._rare())
         return formatter.format_help()
 
-    def _add_usage(self, formatter):
-        common = [action for action in self._actions if action not in self._rare()]
-        formatter.add_usage(self.usage, common, self._mutually_exclusive_groups)
+    def _add_usage(self, formatter, hidden):
+        shown = [action for action in self._actions if action not in hidden]
+        formatter.add_usage(self.usage, shown, self._mutually_exclusive_groups)
 
     def _rare(self):
         return [action for action in self._actions if getattr(action, "rare", False)]
@@ -266,7 +266,7 @@ class ArgumentParser(argparse.ArgumentParser):
         """The text of --help; of --help-all if `every`."""
         hidden = [] if every else self._rare()
         formatter = self._get_formatter()
-        self._add_usage(formatter)
+        self._add_usage(formatter, hidden)
         formatter.add_text(self.description)
         for group in self._action_groups:
             if shown := [action for action in group._group_actions if action not in hidden]:

@@ -54,6 +54,20 @@ def test_every_flag_has_a_text_and_its_default(parser):
         assert "".join(text.split()) in told, action.option_strings
 
 
+def test_the_usage_of_help_all_has_every_flag(parser):
+    if parser.usage:  # by hand, with "[flags]"
+        return
+    usage = parser.format_help(every=True).split("\n\n")[0]
+    for action in flags(parser):
+        assert re.search(rf"(?<![\w-]){re.escape(action.option_strings[-1])}(?![\w-])", usage), action.option_strings
+
+
+def test_the_usage_of_help_leaves_out_rare_flags(parser):
+    usage = parser.format_help().split("\n\n")[0]
+    rare = [action.option_strings[-1] for action in flags(parser) if getattr(action, "rare", False)]
+    assert not [name for name in rare if re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", usage)]
+
+
 def test_the_help_of_a_program_is_two_screens_at_most(parser):
     assert len(parser.format_help().splitlines()) <= MOST_LINES
 
