@@ -185,7 +185,7 @@ def _svg_histogram(values, edges, title):
 
 
 def _html_anchors(report):
-    """Tables of the objects that the anchors match, and of the advised anchors."""
+    """Tables of the objects that the anchors match, and of the proposed anchors."""
     if not report.shares:
         return
     yield f"<h2>Anchors</h2><p>The {html_page.escape(reporting.share_title(report))}:</p>" + html_page.table(
@@ -197,7 +197,7 @@ def _html_anchors(report):
     )
     yield f"<p><b>{html_page.escape(reporting.advice_line(report))}</b></p>"
     if report.advice.worthwhile:
-        rows = [["map", "smallest: now", "advised", "largest: now", "advised", "ratios: now", "advised"]]
+        rows = [["map", "smallest: now", "proposed", "largest: now", "proposed", "ratios: now", "proposed"]]
         for index, (cells_down, cells_across) in enumerate(report.preset.grids):
             cells = [
                 str(getattr(preset, field)[index])

@@ -125,8 +125,10 @@ def share_title(report):
 
 
 def share_rows(report):
-    """A table of the objects that the anchors match, by class and size, and with advised anchors: rows of texts."""
-    rows = [["class", "all sizes", *(_limits(*size) for size in anchor_advisor.SIZE_LIMITS.values()), "with advice"]]
+    """A table of the objects that the anchors match, by class and size, and the proposed ones: rows of texts."""
+    rows = [
+        ["class", "all sizes", *(_limits(*size) for size in anchor_advisor.SIZE_LIMITS.values()), "proposed anchors"]
+    ]
     for name, of_size in report.shares.items():
         cells = [_share(*of_size[size]) for size in (anchor_advisor.ALL, *anchor_advisor.SIZE_LIMITS)]
         rows.append([name, *cells, _share(*report.advised_shares[name][anchor_advisor.ALL])])
@@ -147,7 +149,10 @@ def advice_line(report):
     """One line about the anchors: whether others would match more objects."""
     advice = report.advice
     if not advice.worthwhile:
-        return f"anchors: those of {report.preset.name} match {advice.before:.1%}; the search found no better ones"
+        return (
+            f"anchors: those of {report.preset.name} match {advice.before:.1%} of the objects; the search found none "
+            f"that match {100 * anchor_advisor.WORTHWHILE:g} points more"
+        )
     more = advice.preset.num_anchors / report.preset.num_anchors - 1
     cost = f", {more:.0%} more anchors" if more > 0.005 else ""
     return (
