@@ -19,10 +19,10 @@ PICTURES_TO_OPEN = 4  # for a look at 16-bit samples
 
 
 def class_line(samples, class_names):
-    """'classes: dog (31 objects), cat (12)', the most frequent first."""
+    """'objects of 2 classes: dog (31), cat (12)', the most frequent first."""
     counts = _counts(samples, class_names)
     shown = sorted(counts.items(), key=lambda item: -item[1])
-    return f"{wording.plural(len(counts), 'class')}, with objects: " + checks.some(
+    return f"objects of {wording.plural(len(counts), 'class')}: " + checks.some(
         [f"{name} ({count})" for name, count in shown], FEW_CLASSES
     )
 

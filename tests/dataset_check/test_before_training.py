@@ -224,6 +224,7 @@ def test_sixteen_bits_of_few_levels(tmp_path):
 
 def test_classes_are_said_with_their_counts():
     train = samples_of(SQUARE, 1, 3) + samples_of(SQUARE, 0, 2)
-    assert before_training.class_line(train, ("cat", "dog")) == "2 classes, with objects: dog (3), cat (2)"
+    assert before_training.class_line(train, ("cat", "dog")) == "objects of 2 classes: dog (3), cat (2)"
+    assert before_training.class_line(train[1:], ("cat",)) == "objects of 1 class: cat (2)"
     many = tuple(f"kind_{number}" for number in range(350))
     assert before_training.class_line(train, many).endswith(" and 330 more")
