@@ -527,7 +527,7 @@ def _data_flags(group):
         required=True,
         metavar="DATA",
         type=cli.existing_path,
-        help="the data set: a folder with VOC2007, VOC2012, …, one in VOC layout, or a COCO, YOLO or CSV data set",
+        help="the data set, in any format that train.py reads",
     )
     group.add_argument("--within-data", action="store_true", help=sources.WITHIN_HELP)
     group.add_argument(

@@ -342,7 +342,7 @@ def parse(argv: list[str] | None, description: str | None) -> argparse.Namespace
     Paths of data and runs are made absolute. Raises UserError for a wrong flag.
     """
     parser = cli.ArgumentParser(
-        usage="%(prog)s --data DIR --train SPLITS --run DIR [flags]\n       %(prog)s --run DIR --resume",
+        usage="%(prog)s --data DIR --run DIR [--train SPLITS] [flags]\n       %(prog)s --run DIR --resume",
         description=description,
         argument_default=argparse.SUPPRESS,
         epilog="A first run on your own pictures:\n"
