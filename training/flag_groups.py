@@ -379,8 +379,8 @@ def _add_loss_flags(group):
         group,
         "--class-weights",
         "factor on the confidence loss of a class's objects; auto makes rare classes count more: "
-        "sum(n) / (sum(sqrt(n)) sqrt(n)) for n objects of a class in --train, at most 10, on average 1 "
-        "(default: 1 for all). Also a file with NAME=X on each line, for names with commas",
+        "sum(n) / (sum(sqrt(n)) sqrt(n)) for n objects of a class in --train, at most 10, on average 1; FILE has "
+        "NAME=X on each line, for names with commas (default: 1 for all)",
         type=_class_weights,
         metavar="auto|NAME=X,…|FILE",
         rare=True,
@@ -531,7 +531,7 @@ def _add_multiplier_flags(group):
         group,
         "--vgg-lr-multiplier",
         "factor on the learning rate of VGG-16's convolutions, conv1_1 to conv5_3, so that trained weights change less "
-        f"than new ones (default: {config.TRAINED_FACTOR:g} with --vgg-weights and Adam or AdamW, unless "
+        f"than new ones (default: {config.TRAINED_FACTOR:g} when starting from VGG-16 with Adam or AdamW, unless "
         "--adam-epsilon is 0.01 or more; else 1)",
         type=cli.positive_float,
         metavar="X",
