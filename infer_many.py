@@ -1,8 +1,8 @@
 """Detect objects in very many pictures, on one machine or a cluster of them, with Ray Data.
 
 INPUT is a folder of pictures or of tars, a tar, or a list of pictures (.txt, .csv, .parquet): files, or addresses such
-as s3://bucket/list.parquet. OUTPUT gets Parquet files, each picture once, as done, unreadable, or quarantined: it has
-killed every process that looked at it, or the detector fails at it. The same command goes on after a stop. It needs
+as s3://bucket/list.parquet. OUTPUT gets Parquet files with one row for each picture: done, unreadable, or quarantined
+(it crashed three processes, or the detector fails on it). The same command resumes a stopped job. The program needs
 requirements-scale.txt.
 """
 
