@@ -10,7 +10,7 @@ int main(int, char **argv) {  // MODEL.onnx MODEL.yml PICTURE
     about["anchors"] >> anchors, about["variances"] >> variances;
     const float center = variances.at<float>(0), size = variances.at<float>(1);
     cv::dnn::Net net = cv::dnn::readNetFromONNX(argv[1]);
-    net.setInput(cv::dnn::blobFromImage(picture, 1, cv::Size((int)about["side"], (int)about["side"]), {}, true));
+    net.setInput(cv::dnn::blobFromImage(picture, 1, cv::Size((int)about["width"], (int)about["height"]), {}, true));
     std::vector<cv::Mat> outputs;
     net.forward(outputs, std::vector<cv::String>{"logits", "offsets"});
     cv::Mat scores = outputs[0].reshape(1, anchors.rows), offsets = outputs[1].reshape(1, anchors.rows), sums;

@@ -1,16 +1,21 @@
 """Runs with random weights, as training saves them, whose scores differ from box to box, and pictures for them."""
 
 import dataclasses
+import re
 
 import cv2
 import numpy as np
+import pytest
 import tensorflow.compat.v1 as tf
 
 import config
+import detector
 import runs
 import ssd_layers
 import ssd_utils
 import ssd_vgg
+from media import images
+from programs import ROOT
 from training import optimization
 
 SPREAD = 1.0  # standard deviation of the logits of each map, so that few scores are equal
@@ -56,3 +61,27 @@ def pictures(count=3):
         cells = rng.integers(0, 256, (6 + index, 9, 3), dtype=np.uint8)
         drawn.append(cv2.resize(cells, (320 + 90 * index, 240), interpolation=cv2.INTER_CUBIC))
     return drawn
+
+
+def lines_of_the_documents(picture, frozen):
+    """The code of docs/formats.md that detects with an exported graph, with other names of the two files."""
+    page = (ROOT / "docs" / "formats.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(import cv2.*?)```", page, re.S)
+    for name, file in (("runs/demo/data/VOC2007/JPEGImages/test_000000.jpg", picture), ("runs/demo/model.pb", frozen)):
+        assert code.count(name) == 1
+        code = code.replace(name, str(file))
+    return code
+
+
+def assert_three_detections(printed, run, picture):
+    """What the lines of the documents printed is the best three detections of the run in a picture of 120×90."""
+    with detector.load(str(run), precision="float32") as loaded:
+        resized = cv2.resize(images.read(picture), loaded.preset.input_wh)
+        (found,) = loaded.detect_prepared(resized[None], [(120, 90)])
+    lines = printed.splitlines()
+    assert len(lines) == 3
+    for line, box, score, label in zip(lines, found.boxes_px, found.scores, found.labels, strict=False):
+        name, told, corners = re.fullmatch(r"(\w+) (\d\.\d\d) \[(.*)\]", line).groups()
+        assert (name, float(told)) == (loaded.class_names[label], pytest.approx(score, abs=0.006))
+        pixels = np.array(corners.split(), float).reshape(2, 2).clip(0, (120, 90)).ravel()
+        np.testing.assert_allclose(pixels, box, atol=0.51)  # whole pixels

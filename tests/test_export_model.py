@@ -1,9 +1,7 @@
 """An exported graph gives the detections of its run, with nothing but TensorFlow."""
 
 import json
-import re
 
-import cv2
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
@@ -12,10 +10,10 @@ import config
 import detector
 import export_model
 import ssd_utils
-from export_cases import make_run
+from export_cases import assert_three_detections, lines_of_the_documents, make_run
 from kernels import devices
 from media import images
-from programs import ROOT, error_of, run
+from programs import error_of, run
 from structures import UserError
 
 
@@ -58,25 +56,10 @@ def test_frozen_graph_equals_its_run(exported):
 
 
 def test_the_lines_of_the_documents_print_three_detections(exported, shapes, capsys):
-    """As docs/formats.md has them, but for the names of the two files."""
     path, frozen = exported
-    page = (ROOT / "docs" / "formats.md").read_text("utf-8")
-    (code,) = re.findall(r"```python\n(import cv2.*?)```", page, re.S)
     picture = sorted((shapes / "JPEGImages").glob("*.png"))[0]
-    for name, file in (("runs/demo/data/VOC2007/JPEGImages/test_000000.jpg", picture), ("runs/demo/model.pb", frozen)):
-        assert code.count(name) == 1
-        code = code.replace(name, str(file))
-    exec(code, {})
-    lines = capsys.readouterr().out.splitlines()
-    with detector.load(str(path), precision="float32") as loaded:
-        resized = cv2.resize(images.read(picture), (loaded.input_size, loaded.input_size))
-        (found,) = loaded.detect_prepared(resized[None], [(120, 90)])
-    assert len(lines) == 3
-    for line, box, score, label in zip(lines, found.boxes_px, found.scores, found.labels, strict=False):
-        name, told, corners = re.fullmatch(r"(\w+) (\d\.\d\d) \[(.*)\]", line).groups()
-        assert (name, float(told)) == (loaded.class_names[label], pytest.approx(score, abs=0.006))
-        pixels = np.array(corners.split(), float).reshape(2, 2).clip(0, (120, 90)).ravel()
-        np.testing.assert_allclose(pixels, box, atol=0.51)  # whole pixels
+    exec(lines_of_the_documents(picture, frozen), {})
+    assert_three_detections(capsys.readouterr().out, path, picture)
 
 
 def test_exported_graph_is_a_model_for_the_other_programs(exported, shapes, tmp_path):

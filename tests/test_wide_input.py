@@ -3,13 +3,15 @@
 import json
 import shutil
 
+import cv2
 import numpy as np
 import pytest
 
 import config
 import detector
+from export_cases import assert_three_detections, lines_of_the_documents
 from media import images
-from programs import TINY, error_of, run
+from programs import ROOT, TINY, error_of, run
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +50,25 @@ def test_exported_files_take_the_input_of_the_run(wide, shapes, tmp_path):
     assert done.stdout.count("200 detections on 1 picture matched, 0 not") == 2, done.stdout
     with detector.load(str(tmp_path / "model.pb")) as loaded:
         assert loaded.prepare(images.read(str(picture))).shape == (288, 448, 3)
+
+
+def test_the_lines_of_the_documents_take_the_input_of_the_run(wide, shapes, tmp_path, capsys):
+    run("export_model.py", wide, "--output", tmp_path / "model.pb", "--precision", "float32", "--no-check")
+    picture = shapes / "JPEGImages" / "val_000.png"
+    exec(lines_of_the_documents(picture, tmp_path / "model.pb"), {})
+    assert_three_detections(capsys.readouterr().out, wide, picture)
+
+
+def test_the_file_for_opencv_has_both_sides_of_the_input(wide, tmp_path, monkeypatch):
+    """docs/deploy.md writes them, docs/detect.cpp reads them; tests/exports/test_model_files.py compiles it."""
+    page = (ROOT / "docs" / "deploy.md").read_text("utf-8")
+    (lines,) = (block.split("```")[0] for block in page.split("```python\n")[1:])
+    monkeypatch.chdir(tmp_path)
+    exec(lines.replace('"RUN"', repr(str(wide))), {})
+    about = cv2.FileStorage("street.yml", cv2.FILE_STORAGE_READ)
+    assert [about.getNode(name).real() for name in ("width", "height")] == [448, 288]
+    read = (ROOT / "docs" / "detect.cpp").read_text("utf-8")
+    assert 'cv::Size((int)about["width"], (int)about["height"])' in read
 
 
 def test_a_resume_keeps_the_input(wide):
