@@ -7,6 +7,7 @@ import importlib
 import itertools
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -365,6 +366,23 @@ def test_float_pipeline_keeps_boxes_with_their_objects():
 )
 def test_a_page_names_no_folder_of_the_machine(word, shown):
     assert bench_harness.command_line("parity.py", [word]) == f"python benchmarks/parity.py {shown}"
+
+
+def test_the_documents_name_benchmarks_that_there_are():
+    named = set()
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        page = path.read_text("utf-8")
+        named.update(re.findall(r"(?:bench\.py |BENCH=\")([a-z][\w.-]*)", page))
+        column = None  # of a table, in which names are
+        for line in page.splitlines():
+            cells = [cell.strip() for cell in line.split("|")[1:-1]]
+            if line.startswith("| NAME |") or "BENCH=" in line:
+                column = next((i for i, cell in enumerate(cells) if cell == "NAME" or "BENCH=" in cell), None)
+            elif not cells:
+                column = None
+            elif column is not None and cells[column].startswith("`"):
+                named.add(cells[column].strip("`").split()[0])
+    assert {"training-step", "loading", "cache", "tracking", "network-300"} <= named <= set(bench.BENCHMARKS)
 
 
 @pytest.mark.parametrize("which", [bench_convolutions.FORWARD, bench_convolutions.INPUT, bench_convolutions.FILTER])
