@@ -125,7 +125,7 @@ def plot_score_cuts(path: Path, panels: Mapping[str, Sequence[tuple[str, np.ndar
 
 
 def plot_gains(path: Path, title: str, gains: Mapping[str, tuple[float, int]]) -> None:
-    """Write a PNG of bars: the AP that mending each kind of error would gain. gains: {kind: (gain 0..1, count)}."""
+    """Write a PNG of bars: the AP that fixing each kind of error would gain. gains: {kind: (gain 0..1, count)}."""
     figure = make_figure(7.0, 0.42 * len(gains) + 1.2)
     axes = figure.subplots()
     names = list(gains)[::-1]
@@ -134,7 +134,7 @@ def plot_gains(path: Path, title: str, gains: Mapping[str, tuple[float, int]]) -
     axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
     for y, (name, value) in enumerate(zip(names, values, strict=True)):
         axes.annotate(f" {value:.3f}  ({gains[name][1]:,})", (max(value, 0), y), va="center", fontsize=8)
-    axes.set(title=in_plot(title), xlabel="AP gained if these errors were mended (and how many there are)")
+    axes.set(title=in_plot(title), xlabel="AP gained if these errors were fixed (and how many there are)")
     axes.set_xlim(0, 1.3 * max([*values, 0.01]))
     axes.set_axisbelow(True)
     axes.grid(alpha=0.3, axis="x")

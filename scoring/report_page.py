@@ -145,8 +145,8 @@ def _cell(anchor, count):
 
 def _costs(costs):
     yield (
-        "<h2 id=costs>What errors cost</h2><p>The AP that would be gained if all errors of a kind were mended, each "
-        "kind by itself, after <a href='https://arxiv.org/abs/2008.08115'>TIDE</a>. Its AP is the mean precision at "
+        "<h2 id=costs>What errors cost</h2><p>The AP that would be gained if all errors of a kind were fixed, each "
+        "kind on its own, after <a href='https://arxiv.org/abs/2008.08115'>TIDE</a>. Its AP is the mean precision at "
         f"101 recalls: {number(costs['ap'])} today.</p>"
     )
     rows = [["errors", "count", "AP gained"]]
@@ -154,7 +154,7 @@ def _costs(costs):
         rows.append([kind.replace("_", " "), f"{one['count']:,}", number(one["gain"])])
     yield html_page.table(rows)
     if costs["ap"] is not None:
-        yield html_page.chart("error_costs.png", "AP gained by mending each kind of error")
+        yield html_page.chart("error_costs.png", "AP gained by fixing each kind of error")
 
 
 def _groups(by_group):
@@ -170,7 +170,7 @@ def _groups(by_group):
         at = ["n/a", "n/a"] if best is None else [number(best["f1"]), f"{best['threshold']:.3g}"]
         rows.append([name, *counts, *at, *gains])
     yield html_page.table(rows)
-    yield "<p class=muted>Columns of errors: the AP that mending them would gain.</p>"
+    yield "<p class=muted>Columns of errors: the AP that fixing them would gain.</p>"
     names = list(next(iter(by_group.values()))["voc07"]["per_class"])
     head = ["AP VOC07", *by_group]
     body = [[name, *(number(one["voc07"]["per_class"][name]) for one in by_group.values())] for name in names]

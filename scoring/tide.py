@@ -1,4 +1,4 @@
-"""What each kind of error costs: the AP that would be gained if it were mended (TIDE, arXiv 2008.08115).
+"""What each kind of error costs: the AP that would be gained if it were fixed (TIDE, arXiv 2008.08115).
 
 The rules are those of the authors' package tidecv 1.0.1 (github dbolya/tide), whose figures these equal: boxes are
 continuous edges; the 100 best detections of a picture count; by falling score each takes the free object of its class
@@ -10,11 +10,11 @@ own base. A false positive is of the first kind that applies, where t is `iou` a
     duplicate       overlaps a taken object of its class by t or more
     background      overlaps no object by more than b
     both            all others: wrong class and too little overlap
-    missed          an object that nothing took and no error of localization or classification could be mended to
+    missed          an object that nothing took and no fixed error of localization or classification would take
 
-Mending an error of localization or classification makes the detection a hit if its object is free and no error of a
-higher score has the same object; otherwise, as for the other kinds, the detection is removed. Mending a missed object
-removes the object. Beside that, "false_positive" mends all false positives at once, "false_negative" all objects that
+Fixing an error of localization or classification makes the detection a hit if its object is free and no error of a
+higher score has the same object; otherwise, as for the other kinds, the detection is removed. Fixing a missed object
+removes the object. Beside that, "false_positive" fixes all false positives at once, "false_negative" all objects that
 nothing took.
 
 Objects that do not count (difficult ones) are regions: a detection of their class that lies in one by more than t and
@@ -44,7 +44,7 @@ class Judged:
     labels, scores: [N].
     hit, ignored: bool [N].
     kinds: int8 [N], NONE for a hit.
-    mended: int64 [N], the class in which the detection is a hit once its error is mended, -1 if it is removed.
+    fixed: int64 [N], the class in which the detection is a hit once its error is fixed, -1 if it is removed.
     positives: int64 [C], objects of each class; untaken: those that nothing took; missed: those that are missed.
     """
 
@@ -53,7 +53,7 @@ class Judged:
     hit: np.ndarray
     ignored: np.ndarray
     kinds: np.ndarray
-    mended: np.ndarray
+    fixed: np.ndarray
     positives: np.ndarray
     untaken: np.ndarray
     missed: np.ndarray
@@ -72,8 +72,8 @@ def costs(ground_truth, detections, classes, iou=0.5):
         base = _mean_ap(judged, judged.hit, judged.labels, shown, judged.positives, today=True)
     gains = {}
     for index, kind in enumerate(KINDS):
-        mended = _mend(judged, index)
-        gains[kind] = None if base is None else max(mended - base, 0.0)
+        fixed = _fix(judged, index)
+        gains[kind] = None if base is None else max(fixed - base, 0.0)
     counts = {kind: int(((judged.kinds == index) & ~judged.ignored).sum()) for index, kind in enumerate(KINDS)}
     counts["missed"] = int(judged.missed.sum())
     if base is not None:
@@ -110,7 +110,7 @@ def judge(ground_truth, detections, classes, iou):
 
 
 def _judge_picture(found_px, found_labels, scores, objects_px, labels, regions, iou):
-    """(hit, ignored, kinds, mended) of the detections of a picture, by falling score; (taken, usable) of its objects.
+    """(hit, ignored, kinds, fixed) of the detections of a picture, by falling score; (taken, usable) of its objects.
 
     regions: (boxes, labels) of the objects that do not count.
     """
@@ -122,13 +122,13 @@ def _judge_picture(found_px, found_labels, scores, objects_px, labels, regions, 
     if len(regions[1]):
         inside = _overlaps(found_px, regions[0])[1] > iou
         ignored = ~hit & (inside & (found_labels[:, None] == regions[1])).any(axis=1)
-    kinds, mended = np.full(len(scores), NONE, np.int8), np.full(len(scores), -1)
+    kinds, fixed = np.full(len(scores), NONE, np.int8), np.full(len(scores), -1)
     taken, usable = np.zeros(len(labels), bool), np.zeros(len(labels), bool)
     taken[target[hit]] = True
     wrong = np.flatnonzero(~hit)
     if not len(labels):
         kinds[wrong] = BACKGROUND
-        return hit, ignored, kinds, mended, taken, usable
+        return hit, ignored, kinds, fixed, taken, usable
     near, other = own.argmax(axis=1), (overlap * ~same).argmax(axis=1)
     near_iou, other_iou = own.max(axis=1), (overlap * ~same).max(axis=1)
     conditions = [
@@ -139,12 +139,12 @@ def _judge_picture(found_px, found_labels, scores, objects_px, labels, regions, 
     ]
     names = [LOCALIZATION, CLASSIFICATION, DUPLICATE, BACKGROUND]
     kinds[wrong] = np.select([condition[wrong] for condition in conditions], names, BOTH)
-    for index in wrong:  # by falling score: the first error on a free object is the one that is mended
+    for index in wrong:  # by falling score: the first error on a free object is the one that is fixed
         if kinds[index] in (LOCALIZATION, CLASSIFICATION):
             wanted = near[index] if kinds[index] == LOCALIZATION else other[index]
             if not taken[wanted] and not usable[wanted]:
-                usable[wanted], mended[index] = True, labels[wanted]
-    return hit, ignored, kinds, mended, taken, usable
+                usable[wanted], fixed[index] = True, labels[wanted]
+    return hit, ignored, kinds, fixed, taken, usable
 
 
 def _overlaps(a, b):
@@ -169,14 +169,14 @@ def _take(own, iou):
     return hit, target
 
 
-def _mend(judged, kind):
-    """The mean AP if all errors of a kind were mended."""
+def _fix(judged, kind):
+    """The mean AP if all errors of a kind were fixed."""
     of_kind = judged.kinds == kind
-    mended = of_kind & (judged.mended >= 0)
-    shown = ~judged.ignored & ~of_kind | mended
-    labels = np.where(mended, judged.mended, judged.labels)
+    fixed = of_kind & (judged.fixed >= 0)
+    shown = ~judged.ignored & ~of_kind | fixed
+    labels = np.where(fixed, judged.fixed, judged.labels)
     positives = judged.positives - judged.missed if kind == MISSED else judged.positives
-    return _mean_ap(judged, judged.hit | mended, labels, shown, positives)
+    return _mean_ap(judged, judged.hit | fixed, labels, shown, positives)
 
 
 def _mean_ap(judged, hit, labels, shown, positives, today=False):
@@ -186,7 +186,7 @@ def _mean_ap(judged, hit, labels, shown, positives, today=False):
         mine = np.flatnonzero(shown & (labels == label))
         if not len(mine) and not positives[label]:
             continue
-        # Of equal scores the package has errors first, mended or not, but for the base
+        # Of equal scores the package has errors first, fixed or not, but for the base
         order = np.lexsort((~errors[mine] & (not today), -judged.scores[mine]))
         values.append(_ap(hit[mine[order]], positives[label]))
     return float(np.mean(values)) if values else 0.0

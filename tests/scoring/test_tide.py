@@ -84,7 +84,7 @@ def listed(truth, found, iou):
 
 
 def kind_of(one, objects, iou):
-    """(kind, object that it could be mended to or None)."""
+    """(kind, object that it would take once it is fixed, or None)."""
     ious = [overlap(one["box"], o["box"])[0] for o in objects]
     own = [value for value, o in zip(ious, objects, strict=True) if o["label"] == one["label"]]
     others = [value for value, o in zip(ious, objects, strict=True) if o["label"] != one["label"]]
