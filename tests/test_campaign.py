@@ -57,6 +57,6 @@ def test_the_page_counts_all_calls(report, tmp_path):
     assert "disks" not in text.split("## What")[0].partition("| what |")[2]  # none was tried
     report.add(page, [], ["fuzz=9", "readers=data set csv,state", "seed=2"], 2, 60)
     assert "| `python -m tests.campaign fuzz=9 'readers=data set csv,state' seed=2` |" in page.read_text("utf-8")
-    assert "In all 0 kills, and 0 damaged inputs." in text
+    assert "Total: 0 kills and 0 damaged inputs." in text
     assert "- kills (not in 4 later tries, the last at " in text and ": lost" in text
     assert [one["seed"] for one in report.read(page)] == [0, 1, 2]

@@ -11,9 +11,9 @@ GROWTH = 60  # MB that a program may grow by after its first quarter
 
 
 def run(place, hours, rows):
-    """Append the Rows of a detection over pictures and of a film, each for half of `hours`."""
+    """Append the Rows of a detection over pictures and of a video, each for half of `hours`."""
     pictures = Row("pictures detected in one call", f"memory grows by less than {GROWTH} MB, no open file is left")
-    frames = Row("frames of one film", f"memory grows by less than {GROWTH} MB, no open file is left")
+    frames = Row("frames of one video", f"memory grows by less than {GROWTH} MB, no open file is left")
     rows += [pictures, frames]
     for row, work in ((pictures, _pictures), (frames, _film)):
         log = place.work / "long"

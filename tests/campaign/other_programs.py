@@ -16,7 +16,7 @@ FRAMES = 400
 def run(place, count, seed, rows):
     """`count` kills; appends their Rows, a third for each program."""
     chance = random.Random(seed)
-    video = Row("SIGKILL of process_video.py", "the older film is whole, or the new one; the unfinished one plays")
+    video = Row("SIGKILL of process_video.py", "the older video is whole, or the new one; the unfinished one plays")
     infer = Row("SIGKILL of infer.py", "--overwrite detects all; no file is left behind")
     export = Row("SIGKILL of export_model.py", "the older file is whole, or the new one; no file is left behind")
     rows += [video, infer, export]
@@ -64,7 +64,7 @@ def _video(place, film, chance):
     older = target.read_bytes()
     _killed(place, "process_video", [str(place.unbroken), str(film), str(target)], chance, 12)
     if target.read_bytes() != older and (fault := stage.check(_plays(target, FRAMES), place.log)):
-        return f"the film: {fault}"
+        return f"the video: {fault}"
     unfinished = out / "a.unfinished.mp4"
     if unfinished.exists() and unfinished.stat().st_size > 20_000:  # of its first frames nothing may be there yet
         return stage.check(_plays(unfinished, 1), place.log)

@@ -37,7 +37,7 @@ def read(page):
         try:
             calls.append(json.loads(line))
         except ValueError:
-            print(f"{page.with_suffix('.jsonl')}: line {number} is no JSON and is left out", file=sys.stderr)
+            print(f"{page.with_suffix('.jsonl')}: line {number} is not JSON and is left out", file=sys.stderr)
     return [{**one, "rows": [Row(**row) for row in one["rows"]]} for one in calls]
 
 
@@ -87,7 +87,7 @@ def text(calls):
     """The text of docs/reliability.md."""
     rows = total(calls)
     lines = [
-        "# What was done to break it",
+        "# Attempts to break the programs",
         "",
         "`make campaign` kills the programs, fills their disks, and gives them damaged files, from a seed, and writes",
         "this page from what all its calls have recorded in `reliability.jsonl`. What it does is in `tests/campaign/`;",
@@ -103,7 +103,7 @@ def text(calls):
         "| --- | --- | --- | --- |",
         *map(_line, rows),
         "",
-        f"In all {_tries(rows, *KILLS):,} kills, and {_tries(rows, 'damaged'):,} damaged inputs.",
+        f"Total: {_tries(rows, *KILLS):,} kills and {_tries(rows, 'damaged'):,} damaged inputs.",
         "",
         *_failures([row for row in rows if row.failures], calls),
         "## What is tested elsewhere",
