@@ -89,16 +89,16 @@ class Bench:
                 self.report.add({"row": name, "unit": unit, **item.options, **figures, "what": what})
 
     def _duel(self, item, names):
-        """Open the sides, let them run in turn, close them. A side that was measured before is the others' measure."""
-        opened = {}
-        for number, side in enumerate(item.sides):
-            if side.name in names or number == 0:
+        """Open the sides, let them run in turn, close them. One that was measured before runs again as a measure."""
+        opened, measures = {}, {side.against for side in item.sides if side.name in names}
+        for side in item.sides:
+            if side.name in names or side.name in measures:
                 self._open(side, opened, names)
         try:
             rates = self._in_turn(opened)
             for side, facts in opened.values():
                 if side.name in names:
-                    self.report.add(_row(side, facts, rates, item.sides[0].name))
+                    self.report.add(_row(side, facts, rates))
         except Failed as error:
             for side, _ in opened.values():
                 if side.name in names and side.name not in self.report.names():
@@ -141,10 +141,10 @@ class Bench:
         self.report.add({"row": "trace", "what": what, "unit": "ms", "value": answer["total_ms"], **answer})
 
 
-def _row(side, facts, rates, first):
-    """The dict of a side's row. first: name of the side that the ratio is to."""
-    mine = rates[side.name]
+def _row(side, facts, rates):
+    """The dict of a side's row. rates: {name: images/s of each round} of all sides."""
+    mine, others = rates[side.name], rates.get(side.against)
     row = {"row": side.name, "unit": gpu_plan.RATE, "value": statistics.median(mine), **spread(mine)}
-    if first in rates and first != side.name:
-        row |= {"ratio": round(statistics.median(mine) / statistics.median(rates[first]), 3), "against": first}
+    if others:
+        row |= {"ratio": round(statistics.median(mine) / statistics.median(others), 3), "against": side.against}
     return {**row, **side.options, **facts, "what": side.what}

@@ -36,7 +36,8 @@ END_OF_EPOCH = "train.py: validation of 500 pictures, records, checkpoint"
 class Side(NamedTuple):
     """One row that is measured in turn with others.
 
-    name: of the row; what: in words; worker: "ours" or "torch"; task, options: of that worker.
+    name: of the row; what: in words; worker: "ours" or "torch"; task, options: of that worker; against: the row that
+    its ratio is to, one that does the same work or a part of it.
     """
 
     name: str
@@ -44,11 +45,12 @@ class Side(NamedTuple):
     worker: str
     task: str
     options: dict[str, Any]
+    against: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Duel:
-    """Rows that are measured in turn, each against the first. needs: seconds on an H100, for which there must be time.
+    """Rows that are measured in turn. needs: seconds on an H100, for which there must be time.
 
     slow: whether --tiny leaves them out unless asked for by name.
     """
@@ -140,27 +142,35 @@ class _Rows:
         self._width = width
 
     def step(self, kind, batch, variant="plain"):
-        name = "step" if variant == "plain" else f"step-{variant}"
-        return self._ours(f"{name}-{kind}-{batch}", STEP + VARIANTS[variant], "step", kind, batch, variant=variant)
+        name, against = ("step", None) if variant == "plain" else (f"step-{variant}", "step")
+        return self._ours(name, STEP + VARIANTS[variant], "step", kind, batch, against, variant=variant)
 
     def network(self, kind, batch, compile=False):
-        name, words = ("network-auto", VARIANTS["auto"]) if compile else ("network", "")
-        return self._ours(f"{name}-{kind}-{batch}", NETWORK + words, "network", kind, batch, compile=compile)
+        name, words, against = ("network-auto", VARIANTS["auto"], "network") if compile else ("network", "", None)
+        return self._ours(name, NETWORK + words, "network", kind, batch, against, compile=compile)
 
     def detections(self, kind, batch, portable=False):
-        name, words = ("detections-cpu", ", suppression on the CPU") if portable else ("detections", "")
-        return self._ours(f"{name}-{kind}-{batch}", DETECTIONS + words, "detections", kind, batch, portable=portable)
+        """Against the network alone, which is a part of it; with suppression on the CPU, against that on the card."""
+        name, words, against = "detections", "", "network"
+        if portable:
+            name, words, against = "detections-cpu", ", suppression on the CPU", "detections"
+        return self._ours(name, DETECTIONS + words, "detections", kind, batch, against, portable=portable)
 
     def stage(self, kind, batch, part):
-        return self._ours(f"stage-{part}-{kind}-{batch}", f"{STEP}: {PARTS[part]}", "stage", kind, batch, part=part)
+        against = None if part == "whole" else "stage-whole"
+        return self._ours(f"stage-{part}", f"{STEP}: {PARTS[part]}", "stage", kind, batch, against, part=part)
 
     def torch(self, task, kind, batch):
+        """Against our row of the same task."""
         what = {"step": STEP, "network": NETWORK, "detections": DETECTIONS}[task]
-        options = {"precision": kind, "batch": batch}
-        return Side(f"torch-{task}-{kind}-{batch}", f"torchvision: {what}", "torch", task, options)
+        options, ours = {"precision": kind, "batch": batch}, f"{task}-{kind}-{batch}"
+        return Side(f"torch-{ours}", f"torchvision: {what}", "torch", task, options, ours)
 
-    def _ours(self, name, what, task, kind, batch, **options):
-        return Side(name, what, "ours", task, {"precision": kind, "batch": batch, "width": self._width, **options})
+    def _ours(self, name, what, task, kind, batch, against, **options):
+        """name, against: without type and batch, which are the same for both."""
+        ending = f"-{kind}-{batch}"
+        options = {"precision": kind, "batch": batch, "width": self._width, **options}
+        return Side(name + ending, what, "ours", task, options, against and against + ending)
 
 
 def _detections(rows, kind, batch):

@@ -94,13 +94,14 @@ class Spy:
     """Stands for a worker. answers: {task: seconds of a run, or the Failed to raise}."""
 
     def __init__(self, answers, budget=None):
-        self.answers, self.budget, self.open = answers, budget, {}
+        self.answers, self.budget, self.open, self.opened = answers, budget, {}, []
 
     def request(self, do, key, task=None, options=None, times=None):
         if do == "open":
             if isinstance(self.answers[task], Exception):
                 raise self.answers[task]
             self.open[key] = self.answers[task]
+            self.opened.append(key)
             return {"run_seconds": self.answers[task], "first_seconds": 1.0, "peak_gpu_mb": None}
         return {"items": 8 * times, "seconds": self.open[key] * times}
 
@@ -126,16 +127,29 @@ def bench(tmp_path):
 
 
 def duel(*tasks):
-    return gpu_plan.Duel(tuple(gpu_plan.Side(task, task, "ours", task, {}) for task in tasks), needs=10)
+    """Sides of which all but the first are compared with the first."""
+    first, *others = (gpu_plan.Side(task, task, "ours", task, {}) for task in tasks)
+    return gpu_plan.Duel((first, *(side._replace(against=first.name) for side in others)), needs=10)
 
 
-def test_a_ratio_is_to_the_first_side(bench):
+def test_a_ratio_is_to_the_row_that_the_plan_names(bench):
     made = bench({"slow": 0.2, "fast": 0.1})
     made.measure(duel("slow", "fast"))
     slow, fast = made.report.rows
     assert slow["value"] == pytest.approx(40)
     assert "ratio" not in slow
     assert (fast["ratio"], fast["against"]) == (2.0, "slow")
+
+
+def test_only_what_is_asked_for_and_its_measure_run(bench):
+    made = bench({"network": 0.1, "detections": 0.2, "torch": 0.4})
+    network, detections, torch = duel("network", "detections", "torch").sides
+    item = gpu_plan.Duel((network, detections, torch._replace(against="detections")), needs=10)
+    made._flags.rows = ["torch"]
+    made.measure(item)
+    (row,) = made.report.rows
+    assert (row["row"], row["ratio"], row["against"]) == ("torch", 0.5, "detections")
+    assert made._workers["ours"].opened == ["detections", "torch"]
 
 
 def test_a_row_is_reported_once_and_then_serves_as_measure(bench):
@@ -187,6 +201,21 @@ def test_the_most_important_rows_come_first_and_have_unique_options():
                 assert seen.setdefault(side.name, side) == side
     names = {name for item in items for name in item.names}
     assert {"data", "correct-float32", "correct-detections"} <= names
+
+
+def test_rows_are_compared_with_what_does_the_same_work_or_a_part_of_it():
+    whats = {"network": "network", "detections": "network", "detections-cpu": "detections", "network-auto": "network"}
+    for item in gpu_plan.plan(["bfloat16", "float16", "float32"], False):
+        sides = getattr(item, "sides", ())
+        for side in sides:
+            assert side.against in {None, *(other.name for other in sides)} - {side.name}
+            kind, ending = re.fullmatch(r"(.*)(-\w+-\d+)", side.name).groups()
+            if side.worker == "torch":
+                assert side.against == side.name.removeprefix("torch-")
+            elif kind.startswith(("step-", "stage-")) and kind != "stage-whole":
+                assert side.against == ("step" if kind.startswith("step-") else "stage-whole") + ending
+            else:
+                assert side.against == (whats[kind] + ending if whats.get(kind, kind) != kind else None)
 
 
 def test_a_full_plan_has_all_batches_types_and_programs():
