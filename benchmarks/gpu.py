@@ -75,7 +75,7 @@ def _parse(argv):
         "--rows",
         type=lambda text: text.split(","),
         metavar="NAMES",
-        help="only these, with commas: names of rows, how they begin (step, infer), or patterns with *",
+        help="only these, with commas: names of rows, how they begin (step, infer), or patterns with * (default: all)",
     )
     add(
         "--data",

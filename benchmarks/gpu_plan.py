@@ -30,6 +30,8 @@ TRIALS = {
     "tuned": ", with trials of cuDNN's algorithms",
     "unchecked": ", with such trials but no check of memory around each",
 }
+# What decides how --xla auto chooses at the small batch: (--xla, key of TRIALS, seconds)
+SMALL_TRAININGS = (("auto", "tuned", 60), ("on", "", 150), ("whole", "", 150), ("auto", "", 60), ("update", "", 70))
 END_OF_EPOCH = "train.py: validation of 500 pictures, records, checkpoint"
 
 
@@ -103,8 +105,8 @@ def plan(types, tiny):
 
     types: of the card, the one of --precision auto first; tiny: the sizes of --tiny.
     """
-    width, batches = (0.03, (2,)) if tiny else (1.0, (8, 32, 1))
-    main, small, large = types[0], batches[0], batches[min(1, len(batches) - 1)]
+    width, batches = (0.03, (2, 3)) if tiny else (1.0, (8, 32, 1))
+    main, small, large = types[0], *batches[:2]
     rows = _Rows(width)
     return [
         Duel((rows.step(main, small), rows.torch("step", main, small)), 60),
@@ -112,7 +114,7 @@ def plan(types, tiny):
         *_correctness(types, width, tiny),
         _stalls(main, width),
         train(large, "auto", 60),
-        *(Duel((rows.step(main, b), rows.torch("step", main, b)), 40) for b in batches[1:2]),
+        Duel((rows.step(main, large), rows.torch("step", main, large)), 40),
         Program("epoch_end", {"batch": large}, ((f"epoch-end-{large}", "", END_OF_EPOCH, "% of an epoch"),), 50),
         program("infer", large, 40),
         program("process_video", large, 45, "frames/s"),
@@ -125,13 +127,14 @@ def plan(types, tiny):
         *(train(large, "auto", 60, slow=True, trials=name) for name in ("tuned", "unchecked")),
         train(large, "on", 150, slow=True),
         train(large, "whole", 150, slow=True),
-        *(Duel(_other_type(rows, kind, large), 40) for kind in types[1:] if not tiny),
+        *(Duel(_other_type(rows, kind, large), 40) for kind in types[1:]),
         *(program("infer", batch, 40) for batch in batches if batch != large),
         *(program("process_video", batch, 45, "frames/s") for batch in batches if batch != large),
         Duel((rows.network(main, large), rows.network(main, large, compile=True)), 40, slow=True),
         Duel(tuple(rows.step(main, large, variant) for variant in VARIANTS), 200, slow=True),
         train(large, "update", 70, slow=True),
         *(Duel(_other_type(rows, kind, batch), 40) for kind in types[1:] for batch in batches if batch != large),
+        *(train(small, xla, needs, True, name) for xla, name, needs in SMALL_TRAININGS),
     ]
 
 

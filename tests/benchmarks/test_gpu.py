@@ -34,7 +34,7 @@ NO_PEER = ["--peer-python", str(ROOT / "no-such-python")]
 def measured(tmp_path_factory):
     """(lines, table) of a run with a row of each kind but the programs, which take long to start."""
     output = tmp_path_factory.mktemp("gpu") / "gpu.jsonl"
-    rows = "step-float32,torch-step,correct-bfloat16,correct-detections"
+    rows = "step-float32-2,torch-step-float32-2,correct-bfloat16,correct-detections"
     command = [sys.executable, str(PROGRAM), "--tiny", "--output", str(output), "--rows", rows, *NO_PEER]
     done = subprocess.run([*command, "--budget", "300"], capture_output=True, text=True, cwd=output.parent)
     assert done.returncode == 0, done.stderr
@@ -229,6 +229,20 @@ def test_a_full_plan_has_all_batches_types_and_programs():
     assert {"train-32", "train-second-start-32", "epoch-end-32", "stalls-bfloat16"} <= names
 
 
+def kinds(types, tiny):
+    """The names of all rows, without type and batch."""
+    names = {name for item in gpu_plan.plan(types, tiny) for name in item.names}
+    return {re.sub(rf"(-({'|'.join(types)}))?-\d+$", "", name) for name in names}, names
+
+
+def test_a_tiny_plan_tries_every_kind_of_row_in_a_second_batch_and_type():
+    types = ["float32", "bfloat16"]
+    tiny, names = kinds(types, True)
+    assert tiny == kinds(types, False)[0] - {"correct-float32-tf32"}
+    assert {f"{task}-bfloat16-{batch}" for task in ("step", "network", "detections") for batch in (2, 3)} <= names
+    assert {"torch-detections-float32-3", "torch-step-float32-3", "train-3", "infer-2", "infer-3"} <= names
+
+
 def test_a_step_on_a_held_batch_is_the_same_step():
     """The first losses of the fed and of the held batch, from equal weights; and later ones, after an update."""
     import gpu_stages  # which loads TensorFlow
@@ -365,6 +379,25 @@ def test_nothing_else_needs_pyav_or_psutil():
 
 def test_the_page_explains_every_kind_of_row():
     page = (ROOT / "docs" / "gpu.md").read_text("utf-8")
-    names = {name for item in gpu_plan.plan(["bfloat16", "float32"], False) for name in item.names}
-    for kind in {re.sub(r"(-(bfloat16|float32))?-\d+$", "", name) for name in names}:
+    for kind in kinds(["bfloat16", "float32"], False)[0]:
         assert f"`{kind}`" in page, kind
+
+
+def test_the_page_asks_only_for_rows_that_there_are():
+    page = (ROOT / "docs" / "gpu.md").read_text("utf-8")
+    items = gpu_plan.plan(["bfloat16", "float16", "float32"], False)
+    asked = re.findall(r"--rows\s+(?!NAMES)'?([^\s'\"`]+)", page.replace("\\\n", ""))
+    assert len(asked) > 3
+    for rows in asked:
+        gpu._check_names(rows.split(","), items)
+    names = {name for item in items for name in item.names}
+    assert "at batch 8 and 32" in page
+    for form in ("tuned", "xla", "whole", "update"):
+        assert {f"train-{form}{row}-{batch}" for row in ("", "-first-start") for batch in (8, 32)} <= names
+    assert {"train-8", "train-first-start-8"} <= names
+
+
+def test_the_help_says_that_all_rows_are_the_default(capsys):
+    with pytest.raises(SystemExit):
+        gpu._parse(["--help"])
+    assert "patterns with * (default: all)" in " ".join(capsys.readouterr().out.split())
