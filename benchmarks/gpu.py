@@ -9,9 +9,11 @@ import bench_environment  # noqa: F401
 import contextlib
 import os
 import pathlib
+import signal
 import sys
 import tempfile
 
+import bench_pictures
 import gpu_plan
 from bench_harness import PEER_PYTHON_HELP, Settings, commit, peer_python
 from gpu_bench import Bench, matches
@@ -19,33 +21,60 @@ from gpu_client import Budget, Failed, Worker
 from gpu_report import Report
 
 from structures import UserError
-from system import cli
+from system import cli, signals
 
 BUDGET_SECONDS = 360
 
 
 def main(argv=None):
     flags = _parse(argv)
-    budget = Budget(flags.budget)
+    if flags.data:
+        bench_pictures.split_and_classes(flags.data)  # a wrong folder shows now, not after minutes that are paid
     with contextlib.ExitStack() as stack:
-        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="gpu-"))
-        environment = {**os.environ, "SSD_TENSORFLOW_CACHE": str(pathlib.Path(scratch, "cache"))}
-        ours = stack.enter_context(Worker("gpu_ours.py", sys.executable, budget, environment))
-        torch = stack.enter_context(Worker("gpu_torch.py", flags.peer_python, budget, environment))
-        machine = _machine(ours, flags)
-        items = gpu_plan.plan(machine["types"], flags.tiny)
-        _check_names(flags.rows, items)
-        output = stack.enter_context(open(flags.output, "w", encoding="utf-8")) if flags.output else sys.stdout
-        settings = Settings(tiny=flags.tiny, data=flags.data, scratch=scratch)
-        bench = Bench(flags, settings, budget, ours, torch, Report(output, machine), environment)
-        if flags.trace:
-            bench.trace(flags.trace, items[0].sides[0])
-        for item in items:
-            bench.measure(item)
-        report = bench.report
-    print("\n" + report.markdown())
-    if faults := report.faults():
+        stack.enter_context(_stopped_once())
+        bench, items = _bench(flags, stack)
+        try:
+            if flags.trace:
+                bench.trace(flags.trace, items[0].sides[0])
+            for item in items:
+                bench.measure(item)
+        finally:  # also where it is stopped; ahead of the sides' end, which may take a while
+            print("\n" + bench.report.markdown(), flush=True)
+    if faults := bench.report.faults():
         raise UserError(f"{len(faults)} rows failed or are not correct: {', '.join(row['row'] for row in faults)}")
+
+
+def _bench(flags, stack):
+    """(Bench, items of the plan). stack: an ExitStack that ends the sides and removes the scratch folder."""
+    budget = Budget(flags.budget)
+    scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="gpu-"))
+    environment = {**os.environ, "SSD_TENSORFLOW_CACHE": str(pathlib.Path(scratch, "cache"))}
+    ours = stack.enter_context(Worker("gpu_ours.py", sys.executable, budget, environment))
+    torch = stack.enter_context(Worker("gpu_torch.py", flags.peer_python, budget, environment))
+    machine = _machine(ours, flags)
+    items = gpu_plan.plan(machine["types"], flags.tiny)
+    _check_names(flags.rows, items)
+    output = sys.stdout
+    if flags.output:
+        output = stack.enter_context(open(flags.output, "w", encoding="utf-8"))  # noqa: SIM115, the stack closes it
+    settings = Settings(tiny=flags.tiny, data=flags.data, scratch=scratch)
+    return Bench(flags, settings, budget, ours, torch, Report(output, machine), environment), items
+
+
+def _stopped_once():
+    """Context manager: SIGTERM, as at the end of a lease, and SIGHUP end this process as Ctrl-C does.
+
+    Only the first does, since `timeout` sends two: the second must not disturb the tidying. With nohup, SIGHUP stays
+    ignored.
+    """
+    numbers = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) != signal.SIG_IGN]
+
+    def stop(*_):
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    return signals.handled(stop, *numbers)
 
 
 def _machine(ours, flags):

@@ -5,11 +5,15 @@ import functools
 import statistics
 import subprocess
 import sys
+import traceback
 
 import gpu_plan
 from bench_harness import spread
 from gpu_client import Failed, Missing, OutOfTime
 from gpu_programs import Programs
+from gpu_worker import in_one_line
+
+from structures import UserError
 
 CHUNK_SECONDS, ROUNDS = 0.4, 7  # of each side in turn
 
@@ -58,31 +62,32 @@ class Bench:
             self._skip(names, f"no time: needs about {item.needs:g} s, {left} (--budget gives more)")
         else:
             measure = {gpu_plan.Duel: self._duel, gpu_plan.Question: self._question, gpu_plan.Program: self._program}
-            measure[type(item)](item, names)
+            try:
+                measure[type(item)](item, names)
+            except Exception as error:  # one broken row must not cost the next ones, which are paid by the minute
+                for name in names:
+                    self._fail(name, error)
 
     def _skip(self, names, reason):
         for name in names:
             self.report.add({"row": name, "skipped": reason})
 
     def _fail(self, name, error):
+        """Report why a row has no figures, unless it was reported already."""
+        if name in self.report.names():
+            return
+        expected = isinstance(error, Failed | UserError)
+        if not expected:
+            traceback.print_exception(error)
         kind = "skipped" if isinstance(error, OutOfTime | Missing) else "failed"
-        self.report.add({"row": name, kind: str(error)})
+        self.report.add({"row": name, kind: str(error) if expected else in_one_line(error)})
 
     def _question(self, item, names):
-        try:
-            answer = self._workers["ours"].ask(item.question, **item.options)
-        except Failed as error:
-            self._fail(item.name, error)
-            return
+        answer = self._workers["ours"].ask(item.question, **item.options)
         self.report.add({"row": item.name, "unit": gpu_plan.VERDICT, "value": answer["correct"], **answer})
 
     def _program(self, item, names):
-        try:
-            result = getattr(self._programs, item.method)(**item.options)
-        except Failed as error:
-            for name in names:
-                self._fail(name, error)
-            return
+        result = getattr(self._programs, item.method)(**item.options)
         for name, key, what, unit in item.rows:
             if name in names:
                 figures = result[key] if key else result
@@ -134,7 +139,7 @@ class Bench:
         traced = {key: side.options[key] for key in ("precision", "batch", "width")}
         try:
             answer = self._workers["ours"].ask("trace", folder=folder, **traced)
-        except Failed as error:
+        except Exception as error:
             self._fail("trace", error)
             return
         what = f"one training step, {answer['device']}"

@@ -51,8 +51,12 @@ class Worker:
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
-        self.close()
+    def __exit__(self, kind, *_):
+        """End the process: at once after an error, as an interrupted process may be busy for minutes."""
+        if kind is None:
+            self.close()
+        else:
+            self.kill()
 
     def request(self, do, **values):
         """One request -> the answer's dict. Raises Failed, and OutOfTime when the budget ends first."""
@@ -102,6 +106,8 @@ class Worker:
 
     def kill(self):
         """End the process at once, with all that it started."""
+        if self._process is None:
+            return
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._process = None

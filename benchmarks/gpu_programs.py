@@ -1,5 +1,6 @@
 """The project's programs, watched from outside: when their first result comes, and how many a second follow."""
 
+import contextlib
 import csv
 import importlib.util
 import os
@@ -98,7 +99,9 @@ def watch(arguments, budget, environment):
         try:
             points, text = _read_progress(process, budget, start)
         except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
             raise
     if process.returncode:
         raise Failed(f"{arguments[0]}: {_last_line(text)}")

@@ -2,6 +2,8 @@
 
 import json
 
+from system import cli
+
 COLUMNS = ("row", "what", "value", "ratio", "first result (s)", "GPU memory (MB)")
 
 
@@ -21,7 +23,10 @@ class Report:
         self._write(row)
 
     def _write(self, values):
-        print(json.dumps(values, ensure_ascii=False), file=self._file, flush=True)
+        try:
+            print(json.dumps(values, ensure_ascii=False), file=self._file, flush=True)
+        except OSError as error:
+            cli.warn_once(f"--output: {error}; the table at the end has all rows")
 
     def names(self):
         return {row["row"] for row in self.rows}

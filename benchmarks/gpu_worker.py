@@ -28,12 +28,12 @@ def serve(tasks, questions, memory):
         try:
             answer = getattr(side, request.pop("do"))(**request)
         except Exception as error:  # the row fails, the next ones may not
-            answer = {"error": _in_one_line(error)}
+            answer = {"error": in_one_line(error)}
         print(json.dumps(answer), file=answers, flush=True)
     side.close_all()
 
 
-def _in_one_line(error):
+def in_one_line(error):
     """The kind and the first line of an error's message; TensorFlow's go on for pages."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__

@@ -1,10 +1,13 @@
 """benchmarks/gpu.py runs at tiny sizes on a CPU, and tells what it did not measure. No times are judged."""
 # ruff: noqa: E402, benchmarks/ must be found first
 
+import contextlib
 import dataclasses
 import json
 import math
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +26,7 @@ import gpu_report
 import gpu_worker
 
 import config
-from programs import fresh_environment
+from programs import fresh_environment, wait_until
 from structures import UserError
 
 PROGRAM = ROOT / "benchmarks" / "gpu.py"
@@ -109,6 +112,8 @@ class Spy:
         del self.open[key]
 
     def ask(self, question, **options):
+        if question in self.answers:
+            raise self.answers[question]
         return {"what": question, "correct": False, "update": 0.5}
 
 
@@ -189,6 +194,77 @@ def test_a_wrong_result_is_a_fault(bench):
     made = bench({})
     made.measure(gpu_plan.Question("correct-float32", "", "correct_step", {}, 1))
     assert [row["row"] for row in made.report.faults()] == ["correct-float32"]
+
+
+DATA = gpu_plan.Program("data", {}, (("data", "", "", "images/s"),), needs=1)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(RuntimeError("first\nsecond"), "RuntimeError: first"), (UserError("--data x: no splits"), "--data x: no splits")],
+)
+def test_no_error_of_a_row_costs_the_next(bench, monkeypatch, error, reason):
+    def broken(**_):
+        raise error
+
+    made = bench({"correct_step": error, "trace": error, "fast": 0.1})
+    monkeypatch.setattr(made._programs, "data", broken)
+    options = {"precision": "float32", "batch": 2, "width": 1}
+    made.trace("folder", gpu_plan.Side("step", "", "ours", "step", options))
+    made.measure(DATA)
+    made.measure(gpu_plan.Question("correct-float32", "", "correct_step", {}, 1))
+    made.measure(duel("fast"))
+    assert [row.get("failed") for row in made.report.rows] == [reason] * 3 + [None]
+    assert made.report.rows[-1]["value"] == pytest.approx(80)
+
+
+def test_a_full_disk_costs_no_rows(capsys):
+    with contextlib.suppress(OSError), open("/dev/full", "w") as full:
+        report = gpu_report.Report(full, {"gpu": None})
+        for name in ("fast", "slow"):
+            report.add({"row": name, "value": 1})
+        assert report.names() == {"fast", "slow"}
+    assert capsys.readouterr().err.count("No space left") == 1
+
+
+def test_a_folder_without_splits_is_told_before_anything_starts(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu, "Worker", None)
+    with pytest.raises(UserError, match="no splits"):
+        gpu.main(["--tiny", "--data", str(tmp_path), *NO_PEER])
+
+
+STOPPED = f"""
+import sys
+sys.path.insert(0, {str(ROOT / "benchmarks")!r})
+import gpu, gpu_programs, pathlib
+from system import cli
+class Worker(gpu.Worker):
+    def ask(self, question, **options):
+        machine = dict.fromkeys(["gpu", "tensorflow", "cuda", "cudnn", "cpu", "cores"], 1) | {{"types": ["float32"]}}
+        return {{"machine": machine, "stalls": {{"what": "", "correct": True}}}}[question]
+gpu.Worker = Worker
+gpu_programs.ROOT = pathlib.Path.cwd()
+gpu_programs.Programs._training_flags = lambda *_: ["train.py"]
+cli.run(lambda: gpu.main(["--tiny", "--rows", "stalls,train", "--peer-python", "none"]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_stopped_run_leaves_nothing_behind_but_its_table(tmp_path, number):
+    write_pid = "pathlib.Path('new').write_text(str(os.getpid())); os.rename('new', 'pid')"
+    (tmp_path / "train.py").write_text(f"import os, pathlib, time; {write_pid}; time.sleep(99)")
+    environment = fresh_environment(TMPDIR=str(tmp_path))
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", STOPPED], cwd=tmp_path, env=environment, **pipes) as process:
+        wait_until((tmp_path / "pid").exists, process)
+        for _ in range(1 if number == signal.SIGINT else 2):  # `timeout` sends two
+            process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, err.splitlines()[-1]) == (130, "interrupted")
+    assert "| `stalls-float32` |" in out
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+    assert not list(tmp_path.glob("gpu-*"))
 
 
 def test_the_most_important_rows_come_first_and_have_unique_options():
@@ -356,6 +432,9 @@ def test_a_program_is_watched(tmp_path, monkeypatch):
     assert bars == {"epoch 1/2", "epoch 2/2"}
     script.write_text("raise SystemExit('error: no such thing')")
     with pytest.raises(gpu_client.Failed, match=r"fake.py: error: no such thing"):
+        gpu_programs.watch(["fake.py"], gpu_client.Budget(60), {})
+    script.write_text("pass")
+    with pytest.raises(gpu_client.Failed, match="progress bar was not seen"):
         gpu_programs.watch(["fake.py"], gpu_client.Budget(60), {})
     script.write_text("import time; time.sleep(60)")
     with pytest.raises(gpu_client.OutOfTime):
