@@ -2,20 +2,17 @@
 
 import fnmatch
 import functools
-import statistics
 import subprocess
 import sys
 import traceback
 
 import gpu_plan
-from bench_harness import spread
 from gpu_client import Failed, Missing, OutOfTime
+from gpu_duel import Turns
 from gpu_programs import Programs
 from gpu_worker import in_one_line
 
 from structures import UserError
-
-CHUNK_SECONDS, ROUNDS = 0.4, 7  # of each side in turn
 
 
 def matches(name, patterns):
@@ -95,44 +92,30 @@ class Bench:
 
     def _duel(self, item, names):
         """Open the sides, let them run in turn, close them. One that was measured before runs again as a measure."""
-        opened, measures = {}, {side.against for side in item.sides if side.name in names}
-        for side in item.sides:
-            if side.name in names or side.name in measures:
-                self._open(side, opened, names)
+        turns, measures = (
+            Turns(self._workers, self._flags.tiny),
+            {side.against for side in item.sides if side.name in names},
+        )
         try:
-            rates = self._in_turn(opened)
-            for side, facts in opened.values():
-                if side.name in names:
-                    self.report.add(_row(side, facts, rates))
-        except Failed as error:
-            for side, _ in opened.values():
-                if side.name in names and side.name not in self.report.names():
-                    self._fail(side.name, error)
-        for side, _ in opened.values():
-            self._workers[side.worker].release(side.name)
+            for side in item.sides:
+                if side.name in names or side.name in measures:
+                    self._open(side, turns, names)
+            turns.run()
+        finally:  # also what is measured when this process is interrupted
+            for row in turns.rows():
+                if row["row"] in names:
+                    self.report.add(row)
+        turns.close()
 
-    def _open(self, side, opened, names):
-        """Add a side to `opened`, or report why it cannot be."""
-        if side.worker == "torch" and self._no_torch:
-            self.report.add({"row": side.name, "skipped": self._no_torch})
-            return
+    def _open(self, side, turns, names):
+        """Open a side, or report why it cannot be."""
         try:
-            facts = self._workers[side.worker].request("open", key=side.name, task=side.task, options=side.options)
-        except Failed as error:
+            if side.worker == "torch" and self._no_torch:
+                raise Missing(self._no_torch)
+            turns.open(side)
+        except Exception as error:
             if side.name in names:
                 self._fail(side.name, error)
-            return
-        opened[side.name] = side, facts
-
-    def _in_turn(self, opened):
-        """{name: images/s of each round}."""
-        rates = {name: [] for name in opened}
-        for _ in range(2 if self._flags.tiny else ROUNDS):
-            for name, (side, facts) in opened.items():
-                times = 1 if self._flags.tiny else max(1, round(CHUNK_SECONDS / facts["run_seconds"]))
-                done = self._workers[side.worker].request("run", key=name, times=times)
-                rates[name].append(done["items"] / done["seconds"])
-        return rates
 
     def trace(self, folder, side):
         """Trace one training step into a folder: one of a gpu_plan.Side's type, batch and width."""
@@ -144,12 +127,3 @@ class Bench:
             return
         what = f"one training step, {answer['device']}"
         self.report.add({"row": "trace", "what": what, "unit": "ms", "value": answer["total_ms"], **answer})
-
-
-def _row(side, facts, rates):
-    """The dict of a side's row. rates: {name: images/s of each round} of all sides."""
-    mine, others = rates[side.name], rates.get(side.against)
-    row = {"row": side.name, "unit": gpu_plan.RATE, "value": statistics.median(mine), **spread(mine)}
-    if others:
-        row |= {"ratio": round(statistics.median(mine) / statistics.median(others), 3), "against": side.against}
-    return {**row, **side.options, **facts, "what": side.what}

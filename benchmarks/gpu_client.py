@@ -41,12 +41,13 @@ class Worker:
     """A side's process. It starts at the first request, and anew after it had to be ended.
 
     script: a gpu_SIDE.py; python: its interpreter; budget: a Budget; environment: of the process.
+    ends: how many of its processes have ended; what was open in those is gone.
     """
 
     def __init__(self, script, python, budget, environment):
         self._command = [python, str(HERE / script)]
         self._budget, self._environment = budget, environment
-        self._process = None
+        self._process, self.ends = None, 0
 
     def __enter__(self):
         return self
@@ -60,6 +61,8 @@ class Worker:
 
     def request(self, do, **values):
         """One request -> the answer's dict. Raises Failed, and OutOfTime when the budget ends first."""
+        if not self._budget.left():
+            raise self._out_of_time()  # a process that starts now would answer nothing
         if self._process is None:
             self._process = subprocess.Popen(
                 self._command,
@@ -90,7 +93,7 @@ class Worker:
         ready, _, _ = select.select([self._process.stdout], [], [], self._budget.left())
         if not ready:
             self.kill()
-            raise OutOfTime(f"not finished within the time budget of {self._budget.seconds:g} s")
+            raise self._out_of_time()
         line = self._process.stdout.readline()
         if not line:
             self._end("its process ended; see the messages above")
@@ -99,10 +102,26 @@ class Worker:
             raise Failed(answer["error"])
         return answer
 
+    def _out_of_time(self):
+        return OutOfTime(f"not finished within the time budget of {self._budget.seconds:g} s")
+
+    def _forget(self):
+        """Note that the process has ended."""
+        self._process, self.ends = None, self.ends + 1
+
     def _end(self, reason):
-        code = self._process.wait()
-        self._process = None
-        raise Failed(f"{reason} (exit code {code})")
+        raise Failed(f"{reason} (exit code {self._wait()})")
+
+    def _wait(self):
+        """The exit code of the process, which gets CLOSING_SECONDS to end by itself."""
+        process = self._process
+        try:
+            process.wait(CLOSING_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        else:
+            self._forget()
+        return process.returncode
 
     def kill(self):
         """End the process at once, with all that it started."""
@@ -110,15 +129,10 @@ class Worker:
             return
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        self._process = None
+        self._forget()
 
     def close(self):
         """End the process, first by asking."""
-        if self._process is None:
-            return
-        self._process.stdin.close()
-        try:
-            self._process.wait(CLOSING_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.kill()
-        self._process = None
+        if self._process is not None:
+            self._process.stdin.close()
+            self._wait()

@@ -97,7 +97,7 @@ class Spy:
     """Stands for a worker. answers: {task: seconds of a run, or the Failed to raise}."""
 
     def __init__(self, answers, budget=None):
-        self.answers, self.budget, self.open, self.opened = answers, budget, {}, []
+        self.answers, self.budget, self.open, self.opened, self.ends = answers, budget, {}, [], 0
 
     def request(self, do, key, task=None, options=None, times=None):
         if do == "open":
@@ -119,13 +119,13 @@ class Spy:
 
 @pytest.fixture
 def bench(tmp_path):
-    """A function: answers of our worker, seconds of budget -> Bench whose report goes to a file."""
+    """A function: a worker or what its Spy answers, seconds of budget -> Bench whose report goes to a file."""
     flags = gpu._parse(["--tiny", *NO_PEER])
 
     def make(answers, seconds=100.0):
         settings = gpu.Settings(tiny=True, scratch=str(tmp_path))
         report = gpu_report.Report(open(tmp_path / "rows.jsonl", "w"), {"gpu": None})  # noqa: SIM115
-        worker = Spy(answers)
+        worker = Spy(answers) if isinstance(answers, dict) else answers
         return gpu_bench.Bench(flags, settings, gpu_client.Budget(seconds), worker, worker, report, {})
 
     return make
@@ -355,7 +355,7 @@ def budgeted(script, seconds=60.0):
 
 
 SERVE = f"""
-import contextlib, sys, time
+import contextlib, os, sys, time
 sys.path.insert(0, {str(ROOT / "benchmarks")!r})
 import gpu_worker
 class Memory:
@@ -364,9 +364,25 @@ class Memory:
 @contextlib.contextmanager
 def task(images):
     yield {{"setting": "x"}}, lambda: images
+@contextlib.contextmanager
+def good():
+    yield {{}}, lambda: 1
+@contextlib.contextmanager
+def dies():
+    os._exit(139)
+    yield
+@contextlib.contextmanager
+def sleeps():
+    time.sleep(60)
+    yield
+@contextlib.contextmanager
+def dies_later():
+    runs = iter(range(5))  # four while it is opened, and the first round
+    yield {{}}, lambda: 1 if next(runs, None) is not None else os._exit(139)
 def broken():
     raise ValueError("first line\\nsecond line")
-gpu_worker.serve({{"task": task}}, {{"broken": broken, "sleep": lambda: time.sleep(60)}}, Memory())
+tasks = {{"task": task, "good": good, "dies": dies, "sleeps": sleeps, "dies later": dies_later}}
+gpu_worker.serve(tasks, {{"broken": broken, "sleep": lambda: time.sleep(60)}}, Memory())
 """
 
 
@@ -393,6 +409,58 @@ def test_a_worker_that_takes_too_long_is_ended_and_one_that_died_is_told():
         pytest.raises(gpu_client.Failed, match="3"),
     ):
         worker.ask("anything")
+
+
+@pytest.mark.parametrize("tasks", [("good", "dies"), ("dies later", "good")])
+def test_a_side_whose_process_dies_costs_no_figures(bench, tasks):
+    with budgeted(SERVE) as worker:
+        made = bench(worker)
+        made.measure(duel(*tasks))
+    rows = {row["row"]: row for row in made.report.rows}
+    good, dead = rows.pop("good"), *rows.values()
+    assert good["n"] == 1
+    assert f"only 1 of 2 rounds: its process ended with {dead['row']}" in good["what"]
+    assert "exit code 139" in dead["failed"]
+    assert ("value" in dead) == (dead["row"] == "dies later")
+    assert made.report.faults() == [dead]
+
+
+def test_sides_that_were_ready_when_the_time_ended_have_figures(bench):
+    with budgeted(SERVE) as worker:
+        made = bench(worker)
+        request = worker.request
+
+        def spied(do, **values):
+            if values.get("task") == "sleeps":
+                worker._budget = gpu_client.Budget(0.2)
+            return request(do, **values)
+
+        worker.request = spied
+        made.measure(duel("good", "sleeps"))
+        assert worker._process is None  # nor is one started for what cannot be done
+    good, late = sorted(made.report.rows, key=lambda row: "skipped" in row)
+    assert good["value"] > 0
+    assert "time budget" in good["what"]
+    assert "time budget" in late["skipped"]
+
+
+def test_an_interrupt_loses_no_figures(bench):
+    made = bench({"good": 0.1})
+    worker = made._workers["ours"]
+    request = worker.request
+
+    def interrupted(do, **values):
+        if do == "run" and worker.ran:
+            raise KeyboardInterrupt
+        worker.ran = do == "run"
+        return request(do, **values)
+
+    worker.request = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        made.measure(duel("good"))
+    (row,) = made.report.rows
+    assert row["value"] == pytest.approx(80)
+    assert "interrupted" in row["what"]
 
 
 def test_a_clock_of_its_own_counts():
