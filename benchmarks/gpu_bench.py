@@ -84,10 +84,10 @@ class Bench:
         self.report.add({"row": item.name, "unit": gpu_plan.VERDICT, "value": answer["correct"], **answer})
 
     def _program(self, item, names):
-        result = getattr(self._programs, item.method)(**item.options)
-        for name, key, what, unit in item.rows:
-            if name in names:
-                figures = result[key] if key else result
+        rows = {key: (name, what, unit) for name, key, what, unit in item.rows if name in names}
+        for key, figures in getattr(self._programs, item.method)(**item.options):
+            if key in rows:
+                name, what, unit = rows[key]
                 self.report.add({"row": name, "unit": unit, **item.options, **figures, "what": what})
 
     def _duel(self, item, names):

@@ -86,7 +86,7 @@ class Question:
 class Program:
     """Rows that watching a program gives.
 
-    method, options: of gpu_programs.Programs; rows: (name, key of its result or "" for the whole, what, unit).
+    method, options: of gpu_programs.Programs; rows: (name, name of its result, what, unit).
     """
 
     method: str

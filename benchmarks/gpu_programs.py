@@ -20,6 +20,7 @@ from bench_paths import ROOT
 from gpu_client import Failed, Missing, OutOfTime
 
 PROGRESS = re.compile(rb"(?:([^\r\n:|]*): )? *\d+%[^\r\n]*?(\d+)/(\d+) \[")  # of tqdm
+EPOCH = "epoch "  # how the names of train.py's bars begin
 WARMED_UP = 0.25  # share of the work after which the speed counts
 FRAME = (1280, 720)
 CORES = len(os.sched_getaffinity(0))
@@ -67,7 +68,7 @@ class Sight(NamedTuple):
         """(seconds between train.py's last two epochs, images a second in the last one). Raises Failed."""
         epochs = {}
         for point in self.points:
-            if point.bar.startswith("epoch "):
+            if point.bar.startswith(EPOCH):
                 epochs.setdefault(point.bar, []).append(point)
         if len(epochs) < 2:
             raise Failed("its progress bars of two epochs were not seen")
@@ -82,8 +83,12 @@ def _rate(first, last):
     return (last.done - first.done) / (last.seconds - first.seconds)
 
 
-def watch(arguments, budget, environment):
-    """Run `python PROGRAM ARGUMENTS` -> Sight. Raises Failed, and OutOfTime when the budget ends first."""
+def watch(arguments, budget, environment, points=None):
+    """Run `python PROGRAM ARGUMENTS` -> Sight. Raises Failed, and OutOfTime when the budget ends first.
+
+    points: a list that has all Points until then, also where it fails.
+    """
+    points = [] if points is None else points
     command = [sys.executable, str(ROOT / arguments[0]), *map(str, arguments[1:])]
     start = time.monotonic()
     process = subprocess.Popen(
@@ -97,7 +102,7 @@ def watch(arguments, budget, environment):
     )
     with process:
         try:
-            points, text = _read_progress(process, budget, start)
+            text = _read_progress(process, budget, start, points)
         except BaseException:
             with contextlib.suppress(ProcessLookupError):  # it has ended by itself
                 os.killpg(process.pid, signal.SIGKILL)
@@ -108,9 +113,9 @@ def watch(arguments, budget, environment):
     return Sight(points)
 
 
-def _read_progress(process, budget, start):
-    """(list of Points, all of stderr) until the program closes its stderr."""
-    points, text, seen = [], b"", 0
+def _read_progress(process, budget, start, points):
+    """All of stderr until the program closes it. points: a list, to which what is seen is added."""
+    text, seen = b"", 0
     while True:
         ready, _, _ = select.select([process.stderr], [], [], budget.left())
         if not ready:
@@ -119,7 +124,7 @@ def _read_progress(process, budget, start):
         if not piece:
             if not points and process.wait() == 0:
                 raise Failed("its progress bar was not seen")
-            return points, text
+            return text
         text += piece
         for match in PROGRESS.finditer(text, seen):
             seen = match.end()
@@ -137,6 +142,8 @@ def _last_line(text):
 class Programs:
     """The programs on the toy road or --data, with an exported graph of random weights.
 
+    The public methods yield (name of a result, its figures), each as soon as it is known, and raise Failed.
+
     settings: bench_harness.Settings, of which tiny, data and scratch count; ours: the gpu_client.Worker of our side;
     budget: gpu_client.Budget; environment: of the programs.
     """
@@ -146,7 +153,7 @@ class Programs:
         self._scratch = pathlib.Path(settings.scratch)
 
     def train(self, batch, xla, trials=""):
-        """Two starts of train.py, first with empty caches, then with those of the first -> three rows' figures.
+        """Two starts of train.py, first with empty caches, then with those of the first: three results.
 
         trials: in the first step, a key of TRIALS.
         """
@@ -156,15 +163,22 @@ class Programs:
         environment |= TRIALS[trials]
         runs = [self._scratch / f"run-{name}-{batch}-{start}" for start in ("first", "second")]
         flags = self._training_flags(batch, xla)
-        first = watch([*flags, "--run", runs[0], "--max-steps", 1], self._budget, environment)
-        second = watch([*flags, "--run", runs[1]], self._budget, environment)
+        yield from self._start("first start", [*flags, "--run", runs[0], "--max-steps", 1], environment)
+        yield from self._start("second start", [*flags, "--run", runs[1]], environment)
         with open(runs[1] / "metrics.csv", newline="", encoding="utf-8") as file:
             epochs = [float(row["images_per_second"]) for row in csv.DictReader(file)]
-        return {
-            "first start": {"value": first.first_seconds("epoch ")},
-            "second start": {"value": second.first_seconds("epoch ")},
-            "speed": {"value": epochs[-1], "epochs": len(epochs)},
-        }
+        yield "speed", {"value": epochs[-1], "epochs": len(epochs)}
+
+    def _start(self, name, arguments, environment):
+        """Run train.py to its end; its first step is a result also where it does not come to it."""
+        points = []
+        try:
+            watch(arguments, self._budget, environment, points)
+        except Failed:
+            if any(point.bar.startswith(EPOCH) for point in points):
+                yield name, {"value": Sight(points).first_seconds(EPOCH)}
+            raise
+        yield name, {"value": Sight(points).first_seconds(EPOCH)}
 
     def epoch_end(self, batch):
         """What validation of PICTURES, records and a checkpoint take, in percent of an epoch of EPOCH_PICTURES."""
@@ -174,7 +188,7 @@ class Programs:
         sight = watch([*flags, "--valid", split, "--run", run], self._budget, self._environment)
         seconds, rate = sight.between_epochs()
         share = 100 * seconds * rate / EPOCH_PICTURES
-        return {"value": share, "seconds": round(seconds, 3), "images_per_second": round(rate, 1)}
+        yield "", {"value": share, "seconds": round(seconds, 3), "images_per_second": round(rate, 1)}
 
     def _training_flags(self, batch, xla):
         pictures, repeat, epochs = self._settings.choose((PICTURES, 8, 2), (PICTURES, 8, 2), (12, 1, 2))
@@ -194,14 +208,14 @@ class Programs:
         with Side("bench_ours.py", "workers", {"index": index, "workers": CORES, "batches": batches}) as side:
             rounds = [side.run() for _ in range(4)][1:]
         rates = [done["items"] / done["seconds"] for done in rounds]
-        return {"value": statistics.median(rates), **spread(rates), "workers": CORES}
+        yield "", {"value": statistics.median(rates), **spread(rates), "workers": CORES}
 
     def infer(self, batch):
         """infer.py on a folder, pictures drawn and written."""
         count = self._settings.choose(1500, 1500, 12)
         folder = bench_pictures.folder(self._settings, count)
         output = self._scratch / f"infer-{batch}"
-        return self._one(["infer.py", self._model(), folder, "--output", output, "--batch-size", batch])
+        yield from self._one(["infer.py", self._model(), folder, "--output", output, "--batch-size", batch])
 
     def process_video(self, batch):
         """process_video.py on a film of FRAME. Raises Missing without PyAV."""
@@ -210,11 +224,11 @@ class Programs:
         frames = self._settings.choose(600, 600, 12)
         film = bench_pictures.film(self._settings, frames, FRAME)
         output = self._scratch / f"film-out-{batch}.mp4"
-        return self._one(["process_video.py", self._model(), film, output, "--batch-size", batch])
+        yield from self._one(["process_video.py", self._model(), film, output, "--batch-size", batch])
 
     def _one(self, arguments):
         sight = watch(arguments, self._budget, self._environment)
-        return {"value": sight.rate(), "first_seconds": round(sight.first_seconds(), 2)}
+        yield "", {"value": sight.rate(), "first_seconds": round(sight.first_seconds(), 2)}
 
     def _model(self):
         path = self._scratch / "random.pb"

@@ -509,11 +509,34 @@ def test_a_program_is_watched(tmp_path, monkeypatch):
         gpu_programs.watch(["fake.py"], gpu_client.Budget(1), {})
 
 
+@pytest.mark.parametrize("seen_before", [False, True])
+def test_the_first_start_counts_when_time_ends_in_the_second(bench, monkeypatch, seen_before):
+    """And the second, if its first step was seen."""
+    starts = []
+
+    def watch(arguments, budget, environment, points=None):
+        points = [] if points is None else points
+        starts.append(arguments)
+        if len(starts) == 1 or seen_before:
+            points.append(gpu_programs.Point(60.0 + len(starts), 32, 4000, "epoch 1/2"))
+        if len(starts) == 2:
+            raise gpu_client.OutOfTime("time budget")
+        return gpu_programs.Sight(points)
+
+    monkeypatch.setattr(gpu_programs, "watch", watch)
+    made = bench({})
+    monkeypatch.setattr(made._programs, "_training_flags", lambda *_: ["train.py"])
+    made.measure(gpu_plan.train(32, "auto", 1))
+    rows = {row["row"]: row.get("value", row.get("skipped")) for row in made.report.rows}
+    second = 62.0 if seen_before else "time budget"
+    assert rows == {"train-first-start-32": 61.0, "train-second-start-32": second, "train-32": "time budget"}
+
+
 def test_video_without_pyav_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(gpu_programs.importlib.util, "find_spec", lambda name: None)
     programs = gpu_programs.Programs(gpu.Settings(tiny=True, scratch=str(tmp_path)), None, None, {})
     with pytest.raises(gpu_client.Missing, match="PyAV"):
-        programs.process_video(batch=2)
+        list(programs.process_video(batch=2))
 
 
 def test_nothing_else_needs_pyav_or_psutil():
