@@ -9,7 +9,7 @@ import bench_paths
 
 from system import environment
 
-# Without these nothing is measured. gpu.py runs also where one of the others is missing, and says which rows fail
+# Without these nothing is measured. gpu.py runs also where others are missing, and skips the rows of whole programs
 NEEDED = ("numpy", "cv2", "tensorflow")
 PEERS = ("torch", "torchvision", "safetensors")
 

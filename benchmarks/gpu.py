@@ -15,6 +15,7 @@ import tempfile
 
 import bench_pictures
 import gpu_plan
+import gpu_programs
 from bench_harness import PEER_PYTHON_HELP, Settings, commit, peer_python
 from gpu_bench import Bench, matches
 from gpu_client import Budget, Failed, Worker
@@ -30,6 +31,8 @@ def main(argv=None):
     flags = _parse(argv)
     if flags.data:
         bench_pictures.split_and_classes(flags.data)  # a wrong folder shows now, not after minutes that are paid
+    if reason := gpu_programs.lacking():
+        cli.warn(f"{reason}. Until then the rows of train.py, infer.py and process_video.py are skipped")
     with contextlib.ExitStack() as stack:
         stack.enter_context(_stopped_once())
         bench, items = _bench(flags, stack)

@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import importlib.util
 import os
 import pathlib
 import re
@@ -19,13 +18,14 @@ from bench_harness import Side, spread
 from bench_paths import ROOT
 from gpu_client import Failed, Missing, OutOfTime
 
+from system import environment
+
 PROGRESS = re.compile(rb"(?:([^\r\n:|]*): )? *\d+%[^\r\n]*?(\d+)/(\d+) \[")  # of tqdm
 EPOCH = "epoch "  # how the names of train.py's bars begin
 WARMED_UP = 0.25  # share of the work after which the speed counts
 FRAME = (1280, 720)
 CORES = len(os.sched_getaffinity(0))
 PICTURES = 500  # of the toy road, as many as bench_pictures.folder draws
-NO_VIDEO = "PyAV is missing, which reads and writes video (pip install av)"
 # How cuDNN tries its algorithms in train.py's first step, by the name that is in the row: variables of the environment
 TRIALS = {
     "": {},
@@ -83,10 +83,10 @@ def _rate(first, last):
     return (last.done - first.done) / (last.seconds - first.seconds)
 
 
-def watch(arguments, budget, environment, points=None):
+def watch(arguments, budget, variables, points=None):
     """Run `python PROGRAM ARGUMENTS` -> Sight. Raises Failed, and OutOfTime when the budget ends first.
 
-    points: a list that has all Points until then, also where it fails.
+    variables: of its environment; points: a list that has all Points until then, also where it fails.
     """
     points = [] if points is None else points
     command = [sys.executable, str(ROOT / arguments[0]), *map(str, arguments[1:])]
@@ -97,7 +97,7 @@ def watch(arguments, budget, environment, points=None):
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        env={"TQDM_MININTERVAL": "0.01", **environment},
+        env={"TQDM_MININTERVAL": "0.01", **variables},
         start_new_session=True,
     )
     with process:
@@ -139,17 +139,33 @@ def _last_line(text):
     return lines[-1] if lines else "failed without a message"
 
 
+def lacking():
+    """Why the programs do not start, which want all packages, or None."""
+    if not (names := environment.missing()):
+        return None
+    return (
+        f"this Python has no {', '.join(names)}, without which the programs do not start; "
+        f"first run: {environment.remedy(environment.ROOT, sys.prefix)}"
+    )
+
+
+def _need_packages():
+    """Raise Missing where the programs do not start, before anything is drawn for them."""
+    if reason := lacking():
+        raise Missing(reason)
+
+
 class Programs:
     """The programs on the toy road or --data, with an exported graph of random weights.
 
     The public methods yield (name of a result, its figures), each as soon as it is known, and raise Failed.
 
     settings: bench_harness.Settings, of which tiny, data and scratch count; ours: the gpu_client.Worker of our side;
-    budget: gpu_client.Budget; environment: of the programs.
+    budget: gpu_client.Budget; variables: of the programs' environment.
     """
 
-    def __init__(self, settings, ours, budget, environment):
-        self._settings, self._ours, self._budget, self._environment = settings, ours, budget, environment
+    def __init__(self, settings, ours, budget, variables):
+        self._settings, self._ours, self._budget, self._variables = settings, ours, budget, variables
         self._scratch = pathlib.Path(settings.scratch)
 
     def train(self, batch, xla, trials=""):
@@ -157,23 +173,24 @@ class Programs:
 
         trials: in the first step, a key of TRIALS.
         """
+        _need_packages()
         name = f"{xla}-{trials}"
         cache = self._scratch / f"cache-{name}"
-        environment = {**self._environment, "SSD_TENSORFLOW_CACHE": str(cache), "CUDA_CACHE_PATH": str(cache / "cuda")}
-        environment |= TRIALS[trials]
+        variables = {**self._variables, "SSD_TENSORFLOW_CACHE": str(cache), "CUDA_CACHE_PATH": str(cache / "cuda")}
+        variables |= TRIALS[trials]
         runs = [self._scratch / f"run-{name}-{batch}-{start}" for start in ("first", "second")]
         flags = self._training_flags(batch, xla)
-        yield from self._start("first start", [*flags, "--run", runs[0], "--max-steps", 1], environment)
-        yield from self._start("second start", [*flags, "--run", runs[1]], environment)
+        yield from self._start("first start", [*flags, "--run", runs[0], "--max-steps", 1], variables)
+        yield from self._start("second start", [*flags, "--run", runs[1]], variables)
         with open(runs[1] / "metrics.csv", newline="", encoding="utf-8") as file:
             epochs = [float(row["images_per_second"]) for row in csv.DictReader(file)]
         yield "speed", {"value": epochs[-1], "epochs": len(epochs)}
 
-    def _start(self, name, arguments, environment):
+    def _start(self, name, arguments, variables):
         """Run train.py to its end; its first step is a result also where it does not come to it."""
         points = []
         try:
-            watch(arguments, self._budget, environment, points)
+            watch(arguments, self._budget, variables, points)
         except Failed:
             if any(point.bar.startswith(EPOCH) for point in points):
                 yield name, {"value": Sight(points).first_seconds(EPOCH)}
@@ -182,10 +199,11 @@ class Programs:
 
     def epoch_end(self, batch):
         """What validation of PICTURES, records and a checkpoint take, in percent of an epoch of EPOCH_PICTURES."""
+        _need_packages()
         flags = self._training_flags(batch, "off")
         split = flags[flags.index("--train") + 1]
         run = self._scratch / f"run-epoch-end-{batch}"
-        sight = watch([*flags, "--valid", split, "--run", run], self._budget, self._environment)
+        sight = watch([*flags, "--valid", split, "--run", run], self._budget, self._variables)
         seconds, rate = sight.between_epochs()
         share = 100 * seconds * rate / EPOCH_PICTURES
         yield "", {"value": share, "seconds": round(seconds, 3), "images_per_second": round(rate, 1)}
@@ -212,22 +230,22 @@ class Programs:
 
     def infer(self, batch):
         """infer.py on a folder, pictures drawn and written."""
+        _need_packages()
         count = self._settings.choose(1500, 1500, 12)
         folder = bench_pictures.folder(self._settings, count)
         output = self._scratch / f"infer-{batch}"
         yield from self._one(["infer.py", self._model(), folder, "--output", output, "--batch-size", batch])
 
     def process_video(self, batch):
-        """process_video.py on a film of FRAME. Raises Missing without PyAV."""
-        if not importlib.util.find_spec("av"):
-            raise Missing(NO_VIDEO)
+        """process_video.py on a film of FRAME."""
+        _need_packages()
         frames = self._settings.choose(600, 600, 12)
         film = bench_pictures.film(self._settings, frames, FRAME)
         output = self._scratch / f"film-out-{batch}.mp4"
         yield from self._one(["process_video.py", self._model(), film, output, "--batch-size", batch])
 
     def _one(self, arguments):
-        sight = watch(arguments, self._budget, self._environment)
+        sight = watch(arguments, self._budget, self._variables)
         yield "", {"value": sight.rate(), "first_seconds": round(sight.first_seconds(), 2)}
 
     def _model(self):

@@ -28,6 +28,7 @@ import gpu_worker
 import config
 from programs import fresh_environment, wait_until
 from structures import UserError
+from system import environment
 
 PROGRAM = ROOT / "benchmarks" / "gpu.py"
 NO_PEER = ["--peer-python", str(ROOT / "no-such-python")]
@@ -532,11 +533,27 @@ def test_the_first_start_counts_when_time_ends_in_the_second(bench, monkeypatch,
     assert rows == {"train-first-start-32": 61.0, "train-second-start-32": second, "train-32": "time budget"}
 
 
-def test_video_without_pyav_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(gpu_programs.importlib.util, "find_spec", lambda name: None)
-    programs = gpu_programs.Programs(gpu.Settings(tiny=True, scratch=str(tmp_path)), None, None, {})
-    with pytest.raises(gpu_client.Missing, match="PyAV"):
-        list(programs.process_video(batch=2))
+def test_programs_that_do_not_start_are_skipped(bench, monkeypatch):
+    monkeypatch.setattr(environment, "missing", lambda: ["h5py", "av"])
+    made = bench({})
+    monkeypatch.setattr(gpu_programs, "watch", None)
+    monkeypatch.setattr(gpu_programs, "bench_pictures", None)  # nothing is drawn for them
+    for item in gpu_plan.plan(["float32"], True):
+        if isinstance(item, gpu_plan.Program) and item.method != "data":
+            made._flags.rows = item.names
+            made.measure(item)
+    assert {"train-3", "epoch-end-3", "infer-3", "process_video-2"} <= made.report.names()
+    assert made.report.faults() == []
+    for row in made.report.rows:
+        assert "no h5py, av" in row["skipped"] and "first run: " in row["skipped"]
+
+
+def test_missing_packages_are_told_before_anything_starts(monkeypatch, capsys):
+    monkeypatch.setattr(environment, "missing", lambda: ["h5py"])
+    monkeypatch.setattr(gpu, "Worker", None)
+    with pytest.raises(TypeError):
+        gpu.main(["--tiny", *NO_PEER])
+    assert re.search("^warning: .* no h5py, .*first run: .* skipped$", capsys.readouterr().err)
 
 
 def test_nothing_else_needs_pyav_or_psutil():
