@@ -174,11 +174,11 @@ class Programs:
         trials: in the first step, a key of TRIALS.
         """
         _need_packages()
-        name = f"{xla}-{trials}"
+        name = f"{xla}-{trials}-{batch}"
         cache = self._scratch / f"cache-{name}"
         variables = {**self._variables, "SSD_TENSORFLOW_CACHE": str(cache), "CUDA_CACHE_PATH": str(cache / "cuda")}
         variables |= TRIALS[trials]
-        runs = [self._scratch / f"run-{name}-{batch}-{start}" for start in ("first", "second")]
+        runs = [self._scratch / f"run-{name}-{start}" for start in ("first", "second")]
         flags = self._training_flags(batch, xla)
         yield from self._start("first start", [*flags, "--run", runs[0], "--max-steps", 1], variables)
         yield from self._start("second start", [*flags, "--run", runs[1]], variables)

@@ -533,6 +533,22 @@ def test_the_first_start_counts_when_time_ends_in_the_second(bench, monkeypatch,
     assert rows == {"train-first-start-32": 61.0, "train-second-start-32": second, "train-32": "time budget"}
 
 
+def test_a_first_start_finds_nothing_that_another_batch_left(bench, monkeypatch):
+    seen = []
+
+    def watch(arguments, budget, variables, points=None):
+        seen.append({variables[name] for name in ("SSD_TENSORFLOW_CACHE", "CUDA_CACHE_PATH")})
+        raise gpu_client.OutOfTime("time budget")
+
+    monkeypatch.setattr(gpu_programs, "watch", watch)
+    made = bench({})
+    monkeypatch.setattr(made._programs, "_training_flags", lambda *_: ["train.py"])
+    for batch in (8, 32):
+        made.measure(gpu_plan.train(batch, "on", 1))
+    first, second = seen
+    assert not first & second
+
+
 def test_programs_that_do_not_start_are_skipped(bench, monkeypatch):
     monkeypatch.setattr(environment, "missing", lambda: ["h5py", "av"])
     made = bench({})
