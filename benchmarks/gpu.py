@@ -52,16 +52,19 @@ def _bench(flags, stack):
     budget = Budget(flags.budget)
     scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="gpu-"))
     environment = {**os.environ, "SSD_TENSORFLOW_CACHE": str(pathlib.Path(scratch, "cache"))}
-    ours = stack.enter_context(Worker("gpu_ours.py", sys.executable, budget, environment))
-    torch = stack.enter_context(Worker("gpu_torch.py", flags.peer_python, budget, environment))
-    machine = _machine(ours, flags)
+    pythons = {"ours": sys.executable, "torch": flags.peer_python, "pictures": sys.executable}
+    workers = {
+        side: stack.enter_context(Worker(f"gpu_{side}.py", python, budget, environment))
+        for side, python in pythons.items()
+    }
+    machine = _machine(workers["ours"], flags)
     items = gpu_plan.plan(machine["types"], flags.tiny)
     _check_names(flags.rows, items)
     output = sys.stdout
     if flags.output:
         output = stack.enter_context(open(flags.output, "w", encoding="utf-8"))  # noqa: SIM115, the stack closes it
     settings = Settings(tiny=flags.tiny, data=flags.data, scratch=scratch)
-    return Bench(flags, settings, budget, ours, torch, Report(output, machine), environment), items
+    return Bench(flags, settings, budget, workers, Report(output, machine), environment), items
 
 
 def _stopped_once():

@@ -21,12 +21,14 @@ def matches(name, patterns):
 
 
 class Bench:
-    """Measures the items of the plan and reports their rows."""
+    """Measures the items of the plan and reports their rows.
 
-    def __init__(self, flags, settings, budget, ours, torch, report, environment):
-        self._flags, self._budget, self.report = flags, budget, report
-        self._workers = {"ours": ours, "torch": torch}
-        self._programs = Programs(settings, ours, budget, environment)
+    workers: the gpu_client.Workers by the names of their sides: ours, torch, pictures.
+    """
+
+    def __init__(self, flags, settings, budget, workers, report, environment):
+        self._flags, self._budget, self.report, self._workers = flags, budget, report, workers
+        self._programs = Programs(settings, workers["ours"], workers["pictures"], budget, environment)
 
     @functools.cached_property
     def _no_torch(self):
@@ -34,9 +36,12 @@ class Bench:
         find = "import importlib.util, sys; sys.exit(not importlib.util.find_spec('torchvision'))"
         python = self._flags.peer_python
         try:
-            found = subprocess.run([python, "-c", find], stderr=subprocess.DEVNULL).returncode == 0
+            command, seconds = [python, "-c", find], self._budget.left()
+            found = subprocess.run(command, stderr=subprocess.DEVNULL, timeout=seconds).returncode == 0
         except OSError:
             found = False
+        except subprocess.TimeoutExpired:
+            raise self._budget.ended() from None
         if not found:
             return "torchvision is not installed (--peer-python names an interpreter that has it)"
         try:

@@ -36,6 +36,10 @@ class Budget:
         """Seconds that are left; at least 0."""
         return max(0.0, self._end - time.monotonic())
 
+    def ended(self):
+        """The error that says so."""
+        return OutOfTime(f"not finished within the time budget of {self.seconds:g} s")
+
 
 class Worker:
     """A side's process. It starts at the first request, and anew after it had to be ended.
@@ -62,7 +66,7 @@ class Worker:
     def request(self, do, **values):
         """One request -> the answer's dict. Raises Failed, and OutOfTime when the budget ends first."""
         if not self._budget.left():
-            raise self._out_of_time()  # a process that starts now would answer nothing
+            raise self._budget.ended()  # a process that starts now would answer nothing
         if self._process is None:
             self._process = subprocess.Popen(
                 self._command,
@@ -93,7 +97,7 @@ class Worker:
         ready, _, _ = select.select([self._process.stdout], [], [], self._budget.left())
         if not ready:
             self.kill()
-            raise self._out_of_time()
+            raise self._budget.ended()
         line = self._process.stdout.readline()
         if not line:
             self._end("its process ended; see the messages above")
@@ -101,9 +105,6 @@ class Worker:
         if "error" in answer:
             raise Failed(answer["error"])
         return answer
-
-    def _out_of_time(self):
-        return OutOfTime(f"not finished within the time budget of {self._budget.seconds:g} s")
 
     def _forget(self):
         """Note that the process has ended."""

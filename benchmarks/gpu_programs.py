@@ -2,21 +2,19 @@
 
 import contextlib
 import csv
+import dataclasses
 import os
 import pathlib
 import re
 import select
 import signal
-import statistics
 import subprocess
 import sys
 import time
 from typing import NamedTuple
 
-import bench_pictures
-from bench_harness import Side, spread
 from bench_paths import ROOT
-from gpu_client import Failed, Missing, OutOfTime
+from gpu_client import Failed, Missing
 
 from system import environment
 
@@ -119,7 +117,7 @@ def _read_progress(process, budget, start, points):
     while True:
         ready, _, _ = select.select([process.stderr], [], [], budget.left())
         if not ready:
-            raise OutOfTime(f"not finished within the time budget of {budget.seconds:g} s")
+            raise budget.ended()
         piece = os.read(process.stderr.fileno(), 1 << 16)
         if not piece:
             if not points and process.wait() == 0:
@@ -160,12 +158,13 @@ class Programs:
 
     The public methods yield (name of a result, its figures), each as soon as it is known, and raise Failed.
 
-    settings: bench_harness.Settings, of which tiny, data and scratch count; ours: the gpu_client.Worker of our side;
-    budget: gpu_client.Budget; variables: of the programs' environment.
+    settings: bench_harness.Settings, of which tiny, data and scratch count; ours, pictures: the gpu_client.Workers of
+    those sides; budget: gpu_client.Budget; variables: of the programs' environment.
     """
 
-    def __init__(self, settings, ours, budget, variables):
-        self._settings, self._ours, self._budget, self._variables = settings, ours, budget, variables
+    def __init__(self, settings, ours, pictures, budget, variables):
+        self._settings, self._ours, self._pictures = settings, ours, pictures
+        self._budget, self._variables = budget, variables
         self._scratch = pathlib.Path(settings.scratch)
 
     def train(self, batch, xla, trials=""):
@@ -210,8 +209,7 @@ class Programs:
 
     def _training_flags(self, batch, xla):
         pictures, repeat, epochs = self._settings.choose((PICTURES, 8, 2), (PICTURES, 8, 2), (12, 1, 2))
-        data = bench_pictures.folder_of_data(self._settings, pictures)
-        split, classes = bench_pictures.split_and_classes(data)
+        data, split, classes = self._made("training_data", count=pictures)
         limit = ["--limit", pictures, "--repeat", repeat]
         model = ["--vgg-weights", "none", "--width", self._settings.choose(1.0, 1.0, 0.03), "--precision", "auto"]
         workers = ["--workers", self._settings.choose(CORES, CORES, 1)]
@@ -220,19 +218,16 @@ class Programs:
 
     def data(self):
         """Batches of 8 from worker processes, one for each core, with nobody who trains on them."""
-        index = bench_pictures.index(self._settings, self._settings.choose(PICTURES, PICTURES, 12))
-        batches = self._settings.choose(40 * CORES, 40 * CORES, 3)
-        # A process without TensorFlow: its workers load again what it has loaded
-        with Side("bench_ours.py", "workers", {"index": index, "workers": CORES, "batches": batches}) as side:
-            rounds = [side.run() for _ in range(4)][1:]
-        rates = [done["items"] / done["seconds"] for done in rounds]
-        yield "", {"value": statistics.median(rates), **spread(rates), "workers": CORES}
+        count, batches = self._settings.choose((PICTURES, 40 * CORES), (PICTURES, 40 * CORES), (12, 3))
+        with self._pictures:  # it ends, and with it those worker processes
+            figures = self._made("pipeline", count=count, workers=CORES, batches=batches)
+        yield "", figures
 
     def infer(self, batch):
         """infer.py on a folder, pictures drawn and written."""
         _need_packages()
         count = self._settings.choose(1500, 1500, 12)
-        folder = bench_pictures.folder(self._settings, count)
+        folder = self._made("folder", count=count)
         output = self._scratch / f"infer-{batch}"
         yield from self._one(["infer.py", self._model(), folder, "--output", output, "--batch-size", batch])
 
@@ -240,7 +235,7 @@ class Programs:
         """process_video.py on a film of FRAME."""
         _need_packages()
         frames = self._settings.choose(600, 600, 12)
-        film = bench_pictures.film(self._settings, frames, FRAME)
+        film = self._made("film", frames=frames, size=FRAME)
         output = self._scratch / f"film-out-{batch}.mp4"
         yield from self._one(["process_video.py", self._model(), film, output, "--batch-size", batch])
 
@@ -251,6 +246,10 @@ class Programs:
     def _model(self):
         path = self._scratch / "random.pb"
         if not path.exists():
-            some = bench_pictures.some(self._settings)
-            self._ours.ask("random_model", path=str(path), width=self._settings.choose(1.0, 1.0, 0.03), pictures=some)
+            width = self._settings.choose(1.0, 1.0, 0.03)
+            self._ours.ask("random_model", path=str(path), width=width, pictures=self._made("some"))
         return path
+
+    def _made(self, question, **options):
+        """What the side of the pictures answers."""
+        return self._pictures.ask(question, settings=dataclasses.asdict(self._settings), **options)

@@ -127,7 +127,8 @@ def bench(tmp_path):
         settings = gpu.Settings(tiny=True, scratch=str(tmp_path))
         report = gpu_report.Report(open(tmp_path / "rows.jsonl", "w"), {"gpu": None})  # noqa: SIM115
         worker = Spy(answers) if isinstance(answers, dict) else answers
-        return gpu_bench.Bench(flags, settings, gpu_client.Budget(seconds), worker, worker, report, {})
+        workers = dict.fromkeys(("ours", "torch", "pictures"), worker)
+        return gpu_bench.Bench(flags, settings, gpu_client.Budget(seconds), workers, report, {})
 
     return make
 
@@ -549,11 +550,49 @@ def test_a_first_start_finds_nothing_that_another_batch_left(bench, monkeypatch)
     assert not first & second
 
 
+def test_pictures_and_their_pipeline_keep_to_the_budget(bench):
+    with budgeted(
+        SERVE.replace('"broken": broken', '"pipeline": lambda **_: time.sleep(60), "broken": broken')
+    ) as worker:
+        made = bench(worker)
+        worker._budget = gpu_client.Budget(2)
+        made.measure(DATA)
+        assert worker._process is None
+    (row,) = made.report.rows
+    assert "time budget of 2 s" in row["skipped"]
+
+
+def test_a_peer_that_hangs_keeps_to_the_budget(bench, tmp_path):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nexec sleep 60\n")
+    python.chmod(0o755)
+    made = bench({}, seconds=1)
+    made._flags.peer_python = str(python)
+    made.measure(gpu_plan.Duel((gpu_plan.Side("torch-step", "", "torch", "step", {}),), needs=0))
+    assert "time budget of 1 s" in made.report.rows[0]["skipped"]
+
+
+@pytest.mark.parametrize("question", ["pipeline", "training_data", "some"])
+def test_the_side_of_the_pictures_answers(tmp_path, shapes, question):
+    options = {"pipeline": {"count": 4, "workers": 1, "batches": 2}, "training_data": {"count": 4}, "some": {}}[
+        question
+    ]
+    settings = dataclasses.asdict(gpu.Settings(tiny=True, data=str(shapes), scratch=str(tmp_path)))
+    with gpu_client.Worker("gpu_pictures.py", sys.executable, gpu_client.Budget(60), None) as worker:
+        answer = worker.ask(question, settings=settings, **options)
+    if question == "pipeline":
+        assert answer["value"] > 0 and answer["workers"] == 1
+    elif question == "training_data":
+        assert answer == [str(shapes), "train", ["disc", "square"]]
+    else:
+        assert all(Path(path).exists() for path in answer)
+
+
 def test_programs_that_do_not_start_are_skipped(bench, monkeypatch):
     monkeypatch.setattr(environment, "missing", lambda: ["h5py", "av"])
     made = bench({})
     monkeypatch.setattr(gpu_programs, "watch", None)
-    monkeypatch.setattr(gpu_programs, "bench_pictures", None)  # nothing is drawn for them
+    monkeypatch.setattr(made._programs, "_made", None)  # nothing is drawn for them
     for item in gpu_plan.plan(["float32"], True):
         if isinstance(item, gpu_plan.Program) and item.method != "data":
             made._flags.rows = item.names
