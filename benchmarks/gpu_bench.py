@@ -97,10 +97,8 @@ class Bench:
 
     def _duel(self, item, names):
         """Open the sides, let them run in turn, close them. One that was measured before runs again as a measure."""
-        turns, measures = (
-            Turns(self._workers, self._flags.tiny),
-            {side.against for side in item.sides if side.name in names},
-        )
+        measures = {side.against for side in item.sides if side.name in names}
+        turns = Turns(self._workers, self._flags.tiny)
         try:
             for side in item.sides:
                 if side.name in names or side.name in measures:

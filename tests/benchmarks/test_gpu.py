@@ -413,6 +413,15 @@ def test_a_worker_that_takes_too_long_is_ended_and_one_that_died_is_told():
         worker.ask("anything")
 
 
+def test_a_worker_that_hangs_at_its_end_is_killed(monkeypatch):
+    monkeypatch.setattr(gpu_client, "CLOSING_SECONDS", 0.1)
+    with (
+        budgeted("import os, sys, time; sys.stdin.readline(); os.close(1); time.sleep(5)") as worker,
+        pytest.raises(gpu_client.Failed, match="exit code -9"),
+    ):
+        worker.ask("anything")
+
+
 @pytest.mark.parametrize("tasks", [("good", "dies"), ("dies later", "good")])
 def test_a_side_whose_process_dies_costs_no_figures(bench, tasks):
     with budgeted(SERVE) as worker:
