@@ -1,8 +1,8 @@
 """Draw detections into a video. The output is H.264 with the size, times and sound of the source.
 
 INPUT is a video file, a folder of numbered pictures (frame_1.jpg, frame_2.jpg, …), a camera's number or a stream's
-address; cameras and streams run until Ctrl-C, which leaves a video that plays. Until it is complete, and after an
-error or a kill, it is beside OUTPUT.mp4, as OUTPUT.unfinished.mp4; an older OUTPUT.mp4 stays until then.
+address; cameras and streams run until Ctrl-C, which leaves a video that plays. Until the video is
+complete, and after an error or a kill, it is OUTPUT.unfinished.mp4; an older OUTPUT.mp4 stays until then.
 
     python process_video.py runs/mine drive.mp4 drive_annotated.mp4
     python process_video.py runs/mine monday.mp4 tuesday.mp4 frames/ annotated/
@@ -144,7 +144,7 @@ def _process_all(films, first, detector, wanted, stop):
 
 def _raise_failed(failed):
     if failed:
-        raise UserError(f"{', '.join(failed)}: not processed, or not to the end; the warnings say why")
+        raise UserError(f"{', '.join(failed)}: not processed, or not to the end; the warnings above say why")
 
 
 def _open(film, stop):
@@ -164,7 +164,9 @@ def _open(film, stop):
         return live.LiveReader(reader, film.live, film.patience, lambda: stop.requested)
     if film.live:
         reader.close()
-        raise UserError(f"--live: {film.input_name} is a film, which is not dropped from; give a camera or stream")
+        raise UserError(
+            f"--live: {film.input_name} is a video file, whose frames are never dropped; give a camera or stream"
+        )
     return reader
 
 

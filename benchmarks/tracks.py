@@ -105,9 +105,9 @@ def _package(detections):
 def _parse(argv):
     parser = cli.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "truth", nargs="+", metavar="GT", help="gt.txt of a film, such as runs/demo/data/drive.gt.txt of the demo"
+        "truth", nargs="+", metavar="GT", help="gt.txt of a video, such as runs/demo/data/drive.gt.txt of the demo"
     )
-    parser.add_argument("--seeds", type=cli.positive_int, default=5, metavar="N", help="trials for each film")
+    parser.add_argument("--seeds", type=cli.positive_int, default=5, metavar="N", help="trials for each video")
     return parser.parse_args(argv)
 
 

@@ -37,18 +37,18 @@ def films(flags: argparse.Namespace) -> list[argparse.Namespace]:
     if single:
         if flags.json and os.path.isdir(flags.json):
             better = os.path.join(flags.json, f"{wording.stem(flags.output)}.json")
-            raise UserError(f"--json {flags.json}: is a folder, but OUTPUT is one film; give a file, such as {better}")
+            raise UserError(f"--json {flags.json}: is a folder, but OUTPUT is one video; give a file, such as {better}")
         source = flags.inputs[0]
         is_path = source and not video.is_camera(source)
         if is_path and not os.path.exists(source) and os.path.exists(flags.output):
             raise UserError(f"{source}: no such file; INPUT comes before OUTPUT, and OUTPUT {flags.output} exists")
         return [argparse.Namespace(**{**vars(flags), **_input(source)})]
     if flags.output == NONE or flags.output.lower().endswith(".mp4"):
-        raise UserError(f"OUTPUT {flags.output}: is one film, but there are {len(flags.inputs)}; give a folder")
+        raise UserError(f"OUTPUT {flags.output}: is one video, but there are {len(flags.inputs)} inputs; give a folder")
     if flags.truth:
-        raise UserError(f"--score-tracks {flags.score_tracks}: is of one film; give one INPUT and OUTPUT.mp4")
+        raise UserError(f"--score-tracks {flags.score_tracks}: scores one video; give one INPUT and OUTPUT.mp4")
     if flags.serve:
-        raise UserError("--serve: shows one film; give one INPUT and OUTPUT.mp4")
+        raise UserError("--serve: shows one video; give one INPUT and OUTPUT.mp4")
     _check_folder("OUTPUT", flags.output)
     for name in FILES:
         if getattr(flags, name):
@@ -63,7 +63,7 @@ def _names(flags):
     if cameras:
         if len(cameras) < len(flags.inputs):
             name = video.without_password(cameras[0])
-            raise UserError(f"{name}: a camera or stream runs until Ctrl-C; give films in another call")
+            raise UserError(f"{name}: a camera or stream runs until Ctrl-C; process videos in another call")
         return files.safe_names(_place(source) for source in cameras)
     names = dict[str, str]()
     for source in flags.inputs:
@@ -71,7 +71,8 @@ def _names(flags):
             raise UserError(f"{source}: no such file or folder")
         name = wording.stem(os.path.normpath(source))
         if name in names:
-            raise UserError(f"{source}: would have the same name as {names[name]} in {flags.output}; call them in turn")
+            other = f"{names[name]} in {flags.output}"
+            raise UserError(f"{source}: would have the same name as {other}; process it in another call")
         names[name] = source
     return list(names)
 
@@ -150,7 +151,7 @@ def _take_unfinished(name, path, taken):
     """Add the name that a file has until it is complete to those that are taken. Raises UserError if it is."""
     unfinished = video.unfinished_name(path)
     if other := taken.get(os.path.realpath(unfinished)):
-        raise UserError(f"{name} {path}: is {unfinished} until it is complete, which is {other}; give another name")
+        raise UserError(f"{name} {path}: is written as {unfinished} first, which is also {other}; give another name")
     taken[os.path.realpath(unfinished)] = name
 
 
@@ -161,7 +162,9 @@ def _mp4_or_folder(text):
     if suffix.lower() == ".mp4":
         return cli.output_file(text)
     if suffix and not os.path.isdir(text):
-        raise argparse.ArgumentTypeError(f"{text!r}: videos are written as MP4; give a name in .mp4, or a folder")
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: videos are written as MP4; give a name that ends in .mp4, or a folder"
+        )
     return cli.output_folder(text)
 
 
@@ -199,8 +202,8 @@ def _input_flags(add):
         "inputs",
         metavar="INPUT",
         nargs="+",
-        help="video files, folders of numbered pictures, or numbers (0) or addresses (rtsp://…) of cameras, which "
-        "share the network's batches",
+        help="video files, folders of numbered pictures, or cameras by number (0) or address (rtsp://…); cameras share "
+        "the network's batches",
     )
     add(
         "--stream",
@@ -212,22 +215,22 @@ def _input_flags(add):
     add(
         "--within-data",
         action="store_true",
-        help="refuse a playlist (.m3u8, ffconcat and the like), which opens other files than INPUT",
+        help="refuse playlists (.m3u8, ffconcat and the like), which open files other than INPUT",
     )
     add("--rate", type=_rate, default="25", metavar="X", help="frames per second of folders of pictures")
     add(
         "--live",
         action="store_true",
-        help="of a camera or stream, take the newest frame each time, and drop those that came while the network was "
-        "at work, so that the picture is never late (default: all frames)",
+        help="for a camera or stream: always take the newest frame and drop those that arrived while the network was "
+        "busy, so that the picture is never late (default: all frames)",
     )
     cli.rare(
         add(
             "--patience",
             type=cli.non_negative_float,
-            default=300.0,
+            default="300",
             metavar="S",
-            help="seconds for which a camera or stream that drops out is tried again",
+            help="seconds to keep trying a camera or stream that drops out",
         )
     )
     add("--max-frames", type=cli.positive_int, metavar="N", help="stop after N frames (default: all)")
@@ -246,16 +249,17 @@ def _detection_flags(add):
         type=cli.positive_int,
         default=1,
         metavar="N",
-        help="run the network on every Nth frame only, and keep its boxes in between; with --track they move on",
+        help="run the network on every Nth frame only, and keep its boxes in between; with --track they keep moving",
     )
     add(
         "--batch-size",
         type=cli.positive_int,
         metavar="N",
-        help="frames or tiles that the network processes at once; of each camera 1 frame (default: 8, on a GPU 32)",
+        help="frames or tiles that the network processes at once; for cameras, 1 frame of each (default: 8, on a GPU "
+        "32)",
     )
     tile_flags.add_to(add, rare_overlap=True)
-    add("--precision", choices=config.PRECISIONS, default="auto", help="number type of the network")
+    add("--precision", choices=config.PRECISIONS, default="auto", help="data type of the network")
 
 
 def _output_flags(add):
@@ -263,14 +267,14 @@ def _output_flags(add):
         "output",
         metavar="OUTPUT",
         type=_mp4_or_folder,
-        help="the video to write, in .mp4, or a folder for INPUT.mp4 of each; existing files are replaced; - for none",
+        help="the video to write, in .mp4, or a folder for one INPUT.mp4 each; existing files are replaced; - for none",
     )
     add(
         "--json",
         type=_json_or_folder,
         metavar="FILE",
-        help="write the detections of every frame and the speed of every stage to FILE; where OUTPUT is a folder, a "
-        "folder too",
+        help="write the detections of every frame and the speed of every stage to FILE, or into a folder if OUTPUT is "
+        "one",
     )
 
 
@@ -279,15 +283,15 @@ def _live_flags(add):
         "--serve",
         type=_address,
         metavar="PORT",
-        help="show picture, rates and counts on a page of this machine, with classes to tick; HOST:PORT lets others "
-        "see it too, who know the token that is printed (default: no)",
+        help="show the picture, rates and counts on a web page, with classes to tick, at this port of this machine; "
+        "HOST:PORT also lets in others who have the token that is printed (default: none)",
     )
     add(
         "--events",
         type=cli.output_folder,
         metavar="DIR",
-        help="--track, and when a class appears, add a line of JSON to DIR/events.jsonl and film it, from 3 seconds "
-        "before on (default: none)",
+        help="when a class appears, add a line of JSON to DIR/events.jsonl and record a clip there that begins 3 "
+        "seconds earlier (implies --track; default: none)",
     )
 
 
@@ -299,12 +303,12 @@ def _address(text):
 
 
 def _look_flags(add):
-    add("--legend", action="store_true", help="show time, speed and how many of each class there are")
+    add("--legend", action="store_true", help="show the time, the speed and the count of each class")
     add(
         "--blur",
         metavar="NAMES",
-        help="--track, and make objects of these classes unrecognizable, also in --track-crops: every detection that "
-        "scores above 0.2, and the gaps in tracks. What the detector misses stays visible (default: none)",
+        help="make objects of these classes unrecognizable, also in --track-crops: every detection that scores above "
+        "0.2, and the gaps in tracks. What the detector misses stays visible (implies --track; default: none)",
     )
 
 
@@ -314,23 +318,28 @@ def _counting_flags(add):
         action="append",
         type=places.parse_line,
         metavar="X1,Y1,X2,Y2",
-        help="--track, and count the tracks that cross a line, by class: in from its left to its right, seen from its "
-        "first end, and out. Pixels, or fractions of the picture; NAME=X1,… names it; can be repeated (default: none)",
+        help="count the tracks that cross a line, by class: in is from its left to its right, seen from X1,Y1. In "
+        "pixels or fractions of the picture; NAME=X1,… names it; can be repeated (implies --track; default: none)",
     )
     add(
         "--zone",
         action="append",
         type=cli.existing_file,
         metavar="FILE",
-        help='the same for the zones of a JSON file, {"NAME": [[x, y], …], …} or labelme\'s, and how long tracks stay '
-        "in them (default: none)",
+        help='count the tracks that enter and leave the zones of a JSON file, {"NAME": [[x, y], …], …} or labelme\'s, '
+        "and how long they stay; can be repeated (implies --track; default: none)",
     )
-    add("--csv", type=_file_or_folder, metavar="FILE", help="write these counts to a table (default: none)")
+    add(
+        "--csv",
+        type=_file_or_folder,
+        metavar="FILE",
+        help="write the counts of --line and --zone to a table (default: none)",
+    )
     add(
         "--timeline",
         type=_file_or_folder,
         metavar="FILE.png",
-        help="--track, and draw when which tracks were there (default: none)",
+        help="draw a chart of when each track was visible (implies --track; default: none)",
     )
 
 
@@ -339,15 +348,15 @@ def _tracking_flags(add):
         "--track",
         action="store_true",
         help="give each object an identity, drawn with a trail of its last second: ByteTrack, which also uses scores "
-        "above 0.2; boxes are smoothed and carried through gaps of up to half a second (default: no)",
+        "above 0.2; boxes are smoothed and carried through gaps of up to half a second",
     )
     cli.rare(
         add(
             "--track-crops",
             type=cli.output_folder,
             metavar="DIR",
-            help="--track, and write each track's picture of the best score to DIR/ID.jpg; of several films, in a "
-            "folder for each (default: none)",
+            help="write the picture of each track with the best score to DIR/ID.jpg; with several videos, into a "
+            "folder for each (implies --track; default: none)",
         )
     )
     cli.rare(
@@ -355,6 +364,7 @@ def _tracking_flags(add):
             "--score-tracks",
             type=cli.existing_file,
             metavar="gt.txt",
-            help="--track, and score the tracks with a ground truth in MOT's format: HOTA, MOTA, IDF1 (default: none)",
+            help="score the tracks against a ground truth in MOT format: HOTA, MOTA, IDF1 (implies --track; default: "
+            "none)",
         )
     )

@@ -31,7 +31,7 @@ class FilmFile:
         )
         self.padding, self.is_whole = self._writer.padding, False
         if reader.live:  # nobody knows when it ends, and until then somebody may look for it
-            print(f"{flags.output}: is {self._writer.unfinished} until it is complete", flush=True)
+            print(f"{flags.output}: is written as {self._writer.unfinished} first", flush=True)
 
     @property
     def frames(self) -> int:

@@ -36,7 +36,9 @@ class FrameFolder:
         names = [name for name in files.visible(folder) if name.lower().endswith(images.SUFFIXES)]
         self._paths = [os.path.join(folder, name) for name in sorted(names, key=by_number)]
         if not self._paths:
-            raise UserError(f"{folder}: no pictures in it ({', '.join(images.SUFFIXES)}); give a video or their folder")
+            raise UserError(
+                f"{folder}: no pictures in it ({', '.join(images.SUFFIXES)}); give a folder of pictures or a video"
+            )
         try:
             self.height, self.width = images.read(self._paths[0]).shape[:2]
         except images.ImageError as error:

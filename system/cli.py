@@ -203,11 +203,14 @@ def _stdout_is_closed():
     return False
 
 
+_NAMES_DEFAULT = re.compile(r"\(([^()]*; )?(default|required)\b")  # also "(implies --track; default: none)"
+
+
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
     """Ends the text of each flag with its default, unless it names one itself."""
 
     def _get_help_string(self, action):
-        if not action.option_strings or isinstance(action, _HELP) or re.search(r"\((default|required)", action.help):
+        if not action.option_strings or isinstance(action, _HELP) or _NAMES_DEFAULT.search(action.help):
             return action.help
         return f"{action.help} ({_default(action)})"
 

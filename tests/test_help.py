@@ -50,7 +50,7 @@ def test_every_flag_has_a_text_and_its_default(parser):
     told = "".join(parser.format_help(every=True).split())
     for action in flags(parser):
         text = parser._get_formatter()._expand_help(action)
-        assert re.search(r"\((default|required)\b.*\)$", text), action.option_strings  # at the end
+        assert re.search(r"\(([^()]*; )?(default|required)\b.*\)$", text), action.option_strings  # at the end
         assert "".join(text.split()) in told, action.option_strings
 
 

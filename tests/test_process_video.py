@@ -169,7 +169,7 @@ def test_no_file_and_no_message_has_the_password_of_a_camera(tmp_path, detector,
     _, timeline = run(tmp_path, model, "rtsp://me:secret@camera/front", "--timeline", str(tmp_path / "when.png"))
     assert timeline["input"] == "rtsp://camera/front"
     refused = {
-        "is a film": ["--live"],
+        "is a video file": ["--live"],
         "more than 256": ["--tile-size", "1"],
         "a camera or stream runs until": [str(tmp_path / "a.mp4")],  # one more input
     }
@@ -680,7 +680,7 @@ def test_a_fault_at_one_camera_ends_the_others(monkeypatch):
     ("inputs", "output", "named"),
     [
         (["a.mp4", "a.mp4"], "out.mp4", "give a folder"),
-        (["a.mp4", "0"], "out", "give films in another call"),
+        (["a.mp4", "0"], "out", "process videos in another call"),
         (["a.mp4", "missing.mp4"], "out", "missing.mp4: no such file"),
         (["a.mp4", "in/a.mp4"], "out", "would have the same name"),
         (["a.mp4"], "out.avi", "MP4"),

@@ -213,7 +213,7 @@ def test_several_films_have_crops_and_files_of_their_own(call, tmp_path):
     process_video.main([str(tmp_path / "model.pb"), *films, output, *flags])
     found = sorted(path.relative_to(tmp_path).as_posix() for path in (tmp_path / "crops").rglob("*.jpg"))
     assert found == ["crops/film/1.jpg", "crops/other/1.jpg"]
-    with pytest.raises(UserError, match=r"--score-tracks .*one film"):
+    with pytest.raises(UserError, match=r"--score-tracks .*one video"):
         process_video.main([str(tmp_path / "model.pb"), *films, output, "--score-tracks", write_truth(tmp_path)])
 
 
@@ -258,7 +258,7 @@ def test_a_file_that_is_no_truth_is_refused_by_its_flag(tmp_path):
 
 
 def test_a_truth_of_other_classes_is_refused(call, tmp_path):
-    with pytest.raises(UserError, match=r"film\.gt\.txt: its classes are tram.*labels\.txt"):
+    with pytest.raises(UserError, match=r"film\.gt\.txt: has the classes tram.*labels\.txt"):
         call("--score-tracks", write_truth(tmp_path, ["tram"]))
     with pytest.raises(UserError, match="none is detected"):
         call("--score-tracks", write_truth(tmp_path), "--classes", "bus")
@@ -473,7 +473,7 @@ def test_the_page_is_served_meanwhile(call, finder, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--live"], r"--live: .*film\.mp4 is a film"),
+        (["--live"], r"--live: .*film\.mp4 is a video file"),
         (["--serve", "80000"], "--serve: '80000' is not PORT"),
         (["--patience", "-1"], "--patience: '-1'"),
     ],
@@ -519,7 +519,7 @@ def test_several_cameras_share_the_network(call, finder, cameras, tmp_path, monk
     with pytest.raises(UserError, match=r"rtsp://two.*: not processed, or not to the end"):
         process_video.main(arguments)
     said = capsys.readouterr().out
-    assert f"{output}/two.mp4: is {output}/two.unfinished.mp4 until it is complete" in said
+    assert f"{output}/two.mp4: is written as {output}/two.unfinished.mp4 first" in said
     assert sum(batches[1:]) == 40 and max(batches) == 2  # after the one that warms the network up
     for name in ("one_front", "two"):
         timeline = json.loads((output / f"{name}.json").read_text())
