@@ -93,7 +93,7 @@ class Following:
             scored = set(truth[1].class_names) & set(class_names if wanted is None else wanted)
             if not scored:
                 names = ", ".join(truth[1].class_names)
-                what = f"has the classes {names}, but none of them is detected; check its labels.txt"
+                what = f"has the classes {names}, but none is detected; check its labels.txt"
                 raise UserError(f"--score-tracks {truth[0]}: {what}")
 
     @property

@@ -71,7 +71,7 @@ def read(path: str) -> Truth:
         if names is not None and not 1 <= label <= len(names):
             raise UserError(f"{where}: class {label}, but {names_path} has {len(names)}; the first is 1")
         if key in rows.setdefault(frame - 1, {}):
-            raise UserError(f"{where}: frame {frame} has the object {key} twice; an id may occur once in a frame")
+            raise UserError(f"{where}: frame {frame} has object {key} already; an id may occur only once in a frame")
         rows[frame - 1][key] = (key, label - 1 if names else 0, box, counts)
     if not rows:
         raise UserError(f"{path}: has no objects; give the gt.txt of the video")
