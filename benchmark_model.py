@@ -275,7 +275,7 @@ def _speed_flags(group):
         "--precision",
         choices=config.PRECISIONS,
         default="auto",
-        help="number type of the network, for speed and accuracy (default: auto, chosen for this machine; an exported "
+        help="data type of the network, for speed and accuracy (default: auto, chosen for this machine; an exported "
         "model has its own)",
     )
     group.add_argument(

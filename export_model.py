@@ -402,7 +402,7 @@ def _content_flags(add):
         "--precision",
         choices=file_metadata.PRECISIONS,
         default="float32",
-        help="number type of the computation and the stored weights: float16 and bfloat16 halve the file, int8 "
+        help="data type of the computation and the stored weights: float16 and bfloat16 halve the file, int8 "
         "quarters it, auto takes the type that is fastest on this machine (default: float32, which runs everywhere)",
     )
     add(

@@ -360,7 +360,7 @@ def _note_unreadable(error):
     global _in_a_row
     _in_a_row += 1
     if images.folder_is_gone(error.path):
-        raise WorkerError(f"{error.path}: its folder is gone; bring the data back")
+        raise WorkerError(f"{error.path}: its folder is gone; restore the data")
     if _in_a_row >= MOST_UNREADABLE_IN_A_ROW:
         raise WorkerError(
             f"{wording.plural(_in_a_row, 'picture')} in a row cannot be read, the last is {error.path} ({error.reason})"

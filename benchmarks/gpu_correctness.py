@@ -1,6 +1,6 @@
 """The same work on the card and on the CPU of the same process, and how far the results lie apart.
 
-On a machine without a GPU both sides are the CPU; then only the number types differ.
+On a machine without a GPU both sides are the CPU; then only the data types differ.
 """
 
 import contextlib

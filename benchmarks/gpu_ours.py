@@ -94,7 +94,7 @@ def _nvidia_smi():
 
 
 def _types(capability):
-    """Names of the number types that the card computes fast, the one of --precision auto first."""
+    """Names of the data types that the card computes fast, the one of --precision auto first."""
     if capability is None:  # a CPU: bfloat16 runs on all of them, however slowly
         return ["float32", "bfloat16"]
     types = ["bfloat16"] * (capability >= (8, 0)) + ["float16"] * (capability >= (7, 0)) + ["float32"]

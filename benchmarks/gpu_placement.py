@@ -30,7 +30,7 @@ NO_KERNEL, READS, WRITES, LOOPS = "no GPU kernel", "reads in host memory", "writ
 FED = ("Placeholder", "PlaceholderWithDefault")
 COMPUTED_ONCE = 100 * 1024  # bytes; kMaxConstantSize of TensorFlow's constant_folding.cc
 LOOP = ("While", "StatelessWhile")
-# What is known to wait, of a number type or of "detections". float16: whether all gradients are finite decides a
+# What is known to wait, of a data type or of "detections". float16: whether all gradients are finite decides a
 # branch, and the steps where they are are counted in an int32 variable, which lies on the host. Detections: the loop
 # that finds which boxes stay
 KNOWN = {
@@ -128,7 +128,7 @@ def check(precision, width):
 
 
 def unknown_ones(part, found):
-    """The Stalls of a part, a number type or "detections", that are not in KNOWN."""
+    """The Stalls of a part, a data type or "detections", that are not in KNOWN."""
     return [stall for stall in found if (stall.operation, stall.reason) not in KNOWN.get(part, ())]
 
 

@@ -255,7 +255,7 @@ def _add_machine_flags(group):
         "--precision",
         choices=("auto", "float32", "bfloat16", "float16"),
         default="auto",
-        help="number type of both, for torchvision as autocast; auto takes what train.py takes",
+        help="data type of both, for torchvision as autocast; auto takes what train.py takes",
     )
     workers = "processes that make the batches of each side (default: as train.py)"
     add("--workers", type=cli.non_negative_int, metavar="N", help=workers)

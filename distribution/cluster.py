@@ -91,7 +91,7 @@ def _of_tf_config(environ):
             '"index": 0}}; correct it, or train with this machine alone: --devices 1'
         ) from None
     if other := sorted(jobs.keys() - {"chief", "worker"}):
-        raise UserError(f"TF_CONFIG: has the job {other[0]}, but all processes of a training here are workers; drop it")
+        raise UserError(f"TF_CONFIG: has the job {other[0]}, but train.py has only workers; remove that job")
     if len(addresses) < 2:
         return None
     if len(set(addresses)) < len(addresses) or not all(map(_is_address, addresses)):

@@ -77,7 +77,7 @@ class Ranks:
         """The operation that gives variables the sums of float32 values over all ranks. Call it once all are built.
 
         They travel as vectors of about piece_bytes (None: PIECE_BYTES), each on its way as soon as its values are
-        there. wire: the number type on the way, in which they are also added; the last `exact` values travel in float32
+        there. wire: the data type on the way, in which they are also added; the last `exact` values travel in float32
         in any case.
         """
         pairs = list(zip(variables, values, strict=True))
@@ -162,12 +162,12 @@ def _pieces(pairs, numbers):
 
 
 def _flat(tensors):
-    """Tensors of any number type as one float32 vector."""
+    """Tensors of any data type as one float32 vector."""
     return tf.concat([tf.reshape(tf.cast(one, tf.float32), [-1]) for one in tensors], axis=0)
 
 
 def _assign(variables, flat):
-    """The operation that gives variables the values of such a vector, of any number type."""
+    """The operation that gives variables the values of such a vector, of any data type."""
     parts = tf.split(tf.cast(flat, tf.float32), [v.shape.num_elements() for v in variables])
     return tf.group(
         *(

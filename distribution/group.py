@@ -349,8 +349,8 @@ def _wait_for_others(cluster, stop, seconds):
             if time.monotonic() > deadline:
                 missing = [cluster.name(rank) for rank in range(1, cluster.size) if rank not in arrived]
                 raise RankLost(
-                    f"{', '.join(missing)}: has not come to {cluster.meeting} within {seconds:g} seconds; start it, or "
-                    "check the network between the hosts"
+                    f"{', '.join(missing)}: has not connected to {cluster.meeting} within {seconds:g} seconds; start "
+                    "it, or check the network between the hosts"
                 )
             with contextlib.suppress(OSError, EOFError, ValueError):  # nobody calls, or somebody who is no rank
                 connected, _ = listener.accept()
@@ -382,7 +382,7 @@ def _listening(host, port, cluster):
         return socket.create_server((host, port), backlog=cluster.size)
     except OSError as error:
         raise UserError(
-            f"{cluster.meeting}: rank 0 cannot wait for the others there ({error.strerror}); free the port, or give "
+            f"{cluster.meeting}: rank 0 cannot listen there ({error.strerror}); free the port, or give "
             "rank 0 another one in TF_CONFIG"
         ) from None
 
@@ -401,6 +401,6 @@ def _go_to_first(cluster, stop, seconds):
             reason = error.strerror or "no answer"
             time.sleep(_POLL_SECONDS)
     raise RankLost(
-        f"{cluster.name(0)}: does not wait at {cluster.meeting} ({reason}); start it, or check the name "
+        f"{cluster.name(0)}: does not listen at {cluster.meeting} ({reason}); start it, or check the name "
         f"{host_of(cluster.meeting)} and the network"
     )

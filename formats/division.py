@@ -36,7 +36,7 @@ class Division(NamedTuple):
         of_name = {picture_name(one.image_path, data): one for one in samples}
         for name in (*self.train, *self.valid):
             if name not in of_name:
-                raise UserError(f"--data {data}: {name} is missing, which the run's --valid-share had; bring it back")
+                raise UserError(f"--data {data}: {name}, which the run's --valid-share used, is missing; restore it")
         known = set(self.train), set(self.valid)
         return tuple([one for name, one in of_name.items() if name in side] for side in known)
 
@@ -78,8 +78,8 @@ def divide(samples, share, data):
     for side, what in ((TRAIN, "training"), (VALID, "validation")):
         if not counts[sides == side, :-1].any():
             raise UserError(
-                f"--valid-share {share:g}: of {wording.plural(len(samples), 'picture')} "
-                f"{len(found[side])} would be for {what}, without any object; choose another share, or add pictures"
+                f"--valid-share {share:g}: {len(found[side])} of {wording.plural(len(samples), 'picture')} would "
+                f"be for {what}, without any object; choose another share, or add pictures"
             )
     return found
 

@@ -1,1 +1,1 @@
-"""Choose and compute convolutions, number types and session settings that are fast on this machine."""
+"""Choose and compute convolutions, data types and session settings that are fast on this machine."""

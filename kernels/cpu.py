@@ -1,4 +1,4 @@
-"""The CPU's instruction sets, by which number types and kernels are chosen."""
+"""The CPU's instruction sets, by which data types and kernels are chosen."""
 
 import functools
 

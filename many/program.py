@@ -45,7 +45,7 @@ def add_flags(group: Any, low_with: str, float32_with: str = "") -> None:
     group.add_argument(
         "--precision",
         choices=config.PRECISIONS,
-        help="number type of the network (default: auto, chosen for this machine; float32 for imported weights"
+        help="data type of the network (default: auto, chosen for this machine; float32 for imported weights"
         f"{float32_with})",
     )
 

@@ -56,7 +56,7 @@ class Source:
 
     model: as the user named it.
     checkpoint: the name of the run's checkpoint, or None.
-    precision: the number type that the network computed in, or None.
+    precision: the data type that the network computed in, or None.
     data: the path of the data set that the pictures are from, absolute, or None.
     split: its split, or None.
     """

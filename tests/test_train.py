@@ -179,7 +179,9 @@ def test_resume_after_the_end_changes_nothing(unbroken):
     before = metrics(unbroken)
     said = run("train.py", "--run", unbroken, "--resume").stdout
     assert metrics(unbroken) == before
-    longer = f"the run has had its 3 epochs; for twice as many: python train.py --run {unbroken} --resume --epochs 6"
+    longer = (
+        f"the run has finished its 3 epochs; for twice as many: python train.py --run {unbroken} --resume --epochs 6"
+    )
     assert longer in said
 
 

@@ -182,5 +182,5 @@ def evaluate(
 def _warn_of_unreadable(error):
     """Warn of a picture of a validation. error: its images.ImageError. Raises UserError if its folder is gone."""
     if images.folder_is_gone(error.path):
-        raise UserError(f"{error.path}: its folder is gone; bring the data back")
+        raise UserError(f"{error.path}: its folder is gone; restore the data")
     cli.warn(f"validation continues without {error.path}: {error.reason}")

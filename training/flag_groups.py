@@ -108,7 +108,7 @@ def _add_data_flags(group):
         group,
         "--data",
         "data set: a VOCdevkit with VOC2007, VOC2012, …, one folder in VOC layout, or a data set in another format "
-        "that docs/formats.md lists (required, but not with --resume)",
+        "that docs/formats.md lists (required unless --resume)",
         metavar="DIR",
     )
     within = group.add_argument("--within-data", action="store_true", default=False, help=sources.WITHIN_HELP)
@@ -132,8 +132,8 @@ def _add_data_flags(group):
     _add(
         group,
         "--valid-share",
-        "where the data set has no split for --valid: keep this share of the pictures of --train, such as 0.2, for "
-        "validation, the same ones for every --seed; the run remembers them (default: none)",
+        "if the data set has no split for --valid: keep this share of the pictures of --train, such as 0.2, for "
+        "validation, the same ones for every --seed; the run lists them (default: none)",
         type=cli.inner_fraction,
         metavar="X",
     )
@@ -210,8 +210,8 @@ def _add_tile_flags(group):
         group,
         "--tiles",
         "train for infer.py --tiles: an epoch shows each picture whole or as one of its C×R tiles, such as 3x2, and "
-        "the next epoch another one; tiles without objects are left out. An object of which less than "
-        f"{views.LEAST_SHARE:g} lies in a tile is not one of its objects. --valid looks at whole pictures "
+        "the next epoch shows another one; tiles without objects are left out. An object with less than "
+        f"{views.LEAST_SHARE:g} of its area in a tile counts as background there. --valid uses whole pictures "
         "(default: none)",
         type=tiles.parse,
         metavar="CxR",
@@ -220,7 +220,7 @@ def _add_tile_flags(group):
     _add(
         group,
         "--overlap",
-        "of a tile's side, that it shares with the next one; needs --tiles",
+        "share of a tile's side that overlaps the next tile; needs --tiles",
         type=cli.inner_fraction,
         metavar="X",
         rare=True,
@@ -231,8 +231,8 @@ def _add_recipe_flag(group):
     _add(
         group,
         "--recipe",
-        "train.py's own settings, the article's or the original's, where no flag of their own is given; --help-all "
-        "lists them. Their presets hold unless --init-from brings its own (default: default)",
+        "all settings at once: train.py's own, the article's or the original's; a flag given beside it wins. "
+        "--help-all lists them. --init-from keeps the preset of its run (default: default)",
         choices=tuple(config.RECIPES),
     )
 
@@ -248,8 +248,8 @@ def _add_model_flags(group):
     _add(
         group,
         "--input",
-        "input of the network in pixels in place of the preset's, each side a multiple of 32, such as 512x288 for "
-        "pictures of 16:9, which a square input squeezes. Anchors keep their share of the area "
+        "network input in pixels in place of the preset's, each side a multiple of 32, such as 512x288 for "
+        "16:9 pictures, which a square input squeezes. Anchors keep their share of the area "
         "(default: that of --preset)",
         type=cli.width_x_height,
         metavar="WIDTHxHEIGHT",
@@ -285,17 +285,17 @@ def _add_form_flags(group):
     _add(
         group,
         "--classes-per-anchor",
-        "what detections an anchor may give: one for each class (all, the original's), or one of its best class (best, "
-        "the article's). The run keeps it for infer.py (default: that of --init-from, else that of --preset)",
+        "which detections an anchor may give: one for each class (all, the original's), or one of its best class "
+        "(best, the article's). The run keeps it for infer.py (default: that of --init-from, else that of --preset)",
         choices=ssd_utils.CLASSES_PER_ANCHOR,
         rare=True,
     )
     _add(
         group,
         "--gray16",
-        "how pictures with 16 bits a sample, as of thermal cameras, become 8: full takes the upper 8 bits; stretch "
-        "spreads what each picture has over all gray levels; LOW-HIGH, such as 2000-4040, spreads these values. The "
-        "run keeps it for infer.py (default: that of --init-from, else full)",
+        "how 16-bit pictures, as of thermal cameras, become 8-bit: full takes the upper 8 bits; stretch spreads the "
+        "values of each picture over all gray levels; LOW-HIGH, such as 2000-4040, spreads these values. The run keeps "
+        "it for infer.py (default: that of --init-from, else full)",
         type=images.gray16_choice,
         metavar="full|stretch|LOW-HIGH",
         rare=True,
@@ -319,7 +319,7 @@ def _add_weight_flags(group):
     _add(
         group,
         "--map-classes",
-        "classes of --init-from that get another name here, such as car=vehicle, or a file with one such pair a line",
+        "classes of --init-from that get another name here, such as car=vehicle, or a file with one such pair per line",
         type=_pair_list,
         metavar="OLD=NEW,…|FILE",
         rare=True,
@@ -327,16 +327,16 @@ def _add_weight_flags(group):
     _add(
         group,
         "--initializer",
-        "random values of layers without given weights: lsuv, He's scaled by the first pictures so that the outputs of "
-        "all layers start at one size; he; xavier, the original's",
+        "random values for layers without given weights: lsuv, He's scaled by the first pictures so that the outputs "
+        "of all layers start at one size; he; xavier, the original's",
         choices=config.CHOICES["initializer"],
         rare=True,
     )
     _add(
         group,
         "--freeze",
-        "layers that stay as they are, such as conv1,conv2 or conv4_3,fc6: general features are kept and a step takes "
-        "less time (default: none)",
+        "layers whose weights stay fixed, such as conv1,conv2 or conv4_3,fc6: general features are kept and a step "
+        "takes less time (default: none)",
         type=_comma_list,
         metavar="LAYERS",
     )
@@ -346,7 +346,7 @@ def _add_loss_flags(group):
     _add(
         group,
         "--matching",
-        "anchors that learn an object: all with an IoU of 0.5 or more; bipartite adds the best anchor of each object, "
+        "which anchors learn an object: all with an IoU of 0.5 or more; bipartite adds the best anchor of each object; "
         "threshold, the article's, does not",
         choices=config.CHOICES["matching"],
         rare=True,
@@ -362,8 +362,8 @@ def _add_loss_flags(group):
     _add(
         group,
         "--unmatched",
-        "pictures of which no anchor matches an object once they are augmented, which teach nothing: keep them, "
-        f"or redraw the augmentation up to {training_data.REDRAWS} times, as the article does",
+        "what to do with a picture in which, after augmentation, no anchor matches an object: keep it, although it "
+        f"teaches nothing, or redraw the augmentation up to {training_data.REDRAWS} times, as the article does",
         choices=config.CHOICES["unmatched"],
         rare=True,
     )
@@ -398,7 +398,7 @@ def _add_optimization_flags(group):
     _add(
         group,
         "--accumulate",
-        "batches for one optimizer step; 4 gives the original's 32 images in the memory of 8",
+        "batches per optimizer step; 4 gives the original's 32 images in the memory of 8",
         type=cli.positive_int,
         metavar="N",
     )
@@ -408,14 +408,14 @@ def _add_optimizer_flags(group):
     _add(
         group,
         "--optimizer",
-        "adamw is Adam with decay apart from the gradient; adam is the article's, momentum the original's",
+        "adamw is Adam with decoupled weight decay; adam is the article's, momentum the original's",
         choices=config.CHOICES["optimizer"],
         rare=True,
     )
     _add(
         group,
         "--adam-epsilon",
-        "the article's is 0.1, with which a short training learns far less",
+        "epsilon of Adam and AdamW; with the article's 0.1 a short training learns far less",
         type=cli.positive_float,
         metavar="X",
         rare=True,
@@ -432,7 +432,7 @@ def _add_optimizer_flags(group):
         group,
         "--momentum-form",
         "what --optimizer momentum sums up: gradients (tensorflow), or gradients times the learning rate, so that "
-        "another rate acts on later gradients alone (caffe)",
+        "a change of the rate affects only later gradients (caffe)",
         choices=config.CHOICES["momentum_form"],
         rare=True,
     )
@@ -459,7 +459,7 @@ def _add_update_flags(group):
     _add(
         group,
         "--ema",
-        "also keep a moving average of the weights, of which each step keeps the share X, such as 0.999. Validation, "
+        "also keep an exponential moving average of the weights, with the decay X, such as 0.999. Validation, "
         "infer.py and export_model.py use the average; training continues from the weights themselves (default: none)",
         type=cli.inner_fraction,
         metavar="X",
@@ -579,7 +579,7 @@ def _add_record_flags(group):
         group,
         "--score-train",
         "at each validation, also score N pictures of --train, the same ones every time: train_voc07 in metrics.csv, "
-        "and some of them in TensorBoard. Far above that of --valid, the training learns its pictures by heart",
+        "and some of them in TensorBoard. A score far above that of --valid means overfitting",
         type=cli.non_negative_int,
         metavar="N",
         rare=True,
@@ -587,7 +587,8 @@ def _add_record_flags(group):
     _add(
         group,
         "--events",
-        "folder of TensorBoard's records, empty or new; may hold folders of other runs (default: events in the run)",
+        "folder for TensorBoard's records, empty or new; it may hold folders of other runs (default: events in the "
+        "run)",
         type=cli.output_folder,
         metavar="DIR",
         rare=True,
@@ -605,8 +606,8 @@ def _add_saving_flags(group):
     _add(
         group,
         "--keep-every",
-        "keep the checkpoint of each N-th epoch beside the last and the best; RUN@epoch-40 and RUN@12000, an epoch and "
-        "a step, name one wherever a MODEL is asked for (default: keep none)",
+        "keep the checkpoint of each N-th epoch beside the last and the best; wherever MODEL is expected, RUN@epoch-40 "
+        "(an epoch) or RUN@12000 (a step) names one (default: keep none)",
         type=cli.positive_int,
         metavar="N",
         rare=True,
@@ -626,16 +627,17 @@ def _add_precision_flags(group):
     _add(
         group,
         "--precision",
-        "number type of the computation; weights are always float32. auto takes the fastest that the hardware has",
+        "data type of the computation; weights are always float32. auto takes the fastest that the hardware has",
         choices=config.CHOICES["precision"],
     )
     xla = group.add_argument(
         "--xla",
         choices=("auto", *config.XLA_FORMS),
         default="auto",
-        help="what XLA compiles of the training step before the first one, which makes a GPU faster: nothing (off), "
-        "the optimizer's update (seconds), what TensorFlow chooses (on, a minute or so at the first start), everything "
-        "(whole, likewise). auto is on for long trainings on a GPU, else off; may change on --resume (default: auto)",
+        help="which part of the training step XLA compiles before training starts; a GPU then runs faster: nothing "
+        "(off), the optimizer's update (seconds), what TensorFlow chooses (on, a minute or so at the first start), "
+        "everything (whole, likewise). auto is on for long trainings on a GPU, else off; may change on --resume "
+        "(default: auto)",
     )
     cli.rare(xla)
 
@@ -660,7 +662,7 @@ def _add_worker_flags(group):
     _add(
         group,
         "--cache-gb",
-        "most gigabytes that the cache takes; pictures beyond are decoded each time "
+        "most gigabytes that the cache takes; pictures that do not fit are decoded each time "
         f"(default: half of the free memory; {caching.DISK_GB} on disk, together with other trainings)",
         type=cli.positive_float,
         metavar="X",
@@ -678,7 +680,7 @@ def _add_worker_flags(group):
     _add(
         group,
         "--deterministic",
-        "the same numbers in every execution, where TensorFlow can",
+        "repeat the same numbers in every execution, where TensorFlow can",
         action="store_true",
         rare=True,
     )
@@ -691,16 +693,15 @@ def _add_device_flags(group):
         default=None,
         metavar="N",
         help="train with N processes on this machine, each on a GPU of its own or a share of the cores. A batch is "
-        "divided among them, and the weights become those of one process. 1: alone, whatever TF_CONFIG or Slurm say, "
-        "which name the processes of several machines (docs/scale.md). May change on --resume (default: what these "
-        "say, else 1)",
+        "divided among them, and the weights become those of one process. 1: one process, even if TF_CONFIG or Slurm "
+        "name processes on several machines (docs/scale.md). May change on --resume (default: what these name, else 1)",
     )
     restarts = group.add_argument(
         "--restarts",
         type=cli.non_negative_int,
         default=0,
         metavar="N",
-        help="with several processes: when one was killed, or its machine or network failed, start all again from the "
+        help="with several processes: when one is killed, or its machine or network fails, restart all from the "
         "last checkpoint, up to N times (default: 0)",
     )
     for flag in (devices, restarts):
@@ -708,7 +709,7 @@ def _add_device_flags(group):
     _add(
         group,
         "--wire",
-        "number type in which several processes send each other gradients; bfloat16 takes half the time on a slow "
+        "data type of the gradients that several processes send each other; bfloat16 takes half the time on a slow "
         "network, and rounds",
         choices=config.CHOICES["wire"],
         rare=True,
@@ -716,8 +717,8 @@ def _add_device_flags(group):
     _add(
         group,
         "--bucket-mb",
-        "several processes send each other gradients in pieces of at least X MB, such as 25, each as soon as the "
-        "backward pass has it; saves time on a slow network (default: messages of about 10 MB after the backward pass)",
+        "send gradients between processes in pieces of at least X MB, such as 25, each as soon as the backward pass "
+        "has it; saves time on a slow network (default: messages of about 10 MB after the backward pass)",
         type=cli.positive_float,
         metavar="X",
         rare=True,

@@ -210,7 +210,7 @@ def not_costing(what: str) -> Iterator[None]:
         yield
     except Exception as error:  # of the disk, and of all that draws: Matplotlib, Pillow, OpenCV, protobuf
         with tqdm.tqdm.external_write_mode(sys.stderr):  # on a line of its own, not in the progress bar's
-            cli.warn_once(f"{what} cannot be recorded: {files.reason(error)}; the training goes on without")
+            cli.warn_once(f"{what} cannot be recorded: {files.reason(error)}; training continues without them")
 
 
 class _EventFile:

@@ -36,7 +36,7 @@ def read(flags: argparse.Namespace, writes: bool = True) -> tuple[config.ModelDe
     so does not look at what the one that writes may have begun. Raises UserError that names the flag.
     """
     if "show_batch" in flags and flags.find_rate:
-        raise UserError("--show-batch and --find-rate: each is a call of its own")
+        raise UserError("--show-batch and --find-rate: give only one of the two")
     if flags.find_rate:
         if flags.resume:
             raise UserError("--find-rate: tests the flags of a new run; leave --resume out")
@@ -75,7 +75,7 @@ def _check_effect(flags, settings):
     if flags.resume:
         return
     if "overlap" in flags and not settings.tiles:
-        raise UserError("--overlap: is of tiles; it needs --tiles")
+        raise UserError("--overlap: needs --tiles")
     if "schedule_steps" in flags and settings.schedule != "step":
         raise UserError(f"--schedule-steps: needs --schedule step, and the schedule is {settings.schedule}")
     if "adam_epsilon" in flags and settings.optimizer == "momentum":
@@ -215,7 +215,7 @@ def _preset(given, settings):
         own = config.find_model(settings.init_from).description.preset.anchors_per_cell
         if changed.anchors_per_cell != own:
             raise UserError(
-                f"--anchors {given['anchors']}: has {changed.anchors_per_cell} as numbers of anchors a cell, but "
+                f"--anchors {given['anchors']}: has the anchors per cell {changed.anchors_per_cell}, but "
                 f"{settings.init_from} has {own}; leave one of the two flags out"
             )
     return changed
@@ -306,7 +306,7 @@ def _resume_config(flags):
         given["vgg_weights"] = _resumed_weights(given["vgg_weights"])
     if stored["init_from"]:  # older versions stored it as it was given
         stored["init_from"] = _whole_path(stored["init_from"])
-    if given.get("precision") == "auto":  # the run's start replaced it by a number type
+    if given.get("precision") == "auto":  # the run's start replaced it by a data type
         del given["precision"]
     for name, value in given.items():
         if name not in config.RESUMABLE and value != stored[name]:

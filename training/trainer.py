@@ -155,7 +155,7 @@ def _resume_command(task):
 class OpenNetwork:
     """A network whose weights have the values that a training starts from, as `open_network` makes it.
 
-    task: what to do, with the number type that --precision auto is on this machine.
+    task: what to do, with the data type that --precision auto is on this machine.
     graph: the network and its session.
     probe: reads what steps do, from variables of the graph.
     class_weights: of --class-weights, None without it.
@@ -302,12 +302,12 @@ def _check_data(task, state):
         if before["pictures"] == data["pictures"]:
             change = f"other pictures than {source} now"
         raise UserError(
-            f"--resume: {task.run} was trained on {change}; bring them back, or start a new run with "
+            f"--resume: {task.run} was trained on {change}; restore them, or start a new run with "
             f"--init-from {task.run}"
         )
     if state.batch > task.plan.batches_per_epoch:
         limit = task.plan.batches_per_epoch
-        raise UserError(f"--resume: {task.run} is in batch {state.batch} of {limit}, so damaged; {config.RESTORE}")
+        raise UserError(f"--resume: {task.run} is damaged: at batch {state.batch} of {limit}; {config.RESTORE}")
     state.data = data
 
 
@@ -344,9 +344,9 @@ def _print_start(opened, state):
     )
     if not task.resume and plan.total_steps <= settings.warmup_steps:
         cli.warn(
-            f"the rate rises for {plural(settings.warmup_steps, 'step')}, and the training has {plan.total_steps}: it "
-            f"ends at {plan.rate(plan.total_steps - 1):.2g}; --warmup-steps {plan.total_steps // 10} suits so short a "
-            "training"
+            f"the warm-up takes {plural(settings.warmup_steps, 'step')} and the whole training {plan.total_steps}, so "
+            f"the rate ends at {plan.rate(plan.total_steps - 1):.2g}; --warmup-steps {plan.total_steps // 10} suits so "
+            "short a training"
         )
     if opened.xla != "off":
         print(f"before the first step XLA compiles {COMPILING[opened.xla]}", flush=True)
@@ -467,7 +467,7 @@ class Trainer:
         if stored.epochs * in_epoch < 2 * steps:
             flags += ["--epochs", str(math.ceil(2 * steps / in_epoch))]
         longer = config.resume_command(self.task.run, *flags)
-        return f"the run has had its {end}; for twice as many: {longer}"
+        return f"the run has finished its {end}; for twice as many: {longer}"
 
     def _after_step(self, sums, rate, class_targets):
         """Record; save if it is time or a stop was requested."""

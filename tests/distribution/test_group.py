@@ -155,7 +155,7 @@ def test_ranks_with_other_flags_are_refused():
 def test_a_rank_that_does_not_come_is_named():
     one = cluster.local(2)[0]
     with (
-        pytest.raises(group.RankLost, match=r"rank 1 \(127.0.0.1:\d+\): has not come"),
+        pytest.raises(group.RankLost, match=r"rank 1 \(127.0.0.1:\d+\): has not connected"),
         group.joined(one, {}, never(), seconds=0.5),
     ):
         pass
@@ -164,7 +164,7 @@ def test_a_rank_that_does_not_come_is_named():
 def test_a_rank_0_that_does_not_come_is_named():
     one = cluster.local(2)[1]
     with (
-        pytest.raises(group.RankLost, match=r"rank 0 .* does not wait at"),
+        pytest.raises(group.RankLost, match=r"rank 0 .* does not listen at"),
         group.joined(one, {}, never(), seconds=0.5),
     ):
         pass
@@ -174,7 +174,7 @@ def test_a_port_that_is_taken_is_named():
     one = cluster.local(2)[0]
     port = int(one.meeting.rpartition(":")[2])
     taken = contextlib.closing(socket.create_server(("127.0.0.1", port)))
-    refused = pytest.raises(UserError, match=f":{port}: rank 0 cannot wait")
+    refused = pytest.raises(UserError, match=f":{port}: rank 0 cannot listen")
     with taken, refused, group.joined(one, {}, never(), seconds=0.5):
         pass
 

@@ -86,7 +86,7 @@ def test_difficult_objects_do_not_count(tmp_path):
 @pytest.mark.parametrize("labels", [{"a.jpg": [0, 0]}, {"a.jpg": [0], "b.jpg": []}])
 def test_a_side_without_objects_is_refused(tmp_path, labels):
     with pytest.raises(
-        UserError, match=r"--valid-share 0\.2: of .* 0 would be for validation, without any object"
+        UserError, match=r"--valid-share 0\.2: 0 of .* would be for validation, without any object"
     ) as error:
         division.divide(make(tmp_path, labels), 0.2, tmp_path)
     assert "\n" not in str(error.value)
@@ -101,7 +101,7 @@ def test_it_is_remembered(tmp_path):
     more = make(tmp_path / "data", {"new.jpg": [0]})
     train, valid = found.apply([*more, *samples], tmp_path / "data")
     assert [one.id for one in train] == found.train and [one.id for one in valid] == found.valid
-    with pytest.raises(UserError, match=r"0\.jpg is missing, which the run's --valid-share had"):
+    with pytest.raises(UserError, match=r"0\.jpg, which the run's --valid-share used, is missing; restore it"):
         found.apply(samples[1:], tmp_path / "data")
     for damaged in ("{}", '{"train": [], "valid": [1]}', "["):
         (tmp_path / "division.json").write_text(damaged)

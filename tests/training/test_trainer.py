@@ -271,7 +271,8 @@ def test_changes_of_a_resume_are_kept(start, capsys):
     said = capsys.readouterr().out
     assert "cosine" not in said
     assert (
-        f"the run has had its 8 steps; for twice as many: python train.py --run {run} --resume --max-steps 16" in said
+        f"the run has finished its 8 steps; for twice as many: python train.py --run {run} --resume --max-steps 16"
+        in said
     )
     assert settings(run).workers == 1
 
@@ -281,7 +282,7 @@ def test_a_length_that_a_run_has_had_already_changes_nothing(start, capsys):
     capsys.readouterr()
     resume(run, "--epochs", "1", "--workers", "1")
     said = capsys.readouterr().out
-    assert "cosine" not in said and "the run has had its 2 epochs;" in said
+    assert "cosine" not in said and "the run has finished its 2 epochs;" in said
     assert (settings(run).epochs, settings(run).workers) == (2, 1)
 
 
@@ -303,9 +304,12 @@ def test_the_line_that_trains_longer_does(flags, start, capsys):
     [
         (
             ("--warmup-steps", "5"),
-            "the rate rises for 5 steps, and the training has 5: it ends at 0.0002; --warmup-steps 0",
+            "the warm-up takes 5 steps and the whole training 5, so the rate ends at 0.0002; --warmup-steps 0",
         ),
-        (("--warmup-steps", "100", "--learning-rate", "0.1"), "has 5: it ends at 0.005; --warmup-steps 0 suits"),
+        (
+            ("--warmup-steps", "100", "--learning-rate", "0.1"),
+            "the whole training 5, so the rate ends at 0.005; --warmup-steps 0 suits",
+        ),
         (("--warmup-steps", "4"), None),
     ],
 )
@@ -452,9 +456,7 @@ def test_records_that_cannot_be_written_cost_nothing(method, start, tmp_path, mo
     monkeypatch.setattr(summaries.Summaries, method, fail)
     start(*flags)
     errors = capsys.readouterr().err
-    assert (
-        len(re.findall("warning: .* cannot be recorded: events: cannot be written; the training goes on", errors)) == 1
-    )
+    assert len(re.findall("warning: .* cannot be recorded: events: cannot be written; training continues", errors)) == 1
     assert_same_weights(tmp_path / "run", unbroken)
     mine, theirs = (state_of(path) for path in (tmp_path / "run", unbroken))
     assert (mine["stale"], mine["best"]) == (theirs["stale"], theirs["best"])
