@@ -546,8 +546,8 @@ def _data_flags(group):
     group.add_argument(
         "--classes",
         metavar="FILE|NAMES",
-        help="classes to score: a file with one name a line, or names separated by commas (default: those of RESULTS; "
-        "those of DATA if RESULTS only has numbers)",
+        help="classes to score: a file with one name per line, or names separated by commas (default: those of "
+        "RESULTS; those of DATA if RESULTS only has numbers)",
     )
     group.add_argument("--other-classes", **OTHER_CLASSES)
     group.add_argument("--missing-annotations", **MISSING_ANNOTATIONS)
@@ -587,14 +587,14 @@ def _metric_flags(group):
         "--confusion-threshold",
         type=score_threshold.parse,
         metavar="X",
-        help="the confusion matrix is of the detections that score above X: a number, car=0.4,…, a JSON file, or best, "
-        "the best F1 of each class (default: the best F1 of all classes together)",
+        help="the confusion matrix counts the detections that score above X: a number, car=0.4,…, a JSON file, or "
+        "best, the best F1 of each class (default: the best F1 of all classes together)",
     )
     group.add_argument(
         "--groups",
         type=cli.existing_file,
         metavar="FILE.csv",
-        help="a table with the head picture,group (day, night, a camera …): give all figures for each group too",
+        help="a CSV table with the header picture,group (day, night, a camera …): also give all figures for each group",
     )
 
 

@@ -1,8 +1,8 @@
-"""Measure models on this machine: what each costs beside what it finds, a line for each.
+"""Measure models on this machine: the cost and the accuracy of each, one per line.
 
   parameters     numbers in the network
   GFLOP          billions of operations for one picture, by the plain sum over its convolutions
-  MB             of the file, or of a run's checkpoint, which also holds what its optimizer needs to go on
+  MB             of the file, or of a run's checkpoint, which also holds what its optimizer needs to resume
   load s         from opening the model to a first picture's detections; TensorFlow itself is loaded before
   images/s ×8    pictures a second in batches of 8, from resized pictures to detections
   p95 ms ×1      milliseconds within which 95 of 100 such calls with one picture ended; p50 is the median
@@ -11,8 +11,8 @@
 
 Each model runs in a process of its own, one after the other. Reading, resizing and drawing pictures are not timed: they
 take their share of time in infer.py and process_video.py, which do them while the network computes.
-Without --data only the speed is measured, on drawn pictures of the toy road. Nothing else should run meanwhile: what
-other programs take of the processor is said.
+Without --data only the speed is measured, on drawn pictures of the toy road. Run nothing else meanwhile; a
+warning tells how many cores other programs used.
 """
 
 import system.environment  # noqa: F401
@@ -249,7 +249,10 @@ def _data_flags(group):
     group.add_argument("--split", metavar="SPLIT", help="its split, such as 2007:test, or val")
     group.add_argument("--valid-of", **VALID_OF)
     group.add_argument(
-        "--limit", type=cli.positive_int, metavar="N", help="at most N pictures, spread over the split (default: all)"
+        "--limit",
+        type=cli.positive_int,
+        metavar="N",
+        help="use at most N pictures, spread over the split (default: all)",
     )
     group.add_argument("--other-classes", **{**OTHER_CLASSES, "default": None})
     group.add_argument("--missing-annotations", **{**MISSING_ANNOTATIONS, "default": None})
@@ -269,7 +272,7 @@ def _speed_flags(group):
         type=cli.positive_int,
         default=IMAGES,
         metavar="N",
-        help=f"pictures that are timed at each batch size, after {timing.WARM_UP} calls that are not",
+        help=f"pictures to time at each batch size, after {timing.WARM_UP} warm-up calls",
     )
     group.add_argument(
         "--precision",
@@ -283,7 +286,8 @@ def _speed_flags(group):
         type=cli.fraction,
         default=THRESHOLD,
         metavar="X",
-        help="detections score above X; AP needs low scores, and an exported model may have a higher threshold",
+        help="keep detections that score above X; AP needs low scores, and an exported model may have a higher "
+        "threshold",
     )
 
 
@@ -298,7 +302,7 @@ def _batches(text: str) -> tuple[int, ...]:
 def _output_flags(group):
     group.add_argument("--json", type=cli.output_json, metavar="FILE", help="write all figures to this file")
     group.add_argument(
-        "--csv", type=cli.output_file, metavar="FILE", help="write them as a table, a row for each model"
+        "--csv", type=cli.output_file, metavar="FILE", help="write all figures to a table, one row per model"
     )
     group.add_argument(
         "--plot", type=cli.output_file, metavar="FILE.png", help="draw mean AP against images a second; needs --data"

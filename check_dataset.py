@@ -1,9 +1,9 @@
 """Check a data set before training: files, lists of splits, boxes, class names, anchors.
 
-It may have any format that train.py reads (docs/formats.md), which is detected.
-Prints the defects it finds, the gravest first ('!' marks those that stop training or spoil its result), with the files
-that have them; then the number of objects of each class and split, and the share of objects that the preset's anchors
-can match. The data set itself is never changed. The exit code is 0 even if there are defects.
+The data set may have any format that train.py reads (docs/formats.md); the format is detected.
+Prints the defects, the most serious first ('!' marks those that stop training or spoil its result), with the files that
+have them; then the number of objects of each class and split, and the share of objects that the preset's anchors can
+match. The data set itself is never changed. The exit code is 0 even if there are defects.
 """
 
 import system.environment  # noqa: F401
@@ -132,7 +132,7 @@ def _add_check_flags(add):
         "--input",
         type=cli.width_x_height,
         metavar="WIDTHxHEIGHT",
-        help="check them against the preset with this input, as train.py --input makes it (default: the preset's own)",
+        help="check boxes against the preset at this input size, as with train.py --input (default: the preset's own)",
     )
     add("--near-duplicates", action="store_true", help="also report pictures of one split that look almost the same")
     add(

@@ -1,9 +1,10 @@
 """Write a data set in another format: Pascal VOC's, COCO's, YOLO's or CSV tables.
 
-It may have any format that train.py reads (docs/formats.md), which is detected. All splits are written, with their
-names. Boxes are those that train.py would learn: fitted to pictures that were resized, clipped, without empty ones.
-Flags (difficult, truncated, crowd regions), areas and sizes stay where the format has a place for them; what it has no
-place for is said, with a count. Outlines (polygons, masks), keypoints and other additions are not written.
+The data set may have any format that train.py reads (docs/formats.md); the format is detected. All splits are written,
+with their names. Boxes are those that train.py would learn: fitted to pictures that were resized, clipped, without
+empty ones. Flags (difficult, truncated, crowd regions), areas and sizes are kept where the format has a place for them;
+the program prints what it had no place for, with a count. Outlines (polygons, masks), keypoints and other additions are
+not written.
 """
 
 import system.environment  # noqa: F401

@@ -17,9 +17,9 @@ of a frozen graph are as below; other formats have the same inputs and outputs u
   result/result:0       float32 [N,anchors,1+classes+4], the network's scores (background first) and box offsets
   metadata/json:0       a string: class names, preset, threshold (thresholds, where classes differ), precision and use
 
-With --precision int8 (openvino and tflite) the network computes in whole numbers of 8 bits. The mAP before and after is
-measured on a split. If the file loses more than --most-lost points, the layers that 8 bits disturb most stay in float:
-an eighth of all layers, then a quarter, then half.
+With --precision int8 (openvino and tflite) the network computes in 8-bit integers. The mAP before and after is measured
+on a split. If the file loses more than --most-lost points, the layers that 8 bits disturb most stay in float: an eighth
+of all layers, then a quarter, then half.
 
 With --raw the outputs are logits, float32 [N,anchors,1+classes], and offsets, float32 [N,anchors,4]; ONNX and OpenVINO
 then take float32 [N,3,H,W] of 0..255. A file is run on pictures and compared with the run before it gets its name,
@@ -373,13 +373,18 @@ def _int8_flags(group):
         f"{CALIBRATION_PICTURES} of its pictures, without their boxes (required with int8)",
     )
     add("--split", metavar="SPLIT", help="its split that is scored before and after (required with int8)")
-    add("--limit", type=cli.positive_int, metavar="N", help="score at most N pictures, spread over it (default: all)")
+    add(
+        "--limit",
+        type=cli.positive_int,
+        metavar="N",
+        help="score at most N pictures, spread over --split (default: all)",
+    )
     add("--other-classes", **{**OTHER_CLASSES, "default": None})
     add(
         "--most-lost",
         type=cli.non_negative_float,
         metavar="POINTS",
-        help="points of mAP that may be lost; layers stay in float until it is no more "
+        help="largest loss of mAP, in points; layers stay in float until the loss is this small "
         f"(default: {INT8_DEFAULTS['most_lost']})",
     )
 
@@ -409,8 +414,8 @@ def _content_flags(add):
         "--threshold",
         type=score_threshold.parse,
         metavar="X",
-        help=f"the file reports detections that score above X: {score_threshold.HELP}. Programs that read the file "
-        "can raise this but not lower it. With --raw and tflite the outputs stay whole: X stands in the metadata, and "
+        help=f"the file reports detections that score above X: {score_threshold.HELP}. Programs that read the file can "
+        "raise this but not lower it. With --raw and tflite the outputs stay whole: X is stored in the metadata, and "
         f"detections above it are compared with the run's (default: {DEFAULT_THRESHOLD})",
     )
     add(
@@ -419,16 +424,16 @@ def _content_flags(add):
         metavar="N|free",
         help="pictures that the file takes at a time (default: free, any number)",
     )
-    add("--raw", action="store_true", help="logits and offsets instead of detections; tflite is always so")
+    add("--raw", action="store_true", help="write logits and offsets instead of detections; tflite always does")
     add(
         "--outputs",
         type=_outputs,
         default=OUTPUTS,
         metavar="LIST",
-        help=f"the outputs of a frozen graph, of {', '.join(OUTPUTS)}; what only the others need is left out, and the "
-        "programs here need all of them (default: all)",
+        help=f"which outputs a frozen graph has, of {', '.join(OUTPUTS)}; what only the others need is left out, but "
+        "the programs here need all of them (default: all)",
     )
-    add("--license", metavar="TEXT", help="what the file's metadata says of its license")
+    add("--license", metavar="TEXT", help="license to name in the file's metadata")
 
 
 def _check_flags(add):
@@ -436,7 +441,7 @@ def _check_flags(add):
         "--check-data",
         type=cli.existing_folder,
         metavar="DIR",
-        help=f"a folder with pictures to compare file and run on, of which up to {CHECKED_PICTURES} are taken "
+        help=f"a folder of pictures, of which up to {CHECKED_PICTURES} are used to compare the file with the run "
         f"(default: {DRAWN_PICTURES} drawn pictures of the toy road)",
     )
     add("--no-check", action="store_true", help="write the file without running it")
@@ -458,7 +463,7 @@ def _check_format(name, flags):
 def _format_names(text):
     names = tuple(dict.fromkeys(text.split(",")))
     if unknown := [name for name in names if name not in formats.FORMATS]:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(formats.FORMATS)}")
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is not one of {', '.join(formats.FORMATS)}")
     return names
 
 

@@ -504,7 +504,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     reads = parser.add_argument_group("what it reads")
     reads.add_argument("model", metavar="MODEL", help=config.MODEL_HELP)
     _input_flags(reads, parser.add_argument_group("a data set instead of pictures"))
-    program.add_flags(parser.add_argument_group("how it detects"), "--split or another format but --csv", SPLIT_FLOAT32)
+    program.add_flags(
+        parser.add_argument_group("how it detects"),
+        "--split, --voc-results, --coco-results or --yolo-results",
+        SPLIT_FLOAT32,
+    )
     _output_flags(parser.add_argument_group("what it writes"))
     _format_flags(parser.add_argument_group("results in other formats, beside detections.json"))
     flags = parser.parse_args(argv)
@@ -524,8 +528,8 @@ def _input_flags(pictures, group):
         "images",
         nargs="*",
         metavar="IMAGE_OR_FOLDER",
-        help="pictures, or folders with pictures; '*.jpg' in quotes; @FILE, a list with one of these a line; -, such a "
-        "list from standard input",
+        help="pictures or folders with pictures; a pattern in quotes, such as '*.jpg'; @FILE, a list with one of these "
+        "per line; or -, such a list from standard input",
     )
     pictures.add_argument("--recursive", action="store_true", help="also search the folders inside the folders")
     group.add_argument("--data", metavar="DIR", help="the data set, in any format that train.py reads")
@@ -566,7 +570,7 @@ def _output_flags(group):
     group.add_argument(
         "--dump-predictions",
         action="store_true",
-        help="also write what the network itself says of each picture: DIR/predictions/PICTURE.npz with the "
+        help="also write the network's raw output for each picture: DIR/predictions/PICTURE.npz with the "
         "probabilities and offsets of every anchor, a megabyte each",
     )
     group.add_argument(
@@ -574,9 +578,9 @@ def _output_flags(group):
         type=cli.positive_int,
         metavar="N",
         help="for very many pictures: detect with N processes, each on a GPU or a share of the cores, and write "
-        f"DIR/part-00000.jsonl and so on, a line a picture, {SHARD} in a file; beside them {coco_results.FLAG}, and "
-        "nothing else. The same command goes on after a stop; a picture that crashes a process is left out (default: "
-        "one process, as described)",
+        f"DIR/part-00000.jsonl and so on, one line per picture, {SHARD} per file; {coco_results.FLAG} may be added, "
+        "nothing else. The same command resumes after a stop; a picture that crashes a process is left out (default: "
+        "one process, which writes detections.json)",
     )
     group.add_argument("--no-draw", dest="draw", action="store_false", help="draw no pictures")
     group.add_argument(

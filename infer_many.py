@@ -1,7 +1,7 @@
 """Detect objects in very many pictures, on one machine or a cluster of them, with Ray Data.
 
 INPUT is a folder of pictures or of tars, a tar, or a list of pictures (.txt, .csv, .parquet): files, or addresses such
-as s3://bucket/list.parquet. OUTPUT gets Parquet files with one row for each picture: done, unreadable, or quarantined
+as s3://bucket/list.parquet. OUTPUT gets Parquet files with one row per picture: done, unreadable, or quarantined
 (it crashed three processes, or the detector fails on it). The same command resumes a stopped job. The program needs
 requirements-scale.txt.
 """
@@ -199,22 +199,24 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("input", metavar="INPUT", help="the pictures")
     parser.add_argument("output", metavar="OUTPUT", help="folder for the results, which all machines see")
     program.add_flags(parser.add_argument_group("how it detects"), coco_results.FLAG)
-    works = parser.add_argument_group("who works")
-    works.add_argument("--workers", type=cli.positive_int, default=1, metavar="N", help="processes, on all machines")
+    works = parser.add_argument_group("processes")
+    works.add_argument(
+        "--workers", type=cli.positive_int, default=1, metavar="N", help="processes, on all machines together"
+    )
     works.add_argument(
         "--cores",
         type=cli.positive_float,
         default=1,
         metavar="N",
-        help="cores for each process: all that it uses, unless it has a GPU",
+        help="cores for each process; without a GPU it uses no more than these",
     )
     works.add_argument("--gpus", type=cli.non_negative_float, default=0, metavar="N", help="GPUs for each process")
     works.add_argument(
-        "--ray", metavar="ADDRESS", help="of a Ray cluster (default: one on this machine, for this call)"
+        "--ray", metavar="ADDRESS", help="address of a Ray cluster (default: one on this machine, for this call)"
     )
     writes = parser.add_argument_group("what it writes")
     writes.add_argument(
-        "--shard-size", type=cli.positive_int, default=1000, metavar="N", help="pictures of a file of the output"
+        "--shard-size", type=cli.positive_int, default=1000, metavar="N", help="pictures in each output file"
     )
     writes.add_argument(coco_results.FLAG, dest="coco", action="store_true", help=coco_results.HELP)
     flags = parser.parse_args(argv)

@@ -196,7 +196,7 @@ def _choices(allowed):
     def parse(text):
         names = tuple(dict.fromkeys(text.split(",")))
         if unknown := [name for name in names if name not in allowed]:
-            raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(allowed)}")
+            raise argparse.ArgumentTypeError(f"{unknown[0]!r} is not one of {', '.join(allowed)}")
         return names
 
     return parse

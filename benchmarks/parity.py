@@ -254,7 +254,7 @@ def _parse(argv):
     parser.add_argument(
         "--rows",
         metavar="FILE",
-        help="keep each row in FILE, and take from it the rows that it has: the same command goes on after a stop",
+        help="keep each row in FILE, and take from it the rows that it has: the same command resumes after a stop",
     )
     parser.add_argument(
         "--coco-case",

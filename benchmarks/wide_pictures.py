@@ -127,7 +127,7 @@ def page(header):
 def _shapes(text):
     shapes = text.split(",")
     if unknown := [shape for shape in shapes if shape not in INPUTS]:
-        raise UserError(f"--shapes {text}: {unknown[0]!r} is none of {', '.join(INPUTS)}")
+        raise UserError(f"--shapes {text}: {unknown[0]!r} is not one of {', '.join(INPUTS)}")
     return shapes
 
 

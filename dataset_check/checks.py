@@ -25,7 +25,7 @@ SIMILAR_TIMES = 5  # ... if the other name is this many times as frequent
 
 
 def check(scan, preset, class_names=None, near_duplicates=False):
-    """All findings of a Scan, a list, the gravest first.
+    """All findings of a Scan, a list, the most serious first.
 
     preset: its input size decides which boxes are tiny.
     class_names: of --classes, or None.

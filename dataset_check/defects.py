@@ -22,7 +22,7 @@ class Defect(NamedTuple):
     fixed: bool = True
 
 
-# The gravest first: the order of every report.
+# The most serious first: the order of every report.
 DEFECTS = {
     "missing-picture": Defect("missing picture", "stops", "leaves it out", True),
     "missing-annotation": Defect("missing annotation", "stops", "leaves the picture out", True),

@@ -16,7 +16,7 @@ class Report:
     """All results of a check.
 
     scan: what was read.
-    findings: Findings, the gravest first.
+    findings: Findings, the most serious first.
     preset: whose input size and anchors the data is compared with.
     classes: {class: {split: number of objects}}.
     truth: the boxes that training would use.
@@ -50,7 +50,7 @@ def make(scan, preset, class_names=None, near_duplicates=False):
 
 
 def by_defect(report):
-    """{defect: its findings}, the gravest defect first."""
+    """{defect: its findings}, the most serious defect first."""
     return {kind: list(group) for kind, group in itertools.groupby(report.findings, key=lambda one: one.defect)}
 
 

@@ -32,15 +32,15 @@ def add_flags(group: Any, low_with: str, float32_with: str = "") -> None:
     group.add_argument(
         "--classes",
         metavar="NAMES",
-        help="look for these only, separated by commas; the results name no others (default: all of the model)",
+        help="detect only these classes, separated by commas; the results name no others (default: all of the model)",
     )
     group.add_argument(
         "--batch-size", type=cli.positive_int, metavar="N", help="pictures at once (default: 8, on a GPU 32)"
     )
     tile_flags.add_to(
         group.add_argument,
-        of_size="; one no larger than a tile is looked at once, "
-        f"one that needs more than {tiles.MOST_TILES} is skipped and listed",
+        of_size="; a picture no larger than a tile is processed only as a whole, and one that needs more than "
+        f"{tiles.MOST_TILES} tiles is skipped and listed",
     )
     group.add_argument(
         "--precision",

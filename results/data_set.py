@@ -12,12 +12,12 @@ from system.wording import plural
 
 VALID_OF = {  # for add_argument of --valid-of
     "metavar": "RUN",
-    "help": "of --split only the pictures that the --valid-share of this run keeps for validation",
+    "help": "use only those pictures of --split that this run keeps for validation (train.py --valid-share)",
 }
 OTHER_CLASSES = {  # for add_argument of --other-classes
     "choices": ("error", "ignore"),
     "default": "error",
-    "help": "annotated objects of other classes are an error, or are left out (default: error)",
+    "help": "annotated objects of other classes: error stops, ignore leaves them out (default: error)",
 }
 MISSING_ANNOTATIONS = {  # for add_argument of --missing-annotations
     "choices": sources.MISSING_ANNOTATIONS,
@@ -89,8 +89,8 @@ class DataSet:
         chosen = [one for one in pictures if division.picture_name(one.image_path, self.path) in self._valid]
         if len(chosen) < len(self._valid):
             raise UserError(
-                f"--valid-of: {plural(len(self._valid), 'picture')}, of which --split {self.splits} of {self.path} has "
-                f"{len(chosen)}; give the --data and --train of the run"
+                f"--valid-of: --split {self.splits} of {self.path} has only {len(chosen)} of the run's "
+                f"{plural(len(self._valid), 'picture')} for validation; give the --data and --train of the run"
             )
         return chosen
 

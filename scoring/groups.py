@@ -12,7 +12,7 @@ from system.wording import plural, shorten, stem
 
 
 def read(path, ids):
-    """{group: [ids]} of a table `picture,group` with that head, both in the order in which they first come.
+    """{group: [ids]} of a table `picture,group` with that header, both in the order in which they first come.
 
     ids: of the pictures of the split. A picture is named by its id, its file or its file's stem; it may be in several
     groups. Rows of other pictures are passed over; pictures without a row are in no group, which is said. Raises

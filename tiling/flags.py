@@ -18,7 +18,7 @@ def add_to(add: Callable[..., argparse.Action], of_size: str = "", rare_overlap:
         "--tiles",
         type=tiles.parse,
         metavar="CxR",
-        help="also look at C×R tiles of each picture, such as 3x2, to find small things; the network then takes C×R "
+        help="also detect in C×R tiles of each picture, such as 3x2, to find small objects; the network then takes C×R "
         "+ 1 times as long (default: none)",
     )
     add(
@@ -32,7 +32,7 @@ def add_to(add: Callable[..., argparse.Action], of_size: str = "", rare_overlap:
         type=cli.inner_fraction,
         default=tiles.OVERLAP,
         metavar="X",
-        help="of a tile's side, that it shares with the next one: what is larger may be cut in both",
+        help="share of a tile's side that overlaps the next tile; an object larger than the overlap may be cut in both",
     )
     if rare_overlap:
         cli.rare(overlap)

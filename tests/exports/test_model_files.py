@@ -361,7 +361,7 @@ def test_infer_reads_a_file_of_another_format(run300, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--format", "onnxx", "--output", "x.onnx"], "--format: 'onnxx' is none of frozen, savedmodel"),
+        (["--format", "onnxx", "--output", "x.onnx"], "--format: 'onnxx' is not one of frozen, savedmodel"),
         (["--format", "onnx", "--output", "x.pb"], "--output x.pb: the name must end in .onnx"),
         (["--format", "onnx,tflite", "--output", "x.onnx"], "--output x.onnx: give a name without .onnx"),
         (["--format", "tflite", "--output", "x.tflite", "--precision", "auto"], "--precision auto: tflite has float32"),

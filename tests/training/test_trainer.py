@@ -541,7 +541,9 @@ def test_a_resume_keeps_the_pictures_of_a_valid_share(shapes, tmp_path, monkeypa
         assert [division.picture_name(one.image_path, str(data)) for one in samples] == side
     chosen = DataSet(str(data), "train", valid_of=str(run))
     assert chosen.ids == {one.id for one in task.valid} == set(chosen.samples(("disc", "square")))
-    with pytest.raises(UserError, match=r"--valid-of: 5 pictures, of which --split val .* has 0; give the --data"):
+    with pytest.raises(
+        UserError, match=r"--valid-of: --split val .* has only 0 of the run's 5 pictures .*; give the --data"
+    ):
         _ = DataSet(str(data), "val", valid_of=str(run)).ids
     with pytest.raises(UserError, match="not a run that was trained with --valid-share"):
         DataSet(str(data), "val", valid_of=str(data))
