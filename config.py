@@ -405,7 +405,7 @@ def read_config(run: str) -> tuple[ModelDescription, TrainingSettings | None]:
     try:
         given = values.get("training")
         if not isinstance(values.get("model"), dict):
-            raise ValueError("its 'model' is missing or no object")
+            raise ValueError("its 'model' is missing or not an object")
         training = None if given is None else TrainingSettings.from_json(given)
         return ModelDescription.from_json(values["model"]), training
     except ValueError as error:
@@ -425,7 +425,7 @@ def read_index(run: str) -> dict[str, Any]:
     index = files.read_json(path)
     check(path, index, dict[str, str | None], remedy=RESTORE)
     if outside := [name for name in index.values() if name and os.path.basename(name) != name]:
-        raise UserError(f"{path}: names {outside[0]!r}, which is no checkpoint of this run; {RESTORE}")
+        raise UserError(f"{path}: names {outside[0]!r}, which is not a checkpoint of this run; {RESTORE}")
     return index
 
 
@@ -521,7 +521,7 @@ def find_model(name: str) -> ModelSource:
 
 
 def refuse_later_model(program: str, argv: str | Iterable[object] | None, name: str, others: Iterable[str]) -> None:
-    """Raise UserError if the MODEL argument is no model, but one of the arguments behind it is.
+    """Raise UserError if the MODEL argument is not a model, but one of the arguments behind it is.
 
     program, argv: what was called, for the line that the message ends with. name: the MODEL argument; others: those
     behind it.
@@ -530,7 +530,7 @@ def refuse_later_model(program: str, argv: str | Iterable[object] | None, name: 
         return
     words = cli.words(argv)
     words.remove(later)
-    raise UserError(f"{name}: is no model; the model comes first: {cli.command(program, later, *words)}")
+    raise UserError(f"{name}: is not a model; the model comes first: {cli.command(program, later, *words)}")
 
 
 def _is_model(name):

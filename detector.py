@@ -550,8 +550,7 @@ class Detector:
         """Raises UserError for tiles with kept predictions."""
         if cut and keep_predictions:
             raise UserError(
-                "--dump-predictions: what the network says of each tile is not kept; leave it out, or --tiles and "
-                "--tile-size"
+                "--dump-predictions: the output for each tile is not kept; leave it out, or --tiles and --tile-size"
             )
         self._network = network
         self.checkpoint = checkpoint

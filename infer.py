@@ -264,8 +264,8 @@ class _Output:
         output = self._flags.output
         if 0 < self._counts["pictures"] < total and result_folder.is_finished(output):
             print(
-                f"stopped: of {wording.plural(total, 'picture')} {self._counts['pictures']} are in {output}; "
-                "the same command with --overwrite begins anew"
+                f"stopped: {self._counts['pictures']} of {wording.plural(total, 'picture')} are in {output}; "
+                "the same command with --overwrite starts over"
             )
 
     def report(self, seconds: float, precision: str) -> None:
@@ -288,7 +288,7 @@ class _Output:
         """Raise UserError if no picture could be read."""
         pictures = self._counts["pictures"]
         if pictures and pictures == self._counts["unreadable"]:
-            raise UserError(f"of {wording.plural(pictures, 'picture')} none could be read; the lines above say why")
+            raise UserError(f"none of {wording.plural(pictures, 'picture')} could be read; the lines above say why")
 
     def _report_crowds(self):
         """Say of how many pictures not all boxes are drawn and, if it is most of them, what that means."""
@@ -401,19 +401,19 @@ def _named(words):
         elif glob.has_magic(word):
             found = sorted(glob.glob(word, recursive=True))
             if not found:
-                raise UserError(f"{word}: no file or folder has such a name")
+                raise UserError(f"{word}: nothing matches this pattern; check it")
             yield from found
         else:
             yield word
 
 
 def _listed(word, text):
-    """The paths of a list, one a line. text: None if there is no such list."""
+    """The paths of a list, one per line. text: None if there is no such list."""
     if text is None:
-        raise UserError(f"{word}: there is no list {word[1:]}; it has a picture or folder a line")
+        raise UserError(f"{word}: no such list; write a file with one picture or folder per line")
     found = [line.strip() for line in text.splitlines() if line.strip()]
     if not found:
-        raise UserError(f"{word}: an empty list; it has a picture or folder a line")
+        raise UserError(f"{word}: an empty list; write one picture or folder per line")
     return found
 
 

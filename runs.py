@@ -194,7 +194,7 @@ def _contradiction(state, name):
     if state.data is not None and (
         type(state.data.get("pictures")) is not int or type(state.data.get("ids")) is not str or len(state.data) != 2
     ):
-        return f"'data' is {wording.shorten(state.data)}, not a number of pictures and a text of ids"
+        return f"'data' is {wording.shorten(state.data)}, not a number of pictures and a string of ids"
     return None
 
 

@@ -134,7 +134,7 @@ def _contents(data):
         return "it holds no files"
     counted = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common(5))
     inside = f"the folders {', '.join(below[:5])} and " if below else ""
-    missing = f"no annotations of the formats {', '.join(SOURCES)} where these have them"
+    missing = f"no annotations where the formats {', '.join(SOURCES)} keep them"
     why = foreign.explained_folder(data) or missing
     return f"it holds {inside}{counted}, but {why}; docs/formats.md shows each layout"
 

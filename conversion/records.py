@@ -145,7 +145,7 @@ def _named(parts):
         if stem.lower() in taken:  # a.jpg and a.png
             stem += "_" + os.path.splitext(path)[1][1:]
         if stem.lower() in taken:
-            raise UserError(f"{path}: another picture has this name but for its capitals; rename one")
+            raise UserError(f"{path}: its name differs from another picture's only in upper and lower case; rename one")
         taken.add(stem.lower())
         names[path] = stem
     return [

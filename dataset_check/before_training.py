@@ -140,7 +140,7 @@ def _level_notes(samples, preset):
         if images.uses_few_levels(levels):
             used = (levels[1] >> 8) - (levels[0] >> 8) + 1
             return [
-                f"{path} has 16 bits a sample and uses {used} of 256 gray levels ({levels[0]} to {levels[1]} of "
+                f"{path} has 16 bits per sample and uses {used} of 256 gray levels ({levels[0]} to {levels[1]} of "
                 "65535); --gray16 stretch spreads them"
             ]
     return []

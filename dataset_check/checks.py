@@ -179,7 +179,7 @@ def check_classes(scan, class_names=None):
             way_out = "rename it, or leave its objects out with --classes (all others) --other-classes ignore"
             yield Finding("refused-class", path, f"{files}; the network has this class itself: {way_out}", picture)
         elif not class_names and class_lists.has_slash(name):
-            detail = f"{files}; files of results are called after classes: rename it"
+            detail = f"{files}; result files are named after classes: rename it"
             yield Finding("refused-class", path, detail, picture)
         elif not class_names and (near := _meant(name, counts)):
             detail = f"{files}; nearest: {near!r} ({counts[near]})"

@@ -60,7 +60,7 @@ class _Connection:
         """Raises EOFError at the end of the connection, OSError if it breaks, ValueError for what is no message."""
         length, size = _LENGTHS.unpack(self._read(_LENGTHS.size))
         if length > _LONGEST_JSON:
-            raise ValueError("no message of a training")
+            raise ValueError("not a message of a training")
         kind, value = json.loads(self._read(length))
         payload = self._read(size)
         self.beats += 1

@@ -308,7 +308,7 @@ def _text(node):
     """The string of a constant."""
     fields = dict(protobuf.fields(_tensor(node)))
     if fields.get(1) != STRING or 8 not in fields:
-        raise ValueError(f"{node.name} is no text")
+        raise ValueError(f"{node.name} is not a string")
     return bytes(fields[8])
 
 
@@ -338,7 +338,7 @@ def _array(node):
         elif number == 13:  # halves of 16 bits, as numbers
             values.append(np.array(list(protobuf.varints(value)), "<u2").view(TYPES[kind]))
     if kind not in TYPES:
-        raise ValueError(f"{node.name} is of type {kind}, which no weights are")
+        raise ValueError(f"{node.name} is of type {kind}, which weights never have")
     if len(shape) > 4:
         raise ValueError(f"{node.name} has {len(shape)} dimensions")
     count = math.prod(shape)

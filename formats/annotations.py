@@ -623,7 +623,7 @@ def splits_hint(names):
         return (
             f"neither lists nor folders divide its pictures, so they are one split, {folders.ALL!r}; name that, which "
             "train.py --valid-share divides, or make folders train and val, or lists ImageSets/Main/train.txt and "
-            "val.txt with a picture's name a line"
+            "val.txt with one picture name per line"
         )
     names = sorted(names)
     if len(names) == 1 and not any(folders.synonym(other, names) for other in ("val", "test")):

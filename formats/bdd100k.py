@@ -147,7 +147,7 @@ def _frames_of(path, frames):
         if labels is None and isinstance(frame.get("frames"), list):  # a file for each picture
             labels = [one for inner in frame["frames"] if isinstance(inner, dict) for one in inner.get("objects") or []]
         if not isinstance(labels or [], list):
-            raise UserError(f"{where}: labels {wording.shorten(labels)} is no list; correct the file")
+            raise UserError(f"{where}: labels {wording.shorten(labels)} is not a list; correct the file")
         suffix = "" if name.lower().endswith(images.SUFFIXES) else images.SUFFIXES[0]
         yield where, name + suffix, labels or []
 

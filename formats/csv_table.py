@@ -253,7 +253,7 @@ def _warn_of_splits(path, columns):
     """Say once that a column which divides a table is not used."""
     if found := SPLIT_COLUMNS & columns.keys():
         cli.warn_once(
-            f"{path}: its column {min(found)!r} is not used, all lines are one split; make a table of each split"
+            f"{path}: its column {min(found)!r} is not used, all lines are one split; make one table for each split"
         )
 
 
@@ -317,7 +317,7 @@ def _parse(where, row, columns):
         sides = [annotations.numbers([cell(side)]) for side in SIZE]
         stated = tuple(round(side[0]) if side and side[0] >= 1 else None for side in sides)
     if "\n" in image:
-        raise UserError(f"{where}: {wording.shorten(image)} goes over several lines; close its quotation marks")
+        raise UserError(f"{where}: {wording.shorten(image)} spans several lines; close its quotation marks")
     if not image:
         raise UserError(f"{where}: the image is missing; correct the line")
     if not any((*corners, name)):

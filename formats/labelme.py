@@ -59,7 +59,7 @@ def _written(where, shape):
         raise UserError(f"{where}: has no label; correct the file")
     kind = shape.get("shape_type") or "polygon"
     if not isinstance(kind, str):
-        raise UserError(f"{where}: shape_type {wording.shorten(kind)} is no text; correct the file")
+        raise UserError(f"{where}: shape_type {wording.shorten(kind)} is not a string; correct the file")
     points = shape.get("points")
     pairs = [annotations.numbers(point) for point in points] if isinstance(points, list) else [None]
     if not pairs or not all(pair is not None and len(pair) == 2 for pair in pairs):

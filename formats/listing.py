@@ -106,7 +106,9 @@ def check_names(splits, known, data):
     """'train,val' -> ['train', 'val']; all of `known` for None. Raises UserError for a split that is named twice."""
     if splits is None:
         if not known:
-            raise UserError(f"--data {data}: it has no splits; write ImageSets/Main/train.txt, a picture's name a line")
+            raise UserError(
+                f"--data {data}: it has no splits; write ImageSets/Main/train.txt, one picture name per line"
+            )
         return list(known)
     names = [name.strip() for name in splits.split(",")]
     if repeated := [name for at, name in enumerate(names) if name in names[:at]]:

@@ -29,7 +29,7 @@ from structures import UserError
 from system import cli, files, schema, wording
 
 SUFFIXES = (".yaml", ".yml")
-LARGEST_YAML, MOST_PARTS, LONGEST_PATH = 500_000, 10_000, 4096  # letters; folders of a split; letters of a path
+LARGEST_YAML, MOST_PARTS, LONGEST_PATH = 500_000, 10_000, 4096  # characters; folders of a split; characters of a path
 LARGEST = 2.0  # fractions may lie a little outside 0..1; numbers beyond this must be pixels
 NAMES = (
     "obj.names",
@@ -167,8 +167,9 @@ def _listed_names(folder):
     paths = _named_files(folder)
     if not paths:
         raise UserError(
-            f"--data {folder}: labels in YOLO's format, but no names of classes; write classes.txt with a name a line, "
-            "or data.yaml with the four lines 'path: .', 'train: images/train', 'val: images/val', 'names: [cat, dog]'"
+            f"--data {folder}: labels in YOLO's format, but no names of classes; write classes.txt with one name per "
+            "line, or data.yaml with the four lines 'path: .', 'train: images/train', 'val: images/val', 'names: [cat, "
+            "dog]'"
         )
     if paths[0].suffix == ".json":
         categories = files.read_json(paths[0]).get("categories")
@@ -176,7 +177,9 @@ def _listed_names(folder):
     else:
         names = [line.strip() for line in files.read_text(paths[0]).strip().splitlines()]
     if not names or not all(isinstance(name, str) and name for name in names):
-        raise UserError(f"{paths[0]}: not a list of class names; write a name a line, in the order of class numbers")
+        raise UserError(
+            f"{paths[0]}: not a list of class names; write one name per line, in the order of class numbers"
+        )
     return tuple(names)
 
 
@@ -222,7 +225,9 @@ def _parse_yaml(path, loader):
     """The content of a YAML file. Raises UserError for one that is damaged or takes too long to read."""
     text = files.read_text(path)
     if len(text) > LARGEST_YAML:
-        raise UserError(f"{path}: has {len(text):,} letters, more than {LARGEST_YAML:,}; leave out what is not needed")
+        raise UserError(
+            f"{path}: has {len(text):,} characters, more than {LARGEST_YAML:,}; leave out what is not needed"
+        )
     try:
         return yaml.load(text, Loader=loader)
     except (yaml.YAMLError, RecursionError, ValueError) as error:  # ValueError: a date that there is not

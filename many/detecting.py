@@ -56,8 +56,8 @@ class Opener:
             same = False
         if not same:
             raise UserError(
-                f"{self.model}: is another model than when the job began: it was trained or exported again; restore "
-                "it, or choose another folder for the results"
+                f"{self.model}: is not the model that the job began with; it was trained or exported again: restore "
+                "that one, or choose another folder for the results"
             )
 
 

@@ -24,7 +24,7 @@ from system.wording import plural
 
 JOB, SUMMARY = "job.json", "summary.json"
 STARTS = "starts"  # under work: a byte for each process that opens the detector, or has died of it
-AGAIN = "remove this file, and the same command makes it again"
+AGAIN = "remove this file, and the same command writes it again"
 MOST_FAILED_STARTS = 3  # in a row, of processes that die before they have a detector
 
 
@@ -133,11 +133,12 @@ def close(folder: str, shards: int, format: str) -> dict[str, int]:
         rows = read_part(folder, number, format, ("id", "status")) if os.path.exists(path) else iter(())
         for entry, row in itertools.zip_longest(shard.entries(folder, number), rows):
             if entry is None or row is None or _name(entry, format) != row["id"]:
-                what = f"lacks {entry.id}" if entry else f"has {row['id']}, which is not its own"
+                what = f"lacks {entry.id}" if entry else f"has {row['id']}, which does not belong to it"
                 raise UserError(f"{path}: {what}; {AGAIN}")
             counts[row["status"]] += 1
     if sum(counts.values()) != total(folder):
-        raise UserError(f"{folder}: {plural(sum(counts.values()), 'row')} for {total(folder)} in the list of its job")
+        rows, pictures = plural(sum(counts.values()), "row"), plural(total(folder), "picture")
+        raise UserError(f"{folder}: has {rows}, but its job lists {pictures}; start again in a new folder")
     files.write_json(os.path.join(folder, SUMMARY), {"pictures": total(folder), **counts})
     return counts
 

@@ -36,7 +36,7 @@ def _reading(name, remedy):
     try:
         yield
     except (_pyarrow().ArrowException, OSError, UnicodeDecodeError) as error:  # OSError, without errno, for damage too
-        raise UserError(f"{name}: is no Parquet file, or is damaged ({files.reason(error)}); {remedy}") from None
+        raise UserError(f"{name}: is not a Parquet file, or is damaged ({files.reason(error)}); {remedy}") from None
 
 
 def write_rows(path: str, rows: Iterable[dict[str, Any]]) -> None:

@@ -106,7 +106,7 @@ def run(
             alone = done < until
             group = pictures[done : done + 1] if alone else _together(pictures, done, pace.count)
             if alone and deaths >= MOST_DEATHS:
-                made = [row(group[0], QUARANTINED, f"{MOST_DEATHS + 1} processes have died of it")]
+                made = [row(group[0], QUARANTINED, f"{MOST_DEATHS + 1} processes died while they worked on it")]
             else:
                 note = _Note(done, len(group), until if alone else done + len(group), deaths, alone)
                 start = time.monotonic()
@@ -181,8 +181,8 @@ class _Careful:
         """Raise UserError if all pictures of a group that failed were done alone."""
         if self._unexplained:
             raise UserError(
-                f"pictures cannot be looked at together, while each can alone: {self._unexplained}; give a smaller "
-                "--batch-size"
+                f"the detector fails on a batch of pictures but on none of them alone ({self._unexplained}); give a "
+                "smaller --batch-size"
             )
 
     def _check_detector(self):
@@ -193,7 +193,7 @@ class _Careful:
         except UserError:
             raise
         except Exception as error:
-            raise UserError(f"the detector fails at every picture: {_words(error)}") from None
+            raise UserError(f"the detector fails on every picture: {_words(error)}") from None
         finally:
             os.remove(self._plain)
 

@@ -46,7 +46,8 @@ def as_rgb(picture: Picture, gray16: str = images.FULL, name: str = "image") -> 
         return images.from_pillow(picture, gray16)
     if not _is_array(picture):
         raise UserError(
-            f"{name}: {type(picture).__name__} is no picture; give a path, an array [height,width,3] or a Pillow image"
+            f"{name}: {type(picture).__name__} is not a picture; give a path, an array [height,width,3] or a Pillow "
+            "image"
         )
     try:
         array = np.asarray(picture)
@@ -94,7 +95,7 @@ def _with_channels(array, name):
         return array
     if len(shape) == 3 and shape[0] in CHANNELS:
         raise UserError(f"{name}: the channels come first; give [height,width,channels], as .transpose(1, 2, 0) does")
-    raise UserError(f"{name}: is no picture; give [height,width,3] in RGB, or [height,width] in gray")
+    raise UserError(f"{name}: is not a picture; give [height,width,3] in RGB, or [height,width] in gray")
 
 
 def _in_8_bits(array, gray16, name):

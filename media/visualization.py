@@ -388,7 +388,8 @@ def _font_path(text):
     found = next((font.fname for font in fonts if _has_letters(font.fname, text)), None)
     if found is None:
         cli.warn(
-            f"no installed font has the letters of {text!r}; install one that has (for CJK on Debian: fonts-noto-cjk)"
+            f"no installed font has the characters of {text!r}; install one that does (for CJK on Debian: "
+            "fonts-noto-cjk)"
         )
     return found or usual
 

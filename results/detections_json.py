@@ -138,7 +138,7 @@ def _class_names(content, wanted, path):
         return tuple(wanted)
     names = field(content, "class_names", list, path)
     if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
-        raise UserError(f"{path}: 'class_names' {shorten(names)} are not different texts")
+        raise UserError(f"{path}: 'class_names' {shorten(names)} must be distinct strings")
     if unknown := [name for name in wanted or () if name not in names]:
         known = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
         raise UserError(

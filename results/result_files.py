@@ -177,17 +177,17 @@ def _narrow(array):
     return narrow if np.array_equal(narrow, array) else array
 
 
-def parse_json(path, outermost):
-    """The content of a JSON file whose outermost value is a dict or list, as `outermost` says. Raises UserError."""
+def parse_json(path, kind):
+    """The content of a JSON file whose top-level value is a dict or list, as `kind` says. Raises UserError."""
     try:
         data = json.loads(files.decode(files.read_regular(path)))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
         raise UserError(f"{path}: not a complete JSON file ({error})") from None
-    if not isinstance(data, outermost):
-        wanted = "an object" if outermost is dict else "a list"
-        raise UserError(f"{path}: not a detections file, the outermost value is not {wanted}")
+    if not isinstance(data, kind):
+        wanted = "an object" if kind is dict else "a list"
+        raise UserError(f"{path}: not a detections file, the top-level value is not {wanted}")
     return data
 
 

@@ -29,7 +29,7 @@ def check(folder, overwrite, inputs):
         inputs = {place for path in inputs for place in _places(path)}
         for place in old:
             if not ours or _holds_any(place, inputs):
-                raise UserError(f"--output {folder}: {place} is in the place of results; choose another folder")
+                raise UserError(f"--output {folder}: {place} is in the way of the results; choose another folder")
         if old and not overwrite:
             raise UserError(
                 f"--output {folder}: already holds results; choose another folder, or replace them with --overwrite"

@@ -84,8 +84,8 @@ def read(path, class_names=None, data=None):
     is_yolo = data.format == "yolo"
     if class_names is None and not is_yolo:
         raise UserError(
-            f"--classes: YOLO's results have numbers for classes, and {data.path} is no YOLO data set that names them; "
-            "give the model's classes in its order"
+            f"--classes: YOLO's results have numbers for classes, and {data.path} is not a YOLO data set that names "
+            "them; give the model's classes in its order"
         )
     numbered = data.numbered_names if is_yolo else class_names
     names = tuple(data.class_names if class_names is None else class_names)

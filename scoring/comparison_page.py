@@ -25,7 +25,7 @@ def write(folder, compared, names, ground_truth):
     parts = [
         f"<p>Compared with A, the first:</p><ul>{listed}</ul><p>Differences of AP (area), with the middle "
         f"{compared['level']} % of the differences in {compared['resamples']:,} resamples of the pictures; * where "
-        "that does not hold 0. Sizes are COCO's: up to 32² pixels, up to 96², beyond.</p>"
+        "that does not contain 0. Sizes are COCO's: up to 32² pixels, up to 96², beyond.</p>"
     ]
     for index, letter in enumerate(letters[1:]):
         rows = {name: row["differences"][index] for name, row in compared["sizes"]["all"].items()}

@@ -70,7 +70,7 @@ def _summary(all_errors, names, iou_threshold):
         f"{iou_threshold:g} and no detection of higher score has claimed it. Any other is a false positive, of the "
         "first kind that applies: <b>duplicate</b>, the object is claimed; <b>localization</b>, it overlaps an object "
         f"of its class by {low} or more; <b>confusion</b>, one of another class by {low} or more; <b>background</b>. "
-        "An object is <b>missed</b> if no detection hits it. Detections that hit a difficult object count for nothing; "
+        "An object is <b>missed</b> if no detection hits it. Detections that hit a difficult object are ignored; "
         "objects of classes that are not scored are left out.</p>"
         "<p class=muted>Kinds after Hoiem, Chodpathumwan and Dai, Diagnosing Error in Object Detectors, ECCV 2012. "
         "The numbers count the best detections of each class, as many as it has objects (a perfect detector has no "

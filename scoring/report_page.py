@@ -115,8 +115,8 @@ def _confusion(scored, matrix):
     linked = {(row, column): f"cell-{index}" for index, (row, column, _) in enumerate(shown)}
     yield (
         f"<h2 id=confusion>Confusion</h2><p>Objects (rows) and the detections {score_report.above(matrix)} (columns). "
-        "The diagonal are hits; the last row are detections without an object of their own, also those that are badly "
-        "placed or come second, the last column missed objects. Numbers link to pictures.</p>"
+        "The diagonal holds the hits; the last row holds detections without an object of their own, also duplicates "
+        "and badly placed ones; the last column holds missed objects. Numbers link to pictures.</p>"
     )
     if len(names) <= LARGE:
         rows: list = [["object", *names]]
@@ -147,7 +147,7 @@ def _costs(costs):
     yield (
         "<h2 id=costs>What errors cost</h2><p>The AP that would be gained if all errors of a kind were fixed, each "
         "kind on its own, after <a href='https://arxiv.org/abs/2008.08115'>TIDE</a>. Its AP is the mean precision at "
-        f"101 recalls: {number(costs['ap'])} today.</p>"
+        f"101 recalls: {number(costs['ap'])} now.</p>"
     )
     rows = [["errors", "count", "AP gained"]]
     for kind, one in costs["errors"].items():

@@ -103,7 +103,7 @@ def draw(folder, scored, found, matrix):
     costs = found["error_costs"]
     if costs["ap"] is not None:
         gains = {kind: (one["gain"], one["count"]) for kind, one in costs["errors"].items()}
-        score_plots.plot_gains(path("error_costs.png"), f"AP today {costs['ap']:.3f}", gains)
+        score_plots.plot_gains(path("error_costs.png"), f"AP now {costs['ap']:.3f}", gains)
 
 
 def above(matrix):

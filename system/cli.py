@@ -289,7 +289,7 @@ class ArgumentParser(argparse.ArgumentParser):
         if unknown:
             word = unknown[0]
             if not word.startswith("-"):
-                self.error(f"{word}: no flag stands before it, and nothing is expected here without one")
+                self.error(f"{word}: unexpected argument; is a flag missing before it?")
             self.error(f"{word}: no such argument" + self._nearest(word))
         return parsed
 
@@ -409,7 +409,7 @@ def _replacing(path, first, kind):
             begins = file.read(64).lstrip()[:1]
         if begins and begins not in first:
             raise argparse.ArgumentTypeError(
-                f"{path!r} exists and is no {kind}, which would replace it; give another name"
+                f"{path!r} exists and is not {kind}; the output would replace it, so give another name"
             )
     return path
 

@@ -166,7 +166,7 @@ def _wanted(hint, own, value):
         return f"one of {', '.join(own.choices)}"
     if kind in (int, float):
         return f"a {'whole ' if kind is int else ''}number{_range(own, value)}"
-    names = {str: "text", bool: "true or false", list: "a list", tuple: "a list", dict: "an object"}
+    names = {str: "a string", bool: "true or false", list: "a list", tuple: "a list", dict: "an object"}
     return names.get(kind, "null" if kind in (None, types.NoneType) else "an object")
 
 

@@ -691,7 +691,10 @@ def test_errors_of_the_user(clean, tmp_path):
         (["--data", clean, "--classes", "cat,cat"], "--classes cat,cat: 'cat'"),
         (["--data", clean, "--fix", clean / "new"], f"--fix {clean / 'new'}: .*{clean}"),
         (["--data", listed, "--anchors", listed], "--anchors .*instances.json: would replace what is read"),
-        (["--data", clean, "--html", picture], f"--html: '{picture}' exists and is no HTML"),
+        (
+            ["--data", clean, "--html", picture],
+            f"--html: '{picture}' exists and is not HTML; the output would replace it",
+        ),
         (["--data", clean, "--htlm", "x"], r"--htlm: .* --html\?"),
         ([], "--data"),
     ):

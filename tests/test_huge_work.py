@@ -217,12 +217,12 @@ BOMB = "a: &a [x, x]\n" + "".join(
     [
         (BOMB + "path: *u\ntrain: images\nnames: [a]\n", "has an alias"),
         (BOMB + "train: *u\nnames: [a]\n", "has an alias"),
-        ("train: [[images]]\nnames: [a]\n", r"'train\[0\]' is \['images'\], not text"),
-        ("path: {a: b}\ntrain: images\nnames: [a]\n", "'path' is {'a': 'b'}, not text or a list"),
+        ("train: [[images]]\nnames: [a]\n", r"'train\[0\]' is \['images'\], not a string"),
+        ("path: {a: b}\ntrain: images\nnames: [a]\n", "'path' is {'a': 'b'}, not a string or a list"),
         ("train: [" + "x, " * 20_000 + "x]\nnames: [a]\n", "'train' is .*, not of 0 to 10000 entries"),
         ("train: " + "a/" * 5000 + "\nnames: [a]\n", "longer than any path"),
         ("train: " + "a" * 300 + "\nnames: [a]\n", "longer than any path"),
-        ("names: [a]\ntrain: [" + "x, " * 400_000 + "x]\n", r"has 1,200,\d+ letters, more than 500,000"),
+        ("names: [a]\ntrain: [" + "x, " * 400_000 + "x]\n", r"has 1,200,\d+ characters, more than 500,000"),
     ],
     ids=["path", "train", "nested", "mapping", "many", "long", "name", "large"],
 )

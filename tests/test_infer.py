@@ -79,7 +79,7 @@ def test_odd_pictures_are_detected_or_listed(trained, odd_folder, tmp_path):
 def test_where_nothing_can_be_read_the_call_fails(trained, odd_folder, tmp_path):
     """A script that goes on to score or count would take the empty results for a picture without objects."""
     out = tmp_path / "out"
-    with pytest.raises(UserError, match="of 2 pictures none could be read"):
+    with pytest.raises(UserError, match="none of 2 pictures could be read"):
         infer.main([trained, odd_folder / "text.jpg", odd_folder / "notes.txt", "--output", out])
     assert len(json.loads((out / "detections.json").read_text("utf-8"))["errors"]) == 2
 
@@ -305,7 +305,7 @@ def test_what_was_detected_before_a_failure_is_kept(trained, shapes, tmp_path, m
     monkeypatch.setattr(infer.worker_processes, "beside_network", lambda: 1)  # then one picture waits to be drawn
     with pytest.raises(UserError, match="no space left"):
         infer.main([str(trained), "--data", str(shapes), "--split", "val", "--output", str(tmp_path / "out")])
-    assert f"of 6 pictures 4 are in {tmp_path / 'out'}" in capsys.readouterr().out
+    assert f"stopped: 4 of 6 pictures are in {tmp_path / 'out'}" in capsys.readouterr().out
     assert len(json.loads((tmp_path / "out" / "detections.json").read_text("utf-8"))["images"]) == 4
 
 
@@ -322,7 +322,7 @@ def test_full_memory_ends_with_the_flag_to_change(trained, shapes, tmp_path, mon
     flags = ["--data", str(shapes), "--split", "val", "--batch-size", "2", "--output", str(tmp_path / "out")]
     with pytest.raises(UserError, match=r"memory .*--batch-size 1"):
         infer.main([str(trained), *flags])
-    assert f"of 6 pictures 2 are in {tmp_path / 'out'}" in capsys.readouterr().out
+    assert f"stopped: 2 of 6 pictures are in {tmp_path / 'out'}" in capsys.readouterr().out
 
 
 def test_linked_folders_are_looked_into_once(trained, shapes, tmp_path):
@@ -514,7 +514,7 @@ MISTAKES = {
     "neither pictures nor a split": (["{model}", "--output", "{out}"], "pictures"),
     "an address": (["{model}", "https://a.b/c.jpg", "--output", "{out}"], "download"),
     "a pattern of nothing": (["{model}", "{pictures}/*.gif", "--output", "{out}"], "*.gif"),
-    "a missing list": (["{model}", "@{out}.txt", "--output", "{out}"], "no list"),
+    "a missing list": (["{model}", "@{out}.txt", "--output", "{out}"], "no such list"),
     "an empty list": (["{model}", "@{file}", "--output", "{out}"], "empty list"),
     "a data set in the place of results": (["{model}", "{pictures}", "--output", "{data}"], "holds a data set (voc)"),
     "an empty name": (["{model}", ""], "an empty name"),

@@ -404,7 +404,10 @@ def test_wrong_flags_and_files_are_one_line_before_tensorflow(tmp_path, model, m
         ([model, str(text), out], r"text\.mp4"),
         ([model, source, source], r"OUTPUT .*a\.mp4.* INPUT"),
         ([model, source, str(tmp_path / "link.mp4")], r"OUTPUT .*link\.mp4.* INPUT"),
-        ([model, source, out, "--json", source], r"--json: .*a\.mp4' exists and is no JSON"),
+        (
+            [model, source, out, "--json", source],
+            r"--json: .*a\.mp4' exists and is not JSON; the output would replace it",
+        ),
         ([model, source, out, "--json", out], r"--json .*out\.mp4.* OUTPUT"),
         ([model, source, out, "--json", str(tmp_path)], rf"--json {tmp_path}: .*{tmp_path}/out\.json"),
         ([source, model, out], rf"process_video\.py {model} {source} {out}$"),

@@ -236,5 +236,5 @@ def test_a_folder_without_a_data_set_is_described(data_of, tmp_path):
     with pytest.raises(UserError, match=r"it holds 1 \.txt, but a\.txt begins with 'words', as no format that is read"):
         sources.choose(tmp_path / "notes")
     (tmp_path / "notes" / "a.txt").rename(tmp_path / "notes" / "a.dat")
-    with pytest.raises(UserError, match=r"1 \.dat, but no annotations of the formats voc, coco"):
+    with pytest.raises(UserError, match=r"1 \.dat, but no annotations where the formats voc, coco"):
         sources.choose(tmp_path / "notes")

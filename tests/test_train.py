@@ -334,7 +334,7 @@ WRONG = {
     "form of momentum": (["--momentum-form", "caffe"], "--optimizer momentum"),
     "momentum of another optimizer": (["--momentum", "0.5"], "--optimizer momentum"),
     "epsilon of momentum": (["--optimizer", "momentum", "--adam-epsilon", "0.1"], "--optimizer adamw"),
-    "a value without a flag": (["mydata"], "mydata: no flag stands before it"),
+    "a value without a flag": (["mydata"], "mydata: unexpected argument; is a flag missing before it"),
     "unknown preset": (["--preset", "vgg400"], "--preset"),
     "unknown flag": (["--epoch", "3"], "--epochs"),
     "no such run to start from": (["--init-from", "nothing"], "nothing"),

@@ -66,7 +66,7 @@ def _table(content):
     """Yield (key, value), bytes, of a whole table."""
     footer = content[-FOOTER:]
     if bytes(footer[-len(MAGIC) :]) != MAGIC:
-        raise ValueError("no index of a checkpoint")
+        raise ValueError("not the index of a checkpoint")
     _, position = _handle(footer, 0)  # of a block that checkpoints leave empty
     index, _ = _handle(footer, position)
     for _, value in _block(content, *index):

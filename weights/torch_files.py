@@ -94,7 +94,7 @@ def _read_zip(path, archive):
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
         raise ValueError("compressed entries, which PyTorch does not write")
     if sum(entry.file_size for entry in archive.infolist()) > os.path.getsize(path):
-        raise ValueError("entries that lie over each other")
+        raise ValueError("overlapping entries")
     if folder + "byteorder" in archive.namelist() and archive.read(folder + "byteorder") != b"little":
         raise ValueError("big-endian numbers")
     with archive.open(folder + "data.pkl") as file:
@@ -208,7 +208,7 @@ def _dict(pairs=(), kind=dict):
     made = kind()
     for key, value in pairs.items() if isinstance(pairs, dict) else pairs:
         if type(key) not in KEYS:
-            raise ValueError(f"a key is a {type(key).__name__}, not text")
+            raise ValueError(f"a key is a {type(key).__name__}, not a string")
         made[key] = value
     return made
 

@@ -274,7 +274,7 @@ MISTAKES = [  # (format, content of its file, what the message says after the fi
     (
         "labelme",
         '{"shapes": [{"label": "car", "shape_type": ["a"], "points": [[1, 2], [3, 4]]}], "version": "5"}',
-        "shape 1: shape_type ['a'] is no text",
+        "shape 1: shape_type ['a'] is not a string",
     ),
     ("labelme", "{", "not valid JSON"),
     ("kitti", "Car 0 0 0 1 2 3\n", "line 1: 'Car 0 0 0 1 2 3' is not 'type truncated"),

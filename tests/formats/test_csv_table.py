@@ -129,7 +129,7 @@ def test_wrong_splits(data):
 def test_open_quotation_marks_and_zero_bytes_are_named(data):
     table = data / "train.csv"
     table.write_text('image,xmin,ymin,xmax,ymax,class\n"a.png,1,2,3,4,cat\na.png,1,2,3,4,cat\n')
-    with pytest.raises(UserError, match=r"train\.csv, line 3: 'a\.png,1.* goes over several lines; close its") as error:
+    with pytest.raises(UserError, match=r"train\.csv, line 3: 'a\.png,1.* spans several lines; close its") as error:
         csv_table.load(str(data), "train", NAMES)
     assert "\n" not in str(error.value)
     table.write_bytes("a.png,1,2,3,4,cat\n".encode("utf-16-le"))  # without its mark

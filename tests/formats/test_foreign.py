@@ -65,7 +65,7 @@ def test_a_file_in_place_of_a_folder(tmp_path):
 def test_nothing_to_read(tmp_path):
     assert "it holds no files" in error_of(tmp_path)
     picture(tmp_path / "a.jpg")
-    assert "it holds 1 .jpg, but no annotations of the formats voc, coco" in error_of(tmp_path)
+    assert "it holds 1 .jpg, but no annotations where the formats voc, coco" in error_of(tmp_path)
 
 
 @pytest.mark.parametrize("part", ["JPEGImages", "Annotations/a.xml", "ImageSets/Main", "ImageSets/Main/train.txt"])

@@ -108,7 +108,10 @@ def test_a_model_that_changed_since_the_job_began_is_noticed(change, trained, tm
         with open(f"{newer.checkpoint}.index", "ab") as file:
             file.write(b"other weights")
     monkeypatch.setattr(detector, "load", lambda *_, **__: contextlib.nullcontext(newer))
-    with pytest.raises(UserError, match=r"run@last: is another model than when the job began.*; restore it"), opener():
+    with (
+        pytest.raises(UserError, match=r"run@last: is not the model that the job began with; .*: restore that one, or"),
+        opener(),
+    ):
         pass
 
 

@@ -58,7 +58,7 @@ def test_a_damaged_list_in_parquet_is_named(part, tmp_path):
     first, last = {"rows": (4, 3000), "their description": (-200, -8), "all": (0, None)}[part]
     data[first:last] = b"\xff" * len(data[first:last])
     path.write_bytes(data)
-    with pytest.raises(UserError, match=rf"^{path}: is no Parquet file, or is damaged \(.*\); write it again$"):
+    with pytest.raises(UserError, match=rf"^{path}: is not a Parquet file, or is damaged \(.*\); write it again$"):
         list(inputs.read(str(path)))
 
 

@@ -5,6 +5,7 @@ import functools
 import json
 import math
 import os
+import re
 import signal
 import threading
 import time
@@ -107,7 +108,7 @@ def test_poison_that_has_a_group_to_itself_costs_as_many_processes(tmp_path):
     log = tmp_path / "log"
     run(folder, shards, log=str(log))
     (row,) = rows_of(folder, shards)
-    assert row["reason"] == "3 processes have died of it"
+    assert row["reason"] == "3 processes died while they worked on it"
     assert log.read_text().split().count("poison0") == 3
 
 
@@ -140,11 +141,11 @@ def test_an_error_at_one_picture_quarantines_it_with_its_reason(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"fails": True}, "the detector fails at every picture: MemoryError: out of memory"),
+        ({"fails": True}, "the detector fails on every picture: MemoryError: out of memory"),
         (
             {"most": 1},
-            "pictures cannot be looked at together, while each can alone: MemoryError: out of memory; give a smaller "
-            "--batch-size",
+            "the detector fails on a batch of pictures but on none of them alone (MemoryError: out of memory); give a "
+            "smaller --batch-size",
         ),
     ],
     ids=["alone too", "together"],
@@ -153,7 +154,7 @@ def test_an_error_at_every_picture_ends_the_job_and_harms_none(options, message,
     pictures = entries(150)
     folder, shards = begun(tmp_path, pictures, size=150)
     for _ in range(4):  # after so many deaths a picture would be quarantined
-        with pytest.raises(UserError, match=f"^{message}$"):
+        with pytest.raises(UserError, match=rf"^{re.escape(message)}$"):
             list(workers.run(folder, [0], open_with(**options), 1, NEVER, UNLIMITED))
     run(folder, shards)
     assert job.close(folder, shards, "jsonl") == {"done": 150, "unreadable": 0, "quarantined": 0}
@@ -276,7 +277,7 @@ def test_half_a_row_is_made_again(tmp_path):
     ("change", "message"),
     [
         (lambda lines: lines[:-1], "lacks fine9"),
-        (lambda lines: [*lines, lines[0]], "has fine0, which is not its own"),
+        (lambda lines: [*lines, lines[0]], "has fine0, which does not belong to it"),
         (lambda lines: [lines[1], lines[0], *lines[2:]], "lacks fine0"),
         (None, "lacks fine0"),
     ],
@@ -415,7 +416,7 @@ def test_a_damaged_part_is_named_with_what_makes_it_again(format, tmp_path):
     path = job.part(folder, 0, format)
     with open(path, "r+b") as file:
         file.truncate(os.path.getsize(path) - 9)
-    with pytest.raises(UserError, match=rf"^{path}: .*damaged \(.*\); remove this file, .* makes it again$"):
+    with pytest.raises(UserError, match=rf"^{path}: .*damaged \(.*\); remove this file, .* writes it again$"):
         job.close(folder, shards, format)
     os.remove(path)
     shard.run(folder, 0, detect, job.PUBLISH[format])

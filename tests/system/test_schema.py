@@ -70,7 +70,7 @@ def test_what_fits_passes(value):
             "'seed' is 9223372036854775808, not a whole number from 0 to 9223372036854775807;",
         ),
         ({"step": 1, "whole": -(2**53) - 1}, "'whole' is -9.*, not a whole number from -9007199254740992 to 9007"),
-        ({"step": 1, "name": 5}, "'name' is 5, not text"),
+        ({"step": 1, "name": 5}, "'name' is 5, not a string"),
         ({"step": 1, "inner": 5}, "'inner' is 5, not an object or null"),
         ({"step": 1, "inner": {"size": -1}}, r"'inner\.size' is -1, not a number from 0;"),
         ({"step": 1, "inner": {"size": math.nan}}, r"'inner\.size' is nan"),
