@@ -11,8 +11,8 @@
 
 Each model runs in a process of its own, one after the other. Reading, resizing and drawing pictures are not timed: they
 take their share of time in infer.py and process_video.py, which do them while the network computes.
-Without --data only the speed is measured, on drawn pictures of the toy road. Run nothing else meanwhile; a
-warning tells how many cores other programs used.
+Without --data only the speed is measured, on drawn pictures of the toy road. Run nothing else meanwhile; a warning
+tells how many cores other programs used.
 """
 
 import system.environment  # noqa: F401

@@ -267,7 +267,7 @@ def _output_flags(add):
         "output",
         metavar="OUTPUT",
         type=_mp4_or_folder,
-        help="the video to write, in .mp4, or a folder for one INPUT.mp4 each; existing files are replaced; - for none",
+        help="the video to write, in .mp4, or a folder for INPUT.mp4 of each; existing files are replaced; - for none",
     )
     add(
         "--json",
@@ -318,7 +318,7 @@ def _counting_flags(add):
         action="append",
         type=places.parse_line,
         metavar="X1,Y1,X2,Y2",
-        help="count the tracks that cross a line, by class: in is from its left to its right, seen from X1,Y1. In "
+        help="count the tracks that cross a line, by class: 'in' is from its left to its right, seen from X1,Y1. In "
         "pixels or fractions of the picture; NAME=X1,… names it; can be repeated (implies --track; default: none)",
     )
     add(

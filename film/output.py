@@ -65,7 +65,7 @@ class FilmFile:
         if isinstance(error, UserError | KeyboardInterrupt) and os.path.exists(path):
             said = str(error) or "interrupted"
             if path not in said:
-                raise type(error)(f"{said}; {path} has the {plural(self.frames, 'frame')} before") from None
+                raise type(error)(f"{said}; {path} holds the {plural(self.frames, 'frame')} before that") from None
 
 
 class NoFilm:

@@ -68,4 +68,4 @@ def explained_folder(folder):
     if not texts:
         return None
     first = wording.shorten(csv_table.first_line(folders.beginning(texts[0])).strip())
-    return f"{os.path.relpath(texts[0], folder)} begins with {first}, as no format that is read does"
+    return f"{os.path.relpath(texts[0], folder)} begins with {first}, which fits no format that is read"

@@ -349,7 +349,7 @@ def _refuse_work(path, found, data):
         end = data.find(JPEG_END, found.scan)
         scans = 1 + data.count(b"\xff\xda", found.scan, len(data) if end < 0 else end)
         if scans > MAX_SCANS or scans * found.width * found.height > MAX_SCANNED:
-            raise ImageError(path, f"{size} in {scans} scans, which takes too long to decode; save it anew")
+            raise ImageError(path, f"{size} in {scans} scans, which takes too long to decode; save it again")
 
 
 def _inspect_jpeg(data):

@@ -12,7 +12,7 @@ from system.wording import plural
 
 VALID_OF = {  # for add_argument of --valid-of
     "metavar": "RUN",
-    "help": "use only those pictures of --split that this run keeps for validation (train.py --valid-share)",
+    "help": "use only the pictures of --split that train.py --valid-share keeps for validation in this run",
 }
 OTHER_CLASSES = {  # for add_argument of --other-classes
     "choices": ("error", "ignore"),

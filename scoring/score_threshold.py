@@ -149,8 +149,8 @@ def _best(source):
     remembered = _remembered(path, values)
     if values.get("checkpoint") != now:
         cli.warn(
-            f"--threshold best: {path} is of checkpoint {values.get('checkpoint')}, this is {now}; "
-            "detect and score again for thresholds of this one"
+            f"--threshold best: {path} is from checkpoint {values.get('checkpoint')}, but this is {now}; "
+            "detect and score again for its thresholds"
         )
     return remembered
 

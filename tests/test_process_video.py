@@ -194,7 +194,9 @@ def test_full_memory_ends_with_the_flag_to_change(tmp_path, trained, monkeypatch
 
     monkeypatch.setattr(tf.Session, "run", run_out)
     source, output = make(tmp_path / "a.mp4", 12), str(tmp_path / "out.mp4")
-    with pytest.raises(UserError, match=r"memory .*--batch-size 2.*out\.unfinished\.mp4 has the \d+ frames before"):
+    with pytest.raises(
+        UserError, match=r"memory .*--batch-size 2.*out\.unfinished\.mp4 holds the \d+ frames before that"
+    ):
         process_video.main([str(trained), source, output, "--batch-size", "4"])
     assert len(calls) == 3
 

@@ -233,7 +233,9 @@ def test_a_folder_without_a_data_set_is_described(data_of, tmp_path):
         sources.choose(tmp_path / "outer")
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.txt").write_text("words")
-    with pytest.raises(UserError, match=r"it holds 1 \.txt, but a\.txt begins with 'words', as no format that is read"):
+    with pytest.raises(
+        UserError, match=r"it holds 1 \.txt, but a\.txt begins with 'words', which fits no format that is read"
+    ):
         sources.choose(tmp_path / "notes")
     (tmp_path / "notes" / "a.txt").rename(tmp_path / "notes" / "a.dat")
     with pytest.raises(UserError, match=r"1 \.dat, but no annotations where the formats voc, coco"):

@@ -293,9 +293,9 @@ def _add_form_flags(group):
     _add(
         group,
         "--gray16",
-        "how 16-bit pictures, as of thermal cameras, become 8-bit: full takes the upper 8 bits; stretch spreads the "
-        "values of each picture over all gray levels; LOW-HIGH, such as 2000-4040, spreads these values. The run keeps "
-        "it for infer.py (default: that of --init-from, else full)",
+        "how 16-bit pictures, such as those of thermal cameras, become 8-bit: full takes the upper 8 bits; stretch "
+        "spreads the values of each picture over all gray levels; LOW-HIGH, such as 2000-4040, spreads these values. "
+        "The run keeps it for infer.py (default: that of --init-from, else full)",
         type=images.gray16_choice,
         metavar="full|stretch|LOW-HIGH",
         rare=True,

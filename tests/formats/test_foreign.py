@@ -29,7 +29,7 @@ FILES = {  # name: (content, what the message says)
         "Bild,links,oben\n",
         "boxes.csv begins with 'Bild,links,oben': name its columns in line 1, image,xmin,",
     ),
-    "notes.txt": ("\n  first words\n", "notes.txt begins with 'first words', as no format that is read does"),
+    "notes.txt": ("\n  first words\n", "notes.txt begins with 'first words', which fits no format that is read"),
 }
 
 

@@ -120,7 +120,7 @@ def test_best_of_an_older_checkpoint_is_said(run, source, capsys):
     resolve("best", source)
     assert capsys.readouterr().err == ""
     resolve("best", dataclasses.replace(source, checkpoint=f"{run}/checkpoints/step-00000009/model"))
-    assert "step-00000007, this is step-00000009" in capsys.readouterr().err
+    assert "step-00000007, but this is step-00000009" in capsys.readouterr().err
 
 
 def test_scoring_writes_into_the_run_that_the_results_name(run, source, voc, tmp_path, capsys):  # noqa: F811
