@@ -17,7 +17,7 @@ import system.environment  # noqa: F401
 
 import results_section
 
-from system import chain, cli, files
+from system import chain, cli, files, wording
 from system.wording import plural
 
 # For fine-tuning from VGG-16 in short trainings, as in README
@@ -194,18 +194,18 @@ def _summary(recipe, places, findings):
 def _results(recipe, places):
     """Yield the parts of a page with the figures, in Markdown."""
     reports = [files.read_json(place.scores) for place in places]
-    rows = ["| class | objects | AP VOC07 | AP area |", "| --- | --- | --- | --- |"]
+    rows = []
     for name, objects in reports[0]["ground_truth"].items():
         cells = [_figures([report[metric]["per_class"][name] for report in reports]) for metric in ("voc07", "area")]
-        rows.append(f"| {name} | {objects:,} | {' | '.join(cells)} |")
+        rows.append([name, f"{objects:,}", *cells])
     cells = [_figures([report[metric]["mean"] for report in reports]) for metric in ("voc07", "area")]
-    rows.append(f"| mean | {sum(reports[0]['ground_truth'].values()):,} | {' | '.join(cells)} |")
+    rows.append(["mean", f"{sum(reports[0]['ground_truth'].values()):,}", *cells])
     steps = plural(int(chain.last_metrics(places[0].run)["step"]), "step")
     pictures = plural(reports[0]["images"], "picture")
     seeds = "" if len(places) == 1 else f", mean of {len(places)} seeds (each in brackets)"
     yield f"# {recipe.name}"
     yield f"{pictures} of {recipe.test}, IoU {reports[0]['iou']:g}, after {steps}{seeds}."
-    yield "\n".join(rows)
+    yield wording.table(["class", "objects", "AP VOC07", "AP area"], rows)
 
 
 def _figures(values):

@@ -25,6 +25,12 @@ def plural(count: int, what: str) -> str:
     return f"{count:,} {what}{ending}"
 
 
+def table(head: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
+    """A table in Markdown. head: the cells of its first row."""
+    head = list(head)
+    return "\n".join("| " + " | ".join(map(str, cells)) + " |" for cells in [head, ["---"] * len(head), *rows])
+
+
 def per_class(threshold: float | tuple[float, ...], class_names: Iterable[str]) -> str:
     """'0.5' for one number, 'car=0.4,person=0.6' for one for each class."""
     if not isinstance(threshold, tuple):

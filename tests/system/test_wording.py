@@ -19,6 +19,10 @@ def test_plural(count, text):
     assert wording.plural(count, "box") == text
 
 
+def test_table():
+    assert wording.table(("a", "b"), [("x", 1), ("y", 2.5)]) == "| a | b |\n| --- | --- |\n| x | 1 |\n| y | 2.5 |"
+
+
 @pytest.mark.parametrize(
     ("name", "near"), [("Dog", "dog"), ("traffic light", "traffic_light"), ("dgo", "dog"), ("aeroplane", None)]
 )
