@@ -13,7 +13,7 @@ import recipe
 
 import config
 from structures import UserError
-from system import chain, cli, files
+from system import chain, cli, files, wording
 from system.wording import plural
 
 BASELINE = "baseline"
@@ -92,6 +92,7 @@ VARIANTS = (
     Variant("random-quarter", "random initialization, width 0.25", ("--width", "0.25"), against="random", vgg=False),
 )
 NAMES = tuple(variant.name for variant in VARIANTS)
+HEAD = ("variant", "what is different", "mAP", "seeds", "compared with", "difference", "images/s")
 
 
 def main(argv=None):
@@ -128,8 +129,9 @@ def _named(name):
 def _close(flags):
     """The variants whose difference is too small to trust one training."""
     for variant in flags.variants:
-        pair = [_scores(flags, name) for name in (variant.name, variant.against)]
-        if variant.name != BASELINE and all(pair) and abs(pair[0][0] - pair[1][0]) < flags.close:
+        differences = _differences(*(_scores(flags, name) for name in (variant.name, variant.against)))
+        # Of the first seed alone: a call that was stopped between two seeds goes on with the same variants
+        if variant.name != BASELINE and differences and abs(differences[0]) < flags.close:
             yield variant
 
 
@@ -177,26 +179,31 @@ def _table_path(flags):
 
 def table(results, steps):
     """Markdown of {variant: (scores, images/s)}; variants without a score have dashes."""
-    lines = [
+    return (
         f"Trainings of {plural(steps, 'step')}; VOC07 mAP at IoU 0.5 of the last checkpoint, the mean of the seeds; "
-        "the lowest and the highest are in brackets.",
-        "",
-        "| variant | what is different | mAP | seeds | compared with | difference | images/s |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for variant in VARIANTS:
-        scores, speed = results.get(variant.name, ((), None))
-        cells = [variant.name, variant.change, "–", "–", "–", "–", "–"]
-        if scores:
-            spread = f" ({min(scores):.3f} – {max(scores):.3f})" if len(scores) > 1 else ""
-            cells[2:4] = f"{statistics.fmean(scores):.3f}{spread}", str(len(scores))
-            cells[6] = f"{speed:.1f}"
-        if variant.name != BASELINE:
-            cells[4] = variant.against
-            if scores and variant.against in results:
-                cells[5] = f"{statistics.fmean(scores) - statistics.fmean(results[variant.against][0]):+.3f}"
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        "the lowest and the highest are in brackets. A difference is the mean over the seeds that both have.\n\n"
+        f"{wording.table(HEAD, [_cells(variant, results) for variant in VARIANTS])}\n"
+    )
+
+
+def _cells(variant, results):
+    """The cells of a variant's row. results: as of `table`."""
+    scores, speed = results.get(variant.name, ((), None))
+    cells = [variant.name, variant.change, "–", "–", "–", "–", "–"]
+    if scores:
+        spread = f" ({min(scores):.3f} – {max(scores):.3f})" if len(scores) > 1 else ""
+        cells[2:4] = f"{statistics.fmean(scores):.3f}{spread}", len(scores)
+        cells[6] = f"{speed:.1f}"
+    if variant.name != BASELINE:
+        cells[4] = variant.against
+        if scores and variant.against in results:
+            cells[5] = f"{statistics.fmean(_differences(scores, results[variant.against][0])):+.3f}"
+    return cells
+
+
+def _differences(scores, others):
+    """What two variants differ by with each seed that both have: seeds differ more than many variants do."""
+    return [mine - other for mine, other in zip(scores, others, strict=False)]
 
 
 def _parse(argv):

@@ -285,6 +285,14 @@ def test_ablations_take_more_seeds_where_it_is_close(ablation):
     assert ablation(scores, "--only", "bfloat16,random")[0] == []
 
 
+def test_ablations_compare_the_seeds_that_both_have(ablation):
+    """With one seed, random is below the baseline's first, whatever the others are."""
+    scores = {"baseline": [0.50, 0.40, 0.30], "random": [0.42], "bfloat16": [0.52, 0.50, 0.48]}
+    _, rows = ablation(scores, "--only", "bfloat16,random")
+    assert rows["random"][1:5] == ["0.420", "1", "baseline", "-0.080"]
+    assert rows["bfloat16"][1:5] == ["0.500 (0.480 – 0.520)", "3", "baseline", "+0.100"]
+
+
 def test_ablations_go_on_and_keep_settings_apart(ablation, tmp_path, capsys):
     assert ablation(FAR_APART, "--only", "random")[0] == [["baseline", "seed0"], ["random", "seed0"]]
     runs, _ = ablation(FAR_APART, "--only", "random-quarter,momentum")  # with what they are compared with
