@@ -11,12 +11,12 @@ import bench_environment  # noqa: F401
 import argparse
 import contextlib
 import dataclasses
-import json
 import os
 import signal
 import sys
 import tempfile
 
+import learning_convert
 import learning_plan
 import learning_report
 from bench_harness import NO_PEER, PEER_PYTHON_HELP, command_line, commit, peer_python, peer_versions
@@ -25,7 +25,7 @@ from learning_plan import SIDES
 
 import sources
 from structures import UserError
-from system import cli, files, worker_processes
+from system import chain, cli, files, worker_processes
 
 ASKING_SECONDS = 300  # that a side gets to start and name the card that it sees
 DEFAULT_RUN = os.path.join("runs", "learning")
@@ -128,7 +128,7 @@ def _task(flags, machine):
         limit=limit,
         pictures=pictures,
         vgg=os.path.abspath(flags.vgg),
-        freeze=tuple(filter(None, flags.freeze.split(","))),
+        freeze=flags.freeze,
         batch_size=flags.batch_size,
         warmup_steps=flags.warmup_steps,
         epochs=epochs,
@@ -142,17 +142,8 @@ def _task(flags, machine):
 
 def _check_folder(run, task, machine):
     """Raise UserError unless the folder's trainings have this task and machine; only such can be compared."""
-    path = os.path.join(run, "settings.json")
-    settings = json.loads(json.dumps({**dataclasses.asdict(task), "machine": machine}))  # as it is read
-    if not os.path.exists(path):
-        os.makedirs(run, exist_ok=True)
-        files.write_json(path, settings)
-    known = files.read_json(path)
-    for name, value in settings.items():
-        if known.get(name) != value:
-            raise UserError(
-                f"--run {run}: has trainings with {name} {known.get(name)}, not {value}; choose another folder"
-            )
+    # A training without a result is repeated from its start
+    chain.keep_settings(run, {**dataclasses.asdict(task), "machine": machine}, trained="*/*/result.json")
 
 
 def _rates(text):
@@ -178,6 +169,8 @@ def _parse(argv):
     parser.add_argument("more", nargs="*", metavar="-- FLAGS", help="further flags of train.py, for our side only")
     flags = parser.parse_args(argv)
     flags.rates = {side: getattr(flags, _destination(side)) for side in SIDES}
+    flags.freeze = tuple(filter(None, flags.freeze.split(",")))
+    learning_convert.frozen_names(flags.freeze)  # raises UserError
     flags.run_is_given, flags.run = flags.run is not None, flags.run or DEFAULT_RUN
     for name in ("data", "vgg"):
         if not flags.tiny and not getattr(flags, name):

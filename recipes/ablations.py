@@ -111,15 +111,9 @@ def main(argv=None):
 
 def _check_folder(flags):
     """Raise UserError unless the folder's trainings have the same settings; only such trainings can be compared."""
-    path = os.path.join(flags.run, "settings.json")
     settings = {name: getattr(flags, name) for name in SETTINGS}
     settings["data"] = os.path.abspath(flags.data)
-    if not os.path.exists(path):
-        files.write_json(path, settings)
-    for name, value in files.read_json(path).items():
-        if value != settings[name]:
-            other = f"{name} {value}, not {settings[name]}"
-            raise UserError(f"--run {flags.run}: has trainings with {other}; choose another folder")
+    chain.keep_settings(flags.run, settings, trained="*/seed*/run/config.json")
 
 
 def _named(name):

@@ -1,11 +1,13 @@
 """Run programs one after another, as a user would: the base of the demo and the recipes."""
 
 import csv
+import glob
+import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from structures import UserError
 from system import cli, files, signals
@@ -59,6 +61,23 @@ class _Child:
 def has_begun(run: str) -> bool:
     """Whether a run directory holds a training that --resume can continue."""
     return os.path.exists(os.path.join(run, "config.json"))
+
+
+def keep_settings(folder: str, settings: Mapping[str, object], trained: str) -> None:
+    """Write settings.json, unless the folder --run has trainings already. Raises UserError if these have others.
+
+    Only trainings with the same settings can be compared. trained: pattern of files below the folder that a training
+    leaves. While there is none, as after a wrong flag, nothing is lost and the settings may change.
+    """
+    path = os.path.join(folder, "settings.json")
+    now = json.loads(json.dumps(settings))  # as it is read
+    if not glob.glob(trained, root_dir=folder):
+        files.write_json(path, now)
+    known = files.read_json(path)
+    for name in dict.fromkeys((*known, *now)):
+        if known.get(name) != now.get(name):
+            other = f"{name} {known.get(name)}, not {now.get(name)}"
+            raise UserError(f"--run {folder}: has trainings with {other}; choose another folder")
 
 
 def last_metrics(run: str) -> dict[str, str]:

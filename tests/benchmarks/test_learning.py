@@ -206,6 +206,11 @@ def test_an_interrupted_training_is_repeated_from_its_start(trainings, tmp_path)
 
 def test_a_folder_with_other_settings_or_of_another_machine_is_refused(tmp_path):
     run = str(tmp_path)
+    learning._check_folder(run, make_task(freeze=("conv5",)), MACHINE)  # of which no training has come
+    (tmp_path / "ours" / "0.0001").mkdir(parents=True)
+    (tmp_path / "ours" / "0.0001" / "log.txt").touch()
+    learning._check_folder(run, make_task(), MACHINE)
+    (tmp_path / "ours" / "0.0001" / "result.json").touch()
     for _ in range(2):
         learning._check_folder(run, make_task(), MACHINE)
     with pytest.raises(UserError, match="seed 0, not 1; choose another folder"):
@@ -322,6 +327,14 @@ def test_wrong_flags_are_told_in_one_line(shapes):
     assert "--vgg: it is needed" in errors_of("--data", shapes)
     assert "no such side" in errors_of("--tiny", "--sides", "ours,keras")
     assert "--peer-python" in errors_of("--tiny", "--peer-python", ROOT / "no-such-python")
+
+
+def test_a_layer_that_cannot_be_frozen_is_named_at_once(shapes):
+    flags = ["--data", str(shapes), "--vgg", str(PROGRAM)]
+    with pytest.raises(UserError, match=r"^--freeze conv77: no such layer"):
+        learning._parse([*flags, "--freeze", "conv1,conv77"])
+    assert learning._parse([*flags, "--freeze", ""]).freeze == ()
+    assert learning._parse(flags).freeze == ("conv1", "conv2", "conv3")
 
 
 def test_flags_after_two_dashes_are_for_train_py(shapes):

@@ -303,6 +303,16 @@ def test_ablations_go_on_and_keep_settings_apart(ablation, tmp_path, capsys):
         ablation(FAR_APART, "--only", "vgg")
 
 
+def test_ablations_that_trained_nothing_can_be_corrected(ablation, tmp_path):
+    """Settings of a call whose first training failed, or of an older ablations.py, in a folder without trainings."""
+    write(tmp_path / "ablations" / "settings.json", {"classes": "RBC,typo", "a_setting_that_is_gone": 1})
+    assert ablation(FAR_APART, "--only", "baseline")[0] == [["baseline", "seed0"]]
+    settings = json.loads((tmp_path / "ablations" / "settings.json").read_text())
+    write(tmp_path / "ablations" / "settings.json", {**settings, "a_setting_that_is_gone": 1})
+    with pytest.raises(UserError, match="a_setting_that_is_gone 1, not None; choose another folder"):
+        ablation(FAR_APART, "--only", "baseline")
+
+
 def test_ablations_differ_in_what_their_names_say(ablation, called, data, tmp_path):
     weights = tmp_path / "vgg.npz"
     weights.touch()
