@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import functools
 import json
+import os
 import re
 import shlex
 import statistics
@@ -193,14 +194,41 @@ def command_line(script, argv):
     return shlex.join(["python", f"benchmarks/{script}", *words])
 
 
-def commit():
-    """The short hash of the commit; None in a plain copy."""
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
+def commit(folder=ROOT, form="%h"):
+    """The commit of a checkout as text, which says whether files differ from it; None where it is unknown.
+
+    form: as git log has it.
+    """
+    top = _git(folder, "rev-parse", "--show-toplevel")
+    if top is None or not os.path.samefile(top, folder):  # such as a copy without .git below another checkout
+        return None
+    shown, changed = _git(folder, "log", "-1", f"--format={form}"), _git(folder, "status", "--porcelain", "-uno")
+    return shown + " with changes" * bool(changed) if shown else None
+
+
+def _git(folder, *words):
+    """What git prints, or None if it fails or there is none."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True)
     except OSError:
         return None
-    return done.stdout.strip() or None
+    return None if done.returncode else done.stdout.strip()
+
+
+def named(known):
+    """'commit abc' of what `commit` returns."""
+    return f"commit {known}" if known else "an unknown commit"
+
+
+def written_by(header, trained=()):
+    """'`python …`, commit abc': the command that wrote a page, and other commits at which its trainings were made.
+
+    header: {"command", "commit"}; trained: the commit of each training, which an earlier call may have made.
+    """
+    made = f"`{header['command']}`, {named(header['commit'])}"
+    if set(trained) <= {header["commit"]}:
+        return made
+    return f"{made} (trained at {', '.join(map(named, dict.fromkeys(trained)))})"
 
 
 def peer_python():

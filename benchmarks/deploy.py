@@ -162,7 +162,7 @@ def page(header, lines):
     """The page in Markdown. header: the first line's dict; lines: those of the rows."""
     machine = header["machine"]
     parts = [
-        f"`{header['command']}`, commit {header['commit']}, on {machine['cpu']}, {plural(machine['cores'], 'core')}. "
+        f"{bench_harness.written_by(header)}, on {machine['cpu']}, {plural(machine['cores'], 'core')}. "
         f"mAP by VOC2010's rules on {plural(header['pictures'], 'picture')} of {header['split']}; speed with "
         "suppression, without reading pictures, the median of several rounds; load time until a first picture has its "
         "detections. Each file is what `python export_model.py MODEL --format FORMAT --precision PRECISION --output "

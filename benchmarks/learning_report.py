@@ -3,6 +3,7 @@
 import json
 
 import bench_tables
+from bench_harness import written_by
 from bench_paths import ROOT  # noqa: F401, lets the next lines find the project
 from learning_plan import SIDES
 
@@ -42,7 +43,7 @@ def lines(header, records):
 
 def page(header, records):
     """The page in Markdown. header: {"command", "commit", "machine", "task", "tiny"}."""
-    parts = [_introduction(header), _all_trainings(records)]
+    parts = [_introduction(header, records), _all_trainings(records)]
     winners = best(records)
     if winners:
         parts += ["The best rate of each side:", _by_images(winners), _by_level(winners)]
@@ -51,13 +52,13 @@ def page(header, records):
     return "# Learning beside torchvision\n\n" + "\n\n".join(parts) + "\n"
 
 
-def _introduction(header):
+def _introduction(header, records):
     machine, task = header["machine"], header["task"]
     where = machine["gpu"] or f"{machine['cpu']}, {machine['cores']} cores"
     libraries = f"TensorFlow {machine['tensorflow']}, torch {machine['torch']}, torchvision {machine['torchvision']}"
     kept = ", ".join(task["freeze"]) or "nothing"
     return (
-        f"`{header['command']}`, commit {header['commit']}, on {where}; {libraries}.\n\n"
+        f"{written_by(header, [record.get('commit') for record in records])}, on {where}; {libraries}.\n\n"
         f"{task['pictures']} pictures, {task['epochs']} epochs in batches of {task['batch_size']}, "
         f"{task['precision']}, seed {task['seed']}; not trained: {kept}; classes {task['classes']}. mAP is VOC07's at "
         f"IoU 0.5 on split {task['valid']}, by this project's metric for all. Seconds are those of the training steps "

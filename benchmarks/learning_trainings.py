@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 
+from bench_harness import commit
 from bench_paths import HERE, ROOT
 
 from system import cli, files
@@ -47,14 +48,15 @@ class Trainings:
     def record(self, training):
         """The record of a training, which is done now unless it has ended before.
 
-        A dict {"side", "rate", "points": [{"images", "seconds", "loss", "voc07"}], "diverged", …}. Raises UserError.
+        A dict {"side", "rate", "commit", "points": [{"images", "seconds", "loss", "voc07"}], "diverged", …}. Raises
+        UserError.
         """
         if known := self.result(training):
             return known
         shutil.rmtree(self._path(training), ignore_errors=True)  # what an interrupted call has left
         os.makedirs(self._path(training))
         train = self._train_ours if training.side == OURS else self._train_torch
-        record = {"side": training.side, "rate": training.rate, **train(training)}
+        record = {"side": training.side, "rate": training.rate, "commit": commit(), **train(training)}
         files.write_json(self._path(training, "result.json"), record)
         return record
 

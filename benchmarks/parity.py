@@ -213,7 +213,8 @@ def _origin():
     packages = ", ".join(
         [*(f"{name} {version}" for name, version in versions.items()), "Python " + platform.python_version()]
     )
-    return f"at commit {parity_rows.commit(ROOT)} on {load.machine()['cpu']} ({packages})"
+    commit = bench_harness.named(bench_harness.commit(form='%h "%s"'))
+    return f"at {commit} on {load.machine()['cpu']} ({packages})"
 
 
 def _comparisons(flags):
@@ -230,7 +231,7 @@ def _comparisons(flags):
     for name, measure in _coco_cases(flags) if COCO in chosen else ():
         yield COCO, name, [name], measure, parity_coco.TOLERANCES
     for folder in flags.voc_devkit if VOC in chosen else ():
-        name = f"{parity_voc.kind(folder)}, {pathlib.Path(folder).name} at {parity_rows.commit(folder, '%h')}"
+        name = f"{parity_voc.kind(folder)}, {pathlib.Path(folder).name} at {_commit(folder)}"
         yield VOC, name, [name], functools.partial(parity_voc.compare, folder), parity_voc.TOLERANCES
 
 
@@ -295,8 +296,12 @@ def _repository(text):
     if layout not in parity_repositories.FILES or not folder:
         raise argparse.ArgumentTypeError(f"{text!r} is not LAYOUT=DIR of {', '.join(parity_repositories.FILES)}")
     folder = os.path.abspath(cli.existing_folder(folder))
-    name, note = parity_repositories.FILES[layout], f"its repository at {parity_rows.commit(folder, '%h')}"
+    name, note = parity_repositories.FILES[layout], f"its repository at {_commit(folder)}"
     return [Peer(layout, size, name, note=note, repository=folder) for size in parity_repositories.SIZES[layout]]
+
+
+def _commit(folder):
+    return bench_harness.commit(folder) or "an unknown commit"
 
 
 def _devkit(text):

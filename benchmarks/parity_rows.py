@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 
 from structures import UserError
 from system import files
@@ -66,18 +65,3 @@ def _read(path):
 def _plain(number):
     """A number as JSON has it."""
     return number if isinstance(number, int) else float(number)
-
-
-def commit(folder, form='%h "%s"'):
-    """The commit of a checkout as text; says so if files differ from it or there is none. form: as git log has it."""
-    top = _git(folder, "rev-parse", "--show-toplevel")
-    if top is None or not os.path.samefile(top, folder):  # such as a copy without .git below another checkout
-        return "an unknown commit"
-    shown, changed = _git(folder, "log", "-1", f"--format={form}"), _git(folder, "status", "--porcelain", "-uno")
-    return shown + " with changes" * bool(changed) if shown else "an unknown commit"
-
-
-def _git(folder, *words):
-    """What git prints, or None if it fails."""
-    done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True)
-    return None if done.returncode else done.stdout.strip()

@@ -50,10 +50,10 @@ def main(argv=None):
     data = os.path.join(flags.root, DATA)
     write_drives(data, flags.drives, flags.detail)
     stages = chain.Chain(os.path.join(flags.root, "stages.json"))
+    trained_at = []
     for name in TRAININGS:
         run = os.path.join(flags.root, name)
-        again = ["--resume"] if chain.has_begun(run) else []
-        stages.call(name, "train.py", *_training(flags, data, run, name), again=again)
+        trained_at += bench_toy.train(stages, name, run, _training(flags, data, run, name))
     rows, (pictures, truth) = [], read_split(data, "test")
     for trained, looks in itertools.product(TRAININGS, TRAININGS):
         found, seconds = _detect(os.path.join(flags.root, trained), pictures, flags.tiles if looks == "tiles" else None)
@@ -73,7 +73,7 @@ def main(argv=None):
         "pixels": Camera(detail=flags.detail).size,
         "tiles": "{}x{}".format(*flags.tiles),
     }
-    header |= {"heights": HEIGHTS, "rows": rows}
+    header |= {"heights": HEIGHTS, "rows": rows, "trained_at": trained_at}
     files.write_json(os.path.join(flags.root, "small_things.json"), header)
     text = page(header)
     files.write(os.path.join(flags.root, "small_things.md"), text)
@@ -240,7 +240,8 @@ def page(header):
         for cell, row in zip(cells, header["rows"], strict=True)
     ]
     return (
-        f"`{header['command']}`, commit {header['commit']}, on {machine['cpu']}, {plural(machine['cores'], 'core')}. "
+        f"{bench_harness.written_by(header, header['trained_at'])}, on {machine['cpu']}, "
+        f"{plural(machine['cores'], 'core')}. "
         f"Objects of which nearer things hide no more than {scenes.MAX_OCCLUDED:.0%}, in every sixth frame of a drive "
         f"of {wide} × {high} pixels, by their share of the picture's height, that are found with a score above "
         f"{THRESHOLD:g} and IoU {ENOUGH:g}, after {header['steps']} steps on frames of "

@@ -92,7 +92,7 @@ def _trained(flags, stages, shape, data, wanted, seed):
     amount = ["--width", flags.width, "--batch-size", flags.batch_size, "--max-steps", flags.steps, "--seed", seed]
     amount += ["--epochs", flags.steps * flags.batch_size]  # so that the steps end it
     words = [*data, "--classes", ",".join(CLASSES), "--run", run, "--input", wanted, *bench_toy.RECIPE, *amount]
-    stages.call(f"train {name}", "train.py", *words, again=["--resume"] if chain.has_begun(run) else [])
+    trained_at = bench_toy.train(stages, f"train {name}", run, words)
     found, scores = os.path.join(run, "found"), os.path.join(run, "ap.json")
     looked = ["--data", data[1], "--split", split]
     stages.call(f"detect {name}", "infer.py", run, *looked, "--output", found, "--no-draw", again=["--overwrite"])
@@ -100,7 +100,7 @@ def _trained(flags, stages, shape, data, wanted, seed):
     ap = files.read_json(scores)["voc07"]
     rate = float(chain.last_metrics(run)["images_per_second"])
     row = {"shape": shape, "input": wanted, "seed": seed, "voc07": ap["mean"], "per_class": ap["per_class"]}
-    return {**row, "images_per_second": rate}
+    return {**row, "images_per_second": rate, "trained_at": trained_at}
 
 
 def page(header):
@@ -117,9 +117,10 @@ def page(header):
         ]
         for row in header["rows"]
     ]
+    trained_at = [commit for row in header["rows"] for commit in row["trained_at"]]
     head = ["pictures", "input", "seed", "VOC07 mAP", *(name.replace("_", " ") for name in CLASSES), "images/s trained"]
     return (
-        f"`{header['command']}`, commit {header['commit']}, on {machine['cpu']}, {machine['cores']} cores. "
+        f"{bench_harness.written_by(header, trained_at)}, on {machine['cpu']}, {machine['cores']} cores. "
         f"IoU 0.5, last checkpoint.\n\n{bench_tables.table(head, cells)}\n"
     )
 

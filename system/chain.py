@@ -101,14 +101,18 @@ class Chain:
         if os.path.exists(path):
             self._done = files.read_json(path)
 
+    def is_done(self, stage: str, program: str, *arguments: object) -> bool:
+        """Whether `call` would skip a stage."""
+        return self._all_skipped and self._done.get(stage) == [program, *map(str, arguments)]
+
     def call(self, stage: str, program: str, *arguments: object, again: Iterable[object] = ()) -> None:
         """Run a stage unless it is done.
 
         again: arguments that only continue an earlier call, such as --resume; a stage is compared without them.
         Raises UserError if the program fails.
         """
-        command = [program, *(str(argument) for argument in arguments)]
-        if self._all_skipped and self._done.get(stage) == command:
+        command = [program, *map(str, arguments)]
+        if self.is_done(stage, *command):
             print(f"{stage}: done before", flush=True)
             return
         self._all_skipped = False

@@ -385,6 +385,36 @@ def test_the_documents_name_benchmarks_that_there_are():
     assert {"training-step", "loading", "cache", "tracking", "network-300"} <= named <= set(bench.BENCHMARKS)
 
 
+def test_a_commit_is_named_with_its_changes(tmp_path, monkeypatch):
+    def git(*words):
+        who = ["-c", "user.name=A", "-c", "user.email=a@b"]
+        command = ["git", "-C", str(tmp_path), *who, *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    assert bench_harness.commit(tmp_path) is None
+    git("init")
+    assert bench_harness.commit(tmp_path) is None
+    (tmp_path / "a").write_text("a")
+    git("add", "a")
+    git("commit", "-m", "Say it")
+    short = git("rev-parse", "--short", "HEAD").strip()
+    assert bench_harness.commit(tmp_path, '%h "%s"') == f'{short} "Say it"'
+    (tmp_path / "a").write_text("b")
+    assert bench_harness.commit(tmp_path) == f"{short} with changes"
+    (tmp_path / "below").mkdir()
+    assert bench_harness.commit(tmp_path / "below") is None  # a copy below another checkout
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert bench_harness.commit(tmp_path) is None
+
+
+def test_a_page_names_the_commits_of_its_trainings():
+    header = {"command": "python a.py", "commit": "abc"}
+    assert bench_harness.written_by(header, ["abc", "abc"]) == "`python a.py`, commit abc"
+    assert bench_harness.written_by({**header, "commit": None}) == "`python a.py`, an unknown commit"
+    trained = "trained at commit old, commit abc, an unknown commit"
+    assert bench_harness.written_by(header, ["old", "abc", "old", None]) == f"`python a.py`, commit abc ({trained})"
+
+
 @pytest.mark.parametrize("which", [bench_convolutions.FORWARD, bench_convolutions.INPUT, bench_convolutions.FILTER])
 def test_all_forms_of_a_convolution_are_the_same_pass(which):
     forms = [bench_convolutions.WINOGRAD]

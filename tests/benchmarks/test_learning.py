@@ -188,6 +188,7 @@ def test_a_finished_training_is_not_repeated(trainings):
     again, calls = trainings()
     assert again.record(Training("ours", 2e-4)) == first == again.result(Training("ours", 2e-4))
     assert again.result(Training("ours", 1e-4)) is None
+    assert first["commit"] == bench_harness.commit()
     again.record(Training("ours", 1e-4))
     assert calls == ["ours/0.0002", "ours/0.0001"]
 
@@ -231,7 +232,8 @@ def test_a_training_that_diverges_is_a_result(tmp_path, monkeypatch):
     remedy = learning_trainings.engine.REMEDY
     script = f"import sys\nprint('error: the loss is not finite; ' + {remedy!r}, file=sys.stderr)\nsys.exit(1)"
     record = train_ours(tmp_path, monkeypatch, script)
-    assert record == {"side": "ours", "rate": 2e-4, "points": [], "diverged": True}
+    commit = bench_harness.commit()
+    assert record == {"side": "ours", "rate": 2e-4, "commit": commit, "points": [], "diverged": True}
 
 
 def test_a_training_that_fails_is_an_error_with_its_last_line(tmp_path, monkeypatch):
@@ -284,6 +286,14 @@ def test_the_page_has_all_trainings_and_what_is_between_the_best():
     assert "| torchvision, SGD with momentum 0.9 (its reference) | 300 | 60 |" in page
     assert "--tiny" not in page
     assert "these figures mean nothing" in learning_report.page({**HEADER, "tiny": True}, RECORDS)
+
+
+def test_the_page_names_the_commits_of_earlier_calls():
+    records = [
+        {**record, "commit": commit} for record, commit in zip(RECORDS, ("old", "abc", "abc", "abc"), strict=True)
+    ]
+    assert "commit abc (trained at commit old, commit abc), on" in learning_report.page(HEADER, records)
+    assert "commit abc, on" in learning_report.page(HEADER, records[1:])
 
 
 def test_a_page_without_any_score_says_so():

@@ -2,7 +2,6 @@
 # ruff: noqa: E402, benchmarks/ must be found first
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -60,24 +59,3 @@ def test_a_damaged_file_is_named(tmp_path, line):
     path.write_text(f"{good}\n{line}\n")
     with pytest.raises(UserError, match=f"{path}:2: not a row of parity.py"):
         parity_rows.Rows(path, "", print)
-
-
-def test_a_commit_is_named_with_its_subject(tmp_path):
-    def git(*words):
-        who = ["-c", "user.name=A", "-c", "user.email=a@b"]
-        return subprocess.run(
-            ["git", "-C", str(tmp_path), *who, *words], check=True, capture_output=True, text=True
-        ).stdout
-
-    assert parity_rows.commit(tmp_path) == "an unknown commit"
-    git("init")
-    assert parity_rows.commit(tmp_path) == "an unknown commit"
-    (tmp_path / "a").write_text("a")
-    git("add", "a")
-    git("commit", "-m", "Say it")
-    short = git("rev-parse", "--short", "HEAD").strip()
-    assert parity_rows.commit(tmp_path) == f'{short} "Say it"'
-    (tmp_path / "a").write_text("b")
-    assert parity_rows.commit(tmp_path, "%h") == f"{short} with changes"
-    (tmp_path / "below").mkdir()
-    assert parity_rows.commit(tmp_path / "below") == "an unknown commit"

@@ -10,6 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
+import bench_harness
 import wide_pictures
 
 import sources
@@ -59,6 +60,7 @@ def test_a_pair_differs_in_the_input_alone(tmp_path, monkeypatch, capsys):
         if program == "train.py":
             Path(words[words.index("--run") + 1]).mkdir()
 
+    at = bench_harness.named(bench_harness.commit())
     monkeypatch.setattr(chain, "call", call)
     monkeypatch.setattr(chain, "last_metrics", lambda run: {"images_per_second": "7"})
     monkeypatch.setattr(wide_pictures.dataset, "write_dataset", lambda *_: None)
@@ -72,3 +74,7 @@ def test_a_pair_differs_in_the_input_alone(tmp_path, monkeypatch, capsys):
     rows = json.loads((tmp_path / "wide_pictures.json").read_text("utf-8"))["rows"]
     assert [row["input"] for row in rows] == ["512x288", "384x384"]
     assert "| 16:9 | 512x288 | 0 | 0.500 | 0.250 | 0.250 | 0.250 | 0.250 | 7.0 |" in capsys.readouterr().out
+    # What is trained is skipped, and keeps its commit
+    monkeypatch.setattr(bench_harness, "commit", lambda: "later")
+    wide_pictures.main(["--root", str(tmp_path), "--steps", "5", "--shapes", "16:9"])
+    assert len(called) == 6 and f"commit later (trained at {at})" in capsys.readouterr().out
