@@ -12,14 +12,13 @@ import sys
 import time
 
 import bench_pictures
-import psutil
 from bench_harness import Side, alternate, duel, gflops, line, rates, spread
 from bench_networks import TRAINING_SETTINGS
 from bench_paths import ROOT
 
 from structures import UserError
 from system import worker_processes
-from system.load import Others
+from system.load import Others, resident_mb
 
 BATCH = 8
 NETWORK = "1gbit"  # tc's word for the slow network between two processes
@@ -285,11 +284,9 @@ def _watch_memory(command):
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     samples = []
     with process:
-        watched = psutil.Process(process.pid)
         while process.poll() is None:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                members = [watched, *watched.children(recursive=True)]
-                samples.append(sum(member.memory_info().rss for member in members) / 2**20)
+            if held := resident_mb(process.pid):  # none if it has just ended
+                samples.append(held)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(SAMPLE_SECONDS)
         if process.returncode:

@@ -6,6 +6,8 @@ each row. A line has machine.others_busy, the number of cores that other process
 that is above 0.05.
 """
 
+import bench_environment  # noqa: F401
+
 import argparse
 import json
 import os

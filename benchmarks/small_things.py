@@ -7,6 +7,8 @@ seen, without and with --tiles. Writes DIR/small_things.json and DIR/small_thing
 arguments, it goes on where it stopped.
 """
 
+import bench_environment  # noqa: F401
+
 import concurrent.futures
 import itertools
 import json

@@ -11,6 +11,8 @@ ByteTrack               its paper and its authors' code, frame by frame (tests/o
 trackers                the ByteTrackTracker of that package, if it is installed: pip install trackers
 """
 
+import bench_environment  # noqa: F401
+
 import argparse
 import importlib.metadata
 import statistics

@@ -6,6 +6,8 @@ Writes DIR/wide_pictures.json and DIR/wide_pictures.md anew after each pair. Cal
 goes on where it stopped.
 """
 
+import bench_environment  # noqa: F401
+
 import os
 import shutil
 

@@ -54,16 +54,25 @@ class Others:
         return {"others_busy": round(max(0.0, busy / share), 3), "stolen": round(stolen / share, 3)}
 
 
+def resident_mb(number: int) -> float:
+    """The memory in MB that a process and those below it hold; 0 if it has ended."""
+    return sum(int(fields[21]) for fields in _family(number)) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
 def _own_ticks():
     """What this process and those below it have worked, with their children that have ended."""
-    parents, worked = {}, {}
+    return sum(sum(map(int, fields[11:15])) for fields in _family(os.getpid()))
+
+
+def _family(number):
+    """The fields of /proc/NUMBER/stat, from the state on, of a process and of all below it."""
+    fields = {}
     for name in filter(str.isdecimal, os.listdir("/proc")):
         with contextlib.suppress(OSError), open(f"/proc/{name}/stat", errors="replace") as file:  # it may have ended
             # After the name, which may hold spaces, and ends within a letter where the system cuts it
-            fields = file.read().rpartition(")")[2].split()
-            parents[int(name)], worked[int(name)] = int(fields[1]), sum(map(int, fields[11:15]))
-    own, found = set(), {os.getpid()}
+            fields[int(name)] = file.read().rpartition(")")[2].split()
+    family, found = set(), {number}
     while found:
-        own |= found
-        found = {one for one, parent in parents.items() if parent in found}
-    return sum(worked.get(one, 0) for one in own)
+        family |= found
+        found = {one for one, (_, parent, *_) in fields.items() if int(parent) in found}
+    return [fields[one] for one in family if one in fields]

@@ -280,6 +280,22 @@ def test_cost_page_has_every_table(measure, monkeypatch, tmp_path, shapes):
     assert "GFLOPS" in text and "--cost docs/cost.md --tiny --data DATA`" in text
 
 
+PROGRAMS = sorted(path.name for path in (ROOT / "benchmarks").glob("*.py") if "cli.run(main)" in path.read_text())
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_without_packages_says_what_brings_them(name):
+    done = subprocess.run([sys.executable, "-S", f"benchmarks/{name}"], cwd=ROOT, capture_output=True, text=True)
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 1 and line.startswith("error: ") and "; first run: " in line
+
+
+def test_the_packages_of_users_are_enough():
+    """requirements.txt brings no psutil, which the tests use."""
+    block = "import sys; sys.modules.update(psutil=None); sys.path.insert(0, 'benchmarks'); import bench"
+    subprocess.run([sys.executable, "-c", block], cwd=ROOT, check=True)
+
+
 def test_every_benchmark_is_known_to_the_program():
     parts = (bench_networks, bench_data, bench_programs, bench_convolutions)
     assert len(bench.BENCHMARKS) == sum(len(part.BENCHMARKS) for part in parts)  # none hides another of its name

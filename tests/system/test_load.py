@@ -65,6 +65,21 @@ def test_own_time_is_that_of_all_processes_below_also_of_those_that_ended():
     assert own_seconds() == pytest.approx(sum(sum(one.cpu_times()[:4]) for one in alive), abs=0.5)
 
 
+def test_memory_is_that_of_all_processes_below():
+    hold = "held = b'1' * 50_000_000\nprint(flush=True)\nimport time\ntime.sleep(600)"
+    start = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {hold!r}])"
+    with subprocess.Popen([sys.executable, "-c", start], stdout=subprocess.PIPE) as child:
+        try:
+            child.stdout.readline()
+            below = psutil.Process(child.pid).children(recursive=True)
+            each = [one.memory_info().rss / 2**20 for one in [psutil.Process(child.pid), *below]]
+            assert load.resident_mb(child.pid) == pytest.approx(sum(each), abs=2) and max(each) > 50
+        finally:
+            for one in [*below, child]:
+                one.kill()
+    assert load.resident_mb(child.pid) == 0
+
+
 def test_the_machine_is_described():
     machine = load.machine()
     assert machine["cpu"] and 1 <= machine["cores"] <= psutil.cpu_count()
