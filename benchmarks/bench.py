@@ -11,17 +11,21 @@ import bench_environment  # noqa: F401
 import json
 import sys
 import tempfile
+import traceback
 
 import bench_convolutions
 import bench_cost
 import bench_data
 import bench_networks
+import bench_pictures
 import bench_programs
-from bench_harness import Settings, command
+from bench_harness import PEER_PYTHON_HELP, Settings, command, interpreter, peer_python
 from bench_paths import ROOT  # noqa: F401, lets the next lines find the project
 
+import config
 from structures import UserError
 from system import cli, files
+from system.wording import plural
 
 BENCHMARKS = {
     **bench_networks.BENCHMARKS,
@@ -40,6 +44,7 @@ def main(argv=None):
     wanted = flags.names or [name for name in usual if flags.model or name not in NEEDS_MODEL]
     if unknown := [name for name in wanted if name not in BENCHMARKS]:
         raise UserError(f"{unknown[0]}: no such benchmark; choose from {', '.join(BENCHMARKS)}")
+    _check(flags)
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
         settings = Settings(
             quick=flags.quick,
@@ -51,12 +56,41 @@ def main(argv=None):
         )
         if flags.cost:
             _write_cost(flags.cost, settings)
-            return
-        for name in wanted:
-            print(f"{name} …", file=sys.stderr, flush=True)
-            for line in BENCHMARKS[name](name, settings):
-                line = {**line, "command": command(name, settings)}
-                print(json.dumps(line, ensure_ascii=False), flush=True)
+        else:
+            _measure(wanted, settings)
+
+
+def _check(flags):
+    """Raise UserError for what a benchmark would find wrong after minutes."""
+    if flags.cost and flags.names:
+        raise UserError(f"--cost {flags.cost}: measures none of {', '.join(flags.names)}; leave out one or the other")
+    if flags.model:
+        config.find_model(flags.model)
+    if flags.data:
+        bench_pictures.split_and_classes(flags.data)
+
+
+def _measure(wanted, settings):
+    """Print the lines of benchmarks. One that fails costs no other its line; UserError at the end then names it."""
+    failed = []
+    for name in wanted:
+        print(f"{name} …", file=sys.stderr, flush=True)
+        for line in _lines(name, settings, failed):
+            print(json.dumps(line, ensure_ascii=False), flush=True)
+    if failed:
+        raise UserError(f"{plural(len(failed), 'benchmark')} failed: {', '.join(failed)}; see above")
+
+
+def _lines(name, settings, failed):
+    """Yield the lines of a benchmark. If it fails, says so and adds its name to the list `failed`."""
+    try:
+        for line in BENCHMARKS[name](name, settings):
+            yield {**line, "command": command(name, settings)}
+    except Exception as error:
+        if not isinstance(error, UserError):
+            traceback.print_exc()
+        cli.warn(f"{name} failed: {error}")
+        failed.append(name)
 
 
 def _write_cost(path, settings):
@@ -65,7 +99,7 @@ def _write_cost(path, settings):
     for table in bench_cost.series(settings):
         tables.append(table)
         print(f"{table[0]}: done", file=sys.stderr, flush=True)
-        files.write(path, bench_cost.page(tables, settings))
+        files.write(path, bench_cost.page(tables, settings, path))
 
 
 def _parse(argv):
@@ -92,12 +126,7 @@ def _parse(argv):
         metavar="FILE",
         help="instead, write a page on how our cost grows with sizes, such as docs/cost.md (20 minutes)",
     )
-    add(
-        "--peer-python",
-        default=Settings.peer_python,
-        metavar="FILE",
-        help="interpreter with PyTorch and torchvision",
-    )
+    add("--peer-python", type=interpreter, default=peer_python(), metavar="FILE", help=PEER_PYTHON_HELP)
     return parser.parse_args(argv)
 
 

@@ -5,7 +5,7 @@ import statistics
 
 import bench_pictures
 import bench_tables
-from bench_harness import Side, alternate, command, rates
+from bench_harness import Side, alternate, command, rates, without_folders
 from bench_paths import ROOT  # noqa: F401, lets the next line find the tests
 
 import voc_tree
@@ -150,18 +150,18 @@ def _evaluator(settings):
     return "Evaluation", "VOC's metric, 20 classes.", heads, rows
 
 
-def page(tables, settings):
-    """The page as Markdown."""
+def page(tables, settings, path):
+    """The page as Markdown. path: of its file."""
     facts = machine()
     busy = max(state["others_busy"] for state in _machines)
     slowest, fastest = (limit(state["gflops"]["median"] for state in _machines) for limit in (min, max))
     parts = [
         "# How cost grows",
-        f"Measured by `{command('--cost docs/cost.md', settings)}` on {facts['cores']} cores of {facts['cpu']}, "
-        f"{facts['memory_gb']:.0f} GB, Python {facts['python']}. The numbers are medians. "
-        "For comparisons with other projects, see the [README](../README.md#speed). During the measurements other "
-        f"processes kept at most {busy:.2f} cores busy, and a float32 matrix product ran at {slowest:.0f} to "
-        f"{fastest:.0f} GFLOPS.",
+        f"Measured by `{command(f'--cost {without_folders(path)}', settings)}` "
+        f"on {facts['cores']} cores of {facts['cpu']}, {facts['memory_gb']:.0f} GB, Python {facts['python']}. "
+        "The numbers are medians. For comparisons with other projects, see the [README](../README.md#speed). "
+        f"During the measurements other processes kept at most {busy:.2f} cores busy, and a float32 matrix product ran "
+        f"at {slowest:.0f} to {fastest:.0f} GFLOPS.",
     ]
     for heading, remark, heads, rows in tables:
         parts += [f"## {heading}", remark, bench_tables.table(heads, rows)]

@@ -5,6 +5,7 @@ whole measurement and works only when asked: A, B, A, B, …, while the other is
 is read from the kernel's counters and is part of the line.
 """
 
+import argparse
 import contextlib
 import dataclasses
 import functools
@@ -12,6 +13,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import statistics
 import subprocess
 import sys
@@ -46,7 +48,7 @@ class Settings:
     tiny: bool = False
     data: str | None = None
     model: str | None = None
-    peer_python: str = str(PEER_PYTHON)
+    peer_python: str = sys.executable
     scratch: str = "."
 
     def choose(self, full, quick, tiny):
@@ -190,8 +192,12 @@ def command_line(script, argv):
 
     argv: as the script's `main` takes it.
     """
-    words = (re.sub(r"(^|=)/(?:[^/]+/)*(?=[^/])", r"\1", word) for word in cli.words(argv))
-    return shlex.join(["python", f"benchmarks/{script}", *words])
+    return shlex.join(["python", f"benchmarks/{script}", *map(without_folders, cli.words(argv))])
+
+
+def without_folders(word):
+    """An argument of a command, also LAYOUT=DIR, without folders of this machine."""
+    return re.sub(r"(^|=)/(?:[^/]+/)*(?=[^/])", r"\1", word)
 
 
 def commit(folder=ROOT, form="%h"):
@@ -236,13 +242,20 @@ def peer_python():
     return str(PEER_PYTHON if PEER_PYTHON.exists() else sys.executable)
 
 
+def interpreter(text):
+    """An argument type: the path of an interpreter, or its name in PATH."""
+    if shutil.which(text) is None:
+        raise argparse.ArgumentTypeError(f"{text!r}: no such program; give the path of an interpreter")
+    return text
+
+
 @functools.cache
 def peer_versions(python):
     """{"torch", "torchvision"} of an interpreter, or None if it cannot import them."""
     code = "import json, torch, torchvision as t; print(json.dumps([torch.__version__, t.__version__]))"
     try:
         done = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=300)
-    except OSError:
+    except (OSError, subprocess.TimeoutExpired):
         return None
     if done.returncode:
         return None

@@ -19,7 +19,7 @@ import tempfile
 import learning_convert
 import learning_plan
 import learning_report
-from bench_harness import NO_PEER, PEER_PYTHON_HELP, command_line, commit, peer_python, peer_versions
+from bench_harness import NO_PEER, PEER_PYTHON_HELP, command_line, commit, interpreter, peer_python, peer_versions
 from gpu_client import Budget, Failed, Worker
 from learning_plan import SIDES
 
@@ -252,7 +252,7 @@ def _add_machine_flags(group):
     )
     workers = "processes that make the batches of each side (default: as train.py)"
     add("--workers", type=cli.non_negative_int, metavar="N", help=workers)
-    add("--peer-python", default=peer_python(), metavar="FILE", help=PEER_PYTHON_HELP)
+    add("--peer-python", type=interpreter, default=peer_python(), metavar="FILE", help=PEER_PYTHON_HELP)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,13 @@ import itertools
 import json
 import os
 import re
+import shutil
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -35,7 +37,7 @@ import oracles_ap
 from structures import UserError
 
 KEYS = {"name", "unit", "ours", "peer", "ratio", "target", "what", "command", "machine"}
-NO_PEER = ["--peer-python", str(ROOT / "no-such-python")]  # PyTorch is slow, and not everywhere
+NO_PEER = ["--peer-python", shutil.which("false")]  # PyTorch is slow, and not everywhere
 
 
 def bench_lines(*arguments):
@@ -275,9 +277,65 @@ def test_cost_page_has_every_table(measure, monkeypatch, tmp_path, shapes):
             numbers = [float(str(row[column]).replace(",", "")) for row in rows]
             # A difference of two times may be below 0 at these sizes, through noise
             assert np.isfinite(numbers).all() if head.startswith("after it") else min(numbers) >= 0
-    text = bench_cost.page(tables, settings)
+    text = bench_cost.page(tables, settings, "/home/me/cost-here.md")
     assert text.count("\n## ") == 8
-    assert "GFLOPS" in text and "--cost docs/cost.md --tiny --data DATA`" in text
+    assert "GFLOPS" in text and "--cost cost-here.md --tiny --data DATA`" in text
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["matching", "--model", "no/such"], "^no/such: no such run"),
+        (["matching", "--data", "{folder}"], "no splits found"),
+        (["matching", "--peer-python", "no/such/python"], "^--peer-python: 'no/such/python': no such program"),
+        (["matching", "--cost", "cost.md"], "--cost cost.md: measures none of matching"),
+    ],
+)
+def test_wrong_flags_are_told_before_anything_is_measured(flags, message, tmp_path, monkeypatch):
+    monkeypatch.setattr(bench, "BENCHMARKS", {"matching": lambda *_: pytest.fail("measured")})
+    monkeypatch.setattr(bench_cost, "series", lambda _: pytest.fail("measured"))
+    with pytest.raises(UserError, match=message):
+        bench.main([flag.format(folder=tmp_path) for flag in flags])
+
+
+def test_a_benchmark_that_fails_costs_no_other_its_line(monkeypatch, capsys):
+    def fail(error):
+        raise error
+
+    known = {
+        "a": lambda *_: fail(RuntimeError("a.py ended")),
+        "b": lambda *_: iter([{"name": "b"}]),
+        "c": lambda *_: fail(UserError("c: needs two cores")),
+    }
+    monkeypatch.setattr(bench, "BENCHMARKS", known)
+    with pytest.raises(UserError, match=r"^2 benchmarks failed: a, c; see above"):
+        bench.main(["--tiny", *NO_PEER])
+    printed = capsys.readouterr()
+    assert [json.loads(line)["name"] for line in printed.out.splitlines()] == ["b"]
+    assert "warning: a failed: a.py ended" in printed.err and "warning: c failed: c: needs two cores" in printed.err
+
+
+def test_a_reader_that_is_gone_ends_the_program(monkeypatch):
+    """As in `bench.py | head`: nobody reads what the other benchmarks would say."""
+    known = {"a": lambda *_: iter([{"name": "a"}]), "b": lambda *_: pytest.fail("measured")}
+    monkeypatch.setattr(bench, "BENCHMARKS", known)
+    monkeypatch.setattr(bench, "json", mock.Mock(dumps=mock.Mock(side_effect=BrokenPipeError)))
+    with pytest.raises(BrokenPipeError):
+        bench.main(["--tiny", *NO_PEER])
+
+
+def test_an_interpreter_that_does_not_answer_has_no_peer(monkeypatch):
+    def run(command, timeout, **_):
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setattr(bench_harness.subprocess, "run", run)
+    assert bench_harness.peer_versions("a python that hangs") is None
+
+
+def test_the_help_shows_no_folder_of_the_machine(capsys):
+    with pytest.raises(SystemExit):
+        bench._parse(["--help"])
+    assert str(ROOT) not in capsys.readouterr().out
 
 
 PROGRAMS = sorted(path.name for path in (ROOT / "benchmarks").glob("*.py") if "cli.run(main)" in path.read_text())
