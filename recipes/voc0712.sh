@@ -15,8 +15,9 @@ TRAINING: any of (default: all but quick300)
                            200 epochs, the article's presets
   original300 original512  train.py --recipe original: momentum, batch 32 as 4 × 8, rate 1e-3, × 0.1 after 80,000 and
                            100,000 of 120,000 steps, twice the rate for biases, weight decay 5e-4
-  quick300                 train.py's own settings, batch 32, cosine, 60 epochs of VOC2007 trainval alone, conv1 and
-                           conv2 kept as they are; alone it downloads only VOC2007 (0.9 GB)
+  quick300                 train.py's own settings, but batch 32 and a moving average of the weights (--ema 0.999),
+                           60 epochs of VOC2007 trainval alone, conv1 and conv2 kept as they are; alone it downloads
+                           only VOC2007 (0.9 GB)
 
 Time, estimated from figures of docs/gpu.md; no training has been run to its end:
   quick300                     5 to 10 minutes: 300,660 images, at 694 (H100) to 1,674 images/s (H200, XLA), and the score
@@ -34,7 +35,7 @@ environment:
   TRAIN_FLAGS   further flags for train.py, which override the recipe's
   VOC_BASE_URL  address of the archives (default: http://host.robots.ox.ac.uk/pascal/VOC)
   VOC2007_TRAINVAL_MD5 VOC2007_TEST_MD5 VOC2012_TRAINVAL_MD5   checksums of other archives
-  VOC_NEED_MB   free disk space required for each archive (default: twice its size)
+  VOC_NEED_MB   disk space required for each archive, with what of it is there (default: twice its size)
 END
 }
 
@@ -94,15 +95,21 @@ parse() {
             --only-data) ONLY_DATA=1 ;;
             -*) die "$1: no such argument (see --help)" ;;
             *)
-                case " ${TRAININGS[*]} $QUICK " in
-                    *" $1 "*) CHOSEN+=("$1") ;;
-                    *) die "$1: no such training; choose from ${TRAININGS[*]} $QUICK" ;;
-                esac
+                is_training "$1" || die "$1: no such training; choose from ${TRAININGS[*]} $QUICK"
+                CHOSEN+=("$1")
                 ;;
         esac
         shift
     done
     [ ${#CHOSEN[@]} -gt 0 ] || CHOSEN=("${TRAININGS[@]}")
+}
+
+is_training() {
+    local name
+    for name in "${TRAININGS[@]}" "$QUICK"; do
+        [ "$name" != "$1" ] || return 0
+    done
+    return 1
 }
 
 is_only_quick() {
@@ -134,7 +141,7 @@ provide() {
         return
     fi
     if [ ! -e "$file" ]; then
-        check_space "$3"
+        check_space "$3" "$file.part"
         download "$BASE_URL/$1" "$file.part" "$2"
         mv "$file.part" "$file"
     fi
@@ -145,8 +152,10 @@ provide() {
     : >"$mark"
 }
 
+# check_space MEGABYTES PART: of what is needed, PART is there already
 check_space() {
     local need=${VOC_NEED_MB:-$((2 * $1))} free
+    [ ! -e "$2" ] || need=$((need - $(wc -c <"$2") / 1048576))
     free=$(df -Pk "$DATA" | awk 'NR == 2 { print int($4 / 1024) }')
     [ "$free" -ge "$need" ] || die "--data $DATA: $need MB are needed for the next archive, $free MB are free"
 }
@@ -193,6 +202,7 @@ check_data() {
 same_settings() {
     local now="TRAIN_FLAGS='${TRAIN_FLAGS:-}' VGG='${VGG:-auto}'" note=$1.settings
     [ -e "$1/config.json" ] || echo "$now" >"$note"
+    [ -e "$note" ] || die "--run $RUN: $note, the settings of that training, is missing; choose another --run"
     [ "$(cat "$note")" = "$now" ] ||
         die "--run $RUN: ${note##*/} says $(cat "$note"), not $now; set them as before, or choose another --run"
 }

@@ -26,7 +26,7 @@ ARCHIVES = {
     "voc2007/VOCtest_06-Nov-2007.tar": ("2007", "test", "VOC2007_TEST_MD5"),
     "voc2012/VOCtrainval_11-May-2012.tar": ("2012", "trainval", "VOC2012_TRAINVAL_MD5"),
 }
-TOOLS = ("bash", "cat", "curl", "tar", "md5sum", "df", "awk", "dirname", "mkdir", "mv", "rm")
+TOOLS = ("bash", "cat", "curl", "tar", "md5sum", "df", "awk", "dirname", "mkdir", "mv", "rm", "wc")
 # Replaces Python: records its arguments and writes the files that the programs would write
 STUB = """#!{python}
 import json, os, pathlib, sys
@@ -231,6 +231,27 @@ def test_a_complete_part_is_not_fetched_again(script, server, archives, tmp_path
     assert "/voc2007/VOCtest_06-Nov-2007.tar" not in [path for path, _ in server.asked]
 
 
+def test_what_is_downloaded_needs_no_space_again(script, server, archives, tmp_path):
+    """Complete parts of 3 MB each, where there is room to unpack them."""
+    (tmp_path / "data").mkdir()
+    sums = {}
+    for path, (_, _, name) in ARCHIVES.items():
+        content = archives[path] + bytes(3 * 2**20)  # zeros end a tar
+        sums[name] = hashlib.md5(content).hexdigest()
+        (tmp_path / "data" / f"{path.rpartition('/')[2]}.part").write_bytes(content)
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    (tools / "df").write_text("#!/bin/sh\necho Filesystem 1024-blocks Used Available\necho disk 9999 5903 4096\n")
+    (tools / "df").chmod(0o755)
+    settings = {"PATH": f"{tools}:{os.environ['PATH']}", **sums}
+    assert script("--only-data", VOC_NEED_MB="7", **settings).returncode == 0
+    assert not server.asked
+    shutil.rmtree(tmp_path / "data")
+    assert "7 MB are needed for the next archive, 4 MB are free" in error_of(
+        script("--only-data", VOC_NEED_MB="7", **settings)
+    )
+
+
 def test_wrong_contents_are_refused(script, server, tmp_path):
     name = "voc2007/VOCtest_06-Nov-2007.tar"
     server.content[name] = server.content[name][:-1] + b"x"
@@ -251,6 +272,7 @@ def test_a_damaged_archive_is_refused(script, tmp_path):
     ("arguments", "environment", "named"),
     [
         (["--wrong"], {}, "--wrong"),
+        (["article300 article512"], {}, "article300 article512: no such training"),
         (["vgg300"], {}, "article300 article512 original300 original512 quick300"),
         (["--data"], {}, "--data"),
         ([], {"VOC_NEED_MB": "999999999"}, "999999999 MB"),
@@ -275,6 +297,12 @@ def test_flags_that_trained_nothing_can_be_corrected(script, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "original300.settings").write_text("TRAIN_FLAGS='--typo' VGG='auto'\n")
     assert script("original300").returncode == 0
+
+
+def test_a_training_without_its_note_is_named(script, tmp_path):
+    (tmp_path / "run" / "original300").mkdir(parents=True)
+    (tmp_path / "run" / "original300" / "config.json").touch()
+    assert "original300.settings, the settings of that training, is missing" in error_of(script("original300"))
 
 
 @pytest.mark.parametrize("missing", ["curl", "md5sum", "tar"])
