@@ -16,7 +16,7 @@ PEERS = ("torch", "torchvision", "safetensors")
 
 def require_peers() -> None:
     """Exit with code 1 and a line on stderr unless the peers are there, which have an environment of their own."""
-    environment.stop_without(PEERS, f"make -C {shlex.quote(str(bench_paths.ROOT))} parity")
+    environment.stop_without(PEERS, f"make -C {shlex.quote(str(bench_paths.ROOT))} .venv-parity/.installed")
 
 
 environment.stop_without(NEEDED)

@@ -26,9 +26,11 @@ from system import cli
 from system.load import Others, machine
 
 PAUSE_SECONDS = 0.1  # until the threads of the side that has just worked are idle
-NO_PEER = "the peer's interpreter has no PyTorch; `make parity` creates its environment"
+NO_PEER = "the peer's interpreter has no PyTorch; `make .venv-parity/.installed` creates its environment"
 PEER_PYTHON = ROOT / ".venv-parity" / "bin" / "python"
-PEER_PYTHON_HELP = "interpreter with PyTorch and torchvision (default: that of `make parity`, else this one)"
+PEER_PYTHON_HELP = (
+    "interpreter with PyTorch and torchvision (default: that of `make .venv-parity/.installed`, else this one)"
+)
 HIGHER_IS_BETTER = ("images/s", "frames/s")
 
 
@@ -238,7 +240,7 @@ def written_by(header, trained=()):
 
 
 def peer_python():
-    """The path of the interpreter that `make parity` creates, or of this one."""
+    """The path of the interpreter that `make .venv-parity/.installed` creates, or of this one."""
     return str(PEER_PYTHON if PEER_PYTHON.exists() else sys.executable)
 
 

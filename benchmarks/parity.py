@@ -251,9 +251,12 @@ def _parse(argv):
     parser.add_argument(
         "layouts", nargs="*", metavar="LAYOUT", help=f"layouts to compare (default: all): {', '.join(layouts)}"
     )
-    parser.add_argument("--output", metavar="FILE", help="also write the page as Markdown to FILE")
+    parser.add_argument(
+        "--output", type=cli.output_file, metavar="FILE", help="also write the page as Markdown to FILE"
+    )
     parser.add_argument(
         "--rows",
+        type=cli.output_file,
         metavar="FILE",
         help="keep each row in FILE, and take from it the rows that it has: the same command resumes after a stop",
     )

@@ -33,6 +33,7 @@ class Rows:
             numbers = {key: _plain(value) for key, value in measure().items()}
             self._kept[table, name] = {"table": table, "row": name, "origin": self._origin, "numbers": numbers}
             if self._path:
+                os.makedirs(os.path.dirname(os.path.abspath(self._path)), exist_ok=True)
                 with open(self._path, "a") as file:
                     file.write(json.dumps(self._kept[table, name]) + "\n")
         self._shown.append((table, name))

@@ -338,6 +338,16 @@ def test_the_help_shows_no_folder_of_the_machine(capsys):
     assert str(ROOT) not in capsys.readouterr().out
 
 
+def test_what_brings_pytorch_rewrites_no_page(capsys):
+    """`make parity` also compares, and writes docs/parity.md."""
+    makefile = (ROOT / "Makefile").read_text().replace("$(PARITY)", ".venv-parity")
+    assert "make .venv-parity/.installed" in bench_harness.NO_PEER and "\n.venv-parity/.installed:" in makefile
+    code = "import sys; sys.path.insert(0, 'benchmarks'); import bench_environment as b; b.PEERS = ['no_such_peer']"
+    command = [sys.executable, "-c", f"{code}; b.require_peers()"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.stderr.endswith("/.installed\n") and "no_such_peer; first run: make -C " in done.stderr
+
+
 PROGRAMS = sorted(path.name for path in (ROOT / "benchmarks").glob("*.py") if "cli.run(main)" in path.read_text())
 
 

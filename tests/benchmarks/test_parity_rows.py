@@ -45,6 +45,12 @@ def test_the_page_says_what_measured_which_row(tmp_path):
     assert parity_rows.Rows(None, "at commit b", print).origins() == []
 
 
+def test_rows_are_kept_in_a_new_folder(tmp_path):
+    path = tmp_path / "new" / "rows.jsonl"
+    parity_rows.Rows(path, "at commit a", print).measured("networks", "x", dict)
+    assert len(path.read_text().splitlines()) == 1
+
+
 def test_a_row_that_fails_is_not_kept(tmp_path):
     path = tmp_path / "rows.jsonl"
     with pytest.raises(AssertionError):
