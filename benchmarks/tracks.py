@@ -13,7 +13,6 @@ trackers                the ByteTrackTracker of that package, if it is installed
 
 import bench_environment  # noqa: F401
 
-import argparse
 import importlib.metadata
 import statistics
 import time
@@ -105,7 +104,7 @@ def _package(detections):
 
 
 def _parse(argv):
-    parser = cli.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.ArgumentParser(description=__doc__)
     parser.add_argument(
         "truth", nargs="+", metavar="GT", help="gt.txt of a video, such as runs/demo/data/drive.gt.txt of the demo"
     )

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
@@ -11,6 +12,13 @@ import tracks
 
 import moving_boxes
 from tracking import mot_file
+
+
+def test_the_help_has_the_defaults(capsys):
+    with pytest.raises(SystemExit):
+        tracks._parse(["--help"])
+    printed = capsys.readouterr().out
+    assert "(default: 5)" in printed and "\nours                    tracking/tracker.py" in printed
 
 
 def test_the_association_is_bytetracks(tmp_path, monkeypatch, capsys):
