@@ -113,8 +113,7 @@ def page(header):
             row["shape"],
             row["input"],
             row["seed"],
-            f"{row['voc07']:.3f}",
-            *(f"{row['per_class'][name]:.3f}" for name in CLASSES),
+            *map(_score, (row["voc07"], *(row["per_class"][name] for name in CLASSES))),
             f"{row['images_per_second']:.1f}",
         ]
         for row in header["rows"]
@@ -127,8 +126,12 @@ def page(header):
     )
 
 
+def _score(value):
+    return "n/a" if value is None else f"{value:.3f}"  # no object in the pictures that are scored
+
+
 def _shapes(text):
-    shapes = text.split(",")
+    shapes = list(dict.fromkeys(text.split(",")))
     if unknown := [shape for shape in shapes if shape not in INPUTS]:
         raise UserError(f"--shapes {text}: {unknown[0]!r} is not one of {', '.join(INPUTS)}")
     return shapes

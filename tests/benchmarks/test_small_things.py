@@ -103,6 +103,8 @@ def test_both_trainings_differ_in_the_tiles_alone(root, monkeypatch, capsys):
     whole, tiled = (
         [word.replace(name, "NAME") for word in one] for one, name in zip(called, ("whole", "tiles"), strict=True)
     )
+    flags = [word for word in tiled if word.startswith("--")]
+    assert len(set(flags)) == len(flags)
     position = tiled.index("--NAME")
     assert tiled[position : position + 2] == ["--NAME", "4x3"] and tiled[:position] == whole
     assert looked == [(run, cut) for run in ("whole", "tiles") for cut in (None, (4, 3))]

@@ -55,7 +55,7 @@ def test_a_pair_differs_in_the_input_alone(tmp_path, monkeypatch, capsys):
     def call(program, *words):
         called.append([program, *map(str, words)])
         if program == "average_precision.py":
-            ap = {"mean": 0.5, "per_class": dict.fromkeys(CLASSES, 0.25)}
+            ap = {"mean": 0.5, "per_class": {**dict.fromkeys(CLASSES, 0.25), CLASSES[-1]: None}}
             files.write_json(words[words.index("--json") + 1], {"voc07": ap})
         if program == "train.py":
             Path(words[words.index("--run") + 1]).mkdir()
@@ -65,15 +65,17 @@ def test_a_pair_differs_in_the_input_alone(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(chain, "last_metrics", lambda run: {"images_per_second": "7"})
     monkeypatch.setattr(wide_pictures.dataset, "write_dataset", lambda *_: None)
     (tmp_path / "16:9").mkdir()
-    wide_pictures.main(["--root", str(tmp_path), "--steps", "5", "--shapes", "16:9"])
+    wide_pictures.main(["--root", str(tmp_path), "--steps", "5", "--shapes", "16:9,16:9"])
     wide, square = (
         [word.replace(name, "INPUT") for word in words]
         for name, words in zip(("512x288", "384x384"), called[::3], strict=True)
     )
     assert wide == square and "--input" in wide
+    flags = [word for word in wide if word.startswith("--")]
+    assert len(set(flags)) == len(flags)
     rows = json.loads((tmp_path / "wide_pictures.json").read_text("utf-8"))["rows"]
     assert [row["input"] for row in rows] == ["512x288", "384x384"]
-    assert "| 16:9 | 512x288 | 0 | 0.500 | 0.250 | 0.250 | 0.250 | 0.250 | 7.0 |" in capsys.readouterr().out
+    assert "| 16:9 | 512x288 | 0 | 0.500 | 0.250 | 0.250 | 0.250 | n/a | 7.0 |" in capsys.readouterr().out
     # What is trained is skipped, and keeps its commit
     monkeypatch.setattr(bench_harness, "commit", lambda: "later")
     wide_pictures.main(["--root", str(tmp_path), "--steps", "5", "--shapes", "16:9"])
