@@ -180,7 +180,7 @@ def _parse(argv):
 
 def _add_data_flags(group):
     add = group.add_argument
-    add("--data", type=cli.existing_folder, metavar="DIR", help="the data set, in a format that train.py reads")
+    add("--data", type=cli.existing_path, metavar="DATA", help="the data set, in a format that train.py reads")
     add("--train", default="train", metavar="SPLIT", help="split to train on")
     add("--valid", default="val", metavar="SPLIT", help="split to score on")
     add(

@@ -347,6 +347,12 @@ def test_a_layer_that_cannot_be_frozen_is_named_at_once(shapes):
     assert learning._parse(flags).freeze == ("conv1", "conv2", "conv3")
 
 
+def test_a_data_set_may_be_a_file(shapes):
+    """train.py reads CSV tables and COCO's files."""
+    file = shapes / "ImageSets" / "Main" / "val.txt"
+    assert learning._parse(["--data", str(file), "--vgg", str(PROGRAM)]).data == str(file)
+
+
 def test_flags_after_two_dashes_are_for_train_py(shapes):
     vgg = str(PROGRAM)  # any file
     flags = learning._parse(["--data", str(shapes), "--vgg", vgg, "--", "--ema", "0.99"])
