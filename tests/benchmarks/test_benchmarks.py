@@ -176,6 +176,14 @@ def test_loading(measure):
     assert all(line["what"].startswith("5 pictures") for line in lines)
 
 
+def test_loading_reports_the_median_round(monkeypatch, tmp_path):
+    answers = [{"cpu_seconds": 1.0, "seconds": seconds, "peak_mb": seconds} for seconds in (2.0, 9.0, 3.0)]
+    monkeypatch.setattr(bench_data, "Side", InThisProcess)
+    monkeypatch.setattr(bench_data, "alternate", lambda *_, **__: ([answers], {}))
+    line, _ = bench_data.loading("loading", bench_harness.Settings(tiny=True, scratch=str(tmp_path)))
+    assert (line["ours"]["seconds"], line["ours"]["peak_mb"]) == (3.0, 9.0)
+
+
 def test_matching(measure):
     assert [line["name"] for line in measure("matching")] == ["matching-1", "matching-10"]
 
@@ -434,6 +442,13 @@ def test_float_pipeline_keeps_boxes_with_their_objects():
                 assert inside.mean() > outside.mean()
             assert labels.tolist() == [4]
     assert kept > 20
+
+
+def test_float_pipeline_keeps_a_sixth_of_the_pictures_whole():
+    """ssd.pytorch chooses among None, four overlaps and any."""
+    rng, image, boxes = np.random.default_rng(0), np.zeros((40, 60, 3), np.float32), np.array([[20.0, 10, 40, 30]])
+    cropped = [bench_float_pipeline.crop(image, boxes, np.zeros(1), rng)[0].shape for _ in range(4000)]
+    assert sum(shape == image.shape for shape in cropped) / 4000 == pytest.approx(1 / 6, abs=0.012)
 
 
 @pytest.mark.parametrize(
