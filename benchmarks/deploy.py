@@ -1,9 +1,9 @@
 """Compare the formats of export_model.py on a trained model: size, load time, speed, mAP, difference from the run.
 
-Each format is exported in each precision and runs in a process of its own; formats whose packages are missing are left
-out and named. int8 needs --calibration-split. Writes NAME.jsonl, a line for each row, and NAME.md, the table, after
-each row. A line has machine.others_busy, the number of cores that other processes kept busy meanwhile: do not quote one
-that is above 0.05.
+Each format is exported in each precision and runs in a process of its own; formats whose packages are missing, and
+those that fail, are left out and named. int8 needs --calibration-split. Writes NAME.jsonl, a line for each row, and
+NAME.md, the table, after each row. A line has machine.others_busy, the number of cores that other processes kept busy
+meanwhile: do not quote one that is above 0.05.
 """
 
 import bench_environment  # noqa: F401
@@ -57,10 +57,11 @@ def main(argv=None):
             print(f"{name} {precision} …", file=sys.stderr, flush=True)
             try:
                 line, found = _measure(name, precision, source, flags, samples, scratch)
-            except UserError as error:
-                if precision != INT8:
-                    raise
-                left_out[f"{name} {precision}"] = str(error)  # it loses too much, for example
+            except (UserError, RuntimeError) as error:  # too much is lost in int8, for example, or a process was killed
+                if name == RUN:  # with which all are compared
+                    raise UserError(str(error)) from None
+                left_out[f"{name} {precision}"] = str(error)
+                cli.warn(f"{name} {precision}: left out, {error}")
             else:
                 wanted = wanted or found  # the run comes first
                 if name != RUN:
@@ -112,6 +113,9 @@ def _measure(name, precision, source, flags, samples, scratch):
     with Side("deploy_worker.py", "model", {**options, "pictures": pictures}) as side:
         (answers,), state = bench_harness.alternate([side], flags.rounds, WARMUP)
         facts = side.facts
+    if unreadable := facts["unreadable"]:
+        pictures = plural(len(unreadable), "picture")
+        cli.warn_once(f"{pictures} that could not be read, counted as without detections: {unreadable[0]}")
     detections = deploy_worker.read(found)
     figures = average_precision.evaluate(
         samples, dict(zip(samples, detections, strict=True)), source.description.class_names
@@ -138,7 +142,8 @@ def _export(flags, path, name, precision):
     command = [sys.executable, str(ROOT / "export_model.py"), *_export_words(flags, path, name, precision)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise UserError(f"{name} {precision}: not exported: {done.stderr.strip().splitlines()[-1]}")
+        reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise UserError(f"{name} {precision}: not exported: {reason}")
     print(done.stdout, end="", file=sys.stderr)  # which layers stay in float, for example
 
 

@@ -7,6 +7,8 @@ import numpy as np
 from bench_paths import ROOT  # noqa: F401, lets the next lines find the project
 from bench_worker import serve
 
+from media import images
+from structures import Detections, UserError
 from system import cli
 
 CALLS = {1: 4, 8: 1}  # {pictures at a time: calls that a round times}
@@ -14,29 +16,25 @@ stack = contextlib.ExitStack()  # the model stays open as long as the process
 
 
 def model(model, precision, threshold, pictures, found):
-    """Facts: load_seconds, until a first picture has its detections. A round: {"rates": {"1": images/s, …}}.
+    """Facts: load_seconds, until a first picture has its detections; unreadable, the reason of each picture that is.
 
-    model: MODEL of the programs. pictures: (path, whether EXIF orientation is applied). found: where to write the
-    detections of all pictures, for `read`.
+    A round: {"rates": {"1": images/s, …}}. model: MODEL of the programs. pictures: (path, whether EXIF orientation is
+    applied). found: where to write the detections of all pictures, for `read`; unreadable ones have none.
     """
     cli.import_tensorflow()
     import detector
-    from media import images
 
-    first = images.read(pictures[0][0])
+    timed = _some(pictures)
     start = time.perf_counter()
     loaded = stack.enter_context(detector.load(model, precision=precision, threshold=threshold))
-    loaded.detect([first])
-    facts = {"load_seconds": time.perf_counter() - start}
-    detections = []
-    for path, read, one in loaded.detect_files(pictures, keep=lambda _: False):
+    loaded.detect(timed[:1])
+    facts, detections = {"load_seconds": time.perf_counter() - start, "unreadable": []}, []
+    for _, read, one in loaded.detect_files(pictures, keep=lambda _: False):
         if one is None:
-            raise ValueError(f"{path}: {read}")
-        detections.append(one)
+            facts["unreadable"].append(str(read))
+        detections.append(Detections.empty() if one is None else one)
     _write(found, detections)
-    prepared = np.stack(
-        [loaded.prepare(images.read(pictures[index % len(pictures)][0])) for index in range(max(CALLS))]
-    )
+    prepared = np.stack([loaded.prepare(timed[index % len(timed)]) for index in range(max(CALLS))])
     sizes = [loaded.preset.input_wh] * max(CALLS)
 
     def run():
@@ -51,6 +49,21 @@ def model(model, precision, threshold, pictures, found):
     return facts, run
 
 
+def _some(pictures):
+    """As many pictures as are detected at a time, uint8 RGB [H,W,3], or fewer. Raises UserError if none can be read."""
+    found, error = [], None
+    for path, _ in pictures:
+        try:
+            found.append(images.read(path))
+        except images.ImageError as unreadable:
+            error = unreadable
+        if len(found) == max(CALLS):
+            break
+    if not found:
+        raise UserError(f"none of the pictures can be read ({error})")
+    return found
+
+
 def _write(path, detections):
     """Write a list of Detections, for `read`."""
     counts = [len(one) for one in detections]
@@ -60,8 +73,6 @@ def _write(path, detections):
 
 def read(path):
     """The list of Detections that a worker wrote."""
-    from structures import Detections
-
     with np.load(path) as arrays:
         ends = np.cumsum(arrays["counts"])[:-1]
         columns = [np.split(arrays[name], ends) for name in ("boxes_px", "scores", "labels")]

@@ -1,10 +1,12 @@
 """benchmarks/deploy.py: every format that can run has a row, and what is left out is named. No times are checked."""
 
 import json
+import shutil
 import sys
 import types
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -120,6 +122,54 @@ def test_an_export_that_fails_ends_with_its_message(tmp_path):
     with pytest.raises(UserError, match=r"frozen float32: not exported: error: .*nowhere"):
         flags = types.SimpleNamespace(model=str(tmp_path / "nowhere"))
         deploy._export(flags, str(tmp_path / "m.pb"), "frozen", "float32")
+
+
+def test_an_export_that_is_killed_is_named(tmp_path, monkeypatch):
+    done = types.SimpleNamespace(returncode=-9, stderr="", stdout="")
+    monkeypatch.setattr(deploy.subprocess, "run", lambda *_, **__: done)
+    with pytest.raises(UserError, match="frozen float32: not exported: exit code -9"):
+        deploy._export(types.SimpleNamespace(model="m"), str(tmp_path / "m.pb"), "frozen", "float32")
+
+
+def test_formats_that_fail_and_pictures_that_cannot_be_read_cost_no_other_row(
+    shapes, trained, tmp_path, monkeypatch, capsys
+):
+    data = shutil.copytree(shapes, tmp_path / "data")
+    cut = next(path for path in sorted((data / "JPEGImages").iterdir()) if path.stem in _ids(data, "val"))
+    jpeg = cv2.imencode(".jpg", cv2.imread(str(cut)))[1].tobytes()
+    cut.write_bytes(jpeg[: len(jpeg) // 2])  # whose header is whole
+
+    def export(flags, path, name, precision):
+        if precision == "float16":
+            raise UserError("tflite float16: not exported: no memory")
+        export_model.main(deploy._export_words(flags, path, name, precision))
+
+    class Killed(InThisProcess):
+        def __init__(self, script, task, options):
+            if options["precision"] == "bfloat16":
+                raise RuntimeError("deploy_worker.py model ended with exit code -9")
+            super().__init__(script, task, options)
+
+    monkeypatch.setattr(deploy, "Side", Killed)
+    monkeypatch.setattr(deploy, "_export", export)
+    flags = ["--data", str(data), "--split", "val", "--rounds", "1", "--output", str(tmp_path / "f")]
+    deploy.main([str(trained), *flags, "--format", "tflite,frozen", "--precision", "float32,float16,bfloat16"])
+    page, said = (tmp_path / "f.md").read_text("utf-8"), capsys.readouterr().err
+    assert "\n| run | float32 |" in page and "\n| tflite | float32 |" in page and "\n| frozen | float32 |" in page
+    assert "tflite float16 (tflite float16: not exported: no memory)" in page
+    assert "frozen bfloat16 (deploy_worker.py model ended with exit code -9)" in page
+    assert (
+        said.count(f"warning: 1 picture that could not be read, counted as without detections: cannot read {cut}") == 1
+    )
+
+
+def _ids(data, split):
+    return (data / "ImageSets" / "Main" / f"{split}.txt").read_text().split()
+
+
+def test_pictures_of_which_none_can_be_read_are_an_error(tmp_path):
+    with pytest.raises(UserError, match=r"none of the pictures can be read \(.*a\.jpg"):
+        deploy_worker._some([(str(tmp_path / "a.jpg"), False)])
 
 
 def test_precisions_that_no_format_has(shapes, trained, tmp_path):
