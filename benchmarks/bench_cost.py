@@ -4,11 +4,11 @@ import pathlib
 import statistics
 
 import bench_pictures
-import bench_tables
 from bench_harness import Side, alternate, command, rates, without_folders
 from bench_paths import ROOT  # noqa: F401, lets the next line find the tests
 
 import voc_tree
+from system import wording
 from system.load import machine
 
 _machines = []  # what `alternate` reported about the machine, for the head of the page
@@ -164,5 +164,5 @@ def page(tables, settings, path):
         f"at {slowest:.0f} to {fastest:.0f} GFLOPS.",
     ]
     for heading, remark, heads, rows in tables:
-        parts += [f"## {heading}", remark, bench_tables.table(heads, rows)]
+        parts += [f"## {heading}", remark, wording.table(heads, rows)]
     return "\n\n".join(parts) + "\n"

@@ -16,7 +16,6 @@ import sys
 import tempfile
 
 import bench_harness
-import bench_tables
 import deploy_worker
 from bench_harness import Side
 from bench_paths import ROOT
@@ -28,7 +27,7 @@ import sources
 from exports import comparison, file_metadata, formats
 from results.data_set import OTHER_CLASSES, DataSet, scored_samples
 from structures import UserError
-from system import cli, files, load
+from system import cli, files, load, wording
 from system.wording import plural
 
 INT8 = "int8"
@@ -174,7 +173,7 @@ def page(header, lines):
         "suppression, without reading pictures, the median of several rounds; load time until a first picture has its "
         "detections. Each file is what `python export_model.py MODEL --format FORMAT --precision PRECISION --output "
         "FILE` writes; detections are matched within the tolerances of `exports/formats.py`.",
-        bench_tables.table(HEAD.split(","), [_cells(line) for line in lines]),
+        wording.table(HEAD.split(","), [_cells(line) for line in lines]),
     ]
     if header["left_out"]:
         names = (f"{name} ({reason})" for name, reason in header["left_out"].items())

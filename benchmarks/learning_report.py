@@ -2,12 +2,12 @@
 
 import json
 
-import bench_tables
 from bench_harness import written_by
 from bench_paths import ROOT  # noqa: F401, lets the next lines find the project
 from learning_plan import SIDES
 
 from media import visualization
+from system import wording
 
 
 def end(record):
@@ -84,7 +84,7 @@ def _all_trainings(records):
             speed = last["images"] / last["seconds"]
             cells[2:] = f"{mark}{last['voc07']:.3f}{mark}", last["images"], f"{last['seconds']:.0f}", f"{speed:.1f}"
         rows.append(cells)
-    return bench_tables.table(["side", "learning rate", "mAP at the end", "images", "seconds", "images/s"], rows)
+    return wording.table(["side", "learning rate", "mAP at the end", "images", "seconds", "images/s"], rows)
 
 
 def _by_images(winners):
@@ -95,7 +95,7 @@ def _by_images(winners):
         for side, record in winners.items()
     }
     counts = sorted({images for known in cells.values() for images in known})
-    return bench_tables.table(head, [[n, *(known.get(n, "–") for known in cells.values())] for n in counts])
+    return wording.table(head, [[n, *(known.get(n, "–") for known in cells.values())] for n in counts])
 
 
 def _by_level(winners):
@@ -105,7 +105,7 @@ def _by_level(winners):
     for side, record in winners.items():
         point = reached(record, common)
         rows.append([SIDES[side][0], point["images"], f"{point['seconds']:.0f}"])
-    return bench_tables.table(["side", f"images until mAP {common:.3f}", "seconds"], rows)
+    return wording.table(["side", f"images until mAP {common:.3f}", "seconds"], rows)
 
 
 def plot(path, records):

@@ -26,7 +26,6 @@ import typing
 bench_environment.require_peers()
 
 import bench_harness
-import bench_tables
 import h5py
 import numpy as np
 import parity_repositories
@@ -50,7 +49,7 @@ import detector
 import ssd_utils
 import weight_twins
 from structures import Detections, UserError
-from system import files, load
+from system import files, load, wording
 
 # Tables; the metrics are among the names of layouts too
 NETWORKS, VGG, COCO, VOC = "networks", "vgg", "coco-metric", "voc-metric"
@@ -505,19 +504,19 @@ def _page(command, origins, tables):
             '(`make parity CASES="--peer ssd.pytorch=DIR"`); the other peers are written for this comparison from',
             "published facts.",
             "",
-            bench_tables.table(head, rows),
+            wording.table(head, rows),
         ]
     if rows := tables.get(VGG):
         head = ["VGG-16 file", "features", "fc6, fc7"]
-        lines += ["", parity_vgg.NOTE, "", bench_tables.table(head, rows)]
+        lines += ["", parity_vgg.NOTE, "", wording.table(head, rows)]
     if rows := tables.get(COCO):
         limit = parity_coco.TOLERANCES["difference"]
         lines += ["", "The largest difference between the twelve figures of COCO's metric here and in pycocotools"]
         lines += [f"{importlib.metadata.version('pycocotools')}. Allowed: {limit:g}.", ""]
-        lines += [bench_tables.table(["case", "images", "figures", "difference"], rows)]
+        lines += [wording.table(["case", "images", "figures", "difference"], rows)]
     if rows := tables.get(VOC):
         head = ["VOCdevkit", "images", "figures", "difference", "on a step", "undefined"]
-        lines += ["", parity_voc.NOTE, "", bench_tables.table(head, rows)]
+        lines += ["", parity_voc.NOTE, "", wording.table(head, rows)]
     return "\n".join(lines) + "\n"
 
 

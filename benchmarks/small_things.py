@@ -19,7 +19,6 @@ import time
 from typing import NamedTuple
 
 import bench_harness
-import bench_tables
 import bench_toy
 import cv2
 import numpy as np
@@ -30,7 +29,7 @@ import boxes as box_geometry
 import ssd_utils
 from conversion import coco_writer, records
 from structures import UserError
-from system import chain, cli, files, load, worker_processes
+from system import chain, cli, files, load, wording, worker_processes
 from system.wording import plural
 from tiling import tiles
 from toy_road import drive, scenes
@@ -247,9 +246,9 @@ def page(header):
         f"Objects of which nearer things hide no more than {scenes.MAX_OCCLUDED:.0%}, in every sixth frame of a drive "
         f"of {wide} × {high} pixels, by their share of the picture's height, that are found with a score above "
         f"{THRESHOLD:g} and IoU {ENOUGH:g}, after {header['steps']} steps on frames of "
-        f"{plural(header['drives'], 'other drive')}.\n\n{bench_tables.table(head, cells)}\n\n"
+        f"{plural(header['drives'], 'other drive')}.\n\n{wording.table(head, cells)}\n\n"
         f"Of each class what is found {HEIGHTS[0]}, and the false detections of any height:\n\n"
-        f"{bench_tables.table([*head[:2], *CLASSES], smallest)}\n"
+        f"{wording.table([*head[:2], *CLASSES], smallest)}\n"
     )
 
 

@@ -18,12 +18,11 @@ import statistics
 import time
 
 import bench_paths  # noqa: F401, lets the next lines find the project and its tests
-import bench_tables
 import numpy as np
 
 import moving_boxes
 from moving_boxes import BYTETRACK
-from system import cli
+from system import cli, wording
 from tracking import metrics, mot_file
 from tracking.following import hold
 from tracking.tracker import Settings, Tracker, held_back
@@ -55,7 +54,7 @@ def main(argv=None):
                 scores = metrics.score(dict(enumerate(truth)), tracks, ["object"], None)
                 found[name].append({**scores, "frames_per_second": len(truth) / seconds})
     rows = [[name, *_cells(values)] for name, values in found.items()]
-    print(bench_tables.table(["side", "HOTA", "MOTA", "IDF1", "changes of identity", "frames/s"], rows))
+    print(wording.table(["side", "HOTA", "MOTA", "IDF1", "changes of identity", "frames/s"], rows))
 
 
 def _cells(values):

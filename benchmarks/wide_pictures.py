@@ -12,7 +12,6 @@ import os
 import shutil
 
 import bench_harness
-import bench_tables
 import bench_toy
 import cv2
 import numpy as np
@@ -23,7 +22,7 @@ import sources
 from conversion import coco_writer, records
 from media import images
 from structures import UserError
-from system import chain, cli, files, load
+from system import chain, cli, files, load, wording
 from toy_road import dataset, scenes
 from toy_road.town import CLASSES
 
@@ -122,7 +121,7 @@ def page(header):
     head = ["pictures", "input", "seed", "VOC07 mAP", *(name.replace("_", " ") for name in CLASSES), "images/s trained"]
     return (
         f"{bench_harness.written_by(header, trained_at)}, on {machine['cpu']}, {machine['cores']} cores. "
-        f"IoU 0.5, last checkpoint.\n\n{bench_tables.table(head, cells)}\n"
+        f"IoU 0.5, last checkpoint.\n\n{wording.table(head, cells)}\n"
     )
 
 
