@@ -16,7 +16,7 @@ import tempfile
 import bench_pictures
 import gpu_plan
 import gpu_programs
-from bench_harness import PEER_PYTHON_HELP, Settings, commit, peer_python
+from bench_harness import PEER_PYTHON_HELP, Settings, commit, interpreter, peer_python
 from gpu_bench import Bench, matches
 from gpu_client import Budget, Failed, Worker
 from gpu_report import Report
@@ -126,7 +126,7 @@ def _parse(argv):
         help="what all rows may take together",
     )
     add("--trace", type=cli.output_folder, metavar="DIR", help="also trace one training step into this folder")
-    add("--peer-python", default=peer_python(), metavar="FILE", help=PEER_PYTHON_HELP)
+    add("--peer-python", type=interpreter, default=peer_python(), metavar="FILE", help=PEER_PYTHON_HELP)
     return parser.parse_args(argv)
 
 

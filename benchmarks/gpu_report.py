@@ -3,6 +3,7 @@
 import json
 
 from system import cli
+from system.wording import table
 
 COLUMNS = ("row", "what", "value", "ratio", "first result (s)", "GPU memory (MB)")
 
@@ -37,19 +38,14 @@ class Report:
 
     def markdown(self):
         """The machine, a table of the rows with figures, and a list of the others."""
-        lines = [_card(self.machine), "", _cells(COLUMNS), _cells(["---"] * len(COLUMNS))]
-        lines += [_cells(_columns(row)) for row in self.rows if "value" in row]
+        lines = [_card(self.machine), "", table(COLUMNS, [_columns(row) for row in self.rows if "value" in row])]
         for row in self.rows:
             if "top" in row:
-                lines += ["", f"The slowest operations of {row['what']}:", "", *_operations(row["top"])]
+                operations = table(("operation", "ms", "calls"), row["top"])
+                lines += ["", f"The slowest operations of {row['what']}:", "", operations]
         if missing := [row for row in self.rows if "value" not in row]:
             lines += ["", "Not measured:", "", *map(_missing, missing)]
         return "\n".join(lines)
-
-
-def _operations(top):
-    """Table of rows (operation, milliseconds, calls)."""
-    return [_cells(("operation", "ms", "calls")), _cells(["---"] * 3), *map(_cells, top)]
 
 
 def _missing(row):
@@ -83,7 +79,3 @@ def _value(row):
         return f"{'yes' if row['correct'] else '**no**'} ({found})"
     value = row["value"]
     return f"{value:,.0f} {row['unit']}" if value >= 100 else f"{value:.3g} {row['unit']}"
-
-
-def _cells(values):
-    return f"| {' | '.join(map(str, values))} |"

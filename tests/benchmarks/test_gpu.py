@@ -31,7 +31,7 @@ from structures import UserError
 from system import environment
 
 PROGRAM = ROOT / "benchmarks" / "gpu.py"
-NO_PEER = ["--peer-python", str(ROOT / "no-such-python")]
+NO_PEER = ["--peer-python", "/bin/false"]
 
 
 @pytest.fixture(scope="module")
@@ -247,7 +247,7 @@ class Worker(gpu.Worker):
 gpu.Worker = Worker
 gpu_programs.ROOT = pathlib.Path.cwd()
 gpu_programs.Programs._training_flags = lambda *_: ["train.py"]
-cli.run(lambda: gpu.main(["--tiny", "--rows", "stalls,train", "--peer-python", "none"]))
+cli.run(lambda: gpu.main(["--tiny", "--rows", "stalls,train", *{NO_PEER}]))
 """
 
 
