@@ -164,13 +164,16 @@ class Reserved(NamedTuple):
     granted: int
 
 
-def reserve(limit: int, names: Names, wanted: Sequence[int], signatures: Iterable[Signature | None]) -> Reserved:
+def reserve(
+    limit: int, names: Names, wanted: Sequence[int], signatures: Iterable[Signature | None], sharers: int = 1
+) -> Reserved:
     """Make room for a training in a folder, which is created if needed.
 
     limit: bytes that the folder may hold.
     names: of the training's files.
     wanted: bytes of all arrays of each kind, those that matter most first.
     signatures: of each slot; None for a file that cannot be read.
+    sharers: how many processes train together on these arrays and call this; each gets its share of what is missing.
     Raises UserError if the folder cannot be written.
     """
     try:
@@ -178,14 +181,14 @@ def reserve(limit: int, names: Names, wanted: Sequence[int], signatures: Iterabl
         lock = os.open(os.path.join(names.folder, ".lock"), os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            return _reserve(limit, names, wanted, signatures)
+            return _reserve(limit, names, wanted, signatures, sharers)
         finally:
             os.close(lock)
     except OSError as error:
         raise UserError(f"{names.folder}: cannot be written ({error.strerror}); choose another --cache-dir") from None
 
 
-def _reserve(limit, names, wanted, signatures):
+def _reserve(limit, names, wanted, signatures, sharers):
     """`reserve`, with the folder's lock held."""
     now = int(time.time())
     sizes, touched = _scan(names.folder, now)
@@ -198,7 +201,8 @@ def _reserve(limit, names, wanted, signatures):
                 present[kind] += sizes[path]
                 touched[path] = now
                 os.utime(path, (now, now))
-    missing = [max(one - there, 0) for one, there in zip(wanted, present, strict=True)]
+    # All that is there counts once against all that is wanted: the part that is missing is divided, not the whole
+    missing = [-(-max(one - there, 0) // sharers) for one, there in zip(wanted, present, strict=True)]
     free = limit - sum(sizes.values()) - outstanding
     for path in sorted(sizes, key=touched.__getitem__):
         if free >= sum(missing) or touched[path] >= oldest_start:

@@ -65,10 +65,11 @@ def _on_disk(settings, pictures, needed, preset, neighbors):
     kinds = [f"{kind}{sizes.get(kind, '')} of {preset.gray16} by {images.decoders()}" for kind in needed]
     names = array_folder.Names(folder, [f"{os.path.abspath(one.path)}\0{one.exif}" for one in pictures], kinds)
     signatures = (picture_cache.signature(one.path) for one in pictures)
-    sizes_here = [-(-size // neighbors) for size in needed.values()]
-    got = array_folder.reserve(int((settings.cache_gb or DISK_GB) * GB), names, sizes_here, signatures)
-    told = f"{shown(got.present)} are in {folder}, up to {shown(got.granted)} are written there"
-    if got.present + got.granted < sum(sizes_here):
+    limit = int((settings.cache_gb or DISK_GB) * GB)
+    got = array_folder.reserve(limit, names, list(needed.values()), signatures, neighbors)
+    written = min(got.granted * neighbors, max(limit - got.present, 0))
+    told = f"{shown(got.present)} are in {folder}, up to {shown(written)} are written there"
+    if got.present + written < sum(needed.values()):
         told += ", the rest is decoded each time (--cache-gb, free disk space and other trainings limit it)"
     return got.store, told
 

@@ -166,6 +166,29 @@ def test_a_living_training_keeps_its_arrays_and_its_reservation(tmp_path):
     got.store.close()
 
 
+def test_processes_that_write_together_cache_what_a_stopped_training_left(tmp_path):
+    """Each asked for its share of all arrays, and took off it what all of them have on the disk."""
+    pictures = [str(number) for number in range(16)]
+
+    def ranks():
+        wanted, signatures = [len(pictures) * SIZE, 0], [SIGNATURE] * len(pictures)
+        return [reserve(MUCH, names(tmp_path, *pictures), wanted, signatures, sharers=4) for _ in range(4)]
+
+    def add(got, slots):
+        for slot in slots:
+            got[slot % 4].store.add(slot, 0, SIGNATURE, picture(slot))
+        for one in got:
+            one.store.close()
+
+    first = ranks()
+    assert {(one.present, one.granted) for one in first} == {(0, 4 * SIZE)}
+    add(first, range(8))
+    again = ranks()
+    assert {(one.present, one.granted) for one in again} == {(8 * SIZE, 2 * SIZE)}
+    add(again, range(8, 16))
+    assert held(tmp_path, pictures) == pictures
+
+
 def die(folder):
     """In a process: reserve much, write one array, leave a temporary file, and end like a killed process."""
     got = opened(folder, "0", wanted=[MUCH, 0])

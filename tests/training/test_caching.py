@@ -27,8 +27,8 @@ def samples(shapes):
 def told(samples, capsys):
     """Callable: settings -> what is printed."""
 
-    def call(**settings):
-        with caching.opened(samples, PRESET, config.TrainingSettings(data="", train="", **settings)) as cache:
+    def call(neighbors=1, **settings):
+        with caching.opened(samples, PRESET, config.TrainingSettings("", "", **settings), neighbors) as cache:
             assert (cache is None) == (settings["cache"] == "none")
         return capsys.readouterr().out
 
@@ -59,6 +59,13 @@ def test_the_disk_is_said_before(told, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="--cache-dir"):
         told(cache="disk", cache_dir=str(tmp_path / "file" / "pictures"))
+
+
+@pytest.mark.parametrize(("cache_gb", "rest"), [(None, ""), (0.0001, ", the rest is decoded each time")])
+def test_what_processes_write_together_is_said_as_one_number(told, cache_gb, rest, tmp_path):
+    text = told(neighbors=3, cache="disk", cache_dir=str(tmp_path), cache_gb=cache_gb)
+    written = "0.10" if cache_gb else "0.59"
+    assert f"; 0.00 MB are in {tmp_path}, up to {written} MB are written there{rest}" in text
 
 
 def test_sizes_are_said_in_units_that_fit():
