@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any
 
 from structures import UserError
-from system import files
+from system import files, stages
 
 ROWS = 1000  # written and read at once
 
@@ -40,7 +40,7 @@ def _reading(name, remedy):
 
 
 def write_rows(path: str, rows: Iterable[dict[str, Any]]) -> None:
-    """Write rows of `shard.Row` with the column model."""
+    """Write rows of `shard.Row` with the column model, ROWS at a time, so that no more of them are in memory."""
     pa = _pyarrow()
     text, number = pa.string(), pa.int32()
     schema = pa.schema(
@@ -57,8 +57,10 @@ def write_rows(path: str, rows: Iterable[dict[str, Any]]) -> None:
             "model": text,
         }
     )
-    written = [{**row, "id": as_text(row["id"]), "reason": as_text(row["reason"])} for row in rows]
-    pa.parquet.write_table(pa.Table.from_pylist(written, schema), path)
+    written = ({**row, "id": as_text(row["id"]), "reason": as_text(row["reason"])} for row in rows)
+    with pa.parquet.ParquetWriter(path, schema) as writer:
+        for some in stages.batched(written, ROWS):
+            writer.write_table(pa.Table.from_pylist(some, schema))
 
 
 def as_text(text: str | None) -> str | None:

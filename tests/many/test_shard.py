@@ -13,7 +13,7 @@ import types
 
 import pytest
 
-from many import job, shard, workers
+from many import job, parquet, shard, workers
 from many.inputs import Entry
 from structures import UserError
 
@@ -382,6 +382,26 @@ def test_a_folder_that_cannot_be_written_ends_the_job(tmp_path):
     os.mkdir(shard.path(folder, 0, "lock"))  # as root may write everywhere
     with pytest.raises(UserError, match=r"00000\.lock: cannot be written \(.*directory"):
         list(workers.run(folder, list(range(shards)), open_with(), 1, NEVER, UNLIMITED))
+
+
+def test_rows_get_into_parquet_piece_by_piece(tmp_path, monkeypatch):
+    """All of a shard were in memory twice: as Python's lists, and as a table."""
+    pytest.importorskip("pyarrow")
+    monkeypatch.setattr(parquet, "ROWS", 10)
+    path = str(tmp_path / "part.parquet")
+    made, sizes = [{**row, "model": "m"} for row in detect(entries(35))], []
+
+    def rows():
+        for number, row in enumerate(made):
+            if number % 10 == 0:
+                sizes.append(os.path.getsize(path) if number else 0)
+            yield row
+
+    parquet.write_rows(path, rows())
+    assert sizes == sorted(set(sizes)) and len(sizes) == 4  # each piece is in the file before the next is made
+    assert list(parquet.read_rows(path, list(made[0]), job.AGAIN)) == made
+    parquet.write_rows(path, iter(()))
+    assert list(parquet.read_rows(path, ["id"], job.AGAIN)) == []
 
 
 def test_a_bug_ends_the_job_and_leaves_its_traceback(tmp_path, capfd):
