@@ -3,7 +3,8 @@
 Beside the rows of a shard lies a note of the pictures that are being looked at. A process that finds one which was not
 finished knows that they killed another, or happened to be under its hands: it looks at them one by one, and one that
 is alone and kills its process twice is quarantined. So a picture that crashes a decoder costs three processes and no
-other picture, and a kill from outside costs nothing.
+other picture, and a kill from outside costs nothing. The note also counts processes that died after the last picture,
+while they put the rows in their place: what kills three of them, such as full memory, would kill each.
 
 Pictures at which the detector raises an error are looked at one by one, too. One that fails alone is quarantined with
 the error, unless the detector fails on a plain picture as well, or several do together what none does alone: then it
@@ -31,6 +32,7 @@ SECONDS = 1.0  # that pictures take between two notes, about
 FEWEST, MOST = 32, 256  # of them; one in a tar or far away is an open file, of which a process may have 1,024
 MOST_BYTES = 256_000_000  # of pictures in tars: they are in memory together
 MOST_DEATHS = 2  # of processes that looked at a picture alone
+MOST_FAILED_ENDS = 3  # of processes that died while they published the rows of a shard
 DONE, UNREADABLE, QUARANTINED = STATUSES = ("done", "unreadable", "quarantined")
 WORK = "work"  # the folder, in that of the output, of what is not finished
 
@@ -65,6 +67,7 @@ class _Note(NamedTuple):
     """What is being looked at: `count` pictures from number `first` on, one by one up to `until`, after so many deaths.
 
     alone: whether it is one of those. A group may have one picture, too.
+    While the rows are published, `first` is the number of all pictures, and `count` is 0.
     """
 
     first: int
@@ -80,9 +83,13 @@ def path(folder: str, number: int, kind: str) -> str:
 
 
 def entries(folder: str, number: int) -> list[Entry]:
-    """The pictures of a shard."""
-    with open(path(folder, number, "entries"), encoding="utf-8") as file:
-        return [Entry(*json.loads(line)) for line in file]
+    """The pictures of a shard, one at least. Raises UserError if their list is damaged, as by a power failure."""
+    listed, found = path(folder, number, "entries"), []
+    with contextlib.suppress(ValueError, TypeError), open(listed, encoding="utf-8") as file:
+        found = [Entry(*json.loads(line)) for line in file]
+    if not found:
+        raise UserError(f"{listed}: is damaged; choose another output folder")
+    return found
 
 
 def run(
@@ -96,12 +103,12 @@ def run(
 
     publish: (folder, number, path of the rows as JSON Lines) puts them in their place in one move. pace: that of the
     process, which learns. Waits for another process that has the shard. Raises files.UnwritableFile, and UserError if
-    the detector cannot work.
+    the detector cannot work, or several processes have died after the last picture.
     """
     careful, pace = _Careful(detect, folder, number), pace or Pace()
     with _locked(folder, number):
         pictures, rows = entries(folder, number), path(folder, number, "rows")
-        done, until, deaths = _recovered(folder, number)
+        done, until, deaths = _recovered(folder, number, pictures)
         while done < len(pictures):
             alone = done < until
             group = pictures[done : done + 1] if alone else _together(pictures, done, pace.count)
@@ -123,13 +130,35 @@ def run(
             done, deaths = done + len(group), 0
             if done == until:
                 careful.check_group()
+        return _finish(folder, number, publish, _Note(done, 0, done, deaths))
+
+
+def _finish(folder, number, publish, note):
+    """Publish the rows of all pictures and remove what is under work; returns the counts of their statuses."""
+    rows, noted = path(folder, number, "rows"), path(folder, number, "note")
+    if note.deaths >= MOST_FAILED_ENDS:
+        os.remove(noted)  # the same command tries again, perhaps in more memory
+        raise UserError(
+            f"{rows}: {note.deaths} processes have died while they put these rows in their place; is memory short? End "
+            "other programs and repeat the command, or choose another output folder and a smaller --shard-size"
+        )
+    _write_note(noted, note)
+    try:
         counts = count_statuses(read_rows(rows))
         with _writing(folder):
             publish(folder, number, rows)
-        for kind in ("rows", "note"):
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(path(folder, number, kind))
-        return counts
+    except Exception:
+        os.remove(noted)  # nobody has died
+        raise
+    for left in (rows, noted):
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(left)
+    return counts
+
+
+def _write_note(noted, note):
+    # Not flushed to the disk: it is for processes that die, and a machine that dies harms no picture
+    files.write(noted, json.dumps(note), durable=False)
 
 
 def _together(pictures, first, count):
@@ -148,8 +177,7 @@ class _Careful:
 
     def detect(self, group: Sequence[Entry], note: _Note, following: Sequence[Entry]) -> list[Row]:
         """The rows of pictures; [] after an error, if they are to be looked at one by one. Raises UserError."""
-        # Not flushed to the disk: it is for processes that die, and a machine that dies harms no picture
-        files.write(self._note, json.dumps(note), durable=False)
+        _write_note(self._note, note)
         try:
             return [self._detect_alone(group[0])] if note.alone else self._detect_together(group, following)
         except UserError:
@@ -255,9 +283,12 @@ def _locked(folder, number):
         yield
 
 
-def _recovered(folder, number):
-    """(rows that are done, up to which picture to go on one by one, processes that died of the next one)."""
-    done = _whole_rows(path(folder, number, "rows"))
+def _recovered(folder, number, pictures):
+    """(rows that are done, up to which picture to go on one by one, processes that died of the next one).
+
+    Where all rows are done, the deaths are those of publishing them.
+    """
+    done = _whole_rows(path(folder, number, "rows"), pictures)
     try:
         with open(path(folder, number, "note"), encoding="ascii") as file:
             note = _Note(*json.load(file))
@@ -270,16 +301,27 @@ def _recovered(folder, number):
     return done, note.until, note.deaths + 1
 
 
-def _whole_rows(rows):
-    """How many rows are whole; what a killed process left of another is cut off."""
+def _whole_rows(rows, pictures):
+    """How many rows are whole, each that of its picture; what follows them in the file is cut off.
+
+    That is what a killed process left of another row, or, after a power failure, blocks that did not reach the disk.
+    """
     count = end = 0
     try:
         with open(rows, "r+b") as file:
-            for line in file:
-                if not line.endswith(b"\n"):
+            for picture, line in zip(pictures, file, strict=False):
+                if not _is_row(line, picture):
                     break
                 count, end = count + 1, end + len(line)
             file.truncate(end)
     except FileNotFoundError:
         pass
     return count
+
+
+def _is_row(line, picture):
+    try:
+        made = json.loads(line)
+    except ValueError:  # no JSON, or no UTF-8
+        return False
+    return line.endswith(b"\n") and isinstance(made, dict) and made.get("id") == picture.id

@@ -274,6 +274,24 @@ def test_half_a_row_is_made_again(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "left",
+    [b"\0\0\0\0\n", b"\xff\xfe\n", b"[]\n", b"7\n", b"\n", json.dumps(detect(entries(1))[0]).encode() + b"\n"],
+    ids=["zeros", "no UTF-8", "a list", "a number", "nothing", "another picture"],
+)
+def test_what_a_power_failure_leaves_of_rows_is_made_again(left, tmp_path):
+    """A block that did not reach the disk is zeros, or what lay there before. It ended the job, in each call anew."""
+    pictures = entries(6)
+    folder, _ = begun(tmp_path, pictures)
+    lines = [json.dumps(row).encode() + b"\n" for row in detect(pictures)]
+    with open(shard.path(folder, 0, "rows"), "wb") as file:
+        file.writelines([*lines[:3], left, *lines[4:]])
+    log = tmp_path / "log"
+    shard.run(folder, 0, functools.partial(detect, log=str(log)), job.publish_jsonl)
+    assert log.read_text().split()[::2] == ["fine3", "fine4", "fine5"]
+    assert [row["id"] for row in rows_of(folder, 1)] == [one.id for one in pictures]
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda lines: lines[:-1], "lacks fine9"),
@@ -301,6 +319,11 @@ def test_the_count_at_the_end_finds_what_is_wrong(change, message, tmp_path):
 def no_detector():
     raise UserError("runs/mine: no such model")
     yield
+
+
+@contextlib.contextmanager
+def detector_with_a_bug():
+    yield lambda pictures, following=(): detect(pictures[1:])
 
 
 @contextlib.contextmanager
@@ -384,6 +407,43 @@ def test_a_folder_that_cannot_be_written_ends_the_job(tmp_path):
         list(workers.run(folder, list(range(shards)), open_with(), 1, NEVER, UNLIMITED))
 
 
+def dies_publishing(folder, number, rows):
+    """As where memory is full; also notes that it was called."""
+    with open(os.path.join(folder, shard.WORK, "calls"), "ab") as file:
+        file.write(b".")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def no_room_to_publish():
+    job.PUBLISH["jsonl"] = dies_publishing  # in this process alone
+    yield detect
+
+
+def test_deaths_while_a_shard_is_published_end_the_job(tmp_path):
+    """Processes that died of it were started anew without end."""
+    folder, shards = begun(tmp_path, entries(4))
+    until = time.monotonic() + 60
+    stop = types.SimpleNamespace(raise_if_requested=lambda: 1 / max(0, until - time.monotonic()))
+    for calls in (3, 6):  # the same command tries again, as when there is more memory
+        with pytest.raises(UserError, match=r"^\S+00000\.rows: 3 processes have died while .*; is memory short\? "):
+            list(workers.run(folder, [0], no_room_to_publish, 1, stop, UNLIMITED))
+        assert os.path.getsize(os.path.join(folder, shard.WORK, "calls")) == calls
+    log = tmp_path / "log"
+    run(folder, shards, log=str(log))
+    assert not log.exists() and job.close(folder, shards, "jsonl")["done"] == 4
+
+
+def test_an_error_of_publishing_is_no_death(tmp_path):
+    folder, _ = begun(tmp_path, entries(4))
+    os.mkdir(job.part(folder, 0, "jsonl"))
+    for _ in range(4):
+        with pytest.raises(UserError, match=r"cannot be written"):
+            shard.run(folder, 0, detect, job.publish_jsonl)
+    os.rmdir(job.part(folder, 0, "jsonl"))
+    shard.run(folder, 0, detect, job.publish_jsonl)
+
+
 def test_rows_get_into_parquet_piece_by_piece(tmp_path, monkeypatch):
     """All of a shard were in memory twice: as Python's lists, and as a table."""
     pytest.importorskip("pyarrow")
@@ -406,11 +466,19 @@ def test_rows_get_into_parquet_piece_by_piece(tmp_path, monkeypatch):
 
 def test_a_bug_ends_the_job_and_leaves_its_traceback(tmp_path, capfd):
     folder, shards = begun(tmp_path, entries(4))
-    with open(shard.path(folder, 0, "entries"), "w", encoding="utf-8") as file:
-        file.write("no JSON\n")
-    with pytest.raises(UserError, match="the detection failed with JSONDecodeError"):
-        list(workers.run(folder, list(range(shards)), open_with(), 1, NEVER, UNLIMITED))
-    assert "in entries" in capfd.readouterr().err
+    with pytest.raises(UserError, match="the detection failed with AssertionError"):
+        list(workers.run(folder, list(range(shards)), detector_with_a_bug, 1, NEVER, UNLIMITED))
+    assert "in run" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("left", [b"", b"no JSON\n", b"\0\0\0\n", b"{}\n", b"[1, 2, 3, 4, 5, 6]\n"], ids=str)
+def test_a_damaged_list_of_pictures_is_named(left, tmp_path):
+    folder, _ = begun(tmp_path, entries(4))
+    path = shard.path(folder, 0, "entries")
+    with open(path, "wb") as file:
+        file.write(left)
+    with pytest.raises(UserError, match=f"^{path}: is damaged; choose another output folder$"):
+        shard.run(folder, 0, detect, job.publish_jsonl)
 
 
 def test_a_name_that_is_no_utf_8_gets_into_parquet(tmp_path):
