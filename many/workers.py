@@ -137,9 +137,10 @@ def _work(pipe, folder, open_detector, format):
 @contextlib.contextmanager
 def on_device(place: int, count: int, gpus: Sequence[str]) -> Iterator[None]:
     """Context manager: a process that is started in it has a GPU of its own, or its share of the cores."""
-    if gpus:
-        limit = worker_processes.with_variable("CUDA_VISIBLE_DEVICES", gpus[place % len(gpus)])
-    else:
-        limit = worker_processes.limited_to(worker_processes.share_of_cores(place, count))
-    with limit:
+    with contextlib.ExitStack() as limits:
+        if gpus:
+            limits.enter_context(worker_processes.with_variable(worker_processes.GPUS, gpus[place % len(gpus)]))
+            limits.enter_context(worker_processes.with_variable(worker_processes.SHARERS, str(count)))
+        else:
+            limits.enter_context(worker_processes.limited_to(worker_processes.share_of_cores(place, count)))
         yield

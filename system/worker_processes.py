@@ -21,6 +21,8 @@ _hiding = threading.Lock()  # two threads would put each other's names back
 CLAIM = "single-shot-detector-core"
 # Files of Linux's control groups, second and first version, that begin so where a container may use all time
 QUOTAS = {"/sys/fs/cgroup/cpu.max": "max", "/sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1"}
+GPUS = "CUDA_VISIBLE_DEVICES"  # environment variable of NVIDIA's: which GPUs a process may use
+SHARERS = "SSD_TENSORFLOW_SHARERS"  # environment variable: how many processes like this one use these cores together
 _claims: list[socket.socket] = []  # names of cores that nobody else can take while this process lives
 
 
@@ -31,7 +33,7 @@ def usable_cores() -> int:
 
 def visible_gpus() -> list[str]:
     """The NVIDIA GPUs of this machine, as CUDA_VISIBLE_DEVICES names them."""
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    chosen = os.environ.get(GPUS)
     if chosen is not None:
         return [name for name in chosen.split(",") if name.strip() not in ("", "-1")]
     present = [path for path in glob.glob("/dev/nvidia*") if re.fullmatch(r"/dev/nvidia\d+", path)]
@@ -40,6 +42,8 @@ def visible_gpus() -> list[str]:
 
 def share_of_cores(place: int, count: int) -> list[int] | None:
     """Which cores are those of one of `count` processes; None for all, if there are fewer cores than processes."""
+    if not hasattr(os, "sched_getaffinity"):
+        return None
     cores = sorted(os.sched_getaffinity(0))
     each = len(cores) // count
     return cores[place * each : (place + 1) * each] or None
@@ -108,8 +112,11 @@ def with_variable(name: str, value: str) -> Iterator[None]:
 
 
 def beside_network() -> int:
-    """How many workers or threads should make the input of a network: one a core but two for the network, 2 to 32."""
-    return min(max(2, usable_cores() - 2), MOST_WORKERS)
+    """How many workers or threads should make the input of a network: one a core but two for the network, 2 to 32.
+
+    Of the cores that this process shares with others (SHARERS), its part counts.
+    """
+    return min(max(2, usable_cores() // int(os.environ.get(SHARERS, 1)) - 2), MOST_WORKERS)
 
 
 @contextlib.contextmanager

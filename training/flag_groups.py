@@ -646,8 +646,8 @@ def _add_worker_flags(group):
     _add(
         group,
         "--workers",
-        "processes that prepare batches; 0 prepares them between the steps "
-        f"(default: the cores less two, at least 2 and at most {worker_processes.MOST_WORKERS})",
+        "processes that prepare batches, for each of --devices; 0 prepares them between the steps "
+        f"(default: its cores less two, at least 2 and at most {worker_processes.MOST_WORKERS})",
         type=cli.non_negative_int,
         metavar="N",
     )

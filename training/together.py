@@ -93,29 +93,44 @@ def _saved(flags, found):
 
 
 def _places_here(size):
-    """The places of ranks on this machine: a GPU each, or without any GPU as many cores each."""
+    """The places of ranks on this machine."""
     gpus = worker_processes.visible_gpus()
     if gpus and len(gpus) < size:
         raise UserError(
             f"--devices {size}: this machine has {plural(len(gpus), 'GPU')}; CUDA_VISIBLE_DEVICES=-1 takes its cores"
         )
-    return [
-        launcher.Place(one, {"CUDA_VISIBLE_DEVICES": gpus[one.rank]})
-        if gpus
-        else launcher.Place(one, cores=worker_processes.share_of_cores(one.rank, size))
-        for one in cluster.local(size)
-    ]
+    return [_place(one, gpus) for one in cluster.local(size)]
 
 
 def _place_of(found):
-    """The place of this process, which TF_CONFIG or Slurm names: the GPUs of a host go to its ranks in turn."""
-    gpus = worker_processes.visible_gpus()
-    if len(gpus) < 2 or found.neighbors < 2:  # none, or what started this process has chosen
+    """The place of this process, which TF_CONFIG or Slurm names. What started it may have chosen its GPU and cores."""
+    if found.neighbors == 1:
         return launcher.Place(found)
-    if len(gpus) < found.neighbors:
+    gpus = worker_processes.visible_gpus()
+    has_gpu = len(gpus) == 1 and worker_processes.GPUS in os.environ
+    if gpus and len(gpus) < found.neighbors and not has_gpu:
         host = cluster.host_of(found.addresses[found.rank])
-        raise UserError(f"{host} has {plural(len(gpus), 'GPU')} for {found.neighbors} ranks; start fewer there")
-    return launcher.Place(found, {"CUDA_VISIBLE_DEVICES": gpus[found.local_index]})
+        raise UserError(
+            f"{host} has {plural(len(gpus), 'GPU')} for {found.neighbors} ranks; start fewer there, or give each a GPU "
+            f"with {worker_processes.GPUS}"
+        )
+    return _place(found, gpus, has_gpu, worker_processes.usable_cores() != os.cpu_count())
+
+
+def _place(found, gpus, has_gpu=False, has_cores=False):
+    """The place of a rank, with its share of what its machine has: a GPU, or without any GPU as many cores as others.
+
+    has_gpu, has_cores: whether this process has nothing but its share already.
+    """
+    variables, cores = {}, None
+    if gpus and not has_gpu:
+        variables[worker_processes.GPUS] = gpus[found.local_index]
+    if not has_cores:
+        if gpus:  # which cores are near its GPU the system knows better, so only their number counts
+            variables[worker_processes.SHARERS] = str(found.neighbors)
+        else:
+            cores = worker_processes.share_of_cores(found.local_index, found.neighbors)
+    return launcher.Place(found, variables, cores)
 
 
 @contextlib.contextmanager

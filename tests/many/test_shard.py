@@ -16,6 +16,7 @@ import pytest
 from many import job, parquet, shard, workers
 from many.inputs import Entry
 from structures import UserError
+from system import worker_processes
 
 NEVER = types.SimpleNamespace(requested=False, raise_if_requested=lambda: None)
 UNLIMITED = lambda place: contextlib.nullcontext()  # noqa: E731
@@ -442,6 +443,15 @@ def test_an_error_of_publishing_is_no_death(tmp_path):
             shard.run(folder, 0, detect, job.publish_jsonl)
     os.rmdir(job.part(folder, 0, "jsonl"))
     shard.run(folder, 0, detect, job.publish_jsonl)
+
+
+def test_processes_with_a_gpu_each_share_the_cores(monkeypatch):
+    """Each had as many threads for pictures as the machine has cores."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(32)))
+    with workers.on_device(5, 4, ["0", "3"]):
+        assert os.environ[worker_processes.GPUS] == "3"
+        assert worker_processes.beside_network() == 32 // 4 - 2
+    assert worker_processes.beside_network() == 30
 
 
 def test_rows_get_into_parquet_piece_by_piece(tmp_path, monkeypatch):

@@ -20,6 +20,13 @@ def test_workers_leave_two_cores_to_the_network(cores, workers, monkeypatch):
     assert worker_processes.beside_network() == workers
 
 
+@pytest.mark.parametrize(("sharers", "workers"), [("1", 32), ("2", 30), ("8", 6), ("64", 2), ("100", 2)])
+def test_processes_that_share_cores_have_as_many_workers_together(sharers, workers, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
+    monkeypatch.setenv(worker_processes.SHARERS, sharers)
+    assert worker_processes.beside_network() == workers
+
+
 on_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="cores are claimed on Linux only")
 
 

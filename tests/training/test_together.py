@@ -11,6 +11,7 @@ import ssd_utils
 from distribution import cluster
 from programs import ROOT
 from structures import UserError
+from system import worker_processes
 from training import together, train_flags
 
 NEW = ["--data", "data", "--train", "train", "--run", "runs/new"]
@@ -26,17 +27,31 @@ def without_variables(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
-def test_each_rank_has_a_gpu_of_its_own(monkeypatch):
+@pytest.fixture(autouse=True)
+def four_cores(monkeypatch):
+    """The machine has four cores, and this process may use all."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
+
+
+def test_each_rank_has_a_gpu_of_its_own_and_its_share_of_the_workers(monkeypatch):
+    """Each made batches, and read pictures to validate on, with as many processes and threads as the machine has cores.
+
+    It may run on all of them: which are near its GPU the system knows.
+    """
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5,GPU-7")
-    places = together._places_here(2)
-    assert [place.variables for place in places] == [{"CUDA_VISIBLE_DEVICES": "3"}, {"CUDA_VISIBLE_DEVICES": "5"}]
-    assert [place.cores for place in places] == [None, None]
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
+    places = together._places_here(3)
+    assert [place.variables["CUDA_VISIBLE_DEVICES"] for place in places] == ["3", "5", "GPU-7"]
+    assert [place.cores for place in places] == [None] * 3
+    for name, value in places[1].variables.items():
+        monkeypatch.setenv(name, value)
+    assert worker_processes.beside_network() == 64 // 3 - 2
 
 
 @pytest.mark.parametrize(("size", "cores"), [(2, [[0, 1], [2, 3]]), (4, [[0], [1], [2], [3]]), (5, [None] * 5)])
 def test_without_a_gpu_each_rank_has_as_many_cores(size, cores, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
     places = together._places_here(size)
     assert [place.cores for place in places] == cores
     assert [place.variables for place in places] == [{}] * size
@@ -49,7 +64,37 @@ def test_without_a_gpu_each_rank_has_as_many_cores(size, cores, monkeypatch):
 def test_the_ranks_of_a_host_share_its_gpus(visible, rank, variables, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     found = cluster.Cluster(("a:1", "b:1", "b:2"), rank, "a:2")
-    assert together._place_of(found).variables == variables
+    place = together._place_of(found)
+    assert place.variables.get("CUDA_VISIBLE_DEVICES") == variables.get("CUDA_VISIBLE_DEVICES")
+
+
+@pytest.mark.parametrize("gpus", ["", "4", "4,5"], ids=["no GPU", "a GPU each", "all GPUs"])
+@pytest.mark.parametrize(
+    ("usable", "rank", "cores", "sharers"),
+    [
+        ({0, 1, 2, 3}, 1, [0, 1], 2),
+        ({0, 1, 2, 3}, 2, [2, 3], 2),
+        ({0, 1, 2, 3}, 0, None, 1),  # alone on its host
+        ({2, 3}, 2, None, 1),  # Slurm, or taskset, has chosen
+    ],
+)
+def test_the_ranks_of_a_host_share_its_cores(gpus, usable, rank, cores, sharers, monkeypatch):
+    """Where TF_CONFIG or Slurm names them, each had all."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: usable)
+    place = together._place_of(cluster.Cluster(("a:1", "b:1", "b:2"), rank, "a:2"))
+    assert place.cores == (None if gpus else cores)
+    assert place.variables.get(worker_processes.SHARERS, "1") == ("1" if not gpus else str(sharers))
+
+
+def test_two_ranks_do_not_get_the_one_gpu_of_their_host(monkeypatch):
+    """Unless the variable says that the process which has started this one has given it."""
+    monkeypatch.setattr(worker_processes, "visible_gpus", lambda: ["0"])
+    found = cluster.Cluster(("b:1", "b:2"), 0, "b:3")
+    with pytest.raises(UserError, match=r"^b has 1 GPU for 2 ranks; .*CUDA_VISIBLE_DEVICES"):
+        together._place_of(found)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert "CUDA_VISIBLE_DEVICES" not in together._place_of(found).variables
 
 
 def test_more_ranks_than_gpus_on_a_host(monkeypatch):
