@@ -443,6 +443,7 @@ class Trainer:
                 engine.train_one_epoch(
                     self.graph, batches, state, plan, samples, self._after_step, self._outlook, group
                 )
+                self._finish_epoch()
             except WorkerError as error:
                 self._save_sound()  # between two steps
                 raise UserError(str(error)) from None
@@ -450,7 +451,6 @@ class Trainer:
                 if group and group.ended and state.step > self._saved_step:  # another rank's end, between two steps
                     self._save_sound()
                 raise
-            self._finish_epoch()
         best = "" if state.best is None else f"; best VOC07 mean AP {state.best:.4f}"
         picture = (self.task.valid or self.task.samples)[0].image_path
         detect = cli.command("infer.py", self.task.run, picture, "--output", f"{os.path.normpath(self.task.run)}_found")

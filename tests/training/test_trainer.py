@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import dataclasses
 import inspect
 import re
 import shutil
@@ -19,6 +20,7 @@ import config
 import runs
 import train
 import training_data
+from distribution import group
 from formats import division
 from kernels import devices
 from media import images
@@ -136,6 +138,41 @@ def test_short_epochs_are_not_all_saved(start, slow_saves):
     slow_saves.clear()
     start(*PATIENT, name="patient")  # the first epoch is the best, and the second the last
     assert slow_saves == [5, 10]
+
+
+class LosesARank:
+    """A stand-in for the Group of rank 0, whose other rank is lost in a call of `share`."""
+
+    rank, size, is_first, ended = 0, 1, True, False
+
+    def __init__(self, shares):
+        self._left = shares
+
+    def share(self, _):
+        self._left -= 1
+        if not self._left:
+            self.ended = True
+            raise group.RankLost("rank 1 (b:1) is lost")
+
+
+def test_a_rank_that_is_lost_between_two_epochs_costs_no_step(start, tmp_path, slow_saves, monkeypatch):
+    """Rank 0 learns of it after it has scored the epoch, which is not saved where epochs are short."""
+    train_alone, train_one_epoch = trainer.Trainer.train, engine.train_one_epoch
+
+    def train_together(self):
+        self.task = dataclasses.replace(self.task, group=LosesARank(2))
+        train_alone(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.Trainer, "train", train_together)
+        patch.setattr(engine, "train_one_epoch", lambda *arguments: train_one_epoch(*arguments[:-1]))  # without group
+        with pytest.raises(group.RankLost):
+            start("--epochs", "4")
+    assert slow_saves == [5, 10]
+    state = state_of(tmp_path / "run")
+    assert (state["epoch"], state["batch"], len(state["rows"])) == (2, 0, 2)
+    resume(tmp_path / "run")
+    assert slow_saves[-1] == 20
 
 
 def test_a_training_killed_after_epochs_that_were_not_saved_repeats_them(start, tmp_path, slow_saves, monkeypatch):
