@@ -26,8 +26,10 @@ CONFIG = "config.json"
 DIVISION = "division.json"  # in a run: what formats.division wrote
 PATTERN = "*?[\\"  # TensorFlow reads a checkpoint's path as a pattern, in which these have a special meaning
 # Settings that may differ on --resume: they change the end or the speed, but not the steps before the end (except the
-# rates of the cosine schedule, which depend on the end)
+# rates of the cosine schedule, which depend on the end). With data and source the same pictures are at another place
 RESUMABLE = (
+    "data",
+    "source",
     "epochs",
     "max_steps",
     "workers",

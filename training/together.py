@@ -19,11 +19,12 @@ from structures import Sample, UserError
 from system import cli, worker_processes
 from system.wording import plural
 from training import train_flags
+from training.flag_groups import flag_of
 
 PROGRAM = os.path.join(cli.ROOT, "train.py")
-# May differ from host to host: paths, what a host can do, and what rank 0 alone does
-OWN = ("data", "source", "vgg_weights", "init_from", "workers", "cache", "cache_gb", "cache_dir")
-OWN += ("events", "save_minutes", "keep_every")
+# May differ from host to host: where its pictures are and how it reads them; other paths; what rank 0 alone does
+OF_HOST = ("data", "source", "workers", "cache", "cache_gb", "cache_dir")
+OWN = (*OF_HOST, "vgg_weights", "init_from", "events", "save_minutes", "keep_every")
 
 
 def run(flags: argparse.Namespace, argv: Any) -> bool:
@@ -68,15 +69,24 @@ def kept_flags(flags: argparse.Namespace) -> tuple[str, ...]:
     """The flags that config.json does not keep, as a resume must have them."""
     given = {"--xla": flags.xla if flags.xla != "auto" else None, "--devices": flags.devices}
     given["--restarts"] = flags.restarts or None
-    words = [word for name, value in given.items() if value is not None for word in (name, str(value))]
-    return (*words, *["--within-data"] * flags.within_data)
+    return (*_words(given), *["--within-data"] * flags.within_data)
+
+
+def _flags_of_host(flags):
+    """The given flags that are this host's own, which a resume needs again: config.json has those of rank 0's host."""
+    return _words({flag_of(name): vars(flags).get(name) for name in OF_HOST})
+
+
+def _words(given):
+    """{flag: value, None for none} -> the words of a command."""
+    return [word for name, value in given.items() if value is not None for word in (name, str(value))]
 
 
 def _command(flags, argv, start):
     """The words that start a rank; from the second start on, of a resume."""
     words = cli.words(argv)
     if start and config.is_run(flags.run) and not flags.resume:
-        words = ["--run", flags.run, "--resume", *kept_flags(flags)]
+        words = ["--run", flags.run, "--resume", *_flags_of_host(flags), *kept_flags(flags)]
     return [sys.executable, PROGRAM, *words]
 
 
@@ -88,7 +98,8 @@ def _saved(flags, found):
             )
         return "nothing is saved yet"
     last = config.read_index(flags.run).get("last")
-    command = config.resume_command(flags.run, *kept_flags(flags))
+    own = _flags_of_host(flags) if found else ()
+    command = config.resume_command(flags.run, *own, *kept_flags(flags))
     return f"{f'{last} is saved' if last else 'nothing is saved yet'}; continue with: {command}"
 
 

@@ -117,8 +117,37 @@ def test_a_second_start_resumes_what_the_first_has_begun(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / config.CONFIG).write_text("{}")
     assert together._command(flags, given, 0)[2:] == given
-    resumed = ["--run", str(tmp_path / "run"), "--resume", "--devices", "2"]
+    resumed = ["--run", str(tmp_path / "run"), "--resume", "--data", os.path.abspath("data"), "--devices", "2"]
     assert together._command(flags, given, 1)[2:] == resumed
+
+
+def test_a_second_start_keeps_what_is_each_hosts_own(tmp_path):
+    """The config.json that it resumes has what rank 0's host has: other paths, and other numbers of workers."""
+    own = ["--data", "/b/data", "--source", "voc", "--workers", "3", "--cache", "disk", "--cache-dir", "/b/ssd"]
+    given = [
+        *own,
+        "--train",
+        "train",
+        "--run",
+        str(tmp_path),
+        "--epochs",
+        "9",
+        "--save-minutes",
+        "5",
+        "--restarts",
+        "2",
+    ]
+    flags = train_flags.parse(given, None)
+    (tmp_path / config.CONFIG).write_text("{}")
+    again = together._command(flags, given, 1)[2:]
+    assert again[:3] == ["--run", str(tmp_path), "--resume"] and again[-2:] == ["--restarts", "2"]
+    taken = vars(train_flags.parse(again, None))
+    for name in ("data", "source", "workers", "cache", "cache_dir"):
+        assert taken[name] == vars(flags)[name]
+    assert not {"train", "epochs", "save_minutes"} & taken.keys()  # those of the run hold for all
+    found = cluster.Cluster(("a:1", "b:1"), 0, "a:2")
+    assert "--data /b/data --source voc --workers 3 " in together._saved(flags, found)
+    assert "--data" not in together._saved(flags, None)
 
 
 def test_a_second_start_of_a_resume_has_its_flags(tmp_path):

@@ -246,6 +246,13 @@ def test_a_resume_refuses_another_recipe(original, flags, named):
         resumed(original, *flags)
 
 
+def test_a_resume_takes_the_data_set_at_another_place(original, tmp_path):
+    """As another host has it; the trainer compares its pictures with the run's."""
+    before = config.read_config(str(original))[1]
+    settings = resumed(original, "--data", str(tmp_path / "moved"), "--source", "coco")[1]
+    assert settings == dataclasses.replace(before, data=str(tmp_path / "moved"), source="coco")
+
+
 def test_tiles_are_part_of_the_run(tmp_path):
     description, settings = read(*SLIM, "--tiles", "3x2", "--overlap", "0.3")
     assert settings.cut == tiles.Cut((3, 2), None, 0.3)

@@ -5,6 +5,7 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import inspect
 import re
 import shutil
@@ -18,6 +19,7 @@ import tensorflow.compat.v1 as tf
 
 import config
 import runs
+import ssd_utils
 import train
 import training_data
 from distribution import group
@@ -138,6 +140,32 @@ def test_short_epochs_are_not_all_saved(start, slow_saves):
     slow_saves.clear()
     start(*PATIENT, name="patient")  # the first epoch is the best, and the second the last
     assert slow_saves == [5, 10]
+
+
+@pytest.fixture
+def moved(tmp_path):
+    """Callable: (state, ids of the pictures) -> checks a resume of a run whose data set is at another place now."""
+    description = config.ModelDescription(ssd_utils.get_preset("vgg300"), ("car",))
+    settings = config.TrainingSettings("/old", "train", batch_size=1)
+    config.write_config(str(tmp_path), description, settings, {})
+    settings = dataclasses.replace(settings, data="/new")
+
+    def check(state, *ids):
+        samples = [types.SimpleNamespace(id=one) for one in ids]
+        trainer._check_data(trainer.Task(str(tmp_path), description, settings, samples, [], resume=True), state)
+
+    return check
+
+
+def test_a_resume_finds_the_same_pictures_at_another_place(moved):
+    state = runs.TrainingState()
+    with pytest.raises(UserError, match=r"^--data /new: the run was started with /old, .*; leave it out to resume$"):
+        moved(state, "1", "2")  # an earlier version, or a run without a checkpoint: nothing says which it had
+    state.data = {"pictures": 2, "ids": hashlib.sha256(b"1\n2").hexdigest()}
+    moved(state, "1", "2")
+    for ids, change in ((("1", "3"), "other pictures than --train train of /new has now"), (("1",), "2 pictures, ")):
+        with pytest.raises(UserError, match=change):
+            moved(state, *ids)
 
 
 class LosesARank:
