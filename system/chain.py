@@ -38,24 +38,40 @@ def call(program: str, *arguments: object) -> None:
 class _Child:
     """A child process that gets the time to save its work when this process receives a stop signal.
 
-    Ctrl-C reaches every process of the terminal, the child too; SIGTERM is passed on. Neither ends this process before
-    the child has ended.
+    It is passed on, but for Ctrl-C, which reaches every process of the terminal: a second one could interrupt the child
+    as it reports the first. Neither signal ends this process before the child has ended.
     """
 
     def __init__(self):
         self.stopped = False
+        self._process, self._early = None, None  # early: a signal from before there was a process
 
     def run(self, command):
         """Run a command; returns its exit code."""
         paths = filter(None, (ROOT, os.environ.get("PYTHONPATH")))  # so that packages are found from any folder
         self._process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)})
+        if self._early:
+            self._process.send_signal(self._early)
         return self._process.wait()
 
     def handle(self, number, _frame):
         """The handler of both signals while it runs."""
         self.stopped = True
-        if number == signal.SIGTERM:
+        if number == signal.SIGINT and _has_terminal():
+            return
+        if self._process:
             self._process.send_signal(number)
+        else:
+            self._early = number
+
+
+def _has_terminal():
+    """Whether this process is in the foreground of a terminal, which then sends its SIGINT to the child too."""
+    try:
+        with open("/dev/tty", "rb") as terminal:
+            return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
+    except OSError:
+        return False
 
 
 def has_begun(run: str) -> bool:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -59,9 +60,13 @@ def test_finished_stages_are_skipped(program, tmp_path):
     assert calls(tmp_path)[6:] == ["0 d", "0 c again"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_waits_until_the_program_has_saved_its_work(tmp_path, number):
-    """Ctrl-C reaches all processes of the terminal; SIGTERM only the caller, which passes it on."""
+@pytest.mark.parametrize(
+    ("number", "send"),
+    [(signal.SIGINT, os.killpg), (signal.SIGINT, os.kill), (signal.SIGTERM, os.kill)],
+    ids=["Ctrl-C", "SIGINT", "SIGTERM"],
+)
+def test_a_stop_waits_until_the_program_has_saved_its_work(tmp_path, number, send):
+    """Ctrl-C reaches all processes of the terminal; a signal to the caller alone is passed on."""
     saving = tmp_path / "saving.py"
     saving.write_text(
         "import pathlib, signal, sys, time\n"
@@ -77,13 +82,56 @@ def test_a_stop_waits_until_the_program_has_saved_its_work(tmp_path, number):
     code = f"from system import chain, cli; cli.run(lambda: (chain.call({str(saving)!r}), chain.call('never.py')))"
     group = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, start_new_session=True, stderr=subprocess.PIPE)
     wait_until((tmp_path / "ready").exists, group)
-    if number == signal.SIGINT:
-        os.killpg(group.pid, number)
-    else:
-        group.send_signal(number)
+    send(group.pid, number)
     assert group.wait(timeout=20) == 130
     assert (tmp_path / "saved").exists()
     assert group.stderr.read() == b"interrupted; repeat the command to continue from here\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_while_the_program_is_being_started_is_passed_on(number):
+    child = chain._Child()
+    child.handle(number, None)
+    assert child.stopped
+    code = child.run([sys.executable, "-c", "import time; time.sleep(60)"])
+    assert code in (-number, 1)  # 1 after a traceback, of Python that had begun to start
+
+
+def test_ctrl_c_reaches_the_program_once(tmp_path):
+    """A second SIGINT would interrupt a program that has no StopRequest as it ends: three of 25 left a traceback."""
+    counting = tmp_path / "counting.py"
+    counting.write_text(
+        "import pathlib, signal, sys, time\n"
+        f"here = pathlib.Path({str(tmp_path)!r})\n"
+        "signal.signal(signal.SIGINT, lambda *_: (here / str(time.monotonic_ns())).with_suffix('.signal').touch())\n"
+        "(here / 'ready').touch()\n"
+        "while not (here / 'end').exists(): time.sleep(0.02)\n"
+        "sys.exit(130)"
+    )
+    ours, theirs = os.openpty()
+    code = (
+        f"import os; os.open({os.ttyname(theirs)!r}, os.O_RDWR)\n"  # it is the terminal of its session now
+        "from system import chain, cli\n"
+        f"cli.run(lambda: chain.call({str(counting)!r}))"
+    )
+    caller = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, start_new_session=True, stderr=subprocess.PIPE)
+    try:
+        wait_until((tmp_path / "ready").exists, caller)
+        caller.send_signal(signal.SIGSTOP)  # two signals at once would be one
+        os.waitid(os.P_PID, caller.pid, os.WSTOPPED)
+        os.write(ours, b"\x03")
+        wait_until(lambda: list(tmp_path.glob("*.signal")), caller)
+        caller.send_signal(signal.SIGCONT)
+        time.sleep(1)  # for a second signal
+        (tmp_path / "end").touch()
+        assert caller.wait(60) == 130
+    finally:
+        (tmp_path / "end").touch()
+        caller.kill()
+        caller.communicate()
+        os.close(ours)
+        os.close(theirs)
+    assert len(list(tmp_path.glob("*.signal"))) == 1
 
 
 def test_last_metrics(tmp_path):
