@@ -17,22 +17,18 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from distribution.cluster import LOCAL, Cluster, host_of
+from distribution.ends import End, Kind, RankLost
 from structures import UserError
 
 BEAT_SECONDS = 1.0
 LOST_SECONDS = 7.0  # of silence; with what follows it, about 15 seconds
 MEET_SECONDS = 600.0  # hosts may start minutes apart, and read their data at different speeds
-LOSSES = DIED, _ = "died", "lost"  # a death is seen at once, all else after LOST_SECONDS
 _POLL_SECONDS = 0.25
 _SEND_SECONDS = 7.0
 _LENGTHS = struct.Struct("!IQ")  # of a message's JSON, and of the bytes behind it
 _LONGEST_JSON = 2**30
 
 Part = tuple[Any, bytes]  # JSON, and bytes
-
-
-class RankLost(UserError):
-    """A rank has died, or does not answer any more: the others must end, and may start again."""
 
 
 class _Connection:
@@ -106,15 +102,15 @@ class Group:
         cluster: Cluster,
         connections: Mapping[int, socket.socket],
         stop: Any,
-        on_end: Callable[[str, str], object] = lambda kind, text: None,
+        on_end: Callable[[End], object] = lambda end: None,
     ) -> None:
-        """connections: by rank; stop: a cli.StopRequest; on_end: told once, at the first end, (kind, text)."""
+        """connections: by rank; stop: a cli.StopRequest; on_end: told once, of the first end."""
         self.cluster = cluster
         self._stop, self._on_end = stop, on_end
         self._connections = {rank: _Connection(one) for rank, one in connections.items()}
         self._condition = threading.Condition()
         self._arrived: dict[int, collections.deque] = {rank: collections.deque() for rank in self._connections}
-        self._end: tuple[str, str] | None = None  # kind (of LOSSES, "error", "interrupted"), text
+        self._end: End | None = None
         self._over = False  # every rank has said that it has nothing more to say
         self._number = 0  # of meetings so far
         self._closing = threading.Event()
@@ -168,10 +164,7 @@ class Group:
     def check(self) -> None:
         """Raise what ends this rank, if something does."""
         if self._end:
-            kind, text = self._end
-            if kind == "interrupted":
-                raise KeyboardInterrupt(text)
-            raise (RankLost if kind in LOSSES else UserError)(text)
+            raise self._end.error()
 
     def explain(self, doing: str, seconds: float) -> None:
         """After TensorFlow failed in something that all ranks do together: raise the reason, for which it may wait.
@@ -180,7 +173,8 @@ class Group:
         """
         with self._condition:
             self._condition.wait_for(lambda: self._end, seconds)
-        self._conclude("lost", f"{doing}, although all {self.size} ranks answer; check the network between them")
+        text = f"{doing}, although all {self.size} ranks answer; check the network between them"
+        self._conclude(End(Kind.LOST, text))
         self.check()
 
     def _meet(self, value, payload, combine):
@@ -213,7 +207,9 @@ class Group:
         try:
             self._connections[rank].send(*message)
         except OSError as error:
-            self._conclude("lost", f"{self.cluster.name(rank)} is lost: nothing can be sent to it ({error.strerror})")
+            kind = Kind.DIED if isinstance(error, ConnectionError) else Kind.LOST  # at once, or after a silence
+            text = f"{self.cluster.name(rank)} is lost: nothing can be sent to it ({error.strerror})"
+            self._conclude(End(kind, text))
             self.check()
 
     def _read(self, rank):
@@ -223,7 +219,7 @@ class Group:
             while True:
                 kind, value, payload = connection.receive()
                 if kind == "end":
-                    self._conclude(*value)
+                    self._conclude(End.from_json(value))
                 elif kind == "bye":
                     return
                 elif kind == "stop":
@@ -234,7 +230,7 @@ class Group:
                         self._condition.notify_all()
         except (EOFError, OSError, ValueError):
             if not self._closing.is_set():
-                self._conclude(DIED, f"{self.cluster.name(rank)} is lost: its process or its host has ended")
+                self._conclude(End(Kind.DIED, f"{self.cluster.name(rank)} is lost: its process or its host has ended"))
 
     def _beat(self):
         """A thread: tell the others that this rank is there, and listen whether they are."""
@@ -245,11 +241,11 @@ class Group:
             for rank, connection in self._connections.items():
                 connection.note_silence(passed)
                 if connection.silence > LOST_SECONDS:
-                    self._conclude(
-                        "lost",
+                    text = (
                         f"{self.cluster.name(rank)} is lost: it has not answered for {LOST_SECONDS:g} seconds; its "
-                        "process is stopped, or the network fails",
+                        "process is stopped, or the network fails"
                     )
+                    self._conclude(End(Kind.LOST, text))
             if now - sent >= BEAT_SECONDS and not self._end:
                 sent = now
                 for connection in self._connections.values():
@@ -258,31 +254,31 @@ class Group:
                         if self._stop.requested and not self.is_first:
                             connection.send("stop")
 
-    def _conclude(self, kind, text):
+    def _conclude(self, end):
         """Note the first end, and tell it."""
         with self._condition:
             if self._end or self._over:
                 return
-            self._end = kind, text
+            self._end = end
             self._condition.notify_all()
-        self._on_end(kind, text)
-        self._tell_all("end", [kind, text])
+        self._on_end(end)
+        self._tell_all("end", end)
 
     def _tell_all(self, *message):
         for connection in self._connections.values():
             with contextlib.suppress(OSError):
                 connection.send(*message)
 
-    def close(self, kind: str | None, text: str = "") -> None:
-        """Part from the others. kind: None if all is done, on every rank; else how this rank ends, with a text."""
-        if kind is None and not self._end:
+    def close(self, end: End | None) -> None:
+        """Part from the others. end: None if all is done, on every rank; else how this rank ends."""
+        if end is not None:
+            self._conclude(end)
+        elif not self._end:
             self.share()  # nobody leaves while another still needs its TensorFlow server
             self._over = True
-        elif kind is not None:
-            self._conclude(kind, text)
         self._closing.set()
         if self._end:  # the thread that learned of it may not have told all yet
-            self._tell_all("end", list(self._end))
+            self._tell_all("end", self._end)
         self._tell_all("bye")
         for connection in self._connections.values():
             connection.end_writing()
@@ -297,7 +293,7 @@ def joined(
     cluster: Cluster,
     facts: Mapping[str, Any],
     stop: Any,
-    on_end: Callable[[str, str], object] = lambda kind, text: None,
+    on_end: Callable[[End], object] = lambda end: None,
     seconds: float = MEET_SECONDS,
 ) -> Iterator[Group]:
     """Context manager: the Group of a training, once all ranks have come, until the block ends.
@@ -312,18 +308,9 @@ def joined(
         _compare(group, facts)
         yield group
     except BaseException as error:
-        group.close(*_described(cluster, error))
+        group.close(End.of(error, cluster.name(cluster.rank)))
         raise
     group.close(None)
-
-
-def _described(cluster, error):
-    """(kind, text) of an exception that ends a rank."""
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted", str(error)
-    if isinstance(error, UserError):
-        return "lost" if isinstance(error, RankLost) else "error", str(error)
-    return "error", f"{cluster.name(cluster.rank)} failed: {type(error).__name__}: {error}"
 
 
 def _compare(group, facts):

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 
 from distribution.cluster import Cluster
-from distribution.group import RankLost
+from distribution.ends import End
 from structures import UserError
 from system import cli
 
@@ -29,10 +29,10 @@ class Member:
     cluster: Cluster
     channel: socket.socket
 
-    def report(self, kind: str, text: str) -> None:
-        """Say why this rank ends: one of group.LOSSES, "error" or "interrupted", and a text."""
+    def report(self, end: End) -> None:
+        """Say why this rank ends."""
         with contextlib.suppress(OSError):  # whoever started it is gone
-            self.channel.sendall(json.dumps([kind, text]).encode() + b"\n")
+            self.channel.sendall(json.dumps(end).encode() + b"\n")
 
     def stop_request(self) -> cli.StopRequest:
         """What `follow` sets, to be opened: signals are for the process that started this one."""
@@ -73,12 +73,9 @@ def speaking(member: Member | None) -> Iterator[None]:
         return
     try:
         yield
-    except KeyboardInterrupt as interrupt:
-        member.report("interrupted", str(interrupt))
-        _exit(cli.INTERRUPTED)
-    except UserError as error:
-        member.report("lost" if isinstance(error, RankLost) else "error", str(error))
-        _exit(cli.FAILURE)
+    except (KeyboardInterrupt, UserError) as error:
+        member.report(End.of(error, member.cluster.name(member.cluster.rank)))
+        _exit(cli.INTERRUPTED if isinstance(error, KeyboardInterrupt) else cli.FAILURE)
 
 
 def _exit(code):

@@ -61,6 +61,7 @@ WITHOUT_TENSORFLOW = {
     "training.train_flags",
     "training.together",
     "distribution.cluster",
+    "distribution.ends",
     "distribution.group",
     "distribution.launcher",
     "distribution.member",

@@ -9,6 +9,7 @@ import types
 import pytest
 
 from distribution import cluster, group
+from distribution.ends import RankLost
 from structures import UserError
 
 
@@ -97,7 +98,7 @@ def test_a_dead_rank_is_named():
                 connection.close()
             return
         told.setdefault(one.rank, [])
-        one._on_end = lambda kind, _: told[one.rank].append(kind)
+        one._on_end = lambda end: told[one.rank].append(end.kind)
         listen.wait()
         one.share()
 
@@ -105,9 +106,7 @@ def test_a_dead_rank_is_named():
     found = run_ranks(work)
     assert told == {0: ["died"], 2: ["died"]}  # rank 0 has longer than after a silence (launcher)
     for rank in (0, 2):
-        assert isinstance(found[rank], group.RankLost) and "is lost: its process or its host has ended" in str(
-            found[rank]
-        )
+        assert isinstance(found[rank], RankLost) and "is lost: its process or its host has ended" in str(found[rank])
         assert str(found[rank]).startswith("rank 1 (127.0.0.1:")
 
 
@@ -131,7 +130,7 @@ def test_a_silent_rank_is_named(monkeypatch):
     found = run_ranks(work)
     assert time.monotonic() - start < 20
     for rank in (0, 2):
-        assert isinstance(found[rank], group.RankLost) and "rank 1 (127.0.0.1:" in str(found[rank])
+        assert isinstance(found[rank], RankLost) and "rank 1 (127.0.0.1:" in str(found[rank])
         assert "has not answered for 2 seconds" in str(found[rank])
 
 
@@ -155,7 +154,7 @@ def test_ranks_with_other_flags_are_refused():
 def test_a_rank_that_does_not_come_is_named():
     one = cluster.local(2)[0]
     with (
-        pytest.raises(group.RankLost, match=r"rank 1 \(127.0.0.1:\d+\): has not come"),
+        pytest.raises(RankLost, match=r"rank 1 \(127.0.0.1:\d+\): has not come"),
         group.joined(one, {}, never(), seconds=0.5),
     ):
         pass
@@ -164,7 +163,7 @@ def test_a_rank_that_does_not_come_is_named():
 def test_a_rank_0_that_does_not_come_is_named():
     one = cluster.local(2)[1]
     with (
-        pytest.raises(group.RankLost, match=r"rank 0 .* does not wait at"),
+        pytest.raises(RankLost, match=r"rank 0 .* does not wait at"),
         group.joined(one, {}, never(), seconds=0.5),
     ):
         pass

@@ -10,6 +10,7 @@ import types
 import pytest
 
 from distribution import cluster, launcher
+from distribution.ends import RankLost
 from programs import ROOT
 from structures import UserError
 
@@ -17,7 +18,7 @@ PART = """
 import os, sys, time
 sys.path.insert(0, {root!r})
 from distribution import member
-from distribution.group import RankLost
+from distribution.ends import End, Kind, RankLost
 from structures import UserError
 rank = member.of_this_process()
 number, start = rank.cluster.rank, {start}
@@ -51,9 +52,7 @@ def test_a_killed_rank_is_named_and_the_others_are_ended(tmp_path, monkeypatch):
     monkeypatch.setattr(launcher, "LOST_SECONDS", 0.5)
     body = "if number == 1: os.kill(os.getpid(), 9)\ntime.sleep(60)"
     start = time.monotonic()
-    with pytest.raises(
-        launcher.Lost, match=r"rank 1 \(127.0.0.1:\d+\), process \d+, was killed by SIGKILL.*; step 7 is"
-    ):
+    with pytest.raises(RankLost, match=r"rank 1 \(127.0.0.1:\d+\), process \d+, was killed by SIGKILL.*; step 7 is"):
         play(tmp_path, body)
     assert time.monotonic() - start < 30
 
@@ -62,14 +61,18 @@ def test_a_killed_rank_is_named_and_the_others_are_ended(tmp_path, monkeypatch):
 def test_after_a_death_rank_0_has_time_for_its_step(where, tmp_path, monkeypatch):
     """A death is seen at once, so that of the 15 seconds, which all may take, those of a silence are left."""
     monkeypatch.setattr(launcher, "GRACE_SECONDS", 0.1)
-    death = "if number == 1: os.kill(os.getpid(), 9)" if where == "here" else "rank.report('died', 'rank 1 is lost')"
+    death = (
+        "if number == 1: os.kill(os.getpid(), 9)"
+        if where == "here"
+        else "rank.report(End(Kind.DIED, 'rank 1 is lost'))"
+    )
     body = f"""
 {death}
 time.sleep(2)
 open('{tmp_path}/saved', 'w').close()
 raise RankLost('and so on')
 """
-    with pytest.raises(launcher.Lost, match=r"was killed by SIGKILL|^rank 1 is lost; step 7"):
+    with pytest.raises(RankLost, match=r"was killed by SIGKILL|^rank 1 is lost; step 7"):
         play(tmp_path, body, size=2 if where == "here" else 1)
     assert (tmp_path / "saved").exists()
 
@@ -82,9 +85,7 @@ def test_a_stopped_rank_is_lost_although_no_other_one_here_says_so(tmp_path, mon
     watchdog = threading.Timer(60, lambda: os.kill(int(number.read_text()), signal.SIGKILL))
     watchdog.start()
     try:
-        with pytest.raises(
-            launcher.Lost, match=r"rank 0 .* has not answered for 0.5 seconds; its process is stopped; "
-        ):
+        with pytest.raises(RankLost, match=r"rank 0 .* has not answered for 0.5 seconds; its process is stopped; "):
             play(tmp_path, body, size=1)
     finally:
         watchdog.cancel()
@@ -103,8 +104,8 @@ def test_a_bug_leaves_its_traceback(tmp_path, capfd):
 
 
 def test_the_first_text_of_a_loss_counts(tmp_path):
-    body = "rank.report('lost', 'rank 1 is silent')\nraise UserError('and so on')"
-    with pytest.raises(launcher.Lost, match=r"^rank 1 is silent; step 7 is saved$"):
+    body = "rank.report(End(Kind.LOST, 'rank 1 is silent'))\nraise UserError('and so on')"
+    with pytest.raises(RankLost, match=r"^rank 1 is silent; step 7 is saved$"):
         play(tmp_path, body, size=1)
 
 
@@ -119,7 +120,7 @@ if start < 2: raise RankLost('the network fails')
         "warning: the network fails; all ranks start again (1 of 2)",
         "warning: the network fails; all ranks start again (2 of 2)",
     ]
-    with pytest.raises(launcher.Lost):
+    with pytest.raises(RankLost):
         play(tmp_path, body, restarts=1)
 
 
