@@ -25,7 +25,7 @@ from distribution.group import LOST_SECONDS
 from structures import UserError
 from system import cli, worker_processes
 
-GRACE_SECONDS = 5.0  # from when a rank is lost to the last end; rank 0 may end its step and save meanwhile
+GRACE_SECONDS = 5.0  # from when rank 0 has ended, or a rank is known to be lost, to the last end
 _POLL_SECONDS = 0.1
 _BY_CAUSE = (Kind.ERROR, Kind.INTERRUPTED, Kind.DIED, Kind.LOST)  # what is nearest to the cause of an end first
 
@@ -159,6 +159,7 @@ def _direct(cluster, environ):
 def _wait(ranks, stop):
     """Wait until all ranks have ended; raises for the reason if that is not the end of the training."""
     told, began, last = False, None, time.monotonic()
+    saving = last  # the last moment at which rank 0, which may be elsewhere, could save
     with selectors.DefaultSelector() as selector:
         for rank in ranks:
             selector.register(rank.channel, selectors.EVENT_READ, rank)
@@ -177,15 +178,21 @@ def _wait(ranks, stop):
                 rank.note_stillness(passed)
             if began is None and any(rank.failed or rank.stands_still for rank in ranks):
                 began = now
-            if began is not None and now > began + _grace(ranks):
+            if ranks[0].place.cluster.rank != 0 or ranks[0].process.poll() is None:
+                saving = now
+            if began is not None and now > min(began + _grace(ranks), max(began, saving) + GRACE_SECONDS):
                 break
     _raise_reason(ranks, stop)
 
 
 def _grace(ranks):
-    """How many seconds ranks may go on. A death is seen at once, and silence LOST_SECONDS after it began."""
-    died = any((rank.process.poll() or 0) < 0 or (rank.report and rank.report.kind == Kind.DIED) for rank in ranks)
-    return GRACE_SECONDS + (LOST_SECONDS if died else 0)
+    """How many seconds ranks may go on, so that rank 0 can end its step and save.
+
+    Most ends are seen at once, silence only after LOST_SECONDS: they have as much time in all.
+    """
+    at_once = any((rank.process.poll() or 0) < 0 or (rank.report and rank.report.kind == Kind.DIED) for rank in ranks)
+    silent = any(rank.stands_still or (rank.report and rank.report.kind == Kind.LOST) for rank in ranks)
+    return GRACE_SECONDS + (0 if silent and not at_once else LOST_SECONDS)
 
 
 def _raise_reason(ranks, stop):

@@ -57,24 +57,36 @@ def test_a_killed_rank_is_named_and_the_others_are_ended(tmp_path, monkeypatch):
     assert time.monotonic() - start < 30
 
 
-@pytest.mark.parametrize("where", ["here", "elsewhere"])
-def test_after_a_death_rank_0_has_time_for_its_step(where, tmp_path, monkeypatch):
-    """A death is seen at once, so that of the 15 seconds, which all may take, those of a silence are left."""
+@pytest.mark.parametrize(
+    ("seen", "size", "message"),
+    [
+        ("if number == 1: os.kill(os.getpid(), 9)", 2, "was killed by SIGKILL"),
+        ("rank.report(End(Kind.DIED, 'rank 1 is lost'))", 1, "^rank 1 is lost; step 7"),  # on another host
+        ("if number == 1: raise UserError('data worker 0 was killed')", 2, "^data worker 0 was killed$"),
+        ("rank.report(End(Kind.ERROR, 'data worker 0 was killed'))", 1, "^data worker 0 was killed$"),
+        ("if number == 1: raise ValueError('odd')", 2, "ended with exit code 1"),
+    ],
+)
+def test_rank_0_has_time_for_its_step_after_what_is_seen_at_once(seen, size, message, tmp_path, monkeypatch):
+    """Of the 15 seconds, which all may take, those of a silence are left."""
     monkeypatch.setattr(launcher, "GRACE_SECONDS", 0.1)
-    death = (
-        "if number == 1: os.kill(os.getpid(), 9)"
-        if where == "here"
-        else "rank.report(End(Kind.DIED, 'rank 1 is lost'))"
-    )
     body = f"""
-{death}
+{seen}
 time.sleep(2)
 open('{tmp_path}/saved', 'w').close()
-raise RankLost('and so on')
 """
-    with pytest.raises(RankLost, match=r"was killed by SIGKILL|^rank 1 is lost; step 7"):
-        play(tmp_path, body, size=2 if where == "here" else 1)
+    with pytest.raises(UserError, match=message):
+        play(tmp_path, body, size=size)
     assert (tmp_path / "saved").exists()
+
+
+def test_without_rank_0_nothing_is_left_to_be_saved(tmp_path, monkeypatch):
+    monkeypatch.setattr(launcher, "GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(launcher, "LOST_SECONDS", 60)
+    start = time.monotonic()
+    with pytest.raises(UserError, match="^the disk is full$"):
+        play(tmp_path, "if number == 0: raise UserError('the disk is full')\ntime.sleep(60)")
+    assert time.monotonic() - start < 30
 
 
 def test_a_stopped_rank_is_lost_although_no_other_one_here_says_so(tmp_path, monkeypatch):
@@ -146,6 +158,7 @@ raise KeyboardInterrupt('all is saved')
 def test_an_end_during_a_stop_is_that_of_all(end, tmp_path, monkeypatch):
     """Rank 0 may be in an operation of TensorFlow that waits for ever."""
     monkeypatch.setattr(launcher, "GRACE_SECONDS", 0.5)
+    monkeypatch.setattr(launcher, "LOST_SECONDS", 0.5)
     stop = types.SimpleNamespace(requested=True)
     start = time.monotonic()
     with pytest.raises(UserError, match=r"^the (network fails|disk is full)"):
