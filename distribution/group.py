@@ -10,82 +10,21 @@ import collections
 import contextlib
 import json
 import socket
-import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from distribution.cluster import LOCAL, Cluster, host_of
+from distribution.connection import LOST_SECONDS, Connection
 from distribution.ends import End, Kind, RankLost
 from structures import UserError
 
 BEAT_SECONDS = 1.0
-LOST_SECONDS = 7.0  # of silence; with what follows it, about 15 seconds
 MEET_SECONDS = 600.0  # hosts may start minutes apart, and read their data at different speeds
 _POLL_SECONDS = 0.25
-_SEND_SECONDS = 7.0
-_LENGTHS = struct.Struct("!IQ")  # of a message's JSON, and of the bytes behind it
-_LONGEST_JSON = 2**30
 
 Part = tuple[Any, bytes]  # JSON, and bytes
-
-
-class _Connection:
-    """Messages to and from one other rank.
-
-    beats: messages received; silence: seconds since the last, by the clock of this process.
-    """
-
-    def __init__(self, connected: socket.socket) -> None:
-        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # A timeout of the socket would hold for reading too, which waits for as long as the other rank computes
-        connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(_SEND_SECONDS), 0))
-        connected.settimeout(None)
-        self._socket, self._writing = connected, threading.Lock()
-        self.beats, self.silence, self._seen = 0, 0.0, 0
-
-    def send(self, kind: str, value: Any = None, payload: bytes = b"") -> None:
-        """Raises OSError if the other rank is gone or takes nothing."""
-        header = json.dumps([kind, value]).encode()
-        with self._writing:
-            self._socket.sendall(_LENGTHS.pack(len(header), len(payload)) + header)
-            self._socket.sendall(payload)
-
-    def receive(self) -> tuple[str, Any, bytes]:
-        """Raises EOFError at the end of the connection, OSError if it breaks, ValueError for what is no message."""
-        length, size = _LENGTHS.unpack(self._read(_LENGTHS.size))
-        if length > _LONGEST_JSON:
-            raise ValueError("no message of a training")
-        kind, value = json.loads(self._read(length))
-        payload = self._read(size)
-        self.beats += 1
-        return kind, value, payload
-
-    def _read(self, size):
-        parts = bytearray()
-        while len(parts) < size:
-            part = self._socket.recv(min(size - len(parts), 2**20))
-            if not part:
-                raise EOFError
-            parts += part
-            self.beats += 1  # a long message is no silence
-        return bytes(parts)
-
-    def note_silence(self, seconds: float) -> None:
-        """To be called every so many seconds."""
-        self.silence = 0.0 if self.beats != self._seen else self.silence + seconds
-        self._seen = self.beats
-
-    def end_writing(self) -> None:
-        """Let the other rank read what was sent, and then the end."""
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_WR)
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
 
 
 class Group:
@@ -107,7 +46,7 @@ class Group:
         """connections: by rank; stop: a cli.StopRequest; on_end: told once, of the first end."""
         self.cluster = cluster
         self._stop, self._on_end = stop, on_end
-        self._connections = {rank: _Connection(one) for rank, one in connections.items()}
+        self._connections = {rank: Connection(one) for rank, one in connections.items()}
         self._condition = threading.Condition()
         self._arrived: dict[int, collections.deque] = {rank: collections.deque() for rank in self._connections}
         self._end: End | None = None
@@ -228,7 +167,10 @@ class Group:
                     with self._condition:
                         self._arrived[rank].append((kind, value, payload))
                         self._condition.notify_all()
-        except (EOFError, OSError, ValueError):
+        except ValueError:
+            text = f"{self.cluster.name(rank)} has sent what is no message; start all ranks with the same version"
+            self._conclude(End(Kind.ERROR, f"{text} of this project"))
+        except (EOFError, OSError):
             if not self._closing.is_set():
                 self._conclude(End(Kind.DIED, f"{self.cluster.name(rank)} is lost: its process or its host has ended"))
 

@@ -61,6 +61,7 @@ WITHOUT_TENSORFLOW = {
     "training.train_flags",
     "training.together",
     "distribution.cluster",
+    "distribution.connection",
     "distribution.ends",
     "distribution.group",
     "distribution.launcher",

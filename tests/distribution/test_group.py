@@ -134,6 +134,18 @@ def test_a_silent_rank_is_named(monkeypatch):
         assert "has not answered for 2 seconds" in str(found[rank])
 
 
+def test_a_rank_that_sends_no_messages_is_named():
+    def work(one):
+        if one.rank == 1:
+            one._connections[0].send("end", "no pair")
+        one.share()
+
+    found = run_ranks(work)
+    text = "has sent what is no message; start all ranks with the same version of this project"
+    assert all(type(error) is UserError and text in str(error) for error in found)
+    assert all(str(error).startswith("rank 1 (127.0.0.1:") for error in found)
+
+
 def test_a_slow_rank_is_waited_for(monkeypatch):
     monkeypatch.setattr(group, "LOST_SECONDS", 2.0)
 

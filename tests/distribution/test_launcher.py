@@ -84,7 +84,7 @@ def test_without_rank_0_nothing_is_left_to_be_saved(tmp_path, monkeypatch):
     monkeypatch.setattr(launcher, "GRACE_SECONDS", 0.1)
     monkeypatch.setattr(launcher, "LOST_SECONDS", 60)
     start = time.monotonic()
-    with pytest.raises(UserError, match="^the disk is full$"):
+    with pytest.raises(UserError, match=r"^the disk is full$"):
         play(tmp_path, "if number == 0: raise UserError('the disk is full')\ntime.sleep(60)")
     assert time.monotonic() - start < 30
 
