@@ -49,14 +49,25 @@ class Cluster:
         return f"rank {rank} ({self.addresses[rank]})"
 
 
+def split(address: str) -> tuple[str, int]:
+    """'gpu2:12345' -> ('gpu2', 12345), '[::1]:12345' -> ('::1', 12345)."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def join(host: str, port: int) -> str:
+    """The inverse of `split`."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def host_of(address: str) -> str:
     """'gpu2:12345' -> 'gpu2'."""
-    return address.rpartition(":")[0]
+    return split(address)[0]
 
 
 def port_of(address: str) -> int:
     """'gpu2:12345' -> 12345."""
-    return int(address.rpartition(":")[2])
+    return split(address)[1]
 
 
 def local(size: int) -> list[Cluster]:
@@ -109,10 +120,10 @@ def _is_address(text):
 
 def _meeting(addresses):
     """Where rank 0 waits: at the first port above that of its server, or below, which no rank on its host has."""
-    host, own = host_of(addresses[0]), port_of(addresses[0])
+    host, own = split(addresses[0])
     taken = {port_of(address) for address in addresses if host_of(address) == host}
     ports = itertools.chain(range(own + 1, LAST_OF_PORTS + 1), range(own - 1, 0, -1))
-    return next(f"{host}:{number}" for number in ports if number not in taken)
+    return next(join(host, number) for number in ports if number not in taken)
 
 
 def _of_slurm(environ):

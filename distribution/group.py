@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from distribution.cluster import LOCAL, Cluster, host_of
+from distribution.cluster import LOCAL, Cluster, host_of, split
 from distribution.connection import LOST_SECONDS, Connection
 from distribution.ends import End, Kind, RankLost
 from structures import UserError
@@ -268,10 +268,10 @@ def _compare(group, facts):
 
 def _wait_for_others(cluster, stop, seconds):
     """{rank: connected socket} of all other ranks, which call."""
-    host, _, port = cluster.meeting.rpartition(":")
+    host, port = split(cluster.meeting)
     arrived: dict[int, socket.socket] = {}
     deadline = time.monotonic() + seconds
-    with _listening(host if host == LOCAL else "", int(port), cluster) as listener:
+    with _listening(host if host == LOCAL else "", port, cluster) as listener:
         listener.settimeout(_POLL_SECONDS)
         while len(arrived) < cluster.size - 1:
             stop.raise_if_requested()
@@ -318,12 +318,12 @@ def _listening(host, port, cluster):
 
 def _go_to_first(cluster, stop, seconds):
     """{0: socket that is connected to rank 0}."""
-    host, _, port = cluster.meeting.rpartition(":")
+    host, port = split(cluster.meeting)
     deadline, reason = time.monotonic() + seconds, ""
     while time.monotonic() < deadline:
         stop.raise_if_requested()
         try:
-            connected = socket.create_connection((host.strip("[]"), int(port)), timeout=5.0)
+            connected = socket.create_connection((host, port), timeout=5.0)
             connected.sendall(cluster.rank.to_bytes(4, "big"))
             return {0: connected}
         except OSError as error:

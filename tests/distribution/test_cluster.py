@@ -28,6 +28,12 @@ def test_the_chief_is_rank_0():
 def test_ranks_meet_at_a_port_that_none_of_them_has():
     assert cluster.find(tf_config(["a:100", "a:101", "b:102"], 0)).meeting == "a:102"
     assert cluster.find(tf_config(["a:65534", "b:1", "a:65535"], 0)).meeting == "a:65533"
+    assert cluster.find(tf_config(["[::1]:100", "[::1]:101"], 0)).meeting == "[::1]:102"
+
+
+def test_an_address_of_ipv6_has_brackets_and_its_host_none():
+    assert cluster.split("[fe80::1]:100") == ("fe80::1", 100)
+    assert cluster.split("gpu2:100") == ("gpu2", 100)
 
 
 @pytest.mark.parametrize("environ", [{}, {"TF_CONFIG": ""}, tf_config(["a:1"], 0), {"TF_CONFIG": "{}"}])

@@ -167,6 +167,14 @@ def test_an_end_during_a_stop_is_that_of_all(end, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("address", "written"),
+    [("127.0.0.1:1", "127.0.0.1"), ("[::1]:1", "::1"), ("[fe80::1%eth0]:1", "fe80::1%eth0"), ("gpu1:1", "gpu1")],
+)
+def test_hosts_are_named_to_grpc_as_it_compares_them(address, written):
+    assert launcher._direct(cluster.Cluster((address,), 0, address), {}) == {"no_grpc_proxy": written}
+
+
+@pytest.mark.parametrize(
     ("given", "wanted"),
     [
         ({}, "127.0.0.1"),
