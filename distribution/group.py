@@ -9,15 +9,15 @@ whole state to save, and none ever joins again.
 import collections
 import contextlib
 import json
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from distribution.cluster import LOCAL, Cluster, host_of, split
+from distribution import meeting
+from distribution.cluster import Cluster
 from distribution.connection import LOST_SECONDS, Connection
-from distribution.ends import End, Kind, RankLost
+from distribution.ends import End, Kind
 from structures import UserError
 
 BEAT_SECONDS = 1.0
@@ -39,24 +39,28 @@ class Group:
     def __init__(
         self,
         cluster: Cluster,
-        connections: Mapping[int, socket.socket],
         stop: Any,
         on_end: Callable[[End], object] = lambda end: None,
     ) -> None:
-        """connections: by rank; stop: a cli.StopRequest; on_end: told once, of the first end."""
+        """stop: a cli.StopRequest; on_end: told once, of the first end."""
         self.cluster = cluster
         self._stop, self._on_end = stop, on_end
-        self._connections = {rank: Connection(one) for rank, one in connections.items()}
+        self._connections: dict[int, Connection] = {}  # replaced and never changed: threads go through it
         self._condition = threading.Condition()
-        self._arrived: dict[int, collections.deque] = {rank: collections.deque() for rank in self._connections}
+        self._arrived: dict[int, collections.deque] = {}
         self._end: End | None = None
         self._over = False  # every rank has said that it has nothing more to say
         self._number = 0  # of meetings so far
         self._closing = threading.Event()
-        self._threads = [threading.Thread(target=self._read, args=(rank,), daemon=True) for rank in self._connections]
-        self._threads.append(threading.Thread(target=self._beat, daemon=True))
-        for thread in self._threads:
-            thread.start()
+        self._readers: list[threading.Thread] = []
+        threading.Thread(target=self._beat, daemon=True).start()
+
+    def admit(self, rank: int, connection: Connection) -> None:
+        """Listen to a rank from now on, and let it know that this one is there: others may come much later."""
+        self._arrived[rank] = collections.deque()
+        self._connections = {**self._connections, rank: connection}
+        self._readers.append(threading.Thread(target=self._read, args=(rank,), daemon=True))
+        self._readers[-1].start()
 
     @property
     def rank(self) -> int:
@@ -224,7 +228,7 @@ class Group:
         self._tell_all("bye")
         for connection in self._connections.values():
             connection.end_writing()
-        for thread in self._threads[:-1]:
+        for thread in self._readers:
             thread.join(1.0)
         for connection in self._connections.values():
             connection.close()
@@ -244,9 +248,18 @@ def joined(
     on_end: as in Group; seconds: how long ranks wait for each other.
     Raises UserError if a rank does not come, or trains something else; KeyboardInterrupt after a request to stop.
     """
-    connections = (_wait_for_others if cluster.rank == 0 else _go_to_first)(cluster, stop, seconds)
-    group = Group(cluster, connections, stop, on_end)
+    group = Group(cluster, stop, on_end)
+
+    def check():
+        stop.raise_if_requested()
+        group.check()
+
     try:
+        if cluster.rank == 0:
+            for rank, connection in meeting.callers(cluster, check, seconds):
+                group.admit(rank, connection)
+        else:
+            group.admit(0, meeting.go_to_first(cluster, check, seconds))
         _compare(group, facts)
         yield group
     except BaseException as error:
@@ -264,72 +277,3 @@ def _compare(group, facts):
                     f"{group.cluster.name(rank)} differs from rank 0 in {name}; start all ranks with the same command "
                     "on the same pictures, or let this machine train alone: --devices 1"
                 )
-
-
-def _wait_for_others(cluster, stop, seconds):
-    """{rank: connected socket} of all other ranks, which call."""
-    host, port = split(cluster.meeting)
-    arrived: dict[int, socket.socket] = {}
-    deadline = time.monotonic() + seconds
-    with _listening(host if host == LOCAL else "", port, cluster) as listener:
-        listener.settimeout(_POLL_SECONDS)
-        while len(arrived) < cluster.size - 1:
-            stop.raise_if_requested()
-            if time.monotonic() > deadline:
-                missing = [cluster.name(rank) for rank in range(1, cluster.size) if rank not in arrived]
-                raise RankLost(
-                    f"{', '.join(missing)}: has not come to {cluster.meeting} within {seconds:g} seconds; start it, or "
-                    "check the network between the hosts"
-                )
-            with contextlib.suppress(OSError, EOFError, ValueError):  # nobody calls, or somebody who is no rank
-                connected, _ = listener.accept()
-                rank = _read_rank(connected)
-                if 0 < rank < cluster.size:
-                    arrived[rank] = connected
-    return arrived
-
-
-def _read_rank(connected):
-    """The rank that a new connection names."""
-    connected.settimeout(5.0)
-    data = b""
-    while len(data) < 4:
-        part = connected.recv(4 - len(data))
-        if not part:
-            raise EOFError
-        data += part
-    return int.from_bytes(data, "big")
-
-
-def _listening(host, port, cluster):
-    try:
-        if not host:
-            with contextlib.suppress(OSError, ValueError):  # IPv6 may be switched off
-                return socket.create_server(
-                    ("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=cluster.size
-                )
-        return socket.create_server((host, port), backlog=cluster.size)
-    except OSError as error:
-        raise UserError(
-            f"{cluster.meeting}: rank 0 cannot wait for the others there ({error.strerror}); free the port, or give "
-            "rank 0 another one in TF_CONFIG"
-        ) from None
-
-
-def _go_to_first(cluster, stop, seconds):
-    """{0: socket that is connected to rank 0}."""
-    host, port = split(cluster.meeting)
-    deadline, reason = time.monotonic() + seconds, ""
-    while time.monotonic() < deadline:
-        stop.raise_if_requested()
-        try:
-            connected = socket.create_connection((host, port), timeout=5.0)
-            connected.sendall(cluster.rank.to_bytes(4, "big"))
-            return {0: connected}
-        except OSError as error:
-            reason = error.strerror or "no answer"
-            time.sleep(_POLL_SECONDS)
-    raise RankLost(
-        f"{cluster.name(0)}: does not wait at {cluster.meeting} ({reason}); start it, or check the name "
-        f"{host_of(cluster.meeting)} and the network"
-    )

@@ -65,6 +65,7 @@ WITHOUT_TENSORFLOW = {
     "distribution.ends",
     "distribution.group",
     "distribution.launcher",
+    "distribution.meeting",
     "distribution.member",
     "exports.formats",
     "exports.file_metadata",

@@ -1,41 +1,14 @@
-"""Ranks as threads of one process, with the sockets that they have as processes."""
+"""What ranks that have met tell each other, and how they end together."""
 
-import contextlib
-import socket
 import threading
 import time
-import types
 
 import pytest
 
-from distribution import cluster, group
+from distribution import group
 from distribution.ends import RankLost
+from rank_threads import run_ranks
 from structures import UserError
-
-
-def never():
-    return types.SimpleNamespace(requested=False, raise_if_requested=lambda: None)
-
-
-def run_ranks(work, size=3, facts=None, ranks=None):
-    """[what work(group) returned or raised] of each rank."""
-    results = [None] * size
-
-    def rank(one):
-        try:
-            own = facts(one.rank) if facts else {}
-            with group.joined(one, own, never(), seconds=20) as joined:
-                results[one.rank] = work(joined)
-        except BaseException as error:
-            results[one.rank] = error
-
-    threads = [threading.Thread(target=rank, args=(one,)) for one in ranks or cluster.local(size)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert not any(thread.is_alive() for thread in threads)
-    return results
 
 
 def test_sums_values_and_parts_of_all_ranks():
@@ -161,60 +134,3 @@ def test_ranks_with_other_flags_are_refused():
     found = run_ranks(lambda one: one.share(), facts=lambda rank: {"--seed": 1 + (rank == 2)})
     assert all(isinstance(error, UserError) and "differs from rank 0 in --seed" in str(error) for error in found)
     assert "rank 2 (" in str(found[0])
-
-
-def test_a_rank_that_does_not_come_is_named():
-    one = cluster.local(2)[0]
-    with (
-        pytest.raises(RankLost, match=r"rank 1 \(127.0.0.1:\d+\): has not come"),
-        group.joined(one, {}, never(), seconds=0.5),
-    ):
-        pass
-
-
-def test_a_rank_0_that_does_not_come_is_named():
-    one = cluster.local(2)[1]
-    with (
-        pytest.raises(RankLost, match=r"rank 0 .* does not wait at"),
-        group.joined(one, {}, never(), seconds=0.5),
-    ):
-        pass
-
-
-def test_a_port_that_is_taken_is_named():
-    one = cluster.local(2)[0]
-    port = int(one.meeting.rpartition(":")[2])
-    taken = contextlib.closing(socket.create_server(("127.0.0.1", port)))
-    refused = pytest.raises(UserError, match=f":{port}: rank 0 cannot wait")
-    with taken, refused, group.joined(one, {}, never(), seconds=0.5):
-        pass
-
-
-@pytest.mark.parametrize("host", ["localhost", "[::1]"])
-def test_ranks_of_named_hosts_and_of_ipv6_meet(host):
-    if host == "[::1]":
-        try:
-            socket.create_server(("::1", 0), family=socket.AF_INET6).close()
-        except OSError:
-            pytest.skip("no IPv6 here")
-    port = cluster.port_of(cluster.local(1)[0].meeting)
-    ranks = [cluster.Cluster((f"{host}:1", f"{host}:2"), rank, f"{host}:{port}") for rank in range(2)]
-    assert run_ranks(lambda one: one.share(1), ranks=ranks, size=2) == [1, 1]
-
-
-def test_who_is_no_rank_is_left_out():
-    ranks = cluster.local(2)
-
-    def knock():
-        host, port = ranks[0].meeting.split(":")
-        for _ in range(100):
-            with contextlib.suppress(OSError), socket.create_connection((host, int(port)), 1) as stranger:
-                stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
-                return
-            time.sleep(0.05)
-
-    thread = threading.Thread(target=knock)
-    thread.start()
-    time.sleep(0.3)
-    assert run_ranks(lambda one: one.share(1), 2, ranks=ranks) == [1, 1]
-    thread.join()
