@@ -1,9 +1,11 @@
 """Which processes train together: from --devices, TensorFlow's TF_CONFIG or Slurm's variables."""
 
 import dataclasses
+import enum
 import itertools
 import json
 import re
+import secrets
 import socket
 from collections.abc import Mapping
 
@@ -15,6 +17,23 @@ LAST_OF_PORTS = 65535
 FIRST_PORT, LAST_PORT, PORTS_OF_A_JOB = 12000, 32000, 64
 
 
+class Source(str, enum.Enum):
+    """What names the ranks. A text, so that JSON takes it."""
+
+    DEVICES = "--devices"
+    TF_CONFIG = "TF_CONFIG"
+    SLURM = "Slurm"
+
+    @property
+    def other_port(self) -> str:
+        """What to do where a port is in use."""
+        return {
+            Source.DEVICES: "start again, at other ports",
+            Source.TF_CONFIG: "free the port, or name another one in TF_CONFIG, on all hosts",
+            Source.SLURM: "free the port, or start another step or job, whose number gives other ports",
+        }[self]
+
+
 @dataclasses.dataclass(frozen=True)
 class Cluster:
     """The ranks of a training, as one of them sees them.
@@ -22,11 +41,15 @@ class Cluster:
     addresses: HOST:PORT of each rank's TensorFlow server. Rank 0 writes the run.
     rank: this process, an index into the addresses.
     meeting: HOST:PORT where rank 0 waits for the others.
+    source: what names the ranks.
+    training: tells this training from others that may have its ports, as far as it is known.
     """
 
     addresses: tuple[str, ...]
     rank: int
     meeting: str
+    source: Source = Source.TF_CONFIG
+    training: str = ""
 
     @property
     def size(self) -> int:
@@ -76,7 +99,8 @@ def local(size: int) -> list[Cluster]:
     *addresses, meeting = (f"{LOCAL}:{one.getsockname()[1]}" for one in sockets)
     for one in sockets:
         one.close()
-    return [Cluster(tuple(addresses), rank, meeting) for rank in range(size)]
+    training = secrets.token_hex(8)
+    return [Cluster(tuple(addresses), rank, meeting, Source.DEVICES, training) for rank in range(size)]
 
 
 def find(environ: Mapping[str, str]) -> Cluster | None:
@@ -95,6 +119,8 @@ def _of_tf_config(environ):
         jobs, task = values.get("cluster", {}), values.get("task", {})
         kind, index = task.get("type", "worker"), int(task.get("index", 0))
         addresses = [str(address) for job in ("chief", "worker") for address in jobs.get(job, [])]
+        if index < 0:  # Python would count from the end
+            raise LookupError
         own = str(jobs[kind][index]) if jobs else ""
     except (ValueError, AttributeError, TypeError, LookupError):
         raise UserError(
@@ -146,7 +172,7 @@ def _of_slurm(environ):
     slots = (LAST_PORT - FIRST_PORT) // PORTS_OF_A_JOB
     first = FIRST_PORT + job % slots * PORTS_OF_A_JOB
     addresses = tuple(f"{host}:{first + 1 + index}" for host, index in places)
-    return Cluster(addresses, int(rank), f"{hosts[0]}:{first}")
+    return Cluster(addresses, int(rank), f"{hosts[0]}:{first}", Source.SLURM)
 
 
 def expand_hosts(text: str) -> list[str]:

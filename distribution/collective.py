@@ -54,7 +54,7 @@ class Ranks:
                 raise
             raise UserError(
                 f"{addresses[group.rank]}: TensorFlow's server cannot start there ({error.message.splitlines()[0]}); "
-                "free the port, or give this rank another one in TF_CONFIG"
+                f"{group.cluster.source.other_port}"
             ) from None
         self.target = self._server.target
 

@@ -139,8 +139,8 @@ def _started(command, places) -> Iterator[list[_Rank]]:
 def _start(command, place):
     ours, theirs = socket.socketpair()
     cluster = place.cluster
-    who = {"addresses": cluster.addresses, "rank": cluster.rank, "meeting": cluster.meeting, "channel": theirs.fileno()}
-    environment = {**os.environ, **place.variables, **_direct(cluster, os.environ), member.VARIABLE: json.dumps(who)}
+    who = member.variable(cluster, theirs)
+    environment = {**os.environ, **place.variables, **_direct(cluster, os.environ), **who}
     with theirs, worker_processes.limited_to(place.cores):
         process = subprocess.Popen(command, env=environment, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
     return _Rank(place, process, ours)

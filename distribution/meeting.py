@@ -13,7 +13,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 
-from distribution.cluster import LOCAL, Cluster, host_of, split
+from distribution.cluster import LOCAL, Cluster, Source, host_of, port_of, split
 from distribution.connection import Connection
 from distribution.ends import RankLost
 from structures import UserError
@@ -21,6 +21,7 @@ from structures import UserError
 MAGIC = b"ssd rank"
 HELLO_SECONDS = 5.0  # for what a caller says, and for an answer that has begun
 MOST_NEWCOMERS = 64  # who have called and not yet said who they are
+_TWICE, _OTHER = "twice", "other"  # why rank 0 refuses a rank: it has come already; it is of another training
 _HELLO = struct.Struct(f"!{len(MAGIC)}s16sI")  # MAGIC, which training, which rank
 _POLL_SECONDS = 0.25
 
@@ -39,14 +40,14 @@ def callers(cluster: Cluster, check: Callable[[], object], seconds: float) -> It
             if time.monotonic() > deadline:
                 raise RankLost(
                     f"{', '.join(map(cluster.name, sorted(missing)))}: has not come to {cluster.meeting} within "
-                    f"{seconds:g} seconds; start it, or check the network between the hosts"
+                    f"{seconds:g} seconds; start it, or check the network between the hosts{_and_each_index(cluster)}"
                 )
             for rank, connection in reception.new_ranks():
-                if rank in missing and _welcome(connection):
+                if rank not in missing:
+                    _refuse(connection, _TWICE)
+                elif _welcome(connection):
                     missing.remove(rank)
                     yield rank, connection
-                else:
-                    connection.close()
 
 
 def _welcome(connection):
@@ -54,8 +55,16 @@ def _welcome(connection):
     try:
         connection.send("welcome")
     except OSError:  # it is gone again
+        connection.close()
         return False
     return True
+
+
+def _refuse(connection, reason):
+    with contextlib.suppress(OSError):
+        connection.send("refused", reason)
+    connection.end_writing()
+    connection.close()
 
 
 class _Reception:
@@ -118,12 +127,12 @@ class _Reception:
         if len(said) < _HELLO.size:
             return []
         _, training, rank = _HELLO.unpack(said)
-        if training != self._training:
-            self._dismiss(newcomer)
-            return []
         del self._newcomers[newcomer]
         self._selector.unregister(newcomer)
-        return [(rank, Connection(newcomer))]
+        if training == self._training:
+            return [(rank, Connection(newcomer))]
+        _refuse(Connection(newcomer), _OTHER)
+        return []
 
     def _dismiss(self, newcomer):
         del self._newcomers[newcomer]
@@ -132,8 +141,13 @@ class _Reception:
 
 
 def _training(cluster):
-    """What tells the ranks of this training from those of others."""
-    return hashlib.sha256(json.dumps([cluster.addresses, cluster.meeting]).encode()).digest()[:16]
+    """What tells the ranks of this training from those of others. A host may have several names."""
+    ports = [port_of(address) for address in cluster.addresses]
+    return hashlib.sha256(json.dumps([ports, cluster.training]).encode()).digest()[:16]
+
+
+def _and_each_index(cluster):
+    return ", and each index in TF_CONFIG" if cluster.source == Source.TF_CONFIG else ""
 
 
 def _listening(cluster):
@@ -146,8 +160,8 @@ def _listening(cluster):
         return socket.create_server((host if host == LOCAL else "", port), backlog=backlog)
     except OSError as error:
         raise UserError(
-            f"{cluster.meeting}: rank 0 cannot wait for the others there ({error.strerror}); free the port, or give "
-            "rank 0 another one in TF_CONFIG"
+            f"{cluster.meeting}: rank 0 cannot wait for the others there ({error.strerror}); "
+            f"{cluster.source.other_port}"
         ) from None
 
 
@@ -155,7 +169,7 @@ def go_to_first(cluster: Cluster, check: Callable[[], object], seconds: float) -
     """At another rank: the connection to rank 0, once that has answered.
 
     check: called several times a second, to raise what ends the waiting. Raises RankLost if rank 0 has not answered
-    after so many seconds.
+    after so many seconds, UserError if it refuses this rank.
     """
     deadline, reason = time.monotonic() + seconds, ""
     while time.monotonic() < deadline:
@@ -167,7 +181,7 @@ def go_to_first(cluster: Cluster, check: Callable[[], object], seconds: float) -
             time.sleep(_POLL_SECONDS)
     raise RankLost(
         f"{cluster.name(0)}: does not wait at {cluster.meeting} ({reason}); start it, or check the name "
-        f"{host_of(cluster.meeting)} and the network"
+        f"{host_of(cluster.meeting)} and the network{_and_each_index(cluster)}"
     )
 
 
@@ -184,7 +198,9 @@ def _call(cluster, check, deadline):
                     raise TimeoutError
         connection = Connection(connected)
         connected.settimeout(HELLO_SECONDS)
-        kind, _, _ = connection.receive()
+        kind, reason, _ = connection.receive()
+        if kind == "refused":
+            raise UserError(_refusal(cluster, reason))
         if kind != "welcome":
             raise ValueError("not the answer of rank 0")
         connected.settimeout(None)
@@ -192,3 +208,13 @@ def _call(cluster, check, deadline):
     except BaseException:
         connected.close()
         raise
+
+
+def _refusal(cluster, reason):
+    """A refusal of rank 0 in words."""
+    if reason == _TWICE:
+        return (
+            f"{cluster.name(cluster.rank)}: has come already; two processes have its index in TF_CONFIG, and each "
+            "needs one of its own"
+        )
+    return f"{cluster.meeting}: rank 0 of another training waits there; {cluster.source.other_port}"

@@ -47,6 +47,7 @@ def test_one_process_is_no_cluster(environ):
         ("{", "is not of the form"),
         ("[]", "is not of the form"),
         (tf_config(["a:1", "b:1"], 2)["TF_CONFIG"], "is not of the form"),
+        (tf_config(["a:1", "b:1"], -1)["TF_CONFIG"], "is not of the form"),
         (tf_config(["a:1", "b:1"], 0, ps=["c:1"])["TF_CONFIG"], "has the job ps"),
         (tf_config(["a:1", "a:1"], 0)["TF_CONFIG"], "not different addresses"),
         (tf_config(["a", "b:1"], 0)["TF_CONFIG"], "not different addresses"),

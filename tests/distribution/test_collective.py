@@ -9,7 +9,7 @@ import types
 import pytest
 import tensorflow.compat.v1 as tf
 
-from distribution import collective
+from distribution import cluster, collective
 from kernels import devices
 from structures import UserError
 
@@ -36,7 +36,7 @@ def test_pieces_are_as_large_as_asked_for_and_keep_the_order():
 class StubGroup:
     """Rank 0 of two. Its explanation of a failure is the loss of the other one."""
 
-    rank, size, cluster = 0, 2, types.SimpleNamespace(addresses=["127.0.0.1:1", "127.0.0.1:2"])
+    rank, size, cluster = 0, 2, cluster.Cluster(("127.0.0.1:1", "127.0.0.1:2"), 0, "127.0.0.1:3")
 
     def explain(self, doing, seconds):
         raise UserError(f"rank 1 is lost: {doing}")

@@ -1,6 +1,8 @@
 """How the ranks of a training find each other: late ones, missing ones, strangers."""
 
 import contextlib
+import dataclasses
+import re
 import socket
 import threading
 import time
@@ -95,6 +97,35 @@ def test_a_rank_0_that_does_not_answer_is_named():
         pass
 
 
+def test_a_second_process_with_the_index_of_another_is_refused():
+    """The line with TF_CONFIG was copied to the third host as it is; later the user corrects it."""
+    ranks = cluster.local(3)
+    first, second, copy, last = run_ranks(meet, ranks=[*ranks[:2], ranks[1], ranks[2]], delays=(0, 0, 1.5, 3))
+    assert (first, second, last) == (1, 1, 1)
+    assert type(copy) is UserError
+    assert re.match(r"rank 1 \(127.0.0.1:\d+\): has come already; .* index in TF_CONFIG", str(copy))
+
+
+@pytest.mark.parametrize(
+    "other", [{"addresses": ("127.0.0.1:1", "127.0.0.1:2")}, {"training": "job 77, step 1"}], ids=str
+)
+def test_the_ranks_of_another_training_are_refused(other):
+    """Its rank 0 has not got the port, and its rank 1 calls the one that has."""
+    mine = cluster.local(2)
+    other = dataclasses.replace(mine[1], **other)
+    first, foreign, second = run_ranks(meet, ranks=[mine[0], other, mine[1]], delays=(0, 0, 1.5))
+    assert (first, second) == (1, 1)
+    assert type(foreign) is UserError and "rank 0 of another training waits there" in str(foreign)
+
+
+@pytest.mark.parametrize("source", list(cluster.Source))
+def test_who_waits_in_vain_may_have_the_wrong_index(source):
+    """Both hosts have index 0, or both 1."""
+    for one in cluster.local(2):
+        [error] = run_ranks(meet, ranks=[dataclasses.replace(one, source=source)], seconds=0.5)
+        assert str(error).endswith("and each index in TF_CONFIG") == (source == cluster.Source.TF_CONFIG)
+
+
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_request_to_stop_ends_the_waiting(number):
     def stop():
@@ -111,13 +142,15 @@ def test_a_request_to_stop_ends_the_waiting(number):
     assert time.monotonic() < until + 10
 
 
-def test_a_port_that_is_taken_is_named():
-    one = cluster.local(2)[0]
+@pytest.mark.parametrize("source", list(cluster.Source))
+def test_a_port_that_is_taken_is_named_with_what_this_user_can_do(source):
+    one = dataclasses.replace(cluster.local(2)[0], source=source)
     port = cluster.port_of(one.meeting)
     taken = contextlib.closing(socket.create_server(("127.0.0.1", port)))
-    refused = pytest.raises(UserError, match=f":{port}: rank 0 cannot wait")
+    refused = pytest.raises(UserError, match=f":{port}: rank 0 cannot wait .*; {source.other_port}$")
     with taken, refused, group.joined(one, {}, never(), seconds=0.5):
         pass
+    assert ("TF_CONFIG" in source.other_port) == (source == cluster.Source.TF_CONFIG)
 
 
 @pytest.mark.parametrize("host", ["localhost", "[::1]"])
