@@ -13,8 +13,12 @@ from structures import UserError
 
 LOCAL = "127.0.0.1"
 LAST_OF_PORTS = 65535
-# Slurm reserves no ports, so the number of the job gives them, below those that Linux hands out by itself (from 32768)
-FIRST_PORT, LAST_PORT, PORTS_OF_A_JOB = 12000, 32000, 64
+# Slurm reserves no ports, so the numbers of job and step give them, below those that Linux hands out by itself (from
+# 32768). Steps of a job run at once on a node, and so do jobs with numbers close to each other.
+FIRST_PORT, LAST_PORT, PORTS_OF_A_STEP = 12000, 32000, 64
+STEP_AWAY = (
+    61  # from one step's ports to the next one's; as 312 is no multiple of it, 312 steps come before the first's
+)
 
 
 class Source(str, enum.Enum):
@@ -160,19 +164,19 @@ def _of_slurm(environ):
         hosts = expand_hosts(environ["SLURM_STEP_NODELIST"])
         counts = _tasks_per_node(environ["SLURM_STEP_TASKS_PER_NODE"])
         places = [(host, index) for host, count in zip(hosts, counts, strict=True) for index in range(count)]
-        job = int(environ.get("SLURM_JOB_ID", "0"))
+        job, step = (int(environ.get(f"SLURM_{name}_ID", "0")) for name in ("JOB", "STEP"))
         expected = hosts[int(environ["SLURM_NODEID"])], int(environ["SLURM_LOCALID"])
         in_order = places[int(rank)] == expected and len(places) == int(size)
     except (ValueError, LookupError):
         raise UserError("Slurm's variables SLURM_STEP_… cannot be understood; give TF_CONFIG instead") from None
     if not in_order:
         raise UserError("Slurm has not numbered the tasks node by node; start them with srun --distribution=block")
-    if max(counts) >= PORTS_OF_A_JOB:
-        raise UserError(f"Slurm starts {max(counts)} tasks on a node; there are ports for {PORTS_OF_A_JOB - 1}")
-    slots = (LAST_PORT - FIRST_PORT) // PORTS_OF_A_JOB
-    first = FIRST_PORT + job % slots * PORTS_OF_A_JOB
+    if max(counts) >= PORTS_OF_A_STEP:
+        raise UserError(f"Slurm starts {max(counts)} tasks on a node; there are ports for {PORTS_OF_A_STEP - 1}")
+    slots = (LAST_PORT - FIRST_PORT) // PORTS_OF_A_STEP
+    first = FIRST_PORT + (job + step * STEP_AWAY) % slots * PORTS_OF_A_STEP
     addresses = tuple(f"{host}:{first + 1 + index}" for host, index in places)
-    return Cluster(addresses, int(rank), f"{hosts[0]}:{first}", Source.SLURM)
+    return Cluster(addresses, int(rank), f"{hosts[0]}:{first}", Source.SLURM, f"{job}.{step}")
 
 
 def expand_hosts(text: str) -> list[str]:

@@ -81,6 +81,18 @@ def test_slurm_names_the_ranks():
     assert len(set(found[0].addresses)) == 5 and found[0].meeting not in found[0].addresses
 
 
+def test_steps_of_a_job_of_slurm_have_ports_of_their_own():
+    """Both run at once on a node: `srun -n2 … & srun -n2 … &`."""
+    ports, trainings = set(), set()
+    jobs_and_steps = [(job, step) for job in (77, 78, 79) for step in range(4)]
+    for job, step in jobs_and_steps:
+        found = cluster.find({**slurm(0, 0, 0), "SLURM_JOB_ID": str(job), "SLURM_STEP_ID": str(step)})
+        ports |= {cluster.port_of(address) for address in (found.meeting, *found.addresses)}
+        trainings.add(found.training)
+    assert len(ports) == len(jobs_and_steps) * 3  # the meeting and two tasks on a node
+    assert len(trainings) == len(jobs_and_steps)
+
+
 def test_a_batch_script_of_slurm_is_no_cluster():
     environ = slurm(0, 0, 0)
     del environ["SLURM_STEP_NUM_TASKS"]
