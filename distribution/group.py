@@ -24,6 +24,11 @@ BEAT_SECONDS = 1.0
 MEET_SECONDS = 600.0  # hosts may start minutes apart, and read their data at different speeds
 _POLL_SECONDS = 0.25
 
+_SAME = (
+    "start all ranks with the same version of this project and the same command on the same pictures, or let this "
+    "machine train alone: --devices 1"
+)
+
 Part = tuple[Any, bytes]  # JSON, and bytes
 
 
@@ -50,7 +55,6 @@ class Group:
         self._arrived: dict[int, collections.deque] = {}
         self._end: End | None = None
         self._over = False  # every rank has said that it has nothing more to say
-        self._number = 0  # of meetings so far
         self._closing = threading.Event()
         self._readers: list[threading.Thread] = []
         threading.Thread(target=self._beat, daemon=True).start()
@@ -87,11 +91,11 @@ class Group:
             values = [value for value, _ in parts]
             return {name: sum(value[name] for value in values) for name in values[0]}, b""
 
-        return self._meet(dict(sums), b"", add)[0]
+        return self._meet(f"adds {', '.join(sorted(sums))}", dict(sums), b"", add)[0]
 
     def share(self, value: Any = None) -> Any:
         """The value of rank 0, of plain JSON types; that of the other ranks is not looked at."""
-        return self._meet(value if self.is_first else None, b"", lambda parts: parts[0])[0]
+        return self._meet("shares", value if self.is_first else None, b"", lambda parts: parts[0])[0]
 
     def gather(self, value: Any, payload: bytes = b"") -> list[Part]:
         """(value, payload) of every rank at rank 0; [] at the others."""
@@ -101,8 +105,19 @@ class Group:
             gathered.extend(parts)
             return None, b""
 
-        self._meet(value, payload, keep)
+        self._meet("gathers", value, payload, keep)
         return gathered
+
+    def compare(self, facts: Mapping[str, Any], remedy: str) -> None:
+        """Raise UserError, which names rank and fact, unless all ranks have the same.
+
+        facts: {what: value of plain JSON types}; what not all know is not compared. remedy: for the message.
+        """
+        for rank, (other, _) in enumerate(self.gather(dict(facts))):
+            for name in facts:
+                if name in other and json.dumps(other[name]) != json.dumps(facts[name]):
+                    shown = _shown(other[name], facts[name])
+                    raise UserError(f"{self.cluster.name(rank)} differs from rank 0 in {name}{shown}; {remedy}")
 
     def check(self) -> None:
         """Raise what ends this rank, if something does."""
@@ -116,26 +131,32 @@ class Group:
         """
         with self._condition:
             self._condition.wait_for(lambda: self._end, seconds)
-        text = f"{doing}, although all {self.size} ranks answer; check the network between them"
+        network = f"the network between them ({', '.join(self.cluster.addresses)})"
+        text = f"{doing}, although all {self.size} ranks answer; check {network}"
         self._conclude(End(Kind.LOST, text))
         self.check()
 
-    def _meet(self, value, payload, combine):
-        """Send a part; rank 0 combines those of all ranks, and all get what it makes of them."""
-        self._number += 1
+    def _meet(self, doing, value, payload, combine):
+        """Send a part; rank 0 combines those of all ranks, and all get what it makes of them.
+
+        doing: what all do, in words. Ranks of different versions may not do the same.
+        """
         if not self.is_first:
-            self._send(0, "part", [self._number, value], payload)
-            (kind, (number, reply), data) = self._next(0)
-            assert (kind, number) == ("reply", self._number), "the ranks do not do the same things"
+            self._send(0, doing, value, payload)
+            _, reply, data = self._next(0)
             return reply, data
         parts = [(value, payload)]
         for rank in sorted(self._connections):
-            kind, (number, other), data = self._next(rank)
-            assert (kind, number) == ("part", self._number), "the ranks do not do the same things"
-            parts.append((other, data))
+            other, part, data = self._next(rank)
+            if other != doing:
+                raise UserError(
+                    f"{self.cluster.name(rank)} does something else: rank 0 {doing}, this one {other}; start all ranks "
+                    "with the same version of this project and of TensorFlow"
+                )
+            parts.append((part, data))
         reply, data = combine(parts)
         for rank in self._connections:
-            self._send(rank, "reply", [self._number, reply], data)
+            self._send(rank, doing, reply, data)
         return reply, data
 
     def _next(self, rank):
@@ -260,7 +281,7 @@ def joined(
                 group.admit(rank, connection)
         else:
             group.admit(0, meeting.go_to_first(cluster, check, seconds))
-        _compare(group, facts)
+        group.compare(facts, _SAME)
         yield group
     except BaseException as error:
         group.close(End.of(error, cluster.name(cluster.rank)))
@@ -268,12 +289,7 @@ def joined(
     group.close(None)
 
 
-def _compare(group, facts):
-    """Raise UserError unless all ranks have the same facts."""
-    for rank, (other, _) in enumerate(group.gather(dict(facts))):
-        for name in facts:
-            if json.dumps(other.get(name)) != json.dumps(facts[name]):
-                raise UserError(
-                    f"{group.cluster.name(rank)} differs from rank 0 in {name}; start all ranks with the same command "
-                    "on the same pictures, or let this machine train alone: --devices 1"
-                )
+def _shown(value, first):
+    """Two values that differ, for a message, if they are short."""
+    texts = [one if isinstance(one, str) else json.dumps(one) for one in (value, first)]
+    return f" ({texts[0]}, not {texts[1]})" if max(map(len, texts)) < 40 else ""

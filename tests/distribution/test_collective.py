@@ -41,6 +41,9 @@ class StubGroup:
     def explain(self, doing, seconds):
         raise UserError(f"rank 1 is lost: {doing}")
 
+    def compare(self, facts, remedy):
+        self.facts = facts
+
 
 class FailingSession:
     def __init__(self, error):
@@ -79,10 +82,20 @@ def test_full_memory_of_another_rank_is_explained_by_that_one(monkeypatch, kind)
 
 def test_other_internal_errors_are_lost_ranks(monkeypatch):
     error = tf.errors.InternalError(None, None, "Connection reset by peer")
-    with pytest.raises(UserError, match="rank 1 is lost"):
+    with pytest.raises(UserError, match=r"rank 1 is lost: .*\(InternalError: Connection reset by peer\)$"):
         make_ranks(monkeypatch).run(FailingSession(error), None)
+    longer = tf.errors.InternalError(None, None, "Graph execution error:\n\nConnection reset by peer")
+    longer.__context__ = error  # as its session raises it
+    with pytest.raises(UserError, match=r"rank 1 is lost: .*\(InternalError: Connection reset by peer\)$"):
+        make_ranks(monkeypatch).run(FailingSession(longer), None)
     with pytest.raises(UserError, match=r"127\.0\.0\.1:1: TensorFlow's server cannot start there .*; free the port"):
         make_ranks(monkeypatch, error)
+
+
+def test_ranks_with_another_tensorflow_or_without_their_gpu_are_found_at_once(monkeypatch):
+    """Otherwise the first sum fails, with words that name no rank."""
+    facts = make_ranks(monkeypatch).group.facts
+    assert facts == {"the version of TensorFlow": tf.__version__, "the device that TensorFlow computes on": "CPU"}
 
 
 class TimedSession:

@@ -1,5 +1,6 @@
 """What ranks that have met tell each other, and how they end together."""
 
+import re
 import threading
 import time
 
@@ -117,6 +118,46 @@ def test_a_rank_that_sends_no_messages_is_named():
     text = "has sent what is no message; start all ranks with the same version of this project"
     assert all(type(error) is UserError and text in str(error) for error in found)
     assert all(str(error).startswith("rank 1 (127.0.0.1:") for error in found)
+
+
+@pytest.mark.parametrize(
+    ("first", "other", "named"),
+    [
+        (lambda one: one.share({"a": 5}), lambda one: one.total({"a": 1.0}), "rank 0 shares, this one adds a"),
+        (lambda one: one.total({"a": 1.0}), lambda one: one.share(), "rank 0 adds a, this one shares"),
+        (lambda one: one.total({"a": 1, "b": 2}), lambda one: one.total({"a": 1}), "rank 0 adds a, b, this one adds a"),
+        (lambda one: one.share(), lambda one: one.gather(1), "rank 0 shares, this one gathers"),
+    ],
+)
+def test_ranks_that_do_different_things_are_named(first, other, named):
+    """As those of two versions of the project do."""
+    found = run_ranks(lambda one: (other if one.rank == 2 else first)(one))
+    assert [type(error) for error in found] == [UserError] * 3
+    assert all(re.match(r"rank 2 \(127.0.0.1:\d+\) does something else: ", str(error)) for error in found)
+    assert all(f"{named}; start all ranks with the same version" in str(error) for error in found)
+
+
+def test_what_one_rank_alone_knows_is_not_compared():
+    """Another version differs in a file that both have; a file of one host alone harms nothing."""
+    facts = lambda rank: {"a.py": 1, f"mine{rank}.py": 1}  # noqa: E731
+    assert run_ranks(lambda one: one.share(1), facts=facts) == [1] * 3
+
+
+def test_ranks_compare_what_they_learn_later():
+    def work(one):
+        one.compare({"its kind of device": "GPU" if one.rank else "CPU"}, "look at nvidia-smi")
+        one.share()
+
+    found = run_ranks(work, size=2)
+    assert all(str(error).startswith("rank 1 (127.0.0.1:") for error in found)
+    assert all("differs from rank 0 in its kind of device (GPU, not CPU); look at nvidia-smi" in str(e) for e in found)
+
+
+def test_a_failure_without_a_lost_rank_has_tensorflows_reason_and_the_addresses():
+    found = run_ranks(lambda one: one.explain("the sum failed (connection refused)", 0.1), size=2)
+    assert all(isinstance(error, RankLost) for error in found)
+    text = r"the sum failed \(connection refused\), although all 2 ranks answer; check the network between them "
+    assert all(re.match(text + r"\(127.0.0.1:\d+, 127.0.0.1:\d+\)$", str(error)) for error in found)
 
 
 def test_a_slow_rank_is_waited_for(monkeypatch):
