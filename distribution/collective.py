@@ -133,7 +133,7 @@ class Ranks:
             if self._is_own(error) and ABORTED not in error.message:
                 raise
             doing = f"TensorFlow's sum over the ranks failed ({type(error).__name__}: {_reason(error)})"
-            self.group.explain(doing, ANSWER_SECONDS)
+            self.group.explain(doing, ANSWER_SECONDS, start)
         pace.note(time.monotonic() - start)
         return fetched
 

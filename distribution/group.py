@@ -9,6 +9,7 @@ whole state to save, and none ever joins again.
 import collections
 import contextlib
 import json
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +24,7 @@ from structures import UserError
 BEAT_SECONDS = 1.0
 MEET_SECONDS = 600.0  # hosts may start minutes apart, and read their data at different speeds
 _POLL_SECONDS = 0.25
+_PAUSE_SECONDS = 3.0  # a machine that is only busy lets this process wait for less
 
 _SAME = (
     "start all ranks with the same version of this project and the same command on the same pictures, or let this "
@@ -55,6 +57,7 @@ class Group:
         self._arrived: dict[int, collections.deque] = {}
         self._end: End | None = None
         self._over = False  # every rank has said that it has nothing more to say
+        self._pause = -math.inf, 0.0  # when the last pause of this process ended, and how long it was
         self._closing = threading.Event()
         self._readers: list[threading.Thread] = []
         threading.Thread(target=self._beat, daemon=True).start()
@@ -124,16 +127,21 @@ class Group:
         if self._end:
             raise self._end.error()
 
-    def explain(self, doing: str, seconds: float) -> None:
+    def explain(self, doing: str, seconds: float, since: float) -> None:
         """After TensorFlow failed in something that all ranks do together: raise the reason, for which it may wait.
 
-        doing: for the message, if all ranks still answer after so many seconds.
+        doing: for the message, if all ranks still answer after so many seconds. since: time.monotonic() when it began.
         """
         with self._condition:
             self._condition.wait_for(lambda: self._end, seconds)
-        network = f"the network between them ({', '.join(self.cluster.addresses)})"
-        text = f"{doing}, although all {self.size} ranks answer; check {network}"
-        self._conclude(End(Kind.LOST, text))
+        at, paused = self._pause
+        if at >= since:  # which only what runs in this process can tell from a network that fails
+            hint = (
+                f"this process was paused for {paused:.0f} seconds (Ctrl-Z), which no exchange between ranks outlasts"
+            )
+        else:
+            hint = f"check the network between them ({', '.join(self.cluster.addresses)})"
+        self._conclude(End(Kind.LOST, f"{doing}, although all {self.size} ranks answer; {hint}"))
         self.check()
 
     def _meet(self, doing, value, payload, combine):
@@ -204,6 +212,8 @@ class Group:
         last, sent = time.monotonic(), 0.0
         while not self._closing.wait(_POLL_SECONDS):
             now = time.monotonic()
+            if now - last > _PAUSE_SECONDS:
+                self._pause = now, now - last
             passed, last = min(now - last, 2 * _POLL_SECONDS), now  # a pause of this process (Ctrl-Z) does not count
             for rank, connection in self._connections.items():
                 connection.note_silence(passed)

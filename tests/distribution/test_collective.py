@@ -38,7 +38,7 @@ class StubGroup:
 
     rank, size, cluster = 0, 2, cluster.Cluster(("127.0.0.1:1", "127.0.0.1:2"), 0, "127.0.0.1:3")
 
-    def explain(self, doing, seconds):
+    def explain(self, doing, seconds, since):
         raise UserError(f"rank 1 is lost: {doing}")
 
     def compare(self, facts, remedy):

@@ -3,6 +3,7 @@
 import re
 import threading
 import time
+import types
 
 import pytest
 
@@ -154,10 +155,42 @@ def test_ranks_compare_what_they_learn_later():
 
 
 def test_a_failure_without_a_lost_rank_has_tensorflows_reason_and_the_addresses():
-    found = run_ranks(lambda one: one.explain("the sum failed (connection refused)", 0.1), size=2)
+    found = run_ranks(lambda one: one.explain("the sum failed (connection refused)", 0.1, time.monotonic()), size=2)
     assert all(isinstance(error, RankLost) for error in found)
     text = r"the sum failed \(connection refused\), although all 2 ranks answer; check the network between them "
     assert all(re.match(text + r"\(127.0.0.1:\d+, 127.0.0.1:\d+\)$", str(error)) for error in found)
+
+
+@pytest.mark.parametrize(("paused", "named"), [(20, True), (0, False)])
+def test_a_pause_of_this_process_is_named(paused, named, monkeypatch):
+    """Ctrl-Z and fg, which TensorFlow's limit of time does not heed."""
+    ahead = [0.0]
+    monkeypatch.setattr(group, "time", types.SimpleNamespace(monotonic=lambda: time.monotonic() + ahead[0]))
+    both = threading.Barrier(2, timeout=20)
+
+    def work(one):
+        began = group.time.monotonic()
+        both.wait()
+        ahead[0] = paused
+        one.explain("the sum failed", 1.0, began)
+
+    found = run_ranks(work, size=2)
+    assert all(isinstance(error, RankLost) and str(error).startswith("the sum failed") for error in found)
+    assert all(("paused for 20 seconds (Ctrl-Z)" in str(error)) == named for error in found)
+
+
+def test_an_earlier_pause_is_not_to_blame(monkeypatch):
+    ahead = [0.0]
+    monkeypatch.setattr(group, "time", types.SimpleNamespace(monotonic=lambda: time.monotonic() + ahead[0]))
+
+    def work(one):
+        ahead[0] = 20
+        until = time.monotonic() + 20
+        while one._pause[1] < 20 and time.monotonic() < until:
+            time.sleep(0.05)
+        one.explain("the sum failed", 0.5, group.time.monotonic())
+
+    assert not any("paused for 2" in str(error) for error in run_ranks(work, size=2))
 
 
 def test_a_slow_rank_is_waited_for(monkeypatch):
