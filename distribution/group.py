@@ -19,6 +19,7 @@ from distribution import meeting
 from distribution.cluster import Cluster
 from distribution.connection import LOST_SECONDS, Connection
 from distribution.ends import End, Kind
+from distribution.patience import Patience
 from structures import UserError
 
 BEAT_SECONDS = 1.0
@@ -169,9 +170,12 @@ class Group:
 
     def _next(self, rank):
         """The next message of a rank."""
+        patience = Patience(self.cluster)
         with self._condition:
             while not self._arrived[rank]:
                 self.check()
+                if self.is_first:  # which knows on whom all wait, and takes their parts in order
+                    patience.wait(one for one, parts in self._arrived.items() if one >= rank and not parts)
                 self._condition.wait(_POLL_SECONDS)
             return self._arrived[rank].popleft()
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from distribution.cluster import LOCAL, Cluster, Source, host_of, port_of, split
 from distribution.connection import Connection
 from distribution.ends import RankLost
+from distribution.patience import Patience
 from structures import UserError
 
 MAGIC = b"ssd rank"
@@ -33,10 +34,11 @@ def callers(cluster: Cluster, check: Callable[[], object], seconds: float) -> It
     after so many seconds.
     """
     missing = set(range(1, cluster.size))
-    deadline = time.monotonic() + seconds
+    deadline, patience = time.monotonic() + seconds, Patience(cluster)
     with _Reception(cluster) as reception:
         while missing:
             check()
+            patience.wait(missing)
             if time.monotonic() > deadline:
                 raise RankLost(
                     f"{', '.join(map(cluster.name, sorted(missing)))}: has not come to {cluster.meeting} within "

@@ -67,6 +67,7 @@ WITHOUT_TENSORFLOW = {
     "distribution.launcher",
     "distribution.meeting",
     "distribution.member",
+    "distribution.patience",
     "exports.formats",
     "exports.file_metadata",
     "exports.opened",

@@ -7,7 +7,7 @@ import types
 
 import pytest
 
-from distribution import group
+from distribution import group, patience
 from distribution.ends import RankLost
 from rank_threads import run_ranks
 from structures import UserError
@@ -191,6 +191,21 @@ def test_an_earlier_pause_is_not_to_blame(monkeypatch):
         one.explain("the sum failed", 0.5, group.time.monotonic())
 
     assert not any("paused for 2" in str(error) for error in run_ranks(work, size=2))
+
+
+def test_rank_0_says_once_on_whom_all_wait(monkeypatch, capfd):
+    """Such as a rank whose disk hangs: it goes on with its beats."""
+    monkeypatch.setattr(patience, "WORD_SECONDS", 1.0)
+
+    def work(one):
+        if one.rank == 2:
+            time.sleep(3)
+        return one.share(1)
+
+    assert run_ranks(work) == [1, 1, 1]
+    lines = [line for line in capfd.readouterr().err.splitlines() if "still waiting" in line]
+    assert len(lines) == 1
+    assert re.match(r"warning: still waiting for rank 2 \(127.0.0.1:\d+\), after 1 seconds$", lines[0])
 
 
 def test_a_slow_rank_is_waited_for(monkeypatch):

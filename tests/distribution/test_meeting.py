@@ -10,7 +10,7 @@ import types
 
 import pytest
 
-from distribution import cluster, connection, group, meeting
+from distribution import cluster, connection, group, meeting, patience
 from distribution.ends import RankDied, RankLost
 from rank_threads import never, run_ranks
 from structures import UserError
@@ -35,6 +35,14 @@ def test_a_rank_may_come_later_than_a_lost_one_is_silent(monkeypatch):
     """Rank 1 has met nobody but rank 0 then, and rank 0 computes nothing."""
     monkeypatch.setattr(group, "LOST_SECONDS", 1.5)
     assert run_ranks(meet, delays=(0, 0, 4)) == [1, 1, 1]
+
+
+def test_rank_0_says_once_who_has_not_come(monkeypatch, capfd):
+    monkeypatch.setattr(patience, "WORD_SECONDS", 0.5)
+    assert run_ranks(meet, delays=(0, 0, 2.5)) == [1, 1, 1]
+    err = capfd.readouterr().err
+    assert err.count("still waiting") == 1
+    assert re.search(r"warning: still waiting for rank 2 \(127.0.0.1:\d+\), after 0.5 seconds\n", err)
 
 
 def test_rank_0_may_come_last(monkeypatch):
