@@ -6,6 +6,7 @@ keep nobody waiting, and a rank counts as come only once rank 0 has answered.
 
 import contextlib
 import hashlib
+import ipaddress
 import json
 import selectors
 import socket
@@ -13,7 +14,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 
-from distribution.cluster import LOCAL, Cluster, Source, host_of, port_of, split
+from distribution.cluster import Cluster, Source, host_of, port_of, split
 from distribution.connection import Connection
 from distribution.ends import RankLost
 from distribution.patience import Patience
@@ -153,18 +154,28 @@ def _and_each_index(cluster):
 
 
 def _listening(cluster):
+    """The socket at which rank 0 waits: of this machine alone if all ranks are on it, else of all its networks."""
     host, port = split(cluster.meeting)
     backlog = cluster.size + MOST_NEWCOMERS
     try:
-        if host != LOCAL:
-            with contextlib.suppress(OSError, ValueError):  # IPv6 may be switched off
-                return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=backlog)
-        return socket.create_server((host if host == LOCAL else "", port), backlog=backlog)
+        if all(_is_loopback(host_of(address)) for address in cluster.addresses):
+            family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            return socket.create_server(address, family=family, backlog=backlog)
+        with contextlib.suppress(OSError, ValueError):  # IPv6 may be switched off
+            return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=backlog)
+        return socket.create_server(("", port), backlog=backlog)
     except OSError as error:
         raise UserError(
             f"{cluster.meeting}: rank 0 cannot wait for the others there ({error.strerror}); "
             f"{cluster.source.other_port}"
         ) from None
+
+
+def _is_loopback(host):
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return False
 
 
 def go_to_first(cluster: Cluster, check: Callable[[], object], seconds: float) -> Connection:

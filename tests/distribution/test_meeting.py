@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import ipaddress
 import re
 import socket
 import threading
@@ -171,6 +172,30 @@ def test_ranks_of_named_hosts_and_of_ipv6_meet(host):
     port = cluster.port_of(cluster.local(1)[0].meeting)
     ranks = [cluster.Cluster((f"{host}:1", f"{host}:2"), rank, f"{host}:{port}") for rank in range(2)]
     assert run_ranks(meet, ranks=ranks) == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("hosts", "alone"),
+    [
+        (("127.0.0.1", "127.0.0.1"), True),
+        (("localhost", "localhost"), True),
+        (("[::1]", "[::1]"), True),
+        (("127.0.0.2", "localhost"), True),
+        (("gpu1", "gpu2"), False),
+        (("localhost", "gpu2"), False),  # rank 0's own name for its host; rank 1 has another
+    ],
+)
+def test_what_only_this_machine_needs_no_other_can_reach(hosts, alone):
+    port = cluster.port_of(cluster.local(1)[0].meeting)
+    one = cluster.Cluster(tuple(f"{host}:{number}" for number, host in enumerate(hosts, 1)), 0, f"{hosts[0]}:{port}")
+    try:
+        listener = meeting._listening(one)
+    except UserError:
+        assert hosts[0] == "[::1]"
+        pytest.skip("no IPv6 here")
+    with listener:
+        address = ipaddress.ip_address(listener.getsockname()[0])
+        assert address.is_loopback if alone else address.is_unspecified
 
 
 @pytest.mark.parametrize("said", [b"", b"ssd", b"GET / HTTP/1.1\r\n\r\n", b"\0\0\0\1"])
