@@ -1,9 +1,11 @@
 """Which processes train together: from --devices, TensorFlow's TF_CONFIG or Slurm's variables."""
 
 import dataclasses
+import enum
 import itertools
 import json
 import re
+import secrets
 import socket
 from collections.abc import Mapping
 
@@ -11,8 +13,29 @@ from structures import UserError
 
 LOCAL = "127.0.0.1"
 LAST_OF_PORTS = 65535
-# Slurm reserves no ports, so the number of the job gives them, below those that Linux hands out by itself (from 32768)
-FIRST_PORT, LAST_PORT, PORTS_OF_A_JOB = 12000, 32000, 64
+# Slurm reserves no ports, so the numbers of job and step give them, below those that Linux hands out by itself (from
+# 32768). Steps of a job run at once on a node, and so do jobs with numbers close to each other.
+FIRST_PORT, LAST_PORT, PORTS_OF_A_STEP = 12000, 32000, 64
+STEP_AWAY = (
+    61  # from one step's ports to the next one's; as 312 is no multiple of it, 312 steps come before the first's
+)
+
+
+class Source(str, enum.Enum):
+    """What names the ranks. A text, so that JSON takes it."""
+
+    DEVICES = "--devices"
+    TF_CONFIG = "TF_CONFIG"
+    SLURM = "Slurm"
+
+    @property
+    def other_port(self) -> str:
+        """What to do where a port is in use."""
+        return {
+            Source.DEVICES: "start again, at other ports",
+            Source.TF_CONFIG: "free the port, or name another one in TF_CONFIG, on all hosts",
+            Source.SLURM: "free the port, or start another step or job, whose number gives other ports",
+        }[self]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,11 +45,15 @@ class Cluster:
     addresses: HOST:PORT of each rank's TensorFlow server. Rank 0 writes the run.
     rank: this process, an index into the addresses.
     meeting: HOST:PORT where rank 0 waits for the others.
+    source: what names the ranks.
+    training: tells this training from others that may have its ports, as far as it is known.
     """
 
     addresses: tuple[str, ...]
     rank: int
     meeting: str
+    source: Source = Source.TF_CONFIG
+    training: str = ""
 
     @property
     def size(self) -> int:
@@ -49,14 +76,25 @@ class Cluster:
         return f"rank {rank} ({self.addresses[rank]})"
 
 
+def split(address: str) -> tuple[str, int]:
+    """'gpu2:12345' -> ('gpu2', 12345), '[::1]:12345' -> ('::1', 12345)."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def join(host: str, port: int) -> str:
+    """The inverse of `split`."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def host_of(address: str) -> str:
     """'gpu2:12345' -> 'gpu2'."""
-    return address.rpartition(":")[0]
+    return split(address)[0]
 
 
 def port_of(address: str) -> int:
     """'gpu2:12345' -> 12345."""
-    return int(address.rpartition(":")[2])
+    return split(address)[1]
 
 
 def local(size: int) -> list[Cluster]:
@@ -65,7 +103,8 @@ def local(size: int) -> list[Cluster]:
     *addresses, meeting = (f"{LOCAL}:{one.getsockname()[1]}" for one in sockets)
     for one in sockets:
         one.close()
-    return [Cluster(tuple(addresses), rank, meeting) for rank in range(size)]
+    training = secrets.token_hex(8)
+    return [Cluster(tuple(addresses), rank, meeting, Source.DEVICES, training) for rank in range(size)]
 
 
 def find(environ: Mapping[str, str]) -> Cluster | None:
@@ -84,6 +123,8 @@ def _of_tf_config(environ):
         jobs, task = values.get("cluster", {}), values.get("task", {})
         kind, index = task.get("type", "worker"), int(task.get("index", 0))
         addresses = [str(address) for job in ("chief", "worker") for address in jobs.get(job, [])]
+        if index < 0:  # Python would count from the end
+            raise LookupError
         own = str(jobs[kind][index]) if jobs else ""
     except (ValueError, AttributeError, TypeError, LookupError):
         raise UserError(
@@ -109,10 +150,10 @@ def _is_address(text):
 
 def _meeting(addresses):
     """Where rank 0 waits: at the first port above that of its server, or below, which no rank on its host has."""
-    host, own = host_of(addresses[0]), port_of(addresses[0])
+    host, own = split(addresses[0])
     taken = {port_of(address) for address in addresses if host_of(address) == host}
     ports = itertools.chain(range(own + 1, LAST_OF_PORTS + 1), range(own - 1, 0, -1))
-    return next(f"{host}:{number}" for number in ports if number not in taken)
+    return next(join(host, number) for number in ports if number not in taken)
 
 
 def _of_slurm(environ):
@@ -123,19 +164,19 @@ def _of_slurm(environ):
         hosts = expand_hosts(environ["SLURM_STEP_NODELIST"])
         counts = _tasks_per_node(environ["SLURM_STEP_TASKS_PER_NODE"])
         places = [(host, index) for host, count in zip(hosts, counts, strict=True) for index in range(count)]
-        job = int(environ.get("SLURM_JOB_ID", "0"))
+        job, step = (int(environ.get(f"SLURM_{name}_ID", "0")) for name in ("JOB", "STEP"))
         expected = hosts[int(environ["SLURM_NODEID"])], int(environ["SLURM_LOCALID"])
         in_order = places[int(rank)] == expected and len(places) == int(size)
     except (ValueError, LookupError):
         raise UserError("Slurm's variables SLURM_STEP_… cannot be understood; give TF_CONFIG instead") from None
     if not in_order:
         raise UserError("Slurm has not numbered the tasks node by node; start them with srun --distribution=block")
-    if max(counts) >= PORTS_OF_A_JOB:
-        raise UserError(f"Slurm starts {max(counts)} tasks on a node; there are ports for {PORTS_OF_A_JOB - 1}")
-    slots = (LAST_PORT - FIRST_PORT) // PORTS_OF_A_JOB
-    first = FIRST_PORT + job % slots * PORTS_OF_A_JOB
+    if max(counts) >= PORTS_OF_A_STEP:
+        raise UserError(f"Slurm starts {max(counts)} tasks on a node; there are ports for {PORTS_OF_A_STEP - 1}")
+    slots = (LAST_PORT - FIRST_PORT) // PORTS_OF_A_STEP
+    first = FIRST_PORT + (job + step * STEP_AWAY) % slots * PORTS_OF_A_STEP
     addresses = tuple(f"{host}:{first + 1 + index}" for host, index in places)
-    return Cluster(addresses, int(rank), f"{hosts[0]}:{first}")
+    return Cluster(addresses, int(rank), f"{hosts[0]}:{first}", Source.SLURM, f"{job}.{step}")
 
 
 def expand_hosts(text: str) -> list[str]:

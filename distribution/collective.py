@@ -14,6 +14,7 @@ from typing import Any
 import tensorflow.compat.v1 as tf
 from tensorflow.python.ops import collective_ops
 
+from distribution.connection import LOST_SECONDS
 from distribution.group import Group
 from structures import UserError
 
@@ -24,7 +25,7 @@ FIRST_STEP_SECONDS = 600.0  # ... if a training step is part of it
 LEAST_SECONDS, SLOWER = 9.0, 5.0  # later ones: at least this, and this many times the slowest before
 PIECE_BYTES = 10e6  # one message of 105 MB took 0.39 s between two cores of an AMD EPYC, eight 0.14 s
 ABORTED = "Collective ops is aborted"  # in what TensorFlow says on this rank of an error of another one
-ANSWER_SECONDS = 10.0  # how long to wait for the reason of a failure: more than LOST_SECONDS of silence
+ANSWER_SECONDS = LOST_SECONDS + 3  # how long to wait for the reason of a failure, such as a silence
 
 
 class Ranks:
@@ -44,6 +45,9 @@ class Ranks:
         self.group, self._hint = group, "nccl" if on_gpu else "ring"
         self._keys = 0
         self._paces: dict[tf.Operation, _Pace] = collections.defaultdict(_Pace)
+        device = "GPU" if on_gpu else "CPU"
+        facts = {"the version of TensorFlow": tf.__version__, "the device that TensorFlow computes on": device}
+        group.compare(facts, "give all ranks the same TensorFlow, and the same kind of device with a driver that works")
         addresses = list(group.cluster.addresses)
         try:
             self._server = tf.train.Server(
@@ -53,8 +57,8 @@ class Ranks:
             if self._is_own(error):
                 raise
             raise UserError(
-                f"{addresses[group.rank]}: TensorFlow's server cannot start there ({error.message.splitlines()[0]}); "
-                "free the port, or give this rank another one in TF_CONFIG"
+                f"{addresses[group.rank]}: TensorFlow's server cannot start there ({_reason(error)}); "
+                f"{group.cluster.source.other_port}"
             ) from None
         self.target = self._server.target
 
@@ -128,10 +132,16 @@ class Ranks:
         except tf.errors.OpError as error:
             if self._is_own(error) and ABORTED not in error.message:
                 raise
-            doing = f"TensorFlow's sum over the ranks failed ({type(error).__name__})"
-            self.group.explain(doing, ANSWER_SECONDS)
+            doing = f"TensorFlow's sum over the ranks failed ({type(error).__name__}: {_reason(error)})"
+            self.group.explain(doing, ANSWER_SECONDS, start)
         pace.note(time.monotonic() - start)
         return fetched
+
+
+def _reason(error):
+    """What TensorFlow says, in a line. Its session makes another error of it, which begins with words on the graph."""
+    said = getattr(error.__context__, "message", error.message)
+    return next((line.strip() for line in said.splitlines() if line.strip()), "without a reason")
 
 
 @dataclasses.dataclass

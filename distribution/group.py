@@ -9,87 +9,30 @@ whole state to save, and none ever joins again.
 import collections
 import contextlib
 import json
-import socket
-import struct
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from distribution.cluster import LOCAL, Cluster, host_of
+from distribution import meeting
+from distribution.cluster import Cluster
+from distribution.connection import LOST_SECONDS, Connection
+from distribution.ends import End, Kind
+from distribution.patience import Patience
 from structures import UserError
 
 BEAT_SECONDS = 1.0
-LOST_SECONDS = 7.0  # of silence; with what follows it, about 15 seconds
 MEET_SECONDS = 600.0  # hosts may start minutes apart, and read their data at different speeds
-LOSSES = DIED, _ = "died", "lost"  # a death is seen at once, all else after LOST_SECONDS
 _POLL_SECONDS = 0.25
-_SEND_SECONDS = 7.0
-_LENGTHS = struct.Struct("!IQ")  # of a message's JSON, and of the bytes behind it
-_LONGEST_JSON = 2**30
+_PAUSE_SECONDS = 3.0  # a machine that is only busy lets this process wait for less
+
+_SAME = (
+    "start all ranks with the same version of this project and the same command on the same pictures, or let this "
+    "machine train alone: --devices 1"
+)
 
 Part = tuple[Any, bytes]  # JSON, and bytes
-
-
-class RankLost(UserError):
-    """A rank has died, or does not answer any more: the others must end, and may start again."""
-
-
-class _Connection:
-    """Messages to and from one other rank.
-
-    beats: messages received; silence: seconds since the last, by the clock of this process.
-    """
-
-    def __init__(self, connected: socket.socket) -> None:
-        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # A timeout of the socket would hold for reading too, which waits for as long as the other rank computes
-        connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(_SEND_SECONDS), 0))
-        connected.settimeout(None)
-        self._socket, self._writing = connected, threading.Lock()
-        self.beats, self.silence, self._seen = 0, 0.0, 0
-
-    def send(self, kind: str, value: Any = None, payload: bytes = b"") -> None:
-        """Raises OSError if the other rank is gone or takes nothing."""
-        header = json.dumps([kind, value]).encode()
-        with self._writing:
-            self._socket.sendall(_LENGTHS.pack(len(header), len(payload)) + header)
-            self._socket.sendall(payload)
-
-    def receive(self) -> tuple[str, Any, bytes]:
-        """Raises EOFError at the end of the connection, OSError if it breaks, ValueError for what is no message."""
-        length, size = _LENGTHS.unpack(self._read(_LENGTHS.size))
-        if length > _LONGEST_JSON:
-            raise ValueError("not a message of a training")
-        kind, value = json.loads(self._read(length))
-        payload = self._read(size)
-        self.beats += 1
-        return kind, value, payload
-
-    def _read(self, size):
-        parts = bytearray()
-        while len(parts) < size:
-            part = self._socket.recv(min(size - len(parts), 2**20))
-            if not part:
-                raise EOFError
-            parts += part
-            self.beats += 1  # a long message is no silence
-        return bytes(parts)
-
-    def note_silence(self, seconds: float) -> None:
-        """To be called every so many seconds."""
-        self.silence = 0.0 if self.beats != self._seen else self.silence + seconds
-        self._seen = self.beats
-
-    def end_writing(self) -> None:
-        """Let the other rank read what was sent, and then the end."""
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_WR)
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
 
 
 class Group:
@@ -104,24 +47,28 @@ class Group:
     def __init__(
         self,
         cluster: Cluster,
-        connections: Mapping[int, socket.socket],
         stop: Any,
-        on_end: Callable[[str, str], object] = lambda kind, text: None,
+        on_end: Callable[[End], object] = lambda end: None,
     ) -> None:
-        """connections: by rank; stop: a cli.StopRequest; on_end: told once, at the first end, (kind, text)."""
+        """stop: a cli.StopRequest; on_end: told once, of the first end."""
         self.cluster = cluster
         self._stop, self._on_end = stop, on_end
-        self._connections = {rank: _Connection(one) for rank, one in connections.items()}
+        self._connections: dict[int, Connection] = {}  # replaced and never changed: threads go through it
         self._condition = threading.Condition()
-        self._arrived: dict[int, collections.deque] = {rank: collections.deque() for rank in self._connections}
-        self._end: tuple[str, str] | None = None  # kind (of LOSSES, "error", "interrupted"), text
+        self._arrived: dict[int, collections.deque] = {}
+        self._end: End | None = None
         self._over = False  # every rank has said that it has nothing more to say
-        self._number = 0  # of meetings so far
+        self._pause = -math.inf, 0.0  # when the last pause of this process ended, and how long it was
         self._closing = threading.Event()
-        self._threads = [threading.Thread(target=self._read, args=(rank,), daemon=True) for rank in self._connections]
-        self._threads.append(threading.Thread(target=self._beat, daemon=True))
-        for thread in self._threads:
-            thread.start()
+        self._readers: list[threading.Thread] = []
+        threading.Thread(target=self._beat, daemon=True).start()
+
+    def admit(self, rank: int, connection: Connection) -> None:
+        """Listen to a rank from now on, and let it know that this one is there: others may come much later."""
+        self._arrived[rank] = collections.deque()
+        self._connections = {**self._connections, rank: connection}
+        self._readers.append(threading.Thread(target=self._read, args=(rank,), daemon=True))
+        self._readers[-1].start()
 
     @property
     def rank(self) -> int:
@@ -148,11 +95,11 @@ class Group:
             values = [value for value, _ in parts]
             return {name: sum(value[name] for value in values) for name in values[0]}, b""
 
-        return self._meet(dict(sums), b"", add)[0]
+        return self._meet(f"adds {', '.join(sorted(sums))}", dict(sums), b"", add)[0]
 
     def share(self, value: Any = None) -> Any:
         """The value of rank 0, of plain JSON types; that of the other ranks is not looked at."""
-        return self._meet(value if self.is_first else None, b"", lambda parts: parts[0])[0]
+        return self._meet("shares", value if self.is_first else None, b"", lambda parts: parts[0])[0]
 
     def gather(self, value: Any, payload: bytes = b"") -> list[Part]:
         """(value, payload) of every rank at rank 0; [] at the others."""
@@ -162,50 +109,73 @@ class Group:
             gathered.extend(parts)
             return None, b""
 
-        self._meet(value, payload, keep)
+        self._meet("gathers", value, payload, keep)
         return gathered
+
+    def compare(self, facts: Mapping[str, Any], remedy: str) -> None:
+        """Raise UserError, which names rank and fact, unless all ranks have the same.
+
+        facts: {what: value of plain JSON types}; what not all know is not compared. remedy: for the message.
+        """
+        for rank, (other, _) in enumerate(self.gather(dict(facts))):
+            for name in facts:
+                if name in other and json.dumps(other[name]) != json.dumps(facts[name]):
+                    shown = _shown(other[name], facts[name])
+                    raise UserError(f"{self.cluster.name(rank)} differs from rank 0 in {name}{shown}; {remedy}")
 
     def check(self) -> None:
         """Raise what ends this rank, if something does."""
         if self._end:
-            kind, text = self._end
-            if kind == "interrupted":
-                raise KeyboardInterrupt(text)
-            raise (RankLost if kind in LOSSES else UserError)(text)
+            raise self._end.error()
 
-    def explain(self, doing: str, seconds: float) -> None:
+    def explain(self, doing: str, seconds: float, since: float) -> None:
         """After TensorFlow failed in something that all ranks do together: raise the reason, for which it may wait.
 
-        doing: for the message, if all ranks still answer after so many seconds.
+        doing: for the message, if all ranks still answer after so many seconds. since: time.monotonic() when it began.
         """
         with self._condition:
             self._condition.wait_for(lambda: self._end, seconds)
-        self._conclude("lost", f"{doing}, although all {self.size} ranks answer; check the network between them")
+        at, paused = self._pause
+        if at >= since:  # which only what runs in this process can tell from a network that fails
+            hint = (
+                f"this process was paused for {paused:.0f} seconds (Ctrl-Z), which no exchange between ranks outlasts"
+            )
+        else:
+            hint = f"check the network between them ({', '.join(self.cluster.addresses)})"
+        self._conclude(End(Kind.LOST, f"{doing}, although all {self.size} ranks answer; {hint}"))
         self.check()
 
-    def _meet(self, value, payload, combine):
-        """Send a part; rank 0 combines those of all ranks, and all get what it makes of them."""
-        self._number += 1
+    def _meet(self, doing, value, payload, combine):
+        """Send a part; rank 0 combines those of all ranks, and all get what it makes of them.
+
+        doing: what all do, in words. Ranks of different versions may not do the same.
+        """
         if not self.is_first:
-            self._send(0, "part", [self._number, value], payload)
-            (kind, (number, reply), data) = self._next(0)
-            assert (kind, number) == ("reply", self._number), "the ranks do not do the same things"
+            self._send(0, doing, value, payload)
+            _, reply, data = self._next(0)
             return reply, data
         parts = [(value, payload)]
         for rank in sorted(self._connections):
-            kind, (number, other), data = self._next(rank)
-            assert (kind, number) == ("part", self._number), "the ranks do not do the same things"
-            parts.append((other, data))
+            other, part, data = self._next(rank)
+            if other != doing:
+                raise UserError(
+                    f"{self.cluster.name(rank)} does something else: rank 0 {doing}, this one {other}; start all ranks "
+                    "with the same version of this project and of TensorFlow"
+                )
+            parts.append((part, data))
         reply, data = combine(parts)
         for rank in self._connections:
-            self._send(rank, "reply", [self._number, reply], data)
+            self._send(rank, doing, reply, data)
         return reply, data
 
     def _next(self, rank):
         """The next message of a rank."""
+        patience = Patience(self.cluster)
         with self._condition:
             while not self._arrived[rank]:
                 self.check()
+                if self.is_first:  # which knows on whom all wait, and takes their parts in order
+                    patience.wait(one for one, parts in self._arrived.items() if one >= rank and not parts)
                 self._condition.wait(_POLL_SECONDS)
             return self._arrived[rank].popleft()
 
@@ -213,7 +183,9 @@ class Group:
         try:
             self._connections[rank].send(*message)
         except OSError as error:
-            self._conclude("lost", f"{self.cluster.name(rank)} is lost: nothing can be sent to it ({error.strerror})")
+            kind = Kind.DIED if isinstance(error, ConnectionError) else Kind.LOST  # at once, or after a silence
+            text = f"{self.cluster.name(rank)} is lost: nothing can be sent to it ({error.strerror})"
+            self._conclude(End(kind, text))
             self.check()
 
     def _read(self, rank):
@@ -223,7 +195,7 @@ class Group:
             while True:
                 kind, value, payload = connection.receive()
                 if kind == "end":
-                    self._conclude(*value)
+                    self._conclude(End.from_json(value))
                 elif kind == "bye":
                     return
                 elif kind == "stop":
@@ -232,24 +204,29 @@ class Group:
                     with self._condition:
                         self._arrived[rank].append((kind, value, payload))
                         self._condition.notify_all()
-        except (EOFError, OSError, ValueError):
+        except ValueError:
+            text = f"{self.cluster.name(rank)} has sent what is no message; start all ranks with the same version"
+            self._conclude(End(Kind.ERROR, f"{text} of this project"))
+        except (EOFError, OSError):
             if not self._closing.is_set():
-                self._conclude(DIED, f"{self.cluster.name(rank)} is lost: its process or its host has ended")
+                self._conclude(End(Kind.DIED, f"{self.cluster.name(rank)} is lost: its process or its host has ended"))
 
     def _beat(self):
         """A thread: tell the others that this rank is there, and listen whether they are."""
         last, sent = time.monotonic(), 0.0
         while not self._closing.wait(_POLL_SECONDS):
             now = time.monotonic()
+            if now - last > _PAUSE_SECONDS:
+                self._pause = now, now - last
             passed, last = min(now - last, 2 * _POLL_SECONDS), now  # a pause of this process (Ctrl-Z) does not count
             for rank, connection in self._connections.items():
                 connection.note_silence(passed)
                 if connection.silence > LOST_SECONDS:
-                    self._conclude(
-                        "lost",
+                    text = (
                         f"{self.cluster.name(rank)} is lost: it has not answered for {LOST_SECONDS:g} seconds; its "
-                        "process is stopped, or the network fails",
+                        "process is stopped, or the network fails"
                     )
+                    self._conclude(End(Kind.LOST, text))
             if now - sent >= BEAT_SECONDS and not self._end:
                 sent = now
                 for connection in self._connections.values():
@@ -258,35 +235,35 @@ class Group:
                         if self._stop.requested and not self.is_first:
                             connection.send("stop")
 
-    def _conclude(self, kind, text):
+    def _conclude(self, end):
         """Note the first end, and tell it."""
         with self._condition:
             if self._end or self._over:
                 return
-            self._end = kind, text
+            self._end = end
             self._condition.notify_all()
-        self._on_end(kind, text)
-        self._tell_all("end", [kind, text])
+        self._on_end(end)
+        self._tell_all("end", end)
 
     def _tell_all(self, *message):
         for connection in self._connections.values():
             with contextlib.suppress(OSError):
                 connection.send(*message)
 
-    def close(self, kind: str | None, text: str = "") -> None:
-        """Part from the others. kind: None if all is done, on every rank; else how this rank ends, with a text."""
-        if kind is None and not self._end:
+    def close(self, end: End | None) -> None:
+        """Part from the others. end: None if all is done, on every rank; else how this rank ends."""
+        if end is not None:
+            self._conclude(end)
+        elif not self._end:
             self.share()  # nobody leaves while another still needs its TensorFlow server
             self._over = True
-        elif kind is not None:
-            self._conclude(kind, text)
         self._closing.set()
         if self._end:  # the thread that learned of it may not have told all yet
-            self._tell_all("end", list(self._end))
+            self._tell_all("end", self._end)
         self._tell_all("bye")
         for connection in self._connections.values():
             connection.end_writing()
-        for thread in self._threads[:-1]:
+        for thread in self._readers:
             thread.join(1.0)
         for connection in self._connections.values():
             connection.close()
@@ -297,7 +274,7 @@ def joined(
     cluster: Cluster,
     facts: Mapping[str, Any],
     stop: Any,
-    on_end: Callable[[str, str], object] = lambda kind, text: None,
+    on_end: Callable[[End], object] = lambda end: None,
     seconds: float = MEET_SECONDS,
 ) -> Iterator[Group]:
     """Context manager: the Group of a training, once all ranks have come, until the block ends.
@@ -306,101 +283,27 @@ def joined(
     on_end: as in Group; seconds: how long ranks wait for each other.
     Raises UserError if a rank does not come, or trains something else; KeyboardInterrupt after a request to stop.
     """
-    connections = (_wait_for_others if cluster.rank == 0 else _go_to_first)(cluster, stop, seconds)
-    group = Group(cluster, connections, stop, on_end)
+    group = Group(cluster, stop, on_end)
+
+    def check():
+        stop.raise_if_requested()
+        group.check()
+
     try:
-        _compare(group, facts)
+        if cluster.rank == 0:
+            for rank, connection in meeting.callers(cluster, check, seconds):
+                group.admit(rank, connection)
+        else:
+            group.admit(0, meeting.go_to_first(cluster, check, seconds))
+        group.compare(facts, _SAME)
         yield group
     except BaseException as error:
-        group.close(*_described(cluster, error))
+        group.close(End.of(error, cluster.name(cluster.rank)))
         raise
     group.close(None)
 
 
-def _described(cluster, error):
-    """(kind, text) of an exception that ends a rank."""
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted", str(error)
-    if isinstance(error, UserError):
-        return "lost" if isinstance(error, RankLost) else "error", str(error)
-    return "error", f"{cluster.name(cluster.rank)} failed: {type(error).__name__}: {error}"
-
-
-def _compare(group, facts):
-    """Raise UserError unless all ranks have the same facts."""
-    for rank, (other, _) in enumerate(group.gather(dict(facts))):
-        for name in facts:
-            if json.dumps(other.get(name)) != json.dumps(facts[name]):
-                raise UserError(
-                    f"{group.cluster.name(rank)} differs from rank 0 in {name}; start all ranks with the same command "
-                    "on the same pictures, or let this machine train alone: --devices 1"
-                )
-
-
-def _wait_for_others(cluster, stop, seconds):
-    """{rank: connected socket} of all other ranks, which call."""
-    host, _, port = cluster.meeting.rpartition(":")
-    arrived: dict[int, socket.socket] = {}
-    deadline = time.monotonic() + seconds
-    with _listening(host if host == LOCAL else "", int(port), cluster) as listener:
-        listener.settimeout(_POLL_SECONDS)
-        while len(arrived) < cluster.size - 1:
-            stop.raise_if_requested()
-            if time.monotonic() > deadline:
-                missing = [cluster.name(rank) for rank in range(1, cluster.size) if rank not in arrived]
-                raise RankLost(
-                    f"{', '.join(missing)}: has not connected to {cluster.meeting} within {seconds:g} seconds; start "
-                    "it, or check the network between the hosts"
-                )
-            with contextlib.suppress(OSError, EOFError, ValueError):  # nobody calls, or somebody who is no rank
-                connected, _ = listener.accept()
-                rank = _read_rank(connected)
-                if 0 < rank < cluster.size:
-                    arrived[rank] = connected
-    return arrived
-
-
-def _read_rank(connected):
-    """The rank that a new connection names."""
-    connected.settimeout(5.0)
-    data = b""
-    while len(data) < 4:
-        part = connected.recv(4 - len(data))
-        if not part:
-            raise EOFError
-        data += part
-    return int.from_bytes(data, "big")
-
-
-def _listening(host, port, cluster):
-    try:
-        if not host:
-            with contextlib.suppress(OSError, ValueError):  # IPv6 may be switched off
-                return socket.create_server(
-                    ("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=cluster.size
-                )
-        return socket.create_server((host, port), backlog=cluster.size)
-    except OSError as error:
-        raise UserError(
-            f"{cluster.meeting}: rank 0 cannot listen there ({error.strerror}); free the port, or give "
-            "rank 0 another one in TF_CONFIG"
-        ) from None
-
-
-def _go_to_first(cluster, stop, seconds):
-    """{0: socket that is connected to rank 0}."""
-    host, _, port = cluster.meeting.rpartition(":")
-    deadline, reason = time.monotonic() + seconds, ""
-    while time.monotonic() < deadline:
-        stop.raise_if_requested()
-        try:
-            connected = socket.create_connection((host.strip("[]"), int(port)), timeout=5.0)
-            connected.sendall(cluster.rank.to_bytes(4, "big"))
-            return {0: connected}
-        except OSError as error:
-            reason = error.strerror or "no answer"
-            time.sleep(_POLL_SECONDS)
-    raise RankLost(
-        f"{cluster.name(0)}: does not listen at {cluster.meeting} ({reason}); start it, or check the name "
-        f"{host_of(cluster.meeting)} and the network"
-    )
+def _shown(value, first):
+    """Two values that differ, for a message, if they are short."""
+    texts = [one if isinstance(one, str) else json.dumps(one) for one in (value, first)]
+    return f" ({texts[0]}, not {texts[1]})" if max(map(len, texts)) < 40 else ""

@@ -20,12 +20,14 @@ from typing import Any
 
 from distribution import member
 from distribution.cluster import Cluster, host_of
-from distribution.group import DIED, LOSSES, LOST_SECONDS
+from distribution.ends import End, Kind, RankLost
+from distribution.group import LOST_SECONDS
 from structures import UserError
 from system import cli, worker_processes
 
-GRACE_SECONDS = 5.0  # from when a rank is lost to the last end; rank 0 may end its step and save meanwhile
+GRACE_SECONDS = 5.0  # from when rank 0 has ended, or a rank is known to be lost, to the last end
 _POLL_SECONDS = 0.1
+_BY_CAUSE = (Kind.ERROR, Kind.INTERRUPTED, Kind.DIED, Kind.LOST)  # what is nearest to the cause of an end first
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,10 +42,6 @@ class Place:
     cluster: Cluster
     variables: Mapping[str, str] = dataclasses.field(default_factory=dict)
     cores: Sequence[int] | None = None
-
-
-class Lost(UserError):
-    """A rank was killed, or was lost: a new start may go on from the last checkpoint."""
 
 
 def run(
@@ -64,9 +62,9 @@ def run(
             with _started(command(start), places()) as ranks:
                 _wait(ranks, stop)
             return
-        except Lost as lost:
+        except RankLost as lost:
             if start == restarts or stop.requested:
-                raise Lost(f"{lost}; {saved()}") from None
+                raise RankLost(f"{lost}; {saved()}") from None
             cli.warn(f"{lost}; all ranks start again ({start + 1} of {restarts})")
 
 
@@ -74,14 +72,14 @@ def run(
 class _Rank:
     """A rank that was started.
 
-    report: (kind, text) that it sent first; still: for how many seconds its process has been stopped; ticks: of the
+    report: the End that it sent first; still: for how many seconds its process has been stopped; ticks: of the
     processor that it had used then.
     """
 
     place: Place
     process: subprocess.Popen
     channel: socket.socket
-    report: tuple[str, str] | None = None
+    report: End | None = None
     received: bytes = b""
     still: float = 0.0
     ticks: int = 0
@@ -112,11 +110,11 @@ class _Rank:
             self.received += data
             *lines, self.received = self.received.split(b"\n")
             for line in lines:
-                kind, text = json.loads(line)
+                end = End.from_json(json.loads(line))
                 # The first text of a loss names the rank; that of an error may come from another rank, and then this
                 # one's own says more: what is saved
-                if self.report is None or self.report[0] not in LOSSES:
-                    self.report = kind, text
+                if self.report is None or not self.report.kind.is_loss:
+                    self.report = end
             return bool(data)
         return False
 
@@ -141,8 +139,8 @@ def _started(command, places) -> Iterator[list[_Rank]]:
 def _start(command, place):
     ours, theirs = socket.socketpair()
     cluster = place.cluster
-    who = {"addresses": cluster.addresses, "rank": cluster.rank, "meeting": cluster.meeting, "channel": theirs.fileno()}
-    environment = {**os.environ, **place.variables, **_direct(cluster, os.environ), member.VARIABLE: json.dumps(who)}
+    who = member.variable(cluster, theirs)
+    environment = {**os.environ, **place.variables, **_direct(cluster, os.environ), **who}
     with theirs, worker_processes.limited_to(place.cores):
         process = subprocess.Popen(command, env=environment, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
     return _Rank(place, process, ours)
@@ -161,6 +159,7 @@ def _direct(cluster, environ):
 def _wait(ranks, stop):
     """Wait until all ranks have ended; raises for the reason if that is not the end of the training."""
     told, began, last = False, None, time.monotonic()
+    saving = last  # the last moment at which rank 0, which may be elsewhere, could save
     with selectors.DefaultSelector() as selector:
         for rank in ranks:
             selector.register(rank.channel, selectors.EVENT_READ, rank)
@@ -179,15 +178,21 @@ def _wait(ranks, stop):
                 rank.note_stillness(passed)
             if began is None and any(rank.failed or rank.stands_still for rank in ranks):
                 began = now
-            if began is not None and now > began + _grace(ranks):
+            if ranks[0].place.cluster.rank != 0 or ranks[0].process.poll() is None:
+                saving = now
+            if began is not None and now > min(began + _grace(ranks), max(began, saving) + GRACE_SECONDS):
                 break
     _raise_reason(ranks, stop)
 
 
 def _grace(ranks):
-    """How many seconds ranks may go on. A death is seen at once, and silence LOST_SECONDS after it began."""
-    died = any((rank.process.poll() or 0) < 0 or (rank.report and rank.report[0] == DIED) for rank in ranks)
-    return GRACE_SECONDS + (LOST_SECONDS if died else 0)
+    """How many seconds ranks may go on, so that rank 0 can end its step and save.
+
+    Most ends are seen at once, silence only after LOST_SECONDS: they have as much time in all.
+    """
+    at_once = any((rank.process.poll() or 0) < 0 or (rank.report and rank.report.kind == Kind.DIED) for rank in ranks)
+    silent = any(rank.stands_still or (rank.report and rank.report.kind == Kind.LOST) for rank in ranks)
+    return GRACE_SECONDS + (0 if silent and not at_once else LOST_SECONDS)
 
 
 def _raise_reason(ranks, stop):
@@ -198,24 +203,20 @@ def _raise_reason(ranks, stop):
     for rank in ranks:
         code = rank.process.poll()
         if code is not None and code < 0 and not stop.requested:
-            raise Lost(_obituary(rank, -code))
+            raise RankLost(_obituary(rank, -code))
     reports = [rank.report for rank in ranks if rank.report]
-    for kind in ("error", "interrupted", *LOSSES):
-        for found, text in reports:
-            if found == kind:
-                if kind == "interrupted":
-                    raise KeyboardInterrupt(text)
-                raise (Lost if kind in LOSSES else UserError)(text)
+    if reports:
+        raise min(reports, key=lambda end: _BY_CAUSE.index(end.kind)).error()
     for rank in ranks:
         if code := rank.process.poll():
             raise UserError(f"{_named(rank)} ended with exit code {code}")
     for rank in ranks:
         if rank.stands_still:
-            raise Lost(
+            raise RankLost(
                 f"{_named(rank)} is lost: it has not answered for {LOST_SECONDS:g} seconds; its process is stopped"
             )
     if any(rank.process.poll() is None for rank in ranks):
-        raise Lost("some ranks did not end")
+        raise RankLost("some ranks did not end")
 
 
 def _obituary(rank, number):

@@ -10,12 +10,12 @@ import sys
 import threading
 from collections.abc import Iterator
 
-from distribution.cluster import Cluster
-from distribution.group import RankLost
+from distribution.cluster import Cluster, Source
+from distribution.ends import End
 from structures import UserError
 from system import cli
 
-VARIABLE = "SSD_TENSORFLOW_RANK"  # of the environment: JSON that `launcher` writes
+VARIABLE = "SSD_TENSORFLOW_RANK"  # of the environment: JSON that `variable` writes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,10 +29,10 @@ class Member:
     cluster: Cluster
     channel: socket.socket
 
-    def report(self, kind: str, text: str) -> None:
-        """Say why this rank ends: one of group.LOSSES, "error" or "interrupted", and a text."""
+    def report(self, end: End) -> None:
+        """Say why this rank ends."""
         with contextlib.suppress(OSError):  # whoever started it is gone
-            self.channel.sendall(json.dumps([kind, text]).encode() + b"\n")
+            self.channel.sendall(json.dumps(end).encode() + b"\n")
 
     def stop_request(self) -> cli.StopRequest:
         """What `follow` sets, to be opened: signals are for the process that started this one."""
@@ -53,6 +53,11 @@ class _WithoutSignals(cli.StopRequest):
     SIGNALS = ()
 
 
+def variable(cluster: Cluster, channel: socket.socket) -> dict[str, str]:
+    """The variable that makes the process that gets it, and the channel, a Member."""
+    return {VARIABLE: json.dumps([channel.fileno(), dataclasses.asdict(cluster)])}
+
+
 def of_this_process() -> Member | None:
     """The Member that this process is; None if it was started by a user. A member ignores Ctrl-C and SIGTERM."""
     text = os.environ.pop(VARIABLE, None)  # a program that this one calls is no rank
@@ -60,9 +65,9 @@ def of_this_process() -> Member | None:
         return None
     for number in cli.StopRequest.SIGNALS:  # blocked so far, until Python's resource tracker starts
         signal.signal(number, signal.SIG_IGN)
-    values = json.loads(text)
-    cluster = Cluster(tuple(values["addresses"]), values["rank"], values["meeting"])
-    return Member(cluster, socket.socket(fileno=values["channel"]))
+    channel, values = json.loads(text)
+    addresses, source = tuple(values.pop("addresses")), Source(values.pop("source"))
+    return Member(Cluster(addresses, source=source, **values), socket.socket(fileno=channel))
 
 
 @contextlib.contextmanager
@@ -73,12 +78,9 @@ def speaking(member: Member | None) -> Iterator[None]:
         return
     try:
         yield
-    except KeyboardInterrupt as interrupt:
-        member.report("interrupted", str(interrupt))
-        _exit(cli.INTERRUPTED)
-    except UserError as error:
-        member.report("lost" if isinstance(error, RankLost) else "error", str(error))
-        _exit(cli.FAILURE)
+    except (KeyboardInterrupt, UserError) as error:
+        member.report(End.of(error, member.cluster.name(member.cluster.rank)))
+        _exit(cli.INTERRUPTED if isinstance(error, KeyboardInterrupt) else cli.FAILURE)
 
 
 def _exit(code):

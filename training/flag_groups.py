@@ -694,7 +694,9 @@ def _add_device_flags(group):
         metavar="N",
         help="train with N processes on this machine, each on a GPU of its own or a share of the cores. A batch is "
         "divided among them, and the weights become those of one process. 1: one process, even if TF_CONFIG or Slurm "
-        "name processes on several machines (docs/scale.md). May change on --resume (default: what these name, else 1)",
+        "name processes on several machines. May change on --resume. More than one: whoever reaches this machine's "
+        "ports can read and write your files meanwhile; docs/scale.md says what keeps them off (default: what these "
+        "name, else 1)",
     )
     restarts = group.add_argument(
         "--restarts",

@@ -6,6 +6,7 @@ The process that the user starts only watches over those that train. Imports no 
 import argparse
 import contextlib
 import dataclasses
+import glob
 import hashlib
 import os
 import sys
@@ -159,12 +160,27 @@ def _facts(task):
     settings = task.settings.to_json()
     facts = {f"--{name.replace('_', '-')}": value for name, value in settings.items() if name not in OWN}
     return {
+        **_program(),  # first, since another version may differ in all else
         **facts,
         "--run": os.path.basename(os.path.realpath(task.run)),
         "its classes or its network": task.description.to_json(),
         "the pictures of --train": _fingerprint(task.samples),
         "the pictures of --valid": _fingerprint(task.valid),
     }
+
+
+def _program():
+    """{file of this project: hash}, of what is no test or benchmark, and no source_NAME.py, which users write."""
+    packages = sorted(glob.glob(os.path.join(glob.escape(cli.ROOT), "*", "__init__.py")))
+    folders = [cli.ROOT, *map(os.path.dirname, packages)]
+    found = {}
+    for folder in folders:
+        for path in sorted(glob.glob(os.path.join(glob.escape(folder), "*.py"))):
+            if not os.path.basename(path).startswith("source_"):
+                with open(path, "rb") as file:
+                    digest = hashlib.sha256(file.read()).hexdigest()
+                found[f"{os.path.relpath(path, cli.ROOT)} of this project"] = digest
+    return found
 
 
 def _fingerprint(samples: Sequence[Sample]) -> str:

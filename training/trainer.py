@@ -16,7 +16,8 @@ import config
 import runs
 import training_data
 from distribution import collective
-from distribution.group import Group, RankLost
+from distribution.ends import RankLost
+from distribution.group import Group
 from formats import division
 from kernels import devices
 from structures import Sample, UserError

@@ -28,6 +28,12 @@ def test_the_chief_is_rank_0():
 def test_ranks_meet_at_a_port_that_none_of_them_has():
     assert cluster.find(tf_config(["a:100", "a:101", "b:102"], 0)).meeting == "a:102"
     assert cluster.find(tf_config(["a:65534", "b:1", "a:65535"], 0)).meeting == "a:65533"
+    assert cluster.find(tf_config(["[::1]:100", "[::1]:101"], 0)).meeting == "[::1]:102"
+
+
+def test_an_address_of_ipv6_has_brackets_and_its_host_none():
+    assert cluster.split("[fe80::1]:100") == ("fe80::1", 100)
+    assert cluster.split("gpu2:100") == ("gpu2", 100)
 
 
 @pytest.mark.parametrize("environ", [{}, {"TF_CONFIG": ""}, tf_config(["a:1"], 0), {"TF_CONFIG": "{}"}])
@@ -41,6 +47,7 @@ def test_one_process_is_no_cluster(environ):
         ("{", "is not of the form"),
         ("[]", "is not of the form"),
         (tf_config(["a:1", "b:1"], 2)["TF_CONFIG"], "is not of the form"),
+        (tf_config(["a:1", "b:1"], -1)["TF_CONFIG"], "is not of the form"),
         (tf_config(["a:1", "b:1"], 0, ps=["c:1"])["TF_CONFIG"], "has the job ps"),
         (tf_config(["a:1", "a:1"], 0)["TF_CONFIG"], "not different addresses"),
         (tf_config(["a", "b:1"], 0)["TF_CONFIG"], "not different addresses"),
@@ -72,6 +79,18 @@ def test_slurm_names_the_ranks():
     hosts = [cluster.host_of(address) for address in found[0].addresses]
     assert hosts == ["gpu01", "gpu01", "gpu02", "gpu02", "login"]
     assert len(set(found[0].addresses)) == 5 and found[0].meeting not in found[0].addresses
+
+
+def test_steps_of_a_job_of_slurm_have_ports_of_their_own():
+    """Both run at once on a node: `srun -n2 … & srun -n2 … &`."""
+    ports, trainings = set(), set()
+    jobs_and_steps = [(job, step) for job in (77, 78, 79) for step in range(4)]
+    for job, step in jobs_and_steps:
+        found = cluster.find({**slurm(0, 0, 0), "SLURM_JOB_ID": str(job), "SLURM_STEP_ID": str(step)})
+        ports |= {cluster.port_of(address) for address in (found.meeting, *found.addresses)}
+        trainings.add(found.training)
+    assert len(ports) == len(jobs_and_steps) * 3  # the meeting and two tasks on a node
+    assert len(trainings) == len(jobs_and_steps)
 
 
 def test_a_batch_script_of_slurm_is_no_cluster():

@@ -9,7 +9,7 @@ import types
 import pytest
 import tensorflow.compat.v1 as tf
 
-from distribution import collective
+from distribution import cluster, collective
 from kernels import devices
 from structures import UserError
 
@@ -36,10 +36,13 @@ def test_pieces_are_as_large_as_asked_for_and_keep_the_order():
 class StubGroup:
     """Rank 0 of two. Its explanation of a failure is the loss of the other one."""
 
-    rank, size, cluster = 0, 2, types.SimpleNamespace(addresses=["127.0.0.1:1", "127.0.0.1:2"])
+    rank, size, cluster = 0, 2, cluster.Cluster(("127.0.0.1:1", "127.0.0.1:2"), 0, "127.0.0.1:3")
 
-    def explain(self, doing, seconds):
+    def explain(self, doing, seconds, since):
         raise UserError(f"rank 1 is lost: {doing}")
+
+    def compare(self, facts, remedy):
+        self.facts = facts
 
 
 class FailingSession:
@@ -79,10 +82,20 @@ def test_full_memory_of_another_rank_is_explained_by_that_one(monkeypatch, kind)
 
 def test_other_internal_errors_are_lost_ranks(monkeypatch):
     error = tf.errors.InternalError(None, None, "Connection reset by peer")
-    with pytest.raises(UserError, match="rank 1 is lost"):
+    with pytest.raises(UserError, match=r"rank 1 is lost: .*\(InternalError: Connection reset by peer\)$"):
         make_ranks(monkeypatch).run(FailingSession(error), None)
+    longer = tf.errors.InternalError(None, None, "Graph execution error:\n\nConnection reset by peer")
+    longer.__context__ = error  # as its session raises it
+    with pytest.raises(UserError, match=r"rank 1 is lost: .*\(InternalError: Connection reset by peer\)$"):
+        make_ranks(monkeypatch).run(FailingSession(longer), None)
     with pytest.raises(UserError, match=r"127\.0\.0\.1:1: TensorFlow's server cannot start there .*; free the port"):
         make_ranks(monkeypatch, error)
+
+
+def test_ranks_with_another_tensorflow_or_without_their_gpu_are_found_at_once(monkeypatch):
+    """Otherwise the first sum fails, with words that name no rank."""
+    facts = make_ranks(monkeypatch).group.facts
+    assert facts == {"the version of TensorFlow": tf.__version__, "the device that TensorFlow computes on": "CPU"}
 
 
 class TimedSession:

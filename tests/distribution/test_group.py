@@ -1,40 +1,16 @@
-"""Ranks as threads of one process, with the sockets that they have as processes."""
+"""What ranks that have met tell each other, and how they end together."""
 
-import contextlib
-import socket
+import re
 import threading
 import time
 import types
 
 import pytest
 
-from distribution import cluster, group
+from distribution import group, patience
+from distribution.ends import RankLost
+from rank_threads import run_ranks
 from structures import UserError
-
-
-def never():
-    return types.SimpleNamespace(requested=False, raise_if_requested=lambda: None)
-
-
-def run_ranks(work, size=3, facts=None, ranks=None):
-    """[what work(group) returned or raised] of each rank."""
-    results = [None] * size
-
-    def rank(one):
-        try:
-            own = facts(one.rank) if facts else {}
-            with group.joined(one, own, never(), seconds=20) as joined:
-                results[one.rank] = work(joined)
-        except BaseException as error:
-            results[one.rank] = error
-
-    threads = [threading.Thread(target=rank, args=(one,)) for one in ranks or cluster.local(size)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert not any(thread.is_alive() for thread in threads)
-    return results
 
 
 def test_sums_values_and_parts_of_all_ranks():
@@ -97,7 +73,7 @@ def test_a_dead_rank_is_named():
                 connection.close()
             return
         told.setdefault(one.rank, [])
-        one._on_end = lambda kind, _: told[one.rank].append(kind)
+        one._on_end = lambda end: told[one.rank].append(end.kind)
         listen.wait()
         one.share()
 
@@ -105,9 +81,7 @@ def test_a_dead_rank_is_named():
     found = run_ranks(work)
     assert told == {0: ["died"], 2: ["died"]}  # rank 0 has longer than after a silence (launcher)
     for rank in (0, 2):
-        assert isinstance(found[rank], group.RankLost) and "is lost: its process or its host has ended" in str(
-            found[rank]
-        )
+        assert isinstance(found[rank], RankLost) and "is lost: its process or its host has ended" in str(found[rank])
         assert str(found[rank]).startswith("rank 1 (127.0.0.1:")
 
 
@@ -131,8 +105,107 @@ def test_a_silent_rank_is_named(monkeypatch):
     found = run_ranks(work)
     assert time.monotonic() - start < 20
     for rank in (0, 2):
-        assert isinstance(found[rank], group.RankLost) and "rank 1 (127.0.0.1:" in str(found[rank])
+        assert isinstance(found[rank], RankLost) and "rank 1 (127.0.0.1:" in str(found[rank])
         assert "has not answered for 2 seconds" in str(found[rank])
+
+
+def test_a_rank_that_sends_no_messages_is_named():
+    def work(one):
+        if one.rank == 1:
+            one._connections[0].send("end", "no pair")
+        one.share()
+
+    found = run_ranks(work)
+    text = "has sent what is no message; start all ranks with the same version of this project"
+    assert all(type(error) is UserError and text in str(error) for error in found)
+    assert all(str(error).startswith("rank 1 (127.0.0.1:") for error in found)
+
+
+@pytest.mark.parametrize(
+    ("first", "other", "named"),
+    [
+        (lambda one: one.share({"a": 5}), lambda one: one.total({"a": 1.0}), "rank 0 shares, this one adds a"),
+        (lambda one: one.total({"a": 1.0}), lambda one: one.share(), "rank 0 adds a, this one shares"),
+        (lambda one: one.total({"a": 1, "b": 2}), lambda one: one.total({"a": 1}), "rank 0 adds a, b, this one adds a"),
+        (lambda one: one.share(), lambda one: one.gather(1), "rank 0 shares, this one gathers"),
+    ],
+)
+def test_ranks_that_do_different_things_are_named(first, other, named):
+    """As those of two versions of the project do."""
+    found = run_ranks(lambda one: (other if one.rank == 2 else first)(one))
+    assert [type(error) for error in found] == [UserError] * 3
+    assert all(re.match(r"rank 2 \(127.0.0.1:\d+\) does something else: ", str(error)) for error in found)
+    assert all(f"{named}; start all ranks with the same version" in str(error) for error in found)
+
+
+def test_what_one_rank_alone_knows_is_not_compared():
+    """Another version differs in a file that both have; a file of one host alone harms nothing."""
+    facts = lambda rank: {"a.py": 1, f"mine{rank}.py": 1}  # noqa: E731
+    assert run_ranks(lambda one: one.share(1), facts=facts) == [1] * 3
+
+
+def test_ranks_compare_what_they_learn_later():
+    def work(one):
+        one.compare({"its kind of device": "GPU" if one.rank else "CPU"}, "look at nvidia-smi")
+        one.share()
+
+    found = run_ranks(work, size=2)
+    assert all(str(error).startswith("rank 1 (127.0.0.1:") for error in found)
+    assert all("differs from rank 0 in its kind of device (GPU, not CPU); look at nvidia-smi" in str(e) for e in found)
+
+
+def test_a_failure_without_a_lost_rank_has_tensorflows_reason_and_the_addresses():
+    found = run_ranks(lambda one: one.explain("the sum failed (connection refused)", 0.1, time.monotonic()), size=2)
+    assert all(isinstance(error, RankLost) for error in found)
+    text = r"the sum failed \(connection refused\), although all 2 ranks answer; check the network between them "
+    assert all(re.match(text + r"\(127.0.0.1:\d+, 127.0.0.1:\d+\)$", str(error)) for error in found)
+
+
+@pytest.mark.parametrize(("paused", "named"), [(20, True), (0, False)])
+def test_a_pause_of_this_process_is_named(paused, named, monkeypatch):
+    """Ctrl-Z and fg, which TensorFlow's limit of time does not heed."""
+    ahead = [0.0]
+    monkeypatch.setattr(group, "time", types.SimpleNamespace(monotonic=lambda: time.monotonic() + ahead[0]))
+    both = threading.Barrier(2, timeout=20)
+
+    def work(one):
+        began = group.time.monotonic()
+        both.wait()
+        ahead[0] = paused
+        one.explain("the sum failed", 1.0, began)
+
+    found = run_ranks(work, size=2)
+    assert all(isinstance(error, RankLost) and str(error).startswith("the sum failed") for error in found)
+    assert all(("paused for 20 seconds (Ctrl-Z)" in str(error)) == named for error in found)
+
+
+def test_an_earlier_pause_is_not_to_blame(monkeypatch):
+    ahead = [0.0]
+    monkeypatch.setattr(group, "time", types.SimpleNamespace(monotonic=lambda: time.monotonic() + ahead[0]))
+
+    def work(one):
+        ahead[0] = 20
+        until = time.monotonic() + 20
+        while one._pause[1] < 20 and time.monotonic() < until:
+            time.sleep(0.05)
+        one.explain("the sum failed", 0.5, group.time.monotonic())
+
+    assert not any("paused for 2" in str(error) for error in run_ranks(work, size=2))
+
+
+def test_rank_0_says_once_on_whom_all_wait(monkeypatch, capfd):
+    """Such as a rank whose disk hangs: it goes on with its beats."""
+    monkeypatch.setattr(patience, "WORD_SECONDS", 1.0)
+
+    def work(one):
+        if one.rank == 2:
+            time.sleep(3)
+        return one.share(1)
+
+    assert run_ranks(work) == [1, 1, 1]
+    lines = [line for line in capfd.readouterr().err.splitlines() if "still waiting" in line]
+    assert len(lines) == 1
+    assert re.match(r"warning: still waiting for rank 2 \(127.0.0.1:\d+\), after 1 seconds$", lines[0])
 
 
 def test_a_slow_rank_is_waited_for(monkeypatch):
@@ -150,60 +223,3 @@ def test_ranks_with_other_flags_are_refused():
     found = run_ranks(lambda one: one.share(), facts=lambda rank: {"--seed": 1 + (rank == 2)})
     assert all(isinstance(error, UserError) and "differs from rank 0 in --seed" in str(error) for error in found)
     assert "rank 2 (" in str(found[0])
-
-
-def test_a_rank_that_does_not_come_is_named():
-    one = cluster.local(2)[0]
-    with (
-        pytest.raises(group.RankLost, match=r"rank 1 \(127.0.0.1:\d+\): has not connected"),
-        group.joined(one, {}, never(), seconds=0.5),
-    ):
-        pass
-
-
-def test_a_rank_0_that_does_not_come_is_named():
-    one = cluster.local(2)[1]
-    with (
-        pytest.raises(group.RankLost, match=r"rank 0 .* does not listen at"),
-        group.joined(one, {}, never(), seconds=0.5),
-    ):
-        pass
-
-
-def test_a_port_that_is_taken_is_named():
-    one = cluster.local(2)[0]
-    port = int(one.meeting.rpartition(":")[2])
-    taken = contextlib.closing(socket.create_server(("127.0.0.1", port)))
-    refused = pytest.raises(UserError, match=f":{port}: rank 0 cannot listen")
-    with taken, refused, group.joined(one, {}, never(), seconds=0.5):
-        pass
-
-
-@pytest.mark.parametrize("host", ["localhost", "[::1]"])
-def test_ranks_of_named_hosts_and_of_ipv6_meet(host):
-    if host == "[::1]":
-        try:
-            socket.create_server(("::1", 0), family=socket.AF_INET6).close()
-        except OSError:
-            pytest.skip("no IPv6 here")
-    port = cluster.port_of(cluster.local(1)[0].meeting)
-    ranks = [cluster.Cluster((f"{host}:1", f"{host}:2"), rank, f"{host}:{port}") for rank in range(2)]
-    assert run_ranks(lambda one: one.share(1), ranks=ranks, size=2) == [1, 1]
-
-
-def test_who_is_no_rank_is_left_out():
-    ranks = cluster.local(2)
-
-    def knock():
-        host, port = ranks[0].meeting.split(":")
-        for _ in range(100):
-            with contextlib.suppress(OSError), socket.create_connection((host, int(port)), 1) as stranger:
-                stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
-                return
-            time.sleep(0.05)
-
-    thread = threading.Thread(target=knock)
-    thread.start()
-    time.sleep(0.3)
-    assert run_ranks(lambda one: one.share(1), 2, ranks=ranks) == [1, 1]
-    thread.join()

@@ -10,6 +10,7 @@ import types
 import pytest
 
 from distribution import cluster, launcher
+from distribution.ends import RankLost
 from programs import ROOT
 from structures import UserError
 
@@ -17,7 +18,7 @@ PART = """
 import os, sys, time
 sys.path.insert(0, {root!r})
 from distribution import member
-from distribution.group import RankLost
+from distribution.ends import End, Kind, RankLost
 from structures import UserError
 rank = member.of_this_process()
 number, start = rank.cluster.rank, {start}
@@ -51,27 +52,41 @@ def test_a_killed_rank_is_named_and_the_others_are_ended(tmp_path, monkeypatch):
     monkeypatch.setattr(launcher, "LOST_SECONDS", 0.5)
     body = "if number == 1: os.kill(os.getpid(), 9)\ntime.sleep(60)"
     start = time.monotonic()
-    with pytest.raises(
-        launcher.Lost, match=r"rank 1 \(127.0.0.1:\d+\), process \d+, was killed by SIGKILL.*; step 7 is"
-    ):
+    with pytest.raises(RankLost, match=r"rank 1 \(127.0.0.1:\d+\), process \d+, was killed by SIGKILL.*; step 7 is"):
         play(tmp_path, body)
     assert time.monotonic() - start < 30
 
 
-@pytest.mark.parametrize("where", ["here", "elsewhere"])
-def test_after_a_death_rank_0_has_time_for_its_step(where, tmp_path, monkeypatch):
-    """A death is seen at once, so that of the 15 seconds, which all may take, those of a silence are left."""
+@pytest.mark.parametrize(
+    ("seen", "size", "message"),
+    [
+        ("if number == 1: os.kill(os.getpid(), 9)", 2, "was killed by SIGKILL"),
+        ("rank.report(End(Kind.DIED, 'rank 1 is lost'))", 1, "^rank 1 is lost; step 7"),  # on another host
+        ("if number == 1: raise UserError('data worker 0 was killed')", 2, "^data worker 0 was killed$"),
+        ("rank.report(End(Kind.ERROR, 'data worker 0 was killed'))", 1, "^data worker 0 was killed$"),
+        ("if number == 1: raise ValueError('odd')", 2, "ended with exit code 1"),
+    ],
+)
+def test_rank_0_has_time_for_its_step_after_what_is_seen_at_once(seen, size, message, tmp_path, monkeypatch):
+    """Of the 15 seconds, which all may take, those of a silence are left."""
     monkeypatch.setattr(launcher, "GRACE_SECONDS", 0.1)
-    death = "if number == 1: os.kill(os.getpid(), 9)" if where == "here" else "rank.report('died', 'rank 1 is lost')"
     body = f"""
-{death}
+{seen}
 time.sleep(2)
 open('{tmp_path}/saved', 'w').close()
-raise RankLost('and so on')
 """
-    with pytest.raises(launcher.Lost, match=r"was killed by SIGKILL|^rank 1 is lost; step 7"):
-        play(tmp_path, body, size=2 if where == "here" else 1)
+    with pytest.raises(UserError, match=message):
+        play(tmp_path, body, size=size)
     assert (tmp_path / "saved").exists()
+
+
+def test_without_rank_0_nothing_is_left_to_be_saved(tmp_path, monkeypatch):
+    monkeypatch.setattr(launcher, "GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(launcher, "LOST_SECONDS", 60)
+    start = time.monotonic()
+    with pytest.raises(UserError, match=r"^the disk is full$"):
+        play(tmp_path, "if number == 0: raise UserError('the disk is full')\ntime.sleep(60)")
+    assert time.monotonic() - start < 30
 
 
 def test_a_stopped_rank_is_lost_although_no_other_one_here_says_so(tmp_path, monkeypatch):
@@ -82,9 +97,7 @@ def test_a_stopped_rank_is_lost_although_no_other_one_here_says_so(tmp_path, mon
     watchdog = threading.Timer(60, lambda: os.kill(int(number.read_text()), signal.SIGKILL))
     watchdog.start()
     try:
-        with pytest.raises(
-            launcher.Lost, match=r"rank 0 .* has not answered for 0.5 seconds; its process is stopped; "
-        ):
+        with pytest.raises(RankLost, match=r"rank 0 .* has not answered for 0.5 seconds; its process is stopped; "):
             play(tmp_path, body, size=1)
     finally:
         watchdog.cancel()
@@ -103,8 +116,8 @@ def test_a_bug_leaves_its_traceback(tmp_path, capfd):
 
 
 def test_the_first_text_of_a_loss_counts(tmp_path):
-    body = "rank.report('lost', 'rank 1 is silent')\nraise UserError('and so on')"
-    with pytest.raises(launcher.Lost, match=r"^rank 1 is silent; step 7 is saved$"):
+    body = "rank.report(End(Kind.LOST, 'rank 1 is silent'))\nraise UserError('and so on')"
+    with pytest.raises(RankLost, match=r"^rank 1 is silent; step 7 is saved$"):
         play(tmp_path, body, size=1)
 
 
@@ -119,7 +132,7 @@ if start < 2: raise RankLost('the network fails')
         "warning: the network fails; all ranks start again (1 of 2)",
         "warning: the network fails; all ranks start again (2 of 2)",
     ]
-    with pytest.raises(launcher.Lost):
+    with pytest.raises(RankLost):
         play(tmp_path, body, restarts=1)
 
 
@@ -145,11 +158,20 @@ raise KeyboardInterrupt('all is saved')
 def test_an_end_during_a_stop_is_that_of_all(end, tmp_path, monkeypatch):
     """Rank 0 may be in an operation of TensorFlow that waits for ever."""
     monkeypatch.setattr(launcher, "GRACE_SECONDS", 0.5)
+    monkeypatch.setattr(launcher, "LOST_SECONDS", 0.5)
     stop = types.SimpleNamespace(requested=True)
     start = time.monotonic()
     with pytest.raises(UserError, match=r"^the (network fails|disk is full)"):
         play(tmp_path, f"if number == 0: time.sleep(60)\nwhile not stop.requested: time.sleep(0.02)\n{end}", stop=stop)
     assert time.monotonic() - start < 30
+
+
+@pytest.mark.parametrize(
+    ("address", "written"),
+    [("127.0.0.1:1", "127.0.0.1"), ("[::1]:1", "::1"), ("[fe80::1%eth0]:1", "fe80::1%eth0"), ("gpu1:1", "gpu1")],
+)
+def test_hosts_are_named_to_grpc_as_it_compares_them(address, written):
+    assert launcher._direct(cluster.Cluster((address,), 0, address), {}) == {"no_grpc_proxy": written}
 
 
 @pytest.mark.parametrize(

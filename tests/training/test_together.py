@@ -11,7 +11,7 @@ import ssd_utils
 from distribution import cluster
 from programs import ROOT
 from structures import UserError
-from system import worker_processes
+from system import cli, worker_processes
 from training import together, train_flags
 
 NEW = ["--data", "data", "--train", "train", "--run", "runs/new"]
@@ -181,6 +181,26 @@ def test_one_process_is_trained_as_ever(monkeypatch):
 )
 def test_what_all_ranks_must_have_in_common(flag, compared):
     """A rank with another length of the training would have another learning rate, and nobody would see it."""
+    assert (flag in together._facts(make_task())) == compared
+
+
+def make_task():
     description = config.ModelDescription(ssd_utils.PRESETS["vgg300"], ("car",))
-    task = types.SimpleNamespace(settings=config.DEFAULTS, run="run", description=description, samples=[], valid=[])
-    assert (flag in together._facts(task)) == compared
+    return types.SimpleNamespace(settings=config.DEFAULTS, run="run", description=description, samples=[], valid=[])
+
+
+def test_another_version_of_the_project_is_found(tmp_path, monkeypatch):
+    """Also where flags are the same; not by a user's own file, which need not be on all hosts."""
+    facts = together._facts(make_task())
+    assert {"losses.py of this project", "training/engine.py of this project"} <= facts.keys()
+    assert not any("tests/" in name or "benchmarks/" in name for name in facts)
+    for name in ("losses.py", "training/__init__.py", "training/engine.py", "source_mine.py", "data/notes.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("1")
+    monkeypatch.setattr(cli, "ROOT", str(tmp_path))
+    copied = together._facts(make_task())
+    own = {name for name in copied if name.endswith(" of this project")}
+    assert own == {f"{name} of this project" for name in ("losses.py", "training/__init__.py", "training/engine.py")}
+    (tmp_path / "training" / "engine.py").write_text("2")
+    changed = together._facts(make_task())
+    assert {name for name in changed if changed[name] != copied[name]} == {"training/engine.py of this project"}
