@@ -86,3 +86,22 @@ def test_an_error_reaches_those_whose_batch_it_was():
     with pytest.raises(ValueError, match="broken"):
         ask(shared, 99)
     assert ask(shared, 3) == [(3, 3)]
+
+
+def test_an_error_at_one_picture_reaches_all_of_its_batch(monkeypatch):
+    """Whoever was forgotten would wait for ever, so each has a thread that does not keep the tests from ending."""
+    monkeypatch.setattr(sharing, "GATHER", 30)
+    network, errors = Network(), []
+    network.gate.set()
+    shared = SharedDetector(network, 3)
+
+    def try_to_ask(level):
+        try:
+            ask(shared, level)
+        except ValueError as error:
+            errors.append(str(error))
+
+    for level in (1, 99, 2):
+        threading.Thread(target=try_to_ask, args=(level,), daemon=True).start()
+    wait_until(lambda: len(errors) == 3)
+    assert errors == ["broken"] * 3 and network.batches == [3]
