@@ -109,6 +109,27 @@ def test_differences_and_intervals():
     assert got["sizes"]["small"]["mean"]["ap"] == [None, None]
     assert got["sizes"]["medium"]["car"]["ap"] == [pytest.approx(0.75), pytest.approx(0.75)]  # the small one is ignored
 
+def test_both_results_are_scored_on_the_same_resamples():
+    """So that a result differs from itself by nothing, however far its own AP moves, and that is no mark."""
+    a, _ = two_results()
+    row = comparison.compare([a, a])["sizes"]["all"]["car"]
+    low, high = row["intervals"][0]
+    assert high - low > 0.1 and row["differences"] == [{"difference": 0.0, "interval": [0.0, 0.0]}]
+    assert not comparison.show_difference(row["differences"][0]).endswith("*")
+
+
+@pytest.mark.parametrize(("side", "size"), [(32, "small"), (96, "medium")])
+def test_an_area_of_exactly_the_bound_is_of_the_smaller_size(side, size):
+    """Of objects and of false positives."""
+    box, far = [0, 0, side, side], [128 - side, 128 - side, 128, 128]
+    far = [edge + 128 for edge in far]
+    truth = {"a": sample("a", [box], size=(256, 256))}
+    one = scored(truth, {"a": detected([far, box], [0.9, 0.8])}, ["car"])
+    sizes = comparison.compare([one, one], 1)["sizes"]
+    found = {name: sizes[name]["car"]["ap"][0] for name in comparison.SIZES}
+    assert found == {name: 0.5 if name == size else None for name in comparison.SIZES}
+
+
 
 def test_what_one_finds_alone():
     (only,) = comparison.compare(two_results(), 2)["only"]
