@@ -9,6 +9,7 @@ import pytest
 
 from film import sharing
 from film.sharing import SharedDetector
+from programs import wait_until
 from structures import Detections
 
 
@@ -38,13 +39,6 @@ class Network:
 def ask(shared, level):
     found = shared.detect_prepared(np.full((1, 4, 4, 3), level, np.uint8), [(level, 5)])
     return [tuple(one.boxes_px[0, 2:].tolist()) for one in found]
-
-
-def wait_until(condition):
-    until = time.monotonic() + 20
-    while not condition() and time.monotonic() < until:
-        time.sleep(0.001)
-    assert condition()
 
 
 def test_what_waits_is_one_batch():
@@ -103,5 +97,5 @@ def test_an_error_at_one_picture_reaches_all_of_its_batch(monkeypatch):
 
     for level in (1, 99, 2):
         threading.Thread(target=try_to_ask, args=(level,), daemon=True).start()
-    wait_until(lambda: len(errors) == 3)
+    wait_until(lambda: len(errors) == 3, seconds=20)
     assert errors == ["broken"] * 3 and network.batches == [3]
