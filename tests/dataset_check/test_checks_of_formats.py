@@ -1,6 +1,5 @@
 """check_dataset.py finds and corrects the same in every format, and writes the format that it has read."""
 
-import hashlib
 import json
 import shutil
 
@@ -16,7 +15,7 @@ import ssd_utils
 from dataset_check import checks, drawings, fixes, html_report, reporting, scanning
 from media import images, visualization
 from structures import UserError
-from voc_tree import voc_xml, write_voc
+from voc_tree import fingerprint, voc_xml, write_voc
 
 NAMES = ("cat", "dog")
 FORMATS = ("voc", "coco", "yolo", "csv", "bdd100k", "kitti", "labelme")
@@ -66,10 +65,6 @@ def scan_of(data, **options):
 
 def defects_of(scan):
     return {(one.defect, one.picture.place.rpartition("/")[2]) for one in checks.check(scan, VGG300) if one.picture}
-
-
-def fingerprint(root):
-    return {path: hashlib.sha256(path.read_bytes()).digest() for path in root.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("name", FORMATS)
