@@ -264,19 +264,6 @@ def test_no_stride_rests_on_same_padding():
         assert {op.get_attr("padding") for op in strided} == {b"VALID"}
 
 
-def test_a_portable_network_has_plain_convolutions_only(monkeypatch):
-    """Also where another form is faster on the machine that exports it."""
-    plain, calls = ssd_vgg.convolution.conv2d, []
-    monkeypatch.setattr(ssd_vgg.winograd, "is_faster", lambda x, weights, **options: True)
-    monkeypatch.setattr(ssd_vgg.winograd, "conv2d", lambda x, weights: calls.append(x) or plain(x, weights))
-    build(slim("vgg300"), portable=True)
-    assert calls == []
-    with tf.Graph().as_default():
-        net = ssd_vgg._Net(1.0, tf.float32, "he", portable=False)
-        net.convolve(tf.zeros([1, 9, 9, 4]), tf.zeros([3, 3, 4, 4]), tf.zeros([4]))
-    assert len(calls) == 1
-
-
 def test_cells_of_small_features_are_scaled_to_unit_length():
     """The epsilon of the original's layer is far below them, and keeps a cell of zeros at zero."""
     cells = np.zeros((1, 1, 2, 512), np.float32)
