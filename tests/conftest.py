@@ -43,3 +43,20 @@ def trained(shapes, tmp_path_factory):
     path = tmp_path_factory.mktemp("trained") / "run"
     run("train.py", "--data", shapes, "--train", "train", *TINY, "--max-steps", "2", "--run", path)
     return path
+
+
+@pytest.fixture
+def memory_full_at_the_second_batch(monkeypatch):
+    """The list of calls of a session, of which the third fails as TensorFlow does; the first prepares the session."""
+    import tensorflow.compat.v1 as tf
+
+    original, calls = tf.Session.run, []
+
+    def run_out(self, *arguments, **options):
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+        return original(self, *arguments, **options)
+
+    monkeypatch.setattr(tf.Session, "run", run_out)
+    return calls

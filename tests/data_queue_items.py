@@ -142,8 +142,15 @@ def put_mark(job, out):
     out["index"][...] = int(os.environ.get("DATA_QUEUE_TEST_MARK", "0"))
 
 
-def sleep_a_little(job, out):
-    time.sleep(0.4)  # 8 of them in two workers take longer than the timeout
+class WaitFor:
+    """Waits until a file is there, as the initializer of a worker or for each item."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __call__(self, *_):
+        while not os.path.exists(self.path):
+            time.sleep(0.01)
 
 
 def count_item_behind_a_gate(job, out):

@@ -5,6 +5,7 @@ Each track is an object with a Kalman filter of 8 × 8, and nothing is carried. 
 
 import numpy as np
 
+from oracles import iou
 from tracking.assignment import assign
 
 
@@ -47,12 +48,6 @@ def measured(box):
     return np.array([(x0 + x1) / 2, (y0 + y1) / 2, (x1 - x0) / (y1 - y0), y1 - y0])
 
 
-def overlap(a, b):
-    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    common = max(width, 0) * max(height, 0)
-    return common / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - common)
-
-
 class Track:
     def __init__(self, box, frame):
         self.filter, self.id = Kalman(measured(box)), None
@@ -70,7 +65,7 @@ class ByteTrack:
     def match(self, tracks, boxes, scores, least):
         """Pair the best; returns (the tracks left, the indices of boxes left)."""
         gains = np.array(
-            [[overlap(t.filter.box, b) * s - least for b, s in zip(boxes, scores, strict=True)] for t in tracks]
+            [[iou(t.filter.box, b) * s - least for b, s in zip(boxes, scores, strict=True)] for t in tracks]
         )
         rows, columns = assign(gains.reshape(len(tracks), len(boxes)))
         for row, column in zip(rows, columns, strict=True):
@@ -119,7 +114,7 @@ class ByteTrack:
         removed = []
         for one in [t for t in self.tracks if not t.lost]:
             for other in [t for t in self.tracks if t.lost]:
-                if 1 - overlap(one.filter.box, other.filter.box) < 0.15:
+                if 1 - iou(one.filter.box, other.filter.box) < 0.15:
                     longer = one.seen - one.born > other.seen - other.born
                     removed.append(other if longer else one)
         self.tracks = [track for track in self.tracks if track not in removed]

@@ -9,6 +9,8 @@ import math
 import cv2
 import numpy as np
 
+from oracles import iou
+
 
 def distort_pixel(rgb, distortion):
     """One pixel of levels 0..255 -> three floats, saturated after each step but never rounded."""
@@ -104,16 +106,6 @@ def transform(image, boxes, labels, choices, size, mean, clip_boxes=True):
         result = result[::-1]
         moved = np.stack([moved[:, 0], 1 - moved[:, 3], moved[:, 2], 1 - moved[:, 1]], axis=1)
     return result, moved, stay
-
-
-def iou(a, b):
-    """Intersection over union of two boxes."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    common = width * height
-    return common / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - common)
 
 
 def draw_trial(rng):

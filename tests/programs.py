@@ -122,6 +122,11 @@ def wait_until(condition, process=None, seconds=60):
     return found
 
 
+def value_of(arguments, flag):
+    """What a command line has after a flag."""
+    return arguments[arguments.index(flag) + 1]
+
+
 def command(program, *arguments):
     """The command line of a program as a list."""
     return [sys.executable, str(ROOT / program), *map(os.fspath, arguments)]

@@ -20,7 +20,7 @@ from media import images
 from results import comp4, csv_table, detection_files, detections_json
 from structures import Detections, UserError
 from system import cli
-from voc_cases import detected, random_case, sample
+from voc_cases import FOUND, detected, random_case, sample, score, write_found, write_three_pictures
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
@@ -261,50 +261,9 @@ def _jittered(one, rng):
     return Detections(boxes, np.sort(rng.random(len(one), np.float32))[::-1], one.labels)
 
 
-XML = """<annotation><size><width>100</width><height>80</height><depth>3</depth></size>{}</annotation>"""
-OBJECT = (
-    "<object><name>{}</name><difficult>{}</difficult><bndbox><xmin>{}</xmin><ymin>{}</ymin>"
-    "<xmax>{}</xmax><ymax>{}</ymax></bndbox></object>"
-)
-
-
 @pytest.fixture
 def voc(tmp_path):
-    """A VOC-layout folder of three pictures: two cars and a difficult one, a bus, nothing."""
-    folder = tmp_path / "voc"
-    for part in ("Annotations", "JPEGImages", "ImageSets/Main"):
-        (folder / part).mkdir(parents=True)
-    objects = {
-        "a": [("car", 0, 1, 1, 10, 10), ("car", 0, 21, 21, 40, 40), ("car", 1, 51, 51, 60, 60)],
-        "b": [("bus", 0, 1, 1, 50, 50)],
-        "c": [],
-    }
-    for key, rows in objects.items():
-        xml = XML.format("".join(OBJECT.format(*row) for row in rows))
-        (folder / "Annotations" / f"{key}.xml").write_text(xml)
-        cv2.imwrite(str(folder / "JPEGImages" / f"{key}.jpg"), np.zeros((80, 100, 3), np.uint8))
-    (folder / "ImageSets/Main/test.txt").write_text("a\nb\nc\n")
-    return folder
-
-
-FOUND = {
-    "a": ([[0, 0, 10, 5], [70, 70, 80, 80], [50, 50, 60, 60]], [0.9, 0.8, 0.7], [0, 0, 0]),
-    "b": ([[0, 0, 50, 50]], [0.6], [1]),
-    "c": ([], [], []),
-}
-
-
-def write_found(path, found=FOUND, names=("car", "bus"), threshold=0.01, size=(100, 80), errors=(), **source):
-    with detections_json.Writer(path, class_names=names, threshold=threshold, **{"model": "m", **source}) as writer:
-        for key, (boxes, scores, labels) in found.items():
-            writer.add(f"{key}.jpg", *size, detected(boxes, scores, labels))
-        for key in errors:
-            writer.error(f"{key}.jpg", "truncated")
-    return str(path)
-
-
-def score(voc, path, *flags):
-    average_precision.main([str(path), "--data", str(voc), "--split", "test", *flags])
+    return write_three_pictures(tmp_path / "voc")
 
 
 def test_program(voc, tmp_path, capsys):

@@ -1,7 +1,6 @@
 """Every defect, planted in a small data set, is reported with its file; --fix corrects what it claims, no more."""
 
 import collections
-import hashlib
 import html.parser
 import itertools
 import json
@@ -11,7 +10,6 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 import types
 
 import cv2
@@ -27,10 +25,10 @@ from dataset_check import anchor_advisor, checks, duplicates, fixes, html_report
 from dataset_check.defects import DEFECTS
 from formats import annotations
 from media import images
-from programs import ROOT, command, error_of, run
+from programs import ROOT, command, error_of, run, wait_until
 from structures import UserError
 from system import cli, files
-from voc_tree import voc_xml, write_voc
+from voc_tree import fingerprint, voc_xml, write_voc
 
 SHARED = pathlib.Path(__file__).parents[1].parent / "shared" / "data"
 VGG300 = ssd_utils.get_preset("vgg300")
@@ -261,10 +259,6 @@ PLANTS = {
     "exif": plant_exif,
     "unlisted": plant_unlisted,
 }
-
-
-def fingerprint(root):
-    return {path: hashlib.sha256(path.read_bytes()).digest() for path in root.rglob("*") if path.is_file()}
 
 
 def test_clean_data_has_no_findings(clean):
@@ -760,24 +754,16 @@ def at_work(tmp_path):
         process = subprocess.Popen(
             arguments, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=stderr
         )
-    wait_until(process, lambda: len(psutil.Process(process.pid).children(recursive=True)) >= 4)
+    wait_until(lambda: len(psutil.Process(process.pid).children(recursive=True)) >= 4, process)
     family = psutil.Process(process.pid).children(recursive=True)
     yield process, family, errors
     for one in psutil.wait_procs(family, timeout=0)[1]:
         one.kill()
 
 
-def wait_until(process, condition, seconds=60):
-    """Wait for condition() while a process runs."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def wait_until_pictures_are_read(process, errors):
     """Wait until the progress bar counts pictures: both workers are then at work."""
-    wait_until(process, lambda: re.search(r" [1-9]\d*/600 ", errors.read_text()))
+    wait_until(lambda: re.search(r" [1-9]\d*/600 ", errors.read_text()), process)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

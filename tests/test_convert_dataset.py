@@ -227,15 +227,62 @@ def test_what_was_written_is_read_again(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("to", WRITTEN)
-def test_splits_of_a_devkit_that_overlap(tmp_path, to):
+@pytest.mark.parametrize("flag", ["--copy", "--link"])
+def test_splits_of_a_devkit_that_overlap(tmp_path, to, flag):
     pictures = {name: ((80, 60), [("cat", (11, 6, 30, 35))]) for name in "abc"}
     kit = tmp_path / "kit"
     write_voc(kit / "VOC2007", pictures, {"train": ["a", "b"], "val": ["c"], "trainval": ["a", "b", "c"]})
-    output = convert(kit, to, tmp_path / "out")
+    output = convert(kit, to, tmp_path / "out", flag)
     assert sources.split_names(output) == ["2007_train", "2007_trainval", "2007_val"]
     assert [one.id for one in sources.find(output, "2007_trainval")] == ["a", "b", "c"]
     if to in ("coco", "yolo"):
         assert sources.class_names(output, "2007_val") == source_pascal_voc.CLASSES
+
+
+def test_a_picture_of_several_splits_has_one_id_and_each_annotation_its_own(tmp_path):
+    pictures = {name: ((80, 60), [("cat", (11, 6, 30, 35))] * at) for at, name in enumerate("abc", start=1)}
+    kit = tmp_path / "kit"
+    write_voc(kit / "VOC2007", pictures, {"train": ["a", "b"], "val": ["c"], "trainval": ["a", "b", "c"]})
+    output = convert(kit, "coco", tmp_path / "out")
+    contents = [json.loads(path.read_text()) for path in sorted((output / "annotations").iterdir())]
+    numbers = [{one["file_name"]: one["id"] for one in content["images"]} for content in contents]
+    train, trainval, val = numbers
+    assert train | val == trainval and sorted(trainval.values()) == [1, 2, 3]
+    ids = [one["id"] for content in contents for one in content["annotations"]]
+    assert len(set(ids)) == len(ids) == 12
+    for content, number in zip(contents, numbers, strict=True):
+        objects = [one["image_id"] for one in content["annotations"]]
+        assert all(objects.count(number[name]) == len(pictures[name[0]][1]) for name in number)
+
+
+def test_an_outline_nearly_as_large_as_its_box_keeps_its_area(tmp_path):
+    """What is the area of the box but for a rounding is none of an outline."""
+    data = flagged(tmp_path)
+    content = files.read_json(data / "train.json")
+    content["annotations"] = [
+        {**content["annotations"][0], "id": at, "bbox": [10 + at, 5, 20, 30], "area": area}
+        for at, area in enumerate((540, 599.9, 600))
+    ]
+    files.write_json(data / "train.json", content)
+    (sample,) = sources.load(convert(data, "csv", tmp_path / "out"), "train", ("cat",))
+    assert sample.area.tolist() == [540, 600, 600]
+
+
+def test_a_box_that_is_empty_in_the_precision_of_training_is_left_out(tmp_path):
+    data = flagged(tmp_path)
+    content = files.read_json(data / "train.json")
+    content["annotations"][1]["bbox"] = [60, 5, 1e-9, 30]
+    files.write_json(data / "train.json", content)
+    written = files.read_json(convert(data, "coco", tmp_path / "out") / "annotations" / "instances_train.json")
+    assert len(written["annotations"]) == len(content["annotations"]) - 1
+
+
+def test_names_that_differ_by_capitals_and_suffix(tmp_path):
+    for name in ("a.jpg", "A.png"):
+        images.write(tmp_path / "x" / name, np.zeros((60, 80, 3), np.uint8))
+    (tmp_path / "train.csv").write_text("x/a.jpg,5,3,20,18,cat\nx/A.png,5,3,20,19,cat\n")
+    output = convert(tmp_path / "train.csv", "coco", tmp_path / "out")
+    assert [one.id for one in sources.find(output, "train")] == ["a", "A_png"]
 
 
 @pytest.mark.parametrize("orientation", [2, 3, 5, 6, 7, 8])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import demo
-from programs import run
+from programs import run, value_of
 from structures import UserError
 from system import chain, files
 from toy_road import dataset
@@ -55,23 +55,19 @@ def calls(tmp_path, monkeypatch):
     return run_demo
 
 
-def value(arguments, flag):
-    return arguments[arguments.index(flag) + 1]
-
-
 def test_more_steps_continue_the_run(calls):
     first, more, again = (calls(*flags)["train.py"] for flags in ((), ("--steps", "1000"), ()))
-    assert value(first, "--max-steps") == str(demo.SLOW.steps) and "--resume" not in first
-    assert value(more, "--max-steps") == "1000" and "--resume" in more
+    assert value_of(first, "--max-steps") == str(demo.SLOW.steps) and "--resume" not in first
+    assert value_of(more, "--max-steps") == "1000" and "--resume" in more
     assert "--resume" in again and "--max-steps" not in again  # up to the number that the run has stored
 
 
 def test_pictures_that_were_drawn_are_used(tmp_path, calls):
     """Otherwise a trial with --images would block `make demo` for good."""
     called = calls("--images", "3", "--steps", "9")
-    assert (value(called["toy_road"], "--train"), value(called["train.py"], "--max-steps")) == ("3", "9")
+    assert (value_of(called["toy_road"], "--train"), value_of(called["train.py"], "--max-steps")) == ("3", "9")
     dataset.write_dataset(demo.Place(tmp_path).data, train=3, test=1, workers=0)
-    assert value(calls()["toy_road"], "--train") == "3"
+    assert value_of(calls()["toy_road"], "--train") == "3"
     with pytest.raises(UserError, match=r"--images 4: .* 3\b.*--root"):
         calls("--images", "4")
 

@@ -15,7 +15,6 @@ import sys
 
 import numpy as np
 import pytest
-import tensorflow.compat.v1 as tf
 from PIL import Image
 
 import config
@@ -309,16 +308,7 @@ def test_what_was_detected_before_a_failure_is_kept(trained, shapes, tmp_path, m
     assert len(json.loads((tmp_path / "out" / "detections.json").read_text("utf-8"))["images"]) == 4
 
 
-def test_full_memory_ends_with_the_flag_to_change(trained, shapes, tmp_path, monkeypatch, capsys):
-    original, calls = tf.Session.run, []
-
-    def run_out(self, *arguments, **options):
-        calls.append(arguments)
-        if len(calls) == 3:  # the first prepares the session
-            raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
-        return original(self, *arguments, **options)
-
-    monkeypatch.setattr(tf.Session, "run", run_out)
+def test_full_memory_ends_with_the_flag_to_change(trained, shapes, tmp_path, memory_full_at_the_second_batch, capsys):
     flags = ["--data", str(shapes), "--split", "val", "--batch-size", "2", "--output", str(tmp_path / "out")]
     with pytest.raises(UserError, match=r"memory .*--batch-size 1"):
         infer.main([str(trained), *flags])

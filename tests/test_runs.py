@@ -121,6 +121,31 @@ def test_failure_at_any_point_leaves_the_last_checkpoint(broken, run, session, m
     assert not [name for name in os.listdir(os.path.join(run, "checkpoints")) if name.startswith("tmp-")]
 
 
+def test_a_checkpoint_is_on_disk_before_it_has_its_name_and_that_before_the_index_has_it(run, session, monkeypatch):
+    """Also TensorFlow's files, which it does not flush itself: a power cut leaves the old checkpoint or the new one."""
+    done, folder = [], os.path.join(run, "checkpoints")
+    fsync, replace = os.fsync, os.replace
+
+    def note_fsync(file):
+        done.append(("fsync", os.path.relpath(os.readlink(f"/proc/self/fd/{file}"), folder)))
+        fsync(file)
+
+    def note_replace(old, new):
+        done.append(("replace", os.path.relpath(new, folder)))
+        replace(old, new)
+
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    monkeypatch.setattr(os, "replace", note_replace)
+    runs.Checkpoints(run).save(session, runs.TrainingState(step=1))
+    named, indexed = (done.index(("replace", name)) for name in ("step-00000001", "index.json"))
+    names = os.listdir(os.path.join(folder, "step-00000001"))
+    assert {"state.json", "model.index", "model.data-00000-of-00001"} <= set(names)
+    filled = max(at for at in range(named) if done[at][0] == "replace")  # state.json, the last of its files
+    assert {("fsync", f"tmp-step-00000001/{name}") for name in names} <= set(done[:named])
+    assert ("fsync", "tmp-step-00000001") in done[filled:named]
+    assert ("fsync", ".") in done[named:indexed] and ("fsync", ".") in done[indexed:]
+
+
 def test_a_save_first_deletes_the_remains_of_a_failed_one(run, session, monkeypatch):
     checkpoints, folder = runs.Checkpoints(run), os.path.join(run, "checkpoints")
     checkpoints.save(session, runs.TrainingState(step=1))

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 
 import oracles
+import ssd_layers
 import ssd_utils
 from structures import UserError
 
@@ -164,12 +165,19 @@ def test_unknown_preset_is_the_users_error():
         ({"channel_order": "GBR"}, "channel_order 'GBR'"),
         ({"clip_boxes": "later"}, "clip_boxes 'later'"),
         ({"conv12_form": "5x5"}, "conv12_form '5x5'"),
+        ({"feature_maps": [512] * 6}, "the number of anchors is 7,864,320, more than 1,000,000"),
     ],
 )
 def test_bad_preset_is_refused(change, message):
     values = {**ssd_utils.get_preset("vgg300").to_json(), **change}
     with pytest.raises(ValueError, match=message):
         ssd_utils.SSDPreset.from_json(values)
+
+
+def test_the_mean_side_of_an_input_is_that_of_a_square_with_its_area():
+    preset = ssd_utils.get_preset("vgg300")
+    assert preset.mean_side == 300
+    assert ssd_layers.for_input(preset, 448, 288).mean_side == pytest.approx(math.sqrt(448 * 288))
 
 
 def test_incomplete_preset_is_refused():
@@ -229,6 +237,12 @@ def test_an_overlap_of_exactly_the_threshold_matches():
 def test_a_ground_truth_outside_all_anchors_stays_alone(anchors_300):
     gt = np.array([[2, 2, 2.5, 2.5], [0.3, 0.3, 0.3, 0.6]], np.float32)  # far away; without area
     assert (ssd_utils.match_anchors(anchors_300, gt) == -1).all()
+
+
+def test_an_object_much_smaller_than_every_anchor_has_one(anchors_300):
+    """Of a third of a pixel: its best overlap is 1e-4."""
+    gt = np.array([[0.5, 0.5, 0.501, 0.501]], np.float32)
+    assert np.count_nonzero(ssd_utils.match_anchors(anchors_300, gt) >= 0) == 1
 
 
 @pytest.mark.parametrize("seed", range(3))

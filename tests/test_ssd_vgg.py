@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import types
 
 import numpy as np
 import pytest
@@ -261,6 +262,17 @@ def test_no_stride_rests_on_same_padding():
         strided = [op for op in operations if op.type == "Conv2D" and op.get_attr("strides") != [1, 1, 1, 1]]
         assert len(strided) == {"vgg300": 2, "vgg512": 4}[name]
         assert {op.get_attr("padding") for op in strided} == {b"VALID"}
+
+
+def test_cells_of_small_features_are_scaled_to_unit_length():
+    """The epsilon of the original's layer is far below them, and keeps a cell of zeros at zero."""
+    cells = np.zeros((1, 1, 2, 512), np.float32)
+    cells[0, 0, 0] = 1e-4
+    with tf.Graph().as_default(), tf.Session() as session:
+        scaled = ssd_vgg._l2_normalize(types.SimpleNamespace(dtype=tf.float32), tf.constant(cells), "norm")
+        session.run(tf.global_variables_initializer())
+        found = session.run(scaled)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=-1)[0, 0], [20, 0], rtol=1e-3)
 
 
 # Variables

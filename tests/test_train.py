@@ -1,6 +1,5 @@
 """The programs as a user runs them: train, stop, resume, detect, score."""
 
-import csv
 import json
 import os
 import re
@@ -22,7 +21,7 @@ import sources
 import ssd_utils
 from media import images
 from programs import ROOT, TINY, command, error_of, fresh_environment, run, write_shapes
-from training import summaries
+from run_files import metrics, weights
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +48,6 @@ def foreign_lines(stderr):
     return [line for line in lines if line and not line.startswith("warning: ") and not BAR.fullmatch(line)]
 
 
-def metrics(path):
-    """metrics.csv without its timing columns."""
-    with open(path / "metrics.csv", encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [{k: v for k, v in row.items() if k not in summaries.TIMING_COLUMNS} for row in rows]
-
-
 def event_steps(path):
     """(step, tag) of every recorded value but histograms of filters; and of these, of which a slow machine has few."""
     steps = []
@@ -64,11 +56,6 @@ def event_steps(path):
             steps += [(event.step, value.tag) for value in event.summary.value]
     filters = [one for one in steps if one[1].startswith("filters/")]
     return [one for one in steps if one not in filters], filters
-
-
-def weights(path):
-    reader = tf.train.load_checkpoint(config.checkpoint_prefix(str(path), "last"))
-    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 
 
 def assert_same_run(path, unbroken):

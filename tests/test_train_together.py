@@ -3,7 +3,6 @@
 18 pictures, of which the last batch has two: with 5 images a batch no two ranks have as many, and a rank may have none.
 """
 
-import csv
 import json
 import os
 import re
@@ -13,13 +12,12 @@ import time
 
 import numpy as np
 import pytest
-import tensorflow.compat.v1 as tf
 
 import config
 import train
 from programs import ROOT, TINY, command, error_of, run, wait_until, write_shapes
+from run_files import metrics, weights
 from structures import UserError
-from training import summaries
 
 # The learning rate is at its full height from the first step, and the norm of the gradient above what it is clipped to
 FLAGS = [*TINY, "--batch-size", "4", "--accumulate", "2", "--clip-norm", "1", "--ema", "0.9", "--warmup-steps", "0"]
@@ -48,16 +46,6 @@ def alone(flags, tmp_path_factory):
     path = tmp_path_factory.mktemp("runs") / "alone"
     run("train.py", *flags, "--epochs", "2", "--run", path)
     return path
-
-
-def metrics(path):
-    with open(path / "metrics.csv", encoding="utf-8", newline="") as file:
-        return [{k: v for k, v in row.items() if k not in summaries.TIMING_COLUMNS} for row in csv.DictReader(file)]
-
-
-def weights(path):
-    reader = tf.train.load_checkpoint(config.checkpoint_prefix(str(path), "last"))
-    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 
 
 def differences(path, other):

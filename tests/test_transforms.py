@@ -21,6 +21,7 @@ from transforms import AUGMENTATIONS, WHOLE, Augmentation, Choices, Distortion, 
 MEAN = (123, 117, 104)
 GEOMETRY = dataclasses.replace(AUGMENTATIONS["none"], expand=4.0, crop=True, mirror=True)
 LIGHT, NONE = AUGMENTATIONS["light"], AUGMENTATIONS["none"]
+NO_OBJECTS = (np.zeros((0, 4), np.float32), np.zeros(0, np.int32))
 ALL_STEPS = Distortion(brightness=20, contrast=1.3, saturation=0.7, hue=-15)
 
 
@@ -187,6 +188,15 @@ def test_trials_have_the_stated_ranges():
     assert (size < 1).mean() > 0.999  # the ratio is clamped to what fits, not the crop cut at the canvas
 
 
+def test_trials_reach_the_narrowest_shapes_that_fit():
+    """A crop of scale 0.8 may be 0.64 wide and 1 high, or the other way round."""
+    for along_ratio, size in ((0.0, (0.64, 1.0)), (1.0, (1.0, 0.64))):
+        draws = np.array([[0.5], [along_ratio], [0.0], [0.0]])
+        rng = types.SimpleNamespace(random=lambda shape, draws=draws: draws)
+        (trial,) = transforms._draw_trials(1, rng, Augmentation(crop_scale=(0.6, 1.0))).T
+        assert trial == pytest.approx((0, 0, *size))
+
+
 def test_the_overlap_condition_can_fail():
     """Another project compared the wrong way and accepted every crop: a far too small object leaves two candidates."""
     objects = np.array([(0.5, 0.5, 0.52, 0.52)])
@@ -344,15 +354,32 @@ def test_boxes_lie_on_the_pixels_of_a_part(reduced):
 
 def test_reduced_decoding_keeps_the_resolution_of_the_result():
     transform = TrainTransforms(300, MEAN)
-    none = (np.zeros((0, 4), np.float32), np.zeros(0, np.int32))
 
     def reduction(width, height, **choices):
-        return transform.compose(width, height, *none, Choices(**choices)).max_reduce
+        return transform.compose(width, height, *NO_OBJECTS, Choices(**choices)).max_reduce
 
     assert [reduction(side, 5000) for side in (299, 599, 600, 1199, 1200, 2400, 9600)] == [1, 1, 2, 2, 4, 8, 8]
     assert reduction(5000, 599) == 1
     assert reduction(600, 600, crop=(0.1, 0.1, 0.9, 0.9)) == 1
     assert reduction(300, 300, canvas=(-0.5, -0.5, 1.5, 1.5)) == 2
+
+
+def test_reductions_down_to_the_least_crop_are_foreseen():
+    """Of a side of 0.3 · √0.5, which is hardly ever drawn: 594 of 2,800 pixels are not 2 × 300."""
+    assert TrainTransforms(300, MEAN).reductions(2800, 2800) == (1, 2, 4, 8)
+    assert TrainTransforms(300, MEAN).reductions(2840, 2840) == (2, 4, 8)
+
+
+def test_what_a_window_hardly_covers_has_a_pixel_of_the_result_all_the_same():
+    assert transforms._fit_axis(-99.9, 0.05, (0, 100), 100, 10, 1) == (0, 1, 9, 10)
+    assert transforms._fit_axis(99.95, 199.9, (0, 100), 100, 10, 1) == (99, 100, 0, 1)
+
+
+def test_the_last_pixel_of_a_picture_that_a_decoder_rounds_down():
+    plan = TrainTransforms(10, MEAN).compose(101, 101, *NO_OBJECTS, Choices())
+    plan = dataclasses.replace(plan, source_px=(100, 100, 101, 101), max_reduce=2)
+    small = np.arange(50 * 50 * 3).reshape(50, 50, 3).astype(np.uint8)
+    np.testing.assert_array_equal(transforms._cut(plan, small), small[-1:, -1:])
 
 
 def test_source_edges_fall_on_pixels_of_the_reduced_picture():
@@ -400,6 +427,19 @@ def test_a_crop_that_misses_the_picture_is_all_mean():
     result = transform.render(plan, smooth_image(60, 80))
     assert (result == MEAN).all() and result.shape == (50, 50, 3)
     assert plan.boxes.shape == (0, 4) and plan.labels.shape == (0,) and plan.kept.shape == (0,)
+
+
+def test_a_mean_of_no_whole_levels_is_rounded_where_nothing_else_is_seen():
+    transform = TrainTransforms(50, (123.675, 116.28, 103.53))
+    plan = transform.compose(80, 60, *NO_OBJECTS, Choices(canvas=(0, 0, 4, 4), crop=(0.5, 0.5, 1, 1)))
+    assert (transform.render(plan, smooth_image(60, 80)) == (124, 116, 104)).all()
+
+
+@pytest.mark.parametrize("crop", [(0.5, 0, 1, 1), (0, 0, 0.5, 1), (0, 0.5, 1, 1), (0, 0, 1, 0.5)])
+def test_a_box_stays_when_its_center_is_on_the_edge_of_the_crop(crop):
+    box = np.array([(0.25, 0.25, 0.75, 0.75)], np.float32)
+    plan = TrainTransforms(100, MEAN).compose(100, 100, box, np.zeros(1), Choices(crop=crop))
+    assert plan.kept.tolist() == [0]
 
 
 def test_a_box_stays_when_its_center_is_inside_and_is_clipped_or_not():

@@ -1,5 +1,6 @@
 """Small data sets in Pascal VOC layout for tests."""
 
+import hashlib
 import pathlib
 from xml.sax.saxutils import escape
 
@@ -41,3 +42,8 @@ def write_voc(root, pictures, splits=None, suffix=".jpg"):
     for name, ids in (splits or {"trainval": list(pictures)}).items():
         (root / "ImageSets" / "Main" / f"{name}.txt").write_text("".join(f"{i}\n" for i in ids), "utf-8")
     return root
+
+
+def fingerprint(root):
+    """{path: digest of its content} of all files below a folder."""
+    return {path: hashlib.sha256(path.read_bytes()).digest() for path in root.rglob("*") if path.is_file()}

@@ -138,7 +138,8 @@ def merge(
         rivals = np.flatnonzero(kept & (labels == labels[row]) & (tile != tile[row]))
         shared = box_geometry.intersection(boxes_px[row : row + 1], boxes_px[rivals])[0]
         same = shared > nms_iou * (areas[row] + areas[rivals] - shared)
-        part = shared > PART * np.minimum(areas[row], areas[rivals]) if is_cut[row] else np.zeros(len(rivals), bool)
+        # Of the two, the one that is cut must lie in the other; a whole one may well lie in a larger thing that is cut
+        part = is_cut[row] & (shared > PART * areas[row]) | is_cut[rivals] & (shared > PART * areas[rivals])
         kept[row] = not (same | part).any()
     order = np.flatnonzero(kept)[np.argsort(-scores[kept], kind="stable")][:keep]
     return Detections(boxes_px[order].astype(np.float32), scores[order], labels[order])

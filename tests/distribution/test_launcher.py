@@ -193,7 +193,16 @@ def test_ranks_talk_to_each_other_without_a_proxy(given, wanted, tmp_path, monke
 
 
 def test_signals_do_not_reach_ranks(tmp_path):
-    play(tmp_path, "import signal\nfor one in (2, 15): os.kill(os.getpid(), one)", size=1)
+    """Not while they are blocked, nor after Python's resource tracker has started, which ends that."""
+    body = f"""
+from multiprocessing import resource_tracker
+for number in (2, 15): os.kill(os.getpid(), number)
+resource_tracker.ensure_running()
+for number in (2, 15): os.kill(os.getpid(), number)
+open('{tmp_path}/goes on', 'w').close()
+"""
+    play(tmp_path, body, size=1)
+    assert (tmp_path / "goes on").exists()
 
 
 def test_ranks_end_with_their_starter(tmp_path):

@@ -6,10 +6,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from film.events import AFTER, BEFORE, NAME, Events
+from film.events import AFTER, AWAY, BEFORE, NAME, Events
 from film.frames import Frame
 from media import video
 from structures import Detections, UserError
+from tracking.following import Shown
 
 RATE = 10
 
@@ -64,6 +65,37 @@ def test_a_class_that_was_away_appears_again_in_a_new_clip(record):
     lines, clips = record(220, {10: (0,), 20: (0,), 60: (0,), 150: (0,)})
     assert [line["frame"] for line in lines] == [10, 60, 150]
     assert len(clips) == 2 and lines[0]["clip"] == lines[1]["clip"] != lines[2]["clip"]  # the first goes on
+
+
+def test_a_class_that_was_away_for_exactly_as_long_appears_again(record):
+    lines, _ = record(60, {10: (0,), 40: (0,), 59: (0,)})
+    assert [line["frame"] for line in lines] == [10, 40] and lines[1]["time"] - lines[0]["time"] == AWAY
+
+
+def test_a_track_that_is_only_carried_is_not_seen(tmp_path):
+    """It neither begins a clip nor keeps its class from appearing anew."""
+    events = Events(str(tmp_path), 64, 48, RATE, ("car",))
+    for index in range(72):
+        one = frame(index, *[0] * (5 <= index <= 60 or index == 70))
+        carried = np.full(len(one.detections), index not in (10, 70))
+        ids = np.full(len(one.detections), 7)
+        one.tracks = Shown(one.detections, ids, carried, [], [], one.image)
+        events.add(one)
+    events.close()
+    lines = [json.loads(line) for line in (tmp_path / NAME).read_text("utf-8").splitlines()]
+    assert [(line["frame"], line["track"]) for line in lines] == [(10, 7), (70, 7)]
+
+
+def test_the_seconds_before_have_the_colors_of_the_film(tmp_path):
+    events = Events(str(tmp_path), 64, 48, RATE, ("car",))
+    for index in range(20):
+        one = frame(index, *[0] * (index >= 10))
+        one.image[:] = (200, 30, 60)
+        events.add(one)
+    events.close()
+    with video.VideoReader(next(tmp_path.glob("*.mp4"))) as reader:
+        means = np.array([image.mean(axis=(0, 1)) for image, _ in reader])
+    np.testing.assert_allclose(means, np.broadcast_to((200, 30, 60), (20, 3)), atol=12)
 
 
 def test_two_classes_are_in_one_clip(record):

@@ -9,6 +9,7 @@ import pytest
 
 from film import sharing
 from film.sharing import SharedDetector
+from programs import wait_until
 from structures import Detections
 
 
@@ -38,13 +39,6 @@ class Network:
 def ask(shared, level):
     found = shared.detect_prepared(np.full((1, 4, 4, 3), level, np.uint8), [(level, 5)])
     return [tuple(one.boxes_px[0, 2:].tolist()) for one in found]
-
-
-def wait_until(condition):
-    until = time.monotonic() + 20
-    while not condition() and time.monotonic() < until:
-        time.sleep(0.001)
-    assert condition()
 
 
 def test_what_waits_is_one_batch():
@@ -86,3 +80,22 @@ def test_an_error_reaches_those_whose_batch_it_was():
     with pytest.raises(ValueError, match="broken"):
         ask(shared, 99)
     assert ask(shared, 3) == [(3, 3)]
+
+
+def test_an_error_at_one_picture_reaches_all_of_its_batch(monkeypatch):
+    """Whoever was forgotten would wait for ever, so each has a thread that does not keep the tests from ending."""
+    monkeypatch.setattr(sharing, "GATHER", 30)
+    network, errors = Network(), []
+    network.gate.set()
+    shared = SharedDetector(network, 3)
+
+    def try_to_ask(level):
+        try:
+            ask(shared, level)
+        except ValueError as error:
+            errors.append(str(error))
+
+    for level in (1, 99, 2):
+        threading.Thread(target=try_to_ask, args=(level,), daemon=True).start()
+    wait_until(lambda: len(errors) == 3, seconds=20)
+    assert errors == ["broken"] * 3 and network.batches == [3]

@@ -6,6 +6,7 @@ import pickle
 import random
 import re
 import shutil
+import types
 
 import numpy as np
 import pytest
@@ -50,6 +51,22 @@ def test_coordinates_by_hand(tmp_path):
     assert second.crowd.tolist() == second.difficult.tolist() == [False, True]
     assert second.area.tolist() == [30.5, 200]  # as annotated, else width × height
     assert [one.labels.tolist() for one in coco.load(tmp_path, "val", NAMES, difficult="ignore")] == [[], [1]]
+
+
+def test_a_category_0_without_objects_is_a_class_unless_it_names_the_whole(tmp_path):
+    """Without it, the labels of a split that has no object of it would be others than those of the next split."""
+    categories = [{"id": 0, "name": "bird"}, {"id": 2, "name": "cat", "supercategory": "animal"}]
+    write(tmp_path, {**CONTENT, "categories": [*categories, {"id": 9, "name": "dog", "supercategory": "animal"}]})
+    assert coco.class_names(tmp_path, "val") == ("bird", "cat", "dog")
+
+
+def test_polygons_of_resized_pictures_are_scaled_in_both_directions():
+    """By other factors where the sides are rounded."""
+    one = {"bbox": [10, 20, 40, 40], "area": 800, "segmentation": [[10, 20, 50, 20, 50, 60], [1, 2, 3, 4, 5, 6]]}
+    edit = types.SimpleNamespace(scale=(2, 1.5), size=(200, 90))
+    (scaled,) = coco._edited(one, edit, (20, 30, 100, 90))
+    assert scaled["segmentation"] == [[20, 30, 100, 30, 100, 90], [2, 3, 6, 6, 10, 9]]
+    assert scaled["bbox"] == [20, 30, 80, 60] and scaled["area"] == 2400
 
 
 @pytest.mark.parametrize("above", [["animal"], {"name": "animal"}, None, 5])

@@ -112,6 +112,11 @@ def test_a_split_is_found_by_a_synonym(asked, named):
     assert folders.synonym(asked, {asked, named}) == asked and folders.synonym("night", {named}) is None
 
 
+def test_of_two_synonyms_neither_is_taken():
+    assert folders.synonym("val", ["valid", "validation"]) is None
+    assert folders.synonym("2007:val", ["2007:valid", "2007:validation", "2012:val"]) is None
+
+
 LISTS = {
     "suffix": lambda names: "".join(f"{name}.jpg\n" for name in names),
     "path": lambda names: "".join(f"/content/drive/set/JPEGImages/{name}.png\n" for name in names),

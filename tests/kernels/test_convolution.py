@@ -58,11 +58,6 @@ def training_graph(dtype, side, **options):
 
 
 @pytest.fixture
-def no_gpu(monkeypatch):
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: [])
-
-
-@pytest.fixture
 def avx2(no_gpu, monkeypatch):
     monkeypatch.setattr(cpu, "flags", lambda: {"avx2"})
 

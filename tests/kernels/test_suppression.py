@@ -12,11 +12,11 @@ IOU, SCORE = 0.45, 0.01
 
 @pytest.fixture(scope="module")
 def both():
-    """A callable: boxes [N,classes,K,4], scores [N,classes,K], keep -> (the rows of ours, the rows of TensorFlow's)."""
+    """A callable: boxes [N,classes,K,4], scores [N,classes,K] -> (the rows of ours, the rows of TensorFlow's)."""
     with tf.Graph().as_default(), tf.Session() as session:
 
-        def run(boxes, scores, keep=200):
-            settings = {"iou_threshold": IOU, "score_threshold": SCORE}
+        def run(boxes, scores, keep=200, iou=IOU):
+            settings = {"iou_threshold": iou, "score_threshold": SCORE}
             ours = suppression.suppress(tf.constant(boxes), tf.constant(scores), keep=keep, **settings)
             theirs = suppression.suppress_on_cpu(tf.constant(boxes), tf.constant(scores), keep=keep, **settings)
             return session.run((ours, theirs))
@@ -79,3 +79,18 @@ def test_a_box_that_no_longer_stays_suppresses_nothing(both):
     ours, theirs = both(boxes, np.array([[[0.9, 0.8, 0.7]]], np.float32))
     assert_same(ours, theirs)
     np.testing.assert_allclose(ours[1][0][: ours[3][0]], [0.9, 0.7])
+
+
+def test_a_score_of_exactly_the_threshold_is_not_above_it(both):
+    boxes = np.array([[0, 0, 1, 1], [2, 0, 3, 1]], np.float32)[None, None]
+    ours, theirs = both(boxes, np.array([[[0.5, SCORE]]], np.float32))
+    assert_same(ours, theirs)
+    assert ours[3].tolist() == [1]
+
+
+@pytest.mark.parametrize(("iou", "count"), [(0.5, 2), (0.49, 1)])
+def test_an_overlap_of_exactly_the_threshold_is_not_above_it(both, iou, count):
+    boxes = np.array([[0, 0, 1, 2], [0, 0, 1, 1]], np.float32)[None, None]
+    ours, theirs = both(boxes, np.array([[[0.9, 0.8]]], np.float32), iou=iou)
+    assert_same(ours, theirs)
+    assert ours[3].tolist() == [count]

@@ -76,11 +76,6 @@ def faster(dtype=tf.float32, side=38, channels=(64, 128), size=3, **options):
         return winograd.is_faster(x, tf.placeholder(dtype, [size, size, *channels]), **options)
 
 
-@pytest.fixture
-def no_gpu(monkeypatch):
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: [])
-
-
 @pytest.mark.parametrize("change", [{}, {"side": 10}, {"side": 150}, {"channels": (512, 84)}])
 def test_wide_layers_in_float32_take_it(no_gpu, change):
     assert faster(**change)

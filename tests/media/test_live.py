@@ -70,7 +70,7 @@ def test_a_source_that_drops_out_goes_on(opened, capsys):
     times = [seconds for _, seconds in frames]
     assert times[:3] == [0, 1 / 25, 2 / 25] and times[4] - times[3] == pytest.approx(1 / 25)
     away = 0.02 + 0.04 + 0.08
-    assert away <= times[3] <= time.monotonic() - begun + 0.1  # as much passed as on a clock
+    assert away <= times[3] <= time.monotonic() - begun  # as much passed as on a clock
     assert (reader.interruptions, reader.error) == (1, None) and reader.seconds_lost >= away
     said = capsys.readouterr().err
     assert said.count("rtsp://camera: no picture (reading ended early); trying again") == 1

@@ -3,14 +3,9 @@
 import numpy as np
 import pytest
 
+from gray_canvas import GRAY, canvas
 from media import marks, visualization
 from structures import Detections
-
-GRAY = 90
-
-
-def canvas(width=320, height=240):
-    return np.full((height, width, 3), GRAY, np.uint8)
 
 
 def test_a_line_has_an_arrow_to_its_right():

@@ -177,6 +177,16 @@ def test_what_is_made_of_a_picture_is_made_once(folder, open_cache, decoded):
     assert decoded.count(("plain.jpg", 2)) == 4  # three of them by this test
 
 
-def test_the_decoders_have_a_name():
-    assert images.decoders() == images.decoders()
-    assert "OpenCV" in images.decoders() and "\n" not in images.decoders()
+def test_the_decoders_have_a_name_that_changes_with_each_of_them(monkeypatch):
+    """What was decoded by others is not taken from a cache; another libjpeg is seen in OpenCV's build alone."""
+    names = [images.decoders()]
+    for module, name, value in (
+        (images.cv2, "__version__", "99.1"),
+        (images.cv2, "getBuildInformation", lambda: "JPEG: another"),
+        (images.PIL, "__version__", "99.2"),
+        (images, "READING", "another"),
+    ):
+        monkeypatch.setattr(module, name, value)
+        names.append(images.decoders())
+    assert len(set(names)) == 5 and "OpenCV 99.1" in names[-1] and "Pillow 99.2" in names[-1]
+    assert not any("\n" in name for name in names)

@@ -7,15 +7,11 @@ import cv2
 import numpy as np
 import pytest
 
+from gray_canvas import GRAY, canvas
 from media import score_plots, visualization
 from structures import Detections, Sample
 
 NAMES = ("car", "bus", "person", "zebra crossing")
-GRAY = 90
-
-
-def canvas(width, height):
-    return np.full((height, width, 3), GRAY, np.uint8)
 
 
 def detected(boxes, labels=None, scores=None):

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from programs import ROOT, error_of, run, write_shapes
+from programs import ROOT, error_of, run, value_of, write_shapes
 
 sys.path.insert(0, str(ROOT / "recipes"))
 
@@ -51,29 +51,25 @@ def called(monkeypatch):
         arguments = [str(argument) for argument in arguments]
         commands.append((program, arguments))
         if program == "check_dataset.py":
-            write(value(arguments, "--json"), {"findings": []})
+            write(value_of(arguments, "--json"), {"findings": []})
             if "--anchors" in arguments:
-                write(value(arguments, "--anchors"), FITTED)
+                write(value_of(arguments, "--anchors"), FITTED)
         elif program == "train.py":
             begun = "--resume" in arguments
             if not begun:
                 train_flags.read(train_flags.parse(arguments, ""))  # raises if a flag is wrong
-            folder = value(arguments, "--run")
+            folder = value_of(arguments, "--run")
             write(f"{folder}/config.json", {})
             write(f"{folder}/metrics.csv", "step,images_per_second\n20,2.5\n")
         elif program == "average_precision.py":
             seed = len([one for one, _ in commands if one == "average_precision.py"])
             voc07, area = ({"mean": seed / tens, "per_class": {"raccoon": seed / tens}} for tens in (10, 5))
             counts = {"iou": 0.5, "images": 3, "ground_truth": {"raccoon": 3}}
-            write(value(arguments, "--json"), {"voc07": voc07, "area": area, **counts})
+            write(value_of(arguments, "--json"), {"voc07": voc07, "area": area, **counts})
 
     monkeypatch.setattr(chain, "call", fake)
     monkeypatch.setattr(results_section, "write", lambda root, lines, *_: "\n".join(["PAGE", *lines]))
     return commands
-
-
-def value(arguments, flag):
-    return arguments[arguments.index(flag) + 1]
 
 
 def write(path, content):
@@ -94,7 +90,7 @@ def test_the_programs_take_the_flags(name, data, called, tmp_path, capsys):
     expected = ["check_dataset.py", "train.py", "infer.py", "average_precision.py"] + ["process_video.py"] * bool(video)
     assert programs(called) == expected
     commands = dict(called)
-    assert value(commands["train.py"], "--epochs") == str(RECIPES[name].epochs)
+    assert value_of(commands["train.py"], "--epochs") == str(RECIPES[name].epochs)
     assert "--freeze" not in commands["train.py"]  # layers that start at random must learn
     assert commands["infer.py"][0].endswith("run@last")
     printed = capsys.readouterr().out
@@ -115,8 +111,9 @@ def test_weights_are_passed_on_and_the_first_layers_kept(data, called, tmp_path)
     more = ["--max-steps", "7", "--", "--learning-rate", "1e-3"]
     recipe.main(bccd.BCCD, ["--data", str(data), "--vgg", str(weights), "--run", str(tmp_path / "out"), *more])
     arguments = dict(called)["train.py"]
-    assert value(arguments, "--vgg-weights") == str(weights) and value(arguments, "--freeze") == "conv1,conv2,conv3"
-    assert value(arguments, "--max-steps") == "7"
+    assert value_of(arguments, "--vgg-weights") == str(weights)
+    assert value_of(arguments, "--freeze") == "conv1,conv2,conv3"
+    assert value_of(arguments, "--max-steps") == "7"
     flags = train_flags.parse(arguments, "")
     assert flags.learning_rate == 1e-3 and flags.optimizer == "adamw" and flags.schedule == "cosine"
     assert (flags.augmentation.vertical_flip_probability, flags.augmentation.crop) == (0.5, False)
@@ -136,8 +133,8 @@ def test_a_recipes_own_flags_come_before_the_users(data, called, tmp_path):
 def test_anchors_are_fitted_to_the_training_split_for_all_seeds(data, called, tmp_path):
     recipe.main(bccd.BCCD, ["--data", str(data), "--vgg", "none", "--run", str(tmp_path / "out"), "--seeds", "2"])
     checked, *trained = [one for program, one in called if program in ("check_dataset.py", "train.py")]
-    assert value(checked, "--split") == "trainval,test"  # of which check_dataset.py takes the first
-    assert len(trained) == 2 and {value(one, "--anchors") for one in [checked, *trained]} == {
+    assert value_of(checked, "--split") == "trainval,test"  # of which check_dataset.py takes the first
+    assert len(trained) == 2 and {value_of(one, "--anchors") for one in [checked, *trained]} == {
         f"{tmp_path}/out/anchors.json"
     }
 
@@ -146,8 +143,8 @@ def test_seeds_are_averaged(data, called, tmp_path, capsys):
     arguments = ["--data", str(data), "--vgg", "none", "--run", str(tmp_path / "out"), "--seeds", "3"]
     recipe.main(raccoon.RACCOON, arguments)
     trainings = [arguments for program, arguments in called if program == "train.py"]
-    assert [value(one, "--seed") for one in trainings] == ["0", "1", "2"]
-    assert len({value(one, "--run") for one in trainings}) == 3
+    assert [value_of(one, "--seed") for one in trainings] == ["0", "1", "2"]
+    assert len({value_of(one, "--run") for one in trainings}) == 3
     assert "0.200 (0.100 0.200 0.300)" in capsys.readouterr().out
 
 
@@ -171,14 +168,14 @@ def test_a_second_call_goes_on(data, called, tmp_path, monkeypatch):
     assert len(called) == 4
     recipe.main(bccd.BCCD, [*arguments, "--epochs", "30"])  # trains on, and scores anew
     assert programs(called)[4:] == ["train.py", "infer.py", "average_precision.py"]
-    assert "--resume" in called[4][1] and value(called[4][1], "--epochs") == "30"
+    assert "--resume" in called[4][1] and value_of(called[4][1], "--epochs") == "30"
 
 
 def test_a_trial_of_a_few_steps_does_not_end_the_recipe(data, called, tmp_path):
     arguments = ["--data", str(data), "--vgg", "none", "--run", str(tmp_path / "out")]
     recipe.main(bccd.BCCD, [*arguments, "--max-steps", "2"])
     recipe.main(bccd.BCCD, arguments)
-    assert int(value(called[-3][1], "--max-steps")) > 10**6  # train.py would keep to the 2
+    assert int(value_of(called[-3][1], "--max-steps")) > 10**6  # train.py would keep to the 2
     for more in (["--", "--max-steps", "50"], ["--", "--max-steps=60"]):
         recipe.main(bccd.BCCD, [*arguments, *more])
         assert train_flags.parse(called[-3][1], "").max_steps == int(more[-1][-2:])
@@ -246,7 +243,7 @@ def ablation(data, called, tmp_path, monkeypatch):
         def scored(program, *given):
             fake(program, *given)
             if program == "average_precision.py":
-                path = value([str(one) for one in given], "--json")
+                path = value_of([str(one) for one in given], "--json")
                 name, seed = path.split("/")[-3], int(path.split("/")[-2].removeprefix("seed"))
                 mean = scores.get(name, [0.5] * 9)[seed]
                 write(path, {"voc07": {"mean": mean}})
@@ -254,7 +251,7 @@ def ablation(data, called, tmp_path, monkeypatch):
         monkeypatch.setattr(chain, "call", scored)
         called.clear()
         ablations.main(["--data", str(data), "--vgg", "none", "--run", str(out), "--steps", "20", *arguments])
-        runs = [value(given, "--run").split("/")[-3:-1] for program, given in called if program == "train.py"]
+        runs = [value_of(given, "--run").split("/")[-3:-1] for program, given in called if program == "train.py"]
         lines = (out / "ablations.md").read_text().splitlines()
         rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
         return runs, {row[0]: row[1:] for row in rows[2:]}

@@ -10,8 +10,7 @@ from scoring import comparison
 from scoring.error_report import Objects
 from scoring.score_report import Scored
 from structures import Sample, UserError
-from test_average_precision import FOUND, score, voc, write_found  # noqa: F401
-from voc_cases import detected, random_case, sample
+from voc_cases import FOUND, detected, random_case, sample, score, write_found
 
 
 def scored(truth, found, names, iou=0.5):
@@ -110,6 +109,27 @@ def test_differences_and_intervals():
     assert got["sizes"]["medium"]["car"]["ap"] == [pytest.approx(0.75), pytest.approx(0.75)]  # the small one is ignored
 
 
+def test_both_results_are_scored_on_the_same_resamples():
+    """So that a result differs from itself by nothing, however far its own AP moves, and that is no mark."""
+    a, _ = two_results()
+    row = comparison.compare([a, a])["sizes"]["all"]["car"]
+    low, high = row["intervals"][0]
+    assert high - low > 0.1 and row["differences"] == [{"difference": 0.0, "interval": [0.0, 0.0]}]
+    assert not comparison.show_difference(row["differences"][0]).endswith("*")
+
+
+@pytest.mark.parametrize(("side", "size"), [(32, "small"), (96, "medium")])
+def test_an_area_of_exactly_the_bound_is_of_the_smaller_size(side, size):
+    """Of objects and of false positives."""
+    box, far = [0, 0, side, side], [128 - side, 128 - side, 128, 128]
+    far = [edge + 128 for edge in far]
+    truth = {"a": sample("a", [box], size=(256, 256))}
+    one = scored(truth, {"a": detected([far, box], [0.9, 0.8])}, ["car"])
+    sizes = comparison.compare([one, one], 1)["sizes"]
+    found = {name: sizes[name]["car"]["ap"][0] for name in comparison.SIZES}
+    assert found == {name: 0.5 if name == size else None for name in comparison.SIZES}
+
+
 def test_what_one_finds_alone():
     (only,) = comparison.compare(two_results(), 2)["only"]
     assert only["first"]["objects"] == 10 and only["other"]["objects"] == 10
@@ -123,7 +143,7 @@ def test_other_classes_are_refused():
         comparison.compare([a, scored(a.ground_truth, {}, ["bus"])], 2)
 
 
-def test_program(voc, tmp_path, capsys):  # noqa: F811
+def test_program(voc, tmp_path, capsys):
     first, second = write_found(tmp_path / "a.json"), write_found(tmp_path / "b.json", {**FOUND, "b": ([], [], [])})
     score(voc, first, second, "--json", str(tmp_path / "c.json"), "--plots", str(tmp_path / "plots"))
     printed = capsys.readouterr().out
@@ -149,21 +169,21 @@ def test_program(voc, tmp_path, capsys):  # noqa: F811
         (("./b.json", "c.json"), r"^\./b\.json: is given twice"),
     ],
 )
-def test_a_mistake_is_one_line(voc, tmp_path, monkeypatch, flags, message):  # noqa: F811
+def test_a_mistake_is_one_line(voc, tmp_path, monkeypatch, flags, message):
     monkeypatch.chdir(tmp_path)
     write_found("a.json"), write_found("b.json"), write_found("c.json")
     with pytest.raises(UserError, match=message):
         score(voc, "a.json", "b.json", *flags)
 
 
-def test_results_of_other_pictures_are_refused(voc, tmp_path):  # noqa: F811
+def test_results_of_other_pictures_are_refused(voc, tmp_path):
     write_found(tmp_path / "a.json")
     write_found(tmp_path / "b.json", {"a": FOUND["a"]})
     with pytest.raises(UserError, match=r"b\.json.* no result"):
         score(voc, tmp_path / "a.json", str(tmp_path / "b.json"))
 
 
-def test_each_of_the_results_is_checked_and_says_where_it_comes_from(voc, tmp_path, capsys):  # noqa: F811
+def test_each_of_the_results_is_checked_and_says_where_it_comes_from(voc, tmp_path, capsys):
     first = write_found(tmp_path / "a.json", model="runs/a", data=str(voc), split="test")
     second = write_found(tmp_path / "b.json", threshold=0.5, model="runs/b", data=str(voc), split="val")
     score(voc, first, second, "--json", str(tmp_path / "c.json"))

@@ -131,6 +131,19 @@ def test_a_missed_object_names_the_detection_on_it_that_is_above_the_threshold()
     assert case.overlap == pytest.approx(1 / 3)
 
 
+def test_of_two_objects_in_one_place_the_first_is_taken():
+    truth = {"a": sample("a", [[0, 0, 10, 10], [0, 0, 10, 10]], [1, 2])}
+    got, _ = confuse(truth, {"a": detected([[0, 0, 10, 10]], [0.9], [0])}, [*NAMES, "van"], [0.5] * 3)
+    assert got.counts[1].tolist() == [1, 0, 0, 0] and got.counts[2].tolist() == [0, 0, 0, 1]
+
+
+def test_missed_objects_come_by_falling_size():
+    truth = {"a": sample("a", [[0, 0, 10, 10], [50, 50, 90, 90], [0, 60, 20, 80]])}
+    got, _ = confuse(truth, {}, NAMES, [0.5, 0.5])
+    ((_, _, entries),) = confusion.cells(got, NAMES)
+    assert got.boxes_px[entries].round().tolist() == [[50, 50, 90, 90], [0, 60, 20, 80], [0, 0, 10, 10]]
+
+
 def test_without_anything():
     got, _ = confuse({"a": sample("a", [])}, {}, NAMES, [0.5, 0.5])
     assert not got.counts.any() and list(confusion.cells(got, NAMES)) == []

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import average_precision
+import oracles
 from scoring import error_report
 from voc_cases import detected, random_case, sample
 
@@ -172,20 +173,13 @@ def test_agrees_with_the_metric_on_random_cases(iou):
 
 def by_hand(one, box, label, iou):
     """The kind of a false positive, a pair at a time, from the devkit's pixels."""
-    own = [overlap(box, gt) for gt, of in zip(one.boxes_px, one.labels, strict=True) if of == label]
-    others = [overlap(box, gt) for gt, of in zip(one.boxes_px, one.labels, strict=True) if of != label]
+    own = [oracles.iou(box, gt) for gt, of in zip(one.boxes_px, one.labels, strict=True) if of == label]
+    others = [oracles.iou(box, gt) for gt, of in zip(one.boxes_px, one.labels, strict=True) if of != label]
     if max(own, default=0) >= iou:
         return "duplicate"
     if max(own, default=0) >= 0.1:
         return "localization"
     return "confusion" if max(others, default=0) >= 0.1 else "background"
-
-
-def overlap(a, b):
-    """IoU by counting: continuous edges (x0, x1) hold the devkit's pixels x0 + 1 … x1."""
-    wide, high = (min(a[i + 2], b[i + 2]) - max(a[i], b[i]) for i in (0, 1))
-    common = max(wide, 0) * max(high, 0)
-    return common / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - common)
 
 
 def test_nothing_at_all():

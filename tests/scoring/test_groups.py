@@ -7,8 +7,7 @@ import average_precision
 from scoring import groups, score_report
 from scoring.score_report import Scored, Settings
 from structures import UserError
-from test_average_precision import FOUND, voc, write_found  # noqa: F401, voc is a fixture
-from voc_cases import random_case
+from voc_cases import FOUND, random_case, write_found
 
 
 def scored(truth, found, names):
@@ -64,7 +63,7 @@ def test_a_wrong_table_is_refused(tmp_path, content, message):
     assert "groups.csv" in str(error.value)
 
 
-def test_program_splits_every_figure(voc, tmp_path, capsys):  # noqa: F811
+def test_program_splits_every_figure(voc, tmp_path, capsys):
     (tmp_path / "groups.csv").write_text("picture,group\na.jpg,day\nb.jpg,night\nc.jpg,night\n")
     report = average_precision.main  # written, then read back
     flags = ("--groups", str(tmp_path / "groups.csv"), "--json", str(tmp_path / "ap.json"))
@@ -78,7 +77,7 @@ def test_program_splits_every_figure(voc, tmp_path, capsys):  # noqa: F811
     assert any(line.split()[:3] == ["night", "2", "1"] for line in lines)
 
 
-def test_program_refuses_a_wrong_table_before_it_scores(voc, tmp_path, capsys):  # noqa: F811
+def test_program_refuses_a_wrong_table_before_it_scores(voc, tmp_path, capsys):
     (tmp_path / "groups.csv").write_text("car\nbus\n")
     flags = ("--data", str(voc), "--split", "test", "--groups", str(tmp_path / "groups.csv"))
     with pytest.raises(UserError, match=r"groups.csv: its first line is not 'picture,group'"):

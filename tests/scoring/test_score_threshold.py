@@ -12,7 +12,7 @@ import ssd_utils
 from scoring import score_threshold
 from structures import UserError
 from system import files
-from test_average_precision import FOUND, voc, write_found  # noqa: F401, voc is a fixture
+from voc_cases import FOUND, write_found
 
 NAMES = ("car", "bus", "van")
 
@@ -123,7 +123,7 @@ def test_best_of_an_older_checkpoint_is_said(run, source, capsys):
     assert "step-00000007, but this is step-00000009" in capsys.readouterr().err
 
 
-def test_scoring_writes_into_the_run_that_the_results_name(run, source, voc, tmp_path, capsys):  # noqa: F811
+def test_scoring_writes_into_the_run_that_the_results_name(run, source, voc, tmp_path, capsys):
     results = write_found(tmp_path / "d.json", FOUND)
     call = [results, "--data", str(voc), "--split", "test"]
     average_precision.main(call)
@@ -149,7 +149,7 @@ def test_scoring_writes_into_the_run_that_the_results_name(run, source, voc, tmp
         (("--at-recall", "0"), "--at-recall"),
     ],
 )
-def test_a_run_that_cannot_remember_is_refused(flags, message, run, voc, tmp_path, monkeypatch):  # noqa: F811
+def test_a_run_that_cannot_remember_is_refused(flags, message, run, voc, tmp_path, monkeypatch):
     (tmp_path / "model.pb").write_bytes(b"")
     monkeypatch.chdir(tmp_path)
     results = write_found(tmp_path / "d.json", FOUND)
@@ -158,14 +158,14 @@ def test_a_run_that_cannot_remember_is_refused(flags, message, run, voc, tmp_pat
         average_precision.main(command)
 
 
-def test_a_run_remembers_the_classes_that_were_scored(run, voc, tmp_path):  # noqa: F811
+def test_a_run_remembers_the_classes_that_were_scored(run, voc, tmp_path):
     results = write_found(tmp_path / "d.json", FOUND)
     chosen = ["--classes", "car", "--other-classes", "ignore", "--remember", run]
     average_precision.main([results, "--data", str(voc), "--split", "test", *chosen])
     assert list(files.read_json(f"{run}/scoring.json")["thresholds"]["per_class"]) == ["car"]
 
 
-def test_a_run_of_other_classes_is_refused(run, voc, tmp_path):  # noqa: F811
+def test_a_run_of_other_classes_is_refused(run, voc, tmp_path):
     results = write_found(tmp_path / "d.json", FOUND, names=("car", "bus", "tram"))
     with pytest.raises(UserError, match=r"--remember .*no class 'tram'"):
         average_precision.main([results, "--data", str(voc), "--split", "test", "--remember", run])

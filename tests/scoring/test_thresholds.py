@@ -131,6 +131,16 @@ def test_calibration_by_hand():
     assert thresholds.calibration(outside) is None
 
 
+def test_a_score_on_the_edge_of_two_bins_is_in_the_lower_one():
+    truth = {"a": sample("a", [[0, 0, 10, 10]])}
+    found = {"a": detected([[50, 50, 60, 60], [0, 0, 10, 10]], [0.5625, 0.5])}
+    got = thresholds.calibration(average_precision.precision_recall(truth, found, ["car"]))
+    assert got["bins"] == [
+        {"score": 0.5, "hits": 1.0, "detections": 1},
+        {"score": 0.5625, "hits": 0.0, "detections": 1},
+    ]
+
+
 def test_calibration_equals_a_loop():
     rng = np.random.default_rng(8)
     for _ in range(200):

@@ -259,6 +259,42 @@ def test_all_that_is_below_a_folder_is_flushed_before_it_gets_its_name(tmp_path,
     assert done == ["new/a/b/x", "new/a/b", "new/a", "new/y", "new", "replace", "."]
 
 
+def test_a_folder_appears_after_all_that_is_in_it_is_on_disk(tmp_path, monkeypatch):
+    """Its thousands of files are flushed at once, then it gets its name, then that is flushed."""
+    done = []
+    replace, fsync = os.replace, os.fsync
+    monkeypatch.setattr(os, "sync", lambda: done.append("sync"))
+    monkeypatch.setattr(os, "replace", lambda old, new: (replace(old, new), done.append("replace")))
+    with files.pending_folder(tmp_path / "new") as folder:
+        files.write(os.path.join(folder, "a.txt"), "a", durable=False)
+        done.clear()
+        monkeypatch.setattr(os, "fsync", lambda file: (fsync(file), done.append(os.readlink(f"/proc/self/fd/{file}"))))
+    assert done == ["sync", "replace", str(tmp_path)]
+
+
+def test_a_file_that_is_being_written_is_held(tmp_path):
+    """So that no process in another container removes it, where the process that writes has another number."""
+    pending = files.PendingFile(tmp_path / "a")
+    (name,) = os.listdir(tmp_path)
+    with open(tmp_path / name, "rb") as other, pytest.raises(BlockingIOError):
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    files._remove_unlocked(tmp_path / name)
+    assert os.listdir(tmp_path) == [name]
+    pending.discard()
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_disk_that_cannot_flush_a_folder_is_written(tmp_path, monkeypatch):
+    """As some network disks; any other error of a flush is one."""
+
+    def refuse(file):
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    files.write(tmp_path / "a", "text")
+    assert (tmp_path / "a").read_text() == "text"
+
+
 def test_text_that_has_no_utf8_is_written(tmp_path):
     files.write(tmp_path / "a", "caf\udce9 \ud800")
     assert (tmp_path / "a").read_bytes() == b"caf\xe9 \\ud800"

@@ -130,6 +130,33 @@ def test_what_is_cut_by_a_tile_gives_way_to_the_whole_object():
     ]
 
 
+def test_a_small_whole_object_before_a_large_one_that_is_cut():
+    """Each is an object of its own, whichever has the higher score."""
+    small, large = (20, 20, 40, 40), (10, 10, 120, 90)
+    for score in (0.5, 0.95):
+        assert sorted(merged(whole=[(small, score, 0)], left=[(large, 0.9, 0)])) == [(large, 0.9, 0), (small, score, 0)]
+
+
+def test_of_two_that_are_cut_the_small_one_is_a_part_and_the_better_one_stays():
+    large = ((80, 20, 120, 80), 0.9, 0)
+    assert merged(left=[large], right=[((0, 30, 20, 60), 0.5, 0)]) == [large]
+    assert merged(left=[large], right=[((0, 30, 20, 60), 0.95, 0)]) == [((80, 30, 100, 60), 0.95, 0)]
+
+
+def test_an_overlap_of_exactly_the_threshold_is_not_above_it():
+    for nms_iou, count in ((0.5, 2), (0.49, 1)):
+        parts = [detections(((20, 20, 40, 40), 0.9, 0)), detections(((20, 20, 40, 30), 0.8, 0)), detections()]
+        assert len(tiles.merge(parts, EDGES, (200, 100), nms_iou, 200)) == count
+
+
+def test_how_near_to_an_edge_of_its_tile_a_box_is_cut():
+    """At 2 % of a side of 100 it still is, so that the whole object takes its place."""
+    edges = np.array([[0, 0, 200, 100], [0, 0, 100, 100], [100, 0, 200, 100]])
+    for right, count in ((98, 1), (97.5, 2)):
+        parts = [detections(((20, 20, 180, 80), 0.5, 0)), detections(((20, 20, right, 80), 0.9, 0)), detections()]
+        assert len(tiles.merge(parts, edges, (200, 100), 0.5, 200)) == count
+
+
 def test_what_ends_at_the_edge_of_the_picture_is_not_cut():
     found = merged([((0, 20, 100, 90), 0.9, 0)], [((0, 40, 30, 60), 0.6, 0)])  # a small one before a large one
     assert len(found) == 2

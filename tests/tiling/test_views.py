@@ -77,6 +77,12 @@ def test_an_object_without_area_is_one_of_the_whole_picture_only():
     assert [views.in_epoch(*CUTS[0], boxes, 0, 0, epoch).number for epoch in range(4)] == [0] * 4
 
 
+def test_a_tile_that_shows_too_little_of_an_object_is_not_where_it_is_largest():
+    """The 27.5 % of it in a left one of four tiles would be larger than all of it in the picture."""
+    box = np.array([[0.225, 0.25, 0.725, 0.75]], np.float32)
+    assert views.largest(Cut((2, 2), overlap=0.0), (1000, 1000), box).tolist() == box.tolist()
+
+
 @pytest.mark.parametrize(("cut", "size"), CUTS, ids=str)
 def test_where_an_object_is_largest(cut, size):
     boxes = boxes_of(3, 20)

@@ -127,6 +127,14 @@ def test_a_track_that_changes_its_class_is_counted_as_what_it_is_at_the_end():
     assert counts.to_json(NAMES)["lines"][0]["in"] == {"bus": 1}
 
 
+def test_crossings_are_in_the_order_of_their_frames():
+    """Also that of a track which stays near the line, and counts only when it is past it."""
+    first = [(150, 190)] * 10 + [(150, 202)] * 50 + [(150, 260)]
+    second = [(250, 150)] * 30 + [(250, 250)] * 2
+    result, _ = follow(LINE, first, second)
+    assert [(one["track"], one["frame"]) for one in result["crossings"]] == [(1, 10), (2, 30)]
+
+
 def visits(result):
     return [
         (one["track"], one["first_frame"], one["last_frame"], one["came_in"], one["went_out"])
@@ -141,6 +149,12 @@ def test_a_visit_through_a_zone():
     assert numbers(result) == (1, 1) and result["seen"] == {"car": 1} and result["most_at_once"] == 1
     assert result["dwell"]["car"] == {"visits": 1, "mean": 2.1, "median": 2.1, "longest": 2.1}
     assert [one.inside for one in drawn] == [int(6 <= frame <= 25) for frame in range(31)]  # once it is past the edge
+
+
+def test_a_visit_ends_where_a_slow_track_is_outside_at_first():
+    """Not where it is past the edge, which is when the visit counts as over."""
+    result, _ = follow(ZONE, [(200, y) for y in range(150, 89, -1)])
+    assert visits(result) == [(1, 0, 51, False, True)]
 
 
 def test_visits_that_begin_or_end_inside():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import moving_boxes
+from oracles import iou
 from tracking import metrics
 from tracking.mot_file import objects
 
@@ -92,12 +93,6 @@ def example(seed, count=4, frames=10):
     return truth, found
 
 
-def overlap(a, b):
-    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    common = max(width, 0) * max(height, 0)
-    return common / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - common)
-
-
 def pairings(rows, columns):
     """All ways to pair rows with columns, one to one, as lists of pairs."""
     if not rows:
@@ -127,7 +122,7 @@ def slow_scores(truth, found):
     ]
     agree = dict.fromkeys(itertools.product(objects_, tracks), 0.0)
     for a, b in frames:
-        ious = {(i, j): overlap(a[i], b[j]) for i in a for j in b}
+        ious = {(i, j): iou(a[i], b[j]) for i in a for j in b}
         for i, j in ious:
             union = sum(ious[i, k] for k in b) + sum(ious[k, j] for k in a) - ious[i, j]
             agree[i, j] += ious[i, j] / union if union else 0
@@ -136,8 +131,8 @@ def slow_scores(truth, found):
     for alpha in metrics.ALPHAS:
         pairs = []
         for a, b in frames:
-            best = best_pairs(a, b, lambda i, j, a=a, b=b: align[i, j] * overlap(a[i], b[j]))
-            pairs += [(i, j) for i, j in best if overlap(a[i], b[j]) >= alpha]
+            best = best_pairs(a, b, lambda i, j, a=a, b=b: align[i, j] * iou(a[i], b[j]))
+            pairs += [(i, j) for i, j in best if iou(a[i], b[j]) >= alpha]
         associations = [pairs.count((i, j)) / (length[0][i] + length[1][j] - pairs.count((i, j))) for i, j in pairs]
         false = sum(length[1].values()) - len(pairs)
         hota.append(np.sqrt(sum(associations) / (sum(length[0].values()) + false)))
@@ -145,16 +140,16 @@ def slow_scores(truth, found):
     for a, b in frames:
         pairs = {}
         if a and b:
-            sure = {i: before[i] for i in a if before.get(i) in b and overlap(a[i], b[before[i]]) >= 0.5}
+            sure = {i: before[i] for i in a if before.get(i) in b and iou(a[i], b[before[i]]) >= 0.5}
             rest = [k for k in a if k not in sure], [k for k in b if k not in sure.values()]
-            gain = lambda i, j, a=a, b=b: overlap(a[i], b[j]) if overlap(a[i], b[j]) >= 0.5 else 0  # noqa: E731
+            gain = lambda i, j, a=a, b=b: iou(a[i], b[j]) if iou(a[i], b[j]) >= 0.5 else 0  # noqa: E731
             best = max(pairings(*rest), key=lambda pairs: sum(gain(*pair) for pair in pairs))
             before = pairs = sure | {i: j for i, j in best if gain(i, j)}
         errors += len(a) + len(b) - 2 * len(pairs) + sum(last.get(i, j) != j for i, j in pairs.items())
         last |= pairs
     boxes = sum(length[0].values())
     hits = {
-        (i, j): sum(i in a and j in b and overlap(a[i], b[j]) >= 0.5 for a, b in frames)
+        (i, j): sum(i in a and j in b and iou(a[i], b[j]) >= 0.5 for a, b in frames)
         for i, j in itertools.product(objects_, tracks)
     }
     right = max(sum(hits[pair] for pair in pairs) for pairs in pairings(list(objects_), list(tracks)))

@@ -13,6 +13,8 @@ from tracking import places
 def test_a_line_in_fractions_or_pixels():
     line = places.parse_line("0.1,0.5,0.9,0.5")
     np.testing.assert_allclose(line.in_pixels(200, 100).points, [[20, 50], [180, 50]])
+    line = places.parse_line("0,0.5,1,0.5")  # from edge to edge
+    np.testing.assert_array_equal(line.in_pixels(200, 100).points, [[0, 50], [200, 50]])
     line = places.parse_line("gate=20,50.5,180,100")
     assert (line.name, line.is_line) == ("gate", True)
     np.testing.assert_array_equal(line.in_pixels(200, 100).points, [[20, 50.5], [180, 100]])

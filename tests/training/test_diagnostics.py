@@ -103,6 +103,21 @@ def test_no_warning_before_a_fault_lasts(records, change):
     assert watch(diagnosis(), records, **change) == []
 
 
+@pytest.mark.parametrize(
+    ("records", "change"),
+    [
+        (20, {"confidence": 1.21 * UNIFORM}),
+        (10, {"shares": 0.375}),
+        (10, {"ratio": 5e-7}),
+        (10, {"silent": ["conv8_1"]}),
+        (10, {"positives": 0.0}),
+    ],
+    ids=str,
+)
+def test_a_warning_as_soon_as_a_fault_lasts(records, change):
+    assert len(watch(diagnosis(), records, **change)) == 1
+
+
 def test_a_fault_that_comes_and_goes_is_none():
     watched = diagnosis()
     for _ in range(5):

@@ -46,6 +46,11 @@ def settings(**changes):
     return config.TrainingSettings(data="", train="", **{**plain, **changes})
 
 
+def test_the_last_batch_of_an_epoch_may_have_fewer_images():
+    plan = optimization.Plan(settings(batch_size=4), 9)
+    assert [plan.images_before(batch) for batch in range(4)] == [0, 4, 8, 9]
+
+
 # Schedules
 def rates(steps, steps_per_epoch=10, total_steps=100, **changes):
     chosen = settings(**{"learning_rate": 1.0, **changes})
@@ -472,6 +477,21 @@ def test_float16_doubles_the_scale_after_good_steps(train, monkeypatch):
     steps = [(make_batch(n, (3, 5)), 0.01, True) for n in range(7)]
     scales = [train(settings(), steps[:count], tf.float16)[0]["loss_scale"] for count in (2, 3, 5, 6)]
     assert scales == [8, 16, 16, 32]
+
+
+def test_float16_counts_good_steps_in_a_row(monkeypatch):
+    """One that overflows begins the count anew."""
+    monkeypatch.setattr(optimization._LossScale, "START", 8.0)
+    monkeypatch.setattr(optimization._LossScale, "DOUBLE_AFTER", 3)
+    scales = []
+    with tf.Graph().as_default(), tf.Session() as session:
+        finite = tf.placeholder(tf.bool, [])
+        update = optimization._LossScale().update(finite)
+        session.run(tf.global_variables_initializer())
+        for is_finite in (True, True, False, True, True, True):
+            session.run(update, {finite: is_finite})
+            scales += session.run(loss_scale())
+    assert scales == [8, 8, 4, 4, 4, 8]
 
 
 @pytest.mark.parametrize(("before", "after"), [(1.0, 0.5), (2.0**-14, 2.0**-14)])

@@ -28,6 +28,7 @@ from kernels import devices
 from media import images
 from programs import TINY, write_shapes
 from results.data_set import DataSet
+from run_files import weights
 from structures import UserError
 from system import cli, data_queue, files, worker_processes
 from training import engine, ration, summaries, trainer, valid_loss
@@ -58,12 +59,6 @@ def settings(run):
 def state_of(run):
     """state.json of the last checkpoint."""
     return files.read_json(Path(config.checkpoint_prefix(str(run), "last")).with_name("state.json"))
-
-
-def weights(run):
-    """{variable: array} of the last checkpoint."""
-    reader = tf.train.load_checkpoint(config.checkpoint_prefix(str(run), "last"))
-    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 
 
 def assert_same_weights(run, other):

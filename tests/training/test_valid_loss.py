@@ -1,5 +1,7 @@
 """The loss on validation pictures against the float64 twin of the loss and the matching of `ssd_utils`."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
@@ -11,9 +13,7 @@ from structures import Sample
 from training import valid_loss
 
 DESCRIPTION = config.ModelDescription(ssd_utils.get_preset("vgg300"), ("car", "bus"))
-BOXES = np.array(
-    [(0.1, 0.1, 0.6, 0.5), (0.4, 0.3, 0.9, 0.95), (0.0, 0.5, 0.3, 1.0), (0.7, 0.1, 0.73, 0.12)], np.float32
-)
+BOXES = np.array([(0.1, 0.1, 0.6, 0.5), (0.4, 0.3, 0.9, 0.95), (0.0, 0.5, 0.3, 1.0), (0.5, 0.1, 0.95, 0.6)], np.float32)
 LABELS = np.array([0, 1, 1, 0], np.int32)
 DIFFICULT, CROWD = np.array([0, 1, 0, 0], bool), np.array([0, 0, 1, 0], bool)
 
@@ -27,22 +27,29 @@ SAMPLES = [sample("all", [1, 1, 1, 1]), sample("no object", [0, 0, 0, 0]), sampl
 
 
 @pytest.mark.parametrize(
-    ("changes", "weights"),
+    ("changes", "weights", "variances"),
     [
-        ({}, None),
-        ({"difficult": "ignore", "matching": "threshold", "normalize": "image", "negative_ratio": 1}, (3.0, 0.5)),
+        ({}, None, ssd_utils.VARIANCES),
+        (
+            {"difficult": "ignore", "matching": "threshold", "normalize": "image", "negative_ratio": 1},
+            (3.0, 0.5),
+            (0.2, 0.3),
+        ),
     ],
     ids=["default", "others"],
 )
-def test_the_loss_of_pictures_in_batches(changes, weights):
+def test_the_loss_of_pictures_in_batches(changes, weights, variances):
     """Crowds never count, difficult objects by --difficult; the last batch is smaller than the others."""
     settings = config.TrainingSettings(data="", train="", batch_size=2, **changes)
+    preset = dataclasses.replace(DESCRIPTION.preset, variances=variances)
+    description = dataclasses.replace(DESCRIPTION, preset=preset)
     rng, anchors = np.random.default_rng(3), ssd_utils.make_anchors(DESCRIPTION.preset)
-    logits = rng.normal(size=(3, len(anchors), 3)).astype(np.float32)
-    offsets = rng.normal(size=(3, len(anchors), 4)).astype(np.float32)
+    spread = np.array([3, 1, 2]).reshape(3, 1, 1)  # the pictures differ in their losses
+    logits = (spread * rng.normal(size=(3, len(anchors), 3))).astype(np.float32)
+    offsets = (spread * rng.normal(size=(3, len(anchors), 4))).astype(np.float32)
     with tf.Graph().as_default(), tf.Session() as session:
         shares = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
-        with valid_loss.ValidationLoss(DESCRIPTION, settings, weights).begin(session, SAMPLES) as loss:
+        with valid_loss.ValidationLoss(description, settings, weights).begin(session, SAMPLES) as loss:
             for index, predictions in enumerate(np.concatenate([shares, offsets], axis=2)):
                 loss.add(index, predictions)
             found = loss.means()
@@ -51,8 +58,10 @@ def test_the_loss_of_pictures_in_batches(changes, weights):
         used = ~one.crowd & ~(one.difficult & (settings.difficult == "ignore"))
         boxes, labels = one.boxes[used], one.labels[used]
         matches = ssd_utils.match_anchors(anchors, boxes, bipartite=settings.matching == "bipartite")
-        targets.append(ssd_utils.encode_targets(anchors, boxes, labels, matches))
+        targets.append(ssd_utils.encode_targets(anchors, boxes, labels, matches, variances))
     classes, places = map(np.stack, zip(*targets, strict=True))
+    positives = (classes > 0).sum(axis=1)
+    assert 0 < positives[2] < positives[0]  # or both ways of --normalize would give the same
     expected = oracles.multibox_loss(
         logits, offsets, classes, places, settings.negative_ratio, weights, settings.normalize
     )

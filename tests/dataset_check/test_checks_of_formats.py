@@ -1,6 +1,5 @@
 """check_dataset.py finds and corrects the same in every format, and writes the format that it has read."""
 
-import hashlib
 import json
 import shutil
 
@@ -16,7 +15,7 @@ import ssd_utils
 from dataset_check import checks, drawings, fixes, html_report, reporting, scanning
 from media import images, visualization
 from structures import UserError
-from voc_tree import voc_xml, write_voc
+from voc_tree import fingerprint, voc_xml, write_voc
 
 NAMES = ("cat", "dog")
 FORMATS = ("voc", "coco", "yolo", "csv", "bdd100k", "kitti", "labelme")
@@ -66,10 +65,6 @@ def scan_of(data, **options):
 
 def defects_of(scan):
     return {(one.defect, one.picture.place.rpartition("/")[2]) for one in checks.check(scan, VGG300) if one.picture}
-
-
-def fingerprint(root):
-    return {path: hashlib.sha256(path.read_bytes()).digest() for path in root.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -223,7 +218,8 @@ def test_the_program_on_another_format(originals, tmp_path, capsys):
     assert sources.split_names(tmp_path / "fixed") == ["val"]
 
 
-def test_what_yolo_describes_leads_into_the_copy(originals, tmp_path):
+@pytest.mark.parametrize("names", [["no", "yes"], {0: "no", 1: "yes"}], ids=["list", "mapping"])
+def test_what_yolo_describes_leads_into_the_copy(originals, tmp_path, names):
     """An absolute path in the YAML file of the copy would mean the original."""
     data = tmp_path / "data"
     shutil.copytree(originals["yolo"], data)
@@ -231,11 +227,11 @@ def test_what_yolo_describes_leads_into_the_copy(originals, tmp_path):
     (data / "lists").mkdir()
     (data / "lists/val.txt").write_text("\n".join(listed) + "\n")
     content = {"path": str(data), "train": ["images/train"], "val": str(data / "lists/val.txt"), "nc": 2}
-    (data / "data.yaml").write_text(yaml.safe_dump({**content, "names": ["no", "yes"]}))
+    (data / "data.yaml").write_text(yaml.safe_dump({**content, "names": names}))
     scan = scan_of(data)
     fixes.write_copy(scan, checks.check(scan, VGG300), tmp_path / "fixed")
     described = yaml.safe_load((tmp_path / "fixed/data.yaml").read_text())
-    assert described["names"] == ["no", "yes"] and described["nc"] == 2 and described["path"] == "."
+    assert described["names"] == names and described["nc"] == 2 and described["path"] == "."
     shutil.rmtree(data)
     assert [one.id for one in sources.load(tmp_path / "fixed", "val", ("no", "yes"))] == ["val0", "val1"]
     assert sources.load(tmp_path / "fixed", "train", ("no", "yes"))
