@@ -24,6 +24,7 @@ from system import cli, files, memory, wording
 FAR, MANY_FAR, LEAST_FAR = 0.05, 0.2, 3
 LARGEST_FILE = 400_000_000  # bytes of the annotations of one picture; labelme puts a copy of the picture into them
 LARGEST = 1e9  # pixels, far beyond any picture: products of two still are numbers
+LARGEST_FRACTION = 1.001  # of a picture's side: tools round
 OUTSIDE_TOLERANCE = 1  # pixels: in annotations that count from 0 all boxes are off by one
 
 
@@ -200,10 +201,11 @@ def on_picture(annotated, size):
 
     size: Size of the picture. The boxes of a resized picture are scaled to it, those in fractions multiplied.
     """
-    if annotated.fractions:
+    stated = annotated.stated
+    if annotated.fractions:  # they fit a picture of any size
         factors, resized = size[:2], False
+        stated = None if stated is None else size[:2]
     else:
-        stated = annotated.stated
         reach = [max((one.edges_px[side] for one in annotated.objects), default=0) for side in (2, 3)]
         factors = None if stated is None else scale_to(size, stated, reach)
         resized = factors is not None
@@ -217,7 +219,7 @@ def on_picture(annotated, size):
         )
         for one in annotated.objects
     ]
-    return Annotated(objects, annotated.stated), resized
+    return Annotated(objects, stated), resized
 
 
 def from_inclusive(corners):
@@ -246,7 +248,21 @@ def _axis_to_inclusive(low, high):
 
 def are_fractions(corners):
     """Whether numbers that should be pixels (xmin, ymin, xmax, ymax) are fractions of the picture by their look."""
-    return all(0 <= value <= 1.001 for value in corners) and any(value % 1 for value in corners)
+    return may_be_fractions(corners) and any(value % 1 for value in corners)
+
+
+def may_be_fractions(corners):
+    """Whether numbers (xmin, ymin, xmax, ymax) are fractions of the picture, or pixels of a box in its first pixel."""
+    return all(0 <= value <= LARGEST_FRACTION for value in corners)
+
+
+def all_fractions(boxes, by_definition=False):
+    """Whether the boxes of a whole file are fractions of their pictures.
+
+    boxes: list of (xmin, ymin, xmax, ymax). All must be able to be fractions, and one look like them, unless the file
+    is of a kind that holds nothing else: `by_definition`.
+    """
+    return bool(boxes) and all(map(may_be_fractions, boxes)) and (by_definition or any(map(are_fractions, boxes)))
 
 
 # The warnings, one for each kind of case: text with a place for the number of cases, and what is counted
@@ -407,7 +423,7 @@ class _SampleMaker:
         objects = self._wanted(everything)
         edges, factor = objects.edges_px, 1.0
         if annotated.fractions:
-            edges = edges * ((size.width, size.height) * 2)
+            edges, factor = edges * ((size.width, size.height) * 2), float(size.width * size.height)
         elif objects.names:
             # Also what is left out shows which size the boxes were drawn for
             factors = _scale_to_picture(entry, everything, size, annotated.stated, self._notes)
@@ -455,7 +471,7 @@ class _SampleMaker:
             return
         edges, first = np.concatenate([objects.edges_px for objects in self._in_pixels]), None
         starts = _starts(self._in_pixels)
-        for index in np.flatnonzero(edges.max(axis=1) <= 1.001).tolist():
+        for index in np.flatnonzero(edges.max(axis=1) <= LARGEST_FRACTION).tolist():
             corners = (edges[index] + (self._first_pixel, self._first_pixel, 0, 0)).tolist()
             if are_fractions(corners):
                 picture = int(np.searchsorted(starts, index, side="right")) - 1

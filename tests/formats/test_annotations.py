@@ -16,7 +16,7 @@ from voc_tree import voc_xml, write_voc
 NAMES = ("cat", "dog")
 OBJECTS = [("cat", (5, 3, 20, 18)), ("dog", (31, 11, 60, 40))]
 WITH_SIZES = ("voc", "coco", "labelme", "csv")
-PIXELS = ("voc", "coco", "csv", "bdd100k", "kitti", "labelme")
+PIXELS = ("voc", "coco", "bdd100k", "kitti", "labelme")
 
 
 @pytest.fixture
@@ -157,7 +157,16 @@ def test_fractions_for_pixels_are_refused(data_of, name):
     assert str(error.value).startswith(str(data_of[name])) and "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", PIXELS)
+def test_a_table_of_fractions_is_read_as_such(data_of, capsys):
+    before = [sample.boxes_px for sample in load(data_of["csv"])]
+    write_fractions(data_of["csv"], "csv", share=3)
+    after = [sample.boxes_px for sample in load(data_of["csv"])]
+    np.testing.assert_allclose(after, before, atol=1e-4)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("train.csv: its boxes are taken as fractions of their pictures, since all lie between 0 and 1")
+
+
+@pytest.mark.parametrize("name", (*PIXELS, "csv"))
 def test_a_few_fractions_are_said(data_of, capsys, name):
     write_fractions(data_of[name], name, share=1)
     assert len(load(data_of[name])) == 3

@@ -142,7 +142,7 @@ def test_a_line_with_only_a_picture_is_corrected_too():
     header = ["image", "xmin", "ymin", "xmax", "ymax", "class", "width", "height"]
     edit = types.SimpleNamespace(scale=(0.5, 0.5), size=(10, 5), boxes=[])
     kept = types.SimpleNamespace(image_path="a.png", listed=types.SimpleNamespace(image_path="a.png"), edit=edit)
-    assert csv_table._edited(["a.png"], csv_table._header(header), kept, None, None) == [
+    assert csv_table._edited(["a.png"], csv_table._columns(header), kept, None, None) == [
         ["a.png", *[""] * 5, "10", "5"]
     ]
 
