@@ -48,7 +48,9 @@ DEFECTS = {
     "similar-class": Defect(
         "class name similar to another, misspelled?", "learns it as a class of its own", "keeps it", True, False
     ),
-    "fractions": Defect("boxes in fractions of the picture instead of pixels", "stops", "leaves the picture out", True),
+    "fractions": Defect(
+        "boxes in fractions of the picture instead of pixels", "stops", "leaves a few such pictures out", True
+    ),
     "resized": Defect(
         "picture resized after annotation", "scales its boxes", "scales its boxes and corrects the size", True
     ),

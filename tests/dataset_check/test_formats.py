@@ -169,6 +169,23 @@ def test_a_split_that_would_be_empty_is_refused(tmp_path, name):
     assert not (tmp_path / "fixed").exists()
 
 
+@pytest.mark.parametrize(("others", "left"), [([], "no pictures"), (GOOD[:1], "1 of 5 objects")])
+@pytest.mark.parametrize("name", ["voc", "coco", "bdd100k", "kitti", "labelme"])
+def test_a_copy_that_would_lose_most_objects_to_fractions_is_refused(tmp_path, name, others, left):
+    """A box around all of a picture counts as one in fractions too, where the others are."""
+    low = name != "voc"  # write_all takes boxes of VOC, which count from 1
+    boxes = {"a": (0.13, 0.09, 0.62, 0.75), "b": (0.2, 0.3, 0.9, 0.8), "c": (0.5, 0, 1, 1), "whole": (0, 0, 1, 1)}
+    pictures = {key: [("cat", (x0 + low, y0 + low, x1, y1))] for key, (x0, y0, x1, y1) in boxes.items()}
+    pictures |= {"pixels": others} if others else {}
+    scan = scan_of(write_formats(tmp_path, pictures, {"train": list(pictures)})[name])
+    found = checks.check(scan, VGG300)
+    assert sum(one.defect == "fractions" for one in found) == 4 and len(checks.ground_truth(scan).boxes) == len(others)
+    why = r": 4 would be left out, the first for boxes in fractions .* multiply x by its width and y by its height"
+    with pytest.raises(UserError, match=f"the split train would have {left} left{why}"):
+        fixes.write_copy(scan, found, tmp_path / "fixed")
+    assert not (tmp_path / "fixed").exists()
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_page_and_drawings(originals, tmp_path, capsys, name):
     scan = scan_of(originals[name])
