@@ -133,6 +133,7 @@ class _Columns(NamedTuple):
 class _Row(NamedTuple):
     """A line of a table: where it is, the image as written, the Written or None, the stated size or None.
 
+    name: the class as written; a line may have one, such as 'No finding', and no object.
     columns: of the table.
     """
 
@@ -140,6 +141,7 @@ class _Row(NamedTuple):
     image: str
     object: annotations.Written | None
     stated: tuple | None
+    name: str
     columns: _Columns
 
 
@@ -194,7 +196,7 @@ def find(data, splits, check=True):
     """
     entries = []
     for path, split in _find_files(data, splits):
-        found = {}  # {image as written: Entry}
+        found, without_box = {}, []  # {image as written: Entry}; where a class has no box
         others = {other for other in split_names(data) if other != split}
         finder = folders.Finder(_picture_folders(path, split), others, check)
         for row in _rows(path):
@@ -203,8 +205,11 @@ def find(data, splits, check=True):
                 found[row.image] = Entry("", image_path, row.where, [], row.stated)
             if row.object is not None:
                 found[row.image].objects.append(row.object)
+            elif row.name:
+                without_box.append(row.where)
         if not found:
             raise UserError(f"{path}: the table is empty; choose another split or list pictures in it")
+        _warn_of_lines_without_box(path, without_box)
         fractions = _in_fractions(path, row.columns, found.values())
         entries += (entry._replace(fractions=fractions) for entry in found.values())
     return annotations.with_ids(entries, os.fspath(data), check)
@@ -217,6 +222,15 @@ def _in_fractions(path, columns, entries):
     if found and not columns.in_fractions:
         cli.warn_once(f"{path}: its boxes are taken as fractions of their pictures, since all lie between 0 and 1")
     return found
+
+
+def _warn_of_lines_without_box(path, wheres):
+    """Say once that lines with a class have no box, as VinBigData writes them for pictures without objects."""
+    if wheres:
+        cli.warn_once(
+            f"{path}: {wording.plural(len(wheres), 'line')} with a class but no box, taken as without an object; the "
+            f"first is {wheres[0]}"
+        )
 
 
 def _find_files(data, splits):
@@ -362,19 +376,27 @@ def _parse(where, row, columns):
         raise UserError(f"{where}: {wording.shorten(image)} goes over several lines; close its quotation marks")
     if not image:
         raise UserError(f"{where}: the image is missing; correct the line")
-    if not any((*corners, name)):
-        return _Row(where, image, None, stated, columns)
+    if not any(corners):
+        return _Row(where, image, None, stated, name, columns)
     edges = annotations.numbers(corners)
     if not name or edges is None:
-        shown, wanted = wording.shorten(",".join(row)), ",".join(COLUMNS)
-        raise UserError(f"{where}: {shown} is not {wanted!r}; correct the line, or name the columns in line 1")
+        raise UserError(f"{where}: {_wrong(row, columns, corners)}")
     if columns.edges == SIDES[1:5]:
         edges = [edges[0], edges[1], edges[0] + edges[2], edges[1] + edges[3]]
     flags = {flag: flag in columns.at and _is_set(cell(flag)) for flag in FLAGS}
     area = annotations.numbers([cell("area")]) if "area" in columns.at else None
     one = annotations.Written(name, tuple(edges), where, flags["difficult"] or flags["iscrowd"], flags["iscrowd"])
     one = one._replace(area=area and area[0], truncated=flags["truncated"])
-    return _Row(where, image, one, stated, columns)
+    return _Row(where, image, one, stated, name, columns)
+
+
+def _wrong(row, columns, corners):
+    """What is wrong with a line, and the remedy, for a message. corners: its cells of the box."""
+    shown = wording.shorten(",".join(row))
+    if not columns.named:
+        return f"{shown} is not {','.join(COLUMNS)!r}; correct the line, or name the columns in line 1"
+    wrong = [name for name, cell in zip(columns.edges, corners, strict=True) if annotations.numbers([cell]) is None]
+    return f"{shown} has no {'number for ' + wrong[0] if wrong else 'class'}; correct the line"
 
 
 def _is_set(text):

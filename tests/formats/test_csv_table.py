@@ -111,6 +111,31 @@ def test_wrong_lines_are_named(data, line, named):
     assert "\n" not in message and len(message) < 400
 
 
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ("a.png,1,2,,4,cat", "'a.png,1,2,,4,cat' has no number for xmax; correct the line"),
+        ("a.png,1,2,3,4", "'a.png,1,2,3,4' has no class; correct the line"),
+    ],
+)
+def test_wrong_lines_of_a_table_that_names_its_columns(data, line, named):
+    (data / "train.csv").write_text(f"image_id,x_min,y_min,x_max,y_max,class_name\n{line}\n")
+    with pytest.raises(UserError, match=rf"train\.csv, line 2: {named}$"):
+        load(data)
+
+
+def test_a_class_without_a_box_is_no_object_and_is_said(data, capsys):
+    """As Kaggle's VinBigData has them: 'No finding'."""
+    head = "image_id,class_name,class_id,rad_id,x_min,y_min,x_max,y_max\n"
+    (data / "train.csv").write_text(head + "a,dog,2,R9,2,1,10.5,5.25\nb,No finding,14,R9,,,,\nb,No finding,14,R8\n")
+    first, second = load(data)
+    assert len(first.boxes) == 1 and len(second.boxes) == 0
+    assert csv_table.class_names(data, "train") == ("dog",)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "2 lines with a class but no box, taken as without an object; the first is " in line
+    assert line.endswith("train.csv, line 3")
+
+
 def test_wrong_splits(data):
     (data / "empty.csv").write_text("\n")
     (data / "none.csv").write_text("a.png\n")
