@@ -260,16 +260,29 @@ def _tables(folder):
     return right
 
 
-def is_table(path):
-    """Whether the first line of a file looks like this format: its column names, or an object."""
+def _first_row(path):
+    """The cells of the first line of a table. Raises csv.Error."""
     text = folders.beginning(path)
     rows = _reader([first_line(text)], _delimiter(text))
+    return _plain_cells(next(rows, []), rows.dialect.delimiter)
+
+
+def is_table(path):
+    """Whether the first line of a file looks like this format: its column names, or an object."""
     try:
-        row = _plain_cells(next(rows, []), rows.dialect.delimiter)
+        row = _first_row(path)
         columns = _columns(row)
         return columns.named or _parse(path, row, columns).object is not None
     except (UserError, csv.Error):
         return False
+
+
+def columns_lacking(path):
+    """'image and no class': what the first line of a file that is no table does not name; "" if it names hardly any."""
+    try:
+        return _lacking(_first_row(path))
+    except csv.Error:
+        return ""
 
 
 def _picture_folders(path, split):
@@ -341,6 +354,19 @@ def _columns(row):
 
 def _header(row):
     """{column: position} of a line of column names; None for any other line."""
+    at = _positions(row)
+    return at if set(COLUMNS) <= at.keys() or set(SIDES) <= at.keys() else None
+
+
+def _lacking(row):
+    """'image and no class': the columns that a first line of names lacks; "" if it names less than half of them."""
+    at = _positions(row)
+    fewest = min(([name for name in form if name not in at] for form in (COLUMNS, SIDES)), key=len)
+    return " and no ".join(fewest) if 2 * len(fewest) <= len(COLUMNS) else ""
+
+
+def _positions(row):
+    """{column: position} of all cells of a line, as if they were names of columns."""
     plain = [re.sub(r"[\s.-]+", "_", cell.lower()) for cell in row]
     names = [SYNONYMS.get(cell, cell) for cell in plain]
     at = {name: position for position, name in reversed(list(enumerate(names)))}
@@ -348,7 +374,7 @@ def _header(row):
         at |= {f"image_{side}": at[side] for side in ("width", "height") if side in at and f"image_{side}" not in at}
     else:
         at |= {f"box_{side}": at[side] for side in ("width", "height") if side in at and f"box_{side}" not in at}
-    return at if set(COLUMNS) <= at.keys() or set(SIDES) <= at.keys() else None
+    return at
 
 
 def _unnamed(row):
@@ -393,6 +419,8 @@ def _parse(where, row, columns):
 def _wrong(row, columns, corners):
     """What is wrong with a line, and the remedy, for a message. corners: its cells of the box."""
     shown = wording.shorten(",".join(row))
+    if not columns.named and (names := _lacking(row)):
+        return f"{shown} names no {names}; rename the columns that hold these, or add them"
     if not columns.named:
         return f"{shown} is not {','.join(COLUMNS)!r}; correct the line, or name the columns in line 1"
     wrong = [name for name, cell in zip(columns.edges, corners, strict=True) if annotations.numbers([cell]) is None]

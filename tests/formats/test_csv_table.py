@@ -124,6 +124,14 @@ def test_wrong_lines_of_a_table_that_names_its_columns(data, line, named):
         load(data)
 
 
+def test_a_line_of_names_that_lacks_some_says_which(data):
+    (data / "train.csv").write_text("image,xmin,xmax,ymin,ymax,class_id\na.png,1,2,3,4,1\n")
+    with pytest.raises(
+        UserError, match=r"line 1: 'image,.*class_id' names no class; rename the columns that hold these"
+    ):
+        load(data)
+
+
 def test_a_class_without_a_box_is_no_object_and_is_said(data, capsys):
     """As Kaggle's VinBigData has them: 'No finding'."""
     head = "image_id,class_name,class_id,rad_id,x_min,y_min,x_max,y_max\n"

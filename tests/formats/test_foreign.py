@@ -29,6 +29,11 @@ FILES = {  # name: (content, what the message says)
         "Bild,links,oben\n",
         "boxes.csv begins with 'Bild,links,oben': name its columns in line 1, image,xmin,",
     ),
+    "udacity.csv": (
+        "frame,xmin,xmax,ymin,ymax,class_id\na.jpg,1,2,3,4,1\n",
+        "udacity.csv begins with 'frame,xmin,xmax,ymin,ymax,class_id', which names no image and no class: ren",
+    ),
+    "excel.csv": ("Bild;class;xmin;ymin;xmax;ymax\n", "ymax', which names no image: rename the columns that hold"),
     "notes.txt": ("\n  first words\n", "notes.txt begins with 'first words', as no format that is read does"),
 }
 
@@ -50,7 +55,7 @@ def test_files_of_other_tools_are_named(tmp_path, name):
     picture(tmp_path / "pictures" / "a.jpg")
     (tmp_path / name).write_text(content)
     assert expected in error_of(tmp_path) and "it holds the folders pictures and 1 " in error_of(tmp_path)
-    if name not in ("notes.txt", "boxes.csv", "via.csv"):
+    if name not in ("notes.txt", "boxes.csv", "udacity.csv", "excel.csv", "via.csv"):
         (tmp_path / name).rename(tmp_path / "pictures" / name)
         assert expected in error_of(tmp_path)
 
