@@ -605,7 +605,7 @@ def find_entries(data, splits, kind):
     for name in map(str.strip, splits.split(",")):
         split = layout.split(name)
         if split is None:
-            raise UserError(f"--data {data}: there is no split {name!r}; {splits_hint(layout.names)}")
+            raise UserError(f"--data {data}: {no_split(name, layout.names)}")
         if not split.ids:
             raise UserError(f"{split.where}: the split is empty; choose another one or list pictures in it")
         if split.list_path is None and not split.pictures.path_of:
@@ -633,8 +633,12 @@ def _unread_hint(split):
     return f", only files like {os.path.basename(first)}{images.unread_suffix(first)}" if first else ""
 
 
-def splits_hint(names):
+def no_split(name, names):
     """The end of a message about a split that does not exist. names: the splits that do."""
+    return f"there is no split {name!r}{wording.nearest_hint(name, names)}; {_splits_hint(names)}"
+
+
+def _splits_hint(names):
     if list(names) == [folders.ALL]:
         return (
             f"neither lists nor folders divide its pictures, so they are one split, {folders.ALL!r}; name that, which "
@@ -647,13 +651,12 @@ def splits_hint(names):
     return f"the splits are: {', '.join(names) or 'none'}"
 
 
-def find_split_files(data, splits, paths_of, pattern):
+def find_split_files(data, splits, paths_of):
     """[(file, split)] for a format that keeps each split in one file.
 
     data: a Path of one such file, or of a folder with one for each split.
     splits: names, separated by commas.
     paths_of: callable, folder -> {split: path}.
-    pattern: the usual name of such a file, with {} for the split, for messages.
     Raises UserError for a split that does not exist or is named twice.
     """
     names = [name.strip() for name in splits.split(",")]
@@ -665,7 +668,7 @@ def find_split_files(data, splits, paths_of, pattern):
     for name in names:
         known = folders.synonym(name, found)
         if known is None:
-            raise UserError(f"--data {data}: there is no {pattern.format(name)}; {splits_hint(found)}")
+            raise UserError(f"--data {data}: {no_split(name, found)}")
         if (found[known], known) in chosen:
             raise UserError(f"{found[known]}: the split {name} is named twice; name it once")
         chosen.append((found[known], known))

@@ -186,7 +186,7 @@ def _looks(path):
 
 def _find_files(data, splits):
     """[(JSON file, split)] of DATA and SPLITS."""
-    return annotations.find_split_files(pathlib.Path(data), splits, _split_paths, f"annotations/{PREFIX}{{}}.json")
+    return annotations.find_split_files(pathlib.Path(data), splits, _split_paths)
 
 
 def _read(path):

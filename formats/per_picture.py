@@ -82,7 +82,7 @@ def survey(data, names, kind):
     for name in names:
         split = layout.split(name)
         if split is None:
-            raise UserError(f"--data {data}: there is no split {name!r}; {annotations.splits_hint(layout.names)}")
+            raise UserError(f"--data {data}: {annotations.no_split(name, layout.names)}")
         splits.append(split)
         listed.setdefault(split.home, set()).update(split.ids)
     found = []

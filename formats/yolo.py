@@ -300,7 +300,7 @@ def _pictures(yaml_path, root, description, split, check):
     keys = _split_keys(description)
     parts = description.get(split) or description.get(folders.synonym(split, keys))
     if not parts:
-        raise UserError(f"{yaml_path}: has no split {split!r}; {annotations.splits_hint(keys)}")
+        raise UserError(f"{yaml_path}: {annotations.no_split(split, keys)}")
     empty = True
     for part in [parts] if isinstance(parts, str) else parts:
         place = _place(root, part)

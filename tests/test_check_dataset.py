@@ -686,7 +686,7 @@ def test_errors_of_the_user(clean, tmp_path):
     for arguments, named in (
         (["--data", clean, "--draw", clean / "new"], f"--draw {clean / 'new'}: .*{clean}"),
         (["--data", clean, "--draw", tmp_path / "a", "--fix", tmp_path / "a"], "--draw: the folder of --fix"),
-        (["--data", clean, "--split", "tset"], "'tset'; .*: test, train$"),
+        (["--data", clean, "--split", "tset"], r"'tset' \(nearest: 'test'\); .*: test, train$"),
         (["--data", clean, "--split", "test,test"], "--split test,test: test "),
         (["--data", clean, "--classes", "cat,cat"], "--classes cat,cat: 'cat'"),
         (["--data", clean, "--fix", clean / "new"], f"--fix {clean / 'new'}: .*{clean}"),

@@ -148,7 +148,7 @@ def test_wrong_splits(data):
     (data / "empty.csv").write_text("\n")
     (data / "none.csv").write_text("a.png\n")
     for place, splits, named in [
-        (data, "val", r"val\.csv; .*empty, none, train"),
+        (data, "val", "no split 'val'; .*empty, none, train"),
         (data, "train,train", r"train\.csv: .* train "),
         (data, "empty", r"empty\.csv: "),
         (data / "train.csv", "train,val", r"train\.csv: .*train,val"),
