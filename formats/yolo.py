@@ -269,11 +269,11 @@ def _root(path, description):
     if root.is_dir():
         return root
     # Ultralytics' `path` is often one on another computer, or relative to its own folder of data sets
-    for key in _split_keys(description):
-        parts = description[key]
-        if _place(path.parent, parts if isinstance(parts, str) else parts[0]).exists():
-            return path.parent
-    raise UserError(f"{path}: 'path' means {root}: no such folder; correct it, or remove it to use {path.parent}")
+    parts, keys = folders.plain_path(str(description.get("path"))).split("/"), _split_keys(description)
+    for place in (path.parent, *(path.parent.joinpath(*parts[start:]) for start in range(len(parts)))):
+        if any(_exists(place, description[key]) for key in keys):
+            return place
+    raise UserError(f"{path}: 'path' means {root}: no such folder, and {path.parent} has no split of it; correct it")
 
 
 def _place(root, part):
