@@ -171,7 +171,8 @@ def box_defect(edges_px, size, mean_side):
 
 def object_name(index, item, first_pixel):
     """'object 3 (dog 7,7,7,7)' for a Written and its index, numbered from 1 as in error messages."""
-    return "object {} ({} {:g},{:g},{:g},{:g})".format(index + 1, item.name, *as_written(item, first_pixel))
+    corners = ",".join(wording.number(value) for value in as_written(item, first_pixel))
+    return f"object {index + 1} ({item.name} {corners})"
 
 
 def check_classes(scan, class_names=None):

@@ -14,6 +14,7 @@ import dataset_formats
 import sources
 import ssd_utils
 from dataset_check import checks, drawings, fixes, html_report, reporting, scanning
+from formats import annotations
 from media import images, visualization
 from structures import UserError
 from voc_tree import voc_xml, write_voc
@@ -167,6 +168,12 @@ def test_a_split_that_would_be_empty_is_refused(tmp_path, name):
     with pytest.raises(UserError, match=r"the split val would have no pictures left: 1 .* unreadable picture"):
         fixes.write_copy(scan, checks.check(scan, VGG300), tmp_path / "fixed")
     assert not (tmp_path / "fixed").exists()
+
+
+def test_corners_are_named_without_what_computing_leaves():
+    """Fractions of 16 digits, as YOLO's, do not give whole pixels exactly."""
+    written = annotations.Written("cat", (-1.84297e-14, 27.0000000001, 330.5, 1234567), "a.txt, line 1")
+    assert checks.object_name(0, written, 0) == "object 1 (cat 0,27,330.5,1234567)"
 
 
 @pytest.mark.parametrize(("others", "left"), [([], "no pictures"), (GOOD[:1], "1 of 5 objects")])
