@@ -62,6 +62,10 @@ def check_files(scan):
             yield Finding(kind, picture.annotation_path, picture.annotation_problem, picture)
         elif not picture.annotation.objects:
             yield Finding("no-objects", picture.annotation_path, "", picture)
+        if picture.annotation is not None and picture.annotation.left_out:
+            yield Finding(
+                "no-area", picture.annotation_path, f"{len(picture.annotation.left_out)} of its shapes", picture
+            )
         if picture.readable:
             yield from _check_odd(picture)
     for split in scan.splits:

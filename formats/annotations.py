@@ -106,11 +106,13 @@ class Annotated(NamedTuple):
     stated: (width, height) in pixels of the picture that they were drawn on, (None, None) if that is left out; None
         in a format that has no place for it.
     fractions: whether edges_px of the objects are fractions of the picture instead of pixels.
+    left_out: file and entry of each shape that has no area by its kind, such as a line.
     """
 
     objects: list | Columns
     stated: tuple | None = None
     fractions: bool = False
+    left_out: tuple = ()
 
 
 class Entry(NamedTuple):
@@ -219,7 +221,7 @@ def on_picture(annotated, size):
         )
         for one in annotated.objects
     ]
-    return Annotated(objects, stated), resized
+    return annotated._replace(objects=objects, stated=stated, fractions=False), resized
 
 
 def from_inclusive(corners):
@@ -279,6 +281,7 @@ _NOTES = {
     ),
     "rotated": ("{}: the upright box around each is taken", "rotated box"),
     "polygon": ("{}: the box around each is taken", "polygon"),
+    "no-area": ("{} left out, as a line or a point has no area", "shape"),
     "reaching": (
         "{} reaching far out of the picture, and clipped: perhaps the four numbers of a box mean something else than "
         "in this format; check_dataset.py --draw shows them",
@@ -417,6 +420,8 @@ class _SampleMaker:
     def add(self, entry, read):
         """Read an entry and the header of its picture."""
         annotated = self._read(entry, read)
+        for where in annotated.left_out:
+            self._notes.add("no-area", where)
         header = images.header(entry.image_path)
         size = size_as_stated(header, annotated.stated)
         everything = _in_columns(annotated)

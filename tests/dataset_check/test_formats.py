@@ -170,6 +170,17 @@ def test_a_split_that_would_be_empty_is_refused(tmp_path, name):
     assert not (tmp_path / "fixed").exists()
 
 
+def test_shapes_without_an_area_are_reported(tmp_path):
+    data = write_formats(tmp_path, {"a": GOOD}, {"train": ["a"]})["labelme"]
+    path = data / "train" / "a.json"
+    content = json.loads(path.read_text())
+    points = [[10, 10], [20, 20]]
+    content["shapes"][:0] = [{"label": "lane", "shape_type": kind, "points": points} for kind in ("line", "linestrip")]
+    path.write_text(json.dumps(content))
+    found = [one for one in checks.check(scan_of(data), VGG300) if one.defect == "no-area"]
+    assert [(one.path, one.detail) for one in found] == [(str(path), "2 of its shapes")]
+
+
 def test_corners_are_named_without_what_computing_leaves():
     """Fractions of 16 digits, as YOLO's, do not give whole pixels exactly."""
     written = annotations.Written("cat", (-1.84297e-14, 27.0000000001, 330.5, 1234567), "a.txt, line 1")

@@ -268,12 +268,15 @@ SHAPES = [
 
 
 @pytest.mark.parametrize(("shape", "box"), SHAPES)
-def test_shapes_of_labelme(data_of, shape, box):
+def test_shapes_of_labelme(data_of, capsys, shape, box):
     path = data_of["labelme"] / "train/a.json"
     content = json.loads(path.read_text())
     content["shapes"] = [{"label": "cat", **shape}]
     path.write_text(json.dumps(content))
     assert load(data_of["labelme"])[0].boxes_px.tolist() == ([] if box is None else [box])
+    (line,) = capsys.readouterr().err.splitlines()
+    said = "1 shape left out, as a line or a point has no area" if box is None else "1 polygon: the box around each"
+    assert said in line and line.endswith(f"{path}: shape 1")
 
 
 FILES = {"labelme": "train/a.json", "kitti": "train/label_2/a.txt", "bdd100k": "labels/det_20/det_train.json"}
