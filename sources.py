@@ -11,6 +11,8 @@ A format is a module, or an object such as per_picture.PerPicture, with
     format_name                 for messages
     first_pixel                 what it calls the first row and column of pixels, 0 or 1
     write_fixed(copy)           writes a fixed_copy.FixedCopy: the annotations and lists of a corrected copy
+and, if it has them,
+    fits_below(data)            the same as `fits`, in a folder below, where no format fits
 and an entry in SOURCES. Its docstring says what DATA and SPLITS mean. `annotations.make_samples` does what all formats
 share, and gives `load` its options.
 
@@ -111,7 +113,10 @@ def choose(data: str | os.PathLike, source: str = "auto") -> str:
 
 def fitting(data: str | os.PathLike) -> list[str]:
     """The names in SOURCES of the formats in which a path holds a data set."""
-    return [name for name, module in SOURCES.items() if module.fits(data)]
+    found = [name for name, module in SOURCES.items() if module.fits(data)]
+    return found or [
+        name for name, module in SOURCES.items() if hasattr(module, "fits_below") and module.fits_below(data)
+    ]
 
 
 def _contents(data):

@@ -251,7 +251,8 @@ def _sorted_file(path, content, described):
 def _picture_folders(path, split):
     """Where the pictures of a JSON file may be, the most likely first; the last one holds the others."""
     base = path.parent.parent if path.parent.name == "annotations" else path.parent
-    return [base / split, base / "images" / split, base / "images", base / "data", base]
+    found = [base / split, base / "images" / split, base / "images", base / "data"]
+    return [*found, *folders.of_split([base, base / "images"], split), base]
 
 
 def _side(value):

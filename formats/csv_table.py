@@ -2,9 +2,11 @@
 
     DATA/SPLIT.csv, DATA/SPLIT.tsv      a line for each object: image,xmin,ymin,xmax,ymax,class
     DATA/SPLIT/_annotations.csv         the same (Roboflow)
+    DATA/data/SPLIT.csv                 the same; in a folder of FOLDERS, with pictures beside that
 
 DATA may also be a .csv file; SPLIT then only helps to find the pictures. `image` is relative to the table's folder, or
-to SPLIT, images/SPLIT or images in it; of a path with other folders the longest end that exists counts. Commas,
+to SPLIT, images/SPLIT or images in it or, if it has no pictures, beside it; of a path with other folders the longest
+end that exists counts. `train` of train_labels.csv may be a folder too. Commas,
 semicolons, tabs or bars separate the cells. A first line with these column names (also filename, x1, y1, x2, y2, label,
 and others in SYNONYMS) may change their order and add other columns: width and height, the size of the picture that the
 boxes were drawn on; difficult, iscrowd and truncated, 1 or true where they are set; area. Without it the order is the
@@ -91,6 +93,7 @@ AUTOML_SETS = ("TRAIN", "VALIDATION", "VALIDATE", "TEST", "UNASSIGNED")
 SPLIT_COLUMNS = {"split", "set", "subset", "usage"}
 DELIMITERS = (",", ";", "\t", "|")
 SUFFIXES = (".csv", ".tsv")
+FOLDERS = (*folders.ANNOTATIONS, "data", "csv")  # of tables beside a folder of pictures, in lower case
 
 
 class Entry(NamedTuple):
@@ -150,7 +153,12 @@ def fits(data):
     data = pathlib.Path(data)
     if data.is_file():
         return data.suffix.lower() in SUFFIXES
-    return any(map(is_table, _split_paths(data).values()))
+    return any(map(is_table, _own_paths(data).values()))
+
+
+def fits_below(data):
+    """Whether a path that is no data set in any format has one in this format in a folder of FOLDERS."""
+    return os.path.isdir(data) and any(map(is_table, _paths_below(pathlib.Path(data)).values()))
 
 
 def split_names(data):
@@ -239,7 +247,19 @@ def _find_files(data, splits):
 
 
 def _split_paths(folder):
-    """{split: path} of the tables of a folder."""
+    """{split: path} of the tables of a folder, or of one in it."""
+    found = _own_paths(folder)
+    return found if any(map(is_table, found.values())) else _paths_below(folder) or found
+
+
+def _paths_below(folder):
+    """{split: path} of the tables of the first folder in a folder that is called as in FOLDERS and has some."""
+    named = (folder / name for name in files.visible_folders(folder) if name.lower() in FOLDERS)
+    return next((found for place in named if any(map(is_table, (found := _own_paths(place)).values()))), {})
+
+
+def _own_paths(folder):
+    """{split: path} of the tables of a folder itself, and of Roboflow's below it."""
     below = (name for name in files.visible_folders(folder) if (folder / name / ROBOFLOW).is_file())
     found = {name: folder / name / ROBOFLOW for name in below}
     own = [name for suffix in reversed(SUFFIXES) for name in files.visible(folder, suffix)]
@@ -288,7 +308,18 @@ def columns_lacking(path):
 def _picture_folders(path, split):
     """Where the pictures of a table may be, the most likely first; the last one holds the others."""
     base = path.parent
-    return [base, base / split, base / "images" / split, base / "images", base]
+    found = [base, base / split, base / "images" / split, base / "images"]
+    found += folders.of_split([base, base / "images"], split)
+    return [*found, *([base] if folders.holds_pictures(base) else _folders_beside(base, split))]
+
+
+def _folders_beside(base, split):
+    """Where the pictures of a table in a folder without pictures may be, as above."""
+    home = base.resolve().parent if base.name in ("", "..") else base.parent
+    below = {name.lower(): home / name for name in files.visible_folders(home)}
+    named = [below[name] for name in folders.PICTURES if name in below and folders.holds_pictures(below[name])][:1]
+    places = [home, *named]
+    return [*(place / split for place in places), *folders.of_split(places, split), home, *(named or [base])]
 
 
 def _rows(path):

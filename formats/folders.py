@@ -86,6 +86,15 @@ def is_split_name(name):
     return name.lower() in SPLIT_NAMES
 
 
+def of_split(places, split):
+    """The folders in some places that the name of a split means too: 'test' or 'testing' for 'test_labels'."""
+    words = [word for word in re.split(r"[^a-z]+", split.lower()) if word in SPLIT_NAMES]
+    if len(words) != 1:
+        return []
+    named = [(place, synonym(words[0], files.visible_folders(place))) for place in places]
+    return [place / name for place, name in named if name not in (None, split)]
+
+
 class Index:
     """The files of a folder and those below it that have certain suffixes, by id: the path below it without suffix.
 
@@ -526,14 +535,14 @@ def _find_home(folder, kind):
         return _Home(folder, folder, folder, kind) if listed and _holds(folder, kind) else None
     if whole:
         return _Home(folder, annotations, folder / kind.parts[1], kind)
-    pictures = next((below[name] for name in PICTURES if name in below and _holds_pictures(below[name])), None)
-    beside = annotations if _holds_pictures(annotations) else folder
+    pictures = next((below[name] for name in PICTURES if name in below and holds_pictures(below[name])), None)
+    beside = annotations if holds_pictures(annotations) else folder
     return _Home(folder, annotations, pictures or beside, kind)
 
 
 def _pair(below, kind):
     """(folder of annotations, folder of pictures) if that is what two folders of unusual names are; otherwise None."""
-    kinds = [(_holds(one, kind), _holds_pictures(one), one) for one in below if not is_split_name(one.name)]
+    kinds = [(_holds(one, kind), holds_pictures(one), one) for one in below if not is_split_name(one.name)]
     annotations = [one for has, has_pictures, one in kinds if has and not has_pictures]
     pictures = [one for has, has_pictures, one in kinds if has_pictures and not has]
     return (*annotations, *pictures) if len(annotations) == len(pictures) == 1 else None
@@ -546,7 +555,8 @@ def _holds(folder, kind, deep=True):
     return any(kind.looks(path) for path in itertools.islice(paths, FILES_TRIED) if os.path.isfile(path))
 
 
-def _holds_pictures(folder):
+def holds_pictures(folder):
+    """Whether a folder or one below it has a picture."""
     return any(name.lower().endswith(images.SUFFIXES) for _, names in files.walk(folder) for name in names)
 
 

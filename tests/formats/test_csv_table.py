@@ -1,13 +1,17 @@
 """Tables of boxes as they are in the wild, and every way in which they may be wrong."""
 
+import json
 import types
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import sources
 from formats import csv_table
+from media import images
 from structures import UserError
+from voc_tree import voc_xml
 
 NAMES = ("cat", "dog")
 PLAIN = "a.png,2,1,10.5,5.25,dog\nb.png,,,,,\na.png,-3,0,30,10,cat\n"
@@ -69,6 +73,46 @@ def test_where_pictures_may_be(data, folder):
         (data / f"{name}.png").rename(data / folder / f"{name}.png")
     for place in (data, data / "train.csv"):
         assert load(place)[0].image_path == str(data / folder / "a.png")
+
+
+@pytest.mark.parametrize("folder", ["images", "Images/deep", "train", "images/train", ""])
+@pytest.mark.parametrize("table", ["data/train_labels.csv", "annotations/train_labels.csv"])
+def test_tables_in_a_folder_beside_that_of_the_pictures(data, table, folder):
+    """As tutorials of TensorFlow's Object Detection API have them."""
+    for path in (data / table, data / folder / "a.png"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    (data / "train.csv").rename(data / table)
+    for name in "ab":
+        (data / f"{name}.png").rename(data / folder / f"{name}.png")
+    assert sources.choose(data) == "csv" and sources.split_names(data) == ["train_labels"]
+    for place in (data, (data / table).parent, data / table):
+        assert [one.image_path for one in load(place, "train_labels")] == [
+            str(data / folder / f"{name}.png") for name in "ab"
+        ]
+
+
+def test_tables_below_count_only_where_no_other_format_fits(data):
+    (data / "data").mkdir()
+    (data / "train.csv").rename(data / "data" / "train.csv")
+    (data / "annotations").mkdir()
+    (data / "annotations" / "a.xml").write_text(voc_xml(20, 10, [("cat", (1, 1, 5, 5))]))
+    assert sources.choose(data) == "voc"
+
+
+@pytest.mark.parametrize("folder", ["", "images"])
+@pytest.mark.parametrize("format_name", ["csv", "coco"])
+def test_names_of_pictures_repeat_in_the_folders_of_splits(tmp_path, folder, format_name):
+    """The folder is `test`, the table test_labels."""
+    for split in ("train", "test"):
+        images.write(tmp_path / folder / split / "1.png", np.zeros((10, 20, 3), np.uint8))
+        table, path = "1.png,1,2,3,4,cat\n", tmp_path / f"{split}_labels.csv"
+        if format_name == "coco":
+            described = {"images": [{"id": 1, "file_name": "1.png"}], "annotations": [], "categories": []}
+            table, path = json.dumps(described), path.with_suffix(".json")
+        path.write_text(table)
+    for split in ("train", "test"):
+        (entry,) = sources.find(tmp_path, f"{split}_labels")
+        assert entry.image_path == str(tmp_path / folder / split / "1.png")
 
 
 def test_layout_of_roboflow(data):
