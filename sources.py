@@ -13,6 +13,7 @@ A format is a module, or an object such as per_picture.PerPicture, with
     write_fixed(copy)           writes a fixed_copy.FixedCopy: the annotations and lists of a corrected copy
 and, if it has them,
     fits_below(data)            the same as `fits`, in a folder below, where no format fits
+    whole(data)                 the folder of a data set of which a folder has only the annotations; None for others
 and an entry in SOURCES. Its docstring says what DATA and SPLITS mean. `annotations.make_samples` does what all formats
 share, and gives `load` its options.
 
@@ -108,6 +109,8 @@ def choose(data: str | os.PathLike, source: str = "auto") -> str:
         raise UserError(f"--data {data}: no data set found in it: {_contents(data)}")
     if len(found) > 1:
         raise UserError(f"--data {data}: it may be {' or '.join(found)}; choose one with --source")
+    if home := _whole(data, found[0]):
+        raise UserError(f"--data {data}: no data set by itself: {_mean(home, found[0])}")
     return found[0]
 
 
@@ -146,12 +149,24 @@ def _contents(data):
 
 def _around(path):
     """'do you mean …?' if a path is a part of a data set: its folder of pictures, annotations or lists, or a file."""
-    parts = {*folders.ANNOTATIONS, *folders.PICTURES, "main", "imagesets"}
-    home = os.path.dirname(path) if os.path.isfile(path) else path
-    while os.path.basename(home).lower() in parts:
-        home = os.path.dirname(home)
-    found = fitting(home) if home != path and home != os.path.dirname(home) else []
-    return f"it is only a part of one; do you mean {home} ({found[0]})?" if found else ""
+    folder = os.path.dirname(path) if os.path.isfile(path) else path
+    for home in (*([folder] if folder != path else []), *folders.above(folder)):
+        if home != os.path.dirname(home) and (found := fitting(home)):
+            return _mean(_whole(home, found[0]) or home, found[0])
+    return ""
+
+
+def _whole(data, name):
+    """The folder of a data set of which a folder has only the annotations; None for any other. name: of the format."""
+    module = SOURCES[name]
+    return module.whole(data) if hasattr(module, "whole") else None
+
+
+def _mean(home, name):
+    """The end of a message about a part of a data set. home: a folder that holds it; name: its format."""
+    if name == "yolo":
+        home = yolo.named_above(home) or home
+    return f"it is only a part of one; do you mean {home} ({name})?"
 
 
 def split_names(data: str | os.PathLike, source: str = "auto") -> list[str]:

@@ -60,6 +60,7 @@ LISTS = ("ImageSets/Main", "ImageSets", "")
 # Names that mean the same split; a list beside the pictures and a folder of pictures are splits if named so
 SYNONYMS = (("train", "training"), ("val", "valid", "validation", "dev"), ("test", "testing"))
 SPLIT_NAMES = {"trainval", "default", *itertools.chain(*SYNONYMS)}
+PARTS = {*ANNOTATIONS, *PICTURES, "main", "imagesets"}  # of a data set
 ALL = "all"  # the split of a folder that names none
 UNLISTED = "unlisted"  # the split of the annotated pictures that are on no list, as a third of VOC2012's
 SUBSET = re.compile(r"obj_\w+_data")  # a folder of CVAT's export for Darknet, which has one for each split
@@ -84,6 +85,14 @@ def synonym(name, known):
 def is_split_name(name):
     """Whether a file, folder or key of that name is a split without more said: 'train', also CVAT's 'Train'."""
     return name.lower() in SPLIT_NAMES
+
+
+def above(path):
+    """Yield the folders above a path as long as it is called like a part of a data set, the nearest first."""
+    path = os.path.abspath(path)
+    while os.path.basename(path).lower() in PARTS | SPLIT_NAMES:
+        path = os.path.dirname(path)
+        yield path
 
 
 def of_split(places, split):

@@ -33,6 +33,10 @@ class PerPicture:
         _require_folder(data)
         return folders.Layout(data, self._kind).names
 
+    def whole(self, data):
+        """The folder of a data set of which a folder has only the annotations; None for any other."""
+        return whole(data, self._kind)
+
     def survey(self, data, names):
         """The listing.Split of each of some splits."""
         _require_folder(data)
@@ -73,6 +77,14 @@ class PerPicture:
             format_name=self.format_name,
             **options,
         )
+
+
+def whole(data, kind):
+    """The folder of a data set of which a folder has only the annotations; None for any other. kind: folders.Kind."""
+    for home in folders.above(data):
+        if not folders.holds_pictures(data) and folders.Layout(home, kind).names and folders.holds_pictures(home):
+            return home
+    return None
 
 
 def survey(data, names, kind):

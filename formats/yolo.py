@@ -31,6 +31,11 @@ from system import cli, files, schema, wording
 SUFFIXES = (".yaml", ".yml")
 LARGEST_YAML, MOST_PARTS, LONGEST_PATH = 500_000, 10_000, 4096  # letters; folders of a split; letters of a path
 LARGEST = 2.0  # fractions may lie a little outside 0..1; numbers beyond this must be pixels
+LEVELS = 3  # above a folder where the names of its classes are looked for
+HOW_TO_NAME = (
+    "write classes.txt with a name a line, or data.yaml with the four lines 'path: .', 'train: images/train', "
+    "'val: images/val', 'names: [cat, dog]'"
+)
 NAMES = (
     "obj.names",
     "classes.txt",
@@ -128,6 +133,21 @@ def _yaml_entries(path, root, description, split, check=True):
     return entries
 
 
+def whole(data):
+    """The folder of a data set of which a folder has only the labels; None for any other."""
+    return None if _has_yaml(data) else per_picture.whole(data, KIND)
+
+
+def named_above(folder):
+    """The nearest folder above one without names of classes that is a data set and has them; None if there is none."""
+    folder = pathlib.Path(folder)
+    if _has_yaml(folder) or _named_files(folder):
+        return None
+    above = pathlib.Path(os.path.abspath(folder)).parents[:LEVELS]
+    named = (one for one in above if _descriptions(one) or any((one / name).is_file() for name in NAMES))
+    return next((one for one in named if fits(one)), None)
+
+
 def survey(data, names):
     """The listing.Split of each of some splits."""
     if not _has_yaml(data):
@@ -166,10 +186,9 @@ def _listed_names(folder):
     """The names of classes of a folder without a YAML file."""
     paths = _named_files(folder)
     if not paths:
-        raise UserError(
-            f"--data {folder}: labels in YOLO's format, but no names of classes; write classes.txt with a name a line, "
-            "or data.yaml with the four lines 'path: .', 'train: images/train', 'val: images/val', 'names: [cat, dog]'"
-        )
+        home = named_above(folder)
+        remedy = f"do you mean {home}, which has them?" if home else HOW_TO_NAME
+        raise UserError(f"--data {folder}: labels in YOLO's format, but no names of classes; {remedy}")
     if paths[0].suffix == ".json":
         categories = files.read_json(paths[0]).get("categories")
         names = [one.get("name") for one in categories] if isinstance(categories, list) else []
