@@ -640,7 +640,10 @@ def _unread_hint(split):
 
 def no_split(name, names):
     """The end of a message about a split that does not exist. names: the splits that do."""
-    return f"there is no split {name!r}{wording.nearest_hint(name, names)}; {_splits_hint(names)}"
+    start = "".join(name.rpartition(":")[:2])  # a year is no typing error
+    near = wording.nearest(name[len(start) :], [other[len(start) :] for other in names if other.startswith(start)])
+    hint = f" (nearest: {start + near!r})" if near else ""
+    return f"there is no split {name!r}{hint}; {_splits_hint(names)}"
 
 
 def _splits_hint(names):

@@ -379,3 +379,17 @@ def test_a_background_class_is_not_sent_to_the_class_list(data_of):
         UserError, match=r"class 'background' is not in .* --other-classes ignore, or rename the class$"
     ):
         load(data_of["voc"])
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("trian", " (nearest: 'train')"),
+        ("2007:trian", " (nearest: '2007:train')"),
+        ("2007:test", ""),
+        ("2010:train", ""),
+    ],
+)
+def test_a_split_that_was_probably_meant_is_of_the_same_year(name, hint):
+    said = annotations.no_split(name, ["2007:none", "2007:train", "2012:train", "train"])
+    assert said.startswith(f"there is no split {name!r}{hint}; the splits are: 2007:none, ")
