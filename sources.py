@@ -13,6 +13,7 @@ A format is a module, or an object such as per_picture.PerPicture, with
     write_fixed(copy)           writes a fixed_copy.FixedCopy: the annotations and lists of a corrected copy
 and, if it has them,
     fits_below(data)            the same as `fits`, in a folder below, where no format fits
+    parts(data)                 the names of the folders in DATA that hold its splits; [] if DATA does itself
     whole(data)                 the folder of a data set of which a folder has only the annotations; None for others
 and an entry in SOURCES. Its docstring says what DATA and SPLITS mean. `annotations.make_samples` does what all formats
 share, and gives `load` its options.
@@ -27,6 +28,7 @@ import collections
 import dataclasses
 import functools
 import importlib.util
+import itertools
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -57,6 +59,8 @@ SOURCE_HELP = (
 FUNCTIONS = ("split_names", "class_names", "find", "load")  # that a format of the user's own needs
 MISSING_ANNOTATIONS = config.CHOICES["missing_annotations"]
 MOST_FILES = 2000  # that a message about a folder counts
+MOST_FOLDERS = 5  # that a message names
+RESULTS = "detections.json"  # of infer.py; the tables beside it are no data set
 
 
 WITHIN_HELP = "refuse a data set that names pictures or annotations outside of --data, as one from a stranger may"
@@ -107,6 +111,11 @@ def choose(data: str | os.PathLike, source: str = "auto") -> str:
     found = fitting(data)
     if not found:
         raise UserError(f"--data {data}: no data set found in it: {_contents(data)}")
+    if several := _several(data, found):
+        raise UserError(
+            f"--data {data}: it holds several data sets: {_list(data, several)}; give one of them (--source takes all "
+            "of one format together)"
+        )
     if len(found) > 1:
         raise UserError(f"--data {data}: it may be {' or '.join(found)}; choose one with --source")
     if home := _whole(data, found[0]):
@@ -122,6 +131,33 @@ def fitting(data: str | os.PathLike) -> list[str]:
     ]
 
 
+def _several(data, found):
+    """{folder in DATA: its formats} if folders of different formats lie there; {} if it is one data set, or may be.
+
+    found: the formats that DATA fits. Folders of one format are those of its splits or years.
+    """
+    parts = [SOURCES[name].parts(data) if hasattr(SOURCES[name], "parts") else [] for name in found]
+    named = [part for part in itertools.chain(*parts) if not folders.is_split_name(part)]
+    if not all(parts) or all(map(folders.YEAR.fullmatch, named)):
+        return {}
+    below = _fitting_below(data)
+    return below if not set.intersection(*map(set, below.values())) else {}
+
+
+def _fitting_below(data):
+    """{folder in DATA that is a data set: the formats that fit}, without what infer.py wrote."""
+    below = ((name, os.path.join(data, name)) for name in files.visible_folders(data))
+    found = {name: fitting(path) for name, path in below if not os.path.isfile(os.path.join(path, RESULTS))}
+    return {name: formats for name, formats in found.items() if formats}
+
+
+def _list(data, formats_of):
+    """'mine/a (voc), mine/b (coco)' of {folder in DATA: its formats}."""
+    shown = [f"{os.path.join(data, name)} ({' or '.join(formats)})" for name, formats in formats_of.items()]
+    more = f" and {len(shown) - MOST_FOLDERS} more" if len(shown) > MOST_FOLDERS else ""
+    return ", ".join(shown[:MOST_FOLDERS]) + more
+
+
 def _contents(data):
     """What a path without a data set holds, and what to do, for a message."""
     known = os.path.isfile(data) and foreign.explained(data)
@@ -130,9 +166,9 @@ def _contents(data):
     if os.path.isfile(data):
         return f"it is a file; give a folder, or a file of the formats {', '.join(SOURCES)} (docs/formats.md)"
     below = files.visible_folders(data)
-    for name in below:
-        if found := fitting(os.path.join(data, name)):
-            return f"do you mean {os.path.join(data, name)} ({found[0]})?"
+    if found := _fitting_below(data):
+        listed = _list(data, found)
+        return f"do you mean {listed}?" if len(found) == 1 else f"it holds several: {listed}; give one of them"
     suffixes: collections.Counter = collections.Counter()
     for _, names in files.walk(data):
         suffixes.update(os.path.splitext(name)[1].lower() or "no suffix" for name in names)

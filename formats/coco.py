@@ -82,6 +82,11 @@ def fits(data):
     return data.suffix.lower() == ".json" if data.is_file() else bool(_split_paths(data))
 
 
+def parts(data):
+    """The names of the folders that hold the splits of a data set; [] if it does itself."""
+    return listing.parts(data, _split_paths)
+
+
 def split_names(data):
     """The splits of a data set, sorted; of a file, the one."""
     data = pathlib.Path(data)

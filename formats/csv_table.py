@@ -161,6 +161,11 @@ def fits_below(data):
     return os.path.isdir(data) and any(map(is_table, _paths_below(pathlib.Path(data)).values()))
 
 
+def parts(data):
+    """The names of the folders that hold the splits of a data set; [] if it does itself."""
+    return listing.parts(data, _split_paths)
+
+
 def split_names(data):
     """The splits of a data set, sorted; of a file, the one."""
     data = pathlib.Path(data)

@@ -64,6 +64,7 @@ PARTS = {*ANNOTATIONS, *PICTURES, "main", "imagesets"}  # of a data set
 ALL = "all"  # the split of a folder that names none
 UNLISTED = "unlisted"  # the split of the annotated pictures that are on no list, as a third of VOC2012's
 SUBSET = re.compile(r"obj_\w+_data")  # a folder of CVAT's export for Darknet, which has one for each split
+YEAR = re.compile(r"VOC(\w+)")  # a folder of a VOCdevkit
 OF_CLASS = re.compile(r"\s+(-1|0|1)$")  # what follows an id in Pascal VOC's lists of one class
 NO_PICTURES = (".xml", ".json", ".txt", ".csv", ".yaml", ".yml")  # suffixes of what may lie beside a missing picture
 SNIFFED_BYTES = 65536
@@ -486,6 +487,7 @@ class Layout:
         """data: a folder; kind: the Kind of its annotations."""
         self._place_of = {}  # {split: (home, its name there, prefix)}
         self._homes = {}  # {prefix: home}
+        self.parts = []  # names of the folders that hold the splits; [] if `data` does itself
         data = pathlib.Path(data)
         own = _find_home(data, kind)
         if own is not None:
@@ -495,7 +497,8 @@ class Layout:
             home = _find_home(data / name, kind)
             if home is None:
                 continue
-            year = re.fullmatch(r"VOC(\w+)", name)
+            self.parts.append(name)
+            year = YEAR.fullmatch(name)
             if year:
                 self._add(home, f"{year[1]}:")
             elif home.lists:

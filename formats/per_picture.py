@@ -33,6 +33,10 @@ class PerPicture:
         _require_folder(data)
         return folders.Layout(data, self._kind).names
 
+    def parts(self, data):
+        """The names of the folders that hold the splits of a data set; [] if it does itself."""
+        return folders.Layout(data, self._kind).parts
+
     def whole(self, data):
         """The folder of a data set of which a folder has only the annotations; None for any other."""
         return whole(data, self._kind)

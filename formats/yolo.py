@@ -133,6 +133,11 @@ def _yaml_entries(path, root, description, split, check=True):
     return entries
 
 
+def parts(data):
+    """The names of the folders that hold the splits of a data set; [] if it does itself."""
+    return [] if _has_yaml(data) else folders.Layout(data, KIND).parts
+
+
 def whole(data):
     """The folder of a data set of which a folder has only the labels; None for any other."""
     return None if _has_yaml(data) else per_picture.whole(data, KIND)

@@ -228,6 +228,42 @@ def test_a_format_of_the_users_own(tmp_path, monkeypatch):
         sources.find(tmp_path, "train", "half")
 
 
+def test_a_folder_of_data_sets_is_refused(data_of, tmp_path):
+    for name, target in (("mine", "voc"), ("export", "coco"), ("found", "csv")):
+        shutil.copytree(data_of[target], tmp_path / "two" / name)
+    (tmp_path / "two" / "found" / "detections.json").write_text("{}")  # what infer.py wrote
+    two = tmp_path / "two"
+    with pytest.raises(UserError) as error:
+        sources.choose(two)
+    assert str(error.value) == (
+        f"--data {two}: it holds several data sets: {two}/export (coco), {two}/mine (voc); give one of them "
+        "(--source takes all of one format together)"
+    )
+    assert sources.split_names(two, "voc") == ["mine:train", "mine:val"]
+    (two / "mine").rename(two / "VOC2007")
+    assert sources.choose(two) == "voc"  # a VOCdevkit, whatever lies beside its years
+    shutil.copytree(two / "export", two / "export2")
+    shutil.rmtree(two / "VOC2007")
+    with pytest.raises(
+        UserError, match=r"no data set found in it: it holds several: .*export \(coco\), .*export2 \(coco"
+    ):
+        sources.choose(two)
+
+
+@pytest.mark.parametrize("names", [("mine", "yours"), ("VOC2007", "VOC2012"), ("VOC2007", "mine")])
+def test_folders_of_one_format_are_one_data_set(data_of, tmp_path, names):
+    for name in names:
+        shutil.copytree(data_of["voc"], tmp_path / name)
+    prefixes = [name.removeprefix("VOC") for name in names]
+    assert sources.choose(tmp_path) == "voc"
+    assert sources.split_names(tmp_path) == [f"{prefix}:{split}" for prefix in prefixes for split in ("train", "val")]
+
+
+def test_only_a_devkit_has_vocs_classes(tmp_path):
+    write_voc(tmp_path / "mine", {"a": ((20, 10), [("cat", (1, 1, 9, 9))])})
+    assert sources.class_names(tmp_path, "mine:trainval") == ("cat",)
+
+
 def test_a_folder_without_a_data_set_is_described(data_of, tmp_path):
     shutil.copytree(data_of["coco"], tmp_path / "outer" / "set")
     with pytest.raises(UserError, match=r"do you mean .*outer/set \(coco\)\?"):
