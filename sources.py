@@ -108,7 +108,7 @@ def choose(data: str | os.PathLike, source: str = "auto") -> str:
         raise UserError(f"--data {data}: no such file or folder")
     if source != "auto":
         return source
-    found = fitting(data)
+    found = _fitting(data)
     if not found:
         raise UserError(f"--data {data}: no data set found in it: {_contents(data)}")
     if several := _several(data, found):
@@ -125,10 +125,13 @@ def choose(data: str | os.PathLike, source: str = "auto") -> str:
 
 def fitting(data: str | os.PathLike) -> list[str]:
     """The names in SOURCES of the formats in which a path holds a data set."""
-    found = [name for name, module in SOURCES.items() if module.fits(data)]
-    return found or [
-        name for name, module in SOURCES.items() if hasattr(module, "fits_below") and module.fits_below(data)
-    ]
+    return [name for name, module in SOURCES.items() if module.fits(data)]
+
+
+def _fitting(data):
+    """`fitting`, or the formats whose files are in a folder of a path that fits none."""
+    below = (name for name, module in SOURCES.items() if hasattr(module, "fits_below") and module.fits_below(data))
+    return fitting(data) or list(below)
 
 
 def _several(data, found):
@@ -147,7 +150,7 @@ def _several(data, found):
 def _fitting_below(data):
     """{folder in DATA that is a data set: the formats that fit}, without what infer.py wrote."""
     below = ((name, os.path.join(data, name)) for name in files.visible_folders(data))
-    found = {name: fitting(path) for name, path in below if not os.path.isfile(os.path.join(path, RESULTS))}
+    found = {name: _fitting(path) for name, path in below if not os.path.isfile(os.path.join(path, RESULTS))}
     return {name: formats for name, formats in found.items() if formats}
 
 
@@ -187,7 +190,7 @@ def _around(path):
     """'do you mean …?' if a path is a part of a data set: its folder of pictures, annotations or lists, or a file."""
     folder = os.path.dirname(path) if os.path.isfile(path) else path
     for home in (*([folder] if folder != path else []), *folders.above(folder)):
-        if home != os.path.dirname(home) and (found := fitting(home)):
+        if home != os.path.dirname(home) and (found := _fitting(home)):
             return _mean(_whole(home, found[0]) or home, found[0])
     return ""
 

@@ -85,6 +85,7 @@ def test_tables_in_a_folder_beside_that_of_the_pictures(data, table, folder):
     for name in "ab":
         (data / f"{name}.png").rename(data / folder / f"{name}.png")
     assert sources.choose(data) == "csv" and sources.split_names(data) == ["train_labels"]
+    assert sources.fitting(data) == []  # infer.py --output may be a folder with such folders, as in 0.1.0
     for place in (data, (data / table).parent, data / table):
         assert [one.image_path for one in load(place, "train_labels")] == [
             str(data / folder / f"{name}.png") for name in "ab"
