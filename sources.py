@@ -58,6 +58,7 @@ SOURCE_HELP = (
 )
 FUNCTIONS = ("split_names", "class_names", "find", "load")  # that a format of the user's own needs
 MISSING_ANNOTATIONS = config.CHOICES["missing_annotations"]
+VALIDATION = ("val", "valid", "validation", "dev")  # parts of names
 MOST_FILES = 2000  # that a message about a folder counts
 MOST_FOLDERS = 5  # that a message names
 RESULTS = "detections.json"  # of infer.py; the tables beside it are no data set
@@ -225,6 +226,22 @@ def usual_training(data: str | os.PathLike, source: str = "auto") -> str | None:
     if len(names) == 1 and not any(folders.synonym(other, names) for other in ("val", "test")):
         return names[0]
     return folders.synonym("train", names)
+
+
+def usual_validation(data: str | os.PathLike, train: str, source: str = "auto") -> str | None:
+    """The splits to validate on beside those of --train: 'val' or 'valid' for 'train', '2007:val' for '2007:train'.
+
+    None if the data set has none, or trains on them: a `trainval` holds them.
+    """
+    names, chosen = split_names(data, source), [split.strip() for split in train.split(",")]
+    if any("trainval" in split.lower() for split in chosen):
+        return None
+    found = []
+    for split in chosen:
+        swapped = [re.sub(r"(?<![a-z])train(ing)?(?![a-z])", word, split, flags=re.IGNORECASE) for word in VALIDATION]
+        known = (folders.synonym(name, names) for name in [*(name for name in swapped if name != split), "val"])
+        found += [next((name for name in known if name and name not in chosen), None)]
+    return ",".join(dict.fromkeys(filter(None, found))) or None
 
 
 def class_names(data: str | os.PathLike, splits: str, source: str = "auto") -> tuple[str, ...]:

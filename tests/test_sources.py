@@ -191,6 +191,38 @@ def test_train_takes_the_data_sets_classes(data_of, tmp_path):
     assert description.class_names == NAMES and settings.source == "auto"
 
 
+@pytest.mark.parametrize(
+    ("names", "train", "expected"),
+    [
+        (["test", "train", "valid"], "train", "valid"),
+        (["Train", "Validation"], "Train", "Validation"),
+        (["train2017", "val2017"], "train2017", "val2017"),
+        (
+            ["2007:train", "2007:trainval", "2007:val", "2012:train", "2012:val"],
+            "2007:train, 2012:train",
+            "2007:val,2012:val",
+        ),
+        (["2007:train", "2007:trainval", "2007:val"], "2007:trainval", None),
+        (["train_labels", "val_labels"], "train_labels", "val_labels"),
+        (["night", "val"], "night", "val"),
+        (["train", "val"], "train,val", None),
+        (["test", "train"], "train", None),
+        (["all"], "all", None),
+    ],
+)
+def test_the_split_that_could_validate(monkeypatch, names, train, expected):
+    monkeypatch.setattr(sources, "split_names", lambda data, source: names)
+    assert sources.usual_validation("mine", train) == expected
+
+
+def test_training_says_which_split_could_validate(data_of, tmp_path):
+    for flags, said in (((), True), (("--valid", "val"), False), (("--valid-share", "0.3"), False)):
+        shown = tmp_path / f"shown{len(flags)}{flags[:1]}"
+        done = run("train.py", "--data", data_of["coco"], "--run", tmp_path / "run", "--show-batch", shown, *flags)
+        line = "nothing to validate on; --data has val: --valid val adds scores and the best checkpoint"
+        assert (line in done.stdout.splitlines()) == said
+
+
 def test_crowds_are_not_trained_on():
     boxes = np.array([[0, 0, 0.5, 0.5], [0, 0, 1, 1]], np.float32)
     labels, crowd = np.array([0, 1], np.int32), np.array([False, True])
