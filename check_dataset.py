@@ -54,7 +54,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if flags.fix:  # first: its folder must be empty, and the other files may go into it
         changes = fixes.write_copy(scan, report.findings, flags.fix, progress=True)
         listed = os.path.join(flags.fix, "changes.txt")
-        print(f"{flags.fix}: a copy with {wording.plural(len(changes), 'change')}, listed in {listed}")
+        leaving = len(fixes.left_out(report.findings))
+        without = f" without {leaving:,} of {wording.plural(len(scan.pictures), 'picture')}," if leaving else ""
+        print(f"{flags.fix}: a copy{without} with {wording.plural(len(changes), 'change')}, listed in {listed}")
     if flags.draw:
         drawn, skipped = drawings.write(scan, flags.draw, flags.draw_limit, progress=True)
         print(f"{flags.draw}: {wording.plural(drawn, 'drawn picture')}, {skipped} skipped")

@@ -464,7 +464,8 @@ def _files(folder, recursive, passed_over):
     """Yield (path, path relative to the folder) of the files in it, without hidden ones; arguments as above."""
     if not recursive:
         paths = ((os.path.join(folder, name), name) for name in files.visible(folder))
-        yield from ((path, name) for path, name in paths if os.path.isfile(path))
+        # A link that leads nowhere is a picture that cannot be read, as in a recursive search
+        yield from ((path, name) for path, name in paths if not os.path.isdir(path))
         return
     for parent, names in files.walk(folder, passed_over):
         for path in (os.path.join(parent, name) for name in names):

@@ -324,7 +324,9 @@ class _PascalVOC(per_picture.PerPicture):
 
     def class_names(self, data, splits):
         names = sorted(annotations.count_names(self.find(data, splits), _read))
-        if ":" in splits and names and set(names) <= set(CLASSES):
+        years = [split.strip().partition(":") for split in splits.split(",")]
+        is_devkit = all(colon and os.path.isdir(os.path.join(data, f"VOC{year}")) for year, colon, _ in years)
+        if is_devkit and names and set(names) <= set(CLASSES):
             return CLASSES
         return class_lists.names_of_data(names, data, splits)
 

@@ -11,6 +11,10 @@ A format is a module, or an object such as per_picture.PerPicture, with
     format_name                 for messages
     first_pixel                 what it calls the first row and column of pixels, 0 or 1
     write_fixed(copy)           writes a fixed_copy.FixedCopy: the annotations and lists of a corrected copy
+and, if it has them,
+    fits_below(data)            the same as `fits`, in a folder below, where no format fits
+    parts(data)                 the names of the folders in DATA that hold its splits; [] if DATA does itself
+    whole(data)                 the folder of a data set of which a folder has only the annotations; None for others
 and an entry in SOURCES. Its docstring says what DATA and SPLITS mean. `annotations.make_samples` does what all formats
 share, and gives `load` its options.
 
@@ -24,6 +28,7 @@ import collections
 import dataclasses
 import functools
 import importlib.util
+import itertools
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -53,7 +58,10 @@ SOURCE_HELP = (
 )
 FUNCTIONS = ("split_names", "class_names", "find", "load")  # that a format of the user's own needs
 MISSING_ANNOTATIONS = config.CHOICES["missing_annotations"]
+VALIDATION = ("val", "valid", "validation", "dev")  # parts of names
 MOST_FILES = 2000  # that a message about a folder counts
+MOST_FOLDERS = 5  # that a message names
+RESULTS = "detections.json"  # of infer.py; the tables beside it are no data set
 
 
 WITHIN_HELP = "refuse a data set that names pictures or annotations outside of --data, as one from a stranger may"
@@ -101,17 +109,57 @@ def choose(data: str | os.PathLike, source: str = "auto") -> str:
         raise UserError(f"--data {data}: no such file or folder")
     if source != "auto":
         return source
-    found = fitting(data)
+    found = _fitting(data)
     if not found:
         raise UserError(f"--data {data}: no data set found in it: {_contents(data)}")
+    if several := _several(data, found):
+        raise UserError(
+            f"--data {data}: it holds several data sets: {_list(data, several)}; give one of them (--source takes all "
+            "of one format together)"
+        )
     if len(found) > 1:
         raise UserError(f"--data {data}: it may be {' or '.join(found)}; choose one with --source")
+    if home := _whole(data, found[0]):
+        raise UserError(f"--data {data}: no data set by itself: {_mean(home, found[0])}")
     return found[0]
 
 
 def fitting(data: str | os.PathLike) -> list[str]:
     """The names in SOURCES of the formats in which a path holds a data set."""
     return [name for name, module in SOURCES.items() if module.fits(data)]
+
+
+def _fitting(data):
+    """`fitting`, or the formats whose files are in a folder of a path that fits none."""
+    below = (name for name, module in SOURCES.items() if hasattr(module, "fits_below") and module.fits_below(data))
+    return fitting(data) or list(below)
+
+
+def _several(data, found):
+    """{folder in DATA: its formats} if folders of different formats lie there; {} if it is one data set, or may be.
+
+    found: the formats that DATA fits. Folders of one format are those of its splits or years.
+    """
+    parts = [SOURCES[name].parts(data) if hasattr(SOURCES[name], "parts") else [] for name in found]
+    named = [part for part in itertools.chain(*parts) if not folders.is_split_name(part)]
+    if not all(parts) or all(map(folders.YEAR.fullmatch, named)):
+        return {}
+    below = _fitting_below(data)
+    return below if not set.intersection(*map(set, below.values())) else {}
+
+
+def _fitting_below(data):
+    """{folder in DATA that is a data set: the formats that fit}, without what infer.py wrote."""
+    below = ((name, os.path.join(data, name)) for name in files.visible_folders(data))
+    found = {name: _fitting(path) for name, path in below if not os.path.isfile(os.path.join(path, RESULTS))}
+    return {name: formats for name, formats in found.items() if formats}
+
+
+def _list(data, formats_of):
+    """'mine/a (voc), mine/b (coco)' of {folder in DATA: its formats}."""
+    shown = [f"{os.path.join(data, name)} ({' or '.join(formats)})" for name, formats in formats_of.items()]
+    more = f" and {len(shown) - MOST_FOLDERS} more" if len(shown) > MOST_FOLDERS else ""
+    return ", ".join(shown[:MOST_FOLDERS]) + more
 
 
 def _contents(data):
@@ -122,9 +170,9 @@ def _contents(data):
     if os.path.isfile(data):
         return f"it is a file; give a folder, or a file of the formats {', '.join(SOURCES)} (docs/formats.md)"
     below = files.visible_folders(data)
-    for name in below:
-        if found := fitting(os.path.join(data, name)):
-            return f"do you mean {os.path.join(data, name)} ({found[0]})?"
+    if found := _fitting_below(data):
+        listed = _list(data, found)
+        return f"do you mean {listed}?" if len(found) == 1 else f"it holds several: {listed}; give one of them"
     suffixes: collections.Counter = collections.Counter()
     for _, names in files.walk(data):
         suffixes.update(os.path.splitext(name)[1].lower() or "no suffix" for name in names)
@@ -141,12 +189,24 @@ def _contents(data):
 
 def _around(path):
     """'do you mean …?' if a path is a part of a data set: its folder of pictures, annotations or lists, or a file."""
-    parts = {*folders.ANNOTATIONS, *folders.PICTURES, "main", "imagesets"}
-    home = os.path.dirname(path) if os.path.isfile(path) else path
-    while os.path.basename(home).lower() in parts:
-        home = os.path.dirname(home)
-    found = fitting(home) if home != path and home != os.path.dirname(home) else []
-    return f"it is only a part of one; do you mean {home} ({found[0]})?" if found else ""
+    folder = os.path.dirname(path) if os.path.isfile(path) else path
+    for home in (*([folder] if folder != path else []), *folders.above(folder)):
+        if home != os.path.dirname(home) and (found := _fitting(home)):
+            return _mean(_whole(home, found[0]) or home, found[0])
+    return ""
+
+
+def _whole(data, name):
+    """The folder of a data set of which a folder has only the annotations; None for any other. name: of the format."""
+    module = SOURCES[name]
+    return module.whole(data) if hasattr(module, "whole") else None
+
+
+def _mean(home, name):
+    """The end of a message about a part of a data set. home: a folder that holds it; name: its format."""
+    if name == "yolo":
+        home = yolo.named_above(home) or home
+    return f"it is only a part of one; do you mean {home} ({name})?"
 
 
 def split_names(data: str | os.PathLike, source: str = "auto") -> list[str]:
@@ -166,6 +226,22 @@ def usual_training(data: str | os.PathLike, source: str = "auto") -> str | None:
     if len(names) == 1 and not any(folders.synonym(other, names) for other in ("val", "test")):
         return names[0]
     return folders.synonym("train", names)
+
+
+def usual_validation(data: str | os.PathLike, train: str, source: str = "auto") -> str | None:
+    """The splits to validate on beside those of --train: 'val' or 'valid' for 'train', '2007:val' for '2007:train'.
+
+    None if the data set has none, or trains on them: a `trainval` holds them.
+    """
+    names, chosen = split_names(data, source), [split.strip() for split in train.split(",")]
+    if any("trainval" in split.lower() for split in chosen):
+        return None
+    found = []
+    for split in chosen:
+        swapped = [re.sub(r"(?<![a-z])train(ing)?(?![a-z])", word, split, flags=re.IGNORECASE) for word in VALIDATION]
+        known = (folders.synonym(name, names) for name in [*(name for name in swapped if name != split), "val"])
+        found += [next((name for name in known if name and name not in chosen), None)]
+    return ",".join(dict.fromkeys(filter(None, found))) or None
 
 
 def class_names(data: str | os.PathLike, splits: str, source: str = "auto") -> tuple[str, ...]:

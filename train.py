@@ -62,6 +62,8 @@ def _read(flags, leads):
     if not flags.resume:
         if "classes" not in flags:
             print(before_training.class_line(samples, description.class_names))
+        if not valid and (split := sources.usual_validation(settings.data, settings.train, source)):
+            print(f"nothing to validate on; --data has {split}: --valid {split} adds scores and the best checkpoint")
         for note in before_training.notes(samples, valid, description, settings):
             cli.warn(note)
     return description, settings, samples, valid, divided

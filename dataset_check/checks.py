@@ -62,6 +62,10 @@ def check_files(scan):
             yield Finding(kind, picture.annotation_path, picture.annotation_problem, picture)
         elif not picture.annotation.objects:
             yield Finding("no-objects", picture.annotation_path, "", picture)
+        if picture.annotation is not None and picture.annotation.left_out:
+            yield Finding(
+                "no-area", picture.annotation_path, f"{len(picture.annotation.left_out)} of its shapes", picture
+            )
         if picture.readable:
             yield from _check_odd(picture)
     for split in scan.splits:
@@ -95,10 +99,24 @@ def _check_odd(picture):
             yield Finding("size", picture.annotation_path, f"{detail}; the stated size {other}", picture)
 
 
-def holds_fractions(picture, first_pixel):
-    """Whether all boxes of a readable Picture are fractions of it by their look. first_pixel: as in Scan."""
-    objects = picture.annotation.objects
-    return bool(objects) and all(annotations.are_fractions(as_written(item, first_pixel)) for item in objects)
+def in_fractions(scan):
+    """The keys of the readable pictures with boxes in fractions of the picture where pixels are needed, a set.
+
+    A box around all of a picture looks like one of a pixel: it counts where most boxes of its split are in fractions,
+    which is where train.py stops.
+    """
+    written = {
+        picture.key: [as_written(item, scan.first_pixel) for item in picture.annotation.objects]
+        for picture in scan.pictures
+        if picture.readable and picture.annotation.objects
+    }
+    found = {key for key, boxes in written.items() if all(map(annotations.are_fractions, boxes))}
+    for split in scan.splits:
+        own = [key for key in split.listed_of if key in written]
+        looks = [annotations.are_fractions(box) for key in own for box in written[key]]
+        if 2 * sum(looks) > len(looks):
+            found |= {key for key in own if all(map(annotations.may_be_fractions, written[key]))}
+    return found
 
 
 def as_written(item, first_pixel):
@@ -108,11 +126,15 @@ def as_written(item, first_pixel):
 
 def check_boxes(scan, mean_side):
     """Yield a Finding for each picture and defect of its boxes. mean_side: of the preset; decides which are tiny."""
+    fractions = in_fractions(scan)
     for picture in scan.pictures:
         if not picture.readable:
             continue
-        if holds_fractions(picture, scan.first_pixel):
-            detail = "the coordinates look like fractions of the picture, and must be pixels"
+        if picture.key in fractions:
+            detail = (
+                "the coordinates look like fractions of the picture, and must be pixels: multiply x by its width and "
+                "y by its height"
+            )
             indices = tuple(range(len(picture.annotation.objects)))
             yield Finding("fractions", picture.annotation_path, detail, picture, indices)
             continue
@@ -153,7 +175,8 @@ def box_defect(edges_px, size, mean_side):
 
 def object_name(index, item, first_pixel):
     """'object 3 (dog 7,7,7,7)' for a Written and its index, numbered from 1 as in error messages."""
-    return "object {} ({} {:g},{:g},{:g},{:g})".format(index + 1, item.name, *as_written(item, first_pixel))
+    corners = ",".join(wording.number(value) for value in as_written(item, first_pixel))
+    return f"object {index + 1} ({item.name} {corners})"
 
 
 def check_classes(scan, class_names=None):
@@ -234,13 +257,14 @@ def ground_truth(scan, class_names=None):
     """The GroundTruth of the training splits, or of all splits if none is for training.
 
     As in train.py, boxes are clipped; those without area, crowd regions and those of classes not in class_names are
-    left out.
+    left out. So are those in fractions where pixels are needed.
     """
+    fractions = in_fractions(scan)
     splits = tuple(split.name for split in scan.splits if duplicates.side(split.name) == 0)
     splits = splits or tuple(split.name for split in scan.splits)
     found, labels, names = [], [], {name: label for label, name in enumerate(class_names or ())}
     for picture in scan.pictures:
-        if not picture.readable or not set(picture.splits) & set(splits):
+        if not picture.readable or picture.key in fractions or not set(picture.splits) & set(splits):
             continue
         width, height = picture.size
         for item in picture.annotation.objects:

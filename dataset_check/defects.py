@@ -48,7 +48,9 @@ DEFECTS = {
     "similar-class": Defect(
         "class name similar to another, misspelled?", "learns it as a class of its own", "keeps it", True, False
     ),
-    "fractions": Defect("boxes in fractions of the picture instead of pixels", "stops", "leaves the picture out", True),
+    "fractions": Defect(
+        "boxes in fractions of the picture instead of pixels", "stops", "leaves a few such pictures out", True
+    ),
     "resized": Defect(
         "picture resized after annotation", "scales its boxes", "scales its boxes and corrects the size", True
     ),
@@ -75,6 +77,9 @@ DEFECTS = {
         "rotates the pixels or removes the tag",
     ),
     "shape": Defect("rotated box or polygon", "takes the box around it", "keeps it", False, False),
+    "no-area": Defect(
+        "annotation with lines or points, which have no area", "leaves these out", "keeps it", False, False
+    ),
     "tiny-box": Defect("tiny box at the input size", "learns it, but hardly detects it", "keeps it", False, False),
     "rare-class": Defect("rare class", "learns it poorly", "keeps it", False, False),
     "no-objects": Defect("picture without objects", "learns it as background", "keeps it", False, False),

@@ -35,10 +35,7 @@ def write_copy(scan, findings, target, progress=False):
     target cannot be written, or a split would have no pictures or objects left.
     """
     cli.check_new_folder("--fix", target, scan.data)
-    leaving = {}
-    for finding in findings:
-        if finding.defect in LEAVES or (finding.defect == "in-two-splits" and finding.other is not None):
-            leaving.setdefault(finding.picture.key, finding)
+    leaving = left_out(findings)
     _require_rest(scan, leaving, target)
     changes = [
         f"{finding.path}: left out: {DEFECTS[finding.defect].title}"
@@ -54,8 +51,17 @@ def write_copy(scan, findings, target, progress=False):
     return changes
 
 
+def left_out(findings):
+    """{key: Finding} of the pictures that --fix leaves out of all lists, with the gravest reason."""
+    leaving = {}
+    for finding in findings:
+        if finding.defect in LEAVES or (finding.defect == "in-two-splits" and finding.other is not None):
+            leaving.setdefault(finding.picture.key, finding)
+    return leaving
+
+
 def _require_rest(scan, leaving, target):
-    """Raise UserError if the copy of a split would have lost all its pictures, or all its objects."""
+    """Raise UserError if a split would lose all pictures, all objects, or most of them for being in fractions."""
     picture_of, conflicting = scan.picture_of, duplicates.conflicts(scan.splits)
     for split in scan.splits:
         pictures = [picture_of[key] for key in split.listed_of]
@@ -66,16 +72,19 @@ def _require_rest(scan, leaving, target):
         boxes = (
             mend_box(item.edges_px, one.size, scan.first_pixel)[0] for one in kept for item in one.annotation.objects
         )
-        what = "pictures" if not kept else "objects" if objects and all(box is None for box in boxes) else None
+        lost = [leaving[one.key] for one in pictures if one.key in leaving]
+        fractions = sum(finding.count for finding in lost if finding.defect == "fractions")
+        what = "no pictures" if not kept else "no objects" if objects and all(box is None for box in boxes) else None
+        if not what and 2 * fractions > len(objects):
+            what = f"{len(objects) - fractions:,} of {wording.plural(len(objects), 'object')}"
         if pictures and what:
-            lost = [leaving[one.key] for one in pictures if one.key in leaving]
             first = f": {len(lost)} would be left out, the first for {DEFECTS[lost[0].defect].title}" if lost else ""
             detail = f" ({lost[0].path}: {lost[0].detail})" if lost else ""
             if elsewhere:
                 both = wording.plural(len(elsewhere), "picture")
                 detail += f"; {both} would be left to another split, the first is {elsewhere[0].place}"
             raise UserError(
-                f"--fix {target}: the split {split.name} would have no {what} left{first}{detail}; correct that first"
+                f"--fix {target}: the split {split.name} would have {what} left{first}{detail}; correct that first"
             )
 
 

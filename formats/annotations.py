@@ -24,6 +24,7 @@ from system import cli, files, memory, wording
 FAR, MANY_FAR, LEAST_FAR = 0.05, 0.2, 3
 LARGEST_FILE = 400_000_000  # bytes of the annotations of one picture; labelme puts a copy of the picture into them
 LARGEST = 1e9  # pixels, far beyond any picture: products of two still are numbers
+LARGEST_FRACTION = 1.001  # of a picture's side: tools round
 OUTSIDE_TOLERANCE = 1  # pixels: in annotations that count from 0 all boxes are off by one
 
 
@@ -105,11 +106,13 @@ class Annotated(NamedTuple):
     stated: (width, height) in pixels of the picture that they were drawn on, (None, None) if that is left out; None
         in a format that has no place for it.
     fractions: whether edges_px of the objects are fractions of the picture instead of pixels.
+    left_out: file and entry of each shape that has no area by its kind, such as a line.
     """
 
     objects: list | Columns
     stated: tuple | None = None
     fractions: bool = False
+    left_out: tuple = ()
 
 
 class Entry(NamedTuple):
@@ -200,10 +203,11 @@ def on_picture(annotated, size):
 
     size: Size of the picture. The boxes of a resized picture are scaled to it, those in fractions multiplied.
     """
-    if annotated.fractions:
+    stated = annotated.stated
+    if annotated.fractions:  # they fit a picture of any size
         factors, resized = size[:2], False
+        stated = None if stated is None else size[:2]
     else:
-        stated = annotated.stated
         reach = [max((one.edges_px[side] for one in annotated.objects), default=0) for side in (2, 3)]
         factors = None if stated is None else scale_to(size, stated, reach)
         resized = factors is not None
@@ -217,7 +221,7 @@ def on_picture(annotated, size):
         )
         for one in annotated.objects
     ]
-    return Annotated(objects, annotated.stated), resized
+    return annotated._replace(objects=objects, stated=stated, fractions=False), resized
 
 
 def from_inclusive(corners):
@@ -246,7 +250,21 @@ def _axis_to_inclusive(low, high):
 
 def are_fractions(corners):
     """Whether numbers that should be pixels (xmin, ymin, xmax, ymax) are fractions of the picture by their look."""
-    return all(0 <= value <= 1.001 for value in corners) and any(value % 1 for value in corners)
+    return may_be_fractions(corners) and any(value % 1 for value in corners)
+
+
+def may_be_fractions(corners):
+    """Whether numbers (xmin, ymin, xmax, ymax) are fractions of the picture, or pixels of a box in its first pixel."""
+    return all(0 <= value <= LARGEST_FRACTION for value in corners)
+
+
+def all_fractions(boxes, by_definition=False):
+    """Whether the boxes of a whole file are fractions of their pictures.
+
+    boxes: list of (xmin, ymin, xmax, ymax). All must be able to be fractions, and one look like them, unless the file
+    is of a kind that holds nothing else: `by_definition`.
+    """
+    return bool(boxes) and all(map(may_be_fractions, boxes)) and (by_definition or any(map(are_fractions, boxes)))
 
 
 # The warnings, one for each kind of case: text with a place for the number of cases, and what is counted
@@ -263,6 +281,7 @@ _NOTES = {
     ),
     "rotated": ("{}: the upright box around each is taken", "rotated box"),
     "polygon": ("{}: the box around each is taken", "polygon"),
+    "no-area": ("{} left out, as a line or a point has no area", "shape"),
     "reaching": (
         "{} reaching far out of the picture, and clipped: perhaps the four numbers of a box mean something else than "
         "in this format; check_dataset.py --draw shows them",
@@ -401,13 +420,15 @@ class _SampleMaker:
     def add(self, entry, read):
         """Read an entry and the header of its picture."""
         annotated = self._read(entry, read)
+        for where in annotated.left_out:
+            self._notes.add("no-area", where)
         header = images.header(entry.image_path)
         size = size_as_stated(header, annotated.stated)
         everything = _in_columns(annotated)
         objects = self._wanted(everything)
         edges, factor = objects.edges_px, 1.0
         if annotated.fractions:
-            edges = edges * ((size.width, size.height) * 2)
+            edges, factor = edges * ((size.width, size.height) * 2), float(size.width * size.height)
         elif objects.names:
             # Also what is left out shows which size the boxes were drawn for
             factors = _scale_to_picture(entry, everything, size, annotated.stated, self._notes)
@@ -455,7 +476,7 @@ class _SampleMaker:
             return
         edges, first = np.concatenate([objects.edges_px for objects in self._in_pixels]), None
         starts = _starts(self._in_pixels)
-        for index in np.flatnonzero(edges.max(axis=1) <= 1.001).tolist():
+        for index in np.flatnonzero(edges.max(axis=1) <= LARGEST_FRACTION).tolist():
             corners = (edges[index] + (self._first_pixel, self._first_pixel, 0, 0)).tolist()
             if are_fractions(corners):
                 picture = int(np.searchsorted(starts, index, side="right")) - 1
@@ -589,7 +610,7 @@ def find_entries(data, splits, kind):
     for name in map(str.strip, splits.split(",")):
         split = layout.split(name)
         if split is None:
-            raise UserError(f"--data {data}: there is no split {name!r}; {splits_hint(layout.names)}")
+            raise UserError(f"--data {data}: {no_split(name, layout.names)}")
         if not split.ids:
             raise UserError(f"{split.where}: the split is empty; choose another one or list pictures in it")
         if split.list_path is None and not split.pictures.path_of:
@@ -617,8 +638,15 @@ def _unread_hint(split):
     return f", only files like {os.path.basename(first)}{images.unread_suffix(first)}" if first else ""
 
 
-def splits_hint(names):
+def no_split(name, names):
     """The end of a message about a split that does not exist. names: the splits that do."""
+    start = "".join(name.rpartition(":")[:2])  # a year is no typing error
+    near = wording.nearest(name[len(start) :], [other[len(start) :] for other in names if other.startswith(start)])
+    hint = f" (nearest: {start + near!r})" if near else ""
+    return f"there is no split {name!r}{hint}; {_splits_hint(names)}"
+
+
+def _splits_hint(names):
     if list(names) == [folders.ALL]:
         return (
             f"neither lists nor folders divide its pictures, so they are one split, {folders.ALL!r}; name that, which "
@@ -631,13 +659,12 @@ def splits_hint(names):
     return f"the splits are: {', '.join(names) or 'none'}"
 
 
-def find_split_files(data, splits, paths_of, pattern):
+def find_split_files(data, splits, paths_of):
     """[(file, split)] for a format that keeps each split in one file.
 
     data: a Path of one such file, or of a folder with one for each split.
     splits: names, separated by commas.
     paths_of: callable, folder -> {split: path}.
-    pattern: the usual name of such a file, with {} for the split, for messages.
     Raises UserError for a split that does not exist or is named twice.
     """
     names = [name.strip() for name in splits.split(",")]
@@ -649,7 +676,7 @@ def find_split_files(data, splits, paths_of, pattern):
     for name in names:
         known = folders.synonym(name, found)
         if known is None:
-            raise UserError(f"--data {data}: there is no {pattern.format(name)}; {splits_hint(found)}")
+            raise UserError(f"--data {data}: {no_split(name, found)}")
         if (found[known], known) in chosen:
             raise UserError(f"{found[known]}: the split {name} is named twice; name it once")
         chosen.append((found[known], known))

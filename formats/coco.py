@@ -82,6 +82,11 @@ def fits(data):
     return data.suffix.lower() == ".json" if data.is_file() else bool(_split_paths(data))
 
 
+def parts(data):
+    """The names of the folders that hold the splits of a data set; [] if it does itself."""
+    return listing.parts(data, _split_paths)
+
+
 def split_names(data):
     """The splits of a data set, sorted; of a file, the one."""
     data = pathlib.Path(data)
@@ -186,7 +191,7 @@ def _looks(path):
 
 def _find_files(data, splits):
     """[(JSON file, split)] of DATA and SPLITS."""
-    return annotations.find_split_files(pathlib.Path(data), splits, _split_paths, f"annotations/{PREFIX}{{}}.json")
+    return annotations.find_split_files(pathlib.Path(data), splits, _split_paths)
 
 
 def _read(path):
@@ -251,7 +256,8 @@ def _sorted_file(path, content, described):
 def _picture_folders(path, split):
     """Where the pictures of a JSON file may be, the most likely first; the last one holds the others."""
     base = path.parent.parent if path.parent.name == "annotations" else path.parent
-    return [base / split, base / "images" / split, base / "images", base / "data", base]
+    found = [base / split, base / "images" / split, base / "images", base / "data"]
+    return [*found, *folders.of_split([base, base / "images"], split), base]
 
 
 def _side(value):

@@ -2,14 +2,17 @@
 
     DATA/SPLIT.csv, DATA/SPLIT.tsv      a line for each object: image,xmin,ymin,xmax,ymax,class
     DATA/SPLIT/_annotations.csv         the same (Roboflow)
+    DATA/data/SPLIT.csv                 the same; in a folder of FOLDERS, with pictures beside that
 
 DATA may also be a .csv file; SPLIT then only helps to find the pictures. `image` is relative to the table's folder, or
-to SPLIT, images/SPLIT or images in it; of a path with other folders the longest end that exists counts. Commas,
+to SPLIT, images/SPLIT or images in it or, if it has no pictures, beside it; of a path with other folders the longest
+end that exists counts. `train` of train_labels.csv may be a folder too. Commas,
 semicolons, tabs or bars separate the cells. A first line with these column names (also filename, x1, y1, x2, y2, label,
 and others in SYNONYMS) may change their order and add other columns: width and height, the size of the picture that the
 boxes were drawn on; difficult, iscrowd and truncated, 1 or true where they are set; area. Without it the order is the
 one above, that of makesense.ai or that of AutoML. Edges are continuous, in pixels: the leftmost column of pixels goes
-from 0 to 1, so xmin and ymin are one less than in VOC, xmax and ymax the same. A line with only an image is a picture
+from 0 to 1, so xmin and ymin are one less than in VOC, xmax and ymax the same. A table whose boxes all lie between 0
+and 1, as those of Open Images and AutoML, holds fractions of the pictures. A line with only an image is a picture
 without objects, one that begins with # a comment. EXIF orientation is applied, as labeling tools do, unless the stated
 size is the stored one.
 """
@@ -85,10 +88,12 @@ SYNONYMS = {
 # Tables without a first line of names: how many cells, and the column of each
 MAKESENSE = ("class", "x", "y", "box_width", "box_height", "image", "image_width", "image_height")
 AUTOML = ("set", "image", "class", "xmin", "ymin", "", "", "xmax", "ymax", "", "")
+OPEN_IMAGES = {"imageid", "labelname", "xmin", "xmax", "ymin", "ymax"}  # which its header has
 AUTOML_SETS = ("TRAIN", "VALIDATION", "VALIDATE", "TEST", "UNASSIGNED")
 SPLIT_COLUMNS = {"split", "set", "subset", "usage"}
 DELIMITERS = (",", ";", "\t", "|")
 SUFFIXES = (".csv", ".tsv")
+FOLDERS = (*folders.ANNOTATIONS, "data", "csv")  # of tables beside a folder of pictures, in lower case
 
 
 class Entry(NamedTuple):
@@ -99,6 +104,7 @@ class Entry(NamedTuple):
     where: file and line that name it first, for messages.
     objects: list of Written.
     stated: (width, height) as the table states them, or (None, None); None if it has no columns for them.
+    fractions: whether the boxes of its table are fractions of their pictures.
     """
 
     id: str
@@ -106,15 +112,40 @@ class Entry(NamedTuple):
     where: str
     objects: list
     stated: tuple | None
+    fractions: bool = False
+
+
+class _Columns(NamedTuple):
+    """Where the columns of a table are.
+
+    at: {name: position}.
+    named: whether the first line names them.
+    in_fractions: whether such a table holds fractions by definition.
+    """
+
+    at: dict
+    named: bool
+    in_fractions: bool = False
+
+    @property
+    def edges(self):
+        """The names of the four columns with the box: edges, or else x, y, width and height."""
+        return (COLUMNS if set(COLUMNS) <= self.at.keys() else SIDES)[1:5]
 
 
 class _Row(NamedTuple):
-    """A line of a table: where it is, the image as written, the Written or None, the stated size or None."""
+    """A line of a table: where it is, the image as written, the Written or None, the stated size or None.
+
+    name: the class as written; a line may have one, such as 'No finding', and no object.
+    columns: of the table.
+    """
 
     where: str
     image: str
     object: annotations.Written | None
     stated: tuple | None
+    name: str
+    columns: _Columns
 
 
 def fits(data):
@@ -122,7 +153,17 @@ def fits(data):
     data = pathlib.Path(data)
     if data.is_file():
         return data.suffix.lower() in SUFFIXES
-    return any(map(is_table, _split_paths(data).values()))
+    return any(map(is_table, _own_paths(data).values()))
+
+
+def fits_below(data):
+    """Whether a path that is no data set in any format has one in this format in a folder of FOLDERS."""
+    return os.path.isdir(data) and any(map(is_table, _paths_below(pathlib.Path(data)).values()))
+
+
+def parts(data):
+    """The names of the folders that hold the splits of a data set; [] if it does itself."""
+    return listing.parts(data, _split_paths)
 
 
 def split_names(data):
@@ -148,7 +189,7 @@ def load(data, splits, class_names, **options):
 
 def _read(entry):
     """The Annotated of an Entry."""
-    return annotations.Annotated(entry.objects, entry.stated)
+    return annotations.Annotated(entry.objects, entry.stated, entry.fractions)
 
 
 def survey(data, names):
@@ -168,7 +209,7 @@ def find(data, splits, check=True):
     """
     entries = []
     for path, split in _find_files(data, splits):
-        found = {}  # {image as written: Entry}
+        found, without_box = {}, []  # {image as written: Entry}; where a class has no box
         others = {other for other in split_names(data) if other != split}
         finder = folders.Finder(_picture_folders(path, split), others, check)
         for row in _rows(path):
@@ -177,19 +218,53 @@ def find(data, splits, check=True):
                 found[row.image] = Entry("", image_path, row.where, [], row.stated)
             if row.object is not None:
                 found[row.image].objects.append(row.object)
+            elif row.name:
+                without_box.append(row.where)
         if not found:
             raise UserError(f"{path}: the table is empty; choose another split or list pictures in it")
-        entries += found.values()
+        _warn_of_lines_without_box(path, without_box)
+        fractions = _in_fractions(path, row.columns, found.values())
+        entries += (entry._replace(fractions=fractions) for entry in found.values())
     return annotations.with_ids(entries, os.fspath(data), check)
+
+
+def _in_fractions(path, columns, entries):
+    """Whether a table holds fractions of the pictures instead of pixels, which is said if only its numbers show it."""
+    boxes = [one.edges_px for entry in entries for one in entry.objects]
+    found = annotations.all_fractions(boxes, columns.in_fractions)
+    if found and not columns.in_fractions:
+        cli.warn_once(f"{path}: its boxes are taken as fractions of their pictures, since all lie between 0 and 1")
+    return found
+
+
+def _warn_of_lines_without_box(path, wheres):
+    """Say once that lines with a class have no box, as VinBigData writes them for pictures without objects."""
+    if wheres:
+        cli.warn_once(
+            f"{path}: {wording.plural(len(wheres), 'line')} with a class but no box, taken as without an object; the "
+            f"first is {wheres[0]}"
+        )
 
 
 def _find_files(data, splits):
     """[(table, split)] of DATA and SPLITS."""
-    return annotations.find_split_files(pathlib.Path(data), splits, _split_paths, "{}.csv")
+    return annotations.find_split_files(pathlib.Path(data), splits, _split_paths)
 
 
 def _split_paths(folder):
-    """{split: path} of the tables of a folder."""
+    """{split: path} of the tables of a folder, or of one in it."""
+    found = _own_paths(folder)
+    return found if any(map(is_table, found.values())) else _paths_below(folder) or found
+
+
+def _paths_below(folder):
+    """{split: path} of the tables of the first folder in a folder that is called as in FOLDERS and has some."""
+    named = (folder / name for name in files.visible_folders(folder) if name.lower() in FOLDERS)
+    return next((found for place in named if any(map(is_table, (found := _own_paths(place)).values()))), {})
+
+
+def _own_paths(folder):
+    """{split: path} of the tables of a folder itself, and of Roboflow's below it."""
     below = (name for name in files.visible_folders(folder) if (folder / name / ROBOFLOW).is_file())
     found = {name: folder / name / ROBOFLOW for name in below}
     own = [name for suffix in reversed(SUFFIXES) for name in files.visible(folder, suffix)]
@@ -210,22 +285,46 @@ def _tables(folder):
     return right
 
 
-def is_table(path):
-    """Whether the first line of a file looks like this format: its column names, or an object."""
+def _first_row(path):
+    """The cells of the first line of a table. Raises csv.Error."""
     text = folders.beginning(path)
     rows = _reader([first_line(text)], _delimiter(text))
+    return _plain_cells(next(rows, []), rows.dialect.delimiter)
+
+
+def is_table(path):
+    """Whether the first line of a file looks like this format: its column names, or an object."""
     try:
-        row = _plain_cells(next(rows, []), rows.dialect.delimiter)
-        columns = _header(row)
-        return columns is not None or _parse(path, row, _unnamed(row)).object is not None
+        row = _first_row(path)
+        columns = _columns(row)
+        return columns.named or _parse(path, row, columns).object is not None
     except (UserError, csv.Error):
         return False
+
+
+def columns_lacking(path):
+    """'image and no class': what the first line of a file that is no table does not name; "" if it names hardly any."""
+    try:
+        return _lacking(_first_row(path))
+    except csv.Error:
+        return ""
 
 
 def _picture_folders(path, split):
     """Where the pictures of a table may be, the most likely first; the last one holds the others."""
     base = path.parent
-    return [base, base / split, base / "images" / split, base / "images", base]
+    found = [base, base / split, base / "images" / split, base / "images"]
+    found += folders.of_split([base, base / "images"], split)
+    return [*found, *([base] if folders.holds_pictures(base) else _folders_beside(base, split))]
+
+
+def _folders_beside(base, split):
+    """Where the pictures of a table in a folder without pictures may be, as above."""
+    home = base.resolve().parent if base.name in ("", "..") else base.parent
+    below = {name.lower(): home / name for name in files.visible_folders(home)}
+    named = [below[name] for name in folders.PICTURES if name in below and folders.holds_pictures(below[name])][:1]
+    places = [home, *named]
+    return [*(place / split for place in places), *folders.of_split(places, split), home, *(named or [base])]
 
 
 def _rows(path):
@@ -239,11 +338,10 @@ def _rows(path):
             if not any(row) or row[0].startswith("#"):
                 continue
             if columns is None:
-                columns = _header(row)
-                if columns is not None:
+                columns = _columns(row)
+                if columns.named:
                     _warn_of_splits(path, columns)
                     continue
-                columns = _unnamed(row)
             yield _parse(f"{path}, line {reader.line_num}", row, columns)
     except csv.Error as error:
         raise UserError(f"{path}, line {reader.line_num}: not valid CSV ({error}); correct the line") from None
@@ -251,7 +349,7 @@ def _rows(path):
 
 def _warn_of_splits(path, columns):
     """Say once that a column which divides a table is not used."""
-    if found := SPLIT_COLUMNS & columns.keys():
+    if found := SPLIT_COLUMNS & columns.at.keys():
         cli.warn_once(
             f"{path}: its column {min(found)!r} is not used, all lines are one split; make one table for each split"
         )
@@ -281,8 +379,30 @@ def first_line(text):
     return next((line for line in text.splitlines() if line.strip() and not line.startswith("#")), "")
 
 
+def _columns(row):
+    """The _Columns of a table with this first line."""
+    at = _header(row)
+    if at is not None:
+        return _Columns(at, True, {cell.lower() for cell in row} >= OPEN_IMAGES)
+    order = _unnamed(row)
+    return _Columns({name: position for position, name in enumerate(order) if name}, False, order == AUTOML)
+
+
 def _header(row):
     """{column: position} of a line of column names; None for any other line."""
+    at = _positions(row)
+    return at if set(COLUMNS) <= at.keys() or set(SIDES) <= at.keys() else None
+
+
+def _lacking(row):
+    """'image and no class': the columns that a first line of names lacks; "" if it names less than half of them."""
+    at = _positions(row)
+    fewest = min(([name for name in form if name not in at] for form in (COLUMNS, SIDES)), key=len)
+    return " and no ".join(fewest) if 2 * len(fewest) <= len(COLUMNS) else ""
+
+
+def _positions(row):
+    """{column: position} of all cells of a line, as if they were names of columns."""
     plain = [re.sub(r"[\s.-]+", "_", cell.lower()) for cell in row]
     names = [SYNONYMS.get(cell, cell) for cell in plain]
     at = {name: position for position, name in reversed(list(enumerate(names)))}
@@ -290,49 +410,57 @@ def _header(row):
         at |= {f"image_{side}": at[side] for side in ("width", "height") if side in at and f"image_{side}" not in at}
     else:
         at |= {f"box_{side}": at[side] for side in ("width", "height") if side in at and f"box_{side}" not in at}
-    return at if set(COLUMNS) <= at.keys() or set(SIDES) <= at.keys() else None
+    return at
 
 
 def _unnamed(row):
-    """{column: position} of a table without column names, whose first line is `row`."""
-    order = COLUMNS
+    """The columns of a table without column names, in order; `row`: its first line."""
     if len(row) >= len(AUTOML) - 2 and row[0].upper() in AUTOML_SETS:
-        order = AUTOML
-    elif len(row) == len(MAKESENSE) and annotations.numbers(row[1:5]) and annotations.numbers(row[6:]):
-        order = MAKESENSE
-    return {name: position for position, name in enumerate(order) if name}
+        return AUTOML
+    if len(row) == len(MAKESENSE) and annotations.numbers(row[1:5]) and annotations.numbers(row[6:]):
+        return MAKESENSE
+    return COLUMNS
 
 
 def _parse(where, row, columns):
-    """One line -> _Row. columns: {column: position}."""
+    """One line -> _Row. columns: _Columns."""
 
     def cell(name):
-        return row[columns[name]] if columns[name] < len(row) else ""
+        return row[columns.at[name]] if columns.at[name] < len(row) else ""
 
     image, name = cell("image"), cell("class")
-    has_edges = set(COLUMNS) <= columns.keys()
-    corners = [cell(column) for column in (COLUMNS if has_edges else SIDES)[1:5]]
+    corners = [cell(column) for column in columns.edges]
     stated = None
-    if set(SIZE) <= columns.keys():
+    if set(SIZE) <= columns.at.keys():
         sides = [annotations.numbers([cell(side)]) for side in SIZE]
         stated = tuple(round(side[0]) if side and side[0] >= 1 else None for side in sides)
     if "\n" in image:
         raise UserError(f"{where}: {wording.shorten(image)} spans several lines; close its quotation marks")
     if not image:
         raise UserError(f"{where}: the image is missing; correct the line")
-    if not any((*corners, name)):
-        return _Row(where, image, None, stated)
+    if not any(corners):
+        return _Row(where, image, None, stated, name, columns)
     edges = annotations.numbers(corners)
     if not name or edges is None:
-        shown, wanted = wording.shorten(",".join(row)), ",".join(COLUMNS)
-        raise UserError(f"{where}: {shown} is not {wanted!r}; correct the line, or name the columns in line 1")
-    if not has_edges:
+        raise UserError(f"{where}: {_wrong(row, columns, corners)}")
+    if columns.edges == SIDES[1:5]:
         edges = [edges[0], edges[1], edges[0] + edges[2], edges[1] + edges[3]]
-    flags = {flag: flag in columns and _is_set(cell(flag)) for flag in FLAGS}
-    area = annotations.numbers([cell("area")]) if "area" in columns else None
+    flags = {flag: flag in columns.at and _is_set(cell(flag)) for flag in FLAGS}
+    area = annotations.numbers([cell("area")]) if "area" in columns.at else None
     one = annotations.Written(name, tuple(edges), where, flags["difficult"] or flags["iscrowd"], flags["iscrowd"])
     one = one._replace(area=area and area[0], truncated=flags["truncated"])
-    return _Row(where, image, one, stated)
+    return _Row(where, image, one, stated, name, columns)
+
+
+def _wrong(row, columns, corners):
+    """What is wrong with a line, and the remedy, for a message. corners: its cells of the box."""
+    shown = wording.shorten(",".join(row))
+    if not columns.named and (names := _lacking(row)):
+        return f"{shown} names no {names}; rename the columns that hold these, or add them"
+    if not columns.named:
+        return f"{shown} is not {','.join(COLUMNS)!r}; correct the line, or name the columns in line 1"
+    wrong = [name for name, cell in zip(columns.edges, corners, strict=True) if annotations.numbers([cell]) is None]
+    return f"{shown} has no {'number for ' + wrong[0] if wrong else 'class'}; correct the line"
 
 
 def _is_set(text):
@@ -355,11 +483,10 @@ def write_fixed(copy):
             if not any(cells) or cells[0].startswith("#"):
                 continue
             if columns is None:
-                columns = _header(cells)
-                if columns is not None:
+                columns = _columns(cells)
+                if columns.named:
                     writer.writerow(row)
                     continue
-                columns = _unnamed(cells)
             parsed = _parse(where, cells, columns)
             one = kept.setdefault(parsed.image, kept_at.get(where))  # the first line of a picture decides
             if one is not None:
@@ -375,28 +502,33 @@ def _edited(row, columns, kept, index, written):
     index: of the object in its picture; written: the object; both are None if the line has none.
     A picture that loses its last object keeps a line of its own.
     """
-    row += [""] * (1 + max(columns.values()) - len(row))  # a line may end after its picture
+    row += [""] * (1 + max(columns.at.values()) - len(row))  # a line may end after its picture
     if kept.image_path != kept.listed.image_path:
-        row[columns["image"]] = os.path.splitext(row[columns["image"]])[0] + kept.suffix
+        row[columns.at["image"]] = os.path.splitext(row[columns.at["image"]])[0] + kept.suffix
     if kept.edit is None:
         return [row]
     box = fixed_copy.KEEP if index is None else kept.edit.boxes[index]
-    has_edges = set(COLUMNS) <= columns.keys()
-    names = (COLUMNS if has_edges else SIDES)[1:5]
     if box is None:
         if index or any(other is not None for other in kept.edit.boxes):
             return []
-        for name in (*names, "class"):
-            row[columns[name]] = ""
+        for name in (*columns.edges, "class"):
+            row[columns.at[name]] = ""
     elif box != fixed_copy.KEEP:
-        xmin, ymin, xmax, ymax = box
-        values = box if has_edges else (xmin, ymin, xmax - xmin, ymax - ymin)
-        for name, value in zip(names, values, strict=True):
-            row[columns[name]] = wording.number(value)
-    if kept.edit.scale and set(SIZE) <= columns.keys():
+        for name, value in zip(columns.edges, _values(box, columns, kept), strict=True):
+            row[columns.at[name]] = value
+    if kept.edit.scale and set(SIZE) <= columns.at.keys():
         for name, value in zip(SIZE, kept.edit.size, strict=True):
-            row[columns[name]] = str(value)
+            row[columns.at[name]] = str(value)
     if kept.edit.scale and written is not None and written.area is not None:
         x, y = kept.edit.scale
-        row[columns["area"]] = wording.number(written.area * x * y)
+        row[columns.at["area"]] = wording.number(written.area * x * y)
     return [row]
+
+
+def _values(box, columns, kept):
+    """The four cells of a corrected box, in the units and columns of its table."""
+    in_fractions = kept.listed.entry.fractions
+    x, y = kept.edit.size if in_fractions else (1, 1)
+    xmin, ymin, xmax, ymax = box[0] / x, box[1] / y, box[2] / x, box[3] / y
+    values = (xmin, ymin, xmax, ymax) if columns.edges == COLUMNS[1:5] else (xmin, ymin, xmax - xmin, ymax - ymin)
+    return [wording.number(value, 8 if in_fractions else 3) for value in values]

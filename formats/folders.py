@@ -60,9 +60,11 @@ LISTS = ("ImageSets/Main", "ImageSets", "")
 # Names that mean the same split; a list beside the pictures and a folder of pictures are splits if named so
 SYNONYMS = (("train", "training"), ("val", "valid", "validation", "dev"), ("test", "testing"))
 SPLIT_NAMES = {"trainval", "default", *itertools.chain(*SYNONYMS)}
+PARTS = {*ANNOTATIONS, *PICTURES, "main", "imagesets"}  # of a data set
 ALL = "all"  # the split of a folder that names none
 UNLISTED = "unlisted"  # the split of the annotated pictures that are on no list, as a third of VOC2012's
 SUBSET = re.compile(r"obj_\w+_data")  # a folder of CVAT's export for Darknet, which has one for each split
+YEAR = re.compile(r"VOC(\w+)")  # a folder of a VOCdevkit
 OF_CLASS = re.compile(r"\s+(-1|0|1)$")  # what follows an id in Pascal VOC's lists of one class
 NO_PICTURES = (".xml", ".json", ".txt", ".csv", ".yaml", ".yml")  # suffixes of what may lie beside a missing picture
 SNIFFED_BYTES = 65536
@@ -84,6 +86,23 @@ def synonym(name, known):
 def is_split_name(name):
     """Whether a file, folder or key of that name is a split without more said: 'train', also CVAT's 'Train'."""
     return name.lower() in SPLIT_NAMES
+
+
+def above(path):
+    """Yield the folders above a path as long as it is called like a part of a data set, the nearest first."""
+    path = os.path.abspath(path)
+    while os.path.basename(path).lower() in PARTS | SPLIT_NAMES:
+        path = os.path.dirname(path)
+        yield path
+
+
+def of_split(places, split):
+    """The folders in some places that the name of a split means too: 'test' or 'testing' for 'test_labels'."""
+    words = [word for word in re.split(r"[^a-z]+", split.lower()) if word in SPLIT_NAMES]
+    if len(words) != 1:
+        return []
+    named = [(place, synonym(words[0], files.visible_folders(place))) for place in places]
+    return [place / name for place, name in named if name not in (None, split)]
 
 
 class Index:
@@ -468,6 +487,7 @@ class Layout:
         """data: a folder; kind: the Kind of its annotations."""
         self._place_of = {}  # {split: (home, its name there, prefix)}
         self._homes = {}  # {prefix: home}
+        self.parts = []  # names of the folders that hold the splits; [] if `data` does itself
         data = pathlib.Path(data)
         own = _find_home(data, kind)
         if own is not None:
@@ -477,7 +497,8 @@ class Layout:
             home = _find_home(data / name, kind)
             if home is None:
                 continue
-            year = re.fullmatch(r"VOC(\w+)", name)
+            self.parts.append(name)
+            year = YEAR.fullmatch(name)
             if year:
                 self._add(home, f"{year[1]}:")
             elif home.lists:
@@ -526,14 +547,14 @@ def _find_home(folder, kind):
         return _Home(folder, folder, folder, kind) if listed and _holds(folder, kind) else None
     if whole:
         return _Home(folder, annotations, folder / kind.parts[1], kind)
-    pictures = next((below[name] for name in PICTURES if name in below and _holds_pictures(below[name])), None)
-    beside = annotations if _holds_pictures(annotations) else folder
+    pictures = next((below[name] for name in PICTURES if name in below and holds_pictures(below[name])), None)
+    beside = annotations if holds_pictures(annotations) else folder
     return _Home(folder, annotations, pictures or beside, kind)
 
 
 def _pair(below, kind):
     """(folder of annotations, folder of pictures) if that is what two folders of unusual names are; otherwise None."""
-    kinds = [(_holds(one, kind), _holds_pictures(one), one) for one in below if not is_split_name(one.name)]
+    kinds = [(_holds(one, kind), holds_pictures(one), one) for one in below if not is_split_name(one.name)]
     annotations = [one for has, has_pictures, one in kinds if has and not has_pictures]
     pictures = [one for has, has_pictures, one in kinds if has_pictures and not has]
     return (*annotations, *pictures) if len(annotations) == len(pictures) == 1 else None
@@ -546,7 +567,8 @@ def _holds(folder, kind, deep=True):
     return any(kind.looks(path) for path in itertools.islice(paths, FILES_TRIED) if os.path.isfile(path))
 
 
-def _holds_pictures(folder):
+def holds_pictures(folder):
+    """Whether a folder or one below it has a picture."""
     return any(name.lower().endswith(images.SUFFIXES) for _, names in files.walk(folder) for name in names)
 
 

@@ -53,6 +53,10 @@ def explained(path):
             return f"{name} is {kind.what}, which is not read: {kind.remedy}"
     if suffix in csv_table.SUFFIXES and not csv_table.is_table(path):
         first = wording.shorten(csv_table.first_line(folders.beginning(path)))
+        if names := csv_table.columns_lacking(path):
+            return (
+                f"{name} begins with {first}, which names no {names}: rename the columns that hold these, or add them"
+            )
         return f"{name} begins with {first}: name its columns in line 1, {','.join(csv_table.COLUMNS)}, in any order"
     return None
 

@@ -3,8 +3,8 @@
     DATA/ID.json beside DATA/ID.jpg, or in the folders that `folders.Layout` knows
 
 A JSON file holds `shapes` with a `label`, a `shape_type` and `points` in pixels, continuous. A rectangle is a box; of a
-polygon, circle or mask the box around it is taken, points and lines are left out. `imageWidth` and `imageHeight` are
-the size that they were drawn on. The `flags` of a shape may set `difficult` and `truncated`.
+polygon, circle or mask the box around it is taken; points and lines are left out, which is said. `imageWidth` and
+`imageHeight` are the size that they were drawn on. The `flags` of a shape may set `difficult` and `truncated`.
 """
 
 import json
@@ -32,8 +32,9 @@ def _read(entry):
     content = _content(path, annotations.read_bytes(path))
     sides = [annotations.numbers([content.get(side)]) for side in SIDES]
     stated = tuple(round(side[0]) if side and side[0] >= 1 else None for side in sides)
-    written = [one for _, one in _shapes(path, content) if one is not None]
-    return annotations.Annotated(written, stated)
+    written = [one for _, one in _shapes(path, content)]
+    left_out = tuple(f"{path}: shape {number}" for number, one in enumerate(written, start=1) if one is None)
+    return annotations.Annotated([one for one in written if one is not None], stated, left_out=left_out)
 
 
 def _content(path, data):

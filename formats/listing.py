@@ -5,6 +5,7 @@ not.
 """
 
 import os
+import pathlib
 from typing import Any, NamedTuple
 
 from media import images
@@ -78,6 +79,17 @@ def of_entries(name, data, entries, where, owner="", list_path=None):
             Listed(os.path.relpath(path, root), path if exists else None, path, annotation, entry, str(owner))
         )
     return Split(name, os.fspath(root), str(where), list_path, pictures, tuple(_others(pictures)))
+
+
+def parts(data, paths_of):
+    """The names of the folders in DATA that have a file for a split each; [] if some file is elsewhere.
+
+    paths_of: callable, folder -> {split: path}, of a format that keeps each split in one file.
+    """
+    data = pathlib.Path(data)
+    places = [] if data.is_file() else [path.parent for path in paths_of(data).values()]
+    beside = all(place.parent == data and place.name != "annotations" for place in places)
+    return [place.name for place in places] if beside else []
 
 
 def of_split_files(data, names, find, find_files):

@@ -33,6 +33,14 @@ class PerPicture:
         _require_folder(data)
         return folders.Layout(data, self._kind).names
 
+    def parts(self, data):
+        """The names of the folders that hold the splits of a data set; [] if it does itself."""
+        return folders.Layout(data, self._kind).parts
+
+    def whole(self, data):
+        """The folder of a data set of which a folder has only the annotations; None for any other."""
+        return whole(data, self._kind)
+
     def survey(self, data, names):
         """The listing.Split of each of some splits."""
         _require_folder(data)
@@ -75,6 +83,14 @@ class PerPicture:
         )
 
 
+def whole(data, kind):
+    """The folder of a data set of which a folder has only the annotations; None for any other. kind: folders.Kind."""
+    for home in folders.above(data):
+        if not folders.holds_pictures(data) and folders.Layout(home, kind).names and folders.holds_pictures(home):
+            return home
+    return None
+
+
 def survey(data, names, kind):
     """The listing.Split of each of some splits. kind: folders.Kind of the annotations."""
     layout, listed = folders.Layout(data, kind), {}  # ids that a split lists, of each home
@@ -82,7 +98,7 @@ def survey(data, names, kind):
     for name in names:
         split = layout.split(name)
         if split is None:
-            raise UserError(f"--data {data}: there is no split {name!r}; {annotations.splits_hint(layout.names)}")
+            raise UserError(f"--data {data}: {annotations.no_split(name, layout.names)}")
         splits.append(split)
         listed.setdefault(split.home, set()).update(split.ids)
     found = []

@@ -31,6 +31,11 @@ from system import cli, files, schema, wording
 SUFFIXES = (".yaml", ".yml")
 LARGEST_YAML, MOST_PARTS, LONGEST_PATH = 500_000, 10_000, 4096  # characters; folders of a split; characters of a path
 LARGEST = 2.0  # fractions may lie a little outside 0..1; numbers beyond this must be pixels
+LEVELS = 3  # above a folder where the names of its classes are looked for
+HOW_TO_NAME = (
+    "write classes.txt with one name per line, or data.yaml with the four lines 'path: .', 'train: images/train', "
+    "'val: images/val', 'names: [cat, dog]'"
+)
 NAMES = (
     "obj.names",
     "classes.txt",
@@ -128,6 +133,26 @@ def _yaml_entries(path, root, description, split, check=True):
     return entries
 
 
+def parts(data):
+    """The names of the folders that hold the splits of a data set; [] if it does itself."""
+    return [] if _has_yaml(data) else folders.Layout(data, KIND).parts
+
+
+def whole(data):
+    """The folder of a data set of which a folder has only the labels; None for any other."""
+    return None if _has_yaml(data) else per_picture.whole(data, KIND)
+
+
+def named_above(folder):
+    """The nearest folder above one without names of classes that is a data set and has them; None if there is none."""
+    folder = pathlib.Path(folder)
+    if _has_yaml(folder) or _named_files(folder):
+        return None
+    above = pathlib.Path(os.path.abspath(folder)).parents[:LEVELS]
+    named = (one for one in above if _descriptions(one) or any((one / name).is_file() for name in NAMES))
+    return next((one for one in named if fits(one)), None)
+
+
 def survey(data, names):
     """The listing.Split of each of some splits."""
     if not _has_yaml(data):
@@ -166,11 +191,9 @@ def _listed_names(folder):
     """The names of classes of a folder without a YAML file."""
     paths = _named_files(folder)
     if not paths:
-        raise UserError(
-            f"--data {folder}: labels in YOLO's format, but no names of classes; write classes.txt with one name per "
-            "line, or data.yaml with the four lines 'path: .', 'train: images/train', 'val: images/val', 'names: [cat, "
-            "dog]'"
-        )
+        home = named_above(folder)
+        remedy = f"do you mean {home}, which has them?" if home else HOW_TO_NAME
+        raise UserError(f"--data {folder}: labels in YOLO's format, but no names of classes; {remedy}")
     if paths[0].suffix == ".json":
         categories = files.read_json(paths[0]).get("categories")
         names = [one.get("name") for one in categories] if isinstance(categories, list) else []
@@ -274,11 +297,11 @@ def _root(path, description):
     if root.is_dir():
         return root
     # Ultralytics' `path` is often one on another computer, or relative to its own folder of data sets
-    for key in _split_keys(description):
-        parts = description[key]
-        if _place(path.parent, parts if isinstance(parts, str) else parts[0]).exists():
-            return path.parent
-    raise UserError(f"{path}: 'path' means {root}: no such folder; correct it, or remove it to use {path.parent}")
+    parts, keys = folders.plain_path(str(description.get("path"))).split("/"), _split_keys(description)
+    for place in (path.parent, *(path.parent.joinpath(*parts[start:]) for start in range(len(parts)))):
+        if any(_exists(place, description[key]) for key in keys):
+            return place
+    raise UserError(f"{path}: 'path' means {root}: no such folder, and {path.parent} has no split of it; correct it")
 
 
 def _place(root, part):
@@ -305,7 +328,7 @@ def _pictures(yaml_path, root, description, split, check):
     keys = _split_keys(description)
     parts = description.get(split) or description.get(folders.synonym(split, keys))
     if not parts:
-        raise UserError(f"{yaml_path}: has no split {split!r}; {annotations.splits_hint(keys)}")
+        raise UserError(f"{yaml_path}: {annotations.no_split(split, keys)}")
     empty = True
     for part in [parts] if isinstance(parts, str) else parts:
         place = _place(root, part)

@@ -115,6 +115,19 @@ def test_what_is_left_out_of_a_folder_is_said(trained, tmp_path, capsys, recursi
     assert said in out and ".HEIC (1)" in out and "without a suffix (1)" in out and (".pcx (1)" in out) == recursive
 
 
+@pytest.mark.parametrize("recursive", [False, True])
+def test_links_that_lead_nowhere_are_said(trained, tmp_path, capsys, recursive):
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (9, 9)).save(tmp_path / "photos" / "a.jpg")
+    (tmp_path / "photos" / "b.jpg").symlink_to("gone.jpg")
+    (tmp_path / "photos" / "c.txt").symlink_to("gone.txt")
+    flags = ["--no-draw", "--output", str(tmp_path / "out"), *["--recursive"] * recursive]
+    infer.main([str(trained), str(tmp_path / "photos"), *flags])
+    found = json.loads((tmp_path / "out" / "detections.json").read_text("utf-8"))
+    assert [entry["file"] for entry in found["errors"]] == ["b.jpg"]
+    assert "1 file left out: .txt (1)" in capsys.readouterr().out
+
+
 def test_names_that_are_not_utf8_lose_nothing(trained, odd_folder, tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()

@@ -178,9 +178,10 @@ def test_other_classes_and_splits_in_one_line(data_of, name):
         sources.load(data_of[name], "train", ("cat", "dogs", "traffic light"))
     fewer = sources.load(data_of[name], "train", ("dog",), other_classes="ignore")
     assert {label for one in fewer for label in one.labels.tolist()} == {0}
-    with pytest.raises(UserError, match=r"train, val|instances_none|train.*val") as error:
+    with pytest.raises(UserError, match=r"there is no split 'none'; the splits are: train, val$"):
         sources.load(data_of[name], "none", NAMES)
-    assert "none" in str(error.value) and "\n" not in str(error.value)
+    with pytest.raises(UserError, match=r"there is no split 'trian' \(nearest: 'train'\); the splits are: train, val$"):
+        sources.load(data_of[name], "trian", NAMES)
 
 
 def test_train_takes_the_data_sets_classes(data_of, tmp_path):
@@ -188,6 +189,38 @@ def test_train_takes_the_data_sets_classes(data_of, tmp_path):
     run("train.py", "--data", data_of["coco"], *one_step)
     description, settings = config.read_config(tmp_path / "run")
     assert description.class_names == NAMES and settings.source == "auto"
+
+
+@pytest.mark.parametrize(
+    ("names", "train", "expected"),
+    [
+        (["test", "train", "valid"], "train", "valid"),
+        (["Train", "Validation"], "Train", "Validation"),
+        (["train2017", "val2017"], "train2017", "val2017"),
+        (
+            ["2007:train", "2007:trainval", "2007:val", "2012:train", "2012:val"],
+            "2007:train, 2012:train",
+            "2007:val,2012:val",
+        ),
+        (["2007:train", "2007:trainval", "2007:val"], "2007:trainval", None),
+        (["train_labels", "val_labels"], "train_labels", "val_labels"),
+        (["night", "val"], "night", "val"),
+        (["train", "val"], "train,val", None),
+        (["test", "train"], "train", None),
+        (["all"], "all", None),
+    ],
+)
+def test_the_split_that_could_validate(monkeypatch, names, train, expected):
+    monkeypatch.setattr(sources, "split_names", lambda data, source: names)
+    assert sources.usual_validation("mine", train) == expected
+
+
+def test_training_says_which_split_could_validate(data_of, tmp_path):
+    for flags, said in (((), True), (("--valid", "val"), False), (("--valid-share", "0.3"), False)):
+        shown = tmp_path / f"shown{len(flags)}{flags[:1]}"
+        done = run("train.py", "--data", data_of["coco"], "--run", tmp_path / "run", "--show-batch", shown, *flags)
+        line = "nothing to validate on; --data has val: --valid val adds scores and the best checkpoint"
+        assert (line in done.stdout.splitlines()) == said
 
 
 def test_crowds_are_not_trained_on():
@@ -225,6 +258,42 @@ def test_a_format_of_the_users_own(tmp_path, monkeypatch):
         sources.find(tmp_path, "train", "bad")
     with pytest.raises(UserError, match=r"source_half\.py: has no function 'split_names'"):
         sources.find(tmp_path, "train", "half")
+
+
+def test_a_folder_of_data_sets_is_refused(data_of, tmp_path):
+    for name, target in (("mine", "voc"), ("export", "coco"), ("found", "csv")):
+        shutil.copytree(data_of[target], tmp_path / "two" / name)
+    (tmp_path / "two" / "found" / "detections.json").write_text("{}")  # what infer.py wrote
+    two = tmp_path / "two"
+    with pytest.raises(UserError) as error:
+        sources.choose(two)
+    assert str(error.value) == (
+        f"--data {two}: it holds several data sets: {two}/export (coco), {two}/mine (voc); give one of them "
+        "(--source takes all of one format together)"
+    )
+    assert sources.split_names(two, "voc") == ["mine:train", "mine:val"]
+    (two / "mine").rename(two / "VOC2007")
+    assert sources.choose(two) == "voc"  # a VOCdevkit, whatever lies beside its years
+    shutil.copytree(two / "export", two / "export2")
+    shutil.rmtree(two / "VOC2007")
+    with pytest.raises(
+        UserError, match=r"no data set found in it: it holds several: .*export \(coco\), .*export2 \(coco"
+    ):
+        sources.choose(two)
+
+
+@pytest.mark.parametrize("names", [("mine", "yours"), ("VOC2007", "VOC2012"), ("VOC2007", "mine")])
+def test_folders_of_one_format_are_one_data_set(data_of, tmp_path, names):
+    for name in names:
+        shutil.copytree(data_of["voc"], tmp_path / name)
+    prefixes = [name.removeprefix("VOC") for name in names]
+    assert sources.choose(tmp_path) == "voc"
+    assert sources.split_names(tmp_path) == [f"{prefix}:{split}" for prefix in prefixes for split in ("train", "val")]
+
+
+def test_only_a_devkit_has_vocs_classes(tmp_path):
+    write_voc(tmp_path / "mine", {"a": ((20, 10), [("cat", (1, 1, 9, 9))])})
+    assert sources.class_names(tmp_path, "mine:trainval") == ("cat",)
 
 
 def test_a_folder_without_a_data_set_is_described(data_of, tmp_path):

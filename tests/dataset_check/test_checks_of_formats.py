@@ -13,6 +13,7 @@ import dataset_formats
 import sources
 import ssd_utils
 from dataset_check import checks, drawings, fixes, html_report, reporting, scanning
+from formats import annotations
 from media import images, visualization
 from structures import UserError
 from voc_tree import fingerprint, voc_xml, write_voc
@@ -161,6 +162,40 @@ def test_a_split_that_would_be_empty_is_refused(tmp_path, name):
     scan = scan_of(data)
     with pytest.raises(UserError, match=r"the split val would have no pictures left: 1 .* unreadable picture"):
         fixes.write_copy(scan, checks.check(scan, VGG300), tmp_path / "fixed")
+    assert not (tmp_path / "fixed").exists()
+
+
+def test_shapes_without_an_area_are_reported(tmp_path):
+    data = write_formats(tmp_path, {"a": GOOD}, {"train": ["a"]})["labelme"]
+    path = data / "train" / "a.json"
+    content = json.loads(path.read_text())
+    points = [[10, 10], [20, 20]]
+    content["shapes"][:0] = [{"label": "lane", "shape_type": kind, "points": points} for kind in ("line", "linestrip")]
+    path.write_text(json.dumps(content))
+    found = [one for one in checks.check(scan_of(data), VGG300) if one.defect == "no-area"]
+    assert [(one.path, one.detail) for one in found] == [(str(path), "2 of its shapes")]
+
+
+def test_corners_are_named_without_what_computing_leaves():
+    """Fractions of 16 digits, as YOLO's, do not give whole pixels exactly."""
+    written = annotations.Written("cat", (-1.84297e-14, 27.0000000001, 330.5, 1234567), "a.txt, line 1")
+    assert checks.object_name(0, written, 0) == "object 1 (cat 0,27,330.5,1234567)"
+
+
+@pytest.mark.parametrize(("others", "left"), [([], "no pictures"), (GOOD[:1], "1 of 5 objects")])
+@pytest.mark.parametrize("name", ["voc", "coco", "bdd100k", "kitti", "labelme"])
+def test_a_copy_that_would_lose_most_objects_to_fractions_is_refused(tmp_path, name, others, left):
+    """A box around all of a picture counts as one in fractions too, where the others are."""
+    low = name != "voc"  # write_all takes boxes of VOC, which count from 1
+    boxes = {"a": (0.13, 0.09, 0.62, 0.75), "b": (0.2, 0.3, 0.9, 0.8), "c": (0.5, 0, 1, 1), "whole": (0, 0, 1, 1)}
+    pictures = {key: [("cat", (x0 + low, y0 + low, x1, y1))] for key, (x0, y0, x1, y1) in boxes.items()}
+    pictures |= {"pixels": others} if others else {}
+    scan = scan_of(write_formats(tmp_path, pictures, {"train": list(pictures)})[name])
+    found = checks.check(scan, VGG300)
+    assert sum(one.defect == "fractions" for one in found) == 4 and len(checks.ground_truth(scan).boxes) == len(others)
+    why = r": 4 would be left out, the first for boxes in fractions .* multiply x by its width and y by its height"
+    with pytest.raises(UserError, match=f"the split train would have {left} left{why}"):
+        fixes.write_copy(scan, found, tmp_path / "fixed")
     assert not (tmp_path / "fixed").exists()
 
 

@@ -16,7 +16,7 @@ from voc_tree import voc_xml, write_voc
 NAMES = ("cat", "dog")
 OBJECTS = [("cat", (5, 3, 20, 18)), ("dog", (31, 11, 60, 40))]
 WITH_SIZES = ("voc", "coco", "labelme", "csv")
-PIXELS = ("voc", "coco", "csv", "bdd100k", "kitti", "labelme")
+PIXELS = ("voc", "coco", "bdd100k", "kitti", "labelme")
 
 
 @pytest.fixture
@@ -157,7 +157,16 @@ def test_fractions_for_pixels_are_refused(data_of, name):
     assert str(error.value).startswith(str(data_of[name])) and "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", PIXELS)
+def test_a_table_of_fractions_is_read_as_such(data_of, capsys):
+    before = [sample.boxes_px for sample in load(data_of["csv"])]
+    write_fractions(data_of["csv"], "csv", share=3)
+    after = [sample.boxes_px for sample in load(data_of["csv"])]
+    np.testing.assert_allclose(after, before, atol=1e-4)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("train.csv: its boxes are taken as fractions of their pictures, since all lie between 0 and 1")
+
+
+@pytest.mark.parametrize("name", (*PIXELS, "csv"))
 def test_a_few_fractions_are_said(data_of, capsys, name):
     write_fractions(data_of[name], name, share=1)
     assert len(load(data_of[name])) == 3
@@ -259,12 +268,15 @@ SHAPES = [
 
 
 @pytest.mark.parametrize(("shape", "box"), SHAPES)
-def test_shapes_of_labelme(data_of, shape, box):
+def test_shapes_of_labelme(data_of, capsys, shape, box):
     path = data_of["labelme"] / "train/a.json"
     content = json.loads(path.read_text())
     content["shapes"] = [{"label": "cat", **shape}]
     path.write_text(json.dumps(content))
     assert load(data_of["labelme"])[0].boxes_px.tolist() == ([] if box is None else [box])
+    (line,) = capsys.readouterr().err.splitlines()
+    said = "1 shape left out, as a line or a point has no area" if box is None else "1 polygon: the box around each"
+    assert said in line and line.endswith(f"{path}: shape 1")
 
 
 FILES = {"labelme": "train/a.json", "kitti": "train/label_2/a.txt", "bdd100k": "labels/det_20/det_train.json"}
@@ -367,3 +379,17 @@ def test_a_background_class_is_not_sent_to_the_class_list(data_of):
         UserError, match=r"class 'background' is not in .* --other-classes ignore, or rename the class$"
     ):
         load(data_of["voc"])
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("trian", " (nearest: 'train')"),
+        ("2007:trian", " (nearest: '2007:train')"),
+        ("2007:test", ""),
+        ("2010:train", ""),
+    ],
+)
+def test_a_split_that_was_probably_meant_is_of_the_same_year(name, hint):
+    said = annotations.no_split(name, ["2007:none", "2007:train", "2012:train", "train"])
+    assert said.startswith(f"there is no split {name!r}{hint}; the splits are: 2007:none, ")

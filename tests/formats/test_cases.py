@@ -15,6 +15,7 @@ pytestmark = pytest.mark.skipif(not CASES.is_dir(), reason="needs the shared cas
 LOADED = {
     "coco_bg": {"train": (5, 10), "val": (5, 10)},
     "coco_root": {"train": (4, 8), "val": (4, 8)},
+    "csv_automl": {"train": (5, 10), "val": (5, 10)},
     "csv_makesense": {"train": (5, 10), "val": (5, 10)},
     "csv_racoon": {"train": (5, 10), "val": (5, 10)},
     "csv_semicolon": {"train": (5, 10), "val": (5, 10)},
@@ -58,7 +59,6 @@ WARNED = {
 REFUSED = {
     "coco_frac": ("train", "fractions of the picture, COCO wants pixels"),
     "coords_normalised": ("train", "fractions of the picture, Pascal VOC's XML wants pixels"),
-    "csv_automl": ("train", "fractions of the picture, a CSV table wants pixels"),
     "flat": ("train", "one split, 'all'"),
     "xml_missing_negative": ("train", "--missing-annotations background"),
     "xml_paren": ("train", "'(88, 100)', not a number"),

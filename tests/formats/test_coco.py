@@ -214,7 +214,7 @@ def test_other_files(tmp_path, content, named):
 def test_wrong_splits(tmp_path):
     path = write(tmp_path)
     for data, splits, named in [
-        (tmp_path, "train", r"annotations/instances_train\.json; .*val"),
+        (tmp_path, "train", "no split 'train'; .*val"),
         (tmp_path, "val,val", r"instances_val\.json: .* val "),
         (path, "train,val", "train,val"),
     ]:

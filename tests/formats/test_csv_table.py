@@ -1,13 +1,17 @@
 """Tables of boxes as they are in the wild, and every way in which they may be wrong."""
 
+import json
 import types
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import sources
 from formats import csv_table
+from media import images
 from structures import UserError
+from voc_tree import voc_xml
 
 NAMES = ("cat", "dog")
 PLAIN = "a.png,2,1,10.5,5.25,dog\nb.png,,,,,\na.png,-3,0,30,10,cat\n"
@@ -71,6 +75,47 @@ def test_where_pictures_may_be(data, folder):
         assert load(place)[0].image_path == str(data / folder / "a.png")
 
 
+@pytest.mark.parametrize("folder", ["images", "Images/deep", "train", "images/train", ""])
+@pytest.mark.parametrize("table", ["data/train_labels.csv", "annotations/train_labels.csv"])
+def test_tables_in_a_folder_beside_that_of_the_pictures(data, table, folder):
+    """As tutorials of TensorFlow's Object Detection API have them."""
+    for path in (data / table, data / folder / "a.png"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    (data / "train.csv").rename(data / table)
+    for name in "ab":
+        (data / f"{name}.png").rename(data / folder / f"{name}.png")
+    assert sources.choose(data) == "csv" and sources.split_names(data) == ["train_labels"]
+    assert sources.fitting(data) == []  # infer.py --output may be a folder with such folders, as in 0.1.0
+    for place in (data, (data / table).parent, data / table):
+        assert [one.image_path for one in load(place, "train_labels")] == [
+            str(data / folder / f"{name}.png") for name in "ab"
+        ]
+
+
+def test_tables_below_count_only_where_no_other_format_fits(data):
+    (data / "data").mkdir()
+    (data / "train.csv").rename(data / "data" / "train.csv")
+    (data / "annotations").mkdir()
+    (data / "annotations" / "a.xml").write_text(voc_xml(20, 10, [("cat", (1, 1, 5, 5))]))
+    assert sources.choose(data) == "voc"
+
+
+@pytest.mark.parametrize("folder", ["", "images"])
+@pytest.mark.parametrize("format_name", ["csv", "coco"])
+def test_names_of_pictures_repeat_in_the_folders_of_splits(tmp_path, folder, format_name):
+    """The folder is `test`, the table test_labels."""
+    for split in ("train", "test"):
+        images.write(tmp_path / folder / split / "1.png", np.zeros((10, 20, 3), np.uint8))
+        table, path = "1.png,1,2,3,4,cat\n", tmp_path / f"{split}_labels.csv"
+        if format_name == "coco":
+            described = {"images": [{"id": 1, "file_name": "1.png"}], "annotations": [], "categories": []}
+            table, path = json.dumps(described), path.with_suffix(".json")
+        path.write_text(table)
+    for split in ("train", "test"):
+        (entry,) = sources.find(tmp_path, f"{split}_labels")
+        assert entry.image_path == str(tmp_path / folder / split / "1.png")
+
+
 def test_layout_of_roboflow(data):
     (data / "train").mkdir()
     (data / "train.csv").rename(data / "train" / "_annotations.csv")
@@ -111,11 +156,44 @@ def test_wrong_lines_are_named(data, line, named):
     assert "\n" not in message and len(message) < 400
 
 
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ("a.png,1,2,,4,cat", "'a.png,1,2,,4,cat' has no number for xmax; correct the line"),
+        ("a.png,1,2,3,4", "'a.png,1,2,3,4' has no class; correct the line"),
+    ],
+)
+def test_wrong_lines_of_a_table_that_names_its_columns(data, line, named):
+    (data / "train.csv").write_text(f"image_id,x_min,y_min,x_max,y_max,class_name\n{line}\n")
+    with pytest.raises(UserError, match=rf"train\.csv, line 2: {named}$"):
+        load(data)
+
+
+def test_a_line_of_names_that_lacks_some_says_which(data):
+    (data / "train.csv").write_text("image,xmin,xmax,ymin,ymax,class_id\na.png,1,2,3,4,1\n")
+    with pytest.raises(
+        UserError, match=r"line 1: 'image,.*class_id' names no class; rename the columns that hold these"
+    ):
+        load(data)
+
+
+def test_a_class_without_a_box_is_no_object_and_is_said(data, capsys):
+    """As Kaggle's VinBigData has them: 'No finding'."""
+    head = "image_id,class_name,class_id,rad_id,x_min,y_min,x_max,y_max\n"
+    (data / "train.csv").write_text(head + "a,dog,2,R9,2,1,10.5,5.25\nb,No finding,14,R9,,,,\nb,No finding,14,R8\n")
+    first, second = load(data)
+    assert len(first.boxes) == 1 and len(second.boxes) == 0
+    assert csv_table.class_names(data, "train") == ("dog",)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "2 lines with a class but no box, taken as without an object; the first is " in line
+    assert line.endswith("train.csv, line 3")
+
+
 def test_wrong_splits(data):
     (data / "empty.csv").write_text("\n")
     (data / "none.csv").write_text("a.png\n")
     for place, splits, named in [
-        (data, "val", r"val\.csv; .*empty, none, train"),
+        (data, "val", "no split 'val'; .*empty, none, train"),
         (data, "train,train", r"train\.csv: .* train "),
         (data, "empty", r"empty\.csv: "),
         (data / "train.csv", "train,val", r"train\.csv: .*train,val"),
@@ -142,7 +220,7 @@ def test_a_line_with_only_a_picture_is_corrected_too():
     header = ["image", "xmin", "ymin", "xmax", "ymax", "class", "width", "height"]
     edit = types.SimpleNamespace(scale=(0.5, 0.5), size=(10, 5), boxes=[])
     kept = types.SimpleNamespace(image_path="a.png", listed=types.SimpleNamespace(image_path="a.png"), edit=edit)
-    assert csv_table._edited(["a.png"], csv_table._header(header), kept, None, None) == [
+    assert csv_table._edited(["a.png"], csv_table._columns(header), kept, None, None) == [
         ["a.png", *[""] * 5, "10", "5"]
     ]
 

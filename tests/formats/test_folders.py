@@ -254,6 +254,18 @@ def test_paths_of_another_computer_in_yaml(voc, tmp_path, yaml):
     assert {split: content(data, split) for split in SPLITS} == expected
 
 
+@pytest.mark.parametrize("path", ["../datasets/mine", "/content/datasets/mine", "D:\\sets\\mine"])
+def test_the_folder_of_a_yaml_file_may_lie_beside_it(voc, tmp_path, path):
+    data = dataset_formats.write_all(voc, tmp_path / "others", ["train", "val"], NAMES)["yolo"]
+    expected = {split: content(data, split) for split in SPLITS}
+    move(data, tmp_path / "ultra" / "mine")
+    (tmp_path / "ultra" / "mine.yaml").write_text(
+        f"path: {path}\ntrain: images/train\nval: images/val\nnames: [cat, dog]\n"
+    )
+    (tmp_path / "ultra" / "mine" / "data.yaml").unlink()
+    assert {split: content(tmp_path / "ultra", split) for split in SPLITS} == expected
+
+
 @pytest.mark.parametrize("path", ["labels.json", "train/labels.json", "train.json", "result.json"])
 def test_places_of_cocos_files(voc, tmp_path, path):
     data = dataset_formats.write_all(voc, tmp_path / "others", ["train", "val"], NAMES)["coco"]

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+import dataset_formats
 import sources
 from media import images
 from structures import UserError
@@ -29,6 +30,11 @@ FILES = {  # name: (content, what the message says)
         "Bild,links,oben\n",
         "boxes.csv begins with 'Bild,links,oben': name its columns in line 1, image,xmin,",
     ),
+    "udacity.csv": (
+        "frame,xmin,xmax,ymin,ymax,class_id\na.jpg,1,2,3,4,1\n",
+        "udacity.csv begins with 'frame,xmin,xmax,ymin,ymax,class_id', which names no image and no class: ren",
+    ),
+    "excel.csv": ("Bild;class;xmin;ymin;xmax;ymax\n", "ymax', which names no image: rename the columns that hold"),
     "notes.txt": ("\n  first words\n", "notes.txt begins with 'first words', which fits no format that is read"),
 }
 
@@ -50,7 +56,7 @@ def test_files_of_other_tools_are_named(tmp_path, name):
     picture(tmp_path / "pictures" / "a.jpg")
     (tmp_path / name).write_text(content)
     assert expected in error_of(tmp_path) and "it holds the folders pictures and 1 " in error_of(tmp_path)
-    if name not in ("notes.txt", "boxes.csv", "via.csv"):
+    if name not in ("notes.txt", "boxes.csv", "udacity.csv", "excel.csv", "via.csv"):
         (tmp_path / name).rename(tmp_path / "pictures" / name)
         assert expected in error_of(tmp_path)
 
@@ -74,8 +80,36 @@ def test_a_part_of_a_data_set_names_the_whole(tmp_path, part):
     assert f"it is only a part of one; do you mean {root} (voc)?" in error_of(root / part)
 
 
+@pytest.mark.parametrize("name", ["voc", "kitti", "labelme", "yolo"])
+def test_annotations_alone_name_the_whole(tmp_path, name):
+    pictures = {"a": ((8, 8), [("cat", (1, 1, 5, 5))])}
+    voc = write_voc(tmp_path / "voc", pictures, {"train": ["a"]})
+    data = dataset_formats.write_all(voc, tmp_path / "others", ["train"], ["cat"])[name]
+    part = data / {"voc": "Annotations", "kitti": "train/label_2", "yolo": "labels/train"}.get(name, "json")
+    if name == "labelme":
+        part.mkdir()
+        (data / "train" / "a.json").rename(part / "a.json")
+    home = data / "train" if name == "kitti" else data
+    with pytest.raises(UserError, match=rf"it is only a part of one; do you mean {home} \({name}\)\?$"):
+        sources.choose(part)
+
+
+@pytest.mark.parametrize("names", ["data.yaml", "classes.txt", "obj.names"])
+@pytest.mark.parametrize("part", ["train", "train/images", "train/labels"])
+def test_a_part_of_yolos_data_set_names_the_folder_with_the_classes(tmp_path, part, names):
+    """Who writes classes.txt for the part may give the classes other numbers."""
+    picture(tmp_path / "train" / "images" / "a.jpg")
+    (tmp_path / "train" / "labels").mkdir()
+    (tmp_path / "train" / "labels" / "a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    text = "train: train/images\nnames: [cat, dog]\n" if names == "data.yaml" else "cat\ndog\n"
+    (tmp_path / names).write_text(text)
+    with pytest.raises(UserError, match=f"do you mean {tmp_path}[ ,]"):
+        sources.class_names(tmp_path / part, "all")
+
+
 def test_annotations_alone(tmp_path):
     root = write_voc(tmp_path / "voc", {"a": ((8, 8), [])}, {"train": ["a"]})
+    (root / "JPEGImages" / "a.jpg").unlink()
     with pytest.raises(UserError, match=r"annotations, but no pictures in .*; give the folder that holds both"):
         sources.find(root / "Annotations", "all")
     (root / "Annotations" / "a.heic").write_bytes(b"x")

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import sources
-from dataset_check import fixes, scanning
+import ssd_utils
+from dataset_check import checks, fixes, scanning
 from formats import annotations
 from media import images
 from structures import UserError
@@ -381,15 +382,51 @@ def test_a_column_that_divides_a_table_is_not_passed_over_in_silence(tmp_path, c
     assert "labels.csv: its column 'split' is not used" in line
 
 
-def test_fractions_of_open_images(tmp_path):
+def open_images(root, row=lambda file, name, edges: [file[:-4], name, edges[0], edges[2], edges[1], edges[3]]):
+    """Open Images' table: fractions of the pictures. row: (file, name, edges in fractions) -> cells."""
     head = ["ImageID", "LabelName", "XMin", "XMax", "YMin", "YMax"]
-    table(
-        tmp_path,
-        head,
-        lambda file, name, box: [file[:-4], name, box[0] / WIDTH, box[2] / WIDTH, box[1] / HEIGHT, box[3] / HEIGHT],
-    )
-    with pytest.raises(UserError, match="fractions of the picture, a CSV table wants pixels"):
-        sources.load(tmp_path, "labels", ("kite", "buoy"))
+    table(root, head, lambda file, name, box: row(file, name, np.divide(box, (WIDTH, HEIGHT) * 2).tolist()))
+
+
+def automl(root):
+    """AutoML's table without a first line of names: fractions too."""
+    open_images(root, lambda file, name, box: ["TRAIN", f"gs://b/{file}", name, *box[:2], "", "", *box[2:], "", ""])
+    path = root / "labels.csv"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
+
+
+@pytest.mark.parametrize("export", [open_images, automl])
+def test_fractions_are_read_where_a_table_holds_them_by_definition(tmp_path, capsys, export):
+    export(tmp_path)
+    for sample in sources.load(tmp_path, "labels", ("kite", "buoy")):
+        np.testing.assert_allclose(sample.boxes_px, list(BOXES.values()), atol=1e-3)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_box_around_all_of_a_picture_in_fractions(tmp_path):
+    """It is one of a pixel in the corner where the table does not say what its numbers are."""
+    picture(tmp_path / "a.jpg")
+    for head, expected in (("ImageID,LabelName,XMin,YMin,XMax,YMax", WIDTH), ("image,class,x1,y1,x2,y2", 1)):
+        write(tmp_path / "train.csv", f"{head}\na.jpg,kite,0,0,1,1\n")
+        (sample,) = sources.load(tmp_path, "train", ("kite",))
+        assert sample.boxes_px[0, 2] == expected
+
+
+def test_a_corrected_copy_of_a_table_in_fractions_keeps_all_objects(tmp_path):
+    """Also a box around all of its picture, and one that was corrected."""
+    open_images(tmp_path / "data")
+    path = tmp_path / "data" / "labels.csv"
+    more = "s0,kite,0,1,0,1\ns1,buoy,0.75,0.25,0.5,0.875\n"
+    path.write_text(path.read_text() + more)
+    scan = scanning.scan(tmp_path / "data", workers=1)
+    found = checks.check(scan, ssd_utils.get_preset("vgg300"))
+    assert "fractions" not in {one.defect for one in found} and "inverted-box" in {one.defect for one in found}
+    duplicates = [one for one in found if one.defect != "duplicate"]  # all pictures are black
+    fixes.write_copy(scan, duplicates, tmp_path / "fixed")
+    text = (tmp_path / "fixed" / "labels.csv").read_text()
+    assert len(text.splitlines()) == 15 and "s1,buoy,0.25,0.75,0.5,0.875" in text
+    first, second, *_ = sources.load(tmp_path / "fixed", "labels", ("kite", "buoy"))
+    assert first.boxes_px[2].tolist() == [0, 0, WIDTH, HEIGHT] and second.boxes_px[2].tolist() == [40, 60, 120, 105]
 
 
 def test_one_split_that_is_not_for_training_is_not_taken(tmp_path):
