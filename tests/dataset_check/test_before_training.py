@@ -104,7 +104,7 @@ def test_anchors_and_the_heads_of_another_run(shapes, trained, tmp_path):
     same = write_anchors(tmp_path / "same.json", aspect_ratios=[[4], [2, 5], [2, 3], [2, 3], [2], [2]])
     assert read_flags(*common, "--anchors", same)[0].preset.aspect_ratios[0] == (4,)
     more = write_anchors(tmp_path / "more.json", aspect_ratios=[[2, 3], [2, 3], [2, 3], [2, 3], [2], [2]])
-    with pytest.raises(UserError, match=r"more\.json: .*\(6, 6, 6, 6, 4, 4\) .*\(4, 6, 6, 6, 4, 4\)"):
+    with pytest.raises(UserError, match=r"more\.json: .*\(6, 6, 6, 6, 4, 4\), .*\(4, 6, 6, 6, 4, 4\)"):
         read_flags(*common, "--anchors", more)
 
 
