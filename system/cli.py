@@ -25,7 +25,7 @@ from typing import NoReturn, TextIO
 from structures import UserError
 from system import compiled_code, files, schema, signals, wording
 
-SUCCESS, FAILURE, INTERRUPTED = 0, 1, 130
+SUCCESS, FAILURE, INTERRUPTED = 0, 1, signals.INTERRUPTED
 # Of the project. Not from system.environment, which only programs import: parts of the project need fewer packages
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -46,6 +46,7 @@ def run(main: Callable[[], object]) -> NoReturn:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
+        signals.raise_at_interrupt()
         main()
         sys.stdout.flush()
     except UserError as error:
