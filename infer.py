@@ -82,6 +82,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with cli.StopRequest() as stop:
         model = pretrained.fetched(model, stop.raise_if_requested)
         cli.import_tensorflow()
+        stop.raise_if_requested()
         import detector  # all flags and paths are checked before TensorFlow loads
 
         validated = model.training and model.training.precision  # by train.py

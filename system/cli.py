@@ -492,12 +492,17 @@ class StopRequest:
         name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
         text = f"\n{name}: stopping after this step; press it again to stop now and lose what is not saved\n"
         with contextlib.suppress(OSError, ValueError, AttributeError):  # no reader, or no file behind stderr
-            os.write(sys.stderr.fileno(), text.encode())  # print() would fail in the middle of another print()
+            place = sys.stderr.fileno()
+            place = _put_aside.get(place, place)
+            os.write(place, text.encode())  # print() would fail in the middle of another print()
 
     def raise_if_requested(self) -> None:
         """Raise KeyboardInterrupt if a stop was requested."""
         if self.requested:
             raise KeyboardInterrupt
+
+
+_put_aside: dict[int, int] = {}  # descriptor -> that of the user's terminal, while `import_tensorflow` needs its number
 
 
 def import_tensorflow(xla: bool = False, xla_on_cpu: bool = False) -> ModuleType:
@@ -519,19 +524,20 @@ def import_tensorflow(xla: bool = False, xla_on_cpu: bool = False) -> ModuleType
         return importlib.import_module("tensorflow.compat.v1")
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # for its C++ code, which prints some lines before it reads this
     sys.stderr.flush()
-    before = os.dup(2)
+    before = _put_aside[2] = os.dup(2)
     with open(os.memfd_create("TensorFlow's messages"), "w+b", buffering=0) as held_back:
         os.dup2(held_back.fileno(), 2)
         try:
             tensorflow = importlib.import_module("tensorflow.compat.v1")
             tensorflow.logging.set_verbosity(tensorflow.logging.ERROR)  # of Python: not that a function is deprecated
             return tensorflow
-        except BaseException:
+        except Exception:  # Ctrl-C is no failure, which these lines would explain
             held_back.seek(0)
             os.write(before, held_back.read())
             raise
         finally:
             os.dup2(before, 2)
+            del _put_aside[2]
             os.close(before)
 
 

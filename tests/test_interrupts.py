@@ -1,16 +1,20 @@
-"""Ctrl-C while a program starts: in the imports of its own modules."""
+"""Ctrl-C while a program starts: in the imports of its own modules, and in that of TensorFlow, which takes long."""
 
+import os
 import signal
 import subprocess
 import sys
 
 import pytest
 
-from programs import ROOT, fresh_environment
+from programs import ROOT, TINY, fresh_environment
 from system import cli, environment, signals
 
 PROGRAMS = [*(f"{name}.py" for name in environment.PROGRAMS), "recipes/bccd.py", "toy_road"]
 PRESSED = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n"
+ACKNOWLEDGED = "\nCtrl-C: stopping after this step; press it again to stop now and lose what is not saved\n"
+# What train.py and others need of it until they look at the request
+TENSORFLOW = PRESSED + "class logging:\n    ERROR = 0\n    set_verbosity = print\n"
 
 
 def start(words, folder, modules, **options):
@@ -57,3 +61,41 @@ def test_a_program_that_runs_is_interrupted_by_an_exception():
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     assert received == [signal.default_int_handler]
+
+
+@pytest.fixture
+def tensorflow():
+    """A package in the place of TensorFlow, during whose import Ctrl-C is pressed."""
+    name = "tensorflow/compat/v1.py"
+    return {"tensorflow/__init__.py": "", "tensorflow/compat/__init__.py": "", name: TENSORFLOW}
+
+
+def commands(shapes, folder):
+    """{name: words of programs that import TensorFlow}."""
+    model, picture = folder / "model.pb", next((shapes / "JPEGImages").iterdir())
+    model.write_bytes(b"")
+    training = ["train.py", "--data", shapes, "--train", "train", *TINY, "--run", folder / "run"]
+    return {
+        "train": training,
+        "find the rate": [*training, "--find-rate"],
+        "infer": ["infer.py", model, picture, "--output", folder / "found"],
+        "film": ["process_video.py", model, shapes / "JPEGImages", folder / "film.mp4"],
+    }
+
+
+@pytest.mark.parametrize("name", ["train", "find the rate", "infer", "film"])
+def test_ctrl_c_while_tensorflow_is_imported_is_acknowledged_and_heeded(name, shapes, tensorflow, tmp_path):
+    done = start(list(map(str, commands(shapes, tmp_path)[name])), tmp_path, tensorflow)
+    assert done.returncode == 130 and done.stderr.endswith(ACKNOWLEDGED + "interrupted\n"), done.stderr
+    assert sorted(os.listdir(tmp_path)) == ["model.pb", "modules"]
+
+
+def test_an_interrupted_import_of_tensorflow_shows_none_of_its_messages(tensorflow, tmp_path):
+    """They explain a failure."""
+    tensorflow["tensorflow/__init__.py"] = "import os\nos.write(2, b'no GPU is found\\n')\n"
+    program = ["-c", "from system import cli; cli.run(cli.import_tensorflow)"]
+    done = start(program, tmp_path, tensorflow)
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
+    tensorflow["tensorflow/compat/v1.py"] = "import no_such_module"
+    done = start(program, tmp_path, tensorflow)
+    assert done.returncode == 1 and done.stderr.startswith("no GPU is found\nTraceback")

@@ -187,7 +187,8 @@ class OpenNetwork:
 def open_network(task: Task, stop: StopRequest) -> Iterator[OpenNetwork]:
     """Context manager: the network of a task, until the block ends. Writes nothing.
 
-    Raises UserError if the first weights cannot be read, or, also from the block, if memory is full.
+    Raises UserError if the first weights cannot be read, or, also from the block, if memory is full, and
+    KeyboardInterrupt if a stop was requested while the network was built.
     """
     dtype = devices.compute_dtype(task.settings.precision)
     if task.group:  # machines may differ
@@ -211,6 +212,7 @@ def open_network(task: Task, stop: StopRequest) -> Iterator[OpenNetwork]:
         with graph.session:
             probe = probes.StepProbe(graph.training_step.trained, graph.training_step.gradient_probe)
             graph.initialize(_first_values(task, stop))
+            stop.raise_if_requested()  # before there is a run
             yield OpenNetwork(task, graph, probe, weights, xla, ranks)
 
 

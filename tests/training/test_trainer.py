@@ -256,6 +256,20 @@ def test_the_precision_chosen_by_auto_stays(start, monkeypatch, capsys):
         resume(run, "--precision", "float32")
 
 
+def test_a_stop_while_the_network_is_built_leaves_no_run(start, tmp_path, monkeypatch):
+    """The run, without any step, would only be in the way of the same command."""
+    build = trainer.training_graph.build
+
+    def stopped(*arguments):
+        signal.raise_signal(signal.SIGINT)
+        return build(*arguments)
+
+    monkeypatch.setattr(trainer.training_graph, "build", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        start("--max-steps", "1")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_changes_of_a_resume_are_kept(start, capsys):
     run = start("--epochs", "1", "--schedule", "cosine")
     versions = files.read_json(run / "config.json")["versions"]
