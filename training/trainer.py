@@ -190,6 +190,8 @@ def open_network(task: Task, stop: StopRequest) -> Iterator[OpenNetwork]:
     Raises UserError if the first weights cannot be read, or, also from the block, if memory is full, and
     KeyboardInterrupt if a stop was requested while the network was built.
     """
+    if task.resume:
+        task = _with_own_length(task)
     dtype = devices.compute_dtype(task.settings.precision)
     if task.group:  # machines may differ
         dtype = tf.as_dtype(task.group.share(dtype.name))
@@ -327,6 +329,27 @@ def _keep_changes(task, state):
     config.replace_training(task.run, settings)
 
 
+def _with_own_length(task):
+    """The task of a resume; with the run's own length if the run has had that and what the flags say is no longer.
+
+    Raises UserError for flags that would end the training before the step where it is.
+    """
+    state, (_, stored) = runs.last_state(task.run) or runs.TrainingState(), config.read_config(task.run)
+    own = dataclasses.replace(task.settings, epochs=stored.epochs, max_steps=stored.max_steps)
+    own_task = dataclasses.replace(task, settings=own)
+    if not _is_done(task, state):
+        return task
+    if _is_done(own_task, state):
+        return own_task
+    epochs, steps = task.settings.epochs, task.settings.max_steps
+    remedy = "give more, or leave it out to go on"
+    if steps is not None and steps < state.step:
+        raise UserError(f"--max-steps {steps}: the run is at step {state.step}; {remedy}")
+    if (epochs, 0) < (state.epoch, state.batch):
+        raise UserError(f"--epochs {epochs}: the run is in epoch {state.epoch + 1}; {remedy}")
+    return task
+
+
 def _is_done(task, state):
     """Whether nothing is left to train."""
     return state.epoch >= task.settings.epochs or state.step >= task.plan.total_steps
@@ -460,13 +483,13 @@ class Trainer:
 
     def _way_to_longer(self):
         """What ended the training, and the line that trains it longer: with all limits that would end it again."""
-        _, stored = config.read_config(self.task.run)  # without flags of this resume that lengthen nothing
+        settings = self.task.settings
         steps, in_epoch = self.state.step, self.task.plan.steps_per_epoch
-        end, flags = plural(stored.epochs, "epoch"), []
-        if stored.max_steps is not None and stored.max_steps < 2 * steps:
+        end, flags = plural(settings.epochs, "epoch"), []
+        if settings.max_steps is not None and settings.max_steps < 2 * steps:
             flags += ["--max-steps", str(2 * steps)]
-            end = plural(steps, "step") if stored.max_steps <= steps else end
-        if stored.epochs * in_epoch < 2 * steps:
+            end = plural(steps, "step") if settings.max_steps <= steps else end
+        if settings.epochs * in_epoch < 2 * steps:
             flags += ["--epochs", str(math.ceil(2 * steps / in_epoch))]
         longer = config.resume_command(self.task.run, *flags)
         return f"the run has had its {end}; for twice as many: {longer}"
