@@ -450,6 +450,8 @@ def check_new_folder(flag: str, path: str, data: str) -> None:
 
 
 def _writable(text, check):
+    if text == "-":
+        raise argparse.ArgumentTypeError("'-' is no name of a file or folder here: standard output is not written to")
     try:
         check(text)
     except files.UnwritableFile as error:
