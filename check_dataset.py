@@ -160,9 +160,8 @@ def _add_output_flags(add):
     add(
         "--draw-limit",
         type=cli.positive_int,
-        default=1000,
         metavar="N",
-        help="draw at most N pictures of each split, the same ones every time",
+        help=f"draw at most N pictures of each split, the same ones every time (default: {drawings.MOST})",
     )
     add(
         "--anchors",
