@@ -362,7 +362,8 @@ def _find_files(flags):
     """
     pictures: list[Picture] = []
     origin: dict[str, str] = {}
-    recursive, drawn = flags.recursive, result_folder.drawn_before(flags.output)
+    recursive = flags.recursive
+    ours = {os.path.realpath(flags.output)} if result_folder.holds_results(flags.output) else set()
     for path in _named(flags.images):
         if not os.path.exists(path):
             whole = " ".join(flags.images)  # in the shell, a name with spaces becomes several
@@ -373,7 +374,7 @@ def _find_files(flags):
             raise UserError(f"{path}: is a video; detect in it with {detect}")
         is_folder = os.path.isdir(path)
         is_output = is_folder and os.path.realpath(path) == os.path.realpath(flags.output)
-        for file, name in _find_in_folder(path, recursive, drawn) if is_folder else [(path, os.path.basename(path))]:
+        for file, name in _find_in_folder(path, recursive, ours) if is_folder else [(path, os.path.basename(path))]:
             if is_output and name == os.path.basename(name):
                 better = os.path.join(path, "found")
                 raise UserError(
@@ -467,7 +468,7 @@ def _files(folder, recursive, passed_over):
         paths = ((os.path.join(folder, name), name) for name in files.visible(folder))
         yield from ((path, name) for path, name in paths if os.path.isfile(path))
         return
-    for parent, names in files.walk(folder, passed_over):
+    for parent, names in result_folder.walk(folder, passed_over):
         for path in (os.path.join(parent, name) for name in names):
             yield path, os.path.relpath(path, folder)
 
@@ -486,7 +487,8 @@ def _left_out(others):
 def _folders_with_pictures(folder, passed_over):
     """How many of the folders in a folder hold pictures. passed_over: as above."""
     below = (os.path.join(folder, name) for name in files.visible_folders(folder))
-    walks = (files.walk(path, passed_over) for path in below if os.path.realpath(path) not in passed_over)
+    passed_over = {*passed_over, *result_folder.drawn_before(folder)}
+    walks = (result_folder.walk(path, passed_over) for path in below if os.path.realpath(path) not in passed_over)
     return sum(any(_is_picture(name) for _, names in walk for name in names) for walk in walks)
 
 
@@ -532,7 +534,11 @@ def _input_flags(pictures, group):
         help="pictures, or folders with pictures; '*.jpg' in quotes; @FILE, a list with one of these a line; -, such a "
         "list from standard input",
     )
-    pictures.add_argument("--recursive", action="store_true", help="also search the folders inside the folders")
+    pictures.add_argument(
+        "--recursive",
+        action="store_true",
+        help="also search the folders inside the folders, but not what infer.py has drawn",
+    )
     group.add_argument("--data", metavar="DIR", help="the data set, in any format that train.py reads")
     group.add_argument(
         "--source",

@@ -73,8 +73,15 @@ def holds_results(folder):
 
 def drawn_before(folder):
     """Real paths of the folders with an earlier call's drawn copies and crops, in which nothing is to be detected."""
-    places = [folder, *(os.path.join(folder, name) for name in (DRAWN, CROPS))] if holds_results(folder) else []
-    return {os.path.realpath(place) for place in places}
+    return {os.path.realpath(os.path.join(folder, name)) for name in (DRAWN, CROPS)} if holds_results(folder) else set()
+
+
+def walk(folder, passed_over=()):
+    """As `files.walk`, but also without the drawn copies and crops of earlier calls, wherever in it they are."""
+    passed_over = set(passed_over)
+    for parent, names in files.walk(folder, passed_over):
+        passed_over |= drawn_before(parent)
+        yield parent, names
 
 
 def _places(path):

@@ -28,6 +28,7 @@ from boxes import nms
 from many import detecting
 from media import images
 from programs import CLASSES, error_of, run
+from results import result_folder
 from structures import UserError
 
 READABLE = ("one.png", "gray.jpg", "cmyk.jpg", "deep.png", "alpha.png", "long.png", "turned.jpg")
@@ -500,6 +501,23 @@ def test_results_of_a_killed_call_are_replaced(trained, mine, tmp_path):
     run("infer.py", trained, tmp_path / "apart", "--output", out, "--overwrite")
     left = {"detections.json", "images"}
     assert {name for name in os.listdir(out) if not name.endswith(".tmp")} == left
+
+
+@pytest.mark.parametrize("name", ["detections.json", result_folder.UNFINISHED])
+def test_drawn_copies_of_other_calls_are_not_detected_again(mine, tmp_path, name, capsys):
+    """Wherever they are in the folder; whoever names them gets them."""
+    found = mine / "deep" / "found"
+    for place in ("images/sub", "crops/car", "own"):
+        shutil.copytree(mine / "images", found / place)
+    (found / name).write_text('{"model": "run", "images": []}', "utf-8")
+    flags = argparse.Namespace(images=[str(mine)], recursive=True, output=str(tmp_path / "out"))
+    assert [picture.name for picture in infer._find_files(flags)] == ["deep/found/own/a.png", "images/a.png"]
+    flags.images = [str(found / "images")]
+    assert [picture.name for picture in infer._find_files(flags)] == ["sub/a.png"]
+    flags.images, flags.recursive = [str(mine / "images")], False
+    shutil.copytree(found, mine / "images" / "found", ignore=shutil.ignore_patterns("own"))
+    assert [picture.name for picture in infer._find_files(flags)] == ["a.png"]
+    assert "not searched" not in capsys.readouterr().out
 
 
 MISTAKES = {
