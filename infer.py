@@ -43,6 +43,7 @@ from system import cli, files, stages, wording, worker_processes
 FEW = 5  # boxes a picture that are easy to look at
 MOST_DRAWING = 8  # threads; each holds a picture of up to hundreds of megabytes
 FILMS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".mts", ".3gp")
+TEXTS = (".txt", ".csv", ".json", ".xml", ".yaml", ".yml")
 SHARD = 1000  # pictures of a file of --shards
 SPLIT_FLOAT32 = " and, with --split, for a run that train.py validated in float32, so that scores agree"  # for --help
 
@@ -155,8 +156,8 @@ def _detect_all(flags, model, detector, pictures, data, choice, stop, old):
                 if stop.requested:
                     bar.close()
                     raise KeyboardInterrupt
-    output.report(time.monotonic() - start, detector.precision)
     output.require_one()
+    output.report(time.monotonic() - start, detector.precision)
 
 
 def _source(flags, model, detector):
@@ -286,9 +287,10 @@ class _Output:
             print(f"score them with: {_scoring_command(self._flags)}")
 
     def require_one(self) -> None:
-        """Raise UserError if no picture could be read."""
+        """Raise UserError if no picture could be read; the results, which say no more, do not block the next call."""
         pictures = self._counts["pictures"]
         if pictures and pictures == self._counts["unreadable"]:
+            result_folder.discard(self._flags.output)
             raise UserError(f"of {wording.plural(pictures, 'picture')} none could be read; the lines above say why")
 
     def _report_crowds(self):
@@ -364,6 +366,7 @@ def _find_files(flags):
     origin: dict[str, str] = {}
     recursive = flags.recursive
     ours = {os.path.realpath(flags.output)} if result_folder.holds_results(flags.output) else set()
+    _refuse_texts(flags.images)
     for path in _named(flags.images):
         if not os.path.exists(path):
             whole = " ".join(flags.images)  # in the shell, a name with spaces becomes several
@@ -387,6 +390,15 @@ def _find_files(flags):
             origin[name] = file
             pictures.append(Picture(file, name))
     return pictures
+
+
+def _refuse_texts(words):
+    """Raise UserError if the words of the command line are files of text and nothing else."""
+    if all(os.path.isfile(word) and word.lower().endswith(TEXTS) for word in words):
+        raise UserError(
+            f"{words[0]}: is no picture; give @{words[0]} if it is a list of pictures, or a data set with --data and "
+            "--split"
+        )
 
 
 def _named(words):

@@ -84,6 +84,14 @@ def walk(folder, passed_over=()):
         yield parent, names
 
 
+def discard(folder):
+    """Remove the results of this call, and the folder if nothing else is in it."""
+    with _writing_to(folder):
+        remove(folder, _in_the_way(folder))
+        if not os.listdir(folder):
+            os.rmdir(folder)
+
+
 def _places(path):
     """The real paths of a path and, if it is a link, of the link itself."""
     parent, name = os.path.split(os.path.abspath(path))

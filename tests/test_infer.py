@@ -77,12 +77,32 @@ def test_odd_pictures_are_detected_or_listed(trained, odd_folder, tmp_path):
     assert images.read(tmp_path / "out" / "images" / "turned.jpg").shape == (80, 60, 3)
 
 
-def test_where_nothing_can_be_read_the_call_fails(trained, odd_folder, tmp_path):
-    """A script that goes on to score or count would take the empty results for a picture without objects."""
+def test_where_nothing_can_be_read_the_call_fails_and_leaves_nothing(trained, odd_folder, tmp_path):
+    """A script that goes on to score or count would take the empty results for a picture without objects.
+
+    The next call, with the right pictures, needs no --overwrite.
+    """
     out = tmp_path / "out"
-    with pytest.raises(UserError, match="of 2 pictures none could be read"):
-        infer.main([trained, odd_folder / "text.jpg", odd_folder / "notes.txt", "--output", out])
-    assert len(json.loads((out / "detections.json").read_text("utf-8"))["errors"]) == 2
+    for _ in range(2):
+        with pytest.raises(UserError, match="of 2 pictures none could be read"):
+            infer.main([trained, odd_folder / "text.jpg", odd_folder / "notes.txt", "--output", out, "--yolo-results"])
+        assert not out.exists()
+    out.mkdir()
+    (out / "mine.txt").write_text("mine")
+    with pytest.raises(UserError, match="of 1 picture none could be read"):
+        infer.main([trained, odd_folder / "text.jpg", "--output", out])
+    assert os.listdir(out) == ["mine.txt"]
+
+
+def test_a_table_in_the_place_of_pictures_is_refused(odd_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("train.csv", "list.TXT"):
+        (tmp_path / name).write_text("a.jpg\n")
+    flags = argparse.Namespace(images=["train.csv", "list.TXT"], recursive=False, output="out")
+    with pytest.raises(UserError, match=r"^train\.csv: is no picture; give @train\.csv if it is a list of pictures"):
+        infer._find_files(flags)
+    flags.images.append(str(odd_folder / "one.png"))  # as of photos/* in the shell
+    assert [picture.name for picture in infer._find_files(flags)] == ["train.csv", "list.TXT", "one.png"]
 
 
 def test_a_picture_that_needs_too_many_tiles_is_listed(trained, odd_folder, tmp_path, capsys):
