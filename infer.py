@@ -94,6 +94,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         with detector.load(flags.model, **settings, keep_predictions=flags.dump_predictions) as loaded:
             flags.threshold = file_metadata.lowest_threshold(loaded.threshold)
             wanted = class_lists.find_labels(flags.classes, loaded.class_names)
+            _warn_of_levels(pictures, loaded.preset)
             stop.raise_if_requested()  # while the old results still exist
             _detect_all(flags, model, loaded, pictures, data, _Choice(loaded.class_names, wanted), stop, old)
         if flags.split and validated not in (None, loaded.precision):
@@ -101,6 +102,12 @@ def main(argv: Sequence[str] | None = None) -> None:
                 f"train.py validated this run in {validated}, which gives slightly different scores; "
                 f"--precision {validated} detects in it too"
             )
+
+
+def _warn_of_levels(pictures, preset):
+    """Warn if 16-bit pictures among the first ones are almost black to a model with this preset."""
+    if preset.gray16 == images.FULL and (note := images.note_on_levels(one.path for one in pictures)):
+        cli.warn(f"{note}; a model that is trained with --gray16 stretch, or LOW-HIGH, sees them better")
 
 
 def _detect_in_shards(flags, model, threshold, pictures):

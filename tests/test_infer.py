@@ -105,6 +105,18 @@ def test_a_table_in_the_place_of_pictures_is_refused(odd_folder, tmp_path, monke
     assert [picture.name for picture in infer._find_files(flags)] == ["train.csv", "list.TXT", "one.png"]
 
 
+def test_few_of_16_bits_are_warned_of(trained, tmp_path, capsys):
+    """A thermal camera's picture is black to a model that was trained without --gray16."""
+    Image.fromarray(np.linspace(7000, 7900, 1200).astype(np.uint16).reshape(30, 40)).save(tmp_path / "warm.tiff")
+    infer.main([trained, tmp_path / "warm.tiff", "--output", tmp_path / "out"])
+    said = capsys.readouterr().err
+    assert (
+        f"warning: {tmp_path}/warm.tiff has 16 bits a sample and uses 4 of 256 gray levels (7000 to 7900 of 65535)"
+        in said
+    )
+    assert "--gray16 stretch" in said
+
+
 def test_a_picture_that_needs_too_many_tiles_is_listed(trained, odd_folder, tmp_path, capsys):
     """As one that cannot be read; the others have as many tiles as they need."""
     Image.new("RGB", (500, 400)).save(tmp_path / "large.png")
