@@ -76,7 +76,7 @@ def _check_outputs(flags, source):
         sources.check_fixable(source)
         cli.check_new_folder("--fix", flags.fix, flags.data)
     if flags.draw:
-        cli.check_new_folder("--draw", flags.draw, flags.data)
+        drawings.check_folder(flags.draw, flags.data)
     if flags.fix and flags.draw and os.path.abspath(flags.fix) == os.path.abspath(flags.draw):
         raise UserError("--draw: the folder of --fix; choose another one")
 
@@ -155,7 +155,8 @@ def _add_output_flags(add):
         "--draw",
         type=cli.output_folder,
         metavar="DIR",
-        help="draw the boxes and classes of the checked splits to DIR, which must be new or empty",
+        help="draw the boxes and classes of the checked splits to DIR, which must be new or empty, or hold nothing but "
+        "those of an earlier call",
     )
     add(
         "--draw-limit",

@@ -440,12 +440,15 @@ def output_folder(text: str) -> str:
     return _writable(text, files.check_folder_writable)
 
 
-def check_new_folder(flag: str, path: str, data: str) -> None:
-    """Raise UserError unless the folder of a flag is new or empty, and neither in nor around the data set."""
+def check_new_folder(flag: str, path: str, data: str, may_replace: bool = False) -> None:
+    """Raise UserError unless the folder of a flag is new or empty, and neither in nor around the data set.
+
+    may_replace: whether what it holds is the program's own, and will be replaced.
+    """
     new, old = os.path.realpath(path), os.path.realpath(data)
     if os.path.commonpath([new, old]) in (new, old):
         raise UserError(f"{flag} {path}: it is inside --data {data} or contains it; choose another place")
-    if os.path.exists(path) and (not os.path.isdir(path) or os.listdir(path)):
+    if os.path.exists(path) and not may_replace and (not os.path.isdir(path) or os.listdir(path)):
         raise UserError(f"{flag} {path}: it exists and is not an empty folder; choose another name")
 
 

@@ -197,6 +197,19 @@ def test_drawings_are_bounded(originals, tmp_path, capsys, monkeypatch):
     assert "1 picture of the 10 of train; --draw-limit N draws more" in capsys.readouterr().err
 
 
+def test_drawings_are_replaced_by_those_of_the_next_call(originals, tmp_path):
+    """After a correction, with the same command; but nothing else is removed."""
+    scan, folder = scan_of(originals["coco"]), tmp_path / "drawn"
+    for limit, number in ((2, 3), (1, 2)):  # of train6.png nothing can be drawn
+        drawings.check_folder(str(folder), str(originals["coco"]))
+        drawings.write(scan, str(folder), limit)
+        assert len(list(folder.rglob("*.jpg"))) == number
+    assert [path.name for path in tmp_path.iterdir()] == ["drawn"]
+    (folder / "notes.txt").write_text("the user's own")
+    with pytest.raises(UserError, match=f"^--draw {folder}: it exists and is not an empty folder"):
+        drawings.check_folder(str(folder), str(originals["coco"]))
+
+
 def test_drawings_that_the_disk_does_not_hold_leave_nothing(originals, tmp_path, monkeypatch):
     """Half of them would be in the way of the same command."""
     write, written = images.write, []
