@@ -78,7 +78,7 @@ def _check_outputs(flags, source):
         sources.check_fixable(source)
         cli.check_new_folder("--fix", flags.fix, flags.data)
     if flags.draw:
-        cli.check_new_folder("--draw", flags.draw, flags.data)
+        drawings.check_folder(flags.draw, flags.data)
     if flags.fix and flags.draw and os.path.abspath(flags.fix) == os.path.abspath(flags.draw):
         raise UserError("--draw: the folder of --fix; choose another one")
 
@@ -157,14 +157,14 @@ def _add_output_flags(add):
         "--draw",
         type=cli.output_folder,
         metavar="DIR",
-        help="draw the boxes and classes of the checked splits to DIR, which must be new or empty",
+        help="draw the boxes and classes of the checked splits to DIR, which must be new or empty, or hold nothing but "
+        "those of an earlier call",
     )
     add(
         "--draw-limit",
         type=cli.positive_int,
-        default=1000,
         metavar="N",
-        help="draw at most N pictures of each split, the same ones every time",
+        help=f"draw at most N pictures of each split, the same ones every time (default: {drawings.MOST})",
     )
     add(
         "--anchors",

@@ -43,6 +43,7 @@ from system import cli, files, stages, wording, worker_processes
 FEW = 5  # boxes a picture that are easy to look at
 MOST_DRAWING = 8  # threads; each holds a picture of up to hundreds of megabytes
 FILMS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".mts", ".3gp")
+TEXTS = (".txt", ".csv", ".json", ".xml", ".yaml", ".yml")
 SHARD = 1000  # pictures of a file of --shards
 SPLIT_FLOAT32 = " and, with --split, for a run that train.py validated in float32, so that scores agree"  # for --help
 
@@ -82,6 +83,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with cli.StopRequest() as stop:
         model = pretrained.fetched(model, stop.raise_if_requested)
         cli.import_tensorflow()
+        stop.raise_if_requested()
         import detector  # all flags and paths are checked before TensorFlow loads
 
         validated = model.training and model.training.precision  # by train.py
@@ -92,6 +94,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         with detector.load(flags.model, **settings, keep_predictions=flags.dump_predictions) as loaded:
             flags.threshold = file_metadata.lowest_threshold(loaded.threshold)
             wanted = class_lists.find_labels(flags.classes, loaded.class_names)
+            _warn_of_levels(pictures, loaded.preset)
             stop.raise_if_requested()  # while the old results still exist
             _detect_all(flags, model, loaded, pictures, data, _Choice(loaded.class_names, wanted), stop, old)
         if flags.split and validated not in (None, loaded.precision):
@@ -99,6 +102,12 @@ def main(argv: Sequence[str] | None = None) -> None:
                 f"train.py validated this run in {validated}, which gives slightly different scores; "
                 f"--precision {validated} detects in it too"
             )
+
+
+def _warn_of_levels(pictures, preset):
+    """Warn if 16-bit pictures among the first ones are almost black to a model with this preset."""
+    if preset.gray16 == images.FULL and (note := images.note_on_levels(one.path for one in pictures)):
+        cli.warn(f"{note}; a model that is trained with --gray16 stretch, or LOW-HIGH, sees them better")
 
 
 def _detect_in_shards(flags, model, threshold, pictures):
@@ -154,8 +163,8 @@ def _detect_all(flags, model, detector, pictures, data, choice, stop, old):
                 if stop.requested:
                     bar.close()
                     raise KeyboardInterrupt
-    output.report(time.monotonic() - start, detector.precision)
     output.require_one()
+    output.report(time.monotonic() - start, detector.precision)
 
 
 def _source(flags, model, detector):
@@ -285,9 +294,10 @@ class _Output:
             print(f"score them with: {_scoring_command(self._flags)}")
 
     def require_one(self) -> None:
-        """Raise UserError if no picture could be read."""
+        """Raise UserError if no picture could be read; the results, which say no more, do not block the next call."""
         pictures = self._counts["pictures"]
         if pictures and pictures == self._counts["unreadable"]:
+            result_folder.discard(self._flags.output)
             raise UserError(f"none of {wording.plural(pictures, 'picture')} could be read; the lines above say why")
 
     def _report_crowds(self):
@@ -361,7 +371,9 @@ def _find_files(flags):
     """
     pictures: list[Picture] = []
     origin: dict[str, str] = {}
-    recursive, drawn = flags.recursive, result_folder.drawn_before(flags.output)
+    recursive = flags.recursive
+    ours = {os.path.realpath(flags.output)} if result_folder.holds_results(flags.output) else set()
+    _refuse_texts(flags.images)
     for path in _named(flags.images):
         if not os.path.exists(path):
             whole = " ".join(flags.images)  # in the shell, a name with spaces becomes several
@@ -372,7 +384,7 @@ def _find_files(flags):
             raise UserError(f"{path}: is a video; detect in it with {detect}")
         is_folder = os.path.isdir(path)
         is_output = is_folder and os.path.realpath(path) == os.path.realpath(flags.output)
-        for file, name in _find_in_folder(path, recursive, drawn) if is_folder else [(path, os.path.basename(path))]:
+        for file, name in _find_in_folder(path, recursive, ours) if is_folder else [(path, os.path.basename(path))]:
             if is_output and name == os.path.basename(name):
                 better = os.path.join(path, "found")
                 raise UserError(
@@ -385,6 +397,15 @@ def _find_files(flags):
             origin[name] = file
             pictures.append(Picture(file, name))
     return pictures
+
+
+def _refuse_texts(words):
+    """Raise UserError if the words of the command line are files of text and nothing else."""
+    if all(os.path.isfile(word) and word.lower().endswith(TEXTS) for word in words):
+        raise UserError(
+            f"{words[0]}: is not a picture; give @{words[0]} if it is a list of pictures, or a data set with --data and "
+            "--split"
+        )
 
 
 def _named(words):
@@ -467,7 +488,7 @@ def _files(folder, recursive, passed_over):
         # A link that leads nowhere is a picture that cannot be read, as in a recursive search
         yield from ((path, name) for path, name in paths if not os.path.isdir(path))
         return
-    for parent, names in files.walk(folder, passed_over):
+    for parent, names in result_folder.walk(folder, passed_over):
         for path in (os.path.join(parent, name) for name in names):
             yield path, os.path.relpath(path, folder)
 
@@ -486,7 +507,8 @@ def _left_out(others):
 def _folders_with_pictures(folder, passed_over):
     """How many of the folders in a folder hold pictures. passed_over: as above."""
     below = (os.path.join(folder, name) for name in files.visible_folders(folder))
-    walks = (files.walk(path, passed_over) for path in below if os.path.realpath(path) not in passed_over)
+    passed_over = {*passed_over, *result_folder.drawn_before(folder)}
+    walks = (result_folder.walk(path, passed_over) for path in below if os.path.realpath(path) not in passed_over)
     return sum(any(_is_picture(name) for _, names in walk for name in names) for walk in walks)
 
 
@@ -532,7 +554,11 @@ def _input_flags(pictures, group):
         help="pictures or folders with pictures; a pattern in quotes, such as '*.jpg'; @FILE, a list with one of these "
         "per line; or -, such a list from standard input",
     )
-    pictures.add_argument("--recursive", action="store_true", help="also search the folders inside the folders")
+    pictures.add_argument(
+        "--recursive",
+        action="store_true",
+        help="also search the folders inside the folders, but not what infer.py has drawn",
+    )
     group.add_argument("--data", metavar="DIR", help="the data set, in any format that train.py reads")
     group.add_argument(
         "--source",

@@ -61,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         film_flags.check_outputs(films)
         pretrained.fetched(model, stop.raise_if_requested)
         cli.import_tensorflow()
+        stop.raise_if_requested()
         import detector  # TensorFlow loads only after all flags and paths are checked
 
         batch_size = _live_batch(flags, len(films), first) if first.live else flags.batch_size

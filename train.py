@@ -33,6 +33,7 @@ def main(argv: list[str] | None = None) -> None:
             if rank:
                 rank.follow(stop)
             cli.import_tensorflow(xla=flags.xla != "off", xla_on_cpu=flags.xla == "on")
+            stop.raise_if_requested()
             # They import TensorFlow, which takes seconds: flags and data are checked first
             from training import follower, trainer
 

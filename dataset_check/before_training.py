@@ -15,7 +15,6 @@ from tiling import views
 
 FEW_CLASSES = 20  # that are listed with their counts
 SHORT_NAME = 4  # names below this length are too alike by nature: car, cat
-PICTURES_TO_OPEN = 4  # for a look at 16-bit samples
 
 
 def class_line(samples, class_names):
@@ -131,19 +130,10 @@ def _digest(path):
 
 def _level_notes(samples, preset):
     """A line if 16-bit pictures among the first ones lose their contrast."""
-    deep = [one.image_path for one in samples if not one.image_path.lower().endswith((".jpg", ".jpeg"))]
-    for path in deep[:PICTURES_TO_OPEN] if preset.gray16 == images.FULL else ():
-        try:
-            levels = images.sixteen_bits(path)
-        except images.ImageError:
-            continue
-        if images.uses_few_levels(levels):
-            used = (levels[1] >> 8) - (levels[0] >> 8) + 1
-            return [
-                f"{path} has 16 bits per sample and uses {used} of 256 gray levels ({levels[0]} to {levels[1]} of "
-                "65535); --gray16 stretch spreads them"
-            ]
-    return []
+    if preset.gray16 != images.FULL:
+        return []
+    note = images.note_on_levels(one.image_path for one in samples)
+    return [f"{note}; --gray16 stretch spreads them"] if note else []
 
 
 def quick_notes(samples, valid, class_names, preset, cut=None):

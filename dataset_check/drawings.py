@@ -1,6 +1,7 @@
 """Draw the annotations of a data set into a folder, for a look at all of them in a viewer."""
 
 import os
+import shutil
 import sys
 
 import cv2
@@ -8,19 +9,51 @@ import numpy as np
 from tqdm import tqdm
 
 from media import images, visualization
+from structures import UserError
 from system import cli, files, wording
 
 LONGEST_SIDE = 1280  # pixels; larger pictures are drawn smaller
 QUALITY = 85
+MOST = 1000  # pictures of a split, by default
+MARK = ".drawn_by_check_dataset"  # a file in the folder, by which the next call knows that it may replace it
+
+
+def check_folder(folder, data):
+    """As cli.check_new_folder for --draw, but a folder with nothing but an earlier call's drawings will do too."""
+    cli.check_new_folder("--draw", folder, data, may_replace=_is_ours(folder))
+
+
+def _is_ours(folder):
+    names = [name for _, _, names in os.walk(folder) for name in names]
+    return os.path.isfile(os.path.join(folder, MARK)) and all(name == MARK or name.endswith(".jpg") for name in names)
 
 
 def write(scan, folder, limit, progress=False):
     """Draw the pictures of a Scan with their boxes and names -> (number drawn, number skipped).
 
-    folder: gets SPLIT/PICTURE.jpg; as for cli.check_new_folder.
-    limit: at most this many pictures of each split, drawn at random, the same ones every time.
-    A picture that cannot be read is skipped with a warning. Boxes without area are not drawn.
+    folder: gets SPLIT/PICTURE.jpg once all are drawn, and stays as it was otherwise; as for `check_folder`.
+    limit: at most this many pictures of each split, drawn at random, the same ones every time; None for MOST, and a
+        warning where there are more.
+    A picture that cannot be read is skipped with a warning. Boxes without area are not drawn. Raises UserError if the
+    folder cannot be written.
     """
+    try:
+        with files.pending_folder(folder) as pending:
+            counts = _write(scan, pending, limit or MOST, progress)
+            files.write(os.path.join(pending, MARK), "")
+            if _is_ours(folder):
+                shutil.rmtree(folder)
+    except OSError as error:
+        raise UserError(f"--draw {files.unwritable(folder, error)}") from None
+    for split in scan.splits:
+        if limit is None and (count := len(split.listed_of)) > MOST:
+            pictures = wording.plural(MOST, "picture")
+            cli.warn(f"--draw {folder}: {pictures} of the {count:,} of {split.name}; --draw-limit N draws more")
+    return counts[True], counts[False]
+
+
+def _write(scan, folder, limit, progress):
+    """Draw into a folder -> {whether it was drawn: number of pictures}."""
     names = sorted({item.name for one in scan.pictures if one.readable for item in one.annotation.objects})
     picture_of, counts = scan.picture_of, {True: 0, False: 0}
     for split in scan.splits:
@@ -31,10 +64,7 @@ def write(scan, folder, limit, progress=False):
         folder_of_split = os.path.join(folder, *files.safe_names([split.name]))
         for one, name in tqdm(list(zip(pictures, paths, strict=True)), split.name, leave=False, disable=not progress):
             counts[_draw(one, os.path.join(folder_of_split, f"{name}.jpg"), names)] += 1
-        if len(keys) > len(chosen):
-            pictures = wording.plural(len(chosen), "picture")
-            cli.warn(f"--draw {folder}: {pictures} of the {len(keys):,} of {split.name}; --draw-limit N draws more")
-    return counts[True], counts[False]
+    return counts
 
 
 def _short(picture, data):
@@ -65,7 +95,7 @@ def _draw(picture, path, names):
     try:
         images.write(path, visualization.draw_objects(image, boxes, labels, names), QUALITY)
     except images.UnwritableImage as error:
-        _warn(f"not drawn: {error}")
+        _warn(f"not drawn: {picture.image_path}: {str(error).removeprefix(f'{path}: ')}")
         return False
     return True
 

@@ -179,6 +179,13 @@ def _json_or_folder(text):
     return cli.output_folder(text) if os.path.isdir(text) else cli.output_json(text)
 
 
+def _png_or_folder(text):
+    suffix = os.path.splitext(text)[1]
+    if suffix and suffix.lower() != ".png" and not os.path.isdir(text):
+        raise argparse.ArgumentTypeError(f"{text!r}: is drawn as PNG; give a name in .png, or a folder")
+    return _file_or_folder(text)
+
+
 def _file_or_folder(text):
     return cli.output_folder(text) if os.path.isdir(text) else cli.output_file(text)
 
@@ -337,7 +344,7 @@ def _counting_flags(add):
     )
     add(
         "--timeline",
-        type=_file_or_folder,
+        type=_png_or_folder,
         metavar="FILE.png",
         help="draw a chart of when each track was visible (implies --track; default: none)",
     )

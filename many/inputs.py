@@ -14,6 +14,7 @@ from typing import IO, Any, NamedTuple
 
 from many import parquet
 from media import images
+from results import result_folder
 from structures import UserError
 from system import files
 
@@ -125,7 +126,7 @@ def _join(folder, name):
 
 
 def _names_below(source):
-    """Names of all files in a folder and below it, sorted."""
+    """Names of all files in a folder and below it, sorted, but for those that infer.py has drawn."""
     if is_remote(source):
         try:
             system, root = import_fsspec().core.url_to_fs(source)
@@ -134,9 +135,8 @@ def _names_below(source):
             raise UserError(f"{source}: cannot be listed ({files.reason(error)})") from None
     if not os.path.isdir(source):
         raise UserError(f"{source}: no such folder, list ({', '.join(LISTS)}) or tar")
-    return sorted(
-        os.path.relpath(os.path.join(parent, name), source) for parent, names in files.walk(source) for name in names
-    )
+    below = (os.path.join(parent, name) for parent, names in result_folder.walk(source) for name in names)
+    return sorted(os.path.relpath(path, source) for path in below)
 
 
 def _of_text(source):

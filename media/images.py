@@ -6,16 +6,18 @@ everything else; it knows transparency and rejects truncated files. EXIF orienta
 """
 
 import argparse
+import contextlib
 import errno
 import functools
 import hashlib
 import importlib.util
 import io
+import itertools
 import os
 import pathlib
 import struct
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import cv2
@@ -101,6 +103,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 
 FULL, STRETCH = "full", "stretch"  # values of gray16, besides LOW-HIGH
 STRETCHED_PERCENTILES = (0.1, 99.9)  # of a picture's samples: a dead pixel must not set the range
+DEEP_TO_OPEN = 4  # pictures, for a look at their 16-bit samples
 FEW_LEVELS = 64  # of 256; a 16-bit picture with fewer after its upper 8 bits are taken is hardly seen
 
 
@@ -234,6 +237,20 @@ def sixteen_bits(path: files.Path) -> tuple[int, int] | None:
 def uses_few_levels(levels: tuple[int, int] | None) -> bool:
     """Whether a picture loses most of its contrast if the upper 8 of its 16 bits are taken. levels: `sixteen_bits`."""
     return levels is not None and (levels[1] >> 8) - (levels[0] >> 8) < FEW_LEVELS
+
+
+def note_on_levels(paths: Iterable[files.Path]) -> str | None:
+    """What the first few pictures that are no JPEGs lose if the upper 8 of their 16 bits are taken; None if nothing."""
+    deep = (path for path in paths if not str(path).lower().endswith((".jpg", ".jpeg")))
+    for path in itertools.islice(deep, DEEP_TO_OPEN):
+        with contextlib.suppress(ImageError):
+            if uses_few_levels(levels := sixteen_bits(path)):
+                used = (levels[1] >> 8) - (levels[0] >> 8) + 1
+                return (
+                    f"{path} has 16 bits per sample and uses {used} of 256 gray levels ({levels[0]} to {levels[1]} of "
+                    "65535)"
+                )
+    return None
 
 
 def folder_is_gone(path: files.Path) -> bool:

@@ -175,14 +175,35 @@ def _draw(image, boxes_px, labels, words, class_names, gt=None, trails=(), place
     tabs = _Tabs(canvas, line)
     panel = _legend(legend, font)[: len(canvas), : canvas.shape[1]]
     tabs.keep_free(panel.shape[1], len(panel))
+    tabs.avoid([box for points, _ in places if len(points) == 2 for box in _strip(points, font)])
     for points, text in places:
-        tabs.draw(np.concatenate([points.min(axis=0), points.max(axis=0)]), (text,), font, marks.COLOR)
+        any(tabs.draw(box, (text,), font, marks.COLOR) for box in _spots(points, font))
     tabs.avoid(boxes_px)  # from here on: the texts of places stay where they are while objects pass
     for box, label, text in zip(boxes_px, labels, words, strict=True):
         tabs.draw(box, text, font, colors[label])
     below = canvas[: len(panel), : panel.shape[1]]
     below[:] = np.maximum(below // 3, panel)
     return canvas
+
+
+def _spots(points, size):
+    """Boxes beside which the text of a place may stand, the best first: a line's first end, its other end, all of it.
+
+    size: of the letters in pixels; an end is taken for so wide that a text beside it leaves the line visible.
+    """
+    whole = np.concatenate([points.min(axis=0), points.max(axis=0)])
+    if len(points) > 2:
+        return [whole]
+    across, down = np.abs(points[1] - points[0])
+    # A steep line's text begins right of it or ends left of it: the box of an end has its sides exchanged
+    half = np.array([size / 2 if across > down else -size / 2, size / 2])
+    return [*(np.concatenate([end - half, end + half]) for end in points), whole]
+
+
+def _strip(points, size):
+    """Boxes [N,4], `size` pixels wide and high, along a line [2,2]: so many that a text on a few costs much."""
+    centers = np.linspace(*points, math.ceil(4 * math.dist(*points) / size) + 1)
+    return np.concatenate([centers - size / 2, centers + size / 2], axis=1)
 
 
 def sizes(image: np.ndarray) -> tuple[int, int]:
@@ -295,7 +316,8 @@ class _Tabs:
     def draw(self, box, words, font_size, color):
         """Draw a tab with `words` in a free place next to the box, or with the first word if there is less space.
 
-        Draws nothing if other labels leave no space (the color still shows the class) or the image is too small.
+        Draws nothing, and returns False, if other labels leave no space (the color still shows the class) or the image
+        is too small.
         """
         parts = [_tab(word, font_size, color) for word in words]
         while parts:
@@ -310,6 +332,7 @@ class _Tabs:
             for part in parts:
                 self._canvas[y : y + height, x : x + part.shape[1]] = part
                 x += part.shape[1]
+        return bool(parts)
 
     def _place(self, box, width, height):
         """(x, y) of the best place where a tab covers no other, or None.

@@ -16,7 +16,7 @@ PREDICTIONS = "predictions"  # the folder of --dump-predictions
 
 
 def check(folder, overwrite, inputs):
-    """Make an output folder, or check an old one. Returns the paths of earlier results, which `remove` takes.
+    """Check an output folder, which need not exist. Returns the paths of earlier results, which `remove` takes.
 
     inputs: all paths that are read. Raises UserError if in the place of results there is an input, something that no
     earlier call wrote, or earlier results without `overwrite`.
@@ -24,7 +24,6 @@ def check(folder, overwrite, inputs):
     if not folder:
         raise UserError("--output: is empty; give the name of a folder, or check the variable that it comes from")
     with _writing_to(folder):
-        os.makedirs(folder, exist_ok=True)
         old, ours = _in_the_way(folder), holds_results(folder)
         inputs = {place for path in inputs for place in _places(path)}
         for place in old:
@@ -55,7 +54,7 @@ def _writing_to(folder):
 
 def _in_the_way(folder):
     """What an output folder holds under the names that results get: a list of paths."""
-    names = sorted(os.listdir(folder))
+    names = sorted(os.listdir(folder)) if os.path.lexists(folder) else []
     ours = [name for name in names if name in (DRAWN, CROPS, PREDICTIONS)]
     for module in detection_files.FORMATS.values():
         ours += filter(module.owns, names)
@@ -74,8 +73,23 @@ def holds_results(folder):
 
 def drawn_before(folder):
     """Real paths of the folders with an earlier call's drawn copies and crops, in which nothing is to be detected."""
-    places = [folder, *(os.path.join(folder, name) for name in (DRAWN, CROPS))] if holds_results(folder) else []
-    return {os.path.realpath(place) for place in places}
+    return {os.path.realpath(os.path.join(folder, name)) for name in (DRAWN, CROPS)} if holds_results(folder) else set()
+
+
+def walk(folder, passed_over=()):
+    """As `files.walk`, but also without the drawn copies and crops of earlier calls, wherever in it they are."""
+    passed_over = set(passed_over)
+    for parent, names in files.walk(folder, passed_over):
+        passed_over |= drawn_before(parent)
+        yield parent, names
+
+
+def discard(folder):
+    """Remove the results of this call, and the folder if nothing else is in it."""
+    with _writing_to(folder):
+        remove(folder, _in_the_way(folder))
+        if not os.listdir(folder):
+            os.rmdir(folder)
 
 
 def _places(path):
@@ -100,12 +114,13 @@ def _holds_any(place, real_paths):
 def unfinished(folder):
     """While open, a file in the folder marks its content as results, since detections.json is written only at the end.
 
-    The mark of a killed or failed call stays beside its drawn copies, so that --overwrite recognizes them. Raises
-    UserError if another process is writing into the folder.
+    The folder is made if it is missing. The mark of a killed or failed call stays beside its drawn copies, so that
+    --overwrite recognizes them. Raises UserError if another process is writing into the folder.
     """
     mark = os.path.join(folder, UNFINISHED)
     with contextlib.ExitStack() as stack:
         try:
+            os.makedirs(folder, exist_ok=True)
             stack.enter_context(files.locked(mark))
         except BlockingIOError:
             raise UserError(

@@ -25,7 +25,7 @@ from typing import NoReturn, TextIO
 from structures import UserError
 from system import compiled_code, files, schema, signals, wording
 
-SUCCESS, FAILURE, INTERRUPTED = 0, 1, 130
+SUCCESS, FAILURE, INTERRUPTED = 0, 1, signals.INTERRUPTED
 # Of the project. Not from system.environment, which only programs import: parts of the project need fewer packages
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -46,6 +46,7 @@ def run(main: Callable[[], object]) -> NoReturn:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
+        signals.raise_at_interrupt()
         main()
         sys.stdout.flush()
     except UserError as error:
@@ -441,16 +442,21 @@ def output_folder(text: str) -> str:
     return _writable(text, files.check_folder_writable)
 
 
-def check_new_folder(flag: str, path: str, data: str) -> None:
-    """Raise UserError unless the folder of a flag is new or empty, and neither in nor around the data set."""
+def check_new_folder(flag: str, path: str, data: str, may_replace: bool = False) -> None:
+    """Raise UserError unless the folder of a flag is new or empty, and neither in nor around the data set.
+
+    may_replace: whether what it holds is the program's own, and will be replaced.
+    """
     new, old = os.path.realpath(path), os.path.realpath(data)
     if os.path.commonpath([new, old]) in (new, old):
         raise UserError(f"{flag} {path}: it is inside --data {data} or contains it; choose another place")
-    if os.path.exists(path) and (not os.path.isdir(path) or os.listdir(path)):
+    if os.path.exists(path) and not may_replace and (not os.path.isdir(path) or os.listdir(path)):
         raise UserError(f"{flag} {path}: it exists and is not an empty folder; choose another name")
 
 
 def _writable(text, check):
+    if text == "-":
+        raise argparse.ArgumentTypeError("'-' is no name of a file or folder here: standard output is not written to")
     try:
         check(text)
     except files.UnwritableFile as error:
@@ -493,12 +499,17 @@ class StopRequest:
         name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
         text = f"\n{name}: stopping after this step; press it again to stop now and lose what is not saved\n"
         with contextlib.suppress(OSError, ValueError, AttributeError):  # no reader, or no file behind stderr
-            os.write(sys.stderr.fileno(), text.encode())  # print() would fail in the middle of another print()
+            place = sys.stderr.fileno()
+            place = _put_aside.get(place, place)
+            os.write(place, text.encode())  # print() would fail in the middle of another print()
 
     def raise_if_requested(self) -> None:
         """Raise KeyboardInterrupt if a stop was requested."""
         if self.requested:
             raise KeyboardInterrupt
+
+
+_put_aside: dict[int, int] = {}  # descriptor -> that of the user's terminal, while `import_tensorflow` needs its number
 
 
 def import_tensorflow(xla: bool = False, xla_on_cpu: bool = False) -> ModuleType:
@@ -520,19 +531,20 @@ def import_tensorflow(xla: bool = False, xla_on_cpu: bool = False) -> ModuleType
         return importlib.import_module("tensorflow.compat.v1")
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # for its C++ code, which prints some lines before it reads this
     sys.stderr.flush()
-    before = os.dup(2)
+    before = _put_aside[2] = os.dup(2)
     with open(os.memfd_create("TensorFlow's messages"), "w+b", buffering=0) as held_back:
         os.dup2(held_back.fileno(), 2)
         try:
             tensorflow = importlib.import_module("tensorflow.compat.v1")
             tensorflow.logging.set_verbosity(tensorflow.logging.ERROR)  # of Python: not that a function is deprecated
             return tensorflow
-        except BaseException:
+        except Exception:  # Ctrl-C is no failure, which these lines would explain
             held_back.seek(0)
             os.write(before, held_back.read())
             raise
         finally:
             os.dup2(before, 2)
+            del _put_aside[2]
             os.close(before)
 
 

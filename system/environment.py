@@ -1,7 +1,8 @@
 """Importing this module ends a program with one line where the packages of requirements.txt are not there.
 
-It is the first import of every program, ahead of all that imports such a package, and itself imports the standard
-library only. Its section of imports is named in pyproject.toml, so that sorting keeps it first.
+So does Ctrl-C from here on, until `cli.run` takes over. It is the first import of every program, ahead of all that
+imports such a package or takes long, and needs the standard library only. Its section of imports is named in
+pyproject.toml, so that sorting keeps it first.
 """
 
 import importlib.util
@@ -10,9 +11,16 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+from system import signals
+
 ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 # What requirements.txt brings, by the names of the modules
 PACKAGES = ("numpy", "cv2", "tensorflow", "tqdm", "matplotlib", "PIL", "yaml", "av", "h5py")
+# Of the files in ROOT; others are the user's own, which may import a program
+PROGRAMS = (
+    *("average_precision", "benchmark_model", "check_dataset", "convert_dataset", "demo", "export_model", "infer"),
+    *("infer_many", "pretrained", "process_video", "train"),
+)
 
 
 def missing(packages: Sequence[str] = PACKAGES) -> list[str]:
@@ -36,15 +44,24 @@ def remedy(root: str, prefix: str) -> str:
     return f"python -m pip install -r {shlex.quote(os.path.relpath(os.path.join(root, 'requirements.txt')))}"
 
 
-def require() -> None:
-    """Exit with code 1 and a line on stderr that names the command to run, unless all packages are there.
+def is_program() -> bool:
+    """Whether a program of the project was started, and not something else that imports its module."""
+    started = getattr(sys.modules["__main__"], "__file__", None)  # None in a notebook
+    folder, name = os.path.split(os.path.realpath(started or os.devnull))
+    if folder == ROOT:
+        return os.path.splitext(name)[0] in PROGRAMS
+    return folder in (os.path.join(ROOT, "recipes"), os.path.join(ROOT, "toy_road"))
 
-    Does nothing where a program's module is imported by something else: the peer of a benchmark has fewer packages.
+
+def prepare() -> None:
+    """Have Ctrl-C end a program with one line, and require its packages.
+
+    Does nothing where a program's module is imported by something else: Ctrl-C is its own, and the peer of a benchmark
+    has fewer packages.
     """
-    started = os.path.realpath(getattr(sys.modules["__main__"], "__file__", None) or "")
-    if os.path.dirname(started) not in (ROOT, os.path.join(ROOT, "recipes"), os.path.join(ROOT, "toy_road")):
-        return
-    stop_without(PACKAGES)
+    if is_program():
+        signals.end_at_interrupt()
+        stop_without(PACKAGES)
 
 
 def stop_without(packages: Sequence[str], command: str | None = None) -> None:
@@ -57,4 +74,4 @@ def stop_without(packages: Sequence[str], command: str | None = None) -> None:
         sys.exit(f"error: {sys.executable} has no {', '.join(lacking)}; first run: {command}")
 
 
-require()
+prepare()

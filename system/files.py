@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, BinaryIO, TextIO
 
 from structures import UserError
@@ -447,18 +447,18 @@ def visible_folders(folder: Path) -> list[str]:
         return []
 
 
-def walk(folder: Path, passed_over: Iterable[str] = ()) -> Iterator[tuple[str, list[str]]]:
+def walk(folder: Path, passed_over: Collection[str] = ()) -> Iterator[tuple[str, list[str]]]:
     """Yield (folder, names of the files in it) for a folder and all folders below it, sorted by name.
 
     Hidden files and folders (`is_hidden`) are left out. Folders that are links follow at the end. Each real folder is
     yielded once, by its own name if it lies below `folder`.
-    passed_over: real paths of folders to skip.
+    passed_over: real paths of folders to skip; more may be added meanwhile.
     """
-    seen, tops = set(passed_over) - {os.path.realpath(folder)}, collections.deque([os.fspath(folder)])
+    seen, own, tops = set[str](), os.path.realpath(folder), collections.deque([os.fspath(folder)])
     while tops:
         links = []
         for parent, folders, names in os.walk(tops.popleft()):
-            if (real := os.path.realpath(parent)) in seen:
+            if (real := os.path.realpath(parent)) in seen or (real in passed_over and real != own):
                 folders.clear()
                 continue
             seen.add(real)

@@ -27,6 +27,7 @@ from boxes import nms
 from many import detecting
 from media import images
 from programs import CLASSES, error_of, run
+from results import result_folder
 from structures import UserError
 
 READABLE = ("one.png", "gray.jpg", "cmyk.jpg", "deep.png", "alpha.png", "long.png", "turned.jpg")
@@ -75,12 +76,44 @@ def test_odd_pictures_are_detected_or_listed(trained, odd_folder, tmp_path):
     assert images.read(tmp_path / "out" / "images" / "turned.jpg").shape == (80, 60, 3)
 
 
-def test_where_nothing_can_be_read_the_call_fails(trained, odd_folder, tmp_path):
-    """A script that goes on to score or count would take the empty results for a picture without objects."""
+def test_where_nothing_can_be_read_the_call_fails_and_leaves_nothing(trained, odd_folder, tmp_path):
+    """A script that goes on to score or count would take the empty results for a picture without objects.
+
+    The next call, with the right pictures, needs no --overwrite.
+    """
     out = tmp_path / "out"
-    with pytest.raises(UserError, match="none of 2 pictures could be read"):
-        infer.main([trained, odd_folder / "text.jpg", odd_folder / "notes.txt", "--output", out])
-    assert len(json.loads((out / "detections.json").read_text("utf-8"))["errors"]) == 2
+    for _ in range(2):
+        with pytest.raises(UserError, match="none of 2 pictures could be read"):
+            infer.main([trained, odd_folder / "text.jpg", odd_folder / "notes.txt", "--output", out, "--yolo-results"])
+        assert not out.exists()
+    out.mkdir()
+    (out / "mine.txt").write_text("mine")
+    with pytest.raises(UserError, match="none of 1 picture could be read"):
+        infer.main([trained, odd_folder / "text.jpg", "--output", out])
+    assert os.listdir(out) == ["mine.txt"]
+
+
+def test_a_table_in_the_place_of_pictures_is_refused(odd_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("train.csv", "list.TXT"):
+        (tmp_path / name).write_text("a.jpg\n")
+    flags = argparse.Namespace(images=["train.csv", "list.TXT"], recursive=False, output="out")
+    with pytest.raises(UserError, match=r"^train\.csv: is not a picture; give @train\.csv if it is a list of pictures"):
+        infer._find_files(flags)
+    flags.images.append(str(odd_folder / "one.png"))  # as of photos/* in the shell
+    assert [picture.name for picture in infer._find_files(flags)] == ["train.csv", "list.TXT", "one.png"]
+
+
+def test_few_of_16_bits_are_warned_of(trained, tmp_path, capsys):
+    """A thermal camera's picture is black to a model that was trained without --gray16."""
+    Image.fromarray(np.linspace(7000, 7900, 1200).astype(np.uint16).reshape(30, 40)).save(tmp_path / "warm.tiff")
+    infer.main([trained, tmp_path / "warm.tiff", "--output", tmp_path / "out"])
+    said = capsys.readouterr().err
+    assert (
+        f"warning: {tmp_path}/warm.tiff has 16 bits per sample and uses 4 of 256 gray levels (7000 to 7900 of 65535)"
+        in said
+    )
+    assert "--gray16 stretch" in said
 
 
 def test_a_picture_that_needs_too_many_tiles_is_listed(trained, odd_folder, tmp_path, capsys):
@@ -503,6 +536,23 @@ def test_results_of_a_killed_call_are_replaced(trained, mine, tmp_path):
     run("infer.py", trained, tmp_path / "apart", "--output", out, "--overwrite")
     left = {"detections.json", "images"}
     assert {name for name in os.listdir(out) if not name.endswith(".tmp")} == left
+
+
+@pytest.mark.parametrize("name", ["detections.json", result_folder.UNFINISHED])
+def test_drawn_copies_of_other_calls_are_not_detected_again(mine, tmp_path, name, capsys):
+    """Wherever they are in the folder; whoever names them gets them."""
+    found = mine / "deep" / "found"
+    for place in ("images/sub", "crops/car", "own"):
+        shutil.copytree(mine / "images", found / place)
+    (found / name).write_text('{"model": "run", "images": []}', "utf-8")
+    flags = argparse.Namespace(images=[str(mine)], recursive=True, output=str(tmp_path / "out"))
+    assert [picture.name for picture in infer._find_files(flags)] == ["deep/found/own/a.png", "images/a.png"]
+    flags.images = [str(found / "images")]
+    assert [picture.name for picture in infer._find_files(flags)] == ["sub/a.png"]
+    flags.images, flags.recursive = [str(mine / "images")], False
+    shutil.copytree(found, mine / "images" / "found", ignore=shutil.ignore_patterns("own"))
+    assert [picture.name for picture in infer._find_files(flags)] == ["a.png"]
+    assert "not searched" not in capsys.readouterr().out
 
 
 MISTAKES = {

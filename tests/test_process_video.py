@@ -407,6 +407,7 @@ def test_wrong_flags_and_files_are_one_line_before_tensorflow(tmp_path, model, m
         ([model, "", out], "an empty name: no such file"),
         ([source, out, "ssd300-coco"], rf"process_video\.py ssd300-coco {source} {out}$"),
         ([model, source, str(tmp_path / "out.avi")], r"out\.avi.*\.mp4"),
+        ([model, source, out, "--timeline", str(tmp_path / "x.jpg")], r"--timeline: '.*x\.jpg': is drawn as PNG; give"),
         ([model, source, str(text / "out.mp4")], r"OUTPUT: .*text\.mp4/out\.mp4"),
         ([model, source, out, "--every", "0"], "--every: '0'"),
         ([model, source, out, "--threshold", "2"], "--threshold: '2'"),
@@ -440,10 +441,10 @@ def test_what_is_read_is_not_replaced(tmp_path, model, monkeypatch):
         (["a.mp4", "b.mp4", *zone, "--json", "zones.json"], r"--json zones\.json: .*--zone"),
         (["a.mp4", "b.mp4", *zone, "--json", "link.json"], r"--json link\.json: .*--zone"),
         (["a.mp4", "b.mp4", *zone, "--csv", "zones.json"], r"--csv zones\.json: .*--zone"),
-        (["a.mp4", "b.mp4", *truth, "--timeline", "gt.txt"], r"--timeline gt\.txt: .*--score-tracks"),
-        (["a.mp4", "b.mp4", *truth, "--timeline", "labels.txt"], r"--timeline labels\.txt: .*labels"),
+        (["a.mp4", "b.mp4", *truth, *zone, "--csv", "gt.txt"], r"--csv gt\.txt: .*--score-tracks"),
+        (["a.mp4", "b.mp4", *truth, *zone, "--csv", "labels.txt"], r"--csv labels\.txt: .*labels"),
         (["a.mp4", "b.mp4", "--threshold", "scores.json", "--json", "scores.json"], r"--json scores\.json: .*--thresh"),
-        (["a.mp4", "b.mp4", "--timeline", "model.pb"], r"--timeline model\.pb: .*MODEL"),
+        (["a.mp4", "b.mp4", *zone, "--csv", "model.pb"], r"--csv model\.pb: .*MODEL"),
     ]
     for arguments, message in cases:
         with pytest.raises(UserError, match=message):

@@ -55,6 +55,10 @@ def parse_line(text: str) -> Place:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not x1,y1,x2,y2 of two different points, in pixels or as fractions of the picture"
         ) from None
+    if points.max() > 1 and ((points > 0) & (points < 1)).any():  # not so of zones, whose corners tools may clip
+        raise argparse.ArgumentTypeError(
+            f"{text!r} mixes pixels with fractions of the picture; give all four numbers as one of them"
+        )
     return Place(name, points, f"--line {text}")
 
 

@@ -188,8 +188,11 @@ class OpenNetwork:
 def open_network(task: Task, stop: StopRequest) -> Iterator[OpenNetwork]:
     """Context manager: the network of a task, until the block ends. Writes nothing.
 
-    Raises UserError if the first weights cannot be read, or, also from the block, if memory is full.
+    Raises UserError if the first weights cannot be read, or, also from the block, if memory is full, and
+    KeyboardInterrupt if a stop was requested while the network was built.
     """
+    if task.resume:
+        task = _with_own_length(task)
     dtype = devices.compute_dtype(task.settings.precision)
     if task.group:  # machines may differ
         dtype = tf.as_dtype(task.group.share(dtype.name))
@@ -212,6 +215,7 @@ def open_network(task: Task, stop: StopRequest) -> Iterator[OpenNetwork]:
         with graph.session:
             probe = probes.StepProbe(graph.training_step.trained, graph.training_step.gradient_probe)
             graph.initialize(_first_values(task, stop))
+            stop.raise_if_requested()  # before there is a run
             yield OpenNetwork(task, graph, probe, weights, xla, ranks)
 
 
@@ -337,6 +341,27 @@ def _keep_changes(task, state):
     if settings.schedule == "cosine" and before != now:
         print(f"training ends at step {now} instead of {before}: this changes all rates of the cosine schedule")
     config.replace_training(task.run, settings)
+
+
+def _with_own_length(task):
+    """The task of a resume; with the run's own length if the run has had that and what the flags say is no longer.
+
+    Raises UserError for flags that would end the training before the step where it is.
+    """
+    state, (_, stored) = runs.last_state(task.run) or runs.TrainingState(), config.read_config(task.run)
+    own = dataclasses.replace(task.settings, epochs=stored.epochs, max_steps=stored.max_steps)
+    own_task = dataclasses.replace(task, settings=own)
+    if not _is_done(task, state):
+        return task
+    if _is_done(own_task, state):
+        return own_task
+    epochs, steps = task.settings.epochs, task.settings.max_steps
+    remedy = "give more, or leave it out to go on"
+    if steps is not None and steps < state.step:
+        raise UserError(f"--max-steps {steps}: the run is at step {state.step}; {remedy}")
+    if (epochs, 0) < (state.epoch, state.batch):
+        raise UserError(f"--epochs {epochs}: the run is in epoch {state.epoch + 1}; {remedy}")
+    return task
 
 
 def _is_done(task, state):
@@ -472,13 +497,13 @@ class Trainer:
 
     def _way_to_longer(self):
         """What ended the training, and the line that trains it longer: with all limits that would end it again."""
-        _, stored = config.read_config(self.task.run)  # without flags of this resume that lengthen nothing
+        settings = self.task.settings
         steps, in_epoch = self.state.step, self.task.plan.steps_per_epoch
-        end, flags = plural(stored.epochs, "epoch"), []
-        if stored.max_steps is not None and stored.max_steps < 2 * steps:
+        end, flags = plural(settings.epochs, "epoch"), []
+        if settings.max_steps is not None and settings.max_steps < 2 * steps:
             flags += ["--max-steps", str(2 * steps)]
-            end = plural(steps, "step") if stored.max_steps <= steps else end
-        if stored.epochs * in_epoch < 2 * steps:
+            end = plural(steps, "step") if settings.max_steps <= steps else end
+        if settings.epochs * in_epoch < 2 * steps:
             flags += ["--epochs", str(math.ceil(2 * steps / in_epoch))]
         longer = config.resume_command(self.task.run, *flags)
         return f"the run has finished its {end}; for twice as many: {longer}"

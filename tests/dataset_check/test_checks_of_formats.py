@@ -1,5 +1,6 @@
 """check_dataset.py finds and corrects the same in every format, and writes the format that it has read."""
 
+import errno
 import json
 import shutil
 
@@ -16,6 +17,7 @@ from dataset_check import checks, drawings, fixes, html_report, reporting, scann
 from formats import annotations
 from media import images, visualization
 from structures import UserError
+from system import files
 from voc_tree import fingerprint, voc_xml, write_voc
 
 NAMES = ("cat", "dog")
@@ -216,9 +218,43 @@ def test_page_and_drawings(originals, tmp_path, capsys, name):
     assert np.abs(image[115, :10] - plain[115, :10]).max() < 40  # nothing is drawn there
 
 
-def test_drawings_are_bounded(originals, tmp_path, capsys):
-    assert sum(drawings.write(scan_of(originals["coco"]), tmp_path / "drawn", limit=1)) == 2
+def test_drawings_are_bounded(originals, tmp_path, capsys, monkeypatch):
+    scan = scan_of(originals["coco"])
+    assert sum(drawings.write(scan, tmp_path / "drawn", limit=1)) == 2
+    assert "--draw-limit" not in capsys.readouterr().err  # who gave it knows
+    monkeypatch.setattr(drawings, "MOST", 1)
+    assert sum(drawings.write(scan, tmp_path / "by itself", limit=None)) == 2
     assert "1 picture of the 10 of train; --draw-limit N draws more" in capsys.readouterr().err
+
+
+def test_drawings_are_replaced_by_those_of_the_next_call(originals, tmp_path):
+    """After a correction, with the same command; but nothing else is removed."""
+    scan, folder = scan_of(originals["coco"]), tmp_path / "drawn"
+    for limit, number in ((2, 3), (1, 2)):  # of train6.png nothing can be drawn
+        drawings.check_folder(str(folder), str(originals["coco"]))
+        drawings.write(scan, str(folder), limit)
+        assert len(list(folder.rglob("*.jpg"))) == number
+    assert [path.name for path in tmp_path.iterdir()] == ["drawn"]
+    (folder / "notes.txt").write_text("the user's own")
+    with pytest.raises(UserError, match=f"^--draw {folder}: it exists and is not an empty folder"):
+        drawings.check_folder(str(folder), str(originals["coco"]))
+
+
+def test_drawings_that_the_disk_does_not_hold_leave_nothing(originals, tmp_path, monkeypatch):
+    """Half of them would be in the way of the same command."""
+    write, written = images.write, []
+
+    def filling(path, *arguments):
+        write(path, *arguments)
+        written.append(path)
+        if len(written) == 3:
+            raise files.unwritable(path, OSError(errno.ENOSPC, "No space left on device"))
+
+    monkeypatch.setattr(images, "write", filling)
+    folder = tmp_path / "drawn"
+    with pytest.raises(UserError, match=rf"^--draw {folder}: cannot be written \(No space left on device\); free"):
+        drawings.write(scan_of(originals["coco"]), folder, limit=100)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["yolo", "coco", "csv"])

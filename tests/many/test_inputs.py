@@ -27,6 +27,14 @@ def test_a_folder(folder):
     assert list(inputs.read(str(folder))) == [inputs.Entry(name, f"{folder}/{name}") for name in names]
 
 
+def test_what_infer_has_drawn_is_passed_over(folder):
+    images.write(str(folder / "found" / "images" / "b.png"), np.zeros((4, 5, 3), np.uint8))
+    with_drawn = inputs.fingerprint(str(folder))
+    (folder / "found" / "detections.json").write_text('{"model": "run", "images": []}')
+    assert [entry.id for entry in inputs.read(str(folder))] == ["b.png", "more/a.jpg"]
+    assert inputs.fingerprint(str(folder)) != with_drawn
+
+
 def test_lists(folder, tmp_path):
     other = "/elsewhere/c.jpg"
     (tmp_path / "list.txt").write_text(f"pictures/b.png\n\n{other}\n")

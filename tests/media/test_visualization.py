@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gray_canvas import GRAY, canvas
-from media import score_plots, visualization
+from media import marks, score_plots, visualization
 from structures import Detections, Sample
 
 NAMES = ("car", "bus", "person", "zebra crossing")
@@ -129,6 +129,31 @@ def test_a_label_moves_off_other_boxes():
     alone = visualization.draw_detections(canvas(320, 240), detected([own]), NAMES)
     x, y = cv2.minMaxLoc(cv2.matchTemplate(alone, label, cv2.TM_SQDIFF))[2]
     assert (x, y) == (100, 120 - len(label))
+
+
+LINES = [
+    *(((64, 432), (576, 240)), ((0, 300), (640, 300)), ((600, 60), (20, 470))),
+    *(((320, 470), (320, 9)), ((5, 5), (600, 400)), ((200, 200), (210, 230))),
+]
+
+
+@pytest.mark.parametrize("with_legend", [False, True])
+@pytest.mark.parametrize("ends", LINES)
+def test_the_text_of_a_line_stands_at_its_first_end(ends, with_legend):
+    """Of several slanting lines it says which one it counts; where there is room, it does not cover the line."""
+    image, points = canvas(640, 480), np.array(ends, float)
+    legend = [("0:01 of 2:30", None)] * with_legend
+
+    text, font = "gate: 10 in, 3 out", visualization.sizes(image)[1]
+    drawn = visualization.draw_tracks(image, Detections.empty(), [], [], NAMES, [], [(points, text)], legend)
+    tab = visualization._tab(text, font, marks.COLOR)
+    low = np.array(cv2.minMaxLoc(cv2.matchTemplate(drawn, tab, cv2.TM_SQDIFF))[2])
+    high = low + tab.shape[1::-1]
+    np.testing.assert_array_equal(drawn[low[1] : high[1], low[0] : high[0]], tab)
+    end = points[1] if with_legend and ends[0] == (5, 5) else points[0]  # the legend is over the first one
+    assert (np.maximum(low - end, end - high) <= 2 * font).all()
+    along = np.linspace(*points, 300)
+    assert ends[0] == (5, 5) or not ((along >= low) & (along <= high)).all(axis=1).any()
 
 
 @pytest.mark.parametrize("size", [(320, 240), (3840, 2160)])

@@ -1,5 +1,7 @@
 """The mark of unfinished results: no link is followed, and two programs do not share a folder."""
 
+import os
+
 import pytest
 
 from results import result_folder
@@ -26,3 +28,16 @@ def test_a_second_call_into_the_folder_is_refused(tmp_path):
     with result_folder.unfinished(tmp_path):  # and free again
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_made_when_there_is_something_to_write(tmp_path):
+    """A call that is stopped, or whose model cannot be loaded, leaves none."""
+    out = tmp_path / "new" / "out"
+    assert result_folder.check(out, False, []) == []
+    assert not os.path.lexists(tmp_path / "new")
+    with result_folder.unfinished(out):
+        assert os.listdir(out) == [result_folder.UNFINISHED]
+    (tmp_path / "file").touch()
+    for place in ("file", "file/out"):
+        with pytest.raises(UserError, match=r"--output .*: cannot be written"):
+            result_folder.check(tmp_path / place, False, [])

@@ -304,6 +304,8 @@ def test_paths_to_write(tmp_path):
         assert parse("--value", deep, type=kind) == deep
         assert "--value" in complaint("--value", str(file / "below"), type=kind)
         assert "--value" in complaint("--value=", type=kind)
+    for kind in (cli.output_file, cli.output_json, cli.output_html, cli.output_folder):
+        assert "standard output" in complaint("--value", "-", type=kind)
     assert not (tmp_path / "new").exists()
     os.mkfifo(tmp_path / "pipe")
     for path in (str(tmp_path), "/dev/null", str(tmp_path / "pipe")):

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import types
 
 import pytest
 
@@ -38,6 +39,24 @@ def test_others_may_import_a_program_with_fewer_packages():
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
+@pytest.mark.parametrize(
+    ("started", "is_program"),
+    [
+        ("train.py", True),
+        ("recipes/bccd.py", True),
+        ("toy_road/__main__.py", True),
+        ("mine.py", False),
+        ("tests/program_server.py", False),
+        (None, False),
+    ],
+)
+def test_programs_are_told_from_other_files(started, is_program, monkeypatch):
+    main = types.SimpleNamespace(**({"__file__": str(ROOT / started)} if started else {}))
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    monkeypatch.chdir(ROOT / "docs")
+    assert environment.is_program() == is_program
+
+
 def test_packages_of_another_environment_are_named_with_its_command():
     with pytest.raises(SystemExit, match=r"^error: .* has no no_such_peer; first run: make parity$"):
         environment.stop_without(("sys", "no_such_peer"), "make parity")
@@ -46,6 +65,7 @@ def test_packages_of_another_environment_are_named_with_its_command():
 def test_all_programs_are_tried():
     assert {"train.py", "infer.py", "average_precision.py", "demo.py"} <= set(FILES)
     assert "recipes/bccd.py" in RECIPES
+    assert [f"{name}.py" for name in environment.PROGRAMS] == FILES
 
 
 def test_the_packages_are_those_that_modules_import():

@@ -28,6 +28,13 @@ def test_what_is_no_line(text):
         places.parse_line(text)
 
 
+@pytest.mark.parametrize("text", ["0.1,0.2,0.5,300", "a=0,0.5,1280,0.5", "5,1,0.25,1"])
+def test_pixels_are_not_mixed_with_fractions(text):
+    """As pixels, the line would be in the outermost column, and count nothing."""
+    with pytest.raises(argparse.ArgumentTypeError, match=f"^'{text}' mixes pixels with fractions"):
+        places.parse_line(text)
+
+
 def read(tmp_path, content):
     path = tmp_path / "zones.json"
     path.write_text(content if isinstance(content, str) else json.dumps(content))

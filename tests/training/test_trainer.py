@@ -61,6 +61,11 @@ def state_of(run):
     return files.read_json(Path(config.checkpoint_prefix(str(run), "last")).with_name("state.json"))
 
 
+def steps_of_rows(run):
+    """The column `step` of metrics.csv."""
+    return [row.split(",")[1] for row in files.read_text(run / "metrics.csv").splitlines()[1:]]
+
+
 def assert_same_weights(run, other):
     mine, theirs = weights(run), weights(other)
     assert mine.keys() == theirs.keys()
@@ -316,6 +321,20 @@ def test_the_precision_chosen_by_auto_stays(start, monkeypatch, capsys):
         resume(run, "--precision", "float32")
 
 
+def test_a_stop_while_the_network_is_built_leaves_no_run(start, tmp_path, monkeypatch):
+    """The run, without any step, would only be in the way of the same command."""
+    build = trainer.training_graph.build
+
+    def stopped(*arguments):
+        signal.raise_signal(signal.SIGINT)
+        return build(*arguments)
+
+    monkeypatch.setattr(trainer.training_graph, "build", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        start("--max-steps", "1")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_changes_of_a_resume_are_kept(start, capsys):
     run = start("--epochs", "1", "--schedule", "cosine")
     versions = files.read_json(run / "config.json")["versions"]
@@ -344,6 +363,46 @@ def test_a_length_that_a_run_has_had_already_changes_nothing(start, capsys):
     said = capsys.readouterr().out
     assert "cosine" not in said and "the run has finished its 2 epochs;" in said
     assert (settings(run).epochs, settings(run).workers) == (2, 1)
+
+
+@pytest.fixture
+def stopped(start, tmp_path, monkeypatch):
+    """A run of 2 epochs that was stopped after step 7, in the second one."""
+    original = trainer.Trainer._after_step
+
+    def after_step(self, *arguments):
+        if self.state.step == 7:
+            signal.raise_signal(signal.SIGINT)
+        original(self, *arguments)
+
+    monkeypatch.setattr(trainer.Trainer, "_after_step", after_step)
+    with pytest.raises(KeyboardInterrupt):
+        start("--epochs", "2")
+    monkeypatch.undo()
+    return tmp_path / "run"
+
+
+def test_a_stopped_run_may_end_where_it_is_but_not_before(stopped, capsys):
+    """Nothing is left with a shorter length, but the run has not had its own; an epoch that is cut short gets a row."""
+    before = files.read_text(stopped / "metrics.csv"), files.read_text(stopped / "config.json")
+    remedy = "give more, or leave it out to go on"
+    with pytest.raises(UserError, match=f"^--max-steps 4: the run is at step 7; {remedy}$"):
+        resume(stopped, "--max-steps", "4")
+    with pytest.raises(UserError, match=f"^--epochs 1: the run is in epoch 2; {remedy}$"):
+        resume(stopped, "--epochs", "1")
+    assert (files.read_text(stopped / "metrics.csv"), files.read_text(stopped / "config.json")) == before
+    resume(stopped, "--max-steps", "7")
+    assert "the run has had its 7 steps; for twice as many: " in capsys.readouterr().out
+    assert steps_of_rows(stopped) == ["5", "7"]
+
+
+def test_a_shorter_length_than_that_of_a_run_at_its_end_changes_nothing(start, capsys):
+    run = start("--epochs", "2", "--max-steps", "7")
+    for flags in (("--max-steps", "4"), ("--epochs", "1")):
+        capsys.readouterr()
+        resume(run, *flags)
+        assert "the run has had its 7 steps; for twice as many: " in capsys.readouterr().out
+        assert steps_of_rows(run) == ["5", "7"]
 
 
 @pytest.mark.parametrize("flags", [("--epochs", "1", "--max-steps", "5"), ("--epochs", "2", "--max-steps", "7")])
