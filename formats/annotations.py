@@ -659,12 +659,13 @@ def _splits_hint(names):
     return f"the splits are: {', '.join(names) or 'none'}"
 
 
-def find_split_files(data, splits, paths_of):
+def find_split_files(data, splits, paths_of, pattern):
     """[(file, split)] for a format that keeps each split in one file.
 
     data: a Path of one such file, or of a folder with one for each split.
     splits: names, separated by commas.
     paths_of: callable, folder -> {split: path}.
+    pattern: the usual name of such a file, with {} for the split, for messages about a folder that has none.
     Raises UserError for a split that does not exist or is named twice.
     """
     names = [name.strip() for name in splits.split(",")]
@@ -676,7 +677,8 @@ def find_split_files(data, splits, paths_of):
     for name in names:
         known = folders.synonym(name, found)
         if known is None:
-            raise UserError(f"--data {data}: {no_split(name, found)}")
+            missing = f"there is no {pattern.format(name)}, nor a file of another split; check --data and --source"
+            raise UserError(f"--data {data}: {no_split(name, found) if found else missing}")
         if (found[known], known) in chosen:
             raise UserError(f"{found[known]}: the split {name} is named twice; name it once")
         chosen.append((found[known], known))

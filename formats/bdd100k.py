@@ -68,7 +68,7 @@ def find(data, splits, check=True):
 
 def _find_files(data, splits):
     """[(file or folder of files, split)] of DATA and SPLITS."""
-    return annotations.find_split_files(pathlib.Path(data), splits, _split_paths)
+    return annotations.find_split_files(pathlib.Path(data), splits, _split_paths, "labels/det_{}.json")
 
 
 def survey(data, names):

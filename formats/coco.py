@@ -191,7 +191,7 @@ def _looks(path):
 
 def _find_files(data, splits):
     """[(JSON file, split)] of DATA and SPLITS."""
-    return annotations.find_split_files(pathlib.Path(data), splits, _split_paths)
+    return annotations.find_split_files(pathlib.Path(data), splits, _split_paths, f"annotations/{PREFIX}{{}}.json")
 
 
 def _read(path):

@@ -248,7 +248,7 @@ def _warn_of_lines_without_box(path, wheres):
 
 def _find_files(data, splits):
     """[(table, split)] of DATA and SPLITS."""
-    return annotations.find_split_files(pathlib.Path(data), splits, _split_paths)
+    return annotations.find_split_files(pathlib.Path(data), splits, _split_paths, "{}.csv")
 
 
 def _split_paths(folder):
