@@ -33,7 +33,7 @@ REMEDIES = {
 }
 # What file managers, archives and network disks leave among a user's files; names in lower case
 LEFTOVERS = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "lost+found", "thumbs.db", "desktop.ini"}
-LONGEST_NAME = 100  # bytes that a text gives to a file name, to which suffixes come; most disks take 255
+LONGEST_NAME = 200  # bytes that a text gives to a file name, to which callers add; most disks take 255
 LARGEST_TEXT = 4 << 30  # bytes; instances_train2017.json of COCO has 0.45 GB
 _numbers = itertools.count()  # distinguish the temporary files of a process
 UNENCODABLE = "file_name"  # what `open` does with text that has no UTF-8
@@ -473,12 +473,20 @@ def safe_names(texts: Iterable[str]) -> list[str]:
     names: list[str] = []
     taken: set[str] = set()  # in lower case: some disks ignore case
     for text in texts:
-        name = re.sub(r"[^\w.-]", "_", text).encode()[:LONGEST_NAME].decode("utf-8", "ignore")
+        name = re.sub(r"[^\w.-]", "_", text)
+        if len(name.encode()) > LONGEST_NAME:
+            name = _shortened(name)
         while name.lower() in taken:
             name += "_"
         taken.add(name.lower())
         names.append(name)
     return names
+
+
+def _shortened(name):
+    """A long name's beginning and end, which often has a number, and between them what differs for each name."""
+    start, end = (part.decode("utf-8", "ignore") for part in (name.encode()[:100], name.encode()[-80:]))
+    return f"{start}-{hashlib.blake2b(name.encode(), digest_size=6).hexdigest()}-{end}"
 
 
 def read_text(path: Path) -> str:

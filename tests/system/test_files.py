@@ -333,11 +333,13 @@ def test_a_lock_keeps_others_out_and_follows_no_link(tmp_path):
 
 
 def test_safe_names_of_long_texts_fit_into_file_names(tmp_path):
-    names = files.safe_names(["é" * 300, "é" * 301, "a" * 300, "b" * 90])
-    assert len(set(names)) == 4 and names[3] == "b" * 90
-    for name in names:
-        assert len(name.encode()) <= 110
-        (tmp_path / f"precision_recall_{name}.png").write_text("")
+    """They keep their ends, in which names of a video's frames differ, and take no longer than other names."""
+    texts = [*(f"{'é' * 150}_{number:05d}_jpg" for number in range(3000)), "b" * 200]
+    names = files.safe_names(texts)
+    assert len(set(names)) == len(texts) and names[-1] == texts[-1]
+    for text, name in zip(texts, names, strict=True):
+        assert len(name.encode()) <= 200 and name.endswith(text[-10:])
+    (tmp_path / f"precision_recall_{names[0]}.png").write_text("")
 
 
 def test_safe_names_of_very_many_texts():
