@@ -11,12 +11,12 @@ import pytest
 
 from programs import ROOT, wait_until
 from structures import UserError
-from system import cli
+from system import cli, signals
 
 
 def ended(main, capsys):
     """Exit code and stderr of a program."""
-    with pytest.raises(SystemExit) as end:
+    with pytest.raises(SystemExit) as end, signals.handled(signal.default_int_handler, signal.SIGINT):
         cli.run(main)
     return end.value.code, capsys.readouterr().err
 
@@ -45,6 +45,18 @@ def test_user_error_is_one_line_and_1(capsys):
 def test_interrupt_is_130(capsys):
     code, err = ended(fail(KeyboardInterrupt()), capsys)
     assert code == 130 and len(err.splitlines()) == 1
+
+
+def test_a_second_interrupt_does_not_cut_off_the_line(capsys, monkeypatch):
+    """As where a whole process group gets one, and the program that runs this one passes its own on."""
+    complain = cli._complain
+
+    def interrupted_again(*arguments, **options):
+        os.kill(os.getpid(), signal.SIGINT)
+        complain(*arguments, **options)
+
+    monkeypatch.setattr(cli, "_complain", interrupted_again)
+    assert ended(fail(KeyboardInterrupt()), capsys) == (130, "interrupted\n")
 
 
 def test_help_keeps_its_own_exit_code(capsys):
@@ -140,7 +152,7 @@ def complaint(*argv, **kwargs):
 
 UNHEARD = """
 import pathlib, sys, time
-from system import cli
+from system import cli, signals
 def main():
     with cli.StopRequest() as stop:
         pathlib.Path(sys.argv[1] + ".ready").touch()
