@@ -147,7 +147,7 @@ def _finish(folder, number, publish, note):
         counts = count_statuses(read_rows(rows))
         with _writing(folder):
             publish(folder, number, rows)
-    except Exception:
+    except BaseException:  # also a stop by the user
         os.remove(noted)  # nobody has died
         raise
     for left in (rows, noted):

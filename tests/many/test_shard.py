@@ -445,6 +445,18 @@ def test_an_error_of_publishing_is_no_death(tmp_path):
     shard.run(folder, 0, detect, job.publish_jsonl)
 
 
+def test_a_stop_while_rows_are_published_is_no_death(tmp_path):
+    folder, _ = begun(tmp_path, entries(4))
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    for _ in range(4):
+        with pytest.raises(KeyboardInterrupt):
+            shard.run(folder, 0, detect, stopped)
+    shard.run(folder, 0, detect, job.publish_jsonl)
+
+
 def test_processes_with_a_gpu_each_share_the_cores(monkeypatch):
     """Each had as many threads for pictures as the machine has cores."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(32)))
