@@ -298,8 +298,9 @@ def _first_values(task, stop):
 
 def _check_data(task, state):
     """Note the pictures in the state; refuse a resume on others, whose position in the epoch would be meaningless."""
-    if task.resume and state.data is None:  # of an earlier version, or nothing is saved yet
-        _refuse_another_place(task)
+    moved = _another_place(task) if task.resume else None
+    if moved and state.data is None:  # of an earlier version, or nothing is saved yet
+        raise UserError(f"{moved}, and has not noted its pictures to compare these with; leave it out to resume")
     ids = "\n".join(sample.id for sample in task.samples).encode("utf-8", "surrogatepass")
     data = {"pictures": len(task.samples), "ids": hashlib.sha256(ids).hexdigest()}
     before = state.data or data
@@ -315,18 +316,18 @@ def _check_data(task, state):
     if state.batch > task.plan.batches_per_epoch:
         limit = task.plan.batches_per_epoch
         raise UserError(f"--resume: {task.run} is damaged: at batch {state.batch} of {limit}; {config.RESTORE}")
+    if moved:
+        cli.warn(f"{moved}; only the names of the pictures of --train are compared, not what they show")
     state.data = data
 
 
-def _refuse_another_place(task):
-    """Raise UserError if a resume has its data set elsewhere, and nothing says whether its pictures are the same."""
+def _another_place(task):
+    """The beginning of a message if a resume has its data set elsewhere; None if not."""
     _, stored = config.read_config(task.run)
     for name in ("data", "source"):
         if (value := getattr(task.settings, name)) != (first := getattr(stored, name)):
-            raise UserError(
-                f"--{name} {value}: the run was started with {first}, and has not noted its pictures to compare these "
-                "with; leave it out to resume"
-            )
+            return f"--{name} {value}: the run was started with {first}"
+    return None
 
 
 def _keep_changes(task, state):

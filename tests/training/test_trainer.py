@@ -22,7 +22,7 @@ import runs
 import ssd_utils
 import train
 import training_data
-from distribution import group
+from distribution import ends
 from formats import division
 from kernels import devices
 from media import images
@@ -157,12 +157,13 @@ def moved(tmp_path):
     return check
 
 
-def test_a_resume_finds_the_same_pictures_at_another_place(moved):
+def test_a_resume_finds_the_same_pictures_at_another_place(moved, capsys):
     state = runs.TrainingState()
     with pytest.raises(UserError, match=r"^--data /new: the run was started with /old, .*; leave it out to resume$"):
         moved(state, "1", "2")  # an earlier version, or a run without a checkpoint: nothing says which it had
     state.data = {"pictures": 2, "ids": hashlib.sha256(b"1\n2").hexdigest()}
     moved(state, "1", "2")
+    assert "warning: --data /new: the run was started with /old; only the names" in capsys.readouterr().err
     for ids, change in ((("1", "3"), "other pictures than --train train of /new has now"), (("1",), "2 pictures, ")):
         with pytest.raises(UserError, match=change):
             moved(state, *ids)
@@ -180,7 +181,7 @@ class LosesARank:
         self._left -= 1
         if not self._left:
             self.ended = True
-            raise group.RankLost("rank 1 (b:1) is lost")
+            raise ends.RankLost("rank 1 (b:1) is lost")
 
 
 def test_a_rank_that_is_lost_between_two_epochs_costs_no_step(start, tmp_path, slow_saves, monkeypatch):
@@ -194,7 +195,7 @@ def test_a_rank_that_is_lost_between_two_epochs_costs_no_step(start, tmp_path, s
     with monkeypatch.context() as patch:
         patch.setattr(trainer.Trainer, "train", train_together)
         patch.setattr(engine, "train_one_epoch", lambda *arguments: train_one_epoch(*arguments[:-1]))  # without group
-        with pytest.raises(group.RankLost):
+        with pytest.raises(ends.RankLost):
             start("--epochs", "4")
     assert slow_saves == [5, 10]
     state = state_of(tmp_path / "run")
