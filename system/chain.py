@@ -89,6 +89,8 @@ def keep_settings(folder: str, settings: Mapping[str, object], trained: str) -> 
     now = json.loads(json.dumps(settings))  # as it is read
     if not glob.glob(trained, root_dir=folder):
         files.write_json(path, now)
+    elif not os.path.exists(path):
+        raise UserError(f"--run {folder}: has trainings but no settings.json; restore it, or choose another folder")
     known = files.read_json(path)
     for name in dict.fromkeys((*known, *now)):
         if known.get(name) != now.get(name):

@@ -308,6 +308,9 @@ def test_ablations_that_trained_nothing_can_be_corrected(ablation, tmp_path):
     write(tmp_path / "ablations" / "settings.json", {**settings, "a_setting_that_is_gone": 1})
     with pytest.raises(UserError, match="a_setting_that_is_gone 1, not None; choose another folder"):
         ablation(FAR_APART, "--only", "baseline")
+    (tmp_path / "ablations" / "settings.json").unlink()
+    with pytest.raises(UserError, match=r"^--run .*ablations: has trainings but no settings\.json; restore it"):
+        ablation(FAR_APART, "--only", "baseline")
 
 
 def test_ablations_differ_in_what_their_names_say(ablation, called, data, tmp_path):
