@@ -118,10 +118,7 @@ def _is_written(target, manifest):
         if os.path.ismount(target):  # which cannot be replaced by the finished folder
             raise UserError(f"--output {target}: is a mount; give a folder in it, such as {target / 'road'}")
         return False
-    try:
-        found = read_manifest(target)
-    except UserError:
-        found = None
+    found = read_manifest(target)
     if found is None:
         raise UserError(f"--output {target}: is not empty and holds no toy road; give another folder")
     if found != manifest:
