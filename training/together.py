@@ -124,7 +124,7 @@ def _place_of(found):
         host = cluster.host_of(found.addresses[found.rank])
         raise UserError(
             f"{host} has {plural(len(gpus), 'GPU')} for {found.neighbors} ranks; start fewer there, or give each a GPU "
-            f"with {worker_processes.GPUS}"
+            f"with {worker_processes.GPUS}; {worker_processes.GPUS}=-1 takes the cores"
         )
     return _place(found, gpus, has_gpu, worker_processes.usable_cores() != os.cpu_count())
 

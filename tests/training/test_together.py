@@ -91,7 +91,7 @@ def test_two_ranks_do_not_get_the_one_gpu_of_their_host(monkeypatch):
     """Unless the variable says that the process which has started this one has given it."""
     monkeypatch.setattr(worker_processes, "visible_gpus", lambda: ["0"])
     found = cluster.Cluster(("b:1", "b:2"), 0, "b:3")
-    with pytest.raises(UserError, match=r"^b has 1 GPU for 2 ranks; .*CUDA_VISIBLE_DEVICES"):
+    with pytest.raises(UserError, match=r"^b has 1 GPU for 2 ranks; .*CUDA_VISIBLE_DEVICES=-1 takes"):
         together._place_of(found)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     assert "CUDA_VISIBLE_DEVICES" not in together._place_of(found).variables
