@@ -403,7 +403,7 @@ def _refuse_texts(words):
     """Raise UserError if the words of the command line are files of text and nothing else."""
     if all(os.path.isfile(word) and word.lower().endswith(TEXTS) for word in words):
         raise UserError(
-            f"{words[0]}: is not a picture; give @{words[0]} if it lists pictures, or a data set with --data and --split"
+            f"{words[0]}: is not a picture; give @{words[0]} if it lists pictures, or --data and --split for a data set"
         )
 
 

@@ -98,7 +98,7 @@ def test_a_table_in_the_place_of_pictures_is_refused(odd_folder, tmp_path, monke
     for name in ("train.csv", "list.TXT"):
         (tmp_path / name).write_text("a.jpg\n")
     flags = argparse.Namespace(images=["train.csv", "list.TXT"], recursive=False, output="out")
-    with pytest.raises(UserError, match=r"^train\.csv: is not a picture; give @train\.csv if it is a list of pictures"):
+    with pytest.raises(UserError, match=r"^train\.csv: is not a picture; give @train\.csv if it lists pictures"):
         infer._find_files(flags)
     flags.images.append(str(odd_folder / "one.png"))  # as of photos/* in the shell
     assert [picture.name for picture in infer._find_files(flags)] == ["train.csv", "list.TXT", "one.png"]
