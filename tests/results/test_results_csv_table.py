@@ -36,9 +36,10 @@ def test_a_line_is_a_detection(written, images):
 
 
 def test_classes_are_chosen_or_those_of_the_table(written):
-    assert csv_table.read(written).class_names == tuple(sorted(NAMES))
+    found = csv_table.read(written)
+    assert found.class_names == tuple(sorted(NAMES)) and not found.all_classes  # those never detected have no line
     only = csv_table.read(written, ("car",))
-    assert only.class_names == ("car",) and set(only.detections) == {"one", "two words"}
+    assert only.all_classes and only.class_names == ("car",) and set(only.detections) == {"one", "two words"}
     assert not any(found.labels.any() for found in only.detections.values())
 
 
