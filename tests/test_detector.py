@@ -201,6 +201,21 @@ def test_clipping_before_suppression_changes_who_is_suppressed():
     np.testing.assert_allclose(cut["boxes"][0, 0], [0, 0, 0.25, 0.25], atol=1e-5)
 
 
+def test_boxes_without_area_are_dropped_on_request():
+    """One that lies left of the picture is a line of its edge when it is clipped."""
+    logits, offsets = quiet()
+    logits[0, 0, 1] = 24
+    left = np.array([[-0.5, 0, -0.25, 0.25]], np.float32)
+    offsets[0, :1] = ssd_utils.encode_boxes(left, ssd_utils.make_anchors(TINY)[:1])
+    clipped = dataclasses.replace(TINY, clip_boxes="before_nms")
+    kept = run_postprocess(clipped, logits, offsets)
+    assert kept["count"].tolist() == [1]
+    np.testing.assert_allclose(kept["boxes"][0, 0], [0, 0, 0, 0.25], atol=1e-5)
+    assert run_postprocess(dataclasses.replace(clipped, drop_empty_boxes=True), logits, offsets)["count"].tolist() == [
+        0
+    ]
+
+
 def test_size_limit_keeps_boxes_finite():
     logits, offsets = quiet()
     logits[0, 0, 1] = 40
