@@ -137,6 +137,24 @@ def test_short_epochs_are_not_all_saved(start, slow_saves):
     assert slow_saves == [5, 10]
 
 
+@pytest.mark.parametrize(("now", "requested", "saved"), [(1119, False, 0), (1121, False, 1), (1000, True, 1)])
+def test_steps_are_saved_after_some_minutes_or_at_a_stop(now, requested, saved, monkeypatch):
+    monkeypatch.setattr(trainer.time, "monotonic", lambda: now)
+    stop = types.SimpleNamespace(requested=requested, raise_if_requested=lambda: None)
+    task, saves = types.SimpleNamespace(settings=types.SimpleNamespace(save_minutes=2)), []
+    training = types.SimpleNamespace(
+        task=task,
+        stop=stop,
+        state=types.SimpleNamespace(step=3),
+        diagnosis=types.SimpleNamespace(add=lambda sums: None),
+        last_save=1000,
+        _before_step=lambda: None,
+        _save_sound=lambda: saves.append(now),
+    )
+    trainer.Trainer._after_step(training, {}, 0.1, None)
+    assert len(saves) == saved
+
+
 @pytest.fixture
 def moved(tmp_path):
     """Callable: (state, ids of the pictures) -> checks a resume of a run whose data set is at another place now."""
