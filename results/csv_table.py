@@ -106,4 +106,7 @@ def _numbers(where, row):
         raise UserError(f"{where}: {shorten(list(row.values()))} is not {', '.join(COLUMNS)}")
     if not all(abs(number) <= LARGEST for number in numbers):
         raise UserError(f"{where}: {shorten(list(row.values()))} has an infinite number or NaN")
+    xmin, ymin, xmax, ymax = numbers[-4:]
+    if xmax < xmin or ymax < ymin:
+        raise UserError(f"{where}: {shorten(list(row.values()))} is inverted, xmin, ymin, xmax, ymax are needed")
     return numbers

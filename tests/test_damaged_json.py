@@ -175,7 +175,11 @@ def test_a_damaged_file_is_read_or_gets_one_line(name, tmp_path):
         ({"step": -1}, "'step' is -1, not a whole number from 0"),
         ({"step": 4}, "'step' is 4, in the checkpoint step-00000003"),
         ({"rows": [{"step": 3}]}, "a row has no 'epoch'"),
+        ({"rows": [{"epoch": 1}]}, "a row has no 'epoch' or no 'step'"),
         ({"data": {"pictures": "10"}}, "'data' is"),
+        ({"data": {"pictures": 10, "ids": 7}}, "'data' is"),
+        ({"data": {"pictures": 10, "ids": "0", "names": []}}, "'data' is"),
+        ({"best": 1.5}, "'best'"),
         ({"diagnosis": {"sums": 5}}, "'sums' is 5, not an object"),
     ],
 )

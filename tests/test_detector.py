@@ -18,7 +18,7 @@ import oracles
 import runs
 import ssd_utils
 import ssd_vgg
-from exports import stored_graphs
+from exports import file_metadata, stored_graphs
 from kernels import devices, winograd
 from media import images
 from structures import Detections, UserError
@@ -199,6 +199,21 @@ def test_clipping_before_suppression_changes_who_is_suppressed():
     cut = run_postprocess(dataclasses.replace(TINY, clip_boxes="before_nms"), logits, offsets)
     assert cut["count"].tolist() == [1]
     np.testing.assert_allclose(cut["boxes"][0, 0], [0, 0, 0.25, 0.25], atol=1e-5)
+
+
+def test_boxes_without_area_are_dropped_on_request():
+    """One that lies left of the picture is a line of its edge when it is clipped."""
+    logits, offsets = quiet()
+    logits[0, 0, 1] = 24
+    left = np.array([[-0.5, 0, -0.25, 0.25]], np.float32)
+    offsets[0, :1] = ssd_utils.encode_boxes(left, ssd_utils.make_anchors(TINY)[:1])
+    clipped = dataclasses.replace(TINY, clip_boxes="before_nms")
+    kept = run_postprocess(clipped, logits, offsets)
+    assert kept["count"].tolist() == [1]
+    np.testing.assert_allclose(kept["boxes"][0, 0], [0, 0, 0, 0.25], atol=1e-5)
+    assert run_postprocess(dataclasses.replace(clipped, drop_empty_boxes=True), logits, offsets)["count"].tolist() == [
+        0
+    ]
 
 
 def test_size_limit_keeps_boxes_finite():
@@ -619,6 +634,42 @@ def copy(run, tmp_path):
     """A copy of the run to damage, and the folder of its best checkpoint."""
     path = shutil.copytree(run.path, tmp_path / "run")
     return path, path / "checkpoints" / config.read_index(run.path)["best"]
+
+
+def test_of_weights_with_moving_averages_these_are_read(tmp_path):
+    with tf.Graph().as_default(), tf.Session() as session:
+        values = {"conv1_1/weights": 1.0, f"conv1_1/weights/{ssd_vgg.AVERAGE}": 2.0, "conv1_1/biases": 3.0}
+        variables = {name: tf.Variable(value) for name, value in values.items()}
+        session.run(tf.global_variables_initializer())
+        tf.train.Saver(variables).save(session, str(tmp_path / "model"), write_meta_graph=False)
+    assert detector.read_weights(str(tmp_path / "model")) == {"conv1_1/weights": 2.0, "conv1_1/biases": 3.0}
+
+
+def test_an_exported_file_takes_the_batch_that_it_was_exported_for_and_smaller_ones():
+    values = {"class_names": NAMES, "outputs": file_metadata.RAW, "precision": "float32", "batch": 4}
+    for size in (None, 1, 4):
+        assert detector._check_flags("m.onnx", values, "auto", 0.5, size) == 0.5
+    with pytest.raises(detector.TooLargeBatch, match=r"--batch-size 5: m\.onnx takes 4 at a time"):
+        detector._check_flags("m.onnx", values, "auto", 0.5, 5)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_arrays_of_16_bits_are_spread_as_in_training(several):
+    class Network:
+        batch = None
+
+        def run(self, batch, names):
+            self.seen = batch
+            shapes = {"boxes": (len(batch), 1, 4), "scores": (len(batch), 1), "classes": (len(batch), 1)}
+            empty = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+            return {**empty, "count": np.zeros(len(batch), np.int32)}
+
+    description = config.ModelDescription(dataclasses.replace(TINY, gray16="2000-4000"), NAMES)
+    network = Network()
+    looks = detector.Detector(network, description, precision="float32", threshold=0.5, batch_size=2)
+    thermal = np.full((64, 64), 3000, np.uint16)
+    looks.detect([thermal] if several else thermal)
+    assert set(np.unique(network.seen)) == {images.spread(thermal, "2000-4000")[0, 0]} != {3000 >> 8}
 
 
 def test_damaged_checkpoints(copy):

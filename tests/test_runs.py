@@ -185,13 +185,14 @@ def test_a_file_system_without_locks_causes_a_warning(run, monkeypatch, capsys):
 def test_one_step_saved_again_and_again_never_touches_the_named_ones(run, session):
     """A resume of a run at its --max-steps does this: epoch, batch and rows are the same too."""
     checkpoints = runs.Checkpoints(run)
-    state = runs.TrainingState(step=7, epoch=1, batch=2)
+    state = runs.TrainingState(step=7, epoch=1, batch=2, rows=[{"epoch": 1, "step": 5}])
     for value in (1, 2, 3):
         before = config.read_index(run).get("last")
         set_value(session, value)
         checkpoints.save(session, state, best=value == 1)
         assert config.read_index(run)["last"] != before
         assert (value_of(run, "last"), value_of(run, "best")) == (value, 1)
+        assert runs.last_state(run) == state
 
 
 @pytest.mark.parametrize("broken", ["replace", "fsync"])

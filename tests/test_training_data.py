@@ -69,6 +69,14 @@ def test_every_epoch_has_every_sample_in_another_order():
     assert len({tuple(order) for order in orders}) == 3
 
 
+def test_the_first_images_are_those_of_the_first_batches(samples):
+    settings = config.TrainingSettings(data="", train="", seed=3)
+    jobs = training_data.epoch_jobs(len(samples), seed=3, epoch=0)
+    expected = np.concatenate([batch["images"] for batch in batches(samples, jobs, workers=0, seed=3)])
+    for count, found in ((6, 6), (1000, len(samples))):
+        np.testing.assert_array_equal(training_data.first_images(samples, PRESET, settings, count), expected[:found])
+
+
 def test_epochs_augment_anew(samples):
     first, second = (batches(samples[:1], [(epoch, 0)], workers=0)[0]["images"] for epoch in (0, 1))
     assert (first != second).any()
@@ -297,6 +305,20 @@ def test_what_a_cache_may_take_is_what_it_takes_at_most(photographs, names, epoc
         batches(samples, jobs, 0, cache, augmentation=augmentation, **cut)
         assert store.used == sum(needed.values()), augmentation
         cache.close()
+
+
+@pytest.mark.parametrize(("jpeg", "kinds"), [(True, {4: (450, 300), 1: (1800, 1200)}), (False, {1: (1800, 1200)})])
+def test_a_cache_of_tiles_foresees_the_sizes_that_views_have(jpeg, kinds, monkeypatch):
+    """The whole of a JPEG is decoded smaller, a tile of a fourth of its width is not, and no other size is needed."""
+    monkeypatch.setattr(images, "is_jpeg", lambda path: jpeg)
+    corners = np.arange(4, dtype=np.float32)[:, None] / 4 + np.float32([0.1, 0, 0.15, 0])
+    sample = Sample("a", "a", corners + np.float32([0, 0.4, 0, 0.6]), np.zeros(4, int), np.zeros(4, bool), 1800, 1200)
+    settings = config.TrainingSettings("", "", augmentation="none", tiles=(4, 1))
+    item = training_data.make_item([sample], PRESET, settings)
+    assert {item.plan((epoch, 0))[0].max_reduce for epoch in range(10)} == {1, 4}
+    _, needed = training_data.cached_bytes([sample], PRESET, settings)
+    assert needed == {str(one): shared_arrays.block_bytes(high, wide) for one, (wide, high) in kinds.items()}
+    assert list(needed) == [str(one) for one in kinds]  # those that save the most time for a byte first
 
 
 # Tiles

@@ -83,6 +83,32 @@ def test_difficult_objects_do_not_count(tmp_path):
     assert sum(name < "4" for name in mixed.valid) == 1
 
 
+def test_a_tie_of_objects_goes_to_the_side_that_lacks_pictures(tmp_path):
+    """And a tie of both to training. Three of eight pictures show a class of its own, two of training."""
+    rare, common = [f"{at}.jpg" for at in range(3)], [f"{at}.jpg" for at in range(3, 8)]
+    samples = make(tmp_path, {name: [int(name in common)] for name in rare + common})
+    found = division.divide(samples, 0.5, tmp_path)
+    assert len(set(rare) & set(found.train)) == 2
+    assert len(set(common) & set(found.train)) == 2
+
+
+def test_copies_count_as_several_pictures(tmp_path):
+    """A side that got a picture and its copy lacks fewer pictures than one with a picture of as many objects."""
+    first, copy, second, *common = sorted((f"{at}.jpg" for at in range(8)), key=division._hash)
+    labels = {first: [0], copy: [0], second: [0, 0], **{name: [1] for name in common}}
+    samples = make(tmp_path, labels, {first: b"same", copy: b"same"})
+    found = division.divide(samples, 0.5, tmp_path)
+    assert {first, copy} <= set(found.train) and second in found.valid
+    assert len(found.train) == len(found.valid) == 4
+
+
+def test_a_data_set_may_be_a_file(tmp_path):
+    """Names are then below its folder."""
+    (tmp_path / "train.csv").touch()
+    (sample,) = make(tmp_path, {"pictures/a.jpg": [0]})
+    assert division.picture_name(sample.image_path, tmp_path / "train.csv") == "pictures/a.jpg"
+
+
 @pytest.mark.parametrize("labels", [{"a.jpg": [0, 0]}, {"a.jpg": [0], "b.jpg": []}])
 def test_a_side_without_objects_is_refused(tmp_path, labels):
     with pytest.raises(

@@ -50,6 +50,16 @@ def test_coco_list_has_cocos_layout(tmp_path):
     assert json.loads(path.read_text()) == []
 
 
+def test_coco_picture_whose_name_is_a_number(tmp_path):
+    """As in COCO itself: the id is the data set's, which need not be that number."""
+    data = types.SimpleNamespace(format="coco", coco_ids=({"000042": 7}, COCO_IDS[1]), ids={"000042"})
+    origin = Origin(Source("runs/mine"), NAMES, range(len(NAMES)), 0.5, data)
+    with coco_list.open_writer(tmp_path, origin) as writer:
+        writer.add("000042.jpg", 9, 9, Detections(np.float32([[1, 2, 3, 4]]), np.float32([0.5]), np.int32([1])))
+    (entry,) = json.loads((tmp_path / coco_list.NAME).read_text())
+    assert (entry["image_id"], entry["category_id"]) == (7, 9)
+
+
 def test_coco_class_without_category(tmp_path):
     data = types.SimpleNamespace(format="coco", coco_ids=({}, {"car": 1, "traffic light": 2}))
     with pytest.raises(UserError, match="'été'"):
@@ -67,6 +77,7 @@ COCO_ENTRY = {"image_id": 17, "category_id": 3, "bbox": [1, 2, 3, 4], "score": 0
         ({"image_id": None}, "[1]: 'image_id' is None"),
         ({"category_id": 5}, "[1]: category_id 5"),
         ({"bbox": [1, 2, -3, 4]}, "[1]: bbox [1, 2, -3, 4]"),
+        ({"bbox": [1, 2, 3, -4]}, "[1]: bbox [1, 2, 3, -4]"),
         ({"bbox": [1, 2, 3]}, "[1]: bbox [1, 2, 3]"),
         ({"score": float("nan")}, "[1]: score nan"),
         ({"score": "high"}, "[1]: 'score' is 'high'"),

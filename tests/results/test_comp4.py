@@ -8,6 +8,7 @@ import pytest
 from result_cases import NAMES, assert_same
 from results import comp4
 from structures import Detections, UserError
+from system import files
 
 
 def test_comp4_round_trip_is_exact(tmp_path, images):
@@ -41,9 +42,29 @@ def test_comp4_of_another_detector(tmp_path):
 
 
 def test_class_that_cannot_be_a_file_name(tmp_path):
-    with pytest.raises(UserError, match="'n/a'"):
-        comp4.Writer(tmp_path, ["car", "n/a"])
+    for name in ("n/a", ""):
+        with pytest.raises(UserError, match=f"class '{name}'"):
+            comp4.Writer(tmp_path, ["car", name])
+        assert os.listdir(tmp_path) == []
+
+
+def test_a_class_whose_file_cannot_be_opened_leaves_no_others_behind(tmp_path, monkeypatch):
+    class Full(files.PendingFile):
+        def __init__(self, path):
+            if path.endswith("bus.txt"):
+                raise UserError(f"{path}: no space left on device")
+            super().__init__(path)
+
+    monkeypatch.setattr(files, "PendingFile", Full)
+    with pytest.raises(UserError, match="no space"):
+        comp4.Writer(tmp_path, ["car", "bus"])
     assert os.listdir(tmp_path) == []
+
+
+def test_comp4_in_a_folder_whose_name_has_brackets(tmp_path):
+    with comp4.Writer(tmp_path / "run[1]", ["car", "bus"]):
+        pass
+    assert comp4.fits(tmp_path / "run[1]") and comp4.read(tmp_path / "run[1]").class_names == ("bus", "car")
 
 
 @pytest.mark.parametrize("line", ["a 0.5 1 2 3", "0.5 1 2 3 4", "a high 1 2 3 4", "a 0.5 1 2 3 nan", "a inf 1 2 3 4"])

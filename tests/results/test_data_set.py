@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import config
 import dataset_formats
 import result_cases
 import sources
-from results import detection_files, result_files
+from formats import division
+from results import data_set, detection_files, result_files
 from results.data_set import DataSet
 from results.result_files import Origin, Source
 from structures import UserError
@@ -124,3 +126,43 @@ def test_exif_is_applied_as_for_training(tmp_path):
     data = DataSet(root, "train")
     assert [entry.id for entry in data.entries] == ["a", "b", "c"] and data.exif == [False, True, False]
     assert data.exif == [one.exif for one in data.samples(["car"]).values()]
+    (root / "Annotations" / "a.xml").unlink()
+    (root / "JPEGImages" / "c.jpg").write_bytes(b"")
+    assert DataSet(root, "train").exif == [True, True, True]  # also where nothing says how boxes were drawn
+
+
+def test_the_pictures_of_a_run_must_all_be_there(formats, tmp_path):
+    """Those that its --valid-share kept for validation; figures of a part of them would be others."""
+    place = division.picture_name(DataSet(formats["voc"], "trainval").entries[0].image_path, formats["voc"])
+    division.Division([], [place]).write(tmp_path / config.DIVISION)
+    assert list(DataSet(formats["voc"], "trainval", valid_of=tmp_path).samples(("car",))) == ["a"]
+    division.Division([], [place, "gone.jpg"]).write(tmp_path / config.DIVISION)
+    with pytest.raises(UserError, match=r"--valid-of: .* has only 1 of the run's 2 pictures"):
+        DataSet(formats["voc"], "trainval", valid_of=tmp_path).samples(("car",))
+
+
+@pytest.mark.parametrize(("data", "split"), [("mine", None), (None, "val")])
+def test_a_data_set_and_its_split_are_given_together(data, split):
+    with pytest.raises(UserError, match="give both or neither"):
+        data_set.check_flags(types.SimpleNamespace(data=data, split=split), (), ())
+
+
+@pytest.mark.parametrize(
+    ("most", "expected"), [(4, [0, 3, 6, 9]), (9, [0, 2, 4, 6, 8]), (10, [*range(10)]), (None, [*range(10)])]
+)
+def test_some_of_many_are_spread(most, expected):
+    assert data_set.spread(list(range(10)), most) == expected
+
+
+def test_pictures_to_score_need_an_object_that_counts():
+    """One is enough; those that are difficult do not count."""
+
+    def scored(*difficult):
+        samples = {"a": types.SimpleNamespace(difficult=np.array(difficult, bool))}
+        whole = types.SimpleNamespace(samples=lambda names: samples)
+        return data_set.scored_samples(whole, "val", ("car",)) == samples
+
+    assert scored(True, False)
+    for difficult in ((), (True,)):
+        with pytest.raises(UserError, match="--split val: has no objects"):
+            scored(*difficult)

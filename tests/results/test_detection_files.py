@@ -29,6 +29,12 @@ def test_chosen_classes_are_read_in_their_order(tmp_path, images):
         detection_files.read(tmp_path, ("car", "dog"))
 
 
+def test_equal_scores_keep_their_order():
+    rows = [(0, 0.5, 1, 1, 2, 2), (1, 0.75, 1, 1, 2, 2), (2, 0.5, 1, 1, 2, 2), (3, 0.75, 1, 1, 2, 2)]
+    found = result_files.from_rows(rows)
+    assert found.labels.tolist() == [1, 3, 0, 2] and found.scores.tolist() == [0.75, 0.75, 0.5, 0.5]
+
+
 def origin(class_names=NAMES, data=None):
     numbers = tuple(range(len(class_names)))
     return Origin(Source("m"), class_names=tuple(class_names), class_numbers=numbers, threshold=0, data=data)

@@ -139,6 +139,7 @@ def damaged(**changes):
         ("images.1.detections.1.box", [1, 2, 3, None], "detections[1]: box [1, 2, 3, None]"),
         ("images.1.detections.1.box", [1, 2, 3, float("inf")], "detections[1]: box [1, 2, 3, inf]"),
         ("images.1.detections.1.box", [9, 2, 3, 4], "detections[1]: box [9, 2, 3, 4]"),
+        ("images.1.detections.1.box", [1, 9, 3, 4], "detections[1]: box [1, 9, 3, 4]"),
         ("images.1.detections.1.class", ["car"], "detections[1]: 'class' is ['car']"),
         ("threshold", "low", "'threshold' is 'low'"),
         ("errors", [7], "errors[0]"),
@@ -156,6 +157,12 @@ def test_malformed_json_names_the_entry(tmp_path, path, value, named):
         detections_json.read(file)
     message = str(error.value)
     assert str(file) in message and named in message and "\n" not in message
+
+
+def test_a_box_may_have_no_area(tmp_path):
+    """A small one is written with two decimals."""
+    (tmp_path / "d.json").write_text(json.dumps(damaged(**{"images.1.detections.1.box": [1, 2, 1, 2]})))
+    assert detections_json.read(tmp_path / "d.json").detections["b"].boxes_px[1].tolist() == [1, 2, 1, 2]
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"images": [', "[]", "7", "\x00", "[" * 100_000])

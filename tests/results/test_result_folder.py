@@ -18,6 +18,33 @@ def test_a_link_in_the_place_of_the_mark_is_not_followed(tmp_path):
     assert list(out.iterdir()) == []
 
 
+@pytest.fixture
+def earlier(tmp_path):
+    """A folder with results of an earlier call: images/a.png, which is a link to a picture elsewhere."""
+    out = tmp_path / "out"
+    (out / "images").mkdir(parents=True)
+    (out / result_folder.UNFINISHED).touch()
+    (tmp_path / "elsewhere.png").touch()
+    (out / "images" / "a.png").symlink_to(tmp_path / "elsewhere.png")
+    return out
+
+
+def test_earlier_results_are_replaced_unless_they_are_read(earlier, tmp_path):
+    place = str(earlier / "images")
+    for read in ("images/a.png", "images/deep/b.png", "images"):
+        with pytest.raises(UserError, match=f"{place} is in the way"):
+            result_folder.check(earlier, True, [str(earlier / read)])
+    for read in (earlier / "images_of_mine" / "b.png", tmp_path / "elsewhere.png"):
+        assert result_folder.check(earlier, True, [str(read)]) == [place]
+
+
+def test_of_a_linked_folder_of_results_the_link_alone_is_removed(earlier, tmp_path):
+    (earlier / "images").rename(tmp_path / "far")
+    (earlier / "images").symlink_to(tmp_path / "far")
+    result_folder.remove(earlier, result_folder.check(earlier, True, []))
+    assert not (earlier / "images").exists() and (tmp_path / "far" / "a.png").is_symlink()
+
+
 def test_a_second_call_into_the_folder_is_refused(tmp_path):
     with (
         result_folder.unfinished(tmp_path),

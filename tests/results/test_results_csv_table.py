@@ -36,13 +36,17 @@ def test_a_line_is_a_detection(written, images):
 
 
 def test_classes_are_chosen_or_those_of_the_table(written):
-    assert csv_table.read(written).class_names == tuple(sorted(NAMES))
+    found = csv_table.read(written)
+    assert found.class_names == tuple(sorted(NAMES)) and not found.all_classes  # those never detected have no line
     only = csv_table.read(written, ("car",))
-    assert only.class_names == ("car",) and set(only.detections) == {"one", "two words"}
+    assert only.all_classes and only.class_names == ("car",) and set(only.detections) == {"one", "two words"}
     assert not any(found.labels.any() for found in only.detections.values())
 
 
-@pytest.mark.parametrize("end", ["car,high,0,0,1,1", "car,0.5,0,0,1", ",0.5,0,0,1,1", "car,nan,0,0,1,1"])
+@pytest.mark.parametrize(
+    "end",
+    ["car,high,0,0,1,1", "car,0.5,0,0,1", ",0.5,0,0,1,1", "car,nan,0,0,1,1", "car,0.5,4,0,1,1", "car,0.5,0,4,1,1"],
+)
 def test_a_malformed_line_is_named(tmp_path, end):
     path = tmp_path / "d.csv"
     path.write_text(f"{','.join(csv_table.COLUMNS)}\na.jpg,5,5,{end}\n", "utf-8")

@@ -142,6 +142,34 @@ def test_short_epochs_are_not_all_saved(start, slow_saves):
     assert slow_saves == [5, 10]
 
 
+def test_pictures_to_score_are_those_of_train_once():
+    """However often --repeat shows them in an epoch."""
+    settings = config.TrainingSettings(data="", train="", repeat=3, score_train=10)
+    samples = [types.SimpleNamespace(id=one) for one in "abcd"] * 3
+    task = trainer.Task("", config.ModelDescription(ssd_utils.get_preset("vgg300"), ("car",)), settings, samples, [])
+    assert [one.id for one in task.scored] == ["a", "b", "c", "d"]
+    few = dataclasses.replace(task, settings=dataclasses.replace(settings, score_train=0))
+    assert list(few.scored) == []
+
+
+@pytest.mark.parametrize(("now", "requested", "saved"), [(1119, False, 0), (1121, False, 1), (1000, True, 1)])
+def test_steps_are_saved_after_some_minutes_or_at_a_stop(now, requested, saved, monkeypatch):
+    monkeypatch.setattr(trainer.time, "monotonic", lambda: now)
+    stop = types.SimpleNamespace(requested=requested, raise_if_requested=lambda: None)
+    task, saves = types.SimpleNamespace(settings=types.SimpleNamespace(save_minutes=2)), []
+    training = types.SimpleNamespace(
+        task=task,
+        stop=stop,
+        state=types.SimpleNamespace(step=3),
+        diagnosis=types.SimpleNamespace(add=lambda sums: None),
+        last_save=1000,
+        _before_step=lambda: None,
+        _save_sound=lambda: saves.append(now),
+    )
+    trainer.Trainer._after_step(training, {}, 0.1, None)
+    assert len(saves) == saved
+
+
 @pytest.fixture
 def moved(tmp_path):
     """Callable: (state, ids of the pictures) -> checks a resume of a run whose data set is at another place now."""
@@ -167,6 +195,11 @@ def test_a_resume_finds_the_same_pictures_at_another_place(moved, capsys):
     for ids, change in ((("1", "3"), "other pictures than --train train of /new has now"), (("1",), "2 pictures, ")):
         with pytest.raises(UserError, match=change):
             moved(state, *ids)
+    state.batch = 2
+    moved(state, "1", "2")  # before the last validation
+    state.batch = 3
+    with pytest.raises(UserError, match="is damaged: at batch 3 of 2"):
+        moved(state, "1", "2")
 
 
 class LosesARank:
@@ -417,6 +450,26 @@ def test_the_line_that_trains_longer_does(flags, start, capsys):
     train.main(line.split())
     assert state_of(run)["step"] == 2 * before
     assert "nothing is left" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("epochs", "max_steps", "end", "flags"),
+    [
+        (1, 7, "1 epoch", "--max-steps 10 --epochs 2"),
+        (1, 10, "1 epoch", "--epochs 2"),
+        (1, None, "1 epoch", "--epochs 2"),
+        (2, 5, "5 steps", "--max-steps 10"),
+    ],
+)
+def test_the_line_that_trains_longer_has_the_limits_that_would_end_it(epochs, max_steps, end, flags, tmp_path):
+    """Of a run whose first epoch of 5 steps has ended."""
+    description = config.ModelDescription(ssd_utils.get_preset("vgg300"), ("car",))
+    settings = config.TrainingSettings("", "", batch_size=1, epochs=epochs, max_steps=max_steps)
+    config.write_config(str(tmp_path), description, settings, {})
+    task = trainer.Task(str(tmp_path), description, settings, [None] * 5, [])
+    ended = types.SimpleNamespace(task=task, state=runs.TrainingState(step=5))
+    text = trainer.Trainer._way_to_longer(ended)
+    assert f"finished its {end}; " in text and text.endswith(f" {flags}")
 
 
 @pytest.mark.parametrize(
