@@ -653,6 +653,22 @@ def test_an_exported_file_takes_the_batch_that_it_was_exported_for_and_smaller_o
         detector._check_flags("m.onnx", values, "auto", 0.5, 5)
 
 
+@pytest.mark.parametrize(("label", "known"), [(-1, False), (0, True), (2, True), (3, False)])
+def test_a_file_that_finds_a_class_without_name_is_refused(label, known):
+    class Opened:
+        metadata = {"class_names": NAMES, "batch": None, "outputs": "detections"}  # noqa: RUF012
+
+        def run(self, batch):
+            return {"classes": np.array([[label]], np.int32)}
+
+    network = detector._FileNetwork("m.onnx", Opened(), 0.5)
+    if known:
+        assert network.run(None)["classes"].item() == label
+        return
+    with pytest.raises(UserError, match=r"m\.onnx: finds a class that it does not name"):
+        network.run(None)
+
+
 @pytest.mark.parametrize("several", [False, True])
 def test_arrays_of_16_bits_are_spread_as_in_training(several):
     class Network:
