@@ -426,7 +426,7 @@ def test_a_stopped_run_may_end_where_it_is_but_not_before(stopped, capsys):
         resume(stopped, "--epochs", "1")
     assert (files.read_text(stopped / "metrics.csv"), files.read_text(stopped / "config.json")) == before
     resume(stopped, "--max-steps", "7")
-    assert "the run has had its 7 steps; for twice as many: " in capsys.readouterr().out
+    assert "the run has finished its 7 steps; for twice as many: " in capsys.readouterr().out
     assert steps_of_rows(stopped) == ["5", "7"]
 
 
@@ -435,7 +435,7 @@ def test_a_shorter_length_than_that_of_a_run_at_its_end_changes_nothing(start, c
     for flags in (("--max-steps", "4"), ("--epochs", "1")):
         capsys.readouterr()
         resume(run, *flags)
-        assert "the run has had its 7 steps; for twice as many: " in capsys.readouterr().out
+        assert "the run has finished its 7 steps; for twice as many: " in capsys.readouterr().out
         assert steps_of_rows(run) == ["5", "7"]
 
 
