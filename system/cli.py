@@ -54,9 +54,8 @@ def run(main: Callable[[], object]) -> NoReturn:
             _complain(error)
         sys.exit(FAILURE)
     except KeyboardInterrupt as interrupt:
-        if signals.in_main_thread():  # a second one, as where a whole process group gets it, would cut off the line
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-        _complain(str(interrupt) or "interrupted", prefix="")
+        with signals.handled(signal.SIG_IGN, signal.SIGINT):  # a second one, as of a process group, would cut it off
+            _complain(str(interrupt) or "interrupted", prefix="")
         _flush(sys.stdout)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:

@@ -11,12 +11,12 @@ import pytest
 
 from programs import ROOT, wait_until
 from structures import UserError
-from system import cli, signals
+from system import cli
 
 
 def ended(main, capsys):
     """Exit code and stderr of a program."""
-    with pytest.raises(SystemExit) as end, signals.handled(signal.default_int_handler, signal.SIGINT):
+    with pytest.raises(SystemExit) as end:
         cli.run(main)
     return end.value.code, capsys.readouterr().err
 
@@ -57,6 +57,7 @@ def test_a_second_interrupt_does_not_cut_off_the_line(capsys, monkeypatch):
 
     monkeypatch.setattr(cli, "_complain", interrupted_again)
     assert ended(fail(KeyboardInterrupt()), capsys) == (130, "interrupted\n")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler  # whoever has called it is interrupted again
 
 
 def test_help_keeps_its_own_exit_code(capsys):
