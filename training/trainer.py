@@ -117,7 +117,7 @@ def open_trainer(task: Task, stop: StopRequest) -> Iterator["Trainer"]:
         largest = max(opened.class_weights) if opened.class_weights else 1.0
         diagnosis = diagnostics.Diagnosis(state.diagnosis, task.settings, task.description, largest)
         if task.resume:
-            _keep_changes(task, state)
+            _keep_changes(task)
         records = Summaries(task.run, task.description.class_names, task.settings.events)
         stack.enter_context(records.open(state.step, state.rows, session.graph))
         _print_start(opened, state)
@@ -330,12 +330,10 @@ def _another_place(task):
     return None
 
 
-def _keep_changes(task, state):
+def _keep_changes(task):
     """Write what this resume changes into config.json, for the next resume."""
     _, stored = config.read_config(task.run)
     settings = task.settings
-    if _is_done(task, state):  # a length that the run has had already shortens nothing
-        settings = dataclasses.replace(settings, epochs=stored.epochs, max_steps=stored.max_steps)
     if stored == settings:
         return
     before, now = (optimization.Plan(one, len(task.samples)).total_steps for one in (stored, settings))

@@ -428,6 +428,7 @@ def test_a_stopped_run_may_end_where_it_is_but_not_before(stopped, capsys):
     resume(stopped, "--max-steps", "7")
     assert "the run has finished its 7 steps; for twice as many: " in capsys.readouterr().out
     assert steps_of_rows(stopped) == ["5", "7"]
+    assert config.read_config(str(stopped))[1].max_steps == 7  # so the next resume trains no further
 
 
 def test_a_shorter_length_than_that_of_a_run_at_its_end_changes_nothing(start, capsys):
