@@ -78,8 +78,8 @@ def _check_outputs(flags, source):
         sources.check_fixable(source)
         cli.check_new_folder("--fix", flags.fix, flags.data)
     if flags.draw:
-        drawings.check_folder(flags.draw, flags.data)
-    if flags.fix and flags.draw and os.path.abspath(flags.fix) == os.path.abspath(flags.draw):
+        drawings.check_folder(flags.draw, flags.data, filter(None, (flags.html, flags.json, flags.anchors)))
+    if flags.fix and flags.draw and os.path.realpath(flags.fix) == os.path.realpath(flags.draw):
         raise UserError("--draw: the folder of --fix; choose another one")
 
 
@@ -158,7 +158,7 @@ def _add_output_flags(add):
         type=cli.output_folder,
         metavar="DIR",
         help="draw the boxes and classes of the checked splits to DIR, which must be new or empty, or hold nothing but "
-        "those of an earlier call",
+        "those of an earlier call, which are replaced, and the other files that this call writes",
     )
     add(
         "--draw-limit",

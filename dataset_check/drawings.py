@@ -1,13 +1,13 @@
 """Draw the annotations of a data set into a folder, for a look at all of them in a viewer."""
 
 import os
-import shutil
 import sys
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
+from dataset_check import drawn_folder
 from media import images, visualization
 from structures import UserError
 from system import cli, files, wording
@@ -15,34 +15,29 @@ from system import cli, files, wording
 LONGEST_SIDE = 1280  # pixels; larger pictures are drawn smaller
 QUALITY = 85
 MOST = 1000  # pictures of a split, by default
-MARK = ".drawn_by_check_dataset"  # a file in the folder, by which the next call knows that it may replace it
 
 
-def check_folder(folder, data):
-    """As cli.check_new_folder for --draw, but a folder with nothing but an earlier call's drawings will do too."""
-    cli.check_new_folder("--draw", folder, data, may_replace=_is_ours(folder))
+def check_folder(folder, data, others=()):
+    """As cli.check_new_folder for --draw, but a folder with nothing but an earlier call's drawings will do too.
 
-
-def _is_ours(folder):
-    names = [name for _, _, names in os.walk(folder) for name in names]
-    return os.path.isfile(os.path.join(folder, MARK)) and all(name == MARK or name.endswith(".jpg") for name in names)
+    others: paths of files that may be there as well, because this call replaces them.
+    """
+    cli.check_new_folder("--draw", folder, data, may_replace=drawn_folder.holds_drawings(folder, others))
 
 
 def write(scan, folder, limit, progress=False):
     """Draw the pictures of a Scan with their boxes and names -> (number drawn, number skipped).
 
-    folder: gets SPLIT/PICTURE.jpg once all are drawn, and stays as it was otherwise; as for `check_folder`.
+    folder: gets SPLIT/PICTURE.jpg once all are drawn, in place of an earlier call's, and stays as it was otherwise;
+        nothing else in it is changed.
     limit: at most this many pictures of each split, drawn at random, the same ones every time; None for MOST, and a
         warning where there are more.
     A picture that cannot be read is skipped with a warning. Boxes without area are not drawn. Raises UserError if the
     folder cannot be written.
     """
     try:
-        with files.pending_folder(folder) as pending:
+        with drawn_folder.replacing(folder) as pending:
             counts = _write(scan, pending, limit or MOST, progress)
-            files.write(os.path.join(pending, MARK), "")
-            if _is_ours(folder):
-                shutil.rmtree(folder)
     except OSError as error:
         raise UserError(f"--draw {files.unwritable(folder, error)}") from None
     for split in scan.splits:
