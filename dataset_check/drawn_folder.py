@@ -99,8 +99,9 @@ def _drawn(folder):
 
 
 def _found(folder):
-    """The path, from a folder, of each file in it and below, and of each link to a folder."""
+    """The path, from a folder, of each file in it and below, and of each link to a folder; none of a killed call's."""
     for parent, below, names in os.walk(folder):
+        below[:] = [name for name in below if not files.is_pending(name)]
         links = [name for name in below if os.path.islink(os.path.join(parent, name))]
         for name in (*names, *links):
             yield os.path.relpath(os.path.join(parent, name), folder)

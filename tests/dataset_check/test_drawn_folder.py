@@ -29,6 +29,12 @@ def data(tmp_path_factory):
     return write_voc(tmp_path_factory.mktemp("drawn_folder") / "data", pictures, {"train": ["a0", "a1"], "test": ["b"]})
 
 
+@pytest.fixture(autouse=True)
+def no_flush(monkeypatch):
+    """`os.sync` waits for all that the machine writes, and no test here pulls the plug."""
+    monkeypatch.setattr(os, "sync", lambda: None)
+
+
 def draw(data, folder, limit=9):
     drawings.check_folder(str(folder), str(data))
     return drawings.write(scanning.scan(str(data), workers=1), str(folder), limit)
@@ -102,6 +108,17 @@ def test_drawings_of_which_some_were_deleted_are_replaced(data, tmp_path):
     for name in ("drawn", "copy"):
         assert draw(data, tmp_path / name) == (3, 0)
         assert sorted(content(tmp_path / name)) == NAMES
+
+
+def test_what_a_killed_call_left_is_not_in_the_way(data, tmp_path):
+    draw(data, tmp_path / "out")
+    left = tmp_path / "out" / ".4194305-0.tmp"  # no process has such a number
+    (left / "new").mkdir(parents=True)
+    (left / "new" / "x.jpg").write_bytes(b"x")
+    assert drawn_folder.holds_drawings(tmp_path / "out")
+    files._remove_abandoned.cache_clear()  # as in another process
+    draw(data, tmp_path / "out")
+    assert not left.exists()
 
 
 def test_a_split_that_is_drawn_no_more_leaves_no_folder(data, tmp_path):
