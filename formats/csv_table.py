@@ -12,9 +12,9 @@ and others in SYNONYMS) may change their order and add other columns: width and 
 boxes were drawn on; difficult, iscrowd and truncated, 1 or true where they are set; area. Without it the order is the
 one above, that of makesense.ai or that of AutoML. Edges are continuous, in pixels: the leftmost column of pixels goes
 from 0 to 1, so xmin and ymin are one less than in VOC, xmax and ymax the same. A table whose boxes all lie between 0
-and 1, as those of Open Images and AutoML, holds fractions of the pictures. A line with only an image is a picture
-without objects, one that begins with # a comment. EXIF orientation is applied, as labeling tools do, unless the stated
-size is the stored one.
+and 1, as those of Open Images and AutoML, holds fractions of the pictures, also if all are whole numbers. A line with
+only an image is a picture without objects, one that begins with # a comment. EXIF orientation is applied, as labeling
+tools do, unless the stated size is the stored one.
 """
 
 import collections
@@ -120,7 +120,7 @@ class _Columns(NamedTuple):
 
     at: {name: position}.
     named: whether the first line names them.
-    in_fractions: whether such a table holds fractions by definition.
+    in_fractions: whether such a table holds fractions by definition, so that there is no need to say it.
     """
 
     at: dict
@@ -231,7 +231,7 @@ def find(data, splits, check=True):
 def _in_fractions(path, columns, entries):
     """Whether a table holds fractions of the pictures instead of pixels, which is said if only its numbers show it."""
     boxes = [one.edges_px for entry in entries for one in entry.objects]
-    found = annotations.all_fractions(boxes, columns.in_fractions)
+    found = annotations.all_fractions(boxes)
     if found and not columns.in_fractions:
         cli.warn_once(f"{path}: its boxes are taken as fractions of their pictures, since all lie between 0 and 1")
     return found

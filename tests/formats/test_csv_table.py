@@ -189,6 +189,37 @@ def test_a_class_without_a_box_is_no_object_and_is_said(data, capsys):
     assert line.endswith("train.csv, line 3")
 
 
+@pytest.mark.parametrize("head", ["", "image,xmin,ymin,xmax,ymax,class\n"])
+def test_a_table_of_boxes_around_whole_pictures_is_in_fractions(data, head, capsys):
+    (data / "train.csv").write_text(head + "a.png,0,0,1,1,dog\nb.png,0,0,1,1,cat\n")
+    for sample in load(data):
+        assert sample.boxes.tolist() == [[0, 0, 1, 1]]
+    assert "train.csv: its boxes are taken as fractions of their pictures" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("rows", [1, 10])
+@pytest.mark.parametrize("head", ["image,class,xmin,ymin,xmax,ymax", "ImageID,LabelName,XMin,YMin,XMax,YMax"])
+def test_a_rounded_corner_below_0_leaves_a_table_in_fractions(data, head, rows):
+    (data / "train.csv").write_text(f"{head}\na.png,dog,-0.0004,0,0.5,0.5\n" + "b.png,cat,0.5,0,1,0.5\n" * rows)
+    first, second = load(data)
+    assert first.boxes.tolist() == [[0, 0, 0.5, 0.5]] and second.boxes.tolist() == [[0.5, 0, 1, 0.5]] * rows
+
+
+@pytest.mark.parametrize(
+    ("text", "boxes"),
+    [
+        ("a.png,0,0,1,1,dog\nb.png,4,1,8,5,cat\n", [[[0, 0, 1, 1]], [[4, 1, 8, 5]]]),
+        ("a.png,,,,,\nb.png\n", [[], []]),
+        ("a.png,0,0,0,0,cat\nb.png,,,,,\n", [[], []]),
+        ("image,xmin,ymin,xmax,ymax,class\na.png\nb.png,,,,,No finding\n", [[], []]),
+    ],
+)
+def test_tables_that_are_not_in_fractions(data, text, boxes, capsys):
+    (data / "train.csv").write_text(text)
+    assert [one.boxes_px.tolist() for one in load(data)] == boxes
+    assert "fractions" not in capsys.readouterr().err.replace("as if given in fractions", "")
+
+
 def test_wrong_splits(data):
     (data / "empty.csv").write_text("\n")
     (data / "none.csv").write_text("a.png\n")
