@@ -2,7 +2,7 @@
 
     DATA/SPLIT.csv, DATA/SPLIT.tsv      a line for each object: image,xmin,ymin,xmax,ymax,class
     DATA/SPLIT/_annotations.csv         the same (Roboflow)
-    DATA/data/SPLIT.csv                 the same; in a folder of FOLDERS, with pictures beside that
+    DATA/data/SPLIT.csv                 the same; in folders of FOLDERS, with pictures beside them
 
 DATA may also be a .csv file; SPLIT then only helps to find the pictures. `image` is relative to the table's folder, or
 to SPLIT, images/SPLIT or images in it or, if it has no pictures, beside it; of a path with other folders the longest
@@ -258,9 +258,18 @@ def _split_paths(folder):
 
 
 def _paths_below(folder):
-    """{split: path} of the tables of the first folder in a folder that is called as in FOLDERS and has some."""
+    """{split: path} of the tables of all folders in a folder that are called as in FOLDERS and have some."""
+    found: dict[str, pathlib.Path] = {}
+    for place in _folders_below(folder):
+        own = _own_paths(place)
+        found |= {split: own[split] for split in own if split not in found or not is_table(found[split])}
+    return found
+
+
+def _folders_below(folder):
+    """The folders with tables in a folder that are called as in FOLDERS."""
     named = (folder / name for name in files.visible_folders(folder) if name.lower() in FOLDERS)
-    return next((found for place in named if any(map(is_table, (found := _own_paths(place)).values()))), {})
+    return [place for place in named if any(map(is_table, _own_paths(place).values()))]
 
 
 def _own_paths(folder):
@@ -282,7 +291,18 @@ def _tables(folder):
         cli.warn_once(
             f"{path}: left out, since its first line {first} is not {','.join(COLUMNS)!r} or names of columns"
         )
+    _warn_of_repeated_splits(folder, right)
     return right
+
+
+def _warn_of_repeated_splits(folder, found):
+    """Say once that a table below is not used, since another folder has one of its name. found: {split: path}."""
+    if any(map(is_table, _own_paths(folder).values())):
+        return
+    for place in _folders_below(folder):
+        for split, path in _own_paths(place).items():
+            if found.get(split, path) != path and is_table(path):
+                cli.warn_once(f"{path}: left out, since the split {split} is in {found[split]}")
 
 
 def _first_row(path):

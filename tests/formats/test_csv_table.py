@@ -92,6 +92,21 @@ def test_tables_in_a_folder_beside_that_of_the_pictures(data, table, folder):
         ]
 
 
+@pytest.mark.parametrize("splits", [["train"], ["train", "val"]])
+def test_tables_in_several_folders_beside_that_of_the_pictures(data, capsys, splits):
+    for place, split in (("data", "train"), *(("labels", split) for split in splits)):
+        (data / place).mkdir(exist_ok=True)
+        (data / place / f"{split}.csv").write_text(PLAIN if place == "data" else "b.png,1,1,5,5,cat\n")
+    (data / "train.csv").unlink()
+    (data / "images").mkdir()
+    for name in "ab":
+        (data / f"{name}.png").rename(data / "images" / f"{name}.png")
+    assert sources.choose(data) == "csv" and sources.split_names(data) == splits
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"warning: {data}/labels/train.csv: left out, since the split train is in {data}/data/train.csv"
+    assert [[one.id for one in load(data, split)] for split in splits] == [["a", "b"], ["b"]][: len(splits)]
+
+
 def test_tables_below_count_only_where_no_other_format_fits(data):
     (data / "data").mkdir()
     (data / "train.csv").rename(data / "data" / "train.csv")
