@@ -61,7 +61,7 @@ MISSING_ANNOTATIONS = config.CHOICES["missing_annotations"]
 VALIDATION = ("val", "valid", "validation", "dev")  # parts of names
 MOST_FILES = 2000  # that a message about a folder counts
 MOST_FOLDERS = 5  # that a message names
-RESULTS = "detections.json"  # of infer.py; the tables beside it are no data set
+RESULTS = "detections.json"  # of infer.py; tables beside it are no data set, other formats may be one
 
 
 WITHIN_HELP = "refuse a data set that names pictures or annotations outside of --data, as one from a stranger may"
@@ -145,14 +145,18 @@ def _several(data, found):
     if not all(parts) or all(map(folders.YEAR.fullmatch, named)):
         return {}
     below = _fitting_below(data)
-    return below if not set.intersection(*map(set, below.values())) else {}
+    return below if below and not set.intersection(*map(set, below.values())) else {}
 
 
 def _fitting_below(data):
-    """{folder in DATA that is a data set: the formats that fit}, without what infer.py wrote."""
-    below = ((name, os.path.join(data, name)) for name in files.visible_folders(data))
-    found = {name: _fitting(path) for name, path in below if not os.path.isfile(os.path.join(path, RESULTS))}
-    return {name: formats for name, formats in found.items() if formats}
+    """{folder in DATA that is a data set: the formats that fit}, without the tables that infer.py wrote."""
+    found = {}
+    for name in files.visible_folders(data):
+        path = os.path.join(data, name)
+        has_results = os.path.isfile(os.path.join(path, RESULTS))
+        if formats := [one for one in _fitting(path) if not (has_results and one == "csv")]:
+            found[name] = formats
+    return found
 
 
 def _list(data, formats_of):

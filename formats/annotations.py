@@ -255,16 +255,15 @@ def are_fractions(corners):
 
 def may_be_fractions(corners):
     """Whether numbers (xmin, ymin, xmax, ymax) are fractions of the picture, or pixels of a box in its first pixel."""
-    return all(0 <= value <= LARGEST_FRACTION for value in corners)
+    return all(1 - LARGEST_FRACTION <= value <= LARGEST_FRACTION for value in corners)
 
 
-def all_fractions(boxes, by_definition=False):
-    """Whether the boxes of a whole file are fractions of their pictures.
+def all_fractions(boxes):
+    """Whether the boxes of a whole file are fractions of their pictures: a file in pixels has some beyond the first.
 
-    boxes: list of (xmin, ymin, xmax, ymax). All must be able to be fractions, and one look like them, unless the file
-    is of a kind that holds nothing else: `by_definition`.
+    boxes: list of (xmin, ymin, xmax, ymax). Those of zeros say nothing: they may stand for no object.
     """
-    return bool(boxes) and all(map(may_be_fractions, boxes)) and (by_definition or any(map(are_fractions, boxes)))
+    return any(map(any, boxes)) and all(map(may_be_fractions, boxes))
 
 
 # The warnings, one for each kind of case: text with a place for the number of cases, and what is counted

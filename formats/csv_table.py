@@ -2,7 +2,7 @@
 
     DATA/SPLIT.csv, DATA/SPLIT.tsv      a line for each object: image,xmin,ymin,xmax,ymax,class
     DATA/SPLIT/_annotations.csv         the same (Roboflow)
-    DATA/data/SPLIT.csv                 the same; in a folder of FOLDERS, with pictures beside that
+    DATA/data/SPLIT.csv                 the same; in folders of FOLDERS, with pictures beside them
 
 DATA may also be a .csv file; SPLIT then only helps to find the pictures. `image` is relative to the table's folder, or
 to SPLIT, images/SPLIT or images in it or, if it has no pictures, beside it; of a path with other folders the longest
@@ -12,9 +12,9 @@ and others in SYNONYMS) may change their order and add other columns: width and 
 boxes were drawn on; difficult, iscrowd and truncated, 1 or true where they are set; area. Without it the order is the
 one above, that of makesense.ai or that of AutoML. Edges are continuous, in pixels: the leftmost column of pixels goes
 from 0 to 1, so xmin and ymin are one less than in VOC, xmax and ymax the same. A table whose boxes all lie between 0
-and 1, as those of Open Images and AutoML, holds fractions of the pictures. A line with only an image is a picture
-without objects, one that begins with # a comment. EXIF orientation is applied, as labeling tools do, unless the stated
-size is the stored one.
+and 1, as those of Open Images and AutoML, holds fractions of the pictures, also if all are whole numbers. A line with
+only an image is a picture without objects, one that begins with # a comment. EXIF orientation is applied, as labeling
+tools do, unless the stated size is the stored one.
 """
 
 import collections
@@ -120,7 +120,7 @@ class _Columns(NamedTuple):
 
     at: {name: position}.
     named: whether the first line names them.
-    in_fractions: whether such a table holds fractions by definition.
+    in_fractions: whether such a table holds fractions by definition, so that there is no need to say it.
     """
 
     at: dict
@@ -231,7 +231,7 @@ def find(data, splits, check=True):
 def _in_fractions(path, columns, entries):
     """Whether a table holds fractions of the pictures instead of pixels, which is said if only its numbers show it."""
     boxes = [one.edges_px for entry in entries for one in entry.objects]
-    found = annotations.all_fractions(boxes, columns.in_fractions)
+    found = annotations.all_fractions(boxes)
     if found and not columns.in_fractions:
         cli.warn_once(f"{path}: its boxes are taken as fractions of their pictures, since all lie between 0 and 1")
     return found
@@ -258,9 +258,18 @@ def _split_paths(folder):
 
 
 def _paths_below(folder):
-    """{split: path} of the tables of the first folder in a folder that is called as in FOLDERS and has some."""
+    """{split: path} of the tables of all folders in a folder that are called as in FOLDERS and have some."""
+    found: dict[str, pathlib.Path] = {}
+    for place in _folders_below(folder):
+        own = _own_paths(place)
+        found |= {split: own[split] for split in own if split not in found or not is_table(found[split])}
+    return found
+
+
+def _folders_below(folder):
+    """The folders with tables in a folder that are called as in FOLDERS."""
     named = (folder / name for name in files.visible_folders(folder) if name.lower() in FOLDERS)
-    return next((found for place in named if any(map(is_table, (found := _own_paths(place)).values()))), {})
+    return [place for place in named if any(map(is_table, _own_paths(place).values()))]
 
 
 def _own_paths(folder):
@@ -282,7 +291,18 @@ def _tables(folder):
         cli.warn_once(
             f"{path}: left out, since its first line {first} is not {','.join(COLUMNS)!r} or names of columns"
         )
+    _warn_of_repeated_splits(folder, right)
     return right
+
+
+def _warn_of_repeated_splits(folder, found):
+    """Say once that a table below is not used, since another folder has one of its name. found: {split: path}."""
+    if any(map(is_table, _own_paths(folder).values())):
+        return
+    for place in _folders_below(folder):
+        for split, path in _own_paths(place).items():
+            if found.get(split, path) != path and is_table(path):
+                cli.warn_once(f"{path}: left out, since the split {split} is in {found[split]}")
 
 
 def _first_row(path):

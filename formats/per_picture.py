@@ -8,6 +8,7 @@ import os
 
 from formats import annotations, class_lists, fixed_copy, folders, listing
 from structures import UserError
+from system import files
 
 
 class PerPicture:
@@ -85,10 +86,17 @@ class PerPicture:
 
 def whole(data, kind):
     """The folder of a data set of which a folder has only the annotations; None for any other. kind: folders.Kind."""
-    for home in folders.above(data):
-        if not folders.holds_pictures(data) and folders.Layout(home, kind).names and folders.holds_pictures(home):
-            return home
-    return None
+    if folders.holds_pictures(data) or _has_folder_of_annotations(data):
+        return None
+    homes = (home for home in folders.above(data) if folders.Layout(home, kind).names)
+    return next((home for home in homes if folders.holds_pictures(home)), None)
+
+
+def _has_folder_of_annotations(data):
+    """Whether a folder has one of annotations and is not called like one: only its pictures are missing."""
+    if os.path.basename(os.path.abspath(data)).lower() in folders.ANNOTATIONS:
+        return False
+    return any(name.lower() in folders.ANNOTATIONS for name in files.visible_folders(data))
 
 
 def survey(data, names, kind):

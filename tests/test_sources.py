@@ -282,6 +282,47 @@ def test_a_folder_of_data_sets_is_refused(data_of, tmp_path):
         sources.choose(two)
 
 
+@pytest.mark.parametrize("name", ["voc", "csv"])
+def test_results_in_the_only_data_set_below_are_no_obstacle(data_of, tmp_path, name):
+    shutil.copytree(data_of[name], tmp_path / "outer" / "set")
+    (tmp_path / "outer" / "set" / "detections.json").write_text("{}")  # also other tools write files of this name
+    if name == "csv":
+        with pytest.raises(UserError, match="no data set found in it"):  # it may be tables of infer.py
+            sources.choose(tmp_path / "outer")
+    else:
+        assert sources.choose(tmp_path / "outer") == name
+
+
+def test_a_data_set_with_results_in_it_is_named(data_of, tmp_path):
+    for name in ("voc", "coco"):
+        shutil.copytree(data_of[name], tmp_path / name)
+        (tmp_path / name / "detections.json").write_text("{}")
+    with pytest.raises(UserError, match=r"it holds several data sets: .*/coco \(coco\), .*/voc \(voc\); give one"):
+        sources.choose(tmp_path)
+    shutil.rmtree(tmp_path / "voc")
+    with pytest.raises(UserError, match=r"do you mean .*/coco \(coco\)\?"):
+        sources.choose(tmp_path)
+
+
+@pytest.mark.parametrize("folder", ["data", "images", "train"])
+def test_a_data_set_without_its_pictures_is_no_part_of_another(data_of, tmp_path, folder):
+    """Even in a folder called like a part, in a project with another picture."""
+    for part in ("Annotations", "ImageSets"):
+        shutil.copytree(data_of["voc"] / part, tmp_path / folder / part)
+    images.write(tmp_path / "docs" / "logo.png", np.zeros((10, 20, 3), np.uint8))
+    assert sources.choose(tmp_path / folder) == "voc"
+    with pytest.raises(UserError, match="only a part of one"):
+        sources.choose(tmp_path / folder / "Annotations")
+
+
+def test_annotations_in_a_folder_of_annotations_are_a_part(data_of, tmp_path):
+    """As in the Oxford-IIIT Pet data set: annotations/xmls/ beside images/."""
+    shutil.copytree(data_of["voc"] / "Annotations", tmp_path / "annotations" / "xmls")
+    shutil.copytree(data_of["voc"] / "JPEGImages", tmp_path / "images")
+    with pytest.raises(UserError, match=rf"only a part of one; do you mean {tmp_path} \(voc\)\?"):
+        sources.choose(tmp_path / "annotations")
+
+
 @pytest.mark.parametrize("names", [("mine", "yours"), ("VOC2007", "VOC2012"), ("VOC2007", "mine")])
 def test_folders_of_one_format_are_one_data_set(data_of, tmp_path, names):
     for name in names:

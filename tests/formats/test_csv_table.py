@@ -92,6 +92,21 @@ def test_tables_in_a_folder_beside_that_of_the_pictures(data, table, folder):
         ]
 
 
+@pytest.mark.parametrize("splits", [["train"], ["train", "val"]])
+def test_tables_in_several_folders_beside_that_of_the_pictures(data, capsys, splits):
+    for place, split in (("data", "train"), *(("labels", split) for split in splits)):
+        (data / place).mkdir(exist_ok=True)
+        (data / place / f"{split}.csv").write_text(PLAIN if place == "data" else "b.png,1,1,5,5,cat\n")
+    (data / "train.csv").unlink()
+    (data / "images").mkdir()
+    for name in "ab":
+        (data / f"{name}.png").rename(data / "images" / f"{name}.png")
+    assert sources.choose(data) == "csv" and sources.split_names(data) == splits
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"warning: {data}/labels/train.csv: left out, since the split train is in {data}/data/train.csv"
+    assert [[one.id for one in load(data, split)] for split in splits] == [["a", "b"], ["b"]][: len(splits)]
+
+
 def test_tables_below_count_only_where_no_other_format_fits(data):
     (data / "data").mkdir()
     (data / "train.csv").rename(data / "data" / "train.csv")
@@ -187,6 +202,37 @@ def test_a_class_without_a_box_is_no_object_and_is_said(data, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert "2 lines with a class but no box, taken as without an object; the first is " in line
     assert line.endswith("train.csv, line 3")
+
+
+@pytest.mark.parametrize("head", ["", "image,xmin,ymin,xmax,ymax,class\n"])
+def test_a_table_of_boxes_around_whole_pictures_is_in_fractions(data, head, capsys):
+    (data / "train.csv").write_text(head + "a.png,0,0,1,1,dog\nb.png,0,0,1,1,cat\n")
+    for sample in load(data):
+        assert sample.boxes.tolist() == [[0, 0, 1, 1]]
+    assert "train.csv: its boxes are taken as fractions of their pictures" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("rows", [1, 10])
+@pytest.mark.parametrize("head", ["image,class,xmin,ymin,xmax,ymax", "ImageID,LabelName,XMin,YMin,XMax,YMax"])
+def test_a_rounded_corner_below_0_leaves_a_table_in_fractions(data, head, rows):
+    (data / "train.csv").write_text(f"{head}\na.png,dog,-0.0004,0,0.5,0.5\n" + "b.png,cat,0.5,0,1,0.5\n" * rows)
+    first, second = load(data)
+    assert first.boxes.tolist() == [[0, 0, 0.5, 0.5]] and second.boxes.tolist() == [[0.5, 0, 1, 0.5]] * rows
+
+
+@pytest.mark.parametrize(
+    ("text", "boxes"),
+    [
+        ("a.png,0,0,1,1,dog\nb.png,4,1,8,5,cat\n", [[[0, 0, 1, 1]], [[4, 1, 8, 5]]]),
+        ("a.png,,,,,\nb.png\n", [[], []]),
+        ("a.png,0,0,0,0,cat\nb.png,,,,,\n", [[], []]),
+        ("image,xmin,ymin,xmax,ymax,class\na.png\nb.png,,,,,No finding\n", [[], []]),
+    ],
+)
+def test_tables_that_are_not_in_fractions(data, text, boxes, capsys):
+    (data / "train.csv").write_text(text)
+    assert [one.boxes_px.tolist() for one in load(data)] == boxes
+    assert "fractions" not in capsys.readouterr().err.replace("as if given in fractions", "")
 
 
 def test_wrong_splits(data):

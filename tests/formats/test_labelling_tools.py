@@ -403,13 +403,14 @@ def test_fractions_are_read_where_a_table_holds_them_by_definition(tmp_path, cap
     assert capsys.readouterr().err == ""
 
 
-def test_a_box_around_all_of_a_picture_in_fractions(tmp_path):
-    """It is one of a pixel in the corner where the table does not say what its numbers are."""
+def test_a_box_around_all_of_a_picture_in_fractions(tmp_path, capsys):
+    """It is said only where the table does not say what its numbers are."""
     picture(tmp_path / "a.jpg")
-    for head, expected in (("ImageID,LabelName,XMin,YMin,XMax,YMax", WIDTH), ("image,class,x1,y1,x2,y2", 1)):
+    for head, said in (("ImageID,LabelName,XMin,YMin,XMax,YMax", False), ("image,class,x1,y1,x2,y2", True)):
         write(tmp_path / "train.csv", f"{head}\na.jpg,kite,0,0,1,1\n")
         (sample,) = sources.load(tmp_path, "train", ("kite",))
-        assert sample.boxes_px[0, 2] == expected
+        assert sample.boxes_px[0, 2] == WIDTH
+        assert ("taken as fractions" in capsys.readouterr().err) == said
 
 
 def test_a_corrected_copy_of_a_table_in_fractions_keeps_all_objects(tmp_path):
