@@ -85,11 +85,11 @@ def walk(folder, passed_over=()):
 
 
 def discard(folder):
-    """Remove the results of this call, and the folder if nothing else is in it."""
+    """Remove the results of this call, and the folder if that can be: not with something else in it, nor as a link."""
     with _writing_to(folder):
         remove(folder, _in_the_way(folder))
-        if not os.listdir(folder):
-            os.rmdir(folder)
+    with contextlib.suppress(OSError):  # a link, a mount, the current folder, or not empty
+        os.rmdir(folder)
 
 
 def _places(path):

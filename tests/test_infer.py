@@ -93,6 +93,17 @@ def test_where_nothing_can_be_read_the_call_fails_and_leaves_nothing(trained, od
     assert os.listdir(out) == ["mine.txt"]
 
 
+@pytest.mark.parametrize("place", ["link", "."])
+def test_a_folder_that_cannot_be_removed_does_not_hide_the_reason(trained, odd_folder, tmp_path, monkeypatch, place):
+    out = tmp_path / "out"
+    out.mkdir()
+    (tmp_path / "link").symlink_to(out)
+    monkeypatch.chdir(out if place == "." else tmp_path)
+    with pytest.raises(UserError, match="none of 1 picture could be read"):
+        infer.main([trained, odd_folder / "text.jpg", "--output", place])
+    assert os.listdir(out) == []
+
+
 def test_a_table_in_the_place_of_pictures_is_refused(odd_folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("train.csv", "list.TXT"):
