@@ -137,9 +137,13 @@ def _names_below(source, drawn):
     if is_remote(source):
         try:
             system, root = import_fsspec().core.url_to_fs(source)
-            return sorted(os.path.relpath(path, root) for path in system.find(root))
+            names = sorted(os.path.relpath(path, root) for path in system.find(root))
         except (OSError, ValueError, ImportError) as error:
             raise UserError(f"{source}: cannot be listed ({files.reason(error)})") from None
+        marked = [folder for folder, name in map(os.path.split, names) if folder and name == result_folder.DRAWN_MARK]
+        drawn += (_join(source, folder) for folder in marked)
+        inside = tuple(f"{folder}/" for folder in marked)
+        return [name for name in names if not name.startswith(inside)]
     if not os.path.isdir(source):
         raise UserError(f"{source}: no such folder, list ({', '.join(LISTS)}) or tar")
     below = (os.path.join(parent, name) for parent, names in result_folder.walk(source, drawn) for name in names)

@@ -45,6 +45,19 @@ def test_what_infer_has_drawn_is_passed_over(folder, capsys):
     assert [entry.id for entry in inputs.read(str(folder / "found" / "images"))] == ["b.png"]
 
 
+def test_what_infer_has_drawn_is_passed_over_in_remote_folders(capsys):
+    memory = pytest.importorskip("fsspec").filesystem("memory")
+    for name in ("a.png", "images/b.png", "found/images/sub/c.png", f"found/images/{result_folder.DRAWN_MARK}"):
+        memory.pipe(f"/drawn/{name}", b"")
+    try:
+        assert [entry.id for entry in inputs.read("memory://drawn")] == ["a.png", "images/b.png"]
+        note = "memory://drawn/found/images: drawn by an earlier infer.py, not searched; name it to detect in it\n"
+        assert capsys.readouterr().out == note
+        assert [entry.id for entry in inputs.read("memory://drawn/found/images")] == ["sub/c.png"]
+    finally:
+        memory.rm("/drawn", recursive=True)
+
+
 def test_lists(folder, tmp_path):
     other = "/elsewhere/c.jpg"
     (tmp_path / "list.txt").write_text(f"pictures/b.png\n\n{other}\n")
