@@ -239,6 +239,7 @@ class _Output:
         """Write what was asked for of a picture -> Counter of what could not be written. best: Detections to draw."""
         failed: collections.Counter = collections.Counter()
         if self._flags.draw:
+            result_folder.mark_drawn(os.path.join(self._flags.output, result_folder.DRAWN))
             drawn = visualization.draw_detections(read.image, best, self._class_names)
             failed["not drawn"] += not _write_picture(self._drawn_path(name), drawn)
         if self._flags.crops:
@@ -253,10 +254,12 @@ class _Output:
         Returns how many of them could not be written.
         """
         failed = 0
+        crops = os.path.join(self._flags.output, result_folder.CROPS)
+        if len(detections):
+            result_folder.mark_drawn(crops)
         base, suffix = os.path.splitext(_drawn_name(name))
         for number, (box, label) in enumerate(zip(detections.boxes_px, detections.labels, strict=True), start=1):
-            place = os.path.join(self._flags.output, result_folder.CROPS, self._folders[label])
-            path = os.path.join(place, f"{base}_{number}{suffix}")
+            path = os.path.join(crops, self._folders[label], f"{base}_{number}{suffix}")
             failed += not _write_picture(path, visualization.crop(image, box))
         return failed
 
@@ -371,8 +374,6 @@ def _find_files(flags):
     """
     pictures: list[Picture] = []
     origin: dict[str, str] = {}
-    recursive = flags.recursive
-    ours = {os.path.realpath(flags.output)} if result_folder.holds_results(flags.output) else set()
     _refuse_texts(flags.images)
     for path in _named(flags.images):
         if not os.path.exists(path):
@@ -384,7 +385,8 @@ def _find_files(flags):
             raise UserError(f"{path}: is a video; detect in it with {detect}")
         is_folder = os.path.isdir(path)
         is_output = is_folder and os.path.realpath(path) == os.path.realpath(flags.output)
-        for file, name in _find_in_folder(path, recursive, ours) if is_folder else [(path, os.path.basename(path))]:
+        found = _find_in_folder(path, flags.recursive) if is_folder else [(path, os.path.basename(path))]
+        for file, name in found:
             if is_output and name == os.path.basename(name):
                 better = os.path.join(path, "found")
                 raise UserError(
@@ -460,13 +462,15 @@ def _refuse_equal_names(flags, pictures, data):
             origin[key] = path
 
 
-def _find_in_folder(folder, recursive, passed_over):
+def _find_in_folder(folder, recursive):
     """List of (path, path relative to the folder) of the pictures in it, in the order of their names.
 
-    What else is in it is said. passed_over: real paths of folders in it that a recursive search leaves out.
-    Raises UserError if there is no picture.
+    What else is in it is said. Raises UserError if there is no picture.
     """
-    listed = list(_files(folder, recursive, passed_over))
+    drawn: list[str] = []
+    listed = list(_files(folder, recursive, drawn))
+    for path in drawn:
+        print(result_folder.note_on_drawn(path))
     found = [(path, name) for path, name in listed if _is_picture(name)]
     left_out = _left_out([name for _, name in listed if not _is_picture(name)])
     if not found:
@@ -475,19 +479,22 @@ def _find_in_folder(folder, recursive, passed_over):
         raise UserError(f"{folder}: no pictures in it ({', '.join(images.SUFFIXES)}){more}{left_out}")
     if left_out:
         print(f"{folder}: {left_out}")
-    if not recursive and (below := _folders_with_pictures(folder, passed_over)):
+    if not recursive and (below := _folders_with_pictures(folder)):
         print(f"{folder}: {wording.plural(below, 'folder')} with pictures in it not searched; --recursive does that")
     return found
 
 
-def _files(folder, recursive, passed_over):
-    """Yield (path, path relative to the folder) of the files in it, without hidden ones; arguments as above."""
+def _files(folder, recursive, drawn):
+    """Yield (path, path relative to the folder) of the files in it, without hidden ones.
+
+    Folders that infer.py has drawn are left out of a recursive search, and added to the list `drawn`.
+    """
     if not recursive:
         paths = ((os.path.join(folder, name), name) for name in files.visible(folder))
         # A link that leads nowhere is a picture that cannot be read, as in a recursive search
         yield from ((path, name) for path, name in paths if not os.path.isdir(path))
         return
-    for parent, names in result_folder.walk(folder, passed_over):
+    for parent, names in result_folder.walk(folder, drawn):
         for path in (os.path.join(parent, name) for name in names):
             yield path, os.path.relpath(path, folder)
 
@@ -503,11 +510,10 @@ def _left_out(others):
     return f"{wording.plural(len(others), 'file')} left out: {shown}{hint}"
 
 
-def _folders_with_pictures(folder, passed_over):
-    """How many of the folders in a folder hold pictures. passed_over: as above."""
+def _folders_with_pictures(folder):
+    """How many of the folders in a folder hold pictures, other than those that infer.py has drawn."""
     below = (os.path.join(folder, name) for name in files.visible_folders(folder))
-    passed_over = {*passed_over, *result_folder.drawn_before(folder)}
-    walks = (result_folder.walk(path, passed_over) for path in below if os.path.realpath(path) not in passed_over)
+    walks = (result_folder.walk(path, []) for path in below if not result_folder.is_drawn(path))
     return sum(any(_is_picture(name) for _, names in walk for name in names) for walk in walks)
 
 
@@ -556,7 +562,8 @@ def _input_flags(pictures, group):
     pictures.add_argument(
         "--recursive",
         action="store_true",
-        help="also search the folders inside the folders, but not what infer.py has drawn",
+        help="also search the folders inside the folders, but not the images/ and crops/ that infer.py has drawn, "
+        "which it names",
     )
     group.add_argument("--data", metavar="DIR", help="the data set, in any format that train.py reads")
     group.add_argument(

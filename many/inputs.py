@@ -68,7 +68,7 @@ def fingerprint(source: str) -> str:
         return digest.hexdigest()
     if suffix == TAR:
         return str(_size(source))
-    for name, is_tar in _names_that_count(source):
+    for name, is_tar in _names_that_count(source, []):
         size = _size(_join(source, name)) if is_tar and not is_remote(source) else ""
         digest.update(f"{name} {size}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
@@ -105,16 +105,23 @@ def import_fsspec() -> Any:
 
 
 def _of_folder(source):
-    for name, is_tar in _names_that_count(source):
+    drawn: list[str] = []
+    found = _names_that_count(source, drawn)
+    for folder in drawn:
+        print(result_folder.note_on_drawn(folder))
+    for name, is_tar in found:
         if is_tar:
             yield from _of_tar(_join(source, name), name)
         else:
             yield Entry(name, _join(source, name))
 
 
-def _names_that_count(source):
-    """(name, whether it is a tar) of the tars in a folder, or of its pictures where there is no tar."""
-    names = _names_below(source)
+def _names_that_count(source, drawn):
+    """(name, whether it is a tar) of the tars in a folder, or of its pictures where there is no tar.
+
+    drawn: a list, to which the folders are added that infer.py has drawn, which are left out.
+    """
+    names = _names_below(source, drawn)
     tars = [name for name in names if name.lower().endswith(TAR)]
     return [(name, True) for name in tars] or [
         (name, False) for name in names if name.lower().endswith(images.SUFFIXES)
@@ -125,17 +132,21 @@ def _join(folder, name):
     return f"{folder.rstrip('/')}/{name}"
 
 
-def _names_below(source):
-    """Names of all files in a folder and below it, sorted, but for those that infer.py has drawn."""
+def _names_below(source, drawn):
+    """Names of all files in a folder and below it, sorted, but for those in folders that infer.py has drawn."""
     if is_remote(source):
         try:
             system, root = import_fsspec().core.url_to_fs(source)
-            return sorted(os.path.relpath(path, root) for path in system.find(root))
+            names = sorted(os.path.relpath(path, root) for path in system.find(root))
         except (OSError, ValueError, ImportError) as error:
             raise UserError(f"{source}: cannot be listed ({files.reason(error)})") from None
+        marked = [folder for folder, name in map(os.path.split, names) if folder and name == result_folder.DRAWN_MARK]
+        drawn += (_join(source, folder) for folder in marked)
+        inside = tuple(f"{folder}/" for folder in marked)
+        return [name for name in names if not name.startswith(inside)]
     if not os.path.isdir(source):
         raise UserError(f"{source}: no such folder, list ({', '.join(LISTS)}) or tar")
-    below = (os.path.join(parent, name) for parent, names in result_folder.walk(source) for name in names)
+    below = (os.path.join(parent, name) for parent, names in result_folder.walk(source, drawn) for name in names)
     return sorted(os.path.relpath(path, source) for path in below)
 
 

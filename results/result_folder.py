@@ -12,6 +12,7 @@ from system import files
 UNFINISHED = ".infer_unfinished"
 DRAWN = "images"  # the folder of the drawn copies
 CROPS = "crops"  # the folder of the pieces that --crops cuts out
+DRAWN_MARK = ".drawn_by_infer"  # in those two: what is in them is no picture of the user's own
 PREDICTIONS = "predictions"  # the folder of --dump-predictions
 
 
@@ -71,25 +72,40 @@ def holds_results(folder):
     return os.path.exists(os.path.join(folder, UNFINISHED)) or is_finished(folder)
 
 
-def drawn_before(folder):
-    """Real paths of the folders with an earlier call's drawn copies and crops, in which nothing is to be detected."""
-    return {os.path.realpath(os.path.join(folder, name)) for name in (DRAWN, CROPS)} if holds_results(folder) else set()
+def mark_drawn(folder):
+    """Make the folder of the drawn copies or of the crops if it is missing, and mark it as such."""
+    os.makedirs(folder, exist_ok=True)
+    with contextlib.suppress(FileExistsError), open(os.path.join(folder, DRAWN_MARK), "x"):
+        pass
 
 
-def walk(folder, passed_over=()):
-    """As `files.walk`, but also without the drawn copies and crops of earlier calls, wherever in it they are."""
-    passed_over = set(passed_over)
-    for parent, names in files.walk(folder, passed_over):
-        passed_over |= drawn_before(parent)
-        yield parent, names
+def is_drawn(folder):
+    """Whether a folder is marked as one of drawn copies or crops; one that cannot be looked into is not."""
+    return os.path.lexists(os.path.join(folder, DRAWN_MARK))
+
+
+def walk(folder, drawn):
+    """As `files.walk`, but without the marked folders below, wherever they are; these are added to the list `drawn`."""
+
+    def is_passed_over(path):
+        if marked := is_drawn(path):
+            drawn.append(path)
+        return marked
+
+    return files.walk(folder, is_passed_over)
+
+
+def note_on_drawn(folder):
+    """The line that says that a marked folder was passed over."""
+    return f"{folder}: drawn by an earlier infer.py, not searched; name it to detect in it"
 
 
 def discard(folder):
-    """Remove the results of this call, and the folder if nothing else is in it."""
+    """Remove the results of this call, and the folder if that can be: not with something else in it, nor as a link."""
     with _writing_to(folder):
         remove(folder, _in_the_way(folder))
-        if not os.listdir(folder):
-            os.rmdir(folder)
+    with contextlib.suppress(OSError):  # a link, a mount, the current folder, or not empty
+        os.rmdir(folder)
 
 
 def _places(path):

@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO, TextIO
 
 from structures import UserError
@@ -447,21 +447,22 @@ def visible_folders(folder: Path) -> list[str]:
         return []
 
 
-def walk(folder: Path, passed_over: Collection[str] = ()) -> Iterator[tuple[str, list[str]]]:
+def walk(folder: Path, passed_over: Callable[[str], bool] = lambda _: False) -> Iterator[tuple[str, list[str]]]:
     """Yield (folder, names of the files in it) for a folder and all folders below it, sorted by name.
 
     Hidden files and folders (`is_hidden`) are left out. Folders that are links follow at the end. Each real folder is
     yielded once, by its own name if it lies below `folder`.
-    passed_over: real paths of folders to skip; more may be added meanwhile.
+    passed_over: whether to skip a folder below it, by its path.
     """
     seen, own, tops = set[str](), os.path.realpath(folder), collections.deque([os.fspath(folder)])
     while tops:
         links = []
         for parent, folders, names in os.walk(tops.popleft()):
-            if (real := os.path.realpath(parent)) in seen or (real in passed_over and real != own):
+            met = (real := os.path.realpath(parent)) in seen
+            seen.add(real)
+            if met or (real != own and passed_over(parent)):
                 folders.clear()
                 continue
-            seen.add(real)
             folders[:] = sorted(name for name in folders if not is_hidden(name))
             links += [path for path in (os.path.join(parent, name) for name in folders) if os.path.islink(path)]
             yield parent, sorted(name for name in names if not is_hidden(name))

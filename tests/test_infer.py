@@ -29,6 +29,7 @@ from media import images
 from programs import CLASSES, error_of, run
 from results import result_folder
 from structures import UserError
+from system import files
 
 READABLE = ("one.png", "gray.jpg", "cmyk.jpg", "deep.png", "alpha.png", "long.png", "turned.jpg")
 UNREADABLE = ("text.jpg", "empty.jpg", "cut.jpg")
@@ -72,7 +73,7 @@ def test_odd_pictures_are_detected_or_listed(trained, odd_folder, tmp_path):
             assert 0 <= xmin <= xmax <= entry["width"]
             assert 0 <= ymin <= ymax <= entry["height"]
     assert "truncated" in done.stdout + done.stderr
-    assert sorted(os.listdir(tmp_path / "out" / "images")) == sorted(READABLE)
+    assert files.visible(tmp_path / "out" / "images") == sorted(READABLE)
     assert images.read(tmp_path / "out" / "images" / "turned.jpg").shape == (80, 60, 3)
 
 
@@ -91,6 +92,17 @@ def test_where_nothing_can_be_read_the_call_fails_and_leaves_nothing(trained, od
     with pytest.raises(UserError, match="none of 1 picture could be read"):
         infer.main([trained, odd_folder / "text.jpg", "--output", out])
     assert os.listdir(out) == ["mine.txt"]
+
+
+@pytest.mark.parametrize("place", ["link", "."])
+def test_a_folder_that_cannot_be_removed_does_not_hide_the_reason(trained, odd_folder, tmp_path, monkeypatch, place):
+    out = tmp_path / "out"
+    out.mkdir()
+    (tmp_path / "link").symlink_to(out)
+    monkeypatch.chdir(out if place == "." else tmp_path)
+    with pytest.raises(UserError, match="none of 1 picture could be read"):
+        infer.main([trained, odd_folder / "text.jpg", "--output", place])
+    assert os.listdir(out) == []
 
 
 def test_a_table_in_the_place_of_pictures_is_refused(odd_folder, tmp_path, monkeypatch):
@@ -173,7 +185,7 @@ def test_names_that_are_not_utf8_lose_nothing(trained, odd_folder, tmp_path):
     assert r"broken\udce9.jpg" in done.stdout
     written = json.loads((tmp_path / "out" / "detections.json").read_text("utf-8"))
     assert [written[part][0]["file"] for part in ("errors", "images")] == names
-    assert os.listdir(tmp_path / "out" / "images") == names[1:]
+    assert files.visible(tmp_path / "out" / "images") == names[1:]
 
 
 def test_copies_that_cannot_be_written_end_nothing(trained, odd_folder, tmp_path):
@@ -186,7 +198,7 @@ def test_copies_that_cannot_be_written_end_nothing(trained, odd_folder, tmp_path
     done = run("infer.py", trained, folder, "--output", out, "--yolo-results")
     written = json.loads((out / "detections.json").read_text("utf-8"))
     assert len(written["images"]) == 3 and written["errors"] == []
-    assert os.listdir(out / "images") == [long]
+    assert files.visible(out / "images") == [long]
     assert f"{out / 'images' / longer}.png: " in done.stdout and "File name too long" in done.stdout
     assert f"{out / 'images' / 'wide.jpg'}: " in done.stdout and "65600x1" in done.stdout
     assert "2 not drawn" in done.stdout
@@ -289,7 +301,7 @@ def test_old_results_are_not_mixed_with_new(trained, shapes, tmp_path):
     assert "--overwrite" in error_of("infer.py", trained, picture, "--output", out)
     other = sorted((shapes / "JPEGImages").iterdir())[1]
     run("infer.py", trained, other, "--output", out, "--overwrite")
-    assert os.listdir(out / "images") == [other.name]
+    assert files.visible(out / "images") == [other.name]
 
 
 def test_recursive_keeps_folders_apart(trained, shapes, tmp_path):
@@ -510,17 +522,19 @@ def test_links_do_not_hide_inputs(trained, mine, tmp_path):
 
 
 @pytest.mark.parametrize("place", ["out", "."])
-def test_drawn_copies_are_not_detected_again(trained, mine, place):
+def test_drawn_copies_are_not_detected_again(trained, mine, place, capsys):
     """With --recursive and the output among the pictures."""
     shutil.rmtree(mine / "labels")
     (mine / "images").rename(mine / "pictures")
     out = mine / place
-    shutil.copytree(mine / "pictures", out / "images")
-    (out / "detections.json").write_text('{"model": "run", "images": []}', "utf-8")
-    run("infer.py", trained, mine, "--recursive", "--output", out, "--overwrite")
-    written = json.loads((out / "detections.json").read_text("utf-8"))
-    assert [entry["file"] for entry in written["images"]] == ["pictures/a.png"]
-    assert os.listdir(out / "images") == ["pictures"]
+    for count, extra in enumerate(([], ["--crops", "--overwrite"], ["--overwrite"])):
+        infer.main([trained, mine, "--recursive", "--output", out, *extra])
+        written = json.loads((out / "detections.json").read_text("utf-8"))
+        assert [entry["file"] for entry in written["images"]] == ["pictures/a.png"]
+        assert files.visible(out / "images") == ["pictures"]
+        said = capsys.readouterr().out
+        assert said.count("drawn by an earlier infer.py, not searched; name it to detect in it\n") == count
+    assert all(f"{out / name}: drawn by" in said for name in DRAWN)
 
 
 def test_results_of_a_killed_call_are_replaced(trained, mine, tmp_path):
@@ -538,21 +552,53 @@ def test_results_of_a_killed_call_are_replaced(trained, mine, tmp_path):
     assert {name for name in os.listdir(out) if not name.endswith(".tmp")} == left
 
 
-@pytest.mark.parametrize("name", ["detections.json", result_folder.UNFINISHED])
-def test_drawn_copies_of_other_calls_are_not_detected_again(mine, tmp_path, name, capsys):
-    """Wherever they are in the folder; whoever names them gets them."""
+DRAWN = ("crops", "images")
+
+
+def test_drawn_copies_of_other_calls_are_not_detected_again(mine, tmp_path, capsys):
+    """Wherever they are in the folder, which is said; whoever names them gets them."""
     found = mine / "deep" / "found"
     for place in ("images/sub", "crops/car", "own"):
         shutil.copytree(mine / "images", found / place)
-    (found / name).write_text('{"model": "run", "images": []}', "utf-8")
+    for place in ("images", "crops"):
+        result_folder.mark_drawn(found / place)
     flags = argparse.Namespace(images=[str(mine)], recursive=True, output=str(tmp_path / "out"))
     assert [picture.name for picture in infer._find_files(flags)] == ["deep/found/own/a.png", "images/a.png"]
+    notes = [f"{found / name}: drawn by an earlier infer.py, not searched; name it to detect in it" for name in DRAWN]
+    assert capsys.readouterr().out.splitlines() == [*notes, f"{mine}: 1 file left out: .txt (1)"]
     flags.images = [str(found / "images")]
     assert [picture.name for picture in infer._find_files(flags)] == ["sub/a.png"]
     flags.images, flags.recursive = [str(mine / "images")], False
     shutil.copytree(found, mine / "images" / "found", ignore=shutil.ignore_patterns("own"))
     assert [picture.name for picture in infer._find_files(flags)] == ["a.png"]
     assert "not searched" not in capsys.readouterr().out
+
+
+def test_where_all_is_drawn_it_is_said(mine, tmp_path, capsys):
+    (mine / "images" / result_folder.DRAWN_MARK).touch()
+    flags = argparse.Namespace(images=[str(mine)], recursive=True, output=str(tmp_path / "out"))
+    with pytest.raises(UserError, match="no pictures in it"):
+        infer._find_files(flags)
+    assert f"{mine / 'images'}: drawn by an earlier infer.py, not searched" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["detections.json", result_folder.UNFINISHED])
+@pytest.mark.parametrize("output", ["out", "mine"])
+def test_own_pictures_beside_results_are_found(mine, tmp_path, name, output):
+    """Such as beside a copied detections.json, in whosever folder it is."""
+    (mine / name).write_text('{"model": "run", "images": []}', "utf-8")
+    flags = argparse.Namespace(images=[str(tmp_path)], recursive=True, output=str(tmp_path / output))
+    assert [picture.name for picture in infer._find_files(flags)] == ["apart/b.png", "mine/images/a.png"]
+
+
+def test_results_that_cannot_be_looked_into_do_not_end_the_search(mine, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    (mine / "detections.json").write_text('{"model": "run", "images": []}', "utf-8")
+    monkeypatch.setattr(files, "open_regular", refuse)
+    flags = argparse.Namespace(images=[str(tmp_path)], recursive=True, output=str(tmp_path / "out"))
+    assert [picture.name for picture in infer._find_files(flags)] == ["apart/b.png", "mine/images/a.png"]
 
 
 MISTAKES = {

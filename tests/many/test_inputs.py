@@ -9,6 +9,7 @@ import pytest
 
 from many import inputs
 from media import images
+from results import result_folder
 from structures import UserError
 
 
@@ -27,12 +28,34 @@ def test_a_folder(folder):
     assert list(inputs.read(str(folder))) == [inputs.Entry(name, f"{folder}/{name}") for name in names]
 
 
-def test_what_infer_has_drawn_is_passed_over(folder):
+def test_what_infer_has_drawn_is_passed_over(folder, capsys):
     images.write(str(folder / "found" / "images" / "b.png"), np.zeros((4, 5, 3), np.uint8))
-    with_drawn = inputs.fingerprint(str(folder))
     (folder / "found" / "detections.json").write_text('{"model": "run", "images": []}')
-    assert [entry.id for entry in inputs.read(str(folder))] == ["b.png", "more/a.jpg"]
+    with_drawn = inputs.fingerprint(str(folder))
+    assert [entry.id for entry in inputs.read(str(folder))] == ["b.png", "found/images/b.png", "more/a.jpg"]
+    assert capsys.readouterr().out == ""
+    result_folder.mark_drawn(str(folder / "found" / "images"))
     assert inputs.fingerprint(str(folder)) != with_drawn
+    assert [entry.id for entry in inputs.read(str(folder))] == ["b.png", "more/a.jpg"]
+    note = f"{folder}/found/images: drawn by an earlier infer.py, not searched; name it to detect in it\n"
+    assert capsys.readouterr().out == note
+    with pytest.raises(UserError, match="no pictures in it"):
+        list(inputs.read(str(folder / "found")))
+    assert capsys.readouterr().out == note
+    assert [entry.id for entry in inputs.read(str(folder / "found" / "images"))] == ["b.png"]
+
+
+def test_what_infer_has_drawn_is_passed_over_in_remote_folders(capsys):
+    memory = pytest.importorskip("fsspec").filesystem("memory")
+    for name in ("a.png", "images/b.png", "found/images/sub/c.png", f"found/images/{result_folder.DRAWN_MARK}"):
+        memory.pipe(f"/drawn/{name}", b"")
+    try:
+        assert [entry.id for entry in inputs.read("memory://drawn")] == ["a.png", "images/b.png"]
+        note = "memory://drawn/found/images: drawn by an earlier infer.py, not searched; name it to detect in it\n"
+        assert capsys.readouterr().out == note
+        assert [entry.id for entry in inputs.read("memory://drawn/found/images")] == ["sub/c.png"]
+    finally:
+        memory.rm("/drawn", recursive=True)
 
 
 def test_lists(folder, tmp_path):

@@ -175,7 +175,7 @@ def test_walk_follows_links_and_meets_each_folder_once(tmp_path):
     found = list(files.walk(tmp_path / "top"))
     assert [os.path.relpath(folder, tmp_path / "top") for folder, _ in found] == [".", "b", "d", "d/e", "c"]
     assert [names for _, names in found] == [[], ["file"], [], ["file"], ["file"]]
-    left = files.walk(tmp_path / "top", {os.path.realpath(tmp_path / name) for name in ("far", "top")})
+    left = files.walk(tmp_path / "top", lambda path: os.path.basename(path) in ("c", "top"))
     assert [os.path.relpath(folder, tmp_path / "top") for folder, _ in left] == [".", "b", "d", "d/e"]
 
 
