@@ -110,12 +110,12 @@ def in_fractions(scan):
         for picture in scan.pictures
         if picture.readable and picture.annotation.objects
     }
-    found = {key for key, boxes in written.items() if all(map(annotations.are_fractions, boxes))}
+    looks = {key: list(map(annotations.are_fractions, boxes)) for key, boxes in written.items()}
+    found = {key for key, own in looks.items() if all(own)}
     for split in scan.splits:
-        own = [key for key in split.listed_of if key in written]
-        looks = [annotations.are_fractions(box) for key in own for box in written[key]]
-        if 2 * sum(looks) > len(looks):
-            found |= {key for key in own if all(map(annotations.may_be_fractions, written[key]))}
+        listed = [key for key in split.listed_of if key in written]
+        if 2 * sum(sum(looks[key]) for key in listed) > sum(len(looks[key]) for key in listed):
+            found |= {key for key in listed if all(map(annotations.may_be_fractions, written[key]))}
     return found
 
 
@@ -253,13 +253,13 @@ class GroundTruth(NamedTuple):
     splits: tuple
 
 
-def ground_truth(scan, class_names=None):
-    """The GroundTruth of the training splits, or of all splits if none is for training.
+def ground_truth(scan, findings, class_names=None):
+    """The GroundTruth of the training splits, or of all splits if none is for training. findings: of `check`.
 
     As in train.py, boxes are clipped; those without area, crowd regions and those of classes not in class_names are
     left out. So are those in fractions where pixels are needed.
     """
-    fractions = in_fractions(scan)
+    fractions = {finding.picture.key for finding in findings if finding.defect == "fractions"}
     splits = tuple(split.name for split in scan.splits if duplicates.side(split.name) == 0)
     splits = splits or tuple(split.name for split in scan.splits)
     found, labels, names = [], [], {name: label for label, name in enumerate(class_names or ())}

@@ -52,7 +52,7 @@ def write_copy(scan, findings, target, progress=False):
 
 
 def left_out(findings):
-    """{key: Finding} of the pictures that --fix leaves out of all lists, with the gravest reason."""
+    """{key: Finding} of the pictures that --fix leaves out of all lists, with the most serious reason."""
     leaving = {}
     for finding in findings:
         if finding.defect in LEAVES or (finding.defect == "in-two-splits" and finding.other is not None):

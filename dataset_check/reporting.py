@@ -38,7 +38,7 @@ class Report:
 def make(scan, preset, class_names=None, near_duplicates=False):
     """Check a Scan -> Report. class_names: of --classes, or None for those of the data."""
     findings = checks.check(scan, preset, class_names, near_duplicates)
-    truth = checks.ground_truth(scan, class_names)
+    truth = checks.ground_truth(scan, findings, class_names)
     report = Report(scan, tuple(findings), preset, checks.count_objects(scan), truth)
     if not len(truth.boxes):
         return report
