@@ -175,9 +175,12 @@ def _draw(image, boxes_px, labels, words, class_names, gt=None, trails=(), place
     tabs = _Tabs(canvas, line)
     panel = _legend(legend, font)[: len(canvas), : canvas.shape[1]]
     tabs.keep_free(panel.shape[1], len(panel))
-    tabs.avoid([box for points, _ in places if len(points) == 2 for box in _strip(points, font)])
+    strips = [_strip(points, font) for points, _ in places if len(points) == 2]
+    tabs.avoid(np.concatenate([np.zeros((0, 4)), *strips]))
     for points, text in places:
-        any(tabs.draw(box, (text,), font, marks.COLOR) for box in _spots(points, font))
+        for box in _spots(points, font):
+            if tabs.draw(box, (text,), font, marks.COLOR):
+                break
     tabs.avoid(boxes_px)  # from here on: the texts of places stay where they are while objects pass
     for box, label, text in zip(boxes_px, labels, words, strict=True):
         tabs.draw(box, text, font, colors[label])
