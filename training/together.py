@@ -17,7 +17,7 @@ import config
 from distribution import cluster, group, launcher
 from distribution.member import Member
 from structures import Sample, UserError
-from system import cli, worker_processes
+from system import cli, files, worker_processes
 from system.wording import plural
 from training import train_flags
 from training.flag_groups import flag_of
@@ -177,9 +177,7 @@ def _program():
     for folder in folders:
         for path in sorted(glob.glob(os.path.join(glob.escape(folder), "*.py"))):
             if not os.path.basename(path).startswith("source_"):
-                with open(path, "rb") as file:
-                    digest = hashlib.sha256(file.read()).hexdigest()
-                found[f"{os.path.relpath(path, cli.ROOT)} of this project"] = digest
+                found[f"{os.path.relpath(path, cli.ROOT)} of this project"] = files.digest(path).hex()
     return found
 
 
