@@ -16,9 +16,8 @@ LAST_OF_PORTS = 65535
 # Slurm reserves no ports, so the numbers of job and step give them, below those that Linux hands out by itself (from
 # 32768). Steps of a job run at once on a node, and so do jobs with numbers close to each other.
 FIRST_PORT, LAST_PORT, PORTS_OF_A_STEP = 12000, 32000, 64
-STEP_AWAY = (
-    61  # from one step's ports to the next one's; as 312 is no multiple of it, 312 steps come before the first's
-)
+# From one step's ports to the next one's. It shares no factor with the 312 slots, so 312 steps differ
+STEP_AWAY = 61
 
 
 class Source(str, enum.Enum):

@@ -77,21 +77,11 @@ def test_the_end_of_a_rank_is_that_of_all_while_others_are_missing(end):
     assert str(found[0]).startswith("rank 1 (127.0.0.1:" if end == "death" else "Ctrl-C on b")
 
 
-def test_a_rank_that_does_not_come_is_named():
-    one = cluster.local(2)[0]
-    with (
-        pytest.raises(RankLost, match=r"rank 1 \(127.0.0.1:\d+\): has not connected"),
-        group.joined(one, {}, never(), seconds=0.5),
-    ):
-        pass
-
-
-def test_a_rank_0_that_does_not_come_is_named():
-    one = cluster.local(2)[1]
-    with (
-        pytest.raises(RankLost, match=r"rank 0 .* does not listen at"),
-        group.joined(one, {}, never(), seconds=0.5),
-    ):
+@pytest.mark.parametrize(
+    ("rank", "message"), [(0, r"rank 1 \(127.0.0.1:\d+\): has not connected"), (1, r"rank 0 .* does not listen at")]
+)
+def test_a_rank_that_does_not_come_is_named(rank, message):
+    with pytest.raises(RankLost, match=message), group.joined(cluster.local(2)[rank], {}, never(), seconds=0.5):
         pass
 
 
