@@ -465,7 +465,7 @@ def _refuse_equal_names(flags, pictures, data):
 def _find_in_folder(folder, recursive):
     """List of (path, path relative to the folder) of the pictures in it, in the order of their names.
 
-    What else is in it is said. Raises UserError if there is no picture.
+    Prints what else is in it. Raises UserError if there is no picture.
     """
     drawn: list[str] = []
     listed = list(_files(folder, recursive, drawn))

@@ -120,7 +120,7 @@ def choose(data: str | os.PathLike, source: str = "auto") -> str:
     if len(found) > 1:
         raise UserError(f"--data {data}: it may be {' or '.join(found)}; choose one with --source")
     if home := _whole(data, found[0]):
-        raise UserError(f"--data {data}: no data set by itself: {_mean(home, found[0])}")
+        raise UserError(f"--data {data}: not a data set by itself: {_mean(home, found[0])}")
     return found[0]
 
 

@@ -205,8 +205,11 @@ class Group:
                         self._arrived[rank].append((kind, value, payload))
                         self._condition.notify_all()
         except ValueError:
-            text = f"{self.cluster.name(rank)} has sent what is no message; start all ranks with the same version"
-            self._conclude(End(Kind.ERROR, f"{text} of this project"))
+            text = (
+                f"{self.cluster.name(rank)} has sent something that is not a message; start all ranks with the same "
+                "version of this project"
+            )
+            self._conclude(End(Kind.ERROR, text))
         except (EOFError, OSError):
             if not self._closing.is_set():
                 self._conclude(End(Kind.DIED, f"{self.cluster.name(rank)} is lost: its process or its host has ended"))

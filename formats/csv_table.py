@@ -229,7 +229,7 @@ def find(data, splits, check=True):
 
 
 def _in_fractions(path, columns, entries):
-    """Whether a table holds fractions of the pictures instead of pixels, which is said if only its numbers show it."""
+    """Whether a table holds fractions of the pictures instead of pixels; warns if only its numbers show it."""
     boxes = [one.edges_px for entry in entries for one in entry.objects]
     found = annotations.all_fractions(boxes)
     if found and not columns.in_fractions:
@@ -241,8 +241,8 @@ def _warn_of_lines_without_box(path, wheres):
     """Say once that lines with a class have no box, as VinBigData writes them for pictures without objects."""
     if wheres:
         cli.warn_once(
-            f"{path}: {wording.plural(len(wheres), 'line')} with a class but no box, taken as without an object; the "
-            f"first is {wheres[0]}"
+            f"{path}: {wording.plural(len(wheres), 'line')} with a class but no box, read as pictures without "
+            f"objects; the first is {wheres[0]}"
         )
 
 

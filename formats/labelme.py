@@ -3,7 +3,7 @@
     DATA/ID.json beside DATA/ID.jpg, or in the folders that `folders.Layout` knows
 
 A JSON file holds `shapes` with a `label`, a `shape_type` and `points` in pixels, continuous. A rectangle is a box; of a
-polygon, circle or mask the box around it is taken; points and lines are left out, which is said. `imageWidth` and
+polygon, circle or mask the box around it is taken; points and lines are left out, with a warning. `imageWidth` and
 `imageHeight` are the size that they were drawn on. The `flags` of a shape may set `difficult` and `truncated`.
 """
 

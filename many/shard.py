@@ -139,8 +139,8 @@ def _finish(folder, number, publish, note):
     if note.deaths >= MOST_FAILED_ENDS:
         os.remove(noted)  # the same command tries again, perhaps in more memory
         raise UserError(
-            f"{rows}: {note.deaths} processes have died while they put these rows in their place; is memory short? End "
-            "other programs and repeat the command, or choose another output folder and a smaller --shard-size"
+            f"{rows}: {note.deaths} processes have died while they wrote these rows to the output; is memory short? "
+            "End other programs and repeat the command, or choose another output folder and a smaller --shard-size"
         )
     _write_note(noted, note)
     try:

@@ -457,7 +457,7 @@ def check_new_folder(flag: str, path: str, data: str, may_replace: bool = False)
 
 def _writable(text, check):
     if text == "-":
-        raise argparse.ArgumentTypeError("'-' is no name of a file or folder here: standard output is not written to")
+        raise argparse.ArgumentTypeError("'-' does not mean standard output here; give a file or folder")
     try:
         check(text)
     except files.UnwritableFile as error:

@@ -1,4 +1,4 @@
-"""benchmarks/parity.py: wrong flags are told before anything is compared. The peers are not needed for this."""
+"""benchmarks/parity.py refuses wrong flags before it compares anything; these tests need no peers."""
 
 import subprocess
 import sys

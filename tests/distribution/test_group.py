@@ -116,7 +116,7 @@ def test_a_rank_that_sends_no_messages_is_named():
         one.share()
 
     found = run_ranks(work)
-    text = "has sent what is no message; start all ranks with the same version of this project"
+    text = "has sent something that is not a message; start all ranks with the same version of this project"
     assert all(type(error) is UserError and text in str(error) for error in found)
     assert all(str(error).startswith("rank 1 (127.0.0.1:") for error in found)
 

@@ -200,7 +200,7 @@ def test_a_class_without_a_box_is_no_object_and_is_said(data, capsys):
     assert len(first.boxes) == 1 and len(second.boxes) == 0
     assert csv_table.class_names(data, "train") == ("dog",)
     (line,) = capsys.readouterr().err.splitlines()
-    assert "2 lines with a class but no box, taken as without an object; the first is " in line
+    assert "2 lines with a class but no box, read as pictures without objects; the first is " in line
     assert line.endswith("train.csv, line 3")
 
 
