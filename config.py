@@ -16,7 +16,7 @@ from typing import Any
 import ssd_utils
 import transforms
 from structures import UserError
-from system import cli, files
+from system import cli, files, wording
 from system.schema import LARGEST_SEED, Limits, check, mismatch
 from tiling import tiles as tiling
 from weights import published
@@ -592,7 +592,7 @@ def _wrong_file(prefix):
             path = os.path.join(folder, name)
             files.check_regular(path)
     except OSError as error:
-        return f"{path}: cannot be read ({files.reason(error)}); {RESTORE}"
+        return f"{path}: cannot be read ({wording.reason(error)}); {RESTORE}"
     return None
 
 

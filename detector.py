@@ -36,7 +36,7 @@ from media import images as image_files
 from media import pictures
 from ssd_utils import SSDPreset
 from structures import Detections, UserError
-from system import files, stages, wording, worker_processes
+from system import stages, wording, worker_processes
 from tiling import tiles as tiling
 
 Threshold = file_metadata.Threshold
@@ -169,7 +169,7 @@ def read_weights(checkpoint: str) -> dict[str, np.ndarray]:
     except (
         Exception
     ) as error:  # the reader raises Python's exceptions instead of TensorFlow's: IndexError, RuntimeError, …
-        raise UserError(f"{checkpoint}: cannot be read ({files.reason(error)}); use another checkpoint") from None
+        raise UserError(f"{checkpoint}: cannot be read ({wording.reason(error)}); use another checkpoint") from None
 
 
 def read_current(source: config.ModelSource) -> tuple[config.ModelSource, dict[str, np.ndarray]]:
@@ -395,7 +395,7 @@ def read_frozen(
     except UserError:
         raise
     except Exception as error:  # of protobuf and the importer
-        raise UserError(f"{path}: not a graph of export_model.py ({files.reason(error)})") from None
+        raise UserError(f"{path}: not a graph of export_model.py ({wording.reason(error)})") from None
     return graph, ModelDescription.from_json(values), values
 
 

@@ -27,7 +27,7 @@ from many import coco_results, detecting, inputs, job, program, shard
 from media import visualization
 from scoring import score_threshold
 from structures import UserError
-from system import cli, files, signals, worker_processes
+from system import cli, signals, wording, worker_processes
 from system.wording import plural
 
 FORMAT = "parquet"
@@ -138,7 +138,7 @@ def _start(ray, address, cluster):
         ray.init(address, runtime_env={"env_vars": {"PYTHONPATH": paths}}, **options)
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{flag}: no Ray cluster is there ({files.reason(error).rstrip('.')}); give HOST:PORT of one that "
+            f"{flag}: no Ray cluster is there ({wording.reason(error).rstrip('.')}); give HOST:PORT of one that "
             "`ray start --head` has started, and RAY_AUTH_MODE=token if it wants a token, or leave it out to use this "
             "machine alone"
         ) from None

@@ -199,4 +199,4 @@ def _contradiction(state, name):
 
 
 def _damaged(prefix, error):
-    return UserError(f"{prefix}: checkpoint is damaged or from another model ({files.reason(error)})")
+    return UserError(f"{prefix}: checkpoint is damaged or from another model ({wording.reason(error)})")

@@ -40,7 +40,7 @@ import config
 import source_pascal_voc
 from formats import annotations, bdd100k, coco, csv_table, fixed_copy, folders, foreign, kitti, labelme, listing, yolo
 from structures import Sample, UserError
-from system import files
+from system import files, wording
 
 SOURCES: dict[str, Any] = {
     "voc": source_pascal_voc.FORMAT,
@@ -94,7 +94,7 @@ def _module(name):
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise UserError(f"{path}: cannot be loaded: {type(error).__name__}: {files.reason(error)}") from error
+        raise UserError(f"{path}: cannot be loaded: {type(error).__name__}: {wording.reason(error)}") from error
     if missing := [function for function in FUNCTIONS if not hasattr(module, function)]:
         raise UserError(f"{path}: has no function {missing[0]!r}; a format needs {', '.join(FUNCTIONS)}")
     return module

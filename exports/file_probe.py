@@ -17,7 +17,7 @@ import numpy as np
 import config
 from exports import file_metadata
 from structures import UserError
-from system import cli, files, limited
+from system import cli, files, limited, wording
 from system import memory as free_memory
 
 COMMAND = (sys.executable, "-m", "exports.file_probe")  # run in the project's folder
@@ -109,7 +109,7 @@ def _mark(name, path):
     try:
         found = b"".join(files.digest(part) for part in _parts(name, path)).hex()
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({files.reason(error)})") from None
+        raise UserError(f"{path}: cannot be read ({wording.reason(error)})") from None
     return os.path.join(files.cache_folder(), "ran", f"{name}-{_version(ENGINES[name])}-{found}")
 
 
@@ -157,7 +157,7 @@ def _run(name, path, *asked):
     try:
         values = opened.run(np.zeros((batch, *description.preset.image_shape), np.uint8))
     except Exception as error:  # each library has its own
-        raise UserError(f"{path}: damaged ({files.reason(error)}); export the model again") from None
+        raise UserError(f"{path}: damaged ({wording.reason(error)}); export the model again") from None
     is_raw = opened.metadata["outputs"] == file_metadata.RAW
     kept = values["scores"].shape[1:2] if "scores" in values else ()
     anchors, columns = description.preset.num_anchors, 1 + len(description.class_names)

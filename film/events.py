@@ -13,7 +13,7 @@ import cv2
 from film.frames import Frame
 from media.video import VideoWriter
 from structures import UserError
-from system import files
+from system import files, wording
 
 NAME = "events.jsonl"
 BEFORE, AFTER = 3.0, 5.0  # seconds of the clip before a class appears, and after the last that appears in it
@@ -39,7 +39,7 @@ class Events:
             os.makedirs(folder, exist_ok=True)
             self._lines = open(os.path.join(folder, NAME), "a", encoding="utf-8")  # noqa: SIM115
         except OSError as error:
-            raise UserError(f"--events {folder}: cannot be written ({files.reason(error)})") from None
+            raise UserError(f"--events {folder}: cannot be written ({wording.reason(error)})") from None
 
     def add(self, frame: Frame) -> None:
         """Note a frame with its drawings. Raises UserError (a full disk)."""
@@ -101,7 +101,7 @@ class Events:
             self._lines.write(json.dumps(line) + "\n")
             self._lines.flush()  # for whoever follows the file
         except OSError as error:
-            raise UserError(f"{self._lines.name}: cannot be written ({files.reason(error)})") from None
+            raise UserError(f"{self._lines.name}: cannot be written ({wording.reason(error)})") from None
 
     def _end(self):
         clip, self._clip = self._clip, None

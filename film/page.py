@@ -19,7 +19,7 @@ from film.frames import Frame, words
 from film.legend import Presence
 from media import visualization
 from structures import UserError
-from system import files
+from system import wording
 
 THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 MOST_VIEWERS = 8  # pictures that are sent at once
@@ -113,7 +113,7 @@ class Page:
             self._server = _Server((host, port), self)
         except (OSError, OverflowError) as error:
             raise UserError(
-                f"--serve {host}:{port}: cannot be bound ({files.reason(error)}); give another port"
+                f"--serve {host}:{port}: cannot be bound ({wording.reason(error)}); give another port"
             ) from None
         shown = f"[{host}]" if ":" in host else host
         self.address = f"http://{shown}:{self._server.server_address[1]}/" + (

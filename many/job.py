@@ -19,7 +19,7 @@ import tqdm
 from many import parquet, shard
 from many.inputs import Entry
 from structures import UserError
-from system import files, schema, stages
+from system import files, schema, stages, wording
 from system.wording import plural
 
 JOB, SUMMARY = "job.json", "summary.json"
@@ -115,7 +115,7 @@ def read_part(folder: str, number: int, format: str, columns: Sequence[str]) -> 
     try:
         yield from shard.read_rows(path) if format == "jsonl" else parquet.read_rows(path, columns, AGAIN)
     except ValueError as error:  # no JSON, or no UTF-8
-        raise UserError(f"{path}: is damaged ({files.reason(error)}); {AGAIN}") from None
+        raise UserError(f"{path}: is damaged ({wording.reason(error)}); {AGAIN}") from None
 
 
 def _name(entry, format):

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any
 
 from structures import UserError
-from system import files, stages
+from system import files, stages, wording
 
 ROWS = 1000  # written and read at once
 
@@ -36,7 +36,7 @@ def _reading(name, remedy):
     try:
         yield
     except (_pyarrow().ArrowException, OSError, UnicodeDecodeError) as error:  # OSError, without errno, for damage too
-        raise UserError(f"{name}: is not a Parquet file, or is damaged ({files.reason(error)}); {remedy}") from None
+        raise UserError(f"{name}: is not a Parquet file, or is damaged ({wording.reason(error)}); {remedy}") from None
 
 
 def write_rows(path: str, rows: Iterable[dict[str, Any]]) -> None:

@@ -26,7 +26,7 @@ import numpy as np
 from many.inputs import Entry
 from media import images
 from structures import UserError
-from system import files
+from system import files, wording
 
 SECONDS = 1.0  # that pictures take between two notes, about
 FEWEST, MOST = 32, 256  # of them; one in a tar or far away is an open file, of which a process may have 1,024
@@ -228,7 +228,7 @@ class _Careful:
 
 def _words(error):
     """'MemoryError: Unable to allocate 4 GiB'."""
-    name, reason = type(error).__name__.lstrip("_"), files.reason(error)
+    name, reason = type(error).__name__.lstrip("_"), wording.reason(error)
     return reason if reason.startswith(name) or name == reason else f"{name}: {reason}"
 
 

@@ -27,7 +27,7 @@ from PIL import Image
 
 from media import decoder_messages
 from structures import UserError
-from system import files
+from system import files, wording
 
 READING = 1  # to be raised with every change of what `read` returns: a cache on disk outlives this program
 # 179 million, which is Pillow's limit too: no camera writes more, and decoded they take 537 MB.
@@ -327,7 +327,7 @@ def _content(path, size=-1):
             finally:
                 os.close(descriptor)
     except OSError as error:
-        reason = files.reason(error)
+        reason = wording.reason(error)
         raise ImageError(path, reason[:1].lower() + reason[1:]) from None
     if not data:
         raise ImageError(path, "the file is empty")
@@ -521,7 +521,7 @@ def _load(path, picture, convert):
             picture.load()
         return convert(picture)
     except Exception as error:  # any kind, as above
-        message = files.reason(error)
+        message = wording.reason(error)
         reason = TRUNCATED if "truncated" in message.lower() else f"damaged: {message}"
         raise ImageError(path, reason) from None
 

@@ -16,7 +16,7 @@ import av
 import numpy as np
 
 from structures import UserError
-from system import files
+from system import files, wording
 
 DEFAULT_RATE = Fraction(25)  # for sources that declare no rate
 STREAM_TIMEOUT = (10, 10)  # seconds to open a camera or address, and to wait for more data
@@ -254,7 +254,7 @@ def _open_source(source):
         reason = "not a video, or cut off before the end of its index"
         raise UserError(f"{name}: {reason}; give a complete video file") from None
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise UserError(f"{name}: cannot be opened ({files.reason(error)}); give a video that can be read") from None
+        raise UserError(f"{name}: cannot be opened ({wording.reason(error)}); give a video that can be read") from None
 
 
 def _refuse_playlist(source):

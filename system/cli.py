@@ -359,7 +359,7 @@ def existing_file(text: str) -> str:
     except FileNotFoundError:
         pass  # `_readable` says so
     except (OSError, ValueError) as error:
-        raise argparse.ArgumentTypeError(f"{text!r} cannot be read ({files.reason(error)}); give a file") from None
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be read ({wording.reason(error)}); give a file") from None
     return _readable(text, "file")
 
 
@@ -555,4 +555,4 @@ def _keep_compiled_code(xla_on_cpu):
     try:
         compiled_code.keep()
     except OSError as error:
-        warn(f"{files.cache_folder()}: cannot be written ({files.reason(error)}); what XLA compiles is not kept")
+        warn(f"{files.cache_folder()}: cannot be written ({wording.reason(error)}); what XLA compiles is not kept")

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO, TextIO
 
 from structures import UserError
+from system import wording
 
 Path = str | os.PathLike
 
@@ -192,7 +193,7 @@ def _open_lock(path, warn):
             os.close(descriptor)
             raise
         except OSError as error:  # some network disks have no locks
-            warn(f"cannot be locked ({reason(error)}); do not let two processes write there at once")
+            warn(f"cannot be locked ({wording.reason(error)}); do not let two processes write there at once")
             return descriptor
         os.close(descriptor)
 
@@ -305,13 +306,7 @@ def _reason_of_writing(error):
         return number, os.strerror(number)
     text = str(error)
     known = next((one for one in REMEDIES if os.strerror(one) in text), None)
-    return (known, os.strerror(known)) if known else (number, reason(error))
-
-
-def reason(error: Exception) -> str:
-    """One line that says why something failed, from any exception."""
-    lines = [getattr(error, "strerror", None), *str(error).splitlines(), type(error).__name__]
-    return next(line for line in lines if line)
+    return (known, os.strerror(known)) if known else (number, wording.reason(error))
 
 
 def write(path: Path, content: str | bytes, durable: bool = True) -> None:

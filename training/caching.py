@@ -9,7 +9,7 @@ import training_data
 from config import TrainingSettings
 from media import images, picture_cache
 from structures import Sample, UserError
-from system import array_folder, files, memory, shared_arrays
+from system import array_folder, files, memory, shared_arrays, wording
 from system.wording import plural
 
 DISK_GB = 50  # of all trainings together, without --cache-gb
@@ -33,7 +33,9 @@ def opened(
         try:
             store, told = _in_memory(settings, pictures, needed, neighbors)
         except OSError as error:  # of the limit on the size of files, which holds for shared memory too
-            raise UserError(f"--cache ram: {files.reason(error)} (ulimit -f); raise it, or use --cache disk") from None
+            raise UserError(
+                f"--cache ram: {wording.reason(error)} (ulimit -f); raise it, or use --cache disk"
+            ) from None
     else:
         store, told = _on_disk(settings, pictures, needed, preset, neighbors)
     print(

@@ -23,7 +23,7 @@ import tqdm
 
 from media import visualization
 from structures import UserError
-from system import cli, files
+from system import cli, files, wording
 from training.ration import Ration
 
 # Columns of metrics.csv that differ from one execution to the next
@@ -210,7 +210,7 @@ def not_costing(what: str) -> Iterator[None]:
         yield
     except Exception as error:  # of the disk, and of all that draws: Matplotlib, Pillow, OpenCV, protobuf
         with tqdm.tqdm.external_write_mode(sys.stderr):  # on a line of its own, not in the progress bar's
-            cli.warn_once(f"{what} cannot be recorded: {files.reason(error)}; training continues without them")
+            cli.warn_once(f"{what} cannot be recorded: {wording.reason(error)}; training continues without them")
 
 
 class _EventFile:

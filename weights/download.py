@@ -10,7 +10,7 @@ import urllib.request
 import tqdm
 
 from structures import UserError
-from system import cli, files
+from system import cli, files, wording
 
 TRIES = 3  # connections, if they break in the middle
 TIMEOUT = 30  # seconds without data
@@ -98,7 +98,7 @@ def _is_there(published):
             return os.path.exists(published.path)
         wrong = f"is damaged (not of {published.stated})"
     except OSError as error:
-        wrong = f"cannot be read ({files.reason(error)})"
+        wrong = f"cannot be read ({wording.reason(error)})"
     raise UserError(f"{published.wanted_by}: {published.path} {wrong}; delete it and try again")
 
 
@@ -109,7 +109,7 @@ def _lock(file, wanted_by, part):
     except BlockingIOError:
         raise UserError(f"{wanted_by}: another process is downloading {part}; wait for it") from None
     except OSError as error:
-        cli.warn(f"{part} cannot be locked ({files.reason(error)}); do not let two processes download it at once")
+        cli.warn(f"{part} cannot be locked ({wording.reason(error)}); do not let two processes download it at once")
 
 
 def _publish(file, published, part):

@@ -152,18 +152,6 @@ def test_read_json_names_the_file(tmp_path, content):
         files.read_json(tmp_path / "none.json")
 
 
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (OSError(28, "No space left on device"), "No space left on device"),
-        (OSError("a line\nand another"), "a line"),
-        (OSError(), "OSError"),  # without a message
-    ],
-)
-def test_reason_is_one_line(error, expected):
-    assert files.reason(error) == expected
-
-
 def test_walk_follows_links_and_meets_each_folder_once(tmp_path):
     for name in ("b", "d/e"):
         (tmp_path / "top" / name).mkdir(parents=True)
