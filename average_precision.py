@@ -40,7 +40,7 @@ from scoring import (
 )
 from scoring.score_report import Scored
 from structures import Detections, Sample, UserError
-from system import cli, files
+from system import cli, file_names, files
 from system.wording import plural
 
 TRUE, FALSE, IGNORED = 1, 0, -1
@@ -692,7 +692,8 @@ def _plot(curves, report, folder):
     title = f"mean AP {_show(report['area']['mean'])} as area, {_show(report['voc07']['mean'])} by VOC07"
     title += f" (IoU ≥ {report['iou']:g}, {plural(report['images'], 'image')})"
     visualization.plot_precision_recall(os.path.join(folder, "precision_recall.png"), lines, title)
-    names = dict(zip([curve.name for curve in curves], files.safe_names(curve.name for curve in curves), strict=True))
+    class_names = [curve.name for curve in curves]
+    names = dict(zip(class_names, file_names.safe_names(class_names), strict=True))
     for curve, line in zip(drawn, lines, strict=True):
         title = f"{curve.name}: AP {curve.area:.4f} as area, {curve.voc07:.4f} by VOC07"
         path = os.path.join(folder, f"precision_recall_{names[curve.name]}.png")

@@ -38,7 +38,7 @@ from results.data_set import VALID_OF, DataSet, check_flags
 from results.result_files import Origin, Source, Writer
 from scoring import score_threshold
 from structures import Detections, UserError
-from system import cli, files, stages, wording, worker_processes
+from system import cli, file_names, files, stages, wording, worker_processes
 
 FEW = 5  # boxes a picture that are easy to look at
 MOST_DRAWING = 8  # threads; each holds a picture of up to hundreds of megabytes
@@ -208,7 +208,7 @@ class _Output:
         self._counts: collections.Counter = collections.Counter()
         self._of_class: collections.Counter = collections.Counter()
         self._shown: list[np.ndarray] = []  # scores of the detections to draw, an array for each picture
-        self._folders = files.safe_names(class_names)
+        self._folders = file_names.safe_names(class_names)
         threads = min(worker_processes.beside_network(), MOST_DRAWING)
         self.copies = stages.Background(self._counts.update, threads=threads, ahead=threads)
 

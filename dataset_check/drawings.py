@@ -10,7 +10,7 @@ from tqdm import tqdm
 from dataset_check import drawn_folder
 from media import images, visualization
 from structures import UserError
-from system import cli, files, wording
+from system import cli, file_names, files, wording
 
 LONGEST_SIDE = 1280  # pixels; larger pictures are drawn smaller
 QUALITY = 85
@@ -55,8 +55,8 @@ def _write(scan, folder, limit, progress):
         keys = list(split.listed_of)
         chosen = sorted(np.random.default_rng(0).permutation(len(keys))[:limit])
         pictures = [picture_of[keys[index]] for index in chosen]
-        paths = files.safe_names(_short(one, scan.data) for one in pictures)
-        folder_of_split = os.path.join(folder, *files.safe_names([split.name]))
+        paths = file_names.safe_names(_short(one, scan.data) for one in pictures)
+        folder_of_split = os.path.join(folder, *file_names.safe_names([split.name]))
         for one, name in tqdm(list(zip(pictures, paths, strict=True)), split.name, leave=False, disable=not progress):
             counts[_draw(one, os.path.join(folder_of_split, f"{name}.jpg"), names)] += 1
     return counts

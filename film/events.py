@@ -13,7 +13,7 @@ import cv2
 from film.frames import Frame
 from media.video import VideoWriter
 from structures import UserError
-from system import files, wording
+from system import file_names, wording
 
 NAME = "events.jsonl"
 BEFORE, AFTER = 3.0, 5.0  # seconds of the clip before a class appears, and after the last that appears in it
@@ -79,7 +79,7 @@ class Events:
             return
         moment = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
         self._begin = self._before[0][0] if self._before else frame.time
-        self._name = f"{moment}_{frame.index:06d}_{files.safe_names([name])[0]}.mp4"
+        self._name = f"{moment}_{frame.index:06d}_{file_names.safe_names([name])[0]}.mp4"
         self._clip = VideoWriter(os.path.join(self._folder, self._name), *self._size, self._rate)
         for time, picture in self._before:
             self._clip.write(cv2.imdecode(picture, cv2.IMREAD_COLOR_RGB), time - self._begin)

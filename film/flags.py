@@ -11,7 +11,7 @@ from film.output import NONE
 from media import video, visualization
 from scoring import score_threshold
 from structures import UserError
-from system import cli, files, wording
+from system import cli, file_names, files, wording
 from tiling import flags as tile_flags
 from tiling import tiles
 from tracking import following, mot_file, places
@@ -64,7 +64,7 @@ def _names(flags):
         if len(cameras) < len(flags.inputs):
             name = video.without_password(cameras[0])
             raise UserError(f"{name}: a camera or stream runs until Ctrl-C; process videos in another call")
-        return files.safe_names(_place(source) for source in cameras)
+        return file_names.safe_names(_place(source) for source in cameras)
     names = dict[str, str]()
     for source in flags.inputs:
         if not os.path.exists(source):

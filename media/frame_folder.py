@@ -10,6 +10,7 @@ import numpy as np
 from media import images
 from structures import UserError
 from system import files
+from system.file_names import Path
 from system.wording import plural
 
 
@@ -30,7 +31,7 @@ class FrameFolder:
     streams, live, pixel_aspect = 1, False, Fraction(1)
     skipped = 0
 
-    def __init__(self, folder: files.Path, rate: Fraction):
+    def __init__(self, folder: Path, rate: Fraction):
         """rate: frames per second. Raises UserError if there is no picture or the first cannot be read."""
         self.source, self.rate = str(folder), rate
         names = [name for name in files.visible(folder) if name.lower().endswith(images.SUFFIXES)]

@@ -17,6 +17,7 @@ import numpy as np
 
 from structures import UserError
 from system import files, wording
+from system.file_names import Path
 
 DEFAULT_RATE = Fraction(25)  # for sources that declare no rate
 STREAM_TIMEOUT = (10, 10)  # seconds to open a camera or address, and to wait for more data
@@ -55,7 +56,7 @@ class VideoReader:
 
     skipped = 0
 
-    def __init__(self, source: files.Path, stream: int = 1, alone: bool = False):
+    def __init__(self, source: Path, stream: int = 1, alone: bool = False):
         """Open `source` and decode its first frame. Raises UserError if there is none.
 
         stream: which of its video streams, from 1. alone: whether a file that opens others, a playlist, is refused.
@@ -305,12 +306,12 @@ class VideoWriter:
 
     def __init__(
         self,
-        path: files.Path,
+        path: Path,
         width: int,
         height: int,
         rate: Fraction | float | None,
         *,
-        audio_from: files.Path | None = None,
+        audio_from: Path | None = None,
         pixel_aspect: Fraction | None = None,
     ):
         """Open the file at `unfinished`, replacing what an earlier call left there.
@@ -480,7 +481,7 @@ def without_password(source: str) -> str:
     return f"{scheme}{mark}{place.rpartition('@')[2]}{slash}{path}" if mark else source
 
 
-def unfinished_name(path: files.Path) -> str:
+def unfinished_name(path: Path) -> str:
     """Where a file is written before it gets its name: NAME.unfinished.mp4 beside NAME.mp4."""
     folder, name = os.path.split(os.fspath(path))
     stem, suffix = os.path.splitext(name)

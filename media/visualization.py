@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from media import marks
 from structures import Detections, Sample
 from system import cli, files
-from system.files import Path
+from system.file_names import Path
 from system.wording import plural
 
 Color = tuple[int, int, int]  # RGB, 0 to 255

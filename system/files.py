@@ -14,13 +14,12 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, TextIO
 
 from structures import UserError
 from system import wording
-
-Path = str | os.PathLike
+from system.file_names import UNENCODABLE, Path
 
 CACHE_VARIABLE = "SSD_TENSORFLOW_CACHE"  # environment variable that names another cache folder
 DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)  # errno of a full disk and of a used-up quota
@@ -34,21 +33,8 @@ REMEDIES = {
 }
 # What file managers, archives and network disks leave among a user's files; names in lower case
 LEFTOVERS = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "lost+found", "thumbs.db", "desktop.ini"}
-LONGEST_NAME = 200  # bytes that a text gives to a file name, to which callers add; most disks take 255
 LARGEST_TEXT = 4 << 30  # bytes; instances_train2017.json of COCO has 0.45 GB
 _numbers = itertools.count()  # distinguish the temporary files of a process
-UNENCODABLE = "file_name"  # what `open` does with text that has no UTF-8
-
-
-def _encode_rest(error):
-    """Write a file name that is not UTF-8 as it was read, and a lone surrogate of another origin as \\udc00."""
-    try:
-        return codecs.lookup_error("surrogateescape")(error)
-    except UnicodeEncodeError:
-        return codecs.lookup_error("backslashreplace")(error)
-
-
-codecs.register_error(UNENCODABLE, _encode_rest)
 
 
 class UnwritableFile(UserError, OSError):
@@ -462,27 +448,6 @@ def walk(folder: Path, passed_over: Callable[[str], bool] = lambda _: False) -> 
             links += [path for path in (os.path.join(parent, name) for name in folders) if os.path.islink(path)]
             yield parent, sorted(name for name in names if not is_hidden(name))
         tops += links
-
-
-def safe_names(texts: Iterable[str]) -> list[str]:
-    """A different file name part for each of different texts, valid on any disk and in links."""
-    names: list[str] = []
-    taken: set[str] = set()  # in lower case: some disks ignore case
-    for text in texts:
-        name = re.sub(r"[^\w.-]", "_", text)
-        if len(name.encode()) > LONGEST_NAME:
-            name = _shortened(name)
-        while name.lower() in taken:
-            name += "_"
-        taken.add(name.lower())
-        names.append(name)
-    return names
-
-
-def _shortened(name):
-    """A long name's beginning and end, which often has a number, and between them what differs for each name."""
-    start, end = (part.decode("utf-8", "ignore") for part in (name.encode()[:100], name.encode()[-80:]))
-    return f"{start}-{hashlib.blake2b(name.encode(), digest_size=6).hexdigest()}-{end}"
 
 
 def read_text(path: Path) -> str:
