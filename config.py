@@ -16,7 +16,7 @@ from typing import Any
 import ssd_utils
 import transforms
 from structures import UserError
-from system import cli, files, wording
+from system import cli, files, folder_tree, wording
 from system.schema import LARGEST_SEED, Limits, check, mismatch
 from tiling import tiles as tiling
 from weights import published
@@ -476,13 +476,15 @@ class ModelSource:
             parts = [self.exported]
             if self.format == "openvino":
                 parts.append(os.path.splitext(self.exported)[0] + ".bin")
-            return sum(map(files.size, parts))
+            return sum(map(folder_tree.size, parts))
         if self.checkpoint_bytes is not None:
             return self.checkpoint_bytes
         assert self.checkpoint, f"{self.name} has not been fetched"
         folder, start = os.path.split(self.checkpoint)
         try:
-            return sum(files.size(os.path.join(folder, name)) for name in os.listdir(folder) if name.startswith(start))
+            return sum(
+                folder_tree.size(os.path.join(folder, name)) for name in os.listdir(folder) if name.startswith(start)
+            )
         except FileNotFoundError:
             raise UserError(f"{folder}: is gone; run the same command again") from None
 
@@ -554,7 +556,7 @@ def _find_exported(name):
         return ModelSource(name, exported=name, format="savedmodel")
     if not is_run(name):
         suffix = EXPORTED["openvino"]
-        found = [file for file in files.visible(name, suffix) if file.endswith(suffix)]
+        found = [file for file in folder_tree.visible(name, suffix) if file.endswith(suffix)]
         if len(found) == 1 and os.path.isfile(os.path.join(name, found[0].removesuffix(suffix) + ".bin")):
             return ModelSource(name, exported=os.path.join(name, found[0]), format="openvino")
     return None

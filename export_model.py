@@ -50,7 +50,7 @@ from media import images
 from results.data_set import OTHER_CLASSES, DataSet, scored_samples, spread
 from scoring import score_threshold
 from structures import Detections, UserError
-from system import cli, files
+from system import cli, files, folder_tree
 from system.wording import per_class, plural
 from toy_road import scenes
 
@@ -113,7 +113,7 @@ def _export(name, path, graph, flags, pictures, wanted, checkpoint_bytes):
         graph = graphs.with_outputs(graph, flags.outputs)
     with _pending(path) as temporary:
         model_files.write(name, temporary, graph, values)
-        size = files.size(os.path.dirname(temporary))
+        size = folder_tree.size(os.path.dirname(temporary))
         found = _compare(temporary, path, values, flags, pictures, wanted) if pictures else "not checked"
     _report(path, size, values, checkpoint_bytes)
     print(f"{path}: {found}")
@@ -153,7 +153,7 @@ def _export_int8(name, path, graph, flags, scores, before, checkpoint_bytes):
             return int8.noise_of_layers(graph, calibration)
 
         trial = int8.choose(noise, lost, flags.most_lost, lambda line: print(f"{path}: {line}", flush=True))
-        size = files.size(os.path.dirname(temporary))
+        size = folder_tree.size(os.path.dirname(temporary))
     _report(path, size, values, checkpoint_bytes)
     kept = f"in float: {', '.join(trial.kept)}" if trial.kept else "all layers in int8"
     print(
@@ -255,7 +255,7 @@ def _pictures(flags):
         return []
     if not flags.check_data:
         return [scenes.generate_scene(0, index, "test")[0] for index in range(DRAWN_PICTURES)]
-    names = [name for name in files.visible(flags.check_data) if name.lower().endswith(images.SUFFIXES)]
+    names = [name for name in folder_tree.visible(flags.check_data) if name.lower().endswith(images.SUFFIXES)]
     if not names:
         raise UserError(f"--check-data {flags.check_data}: no pictures in it ({', '.join(images.SUFFIXES)})")
     chosen = spread(names, CHECKED_PICTURES)

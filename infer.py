@@ -38,7 +38,7 @@ from results.data_set import VALID_OF, DataSet, check_flags
 from results.result_files import Origin, Source, Writer
 from scoring import score_threshold
 from structures import Detections, UserError
-from system import cli, file_names, files, stages, wording, worker_processes
+from system import cli, file_names, files, folder_tree, stages, wording, worker_processes
 
 FEW = 5  # boxes a picture that are easy to look at
 MOST_DRAWING = 8  # threads; each holds a picture of up to hundreds of megabytes
@@ -490,7 +490,7 @@ def _files(folder, recursive, drawn):
     Folders that infer.py has drawn are left out of a recursive search, and added to the list `drawn`.
     """
     if not recursive:
-        paths = ((os.path.join(folder, name), name) for name in files.visible(folder))
+        paths = ((os.path.join(folder, name), name) for name in folder_tree.visible(folder))
         # A link that leads nowhere is a picture that cannot be read, as in a recursive search
         yield from ((path, name) for path, name in paths if not os.path.isdir(path))
         return
@@ -512,7 +512,7 @@ def _left_out(others):
 
 def _folders_with_pictures(folder):
     """How many of the folders in a folder hold pictures, other than those that infer.py has drawn."""
-    below = (os.path.join(folder, name) for name in files.visible_folders(folder))
+    below = (os.path.join(folder, name) for name in folder_tree.visible_folders(folder))
     walks = (result_folder.walk(path, []) for path in below if not result_folder.is_drawn(path))
     return sum(any(_is_picture(name) for _, names in walk for name in names) for walk in walks)
 

@@ -27,7 +27,7 @@ import sources
 from exports import comparison, file_metadata, formats
 from results.data_set import OTHER_CLASSES, DataSet, scored_samples
 from structures import UserError
-from system import cli, files, load, wording
+from system import cli, files, folder_tree, load, wording
 from system.wording import plural
 
 INT8 = "int8"
@@ -105,7 +105,7 @@ def _measure(name, precision, source, flags, samples, scratch):
         os.mkdir(folder)
         path = os.path.join(folder, f"model{config.EXPORTED[name]}")
         _export(flags, path, name, precision)
-        size = files.size(folder)
+        size = folder_tree.size(folder)
     found = os.path.join(scratch, f"{name}-{precision}.npz")
     options = {"model": path, "precision": precision, "threshold": THRESHOLD, "found": found}
     pictures = [(one.image_path, one.exif) for one in samples.values()]

@@ -16,7 +16,7 @@ from many import fetching, shard
 from many.inputs import is_remote
 from media import images
 from structures import Detections, UserError
-from system import cli, files
+from system import cli, files, folder_tree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +66,7 @@ def model_hash(source: config.ModelSource) -> str:
     if source.checkpoint:
         paths = sorted(glob.glob(f"{glob.escape(source.checkpoint)}.*"))
     elif os.path.isdir(source.exported):
-        paths = [os.path.join(parent, name) for parent, names in files.walk(source.exported) for name in names]
+        paths = [os.path.join(parent, name) for parent, names in folder_tree.walk(source.exported) for name in names]
     else:
         paths = sorted(glob.glob(f"{glob.escape(os.path.splitext(source.exported)[0])}.*"))
         paths = paths if source.format == "openvino" else [source.exported]

@@ -7,7 +7,7 @@ import shutil
 
 from results import detection_files, detections_json
 from structures import UserError
-from system import files
+from system import files, folder_tree
 
 UNFINISHED = ".infer_unfinished"
 DRAWN = "images"  # the folder of the drawn copies
@@ -85,14 +85,14 @@ def is_drawn(folder):
 
 
 def walk(folder, drawn):
-    """As `files.walk`, but without the marked folders below, wherever they are; these are added to the list `drawn`."""
+    """As `folder_tree.walk` without the marked folders below, wherever they are; these go into the list `drawn`."""
 
     def is_passed_over(path):
         if marked := is_drawn(path):
             drawn.append(path)
         return marked
 
-    return files.walk(folder, is_passed_over)
+    return folder_tree.walk(folder, is_passed_over)
 
 
 def note_on_drawn(folder):

@@ -27,7 +27,7 @@ from formats import annotations
 from media import images
 from programs import ROOT, command, error_of, run, wait_until
 from structures import UserError
-from system import cli, files
+from system import cli, folder_tree
 from voc_tree import fingerprint, voc_xml, write_voc
 
 SHARED = pathlib.Path(__file__).parents[1].parent / "shared" / "data"
@@ -479,8 +479,10 @@ def test_a_trainval_that_is_train_keeps_its_pictures(clean, tmp_path):
 
 def test_many_missing_pictures_do_not_list_their_folder_each(clean, monkeypatch):
     """Other files of their names lie beside them: labels, and pictures of a kind that is not read."""
-    listed, visible = [], files.visible
-    monkeypatch.setattr(files, "visible", lambda folder, *more: listed.append(str(folder)) or visible(folder, *more))
+    listed, visible = [], folder_tree.visible
+    monkeypatch.setattr(
+        folder_tree, "visible", lambda folder, *more: listed.append(str(folder)) or visible(folder, *more)
+    )
     scanning.scan(clean, workers=1)
     before = listed.count(str(clean / "JPEGImages"))
     for number in range(14):

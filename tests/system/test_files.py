@@ -151,21 +151,6 @@ def test_read_json_names_the_file(tmp_path, content):
         files.read_json(tmp_path / "none.json")
 
 
-def test_walk_follows_links_and_meets_each_folder_once(tmp_path):
-    for name in ("b", "d/e"):
-        (tmp_path / "top" / name).mkdir(parents=True)
-        (tmp_path / "top" / name / "file").touch()
-    (tmp_path / "far").mkdir()
-    (tmp_path / "far" / "file").touch()
-    for name, target in {"a": "top/d/e", "c": "far", "d/up": "top", "d/self": "top/d"}.items():
-        (tmp_path / "top" / name).symlink_to(tmp_path / target)
-    found = list(files.walk(tmp_path / "top"))
-    assert [os.path.relpath(folder, tmp_path / "top") for folder, _ in found] == [".", "b", "d", "d/e", "c"]
-    assert [names for _, names in found] == [[], ["file"], [], ["file"], ["file"]]
-    left = files.walk(tmp_path / "top", lambda path: os.path.basename(path) in ("c", "top"))
-    assert [os.path.relpath(folder, tmp_path / "top") for folder, _ in left] == [".", "b", "d", "d/e"]
-
-
 def test_a_folder_appears_when_it_is_full(tmp_path):
     (tmp_path / "empty").mkdir()
     for name in ("new", "empty", "deep/new"):
