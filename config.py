@@ -268,7 +268,7 @@ class TrainingSettings:
     workers: int | None = None  # None: as many as suit the machine, also another one that resumes the run
     cache: str = "none"
     cache_gb: float | None = None  # None: as much as suits the machine
-    cache_dir: str | None = None  # None: in the folder of `files.cache_folder`
+    cache_dir: str | None = None  # None: in the folder of `own_folders.cache_folder`
     seed: int = 0
     deterministic: bool = False
     save_minutes: float = 10.0

@@ -27,7 +27,7 @@ from many import coco_results, detecting, inputs, job, program, shard
 from media import visualization
 from scoring import score_threshold
 from structures import UserError
-from system import cli, signals, wording, worker_processes
+from system import cli, own_folders, signals, wording, worker_processes
 from system.wording import plural
 
 FORMAT = "parquet"
@@ -127,7 +127,7 @@ def _start(ray, address, cluster):
     address: of --ray; cluster: of `_cluster`.
     """
     options = {"log_to_driver": False, "configure_logging": False}
-    paths = os.pathsep.join(filter(None, (cli.ROOT, os.environ.get("PYTHONPATH"))))
+    paths = os.pathsep.join(filter(None, (own_folders.ROOT, os.environ.get("PYTHONPATH"))))
     if not cluster:  # inherited, it holds for the processes that Ray starts in advance too, which are ready sooner
         with worker_processes.with_variable("PYTHONPATH", paths):
             ray.init(address, **options)

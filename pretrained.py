@@ -24,7 +24,7 @@ import ssd_layers
 from formats import class_lists
 from ssd_utils import SSDPreset
 from structures import UserError
-from system import cli, files, wording
+from system import cli, files, own_folders, wording
 from system.wording import plural
 from weights import download, layouts, published, weight_files
 
@@ -101,7 +101,7 @@ def fetched(model: config.ModelSource, check_stop: Callable[[], None] = lambda: 
         if not config.is_run(model.run):  # which another process may have imported meanwhile
             raise UserError(
                 f"{model.name}: {model.run} cannot be written ({wording.reason(error)}); "
-                f"set {files.CACHE_VARIABLE} to another folder"
+                f"set {own_folders.CACHE_VARIABLE} to another folder"
             ) from None
     return config.find_model(model.name)
 

@@ -17,7 +17,7 @@ import numpy as np
 import config
 from exports import file_metadata
 from structures import UserError
-from system import cli, files, limited, wording
+from system import cli, files, limited, own_folders, wording
 from system import memory as free_memory
 
 COMMAND = (sys.executable, "-m", "exports.file_probe")  # run in the project's folder
@@ -57,19 +57,19 @@ def _call(name, path):
     command = [*COMMAND, name, path]
     memory = MEMORY + TIMES_FILE * sum(map(os.path.getsize, _parts(name, path)))
     try:
-        return limited.call(command, cli.ROOT, SECONDS, memory)
+        return limited.call(command, own_folders.ROOT, SECONDS, memory)
     except limited.BeyondLimits:
         bytes_more, seconds_more = _asked_needs([*command, NEEDS], memory)
         if not bytes_more:
             raise
     most = max(memory, free_memory.available())  # the file is a stranger's, and so is what it says of its batch
-    return limited.call(command, cli.ROOT, SECONDS + seconds_more, min(memory + bytes_more, most))
+    return limited.call(command, own_folders.ROOT, SECONDS + seconds_more, min(memory + bytes_more, most))
 
 
 def _asked_needs(command, memory):
     """What a process prints of `_needs`; (0, 0) if it says nothing of the kind."""
     with contextlib.suppress(limited.Ended, ValueError, IndexError):
-        code, said = limited.call(command, cli.ROOT, SECONDS, memory)
+        code, said = limited.call(command, own_folders.ROOT, SECONDS, memory)
         bytes_more, seconds_more = map(int, said.splitlines()[-1].split())
         if code == 0 and bytes_more > 0:
             return bytes_more, min(max(seconds_more, 0), LONGEST)
@@ -110,7 +110,7 @@ def _mark(name, path):
         found = b"".join(files.digest(part) for part in _parts(name, path)).hex()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({wording.reason(error)})") from None
-    return os.path.join(files.cache_folder(), "ran", f"{name}-{_version(ENGINES[name])}-{found}")
+    return os.path.join(own_folders.cache_folder(), "ran", f"{name}-{_version(ENGINES[name])}-{found}")
 
 
 def _version(module):

@@ -23,11 +23,9 @@ from types import ModuleType
 from typing import NoReturn, TextIO
 
 from structures import UserError
-from system import compiled_code, files, schema, signals, wording
+from system import compiled_code, files, own_folders, schema, signals, wording
 
 SUCCESS, FAILURE, INTERRUPTED = 0, 1, signals.INTERRUPTED
-# Of the project. Not from system.environment, which only programs import: parts of the project need fewer packages
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 class ReportedError(UserError):
@@ -83,8 +81,8 @@ def command(program: str, *arguments: object) -> str:
     """
     words = ["-m", program]
     if program.endswith(".py"):
-        at_home = os.path.realpath(os.curdir) == os.path.realpath(ROOT)
-        words = [program if at_home else os.path.join(ROOT, program)]
+        at_home = os.path.realpath(os.curdir) == os.path.realpath(own_folders.ROOT)
+        words = [program if at_home else os.path.join(own_folders.ROOT, program)]
     return shlex.join(["python", *words, *map(str, arguments)])
 
 
@@ -555,4 +553,6 @@ def _keep_compiled_code(xla_on_cpu):
     try:
         compiled_code.keep()
     except OSError as error:
-        warn(f"{files.cache_folder()}: cannot be written ({wording.reason(error)}); what XLA compiles is not kept")
+        warn(
+            f"{own_folders.cache_folder()}: cannot be written ({wording.reason(error)}); what XLA compiles is not kept"
+        )

@@ -20,7 +20,6 @@ from structures import UserError
 from system import wording
 from system.file_names import UNENCODABLE, Path
 
-CACHE_VARIABLE = "SSD_TENSORFLOW_CACHE"  # environment variable that names another cache folder
 DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)  # errno of a full disk and of a used-up quota
 # Why a file cannot be written, with what helps. TensorFlow's messages have the system's text for one of these in them
 REMEDIES = {
@@ -39,12 +38,6 @@ class UnwritableFile(UserError, OSError):
 
     def __str__(self):
         return self.args[0]  # OSError would build a message from errno and strerror
-
-
-def cache_folder() -> str:
-    """The absolute path of the folder for what can be made or downloaded again; it may not exist yet."""
-    home = os.path.join(os.path.expanduser("~"), ".cache", "ssd-tensorflow")
-    return os.path.abspath(os.environ.get(CACHE_VARIABLE) or home)
 
 
 def temporary_beside(path: Path) -> str:

@@ -9,7 +9,7 @@ import training_data
 from config import TrainingSettings
 from media import images, picture_cache
 from structures import Sample, UserError
-from system import array_folder, files, memory, shared_arrays, wording
+from system import array_folder, memory, own_folders, shared_arrays, wording
 from system.wording import plural
 
 DISK_GB = 50  # of all trainings together, without --cache-gb
@@ -60,7 +60,7 @@ def _in_memory(settings, pictures, needed, neighbors):
 
 def _on_disk(settings, pictures, needed, preset, neighbors):
     """(store, what to say)."""
-    folder = settings.cache_dir or os.path.join(files.cache_folder(), "pictures")
+    folder = settings.cache_dir or os.path.join(own_folders.cache_folder(), "pictures")
     # Other versions and other networks use the same folder, so a name has all that decides the pixels
     sides = preset.input_wh if preset.input_height else preset.input_wh[:1]
     sizes = {training_data.RESIZED: f" to {'x'.join(map(str, sides))}"}

@@ -10,7 +10,7 @@ import ssd_utils
 import training_data
 import transforms
 from media import images
-from system import cli, files, worker_processes
+from system import cli, files, own_folders, worker_processes
 from tiling import tiles, views
 from training import augmentation_file, caching
 
@@ -671,7 +671,7 @@ def _add_worker_flags(group):
     _add(
         group,
         "--cache-dir",
-        f"folder of --cache disk (default: pictures in ${files.CACHE_VARIABLE} or ~/.cache/ssd-tensorflow)",
+        f"folder of --cache disk (default: pictures in ${own_folders.CACHE_VARIABLE} or ~/.cache/ssd-tensorflow)",
         type=cli.output_folder,
         metavar="DIR",
         rare=True,

@@ -10,7 +10,7 @@ import urllib.request
 import tqdm
 
 from structures import UserError
-from system import cli, files, wording
+from system import cli, files, own_folders, wording
 
 TRIES = 3  # connections, if they break in the middle
 TIMEOUT = 30  # seconds without data
@@ -42,7 +42,7 @@ class PublishedFile:
     @property
     def path(self):
         """Where the file is, downloaded or not."""
-        return os.path.join(files.cache_folder(), self.name)
+        return os.path.join(own_folders.cache_folder(), self.name)
 
     def is_sound(self, path):
         """Whether a file has the digest of this one."""
@@ -86,7 +86,7 @@ def fetch(published, check_stop=lambda: None):
         full = error.errno in files.DISK_IS_FULL
         raise UserError(
             f"{published.wanted_by}: {error.filename or part} cannot be written ({error.strerror}); "
-            f"{'free some space or ' if full else ''}set {files.CACHE_VARIABLE} to another folder"
+            f"{'free some space or ' if full else ''}set {own_folders.CACHE_VARIABLE} to another folder"
         ) from None
     return path
 

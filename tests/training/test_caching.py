@@ -10,7 +10,7 @@ import training_data
 from media import picture_cache
 from programs import CLASSES, TINY, run, write_shapes
 from structures import UserError
-from system import files, memory
+from system import memory, own_folders
 from training import caching, trainer
 
 PRESET = ssd_utils.get_preset("vgg300")
@@ -53,7 +53,7 @@ def test_the_disk_is_said_before(told, tmp_path, monkeypatch):
     assert f"; 0.00 MB are in {folder}, up to 0.59 MB are written there\n" in text
     text = told(cache="disk", cache_dir=str(folder), cache_gb=0.0002)
     assert f"; 0.00 MB are in {folder}, up to 0.20 MB are written there, the rest is decoded each time" in text
-    monkeypatch.setenv(files.CACHE_VARIABLE, str(tmp_path / "own"))
+    monkeypatch.setenv(own_folders.CACHE_VARIABLE, str(tmp_path / "own"))
     assert f" are in {tmp_path / 'own' / 'pictures'}, " in told(cache="disk")
     folder.chmod(0o500)
     (tmp_path / "file").touch()

@@ -11,7 +11,7 @@ import ssd_utils
 from distribution import cluster
 from programs import ROOT
 from structures import UserError
-from system import cli, worker_processes
+from system import own_folders, worker_processes
 from training import together, train_flags
 
 NEW = ["--data", "data", "--train", "train", "--run", "runs/new"]
@@ -197,7 +197,7 @@ def test_another_version_of_the_project_is_found(tmp_path, monkeypatch):
     for name in ("losses.py", "training/__init__.py", "training/engine.py", "source_mine.py", "data/notes.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("1")
-    monkeypatch.setattr(cli, "ROOT", str(tmp_path))
+    monkeypatch.setattr(own_folders, "ROOT", str(tmp_path))
     copied = together._facts(make_task())
     own = {name for name in copied if name.endswith(" of this project")}
     assert own == {f"{name} of this project" for name in ("losses.py", "training/__init__.py", "training/engine.py")}
