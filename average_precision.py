@@ -40,7 +40,7 @@ from scoring import (
 )
 from scoring.score_report import Scored
 from structures import Detections, Sample, UserError
-from system import cli, file_names, files
+from system import cli, file_names, files, write_errors
 from system.wording import plural
 
 TRUE, FALSE, IGNORED = 1, 0, -1
@@ -463,7 +463,7 @@ def _remember(args, run, source, points):
     facts["checkpoint"] = source and source.checkpoint
     try:
         print(f"{score_threshold.remember(run, points, **facts)}: the thresholds for --threshold best")
-    except files.UnwritableFile as error:
+    except write_errors.UnwritableFile as error:
         if args.remember:
             raise
         cli.warn(f"{error}; --threshold best will not have them")

@@ -50,7 +50,7 @@ from media import images
 from results.data_set import OTHER_CLASSES, DataSet, scored_samples, spread
 from scoring import score_threshold
 from structures import Detections, UserError
-from system import cli, files, folder_tree
+from system import cli, files, folder_tree, write_errors
 from system.wording import per_class, plural
 from toy_road import scenes
 
@@ -244,9 +244,9 @@ def _pending(path: str) -> Iterator[str]:
     except UserError:
         raise
     except Exception as error:  # of the libraries that write the formats
-        if not files.is_about_writing(error):
+        if not write_errors.is_about_writing(error):
             raise
-        raise files.unwritable(path, error, "an earlier file stays as it is") from None
+        raise write_errors.unwritable(path, error, "an earlier file stays as it is") from None
 
 
 def _pictures(flags):

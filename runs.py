@@ -19,7 +19,7 @@ import tensorflow.compat.v1 as tf
 
 import config
 from structures import UserError
-from system import cli, files, schema, wording
+from system import cli, files, schema, wording, write_errors
 
 LOCK = ".lock"  # a file in the run
 
@@ -76,7 +76,7 @@ def create(run: str, description: config.ModelDescription, training: config.Trai
     except BaseException as error:
         shutil.rmtree(run, ignore_errors=True)
         if isinstance(error, OSError):
-            raise UserError(f"--run {files.unwritable(run, error)}") from None
+            raise UserError(f"--run {write_errors.unwritable(run, error)}") from None
         raise
 
 
@@ -102,7 +102,7 @@ def lock(run: str) -> Iterator[None]:
         except BlockingIOError:
             raise UserError(f"--run {run}: another process is training it; wait for it, or stop it") from None
         except OSError as error:
-            raise UserError(f"--run {files.unwritable(run, error)}") from None
+            raise UserError(f"--run {write_errors.unwritable(run, error)}") from None
         yield
 
 
@@ -137,7 +137,7 @@ class Checkpoints:
             self._publish(temporary, name, [*roles, kept] if kept else roles)
         except (OSError, tf.errors.OpError) as error:
             shutil.rmtree(temporary, ignore_errors=True)
-            raise UserError(f"checkpoint {files.unwritable(temporary, error)}") from None
+            raise UserError(f"checkpoint {write_errors.unwritable(temporary, error)}") from None
 
     def _publish(self, temporary, name, roles):
         """Give a complete checkpoint its name, enter it in the index, delete those that are not in the index."""

@@ -9,7 +9,7 @@ from tqdm import tqdm
 import sources
 from conversion import coco_writer, csv_writer, voc_writer, yolo_writer
 from structures import UserError
-from system import files, folder_tree, wording
+from system import files, folder_tree, wording, write_errors
 
 # A writer has write(folder, parts, class_names); image_place(split, record); holds(item), whether it has a place for an
 # Item at all; LOST, for each thing that it has no place for (whether an Item has it, what such an Item is called, what
@@ -47,7 +47,7 @@ def write(parts, class_names, target, to, link=False, progress=False):
                 files.write(os.path.join(folder, writer.CLASS_LIST), lines, durable=False)
             _check(parts, folder, writer, to)
     except OSError as error:
-        raise UserError(f"--output {files.unwritable(target, error)}") from None
+        raise UserError(f"--output {write_errors.unwritable(target, error)}") from None
 
 
 def _check_names(parts, writer, to):

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from dataset_check import drawn_folder
 from media import images, visualization
 from structures import UserError
-from system import cli, file_names, files, wording
+from system import cli, file_names, wording, write_errors
 
 LONGEST_SIDE = 1280  # pixels; larger pictures are drawn smaller
 QUALITY = 85
@@ -39,7 +39,7 @@ def write(scan, folder, limit, progress=False):
         with drawn_folder.replacing(folder) as pending:
             counts = _write(scan, pending, limit or MOST, progress)
     except OSError as error:
-        raise UserError(f"--draw {files.unwritable(folder, error)}") from None
+        raise UserError(f"--draw {write_errors.unwritable(folder, error)}") from None
     for split in scan.splits:
         if limit is None and (count := len(split.listed_of)) > MOST:
             pictures = wording.plural(MOST, "picture")

@@ -11,7 +11,7 @@ from dataset_check.defects import DEFECTS
 from formats import fixed_copy
 from media import images
 from structures import UserError
-from system import cli, files, wording
+from system import cli, files, wording, write_errors
 
 # Defects whose picture is removed from all lists
 LEAVES = {
@@ -47,7 +47,7 @@ def write_copy(scan, findings, target, progress=False):
             changes += _write(scan, leaving, folder, progress)
             files.write(os.path.join(folder, "changes.txt"), "".join(f"{line}\n" for line in changes))
     except OSError as error:
-        raise UserError(f"--fix {files.unwritable(target, error)}") from None
+        raise UserError(f"--fix {write_errors.unwritable(target, error)}") from None
     return changes
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import config
 from exports import file_metadata
 from structures import UserError
-from system import cli, files, limited, own_folders, wording
+from system import cli, files, limited, own_folders, wording, write_errors
 from system import memory as free_memory
 
 COMMAND = (sys.executable, "-m", "exports.file_probe")  # run in the project's folder
@@ -100,7 +100,7 @@ def note(name: str, path: str) -> None:
 
 
 def _note(mark):
-    with contextlib.suppress(files.UnwritableFile):  # then it is tried again
+    with contextlib.suppress(write_errors.UnwritableFile):  # then it is tried again
         files.write(mark, b"", durable=False)
 
 

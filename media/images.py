@@ -27,7 +27,7 @@ from PIL import Image
 
 from media import decoder_messages
 from structures import UserError
-from system import files, wording
+from system import files, wording, write_errors
 from system.file_names import Path
 
 READING = 1  # to be raised with every change of what `read` returns: a cache on disk outlives this program
@@ -310,7 +310,7 @@ def write(path: Path, image_rgb: np.ndarray, quality: int = 95) -> None:
         raise UnwritableImage(f"{path}: cannot be written ({width}x{height} is too large for this format)")
     try:
         files.write(path, encoded.tobytes(), durable=False)  # thousands are drawn, and can be drawn again
-    except files.UnwritableFile as error:
+    except write_errors.UnwritableFile as error:
         if error.errno == errno.ENAMETOOLONG:
             raise UnwritableImage(f"{path}: cannot be written ({error.strerror}); shorten its name") from None
         raise

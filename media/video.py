@@ -16,7 +16,7 @@ import av
 import numpy as np
 
 from structures import UserError
-from system import files, wording
+from system import files, wording, write_errors
 from system.file_names import Path
 
 DEFAULT_RATE = Fraction(25)  # for sources that declare no rate
@@ -454,7 +454,7 @@ class VideoWriter:
             yield
         except (av.FFmpegError, OSError) as error:
             saved = f"{self.unfinished} plays up to there" if self.frames else ""
-            raise files.unwritable(self.path, error, saved) from None
+            raise write_errors.unwritable(self.path, error, saved) from None
 
     def __enter__(self):
         return self

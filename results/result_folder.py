@@ -7,7 +7,7 @@ import shutil
 
 from results import detection_files, detections_json
 from structures import UserError
-from system import files, folder_tree
+from system import files, folder_tree, write_errors
 
 UNFINISHED = ".infer_unfinished"
 DRAWN = "images"  # the folder of the drawn copies
@@ -50,7 +50,7 @@ def _writing_to(folder):
     try:
         yield
     except OSError as error:
-        raise UserError(f"--output {files.unwritable(folder, error)}") from None
+        raise UserError(f"--output {write_errors.unwritable(folder, error)}") from None
 
 
 def _in_the_way(folder):
@@ -143,7 +143,7 @@ def unfinished(folder):
                 f"--output {folder}: another infer.py is writing there; wait for it, or choose another folder"
             ) from None
         except OSError as error:
-            raise UserError(f"--output {files.unwritable(folder, error)}") from None
+            raise UserError(f"--output {write_errors.unwritable(folder, error)}") from None
         try:
             yield
         finally:

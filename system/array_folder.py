@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from structures import UserError
-from system import cli, files
+from system import cli, files, write_errors
 from system.shared_arrays import HEADER_BYTES, HEADER_WORDS, Locked, Signature, share_out
 
 SUFFIX, RESERVATION = ".array", ".training"
@@ -118,7 +118,7 @@ class ArrayFolder:
         path = self._names.path(slot, kind, signature)
         try:
             files.write(path, header.tobytes() + array.tobytes(), durable=False)
-        except files.UnwritableFile as error:
+        except write_errors.UnwritableFile as error:
             with Locked(self._descriptors[1]):
                 told, words[_FULL] = bool(words[_FULL]), 1
             if not told:

@@ -23,7 +23,7 @@ from types import ModuleType
 from typing import NoReturn, TextIO
 
 from structures import UserError
-from system import compiled_code, files, own_folders, schema, signals, wording
+from system import compiled_code, files, own_folders, schema, signals, wording, write_errors
 
 SUCCESS, FAILURE, INTERRUPTED = 0, 1, signals.INTERRUPTED
 
@@ -68,7 +68,7 @@ def run(main: Callable[[], object]) -> NoReturn:
         if not _is_environment(error):
             raise
         where = f"{error.filename}: " if error.filename else ""
-        remedy = files.REMEDIES.get(error.errno or 0, "check its permissions or choose another place")
+        remedy = write_errors.REMEDIES.get(error.errno or 0, "check its permissions or choose another place")
         _complain(f"{where}{error.strerror}; {remedy}")
         sys.exit(FAILURE)
     sys.exit(SUCCESS)
@@ -188,7 +188,7 @@ class Unbreakable:
 
 def _is_environment(error):
     """Whether an OSError is about the user's files or disk (not about a socket or pipe between processes)."""
-    return error.filename is not None or error.errno in (*files.DISK_IS_FULL, errno.EROFS)
+    return error.filename is not None or error.errno in (*write_errors.DISK_IS_FULL, errno.EROFS)
 
 
 def _stdout_is_closed():
@@ -458,7 +458,7 @@ def _writable(text, check):
         raise argparse.ArgumentTypeError("'-' does not mean standard output here; give a file or folder")
     try:
         check(text)
-    except files.UnwritableFile as error:
+    except write_errors.UnwritableFile as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return text
 

@@ -17,27 +17,11 @@ from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, TextIO
 
 from structures import UserError
-from system import wording
+from system import wording, write_errors
 from system.file_names import UNENCODABLE, Path
 
-DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)  # errno of a full disk and of a used-up quota
-# Why a file cannot be written, with what helps. TensorFlow's messages have the system's text for one of these in them
-REMEDIES = {
-    **dict.fromkeys(DISK_IS_FULL, "free some space or choose another place"),
-    errno.EFBIG: "raise the limit on the size of files (ulimit -f) or choose another place",
-    errno.EROFS: "choose a place that can be written",
-    **dict.fromkeys((errno.EACCES, errno.EPERM), "correct the permissions or choose another place"),
-    errno.EIO: "check the disk or choose another place",
-}
 LARGEST_TEXT = 4 << 30  # bytes; instances_train2017.json of COCO has 0.45 GB
 _numbers = itertools.count()  # distinguish the temporary files of a process
-
-
-class UnwritableFile(UserError, OSError):
-    """A file that cannot be written; `errno` and `strerror` say why, for callers with a remedy of their own."""
-
-    def __str__(self):
-        return self.args[0]  # OSError would build a message from errno and strerror
 
 
 def temporary_beside(path: Path) -> str:
@@ -191,7 +175,7 @@ class PendingFile:
             make_folders(os.path.dirname(self._temporary))
             self._file = open(self._temporary, "xb" if binary else "x", **text)  # noqa: SIM115
         except OSError as error:
-            raise unwritable(path, error) from None
+            raise write_errors.unwritable(path, error) from None
         _hold(self._file.fileno())
 
     def write(self, content: str | bytes) -> None:
@@ -200,7 +184,7 @@ class PendingFile:
             self._file.write(content)
         except OSError as error:
             self._failure = error
-            raise unwritable(self._path, error) from None
+            raise write_errors.unwritable(self._path, error) from None
 
     def commit(self, path: Path | None = None) -> None:
         """Publish the file, under another name of the same folder if `path` is given.
@@ -214,7 +198,7 @@ class PendingFile:
             publish(self._temporary, path or self._path, self._durable)
         except OSError as error:
             self.discard()
-            raise unwritable(self._path, error) from None
+            raise write_errors.unwritable(self._path, error) from None
 
     def discard(self) -> None:
         """Remove the file unless it is published."""
@@ -257,34 +241,6 @@ def is_pending(name: str) -> bool:
     return re.fullmatch(r"\.\d+-\d+\.tmp", name) is not None
 
 
-def unwritable(path: Path, error: Exception, saved: str = "") -> UnwritableFile:
-    """The UnwritableFile for what happened while a file or folder was written: its name, the reason, and what helps.
-
-    error: an OSError, which does not name its file if it comes from a write or a flush, or an error of TensorFlow or
-    FFmpeg. saved: what is safe all the same, in words.
-    """
-    number, why = _reason_of_writing(error)
-    remedy = REMEDIES.get(number, "choose another place")
-    found = UnwritableFile(f"{path}: cannot be written ({why}){f'; {saved}' if saved else ''}; {remedy}")
-    found.errno, found.strerror = number, why
-    return found
-
-
-def is_about_writing(error: Exception) -> bool:
-    """Whether an error of whatever library says that the disk is full, read-only or the like."""
-    return _reason_of_writing(error)[0] in REMEDIES
-
-
-def _reason_of_writing(error):
-    """(errno or None, its words) of an error."""
-    number = getattr(error, "errno", None)
-    if isinstance(number, int) and number in REMEDIES:
-        return number, os.strerror(number)
-    text = str(error)
-    known = next((one for one in REMEDIES if os.strerror(one) in text), None)
-    return (known, os.strerror(known)) if known else (number, wording.reason(error))
-
-
 def write(path: Path, content: str | bytes, durable: bool = True) -> None:
     """Write text or bytes to a file that appears complete or not at all. Raises UnwritableFile.
 
@@ -293,7 +249,7 @@ def write(path: Path, content: str | bytes, durable: bool = True) -> None:
     file = PendingFile(path, isinstance(content, bytes), durable)
     try:
         file.write(content)
-    except UnwritableFile:
+    except write_errors.UnwritableFile:
         file.discard()
         raise
     file.commit()
@@ -315,7 +271,7 @@ def check_writable(path: Path) -> None:
                 return
         check_folder_writable(os.path.dirname(os.path.abspath(path)))
     except OSError as error:
-        raise unwritable(path, error) from None
+        raise write_errors.unwritable(path, error) from None
 
 
 def check_folder_writable(folder: Path) -> None:
@@ -328,7 +284,7 @@ def check_folder_writable(folder: Path) -> None:
         with open(probe, "xb"):
             os.remove(probe)
     except OSError as error:
-        raise unwritable(folder, error) from None
+        raise write_errors.unwritable(folder, error) from None
 
 
 def open_regular(path: Path) -> BinaryIO:

@@ -23,7 +23,7 @@ import tqdm
 
 from media import visualization
 from structures import UserError
-from system import cli, files, wording
+from system import cli, files, wording, write_errors
 from training.ration import Ration
 
 # Columns of metrics.csv that differ from one execution to the next
@@ -197,7 +197,7 @@ def _writing(folder):
     except UserError:
         raise
     except (OSError, tf.errors.OpError) as error:
-        raise files.unwritable(folder, error) from None
+        raise write_errors.unwritable(folder, error) from None
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import urllib.request
 import tqdm
 
 from structures import UserError
-from system import cli, files, own_folders, wording
+from system import cli, files, own_folders, wording, write_errors
 
 TRIES = 3  # connections, if they break in the middle
 TIMEOUT = 30  # seconds without data
@@ -83,7 +83,7 @@ def fetch(published, check_stop=lambda: None):
                 _download(file, published, check_stop)
                 _publish(file, published, part)
     except OSError as error:
-        full = error.errno in files.DISK_IS_FULL
+        full = error.errno in write_errors.DISK_IS_FULL
         raise UserError(
             f"{published.wanted_by}: {error.filename or part} cannot be written ({error.strerror}); "
             f"{'free some space or ' if full else ''}set {own_folders.CACHE_VARIABLE} to another folder"
@@ -130,7 +130,7 @@ def _download(file, published, check_stop):
         before = file.seek(0, os.SEEK_END)
         try:
             return _receive(file, published, before, check_stop)
-        except files.UnwritableFile:
+        except write_errors.UnwritableFile:
             raise
         except (OSError, http.client.HTTPException) as error:
             have, reason = file.tell(), str(getattr(error, "reason", None) or error or type(error).__name__)
@@ -176,4 +176,4 @@ def _append(file, chunk):
     try:
         file.write(chunk)
     except OSError as error:
-        raise files.unwritable(file.name, error) from None
+        raise write_errors.unwritable(file.name, error) from None

@@ -17,7 +17,7 @@ from dataset_check import checks, drawings, fixes, html_report, reporting, scann
 from formats import annotations
 from media import images, visualization
 from structures import UserError
-from system import files
+from system import write_errors
 from voc_tree import fingerprint, voc_xml, write_voc
 
 NAMES = ("cat", "dog")
@@ -249,7 +249,7 @@ def test_drawings_that_the_disk_does_not_hold_leave_nothing(originals, tmp_path,
         write(path, *arguments)
         written.append(path)
         if len(written) == 3:
-            raise files.unwritable(path, OSError(errno.ENOSPC, "No space left on device"))
+            raise write_errors.unwritable(path, OSError(errno.ENOSPC, "No space left on device"))
 
     monkeypatch.setattr(images, "write", filling)
     folder = tmp_path / "drawn"

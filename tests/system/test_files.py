@@ -7,7 +7,6 @@ import hashlib
 import itertools
 import json
 import os
-import re
 import resource
 import subprocess
 import sys
@@ -16,7 +15,7 @@ import types
 import pytest
 
 from structures import UserError
-from system import files
+from system import files, write_errors
 
 
 def test_write_json(tmp_path):
@@ -123,9 +122,9 @@ def test_check_writable_leaves_things_alone(tmp_path):
     files.check_writable(tmp_path / "old")
     assert (tmp_path / "old").read_text() == "precious"
     for path in (tmp_path, tmp_path / "old" / "new"):  # a folder; below a file
-        with pytest.raises(files.UnwritableFile, match=str(path)):
+        with pytest.raises(write_errors.UnwritableFile, match=str(path)):
             files.check_writable(path)
-    with pytest.raises(files.UnwritableFile, match="far"):
+    with pytest.raises(write_errors.UnwritableFile, match="far"):
         files.check_folder_writable(tmp_path / "old" / "far")
     assert os.listdir(tmp_path) == ["old"]
 
@@ -265,29 +264,6 @@ def test_a_disk_that_cannot_flush_a_folder_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", refuse)
     files.write(tmp_path / "a", "text")
     assert (tmp_path / "a").read_text() == "text"
-
-
-class GraphError(Exception):
-    """As TensorFlow words it."""
-
-    def __str__(self):
-        return "Graph execution error:\n\nNode: 'save/SaveV2'\nruns/a/model.tempstate; No space left on device\n"
-
-
-@pytest.mark.parametrize(
-    ("error", "said"),
-    [
-        (GraphError(), "No space left on device); free some space"),
-        (OSError(errno.EDQUOT, "Disk quota exceeded"), "Disk quota exceeded); free some space"),
-        (OSError(errno.EFBIG, "File too large"), r"File too large); raise .*ulimit"),
-        (OSError(errno.EROFS, "Read-only file system"), "Read-only file system); choose"),
-        (OSError(errno.ENOTDIR, "Not a directory"), "Not a directory); choose another place"),
-    ],
-)
-def test_every_error_of_writing_has_file_reason_and_remedy(error, said):
-    begin = re.escape("runs/a: cannot be written (")
-    assert re.match(begin + said.replace(")", r"\)"), str(files.unwritable("runs/a", error)))
-    assert files.is_about_writing(error) == (getattr(error, "errno", None) != errno.ENOTDIR)
 
 
 def test_a_lock_keeps_others_out_and_follows_no_link(tmp_path):
