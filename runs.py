@@ -19,7 +19,7 @@ import tensorflow.compat.v1 as tf
 
 import config
 from structures import UserError
-from system import cli, files, schema, wording, write_errors
+from system import cli, files, locks, schema, wording, write_errors
 
 LOCK = ".lock"  # a file in the run
 
@@ -98,7 +98,7 @@ def lock(run: str) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(files.locked(os.path.join(run, LOCK), lambda reason: cli.warn(f"{run}: {reason}")))
+            stack.enter_context(locks.locked(os.path.join(run, LOCK), lambda reason: cli.warn(f"{run}: {reason}")))
         except BlockingIOError:
             raise UserError(f"--run {run}: another process is training it; wait for it, or stop it") from None
         except OSError as error:

@@ -7,7 +7,7 @@ import shutil
 
 from results import detection_files, detections_json
 from structures import UserError
-from system import files, folder_tree, write_errors
+from system import files, folder_tree, locks, write_errors
 
 UNFINISHED = ".infer_unfinished"
 DRAWN = "images"  # the folder of the drawn copies
@@ -137,7 +137,7 @@ def unfinished(folder):
     with contextlib.ExitStack() as stack:
         try:
             os.makedirs(folder, exist_ok=True)
-            stack.enter_context(files.locked(mark))
+            stack.enter_context(locks.locked(mark))
         except BlockingIOError:
             raise UserError(
                 f"--output {folder}: another infer.py is writing there; wait for it, or choose another folder"

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, TextIO
 
 from structures import UserError
-from system import wording, write_errors
+from system import locks, write_errors
 from system.file_names import UNENCODABLE, Path
 
 LARGEST_TEXT = 4 << 30  # bytes; instances_train2017.json of COCO has 0.45 GB
@@ -59,7 +59,7 @@ def _is_alive(process):
 
 
 def _remove_unlocked(path):
-    """Remove a temporary file or folder, unless a process in another container holds it (`_hold`)."""
+    """Remove a temporary file or folder, unless a process in another container holds it (`locks.hold`)."""
     with contextlib.suppress(OSError):
         mode = os.lstat(path).st_mode
         if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
@@ -69,12 +69,6 @@ def _remove_unlocked(path):
                 shutil.rmtree(path) if stat.S_ISDIR(mode) else os.remove(path)
             finally:
                 os.close(descriptor)
-
-
-def _hold(descriptor):
-    """Lock what is being written, as long as its descriptor is open; some network disks have no locks."""
-    with contextlib.suppress(OSError):
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def publish(temporary: Path, path: Path, durable: bool = True) -> None:
@@ -122,42 +116,6 @@ def make_folders(path: Path) -> None:
         _flush_one(os.path.dirname(one))
 
 
-@contextlib.contextmanager
-def locked(path: Path, warn: Callable[[str], object] = lambda reason: None) -> Iterator[None]:
-    """Context manager: no other process is in such a block for the same path, at which an empty file is made.
-
-    A file that is there is not emptied, and a link is replaced, not followed. warn: told where the disk has no locks,
-    so that nothing keeps others out. Raises BlockingIOError if another process holds the lock, other OSErrors where no
-    file can be made.
-    """
-    descriptor = _open_lock(path, warn)
-    try:
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _open_lock(path, warn):
-    """The locked descriptor of the regular file at a path."""
-    while True:
-        if os.path.islink(path):
-            os.remove(path)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(descriptor), os.lstat(path)):
-                return descriptor
-        except FileNotFoundError:  # who held the lock has removed the file
-            pass
-        except BlockingIOError:
-            os.close(descriptor)
-            raise
-        except OSError as error:  # some network disks have no locks
-            warn(f"cannot be locked ({wording.reason(error)}); do not let two processes write there at once")
-            return descriptor
-        os.close(descriptor)
-
-
 class PendingFile:
     """A file that appears under its name at `commit`.
 
@@ -176,7 +134,7 @@ class PendingFile:
             self._file = open(self._temporary, "xb" if binary else "x", **text)  # noqa: SIM115
         except OSError as error:
             raise write_errors.unwritable(path, error) from None
-        _hold(self._file.fileno())
+        locks.hold(self._file.fileno())
 
     def write(self, content: str | bytes) -> None:
         """Append text, or bytes if the file is binary."""
@@ -229,7 +187,7 @@ def temporary_folder(path: Path) -> Iterator[str]:
     os.makedirs(temporary)
     held = os.open(temporary, os.O_RDONLY)
     try:
-        _hold(held)
+        locks.hold(held)
         yield temporary
     finally:
         os.close(held)

@@ -264,12 +264,3 @@ def test_a_disk_that_cannot_flush_a_folder_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", refuse)
     files.write(tmp_path / "a", "text")
     assert (tmp_path / "a").read_text() == "text"
-
-
-def test_a_lock_keeps_others_out_and_follows_no_link(tmp_path):
-    (tmp_path / "precious").write_text("precious")
-    (tmp_path / "lock").symlink_to(tmp_path / "precious")
-    with files.locked(tmp_path / "lock"), pytest.raises(BlockingIOError), files.locked(tmp_path / "lock"):
-        pass
-    with files.locked(tmp_path / "lock"):
-        assert (tmp_path / "precious").read_text() == "precious" and not (tmp_path / "lock").is_symlink()
