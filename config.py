@@ -16,7 +16,7 @@ from typing import Any
 import ssd_utils
 import transforms
 from structures import UserError
-from system import cli, files, folder_tree, wording
+from system import atomic, cli, files, folder_tree, wording
 from system.schema import LARGEST_SEED, Limits, check, mismatch
 from tiling import tiles as tiling
 from weights import published
@@ -124,7 +124,7 @@ def _pattern_in(run):
 
 def check_new(run: str) -> None:
     """Raises UserError if the path of a new run exists, unless it only holds temporary files of a killed start."""
-    if not os.path.lexists(run) or (os.path.isdir(run) and all(map(files.is_pending, os.listdir(run)))):
+    if not os.path.lexists(run) or (os.path.isdir(run) and all(map(atomic.is_pending, os.listdir(run)))):
         return
     if not is_run(run):
         what = "a folder with other files, not a run" if os.path.isdir(run) else "no folder"

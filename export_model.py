@@ -50,7 +50,7 @@ from media import images
 from results.data_set import OTHER_CLASSES, DataSet, scored_samples, spread
 from scoring import score_threshold
 from structures import Detections, UserError
-from system import cli, files, folder_tree, write_errors
+from system import atomic, cli, folder_tree, write_errors
 from system.wording import per_class, plural
 from toy_road import scenes
 
@@ -234,13 +234,13 @@ def _compare(temporary, path, values, flags, pictures, wanted):
 def _pending(path: str) -> Iterator[str]:
     """Context manager: the place to write to under the name of `path`, moved there at the end unless that fails."""
     try:
-        with files.temporary_folder(path) as folder:
+        with atomic.temporary_folder(path) as folder:
             yield os.path.join(folder, os.path.basename(path))
             for entry in sorted(os.listdir(folder)):
                 target = os.path.join(os.path.dirname(path), entry)
                 if os.path.isdir(target):
                     shutil.rmtree(target)  # an earlier SavedModel, or an empty folder: _path has looked
-                files.publish(os.path.join(folder, entry), target)
+                atomic.publish(os.path.join(folder, entry), target)
     except UserError:
         raise
     except Exception as error:  # of the libraries that write the formats

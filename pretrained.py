@@ -24,7 +24,7 @@ import ssd_layers
 from formats import class_lists
 from ssd_utils import SSDPreset
 from structures import UserError
-from system import cli, files, own_folders, wording
+from system import atomic, cli, own_folders, wording
 from system.wording import plural
 from weights import download, layouts, published, weight_files
 
@@ -95,7 +95,7 @@ def fetched(model: config.ModelSource, check_stop: Callable[[], None] = lambda: 
     path = download.fetch(model.to_fetch.file, check_stop)
     try:
         os.makedirs(os.path.dirname(model.run), exist_ok=True)
-        with files.pending_folder(model.run) as folder:
+        with atomic.pending_folder(model.run) as folder:
             print(import_weights(path, model.to_fetch.class_names, folder))
     except OSError as error:
         if not config.is_run(model.run):  # which another process may have imported meanwhile

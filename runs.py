@@ -19,7 +19,7 @@ import tensorflow.compat.v1 as tf
 
 import config
 from structures import UserError
-from system import cli, files, locks, schema, wording, write_errors
+from system import atomic, cli, files, locks, schema, wording, write_errors
 
 LOCK = ".lock"  # a file in the run
 
@@ -71,7 +71,7 @@ def create(run: str, description: config.ModelDescription, training: config.Trai
     """
     config.check_new(run)
     try:
-        files.make_folders(run)
+        atomic.make_folders(run)
         config.write_config(run, description, training, versions())
     except BaseException as error:
         shutil.rmtree(run, ignore_errors=True)
@@ -128,7 +128,7 @@ class Checkpoints:
             name += "+"
         temporary = os.path.join(self._folder, f"tmp-{name}")
         try:
-            files.make_folders(self._folder)
+            atomic.make_folders(self._folder)
             self._remove_unnamed()  # what a failed or killed save left: this one may need the space
             os.mkdir(temporary)
             self._saver.save(session, os.path.join(temporary, "model"), write_meta_graph=False, write_state=False)
@@ -141,7 +141,7 @@ class Checkpoints:
 
     def _publish(self, temporary, name, roles):
         """Give a complete checkpoint its name, enter it in the index, delete those that are not in the index."""
-        files.publish(temporary, os.path.join(self._folder, name))
+        atomic.publish(temporary, os.path.join(self._folder, name))
         index = {**config.read_index(self._run), **dict.fromkeys(roles, name)}
         files.write_json(os.path.join(self._folder, "index.json"), index)
         self._remove_unnamed()

@@ -9,7 +9,7 @@ from tqdm import tqdm
 import sources
 from conversion import coco_writer, csv_writer, voc_writer, yolo_writer
 from structures import UserError
-from system import files, folder_tree, wording, write_errors
+from system import atomic, files, folder_tree, wording, write_errors
 
 # A writer has write(folder, parts, class_names); image_place(split, record); holds(item), whether it has a place for an
 # Item at all; LOST, for each thing that it has no place for (whether an Item has it, what such an Item is called, what
@@ -34,7 +34,7 @@ def write(parts, class_names, target, to, link=False, progress=False):
     writer = WRITERS[to]
     _check_names(parts, writer, to)
     try:
-        with files.pending_folder(target) as folder:
+        with atomic.pending_folder(target) as folder:
             for part in parts:
                 bar = tqdm(part.records, part.split, unit="img", leave=False, disable=not progress)
                 for record in bar:

@@ -11,7 +11,7 @@ from dataset_check.defects import DEFECTS
 from formats import fixed_copy
 from media import images
 from structures import UserError
-from system import cli, files, wording, write_errors
+from system import atomic, cli, files, wording, write_errors
 
 # Defects whose picture is removed from all lists
 LEAVES = {
@@ -43,7 +43,7 @@ def write_copy(scan, findings, target, progress=False):
         for finding in leaving.values()
     ]
     try:
-        with files.pending_folder(target) as folder:
+        with atomic.pending_folder(target) as folder:
             changes += _write(scan, leaving, folder, progress)
             files.write(os.path.join(folder, "changes.txt"), "".join(f"{line}\n" for line in changes))
     except OSError as error:

@@ -7,7 +7,7 @@ from typing import Any
 from exports import file_metadata
 from film.frames import Frame
 from media import video
-from system import files
+from system import atomic
 
 
 class Timeline:
@@ -23,7 +23,7 @@ class Timeline:
         self._class_names = class_names
         self._separator = "\n"
         self._path = flags.json
-        self._file = files.PendingFile(flags.json)
+        self._file = atomic.PendingFile(flags.json)
         head = {
             "model": flags.model,
             "input": flags.input_name,

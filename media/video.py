@@ -16,7 +16,7 @@ import av
 import numpy as np
 
 from structures import UserError
-from system import files, wording, write_errors
+from system import atomic, files, wording, write_errors
 from system.file_names import Path
 
 DEFAULT_RATE = Fraction(25)  # for sources that declare no rate
@@ -328,7 +328,7 @@ class VideoWriter:
         self.padding = (width % 2, height % 2)
         self.frames, self.faststart, self._closed = 0, False, False
         files.check_writable(self.path)
-        files.make_folders(os.path.dirname(os.path.abspath(self.path)))
+        atomic.make_folders(os.path.dirname(os.path.abspath(self.path)))
         with contextlib.suppress(FileNotFoundError):
             os.remove(self.unfinished)  # also a link, which would be followed
         # About 1/90000 s, and a whole number of units per frame: constant rates are exact, others to 6 µs
@@ -433,7 +433,7 @@ class VideoWriter:
             if self.faststart:
                 os.remove(self.unfinished)
             else:  # there is no room for both: the fragmented file plays too
-                files.publish(self.unfinished, self.path)
+                atomic.publish(self.unfinished, self.path)
 
     def _end(self):
         """Write what is left in the encoder and close the file."""
@@ -493,7 +493,7 @@ def unfinished_name(path: Path) -> str:
 
 def _copy_to_faststart(path, final):
     """Write an ordinary MP4 with its index in front from a fragmented one. Returns whether that succeeded."""
-    new = files.temporary_beside(final)
+    new = atomic.temporary_beside(final)
     try:
         with (
             av.open(path) as source,
@@ -504,7 +504,7 @@ def _copy_to_faststart(path, final):
                 if packet.dts is not None:
                     packet.stream = streams[packet.stream]
                     target.mux(packet)
-        files.publish(new, final)
+        atomic.publish(new, final)
         return True
     except (av.FFmpegError, OSError):
         return False

@@ -23,7 +23,7 @@ import tqdm
 
 from media import visualization
 from structures import UserError
-from system import cli, files, wording, write_errors
+from system import atomic, cli, files, wording, write_errors
 from training.ration import Ration
 
 # Columns of metrics.csv that differ from one execution to the next
@@ -287,7 +287,7 @@ def cut_events(folder: str, step: int) -> None:
     # A name of its own: a writer that opens within the same second would reuse the first file's. A crash before the
     # others are deleted leaves records twice, which TensorBoard accepts
     final = paths[0].removesuffix(CUT_SUFFIX) + CUT_SUFFIX
-    files.publish(merged, final)
+    atomic.publish(merged, final)
     for path in paths:
         if path != final:
             os.remove(path)

@@ -10,7 +10,7 @@ import urllib.request
 import tqdm
 
 from structures import UserError
-from system import cli, files, own_folders, wording, write_errors
+from system import atomic, cli, files, own_folders, wording, write_errors
 
 TRIES = 3  # connections, if they break in the middle
 TIMEOUT = 30  # seconds without data
@@ -121,7 +121,7 @@ def _publish(file, published, part):
             f"{published.wanted_by}: the file from {published.url} is not of {published.stated}; try again, or put the "
             f"file at {published.path}"
         )
-    files.publish(part, published.path)
+    atomic.publish(part, published.path)
 
 
 def _download(file, published, check_stop):
