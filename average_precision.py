@@ -40,7 +40,7 @@ from scoring import (
 )
 from scoring.score_report import Scored
 from structures import Detections, Sample, UserError
-from system import cli, file_names, files, write_errors
+from system import cli, file_names, files, streams, write_errors
 from system.wording import plural
 
 TRUE, FALSE, IGNORED = 1, 0, -1
@@ -293,7 +293,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = _parse(argv)
     names = class_lists.parse_classes(args.classes) if args.classes else None
     loading = {"other_classes": args.other_classes, "missing_annotations": args.missing_annotations}
-    loading["progress"] = cli.is_terminal(sys.stderr)
+    loading["progress"] = streams.is_terminal(sys.stderr)
     if args.within_data:
         sources.check_within(args.data, args.split, args.source)
     data = DataSet(args.data, args.split, args.source, args.valid_of, **loading)

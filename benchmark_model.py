@@ -37,7 +37,7 @@ from media import images, score_plots
 from results.data_set import MISSING_ANNOTATIONS, OTHER_CLASSES, VALID_OF, DataSet, check_flags, spread
 from scoring import score_threshold
 from structures import Detections, UserError
-from system import cli, files, load
+from system import cli, files, load, streams
 from system.wording import plural
 from toy_road import scenes
 
@@ -153,7 +153,7 @@ def _score(model, split, class_names, detected):
 def _split(flags):
     """The Split that the flags mean. Raises UserError."""
     loading = {"other_classes": flags.other_classes, "missing_annotations": flags.missing_annotations}
-    loading["progress"] = cli.is_terminal(sys.stderr)
+    loading["progress"] = streams.is_terminal(sys.stderr)
     data = DataSet(flags.data, flags.split, flags.source, flags.valid_of, **loading)
     pairs = list(zip(data.entries, data.exif, strict=True))
     chosen = spread(pairs, flags.limit)

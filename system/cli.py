@@ -10,7 +10,6 @@ import contextlib
 import errno
 import functools
 import importlib
-import io
 import math
 import os
 import re
@@ -20,10 +19,10 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
-from typing import NoReturn, TextIO
+from typing import NoReturn
 
 from structures import UserError
-from system import compiled_code, files, own_folders, schema, signals, wording, write_errors
+from system import compiled_code, files, own_folders, schema, signals, streams, wording, write_errors
 
 SUCCESS, FAILURE, INTERRUPTED = 0, 1, signals.INTERRUPTED
 
@@ -38,7 +37,7 @@ def run(main: Callable[[], object]) -> NoReturn:
     A KeyboardInterrupt may carry a text that says what is saved and how to go on. Other exceptions are bugs and keep
     their traceback.
     """
-    _open_closed_streams()
+    streams.open_closed()
     for stream in (sys.stdout, sys.stderr):
         # Neither a file name that is not UTF-8 nor a ≥ that the terminal cannot show may end an hour's work
         if hasattr(stream, "reconfigure"):
@@ -54,16 +53,16 @@ def run(main: Callable[[], object]) -> NoReturn:
     except KeyboardInterrupt as interrupt:
         with signals.handled(signal.SIG_IGN, signal.SIGINT):  # a second one, as of a process group, would cut it off
             _complain(str(interrupt) or "interrupted", prefix="")
-        _flush(sys.stdout)
+        streams.flush(sys.stdout)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        if not _stdout_is_closed():
+        if not streams.stdout_is_closed():
             raise
         sys.exit(FAILURE)
     except OSError as error:
-        if _reader_is_gone(error):  # EIO: the terminal hung up, and nobody reads this, or the disk fails
+        if streams.reader_is_gone(error):  # EIO: the terminal hung up, and nobody reads this, or the disk fails
             _complain(f"{error.strerror}; check the disk that the program reads or writes")
-            _silence(sys.stdout)
+            streams.silence(sys.stdout)
             sys.exit(FAILURE)
         if not _is_environment(error):
             raise
@@ -109,98 +108,13 @@ def warn_once(message: str) -> None:
 
 def _complain(message, prefix="error: "):
     if sys.stderr:  # None if it is closed and `run` was not called
-        print(prefix + " ".join(str(message).splitlines()), file=Unbreakable(sys.stderr))
-        _flush(sys.stderr)
-
-
-def _open_closed_streams():
-    """Open closed streams (`2>&-`) on /dev/null: libraries write to them, and a new file could get their number."""
-    for name, number in (("stdout", 1), ("stderr", 2)):
-        if getattr(sys, name) is None:  # which is how Python marks a closed stream
-            if not _is_open(number):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), number)
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
-
-
-def _is_open(descriptor):
-    try:
-        os.fstat(descriptor)
-    except OSError:
-        return False
-    return True
-
-
-def _reader_is_gone(error):
-    """Whether an OSError means that nobody reads a stream any more: a closed pipe, or a terminal that hung up (EIO)."""
-    return isinstance(error, BrokenPipeError) or (error.errno == errno.EIO and error.filename is None)
-
-
-def is_terminal(stream: TextIO) -> bool:
-    """Whether somebody watches a stream, such as sys.stderr; what a notebook puts in its place may not know."""
-    return hasattr(stream, "isatty") and stream.isatty()
-
-
-def _flush(stream):
-    """Flush a stream; what it holds is dropped if its reader (`| tee log`, a terminal) is gone."""
-    try:
-        stream.flush()
-    except OSError as error:
-        if not _reader_is_gone(error):
-            raise
-        _silence(stream)
-
-
-def _silence(stream):
-    """Send a stream that has lost its reader to /dev/null, with what it still holds."""
-    with contextlib.suppress(io.UnsupportedOperation, AttributeError):  # a notebook's: there is no file behind it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-@contextlib.contextmanager
-def _unbreakable_streams():
-    """While open, sys.stdout and sys.stderr are Unbreakable."""
-    before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = map(Unbreakable, before)
-    try:
-        yield
-    finally:
-        sys.stdout, sys.stderr = before
-
-
-class Unbreakable:
-    """A text stream whose reader may go away, or whose disk may be full: what is then written is lost, no error."""
-
-    def __init__(self, stream):
-        self._stream = stream
-
-    def write(self, text):
-        with contextlib.suppress(OSError):  # also EFBIG and ENOSPC, of a log
-            self._stream.write(text)
-        return len(text)
-
-    def flush(self):
-        with contextlib.suppress(OSError):
-            _flush(self._stream)
-
-    def __getattr__(self, name):
-        return getattr(self._stream, name)
+        print(prefix + " ".join(str(message).splitlines()), file=streams.Unbreakable(sys.stderr))
+        streams.flush(sys.stderr)
 
 
 def _is_environment(error):
     """Whether an OSError is about the user's files or disk (not about a socket or pipe between processes)."""
     return error.filename is not None or error.errno in (*write_errors.DISK_IS_FULL, errno.EROFS)
-
-
-def _stdout_is_closed():
-    """Whether the reader of the output (`| head`) is gone; if so, also silence the flush at exit."""
-    try:
-        os.write(sys.stdout.fileno(), b"\n")
-    except BrokenPipeError:
-        _silence(sys.stdout)
-        return True
-    except (OSError, ValueError):  # a stdout without a file behind it
-        pass
-    return False
 
 
 _NAMES_DEFAULT = re.compile(r"\(([^()]*; )?(default|required)\b")  # also "(implies --track; default: none)"
@@ -482,7 +396,7 @@ class StopRequest:
         with contextlib.ExitStack() as stack:
             stack.enter_context(signals.handled(self._handle, *self.SIGNALS))
             if signals.in_main_thread():  # several threads would put each other's streams back
-                stack.enter_context(_unbreakable_streams())
+                stack.enter_context(streams.unbreakable())
             self._stack = stack.pop_all()
         return self
 
@@ -499,16 +413,13 @@ class StopRequest:
         text = f"\n{name}: stopping after this step; press it again to stop now and lose what is not saved\n"
         with contextlib.suppress(OSError, ValueError, AttributeError):  # no reader, or no file behind stderr
             place = sys.stderr.fileno()
-            place = _put_aside.get(place, place)
+            place = streams.put_aside.get(place, place)
             os.write(place, text.encode())  # print() would fail in the middle of another print()
 
     def raise_if_requested(self) -> None:
         """Raise KeyboardInterrupt if a stop was requested."""
         if self.requested:
             raise KeyboardInterrupt
-
-
-_put_aside: dict[int, int] = {}  # descriptor -> that of the user's terminal, while `import_tensorflow` needs its number
 
 
 def import_tensorflow(xla: bool = False, xla_on_cpu: bool = False) -> ModuleType:
@@ -530,7 +441,7 @@ def import_tensorflow(xla: bool = False, xla_on_cpu: bool = False) -> ModuleType
         return importlib.import_module("tensorflow.compat.v1")
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # for its C++ code, which prints some lines before it reads this
     sys.stderr.flush()
-    before = _put_aside[2] = os.dup(2)
+    before = streams.put_aside[2] = os.dup(2)
     with open(os.memfd_create("TensorFlow's messages"), "w+b", buffering=0) as held_back:
         os.dup2(held_back.fileno(), 2)
         try:
@@ -543,7 +454,7 @@ def import_tensorflow(xla: bool = False, xla_on_cpu: bool = False) -> ModuleType
             raise
         finally:
             os.dup2(before, 2)
-            del _put_aside[2]
+            del streams.put_aside[2]
             os.close(before)
 
 

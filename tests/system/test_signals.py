@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from programs import ROOT
-from system import chain, cli, signals, worker_processes
+from system import chain, cli, signals, streams, worker_processes
 
 
 def in_a_thread(function):
@@ -75,7 +75,7 @@ def test_a_stream_without_a_file_will_do(kind, monkeypatch):
     stream = kind()
     monkeypatch.setattr(sys, "stdout", stream)
     monkeypatch.setattr(sys, "stderr", stream)
-    assert not cli.is_terminal(sys.stderr)
+    assert not streams.is_terminal(sys.stderr)
     with cli.StopRequest() as stop:
         print("begun", flush=True)
         cli.warn("half")
