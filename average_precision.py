@@ -41,6 +41,7 @@ from scoring import (
 from scoring.score_report import Scored
 from structures import Detections, Sample, UserError
 from system import cli, file_names, files, streams, write_errors
+from system.argument_types import existing_file, existing_path, fraction, output_folder, output_json, positive_fraction
 from system.wording import plural
 
 TRUE, FALSE, IGNORED = 1, 0, -1
@@ -479,14 +480,14 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     reads.add_argument(
         "results",
         metavar="RESULTS",
-        type=cli.existing_path,
+        type=existing_path,
         help=f"the detections: {looks}. The format is detected automatically",
     )
     reads.add_argument(
         "others",
         metavar="OTHER",
         nargs="*",
-        type=cli.existing_path,
+        type=existing_path,
         help="more results on the same pictures: print the differences of AP from RESULTS by class and size, with "
         "intervals, and with --plots show what one finds and the other does not",
     )
@@ -526,7 +527,7 @@ def _data_flags(group):
         "--data",
         required=True,
         metavar="DATA",
-        type=cli.existing_path,
+        type=existing_path,
         help="the data set, in any format that train.py reads",
     )
     group.add_argument("--within-data", action="store_true", help=sources.WITHIN_HELP)
@@ -563,7 +564,7 @@ def _metric_flags(group):
     )
     group.add_argument(
         "--iou",
-        type=cli.positive_fraction,
+        type=positive_fraction,
         metavar="X",
         help="smallest overlap (intersection over union) at which a detection counts as a hit, with --protocol voc "
         f"(default: {VOC_DEFAULTS['iou']:g})",
@@ -571,7 +572,7 @@ def _metric_flags(group):
     for what in ("precision", "recall"):
         group.add_argument(
             f"--at-{what}",
-            type=cli.positive_fraction,
+            type=positive_fraction,
             metavar="X",
             help=f"beside the threshold of best F1, look for the one that gives this {what} (default: "
             f"{VOC_DEFAULTS[f'at_{what}']:g})",
@@ -592,7 +593,7 @@ def _metric_flags(group):
     )
     group.add_argument(
         "--groups",
-        type=cli.existing_file,
+        type=existing_file,
         metavar="FILE.csv",
         help="a CSV table with the header picture,group (day, night, a camera …): also give all figures for each group",
     )
@@ -600,17 +601,17 @@ def _metric_flags(group):
 
 def _cuts(text: str) -> tuple[float, ...]:
     """An argument type: scores separated by commas, rising."""
-    cuts = tuple(cli.fraction(part) for part in text.split(","))
+    cuts = tuple(fraction(part) for part in text.split(","))
     if list(cuts) != sorted(set(cuts)):
         raise argparse.ArgumentTypeError(f"{text!r} is not in rising order, each score once")
     return cuts
 
 
 def _output_flags(group):
-    group.add_argument("--json", type=cli.output_json, metavar="FILE", help="write the figures to this file")
+    group.add_argument("--json", type=output_json, metavar="FILE", help="write the figures to this file")
     group.add_argument(
         "--plots",
-        type=cli.output_folder,
+        type=output_folder,
         metavar="DIR",
         help="draw precision-recall curves, thresholds, the confusion matrix and what errors cost, and write a page of "
         "all (report.html) and an error report (errors.html, errors.json) into this folder, with --protocol voc",

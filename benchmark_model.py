@@ -38,6 +38,7 @@ from results.data_set import MISSING_ANNOTATIONS, OTHER_CLASSES, VALID_OF, DataS
 from scoring import score_threshold
 from structures import Detections, UserError
 from system import cli, files, load, streams
+from system.argument_types import existing_path, fraction, output_file, output_json, positive_int
 from system.wording import plural
 from toy_road import scenes
 
@@ -243,14 +244,14 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _data_flags(group):
     group.add_argument(
-        "--data", type=cli.existing_path, metavar="DATA", help="the data set, in any format that train.py reads"
+        "--data", type=existing_path, metavar="DATA", help="the data set, in any format that train.py reads"
     )
     group.add_argument("--source", type=sources.source_name, metavar="FORMAT", help=sources.SOURCE_HELP)
     group.add_argument("--split", metavar="SPLIT", help="its split, such as 2007:test, or val")
     group.add_argument("--valid-of", **VALID_OF)
     group.add_argument(
         "--limit",
-        type=cli.positive_int,
+        type=positive_int,
         metavar="N",
         help="use at most N pictures, spread over the split (default: all)",
     )
@@ -269,7 +270,7 @@ def _speed_flags(group):
     )
     group.add_argument(
         "--images",
-        type=cli.positive_int,
+        type=positive_int,
         default=IMAGES,
         metavar="N",
         help=f"pictures to time at each batch size, after {timing.WARM_UP} warm-up calls",
@@ -283,7 +284,7 @@ def _speed_flags(group):
     )
     group.add_argument(
         "--threshold",
-        type=cli.fraction,
+        type=fraction,
         default=THRESHOLD,
         metavar="X",
         help="keep detections that score above X; AP needs low scores, and an exported model may have a higher "
@@ -293,19 +294,19 @@ def _speed_flags(group):
 
 def _batches(text: str) -> tuple[int, ...]:
     """An argument type: sizes of batches separated by commas, rising."""
-    sizes = tuple(cli.positive_int(part) for part in text.split(","))
+    sizes = tuple(positive_int(part) for part in text.split(","))
     if list(sizes) != sorted(set(sizes)):
         raise argparse.ArgumentTypeError(f"{text!r} is not in rising order, each size once")
     return sizes
 
 
 def _output_flags(group):
-    group.add_argument("--json", type=cli.output_json, metavar="FILE", help="write all figures to this file")
+    group.add_argument("--json", type=output_json, metavar="FILE", help="write all figures to this file")
     group.add_argument(
-        "--csv", type=cli.output_file, metavar="FILE", help="write all figures to a table, one row per model"
+        "--csv", type=output_file, metavar="FILE", help="write all figures to a table, one row per model"
     )
     group.add_argument(
-        "--plot", type=cli.output_file, metavar="FILE.png", help="draw mean AP against images a second; needs --data"
+        "--plot", type=output_file, metavar="FILE.png", help="draw mean AP against images a second; needs --data"
     )
 
 

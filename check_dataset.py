@@ -18,6 +18,14 @@ from dataset_check import anchor_advisor, drawings, fixes, html_report, reportin
 from formats import class_lists, listing
 from structures import UserError
 from system import cli, files, wording
+from system.argument_types import (
+    non_negative_int,
+    output_folder,
+    output_html,
+    output_json,
+    positive_int,
+    width_x_height,
+)
 
 EPILOG = """examples:
   python check_dataset.py --data mydata --html check.html
@@ -132,14 +140,14 @@ def _add_check_flags(add):
     )
     add(
         "--input",
-        type=cli.width_x_height,
+        type=width_x_height,
         metavar="WIDTHxHEIGHT",
         help="check boxes against the preset at this input size, as with train.py --input (default: the preset's own)",
     )
     add("--near-duplicates", action="store_true", help="also report pictures of one split that look almost the same")
     add(
         "--workers",
-        type=cli.positive_int,
+        type=positive_int,
         default=os.cpu_count() or 1,
         metavar="N",
         help="processes (default: one per CPU)",
@@ -147,28 +155,26 @@ def _add_check_flags(add):
 
 
 def _add_output_flags(add):
-    add("--files", type=cli.non_negative_int, default=3, metavar="N", help="files to name for each defect")
-    add("--html", type=cli.output_html, metavar="FILE", help="also write the report as a page with pictures")
-    add("--json", type=cli.output_json, metavar="FILE", help="also write the report as JSON, with every finding")
-    add(
-        "--fix", type=cli.output_folder, metavar="DIR", help="write a corrected copy to DIR, which must be new or empty"
-    )
+    add("--files", type=non_negative_int, default=3, metavar="N", help="files to name for each defect")
+    add("--html", type=output_html, metavar="FILE", help="also write the report as a page with pictures")
+    add("--json", type=output_json, metavar="FILE", help="also write the report as JSON, with every finding")
+    add("--fix", type=output_folder, metavar="DIR", help="write a corrected copy to DIR, which must be new or empty")
     add(
         "--draw",
-        type=cli.output_folder,
+        type=output_folder,
         metavar="DIR",
         help="draw the boxes and classes of the checked splits to DIR, which must be new or empty, or hold nothing but "
         "those of an earlier call, which are replaced, and the other files that this call writes",
     )
     add(
         "--draw-limit",
-        type=cli.positive_int,
+        type=positive_int,
         metavar="N",
         help=f"draw at most N pictures of each split, the same ones every time (default: {drawings.MOST})",
     )
     add(
         "--anchors",
-        type=cli.output_json,
+        type=output_json,
         metavar="FILE",
         help="write anchors that fit this data, for train.py --anchors",
     )

@@ -17,6 +17,7 @@ import ssd_utils
 import transforms
 from structures import UserError
 from system import atomic, cli, files, folder_tree, wording
+from system.argument_types import output_folder
 from system.schema import LARGEST_SEED, Limits, check, mismatch
 from tiling import tiles as tiling
 from weights import published
@@ -108,7 +109,7 @@ def run_folder(text: str) -> str:
     """An argument type: a run directory that exists or can be created; nothing is created yet."""
     if reason := _pattern_in(text):
         raise argparse.ArgumentTypeError(f"{text!r}: {reason}; choose another name, or rename the folder")
-    return cli.output_folder(text)
+    return output_folder(text)
 
 
 def is_pattern(run: str) -> bool:

@@ -16,6 +16,7 @@ from conversion import records, writing
 from formats import class_lists, division, listing
 from structures import UserError
 from system import cli, wording
+from system.argument_types import inner_fraction, output_folder
 
 EPILOG = """examples:
   python convert_dataset.py --data mydata --to coco --output mydata_coco
@@ -114,7 +115,7 @@ def _parse(argv):
     writes.add_argument(
         "--output",
         required=True,
-        type=cli.output_folder,
+        type=output_folder,
         metavar="DIR",
         help="folder to write, which must be new or empty; it appears when it is complete",
     )
@@ -123,7 +124,7 @@ def _parse(argv):
     pictures.add_argument("--link", action="store_true", help="make symbolic links to the pictures")
     writes.add_argument(
         "--valid-share",
-        type=cli.inner_fraction,
+        type=inner_fraction,
         metavar="X",
         help="divide the one split into train and val, with the share X of pictures and objects in val, as "
         "train.py --valid-share does (default: keep the splits)",

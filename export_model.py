@@ -51,6 +51,14 @@ from results.data_set import OTHER_CLASSES, DataSet, scored_samples, spread
 from scoring import score_threshold
 from structures import Detections, UserError
 from system import atomic, cli, folder_tree, write_errors
+from system.argument_types import (
+    existing_folder,
+    existing_path,
+    non_negative_float,
+    output_file,
+    output_folder,
+    positive_int,
+)
 from system.wording import per_class, plural
 from toy_road import scenes
 
@@ -287,9 +295,9 @@ def _paths(flags):
 def _path(name, path):
     """The path of a format's file, after a look at what is there and beside it. Raises UserError."""
     try:
-        (cli.output_folder if name == "savedmodel" else cli.output_file)(path)
+        (output_folder if name == "savedmodel" else output_file)(path)
         if name == "openvino":
-            cli.output_file(os.path.splitext(path)[0] + ".bin")
+            output_file(os.path.splitext(path)[0] + ".bin")
     except argparse.ArgumentTypeError as error:
         raise UserError(f"--output {error}") from None
     is_used = os.path.isdir(path) and os.listdir(path)
@@ -361,7 +369,7 @@ def _int8_flags(group):
     add = group.add_argument
     add(
         "--data",
-        type=cli.existing_path,
+        type=existing_path,
         metavar="DATA",
         help="the data set, in any format that train.py reads (required with int8)",
     )
@@ -375,14 +383,14 @@ def _int8_flags(group):
     add("--split", metavar="SPLIT", help="its split that is scored before and after (required with int8)")
     add(
         "--limit",
-        type=cli.positive_int,
+        type=positive_int,
         metavar="N",
         help="score at most N pictures, spread over --split (default: all)",
     )
     add("--other-classes", **{**OTHER_CLASSES, "default": None})
     add(
         "--most-lost",
-        type=cli.non_negative_float,
+        type=non_negative_float,
         metavar="POINTS",
         help="largest loss of mAP, in points; layers stay in float until the loss is this small "
         f"(default: {INT8_DEFAULTS['most_lost']})",
@@ -439,7 +447,7 @@ def _content_flags(add):
 def _check_flags(add):
     add(
         "--check-data",
-        type=cli.existing_folder,
+        type=existing_folder,
         metavar="DIR",
         help=f"a folder of pictures, of which up to {CHECKED_PICTURES} are used to compare the file with the run "
         f"(default: {DRAWN_PICTURES} drawn pictures of the toy road)",
@@ -470,7 +478,7 @@ def _format_names(text):
 def _batch(text):
     if text == "free":
         return None
-    batch = cli.positive_int(text)
+    batch = positive_int(text)
     if batch > file_metadata.LARGEST_BATCH:
         raise argparse.ArgumentTypeError(f"{text!r} is above {file_metadata.LARGEST_BATCH}, the most that a file takes")
     return batch

@@ -39,6 +39,7 @@ from results.result_files import Origin, Source, Writer
 from scoring import score_threshold
 from structures import Detections, UserError
 from system import cli, file_names, files, folder_tree, stages, wording, worker_processes
+from system.argument_types import fraction, positive_int
 
 FEW = 5  # boxes a picture that are easy to look at
 MOST_DRAWING = 8  # threads; each holds a picture of up to hundreds of megabytes
@@ -588,14 +589,14 @@ def _output_flags(group):
     group.add_argument("--overwrite", action="store_true", help="replace the results of an earlier call in --output")
     group.add_argument(
         "--draw-threshold",
-        type=cli.fraction,
+        type=fraction,
         default=show,
         metavar="X",
         help="draw detections that score X or more",
     )
     group.add_argument(
         "--draw-most",
-        type=cli.positive_int,
+        type=positive_int,
         default=visualization.MOST_SHOWN,
         metavar="N",
         help="draw at most the N best detections of a picture",
@@ -608,7 +609,7 @@ def _output_flags(group):
     )
     group.add_argument(
         "--shards",
-        type=cli.positive_int,
+        type=positive_int,
         metavar="N",
         help="for very many pictures: detect with N processes, each on a GPU or a share of the cores, and write "
         f"DIR/part-00000.jsonl and so on, one line per picture, {SHARD} per file; {coco_results.FLAG} may be added, "

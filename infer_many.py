@@ -28,6 +28,7 @@ from media import visualization
 from scoring import score_threshold
 from structures import UserError
 from system import cli, own_folders, signals, wording, worker_processes
+from system.argument_types import non_negative_float, positive_float, positive_int
 from system.wording import plural
 
 FORMAT = "parquet"
@@ -201,22 +202,22 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     program.add_flags(parser.add_argument_group("how it detects"), coco_results.FLAG)
     works = parser.add_argument_group("processes")
     works.add_argument(
-        "--workers", type=cli.positive_int, default=1, metavar="N", help="processes, on all machines together"
+        "--workers", type=positive_int, default=1, metavar="N", help="processes, on all machines together"
     )
     works.add_argument(
         "--cores",
-        type=cli.positive_float,
+        type=positive_float,
         default=1,
         metavar="N",
         help="cores for each process; without a GPU it uses no more than these",
     )
-    works.add_argument("--gpus", type=cli.non_negative_float, default=0, metavar="N", help="GPUs for each process")
+    works.add_argument("--gpus", type=non_negative_float, default=0, metavar="N", help="GPUs for each process")
     works.add_argument(
         "--ray", metavar="ADDRESS", help="address of a Ray cluster (default: one on this machine, for this call)"
     )
     writes = parser.add_argument_group("what it writes")
     writes.add_argument(
-        "--shard-size", type=cli.positive_int, default=1000, metavar="N", help="pictures in each output file"
+        "--shard-size", type=positive_int, default=1000, metavar="N", help="pictures in each output file"
     )
     writes.add_argument(coco_results.FLAG, dest="coco", action="store_true", help=coco_results.HELP)
     flags = parser.parse_args(argv)

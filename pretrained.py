@@ -25,6 +25,7 @@ from formats import class_lists
 from ssd_utils import SSDPreset
 from structures import UserError
 from system import atomic, cli, own_folders, wording
+from system.argument_types import existing_file
 from system.wording import plural
 from weights import download, layouts, published, weight_files
 
@@ -111,7 +112,7 @@ def _weight_file(text):
     if text in published.DETECTORS and not os.path.exists(text):
         detect = cli.command("infer.py", text, "PICTURES")
         raise argparse.ArgumentTypeError(f"{text!r} needs no import, it is a MODEL of the other programs: {detect}")
-    return cli.existing_file(text)
+    return existing_file(text)
 
 
 def _parse(argv):

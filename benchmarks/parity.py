@@ -37,6 +37,7 @@ from bench_paths import HERE, ROOT
 from parity_peers import MEAN_RGB, SSD, anchors, detect, randomize
 
 from system import cli
+from system.argument_types import existing_folder, output_file
 
 cli.import_tensorflow()
 
@@ -250,12 +251,10 @@ def _parse(argv):
     parser.add_argument(
         "layouts", nargs="*", metavar="LAYOUT", help=f"layouts to compare (default: all): {', '.join(layouts)}"
     )
-    parser.add_argument(
-        "--output", type=cli.output_file, metavar="FILE", help="also write the page as Markdown to FILE"
-    )
+    parser.add_argument("--output", type=output_file, metavar="FILE", help="also write the page as Markdown to FILE")
     parser.add_argument(
         "--rows",
-        type=cli.output_file,
+        type=output_file,
         metavar="FILE",
         help="keep each row in FILE, and take from it the rows that it has: the same command resumes after a stop",
     )
@@ -297,7 +296,7 @@ def _repository(text):
     layout, _, folder = text.partition("=")
     if layout not in parity_repositories.FILES or not folder:
         raise argparse.ArgumentTypeError(f"{text!r} is not LAYOUT=DIR of {', '.join(parity_repositories.FILES)}")
-    folder = os.path.abspath(cli.existing_folder(folder))
+    folder = os.path.abspath(existing_folder(folder))
     name, note = parity_repositories.FILES[layout], f"its repository at {_commit(folder)}"
     return [Peer(layout, size, name, note=note, repository=folder) for size in parity_repositories.SIZES[layout]]
 
@@ -318,7 +317,7 @@ def _case(text):
     folder, *others = text.rsplit(":", 2)
     if len(others) != 2 or not all(others):
         raise argparse.ArgumentTypeError(f"{text!r} is not FOLDER:SPLIT:CLASSES")
-    return cli.existing_folder(folder), others[0], tuple(others[1].split(","))
+    return existing_folder(folder), others[0], tuple(others[1].split(","))
 
 
 def _coco_cases(flags):

@@ -23,6 +23,7 @@ import numpy as np
 import moving_boxes
 from moving_boxes import BYTETRACK
 from system import cli, wording
+from system.argument_types import positive_int
 from tracking import metrics, mot_file
 from tracking.following import hold
 from tracking.tracker import Settings, Tracker, held_back
@@ -107,7 +108,7 @@ def _parse(argv):
     parser.add_argument(
         "truth", nargs="+", metavar="GT", help="gt.txt of a video, such as runs/demo/data/drive.gt.txt of the demo"
     )
-    parser.add_argument("--seeds", type=cli.positive_int, default=5, metavar="N", help="trials for each video")
+    parser.add_argument("--seeds", type=positive_int, default=5, metavar="N", help="trials for each video")
     return parser.parse_args(argv)
 
 

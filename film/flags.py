@@ -12,6 +12,15 @@ from media import video, visualization
 from scoring import score_threshold
 from structures import UserError
 from system import cli, file_names, files, wording
+from system.argument_types import (
+    existing_file,
+    non_negative_float,
+    output_file,
+    output_folder,
+    output_json,
+    positive_float,
+    positive_int,
+)
 from tiling import flags as tile_flags
 from tiling import tiles
 from tracking import following, mot_file, places
@@ -102,7 +111,7 @@ def _film(flags, source, name):
 def _check_folder(name, path):
     """Raise UserError unless a path is a folder that can be written to; made if it is missing."""
     try:
-        os.makedirs(cli.output_folder(path), exist_ok=True)
+        os.makedirs(output_folder(path), exist_ok=True)
     except argparse.ArgumentTypeError as error:
         raise UserError(f"{name}: {error}") from None
 
@@ -160,23 +169,23 @@ def _mp4_or_folder(text):
     if text == NONE:
         return text
     if suffix.lower() == ".mp4":
-        return cli.output_file(text)
+        return output_file(text)
     if suffix and not os.path.isdir(text):
         raise argparse.ArgumentTypeError(
             f"{text!r}: videos are written as MP4; give a name that ends in .mp4, or a folder"
         )
-    return cli.output_folder(text)
+    return output_folder(text)
 
 
 def _rate(text):
-    rate, (lowest, highest) = cli.positive_float(text), RATES
+    rate, (lowest, highest) = positive_float(text), RATES
     if not lowest <= rate <= highest:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from {lowest} to {highest}")
     return Fraction(rate).limit_denominator(100_000)  # which is as exact as films are written
 
 
 def _json_or_folder(text):
-    return cli.output_folder(text) if os.path.isdir(text) else cli.output_json(text)
+    return output_folder(text) if os.path.isdir(text) else output_json(text)
 
 
 def _png_or_folder(text):
@@ -187,7 +196,7 @@ def _png_or_folder(text):
 
 
 def _file_or_folder(text):
-    return cli.output_folder(text) if os.path.isdir(text) else cli.output_file(text)
+    return output_folder(text) if os.path.isdir(text) else output_file(text)
 
 
 def parse(argv: Sequence[str] | None, description: str) -> argparse.Namespace:
@@ -214,7 +223,7 @@ def _input_flags(add):
     )
     add(
         "--stream",
-        type=cli.positive_int,
+        type=positive_int,
         default=1,
         metavar="N",
         help="which video stream of a file that has several, such as a dashcam's front and rear camera",
@@ -234,13 +243,13 @@ def _input_flags(add):
     cli.rare(
         add(
             "--patience",
-            type=cli.non_negative_float,
+            type=non_negative_float,
             default="300",
             metavar="S",
             help="seconds to keep trying a camera or stream that drops out",
         )
     )
-    add("--max-frames", type=cli.positive_int, metavar="N", help="stop after N frames (default: all)")
+    add("--max-frames", type=positive_int, metavar="N", help="stop after N frames (default: all)")
 
 
 def _detection_flags(add):
@@ -253,14 +262,14 @@ def _detection_flags(add):
     add("--classes", metavar="NAMES", help="show only these classes, separated by commas (default: all)")
     add(
         "--every",
-        type=cli.positive_int,
+        type=positive_int,
         default=1,
         metavar="N",
         help="run the network on every Nth frame only, and keep its boxes in between; with --track they keep moving",
     )
     add(
         "--batch-size",
-        type=cli.positive_int,
+        type=positive_int,
         metavar="N",
         help="frames or tiles that the network processes at once; for cameras, 1 frame of each (default: 8, on a GPU "
         "32)",
@@ -295,7 +304,7 @@ def _live_flags(add):
     )
     add(
         "--events",
-        type=cli.output_folder,
+        type=output_folder,
         metavar="DIR",
         help="when a class appears, add a line of JSON to DIR/events.jsonl and record a clip there that begins 3 "
         "seconds earlier (implies --track; default: none)",
@@ -331,7 +340,7 @@ def _counting_flags(add):
     add(
         "--zone",
         action="append",
-        type=cli.existing_file,
+        type=existing_file,
         metavar="FILE",
         help='count the tracks that enter and leave the zones of a JSON file, {"NAME": [[x, y], …], …} or labelme\'s, '
         "and how long they stay; can be repeated (implies --track; default: none)",
@@ -360,7 +369,7 @@ def _tracking_flags(add):
     cli.rare(
         add(
             "--track-crops",
-            type=cli.output_folder,
+            type=output_folder,
             metavar="DIR",
             help="write the picture of each track with the best score to DIR/ID.jpg; with several videos, into a "
             "folder for each (implies --track; default: none)",
@@ -369,7 +378,7 @@ def _tracking_flags(add):
     cli.rare(
         add(
             "--score-tracks",
-            type=cli.existing_file,
+            type=existing_file,
             metavar="gt.txt",
             help="score the tracks against a ground truth in MOT format: HOTA, MOTA, IDF1 (implies --track; default: "
             "none)",

@@ -12,6 +12,7 @@ from many.inputs import Entry
 from media import visualization
 from scoring import score_threshold
 from system import cli
+from system.argument_types import positive_int
 from tiling import flags as tile_flags
 from tiling import tiles
 
@@ -35,7 +36,7 @@ def add_flags(group: Any, low_with: str, float32_with: str = "") -> None:
         help="detect only these classes, separated by commas; the results name no others (default: all of the model)",
     )
     group.add_argument(
-        "--batch-size", type=cli.positive_int, metavar="N", help="pictures at once (default: 8, on a GPU 32)"
+        "--batch-size", type=positive_int, metavar="N", help="pictures at once (default: 8, on a GPU 32)"
     )
     tile_flags.add_to(
         group.add_argument,

@@ -14,6 +14,7 @@ import recipe
 import config
 from structures import UserError
 from system import chain, cli, files, wording
+from system.argument_types import existing_folder, non_negative_float, output_folder, positive_int
 from system.wording import plural
 
 BASELINE = "baseline"
@@ -218,9 +219,9 @@ def _parse(argv):
 
 def _add_flags(data, training):
     default = os.path.join("runs", "ablations")
-    folder = {"type": cli.output_folder, "metavar": "DIR", "default": default}
+    folder = {"type": output_folder, "metavar": "DIR", "default": default}
     what = "the data set, in VOC layout: BCCD or another"
-    data.add_argument("--data", required=True, type=cli.existing_folder, metavar="FOLDER", help=what)
+    data.add_argument("--data", required=True, type=existing_folder, metavar="FOLDER", help=what)
     data.add_argument(
         "--other-classes",
         choices=config.CHOICES["other_classes"],
@@ -241,13 +242,13 @@ def _add_flags(data, training):
         metavar="FILE",
         help="VGG-16 weights, or auto or none, as for train.py --vgg-weights (default: auto)",
     )
-    number = {"type": cli.positive_int, "metavar": "N"}
+    number = {"type": positive_int, "metavar": "N"}
     training.add_argument("--steps", default=500, help="length of each training (default: 500)", **number)
     names = f"variants to train, separated by commas: {', '.join(NAMES)} (default: all)"
     training.add_argument("--only", metavar="NAMES", help=names)
     training.add_argument(
         "--close",
-        type=cli.non_negative_float,
+        type=non_negative_float,
         default=0.03,
         metavar="X",
         help="train both variants with more seeds if their scores differ by less than X (default: 0.03)",

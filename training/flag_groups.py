@@ -11,6 +11,18 @@ import training_data
 import transforms
 from media import images
 from system import cli, files, own_folders, worker_processes
+from system.argument_types import (
+    existing_file,
+    inner_fraction,
+    non_negative_float,
+    non_negative_int,
+    output_folder,
+    positive_float,
+    positive_fraction,
+    positive_int,
+    seed,
+    width_x_height,
+)
 from tiling import tiles, views
 from training import augmentation_file, caching
 
@@ -80,11 +92,11 @@ def _augmentation(text):
 
 
 def _rate_list(text):
-    return tuple(cli.positive_float(part) for part in _comma_list(text))
+    return tuple(positive_float(part) for part in _comma_list(text))
 
 
 def _step_list(text):
-    steps = tuple(cli.non_negative_int(part) for part in _comma_list(text))
+    steps = tuple(non_negative_int(part) for part in _comma_list(text))
     if not steps or sorted(set(steps)) != list(steps):
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of steps in rising order, such as 80000,100000")
     return steps
@@ -134,7 +146,7 @@ def _add_data_flags(group):
         "--valid-share",
         "if the data set has no split for --valid: keep this share of the pictures of --train, such as 0.2, for "
         "validation, the same ones for every --seed; the run lists them (default: none)",
-        type=cli.inner_fraction,
+        type=inner_fraction,
         metavar="X",
     )
 
@@ -175,14 +187,14 @@ def _add_sampling_flags(group):
         group,
         "--limit",
         "use at most N pictures of --train and N of --valid (default: all)",
-        type=cli.positive_int,
+        type=positive_int,
         metavar="N",
     )
     _add(
         group,
         "--repeat",
         "show each picture N times an epoch, so that few pictures still make a long epoch",
-        type=cli.positive_int,
+        type=positive_int,
         metavar="N",
         rare=True,
     )
@@ -199,7 +211,7 @@ def _add_sampling_flags(group):
         "--show-batch",
         "do not train, but write a contact sheet of the first pictures as they are trained on, DIR/batch.jpg, with "
         "their objects and the anchors that match them",
-        type=cli.output_folder,
+        type=output_folder,
         metavar="DIR",
         rare=True,
     )
@@ -221,7 +233,7 @@ def _add_tile_flags(group):
         group,
         "--overlap",
         "share of a tile's side that overlaps the next tile; needs --tiles",
-        type=cli.inner_fraction,
+        type=inner_fraction,
         metavar="X",
         rare=True,
     )
@@ -251,7 +263,7 @@ def _add_model_flags(group):
         "network input in pixels in place of the preset's, each side a multiple of 32, such as 512x288 for "
         "16:9 pictures, which a square input squeezes. Anchors keep their share of the area "
         "(default: that of --preset)",
-        type=cli.width_x_height,
+        type=width_x_height,
         metavar="WIDTHxHEIGHT",
         rare=True,
     )
@@ -259,7 +271,7 @@ def _add_model_flags(group):
         group,
         "--anchors",
         "sizes and ratios of anchors in place of the preset's: a file that check_dataset.py --anchors writes",
-        type=cli.existing_file,
+        type=existing_file,
         metavar="FILE",
         rare=True,
     )
@@ -268,7 +280,7 @@ def _add_model_flags(group):
         "--width",
         "factor on all channel counts, at most 1; 0.25 trains from scratch in minutes "
         "(default: that of --init-from, else 1)",
-        type=cli.positive_fraction,
+        type=positive_fraction,
         metavar="X",
     )
 
@@ -355,7 +367,7 @@ def _add_loss_flags(group):
         group,
         "--negative-ratio",
         "hard negatives for each positive anchor",
-        type=cli.positive_int,
+        type=positive_int,
         metavar="N",
         rare=True,
     )
@@ -392,14 +404,14 @@ def _add_optimization_flags(group):
         group,
         "--batch-size",
         "images in memory at once",
-        type=cli.positive_int,
+        type=positive_int,
         metavar="N",
     )
     _add(
         group,
         "--accumulate",
         "batches per optimizer step; 4 gives the original's 32 images in the memory of 8",
-        type=cli.positive_int,
+        type=positive_int,
         metavar="N",
     )
 
@@ -416,7 +428,7 @@ def _add_optimizer_flags(group):
         group,
         "--adam-epsilon",
         "epsilon of Adam and AdamW; with the article's 0.1 a short training learns far less",
-        type=cli.positive_float,
+        type=positive_float,
         metavar="X",
         rare=True,
     )
@@ -424,7 +436,7 @@ def _add_optimizer_flags(group):
         group,
         "--momentum",
         "share of the last update that --optimizer momentum keeps in the next",
-        type=cli.inner_fraction,
+        type=inner_fraction,
         metavar="X",
         rare=True,
     )
@@ -443,7 +455,7 @@ def _add_update_flags(group):
         group,
         "--clip-norm",
         "largest norm of the gradient, against an early NaN; 0 for no limit",
-        type=cli.non_negative_float,
+        type=non_negative_float,
         metavar="X",
         rare=True,
     )
@@ -452,7 +464,7 @@ def _add_update_flags(group):
         "--weight-decay",
         "decay of weights; biases are not decayed "
         f"(default: {config.DEFAULTS.weight_decay:g}; 0.0005 with adam or momentum, which add it to the gradient)",
-        type=cli.non_negative_float,
+        type=non_negative_float,
         metavar="X",
         rare=True,
     )
@@ -461,7 +473,7 @@ def _add_update_flags(group):
         "--ema",
         "also keep an exponential moving average of the weights, with the decay X, such as 0.999. Validation, "
         "infer.py and export_model.py use the average; training continues from the weights themselves (default: none)",
-        type=cli.inner_fraction,
+        type=inner_fraction,
         metavar="X",
         rare=True,
     )
@@ -473,7 +485,7 @@ def _add_rate_flags(group):
         "--learning-rate",
         "rate before --schedule lowers it "
         f"(default: {config.DEFAULTS.learning_rate:g}; 0.001 with momentum or the article's epsilon)",
-        type=cli.positive_float,
+        type=positive_float,
         metavar="X",
     )
     _add(
@@ -512,7 +524,7 @@ def _add_rate_flags(group):
         group,
         "--warmup-steps",
         "steps in which the rate rises linearly to --learning-rate, against an early NaN; 0 for none",
-        type=cli.non_negative_int,
+        type=non_negative_int,
         metavar="N",
         rare=True,
     )
@@ -523,7 +535,7 @@ def _add_multiplier_flags(group):
         group,
         "--bias-lr-multiplier",
         "factor on the learning rate of biases; the original's is 2",
-        type=cli.positive_float,
+        type=positive_float,
         metavar="X",
         rare=True,
     )
@@ -533,7 +545,7 @@ def _add_multiplier_flags(group):
         "factor on the learning rate of VGG-16's convolutions, conv1_1 to conv5_3, so that trained weights change less "
         f"than new ones (default: {config.TRAINED_FACTOR:g} when starting from VGG-16 with Adam or AdamW, unless "
         "--adam-epsilon is 0.01 or more; else 1)",
-        type=cli.positive_float,
+        type=positive_float,
         metavar="X",
         rare=True,
     )
@@ -556,12 +568,12 @@ def _add_run_flags(group):
         action="store_true",
         default=False,
     )
-    _add(group, "--epochs", "passes over the pictures of --train", type=cli.positive_int, metavar="N")
+    _add(group, "--epochs", "passes over the pictures of --train", type=positive_int, metavar="N")
     _add(
         group,
         "--max-steps",
         "end after N optimizer steps, even if --epochs are not done (default: no limit)",
-        type=cli.positive_int,
+        type=positive_int,
         metavar="N",
     )
 
@@ -571,7 +583,7 @@ def _add_record_flags(group):
         group,
         "--valid-every",
         "epochs from one validation to the next",
-        type=cli.positive_int,
+        type=positive_int,
         metavar="EPOCHS",
         rare=True,
     )
@@ -580,7 +592,7 @@ def _add_record_flags(group):
         "--score-train",
         "at each validation, also score N pictures of --train, the same ones every time: train_voc07 in metrics.csv, "
         "and some of them in TensorBoard. A score far above that of --valid means overfitting",
-        type=cli.non_negative_int,
+        type=non_negative_int,
         metavar="N",
         rare=True,
     )
@@ -589,7 +601,7 @@ def _add_record_flags(group):
         "--events",
         "folder for TensorBoard's records, empty or new; it may hold folders of other runs (default: events in the "
         "run)",
-        type=cli.output_folder,
+        type=output_folder,
         metavar="DIR",
         rare=True,
     )
@@ -597,7 +609,7 @@ def _add_record_flags(group):
         group,
         "--patience",
         "stop after this many epochs without a better mean AP; needs --valid or --valid-share (default: never)",
-        type=cli.positive_int,
+        type=positive_int,
         metavar="EPOCHS",
     )
 
@@ -608,7 +620,7 @@ def _add_saving_flags(group):
         "--keep-every",
         "keep the checkpoint of each N-th epoch beside the last and the best; wherever MODEL is expected, RUN@epoch-40 "
         "(an epoch) or RUN@12000 (a step) names one (default: keep none)",
-        type=cli.positive_int,
+        type=positive_int,
         metavar="N",
         rare=True,
     )
@@ -617,7 +629,7 @@ def _add_saving_flags(group):
         "--save-minutes",
         "minutes between checkpoints within an epoch; an epoch ends with one too, unless epochs are so short that "
         "saving would take more than a tenth of the time",
-        type=cli.positive_float,
+        type=positive_float,
         metavar="X",
         rare=True,
     )
@@ -648,7 +660,7 @@ def _add_worker_flags(group):
         "--workers",
         "processes that prepare batches, for each of --devices; 0 prepares them between the steps "
         f"(default: its cores less two, at least 2 and at most {worker_processes.MOST_WORKERS})",
-        type=cli.non_negative_int,
+        type=non_negative_int,
         metavar="N",
     )
     _add(
@@ -664,7 +676,7 @@ def _add_worker_flags(group):
         "--cache-gb",
         "most gigabytes that the cache takes; pictures that do not fit are decoded each time "
         f"(default: half of the free memory; {caching.DISK_GB} on disk, together with other trainings)",
-        type=cli.positive_float,
+        type=positive_float,
         metavar="X",
         rare=True,
     )
@@ -672,11 +684,11 @@ def _add_worker_flags(group):
         group,
         "--cache-dir",
         f"folder of --cache disk (default: pictures in ${own_folders.CACHE_VARIABLE} or ~/.cache/ssd-tensorflow)",
-        type=cli.output_folder,
+        type=output_folder,
         metavar="DIR",
         rare=True,
     )
-    _add(group, "--seed", "seed of all random numbers", type=cli.seed, metavar="N")
+    _add(group, "--seed", "seed of all random numbers", type=seed, metavar="N")
     _add(
         group,
         "--deterministic",
@@ -689,7 +701,7 @@ def _add_worker_flags(group):
 def _add_device_flags(group):
     devices = group.add_argument(
         "--devices",
-        type=cli.positive_int,
+        type=positive_int,
         default=None,
         metavar="N",
         help="train with N processes on this machine, each on a GPU of its own or a share of the cores. A batch is "
@@ -700,7 +712,7 @@ def _add_device_flags(group):
     )
     restarts = group.add_argument(
         "--restarts",
-        type=cli.non_negative_int,
+        type=non_negative_int,
         default=0,
         metavar="N",
         help="with several processes: when one is killed, or its machine or network fails, restart all from the "
@@ -721,7 +733,7 @@ def _add_device_flags(group):
         "--bucket-mb",
         "send gradients between processes in pieces of at least X MB, such as 25, each as soon as the backward pass "
         "has it; saves time on a slow network (default: messages of about 10 MB after the backward pass)",
-        type=cli.positive_float,
+        type=positive_float,
         metavar="X",
         rare=True,
     )

@@ -20,6 +20,7 @@ from dataset_check import anchor_advisor
 from formats import class_lists
 from structures import UserError
 from system import cli
+from system.argument_types import output_file
 from system.wording import plural
 from training.flag_groups import FC_FORMS, add_all, flag_of, shown
 from weights import class_transfer, weight_files
@@ -92,7 +93,7 @@ def rate_files(run: str) -> tuple[str, str]:
 
 def _check_rate_file(path):
     try:
-        cli.output_file(path)
+        output_file(path)
     except argparse.ArgumentTypeError as error:
         raise UserError(f"--find-rate: {error}") from None
 

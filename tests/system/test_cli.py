@@ -10,7 +10,16 @@ import pytest
 
 from programs import ROOT, wait_until
 from structures import UserError
-from system import cli
+from system import argument_types, cli
+from system.argument_types import (
+    existing_file,
+    existing_folder,
+    existing_path,
+    output_file,
+    output_folder,
+    output_html,
+    output_json,
+)
 
 
 def ended(main, capsys):
@@ -288,9 +297,9 @@ def test_abbreviated_flags_are_refused():
 )
 def test_numbers(kind, good, bad):
     for text in good:
-        assert parse(f"--value={text}", type=getattr(cli, kind)) == float(text)
+        assert parse(f"--value={text}", type=getattr(argument_types, kind)) == float(text)
     for text in bad:
-        message = complaint(f"--value={text}", type=getattr(cli, kind))
+        message = complaint(f"--value={text}", type=getattr(argument_types, kind))
         assert "--value" in message and repr(text) in message
 
 
@@ -298,37 +307,37 @@ def test_paths_to_read(tmp_path):
     file = tmp_path / "a.txt"
     file.write_text("a")
     missing = str(tmp_path / "missing")
-    assert parse("--value", str(file), type=cli.existing_file) == str(file)
-    assert parse("--value", str(tmp_path), type=cli.existing_folder) == str(tmp_path)
-    assert parse("--value", str(tmp_path), type=cli.existing_path) == str(tmp_path)
-    for kind in (cli.existing_file, cli.existing_folder, cli.existing_path):
+    assert parse("--value", str(file), type=existing_file) == str(file)
+    assert parse("--value", str(tmp_path), type=existing_folder) == str(tmp_path)
+    assert parse("--value", str(tmp_path), type=existing_path) == str(tmp_path)
+    for kind in (existing_file, existing_folder, existing_path):
         message = complaint("--value", missing, type=kind)
         assert "--value" in message and missing in message
-    assert repr(str(tmp_path)) in complaint("--value", str(tmp_path), type=cli.existing_file)
-    assert repr(str(file)) in complaint("--value", str(file), type=cli.existing_folder)
+    assert repr(str(tmp_path)) in complaint("--value", str(tmp_path), type=existing_file)
+    assert repr(str(file)) in complaint("--value", str(file), type=existing_folder)
 
 
 def test_paths_to_write(tmp_path):
     file = tmp_path / "a.txt"
     file.write_text("a")
     deep = str(tmp_path / "new" / "deep")
-    for kind in (cli.output_file, cli.output_folder):
+    for kind in (output_file, output_folder):
         assert parse("--value", deep, type=kind) == deep
         assert "--value" in complaint("--value", str(file / "below"), type=kind)
         assert "--value" in complaint("--value=", type=kind)
-    for kind in (cli.output_file, cli.output_json, cli.output_html, cli.output_folder):
+    for kind in (output_file, output_json, output_html, output_folder):
         assert "standard output" in complaint("--value", "-", type=kind)
     assert not (tmp_path / "new").exists()
     os.mkfifo(tmp_path / "pipe")
     for path in (str(tmp_path), "/dev/null", str(tmp_path / "pipe")):
-        assert repr(path) in complaint("--value", path, type=cli.output_file)
-    assert "new/" in complaint("--value", f"{tmp_path}/new/", type=cli.output_file)
-    assert repr(str(file)) in complaint("--value", str(file), type=cli.output_folder)
+        assert repr(path) in complaint("--value", path, type=output_file)
+    assert "new/" in complaint("--value", f"{tmp_path}/new/", type=output_file)
+    assert repr(str(file)) in complaint("--value", str(file), type=output_folder)
 
 
 def test_a_file_of_another_kind_is_not_replaced(tmp_path):
     file = tmp_path / "drive.mp4"
-    for kind, content in ((cli.output_json, ' {"a": 1}'), (cli.output_json, "[]"), (cli.output_html, "<html>")):
+    for kind, content in ((output_json, ' {"a": 1}'), (output_json, "[]"), (output_html, "<html>")):
         assert parse("--value", str(file), type=kind) == str(file)  # there is none, or it is empty
         file.write_text(content)
         assert parse("--value", str(file), type=kind) == str(file)
@@ -340,7 +349,7 @@ def test_a_file_of_another_kind_is_not_replaced(tmp_path):
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
 def test_unwritable_folder(tmp_path):
     tmp_path.chmod(0o500)
-    assert str(tmp_path) in complaint("--value", str(tmp_path / "x"), type=cli.output_file)
+    assert str(tmp_path) in complaint("--value", str(tmp_path / "x"), type=output_file)
 
 
 @pytest.mark.parametrize(("wish", "found"), [({}, "1"), ({"TF_ENABLE_ONEDNN_OPTS": "0"}, "0")])
