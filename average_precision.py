@@ -40,7 +40,7 @@ from scoring import (
 )
 from scoring.score_report import Scored
 from structures import Detections, Sample, UserError
-from system import cli, file_names, files, streams, write_errors
+from system import cli, file_names, files, flag_rules, streams, write_errors
 from system.argument_types import existing_file, existing_path, fraction, output_folder, output_json, positive_fraction
 from system.wording import plural
 
@@ -496,11 +496,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     _output_flags(parser.add_argument_group("what it writes (the figures are also printed)"))
     args = parser.parse_args(argv)
     if args.protocol == "coco":
-        cli.refuse_given(args, VOC_DEFAULTS, "for --protocol voc only; leave it out with --protocol coco")
+        flag_rules.refuse_given(args, VOC_DEFAULTS, "for --protocol voc only; leave it out with --protocol coco")
     if args.others:
         _check_comparison(args)
-    cli.refuse_to_replace("--json", args.json, [args.data, *_files_of([args.results, *args.others])])
-    cli.set_absent(args, VOC_DEFAULTS)
+    flag_rules.refuse_to_replace("--json", args.json, [args.data, *_files_of([args.results, *args.others])])
+    flag_rules.set_absent(args, VOC_DEFAULTS)
     return args
 
 
@@ -514,7 +514,9 @@ def _check_comparison(args):
     """Raise UserError for what several RESULTS do not take."""
     if args.protocol == "coco":
         raise UserError("--protocol coco: compares no results; give one RESULTS, or leave the flag out")
-    cli.refuse_given(args, VOC_DEFAULTS.keys() - {"iou", "plots"}, "for one RESULTS only; leave it out, or give one")
+    flag_rules.refuse_given(
+        args, VOC_DEFAULTS.keys() - {"iou", "plots"}, "for one RESULTS only; leave it out, or give one"
+    )
     given = set()
     for path in [args.results, *args.others]:
         if (whole := os.path.realpath(path)) in given:

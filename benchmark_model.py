@@ -37,7 +37,7 @@ from media import images, score_plots
 from results.data_set import MISSING_ANNOTATIONS, OTHER_CLASSES, VALID_OF, DataSet, check_flags, spread
 from scoring import score_threshold
 from structures import Detections, UserError
-from system import cli, files, load, streams
+from system import cli, files, flag_rules, load, streams
 from system.argument_types import existing_path, fraction, output_file, output_json, positive_int
 from system.wording import plural
 from toy_road import scenes
@@ -238,7 +238,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     _output_flags(parser.add_argument_group("what it writes, after each model (the figures are also printed)"))
     flags = parser.parse_args(argv)
     check_flags(flags, choosing=("valid_of", "limit"), reading=DATA_DEFAULTS)
-    cli.set_absent(flags, DATA_DEFAULTS)
+    flag_rules.set_absent(flags, DATA_DEFAULTS)
     return flags
 
 

@@ -17,7 +17,7 @@ import ssd_utils
 from dataset_check import anchor_advisor, drawings, fixes, html_report, reporting, scanning
 from formats import class_lists, listing
 from structures import UserError
-from system import cli, files, wording
+from system import cli, files, flag_rules, wording
 from system.argument_types import (
     non_negative_int,
     output_folder,
@@ -81,10 +81,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _check_outputs(flags, source):
     """Raise UserError for a folder or file that cannot be written to, before anything is read."""
     for flag in ("html", "json", "anchors"):
-        cli.refuse_to_replace(f"--{flag}", getattr(flags, flag), [flags.data])
+        flag_rules.refuse_to_replace(f"--{flag}", getattr(flags, flag), [flags.data])
     if flags.fix:
         sources.check_fixable(source)
-        cli.check_new_folder("--fix", flags.fix, flags.data)
+        flag_rules.check_new_folder("--fix", flags.fix, flags.data)
     if flags.draw:
         drawings.check_folder(flags.draw, flags.data, filter(None, (flags.html, flags.json, flags.anchors)))
     if flags.fix and flags.draw and os.path.realpath(flags.fix) == os.path.realpath(flags.draw):

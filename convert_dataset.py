@@ -15,7 +15,7 @@ import sources
 from conversion import records, writing
 from formats import class_lists, division, listing
 from structures import UserError
-from system import cli, wording
+from system import cli, flag_rules, wording
 from system.argument_types import inner_fraction, output_folder
 
 EPILOG = """examples:
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the program. argv: the arguments; by default those of the command line."""
     flags = _parse(argv)
     source = sources.choose(flags.data, flags.source)
-    cli.check_new_folder("--output", flags.output, flags.data)
+    flag_rules.check_new_folder("--output", flags.output, flags.data)
     splits = listing.check_names(flags.split, sources.split_names(flags.data, source), flags.data)
     if flags.valid_share and len(splits) > 1:
         raise UserError(

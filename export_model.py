@@ -50,7 +50,7 @@ from media import images
 from results.data_set import OTHER_CLASSES, DataSet, scored_samples, spread
 from scoring import score_threshold
 from structures import Detections, UserError
-from system import atomic, cli, folder_tree, write_errors
+from system import atomic, cli, flag_rules, folder_tree, write_errors
 from system.argument_types import (
     existing_folder,
     existing_path,
@@ -401,11 +401,11 @@ def _check_int8(flags):
     """Raise UserError if the flags for int8 are incomplete, or given without it; set those that are absent."""
     is_int8 = flags.precision == "int8"
     if not is_int8:
-        cli.refuse_given(flags, (*NEEDED_BY_INT8, *INT8_DEFAULTS), "for --precision int8 only; leave it out")
+        flag_rules.refuse_given(flags, (*NEEDED_BY_INT8, *INT8_DEFAULTS), "for --precision int8 only; leave it out")
     elif missing := [name for name in NEEDED_BY_INT8 if not getattr(flags, name)]:
         flag = f"--{missing[0].replace('_', '-')}"
         raise UserError(f"--precision int8: give --data, --calibration-split and --split; {flag} is missing")
-    cli.set_absent(flags, INT8_DEFAULTS)
+    flag_rules.set_absent(flags, INT8_DEFAULTS)
     if is_int8 and (flags.no_check or flags.check_data):
         raise UserError("--no-check and --check-data: int8 is checked by its mAP on --split; leave them out")
 

@@ -38,7 +38,7 @@ from results.data_set import VALID_OF, DataSet, check_flags
 from results.result_files import Origin, Source, Writer
 from scoring import score_threshold
 from structures import Detections, UserError
-from system import cli, file_names, files, folder_tree, stages, wording, worker_processes
+from system import cli, file_names, files, flag_rules, folder_tree, stages, wording, worker_processes
 from system.argument_types import fraction, positive_int
 
 FEW = 5  # boxes a picture that are easy to look at
@@ -542,7 +542,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     _format_flags(parser.add_argument_group("results in other formats, beside detections.json"))
     flags = parser.parse_args(argv)
     check_flags(flags, choosing=("valid_of",), reading=("source",))
-    cli.set_absent(flags, {"source": "auto"})
+    flag_rules.set_absent(flags, {"source": "auto"})
     others = set(flags.formats) - {coco_results.FLAG}
     if flags.shards and (flags.split or flags.crops or flags.dump_predictions or others or flags.overwrite):
         raise UserError(f"--shards: writes JSON Lines of pictures and {coco_results.FLAG}; leave the other flags out")

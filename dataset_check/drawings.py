@@ -10,7 +10,7 @@ from tqdm import tqdm
 from dataset_check import drawn_folder
 from media import images, visualization
 from structures import UserError
-from system import cli, file_names, wording, write_errors
+from system import cli, file_names, flag_rules, wording, write_errors
 
 LONGEST_SIDE = 1280  # pixels; larger pictures are drawn smaller
 QUALITY = 85
@@ -18,11 +18,11 @@ MOST = 1000  # pictures of a split, by default
 
 
 def check_folder(folder, data, others=()):
-    """As cli.check_new_folder for --draw, but a folder with nothing but an earlier call's drawings will do too.
+    """As flag_rules.check_new_folder for --draw, but a folder with nothing but an earlier call's drawings will do too.
 
     others: paths of files that may be there as well, because this call replaces them.
     """
-    cli.check_new_folder("--draw", folder, data, may_replace=drawn_folder.holds_drawings(folder, others))
+    flag_rules.check_new_folder("--draw", folder, data, may_replace=drawn_folder.holds_drawings(folder, others))
 
 
 def write(scan, folder, limit, progress=False):

@@ -11,7 +11,7 @@ from dataset_check.defects import DEFECTS
 from formats import fixed_copy
 from media import images
 from structures import UserError
-from system import atomic, cli, files, wording, write_errors
+from system import atomic, files, flag_rules, wording, write_errors
 
 # Defects whose picture is removed from all lists
 LEAVES = {
@@ -34,7 +34,7 @@ def write_copy(scan, findings, target, progress=False):
     Also writes the changes to TARGET/changes.txt. The folder appears when it is complete. Raises UserError if the
     target cannot be written, or a split would have no pictures or objects left.
     """
-    cli.check_new_folder("--fix", target, scan.data)
+    flag_rules.check_new_folder("--fix", target, scan.data)
     leaving = left_out(findings)
     _require_rest(scan, leaving, target)
     changes = [

@@ -27,7 +27,7 @@ from formats import annotations
 from media import images
 from programs import ROOT, command, error_of, run, wait_until
 from structures import UserError
-from system import cli, folder_tree
+from system import flag_rules, folder_tree
 from voc_tree import fingerprint, voc_xml, write_voc
 
 SHARED = pathlib.Path(__file__).parents[1].parent / "shared" / "data"
@@ -606,8 +606,8 @@ def test_a_copy_goes_nowhere_near_the_original(clean, tmp_path):
     (tmp_path / "full" / "file").touch()
     for target in (clean, clean / "new", tmp_path, tmp_path / "full"):
         with pytest.raises(UserError, match="--fix"):
-            cli.check_new_folder("--fix", target, clean)
-    cli.check_new_folder("--fix", tmp_path / "new", clean)
+            flag_rules.check_new_folder("--fix", target, clean)
+    flag_rules.check_new_folder("--fix", tmp_path / "new", clean)
 
 
 def test_workers_find_what_one_process_finds(clean):
