@@ -41,6 +41,7 @@ from scoring import (
 from scoring.score_report import Scored
 from structures import Detections, Sample, UserError
 from system import cli, file_names, files, flag_rules, streams, write_errors
+from system.argument_parser import ArgumentParser
 from system.argument_types import existing_file, existing_path, fraction, output_folder, output_json, positive_fraction
 from system.wording import plural
 
@@ -471,7 +472,7 @@ def _remember(args, run, source, points):
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = cli.ArgumentParser(
+    parser = ArgumentParser(
         description="Score the detections of any detector with Pascal VOC's metric or COCO's, and show the errors.",
         epilog="example: python average_precision.py runs/found --data VOCdevkit --split 2007:test",
     )

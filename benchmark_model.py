@@ -38,6 +38,7 @@ from results.data_set import MISSING_ANNOTATIONS, OTHER_CLASSES, VALID_OF, DataS
 from scoring import score_threshold
 from structures import Detections, UserError
 from system import cli, files, flag_rules, load, streams
+from system.argument_parser import ArgumentParser
 from system.argument_types import existing_path, fraction, output_file, output_json, positive_int
 from system.wording import plural
 from toy_road import scenes
@@ -225,7 +226,7 @@ def _check_outputs(flags, models):
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = cli.ArgumentParser(
+    parser = ArgumentParser(
         description=__doc__,
         epilog="examples:\n"
         "  python benchmark_model.py runs/mine\n"

@@ -18,6 +18,7 @@ from dataset_check import anchor_advisor, drawings, fixes, html_report, reportin
 from formats import class_lists, listing
 from structures import UserError
 from system import cli, files, flag_rules, wording
+from system.argument_parser import ArgumentParser
 from system.argument_types import (
     non_negative_int,
     output_folder,
@@ -100,7 +101,7 @@ def _write_anchors(path, report):
 
 
 def _parse(argv):
-    parser = cli.ArgumentParser(description=__doc__, epilog=EPILOG)
+    parser = ArgumentParser(description=__doc__, epilog=EPILOG)
     _add_data_flags(parser.add_argument_group("what it reads").add_argument)
     _add_check_flags(parser.add_argument_group("how it checks").add_argument)
     _add_output_flags(parser.add_argument_group("what it prints and writes").add_argument)

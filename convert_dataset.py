@@ -16,6 +16,7 @@ from conversion import records, writing
 from formats import class_lists, division, listing
 from structures import UserError
 from system import cli, flag_rules, wording
+from system.argument_parser import ArgumentParser
 from system.argument_types import inner_fraction, output_folder
 
 EPILOG = """examples:
@@ -87,7 +88,7 @@ def _divided(part, samples, flags):
 
 
 def _parse(argv):
-    parser = cli.ArgumentParser(description=__doc__, epilog=EPILOG)
+    parser = ArgumentParser(description=__doc__, epilog=EPILOG)
     reads, writes = map(parser.add_argument_group, ("what it reads", "what it writes"))
     add = reads.add_argument
     add("--data", required=True, metavar="DIR", help="the data set to read")

@@ -14,6 +14,7 @@ from kernels import cpu
 from scoring import error_pages, report_page
 from structures import UserError
 from system import chain, cli, files
+from system.argument_parser import ArgumentParser
 from system.argument_types import output_folder, positive_int
 from system.wording import plural
 from toy_road import dataset
@@ -149,7 +150,7 @@ With your own pictures (README.md says more)
 
 
 def _parse(argv):
-    parser = cli.ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__)
     default_root = os.path.join("runs", "demo")
     parser.add_argument(
         "--root",

@@ -51,6 +51,7 @@ from results.data_set import OTHER_CLASSES, DataSet, scored_samples, spread
 from scoring import score_threshold
 from structures import Detections, UserError
 from system import atomic, cli, flag_rules, folder_tree, write_errors
+from system.argument_parser import ArgumentParser
 from system.argument_types import (
     existing_folder,
     existing_path,
@@ -323,7 +324,7 @@ def _outputs(text):
 
 
 def _parse(argv):
-    parser = cli.ArgumentParser(
+    parser = ArgumentParser(
         description=__doc__,
         epilog="examples:\n"
         "  python export_model.py runs/street --output street.pb --precision bfloat16\n"

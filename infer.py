@@ -39,6 +39,7 @@ from results.result_files import Origin, Source, Writer
 from scoring import score_threshold
 from structures import Detections, UserError
 from system import cli, file_names, files, flag_rules, folder_tree, stages, wording, worker_processes
+from system.argument_parser import ArgumentParser
 from system.argument_types import fraction, positive_int
 
 FEW = 5  # boxes a picture that are easy to look at
@@ -523,7 +524,7 @@ def _is_picture(name):
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = cli.ArgumentParser(
+    parser = ArgumentParser(
         description=__doc__,
         epilog="examples:\n"
         "  python infer.py ssd300-coco photos/\n"

@@ -28,6 +28,7 @@ from media import visualization
 from scoring import score_threshold
 from structures import UserError
 from system import cli, own_folders, signals, wording, worker_processes
+from system.argument_parser import ArgumentParser
 from system.argument_types import non_negative_float, positive_float, positive_int
 from system.wording import plural
 
@@ -195,7 +196,7 @@ def _rows(ray, flags, opener, numbers):
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = cli.ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("model", metavar="MODEL", help=config.MODEL_HELP)
     parser.add_argument("input", metavar="INPUT", help="the pictures")
     parser.add_argument("output", metavar="OUTPUT", help="folder for the results, which all machines see")

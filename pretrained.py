@@ -25,6 +25,7 @@ from formats import class_lists
 from ssd_utils import SSDPreset
 from structures import UserError
 from system import atomic, cli, own_folders, wording
+from system.argument_parser import ArgumentParser
 from system.argument_types import existing_file
 from system.wording import plural
 from weights import download, layouts, published, weight_files
@@ -116,7 +117,7 @@ def _weight_file(text):
 
 
 def _parse(argv):
-    parser = cli.ArgumentParser(
+    parser = ArgumentParser(
         description=__doc__,
         epilog=EXAMPLES,
     )

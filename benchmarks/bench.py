@@ -25,6 +25,7 @@ from bench_paths import ROOT  # noqa: F401, lets the next lines find the project
 import config
 from structures import UserError
 from system import cli, files
+from system.argument_parser import ArgumentParser
 from system.argument_types import existing_folder, output_file
 from system.wording import plural
 
@@ -104,7 +105,7 @@ def _write_cost(path, settings):
 
 
 def _parse(argv):
-    parser = cli.ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
     add(
         "names",

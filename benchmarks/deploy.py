@@ -28,6 +28,7 @@ from exports import comparison, file_metadata, formats
 from results.data_set import OTHER_CLASSES, DataSet, scored_samples
 from structures import UserError
 from system import cli, files, folder_tree, load, wording
+from system.argument_parser import ArgumentParser
 from system.argument_types import existing_path, output_file, positive_int
 from system.wording import plural
 
@@ -210,7 +211,7 @@ def _choices(allowed):
 
 
 def _parse(argv):
-    parser = cli.ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
     precisions = tuple(name for name in file_metadata.PRECISIONS if name != "auto")
     add("model", metavar="MODEL", help="a run directory, as for export_model.py")

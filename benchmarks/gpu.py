@@ -23,6 +23,7 @@ from gpu_report import Report
 
 from structures import UserError
 from system import cli, signals
+from system.argument_parser import ArgumentParser
 from system.argument_types import existing_folder, output_file, output_folder, positive_float
 
 BUDGET_SECONDS = 360
@@ -103,7 +104,7 @@ def _check_names(wanted, items):
 
 
 def _parse(argv):
-    parser = cli.ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
     add("--tiny", action="store_true", help="sizes of the tests: shows on a CPU that everything runs, measures nothing")
     add("--output", type=output_file, metavar="FILE", help="write the JSON lines there (default: print them)")

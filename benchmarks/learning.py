@@ -26,6 +26,7 @@ from learning_plan import SIDES
 import sources
 from structures import UserError
 from system import chain, cli, files, worker_processes
+from system.argument_parser import ArgumentParser
 from system.argument_types import (
     existing_file,
     existing_path,
@@ -166,7 +167,7 @@ def _sides(text):
 
 
 def _parse(argv):
-    parser = cli.ArgumentParser(
+    parser = ArgumentParser(
         description=__doc__,
         epilog="Arguments after -- go to train.py: our side then has, say, -- --ema 0.999 --optimizer adamw",
     )

@@ -37,6 +37,7 @@ from bench_paths import HERE, ROOT
 from parity_peers import MEAN_RGB, SSD, anchors, detect, randomize
 
 from system import cli
+from system.argument_parser import ArgumentParser
 from system.argument_types import existing_folder, output_file
 
 cli.import_tensorflow()
@@ -246,7 +247,7 @@ def _layouts():
 
 
 def _parse(argv):
-    parser = cli.ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__)
     layouts = _layouts()
     parser.add_argument(
         "layouts", nargs="*", metavar="LAYOUT", help=f"layouts to compare (default: all): {', '.join(layouts)}"

@@ -30,6 +30,7 @@ import ssd_utils
 from conversion import coco_writer, records
 from structures import UserError
 from system import chain, cli, files, load, wording, worker_processes
+from system.argument_parser import ArgumentParser
 from system.argument_types import non_negative_int, output_folder, positive_fraction, positive_int
 from system.wording import plural
 from tiling import tiles
@@ -254,7 +255,7 @@ def page(header):
 
 
 def _parse(argv):
-    parser = cli.ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
     add("--root", type=output_folder, default=os.path.join("runs", "small"), metavar="DIR", help="for all files")
     add("--drives", type=positive_int, default=40, metavar="N", help="drives to train on, 42 pictures each")

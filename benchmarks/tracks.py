@@ -23,6 +23,7 @@ import numpy as np
 import moving_boxes
 from moving_boxes import BYTETRACK
 from system import cli, wording
+from system.argument_parser import ArgumentParser
 from system.argument_types import positive_int
 from tracking import metrics, mot_file
 from tracking.following import hold
@@ -104,7 +105,7 @@ def _package(detections):
 
 
 def _parse(argv):
-    parser = cli.ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument(
         "truth", nargs="+", metavar="GT", help="gt.txt of a video, such as runs/demo/data/drive.gt.txt of the demo"
     )

@@ -23,6 +23,7 @@ from conversion import coco_writer, records
 from media import images
 from structures import UserError
 from system import chain, cli, files, load, wording
+from system.argument_parser import ArgumentParser
 from system.argument_types import output_folder, positive_fraction, positive_int
 from toy_road import dataset, scenes
 from toy_road.town import CLASSES
@@ -138,7 +139,7 @@ def _shapes(text):
 
 
 def _parse(argv):
-    parser = cli.ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
     add("--root", type=output_folder, default=os.path.join("runs", "wide"), metavar="DIR", help="for all files")
     add("--shapes", default=",".join(INPUTS), metavar="W:H,...", help=f"of the pictures (default: {','.join(INPUTS)})")

@@ -11,7 +11,8 @@ from film.output import NONE
 from media import video, visualization
 from scoring import score_threshold
 from structures import UserError
-from system import cli, file_names, files, wording
+from system import file_names, files, wording
+from system.argument_parser import ArgumentParser, rare
 from system.argument_types import (
     existing_file,
     non_negative_float,
@@ -201,7 +202,7 @@ def _file_or_folder(text):
 
 def parse(argv: Sequence[str] | None, description: str) -> argparse.Namespace:
     """The flags of a call. argv: None for the command line's. Raises UserError."""
-    parser = cli.ArgumentParser(rest="docs/video.md has examples.", description=description)
+    parser = ArgumentParser(rest="docs/video.md has examples.", description=description)
     _input_flags(parser.add_argument_group("what it reads").add_argument)
     _detection_flags(parser.add_argument_group("how it detects").add_argument)
     _output_flags(parser.add_argument_group("what it writes").add_argument)
@@ -240,7 +241,7 @@ def _input_flags(add):
         help="for a camera or stream: always take the newest frame and drop those that arrived while the network was "
         "busy, so that the picture is never late (default: all frames)",
     )
-    cli.rare(
+    rare(
         add(
             "--patience",
             type=non_negative_float,
@@ -366,7 +367,7 @@ def _tracking_flags(add):
         help="give each object an identity, drawn with a trail of its last second: ByteTrack, which also uses scores "
         "above 0.2; boxes are smoothed and carried through gaps of up to half a second",
     )
-    cli.rare(
+    rare(
         add(
             "--track-crops",
             type=output_folder,
@@ -375,7 +376,7 @@ def _tracking_flags(add):
             "folder for each (implies --track; default: none)",
         )
     )
-    cli.rare(
+    rare(
         add(
             "--score-tracks",
             type=existing_file,

@@ -14,6 +14,7 @@ import recipe
 import config
 from structures import UserError
 from system import chain, cli, files, wording
+from system.argument_parser import ArgumentParser
 from system.argument_types import existing_folder, non_negative_float, output_folder, positive_int
 from system.wording import plural
 
@@ -203,7 +204,7 @@ def _differences(scores, others):
 
 def _parse(argv):
     own, more = recipe.split_arguments(argv)
-    parser = cli.ArgumentParser(
+    parser = ArgumentParser(
         description=__doc__,
         epilog="Arguments after -- go to train.py in every training and override the variants' own.",
     )

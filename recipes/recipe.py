@@ -18,6 +18,7 @@ import system.environment  # noqa: F401
 import results_section
 
 from system import chain, cli, files, wording
+from system.argument_parser import ArgumentParser
 from system.argument_types import existing_file, existing_folder, output_folder, positive_int
 from system.wording import plural
 
@@ -232,7 +233,7 @@ def vgg_weights(text):
 
 def _parse(recipe, argv):
     own, more = split_arguments(argv)
-    parser = cli.ArgumentParser(
+    parser = ArgumentParser(
         description=f"{recipe.name}: check the data set, train, detect, score, report. {recipe.expected}",
         epilog=EPILOG % recipe.name,
     )

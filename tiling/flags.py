@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Callable
 
-from system import cli
+from system.argument_parser import rare
 from system.argument_types import inner_fraction, positive_int
 from tiling import tiles
 
@@ -36,4 +36,4 @@ def add_to(add: Callable[..., argparse.Action], of_size: str = "", rare_overlap:
         help="share of a tile's side that overlaps the next tile; an object larger than the overlap may be cut in both",
     )
     if rare_overlap:
-        cli.rare(overlap)
+        rare(overlap)

@@ -5,6 +5,7 @@ import system.environment  # noqa: F401
 import argparse
 
 from system import cli
+from system.argument_parser import ArgumentParser
 from system.argument_types import non_negative_int, output_file, output_folder, positive_int, seed
 from toy_road.dataset import write_dataset
 from toy_road.drive import write_drive
@@ -13,7 +14,7 @@ from toy_road.town import CLASSES
 
 def main(argv=None):
     """Run the program. argv: its arguments, by default the command line's. Raises UserError, KeyboardInterrupt."""
-    parser = cli.ArgumentParser(
+    parser = ArgumentParser(
         prog="python -m toy_road",
         description="Draw the toy road: a data set in Pascal VOC layout, and a video of a drive.",
     )

@@ -10,7 +10,7 @@ import ssd_utils
 import training_data
 import transforms
 from media import images
-from system import cli, files, own_folders, worker_processes
+from system import argument_parser, files, own_folders, worker_processes
 from system.argument_types import (
     existing_file,
     inner_fraction,
@@ -112,7 +112,7 @@ def _add(group, flag, text, rare=False, **options):
         text = f"{text} (default: {shown(default)})"
     action = group.add_argument(flag, help=text, **options)
     if rare:
-        cli.rare(action)
+        argument_parser.rare(action)
 
 
 def _add_data_flags(group):
@@ -124,7 +124,7 @@ def _add_data_flags(group):
         metavar="DIR",
     )
     within = group.add_argument("--within-data", action="store_true", default=False, help=sources.WITHIN_HELP)
-    cli.rare(within)
+    argument_parser.rare(within)
     _add(group, "--source", sources.SOURCE_HELP, type=sources.source_name, metavar="FORMAT")
     _add(
         group,
@@ -651,7 +651,7 @@ def _add_precision_flags(group):
         "everything (whole, likewise). auto is on for long trainings on a GPU, else off; may change on --resume "
         "(default: auto)",
     )
-    cli.rare(xla)
+    argument_parser.rare(xla)
 
 
 def _add_worker_flags(group):
@@ -719,7 +719,7 @@ def _add_device_flags(group):
         "last checkpoint, up to N times (default: 0)",
     )
     for flag in (devices, restarts):
-        cli.rare(flag)
+        argument_parser.rare(flag)
     _add(
         group,
         "--wire",

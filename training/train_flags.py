@@ -20,6 +20,7 @@ from dataset_check import anchor_advisor
 from formats import class_lists
 from structures import UserError
 from system import cli
+from system.argument_parser import ArgumentParser
 from system.argument_types import output_file
 from system.wording import plural
 from training.flag_groups import FC_FORMS, add_all, flag_of, shown
@@ -342,7 +343,7 @@ def parse(argv: list[str] | None, description: str | None) -> argparse.Namespace
 
     Paths of data and runs are made absolute. Raises UserError for a wrong flag.
     """
-    parser = cli.ArgumentParser(
+    parser = ArgumentParser(
         usage="%(prog)s --data DIR --run DIR [--train SPLITS] [flags]\n       %(prog)s --run DIR --resume",
         description=description,
         argument_default=argparse.SUPPRESS,

@@ -12,6 +12,7 @@ import pytest
 
 from programs import ROOT
 from system import chain, cli, signals, streams, worker_processes
+from system.argument_parser import ArgumentParser
 
 
 def in_a_thread(function):
@@ -90,7 +91,7 @@ def test_arguments_come_as_a_line_as_words_and_as_paths(monkeypatch, tmp_path):
     assert cli.words(None) == ["--epochs", "2"]
     assert cli.words("--run 'my run' --epochs 3") == ["--run", "my run", "--epochs", "3"]
     assert cli.words(["--run", tmp_path, "--rate", 0.5]) == ["--run", str(tmp_path), "--rate", "0.5"]
-    parser = cli.ArgumentParser()
+    parser = ArgumentParser()
     parser.add_argument("--run")
     assert parser.parse_args(["--run", tmp_path]).run == parser.parse_args(f"--run {tmp_path}").run == str(tmp_path)
 
