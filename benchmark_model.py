@@ -37,7 +37,7 @@ from media import images, score_plots
 from results.data_set import MISSING_ANNOTATIONS, OTHER_CLASSES, VALID_OF, DataSet, check_flags, spread
 from scoring import score_threshold
 from structures import Detections, UserError
-from system import cli, files, flag_rules, load, streams
+from system import cli, files, flag_rules, load, stopping, streams
 from system.argument_parser import ArgumentParser
 from system.argument_types import existing_path, fraction, output_file, output_json, positive_int
 from system.wording import plural
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if split and names:  # other models say theirs when they are opened
             split.samples(names)
     frames = _frames(split)
-    with cli.StopRequest() as stop:
+    with stopping.StopRequest() as stop:
         models = [pretrained.fetched(model, stop.raise_if_requested) for model in models]
         stop.raise_if_requested()
     lines = comparison_table.Lines(flags.models, flags.batch_sizes, bool(split))

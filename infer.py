@@ -38,7 +38,7 @@ from results.data_set import VALID_OF, DataSet, check_flags
 from results.result_files import Origin, Source, Writer
 from scoring import score_threshold
 from structures import Detections, UserError
-from system import cli, file_names, files, flag_rules, folder_tree, stages, wording, worker_processes
+from system import cli, file_names, files, flag_rules, folder_tree, stages, stopping, wording, worker_processes
 from system.argument_parser import ArgumentParser
 from system.argument_types import fraction, positive_int
 
@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     inputs = [model.exported or model.run, *[flags.data] * bool(flags.split), *(picture.path for picture in pictures)]
     old = result_folder.check(flags.output, flags.overwrite, inputs)
     _refuse_run_and_data_set(flags.output)
-    with cli.StopRequest() as stop:
+    with stopping.StopRequest() as stop:
         model = pretrained.fetched(model, stop.raise_if_requested)
         cli.import_tensorflow()
         stop.raise_if_requested()
@@ -114,7 +114,7 @@ def _warn_of_levels(pictures, preset):
 
 def _detect_in_shards(flags, model, threshold, pictures):
     """Detect with several processes, and write JSON Lines in the folder of a job; goes on with one that was stopped."""
-    with cli.StopRequest() as stop:
+    with stopping.StopRequest() as stop:
         opener, facts = program.plan(flags, pretrained.fetched(model, stop.raise_if_requested), threshold)
         paths = "\n".join(one.path for one in pictures).encode("utf-8", "surrogateescape")
         facts["pictures"] = hashlib.sha256(paths).hexdigest()

@@ -27,7 +27,7 @@ from many import coco_results, detecting, inputs, job, program, shard
 from media import visualization
 from scoring import score_threshold
 from structures import UserError
-from system import cli, own_folders, signals, wording, worker_processes
+from system import cli, own_folders, signals, stopping, wording, worker_processes
 from system.argument_parser import ArgumentParser
 from system.argument_types import non_negative_float, positive_float, positive_int
 from system.wording import plural
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     class_lists.check_classes(flags.classes, model.class_names)
     default = score_threshold.CURVE if flags.coco else visualization.SHOW_THRESHOLD
     threshold = score_threshold.resolve(flags.threshold, model, default)
-    with cli.StopRequest() as stop:
+    with stopping.StopRequest() as stop:
         opener, facts = program.plan(flags, pretrained.fetched(model, stop.raise_if_requested), threshold)
         facts["input"] = flags.input if inputs.is_remote(flags.input) else os.path.abspath(flags.input)
         facts["pictures"] = inputs.fingerprint(facts["input"])

@@ -37,7 +37,7 @@ from formats import class_lists
 from media import frame_folder, live, video, visualization
 from scoring import score_threshold
 from structures import UserError
-from system import cli, stages
+from system import cli, stages, stopping
 from system.wording import plural
 from tiling import tiles
 from tracking import following
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     class_lists.check_classes(flags.blur, model.class_names, "--blur")
     threshold = score_threshold.resolve(flags.threshold, model, visualization.SHOW_THRESHOLD)
     with contextlib.ExitStack() as stack:
-        stop = stack.enter_context(cli.StopRequest())
+        stop = stack.enter_context(stopping.StopRequest())
         first = stack.enter_context(_open(films[0], stop))
         _places(films[0], first)
         film_flags.check_outputs(films)

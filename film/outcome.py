@@ -13,7 +13,7 @@ from film.output import NONE, FilmFile, NoFilm
 from media import track_chart
 from media.live import LiveReader
 from system import stages
-from system.cli import StopRequest
+from system.stopping import StopRequest
 from system.wording import plural
 
 

@@ -11,7 +11,7 @@ from many import coco_results, detecting, job
 from many.inputs import Entry
 from media import visualization
 from scoring import score_threshold
-from system import cli
+from system import stopping
 from system.argument_types import positive_int
 from tiling import flags as tile_flags
 from tiling import tiles
@@ -91,7 +91,7 @@ def run(
     size: int,
     work: Callable[[list[int]], Iterable[tuple[int, Mapping[str, int]]]],
     with_coco: bool,
-    stop: cli.StopRequest,
+    stop: stopping.StopRequest,
 ) -> None:
     """Begin a job or go on with it, to its end, and print the count.
 

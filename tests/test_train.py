@@ -101,7 +101,7 @@ def test_run_directory_holds_what_the_interface_names(unbroken):
     assert "filters/conv1_1/weights" in tags
 
 
-# SIGTERM goes the way of Ctrl-C (`cli.StopRequest`)
+# SIGTERM goes the way of Ctrl-C (`StopRequest`)
 @pytest.mark.parametrize("sent", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL])
 def test_stopped_and_resumed_equals_unbroken(sent, flags, unbroken, tmp_path):
     path = tmp_path / "run"

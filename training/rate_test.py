@@ -15,8 +15,8 @@ import training_data
 from media import visualization
 from structures import UserError
 from system import files, wording
-from system.cli import StopRequest
 from system.data_queue import WorkerError
+from system.stopping import StopRequest
 from training import engine, optimization, trainer
 
 # No loss moved below the first. Most blew up from 0.005 (Adam) to 0.3 (its epsilon 0.1), but a network of 3% of the

@@ -17,7 +17,7 @@ import config
 from distribution import cluster, group, launcher
 from distribution.member import Member
 from structures import Sample, UserError
-from system import cli, files, own_folders, worker_processes
+from system import cli, files, own_folders, stopping, worker_processes
 from system.wording import plural
 from training import train_flags
 from training.flag_groups import flag_of
@@ -40,7 +40,7 @@ def run(flags: argparse.Namespace, argv: Any) -> bool:
             raise UserError("--restarts: needs several processes; add --devices N")
         return False
     _check(flags, found, size)
-    with cli.StopRequest() as stop:
+    with stopping.StopRequest() as stop:
         try:
             launcher.run(
                 lambda start: _command(flags, argv, start),
@@ -146,7 +146,7 @@ def _place(found, gpus, has_gpu=False, has_cores=False):
 
 
 @contextlib.contextmanager
-def joined(rank: Member | None, task: Any, stop: cli.StopRequest) -> Iterator[Any]:
+def joined(rank: Member | None, task: Any, stop: stopping.StopRequest) -> Iterator[Any]:
     """Context manager: the task (a trainer.Task) with its Group, once all ranks have come; as it is without a rank."""
     if rank is None:
         yield task

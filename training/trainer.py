@@ -22,8 +22,8 @@ from formats import division
 from kernels import devices
 from structures import Sample, UserError
 from system import cli, worker_processes
-from system.cli import StopRequest
 from system.data_queue import Batch, DataQueue, WorkerError
+from system.stopping import StopRequest
 from system.wording import plural
 from training import (
     caching,

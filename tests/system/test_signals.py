@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from programs import ROOT
-from system import chain, cli, signals, streams, worker_processes
+from system import chain, cli, signals, stopping, streams, worker_processes
 from system.argument_parser import ArgumentParser
 
 
@@ -38,7 +38,7 @@ def test_the_old_handler_is_put_back_after_an_error():
 
 
 def stop_request():
-    with cli.StopRequest() as stop:
+    with stopping.StopRequest() as stop:
         return stop.requested, sys.stdout, signal.getsignal(signal.SIGINT)
 
 
@@ -77,7 +77,7 @@ def test_a_stream_without_a_file_will_do(kind, monkeypatch):
     monkeypatch.setattr(sys, "stdout", stream)
     monkeypatch.setattr(sys, "stderr", stream)
     assert not streams.is_terminal(sys.stderr)
-    with cli.StopRequest() as stop:
+    with stopping.StopRequest() as stop:
         print("begun", flush=True)
         cli.warn("half")
         signal.raise_signal(signal.SIGINT)

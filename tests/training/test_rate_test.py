@@ -13,7 +13,7 @@ import train
 from media import visualization
 from programs import TINY
 from structures import UserError
-from system import cli, compiled_code
+from system import compiled_code, stopping
 from training import optimization, rate_test, train_flags
 
 RATES = np.geomspace(rate_test.FIRST_RATE, rate_test.LAST_RATE, rate_test.STEPS + 1)
@@ -203,15 +203,15 @@ def test_a_loss_that_blows_up_at_once_is_not_blamed_on_the_machine(seconds, name
 def test_ctrl_c_ends_it_with_what_it_has(find_rate, tmp_path, monkeypatch, steps):
     run, calls = optimization.TrainingStep.run, []
 
-    def stopping(self, *arguments, **options):
+    def run_and_stop(self, *arguments, **options):
         calls.append(arguments)
         if len(calls) == steps:
             stop.requested = True
         return run(self, *arguments, **options)
 
-    stop = cli.StopRequest()
-    monkeypatch.setattr(cli, "StopRequest", lambda: stop)
-    monkeypatch.setattr(optimization.TrainingStep, "run", stopping)
+    stop = stopping.StopRequest()
+    monkeypatch.setattr(stopping, "StopRequest", lambda: stop)
+    monkeypatch.setattr(optimization.TrainingStep, "run", run_and_stop)
     with pytest.raises(KeyboardInterrupt):
         find_rate()
     few = "too few" in find_rate.lines[-1] and "it was stopped before that" in find_rate.lines[-1]
