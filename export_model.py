@@ -50,7 +50,7 @@ from media import images
 from results.data_set import OTHER_CLASSES, DataSet, scored_samples, spread
 from scoring import score_threshold
 from structures import Detections, UserError
-from system import atomic, cli, flag_rules, folder_tree, write_errors
+from system import atomic, cli, flag_rules, folder_tree, tensorflow_loading, write_errors
 from system.argument_parser import ArgumentParser
 from system.argument_types import (
     existing_folder,
@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     _check_packages(flags)
     pictures = _pictures(flags)
     source = pretrained.fetched(source)
-    cli.import_tensorflow()
+    tensorflow_loading.import_tensorflow()
     import detector  # imported here, since it loads TensorFlow: flags and paths are checked first
 
     source, weights = detector.read_current(source)

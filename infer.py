@@ -38,7 +38,18 @@ from results.data_set import VALID_OF, DataSet, check_flags
 from results.result_files import Origin, Source, Writer
 from scoring import score_threshold
 from structures import Detections, UserError
-from system import cli, file_names, files, flag_rules, folder_tree, stages, stopping, wording, worker_processes
+from system import (
+    cli,
+    file_names,
+    files,
+    flag_rules,
+    folder_tree,
+    stages,
+    stopping,
+    tensorflow_loading,
+    wording,
+    worker_processes,
+)
 from system.argument_parser import ArgumentParser
 from system.argument_types import fraction, positive_int
 
@@ -84,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     _refuse_run_and_data_set(flags.output)
     with stopping.StopRequest() as stop:
         model = pretrained.fetched(model, stop.raise_if_requested)
-        cli.import_tensorflow()
+        tensorflow_loading.import_tensorflow()
         stop.raise_if_requested()
         import detector  # all flags and paths are checked before TensorFlow loads
 

@@ -24,7 +24,7 @@ import ssd_layers
 from formats import class_lists
 from ssd_utils import SSDPreset
 from structures import UserError
-from system import atomic, cli, own_folders, wording
+from system import atomic, cli, own_folders, tensorflow_loading, wording
 from system.argument_parser import ArgumentParser
 from system.argument_types import existing_file
 from system.wording import plural
@@ -65,7 +65,7 @@ def import_weights(
     arrays = weight_files.read(path)
     layout = layouts.LAYOUTS[layout_name] if layout_name else layouts.recognize(path, arrays)
     preset = _ssd_preset(path, layout, arrays, class_names, anchors)
-    cli.import_tensorflow()
+    tensorflow_loading.import_tensorflow()
     shapes = network_shapes(preset, len(class_names))
     variables, dropped = layouts.to_variables(path, layout, arrays, shapes)
     _write_run(run, config.ModelDescription(preset, tuple(class_names)), variables)

@@ -37,7 +37,7 @@ from formats import class_lists
 from media import frame_folder, live, video, visualization
 from scoring import score_threshold
 from structures import UserError
-from system import cli, stages, stopping
+from system import cli, stages, stopping, tensorflow_loading
 from system.wording import plural
 from tiling import tiles
 from tracking import following
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         _places(films[0], first)
         film_flags.check_outputs(films)
         pretrained.fetched(model, stop.raise_if_requested)
-        cli.import_tensorflow()
+        tensorflow_loading.import_tensorflow()
         stop.raise_if_requested()
         import detector  # TensorFlow loads only after all flags and paths are checked
 

@@ -11,7 +11,7 @@ from dataset_check import before_training
 from distribution import member
 from formats import division
 from structures import UserError
-from system import cli, stopping
+from system import cli, stopping, tensorflow_loading
 from system.wording import plural
 from training import batch_sheet, together, train_flags
 
@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
         with rank.stop_request() if rank else stopping.StopRequest() as stop:
             if rank:
                 rank.follow(stop)
-            cli.import_tensorflow(xla=flags.xla != "off", xla_on_cpu=flags.xla == "on")
+            tensorflow_loading.import_tensorflow(xla=flags.xla != "off", xla_on_cpu=flags.xla == "on")
             stop.raise_if_requested()
             # They import TensorFlow, which takes seconds: flags and data are checked first
             from training import follower, trainer

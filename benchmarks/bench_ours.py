@@ -21,7 +21,7 @@ import sources
 import ssd_utils
 import training_data
 import transforms
-from system import cli
+from system import tensorflow_loading
 from training import caching
 
 stack = contextlib.ExitStack()  # what stays open as long as the process
@@ -48,7 +48,7 @@ def aligned(array):
 
 def random_weights(description):
     """{variable name: freshly initialized array}; biases too are random, as TensorFlow drops those that are 0."""
-    tf = cli.import_tensorflow()
+    tf = tensorflow_loading.import_tensorflow()
     import ssd_vgg
     from kernels import devices
 
@@ -66,7 +66,7 @@ def random_weights(description):
 
 def network(preset="vgg300", width=1.0, classes=20, batch=8, precision="auto"):
     """The frozen graph from uint8 images to `result/result:0`."""
-    tf = cli.import_tensorflow()
+    tf = tensorflow_loading.import_tensorflow()
     import detector
     from kernels import devices
 
@@ -85,7 +85,7 @@ def network(preset="vgg300", width=1.0, classes=20, batch=8, precision="auto"):
 
 def training_step(preset="vgg300", width=1.0, batch=8, precision="auto"):
     """One step of training all layers: forward, loss, backward, Adam."""
-    tf = cli.import_tensorflow()
+    tf = tensorflow_loading.import_tensorflow()
     from kernels import devices
     from training import optimization
 
@@ -219,7 +219,7 @@ def _digest(true_of_class):
 
 def load_graph(model, precision):
     """MODEL -> (tf.Graph, ModelDescription); an exported .pb has its own precision."""
-    cli.import_tensorflow()
+    tensorflow_loading.import_tensorflow()
     import detector
 
     source = config.find_model(model)
@@ -234,7 +234,7 @@ def random_model(path, preset="vgg300", width=1.0, pictures=()):
     pictures: paths of some on which, and on their like, it then finds a few objects, but unevenly; without
     them it finds 200 in each, which take longer to draw than any network.
     """
-    cli.import_tensorflow()
+    tensorflow_loading.import_tensorflow()
     import detector
     from kernels import devices
 
@@ -251,7 +251,7 @@ def random_model(path, preset="vgg300", width=1.0, pictures=()):
 
 def _finding_little(weights, description, pictures):
     """The weights with biases for which LIKELY anchors of a picture, on average, have a class that is likely."""
-    tf = cli.import_tensorflow()
+    tf = tensorflow_loading.import_tensorflow()
     import ssd_vgg
     from kernels import devices
     from media import images
@@ -275,7 +275,7 @@ def _finding_little(weights, description, pictures):
 
 def model_network(model, batch, batches=1):
     """The network of MODEL alone, up to `result/result:0`, `batches` times."""
-    cli.import_tensorflow()
+    tensorflow_loading.import_tensorflow()
     import detector
 
     graph, description = load_graph(model, "auto")
@@ -296,7 +296,7 @@ def after_network(batch, model=None, index=None, width=1.0, classes=20):
     model, index: a MODEL and its pictures; without them, random weights and noise.
     The answers have "network_seconds" and "all_seconds". Softmax counts as work after the network.
     """
-    cli.import_tensorflow()
+    tensorflow_loading.import_tensorflow()
     import detector
     from kernels import devices
     from media import images as image_files

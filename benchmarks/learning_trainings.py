@@ -13,9 +13,9 @@ import sys
 from bench_harness import commit
 from bench_paths import HERE, ROOT
 
-from system import cli, files
+from system import files, tensorflow_loading
 
-cli.import_tensorflow()
+tensorflow_loading.import_tensorflow()
 
 import learning_convert  # noqa: E402
 import numpy as np  # noqa: E402

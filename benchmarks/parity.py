@@ -36,11 +36,11 @@ import torchvision
 from bench_paths import HERE, ROOT
 from parity_peers import MEAN_RGB, SSD, anchors, detect, randomize
 
-from system import cli
+from system import cli, tensorflow_loading
 from system.argument_parser import ArgumentParser
 from system.argument_types import existing_folder, output_file
 
-cli.import_tensorflow()
+tensorflow_loading.import_tensorflow()
 
 import parity_coco
 import parity_vgg

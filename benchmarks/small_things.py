@@ -29,7 +29,7 @@ import boxes as box_geometry
 import ssd_utils
 from conversion import coco_writer, records
 from structures import UserError
-from system import chain, cli, files, load, wording, worker_processes
+from system import chain, cli, files, load, tensorflow_loading, wording, worker_processes
 from system.argument_parser import ArgumentParser
 from system.argument_types import non_negative_int, output_folder, positive_fraction, positive_int
 from system.wording import plural
@@ -180,7 +180,7 @@ def _training(flags, data, run, name):
 
 def _detect(run, pictures, cut):
     """([Detections] of the pictures, the seconds that it took, without loading)."""
-    cli.import_tensorflow()
+    tensorflow_loading.import_tensorflow()
     import detector
 
     with detector.load(run, threshold=THRESHOLD, tiles=cut) as loaded:

@@ -17,7 +17,7 @@ import numpy as np
 import config
 from exports import file_metadata
 from structures import UserError
-from system import cli, files, limited, own_folders, wording, write_errors
+from system import files, limited, own_folders, tensorflow_loading, wording, write_errors
 from system import memory as free_memory
 
 COMMAND = (sys.executable, "-m", "exports.file_probe")  # run in the project's folder
@@ -137,7 +137,7 @@ def _open(name, path):
         from exports import openvino_file
 
         return openvino_file.OpenVinoFile(path)
-    cli.import_tensorflow()
+    tensorflow_loading.import_tensorflow()
     from exports import tflite_file
 
     return tflite_file.TFLiteFile(path)

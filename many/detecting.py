@@ -16,7 +16,7 @@ from many import fetching, shard
 from many.inputs import is_remote
 from media import images
 from structures import Detections, UserError
-from system import cli, files, folder_tree
+from system import files, folder_tree, tensorflow_loading
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Opener:
         Raises UserError as `detector.load`, for a class that the model does not have, and if the model is not that of
         the job any more.
         """
-        cli.import_tensorflow()
+        tensorflow_loading.import_tensorflow()
         import detector
 
         with detector.load(self.model, **self.settings) as loaded, fetching.open_fetcher() as fetcher:

@@ -106,21 +106,14 @@ def test_names_that_the_terminal_cannot_show_are_escaped(encoding):
 
 
 def test_libraries_write_to_closed_streams_too(tmp_path):
-    program = "import pathlib, sys, tqdm\nfrom system import cli\ndef main():\n    cli.import_tensorflow()\n"
+    program = "import pathlib, sys, tqdm\nfrom system import cli, tensorflow_loading\n"
+    program += "def main():\n    tensorflow_loading.import_tensorflow()\n"
     program += "    print('heard?')\n    cli.warn('heard?')\n    list(tqdm.tqdm(range(3)))\n"
     program += "    pathlib.Path(sys.argv[1]).touch()\ncli.run(main)"
     (tmp_path / "chatty.py").write_text(program)
     line = f"exec {sys.executable} {tmp_path / 'chatty.py'} {tmp_path / 'done'} >&- 2>&-"
     done = subprocess.run(["sh", "-c", line], env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert (done.returncode, (tmp_path / "done").exists()) == (0, True)
-
-
-@pytest.mark.parametrize(("wish", "found"), [({}, "1"), ({"TF_ENABLE_ONEDNN_OPTS": "0"}, "0")])
-def test_programs_use_onednn_unless_told_otherwise(wish, found):
-    program = "import os; from system import cli; cli.import_tensorflow(); print(os.environ['TF_ENABLE_ONEDNN_OPTS'])"
-    settings = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"} | wish
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=settings, capture_output=True, text=True)
-    assert done.stdout.strip() == found, done.stderr
 
 
 def test_a_command_runs_from_the_current_folder(tmp_path, monkeypatch):

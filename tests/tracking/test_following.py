@@ -17,7 +17,7 @@ from film import frames, sharing
 from media import images, track_chart, video, visualization
 from programs import ROOT
 from structures import Detections, UserError
-from system import cli
+from system import tensorflow_loading
 from tracking import following, mot_file
 
 WIDTH, HEIGHT = 320, 240
@@ -75,7 +75,7 @@ def finder(monkeypatch):
         return fake
 
     monkeypatch.setitem(sys.modules, "detector", types.SimpleNamespace(load=load))
-    monkeypatch.setattr(cli, "import_tensorflow", lambda: None)
+    monkeypatch.setattr(tensorflow_loading, "import_tensorflow", lambda: None)
     return fake
 
 

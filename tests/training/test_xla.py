@@ -87,8 +87,8 @@ def test_each_computation_is_compiled_once(tmp_path, uncompiled, form, computati
 
 STAGES = """
 import sys
-from system import cli
-cli.import_tensorflow(xla=True, xla_on_cpu=True)
+from system import tensorflow_loading
+tensorflow_loading.import_tensorflow(xla=True, xla_on_cpu=True)
 import dataclasses
 import numpy as np
 import tensorflow.compat.v1 as tf
