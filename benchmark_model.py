@@ -36,6 +36,7 @@ from measuring import comparison_table, network_cost, own_process, timing
 from media import images, score_plots
 from results.data_set import MISSING_ANNOTATIONS, OTHER_CLASSES, VALID_OF, DataSet, check_flags, spread
 from scoring import score_threshold
+from settings.computation import PRECISIONS
 from structures import Detections, UserError
 from system import cli, files, flag_rules, load, stopping, streams
 from system.argument_parser import ArgumentParser
@@ -278,7 +279,7 @@ def _speed_flags(group):
     )
     group.add_argument(
         "--precision",
-        choices=config.PRECISIONS,
+        choices=PRECISIONS,
         default="auto",
         help="data type of the network, for speed and accuracy (default: auto, chosen for this machine; an exported "
         "model has its own)",

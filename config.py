@@ -15,6 +15,7 @@ from typing import Any
 
 import ssd_utils
 import transforms
+from settings.computation import PRECISIONS
 from structures import UserError
 from system import atomic, cli, files, folder_tree, wording
 from system.argument_types import output_folder
@@ -42,7 +43,6 @@ RESUMABLE = (
     "score_train",
     "bucket_mb",
 )
-PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 # Formats of exported models, by which export_model.py --format names them, and how their names end. A SavedModel is a
 # folder, OpenVINO's .xml has a .bin beside it
 EXPORTED = {
@@ -60,8 +60,6 @@ MODEL_HELP = (  # what `find_model` takes
     "wrote: a .pb, .onnx, .xml or .tflite file, or the folder of a SavedModel; or a published detector, which is "
     f"downloaded once: {', '.join(published.DETECTORS)}"
 )
-# What XLA compiles of a training step: nothing; the optimizer's update; what TensorFlow chooses; everything
-XLA_FORMS = ("off", "update", "on", "whole")
 CHOICES = {  # allowed values of some TrainingSettings
     "other_classes": ("error", "ignore"),
     "difficult": ("use", "ignore"),

@@ -34,6 +34,7 @@ from exports.opened import OUTPUTS as OPERATIONS
 from kernels import devices, suppression, winograd
 from media import images as image_files
 from media import pictures
+from settings.computation import PRECISIONS
 from ssd_utils import SSDPreset
 from structures import Detections, UserError
 from system import stages, wording, worker_processes
@@ -410,7 +411,7 @@ def _read_stored(source):
 def _rebuilt(path, stored, threshold, batch_size):
     """The graph of a StoredGraph, made of its arrays and its metadata alone. Raises UserError if they do not fit."""
     values = stored.metadata
-    if values["precision"] not in config.PRECISIONS:  # the metadata of other formats may say int8
+    if values["precision"] not in PRECISIONS:  # the metadata of other formats may say int8
         raise UserError(f"{path}: says that it computes in {values['precision']}, which it cannot; export it again")
     dtype, description = tf.as_dtype(values["precision"]), ModelDescription.from_json(values)
     try:

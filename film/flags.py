@@ -10,6 +10,7 @@ from film import page
 from film.output import NONE
 from media import video, visualization
 from scoring import score_threshold
+from settings.computation import PRECISIONS
 from structures import UserError
 from system import file_names, files, wording
 from system.argument_parser import ArgumentParser, rare
@@ -276,7 +277,7 @@ def _detection_flags(add):
         "32)",
     )
     tile_flags.add_to(add, rare_overlap=True)
-    add("--precision", choices=config.PRECISIONS, default="auto", help="data type of the network")
+    add("--precision", choices=PRECISIONS, default="auto", help="data type of the network")
 
 
 def _output_flags(add):

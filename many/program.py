@@ -11,6 +11,7 @@ from many import coco_results, detecting, job
 from many.inputs import Entry
 from media import visualization
 from scoring import score_threshold
+from settings.computation import PRECISIONS
 from system import stopping
 from system.argument_types import positive_int
 from tiling import flags as tile_flags
@@ -45,7 +46,7 @@ def add_flags(group: Any, low_with: str, float32_with: str = "") -> None:
     )
     group.add_argument(
         "--precision",
-        choices=config.PRECISIONS,
+        choices=PRECISIONS,
         help="data type of the network (default: auto, chosen for this machine; float32 for imported weights"
         f"{float32_with})",
     )

@@ -49,6 +49,7 @@ WITHOUT_TENSORFLOW = {
     "transforms",
     "ssd_utils",
     "ssd_layers",
+    "settings",
     "config",
     "source_pascal_voc",
     "sources",

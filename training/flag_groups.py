@@ -10,6 +10,7 @@ import ssd_utils
 import training_data
 import transforms
 from media import images
+from settings.computation import XLA_FORMS
 from system import argument_parser, files, own_folders, worker_processes
 from system.argument_types import (
     existing_file,
@@ -644,7 +645,7 @@ def _add_precision_flags(group):
     )
     xla = group.add_argument(
         "--xla",
-        choices=("auto", *config.XLA_FORMS),
+        choices=("auto", *XLA_FORMS),
         default="auto",
         help="which part of the training step XLA compiles before training starts; a GPU then runs faster: nothing "
         "(off), the optimizer's update (seconds), what TensorFlow chooses (on, a minute or so at the first start), "

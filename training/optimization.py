@@ -104,7 +104,7 @@ class TrainingStep:
 
     dtype: tf.float32, tf.bfloat16 or tf.float16; class_weights: as in `losses.multibox_loss`; fixed_shapes: whether
     every tensor has the same size in every step, for which `run` fills small batches up with images that count for
-    nothing; feed_ahead: whether the next batch is copied to the GPU during a step; xla: one of config.XLA_FORMS, what
+    nothing; feed_ahead: whether the next batch is copied to the GPU during a step; xla: one of XLA_FORMS, what
     XLA compiles: with "update" the update as one computation, with "whole" also network, loss and gradients as
     another, with "on" what it chooses in a session of `devices.session_config(compile=True)`; the last two need
     fixed_shapes; ranks: the processes that train together, each with its share of a batch, for which `run` only adds

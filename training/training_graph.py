@@ -59,7 +59,7 @@ def build(
 ) -> TrainingGraph:
     """Build a TrainingGraph into the default graph; its variables have no values yet.
 
-    dtype: of the computation; class_weights: as in `losses.multibox_loss`; xla: one of config.XLA_FORMS, what XLA
+    dtype: of the computation; class_weights: as in `losses.multibox_loss`; xla: one of XLA_FORMS, what XLA
     compiles of a training step, it compiles nothing else; ranks: the processes that train together, None for one alone.
     """
     tf.set_random_seed(settings.seed)

@@ -15,6 +15,7 @@ import config
 import runs
 from kernels import devices
 from programs import ROOT, TINY, fresh_environment, run, write_shapes
+from settings.computation import XLA_FORMS
 from training import trainer
 
 # Compiled code need not be fast here
@@ -154,7 +155,7 @@ def test_auto_compiles_long_trainings_on_a_gpu(monkeypatch, choice, gpu, images,
 def test_the_table_of_auto_is_in_order():
     starts, forms = zip(*devices.XLA_BY_IMAGES, strict=True)
     assert starts[0] == 0 and list(starts) == sorted(set(starts))
-    assert set(forms) <= set(config.XLA_FORMS)
+    assert set(forms) <= set(XLA_FORMS)
 
 
 def test_a_resume_counts_the_images_that_remain(monkeypatch):
