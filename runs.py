@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 import config
+from settings.training_settings import TrainingSettings
 from structures import UserError
 from system import atomic, cli, files, locks, schema, wording, write_errors
 
@@ -62,10 +63,10 @@ STATE_LIMITS = {name: schema.Limits(0) for name in ("step", "epoch", "batch", "s
 STATE_LIMITS["best"] = schema.Limits(0, 1)
 
 
-def create(run: str, description: config.ModelDescription, training: config.TrainingSettings | None) -> None:
+def create(run: str, description: config.ModelDescription, training: TrainingSettings | None) -> None:
     """Make a run directory with its config.json.
 
-    description: config.ModelDescription; training: config.TrainingSettings, or None for imported weights. config.json
+    description: config.ModelDescription; training: TrainingSettings, or None for imported weights. config.json
     is written first: a folder with other files but without it would be neither new nor a run. Raises UserError if the
     directory exists and is not empty, or cannot be written; a failure leaves nothing behind.
     """

@@ -36,9 +36,9 @@ from typing import Any
 
 import numpy as np
 
-import config
 import source_pascal_voc
 from formats import annotations, bdd100k, coco, csv_table, fixed_copy, folders, foreign, kitti, labelme, listing, yolo
+from settings import training_settings
 from structures import Sample, UserError
 from system import folder_tree, wording
 
@@ -57,7 +57,7 @@ SOURCE_HELP = (
     "(default: auto, detected)"
 )
 FUNCTIONS = ("split_names", "class_names", "find", "load")  # that a format of the user's own needs
-MISSING_ANNOTATIONS = config.CHOICES["missing_annotations"]
+MISSING_ANNOTATIONS = training_settings.CHOICES["missing_annotations"]
 VALIDATION = ("val", "valid", "validation", "dev")  # parts of names
 MOST_FILES = 2000  # that a message about a folder counts
 MOST_FOLDERS = 5  # that a message names

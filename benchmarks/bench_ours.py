@@ -21,6 +21,7 @@ import sources
 import ssd_utils
 import training_data
 import transforms
+from settings.training_settings import TrainingSettings
 from system import tensorflow_loading
 from training import caching
 
@@ -90,7 +91,7 @@ def training_step(preset="vgg300", width=1.0, batch=8, precision="auto"):
     from training import optimization
 
     description = describe(preset, width)
-    settings = config.TrainingSettings(data="", train="", adam_epsilon=1e-8, weight_decay=0.0)
+    settings = TrainingSettings(data="", train="", adam_epsilon=1e-8, weight_decay=0.0)
     dtype = devices.compute_dtype(precision)
     with tf.Graph().as_default() as graph:
         step = optimization.TrainingStep(description, settings, dtype)
@@ -130,7 +131,7 @@ def data(index, augmentation="full", cache="none", folder=None):
     transform = transforms.train_transforms(preset, transforms.AUGMENTATIONS[augmentation])
     make_item = training_data.MakeTrainingItem(samples, preset, anchors, transform, "bipartite", seed=0)
     if cache != "none":
-        settings = config.TrainingSettings(data="", train="", augmentation=augmentation, cache=cache, cache_dir=folder)
+        settings = TrainingSettings(data="", train="", augmentation=augmentation, cache=cache, cache_dir=folder)
         with contextlib.redirect_stdout(sys.stderr):  # stdout is the harness's
             opened = stack.enter_context(caching.opened(samples, preset, settings))
         make_item = make_item.sharing(opened)
@@ -153,7 +154,7 @@ def data(index, augmentation="full", cache="none", folder=None):
 def workers(index, workers, batches):
     """The data queue with a number of workers, from its first batch to its last."""
     samples = bench_pictures.read_index(index)
-    settings = config.TrainingSettings(data="", train="")
+    settings = TrainingSettings(data="", train="")
     queue = training_data.make_queue(samples, ssd_utils.get_preset("vgg300"), settings, workers=workers)
     size = settings.batch_size
     rows = list(range(len(samples))) * (1 + size * batches // len(samples))
@@ -341,7 +342,7 @@ def dataset_load(data):
 def queue_start(data):
     """Start a queue with 2 workers on such a folder and wait for its first batch."""
     samples = source_pascal_voc.load(data, "train", ("thing",))
-    settings = config.TrainingSettings(data="", train="")
+    settings = TrainingSettings(data="", train="")
 
     def run():
         with training_data.make_queue(samples, ssd_utils.get_preset("vgg300"), settings, workers=2) as queue:

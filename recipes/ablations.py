@@ -11,7 +11,7 @@ import statistics
 import bccd
 import recipe
 
-import config
+from settings.training_settings import CHOICES
 from structures import UserError
 from system import chain, cli, files, wording
 from system.argument_parser import ArgumentParser
@@ -225,7 +225,7 @@ def _add_flags(data, training):
     data.add_argument("--data", required=True, type=existing_folder, metavar="FOLDER", help=what)
     data.add_argument(
         "--other-classes",
-        choices=config.CHOICES["other_classes"],
+        choices=CHOICES["other_classes"],
         default=bccd.BCCD.other_classes,
         help="objects of a class that is not in the list: error stops, ignore drops them",
     )

@@ -10,6 +10,7 @@ import boxes as box_geometry
 import config
 import training_data
 from media import images, visualization
+from settings.training_settings import TrainingSettings
 from structures import Sample, UserError
 from system import cli
 from system.wording import plural
@@ -20,7 +21,7 @@ NAME = "batch.jpg"
 
 
 def write(
-    folder: str, samples: Sequence[Sample], description: config.ModelDescription, settings: config.TrainingSettings
+    folder: str, samples: Sequence[Sample], description: config.ModelDescription, settings: TrainingSettings
 ) -> str:
     """Write folder/batch.jpg with the first pictures that a training sees; returns a line that says what is in it.
 

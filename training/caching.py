@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import ssd_utils
 import training_data
-from config import TrainingSettings
 from media import images, picture_cache
+from settings.training_settings import TrainingSettings
 from structures import Sample, UserError
 from system import array_folder, memory, own_folders, shared_arrays, wording
 from system.wording import plural

@@ -11,6 +11,8 @@ import training_data
 import transforms
 from media import images
 from settings.computation import XLA_FORMS
+from settings.training_recipes import RECIPES
+from settings.training_settings import CHOICES, DEFAULTS, RESUMABLE, TRAINED_FACTOR
 from system import argument_parser, files, own_folders, worker_processes
 from system.argument_types import (
     existing_file,
@@ -84,10 +86,10 @@ def _class_weights(text):
 
 
 def _augmentation(text):
-    if text in config.CHOICES["augmentation"]:
+    if text in CHOICES["augmentation"]:
         return text
     if not os.path.isfile(text):
-        names = ", ".join(config.CHOICES["augmentation"])
+        names = ", ".join(CHOICES["augmentation"])
         raise argparse.ArgumentTypeError(f"{text!r} is neither one of {names} nor a JSON file")
     return augmentation_file.read(text)
 
@@ -108,7 +110,7 @@ def _add(group, flag, text, rare=False, **options):
 
     rare: only --help-all shows it.
     """
-    default = getattr(config.DEFAULTS, flag[2:].replace("-", "_"), None)
+    default = getattr(DEFAULTS, flag[2:].replace("-", "_"), None)
     if "(default: " not in text and default not in (None, "", ()) and default is not False:
         text = f"{text} (default: {shown(default)})"
     action = group.add_argument(flag, help=text, **options)
@@ -164,13 +166,13 @@ def _add_annotation_flags(group):
         group,
         "--other-classes",
         "objects of a class that is not in the list: error stops, ignore drops them",
-        choices=config.CHOICES["other_classes"],
+        choices=CHOICES["other_classes"],
     )
     _add(
         group,
         "--difficult",
         "objects marked difficult: use trains on them, as the original does; ignore drops them",
-        choices=config.CHOICES["difficult"],
+        choices=CHOICES["difficult"],
         rare=True,
     )
     _add(
@@ -178,7 +180,7 @@ def _add_annotation_flags(group):
         "--missing-annotations",
         "pictures without an annotation file, in formats with one for each picture: error stops, background takes them "
         "as pictures without objects",
-        choices=config.CHOICES["missing_annotations"],
+        choices=CHOICES["missing_annotations"],
         rare=True,
     )
 
@@ -205,7 +207,7 @@ def _add_sampling_flags(group):
         "random changes of pictures: full (the original's), article (full, but cut objects keep their whole boxes), "
         "light (mirroring, brightness, contrast: for few pictures of large objects), none, or a JSON file of numbers",
         type=_augmentation,
-        metavar=f"{'|'.join(config.CHOICES['augmentation'])}|FILE",
+        metavar=f"{'|'.join(CHOICES['augmentation'])}|FILE",
     )
     _add(
         group,
@@ -246,7 +248,7 @@ def _add_recipe_flag(group):
         "--recipe",
         "all settings at once: train.py's own, the article's or the original's; a flag given beside it wins. "
         "--help-all lists them. --init-from keeps the preset of its run (default: default)",
-        choices=tuple(config.RECIPES),
+        choices=tuple(RECIPES),
     )
 
 
@@ -342,7 +344,7 @@ def _add_weight_flags(group):
         "--initializer",
         "random values for layers without given weights: lsuv, He's scaled by the first pictures so that the outputs "
         "of all layers start at one size; he; xavier, the original's",
-        choices=config.CHOICES["initializer"],
+        choices=CHOICES["initializer"],
         rare=True,
     )
     _add(
@@ -361,7 +363,7 @@ def _add_loss_flags(group):
         "--matching",
         "which anchors learn an object: all with an IoU of 0.5 or more; bipartite adds the best anchor of each object; "
         "threshold, the article's, does not",
-        choices=config.CHOICES["matching"],
+        choices=CHOICES["matching"],
         rare=True,
     )
     _add(
@@ -377,7 +379,7 @@ def _add_loss_flags(group):
         "--unmatched",
         "what to do with a picture in which, after augmentation, no anchor matches an object: keep it, although it "
         f"teaches nothing, or redraw the augmentation up to {training_data.REDRAWS} times, as the article does",
-        choices=config.CHOICES["unmatched"],
+        choices=CHOICES["unmatched"],
         rare=True,
     )
     _add(
@@ -385,7 +387,7 @@ def _add_loss_flags(group):
         "--normalize",
         "what the loss is divided by: the matched anchors of all images of a step (batch, the original's), or those of "
         "each image, so that each image counts alike (image, the article's)",
-        choices=config.CHOICES["normalize"],
+        choices=CHOICES["normalize"],
         rare=True,
     )
     _add(
@@ -422,7 +424,7 @@ def _add_optimizer_flags(group):
         group,
         "--optimizer",
         "adamw is Adam with decoupled weight decay; adam is the article's, momentum the original's",
-        choices=config.CHOICES["optimizer"],
+        choices=CHOICES["optimizer"],
         rare=True,
     )
     _add(
@@ -446,7 +448,7 @@ def _add_optimizer_flags(group):
         "--momentum-form",
         "what --optimizer momentum sums up: gradients (tensorflow), or gradients times the learning rate, so that "
         "a change of the rate affects only later gradients (caffe)",
-        choices=config.CHOICES["momentum_form"],
+        choices=CHOICES["momentum_form"],
         rare=True,
     )
 
@@ -464,7 +466,7 @@ def _add_update_flags(group):
         group,
         "--weight-decay",
         "decay of weights; biases are not decayed "
-        f"(default: {config.DEFAULTS.weight_decay:g}; 0.0005 with adam or momentum, which add it to the gradient)",
+        f"(default: {DEFAULTS.weight_decay:g}; 0.0005 with adam or momentum, which add it to the gradient)",
         type=non_negative_float,
         metavar="X",
         rare=True,
@@ -485,7 +487,7 @@ def _add_rate_flags(group):
         group,
         "--learning-rate",
         "rate before --schedule lowers it "
-        f"(default: {config.DEFAULTS.learning_rate:g}; 0.001 with momentum or the article's epsilon)",
+        f"(default: {DEFAULTS.learning_rate:g}; 0.001 with momentum or the article's epsilon)",
         type=positive_float,
         metavar="X",
     )
@@ -502,7 +504,7 @@ def _add_rate_flags(group):
         "--schedule",
         "cosine: falls to 0 at the end of the training; exponential: × 0.97 an epoch, the article's; step: × 0.1 at "
         "each of --schedule-steps, the original's",
-        choices=config.CHOICES["schedule"],
+        choices=CHOICES["schedule"],
     )
     _add(
         group,
@@ -544,7 +546,7 @@ def _add_multiplier_flags(group):
         group,
         "--vgg-lr-multiplier",
         "factor on the learning rate of VGG-16's convolutions, conv1_1 to conv5_3, so that trained weights change less "
-        f"than new ones (default: {config.TRAINED_FACTOR:g} when starting from VGG-16 with Adam or AdamW, unless "
+        f"than new ones (default: {TRAINED_FACTOR:g} when starting from VGG-16 with Adam or AdamW, unless "
         "--adam-epsilon is 0.01 or more; else 1)",
         type=positive_float,
         metavar="X",
@@ -565,7 +567,7 @@ def _add_run_flags(group):
         group,
         "--resume",
         "continue the run from its last checkpoint; only "
-        f"{_flag_list((*config.RESUMABLE, 'xla', 'devices', 'restarts'))} may change",
+        f"{_flag_list((*RESUMABLE, 'xla', 'devices', 'restarts'))} may change",
         action="store_true",
         default=False,
     )
@@ -641,7 +643,7 @@ def _add_precision_flags(group):
         group,
         "--precision",
         "data type of the computation; weights are always float32. auto takes the fastest that the hardware has",
-        choices=config.CHOICES["precision"],
+        choices=CHOICES["precision"],
     )
     xla = group.add_argument(
         "--xla",
@@ -669,7 +671,7 @@ def _add_worker_flags(group):
         "--cache",
         "keep decoded pictures, so that each is decoded once: ram in memory, disk in files that later trainings use "
         "too. The batches are the same",
-        choices=config.CHOICES["cache"],
+        choices=CHOICES["cache"],
         rare=True,
     )
     _add(
@@ -726,7 +728,7 @@ def _add_device_flags(group):
         "--wire",
         "data type of the gradients that several processes send each other; bfloat16 takes half the time on a slow "
         "network, and rounds",
-        choices=config.CHOICES["wire"],
+        choices=CHOICES["wire"],
         rare=True,
     )
     _add(

@@ -19,6 +19,7 @@ import ssd_layers
 import ssd_vgg
 from distribution import collective
 from kernels import devices
+from settings.training_settings import TrainingSettings
 from training import feeding, probes
 
 EXPONENTIAL_DECAY = 0.97  # per epoch, the article's
@@ -26,7 +27,7 @@ STEP_DECAY = 0.1  # at each of --schedule-steps, the original's
 AVERAGE_RAMP = 9  # about the ramp of TensorFlow's ExponentialMovingAverage with num_updates
 
 
-def learning_rate(settings: config.TrainingSettings, step: int, steps_per_epoch: int, total_steps: int) -> float:
+def learning_rate(settings: TrainingSettings, step: int, steps_per_epoch: int, total_steps: int) -> float:
     """The rate of optimizer step `step` (0-based): linear warm-up times the schedule."""
     warmup = min(1.0, (step + 1) / settings.warmup_steps) if settings.warmup_steps else 1.0
     dropped = sum(step >= drop for drop in settings.schedule_steps)
@@ -49,11 +50,11 @@ def learning_rate(settings: config.TrainingSettings, step: int, steps_per_epoch:
 class Plan:
     """The number of batches and optimizer steps of a training.
 
-    settings: config.TrainingSettings.
+    settings: TrainingSettings.
     num_images: images of an epoch.
     """
 
-    settings: config.TrainingSettings
+    settings: TrainingSettings
     num_images: int
 
     @property
@@ -127,7 +128,7 @@ class TrainingStep:
     def __init__(
         self,
         description: config.ModelDescription,
-        settings: config.TrainingSettings,
+        settings: TrainingSettings,
         dtype: tf.DType,
         class_weights: Sequence[float] | None = None,
         fixed_shapes: bool = False,

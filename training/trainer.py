@@ -20,6 +20,7 @@ from distribution.ends import RankLost
 from distribution.group import Group
 from formats import division
 from kernels import devices
+from settings.training_settings import TrainingSettings
 from structures import Sample, UserError
 from system import cli, worker_processes
 from system.data_queue import Batch, DataQueue, WorkerError
@@ -69,7 +70,7 @@ class Task:
 
     run: str
     description: config.ModelDescription
-    settings: config.TrainingSettings
+    settings: TrainingSettings
     samples: list[Sample]
     valid: list[Sample]
     resume: bool = False

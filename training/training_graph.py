@@ -11,6 +11,7 @@ import detector
 import ssd_vgg
 from distribution import collective
 from kernels import devices
+from settings.training_settings import TrainingSettings
 from training import optimization, valid_loss
 
 
@@ -51,7 +52,7 @@ def set_values(session: tf.Session, variables: Iterable[tf.Variable], values: Ma
 
 def build(
     description: config.ModelDescription,
-    settings: config.TrainingSettings,
+    settings: TrainingSettings,
     dtype: tf.DType,
     class_weights: Sequence[float] | None = None,
     xla: str = "off",

@@ -9,6 +9,7 @@ import ssd_utils
 import training_data
 from media import picture_cache
 from programs import CLASSES, TINY, run, write_shapes
+from settings.training_settings import TrainingSettings
 from structures import UserError
 from system import memory, own_folders
 from training import caching, trainer
@@ -28,7 +29,7 @@ def told(samples, capsys):
     """Callable: settings -> what is printed."""
 
     def call(neighbors=1, **settings):
-        with caching.opened(samples, PRESET, config.TrainingSettings("", "", **settings), neighbors) as cache:
+        with caching.opened(samples, PRESET, TrainingSettings("", "", **settings), neighbors) as cache:
             assert (cache is None) == (settings["cache"] == "none")
         return capsys.readouterr().out
 
@@ -86,7 +87,7 @@ def test_the_batches_of_a_training_come_through_the_cache(samples, kind, tmp_pat
     monkeypatch.setattr(picture_cache.PictureCache, "read", lambda self, *args: reads.append(1) or read(self, *args))
 
     def batches(**choices):
-        settings = config.TrainingSettings("", "", batch_size=4, workers=0, **choices)
+        settings = TrainingSettings("", "", batch_size=4, workers=0, **choices)
         task = trainer.Task("", config.ModelDescription(PRESET, ("disc", "square")), settings, samples, [])
         jobs = [job for epoch in range(2) for job in training_data.epoch_jobs(len(samples), 0, epoch)]
         with trainer.open_queue(task) as queue:

@@ -10,6 +10,7 @@ import config
 import ssd_utils
 from distribution import cluster
 from programs import ROOT
+from settings.training_settings import DEFAULTS
 from structures import UserError
 from system import own_folders, worker_processes
 from training import together, train_flags
@@ -186,7 +187,7 @@ def test_what_all_ranks_must_have_in_common(flag, compared):
 
 def make_task():
     description = config.ModelDescription(ssd_utils.PRESETS["vgg300"], ("car",))
-    return types.SimpleNamespace(settings=config.DEFAULTS, run="run", description=description, samples=[], valid=[])
+    return types.SimpleNamespace(settings=DEFAULTS, run="run", description=description, samples=[], valid=[])
 
 
 def test_another_version_of_the_project_is_found(tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ import runs
 from kernels import devices
 from programs import ROOT, TINY, fresh_environment, run, write_shapes
 from settings.computation import XLA_FORMS
+from settings.training_settings import TrainingSettings
 from training import trainer
 
 # Compiled code need not be fast here
@@ -94,13 +95,14 @@ import dataclasses
 import numpy as np
 import tensorflow.compat.v1 as tf
 import config, ssd_utils
+from settings.training_settings import TrainingSettings
 from training import training_graph
 
 def stage(name):
     print("stage", name, file=sys.stderr, flush=True)
 
 preset = dataclasses.replace(ssd_utils.get_preset("vgg300"), width=0.03)
-settings = config.TrainingSettings(data="", train="", batch_size=2, accumulate=2, ema=0.9)
+settings = TrainingSettings(data="", train="", batch_size=2, accumulate=2, ema=0.9)
 images = np.zeros((2, 300, 300, 3), np.uint8)
 targets = {"class_targets": np.ones((2, preset.num_anchors), np.int32)}
 batch = {"images": images, **targets, "offset_targets": np.zeros((2, preset.num_anchors, 4), np.float32)}
@@ -159,7 +161,7 @@ def test_the_table_of_auto_is_in_order():
 
 
 def test_a_resume_counts_the_images_that_remain(monkeypatch):
-    settings = config.TrainingSettings(data="", train="", batch_size=4, accumulate=2, epochs=3)
+    settings = TrainingSettings(data="", train="", batch_size=4, accumulate=2, epochs=3)
     task = trainer.Task("run", None, settings, [None] * 80, [])  # 10 steps an epoch
     monkeypatch.setattr(runs, "last_state", lambda run: runs.TrainingState(step=25))
     assert trainer._remaining_images(task) == 240
