@@ -55,7 +55,7 @@ from system.argument_types import fraction, positive_int
 
 FEW = 5  # boxes a picture that are easy to look at
 MOST_DRAWING = 8  # threads; each holds a picture of up to hundreds of megabytes
-FILMS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".mts", ".3gp")
+VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".mts", ".3gp")
 TEXTS = (".txt", ".csv", ".json", ".xml", ".yaml", ".yml")
 SHARD = 1000  # pictures of a file of --shards
 SPLIT_FLOAT32 = " and, with --split, for a run that train.py validated in float32, so that scores agree"  # for --help
@@ -393,7 +393,7 @@ def _find_files(flags):
             whole = " ".join(flags.images)  # in the shell, a name with spaces becomes several
             hint = f"; do you mean {whole!r}? A name with spaces needs quotes" if os.path.exists(whole) else ""
             raise UserError(f"{path or 'an empty name'}: no such file or folder{hint}")
-        if not os.path.isdir(path) and path.lower().endswith(FILMS):
+        if not os.path.isdir(path) and path.lower().endswith(VIDEOS):
             detect = cli.command("process_video.py", flags.model, path, "OUTPUT.mp4")
             raise UserError(f"{path}: is a video; detect in it with {detect}")
         is_folder = os.path.isdir(path)

@@ -23,7 +23,7 @@ QUALITY = 90  # of the JPEGs that the seconds before are kept as: raw ones would
 
 
 class Events:
-    """Clips and lines of one film. A class that appears while a clip is filmed is in that clip."""
+    """Clips and lines of one video. A class that appears while a clip is filmed is in that clip."""
 
     def __init__(self, folder: str, width: int, height: int, rate: Fraction, class_names: Sequence[str]) -> None:
         """folder: made if it is missing; lines are added to its events.jsonl. rate: frames per second.

@@ -1,4 +1,4 @@
-"""The flags of process_video.py, and those of each film where it is called with several."""
+"""The flags of process_video.py, and those of each video where it is called with several."""
 
 import argparse
 import os
@@ -27,14 +27,14 @@ from tiling import flags as tile_flags
 from tiling import tiles
 from tracking import following, mot_file, places
 
-# What is written beside each film, as a file, or in a folder where OUTPUT is one: {flag: suffix}
+# What is written beside each video, as a file, or in a folder where OUTPUT is one: {flag: suffix}
 FILES = {"json": ".json", "csv": ".csv", "timeline": ".png"}
-FOLDERS = ("track_crops", "events")  # ... and what is written into a folder for each film
-RATES = (0.0001, 1000)  # frames per second that a folder of pictures may have: a picture every few hours is a film too
+FOLDERS = ("track_crops", "events")  # ... and what is written into a folder for each video
+RATES = (0.0001, 1000)  # frames per second that a folder of pictures may have: a picture every few hours is a video too
 
 
-def films(flags: argparse.Namespace) -> list[argparse.Namespace]:
-    """The flags of each film: its `input`, `output` and `json`, beside all others. Raises UserError."""
+def videos(flags: argparse.Namespace) -> list[argparse.Namespace]:
+    """The flags of each video: its `input`, `output` and `json`, beside all others. Raises UserError."""
     tiles.choose(flags.tiles, flags.tile_size, flags.overlap)  # refuses both
     flags.places = places.named(
         [*(flags.line or ()), *(zone for path in flags.zone or () for zone in places.read_zones(path))]
@@ -65,11 +65,11 @@ def films(flags: argparse.Namespace) -> list[argparse.Namespace]:
         if getattr(flags, name):
             _check_folder(f"--{name}", getattr(flags, name))
     names = _names(flags)
-    return [_film(flags, source, name) for source, name in zip(flags.inputs, names, strict=True)]
+    return [_of_one(flags, source, name) for source, name in zip(flags.inputs, names, strict=True)]
 
 
 def _names(flags):
-    """The name of each film's files, without a suffix."""
+    """The name of each video's files, without a suffix."""
     cameras = [source for source in flags.inputs if video.is_camera(source)]
     if cameras:
         if len(cameras) < len(flags.inputs):
@@ -95,12 +95,12 @@ def _place(source):
 
 
 def _input(source):
-    """The flags that say what a film is read from. input_name: for messages and files that others read."""
+    """The flags that say what a video is read from. input_name: for messages and files that others read."""
     return {"input": source, "input_name": video.without_password(source)}
 
 
-def _film(flags, source, name):
-    """The flags of one film of several."""
+def _of_one(flags, source, name):
+    """The flags of one video of several."""
     written = {
         what: os.path.join(getattr(flags, what), f"{name}{suffix}") if getattr(flags, what) else None
         for what, suffix in FILES.items()
@@ -119,7 +119,7 @@ def _check_folder(name, path):
 
 
 def check_tiles(flags: argparse.Namespace, size: tuple[int, int]) -> None:
-    """Raise UserError if a film whose frames have this (width, height) would be cut into too many tiles."""
+    """Raise UserError if a video whose frames have this (width, height) would be cut into too many tiles."""
     if cut := tiles.choose(flags.tiles, flags.tile_size, flags.overlap):
         try:
             cut.edges_px(size)
@@ -127,14 +127,14 @@ def check_tiles(flags: argparse.Namespace, size: tuple[int, int]) -> None:
             raise UserError(f"{flags.input_name}: {error}") from None
 
 
-def check_outputs(films: Sequence[argparse.Namespace]) -> None:
+def check_outputs(videos: Sequence[argparse.Namespace]) -> None:
     """Raise UserError if a file that is written is also read or another output, or cannot be written.
 
-    films: the flags of all films of a call. What is incomplete has a name of its own, which must be free too.
+    videos: the flags of all videos of a call. What is incomplete has a name of its own, which must be free too.
     """
-    taken = {os.path.realpath(path): name for film in films for name, path in _read(film) if os.path.exists(path)}
-    for film in films:
-        for name, path in (("OUTPUT", film.output), *((f"--{what}", getattr(film, what)) for what in FILES)):
+    taken = {os.path.realpath(path): name for one in videos for name, path in _read(one) if os.path.exists(path)}
+    for one in videos:
+        for name, path in (("OUTPUT", one.output), *((f"--{what}", getattr(one, what)) for what in FILES)):
             if path in (None, NONE):
                 continue
             if other := taken.get(os.path.realpath(path)):
@@ -146,7 +146,7 @@ def check_outputs(films: Sequence[argparse.Namespace]) -> None:
 
 
 def _read(flags):
-    """(flag or argument, path) of each file that a film is read from or that a flag names; not all need exist."""
+    """(flag or argument, path) of each file that a video is read from or that a flag names; not all need exist."""
     yield from (("INPUT", flags.input), ("MODEL", flags.model))
     yield from (("--zone", path) for path in flags.zone or ())
     if flags.score_tracks:
@@ -183,7 +183,7 @@ def _rate(text):
     rate, (lowest, highest) = positive_float(text), RATES
     if not lowest <= rate <= highest:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from {lowest} to {highest}")
-    return Fraction(rate).limit_denominator(100_000)  # which is as exact as films are written
+    return Fraction(rate).limit_denominator(100_000)  # which is as exact as videos are written
 
 
 def _json_or_folder(text):

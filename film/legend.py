@@ -13,9 +13,9 @@ SPEED_FRAMES = 50  # over which the speed is the mean
 
 
 class Presence:
-    """Which classes there are in a film, frame by frame.
+    """Which classes there are in a video, frame by frame.
 
-    seconds: the time in the film. speed: frames per second of processing; None in the first frame.
+    seconds: the time in the video. speed: frames per second of processing; None in the first frame.
     here: {label: objects in this frame}. so_far: {label: tracks so far, each in its latest class}; None where objects
     are not tracked.
     """

@@ -93,7 +93,7 @@ def parse_address(text: str) -> tuple[str, int]:
 
 
 class Page:
-    """The page of one film, served from when it is made until `close`.
+    """The page of one video, served from when it is made until `close`.
 
     address: what to open in a browser. hidden: labels that are not to be drawn, as the user ticked.
     """

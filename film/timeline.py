@@ -60,7 +60,7 @@ class Timeline:
     def finish(self, summary: dict[str, Any], whole: bool = True) -> None:
         """Add the summary, a dict as from `outcome.summary`, and publish the file.
 
-        whole: whether it is of the whole film; otherwise the file becomes NAME.unfinished.json, and an older one stays.
+        whole: whether the whole video is in it; else the file becomes NAME.unfinished.json, and an older one stays.
         """
         self._file.write("\n], " + json.dumps(summary)[1:] + "\n")
         self._file.commit(None if whole else video.unfinished_name(self._path))

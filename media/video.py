@@ -48,7 +48,7 @@ class VideoReader:
     pixel_aspect: width / height of a pixel as shown, a Fraction.
     rate: mean frames per second, a Fraction.
     live: whether it is a camera or an endless stream.
-    skipped: 0; the frames that damage takes from a film are not counted.
+    skipped: 0; the frames that damage takes from a video are not counted.
     duration: seconds; None if live or unknown.
     frame_count: as the file declares it, or duration × rate; None if live or unknown.
     error: why frames are missing, or None; complete only after the last frame.
@@ -295,7 +295,7 @@ class VideoWriter:
     file is written in fragments of one frame, without B-frames or look-ahead, at `unfinished`: whatever ends the
     process, even kill -9, the frames there play, and only the few in the encoder's threads are lost. `close` then
     copies the streams, without encoding again, into an ordinary MP4 with its index in front (it starts at once over a
-    network and shows its length), which takes the name `path`; an older film has stayed there until then.
+    network and shows its length), which takes the name `path`; an older video has stayed there until then.
 
     unfinished: NAME.unfinished.mp4 beside `path`, until `close`; after an error it stays, if it has a frame.
     padding: (columns, rows) added on the right and at the bottom, 0 or 1 each, as yuv420p needs even sides.
@@ -373,7 +373,7 @@ class VideoWriter:
 
     @property
     def seconds(self) -> float:
-        """How long the film is so far."""
+        """How long the video is so far."""
         return self._next_pts / self._scale
 
     @property
@@ -418,7 +418,7 @@ class VideoWriter:
                 self._sound.advance(Fraction(pts, self._scale))
 
     def close(self) -> None:
-        """Write the remaining frames and give the film its name; without a frame, remove it.
+        """Write the remaining frames and give the video its name; without a frame, remove it.
 
         A second call does nothing. Raises UserError if the file cannot be written.
         """
