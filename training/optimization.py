@@ -169,15 +169,19 @@ class TrainingStep:
         self.gradient_probe = probes.GradientProbe(self.trained, settings.clip_norm)
         self._loss_scale = _LossScale() if dtype == tf.float16 else None
         self.losses, gradients = self._losses_and_gradients(network, multibox_loss)
+        self.averages: dict[str, tf.Variable] = {}
+        self._build_update(gradients)
+
+    def _build_update(self, gradients):
+        """Build what adds up the gradients of a batch, what updates the weights with them, and the moving averages."""
         with tf.name_scope("update"):
-            if settings.accumulate == 1 and ranks is None:
+            if self._settings.accumulate == 1 and self._ranks is None:
                 self._add = None
                 self._update = self._make_update(gradients, self.losses["positives"])
             else:
                 self._add, self._update = self._accumulate(gradients)
-            self.averages: dict[str, tf.Variable] = {}
             self.first_averages = tf.no_op()
-            if settings.ema is not None:
+            if self._settings.ema is not None:
                 self._update = self._average_after(self._update)
 
     def _losses_and_gradients(self, network, multibox_loss):
