@@ -23,7 +23,7 @@ import numpy as np
 import config
 import sources
 from formats import class_lists
-from media import visualization
+from media import charts
 from results import comp4, detection_files
 from results.data_set import MISSING_ANNOTATIONS, OTHER_CLASSES, VALID_OF, DataSet
 from scoring import (
@@ -695,13 +695,13 @@ def _plot(curves, report, folder):
     lines = [(f"{curve.name} {curve.area:.3f}", curve.recall, curve.precision) for curve in drawn]
     title = f"mean AP {_show(report['area']['mean'])} as area, {_show(report['voc07']['mean'])} by VOC07"
     title += f" (IoU ≥ {report['iou']:g}, {plural(report['images'], 'image')})"
-    visualization.plot_precision_recall(os.path.join(folder, "precision_recall.png"), lines, title)
+    charts.plot_precision_recall(os.path.join(folder, "precision_recall.png"), lines, title)
     class_names = [curve.name for curve in curves]
     names = dict(zip(class_names, file_names.safe_names(class_names), strict=True))
     for curve, line in zip(drawn, lines, strict=True):
         title = f"{curve.name}: AP {curve.area:.4f} as area, {curve.voc07:.4f} by VOC07"
         path = os.path.join(folder, f"precision_recall_{names[curve.name]}.png")
-        visualization.plot_precision_recall(path, [line], title)
+        charts.plot_precision_recall(path, [line], title)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from media.visualization import envelope_steps, in_plot, make_figure, save_figure, set_title, short_name
+from media.charts import envelope_steps, in_plot, make_figure, save_figure, set_title, short_name
 from system.file_names import Path
 
 COLUMNS = 4  # panels in a row

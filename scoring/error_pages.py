@@ -8,7 +8,7 @@ import os
 import cv2
 import numpy as np
 
-from media import html_page, images, visualization
+from media import charts, html_page, images, visualization
 from scoring import error_report
 from system import file_names, files
 from system.wording import plural
@@ -51,7 +51,7 @@ def write(folder, ground_truth, detections, curves, class_names, iou_threshold):
 
 def _plot(path, errors, ground_truth, class_names):
     curve = errors.curve
-    visualization.plot_errors(
+    charts.plot_errors(
         path,
         f"{curve.name}: {plural(curve.positives, 'object')}, {plural(len(errors.kinds), 'detection')}",
         true_scores=curve.scores[curve.true],

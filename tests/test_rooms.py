@@ -81,22 +81,22 @@ WITHOUT_TENSORFLOW = {
 WITH_TENSORFLOW = {"system.quiet_tensorflow"}
 # ... and these call for it in a function, once the flags are known to be good
 LOADS_IT_LATER = {"system.tensorflow_loading", "measuring.timing", "exports.file_probe", *PROGRAMS}
-# Packages of other people, by the module that alone may import them; the rest of requirements.txt is free to all
+# Packages of other people, by the modules that alone may import them; the rest of requirements.txt is free to all
 ONLY_IN = {
-    "av": "media.video",
-    "h5py": "weights.weight_files",
-    "yaml": "formats.yolo",
-    "matplotlib": "media.visualization",
-    "pillow_heif": "media.images",
-    "tf2onnx": "exports.onnx_graph",
-    "onnx": "exports.onnx_graph",
-    "onnxruntime": "exports.onnx_file",
-    "openvino": "exports.openvino_file",
-    "nncf": "exports.openvino_file",
-    "fsspec": "many.inputs",
-    "ray": "infer_many",
-    "pyarrow": "many.parquet",
-    "google": "system.compiled_code",  # protobuf, which comes with TensorFlow
+    "av": {"media.video"},
+    "h5py": {"weights.weight_files"},
+    "yaml": {"formats.yolo"},
+    "matplotlib": {"media.visualization", "media.charts"},
+    "pillow_heif": {"media.images"},
+    "tf2onnx": {"exports.onnx_graph"},
+    "onnx": {"exports.onnx_graph"},
+    "onnxruntime": {"exports.onnx_file"},
+    "openvino": {"exports.openvino_file"},
+    "nncf": {"exports.openvino_file"},
+    "fsspec": {"many.inputs"},
+    "ray": {"infer_many"},
+    "pyarrow": {"many.parquet"},
+    "google": {"system.compiled_code"},  # protobuf, which comes with TensorFlow
 }
 EVERYWHERE = {"numpy", "cv2", "tqdm", "PIL", "tensorflow"}
 
@@ -202,7 +202,7 @@ def broken_rules(name, source):
         elif outer == "tensorflow" and is_without_tensorflow(name):
             if name not in LOADS_IT_LATER or not in_function:
                 broken.append(f"{where}, which it must not")
-        elif outer not in sys.stdlib_module_names and outer not in EVERYWHERE and ONLY_IN.get(outer) != name:
+        elif outer not in sys.stdlib_module_names and outer not in EVERYWHERE and name not in ONLY_IN.get(outer, ()):
             broken.append(f"{where}, a package that is not for it")
     return broken
 

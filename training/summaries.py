@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 import tqdm
 
-from media import visualization
+from media import charts, visualization
 from structures import UserError
 from system import atomic, cli, files, wording, write_errors
 from training.ration import Ration
@@ -144,7 +144,7 @@ class Summaries:
         with _writing(plots):
             os.makedirs(plots, exist_ok=True)
             path = os.path.join(plots, "learning_curves.png")
-            visualization.plot_learning_curves(path, rows, mean_losses(self._losses))
+            charts.plot_learning_curves(path, rows, mean_losses(self._losses))
 
     def write_rows(self, rows: list[dict]) -> None:
         """Replace metrics.csv."""

@@ -25,7 +25,7 @@ from learning_plan import Training
 import pretrained
 import ssd_utils
 import weight_twins
-from media import visualization
+from media import charts
 from programs import fresh_environment, write_shapes
 from settings.training_settings import TrainingSettings
 from structures import Sample, UserError
@@ -309,7 +309,7 @@ def test_the_lines_are_json():
 
 
 def test_the_plot_shows_every_curve_against_images_and_seconds(tmp_path):
-    figure = visualization.make_figure(11.0, 4.8)
+    figure = charts.make_figure(11.0, 4.8)
     learning_report.draw(figure, RECORDS)
     for axes, key in zip(figure.axes, ("images", "seconds"), strict=True):
         shown = [line.get_xydata().tolist() for line in axes.lines]

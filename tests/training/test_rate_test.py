@@ -10,7 +10,7 @@ import pytest
 
 import programs
 import train
-from media import visualization
+from media import charts
 from programs import TINY
 from structures import UserError
 from system import compiled_code, stopping
@@ -115,7 +115,7 @@ def test_the_plot_has_a_smoothed_curve_where_the_steps_are_enough_for_one(steps,
     curve = rate_test.Curve(clock=lambda: 0.0)
     curve.rates, curve.losses = list(RATES[:steps]), [8.0] * (steps - 3) + [7.0, 40.0, 1e6]
     figures = []
-    monkeypatch.setattr(visualization, "save_figure", lambda figure, _: figures.append(figure))
+    monkeypatch.setattr(charts, "save_figure", lambda figure, _: figures.append(figure))
     rate_test._write(curve, "the loss blew up", None, str(tmp_path / "rate.png"), str(tmp_path / "rate.json"))
     (axes,) = figures[0].axes
     assert ("smoothed" in axes.get_legend_handles_labels()[1]) == (steps >= rate_test.FEWEST)
