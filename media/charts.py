@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
-from media.visualization import drawable
+from media.lettering import drawable
 from system import files
 from system.file_names import Path
 from system.wording import plural

@@ -3,8 +3,6 @@
 import functools
 import itertools
 import math
-import os
-import unicodedata
 import zlib
 from collections.abc import Iterable, Sequence
 
@@ -12,9 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
-from media import marks
+from media import lettering, marks
 from structures import Detections, Sample
-from system import cli
 
 Color = tuple[int, int, int]  # RGB, 0 to 255
 
@@ -57,10 +54,7 @@ KNOWN_CLASSES = (
 )
 # Sizes as parts of the square root of the image's area: 2 and 21 pixels at 1280 × 720.
 LINE_PART, FONT_PART = 1 / 400, 1 / 46
-SMALLEST_FONT = 11
 LATER_PLACE = 0.15  # for each place that a label is not put in, as much of it may lie on other boxes
-UNDRAWABLE = ("Cc", "Cs", "Zl", "Zp")  # categories of Unicode: control, surrogate, separators of lines
-MOST_LETTERS = 300  # of a word: a longer one is wider than any picture, and takes memory
 UNLIKE = 70  # distance in CIE Lab: two purples are 40 apart, red and orange 60
 
 
@@ -209,12 +203,12 @@ def _strip(points, size):
 def sizes(image: np.ndarray) -> tuple[int, int]:
     """Pixels of lines and of letters that suit an image [H,W,3]."""
     scale = np.sqrt(image.shape[0] * image.shape[1])
-    return max(2, round(scale * LINE_PART)), max(SMALLEST_FONT, round(scale * FONT_PART))
+    return max(2, round(scale * LINE_PART)), max(lettering.SMALLEST_FONT, round(scale * FONT_PART))
 
 
 def _legend(lines, size):
     """Lines of (text, color or None), in letters of `size` pixels, on black: uint8 RGB [H,W,3]."""
-    rows = [_tab(text, size, (0, 0, 0)) for text, _ in lines]
+    rows = [lettering.tab(text, size, (0, 0, 0)) for text, _ in lines]
     height, left = max(map(len, rows), default=0), 0
     if any(color is not None for _, color in lines):
         left = height
@@ -290,12 +284,6 @@ def draw_dashed(canvas: np.ndarray, box: np.ndarray, line: int) -> None:
         strip[:] = shade[None] if horizontal else shade[:, None]
 
 
-def caption(text: str, width: int) -> np.ndarray:
-    """A line of white text on black, uint8 RGB [H,width,3], cut where it is too long; H depends on the width only."""
-    line = _tab(text, max(SMALLEST_FONT, round(width / 36)), (0, 0, 0))[:, :width]
-    return np.pad(line, ((0, 0), (0, width - line.shape[1]), (0, 0)))
-
-
 class _Tabs:
     """Draws the labels of one image on filled tabs that do not overlap."""
 
@@ -319,7 +307,7 @@ class _Tabs:
         Draws nothing, and returns False, if other labels leave no space (the color still shows the class) or the image
         is too small.
         """
-        parts = [_tab(word, font_size, color) for word in words]
+        parts = [lettering.tab(word, font_size, color) for word in words]
         while parts:
             height, width = len(parts[0]), sum(part.shape[1] for part in parts)
             place = self._place(box, width, height)
@@ -362,61 +350,3 @@ def _shared(places, width, height, boxes):
     low = np.maximum(places[:, None], boxes[None, :, :2])
     high = np.minimum(places[:, None] + (width, height), boxes[None, :, 2:])
     return np.maximum(high - low, 0).prod(axis=2)
-
-
-def drawable(text: str) -> str:
-    """A text in one line that can be drawn and encoded: � stands for control characters and lone surrogates."""
-    return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in UNDRAWABLE else c for c in text)
-
-
-@functools.lru_cache(maxsize=512)
-def _tab(text, size, color):
-    """A word on its color, uint8 RGB [H,W,3], in letters of `size` pixels; H depends on the size only."""
-    from PIL import Image, ImageDraw
-
-    text = drawable(text[:MOST_LETTERS])
-    font, pad = _font(_font_path(text), size), max(2, size // 5)
-    ascent, descent = font.getmetrics()
-    tab = Image.new("RGB", (max(1, round(font.getlength(text))) + 2 * pad, ascent + descent), color)
-    dark = np.dot(color, (0.299, 0.587, 0.114)) < 120  # luma of BT.601
-    ImageDraw.Draw(tab).text((pad, 0), text, fill="white" if dark else "black", font=font)
-    return np.asarray(tab)
-
-
-@functools.lru_cache(maxsize=32)
-def _font(path, size):
-    from PIL import ImageFont
-
-    return ImageFont.truetype(path, size)
-
-
-@functools.lru_cache(maxsize=512)
-def _font_path(text):
-    """A font that has the letters of a text: DejaVu Sans Bold, which comes with matplotlib, or a font of the system."""
-    import matplotlib
-
-    usual = os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans-Bold.ttf")
-    if _has_letters(usual, text):
-        return usual
-    from matplotlib import font_manager  # takes seconds the first time on a machine: it reads all fonts
-
-    # "Last Resort" shows every letter as a frame
-    fonts = [font for font in font_manager.fontManager.ttflist if not font.name.startswith("Last Resort")]
-    fonts.sort(key=lambda font: (font.style != "normal", font.fname))
-    found = next((font.fname for font in fonts if _has_letters(font.fname, text)), None)
-    if found is None:
-        cli.warn(
-            f"no installed font has the characters of {text!r}; install one that does (for CJK on Debian: "
-            "fonts-noto-cjk)"
-        )
-    return found or usual
-
-
-def _has_letters(path, text):
-    from matplotlib import ft2font
-
-    try:
-        font = ft2font.FT2Font(path)
-    except (OSError, RuntimeError):  # missing, or not a font that FreeType can read
-        return False
-    return all(font.get_char_index(ord(letter)) for letter in text)

@@ -86,7 +86,7 @@ ONLY_IN = {
     "av": {"media.video"},
     "h5py": {"weights.weight_files"},
     "yaml": {"formats.yolo"},
-    "matplotlib": {"media.visualization", "media.charts"},
+    "matplotlib": {"media.charts", "media.lettering"},
     "pillow_heif": {"media.images"},
     "tf2onnx": {"exports.onnx_graph"},
     "onnx": {"exports.onnx_graph"},

@@ -9,7 +9,7 @@ import numpy as np
 import boxes as box_geometry
 import config
 import training_data
-from media import images, visualization
+from media import images, lettering, visualization
 from settings.training_settings import TrainingSettings
 from structures import Sample, UserError
 from system import cli
@@ -44,7 +44,7 @@ def write(
         name = os.path.basename(samples[job[1]].image_path) + (f", tile {tile}" if tile else "")
         words = f"{name}: {_words(*numbers)}"
         picture = _draw(image, plan, matches, alone, item.anchors, description.class_names)
-        tiles.append(np.concatenate([picture, visualization.caption(words, TILE)]))
+        tiles.append(np.concatenate([picture, lettering.caption(words, TILE)]))
     if not tiles:
         raise UserError(f"--train {settings.train}: none of the first pictures can be read")
     os.makedirs(folder, exist_ok=True)

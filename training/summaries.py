@@ -22,6 +22,7 @@ import tensorflow.compat.v1 as tf
 import tqdm
 
 from media import charts, visualization
+from media.lettering import drawable
 from structures import UserError
 from system import atomic, cli, files, wording, write_errors
 from training.ration import Ration
@@ -60,7 +61,7 @@ class Summaries:
         self._run = run
         self._class_names = class_names
         # Of the tags: protobuf refuses a lone surrogate, and TensorBoard shows control characters as they are
-        self._tags = {name: visualization.drawable(name) for name in class_names}
+        self._tags = {name: drawable(name) for name in class_names}
         self._events = events or os.path.join(run, "events")
         self._file: _EventFile | None = None  # `open` makes it; None also after a failure
         self._next_try = -math.inf  # time.monotonic()

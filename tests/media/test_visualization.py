@@ -1,13 +1,11 @@
 """Drawn boxes and labels: which pixels change."""
 
-import os
-
 import cv2
 import numpy as np
 import pytest
 
 from gray_canvas import GRAY, canvas
-from media import charts, marks, score_plots, visualization
+from media import charts, lettering, marks, score_plots, visualization
 from structures import Detections, Sample
 
 NAMES = ("car", "bus", "person", "zebra crossing")
@@ -78,27 +76,11 @@ def test_label_text_is_legible():
 CORNERS = [[0, 0, 60, 60], [260, 0, 320, 60], [0, 180, 60, 240], [260, 180, 320, 240]]
 
 
-def test_letters_that_the_usual_font_lacks(capsys):
-    """Chinese names were drawn as empty frames."""
-    usual = visualization._font_path("car 0.93")
-    assert os.path.basename(usual) == "DejaVuSans-Bold.ttf"
-    symbols = os.path.join(os.path.dirname(usual), "STIXNonUni.ttf")  # in matplotlib's list, as the system's are
-    special = next(
-        letter
-        for letter in map(chr, range(0xE000, 0xF8FF))
-        if visualization._has_letters(symbols, letter) and not visualization._has_letters(usual, letter)
-    )
-    assert visualization._has_letters(visualization._font_path(special), special)
-    for _ in range(2):
-        assert visualization._font_path("\U000e0042") == usual
-    assert capsys.readouterr().err.count(repr("\U000e0042")) == 1
-
-
 @pytest.mark.parametrize("box", [*CORNERS, [0, 0, 320, 240], [-50, -50, 900, 900], [100, 0, 110, 240]])
 def test_labels_stay_inside_the_image(box):
     drawn = visualization.draw_detections(canvas(320, 240), detected(box, [3]), NAMES)
     color = visualization.class_colors(NAMES)[3]
-    tab = visualization._tab("zebra crossing", visualization.SMALLEST_FONT, color)
+    tab = lettering.tab("zebra crossing", lettering.SMALLEST_FONT, color)
     x, y = cv2.minMaxLoc(cv2.matchTemplate(drawn, tab, cv2.TM_SQDIFF))[2]
     np.testing.assert_array_equal(drawn[y : y + tab.shape[0], x : x + tab.shape[1]], tab)  # complete
 
@@ -122,7 +104,7 @@ def test_a_label_moves_off_other_boxes():
     """The place above the first box is on the second one; below it is free."""
     own, other = [100, 120, 160, 160], [90, 60, 200, 118]
     drawn = visualization.draw_detections(canvas(320, 240), detected([own, other]), NAMES)
-    label = visualization._tab("car", visualization.SMALLEST_FONT, visualization.class_colors(NAMES)[0])
+    label = lettering.tab("car", lettering.SMALLEST_FONT, visualization.class_colors(NAMES)[0])
     x, y = cv2.minMaxLoc(cv2.matchTemplate(drawn[110:], label, cv2.TM_SQDIFF))[2]
     assert (x, y + 110) == (100, 160)
     alone = visualization.draw_detections(canvas(320, 240), detected([own]), NAMES)
@@ -145,7 +127,7 @@ def test_the_text_of_a_line_stands_at_its_first_end(ends, with_legend):
 
     text, font = "gate: 10 in, 3 out", visualization.sizes(image)[1]
     drawn = visualization.draw_tracks(image, Detections.empty(), [], [], NAMES, [], [(points, text)], legend)
-    tab = visualization._tab(text, font, marks.COLOR)
+    tab = lettering.tab(text, font, marks.COLOR)
     low = np.array(cv2.minMaxLoc(cv2.matchTemplate(drawn, tab, cv2.TM_SQDIFF))[2])
     high = low + tab.shape[1::-1]
     np.testing.assert_array_equal(drawn[low[1] : high[1], low[0] : high[0]], tab)
@@ -165,7 +147,7 @@ def test_the_legend_lies_on_top_and_labels_avoid_it(size):
     assert (top[panel > 0] >= panel[panel > 0]).all() and (top[panel == 255] == 255).all()
     assert (top[:, :, 2].astype(int) - panel[:, :, 2]).max() <= 255 // 3  # dark below its letters
     assert (panel == (255, 0, 0)).all(axis=2).any()
-    label = visualization._tab("car", visualization.sizes(drawn)[1], visualization.class_colors(NAMES)[0])
+    label = lettering.tab("car", visualization.sizes(drawn)[1], visualization.class_colors(NAMES)[0])
     x, y = cv2.minMaxLoc(cv2.matchTemplate(drawn, label, cv2.TM_SQDIFF))[2]
     assert (drawn[y : y + len(label), x : x + label.shape[1]] == label).all()  # elsewhere, and complete
 
@@ -229,7 +211,7 @@ def test_names_that_cannot_be_drawn_are_drawn_otherwise(tmp_path):
     boxes = np.tile(np.float32([10, 40, 100, 100]), (len(labels), 1))
     drawn = visualization.draw_objects(np.zeros((200, 300, 3), np.uint8), boxes, labels, ODD_NAMES)
     assert drawn.any()
-    assert [visualization.drawable(name) for name in ODD_NAMES[:4]] == ["a\N{REPLACEMENT CHARACTER}b", *["\ufffd"] * 3]
+    assert [lettering.drawable(name) for name in ODD_NAMES[:4]] == ["a\N{REPLACEMENT CHARACTER}b", *["\ufffd"] * 3]
     curve = np.float32([0, 0.5, 1])
     for name in ODD_NAMES[:-1]:
         charts.plot_precision_recall(tmp_path / "a.png", [(name, curve, curve)], name)

@@ -10,7 +10,7 @@ import sources
 import ssd_utils
 import train
 import training_data
-from media import images, visualization
+from media import images, lettering
 from programs import CLASSES, TINY
 from settings.training_settings import TrainingSettings
 from structures import UserError
@@ -36,8 +36,8 @@ def test_tiles_are_named(shapes, tmp_path, monkeypatch):
     """And the pictures drawn are those that a training with --tiles makes."""
     settings = TrainingSettings(str(shapes), "train", augmentation="light", tiles=(2, 1))
     samples, said, shown = sources.load(str(shapes), "train", DESCRIPTION.class_names), [], []
-    caption, draw = visualization.caption, batch_sheet._draw
-    monkeypatch.setattr(visualization, "caption", lambda text, width: said.append(text) or caption(text, width))
+    caption, draw = lettering.caption, batch_sheet._draw
+    monkeypatch.setattr(lettering, "caption", lambda text, width: said.append(text) or caption(text, width))
     monkeypatch.setattr(batch_sheet, "_draw", lambda image, *rest: shown.append(image) or draw(image, *rest))
     batch_sheet.write(str(tmp_path), samples, DESCRIPTION, settings)
     item = training_data.make_item(samples, DESCRIPTION.preset, settings)
