@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from media import track_chart, visualization
+from media import track_chart
+from media.class_colors import class_colors
 from structures import Detections
 
 SPEED_FRAMES = 50  # over which the speed is the mean
@@ -56,7 +57,7 @@ class Legend:
 
     def __init__(self, class_names: Sequence[str]) -> None:
         """class_names: what labels index."""
-        self._class_names, self._colors = class_names, visualization.class_colors(class_names)
+        self._class_names, self._colors = class_names, class_colors(class_names)
         self._presence = Presence()
 
     def lines(self, seconds: float, found: Detections, ids: np.ndarray | None) -> list[tuple[str, tuple | None]]:

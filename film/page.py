@@ -17,7 +17,7 @@ import cv2
 
 from film.frames import Frame, words
 from film.legend import Presence
-from media import visualization
+from media.class_colors import class_colors
 from structures import UserError
 from system import wording
 
@@ -104,7 +104,7 @@ class Page:
         self.token = None if host in THIS_MACHINE else secrets.token_urlsafe(16)
         self.hidden: set[int] = set()
         self._source, self._class_names = source, list(class_names)
-        self._colors = ["#" + bytes(color).hex() for color in visualization.class_colors(class_names)]
+        self._colors = ["#" + bytes(color).hex() for color in class_colors(class_names)]
         self._presence, self._counts, self._frames = Presence(), [], 0
         self._changed = threading.Condition()
         self._picture, self._ended = b"", False

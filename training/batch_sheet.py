@@ -10,6 +10,7 @@ import boxes as box_geometry
 import config
 import training_data
 from media import images, lettering, visualization
+from media.class_colors import class_colors
 from settings.training_settings import TrainingSettings
 from structures import Sample, UserError
 from system import cli
@@ -65,7 +66,7 @@ def _draw(image, plan, matches, alone, anchors, class_names):
     """
     size = TILE, round(TILE * image.shape[0] / image.shape[1])
     canvas = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
-    lines, colors = canvas.copy(), visualization.class_colors(class_names)
+    lines, colors = canvas.copy(), class_colors(class_names)
     positive = np.flatnonzero(matches >= 0)
     anchors_px = box_geometry.from_cxcywh(anchors[positive]) * (2 * size)
     for box, gt in zip(anchors_px, matches[positive], strict=True):

@@ -15,7 +15,8 @@ import sources
 import ssd_utils
 from dataset_check import checks, drawings, fixes, html_report, reporting, scanning
 from formats import annotations
-from media import images, visualization
+from media import images
+from media.class_colors import class_colors
 from structures import UserError
 from system import write_errors
 from voc_tree import fingerprint, voc_xml, write_voc
@@ -214,7 +215,7 @@ def test_page_and_drawings(originals, tmp_path, capsys, name):
     assert "train6" in said and said.count("not drawn") == skipped
     (path,) = (tmp_path / "drawn" / "val").glob("*val0.jpg")
     image, plain = images.read(path).astype(int), noise(10).astype(int)
-    color = dict(zip(NAMES, visualization.class_colors(NAMES), strict=True))
+    color = dict(zip(NAMES, class_colors(NAMES), strict=True))
     assert np.abs(image[50, 20] - color["cat"]).max() < 60 and np.abs(image[70, 139] - color["dog"]).max() < 60
     assert np.abs(image[115, :10] - plain[115, :10]).max() < 40  # nothing is drawn there
 

@@ -6,6 +6,7 @@ import pytest
 
 from gray_canvas import GRAY, canvas
 from media import charts, lettering, marks, score_plots, visualization
+from media.class_colors import class_colors
 from structures import Detections, Sample
 
 NAMES = ("car", "bus", "person", "zebra crossing")
@@ -44,7 +45,7 @@ def test_read_only_and_reversed_images_are_drawn_on():
 def test_a_box_is_an_outline_in_its_color_with_a_label_above(width, height):
     box = np.array([0.25, 0.3, 0.8, 0.9]) * ([width, height] * 2)
     drawn = visualization.draw_detections(canvas(width, height), detected(box), NAMES)
-    color = visualization.class_colors(NAMES)[0]
+    color = class_colors(NAMES)[0]
     x0, y0, x1, y1 = np.rint(box).astype(int)
     middle = (x0 + x1) // 2, (y0 + y1) // 2
     for x, y in ((middle[0], y0), (middle[0], y1 - 1), (x0, middle[1]), (x1 - 1, middle[1])):
@@ -66,7 +67,7 @@ def test_label_text_is_legible():
         canvas(640, 480), detected([[50, 100, 200, 300], [350, 100, 600, 300]], [0, 15]), [f"c{i}" for i in range(16)]
     )
     for x, label in ((50, 0), (350, 15)):
-        color = visualization.class_colors([f"c{i}" for i in range(16)])[label]
+        color = class_colors([f"c{i}" for i in range(16)])[label]
         luma = np.dot(color, (0.299, 0.587, 0.114))
         tab = drawn[100 - 12 : 100, x : x + 60]
         assert (tab == (0 if luma >= 120 else 255)).all(axis=2).any()
@@ -79,7 +80,7 @@ CORNERS = [[0, 0, 60, 60], [260, 0, 320, 60], [0, 180, 60, 240], [260, 180, 320,
 @pytest.mark.parametrize("box", [*CORNERS, [0, 0, 320, 240], [-50, -50, 900, 900], [100, 0, 110, 240]])
 def test_labels_stay_inside_the_image(box):
     drawn = visualization.draw_detections(canvas(320, 240), detected(box, [3]), NAMES)
-    color = visualization.class_colors(NAMES)[3]
+    color = class_colors(NAMES)[3]
     tab = lettering.tab("zebra crossing", lettering.SMALLEST_FONT, color)
     x, y = cv2.minMaxLoc(cv2.matchTemplate(drawn, tab, cv2.TM_SQDIFF))[2]
     np.testing.assert_array_equal(drawn[y : y + tab.shape[0], x : x + tab.shape[1]], tab)  # complete
@@ -104,7 +105,7 @@ def test_a_label_moves_off_other_boxes():
     """The place above the first box is on the second one; below it is free."""
     own, other = [100, 120, 160, 160], [90, 60, 200, 118]
     drawn = visualization.draw_detections(canvas(320, 240), detected([own, other]), NAMES)
-    label = lettering.tab("car", lettering.SMALLEST_FONT, visualization.class_colors(NAMES)[0])
+    label = lettering.tab("car", lettering.SMALLEST_FONT, class_colors(NAMES)[0])
     x, y = cv2.minMaxLoc(cv2.matchTemplate(drawn[110:], label, cv2.TM_SQDIFF))[2]
     assert (x, y + 110) == (100, 160)
     alone = visualization.draw_detections(canvas(320, 240), detected([own]), NAMES)
@@ -147,7 +148,7 @@ def test_the_legend_lies_on_top_and_labels_avoid_it(size):
     assert (top[panel > 0] >= panel[panel > 0]).all() and (top[panel == 255] == 255).all()
     assert (top[:, :, 2].astype(int) - panel[:, :, 2]).max() <= 255 // 3  # dark below its letters
     assert (panel == (255, 0, 0)).all(axis=2).any()
-    label = lettering.tab("car", visualization.sizes(drawn)[1], visualization.class_colors(NAMES)[0])
+    label = lettering.tab("car", visualization.sizes(drawn)[1], class_colors(NAMES)[0])
     x, y = cv2.minMaxLoc(cv2.matchTemplate(drawn, label, cv2.TM_SQDIFF))[2]
     assert (drawn[y : y + len(label), x : x + label.shape[1]] == label).all()  # elsewhere, and complete
 
@@ -163,7 +164,7 @@ def test_images_of_any_size(width, height):
 def test_the_best_detection_lies_on_top():
     same = [[50, 60, 200, 200]] * 2
     drawn = visualization.draw_detections(canvas(320, 240), detected(same, [1, 2]), NAMES)
-    assert tuple(drawn[130, 50]) == visualization.class_colors(NAMES)[1]
+    assert tuple(drawn[130, 50]) == class_colors(NAMES)[1]
 
 
 def test_ground_truth_is_dashed_white():
@@ -174,33 +175,6 @@ def test_ground_truth_is_dashed_white():
     assert set(map(tuple, edge.tolist())) == {(255, 255, 255), (0, 0, 0)}
     assert 0.3 < (edge == 255).all(axis=1).mean() < 0.7
     assert not inked(drawn)[64:176, 84:236].any()
-
-
-def test_colors_are_fixed_and_different():
-    voc = visualization.KNOWN_CLASSES
-    colors = visualization.class_colors(voc)
-    assert len(set(colors)) == len(voc)
-    assert visualization.class_colors(("bus", "car")) == [colors[voc.index("bus")], colors[voc.index("car")]]
-    names = [f"class {index}" for index in range(40)]
-    mixed = visualization.class_colors(names)
-    assert len(set(mixed)) == 40
-    assert visualization.class_colors(names[::-1]) == mixed[::-1]
-    assert len(visualization.class_colors([f"class {index}" for index in range(90)])) == 90
-    assert all(0 <= part <= 255 and isinstance(part, int) for color in mixed for part in color)
-    assert visualization.class_colors(["zebra"]) == visualization.class_colors(["zebra", "car"])[:1]
-
-
-@pytest.mark.parametrize("names", [("RBC", "WBC", "Platelets"), ("car", "zebra", "fox", "owl"), tuple("abcdefg")])
-def test_few_classes_look_different(names):
-    colors = np.float32([visualization.class_colors(names)]) / 255
-    lab = cv2.cvtColor(colors, cv2.COLOR_RGB2LAB)[0]
-    distances = np.linalg.norm(lab[:, None] - lab, axis=-1)
-    assert distances[~np.eye(len(names), dtype=bool)].min() > 50
-
-
-def test_palette_is_forty_different_colors_that_are_neither_gray_nor_black():
-    assert len(set(visualization.PALETTE)) == 40
-    assert min(max(color) - min(color) for color in visualization.PALETTE) > 60
 
 
 ODD_NAMES = ("a\nb", "\r", "\x85", "\ud800", "$x_{$", "\u2028", "ok", "", "x" * 100_000)
