@@ -23,7 +23,7 @@ import numpy as np
 import config
 import sources
 from formats import class_lists
-from media import visualization
+from media import charts
 from results import comp4, detection_files
 from results.data_set import MISSING_ANNOTATIONS, OTHER_CLASSES, VALID_OF, DataSet
 from scoring import (
@@ -40,7 +40,9 @@ from scoring import (
 )
 from scoring.score_report import Scored
 from structures import Detections, Sample, UserError
-from system import cli, files
+from system import cli, file_names, files, flag_rules, streams, write_errors
+from system.argument_parser import ArgumentParser
+from system.argument_types import existing_file, existing_path, fraction, output_folder, output_json, positive_fraction
 from system.wording import plural
 
 TRUE, FALSE, IGNORED = 1, 0, -1
@@ -293,7 +295,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = _parse(argv)
     names = class_lists.parse_classes(args.classes) if args.classes else None
     loading = {"other_classes": args.other_classes, "missing_annotations": args.missing_annotations}
-    loading["progress"] = cli.is_terminal(sys.stderr)
+    loading["progress"] = streams.is_terminal(sys.stderr)
     if args.within_data:
         sources.check_within(args.data, args.split, args.source)
     data = DataSet(args.data, args.split, args.source, args.valid_of, **loading)
@@ -463,14 +465,14 @@ def _remember(args, run, source, points):
     facts["checkpoint"] = source and source.checkpoint
     try:
         print(f"{score_threshold.remember(run, points, **facts)}: the thresholds for --threshold best")
-    except files.UnwritableFile as error:
+    except write_errors.UnwritableFile as error:
         if args.remember:
             raise
         cli.warn(f"{error}; --threshold best will not have them")
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = cli.ArgumentParser(
+    parser = ArgumentParser(
         description="Score the detections of any detector with Pascal VOC's metric or COCO's, and show the errors.",
         epilog="example: python average_precision.py runs/found --data VOCdevkit --split 2007:test",
     )
@@ -479,14 +481,14 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     reads.add_argument(
         "results",
         metavar="RESULTS",
-        type=cli.existing_path,
+        type=existing_path,
         help=f"the detections: {looks}. The format is detected automatically",
     )
     reads.add_argument(
         "others",
         metavar="OTHER",
         nargs="*",
-        type=cli.existing_path,
+        type=existing_path,
         help="more results on the same pictures: print the differences of AP from RESULTS by class and size, with "
         "intervals, and with --plots show what one finds and the other does not",
     )
@@ -495,11 +497,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     _output_flags(parser.add_argument_group("what it writes (the figures are also printed)"))
     args = parser.parse_args(argv)
     if args.protocol == "coco":
-        cli.refuse_given(args, VOC_DEFAULTS, "for --protocol voc only; leave it out with --protocol coco")
+        flag_rules.refuse_given(args, VOC_DEFAULTS, "for --protocol voc only; leave it out with --protocol coco")
     if args.others:
         _check_comparison(args)
-    cli.refuse_to_replace("--json", args.json, [args.data, *_files_of([args.results, *args.others])])
-    cli.set_absent(args, VOC_DEFAULTS)
+    flag_rules.refuse_to_replace("--json", args.json, [args.data, *_files_of([args.results, *args.others])])
+    flag_rules.set_absent(args, VOC_DEFAULTS)
     return args
 
 
@@ -513,7 +515,9 @@ def _check_comparison(args):
     """Raise UserError for what several RESULTS do not take."""
     if args.protocol == "coco":
         raise UserError("--protocol coco: compares no results; give one RESULTS, or leave the flag out")
-    cli.refuse_given(args, VOC_DEFAULTS.keys() - {"iou", "plots"}, "for one RESULTS only; leave it out, or give one")
+    flag_rules.refuse_given(
+        args, VOC_DEFAULTS.keys() - {"iou", "plots"}, "for one RESULTS only; leave it out, or give one"
+    )
     given = set()
     for path in [args.results, *args.others]:
         if (whole := os.path.realpath(path)) in given:
@@ -526,7 +530,7 @@ def _data_flags(group):
         "--data",
         required=True,
         metavar="DATA",
-        type=cli.existing_path,
+        type=existing_path,
         help="the data set, in any format that train.py reads",
     )
     group.add_argument("--within-data", action="store_true", help=sources.WITHIN_HELP)
@@ -563,7 +567,7 @@ def _metric_flags(group):
     )
     group.add_argument(
         "--iou",
-        type=cli.positive_fraction,
+        type=positive_fraction,
         metavar="X",
         help="smallest overlap (intersection over union) at which a detection counts as a hit, with --protocol voc "
         f"(default: {VOC_DEFAULTS['iou']:g})",
@@ -571,7 +575,7 @@ def _metric_flags(group):
     for what in ("precision", "recall"):
         group.add_argument(
             f"--at-{what}",
-            type=cli.positive_fraction,
+            type=positive_fraction,
             metavar="X",
             help=f"beside the threshold of best F1, look for the one that gives this {what} (default: "
             f"{VOC_DEFAULTS[f'at_{what}']:g})",
@@ -592,7 +596,7 @@ def _metric_flags(group):
     )
     group.add_argument(
         "--groups",
-        type=cli.existing_file,
+        type=existing_file,
         metavar="FILE.csv",
         help="a CSV table with the header picture,group (day, night, a camera …): also give all figures for each group",
     )
@@ -600,17 +604,17 @@ def _metric_flags(group):
 
 def _cuts(text: str) -> tuple[float, ...]:
     """An argument type: scores separated by commas, rising."""
-    cuts = tuple(cli.fraction(part) for part in text.split(","))
+    cuts = tuple(fraction(part) for part in text.split(","))
     if list(cuts) != sorted(set(cuts)):
         raise argparse.ArgumentTypeError(f"{text!r} is not in rising order, each score once")
     return cuts
 
 
 def _output_flags(group):
-    group.add_argument("--json", type=cli.output_json, metavar="FILE", help="write the figures to this file")
+    group.add_argument("--json", type=output_json, metavar="FILE", help="write the figures to this file")
     group.add_argument(
         "--plots",
-        type=cli.output_folder,
+        type=output_folder,
         metavar="DIR",
         help="draw precision-recall curves, thresholds, the confusion matrix and what errors cost, and write a page of "
         "all (report.html) and an error report (errors.html, errors.json) into this folder, with --protocol voc",
@@ -691,12 +695,13 @@ def _plot(curves, report, folder):
     lines = [(f"{curve.name} {curve.area:.3f}", curve.recall, curve.precision) for curve in drawn]
     title = f"mean AP {_show(report['area']['mean'])} as area, {_show(report['voc07']['mean'])} by VOC07"
     title += f" (IoU ≥ {report['iou']:g}, {plural(report['images'], 'image')})"
-    visualization.plot_precision_recall(os.path.join(folder, "precision_recall.png"), lines, title)
-    names = dict(zip([curve.name for curve in curves], files.safe_names(curve.name for curve in curves), strict=True))
+    charts.plot_precision_recall(os.path.join(folder, "precision_recall.png"), lines, title)
+    class_names = [curve.name for curve in curves]
+    names = dict(zip(class_names, file_names.safe_names(class_names), strict=True))
     for curve, line in zip(drawn, lines, strict=True):
         title = f"{curve.name}: AP {curve.area:.4f} as area, {curve.voc07:.4f} by VOC07"
         path = os.path.join(folder, f"precision_recall_{names[curve.name]}.png")
-        visualization.plot_precision_recall(path, [line], title)
+        charts.plot_precision_recall(path, [line], title)
 
 
 if __name__ == "__main__":

@@ -36,8 +36,11 @@ from measuring import comparison_table, network_cost, own_process, timing
 from media import images, score_plots
 from results.data_set import MISSING_ANNOTATIONS, OTHER_CLASSES, VALID_OF, DataSet, check_flags, spread
 from scoring import score_threshold
+from settings.computation import PRECISIONS
 from structures import Detections, UserError
-from system import cli, files, load
+from system import cli, files, flag_rules, load, stopping, streams
+from system.argument_parser import ArgumentParser
+from system.argument_types import existing_path, fraction, output_file, output_json, positive_int
 from system.wording import plural
 from toy_road import scenes
 
@@ -78,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if split and names:  # other models say theirs when they are opened
             split.samples(names)
     frames = _frames(split)
-    with cli.StopRequest() as stop:
+    with stopping.StopRequest() as stop:
         models = [pretrained.fetched(model, stop.raise_if_requested) for model in models]
         stop.raise_if_requested()
     lines = comparison_table.Lines(flags.models, flags.batch_sizes, bool(split))
@@ -153,7 +156,7 @@ def _score(model, split, class_names, detected):
 def _split(flags):
     """The Split that the flags mean. Raises UserError."""
     loading = {"other_classes": flags.other_classes, "missing_annotations": flags.missing_annotations}
-    loading["progress"] = cli.is_terminal(sys.stderr)
+    loading["progress"] = streams.is_terminal(sys.stderr)
     data = DataSet(flags.data, flags.split, flags.source, flags.valid_of, **loading)
     pairs = list(zip(data.entries, data.exif, strict=True))
     chosen = spread(pairs, flags.limit)
@@ -224,7 +227,7 @@ def _check_outputs(flags, models):
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = cli.ArgumentParser(
+    parser = ArgumentParser(
         description=__doc__,
         epilog="examples:\n"
         "  python benchmark_model.py runs/mine\n"
@@ -237,20 +240,20 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     _output_flags(parser.add_argument_group("what it writes, after each model (the figures are also printed)"))
     flags = parser.parse_args(argv)
     check_flags(flags, choosing=("valid_of", "limit"), reading=DATA_DEFAULTS)
-    cli.set_absent(flags, DATA_DEFAULTS)
+    flag_rules.set_absent(flags, DATA_DEFAULTS)
     return flags
 
 
 def _data_flags(group):
     group.add_argument(
-        "--data", type=cli.existing_path, metavar="DATA", help="the data set, in any format that train.py reads"
+        "--data", type=existing_path, metavar="DATA", help="the data set, in any format that train.py reads"
     )
     group.add_argument("--source", type=sources.source_name, metavar="FORMAT", help=sources.SOURCE_HELP)
     group.add_argument("--split", metavar="SPLIT", help="its split, such as 2007:test, or val")
     group.add_argument("--valid-of", **VALID_OF)
     group.add_argument(
         "--limit",
-        type=cli.positive_int,
+        type=positive_int,
         metavar="N",
         help="use at most N pictures, spread over the split (default: all)",
     )
@@ -269,21 +272,21 @@ def _speed_flags(group):
     )
     group.add_argument(
         "--images",
-        type=cli.positive_int,
+        type=positive_int,
         default=IMAGES,
         metavar="N",
         help=f"pictures to time at each batch size, after {timing.WARM_UP} warm-up calls",
     )
     group.add_argument(
         "--precision",
-        choices=config.PRECISIONS,
+        choices=PRECISIONS,
         default="auto",
         help="data type of the network, for speed and accuracy (default: auto, chosen for this machine; an exported "
         "model has its own)",
     )
     group.add_argument(
         "--threshold",
-        type=cli.fraction,
+        type=fraction,
         default=THRESHOLD,
         metavar="X",
         help="keep detections that score above X; AP needs low scores, and an exported model may have a higher "
@@ -293,19 +296,19 @@ def _speed_flags(group):
 
 def _batches(text: str) -> tuple[int, ...]:
     """An argument type: sizes of batches separated by commas, rising."""
-    sizes = tuple(cli.positive_int(part) for part in text.split(","))
+    sizes = tuple(positive_int(part) for part in text.split(","))
     if list(sizes) != sorted(set(sizes)):
         raise argparse.ArgumentTypeError(f"{text!r} is not in rising order, each size once")
     return sizes
 
 
 def _output_flags(group):
-    group.add_argument("--json", type=cli.output_json, metavar="FILE", help="write all figures to this file")
+    group.add_argument("--json", type=output_json, metavar="FILE", help="write all figures to this file")
     group.add_argument(
-        "--csv", type=cli.output_file, metavar="FILE", help="write all figures to a table, one row per model"
+        "--csv", type=output_file, metavar="FILE", help="write all figures to a table, one row per model"
     )
     group.add_argument(
-        "--plot", type=cli.output_file, metavar="FILE.png", help="draw mean AP against images a second; needs --data"
+        "--plot", type=output_file, metavar="FILE.png", help="draw mean AP against images a second; needs --data"
     )
 
 

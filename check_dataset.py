@@ -17,7 +17,16 @@ import ssd_utils
 from dataset_check import anchor_advisor, drawings, fixes, html_report, reporting, scanning
 from formats import class_lists, listing
 from structures import UserError
-from system import cli, files, wording
+from system import cli, files, flag_rules, wording
+from system.argument_parser import ArgumentParser
+from system.argument_types import (
+    non_negative_int,
+    output_folder,
+    output_html,
+    output_json,
+    positive_int,
+    width_x_height,
+)
 
 EPILOG = """examples:
   python check_dataset.py --data mydata --html check.html
@@ -73,10 +82,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _check_outputs(flags, source):
     """Raise UserError for a folder or file that cannot be written to, before anything is read."""
     for flag in ("html", "json", "anchors"):
-        cli.refuse_to_replace(f"--{flag}", getattr(flags, flag), [flags.data])
+        flag_rules.refuse_to_replace(f"--{flag}", getattr(flags, flag), [flags.data])
     if flags.fix:
         sources.check_fixable(source)
-        cli.check_new_folder("--fix", flags.fix, flags.data)
+        flag_rules.check_new_folder("--fix", flags.fix, flags.data)
     if flags.draw:
         drawings.check_folder(flags.draw, flags.data, filter(None, (flags.html, flags.json, flags.anchors)))
     if flags.fix and flags.draw and os.path.realpath(flags.fix) == os.path.realpath(flags.draw):
@@ -92,7 +101,7 @@ def _write_anchors(path, report):
 
 
 def _parse(argv):
-    parser = cli.ArgumentParser(description=__doc__, epilog=EPILOG)
+    parser = ArgumentParser(description=__doc__, epilog=EPILOG)
     _add_data_flags(parser.add_argument_group("what it reads").add_argument)
     _add_check_flags(parser.add_argument_group("how it checks").add_argument)
     _add_output_flags(parser.add_argument_group("what it prints and writes").add_argument)
@@ -132,14 +141,14 @@ def _add_check_flags(add):
     )
     add(
         "--input",
-        type=cli.width_x_height,
+        type=width_x_height,
         metavar="WIDTHxHEIGHT",
         help="check boxes against the preset at this input size, as with train.py --input (default: the preset's own)",
     )
     add("--near-duplicates", action="store_true", help="also report pictures of one split that look almost the same")
     add(
         "--workers",
-        type=cli.positive_int,
+        type=positive_int,
         default=os.cpu_count() or 1,
         metavar="N",
         help="processes (default: one per CPU)",
@@ -147,28 +156,26 @@ def _add_check_flags(add):
 
 
 def _add_output_flags(add):
-    add("--files", type=cli.non_negative_int, default=3, metavar="N", help="files to name for each defect")
-    add("--html", type=cli.output_html, metavar="FILE", help="also write the report as a page with pictures")
-    add("--json", type=cli.output_json, metavar="FILE", help="also write the report as JSON, with every finding")
-    add(
-        "--fix", type=cli.output_folder, metavar="DIR", help="write a corrected copy to DIR, which must be new or empty"
-    )
+    add("--files", type=non_negative_int, default=3, metavar="N", help="files to name for each defect")
+    add("--html", type=output_html, metavar="FILE", help="also write the report as a page with pictures")
+    add("--json", type=output_json, metavar="FILE", help="also write the report as JSON, with every finding")
+    add("--fix", type=output_folder, metavar="DIR", help="write a corrected copy to DIR, which must be new or empty")
     add(
         "--draw",
-        type=cli.output_folder,
+        type=output_folder,
         metavar="DIR",
         help="draw the boxes and classes of the checked splits to DIR, which must be new or empty, or hold nothing but "
         "those of an earlier call, which are replaced, and the other files that this call writes",
     )
     add(
         "--draw-limit",
-        type=cli.positive_int,
+        type=positive_int,
         metavar="N",
         help=f"draw at most N pictures of each split, the same ones every time (default: {drawings.MOST})",
     )
     add(
         "--anchors",
-        type=cli.output_json,
+        type=output_json,
         metavar="FILE",
         help="write anchors that fit this data, for train.py --anchors",
     )

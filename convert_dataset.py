@@ -15,7 +15,9 @@ import sources
 from conversion import records, writing
 from formats import class_lists, division, listing
 from structures import UserError
-from system import cli, wording
+from system import cli, flag_rules, wording
+from system.argument_parser import ArgumentParser
+from system.argument_types import inner_fraction, output_folder
 
 EPILOG = """examples:
   python convert_dataset.py --data mydata --to coco --output mydata_coco
@@ -39,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the program. argv: the arguments; by default those of the command line."""
     flags = _parse(argv)
     source = sources.choose(flags.data, flags.source)
-    cli.check_new_folder("--output", flags.output, flags.data)
+    flag_rules.check_new_folder("--output", flags.output, flags.data)
     splits = listing.check_names(flags.split, sources.split_names(flags.data, source), flags.data)
     if flags.valid_share and len(splits) > 1:
         raise UserError(
@@ -86,7 +88,7 @@ def _divided(part, samples, flags):
 
 
 def _parse(argv):
-    parser = cli.ArgumentParser(description=__doc__, epilog=EPILOG)
+    parser = ArgumentParser(description=__doc__, epilog=EPILOG)
     reads, writes = map(parser.add_argument_group, ("what it reads", "what it writes"))
     add = reads.add_argument
     add("--data", required=True, metavar="DIR", help="the data set to read")
@@ -114,7 +116,7 @@ def _parse(argv):
     writes.add_argument(
         "--output",
         required=True,
-        type=cli.output_folder,
+        type=output_folder,
         metavar="DIR",
         help="folder to write, which must be new or empty; it appears when it is complete",
     )
@@ -123,7 +125,7 @@ def _parse(argv):
     pictures.add_argument("--link", action="store_true", help="make symbolic links to the pictures")
     writes.add_argument(
         "--valid-share",
-        type=cli.inner_fraction,
+        type=inner_fraction,
         metavar="X",
         help="divide the one split into train and val, with the share X of pictures and objects in val, as "
         "train.py --valid-share does (default: keep the splits)",

@@ -14,6 +14,8 @@ from kernels import cpu
 from scoring import error_pages, report_page
 from structures import UserError
 from system import chain, cli, files
+from system.argument_parser import ArgumentParser
+from system.argument_types import output_folder, positive_int
 from system.wording import plural
 from toy_road import dataset
 
@@ -148,11 +150,11 @@ With your own pictures (README.md says more)
 
 
 def _parse(argv):
-    parser = cli.ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__)
     default_root = os.path.join("runs", "demo")
     parser.add_argument(
         "--root",
-        type=cli.output_folder,
+        type=output_folder,
         default=default_root,
         metavar="DIR",
         help=f"folder for all files (default: {default_root})",
@@ -160,7 +162,7 @@ def _parse(argv):
     for name, what in (("steps", "training steps"), ("images", "training pictures to draw")):
         fast, slow = getattr(FAST, name), getattr(SLOW, name)
         defaults = f"(default: {fast}, or {slow} on a CPU that is no faster in bfloat16)"
-        parser.add_argument(f"--{name}", type=cli.positive_int, metavar="N", help=f"{what} {defaults}")
+        parser.add_argument(f"--{name}", type=positive_int, metavar="N", help=f"{what} {defaults}")
     return parser.parse_args(argv)
 
 

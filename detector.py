@@ -34,9 +34,10 @@ from exports.opened import OUTPUTS as OPERATIONS
 from kernels import devices, suppression, winograd
 from media import images as image_files
 from media import pictures
+from settings.computation import PRECISIONS
 from ssd_utils import SSDPreset
 from structures import Detections, UserError
-from system import files, stages, wording, worker_processes
+from system import stages, wording, worker_processes
 from tiling import tiles as tiling
 
 Threshold = file_metadata.Threshold
@@ -169,7 +170,7 @@ def read_weights(checkpoint: str) -> dict[str, np.ndarray]:
     except (
         Exception
     ) as error:  # the reader raises Python's exceptions instead of TensorFlow's: IndexError, RuntimeError, …
-        raise UserError(f"{checkpoint}: cannot be read ({files.reason(error)}); use another checkpoint") from None
+        raise UserError(f"{checkpoint}: cannot be read ({wording.reason(error)}); use another checkpoint") from None
 
 
 def read_current(source: config.ModelSource) -> tuple[config.ModelSource, dict[str, np.ndarray]]:
@@ -395,7 +396,7 @@ def read_frozen(
     except UserError:
         raise
     except Exception as error:  # of protobuf and the importer
-        raise UserError(f"{path}: not a graph of export_model.py ({files.reason(error)})") from None
+        raise UserError(f"{path}: not a graph of export_model.py ({wording.reason(error)})") from None
     return graph, ModelDescription.from_json(values), values
 
 
@@ -410,7 +411,7 @@ def _read_stored(source):
 def _rebuilt(path, stored, threshold, batch_size):
     """The graph of a StoredGraph, made of its arrays and its metadata alone. Raises UserError if they do not fit."""
     values = stored.metadata
-    if values["precision"] not in config.PRECISIONS:  # the metadata of other formats may say int8
+    if values["precision"] not in PRECISIONS:  # the metadata of other formats may say int8
         raise UserError(f"{path}: says that it computes in {values['precision']}, which it cannot; export it again")
     dtype, description = tf.as_dtype(values["precision"]), ModelDescription.from_json(values)
     try:

@@ -50,7 +50,16 @@ from media import images
 from results.data_set import OTHER_CLASSES, DataSet, scored_samples, spread
 from scoring import score_threshold
 from structures import Detections, UserError
-from system import cli, files
+from system import atomic, cli, flag_rules, folder_tree, tensorflow_loading, write_errors
+from system.argument_parser import ArgumentParser
+from system.argument_types import (
+    existing_folder,
+    existing_path,
+    non_negative_float,
+    output_file,
+    output_folder,
+    positive_int,
+)
 from system.wording import per_class, plural
 from toy_road import scenes
 
@@ -74,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     _check_packages(flags)
     pictures = _pictures(flags)
     source = pretrained.fetched(source)
-    cli.import_tensorflow()
+    tensorflow_loading.import_tensorflow()
     import detector  # imported here, since it loads TensorFlow: flags and paths are checked first
 
     source, weights = detector.read_current(source)
@@ -113,7 +122,7 @@ def _export(name, path, graph, flags, pictures, wanted, checkpoint_bytes):
         graph = graphs.with_outputs(graph, flags.outputs)
     with _pending(path) as temporary:
         model_files.write(name, temporary, graph, values)
-        size = files.size(os.path.dirname(temporary))
+        size = folder_tree.size(os.path.dirname(temporary))
         found = _compare(temporary, path, values, flags, pictures, wanted) if pictures else "not checked"
     _report(path, size, values, checkpoint_bytes)
     print(f"{path}: {found}")
@@ -153,7 +162,7 @@ def _export_int8(name, path, graph, flags, scores, before, checkpoint_bytes):
             return int8.noise_of_layers(graph, calibration)
 
         trial = int8.choose(noise, lost, flags.most_lost, lambda line: print(f"{path}: {line}", flush=True))
-        size = files.size(os.path.dirname(temporary))
+        size = folder_tree.size(os.path.dirname(temporary))
     _report(path, size, values, checkpoint_bytes)
     kept = f"in float: {', '.join(trial.kept)}" if trial.kept else "all layers in int8"
     print(
@@ -234,19 +243,19 @@ def _compare(temporary, path, values, flags, pictures, wanted):
 def _pending(path: str) -> Iterator[str]:
     """Context manager: the place to write to under the name of `path`, moved there at the end unless that fails."""
     try:
-        with files.temporary_folder(path) as folder:
+        with atomic.temporary_folder(path) as folder:
             yield os.path.join(folder, os.path.basename(path))
             for entry in sorted(os.listdir(folder)):
                 target = os.path.join(os.path.dirname(path), entry)
                 if os.path.isdir(target):
                     shutil.rmtree(target)  # an earlier SavedModel, or an empty folder: _path has looked
-                files.publish(os.path.join(folder, entry), target)
+                atomic.publish(os.path.join(folder, entry), target)
     except UserError:
         raise
     except Exception as error:  # of the libraries that write the formats
-        if not files.is_about_writing(error):
+        if not write_errors.is_about_writing(error):
             raise
-        raise files.unwritable(path, error, "an earlier file stays as it is") from None
+        raise write_errors.unwritable(path, error, "an earlier file stays as it is") from None
 
 
 def _pictures(flags):
@@ -255,7 +264,7 @@ def _pictures(flags):
         return []
     if not flags.check_data:
         return [scenes.generate_scene(0, index, "test")[0] for index in range(DRAWN_PICTURES)]
-    names = [name for name in files.visible(flags.check_data) if name.lower().endswith(images.SUFFIXES)]
+    names = [name for name in folder_tree.visible(flags.check_data) if name.lower().endswith(images.SUFFIXES)]
     if not names:
         raise UserError(f"--check-data {flags.check_data}: no pictures in it ({', '.join(images.SUFFIXES)})")
     chosen = spread(names, CHECKED_PICTURES)
@@ -287,9 +296,9 @@ def _paths(flags):
 def _path(name, path):
     """The path of a format's file, after a look at what is there and beside it. Raises UserError."""
     try:
-        (cli.output_folder if name == "savedmodel" else cli.output_file)(path)
+        (output_folder if name == "savedmodel" else output_file)(path)
         if name == "openvino":
-            cli.output_file(os.path.splitext(path)[0] + ".bin")
+            output_file(os.path.splitext(path)[0] + ".bin")
     except argparse.ArgumentTypeError as error:
         raise UserError(f"--output {error}") from None
     is_used = os.path.isdir(path) and os.listdir(path)
@@ -315,7 +324,7 @@ def _outputs(text):
 
 
 def _parse(argv):
-    parser = cli.ArgumentParser(
+    parser = ArgumentParser(
         description=__doc__,
         epilog="examples:\n"
         "  python export_model.py runs/street --output street.pb --precision bfloat16\n"
@@ -361,7 +370,7 @@ def _int8_flags(group):
     add = group.add_argument
     add(
         "--data",
-        type=cli.existing_path,
+        type=existing_path,
         metavar="DATA",
         help="the data set, in any format that train.py reads (required with int8)",
     )
@@ -375,14 +384,14 @@ def _int8_flags(group):
     add("--split", metavar="SPLIT", help="its split that is scored before and after (required with int8)")
     add(
         "--limit",
-        type=cli.positive_int,
+        type=positive_int,
         metavar="N",
         help="score at most N pictures, spread over --split (default: all)",
     )
     add("--other-classes", **{**OTHER_CLASSES, "default": None})
     add(
         "--most-lost",
-        type=cli.non_negative_float,
+        type=non_negative_float,
         metavar="POINTS",
         help="largest loss of mAP, in points; layers stay in float until the loss is this small "
         f"(default: {INT8_DEFAULTS['most_lost']})",
@@ -393,11 +402,11 @@ def _check_int8(flags):
     """Raise UserError if the flags for int8 are incomplete, or given without it; set those that are absent."""
     is_int8 = flags.precision == "int8"
     if not is_int8:
-        cli.refuse_given(flags, (*NEEDED_BY_INT8, *INT8_DEFAULTS), "for --precision int8 only; leave it out")
+        flag_rules.refuse_given(flags, (*NEEDED_BY_INT8, *INT8_DEFAULTS), "for --precision int8 only; leave it out")
     elif missing := [name for name in NEEDED_BY_INT8 if not getattr(flags, name)]:
         flag = f"--{missing[0].replace('_', '-')}"
         raise UserError(f"--precision int8: give --data, --calibration-split and --split; {flag} is missing")
-    cli.set_absent(flags, INT8_DEFAULTS)
+    flag_rules.set_absent(flags, INT8_DEFAULTS)
     if is_int8 and (flags.no_check or flags.check_data):
         raise UserError("--no-check and --check-data: int8 is checked by its mAP on --split; leave them out")
 
@@ -439,7 +448,7 @@ def _content_flags(add):
 def _check_flags(add):
     add(
         "--check-data",
-        type=cli.existing_folder,
+        type=existing_folder,
         metavar="DIR",
         help=f"a folder of pictures, of which up to {CHECKED_PICTURES} are used to compare the file with the run "
         f"(default: {DRAWN_PICTURES} drawn pictures of the toy road)",
@@ -470,7 +479,7 @@ def _format_names(text):
 def _batch(text):
     if text == "free":
         return None
-    batch = cli.positive_int(text)
+    batch = positive_int(text)
     if batch > file_metadata.LARGEST_BATCH:
         raise argparse.ArgumentTypeError(f"{text!r} is above {file_metadata.LARGEST_BATCH}, the most that a file takes")
     return batch

@@ -38,11 +38,24 @@ from results.data_set import VALID_OF, DataSet, check_flags
 from results.result_files import Origin, Source, Writer
 from scoring import score_threshold
 from structures import Detections, UserError
-from system import cli, files, stages, wording, worker_processes
+from system import (
+    cli,
+    file_names,
+    files,
+    flag_rules,
+    folder_tree,
+    stages,
+    stopping,
+    tensorflow_loading,
+    wording,
+    worker_processes,
+)
+from system.argument_parser import ArgumentParser
+from system.argument_types import fraction, positive_int
 
 FEW = 5  # boxes a picture that are easy to look at
 MOST_DRAWING = 8  # threads; each holds a picture of up to hundreds of megabytes
-FILMS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".mts", ".3gp")
+VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".mts", ".3gp")
 TEXTS = (".txt", ".csv", ".json", ".xml", ".yaml", ".yml")
 SHARD = 1000  # pictures of a file of --shards
 SPLIT_FLOAT32 = " and, with --split, for a run that train.py validated in float32, so that scores agree"  # for --help
@@ -80,9 +93,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     inputs = [model.exported or model.run, *[flags.data] * bool(flags.split), *(picture.path for picture in pictures)]
     old = result_folder.check(flags.output, flags.overwrite, inputs)
     _refuse_run_and_data_set(flags.output)
-    with cli.StopRequest() as stop:
+    with stopping.StopRequest() as stop:
         model = pretrained.fetched(model, stop.raise_if_requested)
-        cli.import_tensorflow()
+        tensorflow_loading.import_tensorflow()
         stop.raise_if_requested()
         import detector  # all flags and paths are checked before TensorFlow loads
 
@@ -112,7 +125,7 @@ def _warn_of_levels(pictures, preset):
 
 def _detect_in_shards(flags, model, threshold, pictures):
     """Detect with several processes, and write JSON Lines in the folder of a job; goes on with one that was stopped."""
-    with cli.StopRequest() as stop:
+    with stopping.StopRequest() as stop:
         opener, facts = program.plan(flags, pretrained.fetched(model, stop.raise_if_requested), threshold)
         paths = "\n".join(one.path for one in pictures).encode("utf-8", "surrogateescape")
         facts["pictures"] = hashlib.sha256(paths).hexdigest()
@@ -208,7 +221,7 @@ class _Output:
         self._counts: collections.Counter = collections.Counter()
         self._of_class: collections.Counter = collections.Counter()
         self._shown: list[np.ndarray] = []  # scores of the detections to draw, an array for each picture
-        self._folders = files.safe_names(class_names)
+        self._folders = file_names.safe_names(class_names)
         threads = min(worker_processes.beside_network(), MOST_DRAWING)
         self.copies = stages.Background(self._counts.update, threads=threads, ahead=threads)
 
@@ -380,7 +393,7 @@ def _find_files(flags):
             whole = " ".join(flags.images)  # in the shell, a name with spaces becomes several
             hint = f"; do you mean {whole!r}? A name with spaces needs quotes" if os.path.exists(whole) else ""
             raise UserError(f"{path or 'an empty name'}: no such file or folder{hint}")
-        if not os.path.isdir(path) and path.lower().endswith(FILMS):
+        if not os.path.isdir(path) and path.lower().endswith(VIDEOS):
             detect = cli.command("process_video.py", flags.model, path, "OUTPUT.mp4")
             raise UserError(f"{path}: is a video; detect in it with {detect}")
         is_folder = os.path.isdir(path)
@@ -490,7 +503,7 @@ def _files(folder, recursive, drawn):
     Folders that infer.py has drawn are left out of a recursive search, and added to the list `drawn`.
     """
     if not recursive:
-        paths = ((os.path.join(folder, name), name) for name in files.visible(folder))
+        paths = ((os.path.join(folder, name), name) for name in folder_tree.visible(folder))
         # A link that leads nowhere is a picture that cannot be read, as in a recursive search
         yield from ((path, name) for path, name in paths if not os.path.isdir(path))
         return
@@ -512,7 +525,7 @@ def _left_out(others):
 
 def _folders_with_pictures(folder):
     """How many of the folders in a folder hold pictures, other than those that infer.py has drawn."""
-    below = (os.path.join(folder, name) for name in files.visible_folders(folder))
+    below = (os.path.join(folder, name) for name in folder_tree.visible_folders(folder))
     walks = (result_folder.walk(path, []) for path in below if not result_folder.is_drawn(path))
     return sum(any(_is_picture(name) for _, names in walk for name in names) for walk in walks)
 
@@ -522,7 +535,7 @@ def _is_picture(name):
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = cli.ArgumentParser(
+    parser = ArgumentParser(
         description=__doc__,
         epilog="examples:\n"
         "  python infer.py ssd300-coco photos/\n"
@@ -541,7 +554,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     _format_flags(parser.add_argument_group("results in other formats, beside detections.json"))
     flags = parser.parse_args(argv)
     check_flags(flags, choosing=("valid_of",), reading=("source",))
-    cli.set_absent(flags, {"source": "auto"})
+    flag_rules.set_absent(flags, {"source": "auto"})
     others = set(flags.formats) - {coco_results.FLAG}
     if flags.shards and (flags.split or flags.crops or flags.dump_predictions or others or flags.overwrite):
         raise UserError(f"--shards: writes JSON Lines of pictures and {coco_results.FLAG}; leave the other flags out")
@@ -588,14 +601,14 @@ def _output_flags(group):
     group.add_argument("--overwrite", action="store_true", help="replace the results of an earlier call in --output")
     group.add_argument(
         "--draw-threshold",
-        type=cli.fraction,
+        type=fraction,
         default=show,
         metavar="X",
         help="draw detections that score X or more",
     )
     group.add_argument(
         "--draw-most",
-        type=cli.positive_int,
+        type=positive_int,
         default=visualization.MOST_SHOWN,
         metavar="N",
         help="draw at most the N best detections of a picture",
@@ -608,7 +621,7 @@ def _output_flags(group):
     )
     group.add_argument(
         "--shards",
-        type=cli.positive_int,
+        type=positive_int,
         metavar="N",
         help="for very many pictures: detect with N processes, each on a GPU or a share of the cores, and write "
         f"DIR/part-00000.jsonl and so on, one line per picture, {SHARD} per file; {coco_results.FLAG} may be added, "

@@ -27,7 +27,9 @@ from many import coco_results, detecting, inputs, job, program, shard
 from media import visualization
 from scoring import score_threshold
 from structures import UserError
-from system import cli, files, signals, worker_processes
+from system import cli, own_folders, signals, stopping, wording, worker_processes
+from system.argument_parser import ArgumentParser
+from system.argument_types import non_negative_float, positive_float, positive_int
 from system.wording import plural
 
 FORMAT = "parquet"
@@ -42,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     class_lists.check_classes(flags.classes, model.class_names)
     default = score_threshold.CURVE if flags.coco else visualization.SHOW_THRESHOLD
     threshold = score_threshold.resolve(flags.threshold, model, default)
-    with cli.StopRequest() as stop:
+    with stopping.StopRequest() as stop:
         opener, facts = program.plan(flags, pretrained.fetched(model, stop.raise_if_requested), threshold)
         facts["input"] = flags.input if inputs.is_remote(flags.input) else os.path.abspath(flags.input)
         facts["pictures"] = inputs.fingerprint(facts["input"])
@@ -127,7 +129,7 @@ def _start(ray, address, cluster):
     address: of --ray; cluster: of `_cluster`.
     """
     options = {"log_to_driver": False, "configure_logging": False}
-    paths = os.pathsep.join(filter(None, (cli.ROOT, os.environ.get("PYTHONPATH"))))
+    paths = os.pathsep.join(filter(None, (own_folders.ROOT, os.environ.get("PYTHONPATH"))))
     if not cluster:  # inherited, it holds for the processes that Ray starts in advance too, which are ready sooner
         with worker_processes.with_variable("PYTHONPATH", paths):
             ray.init(address, **options)
@@ -138,7 +140,7 @@ def _start(ray, address, cluster):
         ray.init(address, runtime_env={"env_vars": {"PYTHONPATH": paths}}, **options)
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{flag}: no Ray cluster is there ({files.reason(error).rstrip('.')}); give HOST:PORT of one that "
+            f"{flag}: no Ray cluster is there ({wording.reason(error).rstrip('.')}); give HOST:PORT of one that "
             "`ray start --head` has started, and RAY_AUTH_MODE=token if it wants a token, or leave it out to use this "
             "machine alone"
         ) from None
@@ -194,29 +196,29 @@ def _rows(ray, flags, opener, numbers):
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = cli.ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("model", metavar="MODEL", help=config.MODEL_HELP)
     parser.add_argument("input", metavar="INPUT", help="the pictures")
     parser.add_argument("output", metavar="OUTPUT", help="folder for the results, which all machines see")
     program.add_flags(parser.add_argument_group("how it detects"), coco_results.FLAG)
     works = parser.add_argument_group("processes")
     works.add_argument(
-        "--workers", type=cli.positive_int, default=1, metavar="N", help="processes, on all machines together"
+        "--workers", type=positive_int, default=1, metavar="N", help="processes, on all machines together"
     )
     works.add_argument(
         "--cores",
-        type=cli.positive_float,
+        type=positive_float,
         default=1,
         metavar="N",
         help="cores for each process; without a GPU it uses no more than these",
     )
-    works.add_argument("--gpus", type=cli.non_negative_float, default=0, metavar="N", help="GPUs for each process")
+    works.add_argument("--gpus", type=non_negative_float, default=0, metavar="N", help="GPUs for each process")
     works.add_argument(
         "--ray", metavar="ADDRESS", help="address of a Ray cluster (default: one on this machine, for this call)"
     )
     writes = parser.add_argument_group("what it writes")
     writes.add_argument(
-        "--shard-size", type=cli.positive_int, default=1000, metavar="N", help="pictures in each output file"
+        "--shard-size", type=positive_int, default=1000, metavar="N", help="pictures in each output file"
     )
     writes.add_argument(coco_results.FLAG, dest="coco", action="store_true", help=coco_results.HELP)
     flags = parser.parse_args(argv)

@@ -24,7 +24,9 @@ import ssd_layers
 from formats import class_lists
 from ssd_utils import SSDPreset
 from structures import UserError
-from system import cli, files
+from system import atomic, cli, own_folders, tensorflow_loading, wording
+from system.argument_parser import ArgumentParser
+from system.argument_types import existing_file
 from system.wording import plural
 from weights import download, layouts, published, weight_files
 
@@ -63,7 +65,7 @@ def import_weights(
     arrays = weight_files.read(path)
     layout = layouts.LAYOUTS[layout_name] if layout_name else layouts.recognize(path, arrays)
     preset = _ssd_preset(path, layout, arrays, class_names, anchors)
-    cli.import_tensorflow()
+    tensorflow_loading.import_tensorflow()
     shapes = network_shapes(preset, len(class_names))
     variables, dropped = layouts.to_variables(path, layout, arrays, shapes)
     _write_run(run, config.ModelDescription(preset, tuple(class_names)), variables)
@@ -95,13 +97,13 @@ def fetched(model: config.ModelSource, check_stop: Callable[[], None] = lambda: 
     path = download.fetch(model.to_fetch.file, check_stop)
     try:
         os.makedirs(os.path.dirname(model.run), exist_ok=True)
-        with files.pending_folder(model.run) as folder:
+        with atomic.pending_folder(model.run) as folder:
             print(import_weights(path, model.to_fetch.class_names, folder))
     except OSError as error:
         if not config.is_run(model.run):  # which another process may have imported meanwhile
             raise UserError(
-                f"{model.name}: {model.run} cannot be written ({files.reason(error)}); "
-                f"set {files.CACHE_VARIABLE} to another folder"
+                f"{model.name}: {model.run} cannot be written ({wording.reason(error)}); "
+                f"set {own_folders.CACHE_VARIABLE} to another folder"
             ) from None
     return config.find_model(model.name)
 
@@ -111,11 +113,11 @@ def _weight_file(text):
     if text in published.DETECTORS and not os.path.exists(text):
         detect = cli.command("infer.py", text, "PICTURES")
         raise argparse.ArgumentTypeError(f"{text!r} needs no import, it is a MODEL of the other programs: {detect}")
-    return cli.existing_file(text)
+    return existing_file(text)
 
 
 def _parse(argv):
-    parser = cli.ArgumentParser(
+    parser = ArgumentParser(
         description=__doc__,
         epilog=EXAMPLES,
     )

@@ -29,7 +29,7 @@ from film import frames as film_frames
 from film import outcome, output
 from film.events import Events
 from film.legend import Legend
-from film.output import FilmFile, NoFilm
+from film.output import NoVideo, VideoFile
 from film.page import Page
 from film.sharing import SharedDetector
 from film.timeline import Timeline
@@ -37,7 +37,7 @@ from formats import class_lists
 from media import frame_folder, live, video, visualization
 from scoring import score_threshold
 from structures import UserError
-from system import cli, stages
+from system import cli, stages, stopping, tensorflow_loading
 from system.wording import plural
 from tiling import tiles
 from tracking import following
@@ -49,18 +49,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the program. argv: its arguments, by default the command line's. Raises UserError, KeyboardInterrupt."""
     flags = film_flags.parse(argv, __doc__)
     config.refuse_later_model("process_video.py", argv, flags.model, [*flags.inputs, flags.output])
-    films = film_flags.films(flags)
+    films = film_flags.videos(flags)
     model = config.find_model(flags.model)
     class_lists.check_classes(flags.classes, model.class_names)
     class_lists.check_classes(flags.blur, model.class_names, "--blur")
     threshold = score_threshold.resolve(flags.threshold, model, visualization.SHOW_THRESHOLD)
     with contextlib.ExitStack() as stack:
-        stop = stack.enter_context(cli.StopRequest())
+        stop = stack.enter_context(stopping.StopRequest())
         first = stack.enter_context(_open(films[0], stop))
         _places(films[0], first)
         film_flags.check_outputs(films)
         pretrained.fetched(model, stop.raise_if_requested)
-        cli.import_tensorflow()
+        tensorflow_loading.import_tensorflow()
         stop.raise_if_requested()
         import detector  # TensorFlow loads only after all flags and paths are checked
 
@@ -128,7 +128,7 @@ def _process_together(films, readers, detector, wanted, stop):
 
 
 def _process_all(films, first, detector, wanted, stop):
-    """Process several films, one after another. What is wrong with one is said, and raised at the end.
+    """Process several videos, one after another. What is wrong with one is said, and raised at the end.
 
     first: the open reader of the first.
     """
@@ -149,7 +149,7 @@ def _raise_failed(failed):
 
 
 def _open(film, stop):
-    """The reader of a film's input, open. Raises UserError also for frames that need too many tiles."""
+    """The reader of a video's input, open. Raises UserError also for frames that need too many tiles."""
     if os.path.isdir(film.input):
         pictures = frame_folder.FrameFolder(film.input, film.rate)
         film_flags.check_tiles(film, (pictures.width, pictures.height))
@@ -195,7 +195,7 @@ def _process(flags, reader, detector, wanted, stop):
         first = next(frames, None)
         if first is None:  # stopped; the output of an earlier call is kept
             raise KeyboardInterrupt
-        film = NoFilm() if flags.output == output.NONE else FilmFile(flags, reader)
+        film = NoVideo() if flags.output == output.NONE else VideoFile(flags, reader)
         try:
             with film:
                 frames = _progress(itertools.chain([first], frames), reader, flags)
@@ -222,12 +222,12 @@ def _process(flags, reader, detector, wanted, stop):
 
 
 def _places(flags, reader):
-    """The lines and zones of a film, in pixels. Raises UserError if one reaches out of the picture."""
+    """The lines and zones of a video, in pixels. Raises UserError if one reaches out of the picture."""
     return [place.in_pixels(reader.width, reader.height) for place in flags.places]
 
 
 def _following(flags, reader, detector, wanted):
-    """The following.Following of a film."""
+    """The following.Following of a video."""
     names = None if wanted is None else [detector.class_names[label] for label in sorted(wanted)]
     return following.Following(
         detector.class_names,

@@ -18,8 +18,9 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 import config
+from settings.training_settings import TrainingSettings
 from structures import UserError
-from system import cli, files, schema, wording
+from system import atomic, cli, files, locks, schema, wording, write_errors
 
 LOCK = ".lock"  # a file in the run
 
@@ -62,21 +63,21 @@ STATE_LIMITS = {name: schema.Limits(0) for name in ("step", "epoch", "batch", "s
 STATE_LIMITS["best"] = schema.Limits(0, 1)
 
 
-def create(run: str, description: config.ModelDescription, training: config.TrainingSettings | None) -> None:
+def create(run: str, description: config.ModelDescription, training: TrainingSettings | None) -> None:
     """Make a run directory with its config.json.
 
-    description: config.ModelDescription; training: config.TrainingSettings, or None for imported weights. config.json
+    description: config.ModelDescription; training: TrainingSettings, or None for imported weights. config.json
     is written first: a folder with other files but without it would be neither new nor a run. Raises UserError if the
     directory exists and is not empty, or cannot be written; a failure leaves nothing behind.
     """
     config.check_new(run)
     try:
-        files.make_folders(run)
+        atomic.make_folders(run)
         config.write_config(run, description, training, versions())
     except BaseException as error:
         shutil.rmtree(run, ignore_errors=True)
         if isinstance(error, OSError):
-            raise UserError(f"--run {files.unwritable(run, error)}") from None
+            raise UserError(f"--run {write_errors.unwritable(run, error)}") from None
         raise
 
 
@@ -98,11 +99,11 @@ def lock(run: str) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(files.locked(os.path.join(run, LOCK), lambda reason: cli.warn(f"{run}: {reason}")))
+            stack.enter_context(locks.locked(os.path.join(run, LOCK), lambda reason: cli.warn(f"{run}: {reason}")))
         except BlockingIOError:
             raise UserError(f"--run {run}: another process is training it; wait for it, or stop it") from None
         except OSError as error:
-            raise UserError(f"--run {files.unwritable(run, error)}") from None
+            raise UserError(f"--run {write_errors.unwritable(run, error)}") from None
         yield
 
 
@@ -128,7 +129,7 @@ class Checkpoints:
             name += "+"
         temporary = os.path.join(self._folder, f"tmp-{name}")
         try:
-            files.make_folders(self._folder)
+            atomic.make_folders(self._folder)
             self._remove_unnamed()  # what a failed or killed save left: this one may need the space
             os.mkdir(temporary)
             self._saver.save(session, os.path.join(temporary, "model"), write_meta_graph=False, write_state=False)
@@ -137,11 +138,11 @@ class Checkpoints:
             self._publish(temporary, name, [*roles, kept] if kept else roles)
         except (OSError, tf.errors.OpError) as error:
             shutil.rmtree(temporary, ignore_errors=True)
-            raise UserError(f"checkpoint {files.unwritable(temporary, error)}") from None
+            raise UserError(f"checkpoint {write_errors.unwritable(temporary, error)}") from None
 
     def _publish(self, temporary, name, roles):
         """Give a complete checkpoint its name, enter it in the index, delete those that are not in the index."""
-        files.publish(temporary, os.path.join(self._folder, name))
+        atomic.publish(temporary, os.path.join(self._folder, name))
         index = {**config.read_index(self._run), **dict.fromkeys(roles, name)}
         files.write_json(os.path.join(self._folder, "index.json"), index)
         self._remove_unnamed()
@@ -199,4 +200,4 @@ def _contradiction(state, name):
 
 
 def _damaged(prefix, error):
-    return UserError(f"{prefix}: checkpoint is damaged or from another model ({files.reason(error)})")
+    return UserError(f"{prefix}: checkpoint is damaged or from another model ({wording.reason(error)})")

@@ -36,11 +36,11 @@ from typing import Any
 
 import numpy as np
 
-import config
 import source_pascal_voc
 from formats import annotations, bdd100k, coco, csv_table, fixed_copy, folders, foreign, kitti, labelme, listing, yolo
+from settings import training_settings
 from structures import Sample, UserError
-from system import files
+from system import folder_tree, wording
 
 SOURCES: dict[str, Any] = {
     "voc": source_pascal_voc.FORMAT,
@@ -57,7 +57,7 @@ SOURCE_HELP = (
     "(default: auto, detected)"
 )
 FUNCTIONS = ("split_names", "class_names", "find", "load")  # that a format of the user's own needs
-MISSING_ANNOTATIONS = config.CHOICES["missing_annotations"]
+MISSING_ANNOTATIONS = training_settings.CHOICES["missing_annotations"]
 VALIDATION = ("val", "valid", "validation", "dev")  # parts of names
 MOST_FILES = 2000  # that a message about a folder counts
 MOST_FOLDERS = 5  # that a message names
@@ -94,7 +94,7 @@ def _module(name):
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise UserError(f"{path}: cannot be loaded: {type(error).__name__}: {files.reason(error)}") from error
+        raise UserError(f"{path}: cannot be loaded: {type(error).__name__}: {wording.reason(error)}") from error
     if missing := [function for function in FUNCTIONS if not hasattr(module, function)]:
         raise UserError(f"{path}: has no function {missing[0]!r}; a format needs {', '.join(FUNCTIONS)}")
     return module
@@ -151,7 +151,7 @@ def _several(data, found):
 def _fitting_below(data):
     """{folder in DATA that is a data set: the formats that fit}, without the tables that infer.py wrote."""
     found = {}
-    for name in files.visible_folders(data):
+    for name in folder_tree.visible_folders(data):
         path = os.path.join(data, name)
         has_results = os.path.isfile(os.path.join(path, RESULTS))
         if formats := [one for one in _fitting(path) if not (has_results and one == "csv")]:
@@ -173,12 +173,12 @@ def _contents(data):
         return found
     if os.path.isfile(data):
         return f"it is a file; give a folder, or a file of the formats {', '.join(SOURCES)} (docs/formats.md)"
-    below = files.visible_folders(data)
+    below = folder_tree.visible_folders(data)
     if found := _fitting_below(data):
         listed = _list(data, found)
         return f"do you mean {listed}?" if len(found) == 1 else f"it holds several: {listed}; give one of them"
     suffixes: collections.Counter = collections.Counter()
-    for _, names in files.walk(data):
+    for _, names in folder_tree.walk(data):
         suffixes.update(os.path.splitext(name)[1].lower() or "no suffix" for name in names)
         if suffixes.total() > MOST_FILES:
             break

@@ -11,7 +11,7 @@ from dataset_check import before_training
 from distribution import member
 from formats import division
 from structures import UserError
-from system import cli
+from system import cli, stopping, tensorflow_loading
 from system.wording import plural
 from training import batch_sheet, together, train_flags
 
@@ -29,10 +29,10 @@ def main(argv: list[str] | None = None) -> None:
         if "show_batch" in flags:
             print(batch_sheet.write(flags.show_batch, samples * settings.repeat, description, settings))
             return
-        with rank.stop_request() if rank else cli.StopRequest() as stop:
+        with rank.stop_request() if rank else stopping.StopRequest() as stop:
             if rank:
                 rank.follow(stop)
-            cli.import_tensorflow(xla=flags.xla != "off", xla_on_cpu=flags.xla == "on")
+            tensorflow_loading.import_tensorflow(xla=flags.xla != "off", xla_on_cpu=flags.xla == "on")
             stop.raise_if_requested()
             # They import TensorFlow, which takes seconds: flags and data are checked first
             from training import follower, trainer

@@ -17,9 +17,9 @@ import numpy as np
 
 import ssd_utils
 import transforms
-from config import TrainingSettings
 from media import images
 from media.picture_cache import Picture, PictureCache
+from settings.training_settings import TrainingSettings
 from structures import Sample, UserError
 from system import cli, wording
 from system.data_queue import Batch, DataQueue, Field, WorkerError
@@ -57,7 +57,7 @@ class MakeTrainingItem:
     preset: of the network.
     anchors: float32 [A,4] (cx, cy, w, h).
     transform: the augmentation.
-    matching: "bipartite" or "threshold", as in config.CHOICES.
+    matching: "bipartite" or "threshold", as in training_settings.CHOICES.
     seed: of the training.
     redraw: whether a picture with objects is augmented anew, up to REDRAWS times, until an anchor matches.
     cache: that pictures are read through, or None.

@@ -25,6 +25,8 @@ from bench_paths import ROOT  # noqa: F401, lets the next lines find the project
 import config
 from structures import UserError
 from system import cli, files
+from system.argument_parser import ArgumentParser
+from system.argument_types import existing_folder, output_file
 from system.wording import plural
 
 BENCHMARKS = {
@@ -103,7 +105,7 @@ def _write_cost(path, settings):
 
 
 def _parse(argv):
-    parser = cli.ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
     add(
         "names",
@@ -115,14 +117,14 @@ def _parse(argv):
     add("--tiny", action="store_true", help="tiny sizes, for tests: shows that everything runs, but measures nothing")
     add(
         "--data",
-        type=cli.existing_folder,
+        type=existing_folder,
         metavar="DIR",
         help="photographs in VOC layout, for benchmarks that read pictures (default: a newly drawn toy road)",
     )
     add("--model", metavar="RUN", help="a trained model, for benchmarks that detect (default: random weights)")
     add(
         "--cost",
-        type=cli.output_file,
+        type=output_file,
         metavar="FILE",
         help="instead, write a page on how our cost grows with sizes, such as docs/cost.md (20 minutes)",
     )

@@ -5,7 +5,7 @@ from bench_harness import duel
 from bench_paths import ROOT  # noqa: F401, lets the next lines find the project
 from bench_worker import serve
 
-from system import cli
+from system import tensorflow_loading
 
 # (cells a side, channels, filters, dilation), as in VGG-16 at 300x300; the last is fc6
 LAYERS = ((150, 128, 128, 1), (75, 256, 256, 1), (38, 512, 512, 1), (19, 512, 512, 1), (19, 512, 1024, 6))
@@ -35,7 +35,7 @@ def convolutions(name, settings):
 
 def layer(side, channels, filters, dilation, batch, form, which):
     """One pass of a 3×3 layer in float32; its result is reduced to a number, so that no copy is timed."""
-    tf = cli.import_tensorflow()
+    tf = tensorflow_loading.import_tensorflow()
     from kernels import devices
 
     draw = np.random.default_rng(0).standard_normal

@@ -21,7 +21,8 @@ import sources
 import ssd_utils
 import training_data
 import transforms
-from system import cli
+from settings.training_settings import TrainingSettings
+from system import tensorflow_loading
 from training import caching
 
 stack = contextlib.ExitStack()  # what stays open as long as the process
@@ -48,7 +49,7 @@ def aligned(array):
 
 def random_weights(description):
     """{variable name: freshly initialized array}; biases too are random, as TensorFlow drops those that are 0."""
-    tf = cli.import_tensorflow()
+    tf = tensorflow_loading.import_tensorflow()
     import ssd_vgg
     from kernels import devices
 
@@ -66,7 +67,7 @@ def random_weights(description):
 
 def network(preset="vgg300", width=1.0, classes=20, batch=8, precision="auto"):
     """The frozen graph from uint8 images to `result/result:0`."""
-    tf = cli.import_tensorflow()
+    tf = tensorflow_loading.import_tensorflow()
     import detector
     from kernels import devices
 
@@ -85,12 +86,12 @@ def network(preset="vgg300", width=1.0, classes=20, batch=8, precision="auto"):
 
 def training_step(preset="vgg300", width=1.0, batch=8, precision="auto"):
     """One step of training all layers: forward, loss, backward, Adam."""
-    tf = cli.import_tensorflow()
+    tf = tensorflow_loading.import_tensorflow()
     from kernels import devices
     from training import optimization
 
     description = describe(preset, width)
-    settings = config.TrainingSettings(data="", train="", adam_epsilon=1e-8, weight_decay=0.0)
+    settings = TrainingSettings(data="", train="", adam_epsilon=1e-8, weight_decay=0.0)
     dtype = devices.compute_dtype(precision)
     with tf.Graph().as_default() as graph:
         step = optimization.TrainingStep(description, settings, dtype)
@@ -130,7 +131,7 @@ def data(index, augmentation="full", cache="none", folder=None):
     transform = transforms.train_transforms(preset, transforms.AUGMENTATIONS[augmentation])
     make_item = training_data.MakeTrainingItem(samples, preset, anchors, transform, "bipartite", seed=0)
     if cache != "none":
-        settings = config.TrainingSettings(data="", train="", augmentation=augmentation, cache=cache, cache_dir=folder)
+        settings = TrainingSettings(data="", train="", augmentation=augmentation, cache=cache, cache_dir=folder)
         with contextlib.redirect_stdout(sys.stderr):  # stdout is the harness's
             opened = stack.enter_context(caching.opened(samples, preset, settings))
         make_item = make_item.sharing(opened)
@@ -153,7 +154,7 @@ def data(index, augmentation="full", cache="none", folder=None):
 def workers(index, workers, batches):
     """The data queue with a number of workers, from its first batch to its last."""
     samples = bench_pictures.read_index(index)
-    settings = config.TrainingSettings(data="", train="")
+    settings = TrainingSettings(data="", train="")
     queue = training_data.make_queue(samples, ssd_utils.get_preset("vgg300"), settings, workers=workers)
     size = settings.batch_size
     rows = list(range(len(samples))) * (1 + size * batches // len(samples))
@@ -219,7 +220,7 @@ def _digest(true_of_class):
 
 def load_graph(model, precision):
     """MODEL -> (tf.Graph, ModelDescription); an exported .pb has its own precision."""
-    cli.import_tensorflow()
+    tensorflow_loading.import_tensorflow()
     import detector
 
     source = config.find_model(model)
@@ -234,7 +235,7 @@ def random_model(path, preset="vgg300", width=1.0, pictures=()):
     pictures: paths of some on which, and on their like, it then finds a few objects, but unevenly; without
     them it finds 200 in each, which take longer to draw than any network.
     """
-    cli.import_tensorflow()
+    tensorflow_loading.import_tensorflow()
     import detector
     from kernels import devices
 
@@ -251,7 +252,7 @@ def random_model(path, preset="vgg300", width=1.0, pictures=()):
 
 def _finding_little(weights, description, pictures):
     """The weights with biases for which LIKELY anchors of a picture, on average, have a class that is likely."""
-    tf = cli.import_tensorflow()
+    tf = tensorflow_loading.import_tensorflow()
     import ssd_vgg
     from kernels import devices
     from media import images
@@ -275,7 +276,7 @@ def _finding_little(weights, description, pictures):
 
 def model_network(model, batch, batches=1):
     """The network of MODEL alone, up to `result/result:0`, `batches` times."""
-    cli.import_tensorflow()
+    tensorflow_loading.import_tensorflow()
     import detector
 
     graph, description = load_graph(model, "auto")
@@ -296,7 +297,7 @@ def after_network(batch, model=None, index=None, width=1.0, classes=20):
     model, index: a MODEL and its pictures; without them, random weights and noise.
     The answers have "network_seconds" and "all_seconds". Softmax counts as work after the network.
     """
-    cli.import_tensorflow()
+    tensorflow_loading.import_tensorflow()
     import detector
     from kernels import devices
     from media import images as image_files
@@ -341,7 +342,7 @@ def dataset_load(data):
 def queue_start(data):
     """Start a queue with 2 workers on such a folder and wait for its first batch."""
     samples = source_pascal_voc.load(data, "train", ("thing",))
-    settings = config.TrainingSettings(data="", train="")
+    settings = TrainingSettings(data="", train="")
 
     def run():
         with training_data.make_queue(samples, ssd_utils.get_preset("vgg300"), settings, workers=2) as queue:

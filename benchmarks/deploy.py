@@ -27,7 +27,9 @@ import sources
 from exports import comparison, file_metadata, formats
 from results.data_set import OTHER_CLASSES, DataSet, scored_samples
 from structures import UserError
-from system import cli, files, load, wording
+from system import cli, files, folder_tree, load, wording
+from system.argument_parser import ArgumentParser
+from system.argument_types import existing_path, output_file, positive_int
 from system.wording import plural
 
 INT8 = "int8"
@@ -105,7 +107,7 @@ def _measure(name, precision, source, flags, samples, scratch):
         os.mkdir(folder)
         path = os.path.join(folder, f"model{config.EXPORTED[name]}")
         _export(flags, path, name, precision)
-        size = files.size(folder)
+        size = folder_tree.size(folder)
     found = os.path.join(scratch, f"{name}-{precision}.npz")
     options = {"model": path, "precision": precision, "threshold": THRESHOLD, "found": found}
     pictures = [(one.image_path, one.exif) for one in samples.values()]
@@ -209,13 +211,11 @@ def _choices(allowed):
 
 
 def _parse(argv):
-    parser = cli.ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
     precisions = tuple(name for name in file_metadata.PRECISIONS if name != "auto")
     add("model", metavar="MODEL", help="a run directory, as for export_model.py")
-    add(
-        "--data", type=cli.existing_path, required=True, metavar="DATA", help="the data set, as for train.py (required)"
-    )
+    add("--data", type=existing_path, required=True, metavar="DATA", help="the data set, as for train.py (required)")
     add("--source", type=sources.source_name, metavar="FORMAT", default="auto", help=sources.SOURCE_HELP)
     add("--split", required=True, metavar="SPLIT", help="its split that is scored (required)")
     add("--other-classes", **OTHER_CLASSES)
@@ -224,10 +224,8 @@ def _parse(argv):
         metavar="SPLIT",
         help="its split for training, from which int8 takes the ranges of values (default: no rows in int8)",
     )
-    add("--limit", type=cli.positive_int, metavar="N", help="at most N pictures, spread over the split (default: all)")
-    add(
-        "--output", type=cli.output_file, required=True, metavar="NAME", help="writes NAME.jsonl and NAME.md (required)"
-    )
+    add("--limit", type=positive_int, metavar="N", help="at most N pictures, spread over the split (default: all)")
+    add("--output", type=output_file, required=True, metavar="NAME", help="writes NAME.jsonl and NAME.md (required)")
     add(
         "--format",
         type=_choices(tuple(formats.FORMATS)),
@@ -242,7 +240,7 @@ def _parse(argv):
         metavar="NAMES",
         help=f"of {', '.join(precisions)}, separated by commas; each format has some of them (default: all)",
     )
-    add("--rounds", type=cli.positive_int, default=ROUNDS, metavar="N", help=f"that are timed (default: {ROUNDS})")
+    add("--rounds", type=positive_int, default=ROUNDS, metavar="N", help=f"that are timed (default: {ROUNDS})")
     return parser.parse_args(argv)
 
 

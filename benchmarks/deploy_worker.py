@@ -9,7 +9,7 @@ from bench_worker import serve
 
 from media import images
 from structures import Detections, UserError
-from system import cli
+from system import tensorflow_loading
 
 CALLS = {1: 4, 8: 1}  # {pictures at a time: calls that a round times}
 stack = contextlib.ExitStack()  # the model stays open as long as the process
@@ -21,7 +21,7 @@ def model(model, precision, threshold, pictures, found):
     A round: {"rates": {"1": images/s, …}}. model: MODEL of the programs. pictures: (path, whether EXIF orientation is
     applied). found: where to write the detections of all pictures, for `read`; unreadable ones have none.
     """
-    cli.import_tensorflow()
+    tensorflow_loading.import_tensorflow()
     import detector
 
     timed = _some(pictures)

@@ -23,6 +23,8 @@ from gpu_report import Report
 
 from structures import UserError
 from system import cli, signals
+from system.argument_parser import ArgumentParser
+from system.argument_types import existing_folder, output_file, output_folder, positive_float
 
 BUDGET_SECONDS = 360
 
@@ -102,10 +104,10 @@ def _check_names(wanted, items):
 
 
 def _parse(argv):
-    parser = cli.ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
     add("--tiny", action="store_true", help="sizes of the tests: shows on a CPU that everything runs, measures nothing")
-    add("--output", type=cli.output_file, metavar="FILE", help="write the JSON lines there (default: print them)")
+    add("--output", type=output_file, metavar="FILE", help="write the JSON lines there (default: print them)")
     add(
         "--rows",
         type=lambda text: text.split(","),
@@ -114,18 +116,18 @@ def _parse(argv):
     )
     add(
         "--data",
-        type=cli.existing_folder,
+        type=existing_folder,
         metavar="DIR",
         help="photographs in VOC layout for what reads pictures (default: the toy road, drawn anew)",
     )
     add(
         "--budget",
-        type=cli.positive_float,
+        type=positive_float,
         default=BUDGET_SECONDS,
         metavar="SECONDS",
         help="what all rows may take together",
     )
-    add("--trace", type=cli.output_folder, metavar="DIR", help="also trace one training step into this folder")
+    add("--trace", type=output_folder, metavar="DIR", help="also trace one training step into this folder")
     add("--peer-python", type=interpreter, default=peer_python(), metavar="FILE", help=PEER_PYTHON_HELP)
     return parser.parse_args(argv)
 

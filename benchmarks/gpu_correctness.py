@@ -9,10 +9,10 @@ import bench_ours
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-import config
 import detector
 import ssd_utils
 from kernels import devices
+from settings.training_settings import TrainingSettings
 from training import optimization
 
 # Every negative counts: near equals would else be chosen differently after a rounding, which is no error
@@ -59,9 +59,7 @@ def _one_step(precision, batch, width, session_config, weights=None):
     The results are lists of arrays: losses, outputs (of the network) and update (what the step added to the weights).
     """
     description = bench_ours.describe(width=width)
-    settings = config.TrainingSettings(
-        data="", train="", batch_size=batch, optimizer="momentum", negative_ratio=ALL_NEGATIVES
-    )
+    settings = TrainingSettings(data="", train="", batch_size=batch, optimizer="momentum", negative_ratio=ALL_NEGATIVES)
     fed = bench_ours.training_batch(description.preset, batch)
     with tf.Graph().as_default():
         tf.set_random_seed(0)

@@ -8,9 +8,10 @@ import bench_inputs
 import bench_ours
 from gpu_worker import serve
 
-from system import cli, load
+from system import load, tensorflow_loading
 
-tf = cli.import_tensorflow(xla=True, xla_on_cpu=True)  # before the next lines, as it sets flags and keeps messages back
+# Before the next lines, as it sets flags and keeps messages back
+tf = tensorflow_loading.import_tensorflow(xla=True, xla_on_cpu=True)
 
 import gpu_correctness  # noqa: E402
 import gpu_placement  # noqa: E402

@@ -20,9 +20,9 @@ from tensorflow.core.protobuf import device_properties_pb2 as properties
 from tensorflow.python.framework import function_def_to_graph, kernels
 from tensorflow.python.grappler import cluster, tf_optimizer
 
-import config
 import detector
 from kernels import devices
+from settings.training_settings import TrainingSettings
 from training import optimization
 
 HOST, CARD = "host", "card"
@@ -72,8 +72,8 @@ def as_on_gpu():
 
 
 def of_training(precision, width, **changes):
-    """The Stalls of a training step of SSD300. changes: of config.TrainingSettings."""
-    settings = config.TrainingSettings(data="", train="", batch_size=2, **changes)
+    """The Stalls of a training step of SSD300. changes: of TrainingSettings."""
+    settings = TrainingSettings(data="", train="", batch_size=2, **changes)
     description = bench_ours.describe(width=width)
     batch = bench_ours.training_batch(description.preset, 2)
     dtype = tf.as_dtype(precision)

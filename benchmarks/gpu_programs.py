@@ -232,7 +232,7 @@ class Programs:
         yield from self._one(["infer.py", self._model(), folder, "--output", output, "--batch-size", batch])
 
     def process_video(self, batch):
-        """process_video.py on a film of FRAME."""
+        """process_video.py on a video of FRAME."""
         _need_packages()
         frames = self._settings.choose(600, 600, 12)
         film = self._made("film", frames=frames, size=FRAME)

@@ -9,8 +9,8 @@ from typing import Any
 import bench_ours
 import tensorflow.compat.v1 as tf
 
-import config
 from kernels import devices
+from settings.training_settings import TrainingSettings
 from training import optimization
 
 RATE = 1e-5  # low enough for thousands of steps on noise
@@ -38,10 +38,10 @@ class Training:
 def training(precision, batch, width, *, compile=False, options=None, changes=None):
     """Context manager: a Training of all layers of SSD300 with random weights.
 
-    compile: as of devices.session_config; options: more arguments of TrainingStep; changes: of config.TrainingSettings.
+    compile: as of devices.session_config; options: more arguments of TrainingStep; changes: of TrainingSettings.
     """
     description = bench_ours.describe(width=width)
-    settings = config.TrainingSettings(data="", train="", batch_size=batch, **(changes or {}))
+    settings = TrainingSettings(data="", train="", batch_size=batch, **(changes or {}))
     fed = {k: bench_ours.aligned(v) for k, v in bench_ours.training_batch(description.preset, batch).items()}
     with tf.Graph().as_default() as graph:
         tf.set_random_seed(0)
@@ -130,7 +130,7 @@ def _descent(opened):
     step = opened.step
     with opened.session.graph.as_default():
         scale = 1.0 / tf.maximum(step.losses["positives"], 1.0)
-        clip_norm = config.TrainingSettings.clip_norm
+        clip_norm = TrainingSettings.clip_norm
         clipped, _ = tf.clip_by_global_norm([g * scale for g in _gradients(step)], clip_norm)
         optimizer = tf.train.GradientDescentOptimizer(step.learning_rate)
         update = optimizer.apply_gradients(zip(clipped, step.trained, strict=True))

@@ -26,6 +26,15 @@ from learning_plan import SIDES
 import sources
 from structures import UserError
 from system import chain, cli, files, worker_processes
+from system.argument_parser import ArgumentParser
+from system.argument_types import (
+    existing_file,
+    existing_path,
+    non_negative_int,
+    output_folder,
+    positive_float,
+    positive_int,
+)
 
 ASKING_SECONDS = 300  # that a side gets to start and name the card that it sees
 DEFAULT_RUN = os.path.join("runs", "learning")
@@ -147,7 +156,7 @@ def _check_folder(run, task, machine):
 
 
 def _rates(text):
-    return tuple(map(cli.positive_float, text.split(",")))
+    return tuple(map(positive_float, text.split(",")))
 
 
 def _sides(text):
@@ -158,7 +167,7 @@ def _sides(text):
 
 
 def _parse(argv):
-    parser = cli.ArgumentParser(
+    parser = ArgumentParser(
         description=__doc__,
         epilog="Arguments after -- go to train.py: our side then has, say, -- --ema 0.999 --optimizer adamw",
     )
@@ -180,7 +189,7 @@ def _parse(argv):
 
 def _add_data_flags(group):
     add = group.add_argument
-    add("--data", type=cli.existing_path, metavar="DATA", help="the data set, in a format that train.py reads")
+    add("--data", type=existing_path, metavar="DATA", help="the data set, in a format that train.py reads")
     add("--train", default="train", metavar="SPLIT", help="split to train on")
     add("--valid", default="val", metavar="SPLIT", help="split to score on")
     add(
@@ -195,15 +204,15 @@ def _add_data_flags(group):
         default="ignore",
         help="annotated objects of other classes: error stops, ignore drops them",
     )
-    add("--vgg", type=cli.existing_file, metavar="FILE", help="VGG-16's weights, a file that train.py reads")
+    add("--vgg", type=existing_file, metavar="FILE", help="VGG-16's weights, a file that train.py reads")
     run = f"folder for the trainings and the results (default: {DEFAULT_RUN}; with --tiny none is kept)"
-    add("--run", type=cli.output_folder, metavar="DIR", help=run)
+    add("--run", type=output_folder, metavar="DIR", help=run)
     add("--tiny", action="store_true", help="try everything with 4 pictures; measures nothing")
 
 
 def _add_training_flags(group):
     add = group.add_argument
-    number = {"type": cli.positive_int, "metavar": "N"}
+    number = {"type": positive_int, "metavar": "N"}
     images = f"images that a training sees (default: {learning_plan.WIDE} on a GPU, {learning_plan.NARROW} on a CPU)"
     add("--images", help=images + "; whole epochs, rounded up", **number)
     points = f"score after every N images, in whole epochs (default: {learning_plan.POINTS} times in a training)"
@@ -217,12 +226,12 @@ def _add_training_flags(group):
     )
     add(
         "--warmup-steps",
-        type=cli.non_negative_int,
+        type=non_negative_int,
         default=100,
         metavar="N",
         help="steps in which the rate rises, before it falls to 0 as a cosine",
     )
-    add("--seed", type=cli.non_negative_int, default=0, metavar="N", help="seed of both")
+    add("--seed", type=non_negative_int, default=0, metavar="N", help="seed of both")
     default = [side for side in SIDES if side != "torchvision-adamw"]
     sides = f"sides to train, separated by commas: {', '.join(SIDES)} (default: {','.join(default)})"
     add("--sides", type=_sides, default=default, metavar="NAMES", help=sides)
@@ -251,7 +260,7 @@ def _add_machine_flags(group):
         help="data type of both, for torchvision as autocast; auto takes what train.py takes",
     )
     workers = "processes that make the batches of each side (default: as train.py)"
-    add("--workers", type=cli.non_negative_int, metavar="N", help=workers)
+    add("--workers", type=non_negative_int, metavar="N", help=workers)
     add("--peer-python", type=interpreter, default=peer_python(), metavar="FILE", help=PEER_PYTHON_HELP)
 
 

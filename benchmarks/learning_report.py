@@ -6,7 +6,7 @@ from bench_harness import written_by
 from bench_paths import ROOT  # noqa: F401, lets the next lines find the project
 from learning_plan import SIDES
 
-from media import visualization
+from media import charts
 from system import wording
 
 
@@ -110,9 +110,9 @@ def _by_level(winners):
 
 def plot(path, records):
     """Write a PNG: mAP against images seen and against seconds."""
-    figure = visualization.make_figure(11.0, 4.8)
+    figure = charts.make_figure(11.0, 4.8)
     draw(figure, records)
-    visualization.save_figure(figure, path)
+    charts.save_figure(figure, path)
 
 
 def draw(figure, records):

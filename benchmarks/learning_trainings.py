@@ -13,17 +13,17 @@ import sys
 from bench_harness import commit
 from bench_paths import HERE, ROOT
 
-from system import cli, files
+from system import files, tensorflow_loading
 
-cli.import_tensorflow()
+tensorflow_loading.import_tensorflow()
 
 import learning_convert  # noqa: E402
 import numpy as np  # noqa: E402
 from learning_plan import OURS, SIDES  # noqa: E402
 
-import config  # noqa: E402
 import pretrained  # noqa: E402
 import ssd_utils  # noqa: E402
+from settings.training_settings import TrainingSettings  # noqa: E402
 from structures import UserError  # noqa: E402
 from training import engine, optimization  # noqa: E402
 
@@ -131,7 +131,7 @@ def points(rows, pictures):
 
 def rates(task, rate):
     """The learning rate of each step of a training: train.py's own schedule."""
-    settings = config.TrainingSettings(
+    settings = TrainingSettings(
         data=task.data,
         train=task.train,
         learning_rate=rate,

@@ -34,11 +34,13 @@ import safetensors.torch
 import torch  # before TensorFlow: in the other order torch's libraries crash
 import torchvision
 from bench_paths import HERE, ROOT
-from parity_peers import MEAN_RGB, SSD, anchors, detect, randomize
+from parity_peers import MEAN_RGB, SSD, detect, make_anchors, randomize
 
-from system import cli
+from system import cli, tensorflow_loading
+from system.argument_parser import ArgumentParser
+from system.argument_types import existing_folder, output_file
 
-cli.import_tensorflow()
+tensorflow_loading.import_tensorflow()
 
 import parity_coco
 import parity_vgg
@@ -71,7 +73,7 @@ class Peer:
     bgr: whether its input is BGR.
     mean: RGB, which its input lacks.
     background_last: whether its logits have background behind the classes.
-    anchors, rules: options of parity_peers.anchors and parity_peers.detect.
+    anchors, rules: options of parity_peers.make_anchors and parity_peers.detect.
     repository: folder of its own code; None for the twin in parity_peers.
     """
 
@@ -245,17 +247,15 @@ def _layouts():
 
 
 def _parse(argv):
-    parser = cli.ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__)
     layouts = _layouts()
     parser.add_argument(
         "layouts", nargs="*", metavar="LAYOUT", help=f"layouts to compare (default: all): {', '.join(layouts)}"
     )
-    parser.add_argument(
-        "--output", type=cli.output_file, metavar="FILE", help="also write the page as Markdown to FILE"
-    )
+    parser.add_argument("--output", type=output_file, metavar="FILE", help="also write the page as Markdown to FILE")
     parser.add_argument(
         "--rows",
-        type=cli.output_file,
+        type=output_file,
         metavar="FILE",
         help="keep each row in FILE, and take from it the rows that it has: the same command resumes after a stop",
     )
@@ -297,7 +297,7 @@ def _repository(text):
     layout, _, folder = text.partition("=")
     if layout not in parity_repositories.FILES or not folder:
         raise argparse.ArgumentTypeError(f"{text!r} is not LAYOUT=DIR of {', '.join(parity_repositories.FILES)}")
-    folder = os.path.abspath(cli.existing_folder(folder))
+    folder = os.path.abspath(existing_folder(folder))
     name, note = parity_repositories.FILES[layout], f"its repository at {_commit(folder)}"
     return [Peer(layout, size, name, note=note, repository=folder) for size in parity_repositories.SIZES[layout]]
 
@@ -318,7 +318,7 @@ def _case(text):
     folder, *others = text.rsplit(":", 2)
     if len(others) != 2 or not all(others):
         raise argparse.ArgumentTypeError(f"{text!r} is not FOLDER:SPLIT:CLASSES")
-    return cli.existing_folder(folder), others[0], tuple(others[1].split(","))
+    return existing_folder(folder), others[0], tuple(others[1].split(","))
 
 
 def _coco_cases(flags):
@@ -339,11 +339,11 @@ def _compare(peer, seed, folder):
         names = [f"result/{name}:0" for name in ("logits", "offsets")]
         logits, offsets = session.run([session.graph.get_tensor_by_name(name) for name in names], feed)
         found = ours.detect(list(images))
-        priors = box_geometry.from_cxcywh(ssd_utils.make_anchors(ours.preset))
+        anchors = box_geometry.from_cxcywh(ssd_utils.make_anchors(ours.preset))
     measured = {
         "logits": abs(logits - theirs["logits"]).max(),
         "offsets": abs(offsets - theirs["offsets"]).max(),
-        "anchors": abs(priors - theirs["anchors"]).max(),
+        "anchors": abs(anchors - theirs["anchors"]).max(),
     }
     pairs = [_match(mine, one) for mine, one in zip(found, theirs["detections"], strict=True)]
     measured["matched"] = sum(len(p[0]) for p in pairs) / sum(p[2] for p in pairs)
@@ -368,11 +368,11 @@ def _public(peer, path, images, seed):
     # The weights are in the peer's channel order, which is BGR for some files
     x = torch.from_numpy(images).float() - torch.tensor(peer.mean)
     x = (x.flip(-1) if peer.bgr else x).permute(0, 3, 1, 2).contiguous()
-    priors = anchors(peer.size, **{"clamp": False, **peer.anchors})
+    anchors = make_anchors(peer.size, **{"clamp": False, **peer.anchors})
     with torch.no_grad():
         logits, offsets = model(x)
         logits = logits.roll(1, -1) if peer.background_last else logits
-        found = [detect(a, b, priors, **peer.rules) for a, b in zip(logits, offsets, strict=True)]
+        found = [detect(a, b, anchors, **peer.rules) for a, b in zip(logits, offsets, strict=True)]
     detections = [
         Detections((boxes.clamp(0, 1) * peer.size).numpy(), scores.numpy(), labels.numpy().astype(np.int32))
         for boxes, scores, labels in found
@@ -380,7 +380,7 @@ def _public(peer, path, images, seed):
     return {
         "logits": logits.numpy(),
         "offsets": offsets.numpy(),
-        "anchors": box_geometry.from_cxcywh(priors.numpy()),
+        "anchors": box_geometry.from_cxcywh(anchors.numpy()),
         "detections": detections,
     }
 
@@ -435,7 +435,7 @@ def _torchvision(peer, path, images, seed):
         batch, _ = model.transform(pictures)
         maps = list(model.backbone(batch.tensors).values())
         heads = model.head(maps)
-        priors = model.anchor_generator(batch, maps)[0].numpy() / peer.size
+        anchors = model.anchor_generator(batch, maps)[0].numpy() / peer.size
         found = model(pictures)
     detections = [
         Detections(one["boxes"].numpy(), one["scores"].numpy(), one["labels"].numpy().astype(np.int32) - 1)
@@ -444,7 +444,7 @@ def _torchvision(peer, path, images, seed):
     return {
         "logits": heads["cls_logits"].numpy(),
         "offsets": heads["bbox_regression"].numpy(),
-        "anchors": priors,
+        "anchors": anchors,
         "detections": detections,
     }
 

@@ -98,7 +98,7 @@ def _extras(size):
     return layers + ([nn.Conv2d(256, 128, 1), nn.Conv2d(128, 256, 4, padding=1)] if size == 512 else [])
 
 
-def anchors(size, *, clamp, integers=False, last_max=None, coco=False):
+def make_anchors(size, *, clamp, integers=False, last_max=None, coco=False):
     """Anchors [A,4] (cx, cy, w, h), ordered by map, row, column, shape."""
     sizes = (COCO_SIZES if coco else SIZES)[size]
     sizes = [*sizes[:-1], last_max or sizes[-1]]
@@ -121,7 +121,7 @@ def anchors(size, *, clamp, integers=False, last_max=None, coco=False):
 def detect(
     logits,
     offsets,
-    priors,
+    anchors,
     *,
     score=0.01,
     before_nms=None,
@@ -138,14 +138,14 @@ def detect(
     drop_empty: boxes without area.
     """
     scores = logits.softmax(-1)
-    center = priors[:, :2] + offsets[:, :2] * 0.1 * priors[:, 2:]
+    center = anchors[:, :2] + offsets[:, :2] * 0.1 * anchors[:, 2:]
     growth = offsets[:, 2:] * 0.2
     growth = growth if size_limit is None else growth.clamp(-size_limit, size_limit)
-    half = priors[:, 2:] * torch.exp(growth) / 2
+    half = anchors[:, 2:] * torch.exp(growth) / 2
     boxes = torch.cat([center - half, center + half], 1)
     boxes = boxes.clamp(0, 1) if clip else boxes
     if per_map is not None:
-        scores = _best_of_maps(scores, len(priors), per_map)
+        scores = _best_of_maps(scores, len(anchors), per_map)
     if drop_empty:
         scores = scores * (boxes[:, 2:] > boxes[:, :2]).all(1, keepdim=True)
     kept = []

@@ -29,7 +29,9 @@ import boxes as box_geometry
 import ssd_utils
 from conversion import coco_writer, records
 from structures import UserError
-from system import chain, cli, files, load, wording, worker_processes
+from system import chain, cli, files, load, tensorflow_loading, wording, worker_processes
+from system.argument_parser import ArgumentParser
+from system.argument_types import non_negative_int, output_folder, positive_fraction, positive_int
 from system.wording import plural
 from tiling import tiles
 from toy_road import drive, scenes
@@ -178,7 +180,7 @@ def _training(flags, data, run, name):
 
 def _detect(run, pictures, cut):
     """([Detections] of the pictures, the seconds that it took, without loading)."""
-    cli.import_tensorflow()
+    tensorflow_loading.import_tensorflow()
     import detector
 
     with detector.load(run, threshold=THRESHOLD, tiles=cut) as loaded:
@@ -253,17 +255,17 @@ def page(header):
 
 
 def _parse(argv):
-    parser = cli.ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add("--root", type=cli.output_folder, default=os.path.join("runs", "small"), metavar="DIR", help="for all files")
-    add("--drives", type=cli.positive_int, default=40, metavar="N", help="drives to train on, 42 pictures each")
-    add("--detail", type=cli.positive_int, default=3, metavar="N", help="of the drives, in times of 480 x 360 pixels")
-    add("--steps", type=cli.positive_int, default=2000, metavar="N", help="of each of the two trainings")
-    add("--batch-size", type=cli.positive_int, default=8, metavar="N", help="of the trainings")
+    add("--root", type=output_folder, default=os.path.join("runs", "small"), metavar="DIR", help="for all files")
+    add("--drives", type=positive_int, default=40, metavar="N", help="drives to train on, 42 pictures each")
+    add("--detail", type=positive_int, default=3, metavar="N", help="of the drives, in times of 480 x 360 pixels")
+    add("--steps", type=positive_int, default=2000, metavar="N", help="of each of the two trainings")
+    add("--batch-size", type=positive_int, default=8, metavar="N", help="of the trainings")
     add("--tiles", type=tiles.parse, default=(3, 2), metavar="CxR", help="to train on and detect in (default: 3x2)")
     add("--preset", choices=tuple(ssd_utils.PRESETS), default="vgg300", help="of the network")
-    add("--width", type=cli.positive_fraction, default=0.25, metavar="X", help="of the network")
-    add("--seed", type=cli.non_negative_int, default=0, metavar="N", help="of the trainings")
+    add("--width", type=positive_fraction, default=0.25, metavar="X", help="of the network")
+    add("--seed", type=non_negative_int, default=0, metavar="N", help="of the trainings")
     return parser.parse_args(argv)
 
 

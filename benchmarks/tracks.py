@@ -23,6 +23,8 @@ import numpy as np
 import moving_boxes
 from moving_boxes import BYTETRACK
 from system import cli, wording
+from system.argument_parser import ArgumentParser
+from system.argument_types import positive_int
 from tracking import metrics, mot_file
 from tracking.following import hold
 from tracking.tracker import Settings, Tracker, held_back
@@ -103,11 +105,11 @@ def _package(detections):
 
 
 def _parse(argv):
-    parser = cli.ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument(
         "truth", nargs="+", metavar="GT", help="gt.txt of a video, such as runs/demo/data/drive.gt.txt of the demo"
     )
-    parser.add_argument("--seeds", type=cli.positive_int, default=5, metavar="N", help="trials for each video")
+    parser.add_argument("--seeds", type=positive_int, default=5, metavar="N", help="trials for each video")
     return parser.parse_args(argv)
 
 

@@ -23,6 +23,8 @@ from conversion import coco_writer, records
 from media import images
 from structures import UserError
 from system import chain, cli, files, load, wording
+from system.argument_parser import ArgumentParser
+from system.argument_types import output_folder, positive_fraction, positive_int
 from toy_road import dataset, scenes
 from toy_road.town import CLASSES
 
@@ -137,16 +139,16 @@ def _shapes(text):
 
 
 def _parse(argv):
-    parser = cli.ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add("--root", type=cli.output_folder, default=os.path.join("runs", "wide"), metavar="DIR", help="for all files")
+    add("--root", type=output_folder, default=os.path.join("runs", "wide"), metavar="DIR", help="for all files")
     add("--shapes", default=",".join(INPUTS), metavar="W:H,...", help=f"of the pictures (default: {','.join(INPUTS)})")
-    add("--pictures", type=cli.positive_int, default=4000, metavar="N", help="to train on")
-    add("--test", type=cli.positive_int, default=400, metavar="N", help="to score on")
-    add("--seeds", type=cli.positive_int, default=1, metavar="N", help="trainings of each network")
-    add("--steps", type=cli.positive_int, default=560, metavar="N", help="of each training")
-    add("--batch-size", type=cli.positive_int, default=16, metavar="N", help="of the trainings")
-    add("--width", type=cli.positive_fraction, default=0.25, metavar="X", help="of the networks")
+    add("--pictures", type=positive_int, default=4000, metavar="N", help="to train on")
+    add("--test", type=positive_int, default=400, metavar="N", help="to score on")
+    add("--seeds", type=positive_int, default=1, metavar="N", help="trainings of each network")
+    add("--steps", type=positive_int, default=560, metavar="N", help="of each training")
+    add("--batch-size", type=positive_int, default=16, metavar="N", help="of the trainings")
+    add("--width", type=positive_fraction, default=0.25, metavar="X", help="of the networks")
     flags = parser.parse_args(argv)
     flags.shapes = _shapes(flags.shapes)
     return flags

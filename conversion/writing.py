@@ -9,7 +9,7 @@ from tqdm import tqdm
 import sources
 from conversion import coco_writer, csv_writer, voc_writer, yolo_writer
 from structures import UserError
-from system import files, wording
+from system import atomic, files, folder_tree, wording, write_errors
 
 # A writer has write(folder, parts, class_names); image_place(split, record); holds(item), whether it has a place for an
 # Item at all; LOST, for each thing that it has no place for (whether an Item has it, what such an Item is called, what
@@ -21,7 +21,7 @@ FAULTS = {  # what the name of a picture may be: callable, its name in what is w
     "not UTF-8 text": lambda name: name != name.encode("utf-8", "replace").decode("utf-8"),
     "of several lines": lambda name: len(name.splitlines()) > 1,
     "with spaces at an end": lambda name: name != name.strip(),
-    "hidden": lambda name: any(map(files.is_hidden, name.split("/"))),
+    "hidden": lambda name: any(map(folder_tree.is_hidden, name.split("/"))),
 }
 
 
@@ -34,7 +34,7 @@ def write(parts, class_names, target, to, link=False, progress=False):
     writer = WRITERS[to]
     _check_names(parts, writer, to)
     try:
-        with files.pending_folder(target) as folder:
+        with atomic.pending_folder(target) as folder:
             for part in parts:
                 bar = tqdm(part.records, part.split, unit="img", leave=False, disable=not progress)
                 for record in bar:
@@ -47,7 +47,7 @@ def write(parts, class_names, target, to, link=False, progress=False):
                 files.write(os.path.join(folder, writer.CLASS_LIST), lines, durable=False)
             _check(parts, folder, writer, to)
     except OSError as error:
-        raise UserError(f"--output {files.unwritable(target, error)}") from None
+        raise UserError(f"--output {write_errors.unwritable(target, error)}") from None
 
 
 def _check_names(parts, writer, to):

@@ -35,7 +35,7 @@ def notes(samples, valid, description, settings):
     """All that the user should know before training, a list of lines, empty for clean data.
 
     samples, valid: lists of Sample for training and for validation.
-    description: config.ModelDescription; settings: config.TrainingSettings.
+    description: config.ModelDescription; settings: TrainingSettings.
     """
     return [
         *quick_notes(samples, valid, description.class_names, description.preset, settings.cut),

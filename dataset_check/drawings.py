@@ -10,7 +10,7 @@ from tqdm import tqdm
 from dataset_check import drawn_folder
 from media import images, visualization
 from structures import UserError
-from system import cli, files, wording
+from system import cli, file_names, flag_rules, wording, write_errors
 
 LONGEST_SIDE = 1280  # pixels; larger pictures are drawn smaller
 QUALITY = 85
@@ -18,11 +18,11 @@ MOST = 1000  # pictures of a split, by default
 
 
 def check_folder(folder, data, others=()):
-    """As cli.check_new_folder for --draw, but a folder with nothing but an earlier call's drawings will do too.
+    """As flag_rules.check_new_folder for --draw, but a folder with nothing but an earlier call's drawings will do too.
 
     others: paths of files that may be there as well, because this call replaces them.
     """
-    cli.check_new_folder("--draw", folder, data, may_replace=drawn_folder.holds_drawings(folder, others))
+    flag_rules.check_new_folder("--draw", folder, data, may_replace=drawn_folder.holds_drawings(folder, others))
 
 
 def write(scan, folder, limit, progress=False):
@@ -39,7 +39,7 @@ def write(scan, folder, limit, progress=False):
         with drawn_folder.replacing(folder) as pending:
             counts = _write(scan, pending, limit or MOST, progress)
     except OSError as error:
-        raise UserError(f"--draw {files.unwritable(folder, error)}") from None
+        raise UserError(f"--draw {write_errors.unwritable(folder, error)}") from None
     for split in scan.splits:
         if limit is None and (count := len(split.listed_of)) > MOST:
             pictures = wording.plural(MOST, "picture")
@@ -55,8 +55,8 @@ def _write(scan, folder, limit, progress):
         keys = list(split.listed_of)
         chosen = sorted(np.random.default_rng(0).permutation(len(keys))[:limit])
         pictures = [picture_of[keys[index]] for index in chosen]
-        paths = files.safe_names(_short(one, scan.data) for one in pictures)
-        folder_of_split = os.path.join(folder, *files.safe_names([split.name]))
+        paths = file_names.safe_names(_short(one, scan.data) for one in pictures)
+        folder_of_split = os.path.join(folder, *file_names.safe_names([split.name]))
         for one, name in tqdm(list(zip(pictures, paths, strict=True)), split.name, leave=False, disable=not progress):
             counts[_draw(one, os.path.join(folder_of_split, f"{name}.jpg"), names)] += 1
     return counts

@@ -4,7 +4,7 @@ import contextlib
 import os
 
 from structures import UserError
-from system import files
+from system import atomic, files
 
 MARK = ".drawn_by_check_dataset"  # a file in the folder: the hash and the path of each drawing, which may be replaced
 
@@ -34,7 +34,7 @@ def replacing(folder):
     is_new = not os.path.lexists(folder)
     os.makedirs(folder, exist_ok=True)
     try:
-        with files.temporary_folder(os.path.join(folder, MARK)) as temporary:  # in it: a mount is a disk of its own
+        with atomic.temporary_folder(os.path.join(folder, MARK)) as temporary:  # in it: a mount is a disk of its own
             new = os.path.join(temporary, "new")
             os.mkdir(new)
             yield new
@@ -57,10 +57,10 @@ def _replace(folder, temporary, new):
     moves = [(folder, old, path) for _, path in sorted(earlier)] + [(new, folder, path) for _, path in sorted(later)]
     done = []
     try:
-        files.publish(either, place)  # whoever is killed from here on leaves nothing unlisted
+        atomic.publish(either, place)  # whoever is killed from here on leaves nothing unlisted
         for move in moves:
             _move(*move, done)
-        files.publish(mark, place)
+        atomic.publish(mark, place)
     except BaseException:
         for source, target, path in reversed(done):
             with contextlib.suppress(OSError):
@@ -101,7 +101,7 @@ def _drawn(folder):
 def _found(folder):
     """The path, from a folder, of each file in it and below, and of each link to a folder; none of a killed call's."""
     for parent, below, names in os.walk(folder):
-        below[:] = [name for name in below if not files.is_pending(name)]
+        below[:] = [name for name in below if not atomic.is_pending(name)]
         links = [name for name in below if os.path.islink(os.path.join(parent, name))]
         for name in (*names, *links):
             yield os.path.relpath(os.path.join(parent, name), folder)

@@ -11,7 +11,7 @@ from dataset_check.defects import DEFECTS
 from formats import fixed_copy
 from media import images
 from structures import UserError
-from system import cli, files, wording
+from system import atomic, files, flag_rules, wording, write_errors
 
 # Defects whose picture is removed from all lists
 LEAVES = {
@@ -34,7 +34,7 @@ def write_copy(scan, findings, target, progress=False):
     Also writes the changes to TARGET/changes.txt. The folder appears when it is complete. Raises UserError if the
     target cannot be written, or a split would have no pictures or objects left.
     """
-    cli.check_new_folder("--fix", target, scan.data)
+    flag_rules.check_new_folder("--fix", target, scan.data)
     leaving = left_out(findings)
     _require_rest(scan, leaving, target)
     changes = [
@@ -43,11 +43,11 @@ def write_copy(scan, findings, target, progress=False):
         for finding in leaving.values()
     ]
     try:
-        with files.pending_folder(target) as folder:
+        with atomic.pending_folder(target) as folder:
             changes += _write(scan, leaving, folder, progress)
             files.write(os.path.join(folder, "changes.txt"), "".join(f"{line}\n" for line in changes))
     except OSError as error:
-        raise UserError(f"--fix {files.unwritable(target, error)}") from None
+        raise UserError(f"--fix {write_errors.unwritable(target, error)}") from None
     return changes
 
 

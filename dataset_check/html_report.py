@@ -8,7 +8,8 @@ import numpy as np
 
 from dataset_check import anchor_advisor, reporting
 from dataset_check.defects import DEFECTS
-from media import html_page, images, visualization
+from media import html_page, images
+from media.class_colors import class_colors
 from system import files
 
 THUMBNAIL = html_page.PICTURE
@@ -93,7 +94,7 @@ def _html_samples(report):
 
 
 def _colors(report):
-    return dict(zip(report.classes, visualization.class_colors(report.classes), strict=True))
+    return dict(zip(report.classes, class_colors(report.classes), strict=True))
 
 
 def _html_thumbnail(picture, marked, colors):

@@ -50,7 +50,7 @@ class Group:
         stop: Any,
         on_end: Callable[[End], object] = lambda end: None,
     ) -> None:
-        """stop: a cli.StopRequest; on_end: told once, of the first end."""
+        """stop: a StopRequest; on_end: told once, of the first end."""
         self.cluster = cluster
         self._stop, self._on_end = stop, on_end
         self._connections: dict[int, Connection] = {}  # replaced and never changed: threads go through it
@@ -282,7 +282,7 @@ def joined(
 ) -> Iterator[Group]:
     """Context manager: the Group of a training, once all ranks have come, until the block ends.
 
-    facts: {what: value of plain JSON types}, of which all ranks must have the same; stop: a cli.StopRequest;
+    facts: {what: value of plain JSON types}, of which all ranks must have the same; stop: a StopRequest;
     on_end: as in Group; seconds: how long ranks wait for each other.
     Raises UserError if a rank does not come, or trains something else; KeyboardInterrupt after a request to stop.
     """

@@ -54,7 +54,7 @@ def run(
     """Start the ranks, and again up to `restarts` times after some were lost; returns when all have done their work.
 
     command: the words that start a rank, by the number of the start (0 for the first); places: of the ranks of this
-    machine, called for each start; stop: an open cli.StopRequest; saved: what to say of the run where a rank was lost.
+    machine, called for each start; stop: an open StopRequest; saved: what to say of the run where a rank was lost.
     Raises UserError with the text that says why the ranks ended, KeyboardInterrupt if they were interrupted.
     """
     for start in range(restarts + 1):

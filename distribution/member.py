@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from distribution.cluster import Cluster, Source
 from distribution.ends import End
 from structures import UserError
-from system import cli
+from system import cli, stopping
 
 VARIABLE = "SSD_TENSORFLOW_RANK"  # of the environment: JSON that `variable` writes
 
@@ -34,12 +34,12 @@ class Member:
         with contextlib.suppress(OSError):  # whoever started it is gone
             self.channel.sendall(json.dumps(end).encode() + b"\n")
 
-    def stop_request(self) -> cli.StopRequest:
+    def stop_request(self) -> stopping.StopRequest:
         """What `follow` sets, to be opened: signals are for the process that started this one."""
         return _WithoutSignals()
 
-    def follow(self, stop: cli.StopRequest) -> None:
-        """From now on a request to stop reaches `stop`, a cli.StopRequest, and this process ends with its starter."""
+    def follow(self, stop: stopping.StopRequest) -> None:
+        """From now on a request to stop reaches `stop`, a StopRequest, and this process ends with its starter."""
         threading.Thread(target=self._follow, args=(stop,), daemon=True).start()
 
     def _follow(self, stop):
@@ -49,7 +49,7 @@ class Member:
         os._exit(cli.FAILURE)
 
 
-class _WithoutSignals(cli.StopRequest):
+class _WithoutSignals(stopping.StopRequest):
     SIGNALS = ()
 
 
@@ -63,7 +63,7 @@ def of_this_process() -> Member | None:
     text = os.environ.pop(VARIABLE, None)  # a program that this one calls is no rank
     if text is None:
         return None
-    for number in cli.StopRequest.SIGNALS:  # blocked so far, until Python's resource tracker starts
+    for number in stopping.StopRequest.SIGNALS:  # blocked so far, until Python's resource tracker starts
         signal.signal(number, signal.SIG_IGN)
     channel, values = json.loads(text)
     addresses, source = tuple(values.pop("addresses")), Source(values.pop("source"))

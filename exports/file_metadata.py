@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 import config
+from settings import computation
 from structures import UserError
 from system import schema
 
@@ -16,7 +17,7 @@ FORMAT = 1
 DETECTIONS, RAW = "detections", "raw"  # kinds of outputs
 PROPERTY = "metadata"  # of an ONNX file, which has the JSON
 NHWC, NCHW = "NHWC", "NCHW"  # layouts of the input
-PRECISIONS = (*config.PRECISIONS, "int8")  # of files, as --precision names them
+PRECISIONS = (*computation.PRECISIONS, "int8")  # of files, as --precision names them
 LARGEST_BATCH = 4096  # of a file for batches of one size
 LICENSE = (
     "code that wrote this file: MIT (ssd-tensorflow); weights: as stated by those who trained them (--license TEXT)"

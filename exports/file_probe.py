@@ -17,7 +17,7 @@ import numpy as np
 import config
 from exports import file_metadata
 from structures import UserError
-from system import cli, files, limited
+from system import files, limited, own_folders, tensorflow_loading, wording, write_errors
 from system import memory as free_memory
 
 COMMAND = (sys.executable, "-m", "exports.file_probe")  # run in the project's folder
@@ -57,19 +57,19 @@ def _call(name, path):
     command = [*COMMAND, name, path]
     memory = MEMORY + TIMES_FILE * sum(map(os.path.getsize, _parts(name, path)))
     try:
-        return limited.call(command, cli.ROOT, SECONDS, memory)
+        return limited.call(command, own_folders.ROOT, SECONDS, memory)
     except limited.BeyondLimits:
         bytes_more, seconds_more = _asked_needs([*command, NEEDS], memory)
         if not bytes_more:
             raise
     most = max(memory, free_memory.available())  # the file is a stranger's, and so is what it says of its batch
-    return limited.call(command, cli.ROOT, SECONDS + seconds_more, min(memory + bytes_more, most))
+    return limited.call(command, own_folders.ROOT, SECONDS + seconds_more, min(memory + bytes_more, most))
 
 
 def _asked_needs(command, memory):
     """What a process prints of `_needs`; (0, 0) if it says nothing of the kind."""
     with contextlib.suppress(limited.Ended, ValueError, IndexError):
-        code, said = limited.call(command, cli.ROOT, SECONDS, memory)
+        code, said = limited.call(command, own_folders.ROOT, SECONDS, memory)
         bytes_more, seconds_more = map(int, said.splitlines()[-1].split())
         if code == 0 and bytes_more > 0:
             return bytes_more, min(max(seconds_more, 0), LONGEST)
@@ -100,7 +100,7 @@ def note(name: str, path: str) -> None:
 
 
 def _note(mark):
-    with contextlib.suppress(files.UnwritableFile):  # then it is tried again
+    with contextlib.suppress(write_errors.UnwritableFile):  # then it is tried again
         files.write(mark, b"", durable=False)
 
 
@@ -109,8 +109,8 @@ def _mark(name, path):
     try:
         found = b"".join(files.digest(part) for part in _parts(name, path)).hex()
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({files.reason(error)})") from None
-    return os.path.join(files.cache_folder(), "ran", f"{name}-{_version(ENGINES[name])}-{found}")
+        raise UserError(f"{path}: cannot be read ({wording.reason(error)})") from None
+    return os.path.join(own_folders.cache_folder(), "ran", f"{name}-{_version(ENGINES[name])}-{found}")
 
 
 def _version(module):
@@ -137,7 +137,7 @@ def _open(name, path):
         from exports import openvino_file
 
         return openvino_file.OpenVinoFile(path)
-    cli.import_tensorflow()
+    tensorflow_loading.import_tensorflow()
     from exports import tflite_file
 
     return tflite_file.TFLiteFile(path)
@@ -157,7 +157,7 @@ def _run(name, path, *asked):
     try:
         values = opened.run(np.zeros((batch, *description.preset.image_shape), np.uint8))
     except Exception as error:  # each library has its own
-        raise UserError(f"{path}: damaged ({files.reason(error)}); export the model again") from None
+        raise UserError(f"{path}: damaged ({wording.reason(error)}); export the model again") from None
     is_raw = opened.metadata["outputs"] == file_metadata.RAW
     kept = values["scores"].shape[1:2] if "scores" in values else ()
     anchors, columns = description.preset.num_anchors, 1 + len(description.class_names)

@@ -4,9 +4,9 @@ import importlib.util
 from collections.abc import Iterable
 from typing import NamedTuple
 
-import config
 from exports.comparison import Tolerance
 from exports.file_metadata import NCHW, NHWC
+from settings.computation import PRECISIONS
 from structures import UserError
 
 REQUIREMENTS = "requirements-export.txt"
@@ -36,8 +36,8 @@ class Format(NamedTuple):
 _TO_ONNX = ("tf2onnx", "onnx")
 FORMATS = {
     # The raw outputs stand beside the detections in every frozen graph
-    "frozen": Format(config.PRECISIONS, has_raw=False),
-    "savedmodel": Format(config.PRECISIONS),
+    "frozen": Format(PRECISIONS, has_raw=False),
+    "savedmodel": Format(PRECISIONS),
     "onnx": Format(("float32", "float16"), raw_layout=NCHW, to_write=_TO_ONNX, to_run=("onnxruntime",)),
     "openvino": Format(
         ("float32", "bfloat16", "float16", "int8"),

@@ -7,7 +7,7 @@ import numpy as np
 from exports import file_metadata, formats
 from exports.opened import INPUT
 from structures import UserError
-from system import files
+from system import files, wording
 
 if TYPE_CHECKING:
     import tensorflow.compat.v1 as tf
@@ -36,7 +36,7 @@ class OnnxFile:
         try:
             self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # of a module without public names
-            raise UserError(f"{path}: not an ONNX file that can be run ({files.reason(error)})") from None
+            raise UserError(f"{path}: not an ONNX file that can be run ({wording.reason(error)})") from None
         properties = self._session.get_modelmeta().custom_metadata_map
         self.metadata = file_metadata.parse(path, properties.get(file_metadata.PROPERTY))
         self._names = [output.name for output in self._session.get_outputs()]

@@ -16,7 +16,7 @@ import numpy as np
 from exports import file_metadata, formats
 from exports.opened import DETECTION_OUTPUTS, INPUT
 from structures import UserError
-from system import files
+from system import wording
 
 if TYPE_CHECKING:
     import tensorflow.compat.v1 as tf
@@ -94,7 +94,7 @@ class OpenVinoFile:
         except UserError:
             raise
         except Exception as error:
-            raise UserError(f"{path}: not an OpenVINO file that can be run ({files.reason(error)})") from None
+            raise UserError(f"{path}: not an OpenVINO file that can be run ({wording.reason(error)})") from None
         self._request = self._model.create_infer_request()
 
     def run(self, batch: np.ndarray) -> dict[str, np.ndarray]:

@@ -21,7 +21,7 @@ import ssd_utils
 from exports import file_metadata, graphs, resizing, stored_graphs
 from exports.opened import INPUT
 from structures import UserError
-from system import files
+from system import files, wording
 
 METADATA = os.path.join("assets.extra", "metadata.json")
 
@@ -71,7 +71,7 @@ class SavedModel:
         try:
             self._session, self._input, self._outputs = _open(content)
         except Exception as error:  # the importer raises its own exceptions for damage
-            raise UserError(f"{path}: not a SavedModel of export_model.py ({files.reason(error)})") from None
+            raise UserError(f"{path}: not a SavedModel of export_model.py ({wording.reason(error)})") from None
 
     def run(self, batch: np.ndarray) -> dict[str, np.ndarray]:
         """As `opened.Opened.run`."""

@@ -17,7 +17,7 @@ import config
 from exports import file_metadata
 from exports.opened import DETECTION_OUTPUTS, INPUT, METADATA, OUTPUTS, RESULT
 from structures import UserError
-from system import files
+from system import files, wording
 from weights import protobuf
 
 # All that detector.build_graph makes of any preset, in any precision
@@ -176,8 +176,8 @@ class _one_line:
         if kind is None or isinstance(error, UserError) or not isinstance(error, Exception):
             return False
         if isinstance(error, OSError):
-            raise UserError(f"{self._path}: cannot be read ({files.reason(error)})") from None
-        reason = f"it has no {error}" if isinstance(error, KeyError) else files.reason(error)
+            raise UserError(f"{self._path}: cannot be read ({wording.reason(error)})") from None
+        reason = f"it has no {error}" if isinstance(error, KeyError) else wording.reason(error)
         raise UserError(f"{self._path}: not {self._what} of export_model.py ({reason})") from None
 
 

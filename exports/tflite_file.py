@@ -18,7 +18,7 @@ import tensorflow as tf
 from exports import file_metadata, graphs
 from exports.opened import INPUT
 from structures import UserError
-from system import files, worker_processes
+from system import files, wording, worker_processes
 
 METADATA, LABELS = "metadata.json", "labels.txt"
 # Operations that only arrange the heads' values: in int8, all maps would share one scale
@@ -132,7 +132,7 @@ class TFLiteFile:
             with _quiet():
                 interpreter = tf.lite.Interpreter(path, num_threads=worker_processes.usable_cores())
         except ValueError as error:
-            raise UserError(f"{path}: damaged ({files.reason(error)}); export the model again") from None
+            raise UserError(f"{path}: damaged ({wording.reason(error)}); export the model again") from None
         self._run = interpreter.get_signature_runner()
 
     def run(self, batch: np.ndarray) -> dict[str, np.ndarray]:

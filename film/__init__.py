@@ -1,1 +1,1 @@
-"""What process_video.py does with one film: its flags, the stages that each frame goes through, what is written."""
+"""What process_video.py does with one video: its flags, the stages that each frame goes through, what is written."""

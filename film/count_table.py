@@ -10,9 +10,9 @@ COLUMNS = ("kind", "name", "class", "in", "out", "seen", "mean_seconds", "median
 
 
 def write(path: str, summary: dict[str, Any]) -> None:
-    """Write the counts of a film's summary, as `Following.summary` has them. Raises UserError.
+    """Write the counts of a video's summary, as `Following.summary` has them. Raises UserError.
 
-    Each place has a row for each class that the film has a track of. The last four cells are of zones.
+    Each place has a row for each class that the video has a track of. The last four cells are of zones.
     """
     classes = sorted({track["class"] for track in summary["tracks"]})
     text = io.StringIO()

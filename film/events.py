@@ -13,7 +13,7 @@ import cv2
 from film.frames import Frame
 from media.video import VideoWriter
 from structures import UserError
-from system import files
+from system import file_names, wording
 
 NAME = "events.jsonl"
 BEFORE, AFTER = 3.0, 5.0  # seconds of the clip before a class appears, and after the last that appears in it
@@ -23,7 +23,7 @@ QUALITY = 90  # of the JPEGs that the seconds before are kept as: raw ones would
 
 
 class Events:
-    """Clips and lines of one film. A class that appears while a clip is filmed is in that clip."""
+    """Clips and lines of one video. A class that appears while a clip is filmed is in that clip."""
 
     def __init__(self, folder: str, width: int, height: int, rate: Fraction, class_names: Sequence[str]) -> None:
         """folder: made if it is missing; lines are added to its events.jsonl. rate: frames per second.
@@ -39,7 +39,7 @@ class Events:
             os.makedirs(folder, exist_ok=True)
             self._lines = open(os.path.join(folder, NAME), "a", encoding="utf-8")  # noqa: SIM115
         except OSError as error:
-            raise UserError(f"--events {folder}: cannot be written ({files.reason(error)})") from None
+            raise UserError(f"--events {folder}: cannot be written ({wording.reason(error)})") from None
 
     def add(self, frame: Frame) -> None:
         """Note a frame with its drawings. Raises UserError (a full disk)."""
@@ -79,7 +79,7 @@ class Events:
             return
         moment = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
         self._begin = self._before[0][0] if self._before else frame.time
-        self._name = f"{moment}_{frame.index:06d}_{files.safe_names([name])[0]}.mp4"
+        self._name = f"{moment}_{frame.index:06d}_{file_names.safe_names([name])[0]}.mp4"
         self._clip = VideoWriter(os.path.join(self._folder, self._name), *self._size, self._rate)
         for time, picture in self._before:
             self._clip.write(cv2.imdecode(picture, cv2.IMREAD_COLOR_RGB), time - self._begin)
@@ -101,7 +101,7 @@ class Events:
             self._lines.write(json.dumps(line) + "\n")
             self._lines.flush()  # for whoever follows the file
         except OSError as error:
-            raise UserError(f"{self._lines.name}: cannot be written ({files.reason(error)})") from None
+            raise UserError(f"{self._lines.name}: cannot be written ({wording.reason(error)})") from None
 
     def _end(self):
         clip, self._clip = self._clip, None

@@ -1,4 +1,4 @@
-"""The flags of process_video.py, and those of each film where it is called with several."""
+"""The flags of process_video.py, and those of each video where it is called with several."""
 
 import argparse
 import os
@@ -10,20 +10,31 @@ from film import page
 from film.output import NONE
 from media import video, visualization
 from scoring import score_threshold
+from settings.computation import PRECISIONS
 from structures import UserError
-from system import cli, files, wording
+from system import file_names, files, wording
+from system.argument_parser import ArgumentParser, rare
+from system.argument_types import (
+    existing_file,
+    non_negative_float,
+    output_file,
+    output_folder,
+    output_json,
+    positive_float,
+    positive_int,
+)
 from tiling import flags as tile_flags
 from tiling import tiles
 from tracking import following, mot_file, places
 
-# What is written beside each film, as a file, or in a folder where OUTPUT is one: {flag: suffix}
+# What is written beside each video, as a file, or in a folder where OUTPUT is one: {flag: suffix}
 FILES = {"json": ".json", "csv": ".csv", "timeline": ".png"}
-FOLDERS = ("track_crops", "events")  # ... and what is written into a folder for each film
-RATES = (0.0001, 1000)  # frames per second that a folder of pictures may have: a picture every few hours is a film too
+FOLDERS = ("track_crops", "events")  # ... and what is written into a folder for each video
+RATES = (0.0001, 1000)  # frames per second that a folder of pictures may have: a picture every few hours is a video too
 
 
-def films(flags: argparse.Namespace) -> list[argparse.Namespace]:
-    """The flags of each film: its `input`, `output` and `json`, beside all others. Raises UserError."""
+def videos(flags: argparse.Namespace) -> list[argparse.Namespace]:
+    """The flags of each video: its `input`, `output` and `json`, beside all others. Raises UserError."""
     tiles.choose(flags.tiles, flags.tile_size, flags.overlap)  # refuses both
     flags.places = places.named(
         [*(flags.line or ()), *(zone for path in flags.zone or () for zone in places.read_zones(path))]
@@ -54,17 +65,17 @@ def films(flags: argparse.Namespace) -> list[argparse.Namespace]:
         if getattr(flags, name):
             _check_folder(f"--{name}", getattr(flags, name))
     names = _names(flags)
-    return [_film(flags, source, name) for source, name in zip(flags.inputs, names, strict=True)]
+    return [_of_one(flags, source, name) for source, name in zip(flags.inputs, names, strict=True)]
 
 
 def _names(flags):
-    """The name of each film's files, without a suffix."""
+    """The name of each video's files, without a suffix."""
     cameras = [source for source in flags.inputs if video.is_camera(source)]
     if cameras:
         if len(cameras) < len(flags.inputs):
             name = video.without_password(cameras[0])
             raise UserError(f"{name}: a camera or stream runs until Ctrl-C; process videos in another call")
-        return files.safe_names(_place(source) for source in cameras)
+        return file_names.safe_names(_place(source) for source in cameras)
     names = dict[str, str]()
     for source in flags.inputs:
         if not os.path.exists(source):
@@ -84,12 +95,12 @@ def _place(source):
 
 
 def _input(source):
-    """The flags that say what a film is read from. input_name: for messages and files that others read."""
+    """The flags that say what a video is read from. input_name: for messages and files that others read."""
     return {"input": source, "input_name": video.without_password(source)}
 
 
-def _film(flags, source, name):
-    """The flags of one film of several."""
+def _of_one(flags, source, name):
+    """The flags of one video of several."""
     written = {
         what: os.path.join(getattr(flags, what), f"{name}{suffix}") if getattr(flags, what) else None
         for what, suffix in FILES.items()
@@ -102,13 +113,13 @@ def _film(flags, source, name):
 def _check_folder(name, path):
     """Raise UserError unless a path is a folder that can be written to; made if it is missing."""
     try:
-        os.makedirs(cli.output_folder(path), exist_ok=True)
+        os.makedirs(output_folder(path), exist_ok=True)
     except argparse.ArgumentTypeError as error:
         raise UserError(f"{name}: {error}") from None
 
 
 def check_tiles(flags: argparse.Namespace, size: tuple[int, int]) -> None:
-    """Raise UserError if a film whose frames have this (width, height) would be cut into too many tiles."""
+    """Raise UserError if a video whose frames have this (width, height) would be cut into too many tiles."""
     if cut := tiles.choose(flags.tiles, flags.tile_size, flags.overlap):
         try:
             cut.edges_px(size)
@@ -116,14 +127,14 @@ def check_tiles(flags: argparse.Namespace, size: tuple[int, int]) -> None:
             raise UserError(f"{flags.input_name}: {error}") from None
 
 
-def check_outputs(films: Sequence[argparse.Namespace]) -> None:
+def check_outputs(videos: Sequence[argparse.Namespace]) -> None:
     """Raise UserError if a file that is written is also read or another output, or cannot be written.
 
-    films: the flags of all films of a call. What is incomplete has a name of its own, which must be free too.
+    videos: the flags of all videos of a call. What is incomplete has a name of its own, which must be free too.
     """
-    taken = {os.path.realpath(path): name for film in films for name, path in _read(film) if os.path.exists(path)}
-    for film in films:
-        for name, path in (("OUTPUT", film.output), *((f"--{what}", getattr(film, what)) for what in FILES)):
+    taken = {os.path.realpath(path): name for one in videos for name, path in _read(one) if os.path.exists(path)}
+    for one in videos:
+        for name, path in (("OUTPUT", one.output), *((f"--{what}", getattr(one, what)) for what in FILES)):
             if path in (None, NONE):
                 continue
             if other := taken.get(os.path.realpath(path)):
@@ -135,7 +146,7 @@ def check_outputs(films: Sequence[argparse.Namespace]) -> None:
 
 
 def _read(flags):
-    """(flag or argument, path) of each file that a film is read from or that a flag names; not all need exist."""
+    """(flag or argument, path) of each file that a video is read from or that a flag names; not all need exist."""
     yield from (("INPUT", flags.input), ("MODEL", flags.model))
     yield from (("--zone", path) for path in flags.zone or ())
     if flags.score_tracks:
@@ -160,23 +171,23 @@ def _mp4_or_folder(text):
     if text == NONE:
         return text
     if suffix.lower() == ".mp4":
-        return cli.output_file(text)
+        return output_file(text)
     if suffix and not os.path.isdir(text):
         raise argparse.ArgumentTypeError(
             f"{text!r}: videos are written as MP4; give a name that ends in .mp4, or a folder"
         )
-    return cli.output_folder(text)
+    return output_folder(text)
 
 
 def _rate(text):
-    rate, (lowest, highest) = cli.positive_float(text), RATES
+    rate, (lowest, highest) = positive_float(text), RATES
     if not lowest <= rate <= highest:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from {lowest} to {highest}")
-    return Fraction(rate).limit_denominator(100_000)  # which is as exact as films are written
+    return Fraction(rate).limit_denominator(100_000)  # which is as exact as videos are written
 
 
 def _json_or_folder(text):
-    return cli.output_folder(text) if os.path.isdir(text) else cli.output_json(text)
+    return output_folder(text) if os.path.isdir(text) else output_json(text)
 
 
 def _png_or_folder(text):
@@ -187,12 +198,12 @@ def _png_or_folder(text):
 
 
 def _file_or_folder(text):
-    return cli.output_folder(text) if os.path.isdir(text) else cli.output_file(text)
+    return output_folder(text) if os.path.isdir(text) else output_file(text)
 
 
 def parse(argv: Sequence[str] | None, description: str) -> argparse.Namespace:
     """The flags of a call. argv: None for the command line's. Raises UserError."""
-    parser = cli.ArgumentParser(rest="docs/video.md has examples.", description=description)
+    parser = ArgumentParser(rest="docs/video.md has examples.", description=description)
     _input_flags(parser.add_argument_group("what it reads").add_argument)
     _detection_flags(parser.add_argument_group("how it detects").add_argument)
     _output_flags(parser.add_argument_group("what it writes").add_argument)
@@ -214,7 +225,7 @@ def _input_flags(add):
     )
     add(
         "--stream",
-        type=cli.positive_int,
+        type=positive_int,
         default=1,
         metavar="N",
         help="which video stream of a file that has several, such as a dashcam's front and rear camera",
@@ -231,16 +242,16 @@ def _input_flags(add):
         help="for a camera or stream: always take the newest frame and drop those that arrived while the network was "
         "busy, so that the picture is never late (default: all frames)",
     )
-    cli.rare(
+    rare(
         add(
             "--patience",
-            type=cli.non_negative_float,
+            type=non_negative_float,
             default="300",
             metavar="S",
             help="seconds to keep trying a camera or stream that drops out",
         )
     )
-    add("--max-frames", type=cli.positive_int, metavar="N", help="stop after N frames (default: all)")
+    add("--max-frames", type=positive_int, metavar="N", help="stop after N frames (default: all)")
 
 
 def _detection_flags(add):
@@ -253,20 +264,20 @@ def _detection_flags(add):
     add("--classes", metavar="NAMES", help="show only these classes, separated by commas (default: all)")
     add(
         "--every",
-        type=cli.positive_int,
+        type=positive_int,
         default=1,
         metavar="N",
         help="run the network on every Nth frame only, and keep its boxes in between; with --track they keep moving",
     )
     add(
         "--batch-size",
-        type=cli.positive_int,
+        type=positive_int,
         metavar="N",
         help="frames or tiles that the network processes at once; for cameras, 1 frame of each (default: 8, on a GPU "
         "32)",
     )
     tile_flags.add_to(add, rare_overlap=True)
-    add("--precision", choices=config.PRECISIONS, default="auto", help="data type of the network")
+    add("--precision", choices=PRECISIONS, default="auto", help="data type of the network")
 
 
 def _output_flags(add):
@@ -295,7 +306,7 @@ def _live_flags(add):
     )
     add(
         "--events",
-        type=cli.output_folder,
+        type=output_folder,
         metavar="DIR",
         help="when a class appears, add a line of JSON to DIR/events.jsonl and record a clip there that begins 3 "
         "seconds earlier (implies --track; default: none)",
@@ -331,7 +342,7 @@ def _counting_flags(add):
     add(
         "--zone",
         action="append",
-        type=cli.existing_file,
+        type=existing_file,
         metavar="FILE",
         help='count the tracks that enter and leave the zones of a JSON file, {"NAME": [[x, y], …], …} or labelme\'s, '
         "and how long they stay; can be repeated (implies --track; default: none)",
@@ -357,19 +368,19 @@ def _tracking_flags(add):
         help="give each object an identity, drawn with a trail of its last second: ByteTrack, which also uses scores "
         "above 0.2; boxes are smoothed and carried through gaps of up to half a second",
     )
-    cli.rare(
+    rare(
         add(
             "--track-crops",
-            type=cli.output_folder,
+            type=output_folder,
             metavar="DIR",
             help="write the picture of each track with the best score to DIR/ID.jpg; with several videos, into a "
             "folder for each (implies --track; default: none)",
         )
     )
-    cli.rare(
+    rare(
         add(
             "--score-tracks",
-            type=cli.existing_file,
+            type=existing_file,
             metavar="gt.txt",
             help="score the tracks against a ground truth in MOT format: HOTA, MOTA, IDF1 (implies --track; default: "
             "none)",

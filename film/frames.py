@@ -1,4 +1,4 @@
-"""The stages that each frame of a film goes through: decoding, the network, tracking, drawing, encoding.
+"""The stages that each frame of a video goes through: decoding, the network, tracking, drawing, encoding.
 
 A stage is a generator of Frames; process_video.py runs each in a thread of its own.
 """

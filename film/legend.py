@@ -6,16 +6,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from media import track_chart, visualization
+from media import track_chart
+from media.class_colors import class_colors
 from structures import Detections
 
 SPEED_FRAMES = 50  # over which the speed is the mean
 
 
 class Presence:
-    """Which classes there are in a film, frame by frame.
+    """Which classes there are in a video, frame by frame.
 
-    seconds: the time in the film. speed: frames per second of processing; None in the first frame.
+    seconds: the time in the video. speed: frames per second of processing; None in the first frame.
     here: {label: objects in this frame}. so_far: {label: tracks so far, each in its latest class}; None where objects
     are not tracked.
     """
@@ -56,7 +57,7 @@ class Legend:
 
     def __init__(self, class_names: Sequence[str]) -> None:
         """class_names: what labels index."""
-        self._class_names, self._colors = class_names, visualization.class_colors(class_names)
+        self._class_names, self._colors = class_names, class_colors(class_names)
         self._presence = Presence()
 
     def lines(self, seconds: float, found: Detections, ids: np.ndarray | None) -> list[tuple[str, tuple | None]]:

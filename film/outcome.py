@@ -1,4 +1,4 @@
-"""How a film ended: the part of the JSON after its frames, and what process_video.py prints of it."""
+"""How a video ended: the part of the JSON after its frames, and what process_video.py prints of it."""
 
 import argparse
 import collections
@@ -9,16 +9,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from film import count_table
-from film.output import NONE, FilmFile, NoFilm
+from film.output import NONE, NoVideo, VideoFile
 from media import track_chart
 from media.live import LiveReader
 from system import stages
-from system.cli import StopRequest
+from system.stopping import StopRequest
 from system.wording import plural
 
 
 def summary(
-    film: FilmFile | NoFilm, reader: Any, stop: StopRequest, meters: dict[str, stages.Meter], start: float
+    video: VideoFile | NoVideo, reader: Any, stop: StopRequest, meters: dict[str, stages.Meter], start: float
 ) -> dict[str, Any]:
     """The part of the JSON after the frames, as a dict.
 
@@ -27,11 +27,11 @@ def summary(
     start: when it began, as of time.monotonic.
     """
     whole = stages.Meter()
-    whole.frames, whole.seconds = film.frames, time.monotonic() - start
+    whole.frames, whole.seconds = video.frames, time.monotonic() - start
     return {
-        "frame_count": film.frames,
-        "padding": {"right": film.padding[0], "bottom": film.padding[1]},
-        "audio": film.audio,
+        "frame_count": video.frames,
+        "padding": {"right": video.padding[0], "bottom": video.padding[1]},
+        "audio": video.audio,
         "error": reader.error,
         "interrupted": stop.requested,
         **({"live": reader.facts()} if isinstance(reader, LiveReader) else {}),
@@ -42,7 +42,7 @@ def summary(
 def write_tracks(
     flags: argparse.Namespace, summary: dict[str, Any], class_names: Sequence[str], seconds: float
 ) -> None:
-    """Write --csv and --timeline. seconds: of the film. Raises UserError."""
+    """Write --csv and --timeline. seconds: of the video. Raises UserError."""
     if flags.csv:
         count_table.write(flags.csv, summary)
     if flags.timeline:

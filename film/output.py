@@ -1,4 +1,4 @@
-"""The film that process_video.py writes, or none where OUTPUT is -."""
+"""The video that process_video.py writes, or none where OUTPUT is -."""
 
 import argparse
 import os
@@ -9,11 +9,11 @@ from media.video import VideoWriter
 from structures import UserError
 from system.wording import plural
 
-NONE = "-"  # as OUTPUT: no film
+NONE = "-"  # as OUTPUT: no video
 
 
-class FilmFile:
-    """The annotated film.
+class VideoFile:
+    """The annotated video.
 
     frames: written so far. seconds: how long it is. padding, audio: as of a `video.VideoWriter`. is_whole: whether it
     is complete, and so has its name.
@@ -59,7 +59,7 @@ class FilmFile:
         return self
 
     def __exit__(self, kind, error, trace):
-        """Raises what ended the block again, with the name of the unfinished film, unless it is said already."""
+        """Raises what ended the block again, with the name of the unfinished video, unless it is said already."""
         self._writer.__exit__(kind, error, trace)
         path = self._writer.unfinished
         if isinstance(error, UserError | KeyboardInterrupt) and os.path.exists(path):
@@ -68,8 +68,8 @@ class FilmFile:
                 raise type(error)(f"{said}; {path} holds the {plural(self.frames, 'frame')} before that") from None
 
 
-class NoFilm:
-    """In the place of a FilmFile where none is written."""
+class NoVideo:
+    """In the place of a VideoFile where none is written."""
 
     padding, audio = (0, 0), None
 

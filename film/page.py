@@ -17,9 +17,9 @@ import cv2
 
 from film.frames import Frame, words
 from film.legend import Presence
-from media import visualization
+from media.class_colors import class_colors
 from structures import UserError
-from system import files
+from system import wording
 
 THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 MOST_VIEWERS = 8  # pictures that are sent at once
@@ -93,7 +93,7 @@ def parse_address(text: str) -> tuple[str, int]:
 
 
 class Page:
-    """The page of one film, served from when it is made until `close`.
+    """The page of one video, served from when it is made until `close`.
 
     address: what to open in a browser. hidden: labels that are not to be drawn, as the user ticked.
     """
@@ -104,7 +104,7 @@ class Page:
         self.token = None if host in THIS_MACHINE else secrets.token_urlsafe(16)
         self.hidden: set[int] = set()
         self._source, self._class_names = source, list(class_names)
-        self._colors = ["#" + bytes(color).hex() for color in visualization.class_colors(class_names)]
+        self._colors = ["#" + bytes(color).hex() for color in class_colors(class_names)]
         self._presence, self._counts, self._frames = Presence(), [], 0
         self._changed = threading.Condition()
         self._picture, self._ended = b"", False
@@ -113,7 +113,7 @@ class Page:
             self._server = _Server((host, port), self)
         except (OSError, OverflowError) as error:
             raise UserError(
-                f"--serve {host}:{port}: cannot be bound ({files.reason(error)}); give another port"
+                f"--serve {host}:{port}: cannot be bound ({wording.reason(error)}); give another port"
             ) from None
         shown = f"[{host}]" if ":" in host else host
         self.address = f"http://{shown}:{self._server.server_address[1]}/" + (

@@ -22,7 +22,7 @@ class _Request:
 
 
 class SharedDetector:
-    """A `detector.Detector` for threads, with what the stages of a film use of one.
+    """A `detector.Detector` for threads, with what the stages of a video use of one.
 
     Whichever thread finds the network free waits a moment for the others, and runs it for all that have asked.
     """

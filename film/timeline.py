@@ -7,7 +7,7 @@ from typing import Any
 from exports import file_metadata
 from film.frames import Frame
 from media import video
-from system import files
+from system import atomic
 
 
 class Timeline:
@@ -23,7 +23,7 @@ class Timeline:
         self._class_names = class_names
         self._separator = "\n"
         self._path = flags.json
-        self._file = files.PendingFile(flags.json)
+        self._file = atomic.PendingFile(flags.json)
         head = {
             "model": flags.model,
             "input": flags.input_name,
@@ -60,7 +60,7 @@ class Timeline:
     def finish(self, summary: dict[str, Any], whole: bool = True) -> None:
         """Add the summary, a dict as from `outcome.summary`, and publish the file.
 
-        whole: whether it is of the whole film; otherwise the file becomes NAME.unfinished.json, and an older one stays.
+        whole: whether the whole video is in it; else the file becomes NAME.unfinished.json, and an older one stays.
         """
         self._file.write("\n], " + json.dumps(summary)[1:] + "\n")
         self._file.commit(None if whole else video.unfinished_name(self._path))

@@ -702,7 +702,7 @@ def read_bytes(path):
     except FileNotFoundError:
         raise MissingAnnotation(path) from None
     except OSError as error:
-        raise UserError(f"{path}: cannot read the annotation: {files.reason(error).lower()}") from None
+        raise UserError(f"{path}: cannot read the annotation: {wording.reason(error).lower()}") from None
 
 
 def numbers(values: Any) -> list | None:

@@ -17,7 +17,7 @@ import pathlib
 from formats import annotations, class_lists, fixed_copy, folders, listing
 from media import images
 from structures import UserError
-from system import files, wording
+from system import files, folder_tree, wording
 
 format_name = "BDD100K"
 CORNERS = ("x1", "y1", "x2", "y2")
@@ -100,12 +100,12 @@ def _split_paths(data):
     """{split: a file with a list, or a folder with a file for each picture}."""
     found = {}
     for folder in (data, data / "labels", data / "labels" / "det_20", data / "labels" / "100k"):
-        for name in files.visible(folder):
+        for name in folder_tree.visible(folder):
             path = folder / name
             if name.endswith(".json") and _split_of(path) in folders.SPLIT_NAMES and _looks(path):
                 found.setdefault(_split_of(path), path)
             elif name in folders.SPLIT_NAMES and path.is_dir() and folder != data:
-                inside = files.visible(path, ".json")
+                inside = folder_tree.visible(path, ".json")
                 if inside and _looks(path / inside[0]):
                     found.setdefault(name, path)
     return found
@@ -122,7 +122,7 @@ def _picture_folders(data, split):
 def _frames(path):
     """Yield (where, name of the picture, list of labels) of a file with a list, or of the files of a folder."""
     if path.is_dir():
-        for name in files.visible(path, ".json"):
+        for name in folder_tree.visible(path, ".json"):
             yield from _frames_of(path / name, [files.read_json(path / name)])
     else:
         yield from _frames_of(path, _listed(files.read_json(path, (list, dict))))

@@ -27,7 +27,7 @@ import numpy as np
 
 from formats import annotations, class_lists, fixed_copy, folders, listing
 from structures import UserError
-from system import cli, files, memory, wording
+from system import cli, files, folder_tree, memory, wording
 
 format_name = "COCO"
 PREFIX, ROBOFLOW = "instances_", "_annotations.coco.json"
@@ -164,16 +164,16 @@ def reader(data):
 def _split_paths(data):
     """{split: path} of the JSON files of a folder."""
     found = {}
-    for name in files.visible_folders(data):
-        inside = files.visible(data / name, ".json") if name != "annotations" else []
+    for name in folder_tree.visible_folders(data):
+        inside = folder_tree.visible(data / name, ".json") if name != "annotations" else []
         if ROBOFLOW in inside:
             found[name] = data / name / ROBOFLOW
         elif len(inside) == 1 and _looks(data / name / inside[0]):
             found[name] = data / name / inside[0]
-    for name in files.visible(data, ".json"):
+    for name in folder_tree.visible(data, ".json"):
         if _looks(data / name):
             found[name.removesuffix(".json").removeprefix(PREFIX)] = data / name
-    named = files.visible(data / "annotations", ".json")
+    named = folder_tree.visible(data / "annotations", ".json")
     if any(name.startswith(PREFIX) for name in named):
         named = [name for name in named if not name.startswith(OTHER_PREFIXES)]
     if len(named) > 1:  # a list of categories may lie beside

@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 from formats import annotations, class_lists, fixed_copy, folders, listing
 from structures import UserError
-from system import cli, files, wording
+from system import cli, files, folder_tree, wording
 
 format_name = "a CSV table"
 ROBOFLOW = "_annotations.csv"
@@ -268,15 +268,15 @@ def _paths_below(folder):
 
 def _folders_below(folder):
     """The folders with tables in a folder that are called as in FOLDERS."""
-    named = (folder / name for name in files.visible_folders(folder) if name.lower() in FOLDERS)
+    named = (folder / name for name in folder_tree.visible_folders(folder) if name.lower() in FOLDERS)
     return [place for place in named if any(map(is_table, _own_paths(place).values()))]
 
 
 def _own_paths(folder):
     """{split: path} of the tables of a folder itself, and of Roboflow's below it."""
-    below = (name for name in files.visible_folders(folder) if (folder / name / ROBOFLOW).is_file())
+    below = (name for name in folder_tree.visible_folders(folder) if (folder / name / ROBOFLOW).is_file())
     found = {name: folder / name / ROBOFLOW for name in below}
-    own = [name for suffix in reversed(SUFFIXES) for name in files.visible(folder, suffix)]
+    own = [name for suffix in reversed(SUFFIXES) for name in folder_tree.visible(folder, suffix)]
     return {**found, **{name[:-4]: folder / name for name in own}}
 
 
@@ -341,7 +341,7 @@ def _picture_folders(path, split):
 def _folders_beside(base, split):
     """Where the pictures of a table in a folder without pictures may be, as above."""
     home = base.resolve().parent if base.name in ("", "..") else base.parent
-    below = {name.lower(): home / name for name in files.visible_folders(home)}
+    below = {name.lower(): home / name for name in folder_tree.visible_folders(home)}
     named = [below[name] for name in folders.PICTURES if name in below and folders.holds_pictures(below[name])][:1]
     places = [home, *named]
     return [*(place / split for place in places), *folders.of_split(places, split), home, *(named or [base])]

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from media import images
 from structures import UserError
-from system import files
+from system import files, folder_tree
 
 # Names of folders, in lower case
 ANNOTATIONS = (
@@ -101,7 +101,7 @@ def of_split(places, split):
     words = [word for word in re.split(r"[^a-z]+", split.lower()) if word in SPLIT_NAMES]
     if len(words) != 1:
         return []
-    named = [(place, synonym(words[0], files.visible_folders(place))) for place in places]
+    named = [(place, synonym(words[0], folder_tree.visible_folders(place))) for place in places]
     return [place / name for place, name in named if name not in (None, split)]
 
 
@@ -118,7 +118,7 @@ class Index:
         self._found = {}  # {name: ids}: names that repeat in many folders are looked for many times
         self.suffixes, best = tuple(suffixes), {}
         ranks = {suffix: rank for rank, suffix in enumerate(suffixes)}
-        for parent, names in files.walk(folder):
+        for parent, names in folder_tree.walk(folder):
             below = os.path.relpath(parent, folder)
             prefix = "" if below == "." else f"{below}/"
             for name in names:
@@ -303,7 +303,7 @@ def unread_hint(path, others=(), listing=None):
 def names_by_stem(folder):
     """{name without suffix: names} of what is in a folder."""
     found = {}
-    for name in files.visible(folder):
+    for name in folder_tree.visible(folder):
         found.setdefault(os.path.splitext(name)[0], []).append(name)
     return found
 
@@ -388,7 +388,7 @@ class _Home:
         """{split: paths of its lists}. VoTT's lists of single classes make one split if it has no list of its own."""
         paths = {}
         for folder in (self.folder / name for name in LISTS):
-            names = [name for name in files.visible(folder) if name.lower().endswith(".txt")]
+            names = [name for name in folder_tree.visible(folder) if name.lower().endswith(".txt")]
             if folder == self.folder:
                 names = [name for name in names if is_split_name(os.path.splitext(name)[0])]
             if names:
@@ -493,7 +493,7 @@ class Layout:
         if own is not None:
             self._add(own)
             return
-        for name in files.visible_folders(data):
+        for name in folder_tree.visible_folders(data):
             home = _find_home(data / name, kind)
             if home is None:
                 continue
@@ -531,7 +531,7 @@ class Layout:
 
 def _find_home(folder, kind):
     """The _Home that a folder is, or None."""
-    below = {name.lower(): folder / name for name in files.visible_folders(folder)}
+    below = {name.lower(): folder / name for name in folder_tree.visible_folders(folder)}
     if sum(SUBSET.fullmatch(name) is not None for name in below) > 1 and _holds(folder, kind):
         return _Home(folder, folder, folder, kind)
     whole = kind.parts and all((folder / part).is_dir() for part in kind.parts)
@@ -543,7 +543,7 @@ def _find_home(folder, kind):
         return _Home(folder, *pair, kind)
     if annotations is None:
         # Darknet's lists name pictures in any folder
-        listed = any(is_split_name(os.path.splitext(name)[0]) for name in files.visible(folder, ".txt"))
+        listed = any(is_split_name(os.path.splitext(name)[0]) for name in folder_tree.visible(folder, ".txt"))
         return _Home(folder, folder, folder, kind) if listed and _holds(folder, kind) else None
     if whole:
         return _Home(folder, annotations, folder / kind.parts[1], kind)
@@ -562,14 +562,14 @@ def _pair(below, kind):
 
 def _holds(folder, kind, deep=True):
     """Whether a folder (deep: or one below it) has an annotation file of a kind; looks into few of its files."""
-    listed = (parent for parent, _ in files.walk(folder)) if deep else [folder]
-    paths = (os.path.join(parent, name) for parent in listed for name in files.visible(parent, kind.suffix))
+    listed = (parent for parent, _ in folder_tree.walk(folder)) if deep else [folder]
+    paths = (os.path.join(parent, name) for parent in listed for name in folder_tree.visible(parent, kind.suffix))
     return any(kind.looks(path) for path in itertools.islice(paths, FILES_TRIED) if os.path.isfile(path))
 
 
 def holds_pictures(folder):
     """Whether a folder or one below it has a picture."""
-    return any(name.lower().endswith(images.SUFFIXES) for _, names in files.walk(folder) for name in names)
+    return any(name.lower().endswith(images.SUFFIXES) for _, names in folder_tree.walk(folder) for name in names)
 
 
 def ending(path):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from formats import csv_table, folders
 from media import images
-from system import files, wording
+from system import folder_tree, wording
 
 FILES_TRIED = 200  # of a folder that are looked into
 
@@ -63,7 +63,7 @@ def explained(path):
 
 def explained_folder(folder):
     """The same of the first files in a folder and below it, or how one of them begins; None if it holds no text."""
-    paths = (os.path.join(parent, name) for parent, names in files.walk(folder) for name in names)
+    paths = (os.path.join(parent, name) for parent, names in folder_tree.walk(folder) for name in names)
     tried = list(itertools.islice((path for path in paths if not path.lower().endswith(images.SUFFIXES)), FILES_TRIED))
     for path in tried:
         if found := explained(path):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from media import images
 from structures import UserError
-from system import files
+from system import folder_tree
 
 
 class Listed(NamedTuple):
@@ -108,7 +108,7 @@ def _others(pictures):
     """The pictures beside those that are listed."""
     listed = {os.path.abspath(one.place) for one in pictures}
     for folder in sorted({os.path.dirname(one.place) for one in pictures}):
-        for name in files.visible(folder):
+        for name in folder_tree.visible(folder):
             path = os.path.join(folder, name)
             if name.lower().endswith(images.SUFFIXES) and os.path.abspath(path) not in listed:
                 yield path

@@ -8,7 +8,7 @@ import os
 
 from formats import annotations, class_lists, fixed_copy, folders, listing
 from structures import UserError
-from system import files
+from system import folder_tree
 
 
 class PerPicture:
@@ -96,7 +96,7 @@ def _has_folder_of_annotations(data):
     """Whether a folder has one of annotations and is not called like one: only its pictures are missing."""
     if os.path.basename(os.path.abspath(data)).lower() in folders.ANNOTATIONS:
         return False
-    return any(name.lower() in folders.ANNOTATIONS for name in files.visible_folders(data))
+    return any(name.lower() in folders.ANNOTATIONS for name in folder_tree.visible_folders(data))
 
 
 def survey(data, names, kind):

@@ -26,7 +26,7 @@ import yaml
 from formats import annotations, class_lists, fixed_copy, folders, listing, per_picture
 from media import images
 from structures import UserError
-from system import cli, files, schema, wording
+from system import cli, files, folder_tree, schema, wording
 
 SUFFIXES = (".yaml", ".yml")
 LARGEST_YAML, MOST_PARTS, LONGEST_PATH = 500_000, 10_000, 4096  # characters; folders of a split; characters of a path
@@ -208,13 +208,13 @@ def _listed_names(folder):
 
 def _named_files(folder):
     """The files with the names of classes of a folder without a YAML file, the one that counts first."""
-    places = [folder, folder / "labels", *(folder / name for name in files.visible_folders(folder))]
+    places = [folder, folder / "labels", *(folder / name for name in folder_tree.visible_folders(folder))]
     return [place / name for place in places for name in NAMES if (place / name).is_file()]
 
 
 def _descriptions(folder):
     """The YAML files of a folder that name classes."""
-    paths = (folder / name for suffix in SUFFIXES for name in files.visible(folder, suffix))
+    paths = (folder / name for suffix in SUFFIXES for name in folder_tree.visible(folder, suffix))
     found = sorted(path for path in paths if path.is_file())
     return [path for path in found if re.search(r"^[\"']?names[\"']?\s*:", folders.beginning(path), re.MULTILINE)]
 
@@ -346,7 +346,7 @@ def _in_folder(yaml_path, split, folder):
     if folder.resolve() in pathlib.Path(yaml_path).resolve().parents[2:]:  # the whole disk, perhaps: hours
         raise UserError(f"{yaml_path}: {split!r} means {folder}, in which the data set itself is; name a folder in it")
     unread = []
-    for parent, names in files.walk(folder):
+    for parent, names in folder_tree.walk(folder):
         for name in names:
             if name.lower().endswith(images.SUFFIXES):
                 yield str(yaml_path), os.path.join(parent, name)
@@ -412,7 +412,7 @@ class _Labels:
     def _index(self, home, name, suffixes):
         """The Index of the folder `name`, also with capitals, in a folder. home: "" for the current one."""
         if (home, name) not in self._indices:
-            named = [other for other in files.visible_folders(home or os.curdir) if other.lower() == name]
+            named = [other for other in folder_tree.visible_folders(home or os.curdir) if other.lower() == name]
             folder = os.path.join(home, name if name in named or not named else named[0])
             self._indices[home, name] = folders.Index(folder, suffixes)
         return self._indices[home, name]

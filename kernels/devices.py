@@ -6,14 +6,14 @@ import tensorflow
 import tensorflow.compat.v1 as tf
 from tensorflow.core.framework import attr_value_pb2
 
-import config
 from kernels import cpu
+from settings.computation import PRECISIONS
 from structures import UserError
 
 # GPU memory grows on demand. The settings of a session do not suffice: building a loop or a function opens TensorFlow's
 # context for eager execution first, which would take the whole card for the process
 os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-# What --xla auto takes on a GPU (config.XLA_FORMS): by how many images the training is going to see at least. An H100
+# What --xla auto takes on a GPU (XLA_FORMS): by how many images the training is going to see at least. An H100
 # at batch 8 compiles for 74 s with "on" and then saves 1.45 ms an image. docs/gpu.md, "Which form of the training
 # step", says what to measure before this is changed
 XLA_BY_IMAGES = ((0, "off"), (50_000, "on"))
@@ -31,8 +31,8 @@ def compute_dtype(precision):
     """
     if precision == "auto":
         precision = _fastest()
-    if precision not in config.PRECISIONS:
-        raise UserError(f"--precision {precision}: choose one of {', '.join(config.PRECISIONS)}")
+    if precision not in PRECISIONS:
+        raise UserError(f"--precision {precision}: choose one of {', '.join(PRECISIONS)}")
     return tf.as_dtype(precision)
 
 
@@ -113,7 +113,7 @@ def full_memory(error):
 
 
 def xla_form(choice, images):
-    """A --xla flag -> one of config.XLA_FORMS. images: how many the training is going to see.
+    """A --xla flag -> one of XLA_FORMS. images: how many the training is going to see.
 
     "auto": what XLA_BY_IMAGES says on a GPU, so that compiling takes less time than it saves; "off" on a CPU.
     """

@@ -66,7 +66,7 @@ class Stream:
     """
 
     def __init__(self, folder: str, shards: int, format: str):
-        """format: of the shards. Raises files.UnwritableFile, as all that writes."""
+        """format: of the shards. Raises UnwritableFile, as all that writes."""
         self._folder, self._format = folder, format
         self._left = collections.deque(range(shards))
         self._writer = coco_list.Writer(os.path.join(folder, coco_list.NAME), _CATEGORIES)

@@ -16,7 +16,7 @@ from many import fetching, shard
 from many.inputs import is_remote
 from media import images
 from structures import Detections, UserError
-from system import cli, files
+from system import files, folder_tree, tensorflow_loading
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Opener:
         Raises UserError as `detector.load`, for a class that the model does not have, and if the model is not that of
         the job any more.
         """
-        cli.import_tensorflow()
+        tensorflow_loading.import_tensorflow()
         import detector
 
         with detector.load(self.model, **self.settings) as loaded, fetching.open_fetcher() as fetcher:
@@ -66,7 +66,7 @@ def model_hash(source: config.ModelSource) -> str:
     if source.checkpoint:
         paths = sorted(glob.glob(f"{glob.escape(source.checkpoint)}.*"))
     elif os.path.isdir(source.exported):
-        paths = [os.path.join(parent, name) for parent, names in files.walk(source.exported) for name in names]
+        paths = [os.path.join(parent, name) for parent, names in folder_tree.walk(source.exported) for name in names]
     else:
         paths = sorted(glob.glob(f"{glob.escape(os.path.splitext(source.exported)[0])}.*"))
         paths = paths if source.format == "openvino" else [source.exported]

@@ -8,7 +8,7 @@ from typing import IO, Any
 from many.inputs import Entry, import_fsspec, is_remote, open_file
 from media import images
 from structures import UserError
-from system import files
+from system import wording
 
 Content = bytes | UserError  # or why they cannot be had
 
@@ -77,7 +77,7 @@ def _local(entry, opened, stack):
     except UserError as error:
         return error
     except OSError as error:
-        return _unreadable(entry, files.reason(error))
+        return _unreadable(entry, wording.reason(error))
 
 
 def _fetched(entries):
@@ -88,9 +88,9 @@ def _fetched(entries):
             system, path = import_fsspec().core.url_to_fs(entry.address)
             systems.setdefault(id(system), (system, []))[1].append((place, path, *_range(entry)))
         except ImportError as error:
-            raise _unreadable(entry, files.reason(error)) from None
+            raise _unreadable(entry, wording.reason(error)) from None
         except (OSError, ValueError) as error:
-            found[place] = _unreadable(entry, files.reason(error))
+            found[place] = _unreadable(entry, wording.reason(error))
     for system, wanted in systems.values():
         places, paths, starts, ends = map(list, zip(*wanted, strict=True))
         for place, answer in zip(places, system.cat_ranges(paths, starts, ends, on_error="return"), strict=True):
@@ -105,7 +105,7 @@ def _range(entry):
 
 def _checked(entry, answer):
     if isinstance(answer, Exception):
-        return _unreadable(entry, files.reason(answer))
+        return _unreadable(entry, wording.reason(answer))
     if entry.size < 0:
         return answer if len(answer) <= images.MAX_BYTES else _too_large(entry)
     if len(answer) != entry.size:  # a server that knows no ranges sends the whole tar

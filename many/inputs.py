@@ -16,7 +16,7 @@ from many import parquet
 from media import images
 from results import result_folder
 from structures import UserError
-from system import files
+from system import wording
 
 TAR = ".tar"
 LISTS = (".txt", ".csv", ".parquet")
@@ -92,7 +92,7 @@ def open_file(address: str) -> IO[bytes]:
             return open(address, "rb")
         return import_fsspec().open(address, "rb").open()
     except (OSError, ValueError, ImportError) as error:
-        raise UserError(f"{address}: cannot be read ({files.reason(error)})") from None
+        raise UserError(f"{address}: cannot be read ({wording.reason(error)})") from None
 
 
 def import_fsspec() -> Any:
@@ -139,7 +139,7 @@ def _names_below(source, drawn):
             system, root = import_fsspec().core.url_to_fs(source)
             names = sorted(os.path.relpath(path, root) for path in system.find(root))
         except (OSError, ValueError, ImportError) as error:
-            raise UserError(f"{source}: cannot be listed ({files.reason(error)})") from None
+            raise UserError(f"{source}: cannot be listed ({wording.reason(error)})") from None
         marked = [folder for folder, name in map(os.path.split, names) if folder and name == result_folder.DRAWN_MARK]
         drawn += (_join(source, folder) for folder in marked)
         inside = tuple(f"{folder}/" for folder in marked)
@@ -202,4 +202,4 @@ def _of_tar(source, name=None):
                     yield Entry(f"{name}/{member.name}", source, member.offset_data, member.size)
                 tar.members = []  # tarfile would keep them all
     except (tarfile.TarError, OSError) as error:
-        raise UserError(f"{source}: is not an uncompressed tar ({files.reason(error)})") from None
+        raise UserError(f"{source}: is not an uncompressed tar ({wording.reason(error)})") from None

@@ -19,7 +19,7 @@ import tqdm
 from many import parquet, shard
 from many.inputs import Entry
 from structures import UserError
-from system import files, schema, stages
+from system import atomic, files, schema, stages, wording
 from system.wording import plural
 
 JOB, SUMMARY = "job.json", "summary.json"
@@ -65,7 +65,8 @@ def begin(folder: str, facts: Mapping[str, Any], pictures: Callable[[], Iterable
         return stored.shards
     work = os.path.join(folder, shard.WORK)
     names = os.listdir(folder) if os.path.isdir(folder) else ()
-    if any(name != shard.WORK and not files.is_pending(name) for name in names):  # pending: killed as it wrote job.json
+    # pending: killed as it wrote job.json
+    if any(name != shard.WORK and not atomic.is_pending(name) for name in names):
         raise UserError(f"{folder}: holds something else; choose a new folder")
     os.makedirs(work, exist_ok=True)
     number = total = 0
@@ -94,7 +95,7 @@ def left(folder: str, shards: int, format: str) -> list[int]:
 
 def publish_jsonl(folder: str, number: int, rows: str) -> None:
     """Put the rows of a shard into their place."""
-    files.flush(rows)
+    atomic.flush(rows)
     os.replace(rows, part(folder, number, "jsonl"))
 
 
@@ -103,7 +104,7 @@ def publish_parquet(folder: str, number: int, rows: str) -> None:
     model = _read(folder).facts["model"]
     temporary = shard.path(folder, number, "parquet")
     parquet.write_rows(temporary, ({**row, "model": model} for row in shard.read_rows(rows)))
-    files.publish(temporary, part(folder, number, "parquet"))
+    atomic.publish(temporary, part(folder, number, "parquet"))
 
 
 PUBLISH = {"jsonl": publish_jsonl, "parquet": publish_parquet}
@@ -115,7 +116,7 @@ def read_part(folder: str, number: int, format: str, columns: Sequence[str]) -> 
     try:
         yield from shard.read_rows(path) if format == "jsonl" else parquet.read_rows(path, columns, AGAIN)
     except ValueError as error:  # no JSON, or no UTF-8
-        raise UserError(f"{path}: is damaged ({files.reason(error)}); {AGAIN}") from None
+        raise UserError(f"{path}: is damaged ({wording.reason(error)}); {AGAIN}") from None
 
 
 def _name(entry, format):

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any
 
 from structures import UserError
-from system import files, stages
+from system import file_names, stages, wording
 
 ROWS = 1000  # written and read at once
 
@@ -36,7 +36,7 @@ def _reading(name, remedy):
     try:
         yield
     except (_pyarrow().ArrowException, OSError, UnicodeDecodeError) as error:  # OSError, without errno, for damage too
-        raise UserError(f"{name}: is not a Parquet file, or is damaged ({files.reason(error)}); {remedy}") from None
+        raise UserError(f"{name}: is not a Parquet file, or is damaged ({wording.reason(error)}); {remedy}") from None
 
 
 def write_rows(path: str, rows: Iterable[dict[str, Any]]) -> None:
@@ -65,7 +65,7 @@ def write_rows(path: str, rows: Iterable[dict[str, Any]]) -> None:
 
 def as_text(text: str | None) -> str | None:
     """A name as Parquet can hold it, which has UTF-8 only: other bytes of a file's name are written as \\xe9."""
-    return text and text.encode("utf-8", files.UNENCODABLE).decode("utf-8", "backslashreplace")
+    return text and text.encode("utf-8", file_names.UNENCODABLE).decode("utf-8", "backslashreplace")
 
 
 def read_rows(path: str, columns: Sequence[str], remedy: str) -> Iterator[dict[str, Any]]:

@@ -11,7 +11,9 @@ from many import coco_results, detecting, job
 from many.inputs import Entry
 from media import visualization
 from scoring import score_threshold
-from system import cli
+from settings.computation import PRECISIONS
+from system import stopping
+from system.argument_types import positive_int
 from tiling import flags as tile_flags
 from tiling import tiles
 
@@ -35,7 +37,7 @@ def add_flags(group: Any, low_with: str, float32_with: str = "") -> None:
         help="detect only these classes, separated by commas; the results name no others (default: all of the model)",
     )
     group.add_argument(
-        "--batch-size", type=cli.positive_int, metavar="N", help="pictures at once (default: 8, on a GPU 32)"
+        "--batch-size", type=positive_int, metavar="N", help="pictures at once (default: 8, on a GPU 32)"
     )
     tile_flags.add_to(
         group.add_argument,
@@ -44,7 +46,7 @@ def add_flags(group: Any, low_with: str, float32_with: str = "") -> None:
     )
     group.add_argument(
         "--precision",
-        choices=config.PRECISIONS,
+        choices=PRECISIONS,
         help="data type of the network (default: auto, chosen for this machine; float32 for imported weights"
         f"{float32_with})",
     )
@@ -90,7 +92,7 @@ def run(
     size: int,
     work: Callable[[list[int]], Iterable[tuple[int, Mapping[str, int]]]],
     with_coco: bool,
-    stop: cli.StopRequest,
+    stop: stopping.StopRequest,
 ) -> None:
     """Begin a job or go on with it, to its end, and print the count.
 

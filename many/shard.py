@@ -26,7 +26,7 @@ import numpy as np
 from many.inputs import Entry
 from media import images
 from structures import UserError
-from system import files
+from system import files, wording, write_errors
 
 SECONDS = 1.0  # that pictures take between two notes, about
 FEWEST, MOST = 32, 256  # of them; one in a tar or far away is an open file, of which a process may have 1,024
@@ -102,7 +102,7 @@ def run(
     """Go on with a shard to its end; returns how many of its pictures have which status.
 
     publish: (folder, number, path of the rows as JSON Lines) puts them in their place in one move. pace: that of the
-    process, which learns. Waits for another process that has the shard. Raises files.UnwritableFile, and UserError if
+    process, which learns. Waits for another process that has the shard. Raises UnwritableFile, and UserError if
     the detector cannot work, or several processes have died after the last picture.
     """
     careful, pace = _Careful(detect, folder, number), pace or Pace()
@@ -228,7 +228,7 @@ class _Careful:
 
 def _words(error):
     """'MemoryError: Unable to allocate 4 GiB'."""
-    name, reason = type(error).__name__.lstrip("_"), files.reason(error)
+    name, reason = type(error).__name__.lstrip("_"), wording.reason(error)
     return reason if reason.startswith(name) or name == reason else f"{name}: {reason}"
 
 
@@ -269,7 +269,7 @@ def _writing(place):
     try:
         yield
     except OSError as error:
-        raise files.unwritable(place, error) from None
+        raise write_errors.unwritable(place, error) from None
 
 
 @contextlib.contextmanager

@@ -28,7 +28,7 @@ def run(
 ) -> Iterator[tuple[int, dict[str, int]]]:
     """Work on shards with `count` processes; yields (number, counts of its statuses) of each as it is done.
 
-    open_detector: picklable, opens what makes rows of pictures; stop: a cli.StopRequest, upon which KeyboardInterrupt
+    open_detector: picklable, opens what makes rows of pictures; stop: a StopRequest, upon which KeyboardInterrupt
     is raised; limits: the number of a process -> context manager in which it is started. Raises UserError if a process
     cannot start, or write.
     """

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from structures import UserError
-from system import cli, load, memory, worker_processes
+from system import load, memory, tensorflow_loading, worker_processes
 
 WARM_UP = 3  # calls of each batch size that are not timed
 FACTS = ("class_names", "checkpoint", "checkpoint_bytes", "precision", "preset")
@@ -63,7 +63,7 @@ def measure(connection, task):
 
 def _load(task):
     """(the Detector, facts of it). Importing TensorFlow, which is the same for all models, is not timed."""
-    cli.import_tensorflow()
+    tensorflow_loading.import_tensorflow()
     import detector
     from kernels import devices
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from media import images
 from structures import UserError
-from system import files
+from system import folder_tree
+from system.file_names import Path
 from system.wording import plural
 
 
@@ -30,10 +31,10 @@ class FrameFolder:
     streams, live, pixel_aspect = 1, False, Fraction(1)
     skipped = 0
 
-    def __init__(self, folder: files.Path, rate: Fraction):
+    def __init__(self, folder: Path, rate: Fraction):
         """rate: frames per second. Raises UserError if there is no picture or the first cannot be read."""
         self.source, self.rate = str(folder), rate
-        names = [name for name in files.visible(folder) if name.lower().endswith(images.SUFFIXES)]
+        names = [name for name in folder_tree.visible(folder) if name.lower().endswith(images.SUFFIXES)]
         self._paths = [os.path.join(folder, name) for name in sorted(names, key=by_number)]
         if not self._paths:
             raise UserError(

@@ -27,7 +27,8 @@ from PIL import Image
 
 from media import decoder_messages
 from structures import UserError
-from system import files
+from system import files, wording, write_errors
+from system.file_names import Path
 
 READING = 1  # to be raised with every change of what `read` returns: a cache on disk outlives this program
 # 179 million, which is Pillow's limit too: no camera writes more, and decoded they take 537 MB.
@@ -116,7 +117,7 @@ class ImageError(UserError):
     Both remain the exception's arguments, so that a worker process can send it pickled.
     """
 
-    def __init__(self, path: files.Path, reason: str):
+    def __init__(self, path: Path, reason: str):
         super().__init__(str(path), reason)
         self.path, self.reason = str(path), reason
 
@@ -149,7 +150,7 @@ class _Header(NamedTuple):
     memory: float = USUAL_MEMORY
 
 
-def read(path: files.Path, exif: bool = True, reduce: int = 1, gray16: str = FULL) -> np.ndarray:
+def read(path: Path, exif: bool = True, reduce: int = 1, gray16: str = FULL) -> np.ndarray:
     """Decode a picture to uint8 RGB [H,W,3], contiguous.
 
     exif: apply its EXIF orientation, as viewers do.
@@ -181,7 +182,7 @@ def read(path: files.Path, exif: bool = True, reduce: int = 1, gray16: str = FUL
     return np.ascontiguousarray(image)
 
 
-def is_jpeg(path: files.Path) -> bool:
+def is_jpeg(path: Path) -> bool:
     """Whether a file is read as a JPEG, which alone can be decoded smaller; False if it cannot be read."""
     try:
         return _content(path, len(JPEG_START)) == JPEG_START
@@ -216,7 +217,7 @@ def spread(values: np.ndarray, gray16: str) -> np.ndarray:
     return np.rint(scaled.clip(0, 255)).astype(np.uint8)
 
 
-def sixteen_bits(path: files.Path) -> tuple[int, int] | None:
+def sixteen_bits(path: Path) -> tuple[int, int] | None:
     """The lowest and highest sample of a picture with 16 bits a sample; None for any other. Raises ImageError."""
     data = _content(path)
     header = _inspect(path, data)
@@ -239,7 +240,7 @@ def uses_few_levels(levels: tuple[int, int] | None) -> bool:
     return levels is not None and (levels[1] >> 8) - (levels[0] >> 8) < FEW_LEVELS
 
 
-def note_on_levels(paths: Iterable[files.Path]) -> str | None:
+def note_on_levels(paths: Iterable[Path]) -> str | None:
     """What the first few pictures that are no JPEGs lose if the upper 8 of their 16 bits are taken; None if nothing."""
     deep = (path for path in paths if not str(path).lower().endswith((".jpg", ".jpeg")))
     for path in itertools.islice(deep, DEEP_TO_OPEN):
@@ -253,12 +254,12 @@ def note_on_levels(paths: Iterable[files.Path]) -> str | None:
     return None
 
 
-def folder_is_gone(path: files.Path) -> bool:
+def folder_is_gone(path: Path) -> bool:
     """Whether the folder of a file is missing too: a disk or share was disconnected, or the data were moved."""
     return not os.path.isdir(os.path.dirname(os.path.abspath(path)))
 
 
-def suffix_of(path: files.Path) -> str:
+def suffix_of(path: Path) -> str:
     """The suffix of a file if pictures are found by it, else the usual one of what it holds. Raises ImageError."""
     own = os.path.splitext(path)[1]
     if own.lower() in SUFFIXES:
@@ -270,7 +271,7 @@ def suffix_of(path: files.Path) -> str:
         return {"JPEG2000": ".jp2", "PPM": ".ppm", "HEIF": ".heic"}.get(picture.format, f".{picture.format.lower()}")
 
 
-def header(path: files.Path) -> tuple[int, int, int]:
+def header(path: Path) -> tuple[int, int, int]:
     """(width, height, EXIF orientation) without decoding; the size is that of read(path, exif=False).
 
     Does not notice every truncated JPEG. Raises ImageError.
@@ -291,7 +292,7 @@ def unread_suffix(name: str) -> str:
     return f", and files called {suffix or 'without a suffix'} are not read; save it as JPEG or PNG"
 
 
-def write(path: files.Path, image_rgb: np.ndarray, quality: int = 95) -> None:
+def write(path: Path, image_rgb: np.ndarray, quality: int = 95) -> None:
     """Write uint8 RGB [H,W,3] as JPEG or PNG, by the suffix; the file appears complete or not at all.
 
     quality: of a JPEG, 0 to 100.
@@ -309,7 +310,7 @@ def write(path: files.Path, image_rgb: np.ndarray, quality: int = 95) -> None:
         raise UnwritableImage(f"{path}: cannot be written ({width}x{height} is too large for this format)")
     try:
         files.write(path, encoded.tobytes(), durable=False)  # thousands are drawn, and can be drawn again
-    except files.UnwritableFile as error:
+    except write_errors.UnwritableFile as error:
         if error.errno == errno.ENAMETOOLONG:
             raise UnwritableImage(f"{path}: cannot be written ({error.strerror}); shorten its name") from None
         raise
@@ -327,7 +328,7 @@ def _content(path, size=-1):
             finally:
                 os.close(descriptor)
     except OSError as error:
-        reason = files.reason(error)
+        reason = wording.reason(error)
         raise ImageError(path, reason[:1].lower() + reason[1:]) from None
     if not data:
         raise ImageError(path, "the file is empty")
@@ -521,7 +522,7 @@ def _load(path, picture, convert):
             picture.load()
         return convert(picture)
     except Exception as error:  # any kind, as above
-        message = files.reason(error)
+        message = wording.reason(error)
         reason = TRUNCATED if "truncated" in message.lower() else f"damaged: {message}"
         raise ImageError(path, reason) from None
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 from media import images
 from structures import UserError
-from system import files
+from system import wording
 
 Picture = str | os.PathLike | np.ndarray | Image.Image
 CHANNELS = (1, 3, 4)
@@ -52,7 +52,7 @@ def as_rgb(picture: Picture, gray16: str = images.FULL, name: str = "image") -> 
     try:
         array = np.asarray(picture)
     except Exception as error:  # any kind: a tensor on a GPU, an array of another library
-        raise UserError(f"{name}: NumPy cannot read this {type(picture).__name__} ({files.reason(error)})") from None
+        raise UserError(f"{name}: NumPy cannot read this {type(picture).__name__} ({wording.reason(error)})") from None
     name = f"{name}, {array.dtype} of shape {list(array.shape)}"
     array = _in_8_bits(_with_channels(array, name), gray16, name)
     if array.shape[2] == 4:

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from media.visualization import envelope_steps, in_plot, make_figure, save_figure, set_title, short_name
-from system.files import Path
+from media.charts import envelope_steps, in_plot, make_figure, save_figure, set_title, short_name
+from system.file_names import Path
 
 COLUMNS = 4  # panels in a row
 MARKS = ("C3", "C4", "C5")  # colors of the lines that mark thresholds

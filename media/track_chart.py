@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from media.visualization import class_colors, make_figure, save_figure, short_name
-from system.files import Path
+from media.charts import make_figure, save_figure, short_name
+from media.class_colors import class_colors
+from system.file_names import Path
 
 MOST_ROWS = 400  # that are drawn at full height; more get thinner
 

@@ -16,7 +16,8 @@ import av
 import numpy as np
 
 from structures import UserError
-from system import files
+from system import atomic, files, wording, write_errors
+from system.file_names import Path
 
 DEFAULT_RATE = Fraction(25)  # for sources that declare no rate
 STREAM_TIMEOUT = (10, 10)  # seconds to open a camera or address, and to wait for more data
@@ -47,7 +48,7 @@ class VideoReader:
     pixel_aspect: width / height of a pixel as shown, a Fraction.
     rate: mean frames per second, a Fraction.
     live: whether it is a camera or an endless stream.
-    skipped: 0; the frames that damage takes from a film are not counted.
+    skipped: 0; the frames that damage takes from a video are not counted.
     duration: seconds; None if live or unknown.
     frame_count: as the file declares it, or duration × rate; None if live or unknown.
     error: why frames are missing, or None; complete only after the last frame.
@@ -55,7 +56,7 @@ class VideoReader:
 
     skipped = 0
 
-    def __init__(self, source: files.Path, stream: int = 1, alone: bool = False):
+    def __init__(self, source: Path, stream: int = 1, alone: bool = False):
         """Open `source` and decode its first frame. Raises UserError if there is none.
 
         stream: which of its video streams, from 1. alone: whether a file that opens others, a playlist, is refused.
@@ -254,7 +255,7 @@ def _open_source(source):
         reason = "not a video, or cut off before the end of its index"
         raise UserError(f"{name}: {reason}; give a complete video file") from None
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise UserError(f"{name}: cannot be opened ({files.reason(error)}); give a video that can be read") from None
+        raise UserError(f"{name}: cannot be opened ({wording.reason(error)}); give a video that can be read") from None
 
 
 def _refuse_playlist(source):
@@ -294,7 +295,7 @@ class VideoWriter:
     file is written in fragments of one frame, without B-frames or look-ahead, at `unfinished`: whatever ends the
     process, even kill -9, the frames there play, and only the few in the encoder's threads are lost. `close` then
     copies the streams, without encoding again, into an ordinary MP4 with its index in front (it starts at once over a
-    network and shows its length), which takes the name `path`; an older film has stayed there until then.
+    network and shows its length), which takes the name `path`; an older video has stayed there until then.
 
     unfinished: NAME.unfinished.mp4 beside `path`, until `close`; after an error it stays, if it has a frame.
     padding: (columns, rows) added on the right and at the bottom, 0 or 1 each, as yuv420p needs even sides.
@@ -305,12 +306,12 @@ class VideoWriter:
 
     def __init__(
         self,
-        path: files.Path,
+        path: Path,
         width: int,
         height: int,
         rate: Fraction | float | None,
         *,
-        audio_from: files.Path | None = None,
+        audio_from: Path | None = None,
         pixel_aspect: Fraction | None = None,
     ):
         """Open the file at `unfinished`, replacing what an earlier call left there.
@@ -327,7 +328,7 @@ class VideoWriter:
         self.padding = (width % 2, height % 2)
         self.frames, self.faststart, self._closed = 0, False, False
         files.check_writable(self.path)
-        files.make_folders(os.path.dirname(os.path.abspath(self.path)))
+        atomic.make_folders(os.path.dirname(os.path.abspath(self.path)))
         with contextlib.suppress(FileNotFoundError):
             os.remove(self.unfinished)  # also a link, which would be followed
         # About 1/90000 s, and a whole number of units per frame: constant rates are exact, others to 6 µs
@@ -372,7 +373,7 @@ class VideoWriter:
 
     @property
     def seconds(self) -> float:
-        """How long the film is so far."""
+        """How long the video is so far."""
         return self._next_pts / self._scale
 
     @property
@@ -417,7 +418,7 @@ class VideoWriter:
                 self._sound.advance(Fraction(pts, self._scale))
 
     def close(self) -> None:
-        """Write the remaining frames and give the film its name; without a frame, remove it.
+        """Write the remaining frames and give the video its name; without a frame, remove it.
 
         A second call does nothing. Raises UserError if the file cannot be written.
         """
@@ -432,7 +433,7 @@ class VideoWriter:
             if self.faststart:
                 os.remove(self.unfinished)
             else:  # there is no room for both: the fragmented file plays too
-                files.publish(self.unfinished, self.path)
+                atomic.publish(self.unfinished, self.path)
 
     def _end(self):
         """Write what is left in the encoder and close the file."""
@@ -453,7 +454,7 @@ class VideoWriter:
             yield
         except (av.FFmpegError, OSError) as error:
             saved = f"{self.unfinished} plays up to there" if self.frames else ""
-            raise files.unwritable(self.path, error, saved) from None
+            raise write_errors.unwritable(self.path, error, saved) from None
 
     def __enter__(self):
         return self
@@ -480,7 +481,7 @@ def without_password(source: str) -> str:
     return f"{scheme}{mark}{place.rpartition('@')[2]}{slash}{path}" if mark else source
 
 
-def unfinished_name(path: files.Path) -> str:
+def unfinished_name(path: Path) -> str:
     """Where a file is written before it gets its name: NAME.unfinished.mp4 beside NAME.mp4."""
     folder, name = os.path.split(os.fspath(path))
     stem, suffix = os.path.splitext(name)
@@ -492,7 +493,7 @@ def unfinished_name(path: files.Path) -> str:
 
 def _copy_to_faststart(path, final):
     """Write an ordinary MP4 with its index in front from a fragmented one. Returns whether that succeeded."""
-    new = files.temporary_beside(final)
+    new = atomic.temporary_beside(final)
     try:
         with (
             av.open(path) as source,
@@ -503,7 +504,7 @@ def _copy_to_faststart(path, final):
                 if packet.dts is not None:
                     packet.stream = streams[packet.stream]
                     target.mux(packet)
-        files.publish(new, final)
+        atomic.publish(new, final)
         return True
     except (av.FFmpegError, OSError):
         return False

@@ -11,9 +11,11 @@ import statistics
 import bccd
 import recipe
 
-import config
+from settings.training_settings import CHOICES
 from structures import UserError
 from system import chain, cli, files, wording
+from system.argument_parser import ArgumentParser
+from system.argument_types import existing_folder, non_negative_float, output_folder, positive_int
 from system.wording import plural
 
 BASELINE = "baseline"
@@ -202,7 +204,7 @@ def _differences(scores, others):
 
 def _parse(argv):
     own, more = recipe.split_arguments(argv)
-    parser = cli.ArgumentParser(
+    parser = ArgumentParser(
         description=__doc__,
         epilog="Arguments after -- go to train.py in every training and override the variants' own.",
     )
@@ -218,12 +220,12 @@ def _parse(argv):
 
 def _add_flags(data, training):
     default = os.path.join("runs", "ablations")
-    folder = {"type": cli.output_folder, "metavar": "DIR", "default": default}
+    folder = {"type": output_folder, "metavar": "DIR", "default": default}
     what = "the data set, in VOC layout: BCCD or another"
-    data.add_argument("--data", required=True, type=cli.existing_folder, metavar="FOLDER", help=what)
+    data.add_argument("--data", required=True, type=existing_folder, metavar="FOLDER", help=what)
     data.add_argument(
         "--other-classes",
-        choices=config.CHOICES["other_classes"],
+        choices=CHOICES["other_classes"],
         default=bccd.BCCD.other_classes,
         help="objects of a class that is not in the list: error stops, ignore drops them",
     )
@@ -241,13 +243,13 @@ def _add_flags(data, training):
         metavar="FILE",
         help="VGG-16 weights, or auto or none, as for train.py --vgg-weights (default: auto)",
     )
-    number = {"type": cli.positive_int, "metavar": "N"}
+    number = {"type": positive_int, "metavar": "N"}
     training.add_argument("--steps", default=500, help="length of each training (default: 500)", **number)
     names = f"variants to train, separated by commas: {', '.join(NAMES)} (default: all)"
     training.add_argument("--only", metavar="NAMES", help=names)
     training.add_argument(
         "--close",
-        type=cli.non_negative_float,
+        type=non_negative_float,
         default=0.03,
         metavar="X",
         help="train both variants with more seeds if their scores differ by less than X (default: 0.03)",

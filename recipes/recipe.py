@@ -18,6 +18,8 @@ import system.environment  # noqa: F401
 import results_section
 
 from system import chain, cli, files, wording
+from system.argument_parser import ArgumentParser
+from system.argument_types import existing_file, existing_folder, output_folder, positive_int
 from system.wording import plural
 
 # For fine-tuning from VGG-16 in short trainings, as in README
@@ -231,7 +233,7 @@ def vgg_weights(text):
 
 def _parse(recipe, argv):
     own, more = split_arguments(argv)
-    parser = cli.ArgumentParser(
+    parser = ArgumentParser(
         description=f"{recipe.name}: check the data set, train, detect, score, report. {recipe.expected}",
         epilog=EPILOG % recipe.name,
     )
@@ -244,14 +246,14 @@ def _parse(recipe, argv):
 def _add_flags(parser, recipe):
     data, training = parser.add_argument_group("data and output"), parser.add_argument_group("training")
     default = os.path.join("runs", recipe.name)
-    folder = {"type": cli.output_folder, "metavar": "DIR", "default": default}
+    folder = {"type": output_folder, "metavar": "DIR", "default": default}
     data.add_argument(
-        "--data", required=True, type=cli.existing_folder, metavar="FOLDER", help="the data set, in VOC layout"
+        "--data", required=True, type=existing_folder, metavar="FOLDER", help="the data set, in VOC layout"
     )
     data.add_argument("--run", help=f"folder for everything that is written (default: {default})", **folder)
     if recipe.video:
         what = "a video to annotate with the trained detector (default: none)"
-        data.add_argument("--video", type=cli.existing_file, metavar="FILE", help=what)
+        data.add_argument("--video", type=existing_file, metavar="FILE", help=what)
     training.add_argument(
         "--vgg",
         type=vgg_weights,
@@ -259,7 +261,7 @@ def _add_flags(parser, recipe):
         metavar="FILE",
         help="VGG-16 weights, or auto or none, as for train.py --vgg-weights (default: auto)",
     )
-    number = {"type": cli.positive_int, "metavar": "N"}
+    number = {"type": positive_int, "metavar": "N"}
     length = f"length of the training (default: {recipe.epochs})"
     training.add_argument("--epochs", default=recipe.epochs, help=length, **number)
     training.add_argument("--max-steps", help="end after N steps (default: no limit)", **number)

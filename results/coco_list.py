@@ -10,7 +10,7 @@ import os
 from results import result_files
 from results.result_files import Results, field
 from structures import UserError
-from system import files
+from system import atomic
 from system.wording import shorten
 
 FLAG = "--coco-results"
@@ -61,7 +61,7 @@ class Writer(result_files.Writer):
     def __init__(self, path, categories, image_ids=None, data=None):
         self._data, self._image_ids, self._categories = data, image_ids, categories
         self._separator = "[\n"
-        self._file = files.PendingFile(path)
+        self._file = atomic.PendingFile(path)
 
     def add(self, file, width, height, detections):
         self.add_lists(file, *result_files.as_lists(detections))

@@ -12,7 +12,7 @@ import numpy as np
 from results import result_files
 from results.result_files import LARGEST, Results
 from structures import UserError
-from system import files
+from system import atomic, files
 from system.wording import shorten, stem
 
 PREFIX = "comp4_det_test_"
@@ -61,7 +61,7 @@ class Writer(result_files.Writer):
         self._files = []
         try:
             for name in class_names:
-                self._files.append(files.PendingFile(_path(folder, name)))
+                self._files.append(atomic.PendingFile(_path(folder, name)))
         except UserError:
             self.discard()
             raise

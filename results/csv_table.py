@@ -10,7 +10,7 @@ import os
 from results import result_files
 from results.result_files import LARGEST, Results
 from structures import UserError
-from system import files
+from system import atomic, files
 from system.wording import shorten
 
 FLAG = "--csv"
@@ -40,7 +40,7 @@ class Writer(result_files.Writer):
 
     def __init__(self, path, class_names):
         self._class_names = class_names
-        self._file = files.PendingFile(path)
+        self._file = atomic.PendingFile(path)
         self._rows = csv.writer(self._file, lineterminator="\n")
         self._rows.writerow(COLUMNS)
 

@@ -7,7 +7,7 @@ import config
 import sources
 from formats import division
 from structures import UserError
-from system import cli
+from system import flag_rules
 from system.wording import plural
 
 VALID_OF = {  # for add_argument of --valid-of
@@ -35,8 +35,8 @@ def check_flags(flags, choosing, reading):
     if bool(flags.data) != bool(flags.split):
         raise UserError("--data and --split: give both or neither")
     if not flags.data:
-        cli.refuse_given(flags, choosing, "chooses pictures of a data set; give --data and --split too")
-        cli.refuse_given(flags, reading, "says how to read a data set; give --data and --split too")
+        flag_rules.refuse_given(flags, choosing, "chooses pictures of a data set; give --data and --split too")
+        flag_rules.refuse_given(flags, reading, "says how to read a data set; give --data and --split too")
 
 
 class DataSet:

@@ -13,7 +13,7 @@ import numpy as np
 from results import result_files
 from results.result_files import Results, Source, field
 from structures import UserError
-from system import files, schema
+from system import atomic, files, schema
 from system.wording import shorten
 
 FLAG = None
@@ -47,7 +47,7 @@ class Writer(result_files.Writer):
         self._class_names = tuple(class_names)
         self._errors = []
         self._separator = "\n"
-        self._file = files.PendingFile(path)
+        self._file = atomic.PendingFile(path)
         known = {name: value for name, value in dataclasses.asdict(Source(**source)).items() if value is not None}
         head = {"model": str(known.pop("model")), **known}  # is_ours recognizes the beginning
         head |= {"class_names": self._class_names, "threshold": float(threshold)}

@@ -7,7 +7,7 @@ import shutil
 
 from results import detection_files, detections_json
 from structures import UserError
-from system import files
+from system import files, folder_tree, locks, write_errors
 
 UNFINISHED = ".infer_unfinished"
 DRAWN = "images"  # the folder of the drawn copies
@@ -50,7 +50,7 @@ def _writing_to(folder):
     try:
         yield
     except OSError as error:
-        raise UserError(f"--output {files.unwritable(folder, error)}") from None
+        raise UserError(f"--output {write_errors.unwritable(folder, error)}") from None
 
 
 def _in_the_way(folder):
@@ -85,14 +85,14 @@ def is_drawn(folder):
 
 
 def walk(folder, drawn):
-    """As `files.walk`, but without the marked folders below, wherever they are; these are added to the list `drawn`."""
+    """As `folder_tree.walk` without the marked folders below, wherever they are; these go into the list `drawn`."""
 
     def is_passed_over(path):
         if marked := is_drawn(path):
             drawn.append(path)
         return marked
 
-    return files.walk(folder, is_passed_over)
+    return folder_tree.walk(folder, is_passed_over)
 
 
 def note_on_drawn(folder):
@@ -137,13 +137,13 @@ def unfinished(folder):
     with contextlib.ExitStack() as stack:
         try:
             os.makedirs(folder, exist_ok=True)
-            stack.enter_context(files.locked(mark))
+            stack.enter_context(locks.locked(mark))
         except BlockingIOError:
             raise UserError(
                 f"--output {folder}: another infer.py is writing there; wait for it, or choose another folder"
             ) from None
         except OSError as error:
-            raise UserError(f"--output {files.unwritable(folder, error)}") from None
+            raise UserError(f"--output {write_errors.unwritable(folder, error)}") from None
         try:
             yield
         finally:

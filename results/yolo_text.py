@@ -13,7 +13,7 @@ import boxes as box_geometry
 from results import result_files
 from results.result_files import LARGEST, Results
 from structures import Detections, UserError
-from system import files
+from system import files, folder_tree
 from system.wording import shorten, stem
 
 FLAG = "--yolo-results"
@@ -118,7 +118,7 @@ def _read_picture(path, numbered, names, size):
 
 def _paths(folder):
     """The text files of a folder and those below it."""
-    for parent, names in files.walk(folder):
+    for parent, names in folder_tree.walk(folder):
         yield from (os.path.join(parent, name) for name in names if name.endswith(".txt"))
 
 

@@ -8,9 +8,9 @@ import os
 import cv2
 import numpy as np
 
-from media import html_page, images, visualization
+from media import charts, html_page, images, visualization
 from scoring import error_report
-from system import files
+from system import file_names, files
 from system.wording import plural
 
 SHOWN, LISTED = 8, 50  # worst cases of each kind on the page, and in errors.json
@@ -36,7 +36,7 @@ def write(folder, ground_truth, detections, curves, class_names, iou_threshold):
     all_errors = error_report.analyze(ground_truth, curves, iou_threshold)
     data = error_report.to_json(all_errors, ground_truth, detections, class_names, iou_threshold, LISTED)
     files.write_json(os.path.join(folder, DATA), data)
-    names = dict(zip(class_names, files.safe_names(class_names), strict=True))
+    names = dict(zip(class_names, file_names.safe_names(class_names), strict=True))
     shown = [one for one in all_errors if len(one.kinds) or len(one.fates)]
     parts = [*_summary(shown, names, iou_threshold)]
     for errors in shown:
@@ -51,7 +51,7 @@ def write(folder, ground_truth, detections, curves, class_names, iou_threshold):
 
 def _plot(path, errors, ground_truth, class_names):
     curve = errors.curve
-    visualization.plot_errors(
+    charts.plot_errors(
         path,
         f"{curve.name}: {plural(curve.positives, 'object')}, {plural(len(errors.kinds), 'detection')}",
         true_scores=curve.scores[curve.true],

@@ -5,7 +5,7 @@ import os
 from media import html_page
 from media.html_page import Html
 from scoring import confusion, error_pages, score_report
-from system import files
+from system import file_names, files
 from system.wording import plural
 
 PAGE = "report.html"
@@ -178,7 +178,7 @@ def _groups(by_group):
 
 
 def _errors(scored, errors_page):
-    names = dict(zip(scored.class_names, files.safe_names(scored.class_names), strict=True))
+    names = dict(zip(scored.class_names, file_names.safe_names(scored.class_names), strict=True))
     shown = [curve.name for curve in scored.curves if len(curve.scores) or curve.positives]  # as errors.html has them
     links = (f"<a href='{errors_page}#class-{names[name]}'>{html_page.escape(name)}</a>" for name in shown)
     yield (

@@ -12,6 +12,7 @@ import os
 import config
 from structures import UserError
 from system import cli, files
+from system.argument_types import fraction
 from system.wording import nearest_hint
 
 CURVE = 0.01  # the default where results are to be scored, which needs the whole precision–recall curve
@@ -66,7 +67,7 @@ def parse(text):
         return _read_file(text)
     if "=" not in text:
         try:
-            return ScoreThreshold(text, cli.fraction(text))
+            return ScoreThreshold(text, fraction(text))
         except argparse.ArgumentTypeError as error:
             raise argparse.ArgumentTypeError(f"{error}, nor best, CLASS=X,… or a file that exists") from None
     named = {}
@@ -74,7 +75,7 @@ def parse(text):
         name, equals, number = part.rpartition("=")
         if not equals or not name or name in named:
             raise argparse.ArgumentTypeError(f"{part!r} in {text!r} is not CLASS=X, with each class once")
-        named[name] = cli.fraction(number)
+        named[name] = fraction(number)
     return ScoreThreshold(text, named=named)
 
 

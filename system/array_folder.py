@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from structures import UserError
-from system import cli, files
+from system import atomic, cli, files, write_errors
 from system.shared_arrays import HEADER_BYTES, HEADER_WORDS, Locked, Signature, share_out
 
 SUFFIX, RESERVATION = ".array", ".training"
@@ -118,7 +118,7 @@ class ArrayFolder:
         path = self._names.path(slot, kind, signature)
         try:
             files.write(path, header.tobytes() + array.tobytes(), durable=False)
-        except files.UnwritableFile as error:
+        except write_errors.UnwritableFile as error:
             with Locked(self._descriptors[1]):
                 told, words[_FULL] = bool(words[_FULL]), 1
             if not told:
@@ -225,7 +225,7 @@ def _scan(folder, now):
                 if file.name.endswith(SUFFIX):
                     path = f"{folder}/{entry.name}/{file.name}"
                     sizes[path], touched[path] = found.st_size, found.st_mtime
-                elif files.is_pending(file.name) and found.st_mtime < now - ABANDONED_SECONDS:
+                elif atomic.is_pending(file.name) and found.st_mtime < now - ABANDONED_SECONDS:
                     os.remove(file.path)
     return sizes, touched
 
@@ -233,7 +233,7 @@ def _scan(folder, now):
 def _new_reservation(folder):
     """(path, descriptor) of a new file in a folder; another container may have a process with this one's number."""
     while True:
-        path = files.temporary_beside(os.path.join(folder, "any")).removesuffix(".tmp") + RESERVATION
+        path = atomic.temporary_beside(os.path.join(folder, "any")).removesuffix(".tmp") + RESERVATION
         with contextlib.suppress(FileExistsError):
             return path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 
 from structures import UserError
 from system import cli, files, signals
-from system.cli import ROOT
+from system.own_folders import ROOT
 
 
 def call(program: str, *arguments: object) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import importlib.metadata
 import os
 
-from system import files
+from system import files, own_folders
 
 # Earlier versions may not know the flag of XLA's trials, and end at a flag that they do not know
 TRIALS_ARE_KEPT_SINCE = (2, 21)
@@ -29,7 +29,7 @@ def keep() -> None:
 
     Raises OSError if nothing can be kept.
     """
-    folder = os.path.join(files.cache_folder(), "xla", _name())
+    folder = os.path.join(own_folders.cache_folder(), "xla", _name())
     if any(map(str.isspace, folder)):
         return  # flags end at a space, so there is no way to name such a folder
     trials = os.path.join(folder, "trials")

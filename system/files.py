@@ -1,328 +1,32 @@
-"""Write files that appear complete or not at all, and read text and JSON with clear errors."""
+"""Write a whole file, and read bytes, text and JSON with clear errors."""
 
 import codecs
-import collections
 import contextlib
 import errno
-import fcntl
-import functools
 import hashlib
 import io
-import itertools
 import json
 import os
-import re
-import shutil
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import Any, BinaryIO, TextIO
 
 from structures import UserError
+from system import atomic, write_errors
+from system.file_names import Path
 
-Path = str | os.PathLike
-
-CACHE_VARIABLE = "SSD_TENSORFLOW_CACHE"  # environment variable that names another cache folder
-DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)  # errno of a full disk and of a used-up quota
-# Why a file cannot be written, with what helps. TensorFlow's messages have the system's text for one of these in them
-REMEDIES = {
-    **dict.fromkeys(DISK_IS_FULL, "free some space or choose another place"),
-    errno.EFBIG: "raise the limit on the size of files (ulimit -f) or choose another place",
-    errno.EROFS: "choose a place that can be written",
-    **dict.fromkeys((errno.EACCES, errno.EPERM), "correct the permissions or choose another place"),
-    errno.EIO: "check the disk or choose another place",
-}
-# What file managers, archives and network disks leave among a user's files; names in lower case
-LEFTOVERS = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "lost+found", "thumbs.db", "desktop.ini"}
-LONGEST_NAME = 200  # bytes that a text gives to a file name, to which callers add; most disks take 255
 LARGEST_TEXT = 4 << 30  # bytes; instances_train2017.json of COCO has 0.45 GB
-_numbers = itertools.count()  # distinguish the temporary files of a process
-UNENCODABLE = "file_name"  # what `open` does with text that has no UTF-8
-
-
-def _encode_rest(error):
-    """Write a file name that is not UTF-8 as it was read, and a lone surrogate of another origin as \\udc00."""
-    try:
-        return codecs.lookup_error("surrogateescape")(error)
-    except UnicodeEncodeError:
-        return codecs.lookup_error("backslashreplace")(error)
-
-
-codecs.register_error(UNENCODABLE, _encode_rest)
-
-
-class UnwritableFile(UserError, OSError):
-    """A file that cannot be written; `errno` and `strerror` say why, for callers with a remedy of their own."""
-
-    def __str__(self):
-        return self.args[0]  # OSError would build a message from errno and strerror
-
-
-def cache_folder() -> str:
-    """The absolute path of the folder for what can be made or downloaded again; it may not exist yet."""
-    home = os.path.join(os.path.expanduser("~"), ".cache", "ssd-tensorflow")
-    return os.path.abspath(os.environ.get(CACHE_VARIABLE) or home)
-
-
-def temporary_beside(path: Path) -> str:
-    """A name in the folder of a file, under which it is written until `publish` renames it; nothing has it yet.
-
-    The first call for a folder removes what processes that are gone left in it under such names.
-    """
-    folder = os.path.dirname(os.path.abspath(path))
-    _remove_abandoned(folder)
-    while True:
-        # It does not contain the file's own name, which may be as long as a name can be
-        name = os.path.join(folder, f".{os.getpid()}-{next(_numbers)}.tmp")
-        if not os.path.lexists(name):  # of an earlier process with this number, or a planted link
-            return name
-
-
-@functools.cache
-def _remove_abandoned(folder):
-    """Remove the temporary files and folders of killed processes from a folder."""
-    with contextlib.suppress(OSError), os.scandir(folder) as entries:
-        for entry in entries:
-            if is_pending(entry.name) and not _is_alive(int(entry.name[1:].partition("-")[0])):
-                _remove_unlocked(entry.path)
-
-
-def _is_alive(process):
-    """Whether there is a process of that number on this machine, or in this container."""
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass
-    return True
-
-
-def _remove_unlocked(path):
-    """Remove a temporary file or folder, unless a process in another container holds it (`_hold`)."""
-    with contextlib.suppress(OSError):
-        mode = os.lstat(path).st_mode
-        if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(path) if stat.S_ISDIR(mode) else os.remove(path)
-            finally:
-                os.close(descriptor)
-
-
-def _hold(descriptor):
-    """Lock what is being written, as long as its descriptor is open; some network disks have no locks."""
-    with contextlib.suppress(OSError):
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def publish(temporary: Path, path: Path, durable: bool = True) -> None:
-    """Rename a complete file or folder to `path`, replacing an older one. Raises OSError.
-
-    durable: flush its content to disk first and the folder's entry afterwards, so that a power cut leaves the old or
-    the new one, not an empty one, and what is written later is not there without it.
-    """
-    if durable:
-        flush(temporary)
-    os.replace(temporary, path)
-    if durable:
-        _flush_one(os.path.dirname(os.path.abspath(path)))
-
-
-def flush(path: Path) -> None:
-    """Flush a file to disk, or a folder and all that is in it and below. Raises OSError."""
-    if not os.path.isdir(path):
-        _flush_one(path)
-    for parent, _, names in os.walk(path, topdown=False):  # of a file it yields nothing
-        for one in (*(os.path.join(parent, name) for name in names), parent):
-            _flush_one(one)
-
-
-def _flush_one(path):
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # some network disks cannot flush a folder
-            raise
-    finally:
-        os.close(descriptor)
-
-
-def make_folders(path: Path) -> None:
-    """Make a folder and those above it that are missing, and flush their entries. Raises OSError."""
-    missing = []
-    above = os.path.abspath(path)
-    while not os.path.isdir(above):
-        missing.append(above)
-        above = os.path.dirname(above)
-    os.makedirs(path, exist_ok=True)
-    for one in missing:
-        _flush_one(os.path.dirname(one))
-
-
-@contextlib.contextmanager
-def locked(path: Path, warn: Callable[[str], object] = lambda reason: None) -> Iterator[None]:
-    """Context manager: no other process is in such a block for the same path, at which an empty file is made.
-
-    A file that is there is not emptied, and a link is replaced, not followed. warn: told where the disk has no locks,
-    so that nothing keeps others out. Raises BlockingIOError if another process holds the lock, other OSErrors where no
-    file can be made.
-    """
-    descriptor = _open_lock(path, warn)
-    try:
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _open_lock(path, warn):
-    """The locked descriptor of the regular file at a path."""
-    while True:
-        if os.path.islink(path):
-            os.remove(path)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(descriptor), os.lstat(path)):
-                return descriptor
-        except FileNotFoundError:  # who held the lock has removed the file
-            pass
-        except BlockingIOError:
-            os.close(descriptor)
-            raise
-        except OSError as error:  # some network disks have no locks
-            warn(f"cannot be locked ({reason(error)}); do not let two processes write there at once")
-            return descriptor
-        os.close(descriptor)
-
-
-class PendingFile:
-    """A file that appears under its name at `commit`.
-
-    binary: bytes instead of text.
-    durable: as in `publish`.
-    Creating, writing and committing raise UnwritableFile if the place cannot be written or the disk is full.
-    """
-
-    def __init__(self, path: Path, binary: bool = False, durable: bool = True):
-        self._failure: OSError | None = None
-        self._durable = durable
-        self._path, self._temporary = path, temporary_beside(path)
-        text: dict[str, Any] = {} if binary else {"encoding": "utf-8", "errors": UNENCODABLE, "newline": "\n"}
-        try:
-            make_folders(os.path.dirname(self._temporary))
-            self._file = open(self._temporary, "xb" if binary else "x", **text)  # noqa: SIM115
-        except OSError as error:
-            raise unwritable(path, error) from None
-        _hold(self._file.fileno())
-
-    def write(self, content: str | bytes) -> None:
-        """Append text, or bytes if the file is binary."""
-        try:
-            self._file.write(content)
-        except OSError as error:
-            self._failure = error
-            raise unwritable(self._path, error) from None
-
-    def commit(self, path: Path | None = None) -> None:
-        """Publish the file, under another name of the same folder if `path` is given.
-
-        If this or an earlier `write` fails, nothing is left behind.
-        """
-        try:
-            if self._failure:
-                raise self._failure
-            self._file.close()
-            publish(self._temporary, path or self._path, self._durable)
-        except OSError as error:
-            self.discard()
-            raise unwritable(self._path, error) from None
-
-    def discard(self) -> None:
-        """Remove the file unless it is published."""
-        with contextlib.suppress(OSError):  # a full disk refuses the last flush too
-            self._file.close()
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(self._temporary)
-
-
-@contextlib.contextmanager
-def pending_folder(path: Path) -> Iterator[str]:
-    """Context manager: a folder to fill, which appears as `path` when the block ends, and not at all if it fails.
-
-    path: a folder that does not exist, or an empty one. It may hold thousands of files, so all that the machine still
-    has to write is flushed to disk at once. Raises OSError if it cannot be created.
-    """
-    with temporary_folder(path) as temporary:
-        yield temporary
-        os.sync()
-        os.replace(temporary, path)
-        _flush_one(os.path.dirname(os.path.abspath(path)))
-
-
-@contextlib.contextmanager
-def temporary_folder(path: Path) -> Iterator[str]:
-    """Context manager: a new folder beside `path`, removed at the end. Raises OSError if it cannot be created."""
-    temporary = temporary_beside(path)
-    os.makedirs(temporary)
-    held = os.open(temporary, os.O_RDONLY)
-    try:
-        _hold(held)
-        yield temporary
-    finally:
-        os.close(held)
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def is_pending(name: str) -> bool:
-    """Whether a file name is that of a PendingFile, of this process or of one that was killed."""
-    return re.fullmatch(r"\.\d+-\d+\.tmp", name) is not None
-
-
-def unwritable(path: Path, error: Exception, saved: str = "") -> UnwritableFile:
-    """The UnwritableFile for what happened while a file or folder was written: its name, the reason, and what helps.
-
-    error: an OSError, which does not name its file if it comes from a write or a flush, or an error of TensorFlow or
-    FFmpeg. saved: what is safe all the same, in words.
-    """
-    number, why = _reason_of_writing(error)
-    remedy = REMEDIES.get(number, "choose another place")
-    found = UnwritableFile(f"{path}: cannot be written ({why}){f'; {saved}' if saved else ''}; {remedy}")
-    found.errno, found.strerror = number, why
-    return found
-
-
-def is_about_writing(error: Exception) -> bool:
-    """Whether an error of whatever library says that the disk is full, read-only or the like."""
-    return _reason_of_writing(error)[0] in REMEDIES
-
-
-def _reason_of_writing(error):
-    """(errno or None, its words) of an error."""
-    number = getattr(error, "errno", None)
-    if isinstance(number, int) and number in REMEDIES:
-        return number, os.strerror(number)
-    text = str(error)
-    known = next((one for one in REMEDIES if os.strerror(one) in text), None)
-    return (known, os.strerror(known)) if known else (number, reason(error))
-
-
-def reason(error: Exception) -> str:
-    """One line that says why something failed, from any exception."""
-    lines = [getattr(error, "strerror", None), *str(error).splitlines(), type(error).__name__]
-    return next(line for line in lines if line)
 
 
 def write(path: Path, content: str | bytes, durable: bool = True) -> None:
     """Write text or bytes to a file that appears complete or not at all. Raises UnwritableFile.
 
-    durable: as in `publish`.
+    durable: as in `atomic.publish`.
     """
-    file = PendingFile(path, isinstance(content, bytes), durable)
+    file = atomic.PendingFile(path, isinstance(content, bytes), durable)
     try:
         file.write(content)
-    except UnwritableFile:
+    except write_errors.UnwritableFile:
         file.discard()
         raise
     file.commit()
@@ -344,7 +48,7 @@ def check_writable(path: Path) -> None:
                 return
         check_folder_writable(os.path.dirname(os.path.abspath(path)))
     except OSError as error:
-        raise unwritable(path, error) from None
+        raise write_errors.unwritable(path, error) from None
 
 
 def check_folder_writable(folder: Path) -> None:
@@ -352,12 +56,12 @@ def check_folder_writable(folder: Path) -> None:
     existing = os.path.abspath(folder)
     while not os.path.lexists(existing):
         existing = os.path.dirname(existing)
-    probe = temporary_beside(os.path.join(existing, "file"))
+    probe = atomic.temporary_beside(os.path.join(existing, "file"))
     try:
         with open(probe, "xb"):
             os.remove(probe)
     except OSError as error:
-        raise unwritable(folder, error) from None
+        raise write_errors.unwritable(folder, error) from None
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -412,82 +116,6 @@ def digest(path: Path, algorithm: str | None = None) -> bytes:
         while chunk := file.read(1 << 20):
             found.update(chunk)
     return found.digest()
-
-
-def size(path: Path) -> int:
-    """Bytes of a file, or of all files in a folder and below. Raises OSError."""
-    if not os.path.isdir(path):
-        return os.path.getsize(path)
-    return sum(os.path.getsize(os.path.join(parent, name)) for parent, _, names in os.walk(path) for name in names)
-
-
-def is_hidden(name: str) -> bool:
-    """Whether a file or folder of that name is none of the user's data: `.ipynb_checkpoints`, `._a.jpg`, `__MACOSX`."""
-    return name.startswith(".") or name.lower() in LEFTOVERS
-
-
-def visible(folder: Path, suffix: str = "") -> list[str]:
-    """The names of the files and folders in a folder, sorted, without hidden ones; [] if there is no such folder.
-
-    suffix: in lower case, of the names wanted; quick also in a folder of 100,000 others.
-    """
-    try:
-        names = os.listdir(folder)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    return sorted(name for name in names if name.lower().endswith(suffix) and not is_hidden(name))
-
-
-def visible_folders(folder: Path) -> list[str]:
-    """The names of the folders in a folder, sorted, without hidden ones; [] if there is no such folder."""
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(entry.name for entry in entries if entry.is_dir() and not is_hidden(entry.name))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def walk(folder: Path, passed_over: Callable[[str], bool] = lambda _: False) -> Iterator[tuple[str, list[str]]]:
-    """Yield (folder, names of the files in it) for a folder and all folders below it, sorted by name.
-
-    Hidden files and folders (`is_hidden`) are left out. Folders that are links follow at the end. Each real folder is
-    yielded once, by its own name if it lies below `folder`.
-    passed_over: whether to skip a folder below it, by its path.
-    """
-    seen, own, tops = set[str](), os.path.realpath(folder), collections.deque([os.fspath(folder)])
-    while tops:
-        links = []
-        for parent, folders, names in os.walk(tops.popleft()):
-            met = (real := os.path.realpath(parent)) in seen
-            seen.add(real)
-            if met or (real != own and passed_over(parent)):
-                folders.clear()
-                continue
-            folders[:] = sorted(name for name in folders if not is_hidden(name))
-            links += [path for path in (os.path.join(parent, name) for name in folders) if os.path.islink(path)]
-            yield parent, sorted(name for name in names if not is_hidden(name))
-        tops += links
-
-
-def safe_names(texts: Iterable[str]) -> list[str]:
-    """A different file name part for each of different texts, valid on any disk and in links."""
-    names: list[str] = []
-    taken: set[str] = set()  # in lower case: some disks ignore case
-    for text in texts:
-        name = re.sub(r"[^\w.-]", "_", text)
-        if len(name.encode()) > LONGEST_NAME:
-            name = _shortened(name)
-        while name.lower() in taken:
-            name += "_"
-        taken.add(name.lower())
-        names.append(name)
-    return names
-
-
-def _shortened(name):
-    """A long name's beginning and end, which often has a number, and between them what differs for each name."""
-    start, end = (part.decode("utf-8", "ignore") for part in (name.encode()[:100], name.encode()[-80:]))
-    return f"{start}-{hashlib.blake2b(name.encode(), digest_size=6).hexdigest()}-{end}"
 
 
 def read_text(path: Path) -> str:

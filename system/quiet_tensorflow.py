@@ -1,11 +1,11 @@
-"""Importing this module imports TensorFlow without its start-up messages, as `cli.import_tensorflow` does.
+"""Importing this module imports TensorFlow without its start-up messages, as the programs do.
 
 It is the first import of the modules that a user's own program may import first, ahead of their `import tensorflow`.
 """
 
 import sys
 
-from system import cli
+from system import tensorflow_loading
 
 if "tensorflow" not in sys.modules:
-    cli.import_tensorflow()
+    tensorflow_loading.import_tensorflow()

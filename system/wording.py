@@ -64,3 +64,9 @@ def number(value: float, digits: int = 3) -> str:
     text = f"{value:.{digits}f}"
     text = text.rstrip("0").rstrip(".") if "." in text else text
     return "0" if text == "-0" else text
+
+
+def reason(error: Exception) -> str:
+    """One line that says why something failed, from any exception."""
+    lines = [getattr(error, "strerror", None), *str(error).splitlines(), type(error).__name__]
+    return next(line for line in lines if line)

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-# As cli.import_tensorflow has it for the programs; before any test file imports TensorFlow
+# As tensorflow_loading.import_tensorflow has it for the programs; before any test file imports TensorFlow
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 # A shell that starts the tests in the background has them ignore Ctrl-C, which programs under test would inherit
 signal.signal(signal.SIGINT, signal.default_int_handler)

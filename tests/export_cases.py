@@ -16,6 +16,7 @@ import ssd_utils
 import ssd_vgg
 from media import images
 from programs import ROOT
+from settings.training_settings import TrainingSettings
 from training import optimization
 
 SPREAD = 1.0  # standard deviation of the logits of each map, so that few scores are equal
@@ -25,7 +26,7 @@ def make_run(path, preset_name, width=1 / 32):
     """A run with a random model of two classes, saved as training saves it."""
     preset = dataclasses.replace(ssd_utils.get_preset(preset_name), width=width, input_scale=1 / 60)
     description = config.ModelDescription(preset, ("car", "bus"))
-    settings = config.TrainingSettings(data="", train="")
+    settings = TrainingSettings(data="", train="")
     with tf.Graph().as_default(), tf.Session() as session:
         tf.set_random_seed(3)
         optimization.TrainingStep(description, settings, tf.float32)

@@ -51,7 +51,7 @@ def _shape_picture(rng, kinds, width, height):
 
 
 def fresh_environment(**variables):
-    """os.environ with `variables`, without what cli.import_tensorflow may have set in this process."""
+    """os.environ with `variables`, without what import_tensorflow may have set in this process."""
     ours = ("TF_CPP_MIN_LOG_LEVEL", "TF_XLA_FLAGS", "XLA_FLAGS", "CUDA_CACHE_MAXSIZE")
     return {**{name: value for name, value in os.environ.items() if name not in ours}, **variables}
 

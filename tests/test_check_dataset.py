@@ -27,7 +27,7 @@ from formats import annotations
 from media import images
 from programs import ROOT, command, error_of, run, wait_until
 from structures import UserError
-from system import cli, files
+from system import flag_rules, folder_tree
 from voc_tree import fingerprint, voc_xml, write_voc
 
 SHARED = pathlib.Path(__file__).parents[1].parent / "shared" / "data"
@@ -479,8 +479,10 @@ def test_a_trainval_that_is_train_keeps_its_pictures(clean, tmp_path):
 
 def test_many_missing_pictures_do_not_list_their_folder_each(clean, monkeypatch):
     """Other files of their names lie beside them: labels, and pictures of a kind that is not read."""
-    listed, visible = [], files.visible
-    monkeypatch.setattr(files, "visible", lambda folder, *more: listed.append(str(folder)) or visible(folder, *more))
+    listed, visible = [], folder_tree.visible
+    monkeypatch.setattr(
+        folder_tree, "visible", lambda folder, *more: listed.append(str(folder)) or visible(folder, *more)
+    )
     scanning.scan(clean, workers=1)
     before = listed.count(str(clean / "JPEGImages"))
     for number in range(14):
@@ -604,8 +606,8 @@ def test_a_copy_goes_nowhere_near_the_original(clean, tmp_path):
     (tmp_path / "full" / "file").touch()
     for target in (clean, clean / "new", tmp_path, tmp_path / "full"):
         with pytest.raises(UserError, match="--fix"):
-            cli.check_new_folder("--fix", target, clean)
-    cli.check_new_folder("--fix", tmp_path / "new", clean)
+            flag_rules.check_new_folder("--fix", target, clean)
+    flag_rules.check_new_folder("--fix", tmp_path / "new", clean)
 
 
 def test_workers_find_what_one_process_finds(clean):

@@ -7,6 +7,7 @@ import pytest
 
 import config
 import ssd_utils
+from settings.training_settings import TrainingSettings
 from structures import UserError
 
 DESCRIPTION = config.ModelDescription(
@@ -21,7 +22,7 @@ DESCRIPTION = config.ModelDescription(
     ),
     ("car", "traffic light", "vélo"),
 )
-TRAINING = config.TrainingSettings(
+TRAINING = TrainingSettings(
     data="VOCdevkit",
     train="2007:trainval",
     schedule_steps=(3, 5),

@@ -21,6 +21,7 @@ from exports import file_metadata
 from formats import division
 from results import detection_files
 from scoring import score_threshold
+from settings.training_settings import DEFAULTS
 from structures import UserError
 from training import augmentation_file, diagnostics
 
@@ -59,7 +60,7 @@ RUN = Path("run") / "checkpoints" / "step-00000003"
 def resumed(path):
     """What a resume reads: the state of a checkpoint and the memory of its diagnosis."""
     state = runs.last_state(str(path.parents[2]))
-    diagnostics.Diagnosis(state.diagnosis, config.DEFAULTS, config.ModelDescription(VGG300, ("car",)))
+    diagnostics.Diagnosis(state.diagnosis, DEFAULTS, config.ModelDescription(VGG300, ("car",)))
 
 
 def samples(source):

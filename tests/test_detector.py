@@ -21,6 +21,7 @@ import ssd_vgg
 from exports import file_metadata, stored_graphs
 from kernels import devices, winograd
 from media import images
+from settings.training_settings import TrainingSettings
 from structures import Detections, UserError
 from training import optimization
 
@@ -256,7 +257,7 @@ class Run:
 def run(tmp_path_factory):
     """A run with two checkpoints, the better one first, and all of an optimizer's variables in them."""
     path = str(tmp_path_factory.mktemp("runs") / "run")
-    settings = config.TrainingSettings(data="", train="", accumulate=2)
+    settings = TrainingSettings(data="", train="", accumulate=2)
     with tf.Graph().as_default(), tf.Session() as session:
         optimization.TrainingStep(DESCRIPTION, settings, tf.float32)
         session.run(tf.global_variables_initializer())

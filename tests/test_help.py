@@ -8,6 +8,7 @@ import pytest
 
 from programs import ROOT
 from system import cli
+from system.argument_parser import ArgumentParser
 
 PROGRAMS = sorted(
     path.relative_to(ROOT).as_posix()
@@ -30,7 +31,7 @@ def parser(request, monkeypatch):
     def parse_args(self, *_):
         raise Parsed(self)
 
-    monkeypatch.setattr(cli.ArgumentParser, "parse_args", parse_args)
+    monkeypatch.setattr(ArgumentParser, "parse_args", parse_args)
     monkeypatch.setattr(cli, "run", lambda main: main())
     monkeypatch.setattr(sys, "argv", ["program"])
     monkeypatch.syspath_prepend(str(ROOT / "recipes"))

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import config
 import ssd_utils
 import training_data
 from formats import yolo
 from media import images
+from settings.training_settings import DEFAULTS
 from structures import Sample, UserError
 from weights import torch_files, weight_files
 
@@ -128,7 +128,7 @@ def test_a_slow_picture_is_left_out_of_a_training_and_named(tmp_path, capsys):
     box = np.array([[0.1, 0.1, 0.9, 0.9]], np.float32)
     sample = Sample("slow", str(path), box, np.zeros(1, np.int32), np.zeros(1, bool), 64, 64)
     preset = ssd_utils.get_preset("vgg300")
-    make, fields = training_data.make_item([sample, sample], preset, config.DEFAULTS), training_data._fields(preset)
+    make, fields = training_data.make_item([sample, sample], preset, DEFAULTS), training_data._fields(preset)
     out = {field.name: np.ones(field.shape, field.dtype) for field in fields}
     make((0, 0), out)
     assert not any(array.any() for array in out.values())  # a row without objects

@@ -29,7 +29,7 @@ from media import images
 from programs import CLASSES, error_of, run
 from results import result_folder
 from structures import UserError
-from system import files
+from system import files, folder_tree
 
 READABLE = ("one.png", "gray.jpg", "cmyk.jpg", "deep.png", "alpha.png", "long.png", "turned.jpg")
 UNREADABLE = ("text.jpg", "empty.jpg", "cut.jpg")
@@ -73,7 +73,7 @@ def test_odd_pictures_are_detected_or_listed(trained, odd_folder, tmp_path):
             assert 0 <= xmin <= xmax <= entry["width"]
             assert 0 <= ymin <= ymax <= entry["height"]
     assert "truncated" in done.stdout + done.stderr
-    assert files.visible(tmp_path / "out" / "images") == sorted(READABLE)
+    assert folder_tree.visible(tmp_path / "out" / "images") == sorted(READABLE)
     assert images.read(tmp_path / "out" / "images" / "turned.jpg").shape == (80, 60, 3)
 
 
@@ -185,7 +185,7 @@ def test_names_that_are_not_utf8_lose_nothing(trained, odd_folder, tmp_path):
     assert r"broken\udce9.jpg" in done.stdout
     written = json.loads((tmp_path / "out" / "detections.json").read_text("utf-8"))
     assert [written[part][0]["file"] for part in ("errors", "images")] == names
-    assert files.visible(tmp_path / "out" / "images") == names[1:]
+    assert folder_tree.visible(tmp_path / "out" / "images") == names[1:]
 
 
 def test_copies_that_cannot_be_written_end_nothing(trained, odd_folder, tmp_path):
@@ -198,7 +198,7 @@ def test_copies_that_cannot_be_written_end_nothing(trained, odd_folder, tmp_path
     done = run("infer.py", trained, folder, "--output", out, "--yolo-results")
     written = json.loads((out / "detections.json").read_text("utf-8"))
     assert len(written["images"]) == 3 and written["errors"] == []
-    assert files.visible(out / "images") == [long]
+    assert folder_tree.visible(out / "images") == [long]
     assert f"{out / 'images' / longer}.png: " in done.stdout and "File name too long" in done.stdout
     assert f"{out / 'images' / 'wide.jpg'}: " in done.stdout and "65600x1" in done.stdout
     assert "2 not drawn" in done.stdout
@@ -301,7 +301,7 @@ def test_old_results_are_not_mixed_with_new(trained, shapes, tmp_path):
     assert "--overwrite" in error_of("infer.py", trained, picture, "--output", out)
     other = sorted((shapes / "JPEGImages").iterdir())[1]
     run("infer.py", trained, other, "--output", out, "--overwrite")
-    assert files.visible(out / "images") == [other.name]
+    assert folder_tree.visible(out / "images") == [other.name]
 
 
 def test_recursive_keeps_folders_apart(trained, shapes, tmp_path):
@@ -531,7 +531,7 @@ def test_drawn_copies_are_not_detected_again(trained, mine, place, capsys):
         infer.main([trained, mine, "--recursive", "--output", out, *extra])
         written = json.loads((out / "detections.json").read_text("utf-8"))
         assert [entry["file"] for entry in written["images"]] == ["pictures/a.png"]
-        assert files.visible(out / "images") == ["pictures"]
+        assert folder_tree.visible(out / "images") == ["pictures"]
         said = capsys.readouterr().out
         assert said.count("drawn by an earlier infer.py, not searched; name it to detect in it\n") == count
     assert all(f"{out / name}: drawn by" in said for name in DRAWN)

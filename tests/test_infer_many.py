@@ -26,7 +26,7 @@ from many import job, shard
 from media import images
 from programs import ROOT, command, error_of, run
 from structures import UserError
-from system import cli, load, worker_processes
+from system import load, stopping, worker_processes
 
 
 def as_rows(found):
@@ -279,7 +279,7 @@ def test_a_stop_while_ray_starts_ends_ray_too(monkeypatch):
     """An interrupt in the middle of its start leaves processes behind, or crashes."""
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     events = []
-    with cli.StopRequest() as stop:
+    with stopping.StopRequest() as stop:
 
         def init(*_, **__):
             os.kill(os.getpid(), signal.SIGINT)

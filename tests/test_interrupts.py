@@ -93,7 +93,7 @@ def test_ctrl_c_while_tensorflow_is_imported_is_acknowledged_and_heeded(name, sh
 def test_an_interrupted_import_of_tensorflow_shows_none_of_its_messages(tensorflow, tmp_path):
     """They explain a failure."""
     tensorflow["tensorflow/__init__.py"] = "import os\nos.write(2, b'no GPU is found\\n')\n"
-    program = ["-c", "from system import cli; cli.run(cli.import_tensorflow)"]
+    program = ["-c", "from system import cli, tensorflow_loading as loading; cli.run(loading.import_tensorflow)"]
     done = start(program, tmp_path, tensorflow)
     assert (done.returncode, done.stderr) == (130, "interrupted\n")
     tensorflow["tensorflow/compat/v1.py"] = "import no_such_module"

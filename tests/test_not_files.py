@@ -14,7 +14,8 @@ from media import images, video
 from results import comp4, detection_files
 from results import csv_table as csv_results
 from structures import UserError
-from system import cli, files
+from system import files
+from system.argument_types import existing_file
 from tracking import mot_file
 from weights import weight_files
 
@@ -51,7 +52,7 @@ READERS = {
     "class": (comp4._read_class, "comp4_det_test_car.txt"),
     "table": (csv_results._rows, "detections.csv"),
     "film": (video.VideoReader, "a.mp4"),
-    "flag": (cli.existing_file, "a.txt"),
+    "flag": (existing_file, "a.txt"),
     **{f"weights {suffix}": weights(suffix) for suffix in weight_files.READERS},
 }
 

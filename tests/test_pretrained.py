@@ -28,7 +28,7 @@ import weight_twins
 from kernels import cpu
 from media import images
 from structures import UserError
-from system import files
+from system import files, own_folders
 from training import train_flags
 from voc_tree import write_voc
 from weights import layouts, published, weight_files
@@ -594,7 +594,7 @@ def point_to(monkeypatch, twin):
         digest = hashlib.sha256(twin[0]).hexdigest()[:8]
         file = dataclasses.replace(known.file, url=url, digest=digest)
         monkeypatch.setitem(published.DETECTORS, "ssd300-coco", dataclasses.replace(known, file=file))
-        monkeypatch.setenv(files.CACHE_VARIABLE, str(folder))
+        monkeypatch.setenv(own_folders.CACHE_VARIABLE, str(folder))
 
     return point_to
 
@@ -733,7 +733,7 @@ def test_a_name_that_nothing_has():
 
 
 def test_a_cache_whose_path_is_a_pattern(monkeypatch, tmp_path):
-    monkeypatch.setenv(files.CACHE_VARIABLE, str(tmp_path / "a[b"))
+    monkeypatch.setenv(own_folders.CACHE_VARIABLE, str(tmp_path / "a[b"))
     with pytest.raises(UserError, match=r"a\[b/detectors/ssd300-coco: TensorFlow reads \["):
         config.find_model("ssd300-coco")
 
@@ -742,7 +742,9 @@ def test_a_cache_that_cannot_be_written(point_to, twin, tmp_path):
     point_to("http://127.0.0.1:9/ssd.pth", tmp_path)
     (tmp_path / "ssd.pth").write_bytes(twin[0])
     (tmp_path / "detectors").write_text("a file in the place of the folder")
-    with pytest.raises(UserError, match=rf"^ssd300-coco: .*detectors/ssd300-coco cannot .*{files.CACHE_VARIABLE}"):
+    with pytest.raises(
+        UserError, match=rf"^ssd300-coco: .*detectors/ssd300-coco cannot .*{own_folders.CACHE_VARIABLE}"
+    ):
         pretrained.fetched(config.find_model("ssd300-coco"))
 
 

@@ -19,7 +19,7 @@ from film import frames as stages_of_a_film
 from media import frame_folder, images, video
 from programs import ROOT, wait_until
 from structures import Detections, UserError
-from system import cli
+from system import tensorflow_loading
 
 DASHCAM = ROOT.parent / "shared" / "data" / "dashcam.mp4"
 
@@ -67,7 +67,7 @@ def detector(monkeypatch):
         return fake
 
     monkeypatch.setitem(sys.modules, "detector", types.SimpleNamespace(load=load))
-    monkeypatch.setattr(cli, "import_tensorflow", lambda: None)
+    monkeypatch.setattr(tensorflow_loading, "import_tensorflow", lambda: None)
     return fake
 
 
@@ -385,7 +385,7 @@ def make_with_av(path):
 
 
 def test_wrong_flags_and_files_are_one_line_before_tensorflow(tmp_path, model, monkeypatch):
-    monkeypatch.setattr(cli, "import_tensorflow", lambda: pytest.fail("TensorFlow was imported"))
+    monkeypatch.setattr(tensorflow_loading, "import_tensorflow", lambda: pytest.fail("TensorFlow was imported"))
     source, text = make(tmp_path / "a.mp4", 2), tmp_path / "text.mp4"
     text.write_text("hello")
     (tmp_path / "link.mp4").symlink_to(source)
@@ -426,7 +426,7 @@ def test_wrong_flags_and_files_are_one_line_before_tensorflow(tmp_path, model, m
 
 
 def test_what_is_read_is_not_replaced(tmp_path, model, monkeypatch):
-    monkeypatch.setattr(cli, "import_tensorflow", lambda: pytest.fail("TensorFlow was imported"))
+    monkeypatch.setattr(tensorflow_loading, "import_tensorflow", lambda: pytest.fail("TensorFlow was imported"))
     monkeypatch.chdir(tmp_path)
     names = ["a.mp4", "zones.json", "scores.json", "link.json", "gt.txt", "labels.txt"]
     make("a.mp4", 2)
@@ -454,7 +454,7 @@ def test_what_is_read_is_not_replaced(tmp_path, model, monkeypatch):
 
 def test_an_unfinished_film_replaces_nothing_that_is_used(tmp_path, model, monkeypatch):
     """What a killed call left is a film that plays, and so what the next call may read."""
-    monkeypatch.setattr(cli, "import_tensorflow", lambda: pytest.fail("TensorFlow was imported"))
+    monkeypatch.setattr(tensorflow_loading, "import_tensorflow", lambda: pytest.fail("TensorFlow was imported"))
     monkeypatch.chdir(tmp_path)
     for name in ("a.mp4", "a.unfinished.mp4"):
         make(name, 2)
@@ -483,7 +483,7 @@ SLOW_PROGRAM = """
 import sys, time, types
 sys.path.insert(0, "tests")
 import process_video, test_process_video
-from system import cli
+from system import cli, tensorflow_loading
 fake = test_process_video.FakeDetector()
 quick = fake.detect_prepared
 def slow(batch, sizes):
@@ -491,7 +491,7 @@ def slow(batch, sizes):
     return quick(batch, sizes)
 fake.detect_prepared = slow
 sys.modules["detector"] = types.SimpleNamespace(load=lambda *_, **__: fake)
-cli.import_tensorflow = lambda: None
+tensorflow_loading.import_tensorflow = lambda: None
 cli.run(process_video.main)
 """
 

@@ -13,10 +13,11 @@ import config
 import detector
 import runs
 import ssd_utils
+from settings.training_settings import TrainingSettings
 from structures import UserError
 
 DESCRIPTION = config.ModelDescription(ssd_utils.get_preset("vgg300"), ("car",))
-SETTINGS = config.TrainingSettings(data="d", train="t", schedule_steps=(3, 4), freeze=("conv1",))
+SETTINGS = TrainingSettings(data="d", train="t", schedule_steps=(3, 4), freeze=("conv1",))
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ import training_data
 from media import images
 from programs import TINY, run
 from scoring import coco_metric
+from settings.training_settings import TrainingSettings
 from structures import Detections, Sample, UserError
 from voc_tree import write_voc
 
@@ -75,7 +76,7 @@ def test_every_format_gives_the_same_samples(data_of, name):
 
 
 def batches(samples):
-    preset, settings = ssd_utils.get_preset("vgg300"), config.TrainingSettings(data="", train="", batch_size=4)
+    preset, settings = ssd_utils.get_preset("vgg300"), TrainingSettings(data="", train="", batch_size=4)
     with training_data.make_queue(samples, preset, settings, workers=0) as queue:
         for batch in queue.batches(training_data.epoch_jobs(len(samples), 1, 0)):
             yield {name: array.copy() for name, array in batch.arrays.items()}

@@ -21,7 +21,7 @@ import ssd_utils
 from media import images
 from programs import ROOT, TINY, command, error_of, fresh_environment, run, write_shapes
 from run_files import metrics, weights
-from system import files
+from system import folder_tree
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_run_directory_holds_what_the_interface_names(unbroken):
     assert "filters/conv1_1/weights" in tags
 
 
-# SIGTERM goes the way of Ctrl-C (`cli.StopRequest`)
+# SIGTERM goes the way of Ctrl-C (`StopRequest`)
 @pytest.mark.parametrize("sent", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL])
 def test_stopped_and_resumed_equals_unbroken(sent, flags, unbroken, tmp_path):
     path = tmp_path / "run"
@@ -294,7 +294,7 @@ def test_infer_and_score_give_the_validation_of_training(unbroken, shapes, tmp_p
     run("average_precision.py", found / "detections.json", "--data", shapes, "--split", "val", "--json", scored)
     last = metrics(unbroken)[-1]
     assert json.loads(scored.read_text("utf-8"))["voc07"]["mean"] == pytest.approx(float(last["voc07"]), abs=1e-6)
-    assert len(files.visible(found / "images")) == 6
+    assert len(folder_tree.visible(found / "images")) == 6
 
 
 def test_non_finite_loss_stops_with_its_parts_and_files(shapes, tmp_path):

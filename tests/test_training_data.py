@@ -18,6 +18,7 @@ import training_data
 import transforms
 from media import images, picture_cache
 from programs import ROOT
+from settings.training_settings import TrainingSettings
 from structures import Sample, UserError
 from system import data_queue, shared_arrays
 from training import caching
@@ -33,7 +34,7 @@ def samples(shapes):
 
 def batches(samples, jobs, workers, pictures=None, **settings):
     """All batches of some jobs as lists of copied arrays."""
-    settings = config.TrainingSettings(data="", train="", batch_size=4, **settings)
+    settings = TrainingSettings(data="", train="", batch_size=4, **settings)
     with training_data.make_queue(samples, PRESET, settings, workers=workers, cache=pictures) as queue:
         made = []
         for batch in queue.batches(jobs):
@@ -70,7 +71,7 @@ def test_every_epoch_has_every_sample_in_another_order():
 
 
 def test_the_first_images_are_those_of_the_first_batches(samples):
-    settings = config.TrainingSettings(data="", train="", seed=3)
+    settings = TrainingSettings(data="", train="", seed=3)
     jobs = training_data.epoch_jobs(len(samples), seed=3, epoch=0)
     expected = np.concatenate([batch["images"] for batch in batches(samples, jobs, workers=0, seed=3)])
     for count, found in ((6, 6), (1000, len(samples))):
@@ -244,7 +245,7 @@ def test_batches_are_the_same_with_a_cache(photographs, augmentation, kind, tmp_
     more = {"augmentation": augmentation, "cache": kind, "cache_dir": str(tmp_path)}
     plain = batches(photographs, jobs, 0, None, **more)
     assert sum(int((batch["images"] != 0).any(axis=(1, 2, 3)).sum()) for batch in plain) == 4 * 8  # one is broken
-    settings = config.TrainingSettings(data="", train="", **more)
+    settings = TrainingSettings(data="", train="", **more)
     with caching.opened(photographs, PRESET, settings) as cache:
         assert_equal(plain, batches(photographs, jobs, workers, cache, **more))
         monkeypatch.setattr(images, "read", refuse_to_decode)
@@ -262,9 +263,7 @@ def test_a_cache_of_pictures_with_16_bits_knows_how_they_are_spread(photographs,
     Image.fromarray(np.random.default_rng(0).integers(2000, 4000, (330, 310), dtype=np.uint16)).save(path)
     deep = [dataclasses.replace(photographs[0], image_path=path, width=310, height=330)]
     monkeypatch.setattr(picture_cache, "RECENT_NS", 0)  # it was just written
-    settings = config.TrainingSettings(
-        data="", train="", augmentation="none", cache=kind, cache_dir=str(tmp_path / "c")
-    )
+    settings = TrainingSettings(data="", train="", augmentation="none", cache=kind, cache_dir=str(tmp_path / "c"))
     seen = []
     for gray16 in ("2000-4000", images.FULL):
         preset = dataclasses.replace(PRESET, gray16=gray16)
@@ -284,7 +283,7 @@ def test_batches_are_the_same_with_a_cache_that_is_too_small(photographs, kind, 
     jobs = jobs_of(photographs, range(3))
     more = {"augmentation": "full", "cache": kind, "cache_dir": str(tmp_path), "cache_gb": 0.002}
     plain = batches(photographs, jobs, 0, None, **more)
-    with caching.opened(photographs, PRESET, config.TrainingSettings(data="", train="", **more)) as cache:
+    with caching.opened(photographs, PRESET, TrainingSettings(data="", train="", **more)) as cache:
         assert_equal(plain, batches(photographs, jobs, 2, cache, **more))
         assert_equal(plain, batches(photographs, jobs, 0, cache, **more))
 
@@ -296,7 +295,7 @@ def test_what_a_cache_may_take_is_what_it_takes_at_most(photographs, names, epoc
     """By filling one until all sizes were drawn."""
     samples = photographs[:3]
     for augmentation in names:
-        settings = config.TrainingSettings(data="", train="", augmentation=augmentation, cache="ram", **cut)
+        settings = TrainingSettings(data="", train="", augmentation=augmentation, cache="ram", **cut)
         pictures, needed = training_data.cached_bytes(samples * 2, PRESET, settings)
         assert len(pictures) == 3
         store = shared_arrays.MemoryStore(3, [1 << 30] * len(needed))
@@ -313,7 +312,7 @@ def test_a_cache_of_tiles_foresees_the_sizes_that_views_have(jpeg, kinds, monkey
     monkeypatch.setattr(images, "is_jpeg", lambda path: jpeg)
     corners = np.arange(4, dtype=np.float32)[:, None] / 4 + np.float32([0.1, 0, 0.15, 0])
     sample = Sample("a", "a", corners + np.float32([0, 0.4, 0, 0.6]), np.zeros(4, int), np.zeros(4, bool), 1800, 1200)
-    settings = config.TrainingSettings("", "", augmentation="none", tiles=(4, 1))
+    settings = TrainingSettings("", "", augmentation="none", tiles=(4, 1))
     item = training_data.make_item([sample], PRESET, settings)
     assert {item.plan((epoch, 0))[0].max_reduce for epoch in range(10)} == {1, 4}
     _, needed = training_data.cached_bytes([sample], PRESET, settings)
@@ -328,7 +327,7 @@ TILES = {"tiles": (3, 2), "overlap": 0.3}
 
 def test_a_tile_is_the_one_that_a_detector_looks_at(samples):
     """Without an augmentation: pixel by pixel. In as many epochs as views have objects, all of these are seen."""
-    settings = config.TrainingSettings("", "", augmentation="none", **TILES)
+    settings = TrainingSettings("", "", augmentation="none", **TILES)
     boxes = np.array([[0, 0, 1, 1], [0.3, 0.3, 0.7, 0.7], [0.02, 0.8, 0.06, 0.9]], np.float32)
     sample = dataclasses.replace(samples[0], boxes=boxes, labels=np.array([0, 1, 0], np.int32))
     item = training_data.make_item([sample], PRESET, settings)
@@ -364,7 +363,7 @@ def test_batches_of_tiles_are_the_same_with_a_cache(photographs, augmentation, k
     jobs = jobs_of(photographs, range(2))
     more = {"augmentation": augmentation, "cache": kind, "cache_dir": str(tmp_path), **TILES}
     plain = batches(photographs, jobs, 0, None, **more)
-    with caching.opened(photographs, PRESET, config.TrainingSettings(data="", train="", **more)) as cache:
+    with caching.opened(photographs, PRESET, TrainingSettings(data="", train="", **more)) as cache:
         assert_equal(plain, batches(photographs, jobs, 0, cache, **more))
         monkeypatch.setattr(images, "read", refuse_to_decode)
         assert_equal(plain, batches(photographs, jobs, 0, cache, **more))
@@ -377,7 +376,7 @@ def test_pictures_that_match_nothing_are_redrawn():
     empty = dataclasses.replace(sample, boxes=small[:0], labels=np.zeros(0, np.int32), difficult=np.zeros(0, bool))
     preset, chosen = ssd_utils.get_preset("vgg300"), {"data": "", "train": "", "matching": "threshold"}
     keep, redraw = (
-        training_data.make_item([sample, empty], preset, config.TrainingSettings(**chosen, unmatched=way))
+        training_data.make_item([sample, empty], preset, TrainingSettings(**chosen, unmatched=way))
         for way in ("keep", "redraw")
     )
     drawn = []
@@ -404,7 +403,7 @@ FLIPPED = dataclasses.replace(transforms.AUGMENTATIONS["light"], vertical_flip_p
 @pytest.mark.parametrize("augmentation", ["light", "none", FLIPPED], ids=["light", "none", "flipped"])
 def test_targets_of_whole_pictures_are_kept(samples, augmentation):
     """Every epoch has the targets and pixels of the plan, those that were kept and those that were not."""
-    item = training_data.make_item(samples[:4], PRESET, config.TrainingSettings("", "", augmentation=augmentation))
+    item = training_data.make_item(samples[:4], PRESET, TrainingSettings("", "", augmentation=augmentation))
     rows = {field.name: np.ones(field.shape, field.dtype) for field in training_data._fields(PRESET)}
     for job in [(epoch, index) for epoch in range(6) for index in range(4)]:
         item(job, rows)

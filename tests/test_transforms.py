@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import config
 import oracles_transforms as oracle
 import transforms
+from settings.training_settings import TrainingSettings
 from transforms import AUGMENTATIONS, WHOLE, Augmentation, Choices, Distortion, TrainTransforms
 
 MEAN = (123, 117, 104)
@@ -758,8 +758,8 @@ def test_light_changes_tone_and_side_only_and_none_changes_nothing():
 
 def test_augmentations_survive_config_json():
     for augmentation in AUGMENTATIONS.values():
-        chosen = config.TrainingSettings(data="", train="", augmentation=augmentation)
-        assert config.TrainingSettings.from_json(json.loads(json.dumps(chosen.to_json()))) == chosen
+        chosen = TrainingSettings(data="", train="", augmentation=augmentation)
+        assert TrainingSettings.from_json(json.loads(json.dumps(chosen.to_json()))) == chosen
 
 
 def test_validation_warps_linearly_and_copies():

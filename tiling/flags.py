@@ -3,7 +3,8 @@
 import argparse
 from collections.abc import Callable
 
-from system import cli
+from system.argument_parser import rare
+from system.argument_types import inner_fraction, positive_int
 from tiling import tiles
 
 
@@ -23,16 +24,16 @@ def add_to(add: Callable[..., argparse.Action], of_size: str = "", rare_overlap:
     )
     add(
         "--tile-size",
-        type=cli.positive_int,
+        type=positive_int,
         metavar="N",
         help=f"the same with tiles of N×N pixels, such as 640, as many as each picture needs{of_size} (default: none)",
     )
     overlap = add(
         "--overlap",
-        type=cli.inner_fraction,
+        type=inner_fraction,
         default=tiles.OVERLAP,
         metavar="X",
         help="share of a tile's side that overlaps the next tile; an object larger than the overlap may be cut in both",
     )
     if rare_overlap:
-        cli.rare(overlap)
+        rare(overlap)

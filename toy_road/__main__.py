@@ -5,6 +5,8 @@ import system.environment  # noqa: F401
 import argparse
 
 from system import cli
+from system.argument_parser import ArgumentParser
+from system.argument_types import non_negative_int, output_file, output_folder, positive_int, seed
 from toy_road.dataset import write_dataset
 from toy_road.drive import write_drive
 from toy_road.town import CLASSES
@@ -12,30 +14,28 @@ from toy_road.town import CLASSES
 
 def main(argv=None):
     """Run the program. argv: its arguments, by default the command line's. Raises UserError, KeyboardInterrupt."""
-    parser = cli.ArgumentParser(
+    parser = ArgumentParser(
         prog="python -m toy_road",
         description="Draw the toy road: a data set in Pascal VOC layout, and a video of a drive.",
     )
     writes, draws = map(parser.add_argument_group, ("what it writes", "how it draws"))
-    writes.add_argument(
-        "--output", required=True, type=cli.output_folder, metavar="DIR", help="VOCdevkit folder to write"
-    )
-    writes.add_argument("--train", type=cli.positive_int, metavar="N", default=4000, help="training pictures")
-    writes.add_argument("--test", type=cli.positive_int, metavar="N", default=400, help="test pictures")
+    writes.add_argument("--output", required=True, type=output_folder, metavar="DIR", help="VOCdevkit folder to write")
+    writes.add_argument("--train", type=positive_int, metavar="N", default=4000, help="training pictures")
+    writes.add_argument("--test", type=positive_int, metavar="N", default=400, help="test pictures")
     writes.add_argument(
         "--drive", type=_mp4_file, metavar="FILE.mp4", help="also write a video of a drive, and its ground truth"
     )
-    draws.add_argument("--seed", type=cli.seed, metavar="N", default=0, help="each seed draws other pictures")
+    draws.add_argument("--seed", type=seed, metavar="N", default=0, help="each seed draws other pictures")
     draws.add_argument(
         "--drive-detail",
-        type=cli.positive_int,
+        type=positive_int,
         metavar="N",
         default=1,
         help="the drive has N times 480 x N times 360 pixels, to show distant things",
     )
     draws.add_argument(
         "--workers",
-        type=cli.non_negative_int,
+        type=non_negative_int,
         metavar="N",
         help="worker processes; 0 draws in this one (default: one per core)",
     )
@@ -52,7 +52,7 @@ def main(argv=None):
 def _mp4_file(text):
     if not text.lower().endswith(".mp4"):
         raise argparse.ArgumentTypeError(f"{text!r}: the video is written as MP4; give a name in .mp4")
-    return cli.output_file(text)
+    return output_file(text)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import cv2
 import tqdm
 
 from structures import UserError
-from system import files, schema, worker_processes
+from system import atomic, files, schema, worker_processes
 from toy_road import scenes
 from toy_road.drawing import HEIGHT, WIDTH
 from toy_road.town import CLASSES
@@ -154,7 +154,7 @@ def write_dataset(directory, train=4000, test=400, seed=0, workers=None):
     if _is_written(target, manifest):
         return False
     try:
-        with files.pending_folder(target) as folder:
+        with atomic.pending_folder(target) as folder:
             _fill(pathlib.Path(folder), manifest, worker_processes.usable_cores() if workers is None else workers)
     except OSError as error:
         # Another process may have written the folder meanwhile

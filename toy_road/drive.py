@@ -11,7 +11,7 @@ import numpy as np
 import tqdm
 
 from media.video import VideoWriter
-from system import files
+from system import atomic, files, write_errors
 from toy_road import drawing, models, scenes, town
 from toy_road.drawing import Camera, Thing
 from tracking import mot_file
@@ -141,9 +141,9 @@ def write_drive(path, seed=0, frames=250, rate=25.0, detail=1, focal=Camera.foca
     path = pathlib.Path(path)
     truth_path = path.with_suffix(".truth.json")
     try:
-        files.make_folders(path.parent)
+        atomic.make_folders(path.parent)
     except OSError as error:
-        raise files.unwritable(path.parent, error) from None
+        raise write_errors.unwritable(path.parent, error) from None
     truth, tracks = [], []
     width, height = Camera(detail=detail).size
     with VideoWriter(str(path), width, height, rate) as writer:

@@ -205,7 +205,7 @@ class ZoneCounter:
 
 
 class Counting:
-    """The counts of a film, at all its lines and zones."""
+    """The counts of a video, at all its lines and zones."""
 
     def __init__(self, places: Sequence[Place]) -> None:
         """places: in pixels."""

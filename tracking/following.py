@@ -31,7 +31,7 @@ def lowered(threshold: Any) -> Any:
 
 
 def hold(rate: float, every: int) -> int:
-    """How many frames one of a film waits at most: until it is known whether an unseen object is seen again soon.
+    """How many frames one of a video waits at most: until it is known whether an unseen object is seen again soon.
 
     rate: frames a second. every: of so many frames the network sees one.
     """
@@ -39,7 +39,7 @@ def hold(rate: float, every: int) -> int:
 
 
 def waits_for_gaps(rate: float) -> bool:
-    """Whether `hold` waits for the end of every gap that tracks are carried through; of very fast films it does not."""
+    """Whether `hold` waits for the end of every gap that tracks are carried through; not of very fast videos."""
     return Settings.carry * rate <= MOST_HELD
 
 
@@ -61,7 +61,7 @@ class Shown:
 
 
 class Following:
-    """Tracks of one film, and all that is known of them at its end."""
+    """Tracks of one video, and all that is known of them at its end."""
 
     def __init__(
         self,

@@ -106,7 +106,7 @@ class Track:
 
     @property
     def identity(self) -> Identity:
-        """What may be kept for as long as a film lasts; a track has boxes and colors, of which a camera has no end."""
+        """What may be kept for as long as a video lasts; a track has boxes and colors, of which a camera has no end."""
         return Identity(self.id, self.votes)
 
     @property

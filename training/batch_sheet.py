@@ -9,7 +9,9 @@ import numpy as np
 import boxes as box_geometry
 import config
 import training_data
-from media import images, visualization
+from media import images, lettering, visualization
+from media.class_colors import class_colors
+from settings.training_settings import TrainingSettings
 from structures import Sample, UserError
 from system import cli
 from system.wording import plural
@@ -20,7 +22,7 @@ NAME = "batch.jpg"
 
 
 def write(
-    folder: str, samples: Sequence[Sample], description: config.ModelDescription, settings: config.TrainingSettings
+    folder: str, samples: Sequence[Sample], description: config.ModelDescription, settings: TrainingSettings
 ) -> str:
     """Write folder/batch.jpg with the first pictures that a training sees; returns a line that says what is in it.
 
@@ -43,7 +45,7 @@ def write(
         name = os.path.basename(samples[job[1]].image_path) + (f", tile {tile}" if tile else "")
         words = f"{name}: {_words(*numbers)}"
         picture = _draw(image, plan, matches, alone, item.anchors, description.class_names)
-        tiles.append(np.concatenate([picture, visualization.caption(words, TILE)]))
+        tiles.append(np.concatenate([picture, lettering.caption(words, TILE)]))
     if not tiles:
         raise UserError(f"--train {settings.train}: none of the first pictures can be read")
     os.makedirs(folder, exist_ok=True)
@@ -64,7 +66,7 @@ def _draw(image, plan, matches, alone, anchors, class_names):
     """
     size = TILE, round(TILE * image.shape[0] / image.shape[1])
     canvas = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
-    lines, colors = canvas.copy(), visualization.class_colors(class_names)
+    lines, colors = canvas.copy(), class_colors(class_names)
     positive = np.flatnonzero(matches >= 0)
     anchors_px = box_geometry.from_cxcywh(anchors[positive]) * (2 * size)
     for box, gt in zip(anchors_px, matches[positive], strict=True):

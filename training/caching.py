@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 
 import ssd_utils
 import training_data
-from config import TrainingSettings
 from media import images, picture_cache
+from settings.training_settings import TrainingSettings
 from structures import Sample, UserError
-from system import array_folder, files, memory, shared_arrays
+from system import array_folder, memory, own_folders, shared_arrays, wording
 from system.wording import plural
 
 DISK_GB = 50  # of all trainings together, without --cache-gb
@@ -33,7 +33,9 @@ def opened(
         try:
             store, told = _in_memory(settings, pictures, needed, neighbors)
         except OSError as error:  # of the limit on the size of files, which holds for shared memory too
-            raise UserError(f"--cache ram: {files.reason(error)} (ulimit -f); raise it, or use --cache disk") from None
+            raise UserError(
+                f"--cache ram: {wording.reason(error)} (ulimit -f); raise it, or use --cache disk"
+            ) from None
     else:
         store, told = _on_disk(settings, pictures, needed, preset, neighbors)
     print(
@@ -58,7 +60,7 @@ def _in_memory(settings, pictures, needed, neighbors):
 
 def _on_disk(settings, pictures, needed, preset, neighbors):
     """(store, what to say)."""
-    folder = settings.cache_dir or os.path.join(files.cache_folder(), "pictures")
+    folder = settings.cache_dir or os.path.join(own_folders.cache_folder(), "pictures")
     # Other versions and other networks use the same folder, so a name has all that decides the pixels
     sides = preset.input_wh if preset.input_height else preset.input_wh[:1]
     sizes = {training_data.RESIZED: f" to {'x'.join(map(str, sides))}"}

@@ -12,6 +12,7 @@ import numpy as np
 
 import config
 import ssd_layers
+from settings.training_settings import TrainingSettings, usual_rate
 from ssd_utils import SSDPreset
 from system import schema
 from system.wording import plural
@@ -66,7 +67,7 @@ class Diagnosis:
     def __init__(
         self,
         memory: Mapping,
-        settings: config.TrainingSettings,
+        settings: TrainingSettings,
         description: config.ModelDescription,
         class_weight: float = 1.0,
     ) -> None:
@@ -134,7 +135,7 @@ class Diagnosis:
                 f"is far too high leads to: {lower}",
             )
         if _mean(memory.ratios) < LOWEST_RATIO:
-            usual = config.usual_rate(settings.optimizer, settings.adam_epsilon)
+            usual = usual_rate(settings.optimizer, settings.adam_epsilon)
             yield (
                 "low rate",
                 f"a step changes the weights of a usual layer by only {_mean(memory.ratios):.0e} of their size: "
@@ -159,7 +160,7 @@ class Diagnosis:
 
 def _lower_rate(settings):
     """The words for a flag whose rate is a tenth, or the optimizer's usual one if that is still lower."""
-    usual = config.usual_rate(settings.optimizer, settings.adam_epsilon)
+    usual = usual_rate(settings.optimizer, settings.adam_epsilon)
     factor = min(0.1, usual / settings.learning_rate)
     if settings.schedule_rates:
         rates = ",".join(f"{rate * factor:g}" for rate in settings.schedule_rates)

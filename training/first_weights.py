@@ -7,11 +7,12 @@ import numpy as np
 import config
 import detector
 import pretrained
+from settings.training_settings import TrainingSettings
 from weights import class_transfer, download
 
 
 def read(
-    settings: config.TrainingSettings,
+    settings: TrainingSettings,
     description: config.ModelDescription,
     shapes: Mapping[str, Sequence[int]],
     check_stop: Callable[[], None],

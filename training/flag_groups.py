@@ -10,7 +10,22 @@ import ssd_utils
 import training_data
 import transforms
 from media import images
-from system import cli, files, worker_processes
+from settings.computation import XLA_FORMS
+from settings.training_recipes import RECIPES
+from settings.training_settings import CHOICES, DEFAULTS, RESUMABLE, TRAINED_FACTOR
+from system import argument_parser, files, own_folders, worker_processes
+from system.argument_types import (
+    existing_file,
+    inner_fraction,
+    non_negative_float,
+    non_negative_int,
+    output_folder,
+    positive_float,
+    positive_fraction,
+    positive_int,
+    seed,
+    width_x_height,
+)
 from tiling import tiles, views
 from training import augmentation_file, caching
 
@@ -71,20 +86,20 @@ def _class_weights(text):
 
 
 def _augmentation(text):
-    if text in config.CHOICES["augmentation"]:
+    if text in CHOICES["augmentation"]:
         return text
     if not os.path.isfile(text):
-        names = ", ".join(config.CHOICES["augmentation"])
+        names = ", ".join(CHOICES["augmentation"])
         raise argparse.ArgumentTypeError(f"{text!r} is neither one of {names} nor a JSON file")
     return augmentation_file.read(text)
 
 
 def _rate_list(text):
-    return tuple(cli.positive_float(part) for part in _comma_list(text))
+    return tuple(positive_float(part) for part in _comma_list(text))
 
 
 def _step_list(text):
-    steps = tuple(cli.non_negative_int(part) for part in _comma_list(text))
+    steps = tuple(non_negative_int(part) for part in _comma_list(text))
     if not steps or sorted(set(steps)) != list(steps):
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of steps in rising order, such as 80000,100000")
     return steps
@@ -95,12 +110,12 @@ def _add(group, flag, text, rare=False, **options):
 
     rare: only --help-all shows it.
     """
-    default = getattr(config.DEFAULTS, flag[2:].replace("-", "_"), None)
+    default = getattr(DEFAULTS, flag[2:].replace("-", "_"), None)
     if "(default: " not in text and default not in (None, "", ()) and default is not False:
         text = f"{text} (default: {shown(default)})"
     action = group.add_argument(flag, help=text, **options)
     if rare:
-        cli.rare(action)
+        argument_parser.rare(action)
 
 
 def _add_data_flags(group):
@@ -112,7 +127,7 @@ def _add_data_flags(group):
         metavar="DIR",
     )
     within = group.add_argument("--within-data", action="store_true", default=False, help=sources.WITHIN_HELP)
-    cli.rare(within)
+    argument_parser.rare(within)
     _add(group, "--source", sources.SOURCE_HELP, type=sources.source_name, metavar="FORMAT")
     _add(
         group,
@@ -134,7 +149,7 @@ def _add_data_flags(group):
         "--valid-share",
         "if the data set has no split for --valid: keep this share of the pictures of --train, such as 0.2, for "
         "validation, the same ones for every --seed; the run lists them (default: none)",
-        type=cli.inner_fraction,
+        type=inner_fraction,
         metavar="X",
     )
 
@@ -151,13 +166,13 @@ def _add_annotation_flags(group):
         group,
         "--other-classes",
         "objects of a class that is not in the list: error stops, ignore drops them",
-        choices=config.CHOICES["other_classes"],
+        choices=CHOICES["other_classes"],
     )
     _add(
         group,
         "--difficult",
         "objects marked difficult: use trains on them, as the original does; ignore drops them",
-        choices=config.CHOICES["difficult"],
+        choices=CHOICES["difficult"],
         rare=True,
     )
     _add(
@@ -165,7 +180,7 @@ def _add_annotation_flags(group):
         "--missing-annotations",
         "pictures without an annotation file, in formats with one for each picture: error stops, background takes them "
         "as pictures without objects",
-        choices=config.CHOICES["missing_annotations"],
+        choices=CHOICES["missing_annotations"],
         rare=True,
     )
 
@@ -175,14 +190,14 @@ def _add_sampling_flags(group):
         group,
         "--limit",
         "use at most N pictures of --train and N of --valid (default: all)",
-        type=cli.positive_int,
+        type=positive_int,
         metavar="N",
     )
     _add(
         group,
         "--repeat",
         "show each picture N times an epoch, so that few pictures still make a long epoch",
-        type=cli.positive_int,
+        type=positive_int,
         metavar="N",
         rare=True,
     )
@@ -192,14 +207,14 @@ def _add_sampling_flags(group):
         "random changes of pictures: full (the original's), article (full, but cut objects keep their whole boxes), "
         "light (mirroring, brightness, contrast: for few pictures of large objects), none, or a JSON file of numbers",
         type=_augmentation,
-        metavar=f"{'|'.join(config.CHOICES['augmentation'])}|FILE",
+        metavar=f"{'|'.join(CHOICES['augmentation'])}|FILE",
     )
     _add(
         group,
         "--show-batch",
         "do not train, but write a contact sheet of the first pictures as they are trained on, DIR/batch.jpg, with "
         "their objects and the anchors that match them",
-        type=cli.output_folder,
+        type=output_folder,
         metavar="DIR",
         rare=True,
     )
@@ -221,7 +236,7 @@ def _add_tile_flags(group):
         group,
         "--overlap",
         "share of a tile's side that overlaps the next tile; needs --tiles",
-        type=cli.inner_fraction,
+        type=inner_fraction,
         metavar="X",
         rare=True,
     )
@@ -233,7 +248,7 @@ def _add_recipe_flag(group):
         "--recipe",
         "all settings at once: train.py's own, the article's or the original's; a flag given beside it wins. "
         "--help-all lists them. --init-from keeps the preset of its run (default: default)",
-        choices=tuple(config.RECIPES),
+        choices=tuple(RECIPES),
     )
 
 
@@ -251,7 +266,7 @@ def _add_model_flags(group):
         "network input in pixels in place of the preset's, each side a multiple of 32, such as 512x288 for "
         "16:9 pictures, which a square input squeezes. Anchors keep their share of the area "
         "(default: that of --preset)",
-        type=cli.width_x_height,
+        type=width_x_height,
         metavar="WIDTHxHEIGHT",
         rare=True,
     )
@@ -259,7 +274,7 @@ def _add_model_flags(group):
         group,
         "--anchors",
         "sizes and ratios of anchors in place of the preset's: a file that check_dataset.py --anchors writes",
-        type=cli.existing_file,
+        type=existing_file,
         metavar="FILE",
         rare=True,
     )
@@ -268,7 +283,7 @@ def _add_model_flags(group):
         "--width",
         "factor on all channel counts, at most 1; 0.25 trains from scratch in minutes "
         "(default: that of --init-from, else 1)",
-        type=cli.positive_fraction,
+        type=positive_fraction,
         metavar="X",
     )
 
@@ -329,7 +344,7 @@ def _add_weight_flags(group):
         "--initializer",
         "random values for layers without given weights: lsuv, He's scaled by the first pictures so that the outputs "
         "of all layers start at one size; he; xavier, the original's",
-        choices=config.CHOICES["initializer"],
+        choices=CHOICES["initializer"],
         rare=True,
     )
     _add(
@@ -348,14 +363,14 @@ def _add_loss_flags(group):
         "--matching",
         "which anchors learn an object: all with an IoU of 0.5 or more; bipartite adds the best anchor of each object; "
         "threshold, the article's, does not",
-        choices=config.CHOICES["matching"],
+        choices=CHOICES["matching"],
         rare=True,
     )
     _add(
         group,
         "--negative-ratio",
         "hard negatives for each positive anchor",
-        type=cli.positive_int,
+        type=positive_int,
         metavar="N",
         rare=True,
     )
@@ -364,7 +379,7 @@ def _add_loss_flags(group):
         "--unmatched",
         "what to do with a picture in which, after augmentation, no anchor matches an object: keep it, although it "
         f"teaches nothing, or redraw the augmentation up to {training_data.REDRAWS} times, as the article does",
-        choices=config.CHOICES["unmatched"],
+        choices=CHOICES["unmatched"],
         rare=True,
     )
     _add(
@@ -372,7 +387,7 @@ def _add_loss_flags(group):
         "--normalize",
         "what the loss is divided by: the matched anchors of all images of a step (batch, the original's), or those of "
         "each image, so that each image counts alike (image, the article's)",
-        choices=config.CHOICES["normalize"],
+        choices=CHOICES["normalize"],
         rare=True,
     )
     _add(
@@ -392,14 +407,14 @@ def _add_optimization_flags(group):
         group,
         "--batch-size",
         "images in memory at once",
-        type=cli.positive_int,
+        type=positive_int,
         metavar="N",
     )
     _add(
         group,
         "--accumulate",
         "batches per optimizer step; 4 gives the original's 32 images in the memory of 8",
-        type=cli.positive_int,
+        type=positive_int,
         metavar="N",
     )
 
@@ -409,14 +424,14 @@ def _add_optimizer_flags(group):
         group,
         "--optimizer",
         "adamw is Adam with decoupled weight decay; adam is the article's, momentum the original's",
-        choices=config.CHOICES["optimizer"],
+        choices=CHOICES["optimizer"],
         rare=True,
     )
     _add(
         group,
         "--adam-epsilon",
         "epsilon of Adam and AdamW; with the article's 0.1 a short training learns far less",
-        type=cli.positive_float,
+        type=positive_float,
         metavar="X",
         rare=True,
     )
@@ -424,7 +439,7 @@ def _add_optimizer_flags(group):
         group,
         "--momentum",
         "share of the last update that --optimizer momentum keeps in the next",
-        type=cli.inner_fraction,
+        type=inner_fraction,
         metavar="X",
         rare=True,
     )
@@ -433,7 +448,7 @@ def _add_optimizer_flags(group):
         "--momentum-form",
         "what --optimizer momentum sums up: gradients (tensorflow), or gradients times the learning rate, so that "
         "a change of the rate affects only later gradients (caffe)",
-        choices=config.CHOICES["momentum_form"],
+        choices=CHOICES["momentum_form"],
         rare=True,
     )
 
@@ -443,7 +458,7 @@ def _add_update_flags(group):
         group,
         "--clip-norm",
         "largest norm of the gradient, against an early NaN; 0 for no limit",
-        type=cli.non_negative_float,
+        type=non_negative_float,
         metavar="X",
         rare=True,
     )
@@ -451,8 +466,8 @@ def _add_update_flags(group):
         group,
         "--weight-decay",
         "decay of weights; biases are not decayed "
-        f"(default: {config.DEFAULTS.weight_decay:g}; 0.0005 with adam or momentum, which add it to the gradient)",
-        type=cli.non_negative_float,
+        f"(default: {DEFAULTS.weight_decay:g}; 0.0005 with adam or momentum, which add it to the gradient)",
+        type=non_negative_float,
         metavar="X",
         rare=True,
     )
@@ -461,7 +476,7 @@ def _add_update_flags(group):
         "--ema",
         "also keep an exponential moving average of the weights, with the decay X, such as 0.999. Validation, "
         "infer.py and export_model.py use the average; training continues from the weights themselves (default: none)",
-        type=cli.inner_fraction,
+        type=inner_fraction,
         metavar="X",
         rare=True,
     )
@@ -472,8 +487,8 @@ def _add_rate_flags(group):
         group,
         "--learning-rate",
         "rate before --schedule lowers it "
-        f"(default: {config.DEFAULTS.learning_rate:g}; 0.001 with momentum or the article's epsilon)",
-        type=cli.positive_float,
+        f"(default: {DEFAULTS.learning_rate:g}; 0.001 with momentum or the article's epsilon)",
+        type=positive_float,
         metavar="X",
     )
     _add(
@@ -489,7 +504,7 @@ def _add_rate_flags(group):
         "--schedule",
         "cosine: falls to 0 at the end of the training; exponential: × 0.97 an epoch, the article's; step: × 0.1 at "
         "each of --schedule-steps, the original's",
-        choices=config.CHOICES["schedule"],
+        choices=CHOICES["schedule"],
     )
     _add(
         group,
@@ -512,7 +527,7 @@ def _add_rate_flags(group):
         group,
         "--warmup-steps",
         "steps in which the rate rises linearly to --learning-rate, against an early NaN; 0 for none",
-        type=cli.non_negative_int,
+        type=non_negative_int,
         metavar="N",
         rare=True,
     )
@@ -523,7 +538,7 @@ def _add_multiplier_flags(group):
         group,
         "--bias-lr-multiplier",
         "factor on the learning rate of biases; the original's is 2",
-        type=cli.positive_float,
+        type=positive_float,
         metavar="X",
         rare=True,
     )
@@ -531,9 +546,9 @@ def _add_multiplier_flags(group):
         group,
         "--vgg-lr-multiplier",
         "factor on the learning rate of VGG-16's convolutions, conv1_1 to conv5_3, so that trained weights change less "
-        f"than new ones (default: {config.TRAINED_FACTOR:g} when starting from VGG-16 with Adam or AdamW, unless "
+        f"than new ones (default: {TRAINED_FACTOR:g} when starting from VGG-16 with Adam or AdamW, unless "
         "--adam-epsilon is 0.01 or more; else 1)",
-        type=cli.positive_float,
+        type=positive_float,
         metavar="X",
         rare=True,
     )
@@ -552,16 +567,16 @@ def _add_run_flags(group):
         group,
         "--resume",
         "continue the run from its last checkpoint; only "
-        f"{_flag_list((*config.RESUMABLE, 'xla', 'devices', 'restarts'))} may change",
+        f"{_flag_list((*RESUMABLE, 'xla', 'devices', 'restarts'))} may change",
         action="store_true",
         default=False,
     )
-    _add(group, "--epochs", "passes over the pictures of --train", type=cli.positive_int, metavar="N")
+    _add(group, "--epochs", "passes over the pictures of --train", type=positive_int, metavar="N")
     _add(
         group,
         "--max-steps",
         "end after N optimizer steps, even if --epochs are not done (default: no limit)",
-        type=cli.positive_int,
+        type=positive_int,
         metavar="N",
     )
 
@@ -571,7 +586,7 @@ def _add_record_flags(group):
         group,
         "--valid-every",
         "epochs from one validation to the next",
-        type=cli.positive_int,
+        type=positive_int,
         metavar="EPOCHS",
         rare=True,
     )
@@ -580,7 +595,7 @@ def _add_record_flags(group):
         "--score-train",
         "at each validation, also score N pictures of --train, the same ones every time: train_voc07 in metrics.csv, "
         "and some of them in TensorBoard. A score far above that of --valid means overfitting",
-        type=cli.non_negative_int,
+        type=non_negative_int,
         metavar="N",
         rare=True,
     )
@@ -589,7 +604,7 @@ def _add_record_flags(group):
         "--events",
         "folder for TensorBoard's records, empty or new; it may hold folders of other runs (default: events in the "
         "run)",
-        type=cli.output_folder,
+        type=output_folder,
         metavar="DIR",
         rare=True,
     )
@@ -597,7 +612,7 @@ def _add_record_flags(group):
         group,
         "--patience",
         "stop after this many epochs without a better mean AP; needs --valid or --valid-share (default: never)",
-        type=cli.positive_int,
+        type=positive_int,
         metavar="EPOCHS",
     )
 
@@ -608,7 +623,7 @@ def _add_saving_flags(group):
         "--keep-every",
         "keep the checkpoint of each N-th epoch beside the last and the best; wherever MODEL is expected, RUN@epoch-40 "
         "(an epoch) or RUN@12000 (a step) names one (default: keep none)",
-        type=cli.positive_int,
+        type=positive_int,
         metavar="N",
         rare=True,
     )
@@ -617,7 +632,7 @@ def _add_saving_flags(group):
         "--save-minutes",
         "minutes between checkpoints within an epoch; an epoch ends with one too, unless epochs are so short that "
         "saving would take more than a tenth of the time",
-        type=cli.positive_float,
+        type=positive_float,
         metavar="X",
         rare=True,
     )
@@ -628,18 +643,18 @@ def _add_precision_flags(group):
         group,
         "--precision",
         "data type of the computation; weights are always float32. auto takes the fastest that the hardware has",
-        choices=config.CHOICES["precision"],
+        choices=CHOICES["precision"],
     )
     xla = group.add_argument(
         "--xla",
-        choices=("auto", *config.XLA_FORMS),
+        choices=("auto", *XLA_FORMS),
         default="auto",
         help="which part of the training step XLA compiles before training starts; a GPU then runs faster: nothing "
         "(off), the optimizer's update (seconds), what TensorFlow chooses (on, a minute or so at the first start), "
         "everything (whole, likewise). auto is on for long trainings on a GPU, else off; may change on --resume "
         "(default: auto)",
     )
-    cli.rare(xla)
+    argument_parser.rare(xla)
 
 
 def _add_worker_flags(group):
@@ -648,7 +663,7 @@ def _add_worker_flags(group):
         "--workers",
         "processes that prepare batches, for each of --devices; 0 prepares them between the steps "
         f"(default: its cores less two, at least 2 and at most {worker_processes.MOST_WORKERS})",
-        type=cli.non_negative_int,
+        type=non_negative_int,
         metavar="N",
     )
     _add(
@@ -656,7 +671,7 @@ def _add_worker_flags(group):
         "--cache",
         "keep decoded pictures, so that each is decoded once: ram in memory, disk in files that later trainings use "
         "too. The batches are the same",
-        choices=config.CHOICES["cache"],
+        choices=CHOICES["cache"],
         rare=True,
     )
     _add(
@@ -664,19 +679,19 @@ def _add_worker_flags(group):
         "--cache-gb",
         "most gigabytes that the cache takes; pictures that do not fit are decoded each time "
         f"(default: half of the free memory; {caching.DISK_GB} on disk, together with other trainings)",
-        type=cli.positive_float,
+        type=positive_float,
         metavar="X",
         rare=True,
     )
     _add(
         group,
         "--cache-dir",
-        f"folder of --cache disk (default: pictures in ${files.CACHE_VARIABLE} or ~/.cache/ssd-tensorflow)",
-        type=cli.output_folder,
+        f"folder of --cache disk (default: pictures in ${own_folders.CACHE_VARIABLE} or ~/.cache/ssd-tensorflow)",
+        type=output_folder,
         metavar="DIR",
         rare=True,
     )
-    _add(group, "--seed", "seed of all random numbers", type=cli.seed, metavar="N")
+    _add(group, "--seed", "seed of all random numbers", type=seed, metavar="N")
     _add(
         group,
         "--deterministic",
@@ -689,7 +704,7 @@ def _add_worker_flags(group):
 def _add_device_flags(group):
     devices = group.add_argument(
         "--devices",
-        type=cli.positive_int,
+        type=positive_int,
         default=None,
         metavar="N",
         help="train with N processes on this machine, each on a GPU of its own or a share of the cores. A batch is "
@@ -700,20 +715,20 @@ def _add_device_flags(group):
     )
     restarts = group.add_argument(
         "--restarts",
-        type=cli.non_negative_int,
+        type=non_negative_int,
         default=0,
         metavar="N",
         help="with several processes: when one is killed, or its machine or network fails, restart all from the "
         "last checkpoint, up to N times (default: 0)",
     )
     for flag in (devices, restarts):
-        cli.rare(flag)
+        argument_parser.rare(flag)
     _add(
         group,
         "--wire",
         "data type of the gradients that several processes send each other; bfloat16 takes half the time on a slow "
         "network, and rounds",
-        choices=config.CHOICES["wire"],
+        choices=CHOICES["wire"],
         rare=True,
     )
     _add(
@@ -721,7 +736,7 @@ def _add_device_flags(group):
         "--bucket-mb",
         "send gradients between processes in pieces of at least X MB, such as 25, each as soon as the backward pass "
         "has it; saves time on a slow network (default: messages of about 10 MB after the backward pass)",
-        type=cli.positive_float,
+        type=positive_float,
         metavar="X",
         rare=True,
     )

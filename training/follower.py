@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import runs
 from distribution import member
 from structures import UserError
-from system.cli import StopRequest
 from system.data_queue import DataQueue, WorkerError
+from system.stopping import StopRequest
 from training import engine, progress, trainer, training_graph
 
 

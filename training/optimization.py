@@ -19,6 +19,7 @@ import ssd_layers
 import ssd_vgg
 from distribution import collective
 from kernels import devices
+from settings.training_settings import TrainingSettings
 from training import feeding, probes
 
 EXPONENTIAL_DECAY = 0.97  # per epoch, the article's
@@ -26,7 +27,7 @@ STEP_DECAY = 0.1  # at each of --schedule-steps, the original's
 AVERAGE_RAMP = 9  # about the ramp of TensorFlow's ExponentialMovingAverage with num_updates
 
 
-def learning_rate(settings: config.TrainingSettings, step: int, steps_per_epoch: int, total_steps: int) -> float:
+def learning_rate(settings: TrainingSettings, step: int, steps_per_epoch: int, total_steps: int) -> float:
     """The rate of optimizer step `step` (0-based): linear warm-up times the schedule."""
     warmup = min(1.0, (step + 1) / settings.warmup_steps) if settings.warmup_steps else 1.0
     dropped = sum(step >= drop for drop in settings.schedule_steps)
@@ -49,11 +50,11 @@ def learning_rate(settings: config.TrainingSettings, step: int, steps_per_epoch:
 class Plan:
     """The number of batches and optimizer steps of a training.
 
-    settings: config.TrainingSettings.
+    settings: TrainingSettings.
     num_images: images of an epoch.
     """
 
-    settings: config.TrainingSettings
+    settings: TrainingSettings
     num_images: int
 
     @property
@@ -104,7 +105,7 @@ class TrainingStep:
 
     dtype: tf.float32, tf.bfloat16 or tf.float16; class_weights: as in `losses.multibox_loss`; fixed_shapes: whether
     every tensor has the same size in every step, for which `run` fills small batches up with images that count for
-    nothing; feed_ahead: whether the next batch is copied to the GPU during a step; xla: one of config.XLA_FORMS, what
+    nothing; feed_ahead: whether the next batch is copied to the GPU during a step; xla: one of XLA_FORMS, what
     XLA compiles: with "update" the update as one computation, with "whole" also network, loss and gradients as
     another, with "on" what it chooses in a session of `devices.session_config(compile=True)`; the last two need
     fixed_shapes; ranks: the processes that train together, each with its share of a batch, for which `run` only adds
@@ -127,7 +128,7 @@ class TrainingStep:
     def __init__(
         self,
         description: config.ModelDescription,
-        settings: config.TrainingSettings,
+        settings: TrainingSettings,
         dtype: tf.DType,
         class_weights: Sequence[float] | None = None,
         fixed_shapes: bool = False,
@@ -168,15 +169,19 @@ class TrainingStep:
         self.gradient_probe = probes.GradientProbe(self.trained, settings.clip_norm)
         self._loss_scale = _LossScale() if dtype == tf.float16 else None
         self.losses, gradients = self._losses_and_gradients(network, multibox_loss)
+        self.averages: dict[str, tf.Variable] = {}
+        self._build_update(gradients)
+
+    def _build_update(self, gradients):
+        """Build what adds up the gradients of a batch, what updates the weights with them, and the moving averages."""
         with tf.name_scope("update"):
-            if settings.accumulate == 1 and ranks is None:
+            if self._settings.accumulate == 1 and self._ranks is None:
                 self._add = None
                 self._update = self._make_update(gradients, self.losses["positives"])
             else:
                 self._add, self._update = self._accumulate(gradients)
-            self.averages: dict[str, tf.Variable] = {}
             self.first_averages = tf.no_op()
-            if settings.ema is not None:
+            if self._settings.ema is not None:
                 self._update = self._average_after(self._update)
 
     def _losses_and_gradients(self, network, multibox_loss):

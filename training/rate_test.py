@@ -12,11 +12,11 @@ import numpy as np
 
 import runs
 import training_data
-from media import visualization
+from media import charts
 from structures import UserError
 from system import files, wording
-from system.cli import StopRequest
 from system.data_queue import WorkerError
+from system.stopping import StopRequest
 from training import engine, optimization, trainer
 
 # No loss moved below the first. Most blew up from 0.005 (Adam) to 0.3 (its epsilon 0.1), but a network of 3% of the
@@ -68,7 +68,7 @@ def _write(curve, end, rate, plot, record):
     ]
     files.write_json(record, {"proposed": rate, "end": end, "steps": steps})
     enough = len(steps) >= FEWEST  # fewer lie so far apart that a loss says nothing about those beside it
-    visualization.plot_rate_test(plot, curve.rates, curve.losses, smooth if enough else None, rate)
+    charts.plot_rate_test(plot, curve.rates, curve.losses, smooth if enough else None, rate)
     print(
         f"{wording.plural(len(steps), 'step')} at rising rates; {end}; {plot} shows the loss, {record} has the numbers"
     )

@@ -21,9 +21,10 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 import tqdm
 
-from media import visualization
+from media import charts, visualization
+from media.lettering import drawable
 from structures import UserError
-from system import cli, files
+from system import atomic, cli, files, wording, write_errors
 from training.ration import Ration
 
 # Columns of metrics.csv that differ from one execution to the next
@@ -60,7 +61,7 @@ class Summaries:
         self._run = run
         self._class_names = class_names
         # Of the tags: protobuf refuses a lone surrogate, and TensorBoard shows control characters as they are
-        self._tags = {name: visualization.drawable(name) for name in class_names}
+        self._tags = {name: drawable(name) for name in class_names}
         self._events = events or os.path.join(run, "events")
         self._file: _EventFile | None = None  # `open` makes it; None also after a failure
         self._next_try = -math.inf  # time.monotonic()
@@ -144,7 +145,7 @@ class Summaries:
         with _writing(plots):
             os.makedirs(plots, exist_ok=True)
             path = os.path.join(plots, "learning_curves.png")
-            visualization.plot_learning_curves(path, rows, mean_losses(self._losses))
+            charts.plot_learning_curves(path, rows, mean_losses(self._losses))
 
     def write_rows(self, rows: list[dict]) -> None:
         """Replace metrics.csv."""
@@ -197,7 +198,7 @@ def _writing(folder):
     except UserError:
         raise
     except (OSError, tf.errors.OpError) as error:
-        raise files.unwritable(folder, error) from None
+        raise write_errors.unwritable(folder, error) from None
 
 
 @contextlib.contextmanager
@@ -210,7 +211,7 @@ def not_costing(what: str) -> Iterator[None]:
         yield
     except Exception as error:  # of the disk, and of all that draws: Matplotlib, Pillow, OpenCV, protobuf
         with tqdm.tqdm.external_write_mode(sys.stderr):  # on a line of its own, not in the progress bar's
-            cli.warn_once(f"{what} cannot be recorded: {files.reason(error)}; training continues without them")
+            cli.warn_once(f"{what} cannot be recorded: {wording.reason(error)}; training continues without them")
 
 
 class _EventFile:
@@ -287,7 +288,7 @@ def cut_events(folder: str, step: int) -> None:
     # A name of its own: a writer that opens within the same second would reuse the first file's. A crash before the
     # others are deleted leaves records twice, which TensorBoard accepts
     final = paths[0].removesuffix(CUT_SUFFIX) + CUT_SUFFIX
-    files.publish(merged, final)
+    atomic.publish(merged, final)
     for path in paths:
         if path != final:
             os.remove(path)

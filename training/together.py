@@ -17,12 +17,12 @@ import config
 from distribution import cluster, group, launcher
 from distribution.member import Member
 from structures import Sample, UserError
-from system import cli, files, worker_processes
+from system import cli, files, own_folders, stopping, worker_processes
 from system.wording import plural
 from training import train_flags
 from training.flag_groups import flag_of
 
-PROGRAM = os.path.join(cli.ROOT, "train.py")
+PROGRAM = os.path.join(own_folders.ROOT, "train.py")
 # May differ from host to host: where its pictures are and how it reads them; other paths; what rank 0 alone does
 OF_HOST = ("data", "source", "workers", "cache", "cache_gb", "cache_dir")
 OWN = (*OF_HOST, "vgg_weights", "init_from", "events", "save_minutes", "keep_every")
@@ -40,7 +40,7 @@ def run(flags: argparse.Namespace, argv: Any) -> bool:
             raise UserError("--restarts: needs several processes; add --devices N")
         return False
     _check(flags, found, size)
-    with cli.StopRequest() as stop:
+    with stopping.StopRequest() as stop:
         try:
             launcher.run(
                 lambda start: _command(flags, argv, start),
@@ -146,7 +146,7 @@ def _place(found, gpus, has_gpu=False, has_cores=False):
 
 
 @contextlib.contextmanager
-def joined(rank: Member | None, task: Any, stop: cli.StopRequest) -> Iterator[Any]:
+def joined(rank: Member | None, task: Any, stop: stopping.StopRequest) -> Iterator[Any]:
     """Context manager: the task (a trainer.Task) with its Group, once all ranks have come; as it is without a rank."""
     if rank is None:
         yield task
@@ -171,13 +171,13 @@ def _facts(task):
 
 def _program():
     """{file of this project: hash}, of what is no test or benchmark, and no source_NAME.py, which users write."""
-    packages = sorted(glob.glob(os.path.join(glob.escape(cli.ROOT), "*", "__init__.py")))
-    folders = [cli.ROOT, *map(os.path.dirname, packages)]
+    packages = sorted(glob.glob(os.path.join(glob.escape(own_folders.ROOT), "*", "__init__.py")))
+    folders = [own_folders.ROOT, *map(os.path.dirname, packages)]
     found = {}
     for folder in folders:
         for path in sorted(glob.glob(os.path.join(glob.escape(folder), "*.py"))):
             if not os.path.basename(path).startswith("source_"):
-                found[f"{os.path.relpath(path, cli.ROOT)} of this project"] = files.digest(path).hex()
+                found[f"{os.path.relpath(path, own_folders.ROOT)} of this project"] = files.digest(path).hex()
     return found
 
 

@@ -18,8 +18,12 @@ import ssd_utils
 import training_data
 from dataset_check import anchor_advisor
 from formats import class_lists
+from settings.training_recipes import RECIPES
+from settings.training_settings import RESUMABLE, TrainingSettings, usual_decay, usual_multiplier, usual_rate
 from structures import UserError
 from system import cli
+from system.argument_parser import ArgumentParser
+from system.argument_types import output_file
 from system.wording import plural
 from training.flag_groups import FC_FORMS, add_all, flag_of, shown
 from weights import class_transfer, weight_files
@@ -29,7 +33,7 @@ SCRATCH_INPUT_SCALE = 1 / 60
 DEPENDENT = ("learning_rate", "weight_decay", "vgg_lr_multiplier")  # settings whose defaults follow others: see _usual
 
 
-def read(flags: argparse.Namespace, writes: bool = True) -> tuple[config.ModelDescription, config.TrainingSettings]:
+def read(flags: argparse.Namespace, writes: bool = True) -> tuple[config.ModelDescription, TrainingSettings]:
     """Flags of `parse` -> (ModelDescription, TrainingSettings) of a new or resumed run.
 
     Checks everything that can be checked without reading pictures. writes: False in a process that writes nothing, and
@@ -55,7 +59,7 @@ def _check_readable(run, description, settings):
     """Refuse flags with which config.json would be one that no program reads: the whole training would be lost."""
     try:
         config.ModelDescription.from_json(description.to_json())
-        config.TrainingSettings.from_json(settings.to_json())
+        TrainingSettings.from_json(settings.to_json())
     except ValueError as error:
         raise UserError(
             f"--run {run}: its {config.CONFIG} could not be read again ({error}); correct the flag that sets this"
@@ -92,7 +96,7 @@ def rate_files(run: str) -> tuple[str, str]:
 
 def _check_rate_file(path):
     try:
-        cli.output_file(path)
+        output_file(path)
     except argparse.ArgumentTypeError as error:
         raise UserError(f"--find-rate: {error}") from None
 
@@ -119,8 +123,8 @@ def _new_config(flags, writes):
         raise UserError(f"--train: needed to start a run; the splits of --data are: {names}")
     if writes:
         config.check_new(flags.run)
-    names = {field.name for field in dataclasses.fields(config.TrainingSettings)}
-    settings = config.TrainingSettings(**{name: value for name, value in given.items() if name in names})
+    names = {field.name for field in dataclasses.fields(TrainingSettings)}
+    settings = TrainingSettings(**{name: value for name, value in given.items() if name in names})
     settings = dataclasses.replace(settings, vgg_weights=_vgg_weights(given, settings))
     usual = {name: value for name, value in _usual(settings).items() if name not in given}
     if settings.schedule_rates:
@@ -137,9 +141,9 @@ def _usual(settings):
     """The DEPENDENT settings' defaults, by the optimizer and the first weights."""
     optimizer, epsilon = settings.optimizer, settings.adam_epsilon
     return {
-        "learning_rate": config.usual_rate(optimizer, epsilon),
-        "weight_decay": config.usual_decay(optimizer),
-        "vgg_lr_multiplier": config.usual_multiplier(optimizer, epsilon, settings.vgg_weights),
+        "learning_rate": usual_rate(optimizer, epsilon),
+        "weight_decay": usual_decay(optimizer),
+        "vgg_lr_multiplier": usual_multiplier(optimizer, epsilon, settings.vgg_weights),
     }
 
 
@@ -166,7 +170,7 @@ def _with_recipe(given, has_first_run):
     """
     if "recipe" not in given:
         return dict(given)
-    filled = {**config.RECIPES[given["recipe"]], **given}
+    filled = {**RECIPES[given["recipe"]], **given}
     if has_first_run and "preset" not in given:
         del filled["preset"]
     if given["recipe"] == "default":  # whose other flags decide these
@@ -224,7 +228,7 @@ def _preset(given, settings):
 def _named_preset(given, settings):
     """--preset, with the width and input of --init-from's weights if that is given; without --preset that run's own."""
     if not settings.init_from:
-        preset = ssd_utils.get_preset(given.get("preset", config.RECIPES["default"]["preset"]))
+        preset = ssd_utils.get_preset(given.get("preset", RECIPES["default"]["preset"]))
         scale = 1.0 if settings.vgg_weights else SCRATCH_INPUT_SCALE
         return dataclasses.replace(preset, width=given.get("width", 1.0), input_scale=scale)
     source = config.find_model(settings.init_from)
@@ -309,7 +313,7 @@ def _resume_config(flags):
     if given.get("precision") == "auto":  # the run's start replaced it by a data type
         del given["precision"]
     for name, value in given.items():
-        if name not in config.RESUMABLE and value != stored[name]:
+        if name not in RESUMABLE and value != stored[name]:
             first = f"the run was started with {shown(stored[name], name)}"
             raise UserError(f"{flag_of(name)} {shown(value, name)}: {first}; leave it out to resume")
     recipe = _with_recipe(vars(flags), bool(stored["init_from"]))
@@ -321,7 +325,7 @@ def _resume_config(flags):
             raise UserError(f"--recipe {flags.recipe}: {difference}; leave --recipe out to resume")
     if "anchors" in flags and anchor_advisor.read_anchors(flags.anchors, description.preset) != description.preset:
         raise UserError(f"--anchors {flags.anchors}: the run was started with other anchors; leave it out to resume")
-    changes = {name: given[name] for name in config.RESUMABLE if name in given}
+    changes = {name: given[name] for name in RESUMABLE if name in given}
     return description, dataclasses.replace(settings, **changes)
 
 
@@ -341,7 +345,7 @@ def parse(argv: list[str] | None, description: str | None) -> argparse.Namespace
 
     Paths of data and runs are made absolute. Raises UserError for a wrong flag.
     """
-    parser = cli.ArgumentParser(
+    parser = ArgumentParser(
         usage="%(prog)s --data DIR --run DIR [--train SPLITS] [flags]\n       %(prog)s --run DIR --resume",
         description=description,
         argument_default=argparse.SUPPRESS,
@@ -376,8 +380,8 @@ def _first_run(name):
 
 def _recipe_table():
     """The lines of a table: what each recipe sets."""
-    rows = [("", *config.RECIPES)]
-    for name in config.RECIPES["default"]:
-        rows.append((flag_of(name), *(shown(values[name], name) for values in config.RECIPES.values())))
+    rows = [("", *RECIPES)]
+    for name in RECIPES["default"]:
+        rows.append((flag_of(name), *(shown(values[name], name) for values in RECIPES.values())))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]

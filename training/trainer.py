@@ -20,10 +20,11 @@ from distribution.ends import RankLost
 from distribution.group import Group
 from formats import division
 from kernels import devices
+from settings.training_settings import TrainingSettings
 from structures import Sample, UserError
 from system import cli, worker_processes
-from system.cli import StopRequest
 from system.data_queue import Batch, DataQueue, WorkerError
+from system.stopping import StopRequest
 from system.wording import plural
 from training import (
     caching,
@@ -61,7 +62,7 @@ class Task:
     samples: to train on, those of one epoch.
     valid: to validate on; may be empty.
     resume: whether to continue a run that exists.
-    xla: "auto" or one of config.XLA_FORMS, as in --xla.
+    xla: "auto" or one of XLA_FORMS, as in --xla.
     divided: what --valid-share divided the pictures into, None without it.
     group: the ranks that do it together, each with this task; None for one process alone. Only the first writes.
     again: the flags beside --run and --resume that go on with it.
@@ -69,7 +70,7 @@ class Task:
 
     run: str
     description: config.ModelDescription
-    settings: config.TrainingSettings
+    settings: TrainingSettings
     samples: list[Sample]
     valid: list[Sample]
     resume: bool = False
@@ -160,7 +161,7 @@ class OpenNetwork:
     graph: the network and its session.
     probe: reads what steps do, from variables of the graph.
     class_weights: of --class-weights, None without it.
-    xla: what XLA compiles of it, one of config.XLA_FORMS.
+    xla: what XLA compiles of it, one of XLA_FORMS.
     ranks: the processes that train together, None for one alone.
     """
 

@@ -11,6 +11,7 @@ import detector
 import ssd_vgg
 from distribution import collective
 from kernels import devices
+from settings.training_settings import TrainingSettings
 from training import optimization, valid_loss
 
 
@@ -51,7 +52,7 @@ def set_values(session: tf.Session, variables: Iterable[tf.Variable], values: Ma
 
 def build(
     description: config.ModelDescription,
-    settings: config.TrainingSettings,
+    settings: TrainingSettings,
     dtype: tf.DType,
     class_weights: Sequence[float] | None = None,
     xla: str = "off",
@@ -59,7 +60,7 @@ def build(
 ) -> TrainingGraph:
     """Build a TrainingGraph into the default graph; its variables have no values yet.
 
-    dtype: of the computation; class_weights: as in `losses.multibox_loss`; xla: one of config.XLA_FORMS, what XLA
+    dtype: of the computation; class_weights: as in `losses.multibox_loss`; xla: one of XLA_FORMS, what XLA
     compiles of a training step, it compiles nothing else; ranks: the processes that train together, None for one alone.
     """
     tf.set_random_seed(settings.seed)

@@ -10,6 +10,7 @@ import config
 import losses
 import sources
 import ssd_utils
+from settings.training_settings import TrainingSettings
 from structures import Sample
 from system import stages
 from training import optimization
@@ -30,7 +31,7 @@ class ValidationLoss:
     def __init__(
         self,
         description: config.ModelDescription,
-        settings: config.TrainingSettings,
+        settings: TrainingSettings,
         class_weights: Sequence[float] | None = None,
     ) -> None:
         preset, columns = description.preset, 1 + len(description.class_names)

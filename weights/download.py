@@ -10,7 +10,7 @@ import urllib.request
 import tqdm
 
 from structures import UserError
-from system import cli, files
+from system import atomic, cli, files, own_folders, wording, write_errors
 
 TRIES = 3  # connections, if they break in the middle
 TIMEOUT = 30  # seconds without data
@@ -42,7 +42,7 @@ class PublishedFile:
     @property
     def path(self):
         """Where the file is, downloaded or not."""
-        return os.path.join(files.cache_folder(), self.name)
+        return os.path.join(own_folders.cache_folder(), self.name)
 
     def is_sound(self, path):
         """Whether a file has the digest of this one."""
@@ -83,10 +83,10 @@ def fetch(published, check_stop=lambda: None):
                 _download(file, published, check_stop)
                 _publish(file, published, part)
     except OSError as error:
-        full = error.errno in files.DISK_IS_FULL
+        full = error.errno in write_errors.DISK_IS_FULL
         raise UserError(
             f"{published.wanted_by}: {error.filename or part} cannot be written ({error.strerror}); "
-            f"{'free some space or ' if full else ''}set {files.CACHE_VARIABLE} to another folder"
+            f"{'free some space or ' if full else ''}set {own_folders.CACHE_VARIABLE} to another folder"
         ) from None
     return path
 
@@ -98,7 +98,7 @@ def _is_there(published):
             return os.path.exists(published.path)
         wrong = f"is damaged (not of {published.stated})"
     except OSError as error:
-        wrong = f"cannot be read ({files.reason(error)})"
+        wrong = f"cannot be read ({wording.reason(error)})"
     raise UserError(f"{published.wanted_by}: {published.path} {wrong}; delete it and try again")
 
 
@@ -109,7 +109,7 @@ def _lock(file, wanted_by, part):
     except BlockingIOError:
         raise UserError(f"{wanted_by}: another process is downloading {part}; wait for it") from None
     except OSError as error:
-        cli.warn(f"{part} cannot be locked ({files.reason(error)}); do not let two processes download it at once")
+        cli.warn(f"{part} cannot be locked ({wording.reason(error)}); do not let two processes download it at once")
 
 
 def _publish(file, published, part):
@@ -121,7 +121,7 @@ def _publish(file, published, part):
             f"{published.wanted_by}: the file from {published.url} is not of {published.stated}; try again, or put the "
             f"file at {published.path}"
         )
-    files.publish(part, published.path)
+    atomic.publish(part, published.path)
 
 
 def _download(file, published, check_stop):
@@ -130,7 +130,7 @@ def _download(file, published, check_stop):
         before = file.seek(0, os.SEEK_END)
         try:
             return _receive(file, published, before, check_stop)
-        except files.UnwritableFile:
+        except write_errors.UnwritableFile:
             raise
         except (OSError, http.client.HTTPException) as error:
             have, reason = file.tell(), str(getattr(error, "reason", None) or error or type(error).__name__)
@@ -176,4 +176,4 @@ def _append(file, chunk):
     try:
         file.write(chunk)
     except OSError as error:
-        raise files.unwritable(file.name, error) from None
+        raise write_errors.unwritable(file.name, error) from None

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 
-from system import files
+from system import own_folders
 from weights.download import PublishedFile
 
 
@@ -51,4 +51,4 @@ DETECTORS = {
 
 def run_of(name):
     """The path of the run directory that a published detector is imported into, once."""
-    return os.path.join(files.cache_folder(), "detectors", name)
+    return os.path.join(own_folders.cache_folder(), "detectors", name)

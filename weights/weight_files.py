@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 
 from structures import UserError
-from system import files, limited
+from system import files, limited, wording
 from weights import protobuf, tf_checkpoints, torch_files
 
 LARGEST = 1_200_000_000  # bytes of an unpacked file; VGG-16 in float64 has 1.1 GB
@@ -54,7 +54,9 @@ def read(path):
     except UserError:
         raise
     except Exception as error:  # zip, zlib, npy, HDF5, pickle and JSON each raise their own exceptions for damage
-        raise UserError(f"{path}: not a readable {ending} ({files.reason(error)}); download or save it again") from None
+        raise UserError(
+            f"{path}: not a readable {ending} ({wording.reason(error)}); download or save it again"
+        ) from None
     others = sorted(name for name, array in arrays.items() if array.dtype.kind not in "fiub")
     if others or not arrays:
         raise UserError(f"{path}: {', '.join(others) + ': not numbers' if others else 'contains no arrays'}")

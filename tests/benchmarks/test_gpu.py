@@ -25,8 +25,8 @@ import gpu_programs
 import gpu_report
 import gpu_worker
 
-import config
 from programs import fresh_environment, wait_until
+from settings.computation import XLA_FORMS
 from structures import UserError
 from system import environment
 
@@ -339,7 +339,7 @@ def test_the_parts_of_the_plan_are_those_of_the_sides():
     assert gpu_stages.PARTS.keys() == gpu_plan.PARTS.keys()
     assert gpu_ours.VARIANTS.keys() == gpu_plan.VARIANTS.keys()
     assert gpu_programs.TRIALS.keys() == gpu_plan.TRIALS.keys()
-    assert gpu_plan.FORMS.keys() == {"auto", *config.XLA_FORMS} - {"off"}
+    assert gpu_plan.FORMS.keys() == {"auto", *XLA_FORMS} - {"off"}
 
 
 def test_an_unknown_row_is_an_error():

@@ -22,12 +22,12 @@ import learning_report
 import learning_trainings
 from learning_plan import Training
 
-import config
 import pretrained
 import ssd_utils
 import weight_twins
-from media import visualization
+from media import charts
 from programs import fresh_environment, write_shapes
+from settings.training_settings import TrainingSettings
 from structures import Sample, UserError
 from training import optimization, train_flags
 
@@ -76,7 +76,7 @@ def test_the_rates_are_those_of_train_py():
     task = make_task()
     flags = task.flags(2e-4, "/run")
     parser_values = dict(zip(flags[::2], flags[1::2], strict=True))
-    settings = config.TrainingSettings(
+    settings = TrainingSettings(
         data="/data",
         train="train",
         learning_rate=float(parser_values["--learning-rate"]),
@@ -309,7 +309,7 @@ def test_the_lines_are_json():
 
 
 def test_the_plot_shows_every_curve_against_images_and_seconds(tmp_path):
-    figure = visualization.make_figure(11.0, 4.8)
+    figure = charts.make_figure(11.0, 4.8)
     learning_report.draw(figure, RECORDS)
     for axes, key in zip(figure.axes, ("images", "seconds"), strict=True):
         shown = [line.get_xydata().tolist() for line in axes.lines]

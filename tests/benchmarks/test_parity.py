@@ -16,8 +16,8 @@ import bench_environment
 bench_environment.require_peers = lambda: None
 peers = ("torch", "torchvision", "safetensors", "safetensors.torch", "parity_peers", "parity_vgg", "parity_coco")
 sys.modules.update({name: mock.MagicMock() for name in (*peers, "detector")})
-from system import cli
-cli.import_tensorflow = lambda: None
+from system import cli, tensorflow_loading
+tensorflow_loading.import_tensorflow = lambda: None
 import parity
 cli.run(lambda: parity._parse(sys.argv[1:]))
 """

@@ -16,7 +16,7 @@ import time
 import traceback
 
 from programs import TINY, write_shapes
-from system import cli
+from system import cli, tensorflow_loading
 
 PATIENCE = 900  # seconds after which a program counts as hanging: machines are shared
 PR_SET_PDEATHSIG = 1  # of prctl
@@ -56,7 +56,7 @@ def prepare(work):
 
 
 def _load():
-    cli.import_tensorflow()
+    tensorflow_loading.import_tensorflow()
     import detector
     import infer
     import process_video

@@ -12,6 +12,7 @@ import source_pascal_voc
 import ssd_utils
 from dataset_check import anchor_advisor, before_training
 from programs import TINY, run
+from settings.training_settings import TrainingSettings
 from structures import Sample, UserError
 from system import files
 from tiling import tiles
@@ -153,7 +154,7 @@ def test_training_uses_and_stores_the_anchors(shapes, tmp_path):
 
 
 def settings(**changes):
-    return config.TrainingSettings(data="data", train="train", valid="val", **changes)
+    return TrainingSettings(data="data", train="train", valid="val", **changes)
 
 
 def all_notes(train, valid=(), names=("cat", "dog"), preset=VGG300, **changes):

@@ -15,9 +15,10 @@ import sources
 import ssd_utils
 from dataset_check import checks, drawings, fixes, html_report, reporting, scanning
 from formats import annotations
-from media import images, visualization
+from media import images
+from media.class_colors import class_colors
 from structures import UserError
-from system import files
+from system import write_errors
 from voc_tree import fingerprint, voc_xml, write_voc
 
 NAMES = ("cat", "dog")
@@ -214,7 +215,7 @@ def test_page_and_drawings(originals, tmp_path, capsys, name):
     assert "train6" in said and said.count("not drawn") == skipped
     (path,) = (tmp_path / "drawn" / "val").glob("*val0.jpg")
     image, plain = images.read(path).astype(int), noise(10).astype(int)
-    color = dict(zip(NAMES, visualization.class_colors(NAMES), strict=True))
+    color = dict(zip(NAMES, class_colors(NAMES), strict=True))
     assert np.abs(image[50, 20] - color["cat"]).max() < 60 and np.abs(image[70, 139] - color["dog"]).max() < 60
     assert np.abs(image[115, :10] - plain[115, :10]).max() < 40  # nothing is drawn there
 
@@ -249,7 +250,7 @@ def test_drawings_that_the_disk_does_not_hold_leave_nothing(originals, tmp_path,
         write(path, *arguments)
         written.append(path)
         if len(written) == 3:
-            raise files.unwritable(path, OSError(errno.ENOSPC, "No space left on device"))
+            raise write_errors.unwritable(path, OSError(errno.ENOSPC, "No space left on device"))
 
     monkeypatch.setattr(images, "write", filling)
     folder = tmp_path / "drawn"

@@ -14,7 +14,7 @@ import check_dataset
 from dataset_check import drawings, drawn_folder, scanning
 from media import images
 from structures import UserError
-from system import files
+from system import atomic, files
 from voc_tree import write_voc
 
 NAMES = ["test/JPEGImages_b.jpg", "train/JPEGImages_a0.jpg", "train/JPEGImages_a1.jpg"]
@@ -116,7 +116,7 @@ def test_what_a_killed_call_left_is_not_in_the_way(data, tmp_path):
     (left / "new").mkdir(parents=True)
     (left / "new" / "x.jpg").write_bytes(b"x")
     assert drawn_folder.holds_drawings(tmp_path / "out")
-    files._remove_abandoned.cache_clear()  # as in another process
+    atomic._remove_abandoned.cache_clear()  # as in another process
     draw(data, tmp_path / "out")
     assert not left.exists()
 
@@ -242,4 +242,4 @@ def test_a_kill_while_drawings_are_replaced_leaves_nothing_in_the_way(data, tmp_
 
 def unlisted(folder):
     listed = {line.partition("  ")[2] for line in (folder / drawn_folder.MARK).read_text().splitlines()}
-    return {name for name in content(folder) if not files.is_pending(name.partition("/")[0])} - listed
+    return {name for name in content(folder) if not atomic.is_pending(name.partition("/")[0])} - listed

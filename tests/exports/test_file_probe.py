@@ -12,7 +12,7 @@ import export_model
 import ssd_utils
 from exports import file_metadata, file_probe, formats, model_files
 from structures import UserError
-from system import cli, files, limited
+from system import files, limited, own_folders
 
 DESCRIPTION = config.ModelDescription(ssd_utils.PRESETS["vgg300"], ("car", "bus"))
 RELEASE = Path(__file__).parents[1] / "fixtures" / "release_0_1_0"
@@ -22,7 +22,7 @@ SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "tflite": ".tflite"}
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     """A cache folder of the test's own."""
-    monkeypatch.setenv(files.CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(own_folders.CACHE_VARIABLE, str(tmp_path / "cache"))
     return tmp_path / "cache" / "ran"
 
 
@@ -150,7 +150,7 @@ def test_needs_are_those_that_a_file_says(tmp_path, capfd):
     path = tmp_path / "m.tflite"
     flags = ["--format", "tflite", "--batch", "3", "--output", str(path), "--no-check"]
     export_model.main([str(RELEASE / "run"), *flags])
-    code, said = limited.call([*file_probe.COMMAND, "tflite", str(path), "--needs"], cli.ROOT, 100, 10**10)
+    code, said = limited.call([*file_probe.COMMAND, "tflite", str(path), "--needs"], own_folders.ROOT, 100, 10**10)
     opened = model_files.open_file("tflite", str(path))
     assert code == 0 and said.split() == [str(one) for one in file_probe._needs(opened.metadata)]
 

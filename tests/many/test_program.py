@@ -8,11 +8,11 @@ import pytest
 import config
 from many import detecting, program
 from scoring import score_threshold
-from system import cli
+from system.argument_parser import ArgumentParser
 
 
 def planned(model, *words):
-    parser = cli.ArgumentParser()
+    parser = ArgumentParser()
     parser.add_argument("model")
     program.add_flags(parser, "--coco-results")
     flags = parser.parse_args([str(model), *words])

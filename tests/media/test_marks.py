@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from gray_canvas import GRAY, canvas
-from media import marks, visualization
+from media import lettering, marks, visualization
 from structures import Detections
 
 
@@ -55,7 +55,7 @@ def test_boxes_at_the_edge_are_hidden_without_an_error(box):
 def test_places_have_their_texts_where_they_stay():
     """Objects that pass do not move the text of a line, which is at its first end."""
     line = [(np.array([[60.0, 120], [260, 120]]), "gate: 1 in, 0 out")]
-    text = visualization._tab(line[0][1], visualization.SMALLEST_FONT, marks.COLOR)
+    text = lettering.tab(line[0][1], lettering.SMALLEST_FONT, marks.COLOR)
     found = set()
     for left in (-100, 40, 60, 100):
         box = Detections(

@@ -19,7 +19,7 @@ import pytest
 
 from media import video
 from structures import UserError
-from system import files
+from system import atomic
 
 ROOT = Path(__file__).parents[2]
 DASHCAM = ROOT.parent / "shared" / "data" / "dashcam.mp4"
@@ -352,7 +352,7 @@ def test_failure_to_finish_leaves_the_fragmented_file(tmp_path, monkeypatch):
 
     write(tmp_path / "a.mp4", 3)
     with monkeypatch.context() as patch:
-        patch.setattr(files, "flush", full)
+        patch.setattr(atomic, "flush", full)
         with pytest.raises(UserError, match=r"a\.mp4: .*No space left.*a\.unfinished\.mp4 plays"):
             write(tmp_path / "a.mp4", 7)
     assert len(read(tmp_path / "a.mp4")[1]) == 3 and len(read(tmp_path / "a.unfinished.mp4")[1]) == 7

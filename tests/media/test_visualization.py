@@ -1,14 +1,12 @@
-"""Drawn boxes, labels and curves: which pixels change, and that the files are pictures."""
-
-import os
-import warnings
+"""Drawn boxes and labels: which pixels change."""
 
 import cv2
 import numpy as np
 import pytest
 
 from gray_canvas import GRAY, canvas
-from media import marks, score_plots, visualization
+from media import charts, lettering, marks, score_plots, visualization
+from media.class_colors import class_colors
 from structures import Detections, Sample
 
 NAMES = ("car", "bus", "person", "zebra crossing")
@@ -47,7 +45,7 @@ def test_read_only_and_reversed_images_are_drawn_on():
 def test_a_box_is_an_outline_in_its_color_with_a_label_above(width, height):
     box = np.array([0.25, 0.3, 0.8, 0.9]) * ([width, height] * 2)
     drawn = visualization.draw_detections(canvas(width, height), detected(box), NAMES)
-    color = visualization.class_colors(NAMES)[0]
+    color = class_colors(NAMES)[0]
     x0, y0, x1, y1 = np.rint(box).astype(int)
     middle = (x0 + x1) // 2, (y0 + y1) // 2
     for x, y in ((middle[0], y0), (middle[0], y1 - 1), (x0, middle[1]), (x1 - 1, middle[1])):
@@ -69,7 +67,7 @@ def test_label_text_is_legible():
         canvas(640, 480), detected([[50, 100, 200, 300], [350, 100, 600, 300]], [0, 15]), [f"c{i}" for i in range(16)]
     )
     for x, label in ((50, 0), (350, 15)):
-        color = visualization.class_colors([f"c{i}" for i in range(16)])[label]
+        color = class_colors([f"c{i}" for i in range(16)])[label]
         luma = np.dot(color, (0.299, 0.587, 0.114))
         tab = drawn[100 - 12 : 100, x : x + 60]
         assert (tab == (0 if luma >= 120 else 255)).all(axis=2).any()
@@ -79,27 +77,11 @@ def test_label_text_is_legible():
 CORNERS = [[0, 0, 60, 60], [260, 0, 320, 60], [0, 180, 60, 240], [260, 180, 320, 240]]
 
 
-def test_letters_that_the_usual_font_lacks(capsys):
-    """Chinese names were drawn as empty frames."""
-    usual = visualization._font_path("car 0.93")
-    assert os.path.basename(usual) == "DejaVuSans-Bold.ttf"
-    symbols = os.path.join(os.path.dirname(usual), "STIXNonUni.ttf")  # in matplotlib's list, as the system's are
-    special = next(
-        letter
-        for letter in map(chr, range(0xE000, 0xF8FF))
-        if visualization._has_letters(symbols, letter) and not visualization._has_letters(usual, letter)
-    )
-    assert visualization._has_letters(visualization._font_path(special), special)
-    for _ in range(2):
-        assert visualization._font_path("\U000e0042") == usual
-    assert capsys.readouterr().err.count(repr("\U000e0042")) == 1
-
-
 @pytest.mark.parametrize("box", [*CORNERS, [0, 0, 320, 240], [-50, -50, 900, 900], [100, 0, 110, 240]])
 def test_labels_stay_inside_the_image(box):
     drawn = visualization.draw_detections(canvas(320, 240), detected(box, [3]), NAMES)
-    color = visualization.class_colors(NAMES)[3]
-    tab = visualization._tab("zebra crossing", visualization.SMALLEST_FONT, color)
+    color = class_colors(NAMES)[3]
+    tab = lettering.tab("zebra crossing", lettering.SMALLEST_FONT, color)
     x, y = cv2.minMaxLoc(cv2.matchTemplate(drawn, tab, cv2.TM_SQDIFF))[2]
     np.testing.assert_array_equal(drawn[y : y + tab.shape[0], x : x + tab.shape[1]], tab)  # complete
 
@@ -123,7 +105,7 @@ def test_a_label_moves_off_other_boxes():
     """The place above the first box is on the second one; below it is free."""
     own, other = [100, 120, 160, 160], [90, 60, 200, 118]
     drawn = visualization.draw_detections(canvas(320, 240), detected([own, other]), NAMES)
-    label = visualization._tab("car", visualization.SMALLEST_FONT, visualization.class_colors(NAMES)[0])
+    label = lettering.tab("car", lettering.SMALLEST_FONT, class_colors(NAMES)[0])
     x, y = cv2.minMaxLoc(cv2.matchTemplate(drawn[110:], label, cv2.TM_SQDIFF))[2]
     assert (x, y + 110) == (100, 160)
     alone = visualization.draw_detections(canvas(320, 240), detected([own]), NAMES)
@@ -146,7 +128,7 @@ def test_the_text_of_a_line_stands_at_its_first_end(ends, with_legend):
 
     text, font = "gate: 10 in, 3 out", visualization.sizes(image)[1]
     drawn = visualization.draw_tracks(image, Detections.empty(), [], [], NAMES, [], [(points, text)], legend)
-    tab = visualization._tab(text, font, marks.COLOR)
+    tab = lettering.tab(text, font, marks.COLOR)
     low = np.array(cv2.minMaxLoc(cv2.matchTemplate(drawn, tab, cv2.TM_SQDIFF))[2])
     high = low + tab.shape[1::-1]
     np.testing.assert_array_equal(drawn[low[1] : high[1], low[0] : high[0]], tab)
@@ -166,7 +148,7 @@ def test_the_legend_lies_on_top_and_labels_avoid_it(size):
     assert (top[panel > 0] >= panel[panel > 0]).all() and (top[panel == 255] == 255).all()
     assert (top[:, :, 2].astype(int) - panel[:, :, 2]).max() <= 255 // 3  # dark below its letters
     assert (panel == (255, 0, 0)).all(axis=2).any()
-    label = visualization._tab("car", visualization.sizes(drawn)[1], visualization.class_colors(NAMES)[0])
+    label = lettering.tab("car", visualization.sizes(drawn)[1], class_colors(NAMES)[0])
     x, y = cv2.minMaxLoc(cv2.matchTemplate(drawn, label, cv2.TM_SQDIFF))[2]
     assert (drawn[y : y + len(label), x : x + label.shape[1]] == label).all()  # elsewhere, and complete
 
@@ -182,7 +164,7 @@ def test_images_of_any_size(width, height):
 def test_the_best_detection_lies_on_top():
     same = [[50, 60, 200, 200]] * 2
     drawn = visualization.draw_detections(canvas(320, 240), detected(same, [1, 2]), NAMES)
-    assert tuple(drawn[130, 50]) == visualization.class_colors(NAMES)[1]
+    assert tuple(drawn[130, 50]) == class_colors(NAMES)[1]
 
 
 def test_ground_truth_is_dashed_white():
@@ -195,163 +177,6 @@ def test_ground_truth_is_dashed_white():
     assert not inked(drawn)[64:176, 84:236].any()
 
 
-def test_colors_are_fixed_and_different():
-    voc = visualization.KNOWN_CLASSES
-    colors = visualization.class_colors(voc)
-    assert len(set(colors)) == len(voc)
-    assert visualization.class_colors(("bus", "car")) == [colors[voc.index("bus")], colors[voc.index("car")]]
-    names = [f"class {index}" for index in range(40)]
-    mixed = visualization.class_colors(names)
-    assert len(set(mixed)) == 40
-    assert visualization.class_colors(names[::-1]) == mixed[::-1]
-    assert len(visualization.class_colors([f"class {index}" for index in range(90)])) == 90
-    assert all(0 <= part <= 255 and isinstance(part, int) for color in mixed for part in color)
-    assert visualization.class_colors(["zebra"]) == visualization.class_colors(["zebra", "car"])[:1]
-
-
-@pytest.mark.parametrize("names", [("RBC", "WBC", "Platelets"), ("car", "zebra", "fox", "owl"), tuple("abcdefg")])
-def test_few_classes_look_different(names):
-    colors = np.float32([visualization.class_colors(names)]) / 255
-    lab = cv2.cvtColor(colors, cv2.COLOR_RGB2LAB)[0]
-    distances = np.linalg.norm(lab[:, None] - lab, axis=-1)
-    assert distances[~np.eye(len(names), dtype=bool)].min() > 50
-
-
-def test_palette_is_forty_different_colors_that_are_neither_gray_nor_black():
-    assert len(set(visualization.PALETTE)) == 40
-    assert min(max(color) - min(color) for color in visualization.PALETTE) > 60
-
-
-def is_picture(path, color_share=0.005):
-    image = cv2.imread(str(path))
-    assert image is not None and min(image.shape[:2]) > 300
-    saturated = (image.max(axis=2).astype(int) - image.min(axis=2) > 60).mean()
-    return saturated > color_share if color_share else True
-
-
-def test_precision_recall_pictures(tmp_path):
-    recall, precision = np.array([0.1, 0.1, 0.2, 0.4]), np.array([1, 0.5, 0.66, 0.75])
-    line = ("car 0.4", recall, precision)
-    empty = ("bus 0.0", np.zeros(0), np.zeros(0))
-    visualization.plot_precision_recall(tmp_path / "one.png", [line], "car: AP 0.4")
-    visualization.plot_precision_recall(tmp_path / "many.png", [line, empty, *[line] * 40], "mean")
-    visualization.plot_precision_recall(tmp_path / "empty.png", [empty], "bus")
-    visualization.plot_precision_recall(tmp_path / "none.png", [], "nothing")
-    assert is_picture(tmp_path / "one.png") and is_picture(tmp_path / "many.png")
-    assert is_picture(tmp_path / "empty.png", 0) and is_picture(tmp_path / "none.png", 0)
-
-
-def test_envelope_line_encloses_the_area():
-    precision, recall = np.array([1, 0.66, 0.75]), np.array([0.25, 0.5, 0.75])
-    x, y = visualization.envelope_steps(recall, precision)
-    assert np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2) == pytest.approx(0.25 + 0.75 * 0.5)
-    assert (x[0], y[0], x[-1], y[-1]) == (0, 1, 0.75, 0)
-
-
-def test_learning_curve_pictures(tmp_path):
-    rows = [
-        {
-            "epoch": epoch,
-            "step": 10 * epoch,
-            "loss": 5 / epoch,
-            "confidence": 3 / epoch,
-            "localization": 2 / epoch,
-            "voc07": None if epoch % 2 else epoch / 20,
-            "area": None if epoch % 2 else epoch / 19,
-            "voc07_car": None,
-            "learning_rate": 1e-3,
-        }
-        for epoch in range(1, 11)
-    ]
-    for name, part in (("all", rows), ("first", rows[:1]), ("none", [])):
-        visualization.plot_learning_curves(tmp_path / f"{name}.png", part)
-        assert is_picture(tmp_path / f"{name}.png", 0)
-    assert is_picture(tmp_path / "all.png")
-
-
-def drawn_axes(monkeypatch, tmp_path, *arguments):
-    """The two axes of plot_learning_curves."""
-    figures, make = [], visualization.make_figure
-    monkeypatch.setattr(visualization, "make_figure", lambda *size: figures.append(make(*size)) or figures[-1])
-    visualization.plot_learning_curves(tmp_path / "a.png", *arguments)
-    return figures[0].axes
-
-
-def losses_of(*values, every=100):
-    return [
-        {"step": every * number, "loss": value, "confidence": 0.6 * value, "localization": 0.4 * value}
-        for number, value in enumerate(values, start=1)
-    ]
-
-
-def test_learning_curves_have_a_point_for_each_mean(monkeypatch, tmp_path):
-    """Epochs are many steps: of three the losses had three points. Where means are fewer, the epochs are drawn."""
-    rows = [{"epoch": e, "voc07": 0.3 * e, **one} for e, one in enumerate(losses_of(5, 4, every=250), start=1)]
-    above, below = drawn_axes(monkeypatch, tmp_path, rows, losses_of(9, 7, 5, 4.5, 4))
-    assert above.lines[0].get_xdata().tolist() == [100, 200, 300, 400, 500]
-    assert above.lines[0].get_ydata().tolist() == [9, 7, 5, 4.5, 4]
-    assert below.lines[0].get_xdata().tolist() == [250, 500]
-    assert below.get_xlabel() == "optimizer steps (2 epochs)"
-    above, _ = drawn_axes(monkeypatch, tmp_path, rows, losses_of(9))
-    assert above.lines[0].get_xdata().tolist() == [250, 500]
-
-
-@pytest.mark.parametrize(
-    "values", [(9, 7, 5, 4.5, 4), (30, 8, 3, 2.5), (4.1, 4.0), (500, 40, 3, 0.9), (0.034, 0.021), (7,)]
-)
-def test_ticks_of_losses_are_plain_numbers(monkeypatch, tmp_path, values):
-    above, _ = drawn_axes(monkeypatch, tmp_path, losses_of_epochs(values))
-    low, high = above.get_ylim()
-    labels = [label.get_text() for label in above.get_yticklabels()]
-    seen = [text for tick, text in zip(above.get_yticks(), labels, strict=True) if low <= tick <= high]
-    assert 3 <= len(seen) <= 12, seen
-    assert all(float(text) > 0 and len(text) <= 5 for text in seen), seen
-    assert not [tick for tick in above.get_yticks(minor=True) if low <= tick <= high]
-
-
-def losses_of_epochs(values):
-    return [{"epoch": epoch, **one} for epoch, one in enumerate(losses_of(*values), start=1)]
-
-
-def test_learning_curves_of_losses_that_are_0(tmp_path):
-    """No anchor has matched an object, so a log scale has nothing to show; nothing warns."""
-    row = {"epoch": 1, "step": 10, "loss": 0.0, "confidence": 0.0, "localization": 0.0}
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        warnings.filterwarnings("ignore", r"'\w+' (argument is )?deprecated")  # pyparsing's, of Matplotlib 3.8
-        visualization.plot_learning_curves(tmp_path / "zero.png", [row])
-    assert is_picture(tmp_path / "zero.png", 0)
-
-
-def test_pictures_of_a_rate_test(tmp_path):
-    """With a proposal, without one, and without a step; nothing warns."""
-    rates, losses = [1e-4, 1e-3, 1e-2, 1e-1], [5.0, 4.0, 4.5, 500.0]
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        warnings.filterwarnings("ignore", r"'\w+' (argument is )?deprecated")  # pyparsing's, of Matplotlib 3.8
-        visualization.plot_rate_test(tmp_path / "all.png", rates, losses, losses, 3e-4)
-        visualization.plot_rate_test(tmp_path / "no_rate.png", rates, losses, losses, None)
-        visualization.plot_rate_test(tmp_path / "none.png", [], [], [], None)
-    for name in ("all", "no_rate", "none"):
-        assert is_picture(tmp_path / f"{name}.png", 0)
-
-
-def test_error_pictures(tmp_path):
-    """With many, with few and with no errors at all, of classes with long names; nothing warns."""
-    sizes = {"<16": (3, 1, 2), ">=256": (0, 0, 0)}
-    kinds = {"localization": (1, 4000), "background": (0, 0)}
-    confused = {f"a class with a rather long name {index}": (1, 1 + index) for index in range(30)}
-    rng = np.random.default_rng(0)
-    many = {"true_scores": rng.random(50), "false_scores": rng.random(4000), "kinds": kinds, "confused": confused}
-    none = {"true_scores": [], "false_scores": [], "kinds": dict.fromkeys(kinds, (0, 0)), "confused": {}}
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        warnings.filterwarnings("ignore", r"'\w+' (argument is )?deprecated")  # pyparsing's, of Matplotlib 3.8
-        visualization.plot_errors(tmp_path / "many.png", "car", **many, sizes=sizes)
-        visualization.plot_errors(tmp_path / "none.png", "bus", **none, sizes=dict.fromkeys(sizes, (0, 0, 0)))
-    assert is_picture(tmp_path / "many.png") and is_picture(tmp_path / "none.png", 0)
-
-
 ODD_NAMES = ("a\nb", "\r", "\x85", "\ud800", "$x_{$", "\u2028", "ok", "", "x" * 100_000)
 
 
@@ -360,9 +185,9 @@ def test_names_that_cannot_be_drawn_are_drawn_otherwise(tmp_path):
     boxes = np.tile(np.float32([10, 40, 100, 100]), (len(labels), 1))
     drawn = visualization.draw_objects(np.zeros((200, 300, 3), np.uint8), boxes, labels, ODD_NAMES)
     assert drawn.any()
-    assert [visualization.drawable(name) for name in ODD_NAMES[:4]] == ["a\N{REPLACEMENT CHARACTER}b", *["\ufffd"] * 3]
+    assert [lettering.drawable(name) for name in ODD_NAMES[:4]] == ["a\N{REPLACEMENT CHARACTER}b", *["\ufffd"] * 3]
     curve = np.float32([0, 0.5, 1])
     for name in ODD_NAMES[:-1]:
-        visualization.plot_precision_recall(tmp_path / "a.png", [(name, curve, curve)], name)
-        visualization.plot_precision_recall(tmp_path / "a.png", [(name, curve, curve)] * 2, name)
+        charts.plot_precision_recall(tmp_path / "a.png", [(name, curve, curve)], name)
+        charts.plot_precision_recall(tmp_path / "a.png", [(name, curve, curve)] * 2, name)
     score_plots.plot_matrix(tmp_path / "a.png", list(ODD_NAMES), np.eye(len(ODD_NAMES), dtype=int), "$x_{$")

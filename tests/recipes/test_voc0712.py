@@ -14,8 +14,9 @@ import threading
 import numpy as np
 import pytest
 
-import config
 from programs import ROOT
+from settings.training_recipes import RECIPES
+from settings.training_settings import DEFAULTS
 from training import train_flags
 from voc_tree import write_voc
 
@@ -189,7 +190,7 @@ def test_flags_are_those_of_the_article_and_of_the_original(script, tmp_path):
     for (description, settings), (recipe, preset) in zip(trainings(tmp_path), expected, strict=True):
         assert description.preset.name == preset and len(description.class_names) == 20
         assert settings.train == "2007:trainval,2012:trainval"
-        for name, value in config.RECIPES[recipe].items():
+        for name, value in RECIPES[recipe].items():
             assert name == "preset" or getattr(settings, name) == value
 
 
@@ -202,7 +203,7 @@ def test_the_quick_training_needs_voc2007_alone(script, server, tmp_path):
     ((description, settings),) = trainings(tmp_path)
     assert description.preset.name == "vgg300" and settings.train == "2007:trainval"
     assert (settings.batch_size, settings.schedule, settings.freeze) == (32, "cosine", ("conv1", "conv2"))
-    assert settings.optimizer == config.DEFAULTS.optimizer
+    assert settings.optimizer == DEFAULTS.optimizer
 
 
 def test_the_quick_training_beside_another_has_all_data(script, server, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from result_cases import NAMES, assert_same
 from results import comp4
 from structures import Detections, UserError
-from system import files
+from system import atomic
 
 
 def test_comp4_round_trip_is_exact(tmp_path, images):
@@ -49,13 +49,13 @@ def test_class_that_cannot_be_a_file_name(tmp_path):
 
 
 def test_a_class_whose_file_cannot_be_opened_leaves_no_others_behind(tmp_path, monkeypatch):
-    class Full(files.PendingFile):
+    class Full(atomic.PendingFile):
         def __init__(self, path):
             if path.endswith("bus.txt"):
                 raise UserError(f"{path}: no space left on device")
             super().__init__(path)
 
-    monkeypatch.setattr(files, "PendingFile", Full)
+    monkeypatch.setattr(atomic, "PendingFile", Full)
     with pytest.raises(UserError, match="no space"):
         comp4.Writer(tmp_path, ["car", "bus"])
     assert os.listdir(tmp_path) == []

@@ -13,7 +13,7 @@ from media import images
 from results import detections_json
 from scoring import error_pages, error_report
 from structures import Detections
-from system import files
+from system import file_names
 from voc_cases import sample
 from voc_tree import write_voc
 
@@ -128,7 +128,7 @@ def test_window_lies_inside_the_picture(box, size):
 
 
 def test_file_names_of_classes_are_all_different():
-    names = files.safe_names(["a b", "a_b", "A_b", "a/b", "ä.x-1"])
+    names = file_names.safe_names(["a b", "a_b", "A_b", "a/b", "ä.x-1"])
     assert names == ["a_b", "a_b_", "A_b__", "a_b___", "ä.x-1"]
 
 

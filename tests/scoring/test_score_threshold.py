@@ -172,7 +172,7 @@ def test_a_run_of_other_classes_is_refused(run, voc, tmp_path):
 
 
 def test_infer_refuses_before_tensorflow(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(infer.cli, "import_tensorflow", lambda: pytest.fail("TensorFlow loads"))
+    monkeypatch.setattr(infer.tensorflow_loading, "import_tensorflow", lambda: pytest.fail("TensorFlow loads"))
     monkeypatch.setattr(infer.images, "SUFFIXES", (".png",))
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.png").write_bytes(b"")

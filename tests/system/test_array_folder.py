@@ -91,9 +91,9 @@ def test_a_training_may_end_while_another_one_starts(tmp_path, monkeypatch):
 
 def test_a_training_in_another_container_may_have_the_same_number(tmp_path, monkeypatch):
     """Two equal containers have equal process numbers, and programs that count alike."""
-    monkeypatch.setattr(array_folder.files, "_numbers", itertools.count(7))
+    monkeypatch.setattr(array_folder.atomic, "_numbers", itertools.count(7))
     first = opened(tmp_path, "0")
-    monkeypatch.setattr(array_folder.files, "_numbers", itertools.count(7))
+    monkeypatch.setattr(array_folder.atomic, "_numbers", itertools.count(7))
     second = opened(tmp_path, "1")
     assert second.granted == SIZE
     for got in (first, second):

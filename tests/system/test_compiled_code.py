@@ -10,8 +10,8 @@ from programs import ROOT, fresh_environment
 from system import compiled_code
 
 PROGRAM = """
-from system import cli
-cli.import_tensorflow(xla=True)
+from system import tensorflow_loading
+tensorflow_loading.import_tensorflow(xla=True)
 import tensorflow
 import tensorflow.compat.v1 as tf
 with tf.Graph().as_default(), tf.Session() as session:

@@ -11,7 +11,8 @@ import sys
 import pytest
 
 from programs import ROOT
-from system import chain, cli, signals, worker_processes
+from system import chain, cli, signals, stopping, streams, worker_processes
+from system.argument_parser import ArgumentParser
 
 
 def in_a_thread(function):
@@ -37,7 +38,7 @@ def test_the_old_handler_is_put_back_after_an_error():
 
 
 def stop_request():
-    with cli.StopRequest() as stop:
+    with stopping.StopRequest() as stop:
         return stop.requested, sys.stdout, signal.getsignal(signal.SIGINT)
 
 
@@ -75,8 +76,8 @@ def test_a_stream_without_a_file_will_do(kind, monkeypatch):
     stream = kind()
     monkeypatch.setattr(sys, "stdout", stream)
     monkeypatch.setattr(sys, "stderr", stream)
-    assert not cli.is_terminal(sys.stderr)
-    with cli.StopRequest() as stop:
+    assert not streams.is_terminal(sys.stderr)
+    with stopping.StopRequest() as stop:
         print("begun", flush=True)
         cli.warn("half")
         signal.raise_signal(signal.SIGINT)
@@ -90,7 +91,7 @@ def test_arguments_come_as_a_line_as_words_and_as_paths(monkeypatch, tmp_path):
     assert cli.words(None) == ["--epochs", "2"]
     assert cli.words("--run 'my run' --epochs 3") == ["--run", "my run", "--epochs", "3"]
     assert cli.words(["--run", tmp_path, "--rate", 0.5]) == ["--run", str(tmp_path), "--rate", "0.5"]
-    parser = cli.ArgumentParser()
+    parser = ArgumentParser()
     parser.add_argument("--run")
     assert parser.parse_args(["--run", tmp_path]).run == parser.parse_args(f"--run {tmp_path}").run == str(tmp_path)
 

@@ -37,3 +37,15 @@ def test_nearest_ignores_capitals_and_signs(name, near):
 def test_number(value, text):
     assert wording.number(value) == text
     assert wording.number(1 / 3, 8) == "0.33333333" and wording.number(120, 0) == "120"
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (OSError("a line\nand another"), "a line"),
+        (OSError(), "OSError"),  # without a message
+    ],
+)
+def test_reason_is_one_line(error, expected):
+    assert wording.reason(error) == expected

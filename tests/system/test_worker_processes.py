@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from system import worker_processes
-from system.cli import ROOT
+from system.own_folders import ROOT
 
 
 @pytest.mark.parametrize(("cores", "workers"), [(1, 2), (2, 2), (4, 2), (5, 3), (16, 14), (34, 32), (128, 32)])

@@ -15,9 +15,10 @@ import pytest
 import process_video
 from film import frames, sharing
 from media import images, track_chart, video, visualization
+from media.class_colors import class_colors
 from programs import ROOT
 from structures import Detections, UserError
-from system import cli
+from system import tensorflow_loading
 from tracking import following, mot_file
 
 WIDTH, HEIGHT = 320, 240
@@ -75,7 +76,7 @@ def finder(monkeypatch):
         return fake
 
     monkeypatch.setitem(sys.modules, "detector", types.SimpleNamespace(load=load))
-    monkeypatch.setattr(cli, "import_tensorflow", lambda: None)
+    monkeypatch.setattr(tensorflow_loading, "import_tensorflow", lambda: None)
     return fake
 
 
@@ -183,7 +184,7 @@ def test_drawing_a_track():
     found = Detections(np.array([[150, 80, 220, 160]], np.float32), np.array([0.9], np.float32), np.zeros(1, np.int32))
     trail = [np.array([[20.0, 120], [100, 120], [185, 120]])]
     drawn = visualization.draw_tracks(plain, found, [12], trail, ["car"], [False])
-    color = visualization.class_colors(["car"])[0]
+    color = class_colors(["car"])[0]
     widths = [(np.abs(drawn[100:140, x].astype(int) - color).max(axis=1) < 20).sum() for x in (60, 140)]
     assert 1 <= widths[0] <= widths[1] and (plain == 90).all()
     none = visualization.draw_tracks(plain, found, [12], [np.zeros((0, 2))], ["car"], [False])
@@ -339,7 +340,7 @@ def test_wrong_places(call, tmp_path, monkeypatch, flags, message):
 def test_a_picture_of_when_tracks_were_there(call, tmp_path):
     call("--timeline", str(tmp_path / "when.png"))
     picture = images.read(tmp_path / "when.png")
-    color = visualization.class_colors(Finder.class_names)[0]
+    color = class_colors(Finder.class_names)[0]
     bar = (np.abs(picture.astype(int) - color).max(axis=2) < 4).sum(axis=0)
     assert (bar > 0).mean() > 0.6  # the car is there from the first to the last second
 
@@ -442,7 +443,7 @@ def test_events_are_filmed_and_no_film_is_written(call, tmp_path, finder):
     assert (line["class"], line["track"], line["frame"]) == ("car", 1, 0)
     with video.VideoReader(line["clip"]) as reader:
         drawn = [image for image, _ in reader]
-    color = visualization.class_colors(Finder.class_names)[0]
+    color = class_colors(Finder.class_names)[0]
     assert len(drawn) == 20 and (np.abs(drawn[5].astype(int) - color).max(axis=2) < 60).any()
 
 

@@ -10,8 +10,9 @@ import sources
 import ssd_utils
 import train
 import training_data
-from media import images, visualization
+from media import images, lettering
 from programs import CLASSES, TINY
+from settings.training_settings import TrainingSettings
 from structures import UserError
 from training import batch_sheet
 
@@ -23,7 +24,7 @@ def test_the_sheet_of_a_training(shapes, tmp_path, capsys):
     train.main([*flags, "--show-batch", str(tmp_path / "shown")])
     sheet = images.read(str(tmp_path / "shown" / "batch.jpg"))
     assert sheet.shape[1] == 4 * batch_sheet.TILE and sheet.shape[0] > 4 * batch_sheet.TILE
-    settings = config.TrainingSettings(str(shapes), "train", augmentation="light", batch_size=16)
+    settings = TrainingSettings(str(shapes), "train", augmentation="light", batch_size=16)
     samples = sources.load(str(shapes), "train", DESCRIPTION.class_names)
     with training_data.make_queue(samples, DESCRIPTION.preset, settings, workers=0) as queue:
         targets = next(iter(queue.batches(training_data.epoch_jobs(len(samples), 0, 0)))).arrays["class_targets"]
@@ -33,10 +34,10 @@ def test_the_sheet_of_a_training(shapes, tmp_path, capsys):
 
 def test_tiles_are_named(shapes, tmp_path, monkeypatch):
     """And the pictures drawn are those that a training with --tiles makes."""
-    settings = config.TrainingSettings(str(shapes), "train", augmentation="light", tiles=(2, 1))
+    settings = TrainingSettings(str(shapes), "train", augmentation="light", tiles=(2, 1))
     samples, said, shown = sources.load(str(shapes), "train", DESCRIPTION.class_names), [], []
-    caption, draw = visualization.caption, batch_sheet._draw
-    monkeypatch.setattr(visualization, "caption", lambda text, width: said.append(text) or caption(text, width))
+    caption, draw = lettering.caption, batch_sheet._draw
+    monkeypatch.setattr(lettering, "caption", lambda text, width: said.append(text) or caption(text, width))
     monkeypatch.setattr(batch_sheet, "_draw", lambda image, *rest: shown.append(image) or draw(image, *rest))
     batch_sheet.write(str(tmp_path), samples, DESCRIPTION, settings)
     item = training_data.make_item(samples, DESCRIPTION.preset, settings)
@@ -56,7 +57,7 @@ def test_objects_without_an_anchor_are_counted_and_unreadable_pictures_named(sha
     small = np.array([[0.1, 0.1, 0.13, 0.12]], np.float32)
     samples[0] = dataclasses.replace(samples[0], boxes=small, labels=samples[0].labels[:1])
     samples[1] = dataclasses.replace(samples[1], image_path=str(tmp_path / "gone.png"))
-    settings = config.TrainingSettings(str(shapes), "train", augmentation="none", matching="threshold")
+    settings = TrainingSettings(str(shapes), "train", augmentation="none", matching="threshold")
     said = batch_sheet.write(str(tmp_path), samples, DESCRIPTION, settings)
     assert "4 pictures, 4 objects (1 without an anchor), " in said
     assert "not shown: " in (error := capsys.readouterr().err) and "gone.png" in error

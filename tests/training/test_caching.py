@@ -9,8 +9,9 @@ import ssd_utils
 import training_data
 from media import picture_cache
 from programs import CLASSES, TINY, run, write_shapes
+from settings.training_settings import TrainingSettings
 from structures import UserError
-from system import files, memory
+from system import memory, own_folders
 from training import caching, trainer
 
 PRESET = ssd_utils.get_preset("vgg300")
@@ -28,7 +29,7 @@ def told(samples, capsys):
     """Callable: settings -> what is printed."""
 
     def call(neighbors=1, **settings):
-        with caching.opened(samples, PRESET, config.TrainingSettings("", "", **settings), neighbors) as cache:
+        with caching.opened(samples, PRESET, TrainingSettings("", "", **settings), neighbors) as cache:
             assert (cache is None) == (settings["cache"] == "none")
         return capsys.readouterr().out
 
@@ -53,7 +54,7 @@ def test_the_disk_is_said_before(told, tmp_path, monkeypatch):
     assert f"; 0.00 MB are in {folder}, up to 0.59 MB are written there\n" in text
     text = told(cache="disk", cache_dir=str(folder), cache_gb=0.0002)
     assert f"; 0.00 MB are in {folder}, up to 0.20 MB are written there, the rest is decoded each time" in text
-    monkeypatch.setenv(files.CACHE_VARIABLE, str(tmp_path / "own"))
+    monkeypatch.setenv(own_folders.CACHE_VARIABLE, str(tmp_path / "own"))
     assert f" are in {tmp_path / 'own' / 'pictures'}, " in told(cache="disk")
     folder.chmod(0o500)
     (tmp_path / "file").touch()
@@ -86,7 +87,7 @@ def test_the_batches_of_a_training_come_through_the_cache(samples, kind, tmp_pat
     monkeypatch.setattr(picture_cache.PictureCache, "read", lambda self, *args: reads.append(1) or read(self, *args))
 
     def batches(**choices):
-        settings = config.TrainingSettings("", "", batch_size=4, workers=0, **choices)
+        settings = TrainingSettings("", "", batch_size=4, workers=0, **choices)
         task = trainer.Task("", config.ModelDescription(PRESET, ("disc", "square")), settings, samples, [])
         jobs = [job for epoch in range(2) for job in training_data.epoch_jobs(len(samples), 0, epoch)]
         with trainer.open_queue(task) as queue:

@@ -12,6 +12,7 @@ import ssd_layers
 import ssd_utils
 import train
 from programs import TINY
+from settings.training_settings import TrainingSettings
 from training import diagnostics, trainer
 from training.probes import Reading
 from voc_tree import write_voc
@@ -33,7 +34,7 @@ def reading(silent=(), shares=0.0, ratio=1e-3, clipped=0, updates=10):
 
 
 def diagnosis(memory=None, **changes):
-    settings = config.TrainingSettings(data="", train="", **changes)
+    settings = TrainingSettings(data="", train="", **changes)
     return diagnostics.Diagnosis(memory or {}, settings, config.ModelDescription(PRESET, ("car", "bus")))
 
 
@@ -135,7 +136,7 @@ def test_a_loss_that_rises_late_is_told():
     ("changes", "weight", "uniform"), [({}, 1, 4), ({"negative_ratio": 1}, 1, 2), ({}, 5.0, 8)], ids=str
 )
 def test_uniform_scores_count_negatives_and_class_weights(changes, weight, uniform):
-    settings = config.TrainingSettings(data="", train="", **changes)
+    settings = TrainingSettings(data="", train="", **changes)
     for factor, warnings in ((1.19, 0), (1.21, 1)):
         watched = diagnostics.Diagnosis({}, settings, config.ModelDescription(PRESET, ("car", "bus")), weight)
         assert len(watch(watched, 20, confidence=factor * uniform * math.log(3))) == warnings

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-import config
 import runs
 from media import images
+from settings.training_settings import TrainingSettings
 from structures import Detections, Sample, UserError
 from system.data_queue import Batch
 from training import engine, optimization, training_graph
@@ -46,7 +46,7 @@ def make_batches(released):
 
 def train(step, after_step=lambda *_: None, released=None, **settings):
     """Train for one epoch; returns its TrainingState."""
-    chosen = config.TrainingSettings(data="", train="", batch_size=2, epochs=1, **settings)
+    chosen = TrainingSettings(data="", train="", batch_size=2, epochs=1, **settings)
     state, plan = runs.TrainingState(), optimization.Plan(chosen, PICTURES)
     batches = make_batches([] if released is None else released)
     graph = SimpleNamespace(session=None, training_step=step)

@@ -16,6 +16,7 @@ import config
 import losses
 import ssd_utils
 import ssd_vgg
+from settings.training_settings import TrainingSettings
 from system import compiled_code
 from training import optimization, probes
 
@@ -43,7 +44,7 @@ def settings(**changes):
         "clip_norm": 0.0,
         "weight_decay": 0.0,
     }
-    return config.TrainingSettings(data="", train="", **{**plain, **changes})
+    return TrainingSettings(data="", train="", **{**plain, **changes})
 
 
 def test_the_last_batch_of_an_epoch_may_have_fewer_images():

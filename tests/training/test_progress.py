@@ -2,14 +2,14 @@
 
 import pytest
 
-import config
 import runs
+from settings.training_settings import TrainingSettings
 from training import optimization, progress
 
 
 def outlook(state, validates=False, **settings):
     """The Outlook of a training on 20 pictures: 5 steps an epoch."""
-    settings = config.TrainingSettings(data="", train="train", batch_size=4, **settings)
+    settings = TrainingSettings(data="", train="train", batch_size=4, **settings)
     return progress.Outlook(optimization.Plan(settings, 20), state, validates)
 
 

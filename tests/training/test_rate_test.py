@@ -10,10 +10,10 @@ import pytest
 
 import programs
 import train
-from media import visualization
+from media import charts
 from programs import TINY
 from structures import UserError
-from system import cli, compiled_code
+from system import compiled_code, stopping
 from training import optimization, rate_test, train_flags
 
 RATES = np.geomspace(rate_test.FIRST_RATE, rate_test.LAST_RATE, rate_test.STEPS + 1)
@@ -115,7 +115,7 @@ def test_the_plot_has_a_smoothed_curve_where_the_steps_are_enough_for_one(steps,
     curve = rate_test.Curve(clock=lambda: 0.0)
     curve.rates, curve.losses = list(RATES[:steps]), [8.0] * (steps - 3) + [7.0, 40.0, 1e6]
     figures = []
-    monkeypatch.setattr(visualization, "save_figure", lambda figure, _: figures.append(figure))
+    monkeypatch.setattr(charts, "save_figure", lambda figure, _: figures.append(figure))
     rate_test._write(curve, "the loss blew up", None, str(tmp_path / "rate.png"), str(tmp_path / "rate.json"))
     (axes,) = figures[0].axes
     assert ("smoothed" in axes.get_legend_handles_labels()[1]) == (steps >= rate_test.FEWEST)
@@ -203,15 +203,15 @@ def test_a_loss_that_blows_up_at_once_is_not_blamed_on_the_machine(seconds, name
 def test_ctrl_c_ends_it_with_what_it_has(find_rate, tmp_path, monkeypatch, steps):
     run, calls = optimization.TrainingStep.run, []
 
-    def stopping(self, *arguments, **options):
+    def run_and_stop(self, *arguments, **options):
         calls.append(arguments)
         if len(calls) == steps:
             stop.requested = True
         return run(self, *arguments, **options)
 
-    stop = cli.StopRequest()
-    monkeypatch.setattr(cli, "StopRequest", lambda: stop)
-    monkeypatch.setattr(optimization.TrainingStep, "run", stopping)
+    stop = stopping.StopRequest()
+    monkeypatch.setattr(stopping, "StopRequest", lambda: stop)
+    monkeypatch.setattr(optimization.TrainingStep, "run", run_and_stop)
     with pytest.raises(KeyboardInterrupt):
         find_rate()
     few = "too few" in find_rate.lines[-1] and "it was stopped before that" in find_rate.lines[-1]

@@ -167,7 +167,7 @@ def test_unwritable_plots_are_reported_in_one_line(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(summaries.visualization, "plot_learning_curves", fail)
+    monkeypatch.setattr(summaries.charts, "plot_learning_curves", fail)
     with (
         pytest.raises(UserError, match=r"plots: .*No space"),
         summaries.Summaries(str(tmp_path), ("car", "bus")).open(0, []) as records,
@@ -229,7 +229,7 @@ def test_histograms_are_those_of_numpy(values):
 def test_the_curves_have_a_mean_of_each_hundred_steps_also_after_a_resume(tmp_path, monkeypatch):
     """Records of steps that the resume repeats do not count twice."""
     drawn = []
-    monkeypatch.setattr(summaries.visualization, "plot_learning_curves", lambda path, rows, means: drawn.append(means))
+    monkeypatch.setattr(summaries.charts, "plot_learning_curves", lambda path, rows, means: drawn.append(means))
 
     def train(steps, rows, begin):
         with summaries.Summaries(str(tmp_path), ("car",)).open(begin, rows) as records:
@@ -248,7 +248,7 @@ def test_the_curves_have_a_mean_of_each_hundred_steps_also_after_a_resume(tmp_pa
 
 def test_plots_are_drawn_once_a_minute_and_at_the_end(tmp_path, monkeypatch):
     drawn, clock = [], [1000.0]
-    monkeypatch.setattr(summaries.visualization, "plot_learning_curves", lambda path, rows, _: drawn.append(len(rows)))
+    monkeypatch.setattr(summaries.charts, "plot_learning_curves", lambda path, rows, _: drawn.append(len(rows)))
     monkeypatch.setattr(summaries.time, "monotonic", lambda: clock[0])
     with summaries.Summaries(str(tmp_path), ("car",)).open(0, []) as records:
         rows = []

@@ -10,8 +10,9 @@ import config
 import ssd_utils
 from distribution import cluster
 from programs import ROOT
+from settings.training_settings import DEFAULTS
 from structures import UserError
-from system import cli, worker_processes
+from system import own_folders, worker_processes
 from training import together, train_flags
 
 NEW = ["--data", "data", "--train", "train", "--run", "runs/new"]
@@ -186,7 +187,7 @@ def test_what_all_ranks_must_have_in_common(flag, compared):
 
 def make_task():
     description = config.ModelDescription(ssd_utils.PRESETS["vgg300"], ("car",))
-    return types.SimpleNamespace(settings=config.DEFAULTS, run="run", description=description, samples=[], valid=[])
+    return types.SimpleNamespace(settings=DEFAULTS, run="run", description=description, samples=[], valid=[])
 
 
 def test_another_version_of_the_project_is_found(tmp_path, monkeypatch):
@@ -197,7 +198,7 @@ def test_another_version_of_the_project_is_found(tmp_path, monkeypatch):
     for name in ("losses.py", "training/__init__.py", "training/engine.py", "source_mine.py", "data/notes.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("1")
-    monkeypatch.setattr(cli, "ROOT", str(tmp_path))
+    monkeypatch.setattr(own_folders, "ROOT", str(tmp_path))
     copied = together._facts(make_task())
     own = {name for name in copied if name.endswith(" of this project")}
     assert own == {f"{name} of this project" for name in ("losses.py", "training/__init__.py", "training/engine.py")}

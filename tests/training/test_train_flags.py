@@ -9,6 +9,8 @@ import pytest
 
 import config
 import training_data
+from settings.training_recipes import RECIPES
+from settings.training_settings import TrainingSettings
 from structures import UserError
 from tiling import tiles
 from training import train_flags
@@ -113,7 +115,7 @@ def test_the_help_names_every_setting_and_its_default(capsys):
         ("--optimizer {adam,adamw,momentum}", "adamw"),
     ):
         assert re.search(rf"{re.escape(flag)} [^(]*\(default: {default}\)", told), flag
-    settings = {field.name.replace("_", "-") for field in dataclasses.fields(config.TrainingSettings)}
+    settings = {field.name.replace("_", "-") for field in dataclasses.fields(TrainingSettings)}
     assert settings <= set(re.findall(r"--([a-z-]+)", told))
     assert "(default: )" not in told and "(default: False)" not in told
 
@@ -184,9 +186,9 @@ def test_a_recipe_sets_all_that_decides_what_is_learned():
         "patience precision workers seed deterministic save_minutes cache cache_gb cache_dir wire bucket_mb"
     )
     of_the_records = "valid_every keep_every score_train events"
-    names = {field.name for field in dataclasses.fields(config.TrainingSettings)}
+    names = {field.name for field in dataclasses.fields(TrainingSettings)}
     others = {*of_the_data.split(), *of_the_first_weights.split(), *of_the_machine.split(), *of_the_records.split()}
-    for recipe in config.RECIPES.values():
+    for recipe in RECIPES.values():
         assert recipe.keys() == names - others | {"preset"}
 
 
@@ -273,7 +275,7 @@ def test_tiles_are_part_of_the_run(tmp_path):
 @pytest.mark.parametrize("tiles", [[3], [3, 2, 1], [0, 2], [3, 257], ["3", 2], "3x2"], ids=str)
 def test_damaged_tiles_in_a_run_are_named(tiles):
     with pytest.raises(ValueError, match="'tiles"):
-        config.TrainingSettings.from_json({"data": "", "train": "", "tiles": tiles})
+        TrainingSettings.from_json({"data": "", "train": "", "tiles": tiles})
 
 
 def test_a_run_of_the_default_recipe_resumes_with_it(tmp_path):

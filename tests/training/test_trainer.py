@@ -29,6 +29,7 @@ from media import images
 from programs import TINY, write_shapes
 from results.data_set import DataSet
 from run_files import weights
+from settings.training_settings import TrainingSettings
 from structures import UserError
 from system import cli, data_queue, files, worker_processes
 from training import engine, ration, summaries, trainer, valid_loss
@@ -144,7 +145,7 @@ def test_short_epochs_are_not_all_saved(start, slow_saves):
 
 def test_pictures_to_score_are_those_of_train_once():
     """However often --repeat shows them in an epoch."""
-    settings = config.TrainingSettings(data="", train="", repeat=3, score_train=10)
+    settings = TrainingSettings(data="", train="", repeat=3, score_train=10)
     samples = [types.SimpleNamespace(id=one) for one in "abcd"] * 3
     task = trainer.Task("", config.ModelDescription(ssd_utils.get_preset("vgg300"), ("car",)), settings, samples, [])
     assert [one.id for one in task.scored] == ["a", "b", "c", "d"]
@@ -174,7 +175,7 @@ def test_steps_are_saved_after_some_minutes_or_at_a_stop(now, requested, saved, 
 def moved(tmp_path):
     """Callable: (state, ids of the pictures) -> checks a resume of a run whose data set is at another place now."""
     description = config.ModelDescription(ssd_utils.get_preset("vgg300"), ("car",))
-    settings = config.TrainingSettings("/old", "train", batch_size=1)
+    settings = TrainingSettings("/old", "train", batch_size=1)
     config.write_config(str(tmp_path), description, settings, {})
     settings = dataclasses.replace(settings, data="/new")
 
@@ -465,7 +466,7 @@ def test_the_line_that_trains_longer_does(flags, start, capsys):
 def test_the_line_that_trains_longer_has_the_limits_that_would_end_it(epochs, max_steps, end, flags, tmp_path):
     """Of a run whose first epoch of 5 steps has ended."""
     description = config.ModelDescription(ssd_utils.get_preset("vgg300"), ("car",))
-    settings = config.TrainingSettings("", "", batch_size=1, epochs=epochs, max_steps=max_steps)
+    settings = TrainingSettings("", "", batch_size=1, epochs=epochs, max_steps=max_steps)
     config.write_config(str(tmp_path), description, settings, {})
     task = trainer.Task(str(tmp_path), description, settings, [None] * 5, [])
     ended = types.SimpleNamespace(task=task, state=runs.TrainingState(step=5))

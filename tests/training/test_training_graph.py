@@ -9,6 +9,7 @@ import tensorflow.compat.v1 as tf
 import config
 import ssd_utils
 from exports.opened import RESULT
+from settings.training_settings import TrainingSettings
 from training import training_graph
 
 
@@ -16,7 +17,7 @@ from training import training_graph
 def averaging():
     """A TrainingGraph of a training with --ema, initialized, with a given first value."""
     preset = dataclasses.replace(ssd_utils.get_preset("vgg300"), width=1 / 32)
-    settings = config.TrainingSettings(data="", train="", batch_size=1, ema=0.9)
+    settings = TrainingSettings(data="", train="", batch_size=1, ema=0.9)
     with tf.Graph().as_default():
         graph = training_graph.build(config.ModelDescription(preset, ("disc",)), settings, tf.float32)
         with graph.session:

@@ -9,6 +9,7 @@ import tensorflow.compat.v1 as tf
 import config
 import oracles
 import ssd_utils
+from settings.training_settings import TrainingSettings
 from structures import Sample
 from training import valid_loss
 
@@ -40,7 +41,7 @@ SAMPLES = [sample("all", [1, 1, 1, 1]), sample("no object", [0, 0, 0, 0]), sampl
 )
 def test_the_loss_of_pictures_in_batches(changes, weights, variances):
     """Crowds never count, difficult objects by --difficult; the last batch is smaller than the others."""
-    settings = config.TrainingSettings(data="", train="", batch_size=2, **changes)
+    settings = TrainingSettings(data="", train="", batch_size=2, **changes)
     preset = dataclasses.replace(DESCRIPTION.preset, variances=variances)
     description = dataclasses.replace(DESCRIPTION, preset=preset)
     rng, anchors = np.random.default_rng(3), ssd_utils.make_anchors(DESCRIPTION.preset)
@@ -72,7 +73,7 @@ def test_the_loss_of_pictures_in_batches(changes, weights, variances):
 
 def test_the_loss_of_a_confident_mistake_is_finite():
     """An object whose class has a probability of 0: its loss is the logarithm of the smallest that float32 has."""
-    settings = config.TrainingSettings(data="", train="", batch_size=1)
+    settings = TrainingSettings(data="", train="", batch_size=1)
     predictions = np.zeros((DESCRIPTION.preset.num_anchors, 3 + 4), np.float32)
     predictions[:, 0] = 1  # certain that nothing is there
     with tf.Graph().as_default(), tf.Session() as session:

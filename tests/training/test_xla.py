@@ -15,6 +15,8 @@ import config
 import runs
 from kernels import devices
 from programs import ROOT, TINY, fresh_environment, run, write_shapes
+from settings.computation import XLA_FORMS
+from settings.training_settings import TrainingSettings
 from training import trainer
 
 # Compiled code need not be fast here
@@ -87,19 +89,20 @@ def test_each_computation_is_compiled_once(tmp_path, uncompiled, form, computati
 
 STAGES = """
 import sys
-from system import cli
-cli.import_tensorflow(xla=True, xla_on_cpu=True)
+from system import tensorflow_loading
+tensorflow_loading.import_tensorflow(xla=True, xla_on_cpu=True)
 import dataclasses
 import numpy as np
 import tensorflow.compat.v1 as tf
 import config, ssd_utils
+from settings.training_settings import TrainingSettings
 from training import training_graph
 
 def stage(name):
     print("stage", name, file=sys.stderr, flush=True)
 
 preset = dataclasses.replace(ssd_utils.get_preset("vgg300"), width=0.03)
-settings = config.TrainingSettings(data="", train="", batch_size=2, accumulate=2, ema=0.9)
+settings = TrainingSettings(data="", train="", batch_size=2, accumulate=2, ema=0.9)
 images = np.zeros((2, 300, 300, 3), np.uint8)
 targets = {"class_targets": np.ones((2, preset.num_anchors), np.int32)}
 batch = {"images": images, **targets, "offset_targets": np.zeros((2, preset.num_anchors, 4), np.float32)}
@@ -154,11 +157,11 @@ def test_auto_compiles_long_trainings_on_a_gpu(monkeypatch, choice, gpu, images,
 def test_the_table_of_auto_is_in_order():
     starts, forms = zip(*devices.XLA_BY_IMAGES, strict=True)
     assert starts[0] == 0 and list(starts) == sorted(set(starts))
-    assert set(forms) <= set(config.XLA_FORMS)
+    assert set(forms) <= set(XLA_FORMS)
 
 
 def test_a_resume_counts_the_images_that_remain(monkeypatch):
-    settings = config.TrainingSettings(data="", train="", batch_size=4, accumulate=2, epochs=3)
+    settings = TrainingSettings(data="", train="", batch_size=4, accumulate=2, epochs=3)
     task = trainer.Task("run", None, settings, [None] * 80, [])  # 10 steps an epoch
     monkeypatch.setattr(runs, "last_state", lambda run: runs.TrainingState(step=25))
     assert trainer._remaining_images(task) == 240

@@ -14,7 +14,7 @@ import pytest
 import file_server
 import programs
 from structures import UserError
-from system import files
+from system import own_folders
 from weights import download
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
@@ -25,7 +25,7 @@ def server(tmp_path, monkeypatch):
     with file_server.run(CONTENT) as server:
         point_to(monkeypatch, server.url("vgg.h5"))
         monkeypatch.setattr(download, "CHUNK", 1000)
-        monkeypatch.setenv(files.CACHE_VARIABLE, str(tmp_path / "cache"))
+        monkeypatch.setenv(own_folders.CACHE_VARIABLE, str(tmp_path / "cache"))
         yield server
 
 
@@ -160,8 +160,8 @@ def test_two_processes(server, tmp_path):
 
 def test_a_cache_that_cannot_be_written(server, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv(files.CACHE_VARIABLE, str(tmp_path / "file" / "cache"))
-    fails(f"written .*{files.CACHE_VARIABLE}")
+    monkeypatch.setenv(own_folders.CACHE_VARIABLE, str(tmp_path / "file" / "cache"))
+    fails(f"written .*{own_folders.CACHE_VARIABLE}")
 
 
 def test_a_full_disk_is_no_broken_connection(server, tmp_path):
@@ -169,7 +169,7 @@ def test_a_full_disk_is_no_broken_connection(server, tmp_path):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
     try:
-        told = fails(rf"\.part cannot be written \(File too large\); set {files.CACHE_VARIABLE}")
+        told = fails(rf"\.part cannot be written \(File too large\); set {own_folders.CACHE_VARIABLE}")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert "interrupted" not in told and server.asked == [None]
@@ -186,14 +186,14 @@ def test_a_firewall_is_not_a_disk(server, monkeypatch):
 
 
 def test_default_place(monkeypatch):
-    monkeypatch.delenv(files.CACHE_VARIABLE, raising=False)
+    monkeypatch.delenv(own_folders.CACHE_VARIABLE, raising=False)
     monkeypatch.setenv("HOME", "/home/someone")
     assert download.VGG16.path == f"/home/someone/.cache/ssd-tensorflow/{download.VGG16.name}"
 
 
 def test_train_takes_it_from_the_cache_by_default(tmp_path, monkeypatch):
     """At width 1. The file there is not the right one: it is refused before a run is made, and nothing is fetched."""
-    monkeypatch.setenv(files.CACHE_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(own_folders.CACHE_VARIABLE, str(tmp_path))
     (tmp_path / download.VGG16.name).write_bytes(b"spoilt")
     data = programs.write_shapes(tmp_path / "data", {"train": 2})
     flags = ("--data", data, "--train", "train", "--classes", programs.CLASSES, "--batch-size", "1", "--workers", "1")
