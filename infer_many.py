@@ -223,6 +223,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     program.tiling(flags)
     if flags.gpus > 1 and not flags.gpus.is_integer():
         raise UserError(f"--gpus {flags.gpus:g}: a process has a part of one GPU, or whole ones")
+    if flags.cores < 1 and not flags.gpus:  # of which no process could be kept from using all of the machine
+        raise UserError(f"--cores {flags.cores:g}: without --gpus a process needs at least one core; give 1 or more")
     return flags
 
 

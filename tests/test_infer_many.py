@@ -183,7 +183,7 @@ def test_without_ray_nothing_is_begun(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     ("flags", "claimed"),
-    [([], [1]), (["--cores", "3"], [3]), (["--cores", "0.5"], []), (["--gpus", "1", "--cores", "4"], [])],
+    [([], [1]), (["--cores", "3"], [3]), (["--gpus", "1", "--cores", "4"], []), (["--gpus", "0.5", "--cores", "0.5"], [])],
     ids=str,
 )
 def test_a_worker_keeps_to_the_cores_that_ray_counts(flags, claimed, monkeypatch, tmp_path):
@@ -296,6 +296,13 @@ def test_parts_of_several_gpus_are_refused():
         infer_many._parse(["model", "pictures", "out", "--gpus", "1.5"])
     for number in ("0.5", "2"):
         assert infer_many._parse(["model", "pictures", "out", "--gpus", number]).gpus == float(number)
+
+
+def test_less_than_a_core_is_refused_without_a_gpu():
+    """It would limit nothing: as many processes as fit would each use all cores of their machine."""
+    with pytest.raises(UserError, match=r"^--cores 0\.5: without --gpus a process needs at least one core; give 1 "):
+        infer_many._parse(["model", "pictures", "out", "--cores", "0.5"])
+    assert infer_many._parse(["model", "pictures", "out", "--cores", "0.5", "--gpus", "0.25"]).cores == 0.5
 
 
 def test_a_cluster_is_looked_for_before_ray_is_asked(monkeypatch):
