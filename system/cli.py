@@ -35,7 +35,7 @@ class ReportedError(UserError):
 
 
 def run(main: Callable[[], object]) -> NoReturn:
-    """Call main() and exit: 0; 1 after a user's error, reported in one line; 130 after Ctrl-C.
+    """Call main() and exit: 0; 1 after a user's error, reported in one line; 130 after Ctrl-C or SIGTERM.
 
     A KeyboardInterrupt may carry a text that says what is saved and how to go on. Other exceptions are bugs and keep
     their traceback.
@@ -54,7 +54,7 @@ def run(main: Callable[[], object]) -> NoReturn:
             _complain(error)
         sys.exit(FAILURE)
     except KeyboardInterrupt as interrupt:
-        with signals.handled(signal.SIG_IGN, signal.SIGINT):  # a second one, as of a process group, would cut it off
+        with signals.handled(signal.SIG_IGN, signal.SIGINT, signal.SIGTERM):  # a second one would cut it off
             _complain(str(interrupt) or "interrupted", prefix="")
         _flush(sys.stdout)
         sys.exit(INTERRUPTED)
@@ -474,7 +474,6 @@ class StopRequest:
     """
 
     SIGNALS: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
-    REPEAT_SECONDS = 1.0  # signals this close together count as one: `timeout` and `chain` signal parent and child
 
     def __init__(self):
         self.requested = False
@@ -493,10 +492,11 @@ class StopRequest:
 
     def _handle(self, number, _frame):
         if self._since is not None:  # `requested` may also be set by the program, as where another process stops
-            if time.monotonic() - self._since < self.REPEAT_SECONDS:
+            if time.monotonic() - self._since < signals.REPEAT_SECONDS:
                 return
             raise KeyboardInterrupt
         self.requested, self._since = True, time.monotonic()
+        signals.is_repeated()  # notes it: a repetition may come when this is closed
         name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
         text = f"\n{name}: stopping after this step; press it again to stop now and lose what is not saved\n"
         with contextlib.suppress(OSError, ValueError, AttributeError):  # no reader, or no file behind stderr

@@ -183,7 +183,12 @@ def test_without_ray_nothing_is_begun(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     ("flags", "claimed"),
-    [([], [1]), (["--cores", "3"], [3]), (["--gpus", "1", "--cores", "4"], []), (["--gpus", "0.5", "--cores", "0.5"], [])],
+    [
+        ([], [1]),
+        (["--cores", "3"], [3]),
+        (["--gpus", "1", "--cores", "4"], []),
+        (["--gpus", "0.5", "--cores", "0.5"], []),
+    ],
     ids=str,
 )
 def test_a_worker_keeps_to_the_cores_that_ray_counts(flags, claimed, monkeypatch, tmp_path):

@@ -129,15 +129,23 @@ def start_writing(folder, when, **kwargs):
     return process
 
 
-@pytest.mark.parametrize("moment", ["workers start", "pictures appear"])
-def test_ctrl_c_leaves_nothing_behind(tmp_path, moment):
+@pytest.mark.parametrize(
+    ("moment", "send", "number"),
+    [
+        ("workers start", os.killpg, signal.SIGINT),
+        ("pictures appear", os.killpg, signal.SIGINT),
+        ("pictures appear", os.kill, signal.SIGTERM),
+    ],
+    ids=["workers start", "pictures appear", "SIGTERM"],
+)
+def test_a_stop_leaves_nothing_behind(tmp_path, moment, send, number):
     def reached(process):
         if moment == "workers start":
             return len(psutil.Process(process.pid).children()) >= 2
         return any(tmp_path.glob(".*.tmp/VOC2007/JPEGImages/*.jpg"))
 
     process = start_writing(tmp_path / "road", reached, start_new_session=True)
-    os.killpg(process.pid, signal.SIGINT)
+    send(process.pid, number)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130 and "Traceback" not in errors
     assert not any(tmp_path.iterdir())
