@@ -1,6 +1,7 @@
 """The toy road on disk: a VOCdevkit from any number of processes, complete or not there at all."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -95,6 +96,20 @@ def test_two_calls_for_one_folder_leave_a_whole_data_set(tmp_path, monkeypatch, 
             dataset.write_dataset(target, train=3, test=1, workers=0)
     assert len(list(target.rglob("*.jpg"))) == len(list(target.rglob("*.xml"))) == 4
     assert os.listdir(tmp_path) == ["road"]
+
+
+@pytest.mark.parametrize("what", ["killed", "at work", "another's"])
+def test_what_an_older_version_left_when_it_was_killed_is_removed(what, tmp_path):
+    """Also where the folder was drawn meanwhile. It had no lock."""
+    target, partial = tmp_path / "road", tmp_path / "road.partial"
+    assert dataset.write_dataset(target, train=1, test=1, workers=0)
+    shutil.copytree(target, partial)
+    if what == "another's":
+        (partial / dataset.MANIFEST).unlink()
+    if what != "at work":
+        os.utime(partial / "VOC2007" / "JPEGImages", (0, 0))
+    assert not dataset.write_dataset(target, train=1, test=1, workers=0)
+    assert partial.exists() == (what != "killed")
 
 
 def run_program(*flags, **kwargs):
