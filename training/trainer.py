@@ -207,7 +207,7 @@ def open_network(task: Task, stop: StopRequest) -> Iterator[OpenNetwork]:
         weights = _class_weights(task)
         ranks = task.group and collective.Ranks(
             task.group,
-            devices.session_config(exchange_beside=task.settings.bucket_mb is not None),
+            training_graph.session_config(task.settings, together=True),
             devices.has_gpu(),
             devices.says_memory_is_full,
         )
