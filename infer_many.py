@@ -34,6 +34,10 @@ from system.wording import plural
 
 FORMAT = "parquet"
 KNOCK_SECONDS = 10.0
+# Ray talks gRPC, which is HTTP/2: who calls sends this and a frame of settings, an empty one here, and is answered with
+# a frame of settings. The fourth byte of a frame is its kind
+SETTINGS = b"\4"
+HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + SETTINGS + bytes(5)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -61,6 +65,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _ray():
+    if (
+        os.environ.get("RAY_AUTH_MODE") != "disabled"
+    ):  # it would write into our bar that a token is needed, as by default
+        logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     try:
         import ray
         import ray.data
@@ -126,13 +134,13 @@ def _cluster(flags):
 def _start(ray, address, cluster):
     """Connect to a cluster, or start one. Workers import the project from its folder, which all machines see.
 
-    address: of --ray; cluster: of `_cluster`.
+    address: of --ray; cluster: of `_cluster`, None to start one.
     """
     options = {"log_to_driver": False, "configure_logging": False}
     paths = os.pathsep.join(filter(None, (own_folders.ROOT, os.environ.get("PYTHONPATH"))))
     if not cluster:  # inherited, it holds for the processes that Ray starts in advance too, which are ready sooner
         with worker_processes.with_variable("PYTHONPATH", paths):
-            ray.init(address, **options)
+            ray.init("local", **options)  # by itself Ray joins what `ray start` has started here, or died here
         return
     flag = f"{'--ray' if address else 'RAY_ADDRESS'} {cluster}"
     try:
@@ -149,10 +157,29 @@ def _start(ray, address, cluster):
 
 
 def _knock(address):
-    """Raise OSError if nobody listens at HOST:PORT, which Ray would not notice for a quarter of an hour."""
+    """Raise OSError if nobody answers at HOST:PORT as Ray does, which Ray would not notice for a quarter of an hour."""
+    if address == "auto":
+        address = _noted_address()
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdigit():
-        socket.create_connection((host.strip("[]"), int(port)), KNOCK_SECONDS).close()
+    if not (host and port.isdigit()):
+        return
+    with socket.create_connection((host.strip("[]"), int(port)), KNOCK_SECONDS) as caller:
+        if os.environ.get("RAY_USE_TLS", "").lower() in ("1", "true"):  # then settings come after an exchange of keys
+            return
+        caller.sendall(HELLO)
+        answer = caller.recv(4)
+        while 0 < len(answer) < 4 and (more := caller.recv(4 - len(answer))):
+            answer += more
+        if answer[3:] != SETTINGS:
+            raise ConnectionError("what listens there is something else")
+
+
+def _noted_address():
+    """HOST:PORT of the cluster that `ray start` has started last on this machine, "" if there is no note of it."""
+    folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    with contextlib.suppress(OSError), open(os.path.join(folder, "ray", "ray_current_cluster"), "rb") as file:
+        return file.read(1000).decode("utf-8", "replace").strip()
+    return ""
 
 
 def _check_machines(ray, flags, cluster):
@@ -225,6 +252,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     program.tiling(flags)
     if flags.gpus > 1 and not flags.gpus.is_integer():
         raise UserError(f"--gpus {flags.gpus:g}: a process has a part of one GPU, or whole ones")
+    if flags.cores < 1 and not flags.gpus:  # of which no process could be kept from using all of the machine
+        raise UserError(f"--cores {flags.cores:g}: without --gpus a process needs at least one core; give 1 or more")
     return flags
 
 

@@ -39,7 +39,8 @@ class TrainingState:
     rows: metrics of the finished epochs.
     best: the highest VOC07 mean AP of a validation, or None.
     stale: validations of complete epochs since then.
-    data: {"pictures": number, "ids": hash} of the pictures it is trained on; None in older versions.
+    data: {"pictures": number, "ids": hash, "objects": hash} of the pictures that it is trained on
+        (same_pictures.identity); without objects in older versions, None in the first ones.
     diagnosis: what was seen of the training (diagnostics.Memory); empty in older versions.
     """
 
@@ -192,10 +193,10 @@ def _contradiction(state, name):
         return f"'epoch' is {state.epoch}, with the rows of {len(state.rows)}"
     if any(row.get(key) is None for row in state.rows for key in ("epoch", "step")):
         return "a row has no 'epoch' or no 'step'"
-    if state.data is not None and (
-        type(state.data.get("pictures")) is not int or type(state.data.get("ids")) is not str or len(state.data) != 2
-    ):
-        return f"'data' is {wording.shorten(state.data)}, not a number of pictures and a string of ids"
+    if state.data is not None:
+        kinds = {key: type(value) for key, value in state.data.items()}
+        if {"objects": str, **kinds} != {"pictures": int, "ids": str, "objects": str}:
+            return f"'data' is {wording.shorten(state.data)}, not a number of pictures and hashes"
     return None
 
 

@@ -75,7 +75,7 @@ class Side:
         try:
             self.facts = self._read()
         except BaseException:
-            self.close()
+            self._kill()
             raise
 
     def run(self):
@@ -91,15 +91,24 @@ class Side:
         return json.loads(line)
 
     def close(self):
+        """End the process by asking: it ends after the task that it does."""
         self._process.stdin.close()
         self._process.stdout.close()
         self._process.wait()
 
+    def _kill(self):
+        self._process.kill()
+        self._process.communicate()
+
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
-        self.close()
+    def __exit__(self, kind, *_):
+        """End the process: at once after an error or an interrupt, as a task may take minutes."""
+        if kind is None:
+            self.close()
+        else:
+            self._kill()
 
 
 def alternate(sides, rounds, warmup=2):

@@ -284,11 +284,16 @@ def _watch_memory(command):
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     samples = []
     with process:
-        while process.poll() is None:
-            if held := resident_mb(process.pid):  # none if it has just ended
-                samples.append(held)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(SAMPLE_SECONDS)
+        try:
+            while process.poll() is None:
+                if held := resident_mb(process.pid):  # none if it has just ended
+                    samples.append(held)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(SAMPLE_SECONDS)
+        except BaseException:
+            process.kill()
+            process.wait()  # the block's own end waits a moment only
+            raise
         if process.returncode:
             raise RuntimeError(f"{os.path.basename(command[1])} failed: {process.stderr.read().strip()}")
     return samples

@@ -12,7 +12,6 @@ import argparse
 import contextlib
 import dataclasses
 import os
-import signal
 import sys
 import tempfile
 
@@ -44,7 +43,6 @@ TINY_LIMIT = 4  # pictures
 
 def main(argv=None):
     flags = _parse(argv)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the running training ends too
     with contextlib.ExitStack() as stack:
         environment = {**os.environ, **({"CUDA_VISIBLE_DEVICES": "-1"} if flags.device == "cpu" else {})}
         machine = _machine(flags, environment)

@@ -105,6 +105,7 @@ class Trainings:
                 return process.wait()
             except BaseException:
                 process.kill()
+                process.wait()  # the block's own end waits a moment only
                 raise
 
     def _failure(self, training, code):

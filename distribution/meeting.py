@@ -8,9 +8,11 @@ import contextlib
 import hashlib
 import ipaddress
 import json
+import secrets
 import selectors
 import socket
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -36,9 +38,10 @@ def callers(cluster: Cluster, check: Callable[[], object], seconds: float) -> It
     """
     missing = set(range(1, cluster.size))
     deadline, patience = time.monotonic() + seconds, Patience(cluster)
-    with _Reception(cluster) as reception:
+    with _Reception(cluster) as reception, _Double(cluster) as double:
         while missing:
             check()
+            double.check()
             patience.wait(missing)
             if time.monotonic() > deadline:
                 raise RankLost(
@@ -46,7 +49,9 @@ def callers(cluster: Cluster, check: Callable[[], object], seconds: float) -> It
                     f"{seconds:g} seconds; start it, or check the network between the hosts{_and_each_index(cluster)}"
                 )
             for rank, connection in reception.new_ranks():
-                if rank not in missing:
+                if rank == 0:
+                    double.answer(connection)
+                elif rank not in missing:
                     _refuse(connection, _TWICE)
                 elif _welcome(connection):
                     missing.remove(rank)
@@ -68,6 +73,52 @@ def _refuse(connection, reason):
         connection.send("refused", reason)
     connection.end_writing()
     connection.close()
+
+
+class _Double:
+    """At rank 0: finds another process that takes itself for rank 0, as where TF_CONFIG was copied to a host as it is.
+
+    Each would wait for the others where it is. So rank 0 calls the address at which it should be, as others do: it is
+    answered by itself or, on a wrong host, by the one that is rank 0 there. A context manager.
+    """
+
+    def __init__(self, cluster):
+        self._cluster, self._own = cluster, secrets.token_hex(8)
+        self._found, self._closed = False, threading.Event()
+
+    def __enter__(self):
+        threading.Thread(target=self._seek, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self._closed.set()
+
+    def check(self):
+        """Raise UserError if another one was found."""
+        if self._found:
+            raise UserError(_refusal(self._cluster, _TWICE))
+
+    def answer(self, connection):
+        """To a call of rank 0, this one or another."""
+        with contextlib.suppress(OSError):
+            connection.send("first", self._own)
+        connection.end_writing()
+        connection.close()
+
+    def _seek(self):
+        while not self._closed.is_set():
+            with contextlib.suppress(OSError, EOFError, ValueError):
+                kind, name, _ = self._ask()
+                self._found = kind == "first" and name != self._own
+                return
+            self._closed.wait(_POLL_SECONDS)
+
+    def _ask(self):
+        with socket.create_connection(split(self._cluster.meeting), timeout=HELLO_SECONDS) as connected:
+            connected.sendall(_HELLO.pack(MAGIC, _training(self._cluster), 0))
+            connection = Connection(connected)
+            connected.settimeout(HELLO_SECONDS)
+            return connection.receive()
 
 
 class _Reception:

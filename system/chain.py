@@ -38,8 +38,9 @@ def call(program: str, *arguments: object) -> None:
 class _Child:
     """A child process that gets the time to save its work when this process receives a stop signal.
 
-    It is passed on, but for Ctrl-C, which reaches every process of the terminal: a second one could interrupt the child
-    as it reports the first. Neither signal ends this process before the child has ended.
+    Each is passed on, also Ctrl-C, which the child has received from the terminal: nothing tells it from a SIGINT that
+    somebody sends to this process alone, and a program takes both for one (`signals.REPEAT_SECONDS`). No signal ends
+    this process before the child has ended.
     """
 
     def __init__(self):
@@ -57,21 +58,10 @@ class _Child:
     def handle(self, number, _frame):
         """The handler of both signals while it runs."""
         self.stopped = True
-        if number == signal.SIGINT and _has_terminal():
-            return
         if self._process:
             self._process.send_signal(number)
         else:
             self._early = number
-
-
-def _has_terminal():
-    """Whether this process is in the foreground of a terminal, which then sends its SIGINT to the child too."""
-    try:
-        with open("/dev/tty", "rb") as terminal:
-            return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
-    except OSError:
-        return False
 
 
 def has_begun(run: str) -> bool:

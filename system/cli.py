@@ -25,7 +25,7 @@ class ReportedError(UserError):
 
 
 def run(main: Callable[[], object]) -> NoReturn:
-    """Call main() and exit: 0; 1 after a user's error, reported in one line; 130 after Ctrl-C.
+    """Call main() and exit: 0; 1 after a user's error, reported in one line; 130 after Ctrl-C or SIGTERM.
 
     A KeyboardInterrupt may carry a text that says what is saved and how to go on. Other exceptions are bugs and keep
     their traceback.
@@ -44,7 +44,7 @@ def run(main: Callable[[], object]) -> NoReturn:
             _complain(error)
         sys.exit(FAILURE)
     except KeyboardInterrupt as interrupt:
-        with signals.handled(signal.SIG_IGN, signal.SIGINT):  # a second one, as of a process group, would cut it off
+        with signals.handled(signal.SIG_IGN, signal.SIGINT, signal.SIGTERM):  # a second one would cut it off
             _complain(str(interrupt) or "interrupted", prefix="")
         streams.flush(sys.stdout)
         sys.exit(INTERRUPTED)

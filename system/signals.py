@@ -5,10 +5,15 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
 INTERRUPTED = 130  # exit code after Ctrl-C, as of a shell
+# Signals this close together count as one: `timeout` sends one to a process and one to its group, and what reaches all
+# of a terminal is passed on to a program by the one that started it (`chain`)
+REPEAT_SECONDS = 1.0
+_received: float | None = None  # when the last signal came that was not a repetition
 
 
 def in_main_thread() -> bool:
@@ -45,9 +50,30 @@ def end_at_interrupt() -> None:
 
 
 def raise_at_interrupt() -> None:
-    """From now on Ctrl-C raises KeyboardInterrupt again, if `end_at_interrupt` has changed that."""
-    if in_main_thread() and signal.getsignal(signal.SIGINT) is _end:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """From now on Ctrl-C and SIGTERM raise KeyboardInterrupt, so that a program removes what it leaves and ends others.
+
+    A repetition is passed over. Nothing changes where a signal is ignored or somebody else has a handler.
+    """
+    ours = {signal.SIGINT: (_end, signal.default_int_handler), signal.SIGTERM: (signal.SIG_DFL,)}
+    if in_main_thread():
+        for number, handlers in ours.items():
+            if signal.getsignal(number) in handlers:
+                signal.signal(number, _raise)
+
+
+def is_repeated() -> bool:
+    """Note that a signal came that asks to stop; returns whether it is a repetition of the one before."""
+    global _received
+    now = time.monotonic()
+    if _received is not None and 0 <= now - _received < REPEAT_SECONDS:
+        return True
+    _received = now
+    return False
+
+
+def _raise(_number, _frame):
+    if not is_repeated():
+        raise KeyboardInterrupt
 
 
 def _end(_number, _frame):

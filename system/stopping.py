@@ -18,7 +18,6 @@ class StopRequest:
     """
 
     SIGNALS: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
-    REPEAT_SECONDS = 1.0  # signals this close together count as one: `timeout` and `chain` signal parent and child
 
     def __init__(self):
         self.requested = False
@@ -37,10 +36,11 @@ class StopRequest:
 
     def _handle(self, number, _frame):
         if self._since is not None:  # `requested` may also be set by the program, as where another process stops
-            if time.monotonic() - self._since < self.REPEAT_SECONDS:
+            if time.monotonic() - self._since < signals.REPEAT_SECONDS:
                 return
             raise KeyboardInterrupt
         self.requested, self._since = True, time.monotonic()
+        signals.is_repeated()  # notes it: a repetition may come when this is closed
         name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
         text = f"\n{name}: stopping after this step; press it again to stop now and lose what is not saved\n"
         with contextlib.suppress(OSError, ValueError, AttributeError):  # no reader, or no file behind stderr

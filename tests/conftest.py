@@ -12,6 +12,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from programs import TINY, run, write_shapes
+from system import signals
 
 # Minutes each. They come first, so that two processes (`make test`) end at about the same time
 LONGEST = [
@@ -29,6 +30,16 @@ LONGEST = [
 def pytest_collection_modifyitems(items):
     """Put the tests of the longest files first; others keep their order."""
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
+@pytest.fixture(autouse=True)
+def signals_of_before(monkeypatch):
+    """Each test begins with the handlers of signals that the tests began with: `cli.run` leaves its own."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    monkeypatch.setattr(signals, "_received", None)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

@@ -180,6 +180,8 @@ def test_a_damaged_file_is_read_or_gets_one_line(name, tmp_path):
         ({"data": {"pictures": "10"}}, "'data' is"),
         ({"data": {"pictures": 10, "ids": 7}}, "'data' is"),
         ({"data": {"pictures": 10, "ids": "0", "names": []}}, "'data' is"),
+        ({"data": {"pictures": 10, "ids": "0", "objects": None}}, "'data' is"),
+        ({"data": {"ids": "0", "objects": "0"}}, "'data' is"),
         ({"best": 1.5}, "'best'"),
         ({"diagnosis": {"sums": 5}}, "'sums' is 5, not an object"),
     ],

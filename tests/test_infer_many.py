@@ -183,7 +183,12 @@ def test_without_ray_nothing_is_begun(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     ("flags", "claimed"),
-    [([], [1]), (["--cores", "3"], [3]), (["--cores", "0.5"], []), (["--gpus", "1", "--cores", "4"], [])],
+    [
+        ([], [1]),
+        (["--cores", "3"], [3]),
+        (["--gpus", "1", "--cores", "4"], []),
+        (["--gpus", "0.5", "--cores", "0.5"], []),
+    ],
     ids=str,
 )
 def test_a_worker_keeps_to_the_cores_that_ray_counts(flags, claimed, monkeypatch, tmp_path):
@@ -233,7 +238,8 @@ def test_workers_find_the_project_on_all_machines(flag, variable, before, monkey
     if flag or variable:
         assert seen["address"] == flag and seen["runtime_env"] == {"env_vars": {"PYTHONPATH": wanted}}
     else:
-        assert seen == {"address": None, "runtime_env": None, "inherited": wanted}
+        # And not what `ray start` has started on this machine, or has left a note of
+        assert seen == {"address": "local", "runtime_env": None, "inherited": wanted}
     assert os.environ.get("PYTHONPATH") == before
 
 
@@ -298,13 +304,65 @@ def test_parts_of_several_gpus_are_refused():
         assert infer_many._parse(["model", "pictures", "out", "--gpus", number]).gpus == float(number)
 
 
-def test_a_cluster_is_looked_for_before_ray_is_asked(monkeypatch):
+def test_less_than_a_core_is_refused_without_a_gpu():
+    """It would limit nothing: as many processes as fit would each use all cores of their machine."""
+    with pytest.raises(UserError, match=r"^--cores 0\.5: without --gpus a process needs at least one core; give 1 "):
+        infer_many._parse(["model", "pictures", "out", "--cores", "0.5"])
+    assert infer_many._parse(["model", "pictures", "out", "--cores", "0.5", "--gpus", "0.25"]).cores == 0.5
+
+
+@contextlib.contextmanager
+def listening(answer):
+    """HOST:PORT where callers are answered so, None for not at all, once they have said something."""
+    with socket.create_server(("127.0.0.1", 0)) as server, contextlib.ExitStack() as callers:
+
+        def serve():
+            with contextlib.suppress(OSError):
+                while True:
+                    caller = callers.enter_context(server.accept()[0])
+                    if answer is not None and caller.recv(1000):
+                        caller.sendall(answer)
+                        caller.shutdown(socket.SHUT_RDWR)
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+        server.shutdown(socket.SHUT_RDWR)
+
+
+GRPC = bytes([0, 0, 24, 4, 0, 0, 0, 0, 0]) + bytes(24)  # how a server of gRPC begins
+
+
+def test_a_cluster_is_looked_for_before_ray_is_asked():
     connected = []
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        address = f"127.0.0.1:{server.getsockname()[1]}"
-        ray = types.SimpleNamespace(init=lambda given, **_: connected.append(given))
+    ray = types.SimpleNamespace(init=lambda given, **_: connected.append(given))
+    with listening(GRPC) as address:
         infer_many._start(ray, address, address)
     assert connected == [address]
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [(b"HTTP/1.1 400\r\n", "what listens there is something else"), (b"", "what"), (None, "timed")],
+)
+@pytest.mark.parametrize("noted", [False, True])
+def test_what_listens_and_is_not_ray_is_one_line(answer, reason, noted, monkeypatch, tmp_path):
+    """Ray would try for a quarter of an hour; `auto` is what a killed cluster may have left a note of."""
+    monkeypatch.setattr(infer_many, "KNOCK_SECONDS", 0.5)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    with listening(answer) as address:
+        if noted:
+            (tmp_path / "ray").mkdir()
+            (tmp_path / "ray" / "ray_current_cluster").write_text(address)
+            address = "auto"
+        with pytest.raises(UserError, match=rf"^--ray {address}: no Ray cluster is there \({reason}"):
+            infer_many._start(types.SimpleNamespace(), address, address)
+
+
+def test_behind_encryption_a_port_that_listens_is_ray(monkeypatch):
+    """Its settings come only after keys were exchanged."""
+    monkeypatch.setenv("RAY_USE_TLS", "1")
+    with listening(None) as address:
+        infer_many._start(types.SimpleNamespace(init=lambda *_, **__: None), address, address)
 
 
 @pytest.mark.parametrize(

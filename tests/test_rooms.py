@@ -59,6 +59,7 @@ WITHOUT_TENSORFLOW = {
     "training.batch_sheet",
     "training.caching",
     "training.flag_groups",
+    "training.same_pictures",
     "training.train_flags",
     "training.together",
     "distribution.cluster",

@@ -7,6 +7,8 @@ import json
 import multiprocessing
 import os
 import pathlib
+import shutil
+import time
 
 import cv2
 import tqdm
@@ -21,6 +23,7 @@ VERSION = 1  # increased when the same seed gives other pictures
 MANIFEST = "toy_road.json"
 GROUPS = "groups.csv"
 JPEG_QUALITY = 88
+QUIET_SECONDS = 3600  # without a new picture in an unfinished folder, until nobody writes there any more
 
 
 @dataclasses.dataclass
@@ -151,6 +154,7 @@ def write_dataset(directory, train=4000, test=400, seed=0, workers=None):
     """
     target = pathlib.Path(os.path.realpath(directory))  # a link stays one
     manifest = {"version": VERSION, "seed": seed, "train": train, "test": test, "classes": list(CLASSES)}
+    _remove_partial(target)
     if _is_written(target, manifest):
         return False
     try:
@@ -162,6 +166,15 @@ def write_dataset(directory, train=4000, test=400, seed=0, workers=None):
             return False
         raise
     return True
+
+
+def _remove_partial(target):
+    """Remove the unfinished folder of an older version that was killed: it had one name for all who drew, no lock."""
+    partial = target.with_name(f"{target.name}.partial")
+    pictures = partial / "VOC2007" / "JPEGImages"
+    is_ours = (partial / MANIFEST).is_file() and pictures.is_dir()
+    if is_ours and time.time() - pictures.stat().st_mtime > QUIET_SECONDS:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _fill(root, manifest, workers):

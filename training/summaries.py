@@ -79,8 +79,7 @@ class Summaries:
         self.write_rows(rows)
         with _writing(self._events):
             is_new = not _event_files(self._events)
-            cut_events(self._events, step)
-            self._losses = recorded_losses(self._events)
+            self._losses = cut_events(self._events, step)
             self._file = _EventFile(self._events)
             if graph is not None and is_new:
                 content = graph.as_graph_def().SerializeToString()
@@ -244,19 +243,6 @@ class _EventFile:
         self._writer.close()
 
 
-def recorded_losses(folder: str) -> list[dict]:
-    """The losses of each recorded step in the event files of a folder, by rising step: dicts as `record_step` keeps."""
-    found: dict[int, dict] = {}
-    for path in _event_files(folder):
-        for record in _whole_records(path):
-            event = tf.Event.FromString(record)
-            for value in event.summary.value:
-                kind, _, name = value.tag.partition("/")
-                if kind == "loss" and name in LOSSES:
-                    found.setdefault(event.step, {"step": event.step})[name] = value.simple_value
-    return [found[step] for step in sorted(found)]
-
-
 def mean_losses(losses: Sequence[dict]) -> list[dict]:
     """Means of the losses over each hundred steps, as dicts like those given; `step` is the last of each hundred."""
     groups: dict[int, list[dict]] = {}
@@ -269,22 +255,25 @@ def mean_losses(losses: Sequence[dict]) -> list[dict]:
     return means
 
 
-def cut_events(folder: str, step: int) -> None:
+def cut_events(folder: str, step: int) -> list[dict]:
     """Merge the event files of a folder into one that ends with optimizer step `step`.
 
     What follows an incomplete record, which a killed program leaves, is not read.
+    Returns the losses of each recorded step, by rising step: dicts as `record_step` keeps.
     """
-    paths = _event_files(folder)
+    paths, losses = _event_files(folder), dict[int, dict]()
     if not paths:
-        return
+        return []
     merged = os.path.join(folder, "cut.tmp")
     if os.path.islink(merged):
         os.remove(merged)  # the writer would empty what it points to
     with tf.python_io.TFRecordWriter(merged) as writer:
         for path in paths:
             for record in _whole_records(path):
-                if tf.Event.FromString(record).step <= step:
+                event = tf.Event.FromString(record)
+                if event.step <= step:
                     writer.write(record)
+                    _collect(event, losses)
     # A name of its own: a writer that opens within the same second would reuse the first file's. A crash before the
     # others are deleted leaves records twice, which TensorBoard accepts
     final = paths[0].removesuffix(CUT_SUFFIX) + CUT_SUFFIX
@@ -292,6 +281,15 @@ def cut_events(folder: str, step: int) -> None:
     for path in paths:
         if path != final:
             os.remove(path)
+    return [losses[one] for one in sorted(losses)]
+
+
+def _collect(event, losses):
+    """Add the losses of an event to {step: those that are known}."""
+    for value in event.summary.value:
+        kind, _, name = value.tag.partition("/")
+        if kind == "loss" and name in LOSSES:
+            losses.setdefault(event.step, {"step": event.step})[name] = value.simple_value
 
 
 def _event_files(folder):

@@ -7,19 +7,18 @@ import argparse
 import contextlib
 import dataclasses
 import glob
-import hashlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import config
 from distribution import cluster, group, launcher
 from distribution.member import Member
-from structures import Sample, UserError
+from structures import UserError
 from system import cli, files, own_folders, stopping, worker_processes
 from system.wording import plural
-from training import train_flags
+from training import same_pictures, train_flags
 from training.flag_groups import flag_of
 
 PROGRAM = os.path.join(own_folders.ROOT, "train.py")
@@ -164,8 +163,8 @@ def _facts(task):
         **facts,
         "--run": os.path.basename(os.path.realpath(task.run)),
         "its classes or its network": task.description.to_json(),
-        "the pictures of --train": _fingerprint(task.samples),
-        "the pictures of --valid": _fingerprint(task.valid),
+        "the pictures of --train": same_pictures.identity(task.samples),
+        "the pictures of --valid": same_pictures.identity(task.valid),
     }
 
 
@@ -179,8 +178,3 @@ def _program():
             if not os.path.basename(path).startswith("source_"):
                 found[f"{os.path.relpath(path, own_folders.ROOT)} of this project"] = files.digest(path).hex()
     return found
-
-
-def _fingerprint(samples: Sequence[Sample]) -> str:
-    texts = (f"{one.id} {one.boxes.tobytes().hex()} {one.labels.tolist()}" for one in samples)
-    return hashlib.sha256("\n".join(texts).encode("utf-8", "surrogatepass")).hexdigest()

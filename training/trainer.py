@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import hashlib
 import math
 import os
 import sys
@@ -35,6 +34,7 @@ from training import (
     optimization,
     probes,
     progress,
+    same_pictures,
     shares,
     summaries,
     training_graph,
@@ -113,7 +113,7 @@ def open_trainer(task: Task, stop: StopRequest) -> Iterator["Trainer"]:
             task.divided.write(os.path.join(task.run, config.DIVISION))
         checkpoints = runs.Checkpoints(task.run)
         state = (checkpoints.restore_last(session) if task.resume else None) or runs.TrainingState()
-        _check_data(task, state)
+        same_pictures.check(task, state)
         opened.send(state)
         largest = max(opened.class_weights) if opened.class_weights else 1.0
         diagnosis = diagnostics.Diagnosis(state.diagnosis, task.settings, task.description, largest)
@@ -208,7 +208,7 @@ def open_network(task: Task, stop: StopRequest) -> Iterator[OpenNetwork]:
         weights = _class_weights(task)
         ranks = task.group and collective.Ranks(
             task.group,
-            devices.session_config(exchange_beside=task.settings.bucket_mb is not None),
+            training_graph.session_config(task.settings, together=True),
             devices.has_gpu(),
             devices.says_memory_is_full,
         )
@@ -295,40 +295,6 @@ def _first_values(task, stop):
         return given
     images = training_data.first_images(task.samples, task.description.preset, task.settings, PICTURES_TO_SCALE_BY)
     return layer_scaling.scaled(task.description, given, images, task.settings.seed)
-
-
-def _check_data(task, state):
-    """Note the pictures in the state; refuse a resume on others, whose position in the epoch would be meaningless."""
-    moved = _another_place(task) if task.resume else None
-    if moved and state.data is None:  # of an earlier version, or nothing is saved yet
-        raise UserError(f"{moved}, and has not noted its pictures to compare these with; leave it out to resume")
-    ids = "\n".join(sample.id for sample in task.samples).encode("utf-8", "surrogatepass")
-    data = {"pictures": len(task.samples), "ids": hashlib.sha256(ids).hexdigest()}
-    before = state.data or data
-    if before != data:
-        source = f"--train {task.settings.train} of {task.settings.data} has"
-        change = f"{plural(before['pictures'], 'picture')}, {source} {data['pictures']} now"
-        if before["pictures"] == data["pictures"]:
-            change = f"other pictures than {source} now"
-        raise UserError(
-            f"--resume: {task.run} was trained on {change}; restore them, or start a new run with "
-            f"--init-from {task.run}"
-        )
-    if state.batch > task.plan.batches_per_epoch:
-        limit = task.plan.batches_per_epoch
-        raise UserError(f"--resume: {task.run} is damaged: at batch {state.batch} of {limit}; {config.RESTORE}")
-    if moved:
-        cli.warn(f"{moved}; only the names of the pictures of --train are compared, not what they show")
-    state.data = data
-
-
-def _another_place(task):
-    """The beginning of a message if a resume has its data set elsewhere; None if not."""
-    _, stored = config.read_config(task.run)
-    for name in ("data", "source"):
-        if (value := getattr(task.settings, name)) != (first := getattr(stored, name)):
-            return f"--{name} {value}: the run was started with {first}"
-    return None
 
 
 def _keep_changes(task):

@@ -76,11 +76,8 @@ def build(
         loss_of_predictions = valid_loss.ValidationLoss(description, settings, class_weights)
     variables = [*tf.global_variables(), *tf.local_variables()]
     devices.leave_to_tensorflow([training_step.first_averages, *(v.initializer for v in variables)])
-    beside = ranks is not None and settings.bucket_mb is not None
-    session_config = devices.session_config(compile=xla == "on", exchange_beside=beside)
-    session = (
-        tf.Session(ranks.target, config=ranks.prepare(session_config)) if ranks else tf.Session(config=session_config)
-    )
+    setup = session_config(settings, ranks is not None, xla)
+    session = tf.Session(ranks.target, config=ranks.prepare(setup)) if ranks else tf.Session(config=setup)
     validated = detector.Detector(
         detector.GraphNetwork(session, training_step.images, detections, owns_session=False),
         description,
@@ -90,6 +87,14 @@ def build(
         keep_predictions=True,
     )
     return TrainingGraph(session, training_step, validated, loss_of_predictions)
+
+
+def session_config(settings: config.TrainingSettings, together: bool, xla: str = "off") -> tf.ConfigProto:
+    """Settings of a training's session and of the server of a rank, whose threads its session uses.
+
+    together: whether several processes train; xla: as of `build`.
+    """
+    return devices.session_config(compile=xla == "on", exchange_beside=together and settings.bucket_mb is not None)
 
 
 def _evaluated(training_step, description, settings, dtype):

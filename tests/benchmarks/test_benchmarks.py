@@ -34,6 +34,7 @@ import numpy as np
 
 import average_precision
 import oracles_ap
+from programs import fresh_environment, wait_until
 from structures import UserError
 
 KEYS = {"name", "unit", "ours", "peer", "ratio", "target", "what", "command", "machine"}
@@ -412,6 +413,51 @@ def test_sides_work_in_turn():
 def test_a_side_that_fails_is_reported():
     with pytest.raises(RuntimeError, match=r"bench_float_pipeline\.py data .*\b1\b"):
         bench_harness.Side("bench_float_pipeline.py", "data", {"index": "no such file"})
+
+
+# bench.py whose side, or program, is a script that writes its number and is then busy
+STOPPED = """
+import pathlib, sys
+sys.path.insert(0, sys.argv[1])
+import bench, bench_harness, bench_programs
+from system import cli
+bench_harness.HERE = pathlib.Path.cwd()
+def side(name, settings):
+    with bench_harness.Side("busy.py", "task") as one:
+        yield one.run()
+def watched(name, settings):
+    yield bench_programs._watch_memory([sys.executable, "busy.py"])
+def starting(name, settings):
+    yield bench_harness.Side("busy.py", "never")
+bench.BENCHMARKS |= {"side": side, "watched": watched, "starting": starting}
+bench_programs.ROOT = pathlib.Path.cwd()
+cli.run(lambda: bench.main([sys.argv[2], "--peer-python", "false"]))
+"""
+BUSY = """
+import os, pathlib, sys, time
+if sys.argv[1:2] == ["task"]:
+    print("{}", flush=True)
+    input()
+pathlib.Path("new").write_text(str(os.getpid()))
+os.rename("new", "pid")
+time.sleep(99)
+"""
+
+
+@pytest.mark.parametrize("what", ["side", "watched", "starting"])
+def test_a_stopped_benchmark_leaves_no_process_and_no_folder(what, tmp_path):
+    """SIGTERM reaches bench.py alone."""
+    (tmp_path / "busy.py").write_text(BUSY)
+    command = [sys.executable, "-c", STOPPED, str(ROOT / "benchmarks"), what]
+    environment = fresh_environment(TMPDIR=str(tmp_path))
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        wait_until((tmp_path / "pid").exists, process)
+        process.terminate()
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err.splitlines()[-1]) == (130, "interrupted")
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+    assert not list(tmp_path.glob("bench-*"))
 
 
 def test_evaluation_data_has_hits_and_misses():

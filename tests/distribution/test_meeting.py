@@ -105,6 +105,21 @@ def test_a_second_process_with_the_index_of_another_is_refused():
     assert re.match(r"rank 1 \(127.0.0.1:\d+\): has come already; .* index in TF_CONFIG", str(copy))
 
 
+@pytest.mark.parametrize("delays", [(0, 1.5, 3), (1.5, 0, 3)], ids=["later", "earlier"])
+def test_a_second_rank_0_on_another_host_is_refused(delays, monkeypatch):
+    """The line with TF_CONFIG was copied to the second host as it is. It would wait where nobody calls."""
+    ranks = cluster.local(2)
+    copy = dataclasses.replace(ranks[0])
+    listening = meeting._listening
+    monkeypatch.setattr(
+        meeting, "_listening", lambda one: socket.create_server(("", 0)) if one is copy else listening(one)
+    )
+    first, refused, second = run_ranks(meet, ranks=[ranks[0], copy, ranks[1]], delays=delays)
+    assert (first, second) == (1, 1)
+    assert type(refused) is UserError
+    assert re.match(r"rank 0 \(127.0.0.1:\d+\): has come already; .* index in TF_CONFIG", str(refused))
+
+
 @pytest.mark.parametrize(
     "other", [{"addresses": ("127.0.0.1:1", "127.0.0.1:2")}, {"training": "job 77, step 1"}], ids=str
 )

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -97,41 +96,49 @@ def test_a_stop_while_the_program_is_being_started_is_passed_on(number):
     assert code in (-number, 1)  # 1 after a traceback, of Python that had begun to start
 
 
-def test_ctrl_c_reaches_the_program_once(tmp_path):
-    """A second SIGINT would interrupt a program that has no StopRequest as it ends: three of 25 left a traceback."""
-    counting = tmp_path / "counting.py"
-    counting.write_text(
-        "import pathlib, signal, sys, time\n"
-        f"here = pathlib.Path({str(tmp_path)!r})\n"
-        "signal.signal(signal.SIGINT, lambda *_: (here / str(time.monotonic_ns())).with_suffix('.signal').touch())\n"
-        "(here / 'ready').touch()\n"
-        "while not (here / 'end').exists(): time.sleep(0.02)\n"
-        "sys.exit(130)"
-    )
+# Removes what it leaves, in longer than a signal takes to be passed on. A second interrupt would leave it there
+TIDY = """
+import pathlib, sys, time
+from system import cli
+here = pathlib.Path(sys.argv[1])
+def main():
+    (here / "left").touch()
+    try:
+        (here / "ready").touch()
+        time.sleep(60)
+    finally:
+        time.sleep(0.5)
+        (here / "left").unlink()
+cli.run(main)
+"""
+
+
+@pytest.mark.parametrize("pressed", [True, False], ids=["Ctrl-C", "SIGINT to the caller alone"])
+def test_a_program_in_a_terminal_is_interrupted_once(pressed, tmp_path):
+    """The terminal sends Ctrl-C to both, and the caller passes it on too: a signal to it alone looks the same."""
+    (tmp_path / "tidy.py").write_text(TIDY)
     ours, theirs = os.openpty()
     code = (
         f"import os; os.open({os.ttyname(theirs)!r}, os.O_RDWR)\n"  # it is the terminal of its session now
         "from system import chain, cli\n"
-        f"cli.run(lambda: chain.call({str(counting)!r}))"
+        f"cli.run(lambda: chain.call({str(tmp_path / 'tidy.py')!r}, {str(tmp_path)!r}))"
     )
     caller = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, start_new_session=True, stderr=subprocess.PIPE)
     try:
         wait_until((tmp_path / "ready").exists, caller)
-        caller.send_signal(signal.SIGSTOP)  # two signals at once would be one
-        os.waitid(os.P_PID, caller.pid, os.WSTOPPED)
-        os.write(ours, b"\x03")
-        wait_until(lambda: list(tmp_path.glob("*.signal")), caller)
-        caller.send_signal(signal.SIGCONT)
-        time.sleep(1)  # for a second signal
-        (tmp_path / "end").touch()
-        assert caller.wait(60) == 130
+        if pressed:
+            os.write(ours, b"\x03")
+        else:
+            caller.send_signal(signal.SIGINT)
+        assert caller.wait(30) == 130
+        expected = b"interrupted\ninterrupted; repeat the command to continue from here\n"
+        assert caller.stderr.read() == expected
     finally:
-        (tmp_path / "end").touch()
-        caller.kill()
+        os.killpg(caller.pid, signal.SIGKILL) if caller.poll() is None else None
         caller.communicate()
         os.close(ours)
         os.close(theirs)
-    assert len(list(tmp_path.glob("*.signal"))) == 1
+    assert not (tmp_path / "left").exists()
 
 
 def test_last_metrics(tmp_path):

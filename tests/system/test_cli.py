@@ -10,7 +10,7 @@ import pytest
 
 from programs import ROOT
 from structures import UserError
-from system import cli
+from system import cli, signals, stopping
 from system.argument_parser import ArgumentParser
 
 
@@ -48,16 +48,61 @@ def test_interrupt_is_130(capsys):
 
 
 def test_a_second_interrupt_does_not_cut_off_the_line(capsys, monkeypatch):
-    """As where a whole process group gets one, and the program that runs this one passes its own on."""
+    """However late it comes."""
     complain = cli._complain
 
     def interrupted_again(*arguments, **options):
-        os.kill(os.getpid(), signal.SIGINT)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.raise_signal(number)
         complain(*arguments, **options)
 
     monkeypatch.setattr(cli, "_complain", interrupted_again)
     assert ended(fail(KeyboardInterrupt()), capsys) == (130, "interrupted\n")
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler  # whoever has called it is interrupted again
+    with pytest.raises(KeyboardInterrupt):  # whoever has called it is interrupted again
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_is_one_interrupt_which_its_repetition_does_not_disturb(number, capsys, monkeypatch):
+    """As of `timeout`, which signals a process and its group, and in a terminal under a program that passes it on."""
+    now, tidied = [100.0], []
+    monkeypatch.setattr(signals.time, "monotonic", lambda: now[0])
+
+    def main():
+        try:
+            signal.raise_signal(number)
+        finally:
+            for _ in range(2):
+                signal.raise_signal(number)
+            tidied.append(True)
+
+    assert ended(main, capsys) == (130, "interrupted\n") and tidied
+    signal.raise_signal(number)  # while Python ends
+    now[0] += 2
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(number)
+
+
+def test_a_repetition_after_a_stop_request_is_none_either(capsys, monkeypatch):
+    """A program that was between two steps is out of its StopRequest at once."""
+    now = [100.0]
+    monkeypatch.setattr(signals.time, "monotonic", lambda: now[0])
+
+    def main():
+        with stopping.StopRequest() as stop:
+            signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        tidied.append(stop.requested)
+
+    tidied = []
+    assert ended(main, capsys)[0] == 0 and tidied == [True]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_ignored_signal_stays_ignored(number, capsys):
+    """As of a program in the background of a shell."""
+    with signals.handled(signal.SIG_IGN, number):
+        assert ended(lambda: signal.raise_signal(number), capsys) == (0, "")
 
 
 def test_help_keeps_its_own_exit_code(capsys):

@@ -1,6 +1,7 @@
 """The toy road on disk: a VOCdevkit from any number of processes, complete or not there at all."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -97,6 +98,20 @@ def test_two_calls_for_one_folder_leave_a_whole_data_set(tmp_path, monkeypatch, 
     assert os.listdir(tmp_path) == ["road"]
 
 
+@pytest.mark.parametrize("what", ["killed", "at work", "another's"])
+def test_what_an_older_version_left_when_it_was_killed_is_removed(what, tmp_path):
+    """Also where the folder was drawn meanwhile. It had no lock."""
+    target, partial = tmp_path / "road", tmp_path / "road.partial"
+    assert dataset.write_dataset(target, train=1, test=1, workers=0)
+    shutil.copytree(target, partial)
+    if what == "another's":
+        (partial / dataset.MANIFEST).unlink()
+    if what != "at work":
+        os.utime(partial / "VOC2007" / "JPEGImages", (0, 0))
+    assert not dataset.write_dataset(target, train=1, test=1, workers=0)
+    assert partial.exists() == (what != "killed")
+
+
 def run_program(*flags, **kwargs):
     return subprocess.Popen(
         [sys.executable, "-m", "toy_road", *map(str, flags)],
@@ -129,15 +144,23 @@ def start_writing(folder, when, **kwargs):
     return process
 
 
-@pytest.mark.parametrize("moment", ["workers start", "pictures appear"])
-def test_ctrl_c_leaves_nothing_behind(tmp_path, moment):
+@pytest.mark.parametrize(
+    ("moment", "send", "number"),
+    [
+        ("workers start", os.killpg, signal.SIGINT),
+        ("pictures appear", os.killpg, signal.SIGINT),
+        ("pictures appear", os.kill, signal.SIGTERM),
+    ],
+    ids=["workers start", "pictures appear", "SIGTERM"],
+)
+def test_a_stop_leaves_nothing_behind(tmp_path, moment, send, number):
     def reached(process):
         if moment == "workers start":
             return len(psutil.Process(process.pid).children()) >= 2
         return any(tmp_path.glob(".*.tmp/VOC2007/JPEGImages/*.jpg"))
 
     process = start_writing(tmp_path / "road", reached, start_new_session=True)
-    os.killpg(process.pid, signal.SIGINT)
+    send(process.pid, number)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130 and "Traceback" not in errors
     assert not any(tmp_path.iterdir())

@@ -116,6 +116,17 @@ def test_resume_cuts_events_and_metrics_back(written):
         assert [row["step"] for row in csv.DictReader(file)] == ["5"]
 
 
+def test_a_resume_reads_records_once_and_plots_go_on(written, monkeypatch):
+    """Reading those of a long training takes seconds."""
+    read = []
+    records_of = summaries._whole_records
+    monkeypatch.setattr(summaries, "_whole_records", lambda path: read.append(path) or records_of(path))
+    count = len(list((written / "events").iterdir()))
+    with summaries.Summaries(str(written), ("car", "bus")).open(5, [ROW]) as records:
+        assert len(read) == count
+        assert [(one["step"], one["loss"]) for one in records._losses] == [(step, step) for step in range(1, 6)]
+
+
 def test_events_in_a_folder_named_like_a_pattern_are_cut(written):
     folder = (written / "events").rename(written / "a[1]")
     summaries.cut_events(str(folder), 5)

@@ -5,7 +5,6 @@
 
 import contextlib
 import dataclasses
-import hashlib
 import inspect
 import re
 import shutil
@@ -169,38 +168,6 @@ def test_steps_are_saved_after_some_minutes_or_at_a_stop(now, requested, saved, 
     )
     trainer.Trainer._after_step(training, {}, 0.1, None)
     assert len(saves) == saved
-
-
-@pytest.fixture
-def moved(tmp_path):
-    """Callable: (state, ids of the pictures) -> checks a resume of a run whose data set is at another place now."""
-    description = config.ModelDescription(ssd_utils.get_preset("vgg300"), ("car",))
-    settings = TrainingSettings("/old", "train", batch_size=1)
-    config.write_config(str(tmp_path), description, settings, {})
-    settings = dataclasses.replace(settings, data="/new")
-
-    def check(state, *ids):
-        samples = [types.SimpleNamespace(id=one) for one in ids]
-        trainer._check_data(trainer.Task(str(tmp_path), description, settings, samples, [], resume=True), state)
-
-    return check
-
-
-def test_a_resume_finds_the_same_pictures_at_another_place(moved, capsys):
-    state = runs.TrainingState()
-    with pytest.raises(UserError, match=r"^--data /new: the run was started with /old, .*; leave it out to resume$"):
-        moved(state, "1", "2")  # an earlier version, or a run without a checkpoint: nothing says which it had
-    state.data = {"pictures": 2, "ids": hashlib.sha256(b"1\n2").hexdigest()}
-    moved(state, "1", "2")
-    assert "warning: --data /new: the run was started with /old; only the names" in capsys.readouterr().err
-    for ids, change in ((("1", "3"), "other pictures than --train train of /new has now"), (("1",), "2 pictures, ")):
-        with pytest.raises(UserError, match=change):
-            moved(state, *ids)
-    state.batch = 2
-    moved(state, "1", "2")  # before the last validation
-    state.batch = 3
-    with pytest.raises(UserError, match="is damaged: at batch 3 of 2"):
-        moved(state, "1", "2")
 
 
 class LosesARank:
