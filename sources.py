@@ -140,12 +140,18 @@ def _several(data, found):
 
     found: the formats that DATA fits. Folders of one format are those of its splits or years.
     """
+    if not any(map(_may_be_apart, files.visible_folders(data))):  # before `parts`, which looks into all folders again
+        return {}
     parts = [SOURCES[name].parts(data) if hasattr(SOURCES[name], "parts") else [] for name in found]
-    named = [part for part in itertools.chain(*parts) if not folders.is_split_name(part)]
-    if not all(parts) or all(map(folders.YEAR.fullmatch, named)):
+    if not all(parts) or not any(map(_may_be_apart, itertools.chain(*parts))):
         return {}
     below = _fitting_below(data)
     return below if below and not set.intersection(*map(set, below.values())) else {}
+
+
+def _may_be_apart(name):
+    """Whether a folder of that name may be a data set by itself, and not a split or year of one."""
+    return not (folders.is_split_name(name) or folders.YEAR.fullmatch(name))
 
 
 def _fitting_below(data):

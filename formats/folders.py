@@ -485,13 +485,13 @@ class Layout:
 
     def __init__(self, data, kind):
         """data: a folder; kind: the Kind of its annotations."""
-        self._place_of = {}  # {split: (home, its name there, prefix)}
         self._homes = {}  # {prefix: home}
+        self._undivided = {}  # {split: home} of folders that are a split each
         self.parts = []  # names of the folders that hold the splits; [] if `data` does itself
         data = pathlib.Path(data)
         own = _find_home(data, kind)
         if own is not None:
-            self._add(own)
+            self._homes[""] = own
             return
         for name in files.visible_folders(data):
             home = _find_home(data / name, kind)
@@ -500,15 +500,24 @@ class Layout:
             self.parts.append(name)
             year = YEAR.fullmatch(name)
             if year:
-                self._add(home, f"{year[1]}:")
+                self._homes[f"{year[1]}:"] = home
             elif home.lists:
-                self._add(home, f"{name}:")
+                self._homes[f"{name}:"] = home
             else:
-                self._place_of[name] = home, ALL, None
+                self._undivided[name] = home
 
-    def _add(self, home, prefix=""):
-        self._place_of |= {prefix + name: (home, name, prefix) for name in home.names}
-        self._homes[prefix] = home
+    @functools.cached_property
+    def _place_of(self):
+        """{split: (home, its name there, prefix)}; lists all files, which the `parts` do not need."""
+        found = {split: (home, ALL, None) for split, home in self._undivided.items()}
+        for prefix, home in self._homes.items():
+            found |= {prefix + name: (home, name, prefix) for name in home.names}
+        return found
+
+    @property
+    def exists(self):
+        """Whether there is such a data set, which then has a split."""
+        return bool(self._homes or self._undivided)
 
     @property
     def names(self):
@@ -562,8 +571,9 @@ def _pair(below, kind):
 
 def _holds(folder, kind, deep=True):
     """Whether a folder (deep: or one below it) has an annotation file of a kind; looks into few of its files."""
-    listed = (parent for parent, _ in files.walk(folder)) if deep else [folder]
-    paths = (os.path.join(parent, name) for parent in listed for name in files.visible(parent, kind.suffix))
+    listed = files.walk(folder) if deep else [(folder, files.visible(folder, kind.suffix))]
+    named = (os.path.join(parent, name) for parent, names in listed for name in names)
+    paths = (path for path in named if path.lower().endswith(kind.suffix))
     return any(kind.looks(path) for path in itertools.islice(paths, FILES_TRIED) if os.path.isfile(path))
 
 

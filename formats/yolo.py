@@ -50,7 +50,7 @@ def fits(data):
     data = pathlib.Path(data)
     if data.is_file():
         return data.suffix.lower() in SUFFIXES
-    return bool(_descriptions(data) or folders.Layout(data, KIND).names)
+    return bool(_descriptions(data)) or folders.Layout(data, KIND).exists
 
 
 def split_names(data):

@@ -15,6 +15,7 @@ import source_pascal_voc
 import sources
 import ssd_utils
 import training_data
+from formats import folders
 from media import images
 from programs import TINY, run
 from scoring import coco_metric
@@ -280,6 +281,33 @@ def test_a_folder_of_data_sets_is_refused(data_of, tmp_path):
         UserError, match=r"no data set found in it: it holds several: .*export \(coco\), .*export2 \(coco"
     ):
         sources.choose(two)
+
+
+def test_choosing_a_format_makes_no_list_of_all_files(data_of, tmp_path, monkeypatch):
+    """It is done before every program: with 20,000 pictures such lists took a third of the time."""
+
+    def refuse(*_):
+        raise AssertionError("a folder's files are listed")
+
+    for part in ("images", "labels"):
+        shutil.copytree(data_of["yolo"] / part, tmp_path / part)
+    assert sources.split_names(tmp_path) == ["train", "val"]
+    monkeypatch.setattr(folders.Index, "__init__", refuse)
+    assert sources.choose(tmp_path) == "yolo"
+
+
+def test_folders_of_splits_are_looked_into_once_for_each_format(data_of, tmp_path, monkeypatch):
+    for split in ("train", "val"):
+        shutil.copytree(data_of["voc"] / "JPEGImages", tmp_path / split)
+        shutil.copytree(data_of["voc"] / "Annotations", tmp_path / split, dirs_exist_ok=True)
+    suffixes, make = [], folders.Layout.__init__
+
+    def counting(layout, data, kind):
+        suffixes.append(kind.suffix)
+        make(layout, data, kind)
+
+    monkeypatch.setattr(folders.Layout, "__init__", counting)
+    assert sources.choose(tmp_path) == "voc" and suffixes.count(".xml") == 1
 
 
 @pytest.mark.parametrize("name", ["voc", "csv"])
