@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from media import images
 from structures import UserError
-from system import files
+from system import cli, files, wording
 
 # Names of folders, in lower case
 ANNOTATIONS = (
@@ -404,8 +404,12 @@ class _Home:
     @functools.cached_property
     def names(self):
         """Its splits, without Pascal VOC's lists of single classes, such as car_train."""
-        of_classes = self._of_classes({name: paths[0] for name, paths in self.lists.items()})
-        return [name for name in self.lists if name not in of_classes] or self.parts or [ALL]
+        return [name for name in self.lists if name not in self._class_lists] or self.parts or [ALL]
+
+    @functools.cached_property
+    def _class_lists(self):
+        """The names in `lists` of Pascal VOC's lists of single classes."""
+        return self._of_classes({name: paths[0] for name, paths in self.lists.items()})
 
     def _of_classes(self, paths):
         """The names of lists that are of one class and split. paths: {name: path} of all lists."""
@@ -434,6 +438,8 @@ class _Home:
         if name in self.lists:
             paths = self.lists[name]
             ids = list(dict.fromkeys(self._listed(paths))) if len(paths) > 1 else self._listed(paths)
+            if name in self._class_lists:
+                ids = self._of_one_class(paths[0], ids)
             own = str(paths[0].with_name(f"{name}.txt"))
             return Split(shown, str(self.folder), str(paths[0]), own, ids, self.pictures, self.annotations)
         if name == UNLISTED and self.lists:
@@ -452,6 +458,17 @@ class _Home:
         listed = {key for paths in self.lists.values() for key in self._listed(paths)}
         left = (key for key in self.pictures.path_of if key not in listed)
         return sorted(key for key in left if _partners(key, self.pictures, self.annotations))
+
+    def _of_one_class(self, path, ids):
+        """Those of some ids, which a list of one class has, whose pictures show it. Says how many do not.
+
+        1 follows the id of a picture with the class, 0 if all its objects are difficult, -1 if there are none.
+        """
+        shown = [image_id for image_id, (_, line) in zip(ids, self._lines(path), strict=True) if line[-2:] != "-1"]
+        if len(shown) < len(ids):
+            pictures = wording.plural(len(ids) - len(shown), "picture")
+            cli.warn_once(f"{path}: a list of one class; {pictures} without it, marked -1, left out")
+        return shown
 
     def _listed(self, paths):
         """The ids in some lists. An id may contain spaces: a line that is a picture's name is taken whole."""
