@@ -9,6 +9,7 @@ from system import files, wording
 
 CLASS_LIST = "classes.txt"
 NAME_FAULTS = ("not UTF-8 text", "of several lines", "with spaces at an end", "hidden")
+NO_SPLITS = ()
 
 
 def image_place(_, record):

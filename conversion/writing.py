@@ -14,7 +14,7 @@ from system import files, wording
 # A writer has write(folder, parts, class_names); image_place(split, record); holds(item), whether it has a place for an
 # Item at all; LOST, for each thing that it has no place for (whether an Item has it, what such an Item is called, what
 # becomes of it); CLASS_LIST, the file of class names that it adds, or None; NAME_FAULTS, the keys of FAULTS that make a
-# picture one that its files cannot name, or that its readers pass over
+# picture one that its files cannot name, or that its readers pass over; NO_SPLITS, names that no split can have
 WRITERS = {"voc": voc_writer, "coco": coco_writer, "yolo": yolo_writer, "csv": csv_writer}
 
 FAULTS = {  # what the name of a picture may be: callable, its name in what is written, without suffix -> whether it is
@@ -51,7 +51,10 @@ def write(parts, class_names, target, to, link=False, progress=False):
 
 
 def _check_names(parts, writer, to):
-    """Raise UserError for a picture whose name readers would take for another one."""
+    """Raise UserError for a split or picture whose name readers would take for another one."""
+    for part in parts:
+        if part.split in writer.NO_SPLITS:
+            raise UserError(f"--to {to}: the split {part.split!r} has a name with another meaning there; rename it")
     for record in (record for part in parts for record in part.records):
         for fault in writer.NAME_FAULTS:
             if FAULTS[fault](record.name):

@@ -31,6 +31,7 @@ from system import cli, files, schema, wording
 SUFFIXES = (".yaml", ".yml")
 LARGEST_YAML, MOST_PARTS, LONGEST_PATH = 500_000, 10_000, 4096  # characters; folders of a split; characters of a path
 LARGEST = 2.0  # fractions may lie a little outside 0..1; numbers beyond this must be pixels
+KEYS = ("path", "names", "nc", "kpt_shape", "flip_idx", "download")  # of a YAML file that are no splits
 LEVELS = 3  # above a folder where the names of its classes are looked for
 HOW_TO_NAME = (
     "write classes.txt with one name per line, or data.yaml with the four lines 'path: .', 'train: images/train', "
@@ -69,7 +70,8 @@ def _exists(root, parts):
 
 def _split_keys(description):
     """The keys of a YAML file that are splits: those with usual names, and those that are called like their folder."""
-    return {key for key, value in description.items() if value and (folders.is_split_name(key) or _is_own(key, value))}
+    named = ((key, value) for key, value in description.items() if value and key not in KEYS)
+    return {key for key, value in named if folders.is_split_name(key) or _is_own(key, value)}
 
 
 def _is_own(key, value):
@@ -242,6 +244,12 @@ class _Loader(yaml.BaseLoader):
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("it has an alias, *name; write out what it stands for")
         return super().compose_node(parent, index)
+
+    def construct_mapping(self, node, deep=False):
+        counts = collections.Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        if repeated := next((key for key, count in counts.items() if count > 1), None):
+            raise yaml.YAMLError(f"{repeated!r} is there twice")  # the last one would replace the others
+        return super().construct_mapping(node, deep)
 
 
 def _parse_yaml(path, loader):

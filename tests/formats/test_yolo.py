@@ -80,6 +80,13 @@ def test_forms_of_splits(data):
     assert load(data, "listed")[1].boxes.tolist() == [[0, 0, 1, 1]]
 
 
+def test_keys_with_another_meaning_are_no_splits(data):
+    (data / "images" / "train").rename(data / "images" / "path")
+    text = "path: images/path\ntrain: .\nnames: [cat, dog]\n"
+    (data / "data.yaml").write_text(text)
+    assert yolo.split_names(data) == ["train"] and len(yolo.find(data, "train")) == 2
+
+
 def test_the_yaml_is_named_or_found(data):
     other = data / "other.yml"
     other.write_text(YAML.replace("cat", "cow"))
@@ -138,6 +145,8 @@ def test_wrong_lines_are_named(data, line, named):
         (YAML.replace("images/train", "pictures"), "'train' means {data}/pictures: no such"),
         (YAML.replace("path: .", "path: nowhere").replace("images/", "gone/"), "'path' means {data}/nowhere: no such"),
         (YAML.replace("images/train", "labels/train"), "the split 'train' is empty"),
+        (YAML + "train: images/val\n", "'train' is there twice"),  # the last one would count
+        (YAML.replace("[cat, dog]", "{0: cat, 1: dog, 0: cow}"), "'0' is there twice"),
         (YAML + "x: [1", "not valid YAML"),
         ("- names:\nnames: 1", "not valid YAML"),
         (YAML.encode() + b"# \xe9", ", line 5: not UTF-8"),
