@@ -1,6 +1,7 @@
 """Write Parts in a format: pictures, annotations, and what the format has no place for, with counts."""
 
 import os
+import re
 import shutil
 
 import numpy as np
@@ -20,6 +21,9 @@ WRITERS = {"voc": voc_writer, "coco": coco_writer, "yolo": yolo_writer, "csv": c
 FAULTS = {  # what the name of a picture may be: callable, its name in what is written, without suffix -> whether it is
     "not UTF-8 text": lambda name: name != name.encode("utf-8", "replace").decode("utf-8"),
     "of several lines": lambda name: len(name.splitlines()) > 1,
+    "with a letter that XML has not": lambda name: (
+        re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]", name) is not None
+    ),
     "with spaces at an end": lambda name: name != name.strip(),
     "hidden": lambda name: any(map(files.is_hidden, name.split("/"))),
 }

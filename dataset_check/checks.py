@@ -201,8 +201,8 @@ def check_classes(scan, class_names=None):
         elif not class_names and class_lists.is_background(name):
             way_out = "rename it, or leave its objects out with --classes (all others) --other-classes ignore"
             yield Finding("refused-class", path, f"{files}; the network has this class itself: {way_out}", picture)
-        elif not class_names and class_lists.has_slash(name):
-            detail = f"{files}; result files are named after classes: rename it"
+        elif not class_names and (unfit := class_lists.unfit(name)):
+            detail = f"{files}; it contains {unfit}, and result files are named after classes: rename it"
             yield Finding("refused-class", path, detail, picture)
         elif not class_names and (near := _meant(name, counts)):
             detail = f"{files}; nearest: {near!r} ({counts[near]})"

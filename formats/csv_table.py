@@ -350,7 +350,7 @@ def _folders_beside(base, split):
 def _rows(path):
     """Yield the _Row of each line."""
     text = files.read_text(path)
-    reader = _reader(text.splitlines(keepends=True), _delimiter(text))
+    reader = _reader(io.StringIO(text, newline=""), _delimiter(text))
     columns = None
     try:
         for row in reader:
@@ -396,7 +396,7 @@ def _delimiter(text):
 
 def first_line(text):
     """The first line that is neither blank nor a comment."""
-    return next((line for line in text.splitlines() if line.strip() and not line.startswith("#")), "")
+    return next((line for line in files.split_lines(text) if line.strip() and not line.startswith("#")), "")
 
 
 def _columns(row):
@@ -497,7 +497,7 @@ def write_fixed(copy):
         writer = csv.writer(output, delimiter=delimiter, lineterminator="\n")
         kept_at, kept = {one.listed.entry.where: one for one in split.pictures}, {}
         at, columns = collections.Counter(), None
-        reader = _reader(text.splitlines(keepends=True), delimiter)
+        reader = _reader(io.StringIO(text, newline=""), delimiter)
         for row in reader:
             cells, where = _plain_cells(row, delimiter), f"{path}, line {reader.line_num}"
             if not any(cells) or cells[0].startswith("#"):

@@ -489,7 +489,7 @@ class _Home:
 
     def _lines(self, path):
         """The lines of a list; one that begins with # is a comment unless a picture is called so."""
-        lines = enumerate(map(str.strip, files.read_text(path).splitlines()), start=1)
+        lines = enumerate(map(str.strip, files.split_lines(files.read_text(path))), start=1)
         return [one for one in lines if one[1] and (one[1][0] != "#" or one[1] in self.pictures.path_of)]
 
 

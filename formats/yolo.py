@@ -175,7 +175,7 @@ def reader(data):
 
 def _looks(path):
     """Whether a text file holds labels, by its first line."""
-    first = next((line for line in folders.beginning(path).splitlines() if line.strip()), "").split()
+    first = next((line for line in files.split_lines(folders.beginning(path)) if line.strip()), "").split()
     right = len(first) == 5 or (len(first) >= 7 and len(first) % 2)
     return bool(right and first[0].isdecimal() and annotations.numbers(first))
 
@@ -200,7 +200,7 @@ def _listed_names(folder):
         categories = files.read_json(paths[0]).get("categories")
         names = [one.get("name") for one in categories] if isinstance(categories, list) else []
     else:
-        names = [line.strip() for line in files.read_text(paths[0]).strip().splitlines()]
+        names = [line.strip() for line in files.split_lines(files.read_text(paths[0]).strip())]
     if not names or not all(isinstance(name, str) and name for name in names):
         raise UserError(
             f"{paths[0]}: not a list of class names; write one name per line, in the order of class numbers"
@@ -290,6 +290,7 @@ def _yaml_names(path, description):
         raise UserError(
             f"{path}: 'names' is neither a list of names nor a mapping of numbers to names; write 'names: [cat, dog]'"
         )
+    names = {number: name.strip() for number, name in names.items()}
     in_order = [names.get(str(number)) for number in range(len(names))]
     if None in in_order:
         raise UserError(f"{path}: 'names' has no {in_order.index(None)}; number the {len(names)} classes from 0")
@@ -497,7 +498,7 @@ def write_fixed(copy):
 def _edited(content, path, edit):
     """The text of a label file after an Edit; a polygon whose box changes becomes a box."""
     boxes, lines = iter(edit.boxes), []
-    for line in map(str.strip, files.decode(content).splitlines()):
+    for line in map(str.strip, files.split_lines(files.decode(content))):
         if not line or line.startswith("#"):
             continue
         box = next(boxes)

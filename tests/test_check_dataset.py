@@ -196,7 +196,9 @@ def plant_similar_class(root):
 
 
 def plant_refused_class(root):
-    return annotate(root, [*GOOD, ("__background__", (5, 5, 60, 60)), ("cat/dog", (9, 5, 60, 60))])
+    return annotate(
+        root, [*GOOD, ("__background__", (5, 5, 60, 60)), ("cat/dog", (9, 5, 60, 60)), ("big\u2028cat", (9, 6, 60, 60))]
+    )
 
 
 def plant_rare_class(root):

@@ -1,6 +1,7 @@
 """One data set in every format gives the same samples, batches and AP; the format is detected."""
 
 import argparse
+import json
 import re
 import shutil
 from pathlib import Path
@@ -259,6 +260,42 @@ def test_a_format_of_the_users_own(tmp_path, monkeypatch):
         sources.find(tmp_path, "train", "bad")
     with pytest.raises(UserError, match=r"source_half\.py: has no function 'split_names'"):
         sources.find(tmp_path, "train", "half")
+
+
+@pytest.mark.parametrize("name", ["bdd100k", "coco", "csv", "labelme", "voc", "yolo"])
+def test_a_class_that_no_line_can_hold_is_refused_in_every_format(tmp_path, name):
+    """U+2028 is the end of a line for some readers: of YOLO's list, the classes after it had other numbers."""
+    images.write(tmp_path / "train" / "a.png", np.zeros((20, 30, 3), np.uint8))
+    box = {"x1": 5, "y1": 5, "x2": 15, "y2": 15}
+    path, text = {
+        "bdd100k": ("labels/det_20/det_train.json", [{"name": "a.png", "labels": [{"category": "X", "box2d": box}]}]),
+        "coco": (
+            "train.json",
+            {
+                "images": [{"id": 1, "file_name": "a.png"}],
+                "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [5, 5, 9, 9]}],
+                "categories": [{"id": 1, "name": "X"}],
+            },
+        ),
+        "csv": ("train.csv", "image,xmin,ymin,xmax,ymax,class\na.png,5,5,15,15,X\n"),
+        "labelme": (
+            "train/a.json",
+            {"shapes": [{"label": "X", "shape_type": "rectangle", "points": [[5, 5], [9, 9]]}], "imagePath": "a.png"},
+        ),
+        "voc": (
+            "train/a.xml",
+            "<annotation><object><name>X</name><bndbox><xmin>5</xmin><ymin>5</ymin><xmax>9</xmax><ymax>9</ymax>"
+            "</bndbox></object></annotation>",
+        ),
+        "yolo": ("classes.txt", "X\ndog\n"),
+    }[name]
+    text = text if isinstance(text, str) else json.dumps(text)
+    (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / path).write_text(text.replace("X", "big\u2028car"))
+    (tmp_path / "train" / "a.txt").write_text("1 .5 .5 .2 .2\n" if name == "yolo" else "")
+    (split,) = sources.split_names(tmp_path, name)
+    with pytest.raises(UserError, match=r"'big\\u2028car' contains the character '\\u2028'; rename that class$"):
+        sources.class_names(tmp_path, split, name)
 
 
 def test_a_folder_of_data_sets_is_refused(data_of, tmp_path):
