@@ -7,6 +7,7 @@ import unicodedata
 from structures import UserError
 from system import files, wording
 
+TWO_FORMS = "two forms of Unicode that look the same, as of é; write it in one"
 UNFIT = ("Cc", "Cs", "Zl", "Zp")  # Unicode's control characters, surrogates, and what separates lines and paragraphs
 
 
@@ -17,21 +18,25 @@ class NoObjects(UserError):
 def check_names(names, where):
     """A list of class names as a tuple. where: the file or flag that messages name.
 
-    Raises UserError for an empty list, an empty or repeated name, one that is `unfit`, or 'background'.
+    Raises UserError for an empty list, an empty or repeated name, also in another form of Unicode, one that is `unfit`,
+    or 'background'.
     """
     if not names:
         raise UserError(f"{where}: there are no class names; give names,separated,by,commas or one per line")
     if "" in names:
         raise UserError(f"{where}: a name is empty; remove it or the extra comma")
-    seen = set()
+    seen = {}
     for name in names:
-        if name in seen:
+        other = seen.get(one_form(name))
+        if other == name:
             raise UserError(f"{where}: {name!r} is listed twice; remove one")
+        if other is not None:
+            raise UserError(f"{where}: {name!r} is listed in {TWO_FORMS}")
         if is_background(name):
             raise UserError(f"{where}: remove {name!r}; the network adds that class itself")
         if found := unfit(name):
             raise UserError(f"{where}: {name!r} contains {found}; rename that class")
-        seen.add(name)
+        seen[one_form(name)] = name
     return tuple(names)
 
 
@@ -50,6 +55,11 @@ def names_of_data(names, data, splits):
                 f"--classes {wording.shorten(others)[1:-1]} --other-classes ignore, or rename the class in the data"
             )
     return check_names(names, f"--data {data}")
+
+
+def one_form(name):
+    """A name in one form of Unicode: an é of two letters, e and an accent, looks the same as that of one."""
+    return unicodedata.normalize("NFC", name)
 
 
 def is_background(name):

@@ -130,10 +130,10 @@ class Index:
 
     @functools.cached_property
     def _by_stem(self):
-        """{stem as `_plain` has it: ids}."""
+        """{stem as `plain` has it: ids}."""
         found = {}
         for key in self.path_of:
-            found.setdefault(_plain(key.rpartition("/")[2]), []).append(key)
+            found.setdefault(plain(key.rpartition("/")[2]), []).append(key)
         return found
 
     def find(self, name):
@@ -154,11 +154,11 @@ class Index:
 
     def same(self, key):
         """The id that is `key`, perhaps with other capitals or in another form of Unicode; None if there is none."""
-        return key if key in self.path_of else self._by_plain.get(_plain(key))
+        return key if key in self.path_of else self._by_plain.get(plain(key))
 
     @functools.cached_property
     def _by_plain(self):
-        return {_plain(key): key for key in self.path_of}
+        return {plain(key): key for key in self.path_of}
 
     def _find_path(self, path):
         """The ids that a relative path may mean, a list."""
@@ -166,14 +166,14 @@ class Index:
         for start in range(len(parts)):
             if (tail := "/".join(parts[start:])) in self.path_of and not self._is_beside(tail, parts):
                 return [tail]
-        alike = self._by_stem.get(_plain(parts[-1]), [])
-        shared = [_shared_end(_plain(key).split("/"), list(map(_plain, parts))) for key in alike]
+        alike = self._by_stem.get(plain(parts[-1]), [])
+        shared = [_shared_end(plain(key).split("/"), list(map(plain, parts))) for key in alike]
         found = [key for key, length in zip(alike, shared, strict=True) if length == max(shared)]
         return [key for key in found if not self._is_beside(key, parts)]
 
     def _is_beside(self, key, parts):
         """Whether the folder of a path would be beside that of an id, and has files. parts: of the path."""
-        own, parts = _plain(key).split("/"), list(map(_plain, parts))
+        own, parts = plain(key).split("/"), list(map(plain, parts))
         shared = _shared_end(own, parts)
         if shared == len(parts):
             return False
@@ -187,15 +187,15 @@ class Index:
 
     @functools.cached_property
     def _plain_folders(self):
-        """The folders that have files, as `_plain` has them."""
-        return {_plain(key).rpartition("/")[0] for key in self.path_of}
+        """The folders that have files, as `plain` has them."""
+        return {plain(key).rpartition("/")[0] for key in self.path_of}
 
     def _without_suffix(self, name):
         stem, suffix = os.path.splitext(name)
         return stem if suffix.lower() in (*self.suffixes, *images.SUFFIXES) else name
 
 
-def _plain(name):
+def plain(name):
     """A name in lower case and in one form of Unicode: a Mac writes ö as two letters, o and a mark."""
     return unicodedata.normalize("NFC", name).lower()
 

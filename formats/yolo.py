@@ -379,6 +379,7 @@ class _Labels:
 
     def __init__(self):
         self._indices = {}  # {(home, name): Index} of folders `labels` and, if they are needed, of `images` beside them
+        self._beside = {}  # {folder of pictures: {name of a text file, as folders.plain has it: path}}
 
     def path(self, image_path):
         """Where the labels of a picture are, or would be if there were any."""
@@ -391,7 +392,15 @@ class _Labels:
             if (found := index.same(tail)) is not None:
                 return index.path_of[found]
             apart = os.path.join(index.folder, tail + ".txt")
-        return next((beside for beside in (stem + ".txt", stem + ".TXT") if os.path.isfile(beside)), apart)
+        folder, name = os.path.split(stem)
+        return self._texts(folder).get(folders.plain(name + ".txt"), apart)
+
+    def _texts(self, folder):
+        """The text files of a folder, as in `_beside`."""
+        if folder not in self._beside:
+            paths = [os.path.join(folder, name) for name in files.visible(folder or os.curdir, ".txt")]
+            self._beside[folder] = {folders.plain(os.path.basename(path)): path for path in paths}
+        return self._beside[folder]
 
     def say_unused(self, entries):
         """Say where pictures have no labels and labels beside theirs no picture: one of both may have another name.

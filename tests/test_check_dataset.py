@@ -196,9 +196,9 @@ def plant_similar_class(root):
 
 
 def plant_refused_class(root):
-    return annotate(
-        root, [*GOOD, ("__background__", (5, 5, 60, 60)), ("cat/dog", (9, 5, 60, 60)), ("big\u2028cat", (9, 6, 60, 60))]
-    )
+    names = "__background__", "cat/dog", "big\u2028cat", "cafe\u0301"
+    objects = [(name, (5 + at, 5, 60, 60)) for at, name in enumerate(names)]
+    return annotate(root, [*GOOD, *objects, ("caf\xe9", (11, 5, 60, 60))])
 
 
 def plant_rare_class(root):

@@ -33,6 +33,7 @@ def test_classes_from_names_and_files(tmp_path):
         ("a,Background", "'Background'"),
         ("a,b/c", "'b/c' contains a slash; rename that class"),
         ("a,big\u2028car", r"'big\u2028car' contains the character '\u2028'; rename that class"),
+        ("caf\xe9,dog,cafe\u0301", "'cafe\u0301' is listed in two forms of Unicode that look the same"),
         ("big\tcar", r"'big\tcar' contains the character '\t'; rename that class"),
         ("car\udc80", r"'car\udc80' contains the character '\udc80'; rename that class"),
         ("names.txt", "no such file"),

@@ -87,6 +87,15 @@ def test_keys_with_another_meaning_are_no_splits(data):
     assert yolo.split_names(data) == ["train"] and len(yolo.find(data, "train")) == 2
 
 
+def test_labels_beside_a_picture_whose_name_a_mac_wrote(data):
+    """The picture's é has two letters, that of its labels one; taken for background, it would be learned without."""
+    picture(data / "images" / "cafe\u0301.png").rename(data / "cafe\u0301.png")
+    (data / "caf\xe9.Txt").write_text(LABELS)
+    (data / "list.txt").write_text("caf\xe9.png\nimages/train/a.png\n")
+    (data / "data.yaml").write_text(YAML.replace("images/train", "list.txt"))
+    assert [len(one.boxes) for one in load(data)] == [2, 2]
+
+
 def test_the_yaml_is_named_or_found(data):
     other = data / "other.yml"
     other.write_text(YAML.replace("cat", "cow"))
