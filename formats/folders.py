@@ -115,6 +115,7 @@ class Index:
         """suffixes: in lower case, the most likely first."""
         self.folder = os.fspath(folder)
         self.path_of = {}  # {id: path}
+        self.passed_over = []  # paths of the files whose id another one has
         self._found = {}  # {name: ids}: names that repeat in many folders are looked for many times
         self.suffixes, best = tuple(suffixes), {}
         ranks = {suffix: rank for rank, suffix in enumerate(suffixes)}
@@ -123,10 +124,14 @@ class Index:
             prefix = "" if below == "." else f"{below}/"
             for name in names:
                 stem, suffix = os.path.splitext(name)
-                rank = ranks.get(suffix.lower())
-                if rank is not None and rank < best.get(prefix + stem, len(ranks)):
-                    best[prefix + stem] = rank
-                    self.path_of[prefix + stem] = os.path.join(parent, name)
+                rank, key = ranks.get(suffix.lower()), prefix + stem
+                if rank is None:
+                    continue
+                path = os.path.join(parent, name)
+                if key in best:
+                    self.passed_over.append(path if best[key] <= rank else self.path_of[key])
+                if rank < best.get(key, len(ranks)):
+                    best[key], self.path_of[key] = rank, path
 
     @functools.cached_property
     def _by_stem(self):

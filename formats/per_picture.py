@@ -113,7 +113,9 @@ def survey(data, names, kind):
     for split in splits:
         # Of several splits of one home, the first has its unlisted pictures
         ids = listed.pop(split.home, split.pictures.path_of)
+        first = ids is not split.pictures.path_of
         others = sorted((key, path) for key, path in split.pictures.path_of.items() if key not in ids)
+        others += ((path, path) for path in split.pictures.passed_over if first)
         pictures = [_listed(split, image_id) for image_id in split.ids]
         found.append(
             listing.Split(

@@ -328,6 +328,18 @@ def test_a_picture_of_another_split_is_not_taken(tmp_path):
         sources.find(tmp_path, "train")
 
 
+def test_a_picture_of_the_same_name_with_another_suffix_is_said(voc, tmp_path, capsys):
+    """Both have one file of annotations and one id; a list would say which is meant."""
+    flat(voc)
+    for split, name in (("train", "a.bmp"), ("train", "b.c.PNG"), ("val", "v.jpg")):
+        shutil.copy(voc / split / f"{name[:-4]}.png", voc / split / name)
+    assert sorted(content(voc)) == ["a", "b.c", "shot 1"]
+    lost = f"2 pictures left out, as another beside has the same name but for the suffix; the first is {voc}/train/a"
+    assert lost in capsys.readouterr().err
+    (train, val) = sources.survey(voc)
+    assert sorted(pathlib.Path(path).stem for path in (*train.unlisted, *val.unlisted)) == ["a", "b.c", "v"]
+
+
 @pytest.mark.parametrize("listed", ["C:\\me\\images\\a.{}", "/me/images/A.{}", "gs://me/images/a.{}?x=1"])
 def test_of_pictures_with_two_suffixes_the_named_one_is_taken(tmp_path, listed):
     for at, suffix in enumerate(("jpg", "png")):
