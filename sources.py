@@ -61,6 +61,7 @@ MISSING_ANNOTATIONS = config.CHOICES["missing_annotations"]
 VALIDATION = ("val", "valid", "validation", "dev")  # parts of names
 MOST_FILES = 2000  # that a message about a folder counts
 MOST_FOLDERS = 5  # that a message names
+LEVELS, MOST_SEARCHED = 3, 50  # of folders in which a data set is looked for, for a message; folders of each
 RESULTS = "detections.json"  # of infer.py; tables beside it are no data set, other formats may be one
 
 
@@ -165,6 +166,18 @@ def _fitting_below(data):
     return found
 
 
+def _nearest_below(data):
+    """The same of the highest level of folders that has data sets: an archive may hold its own name twice."""
+    level = [""]
+    for _ in range(LEVELS):
+        named = {name: _fitting_below(os.path.join(data, name)) for name in level}
+        if found := {os.path.join(name, one): formats[one] for name, formats in named.items() for one in formats}:
+            return found
+        paths = (os.path.join(name, one) for name in level for one in files.visible_folders(os.path.join(data, name)))
+        level = list(itertools.islice(paths, MOST_SEARCHED))
+    return {}
+
+
 def _list(data, formats_of):
     """'mine/a (voc), mine/b (coco)' of {folder in DATA: its formats}."""
     shown = [f"{os.path.join(data, name)} ({' or '.join(formats)})" for name, formats in formats_of.items()]
@@ -180,7 +193,7 @@ def _contents(data):
     if os.path.isfile(data):
         return f"it is a file; give a folder, or a file of the formats {', '.join(SOURCES)} (docs/formats.md)"
     below = files.visible_folders(data)
-    if found := _fitting_below(data):
+    if found := _nearest_below(data):
         listed = _list(data, found)
         return f"do you mean {listed}?" if len(found) == 1 else f"it holds several: {listed}; give one of them"
     suffixes: collections.Counter = collections.Counter()

@@ -219,7 +219,10 @@ BOX = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>{}</xmax><ymax>5</ymax></bndbox
         ("<annotation>", "not valid XML"),
         ("<annotation>&amp;&nosuch;</annotation>", "not valid XML"),
         ('<?xml version="1.0" encoding="nosuch"?><annotation/>', "not valid XML"),
-        ("<annotation><object><name>v\xe9lo</name></object></annotation>".encode("latin-1"), "not valid XML"),
+        (
+            "<annotation><object><name>v\xe9lo</name></object></annotation>".encode("latin-1"),
+            "it declares no encoding and is not UTF-8: save it as UTF-8",
+        ),
         ("<html/>", "<html>"),
         ("<annotation><object>" + BOX.format(5) + "</object></annotation>", "object 1 has no <name>"),
         ("<annotation><object><name>cat</name></object></annotation>", "object 1 (cat) has no <bndbox>"),
