@@ -620,8 +620,9 @@ def find_entries(data, splits, kind):
         _say_passed_over(split)
         for image_id in split.ids:
             if image_id not in split.pictures.path_of:
-                expected = os.path.join(split.pictures.folder, image_id + images.SUFFIXES[0])
-                folders.require_picture(expected, split.where, "remove its line")
+                suffix = "" if image_id.lower().endswith(images.SUFFIXES) else images.SUFFIXES[0]
+                expected = os.path.join(split.pictures.folder, image_id + suffix)
+                folders.require_picture(expected, split.where, "remove its line", index=split.pictures)
                 raise UserError(
                     f"{split.where}: {expected}: is hidden or outside of {split.pictures.folder}; move it there, "
                     "under a name that does not begin with a dot, or remove its line"

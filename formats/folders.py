@@ -251,7 +251,8 @@ class Finder:
             raise UserError(f"{where}: {name} may be {found[0]} or {found[1]} in {self._index.folder}; give its folder")
         expected = os.path.join(self._folders[0], name)
         if self._check:
-            require_picture(expected, where, others=[self._unread.path_of[key] for key in self._unread.find(name)])
+            others = [self._unread.path_of[key] for key in self._unread.find(name)]
+            require_picture(expected, where, others=others, index=self._index)
         return expected
 
     def _as_named(self, path, name):
@@ -282,15 +283,19 @@ class Finder:
         return self._listings[folder]
 
 
-def require_picture(path, where, remedy="remove the entry", others=()):
+def require_picture(path, where, remedy="remove the entry", others=(), index=None):
     """Raise UserError if a picture that `where` (file and entry) names does not exist.
 
-    others: paths of files that may be this picture, of kinds that are not read.
+    others: paths of files that may be this picture, of kinds that are not read. index: the Index of all pictures.
     """
     if os.path.isfile(path):
         return
-    hint = unread_hint(path, others)
-    raise UserError(f"{where}: {path}: no such picture{hint or f'; add the file or {remedy}'}")
+    hint = unread_hint(path, others) or f"; add the file or {remedy}"
+    if index is not None and not index.path_of and hint.startswith(";"):
+        hint = (
+            f", and none at all in {index.folder}: add them, or export again with pictures, which some tools leave out"
+        )
+    raise UserError(f"{where}: {path}: no such picture{hint}")
 
 
 def unread_hint(path, others=(), listing=None):

@@ -151,9 +151,10 @@ def test_names_that_end_like_a_line_of_a_class(tmp_path, form):
     (voc / "ImageSets/Main/trainval.txt").unlink(missing_ok=True)
     assert sources.split_names(voc) == list(listed)
     assert {split: [one.id for one in sources.find(voc, split)] for split in listed} == listed
-    (voc / "ImageSets/Main/cat_val.txt").write_text("".join(form.format(name) + " -1\n" for name in pictures))
+    lines = [form.format(name) + (" -1\n" if name == "photo" else " 1\n") for name in pictures]
+    (voc / "ImageSets/Main/cat_val.txt").write_text("".join(lines))
     assert sources.split_names(voc) == list(listed)
-    assert [one.id for one in sources.find(voc, "cat_val")] == list(pictures)
+    assert [one.id for one in sources.find(voc, "cat_val")] == ["photo 0", "photo 1", "photo 2"]
 
 
 @pytest.mark.parametrize("form", [name for name in LISTS if name not in ("suffix", "1 and -1", "both files")])
@@ -466,8 +467,23 @@ def test_a_picture_of_an_unread_kind_is_named_wherever_it_is(tmp_path):
     with pytest.raises(UserError, match=r"line 1: .*a\.jpg: no such picture, only a\.heic, which needs the package"):
         sources.find(tmp_path, "train")
     (tmp_path / "images" / "a.heic").unlink()
+    none = (
+        r"line 1: .*a\.jpg: no such picture, and none at all in .*: add them, or export again with pictures, which some"
+    )
+    with pytest.raises(UserError, match=none):
+        sources.find(tmp_path, "train")
+    images.write(tmp_path / "images" / "b.jpg", noise(1, (40, 30)))
     with pytest.raises(UserError, match=r"line 1: .*a\.jpg: no such picture; add the file or remove the entry"):
         sources.find(tmp_path, "train")
+
+
+def test_an_export_without_pictures_says_so(voc):
+    """As CVAT makes unless told to save them; the name in a list may have its suffix."""
+    shutil.rmtree(voc / "JPEGImages")
+    (voc / "ImageSets" / "Main" / "train.txt").write_text("data/a.png\n")
+    with pytest.raises(UserError) as error:
+        sources.find(voc, "train")
+    assert f"{voc}/data/a.png: no such picture, and none at all in {voc}: add them, or export" in str(error.value)
 
 
 @pytest.mark.parametrize("suffix", [".jfif", ".jpe", ".JPEG"])
