@@ -484,6 +484,8 @@ def _parse_line(where, line):
 
 def _line_hint(first, rest):
     """What is probably wrong with a line of labels, for a message; "" if nobody knows."""
+    if not rest and annotations.numbers(first.split(",")):
+        return ": spaces separate the numbers, not commas"
     if annotations.numbers(rest) and annotations.numbers([first]) is None:
         return f", since {wording.shorten(first)} is a name where the number of a class belongs"
     if annotations.numbers(rest) and len(rest) == 5:

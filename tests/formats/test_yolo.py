@@ -198,6 +198,7 @@ def test_a_split_without_labels_is_refused_but_found(data):
         ("cat 0.5 0.5 0.1 0.1", "since 'cat' is a name where the number of a class belongs"),
         ("0 0.5 0.5 0.1 0.1 0.93", "the fifth number, a confidence or an angle, does not belong there"),
         ("20 10 70 10 70 60 20 60 cat 0", "may be one of DOTA"),
+        ("0,0.5,0.5,0.1,0.1", "'class cx cy width height': spaces separate the numbers, not commas; correct it"),
     ],
 )
 def test_a_line_of_another_kind_says_of_which(data, line, named):
