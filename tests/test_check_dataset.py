@@ -797,6 +797,14 @@ def test_a_killed_worker_is_reported(at_work):
     assert not psutil.wait_procs(family, timeout=30)[1]
 
 
+def test_classes_of_missing_pictures_count_as_their_objects_do(tmp_path, capsys):
+    box = (1, 1, 5, 5)
+    voc = write_voc(tmp_path, {"a": ((8, 8), [("cat", box)]), "b": ((8, 8), [("dog", box)])}, {"train": ["a", "b"]})
+    (voc / "JPEGImages" / "b.jpg").unlink()
+    check_dataset.main(["--data", str(voc), "--workers", "1"])
+    assert capsys.readouterr().out.startswith(f"{voc} (voc): 2 pictures in 1 split, 2 objects of 2 classes\n")
+
+
 @pytest.mark.parametrize("what", ["fractions", "no pictures"])
 def test_a_copy_with_an_empty_split_is_refused(clean, tmp_path, what):
     for number in range(4):
