@@ -1,5 +1,6 @@
 """Open Images' codes of classes, such as /m/01yrx, and the tables that name them, as class-descriptions-boxable.csv."""
 
+import contextlib
 import csv
 import os
 import re
@@ -19,8 +20,8 @@ def is_code(name):
 
 def is_description(path):
     """Whether a table names codes: its first line, or the one after its columns' names, is a code and a name."""
-    lines = files.split_lines(folders.beginning(path))[:2]
-    return any(len(row) == 2 and is_code(row[0]) for row in csv.reader(lines))
+    rows = _rows(files.split_lines(folders.beginning(path))[:2])
+    return any(is_code(code) for code, _ in rows)
 
 
 def descriptions(home):
@@ -33,6 +34,11 @@ def names(home):
     """{code: name} of the tables in the folder of a data set."""
     found = {}
     for path in descriptions(home):
-        rows = (row for row in csv.reader(files.split_lines(files.read_text(path))) if len(row) == 2)
-        found |= {code.strip(): name.strip() for code, name in rows}
+        found |= dict(_rows(files.split_lines(files.read_text(path))))
     return found
+
+
+def _rows(lines):
+    """Yield the lines of two cells; up to one that is no CSV, as of a file of another kind."""
+    with contextlib.suppress(csv.Error):
+        yield from ([cell.strip() for cell in row] for row in csv.reader(lines) if len(row) == 2)

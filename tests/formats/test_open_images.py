@@ -35,6 +35,15 @@ def test_codes_are_named(data, capsys, place, head):
     assert sources.class_names(fixed, split) == ("Cat", "Dog") and (fixed / place).read_text() == head + NAMES
 
 
+def test_a_table_of_another_kind_is_left_out(data, capsys):
+    """A zero byte or a cell of more than 128 KB is an error of Python's csv, in some versions."""
+    (data / open_images.TABLE).write_text(NAMES)
+    (data / "b.csv").write_bytes(b"\0,x\n")
+    (data / "c.csv").write_text("x" * 200_000 + ",y\n")
+    assert sources.class_names(data, "train-annotations-bbox") == ("Cat", "Dog")
+    assert "b.csv: left out, since" in capsys.readouterr().err
+
+
 def test_codes_without_names_say_what_is_missing(data, capsys):
     (data / open_images.TABLE).write_text("/m/01yrx,Cat\n")
     check_dataset.main(["--data", str(data), "--workers", "1"])
