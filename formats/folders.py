@@ -494,8 +494,22 @@ class _Home:
                     keys = next(filter(None, map(self.pictures.find, starts)), [])
                 if len(keys) > 1:
                     raise UserError(f"{path}: {name} may be {keys[0]} or {keys[1]}; list it with its folder")
+                if keys:
+                    self._refuse_passed_over(path, name, self.pictures.path_of[keys[0]])
                 found.append(keys[0] if keys else name)
         return found
+
+    @functools.cached_property
+    def _passed_over(self):
+        return set(self.pictures.passed_over)
+
+    def _refuse_passed_over(self, path, name, taken):
+        """Raise UserError if a list names a.png, and a.jpg beside it would be taken: both have one id."""
+        if os.path.splitext(taken)[0] + os.path.splitext(plain_path(name))[1] in self._passed_over:
+            raise UserError(
+                f"{path}: {name}: {os.path.basename(taken)} beside it has the same name but for the suffix, and both "
+                "would share their annotations; rename or remove one"
+            )
 
     def _lines(self, path):
         """The lines of a list; one that begins with # is a comment unless a picture is called so."""

@@ -477,6 +477,17 @@ def test_a_picture_of_an_unread_kind_is_named_wherever_it_is(tmp_path):
         sources.find(tmp_path, "train")
 
 
+def test_a_list_that_names_a_picture_by_a_suffix_means_that_one(voc):
+    shutil.copy(voc / "JPEGImages" / "a.png", voc / "JPEGImages" / "a.jpg")  # which comes first
+    train = voc / "ImageSets" / "Main" / "train.txt"
+    for name in ("a", "a.jpg", "JPEGImages/a.jpg"):
+        train.write_text(f"{name}\n")
+        assert sources.find(voc, "train")[0].image_path.endswith("a.jpg")
+    train.write_text("JPEGImages/a.png\n")
+    with pytest.raises(UserError, match=r"train\.txt: JPEGImages/a\.png: a\.jpg beside it has the same name but for"):
+        sources.find(voc, "train")
+
+
 def test_an_export_without_pictures_says_so(voc):
     """As CVAT makes unless told to save them; the name in a list may have its suffix."""
     shutil.rmtree(voc / "JPEGImages")
