@@ -797,6 +797,21 @@ def test_a_killed_worker_is_reported(at_work):
     assert not psutil.wait_procs(family, timeout=30)[1]
 
 
+def test_objects_of_a_picture_under_two_names_are_not_lost_without_a_word(tmp_path):
+    """Such as é in two forms of Unicode, or two images of a COCO file: each name has objects of its own."""
+    images.write(tmp_path / "data" / "e\u0301.jpg", noise(1))
+    images.write(tmp_path / "data" / "b.jpg", noise(2))
+    (tmp_path / "data" / "train.csv").write_text(
+        "\xe9.jpg,1,2,30,40,cat\nb.jpg,1,2,30,40,cat\ne\u0301.jpg,5,6,30,40,dog\n"
+    )
+    check_dataset.main(["--data", str(tmp_path / "data"), "--fix", str(tmp_path / "fixed"), "--workers", "1"])
+    table = f"{tmp_path}/data/train.csv"
+    assert (tmp_path / "fixed" / "changes.txt").read_text().splitlines() == [
+        f"{table}: each picture listed once",
+        f"{table}, line 3: left out, with its objects: the picture is that of {table}, line 1",
+    ]
+
+
 def test_classes_of_missing_pictures_count_as_their_objects_do(tmp_path, capsys):
     box = (1, 1, 5, 5)
     voc = write_voc(tmp_path, {"a": ((8, 8), [("cat", box)]), "b": ((8, 8), [("dog", box)])}, {"train": ["a", "b"]})
