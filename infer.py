@@ -446,7 +446,7 @@ def _listed(word, text):
     """The paths of a list, one per line. text: None if there is no such list."""
     if text is None:
         raise UserError(f"{word}: no such list; write a file with one picture or folder per line")
-    found = [line.strip() for line in text.splitlines() if line.strip()]
+    found = [line.strip() for line in files.split_lines(text) if line.strip()]
     if not found:
         raise UserError(f"{word}: an empty list; write one picture or folder per line")
     return found

@@ -19,7 +19,7 @@ from xml.parsers import expat
 
 from formats import annotations, class_lists, fixed_copy, folders, per_picture
 from structures import Sample, UserError
-from system import wording
+from system import files, wording
 
 # The order of the development kit, which every published result uses.
 CLASSES = (
@@ -182,13 +182,23 @@ def read_xml(path: str | os.PathLike) -> ElementTree.Element:
     try:
         root = _parse(path, data)
     except (expat.ExpatError, ElementTree.ParseError, ValueError, LookupError) as error:
-        raise UserError(f"{path}: not valid XML ({error}); correct or remove the file") from None
+        raise UserError(f"{path}: not valid XML ({error}); {_remedy(data)}") from None
     if root.tag.startswith("{"):
         for node in root.iter():
             node.tag = node.tag.rpartition("}")[2]
     if root.tag != "annotation":
         raise UserError(f"{path}: <{root.tag}> instead of <annotation>; is it a Pascal VOC annotation?")
     return root
+
+
+def _remedy(data):
+    """What to do with XML that cannot be read."""
+    try:
+        files.decode(data)
+    except UnicodeDecodeError:
+        if not DECLARED.match(data.lstrip()[:200]):
+            return "it declares no encoding and is not UTF-8: save it as UTF-8"
+    return "correct or remove the file"
 
 
 def _parse(path, data):

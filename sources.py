@@ -61,6 +61,7 @@ MISSING_ANNOTATIONS = training_settings.CHOICES["missing_annotations"]
 VALIDATION = ("val", "valid", "validation", "dev")  # parts of names
 MOST_FILES = 2000  # that a message about a folder counts
 MOST_FOLDERS = 5  # that a message names
+LEVELS, MOST_SEARCHED = 3, 50  # of folders in which a data set is looked for, for a message; folders of each
 RESULTS = "detections.json"  # of infer.py; tables beside it are no data set, other formats may be one
 
 
@@ -140,12 +141,20 @@ def _several(data, found):
 
     found: the formats that DATA fits. Folders of one format are those of its splits or years.
     """
+    if not any(
+        map(_may_be_apart, folder_tree.visible_folders(data))
+    ):  # before `parts`, which looks into all folders again
+        return {}
     parts = [SOURCES[name].parts(data) if hasattr(SOURCES[name], "parts") else [] for name in found]
-    named = [part for part in itertools.chain(*parts) if not folders.is_split_name(part)]
-    if not all(parts) or all(map(folders.YEAR.fullmatch, named)):
+    if not all(parts) or not any(map(_may_be_apart, itertools.chain(*parts))):
         return {}
     below = _fitting_below(data)
     return below if below and not set.intersection(*map(set, below.values())) else {}
+
+
+def _may_be_apart(name):
+    """Whether a folder of that name may be a data set by itself, and not a split or year of one."""
+    return not (folders.is_split_name(name) or folders.YEAR.fullmatch(name))
 
 
 def _fitting_below(data):
@@ -157,6 +166,20 @@ def _fitting_below(data):
         if formats := [one for one in _fitting(path) if not (has_results and one == "csv")]:
             found[name] = formats
     return found
+
+
+def _nearest_below(data):
+    """The same of the highest level of folders that has data sets: an archive may hold its own name twice."""
+    level = [""]
+    for _ in range(LEVELS):
+        named = {name: _fitting_below(os.path.join(data, name)) for name in level}
+        if found := {os.path.join(name, one): formats[one] for name, formats in named.items() for one in formats}:
+            return found
+        paths = (
+            os.path.join(name, one) for name in level for one in folder_tree.visible_folders(os.path.join(data, name))
+        )
+        level = list(itertools.islice(paths, MOST_SEARCHED))
+    return {}
 
 
 def _list(data, formats_of):
@@ -174,7 +197,7 @@ def _contents(data):
     if os.path.isfile(data):
         return f"it is a file; give a folder, or a file of the formats {', '.join(SOURCES)} (docs/formats.md)"
     below = folder_tree.visible_folders(data)
-    if found := _fitting_below(data):
+    if found := _nearest_below(data):
         listed = _list(data, found)
         return f"do you mean {listed}?" if len(found) == 1 else f"it holds several: {listed}; give one of them"
     suffixes: collections.Counter = collections.Counter()

@@ -8,6 +8,7 @@ from system import files
 LOST: tuple = ()
 CLASS_LIST = None
 NAME_FAULTS = ("not UTF-8 text",)
+NO_SPLITS = ()
 
 
 def image_place(_, record):

@@ -10,6 +10,7 @@ from system import files, wording
 LOST: tuple = ()
 CLASS_LIST = "classes.txt"
 NAME_FAULTS = ("not UTF-8 text", "of several lines")
+NO_SPLITS = ()
 EXTRA = (*csv_table.FLAGS, "area")  # columns of a table that needs them
 
 

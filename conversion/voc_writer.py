@@ -8,7 +8,14 @@ from formats import annotations
 from system import files, wording
 
 CLASS_LIST = "classes.txt"
-NAME_FAULTS = ("not UTF-8 text", "of several lines", "with spaces at an end", "hidden")
+NAME_FAULTS = (
+    "not UTF-8 text",
+    "of several lines",
+    "with a letter that XML has not",
+    "with spaces at an end",
+    "hidden",
+)
+NO_SPLITS = ()
 
 
 def image_place(_, record):

@@ -1,6 +1,7 @@
 """Write Parts in a format: pictures, annotations, and what the format has no place for, with counts."""
 
 import os
+import re
 import shutil
 
 import numpy as np
@@ -14,12 +15,15 @@ from system import atomic, files, folder_tree, wording, write_errors
 # A writer has write(folder, parts, class_names); image_place(split, record); holds(item), whether it has a place for an
 # Item at all; LOST, for each thing that it has no place for (whether an Item has it, what such an Item is called, what
 # becomes of it); CLASS_LIST, the file of class names that it adds, or None; NAME_FAULTS, the keys of FAULTS that make a
-# picture one that its files cannot name, or that its readers pass over
+# picture one that its files cannot name, or that its readers pass over; NO_SPLITS, names that no split can have
 WRITERS = {"voc": voc_writer, "coco": coco_writer, "yolo": yolo_writer, "csv": csv_writer}
 
 FAULTS = {  # what the name of a picture may be: callable, its name in what is written, without suffix -> whether it is
     "not UTF-8 text": lambda name: name != name.encode("utf-8", "replace").decode("utf-8"),
     "of several lines": lambda name: len(name.splitlines()) > 1,
+    "with a letter that XML has not": lambda name: (
+        re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]", name) is not None
+    ),
     "with spaces at an end": lambda name: name != name.strip(),
     "hidden": lambda name: any(map(folder_tree.is_hidden, name.split("/"))),
 }
@@ -51,7 +55,10 @@ def write(parts, class_names, target, to, link=False, progress=False):
 
 
 def _check_names(parts, writer, to):
-    """Raise UserError for a picture whose name readers would take for another one."""
+    """Raise UserError for a split or picture whose name readers would take for another one."""
+    for part in parts:
+        if part.split in writer.NO_SPLITS:
+            raise UserError(f"--to {to}: the split {part.split!r} has a name with another meaning there; rename it")
     for record in (record for part in parts for record in part.records):
         for fault in writer.NAME_FAULTS:
             if FAULTS[fault](record.name):

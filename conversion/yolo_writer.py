@@ -16,6 +16,7 @@ LOST = (
 )
 CLASS_LIST = None
 NAME_FAULTS = ("hidden",)
+NO_SPLITS = yolo.KEYS
 # Readers look for labels by the last folder `images` of a picture's path, some whatever its capitals are: one more
 # underscore makes it another folder, and no two folders the same
 IMAGES = re.compile(r"(^|/)(images_*)(?=/)", re.IGNORECASE)

@@ -190,7 +190,7 @@ def check_classes(scan, class_names=None):
             counts[item.name] += 1
             first.setdefault(item.name, picture)
             where[item.name].add(picture.annotation_path)
-    known = list(class_names or counts)
+    known, forms = list(class_names or counts), collections.Counter(map(class_lists.one_form, counts))
     for name, count in sorted(counts.items()):
         files = f"{name!r}: {wording.plural(count, 'object')} in {wording.plural(len(where[name]), 'file')}"
         path, picture = first[name].annotation_path, first[name]
@@ -201,9 +201,11 @@ def check_classes(scan, class_names=None):
         elif not class_names and class_lists.is_background(name):
             way_out = "rename it, or leave its objects out with --classes (all others) --other-classes ignore"
             yield Finding("refused-class", path, f"{files}; the network has this class itself: {way_out}", picture)
-        elif not class_names and class_lists.has_slash(name):
-            detail = f"{files}; result files are named after classes: rename it"
+        elif not class_names and (unfit := class_lists.unfit(name)):
+            detail = f"{files}; it contains {unfit}, and result files are named after classes: rename it"
             yield Finding("refused-class", path, detail, picture)
+        elif not class_names and forms[class_lists.one_form(name)] > 1:
+            yield Finding("refused-class", path, f"{files}; the name is there in {class_lists.TWO_FORMS}", picture)
         elif not class_names and (near := _meant(name, counts)):
             detail = f"{files}; nearest: {near!r} ({counts[near]})"
             yield Finding("similar-class", path, detail, picture, objects[:1])

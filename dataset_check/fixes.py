@@ -130,8 +130,20 @@ def _kept_splits(scan, kept):
                 pictures.append(fixed_copy.Kept(listed, edit, _suffix(picture)))
         if len(split.pictures) > len(split.listed_of):
             changes.append(f"{split.where}: each picture listed once")
+            changes += _own_annotations(split)
         found.append(fixed_copy.KeptSplit(split, pictures))
     return found, changes
+
+
+def _own_annotations(split):
+    """The changes where a picture that is listed twice has other annotations each time, as in a table or COCO file."""
+    first_of = split.listed_of
+    again = [(one, first_of[split.home, one.id, one.owner]) for one in split.pictures]
+    return [
+        f"{one.annotation_path}: left out, with its objects: the picture is that of {first.annotation_path}"
+        for one, first in again
+        if one.annotation_path != first.annotation_path
+    ]
 
 
 def _suffix(picture):

@@ -67,12 +67,12 @@ def finding_line(report, finding):
 
 def summary(report):
     """One line about what was read."""
-    objects = sum(len(one.annotation.objects) for one in report.scan.pictures if one.annotation)
+    objects = [item.name for one in report.scan.pictures if one.annotation for item in one.annotation.objects]
     return (
         f"{report.scan.data} ({report.scan.format}): "
         f"{wording.plural(len({one.place for one in report.scan.pictures}), 'picture')} in "
-        f"{wording.plural(len(report.scan.splits), 'split')}, {wording.plural(objects, 'object')} of "
-        f"{wording.plural(len(report.classes), 'class')}"
+        f"{wording.plural(len(report.scan.splits), 'split')}, {wording.plural(len(objects), 'object')} of "
+        f"{wording.plural(len(set(objects)), 'class')}"
     )
 
 

@@ -617,10 +617,12 @@ def find_entries(data, splits, kind):
                 f"--data {data}: annotations, but no pictures in {split.pictures.folder}{_unread_hint(split)}; give "
                 "the folder that holds both"
             )
+        _say_passed_over(split)
         for image_id in split.ids:
             if image_id not in split.pictures.path_of:
-                expected = os.path.join(split.pictures.folder, image_id + images.SUFFIXES[0])
-                folders.require_picture(expected, split.where, "remove its line")
+                suffix = "" if image_id.lower().endswith(images.SUFFIXES) else images.SUFFIXES[0]
+                expected = os.path.join(split.pictures.folder, image_id + suffix)
+                folders.require_picture(expected, split.where, "remove its line", index=split.pictures)
                 raise UserError(
                     f"{split.where}: {expected}: is hidden or outside of {split.pictures.folder}; move it there, "
                     "under a name that does not begin with a dot, or remove its line"
@@ -628,6 +630,16 @@ def find_entries(data, splits, kind):
             path = split.pictures.path_of[image_id]
             entries.append(Entry("", path, split.where, split.annotation_path(image_id)))
     return with_ids(entries, data)
+
+
+def _say_passed_over(split):
+    """Say which pictures are left out, as a.png beside a.jpg: both have one id. A list says which is meant."""
+    own = [path for path in split.pictures.passed_over if split.list_path is None and path.startswith(split.where)]
+    if own:
+        left_out = wording.plural(len(own), "picture")
+        cli.warn_once(
+            f"{left_out} left out, as another beside has the same name but for the suffix; the first is {own[0]}"
+        )
 
 
 def _unread_hint(split):

@@ -2,9 +2,13 @@
 
 import os
 import pathlib
+import unicodedata
 
 from structures import UserError
 from system import files, wording
+
+TWO_FORMS = "two forms of Unicode that look the same, as of é; write it in one"
+UNFIT = ("Cc", "Cs", "Zl", "Zp")  # Unicode's control characters, surrogates, and what separates lines and paragraphs
 
 
 class NoObjects(UserError):
@@ -14,21 +18,25 @@ class NoObjects(UserError):
 def check_names(names, where):
     """A list of class names as a tuple. where: the file or flag that messages name.
 
-    Raises UserError for an empty list, an empty or repeated name, a slash in a name, or 'background'.
+    Raises UserError for an empty list, an empty or repeated name, also in another form of Unicode, one that is `unfit`,
+    or 'background'.
     """
     if not names:
         raise UserError(f"{where}: there are no class names; give names,separated,by,commas or one per line")
     if "" in names:
         raise UserError(f"{where}: a name is empty; remove it or the extra comma")
-    seen = set()
+    seen = {}
     for name in names:
-        if name in seen:
+        other = seen.get(one_form(name))
+        if other == name:
             raise UserError(f"{where}: {name!r} is listed twice; remove one")
+        if other is not None:
+            raise UserError(f"{where}: {name!r} is listed in {TWO_FORMS}")
         if is_background(name):
             raise UserError(f"{where}: remove {name!r}; the network adds that class itself")
-        if has_slash(name):
-            raise UserError(f"{where}: {name!r} contains a slash; rename that class")
-        seen.add(name)
+        if found := unfit(name):
+            raise UserError(f"{where}: {name!r} contains {found}; rename that class")
+        seen[one_form(name)] = name
     return tuple(names)
 
 
@@ -49,14 +57,25 @@ def names_of_data(names, data, splits):
     return check_names(names, f"--data {data}")
 
 
+def one_form(name):
+    """A name in one form of Unicode: an é of two letters, e and an accent, looks the same as that of one."""
+    return unicodedata.normalize("NFC", name)
+
+
 def is_background(name):
     """Whether a class is what the network calls background, also as __background__: none of the classes to detect."""
     return name.strip(" _").lower() == "background"
 
 
-def has_slash(name):
-    """Whether a name cannot be a part of a file's name, as those of results have it."""
-    return "/" in name or "\\" in name
+def unfit(name):
+    """What keeps a name from being part of a file's name, as of results, or a line of a list: 'a slash'; "" if nothing.
+
+    Also letters that end a line for some programs, such as U+2028, and halves of letters that no file can hold.
+    """
+    if "/" in name or "\\" in name:
+        return "a slash"
+    letter = next((one for one in name if unicodedata.category(one) in UNFIT), None)
+    return f"the character {letter!r}" if letter else ""
 
 
 def parse_classes(text, flag="--classes"):
@@ -66,7 +85,7 @@ def parse_classes(text, flag="--classes"):
     """
     path = pathlib.Path(text)
     if os.path.isfile(text):  # pathlib's raises for a text longer than a file name may be
-        names = [line for line in map(str.strip, files.read_text(path).splitlines()) if line]
+        names = [line for line in map(str.strip, files.split_lines(files.read_text(path))) if line]
     elif path.suffix == ".txt" or (os.sep in text and "," not in text):
         raise UserError(f"{flag} {text}: no such file")
     else:

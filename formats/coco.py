@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from formats import annotations, class_lists, fixed_copy, folders, listing
+from formats import annotations, class_lists, fixed_copy, folders, foreign, listing
 from structures import UserError
 from system import cli, files, folder_tree, memory, wording
 
@@ -176,8 +176,9 @@ def _split_paths(data):
     named = folder_tree.visible(data / "annotations", ".json")
     if any(name.startswith(PREFIX) for name in named):
         named = [name for name in named if not name.startswith(OTHER_PREFIXES)]
-    if len(named) > 1:  # a list of categories may lie beside
-        named = [name for name in named if _looks(data / "annotations" / name)] or named
+    # A list of categories may lie beside, and a damaged file is one all the same, but not another tool's own
+    looks = [name for name in named if _looks(data / "annotations" / name)]
+    named = looks or [name for name in named if not foreign.explained(data / "annotations" / name)]
     for name in sorted(named, key=lambda name: name.startswith(PREFIX)):  # instances_ replaces another of its split
         found[name.removesuffix(".json").removeprefix(PREFIX)] = data / "annotations" / name
     return found
@@ -186,7 +187,8 @@ def _split_paths(data):
 def _looks(path):
     """Whether a JSON file has COCO's lists, by its beginning and its end."""
     text = folders.beginning(path) + folders.ending(path)
-    return sum(f'"{name}"' in text for name in LISTS) >= 2
+    is_datumaros = '"items"' in text and '"images"' not in text
+    return sum(f'"{name}"' in text for name in LISTS) >= 2 and not is_datumaros
 
 
 def _find_files(data, splits):

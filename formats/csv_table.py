@@ -25,7 +25,7 @@ import pathlib
 import re
 from typing import NamedTuple
 
-from formats import annotations, class_lists, fixed_copy, folders, listing
+from formats import annotations, class_lists, fixed_copy, folders, listing, open_images
 from structures import UserError
 from system import cli, files, folder_tree, wording
 
@@ -220,12 +220,32 @@ def find(data, splits, check=True):
                 found[row.image].objects.append(row.object)
             elif row.name:
                 without_box.append(row.where)
+        _name_codes(data, path, found)
         if not found:
             raise UserError(f"{path}: the table is empty; choose another split or list pictures in it")
         _warn_of_lines_without_box(path, without_box)
         fractions = _in_fractions(path, row.columns, found.values())
         entries += (entry._replace(fractions=fractions) for entry in found.values())
     return annotations.with_ids(entries, os.fspath(data), check)
+
+
+def _name_codes(data, path, found):
+    """Put the names of classes in the place of Open Images' codes. found: {image: Entry}, whose objects change."""
+    if not any(open_images.is_code(one.name) for entry in found.values() for one in entry.objects):
+        return
+    name_of = open_images.names(_home(data))
+    for entry in found.values():
+        entry.objects[:] = [one._replace(name=name_of.get(one.name, one.name)) for one in entry.objects]
+    left = {one.name for entry in found.values() for one in entry.objects if open_images.is_code(one.name)}
+    if left:
+        cli.warn_once(
+            f"{path}: {min(left)} is a code of Open Images; add {open_images.TABLE}, which names it, to --data"
+        )
+
+
+def _home(data):
+    """The folder of a data set."""
+    return data if os.path.isdir(data) else os.path.dirname(os.path.abspath(data))
 
 
 def _in_fractions(path, columns, entries):
@@ -286,7 +306,7 @@ def _tables(folder):
     right = {split: path for split, path in found.items() if is_table(path)}
     if not right:
         return found
-    for path in (path for split, path in found.items() if split not in right):
+    for path in (path for split, path in found.items() if split not in right and not open_images.is_description(path)):
         first = wording.shorten(first_line(folders.beginning(path)))
         cli.warn_once(
             f"{path}: left out, since its first line {first} is not {','.join(COLUMNS)!r} or names of columns"
@@ -350,7 +370,7 @@ def _folders_beside(base, split):
 def _rows(path):
     """Yield the _Row of each line."""
     text = files.read_text(path)
-    reader = _reader(text.splitlines(keepends=True), _delimiter(text))
+    reader = _reader(io.StringIO(text, newline=""), _delimiter(text))
     columns = None
     try:
         for row in reader:
@@ -396,7 +416,7 @@ def _delimiter(text):
 
 def first_line(text):
     """The first line that is neither blank nor a comment."""
-    return next((line for line in text.splitlines() if line.strip() and not line.startswith("#")), "")
+    return next((line for line in files.split_lines(text) if line.strip() and not line.startswith("#")), "")
 
 
 def _columns(row):
@@ -490,6 +510,8 @@ def _is_set(text):
 
 def write_fixed(copy):
     """Write the tables of a fixed_copy.FixedCopy: the lines of the pictures that stay, in their columns."""
+    for path in open_images.descriptions(_home(copy.data)):
+        copy.keep(path)
     for split in copy.splits:
         path = split.listed.where
         text = files.read_text(path)
@@ -497,7 +519,7 @@ def write_fixed(copy):
         writer = csv.writer(output, delimiter=delimiter, lineterminator="\n")
         kept_at, kept = {one.listed.entry.where: one for one in split.pictures}, {}
         at, columns = collections.Counter(), None
-        reader = _reader(text.splitlines(keepends=True), delimiter)
+        reader = _reader(io.StringIO(text, newline=""), delimiter)
         for row in reader:
             cells, where = _plain_cells(row, delimiter), f"{path}, line {reader.line_num}"
             if not any(cells) or cells[0].startswith("#"):

@@ -6,6 +6,7 @@ the same validation pictures.
 """
 
 import collections
+import fractions
 import hashlib
 import os
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from structures import UserError
 from system import files, wording
 
 TRAIN, VALID = 0, 1
+FINEST = 1_000_000  # the largest denominator of a share: 0.3333333 is a third
 
 
 class Division(NamedTuple):
@@ -118,16 +120,18 @@ def _stratify(counts, sizes, share):
     Takes the class with the fewest objects left, gives its groups in turn to the side that needs more of that class,
     and goes on with the next class.
     """
-    shares = np.array([1 - share, share])
+    # Whole numbers, in units of 1 / share.denominator: ties must be ties, and float64 has no 0.3
+    valid = fractions.Fraction(str(share)).limit_denominator(FINEST)
+    shares, unit = np.array([valid.denominator - valid.numerator, valid.numerator]), valid.denominator
     need, pictures = np.outer(shares, counts.sum(axis=0)), shares * sizes.sum()
     left, sides = counts.sum(axis=0), np.full(len(counts), -1)
     while (sides < 0).any():
         label = int(np.where(left > 0, left, left.max() + 1).argmin())
         for group in np.flatnonzero((sides < 0) & (counts[:, label] > 0)):
             by_need = need[VALID, label] - need[TRAIN, label] or pictures[VALID] - pictures[TRAIN]
-            side = VALID if by_need > 1e-9 else TRAIN
+            side = VALID if by_need > 0 else TRAIN
             sides[group] = side
-            need[side] -= counts[group]
-            pictures[side] -= sizes[group]
+            need[side] -= unit * counts[group]
+            pictures[side] -= unit * sizes[group]
             left -= counts[group]
     return sides

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from media import images
 from structures import UserError
-from system import files, folder_tree
+from system import cli, files, folder_tree, wording
 
 # Names of folders, in lower case
 ANNOTATIONS = (
@@ -115,6 +115,7 @@ class Index:
         """suffixes: in lower case, the most likely first."""
         self.folder = os.fspath(folder)
         self.path_of = {}  # {id: path}
+        self.passed_over = []  # paths of the files whose id another one has
         self._found = {}  # {name: ids}: names that repeat in many folders are looked for many times
         self.suffixes, best = tuple(suffixes), {}
         ranks = {suffix: rank for rank, suffix in enumerate(suffixes)}
@@ -123,17 +124,21 @@ class Index:
             prefix = "" if below == "." else f"{below}/"
             for name in names:
                 stem, suffix = os.path.splitext(name)
-                rank = ranks.get(suffix.lower())
-                if rank is not None and rank < best.get(prefix + stem, len(ranks)):
-                    best[prefix + stem] = rank
-                    self.path_of[prefix + stem] = os.path.join(parent, name)
+                rank, key = ranks.get(suffix.lower()), prefix + stem
+                if rank is None:
+                    continue
+                path = os.path.join(parent, name)
+                if key in best:
+                    self.passed_over.append(path if best[key] <= rank else self.path_of[key])
+                if rank < best.get(key, len(ranks)):
+                    best[key], self.path_of[key] = rank, path
 
     @functools.cached_property
     def _by_stem(self):
-        """{stem as `_plain` has it: ids}."""
+        """{stem as `plain` has it: ids}."""
         found = {}
         for key in self.path_of:
-            found.setdefault(_plain(key.rpartition("/")[2]), []).append(key)
+            found.setdefault(plain(key.rpartition("/")[2]), []).append(key)
         return found
 
     def find(self, name):
@@ -154,11 +159,11 @@ class Index:
 
     def same(self, key):
         """The id that is `key`, perhaps with other capitals or in another form of Unicode; None if there is none."""
-        return key if key in self.path_of else self._by_plain.get(_plain(key))
+        return key if key in self.path_of else self._by_plain.get(plain(key))
 
     @functools.cached_property
     def _by_plain(self):
-        return {_plain(key): key for key in self.path_of}
+        return {plain(key): key for key in self.path_of}
 
     def _find_path(self, path):
         """The ids that a relative path may mean, a list."""
@@ -166,14 +171,14 @@ class Index:
         for start in range(len(parts)):
             if (tail := "/".join(parts[start:])) in self.path_of and not self._is_beside(tail, parts):
                 return [tail]
-        alike = self._by_stem.get(_plain(parts[-1]), [])
-        shared = [_shared_end(_plain(key).split("/"), list(map(_plain, parts))) for key in alike]
+        alike = self._by_stem.get(plain(parts[-1]), [])
+        shared = [_shared_end(plain(key).split("/"), list(map(plain, parts))) for key in alike]
         found = [key for key, length in zip(alike, shared, strict=True) if length == max(shared)]
         return [key for key in found if not self._is_beside(key, parts)]
 
     def _is_beside(self, key, parts):
         """Whether the folder of a path would be beside that of an id, and has files. parts: of the path."""
-        own, parts = _plain(key).split("/"), list(map(_plain, parts))
+        own, parts = plain(key).split("/"), list(map(plain, parts))
         shared = _shared_end(own, parts)
         if shared == len(parts):
             return False
@@ -187,15 +192,15 @@ class Index:
 
     @functools.cached_property
     def _plain_folders(self):
-        """The folders that have files, as `_plain` has them."""
-        return {_plain(key).rpartition("/")[0] for key in self.path_of}
+        """The folders that have files, as `plain` has them."""
+        return {plain(key).rpartition("/")[0] for key in self.path_of}
 
     def _without_suffix(self, name):
         stem, suffix = os.path.splitext(name)
         return stem if suffix.lower() in (*self.suffixes, *images.SUFFIXES) else name
 
 
-def _plain(name):
+def plain(name):
     """A name in lower case and in one form of Unicode: a Mac writes ö as two letters, o and a mark."""
     return unicodedata.normalize("NFC", name).lower()
 
@@ -246,7 +251,8 @@ class Finder:
             raise UserError(f"{where}: {name} may be {found[0]} or {found[1]} in {self._index.folder}; give its folder")
         expected = os.path.join(self._folders[0], name)
         if self._check:
-            require_picture(expected, where, others=[self._unread.path_of[key] for key in self._unread.find(name)])
+            others = [self._unread.path_of[key] for key in self._unread.find(name)]
+            require_picture(expected, where, others=others, index=self._index)
         return expected
 
     def _as_named(self, path, name):
@@ -277,15 +283,19 @@ class Finder:
         return self._listings[folder]
 
 
-def require_picture(path, where, remedy="remove the entry", others=()):
+def require_picture(path, where, remedy="remove the entry", others=(), index=None):
     """Raise UserError if a picture that `where` (file and entry) names does not exist.
 
-    others: paths of files that may be this picture, of kinds that are not read.
+    others: paths of files that may be this picture, of kinds that are not read. index: the Index of all pictures.
     """
     if os.path.isfile(path):
         return
-    hint = unread_hint(path, others)
-    raise UserError(f"{where}: {path}: no such picture{hint or f'; add the file or {remedy}'}")
+    hint = unread_hint(path, others) or f"; add the file or {remedy}"
+    if index is not None and not index.path_of and hint.startswith(";"):
+        hint = (
+            f", and none at all in {index.folder}: add them, or export again with pictures, which some tools leave out"
+        )
+    raise UserError(f"{where}: {path}: no such picture{hint}")
 
 
 def unread_hint(path, others=(), listing=None):
@@ -404,8 +414,12 @@ class _Home:
     @functools.cached_property
     def names(self):
         """Its splits, without Pascal VOC's lists of single classes, such as car_train."""
-        of_classes = self._of_classes({name: paths[0] for name, paths in self.lists.items()})
-        return [name for name in self.lists if name not in of_classes] or self.parts or [ALL]
+        return [name for name in self.lists if name not in self._class_lists] or self.parts or [ALL]
+
+    @functools.cached_property
+    def _class_lists(self):
+        """The names in `lists` of Pascal VOC's lists of single classes."""
+        return self._of_classes({name: paths[0] for name, paths in self.lists.items()})
 
     def _of_classes(self, paths):
         """The names of lists that are of one class and split. paths: {name: path} of all lists."""
@@ -434,6 +448,8 @@ class _Home:
         if name in self.lists:
             paths = self.lists[name]
             ids = list(dict.fromkeys(self._listed(paths))) if len(paths) > 1 else self._listed(paths)
+            if name in self._class_lists:
+                ids = self._of_one_class(paths[0], ids)
             own = str(paths[0].with_name(f"{name}.txt"))
             return Split(shown, str(self.folder), str(paths[0]), own, ids, self.pictures, self.annotations)
         if name == UNLISTED and self.lists:
@@ -453,6 +469,17 @@ class _Home:
         left = (key for key in self.pictures.path_of if key not in listed)
         return sorted(key for key in left if _partners(key, self.pictures, self.annotations))
 
+    def _of_one_class(self, path, ids):
+        """Those of some ids, which a list of one class has, whose pictures show it. Says how many do not.
+
+        1 follows the id of a picture with the class, 0 if all its objects are difficult, -1 if there are none.
+        """
+        shown = [image_id for image_id, (_, line) in zip(ids, self._lines(path), strict=True) if line[-2:] != "-1"]
+        if len(shown) < len(ids):
+            pictures = wording.plural(len(ids) - len(shown), "picture")
+            cli.warn_once(f"{path}: a list of one class; {pictures} without it, marked -1, left out")
+        return shown
+
     def _listed(self, paths):
         """The ids in some lists. An id may contain spaces: a line that is a picture's name is taken whole."""
         found = []
@@ -467,12 +494,26 @@ class _Home:
                     keys = next(filter(None, map(self.pictures.find, starts)), [])
                 if len(keys) > 1:
                     raise UserError(f"{path}: {name} may be {keys[0]} or {keys[1]}; list it with its folder")
+                if keys:
+                    self._refuse_passed_over(path, name, self.pictures.path_of[keys[0]])
                 found.append(keys[0] if keys else name)
         return found
 
+    @functools.cached_property
+    def _passed_over(self):
+        return set(self.pictures.passed_over)
+
+    def _refuse_passed_over(self, path, name, taken):
+        """Raise UserError if a list names a.png, and a.jpg beside it would be taken: both have one id."""
+        if os.path.splitext(taken)[0] + os.path.splitext(plain_path(name))[1] in self._passed_over:
+            raise UserError(
+                f"{path}: {name}: {os.path.basename(taken)} beside it has the same name but for the suffix, and both "
+                "would share their annotations; rename or remove one"
+            )
+
     def _lines(self, path):
         """The lines of a list; one that begins with # is a comment unless a picture is called so."""
-        lines = enumerate(map(str.strip, files.read_text(path).splitlines()), start=1)
+        lines = enumerate(map(str.strip, files.split_lines(files.read_text(path))), start=1)
         return [one for one in lines if one[1] and (one[1][0] != "#" or one[1] in self.pictures.path_of)]
 
 
@@ -485,13 +526,13 @@ class Layout:
 
     def __init__(self, data, kind):
         """data: a folder; kind: the Kind of its annotations."""
-        self._place_of = {}  # {split: (home, its name there, prefix)}
         self._homes = {}  # {prefix: home}
+        self._undivided = {}  # {split: home} of folders that are a split each
         self.parts = []  # names of the folders that hold the splits; [] if `data` does itself
         data = pathlib.Path(data)
         own = _find_home(data, kind)
         if own is not None:
-            self._add(own)
+            self._homes[""] = own
             return
         for name in folder_tree.visible_folders(data):
             home = _find_home(data / name, kind)
@@ -500,15 +541,24 @@ class Layout:
             self.parts.append(name)
             year = YEAR.fullmatch(name)
             if year:
-                self._add(home, f"{year[1]}:")
+                self._homes[f"{year[1]}:"] = home
             elif home.lists:
-                self._add(home, f"{name}:")
+                self._homes[f"{name}:"] = home
             else:
-                self._place_of[name] = home, ALL, None
+                self._undivided[name] = home
 
-    def _add(self, home, prefix=""):
-        self._place_of |= {prefix + name: (home, name, prefix) for name in home.names}
-        self._homes[prefix] = home
+    @functools.cached_property
+    def _place_of(self):
+        """{split: (home, its name there, prefix)}; lists all files, which the `parts` do not need."""
+        found = {split: (home, ALL, None) for split, home in self._undivided.items()}
+        for prefix, home in self._homes.items():
+            found |= {prefix + name: (home, name, prefix) for name in home.names}
+        return found
+
+    @property
+    def exists(self):
+        """Whether there is such a data set, which then has a split."""
+        return bool(self._homes or self._undivided)
 
     @property
     def names(self):
@@ -562,8 +612,9 @@ def _pair(below, kind):
 
 def _holds(folder, kind, deep=True):
     """Whether a folder (deep: or one below it) has an annotation file of a kind; looks into few of its files."""
-    listed = (parent for parent, _ in folder_tree.walk(folder)) if deep else [folder]
-    paths = (os.path.join(parent, name) for parent in listed for name in folder_tree.visible(parent, kind.suffix))
+    listed = folder_tree.walk(folder) if deep else [(folder, folder_tree.visible(folder, kind.suffix))]
+    named = (os.path.join(parent, name) for parent, names in listed for name in names)
+    paths = (path for path in named if path.lower().endswith(kind.suffix))
     return any(kind.looks(path) for path in itertools.islice(paths, FILES_TRIED) if os.path.isfile(path))
 
 

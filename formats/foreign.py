@@ -28,6 +28,19 @@ KNOWN = (
         (".json",), ('"result"', '"from_name"'), "Label Studio's own JSON", "export COCO, YOLO or Pascal VOC there"
     ),
     Foreign((".json",), ('"result"', '"data"'), "Label Studio's own JSON", "export COCO, YOLO or Pascal VOC there"),
+    Foreign(
+        (".json",),
+        ('"original_width"', '"annotator"'),
+        "Label Studio's JSON-MIN",
+        "export COCO, YOLO or Pascal VOC there",
+    ),
+    Foreign(
+        (".csv", ".tsv"),
+        ("original_width", "annotator"),
+        "Label Studio's table",
+        "export COCO, YOLO or Pascal VOC there",
+    ),
+    Foreign((".json",), ('"items"', '"label_id"'), "Datumaro's own JSON", "export COCO, YOLO or Pascal VOC instead"),
     Foreign((".json",), ('"assets"', '"regions"'), "VoTT's own JSON", "export CSV or Pascal VOC there"),
     Foreign((".json",), ('"coordinates"', '"label"'), "CreateML's JSON", "export COCO, YOLO or Pascal VOC instead"),
     Foreign((".json",), ('"exterior"', '"interior"'), "Supervisely's own JSON", "export COCO or Pascal VOC there"),

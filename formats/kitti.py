@@ -18,7 +18,7 @@ DONT_CARE = "DontCare"
 
 def _looks(path):
     """Whether a text file holds labels, by its first line."""
-    first = next((line for line in folders.beginning(path).splitlines() if line.strip()), "")
+    first = next((line for line in files.split_lines(folders.beginning(path)) if line.strip()), "")
     return _parse_line(first) is not None
 
 
@@ -60,7 +60,7 @@ def _is_number(word):
 def _edited(content, path, edit):
     """The text of a label file after an Edit. Sizes in three dimensions and DontCare regions stay."""
     boxes, lines = iter(edit.boxes), []
-    for line in files.decode(content).splitlines():
+    for line in files.split_lines(files.decode(content)):
         parsed = None if line.lstrip().startswith("#") else _parse_line(line)
         box = next(boxes) if parsed and parsed[0] != DONT_CARE else fixed_copy.KEEP
         if box == fixed_copy.KEEP:

@@ -27,7 +27,7 @@ class PerPicture:
 
     def fits(self, data):
         """Whether a path looks like a data set in this format."""
-        return os.path.isdir(data) and bool(self.split_names(data))
+        return os.path.isdir(data) and folders.Layout(data, self._kind).exists
 
     def split_names(self, data):
         """The splits of a data set, sorted; without Pascal VOC's lists of single classes."""
@@ -88,7 +88,7 @@ def whole(data, kind):
     """The folder of a data set of which a folder has only the annotations; None for any other. kind: folders.Kind."""
     if folders.holds_pictures(data) or _has_folder_of_annotations(data):
         return None
-    homes = (home for home in folders.above(data) if folders.Layout(home, kind).names)
+    homes = (home for home in folders.above(data) if folders.Layout(home, kind).exists)
     return next((home for home in homes if folders.holds_pictures(home)), None)
 
 
@@ -113,7 +113,9 @@ def survey(data, names, kind):
     for split in splits:
         # Of several splits of one home, the first has its unlisted pictures
         ids = listed.pop(split.home, split.pictures.path_of)
+        first = ids is not split.pictures.path_of
         others = sorted((key, path) for key, path in split.pictures.path_of.items() if key not in ids)
+        others += ((path, path) for path in split.pictures.passed_over if first)
         pictures = [_listed(split, image_id) for image_id in split.ids]
         found.append(
             listing.Split(

@@ -31,6 +31,7 @@ from system import cli, files, folder_tree, schema, wording
 SUFFIXES = (".yaml", ".yml")
 LARGEST_YAML, MOST_PARTS, LONGEST_PATH = 500_000, 10_000, 4096  # characters; folders of a split; characters of a path
 LARGEST = 2.0  # fractions may lie a little outside 0..1; numbers beyond this must be pixels
+KEYS = ("path", "names", "nc", "kpt_shape", "flip_idx", "download")  # of a YAML file that are no splits
 LEVELS = 3  # above a folder where the names of its classes are looked for
 HOW_TO_NAME = (
     "write classes.txt with one name per line, or data.yaml with the four lines 'path: .', 'train: images/train', "
@@ -50,7 +51,7 @@ def fits(data):
     data = pathlib.Path(data)
     if data.is_file():
         return data.suffix.lower() in SUFFIXES
-    return bool(_descriptions(data) or folders.Layout(data, KIND).names)
+    return bool(_descriptions(data)) or folders.Layout(data, KIND).exists
 
 
 def split_names(data):
@@ -69,7 +70,8 @@ def _exists(root, parts):
 
 def _split_keys(description):
     """The keys of a YAML file that are splits: those with usual names, and those that are called like their folder."""
-    return {key for key, value in description.items() if value and (folders.is_split_name(key) or _is_own(key, value))}
+    named = ((key, value) for key, value in description.items() if value and key not in KEYS)
+    return {key for key, value in named if folders.is_split_name(key) or _is_own(key, value)}
 
 
 def _is_own(key, value):
@@ -173,7 +175,7 @@ def reader(data):
 
 def _looks(path):
     """Whether a text file holds labels, by its first line."""
-    first = next((line for line in folders.beginning(path).splitlines() if line.strip()), "").split()
+    first = next((line for line in files.split_lines(folders.beginning(path)) if line.strip()), "").split()
     right = len(first) == 5 or (len(first) >= 7 and len(first) % 2)
     return bool(right and first[0].isdecimal() and annotations.numbers(first))
 
@@ -198,7 +200,7 @@ def _listed_names(folder):
         categories = files.read_json(paths[0]).get("categories")
         names = [one.get("name") for one in categories] if isinstance(categories, list) else []
     else:
-        names = [line.strip() for line in files.read_text(paths[0]).strip().splitlines()]
+        names = [line.strip() for line in files.split_lines(files.read_text(paths[0]).strip())]
     if not names or not all(isinstance(name, str) and name for name in names):
         raise UserError(
             f"{paths[0]}: not a list of class names; write one name per line, in the order of class numbers"
@@ -243,6 +245,12 @@ class _Loader(yaml.BaseLoader):
             raise yaml.YAMLError("it has an alias, *name; write out what it stands for")
         return super().compose_node(parent, index)
 
+    def construct_mapping(self, node, deep=False):
+        counts = collections.Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        if repeated := next((key for key, count in counts.items() if count > 1), None):
+            raise yaml.YAMLError(f"{repeated!r} is there twice")  # the last one would replace the others
+        return super().construct_mapping(node, deep)
+
 
 def _parse_yaml(path, loader):
     """The content of a YAML file. Raises UserError for one that is damaged or takes too long to read."""
@@ -282,6 +290,7 @@ def _yaml_names(path, description):
         raise UserError(
             f"{path}: 'names' is neither a list of names nor a mapping of numbers to names; write 'names: [cat, dog]'"
         )
+    names = {number: name.strip() for number, name in names.items()}
     in_order = [names.get(str(number)) for number in range(len(names))]
     if None in in_order:
         raise UserError(f"{path}: 'names' has no {in_order.index(None)}; number the {len(names)} classes from 0")
@@ -370,6 +379,7 @@ class _Labels:
 
     def __init__(self):
         self._indices = {}  # {(home, name): Index} of folders `labels` and, if they are needed, of `images` beside them
+        self._beside = {}  # {folder of pictures: {name of a text file, as folders.plain has it: path}}
 
     def path(self, image_path):
         """Where the labels of a picture are, or would be if there were any."""
@@ -382,7 +392,15 @@ class _Labels:
             if (found := index.same(tail)) is not None:
                 return index.path_of[found]
             apart = os.path.join(index.folder, tail + ".txt")
-        return next((beside for beside in (stem + ".txt", stem + ".TXT") if os.path.isfile(beside)), apart)
+        folder, name = os.path.split(stem)
+        return self._texts(folder).get(folders.plain(name + ".txt"), apart)
+
+    def _texts(self, folder):
+        """The text files of a folder, as in `_beside`."""
+        if folder not in self._beside:
+            paths = [os.path.join(folder, name) for name in folder_tree.visible(folder or os.curdir, ".txt")]
+            self._beside[folder] = {folders.plain(os.path.basename(path)): path for path in paths}
+        return self._beside[folder]
 
     def say_unused(self, entries):
         """Say where pictures have no labels and labels beside theirs no picture: one of both may have another name.
@@ -466,6 +484,8 @@ def _parse_line(where, line):
 
 def _line_hint(first, rest):
     """What is probably wrong with a line of labels, for a message; "" if nobody knows."""
+    if not rest and annotations.numbers(first.split(",")):
+        return ": spaces separate the numbers, not commas"
     if annotations.numbers(rest) and annotations.numbers([first]) is None:
         return f", since {wording.shorten(first)} is a name where the number of a class belongs"
     if annotations.numbers(rest) and len(rest) == 5:
@@ -489,7 +509,7 @@ def write_fixed(copy):
 def _edited(content, path, edit):
     """The text of a label file after an Edit; a polygon whose box changes becomes a box."""
     boxes, lines = iter(edit.boxes), []
-    for line in map(str.strip, files.decode(content).splitlines()):
+    for line in map(str.strip, files.split_lines(files.decode(content))):
         if not line or line.startswith("#"):
             continue
         box = next(boxes)

@@ -149,4 +149,6 @@ def _parse_line(where, line):
         raise UserError(f"{where}: {shorten(line.strip())} is not 'stem score xmin ymin xmax ymax'") from None
     if not abs(score + xmin + ymin + xmax + ymax) <= LARGEST:
         raise UserError(f"{where}: {shorten(line.strip())} has an infinite number or NaN")
+    if xmax < xmin - 1 or ymax < ymin - 1:  # one less is a box without area
+        raise UserError(f"{where}: {shorten(line.strip())} is inverted, 'stem score xmin ymin xmax ymax' is needed")
     return name, (score, xmin, ymin, xmax, ymax)

@@ -105,7 +105,7 @@ def _read_picture(path, numbered, names, size):
     """Detections of one file. numbered: the class of each number; size: (width, height) of the picture in pixels."""
     label_of = {name: label for label, name in enumerate(names)}
     rows = []
-    for number, line in enumerate(files.read_text(path).splitlines(), start=1):
+    for number, line in enumerate(files.split_lines(files.read_text(path)), start=1):
         if line.strip():
             label, *row = _parse_line(f"{path}, line {number}", line, len(numbered))
             if numbered[label] in label_of:

@@ -10,6 +10,8 @@ from structures import UserError
 from system import cli, files
 from system.wording import plural, shorten, stem
 
+DELIMITERS = (",", ";", "\t")  # Excel writes semicolons in much of Europe
+
 
 def read(path, ids):
     """{group: [ids]} of a table `picture,group` with that header, both in the order in which they first come.
@@ -22,7 +24,9 @@ def read(path, ids):
     for one in ids:
         known.setdefault(stem(one), []).append(one)
     found, grouped = {}, set()
-    reader = csv.reader(io.StringIO(files.read_text(path)))
+    text = files.read_text(path)
+    delimiter = max(DELIMITERS, key=text.partition("\n")[0].count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
         rows = list(reader)
     except csv.Error as error:

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import stat
 from collections.abc import Callable
 from typing import Any, BinaryIO, TextIO
@@ -152,12 +153,18 @@ def decode(content: bytes) -> str:
     return content.decode("utf-16" if wide else "utf-8-sig")
 
 
+def split_lines(text: str) -> list[str]:
+    """The lines of a text, without their ends: unlike str.splitlines, U+2028 and the like in a name end none."""
+    lines = re.split("\r\n|\r|\n", text)
+    return lines if lines[-1] else lines[:-1]
+
+
 def read_lines(path: Path) -> list[tuple[int, str]]:
     """(number from 1, text) of the lines of a list; without blank lines, comments (#) and spaces around a line.
 
     Raises UserError as `read_text` does.
     """
-    lines = enumerate(map(str.strip, read_text(path).splitlines()), start=1)
+    lines = enumerate(map(str.strip, split_lines(read_text(path))), start=1)
     return [(number, line) for number, line in lines if line and not line.startswith("#")]
 
 

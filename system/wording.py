@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import unicodedata
 from collections.abc import Iterable
 
 
@@ -51,11 +52,13 @@ def nearest(name: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:
 def nearest_hint(name: str, names: Iterable[str]) -> str:
     """The end of a message about an unknown name: " (nearest: 'dog')", or "" if no known name is similar."""
     near = nearest(name, names)
-    return f" (nearest: {near!r})" if near else ""
+    same = near and unicodedata.normalize("NFC", near) == unicodedata.normalize("NFC", name)
+    return f" (nearest: {near!r}{', in another form of Unicode' if same else ''})" if near else ""
 
 
 def plain(text: str) -> str:
     """The letters and digits of a name, in lower case."""
+    text = unicodedata.normalize("NFC", text)  # an accent of its own is no letter
     return "".join(letter for letter in text.casefold() if letter.isalnum())
 
 

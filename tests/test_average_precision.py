@@ -286,7 +286,7 @@ def test_numbers_beside_a_curve_are_its_area(voc, tmp_path, monkeypatch):
     """The curve is the envelope that `area` measures; VOC07 takes eleven points of it."""
     drawn = {}
     monkeypatch.setattr(
-        average_precision.visualization,
+        average_precision.charts,
         "plot_precision_recall",
         lambda path, lines, title: drawn.update({os.path.basename(path): ([label for label, *_ in lines], title)}),
     )

@@ -196,7 +196,9 @@ def plant_similar_class(root):
 
 
 def plant_refused_class(root):
-    return annotate(root, [*GOOD, ("__background__", (5, 5, 60, 60)), ("cat/dog", (9, 5, 60, 60))])
+    names = "__background__", "cat/dog", "big\u2028cat", "cafe\u0301"
+    objects = [(name, (5 + at, 5, 60, 60)) for at, name in enumerate(names)]
+    return annotate(root, [*GOOD, *objects, ("caf\xe9", (11, 5, 60, 60))])
 
 
 def plant_rare_class(root):
@@ -795,6 +797,29 @@ def test_a_killed_worker_is_reported(at_work):
     assert process.wait(timeout=60) == 1
     assert re.search(r"error: .* --workers 1$", errors.read_text().rstrip()) and "Traceback" not in errors.read_text()
     assert not psutil.wait_procs(family, timeout=30)[1]
+
+
+def test_objects_of_a_picture_under_two_names_are_not_lost_without_a_word(tmp_path):
+    """Such as é in two forms of Unicode, or two images of a COCO file: each name has objects of its own."""
+    images.write(tmp_path / "data" / "e\u0301.jpg", noise(1))
+    images.write(tmp_path / "data" / "b.jpg", noise(2))
+    (tmp_path / "data" / "train.csv").write_text(
+        "\xe9.jpg,1,2,30,40,cat\nb.jpg,1,2,30,40,cat\ne\u0301.jpg,5,6,30,40,dog\n"
+    )
+    check_dataset.main(["--data", str(tmp_path / "data"), "--fix", str(tmp_path / "fixed"), "--workers", "1"])
+    table = f"{tmp_path}/data/train.csv"
+    assert (tmp_path / "fixed" / "changes.txt").read_text().splitlines() == [
+        f"{table}: each picture listed once",
+        f"{table}, line 3: left out, with its objects: the picture is that of {table}, line 1",
+    ]
+
+
+def test_classes_of_missing_pictures_count_as_their_objects_do(tmp_path, capsys):
+    box = (1, 1, 5, 5)
+    voc = write_voc(tmp_path, {"a": ((8, 8), [("cat", box)]), "b": ((8, 8), [("dog", box)])}, {"train": ["a", "b"]})
+    (voc / "JPEGImages" / "b.jpg").unlink()
+    check_dataset.main(["--data", str(voc), "--workers", "1"])
+    assert capsys.readouterr().out.startswith(f"{voc} (voc): 2 pictures in 1 split, 2 objects of 2 classes\n")
 
 
 @pytest.mark.parametrize("what", ["fractions", "no pictures"])

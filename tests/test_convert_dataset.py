@@ -218,6 +218,20 @@ def test_a_split_that_is_called_images(tmp_path, to):
     assert sources.load(output, "images", ("cat",))[0].boxes_px.tolist() == [[10, 5, 30, 35]]
 
 
+@pytest.mark.parametrize("to", WRITTEN)
+@pytest.mark.parametrize("split", ["names", "path"])
+def test_a_split_with_the_name_of_another_key(tmp_path, to, split):
+    images.write(tmp_path / "a.jpg", np.zeros((60, 80, 3), np.uint8))
+    (tmp_path / f"{split}.csv").write_text("image,xmin,ymin,xmax,ymax,class\na.jpg,10,5,30,35,cat\n")
+    if to == "yolo":
+        with pytest.raises(UserError) as error:
+            convert(tmp_path / f"{split}.csv", to, tmp_path / "out")
+        assert str(error.value) == f"--to yolo: the split {split!r} has a name with another meaning there; rename it"
+        assert not (tmp_path / "out").exists()
+    else:
+        assert sources.split_names(convert(tmp_path / f"{split}.csv", to, tmp_path / "out")) == [split]
+
+
 def test_what_was_written_is_read_again(tmp_path, monkeypatch):
     """A fault of this program, not of the user: whole pictures would become background without a word."""
     voc = write_voc(tmp_path / "voc", {"a": ((80, 60), [("cat", (11, 6, 30, 35))])}, {"train": ["a"]})
@@ -445,6 +459,7 @@ UNFIT = [  # (name, what is wrong with it, the formats that cannot hold it)
     (b"\xe9/a", "not UTF-8 text", ("voc", "coco", "csv")),
     (b"a\nb", "of several lines", ("voc", "csv")),
     ("a\u2028b".encode(), "of several lines", ("voc", "csv")),
+    (b"a\x1bb", "with a letter that XML has not", ("voc",)),
     (b" a", "with spaces at an end", ("voc",)),
     (b"..a", "hidden", ("voc", "yolo")),
 ]

@@ -219,7 +219,10 @@ BOX = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>{}</xmax><ymax>5</ymax></bndbox
         ("<annotation>", "not valid XML"),
         ("<annotation>&amp;&nosuch;</annotation>", "not valid XML"),
         ('<?xml version="1.0" encoding="nosuch"?><annotation/>', "not valid XML"),
-        ("<annotation><object><name>v\xe9lo</name></object></annotation>".encode("latin-1"), "not valid XML"),
+        (
+            "<annotation><object><name>v\xe9lo</name></object></annotation>".encode("latin-1"),
+            "it declares no encoding and is not UTF-8: save it as UTF-8",
+        ),
         ("<html/>", "<html>"),
         ("<annotation><object>" + BOX.format(5) + "</object></annotation>", "object 1 has no <name>"),
         ("<annotation><object><name>cat</name></object></annotation>", "object 1 (cat) has no <bndbox>"),
@@ -278,6 +281,20 @@ def test_wrong_splits_and_folders(tmp_path, one):
         (kit, "2007:train,", f"--data {kit}: "),
     ]:
         assert re.search(named, error_of(voc.find, data, splits)), (data, splits)
+
+
+def test_a_list_of_one_class_means_the_pictures_that_show_it(tmp_path, capsys):
+    """1: with the class, 0: with difficult ones only, -1: without. All of them would train on pictures without it."""
+    ids = ["a", "b", "c", "d"]
+    write_voc(tmp_path, {one: ((8, 8), []) for one in ids}, {"train": ids})
+    main = tmp_path / "ImageSets" / "Main"
+    (main / "car_train.txt").write_text("a  1\nb -1\nc  0\nd -1\n")
+    (main / "bus_train.txt").write_text("a -1\n")
+    assert [one.id for one in voc.find(tmp_path, "car_train")] == ["a", "c"]
+    assert [one.id for one in voc.find(tmp_path, "train")] == ids
+    warning = f"{main}/car_train.txt: a list of one class; 2 pictures without it, marked -1, left out"
+    assert capsys.readouterr().err == f"warning: {warning}\n"
+    assert error_of(voc.find, tmp_path, "bus_train").startswith(f"{main}/bus_train.txt: the split is empty; ")
 
 
 def test_a_split_may_be_called_after_another(one):

@@ -71,7 +71,7 @@ def _comma_list(text):
 def _pair_list(text):
     """'A=B, C=D', or a file with A=B on each line -> ('A=B', 'C=D'), without spaces around the names."""
     if os.path.isfile(text):
-        pairs = [line.strip() for line in files.read_text(text).splitlines() if line.strip()]
+        pairs = [line.strip() for line in files.split_lines(files.read_text(text)) if line.strip()]
     else:
         pairs = text.split(",")
     for pair in pairs:

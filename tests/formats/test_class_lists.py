@@ -31,7 +31,11 @@ def test_classes_from_names_and_files(tmp_path):
         ("a,,b", "empty"),
         ("a,b,a", "'a'"),
         ("a,Background", "'Background'"),
-        ("a,b/c", "'b/c'"),
+        ("a,b/c", "'b/c' contains a slash; rename that class"),
+        ("a,big\u2028car", r"'big\u2028car' contains the character '\u2028'; rename that class"),
+        ("caf\xe9,dog,cafe\u0301", "'cafe\u0301' is listed in two forms of Unicode that look the same"),
+        ("big\tcar", r"'big\tcar' contains the character '\t'; rename that class"),
+        ("car\udc80", r"'car\udc80' contains the character '\udc80'; rename that class"),
         ("names.txt", "no such file"),
         ("some/names", "no such file"),
     ],
@@ -39,6 +43,15 @@ def test_classes_from_names_and_files(tmp_path):
 def test_wrong_classes(text, expected):
     message = error_of(class_lists.parse_classes, text)
     assert message.startswith(f"--classes {text}: ") and expected in message
+
+
+def test_a_name_in_a_file_ends_with_its_line(tmp_path):
+    """Not at what other programs take for an end: the names after it would have other numbers."""
+    path = tmp_path / "names.txt"
+    path.write_text("big\x85car\ndog\n")
+    assert r"'big\x85car' contains the character '\x85'" in error_of(class_lists.parse_classes, str(path))
+    path.write_bytes("mug\u200d\r\ndog\rcow".encode())
+    assert class_lists.parse_classes(str(path)) == ("mug\u200d", "dog", "cow")
 
 
 def test_empty_class_file(tmp_path):

@@ -92,6 +92,13 @@ def test_a_tie_of_objects_goes_to_the_side_that_lacks_pictures(tmp_path):
     assert len(set(common) & set(found.train)) == 2
 
 
+def test_a_tie_is_one_where_floats_have_none(tmp_path):
+    """After 18 of 45 objects both sides need 13.5, which 0.3 * 45 and 0.7 * 45 - 18 are not."""
+    *single, last = sorted((f"{at}.jpg" for at in range(19)), key=division._hash)
+    samples = make(tmp_path, {**{name: [0] for name in single}, last: [0] * 27})
+    assert division.divide(samples, 0.3, tmp_path).valid == [last]  # training has more pictures than its share
+
+
 def test_copies_count_as_several_pictures(tmp_path):
     """A side that got a picture and its copy lacks fewer pictures than one with a picture of as many objects."""
     first, copy, second, *common = sorted((f"{at}.jpg" for at in range(8)), key=division._hash)

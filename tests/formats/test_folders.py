@@ -151,9 +151,10 @@ def test_names_that_end_like_a_line_of_a_class(tmp_path, form):
     (voc / "ImageSets/Main/trainval.txt").unlink(missing_ok=True)
     assert sources.split_names(voc) == list(listed)
     assert {split: [one.id for one in sources.find(voc, split)] for split in listed} == listed
-    (voc / "ImageSets/Main/cat_val.txt").write_text("".join(form.format(name) + " -1\n" for name in pictures))
+    lines = [form.format(name) + (" -1\n" if name == "photo" else " 1\n") for name in pictures]
+    (voc / "ImageSets/Main/cat_val.txt").write_text("".join(lines))
     assert sources.split_names(voc) == list(listed)
-    assert [one.id for one in sources.find(voc, "cat_val")] == list(pictures)
+    assert [one.id for one in sources.find(voc, "cat_val")] == ["photo 0", "photo 1", "photo 2"]
 
 
 @pytest.mark.parametrize("form", [name for name in LISTS if name not in ("suffix", "1 and -1", "both files")])
@@ -328,6 +329,18 @@ def test_a_picture_of_another_split_is_not_taken(tmp_path):
         sources.find(tmp_path, "train")
 
 
+def test_a_picture_of_the_same_name_with_another_suffix_is_said(voc, tmp_path, capsys):
+    """Both have one file of annotations and one id; a list would say which is meant."""
+    flat(voc)
+    for split, name in (("train", "a.bmp"), ("train", "b.c.PNG"), ("val", "v.jpg")):
+        shutil.copy(voc / split / f"{name[:-4]}.png", voc / split / name)
+    assert sorted(content(voc)) == ["a", "b.c", "shot 1"]
+    lost = f"2 pictures left out, as another beside has the same name but for the suffix; the first is {voc}/train/a"
+    assert lost in capsys.readouterr().err
+    (train, val) = sources.survey(voc)
+    assert sorted(pathlib.Path(path).stem for path in (*train.unlisted, *val.unlisted)) == ["a", "b.c", "v"]
+
+
 @pytest.mark.parametrize("listed", ["C:\\me\\images\\a.{}", "/me/images/A.{}", "gs://me/images/a.{}?x=1"])
 def test_of_pictures_with_two_suffixes_the_named_one_is_taken(tmp_path, listed):
     for at, suffix in enumerate(("jpg", "png")):
@@ -454,8 +467,34 @@ def test_a_picture_of_an_unread_kind_is_named_wherever_it_is(tmp_path):
     with pytest.raises(UserError, match=r"line 1: .*a\.jpg: no such picture, only a\.heic, which needs the package"):
         sources.find(tmp_path, "train")
     (tmp_path / "images" / "a.heic").unlink()
+    none = (
+        r"line 1: .*a\.jpg: no such picture, and none at all in .*: add them, or export again with pictures, which some"
+    )
+    with pytest.raises(UserError, match=none):
+        sources.find(tmp_path, "train")
+    images.write(tmp_path / "images" / "b.jpg", noise(1, (40, 30)))
     with pytest.raises(UserError, match=r"line 1: .*a\.jpg: no such picture; add the file or remove the entry"):
         sources.find(tmp_path, "train")
+
+
+def test_a_list_that_names_a_picture_by_a_suffix_means_that_one(voc):
+    shutil.copy(voc / "JPEGImages" / "a.png", voc / "JPEGImages" / "a.jpg")  # which comes first
+    train = voc / "ImageSets" / "Main" / "train.txt"
+    for name in ("a", "a.jpg", "JPEGImages/a.jpg"):
+        train.write_text(f"{name}\n")
+        assert sources.find(voc, "train")[0].image_path.endswith("a.jpg")
+    train.write_text("JPEGImages/a.png\n")
+    with pytest.raises(UserError, match=r"train\.txt: JPEGImages/a\.png: a\.jpg beside it has the same name but for"):
+        sources.find(voc, "train")
+
+
+def test_an_export_without_pictures_says_so(voc):
+    """As CVAT makes unless told to save them; the name in a list may have its suffix."""
+    shutil.rmtree(voc / "JPEGImages")
+    (voc / "ImageSets" / "Main" / "train.txt").write_text("data/a.png\n")
+    with pytest.raises(UserError) as error:
+        sources.find(voc, "train")
+    assert f"{voc}/data/a.png: no such picture, and none at all in {voc}: add them, or export" in str(error.value)
 
 
 @pytest.mark.parametrize("suffix", [".jfif", ".jpe", ".JPEG"])

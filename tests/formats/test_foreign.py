@@ -19,6 +19,15 @@ FILES = {  # name: (content, what the message says)
     "via.json": ('{"a.jpg1": {"regions": [{"shape_attributes": {"name": "rect"}}]}}', "VGG Image Annotator's own JSON"),
     "via.csv": ("filename,file_size,region_shape_attributes\n", "VGG Image Annotator's own table"),
     "project.json": (json.dumps([{"data": {}, "annotations": [{"result": []}]}]), "Label Studio's own JSON"),
+    "min.json": (
+        '[{"image": "a.jpg", "label": [{"rectanglelabels": ["b"], "original_width": 9}], "annotator": 1}]',
+        "Label Studio's JSON-MIN",
+    ),
+    "min.csv": (
+        'image,id,label,annotator\na.jpg,1,"[{""rectanglelabels"":[""b""],""original_width"":9}]",1\n',
+        "Label Studio's table",
+    ),
+    "datumaro.json": ('{"categories": {}, "items": [{"annotations": [{"label_id": 0}]}]}', "Datumaro's own JSON"),
     "export.json": ('{"assets": {}, "tags": [], "regions": []}', "VoTT's own JSON"),
     "createml.json": ('[{"image": "a.jpg", "annotations": [{"label": "b", "coordinates": {}}]}]', "CreateML's JSON"),
     "a.jpg.json": ('{"objects": [{"points": {"exterior": [], "interior": []}}]}', "Supervisely's own JSON"),
@@ -56,9 +65,26 @@ def test_files_of_other_tools_are_named(tmp_path, name):
     picture(tmp_path / "pictures" / "a.jpg")
     (tmp_path / name).write_text(content)
     assert expected in error_of(tmp_path) and "it holds the folders pictures and 1 " in error_of(tmp_path)
-    if name not in ("notes.txt", "boxes.csv", "udacity.csv", "excel.csv", "via.csv"):
+    if name not in ("notes.txt", "boxes.csv", "udacity.csv", "excel.csv", "via.csv", "min.csv"):
         (tmp_path / name).rename(tmp_path / "pictures" / name)
         assert expected in error_of(tmp_path)
+
+
+def test_an_archive_that_holds_its_own_name_twice(tmp_path):
+    """As unpacked into a new folder, with what a Mac leaves."""
+    picture(tmp_path / "set" / "set" / "a.jpg")
+    (tmp_path / "set" / "set" / "train.csv").write_text("a.jpg,1,1,5,5,cat\n")
+    (tmp_path / "__MACOSX" / "set").mkdir(parents=True)
+    assert error_of(tmp_path).endswith(f"no data set found in it: do you mean {tmp_path}/set/set (csv)?")
+
+
+def test_the_only_file_of_a_folder_for_coco_may_be_another_tools(tmp_path):
+    picture(tmp_path / "images" / "train" / "a.jpg")
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "train.json").write_text(FILES["datumaro.json"][0])
+    assert "train.json is Datumaro's own JSON, which is not read: export COCO" in error_of(tmp_path)
+    (tmp_path / "annotations" / "train.json").write_text("{")
+    assert sources.choose(tmp_path) == "coco"  # damaged
 
 
 def test_a_file_in_place_of_a_folder(tmp_path):

@@ -80,6 +80,22 @@ def test_forms_of_splits(data):
     assert load(data, "listed")[1].boxes.tolist() == [[0, 0, 1, 1]]
 
 
+def test_keys_with_another_meaning_are_no_splits(data):
+    (data / "images" / "train").rename(data / "images" / "path")
+    text = "path: images/path\ntrain: .\nnames: [cat, dog]\n"
+    (data / "data.yaml").write_text(text)
+    assert yolo.split_names(data) == ["train"] and len(yolo.find(data, "train")) == 2
+
+
+def test_labels_beside_a_picture_whose_name_a_mac_wrote(data):
+    """The picture's é has two letters, that of its labels one; taken for background, it would be learned without."""
+    picture(data / "images" / "cafe\u0301.png").rename(data / "cafe\u0301.png")
+    (data / "caf\xe9.Txt").write_text(LABELS)
+    (data / "list.txt").write_text("caf\xe9.png\nimages/train/a.png\n")
+    (data / "data.yaml").write_text(YAML.replace("images/train", "list.txt"))
+    assert [len(one.boxes) for one in load(data)] == [2, 2]
+
+
 def test_the_yaml_is_named_or_found(data):
     other = data / "other.yml"
     other.write_text(YAML.replace("cat", "cow"))
@@ -138,6 +154,8 @@ def test_wrong_lines_are_named(data, line, named):
         (YAML.replace("images/train", "pictures"), "'train' means {data}/pictures: no such"),
         (YAML.replace("path: .", "path: nowhere").replace("images/", "gone/"), "'path' means {data}/nowhere: no such"),
         (YAML.replace("images/train", "labels/train"), "the split 'train' is empty"),
+        (YAML + "train: images/val\n", "'train' is there twice"),  # the last one would count
+        (YAML.replace("[cat, dog]", "{0: cat, 1: dog, 0: cow}"), "'0' is there twice"),
         (YAML + "x: [1", "not valid YAML"),
         ("- names:\nnames: 1", "not valid YAML"),
         (YAML.encode() + b"# \xe9", ", line 5: not UTF-8"),
@@ -180,6 +198,7 @@ def test_a_split_without_labels_is_refused_but_found(data):
         ("cat 0.5 0.5 0.1 0.1", "since 'cat' is a name where the number of a class belongs"),
         ("0 0.5 0.5 0.1 0.1 0.93", "the fifth number, a confidence or an angle, does not belong there"),
         ("20 10 70 10 70 60 20 60 cat 0", "may be one of DOTA"),
+        ("0,0.5,0.5,0.1,0.1", "'class cx cy width height': spaces separate the numbers, not commas; correct it"),
     ],
 )
 def test_a_line_of_another_kind_says_of_which(data, line, named):

@@ -41,6 +41,23 @@ def test_comp4_of_another_detector(tmp_path):
     assert read.detections["a"].scores.tolist() == [-3]
 
 
+@pytest.mark.parametrize("corners", ["9 1 5 5", "1 9 5 5", "5.5 1 4.4 5"])
+def test_inverted_box(tmp_path, corners):
+    """As in the other formats of results; from our own boxes without area xmax is xmin - 1."""
+    (tmp_path / "comp4_det_test_dog.txt").write_text(f"a 0.5 5 1 4 5\nb 0.5 {corners}\n")
+    with pytest.raises(UserError) as error:
+        comp4.read(tmp_path)
+    line = f"{tmp_path}/comp4_det_test_dog.txt, line 2: 'b 0.5 {corners}' is inverted, "
+    assert str(error.value) == line + "'stem score xmin ymin xmax ymax' is needed"
+
+
+def test_boxes_without_area_come_back(tmp_path):
+    found = Detections(np.float32([[0.1, 9, 0.1, 20], [3, 7.3, 4, 7.3]]), np.float32([0.75, 0.5]), np.int32([0, 0]))
+    with comp4.Writer(tmp_path, ["car"]) as writer:
+        writer.add("a.jpg", 500, 375, found)
+    assert_same(comp4.read(tmp_path).detections["a"], found)
+
+
 def test_class_that_cannot_be_a_file_name(tmp_path):
     for name in ("n/a", ""):
         with pytest.raises(UserError, match=f"class '{name}'"):

@@ -45,6 +45,13 @@ def test_pictures_are_named_as_one_likes(tmp_path, capsys):
     assert "1 of 4 pictures in no group" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_a_table_of_excel(tmp_path, delimiter):
+    """Which separates by semicolons where the decimal comma is used."""
+    content = "\ufeffpicture,group\r\na.jpg,day\r\nx/c.jpg,night\r\n".replace(",", delimiter)
+    assert read(tmp_path, content) == {"day": ["a"], "night": ["x/c"]}
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

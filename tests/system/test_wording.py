@@ -23,6 +23,11 @@ def test_table():
     assert wording.table(("a", "b"), [("x", 1), ("y", 2.5)]) == "| a | b |\n| --- | --- |\n| x | 1 |\n| y | 2.5 |"
 
 
+def test_a_name_that_looks_the_same():
+    assert wording.nearest_hint("e\u0301", ["\xe9", "dog"]) == " (nearest: '\xe9', in another form of Unicode)"
+    assert wording.nearest_hint("dogs", ["\xe9", "dog"]) == " (nearest: 'dog')"
+
+
 @pytest.mark.parametrize(
     ("name", "near"), [("Dog", "dog"), ("traffic light", "traffic_light"), ("dgo", "dog"), ("aeroplane", None)]
 )
