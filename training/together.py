@@ -126,7 +126,16 @@ def _place_of(found):
             f"{host} has {plural(len(gpus), 'GPU')} for {found.neighbors} ranks; start fewer there, or give each a GPU "
             f"with {worker_processes.GPUS}; {worker_processes.GPUS}=-1 takes the cores"
         )
-    return _place(found, gpus, has_gpu, worker_processes.usable_cores() != os.cpu_count())
+    return _place(found, gpus, has_gpu, _has_its_cores(found))
+
+
+def _has_its_cores(found):
+    """Whether this process is limited to its own share of the cores: by taskset, or by Slurm.
+
+    Slurm may also limit the tasks of a node to the cores of their step (task/cgroup), and leave the division to them.
+    """
+    of_all = os.environ.get("SLURM_CPUS_ON_NODE", "") if found.source == cluster.Source.SLURM else ""
+    return worker_processes.usable_cores() < (int(of_all) if of_all.isdigit() else os.cpu_count() or 1)
 
 
 def _place(found, gpus, has_gpu=False, has_cores=False):
