@@ -497,8 +497,9 @@ class StopRequest:
                 return
             raise KeyboardInterrupt
         self.requested, self._since = True, time.monotonic()
-        name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-        text = f"\n{name}: stopping after this step; press it again to stop now and lose what is not saved\n"
+        pressed = number == signal.SIGINT
+        name, again = ("Ctrl-C", "press") if pressed else (signal.Signals(number).name, "send")
+        text = f"\n{name}: stopping after this step; {again} it again to stop now and lose what is not saved\n"
         with contextlib.suppress(OSError, ValueError, AttributeError):  # no reader, or no file behind stderr
             place = sys.stderr.fileno()
             place = _put_aside.get(place, place)
