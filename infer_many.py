@@ -130,7 +130,7 @@ def _start(ray, address, cluster):
     paths = os.pathsep.join(filter(None, (cli.ROOT, os.environ.get("PYTHONPATH"))))
     if not cluster:  # inherited, it holds for the processes that Ray starts in advance too, which are ready sooner
         with worker_processes.with_variable("PYTHONPATH", paths):
-            ray.init(address, **options)
+            ray.init("local", **options)  # without an address Ray would join the last one that this machine has seen
         return
     flag = f"{'--ray' if address else 'RAY_ADDRESS'} {cluster}"
     try:
