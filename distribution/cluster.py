@@ -156,26 +156,38 @@ def _meeting(addresses):
 
 
 def _of_slurm(environ):
-    size, rank = (environ.get(f"SLURM_{name}", "") for name in ("STEP_NUM_TASKS", "PROCID"))
-    if not (size.isdigit() and rank.isdigit()) or int(size) < 2:  # not started by srun, or alone
+    size = environ.get("SLURM_STEP_NUM_TASKS", "")
+    if not size.isdigit() or int(size) < 2:  # not started by srun, or alone
         return None
     try:
         hosts = expand_hosts(environ["SLURM_STEP_NODELIST"])
         counts = _tasks_per_node(environ["SLURM_STEP_TASKS_PER_NODE"])
         places = [(host, index) for host, count in zip(hosts, counts, strict=True) for index in range(count)]
         job, step = (int(environ.get(f"SLURM_{name}_ID", "0")) for name in ("JOB", "STEP"))
-        expected = hosts[int(environ["SLURM_NODEID"])], int(environ["SLURM_LOCALID"])
-        in_order = places[int(rank)] == expected and len(places) == int(size)
+        node, local = (int(environ[f"SLURM_{name}"]) for name in ("NODEID", "LOCALID"))
+        # Not SLURM_PROCID: tasks may be numbered around the nodes (--distribution=cyclic), ranks are node by node
+        rank = places.index((hosts[node], local))
+        if len(places) != int(size):
+            raise LookupError
     except (ValueError, LookupError):
         raise UserError("Slurm's variables SLURM_STEP_… cannot be understood; give TF_CONFIG instead") from None
-    if not in_order:
-        raise UserError("Slurm has not numbered the tasks node by node; start them with srun --distribution=block")
+    if _is_batch_script(environ, counts[node]):
+        return None
     if max(counts) >= PORTS_OF_A_STEP:
         raise UserError(f"Slurm starts {max(counts)} tasks on a node; there are ports for {PORTS_OF_A_STEP - 1}")
     slots = (LAST_PORT - FIRST_PORT) // PORTS_OF_A_STEP
     first = FIRST_PORT + (job + step * STEP_AWAY) % slots * PORTS_OF_A_STEP
     addresses = tuple(f"{host}:{first + 1 + index}" for host, index in places)
-    return Cluster(addresses, int(rank), f"{hosts[0]}:{first}", Source.SLURM, f"{job}.{step}")
+    return Cluster(addresses, rank, f"{hosts[0]}:{first}", Source.SLURM, f"{job}.{step}")
+
+
+def _is_batch_script(environ, tasks):
+    """Whether the variables of a step are those of another job: sbatch, called within a step, hands them on.
+
+    tasks: of the step on this node. The batch script is one task, and says so.
+    """
+    here = environ.get("SLURM_GTIDS")
+    return here is not None and len(here.split(",")) != tasks
 
 
 def expand_hosts(text: str) -> list[str]:

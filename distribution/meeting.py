@@ -46,7 +46,7 @@ def callers(cluster: Cluster, check: Callable[[], object], seconds: float) -> It
             if time.monotonic() > deadline:
                 raise RankLost(
                     f"{', '.join(map(cluster.name, sorted(missing)))}: has not connected to {cluster.meeting} within "
-                    f"{seconds:g} seconds; start it, or check the network between the hosts{_and_each_index(cluster)}"
+                    f"{seconds:g} seconds; start it, or check the network between the hosts{_what_else(cluster)}"
                 )
             for rank, connection in reception.new_ranks():
                 if rank == 0:
@@ -200,8 +200,12 @@ def _training(cluster):
     return hashlib.sha256(json.dumps([ports, cluster.training]).encode()).digest()[:16]
 
 
-def _and_each_index(cluster):
-    return ", and each index in TF_CONFIG" if cluster.source == Source.TF_CONFIG else ""
+def _what_else(cluster):
+    """What else may be wrong where a rank does not come, beside its start and the network."""
+    return {
+        Source.TF_CONFIG: ", and each index in TF_CONFIG",
+        Source.SLURM: "; to train without the other tasks of Slurm's step, add --devices 1",
+    }.get(cluster.source, "")
 
 
 def _listening(cluster):
@@ -244,7 +248,7 @@ def go_to_first(cluster: Cluster, check: Callable[[], object], seconds: float) -
             time.sleep(_POLL_SECONDS)
     raise RankLost(
         f"{cluster.name(0)}: does not listen at {cluster.meeting} ({reason}); start it, or check the name "
-        f"{host_of(cluster.meeting)} and the network{_and_each_index(cluster)}"
+        f"{host_of(cluster.meeting)} and the network{_what_else(cluster)}"
     )
 
 

@@ -41,8 +41,9 @@ class StopRequest:
             raise KeyboardInterrupt
         self.requested, self._since = True, time.monotonic()
         signals.is_repeated()  # notes it: a repetition may come when this is closed
-        name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-        text = f"\n{name}: stopping after this step; press it again to stop now and lose what is not saved\n"
+        pressed = number == signal.SIGINT
+        name, again = ("Ctrl-C", "press") if pressed else (signal.Signals(number).name, "send")
+        text = f"\n{name}: stopping after this step; {again} it again to stop now and lose what is not saved\n"
         with contextlib.suppress(OSError, ValueError, AttributeError):  # no reader, or no file behind stderr
             place = sys.stderr.fileno()
             place = streams.put_aside.get(place, place)

@@ -281,6 +281,21 @@ def test_local_is_no_cluster(flag, variable, monkeypatch):
     assert infer_many._cluster(types.SimpleNamespace(ray="auto")) == "auto"
 
 
+def test_a_call_without_an_address_starts_a_cluster_of_its_own(monkeypatch):
+    """Ray joins the last one that its folder names: another user's, or one that is gone, which it seeks for minutes."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    services = pytest.importorskip("ray._private.services")
+    monkeypatch.setattr(services, "find_gcs_addresses", lambda: {"gpu01:6379"})
+    monkeypatch.setattr(services, "find_bootstrap_address", lambda _: "gpu01:6379")
+    joined = []
+
+    def init(address=None, **_):
+        joined.append(services.canonicalize_bootstrap_address(address))
+
+    infer_many._start(types.SimpleNamespace(init=init), None, None)
+    assert joined == [None]
+
+
 def test_a_stop_while_ray_starts_ends_ray_too(monkeypatch):
     """An interrupt in the middle of its start leaves processes behind, or crashes."""
     monkeypatch.delenv("RAY_ADDRESS", raising=False)

@@ -119,13 +119,30 @@ def _place_of(found):
         return launcher.Place(found)
     gpus = worker_processes.visible_gpus()
     has_gpu = len(gpus) == 1 and worker_processes.GPUS in os.environ
+    # Slurm shows one GPU to each of two tasks where each has its own, and also where the node has no more for them
+    has_gpu = has_gpu and _of_slurm("SLURM_GPUS_ON_NODE", found, found.neighbors) >= found.neighbors
     if gpus and len(gpus) < found.neighbors and not has_gpu:
         host = cluster.host_of(found.addresses[found.rank])
         raise UserError(
             f"{host} has {plural(len(gpus), 'GPU')} for {found.neighbors} ranks; start fewer there, or give each a GPU "
             f"with {worker_processes.GPUS}; {worker_processes.GPUS}=-1 takes the cores"
         )
-    return _place(found, gpus, has_gpu, worker_processes.usable_cores() != os.cpu_count())
+    return _place(found, gpus, has_gpu, _has_its_cores(found))
+
+
+def _has_its_cores(found):
+    """Whether this process is limited to its own share of the cores: by taskset, or by Slurm.
+
+    Slurm may also limit the tasks of a node to the cores of their step (task/cgroup), and leave the division to them.
+    """
+    of_all = os.cpu_count() or 1
+    return worker_processes.usable_cores() < min(of_all, _of_slurm("SLURM_CPUS_ON_NODE", found, of_all))
+
+
+def _of_slurm(variable, found, otherwise):
+    """How many cores or GPUs the tasks of Slurm's step have on this node; `otherwise` if Slurm does not say."""
+    text = os.environ.get(variable, "") if found.source == cluster.Source.SLURM else ""
+    return int(text) if text.isdigit() else otherwise
 
 
 def _place(found, gpus, has_gpu=False, has_cores=False):

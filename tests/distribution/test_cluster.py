@@ -93,15 +93,70 @@ def test_steps_of_a_job_of_slurm_have_ports_of_their_own():
     assert len(trainings) == len(jobs_and_steps)
 
 
+# As srun and sbatch of Slurm 22.05.8 have set them on two nodes
+_STEP = {"SLURM_JOB_NODELIST": "gpu[01-02]", "SLURM_STEP_NODELIST": "gpu[01-02]", "SLURM_CPUS_ON_NODE": "1"}
+_STEP |= {"SLURM_JOB_ID": "11", "SLURM_STEP_ID": "0"}
+CYCLIC = [  # srun -N2 -n4 --distribution=cyclic
+    {**_STEP, "SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_TASKS_PER_NODE": "2(x2)", "SLURM_PROCID": task, **place}
+    for task, place in {
+        "0": {"SLURM_NODEID": "0", "SLURM_LOCALID": "0", "SLURM_GTIDS": "0,2"},
+        "1": {"SLURM_NODEID": "1", "SLURM_LOCALID": "0", "SLURM_GTIDS": "1,3"},
+        "2": {"SLURM_NODEID": "0", "SLURM_LOCALID": "1", "SLURM_GTIDS": "0,2"},
+        "3": {"SLURM_NODEID": "1", "SLURM_LOCALID": "1", "SLURM_GTIDS": "1,3"},
+    }.items()
+]
+ARBITRARY = [  # srun --distribution=arbitrary -n3, SLURM_HOSTFILE has gpu02, gpu01, gpu02
+    {**_STEP, "SLURM_STEP_NUM_TASKS": "3", "SLURM_STEP_TASKS_PER_NODE": "1,2", "SLURM_PROCID": task, **place}
+    for task, place in {
+        "0": {"SLURM_NODEID": "1", "SLURM_LOCALID": "0", "SLURM_GTIDS": "0,2"},
+        "1": {"SLURM_NODEID": "0", "SLURM_LOCALID": "0", "SLURM_GTIDS": "1"},
+        "2": {"SLURM_NODEID": "1", "SLURM_LOCALID": "1", "SLURM_GTIDS": "0,2"},
+    }.items()
+]
+BATCH = {  # of the script, whose step's are those of the `srun -N1 -n2` in which sbatch was called
+    "SLURM_JOB_ID": "19",
+    "SLURM_JOB_NODELIST": "gpu01",
+    "SLURM_PROCID": "0",
+    "SLURM_NODEID": "0",
+    "SLURM_LOCALID": "0",
+    "SLURM_GTIDS": "0",
+    "SLURM_STEP_ID": "0",
+    "SLURM_STEP_NODELIST": "gpu01",
+    "SLURM_STEP_NUM_TASKS": "2",
+    "SLURM_STEP_TASKS_PER_NODE": "2",
+}
+
+
 def test_a_batch_script_of_slurm_is_no_cluster():
     environ = slurm(0, 0, 0)
     del environ["SLURM_STEP_NUM_TASKS"]
     assert cluster.find(environ) is None
 
 
-def test_tasks_that_go_around_the_nodes_are_refused():
-    with pytest.raises(UserError, match="--distribution=block"):
-        cluster.find(slurm(1, 1, 0))
+def test_a_batch_script_that_a_step_has_submitted_is_no_cluster():
+    """It has the variables of that step, whose other tasks would never come."""
+    assert cluster.find(BATCH) is None
+    assert cluster.find({**BATCH, "SLURM_GTIDS": "0,1"}).size == 2
+
+
+@pytest.mark.parametrize(("tasks", "ranks"), [(CYCLIC, [0, 2, 1, 3]), (ARBITRARY, [1, 0, 2])])
+def test_ranks_are_numbered_node_by_node_however_tasks_are(tasks, ranks):
+    """One that refused its number ended, and the others waited for it for ten minutes."""
+    found = [cluster.find(environ) for environ in tasks]
+    assert [one.rank for one in found] == ranks
+    assert len({(one.addresses, one.meeting) for one in found}) == 1
+    for one, environ in zip(found, tasks, strict=True):
+        host = cluster.host_of(one.addresses[one.rank])
+        assert host == ["gpu01", "gpu02"][int(environ["SLURM_NODEID"])]
+        assert one.local_index == int(environ["SLURM_LOCALID"])
+
+
+@pytest.mark.parametrize(
+    "given", [{"SLURM_NODEID": "2"}, {"SLURM_STEP_TASKS_PER_NODE": "1(x2)"}, {"SLURM_LOCALID": ""}]
+)
+def test_variables_of_slurm_that_do_not_fit_together_are_refused(given):
+    with pytest.raises(UserError, match="cannot be understood"):
+        cluster.find({**CYCLIC[0], **given})
 
 
 @pytest.mark.parametrize(

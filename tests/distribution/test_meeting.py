@@ -138,6 +138,7 @@ def test_who_waits_in_vain_may_have_the_wrong_index(source):
     for one in cluster.local(2):
         [error] = run_ranks(meet, ranks=[dataclasses.replace(one, source=source)], seconds=0.5)
         assert str(error).endswith("and each index in TF_CONFIG") == (source == cluster.Source.TF_CONFIG)
+        assert str(error).endswith("add --devices 1") == (source == cluster.Source.SLURM)
 
 
 @pytest.mark.parametrize("number", [0, 1])

@@ -80,6 +80,14 @@ def test_a_signal_that_arrives_twice_is_one(monkeypatch):
             signal.raise_signal(signal.SIGTERM)
 
 
+@pytest.mark.parametrize(("number", "again"), [(signal.SIGINT, "press it again"), (signal.SIGTERM, "send it again")])
+def test_what_a_second_signal_does_is_said_in_its_own_word(number, again, capfd):
+    """Slurm's scancel presses nothing."""
+    with stopping.StopRequest():
+        signal.raise_signal(number)
+    assert f"after this step; {again} to stop now" in capfd.readouterr().err
+
+
 def test_a_signal_after_a_stop_that_the_program_asked_for_is_the_first(monkeypatch):
     """Another rank of a training passes on the Ctrl-C that then reaches this one too: it must not lose its work."""
     now = [100.0]

@@ -88,6 +88,43 @@ def test_the_ranks_of_a_host_share_its_cores(gpus, usable, rank, cores, sharers,
     assert place.variables.get(worker_processes.SHARERS, "1") == ("1" if not gpus else str(sharers))
 
 
+def second_task(monkeypatch, **more):
+    """The Cluster of the second of two tasks on a node, by what srun of Slurm 22.05.8 has set."""
+    environ = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NODELIST": "gpu01", "SLURM_STEP_TASKS_PER_NODE": "2"}
+    environ |= {"SLURM_NODEID": "0", "SLURM_LOCALID": "1", "SLURM_GTIDS": "0,1", **more}
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    return cluster.find(os.environ)
+
+
+@pytest.mark.parametrize(
+    ("usable", "cores"),
+    [
+        ({0, 1}, [1]),  # the job's, of a machine with four: the tasks must divide them
+        ({1}, None),  # the task's
+    ],
+)
+def test_tasks_of_slurm_divide_the_cores_of_their_step(usable, cores, monkeypatch):
+    """They have all of these where Slurm does not bind a task to some (srun -N1 -n2 --cpu-bind=none)."""
+    found = second_task(monkeypatch, SLURM_CPUS_ON_NODE="2")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: usable)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert together._place_of(found).cores == cores
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    assert together._place_of(found).variables.get(worker_processes.SHARERS) == (cores and "2")
+
+
+def test_two_tasks_of_slurm_do_not_get_the_one_gpu_of_their_step(monkeypatch):
+    """srun --gpus-per-node 1 shows both the same GPU, --gpus-per-task 1 each its own."""
+    found = second_task(monkeypatch, SLURM_GPUS_ON_NODE="1", CUDA_VISIBLE_DEVICES="0")
+    with pytest.raises(UserError, match=r"^gpu01 has 1 GPU for 2 ranks; start fewer there"):
+        together._place_of(found)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert together._place_of(found).cores == [2, 3]
+    found = second_task(monkeypatch, SLURM_GPUS_ON_NODE="2", CUDA_VISIBLE_DEVICES="1")
+    assert "CUDA_VISIBLE_DEVICES" not in together._place_of(found).variables
+
+
 def test_two_ranks_do_not_get_the_one_gpu_of_their_host(monkeypatch):
     """Unless the variable says that the process which has started this one has given it."""
     monkeypatch.setattr(worker_processes, "visible_gpus", lambda: ["0"])
