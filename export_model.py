@@ -33,7 +33,6 @@ import contextlib
 import functools
 import gc
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -233,20 +232,19 @@ def _compare(temporary, path, values, flags, pictures, wanted):
 @contextlib.contextmanager
 def _pending(path: str) -> Iterator[str]:
     """Context manager: the place to write to under the name of `path`, moved there at the end unless that fails."""
+    kept = "an earlier file stays as it is"
     try:
         with files.temporary_folder(path) as folder:
             yield os.path.join(folder, os.path.basename(path))
-            for entry in sorted(os.listdir(folder)):
-                target = os.path.join(os.path.dirname(path), entry)
-                if os.path.isdir(target):
-                    shutil.rmtree(target)  # an earlier SavedModel, or an empty folder: _path has looked
-                files.publish(os.path.join(folder, entry), target)
+            files.move_all(folder, os.path.dirname(path))
+    except files.UnwritableFile as error:  # which names the file in the temporary folder
+        raise files.unwritable(path, error, kept) from None
     except UserError:
         raise
     except Exception as error:  # of the libraries that write the formats
         if not files.is_about_writing(error):
             raise
-        raise files.unwritable(path, error, "an earlier file stays as it is") from None
+        raise files.unwritable(path, error, kept) from None
 
 
 def _pictures(flags):
