@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import types
 import zipfile
 from pathlib import Path
@@ -24,7 +25,7 @@ import export_model
 import infer
 import ssd_utils
 from export_cases import make_run, pictures
-from exports import comparison, file_metadata, formats, frozen, model_files, saved_model
+from exports import comparison, file_metadata, formats, frozen, model_files, openvino_file, saved_model
 from media import images
 from structures import UserError
 from toy_road import scenes
@@ -386,6 +387,32 @@ def test_other_files_stay(name, output, run300, tmp_path):
     with pytest.raises(UserError, match=r"--output .*m\.bin"):
         export_model.main([str(run300[0]), "--format", name, "--output", str(tmp_path / output)])
     assert (tmp_path / "m.bin" / "mine.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("full", ["bin", "xml"])
+def test_the_reason_that_openvino_does_not_give_is_found(full, tmp_path, monkeypatch):
+    """Its error on a full disk is "basic_ios::clear: iostream error"."""
+
+    def save_model(model, path, compress_to_fp16):
+        for suffix in ("bin", "xml"):
+            place = Path(path).with_suffix(f".{suffix}")
+            if suffix == full:
+                place.symlink_to("/dev/full")
+                break
+            place.write_bytes(b"all")
+        raise RuntimeError("basic_ios::clear: iostream error")
+
+    monkeypatch.setitem(sys.modules, "openvino", types.SimpleNamespace(save_model=save_model))
+    model = types.SimpleNamespace(set_rt_info=lambda *_: None)
+    path = tmp_path / "m.xml"
+    with (
+        pytest.raises(
+            UserError, match=r"/m\.xml: cannot be written \(No space left on device\); an earlier file stays"
+        ),
+        export_model._pending(str(path)) as temporary,
+    ):
+        openvino_file._save(temporary, model, {}, compress=False)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["onnx", "openvino"])
