@@ -347,9 +347,12 @@ def _reason_of_writing(error):
 
 
 def reason(error: Exception) -> str:
-    """One line that says why something failed, from any exception."""
+    """One line that says why something failed, from any exception.
+
+    A line that ends in a colon only announces the next: OpenVINO's errors begin with some, and so do TensorFlow's.
+    """
     lines = [getattr(error, "strerror", None), *str(error).splitlines(), type(error).__name__]
-    return next(line for line in lines if line)
+    return next(line for line in lines if line and not line.rstrip().endswith(":"))
 
 
 def write(path: Path, content: str | bytes, durable: bool = True) -> None:

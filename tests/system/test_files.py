@@ -158,6 +158,8 @@ def test_read_json_names_the_file(tmp_path, content):
         (OSError(28, "No space left on device"), "No space left on device"),
         (OSError("a line\nand another"), "a line"),
         (OSError(), "OSError"),  # without a message
+        (RuntimeError("Exception from a.cpp:84:\nCheck 'm' failed at b.cpp:9:\nno weights!\n\n"), "no weights!"),
+        (RuntimeError("Graph execution error:\n"), "RuntimeError"),
     ],
 )
 def test_reason_is_one_line(error, expected):
