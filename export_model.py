@@ -88,6 +88,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         scores = _Scores(flags, source.description.class_names)
         with detector.of_run(source, weights, precision="float32", threshold=flags.threshold) as run:
             before = scores.of(run)
+        if not before:
+            raise UserError(
+                f"--split {flags.split}: the run finds none of its objects (mAP 0), so what int8 loses cannot be "
+                "measured; give another split, raise --limit or lower --threshold"
+            )
         for name, path in paths.items():
             gc.collect()  # graphs hold all weights, and are in cycles that Python itself would free much later
             _export_int8(name, path, graph_in("float32"), flags, scores, before, size)
