@@ -21,6 +21,7 @@ from structures import UserError
 from system import files, worker_processes
 
 METADATA, LABELS = "metadata.json", "labels.txt"
+MOST_METADATA = 1 << 26  # bytes, of which a few make an archive that unpacks to any number
 # Operations that only arrange the heads' values: in int8, all maps would share one scale
 AFTER_HEADS = ["SPLIT_V", "RESHAPE", "CONCATENATION"]
 
@@ -98,6 +99,16 @@ def _save(path, model, metadata):
         archive.writestr(LABELS, "".join(f"{name}\n" for name in metadata["class_names"]))
 
 
+def _read_metadata(path):
+    """The bytes of the file's metadata. Raises UserError if there are none, or more than export_model.py writes."""
+    text = b""
+    with contextlib.suppress(Exception), zipfile.ZipFile(path) as archive, archive.open(METADATA) as file:
+        text = file.read(MOST_METADATA + 1)  # raises zipfile's exceptions and those of each decompressor
+    if not 0 < len(text) <= MOST_METADATA:
+        raise UserError(f"{path}: not a TensorFlow Lite file of export_model.py")
+    return text
+
+
 def _keep_normalization(definition):
     """Keep the converter from its own L2 normalization, which scales cells that are almost 0 by another factor.
 
@@ -122,12 +133,7 @@ class TFLiteFile:
 
     def __init__(self, path: str):
         """Raises UserError if the file cannot be read."""
-        try:
-            with zipfile.ZipFile(path) as archive:
-                text = archive.read(METADATA)
-        except (zipfile.BadZipFile, KeyError, OSError):
-            raise UserError(f"{path}: not a TensorFlow Lite file of export_model.py") from None
-        self.metadata = file_metadata.parse(path, text)
+        self.metadata = file_metadata.parse(path, _read_metadata(path))
         try:
             with _quiet():
                 interpreter = tf.lite.Interpreter(path, num_threads=worker_processes.usable_cores())

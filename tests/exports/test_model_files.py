@@ -25,7 +25,7 @@ import export_model
 import infer
 import ssd_utils
 from export_cases import make_run, pictures
-from exports import comparison, file_metadata, formats, frozen, model_files, openvino_file, saved_model
+from exports import comparison, file_metadata, formats, frozen, model_files, openvino_file, saved_model, tflite_file
 from media import images
 from structures import UserError
 from toy_road import scenes
@@ -308,6 +308,27 @@ def test_fields_that_a_file_leaves_out_have_the_values_of_0_1_0():
     values = file_metadata.describe(DESCRIPTION, 0.01, "float32")
     short = {name: value for name, value in values.items() if name not in ("format", "outputs", "batch", "layout")}
     assert file_metadata.parse("x.onnx", json.dumps(short)) == json.loads(json.dumps(values))
+
+
+def test_an_archive_at_the_end_that_does_not_unpack_is_refused(tmp_path, monkeypatch):
+    """As export_model.py writes none: encrypted, compressed in an unknown or broken way, or very large."""
+    monkeypatch.setattr(tflite_file, "MOST_METADATA", 1000)
+    path = tmp_path / "m.tflite"
+    for place, size, changes in [
+        (0, 100, {}),  # no archive at all
+        (None, 100, {8: 1}),  # encrypted, in the list of what the archive has
+        (None, 100, {10: 99}),  # the number of the compression
+        (None, 1001, {}),
+    ]:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(tflite_file.METADATA, b" " * size)
+        content = bytearray(path.read_bytes())
+        entry, start = content.index(b"PK\x01\x02"), content.index(b"PK\x03\x04")
+        for offset, value in changes.items():
+            content[entry + offset] = content[start + offset - 2] = value
+        path.write_bytes(content[:place] if place is not None else content)
+        with pytest.raises(UserError, match=r"m\.tflite: not a TensorFlow Lite file of export_model\.py$"):
+            tflite_file.TFLiteFile(str(path))
 
 
 def test_a_file_that_differs_gets_no_name(run300, tmp_path, monkeypatch):
