@@ -224,20 +224,42 @@ def opencv_flags():
     return done.stdout.split()
 
 
-def test_cpp_example_detects_as_the_run(run300, tmp_path, monkeypatch):
+RULES = {"clip_boxes": "before_nms", "size_offset_limit": 0.3, "nms_iou": 0.3, "candidates_per_class": 8732}
+
+
+@pytest.mark.parametrize("rules", [{}, RULES], ids=["own", "as torchvision"])
+def test_cpp_example_detects_as_the_run(rules, tmp_path, monkeypatch):
     skip_without_packages("onnx")
     flags = opencv_flags()
+    run = make_run(tmp_path / "run", "vgg300", **rules)
     page = (ROOT / "docs" / "deploy.md").read_text("utf-8")
     (lines,) = (block.split("```")[0] for block in page.split("```python\n")[1:])
     monkeypatch.chdir(tmp_path)
-    exec(lines.replace('"RUN"', repr(str(run300[0]))), {})
-    export(run300[0], tmp_path / "street.onnx", "onnx", "--raw", "--batch", "1")
+    exec(lines.replace('"RUN"', repr(str(run))), {})
+    export(run, tmp_path / "street.onnx", "onnx", "--raw", "--batch", "1")
     images.write(tmp_path / "picture.png", pictures()[0])
-    compiler = ["g++", "-std=c++17", "-Wall", "-Werror", str(ROOT / "docs" / "detect.cpp"), "-o", "detect", *flags]
+    compiler = [
+        "g++",
+        "-std=c++17",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        str(ROOT / "docs" / "detect.cpp"),
+        "-o",
+        "detect",
+        *flags,
+    ]
     subprocess.run(compiler, check=True)
     program = ["./detect", "street.onnx", "street.yml", "picture.png"]
     found = read_detect_cpp(subprocess.run(program, check=True, capture_output=True, text=True).stdout)
-    with detector.load(str(run300[0]), precision="float32", threshold=0.5) as loaded:
+    for wrong, said in (
+        ([*program[:2], "nothing.yml", program[3]], "MODEL.yml of deploy.md"),
+        ([*program[:3], "nothing.png"], "a PICTURE that can be read"),
+        (program[:3], "usage: ./detect MODEL.onnx"),
+    ):
+        failed = subprocess.run(wrong, capture_output=True, text=True)
+        assert failed.returncode == 1 and said in failed.stderr
+    with detector.load(str(run), precision="float32", threshold=0.5) as loaded:
         wanted = loaded.detect(pictures()[0])
     height, width = pictures()[0].shape[:2]
     assert len(wanted) > 100
