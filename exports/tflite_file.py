@@ -83,11 +83,16 @@ def _names_in(model, layers):
 
 @contextlib.contextmanager
 def _converter(graph):
-    """Context manager: a TFLiteConverter of the raw graph."""
+    """Context manager: a TFLiteConverter of the raw graph. Raises UserError if the disk for temporary files is full."""
     module = tf.Module()
     module.detect = graphs.as_function(graph, file_metadata.RAW, _keep_normalization)
     with tempfile.TemporaryDirectory() as folder:
-        tf.saved_model.save(module, folder, signatures=module.detect)
+        try:
+            tf.saved_model.save(module, folder, signatures=module.detect)
+        except Exception as error:  # of TensorFlow
+            if not files.is_about_writing(error):
+                raise
+            raise UserError(f"TMPDIR {files.unwritable(tempfile.gettempdir(), error)}") from None
         yield tf.lite.TFLiteConverter.from_saved_model(folder)
 
 

@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import types
 import zipfile
 from pathlib import Path
@@ -351,6 +352,20 @@ def test_an_archive_at_the_end_that_does_not_unpack_is_refused(tmp_path, monkeyp
         path.write_bytes(content[:place] if place is not None else content)
         with pytest.raises(UserError, match=r"m\.tflite: not a TensorFlow Lite file of export_model\.py$"):
             tflite_file.TFLiteFile(str(path))
+
+
+def test_a_full_disk_for_temporary_files_is_not_that_of_the_output(run300, tmp_path, monkeypatch):
+    def save(*_, **__):
+        raise tf.errors.ResourceExhaustedError(None, None, f"{tmp_path}/tmp/x; No space left on device")
+
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    monkeypatch.setattr(tf.saved_model, "save", save)
+    with pytest.raises(
+        UserError, match=rf"^TMPDIR {tmp_path}/tmp: cannot be written \(No space left on device\); free"
+    ):
+        export(run300[0], tmp_path / "m.tflite", "tflite")
+    assert list((tmp_path / "tmp").iterdir()) == [] and not (tmp_path / "m.tflite").exists()
 
 
 def test_a_file_that_differs_gets_no_name(run300, tmp_path, monkeypatch):
