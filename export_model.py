@@ -33,7 +33,6 @@ import contextlib
 import functools
 import gc
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -98,6 +97,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         scores = _Scores(flags, source.description.class_names)
         with detector.of_run(source, weights, precision="float32", threshold=flags.threshold) as run:
             before = scores.of(run)
+        if not before:
+            raise UserError(
+                f"--split {flags.split}: the run finds none of its objects (mAP 0), so what int8 loses cannot be "
+                "measured; give another split, raise --limit or lower --threshold"
+            )
         for name, path in paths.items():
             gc.collect()  # graphs hold all weights, and are in cycles that Python itself would free much later
             _export_int8(name, path, graph_in("float32"), flags, scores, before, size)
@@ -242,20 +246,19 @@ def _compare(temporary, path, values, flags, pictures, wanted):
 @contextlib.contextmanager
 def _pending(path: str) -> Iterator[str]:
     """Context manager: the place to write to under the name of `path`, moved there at the end unless that fails."""
+    kept = "an earlier file stays as it is"
     try:
         with atomic.temporary_folder(path) as folder:
             yield os.path.join(folder, os.path.basename(path))
-            for entry in sorted(os.listdir(folder)):
-                target = os.path.join(os.path.dirname(path), entry)
-                if os.path.isdir(target):
-                    shutil.rmtree(target)  # an earlier SavedModel, or an empty folder: _path has looked
-                atomic.publish(os.path.join(folder, entry), target)
+            atomic.move_all(folder, os.path.dirname(path))
+    except write_errors.UnwritableFile as error:  # which names the file in the temporary folder
+        raise write_errors.unwritable(path, error, kept) from None
     except UserError:
         raise
     except Exception as error:  # of the libraries that write the formats
         if not write_errors.is_about_writing(error):
             raise
-        raise write_errors.unwritable(path, error, "an earlier file stays as it is") from None
+        raise write_errors.unwritable(path, error, kept) from None
 
 
 def _pictures(flags):

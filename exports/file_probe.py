@@ -106,11 +106,18 @@ def _note(mark):
 
 def _mark(name, path):
     """The file in the cache folder that says that a file ran. Raises UserError if it cannot be read."""
+    found = b"".join(_digest(part) for part in _parts(name, path)).hex()
+    return os.path.join(own_folders.cache_folder(), "ran", f"{name}-{_version(ENGINES[name])}-{found}")
+
+
+def _digest(path):
+    """The hash of a file. Raises UserError if it cannot be read."""
     try:
-        found = b"".join(files.digest(part) for part in _parts(name, path)).hex()
+        return files.digest(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; an OpenVINO model is NAME.xml and NAME.bin, side by side") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({wording.reason(error)})") from None
-    return os.path.join(own_folders.cache_folder(), "ran", f"{name}-{_version(ENGINES[name])}-{found}")
 
 
 def _version(module):

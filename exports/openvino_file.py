@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import logging
+import os
 import re
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
@@ -69,7 +70,19 @@ def _save(path, model, metadata, compress):
     import openvino
 
     model.set_rt_info(json.dumps(metadata), PLACE)
-    openvino.save_model(model, path, compress_to_fp16=compress)
+    try:
+        openvino.save_model(model, path, compress_to_fp16=compress)
+    except Exception:
+        _write_on(path)
+        raise
+
+
+def _write_on(path):
+    """Raise the OSError that stopped OpenVINO, which does not say why: go on writing where it could not."""
+    for file in (f"{os.path.splitext(path)[0]}.bin", path):
+        with open(file, "ab", buffering=0) as stream:
+            stream.write(bytes(1 << 20))
+            stream.write(b"any")  # an almost full disk takes a part of the first
 
 
 class OpenVinoFile:

@@ -18,9 +18,10 @@ import tensorflow as tf
 from exports import file_metadata, graphs
 from exports.opened import INPUT
 from structures import UserError
-from system import files, wording, worker_processes
+from system import files, wording, worker_processes, write_errors
 
 METADATA, LABELS = "metadata.json", "labels.txt"
+MOST_METADATA = 1 << 26  # bytes, of which a few make an archive that unpacks to any number
 # Operations that only arrange the heads' values: in int8, all maps would share one scale
 AFTER_HEADS = ["SPLIT_V", "RESHAPE", "CONCATENATION"]
 
@@ -82,11 +83,16 @@ def _names_in(model, layers):
 
 @contextlib.contextmanager
 def _converter(graph):
-    """Context manager: a TFLiteConverter of the raw graph."""
+    """Context manager: a TFLiteConverter of the raw graph. Raises UserError if the disk for temporary files is full."""
     module = tf.Module()
     module.detect = graphs.as_function(graph, file_metadata.RAW, _keep_normalization)
     with tempfile.TemporaryDirectory() as folder:
-        tf.saved_model.save(module, folder, signatures=module.detect)
+        try:
+            tf.saved_model.save(module, folder, signatures=module.detect)
+        except Exception as error:  # of TensorFlow
+            if not write_errors.is_about_writing(error):
+                raise
+            raise UserError(f"TMPDIR {write_errors.unwritable(tempfile.gettempdir(), error)}") from None
         yield tf.lite.TFLiteConverter.from_saved_model(folder)
 
 
@@ -96,6 +102,16 @@ def _save(path, model, metadata):
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(METADATA, json.dumps(metadata, indent=2))
         archive.writestr(LABELS, "".join(f"{name}\n" for name in metadata["class_names"]))
+
+
+def _read_metadata(path):
+    """The bytes of the file's metadata. Raises UserError if there are none, or more than export_model.py writes."""
+    text = b""
+    with contextlib.suppress(Exception), zipfile.ZipFile(path) as archive, archive.open(METADATA) as file:
+        text = file.read(MOST_METADATA + 1)  # raises zipfile's exceptions and those of each decompressor
+    if not 0 < len(text) <= MOST_METADATA:
+        raise UserError(f"{path}: not a TensorFlow Lite file of export_model.py")
+    return text
 
 
 def _keep_normalization(definition):
@@ -122,12 +138,7 @@ class TFLiteFile:
 
     def __init__(self, path: str):
         """Raises UserError if the file cannot be read."""
-        try:
-            with zipfile.ZipFile(path) as archive:
-                text = archive.read(METADATA)
-        except (zipfile.BadZipFile, KeyError, OSError):
-            raise UserError(f"{path}: not a TensorFlow Lite file of export_model.py") from None
-        self.metadata = file_metadata.parse(path, text)
+        self.metadata = file_metadata.parse(path, _read_metadata(path))
         try:
             with _quiet():
                 interpreter = tf.lite.Interpreter(path, num_threads=worker_processes.usable_cores())

@@ -188,6 +188,44 @@ def temporary_folder(path: Path) -> Iterator[str]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def move_all(source: Path, target: Path) -> None:
+    """Move what is in one folder into another of the same disk, in place of what has its names there. Raises OSError.
+
+    All is flushed to disk first, so that the moves follow each other at once. If one fails, or Ctrl-C comes between
+    two, what was there before is there again.
+    """
+    flush(source)
+    with temporary_folder(os.path.join(target, "any")) as earlier:
+        moves = [tuple(os.path.join(one, name) for one in (source, target, earlier)) for name in os.listdir(source)]
+        try:
+            for new, path, old in moves:
+                _put_aside(path, old)
+                os.replace(new, path)
+        except BaseException:
+            for new, path, old in moves:
+                with contextlib.suppress(OSError):
+                    if not os.path.lexists(new):
+                        os.replace(path, new)
+                    if os.path.lexists(old):
+                        os.replace(old, path)
+            raise
+    _flush_one(os.path.abspath(target))
+
+
+def _put_aside(path, place):
+    """Keep what is at a path, if anything, at another; a file is at both, so that a kill leaves the old or the new one.
+
+    Folders have to go, and so do links, whose place no folder can take.
+    """
+    if os.path.islink(path) or os.path.isdir(path):
+        os.replace(path, place)
+    elif os.path.exists(path):
+        try:
+            os.link(path, place)
+        except OSError:  # some disks have no links
+            shutil.copyfile(path, place)
+
+
 def is_pending(name: str) -> bool:
     """Whether a file name is that of a PendingFile, of this process or of one that was killed."""
     return re.fullmatch(r"\.\d+-\d+\.tmp", name) is not None

@@ -70,6 +70,9 @@ def number(value: float, digits: int = 3) -> str:
 
 
 def reason(error: Exception) -> str:
-    """One line that says why something failed, from any exception."""
+    """One line that says why something failed, from any exception.
+
+    A line that ends in a colon only announces the next: OpenVINO's errors begin with some, and so do TensorFlow's.
+    """
     lines = [getattr(error, "strerror", None), *str(error).splitlines(), type(error).__name__]
-    return next(line for line in lines if line)
+    return next(line for line in lines if line and not line.rstrip().endswith(":"))

@@ -22,9 +22,9 @@ from training import optimization
 SPREAD = 1.0  # standard deviation of the logits of each map, so that few scores are equal
 
 
-def make_run(path, preset_name, width=1 / 32):
-    """A run with a random model of two classes, saved as training saves it."""
-    preset = dataclasses.replace(ssd_utils.get_preset(preset_name), width=width, input_scale=1 / 60)
+def make_run(path, preset_name, width=1 / 32, **rules):
+    """A run with a random model of two classes, saved as training saves it. rules: fields of the preset."""
+    preset = dataclasses.replace(ssd_utils.get_preset(preset_name), width=width, input_scale=1 / 60, **rules)
     description = config.ModelDescription(preset, ("car", "bus"))
     settings = TrainingSettings(data="", train="")
     with tf.Graph().as_default(), tf.Session() as session:

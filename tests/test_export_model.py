@@ -1,6 +1,9 @@
 """An exported graph gives the detections of its run, with nothing but TensorFlow."""
 
+import errno
 import json
+import os
+import pathlib
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from kernels import devices
 from media import images
 from programs import error_of, run
 from structures import UserError
+from system import files, write_errors
 
 
 @pytest.fixture(scope="module", params=["vgg300", "vgg512"])
@@ -137,3 +141,44 @@ def test_a_full_disk_is_named_and_the_older_file_stays(tmp_path):
     with pytest.raises(RuntimeError, match="a bug"), export_model._pending(str(path)):
         raise RuntimeError("a bug")
     assert path.read_text() == "an older one" and list(tmp_path.iterdir()) == [path]
+
+
+def test_an_unwritable_file_is_named_as_output_has_it(tmp_path):
+    """And not by its name in the temporary folder."""
+    path, long = tmp_path / "model.pb", tmp_path / f"{'x' * 254}.pb"
+    with pytest.raises(UserError) as raised, export_model._pending(str(path)) as temporary:
+        raise write_errors.unwritable(temporary, OSError(errno.ENOSPC, "No space left on device"))
+    said = f"{path}: cannot be written (No space left on device); an earlier file stays as it is; free some space"
+    assert str(raised.value).startswith(said)
+    with pytest.raises(UserError) as raised, export_model._pending(str(long)) as temporary:
+        files.write(temporary, b"any")
+    assert str(raised.value).startswith(f"{long}: cannot be written (File name too long)")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("is_link", [False, True])
+def test_an_earlier_folder_stays_until_the_new_one_is_there(is_link, tmp_path, monkeypatch):
+    """A SavedModel of some GB takes a while to get to the disk, and Ctrl-C may come."""
+    place = tmp_path / ("other" if is_link else "model")
+    place.mkdir()
+    (place / "saved_model.pb").write_text("old")
+    if is_link:
+        (tmp_path / "model").symlink_to("other")
+
+    def write():
+        with export_model._pending(str(tmp_path / "model")) as temporary:
+            os.mkdir(temporary)
+            (pathlib.Path(temporary) / "saved_model.pb").write_text("new")
+
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write()
+    assert (tmp_path / "model" / "saved_model.pb").read_text() == "old"
+    monkeypatch.setattr(os, "fsync", fsync)
+    write()
+    assert (tmp_path / "model" / "saved_model.pb").read_text() == "new"
+    assert sorted(os.listdir(tmp_path)) == (["model", "other"] if is_link else ["model"])

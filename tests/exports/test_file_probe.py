@@ -155,6 +155,16 @@ def test_needs_are_those_that_a_file_says(tmp_path, capfd):
     assert code == 0 and said.split() == [str(one) for one in file_probe._needs(opened.metadata)]
 
 
+def test_the_missing_one_of_two_files_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(file_probe.ENGINES, "openvino", "numpy")  # whichever is installed
+    (tmp_path / "m.xml").write_bytes(b"any")
+    with pytest.raises(UserError, match=r"/m\.bin: no such file; an OpenVINO model is NAME\.xml and NAME\.bin"):
+        file_probe.check("openvino", str(tmp_path / "m.xml"))
+    (tmp_path / "m.bin").mkdir()
+    with pytest.raises(UserError, match=r"/m\.bin: cannot be read \("):
+        file_probe.check("openvino", str(tmp_path / "m.xml"))
+
+
 def test_damaged_files_get_one_line(exported, tmp_path):
     name, whole = exported
     if name == "tflite":

@@ -184,6 +184,17 @@ def test_the_program_measures_and_says_what_is_lost(model, tmp_path, monkeypatch
             export_model.main([str(model[0]), *given])
 
 
+def test_a_split_on_which_nothing_can_be_lost_is_refused(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(export_model, "_Scores", lambda *_: types.SimpleNamespace(of=lambda *_: 0.0))
+    flags = ["--format", "tflite", "--precision", "int8", "--output", str(tmp_path / "m.tflite")]
+    flags += ["--data", str(tmp_path), "--calibration-split", "train", "--split", "val"]
+    with pytest.raises(
+        UserError, match=r"^--split val: the run finds none of its objects \(mAP 0\), so what int8 loses"
+    ):
+        export_model.main([str(model[0]), *flags])
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_loss_is_that_of_the_file(model, tmp_path, monkeypatch, capsys):
     """The run's own detections are the ground truth, so that its mAP is near 100."""
     run, *_ = model

@@ -9,6 +9,8 @@ import json
 import os
 import shutil
 import subprocess
+import sys
+import tempfile
 import types
 import zipfile
 from pathlib import Path
@@ -24,7 +26,7 @@ import export_model
 import infer
 import ssd_utils
 from export_cases import make_run, pictures
-from exports import comparison, file_metadata, formats, frozen, model_files, saved_model
+from exports import comparison, file_metadata, formats, frozen, model_files, openvino_file, saved_model, tflite_file
 from media import images
 from structures import UserError
 from toy_road import scenes
@@ -223,20 +225,42 @@ def opencv_flags():
     return done.stdout.split()
 
 
-def test_cpp_example_detects_as_the_run(run300, tmp_path, monkeypatch):
+RULES = {"clip_boxes": "before_nms", "size_offset_limit": 0.3, "nms_iou": 0.3, "candidates_per_class": 8732}
+
+
+@pytest.mark.parametrize("rules", [{}, RULES], ids=["own", "as torchvision"])
+def test_cpp_example_detects_as_the_run(rules, tmp_path, monkeypatch):
     skip_without_packages("onnx")
     flags = opencv_flags()
+    run = make_run(tmp_path / "run", "vgg300", **rules)
     page = (ROOT / "docs" / "deploy.md").read_text("utf-8")
     (lines,) = (block.split("```")[0] for block in page.split("```python\n")[1:])
     monkeypatch.chdir(tmp_path)
-    exec(lines.replace('"RUN"', repr(str(run300[0]))), {})
-    export(run300[0], tmp_path / "street.onnx", "onnx", "--raw", "--batch", "1")
+    exec(lines.replace('"RUN"', repr(str(run))), {})
+    export(run, tmp_path / "street.onnx", "onnx", "--raw", "--batch", "1")
     images.write(tmp_path / "picture.png", pictures()[0])
-    compiler = ["g++", "-std=c++17", "-Wall", "-Werror", str(ROOT / "docs" / "detect.cpp"), "-o", "detect", *flags]
+    compiler = [
+        "g++",
+        "-std=c++17",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        str(ROOT / "docs" / "detect.cpp"),
+        "-o",
+        "detect",
+        *flags,
+    ]
     subprocess.run(compiler, check=True)
     program = ["./detect", "street.onnx", "street.yml", "picture.png"]
     found = read_detect_cpp(subprocess.run(program, check=True, capture_output=True, text=True).stdout)
-    with detector.load(str(run300[0]), precision="float32", threshold=0.5) as loaded:
+    for wrong, said in (
+        ([*program[:2], "nothing.yml", program[3]], "MODEL.yml of deploy.md"),
+        ([*program[:3], "nothing.png"], "a PICTURE that can be read"),
+        (program[:3], "usage: ./detect MODEL.onnx"),
+    ):
+        failed = subprocess.run(wrong, capture_output=True, text=True)
+        assert failed.returncode == 1 and said in failed.stderr
+    with detector.load(str(run), precision="float32", threshold=0.5) as loaded:
         wanted = loaded.detect(pictures()[0])
     height, width = pictures()[0].shape[:2]
     assert len(wanted) > 100
@@ -307,6 +331,41 @@ def test_fields_that_a_file_leaves_out_have_the_values_of_0_1_0():
     values = file_metadata.describe(DESCRIPTION, 0.01, "float32")
     short = {name: value for name, value in values.items() if name not in ("format", "outputs", "batch", "layout")}
     assert file_metadata.parse("x.onnx", json.dumps(short)) == json.loads(json.dumps(values))
+
+
+def test_an_archive_at_the_end_that_does_not_unpack_is_refused(tmp_path, monkeypatch):
+    """As export_model.py writes none: encrypted, compressed in an unknown or broken way, or very large."""
+    monkeypatch.setattr(tflite_file, "MOST_METADATA", 1000)
+    path = tmp_path / "m.tflite"
+    for place, size, changes in [
+        (0, 100, {}),  # no archive at all
+        (None, 100, {8: 1}),  # encrypted, in the list of what the archive has
+        (None, 100, {10: 99}),  # the number of the compression
+        (None, 1001, {}),
+    ]:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(tflite_file.METADATA, b" " * size)
+        content = bytearray(path.read_bytes())
+        entry, start = content.index(b"PK\x01\x02"), content.index(b"PK\x03\x04")
+        for offset, value in changes.items():
+            content[entry + offset] = content[start + offset - 2] = value
+        path.write_bytes(content[:place] if place is not None else content)
+        with pytest.raises(UserError, match=r"m\.tflite: not a TensorFlow Lite file of export_model\.py$"):
+            tflite_file.TFLiteFile(str(path))
+
+
+def test_a_full_disk_for_temporary_files_is_not_that_of_the_output(run300, tmp_path, monkeypatch):
+    def save(*_, **__):
+        raise tf.errors.ResourceExhaustedError(None, None, f"{tmp_path}/tmp/x; No space left on device")
+
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    monkeypatch.setattr(tf.saved_model, "save", save)
+    with pytest.raises(
+        UserError, match=rf"^TMPDIR {tmp_path}/tmp: cannot be written \(No space left on device\); free"
+    ):
+        export(run300[0], tmp_path / "m.tflite", "tflite")
+    assert list((tmp_path / "tmp").iterdir()) == [] and not (tmp_path / "m.tflite").exists()
 
 
 def test_a_file_that_differs_gets_no_name(run300, tmp_path, monkeypatch):
@@ -386,6 +445,32 @@ def test_other_files_stay(name, output, run300, tmp_path):
     with pytest.raises(UserError, match=r"--output .*m\.bin"):
         export_model.main([str(run300[0]), "--format", name, "--output", str(tmp_path / output)])
     assert (tmp_path / "m.bin" / "mine.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("full", ["bin", "xml"])
+def test_the_reason_that_openvino_does_not_give_is_found(full, tmp_path, monkeypatch):
+    """Its error on a full disk is "basic_ios::clear: iostream error"."""
+
+    def save_model(model, path, compress_to_fp16):
+        for suffix in ("bin", "xml"):
+            place = Path(path).with_suffix(f".{suffix}")
+            if suffix == full:
+                place.symlink_to("/dev/full")
+                break
+            place.write_bytes(b"all")
+        raise RuntimeError("basic_ios::clear: iostream error")
+
+    monkeypatch.setitem(sys.modules, "openvino", types.SimpleNamespace(save_model=save_model))
+    model = types.SimpleNamespace(set_rt_info=lambda *_: None)
+    path = tmp_path / "m.xml"
+    with (
+        pytest.raises(
+            UserError, match=r"/m\.xml: cannot be written \(No space left on device\); an earlier file stays"
+        ),
+        export_model._pending(str(path)) as temporary,
+    ):
+        openvino_file._save(temporary, model, {}, compress=False)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["onnx", "openvino"])

@@ -187,6 +187,70 @@ def test_a_folder_appears_after_all_that_is_in_it_is_on_disk(tmp_path, monkeypat
     assert done == ["sync", "replace", str(tmp_path)]
 
 
+@pytest.fixture
+def pair(tmp_path):
+    """(source, target) of `atomic.move_all`: a folder and two files, of which the target has earlier ones but for c."""
+    for place, text in (("source", "new"), ("target", "old")):
+        (tmp_path / place / "a").mkdir(parents=True)
+        for name in ("a/x", "b"):
+            (tmp_path / place / name).write_text(text)
+    (tmp_path / "source" / "c").write_text("new")
+    return tmp_path / "source", tmp_path / "target"
+
+
+def texts(folder):
+    return {str(path.relative_to(folder)): path.read_text() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_all_of_a_folder_replaces_what_has_its_names(pair):
+    source, target = pair
+    (target / "mine").write_text("mine")
+    atomic.move_all(source, target)
+    assert texts(target) == {"a/x": "new", "b": "new", "c": "new", "mine": "mine"}
+    assert list(source.iterdir()) == [] and sorted(os.listdir(target)) == ["a", "b", "c", "mine"]
+
+
+def test_links_are_replaced_and_not_followed(pair):
+    source, target = pair
+    (target / "a").rename(target / "elsewhere")
+    (target / "a").symlink_to("elsewhere")
+    (target / "b").rename(target / "file")
+    (target / "b").symlink_to("file")
+    (target / "c").symlink_to("nowhere")
+    atomic.move_all(source, target)
+    assert texts(target) == {"a/x": "new", "b": "new", "c": "new", "elsewhere/x": "old", "file": "old"}
+    assert not any((target / name).is_symlink() for name in "abc")
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_what_was_there_comes_back_when_a_move_fails(pair, links, monkeypatch):
+    """Whichever one: Ctrl-C before it, or after."""
+    source, target = pair
+    replace, before = os.replace, {**texts(target), **{f"../source/{name}": "new" for name in texts(source)}}
+    if not links:  # as on a USB stick
+
+        def refuse(*_, **__):
+            raise OSError(errno.EPERM, "Operation not permitted")
+
+        monkeypatch.setattr(os, "link", refuse)
+    for place, late in itertools.product(range(4), (False, True)):
+        count = itertools.count()
+
+        def interrupted(*paths, place=place, late=late, count=count):
+            is_last = next(count) == place
+            if late or not is_last:
+                replace(*paths)
+            if is_last:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(os, "replace", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            atomic.move_all(source, target)
+        found = {**texts(target), **{f"../source/{name}": text for name, text in texts(source).items()}}
+        assert found == before, (place, late)
+        assert sorted(os.listdir(target)) == ["a", "b"]
+
+
 def test_a_file_that_is_being_written_is_held(tmp_path):
     """So that no process in another container removes it, where the process that writes has another number."""
     pending = atomic.PendingFile(tmp_path / "a")

@@ -50,6 +50,8 @@ def test_number(value, text):
         (OSError(28, "No space left on device"), "No space left on device"),
         (OSError("a line\nand another"), "a line"),
         (OSError(), "OSError"),  # without a message
+        (RuntimeError("Exception from a.cpp:84:\nCheck 'm' failed at b.cpp:9:\nno weights!\n\n"), "no weights!"),
+        (RuntimeError("Graph execution error:\n"), "RuntimeError"),
     ],
 )
 def test_reason_is_one_line(error, expected):
