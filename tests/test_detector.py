@@ -186,6 +186,13 @@ def test_a_score_of_exactly_the_threshold_is_not_above_it():
     assert run_postprocess(TINY, logits, offsets, 0.2499)["count"][0] > 0
 
 
+def test_a_score_of_exactly_its_class_s_threshold_is_not_above_it():
+    logits = np.zeros((1, ANCHORS, 4), np.float32)
+    found = run_postprocess(TINY, logits, np.zeros((1, ANCHORS, 4), np.float32), (0.25, 0.2499, 0.3))
+    assert found["count"][0] > 0
+    assert set(found["classes"][0, : found["count"][0]].tolist()) == {1}
+
+
 def test_clipping_before_suppression_changes_who_is_suppressed():
     """Two boxes that differ only outside the picture."""
     logits, offsets = quiet()

@@ -12,12 +12,12 @@ from PIL import Image
 
 import config
 import detector
+import programs
 import source_pascal_voc
 import ssd_utils
 import training_data
 import transforms
 from media import images, picture_cache
-from programs import ROOT
 from structures import Sample, UserError
 from system import data_queue, shared_arrays
 from training import caching
@@ -90,6 +90,11 @@ def test_a_limit_takes_the_same_samples_every_time(samples):
     assert training_data.limited(samples, 5)[0] is next(one for one in samples if one.id == few[0])
     for limit in (None, len(samples), 1000):
         assert [one.id for one in training_data.limited(samples, limit)] == [one.id for one in samples]
+
+
+def test_seeds_augment_differently(samples):
+    first, second = (batches(samples[:1], [(0, 0)], workers=0, seed=seed)[0]["images"] for seed in (0, 1))
+    assert (first != second).any()
 
 
 def test_repeated_samples_are_augmented_differently(samples):
@@ -189,7 +194,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
     faults = {}
     for way in ("prepared", "as it is"):
-        done = subprocess.run([sys.executable, "-c", script, way], capture_output=True, text=True, check=True, cwd=ROOT)
+        done = subprocess.run(
+            [sys.executable, "-c", script, way], capture_output=True, text=True, check=True, cwd=programs.ROOT
+        )
         faults[way] = int(done.stdout)
     assert faults["prepared"] < faults["as it is"] / 2
 
@@ -398,13 +405,20 @@ def test_pictures_that_match_nothing_are_redrawn():
     assert redraw.plan((0, 1))[0].choices == keep.plan((0, 1))[0].choices  # without objects there is nothing to match
 
 
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """Samples with more pixels than the input: where they are only resized, that is the first step in each epoch."""
+    folder = programs.write_shapes(tmp_path_factory.mktemp("large"), {"train": 4}, size=(400, 310))
+    return source_pascal_voc.load(str(folder), "train", CLASSES)
+
+
 FLIPPED = dataclasses.replace(transforms.AUGMENTATIONS["light"], vertical_flip_probability=0.5)
 
 
 @pytest.mark.parametrize("augmentation", ["light", "none", FLIPPED], ids=["light", "none", "flipped"])
-def test_targets_of_whole_pictures_are_kept(samples, augmentation):
+def test_targets_of_whole_pictures_are_kept(large, augmentation):
     """Every epoch has the targets and pixels of the plan, those that were kept and those that were not."""
-    item = training_data.make_item(samples[:4], PRESET, config.TrainingSettings("", "", augmentation=augmentation))
+    item = training_data.make_item(large, PRESET, config.TrainingSettings("", "", augmentation=augmentation))
     rows = {field.name: np.ones(field.shape, field.dtype) for field in training_data._fields(PRESET)}
     for job in [(epoch, index) for epoch in range(6) for index in range(4)]:
         item(job, rows)
@@ -413,6 +427,26 @@ def test_targets_of_whole_pictures_are_kept(samples, augmentation):
         for name, expected in zip(("class_targets", "offset_targets"), targets, strict=True):
             np.testing.assert_array_equal(rows[name], expected)
         np.testing.assert_array_equal(rows["images"], item.render(job, plan))
+    ways = [(0, mirror, flip) for mirror in (False, True) for flip in (False, True)]
+    assert any(item._kept.fill(way, (rows["class_targets"], rows["offset_targets"])) for way in ways)
+
+
+def test_a_redrawn_picture_that_is_only_resized_has_the_targets_of_what_it_shows(large):
+    """An object that an anchor matches only in the mirror, so that where the first draw has none, another follows."""
+    box = np.float32([[0.511, 0.293, 0.608, 0.346]])
+    sample = dataclasses.replace(large[0], boxes=box, labels=np.zeros(1, np.int32), difficult=np.zeros(1, bool))
+    settings = config.TrainingSettings("", "", augmentation="light", matching="threshold", unmatched="redraw")
+    item = training_data.make_item([sample], PRESET, settings)
+    rows = {field.name: np.ones(field.shape, field.dtype) for field in training_data._fields(PRESET)}
+    draws = [np.random.default_rng([0, epoch, 0]) for epoch in range(6)]
+    first = [transforms.draw_choices(item.transform.augmentation, box, rng).mirror for rng in draws]
+    assert set(first) == {False, True}
+    for epoch in range(6):
+        item((epoch, 0), rows)
+        plan, matches = item.plan((epoch, 0))
+        assert plan.choices.mirror and (matches >= 0).any()
+        assert rows["class_targets"].any()
+        np.testing.assert_array_equal(rows["images"], item.render((epoch, 0), plan))
 
 
 def test_kept_targets_have_a_limit():
