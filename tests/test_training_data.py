@@ -111,15 +111,17 @@ def test_a_sample_that_cannot_be_made_is_named(samples, workers):
     assert str(caught.value).startswith(start)
 
 
-def test_pictures_that_all_fail_end_the_work(samples, tmp_path, monkeypatch):
-    """Their folder exists, but nothing in it can be read any more, as on a failing disk."""
+def test_pictures_that_all_fail_end_the_work(samples, tmp_path, monkeypatch, capsys):
+    """Their folder exists, but nothing in it can be read any more, as on a failing disk. Each is named once."""
     monkeypatch.setattr(training_data, "_in_a_row", 0)
+    monkeypatch.setattr(training_data, "_warned", set())
     (tmp_path / "broken.png").touch()
     broken = [dataclasses.replace(samples[0], image_path=str(tmp_path / "broken.png"))]
     few = [(0, 0)] * (training_data.MOST_UNREADABLE_IN_A_ROW - 1)
     assert all(not batch["class_targets"].any() for batch in batches(broken, few, 0))
     good_again = [(0, 1), *few]
     assert len(batches([*broken, samples[0]], good_again, 0)) > 0
+    assert capsys.readouterr().err.count("training continues without") == 1
     with pytest.raises(data_queue.WorkerError, match=r"50 pictures .*broken\.png"):
         batches(broken, [(0, 0)], 0)
 
