@@ -171,6 +171,7 @@ def test_frozen_layers_are_not_judged():
 
 def test_layers_without_a_task_are_no_silent_units():
     assert diagnostics.silent_share(reading(LAYERS[10:]), PRESET) == 0
+    assert diagnostics.silent_share(reading([*LAYERS[3:], *HEADS]), PRESET) == 0  # most, and no head reads them
     assert diagnostics.silent_share(reading(["conv4_3"], shares=0.25), PRESET) == 0.25
 
 
