@@ -124,8 +124,8 @@ class _Net:
     def convolve(self, x, weights, biases, **options):
         """A convolution with its bias, in the form that is fastest here. weights, biases: tensors or arrays."""
         if not self.portable and winograd.is_faster(x, weights, **options):
-            return tf.nn.bias_add(winograd.conv2d(x, weights), biases)
-        return tf.nn.bias_add(convolution.conv2d(x, tf.convert_to_tensor(weights), **options), biases)
+            return convolution.bias_add(winograd.conv2d(x, weights), biases)
+        return convolution.bias_add(convolution.conv2d(x, tf.convert_to_tensor(weights), **options), biases)
 
     def filters(self, x, channels, size, initializer):
         """The (weights, biases) of a convolution of x, from the current variable scope."""

@@ -187,6 +187,13 @@ def test_a_score_of_exactly_the_threshold_is_not_above_it():
     assert run_postprocess(TINY, logits, offsets, 0.2499)["count"][0] > 0
 
 
+def test_a_score_of_exactly_its_class_s_threshold_is_not_above_it():
+    logits = np.zeros((1, ANCHORS, 4), np.float32)
+    found = run_postprocess(TINY, logits, np.zeros((1, ANCHORS, 4), np.float32), (0.25, 0.2499, 0.3))
+    assert found["count"][0] > 0
+    assert set(found["classes"][0, : found["count"][0]].tolist()) == {1}
+
+
 def test_clipping_before_suppression_changes_who_is_suppressed():
     """Two boxes that differ only outside the picture."""
     logits, offsets = quiet()
@@ -481,6 +488,25 @@ def test_each_class_may_have_a_threshold_of_its_own(run, best, tmp_path):
     shown = ",".join(f"{name}={limit}" for name, limit in zip(NAMES, limits, strict=True))
     below = max(limits) - 0.001
     fails(f"--threshold {below}: .*model.pb was exported with --threshold {shown};", path, threshold=below)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1.0, (0.0, 0.5, 1.0)])
+def test_thresholds_reach_from_0_to_1(threshold):
+    assert detector._class_thresholds(threshold, NAMES) == threshold
+
+
+@pytest.mark.parametrize("threshold", [0.5, (0.5, 0.25, 0.9)])
+def test_of_a_file_with_a_lower_threshold_a_score_of_exactly_ours_is_not_above_it(threshold):
+    looks = detector.Detector(None, DESCRIPTION, precision="float32", threshold=threshold, batch_size=1)
+    values = {
+        "scores": np.float32([0.75, 0.5, 0.5, 0.25, 0]),
+        "classes": np.int32([0, 0, 1, 1, 0]),
+        "boxes": np.tile(np.float32([0.1, 0.2, 0.3, 1.5]), (5, 1)),
+        "count": 4,
+    }
+    found = looks._to_detections(values, (100, 200))
+    assert found.scores.tolist() == [0.75, *([0.5] if threshold != 0.5 else [])]
+    np.testing.assert_allclose(found.boxes_px[0], [10, 40, 30, 200], rtol=1e-6)
 
 
 def test_last_is_not_best(run):

@@ -47,6 +47,14 @@ def test_the_base_is_vgg_16():
     assert (Layer("fc6", 4096, size=7), Layer("fc7", 4096, size=1)) == ssd_layers.FC_LAYERS["full"]
 
 
+@pytest.mark.parametrize(
+    ("full", "width", "expected"), [(64, 1, 64), (64, 0.03, 2), (512, 0.3, 154), (64, 0.001, 1), (4096, 0.25, 1024)]
+)
+def test_channels_at_a_width(full, width, expected):
+    """To the nearest, as runs have it whose weights must fit; never none."""
+    assert ssd_layers.channels(full, width) == expected
+
+
 @pytest.mark.parametrize("name", list(EXTRAS))
 def test_extra_layers(name):
     preset = ssd_utils.get_preset(name)

@@ -138,6 +138,22 @@ def test_what_follows_the_network_by_default():
     assert preset.variances == (0.1, 0.2)
 
 
+@pytest.mark.parametrize(
+    ("per_class", "per_map", "expected"),
+    [
+        (400, None, 400),
+        (10_000, None, 8732),
+        (10_000, 1000, 3 * 1000 - 400 + 150 + 36 + 4),
+        (400, 1000, 400),
+        (9, 2, 9),
+    ],
+)
+def test_how_many_anchors_can_enter_suppression(per_class, per_map, expected):
+    """The maps of vgg300 have 5776, 2166, 600, 150, 36 and 4."""
+    changes = {"candidates_per_class": per_class, "candidates_per_map": per_map}
+    assert dataclasses.replace(ssd_utils.get_preset("vgg300"), **changes).candidates == expected
+
+
 @pytest.mark.parametrize(("name", "base"), [("vgg300-coco", "vgg300"), ("vgg512-article", "vgg512")])
 def test_the_base_of_a_preset_is_known_and_not_stored(name, base):
     preset = ssd_utils.get_preset(name)

@@ -12,12 +12,12 @@ from PIL import Image
 
 import config
 import detector
+import programs
 import source_pascal_voc
 import ssd_utils
 import training_data
 import transforms
 from media import images, picture_cache
-from programs import ROOT
 from settings.training_settings import TrainingSettings
 from structures import Sample, UserError
 from system import data_queue, shared_arrays
@@ -93,6 +93,11 @@ def test_a_limit_takes_the_same_samples_every_time(samples):
         assert [one.id for one in training_data.limited(samples, limit)] == [one.id for one in samples]
 
 
+def test_seeds_augment_differently(samples):
+    first, second = (batches(samples[:1], [(0, 0)], workers=0, seed=seed)[0]["images"] for seed in (0, 1))
+    assert (first != second).any()
+
+
 def test_repeated_samples_are_augmented_differently(samples):
     first, second = batches(samples[:1] * 2, [(0, 0), (0, 1)], workers=0)[0]["images"]
     assert (first != second).any()
@@ -107,15 +112,17 @@ def test_a_sample_that_cannot_be_made_is_named(samples, workers):
     assert str(caught.value).startswith(start)
 
 
-def test_pictures_that_all_fail_end_the_work(samples, tmp_path, monkeypatch):
-    """Their folder exists, but nothing in it can be read any more, as on a failing disk."""
+def test_pictures_that_all_fail_end_the_work(samples, tmp_path, monkeypatch, capsys):
+    """Their folder exists, but nothing in it can be read any more, as on a failing disk. Each is named once."""
     monkeypatch.setattr(training_data, "_in_a_row", 0)
+    monkeypatch.setattr(training_data, "_warned", set())
     (tmp_path / "broken.png").touch()
     broken = [dataclasses.replace(samples[0], image_path=str(tmp_path / "broken.png"))]
     few = [(0, 0)] * (training_data.MOST_UNREADABLE_IN_A_ROW - 1)
     assert all(not batch["class_targets"].any() for batch in batches(broken, few, 0))
     good_again = [(0, 1), *few]
     assert len(batches([*broken, samples[0]], good_again, 0)) > 0
+    assert capsys.readouterr().err.count("training continues without") == 1
     with pytest.raises(data_queue.WorkerError, match=r"50 pictures .*broken\.png"):
         batches(broken, [(0, 0)], 0)
 
@@ -190,7 +197,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
     faults = {}
     for way in ("prepared", "as it is"):
-        done = subprocess.run([sys.executable, "-c", script, way], capture_output=True, text=True, check=True, cwd=ROOT)
+        done = subprocess.run(
+            [sys.executable, "-c", script, way], capture_output=True, text=True, check=True, cwd=programs.ROOT
+        )
         faults[way] = int(done.stdout)
     assert faults["prepared"] < faults["as it is"] / 2
 
@@ -397,13 +406,20 @@ def test_pictures_that_match_nothing_are_redrawn():
     assert redraw.plan((0, 1))[0].choices == keep.plan((0, 1))[0].choices  # without objects there is nothing to match
 
 
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """Samples with more pixels than the input: where they are only resized, that is the first step in each epoch."""
+    folder = programs.write_shapes(tmp_path_factory.mktemp("large"), {"train": 4}, size=(400, 310))
+    return source_pascal_voc.load(str(folder), "train", CLASSES)
+
+
 FLIPPED = dataclasses.replace(transforms.AUGMENTATIONS["light"], vertical_flip_probability=0.5)
 
 
 @pytest.mark.parametrize("augmentation", ["light", "none", FLIPPED], ids=["light", "none", "flipped"])
-def test_targets_of_whole_pictures_are_kept(samples, augmentation):
+def test_targets_of_whole_pictures_are_kept(large, augmentation):
     """Every epoch has the targets and pixels of the plan, those that were kept and those that were not."""
-    item = training_data.make_item(samples[:4], PRESET, TrainingSettings("", "", augmentation=augmentation))
+    item = training_data.make_item(large, PRESET, TrainingSettings("", "", augmentation=augmentation))
     rows = {field.name: np.ones(field.shape, field.dtype) for field in training_data._fields(PRESET)}
     for job in [(epoch, index) for epoch in range(6) for index in range(4)]:
         item(job, rows)
@@ -412,6 +428,26 @@ def test_targets_of_whole_pictures_are_kept(samples, augmentation):
         for name, expected in zip(("class_targets", "offset_targets"), targets, strict=True):
             np.testing.assert_array_equal(rows[name], expected)
         np.testing.assert_array_equal(rows["images"], item.render(job, plan))
+    ways = [(0, mirror, flip) for mirror in (False, True) for flip in (False, True)]
+    assert any(item._kept.fill(way, (rows["class_targets"], rows["offset_targets"])) for way in ways)
+
+
+def test_a_redrawn_picture_that_is_only_resized_has_the_targets_of_what_it_shows(large):
+    """An object that an anchor matches only in the mirror, so that where the first draw has none, another follows."""
+    box = np.float32([[0.511, 0.293, 0.608, 0.346]])
+    sample = dataclasses.replace(large[0], boxes=box, labels=np.zeros(1, np.int32), difficult=np.zeros(1, bool))
+    settings = TrainingSettings("", "", augmentation="light", matching="threshold", unmatched="redraw")
+    item = training_data.make_item([sample], PRESET, settings)
+    rows = {field.name: np.ones(field.shape, field.dtype) for field in training_data._fields(PRESET)}
+    draws = [np.random.default_rng([0, epoch, 0]) for epoch in range(6)]
+    first = [transforms.draw_choices(item.transform.augmentation, box, rng).mirror for rng in draws]
+    assert set(first) == {False, True}
+    for epoch in range(6):
+        item((epoch, 0), rows)
+        plan, matches = item.plan((epoch, 0))
+        assert plan.choices.mirror and (matches >= 0).any()
+        assert rows["class_targets"].any()
+        np.testing.assert_array_equal(rows["images"], item.render((epoch, 0), plan))
 
 
 def test_kept_targets_have_a_limit():

@@ -120,6 +120,17 @@ def test_each_color_step_happens_half_the_time_within_its_range():
     assert abs(np.mean([one.contrast_first for one in drawn]) - 0.5) < 0.035
 
 
+def test_each_color_step_is_drawn_independently():
+    """Neither whether one happens nor how far it goes says anything of another, nor of the order."""
+    rng = np.random.default_rng(3)
+    drawn = [transforms.draw_distortion(Augmentation(), rng) for _ in range(4000)]
+    amounts = np.array([(one.brightness, one.contrast - 1, one.saturation - 1, one.hue) for one in drawn])
+    first = np.array([[one.contrast_first] for one in drawn])
+    for values in (amounts, amounts != 0, np.abs(amounts)):
+        related = np.corrcoef(np.concatenate([values, first], axis=1).T)
+        assert np.abs(related - np.eye(5)).max() < 0.07
+
+
 # The crop
 
 
@@ -368,6 +379,12 @@ def test_reductions_down_to_the_least_crop_are_foreseen():
     """Of a side of 0.3 · √0.5, which is hardly ever drawn: 594 of 2,800 pixels are not 2 × 300."""
     assert TrainTransforms(300, MEAN).reductions(2800, 2800) == (1, 2, 4, 8)
     assert TrainTransforms(300, MEAN).reductions(2840, 2840) == (2, 4, 8)
+
+
+def test_the_edges_of_a_picture_fall_on_the_nearest_pixels_of_the_result():
+    """7 of 107 pixels are 6.54 of 100; 93.2 and 107.2 of 200 are 46.6 and 53.6."""
+    assert transforms._fit_axis(-7, 100, (0, 100), 100, 100, 1) == (0, 100, 7, 100)
+    assert transforms._fit_axis(-93.2, 106.8, (0, 14), 14, 100, 1) == (0, 14, 47, 54)
 
 
 def test_what_a_window_hardly_covers_has_a_pixel_of_the_result_all_the_same():

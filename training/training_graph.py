@@ -89,7 +89,7 @@ def build(
     return TrainingGraph(session, training_step, validated, loss_of_predictions)
 
 
-def session_config(settings: config.TrainingSettings, together: bool, xla: str = "off") -> tf.ConfigProto:
+def session_config(settings: TrainingSettings, together: bool, xla: str = "off") -> tf.ConfigProto:
     """Settings of a training's session and of the server of a rank, whose threads its session uses.
 
     together: whether several processes train; xla: as of `build`.

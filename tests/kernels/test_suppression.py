@@ -94,3 +94,11 @@ def test_an_overlap_of_exactly_the_threshold_is_not_above_it(both, iou, count):
     ours, theirs = both(boxes, np.array([[[0.9, 0.8]]], np.float32), iou=iou)
     assert_same(ours, theirs)
     assert ours[3].tolist() == [count]
+
+
+@pytest.mark.parametrize(("classes", "candidates"), [(209, 400), (1, 5792)])
+def test_two_tensors_of_pairs_have_a_limit(classes, candidates):
+    """4 bytes for each pair of candidates of a class, twice: 256 MiB for a picture at most."""
+    assert 2 * 4 * classes * candidates**2 <= 2**28 < 2 * 4 * (classes + 1) * candidates**2
+    assert suppression.fits(classes, candidates)
+    assert not suppression.fits(classes + 1, candidates)

@@ -172,7 +172,17 @@ def test_frozen_layers_are_not_judged():
 
 def test_layers_without_a_task_are_no_silent_units():
     assert diagnostics.silent_share(reading(LAYERS[10:]), PRESET) == 0
+    assert diagnostics.silent_share(reading([*LAYERS[3:], *HEADS]), PRESET) == 0  # most, and no head reads them
     assert diagnostics.silent_share(reading(["conv4_3"], shares=0.25), PRESET) == 0.25
+
+
+def test_layers_without_gradient_do_not_count_as_slow():
+    """Only their decay moves them, if anything does: as where all objects are small."""
+    known = reading([*LAYERS[5:], *HEADS[2:]], ratio=1e-3)
+    for layer, gradient in known.bias_gradients.items():
+        if not gradient.any():
+            known.update_norms[layer] = 2e-9
+    assert diagnostics.usual_ratio(known) == pytest.approx(1e-3)
 
 
 def test_values_of_a_step():

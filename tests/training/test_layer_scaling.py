@@ -117,8 +117,9 @@ def test_all_random_layers_have_outputs_of_one_size(trained):
     random = {layer: size for layer, size in sizes.items() if f"{layer}/weights" not in given}
     assert len(random) == (10 if trained else 23)
     assert list(random.values()) == pytest.approx([layer_scaling.FEATURE_RMS] * len(random), rel=0.01)
-    other = layer_scaling.scaled(description, given, images, seed=1)
+    other, again = (layer_scaling.scaled(description, given, images, seed=seed) for seed in (1, 0))
     assert (other["fc6/weights"] != values["fc6/weights"]).any()
+    np.testing.assert_allclose(again["fc6/weights"], values["fc6/weights"], rtol=1e-4)
 
 
 def test_a_given_layer_after_random_ones_keeps_its_values():
@@ -141,3 +142,10 @@ def test_a_layer_without_outputs_keeps_its_weights():
     given["fc6/biases"] = np.float32([-1e9] * 32)
     found, values = start(description, images, given)
     assert not found["fc7"].any() and all(np.isfinite(value).all() for value in values.values())
+
+
+@pytest.mark.parametrize("size", [np.inf, np.nan, 0.0])
+def test_a_layer_whose_outputs_have_no_size_keeps_its_weights(size):
+    """Factors of 0 or not a number would make all layers behind it useless."""
+    factors = layer_scaling._factors({"fc6": np.float32(size), "fc7": np.float32(4.0)}, {})
+    assert factors == {"fc7/weights": layer_scaling.FEATURE_RMS / 4}

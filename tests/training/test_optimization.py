@@ -304,6 +304,17 @@ def test_biases_have_a_multiple_of_the_rate(train, optimizer):
         np.testing.assert_allclose(twice[name] - before, factor * (once[name] - before), atol=3e-7, err_msg=name)
 
 
+def test_the_factor_for_vgg16_is_for_its_convolutions_alone():
+    """Not for fc6 and fc7, which usually start at random, as all layers behind them do."""
+    names = ("conv1_2/weights", "conv5_3/biases", "norm_conv4_3/scale", "fc6/weights", "fc7/biases", "conv10_1/weights")
+    variables = [types.SimpleNamespace(op=types.SimpleNamespace(name=name)) for name in names]
+    chosen = settings(vgg_lr_multiplier=0.1, bias_lr_multiplier=2.0)
+    step = types.SimpleNamespace(_settings=chosen, trained=variables)
+    groups = optimization.TrainingStep._groups(step, [0.0] * len(names))
+    factors = {v.op.name: factor for (_, factor), members in groups.items() for _, v in members}
+    assert factors == pytest.approx(dict(zip(names, (0.1, 0.2, 1, 1, 2, 1), strict=True)))
+
+
 def test_only_weights_decay(train):
     """Without positives there is no loss: weights shrink, biases and scale stay."""
     found, sums, _ = train(settings(weight_decay=0.5), [(make_batch(0, (0, 0)), 0.1, True)])

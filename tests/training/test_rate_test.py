@@ -53,6 +53,42 @@ def test_the_rate_for_a_quadratic(curvature, noise):
     assert 0.05 / curvature < rate < 2 / curvature
 
 
+def valley(at, before=5.0, lowest=3.0):
+    """Losses that fall linearly to the lowest at one step, and rise again as they fell."""
+    steps = np.arange(len(RATES))
+    return (lowest + (before - lowest) * np.minimum(np.abs(steps - at) / at, 1)).tolist()
+
+
+@pytest.mark.parametrize("at", [40, 60, 80])
+def test_the_proposal_is_half_the_rate_of_the_lowest_loss(at):
+    assert rate_test.propose(RATES, valley(at)) == pytest.approx(RATES[at] / 2, rel=0.05)
+
+
+def test_a_loss_that_hardly_falls_shows_no_rate():
+    assert rate_test.propose(RATES, valley(60, 5.0, 4.7)) > 0
+    with pytest.raises(rate_test.NoProposal, match="falls at no rate"):
+        rate_test.propose(RATES, valley(60, 5.0, 4.9))
+
+
+def test_high_losses_at_the_start_are_no_fall():
+    """Rates are too low there to lower the loss: what falls is the batches' difficulty."""
+    with pytest.raises(rate_test.NoProposal, match="falls at no rate"):
+        rate_test.propose(RATES, [9.0] * 3 + [5.0] * 50 + [8.0] * 48)
+
+
+@pytest.mark.parametrize(("last", "blew_up"), [(3.9, False), (4.2, True)])
+def test_four_times_the_lowest_loss_ends_the_test(last, blew_up):
+    curve = rate_test.Curve(clock=lambda: 0.0)
+    curve.rates, curve.losses = RATES[:23].tolist(), [1.0] * 20 + [last] * 3
+    assert (curve.end() is not None) == blew_up
+
+
+def test_a_few_batches_without_objects_are_not_why_there_are_too_few_steps():
+    curve = rate_test.Curve(clock=lambda: 0.0)
+    curve.rates, curve.losses, curve.empty = [0.1] * 8, [5.0] * 8, 2
+    assert rate_test._why_few(curve, "10 was the last", types.SimpleNamespace(requested=False)) == rate_test.SLOW
+
+
 def test_single_outliers_change_little():
     losses = descent(RATES, 30.0, 0.02)
     curve, _ = until_the_end(RATES, losses)
@@ -81,6 +117,7 @@ def test_smoothing_by_the_slow_obvious_way():
         (RATES[:5], [5.0] * 5, "too few steps to propose a rate, 5 of the 20"),
         (RATES, [5.0] * 50 + list(np.linspace(5, 50, 51)), "falls at no rate"),
         (RATES, list(np.linspace(5, 2, 101)), "still falls at 10,"),
+        (RATES, [*np.linspace(5, 2, 100), 2.15], "still falls at 10,"),
     ],
 )
 def test_a_curve_that_shows_no_rate(rates, losses, named):

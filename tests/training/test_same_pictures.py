@@ -9,6 +9,7 @@ import pytest
 import config
 import runs
 import ssd_utils
+from settings.training_settings import TrainingSettings
 from structures import Sample, UserError
 from training import same_pictures, trainer
 
@@ -23,7 +24,7 @@ def picture(name, **changes):
 def resumed(tmp_path):
     """Callable: (state, names of pictures or Samples, where the data set is) -> checks a resume of a run of /old."""
     description = config.ModelDescription(ssd_utils.get_preset("vgg300"), ("car",))
-    settings = config.TrainingSettings("/old", "train", batch_size=1)
+    settings = TrainingSettings("/old", "train", batch_size=1)
     config.write_config(str(tmp_path), description, settings, {})
 
     def check(state, *pictures, data="/new"):
