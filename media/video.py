@@ -95,9 +95,7 @@ class VideoReader:
     def _describe(self):
         stream, container = self._stream, self._container
         self.rate = stream.average_rate or stream.guessed_rate or DEFAULT_RATE
-        self.duration = _declared_duration(stream)
-        if self.duration is None and container.duration:
-            self.duration = container.duration / av.time_base
+        self.duration = _declared_duration(container, stream, self.rate)
         self.live = self.duration is None and is_camera(self.source)
         self.frame_count = stream.frames or (self.duration and max(1, round(self.duration * self.rate)))
         self._start = _start_of(container)
@@ -512,10 +510,24 @@ def _copy_to_faststart(path, final):
             os.unlink(new)
 
 
-def _declared_duration(stream):
-    """The duration that a stream declares in seconds, or None; Matroska has it in a tag, hours:minutes:seconds."""
+def _declared_duration(container, stream, rate):
+    """How long a file says that the picture, or else all of it, is: seconds, or None."""
     if stream.duration:
-        return float(stream.duration * stream.time_base)
+        duration = float(stream.duration * stream.time_base)
+        if container.format.name == "avi":  # without its index FFmpeg guesses from the size of what is left
+            return max(duration, float(stream.frames / rate))
+        return duration
+    duration, start = _tagged_duration(stream), stream.start_time and float(stream.start_time * stream.time_base)
+    if duration is None and container.duration:
+        duration, start = container.duration / av.time_base, float(_start_of(container))
+    # FFmpeg writes where a Matroska file ends, and a piece of a recording does not begin at 0
+    if duration and start and container.format.name.startswith("matroska") and start < duration:
+        return duration - start
+    return duration
+
+
+def _tagged_duration(stream):
+    """The duration of a stream of Matroska, which has it in a tag, hours:minutes:seconds; or None."""
     parts = stream.metadata.get("DURATION", "").split(":")
     try:
         hours, minutes, seconds = map(float, parts)

@@ -572,6 +572,37 @@ def test_sound_that_outlasts_the_picture_is_not_a_cut(tmp_path):
     assert (len(frames), reader.duration, reader.error) == (50, pytest.approx(2, abs=0.1), None)
 
 
+@pytest.mark.parametrize("tagged", [True, False])
+def test_a_piece_of_a_long_matroska_recording_is_no_cut(tmp_path, tagged):
+    """Recorders cut their files by the hour and let the clock go on; FFmpeg writes the end as the duration."""
+    path = tmp_path / "a.mkv"
+    with_sound(path, "ac3", "matroska", start=3600)
+    if not tagged:  # as other programs write it
+        path.write_bytes(path.read_bytes().replace(b"DURATION", b"LASTING_"))
+    reader, frames, times = read(path)
+    assert (len(frames), reader.frame_count, reader.error) == (50, 50, None)
+    assert (times[0], reader.duration) == (pytest.approx(0, abs=0.05), pytest.approx(2, abs=0.05))
+
+
+def test_an_avi_that_was_cut_off_gives_its_frames_and_an_error(tmp_path):
+    """Its index is at the end: without it FFmpeg takes what is left for all."""
+    path = tmp_path / "a.avi"
+    noise = np.random.default_rng(0).integers(0, 255, (50, 48, 64, 3), np.uint8)
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+        for picture in noise:
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        output.mux(stream.encode(None))
+    whole, frames, _ = read(path)
+    assert (len(frames), whole.duration, whole.error) == (50, 2, None)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    reader, frames, _ = read(path)
+    assert 15 < len(frames) < 30
+    assert reader.error.startswith(f"{path}: cut off: ") and reader.error.endswith(" of 2.00 s are missing")
+
+
 def test_damage_in_the_middle_is_skipped_and_reported(tmp_path):
     path = tmp_path / "a.mp4"
     rng = np.random.default_rng(0)
