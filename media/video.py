@@ -242,7 +242,7 @@ def _open_source(source):
             options = {"rtsp_flags": "prefer_tcp"} if source.startswith("rtsp") else {}  # UDP where a camera has no TCP
             return av.open(source, options=options, timeout=STREAM_TIMEOUT)
         files.check_regular(source)
-        return av.open(source)
+        return av.open(_local(source))
     except FileNotFoundError:
         what = "no such camera" if source.isdigit() else "no such file"
         raise UserError(
@@ -253,6 +253,11 @@ def _open_source(source):
         raise UserError(f"{name}: {reason}; give a complete video file") from None
     except (av.FFmpegError, OSError, ValueError) as error:
         raise UserError(f"{name}: cannot be opened ({files.reason(error)}); give a video that can be read") from None
+
+
+def _local(path):
+    """A path as FFmpeg takes it for that of a file: 2024-05-01T12:30:00.mp4 alone looks like an address."""
+    return os.path.join(os.curdir, path)
 
 
 def _refuse_playlist(source):
@@ -338,7 +343,8 @@ class VideoWriter:
         # delay_moov: the header is written after the first frames, when the start of each stream is known.
         flags = {"movflags": "empty_moov+delay_moov+default_base_moof", "frag_duration": "30000"}
         with self._errors():
-            self._container = av.open(self.unfinished, "w", format="mp4", options={**flags, "flush_packets": "1"})
+            path, options = _local(self.unfinished), {**flags, "flush_packets": "1"}
+            self._container = av.open(path, "w", format="mp4", options=options)
         self._stream = self._add_stream(pixel_aspect)
         self._sound = _Sound.of(audio_from, self._container) if audio_from is not None else None
         with self._errors():
@@ -493,8 +499,8 @@ def _copy_to_faststart(path, final):
     new = files.temporary_beside(final)
     try:
         with (
-            av.open(path) as source,
-            av.open(new, "w", format="mp4", options={"movflags": "faststart"}) as target,
+            av.open(_local(path)) as source,
+            av.open(_local(new), "w", format="mp4", options={"movflags": "faststart"}) as target,
         ):
             streams = {stream: target.add_stream_from_template(stream) for stream in source.streams}
             for packet in source.demux():
@@ -552,7 +558,7 @@ class _Sound:
         """A _Sound, or None if the file has no audio stream."""
         try:
             files.check_regular(path)
-            source = av.open(str(path))
+            source = av.open(_local(path))
         except (av.FFmpegError, OSError):
             return None
         if not source.streams.audio:

@@ -406,6 +406,18 @@ def test_a_link_in_the_place_of_the_unfinished_film_is_not_followed(tmp_path):
     assert (tmp_path / "precious").read_text() == "precious" and len(read(tmp_path / "a.mp4")[1]) == 1
 
 
+def test_a_name_that_looks_like_an_address(tmp_path, monkeypatch):
+    """FFmpeg takes what comes before the first colon for a protocol, as in the names of recordings."""
+    monkeypatch.chdir(tmp_path)
+    with_sound(tmp_path / "a.mp4", "aac", "mp4")
+    os.rename("a.mp4", "2024-05-01T12:30:00.mp4")
+    writer = write("2024-05-01T12:31:00.mp4", audio_from="2024-05-01T12:30:00.mp4", count=50)
+    assert writer.audio == "aac, copied" and writer.faststart
+    for name in ("2024-05-01T12:30:00.mp4", "2024-05-01T12:31:00.mp4"):
+        assert len(read(name)[1]) == 50
+    assert sorted(os.listdir()) == ["2024-05-01T12:30:00.mp4", "2024-05-01T12:31:00.mp4"]
+
+
 def test_the_longest_name_has_an_unfinished_one(tmp_path):
     path = tmp_path / ("é" * 125 + ".mp4")
     write(path, 1)

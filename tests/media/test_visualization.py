@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gray_canvas import GRAY, canvas
-from media import marks, score_plots, visualization
+from media import marks, score_plots, track_chart, visualization
 from structures import Detections, Sample
 
 NAMES = ("car", "bus", "person", "zebra crossing")
@@ -366,3 +366,12 @@ def test_names_that_cannot_be_drawn_are_drawn_otherwise(tmp_path):
         visualization.plot_precision_recall(tmp_path / "a.png", [(name, curve, curve)], name)
         visualization.plot_precision_recall(tmp_path / "a.png", [(name, curve, curve)] * 2, name)
     score_plots.plot_matrix(tmp_path / "a.png", list(ODD_NAMES), np.eye(len(ODD_NAMES), dtype=int), "$x_{$")
+    for title in (*ODD_NAMES, "bad\udcff.mp4"):  # the names of videos
+        track_chart.plot_tracks(tmp_path / "b.png", title, {"$x_{$": [(0, 1)]}, ODD_NAMES, 2)
+
+
+def test_letters_that_the_font_lacks_give_no_warnings(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        track_chart.plot_tracks(tmp_path / "a.png", "\u65e5\u672c.mp4", {"\u8eca": [(0, 1)]}, ["\u8eca"], 2)
+    assert (tmp_path / "a.png").exists()
