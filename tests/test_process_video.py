@@ -16,10 +16,12 @@ import pytest
 
 import process_video
 from film import frames as stages_of_a_film
+from film.events import Events
+from film.timeline import Timeline
 from media import frame_folder, images, video
 from programs import ROOT, wait_until
 from structures import Detections, UserError
-from system import cli
+from system import cli, files
 
 DASHCAM = ROOT.parent / "shared" / "data" / "dashcam.mp4"
 
@@ -356,7 +358,9 @@ def test_what_is_printed_without_a_film(tmp_path, detector, model, capsys):
     assert said.startswith(f"{tmp_path}/out.mp4: 3 frames; ") and "encoding" in said and "unfinished" not in said
 
 
-def test_a_timeline_that_does_not_fit_is_reported_and_leaves_the_old_one(tmp_path, detector, model, monkeypatch):
+def test_a_timeline_that_does_not_fit_is_reported_and_leaves_the_old_one(
+    tmp_path, detector, model, monkeypatch, capsys
+):
     (tmp_path / "out.json").write_text("[1, 2]")
 
     def fail(*_):
@@ -364,10 +368,39 @@ def test_a_timeline_that_does_not_fit_is_reported_and_leaves_the_old_one(tmp_pat
 
     source = make(tmp_path / "a.mp4", 2)
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(UserError, match=r"out\.json: .*No space left on device"):
+    with pytest.raises(UserError, match=r"out\.mp4: .*No space left on device"):  # nor does the video
         run(tmp_path, model, source)
+    assert f"warning: {tmp_path}/out.json: cannot be written (No space left on device)" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"out\.json: .*No space left on device"):
+        process_video.main([model, source, "-", "--json", str(tmp_path / "out.json")])
     assert (tmp_path / "out.json").read_text() == "[1, 2]"
     assert sorted(os.listdir(tmp_path)) == ["a.mp4", "model.pb", "out.json", "out.unfinished.mp4"]
+
+
+def test_where_all_outputs_fail_the_error_says_what_is_left_of_the_video(
+    tmp_path, detector, model, monkeypatch, capsys
+):
+    """As on a full disk."""
+    written, closed = video.VideoWriter.write, Events.close
+
+    def write(writer, *arguments):
+        if writer.frames == 5 and writer.path.endswith("out.mp4"):
+            raise files.unwritable(writer.path, OSError(28, "No space left on device"), "5 frames are safe")
+        written(writer, *arguments)
+
+    def fail(output, *_):
+        if isinstance(output, Events):
+            closed(output)
+        raise UserError(f"{type(output).__name__} is lost")
+
+    source = make(tmp_path / "a.mp4", 20)
+    monkeypatch.setattr(video.VideoWriter, "write", write)
+    monkeypatch.setattr(Timeline, "finish", fail)
+    monkeypatch.setattr(Events, "close", fail)
+    with pytest.raises(UserError, match=r"out\.mp4: cannot be written .*5 frames are safe"):
+        run(tmp_path, model, source, "--events", str(tmp_path / "seen"))
+    said = capsys.readouterr().err
+    assert "warning: Timeline is lost\n" in said and "warning: Events is lost\n" in said
 
 
 def make_with_av(path):
