@@ -12,6 +12,9 @@ from structures import UserError
 from system import files
 from system.wording import plural
 
+# Suffixes of videos, which are no frames
+FILMS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".mts", ".ts", ".flv", ".3gp")
+
 
 def by_number(name: str) -> list[str | int]:
     """The key that sorts names as people count: frame_2 before frame_10."""
@@ -33,8 +36,15 @@ class FrameFolder:
     def __init__(self, folder: files.Path, rate: Fraction):
         """rate: frames per second. Raises UserError if there is no picture or the first cannot be read."""
         self.source, self.rate = str(folder), rate
-        names = [name for name in files.visible(folder) if name.lower().endswith(images.SUFFIXES)]
+        there = files.visible(folder)
+        names = [name for name in there if name.lower().endswith(images.SUFFIXES)]
         self._paths = [os.path.join(folder, name) for name in sorted(names, key=by_number)]
+        films = [name for name in there if name.lower().endswith(FILMS)]
+        if films and len(films) >= len(names):  # pictures beside them are their thumbnails
+            each = os.path.join(folder, f"*{os.path.splitext(films[0])[1]}")
+            raise UserError(
+                f"{folder}: holds {plural(len(films), 'video')}; name the videos, such as {each}, and an OUTPUT folder"
+            )
         if not self._paths:
             raise UserError(
                 f"{folder}: no pictures in it ({', '.join(images.SUFFIXES)}); give a folder of pictures or a video"

@@ -620,6 +620,20 @@ def test_a_rate_is_kept_as_it_is_given(tmp_path, detector, model, text, rate):
     np.testing.assert_allclose([seconds for _, seconds in shown], [0, float(1 / rate)], rtol=1e-4)
 
 
+@pytest.mark.parametrize("names", [("b.mov", "c.MOV"), ("b.mov", "b.jpg", "c.mov", "c.jpg")])
+def test_a_folder_of_videos_is_not_a_video(tmp_path, model, monkeypatch, names):
+    """Also where each has a thumbnail: that of b.mov would be the first frame."""
+    folder = tmp_path / "clips"
+    write_frames(folder, [name for name in names if name.endswith(".jpg")])
+    for name in names:
+        if not name.endswith(".jpg"):
+            make(tmp_path / "a.mp4", 1)
+            os.rename(tmp_path / "a.mp4", folder / name)
+    monkeypatch.setattr(cli, "import_tensorflow", lambda: pytest.fail("too late"))
+    with pytest.raises(UserError, match=rf"^{folder}: holds 2 videos; name the videos, such as {folder}/\*\.mov, and"):
+        process_video.main([model, str(folder), str(tmp_path / "out")])
+
+
 def test_names_are_sorted_as_people_count():
     names = ["a²9.jpg", "a²10.jpg", "²1.jpg", "2.jpg", "10.jpg"]  # ² is a digit but no number
     assert sorted(names, key=frame_folder.by_number)[:2] == ["2.jpg", "10.jpg"]
