@@ -106,6 +106,8 @@ def _process_together(films, readers, detector, wanted, stop):
     failed = []
 
     def process(film, reader):
+        if isinstance(reader, live.LiveReader):
+            reader.away = detector.away
         try:
             _process(film, reader, detector, wanted, stop)
         except KeyboardInterrupt:  # as all others, which is raised below

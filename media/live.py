@@ -26,6 +26,7 @@ class LiveReader:
     newest: whether frames that come faster than they are read are dropped.
     dropped: how many were. interruptions: how often it dropped out and came back. seconds_lost: how long it was away.
     error: why it ended, or None while it goes on.
+    away: called with True where it drops out, and with False where it is back or given up.
     """
 
     skipped = 0  # what is dropped has no number
@@ -44,6 +45,7 @@ class LiveReader:
         self.error: str | None = None
         self.dropped = self.interruptions = 0
         self.seconds_lost = 0.0
+        self.away: Callable[[bool], None] = lambda is_away: None
         self._start = time.monotonic()
         self._delays, self._longest, self._shown = 0.0, 0.0, 0
         self._thread: threading.Thread | None = None
@@ -67,8 +69,12 @@ class LiveReader:
                 if self._ended():
                     return
             self._reader.close()
-            if not self._open_again(self._reader.error or "it ended"):
-                return
+            self.away(True)
+            try:
+                if not self._open_again(self._reader.error or "it ended"):
+                    return
+            finally:
+                self.away(False)
 
     def _newest(self):
         """The newest frame each time, read by a thread of its own."""

@@ -18,7 +18,7 @@ import process_video
 from film import frames as stages_of_a_film
 from film.events import Events
 from film.timeline import Timeline
-from media import frame_folder, images, video
+from media import frame_folder, images, live, video
 from programs import ROOT, wait_until
 from structures import Detections, UserError
 from system import cli, files
@@ -717,6 +717,17 @@ def test_a_fault_at_one_camera_ends_the_others(monkeypatch):
     with pytest.raises(OSError, match="a fault"):
         process_video._process_together(films, [None, None], shared, None, stop)
     assert time.monotonic() < ends and len(left) == 2  # the network waits for neither
+
+
+def test_the_network_learns_which_cameras_are_away(monkeypatch):
+    monkeypatch.setattr(process_video, "_process", lambda film, reader, *_: reader.away(True))
+    camera = types.SimpleNamespace(source="", name="", stream=1, alone=False, width=8, height=8, rate=25)
+    camera.pixel_aspect, camera.streams, told = 1, 1, []
+    reader = live.LiveReader(camera, True, 1.0, lambda: False)
+    shared = types.SimpleNamespace(left=lambda: None, away=told.append)
+    films = [types.SimpleNamespace(input_name="a")]
+    process_video._process_together(films, [reader], shared, None, types.SimpleNamespace(requested=False))
+    assert told == [True]
 
 
 @pytest.mark.parametrize(

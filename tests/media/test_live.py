@@ -78,6 +78,15 @@ def test_a_source_that_drops_out_goes_on(opened, capsys):
     assert Source.opened_alone == [True] * 4  # --within-data holds for each opening
 
 
+@pytest.mark.parametrize("newest", [False, True])
+def test_it_is_said_while_a_source_is_away(opened, newest):
+    seen = []
+    reader = opened(numbered(1, 1), UserError("x"), numbered(2, 1), *[UserError("x")] * 99, patience=0.2, newest=newest)
+    reader.away = seen.append
+    assert levels(reader) == [1, 2]
+    assert seen == [True, False, True, False]
+
+
 def test_pauses_grow(opened, monkeypatch):
     pauses = []
     monkeypatch.setattr(live.LiveReader, "_wait", lambda self, seconds: pauses.append(seconds))
