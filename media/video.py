@@ -172,9 +172,10 @@ class VideoReader:
             frame = 1 / float(self.rate)
             missing = self.duration + self._stream_start() - last_time - frame
             counted = self._stream.frames
-            # An edit list may hide frames that are counted, so both count and time must be too small; the last frame
-            # may be shown for long. Without a count, the duration may be that of a longer sound track.
-            limit = frame / 2 if counted else max(1, 0.05 * self.duration)
+            # An edit list may hide frames that are counted, so both count and time must be too small, and the time by
+            # more than a frame, of which it may hide a part; the last frame may be shown for long. Without a count,
+            # the duration may be that of a longer sound track.
+            limit = 1.01 * frame if counted else max(1, 0.05 * self.duration)
             if missing > limit and (self._shown < counted or not counted):
                 self.error = f"{self.name}: cut off: {missing:.2f} of {self.duration:.2f} s are missing"
         if self.error is None and self._damaged:

@@ -578,6 +578,23 @@ def test_a_last_frame_that_is_shown_for_long_is_no_cut(tmp_path):
     assert (len(frames), reader.duration, reader.error) == (50, pytest.approx(11.96, abs=0.1), None)
 
 
+@pytest.mark.parametrize("hidden", [0.28, 0.285, 0.3, 0.315])
+def test_a_trimmed_video_is_no_cut(tmp_path, hidden):
+    """As of `ffmpeg -ss 1.3 -i a.mp4 -c copy`: an edit list hides the first frames, and maybe a part of one."""
+    path = tmp_path / "a.mp4"
+    write(path, 50)
+    with av.open(str(path)) as source, av.open(str(tmp_path / "b.mp4"), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                before = round(Fraction(hidden) / packet.time_base)
+                packet.pts, packet.dts, packet.stream = packet.pts - before, packet.dts - before, stream
+                target.mux(packet)
+    reader, frames, _ = read(tmp_path / "b.mp4")
+    assert reader._stream.frames == 50 and len(frames) in (42, 43)
+    assert (reader.duration, reader.error) == (pytest.approx(2 - hidden, abs=0.002), None)
+
+
 def test_sound_that_outlasts_the_picture_is_not_a_cut(tmp_path):
     with_sound(tmp_path / "a.mkv", "ac3", "matroska", seconds=8, shown=2)
     reader, frames, _ = read(tmp_path / "a.mkv")
