@@ -570,6 +570,7 @@ class _Sound:
     def __init__(self, source, output):
         self._source, self._output = source, output
         self._packets, self._waiting = iter(()), None
+        self._following = Fraction(0)  # seconds at which the next piece of sound begins, as far as is known
         stream = source.streams.audio[0]
         codec = stream.codec_context
         if codec is None:
@@ -615,8 +616,13 @@ class _Sound:
 
     def _transcode(self, packet, start):
         for frame in packet.decode():
-            if frame.pts is not None:
-                frame.pts -= round(start / frame.time_base)
+            if frame.pts is None:  # what the decoder of WMA gives at the end follows what was before
+                time = self._following
+            else:
+                time = frame.pts * frame.time_base - start
+            # A unit of AVI may be as long as the frame, of which the encoder makes several
+            frame.pts, frame.time_base = round(time * frame.sample_rate), Fraction(1, frame.sample_rate)
+            self._following = time + Fraction(frame.samples, frame.sample_rate)
             yield from self._stream.encode(frame)
 
     def advance(self, seconds):

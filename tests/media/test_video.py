@@ -54,6 +54,8 @@ def with_sound(path, codec, container, seconds=2, start=0, rate=48000, layout="s
         picture_stream = output.add_stream("mpeg4", rate=25)
         picture_stream.width, picture_stream.height, picture_stream.pix_fmt = 64, 48, "yuv420p"
         sound_stream = output.add_stream(codec, rate=rate, layout=layout)
+        if codec.startswith("wma"):  # which has no bit rate of its own
+            sound_stream.codec_context.bit_rate = 128_000
         for index in range(25 * seconds):
             if index < 25 * (seconds if shown is None else shown):
                 picture = av.VideoFrame.from_ndarray(frame(index), format="rgb24")
@@ -237,6 +239,17 @@ def test_sound_at_a_rate_that_aac_lacks(tmp_path, name, rate):
     assert writer.audio == "pcm_s16le, transcoded to aac"
     assert av.open(str(tmp_path / "b.mp4")).streams.audio[0].rate == 48000
     assert sound_onset(tmp_path / "b.mp4") == pytest.approx(0.5, abs=0.005)
+
+
+@pytest.mark.parametrize(("name", "container", "codec"), [("a.wmv", "asf", "wmav2"), ("a.avi", "avi", "wmav1")])
+def test_sound_of_windows_media_is_kept_in_step(tmp_path, name, container, codec):
+    """The last piece that its decoder gives has no time, and in an AVI the unit is as long as two of AAC's frames."""
+    with_sound(tmp_path / name, codec, container)
+    writer = write(tmp_path / "b.mp4", audio_from=tmp_path / name, count=50)
+    assert writer.audio == f"{codec}, transcoded to aac" and writer.faststart
+    assert sound_onset(tmp_path / "b.mp4") == pytest.approx(sound_onset(tmp_path / name), abs=0.005)
+    stream = av.open(str(tmp_path / "b.mp4")).streams.audio[0]
+    assert float(stream.duration * stream.time_base) == pytest.approx(2, abs=0.1)
 
 
 def test_mp3_that_an_mp4_cannot_hold_is_transcoded(tmp_path):
