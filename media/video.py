@@ -21,6 +21,7 @@ from system import files
 DEFAULT_RATE = Fraction(25)  # for sources that declare no rate
 STREAM_TIMEOUT = (10, 10)  # seconds to open a camera or address, and to wait for more data
 LONGEST_NAME = 255  # bytes, of a file on usual disks
+LONGEST_SIDE = 16384  # pixels, of what x264 writes
 BT709, UNSPECIFIED, LIMITED_RANGE = 1, 2, 1  # ISO/IEC 23091-2 code points, as FFmpeg numbers them
 # Audio that browsers play inside an MP4; everything else is transcoded to AAC.
 MP4_AUDIO = ("aac", "mp3", "opus", "flac")
@@ -330,6 +331,11 @@ class VideoWriter:
         self.rate = Fraction(rate or DEFAULT_RATE).limit_denominator(100_000)
         self.padding = (width % 2, height % 2)
         self.frames, self.faststart, self._closed = 0, False, False
+        if max(width, height) > LONGEST_SIDE:
+            raise UserError(
+                f"{self.path}: H.264 holds frames of up to {LONGEST_SIDE} pixels a side, not of {width}×{height}; "
+                "make them smaller first, or give - as OUTPUT to write no video"
+            )
         files.check_writable(self.path)
         files.make_folders(os.path.dirname(os.path.abspath(self.path)))
         with contextlib.suppress(FileNotFoundError):

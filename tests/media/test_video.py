@@ -462,6 +462,15 @@ def test_unwritable_output_is_one_clear_line(tmp_path, where):
     assert str(tmp_path / where) in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_frames_that_are_too_wide_for_the_format_are_one_clear_line(tmp_path):
+    message = r"a\.mp4: H\.264 holds frames of up to 16384 pixels a side, not of 16385×16; .*give - as OUTPUT"
+    with pytest.raises(UserError, match=message):
+        write(tmp_path / "a.mp4", 1, 16385, 16)
+    assert not os.listdir(tmp_path)
+    write(tmp_path / "a.mp4", 1, 16384, 16)
+    assert read(tmp_path / "a.mp4")[0].width == 16384
+
+
 def test_missing_folders_are_made(tmp_path):
     write(tmp_path / "some" / "where" / "a.mp4", 1)
     assert len(read(tmp_path / "some" / "where" / "a.mp4")[1]) == 1
