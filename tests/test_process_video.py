@@ -435,12 +435,19 @@ def test_wrong_flags_and_files_are_one_line_before_tensorflow(tmp_path, model, m
         ),
         ([model, source, out, "--json", out], r"--json .*out\.mp4.* OUTPUT"),
         ([model, source, out, "--json", str(tmp_path)], rf"--json {tmp_path}: .*{tmp_path}/out\.json"),
+        (
+            [model, source, out, "--timeline", str(tmp_path)],
+            rf"--timeline {tmp_path}: is a folder, .*{tmp_path}/out\.png",
+        ),
+        ([model, source, out, "--json", f"{tmp_path}/new/"], rf"--json {tmp_path}/new/: is a folder, .*/new/out\.json"),
         ([source, model, out], rf"process_video\.py {model} {source} {out}$"),
         ([model, out, source], r"out\.mp4: no such file; INPUT comes before OUTPUT, and OUTPUT .*a\.mp4 exists"),
         ([model, "", out], "an empty name: no such file"),
         ([source, out, "ssd300-coco"], rf"process_video\.py ssd300-coco {source} {out}$"),
         ([model, source, str(tmp_path / "out.avi")], r"out\.avi.*\.mp4"),
         ([model, source, out, "--timeline", str(tmp_path / "x.jpg")], r"--timeline: '.*x\.jpg': is drawn as PNG; give"),
+        ([model, source, out, "--timeline", str(tmp_path / "x.v2")], r"--timeline: '.*x\.v2': .* or a folder as NAME/"),
+        ([model, source, str(tmp_path / "x.v2")], r"OUTPUT: '.*x\.v2': .* or a folder as NAME/"),
         ([model, source, str(text / "out.mp4")], r"OUTPUT: .*text\.mp4/out\.mp4"),
         ([model, source, out, "--every", "0"], "--every: '0'"),
         ([model, source, out, "--threshold", "2"], "--threshold: '2'"),
@@ -683,6 +690,16 @@ def test_several_films_in_one_call(tmp_path, detector, model, capsys):
         assert json.loads((timelines / f"{name}.json").read_text("utf-8"))["frame_count"] == frames
     assert "warning: " in capsys.readouterr().err
     assert len(detector.calls) == 1  # loaded once
+
+
+def test_a_slash_at_the_end_makes_a_new_folder(tmp_path, detector, model):
+    """Also one whose name has a dot, which would be a suffix."""
+    sources = [make(tmp_path / "a.mp4", 2), make(tmp_path / "b.mp4", 2)]
+    folders = [f"{tmp_path / name}/" for name in ("out.v2", "json.v2", "charts.v2", "tables.v2")]
+    more = ["--json", folders[1], "--timeline", folders[2], "--line", "0.5,0,0.5,1", "--csv", folders[3]]
+    process_video.main([model, *sources, folders[0], *more])
+    for folder, suffix in zip(folders, ("mp4", "json", "png", "csv"), strict=True):
+        assert sorted(os.listdir(folder)) == [f"a.{suffix}", f"b.{suffix}"]
 
 
 def test_each_of_several_films_is_opened_once(tmp_path, detector, model, monkeypatch):
