@@ -139,6 +139,8 @@ class VideoReader:
 
         def look_ahead():
             coming.append(next(self._pictures, None))
+            if coming[-1] is None and self.duration:  # where the last ends says whether its stamp can be right
+                return self.duration + self._stream_start()
             return self._stamp(coming[-1])
 
         while (picture := coming.pop() if coming else next(self._pictures, None)) is not None:

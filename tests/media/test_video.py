@@ -308,8 +308,23 @@ def test_a_reader_that_looks_ahead_gives_every_frame_in_order(tmp_path, monkeypa
 
     monkeypatch.setattr(video.VideoReader, "_stamp", one_is_wrong)
     _, found, shown = read(tmp_path / "a.mp4")
-    assert shown == pytest.approx([*times[:11], 3600])  # nothing comes after the last, which may be right
+    assert shown == pytest.approx(times)
     assert all((one == other).all() for one, other in zip(found, frames, strict=True))
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+@pytest.mark.parametrize("last", [0.44, 9.0])
+def test_a_last_frame_after_a_pause_keeps_its_time(tmp_path, name, last):
+    with av.open(str(tmp_path / name), "w") as output:
+        stream = output.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 25)
+        for at in [*range(11), round(25 * last)]:
+            picture = av.VideoFrame.from_ndarray(frame(at), format="rgb24")
+            picture.pts, picture.time_base = at, Fraction(1, 25)
+            output.mux(stream.encode(picture))
+        output.mux(stream.encode(None))
+    assert read(tmp_path / name)[2] == pytest.approx([*np.arange(11) / 25, last], abs=0.002)
 
 
 def test_a_camera_does_not_wait_for_its_next_picture(tmp_path, monkeypatch):
