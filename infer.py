@@ -32,7 +32,7 @@ from exports import file_metadata
 from formats import class_lists
 from many import coco_results, program, workers
 from many.inputs import Entry
-from media import images, visualization
+from media import frame_folder, images, visualization
 from results import csv_table, detection_files, result_folder
 from results.data_set import VALID_OF, DataSet, check_flags
 from results.result_files import Origin, Source, Writer
@@ -55,7 +55,6 @@ from system.argument_types import fraction, positive_int
 
 FEW = 5  # boxes a picture that are easy to look at
 MOST_DRAWING = 8  # threads; each holds a picture of up to hundreds of megabytes
-VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".mts", ".3gp")
 TEXTS = (".txt", ".csv", ".json", ".xml", ".yaml", ".yml")
 SHARD = 1000  # pictures of a file of --shards
 SPLIT_FLOAT32 = " and, with --split, for a run that train.py validated in float32, so that scores agree"  # for --help
@@ -393,7 +392,7 @@ def _find_files(flags):
             whole = " ".join(flags.images)  # in the shell, a name with spaces becomes several
             hint = f"; do you mean {whole!r}? A name with spaces needs quotes" if os.path.exists(whole) else ""
             raise UserError(f"{path or 'an empty name'}: no such file or folder{hint}")
-        if not os.path.isdir(path) and path.lower().endswith(VIDEOS):
+        if not os.path.isdir(path) and path.lower().endswith(frame_folder.VIDEOS):
             detect = cli.command("process_video.py", flags.model, path, "OUTPUT.mp4")
             raise UserError(f"{path}: is a video; detect in it with {detect}")
         is_folder = os.path.isdir(path)

@@ -16,6 +16,7 @@ import concurrent.futures
 import contextlib
 import itertools
 import os
+import sys
 import time
 from collections.abc import Sequence
 
@@ -105,6 +106,8 @@ def _process_together(films, readers, detector, wanted, stop):
     failed = []
 
     def process(film, reader):
+        if isinstance(reader, live.LiveReader):
+            reader.away = detector.away
         try:
             _process(film, reader, detector, wanted, stop)
         except KeyboardInterrupt:  # as all others, which is raised below
@@ -182,7 +185,7 @@ def _process(flags, reader, detector, wanted, stop):
         if flags.events:
             size = (reader.width, reader.height)
             outputs.append(
-                stack.enter_context(contextlib.closing(Events(flags.events, *size, reader.rate, detector.class_names)))
+                stack.enter_context(_closing(Events(flags.events, *size, reader.rate, detector.class_names)))
             )
         page = None
         if flags.serve:
@@ -208,9 +211,10 @@ def _process(flags, reader, detector, wanted, stop):
             summary = {**outcome.summary(film, reader, stop, meters, start), **(tracks.summary() if tracks else {})}
             if reader.error:  # after a frame that is missing, lines of the truth are compared with other frames
                 summary.pop("track_scores", None)
-            if timeline:
-                timeline.finish(summary, film.is_whole)
-            outcome.write_tracks(flags, summary, detector.class_names, film.seconds)
+            with _second_to(sys.exc_info()[1]):
+                if timeline:
+                    timeline.finish(summary, film.is_whole)
+                outcome.write_tracks(flags, summary, detector.class_names, film.seconds)
     outcome.report(flags, summary, detector.precision)
     if stop.requested:
         raise KeyboardInterrupt
@@ -219,6 +223,30 @@ def _process(flags, reader, detector, wanted, stop):
         kept = f"{done} before it" if flags.output == output.NONE else f"{flags.output} holds what was decoded, {done}"
         unscored = "; tracks are scored only where no frame is missing" if flags.truth else ""
         raise UserError(f"{reader.error}; {kept}{unscored}")
+
+
+@contextlib.contextmanager
+def _second_to(first):
+    """Context manager: a UserError of the block is a warning if `first`, an exception, is on its way to the user.
+
+    On a full disk all files fail, and the first error says what is left of the video.
+    """
+    try:
+        yield
+    except UserError as error:
+        if first is None:
+            raise
+        cli.warn(error)
+
+
+@contextlib.contextmanager
+def _closing(output):
+    """Context manager that closes an output, `_second_to` what ended the block."""
+    try:
+        yield output
+    finally:
+        with _second_to(sys.exc_info()[1]):
+            output.close()
 
 
 def _places(flags, reader):

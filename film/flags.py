@@ -46,9 +46,10 @@ def videos(flags: argparse.Namespace) -> list[argparse.Namespace]:
     flags.truth = following.read_truth(flags.score_tracks) if flags.score_tracks else None
     single = len(flags.inputs) == 1 and (flags.output == NONE or flags.output.lower().endswith(".mp4"))
     if single:
-        if flags.json and os.path.isdir(flags.json):
-            better = os.path.join(flags.json, f"{wording.stem(flags.output)}.json")
-            raise UserError(f"--json {flags.json}: is a folder, but OUTPUT is one video; give a file, such as {better}")
+        for what, suffix in FILES.items():
+            if (path := getattr(flags, what)) and _is_folder(path):
+                better = os.path.join(path, f"{wording.stem(flags.output)}{suffix}")
+                raise UserError(f"--{what} {path}: is a folder, but OUTPUT is one video; give a file, such as {better}")
         source = flags.inputs[0]
         is_path = source and not video.is_camera(source)
         if is_path and not os.path.exists(source) and os.path.exists(flags.output):
@@ -166,6 +167,11 @@ def _take_unfinished(name, path, taken):
     taken[os.path.realpath(unfinished)] = name
 
 
+def _is_folder(text):
+    """Whether a path is that of a folder, or of one to be made: NAME/."""
+    return os.path.isdir(text) or text.endswith(os.sep)
+
+
 def _mp4_or_folder(text):
     suffix = os.path.splitext(text)[1]
     if text == NONE:
@@ -174,7 +180,7 @@ def _mp4_or_folder(text):
         return output_file(text)
     if suffix and not os.path.isdir(text):
         raise argparse.ArgumentTypeError(
-            f"{text!r}: videos are written as MP4; give a name that ends in .mp4, or a folder"
+            f"{text!r}: videos are written as MP4; give a name that ends in .mp4, or a folder as NAME/"
         )
     return output_folder(text)
 
@@ -187,18 +193,18 @@ def _rate(text):
 
 
 def _json_or_folder(text):
-    return output_folder(text) if os.path.isdir(text) else output_json(text)
+    return output_folder(text) if _is_folder(text) else output_json(text)
 
 
 def _png_or_folder(text):
     suffix = os.path.splitext(text)[1]
     if suffix and suffix.lower() != ".png" and not os.path.isdir(text):
-        raise argparse.ArgumentTypeError(f"{text!r}: is drawn as PNG; give a name in .png, or a folder")
+        raise argparse.ArgumentTypeError(f"{text!r}: is drawn as PNG; give a name in .png, or a folder as NAME/")
     return _file_or_folder(text)
 
 
 def _file_or_folder(text):
-    return output_folder(text) if os.path.isdir(text) else output_file(text)
+    return output_folder(text) if _is_folder(text) else output_file(text)
 
 
 def parse(argv: Sequence[str] | None, description: str) -> argparse.Namespace:

@@ -239,16 +239,21 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 raise ValueError
             wanted = json.loads(self.rfile.read(length))
             known = page.tick(wanted["name"], bool(wanted["shown"]))
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):  # the last of thousands of brackets
             known = False
         self.close_connection = not known
         self._send(200 if known else 400, "application/json", "{}")
 
     def _allowed(self):
         """The path of the request, or None after it was refused."""
-        page, parts = self.server.page, urllib.parse.urlsplit(self.path)
-        given = urllib.parse.parse_qs(parts.query).get("token", [""])[0]
-        host = urllib.parse.urlsplit(f"//{self.headers.get('Host', '')}").hostname
+        page = self.server.page
+        try:
+            parts = urllib.parse.urlsplit(self.path)
+            given = urllib.parse.parse_qs(parts.query).get("token", [""])[0]
+            host = urllib.parse.urlsplit(f"//{self.headers.get('Host', '')}").hostname
+        except ValueError:  # a bracket that is not closed, very many parameters
+            self._refuse("open the page by the address that was printed")
+            return None
         if page.token is None and host not in THIS_MACHINE:  # a name of somebody else's that leads here
             self._refuse("open the page by the address that was printed")
         elif page.token is not None and not secrets.compare_digest(given.encode(), page.token.encode()):

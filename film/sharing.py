@@ -40,8 +40,12 @@ class SharedDetector:
 
     def left(self) -> None:
         """One of the cameras has ended: nobody waits for it any more."""
+        self.away(True)
+
+    def away(self, is_away: bool) -> None:
+        """One of the cameras gives no picture for a while, in which nobody waits for it, or gives some again."""
         with self._asked:
-            self._cameras -= 1
+            self._cameras -= 1 if is_away else -1
             self._asked.notify()
 
     @property

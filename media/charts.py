@@ -1,5 +1,6 @@
 """Charts by Matplotlib: precision against recall, kinds of errors, learning curves, the learning-rate test."""
 
+import warnings
 from collections.abc import Sequence
 
 import cv2
@@ -262,7 +263,9 @@ def set_title(axes, text, **style):
 
 def save_figure(figure, path):
     """Write a figure as a PNG. In half the time of its savefig, which draws everything twice."""
-    figure.canvas.draw()
+    with warnings.catch_warnings():  # of each letter of a name in a script that the font lacks; it is drawn as a box
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure.canvas.draw()
     pixels = cv2.cvtColor(np.asarray(figure.canvas.buffer_rgba()), cv2.COLOR_RGBA2BGR)
     files.write(path, cv2.imencode(".png", pixels)[1].tobytes(), durable=False)
 

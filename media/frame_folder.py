@@ -13,6 +13,9 @@ from system import folder_tree
 from system.file_names import Path
 from system.wording import plural
 
+# Suffixes of videos, which are no frames
+VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".mts", ".ts", ".flv", ".3gp")
+
 
 def by_number(name: str) -> list[str | int]:
     """The key that sorts names as people count: frame_2 before frame_10."""
@@ -34,8 +37,15 @@ class FrameFolder:
     def __init__(self, folder: Path, rate: Fraction):
         """rate: frames per second. Raises UserError if there is no picture or the first cannot be read."""
         self.source, self.rate = str(folder), rate
-        names = [name for name in folder_tree.visible(folder) if name.lower().endswith(images.SUFFIXES)]
+        there = folder_tree.visible(folder)
+        names = [name for name in there if name.lower().endswith(images.SUFFIXES)]
         self._paths = [os.path.join(folder, name) for name in sorted(names, key=by_number)]
+        videos = [name for name in there if name.lower().endswith(VIDEOS)]
+        if videos and len(videos) >= len(names):  # pictures beside them are their thumbnails
+            each = os.path.join(folder, f"*{os.path.splitext(videos[0])[1]}")
+            raise UserError(
+                f"{folder}: holds {plural(len(videos), 'video')}; name the videos, such as {each}, and an OUTPUT folder"
+            )
         if not self._paths:
             raise UserError(
                 f"{folder}: no pictures in it ({', '.join(images.SUFFIXES)}); give a folder of pictures or a video"

@@ -1,11 +1,13 @@
 """A camera or stream that goes on when it drops out, and of which the newest frame is read."""
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 
 import cv2
 import numpy as np
+import tqdm
 
 from media.video import STREAM_TIMEOUT, VideoReader
 from structures import UserError
@@ -26,6 +28,7 @@ class LiveReader:
     newest: whether frames that come faster than they are read are dropped.
     dropped: how many were. interruptions: how often it dropped out and came back. seconds_lost: how long it was away.
     error: why it ended, or None while it goes on.
+    away: called with True where it drops out, and with False where it is back or given up.
     """
 
     skipped = 0  # what is dropped has no number
@@ -44,6 +47,7 @@ class LiveReader:
         self.error: str | None = None
         self.dropped = self.interruptions = 0
         self.seconds_lost = 0.0
+        self.away: Callable[[bool], None] = lambda is_away: None
         self._start = time.monotonic()
         self._delays, self._longest, self._shown = 0.0, 0.0, 0
         self._thread: threading.Thread | None = None
@@ -67,8 +71,12 @@ class LiveReader:
                 if self._ended():
                     return
             self._reader.close()
-            if not self._open_again(self._reader.error or "it ended"):
-                return
+            self.away(True)
+            try:
+                if not self._open_again(self._reader.error or "it ended"):
+                    return
+            finally:
+                self.away(False)
 
     def _newest(self):
         """The newest frame each time, read by a thread of its own."""
@@ -109,7 +117,7 @@ class LiveReader:
     def _open_again(self, reason):
         """Try until the source is back -> whether it is."""
         lost, pause = time.monotonic(), FIRST_PAUSE
-        cli.warn(f"{self.name}: no picture ({reason.removeprefix(f'{self.name}: ')}); trying again")
+        _warn(f"{self.name}: no picture ({reason.removeprefix(f'{self.name}: ')}); trying again")
         while not self._ended():
             remaining = lost + self._patience - time.monotonic()
             if remaining <= 0:
@@ -125,7 +133,7 @@ class LiveReader:
                 continue
             away = time.monotonic() - lost
             self.interruptions, self.seconds_lost = self.interruptions + 1, self.seconds_lost + away
-            cli.warn(f"{self.name}: back after {plural(round(away), 'second')}")
+            _warn(f"{self.name}: back after {plural(round(away), 'second')}")
             return True
         return False
 
@@ -167,3 +175,9 @@ class LiveReader:
 
     def __exit__(self, *_):
         self.close()
+
+
+def _warn(message):
+    """`cli.warn` on a line of its own, also where that of a progress bar is not ended."""
+    with tqdm.tqdm.external_write_mode(file=sys.stderr):
+        cli.warn(message)

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-from media.charts import make_figure, save_figure, short_name
+from media.charts import make_figure, save_figure, set_title, short_name
 from media.class_colors import class_colors
 from system.file_names import Path
 
 MOST_ROWS = 400  # that are drawn at full height; more get thinner
+LONGEST_TITLE = 80  # letters, which fit beside each other
 
 
 def plot_tracks(
@@ -39,9 +40,8 @@ def plot_tracks(
         axes.axhline(start - 0.5, color="0.8", linewidth=0.8)
     if not rows:
         axes.annotate("no tracks", (0.5, 0.5), xycoords="axes fraction", ha="center")
-    axes.set(
-        title=title, xlabel="time (minutes:seconds)", xlim=(0, max(end, 1e-3)), ylim=(max(len(rows), 1) - 0.5, -0.5)
-    )
+    set_title(axes, title if len(title) <= LONGEST_TITLE else f"{title[: LONGEST_TITLE - 1]}…")
+    axes.set(xlabel="time (minutes:seconds)", xlim=(0, max(end, 1e-3)), ylim=(max(len(rows), 1) - 0.5, -0.5))
     axes.xaxis.set_major_formatter(lambda seconds, _: clock(seconds, end))
     axes.grid(axis="x", alpha=0.3)
     save_figure(figure, path)

@@ -22,6 +22,7 @@ from system.file_names import Path
 DEFAULT_RATE = Fraction(25)  # for sources that declare no rate
 STREAM_TIMEOUT = (10, 10)  # seconds to open a camera or address, and to wait for more data
 LONGEST_NAME = 255  # bytes, of a file on usual disks
+LONGEST_SIDE = 16384  # pixels, of what x264 writes
 BT709, UNSPECIFIED, LIMITED_RANGE = 1, 2, 1  # ISO/IEC 23091-2 code points, as FFmpeg numbers them
 # Audio that browsers play inside an MP4; everything else is transcoded to AAC.
 MP4_AUDIO = ("aac", "mp3", "opus", "flac")
@@ -96,9 +97,7 @@ class VideoReader:
     def _describe(self):
         stream, container = self._stream, self._container
         self.rate = stream.average_rate or stream.guessed_rate or DEFAULT_RATE
-        self.duration = _declared_duration(stream)
-        if self.duration is None and container.duration:
-            self.duration = container.duration / av.time_base
+        self.duration = _declared_duration(container, stream, self.rate)
         self.live = self.duration is None and is_camera(self.source)
         self.frame_count = stream.frames or (self.duration and max(1, round(self.duration * self.rate)))
         self._start = _start_of(container)
@@ -141,6 +140,8 @@ class VideoReader:
 
         def look_ahead():
             coming.append(next(self._pictures, None))
+            if coming[-1] is None and self.duration:  # where the last ends says whether its stamp can be right
+                return self.duration + self._stream_start()
             return self._stamp(coming[-1])
 
         while (picture := coming.pop() if coming else next(self._pictures, None)) is not None:
@@ -175,9 +176,10 @@ class VideoReader:
             frame = 1 / float(self.rate)
             missing = self.duration + self._stream_start() - last_time - frame
             counted = self._stream.frames
-            # An edit list may hide frames that are counted, so both count and time must be too small; the last frame
-            # may be shown for long. Without a count, the duration may be that of a longer sound track.
-            limit = frame / 2 if counted else max(1, 0.05 * self.duration)
+            # An edit list may hide frames that are counted, so both count and time must be too small, and the time by
+            # more than a frame, of which it may hide a part; the last frame may be shown for long. Without a count,
+            # the duration may be that of a longer sound track.
+            limit = 1.01 * frame if counted else max(1, 0.05 * self.duration)
             if missing > limit and (self._shown < counted or not counted):
                 self.error = f"{self.name}: cut off: {missing:.2f} of {self.duration:.2f} s are missing"
         if self.error is None and self._damaged:
@@ -245,7 +247,7 @@ def _open_source(source):
             options = {"rtsp_flags": "prefer_tcp"} if source.startswith("rtsp") else {}  # UDP where a camera has no TCP
             return av.open(source, options=options, timeout=STREAM_TIMEOUT)
         files.check_regular(source)
-        return av.open(source)
+        return av.open(_local(source))
     except FileNotFoundError:
         what = "no such camera" if source.isdigit() else "no such file"
         raise UserError(
@@ -256,6 +258,11 @@ def _open_source(source):
         raise UserError(f"{name}: {reason}; give a complete video file") from None
     except (av.FFmpegError, OSError, ValueError) as error:
         raise UserError(f"{name}: cannot be opened ({wording.reason(error)}); give a video that can be read") from None
+
+
+def _local(path):
+    """A path as FFmpeg takes it for that of a file: 2024-05-01T12:30:00.mp4 alone looks like an address."""
+    return os.path.join(os.curdir, path)
 
 
 def _refuse_playlist(source):
@@ -327,6 +334,11 @@ class VideoWriter:
         self.rate = Fraction(rate or DEFAULT_RATE).limit_denominator(100_000)
         self.padding = (width % 2, height % 2)
         self.frames, self.faststart, self._closed = 0, False, False
+        if max(width, height) > LONGEST_SIDE:
+            raise UserError(
+                f"{self.path}: H.264 holds frames of up to {LONGEST_SIDE} pixels a side, not of {width}×{height}; "
+                "make them smaller first, or give - as OUTPUT to write no video"
+            )
         files.check_writable(self.path)
         atomic.make_folders(os.path.dirname(os.path.abspath(self.path)))
         with contextlib.suppress(FileNotFoundError):
@@ -341,7 +353,8 @@ class VideoWriter:
         # delay_moov: the header is written after the first frames, when the start of each stream is known.
         flags = {"movflags": "empty_moov+delay_moov+default_base_moof", "frag_duration": "30000"}
         with self._errors():
-            self._container = av.open(self.unfinished, "w", format="mp4", options={**flags, "flush_packets": "1"})
+            path, options = _local(self.unfinished), {**flags, "flush_packets": "1"}
+            self._container = av.open(path, "w", format="mp4", options=options)
         self._stream = self._add_stream(pixel_aspect)
         self._sound = _Sound.of(audio_from, self._container) if audio_from is not None else None
         with self._errors():
@@ -496,8 +509,8 @@ def _copy_to_faststart(path, final):
     new = atomic.temporary_beside(final)
     try:
         with (
-            av.open(path) as source,
-            av.open(new, "w", format="mp4", options={"movflags": "faststart"}) as target,
+            av.open(_local(path)) as source,
+            av.open(_local(new), "w", format="mp4", options={"movflags": "faststart"}) as target,
         ):
             streams = {stream: target.add_stream_from_template(stream) for stream in source.streams}
             for packet in source.demux():
@@ -513,10 +526,24 @@ def _copy_to_faststart(path, final):
             os.unlink(new)
 
 
-def _declared_duration(stream):
-    """The duration that a stream declares in seconds, or None; Matroska has it in a tag, hours:minutes:seconds."""
+def _declared_duration(container, stream, rate):
+    """How long a file says that the picture, or else all of it, is: seconds, or None."""
     if stream.duration:
-        return float(stream.duration * stream.time_base)
+        duration = float(stream.duration * stream.time_base)
+        if container.format.name == "avi":  # without its index FFmpeg guesses from the size of what is left
+            return max(duration, float(stream.frames / rate))
+        return duration
+    duration, start = _tagged_duration(stream), stream.start_time and float(stream.start_time * stream.time_base)
+    if duration is None and container.duration:
+        duration, start = container.duration / av.time_base, float(_start_of(container))
+    # FFmpeg writes where a Matroska file ends, and a piece of a recording does not begin at 0
+    if duration and start and container.format.name.startswith("matroska") and start < duration:
+        return duration - start
+    return duration
+
+
+def _tagged_duration(stream):
+    """The duration of a stream of Matroska, which has it in a tag, hours:minutes:seconds; or None."""
     parts = stream.metadata.get("DURATION", "").split(":")
     try:
         hours, minutes, seconds = map(float, parts)
@@ -541,7 +568,7 @@ class _Sound:
         """A _Sound, or None if the file has no audio stream."""
         try:
             files.check_regular(path)
-            source = av.open(str(path))
+            source = av.open(_local(path))
         except (av.FFmpegError, OSError):
             return None
         if not source.streams.audio:
@@ -552,6 +579,7 @@ class _Sound:
     def __init__(self, source, output):
         self._source, self._output = source, output
         self._packets, self._waiting = iter(()), None
+        self._following = Fraction(0)  # seconds at which the next piece of sound begins, as far as is known
         stream = source.streams.audio[0]
         codec = stream.codec_context
         if codec is None:
@@ -597,8 +625,13 @@ class _Sound:
 
     def _transcode(self, packet, start):
         for frame in packet.decode():
-            if frame.pts is not None:
-                frame.pts -= round(start / frame.time_base)
+            if frame.pts is None:  # what the decoder of WMA gives at the end follows what was before
+                time = self._following
+            else:
+                time = frame.pts * frame.time_base - start
+            # A unit of AVI may be as long as the frame, of which the encoder makes several
+            frame.pts, frame.time_base = round(time * frame.sample_rate), Fraction(1, frame.sample_rate)
+            self._following = time + Fraction(frame.samples, frame.sample_rate)
             yield from self._stream.encode(frame)
 
     def advance(self, seconds):

@@ -16,10 +16,12 @@ import pytest
 
 import process_video
 from film import frames as stages_of_a_film
-from media import frame_folder, images, video
+from film.events import Events
+from film.timeline import Timeline
+from media import frame_folder, images, live, video
 from programs import ROOT, wait_until
 from structures import Detections, UserError
-from system import tensorflow_loading
+from system import cli, tensorflow_loading, write_errors
 
 DASHCAM = ROOT.parent / "shared" / "data" / "dashcam.mp4"
 
@@ -356,7 +358,9 @@ def test_what_is_printed_without_a_film(tmp_path, detector, model, capsys):
     assert said.startswith(f"{tmp_path}/out.mp4: 3 frames; ") and "encoding" in said and "unfinished" not in said
 
 
-def test_a_timeline_that_does_not_fit_is_reported_and_leaves_the_old_one(tmp_path, detector, model, monkeypatch):
+def test_a_timeline_that_does_not_fit_is_reported_and_leaves_the_old_one(
+    tmp_path, detector, model, monkeypatch, capsys
+):
     (tmp_path / "out.json").write_text("[1, 2]")
 
     def fail(*_):
@@ -364,10 +368,39 @@ def test_a_timeline_that_does_not_fit_is_reported_and_leaves_the_old_one(tmp_pat
 
     source = make(tmp_path / "a.mp4", 2)
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(UserError, match=r"out\.json: .*No space left on device"):
+    with pytest.raises(UserError, match=r"out\.mp4: .*No space left on device"):  # nor does the video
         run(tmp_path, model, source)
+    assert f"warning: {tmp_path}/out.json: cannot be written (No space left on device)" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"out\.json: .*No space left on device"):
+        process_video.main([model, source, "-", "--json", str(tmp_path / "out.json")])
     assert (tmp_path / "out.json").read_text() == "[1, 2]"
     assert sorted(os.listdir(tmp_path)) == ["a.mp4", "model.pb", "out.json", "out.unfinished.mp4"]
+
+
+def test_where_all_outputs_fail_the_error_says_what_is_left_of_the_video(
+    tmp_path, detector, model, monkeypatch, capsys
+):
+    """As on a full disk."""
+    written, closed = video.VideoWriter.write, Events.close
+
+    def write(writer, *arguments):
+        if writer.frames == 5 and writer.path.endswith("out.mp4"):
+            raise write_errors.unwritable(writer.path, OSError(28, "No space left on device"), "5 frames are safe")
+        written(writer, *arguments)
+
+    def fail(output, *_):
+        if isinstance(output, Events):
+            closed(output)
+        raise UserError(f"{type(output).__name__} is lost")
+
+    source = make(tmp_path / "a.mp4", 20)
+    monkeypatch.setattr(video.VideoWriter, "write", write)
+    monkeypatch.setattr(Timeline, "finish", fail)
+    monkeypatch.setattr(Events, "close", fail)
+    with pytest.raises(UserError, match=r"out\.mp4: cannot be written .*5 frames are safe"):
+        run(tmp_path, model, source, "--events", str(tmp_path / "seen"))
+    said = capsys.readouterr().err
+    assert "warning: Timeline is lost\n" in said and "warning: Events is lost\n" in said
 
 
 def make_with_av(path):
@@ -402,12 +435,19 @@ def test_wrong_flags_and_files_are_one_line_before_tensorflow(tmp_path, model, m
         ),
         ([model, source, out, "--json", out], r"--json .*out\.mp4.* OUTPUT"),
         ([model, source, out, "--json", str(tmp_path)], rf"--json {tmp_path}: .*{tmp_path}/out\.json"),
+        (
+            [model, source, out, "--timeline", str(tmp_path)],
+            rf"--timeline {tmp_path}: is a folder, .*{tmp_path}/out\.png",
+        ),
+        ([model, source, out, "--json", f"{tmp_path}/new/"], rf"--json {tmp_path}/new/: is a folder, .*/new/out\.json"),
         ([source, model, out], rf"process_video\.py {model} {source} {out}$"),
         ([model, out, source], r"out\.mp4: no such file; INPUT comes before OUTPUT, and OUTPUT .*a\.mp4 exists"),
         ([model, "", out], "an empty name: no such file"),
         ([source, out, "ssd300-coco"], rf"process_video\.py ssd300-coco {source} {out}$"),
         ([model, source, str(tmp_path / "out.avi")], r"out\.avi.*\.mp4"),
         ([model, source, out, "--timeline", str(tmp_path / "x.jpg")], r"--timeline: '.*x\.jpg': is drawn as PNG; give"),
+        ([model, source, out, "--timeline", str(tmp_path / "x.v2")], r"--timeline: '.*x\.v2': .* or a folder as NAME/"),
+        ([model, source, str(tmp_path / "x.v2")], r"OUTPUT: '.*x\.v2': .* or a folder as NAME/"),
         ([model, source, str(text / "out.mp4")], r"OUTPUT: .*text\.mp4/out\.mp4"),
         ([model, source, out, "--every", "0"], "--every: '0'"),
         ([model, source, out, "--threshold", "2"], "--threshold: '2'"),
@@ -587,6 +627,20 @@ def test_a_rate_is_kept_as_it_is_given(tmp_path, detector, model, text, rate):
     np.testing.assert_allclose([seconds for _, seconds in shown], [0, float(1 / rate)], rtol=1e-4)
 
 
+@pytest.mark.parametrize("names", [("b.mov", "c.MOV"), ("b.mov", "b.jpg", "c.mov", "c.jpg")])
+def test_a_folder_of_videos_is_not_a_video(tmp_path, model, monkeypatch, names):
+    """Also where each has a thumbnail: that of b.mov would be the first frame."""
+    folder = tmp_path / "clips"
+    write_frames(folder, [name for name in names if name.endswith(".jpg")])
+    for name in names:
+        if not name.endswith(".jpg"):
+            make(tmp_path / "a.mp4", 1)
+            os.rename(tmp_path / "a.mp4", folder / name)
+    monkeypatch.setattr(cli, "import_tensorflow", lambda: pytest.fail("too late"))
+    with pytest.raises(UserError, match=rf"^{folder}: holds 2 videos; name the videos, such as {folder}/\*\.mov, and"):
+        process_video.main([model, str(folder), str(tmp_path / "out")])
+
+
 def test_names_are_sorted_as_people_count():
     names = ["a²9.jpg", "a²10.jpg", "²1.jpg", "2.jpg", "10.jpg"]  # ² is a digit but no number
     assert sorted(names, key=frame_folder.by_number)[:2] == ["2.jpg", "10.jpg"]
@@ -638,6 +692,16 @@ def test_several_films_in_one_call(tmp_path, detector, model, capsys):
     assert len(detector.calls) == 1  # loaded once
 
 
+def test_a_slash_at_the_end_makes_a_new_folder(tmp_path, detector, model):
+    """Also one whose name has a dot, which would be a suffix."""
+    sources = [make(tmp_path / "a.mp4", 2), make(tmp_path / "b.mp4", 2)]
+    folders = [f"{tmp_path / name}/" for name in ("out.v2", "json.v2", "charts.v2", "tables.v2")]
+    more = ["--json", folders[1], "--timeline", folders[2], "--line", "0.5,0,0.5,1", "--csv", folders[3]]
+    process_video.main([model, *sources, folders[0], *more])
+    for folder, suffix in zip(folders, ("mp4", "json", "png", "csv"), strict=True):
+        assert sorted(os.listdir(folder)) == [f"a.{suffix}", f"b.{suffix}"]
+
+
 def test_each_of_several_films_is_opened_once(tmp_path, detector, model, monkeypatch):
     opened, original = [], process_video._open
 
@@ -670,6 +734,17 @@ def test_a_fault_at_one_camera_ends_the_others(monkeypatch):
     with pytest.raises(OSError, match="a fault"):
         process_video._process_together(films, [None, None], shared, None, stop)
     assert time.monotonic() < ends and len(left) == 2  # the network waits for neither
+
+
+def test_the_network_learns_which_cameras_are_away(monkeypatch):
+    monkeypatch.setattr(process_video, "_process", lambda film, reader, *_: reader.away(True))
+    camera = types.SimpleNamespace(source="", name="", stream=1, alone=False, width=8, height=8, rate=25)
+    camera.pixel_aspect, camera.streams, told = 1, 1, []
+    reader = live.LiveReader(camera, True, 1.0, lambda: False)
+    shared = types.SimpleNamespace(left=lambda: None, away=told.append)
+    films = [types.SimpleNamespace(input_name="a")]
+    process_video._process_together(films, [reader], shared, None, types.SimpleNamespace(requested=False))
+    assert told == [True]
 
 
 @pytest.mark.parametrize(

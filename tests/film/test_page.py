@@ -96,7 +96,7 @@ def test_classes_are_ticked(served):
     one.add(frame(0, 0))
     assert json.loads(ask(one, "/state")[2])["classes"][0]["shown"] is False
     assert ask(one, "/classes", body='{"name": "car", "shown": true}', **tick)[0] == 200 and one.hidden == set()
-    for body in ('{"name": "tram", "shown": false}', "{", "[]", '{"name": []}'):
+    for body in ('{"name": "tram", "shown": false}', "{", "[]", '{"name": []}', "[" * 60_000):
         assert ask(one, "/classes", body=body, **tick)[0] == 400
     for length in ("-1", "65537"):  # the answer does not wait for what the body says
         assert ask(one, "/classes", body="{}", Content_Length=length, **tick)[0] == 400
@@ -110,6 +110,13 @@ def test_another_name_for_this_machine_is_refused(served):
     one = served()
     assert ask(one, "/state", Host="evil.example")[0] == 403
     assert ask(one, "/state", Host="localhost:80")[0] == 200
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_an_address_that_is_none_is_refused(served, host):
+    one = served(host)
+    assert ask(one, "/state", Host="[::1")[0] == 403
+    assert ask(one, "ftp://[x/state")[0] == 403
 
 
 def test_the_world_needs_the_token(served):

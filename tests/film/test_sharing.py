@@ -73,6 +73,22 @@ def test_nobody_waits_for_a_camera_that_has_ended(monkeypatch):
     assert network.batches == [2, 1, 1, 1] and time.monotonic() - start < 20
 
 
+def test_nobody_waits_for_a_camera_that_has_dropped_out(monkeypatch):
+    monkeypatch.setattr(sharing, "GATHER", 30)
+    network = Network()
+    network.gate.set()
+    shared, start = SharedDetector(network, 2), time.monotonic()
+    with ThreadPoolExecutor(2) as pool:
+        waiting = pool.submit(ask, shared, 1)
+        wait_until(lambda: len(shared._waiting) == 1)
+        shared.away(True)
+        assert waiting.result() == [(1, 1)] and ask(shared, 2) == [(2, 2)]
+        shared.away(False)  # it is waited for again
+        one = pool.submit(ask, shared, 3)
+        assert ask(shared, 4) == [(4, 4)] and one.result() == [(3, 3)]
+    assert network.batches == [1, 1, 2] and time.monotonic() - start < 20
+
+
 def test_an_error_reaches_those_whose_batch_it_was():
     network = Network()
     network.gate.set()

@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+import tqdm
 
 from media import live, video
 from structures import UserError
@@ -76,6 +77,23 @@ def test_a_source_that_drops_out_goes_on(opened, capsys):
     assert said.count("rtsp://camera: no picture (reading ended early); trying again") == 1
     assert said.count("rtsp://camera: back after 0 seconds") == 1
     assert Source.opened_alone == [True] * 4  # --within-data holds for each opening
+
+
+def test_warnings_do_not_stand_behind_the_progress_bar(opened, capsys):
+    with tqdm.tqdm(opened(numbered(1, 1), numbered(2, 1)), mininterval=0) as bar:
+        assert levels(itertools.islice(bar, 2)) == [1, 2]
+    said = capsys.readouterr().err
+    for words in ("no picture", "back after"):
+        assert said[said.index(f"warning: rtsp://camera: {words}") - 1] in "\r\n"
+
+
+@pytest.mark.parametrize("newest", [False, True])
+def test_it_is_said_while_a_source_is_away(opened, newest):
+    seen = []
+    reader = opened(numbered(1, 1), UserError("x"), numbered(2, 1), *[UserError("x")] * 99, patience=0.2, newest=newest)
+    reader.away = seen.append
+    assert levels(reader) == [1, 2]
+    assert seen == [True, False, True, False]
 
 
 def test_pauses_grow(opened, monkeypatch):

@@ -54,6 +54,8 @@ def with_sound(path, codec, container, seconds=2, start=0, rate=48000, layout="s
         picture_stream = output.add_stream("mpeg4", rate=25)
         picture_stream.width, picture_stream.height, picture_stream.pix_fmt = 64, 48, "yuv420p"
         sound_stream = output.add_stream(codec, rate=rate, layout=layout)
+        if codec.startswith("wma"):  # which has no bit rate of its own
+            sound_stream.codec_context.bit_rate = 128_000
         for index in range(25 * seconds):
             if index < 25 * (seconds if shown is None else shown):
                 picture = av.VideoFrame.from_ndarray(frame(index), format="rgb24")
@@ -239,6 +241,17 @@ def test_sound_at_a_rate_that_aac_lacks(tmp_path, name, rate):
     assert sound_onset(tmp_path / "b.mp4") == pytest.approx(0.5, abs=0.005)
 
 
+@pytest.mark.parametrize(("name", "container", "codec"), [("a.wmv", "asf", "wmav2"), ("a.avi", "avi", "wmav1")])
+def test_sound_of_windows_media_is_kept_in_step(tmp_path, name, container, codec):
+    """The last piece that its decoder gives has no time, and in an AVI the unit is as long as two of AAC's frames."""
+    with_sound(tmp_path / name, codec, container)
+    writer = write(tmp_path / "b.mp4", audio_from=tmp_path / name, count=50)
+    assert writer.audio == f"{codec}, transcoded to aac" and writer.faststart
+    assert sound_onset(tmp_path / "b.mp4") == pytest.approx(sound_onset(tmp_path / name), abs=0.005)
+    stream = av.open(str(tmp_path / "b.mp4")).streams.audio[0]
+    assert float(stream.duration * stream.time_base) == pytest.approx(2, abs=0.1)
+
+
 def test_mp3_that_an_mp4_cannot_hold_is_transcoded(tmp_path):
     with_sound(tmp_path / "a.avi", "libmp3lame", "avi", rate=8000)
     writer = write(tmp_path / "b.mp4", audio_from=tmp_path / "a.avi", count=50)
@@ -295,8 +308,23 @@ def test_a_reader_that_looks_ahead_gives_every_frame_in_order(tmp_path, monkeypa
 
     monkeypatch.setattr(video.VideoReader, "_stamp", one_is_wrong)
     _, found, shown = read(tmp_path / "a.mp4")
-    assert shown == pytest.approx([*times[:11], 3600])  # nothing comes after the last, which may be right
+    assert shown == pytest.approx(times)
     assert all((one == other).all() for one, other in zip(found, frames, strict=True))
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+@pytest.mark.parametrize("last", [0.44, 9.0])
+def test_a_last_frame_after_a_pause_keeps_its_time(tmp_path, name, last):
+    with av.open(str(tmp_path / name), "w") as output:
+        stream = output.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 25)
+        for at in [*range(11), round(25 * last)]:
+            picture = av.VideoFrame.from_ndarray(frame(at), format="rgb24")
+            picture.pts, picture.time_base = at, Fraction(1, 25)
+            output.mux(stream.encode(picture))
+        output.mux(stream.encode(None))
+    assert read(tmp_path / name)[2] == pytest.approx([*np.arange(11) / 25, last], abs=0.002)
 
 
 def test_a_camera_does_not_wait_for_its_next_picture(tmp_path, monkeypatch):
@@ -406,6 +434,18 @@ def test_a_link_in_the_place_of_the_unfinished_film_is_not_followed(tmp_path):
     assert (tmp_path / "precious").read_text() == "precious" and len(read(tmp_path / "a.mp4")[1]) == 1
 
 
+def test_a_name_that_looks_like_an_address(tmp_path, monkeypatch):
+    """FFmpeg takes what comes before the first colon for a protocol, as in the names of recordings."""
+    monkeypatch.chdir(tmp_path)
+    with_sound(tmp_path / "a.mp4", "aac", "mp4")
+    os.rename("a.mp4", "2024-05-01T12:30:00.mp4")
+    writer = write("2024-05-01T12:31:00.mp4", audio_from="2024-05-01T12:30:00.mp4", count=50)
+    assert writer.audio == "aac, copied" and writer.faststart
+    for name in ("2024-05-01T12:30:00.mp4", "2024-05-01T12:31:00.mp4"):
+        assert len(read(name)[1]) == 50
+    assert sorted(os.listdir()) == ["2024-05-01T12:30:00.mp4", "2024-05-01T12:31:00.mp4"]
+
+
 def test_the_longest_name_has_an_unfinished_one(tmp_path):
     path = tmp_path / ("é" * 125 + ".mp4")
     write(path, 1)
@@ -435,6 +475,15 @@ def test_unwritable_output_is_one_clear_line(tmp_path, where):
     with pytest.raises(UserError) as caught:
         video.VideoWriter(tmp_path / where, 64, 48, 25)
     assert str(tmp_path / where) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_frames_that_are_too_wide_for_the_format_are_one_clear_line(tmp_path):
+    message = r"a\.mp4: H\.264 holds frames of up to 16384 pixels a side, not of 16385×16; .*give - as OUTPUT"
+    with pytest.raises(UserError, match=message):
+        write(tmp_path / "a.mp4", 1, 16385, 16)
+    assert not os.listdir(tmp_path)
+    write(tmp_path / "a.mp4", 1, 16384, 16)
+    assert read(tmp_path / "a.mp4")[0].width == 16384
 
 
 def test_missing_folders_are_made(tmp_path):
@@ -566,10 +615,58 @@ def test_a_last_frame_that_is_shown_for_long_is_no_cut(tmp_path):
     assert (len(frames), reader.duration, reader.error) == (50, pytest.approx(11.96, abs=0.1), None)
 
 
+@pytest.mark.parametrize("hidden", [0.28, 0.285, 0.3, 0.315])
+def test_a_trimmed_video_is_no_cut(tmp_path, hidden):
+    """As of `ffmpeg -ss 1.3 -i a.mp4 -c copy`: an edit list hides the first frames, and maybe a part of one."""
+    path = tmp_path / "a.mp4"
+    write(path, 50)
+    with av.open(str(path)) as source, av.open(str(tmp_path / "b.mp4"), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                before = round(Fraction(hidden) / packet.time_base)
+                packet.pts, packet.dts, packet.stream = packet.pts - before, packet.dts - before, stream
+                target.mux(packet)
+    reader, frames, _ = read(tmp_path / "b.mp4")
+    assert reader._stream.frames == 50 and len(frames) in (42, 43)
+    assert (reader.duration, reader.error) == (pytest.approx(2 - hidden, abs=0.002), None)
+
+
 def test_sound_that_outlasts_the_picture_is_not_a_cut(tmp_path):
     with_sound(tmp_path / "a.mkv", "ac3", "matroska", seconds=8, shown=2)
     reader, frames, _ = read(tmp_path / "a.mkv")
     assert (len(frames), reader.duration, reader.error) == (50, pytest.approx(2, abs=0.1), None)
+
+
+@pytest.mark.parametrize("tagged", [True, False])
+def test_a_piece_of_a_long_matroska_recording_is_no_cut(tmp_path, tagged):
+    """Recorders cut their files by the hour and let the clock go on; FFmpeg writes the end as the duration."""
+    path = tmp_path / "a.mkv"
+    with_sound(path, "ac3", "matroska", start=3600)
+    if not tagged:  # as other programs write it
+        path.write_bytes(path.read_bytes().replace(b"DURATION", b"LASTING_"))
+    reader, frames, times = read(path)
+    assert (len(frames), reader.frame_count, reader.error) == (50, 50, None)
+    assert (times[0], reader.duration) == (pytest.approx(0, abs=0.05), pytest.approx(2, abs=0.05))
+
+
+def test_an_avi_that_was_cut_off_gives_its_frames_and_an_error(tmp_path):
+    """Its index is at the end: without it FFmpeg takes what is left for all."""
+    path = tmp_path / "a.avi"
+    noise = np.random.default_rng(0).integers(0, 255, (50, 48, 64, 3), np.uint8)
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+        for picture in noise:
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        output.mux(stream.encode(None))
+    whole, frames, _ = read(path)
+    assert (len(frames), whole.duration, whole.error) == (50, 2, None)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    reader, frames, _ = read(path)
+    assert 15 < len(frames) < 30
+    assert reader.error.startswith(f"{path}: cut off: ") and reader.error.endswith(" of 2.00 s are missing")
 
 
 def test_damage_in_the_middle_is_skipped_and_reported(tmp_path):

@@ -1,11 +1,13 @@
 """Drawn boxes and labels: which pixels change."""
 
+import warnings
+
 import cv2
 import numpy as np
 import pytest
 
 from gray_canvas import GRAY, canvas
-from media import charts, lettering, marks, score_plots, visualization
+from media import charts, lettering, marks, score_plots, track_chart, visualization
 from media.class_colors import class_colors
 from structures import Detections, Sample
 
@@ -191,3 +193,12 @@ def test_names_that_cannot_be_drawn_are_drawn_otherwise(tmp_path):
         charts.plot_precision_recall(tmp_path / "a.png", [(name, curve, curve)], name)
         charts.plot_precision_recall(tmp_path / "a.png", [(name, curve, curve)] * 2, name)
     score_plots.plot_matrix(tmp_path / "a.png", list(ODD_NAMES), np.eye(len(ODD_NAMES), dtype=int), "$x_{$")
+    for title in (*ODD_NAMES, "bad\udcff.mp4"):  # the names of videos
+        track_chart.plot_tracks(tmp_path / "b.png", title, {"$x_{$": [(0, 1)]}, ODD_NAMES, 2)
+
+
+def test_letters_that_the_font_lacks_give_no_warnings(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        track_chart.plot_tracks(tmp_path / "a.png", "\u65e5\u672c.mp4", {"\u8eca": [(0, 1)]}, ["\u8eca"], 2)
+    assert (tmp_path / "a.png").exists()
