@@ -50,6 +50,7 @@ def convert(graph: tf.Graph, metadata: Mapping[str, Any]):
             inputs_as_nchw=[name] if metadata["layout"] == file_metadata.NCHW else None,
         )
     _rename(model.graph, {name: INPUT, **{f"{operation}:0": name for name, operation in outputs.items()}})
+    _name_batch(model.graph)
     if not raw:
         description = config.ModelDescription.from_json(metadata)
         threshold = file_metadata.threshold_of(metadata)
@@ -100,6 +101,14 @@ def _rename(graph, names):
             values[:] = [names.get(value, value) for value in values]
     for value in (*graph.input, *graph.output):
         value.name = names.get(value.name, value.name)
+
+
+def _name_batch(graph):
+    """Call the free number of pictures "batch" in an ONNX graph, for programs that have to be given it by name."""
+    for value in (*graph.input, *graph.output):
+        first = value.type.tensor_type.shape.dim[0]
+        if not first.HasField("dim_value"):
+            first.dim_param = "batch"
 
 
 class _Nodes:
@@ -241,7 +250,7 @@ def _declare_outputs(graph, keep):
     import onnx
 
     batch = graph.input[0].type.tensor_type.shape.dim[0]
-    batch = batch.dim_value or batch.dim_param or "N"
+    batch = batch.dim_value or batch.dim_param
     shapes: dict[str, Sequence] = {"boxes": (batch, keep, 4), "count": (batch,)}
     del graph.output[:]
     for name in DETECTION_OUTPUTS:

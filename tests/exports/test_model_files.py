@@ -291,6 +291,17 @@ def test_onnx_is_made_without_copies_of_the_weights(run300, tmp_path, monkeypatc
     assert "TF2ONNX_CATCH_ERRORS" not in os.environ
 
 
+@pytest.mark.parametrize("flags", [(), ("--raw",)])
+def test_the_free_number_of_pictures_has_a_name(run, tmp_path, flags):
+    """By which trtexec and ONNX Runtime are given it."""
+    skip_without_packages("onnx")
+    import onnx
+
+    graph = onnx.load(export(run[0], tmp_path / "any.onnx", "onnx", *flags)).graph
+    for value in (*graph.input, *graph.output):
+        assert value.type.tensor_type.shape.dim[0].dim_param == "batch"
+
+
 def test_every_file_says_what_it_is(run300, tmp_path, monkeypatch):
     built, build = [], detector.build_model_graph
     monkeypatch.setattr(detector, "build_model_graph", lambda *values: built.append(values) or build(*values))
