@@ -21,7 +21,7 @@ from film.timeline import Timeline
 from media import frame_folder, images, live, video
 from programs import ROOT, wait_until
 from structures import Detections, UserError
-from system import cli, tensorflow_loading, write_errors
+from system import tensorflow_loading, write_errors
 
 DASHCAM = ROOT.parent / "shared" / "data" / "dashcam.mp4"
 
@@ -636,7 +636,7 @@ def test_a_folder_of_videos_is_not_a_video(tmp_path, model, monkeypatch, names):
         if not name.endswith(".jpg"):
             make(tmp_path / "a.mp4", 1)
             os.rename(tmp_path / "a.mp4", folder / name)
-    monkeypatch.setattr(cli, "import_tensorflow", lambda: pytest.fail("too late"))
+    monkeypatch.setattr(tensorflow_loading, "import_tensorflow", lambda: pytest.fail("too late"))
     with pytest.raises(UserError, match=rf"^{folder}: holds 2 videos; name the videos, such as {folder}/\*\.mov, and"):
         process_video.main([model, str(folder), str(tmp_path / "out")])
 
