@@ -74,7 +74,7 @@ class VideoReader:
         self._stream = self._find_stream(stream)
         self._stream.thread_type = "AUTO"
         self._describe()
-        self._damaged = self._shown = 0
+        self._damaged = self._shown = self._packets = 0
         self._pictures = self._decode()
         self._first = next(self._pictures, None)
         if self._first is None:
@@ -121,6 +121,7 @@ class VideoReader:
         while True:
             try:
                 packet = next(packets, None)
+                self._packets += bool(packet and packet.size)
             except av.FFmpegError as error:
                 self.error = f"{self.name}: reading ended early ({error.strerror})"
                 packet = None
@@ -176,10 +177,11 @@ class VideoReader:
             frame = 1 / float(self.rate)
             missing = self.duration + self._stream_start() - last_time - frame
             counted = self._stream.frames
-            # An edit list may hide frames that are counted, so both count and time must be too small, and the time by
-            # more than a frame, of which it may hide a part; the last frame may be shown for long. Without a count,
-            # the duration may be that of a longer sound track.
-            limit = 1.01 * frame if counted else max(1, 0.05 * self.duration)
+            # An edit list may hide frames that are counted, so both count and time must be too small; the last frame
+            # may be shown for long. Without a count, the duration may be that of a longer sound track.
+            limit = frame / 2 if counted else max(1, 0.05 * self.duration)
+            if counted and self._packets >= len(self._stream.index_entries):  # all is there that the index lists
+                limit = 1.01 * frame  # of which an edit list may hide a part
             if missing > limit and (self._shown < counted or not counted):
                 self.error = f"{self.name}: cut off: {missing:.2f} of {self.duration:.2f} s are missing"
         if self.error is None and self._damaged:

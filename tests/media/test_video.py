@@ -632,6 +632,17 @@ def test_a_trimmed_video_is_no_cut(tmp_path, hidden):
     assert (reader.duration, reader.error) == (pytest.approx(2 - hidden, abs=0.002), None)
 
 
+def test_a_cut_by_one_frame_is_a_cut(tmp_path):
+    """An index in front lists all frames, also where the last is not there."""
+    path = tmp_path / "a.mp4"
+    write(path, 50)
+    with av.open(str(path)) as source:
+        last = [packet.pos for packet in source.demux(video=0) if packet.size][-1]
+    path.write_bytes(path.read_bytes()[:last])
+    reader, frames, _ = read(path)
+    assert (len(frames), reader.error) == (49, f"{path}: cut off: 0.04 of 2.00 s are missing")
+
+
 def test_sound_that_outlasts_the_picture_is_not_a_cut(tmp_path):
     with_sound(tmp_path / "a.mkv", "ac3", "matroska", seconds=8, shown=2)
     reader, frames, _ = read(tmp_path / "a.mkv")
