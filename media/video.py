@@ -24,6 +24,8 @@ STREAM_TIMEOUT = (10, 10)  # seconds to open a camera or address, and to wait fo
 LONGEST_NAME = 255  # bytes, of a file on usual disks
 LONGEST_SIDE = 16384  # pixels, of what x264 writes
 BT709, UNSPECIFIED, LIMITED_RANGE = 1, 2, 1  # ISO/IEC 23091-2 code points, as FFmpeg numbers them
+# Of what x264 writes about its settings into the first frame: those of every version of VideoWriter
+OWN_SETTINGS = (b"x264 - core", b" subme=2 ", b" bframes=0 ", b" mbtree=0 crf=20.0 ")
 # Audio that browsers play inside an MP4; everything else is transcoded to AAC.
 MP4_AUDIO = ("aac", "mp3", "opus", "flac")
 AAC_RATE = 48000  # for sound at a rate that AAC does not support
@@ -494,6 +496,17 @@ def without_password(source: str) -> str:
     scheme, mark, rest = source.partition("://")
     place, slash, path = rest.partition("/")
     return f"{scheme}{mark}{place.rpartition('@')[2]}{slash}{path}" if mark else source
+
+
+def is_of_others(path: Path) -> bool:
+    """Whether a file is an MP4 that no VideoWriter has written; nobody may have another copy of it."""
+    try:
+        files.check_regular(path)
+        with av.open(_local(path), format="mp4") as container:  # a playlist would open other files
+            first = bytes(next(container.demux(video=0), b""))
+    except (av.FFmpegError, OSError, ValueError, IndexError):  # the last where it has no video stream
+        return False
+    return not all(setting in first for setting in OWN_SETTINGS)
 
 
 def unfinished_name(path: Path) -> str:

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import threading
 import time
 import types
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -490,6 +492,28 @@ def test_what_is_read_is_not_replaced(tmp_path, model, monkeypatch):
         with pytest.raises(UserError, match=message):
             process_video.main([model, *arguments])
     assert {name: (tmp_path / name).read_bytes() for name in names} == before
+
+
+def test_a_video_of_another_program_is_not_replaced(tmp_path, detector, model):
+    """As where two recordings are named by *.mp4: the second is in the place of OUTPUT."""
+    sources = [make(tmp_path / name, 2) for name in ("a.mp4", "b.mp4")]
+    recording = make_with_av(tmp_path / "out.mp4")
+    (tmp_path / "folder").mkdir()
+    shutil.copy(recording, tmp_path / "folder" / "b.mp4")
+    before = Path(recording).read_bytes()
+    for arguments, named in (([sources[0], recording], recording), ([*sources, str(tmp_path / "folder")], "b.mp4")):
+        with pytest.raises(UserError, match=f"OUTPUT .*{named}: is not replaced, since .*; give another name .*remove"):
+            process_video.main([model, *arguments])
+    assert Path(recording).read_bytes() == (tmp_path / "folder" / "b.mp4").read_bytes() == before
+    for _ in range(2):  # and what it has written itself is replaced
+        process_video.main([model, *sources, str(tmp_path / "new")])
+        process_video.main([model, sources[0], sources[1]])
+
+
+def test_what_is_no_video_is_replaced(tmp_path, detector, model):
+    for content in (b"", b"text", make_with_av(tmp_path / "b.mp4") and (tmp_path / "b.mp4").read_bytes()[:100]):
+        (tmp_path / "out.mp4").write_bytes(content)
+        run(tmp_path, model, make(tmp_path / "a.mp4", 2))
 
 
 def test_an_unfinished_film_replaces_nothing_that_is_used(tmp_path, model, monkeypatch):
