@@ -143,9 +143,7 @@ class VideoReader:
 
         def look_ahead():
             coming.append(next(self._pictures, None))
-            if coming[-1] is None and self.duration:  # where the last ends says whether its stamp can be right
-                return self.duration + self._stream_start()
-            return self._stamp(coming[-1])
+            return self._end() if coming[-1] is None else self._stamp(coming[-1])
 
         while (picture := coming.pop() if coming else next(self._pictures, None)) is not None:
             # The next frame of a camera is not there yet
@@ -160,6 +158,14 @@ class VideoReader:
             return None
         # What is left in the decoder when reading ends has no unit
         return picture.pts * (picture.time_base or self._stream.time_base) - self._start
+
+    def _end(self):
+        """Where the last frame ends, which says whether its stamp can be right; None if that is not known.
+
+        An MP4 ends where decoding ends, which is before a last frame that comes late and was decoded before others.
+        """
+        reordered = self._stream.frames and self._stream.codec_context.has_b_frames
+        return self.duration + self._stream_start() if self.duration and not reordered else None
 
     def _to_rgb(self, picture):
         width, height = self._size  # a stream may change its size later: keep the first
