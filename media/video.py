@@ -549,16 +549,14 @@ def _copy_to_faststart(path, final):
 
 def _declared_duration(container, stream, rate):
     """How long a file says that the picture, or else all of it, is: seconds, or None."""
-    if stream.duration:
-        duration = float(stream.duration * stream.time_base)
-        if container.format.name == "avi":  # without its index FFmpeg guesses from the size of what is left
-            return max(duration, float(stream.frames / rate))
-        return duration
-    duration, start = _tagged_duration(stream), stream.start_time and float(stream.start_time * stream.time_base)
+    start = stream.start_time and float(stream.start_time * stream.time_base)
+    duration = float(stream.duration * stream.time_base) if stream.duration else _tagged_duration(stream)
+    if stream.duration and container.format.name == "avi":  # without its index FFmpeg guesses from the size
+        return max(duration, float(stream.frames / rate))
     if duration is None and container.duration:
         duration, start = container.duration / av.time_base, float(_start_of(container))
-    # FFmpeg writes where a Matroska file ends, and a piece of a recording does not begin at 0
-    if duration and start and container.format.name.startswith("matroska") and start < duration:
+    # FFmpeg writes where a Matroska or Windows Media file ends, and a piece of a recording does not begin at 0
+    if duration and start and container.format.name.startswith(("matroska", "asf")) and start < duration:
         return duration - start
     return duration
 

@@ -662,6 +662,12 @@ def test_a_piece_of_a_long_matroska_recording_is_no_cut(tmp_path, tagged):
     assert (times[0], reader.duration) == (pytest.approx(0, abs=0.05), pytest.approx(2, abs=0.05))
 
 
+def test_a_piece_of_a_long_windows_media_recording_is_no_cut(tmp_path):
+    with_sound(tmp_path / "a.wmv", "wmav2", "asf", start=3600)
+    reader, frames, _ = read(tmp_path / "a.wmv")
+    assert (len(frames), reader.error) == (50, None) and reader.duration == pytest.approx(2, abs=0.1)
+
+
 def test_an_avi_that_was_cut_off_gives_its_frames_and_an_error(tmp_path):
     """Its index is at the end: without it FFmpeg takes what is left for all."""
     path = tmp_path / "a.avi"
