@@ -131,6 +131,8 @@ def check_tiles(flags: argparse.Namespace, size: tuple[int, int]) -> None:
 def check_outputs(videos: Sequence[argparse.Namespace]) -> None:
     """Raise UserError if a file that is written is also read or another output, or cannot be written.
 
+    Also if OUTPUT is a video of another program: in *.mp4 on two recordings it is the second.
+
     videos: the flags of all videos of a call. What is incomplete has a name of its own, which must be free too.
     """
     taken = {os.path.realpath(path): name for one in videos for name, path in _read(one) if os.path.exists(path)}
@@ -140,6 +142,11 @@ def check_outputs(videos: Sequence[argparse.Namespace]) -> None:
                 continue
             if other := taken.get(os.path.realpath(path)):
                 raise UserError(f"{name} {path}: is the same file as {other}; give another file")
+            if name == "OUTPUT" and video.is_of_others(path):
+                raise UserError(
+                    f"OUTPUT {path}: is not replaced, since process_video.py did not write that video; give another "
+                    "name (for several inputs a folder), or remove it"
+                )
             taken[os.path.realpath(path)] = name
             if name in ("OUTPUT", "--json"):
                 _take_unfinished(name, path, taken)
@@ -291,7 +298,8 @@ def _output_flags(add):
         "output",
         metavar="OUTPUT",
         type=_mp4_or_folder,
-        help="the video to write, in .mp4, or a folder for INPUT.mp4 of each; existing files are replaced; - for none",
+        help="the video to write, in .mp4, or a folder for INPUT.mp4 of each; existing files are replaced, but no "
+        "videos that other programs wrote; - for none",
     )
     add(
         "--json",

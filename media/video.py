@@ -24,6 +24,8 @@ STREAM_TIMEOUT = (10, 10)  # seconds to open a camera or address, and to wait fo
 LONGEST_NAME = 255  # bytes, of a file on usual disks
 LONGEST_SIDE = 16384  # pixels, of what x264 writes
 BT709, UNSPECIFIED, LIMITED_RANGE = 1, 2, 1  # ISO/IEC 23091-2 code points, as FFmpeg numbers them
+# Of what x264 writes about its settings into the first frame: those of every version of VideoWriter
+OWN_SETTINGS = (b"x264 - core", b" subme=2 ", b" bframes=0 ", b" mbtree=0 crf=20.0 ")
 # Audio that browsers play inside an MP4; everything else is transcoded to AAC.
 MP4_AUDIO = ("aac", "mp3", "opus", "flac")
 AAC_RATE = 48000  # for sound at a rate that AAC does not support
@@ -74,7 +76,7 @@ class VideoReader:
         self._stream = self._find_stream(stream)
         self._stream.thread_type = "AUTO"
         self._describe()
-        self._damaged = self._shown = 0
+        self._damaged = self._shown = self._packets = 0
         self._pictures = self._decode()
         self._first = next(self._pictures, None)
         if self._first is None:
@@ -121,6 +123,7 @@ class VideoReader:
         while True:
             try:
                 packet = next(packets, None)
+                self._packets += bool(packet and packet.size)
             except av.FFmpegError as error:
                 self.error = f"{self.name}: reading ended early ({error.strerror})"
                 packet = None
@@ -140,9 +143,7 @@ class VideoReader:
 
         def look_ahead():
             coming.append(next(self._pictures, None))
-            if coming[-1] is None and self.duration:  # where the last ends says whether its stamp can be right
-                return self.duration + self._stream_start()
-            return self._stamp(coming[-1])
+            return self._end() if coming[-1] is None else self._stamp(coming[-1])
 
         while (picture := coming.pop() if coming else next(self._pictures, None)) is not None:
             # The next frame of a camera is not there yet
@@ -157,6 +158,14 @@ class VideoReader:
             return None
         # What is left in the decoder when reading ends has no unit
         return picture.pts * (picture.time_base or self._stream.time_base) - self._start
+
+    def _end(self):
+        """Where the last frame ends, which says whether its stamp can be right; None if that is not known.
+
+        An MP4 ends where decoding ends, which is before a last frame that comes late and was decoded before others.
+        """
+        reordered = self._stream.frames and self._stream.codec_context.has_b_frames
+        return self.duration + self._stream_start() if self.duration and not reordered else None
 
     def _to_rgb(self, picture):
         width, height = self._size  # a stream may change its size later: keep the first
@@ -176,10 +185,11 @@ class VideoReader:
             frame = 1 / float(self.rate)
             missing = self.duration + self._stream_start() - last_time - frame
             counted = self._stream.frames
-            # An edit list may hide frames that are counted, so both count and time must be too small, and the time by
-            # more than a frame, of which it may hide a part; the last frame may be shown for long. Without a count,
-            # the duration may be that of a longer sound track.
-            limit = 1.01 * frame if counted else max(1, 0.05 * self.duration)
+            # An edit list may hide frames that are counted, so both count and time must be too small; the last frame
+            # may be shown for long. Without a count, the duration may be that of a longer sound track.
+            limit = frame / 2 if counted else max(1, 0.05 * self.duration)
+            if counted and self._packets >= len(self._stream.index_entries):  # all is there that the index lists
+                limit = 1.01 * frame  # of which an edit list may hide a part
             if missing > limit and (self._shown < counted or not counted):
                 self.error = f"{self.name}: cut off: {missing:.2f} of {self.duration:.2f} s are missing"
         if self.error is None and self._damaged:
@@ -494,6 +504,17 @@ def without_password(source: str) -> str:
     return f"{scheme}{mark}{place.rpartition('@')[2]}{slash}{path}" if mark else source
 
 
+def is_of_others(path: Path) -> bool:
+    """Whether a file is an MP4 that no VideoWriter has written; nobody may have another copy of it."""
+    try:
+        files.check_regular(path)
+        with av.open(_local(path), format="mp4") as container:  # a playlist would open other files
+            first = bytes(next(container.demux(video=0), b""))
+    except (av.FFmpegError, OSError, ValueError, IndexError):  # the last where it has no video stream
+        return False
+    return not all(setting in first for setting in OWN_SETTINGS)
+
+
 def unfinished_name(path: Path) -> str:
     """Where a file is written before it gets its name: NAME.unfinished.mp4 beside NAME.mp4."""
     folder, name = os.path.split(os.fspath(path))
@@ -528,16 +549,14 @@ def _copy_to_faststart(path, final):
 
 def _declared_duration(container, stream, rate):
     """How long a file says that the picture, or else all of it, is: seconds, or None."""
-    if stream.duration:
-        duration = float(stream.duration * stream.time_base)
-        if container.format.name == "avi":  # without its index FFmpeg guesses from the size of what is left
-            return max(duration, float(stream.frames / rate))
-        return duration
-    duration, start = _tagged_duration(stream), stream.start_time and float(stream.start_time * stream.time_base)
+    start = stream.start_time and float(stream.start_time * stream.time_base)
+    duration = float(stream.duration * stream.time_base) if stream.duration else _tagged_duration(stream)
+    if stream.duration and container.format.name == "avi":  # without its index FFmpeg guesses from the size
+        return max(duration, float(stream.frames / rate))
     if duration is None and container.duration:
         duration, start = container.duration / av.time_base, float(_start_of(container))
-    # FFmpeg writes where a Matroska file ends, and a piece of a recording does not begin at 0
-    if duration and start and container.format.name.startswith("matroska") and start < duration:
+    # FFmpeg writes where a Matroska or Windows Media file ends, and a piece of a recording does not begin at 0
+    if duration and start and container.format.name.startswith(("matroska", "asf")) and start < duration:
         return duration - start
     return duration
 

@@ -206,7 +206,7 @@ def move_all(source: Path, target: Path) -> None:
                 with contextlib.suppress(OSError):
                     if not os.path.lexists(new):
                         os.replace(path, new)
-                    if os.path.lexists(old):
+                    if os.path.lexists(old) and not os.path.lexists(path):  # else the copy may be a part
                         os.replace(old, path)
             raise
     _flush_one(os.path.abspath(target))

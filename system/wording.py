@@ -74,5 +74,7 @@ def reason(error: Exception) -> str:
 
     A line that ends in a colon only announces the next: OpenVINO's errors begin with some, and so do TensorFlow's.
     """
-    lines = [getattr(error, "strerror", None), *str(error).splitlines(), type(error).__name__]
-    return next(line for line in lines if line and not line.rstrip().endswith(":"))
+    lines = [line.strip() for line in (str(getattr(error, "strerror", None) or ""), *str(error).splitlines())]
+    whole = [line for line in lines if line and not line.endswith(":")]
+    announced = [line.rstrip(": ") for line in lines]
+    return next(filter(None, whole + announced), type(error).__name__)

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import threading
 import time
 import types
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +23,7 @@ from film.timeline import Timeline
 from media import frame_folder, images, live, video
 from programs import ROOT, wait_until
 from structures import Detections, UserError
-from system import cli, tensorflow_loading, write_errors
+from system import tensorflow_loading, write_errors
 
 DASHCAM = ROOT.parent / "shared" / "data" / "dashcam.mp4"
 
@@ -492,6 +494,28 @@ def test_what_is_read_is_not_replaced(tmp_path, model, monkeypatch):
     assert {name: (tmp_path / name).read_bytes() for name in names} == before
 
 
+def test_a_video_of_another_program_is_not_replaced(tmp_path, detector, model):
+    """As where two recordings are named by *.mp4: the second is in the place of OUTPUT."""
+    sources = [make(tmp_path / name, 2) for name in ("a.mp4", "b.mp4")]
+    recording = make_with_av(tmp_path / "out.mp4")
+    (tmp_path / "folder").mkdir()
+    shutil.copy(recording, tmp_path / "folder" / "b.mp4")
+    before = Path(recording).read_bytes()
+    for arguments, named in (([sources[0], recording], recording), ([*sources, str(tmp_path / "folder")], "b.mp4")):
+        with pytest.raises(UserError, match=f"OUTPUT .*{named}: is not replaced, since .*; give another name .*remove"):
+            process_video.main([model, *arguments])
+    assert Path(recording).read_bytes() == (tmp_path / "folder" / "b.mp4").read_bytes() == before
+    for _ in range(2):  # and what it has written itself is replaced
+        process_video.main([model, *sources, str(tmp_path / "new")])
+        process_video.main([model, sources[0], sources[1]])
+
+
+def test_what_is_no_video_is_replaced(tmp_path, detector, model):
+    for content in (b"", b"text", make_with_av(tmp_path / "b.mp4") and (tmp_path / "b.mp4").read_bytes()[:100]):
+        (tmp_path / "out.mp4").write_bytes(content)
+        run(tmp_path, model, make(tmp_path / "a.mp4", 2))
+
+
 def test_an_unfinished_film_replaces_nothing_that_is_used(tmp_path, model, monkeypatch):
     """What a killed call left is a film that plays, and so what the next call may read."""
     monkeypatch.setattr(tensorflow_loading, "import_tensorflow", lambda: pytest.fail("TensorFlow was imported"))
@@ -636,7 +660,7 @@ def test_a_folder_of_videos_is_not_a_video(tmp_path, model, monkeypatch, names):
         if not name.endswith(".jpg"):
             make(tmp_path / "a.mp4", 1)
             os.rename(tmp_path / "a.mp4", folder / name)
-    monkeypatch.setattr(cli, "import_tensorflow", lambda: pytest.fail("too late"))
+    monkeypatch.setattr(tensorflow_loading, "import_tensorflow", lambda: pytest.fail("too late"))
     with pytest.raises(UserError, match=rf"^{folder}: holds 2 videos; name the videos, such as {folder}/\*\.mov, and"):
         process_video.main([model, str(folder), str(tmp_path / "out")])
 

@@ -312,11 +312,12 @@ def test_a_reader_that_looks_ahead_gives_every_frame_in_order(tmp_path, monkeypa
     assert all((one == other).all() for one, other in zip(found, frames, strict=True))
 
 
-@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "mpeg4"), ("a.mkv", "mpeg4"), ("a.mp4", "libx264")])
 @pytest.mark.parametrize("last", [0.44, 9.0])
-def test_a_last_frame_after_a_pause_keeps_its_time(tmp_path, name, last):
+def test_a_last_frame_after_a_pause_keeps_its_time(tmp_path, name, codec, last):
+    """Also where B-frames are decoded after it: that MP4 ends before its last frame."""
     with av.open(str(tmp_path / name), "w") as output:
-        stream = output.add_stream("mpeg4", rate=25)
+        stream = output.add_stream(codec, rate=25)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         stream.codec_context.time_base = Fraction(1, 25)
         for at in [*range(11), round(25 * last)]:
@@ -632,6 +633,17 @@ def test_a_trimmed_video_is_no_cut(tmp_path, hidden):
     assert (reader.duration, reader.error) == (pytest.approx(2 - hidden, abs=0.002), None)
 
 
+def test_a_cut_by_one_frame_is_a_cut(tmp_path):
+    """An index in front lists all frames, also where the last is not there."""
+    path = tmp_path / "a.mp4"
+    write(path, 50)
+    with av.open(str(path)) as source:
+        last = [packet.pos for packet in source.demux(video=0) if packet.size][-1]
+    path.write_bytes(path.read_bytes()[:last])
+    reader, frames, _ = read(path)
+    assert (len(frames), reader.error) == (49, f"{path}: cut off: 0.04 of 2.00 s are missing")
+
+
 def test_sound_that_outlasts_the_picture_is_not_a_cut(tmp_path):
     with_sound(tmp_path / "a.mkv", "ac3", "matroska", seconds=8, shown=2)
     reader, frames, _ = read(tmp_path / "a.mkv")
@@ -648,6 +660,12 @@ def test_a_piece_of_a_long_matroska_recording_is_no_cut(tmp_path, tagged):
     reader, frames, times = read(path)
     assert (len(frames), reader.frame_count, reader.error) == (50, 50, None)
     assert (times[0], reader.duration) == (pytest.approx(0, abs=0.05), pytest.approx(2, abs=0.05))
+
+
+def test_a_piece_of_a_long_windows_media_recording_is_no_cut(tmp_path):
+    with_sound(tmp_path / "a.wmv", "wmav2", "asf", start=3600)
+    reader, frames, _ = read(tmp_path / "a.wmv")
+    assert (len(frames), reader.error) == (50, None) and reader.duration == pytest.approx(2, abs=0.1)
 
 
 def test_an_avi_that_was_cut_off_gives_its_frames_and_an_error(tmp_path):

@@ -6,9 +6,11 @@ import fcntl
 import itertools
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
@@ -249,6 +251,25 @@ def test_what_was_there_comes_back_when_a_move_fails(pair, links, monkeypatch):
         found = {**texts(target), **{f"../source/{name}": text for name, text in texts(source).items()}}
         assert found == before, (place, late)
         assert sorted(os.listdir(target)) == ["a", "b"]
+
+
+def test_a_copy_that_does_not_fit_replaces_no_earlier_file(pair, monkeypatch):
+    """Where a disk has no hard links, and is full."""
+    source, target = pair
+    before = texts(target), texts(source)
+
+    def refuse(*_, **__):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    def copy(_, place):
+        Path(place).write_text("o")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(shutil, "copyfile", copy)
+    with pytest.raises(OSError, match="No space left"):
+        atomic.move_all(source, target)
+    assert (texts(target), texts(source)) == before and sorted(os.listdir(target)) == ["a", "b"]
 
 
 def test_a_file_that_is_being_written_is_held(tmp_path):

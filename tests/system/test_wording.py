@@ -51,7 +51,9 @@ def test_number(value, text):
         (OSError("a line\nand another"), "a line"),
         (OSError(), "OSError"),  # without a message
         (RuntimeError("Exception from a.cpp:84:\nCheck 'm' failed at b.cpp:9:\nno weights!\n\n"), "no weights!"),
-        (RuntimeError("Graph execution error:\n"), "RuntimeError"),
+        (RuntimeError("Graph execution error:\n"), "Graph execution error"),  # nothing is announced
+        (RuntimeError("\n  \n\tno weights\n"), "no weights"),
+        (RuntimeError(" \n:\n"), "RuntimeError"),
     ],
 )
 def test_reason_is_one_line(error, expected):
