@@ -159,14 +159,17 @@ def interrupts_held() -> Iterator[None]:
 
     Half a pool cannot be ended: it would print tracebacks of its workers, or wait for them forever. Workers do receive
     SIGTERM, which a pool sends to the others when one was killed. The mask covers this thread only; the handler is for
-    SIGTERM and for a signal that a library's thread receives. What came does at the end what it would have done before.
+    SIGTERM and for a signal that a library's thread receives. What came does at the end what it would have done before,
+    also where the start has failed: `timeout` sends SIGTERM to the workers too, or to the process that forks them.
     """
     received: list[int] = []
     hold = signals.handled(lambda number, _: received.append(number), signal.SIGINT, signal.SIGTERM)
-    with hold, shielded_from_signals(signal.SIGINT):
-        yield
-    for number in dict.fromkeys(received):
-        signal.raise_signal(number)
+    try:
+        with hold, shielded_from_signals(signal.SIGINT):
+            yield
+    finally:
+        for number in dict.fromkeys(received):
+            signal.raise_signal(number)
 
 
 def follow_parent() -> None:
