@@ -106,13 +106,17 @@ class _Worker:
 def _run(ray, flags, opener, numbers, stop):
     """Yield (number, {status: pictures}) of each shard once Ray has it done. Raises KeyboardInterrupt upon `stop`."""
     cluster = _cluster(flags)
-    # Where a port is not Ray's, Ray tries for a quarter of an hour, deaf to Python's handlers; nothing can be lost yet
-    with signals.handled(signal.SIG_DFL, *stop.SIGNALS) if cluster else contextlib.nullcontext():
-        _start(ray, flags.ray, cluster)
+    try:
+        # Where a port is not Ray's, Ray tries for a quarter of an hour, deaf to Python's handlers; nothing can be lost
+        # yet. In the place of SIGTERM's Ray puts a handler of its own, which exits with 15 and no word
+        with signals.handled(signal.SIG_DFL, *stop.SIGNALS) if cluster else signals.kept(*stop.SIGNALS):
+            _start(ray, flags.ray, cluster)
+    except SystemExit:
+        raise KeyboardInterrupt from None
     try:
         stop.raise_if_requested()
         # Ray may have nothing to give for long, and the workers can be stopped at any moment
-        with signals.handled(_interrupt, *stop.SIGNALS):
+        with signals.handled(signals.interrupt, *stop.SIGNALS):
             _check_machines(ray, flags, cluster)
             for row in _rows(ray, flags, opener, numbers):
                 if row["error"]:
@@ -194,10 +198,6 @@ def _check_machines(ray, flags, cluster):
         raise UserError(f"{lacking}, this one has {has}; lower them, or name a cluster with --ray")
     with tqdm.tqdm.external_write_mode(sys.stderr):
         cli.warn(f"{lacking}, those of the cluster have {has}; waiting until one comes")
-
-
-def _interrupt(*_):
-    raise KeyboardInterrupt
 
 
 def _rows(ray, flags, opener, numbers):

@@ -10,6 +10,7 @@ arguments, it goes on where it stopped.
 import bench_environment  # noqa: F401
 
 import concurrent.futures
+import contextlib
 import itertools
 import json
 import multiprocessing
@@ -106,7 +107,8 @@ def write_drives(folder, count, detail):
     with _pool() as pool:
         for split, which in seeds.items():
             os.makedirs(os.path.join(partial, split))
-            drawn = [pool.submit(_write_frames, partial, split, seed, detail) for seed in which]
+            with worker_processes.interrupts_held():  # workers start
+                drawn = [pool.submit(_write_frames, partial, split, seed, detail) for seed in which]
             listed = [one.result() for one in tqdm.tqdm(drawn, f"drawing {split}", unit="drive")]
             parts.append(records.Part(split, list(itertools.chain.from_iterable(listed))))
     coco_writer.write(partial, parts, CLASSES)
@@ -114,10 +116,16 @@ def write_drives(folder, count, detail):
     os.replace(partial, folder)
 
 
+@contextlib.contextmanager
 def _pool():
+    """Context manager: a pool of processes. An interrupt waits only for the drives that they draw, not for all."""
     context = multiprocessing.get_context("spawn")
     cores = worker_processes.usable_cores()
-    return concurrent.futures.ProcessPoolExecutor(cores, context, worker_processes.follow_parent)
+    pool = concurrent.futures.ProcessPoolExecutor(cores, context, worker_processes.follow_parent)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _write_frames(folder, split, seed, detail):

@@ -28,10 +28,20 @@ def handled(handler: Callable[[int, FrameType | None], object] | signal.Handlers
     In another thread than the main one, where a notebook's widget or a server may call a program, nothing is set:
     signals do what they did before.
     """
+    with kept(*numbers):
+        if in_main_thread():
+            for number in numbers:
+                signal.signal(number, handler)
+        yield
+
+
+@contextlib.contextmanager
+def kept(*numbers: int) -> Iterator[None]:
+    """After the block these signals have the handlers of before, whatever a library has put in their place."""
     if not in_main_thread():
         yield
         return
-    before = {number: signal.signal(number, handler) for number in numbers}
+    before = {number: signal.getsignal(number) for number in numbers}
     try:
         yield
     finally:
@@ -58,7 +68,7 @@ def raise_at_interrupt() -> None:
     if in_main_thread():
         for number, handlers in ours.items():
             if signal.getsignal(number) in handlers:
-                signal.signal(number, _raise)
+                signal.signal(number, interrupt)
 
 
 def is_repeated() -> bool:
@@ -71,7 +81,8 @@ def is_repeated() -> bool:
     return False
 
 
-def _raise(_number, _frame):
+def interrupt(_number: int, _frame: FrameType | None) -> None:
+    """A handler that raises KeyboardInterrupt, and passes over a repetition."""
     if not is_repeated():
         raise KeyboardInterrupt
 

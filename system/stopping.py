@@ -4,7 +4,6 @@ import contextlib
 import os
 import signal
 import sys
-import time
 
 from system import signals, streams
 
@@ -21,7 +20,7 @@ class StopRequest:
 
     def __init__(self):
         self.requested = False
-        self._since = None
+        self._is_asked = False  # by a signal: `requested` may also be set by the program, as where another one stops
 
     def __enter__(self):
         with contextlib.ExitStack() as stack:
@@ -35,12 +34,11 @@ class StopRequest:
         return self._stack.__exit__(*error)
 
     def _handle(self, number, _frame):
-        if self._since is not None:  # `requested` may also be set by the program, as where another process stops
-            if time.monotonic() - self._since < signals.REPEAT_SECONDS:
-                return
+        if signals.is_repeated():  # of any but the last: the second press, too, is passed on by a program's caller
+            return
+        if self._is_asked:
             raise KeyboardInterrupt
-        self.requested, self._since = True, time.monotonic()
-        signals.is_repeated()  # notes it: a repetition may come when this is closed
+        self.requested = self._is_asked = True
         pressed = number == signal.SIGINT
         name, again = ("Ctrl-C", "press") if pressed else (signal.Signals(number).name, "send")
         text = f"\n{name}: stopping after this step; {again} it again to stop now and lose what is not saved\n"

@@ -155,18 +155,21 @@ def _main_hidden():
 
 @contextlib.contextmanager
 def interrupts_held() -> Iterator[None]:
-    """For the start of a process pool: its workers never see Ctrl-C; this process sees it at the end of the block.
+    """For the start of a process pool: its workers never see Ctrl-C; this process sees a stop at the end of the block.
 
-    Workers do receive SIGTERM, which a pool sends to the others when one was killed. The mask covers this thread only;
-    the handler is for a signal that a library's thread receives.
-    Raises KeyboardInterrupt at the end if Ctrl-C was pressed and this is the main thread, which alone learns of it.
+    Half a pool cannot be ended: it would print tracebacks of its workers, or wait for them forever. Workers do receive
+    SIGTERM, which a pool sends to the others when one was killed. The mask covers this thread only; the handler is for
+    SIGTERM and for a signal that a library's thread receives. What came does at the end what it would have done before,
+    also where the start has failed: `timeout` sends SIGTERM to the workers too, or to the process that forks them.
     """
     received: list[int] = []
-    hold = signals.handled(lambda number, _: received.append(number), signal.SIGINT)
-    with hold, shielded_from_signals(signal.SIGINT):
-        yield
-    if received:
-        raise KeyboardInterrupt
+    hold = signals.handled(lambda number, _: received.append(number), signal.SIGINT, signal.SIGTERM)
+    try:
+        with hold, shielded_from_signals(signal.SIGINT):
+            yield
+    finally:
+        for number in dict.fromkeys(received):
+            signal.raise_signal(number)
 
 
 def follow_parent() -> None:

@@ -312,6 +312,42 @@ def test_a_stop_while_ray_starts_ends_ray_too(monkeypatch):
     assert events == ["started", "ended"]
 
 
+def ray_with_its_handler(at_start):
+    """A stand-in for Ray, whose `init` replaces the handler of SIGTERM as Ray's does, and then calls at_start()."""
+
+    def init(*_, **__):
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(number))
+        at_start()
+
+    return types.SimpleNamespace(init=init, shutdown=lambda: None)
+
+
+def test_sigterm_while_ray_starts_is_an_interrupt(monkeypatch):
+    """By Ray's handler the program ended with 15 and no word."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    ray = ray_with_its_handler(lambda: signal.raise_signal(signal.SIGTERM))
+    with stopping.StopRequest() as stop, pytest.raises(KeyboardInterrupt):
+        list(infer_many._run(ray, types.SimpleNamespace(ray=None), None, [0], stop))
+
+
+def test_a_repeated_sigterm_does_not_disturb_the_end_of_ray(monkeypatch):
+    """`timeout` sends it twice. Ray's handler was back by then, and ended the program in the middle of its shutdown."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(infer_many, "_check_machines", lambda *_: signal.raise_signal(signal.SIGTERM))
+    ended = []
+
+    def shutdown():
+        for _ in range(2):
+            signal.raise_signal(signal.SIGTERM)
+        ended.append(True)
+
+    ray = ray_with_its_handler(lambda: None)
+    ray.shutdown = shutdown
+    with stopping.StopRequest() as stop, pytest.raises(KeyboardInterrupt):
+        list(infer_many._run(ray, types.SimpleNamespace(ray=None), None, [0], stop))
+    assert ended
+
+
 def test_parts_of_several_gpus_are_refused():
     with pytest.raises(UserError, match=r"--gpus 1\.5: a process has a part of one GPU, or whole ones"):
         infer_many._parse(["model", "pictures", "out", "--gpus", "1.5"])

@@ -1,6 +1,7 @@
 """The toy road as a data set in Pascal VOC layout, written by several processes."""
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import errno
 import json
@@ -103,7 +104,7 @@ def _write_all(root, seed, counts, workers):
         try:
             with worker_processes.interrupts_held():
                 futures = [pool.submit(_write_pictures, *chunk) for chunk in chunks]
-            for future in concurrent.futures.as_completed(futures):
+            for future in futures:  # as_completed holds the locks of all at times: an interrupt then hung forever
                 bar.update(future.result())
         except concurrent.futures.process.BrokenProcessPool:
             raise UserError("--workers: a worker process died; free some memory or try --workers 0") from None
@@ -169,12 +170,18 @@ def write_dataset(directory, train=4000, test=400, seed=0, workers=None):
 
 
 def _remove_partial(target):
-    """Remove the unfinished folder of an older version that was killed: it had one name for all who drew, no lock."""
+    """Remove the unfinished folder of an older version that was killed: it had one name for all who drew, no lock.
+
+    One that has all its pictures is the user's, who may have named it so.
+    """
     partial = target.with_name(f"{target.name}.partial")
     pictures = partial / "VOC2007" / "JPEGImages"
-    is_ours = (partial / MANIFEST).is_file() and pictures.is_dir()
-    if is_ours and time.time() - pictures.stat().st_mtime > QUIET_SECONDS:
-        shutil.rmtree(partial, ignore_errors=True)
+    if not pictures.is_dir() or time.time() - pictures.stat().st_mtime <= QUIET_SECONDS:
+        return
+    with contextlib.suppress(UserError):  # a damaged manifest: not ours for sure
+        manifest = read_manifest(partial)
+        if manifest and len(os.listdir(pictures)) < manifest["train"] + manifest["test"]:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def _fill(root, manifest, workers):

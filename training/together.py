@@ -134,7 +134,13 @@ def _has_its_cores(found):
     """Whether this process is limited to its own share of the cores: by taskset, or by Slurm.
 
     Slurm may also limit the tasks of a node to the cores of their step (task/cgroup), and leave the division to them.
+    Where it binds each to cores of its own, it names them; their number may not tell, as where it counts a core once
+    that is two to Linux.
     """
+    if found.source == cluster.Source.SLURM and os.environ.get("SLURM_CPU_BIND_TYPE", "").endswith("_cpu:"):
+        masks = os.environ.get("SLURM_CPU_BIND_LIST", "").split(",")  # of the tasks on this node
+        if len(set(masks)) == found.neighbors:
+            return True
     of_all = os.cpu_count() or 1
     return worker_processes.usable_cores() < min(of_all, _of_slurm("SLURM_CPUS_ON_NODE", found, of_all))
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -111,3 +112,10 @@ def test_both_trainings_differ_in_the_tiles_alone(root, monkeypatch, capsys):
     written = json.loads((root / "small_things.json").read_text("utf-8"))
     assert [row["found"] for row in written["rows"]] == [[0, 0, 0, 2]] * 4
     assert "| 4x3 tiles too | whole pictures | 0 of 2 | 0 of 0 | 0 of 0 | 2 of 4 | 0 | 1.0 |" in capsys.readouterr().out
+
+
+def test_an_interrupt_does_not_wait_until_all_drives_are_drawn():
+    with pytest.raises(KeyboardInterrupt), small_things._pool() as pool:
+        drawn = [pool.submit(time.sleep, 0.05) for _ in range(200)]
+        raise KeyboardInterrupt
+    assert drawn[-1].cancelled()

@@ -47,6 +47,43 @@ def start_of_a_pool():
         return signal.getsignal(signal.SIGINT)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_waits_until_a_pool_has_started_and_then_does_what_it_did_before(number):
+    """An exception in the middle of the start left half a pool: tracebacks of its workers, or a wait without end."""
+    started = []
+
+    def start():
+        with worker_processes.interrupts_held():
+            signal.raise_signal(number)
+            started.append(number)
+
+    with signals.handled(signal.SIG_IGN, number):
+        start()
+    with stopping.StopRequest() as stop:
+        start()
+        assert stop.requested
+    signals._received = None
+    signals.raise_at_interrupt()
+    with pytest.raises(KeyboardInterrupt):
+        start()
+    assert len(started) == 3
+
+
+def test_a_start_that_fails_as_the_workers_are_stopped_too_is_a_stop():
+    """As of check_dataset.py under `timeout`, which also stops the process that forks its workers."""
+
+    def fail():
+        with worker_processes.interrupts_held():
+            signal.raise_signal(signal.SIGTERM)
+            raise EOFError
+
+    with signals.handled(signal.SIG_IGN, signal.SIGTERM), pytest.raises(EOFError):
+        fail()
+    signals.raise_at_interrupt()
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+
+
 def test_another_thread_changes_neither_handlers_nor_streams():
     before = signal.getsignal(signal.SIGINT)
     assert in_a_thread(stop_request) == (False, sys.stdout, before)

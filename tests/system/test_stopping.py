@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from programs import ROOT, wait_until
-from system import stopping
+from system import signals, stopping
 
 UNHEARD = """
 import pathlib, sys, time
@@ -70,7 +70,7 @@ def test_work_continues_after_the_terminal_hung_up(tmp_path):
 def test_a_signal_that_arrives_twice_is_one(monkeypatch):
     """`timeout` and schedulers send it to parent and child, and the parent passes it on too."""
     now = [100.0]
-    monkeypatch.setattr(stopping.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(signals.time, "monotonic", lambda: now[0])
     with stopping.StopRequest() as stop:
         for _ in range(3):
             signal.raise_signal(signal.SIGTERM)
@@ -78,6 +78,26 @@ def test_a_signal_that_arrives_twice_is_one(monkeypatch):
         now[0] += 2
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_second_stop_that_arrives_twice_is_one_interrupt(monkeypatch):
+    """The caller of a program in a terminal passes on the second Ctrl-C too, while this one removes what it leaves."""
+    now, tidied = [100.0], []
+    monkeypatch.setattr(signals.time, "monotonic", lambda: now[0])
+    signals.raise_at_interrupt()
+    with pytest.raises(KeyboardInterrupt), stopping.StopRequest():
+        signal.raise_signal(signal.SIGINT)
+        now[0] += 2
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            signal.raise_signal(signal.SIGINT)
+            tidied.append("in it")
+    signal.raise_signal(signal.SIGINT)
+    assert tidied == ["in it"]
+    now[0] += 2
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
 
 
 @pytest.mark.parametrize(("number", "again"), [(signal.SIGINT, "press it again"), (signal.SIGTERM, "send it again")])
@@ -91,7 +111,7 @@ def test_what_a_second_signal_does_is_said_in_its_own_word(number, again, capfd)
 def test_a_signal_after_a_stop_that_the_program_asked_for_is_the_first(monkeypatch):
     """Another rank of a training passes on the Ctrl-C that then reaches this one too: it must not lose its work."""
     now = [100.0]
-    monkeypatch.setattr(stopping.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(signals.time, "monotonic", lambda: now[0])
     with stopping.StopRequest() as stop:
         stop.requested = True
         signal.raise_signal(signal.SIGTERM)

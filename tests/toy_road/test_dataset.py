@@ -98,12 +98,14 @@ def test_two_calls_for_one_folder_leave_a_whole_data_set(tmp_path, monkeypatch, 
     assert os.listdir(tmp_path) == ["road"]
 
 
-@pytest.mark.parametrize("what", ["killed", "at work", "another's"])
+@pytest.mark.parametrize("what", ["killed", "at work", "another's", "whole"])
 def test_what_an_older_version_left_when_it_was_killed_is_removed(what, tmp_path):
-    """Also where the folder was drawn meanwhile. It had no lock."""
+    """Also where the folder was drawn meanwhile. It had no lock. A whole one is a user's, who has named it so."""
     target, partial = tmp_path / "road", tmp_path / "road.partial"
     assert dataset.write_dataset(target, train=1, test=1, workers=0)
     shutil.copytree(target, partial)
+    if what != "whole":
+        next((partial / "VOC2007" / "JPEGImages").iterdir()).unlink()
     if what == "another's":
         (partial / dataset.MANIFEST).unlink()
     if what != "at work":
@@ -148,10 +150,11 @@ def start_writing(folder, when, **kwargs):
     ("moment", "send", "number"),
     [
         ("workers start", os.killpg, signal.SIGINT),
+        ("workers start", os.kill, signal.SIGTERM),
         ("pictures appear", os.killpg, signal.SIGINT),
         ("pictures appear", os.kill, signal.SIGTERM),
     ],
-    ids=["workers start", "pictures appear", "SIGTERM"],
+    ids=["workers start", "SIGTERM then", "pictures appear", "SIGTERM"],
 )
 def test_a_stop_leaves_nothing_behind(tmp_path, moment, send, number):
     def reached(process):

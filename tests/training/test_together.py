@@ -114,6 +114,21 @@ def test_tasks_of_slurm_divide_the_cores_of_their_step(usable, cores, monkeypatc
     assert together._place_of(found).variables.get(worker_processes.SHARERS) == (cores and "2")
 
 
+@pytest.mark.parametrize(("kind", "masks", "cores"), [("mask_cpu:", "0x33,0xcc", None), ("none", "", [4, 5])])
+def test_a_task_that_slurm_has_bound_keeps_all_its_cores(kind, masks, cores, monkeypatch):
+    """Where Slurm counts cores, Linux two for each: four numbers are as many as the step's two tasks have cores."""
+    found = second_task(
+        monkeypatch,
+        SLURM_CPUS_ON_NODE="4",
+        SLURM_CPU_BIND_TYPE=kind,
+        SLURM_CPU_BIND_LIST=masks,
+        CUDA_VISIBLE_DEVICES="",
+    )
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 4, 5})
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    assert together._place_of(found).cores == cores
+
+
 def test_two_tasks_of_slurm_do_not_get_the_one_gpu_of_their_step(monkeypatch):
     """srun --gpus-per-node 1 shows both the same GPU, --gpus-per-task 1 each its own."""
     found = second_task(monkeypatch, SLURM_GPUS_ON_NODE="1", CUDA_VISIBLE_DEVICES="0")
