@@ -379,7 +379,7 @@ class _Labels:
 
     def __init__(self):
         self._indices = {}  # {(home, name): Index} of folders `labels` and, if they are needed, of `images` beside them
-        self._beside = {}  # {folder of pictures: {name of a text file, as folders.plain has it: path}}
+        self._beside = {}  # {folder of pictures: as of `_texts`}
 
     def path(self, image_path):
         """Where the labels of a picture are, or would be if there were any."""
@@ -387,19 +387,30 @@ class _Labels:
         parts, apart = stem.split(os.sep), stem + ".txt"
         at = next((at for at in range(len(parts) - 2, -1, -1) if parts[at].lower() == "images"), None)
         if at is not None:
-            index = self._index(os.sep.join([*parts[:at], ""]), "labels", (".txt",))
-            tail = os.sep.join(parts[at + 1 :])
-            if (found := index.same(tail)) is not None:
+            home, tail = os.sep.join([*parts[:at], ""]), os.sep.join(parts[at + 1 :])
+            index = self._index(home, "labels", (".txt",))
+            found = index.same(tail)
+            if found == tail or (found is not None and not self._is_of_another(home, found)):
                 return index.path_of[found]
             apart = os.path.join(index.folder, tail + ".txt")
         folder, name = os.path.split(stem)
-        return self._texts(folder).get(folders.plain(name + ".txt"), apart)
+        exact, alike = self._texts(folder)
+        return exact.get(name) or alike.get(folders.plain(name), apart)
+
+    def _is_of_another(self, home, key):
+        """Whether labels that a picture nearly names are those of another, as a.txt beside A.jpg and a.jpg."""
+        return key in self._index(home, "images", images.SUFFIXES).path_of
 
     def _texts(self, folder):
-        """The text files of a folder, as in `_beside`."""
+        """({name without suffix: path} of a folder's text files; the same by plain name of those without a picture)."""
         if folder not in self._beside:
-            paths = [os.path.join(folder, name) for name in folder_tree.visible(folder or os.curdir, ".txt")]
-            self._beside[folder] = {folders.plain(os.path.basename(path)): path for path in paths}
+            exact, alike = {}, {}
+            for stem, names in folders.names_by_stem(folder or os.curdir).items():
+                for name in (name for name in names if name.lower().endswith(".txt")):
+                    exact[stem] = os.path.join(folder, name)
+                if stem in exact and not any(name.lower().endswith(images.SUFFIXES) for name in names):
+                    alike[folders.plain(stem)] = exact[stem]
+            self._beside[folder] = exact, alike
         return self._beside[folder]
 
     def say_unused(self, entries):

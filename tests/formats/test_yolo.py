@@ -107,6 +107,19 @@ def test_the_yaml_is_named_or_found(data):
 
 
 @pytest.mark.parametrize("name", [".", "data.yaml"])
+@pytest.mark.parametrize("pictures, labels", [("mixed", "mixed"), ("images", "labels")])
+def test_names_that_differ_in_capitals_have_their_own_labels(data, pictures, labels):
+    for at, name in enumerate("aA"):
+        picture(data / pictures / f"{name}.png")
+        (data / labels).mkdir(exist_ok=True)
+        (data / labels / f"{name}.txt").write_text(f"{at} 0.5 0.5 0.1 0.1\n")
+    (data / "list.txt").write_text(f"{pictures}/A.png\n{pictures}/a.png\n")
+    (data / "data.yaml").write_text(YAML.replace("images/train", "list.txt"))
+    assert [one.labels.tolist() for one in load(data)] == [[1], [0]]
+    (data / labels / "A.txt").unlink()  # a picture without objects
+    assert [one.labels.tolist() for one in load(data)] == [[], [0]]
+
+
 def test_labels_are_found_from_within_the_data_set(data, monkeypatch, name):
     monkeypatch.chdir(data)
     assert [len(sample.boxes) for sample in load(name)] == [2, 0]
