@@ -74,6 +74,11 @@ def _split_keys(description):
     return {key for key, value in named if folders.is_split_name(key) or _is_own(key, value)}
 
 
+def _is_read(key, value):
+    """Whether a key of a YAML file decides what is read: also the number of a class. Others, as an author, do not."""
+    return key in KEYS[:2] or key.isdecimal() or folders.is_split_name(key) or _is_own(key, value)
+
+
 def _is_own(key, value):
     """Whether a key names its folder of pictures, as in 'night: images/night'."""
     return isinstance(value, str) and re.fullmatch(r"(.*/)?images/(.*/)?" + re.escape(key), value) is not None
@@ -246,9 +251,14 @@ class _Loader(yaml.BaseLoader):
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node, deep=False):
-        counts = collections.Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
-        if repeated := next((key for key, count in counts.items() if count > 1), None):
-            raise yaml.YAMLError(f"{repeated!r} is there twice")  # the last one would replace the others
+        found = {}
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            content = self.construct_object(value, deep=True)
+            if _is_read(key.value, content) and found.setdefault(key.value, content) != content:
+                line = key.start_mark.line + 1  # the last one would replace the others
+                raise yaml.YAMLError(f"line {line}: {key.value!r} is there twice, with different content")
         return super().construct_mapping(node, deep)
 
 

@@ -85,6 +85,17 @@ def test_keys_with_another_meaning_are_no_splits(data):
     text = "path: images/path\ntrain: .\nnames: [cat, dog]\n"
     (data / "data.yaml").write_text(text)
     assert yolo.split_names(data) == ["train"] and len(yolo.find(data, "train")) == 2
+    with pytest.raises(UserError, match="there is no split 'test'; the only split is 'train'"):
+        yolo.find(data, "test")
+
+
+@pytest.mark.parametrize(
+    "more", ["author: me\nauthor: you\n", "nc: 2\nnc: 3\n", "train: images/train\n", "x: {a: 1, a: 2}\n"]
+)
+def test_a_repeated_key_that_changes_nothing_is_no_obstacle(data, more):
+    """Other tools take the last one."""
+    (data / "data.yaml").write_text(YAML + more)
+    assert [len(one.boxes) for one in load(data)] == [2, 0]
 
 
 def test_labels_beside_a_picture_whose_name_a_mac_wrote(data):
@@ -167,8 +178,11 @@ def test_wrong_lines_are_named(data, line, named):
         (YAML.replace("images/train", "pictures"), "'train' means {data}/pictures: no such"),
         (YAML.replace("path: .", "path: nowhere").replace("images/", "gone/"), "'path' means {data}/nowhere: no such"),
         (YAML.replace("images/train", "labels/train"), "the split 'train' is empty"),
-        (YAML + "train: images/val\n", "'train' is there twice"),  # the last one would count
-        (YAML.replace("[cat, dog]", "{0: cat, 1: dog, 0: cow}"), "'0' is there twice"),
+        (
+            YAML + "train: images/val\n",
+            "line 5: 'train' is there twice, with different content",
+        ),  # the last would count
+        (YAML.replace("[cat, dog]", "{0: cat, 1: dog, 0: cow}"), "line 4: '0' is there twice, with different content"),
         (YAML + "x: [1", "not valid YAML"),
         ("- names:\nnames: 1", "not valid YAML"),
         (YAML.encode() + b"# \xe9", ", line 5: not UTF-8"),
