@@ -505,13 +505,15 @@ def _parse_line(where, line):
 
 def _line_hint(first, rest):
     """What is probably wrong with a line of labels, for a message; "" if nobody knows."""
-    if not rest and annotations.numbers(first.split(",")):
+    if "," in first and annotations.numbers("".join((first, *rest)).split(",")):
         return ": spaces separate the numbers, not commas"
+    if annotations.numbers([word.replace(",", ".") for word in (first, *rest)]) and any("," in word for word in rest):
+        return ": write points for the decimal commas"
     if annotations.numbers(rest) and annotations.numbers([first]) is None:
         return f", since {wording.shorten(first)} is a name where the number of a class belongs"
     if annotations.numbers(rest) and len(rest) == 5:
         return ": the fifth number, a confidence or an angle, does not belong there"
-    if annotations.numbers(rest[:7]) and len(rest) == 9:
+    if annotations.numbers(rest[:7]) and len(rest) == 9 and not annotations.numbers(rest):
         return ": it may be one of DOTA, with corners in pixels and then a name"
     return ""
 

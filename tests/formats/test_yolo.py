@@ -107,17 +107,6 @@ def test_labels_beside_a_picture_whose_name_a_mac_wrote(data):
     assert [len(one.boxes) for one in load(data)] == [2, 2]
 
 
-def test_the_yaml_is_named_or_found(data):
-    other = data / "other.yml"
-    other.write_text(YAML.replace("cat", "cow"))
-    assert yolo.class_names(data, "train") == NAMES  # data.yaml
-    assert yolo.class_names(other, "train") == ("cow", "dog")
-    (data / "data.yaml").rename(data / "third.yaml")
-    with pytest.raises(UserError, match=r"other\.yml and third\.yaml"):
-        yolo.find(data, "train")
-
-
-@pytest.mark.parametrize("name", [".", "data.yaml"])
 @pytest.mark.parametrize("pictures, labels", [("mixed", "mixed"), ("images", "labels")])
 def test_names_that_differ_in_capitals_have_their_own_labels(data, pictures, labels):
     for at, name in enumerate("aA"):
@@ -131,6 +120,17 @@ def test_names_that_differ_in_capitals_have_their_own_labels(data, pictures, lab
     assert [one.labels.tolist() for one in load(data)] == [[], [0]]
 
 
+def test_the_yaml_is_named_or_found(data):
+    other = data / "other.yml"
+    other.write_text(YAML.replace("cat", "cow"))
+    assert yolo.class_names(data, "train") == NAMES  # data.yaml
+    assert yolo.class_names(other, "train") == ("cow", "dog")
+    (data / "data.yaml").rename(data / "third.yaml")
+    with pytest.raises(UserError, match=r"other\.yml and third\.yaml"):
+        yolo.find(data, "train")
+
+
+@pytest.mark.parametrize("name", [".", "data.yaml"])
 def test_labels_are_found_from_within_the_data_set(data, monkeypatch, name):
     monkeypatch.chdir(data)
     assert [len(sample.boxes) for sample in load(name)] == [2, 0]
@@ -226,6 +226,10 @@ def test_a_split_without_labels_is_refused_but_found(data):
         ("0 0.5 0.5 0.1 0.1 0.93", "the fifth number, a confidence or an angle, does not belong there"),
         ("20 10 70 10 70 60 20 60 cat 0", "may be one of DOTA"),
         ("0,0.5,0.5,0.1,0.1", "'class cx cy width height': spaces separate the numbers, not commas; correct it"),
+        ("0, 0.5, 0.5, 0.1, 0.1", "'class cx cy width height': spaces separate the numbers, not commas; correct it"),
+        ("0 0,5 0,5 0,1 0,1", "'class cx cy width height': write points for the decimal commas; correct it"),
+        ("0", "'0' is not 'class cx cy width height'; correct it"),
+        ("0 .5 .5 .1 .1 0 .5 .5 .1 .1", "is not 'class cx cy width height'; correct it"),
     ],
 )
 def test_a_line_of_another_kind_says_of_which(data, line, named):
