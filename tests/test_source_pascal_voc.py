@@ -223,6 +223,8 @@ BOX = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>{}</xmax><ymax>5</ymax></bndbox
             "<annotation><object><name>v\xe9lo</name></object></annotation>".encode("latin-1"),
             "it declares no encoding and is not UTF-8: save it as UTF-8",
         ),
+        (b"<annotation><object><name>v\xc3", "; correct or remove the file"),
+        (b"\xff" + bytes(300), "; correct or remove the file"),
         ("<html/>", "<html>"),
         ("<annotation><object>" + BOX.format(5) + "</object></annotation>", "object 1 has no <name>"),
         ("<annotation><object><name>cat</name></object></annotation>", "object 1 (cat) has no <bndbox>"),
