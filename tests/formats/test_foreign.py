@@ -87,6 +87,19 @@ def test_the_only_file_of_a_folder_for_coco_may_be_another_tools(tmp_path):
     assert sources.choose(tmp_path) == "coco"  # damaged
 
 
+def test_a_category_of_coco_may_be_called_items(tmp_path):
+    """As a list of Datumaro's is, in a file whose "images" is neither near its beginning nor its end."""
+    picture(tmp_path / "a.jpg")
+    one = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 5, 5]}
+    content = {
+        "categories": [{"id": 1, "name": "items"}],
+        "annotations": [one | {"id": at} for at in range(2000)],
+        "images": [{"id": 1, "file_name": "a.jpg", "note": "x" * 70_000}],
+    }
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    assert sources.choose(tmp_path) == "coco"
+
+
 def test_a_file_in_place_of_a_folder(tmp_path):
     (tmp_path / "set.zip").write_text("x")
     assert "set.zip is an archive, which is not read: unpack it and give the folder" in error_of(tmp_path / "set.zip")
