@@ -78,6 +78,16 @@ def test_an_archive_that_holds_its_own_name_twice(tmp_path):
     assert error_of(tmp_path).endswith(f"no data set found in it: do you mean {tmp_path}/set/set (csv)?")
 
 
+def test_many_folders_in_a_folder_are_not_each_searched(tmp_path, monkeypatch):
+    """As of a home folder by mistake: a message is not worth minutes."""
+    for at in range(30):
+        picture(tmp_path / "mine" / str(at) / "a.jpg")
+    tried, fitting = [], sources.fitting
+    monkeypatch.setattr(sources, "fitting", lambda data: tried.append(data) or fitting(data))
+    assert "it holds the folders mine and 30 .jpg" in error_of(tmp_path)
+    assert len(tried) < 10
+
+
 def test_the_only_file_of_a_folder_for_coco_may_be_another_tools(tmp_path):
     picture(tmp_path / "images" / "train" / "a.jpg")
     (tmp_path / "annotations").mkdir()
