@@ -478,7 +478,9 @@ class _Home:
         shown = [image_id for image_id, (_, line) in zip(ids, self._lines(path), strict=True) if line[-2:] != "-1"]
         if len(shown) < len(ids):
             pictures = wording.plural(len(ids) - len(shown), "picture")
-            cli.warn_once(f"{path}: a list of one class; {pictures} without it, marked -1, left out")
+            cli.warn_once(
+                f"{path}: a list of one class; {pictures} without it, marked -1, left out (unmarked, all count)"
+            )
         return shown
 
     def _listed(self, paths):

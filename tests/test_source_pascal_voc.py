@@ -294,9 +294,13 @@ def test_a_list_of_one_class_means_the_pictures_that_show_it(tmp_path, capsys):
     (main / "bus_train.txt").write_text("a -1\n")
     assert [one.id for one in voc.find(tmp_path, "car_train")] == ["a", "c"]
     assert [one.id for one in voc.find(tmp_path, "train")] == ids
-    warning = f"{main}/car_train.txt: a list of one class; 2 pictures without it, marked -1, left out"
+    warning = (
+        f"{main}/car_train.txt: a list of one class; 2 pictures without it, marked -1, left out (unmarked, all count)"
+    )
     assert capsys.readouterr().err == f"warning: {warning}\n"
     assert error_of(voc.find, tmp_path, "bus_train").startswith(f"{main}/bus_train.txt: the split is empty; ")
+    (main / "car_train.txt").write_text("a\nb\nc\nd\n")  # for a run that was trained with all of them
+    assert [one.id for one in voc.find(tmp_path, "car_train")] == ids
 
 
 def test_a_split_may_be_called_after_another(one):
