@@ -195,8 +195,9 @@ def _remedy(data):
     """What to do with XML that cannot be read."""
     try:
         files.decode(data)
-    except UnicodeDecodeError:
-        if not DECLARED.match(data.lstrip()[:200]):
+    except UnicodeDecodeError as error:
+        cut = error.end == len(data) or 0 in data  # a file that was written to a part, or zeros of a disk
+        if not cut and not DECLARED.match(data.lstrip()[:200]):
             return "it declares no encoding and is not UTF-8: save it as UTF-8"
     return "correct or remove the file"
 

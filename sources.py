@@ -61,7 +61,7 @@ MISSING_ANNOTATIONS = training_settings.CHOICES["missing_annotations"]
 VALIDATION = ("val", "valid", "validation", "dev")  # parts of names
 MOST_FILES = 2000  # that a message about a folder counts
 MOST_FOLDERS = 5  # that a message names
-LEVELS, MOST_SEARCHED = 3, 50  # of folders in which a data set is looked for, for a message; folders of each
+LEVELS, MOST_SEARCHED = 2, 10  # of folders in folders in which a data set is looked for, for a message; folders of each
 RESULTS = "detections.json"  # of infer.py; tables beside it are no data set, other formats may be one
 
 
@@ -141,10 +141,8 @@ def _several(data, found):
 
     found: the formats that DATA fits. Folders of one format are those of its splits or years.
     """
-    if not any(
-        map(_may_be_apart, folder_tree.visible_folders(data))
-    ):  # before `parts`, which looks into all folders again
-        return {}
+    if not any(map(_may_be_apart, folder_tree.visible_folders(data))):
+        return {}  # before `parts`, which looks into all folders again
     parts = [SOURCES[name].parts(data) if hasattr(SOURCES[name], "parts") else [] for name in found]
     if not all(parts) or not any(map(_may_be_apart, itertools.chain(*parts))):
         return {}
@@ -159,8 +157,13 @@ def _may_be_apart(name):
 
 def _fitting_below(data):
     """{folder in DATA that is a data set: the formats that fit}, without the tables that infer.py wrote."""
+    return _fitting_of(data, folder_tree.visible_folders(data))
+
+
+def _fitting_of(data, names):
+    """The same of some folders below DATA, by their paths there."""
     found = {}
-    for name in folder_tree.visible_folders(data):
+    for name in names:
         path = os.path.join(data, name)
         has_results = os.path.isfile(os.path.join(path, RESULTS))
         if formats := [one for one in _fitting(path) if not (has_results and one == "csv")]:
@@ -170,16 +173,15 @@ def _fitting_below(data):
 
 def _nearest_below(data):
     """The same of the highest level of folders that has data sets: an archive may hold its own name twice."""
-    level = [""]
+    level, found = folder_tree.visible_folders(data), _fitting_below(data)
     for _ in range(LEVELS):
-        named = {name: _fitting_below(os.path.join(data, name)) for name in level}
-        if found := {os.path.join(name, one): formats[one] for name, formats in named.items() for one in formats}:
-            return found
-        paths = (
-            os.path.join(name, one) for name in level for one in folder_tree.visible_folders(os.path.join(data, name))
-        )
-        level = list(itertools.islice(paths, MOST_SEARCHED))
-    return {}
+        level = [
+            os.path.join(one, name) for one in level for name in folder_tree.visible_folders(os.path.join(data, one))
+        ]
+        if found or len(level) > MOST_SEARCHED:  # each is read whole where it is no data set
+            break
+        found = _fitting_of(data, level)
+    return found
 
 
 def _list(data, formats_of):

@@ -17,6 +17,7 @@ LOST = (
 CLASS_LIST = None
 NAME_FAULTS = ("hidden",)
 NO_SPLITS = yolo.KEYS
+UNPRINTABLE = re.compile("[\x7f-\x9f\ufeff\ud800-\udfff]")
 # Readers look for labels by the last folder `images` of a picture's path, some whatever its capitals are: one more
 # underscore makes it another folder, and no two folders the same
 IMAGES = re.compile(r"(^|/)(images_*)(?=/)", re.IGNORECASE)
@@ -40,10 +41,15 @@ def write(folder, parts, class_names):
             path = os.path.join(folder, home, f"{_plain(record.name)}.txt")
             lines = [_line(record, item) for item in record.items if holds(item)]
             files.write(path, "".join(f"{line}\n" for line in lines), durable=False)
-    names = [f"  {number}: {json.dumps(name, ensure_ascii=False)}" for number, name in enumerate(class_names)]
-    splits = [f"{json.dumps(part.split)}: {json.dumps('images/' + part.split)}" for part in parts]
+    names = [f"  {number}: {_quoted(name)}" for number, name in enumerate(class_names)]
+    splits = [f"{_quoted(part.split)}: {_quoted('images/' + part.split)}" for part in parts]
     lines = ["path: .", *splits, "names:", *names]
     files.write(os.path.join(folder, "data.yaml"), "".join(f"{line}\n" for line in lines), durable=False)
+
+
+def _quoted(text):
+    """A text as YAML has it in quotes, where it takes some letters only by their numbers."""
+    return UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(text, ensure_ascii=False))
 
 
 def _plain(name):

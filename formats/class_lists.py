@@ -2,13 +2,15 @@
 
 import os
 import pathlib
+import re
 import unicodedata
 
 from structures import UserError
 from system import files, wording
 
 TWO_FORMS = "two forms of Unicode that look the same, as of é; write it in one"
-UNFIT = ("Cc", "Cs", "Zl", "Zp")  # Unicode's control characters, surrogates, and what separates lines and paragraphs
+# What ends a line for some program, such as U+2028, what XML has not, and halves of letters, which no file can hold
+UNFIT = re.compile("[\x00-\x08\x0a-\x1f\x85\u2028\u2029\ud800-\udfff\ufffe\uffff]")
 
 
 class NoObjects(UserError):
@@ -68,14 +70,11 @@ def is_background(name):
 
 
 def unfit(name):
-    """What keeps a name from being part of a file's name, as of results, or a line of a list: 'a slash'; "" if nothing.
-
-    Also letters that end a line for some programs, such as U+2028, and halves of letters that no file can hold.
-    """
+    """What keeps a name from being part of a file's name or a line of a list: 'a slash'; "" if nothing does."""
     if "/" in name or "\\" in name:
         return "a slash"
-    letter = next((one for one in name if unicodedata.category(one) in UNFIT), None)
-    return f"the character {letter!r}" if letter else ""
+    found = UNFIT.search(name)
+    return f"the character {found[0]!r}" if found else ""
 
 
 def parse_classes(text, flag="--classes"):

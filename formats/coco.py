@@ -187,7 +187,7 @@ def _split_paths(data):
 def _looks(path):
     """Whether a JSON file has COCO's lists, by its beginning and its end."""
     text = folders.beginning(path) + folders.ending(path)
-    is_datumaros = '"items"' in text and '"images"' not in text
+    is_datumaros = '"images"' not in text and re.search(r'"items"\s*:\s*\[', text)  # a category may be called so
     return sum(f'"{name}"' in text for name in LISTS) >= 2 and not is_datumaros
 
 

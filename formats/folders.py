@@ -339,11 +339,12 @@ def _partners(key, own, others):
     either side has no folders, a file is for all that have its name.
     """
     same = others.same(key)
-    if same is not None:
+    if same is not None and (same == key or same not in own.path_of):  # a.xml is not that of A.jpg where a.jpg is
         return [same]
+    found = [other for other in others.find(key) if other != same]
     if not (own.has_folders and others.has_folders):
-        return others.find(key)
-    return [other for other in others.find(key) if key in (own.find(other) or [key])]
+        return found
+    return [other for other in found if key in (own.find(other) or [key])]
 
 
 class Split(NamedTuple):
@@ -477,7 +478,9 @@ class _Home:
         shown = [image_id for image_id, (_, line) in zip(ids, self._lines(path), strict=True) if line[-2:] != "-1"]
         if len(shown) < len(ids):
             pictures = wording.plural(len(ids) - len(shown), "picture")
-            cli.warn_once(f"{path}: a list of one class; {pictures} without it, marked -1, left out")
+            cli.warn_once(
+                f"{path}: a list of one class; {pictures} without it, marked -1, left out (unmarked, all count)"
+            )
         return shown
 
     def _listed(self, paths):

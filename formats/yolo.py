@@ -74,6 +74,11 @@ def _split_keys(description):
     return {key for key, value in named if folders.is_split_name(key) or _is_own(key, value)}
 
 
+def _is_read(key, value):
+    """Whether a key of a YAML file decides what is read: also the number of a class. Others, as an author, do not."""
+    return key in KEYS[:2] or key.isdecimal() or folders.is_split_name(key) or _is_own(key, value)
+
+
 def _is_own(key, value):
     """Whether a key names its folder of pictures, as in 'night: images/night'."""
     return isinstance(value, str) and re.fullmatch(r"(.*/)?images/(.*/)?" + re.escape(key), value) is not None
@@ -246,9 +251,14 @@ class _Loader(yaml.BaseLoader):
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node, deep=False):
-        counts = collections.Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
-        if repeated := next((key for key, count in counts.items() if count > 1), None):
-            raise yaml.YAMLError(f"{repeated!r} is there twice")  # the last one would replace the others
+        found = {}
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            content = self.construct_object(value, deep=True)
+            if _is_read(key.value, content) and found.setdefault(key.value, content) != content:
+                line = key.start_mark.line + 1  # the last one would replace the others
+                raise yaml.YAMLError(f"line {line}: {key.value!r} is there twice, with different content")
         return super().construct_mapping(node, deep)
 
 
@@ -379,7 +389,7 @@ class _Labels:
 
     def __init__(self):
         self._indices = {}  # {(home, name): Index} of folders `labels` and, if they are needed, of `images` beside them
-        self._beside = {}  # {folder of pictures: {name of a text file, as folders.plain has it: path}}
+        self._beside = {}  # {folder of pictures: as of `_texts`}
 
     def path(self, image_path):
         """Where the labels of a picture are, or would be if there were any."""
@@ -387,19 +397,30 @@ class _Labels:
         parts, apart = stem.split(os.sep), stem + ".txt"
         at = next((at for at in range(len(parts) - 2, -1, -1) if parts[at].lower() == "images"), None)
         if at is not None:
-            index = self._index(os.sep.join([*parts[:at], ""]), "labels", (".txt",))
-            tail = os.sep.join(parts[at + 1 :])
-            if (found := index.same(tail)) is not None:
+            home, tail = os.sep.join([*parts[:at], ""]), os.sep.join(parts[at + 1 :])
+            index = self._index(home, "labels", (".txt",))
+            found = index.same(tail)
+            if found == tail or (found is not None and not self._is_of_another(home, found)):
                 return index.path_of[found]
             apart = os.path.join(index.folder, tail + ".txt")
         folder, name = os.path.split(stem)
-        return self._texts(folder).get(folders.plain(name + ".txt"), apart)
+        exact, alike = self._texts(folder)
+        return exact.get(name) or alike.get(folders.plain(name), apart)
+
+    def _is_of_another(self, home, key):
+        """Whether labels that a picture nearly names are those of another, as a.txt beside A.jpg and a.jpg."""
+        return key in self._index(home, "images", images.SUFFIXES).path_of
 
     def _texts(self, folder):
-        """The text files of a folder, as in `_beside`."""
+        """({name without suffix: path} of a folder's text files; the same by plain name of those without a picture)."""
         if folder not in self._beside:
-            paths = [os.path.join(folder, name) for name in folder_tree.visible(folder or os.curdir, ".txt")]
-            self._beside[folder] = {folders.plain(os.path.basename(path)): path for path in paths}
+            exact, alike = {}, {}
+            for stem, names in folders.names_by_stem(folder or os.curdir).items():
+                for name in (name for name in names if name.lower().endswith(".txt")):
+                    exact[stem] = os.path.join(folder, name)
+                if stem in exact and not any(name.lower().endswith(images.SUFFIXES) for name in names):
+                    alike[folders.plain(stem)] = exact[stem]
+            self._beside[folder] = exact, alike
         return self._beside[folder]
 
     def say_unused(self, entries):
@@ -484,13 +505,15 @@ def _parse_line(where, line):
 
 def _line_hint(first, rest):
     """What is probably wrong with a line of labels, for a message; "" if nobody knows."""
-    if not rest and annotations.numbers(first.split(",")):
+    if "," in first and annotations.numbers("".join((first, *rest)).split(",")):
         return ": spaces separate the numbers, not commas"
+    if annotations.numbers([word.replace(",", ".") for word in (first, *rest)]) and any("," in word for word in rest):
+        return ": write points for the decimal commas"
     if annotations.numbers(rest) and annotations.numbers([first]) is None:
         return f", since {wording.shorten(first)} is a name where the number of a class belongs"
     if annotations.numbers(rest) and len(rest) == 5:
         return ": the fifth number, a confidence or an angle, does not belong there"
-    if annotations.numbers(rest[:7]) and len(rest) == 9:
+    if annotations.numbers(rest[:7]) and len(rest) == 9 and not annotations.numbers(rest):
         return ": it may be one of DOTA, with corners in pixels and then a name"
     return ""
 

@@ -19,6 +19,7 @@ PREFIX = "comp4_det_test_"
 FLAG = "--voc-results"
 HELP = f"{PREFIX}CLASS.txt for Pascal VOC's tools"
 LOOKS = f"a folder with {PREFIX}CLASS.txt"
+ROUNDING = 1e-6  # pixels: 0.1 is less than 1.1 - 1
 SHIFT = np.array([1.0, 1.0, 0.0, 0.0])
 
 
@@ -149,6 +150,6 @@ def _parse_line(where, line):
         raise UserError(f"{where}: {shorten(line.strip())} is not 'stem score xmin ymin xmax ymax'") from None
     if not abs(score + xmin + ymin + xmax + ymax) <= LARGEST:
         raise UserError(f"{where}: {shorten(line.strip())} has an infinite number or NaN")
-    if xmax < xmin - 1 or ymax < ymin - 1:  # one less is a box without area
+    if min(xmax - xmin, ymax - ymin) < -1 - ROUNDING:  # -1 is that of a box without area
         raise UserError(f"{where}: {shorten(line.strip())} is inverted, 'stem score xmin ymin xmax ymax' is needed")
     return name, (score, xmin, ymin, xmax, ymax)

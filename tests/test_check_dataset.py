@@ -268,6 +268,20 @@ def test_clean_data_has_no_findings(clean):
     assert findings(clean, class_names=("cat", "dog"), near_duplicates=True) == []
 
 
+def test_each_class_that_is_refused_is_named(clean):
+    plant_refused_class(clean)
+    details = [one.detail for one in findings(clean)]
+    for part in (
+        "'__background__': 1 object in 1 file; the network has this class itself",
+        r"'big\u2028cat': 1 object in 1 file; it contains the character '\u2028'",
+        "'caf\xe9': 1 object in 1 file; the name is there in two forms of Unicode",
+        "'cafe\u0301': 1 object in 1 file; the name is there in two forms of Unicode",
+        "'cat/dog': 1 object in 1 file; it contains a slash",
+    ):
+        assert sum(detail.startswith(part) for detail in details) == 1, (part, details)
+    assert len(details) == 5
+
+
 def test_every_defect_is_planted():
     assert set(PLANTS) == set(DEFECTS) - {"unknown-class", "near-duplicate", "no-area"}  # these have their own tests
 

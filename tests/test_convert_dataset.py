@@ -232,6 +232,28 @@ def test_a_split_with_the_name_of_another_key(tmp_path, to, split):
         assert sources.split_names(convert(tmp_path / f"{split}.csv", to, tmp_path / "out")) == [split]
 
 
+@pytest.mark.parametrize("to", WRITTEN)
+def test_a_split_of_unusual_letters_comes_back(tmp_path, to):
+    for split in ("\xe9🚗", "a\x92b", "\udce9"):
+        data = tmp_path / split / "in"
+        images.write(data / "a.jpg", np.zeros((60, 80, 3), np.uint8))
+        (data / f"{split}.csv").write_text("image,xmin,ymin,xmax,ymax,class\na.jpg,1,5,30,35,cat\n")
+        assert sources.split_names(convert(data, to, tmp_path / split / "out")) == [split]
+
+
+@pytest.mark.parametrize("to", WRITTEN)
+def test_class_names_of_unusual_letters_come_back(tmp_path, to):
+    """A tab, an apostrophe of Windows read as Latin-1, a deleted letter, a mark of order: YAML has them as numbers."""
+    names = ("big\tcar", "car\ufeff1", "driver\x92s", "n\x7f", "🚗")
+    images.write(tmp_path / "in" / "a.jpg", np.zeros((60, 80, 3), np.uint8))
+    lines = [f'a.jpg,{at},5,30,35,"{name}"\n' for at, name in enumerate(names)]
+    (tmp_path / "in" / "train.csv").write_text("image,xmin,ymin,xmax,ymax,class\n" + "".join(lines))
+    output = convert(tmp_path / "in", to, tmp_path / "out")
+    assert sources.class_names(output, "train") == names
+    (sample,) = sources.load(output, "train", names)
+    assert sample.labels.tolist() == [0, 1, 2, 3, 4]
+
+
 def test_what_was_written_is_read_again(tmp_path, monkeypatch):
     """A fault of this program, not of the user: whole pictures would become background without a word."""
     voc = write_voc(tmp_path / "voc", {"a": ((80, 60), [("cat", (11, 6, 30, 35))])}, {"train": ["a"]})

@@ -223,6 +223,8 @@ BOX = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>{}</xmax><ymax>5</ymax></bndbox
             "<annotation><object><name>v\xe9lo</name></object></annotation>".encode("latin-1"),
             "it declares no encoding and is not UTF-8: save it as UTF-8",
         ),
+        (b"<annotation><object><name>v\xc3", "; correct or remove the file"),
+        (b"\xff" + bytes(300), "; correct or remove the file"),
         ("<html/>", "<html>"),
         ("<annotation><object>" + BOX.format(5) + "</object></annotation>", "object 1 has no <name>"),
         ("<annotation><object><name>cat</name></object></annotation>", "object 1 (cat) has no <bndbox>"),
@@ -292,9 +294,13 @@ def test_a_list_of_one_class_means_the_pictures_that_show_it(tmp_path, capsys):
     (main / "bus_train.txt").write_text("a -1\n")
     assert [one.id for one in voc.find(tmp_path, "car_train")] == ["a", "c"]
     assert [one.id for one in voc.find(tmp_path, "train")] == ids
-    warning = f"{main}/car_train.txt: a list of one class; 2 pictures without it, marked -1, left out"
+    warning = (
+        f"{main}/car_train.txt: a list of one class; 2 pictures without it, marked -1, left out (unmarked, all count)"
+    )
     assert capsys.readouterr().err == f"warning: {warning}\n"
     assert error_of(voc.find, tmp_path, "bus_train").startswith(f"{main}/bus_train.txt: the split is empty; ")
+    (main / "car_train.txt").write_text("a\nb\nc\nd\n")  # for a run that was trained with all of them
+    assert [one.id for one in voc.find(tmp_path, "car_train")] == ids
 
 
 def test_a_split_may_be_called_after_another(one):

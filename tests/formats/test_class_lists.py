@@ -34,7 +34,8 @@ def test_classes_from_names_and_files(tmp_path):
         ("a,b/c", "'b/c' contains a slash; rename that class"),
         ("a,big\u2028car", r"'big\u2028car' contains the character '\u2028'; rename that class"),
         ("caf\xe9,dog,cafe\u0301", "'cafe\u0301' is listed in two forms of Unicode that look the same"),
-        ("big\tcar", r"'big\tcar' contains the character '\t'; rename that class"),
+        ("big\x0bcar", r"'big\x0bcar' contains the character '\x0b'; rename that class"),
+        ("big\x1bcar", r"'big\x1bcar' contains the character '\x1b'; rename that class"),
         ("car\udc80", r"'car\udc80' contains the character '\udc80'; rename that class"),
         ("names.txt", "no such file"),
         ("some/names", "no such file"),
@@ -52,6 +53,11 @@ def test_a_name_in_a_file_ends_with_its_line(tmp_path):
     assert r"'big\x85car' contains the character '\x85'" in error_of(class_lists.parse_classes, str(path))
     path.write_bytes("mug\u200d\r\ndog\rcow".encode())
     assert class_lists.parse_classes(str(path)) == ("mug\u200d", "dog", "cow")
+
+
+def test_a_tab_and_a_wrongly_decoded_apostrophe_may_be_in_a_name():
+    """They end no line, and files of every format hold them."""
+    assert class_lists.parse_classes("big\tcar,driver\x92s") == ("big\tcar", "driver\x92s")
 
 
 def test_empty_class_file(tmp_path):

@@ -488,6 +488,26 @@ def test_a_list_that_names_a_picture_by_a_suffix_means_that_one(voc):
         sources.find(voc, "train")
 
 
+@pytest.mark.parametrize("below", ["", "x/"])
+def test_names_that_differ_in_capitals_have_their_own_annotations(voc, below):
+    """And none where theirs is missing."""
+    for name in "sS":
+        for folder, own in (("JPEGImages", "a.png"), ("Annotations", "a.xml")):
+            place = voc / folder / f"{below}{name}{own[1:]}"
+            place.parent.mkdir(exist_ok=True)
+            shutil.copy(voc / folder / own, place)
+    list_path = voc / "ImageSets" / "Main" / "train.txt"
+    list_path.write_text(f"{below}S\n{below}s\n")
+    ends = [f"{below}S.xml", f"{below}s.xml"]
+    found = [one.annotation_path for one in sources.find(voc, "train")]
+    assert found == [str(voc / "Annotations" / end) for end in ends]
+    (voc / "Annotations" / ends[0]).unlink()
+    assert [one.annotation_path for one in sources.find(voc, "train")] == found  # where it would be
+    (voc / "JPEGImages" / f"{below}s.png").unlink()
+    list_path.write_text(f"{below}S\n")
+    assert sources.find(voc, "train")[0].annotation_path == found[1]
+
+
 def test_an_export_without_pictures_says_so(voc):
     """As CVAT makes unless told to save them; the name in a list may have its suffix."""
     shutil.rmtree(voc / "JPEGImages")

@@ -78,6 +78,16 @@ def test_an_archive_that_holds_its_own_name_twice(tmp_path):
     assert error_of(tmp_path).endswith(f"no data set found in it: do you mean {tmp_path}/set/set (csv)?")
 
 
+def test_many_folders_in_a_folder_are_not_each_searched(tmp_path, monkeypatch):
+    """As of a home folder by mistake: a message is not worth minutes."""
+    for at in range(30):
+        picture(tmp_path / "mine" / str(at) / "a.jpg")
+    tried, fitting = [], sources.fitting
+    monkeypatch.setattr(sources, "fitting", lambda data: tried.append(data) or fitting(data))
+    assert "it holds the folders mine and 30 .jpg" in error_of(tmp_path)
+    assert len(tried) < 10
+
+
 def test_the_only_file_of_a_folder_for_coco_may_be_another_tools(tmp_path):
     picture(tmp_path / "images" / "train" / "a.jpg")
     (tmp_path / "annotations").mkdir()
@@ -85,6 +95,19 @@ def test_the_only_file_of_a_folder_for_coco_may_be_another_tools(tmp_path):
     assert "train.json is Datumaro's own JSON, which is not read: export COCO" in error_of(tmp_path)
     (tmp_path / "annotations" / "train.json").write_text("{")
     assert sources.choose(tmp_path) == "coco"  # damaged
+
+
+def test_a_category_of_coco_may_be_called_items(tmp_path):
+    """As a list of Datumaro's is, in a file whose "images" is neither near its beginning nor its end."""
+    picture(tmp_path / "a.jpg")
+    one = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 5, 5]}
+    content = {
+        "categories": [{"id": 1, "name": "items"}],
+        "annotations": [one | {"id": at} for at in range(2000)],
+        "images": [{"id": 1, "file_name": "a.jpg", "note": "x" * 70_000}],
+    }
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    assert sources.choose(tmp_path) == "coco"
 
 
 def test_a_file_in_place_of_a_folder(tmp_path):

@@ -85,6 +85,17 @@ def test_keys_with_another_meaning_are_no_splits(data):
     text = "path: images/path\ntrain: .\nnames: [cat, dog]\n"
     (data / "data.yaml").write_text(text)
     assert yolo.split_names(data) == ["train"] and len(yolo.find(data, "train")) == 2
+    with pytest.raises(UserError, match="there is no split 'test'; the only split is 'train'"):
+        yolo.find(data, "test")
+
+
+@pytest.mark.parametrize(
+    "more", ["author: me\nauthor: you\n", "nc: 2\nnc: 3\n", "train: images/train\n", "x: {a: 1, a: 2}\n"]
+)
+def test_a_repeated_key_that_changes_nothing_is_no_obstacle(data, more):
+    """Other tools take the last one."""
+    (data / "data.yaml").write_text(YAML + more)
+    assert [len(one.boxes) for one in load(data)] == [2, 0]
 
 
 def test_labels_beside_a_picture_whose_name_a_mac_wrote(data):
@@ -94,6 +105,19 @@ def test_labels_beside_a_picture_whose_name_a_mac_wrote(data):
     (data / "list.txt").write_text("caf\xe9.png\nimages/train/a.png\n")
     (data / "data.yaml").write_text(YAML.replace("images/train", "list.txt"))
     assert [len(one.boxes) for one in load(data)] == [2, 2]
+
+
+@pytest.mark.parametrize("pictures, labels", [("mixed", "mixed"), ("images", "labels")])
+def test_names_that_differ_in_capitals_have_their_own_labels(data, pictures, labels):
+    for at, name in enumerate("aA"):
+        picture(data / pictures / f"{name}.png")
+        (data / labels).mkdir(exist_ok=True)
+        (data / labels / f"{name}.txt").write_text(f"{at} 0.5 0.5 0.1 0.1\n")
+    (data / "list.txt").write_text(f"{pictures}/A.png\n{pictures}/a.png\n")
+    (data / "data.yaml").write_text(YAML.replace("images/train", "list.txt"))
+    assert [one.labels.tolist() for one in load(data)] == [[1], [0]]
+    (data / labels / "A.txt").unlink()  # a picture without objects
+    assert [one.labels.tolist() for one in load(data)] == [[], [0]]
 
 
 def test_the_yaml_is_named_or_found(data):
@@ -154,8 +178,11 @@ def test_wrong_lines_are_named(data, line, named):
         (YAML.replace("images/train", "pictures"), "'train' means {data}/pictures: no such"),
         (YAML.replace("path: .", "path: nowhere").replace("images/", "gone/"), "'path' means {data}/nowhere: no such"),
         (YAML.replace("images/train", "labels/train"), "the split 'train' is empty"),
-        (YAML + "train: images/val\n", "'train' is there twice"),  # the last one would count
-        (YAML.replace("[cat, dog]", "{0: cat, 1: dog, 0: cow}"), "'0' is there twice"),
+        (
+            YAML + "train: images/val\n",
+            "line 5: 'train' is there twice, with different content",
+        ),  # the last would count
+        (YAML.replace("[cat, dog]", "{0: cat, 1: dog, 0: cow}"), "line 4: '0' is there twice, with different content"),
         (YAML + "x: [1", "not valid YAML"),
         ("- names:\nnames: 1", "not valid YAML"),
         (YAML.encode() + b"# \xe9", ", line 5: not UTF-8"),
@@ -199,6 +226,10 @@ def test_a_split_without_labels_is_refused_but_found(data):
         ("0 0.5 0.5 0.1 0.1 0.93", "the fifth number, a confidence or an angle, does not belong there"),
         ("20 10 70 10 70 60 20 60 cat 0", "may be one of DOTA"),
         ("0,0.5,0.5,0.1,0.1", "'class cx cy width height': spaces separate the numbers, not commas; correct it"),
+        ("0, 0.5, 0.5, 0.1, 0.1", "'class cx cy width height': spaces separate the numbers, not commas; correct it"),
+        ("0 0,5 0,5 0,1 0,1", "'class cx cy width height': write points for the decimal commas; correct it"),
+        ("0", "'0' is not 'class cx cy width height'; correct it"),
+        ("0 .5 .5 .1 .1 0 .5 .5 .1 .1", "is not 'class cx cy width height'; correct it"),
     ],
 )
 def test_a_line_of_another_kind_says_of_which(data, line, named):

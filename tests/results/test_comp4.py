@@ -58,6 +58,12 @@ def test_boxes_without_area_come_back(tmp_path):
     assert_same(comp4.read(tmp_path).detections["a"], found)
 
 
+def test_boxes_without_area_may_be_rounded(tmp_path):
+    """By another detector; in binary 1.1 - 1 is more than 0.1."""
+    (tmp_path / "comp4_det_test_dog.txt").write_text("a 0.5 1.1 3 0.1 9\na 0.25 5 5 5 5\n")
+    assert comp4.read(tmp_path).detections["a"].scores.tolist() == [0.5, 0.25]
+
+
 def test_class_that_cannot_be_a_file_name(tmp_path):
     for name in ("n/a", ""):
         with pytest.raises(UserError, match=f"class '{name}'"):
