@@ -5,14 +5,14 @@ from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-from exports import stored_graphs
+from exports import graphs, stored_graphs
 from exports.opened import METADATA
 from system import files
 
 
 def write(path: str, graph: tf.Graph, metadata: dict[str, Any]) -> None:
     """Write a portable graph of `detector.build_graph`."""
-    definition = graph.as_graph_def()
+    definition = graphs.definition_of(graph)
     (place,) = (node for node in definition.node if node.name == METADATA)
     place.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(json.dumps(metadata)))
     files.write(path, definition.SerializeToString())

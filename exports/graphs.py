@@ -14,9 +14,20 @@ def output_names(outputs: str) -> dict[str, str]:
     return {name: OUTPUTS[name] for name in (RAW_OUTPUTS if outputs == file_metadata.RAW else DETECTION_OUTPUTS)}
 
 
+def definition_of(graph: tf.Graph) -> tf.GraphDef:
+    """A whole graph for other programs, whose TensorFlow does not have the gradients of kernels/convolution.py.
+
+    With their names in it, TensorFlow computes no gradients there and warns where the graph is saved or loaded.
+    """
+    definition = graph.as_graph_def()
+    for node in definition.node:
+        node.attr.pop("_gradient_op_type", None)
+    return definition
+
+
 def extract(graph: tf.Graph, operations: Iterable[str]) -> tf.GraphDef:
     """The part of a graph from the pictures to some operations, without anything else."""
-    return tf.graph_util.extract_sub_graph(graph.as_graph_def(), list(operations))
+    return tf.graph_util.extract_sub_graph(definition_of(graph), list(operations))
 
 
 def with_outputs(graph: tf.Graph, names: Sequence[str]) -> tf.Graph:
@@ -34,9 +45,6 @@ def as_function(graph: tf.Graph, outputs: str, edit: Callable[[tf.GraphDef], Non
     """
     names = output_names(outputs)
     definition = extract(graph, names.values())
-    for node in definition.node:
-        # Those of kernels/convolution.py are no functions of TensorFlow 2, which would warn of them
-        node.attr.pop("_gradient_op_type", None)
     edit(definition)
     pictures = graph.get_tensor_by_name(f"{INPUT}:0")
 

@@ -12,6 +12,7 @@ import oracles
 import ssd_layers
 import ssd_utils
 import ssd_vgg
+from kernels import cpu
 
 CLASSES = 3
 SLIM = 1 / 32
@@ -224,6 +225,16 @@ def test_bfloat16_is_close_and_keeps_float32_variables(vgg300):
         assert values.dtype == np.float32
         assert np.abs(values - wanted).max() > 0  # it is another type
         assert np.sqrt(np.mean((values - wanted) ** 2)) < 0.05 * np.std(wanted)
+
+
+def test_no_layer_adds_up_the_gradient_of_its_biases_in_bfloat16(monkeypatch):
+    """TensorFlow's own does on a CPU; `convolution.bias_add` says where oneDNN takes its place, as in no layer here."""
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: [])
+    monkeypatch.setattr(cpu, "flags", lambda: {"avx2"})
+    graph, _, *outputs = build(slim("vgg300"), compute_dtype=tf.bfloat16)
+    with graph.as_default():
+        assert None not in tf.gradients(outputs, graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES))
+    assert "BiasAddGrad" not in {op.type for op in graph.get_operations()}
 
 
 # Heads

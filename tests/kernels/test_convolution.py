@@ -138,7 +138,42 @@ def test_the_gradient_of_biases_is_the_sum_over_all_cells(no_gpu, dtype, share):
     np.testing.assert_allclose(found, expected, atol=share * np.abs(expected).max())
 
 
+def layer(side, channels):
+    """(types of the ops, gradient of the biases, what it should be) of a layer in bfloat16 whose filter learns too."""
+    rng = np.random.default_rng(0)
+    loss_gradients = rng.normal(0.2, 1, (4, side, side, channels)).astype(np.float32)
+    with tf.Graph().as_default() as graph, tf.Session() as session:
+        x = tf.constant(rng.normal(size=loss_gradients.shape), tf.bfloat16)
+        filters, biases = tf.ones([3, 3, channels, channels], tf.bfloat16), tf.ones([channels], tf.bfloat16)
+        y = convolution.bias_add(convolution.conv2d(x, filters), biases)
+        dy = tf.placeholder(tf.float32, loss_gradients.shape)
+        gradients = tf.gradients(y, [biases, filters], tf.cast(dy, tf.bfloat16))
+        found, _ = session.run([tf.cast(one, tf.float32) for one in gradients], {dy: loss_gradients})
+    return {op.type for op in graph.get_operations()}, found, loss_gradients.sum(axis=(0, 1, 2))
+
+
+@pytest.mark.parametrize(("side", "channels"), [(38, 128), (50, 32)], ids=["products", "TensorFlow's"])
+def test_biases_are_right_beside_both_forms_of_the_filter_gradient(no_gpu, side, channels):
+    """On any CPU. oneDNN adds them up together with its own form, which a graph without filters does not show."""
+    types, found, expected = layer(side, channels)
+    assert ("Conv2DBackpropFilter" in types) == (channels == 32)
+    np.testing.assert_allclose(found, expected, atol=0.005 * np.abs(expected).max())
+
+
+def test_what_onednn_adds_up_anyway_is_not_added_up_again(avx512, monkeypatch):
+    """It took 27 ms of conv1_1's 43 at batch 4."""
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
+    assert "BiasAddGrad" in layer(50, 32)[0]
+    assert "BiasAddGrad" not in layer(38, 128)[0]
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    assert "BiasAddGrad" not in layer(50, 32)[0]
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
+    monkeypatch.setattr(cpu, "flags", lambda: {"avx2", "avx512f"})
+    assert "BiasAddGrad" not in layer(50, 32)[0]
+
+
 def test_a_gpu_keeps_its_own(avx2, monkeypatch):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: ["GPU:0"])
     types, _ = training_graph(tf.float32, 9)
     assert "MatMul" not in types
+    assert "BiasAddGrad" in layer(38, 128)[0]
