@@ -33,10 +33,13 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(autouse=True)
-def signals_of_before(monkeypatch):
-    """Each test begins with the handlers of signals that the tests began with: `cli.run` leaves its own."""
+def signals_of_before():
+    """Each test begins with the handlers of signals that the tests began with: `cli.run` leaves its own.
+
+    Without `monkeypatch`, which would then undo what a test has patched only after a file's own fixtures have ended.
+    """
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    monkeypatch.setattr(signals, "_received", None)
+    signals._received = None
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
