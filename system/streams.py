@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import TextIO
 
-put_aside: dict[int, int] = {}  # descriptor -> that of the user's terminal, while `import_tensorflow` needs its number
+put_aside: dict[int, int] = {}  # descriptor -> that of the user's terminal, while `tensorflow_loading` needs its number
 
 
 def open_closed() -> None:
