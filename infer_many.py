@@ -65,9 +65,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _ray():
-    if (
-        os.environ.get("RAY_AUTH_MODE") != "disabled"
-    ):  # it would write into our bar that a token is needed, as by default
+    # It would write into our bar that a token is needed, as by default
+    if os.environ.get("RAY_AUTH_MODE") != "disabled":
         logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     try:
         import ray

@@ -175,10 +175,12 @@ def _nearest_below(data):
     """The same of the highest level of folders that has data sets: an archive may hold its own name twice."""
     level, found = folder_tree.visible_folders(data), _fitting_below(data)
     for _ in range(LEVELS):
+        if found:
+            break
         level = [
             os.path.join(one, name) for one in level for name in folder_tree.visible_folders(os.path.join(data, one))
         ]
-        if found or len(level) > MOST_SEARCHED:  # each is read whole where it is no data set
+        if len(level) > MOST_SEARCHED:  # each is read whole where it is no data set
             break
         found = _fitting_of(data, level)
     return found

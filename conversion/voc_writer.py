@@ -11,7 +11,7 @@ CLASS_LIST = "classes.txt"
 NAME_FAULTS = (
     "not UTF-8 text",
     "of several lines",
-    "with a letter that XML has not",
+    "with a character that XML does not allow",
     "with spaces at an end",
     "hidden",
 )

@@ -18,12 +18,11 @@ from system import atomic, files, folder_tree, wording, write_errors
 # picture one that its files cannot name, or that its readers pass over; NO_SPLITS, names that no split can have
 WRITERS = {"voc": voc_writer, "coco": coco_writer, "yolo": yolo_writer, "csv": csv_writer}
 
+NOT_IN_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 FAULTS = {  # what the name of a picture may be: callable, its name in what is written, without suffix -> whether it is
     "not UTF-8 text": lambda name: name != name.encode("utf-8", "replace").decode("utf-8"),
     "of several lines": lambda name: len(name.splitlines()) > 1,
-    "with a letter that XML has not": lambda name: (
-        re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]", name) is not None
-    ),
+    "with a character that XML does not allow": lambda name: NOT_IN_XML.search(name) is not None,
     "with spaces at an end": lambda name: name != name.strip(),
     "hidden": lambda name: any(map(folder_tree.is_hidden, name.split("/"))),
 }

@@ -9,7 +9,7 @@ from structures import UserError
 from system import files, wording
 
 TWO_FORMS = "two forms of Unicode that look the same, as of é; write it in one"
-# What ends a line for some program, such as U+2028, what XML has not, and halves of letters, which no file can hold
+# What ends a line for some program, such as U+2028, what XML does not allow, and halves of letters, which no file holds
 UNFIT = re.compile("[\x00-\x08\x0a-\x1f\x85\u2028\u2029\ud800-\udfff\ufffe\uffff]")
 
 

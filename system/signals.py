@@ -37,7 +37,7 @@ def handled(handler: Callable[[int, FrameType | None], object] | signal.Handlers
 
 @contextlib.contextmanager
 def kept(*numbers: int) -> Iterator[None]:
-    """After the block these signals have the handlers of before, whatever a library has put in their place."""
+    """Context manager: puts back the handlers of these signals at its end, even if a library has replaced them."""
     if not in_main_thread():
         yield
         return

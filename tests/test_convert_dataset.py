@@ -481,7 +481,7 @@ UNFIT = [  # (name, what is wrong with it, the formats that cannot hold it)
     (b"\xe9/a", "not UTF-8 text", ("voc", "coco", "csv")),
     (b"a\nb", "of several lines", ("voc", "csv")),
     ("a\u2028b".encode(), "of several lines", ("voc", "csv")),
-    (b"a\x1bb", "with a letter that XML has not", ("voc",)),
+    (b"a\x1bb", "with a character that XML does not allow", ("voc",)),
     (b" a", "with spaces at an end", ("voc",)),
     (b"..a", "hidden", ("voc", "yolo")),
 ]
