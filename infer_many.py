@@ -18,8 +18,6 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-import tqdm
-
 import config
 import pretrained
 from formats import class_lists
@@ -119,7 +117,7 @@ def _run(ray, flags, opener, numbers, stop):
             _check_machines(ray, flags, cluster)
             for row in _rows(ray, flags, opener, numbers):
                 if row["error"]:
-                    with tqdm.tqdm.external_write_mode(sys.stderr):
+                    with cli.beside_bars():
                         sys.stderr.write(row["traceback"])
                     raise UserError(row["error"])
                 yield row["shard"], {status: row[status] for status in shard.STATUSES}
@@ -195,8 +193,7 @@ def _check_machines(ray, flags, cluster):
     lacking = f"--cores {flags.cores:g} --gpus {flags.gpus:g}: no machine has as much for a process"
     if not cluster:
         raise UserError(f"{lacking}, this one has {has}; lower them, or name a cluster with --ray")
-    with tqdm.tqdm.external_write_mode(sys.stderr):
-        cli.warn(f"{lacking}, those of the cluster have {has}; waiting until one comes")
+    cli.warn(f"{lacking}, those of the cluster have {has}; waiting until one comes")
 
 
 def _rows(ray, flags, opener, numbers):

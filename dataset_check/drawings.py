@@ -1,7 +1,6 @@
 """Draw the annotations of a data set into a folder, for a look at all of them in a viewer."""
 
 import os
-import sys
 
 import cv2
 import numpy as np
@@ -79,7 +78,7 @@ def _draw(picture, path, names):
         except images.ImageError as error:  # gone since it was checked
             reason = error.reason
     if reason is not None:
-        _warn(f"not drawn: {picture.image_path or picture.place}: {reason}")
+        cli.warn(f"not drawn: {picture.image_path or picture.place}: {reason}")
         return False
     scale = min(1, LONGEST_SIDE / max(picture.size))
     if scale < 1:
@@ -90,14 +89,9 @@ def _draw(picture, path, names):
     try:
         images.write(path, visualization.draw_objects(image, boxes, labels, names), QUALITY)
     except images.UnwritableImage as error:
-        _warn(f"not drawn: {picture.image_path}: {str(error).removeprefix(f'{path}: ')}")
+        cli.warn(f"not drawn: {picture.image_path}: {str(error).removeprefix(f'{path}: ')}")
         return False
     return True
-
-
-def _warn(message):
-    with tqdm.external_write_mode(sys.stderr):  # not behind the bar
-        cli.warn(message)
 
 
 def _has_area(edges):

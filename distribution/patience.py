@@ -1,10 +1,7 @@
 """A word on whom a rank has been waiting for: one that is there but does nothing (a disk that hangs) ends nothing."""
 
-import sys
 import time
 from collections.abc import Iterable
-
-import tqdm
 
 from distribution.cluster import Cluster
 from system import cli
@@ -23,5 +20,4 @@ class Patience:
         if time.monotonic() > self._due:
             self._due = float("inf")
             names = ", ".join(map(self._cluster.name, sorted(ranks)))
-            with tqdm.tqdm.external_write_mode(sys.stderr):  # on a line of its own, not in a progress bar's
-                cli.warn(f"still waiting for {names}, after {WORD_SECONDS:g} seconds")
+            cli.warn(f"still waiting for {names}, after {WORD_SECONDS:g} seconds")

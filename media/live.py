@@ -1,13 +1,11 @@
 """A camera or stream that goes on when it drops out, and of which the newest frame is read."""
 
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 
 import cv2
 import numpy as np
-import tqdm
 
 from media.video import STREAM_TIMEOUT, VideoReader
 from structures import UserError
@@ -117,7 +115,7 @@ class LiveReader:
     def _open_again(self, reason):
         """Try until the source is back -> whether it is."""
         lost, pause = time.monotonic(), FIRST_PAUSE
-        _warn(f"{self.name}: no picture ({reason.removeprefix(f'{self.name}: ')}); trying again")
+        cli.warn(f"{self.name}: no picture ({reason.removeprefix(f'{self.name}: ')}); trying again")
         while not self._ended():
             remaining = lost + self._patience - time.monotonic()
             if remaining <= 0:
@@ -133,7 +131,7 @@ class LiveReader:
                 continue
             away = time.monotonic() - lost
             self.interruptions, self.seconds_lost = self.interruptions + 1, self.seconds_lost + away
-            _warn(f"{self.name}: back after {plural(round(away), 'second')}")
+            cli.warn(f"{self.name}: back after {plural(round(away), 'second')}")
             return True
         return False
 
@@ -175,9 +173,3 @@ class LiveReader:
 
     def __exit__(self, *_):
         self.close()
-
-
-def _warn(message):
-    """`cli.warn` on a line of its own, also where that of a progress bar is not ended."""
-    with tqdm.tqdm.external_write_mode(file=sys.stderr):
-        cli.warn(message)

@@ -5,6 +5,7 @@ A program is a `main(argv=None)` that parses its flags with `argument_parser.Arg
 A wrong flag and a wrong file both raise `structures.UserError`.
 """
 
+import contextlib
 import errno
 import functools
 import os
@@ -89,8 +90,18 @@ def words(argv: str | Iterable[object] | None) -> list[str]:
 
 
 def warn(message: object) -> None:
-    """Print one line on stderr, about something that the user should know but that stops nothing."""
-    _complain(message, prefix="warning: ")
+    """Print one line on stderr, about something that the user should know but that stops nothing.
+
+    It is a line of its own, also while a progress bar is shown.
+    """
+    with beside_bars():
+        _complain(message, prefix="warning: ")
+
+
+def beside_bars() -> contextlib.AbstractContextManager:
+    """Context manager: what is written to stderr comes between tqdm's bars, which are drawn again at the end."""
+    bars = sys.modules.get("tqdm")  # nobody shows a bar who has not imported it
+    return bars.tqdm.external_write_mode(sys.stderr) if bars and sys.stderr else contextlib.nullcontext()
 
 
 @functools.cache

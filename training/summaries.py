@@ -12,14 +12,12 @@ import itertools
 import math
 import os
 import socket
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
 import cv2
 import numpy as np
 import tensorflow.compat.v1 as tf
-import tqdm
 
 from media import charts, visualization
 from media.lettering import drawable
@@ -209,8 +207,7 @@ def not_costing(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # of the disk, and of all that draws: Matplotlib, Pillow, OpenCV, protobuf
-        with tqdm.tqdm.external_write_mode(sys.stderr):  # on a line of its own, not in the progress bar's
-            cli.warn_once(f"{what} cannot be recorded: {wording.reason(error)}; training continues without them")
+        cli.warn_once(f"{what} cannot be recorded: {wording.reason(error)}; training continues without them")
 
 
 class _EventFile:

@@ -4,12 +4,10 @@ import contextlib
 import dataclasses
 import math
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 
 import tensorflow.compat.v1 as tf
-import tqdm
 
 import config
 import runs
@@ -490,8 +488,7 @@ class Trainer:
         with summaries.not_costing("losses"):
             self.summaries.record_step(self.state.step, optimization.mean_losses(sums), rate, values)
         for text in self.diagnosis.new_warnings():
-            with tqdm.tqdm.external_write_mode(sys.stderr):  # on a line of its own, not in the progress bar's
-                cli.warn(text)
+            cli.warn(text)
 
     def _before_step(self):
         """Keep the weights if the next step is one to record."""

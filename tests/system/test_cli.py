@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import tqdm
 
 from programs import ROOT
 from structures import UserError
@@ -174,3 +175,11 @@ def test_a_stop_says_what_it_knows(capsys):
         raise KeyboardInterrupt("interrupted; step 3 is saved")
 
     assert ended(stopped, capsys) == (130, "interrupted; step 3 is saved\n")
+
+
+def test_a_warning_beside_a_progress_bar_is_a_line_of_its_own(capsys):
+    with tqdm.tqdm(total=2, file=sys.stderr) as bar:
+        cli.warn("the disk is slow")
+        bar.update()
+    lines = capsys.readouterr().err.replace("\r", "\n").splitlines()
+    assert "warning: the disk is slow" in lines
